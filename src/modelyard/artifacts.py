@@ -1,0 +1,229 @@
+"""Artifacts: the one currency between stages.
+
+An artifact is a directory ``{name}/{version}/`` in the store with ``artifact.json`` beside its files. Its fingerprint hashes what defines it
+(name, config literals, parents' fingerprints, the code that makes it) and never where it ran; the version is the fingerprint's first 16 hex
+digits, so "is it built already?" is one look-up and that look-up is how a run resumes. Files arrive first and ``artifact.json`` last, in one
+atomic write: a reader never sees half an artifact, and a crash leaves nothing that looks finished.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from modelyard.config import Config, canonical_json, digest
+from modelyard.storage import Storage, sha256_file
+
+MANIFEST = "artifact.json"
+
+
+class ArtifactError(ValueError):
+    """An artifact that is missing, damaged or not what was asked for."""
+
+
+class FileRecord(Config):
+    """Identity of one file of an artifact."""
+
+    sha256: str
+    """Hash of the file's bytes, hex."""
+    size: int
+    """Bytes."""
+
+
+class Artifact(Config):
+    """What ``artifact.json`` says: identity, provenance, metrics and files of one finished artifact."""
+
+    name: str
+    """What it is: corpus, tokens, forecast, base, sft, reward, policy, results, decision..."""
+    version: str
+    """First 16 hex digits of the fingerprint."""
+    fingerprint: str
+    """sha256 of name, config, parents and code."""
+    parents: dict[str, str]
+    """Role -> ``name/version`` of every artifact it was made from."""
+    config: dict[str, Any]
+    """The resolved config literals that define it."""
+    code: str
+    """Hash of the code that made it (:func:`code_version`)."""
+    metrics: dict[str, float]
+    """``stage/group/name`` -> value."""
+    files: dict[str, FileRecord]
+    """Relative path -> record."""
+    seconds: float
+    """Wall time of the build."""
+
+    @property
+    def ref(self) -> str:
+        """``name/version``, the artifact's key in the store."""
+        return f"{self.name}/{self.version}"
+
+
+class Spec(NamedTuple):
+    """What defines an artifact before it is built."""
+
+    name: str
+    config: Config
+    parents: Mapping[str, Artifact]
+    code: str
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over name, config, parents' fingerprints and code version."""
+        parents = {role: parent.fingerprint for role, parent in self.parents.items()}
+        return digest({"name": self.name, "config": self.config, "parents": parents, "code": self.code})
+
+    @property
+    def version(self) -> str:
+        """First 16 hex digits of the fingerprint."""
+        return self.fingerprint[:16]
+
+
+class Built(NamedTuple):
+    """An artifact and whether it was found rather than made."""
+
+    artifact: Artifact
+    cached: bool
+
+
+class Store:
+    """Finds, commits and fetches artifacts."""
+
+    def __init__(self, url: str, scratch: str) -> None:
+        self.storage = Storage(url)
+        self.scratch = Path(scratch).absolute()
+
+    def find(self, name: str, version: str) -> Artifact | None:
+        """The finished artifact, or None. Raises ArtifactError if its manifest is unreadable."""
+        key = f"{name}/{version}/{MANIFEST}"
+        if not self.storage.exists(key):
+            return None
+        try:
+            return Artifact.model_validate_json(self.storage.read(key))
+        except (ValidationError, UnicodeDecodeError):
+            raise ArtifactError(f"{self.storage.path(key)}: damaged manifest; delete {name}/{version} to build it again") from None
+
+    def get(self, ref: str) -> Artifact:
+        """The artifact at ``name/version``; raises ArtifactError when there is none."""
+        name, _, version = ref.partition("/")
+        artifact = self.find(name, version)
+        if artifact is None:
+            raise ArtifactError(f"artifact {ref}: not in store {self.storage.root}")
+        return artifact
+
+    def list(self, name: str) -> list[Artifact]:
+        """Every finished artifact called ``name``."""
+        found = (self.find(name, version) for version in self.storage.names(name))
+        return [artifact for artifact in found if artifact is not None]
+
+    def fetch(self, artifact: Artifact) -> Path:
+        """A local directory with the artifact's files, verified against the recorded sizes and hashes."""
+        if self.storage.is_local:
+            directory = Path(self.storage.path(artifact.ref))
+        else:
+            directory = self.scratch / "cache" / artifact.ref
+            if not (directory / MANIFEST).exists():
+                shutil.rmtree(directory, ignore_errors=True)
+                self.storage.get(artifact.ref, directory)
+        for relative, record in artifact.files.items():
+            file = directory / relative
+            if not file.is_file():
+                raise ArtifactError(f"artifact {artifact.ref}: file {relative} is missing")
+            if file.stat().st_size != record.size or sha256_file(file) != record.sha256:
+                raise ArtifactError(f"artifact {artifact.ref}: file {relative} is damaged (its sha256 is not the recorded one)")
+        return directory
+
+    def workspace(self, spec: Spec) -> Path:
+        """Where unfinished work on ``spec`` lives; the same directory after a crash, so checkpoints are found again."""
+        return self.scratch / f"{spec.name}-{spec.version}"
+
+    def build(self, spec: Spec, produce: Callable[[Path, Path], Mapping[str, float]]) -> Built:
+        """Return the artifact of ``spec``, making it with ``produce(out, checkpoints) -> metrics`` when it does not exist yet."""
+        if found := self.find(spec.name, spec.version):
+            return Built(found, cached=True)
+        workspace = self.workspace(spec)
+        out = workspace / "out"
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir(parents=True)
+        started = time.monotonic()
+        metrics = produce(out, workspace / "checkpoints")
+        files = {
+            file.relative_to(out).as_posix(): FileRecord(sha256=sha256_file(file), size=file.stat().st_size)
+            for file in sorted(out.rglob("*"))
+            if file.is_file()
+        }
+        artifact = Artifact(
+            name=spec.name,
+            version=spec.version,
+            fingerprint=spec.fingerprint,
+            parents={role: parent.ref for role, parent in spec.parents.items()},
+            config=json.loads(canonical_json(spec.config)),
+            code=spec.code,
+            metrics=dict(metrics),
+            files=files,
+            seconds=time.monotonic() - started,
+        )
+        self.storage.put(out, artifact.ref)
+        self.storage.write(f"{artifact.ref}/{MANIFEST}", artifact.model_dump_json(indent=1).encode())
+        shutil.rmtree(workspace, ignore_errors=True)
+        return Built(artifact, cached=False)
+
+
+@cache
+def code_version(module: str) -> str:
+    """Hash of a module and of every ``modelyard`` module it imports, directly or not.
+
+    Read statically and hashed as syntax trees without docstrings, so comments and formatting do not rebuild an artifact while any change
+    of behaviour does. Adapters are never part of it: stages do not import them.
+    """
+    seen: dict[str, str] = {}
+    queue = [module]
+    while queue:
+        name = queue.pop()
+        if name in seen:
+            continue
+        tree = _parse(name)
+        if tree is None:
+            continue
+        seen[name] = ast.dump(_without_docstrings(tree))
+        queue.extend(_imports(tree))
+    return digest(seen)[:16]
+
+
+def _parse(name: str) -> ast.Module | None:
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return None
+    return ast.parse(Path(spec.origin).read_text("utf-8"))
+
+
+def _imports(tree: ast.Module) -> list[str]:
+    names: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("modelyard"):
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return [name for name in names if name.split(".")[0] == "modelyard" and _is_module(name)]
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [s for s in node.body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant) and isinstance(s.value.value, str))] or [ast.Pass()]
+    return tree

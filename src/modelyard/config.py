@@ -1,0 +1,131 @@
+"""Frozen configuration: TOML in, one clear line out when it is wrong.
+
+Every stage defines its own :class:`Config` beside its code. A config holds only literals that define an artifact; where and how a stage
+runs (paths, workers, cadence) is an :class:`ExecutionConfig`, which is never part of a fingerprint. TOML rather than YAML because PyYAML
+reads ``3e-4`` as a string. Left out on purpose: environment interpolation and file includes; secrets and endpoints never stand in a config.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+C = TypeVar("C", bound="Config")
+
+
+class ConfigError(ValueError):
+    """A config that cannot be used; the message is one line naming the file and the key."""
+
+
+class Config(BaseModel):
+    """Base of every config: immutable, no unknown keys, attribute docstrings become field descriptions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class ExecutionConfig(Config):
+    """Where and how a run happens. Changing any of it never changes what an artifact is."""
+
+    store: str = "file://.modelyard/store"
+    """URL of the artifact store, ``file://`` or ``s3://``."""
+    scratch: str = ".modelyard/scratch"
+    """Local (or shared) directory for unfinished work: checkpoints live here until their artifact is committed."""
+    tensor_parallel: int = 1
+    """Ranks that share every layer's matrices."""
+    pipeline_parallel: int = 1
+    """Ranks that hold consecutive blocks of layers."""
+    data_parallel: int = 1
+    """Replicas that split every global batch."""
+    threads: int = 2
+    """CPU threads of one rank."""
+    checkpoint_every: int = 100
+    """Optimizer steps between checkpoints."""
+    log_every: int = 10
+    """Optimizer steps between progress reports."""
+    max_restarts: int = 1
+    """Times Ray Train restarts a failed worker group from its last checkpoint."""
+
+    @model_validator(mode="after")
+    def _positive(self) -> ExecutionConfig:
+        for key in ("tensor_parallel", "pipeline_parallel", "data_parallel", "threads", "checkpoint_every", "log_every"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
+        if self.max_restarts < 0:
+            raise ValueError(f"max_restarts must be at least 0, got {self.max_restarts}")
+        return self
+
+    @property
+    def world_size(self) -> int:
+        """Number of ranks."""
+        return self.tensor_parallel * self.pipeline_parallel * self.data_parallel
+
+
+def canonical_json(value: object) -> str:
+    """One spelling for equal values: sorted keys, no spaces, configs as their fields."""
+
+    def plain(item: object) -> object:
+        if isinstance(item, BaseModel):
+            return item.model_dump(mode="json")
+        raise TypeError(f"{type(item).__name__} cannot be part of a fingerprint")
+
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=plain, ensure_ascii=False, allow_nan=False)
+
+
+def digest(value: object) -> str:
+    """sha256 (hex) of the canonical JSON of ``value``."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def parse_override(text: str) -> tuple[list[str], Any]:
+    """``"ppo.kl_coef=0.05"`` -> ``(["ppo", "kl_coef"], 0.05)``; a value that is no TOML literal is taken as a string."""
+    key, sep, raw = text.partition("=")
+    path = key.strip().split(".")
+    if not sep or not all(path):
+        raise ConfigError(f"override {text!r}: expected KEY=VALUE such as ppo.kl_coef=0.05")
+    try:
+        return path, tomllib.loads(f"v = {raw.strip()}")["v"]
+    except tomllib.TOMLDecodeError:
+        return path, raw.strip()
+
+
+def load_config(cls: type[C], path: str | Path, overrides: Sequence[str] = ()) -> C:
+    """Read a TOML file into ``cls`` and apply dotted overrides.
+
+    Raises:
+        ConfigError: the file is missing or no TOML, a key is unknown or missing, a value has the wrong type, or values do not fit together.
+    """
+    try:
+        tree = tomllib.loads(Path(path).read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such config file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    for text in overrides:
+        keys, value = parse_override(text)
+        node = tree
+        for key in keys[:-1]:
+            node = node.setdefault(key, {})
+            if not isinstance(node, dict):
+                raise ConfigError(f"override {text!r}: {key!r} is a value, not a table")
+        node[keys[-1]] = value
+    try:
+        return cls.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {first_error(error)}") from None
+
+
+def first_error(error: ValidationError) -> str:
+    """The validation errors as one line: ``key: what is wrong`` joined by ``;``."""
+    lines = []
+    for item in error.errors():
+        where = ".".join(str(part) for part in item["loc"]) or "config"
+        what = "unknown key" if item["type"] == "extra_forbidden" else item["msg"].removeprefix("Value error, ")
+        got = "" if item["type"] in ("extra_forbidden", "missing", "value_error") else f" (got {item['input']!r})"
+        lines.append(f"{where}: {what}{got}")
+    return "; ".join(lines)

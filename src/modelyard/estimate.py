@@ -1,0 +1,52 @@
+"""Numbers with their uncertainty: every metric that decides something comes as an :class:`Estimate`.
+
+Wilson's score interval for proportions (Wilson 1927) and the percentile bootstrap (Efron 1979) for means. Paired tests between two models
+are `release.compare`'s business.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+Z95 = 1.959963984540054
+
+
+class Estimate(NamedTuple):
+    """A value with its 95% interval and the number of items behind it."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def flat(self, key: str) -> dict[str, float]:
+        """Metrics dict: ``key``, ``key_low``, ``key_high``, ``key_n``."""
+        return {key: self.value, f"{key}_low": self.low, f"{key}_high": self.high, f"{key}_n": float(self.n)}
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}] n={self.n}"
+
+
+def proportion(successes: float, n: int) -> Estimate:
+    """Share ``successes / n`` with Wilson's interval. ``successes`` may be fractional (ties count a half). Raises ValueError for n = 0."""
+    if n <= 0:
+        raise ValueError("a proportion needs at least one item")
+    p, z2 = successes / n, Z95**2
+    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z95 / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
+    return Estimate(p, max(0.0, centre - half), min(1.0, centre + half), n)
+
+
+def bootstrap_mean(values: Sequence[float], seed: int, resamples: int = 1000) -> Estimate:
+    """Mean of ``values`` with a percentile bootstrap interval. Raises ValueError for no values."""
+    data = np.asarray(values, dtype=np.float64)
+    if data.size == 0:
+        raise ValueError("a mean needs at least one item")
+    generator = np.random.default_rng(seed)
+    means = np.array([data[generator.integers(0, data.size, data.size)].mean() for _ in range(resamples)])
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Estimate(float(data.mean()), float(low), float(high), int(data.size))
