@@ -1,0 +1,257 @@
+"""One engine trains and scores every model: language models and scalar heads, on one CPU rank or on TP x PP x DP ranks.
+
+A caller gives global batches (the same on every rank) and a loss over per-position outputs; the engine cuts the batch to this rank's replica,
+runs megatron-core's pipeline schedule over micro-batches, and divides the summed loss by the summed count over all of them, so masks and unequal
+slices are exact. Randomness is a function of (seed, step), so nothing about it has to be saved. Left out: data loading, loops, losses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from modelyard.config import ExecutionConfig
+from modelyard.model import architecture, checkpoint, initialization, optimizer, parallel
+from modelyard.model.architecture import Head, ModelConfig, Precision
+from modelyard.model.optimizer import OptimizerConfig
+
+
+class Batch(NamedTuple):
+    """Tokens [B, S] and labels [B, S] (int64), and whatever else the loss needs, each [B, ...]."""
+
+    tokens: Tensor
+    labels: Tensor
+    extras: Mapping[str, Tensor]
+
+    def rows(self, start: int, stop: int) -> Batch:
+        """The rows [start, stop)."""
+        return Batch(self.tokens[start:stop], self.labels[start:stop], {key: value[start:stop] for key, value in self.extras.items()})
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on ``device``."""
+        return Batch(self.tokens.to(device), self.labels.to(device), {key: value.to(device) for key, value in self.extras.items()})
+
+
+class LossOutput(NamedTuple):
+    """Sums over a micro-batch: the loss, the count it is to be divided by (int), and further sums divided by the same count."""
+
+    loss_sum: Tensor
+    count: Tensor
+    metrics: Mapping[str, Tensor]
+
+
+LossFn = Callable[[Tensor, Batch], LossOutput]
+
+
+class Engine:
+    """A model on this rank, with an optimizer when it is to be trained."""
+
+    def __init__(
+        self,
+        model: ModelConfig,
+        execution: ExecutionConfig,
+        *,
+        seed: int,
+        precision: Precision,
+        head: Head = "lm",
+        optim: OptimizerConfig | None = None,
+        total_steps: int = 1,
+    ) -> None:
+        self.model, self.head, self.seed, self.precision = model, head, seed, precision
+        self.layout = parallel.initialize(execution)
+        self.step = 0
+        module = architecture.build(model, self.layout, precision, head)
+        initialization.initialize_weights(module, model, self.layout, seed)
+        self.chunk = self._wrap(module) if optim else module
+        self.optimizer = optimizer.create(optim, self.chunk, precision) if optim else None
+        self.schedule = optimizer.schedule(optim, self.optimizer, total_steps) if optim else None
+        if optim is None:
+            self.chunk.requires_grad_(False)
+
+    def _wrap(self, module: Any) -> Any:
+        from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig, finalize_model_grads
+
+        config = architecture_config(module)
+        settings = DistributedDataParallelConfig(
+            grad_reduce_in_fp32=True, overlap_grad_reduce=False, use_distributed_optimizer=self.layout.dp > 1, average_in_collective=False
+        )
+        wrapped = DistributedDataParallel(config, settings, module)
+        config.finalize_model_grads_func = finalize_model_grads
+        config.no_sync_func = wrapped.no_sync
+        return wrapped
+
+    @property
+    def gpt(self) -> Any:
+        """The bare ``GPTModel`` inside the wrappers."""
+        module = self.chunk
+        while hasattr(module, "module"):
+            module = module.module
+        return module
+
+    def train_step(self, batch: Batch, micro_batch: int, loss_fn: LossFn) -> dict[str, float]:
+        """One optimizer step on a global batch; returns ``loss``, the loss's metrics, ``grad_norm`` and ``lr``.
+
+        Raises:
+            FloatingPointError: the loss or the gradient norm is not finite (nothing is updated).
+            ValueError: the batch does not divide by data-parallel ranks x micro_batch.
+        """
+        assert self.optimizer is not None, "an engine without an optimizer cannot train"
+        assert self.schedule is not None
+        self._seed_randomness()
+        self.chunk.train()
+        self.chunk.zero_grad_buffer()
+        self.optimizer.zero_grad()
+        metrics = self._run(self._slice(batch, micro_batch), micro_batch, loss_fn, backward=True)
+        self.schedule.step(1)
+        lr = self.optimizer.param_groups[0]["lr"]
+        if not all(value == value and abs(value) != float("inf") for value in metrics.values()):
+            raise FloatingPointError(f"rank {self.layout.rank}: loss is {metrics['loss']} at step {self.step}")
+        finite, grad_norm, _ = self.optimizer.step()
+        if not finite or (grad_norm is not None and grad_norm != grad_norm):
+            raise FloatingPointError(f"rank {self.layout.rank}: gradient norm is {grad_norm} at step {self.step}")
+        self.step += 1
+        return {**metrics, "grad_norm": float(grad_norm or 0.0), "lr": float(lr)}
+
+    def evaluate(self, batch: Batch, micro_batch: int) -> Tensor:
+        """Outputs [B, S] without gradients, the same on every rank: log p(label) for a language model, values for a scalar head (fp32)."""
+        size = batch.tokens.shape[0]
+        share = self.layout.dp * micro_batch
+        padded = -(-size // share) * share
+        if padded != size:
+            fill = padded - size
+            batch = Batch(*(torch.cat([x, x[-1:].expand(fill, -1)]) for x in (batch.tokens, batch.labels)), {})
+        part = self._slice(Batch(batch.tokens, batch.labels, {}), micro_batch)
+        self.chunk.eval()
+        outputs: list[Tensor] = []
+
+        def collect(output: Tensor, _: Batch) -> LossOutput:
+            outputs.append(output.detach())
+            return LossOutput(output.new_zeros(()), torch.ones((), dtype=torch.int, device=output.device), {})
+
+        with torch.no_grad():
+            self._schedule(part, micro_batch, collect, backward=False)
+        local = torch.cat(outputs) if self.layout.is_last_stage else None
+        local = parallel.from_last_stage(local, tuple(part.tokens.shape), torch.float32)
+        return parallel.gather_data_parallel(local)[:size]
+
+    def _slice(self, batch: Batch, micro_batch: int) -> Batch:
+        size, share = batch.tokens.shape[0], self.layout.dp * micro_batch
+        if size % share:
+            raise ValueError(f"a batch of {size} does not divide by data_parallel {self.layout.dp} x micro_batch {micro_batch}")
+        rows = size // self.layout.dp
+        return batch.rows(self.layout.dp_rank * rows, (self.layout.dp_rank + 1) * rows).to(parallel.device())
+
+    def _run(self, part: Batch, micro_batch: int, loss_fn: LossFn, backward: bool) -> dict[str, float]:
+        """Schedule, then the metrics' global means on every rank."""
+        reports = self._schedule(part, micro_batch, loss_fn, backward)
+        sums = None
+        if self.layout.is_last_stage:
+            names = ["loss", "count", *reports[0].metrics]
+            sums = torch.stack(
+                [torch.stack([r.loss_sum.double(), r.count.double(), *(v.detach().double() for v in r.metrics.values())]) for r in reports]
+            ).sum(0)
+            parallel.sum_data_parallel(sums)
+            values = sums.tolist()
+            result = {name: value / max(values[1], 1.0) for name, value in zip(names, values, strict=True) if name != "count"}
+        if self.layout.pp > 1:
+            box = [result if self.layout.is_last_stage else None]
+            from megatron.core import parallel_state
+
+            source = parallel_state.get_pipeline_model_parallel_last_rank()
+            dist.broadcast_object_list(box, source, group=parallel_state.get_pipeline_model_parallel_group())
+            result = box[0] or {}
+        return result
+
+    def _schedule(self, part: Batch, micro_batch: int, loss_fn: LossFn, backward: bool) -> list[LossOutput]:
+        from megatron.core.pipeline_parallel import get_forward_backward_func
+
+        count = part.tokens.shape[0] // micro_batch
+        return list(
+            get_forward_backward_func()(
+                forward_step_func=lambda iterator, chunk: self._forward(next(iterator), chunk, loss_fn),
+                data_iterator=(part.rows(i * micro_batch, (i + 1) * micro_batch) for i in range(count)),
+                model=[self.chunk],
+                num_microbatches=count,
+                seq_length=part.tokens.shape[1],
+                micro_batch_size=micro_batch,
+                forward_only=not backward,
+            )
+        )
+
+    def _forward(self, batch: Batch, chunk: Any, loss_fn: LossFn) -> tuple[Tensor, Callable[[Tensor], Any]]:
+        positions = torch.arange(batch.tokens.shape[1], device=batch.tokens.device).expand_as(batch.tokens)
+        output = chunk(batch.tokens, positions, None, labels=batch.labels if self.head == "lm" else None)
+
+        def loss(raw: Tensor) -> tuple[Tensor, Tensor, LossOutput]:
+            # megatron-core returns the cross-entropy of each label: its negative is log p(label)
+            output = loss_fn(-raw.float() if self.head == "lm" else raw.float().squeeze(-1), batch)
+            report = LossOutput(output.loss_sum.detach().clone(), output.count, output.metrics)
+            return output.loss_sum, output.count.to(torch.int), report
+
+        return output, loss
+
+    def _seed_randomness(self) -> None:
+        from megatron.core import tensor_parallel
+
+        tensor_parallel.model_parallel_cuda_manual_seed((self.seed * 1_000_003 + self.step) % (1 << 31), force_reset_rng=True)
+
+    def _sharded_model(self) -> dict[str, Any]:
+        return dict(self.gpt.sharded_state_dict())
+
+    def save(self, directory: Path, extra: Mapping[str, Any] | None = None) -> None:
+        """Everything needed to go on from here: weights, optimizer, schedule, step, and ``extra`` (JSON) in the note."""
+        assert self.optimizer is not None
+        model = self._sharded_model()
+        state = {"model": model, "optimizer": self.optimizer.sharded_state_dict(model, metadata=_SHARDING)}
+        checkpoint.save(state, directory, {"step": self.step, **(extra or {})})
+
+    def load(self, directory: Path) -> dict[str, Any]:
+        """Continue from :meth:`save`, at this or any other layout; returns the note."""
+        assert self.optimizer is not None
+        assert self.schedule is not None
+        model = self._sharded_model()
+        state = {"model": model, "optimizer": self.optimizer.sharded_state_dict(model, is_loading=True, metadata=_SHARDING)}
+        loaded = checkpoint.load(state, directory)
+        self.gpt.load_state_dict(loaded["model"])
+        self.optimizer.load_state_dict(loaded["optimizer"])
+        note = checkpoint.note(directory)
+        self.step = int(note["step"])
+        self.schedule.num_steps = 0
+        self.schedule.step(self.step)
+        return note
+
+    def save_weights(self, directory: Path) -> None:
+        """Weights only, for the stages that follow."""
+        checkpoint.save({"model": self._sharded_model()}, directory, {"step": self.step})
+
+    def load_weights(self, directory: Path) -> None:
+        """Take the weights at ``directory``; a scalar head stays fresh when the checkpoint is a language model's."""
+        wanted = self._sharded_model()
+        if self.head == "scalar":
+            from torch.distributed.checkpoint import FileSystemReader
+
+            stored = FileSystemReader(str(directory)).read_metadata().state_dict_metadata
+            wanted = {key: value for key, value in wanted.items() if not key.startswith("output_layer.") or "output_layer.bias" in stored}
+        loaded = checkpoint.load({"model": wanted}, directory)
+        self.gpt.load_state_dict(loaded["model"], strict=False)
+        if self.optimizer is not None:
+            self.optimizer.reload_model_params()
+
+
+_SHARDING = {"distrib_optim_sharding_type": "fully_reshardable"}
+
+
+def architecture_config(module: Any) -> Any:
+    """megatron-core's config of a (possibly wrapped) module."""
+    return module.config
+
+
+def micro_batches(batch: Batch, size: int) -> Iterator[Batch]:
+    """Consecutive slices of ``size`` rows."""
+    for start in range(0, batch.tokens.shape[0], size):
+        yield batch.rows(start, start + size)

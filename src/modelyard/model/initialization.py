@@ -1,0 +1,68 @@
+"""Initial weights that do not depend on how a model is split.
+
+Every parameter is drawn whole from its own generator, seeded by (seed, global parameter name), and then cut to this rank's shard; so TP=2 or
+PP=2 starts from the same model as one rank. GPT-2's scheme: normal(0, std), output projections scaled by 1/sqrt(2 layers) (Radford et al. 2019,
+section 2.3), norms 1, biases 0.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from modelyard.model.architecture import ModelConfig
+from modelyard.model.parallel import Layout
+
+
+def initialize_weights(module: Any, model: ModelConfig, layout: Layout, seed: int) -> None:
+    """Fill this rank's parameters in place."""
+    gpt = getattr(module, "module", module)
+    with torch.no_grad():
+        for name, parameter in gpt.named_parameters():
+            name = _global_name(gpt, name)
+            if name == "output_layer.weight" and model.tie_embeddings and parameter.shape[0] != 1:
+                name = "embedding.word_embeddings.weight"
+            parameter.copy_(_shard(_draw(name, parameter, model, layout, seed), name, parameter, model, layout))
+
+
+def _global_name(gpt: Any, name: str) -> str:
+    """Local layer index -> index in the whole model."""
+    prefix = "decoder.layers."
+    if not name.startswith(prefix):
+        return name
+    local, _, rest = name.removeprefix(prefix).partition(".")
+    return f"{prefix}{gpt.decoder.layers[int(local)].layer_number - 1}.{rest}"
+
+
+def _full_shape(parameter: Tensor, layout: Layout) -> list[int]:
+    shape = list(parameter.shape)
+    if getattr(parameter, "tensor_model_parallel", False):
+        shape[parameter.partition_dim] *= layout.tp  # type: ignore[attr-defined]
+    return shape
+
+
+def _draw(name: str, parameter: Tensor, model: ModelConfig, layout: Layout, seed: int) -> Tensor:
+    shape = _full_shape(parameter, layout)
+    if name.endswith("bias"):
+        return torch.zeros(shape)
+    if "layernorm" in name or "norm" in name:
+        return torch.ones(shape)
+    generator = torch.Generator().manual_seed(int(hashlib.sha256(f"{seed}/{name}".encode()).hexdigest()[:15], 16))
+    std = model.init_std
+    if name.endswith(("linear_proj.weight", "linear_fc2.weight")):
+        std /= math.sqrt(2 * model.layers)
+    return torch.randn(shape, generator=generator) * std
+
+
+def _shard(full: Tensor, name: str, parameter: Tensor, model: ModelConfig, layout: Layout) -> Tensor:
+    if full.shape == parameter.shape:
+        return full
+    dim = parameter.partition_dim  # type: ignore[attr-defined]
+    if "linear_fc1" in name and model.style == "llama":
+        gate, up = full.chunk(2, dim)
+        return torch.cat([gate.chunk(layout.tp, dim)[layout.tp_rank], up.chunk(layout.tp, dim)[layout.tp_rank]], dim)
+    return full.chunk(layout.tp, dim)[layout.tp_rank]

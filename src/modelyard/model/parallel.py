@@ -1,0 +1,114 @@
+"""Which rank does what: tensor, pipeline and data parallel groups of one worker group.
+
+Thin over megatron-core's ``parallel_state``; it adds the CPU platform, a single-process start for tests and tools, and the few collectives the
+engine needs by name. Context and expert parallelism are left to the configs that need them.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import NamedTuple
+
+import torch
+import torch.distributed as dist
+
+from modelyard.config import ExecutionConfig
+from modelyard.model import cpu_platform
+
+
+class Layout(NamedTuple):
+    """Sizes of the parallel dimensions and this rank's place in each."""
+
+    tp: int
+    pp: int
+    dp: int
+    tp_rank: int
+    pp_rank: int
+    dp_rank: int
+    rank: int
+
+    @property
+    def is_first_stage(self) -> bool:
+        """Whether this rank holds the embedding."""
+        return self.pp_rank == 0
+
+    @property
+    def is_last_stage(self) -> bool:
+        """Whether this rank computes outputs and losses."""
+        return self.pp_rank == self.pp - 1
+
+
+def initialize(execution: ExecutionConfig) -> Layout:
+    """Set up megatron's groups (once per process) and say where this rank stands.
+
+    ``torch.distributed`` is used as it is when a launcher started it; otherwise a world of one is started.
+
+    Raises:
+        ValueError: the world size is not TP x PP x DP.
+    """
+    cpu_platform.install()
+    from megatron.core import parallel_state, tensor_parallel
+
+    if not dist.is_initialized():
+        store = dist.FileStore(os.path.join(tempfile.mkdtemp(), "rendezvous"), 1)
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", store=store, rank=0, world_size=1)
+    if dist.get_world_size() != execution.world_size:
+        raise ValueError(
+            f"world size {dist.get_world_size()} is not tensor_parallel {execution.tensor_parallel} x pipeline_parallel "
+            f"{execution.pipeline_parallel} x data_parallel {execution.data_parallel}"
+        )
+    torch.set_num_threads(execution.threads)
+    if not parallel_state.model_parallel_is_initialized():
+        parallel_state.initialize_model_parallel(
+            tensor_model_parallel_size=execution.tensor_parallel,
+            pipeline_model_parallel_size=execution.pipeline_parallel,
+        )
+    tensor_parallel.model_parallel_cuda_manual_seed(0, force_reset_rng=True)
+    return Layout(
+        tp=execution.tensor_parallel,
+        pp=execution.pipeline_parallel,
+        dp=execution.data_parallel,
+        tp_rank=parallel_state.get_tensor_model_parallel_rank(),
+        pp_rank=parallel_state.get_pipeline_model_parallel_rank(),
+        dp_rank=parallel_state.get_data_parallel_rank(),
+        rank=dist.get_rank(),
+    )
+
+
+def device() -> torch.device:
+    """Where this rank computes."""
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def from_last_stage(tensor: torch.Tensor | None, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """What the last pipeline stage computed, on every stage."""
+    from megatron.core import parallel_state
+
+    if parallel_state.get_pipeline_model_parallel_world_size() > 1:
+        received = tensor.contiguous() if tensor is not None else torch.empty(shape, dtype=dtype, device=device())
+        dist.broadcast(received, parallel_state.get_pipeline_model_parallel_last_rank(), parallel_state.get_pipeline_model_parallel_group())
+        return received
+    assert tensor is not None
+    return tensor
+
+
+def gather_data_parallel(tensor: torch.Tensor) -> torch.Tensor:
+    """Concatenate equal slices [b, ...] of the data-parallel ranks to [B, ...], on every rank."""
+    from megatron.core import parallel_state
+
+    size = parallel_state.get_data_parallel_world_size()
+    if size == 1:
+        return tensor
+    pieces = [torch.empty_like(tensor) for _ in range(size)]
+    dist.all_gather(pieces, tensor.contiguous(), group=parallel_state.get_data_parallel_group())
+    return torch.cat(pieces)
+
+
+def sum_data_parallel(tensor: torch.Tensor) -> torch.Tensor:
+    """Sum over the data-parallel ranks, in place."""
+    from megatron.core import parallel_state
+
+    if parallel_state.get_data_parallel_world_size() > 1:
+        dist.all_reduce(tensor, group=parallel_state.get_data_parallel_group())
+    return tensor
