@@ -1,0 +1,56 @@
+"""Scores of items become metrics. Pure functions; intervals come from :mod:`modelyard.estimate`.
+
+pass@k is the unbiased estimator of Chen et al. 2021 (equation 1), not 1 - (1 - c/n)^k. Left out: tests between two models
+(``release.compare``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from modelyard.estimate import Estimate, bootstrap_mean, proportion
+
+
+def pass_at_k(samples: int, correct: int, k: int) -> float:
+    """1 - C(n-c, k) / C(n, k): the chance that k of the n samples, drawn without replacement, hold a correct one.
+
+    Raises:
+        ValueError: k is not in [1, n] or c not in [0, n].
+    """
+    if not 1 <= k <= samples or not 0 <= correct <= samples:
+        raise ValueError(f"pass@{k} of {correct} correct in {samples} samples: need 1 <= k <= n and 0 <= c <= n")
+    return 1.0 - math.comb(samples - correct, k) / math.comb(samples, k)
+
+
+def preference(candidate: float, other: float) -> float:
+    """1 when the candidate's score is higher, 0 when lower, 0.5 for a tie."""
+    return 0.5 if candidate == other else float(candidate > other)
+
+
+def win_rate(candidate: Sequence[float], other: Sequence[float]) -> Estimate:
+    """Share of items on which the candidate's score is higher, ties counting a half, with Wilson's interval."""
+    wins = [preference(a, b) for a, b in zip(candidate, other, strict=True)]
+    return proportion(sum(wins), len(wins))
+
+
+def accuracy(scores: Sequence[float]) -> Estimate:
+    """Share of right items with Wilson's interval."""
+    return proportion(sum(scores), len(scores))
+
+
+def perplexity(nats: Estimate) -> Estimate:
+    """exp of a mean negative log-likelihood in nats a token, and of its interval."""
+    return Estimate(math.exp(nats.value), math.exp(nats.low), math.exp(nats.high), nats.n)
+
+
+def mean(values: Sequence[float], seed: int) -> Estimate:
+    """Mean with a bootstrap interval over items."""
+    return bootstrap_mean(values, seed)
+
+
+def repetition(tokens: Sequence[int], order: int = 3) -> float:
+    """Share of n-grams that occurred before in the same sequence (rep-n; Welleck et al. 2020, section 6): 0 for none, near 1 for a loop."""
+    grams = [tuple(tokens[i : i + order]) for i in range(len(tokens) - order + 1)]
+    return 1.0 - len(Counter(grams)) / len(grams) if grams else 0.0

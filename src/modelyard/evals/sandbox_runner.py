@@ -1,0 +1,339 @@
+"""Runs one untrusted program and the tests that judge it. Executed as a script (``python -I -S sandbox_runner.py LIMITS``), standard
+library only.
+
+Two processes with nothing shared but a pipe. The *checker* (this process) holds the benchmark's own prompt and tests and a secret token;
+the *program* runs in a child made before the token is read, so the secret is never in its memory. Every call the tests make to the
+candidate function travels over the pipe as plain values, so an object that claims to equal everything, a patched ``assert`` or a patched
+checker cannot reach the verdict: only right answers do. The child has its own PID, network, mount, IPC and (unprivileged) user namespace,
+a root that shows nothing but the interpreter, an empty environment, no capabilities and rlimits. Where the kernel forbids namespaces the
+child falls back to rlimits and an audit hook that refuses sockets, processes, signals and writes: weaker (native code passes by it), and
+reported as ``audit`` so that nobody mistakes one for the other. Left out: seccomp filters and cgroups.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import resource
+import select
+import signal
+import struct
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+REPLY_BYTES = 1 << 20
+NEWNS, NEWIPC, NEWUTS, NEWUSER, NEWPID, NEWNET = 0x20000, 0x8000000, 0x4000000, 0x10000000, 0x20000000, 0x40000000
+MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECUREBITS, PR_SET_NO_NEW_PRIVS = 1, 4, 28, 38
+SYS_MOUNT_SETATTR, SYS_CAPSET = 442, {"x86_64": 126, "aarch64": 91}
+REFUSED = (
+    "socket.",
+    "subprocess.",
+    "ctypes.",
+    "shutil.",
+    "os.fork",
+    "os.kill",
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.spawn",
+    "os.remove",
+    "os.rename",
+)
+REFUSED_TOO = (
+    "os.rmdir",
+    "os.truncate",
+    "os.chmod",
+    "os.chown",
+    "os.link",
+    "os.symlink",
+    "os.mkdir",
+    "os.utime",
+    "pty.spawn",
+    "signal.pthread_kill",
+)
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def call(name: str, *args: Any) -> int:
+    """A libc function that raises OSError when it fails."""
+    result = int(getattr(libc, name)(*args))
+    if result < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"{name}: {os.strerror(error)}")
+    return result
+
+
+# ---------------------------------------------------------------- plain values over a pipe
+
+
+def encode(value: Any) -> Any:
+    """JSON that keeps tuples, sets and dicts with any keys apart. Raises TypeError for anything but exact built-in values."""
+    kind = type(value)
+    if value is None or kind in (bool, str):
+        return value
+    if kind is int:
+        return {"int": hex(value)}
+    if kind is float:
+        return {"float": value.hex() if value == value else "nan"}
+    if kind is complex:
+        return {"complex": [encode(value.real), encode(value.imag)]}
+    if kind in (bytes, bytearray):
+        return {"bytes": value.hex()}
+    if kind in (list, tuple, set, frozenset):
+        return {kind.__name__: [encode(item) for item in value]}
+    if kind is dict:
+        return {"dict": [[encode(k), encode(v)] for k, v in value.items()]}
+    raise TypeError(f"a {kind.__name__} cannot leave the sandbox")
+
+
+def decode(value: Any) -> Any:
+    """Inverse of :func:`encode`; safe on hostile input because it builds only built-in values."""
+    if not isinstance(value, dict):
+        return value
+    ((kind, body),) = value.items()
+    simple: dict[str, Callable[[Any], Any]] = {"int": lambda body: int(body, 16), "float": float.fromhex, "bytes": bytes.fromhex}
+    if kind in simple:
+        return simple[kind](body)
+    if kind == "complex":
+        return complex(decode(body[0]), decode(body[1]))
+    if kind == "dict":
+        return {decode(k): decode(v) for k, v in body}
+    return {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}[kind](decode(item) for item in body)
+
+
+def send(fd: int, message: Any) -> None:
+    """Write one length-prefixed message."""
+    data = json.dumps(message).encode()
+    data = struct.pack(">I", len(data)) + data
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def receive(fd: int, deadline: float | None) -> Any:
+    """Read one message.
+
+    Raises TimeoutError at the deadline (monotonic seconds), EOFError when the other side is gone, ValueError past the size limit.
+    """
+    (length,) = struct.unpack(">I", _exactly(fd, 4, deadline))
+    if length > REPLY_BYTES:
+        raise ValueError(f"a reply of {length} bytes is over the limit of {REPLY_BYTES}")
+    return json.loads(_exactly(fd, length, deadline))
+
+
+def _exactly(fd: int, count: int, deadline: float | None) -> bytes:
+    data = b""
+    while len(data) < count:
+        wait = None if deadline is None else max(0.0, deadline - time.monotonic())
+        if not select.select([fd], [], [], wait)[0]:
+            raise TimeoutError
+        piece = os.read(fd, count - len(data))
+        if not piece:
+            raise EOFError
+        data += piece
+    return data
+
+
+# ---------------------------------------------------------------- the program's side
+
+
+def child(limits: dict[str, Any], requests: int, replies: int) -> None:
+    """Isolate this process, then run the program. Never returns."""
+    for fd, flags in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
+        os.dup2(os.open(os.devnull, flags), fd)
+    os.closerange(3, min(requests, replies))
+    os.closerange(min(requests, replies) + 1, max(requests, replies))
+    os.closerange(max(requests, replies) + 1, 256)
+    os.environ.clear()
+    die_with_parent()
+    isolation = "audit"
+    if limits["isolation"] == "auto":
+        with contextlib.suppress(OSError, KeyError):
+            isolate(limits)
+            isolation = "namespaces"
+    if isolation == "namespaces" and (
+        program := os.fork()
+    ):  # the first process in the namespace is its init: its death ends every process in it
+        while os.wait()[0] != program:
+            pass
+        os._exit(0)
+    set_rlimits(limits)
+    drop_privileges(keep_files=isolation == "namespaces")
+    if isolation == "audit":
+        os.chdir(limits["directory"])
+        sys.addaudithook(refuse)
+    serve(requests, replies, isolation)
+
+
+def isolate(limits: dict[str, Any]) -> None:
+    """New namespaces and a root of its own. Raises OSError where the kernel does not permit it. Returns in the namespace's init."""
+    uid, gid = os.getuid(), os.getgid()
+    call("unshare", NEWNS | NEWIPC | NEWUTS | NEWPID | NEWNET | (NEWUSER if uid else 0))
+    if uid:
+        for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+            with open(f"/proc/self/{name}", "w") as file:
+                file.write(text)
+    private_root(limits)
+    if os.fork():
+        os.wait()
+        os._exit(0)
+    die_with_parent()
+
+
+def private_root(limits: dict[str, Any]) -> None:
+    """A small tmpfs with the interpreter's directories bound read-only becomes ``/``; ``/tmp`` in it is the working directory."""
+    root = limits["directory"]
+    call("mount", None, b"/", None, MS_REC | MS_PRIVATE, None)
+    options = f"size={limits['file_bytes']},mode=755".encode()
+    call("mount", b"tmpfs", root.encode(), b"tmpfs", MS_NOSUID | MS_NODEV, options)
+    for path in ("/usr", "/lib", "/lib64", sys.base_prefix, os.path.dirname(os.__file__)):
+        target = root + path
+        if os.path.lexists(target) or not os.path.lexists(path):
+            continue
+        if os.path.islink(path):
+            os.symlink(os.readlink(path), target)
+            continue
+        os.makedirs(target)
+        call("mount", path.encode(), target.encode(), None, MS_BIND | MS_REC, None)
+        call(
+            "syscall", SYS_MOUNT_SETATTR, -100, target.encode(), 0x8000, struct.pack("QQQQ", 1 | 2 | 4, 0, 0, 0), 32
+        )  # recursive: rdonly, nosuid, nodev
+    os.mkdir(f"{root}/tmp", 0o777)
+    os.chmod(f"{root}/tmp", 0o777)
+    os.chroot(root)
+    os.chdir("/tmp")
+
+
+def set_rlimits(limits: dict[str, Any]) -> None:
+    """CPU seconds, address space, file size, open files, core dumps, processes."""
+    values = {
+        resource.RLIMIT_CPU: limits["cpu_seconds"],
+        resource.RLIMIT_AS: limits["memory_bytes"],
+        resource.RLIMIT_FSIZE: limits["file_bytes"],
+        resource.RLIMIT_NOFILE: 32,
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_NPROC: limits["processes"],
+    }
+    for which, value in values.items():
+        hard = resource.getrlimit(which)[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(which, (value, value))
+
+
+def drop_privileges(keep_files: bool) -> None:
+    """Become nobody in particular.
+
+    The kernel does not count processes of root, so root takes a user id of its own, keeping (read-only) sight of files.
+    """
+    if os.getuid() == 0:
+        call("prctl", PR_SET_SECUREBITS, 4, 0, 0, 0)  # SECBIT_NO_SETUID_FIXUP: keep the right to set the file-system user id
+        uid = 100_000 + os.getpid()
+        os.setgroups([])
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+        if keep_files:
+            libc.setfsuid(0)
+    header, none = struct.pack("Ii", 0x20080522, 0), bytes(24)
+    call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    call("syscall", SYS_CAPSET[os.uname().machine], header, none)
+
+
+def refuse(event: str, args: tuple[Any, ...]) -> None:
+    """Audit hook of the fallback."""
+    writes = event == "open" and isinstance(args[2], int) and bool(args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC))
+    if writes or event.startswith(REFUSED) or event.startswith(REFUSED_TOO):
+        raise PermissionError(f"{event} is not allowed in the sandbox")
+
+
+def serve(requests: int, replies: int, isolation: str) -> None:
+    """Announce the isolation, run the program, then answer calls of its function until the checker goes away."""
+    send(replies, {"isolation": isolation})
+    message = receive(requests, None)
+    scope: dict[str, Any] = {"__name__": "program"}
+    try:
+        exec(compile(message["program"], "program.py", "exec"), scope)
+        candidate = scope[message["entry_point"]]
+        send(replies, {"ready": True})
+        while True:
+            args = decode(receive(requests, None))
+            send(replies, {"value": encode(candidate(*args["args"], **args["kwargs"]))})
+    except EOFError:
+        os._exit(0)
+    except BaseException as error:
+        send(replies, {"error": f"{type(error).__name__}: {error}"[:500]})
+    os._exit(1)
+
+
+def die_with_parent() -> None:
+    """SIGKILL this process when its parent ends."""
+    call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+# ---------------------------------------------------------------- the checker's side
+
+
+def check(requests: int, replies: int, job: dict[str, Any], deadline: float) -> str:
+    """Run the benchmark's tests against the program; returns its isolation. Raises whatever failed."""
+    isolation = str(receive(replies, deadline)["isolation"])
+    send(requests, {"program": job["program"], "entry_point": job["entry_point"]})
+    answer(replies, deadline)
+
+    def candidate(*args: Any, **kwargs: Any) -> Any:
+        send(requests, encode({"args": list(args), "kwargs": kwargs}))
+        return decode(answer(replies, deadline)["value"])
+
+    scope: dict[str, Any] = {"__name__": "tests"}
+    exec(compile(job["setup"], "setup.py", "exec"), scope)
+    exec(compile(job["test"], "test.py", "exec"), scope)
+    scope[job["entry_point"]] = candidate
+    scope["check"](candidate)
+    return isolation
+
+
+def answer(replies: int, deadline: float) -> dict[str, Any]:
+    """The program's next answer; raises RuntimeError with its error."""
+    reply = receive(replies, deadline)
+    if not isinstance(reply, dict) or "error" in reply:
+        raise RuntimeError(str(reply.get("error") if isinstance(reply, dict) else reply)[:500])
+    return reply
+
+
+def main() -> None:
+    """Make the child, read the job from stdin, print one line of JSON: the token if and only if every test passed."""
+    limits = json.loads(sys.argv[1])
+    request_read, request_write = os.pipe()
+    reply_read, reply_write = os.pipe()
+    if os.fork() == 0:
+        try:
+            os.close(request_write)
+            os.close(reply_read)
+            child(limits, request_read, reply_write)
+        finally:
+            os._exit(1)
+    die_with_parent()
+    call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)  # the program cannot read this process's memory
+    os.close(request_read)
+    os.close(reply_write)
+    job = json.loads(sys.stdin.buffer.read())
+    result = {"token": "", "reason": ""}
+    try:
+        result["isolation"] = check(request_write, reply_read, job, time.monotonic() + limits["wall_seconds"])
+        result["token"] = job["token"]
+    except TimeoutError:
+        result["reason"] = "timeout"
+    except EOFError:
+        result["reason"] = "the program ended before its tests"
+    except BrokenPipeError:
+        result["reason"] = "the program ended before its tests"
+    except BaseException as error:
+        result["reason"] = f"{type(error).__name__}: {error}"[:500]
+    os.write(1, json.dumps(result).encode())
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
