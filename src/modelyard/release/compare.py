@@ -1,0 +1,237 @@
+"""Is NEW worse than OLD on the same items? Paired tests on two files of per-item records.
+
+``python -m modelyard.release.compare OLD.jsonl NEW.jsonl --json OUT``. Right/wrong scores: McNemar's exact test (binomial on the flipped
+items). Other scores: paired bootstrap of the mean difference (Efron 1979). Holm's correction (1979) over the benchmarks compared. Pairing
+matters: facts of other teams show p = 0.080 unpaired where the paired test gives 0.008. Records of different benchmark ids are refused.
+Left out: equivalence tests, multilevel models.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from scipy.stats import binomtest
+
+from modelyard.config import Config
+
+Outcome = Literal["better", "same", "worse", "not enough items"]
+POWER_80 = 1.959963984540054 + 0.8416212335729143
+
+
+class Comparison(Config):
+    """One benchmark, two models."""
+
+    benchmark: str
+    """Name."""
+    n: int
+    """Items both answered."""
+    old: float
+    """Mean score of OLD."""
+    new: float
+    """Mean score of NEW."""
+    difference: float
+    """NEW - OLD; higher is better."""
+    low: float
+    """95% paired bootstrap interval of the difference, lower end."""
+    high: float
+    """Upper end."""
+    test: str
+    """``mcnemar`` or ``bootstrap``."""
+    p: float
+    """Two-sided p-value."""
+    p_holm: float
+    """After Holm's correction over all benchmarks of the comparison."""
+    detectable: float
+    """Smallest true difference that this many items would show with 80% power."""
+    tolerance: float
+    """Loss that is put up with."""
+    outcome: Outcome
+    """The verdict."""
+    gained: tuple[str, ...]
+    """Items whose score rose."""
+    lost: tuple[str, ...]
+    """Items whose score fell."""
+
+
+def scores_by_item(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Mean score of each item (several records an item are samples of it).
+
+    Raises:
+        ValueError: a record has no item or score, or its score is not a finite number.
+    """
+    found: dict[str, list[float]] = defaultdict(list)
+    for number, entry in enumerate(records, 1):
+        try:
+            item, score = str(entry["item"]), float(entry["score"])
+        except (KeyError, TypeError, ValueError):
+            raise ValueError(f"record {number}: needs an item and a numeric score") from None
+        if not math.isfinite(score):
+            raise ValueError(f"record {number} (item {item}): score is {score}")
+        found[item].append(score)
+    return {item: sum(values) / len(values) for item, values in found.items()}
+
+
+def mcnemar(gained: int, lost: int) -> float:
+    """Exact two-sided p-value that gains and losses are equally likely."""
+    return 1.0 if gained + lost == 0 else float(binomtest(gained, gained + lost, 0.5).pvalue)
+
+
+def paired_bootstrap(differences: np.ndarray, seed: int, resamples: int = 2000) -> tuple[float, float, float]:
+    """Low, high (95%) and two-sided p-value of the mean difference [n]; resampling items keeps the pairing."""
+    generator = np.random.default_rng(seed)
+    means = np.array([differences[generator.integers(0, differences.size, differences.size)].mean() for _ in range(resamples)])
+    low, high = np.quantile(means, [0.025, 0.975])
+    tail = min((means <= 0).sum(), (means >= 0).sum())
+    return float(low), float(high), min(1.0, 2 * (int(tail) + 1) / (resamples + 1))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction, in the order given."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    corrected, running = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(order):
+        running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
+        corrected[index] = running
+    return corrected
+
+
+def compare(
+    old: Mapping[str, Sequence[Mapping[str, Any]]],
+    new: Mapping[str, Sequence[Mapping[str, Any]]],
+    *,
+    alpha: float = 0.05,
+    min_items: int = 30,
+    tolerance: Mapping[str, float] = {},
+    seed: int = 0,
+) -> list[Comparison]:
+    """Compare every benchmark (name -> records) of ``old`` with the same one of ``new``.
+
+    Raises:
+        ValueError: the benchmarks are not the same, their ids differ, or the items differ.
+    """
+    if set(old) != set(new) or not old:
+        raise ValueError(f"benchmarks differ: old has {sorted(old)}, new has {sorted(new)}")
+    drafts = [_one(name, old[name], new[name], tolerance.get(name, 0.0), min_items, seed) for name in sorted(old)]
+    corrected = holm([draft.p for draft in drafts])
+    return [
+        draft.model_copy(update={"p_holm": p, "outcome": _outcome(draft, p, alpha, min_items)})
+        for draft, p in zip(drafts, corrected, strict=True)
+    ]
+
+
+def _one(
+    name: str, old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]], tolerance: float, min_items: int, seed: int
+) -> Comparison:
+    ids = [{str(entry.get("benchmark_id", "")) for entry in side} for side in (old, new)]
+    if ids[0] != ids[1] or len(ids[0]) > 1:
+        raise ValueError(
+            f"{name}: another benchmark id (old {sorted(ids[0])}, new {sorted(ids[1])}); results of different ids are never compared"
+        )
+    before, after = scores_by_item(old), scores_by_item(new)
+    if set(before) != set(after) or not before:
+        raise ValueError(f"{name}: items differ ({len(before)} old, {len(after)} new, {len(set(before) & set(after))} in both)")
+    items = sorted(before)
+    a, b = np.array([before[i] for i in items]), np.array([after[i] for i in items])
+    difference = b - a
+    gained = tuple(item for item, d in zip(items, difference, strict=True) if d > 0)
+    lost = tuple(item for item, d in zip(items, difference, strict=True) if d < 0)
+    low, high, p = paired_bootstrap(difference, seed)
+    binary = bool(np.isin(a, (0.0, 1.0)).all() and np.isin(b, (0.0, 1.0)).all())
+    spread = float(difference.std(ddof=1)) if len(items) > 1 else math.inf
+    if binary:  # no flips seen is not no variance: one flip in n bounds what could have been seen
+        p, spread = mcnemar(len(gained), len(lost)), max(spread, 1 / math.sqrt(len(items)))
+    return Comparison(
+        benchmark=name,
+        n=len(items),
+        old=float(a.mean()),
+        new=float(b.mean()),
+        difference=float(difference.mean()),
+        low=low,
+        high=high,
+        test="mcnemar" if binary else "bootstrap",
+        p=p,
+        p_holm=p,
+        detectable=min(POWER_80 * spread / math.sqrt(len(items)), 1e9),
+        tolerance=tolerance,
+        outcome="same",
+        gained=gained,
+        lost=lost,
+    )
+
+
+def _outcome(draft: Comparison, p: float, alpha: float, min_items: int) -> Outcome:
+    if draft.n < min_items:
+        return "not enough items"
+    if p < alpha and draft.difference < -draft.tolerance:
+        return "worse"
+    return "better" if p < alpha and draft.difference > draft.tolerance else "same"
+
+
+def read_records(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """Benchmark name -> records of a JSONL file; a record without a benchmark counts as ``benchmark``'s.
+
+    Raises:
+        ValueError: the file is missing, empty or not JSONL.
+    """
+    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    try:
+        for number, line in enumerate(path.read_text("utf-8").split("\n"), 1):
+            if line.strip():
+                entry = json.loads(line)
+                if not isinstance(entry, dict):
+                    raise ValueError(f"{path}:{number}: not a JSON object")
+                groups[str(entry.get("benchmark", "benchmark"))].append(entry)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not JSONL: {error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: cannot be read: {error}") from None
+    if not groups:
+        raise ValueError(f"{path}: no records")
+    return dict(groups)
+
+
+def table(comparisons: Sequence[Comparison]) -> str:
+    """The comparison as lines of text, one a benchmark."""
+    head = (
+        f"{'benchmark':<20} {'n':>5} {'old':>8} {'new':>8} {'difference [95%]':>26} {'p (Holm)':>9} {'detectable':>10} {'+/-':>9}  verdict"
+    )
+    rows = [
+        f"{c.benchmark:<20} {c.n:>5} {c.old:>8.4f} {c.new:>8.4f} {f'{c.difference:+.4f} [{c.low:+.4f}, {c.high:+.4f}]':>26} {c.p_holm:>9.4f}"
+        f" {c.detectable:>10.4f} {f'{len(c.gained)}/{len(c.lost)}':>9}  {c.outcome}"
+        for c in comparisons
+    ]
+    return "\n".join([head, *rows]) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns the exit status (2 for input that cannot be compared)."""
+    parser = argparse.ArgumentParser(
+        prog="python -m modelyard.release.compare", description="Paired comparison of two files of per-item records."
+    )
+    parser.add_argument("old", type=Path)
+    parser.add_argument("new", type=Path)
+    parser.add_argument("--json", type=Path, help="where the comparison goes, as JSON")
+    parser.add_argument("--alpha", type=float, default=0.05)
+    parser.add_argument("--min-items", type=int, default=30)
+    options = parser.parse_args(arguments)
+    try:
+        result = compare(read_records(options.old), read_records(options.new), alpha=options.alpha, min_items=options.min_items)
+    except ValueError as error:
+        sys.stderr.write(f"compare: {error}\n")
+        return 2
+    if options.json:
+        options.json.write_text(json.dumps([c.model_dump() for c in result], indent=1), "utf-8")
+    sys.stdout.write(table(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

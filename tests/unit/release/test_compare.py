@@ -1,0 +1,113 @@
+"""Paired tests against slow references."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from modelyard.release import compare as module
+from modelyard.release.compare import compare, holm, mcnemar, paired_bootstrap
+
+
+def records(scores: list[float], benchmark_id: str = "x", benchmark: str = "words") -> list[dict]:
+    return [{"item": f"i{k}", "score": s, "benchmark_id": benchmark_id, "benchmark": benchmark} for k, s in enumerate(scores)]
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(0, 0), (1, 0), (3, 3), (2, 9), (15, 4)])
+def test_mcnemar_equals_the_binomial_sum(gained: int, lost: int) -> None:
+    n = gained + lost
+    tail = sum(math.comb(n, k) for k in range(min(gained, lost) + 1)) / 2**n
+
+    assert mcnemar(gained, lost) == pytest.approx(min(1.0, 2 * tail) if gained != lost else 1.0)
+
+
+def test_holm_hand_worked_example() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+def test_compare_pairing_shows_what_an_unpaired_look_hides() -> None:
+    old = [1.0] * 100 + [0.0] * 100
+    new = [1.0] * 90 + [0.0] * 110  # ten items lost, none gained: 50% against 45% of 200
+
+    (result,) = compare({"words": records(old)}, {"words": records(new)})
+
+    assert result.outcome == "worse"
+    assert result.p == pytest.approx(2 / 2**10)
+    assert result.lost == tuple(sorted(f"i{k}" for k in range(90, 100)))
+
+
+def test_compare_loss_within_tolerance_is_same() -> None:
+    old, new = [1.0] * 100 + [0.0] * 100, [1.0] * 90 + [0.0] * 110
+
+    (result,) = compare({"words": records(old)}, {"words": records(new)}, tolerance={"words": 0.06})
+
+    assert result.outcome == "same"
+
+
+def test_compare_continuous_scores_use_the_bootstrap() -> None:
+    generator = np.random.default_rng(1)
+    old = generator.normal(size=300)
+
+    (up,) = compare({"words": records(old.tolist())}, {"words": records((old + 0.05 + 0.1 * generator.normal(size=300)).tolist())})
+    (none,) = compare({"words": records(old.tolist())}, {"words": records(old.tolist())})
+
+    assert up.test == "bootstrap"
+    assert up.outcome == "better"
+    assert up.low < up.difference < up.high
+    assert (none.outcome, none.p) == ("same", 1.0)
+
+
+def test_paired_bootstrap_interval_is_that_of_the_normal_theory() -> None:
+    differences = np.random.default_rng(0).normal(0.2, 1.0, 2000)
+
+    low, high, p = paired_bootstrap(differences, seed=3)
+
+    half = 1.96 * differences.std() / math.sqrt(2000)
+    assert (low, high) == pytest.approx((differences.mean() - half, differences.mean() + half), abs=0.01)
+    assert p < 0.001
+
+
+def test_compare_few_items_is_not_enough() -> None:
+    (result,) = compare({"words": records([1.0] * 10)}, {"words": records([0.0] * 10)})
+
+    assert result.outcome == "not enough items"
+
+
+def test_compare_holm_makes_many_benchmarks_stricter() -> None:
+    old = {f"b{k}": records([0.0] * 50) for k in range(10)}
+    new = {name: records([1.0] * 6 + [0.0] * 44) if name == "b0" else rows for name, rows in old.items()}
+
+    first = compare(old, new)[0]
+
+    assert first.p == pytest.approx(2 / 2**6)
+    assert (first.p_holm, first.outcome) == (pytest.approx(10 * 2 / 2**6), "same")
+
+
+@pytest.mark.parametrize(
+    ("new", "message"),
+    [
+        (records([1.0] * 40, "y"), "another benchmark id"),
+        (records([1.0] * 39), "items differ"),
+        (records([float("nan")] * 40), "score is nan"),
+        ([{"item": "a", "benchmark_id": "x"}], "numeric score"),
+    ],
+)
+def test_compare_incomparable_records_are_refused(new: list[dict], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        compare({"words": records([1.0] * 40)}, {"words": new})
+
+
+def test_compare_command_writes_json_and_refuses_garbage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old, new, out = tmp_path / "old.jsonl", tmp_path / "new.jsonl", tmp_path / "out.json"
+    old.write_text("\n".join(map(json.dumps, records([1.0] * 40 + [0.0] * 40))))
+    new.write_text("\n".join(map(json.dumps, records([0.0] * 80))))
+
+    assert module.main([str(old), str(new), "--json", str(out)]) == 0
+    assert "worse" in capsys.readouterr().out
+    assert json.loads(out.read_text())[0]["outcome"] == "worse"
+    new.write_text("not json")
+    assert module.main([str(old), str(new)]) == 2
+    assert "new.jsonl" in capsys.readouterr().err
+    assert module.main([str(old), str(tmp_path / "none.jsonl")]) == 2
