@@ -126,7 +126,7 @@ def transformer_config(model: ModelConfig, layout: Layout, precision: Precision)
         tensor_model_parallel_size=layout.tp,
         pipeline_model_parallel_size=layout.pp,
         sequence_parallel=False,
-        perform_initialization=False,
+        perform_initialization=True,  # also marks which dimension of a weight is split
         use_cpu_initialization=not cuda,
         gradient_accumulation_fusion=False,
         bias_activation_fusion=False,

@@ -42,7 +42,7 @@ class Layout(NamedTuple):
 def initialize(execution: ExecutionConfig) -> Layout:
     """Set up megatron's groups (once per process) and say where this rank stands.
 
-    ``torch.distributed`` is used as it is when a launcher started it; otherwise a world of one is started.
+    ``torch.distributed`` is used as it is when Ray Train started it; otherwise it is started, from torchrun's environment or as a world of one.
 
     Raises:
         ValueError: the world size is not TP x PP x DP.
@@ -51,8 +51,7 @@ def initialize(execution: ExecutionConfig) -> Layout:
     from megatron.core import parallel_state, tensor_parallel
 
     if not dist.is_initialized():
-        store = dist.FileStore(os.path.join(tempfile.mkdtemp(), "rendezvous"), 1)
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", store=store, rank=0, world_size=1)
+        _start_distributed()
     if dist.get_world_size() != execution.world_size:
         raise ValueError(
             f"world size {dist.get_world_size()} is not tensor_parallel {execution.tensor_parallel} x pipeline_parallel "
@@ -74,6 +73,15 @@ def initialize(execution: ExecutionConfig) -> Layout:
         dp_rank=parallel_state.get_data_parallel_rank(),
         rank=dist.get_rank(),
     )
+
+
+def _start_distributed() -> None:
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    if "RANK" in os.environ:
+        dist.init_process_group(backend)
+        return
+    store = dist.FileStore(os.path.join(tempfile.mkdtemp(), "rendezvous"), 1)
+    dist.init_process_group(backend, store=store, rank=0, world_size=1)
 
 
 def device() -> torch.device:
