@@ -1,0 +1,1 @@
+"""One library call each, with store, tracker and progress around it."""

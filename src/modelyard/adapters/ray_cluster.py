@@ -1,0 +1,59 @@
+"""The one way to a Ray cluster: a quiet local one on loopback, or the one that ``RAY_ADDRESS`` names.
+
+Everything Ray needs from its surroundings is set here and before Ray is imported, since raylet and workers inherit the environment they
+were started in. Left out: starting clusters of many machines (KubeRay's or ``ray start``'s business).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from pathlib import Path
+
+import modelyard
+
+# Read when Ray is imported or its processes start; the user's own values win.
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # keep CUDA_VISIBLE_DEVICES as it is on workers without GPUs, and its warning away
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    # Measured on 2 cores: none of what these switch off is read by anyone here, and each costs a process or a poll per worker group.
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same on every rank as on the driver
+}
+
+
+def connect() -> None:
+    """Connect this process to Ray, starting a local cluster when no address is given. Does nothing when connected."""
+    for key, value in QUIET.items():
+        os.environ.setdefault(key, value)
+    package_root = str(Path(modelyard.__file__).parents[1])
+    search = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if package_root not in search:
+        os.environ["PYTHONPATH"] = os.pathsep.join([package_root, *filter(None, search)])
+
+    import ray
+
+    if ray.is_initialized():
+        return
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(log_to_driver=False, logging_level="ERROR")
+        return
+    # Ray guards a local cluster by a token; this one is known to nobody else and is never on disk (Ray's own would be, world-readable).
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+    # On a local cluster a rank's CPUs are a promise, not a limit, so a layout of more ranks than cores still starts.
+    ray.init(address="local", num_cpus=max(os.cpu_count() or 1, 2), include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+
+
+def disconnect() -> None:
+    """Stop the local cluster (or leave the remote one). Does nothing when not connected."""
+    import ray
+
+    if ray.is_initialized():
+        ray.shutdown()

@@ -1,0 +1,179 @@
+"""Runs a training stage on a Ray Train worker group, one worker per rank, and brings progress, metrics or one clear error line back.
+
+Consecutive stages with the same layout share one worker group (see `ray_rank`): the first :func:`launch` starts it, :func:`release`, another
+layout or a failed rank end it. Ray Train restarts a group that lost a rank up to ``execution.max_restarts`` times for each launch; the stage
+then continues from its last checkpoint. A ValueError is never retried: it is the stage refusing its input. Left out: elastic world sizes and
+Ray's own checkpoint transport, since stages write Megatron checkpoints to shared scratch.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from modelyard.adapters import ray_cluster
+from modelyard.adapters.ray_rank import Failure, Job, Mailbox, News, one_line, serve
+from modelyard.config import Config, ExecutionConfig
+from modelyard.progress import Report
+
+POLL_SECONDS = 0.1
+STOP_SECONDS = 30
+BACKEND_TIMEOUT_SECONDS = 1800
+# What a healthy rank sees when another one is gone; the other's own failure is the cause to name.
+PEER_LOST = ("Connection closed by peer", "Connection reset by peer", "ncclRemoteError")
+PROCESS_LOST = ("ActorDiedError", "ActorUnavailableError", "WorkerHealthCheckFailedError", "WorkerHealthCheckTimeoutError")
+
+StageRun = Callable[..., Mapping[str, float]]
+
+
+class StageError(RuntimeError):
+    """A stage that failed on a rank; the message is one line naming stage, rank and cause."""
+
+
+class Layout(NamedTuple):
+    """What a worker group is made for; launches with an equal layout share a group."""
+
+    ranks: int
+    threads: int
+    max_restarts: int
+    scratch: str
+
+
+class WorkerGroup:
+    """A running ``TorchTrainer.fit()`` in a thread and the mailbox to its ranks."""
+
+    def __init__(self, layout: Layout) -> None:
+        ray_cluster.connect()
+        import ray
+
+        self.layout = layout
+        self.jobs = 0
+        self.error: BaseException | None = None
+        # Zero CPUs and no own environment: it moves into a process that Ray started in advance.
+        self.mailbox: Any = ray.remote(num_cpus=0)(Mailbox).remote(layout.ranks)
+        self.thread = threading.Thread(target=self._fit, name="ray-train", daemon=True)
+        self.thread.start()
+
+    def _fit(self) -> None:
+        try:
+            self._trainer().fit()
+        except BaseException as error:
+            self.error = error
+
+    def _trainer(self) -> Any:
+        import ray
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchConfig, TorchTrainer
+
+        resources = ray.cluster_resources()
+        use_gpu = resources.get("GPU", 0) >= self.layout.ranks
+        cpus = min(float(self.layout.threads), resources.get("CPU", 1) / self.layout.ranks)
+        threads = str(self.layout.threads)
+        return TorchTrainer(
+            serve,
+            train_loop_config={"mailbox": self.mailbox},
+            torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo", timeout_s=BACKEND_TIMEOUT_SECONDS),
+            scaling_config=ScalingConfig(num_workers=self.layout.ranks, use_gpu=use_gpu, resources_per_worker={"CPU": cpus}),
+            run_config=RunConfig(
+                name="train",
+                storage_path=str(Path(self.layout.scratch).absolute() / "ray"),
+                failure_config=FailureConfig(max_failures=self.layout.max_restarts),
+                worker_runtime_env={"env_vars": {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}},
+            ),
+        )
+
+    def run(self, job: Job, report: Report) -> tuple[dict[str, float], News]:
+        """Run ``job`` on every rank; blocks. Raises StageError."""
+        import ray
+
+        self.jobs = job.number
+        ray.get(self.mailbox.post.remote(job))
+        while True:
+            alive = self.thread.is_alive()
+            news: News = ray.get(self.mailbox.news.remote())
+            for event in news.events:
+                report(event.done, event.total, event.metrics, event.unit)
+            if news.metrics is not None:
+                return news.metrics, news
+            if not alive or any(failure.final for failure in news.failures):
+                raise self._failed(job, news)
+            time.sleep(POLL_SECONDS)
+
+    def _failed(self, job: Job, news: News) -> StageError:
+        rank, cause = _cause(news.failures, self.error)
+        log = job.checkpoints.parent / "failure.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        details = [failure.traceback for failure in news.failures] + ([str(self.error)] if self.error else [])
+        log.write_text("\n".join(details) + "\n")
+        stage = job.run.__module__.rsplit(".", 1)[-1]
+        return StageError(f"{stage}: {rank}: {cause} (details: {log})")
+
+    def stop(self, *, wait: bool) -> None:
+        """Send the ranks home; with ``wait`` return only when Ray Train has cleaned up after them."""
+        import ray
+
+        if ray.is_initialized() and self.thread.is_alive():
+            self.mailbox.stop.remote()
+            if wait:
+                self.thread.join(STOP_SECONDS)
+
+
+_group: WorkerGroup | None = None
+
+
+def launch(
+    stage_run: StageRun,
+    config: Config,
+    inputs: Mapping[str, Path],
+    out: Path,
+    checkpoints: Path,
+    execution: ExecutionConfig,
+    report: Report,
+) -> dict[str, float]:
+    """Run ``stage_run(config, inputs, out, checkpoints, execution, report)`` on every rank and return rank 0's metrics.
+
+    Raises:
+        StageError: a rank raised, or died more often than ``execution.max_restarts`` allows; one line, with the traceback in a file beside
+            ``checkpoints``.
+    """
+    global _group
+    layout = Layout(execution.world_size, execution.threads, execution.max_restarts, execution.scratch)
+    if _group is not None and _group.layout != layout:
+        release()
+    if _group is None:
+        _group = WorkerGroup(layout)
+    try:
+        metrics, news = _group.run(Job(_group.jobs + 1, stage_run, config, dict(inputs), out, checkpoints, execution), report)
+    except BaseException:
+        release(wait=False)
+        raise
+    if news.failures:  # its restarts are spent: the next stage gets a group with all of them
+        release()
+    return metrics
+
+
+def release(*, wait: bool = True) -> None:
+    """Stop the worker group, so that its CPUs are free for other work. Does nothing when there is none."""
+    global _group
+    group, _group = _group, None
+    if group is not None:
+        group.stop(wait=wait)
+
+
+def _cause(failures: list[Failure], error: BaseException | None) -> tuple[str, str]:
+    """Rank and cause to name: a refusal, else the last exception that is no peer's echo, else a rank whose process died."""
+    for failure in failures:
+        if failure.final:
+            return f"rank {failure.rank}", failure.cause
+    for failure in reversed(failures):
+        if not any(text in failure.cause for text in PEER_LOST):
+            return f"rank {failure.rank}", failure.cause
+    for rank, lost in sorted(getattr(error, "worker_failures", {}).items()):
+        if type(lost).__name__ in PROCESS_LOST:
+            return f"rank {rank}", "its process died (killed or out of memory)"
+    if failures:
+        return f"rank {failures[-1].rank}", failures[-1].cause
+    return "worker group", one_line(error) if error else "ended without an answer"

@@ -1,0 +1,122 @@
+"""Real Ray, real workers: what a launch returns, what its errors say, and that a killed rank continues."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from ray import cloudpickle
+
+from modelyard.adapters import ray_train
+from modelyard.config import Config, ExecutionConfig
+
+pytestmark = pytest.mark.integration
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+class TinyConfig(Config):
+    steps: int
+
+
+def count(config, inputs, out, checkpoints, execution, report):
+    import torch
+    import torch.distributed as dist
+
+    if config.steps < 0:
+        raise ValueError("steps: must not be negative")
+    rank = dist.get_rank()
+    total = torch.tensor([float(rank + 1)])
+    dist.all_reduce(total)
+    for step in range(config.steps):
+        report(step + 1, config.steps, {"tiny/loss": 1.0 / (step + 1)})
+    if rank == 0:
+        (out / "answer").write_text(inputs["text"].read_text().upper())
+    return {"tiny/ranks": total.item(), "tiny/threads": float(torch.get_num_threads()), "tiny/pid": float(os.getpid())}
+
+
+def die_once(config, inputs, out, checkpoints, execution, report):
+    import torch.distributed as dist
+
+    marker = checkpoints / "step"
+    dist.barrier()
+    if dist.get_rank() == execution.world_size - 1 and not marker.exists():
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        marker.write_text("7")
+        os.kill(os.getpid(), signal.SIGKILL)
+    dist.barrier()
+    return {"tiny/resumed_at": float(marker.read_text())}
+
+
+def die_always(config, inputs, out, checkpoints, execution, report):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def stumble(config, inputs, out, checkpoints, execution, report):
+    import torch.distributed as dist
+
+    if dist.get_rank() == 1:
+        raise OSError("disk\nfull")
+    dist.barrier()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ray():
+    yield
+    ray_train.release()
+    ray_train.ray_cluster.disconnect()
+
+
+@pytest.fixture
+def place(tmp_path):
+    (tmp_path / "text").write_text("hello")
+    (tmp_path / "out").mkdir()
+    return tmp_path
+
+
+def launch(stage, place: Path, steps=3, report=lambda *a, **k: None, **execution):
+    where = ExecutionConfig(scratch=str(place / "scratch"), **execution)
+    config, inputs = TinyConfig(steps=steps), {"text": place / "text"}
+    return ray_train.launch(stage, config, inputs, place / "out", place / "work" / "checkpoints", where, report)
+        stage, TinyConfig(steps=steps), {"text": place / "text"}, place / "out", place / "work" / "checkpoints", where, report
+    )
+
+
+def test_launch_two_ranks_returns_metrics_files_and_progress(place):
+    events = []
+    metrics = launch(
+        count, place, data_parallel=2, threads=1, report=lambda done, total, m={}, unit="step": events.append((done, total, m))
+    )
+    assert metrics["tiny/ranks"] == 3.0
+    assert metrics["tiny/threads"] == 1.0
+    assert (place / "out" / "answer").read_text() == "HELLO"
+    assert [event[0] for event in events] == [1, 2, 3]
+    again = launch(count, place, data_parallel=2, threads=1)
+    assert again["tiny/ranks"] == 3.0
+
+
+def test_launch_same_layout_reuses_the_worker(place):
+    assert launch(count, place)["tiny/pid"] == launch(count, place)["tiny/pid"]
+
+
+def test_launch_refused_input_is_one_line_and_not_retried(place):
+    with pytest.raises(ray_train.StageError) as info:
+        launch(count, place, steps=-1)
+    message = str(info.value)
+    assert "rank 0: steps: must not be negative" in message
+    assert "\n" not in message
+    assert "Traceback" in (place / "work" / "failure.log").read_text()
+
+
+def test_launch_killed_rank_restarts_and_continues(place):
+    assert launch(die_once, place, data_parallel=2, threads=1) == {"tiny/resumed_at": 7.0}
+
+
+def test_launch_rank_that_always_dies_names_it(place):
+    with pytest.raises(ray_train.StageError, match="rank 0: its process died"):
+        launch(die_always, place, max_restarts=0)
+
+
+def test_launch_failing_rank_is_named_with_its_cause(place):
+    with pytest.raises(ray_train.StageError, match="rank 1: OSError: disk full"):
+        launch(stumble, place, data_parallel=2, threads=1, max_restarts=0)
