@@ -1,9 +1,9 @@
 """Runs a training stage on a Ray Train worker group, one worker per rank, and brings progress, metrics or one clear error line back.
 
-Consecutive stages with the same layout share one worker group (see `ray_rank`): the first :func:`launch` starts it, :func:`release`, another
-layout or a failed rank end it. Ray Train restarts a group that lost a rank up to ``execution.max_restarts`` times for each launch; the stage
-then continues from its last checkpoint. A ValueError is never retried: it is the stage refusing its input. Left out: elastic world sizes and
-Ray's own checkpoint transport, since stages write Megatron checkpoints to shared scratch.
+Consecutive stages with the same layout share one worker group (see `ray_rank`): the first :func:`launch` starts it; :func:`release`,
+another layout or a failed rank end it. Ray Train restarts a group that lost a rank up to ``execution.max_restarts`` times for each launch;
+the stage then continues from its last checkpoint. A ValueError is never retried: it is the stage refusing its input. Left out: elastic
+world sizes and Ray's own checkpoint transport, since stages write Megatron checkpoints to shared scratch.
 """
 
 from __future__ import annotations
@@ -36,10 +36,17 @@ class StageError(RuntimeError):
 class Layout(NamedTuple):
     """What a worker group is made for; launches with an equal layout share a group."""
 
-    ranks: int
+    tensor_parallel: int
+    pipeline_parallel: int
+    data_parallel: int
     threads: int
     max_restarts: int
     scratch: str
+
+    @property
+    def ranks(self) -> int:
+        """Number of workers."""
+        return self.tensor_parallel * self.pipeline_parallel * self.data_parallel
 
 
 class WorkerGroup:
@@ -140,7 +147,7 @@ def launch(
             ``checkpoints``.
     """
     global _group
-    layout = Layout(execution.world_size, execution.threads, execution.max_restarts, execution.scratch)
+    layout = Layout(**{key: getattr(execution, key) for key in Layout._fields})
     if _group is not None and _group.layout != layout:
         release()
     if _group is None:

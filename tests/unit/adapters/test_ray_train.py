@@ -78,8 +78,6 @@ def launch(stage, place: Path, steps=3, report=lambda *a, **k: None, **execution
     where = ExecutionConfig(scratch=str(place / "scratch"), **execution)
     config, inputs = TinyConfig(steps=steps), {"text": place / "text"}
     return ray_train.launch(stage, config, inputs, place / "out", place / "work" / "checkpoints", where, report)
-        stage, TinyConfig(steps=steps), {"text": place / "text"}, place / "out", place / "work" / "checkpoints", where, report
-    )
 
 
 def test_launch_two_ranks_returns_metrics_files_and_progress(place):

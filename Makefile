@@ -1,0 +1,42 @@
+# make run [CONFIG=configs/pipeline/tiny.toml] [ppo.kl_coef=0.05 ...]   the whole line; dotted words override the config
+# make test | check | ui | clean
+
+CONFIG ?= configs/pipeline/tiny.toml
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+# make takes "ppo.kl_coef=0.05" for a variable of its own; every command-line variable with a dot in its name is an override of the config.
+OVERRIDES := $(foreach word,$(MAKEOVERRIDES),$(if $(findstring .,$(firstword $(subst =, ,$(word)))),'$(word)'))
+
+.PHONY: run test check ui clean setup
+.DEFAULT_GOAL := run
+
+run: $(READY)
+	@$(BIN)/python -m flows.pipeline $(CONFIG) $(OVERRIDES)
+
+test: $(READY)
+	@$(BIN)/python -m pytest
+
+check: $(READY)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+ui: $(READY)
+	@$(BIN)/python -m modelyard.adapters.servers
+
+setup: $(READY)
+
+$(READY): constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say which with PYTHON=...")'
+	@echo "Setting up $(VENV) (once; a few minutes)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .modelyard .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
