@@ -74,18 +74,19 @@ def step_directory(root: Path, step: int) -> Path:
 
 
 def _in_process_writer() -> Any:
-    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.filesystem import FileSystemWriter
+    from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
     from megatron.core.dist_checkpointing.strategies import torch as mcore
 
-    class InProcessWriter(mcore.TorchDistSaveShardedStrategy):  # type: ignore[misc]
+    class InProcessWriter(mcore.TorchDistSaveShardedStrategy):
         """megatron-core's ``torch_dist`` format through torch's own file writer."""
 
         def save(self, sharded_state_dict: dict[str, Any], checkpoint_dir: Path) -> None:
             """Write this rank's shards."""
             renamed, _, _ = mcore._replace_state_dict_keys_with_sharded_keys(sharded_state_dict, self.keep_only_main_replica)
-            dcp.save(
+            dcp_save(
                 mcore.mcore_to_pyt_state_dict(renamed, False),
-                storage_writer=dcp.FileSystemWriter(checkpoint_dir, thread_count=1),
+                storage_writer=FileSystemWriter(checkpoint_dir, thread_count=1),
                 planner=mcore.MCoreSavePlanner(dedup_replicated_tensors=False, flatten_state_dict=False),
             )
 

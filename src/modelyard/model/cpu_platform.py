@@ -92,7 +92,7 @@ def install() -> None:
     cuda.manual_seed = torch.default_generator.manual_seed
     cuda.get_rng_state = lambda device=None: torch.get_rng_state()
     cuda.set_rng_state = lambda state, device=None: torch.set_rng_state(state)
-    torch.Tensor.type = _cuda_type_name  # type: ignore[method-assign]
+    torch.Tensor.type = _cuda_type_name  # type: ignore[method-assign, assignment]
     torch.Tensor.cuda = lambda self, *args, **kwargs: self  # type: ignore[method-assign]
 
     random: Any = importlib.import_module("megatron.core.tensor_parallel.random")

@@ -41,7 +41,7 @@ class LossOutput(NamedTuple):
     """Sums over a micro-batch: the loss, the count it is to be divided by (int), and further sums divided by the same count."""
 
     loss_sum: Tensor
-    count: Tensor
+    count: Tensor  # type: ignore[assignment]
     metrics: Mapping[str, Tensor]
 
 
@@ -124,7 +124,8 @@ class Engine:
         padded = -(-size // share) * share
         if padded != size:
             fill = padded - size
-            batch = Batch(*(torch.cat([x, x[-1:].expand(fill, -1)]) for x in (batch.tokens, batch.labels)), {})
+            tokens, labels = (torch.cat([x, x[-1:].expand(fill, -1)]) for x in (batch.tokens, batch.labels))
+            batch = Batch(tokens, labels, {})
         part = self._slice(Batch(batch.tokens, batch.labels, {}), micro_batch)
         self.chunk.eval()
         outputs: list[Tensor] = []
@@ -233,7 +234,7 @@ class Engine:
         """Take the weights at ``directory``; a scalar head stays fresh when the checkpoint is a language model's."""
         wanted = self._sharded_model()
         if self.head == "scalar":
-            from torch.distributed.checkpoint import FileSystemReader
+            from torch.distributed.checkpoint.filesystem import FileSystemReader
 
             stored = FileSystemReader(str(directory)).read_metadata().state_dict_metadata
             wanted = {key: value for key, value in wanted.items() if not key.startswith("output_layer.") or "output_layer.bias" in stored}

@@ -80,7 +80,9 @@ def _start_distributed() -> None:
     if "RANK" in os.environ:
         dist.init_process_group(backend)
         return
-    store = dist.FileStore(os.path.join(tempfile.mkdtemp(), "rendezvous"), 1)
+    store = dist.FileStore(  # type: ignore[attr-defined]
+        os.path.join(tempfile.mkdtemp(), "rendezvous"), 1
+    )
     dist.init_process_group(backend, store=store, rank=0, world_size=1)
 
 

@@ -1,0 +1,68 @@
+"""A trained model as files: ``checkpoint/`` (weights), ``model.json`` (shape and head), ``tokenizer*.json`` and the training history."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import torch.distributed as dist
+
+from modelyard.config import ExecutionConfig
+from modelyard.model.architecture import Head, ModelConfig, Precision
+from modelyard.model.engine import Engine
+from modelyard.model.optimizer import OptimizerConfig
+from modelyard.model.trainer import History
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+
+
+class ModelFile(NamedTuple):
+    """Contents of ``model.json``."""
+
+    model: ModelConfig
+    head: Head
+    precision: Precision
+
+
+def write(engine: Engine, tokenizer: Path, history: History, out: Path) -> None:
+    """Write the engine's weights and all that is needed to use them; every rank calls it."""
+    engine.save_weights(out / "checkpoint")
+    if dist.get_rank() == 0:
+        description = {"model": engine.model.model_dump(), "head": engine.head, "precision": engine.precision}
+        (out / "model.json").write_text(json.dumps(description, indent=1))
+        for name in TOKENIZER_FILES:
+            shutil.copyfile(tokenizer / name, out / name)
+        history.write(out)
+    dist.barrier()
+
+
+def read(directory: Path) -> ModelFile:
+    """Shape, head and precision of the model at ``directory``."""
+    description = json.loads((directory / "model.json").read_text())
+    return ModelFile(ModelConfig.model_validate(description["model"]), description["head"], description["precision"])
+
+
+def load(
+    directory: Path,
+    execution: ExecutionConfig,
+    *,
+    head: Head | None = None,
+    seed: int = 0,
+    optim: OptimizerConfig | None = None,
+    total_steps: int = 1,
+) -> Engine:
+    """An engine with the weights of ``directory``, at this run's layout. ``head="scalar"`` on a language model gives it a fresh scalar head."""
+    description = read(directory)
+    engine = Engine(
+        description.model,
+        execution,
+        seed=seed,
+        precision=description.precision,
+        head=head or description.head,
+        optim=optim,
+        total_steps=total_steps,
+    )
+    engine.load_weights(directory / "checkpoint")
+    return engine
