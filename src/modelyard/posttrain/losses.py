@@ -1,0 +1,114 @@
+"""The losses of alignment, each a ``loss_fn(output, batch) -> LossOutput`` of sums: the engine divides by the count over all ranks and
+micro-batches.
+
+- SFT: -log p of completion tokens.
+- Reward model, InstructGPT (arXiv:2203.02155) eq. 1: -1/C(K,2) sum log sigmoid(r_w - r_l) over the pairs of one comparison, every
+  comparison counting once.
+- Policy: PPO's clipped surrogate (arXiv:1707.06347, eq. 7) plus, for PPO-ptx (InstructGPT eq. 2), -gamma log pi of pretraining tokens.
+- Value: squared error to the returns, clipped around the old value like the policy's ratio (Ziegler et al., arXiv:1909.08593).
+
+A batch's ``extras`` carry what each needs, named in the functions. Metric names are the field's (summarize_from_feedback_details).
+Positions outside a mask are never read. Left out: an entropy bonus (the KL to the reference does its work) and per-sequence
+normalisation.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from modelyard.model.engine import Batch, LossFn, LossOutput
+from modelyard.posttrain.masking import last_positions, masked_sum
+
+NO_COMPARISON = -1
+"""Value of ``extras["comparison"]`` on rows that only fill a comparison up to K."""
+
+
+def sft_loss(logprobs: Tensor, batch: Batch) -> LossOutput:
+    """Mean -log p over ``mask`` [b, S]."""
+    mask = batch.extras["mask"]
+    loss = -masked_sum(logprobs, mask)
+    return LossOutput(loss, mask.sum(), {"loss": loss.detach()})
+
+
+def pairwise_losses(scores: Tensor, ranks: Tensor, comparison: Tensor) -> tuple[Tensor, Tensor]:
+    """Eq. 1 for rows scored [b]: losses [b, b] and their weights [b, b].
+
+    Entry (w, l) is the pair in which row w is preferred to row l: both of the same ``comparison`` [b] and ``ranks`` [b] of w above l's
+    (equal ranks are ties and make no pair). The weights of one comparison sum to 1, so it counts once however many pairs its ties left.
+    """
+    pairs = (comparison[:, None] == comparison[None, :]) & (ranks[:, None] > ranks[None, :]) & (comparison != NO_COMPARISON)[:, None]
+    same = (comparison[:, None] == comparison[None, :]).to(scores.dtype)
+    pairs_of_comparison = same @ pairs.to(scores.dtype).sum(dim=1)  # [b]: pairs in the comparison that the row is part of
+    weights = pairs / pairs_of_comparison.clamp(min=1)[:, None]
+    return -F.logsigmoid(scores[:, None] - scores[None, :]), weights
+
+
+def reward_loss(values: Tensor, batch: Batch) -> LossOutput:
+    """Mean of eq. 1 over comparisons. All rows of a comparison stand in one micro-batch.
+
+    Extras: ``mask`` [b, S] (a text's score is the value at its last true position), ``rank`` [b] int (higher is better), ``comparison`` [b]
+    int (:data:`NO_COMPARISON` for filling).
+    """
+    mask, ranks, comparison = (batch.extras[key] for key in ("mask", "rank", "comparison"))
+    scores = last_values(values, mask)
+    losses, weights = pairwise_losses(scores, ranks, comparison)
+    loss = (losses * weights).sum()
+    with torch.no_grad():
+        won = (weights * (scores[:, None] > scores[None, :])).sum()
+        margin = (weights * (scores[:, None] - scores[None, :])).sum()
+    return LossOutput(loss, weights.sum().round(), {"loss": loss.detach(), "accuracy": won, "margin": margin})
+
+
+def last_values(values: Tensor, mask: Tensor) -> Tensor:
+    """[b, S] -> [b]: every row's value at its last true position."""
+    return values.gather(1, last_positions(mask)[:, None])[:, 0]
+
+
+def policy_loss(clip_range: float, ptx_coef: float) -> LossFn:
+    """PPO's policy loss per completion token, plus ``ptx_coef`` (gamma) times the mean -log pi of pretraining tokens.
+
+    Extras [b, S]: ``mask``, ``old_logprobs`` and ``advantages`` of sampled rows; ``ptx_scale`` is 0 on them and, on pretraining tokens,
+    completion tokens / pretraining tokens of the whole batch: the engine divides by completion tokens, so both terms become means.
+    """
+
+    def loss_fn(logprobs: Tensor, batch: Batch) -> LossOutput:
+        mask, old, advantages, ptx_scale = (batch.extras[key] for key in ("mask", "old_logprobs", "advantages", "ptx_scale"))
+        log_ratio = torch.where(mask.bool(), logprobs - old, torch.zeros_like(logprobs))
+        ratio = log_ratio.exp()
+        unclipped, clipped = -advantages * ratio, -advantages * ratio.clamp(1 - clip_range, 1 + clip_range)
+        surrogate = masked_sum(torch.maximum(unclipped, clipped), mask)
+        ptx = -masked_sum(logprobs, ptx_scale)
+        metrics = {
+            "policy/loss": surrogate.detach(),
+            "policy/clipfrac": masked_sum((clipped > unclipped).to(mask.dtype), mask),
+            "policy/approxkl": masked_sum(0.5 * log_ratio.detach() ** 2, mask),
+            "policy/ratio": masked_sum(ratio.detach(), mask),
+            "ptx/loss": ptx.detach(),
+        }
+        return LossOutput(surrogate + ptx_coef * ptx, mask.sum(), metrics)
+
+    return loss_fn
+
+
+def value_loss(clip_range: float) -> LossFn:
+    """Half the squared error to ``returns``, the worse of the value's and of the value clipped to ``old_values`` +- ``clip_range``.
+
+    Extras [b, S]: ``mask``, ``old_values``, ``returns``.
+    """
+
+    def loss_fn(values: Tensor, batch: Batch) -> LossOutput:
+        mask, old, returns = (batch.extras[key] for key in ("mask", "old_values", "returns"))
+        values, old, returns = (torch.where(mask.bool(), x, torch.zeros_like(x)) for x in (values, old, returns))
+        limited = old + (values - old).clamp(-clip_range, clip_range)
+        unclipped, clipped = (values - returns) ** 2, (limited - returns) ** 2
+        loss = 0.5 * masked_sum(torch.maximum(unclipped, clipped), mask)
+        metrics = {
+            "value/loss": loss.detach(),
+            "value/clipfrac": masked_sum((clipped > unclipped).to(mask.dtype), mask),
+            "value/error": masked_sum(unclipped.detach(), mask),
+        }
+        return LossOutput(loss, mask.sum(), metrics)
+
+    return loss_fn

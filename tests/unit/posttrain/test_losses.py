@@ -1,0 +1,164 @@
+"""Losses against loops that follow the papers' formulas one element at a time: values and gradients."""
+
+import math
+from itertools import combinations
+
+import pytest
+import torch
+from torch import Tensor
+
+from modelyard.model.engine import Batch
+from modelyard.posttrain.losses import NO_COMPARISON, LossFn, policy_loss, reward_loss, sft_loss, value_loss
+
+MASK = torch.tensor([[0.0, 1, 1, 0], [1, 1, 1, 1], [0, 0, 1, 0]])
+
+
+def make_batch(**extras: Tensor) -> Batch:
+    tokens = torch.zeros(MASK.shape, dtype=torch.int64)
+    return Batch(tokens, tokens, extras)
+
+
+def random(seed: int, *shape: int, scale: float = 1.0) -> Tensor:
+    return torch.randn(*(shape or MASK.shape), generator=torch.Generator().manual_seed(seed)) * scale
+
+
+def policy_extras(rows: int = 0) -> dict[str, Tensor]:
+    """Sampled rows as in MASK, the last ``rows`` of them pretraining text instead."""
+    mask, ptx = MASK.clone(), torch.zeros_like(MASK)
+    if rows:
+        mask[-rows:], ptx[-rows:] = 0.0, 1.0
+        ptx *= mask.sum() / ptx.sum()
+    return {"mask": mask, "old_logprobs": random(1, scale=0.3) - 2, "advantages": random(2), "ptx_scale": ptx}
+
+
+def slow_policy(logprobs: Tensor, extras: dict[str, Tensor], clip: float, gamma: float) -> Tensor:
+    tokens, text = [], []
+    for b in range(MASK.shape[0]):
+        for t in range(MASK.shape[1]):
+            if extras["mask"][b, t]:
+                ratio = torch.exp(logprobs[b, t] - extras["old_logprobs"][b, t])
+                a = float(extras["advantages"][b, t])
+                bounded = min(max(float(ratio.detach()), 1 - clip), 1 + clip)
+                # the smaller objective is optimised; a bounded ratio has no gradient
+                tokens.append(-a * ratio if a * float(ratio.detach()) <= a * bounded else torch.tensor(-a * bounded))
+            if extras["ptx_scale"][b, t]:
+                text.append(-logprobs[b, t])
+    return sum(tokens) / len(tokens) + gamma * (sum(text) / len(text) if text else 0.0)
+
+
+def check(loss_fn: LossFn, batch: Batch, output: Tensor, slow: Tensor, leaf: Tensor) -> None:
+    """The engine's quotient and its gradient equal the slow loss's."""
+    result = loss_fn(output, batch)
+    fast = result.loss_sum / result.count
+    torch.testing.assert_close(fast, slow)
+    torch.testing.assert_close(torch.autograd.grad(fast, leaf)[0], torch.autograd.grad(slow, leaf)[0])
+
+
+def test_sft_loss_masked_rows_is_mean_over_completion_tokens() -> None:
+    logprobs = random(0).requires_grad_()
+    slow = -sum(logprobs[b, t] for b in range(3) for t in range(4) if MASK[b, t]) / 7
+    check(sft_loss, make_batch(mask=MASK), logprobs, slow, logprobs)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 27.8])
+def test_policy_loss_with_and_without_ptx_equals_loop(gamma: float) -> None:
+    extras = policy_extras(rows=1 if gamma else 0)
+    logprobs = (random(3, scale=0.3) - 2).requires_grad_()
+    check(policy_loss(0.2, gamma), make_batch(**extras), logprobs, slow_policy(logprobs, extras, 0.2, gamma), logprobs)
+
+
+def test_policy_loss_hand_worked_three_tokens() -> None:
+    """Ratios 1.5, 0.5 and 1.1 with clip 0.2 and advantages 1, -1, 2: min objectives 1.2, -0.8, 2.2."""
+    ratio = torch.tensor([[1.5, 0.5, 1.1]])
+    extras = {
+        "mask": torch.ones(1, 3),
+        "old_logprobs": torch.zeros(1, 3),
+        "advantages": torch.tensor([[1.0, -1, 2]]),
+        "ptx_scale": torch.zeros(1, 3),
+    }
+    result = policy_loss(0.2, 0.0)(ratio.log(), make_batch(**extras))
+    assert float(result.loss_sum) == pytest.approx(-(1.2 - 0.8 + 2.2))
+    assert float(result.metrics["policy/clipfrac"] / result.count) == pytest.approx(2 / 3)
+
+
+def test_policy_loss_split_in_micro_batches_is_the_same() -> None:
+    extras = policy_extras(rows=1)
+    logprobs = random(3, scale=0.3) - 2
+    whole = policy_loss(0.2, 27.8)(logprobs, make_batch(**extras))
+    parts = [
+        policy_loss(0.2, 27.8)(
+            logprobs[i : i + 1], Batch(torch.zeros(1, 4), torch.zeros(1, 4), {k: v[i : i + 1] for k, v in extras.items()})
+        )
+        for i in range(3)
+    ]
+    torch.testing.assert_close(sum(p.loss_sum for p in parts) / sum(p.count for p in parts), whole.loss_sum / whole.count)
+
+
+def test_value_loss_equals_loop() -> None:
+    extras = {"mask": MASK, "old_values": random(4), "returns": random(5)}
+    values = random(6).requires_grad_()
+    terms = []
+    for b in range(3):
+        for t in range(4):
+            if MASK[b, t]:
+                v, old, target = values[b, t], extras["old_values"][b, t], extras["returns"][b, t]
+                limited = torch.minimum(torch.maximum(v, old - 0.2), old + 0.2)
+                terms.append(0.5 * torch.stack([(v - target) ** 2, (limited - target) ** 2]).max())
+    check(value_loss(0.2), make_batch(**extras), values, sum(terms) / len(terms), values)
+
+
+def reward_batch() -> tuple[Batch, Tensor]:
+    """Comparison 0 of four rows with a tie, comparison 1 of two rows, two filling rows."""
+    comparison = torch.tensor([0, 0, 0, 0, 1, 1, NO_COMPARISON, NO_COMPARISON])
+    rank = torch.tensor([3, 1, 1, -2, 0, 4, 0, 1])
+    mask = torch.zeros(8, 5)
+    for row, last in enumerate([4, 2, 3, 0, 1, 4, 0, 2]):
+        mask[row, : last + 1] = 1.0
+    return make_batch(mask=mask, rank=rank, comparison=comparison), random(7, 8, 5).requires_grad_()
+
+
+def test_reward_loss_ties_and_filling_equals_loop() -> None:
+    batch, values = reward_batch()
+    last = [4, 2, 3, 0, 1, 4, 0, 2]
+    losses = []
+    for name in (0, 1):
+        rows = [i for i in range(8) if batch.extras["comparison"][i] == name]
+        terms = []
+        for i, j in combinations(rows, 2):
+            difference = values[i, last[i]] - values[j, last[j]]
+            if batch.extras["rank"][i] != batch.extras["rank"][j]:
+                sign = 1 if batch.extras["rank"][i] > batch.extras["rank"][j] else -1
+                terms.append(torch.log(1 + torch.exp(-sign * difference)))
+        assert len(terms) == {0: 5, 1: 1}[name]
+        losses.append(sum(terms) / len(terms))
+    check(reward_loss, batch, values, sum(losses) / 2, values)
+
+
+def test_reward_loss_two_rows_hand_worked() -> None:
+    """Scores 1 (preferred) and 0: -log sigmoid(1) = log(1 + 1/e)."""
+    batch = make_batch(mask=torch.ones(2, 1), rank=torch.tensor([2, -1]), comparison=torch.tensor([0, 0]))
+    result = reward_loss(torch.tensor([[1.0], [0.0]]), batch)
+    assert float(result.loss_sum / result.count) == pytest.approx(math.log1p(math.exp(-1)))
+    assert float(result.metrics["accuracy"]) == 1.0
+
+
+@pytest.mark.parametrize("garbage", [1e4, float("nan"), float("inf")])
+def test_losses_masked_positions_never_matter(garbage: float) -> None:
+    reward, values = reward_batch()
+    policy = make_batch(**policy_extras(rows=1))
+    cases: list[tuple[LossFn, Batch, Tensor]] = [
+        (sft_loss, make_batch(mask=MASK), random(0)),
+        (policy_loss(0.2, 27.8), policy, random(3) - 2),
+        (value_loss(0.2), make_batch(mask=MASK, old_values=random(4), returns=random(5)), random(6)),
+        (reward_loss, reward, values.detach()),
+    ]
+    for loss_fn, batch, clean in cases:
+        read = batch.extras["mask"] + batch.extras.get("ptx_scale", 0) > 0
+        output = clean.clone().requires_grad_()
+        soiled = torch.where(read, clean, torch.full_like(clean, garbage)).requires_grad_()
+        expected, got = loss_fn(output, batch), loss_fn(soiled, batch)
+        assert torch.equal(expected.loss_sum, got.loss_sum)
+        expected.loss_sum.backward()
+        got.loss_sum.backward()
+        assert torch.equal(output.grad, soiled.grad)
+        assert (soiled.grad[~read] == 0).all()
