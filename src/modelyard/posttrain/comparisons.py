@@ -42,7 +42,7 @@ class Comparison(NamedTuple):
 
 
 def read_ratings(path: Path, split: str, domains: Sequence[str], raters: Raters) -> list[RatedText]:
-    """The texts of one split and the given domains, with the votes at even or odd positions; texts with fewer than two such votes are dropped.
+    """The texts of one split and the given domains with the votes at even or odd positions; texts with fewer than two are dropped.
 
     Raises:
         ValueError: nothing is left.
@@ -120,7 +120,7 @@ def pair_correct(rated: Sequence[RatedText], pairs: Sequence[Comparison], scores
 def accuracy_by_margin(
     rated: Sequence[RatedText], pairs: Sequence[Comparison], correct: Sequence[float], edges: Sequence[float]
 ) -> dict[str, Estimate]:
-    """Accuracy of the pairs whose :func:`margin` lies in each [low, high) of ``edges``, the last one open, named ``low-high``; no empty bins."""
+    """Accuracy of the pairs whose :func:`margin` lies in each [low, high) of ``edges``, the last open, by name; no empty bins."""
     bins: dict[str, Estimate] = {}
     margins = [margin(rated, pair) for pair in pairs]
     for low, high in zip(edges, [*edges[1:], float("inf")], strict=True):

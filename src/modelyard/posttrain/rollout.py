@@ -1,0 +1,122 @@
+"""One PPO iteration's experience: sample completions, score them, and turn scores and KL into advantages.
+
+InstructGPT (arXiv:2203.02155, section 3.5 and appendix C.4): completions at temperature 1, a score for the whole text, KL to the frozen
+SFT model per token, value function of its own, GAE without discount, whitened advantages. Log-probabilities the ratio starts from come
+from the training forward pass, not from generation; how far the two differ is measured (``policy/generation_drift``). A completion cut at
+``max_new_tokens`` is scored as if it ended there. Left out: reward whitening and a penalty for missing ends, which this reward model's
+inputs make unnecessary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from modelyard.model.engine import Batch, Engine
+from modelyard.model.generate import generate
+from modelyard.posttrain.advantages import Advantages, gae, whiten
+from modelyard.posttrain.masking import Example, Rows, masked_mean, pad_examples
+from modelyard.posttrain.reward import score
+from modelyard.posttrain.rewards import sequence_kl, token_rewards
+
+
+class Models(NamedTuple):
+    """The four models of PPO; only actor and value are trained."""
+
+    actor: Engine
+    reference: Engine
+    reward: Engine
+    value: Engine
+
+
+class SamplingConfig(NamedTuple):
+    """How completions are drawn."""
+
+    max_new_tokens: int
+    temperature: float
+    document_end: int
+    padding: int
+    micro_batch: int
+
+
+class Rollout(NamedTuple):
+    """Sampled completions and what the models say of them; [N, S] unless noted, aligned with labels."""
+
+    rows: Rows
+    completions: list[list[int]]
+    """Sampled tokens, the closing one included where it was sampled."""
+    ended: Tensor
+    """[N] bool: whether the model closed the text itself."""
+    logprobs: Tensor
+    reference_logprobs: Tensor
+    values: Tensor
+    scores: Tensor
+    """[N] reward-model scores of the whole texts."""
+    drift: float
+    """Mean |log p in generation - log p in training| of the sampled tokens, nats."""
+
+
+def sample(models: Models, prompts: Sequence[list[int]], seed: int, sampling: SamplingConfig) -> Rollout:
+    """Complete every prompt and evaluate all four models on the result."""
+    drawn = generate(
+        models.actor,
+        prompts,
+        max_new_tokens=sampling.max_new_tokens,
+        temperature=sampling.temperature,
+        seed=seed,
+        stop_id=sampling.document_end,
+    )
+    rows = pad_examples([Example(prompt, new) for prompt, new in zip(prompts, drawn.tokens, strict=True)], sampling.padding)
+    batch = Batch(rows.tokens, rows.labels, {})
+    logprobs, reference, values = (
+        engine.evaluate(batch, sampling.micro_batch).cpu() for engine in (models.actor, models.reference, models.value)
+    )
+    ended = torch.tensor([new[-1] == sampling.document_end for new in drawn.tokens])
+    texts = [
+        prompt + new + ([] if closed else [sampling.document_end]) for prompt, new, closed in zip(prompts, drawn.tokens, ended, strict=True)
+    ]
+    scores = torch.tensor(score(models.reward, texts, sampling.padding))
+    generated = torch.tensor([logprob for row in drawn.logprobs for logprob in row])
+    drift = float((generated - logprobs[rows.mask.bool()]).abs().mean())
+    return Rollout(rows, drawn.tokens, ended, logprobs, reference, values, scores, drift)
+
+
+def advantages(rollout: Rollout, kl_coef: float, lam: float) -> Advantages:
+    """Whitened advantages and the returns the value function is to learn."""
+    rewards = token_rewards(rollout.logprobs, rollout.reference_logprobs, rollout.scores, rollout.rows.mask, kl_coef)
+    estimated = gae(rewards, rollout.values, rollout.rows.mask, lam)
+    return Advantages(whiten(estimated.advantages, rollout.rows.mask), estimated.returns)
+
+
+def statistics(rollout: Rollout, kl_coef: float) -> dict[str, float]:
+    """What to watch: KL and reward, and the signs of reward hacking (length, repetition, sameness)."""
+    kl = sequence_kl(rollout.logprobs, rollout.reference_logprobs, rollout.rows.mask)
+    lengths = [len(completion) for completion in rollout.completions]
+    return {
+        "objective/kl": float(kl.mean()),
+        "objective/reward": float(rollout.scores.mean()),
+        "objective/reward_std": float(rollout.scores.std(correction=0)),
+        "objective/objective": float((rollout.scores - kl_coef * kl).mean()),
+        "objective/entropy": -float(masked_mean(rollout.logprobs, rollout.rows.mask)),
+        "objective/length": sum(lengths) / len(lengths),
+        "objective/ended": float(rollout.ended.float().mean()),
+        "objective/repetition": sum(repetition(completion) for completion in rollout.completions) / len(rollout.completions),
+        "objective/distinct": distinct(rollout.completions),
+        "policy/generation_drift": rollout.drift,
+    }
+
+
+def repetition(completion: Sequence[int]) -> float:
+    """Share of a completion's token pairs that occurred in it before; 0 for fewer than two tokens."""
+    pairs = list(pairwise(completion))
+    return 1 - len(set(pairs)) / len(pairs) if pairs else 0.0
+
+
+def distinct(completions: Sequence[Sequence[int]]) -> float:
+    """Different token pairs over all token pairs of many completions (distinct-2, Li et al. 2016): low when all say the same."""
+    pairs = [pair for completion in completions for pair in pairwise(completion)]
+    return len(set(pairs)) / len(pairs) if pairs else 0.0

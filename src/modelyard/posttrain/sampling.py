@@ -1,0 +1,31 @@
+"""Which examples a step trains on: pure functions of (seed, step), so a resumed run sees what an uninterrupted one sees."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@lru_cache(maxsize=4)
+def epoch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """A permutation of ``range(count)`` for one pass over the data."""
+    return np.random.default_rng([seed, epoch]).permutation(count)
+
+
+def epoch_indices(count: int, seed: int, start: int, size: int) -> list[int]:
+    """The examples at positions [start, start + size) of endlessly repeated, freshly shuffled passes over ``count`` examples."""
+    return [int(epoch_order(count, seed, at // count)[at % count]) for at in range(start, start + size)]
+
+
+def pretraining_window(rows: NDArray[np.uint16], start: int, size: int, width: int) -> NDArray[np.int64]:
+    """``size`` rows of packed pretraining tokens from row ``start`` on (around the end), cut to ``width + 1`` tokens.
+
+    Raises:
+        ValueError: the rows are shorter than that.
+    """
+    taken = rows[(start + np.arange(size)) % len(rows), : width + 1]
+    if taken.shape[1] <= width:
+        raise ValueError(f"pretraining rows of {rows.shape[1]} tokens are too short for batches of width {width}")
+    return taken.astype(np.int64)
