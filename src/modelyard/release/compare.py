@@ -201,11 +201,11 @@ def read_records(path: Path) -> dict[str, list[dict[str, Any]]]:
 def table(comparisons: Sequence[Comparison]) -> str:
     """The comparison as lines of text, one a benchmark."""
     head = (
-        f"{'benchmark':<20} {'n':>5} {'old':>8} {'new':>8} {'difference [95%]':>26} {'p (Holm)':>9} {'detectable':>10} {'+/-':>9}  verdict"
+        f"{'benchmark':<20} {'n':>5} {'old':>8} {'new':>8} {'difference [95%]':>25} {'p (Holm)':>8} {'detectable':>10} {'+/-':>8}  verdict"
     )
     rows = [
-        f"{c.benchmark:<20} {c.n:>5} {c.old:>8.4f} {c.new:>8.4f} {f'{c.difference:+.4f} [{c.low:+.4f}, {c.high:+.4f}]':>26} {c.p_holm:>9.4f}"
-        f" {c.detectable:>10.4f} {f'{len(c.gained)}/{len(c.lost)}':>9}  {c.outcome}"
+        f"{c.benchmark:<20} {c.n:>5} {c.old:>8.4f} {c.new:>8.4f} {f'{c.difference:+.4f} [{c.low:+.4f}, {c.high:+.4f}]':>25} {c.p_holm:>8.4f}"
+        f" {c.detectable:>10.4f} {f'{len(c.gained)}/{len(c.lost)}':>8}  {c.outcome}"
         for c in comparisons
     ]
     return "\n".join([head, *rows]) + "\n"
