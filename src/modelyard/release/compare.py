@@ -200,15 +200,23 @@ def read_records(path: Path) -> dict[str, list[dict[str, Any]]]:
 
 def table(comparisons: Sequence[Comparison]) -> str:
     """The comparison as lines of text, one a benchmark."""
-    head = (
-        f"{'benchmark':<20} {'n':>5} {'old':>8} {'new':>8} {'difference [95%]':>25} {'p (Holm)':>8} {'detectable':>10} {'+/-':>8}  verdict"
-    )
+    head = ("benchmark", "n", "old", "new", "difference [95%]", "p (Holm)", "detectable", "+/-", "verdict")
     rows = [
-        f"{c.benchmark:<20} {c.n:>5} {c.old:>8.4f} {c.new:>8.4f} {f'{c.difference:+.4f} [{c.low:+.4f}, {c.high:+.4f}]':>25} {c.p_holm:>8.4f}"
-        f" {c.detectable:>10.4f} {f'{len(c.gained)}/{len(c.lost)}':>8}  {c.outcome}"
+        (
+            c.benchmark,
+            str(c.n),
+            f"{c.old:.4f}",
+            f"{c.new:.4f}",
+            f"{c.difference:+.4f} [{c.low:+.4f}, {c.high:+.4f}]",
+            f"{c.p_holm:.4f}",
+            f"{c.detectable:.4f}",
+            f"{len(c.gained)}/{len(c.lost)}",
+            c.outcome,
+        )
         for c in comparisons
     ]
-    return "\n".join([head, *rows]) + "\n"
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    return "".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n" for row in [head, *rows])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
