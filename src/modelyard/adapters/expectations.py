@@ -1,0 +1,66 @@
+"""Runs declared expectations with Great Expectations: ephemeral context, no telemetry, no files, results as our own
+values.
+
+A ``modelyard.expectation.Validate``. What failed is data in the result; whether that stops anything is the caller's
+decision (``require``).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from modelyard.expectation import Expectation, ExpectationResult, SuiteResult
+
+
+def validate(suite: str, frame: Any, expectations: Sequence[Expectation]) -> SuiteResult:
+    """Check a pandas DataFrame. Raises ValueError when an expectation's type or arguments are not Great Expectations'."""
+    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+    import great_expectations as gx
+
+    logging.getLogger("great_expectations").setLevel(logging.ERROR)
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False}
+    batch = (
+        context.data_sources.add_pandas(suite)
+        .add_dataframe_asset(suite)
+        .add_batch_definition_whole_dataframe(suite)
+        .get_batch({"dataframe": frame})
+    )
+    declared = gx.ExpectationSuite(name=suite)
+    for expectation in expectations:
+        declared.add_expectation(_build(gx, expectation))
+    outcome = batch.validate(declared)
+    by_name = {result.expectation_config.meta["name"]: result for result in outcome.results}
+    return SuiteResult(suite=suite, results=[_result(expectation.name, by_name[expectation.name]) for expectation in expectations])
+
+
+def _build(gx: Any, expectation: Expectation) -> Any:
+    kind = getattr(gx.expectations, expectation.type, None)
+    if kind is None:
+        raise ValueError(f"expectation {expectation.name}: Great Expectations has no {expectation.type}")
+    try:
+        return kind(**expectation.arguments, meta={"name": expectation.name})
+    except Exception as error:
+        raise ValueError(f"expectation {expectation.name}: {' '.join(str(error).split())}") from None
+
+
+def _result(name: str, outcome: Any) -> ExpectationResult:
+    exception = outcome.exception_info or {}
+    messages = [
+        str(info.get("exception_message")) for info in exception.values() if isinstance(info, dict) and info.get("raised_exception")
+    ]
+    if messages:
+        return ExpectationResult(name=name, success=False, detail=messages[0].splitlines()[0])
+    found = outcome.result or {}
+    if found.get("observed_value") is not None:
+        detail = f"observed {found['observed_value']}"
+    elif "unexpected_count" not in found:
+        detail = "holds" if outcome.success else f"observed {found.get('details', {}).get('value_counts', 'otherwise')}"
+    else:
+        detail = f"{found.get('unexpected_count', 0)} of {found.get('element_count', 0)} unexpected"
+        if partial := found.get("partial_unexpected_list"):
+            detail += f", for example {str(partial[0])[:80]!r}"
+    return ExpectationResult(name=name, success=bool(outcome.success), detail=" ".join(detail.split()))

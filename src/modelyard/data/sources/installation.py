@@ -1,0 +1,136 @@
+"""Docstrings and code of the running Python installation: the standard library and a named list of installed packages.
+
+The list stands in the config and the packages in the constraints file, so the corpus is the same on equal
+installations; versions and licences are recorded. Files are taken in the order of a hash of their path until the size
+cap, which samples every package without parsing all of it. Only packages whose licence is permissive are read; test
+suites and generated tables are left out.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import sys
+import sysconfig
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from modelyard.data.document import DataError, Document
+
+_PERMISSIVE = ("PSF", "PYTHON", "BSD", "MIT", "APACHE", "ISC", "HPND", "ZLIB", "0BSD", "CC0")
+_SKIPPED = {"test", "tests", "testing", "site-packages", "idlelib", "lib2to3", "encodings", "turtledemo", "_vendor", "vendored", "vendor"}
+STDLIB = "python"
+
+
+class Package(NamedTuple):
+    """An installed package whose files may be read."""
+
+    name: str
+    version: str
+    licence: str
+    files: list[tuple[str, Path]]
+    """(path inside the package, where it lies)."""
+
+
+class Read(NamedTuple):
+    """What was read and from which packages."""
+
+    documents: list[Document]
+    packages: list[Package]
+
+
+def read(packages: list[str], docstring_bytes: int, code_bytes: int, passage: int) -> Read:
+    """Docstrings (source ``docstrings``, kind text) and code (source ``code``) up to the given sizes."""
+    found = [_stdlib() if name == STDLIB else _package(name) for name in packages]
+    files = sorted(((package, relative, path) for package in found for relative, path in package.files), key=lambda item: _order(item[1]))
+    docstrings: list[Document] = []
+    code: list[Document] = []
+    sizes = [0, 0]
+    for package, relative, path in files:
+        wants = (sizes[0] < docstring_bytes, sizes[1] < code_bytes)
+        if not any(wants):
+            break
+        source = _source(path)
+        if source is None:
+            continue
+        if wants[0]:
+            texts = list(_docstrings(source))
+            sizes[0] += sum(map(len, texts))
+            docstrings += [
+                Document(f"docstring-{relative}-{n}", "docstrings", "text", "und", package.licence, relative, t)
+                for n, t in enumerate(texts)
+            ]
+        if wants[1]:
+            texts = list(_pieces(source, passage))
+            sizes[1] += sum(map(len, texts))
+            code += [Document(f"code-{relative}-{n}", "code", "code", "python", package.licence, relative, t) for n, t in enumerate(texts)]
+    return Read(docstrings + code, found)
+
+
+def _stdlib() -> Package:
+    root = Path(sysconfig.get_paths()["stdlib"])
+    files = [(f"{STDLIB}/{path.relative_to(root).as_posix()}", path) for path in root.rglob("*.py") if _wanted(path.relative_to(root))]
+    return Package(STDLIB, sys.version.split()[0], "PSF-2.0", files)
+
+
+def _package(name: str) -> Package:
+    try:
+        distribution = metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        raise DataError(f"source installation: package {name} is not installed") from None
+    licence = _licence(distribution)
+    if not any(word in licence.upper() for word in _PERMISSIVE):
+        raise DataError(f"source installation: package {name} has licence {licence!r}, which is not one of {', '.join(_PERMISSIVE)}")
+    files = [
+        (file.as_posix(), Path(str(file.locate()))) for file in distribution.files or [] if file.suffix == ".py" and _wanted(Path(file))
+    ]
+    return Package(name, distribution.version, licence, [(relative, path) for relative, path in files if path.is_file()])
+
+
+def _licence(distribution: metadata.Distribution) -> str:
+    meta: Any = distribution.metadata
+    classifiers = [line.rsplit(" :: ", 1)[-1] for line in meta.get_all("Classifier") or [] if line.startswith("License ::")]
+    texts = [meta.get("License-Expression"), *classifiers, (meta.get("License") or "").splitlines()[0] if meta.get("License") else None]
+    return next((text for text in texts if text and text != "OSI Approved"), "unknown")
+
+
+def _wanted(relative: Path) -> bool:
+    return not _SKIPPED.intersection(relative.parts) and not relative.name.startswith("test_") and ".." not in relative.parts
+
+
+def _order(relative: str) -> bytes:
+    return hashlib.sha256(relative.encode()).digest()
+
+
+def _source(path: Path) -> str | None:
+    try:
+        return path.read_text("utf-8")
+    except (UnicodeDecodeError, OSError):
+        return None
+
+
+def _docstrings(source: str) -> Iterator[str]:
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            text = ast.get_docstring(node, clean=False)
+            if text:
+                yield inspect.cleandoc(text)
+
+
+def _pieces(source: str, size: int) -> Iterator[str]:
+    """Source cut at top-level blank lines into pieces of about ``size`` characters."""
+    current = ""
+    for block in source.split("\n\n\n"):
+        if current and len(current) + len(block) > size:
+            yield current
+            current = ""
+        current = f"{current}\n\n\n{block}" if current else block
+    if current.strip():
+        yield current

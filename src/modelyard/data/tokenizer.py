@@ -1,0 +1,63 @@
+"""Byte-level BPE (Radford et al. 2019, section 2.2) trained with Hugging Face ``tokenizers``, and the one chat template
+of the whole line.
+
+Digits are split one by one (as Llama does) so that numbers do not eat the small vocabulary. The template's hash is
+written beside it because a template that differs between stages is a silent error. Left out: byte fallback (byte-level
+needs none) and other tokenizer families.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+SPECIAL_TOKENS = ["<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>"]
+"""In the order of their ids."""
+END_OF_TEXT = 0
+
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+
+
+def train(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """A tokenizer of ``vocab_size`` entries, special tokens and the 256 bytes included."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(r"\d"), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=SPECIAL_TOKENS, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def save(tokenizer: Tokenizer, out: Path, seq_len: int) -> None:
+    """Write ``tokenizer.json`` and ``tokenizer_config.json`` so that ``AutoTokenizer.from_pretrained(out)`` loads them."""
+    tokenizer.save(str(out / "tokenizer.json"))
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": seq_len,
+        "bos_token": "<|endoftext|>",
+        "eos_token": "<|endoftext|>",
+        "pad_token": "<|pad|>",
+        "additional_special_tokens": ["<|user|>", "<|assistant|>", "<|end|>"],
+        "clean_up_tokenization_spaces": False,
+        "chat_template": CHAT_TEMPLATE,
+    }
+    (out / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n", "utf-8")
+
+
+def template_hash() -> str:
+    """First 16 hex digits of the chat template's sha256."""
+    return hashlib.sha256(CHAT_TEMPLATE.encode()).hexdigest()[:16]
