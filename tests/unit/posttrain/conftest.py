@@ -1,0 +1,105 @@
+"""A world small enough to train in seconds: tokenizer, base model, and a corpus in which "good" things are liked and "bad" ones are not."""
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from modelyard.config import ExecutionConfig
+from modelyard.model.architecture import ModelConfig
+from modelyard.model.engine import Engine
+from modelyard.model.optimizer import OptimizerConfig
+from modelyard.model.trainer import History
+from modelyard.posttrain.model_files import write_model
+
+SPECIAL = ["<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>"]
+TEMPLATE = (
+    "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+MODEL = ModelConfig(
+    style="llama",
+    layers=2,
+    hidden=32,
+    heads=4,
+    kv_heads=2,
+    ffn_hidden=48,
+    seq_len=32,
+    vocab_size=320,
+    tie_embeddings=True,
+    rope_base=10000.0,
+    norm_eps=1e-5,
+    init_std=0.05,
+)
+SENTENCES = [
+    (f"the {noun} is {adjective} {ending}", sign)
+    for noun, (adjective, sign), ending in itertools.product(
+        ("film", "plot", "cast", "end"), (("good", 1), ("fine", 1), ("bad", -1), ("dull", -1)), ("today", "again", "at best")
+    )
+]
+
+
+def optimizer(lr: float, **changes: object) -> OptimizerConfig:
+    settings = {"min_lr_ratio": 1.0, "warmup_steps": 0, "weight_decay": 0.0, "beta1": 0.9, "beta2": 0.95, "eps": 1e-8, "clip_grad": 1.0}
+    return OptimizerConfig(**{"lr": lr, "schedule": "constant", **settings, **changes})
+
+
+@pytest.fixture
+def execution() -> ExecutionConfig:
+    return ExecutionConfig(checkpoint_every=1000, log_every=1, threads=1)
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Directories ``tokens``, ``corpus`` and ``base``."""
+    root = tmp_path_factory.mktemp("world")
+    paths = {name: root / name for name in ("tokens", "corpus", "base")}
+    for path in paths.values():
+        path.mkdir()
+    tokenizer = write_tokens(paths["tokens"])
+    write_corpus(paths["corpus"])
+    engine = Engine(MODEL, ExecutionConfig(threads=1), seed=0, precision="fp32", head="lm")
+    assert tokenizer.get_vocab_size() <= MODEL.vocab_size
+    write_model(engine, paths["tokens"], paths["base"], History())
+    return paths
+
+
+def write_tokens(directory: Path) -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    texts = [text for text, _ in SENTENCES]
+    tokenizer.train_from_iterator(
+        texts, trainers.BpeTrainer(vocab_size=320, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False)
+    )
+    tokenizer.save(str(directory / "tokenizer.json"))
+    (directory / "tokenizer_config.json").write_text(json.dumps({"chat_template": TEMPLATE}))
+    stream = [token for text in texts * 40 for token in (0, *tokenizer.encode(text).ids)]
+    rows = np.array(stream[: len(stream) // 33 * 33], dtype=np.uint16).reshape(-1, 33)
+    np.save(directory / "train.npy", rows[:-8])
+    np.save(directory / "validation.npy", rows[-8:])
+    return tokenizer
+
+
+def write_corpus(directory: Path) -> None:
+    votes = np.random.default_rng(0)
+    rated = [
+        {"id": f"{split}-{i}", "domain": "movie", "split": split, "text": text, "votes": [int(v) for v in sign * votes.integers(1, 5, 8)]}
+        for split in ("reward", "scorer", "test")
+        for i, (text, sign) in enumerate(SENTENCES)
+    ]
+    pq.write_table(pa.Table.from_pylist(rated), directory / "ratings.parquet")
+    demonstrations = [
+        {"id": f"r{i}-{split}", "kind": "review", "prompt": text[:4].strip(), "completion": text[len(text[:4].strip()) :], "split": split}
+        for i, (text, _) in enumerate(SENTENCES)
+        for split in ("train", "validation")
+    ] + [{"id": "d", "kind": "dialog", "prompt": "hello", "completion": "good today", "split": split} for split in ("train", "validation")]
+    (directory / "demonstrations.jsonl").write_text("".join(json.dumps(row) + "\n" for row in demonstrations))
+    prompts = sorted({" ".join(text.split()[:2]) for text, _ in SENTENCES})
+    (directory / "prompts.jsonl").write_text("".join(json.dumps({"id": p, "prompt": p}) + "\n" for p in prompts))

@@ -1,0 +1,200 @@
+"""PPO against a slow single-file reference, its resume bit for bit, what it learns and when it stops."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import slow_ppo
+import torch
+from conftest import MODEL, optimizer
+from pydantic import ValidationError
+from test_sft_reward import REWARD, sft_config
+
+from modelyard.config import ExecutionConfig
+from modelyard.model.engine import Engine
+from modelyard.posttrain import ppo, reward, rollout, sft
+from modelyard.posttrain.model_files import open_model
+from modelyard.posttrain.ppo import KLBlowUpError, PPOConfig
+from modelyard.posttrain.reward import RewardConfig
+from modelyard.progress import silent
+
+Inputs = dict[str, Path]
+
+
+def ppo_config(**changes: object) -> PPOConfig:
+    settings = {
+        "seed": 4,
+        "precision": "fp32",
+        "iterations": 4,
+        "episodes": 16,
+        "minibatches": 2,
+        "micro_batch": 4,
+        "max_new_tokens": 8,
+        "temperature": 1.0,
+        "kl_coef": 0.05,
+        "kl_stop": 50.0,
+        "on_kl_stop": "error",
+        "gae_lambda": 0.9,
+        "clip_range": 0.2,
+        "value_clip_range": 0.2,
+        "ptx_coef": 0.5,
+        "ptx_rows": 4,
+        "ema_decay": 0.5,
+        "final_episodes": 16,
+        "final_rows": 8,
+        "optimizer": optimizer(1e-3),
+        "value_optimizer": optimizer(2e-3),
+    }
+    return PPOConfig(**{**settings, **changes})
+
+
+@pytest.fixture(scope="module")
+def inputs(world: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Inputs:
+    """The world with an SFT and a reward model."""
+    root = tmp_path_factory.mktemp("models")
+    execution = ExecutionConfig(checkpoint_every=1000, log_every=100, threads=1)
+    paths = {**world, "sft": root / "sft", "reward": root / "reward"}
+    for name in ("sft", "reward"):
+        paths[name].mkdir()
+    sft.run(sft_config(epochs=8), world, paths["sft"], root / "a", execution, silent)
+    body = {"body": paths["sft"], "corpus": world["corpus"]}
+    reward.run(RewardConfig(**REWARD), body, paths["reward"], root / "b", execution, silent)
+    return paths
+
+
+def weights(engine: Engine) -> dict[str, torch.Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in engine.gpt.named_parameters()}
+
+
+def run(config: PPOConfig, inputs: Inputs, root: Path, execution: ExecutionConfig, report: object = silent) -> dict[str, float]:
+    out = root / "out"
+    out.mkdir(parents=True, exist_ok=True)
+    return ppo.run(config, inputs, out, root / "ck", execution, report)
+
+
+def test_ppo_update_two_minibatches_equals_slow_reference(inputs: Inputs, execution: ExecutionConfig) -> None:
+    """After a first update (so that policy, reference and value differ) a second one, weights and all."""
+    # a large epsilon keeps Adam from blowing rounding of tiny gradients up to whole steps
+    settings = {"eps": 1e-3, "clip_grad": 0.5}
+    config = ppo_config(optimizer=optimizer(5e-3, **settings), value_optimizer=optimizer(5e-3, **settings), ema_decay=0.0)
+    training = ppo.prepare(config, inputs, execution)
+    ppo.update(config, training, ppo.sampled(config, training, 0), 0)
+    training = _fresh_optimizers(config, training, execution)
+    before = {name: weights(engine) for name, engine in training.models._asdict().items()}
+    drawn = ppo.sampled(config, training, 1)
+    ppo.update(config, training, drawn, 1)
+
+    shape = MODEL.model_dump()
+    c = {"kl_coef": 0.05, "lam": 0.9, "clip": 0.2, "value_clip": 0.2, "gamma": 0.5, "end": 0}
+    lengths = drawn.rows.mask.argmax(1) + 1
+    episodes = [(row[:n].tolist(), new) for row, n, new in zip(drawn.rows.tokens, lengths, drawn.completions, strict=True)]
+    slow = slow_ppo.experience(before["actor"], before["reference"], before["reward"], before["value"], episodes, shape, c)
+    order = np.random.default_rng([config.seed, 1]).permutation(16)
+    parts = [[slow[i] for i in order[:8]], [slow[i] for i in order[8:]]]
+    pretraining, width = np.load(inputs["tokens"] / "train.npy").astype(int), drawn.rows.tokens.shape[1]
+    texts = [[row[: width + 1].tolist() for row in pretraining[(2 + k) * 4 : (3 + k) * 4]] for k in range(2)]
+    policy = [lambda w, k=k: slow_ppo.policy_objective(w, parts[k], texts[k], shape, c) for k in range(2)]
+    value = [lambda w, k=k: slow_ppo.value_objective(w, parts[k], shape, c) for k in range(2)]
+    for name, objectives in (("actor", policy), ("value", value)):
+        expected = slow_ppo.steps(before[name], objectives, 5e-3, 1e-3, 0.5)
+        after = weights(getattr(training.models, name))
+        moved = max(float((after[key] - before[name][key]).abs().max()) for key in expected)
+        assert moved > 1e-3
+        for key, tensor in expected.items():
+            torch.testing.assert_close(after[key], tensor, atol=2e-6, rtol=1e-4, msg=lambda m, name=name, key=key: f"{name} {key}: {m}")
+
+
+def _fresh_optimizers(config: PPOConfig, training: ppo.Training, execution: ExecutionConfig) -> ppo.Training:
+    """The same weights under optimizers that have no past."""
+
+    def fresh(engine: Engine, optim: object) -> Engine:
+        new = Engine(engine.model, execution, seed=0, precision="fp32", head=engine.head, optim=optim, total_steps=8)
+        new.gpt.load_state_dict(engine.gpt.state_dict())
+        new.optimizer.reload_model_params()
+        return new
+
+    models = training.models
+    return training._replace(
+        models=models._replace(actor=fresh(models.actor, config.optimizer), value=fresh(models.value, config.value_optimizer))
+    )
+
+
+def test_ppo_killed_and_resumed_equals_uninterrupted_bit_for_bit(inputs: Inputs, tmp_path: Path) -> None:
+    execution = ExecutionConfig(checkpoint_every=2, threads=1)
+    config = ppo_config(iterations=5, optimizer=optimizer(1e-3, warmup_steps=6, warmup_init_ratio=0.1))
+    whole = run(config, inputs, tmp_path / "whole", execution)
+
+    def killed(done: int, total: int, metrics: Mapping[str, float] = {}, unit: str = "step") -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(config, inputs, tmp_path / "cut", execution, killed)
+    assert (tmp_path / "cut" / "ck" / "actor" / "step_00000004" / "complete.json").exists()
+    seen: list[int] = []
+    resumed = run(config, inputs, tmp_path / "cut", execution, lambda done, *_, **__: seen.append(done))
+    assert seen == [2, 3, 4, 5]
+    assert resumed == whole
+    left, right = (tmp_path / name / "out" for name in ("whole", "cut"))
+    assert (left / "history.jsonl").read_text() == (right / "history.jsonl").read_text()
+    models = [weights(open_model(path, execution, seed=0, precision="fp32", head="lm")) for path in (left, right)]
+    assert all(torch.equal(models[0][key], models[1][key]) for key in models[0])
+
+
+def test_ppo_small_kl_charge_raises_reward_and_ptx_keeps_the_language_model(
+    inputs: Inputs, tmp_path: Path, execution: ExecutionConfig
+) -> None:
+    settings = {"iterations": 10, "episodes": 32, "micro_batch": 8, "ema_decay": 0.0, "kl_coef": 0.01}
+    rates = {"optimizer": optimizer(4e-3), "value_optimizer": optimizer(5e-3)}
+    mixed = run(ppo_config(**settings, **rates, ptx_rows=8, ptx_coef=1.0), inputs, tmp_path / "mixed", execution)
+    plain = run(ppo_config(**settings, **rates, ptx_rows=0, ptx_coef=0.0), inputs, tmp_path / "plain", execution)
+    history = [json.loads(line) for line in (tmp_path / "mixed" / "out" / "history.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in history] == list(range(1, 11))
+    assert history[0]["ppo/objective/kl"] == pytest.approx(0.0, abs=1e-4)
+    for metrics in (mixed, plain):
+        assert metrics["ppo/objective/reward_low"] > metrics["ppo/reference/reward"] + 1.0
+        assert 0.0 < metrics["ppo/objective/kl_low"] < metrics["ppo/objective/kl"] < metrics["ppo/objective/kl_high"]
+    assert mixed["ppo/ptx/loss_high"] < plain["ppo/ptx/loss_low"]
+
+
+def test_ppo_learning_rate_zero_changes_nothing_and_generation_matches_training(
+    inputs: Inputs, tmp_path: Path, execution: ExecutionConfig
+) -> None:
+    config = ppo_config(iterations=2, optimizer=optimizer(0.0), value_optimizer=optimizer(0.0))
+    metrics = run(config, inputs, tmp_path, execution)
+    assert metrics["ppo/objective/kl"] == 0.0
+    assert metrics["ppo/ptx/relative_change"] == 0.0
+    assert metrics["ppo/policy/generation_drift"] < 1e-5
+    assert metrics["ppo/objective/reward"] == pytest.approx(metrics["ppo/reference/reward"], abs=1e-6)
+
+
+def test_ppo_kl_above_limit_fails_with_one_line_or_stops_cleanly(inputs: Inputs, tmp_path: Path, execution: ExecutionConfig) -> None:
+    wild = {"optimizer": optimizer(2e-2), "kl_stop": 0.5, "iterations": 6, "ptx_coef": 0.0, "ptx_rows": 0, "ema_decay": 0.0}
+    with pytest.raises(KLBlowUpError, match=r"KL \d+\.\d\d nats exceeds ppo.kl_stop 0.5; raise ppo.kl_coef"):
+        run(ppo_config(**wild), inputs, tmp_path / "error", execution)
+    metrics = run(ppo_config(**wild, on_kl_stop="stop"), inputs, tmp_path / "stop", execution)
+    assert 1 <= metrics["ppo/train/iterations"] < 6
+    assert (tmp_path / "stop" / "out" / "model.json").exists()
+
+
+def test_statistics_signs_of_hacking_hand_worked() -> None:
+    assert rollout.repetition([1, 2, 1, 2, 1]) == 0.5
+    assert rollout.repetition([1]) == 0.0
+    assert rollout.distinct([[1, 2, 3], [1, 2, 3]]) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"minibatches": 3}, "episodes 16 is not divisible by minibatches 3"),
+        ({"micro_batch": 3}, "multiples of micro_batch 3"),
+        ({"ptx_rows": 0}, "both be positive or both be 0"),
+        ({"ema_decay": 1.0}, r"ema_decay must lie in \[0, 1\)"),
+        ({"kl_coeff": 1.0}, "Extra inputs"),
+    ],
+)
+def test_ppo_config_impossible_values_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        ppo_config(**changes)

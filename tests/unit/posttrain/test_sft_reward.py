@@ -1,0 +1,121 @@
+"""The supervised loops learn what they are shown: demonstrations, and which of two texts people prefer."""
+
+from pathlib import Path
+
+import pytest
+from conftest import optimizer
+from pydantic import ValidationError
+
+from modelyard.config import ExecutionConfig
+from modelyard.posttrain import reward, sft
+from modelyard.posttrain.encoding import Demonstration, Encoder, read_demonstrations
+from modelyard.posttrain.model_files import open_model
+from modelyard.posttrain.reward import RewardConfig
+from modelyard.posttrain.sft import SFTConfig
+from modelyard.progress import silent
+
+REWARD = {
+    "split": "reward",
+    "raters": "even",
+    "domains": ("movie",),
+    "test_domains": ("movie",),
+    "seed": 2,
+    "precision": "fp32",
+    "completions": 4,
+    "epochs": 20,
+    "batch": 4,
+    "micro_batch": 2,
+    "reference_texts": 64,
+    "optimizer": optimizer(5e-3),
+}
+
+
+def sft_config(**changes: object) -> SFTConfig:
+    settings = {"seed": 1, "precision": "fp32", "epochs": 20, "batch": 16, "micro_batch": 8, "pretraining_share": 0.125}
+    return SFTConfig(**{**settings, "optimizer": optimizer(1e-2), **changes})
+
+
+def test_encoder_review_and_dialog_are_closed_and_follow_the_template(world: dict[str, Path]) -> None:
+    encoder = Encoder(world["tokens"])
+    review = encoder.demonstration(Demonstration("review", "the film", " is good"))
+    assert review.prompt + review.completion == encoder.document("the film")[:-1] + encoder.document(" is good")[1:]
+    dialog = encoder.demonstration(Demonstration("dialog", "hello", "good"))
+    assert (dialog.prompt[0], dialog.prompt[-2:], dialog.completion[-1]) == (1, [3, 2], 3)
+    assert encoder.decode(dialog.prompt + dialog.completion) == "hellogood"
+    with pytest.raises(ValueError, match="neither review nor dialog"):
+        encoder.demonstration(Demonstration("poem", "a", "b"))
+
+
+def test_read_demonstrations_absent_split_is_refused(world: dict[str, Path]) -> None:
+    with pytest.raises(ValueError, match="no demonstrations of split 'nowhere'"):
+        read_demonstrations(world["corpus"] / "demonstrations.jsonl", "nowhere")
+
+
+def test_sft_batch_of_demonstrations_and_text_masks_prompts_only(world: dict[str, Path]) -> None:
+    import numpy as np
+
+    encoder = Encoder(world["base"])
+    examples = [encoder.demonstration(d) for d in read_demonstrations(world["corpus"] / "demonstrations.jsonl", "train")]
+    batch = sft.batches(examples, np.load(world["tokens"] / "train.npy"), sft_config(), encoder.padding)(3)
+    assert batch.tokens.shape[0] == 16
+    assert (batch.extras["mask"][-2:] == 1).all()
+    for tokens, labels, mask in zip(batch.tokens[:14], batch.labels[:14], batch.extras["mask"][:14], strict=True):
+        trained = labels[mask.bool()].tolist()
+        assert trained[-1] in (encoder.document_end, encoder.turn_end)
+        assert trained in [example.completion for example in examples]
+        assert mask[0] == 0 or len(tokens) == 1
+
+
+def test_sft_run_tiny_world_overfits_demonstrations(world: dict[str, Path], tmp_path: Path, execution: ExecutionConfig) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    metrics = sft.run(sft_config(), world, out, tmp_path / "ck", execution, silent)
+    assert metrics["sft/validation/base_loss"] > 5.0
+    # nothing tells which of four nouns, four adjectives and three endings comes: (log 4 + log 4 + log 3) nats over about 9 tokens, and not less
+    assert 0.2 < metrics["sft/validation/loss_low"] <= metrics["sft/validation/loss"] < 0.75
+    assert (out / "history.jsonl").read_text().count("\n") == 70
+    reopened = open_model(out, execution, seed=9, precision="fp32", head="lm")
+    encoder = Encoder(out)
+    held_out = [encoder.demonstration(d) for d in read_demonstrations(world["corpus"] / "demonstrations.jsonl", "validation")]
+    assert sft.validation_loss(reopened, held_out, 8, encoder.padding, 1).value == pytest.approx(metrics["sft/validation/loss"], abs=1e-5)
+
+
+@pytest.mark.parametrize(("split", "raters"), [("reward", "even"), ("scorer", "odd")])
+def test_reward_run_tiny_world_learns_preferences(
+    split: str, raters: str, world: dict[str, Path], tmp_path: Path, execution: ExecutionConfig
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    config = RewardConfig(**{**REWARD, "split": split, "raters": raters})
+    metrics = reward.run(config, {"body": world["base"], "corpus": world["corpus"]}, out, tmp_path / "ck", execution, silent)
+    liked_pairs = metrics[f"{split}/margin_2.5-inf/accuracy"]
+    assert liked_pairs > 0.95
+    assert metrics[f"{split}/test/accuracy_low"] < metrics[f"{split}/test/accuracy"] < metrics[f"{split}/test/accuracy_high"]
+    assert 0.5 < metrics[f"{split}/test/human_ceiling"] < 1.0
+    engine, encoder = open_model(out, execution, seed=9, precision="fp32", head="scalar"), Encoder(out)
+    reviews = [d for d in read_demonstrations(world["corpus"] / "demonstrations.jsonl", "train") if d.kind == "review"]
+    scores = reward.score(engine, [encoder.document(d.prompt + d.completion) for d in reviews], encoder.padding)
+    assert sum(scores) / len(scores) == pytest.approx(0.0, abs=1e-4)
+    assert min(s for s, d in zip(scores, reviews, strict=True) if "good" in d.completion) > max(
+        s for s, d in zip(scores, reviews, strict=True) if "dull" in d.completion
+    )
+
+
+def test_reward_batches_lost_comparisons_are_filled_with_rows_that_count_for_nothing(world: dict[str, Path]) -> None:
+    from modelyard.posttrain.comparisons import RatedText
+
+    rated = [RatedText(str(i), "the film is good", (1, 1)) for i in range(14)] + [RatedText("x", "the film is bad", (-1, -1))] * 2
+    config = RewardConfig(**{**REWARD, "batch": 4, "micro_batch": 2})
+    batch = reward.batches(rated, config, Encoder(world["base"]), 32)(0)
+    counted = set(batch.extras["comparison"].tolist()) - {-1}
+    assert batch.tokens.shape[0] == 16
+    assert 1 <= len(counted) <= 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"completions": 1}, "at least 2"), ({"batch": 5}, "not divisible by micro_batch"), ({"raters": "all"}, "'even' or 'odd'")],
+)
+def test_reward_config_impossible_values_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        RewardConfig(**{**REWARD, **changes})
