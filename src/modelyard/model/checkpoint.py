@@ -74,9 +74,9 @@ def step_directory(root: Path, step: int) -> Path:
 
 
 def _in_process_writer() -> Any:
+    from megatron.core.dist_checkpointing.strategies import torch as mcore
     from torch.distributed.checkpoint.filesystem import FileSystemWriter
     from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
-    from megatron.core.dist_checkpointing.strategies import torch as mcore
 
     class InProcessWriter(mcore.TorchDistSaveShardedStrategy):
         """megatron-core's ``torch_dist`` format through torch's own file writer."""

@@ -78,7 +78,7 @@ class Engine:
 
         config = architecture_config(module)
         settings = DistributedDataParallelConfig(
-            grad_reduce_in_fp32=True, overlap_grad_reduce=False, use_distributed_optimizer=self.layout.dp > 1, average_in_collective=False
+            grad_reduce_in_fp32=True, overlap_grad_reduce=False, use_distributed_optimizer=False, average_in_collective=False
         )
         wrapped = DistributedDataParallel(config, settings, module)
         config.finalize_model_grads_func = finalize_model_grads
@@ -202,7 +202,14 @@ class Engine:
         tensor_parallel.model_parallel_cuda_manual_seed((self.seed * 1_000_003 + self.step) % (1 << 31), force_reset_rng=True)
 
     def _sharded_model(self) -> dict[str, Any]:
-        return dict(self.gpt.sharded_state_dict())
+        """Sharded weights; without the empty ``_extra_state`` entries that only Transformer Engine's layers fill."""
+        return {key: value for key, value in self.gpt.sharded_state_dict().items() if not key.endswith("_extra_state")}
+
+    def _take_weights(self, loaded: dict[str, Any]) -> None:
+        missing, unexpected = self.gpt.load_state_dict(loaded, strict=False)
+        lacking = [key for key in missing if not key.endswith("_extra_state") and not key.startswith("output_layer.")]
+        assert not lacking, f"checkpoint lacks {lacking}"
+        assert not unexpected, f"checkpoint has unknown {unexpected}"
 
     def save(self, directory: Path, extra: Mapping[str, Any] | None = None) -> None:
         """Everything needed to go on from here: weights, optimizer, schedule, step, and ``extra`` (JSON) in the note."""
@@ -218,7 +225,7 @@ class Engine:
         model = self._sharded_model()
         state = {"model": model, "optimizer": self.optimizer.sharded_state_dict(model, is_loading=True, metadata=_SHARDING)}
         loaded = checkpoint.load(state, directory)
-        self.gpt.load_state_dict(loaded["model"])
+        self._take_weights(loaded["model"])
         self.optimizer.load_state_dict(loaded["optimizer"])
         note = checkpoint.note(directory)
         self.step = int(note["step"])
@@ -239,7 +246,7 @@ class Engine:
             stored = FileSystemReader(str(directory)).read_metadata().state_dict_metadata
             wanted = {key: value for key, value in wanted.items() if not key.startswith("output_layer.") or "output_layer.bias" in stored}
         loaded = checkpoint.load({"model": wanted}, directory)
-        self.gpt.load_state_dict(loaded["model"], strict=False)
+        self._take_weights(loaded["model"])
         if self.optimizer is not None:
             self.optimizer.reload_model_params()
 

@@ -18,7 +18,7 @@ from modelyard.model.engine import Engine
 
 
 class Generation(NamedTuple):
-    """New tokens of each prompt (the stop token included when it was sampled) and their log-probabilities under the sampling distribution at temperature 1."""
+    """New tokens of each prompt (the stop token included when it was sampled) and their log-probabilities at temperature 1."""
 
     tokens: list[list[int]]
     logprobs: list[list[float]]

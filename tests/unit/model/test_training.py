@@ -1,0 +1,117 @@
+"""Resume, data order, checkpoints and refusals of the training loop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from modelyard.config import ExecutionConfig
+from modelyard.model import checkpoint
+from modelyard.model.architecture import ModelConfig
+from modelyard.model.engine import Batch, Engine, LossOutput
+from modelyard.model.recipe import Recipe, Trained, train_language_model
+from modelyard.model.token_data import TokenBatches
+from modelyard.progress import silent
+
+from .layout_program import OPTIMIZER, batch, masked_loss, model
+
+EXECUTION = ExecutionConfig(threads=1, checkpoint_every=4, log_every=1)
+
+
+class Killed(Exception):
+    """Stands for kill -9: raised between two steps, so nothing after it runs."""
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> Path:
+    generator = np.random.default_rng(0)
+    start = generator.integers(0, 128, (11, 1))  # 11 rows never divide by the batch of 4
+    np.save(tmp_path / "train.npy", ((start + np.arange(33)) % 128).astype(np.uint16))
+    np.save(tmp_path / "validation.npy", ((generator.integers(0, 128, (3, 1)) + np.arange(33)) % 128).astype(np.uint16))
+    return tmp_path
+
+
+def train(tokens: Path, checkpoints: Path, steps: int = 10, kill_at: int | None = None) -> Trained:
+    def report(done: int, total: int, metrics: object = None, unit: str = "") -> None:
+        if kill_at is not None and done >= kill_at * 4 * 32:
+            raise Killed
+
+    recipe = Recipe(model=model("llama", True), optimizer=OPTIMIZER, precision="fp32", steps=steps, batch=4, micro_batch=2, seed=1)
+    return train_language_model(recipe, tokens, "pretrain", checkpoints, EXECUTION, report)
+
+
+def test_training_killed_and_resumed_equals_an_uninterrupted_run_bit_for_bit(tokens: Path, tmp_path: Path) -> None:
+    whole = train(tokens, tmp_path / "whole")
+    with pytest.raises(Killed):
+        train(tokens, tmp_path / "killed", kill_at=7)
+    resumed = train(tokens, tmp_path / "killed")
+    assert all(torch.equal(a, b) for a, b in zip(whole.engine.gpt.parameters(), resumed.engine.gpt.parameters(), strict=True))
+    assert whole.history.lines == resumed.history.lines
+    assert whole.held_out == resumed.held_out
+
+
+def test_training_on_a_learnable_sequence_overfits(tokens: Path, tmp_path: Path) -> None:
+    trained = train(tokens, tmp_path / "checkpoints", steps=60)
+    assert trained.history.lines[0]["pretrain/train/loss"] > 4.5
+    assert trained.held_out.value < 0.5
+
+
+def test_token_batches_across_epochs_skip_and_repeat_nothing(tokens: Path) -> None:
+    batches = TokenBatches(tokens / "train.npy", batch=4, seed=3)
+    seen = [index for step in range(11) for index in batches.indices(step)]  # 44 samples: exactly four epochs
+    for epoch in range(4):
+        assert sorted(seen[epoch * 11 : (epoch + 1) * 11]) == list(range(11))
+    assert seen[:11] != seen[11:22]
+
+
+def test_latest_checkpoint_with_a_half_written_newer_one_is_the_complete_one(tokens: Path, tmp_path: Path) -> None:
+    train(tokens, tmp_path)  # checkpoints at 4 and 8
+    newest = checkpoint.latest(tmp_path)
+    assert newest == checkpoint.step_directory(tmp_path, 8)
+    (newest / checkpoint.COMPLETE).unlink()
+    assert checkpoint.latest(tmp_path) == checkpoint.step_directory(tmp_path, 4)
+
+
+def test_train_step_with_a_nan_loss_names_rank_and_step_and_changes_nothing() -> None:
+    engine = Engine(model("llama", True), EXECUTION, seed=1, precision="fp32", optim=OPTIMIZER, total_steps=4)
+    before = [parameter.clone() for parameter in engine.gpt.parameters()]
+
+    def poisoned(output: torch.Tensor, part: Batch) -> LossOutput:
+        result = masked_loss(output, part)
+        return LossOutput(result.loss_sum * float("nan"), result.count, {})
+
+    with pytest.raises(FloatingPointError, match="rank 0: loss is nan at step 0"):
+        engine.train_step(batch(), 2, poisoned)
+    assert all(torch.equal(a, b) for a, b in zip(before, engine.gpt.parameters(), strict=True))
+
+
+def test_bf16_training_lowers_the_loss() -> None:
+    engine = Engine(model("llama", True), EXECUTION, seed=1, precision="bf16", optim=OPTIMIZER, total_steps=20)
+    losses = [engine.train_step(batch(), 8, masked_loss)["loss"] for _ in range(20)]
+    assert losses[-1] < 0.6 * losses[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"hidden": 33}, "hidden 33 is not divisible by heads 4"), ({"kv_heads": 3}, "heads 4 is not divisible by kv_heads 3")],
+)
+def test_model_config_with_an_impossible_shape_is_refused(change: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ModelConfig.model_validate({**model("llama", True).model_dump(), **change})
+
+
+@pytest.mark.parametrize("style", ["llama", "gpt"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_parameter_count_equals_the_built_model(style: str, tied: bool) -> None:
+    engine = Engine(model(style, tied), EXECUTION, seed=1, precision="fp32")
+    assert engine.model.parameters() == sum(parameter.numel() for parameter in engine.gpt.parameters())
+
+
+def test_recipe_on_tokens_of_another_length_is_refused(tokens: Path, tmp_path: Path) -> None:
+    shape = ModelConfig.model_validate({**model("llama", True).model_dump(), "seq_len": 16})
+    recipe = Recipe(model=shape, optimizer=OPTIMIZER, precision="fp32", steps=1, batch=4, micro_batch=2, seed=1)
+    with pytest.raises(ValueError, match=r"rows of 33 tokens do not fit model.seq_len 16"):
+        train_language_model(recipe, tokens, "pretrain", tmp_path, EXECUTION, silent)
