@@ -1,8 +1,8 @@
 """Megatron checkpoints to Hugging Face directories and back, for the Llama family.
 
-A distributed checkpoint stores every tensor whole under its global name (layers stacked in a leading dimension), so conversion reads and writes those
-names and cannot depend on the tensor or pipeline layout that wrote them. megatron-core interleaves query, key and value rows per group and stacks gate
-over up; Hugging Face keeps them apart. No arithmetic happens here: a round trip is bit-identical.
+A distributed checkpoint stores every tensor whole under its global name (layers stacked in a leading dimension), so conversion reads and
+writes those names and cannot depend on the tensor or pipeline layout that wrote them. megatron-core interleaves query, key and value rows
+per group and stacks gate over up; Hugging Face keeps them apart. No arithmetic happens here: a round trip is bit-identical.
 Also as commands: ``python -m modelyard.model.hf import HF_DIR OUT`` and ``python -m modelyard.model.hf export MODEL_DIR HF_DIR``.
 """
 

@@ -21,7 +21,7 @@ from .layout_program import OPTIMIZER, batch, masked_loss, model
 EXECUTION = ExecutionConfig(threads=1, checkpoint_every=4, log_every=1)
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """Stands for kill -9: raised between two steps, so nothing after it runs."""
 
 
@@ -37,7 +37,7 @@ def tokens(tmp_path: Path) -> Path:
 def train(tokens: Path, checkpoints: Path, steps: int = 10, kill_at: int | None = None) -> Trained:
     def report(done: int, total: int, metrics: object = None, unit: str = "") -> None:
         if kill_at is not None and done >= kill_at * 4 * 32:
-            raise Killed
+            raise KilledError
 
     recipe = Recipe(model=model("llama", True), optimizer=OPTIMIZER, precision="fp32", steps=steps, batch=4, micro_batch=2, seed=1)
     return train_language_model(recipe, tokens, "pretrain", checkpoints, EXECUTION, report)
@@ -45,7 +45,7 @@ def train(tokens: Path, checkpoints: Path, steps: int = 10, kill_at: int | None 
 
 def test_training_killed_and_resumed_equals_an_uninterrupted_run_bit_for_bit(tokens: Path, tmp_path: Path) -> None:
     whole = train(tokens, tmp_path / "whole")
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         train(tokens, tmp_path / "killed", kill_at=7)
     resumed = train(tokens, tmp_path / "killed")
     assert all(torch.equal(a, b) for a, b in zip(whole.engine.gpt.parameters(), resumed.engine.gpt.parameters(), strict=True))
