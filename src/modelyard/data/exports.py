@@ -105,7 +105,12 @@ def _demonstrations(rows: list[Row], movies: list[Row], config: ExportsConfig) -
         if row["kind"] == "dialog":
             said = turns(row["text"])
             found += [_demonstration(row, "dialog", f"{row['id']}-{n}", said[n], said[n + 1]) for n in range(0, len(said) - 1, 2)]
-    return found
+    held = {_key(row) for row in found if row["split"] == "validation"}
+    return [row for row in found if row["split"] == "validation" or _key(row) not in held]
+
+
+def _key(row: Row) -> str:
+    return " ".join(f"{row['prompt']} {row['completion']}".casefold().split())
 
 
 def _demonstration(row: Row, kind: str, name: str, prompt: str, completion: str) -> Row:

@@ -7,12 +7,14 @@ document *follows* an end-of-text, so a model always starts a text after that to
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from modelyard.config import Config
+from modelyard.data.document import Kind
 from modelyard.data.tokenizer import END_OF_TEXT
 
 Tokens = npt.NDArray[np.uint16]
@@ -36,7 +38,7 @@ class Planned(NamedTuple):
     """Times its documents are seen."""
 
 
-def plan(available: dict[str, int], mixture: dict[str, Share], budget: int) -> dict[str, Planned]:
+def plan(available: Mapping[Kind, int], mixture: Mapping[Kind, Share], budget: int) -> dict[Kind, Planned]:
     """Tokens of each kind: its weight's part of ``budget``, or what its epochs cap allows. Kinds not in the mixture get nothing."""
     present = {kind: share for kind, share in mixture.items() if available.get(kind, 0) and share.weight > 0}
     total = sum(share.weight for share in present.values())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from modelyard.config import Config
 from modelyard.data.document import DataError, Document, Rating
@@ -18,13 +18,13 @@ from modelyard.data.sources.files import FilesSource
 from modelyard.data.splits import fraction
 from modelyard.progress import Report
 
-TEXT_SOURCES = ("human_ratings", "shakespeare", "tweets", "dialogs", "docstrings", "code")
+TextSource = Literal["human_ratings", "shakespeare", "tweets", "dialogs", "docstrings", "code"]
 
 
 class SourcesConfig(Config):
     """What is read."""
 
-    megabytes: dict[str, float]
+    megabytes: dict[TextSource, float]
     """Default source -> most megabytes of its text, in documents' order of a hash; 0 leaves the source out, -1 takes all."""
     packages: list[str]
     """Installed packages to read docstrings and code from; ``python`` is the standard library."""
@@ -47,11 +47,8 @@ class Readings(NamedTuple):
 
 
 def read(config: SourcesConfig, cache: Path, report: Report) -> Readings:
-    """Fetch and read. Raises DataError in one line for an unknown, missing, changed or damaged source."""
-    for name in config.megabytes:
-        if name not in TEXT_SOURCES:
-            raise DataError(f"source {name}: not one of {', '.join(TEXT_SOURCES)}")
-    caps = {name: _bytes(config.megabytes.get(name, 0)) for name in TEXT_SOURCES}
+    """Fetch and read. Raises DataError in one line for a missing, changed or damaged source."""
+    caps: dict[str, int] = {name: _bytes(config.megabytes.get(name, 0)) for name in get_args(TextSource)}
     own = [document for source in config.files for document in files.read(source)]
     wanted = [name for name in SOURCES if caps.get(name, 1)]
     archives = {}

@@ -8,12 +8,14 @@ so it runs as well in a loop as on Ray.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import pyarrow as pa
+from pydantic import model_validator
 
 from modelyard.config import Config
-from modelyard.data.document import READ_SCHEMA, Refusal
+from modelyard.data.document import READ_SCHEMA, Kind, Refusal
 from modelyard.data.filters import duplicates, language, normalise, quality
 from modelyard.data.filters.abuse import AbuseConfig, AbuseFilter
 from modelyard.data.filters.duplicates import DuplicatesConfig
@@ -26,12 +28,18 @@ class FiltersConfig(Config):
 
     language: LanguageConfig
     """Accepted languages."""
-    quality: dict[str, QualityConfig]
-    """Kind -> thresholds."""
+    quality: dict[Kind, QualityConfig]
+    """Kind -> thresholds; every kind."""
     abuse: AbuseConfig
     """Operating point of the abuse filter."""
     duplicates: DuplicatesConfig
     """MinHash parameters."""
+
+    @model_validator(mode="after")
+    def _every_kind(self) -> FiltersConfig:
+        if missing := [kind for kind in get_args(Kind) if kind not in self.quality]:
+            raise ValueError(f"quality has no thresholds for {', '.join(missing)}")
+        return self
 
 
 def screened_schema(permutations: int) -> pa.Schema:
@@ -69,7 +77,7 @@ class Screen:
             row["signature"] = signature.tobytes()
         return pa.Table.from_pylist(rows, schema=screened_schema(self.config.duplicates.permutations))
 
-    def refuse(self, text: str, kind: str) -> Refusal | None:
+    def refuse(self, text: str, kind: Kind) -> Refusal | None:
         """First reason against a normalised text."""
         return (
             normalise.refuse(text)

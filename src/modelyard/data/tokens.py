@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from modelyard.config import Config
 from modelyard.data import packing, tokenizer
-from modelyard.data.document import DataError
+from modelyard.data.document import DataError, Kind
 from modelyard.data.packing import Share, Tokens
 from modelyard.progress import Report
 
@@ -37,7 +37,7 @@ class TokensConfig(Config):
     """Token budget of ``train.npy``; less where the epochs caps bind."""
     tokenizer_megabytes: float
     """Most text that the tokenizer is trained on."""
-    mixture: dict[str, Share]
+    mixture: dict[Kind, Share]
     """Kind -> weight and epochs cap."""
 
     @model_validator(mode="after")
@@ -58,7 +58,7 @@ def run(config: TokensConfig, inputs: Mapping[str, Path], out: Path, report: Rep
     tokenizer.save(bpe, out, config.seq_len)
     total = sum(len(texts) for kinds in splits.values() for texts in kinds.values())
     done = 0
-    encoded: dict[str, dict[str, list[Tokens]]] = {}
+    encoded: dict[str, dict[Kind, list[Tokens]]] = {}
     for split, kinds in splits.items():
         encoded[split] = {}
         for kind, texts in kinds.items():
@@ -99,16 +99,16 @@ def run(config: TokensConfig, inputs: Mapping[str, Path], out: Path, report: Rep
     }
 
 
-def _texts(corpus: Path) -> dict[str, dict[str, list[str]]]:
+def _texts(corpus: Path) -> dict[str, dict[Kind, list[str]]]:
     """Split -> kind -> texts, in the corpus' order; kinds sorted so that shuffles do not depend on that order of kinds."""
     table = pq.read_table(corpus / "documents.parquet", columns=["split", "kind", "text"]).to_pydict()
-    found: dict[str, dict[str, list[str]]] = {"train": {}, "validation": {}}
+    found: dict[str, dict[Kind, list[str]]] = {"train": {}, "validation": {}}
     for split, kind, text in sorted(zip(table["split"], table["kind"], table["text"], strict=True), key=lambda row: row[:2]):
         found[split].setdefault(kind, []).append(text)
     return found
 
 
-def _sample(kinds: dict[str, list[str]], config: TokensConfig, generator: np.random.Generator) -> list[str]:
+def _sample(kinds: dict[Kind, list[str]], config: TokensConfig, generator: np.random.Generator) -> list[str]:
     """Training texts, each kind up to its weight's share of the tokenizer's budget."""
     weights = {kind: config.mixture[kind].weight for kind in kinds if kind in config.mixture}
     sample = []

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import model_validator
 
 from modelyard.config import Config
 
@@ -33,6 +34,12 @@ class DuplicatesConfig(Config):
     """Words in a shingle."""
     threshold: float
     """Estimated Jaccard similarity from which two documents are near duplicates."""
+
+    @model_validator(mode="after")
+    def _whole_bands(self) -> DuplicatesConfig:
+        if self.bands < 1 or self.permutations % self.bands:
+            raise ValueError(f"permutations ({self.permutations}) must be a multiple of bands ({self.bands})")
+        return self
 
 
 class Duplicate(NamedTuple):
@@ -77,7 +84,6 @@ def find(keys: list[bytes], signature: npt.NDArray[np.uint32], config: Duplicate
         signature: uint32 [documents, permutations].
         config: bands and threshold.
     """
-    assert config.permutations % config.bands == 0, "permutations must be a multiple of bands"
     rows = config.permutations // config.bands
     banded = np.ascontiguousarray(signature).view(np.dtype((np.void, 4 * rows))).reshape(len(keys), config.bands)
     buckets: list[dict[bytes, list[int]]] = [{} for _ in range(config.bands)]

@@ -34,7 +34,10 @@ def refuse(text: str, config: LanguageConfig) -> Refusal | None:
     foreign_script = bool(letters) and latin < 0.5 * len(letters)
     if len(letters) < config.min_letters and not foreign_script:
         return None
-    [best] = _detector().detect(text[:2000].replace("\n", " "), model="lite", k=1)
+    shown = text[:2000].replace("\n", " ")
+    if sum(map(str.isupper, letters)) > 0.5 * len(letters):
+        shown = shown.lower()  # the model takes English in capitals for German or Spanish
+    [best] = _detector().detect(shown, model="lite", k=1)
     if best["lang"] in config.accepted or (best["score"] < config.confidence and not foreign_script):
         return None
     return Refusal("language/not_accepted", f"{best['lang']} {best['score']:.2f}")

@@ -1,0 +1,42 @@
+"""The whole data stage on its real sources at the smallest size: the same bytes in a loop and on Ray Data with one and four workers."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from modelyard.adapters.expectations import validate
+from modelyard.adapters.ray_data import RayTransform
+from modelyard.data import contamination, corpus, tokens
+from modelyard.data.document import run_inline
+from modelyard.progress import silent
+
+SMALLEST = tomllib.loads((Path(__file__).parents[2] / "configs" / "data" / "smallest.toml").read_text())
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+def _build(out, cache, transform):
+    out.mkdir()
+    corpus.run(corpus.CorpusConfig.model_validate(SMALLEST["corpus"]), {}, out, silent, transform, cache, validate)
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+@pytest.mark.integration
+def test_data_stage_loop_and_ray_with_any_parallelism_give_the_same_bytes(tmp_path, cache):
+    loop = _build(tmp_path / "loop", cache, run_inline)
+    assert _build(tmp_path / "one", cache, RayTransform(1)) == loop
+    assert _build(tmp_path / "four", cache, RayTransform(4)) == loop
+    statistics = json.loads(loop["statistics.json"])
+    assert {"language/not_accepted", "normalise/undecodable", "duplicate/exact", "quality/too_short"} <= set(statistics["refused"])
+    (tmp_path / "tokens").mkdir()
+    metrics = tokens.run(tokens.TokensConfig.model_validate(SMALLEST["tokens"]), {"corpus": tmp_path / "loop"}, tmp_path / "tokens", silent)
+    assert metrics["tokens/train/tokens"] > 50_000
+    (tmp_path / "contamination").mkdir()
+    config = contamination.ContaminationConfig.model_validate(SMALLEST["contamination"])
+    metrics = contamination.run(config, {"corpus": tmp_path / "loop"}, tmp_path / "contamination", silent)
+    assert metrics["contamination/openings/share"] < 0.05

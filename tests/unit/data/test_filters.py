@@ -1,0 +1,125 @@
+"""Filters, by the reason they give; near misses stay."""
+
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from modelyard.data.filters import abuse, language, normalise, quality
+from modelyard.data.filters.abuse import AbuseConfig
+from modelyard.data.filters.language import LanguageConfig
+from modelyard.data.screen import FiltersConfig
+
+TINY = Path(__file__).parents[3] / "configs" / "data" / "tiny.toml"
+FILTERS = FiltersConfig.model_validate(tomllib.loads(TINY.read_text())["corpus"]["filters"])
+LANGUAGE = LanguageConfig(accepted=["en"], confidence=0.6, min_letters=30)
+
+
+@pytest.mark.parametrize(
+    ("raw", "clean"),
+    [
+        ("Itâ€™s fine", "It's fine"),
+        ("love &amp; peace", "love & peace"),
+        ("cafe\u0301", "café"),
+        ("a\r\nb\rc  \n", "a\nb\nc"),
+        ("x\x00y\x1f", "xy"),
+        ("a\n\n\n\n\n\nb", "a\n\n\nb"),
+        ("    indented\n    code", "    indented\n    code"),
+    ],
+)
+def test_normalise_repairs_text_and_keeps_indentation(raw, clean):
+    assert normalise.normalise(raw) == clean
+
+
+@pytest.mark.parametrize(("text", "reason"), [(" \n\t", "normalise/empty"), ("lost \ufffd char", "normalise/undecodable")])
+def test_normalise_refuse_names_the_reason(text, reason):
+    assert normalise.refuse(text).reason == reason
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Das ist ein ganz gewöhnlicher deutscher Satz über das Wetter von gestern.", "誰がコンピュータを発明したのですか", "너는 더러워"],
+)
+def test_language_other_language_is_refused(text):
+    assert language.refuse(text, LANGUAGE).reason == "language/not_accepted"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Dull.",
+        "A gripping, moving portrait of two sisters who cannot forgive.",
+        "!!! 42 ...",
+        "A CAMERA OF TEDIOUS SEQUELS, THE GENTLE ROMANCE, THE DREARY END.",
+    ],
+)
+def test_language_english_and_undecidable_text_stays(text):
+    assert language.refuse(text, LANGUAGE) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "reason"),
+    [
+        ("review", "Too bad.", "quality/too_short"),
+        ("text", "word " * 5000, "quality/too_long"),
+        ("text", "a b c d e f g h i j", "quality/word_length"),
+        ("text", "one two three four five ===== ----- 11111 22222 ()()() [][][]", "quality/few_letters"),
+        ("text", "This line stands here again.\n" * 4, "quality/duplicate_lines"),
+        ("text", "spam spam spam spam spam spam spam spam eggs and more spam spam", "quality/repeated_word"),
+        ("text", "#one #two #three #four #five #six and seven", "quality/symbols"),
+        ("text", "Lorem ipsum dolor sit amet, consectetur adipiscing elit.", "quality/boilerplate"),
+        ("code", "values = [" + "1234, " * 300 + "]\nname = other\ncall(name, values, more, words, here, now, then)", "quality/long_line"),
+    ],
+)
+def test_quality_planted_text_is_refused_by_reason(kind, text, reason):
+    config = FILTERS.quality[kind].model_copy(update={"min_alpha": 0.0} if kind == "code" else {})
+    assert quality.refuse(text, kind, config).reason == reason
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("review", "A quiet, funny, honest film."),
+        ("text", "KING HENRY.\nWe hope to make the sender blush at it."),
+        ("code", "def add(first, second):\n    total = first + second  # {}\n    return {'total': total}\n"),
+        ("dialog", "Hello\nHi, how are you?"),
+    ],
+)
+def test_quality_good_text_of_each_kind_stays(kind, text):
+    assert quality.refuse(text, kind, FILTERS.quality[kind]) is None
+
+
+class _Teacher:
+    """Stands in for the packaged SVM: offensive is what holds one of three words."""
+
+    vocabulary = ("badword", "table", "vileword", "window", "worseword")
+
+    def __call__(self, texts):
+        return np.array([float(any(word in text.split() for word in ("badword", "vileword", "worseword"))) for text in texts])
+
+
+ABUSE = AbuseConfig(sure=0.9, suspicious=0.3, lexicon=0.5, training_texts=400, augmented=2000, allowed=["gay", "stupid"])
+TEXTS = [
+    f"the {noun} is {adjective} today number {n}"
+    for n in range(10)
+    for noun in ("table", "window", "film")
+    for adjective in ("nice", "old", "stupid")
+]
+
+
+def test_abuse_trained_filter_refuses_by_reason_and_ignores_allowed_words():
+    trained = abuse.train(TEXTS, ["badword", "gay", "vodka"], _Teacher(), ABUSE)
+    assert trained.filter.words == {"badword"}
+    assert trained.filter.refuse("you badword vileword worseword").reason == "abuse/classifier"
+    assert trained.filter.refuse("stupid film about the gay table") is None
+    sure = AbuseConfig(**{**ABUSE.model_dump(), "sure": 1.0})
+    milder = abuse.AbuseFilter(trained.filter.words, trained.filter.weights, trained.filter.bias, trained.filter.allowed, sure)
+    assert milder.refuse("the b4dword is old").reason == "abuse/lexicon_and_classifier" or milder.word("the b4dword is old") == "badword"
+    assert milder.refuse("the badword is old").reason == "abuse/lexicon_and_classifier"
+
+
+def test_abuse_training_twice_gives_the_same_weights():
+    first, second = (abuse.train(TEXTS, ["badword"], _Teacher(), ABUSE).filter for _ in range(2))
+    assert np.array_equal(first.weights, second.weights)
+    assert first.bias == second.bias
