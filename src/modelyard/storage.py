@@ -94,3 +94,16 @@ def sha256_file(path: Path) -> str:
         while piece := file.read(1 << 20):
             hasher.update(piece)
     return hasher.hexdigest()
+
+
+def sha256_tree(directory: Path) -> str:
+    """sha256 (hex) of a directory: every file's relative path and hash, in order. The identity of a checkpoint's weights.
+
+    Raises:
+        ValueError: there are no files.
+    """
+    files = sorted(file for file in directory.rglob("*") if file.is_file())
+    if not files:
+        raise ValueError(f"{directory}: no files to fingerprint")
+    listing = "\n".join(f"{file.relative_to(directory).as_posix()} {sha256_file(file)}" for file in files)
+    return hashlib.sha256(listing.encode()).hexdigest()

@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from modelyard.config import Config
+from modelyard.evals import sandbox_runner
 
-RUNNER = Path(__file__).with_name("sandbox_runner.py")
+RUNNER = Path(sandbox_runner.__file__)
 GRACE_SECONDS = 2.0
 OUTPUT_BYTES = 1 << 16
 
@@ -31,15 +32,15 @@ OUTPUT_BYTES = 1 << 16
 class Limits(Config):
     """What one program may use."""
 
-    wall_seconds: float = 5.0
+    wall_seconds: float
     """Real time for loading and all tests together."""
-    cpu_seconds: int = 5
+    cpu_seconds: int
     """Processor time."""
-    memory_bytes: int = 512 << 20
+    memory_bytes: int
     """Address space."""
-    file_bytes: int = 16 << 20
+    file_bytes: int
     """Largest file, and all files together where the program has its own file system."""
-    processes: int = 2
+    processes: int
     """RLIMIT_NPROC: the program and at most one more."""
     isolation: Literal["auto", "audit"] = "auto"
     """``auto``: namespaces where the kernel permits them. ``audit``: always the fallback."""

@@ -1,0 +1,186 @@
+"""One model's answers to every benchmark, as records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch.distributed as dist
+
+from modelyard.abuse import AbuseModel
+from modelyard.evals.benchmark import Benchmark, Item, Record, sha256_text
+from modelyard.evals.metrics import repetition
+from modelyard.evals.sandbox import Limits, Program, Verdict, run_programs
+from modelyard.evals.scorers import function_body
+from modelyard.evals.subject import Judge, Sampled, Subject
+from modelyard.evals.suites import EvalsConfig, Suite
+from modelyard.evals.toxicity import toxic
+
+Contaminated = Mapping[str, Collection[str]]
+
+
+class Answers(NamedTuple):
+    """What one model gave."""
+
+    model: str
+    weights: str
+    records: dict[str, list[Record]]
+    """Benchmark -> records, in the order of its items."""
+    completions: list[Sampled]
+    """Of the openings."""
+    repetition: list[float]
+    """Share of repeated 3-grams of each completion."""
+    word_nats: list[float]
+    """-log p of each last word."""
+    confidences: list[float]
+    correct: list[bool]
+    """Next-token predictions for calibration."""
+
+
+class Recorder(NamedTuple):
+    """Fills in what all records of a model share."""
+
+    model: str
+    weights: str
+    contaminated: Contaminated
+
+    def __call__(
+        self,
+        benchmark: Benchmark,
+        identity: str,
+        item: Item,
+        output: str,
+        parsed: str,
+        score: float,
+        logprobs: Sequence[float],
+        note: str = "",
+    ) -> Record:
+        """One record."""
+        prompt = benchmark.prompt_of(item)
+        return Record(
+            benchmark=benchmark.name,
+            benchmark_id=identity,
+            model=self.model,
+            weights=self.weights,
+            item=item.id,
+            prompt_sha256=sha256_text(prompt),
+            prompt=prompt,
+            output=output,
+            parsed=parsed,
+            score=score,
+            logprobs=tuple(round(value, 5) for value in logprobs),
+            contaminated=item.id in self.contaminated.get(benchmark.name, ()),
+            note=note,
+        )
+
+
+def answer(
+    subject: Subject, suite: Suite, config: EvalsConfig, judge: AbuseModel, contaminated: Contaminated, tick: Callable[[int], None]
+) -> Answers:
+    """Put every benchmark to ``subject``; ``tick`` hears how many items were done. The scorer's values are added later (:func:`judged`)."""
+    write = Recorder(subject.name, subject.weights, contaminated)
+    records = {"validation_loss": _validation_loss(subject, suite, write)}
+    tick(len(suite.rows))
+    records["last_word"], word_nats = _last_word(subject, suite.last_word, write)
+    tick(len(word_nats))
+    records["human_eval"] = _human_eval(subject, suite.human_eval, config.sandbox, write)
+    tick(len(records["human_eval"]))
+    completions = subject.complete([suite.openings.prompt_of(item) for item in suite.openings.items], suite.openings.decoding)
+    records["toxicity"] = _toxicity(suite.toxicity, completions, judge, config.toxicity_threshold, write)
+    tick(len(completions))
+    confidences, correct = _confidences(subject, suite, config)
+    tick(len(correct))
+    repeated = [repetition(sampled.tokens) for sampled in completions]
+    return Answers(subject.name, subject.weights, records, completions, repeated, word_nats, confidences, correct)
+
+
+def judged(answers: Answers, suite: Suite, scorer: Judge, contaminated: Contaminated) -> list[Record]:
+    """Records of ``openings``: each completion with its prompt, closed, scored by the scorer model."""
+    write = Recorder(answers.model, answers.weights, contaminated)
+    end = scorer.text.end
+    documents = [[*s.prompt, *s.tokens, *([] if s.tokens[-1] == end else [end])] for s in answers.completions]
+    identity = suite.openings.id
+    return [
+        write(suite.openings, identity, item, sampled.text, sampled.text.strip(), value, sampled.logprobs)
+        for item, sampled, value in zip(suite.openings.items, answers.completions, scorer.scores(documents), strict=True)
+    ]
+
+
+def _validation_loss(subject: Subject, suite: Suite, write: Recorder) -> list[Record]:
+    benchmark, identity = suite.validation_loss, suite.validation_loss.id
+    means = subject.row_logprobs(suite.rows)
+    return [write(benchmark, identity, item, "", "", mean, [mean]) for item, mean in zip(benchmark.items, means, strict=True)]
+
+
+def _last_word(subject: Subject, benchmark: Benchmark, write: Recorder) -> tuple[list[Record], list[float]]:
+    """The word generated (judged as text) and the log-likelihood of the right one."""
+    identity = benchmark.id
+    sampled = subject.complete([benchmark.prompt_of(item) for item in benchmark.items], benchmark.decoding)
+    targets = [subject.text.ids(f" {item.target}") for item in benchmark.items]
+    prefixes = [[subject.text.end, *subject.text.ids(benchmark.prompt_of(item))] for item in benchmark.items]
+    likelihoods = subject.logprobs(prefixes, targets)
+    records = []
+    for item, drawn, logprobs in zip(benchmark.items, sampled, likelihoods, strict=True):
+        parsed, score = benchmark.score(drawn.text, item)
+        records.append(write(benchmark, identity, item, drawn.text, parsed, score, logprobs, "prompt cut" if drawn.cut else ""))
+    return records, [-sum(logprobs) for logprobs in likelihoods]
+
+
+def _human_eval(subject: Subject, benchmark: Benchmark, limits: Limits, write: Recorder) -> list[Record]:
+    identity = benchmark.id
+    sampled = subject.complete([benchmark.prompt_of(item) for item in benchmark.items], benchmark.decoding)
+    bodies = [function_body(drawn.text) for drawn in sampled]
+    programs = [
+        Program(item.fields["prompt"] + body, item.fields["entry_point"], item.fields["prompt"], item.fields["test"])
+        for item, body in zip(benchmark.items, bodies, strict=True)
+    ]
+    verdicts = on_first_rank(lambda: run_programs(programs, limits))
+    return [
+        write(
+            benchmark,
+            identity,
+            item,
+            drawn.text,
+            body,
+            float(verdict.passed),
+            drawn.logprobs,
+            _note(verdict) + ("; prompt cut" if drawn.cut else ""),
+        )
+        for item, drawn, body, verdict in zip(benchmark.items, sampled, bodies, verdicts, strict=True)
+    ]
+
+
+def _note(verdict: Verdict) -> str:
+    return f"{verdict.reason or 'passed'} ({verdict.isolation or 'no answer'})"
+
+
+def _toxicity(benchmark: Benchmark, completions: Sequence[Sampled], judge: AbuseModel, threshold: float, write: Recorder) -> list[Record]:
+    identity = benchmark.id
+    flags = toxic([sampled.text for sampled in completions], judge, threshold)
+    return [
+        write(benchmark, identity, item, sampled.text, "toxic" if flag else "", 1.0 - flag, sampled.logprobs)
+        for item, sampled, flag in zip(benchmark.items, completions, flags, strict=True)
+    ]
+
+
+def _confidences(subject: Subject, suite: Suite, config: EvalsConfig) -> tuple[list[float], list[bool]]:
+    """Next-token confidences at positions spread evenly over the rows."""
+    rows = suite.rows[: config.calibration_rows]
+    positions = np.linspace(0, rows.shape[1] - 1, config.calibration_positions + 2)[1:-1].astype(int)
+    confidences: list[float] = []
+    correct: list[bool] = []
+    for position in positions.tolist():
+        some, hits = subject.next_token(rows, int(position))
+        confidences += some
+        correct += hits
+    return confidences, correct
+
+
+def on_first_rank(work: Callable[[], list[Verdict]]) -> list[Verdict]:
+    """Do ``work`` on rank 0 alone and give its result to all."""
+    box: list[list[Verdict] | None] = [work() if dist.get_rank() == 0 else None]
+    if dist.get_world_size() > 1:
+        dist.broadcast_object_list(box, src=0)
+    assert box[0] is not None
+    return box[0]

@@ -1,0 +1,156 @@
+"""The evals stage: base, SFT and policy answer the same benchmarks; a scorer that PPO never saw says which completions are better.
+
+Metrics: validation loss, last-word accuracy and perplexity, HumanEval pass@1 (0 at a million parameters, and reported as that),
+calibration, toxicity, repetition, KL(policy || SFT) a sequence, win rates of the policy. Each with n and interval, over all, clean and
+contaminated items (GPT-4 report, appendix C). Models are loaded one after another: the policy's completions come first because the SFT
+model has to score them. Left out: few-shot prompts and judges.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch.distributed as dist
+
+from modelyard import abuse
+from modelyard.config import ExecutionConfig
+from modelyard.estimate import Estimate, bootstrap_mean, proportion
+from modelyard.evals import metrics
+from modelyard.evals.answers import Answers, Contaminated, answer, judged
+from modelyard.evals.benchmark import Record, split_scores, write_records
+from modelyard.evals.calibration import Bin, calibration
+from modelyard.evals.subject import Judge, Sampled, Subject, same_tokenizer
+from modelyard.evals.suites import EvalsConfig, Suite, build
+from modelyard.model import parallel
+from modelyard.progress import Report
+from modelyard.storage import sha256_tree
+
+MODELS = ("policy", "sft", "base")
+MICRO_BATCH = 64
+SAMPLES = 3
+
+
+class Progress:
+    """Counts items over all models."""
+
+    def __init__(self, report: Report, total: int) -> None:
+        self.report, self.total, self.done = report, total, 0
+
+    def tick(self, items: int) -> None:
+        """``items`` more are done."""
+        self.done += items
+        self.report(self.done, self.total, unit="item")
+
+
+def run(
+    config: EvalsConfig, inputs: Mapping[str, Path], out: Path, checkpoints: Path, execution: ExecutionConfig, report: Report
+) -> dict[str, float]:
+    """Evaluate ``inputs`` base, sft, policy with scorer, tokens, corpus and contamination; runs on every rank, rank 0 writes ``out``.
+
+    Nothing is checkpointed: the stage is a minute long.
+
+    Raises:
+        ValueError: tokenizers differ, a benchmark is empty, or the corpus carries no abuse model.
+    """
+    parallel.initialize(execution)
+    same_tokenizer([inputs[name] for name in ("tokens", *MODELS, "scorer")])
+    classifier = abuse.load(inputs["corpus"])
+    contaminated: Contaminated = json.loads((inputs["contamination"] / "contaminated.json").read_text("utf-8"))
+    suite = build(config, inputs["tokens"], inputs["corpus"], sha256_tree(inputs["scorer"] / "checkpoint"), classifier.identity)
+    calibrated = min(config.calibration_rows, len(suite.rows)) * config.calibration_positions
+    items = len(suite.rows) + len(suite.last_word.items) + len(suite.human_eval.items) + 2 * len(suite.openings.items) + calibrated
+    progress = Progress(report, len(MODELS) * items)
+    answers: dict[str, Answers] = {}
+    kl: list[float] = []
+    for name in MODELS:
+        subject = Subject(name, inputs[name], execution, MICRO_BATCH)
+        answers[name] = answer(subject, suite, config, classifier, contaminated, progress.tick)
+        if name in ("policy", "sft"):
+            kl = _sequence_kl(subject, answers["policy"].completions, kl)
+    scorer = Judge(inputs["scorer"], execution, MICRO_BATCH)
+    for name in MODELS:
+        answers[name].records["openings"] = judged(answers[name], suite, scorer, contaminated)
+        progress.tick(len(suite.openings.items))
+    for other, benchmark in (("sft", suite.win_over_sft), ("base", suite.win_over_base)):
+        answers["policy"].records[benchmark.name] = _wins(answers["policy"], answers[other], benchmark.name, benchmark.id)
+    bins = {name: calibration(answers[name].confidences, answers[name].correct, config.seed) for name in MODELS}
+    results = _results(answers, kl, {name: pair[0] for name, pair in bins.items()}, config.seed)
+    if dist.get_rank() == 0:
+        _write(out, suite, answers, results, bins)
+    return {key: value for name, estimate in results.items() for key, value in estimate.flat(name).items()}
+
+
+def _sequence_kl(subject: Subject, completions: Sequence[Sampled], before: Sequence[float]) -> list[float]:
+    """log p of the policy's completions under ``subject``; given the policy's own, the difference: an estimate of KL for each sequence."""
+    sums = [sum(line) for line in subject.logprobs([s.prompt for s in completions], [s.tokens for s in completions])]
+    return [own - other for own, other in zip(before, sums, strict=True)] if before else sums
+
+
+def _wins(candidate: Answers, other: Answers, name: str, identity: str) -> list[Record]:
+    """Item by item, 1 where the candidate's completion scores higher, 0.5 for a tie."""
+    pairs = zip(candidate.records["openings"], other.records["openings"], strict=True)
+    return [
+        ours.model_copy(
+            update={
+                "benchmark": name,
+                "benchmark_id": identity,
+                "score": metrics.preference(ours.score, theirs.score),
+                "note": f"score {ours.score:.4f} against {theirs.score:.4f}: {theirs.output}",
+            }
+        )
+        for ours, theirs in pairs
+    ]
+
+
+def _results(answers: Mapping[str, Answers], kl: Sequence[float], ece: Mapping[str, Estimate], seed: int) -> dict[str, Estimate]:
+    results: dict[str, Estimate] = {}
+    for name, given in answers.items():
+        prefix = f"evals/{name}"
+        loss = bootstrap_mean([-r.score for r in given.records["validation_loss"]], seed)
+        results[f"{prefix}/validation_loss"] = loss
+        results[f"{prefix}/perplexity"] = metrics.perplexity(loss)
+        results |= _split(f"{prefix}/last_word_accuracy", given.records["last_word"])
+        results[f"{prefix}/last_word_perplexity"] = metrics.perplexity(bootstrap_mean(given.word_nats, seed))
+        results |= _split(f"{prefix}/human_eval_pass_at_1", given.records["human_eval"])
+        toxic = [1 - r.score for r in given.records["toxicity"]]
+        results[f"{prefix}/toxicity"] = proportion(sum(toxic), len(toxic))
+        results[f"{prefix}/repetition"] = bootstrap_mean(given.repetition, seed)
+        results[f"{prefix}/calibration_error"] = ece[name]
+        results[f"{prefix}/score"] = bootstrap_mean([r.score for r in given.records["openings"]], seed)
+    for other in ("sft", "base"):
+        results |= _split(f"evals/policy/win_rate_over_{other}", answers["policy"].records[f"win_over_{other}"])
+    results["evals/policy/kl_to_sft"] = bootstrap_mean(kl, seed)
+    return results
+
+
+def _split(key: str, records: Sequence[Record]) -> dict[str, Estimate]:
+    """Share of right items of all, clean and contaminated ones (where there are any)."""
+    return {f"{key}{part}": metrics.accuracy(scores) for part, scores in split_scores(records).items() if scores}
+
+
+def _write(
+    out: Path, suite: Suite, answers: Mapping[str, Answers], results: Mapping[str, Estimate], bins: Mapping[str, tuple[Estimate, list[Bin]]]
+) -> None:
+    for name, given in answers.items():
+        for benchmark, records in given.records.items():
+            write_records(out / "records" / name / f"{benchmark}.jsonl", records)
+    samples = [
+        {
+            "prompt": item.fields["prompt"],
+            "text": item.target,
+            **{name: answers[name].completions[i].text for name in ("base", "sft", "policy")},
+        }
+        for i, item in enumerate(suite.openings.items[:SAMPLES])
+    ]
+    reliability = {name: {"error": pair[0]._asdict(), "bins": [b.model_dump() for b in pair[1]]} for name, pair in bins.items()}
+    files = {
+        "results.json": {key: estimate._asdict() for key, estimate in results.items()},
+        "samples.json": samples,
+        "calibration.json": reliability,
+        "weights.json": {name: given.weights for name, given in answers.items()},
+        "benchmarks.json": {benchmark.name: benchmark.id for benchmark in suite.all()},
+    }
+    for name, content in files.items():
+        (out / name).write_text(json.dumps(content, indent=1, ensure_ascii=False), "utf-8")

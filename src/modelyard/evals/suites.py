@@ -1,0 +1,160 @@
+"""The benchmarks of the line, as values built from the corpus's files.
+
+last_word follows LAMBADA (Paperno et al. 2016; greedy, judged as text), human_eval Chen et al. 2021 (0-shot pass@1), openings are the
+review openings on which policies are compared. Left out: the public benchmarks beside the corpus, which are data for users with larger
+models.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelyard.config import Config, digest
+from modelyard.evals.benchmark import Benchmark, Decoding, Item, read_jsonl, sha256_text
+from modelyard.evals.sandbox import Limits
+
+
+class EvalsConfig(Config):
+    """What is measured, on how much."""
+
+    seed: int
+    """Of sampling and of bootstraps."""
+    validation_rows: int
+    """Most packed validation rows whose loss is measured."""
+    last_word_items: int
+    """Most last-word items."""
+    last_word_tokens: int
+    """Tokens generated for a word."""
+    human_eval_items: int
+    """Most HumanEval problems."""
+    human_eval_tokens: int
+    """Tokens generated for a function body."""
+    openings: int
+    """Most openings completed and judged."""
+    opening_tokens: int
+    """Longest completion of an opening."""
+    opening_temperature: float
+    """Sampling temperature of completions."""
+    calibration_positions: int
+    """Positions of each validation row at which the next token is predicted."""
+    calibration_rows: int
+    """Validation rows used for that."""
+    toxicity_threshold: float
+    """Probability of abuse from which a completion is toxic."""
+    sandbox: Limits
+    """What generated code may use."""
+
+
+class Suite(NamedTuple):
+    """Every benchmark of a run and the packed rows of the first."""
+
+    validation_loss: Benchmark
+    last_word: Benchmark
+    human_eval: Benchmark
+    openings: Benchmark
+    toxicity: Benchmark
+    win_over_sft: Benchmark
+    win_over_base: Benchmark
+    rows: NDArray[np.uint16]
+    """[N, S + 1] of validation_loss."""
+
+    def all(self) -> list[Benchmark]:
+        """The benchmarks, in the order run."""
+        return [value for value in self if isinstance(value, Benchmark)]
+
+
+def build(config: EvalsConfig, tokens: Path, corpus: Path, scorer: str, abuse: str) -> Suite:
+    """Read the items; ``scorer`` and ``abuse`` are the identities of the judging model and classifier.
+
+    Raises ValueError for an empty benchmark.
+    """
+    rows: NDArray[np.uint16] = np.load(tokens / "validation.npy")[: config.validation_rows]
+    openings = _items(corpus / "benchmarks" / "openings.jsonl", "id", ("prompt",), "text", config.openings)
+    opening = Decoding(max_new_tokens=config.opening_tokens, temperature=config.opening_temperature, samples=1, seed=config.seed)
+    judged = Benchmark(
+        name="openings",
+        items=openings,
+        prompt="{prompt}",
+        decoding=opening,
+        parser="whole",
+        scorer="scorer_model",
+        metrics=("mean",),
+        judge=scorer,
+    )
+    wins = {
+        other: judged.model_copy(update={"name": f"win_over_{other}", "scorer": f"preference_over_{other}", "metrics": ("win_rate",)})
+        for other in ("sft", "base")
+    }
+    toxicity = {"name": "toxicity", "scorer": "toxicity", "metrics": ("share",), "judge": digest([abuse, config.toxicity_threshold])}
+    return Suite(
+        validation_loss=_validation_loss(rows),
+        last_word=Benchmark(
+            name="last_word",
+            items=_items(corpus / "benchmarks" / "last_word.jsonl", "id", ("context",), "word", config.last_word_items),
+            prompt="{context}",
+            decoding=_greedy(config.last_word_tokens),
+            parser="first_word",
+            scorer="last_word",
+            metrics=("accuracy", "perplexity"),
+        ),
+        human_eval=Benchmark(
+            name="human_eval",
+            items=_items(
+                corpus / "benchmarks" / "human_eval.jsonl",
+                "task_id",
+                ("prompt", "entry_point", "test"),
+                "canonical_solution",
+                config.human_eval_items,
+            ),
+            prompt="{prompt}",
+            decoding=_greedy(config.human_eval_tokens),
+            parser="function_body",
+            scorer="unit_tests",
+            metrics=("pass_at_1",),
+            judge=digest(config.sandbox),
+        ),
+        openings=judged,
+        toxicity=judged.model_copy(update=toxicity),
+        win_over_sft=wins["sft"],
+        win_over_base=wins["base"],
+        rows=rows,
+    )
+
+
+def _greedy(tokens: int) -> Decoding:
+    return Decoding(max_new_tokens=tokens, temperature=0.0, samples=1, seed=0)
+
+
+def _validation_loss(rows: NDArray[np.uint16]) -> Benchmark:
+    if len(rows) == 0:
+        raise ValueError("validation.npy has no rows")
+    items = tuple(
+        Item(id=f"row-{i}", fields={"tokens": sha256_text(" ".join(map(str, row.tolist())))}, target="") for i, row in enumerate(rows)
+    )
+    decoding = Decoding(max_new_tokens=0, temperature=0.0, samples=0, seed=0)
+    return Benchmark(
+        name="validation_loss",
+        items=items,
+        prompt="{tokens}",
+        decoding=decoding,
+        parser="whole",
+        scorer="log_likelihood",
+        metrics=("mean",),
+    )
+
+
+def _items(path: Path, key: str, fields: tuple[str, ...], target: str, limit: int) -> tuple[Item, ...]:
+    rows = read_jsonl(path)[:limit]
+    try:
+        found = tuple(Item(id=str(row[key]), fields={name: str(row[name]) for name in fields}, target=str(row[target])) for row in rows)
+    except KeyError as error:
+        raise ValueError(f"{path}: a record has no {error}") from None
+    if not found:
+        raise ValueError(f"{path}: no items")
+    if len({item.id for item in found}) != len(found):
+        raise ValueError(f"{path}: item ids are not unique")
+    return found
