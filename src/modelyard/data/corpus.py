@@ -97,6 +97,7 @@ def run(
     _write(out, "ratings.parquet", ratings, _RATING_SCHEMA)
     exported = exports.build(kept, config.exports, config.seed)
     _export(out, exported, readings.human_eval)
+    trained.filter.save(out)
     statistics = _statistics(rows, documents, ratings, exported, readings, trained)
     for name, content in (("statistics", statistics), ("sources", readings.sources), ("expectations", [s.model_dump() for s in suites])):
         (out / f"{name}.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")

@@ -17,26 +17,20 @@ from __future__ import annotations
 import hashlib
 import io
 import random
-import re
 import warnings
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
 
+from modelyard.abuse import BUCKETS, WORD, AbuseModel, features
 from modelyard.config import Config
 from modelyard.data.document import Refusal
 from modelyard.data.sources.declared import Source
 from modelyard.data.sources.fetch import member
 from modelyard.estimate import Estimate, proportion
-
-_LEET = str.maketrans("013457@$!", "oieastasi")
-_BUCKETS = 1 << 16
-_WORD = re.compile(r"[a-z']+")
 
 
 class AbuseConfig(Config):
@@ -57,39 +51,10 @@ class AbuseConfig(Config):
 
 
 @dataclass(frozen=True)
-class AbuseFilter:
-    """The trained filter; a value that workers receive whole."""
+class AbuseFilter(AbuseModel):
+    """The trained model with its operating point; a value that workers receive whole."""
 
-    words: frozenset[str]
-    """Single words and phrases, lower case."""
-    weights: npt.NDArray[np.float32]
-    """[buckets] weights of the logistic regression."""
-    bias: float
-    """Its intercept."""
-    allowed: frozenset[str]
-    """Words that it does not see."""
     config: AbuseConfig
-
-    def probability(self, text: str) -> float:
-        """Classifier's probability that the text is abusive."""
-        index = features(self._seen(text))
-        if not index.size:
-            return 0.0
-        score = float(self.weights[index].sum() / np.sqrt(index.size)) + self.bias
-        return float(1.0 / (1.0 + np.exp(-score)))
-
-    def _seen(self, text: str) -> list[str]:
-        allowed = self.allowed
-        return [word for word in _WORD.findall(text.lower()) if word not in allowed]
-
-    def word(self, text: str) -> str | None:
-        """The first lexicon word of the text, as written or with digits read as letters."""
-        lower = text.lower()
-        for form in (lower, lower.translate(_LEET)):
-            for token in _WORD.findall(form):
-                if token in self.words:
-                    return str(token)
-        return None
 
     def refuse(self, text: str) -> Refusal | None:
         """Refuses by the classifier alone, or by lexicon and classifier together."""
@@ -126,7 +91,7 @@ class Teacher:
     @property
     def vocabulary(self) -> list[str]:
         """The words that it knows, sorted."""
-        return sorted(word for word in self._vectorizer.vocabulary_ if _WORD.fullmatch(word))
+        return sorted(word for word in self._vectorizer.vocabulary_ if WORD.fullmatch(word))
 
     def __call__(self, texts: list[str]) -> npt.NDArray[np.float64]:
         """Probabilities, [texts]."""
@@ -136,19 +101,13 @@ class Teacher:
 def lexicon(source: Source, archive: Path) -> list[str]:
     """Words of the packaged list, lower case."""
     lines = member(source, archive, "better_profanity/profanity_wordlist.txt").decode("utf-8").splitlines()
-    return sorted({line.strip().lower() for line in lines if _WORD.fullmatch(line.strip().lower())})
-
-
-def features(words: list[str]) -> npt.NDArray[np.int64]:
-    """Distinct hashed word 1- and 2-grams; crc32 because Python's hash changes from process to process."""
-    grams = {*words, *(f"{a} {b}" for a, b in pairwise(words))}
-    return np.array(sorted({crc32(gram.encode()) % _BUCKETS for gram in grams}), dtype=np.int64)
+    return sorted({line.strip().lower() for line in lines if WORD.fullmatch(line.strip().lower())})
 
 
 def train(texts: list[str], words: list[str], teacher: Teacher, config: AbuseConfig) -> Trained:
     """Label ``texts`` with ``teacher``, fit on four fifths of them and on augmented copies, measure on the fifth."""
     allowed = frozenset(config.allowed)
-    stripped = {" ".join(word for word in _WORD.findall(text.lower()) if word not in allowed) for text in texts}
+    stripped = {" ".join(word for word in WORD.findall(text.lower()) if word not in allowed) for text in texts}
     chosen = sorted(stripped, key=lambda text: hashlib.sha256(text.encode()).digest())[: config.training_texts]
     held, real = chosen[: len(chosen) // 5], chosen[len(chosen) // 5 :]
     vocabulary = [word for word in teacher.vocabulary if word not in allowed]
@@ -186,7 +145,7 @@ def _fit(rows: list[npt.NDArray[np.int64]], labels: npt.NDArray[np.bool_]) -> tu
 
     pointers = np.concatenate([[0], np.cumsum([row.size for row in rows])])
     values = np.concatenate([np.full(row.size, 1 / np.sqrt(max(1, row.size))) for row in rows])
-    matrix = csr_matrix((values, np.concatenate(rows), pointers), shape=(len(rows), _BUCKETS))
+    matrix = csr_matrix((values, np.concatenate(rows), pointers), shape=(len(rows), BUCKETS))
     model = LogisticRegression(C=10.0, solver="liblinear", random_state=0, max_iter=200)
     model.fit(matrix, labels)
     return model.coef_[0].astype(np.float32), float(model.intercept_[0])
