@@ -27,12 +27,12 @@ def test_abuse_filter_precision_and_recall_on_moderation_set(tmp_path, record_pr
     texts += [d.text for d in ratings.read(SOURCES["human_ratings"], archives["human_ratings"]).documents]
     words = abuse.lexicon(SOURCES["abuse_lexicon"], archives["abuse_lexicon"])
     trained = abuse.train(texts, words, abuse.Teacher(SOURCES["abuse_teacher"], archives["abuse_teacher"]), config)
-    rows = [json.loads(line) for line in gzip.open(MODERATION, "rt", encoding="utf-8")]
+    rows = [json.loads(line) for line in gzip.decompress(MODERATION.read_bytes()).decode("utf-8").splitlines()]
     bad = [any(row.get(key) == 1 for key in ("S", "S3", "H", "H2", "HR")) for row in rows]
     refused = [trained.filter.refuse(row["prompt"]) is not None for row in rows]
     hits = sum(b and r for b, r in zip(bad, refused, strict=True))
     precision, recall = proportion(hits, sum(refused)), proportion(hits, sum(bad))
     record_property("precision", str(precision))
     record_property("recall", str(recall))
-    assert precision.low > 0.75, f"precision {precision}, recall {recall}"
-    assert recall.low > 0.15, f"precision {precision}, recall {recall}"
+    assert precision.low > 0.7, f"precision {precision}, recall {recall}"
+    assert recall.low > 0.3, f"precision {precision}, recall {recall}"
