@@ -38,7 +38,7 @@ def proportion(successes: float, n: int) -> Estimate:
     p, z2 = successes / n, Z95**2
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = Z95 / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-    return Estimate(p, max(0.0, centre - half), min(1.0, centre + half), n)
+    return Estimate(p, min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half)), n)  # rounding must not put p outside
 
 
 def bootstrap_mean(values: Sequence[float], seed: int, resamples: int = 1000) -> Estimate:

@@ -18,6 +18,8 @@ from modelyard.evals.suites import EvalsConfig, Suite
 from modelyard.evals.toxicity import toxic
 
 Contaminated = Mapping[str, Collection[str]]
+ITEMS_OF = {"toxicity": "openings"}
+"""Benchmarks that put another benchmark's items to the model."""
 
 
 class Answers(NamedTuple):
@@ -70,7 +72,7 @@ class Recorder(NamedTuple):
             parsed=parsed,
             score=score,
             logprobs=tuple(round(value, 5) for value in logprobs),
-            contaminated=item.id in self.contaminated.get(benchmark.name, ()),
+            contaminated=item.id in self.contaminated.get(ITEMS_OF.get(benchmark.name, benchmark.name), ()),
             note=note,
         )
 

@@ -20,6 +20,8 @@ from modelyard.release.compare import Comparison, compare
 
 Verdict = Literal["PROMOTE", "HOLD", "BLOCK"]
 SEVERITY: dict[Verdict, int] = {"PROMOTE": 0, "HOLD": 1, "BLOCK": 2}
+ITEMS_OF = {"toxicity": "openings"}
+"""Benchmarks that put another benchmark's items to the model: what is checked for contamination is those."""
 
 
 class ReleaseConfig(Config):
@@ -192,9 +194,10 @@ def contamination_gate(report: Mapping[str, Any] | None, results: Results, confi
     for name in config.protected:
         if name not in results.benchmarks:
             raise RefusedError(f"benchmark {name} was not run")
-        if name in report:
-            number(report[name].get("n"), f"items of {name} checked")
-            shares[name] = number(report[name].get("share"), f"contaminated share of {name}")
+        checked = ITEMS_OF.get(name, name)
+        if checked in report:
+            number(report[checked].get("n"), f"items of {checked} checked")
+            shares[name] = number(report[checked].get("share"), f"contaminated share of {checked}")
         elif (
             name != "validation_loss"
         ):  # its rows are the held-out split itself: kept apart by construction, checked as documents by the data stage

@@ -1,0 +1,118 @@
+# ruff: noqa: E501
+"""The model card's page (jinja2, autoescaped). In code rather than a file so that changing it rebuilds the card."""
+
+TEMPLATE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ title }}: model card</title>
+<link rel="icon" href="data:,">
+<style>
+:root { --ink: #1f2933; --soft: #52606d; --line: #e1e5ea; --bg: #f5f7f9; --card: #fff; --good: #1d7a46; --hold: #9a5b00; --bad: #b3261e; }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--bg); color: var(--ink); font: 16px/1.55 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; }
+main { max-width: 1080px; margin: 0 auto; padding: 24px 20px 64px; }
+header { padding: 12px 0 8px; }
+h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .35rem; }
+h2 { font-size: 1.15rem; margin: 0 0 .7rem; }
+p { margin: .3rem 0 .7rem; }
+.soft { color: var(--soft); }
+.small { font-size: .87rem; }
+section, figure { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 18px 20px; margin: 16px 0; }
+figure { margin: 0; min-width: 0; }
+figure svg { width: 100%; height: auto; display: block; }
+figcaption { font-weight: 600; margin-bottom: 6px; }
+.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 16px; margin: 16px 0; }
+.verdict { display: inline-block; font-weight: 700; letter-spacing: .04em; padding: 2px 10px; border-radius: 999px; color: #fff; white-space: nowrap; }
+.PROMOTE { background: var(--good); } .HOLD { background: var(--hold); } .BLOCK { background: var(--bad); }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-size: .92rem; }
+th { text-align: left; color: var(--soft); font-weight: 600; white-space: nowrap; }
+th, td { padding: 7px 12px 7px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+tr:last-child td { border-bottom: 0; } td { min-width: 6.5rem; } td.n { min-width: 0; } td code { white-space: nowrap; }
+code, pre { font-family: ui-monospace, "SFMono-Regular", "DejaVu Sans Mono", monospace; font-size: .86rem; }
+code { overflow-wrap: anywhere; }
+pre { background: var(--bg); border-radius: 8px; padding: 12px 14px; overflow-x: auto; margin: 8px 0; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: 4px 16px; margin: 0; }
+dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
+blockquote { margin: 0 0 14px; padding-left: 14px; border-left: 3px solid var(--line); }
+.opening { font-weight: 600; }
+@media (max-width: 640px) {
+  main { padding: 12px 12px 40px; } h1 { font-size: 1.5rem; } section, figure { padding: 14px; }
+  dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: 8px; }
+  .gates, .gates tbody, .gates tr, .gates td { display: block; } .gates thead { display: none; } .gates td { border: 0; padding: 2px 0; }
+  .gates tr { border-bottom: 1px solid var(--line); padding: 8px 0; } .gates tr:last-child { border: 0; }
+}
+</style>
+</head>
+<body><main>
+<header>
+<h1>{{ title }}</h1>
+<p><span class="verdict {{ decision.verdict }}">{{ decision.verdict }}</span>
+<span class="soft">{{ parameters }} parameters, aligned with PPO against human ratings.</span></p>
+</header>
+
+<section><h2>Gates</h2>
+<table class="gates"><thead><tr><th>Gate</th><th>Verdict</th><th>Reason</th></tr></thead><tbody>
+{% for gate in decision.gates %}<tr><td><b>{{ gate.name }}</b></td><td><span class="verdict small {{ gate.verdict }}">{{ gate.verdict }}</span></td>
+<td>{{ gate.reason }}</td></tr>
+{% endfor %}</tbody></table></section>
+
+<section><h2>What it is</h2>
+<dl>{% for key, value in facts %}<dt>{{ key }}</dt><dd>{{ value }}</dd>{% endfor %}</dl></section>
+
+<div class="grid">
+{% for caption, svg in figures %}<figure><figcaption>{{ caption }}</figcaption>{% if svg %}{{ svg | safe }}{% else %}<p class="soft">No data.</p>{% endif %}</figure>
+{% endfor %}</div>
+
+<section><h2>Measured</h2>
+<p class="soft small">Value [95% interval], n items. Intervals: Wilson for shares, bootstrap for means.</p>
+<div class="scroll"><table><thead><tr><th>Metric</th>{% for model in models %}<th class="n">{{ model }}</th>{% endfor %}</tr></thead><tbody>
+{% for name, cells in metrics %}<tr><td>{{ name }}</td>{% for cell in cells %}<td class="n">{{ cell[0] }}<br><span class="soft small">{{ cell[1] }}</span></td>{% endfor %}</tr>
+{% endfor %}</tbody></table></div></section>
+
+{% if decision.comparisons %}<section><h2>Against the production version, item by item</h2>
+<div class="scroll"><table><thead><tr><th>Benchmark</th><th class="n">items</th><th class="n">production</th><th class="n">this</th><th class="n">difference</th>
+<th class="n">p (Holm)</th><th class="n">gained / lost</th><th>Outcome</th></tr></thead><tbody>
+{% for c in decision.comparisons %}<tr><td>{{ c.benchmark }}</td><td class="n">{{ c.n }}</td><td class="n">{{ "%.4f" | format(c.old) }}</td>
+<td class="n">{{ "%.4f" | format(c.new) }}</td><td class="n">{{ "%+.4f [%+.4f, %+.4f]" | format(c.difference, c.low, c.high) }}</td>
+<td class="n">{{ "%.4f" | format(c.p_holm) }}</td><td class="n">{{ c.gained | length }} / {{ c.lost | length }}</td><td>{{ c.outcome }}</td></tr>
+{% endfor %}</tbody></table></div></section>{% endif %}
+
+<section><h2>Sample completions</h2>
+<p class="soft small">The first three openings of the benchmark, not chosen; sampled at the temperature of the evaluation.</p>
+{% for sample in samples %}<blockquote>{% for model in models %}<div><span class="soft small">{{ model }}</span>
+<span class="opening">{{ sample.prompt }}</span>{{ sample[model] }}</div>{% endfor %}</blockquote>{% endfor %}</section>
+
+<section><h2>Contamination</h2>
+<p class="soft small">Benchmark items of which a 50-character substring stands in a training set (GPT-4 report, appendix C), with scores on all, clean and
+contaminated items.</p>
+<div class="scroll"><table><thead><tr><th>Benchmark</th><th class="n">items</th><th class="n">contaminated</th><th class="n">share</th><th class="n">score, all</th>
+<th class="n">clean</th><th class="n">contaminated</th></tr></thead><tbody>
+{% for row in contamination %}<tr><td>{{ row[0] }}</td>{% for cell in row[1:] %}<td class="n">{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}</tbody></table></div></section>
+
+<section><h2>Data</h2>
+<div class="scroll"><table><thead><tr><th>Source</th><th>Package</th><th>Licence</th><th>sha256</th></tr></thead><tbody>
+{% for source in sources %}<tr><td>{{ source.name }}</td><td>{{ source.package }} {{ source.version }}</td><td>{{ source.licence }}</td>
+<td><code>{{ (source.sha256 or "")[:16] }}</code></td></tr>
+{% endfor %}</tbody></table></div></section>
+
+<section><h2>Limits</h2>
+<p>A model of this size writes the style of its training text and knows no facts. HumanEval's pass@1 is 0 at a million parameters; the
+number is there to be compared with larger runs of the same line. Toxicity is judged by the classifier that filtered the data, and preference by one scorer model trained on human ratings of
+short reviews: both are proxies. It is not meant to be used for anything that matters to a person.</p></section>
+
+<section><h2>Load it</h2>
+<pre>import mlflow
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+path = mlflow.artifacts.download_artifacts("models:/{{ name }}@production")
+tokenizer = AutoTokenizer.from_pretrained(path)
+model = AutoModelForCausalLM.from_pretrained(path)
+inputs = tokenizer("&lt;|endoftext|&gt;{{ samples[0].prompt if samples else 'The' }}", return_tensors="pt")
+print(tokenizer.decode(model.generate(**inputs, max_new_tokens=24, do_sample=True)[0]))</pre></section>
+</main></body></html>
+"""

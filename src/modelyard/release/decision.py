@@ -1,0 +1,84 @@
+"""The decision stage: read the evidence of all stages, judge it, write ``decision.json`` and ``card.html``.
+
+The baseline is an input like any other, so the decision's fingerprint says what it was compared with. A BLOCK is a result, not an error:
+whoever runs the line turns it into an exit code. Left out: overrides and sign-off.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from modelyard.estimate import Estimate
+from modelyard.progress import Report
+from modelyard.release import model_card
+from modelyard.release.compare import read_records
+from modelyard.release.gate import SEVERITY, Decision, Evidence, ReleaseConfig, Results, decide
+from modelyard.storage import sha256_tree
+
+
+def run(config: ReleaseConfig, inputs: Mapping[str, Path], out: Path, report: Report, name: str = "modelyard") -> dict[str, float]:
+    """Judge ``inputs`` results, base, sft, policy, corpus, contamination, forecast, and baseline (results of production; absent: a first
+    release).
+
+    ``name`` is the registered model's, shown on the card. Metrics: ``release/decision/promote`` (1 or 0) and every gate's numbers.
+    """
+    evidence = gather(inputs)
+    decision = decide(evidence, config)
+    report(1, 2, unit="page")
+    (out / "decision.json").write_text(decision.model_dump_json(indent=1), "utf-8")
+    (out / "card.html").write_text(model_card.build(name, inputs, decision, evidence.results), "utf-8")
+    report(2, 2, unit="page")
+    verdicts = {f"release/{gate.name}/severity": float(SEVERITY[gate.verdict]) for gate in decision.gates}
+    numbers = {key: value for gate in decision.gates for key, value in gate.metrics.items()}
+    return {"release/decision/promote": float(decision.verdict == "PROMOTE"), **verdicts, **numbers}
+
+
+def gather(inputs: Mapping[str, Path]) -> Evidence:
+    """The evidence in the artifacts' files; what is missing becomes None and is refused by its gate."""
+    results = read_results(inputs["results"])
+    loss = results.metrics.get("evals/base/validation_loss")
+    return Evidence(
+        results=results,
+        weights={model: sha256_tree(inputs[model] / "checkpoint") for model in ("base", "sft", "policy")},
+        suite=suite_outcome(_json(inputs["corpus"] / "expectations.json")),
+        contamination=_json(inputs["contamination"] / "report.json"),
+        forecast=_json(inputs["forecast"] / "forecast.json"),
+        final_loss=loss.value if loss else None,
+        baseline=read_results(inputs["baseline"]) if "baseline" in inputs else None,
+    )
+
+
+def read_results(directory: Path) -> Results:
+    """A results artifact. Raises ValueError naming the file that is missing or damaged."""
+    try:
+        metrics = {
+            key: Estimate(entry["value"], entry["low"], entry["high"], int(entry["n"]))
+            for key, entry in json.loads((directory / "results.json").read_text("utf-8")).items()
+        }
+        weights = json.loads((directory / "weights.json").read_text("utf-8"))
+        benchmarks = json.loads((directory / "benchmarks.json").read_text("utf-8"))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{directory}: not a results artifact: {error}") from None
+    records = {file.stem: read_records(file)[file.stem] for file in sorted((directory / "records" / "policy").glob("*.jsonl"))}
+    return Results(metrics, weights, benchmarks, records)
+
+
+def read_decision(directory: Path) -> Decision:
+    """``decision.json`` of a decision artifact."""
+    return Decision.model_validate_json((directory / "decision.json").read_text("utf-8"))
+
+
+def suite_outcome(suites: Any) -> Mapping[str, Any] | None:
+    """Success, expectations evaluated and names of the failed ones, over all suites of ``expectations.json``; None when there are none."""
+    if not isinstance(suites, list) or not suites:
+        return None
+    outcomes = [result for suite in suites for result in suite["results"]]
+    failed = [str(result["name"]) for result in outcomes if result["success"] is not True]
+    return {"success": not failed, "evaluated": len(outcomes), "failed": failed}
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text("utf-8")) if path.is_file() else None

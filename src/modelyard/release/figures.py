@@ -1,0 +1,108 @@
+"""The model card's figures as inline SVG: loss curve, sealed forecast against the result, reward against KL, calibration.
+
+Each takes plain numbers and returns one ``<svg>`` string; nothing global is touched and the same numbers give the same bytes. Left out:
+interaction.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+INK, GRID, ACCENT, SECOND, THIRD = "#1f2933", "#d9dee4", "#1f6feb", "#d9730d", "#2f8f5b"
+STYLE = {
+    "svg.hashsalt": "card",
+    "font.size": 9.5,
+    "axes.edgecolor": "#9aa5b1",
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+}
+
+
+def draw(paint: Callable[[Any], None]) -> str:
+    """Run ``paint`` on fresh axes; the figure as an ``<svg>`` element."""
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5.4, 3.4), layout="constrained")
+        paint(figure.add_subplot())
+        FigureCanvasSVG(figure)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def loss_curve(steps: Sequence[float], losses: Sequence[float], final: float | None) -> str:
+    """Training loss by step, with the held-out loss at the end."""
+
+    def paint(axes: Any) -> None:
+        axes.plot(steps, losses, color=ACCENT, linewidth=1.6, label="training")
+        if final is not None:
+            axes.axhline(final, color=SECOND, linestyle="--", linewidth=1.2, label=f"held out {final:.3f}")
+        axes.set(xlabel="optimizer step", ylabel="loss, nats a token")
+        axes.legend()
+
+    return draw(paint)
+
+
+def forecast_plot(forecast: Mapping[str, Any], final: float | None) -> str:
+    """The fitted law through the small runs, the sealed prediction with its interval, and what came out."""
+    points = forecast["points"]
+    at = float(forecast["at_compute"])
+    compute = np.geomspace(min(p["compute"] for p in points) / 1.5, at * 1.5, 100)
+
+    def paint(axes: Any) -> None:
+        axes.plot(compute, forecast["a"] * compute ** forecast["b"] + forecast["c"], color="#9aa5b1", linewidth=1.2, label="$L = aC^b + c$")
+        axes.plot([p["compute"] for p in points], [p["loss"] for p in points], "o", color=ACCENT, label="small runs")
+        middle, low, high = (float(forecast[key]) for key in ("prediction", "low", "high"))
+        error = [[max(0.0, middle - low)], [max(0.0, high - middle)]]
+        axes.errorbar([at], [middle], yerr=error, fmt="s", color=THIRD, capsize=5, label=f"sealed forecast {middle:.3f}")
+        if final is not None:
+            axes.plot([at], [final], "*", color=SECOND, markersize=14, label=f"result {final:.3f}")
+        axes.set(xscale="log", xlabel="training compute, FLOP", ylabel="held-out loss, nats a token")
+        axes.legend()
+
+    return draw(paint)
+
+
+def reward_against_kl(kl: Sequence[float], reward: Sequence[float]) -> str:
+    """PPO's path: reward gained for distance from the SFT model, first step to last."""
+
+    def paint(axes: Any) -> None:
+        axes.plot(kl, reward, color=GRID, linewidth=1.0)
+        marks = axes.scatter(kl, reward, c=range(len(kl)), cmap="viridis", s=18, zorder=3)
+        axes.figure.colorbar(marks, ax=axes, label="logged step")
+        axes.set(xlabel="KL(policy || SFT), nats a sequence", ylabel="reward")
+
+    return draw(paint)
+
+
+def reliability(calibration: Mapping[str, Any]) -> str:
+    """Confidence against accuracy of next-token predictions, one line a model."""
+
+    def paint(axes: Any) -> None:
+        axes.plot([0, 1], [0, 1], color="#9aa5b1", linestyle="--", linewidth=1.0)
+        for name, colour, mark in (("base", ACCENT, "o"), ("sft", THIRD, "s"), ("policy", SECOND, "^")):
+            bins = [b for b in calibration[name]["bins"] if b["n"]]
+            label = f"{name}, error {calibration[name]['error']['value']:.3f}"
+            axes.plot(
+                [b["confidence"] for b in bins], [b["accuracy"] for b in bins], marker=mark, color=colour, markersize=4.5, label=label
+            )
+        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="share right")
+        axes.legend()
+
+    return draw(paint)

@@ -1,0 +1,134 @@
+"""The model card: one self-contained HTML page (Mitchell et al. 2019), made of the artifacts' own files.
+
+Figures are inline SVG, nothing is fetched, and it reads on a phone. Left out: red-team findings and sign-offs, which come with human
+review.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment
+
+from modelyard.release import figures
+from modelyard.release.card_template import TEMPLATE
+from modelyard.release.gate import Decision, Results
+
+MODELS = ("base", "sft", "policy")
+METRICS = {
+    "validation_loss": "Held-out loss, nats a token",
+    "last_word_accuracy": "Last word, accuracy",
+    "human_eval_pass_at_1": "HumanEval, pass@1",
+    "calibration_error": "Calibration error, next token",
+    "toxicity": "Toxic completions",
+    "repetition": "Repeated 3-grams",
+    "score": "Scorer's value of completions",
+    "win_rate_over_base": "Win rate over base",
+    "win_rate_over_sft": "Win rate over SFT",
+    "kl_to_sft": "KL to SFT, nats a sequence",
+}
+SCORED_BY = {"last_word": "last_word_accuracy", "human_eval": "human_eval_pass_at_1", "openings": "win_rate_over_sft"}
+
+
+def build(name: str, inputs: Mapping[str, Path], decision: Decision, results: Results) -> str:
+    """The page. ``inputs`` are the decision stage's."""
+    corpus, directory = inputs["corpus"], inputs["results"]
+    report = json.loads((inputs["contamination"] / "report.json").read_text("utf-8"))
+    page = Environment(autoescape=True).from_string(TEMPLATE)
+    return page.render(
+        title=name,
+        name=name,
+        parameters=_count(inputs["policy"]),
+        decision=decision,
+        facts=facts(inputs, results),
+        figures=plots(inputs, results),
+        models=MODELS,
+        metrics=[(label, [cell(results, model, key) for model in MODELS]) for key, label in METRICS.items()],
+        samples=json.loads((directory / "samples.json").read_text("utf-8")),
+        contamination=contamination_rows(report, results),
+        sources=json.loads((corpus / "sources.json").read_text("utf-8")),
+    )
+
+
+def facts(inputs: Mapping[str, Path], results: Results) -> list[tuple[str, str]]:
+    """What the weights are and where they come from."""
+    description = json.loads((inputs["policy"] / "model.json").read_text("utf-8"))
+    model = description.get("model", description)
+    shape = f"{model['style']}, {model['layers']} layers x {model['hidden']}, {model['heads']} heads, context {model['seq_len']}"
+    parents = [
+        (f"{role} artifact", path.parent.name + "/" + path.name)
+        for role, path in inputs.items()
+        if role in (*MODELS, "results", "forecast")
+    ]
+    return [
+        ("Architecture", shape),
+        ("Vocabulary", f"{model['vocab_size']} byte-level BPE tokens"),
+        ("Weights", results.weights.get("policy", "unknown")),
+        *parents,
+        ("Benchmarks", ", ".join(f"{name} {identity}" for name, identity in results.benchmarks.items())),
+    ]
+
+
+def plots(inputs: Mapping[str, Path], results: Results) -> list[tuple[str, str]]:
+    """Caption and SVG of each figure; "" where its data are missing."""
+    final = results.metrics.get("evals/base/validation_loss")
+    value = final.value if final else None
+    base, ppo = history(inputs["base"]), history(inputs["policy"])
+    losses = series(base, "pretrain/train/loss")
+    path = [
+        (row["ppo/objective/kl"], row["ppo/objective/reward"]) for row in ppo if "ppo/objective/kl" in row and "ppo/objective/reward" in row
+    ]
+    forecast = json.loads((inputs["forecast"] / "forecast.json").read_text("utf-8"))
+    calibration = json.loads((inputs["results"] / "calibration.json").read_text("utf-8"))
+    return [
+        ("Pretraining loss", figures.loss_curve([x for x, _ in losses], [y for _, y in losses], value) if losses else ""),
+        ("Sealed forecast against the result", figures.forecast_plot(forecast, value)),
+        ("Reward against KL during PPO", figures.reward_against_kl([x for x, _ in path], [y for _, y in path]) if path else ""),
+        ("Calibration of next-token predictions", figures.reliability(calibration)),
+    ]
+
+
+def history(directory: Path) -> list[dict[str, float]]:
+    """Logged steps of a model artifact."""
+    path = directory / "history.jsonl"
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
+
+
+def series(rows: list[dict[str, float]], key: str) -> list[tuple[float, float]]:
+    """(step, value) pairs."""
+    return [(row["step"], row[key]) for row in rows if key in row]
+
+
+def cell(results: Results, model: str, key: str) -> tuple[str, str]:
+    """A metric's value, and its interval and n; an en dash where the model has none."""
+    found = results.metrics.get(f"evals/{model}/{key}")
+    return (f"{found.value:.3f}", f"[{found.low:.3f}, {found.high:.3f}] n={found.n}") if found else ("\u2013", "")
+
+
+def contamination_rows(report: Mapping[str, Any], results: Results) -> list[tuple[str, ...]]:
+    """Benchmark, items, contaminated, share, and the policy's score on all, clean and contaminated items."""
+    rows = []
+    for name, entry in report.items():
+        scores = (
+            [results.metrics.get(f"evals/policy/{SCORED_BY[name]}{part}") for part in ("", "_clean", "_contaminated")]
+            if name in SCORED_BY
+            else []
+        )
+        shown = [f"{score.value:.3f}" if score else "\u2013" for score in scores] or ["\u2013"] * 3
+        rows.append((name, str(entry["n"]), str(entry["contaminated"]), f"{entry['share']:.1%}", *shown))
+    return rows
+
+
+def _count(directory: Path) -> str:
+    """Parameters of a model artifact, such as 1.05M, by its shape."""
+    description = json.loads((directory / "model.json").read_text("utf-8"))
+    model = description.get("model", description)
+    head = model["hidden"] // model["heads"]
+    attention = model["hidden"] * head * (2 * model["heads"] + 2 * model["kv_heads"])
+    mlp = model["hidden"] * model["ffn_hidden"] * (3 if model["style"] == "llama" else 2)
+    embeddings = model["vocab_size"] * model["hidden"] * (1 if model["tie_embeddings"] else 2)
+    total = model["layers"] * (attention + mlp) + embeddings
+    return f"{total / 1e9:.2f}B" if total >= 1e9 else f"{total / 1e6:.2f}M"
