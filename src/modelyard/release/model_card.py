@@ -36,7 +36,7 @@ SCORED_BY = {"last_word": "last_word_accuracy", "human_eval": "human_eval_pass_a
 def build(name: str, inputs: Mapping[str, Path], decision: Decision, results: Results) -> str:
     """The page. ``inputs`` are the decision stage's."""
     corpus, directory = inputs["corpus"], inputs["results"]
-    report = json.loads((inputs["contamination"] / "report.json").read_text("utf-8"))
+    report = read_json(inputs["contamination"] / "report.json") or {}
     page = Environment(autoescape=True).from_string(TEMPLATE)
     return page.render(
         title=name,
@@ -81,11 +81,11 @@ def plots(inputs: Mapping[str, Path], results: Results) -> list[tuple[str, str]]
     path = [
         (row["ppo/objective/kl"], row["ppo/objective/reward"]) for row in ppo if "ppo/objective/kl" in row and "ppo/objective/reward" in row
     ]
-    forecast = json.loads((inputs["forecast"] / "forecast.json").read_text("utf-8"))
+    forecast = read_json(inputs["forecast"] / "forecast.json")
     calibration = json.loads((inputs["results"] / "calibration.json").read_text("utf-8"))
     return [
         ("Pretraining loss", figures.loss_curve([x for x, _ in losses], [y for _, y in losses], value) if losses else ""),
-        ("Sealed forecast against the result", figures.forecast_plot(forecast, value)),
+        ("Sealed forecast against the result", figures.forecast_plot(forecast, value) if forecast else ""),
         ("Reward against KL during PPO", figures.reward_against_kl([x for x, _ in path], [y for _, y in path]) if path else ""),
         ("Calibration of next-token predictions", figures.reliability(calibration)),
     ]
@@ -132,3 +132,8 @@ def _count(directory: Path) -> str:
     embeddings = model["vocab_size"] * model["hidden"] * (1 if model["tie_embeddings"] else 2)
     total = model["layers"] * (attention + mlp) + embeddings
     return f"{total / 1e9:.2f}B" if total >= 1e9 else f"{total / 1e6:.2f}M"
+
+
+def read_json(path: Path) -> Any:
+    """Content of a JSON file, None when there is none: the card is written for a blocked release too."""
+    return json.loads(path.read_text("utf-8")) if path.is_file() else None
