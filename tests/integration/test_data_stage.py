@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import ray
 
 from modelyard.adapters.expectations import validate
 from modelyard.adapters.ray_data import RayTransform
@@ -30,7 +31,9 @@ def _build(out, cache, transform):
 def test_data_stage_loop_and_ray_with_any_parallelism_give_the_same_bytes(tmp_path, cache):
     loop = _build(tmp_path / "loop", cache, run_inline)
     assert _build(tmp_path / "one", cache, RayTransform(1)) == loop
+    ray.shutdown()  # so that the second start has room for four workers
     assert _build(tmp_path / "four", cache, RayTransform(4)) == loop
+    ray.shutdown()
     statistics = json.loads(loop["statistics.json"])
     assert {"language/not_accepted", "normalise/undecodable", "duplicate/exact", "quality/too_short"} <= set(statistics["refused"])
     (tmp_path / "tokens").mkdir()
