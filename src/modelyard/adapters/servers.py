@@ -1,0 +1,210 @@
+"""The Prefect server and the MLflow UI as child processes: nobody starts, stops or leaks one by hand.
+
+A Prefect server lives exactly as long as somebody holds its home: each user holds a shared ``flock`` on ``clients.lock``, and a keeper
+process beside the server waits for the exclusive one. The kernel drops a lock with its process, so a run that is killed with -9 leaves
+neither an orphan nor a stale "in use" mark, two runs share one server on one SQLite file, and a run finds the server of ``make ui``. The
+server itself gets SIGTERM from the kernel if its keeper dies (PR_SET_PDEATHSIG). All listen on loopback only. Left out: PostgreSQL and
+remote servers.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, NamedTuple
+
+HOST = "127.0.0.1"
+PREFECT_PORT, MLFLOW_PORT = 4200, 5000
+START_SECONDS = 120.0
+PR_SET_PDEATHSIG = 1
+
+
+class ServerError(RuntimeError):
+    """A server that did not start; one line that names its log."""
+
+
+class Address(NamedTuple):
+    """Where a Prefect server answers."""
+
+    api: str
+    page: str
+
+
+@contextmanager
+def prefect_server(home: Path) -> Iterator[Address]:
+    """Hold the Prefect server of ``home``, starting it when nobody else has. Raises ServerError."""
+    home = home.absolute()
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with _locked(home / "clients.lock", fcntl.LOCK_SH):
+        with _locked(home / "start.lock", fcntl.LOCK_EX):
+            port = _answering(home) or _start_keeper(home)
+        yield Address(f"http://{HOST}:{port}/api", f"http://{HOST}:{port}")
+
+
+def keep(home: Path) -> int:
+    """The keeper: run the server until no client holds ``home``. Called as ``python -m modelyard.adapters.servers keep HOME``."""
+    port = _free_port(PREFECT_PORT)
+    environment = {
+        **os.environ,
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": f"http://{HOST}:{port}/api",  # the page in the browser asks this address
+        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home}/prefect.db",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
+        "DO_NOT_TRACK": "1",
+    }
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
+    server = subprocess.Popen(command, env=environment, preexec_fn=_die_with_parent)
+    partial = home / "server.json.partial"
+    partial.write_text(json.dumps({"pid": server.pid, "port": port}))
+    partial.replace(home / "server.json")
+
+    def stop_when_unused() -> None:
+        with _locked(home / "clients.lock", fcntl.LOCK_EX):
+            _end(server)
+            (home / "server.json").unlink(missing_ok=True)
+            os._exit(0)  # inside the lock: the next client must not find this server
+
+    threading.Thread(target=stop_when_unused, daemon=True).start()
+    return server.wait()
+
+
+def show(prefect_home: Path, mlflow_uri: str) -> int:
+    """``make ui``: both servers until interrupted."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    port = _free_port(MLFLOW_PORT)
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--backend-store-uri",
+        mlflow_uri,
+        "--host",
+        HOST,
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
+    log = prefect_home.parent / "mlflow-server.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "ab") as output:
+        mlflow = subprocess.Popen(command, stdout=output, stderr=output, preexec_fn=_die_with_parent)
+    try:
+        with prefect_server(prefect_home) as prefect:
+            _wait_for(f"http://{HOST}:{port}/health", mlflow, log, "MLflow server")
+            sys.stdout.write(f"Prefect  {prefect.page}\nMLflow   http://{HOST}:{port}\nCtrl-C ends both.\n")
+            sys.stdout.flush()
+            return mlflow.wait()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        _end(mlflow)
+
+
+def _answering(home: Path) -> int | None:
+    """Port of the server that ``server.json`` names, if it answers."""
+    try:
+        port = int(json.loads((home / "server.json").read_text())["port"])
+    except (OSError, ValueError, KeyError):
+        return None
+    return port if _healthy(f"http://{HOST}:{port}/api/health") else None
+
+
+def _start_keeper(home: Path) -> int:
+    (home / "server.json").unlink(missing_ok=True)
+    log = home / "server.log"
+    with open(log, "wb") as output:
+        keeper = subprocess.Popen(
+            [sys.executable, "-m", "modelyard.adapters.servers", "keep", str(home)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # Ctrl-C in the run's terminal must not reach the server before the run has said goodbye to it
+        )
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and keeper.poll() is None:
+        if port := _answering(home):
+            return port
+        time.sleep(0.1)
+    raise ServerError(f"Prefect server did not start; see {log}")
+
+
+def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path, what: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not _healthy(url):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise ServerError(f"{what} did not start; see {log}")
+        time.sleep(0.1)
+
+
+def _healthy(url: str) -> bool:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+@contextmanager
+def _locked(path: Path, kind: int) -> Iterator[IO[bytes]]:
+    with open(path, "ab") as file:
+        fcntl.flock(file, kind)
+        yield file
+
+
+def _free_port(preferred: int) -> int:
+    """``preferred`` if nobody listens there, else one the system picks."""
+    for port in (preferred, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise ServerError(f"no free port on {HOST}")
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def main(arguments: Sequence[str]) -> int:
+    """``keep HOME``, or nothing for ``make ui``."""
+    home = Path(os.environ.get("MODELYARD_HOME", ".modelyard")).absolute()
+    try:
+        if arguments and arguments[0] == "keep":
+            return keep(Path(arguments[1]))
+        return show(home / "prefect", os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{home}/mlflow.db"))
+    except ServerError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
