@@ -2,7 +2,8 @@
 
 Every stage defines its own :class:`Config` beside its code. A config holds only literals that define an artifact; where and how a stage
 runs (paths, workers, cadence) is an :class:`ExecutionConfig`, which is never part of a fingerprint. TOML rather than YAML because PyYAML
-reads ``3e-4`` as a string. Left out on purpose: environment interpolation and file includes; secrets and endpoints never stand in a config.
+reads ``3e-4`` as a string. A file may name one other beside it with ``extends = "tiny.toml"`` and then holds only what differs. Left out on
+purpose: environment interpolation; secrets and endpoints never stand in a config.
 """
 
 from __future__ import annotations
@@ -100,12 +101,7 @@ def load_config(cls: type[C], path: str | Path, overrides: Sequence[str] = ()) -
     Raises:
         ConfigError: the file is missing or no TOML, a key is unknown or missing, a value has the wrong type, or values do not fit together.
     """
-    try:
-        tree = tomllib.loads(Path(path).read_text("utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such config file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    tree = read_tree(Path(path))
     for text in overrides:
         keys, value = parse_override(text)
         node = tree
@@ -118,6 +114,31 @@ def load_config(cls: type[C], path: str | Path, overrides: Sequence[str] = ()) -
         return cls.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(f"{path}: {first_error(error)}") from None
+
+
+def read_tree(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The file's tables laid over those of the file it extends. Raises ConfigError."""
+    try:
+        tree = tomllib.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, IsADirectoryError):
+        raise ConfigError(f"{path}: no such config file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    parent = tree.pop("extends", None)
+    if parent is None:
+        return tree
+    if not isinstance(parent, str) or (path.parent / parent).resolve() in above:
+        raise ConfigError(f"{path}: extends: expected the name of another file, got {parent!r}")
+    return merged(read_tree(path.parent / parent, (*above, path.resolve())), tree)
+
+
+def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """``above`` laid over ``below``, table by table; any other value replaces the one below."""
+    result = dict(below)
+    for key, value in above.items():
+        old = result.get(key)
+        result[key] = merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return result
 
 
 def first_error(error: ValidationError) -> str:

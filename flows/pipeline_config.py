@@ -1,0 +1,102 @@
+"""The whole line's config: every stage's own config side by side, and the checks that no stage can make alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import model_validator
+
+from modelyard.config import Config, ExecutionConfig, load_config
+from modelyard.data.contamination import ContaminationConfig
+from modelyard.data.corpus import CorpusConfig
+from modelyard.data.tokens import TokensConfig
+from modelyard.posttrain.ppo import PPOConfig
+from modelyard.posttrain.reward import RewardConfig
+from modelyard.posttrain.sft import SFTConfig
+from modelyard.pretrain.loop import PretrainConfig
+from modelyard.release.gate import ReleaseConfig
+from modelyard.scaling.ladder import LadderConfig, ScalingConfig
+
+
+class PipelineConfig(Config):
+    """What the line builds. Each table is a stage; ``execution`` says where it runs and changes no artifact."""
+
+    name: str
+    """Name of the line: its MLflow experiment and its registered model."""
+    corpus: CorpusConfig
+    """Sources, filters, splits."""
+    tokens: TokensConfig
+    """Tokenizer and packing."""
+    contamination: ContaminationConfig
+    """The check of every training set against every benchmark."""
+    scaling: LadderConfig
+    """Small runs that forecast the main one."""
+    pretrain: PretrainConfig
+    """The main run."""
+    sft: SFTConfig
+    """Supervised fine-tuning."""
+    reward: RewardConfig
+    """Reward model."""
+    scorer: RewardConfig
+    """The judge of the win rate, on other raters and items than the reward model's."""
+    ppo: PPOConfig
+    """Policy optimisation."""
+    release: ReleaseConfig
+    """Thresholds of the gates."""
+    execution: ExecutionConfig = ExecutionConfig()
+    """Where and how it runs."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> PipelineConfig:
+        model = self.pretrain.model
+        model.check_layout(self.execution.tensor_parallel, self.execution.pipeline_parallel)
+        agree("tokens.seq_len", self.tokens.seq_len, "pretrain.model.seq_len", model.seq_len)
+        agree("tokens.vocab_size", self.tokens.vocab_size, "pretrain.model.vocab_size", model.vocab_size)
+        _ = self.ladder
+        if self.reward.split != "reward" or self.scorer.split != "scorer":
+            raise ValueError("reward.split must be 'reward' and scorer.split 'scorer': the judge must not have seen what PPO is rewarded by")
+        if self.reward.raters == self.scorer.raters:
+            raise ValueError(f"scorer.raters: must differ from reward.raters ({self.reward.raters})")
+        if self.ppo.max_new_tokens >= model.seq_len:
+            raise ValueError(f"ppo.max_new_tokens {self.ppo.max_new_tokens} leaves no room for a prompt in seq_len {model.seq_len}")
+        batches = {"pretrain.batch": self.pretrain.batch, "sft.batch": self.sft.batch, "reward.batch": self.reward.batch}
+        batches |= {"scorer.batch": self.scorer.batch, "ppo minibatch": self.ppo.minibatch}
+        for key, batch in batches.items():
+            if batch % self.execution.data_parallel:
+                raise ValueError(f"{key} {batch} is not divisible by execution.data_parallel {self.execution.data_parallel}")
+        return self
+
+    @property
+    def ladder(self) -> ScalingConfig:
+        """The ladder with the main run it forecasts."""
+        return ScalingConfig(**dict(self.scaling), main=self.pretrain)
+
+    @property
+    def ladder_execution(self) -> ExecutionConfig:
+        """One rank: the ladder's models are too small to be split."""
+        return self.execution.model_copy(update={"tensor_parallel": 1, "pipeline_parallel": 1, "data_parallel": 1})
+
+
+class ConfigFile(Config):
+    """A config by its file, as deployments name it."""
+
+    file: str
+    """Path from the project's root, such as ``configs/pipeline/tiny.toml``."""
+    overrides: tuple[str, ...] = ()
+    """``KEY=VALUE`` with dotted keys, such as ``ppo.kl_coef=0.05``."""
+
+
+def resolve(config: PipelineConfig | ConfigFile) -> PipelineConfig:
+    """The config itself, read from its file where it is one. Raises ConfigError."""
+    return load_pipeline(config.file, config.overrides) if isinstance(config, ConfigFile) else config
+
+
+def load_pipeline(file: str, overrides: Sequence[str]) -> PipelineConfig:
+    """Read a pipeline's TOML file. Raises ConfigError with one line naming file and key."""
+    return load_config(PipelineConfig, file, overrides)
+
+
+def agree(left: str, one: int, right: str, other: int) -> None:
+    """Raise ValueError unless both are equal."""
+    if one != other:
+        raise ValueError(f"{left} is {one}, but {right} is {other}")

@@ -1,0 +1,109 @@
+"""What every stage task does around its one library call: look in the store, show progress, track in MLflow, commit.
+
+The artifact store alone decides what is cached. Prefect is told, not asked: a stage that was found returns a Completed state named
+``Cached`` with the artifact as its data, so both pages say the same and there is no second cache to disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from prefect import get_run_logger
+from prefect.states import Completed
+
+from modelyard.adapters import terminal
+from modelyard.adapters.mlflow_tracker import Tracker, tracking_uri
+from modelyard.artifacts import Artifact, Built, Spec, Store
+from modelyard.config import ExecutionConfig
+from modelyard.progress import Report
+
+Produce = Callable[[Mapping[str, Path], Path, Path, Report], Mapping[str, float]]
+"""(input directories, out, checkpoints, report) -> metrics."""
+
+
+class Place(NamedTuple):
+    """Where a line works: its store and its MLflow experiment."""
+
+    line: str
+    """Name of the line."""
+    execution: ExecutionConfig
+    """Where and how it runs."""
+
+    @property
+    def store(self) -> Store:
+        """The artifact store."""
+        return Store(self.execution.store, self.execution.scratch)
+
+    @property
+    def tracker(self) -> Tracker:
+        """The line's MLflow experiment."""
+        return _tracker(tracking_uri(), self.line)
+
+    def link(self, artifact: Artifact) -> str:
+        """Full path of an artifact in the store."""
+        return self.store.storage.path(artifact.ref)
+
+
+@lru_cache(maxsize=4)
+def _tracker(uri: str, line: str) -> Tracker:
+    return Tracker(uri, line)
+
+
+def build(spec: Spec, produce: Produce, place: Place) -> Built:
+    """The artifact of ``spec``: found, or made by ``produce`` with progress on the terminal and in MLflow.
+
+    As the return value of a task it becomes the task's state; the caller of the task gets a :class:`Built`.
+    """
+    store, tracker, out = place.store, place.tracker, terminal.console()
+    if found := store.find(spec.name, spec.version):
+        tracker.log(found, place.link(found))
+        built = Built(found, cached=True)
+    else:
+        built = _make(spec, produce, place)
+    terminal.stage_done(line_of(built), out)
+    get_run_logger().info("%s %s: %s", built.artifact.ref, "cached" if built.cached else "built", line_of(built).metric)
+    return _state(built) if built.cached else built
+
+
+def _make(spec: Spec, produce: Produce, place: Place) -> Built:
+    store, tracker = place.store, place.tracker
+    inputs = {role: store.fetch(parent) for role, parent in spec.parents.items()}
+    with tracker.live(spec) as run, terminal.stage_progress(spec.name, terminal.console()) as bar:
+
+        def report(done: int, total: int, metrics: Mapping[str, float] = {}, unit: str = "step") -> None:
+            bar(done, total, metrics, unit)
+            run.report(done, total, metrics, unit)
+
+        built = store.build(spec, lambda out, checkpoints: produce(inputs, out, checkpoints, report))
+    directory = store.fetch(built.artifact)
+    tracker.log(built.artifact, place.link(built.artifact), history=directory / "history.jsonl")
+    return built
+
+
+def _state(built: Built) -> Any:
+    return Completed(name="Cached", message=f"{built.artifact.ref} is in the store", data=built)
+
+
+KEY_METRIC = {
+    "corpus": "corpus/documents/kept",
+    "tokens": "tokens/train/tokens",
+    "contamination": "contamination/openings/share",
+    "forecast": "scaling/forecast/loss",
+    "base": "pretrain/validation/loss",
+    "sft": "sft/validation/loss",
+    "reward": "reward/test/accuracy",
+    "scorer": "scorer/test/accuracy",
+    "policy": "ppo/final/reward",
+    "results": "evals/policy/win_rate_over_sft",
+}
+"""Artifact -> the metric that its line shows."""
+
+
+def line_of(built: Built) -> terminal.StageLine:
+    """The artifact's row of the summary."""
+    artifact = built.artifact
+    metric = terminal.with_interval(artifact.metrics, KEY_METRIC.get(artifact.name, "")) or terminal.short_metric(artifact.metrics)
+    return terminal.StageLine(artifact.name, artifact.seconds, built.cached, metric)

@@ -1,0 +1,25 @@
+"""What the tasks that train share: one launch on a Ray Train worker group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from modelyard.adapters import ray_train
+from modelyard.artifacts import Artifact, Built, Spec, code_version
+from modelyard.config import Config, ExecutionConfig
+from modelyard.progress import Report
+from tasks.stage import Place, build
+
+TIMEOUT_SECONDS = 7 * 24 * 3600
+
+
+def train(
+    name: str, run: ray_train.StageRun, config: Config, parents: Mapping[str, Artifact], place: Place, execution: ExecutionConfig | None = None
+) -> Built:
+    """The artifact ``name`` that ``run`` makes on every rank of ``execution`` (the place's own by default)."""
+
+    def produce(inputs: Mapping[str, Path], out: Path, checkpoints: Path, report: Report) -> Mapping[str, float]:
+        return ray_train.launch(run, config, inputs, out, checkpoints, execution or place.execution, report)
+
+    return build(Spec(name, config, parents, code_version(run.__module__)), produce, place)
