@@ -54,7 +54,9 @@ class PipelineConfig(Config):
         agree("tokens.vocab_size", self.tokens.vocab_size, "pretrain.model.vocab_size", model.vocab_size)
         _ = self.ladder
         if self.reward.split != "reward" or self.scorer.split != "scorer":
-            raise ValueError("reward.split must be 'reward' and scorer.split 'scorer': the judge must not have seen what PPO is rewarded by")
+            raise ValueError(
+                "reward.split must be 'reward' and scorer.split 'scorer': the judge must not have seen what PPO is rewarded by"
+            )
         if self.reward.raters == self.scorer.raters:
             raise ValueError(f"scorer.raters: must differ from reward.raters ({self.reward.raters})")
         if self.ppo.max_new_tokens >= model.seq_len:

@@ -12,10 +12,18 @@ from modelyard.adapters.ray_data import RayTransform
 from modelyard.artifacts import Artifact, Built, Spec, code_version
 from modelyard.data import contamination, corpus, tokens
 from modelyard.progress import Report
-from tasks.stage import Place, build
+from tasks.stage import Place, build, is_transient
 
 
-@task(name="corpus", task_run_name="corpus", tags=["data"], retries=1, retry_delay_seconds=5, timeout_seconds=3600)
+@task(
+    name="corpus",
+    task_run_name="corpus",
+    tags=["data"],
+    retries=2,
+    retry_delay_seconds=5,
+    retry_condition_fn=is_transient,
+    timeout_seconds=3600,
+)
 def corpus_task(config: corpus.CorpusConfig, place: Place) -> Built:
     """Fetch, filter, deduplicate and check the documents."""
 

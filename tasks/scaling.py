@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from prefect import task
+from prefect import get_run_logger, task
 
 from modelyard.artifacts import Artifact, Built
 from modelyard.config import ExecutionConfig
@@ -25,3 +25,16 @@ def seal_task(place: Place, forecast: Artifact) -> Artifact:
     content = json.loads((place.store.fetch(forecast) / "forecast.json").read_text())
     place.tracker.seal(forecast, place.link(forecast), content)
     return forecast
+
+
+@task(name="judge forecast", task_run_name="judge forecast", tags=["scaling"], retries=2, timeout_seconds=300)
+def judge_forecast_task(place: Place, forecast: Artifact, base: Artifact) -> float:
+    """Relative error of the sealed prediction, written into both MLflow runs' tags and Prefect's log; the gate decides later."""
+    predicted, measured = forecast.metrics["scaling/forecast/loss"], base.metrics["pretrain/validation/loss"]
+    error = measured / predicted - 1
+    low, high = forecast.metrics["scaling/forecast/loss_low"], forecast.metrics["scaling/forecast/loss_high"]
+    verdict = f"forecast {predicted:.4f} [{low:.4f}, {high:.4f}], measured {measured:.4f}: {error:+.2%}"
+    for artifact in (forecast, base):
+        place.note(artifact, "forecast", verdict)
+    get_run_logger().info(verdict)
+    return error

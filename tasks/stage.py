@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from prefect import get_run_logger
+from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from modelyard.adapters import terminal
@@ -45,6 +46,11 @@ class Place(NamedTuple):
     def link(self, artifact: Artifact) -> str:
         """Full path of an artifact in the store."""
         return self.store.storage.path(artifact.ref)
+
+    def note(self, artifact: Artifact, key: str, text: str) -> None:
+        """Tag the artifact's MLflow run."""
+        if run_id := self.tracker.find(artifact.fingerprint):
+            self.tracker.client.set_tag(run_id, key, text)
 
 
 @lru_cache(maxsize=4)
@@ -85,6 +91,11 @@ def _make(spec: Spec, produce: Produce, place: Place) -> Built:
 
 def _state(built: Built) -> Any:
     return Completed(name="Cached", message=f"{built.artifact.ref} is in the store", data=built)
+
+
+def is_transient(task: Any, run: Any, state: State[Any]) -> bool:
+    """Prefect's retry condition: a ValueError is a refusal, which trying again does not change."""
+    return not isinstance(state.result(raise_on_failure=False), ValueError)
 
 
 KEY_METRIC = {

@@ -15,7 +15,12 @@ TIMEOUT_SECONDS = 7 * 24 * 3600
 
 
 def train(
-    name: str, run: ray_train.StageRun, config: Config, parents: Mapping[str, Artifact], place: Place, execution: ExecutionConfig | None = None
+    name: str,
+    run: ray_train.StageRun,
+    config: Config,
+    parents: Mapping[str, Artifact],
+    place: Place,
+    execution: ExecutionConfig | None = None,
 ) -> Built:
     """The artifact ``name`` that ``run`` makes on every rank of ``execution`` (the place's own by default)."""
 

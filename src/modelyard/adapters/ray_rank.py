@@ -15,7 +15,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from modelyard.config import Config, ExecutionConfig
+from pydantic import ValidationError
+
+from modelyard.config import Config, ExecutionConfig, first_error
 
 IDLE_POLL_SECONDS = 0.02
 REPORT_SECONDS = 0.2
@@ -156,5 +158,7 @@ def _run(job: Job, rank: int, mailbox: Any) -> dict[str, float]:
 
 def one_line(error: BaseException) -> str:
     """The cause of ``error`` in one line; the type is named unless it is a ValueError, whose message is written for the user."""
+    if isinstance(error, ValidationError):
+        return f"{error.title}: {first_error(error)}"
     text = " ".join(str(error).split()) or type(error).__name__
     return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"

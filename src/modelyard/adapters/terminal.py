@@ -96,8 +96,9 @@ def _live(stage: str, out: Console) -> Iterator[Report]:
         bar = progress.add_task(stage, total=None, count="starting", metric="", unit="")
 
         def report(done: int, total: int, metrics: Mapping[str, float] = {}, unit: str = "step") -> None:
-            fields = {"metric": escape(short_metric(metrics))} if metrics else {}
-            progress.update(bar, completed=done, total=total, count=f"{done:,}/{total:,} {unit}", unit=unit, **fields)
+            progress.update(bar, completed=done, total=total, count=f"{done:,}/{total:,} {unit}", unit=unit)
+            if metrics:
+                progress.update(bar, metric=escape(short_metric(metrics)))
 
         yield report
 

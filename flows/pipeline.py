@@ -1,0 +1,34 @@
+"""The whole line: raw text to a promoted model. Read it from top to bottom.
+
+Run it with ``python -m flows.pipeline CONFIG [KEY=VALUE ...]``; the exit code is 0 only when the model was promoted.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from prefect import flow
+
+from flows.data import prepare_data
+from flows.pipeline_config import ConfigFile, PipelineConfig, load_pipeline, resolve
+from flows.posttrain import align
+from flows.pretrain import train_base
+from flows.scaling import predict_loss
+from tasks.session import run_from_terminal
+from tasks.stage import Place
+
+
+@flow(name="pipeline", flow_run_name="{config.name}")
+def pipeline_flow(config: PipelineConfig | ConfigFile) -> None:
+    """Build, align, measure and release a model; every stage that the store already has is skipped."""
+    config = resolve(config)
+    place = Place(config.name, config.execution)
+
+    data = prepare_data(config, place)
+    forecast = predict_loss(config, place, data.tokens)
+    base = train_base(config, place, data.tokens, forecast)
+    models = align(config, place, data, base)
+
+
+if __name__ == "__main__":
+    sys.exit(run_from_terminal(sys.argv[1:], load_pipeline, pipeline_flow))

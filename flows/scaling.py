@@ -1,0 +1,26 @@
+"""The forecast of the main run's loss, sealed before the run may start."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from flows.data import prepare_data
+from flows.pipeline_config import ConfigFile, PipelineConfig, resolve
+from modelyard.artifacts import Built
+from tasks.scaling import forecast_task, seal_task
+from tasks.stage import Place
+
+
+def predict_loss(config: PipelineConfig, place: Place, tokens: Built) -> Built:
+    """Train the ladder, fit, seal. What is returned is sealed: pretraining takes it as input."""
+    forecast = forecast_task(config.ladder, place, tokens.artifact, config.ladder_execution)
+    seal_task(place, forecast.artifact)
+    return forecast
+
+
+@flow(name="scaling", flow_run_name="scaling")
+def scaling_flow(config: PipelineConfig | ConfigFile) -> None:
+    """Everything up to the sealed forecast."""
+    config = resolve(config)
+    place = Place(config.name, config.execution)
+    predict_loss(config, place, prepare_data(config, place).tokens)

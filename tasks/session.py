@@ -1,0 +1,75 @@
+"""A run started by hand: config errors first, then a Prefect server for as long as the run needs one, and one clear line when it fails."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from prefect.events.worker import EventsWorker
+from prefect.logging.configuration import setup_logging
+from prefect.logging.handlers import APILogWorker
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_SERVER_ANALYTICS_ENABLED, temporary_settings
+
+from modelyard.adapters import ray_cluster, ray_train, servers
+from modelyard.adapters.ray_rank import one_line
+from tasks.release import GateError
+
+USAGE = "usage: python -m flows.pipeline CONFIG [KEY=VALUE ...]"
+HOME = "MODELYARD_HOME"
+CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
+DRAIN_SECONDS = 5.0
+
+
+def run_from_terminal(arguments: Sequence[str], load: Callable[[str, Sequence[str]], Any], flow: Callable[[Any], Any]) -> int:
+    """Run ``flow`` on the config that ``arguments`` name; the exit code says whether the model was promoted."""
+    if not arguments:
+        return fail(USAGE)
+    try:
+        config = load(arguments[0], arguments[1:])
+    except ValueError as error:
+        return fail(str(error))
+    home = Path(os.environ.get(HOME, ".modelyard")).absolute()
+    quieten()
+    try:
+        if os.environ.get("PREFECT_API_URL"):
+            flow(config)
+        else:
+            with servers.prefect_server(home / "prefect") as server, temporary_settings(local(server, home)):
+                try:
+                    flow(config)
+                finally:
+                    drain()
+    except KeyboardInterrupt:
+        return fail("interrupted; the next run goes on from the last checkpoint")
+    except Exception as error:
+        return fail(str(error) if isinstance(error, ray_train.StageError | servers.ServerError | GateError) else one_line(error))
+    finally:
+        ray_train.release(wait=False)
+        ray_cluster.disconnect()
+    return 0
+
+
+def local(server: servers.Address, home: Path) -> dict[Any, Any]:
+    """Prefect settings of a run on the local server."""
+    return {PREFECT_API_URL: server.api, PREFECT_HOME: home / "prefect", PREFECT_SERVER_ANALYTICS_ENABLED: False}
+
+
+def quieten() -> None:
+    """Keep Prefect's log lines on its pages and away from the progress bars."""
+    os.environ.setdefault(CONSOLE_LEVEL, "CRITICAL")
+    setup_logging(incremental=False)
+
+
+def drain() -> None:
+    """Hand over what waits for the server, before the server goes."""
+    APILogWorker.drain_all(timeout=DRAIN_SECONDS)
+    EventsWorker.drain_all(timeout=DRAIN_SECONDS)
+
+
+def fail(message: str) -> int:
+    """Say it on standard error; 1."""
+    sys.stderr.write(f"{message}\n")
+    return 1
