@@ -10,6 +10,7 @@ import sys
 from prefect import flow
 
 from flows.data import prepare_data
+from flows.evals import measure
 from flows.pipeline_config import ConfigFile, PipelineConfig, load_pipeline, resolve
 from flows.posttrain import align
 from flows.pretrain import train_base
@@ -28,6 +29,7 @@ def pipeline_flow(config: PipelineConfig | ConfigFile) -> None:
     forecast = predict_loss(config, place, data.tokens)
     base = train_base(config, place, data.tokens, forecast)
     models = align(config, place, data, base)
+    measure(config, place, data, base, models)
 
 
 if __name__ == "__main__":

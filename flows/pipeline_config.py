@@ -10,6 +10,7 @@ from modelyard.config import Config, ExecutionConfig, load_config
 from modelyard.data.contamination import ContaminationConfig
 from modelyard.data.corpus import CorpusConfig
 from modelyard.data.tokens import TokensConfig
+from modelyard.evals.suites import EvalsConfig
 from modelyard.posttrain.ppo import PPOConfig
 from modelyard.posttrain.reward import RewardConfig
 from modelyard.posttrain.sft import SFTConfig
@@ -41,6 +42,8 @@ class PipelineConfig(Config):
     """The judge of the win rate, on other raters and items than the reward model's."""
     ppo: PPOConfig
     """Policy optimisation."""
+    evals: EvalsConfig
+    """Benchmarks and how they are run."""
     release: ReleaseConfig
     """Thresholds of the gates."""
     execution: ExecutionConfig = ExecutionConfig()

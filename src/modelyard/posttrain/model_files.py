@@ -1,17 +1,15 @@
-"""The files of a model artifact: ``checkpoint/``, ``model.json``, the tokenizer's files, ``history.jsonl``."""
+"""A post-training stage's view of `model_directory`: open at the stage's own precision and head, write beside the origin's tokenizer."""
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from modelyard.config import ExecutionConfig
-from modelyard.model.architecture import Head, ModelConfig, Precision
+from modelyard.model import model_directory
+from modelyard.model.architecture import Head, Precision
 from modelyard.model.engine import Engine
 from modelyard.model.optimizer import OptimizerConfig
 from modelyard.model.trainer import History
-
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
 def open_model(
@@ -25,7 +23,7 @@ def open_model(
     total_steps: int = 1,
 ) -> Engine:
     """An engine with the weights of the model artifact at ``directory``; a scalar head over a language model's body starts at 0."""
-    model = ModelConfig.model_validate_json((directory / "model.json").read_text("utf-8"))
+    model = model_directory.read(directory).model
     engine = Engine(model, execution, seed=seed, precision=precision, head=head, optim=optim, total_steps=total_steps)
     engine.load_weights(directory / "checkpoint")
     return engine
@@ -33,9 +31,4 @@ def open_model(
 
 def write_model(engine: Engine, origin: Path, out: Path, history: History) -> None:
     """Write the artifact of a trained model; tokenizer files come from ``origin``, the artifact it started from. Every rank calls it."""
-    engine.save_weights(out / "checkpoint")
-    if engine.layout.rank == 0:
-        (out / "model.json").write_text(engine.model.model_dump_json(indent=1))
-        for name in TOKENIZER_FILES:
-            shutil.copyfile(origin / name, out / name)
-        history.write(out)
+    model_directory.write(engine, origin, history, out)
