@@ -14,9 +14,12 @@ from flows.evals import measure
 from flows.pipeline_config import ConfigFile, PipelineConfig, load_pipeline, resolve
 from flows.posttrain import align
 from flows.pretrain import train_base
+from flows.release import release
 from flows.scaling import predict_loss
+from tasks.release import GateError, against
 from tasks.session import run_from_terminal
 from tasks.stage import Place
+from tasks.summary import summary_task
 
 
 @flow(name="pipeline", flow_run_name="{config.name}")
@@ -29,7 +32,13 @@ def pipeline_flow(config: PipelineConfig | ConfigFile) -> None:
     forecast = predict_loss(config, place, data.tokens)
     base = train_base(config, place, data.tokens, forecast)
     models = align(config, place, data, base)
-    measure(config, place, data, base, models)
+    results = measure(config, place, data, base, models)
+    released = release(config, place, data, forecast, base, models, results)
+
+    stages = [*data, forecast, base, *models, results, released.decided, *filter(None, [released.exported])]
+    summary_task(place, stages, results, released.verdict, released.moved)
+    if released.verdict.verdict != "PROMOTE":
+        raise GateError(against(released.verdict))
 
 
 if __name__ == "__main__":

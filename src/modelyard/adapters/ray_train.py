@@ -22,6 +22,9 @@ from modelyard.progress import Report
 POLL_SECONDS = 0.1
 STOP_SECONDS = 30
 BACKEND_TIMEOUT_SECONDS = 1800
+# Ray Train's parts that start an actor each (three seconds of imports) for what a group without Ray datasets never uses; the cleaner's work,
+# placement groups of a dead controller, is done by the end of the driver's job.
+UNUSED_CALLBACKS = ("DatasetsCallback", "PlacementGroupCleanerCallback")
 # What a healthy rank sees when another one is gone; the other's own failure is the cause to name.
 PEER_LOST = ("Connection closed by peer", "Connection reset by peer", "ncclRemoteError")
 PROCESS_LOST = ("ActorDiedError", "ActorUnavailableError", "WorkerHealthCheckFailedError", "WorkerHealthCheckTimeoutError")
@@ -79,7 +82,7 @@ class WorkerGroup:
         use_gpu = resources.get("GPU", 0) >= self.layout.ranks
         cpus = min(float(self.layout.threads), resources.get("CPU", 1) / self.layout.ranks)
         threads = str(self.layout.threads)
-        return TorchTrainer(
+        trainer = TorchTrainer(
             serve,
             train_loop_config={"mailbox": self.mailbox},
             torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo", timeout_s=BACKEND_TIMEOUT_SECONDS),
@@ -91,6 +94,9 @@ class WorkerGroup:
                 worker_runtime_env={"env_vars": {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}},
             ),
         )
+        defaults = trainer._create_default_callbacks
+        trainer._create_default_callbacks = lambda: [item for item in defaults() if type(item).__name__ not in UNUSED_CALLBACKS]
+        return trainer
 
     def run(self, job: Job, report: Report) -> tuple[dict[str, float], News]:
         """Run ``job`` on every rank; blocks. Raises StageError."""

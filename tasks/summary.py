@@ -1,0 +1,56 @@
+"""The line's result for people: the last screen of the terminal and the same as Prefect artifacts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from modelyard.adapters import terminal
+from modelyard.adapters.registry import Move
+from modelyard.artifacts import Built
+from modelyard.release.gate import Decision
+from tasks.release import against
+from tasks.stage import Place, line_of
+
+MODELS = ("base", "sft", "policy")
+SHOWN_AS = {"base": "base", "sft": "SFT", "policy": "PPO"}
+
+
+@task(name="summary", task_run_name="summary", tags=["release"], retries=1, timeout_seconds=300)
+def summary_task(place: Place, stages: Sequence[Built], results: Built, verdict: Decision, moved: Sequence[Move]) -> None:
+    """Show stages, samples, gates, decision and alias."""
+    directory = place.store.fetch(results.artifact)
+    samples = [
+        terminal.Sample(entry["prompt"], {SHOWN_AS[model]: entry[model] for model in MODELS})
+        for entry in json.loads((directory / "samples.json").read_text("utf-8"))
+    ]
+    summary = terminal.Summary(
+        stages=[line_of(built) for built in stages],
+        samples=samples,
+        gates=[terminal.GateLine(gate.name, gate.verdict, gate.reason) for gate in verdict.gates],
+        decision=against(verdict),
+        alias="; ".join(f"alias {m.alias} of {place.line}: version {m.before or 'none'} -> {m.after}" for m in moved)
+        or f"no alias of {place.line} moved",
+        pages="make ui opens the Prefect and MLflow pages of this and earlier runs",
+    )
+    terminal.show_summary(summary, terminal.console())
+    _publish(summary)
+
+
+def _publish(summary: terminal.Summary) -> None:
+    create_table_artifact(
+        key="stages",
+        table=[
+            {"stage": s.stage, "seconds": round(s.seconds, 1), "": "cached" if s.cached else "built", "metric": s.metric}
+            for s in summary.stages
+        ],
+        description="Stages of the line",
+    )
+    create_table_artifact(key="gates", table=[gate._asdict() for gate in summary.gates], description=summary.decision)
+    lines = [f"## {summary.decision}", "", summary.alias, ""]
+    for sample in summary.samples:
+        lines += [f"**{sample.opening}**", "", *(f"- {model}: {text}" for model, text in sample.completions.items()), ""]
+    create_markdown_artifact(key="result", markdown="\n".join(lines), description="Decision and sample completions")
