@@ -1,5 +1,6 @@
 """The line as a person starts it: every refusal is one line, a non-zero exit, and nothing trained or lost."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -7,14 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from flows.pipeline_config import load_pipeline
+from tasks.session import run_from_terminal
+
 ROOT = Path(__file__).parents[2]
 SMALLEST = str(ROOT / "configs/pipeline/smallest.toml")
-
-
-def line(directory: Path, *arguments: str) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "MODELYARD_HOME": str(directory / ".modelyard")}
-    command = [sys.executable, "-m", "flows.pipeline", *arguments]
-    return subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize(
@@ -27,14 +25,53 @@ def line(directory: Path, *arguments: str) -> subprocess.CompletedProcess:
         ([SMALLEST, "ppo.kl_coef"], "override 'ppo.kl_coef': expected KEY=VALUE"),
         ([SMALLEST, "execution.tensor_parallel=3"], "model.heads 4 is not divisible by execution.tensor_parallel 3"),
         ([SMALLEST, "execution.pipeline_parallel=3"], "model.layers 2 is not divisible by execution.pipeline_parallel 3"),
+        ([SMALLEST, "execution.data_parallel=3"], "is not divisible by execution.data_parallel 3"),
         ([SMALLEST, "tokens.seq_len=64"], "tokens.seq_len is 64, but pretrain.model.seq_len is 32"),
         ([SMALLEST, "scorer.raters=even"], "scorer.raters: must differ from reward.raters"),
     ],
 )
-def test_line_bad_config_is_one_line_before_anything_starts(tmp_path, arguments, message):
-    done = line(tmp_path, *arguments)
-    assert done.returncode != 0
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1, done.stderr
-    assert not done.stdout
+def test_line_bad_config_is_one_line_before_anything_starts(tmp_path, monkeypatch, capfd, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert run_from_terminal(arguments, load_pipeline, lambda config: pytest.fail("the flow must not start")) != 0
+    out, err = capfd.readouterr()
+    assert message in err
+    assert err.count("\n") == 1
+    assert not out
     assert not (tmp_path / ".modelyard").exists()
+
+
+@pytest.mark.parametrize("name", ["smallest", "tiny", "tiny-tp2", "tiny-pp2"])
+def test_pipeline_configs_of_the_project_load(name):
+    assert load_pipeline(str(ROOT / f"configs/pipeline/{name}.toml"), []).execution.world_size in (1, 2)
+
+
+def write_truncated_parquet(path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"text": ["some words that are long enough"] * 100}), path)
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("name", "form", "write"),
+    [
+        ("bad.jsonl", "jsonl", lambda path: path.write_bytes(b'{"text": "caf\xe9"}\n')),
+        ("bad.parquet", "parquet", write_truncated_parquet),
+        ("missing.jsonl", "jsonl", lambda path: None),
+    ],
+)
+def test_line_bad_input_file_is_one_line_before_training(tmp_path, name, form, write):
+    path = tmp_path / name
+    write(path)
+    digest = hashlib.sha256(path.read_bytes() if path.exists() else b"").hexdigest()
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
+    entry = f'name = "mine", path = "{path}", sha256 = "{digest}", format = "{form}", kind = "text", licence = "CC0-1.0"'
+    files = f"corpus.sources.files=[{{{entry}}}]"
+    command = [sys.executable, "-m", "flows.pipeline", SMALLEST, files]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert name in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert not (tmp_path / ".modelyard/store/tokens").exists()
