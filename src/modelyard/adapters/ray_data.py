@@ -6,11 +6,12 @@ order, so the result's bytes do not depend on the parallelism. Ray is started lo
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyarrow as pa
+
+from modelyard.adapters import ray_cluster
 
 
 class RayTransform:
@@ -25,7 +26,7 @@ class RayTransform:
         import ray
         import ray.data
 
-        _start(ray, self.workers)
+        ray_cluster.connect()
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         context = ray.data.DataContext.get_current()
         context.execution_options.preserve_order = True
@@ -45,10 +46,3 @@ def _apply(table: pa.Table, shared: Any) -> pa.Table:
     import ray
 
     return ray.get(shared)(table)
-
-
-def _start(ray: Any, workers: int) -> None:
-    if not ray.is_initialized():
-        ray.init(
-            num_cpus=max(2, workers), include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True
-        )
