@@ -6,6 +6,7 @@ order, so the result's bytes do not depend on the parallelism. Ray is started lo
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
