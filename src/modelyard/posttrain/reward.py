@@ -40,6 +40,7 @@ from modelyard.posttrain.encoding import Encoder, read_demonstrations
 from modelyard.posttrain.losses import NO_COMPARISON, last_values, reward_loss
 from modelyard.posttrain.masking import pad_documents
 from modelyard.posttrain.model_files import open_model, write_model
+from modelyard.posttrain.sampling import length_grouped
 from modelyard.progress import Report
 
 MARGIN_EDGES = (0.0, 0.5, 1.0, 1.5, 2.5)
@@ -128,21 +129,31 @@ def steps_per_epoch(texts: int, config: RewardConfig) -> int:
 
 
 def batches(rated: Sequence[RatedText], config: RewardConfig, encoder: Encoder, seq_len: int) -> Callable[[int], Batch]:
-    """Step -> batch of ``batch`` x ``completions`` rows; comparisons lost to ties are filled up with rows that belong to none."""
+    """Step -> ``batch`` comparisons of similar length, ``completions`` rows each; those lost to ties are rows that belong to none."""
     documents = [encoder.document(item.text)[:seq_len] for item in rated]
     per_epoch = steps_per_epoch(len(rated), config)
 
     @lru_cache(maxsize=2)
-    def drawn(epoch: int) -> list[Comparison]:
-        return draw_comparisons(rated, config.completions, np.random.default_rng([config.seed, epoch]))
+    def grouped(epoch: int) -> list[list[Comparison | None]]:
+        generator = np.random.default_rng([config.seed, epoch])
+        drawn = draw_comparisons(rated, config.completions, generator)[: per_epoch * config.batch]
+        if not drawn:
+            raise ValueError("all drawn votes tie: no comparison to train on")
+        lengths = [max(len(documents[item]) for item in comparison.items) for comparison in drawn]
+        lost = per_epoch * config.batch - len(drawn)
+        lengths += generator.choice(lengths, lost).tolist()
+        filled = [*drawn, *[None] * lost]
+        return [[filled[i] for i in group] for group in length_grouped(lengths, config.batch, generator)]
 
     def batch(step: int) -> Batch:
         epoch, place = divmod(step, per_epoch)
-        chosen = drawn(epoch)[place * config.batch : (place + 1) * config.batch]
-        fill = (config.batch - len(chosen)) * config.completions
-        items = [item for comparison in chosen for item in comparison.items] + [0] * fill
-        ranks = [vote(rated, comparison, k) for comparison in chosen for k in range(config.completions)] + [0] * fill
-        names = [name for name in range(len(chosen)) for _ in range(config.completions)] + [NO_COMPARISON] * fill
+        items: list[int] = []
+        ranks: list[int] = []
+        names: list[int] = []
+        for name, comparison in enumerate(grouped(epoch)[place]):
+            items += comparison.items if comparison else [0] * config.completions
+            ranks += [vote(rated, comparison, k) if comparison else 0 for k in range(config.completions)]
+            names += [name if comparison else NO_COMPARISON] * config.completions
         tokens, mask = pad_documents([documents[item] for item in items], encoder.padding)
         return Batch(tokens, tokens, {"mask": mask, "rank": torch.tensor(ranks), "comparison": torch.tensor(names)})
 

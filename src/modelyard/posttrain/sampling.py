@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -17,6 +18,16 @@ def epoch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
 def epoch_indices(count: int, seed: int, start: int, size: int) -> list[int]:
     """The examples at positions [start, start + size) of endlessly repeated, freshly shuffled passes over ``count`` examples."""
     return [int(epoch_order(count, seed, at // count)[at % count]) for at in range(start, start + size)]
+
+
+def length_grouped(lengths: Sequence[int], size: int, generator: np.random.Generator) -> list[list[int]]:
+    """One pass over examples of the given lengths in batches of ``size`` of similar length, in random order; a random remainder is left out.
+
+    Padding to the longest of a random batch more than doubles the tokens of short-text batches.
+    """
+    kept = generator.permutation(len(lengths))[: len(lengths) // size * size]
+    ordered = kept[np.argsort(np.asarray(lengths)[kept], kind="stable")].reshape(-1, size)
+    return [[int(i) for i in batch] for batch in ordered[generator.permutation(len(ordered))]]
 
 
 def pretraining_window(rows: NDArray[np.uint16], start: int, size: int, width: int) -> NDArray[np.int64]:

@@ -8,6 +8,7 @@ among checkpoints by reward-model score, which belong to the 16-epoch baseline.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from pydantic import model_validator
 
 from modelyard.config import Config, ExecutionConfig
 from modelyard.estimate import Estimate, bootstrap_mean
-from modelyard.model import trainer
+from modelyard.model import model_directory, trainer
 from modelyard.model.architecture import Precision
 from modelyard.model.engine import Batch, Engine
 from modelyard.model.optimizer import OptimizerConfig
@@ -25,7 +26,7 @@ from modelyard.posttrain.encoding import Encoder, read_demonstrations
 from modelyard.posttrain.losses import sft_loss
 from modelyard.posttrain.masking import Example, pad_examples
 from modelyard.posttrain.model_files import open_model, write_model
-from modelyard.posttrain.sampling import epoch_indices, pretraining_window
+from modelyard.posttrain.sampling import length_grouped, pretraining_window
 from modelyard.progress import Report
 
 
@@ -77,12 +78,12 @@ def run(
     train, validation = (
         [encoder.demonstration(d) for d in read_demonstrations(demonstrations, split)] for split in ("train", "validation")
     )
-    steps = max(1, round(config.epochs * len(train) / config.demonstrations_per_batch))
+    model = model_directory.read(inputs["base"]).model
+    fitting, held_out = fit(train, model.seq_len), fit(validation, model.seq_len)
+    steps = max(1, round(config.epochs * (len(fitting) // config.demonstrations_per_batch)))
     engine = open_model(
         inputs["base"], execution, seed=config.seed, precision=config.precision, head="lm", optim=config.optimizer, total_steps=steps
     )
-    fitting = fit(train, engine.model.seq_len)
-    held_out = fit(validation, engine.model.seq_len)
     before = validation_loss(engine, held_out, config.micro_batch, encoder.padding, config.seed)
     history = trainer.train(
         engine,
@@ -115,11 +116,19 @@ def fit(examples: Sequence[Example], seq_len: int) -> list[Example]:
 
 
 def batches(examples: Sequence[Example], pretraining: NDArray[np.uint16], config: SFTConfig, pad_id: int) -> Callable[[int], Batch]:
-    """Step -> batch: demonstrations first, then pretraining rows cut to the batch's width."""
+    """Step -> batch: demonstrations of similar length first, then pretraining rows cut to the batch's width."""
+    size, mixed = config.demonstrations_per_batch, config.pretraining_per_batch
+    lengths = [len(example.prompt) + len(example.completion) for example in examples]
+    if len(examples) < size:
+        raise ValueError(f"{len(examples)} demonstrations do not fill one batch of {size}")
+
+    @lru_cache(maxsize=2)
+    def grouped(epoch: int) -> list[list[int]]:
+        return length_grouped(lengths, size, np.random.default_rng([config.seed, epoch]))
 
     def batch(step: int) -> Batch:
-        size, mixed = config.demonstrations_per_batch, config.pretraining_per_batch
-        rows = pad_examples([examples[i] for i in epoch_indices(len(examples), config.seed, step * size, size)], pad_id)
+        epoch, place = divmod(step, len(examples) // size)
+        rows = pad_examples([examples[i] for i in grouped(epoch)[place]], pad_id)
         text = torch.from_numpy(pretraining_window(pretraining, step * mixed, mixed, rows.tokens.shape[1]))
         return Batch(
             torch.cat([rows.tokens, text[:, :-1]]),
