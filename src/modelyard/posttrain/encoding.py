@@ -45,9 +45,14 @@ class Encoder:
         return int(found)
 
     @property
-    def template_hash(self) -> str:
-        """sha256 of the chat template; a model must meet the same one in every stage."""
-        return hashlib.sha256(self._template.encode()).hexdigest()
+    def fingerprint(self) -> str:
+        """sha256 of tokenizer and chat template; a model must meet the same ones in every stage."""
+        return hashlib.sha256(f"{self._tokenizer.to_str()}\n{self._template}".encode()).hexdigest()
+
+    def require_same(self, role: str, directory: Path) -> None:
+        """Raise ValueError when the input called ``role`` was made with another tokenizer or chat template: its ids would mean other texts."""
+        if Encoder(directory).fingerprint != self.fingerprint:
+            raise ValueError(f"{role}: made with another tokenizer or chat template than the model to be trained")
 
     def opening(self, text: str) -> list[int]:
         """A review's beginning, to be continued."""

@@ -137,8 +137,8 @@ def prepare(config: PPOConfig, inputs: Mapping[str, Path], execution: ExecutionC
         return open_model(inputs[role], execution, seed=config.seed, precision=config.precision, head=head, total_steps=steps, optim=optim)
 
     encoder = Encoder(inputs["sft"])
-    if Encoder(inputs["reward"]).template_hash != encoder.template_hash:
-        raise ValueError("the SFT model and the reward model have different chat templates")
+    for role in ("reward", "tokens"):
+        encoder.require_same(role, inputs[role])
     models = Models(opened("sft", optim=config.optimizer), opened("sft"), opened("reward"), opened("reward", optim=config.value_optimizer))
     return Training(
         models=models,

@@ -74,6 +74,7 @@ def run(
 ) -> dict[str, float]:
     """Fine-tune ``inputs["base"]`` on the demonstrations of ``inputs["corpus"]`` mixed with text of ``inputs["tokens"]``."""
     encoder = Encoder(inputs["base"])
+    encoder.require_same("tokens", inputs["tokens"])
     demonstrations = inputs["corpus"] / "demonstrations.jsonl"
     train, validation = (
         [encoder.demonstration(d) for d in read_demonstrations(demonstrations, split)] for split in ("train", "validation")

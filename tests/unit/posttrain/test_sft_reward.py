@@ -47,6 +47,16 @@ def test_encoder_review_and_dialog_are_closed_and_follow_the_template(world: dic
         encoder.demonstration(Demonstration("poem", "a", "b"))
 
 
+def test_sft_run_tokens_of_another_tokenizer_are_refused(world: dict[str, Path], tmp_path: Path, execution: ExecutionConfig) -> None:
+    other = tmp_path / "tokens"
+    other.mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        text = (world["tokens"] / name).read_text()
+        (other / name).write_text(text.replace("<|assistant|>", "<|bot|>") if "chat_template" in text else text)
+    with pytest.raises(ValueError, match="tokens: made with another tokenizer or chat template"):
+        sft.run(sft_config(), {**world, "tokens": other}, tmp_path, tmp_path / "ck", execution, silent)
+
+
 def test_read_demonstrations_absent_split_is_refused(world: dict[str, Path]) -> None:
     with pytest.raises(ValueError, match="no demonstrations of split 'nowhere'"):
         read_demonstrations(world["corpus"] / "demonstrations.jsonl", "nowhere")
