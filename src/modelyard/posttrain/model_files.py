@@ -1,4 +1,4 @@
-"""A post-training stage's view of `model_directory`: open at the stage's own precision and head, write beside the origin's tokenizer."""
+"""Opening and writing the models of post-training; see :mod:`modelyard.model.model_directory`."""
 
 from __future__ import annotations
 
@@ -23,10 +23,7 @@ def open_model(
     total_steps: int = 1,
 ) -> Engine:
     """An engine with the weights of the model artifact at ``directory``; a scalar head over a language model's body starts at 0."""
-    model = model_directory.read(directory).model
-    engine = Engine(model, execution, seed=seed, precision=precision, head=head, optim=optim, total_steps=total_steps)
-    engine.load_weights(directory / "checkpoint")
-    return engine
+    return model_directory.load(directory, execution, head=head, precision=precision, seed=seed, optim=optim, total_steps=total_steps)
 
 
 def write_model(engine: Engine, origin: Path, out: Path, history: History) -> None:
