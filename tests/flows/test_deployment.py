@@ -43,7 +43,7 @@ def test_deployments_worker_completes_a_deployed_run(tmp_path):
             '{"file": "configs/pipeline/smallest.toml", "overrides": '
             f'["execution.store=file://{tmp_path}/store", "execution.scratch={tmp_path}/scratch"]}}'
         )
-        prefect(environment, "deployment", "run", "data/data", "--param", f"config={config}", "--name", "deployed")
+        prefect(environment, "deployment", "run", "data/data", "--params", f"{{\"config\": {config}}}", "--flow-run-name", "deployed")
         prefect(environment, "worker", "start", "--pool", "modelyard", "--run-once", "--install-policy", "never")
         states = prefect(environment, "flow-run", "ls", "--flow-name", "data", "--state-type", "COMPLETED")
         assert "deployed" in states
