@@ -107,8 +107,9 @@ KEY_METRIC = {
     "sft": "sft/validation/loss",
     "reward": "reward/test/accuracy",
     "scorer": "scorer/test/accuracy",
-    "policy": "ppo/final/reward",
+    "policy": "ppo/objective/reward",
     "results": "evals/policy/win_rate_over_sft",
+    "decision": "release/preference/win_rate_over_sft",
 }
 """Artifact -> the metric that its line shows."""
 

@@ -168,7 +168,8 @@ def _stage_table(stages: Sequence[StageLine]) -> Table:
     for name, justify in (("stage", "left"), ("seconds", "right"), ("", "left"), ("key metric", "left")):
         table.add_column(name, justify="right" if justify == "right" else "left")
     for line in stages:
-        table.add_row(line.stage, f"{line.seconds:.1f}", "cached" if line.cached else "built", escape(line.metric))
+        seconds = f"({line.seconds:.1f})" if line.cached else f"{line.seconds:.1f}"  # in brackets: what it once cost
+        table.add_row(line.stage, seconds, "cached" if line.cached else "built", escape(line.metric))
     return table
 
 
