@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from prefect import task
-
 from modelyard.adapters import expectations, ray_cluster, ray_train
 from modelyard.adapters.ray_data import RayTransform
 from modelyard.artifacts import Artifact, Built, Spec, code_version
 from modelyard.data import contamination, corpus, tokens
 from modelyard.progress import Report
-from tasks.stage import Place, build, is_transient
+from tasks.stage import Place, build, is_transient, stage_task
 
 
-@task(
+@stage_task(
     name="corpus",
     task_run_name="corpus",
     tags=["data"],
@@ -36,14 +34,14 @@ def corpus_task(config: corpus.CorpusConfig, place: Place) -> Built:
     return build(Spec("corpus", config, {}, code_version("modelyard.data.corpus")), produce, place)
 
 
-@task(name="tokens", task_run_name="tokens", tags=["data"], timeout_seconds=3600)
+@stage_task(name="tokens", task_run_name="tokens", tags=["data"], timeout_seconds=3600)
 def tokens_task(config: tokens.TokensConfig, place: Place, documents: Artifact) -> Built:
     """Train the tokenizer and pack the tokens."""
     spec = Spec("tokens", config, {"corpus": documents}, code_version("modelyard.data.tokens"))
     return build(spec, lambda inputs, out, _, report: tokens.run(config, inputs, out, report), place)
 
 
-@task(name="contamination", task_run_name="contamination", tags=["data"], timeout_seconds=3600)
+@stage_task(name="contamination", task_run_name="contamination", tags=["data"], timeout_seconds=3600)
 def contamination_task(config: contamination.ContaminationConfig, place: Place, documents: Artifact) -> Built:
     """Look for every benchmark's items in every training set."""
     spec = Spec("contamination", config, {"corpus": documents}, code_version("modelyard.data.contamination"))

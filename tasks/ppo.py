@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from prefect import task
-
 from modelyard.artifacts import Artifact, Built
 from modelyard.posttrain import ppo
-from tasks.stage import Place
+from tasks.stage import Place, stage_task
 from tasks.training import TIMEOUT_SECONDS, train
 
 
-@task(name="ppo", task_run_name="ppo", tags=["posttrain"], timeout_seconds=TIMEOUT_SECONDS)
+@stage_task(name="ppo", task_run_name="ppo", tags=["posttrain"], timeout_seconds=TIMEOUT_SECONDS)
 def ppo_task(config: ppo.PPOConfig, place: Place, sft: Artifact, reward: Artifact, corpus: Artifact, tokens: Artifact) -> Built:
     """Optimise the SFT model against the reward model."""
     return train("policy", ppo.run, config, {"sft": sft, "reward": reward, "corpus": corpus, "tokens": tokens}, place)

@@ -16,7 +16,7 @@ from modelyard.posttrain.encoding import Encoder
 from modelyard.progress import Report
 from modelyard.release import decision
 from modelyard.release.gate import Decision, ReleaseConfig
-from tasks.stage import Place, build, is_transient
+from tasks.stage import Place, build, is_transient, stage_task
 
 
 class GateError(RuntimeError):
@@ -34,7 +34,7 @@ def baseline_task(place: Place, policy: Artifact) -> Artifact | None:
     return place.store.get(ref) if ref else None
 
 
-@task(name="decision", task_run_name="decision", tags=["release"], timeout_seconds=3600)
+@stage_task(name="decision", task_run_name="decision", tags=["release"], timeout_seconds=3600)
 def decision_task(config: ReleaseConfig, place: Place, evidence: Mapping[str, Artifact]) -> Built:
     """Judge the evidence against the thresholds; the model card is written with it."""
 
@@ -44,7 +44,7 @@ def decision_task(config: ReleaseConfig, place: Place, evidence: Mapping[str, Ar
     return build(Spec("decision", config, evidence, code_version("modelyard.release.decision")), produce, place)
 
 
-@task(name="export", task_run_name="export", tags=["release"], timeout_seconds=3600)
+@stage_task(name="export", task_run_name="export", tags=["release"], timeout_seconds=3600)
 def export_task(place: Place, policy: Artifact) -> Built:
     """The policy as a Hugging Face directory."""
 

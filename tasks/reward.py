@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from prefect import task
-
 from modelyard.artifacts import Artifact, Built
 from modelyard.posttrain import reward
-from tasks.stage import Place
+from tasks.stage import Place, stage_task
 from tasks.training import TIMEOUT_SECONDS, train
 
 
-@task(name="reward", task_run_name="{config.split}", tags=["posttrain"], timeout_seconds=TIMEOUT_SECONDS)
+@stage_task(name="reward", task_run_name="{config.split}", tags=["posttrain"], timeout_seconds=TIMEOUT_SECONDS)
 def reward_task(config: reward.RewardConfig, place: Place, body: Artifact, corpus: Artifact) -> Built:
     """Train a scalar head on human ratings: the reward model or, by its config's split, the scorer."""
     return train(config.split, reward.run, config, {"body": body, "corpus": corpus}, place)

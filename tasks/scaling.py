@@ -9,11 +9,11 @@ from prefect import get_run_logger, task
 from modelyard.artifacts import Artifact, Built
 from modelyard.config import ExecutionConfig
 from modelyard.scaling import ladder
-from tasks.stage import Place
+from tasks.stage import Place, stage_task
 from tasks.training import TIMEOUT_SECONDS, train
 
 
-@task(name="forecast", task_run_name="forecast", tags=["scaling"], timeout_seconds=TIMEOUT_SECONDS)
+@stage_task(name="forecast", task_run_name="forecast", tags=["scaling"], timeout_seconds=TIMEOUT_SECONDS)
 def forecast_task(config: ladder.ScalingConfig, place: Place, tokens: Artifact, execution: ExecutionConfig) -> Built:
     """Train the ladder and predict the main run's loss."""
     return train("forecast", ladder.run, config, {"tokens": tokens}, place, execution)

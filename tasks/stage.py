@@ -7,11 +7,11 @@ The artifact store alone decides what is cached. Prefect is told, not asked: a s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, wraps
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec
 
-from prefect import get_run_logger
+from prefect import get_run_logger, task
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
@@ -21,6 +21,7 @@ from modelyard.artifacts import Artifact, Built, Spec, Store
 from modelyard.config import ExecutionConfig
 from modelyard.progress import Report
 
+P = ParamSpec("P")
 Produce = Callable[[Mapping[str, Path], Path, Path, Report], Mapping[str, float]]
 """(input directories, out, checkpoints, report) -> metrics."""
 
@@ -56,6 +57,22 @@ class Place(NamedTuple):
 @lru_cache(maxsize=4)
 def _tracker(uri: str, line: str) -> Tracker:
     return Tracker(uri, line)
+
+
+def stage_task(**options: Any) -> Callable[[Callable[P, Built]], Callable[P, Built]]:
+    """Prefect's ``@task`` for functions that return :func:`build`'s value: Prefect sees the state, the caller the :class:`Built` in it."""
+
+    def wrap(function: Callable[P, Built]) -> Callable[P, Built]:
+        prefect_task = task(**options)(function)
+
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> Built:
+            returned: Any = prefect_task(*args, **kwargs)
+            return returned.result() if isinstance(returned, State) else returned
+
+        return call
+
+    return wrap
 
 
 def build(spec: Spec, produce: Produce, place: Place) -> Built:

@@ -146,7 +146,8 @@ def with_interval(metrics: Mapping[str, float], key: str) -> str:
     if key not in metrics:
         return ""
     interval = f" [{metrics[f'{key}_low']:.3f}, {metrics[f'{key}_high']:.3f}]" if f"{key}_low" in metrics else ""
-    return f"{key.split('/', 1)[-1]} {metrics[key]:.3f}{interval}"
+    value = metrics[key]
+    return f"{key.split('/', 1)[-1]} {value:,.0f}" if abs(value) >= 1000 else f"{key.split('/', 1)[-1]} {value:.3f}{interval}"
 
 
 def show_summary(summary: Summary, out: Console) -> None:
