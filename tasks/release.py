@@ -12,7 +12,7 @@ from modelyard.adapters.registry import Candidate, Move, Registry
 from modelyard.artifacts import Artifact, Built, Spec, code_version
 from modelyard.config import Config
 from modelyard.model import hf
-from modelyard.posttrain.encoding import Encoder
+from modelyard.model.encoder import Encoder
 from modelyard.progress import Report
 from modelyard.release import decision
 from modelyard.release.gate import Decision, ReleaseConfig

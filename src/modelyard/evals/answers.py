@@ -100,7 +100,7 @@ def answer(
 def judged(answers: Answers, suite: Suite, scorer: Judge, contaminated: Contaminated) -> list[Record]:
     """Records of ``openings``: each completion with its prompt, closed, scored by the scorer model."""
     write = Recorder(answers.model, answers.weights, contaminated)
-    end = scorer.text.end
+    end = scorer.encoder.document_end
     documents = [[*s.prompt, *s.tokens, *([] if s.tokens[-1] == end else [end])] for s in answers.completions]
     identity = suite.openings.id
     return [
@@ -119,8 +119,8 @@ def _last_word(subject: Subject, benchmark: Benchmark, write: Recorder) -> tuple
     """The word generated (judged as text) and the log-likelihood of the right one."""
     identity = benchmark.id
     sampled = subject.complete([benchmark.prompt_of(item) for item in benchmark.items], benchmark.decoding)
-    targets = [subject.text.ids(f" {item.target}") for item in benchmark.items]
-    prefixes = [[subject.text.end, *subject.text.ids(benchmark.prompt_of(item))] for item in benchmark.items]
+    targets = [subject.encoder.ids(f" {item.target}") for item in benchmark.items]
+    prefixes = [[subject.encoder.document_end, *subject.encoder.ids(benchmark.prompt_of(item))] for item in benchmark.items]
     likelihoods = subject.logprobs(prefixes, targets)
     records = []
     for item, drawn, logprobs in zip(benchmark.items, sampled, likelihoods, strict=True):

@@ -21,9 +21,10 @@ from modelyard.evals import metrics
 from modelyard.evals.answers import Answers, Contaminated, answer, judged
 from modelyard.evals.benchmark import Record, split_scores, write_records
 from modelyard.evals.calibration import Bin, calibration
-from modelyard.evals.subject import Judge, Sampled, Subject, same_tokenizer
+from modelyard.evals.subject import Judge, Sampled, Subject
 from modelyard.evals.suites import EvalsConfig, Suite, build
 from modelyard.model import parallel
+from modelyard.model.encoder import Encoder
 from modelyard.progress import Report
 from modelyard.storage import sha256_tree
 
@@ -55,7 +56,9 @@ def run(
         ValueError: tokenizers differ, a benchmark is empty, or the corpus carries no abuse model.
     """
     parallel.initialize(execution)
-    same_tokenizer([inputs[name] for name in ("tokens", *MODELS, "scorer")])
+    tokenizer = Encoder(inputs["tokens"])
+    for role in (*MODELS, "scorer"):
+        tokenizer.require_same(role, inputs[role])
     classifier = abuse.load(inputs["corpus"])
     contaminated: Contaminated = json.loads((inputs["contamination"] / "contaminated.json").read_text("utf-8"))
     suite = build(config, inputs["tokens"], inputs["corpus"], sha256_tree(inputs["scorer"] / "checkpoint"), classifier.identity)

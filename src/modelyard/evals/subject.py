@@ -13,17 +13,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from modelyard.config import ExecutionConfig
 from modelyard.evals.benchmark import Decoding
 from modelyard.model import model_directory
+from modelyard.model.encoder import Encoder
 from modelyard.model.engine import Batch, Engine
 from modelyard.model.generate import generate
-from modelyard.storage import sha256_file, sha256_tree
-
-DOCUMENT_END = "<|endoftext|>"
-PADDING = "<|pad|>"
+from modelyard.storage import sha256_tree
 
 
 class Sampled(NamedTuple):
@@ -41,46 +38,20 @@ class Sampled(NamedTuple):
     """Whether the prompt lost its beginning."""
 
 
-class Text(NamedTuple):
-    """The tokenizer, as evaluation needs it."""
-
-    tokenizer: Tokenizer
-    end: int
-    """Id that opens and closes a document."""
-    padding: int
-
-    @classmethod
-    def open(cls, directory: Path) -> Text:
-        """The tokenizer in a model or tokens artifact; raises ValueError when a special token is missing."""
-        tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
-        end, padding = tokenizer.token_to_id(DOCUMENT_END), tokenizer.token_to_id(PADDING)
-        if end is None or padding is None:
-            raise ValueError(f"{directory}: the tokenizer lacks {DOCUMENT_END} or {PADDING}")
-        return cls(tokenizer, int(end), int(padding))
-
-    def ids(self, text: str) -> list[int]:
-        """Token ids without special tokens."""
-        return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text without special tokens."""
-        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
-
-
 class Subject:
     """One model and what it can be asked."""
 
     def __init__(self, name: str, directory: Path, execution: ExecutionConfig, micro_batch: int) -> None:
         self.name, self.micro_batch = name, micro_batch
-        self.text = Text.open(directory)
+        self.encoder = Encoder(directory)
         self.engine: Engine = model_directory.load(directory, execution)
         self.weights = sha256_tree(directory / "checkpoint")
 
     def complete(self, prompts: Sequence[str], decoding: Decoding) -> list[Sampled]:
         """A completion of each prompt, in order."""
         room = self.engine.model.seq_len - decoding.max_new_tokens - 1
-        full = [self.text.ids(prompt) for prompt in prompts]
-        fed = [[self.text.end, *ids[max(0, len(ids) - room) :]] for ids in full]
+        full = [self.encoder.ids(prompt) for prompt in prompts]
+        fed = [[self.encoder.document_end, *ids[max(0, len(ids) - room) :]] for ids in full]
         order = sorted(range(len(fed)), key=lambda i: len(fed[i]))
         drawn = generate(
             self.engine,
@@ -88,11 +59,13 @@ class Subject:
             max_new_tokens=decoding.max_new_tokens,
             temperature=decoding.temperature,
             seed=decoding.seed,
-            stop_id=self.text.end,
+            stop_id=self.encoder.document_end,
         )
         place = {index: row for row, index in enumerate(order)}
         return [
-            Sampled(fed[i], drawn.tokens[place[i]], drawn.logprobs[place[i]], self.text.decode(drawn.tokens[place[i]]), len(full[i]) > room)
+            Sampled(
+                fed[i], drawn.tokens[place[i]], drawn.logprobs[place[i]], self.encoder.decode(drawn.tokens[place[i]]), len(full[i]) > room
+            )
             for i in range(len(fed))
         ]
 
@@ -102,7 +75,7 @@ class Subject:
         rows = [[*prefix, *new][-(limit + 1) :] for prefix, new in zip(prefixes, continuations, strict=True)]
         result: list[list[float]] = [[] for _ in rows]
         for chosen in batches(rows, self.micro_batch):
-            padded = pad([rows[i] for i in chosen], self.text.padding)
+            padded = pad([rows[i] for i in chosen], self.encoder.padding)
             output = self.engine.evaluate(Batch(padded[:, :-1].contiguous(), padded[:, 1:].contiguous(), {}), self.micro_batch)
             for line, i in zip(output.tolist(), chosen, strict=True):
                 last = len(rows[i]) - 1
@@ -130,7 +103,7 @@ class Judge:
     """The scorer model: a value for a whole text (read at its last token)."""
 
     def __init__(self, directory: Path, execution: ExecutionConfig, micro_batch: int) -> None:
-        self.text, self.micro_batch = Text.open(directory), micro_batch
+        self.encoder, self.micro_batch = Encoder(directory), micro_batch
         self.engine = model_directory.load(directory, execution, head="scalar")
         self.weights = sha256_tree(directory / "checkpoint")
 
@@ -139,7 +112,7 @@ class Judge:
         rows = [list(document)[: self.engine.model.seq_len] for document in documents]
         result = [0.0] * len(rows)
         for chosen in batches(rows, self.micro_batch):
-            padded = pad([rows[i] for i in chosen], self.text.padding)
+            padded = pad([rows[i] for i in chosen], self.encoder.padding)
             values = self.engine.evaluate(Batch(padded, padded, {}), self.micro_batch)
             for line, i in zip(values.tolist(), chosen, strict=True):
                 result[i] = line[len(rows[i]) - 1]
@@ -156,15 +129,3 @@ def pad(rows: Sequence[Sequence[int]], padding: int) -> torch.Tensor:
     """Token ids [B, S] int64, padded on the right."""
     width = max(len(row) for row in rows)
     return torch.tensor([[*row, *[padding] * (width - len(row))] for row in rows])
-
-
-def same_tokenizer(directories: Sequence[Path]) -> None:
-    """Refuse models whose tokenizer or chat template differ: their answers would not be comparable.
-
-    Raises ValueError naming the odd one.
-    """
-    for name in model_directory.TOKENIZER_FILES:
-        hashes = [sha256_file(directory / name) for directory in directories]
-        for directory, found in zip(directories, hashes, strict=True):
-            if found != hashes[0]:
-                raise ValueError(f"{directory / name} differs from {directories[0] / name}: not the same tokenizer and chat template")

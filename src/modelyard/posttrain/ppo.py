@@ -20,17 +20,18 @@ from pydantic import model_validator
 
 from modelyard.config import Config, ExecutionConfig
 from modelyard.estimate import bootstrap_mean
-from modelyard.model import checkpoint, trainer
+from modelyard.model import checkpoint, model_directory, trainer
 from modelyard.model.architecture import Head, Precision
+from modelyard.model.encoder import Encoder
 from modelyard.model.engine import Batch, Engine
 from modelyard.model.optimizer import OptimizerConfig
+from modelyard.model.sample_order import epoch_indices
 from modelyard.posttrain import rollout as experience
-from modelyard.posttrain.encoding import Encoder, read_prompts
+from modelyard.posttrain.encoding import read_prompts
 from modelyard.posttrain.losses import policy_loss, value_loss
-from modelyard.posttrain.model_files import open_model, write_model
 from modelyard.posttrain.rewards import sequence_kl
 from modelyard.posttrain.rollout import Models, Rollout, SamplingConfig
-from modelyard.posttrain.sampling import epoch_indices, pretraining_window
+from modelyard.posttrain.sampling import pretraining_window
 from modelyard.progress import Report
 
 
@@ -119,7 +120,7 @@ def run(
     training = prepare(config, inputs, execution)
     history = train(config, training, checkpoints, execution, report)
     released = training.ema or training.models.actor
-    write_model(released, inputs["sft"], out, history)
+    model_directory.write(released, inputs["sft"], history, out)
     models = training.models._replace(actor=released)
     return {
         **final_samples(config, models, training),
@@ -134,7 +135,9 @@ def prepare(config: PPOConfig, inputs: Mapping[str, Path], execution: ExecutionC
 
     def opened(role: str, optim: OptimizerConfig | None = None) -> Engine:
         head: Head = "lm" if role == "sft" else "scalar"
-        return open_model(inputs[role], execution, seed=config.seed, precision=config.precision, head=head, total_steps=steps, optim=optim)
+        return model_directory.load(
+            inputs[role], execution, seed=config.seed, precision=config.precision, head=head, total_steps=steps, optim=optim
+        )
 
     encoder = Encoder(inputs["sft"])
     for role in ("reward", "tokens"):

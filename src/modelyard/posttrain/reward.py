@@ -20,8 +20,9 @@ from pydantic import model_validator
 
 from modelyard.config import Config, ExecutionConfig
 from modelyard.estimate import proportion
-from modelyard.model import trainer
+from modelyard.model import model_directory, trainer
 from modelyard.model.architecture import Precision
+from modelyard.model.encoder import Encoder
 from modelyard.model.engine import Batch, Engine
 from modelyard.model.optimizer import OptimizerConfig
 from modelyard.posttrain.comparisons import (
@@ -36,10 +37,9 @@ from modelyard.posttrain.comparisons import (
     read_ratings,
     vote,
 )
-from modelyard.posttrain.encoding import Encoder, read_demonstrations
+from modelyard.posttrain.encoding import read_demonstrations
 from modelyard.posttrain.losses import NO_COMPARISON, last_values, reward_loss
 from modelyard.posttrain.masking import pad_documents
-from modelyard.posttrain.model_files import open_model, write_model
 from modelyard.posttrain.sampling import length_grouped
 from modelyard.progress import Report
 
@@ -93,7 +93,7 @@ def run(
     ratings = inputs["corpus"] / "ratings.parquet"
     rated = read_ratings(ratings, config.split, config.domains, config.raters)
     steps = config.epochs * steps_per_epoch(len(rated), config)
-    engine = open_model(
+    engine = model_directory.load(
         inputs["body"], execution, seed=config.seed, precision=config.precision, head="scalar", optim=config.optimizer, total_steps=steps
     )
     history = trainer.train(
@@ -110,7 +110,7 @@ def run(
     reviews = [d for d in read_demonstrations(inputs["corpus"] / "demonstrations.jsonl", "train") if d.kind == "review"]
     references = [encoder.document(d.prompt + d.completion) for d in reviews[: config.reference_texts]]
     before = centre(engine, references, encoder.padding)
-    write_model(engine, inputs["body"], out, history)
+    model_directory.write(engine, inputs["body"], history, out)
     test = read_ratings(ratings, "test", config.test_domains, config.raters)
     return {
         **judge(engine, test, encoder, config),

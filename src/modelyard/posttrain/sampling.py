@@ -1,23 +1,11 @@
-"""Which examples a step trains on: pure functions of (seed, step), so a resumed run sees what an uninterrupted one sees."""
+"""How examples are put into batches: short texts by length, pretraining rows cut to a batch's width."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-
-
-@lru_cache(maxsize=4)
-def epoch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """A permutation of ``range(count)`` for one pass over the data."""
-    return np.random.default_rng([seed, epoch]).permutation(count)
-
-
-def epoch_indices(count: int, seed: int, start: int, size: int) -> list[int]:
-    """The examples at positions [start, start + size) of endlessly repeated, freshly shuffled passes over ``count`` examples."""
-    return [int(epoch_order(count, seed, at // count)[at % count]) for at in range(start, start + size)]
 
 
 def length_grouped(lengths: Sequence[int], size: int, generator: np.random.Generator) -> list[list[int]]:

@@ -20,12 +20,12 @@ from modelyard.config import Config, ExecutionConfig
 from modelyard.estimate import Estimate, bootstrap_mean
 from modelyard.model import model_directory, trainer
 from modelyard.model.architecture import Precision
+from modelyard.model.encoder import Encoder
 from modelyard.model.engine import Batch, Engine
 from modelyard.model.optimizer import OptimizerConfig
-from modelyard.posttrain.encoding import Encoder, read_demonstrations
+from modelyard.posttrain.encoding import demonstration, read_demonstrations
 from modelyard.posttrain.losses import sft_loss
 from modelyard.posttrain.masking import Example, pad_examples
-from modelyard.posttrain.model_files import open_model, write_model
 from modelyard.posttrain.sampling import length_grouped, pretraining_window
 from modelyard.progress import Report
 
@@ -77,12 +77,12 @@ def run(
     encoder.require_same("tokens", inputs["tokens"])
     demonstrations = inputs["corpus"] / "demonstrations.jsonl"
     train, validation = (
-        [encoder.demonstration(d) for d in read_demonstrations(demonstrations, split)] for split in ("train", "validation")
+        [demonstration(encoder, d) for d in read_demonstrations(demonstrations, split)] for split in ("train", "validation")
     )
     model = model_directory.read(inputs["base"]).model
     fitting, held_out = fit(train, model.seq_len), fit(validation, model.seq_len)
     steps = max(1, round(config.epochs * (len(fitting) // config.demonstrations_per_batch)))
-    engine = open_model(
+    engine = model_directory.load(
         inputs["base"], execution, seed=config.seed, precision=config.precision, head="lm", optim=config.optimizer, total_steps=steps
     )
     before = validation_loss(engine, held_out, config.micro_batch, encoder.padding, config.seed)
@@ -97,7 +97,7 @@ def run(
         execution=execution,
         report=report,
     )
-    write_model(engine, inputs["base"], out, history)
+    model_directory.write(engine, inputs["base"], history, out)
     after = validation_loss(engine, held_out, config.micro_batch, encoder.padding, config.seed)
     return {
         **after.flat("sft/validation/loss"),

@@ -11,11 +11,11 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from modelyard.config import ExecutionConfig
+from modelyard.model import model_directory
 from modelyard.model.architecture import ModelConfig
 from modelyard.model.engine import Engine
 from modelyard.model.optimizer import OptimizerConfig
 from modelyard.model.trainer import History
-from modelyard.posttrain.model_files import write_model
 
 SPECIAL = ["<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>"]
 TEMPLATE = (
@@ -65,7 +65,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     write_corpus(paths["corpus"])
     engine = Engine(MODEL, ExecutionConfig(threads=1), seed=0, precision="fp32", head="lm")
     assert tokenizer.get_vocab_size() <= MODEL.vocab_size
-    write_model(engine, paths["tokens"], paths["base"], History())
+    model_directory.write(engine, paths["tokens"], History(), paths["base"])
     return paths
 
 

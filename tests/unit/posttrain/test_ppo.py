@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from test_sft_reward import REWARD, sft_config
 
 from modelyard.config import ExecutionConfig
+from modelyard.model import model_directory
 from modelyard.model.engine import Engine
 from modelyard.posttrain import ppo, reward, rollout, sft
-from modelyard.posttrain.model_files import open_model
 from modelyard.posttrain.ppo import KLBlowUpError, PPOConfig
 from modelyard.posttrain.reward import RewardConfig
 from modelyard.progress import silent
@@ -139,7 +139,7 @@ def test_ppo_killed_and_resumed_equals_uninterrupted_bit_for_bit(inputs: Inputs,
     assert resumed == whole
     left, right = (tmp_path / name / "out" for name in ("whole", "cut"))
     assert (left / "history.jsonl").read_text() == (right / "history.jsonl").read_text()
-    models = [weights(open_model(path, execution, seed=0, precision="fp32", head="lm")) for path in (left, right)]
+    models = [weights(model_directory.load(path, execution, seed=0, precision="fp32", head="lm")) for path in (left, right)]
     assert all(torch.equal(models[0][key], models[1][key]) for key in models[0])
 
 

@@ -7,9 +7,10 @@ from conftest import optimizer
 from pydantic import ValidationError
 
 from modelyard.config import ExecutionConfig
+from modelyard.model import model_directory
+from modelyard.model.encoder import Encoder
 from modelyard.posttrain import reward, sft
-from modelyard.posttrain.encoding import Demonstration, Encoder, read_demonstrations
-from modelyard.posttrain.model_files import open_model
+from modelyard.posttrain.encoding import Demonstration, demonstration, read_demonstrations
 from modelyard.posttrain.reward import RewardConfig
 from modelyard.posttrain.sampling import length_grouped
 from modelyard.posttrain.sft import SFTConfig
@@ -38,13 +39,13 @@ def sft_config(**changes: object) -> SFTConfig:
 
 def test_encoder_review_and_dialog_are_closed_and_follow_the_template(world: dict[str, Path]) -> None:
     encoder = Encoder(world["tokens"])
-    review = encoder.demonstration(Demonstration("review", "the film", " is good"))
+    review = demonstration(encoder, Demonstration("review", "the film", " is good"))
     assert review.prompt + review.completion == encoder.document("the film")[:-1] + encoder.document(" is good")[1:]
-    dialog = encoder.demonstration(Demonstration("dialog", "hello", "good"))
+    dialog = demonstration(encoder, Demonstration("dialog", "hello", "good"))
     assert (dialog.prompt[0], dialog.prompt[-2:], dialog.completion[-1]) == (1, [3, 2], 3)
     assert encoder.decode(dialog.prompt + dialog.completion) == "hellogood"
     with pytest.raises(ValueError, match="neither review nor dialog"):
-        encoder.demonstration(Demonstration("poem", "a", "b"))
+        demonstration(encoder, Demonstration("poem", "a", "b"))
 
 
 def test_sft_run_tokens_of_another_tokenizer_are_refused(world: dict[str, Path], tmp_path: Path, execution: ExecutionConfig) -> None:
@@ -66,7 +67,7 @@ def test_sft_batch_of_demonstrations_and_text_masks_prompts_only(world: dict[str
     import numpy as np
 
     encoder = Encoder(world["base"])
-    examples = [encoder.demonstration(d) for d in read_demonstrations(world["corpus"] / "demonstrations.jsonl", "train")]
+    examples = [demonstration(encoder, d) for d in read_demonstrations(world["corpus"] / "demonstrations.jsonl", "train")]
     batch = sft.batches(examples, np.load(world["tokens"] / "train.npy"), sft_config(), encoder.padding)(3)
     assert batch.tokens.shape[0] == 16
     assert (batch.extras["mask"][-2:] == 1).all()
@@ -97,9 +98,9 @@ def test_sft_run_tiny_world_overfits_demonstrations(world: dict[str, Path], tmp_
     # nothing tells which of four nouns, four adjectives and three endings comes: (log 4 + log 4 + log 3) nats over about 9 tokens, and not less
     assert 0.2 < metrics["sft/validation/loss_low"] <= metrics["sft/validation/loss"] < 0.75
     assert (out / "history.jsonl").read_text().count("\n") == 60
-    reopened = open_model(out, execution, seed=9, precision="fp32", head="lm")
+    reopened = model_directory.load(out, execution, seed=9, precision="fp32", head="lm")
     encoder = Encoder(out)
-    held_out = [encoder.demonstration(d) for d in read_demonstrations(world["corpus"] / "demonstrations.jsonl", "validation")]
+    held_out = [demonstration(encoder, d) for d in read_demonstrations(world["corpus"] / "demonstrations.jsonl", "validation")]
     assert sft.validation_loss(reopened, held_out, 8, encoder.padding, 1).value == pytest.approx(metrics["sft/validation/loss"], abs=1e-5)
 
 
@@ -115,7 +116,7 @@ def test_reward_run_tiny_world_learns_preferences(
     assert liked_pairs > 0.95
     assert metrics[f"{split}/test/accuracy_low"] < metrics[f"{split}/test/accuracy"] < metrics[f"{split}/test/accuracy_high"]
     assert 0.5 < metrics[f"{split}/test/human_ceiling"] < 1.0
-    engine, encoder = open_model(out, execution, seed=9, precision="fp32", head="scalar"), Encoder(out)
+    engine, encoder = model_directory.load(out, execution, seed=9, precision="fp32", head="scalar"), Encoder(out)
     reviews = [d for d in read_demonstrations(world["corpus"] / "demonstrations.jsonl", "train") if d.kind == "review"]
     scores = reward.score(engine, [encoder.document(d.prompt + d.completion) for d in reviews], encoder.padding)
     assert sum(scores) / len(scores) == pytest.approx(0.0, abs=1e-4)
