@@ -44,8 +44,8 @@ def test_deployments_worker_completes_a_deployed_run(tmp_path):
             '{"file": "configs/pipeline/smallest.toml", "overrides": '
             f'["execution.store=file://{tmp_path}/store", "execution.scratch={tmp_path}/scratch"]}}'
         )
-        prefect(environment, "deployment", "run", "data/data", "--params", f'{{"config": {config}}}', "--flow-run-name", "deployed")
+        prefect(environment, "deployment", "run", "data/data", "--params", f'{{"config": {config}}}')
         prefect(environment, "worker", "start", "--pool", "modelyard", "--run-once", "--install-policy", "never")
         states = prefect(environment, "flow-run", "ls", "--flow-name", "data", "--state-type", "COMPLETED", "-o", "json")
-        assert [run["name"] for run in json.loads(states)] == ["deployed"]
+        assert [run["name"] for run in json.loads(states)] == ["data"]
     assert (tmp_path / "store" / "contamination").is_dir()
