@@ -7,6 +7,8 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
+export DO_NOT_TRACK := 1
+
 # make takes "ppo.kl_coef=0.05" for a variable of its own; every command-line variable with a dot in its name is an override of the config.
 OVERRIDES := $(foreach word,$(MAKEOVERRIDES),$(if $(findstring .,$(firstword $(subst =, ,$(word)))),'$(word)'))
 

@@ -88,8 +88,9 @@ def _live(stage: str, out: Console) -> Iterator[Report]:
         TextColumn("{task.fields[count]}"),
         _RateColumn(),
         TimeElapsedColumn(),
-        TextColumn("left"),
+        TextColumn("elapsed"),
         TimeRemainingColumn(),
+        TextColumn("left"),
         TextColumn("{task.fields[metric]}"),
     ]
     with Progress(*columns, console=out, transient=True) as progress:
