@@ -84,7 +84,7 @@ def stage_done(line: StageLine, out: Console) -> None:
 def _live(stage: str, out: Console) -> Iterator[Report]:
     columns = [
         TextColumn(f"[bold]{escape(stage):<14}"),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=16),
         TextColumn("{task.fields[count]}"),
         _RateColumn(),
         TimeElapsedColumn(),
@@ -97,7 +97,7 @@ def _live(stage: str, out: Console) -> Iterator[Report]:
         bar = progress.add_task(stage, total=None, count="starting", metric="", unit="")
 
         def report(done: int, total: int, metrics: Mapping[str, float] = {}, unit: str = "step") -> None:
-            progress.update(bar, completed=done, total=total, count=f"{done:,}/{total:,} {unit}", unit=unit)
+            progress.update(bar, completed=done, total=total, count=f"{_short(done)}/{_short(total)} {unit}", unit=unit)
             if metrics:
                 progress.update(bar, metric=escape(short_metric(metrics)))
 
@@ -132,7 +132,15 @@ class _RateColumn(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         speed = task.speed or task.finished_speed
-        return Text(f"{speed:,.1f} {task.fields['unit']}/s" if speed else "")
+        return Text(f"{_short(speed)}/s" if speed else "")
+
+
+def _short(number: float) -> str:
+    """At most three digits and a magnitude: ``840``, ``17.4k``, ``1.43M``."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g}{letter}"
+    return f"{number:.3g}"
 
 
 def short_metric(metrics: Mapping[str, float]) -> str:
