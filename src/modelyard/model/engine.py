@@ -7,7 +7,7 @@ slices are exact. Randomness is a function of (seed, step), so nothing about it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,7 +76,7 @@ class Engine:
     def _wrap(self, module: Any) -> Any:
         from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig, finalize_model_grads
 
-        config = architecture_config(module)
+        config = module.config
         settings = DistributedDataParallelConfig(
             grad_reduce_in_fp32=True, overlap_grad_reduce=False, use_distributed_optimizer=False, average_in_collective=False
         )
@@ -252,14 +252,3 @@ class Engine:
 
 
 _SHARDING = {"distrib_optim_sharding_type": "fully_reshardable"}
-
-
-def architecture_config(module: Any) -> Any:
-    """megatron-core's config of a (possibly wrapped) module."""
-    return module.config
-
-
-def micro_batches(batch: Batch, size: int) -> Iterator[Batch]:
-    """Consecutive slices of ``size`` rows."""
-    for start in range(0, batch.tokens.shape[0], size):
-        yield batch.rows(start, start + size)
