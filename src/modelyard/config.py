@@ -47,6 +47,8 @@ class ExecutionConfig(Config):
     """CPU threads of one rank."""
     checkpoint_every: int = 100
     """Optimizer steps between checkpoints."""
+    checkpoint_iterations: int = 5
+    """PPO iterations between checkpoints; one costs as much as many plain steps."""
     log_every: int = 10
     """Optimizer steps between progress reports."""
     max_restarts: int = 1
@@ -54,7 +56,15 @@ class ExecutionConfig(Config):
 
     @model_validator(mode="after")
     def _positive(self) -> ExecutionConfig:
-        for key in ("tensor_parallel", "pipeline_parallel", "data_parallel", "threads", "checkpoint_every", "log_every"):
+        for key in (
+            "tensor_parallel",
+            "pipeline_parallel",
+            "data_parallel",
+            "threads",
+            "checkpoint_every",
+            "checkpoint_iterations",
+            "log_every",
+        ):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
         if self.max_restarts < 0:

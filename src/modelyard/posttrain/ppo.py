@@ -171,7 +171,7 @@ def train(config: PPOConfig, training: Training, checkpoints: Path, execution: E
         named = {f"ppo/{key}": value for key, value in metrics.items()}
         history.add(iteration + 1, named)
         report(iteration + 1, config.iterations, named, unit="iteration")
-        if (iteration + 1) % execution.checkpoint_every == 0 and iteration + 1 < config.iterations:
+        if (iteration + 1) % execution.checkpoint_iterations == 0 and iteration + 1 < config.iterations:
             keep(training, checkpoints, history)
     return history
 

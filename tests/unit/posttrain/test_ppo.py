@@ -54,7 +54,7 @@ def ppo_config(**changes: object) -> PPOConfig:
 def inputs(world: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     """The world with an SFT and a reward model."""
     root = tmp_path_factory.mktemp("models")
-    execution = ExecutionConfig(checkpoint_every=1000, log_every=100, threads=1)
+    execution = ExecutionConfig(checkpoint_iterations=1000, log_every=100, threads=1)
     paths = {**world, "sft": root / "sft", "reward": root / "reward"}
     for name in ("sft", "reward"):
         paths[name].mkdir()
@@ -122,7 +122,7 @@ def _fresh_optimizers(config: PPOConfig, training: ppo.Training, execution: Exec
 
 
 def test_ppo_killed_and_resumed_equals_uninterrupted_bit_for_bit(inputs: Inputs, tmp_path: Path) -> None:
-    execution = ExecutionConfig(checkpoint_every=2, threads=1)
+    execution = ExecutionConfig(checkpoint_iterations=2, threads=1)
     config = ppo_config(iterations=5, optimizer=optimizer(1e-3, warmup_steps=6, warmup_init_ratio=0.1))
     whole = run(config, inputs, tmp_path / "whole", execution)
 
