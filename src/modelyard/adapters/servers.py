@@ -102,7 +102,8 @@ def show(prefect_home: Path, mlflow_uri: str) -> int:
     log = prefect_home.parent / "mlflow-server.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab") as output:
-        mlflow = subprocess.Popen(command, stdout=output, stderr=output, preexec_fn=_die_with_parent)
+        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # its job runner outlives the server
+        mlflow = subprocess.Popen(command, stdout=output, stderr=output, env=environment, preexec_fn=_die_with_parent)
     try:
         with prefect_server(prefect_home) as prefect:
             _wait_for(f"http://{HOST}:{port}/health", mlflow, log, "MLflow server")
