@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -49,8 +50,13 @@ def export_task(place: Place, policy: Artifact) -> Built:
     """The policy as a Hugging Face directory."""
 
     def produce(inputs: Mapping[str, Path], out: Path, checkpoints: Path, report: Report) -> dict[str, float]:
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()  # the line has its own
         encoder = Encoder(inputs["policy"])
-        hf.export_hf(inputs["policy"], out, end_id=encoder.document_end, pad_id=encoder.padding)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "torch.distributed is disabled")  # so it is meant: a checkpoint is read without ranks
+            hf.export_hf(inputs["policy"], out, end_id=encoder.document_end, pad_id=encoder.padding)
         report(1, 1, unit="model")
         return {}
 
