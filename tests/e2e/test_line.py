@@ -119,9 +119,7 @@ def test_line_killed_in_pretraining_continues_to_the_same_weights(finished, tmp_
     assert done.code == 0, done.err
     assert done.stages("built") == ["base"]
     resumed, whole = artifact(directory, "base")["files"], artifact(finished[0], "base")["files"]
-    weights = [name for name in whole if name.endswith(".distcp")]
-    assert weights
-    assert {name: resumed[name] for name in [*weights, "history.jsonl"]} == {name: whole[name] for name in [*weights, "history.jsonl"]}
+    assert resumed == whole
 
 
 @pytest.mark.parametrize("layout", ["tensor_parallel", "pipeline_parallel"])

@@ -78,6 +78,12 @@ def _in_process_writer() -> Any:
     from torch.distributed.checkpoint.filesystem import FileSystemWriter
     from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
 
+    class PlaceFreeWriter(FileSystemWriter):
+        """Leaves out where and under which random id it wrote: equal weights are then equal bytes."""
+
+        def storage_meta(self) -> None:
+            """Nothing."""
+
     class InProcessWriter(mcore.TorchDistSaveShardedStrategy):
         """megatron-core's ``torch_dist`` format through torch's own file writer."""
 
@@ -86,7 +92,7 @@ def _in_process_writer() -> Any:
             renamed, _, _ = mcore._replace_state_dict_keys_with_sharded_keys(sharded_state_dict, self.keep_only_main_replica)
             dcp_save(
                 mcore.mcore_to_pyt_state_dict(renamed, False),
-                storage_writer=FileSystemWriter(checkpoint_dir, thread_count=1),
+                storage_writer=PlaceFreeWriter(checkpoint_dir, thread_count=1),
                 planner=mcore.MCoreSavePlanner(dedup_replicated_tensors=False, flatten_state_dict=False),
             )
 

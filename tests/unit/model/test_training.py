@@ -15,6 +15,7 @@ from modelyard.model.engine import Batch, Engine, LossOutput
 from modelyard.model.recipe import Recipe, Trained, train_language_model
 from modelyard.model.token_data import TokenBatches
 from modelyard.progress import silent
+from modelyard.storage import sha256_tree
 
 from .layout_program import OPTIMIZER, batch, masked_loss, model
 
@@ -50,6 +51,9 @@ def test_training_killed_and_resumed_equals_an_uninterrupted_run_bit_for_bit(tok
     resumed = train(tokens, tmp_path / "killed")
     assert all(torch.equal(a, b) for a, b in zip(whole.engine.gpt.parameters(), resumed.engine.gpt.parameters(), strict=True))
     assert whole.history.lines == resumed.history.lines
+    for name, trained in (("one", whole), ("two", resumed)):
+        trained.engine.save_weights(tmp_path / name)
+    assert sha256_tree(tmp_path / "one") == sha256_tree(tmp_path / "two")
     assert whole.held_out == resumed.held_out
 
 
