@@ -13,7 +13,7 @@ from modelyard.data import contamination, corpus, tokens
 from modelyard.data.document import run_inline
 from modelyard.progress import silent
 
-SMALLEST = tomllib.loads((Path(__file__).parents[2] / "configs" / "data" / "smallest.toml").read_text())
+SMALLEST = tomllib.loads((Path(__file__).parents[2] / "configs" / "pipeline" / "smallest.toml").read_text())
 
 
 @pytest.fixture(scope="module")

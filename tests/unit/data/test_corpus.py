@@ -20,7 +20,7 @@ from modelyard.data.tokens import TokensConfig
 from modelyard.expectation import ExpectationError, ExpectationResult, SuiteResult
 from modelyard.progress import silent
 
-SMALLEST = tomllib.loads((Path(__file__).parents[3] / "configs" / "data" / "smallest.toml").read_text())
+SMALLEST = tomllib.loads((Path(__file__).parents[3] / "configs" / "pipeline" / "smallest.toml").read_text())
 CONFIG = CorpusConfig.model_validate(SMALLEST["corpus"])
 NOUNS = [
     "film",

@@ -11,7 +11,7 @@ from modelyard.data.filters.abuse import AbuseConfig
 from modelyard.data.filters.language import LanguageConfig
 from modelyard.data.screen import FiltersConfig
 
-TINY = Path(__file__).parents[3] / "configs" / "data" / "tiny.toml"
+TINY = Path(__file__).parents[3] / "configs" / "pipeline" / "tiny.toml"
 FILTERS = FiltersConfig.model_validate(tomllib.loads(TINY.read_text())["corpus"]["filters"])
 LANGUAGE = LanguageConfig(accepted=["en"], confidence=0.6, min_letters=30)
 
