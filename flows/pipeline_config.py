@@ -64,12 +64,23 @@ class PipelineConfig(Config):
             raise ValueError(f"scorer.raters: must differ from reward.raters ({self.reward.raters})")
         if self.ppo.max_new_tokens >= model.seq_len:
             raise ValueError(f"ppo.max_new_tokens {self.ppo.max_new_tokens} leaves no room for a prompt in seq_len {model.seq_len}")
-        batches = {"pretrain.batch": self.pretrain.batch, "sft.batch": self.sft.batch, "reward.batch": self.reward.batch}
-        batches |= {"scorer.batch": self.scorer.batch, "ppo minibatch": self.ppo.minibatch}
-        for key, batch in batches.items():
-            if batch % self.execution.data_parallel:
-                raise ValueError(f"{key} {batch} is not divisible by execution.data_parallel {self.execution.data_parallel}")
+        for key in ("human_eval_tokens", "opening_tokens", "last_word_tokens"):
+            if getattr(self.evals, key) + 2 > model.seq_len:
+                raise ValueError(f"evals.{key} {getattr(self.evals, key)} leaves no room for a prompt in seq_len {model.seq_len}")
+        self._check_batches()
         return self
+
+    def _check_batches(self) -> None:
+        """Every batch must split over the replicas into whole micro-batches."""
+        stages = {key: getattr(self, key) for key in ("pretrain", "sft", "reward", "scorer")}
+        batches = {f"{key}.batch": (stage.batch, stage.micro_batch) for key, stage in stages.items()}
+        batches["ppo.episodes / ppo.minibatches"] = (self.ppo.minibatch, self.ppo.micro_batch)
+        batches["ppo minibatch + ppo.ptx_rows"] = (self.ppo.minibatch + self.ppo.ptx_rows, self.ppo.micro_batch)
+        for key, (batch, micro_batch) in batches.items():
+            if batch % (micro_batch * self.execution.data_parallel):
+                raise ValueError(
+                    f"{key} {batch} is not divisible by micro_batch {micro_batch} x execution.data_parallel {self.execution.data_parallel}"
+                )
 
     @property
     def ladder(self) -> ScalingConfig:

@@ -9,8 +9,16 @@ from modelyard.adapters import expectations, ray_cluster, ray_train
 from modelyard.adapters.ray_data import RayTransform
 from modelyard.artifacts import Artifact, Built, Spec, code_version
 from modelyard.data import contamination, corpus, tokens
+from modelyard.data.sources import installation
 from modelyard.progress import Report
 from tasks.stage import Place, build, is_transient, stage_task
+
+
+class InstalledCorpus(corpus.CorpusConfig):
+    """What defines a corpus: its config, and the versions of the installed packages that it reads."""
+
+    installed: dict[str, str]
+    """Package -> version."""
 
 
 @stage_task(
@@ -31,7 +39,8 @@ def corpus_task(config: corpus.CorpusConfig, place: Place) -> Built:
         transform = RayTransform(place.execution.threads)
         return corpus.run(config, inputs, out, report, transform, Path(place.execution.scratch) / "sources", expectations.validate)
 
-    return build(Spec("corpus", config, {}, code_version("modelyard.data.corpus")), produce, place)
+    defined = InstalledCorpus(**dict(config), installed=installation.versions(config.sources.packages))
+    return build(Spec("corpus", defined, {}, code_version("modelyard.data.corpus")), produce, place)
 
 
 @stage_task(name="tokens", task_run_name="tokens", tags=["data"], timeout_seconds=3600)

@@ -24,6 +24,13 @@ class GateError(RuntimeError):
     """The line ended without a promotion; the message is the decision with its reasons, in one line."""
 
 
+class LineDecision(ReleaseConfig):
+    """What defines a decision and its card: the thresholds, and the line that the card names."""
+
+    line: str
+    """Name of the line."""
+
+
 class ExportConfig(Config):
     """An export has no choices: format and special tokens follow from the model."""
 
@@ -42,7 +49,8 @@ def decision_task(config: ReleaseConfig, place: Place, evidence: Mapping[str, Ar
     def produce(inputs: Mapping[str, Path], out: Path, checkpoints: Path, report: Report) -> dict[str, float]:
         return decision.run(config, inputs, out, report, place.line)
 
-    return build(Spec("decision", config, evidence, code_version("modelyard.release.decision")), produce, place)
+    defined = LineDecision(**dict(config), line=place.line)
+    return build(Spec("decision", defined, evidence, code_version("modelyard.release.decision")), produce, place)
 
 
 @stage_task(name="export", task_run_name="export", tags=["release"], timeout_seconds=3600)
@@ -60,7 +68,8 @@ def export_task(place: Place, policy: Artifact) -> Built:
         report(1, 1, unit="model")
         return {}
 
-    return build(Spec("export", ExportConfig(), {"policy": policy}, code_version("modelyard.model.hf")), produce, place)
+    code = code_version("modelyard.model.hf") + code_version("modelyard.model.encoder")
+    return build(Spec("export", ExportConfig(), {"policy": policy}, code), produce, place)
 
 
 @task(name="show decision", task_run_name="show decision", tags=["release"], retries=2, timeout_seconds=300)

@@ -14,11 +14,11 @@ from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_SERVER_ANALYTICS_ENABLED, temporary_settings
 
 from modelyard.adapters import ray_cluster, ray_train, servers
+from modelyard.adapters.home import home
 from modelyard.adapters.ray_rank import one_line
 from tasks.release import GateError
 
 USAGE = "usage: python -m flows.pipeline CONFIG [KEY=VALUE ...]"
-HOME = "MODELYARD_HOME"
 CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
 DRAIN_SECONDS = 5.0
 
@@ -31,13 +31,13 @@ def run_from_terminal(arguments: Sequence[str], load: Callable[[str, Sequence[st
         config = load(arguments[0], arguments[1:])
     except ValueError as error:
         return fail(str(error))
-    home = Path(os.environ.get(HOME, ".modelyard")).absolute()
+    directory = home()
     quieten()
     try:
         if os.environ.get("PREFECT_API_URL"):
             flow(config)
         else:
-            with servers.prefect_server(home / "prefect") as server, temporary_settings(local(server, home)):
+            with servers.prefect_server(directory / "prefect") as server, temporary_settings(local(server, directory)):
                 try:
                     flow(config)
                 finally:
@@ -52,9 +52,9 @@ def run_from_terminal(arguments: Sequence[str], load: Callable[[str, Sequence[st
     return 0
 
 
-def local(server: servers.Address, home: Path) -> dict[Any, Any]:
+def local(server: servers.Address, directory: Path) -> dict[Any, Any]:
     """Prefect settings of a run on the local server."""
-    return {PREFECT_API_URL: server.api, PREFECT_HOME: home / "prefect", PREFECT_SERVER_ANALYTICS_ENABLED: False}
+    return {PREFECT_API_URL: server.api, PREFECT_HOME: directory / "prefect", PREFECT_SERVER_ANALYTICS_ENABLED: False}
 
 
 def quieten() -> None:

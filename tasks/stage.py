@@ -102,8 +102,13 @@ def _make(spec: Spec, produce: Produce, place: Place) -> Built:
 
         built = store.build(spec, lambda out, checkpoints: produce(inputs, out, checkpoints, report))
     directory = store.fetch(built.artifact)
-    tracker.log(built.artifact, place.link(built.artifact), history=directory / "history.jsonl")
+    tracker.log(built.artifact, place.link(built.artifact), files=shown(directory), history=directory / "history.jsonl")
     return built
+
+
+def shown(directory: Path) -> dict[str, Path]:
+    """Pages of an artifact that belong on its MLflow run."""
+    return {page.name: page for page in sorted(directory.glob("*.html"))}
 
 
 def _state(built: Built) -> Any:

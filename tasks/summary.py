@@ -27,6 +27,7 @@ def summary_task(place: Place, stages: Sequence[Built], results: Built, verdict:
         terminal.Sample(entry["prompt"], {SHOWN_AS[model]: entry[model] for model in MODELS})
         for entry in json.loads((directory / "samples.json").read_text("utf-8"))
     ]
+    card = next(f"{place.link(built.artifact)}/card.html" for built in stages if built.artifact.name == "decision")
     summary = terminal.Summary(
         stages=[line_of(built) for built in stages],
         samples=samples,
@@ -34,7 +35,7 @@ def summary_task(place: Place, stages: Sequence[Built], results: Built, verdict:
         decision=against(verdict),
         alias="; ".join(f"alias {m.alias} of {place.line}: version {m.before or 'none'} -> {m.after}" for m in moved)
         or f"no alias of {place.line} moved",
-        pages="make ui opens the Prefect and MLflow pages of this and earlier runs",
+        pages=f"model card: {card}\nmake ui opens the Prefect and MLflow pages of this and earlier runs",
     )
     terminal.show_summary(summary, terminal.console())
     _publish(summary)

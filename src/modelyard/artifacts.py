@@ -9,6 +9,7 @@ atomic write: a reader never sees half an artifact, and a crash leaves nothing t
 from __future__ import annotations
 
 import ast
+import fcntl
 import importlib.util
 import json
 import shutil
@@ -150,6 +151,15 @@ class Store:
         if found := self.find(spec.name, spec.version):
             return Built(found, cached=True)
         workspace = self.workspace(spec)
+        workspace.parent.mkdir(parents=True, exist_ok=True)
+        with open(f"{workspace}.lock", "w") as lock:  # dropped by the kernel with its process: a killed builder blocks nobody
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return self._build(spec, workspace, produce)
+
+    def _build(self, spec: Spec, workspace: Path, produce: Callable[[Path, Path], Mapping[str, float]]) -> Built:
+        """Make the artifact unless another builder has just done so."""
+        if found := self.find(spec.name, spec.version):
+            return Built(found, cached=True)
         out = workspace / "out"
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)

@@ -31,7 +31,7 @@ class Config(BaseModel):
 
 
 class ExecutionConfig(Config):
-    """Where and how a run happens. Changing any of it never changes what an artifact is."""
+    """Where and how a run happens. Changing any of it never changes what an artifact is, only how often its history was logged."""
 
     store: str = "file://.modelyard/store"
     """URL of the artifact store, ``file://`` or ``s3://``."""

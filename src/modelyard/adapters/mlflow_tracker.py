@@ -19,17 +19,17 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
+from modelyard.adapters.home import home
 from modelyard.artifacts import Artifact, Spec
 from modelyard.config import canonical_json
 
-DEFAULT_URI = "sqlite:///.modelyard/mlflow.db"
 FLUSH_SECONDS = 2.0
 BATCH = 500
 
 
 def tracking_uri() -> str:
-    """``MLFLOW_TRACKING_URI`` or the SQLite file under ``.modelyard``."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    """``MLFLOW_TRACKING_URI`` or the SQLite file in the home directory."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home()}/mlflow.db"
 
 
 def client(uri: str) -> MlflowClient:

@@ -25,6 +25,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from modelyard.adapters.home import home
+from modelyard.adapters.mlflow_tracker import tracking_uri
+
 HOST = "127.0.0.1"
 PREFECT_PORT, MLFLOW_PORT = 4200, 5000
 START_SECONDS = 120.0
@@ -197,11 +200,10 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """``keep HOME``, or nothing for ``make ui``."""
-    home = Path(os.environ.get("MODELYARD_HOME", ".modelyard")).absolute()
     try:
         if arguments and arguments[0] == "keep":
             return keep(Path(arguments[1]))
-        return show(home / "prefect", os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{home}/mlflow.db"))
+        return show(home() / "prefect", tracking_uri())
     except ServerError as error:
         sys.stderr.write(f"{error}\n")
         return 1

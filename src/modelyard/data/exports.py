@@ -47,13 +47,18 @@ class Exports(NamedTuple):
 def build(rows: list[Row], config: ExportsConfig, seed: int) -> Exports:
     """Exports from the kept rows; each row has id, kind, split (of :mod:`modelyard.data.splits`) and text."""
     movies = _shuffled([row for row in rows if row["id"].startswith("movie-")], seed)
-    trained = {opening(row["text"], config.opening_words) for row in movies if row["split"] in ("reward", "scorer")}
+    trained = {folded(opening(row["text"], config.opening_words)) for row in rows if row["split"] in ("train", "reward", "scorer")}
     return Exports(
         demonstrations=_demonstrations(rows, movies, config),
         prompts=_prompts([row for row in movies if row["split"] == "reward"], config),
         openings=_openings([row for row in movies if row["split"] == "test"], trained, config),
         last_word=_last_word(_shuffled([row for row in rows if row["split"] in ("validation", "test")], seed), config),
     )
+
+
+def folded(text: str) -> str:
+    """Letters and digits only, in lower case: how two openings are compared."""
+    return "".join(c for c in text.lower() if c.isalnum())
 
 
 def opening(text: str, words: int) -> str:
@@ -79,7 +84,7 @@ def _openings(movies: list[Row], trained: set[str], config: ExportsConfig) -> li
     found: dict[str, Row] = {}
     for row in movies:
         prompt = opening(row["text"], config.opening_words)
-        if _long_enough(row, config) and prompt not in trained and prompt not in found:
+        if _long_enough(row, config) and folded(prompt) not in trained and prompt not in found:
             found[prompt] = {"id": row["id"], "prompt": prompt, "text": row["text"]}
     return list(found.values())[: config.openings]
 

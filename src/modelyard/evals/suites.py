@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from modelyard.config import Config, digest
 from modelyard.evals.benchmark import Benchmark, Decoding, Item, read_jsonl, sha256_text
@@ -25,20 +26,20 @@ class EvalsConfig(Config):
     """Of sampling and of bootstraps."""
     validation_rows: int
     """Most packed validation rows whose loss is measured."""
-    last_word_items: int
+    last_word_items: int = Field(ge=1)
     """Most last-word items."""
     last_word_tokens: int
     """Tokens generated for a word."""
-    human_eval_items: int
+    human_eval_items: int = Field(ge=1)
     """Most HumanEval problems."""
     human_eval_tokens: int
     """Tokens generated for a function body."""
-    openings: int
+    openings: int = Field(ge=1)
     """Most openings completed and judged."""
-    opening_tokens: int
+    opening_tokens: int = Field(ge=1)
     """Longest completion of an opening."""
-    opening_temperature: float
-    """Sampling temperature of completions."""
+    opening_temperature: float = Field(ge=1, le=1)
+    """Sampling temperature of completions: 1, since KL(policy || SFT) is measured on them."""
     calibration_positions: int
     """Positions of each validation row at which the next token is predicted."""
     calibration_rows: int

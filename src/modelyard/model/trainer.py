@@ -67,7 +67,7 @@ def train(
     while engine.step < steps:
         metrics = engine.train_step(batches(engine.step), micro_batch, loss_fn)
         step = engine.step
-        if step % execution.log_every == 0 or step == steps:
+        if step == 1 or step % execution.log_every == 0 or step == steps:
             named = {f"{stage}/train/{key}": value for key, value in metrics.items()}
             history.add(step, named)
             report(step * units_per_step, steps * units_per_step, named, unit=unit)

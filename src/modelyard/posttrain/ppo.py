@@ -89,6 +89,10 @@ class PPOConfig(Config):
             raise ValueError(f"minibatch {self.minibatch} and ptx_rows {self.ptx_rows} must be multiples of micro_batch {self.micro_batch}")
         if (self.ptx_coef > 0) != (self.ptx_rows > 0):
             raise ValueError("ptx_coef and ptx_rows must both be positive or both be 0")
+        if self.temperature != 1 or self.iterations < 1 or self.max_new_tokens < 1:
+            raise ValueError(
+                "temperature must be 1 (the KL is measured under the sampling distribution), iterations and max_new_tokens >= 1"
+            )
         if not 0 <= self.ema_decay < 1 or not 0 <= self.gae_lambda <= 1:
             raise ValueError("ema_decay must lie in [0, 1) and gae_lambda in [0, 1]")
         return self

@@ -187,16 +187,20 @@ def data_gate(suite: Mapping[str, Any] | None) -> Gate:
 
 
 def contamination_gate(report: Mapping[str, Any] | None, results: Results, config: ReleaseConfig) -> Gate:
-    """Every protected benchmark was checked and few of its items are in training data."""
+    """Every protected benchmark, and the openings that the preference rests on, were checked and few of their items are in training data."""
     if not report:
         raise RefusedError("contamination report is missing")
     shares = {}
-    for name in config.protected:
-        if name not in results.benchmarks:
+    for name in dict.fromkeys((*config.protected, "openings")):
+        if name in config.protected and name not in results.benchmarks:
             raise RefusedError(f"benchmark {name} was not run")
         checked = ITEMS_OF.get(name, name)
         if checked in report:
-            number(report[checked].get("n"), f"items of {checked} checked")
+            items = number(report[checked].get("n"), f"items of {checked} checked")
+            if items < config.min_items:
+                raise RefusedError(
+                    f"only {items:g} items of {checked} were checked for contamination, at least {config.min_items} are needed"
+                )
             shares[name] = number(report[checked].get("share"), f"contaminated share of {checked}")
         elif (
             name != "validation_loss"
@@ -242,7 +246,8 @@ def regression_gate(results: Results, baseline: Results | None, config: ReleaseC
     for name in config.protected:
         if baseline.benchmarks.get(name) != results.benchmarks[name]:
             ids = f"({baseline.benchmarks.get(name)}, now {results.benchmarks[name]})"
-            raise RefusedError(f"{name}: production was measured by another benchmark id {ids}; score it again")
+            reason = f"{name}: production was measured by another benchmark id {ids}; measure it by this one before a promotion"
+            return Gate(name="regression", verdict="HOLD", reason=reason, metrics={})
         old[name] = baseline.records.get(name, ())
     new = {name: results.records[name] for name in config.protected}
     found += compare(old, new, alpha=config.alpha, min_items=config.min_items, tolerance=config.tolerance, seed=config.seed)

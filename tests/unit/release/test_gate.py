@@ -44,7 +44,7 @@ GOOD = Evidence(
     results=results([1.0] * 30 + [0.0] * 70),
     weights={"base": "base-1", "sft": "sft-1", "policy": "policy-1"},
     suite={"success": True, "evaluated": 12, "failed": []},
-    contamination={name: {"n": 100, "contaminated": 1, "share": 0.01} for name in IDS},
+    contamination={name: {"n": 100, "contaminated": 1, "share": 0.01} for name in (*IDS, "openings")},
     forecast={"prediction": 3.0, "low": 2.9, "high": 3.1},
     final_loss=3.02,
     baseline=results([1.0] * 30 + [0.0] * 70, weights="production-1"),
@@ -117,6 +117,16 @@ def test_gate_unusable_metric_never_passes(key: str, bad: Estimate, message: str
     assert any(message in gate.reason for gate in decision.gates)
 
 
+@pytest.mark.parametrize("name", ["last_word", "openings"])
+def test_gate_contamination_check_of_no_items_is_blocked(name: str) -> None:
+    assert GOOD.contamination is not None
+    unchecked = {**GOOD.contamination, name: {"n": 0, "contaminated": 0, "share": 0.0}}
+    without = {key: value for key, value in GOOD.contamination.items() if key != name}
+
+    for report in (unchecked, without):
+        assert verdict_of(decide(GOOD._replace(contamination=report), CONFIG), "contamination")[0] == "BLOCK"
+
+
 @pytest.mark.parametrize("model", ["base", "sft", "policy"])
 def test_gate_foreign_weights_are_blocked(model: str) -> None:
     other = decide(GOOD._replace(weights={**GOOD.weights, model: "someone-elses"}), CONFIG)
@@ -135,13 +145,13 @@ def test_gate_records_of_foreign_weights_are_blocked() -> None:
     assert verdict_of(decision, "regression")[0] == "BLOCK"
 
 
-def test_gate_stale_baseline_of_another_benchmark_id_is_blocked() -> None:
+def test_gate_stale_baseline_of_another_benchmark_id_is_held() -> None:
     assert GOOD.baseline is not None
     stale = GOOD.baseline._replace(benchmarks={**IDS, "last_word": "id-0"})
 
     decision = decide(GOOD._replace(baseline=stale), CONFIG)
 
-    assert verdict_of(decision, "regression")[0] == "BLOCK"
+    assert verdict_of(decision, "regression")[0] == "HOLD"
     assert "another benchmark id (id-0, now id-1)" in verdict_of(decision, "regression")[1]
 
 

@@ -42,6 +42,12 @@ class Read(NamedTuple):
     packages: list[Package]
 
 
+def versions(packages: list[str]) -> dict[str, str]:
+    """Package -> installed version; raises DataError for one that is not installed."""
+    found = (_stdlib() if name == STDLIB else _package(name) for name in packages)
+    return {package.name: package.version for package in found}
+
+
 def read(packages: list[str], docstring_bytes: int, code_bytes: int, passage: int) -> Read:
     """Docstrings (source ``docstrings``, kind text) and code (source ``code``) up to the given sizes."""
     found = [_stdlib() if name == STDLIB else _package(name) for name in packages]
