@@ -120,11 +120,6 @@ class Store:
             raise ArtifactError(f"artifact {ref}: not in store {self.storage.root}")
         return artifact
 
-    def list(self, name: str) -> list[Artifact]:
-        """Every finished artifact called ``name``."""
-        found = (self.find(name, version) for version in self.storage.names(name))
-        return [artifact for artifact in found if artifact is not None]
-
     def fetch(self, artifact: Artifact) -> Path:
         """A local directory with the artifact's files, verified against the recorded sizes and hashes."""
         if self.storage.is_local:

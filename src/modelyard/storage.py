@@ -81,11 +81,6 @@ class Storage:
         directory.parent.mkdir(parents=True, exist_ok=True)
         self.fs.get(self.path(key), str(directory), recursive=True)
 
-    def delete(self, key: str) -> None:
-        """Remove the tree at ``key`` if it is there."""
-        if self.exists(key):
-            self.fs.rm(self.path(key), recursive=True)
-
 
 def sha256_file(path: Path) -> str:
     """sha256 (hex) of a local file, read in 1 MiB pieces."""
