@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -58,6 +59,7 @@ class News(NamedTuple):
     """What the driver learns from one look at the mailbox."""
 
     events: list[Event]
+    warnings: list[str]
     failures: list[Failure]
     metrics: dict[str, float] | None
     first_line_at: float | None
@@ -75,6 +77,7 @@ class Mailbox:
     def reset(self) -> None:
         """Forget what the last job left."""
         self.events: list[Event] = []
+        self.warnings: list[str] = []
         self.failures: list[Failure] = []
         self.results: dict[int, dict[str, float]] = {}
         self.first_line_at: float | None = None
@@ -106,6 +109,10 @@ class Mailbox:
         """Rank 0: progress."""
         self.events.append(event)
 
+    async def warn(self, line: str) -> None:
+        """Rank: something that a person should read, though the stage goes on."""
+        self.warnings.append(line)
+
     async def succeed(self, rank: int, metrics: dict[str, float]) -> None:
         """Rank: the stage function returned."""
         self.results[rank] = metrics
@@ -117,8 +124,21 @@ class Mailbox:
     async def news(self) -> News:
         """Driver: all that happened since the last call; ``metrics`` once every rank has returned."""
         events, self.events = self.events, []
+        warnings, self.warnings = self.warnings, []
         finished = len(self.results) == self.ranks
-        return News(events, list(self.failures), self.results[0] if finished else None, self.first_line_at)
+        return News(events, warnings, list(self.failures), self.results[0] if finished else None, self.first_line_at)
+
+
+class _ToMailbox(logging.Handler):
+    """Brings a rank's warnings to the driver; Ray keeps what workers print to itself."""
+
+    def __init__(self, mailbox: Any) -> None:
+        super().__init__(logging.WARNING)
+        self.mailbox = mailbox
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Post one line."""
+        self.mailbox.warn.remote(" ".join(record.getMessage().split()))
 
 
 def serve(arguments: dict[str, Any]) -> None:
@@ -153,7 +173,12 @@ def _run(job: Job, rank: int, mailbox: Any) -> dict[str, float]:
             last = time.monotonic()
             mailbox.report.remote(Event(done, total, dict(metrics), unit))
 
-    return dict(job.run(job.config, job.inputs, job.out, job.checkpoints, job.execution, report))
+    forward = _ToMailbox(mailbox)
+    logging.getLogger("modelyard").addHandler(forward)
+    try:
+        return dict(job.run(job.config, job.inputs, job.out, job.checkpoints, job.execution, report))
+    finally:
+        logging.getLogger("modelyard").removeHandler(forward)
 
 
 def one_line(error: BaseException) -> str:

@@ -8,6 +8,7 @@ world sizes and Ray's own checkpoint transport, since stages write Megatron chec
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -28,6 +29,8 @@ UNUSED_CALLBACKS = ("DatasetsCallback", "PlacementGroupCleanerCallback")
 # What a healthy rank sees when another one is gone; the other's own failure is the cause to name.
 PEER_LOST = ("Connection closed by peer", "Connection reset by peer", "ncclRemoteError")
 PROCESS_LOST = ("ActorDiedError", "ActorUnavailableError", "WorkerHealthCheckFailedError", "WorkerHealthCheckTimeoutError")
+
+_log = logging.getLogger(__name__)
 
 StageRun = Callable[..., Mapping[str, float]]
 
@@ -109,6 +112,8 @@ class WorkerGroup:
             news: News = ray.get(self.mailbox.news.remote())
             for event in news.events:
                 report(event.done, event.total, event.metrics, event.unit)
+            for line in news.warnings:
+                _log.warning(line)
             if news.metrics is not None:
                 return news.metrics, news
             if not alive or any(failure.final for failure in news.failures):

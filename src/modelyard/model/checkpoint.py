@@ -1,20 +1,28 @@
 """Checkpoints in megatron-core's distributed format: written at one layout, read at any other.
 
-A checkpoint directory counts only when its ``complete.json`` stands in it; that file is written last, after every rank has written its part, so a
-kill at any moment leaves the checkpoint before as the newest complete one. megatron-core's own writer starts a manager process and one writer
-process a bucket for each save, which costs seconds on a small machine; the same format is written here in the rank's own process.
+A checkpoint directory counts only when its ``complete.json`` stands in it and every file is as it says (size and sha256). That file is written
+last, after every rank has written its part, so a kill at any moment leaves the checkpoint before as the newest whole one, and a file that was
+cut or changed on disk is found before anything is loaded. megatron-core's own writer starts a manager process and one writer process a bucket for
+each save, which costs seconds on a small machine; the same format is written here in the rank's own process.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
 
+from modelyard.storage import sha256_file
+
 COMPLETE = "complete.json"
+HASHING_THREADS = 8
+
+_log = logging.getLogger(__name__)
 
 
 def save(state: dict[str, Any], directory: Path, note: dict[str, Any]) -> None:
@@ -28,10 +36,43 @@ def save(state: dict[str, Any], directory: Path, note: dict[str, Any]) -> None:
     dist_checkpointing.save(state, str(directory), sharded_strategy=_in_process_writer())
     dist.barrier()
     if dist.get_rank() == 0:
-        partial = directory / f"{COMPLETE}.partial"
-        partial.write_text(json.dumps(note))
-        partial.replace(directory / COMPLETE)
+        seal(directory, note)
     dist.barrier()
+
+
+def seal(directory: Path, note: dict[str, Any]) -> None:
+    """Declare what stands in ``directory`` a whole checkpoint: ``complete.json`` with ``note`` and each file's size and sha256. One rank calls it."""
+    names = sorted(path.name for path in directory.iterdir() if not path.name.startswith(COMPLETE))
+    files = {name: {"bytes": (directory / name).stat().st_size, "sha256": digest} for name, digest in _digests(directory, names).items()}
+    partial = directory / f"{COMPLETE}.partial"
+    partial.write_text(json.dumps({"note": note, "files": files}))
+    partial.replace(directory / COMPLETE)
+
+
+def _digests(directory: Path, names: list[str]) -> dict[str, str]:
+    with ThreadPoolExecutor(HASHING_THREADS) as pool:
+        return dict(zip(names, pool.map(lambda name: sha256_file(directory / name), names), strict=True))
+
+
+def damage(directory: Path) -> str | None:
+    """Why the checkpoint at ``directory`` cannot be used, or None when every file is as it was written."""
+    if not (directory / COMPLETE).is_file():
+        return f"half-written (no {COMPLETE})"
+    try:
+        files = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in _seal(directory)["files"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"{COMPLETE} is unreadable"
+    for name, (size, _) in files.items():
+        if not (directory / name).is_file():
+            return f"{name} is missing"
+        if (found := (directory / name).stat().st_size) != size:
+            return f"{name} has {found} bytes, {size} were written"
+    digests = _digests(directory, list(files))
+    return next((f"{name} has changed since it was written (sha256)" for name in files if digests[name] != files[name][1]), None)
+
+
+def _seal(directory: Path) -> dict[str, Any]:
+    return dict(json.loads((directory / COMPLETE).read_text()))
 
 
 def load(state: dict[str, Any], directory: Path) -> dict[str, Any]:
@@ -49,13 +90,33 @@ def load(state: dict[str, Any], directory: Path) -> dict[str, Any]:
 
 def note(directory: Path) -> dict[str, Any]:
     """What was noted when the checkpoint was saved."""
-    return dict(json.loads((directory / COMPLETE).read_text()))
+    return dict(_seal(directory)["note"])
 
 
-def latest(root: Path) -> Path | None:
-    """The complete checkpoint with the highest step under ``root`` (directories ``step_00000042``), or None."""
-    complete = [path.parent for path in root.glob(f"step_*/{COMPLETE}")]
-    return max(complete, default=None)
+def latest(root: Path, *beside: Path) -> Path | None:
+    """The newest undamaged checkpoint under ``root`` (directories ``step_00000042``), or None; every rank calls it and gets the same answer.
+
+    ``beside`` are further roots whose checkpoint of the same step must be undamaged too (models that are trained together). Each newer one that
+    is passed over is logged in one line with its reason.
+    """
+    box = [_newest(root, beside) if dist.get_rank() == 0 else None]
+    dist.broadcast_object_list(box, 0)
+    return box[0]
+
+
+def _newest(root: Path, beside: tuple[Path, ...]) -> Path | None:
+    refused: list[tuple[Path, str]] = []
+    newest = None
+    for candidate in sorted(root.glob("step_*"), reverse=True):
+        parts = [candidate, *(other / candidate.name for other in beside)]
+        reasons = [(part, reason) for part in parts if (reason := damage(part))]
+        if not reasons:
+            newest = candidate
+            break
+        refused.append(reasons[0])
+    for part, reason in refused:
+        _log.warning("checkpoint %s is not used: %s; going on from %s", part, reason, newest.name if newest else "the start")
+    return newest
 
 
 def prune(root: Path, keep: int) -> None:

@@ -33,9 +33,12 @@ class History:
         (directory / HISTORY).write_text("".join(json.dumps(line) + "\n" for line in self.lines))
 
 
-def resume(engine: Engine, checkpoints: Path) -> History:
-    """Load the newest complete checkpoint under ``checkpoints`` into ``engine`` (none: leave it as it is) and return the history so far."""
-    newest = checkpoint.latest(checkpoints)
+def resume(engine: Engine, checkpoints: Path, *beside: Path) -> History:
+    """Load the newest undamaged checkpoint under ``checkpoints`` into ``engine`` (none: leave it as it is) and return the history so far.
+
+    Under every root of ``beside`` the checkpoint of the same step must be undamaged too.
+    """
+    newest = checkpoint.latest(checkpoints, *beside)
     if newest is None:
         return History()
     return History(engine.load(newest)["history"])

@@ -237,13 +237,14 @@ def follow(ema: Engine, actor: Engine, decay: float) -> None:
 
 
 def resume(training: Training, checkpoints: Path) -> trainer.History:
-    """Load the newest complete checkpoint; the actor's is written last, so the others stand beside it."""
-    history = trainer.resume(training.models.actor, checkpoints / "actor")
-    newest = checkpoint.latest(checkpoints / "actor")
-    if newest is not None:
-        training.models.value.load(checkpoints / "value" / newest.name)
+    """Load the newest step at which every model's checkpoint is whole; the actor's is written last."""
+    beside = ["value"] if training.ema is None else ["value", "ema"]
+    history = trainer.resume(training.models.actor, checkpoints / "actor", *(checkpoints / name for name in beside))
+    if history.lines:
+        step = checkpoint.step_directory(Path(), training.models.actor.step)
+        training.models.value.load(checkpoints / "value" / step)
         if training.ema is not None:
-            training.ema.load_weights(checkpoints / "ema" / newest.name)
+            training.ema.load_weights(checkpoints / "ema" / step)
     return history
 
 

@@ -1,5 +1,6 @@
 """Real Ray, real workers: what a launch returns, what its errors say, and that a killed rank continues."""
 
+import logging
 import os
 import signal
 import sys
@@ -31,6 +32,7 @@ def count(config, inputs, out, checkpoints, execution, report):
     for step in range(config.steps):
         report(step + 1, config.steps, {"tiny/loss": 1.0 / (step + 1)})
     if rank == 0:
+        logging.getLogger("modelyard.model.tiny").warning("seen on %s", "rank 0")
         (out / "answer").write_text(inputs["text"].read_text().upper())
     return {"tiny/ranks": total.item(), "tiny/threads": float(torch.get_num_threads()), "tiny/pid": float(os.getpid())}
 
@@ -80,7 +82,7 @@ def launch(stage, place: Path, steps=3, report=lambda *a, **k: None, **execution
     return ray_train.launch(stage, config, inputs, place / "out", place / "work" / "checkpoints", where, report)
 
 
-def test_launch_two_ranks_returns_metrics_files_and_progress(place):
+def test_launch_two_ranks_returns_metrics_files_progress_and_warnings(place, caplog):
     events = []
     metrics = launch(
         count, place, data_parallel=2, threads=1, report=lambda done, total, m={}, unit="step": events.append((done, total, m))
@@ -89,6 +91,7 @@ def test_launch_two_ranks_returns_metrics_files_and_progress(place):
     assert metrics["tiny/threads"] == 1.0
     assert (place / "out" / "answer").read_text() == "HELLO"
     assert [event[0] for event in events] == [1, 2, 3]
+    assert "seen on rank 0" in caplog.messages
     again = launch(count, place, data_parallel=2, threads=1)
     assert again["tiny/ranks"] == 3.0
 

@@ -35,8 +35,10 @@ def tokens(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def train(tokens: Path, checkpoints: Path, steps: int = 10, kill_at: int | None = None) -> Trained:
+def train(tokens: Path, checkpoints: Path, steps: int = 10, kill_at: int | None = None, starts: list[int] | None = None) -> Trained:
     def report(done: int, total: int, metrics: object = None, unit: str = "") -> None:
+        if starts is not None:
+            starts.append(done // (4 * 32))
         if kill_at is not None and done >= kill_at * 4 * 32:
             raise KilledError
 
@@ -71,12 +73,62 @@ def test_token_batches_across_epochs_skip_and_repeat_nothing(tokens: Path) -> No
     assert seen[:11] != seen[11:22]
 
 
-def test_latest_checkpoint_with_a_half_written_newer_one_is_the_complete_one(tokens: Path, tmp_path: Path) -> None:
-    train(tokens, tmp_path)  # checkpoints at 4 and 8
-    newest = checkpoint.latest(tmp_path)
-    assert newest == checkpoint.step_directory(tmp_path, 8)
-    (newest / checkpoint.COMPLETE).unlink()
-    assert checkpoint.latest(tmp_path) == checkpoint.step_directory(tmp_path, 4)
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the checkpoints said."""
+    return [record.getMessage() for record in caplog.records if record.name == checkpoint.__name__]
+
+
+def damage(newest: Path, how: str) -> str:
+    """Harm a checkpoint as a crash or a disk would; returns the reason that must be named."""
+    largest = max(newest.iterdir(), key=lambda path: path.stat().st_size)
+    data = bytearray(largest.read_bytes())
+    if how == "half-written":
+        (newest / checkpoint.COMPLETE).unlink()
+        return "half-written (no complete.json)"
+    if how == "missing":
+        largest.unlink()
+        return f"{largest.name} is missing"
+    if how == "truncated":
+        largest.write_bytes(data[:-100])
+        return f"{largest.name} has {len(data) - 100} bytes, {len(data)} were written"
+    if how == "unreadable":
+        (newest / checkpoint.COMPLETE).write_text('{"note": {')
+        return "complete.json is unreadable"
+    data[len(data) // 2] ^= 1
+    largest.write_bytes(data)
+    return f"{largest.name} has changed since it was written"
+
+
+@pytest.mark.parametrize("how", ["half-written", "missing", "truncated", "bit-flipped", "unreadable"])
+def test_resume_from_a_damaged_checkpoint_uses_the_one_before_and_says_why(
+    tokens: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    whole = train(tokens, tmp_path)  # checkpoints at 4 and 8
+    newest = checkpoint.step_directory(tmp_path, 8)
+    assert checkpoint.latest(tmp_path) == newest
+    assert not warnings(caplog)
+    reason = damage(newest, how)
+    starts: list[int] = []
+    resumed = train(tokens, tmp_path, starts=starts)
+    assert starts[0] == 4
+    [line] = warnings(caplog)
+    assert line.startswith(f"checkpoint {newest} is not used: {reason}")
+    assert line.endswith("going on from step_00000004")
+    assert "\n" not in line
+    assert all(torch.equal(a, b) for a, b in zip(whole.engine.gpt.parameters(), resumed.engine.gpt.parameters(), strict=True))
+
+
+def test_latest_with_a_damaged_partner_is_the_step_at_which_both_are_whole(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    engine = Engine(model("llama", True), EXECUTION, seed=1, precision="fp32")
+    for step in (3, 6):
+        for role in ("actor", "value"):
+            engine.save_weights(checkpoint.step_directory(tmp_path / role, step))
+    damage(checkpoint.step_directory(tmp_path / "value", 6), "truncated")
+    assert checkpoint.latest(tmp_path / "actor", tmp_path / "value") == checkpoint.step_directory(tmp_path / "actor", 3)
+    assert "value/step_00000006" in warnings(caplog)[0]
+    damage(checkpoint.step_directory(tmp_path / "actor", 3), "missing")
+    assert checkpoint.latest(tmp_path / "actor", tmp_path / "value") is None
+    assert warnings(caplog)[-1].endswith("going on from the start")
 
 
 def test_train_step_with_a_nan_loss_names_rank_and_step_and_changes_nothing() -> None:
