@@ -1,0 +1,199 @@
+"""What a model of any size would need: parameters, FLOPs, memory per GPU, a layout that fits, bubble, days and GPU-hours. Nothing is started.
+
+FLOPs of a token are PaLM's (appendix B): 6 x parameters that multiply + 12 x layers x hidden x sequence; a mixture counts the experts a token uses.
+The bubble of the pipeline schedule is (p - 1) / (m v + p - 1) for p stages, m micro-batches and v chunks a stage (Narayanan et al. 2021, section
+2.2). Time is FLOPs / (GPUs x peak x MFU x (1 - bubble)), four thirds of that when activations are recomputed. Among the layouts that fit, the
+fastest is taken, then the one that cuts the model least; tensor parallelism stays inside a node (Narayanan et al., takeaway 1). Left out: the
+cost of communication, which the MFU has to stand for, and time for evaluation, checkpoints and failures.
+
+As a command: ``python -m modelyard.model.plan configs/model/gpt3-175b.toml --gpus 1024 --memory-gib 80 [--json OUT]``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from modelyard.config import Config, first_error, load_config
+from modelyard.model import memory
+from modelyard.model.layout_search import Candidate, Machine, PlanConfig, describe, indivisible, layouts
+from modelyard.model.memory import Recompute, Split
+
+GIB = 1 << 30
+
+
+class PlanError(ValueError):
+    """Nothing fits; the message is one line that says how much is missing."""
+
+
+class Plan(Config):
+    """A run laid out; what ``--json`` writes. Bytes are those of the GPU that needs most."""
+
+    parameters: int
+    """Trainable parameters."""
+    active_parameters: int
+    """Parameters a token passes through (fewer than all in a mixture of experts)."""
+    flops: float
+    """Training FLOPs of the run, recomputation not counted."""
+    steps: int
+    """Optimizer steps."""
+    tensor_parallel: int
+    """Ranks of a layer's matrices."""
+    pipeline_parallel: int
+    """Pipeline stages."""
+    data_parallel: int
+    """Replicas."""
+    expert_parallel: int
+    """Ranks, within the replicas, that divide the experts."""
+    micro_batch: int
+    """Sequences of one forward and backward."""
+    microbatches: int
+    """Micro-batches of a step on each replica."""
+    recompute: Recompute
+    """Whether layers are computed again in the backward pass."""
+    weights_bytes: int
+    """Weights."""
+    gradients_bytes: int
+    """Gradients, fp32."""
+    optimizer_bytes: int
+    """Optimizer, cut over the replicas (distributed optimizer)."""
+    undistributed_optimizer_bytes: int
+    """Optimizer, were it whole on each replica."""
+    activations_bytes: int
+    """Activations of the micro-batches in flight."""
+    logits_bytes: int
+    """Logits and their softmax."""
+    total_bytes: int
+    """All of these."""
+    free_bytes: int
+    """Left of the memory after these and the reserve."""
+    checkpoint_bytes: int
+    """One checkpoint: weights and optimizer, whole."""
+    bubble: float
+    """Share of the time a stage waits: (p - 1) / (m v + p - 1)."""
+    utilisation: float
+    """Model FLOPs utilisation, bubble and recomputation included."""
+    days: float
+    """Expected time of the run."""
+    gpu_hours: float
+    """The same in GPU-hours."""
+
+
+def plan(config: PlanConfig, machine: Machine) -> Plan:
+    """The best layout of ``config`` on ``machine``.
+
+    Raises:
+        PlanError: no layout divides evenly, or none fits; one line with what is missing.
+    """
+    candidates = list(layouts(config, machine))
+    if not candidates:
+        raise PlanError(indivisible(config, machine))
+    budget = (machine.memory_gib - machine.reserve_gib) * GIB
+    fitting = [candidate for candidate in candidates if candidate.memory.total <= budget]
+    if not fitting:
+        nearest = min(candidates, key=lambda candidate: candidate.memory.total)
+        need, parts = nearest.memory.total / GIB, " + ".join(f"{v / GIB:.1f} {k}" for k, v in nearest.memory._asdict().items())
+        raise PlanError(
+            f"{config.model.parameters():,} parameters do not fit {machine.gpus} GPUs of {machine.memory_gib:g} GiB: the leanest layout "
+            f"({describe(nearest.split)}, recomputed) needs {need:.1f} GiB a GPU ({parts}) and {machine.reserve_gib:g} GiB are kept in reserve: "
+            f"{need + machine.reserve_gib - machine.memory_gib:.1f} GiB a GPU are missing"
+        )
+    return _planned(config, machine, min(fitting, key=lambda candidate: candidate.order))
+
+
+def _planned(config: PlanConfig, machine: Machine, best: Candidate) -> Plan:
+    model, split, schedule = config.model, best.split, best.schedule
+    flops = model.flops_per_token() * config.tokens
+    seconds = flops / (machine.gpus * machine.peak_tflops * 1e12 * best.utilisation)
+    whole = memory.peak_memory(model, split, schedule, config.precision, distributed_optimizer=False)
+    parameters = model.parameters()
+    return Plan(
+        parameters=parameters,
+        active_parameters=parameters,
+        flops=flops,
+        steps=-(-config.tokens // (config.batch * model.seq_len)),
+        tensor_parallel=split.tensor,
+        pipeline_parallel=split.pipeline,
+        data_parallel=split.data,
+        expert_parallel=split.expert,
+        micro_batch=schedule.micro_batch,
+        microbatches=schedule.microbatches,
+        recompute=schedule.recompute,
+        **{f"{part}_bytes": value for part, value in best.memory._asdict().items()},
+        undistributed_optimizer_bytes=whole.optimizer,
+        total_bytes=best.memory.total,
+        free_bytes=int((machine.memory_gib - machine.reserve_gib) * GIB) - best.memory.total,
+        checkpoint_bytes=parameters * (memory.element_bytes(config.precision) + memory.optimizer_bytes(config.precision)),
+        bubble=best.bubble,
+        utilisation=best.utilisation,
+        days=seconds / 86_400,
+        gpu_hours=machine.gpus * seconds / 3600,
+    )
+
+
+def text(config: PlanConfig, machine: Machine, result: Plan) -> str:
+    """The plan for reading."""
+
+    def gib(size: int) -> str:
+        return f"{size / GIB:8.2f} GiB"
+
+    split = Split(result.tensor_parallel, result.pipeline_parallel, result.data_parallel, result.expert_parallel)
+    lines = [
+        f"parameters    {result.parameters:,} ({result.active_parameters:,} active)",
+        f"FLOPs         {result.flops:.3e} for {config.tokens:,} tokens: {config.tokens:,} x {config.model.flops_per_token():.3e} a token",
+        f"layout        {describe(split)} on {machine.gpus} GPUs, distributed optimizer",
+        f"batch         {config.batch} = DP {result.data_parallel} x {result.microbatches} micro-batches x {result.micro_batch}; "
+        f"{result.steps:,} steps",
+        f"bubble        {result.bubble:.1%} = (p - 1) / (m v + p - 1), p = {result.pipeline_parallel}, m = {result.microbatches}, "
+        f"v = {machine.chunks}",
+        f"recompute     {result.recompute}",
+        f"memory per GPU, of {machine.memory_gib:g} GiB",
+        f"  weights     {gib(result.weights_bytes)}",
+        f"  gradients   {gib(result.gradients_bytes)}",
+        f"  optimizer   {gib(result.optimizer_bytes)} ({gib(result.undistributed_optimizer_bytes).strip()} if not distributed)",
+        f"  activations {gib(result.activations_bytes)}",
+        f"  logits      {gib(result.logits_bytes)}",
+        f"  reserve     {gib(int(machine.reserve_gib * GIB))}",
+        f"  free        {gib(result.free_bytes)}",
+        f"checkpoint    {result.checkpoint_bytes / GIB:,.1f} GiB",
+        f"time          {result.days:,.1f} days, {result.gpu_hours:,.0f} GPU-hours at {result.utilisation:.1%} of {machine.peak_tflops:g} TFLOP/s "
+        f"(MFU {machine.mfu:.0%} before bubble and recomputation)",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; 0 with a plan, 1 with one line when nothing fits, 2 with one line when the input cannot be used."""
+    fields = Machine.model_fields
+    parser = argparse.ArgumentParser(prog="python -m modelyard.model.plan", description="Plan a training run that this machine cannot do.")
+    parser.add_argument("config", type=Path, help="TOML: precision, tokens, batch and [model]; see configs/model")
+    for name, field in fields.items():
+        required = field.is_required()
+        kind = int if field.annotation is int else float
+        shown = field.description or ""
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=kind, required=required, default=None if required else field.default, help=shown
+        )
+    parser.add_argument("--json", type=Path, help="where the plan goes, as JSON")
+    options = parser.parse_args(arguments)
+    try:
+        machine = Machine(**{name: getattr(options, name) for name in fields})
+        config = load_config(PlanConfig, options.config)
+        result = plan(config, machine)
+    except PlanError as error:
+        sys.stderr.write(f"plan: {error}\n")
+        return 1
+    except ValueError as error:
+        sys.stderr.write(f"plan: {first_error(error) if isinstance(error, ValidationError) else error}\n")
+        return 2
+    if options.json:
+        options.json.write_text(result.model_dump_json(indent=1) + "\n", "utf-8")
+    sys.stdout.write(text(config, machine, result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

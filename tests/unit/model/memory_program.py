@@ -1,0 +1,88 @@
+"""Builds real engines as one rank of worlds of eight, over torch's fake process group (collectives do nothing), and prints their bytes as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.testing._internal.distributed.fake_pg import FakeStore
+
+from modelyard.config import ExecutionConfig
+from modelyard.model.architecture import ModelConfig
+from modelyard.model.engine import Batch, Engine
+from modelyard.model.optimizer import OptimizerConfig
+from modelyard.model.token_data import language_model_loss
+
+OPTIMIZER = OptimizerConfig(
+    lr=1e-3, min_lr_ratio=0.1, warmup_steps=0, weight_decay=0.1, beta1=0.9, beta2=0.95, eps=1e-8, clip_grad=1.0, schedule="constant"
+)
+
+
+def nbytes(tensors: Any) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def state_bytes(optimizer: Any) -> int:
+    """Moments and fp32 copies; not the step counters of torch's AdamW (one number a tensor)."""
+    parts = getattr(optimizer, "chained_optimizers", [optimizer])
+    moments = [v for part in parts for state in part.optimizer.state.values() for name, v in state.items() if name != "step"]
+    copies = [p for part in parts for group in getattr(part, "fp32_from_float16_groups", []) for p in group]
+    return nbytes(moments) + nbytes(copies)
+
+
+def measure(model: ModelConfig, precision: Any, sizes: tuple[int, int, int], stage: int, micro_batch: int) -> dict[str, int]:
+    """Bytes of tensor-parallel rank 0 of pipeline stage ``stage``; activations of one micro-batch, on a one-stage pipeline only."""
+    from megatron.core import parallel_state
+
+    tensor, pipeline, data = sizes
+    dist.init_process_group("fake", rank=stage * tensor * data, world_size=tensor * pipeline * data, store=FakeStore())
+    execution = ExecutionConfig(tensor_parallel=tensor, pipeline_parallel=pipeline, data_parallel=data, threads=1)
+    engine = Engine(model, execution, seed=0, precision=precision, optim=OPTIMIZER, total_steps=2)
+    assert engine.optimizer is not None
+    for parameter in engine.gpt.parameters():
+        parameter.main_grad.normal_()
+    engine.optimizer.step()
+    result = {
+        "parameters": sum(parameter.numel() for parameter in engine.gpt.parameters()),
+        "weights": nbytes(engine.gpt.parameters()),
+        "gradients": nbytes(buffer.grad_data for buffer in engine.chunk.buffers),
+        "optimizer": state_bytes(engine.optimizer),
+    }
+    if pipeline == 1:
+        result["activations"] = saved_bytes(engine, model, micro_batch)
+    parallel_state.destroy_model_parallel()
+    dist.destroy_process_group()
+    return result
+
+
+def saved_bytes(engine: Engine, model: ModelConfig, micro_batch: int) -> int:
+    """Bytes of the distinct storages that autograd keeps of one forward pass; weights are not counted."""
+    weights = {parameter.untyped_storage().data_ptr() for parameter in engine.gpt.parameters()}
+    kept: dict[int, torch.Tensor] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.untyped_storage().data_ptr() not in weights:
+            kept.setdefault(tensor.untyped_storage().data_ptr(), tensor)
+        return tensor
+
+    tokens = torch.randint(0, model.vocab_size, (micro_batch, model.seq_len))
+    batch = Batch(tokens, tokens, {})
+    engine.chunk.train()
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output, loss = engine._forward(batch, engine.chunk, language_model_loss)
+        loss(output)
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+def main() -> None:
+    whole = dist.new_group
+    dist.new_group = lambda *args, **kwargs: whole(*args, **{**kwargs, "backend": "fake"})  # megatron-core asks for gloo by name
+    cases = json.loads(sys.argv[1])
+    print(json.dumps([measure(ModelConfig.model_validate(case.pop("model")), **case) for case in cases]))
+
+
+if __name__ == "__main__":
+    main()

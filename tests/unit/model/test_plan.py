@@ -1,0 +1,196 @@
+"""The planner's counts against real engines and published models, its layouts, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelyard.config import load_config
+from modelyard.model import memory
+from modelyard.model.architecture import ModelConfig
+from modelyard.model.layout_search import Machine, PlanConfig, layouts
+from modelyard.model.memory import Schedule, Split
+from modelyard.model.plan import GIB, PlanError, main, plan
+
+from . import memory_program
+
+ROOT = Path(__file__).parents[3]
+CONFIGS = ROOT / "configs" / "model"
+# Activations are what autograd keeps; the rest (rotary tables, token ids) is small where models are not as tiny as these.
+ACTIVATION_TOLERANCE = 0.05
+
+
+def model(style: str, **change: Any) -> ModelConfig:
+    shape = {
+        "style": style,
+        "layers": 4,
+        "hidden": 64,
+        "heads": 8,
+        "kv_heads": 4,
+        "ffn_hidden": 176,
+        "seq_len": 64,
+        "vocab_size": 512,
+        "tie_embeddings": style == "gpt",
+        "rope_base": 10000.0,
+        "norm_eps": 1e-5,
+        "init_std": 0.02,
+    }
+    return ModelConfig.model_validate({**shape, **change})
+
+
+CASES: list[tuple[ModelConfig, str, tuple[int, int, int], int]] = [
+    (model("llama"), "fp32", (1, 1, 1), 0),
+    (model("llama", tie_embeddings=True), "bf16", (1, 1, 1), 0),
+    (model("llama", kv_heads=8, layers=2), "bf16", (1, 1, 1), 0),
+    (model("gpt"), "fp32", (1, 1, 1), 0),
+    (model("gpt", tie_embeddings=False, kv_heads=8), "bf16", (1, 1, 1), 0),
+    (model("llama"), "bf16", (2, 2, 2), 0),
+    (model("llama", tie_embeddings=True), "fp32", (2, 2, 2), 1),
+    (model("gpt"), "bf16", (2, 2, 2), 0),
+    (model("gpt"), "fp32", (4, 2, 1), 1),
+]
+
+
+@pytest.fixture(scope="module")
+def measured() -> list[dict[str, int]]:
+    """What real engines of CASES hold."""
+    cases = [
+        {"model": m.model_dump(), "precision": precision, "sizes": sizes, "stage": stage, "micro_batch": 2}
+        for m, precision, sizes, stage in CASES
+    ]
+    done = subprocess.run(
+        [sys.executable, memory_program.__file__, json.dumps(cases)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.strip().splitlines()[-1])  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("number", range(len(CASES)))
+def test_memory_against_a_real_engine_is_exact_and_activations_close(measured: list[dict[str, int]], number: int) -> None:
+    shape, precision, sizes, stage = CASES[number]
+    split, real = Split(*sizes), measured[number]
+    counted = memory.rank_memory(shape, split, Schedule(2, 1, 1, "none"), precision, False, stage)  # type: ignore[arg-type]
+    assert sum(memory.stage_parameters(shape, split, stage)) == real["parameters"]
+    assert (counted.weights, counted.gradients, counted.optimizer) == (real["weights"], real["gradients"], real["optimizer"])
+    if "activations" in real:
+        # autograd keeps the softmax of the logits in fp32; the logits themselves are gone by then
+        kept = counted.activations + 2 * shape.seq_len * memory.FP32 * shape.vocab_size
+        assert kept == pytest.approx(real["activations"], rel=ACTIVATION_TOLERANCE)
+
+
+@pytest.mark.parametrize("style", ["llama", "gpt"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_stage_parameters_over_all_stages_are_the_model(style: str, tied: bool) -> None:
+    shape = model(style, tie_embeddings=tied)
+    whole = sum(sum(memory.stage_parameters(shape, Split(1, 4, 1), stage)) for stage in range(4))
+    copied = shape.vocab_size * shape.hidden if tied else 0  # the last stage has a copy of a tied embedding
+    assert whole - copied == shape.parameters()
+
+
+def published(style: str, layers: int, hidden: int, heads: int, kv_heads: int, ffn: int, vocab: int, seq: int, tied: bool) -> ModelConfig:
+    return model(
+        style,
+        layers=layers,
+        hidden=hidden,
+        heads=heads,
+        kv_heads=kv_heads,
+        ffn_hidden=ffn,
+        vocab_size=vocab,
+        seq_len=seq,
+        tie_embeddings=tied,
+    )
+
+
+@pytest.mark.parametrize(
+    ("shape", "total", "tolerance"),
+    [
+        (published("gpt", 96, 12288, 96, 96, 49152, 50257, 2048, True), 175_000_000_000, 0.01),  # GPT-3 (Brown et al. 2020)
+        (published("gpt", 12, 768, 12, 12, 3072, 50257, 1024, True), 124_439_808, 0),  # GPT-2 small
+        (published("gpt", 48, 1600, 25, 25, 6400, 50257, 1024, True), 1_557_611_200, 0),  # GPT-2 XL
+        (published("llama", 32, 4096, 32, 32, 11008, 32000, 4096, False), 6_738_415_616, 0),  # Llama 2 7B
+        (published("llama", 32, 4096, 32, 8, 14336, 128256, 8192, False), 8_030_261_248, 0),  # Llama 3 8B
+    ],
+)
+def test_parameters_of_published_models(shape: ModelConfig, total: int, tolerance: float) -> None:
+    assert shape.parameters() == pytest.approx(total, rel=tolerance, abs=0)
+
+
+def test_plan_of_gpt3_takes_the_published_time() -> None:
+    # Narayanan et al. 2021, section 5.1: 300B tokens on 1024 A100 of 80 GiB at 140 TFLOP/s, a quarter of it recomputation, in about 34 days
+    config = load_config(PlanConfig, CONFIGS / "gpt3-175b.toml")
+    result = plan(config, Machine(gpus=1024, memory_gib=80, peak_tflops=312, mfu=140 * 3 / 4 / 312))
+    bubble = (result.pipeline_parallel - 1) / (result.microbatches + result.pipeline_parallel - 1)
+    assert result.bubble == bubble
+    assert result.days * (1 - bubble) * (3 / 4 if result.recompute == "full" else 1) == pytest.approx(34, rel=0.03)
+
+
+def test_plan_fits_and_divides_what_it_lays_out() -> None:
+    config = load_config(PlanConfig, CONFIGS / "gpt3-175b.toml")
+    machine = Machine(gpus=512, memory_gib=80)
+    result = plan(config, machine)
+    assert result.tensor_parallel * result.pipeline_parallel * result.data_parallel == 512
+    assert result.data_parallel * result.microbatches * result.micro_batch == config.batch
+    assert result.tensor_parallel <= machine.gpus_per_node
+    assert result.total_bytes + result.free_bytes == int((machine.memory_gib - machine.reserve_gib) * GIB)
+    assert result.free_bytes >= 0
+    config.model.check_layout(result.tensor_parallel, result.pipeline_parallel)
+    fitting = [c for c in layouts(config, machine) if c.memory.total <= (machine.memory_gib - machine.reserve_gib) * GIB]
+    assert max(candidate.utilisation for candidate in fitting) == result.utilisation
+
+
+def test_schedule_holds_micro_batches_of_the_stages_behind() -> None:
+    plain, chunked = Schedule(1, 32, 1, "none"), Schedule(1, 32, 2, "none")
+    assert [memory.in_flight(Split(1, 4, 1), plain, stage) for stage in range(4)] == [4, 3, 2, 1]
+    assert memory.in_flight(Split(1, 4, 1), Schedule(1, 2, 1, "none"), 0) == 2
+    # Korthikanti et al. 2022, section 4.2.3: interleaving holds 1 + (p - 1) / (p v) times as much
+    assert memory.in_flight(Split(1, 4, 1), chunked, 0) == 4 * (1 + 3 / (4 * 2))
+
+
+def test_plan_that_does_not_fit_says_how_much_is_missing() -> None:
+    config = load_config(PlanConfig, CONFIGS / "gpt3-175b.toml")
+    with pytest.raises(
+        PlanError, match=r"do not fit 8 GPUs of 80 GiB: the leanest layout \(TP 8 x PP 1 x DP 1, recomputed\) needs .* missing"
+    ):
+        plan(config, Machine(gpus=8, memory_gib=80))
+
+
+def test_plan_with_an_indivisible_number_of_gpus_says_what_must_divide() -> None:
+    config = load_config(PlanConfig, CONFIGS / "gpt3-175b.toml")
+    with pytest.raises(PlanError, match="no layout of 7 GPUs divides evenly"):
+        plan(config, Machine(gpus=7, memory_gib=80))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "line"),
+    [
+        (["missing.toml", "--gpus", "8", "--memory-gib", "80"], 2, "plan: missing.toml: no such config file"),
+        ([str(CONFIGS / "gpt3-175b.toml"), "--gpus", "8", "--memory-gib", "80"], 1, "are missing"),
+        ([str(CONFIGS / "llama-1.3b.toml"), "--gpus", "8", "--memory-gib", "80", "--mfu", "2"], 2, "mfu must lie in (0, 1]"),
+    ],
+)
+def test_command_that_cannot_plan_says_why_in_one_line(
+    arguments: list[str], status: int, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == status
+    error = capsys.readouterr().err
+    assert line in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
+def test_command_plans_every_shipped_config(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(config), "--gpus", "4096", "--memory-gib", "80", "--json", str(tmp_path / "plan.json")]) == 0
+    written = json.loads((tmp_path / "plan.json").read_text())
+    shape = load_config(PlanConfig, config)
+    assert written["parameters"] == shape.model.parameters()
+    assert written["flops"] == shape.model.flops_per_token() * shape.tokens
+    assert f"{written['parameters']:,}" in capsys.readouterr().out
