@@ -17,7 +17,8 @@ from pydantic import model_validator
 from modelyard.config import Config, ExecutionConfig
 from modelyard.model.recipe import Recipe, train_language_model
 from modelyard.progress import Report
-from modelyard.scaling.forecast import Forecast, Point, forecast
+from modelyard.scaling.forecast import as_json
+from modelyard.scaling.power_law import Point, forecast
 
 
 class Rung(Config):
@@ -97,13 +98,14 @@ def run(
         points.append(Point(recipe.compute, trained.held_out.value))
         before += recipe.tokens
     result = forecast(points, config.main.compute, config.main.seed, config.noise_floor)
+    assert result.backtest is not None, "four runs leave three without the largest"
     if dist.get_rank() == 0:
         (out / "forecast.json").write_text(json.dumps(as_json(result), indent=1))
     return {
         "scaling/forecast/loss": result.prediction,
         "scaling/forecast/loss_low": result.low,
         "scaling/forecast/loss_high": result.high,
-        "scaling/forecast/backtest_error": result.backtest_error,
+        "scaling/forecast/backtest_error": result.backtest.error,
         "scaling/ladder/compute_share": config.share,
     }
 
@@ -117,18 +119,3 @@ class _Shifted(NamedTuple):
 
     def __call__(self, done: int, total: int, metrics: Mapping[str, float] = {}, unit: str = "step") -> None:
         self.report(self.before + done, self.total, metrics, unit=unit)
-
-
-def as_json(result: Forecast) -> dict[str, object]:
-    """The forecast as plain JSON values."""
-    return {
-        "prediction": result.prediction,
-        "low": result.low,
-        "high": result.high,
-        "a": result.law.a,
-        "b": result.law.b,
-        "c": result.law.c,
-        "at_compute": result.at_compute,
-        "backtest_error": result.backtest_error,
-        "points": [{"compute": point.compute, "loss": point.loss} for point in result.points],
-    }

@@ -1,0 +1,170 @@
+"""L(C) = a C^b + c: the fit, and the forecast of a larger run with an honest interval (GPT-4 report, section 3; Henighan et al. 2020, equation 1.1).
+
+For a given exponent b the best (a, c) is a linear problem, so a fit is a one-dimensional search over b with a, c >= 0; residuals are relative.
+
+The interval has to be honest with four runs and three constants, where the residuals say next to nothing. Every draw (1) weighs the runs anew
+(the Bayesian bootstrap, Rubin 1981: all runs stay in, as fewer than three would fit anything), (2) redraws their losses around the fit with a
+noise whose size is itself drawn from what the residuals and the stated floor allow (a scaled inverse chi-squared with one degree of freedom
+for the floor), (3) refits, and (4) adds the new run's own noise. Simulated coverage is in docs/decisions.md. Left out: what the law cannot
+know, such as a change of the recipe or data that run out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+
+Array = NDArray[np.float64]
+EXPONENTS: Array = -np.geomspace(0.01, 2.0, 120)
+"""Where b is looked for."""
+DRAWS = 600
+LEAST_WEIGHT = 1e-3
+"""Of a run in a bootstrap draw, so that three different runs always remain."""
+
+
+class Point(NamedTuple):
+    """One finished training run."""
+
+    compute: float
+    """Training FLOPs."""
+    loss: float
+    """Held-out loss, nats a token."""
+
+
+class PowerLaw(NamedTuple):
+    """L(C) = a C^b + c with C in FLOPs."""
+
+    a: float
+    b: float
+    c: float
+
+    def __call__(self, compute: float) -> float:
+        """Loss at ``compute`` FLOPs."""
+        return self.a * compute**self.b + self.c
+
+
+class Backtest(NamedTuple):
+    """The largest run, predicted from the others."""
+
+    compute: float
+    """Training FLOPs of the run that was left out."""
+    predicted: float
+    """Its loss by the law fitted without it."""
+    measured: float
+    """Its loss."""
+
+    @property
+    def error(self) -> float:
+        """predicted / measured - 1."""
+        return self.predicted / self.measured - 1
+
+
+class Forecast(NamedTuple):
+    """A prediction with its 95% interval, the law behind it, and how well it would have predicted its own largest run."""
+
+    prediction: float
+    low: float
+    high: float
+    law: PowerLaw
+    at_compute: float
+    backtest: Backtest | None
+    """None where fewer than three runs are left without the largest."""
+    points: tuple[Point, ...]
+
+
+def fit(points: Sequence[Point]) -> PowerLaw:
+    """Least relative squares for (a, b, c) with a, c >= 0 and b < 0. Needs three runs of different compute; raises ValueError otherwise."""
+    distinct = len({point.compute for point in points})
+    if distinct < 3:
+        raise ValueError(f"a power law with a constant needs at least 3 runs of different compute, got {distinct}")
+    compute, loss = np.array([p.compute for p in points]), np.array([p.loss for p in points])
+    if not (np.isfinite(loss).all() and np.isfinite(compute).all() and (loss > 0).all() and (compute > 0).all()):
+        raise ValueError("losses and compute must be finite and positive")
+    scale = float(np.exp(np.log(compute).mean()))
+    weights = np.ones((1, len(points)))
+
+    def solve(exponents: Array) -> tuple[Array, Array, Array]:
+        return _solve(compute / scale, loss[None], weights, exponents)
+
+    best = int(solve(EXPONENTS)[2][0].argmin())
+    bracket = (float(EXPONENTS[min(best + 1, len(EXPONENTS) - 1)]), float(EXPONENTS[max(best - 1, 0)]))
+    objective = minimize_scalar(lambda b: float(solve(np.array([b]))[2][0, 0]), bounds=bracket, method="bounded", options={"xatol": 1e-10})
+    b = float(objective.x)
+    a, c, _ = solve(np.array([b]))
+    return PowerLaw(float(a[0, 0]) * scale**-b, b, float(c[0, 0]))
+
+
+def _solve(compute: Array, loss: Array, weights: Array, exponents: Array) -> tuple[Array, Array, Array]:
+    """The best a, c >= 0 and their squared relative error, each [R, G], for G exponents and R sets of losses and weights [R, n]."""
+    weight = weights / loss**2
+    total = weight.sum(1, keepdims=True)
+    power = compute[None, :] ** exponents[:, None]  # [G, n]
+    mean_x, mean_y = weight @ power.T / total, (weight * loss).sum(1, keepdims=True) / total
+    x, y = power[None] - mean_x[:, :, None], (loss - mean_y)[:, None, :]  # [R, G, n]
+    a = np.maximum((weight[:, None, :] * x * y).sum(2) / (weight[:, None, :] * x * x).sum(2), 0.0)
+    c = mean_y - a * mean_x
+    through_zero = (weight * loss) @ power.T / (weight @ (power**2).T)
+    a, c = np.where(c < 0, through_zero, a), np.maximum(c, 0.0)
+    error = (weight[:, None, :] * (a[:, :, None] * power[None] + c[:, :, None] - loss[:, None, :]) ** 2).sum(2)
+    return a, c, error
+
+
+def forecast(points: Sequence[Point], at_compute: float, seed: int, noise_floor: float, least: int = 4) -> Forecast:
+    """Predict the loss at ``at_compute`` FLOPs.
+
+    Args:
+        noise_floor: least relative standard deviation of one run's loss (seed-to-seed noise); a perfect fit of few points is no proof of less.
+        least: runs of different compute that are needed; three fit any law exactly, so four is the least that can be wrong.
+
+    Raises:
+        ValueError: fewer than ``least`` runs of different compute, a target that is not beyond the largest of them, or a loss that does not
+            fall with compute.
+    """
+    ordered = sorted(points)
+    distinct = len({point.compute for point in ordered})
+    if distinct < least:
+        raise ValueError(f"a forecast needs at least {least} runs of different compute, got {distinct}")
+    if not (np.isfinite(at_compute) and at_compute > ordered[-1].compute):
+        raise ValueError(f"forecast target {at_compute:.3g} FLOPs is not beyond the largest fitted run ({ordered[-1].compute:.3g})")
+    law = fit(ordered)
+    if law.a == 0:
+        raise ValueError(f"the loss does not fall with compute in these {len(ordered)} runs; nothing can be forecast from them")
+    draws = predictive_draws(ordered, law, at_compute, np.random.default_rng(seed), noise_floor)
+    low, high = np.quantile(draws, [0.025, 0.975])
+    prediction = law(at_compute)
+    return Forecast(
+        prediction, min(float(low), prediction), max(float(high), prediction), law, at_compute, backtest(ordered), tuple(ordered)
+    )
+
+
+def predictive_draws(
+    points: Sequence[Point], law: PowerLaw, at_compute: float, generator: np.random.Generator, noise_floor: float
+) -> Array:
+    """Losses [DRAWS] that a run of ``at_compute`` FLOPs may have, by the four steps of the module's docstring."""
+    compute = np.array([p.compute for p in points])
+    fitted = np.array([law(c) for c in compute])
+    relative = np.array([p.loss for p in points]) / fitted - 1
+    freedom = max(len(points) - 3, 0) + 1
+    noise = np.sqrt((noise_floor**2 + float((relative**2).sum())) / generator.chisquare(freedom, DRAWS))
+    weights = np.maximum(generator.dirichlet(np.ones(len(points)), DRAWS) * len(points), LEAST_WEIGHT)
+    losses = np.maximum(fitted * (1 + noise[:, None] * generator.standard_normal((DRAWS, len(points)))), 0.05 * fitted)
+    scale = float(np.exp(np.log(compute).mean()))
+    a, c, error = _solve(compute / scale, losses, weights, EXPONENTS)
+    best = error.argmin(1)[:, None]
+    chosen_a, chosen_c = (np.take_along_axis(x, best, 1)[:, 0] for x in (a, c))
+    predicted = chosen_a * (at_compute / scale) ** EXPONENTS[best[:, 0]] + chosen_c
+    draws: Array = predicted * (1 + noise * generator.standard_normal(DRAWS))
+    return draws
+
+
+def backtest(ordered: Sequence[Point]) -> Backtest | None:
+    """Leave the largest run out (all of its seeds) and predict it from the others."""
+    largest = ordered[-1].compute
+    rest, held = [p for p in ordered if p.compute < largest], [p.loss for p in ordered if p.compute == largest]
+    if len({point.compute for point in rest}) < 3:
+        return None
+    return Backtest(largest, fit(rest)(largest), sum(held) / len(held))
