@@ -10,7 +10,7 @@ import sys
 from prefect import flow
 
 from flows.data import prepare_data
-from flows.evals import measure
+from flows.evals import measure, measure_production
 from flows.pipeline_config import ConfigFile, PipelineConfig, load_pipeline, resolve
 from flows.posttrain import align
 from flows.pretrain import train_base
@@ -33,7 +33,8 @@ def pipeline_flow(config: PipelineConfig | ConfigFile) -> None:
     base = train_base(config, place, data.tokens, forecast)
     models = align(config, place, data, base)
     results = measure(config, place, data, base, models)
-    released = release(config, place, data, forecast, base, models, results)
+    production = measure_production(config, place, data, models, results)
+    released = release(config, place, data, forecast, base, models, results, production)
 
     stages = [*data, forecast, base, *models, results, released.decided, *filter(None, [released.exported])]
     summary_task(place, stages, results, released.verdict, released.moved)

@@ -11,7 +11,7 @@ from flows.posttrain import Aligned
 from modelyard.adapters.registry import Move
 from modelyard.artifacts import Built
 from modelyard.release.gate import Decision
-from tasks.release import baseline_task, decision_task, export_task, register_task, show_decision_task
+from tasks.release import Baseline, decision_task, export_task, register_task, show_decision_task
 from tasks.stage import Place
 
 
@@ -24,16 +24,22 @@ class Released(NamedTuple):
     moved: Sequence[Move]
 
 
-def release(config: PipelineConfig, place: Place, data: Data, forecast: Built, base: Built, models: Aligned, results: Built) -> Released:
+def release(
+    config: PipelineConfig,
+    place: Place,
+    data: Data,
+    forecast: Built,
+    base: Built,
+    models: Aligned,
+    results: Built,
+    production: Baseline | None,
+) -> Released:
     """Decide; export and register what is not blocked. Only PROMOTE moves ``production``."""
     policy = models.policy.artifact
-    built = {"results": results, "base": base, "sft": models.sft, "policy": models.policy, "forecast": forecast}
-    evidence = {role: made.artifact for role, made in {**built, "corpus": data.corpus, "contamination": data.contamination}.items()}
-    if baseline := baseline_task(place, policy):
-        evidence["baseline"] = baseline
-    decided = decision_task(config.release, place, evidence)
+    made = {**data._asdict(), **models._asdict(), "base": base, "forecast": forecast, "results": results}
+    decided = decision_task(config.release, place, {role: built.artifact for role, built in made.items()}, production)
     verdict = show_decision_task(place, decided.artifact)
     if verdict.verdict == "BLOCK":
         return Released(verdict, decided, None, ())
     exported = export_task(place, policy)
-    return Released(verdict, decided, exported, register_task(place, verdict, decided.artifact, exported.artifact, policy))
+    return Released(verdict, decided, exported, register_task(place, verdict, decided.artifact, exported.artifact, policy, production))

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from modelyard.adapters import expectations, ray_cluster, ray_train
 from modelyard.adapters.ray_data import RayTransform
-from modelyard.artifacts import Artifact, Built, Spec, code_version
+from modelyard.artifacts import Artifact, Built, Spec
+from modelyard.code_identity import code_version
 from modelyard.data import contamination, corpus, tokens
 from modelyard.data.sources import installation
 from modelyard.progress import Report
@@ -40,7 +41,7 @@ def corpus_task(config: corpus.CorpusConfig, place: Place) -> Built:
         return corpus.run(config, inputs, out, report, transform, Path(place.execution.scratch) / "sources", expectations.validate)
 
     defined = InstalledCorpus(**dict(config), installed=installation.versions(config.sources.packages))
-    return build(Spec("corpus", defined, {}, code_version("modelyard.data.corpus")), produce, place)
+    return build(Spec("corpus", defined, {}, code_version("modelyard.data.corpus", "modelyard.adapters.expectations")), produce, place)
 
 
 @stage_task(name="tokens", task_run_name="tokens", tags=["data"], timeout_seconds=3600)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from prefect import task
 
 from modelyard.adapters.mlflow_tracker import tracking_uri
-from modelyard.adapters.registry import Candidate, Move, Registry
-from modelyard.artifacts import Artifact, Built, Spec, code_version
+from modelyard.adapters.registry import Candidate, Move, Opponent, Registry
+from modelyard.artifacts import Artifact, Built, Spec
+from modelyard.code_identity import code_version
 from modelyard.config import Config
 from modelyard.model import hf
 from modelyard.model.encoder import Encoder
@@ -24,33 +26,74 @@ class GateError(RuntimeError):
     """The line ended without a promotion; the message is the decision with its reasons, in one line."""
 
 
+class Scores(NamedTuple):
+    """What is known of the opponent; one of the three is set."""
+
+    found: Artifact | None = None
+    """Its results by today's benchmarks."""
+    weights: Artifact | None = None
+    """Its policy, to be measured."""
+    problem: str | None = None
+    """Why there is neither."""
+
+
+class Baseline(NamedTuple):
+    """What a candidate is compared with, ready for the decision."""
+
+    opponent: Opponent
+    """What production is, with the scores that were used."""
+    scores: Artifact | None
+    """Its results by today's benchmarks; None where there are none."""
+    problem: str | None
+    """Why there are none."""
+
+
 class LineDecision(ReleaseConfig):
-    """What defines a decision and its card: the thresholds, and the line that the card names."""
+    """What defines a decision and its card: the thresholds, the line that the card names, and why production could not be measured."""
 
     line: str
     """Name of the line."""
+    unmeasured: str | None
+    """Reason; None where production was measured or there is none."""
 
 
 class ExportConfig(Config):
     """An export has no choices: format and special tokens follow from the model."""
 
 
-@task(name="baseline", task_run_name="baseline", tags=["release"], retries=2, retry_condition_fn=is_transient, timeout_seconds=300)
-def baseline_task(place: Place, policy: Artifact) -> Artifact | None:
-    """Results of what is in production now (of its predecessor, if this very policy is in production); None before the first release."""
-    ref = Registry(tracking_uri(), place.line).baseline_for(policy.fingerprint)
-    return place.store.get(ref) if ref else None
+@task(
+    name="find opponent", task_run_name="find opponent", tags=["release"], retries=2, retry_condition_fn=is_transient, timeout_seconds=300
+)
+def opponent_task(place: Place, policy: Artifact) -> Opponent | None:
+    """What is in production now (its predecessor, if this very policy is in production); None before the first release."""
+    return Registry(tracking_uri(), place.line).opponent(policy.ref)
+
+
+@task(name="find scores", task_run_name="find scores", tags=["release"], retries=2, retry_condition_fn=is_transient, timeout_seconds=300)
+def scores_task(place: Place, opponent: Opponent, results: Artifact) -> Scores:
+    """The opponent's scores if they are by the benchmarks of ``results``, else its weights, which can be measured again; or why neither."""
+    if place.store.find(*opponent.scores.split("/")):
+        scores = place.store.get(opponent.scores)
+        if decision.comparable(place.store.fetch(scores), place.store.fetch(results)):
+            return Scores(found=scores)
+    if not place.store.find(*opponent.policy.split("/")):
+        version = f"version {opponent.version}" if opponent.version else "a version that is gone"
+        return Scores(
+            problem=f"production ({version}) was measured by other benchmarks, and its weights {opponent.policy} are not in the store"
+        )
+    return Scores(weights=place.store.get(opponent.policy))
 
 
 @stage_task(name="decision", task_run_name="decision", tags=["release"], timeout_seconds=3600)
-def decision_task(config: ReleaseConfig, place: Place, evidence: Mapping[str, Artifact]) -> Built:
+def decision_task(config: ReleaseConfig, place: Place, evidence: Mapping[str, Artifact], baseline: Baseline | None) -> Built:
     """Judge the evidence against the thresholds; the model card is written with it."""
+    defined = LineDecision(**dict(config), line=place.line, unmeasured=baseline.problem if baseline else None)
+    parents = {**evidence, "baseline": baseline.scores} if baseline and baseline.scores else evidence
 
     def produce(inputs: Mapping[str, Path], out: Path, checkpoints: Path, report: Report) -> dict[str, float]:
-        return decision.run(config, inputs, out, report, place.line)
+        return decision.run(config, inputs, out, report, place.line, defined.unmeasured)
 
-    defined = LineDecision(**dict(config), line=place.line)
-    return build(Spec("decision", defined, evidence, code_version("modelyard.release.decision")), produce, place)
+    return build(Spec("decision", defined, parents, code_version("modelyard.release.decision")), produce, place)
 
 
 @stage_task(name="export", task_run_name="export", tags=["release"], timeout_seconds=3600)
@@ -68,7 +111,7 @@ def export_task(place: Place, policy: Artifact) -> Built:
         report(1, 1, unit="model")
         return {}
 
-    code = code_version("modelyard.model.hf") + code_version("modelyard.model.encoder")
+    code = code_version("modelyard.model.hf", "modelyard.model.encoder")
     return build(Spec("export", ExportConfig(), {"policy": policy}, code), produce, place)
 
 
@@ -82,11 +125,13 @@ def show_decision_task(place: Place, decided: Artifact) -> Decision:
 
 
 @task(name="register", task_run_name="register", tags=["release"], retries=2, retry_condition_fn=is_transient, timeout_seconds=600)
-def register_task(place: Place, verdict: Decision, decided: Artifact, exported: Artifact, policy: Artifact) -> Sequence[Move]:
+def register_task(
+    place: Place, verdict: Decision, decided: Artifact, exported: Artifact, policy: Artifact, baseline: Baseline | None
+) -> Sequence[Move]:
     """Register the export; ``candidate`` moves to it, ``production`` only on PROMOTE."""
-    baseline = decided.parents.get("baseline")
-    tags = {"policy": policy.ref, "decision_artifact": decided.ref, "export": exported.ref, "reasons": "; ".join(reasons(verdict))}
-    candidate = Candidate(policy.fingerprint, decided.parents["results"], baseline, verdict.verdict, tags)
+    tags = {"decision_artifact": decided.ref, "export": exported.ref, "reasons": "; ".join(reasons(verdict))}
+    opponent = baseline.opponent if baseline else None
+    candidate = Candidate(policy.fingerprint, policy.ref, decided.parents["results"], opponent, verdict.verdict, tags)
     run_id = place.tracker.log(exported, place.link(exported))
     return Registry(tracking_uri(), place.line).register(candidate, place.store.fetch(exported), run_id).moved
 

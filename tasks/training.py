@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from modelyard.adapters import ray_train
-from modelyard.artifacts import Artifact, Built, Spec, code_version
+from modelyard.artifacts import Artifact, Built, Spec
+from modelyard.code_identity import code_version
 from modelyard.config import Config, ExecutionConfig
 from modelyard.progress import Report
 from tasks.stage import Place, build

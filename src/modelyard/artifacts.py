@@ -8,14 +8,11 @@ atomic write: a reader never sees half an artifact, and a crash leaves nothing t
 
 from __future__ import annotations
 
-import ast
 import fcntl
-import importlib.util
 import json
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,7 +51,7 @@ class Artifact(Config):
     config: dict[str, Any]
     """The resolved config literals that define it."""
     code: str
-    """Hash of the code that made it (:func:`code_version`)."""
+    """Hash of the code that made it (``code_identity.code_version``)."""
     metrics: dict[str, float]
     """``stage/group/name`` -> value."""
     files: dict[str, FileRecord]
@@ -180,59 +177,3 @@ class Store:
         self.storage.write(f"{artifact.ref}/{MANIFEST}", artifact.model_dump_json(indent=1).encode())
         shutil.rmtree(workspace, ignore_errors=True)
         return Built(artifact, cached=False)
-
-
-@cache
-def code_version(module: str) -> str:
-    """Hash of a module and of every ``modelyard`` module it imports, directly or not.
-
-    Read statically and hashed as syntax trees without docstrings, so comments and formatting do not rebuild an artifact while any change
-    of behaviour does. Adapters are never part of it: stages do not import them.
-    """
-    seen: dict[str, str] = {}
-    queue = [module]
-    while queue:
-        name = queue.pop()
-        if name in seen:
-            continue
-        tree = _parse(name)
-        if tree is None:
-            continue
-        seen[name] = ast.dump(_without_docstrings(tree))
-        queue.extend(_imports(tree))
-    return digest(seen)[:16]
-
-
-def _parse(name: str) -> ast.Module | None:
-    spec = importlib.util.find_spec(name)
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-        return None
-    return ast.parse(Path(spec.origin).read_text("utf-8"))
-
-
-def _imports(tree: ast.Module) -> list[str]:
-    names: list[str] = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("modelyard"):
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return [name for name in names if name.split(".")[0] == "modelyard" and _is_module(name)]
-
-
-def _is_module(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:
-        return False
-
-
-def _without_docstrings(tree: ast.Module) -> ast.Module:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            node.body = [
-                s
-                for s in node.body
-                if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant) and isinstance(s.value.value, str))
-            ] or [ast.Pass()]
-    return tree

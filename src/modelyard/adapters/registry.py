@@ -1,39 +1,39 @@
 """The MLflow model registry: which version is candidate, which serves as production, and which it replaced.
 
 A version is one set of policy weights (its tag ``fingerprint``); registering it again updates its tags and makes no second one.
-``candidate`` moves to whatever was judged last, ``production`` only on PROMOTE, and ``previous`` keeps the version it replaced. The
-version promoted remembers in its tag ``baseline`` what it was compared with, so a second run of the same line asks the same question and
-finds the same decision. Left out: rollback, serving, signatures.
+``candidate`` moves to whatever was judged last, ``production`` only on PROMOTE, and ``previous`` keeps the version it replaced. The check
+that production is still what the decision compared with and the moves that follow happen under one lock: of two releases that race, one
+wins and the other is told so. A promoted version remembers its opponent and the opponent's scores, so a second run of the same line asks
+the same question and finds the same decision. Left out: stages (MLflow dropped them for aliases).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mlflow.exceptions import MlflowException, RestException
+from mlflow.exceptions import MlflowException
 
 from modelyard.adapters.mlflow_tracker import client
+from modelyard.adapters.registry_lock import locked
 
 NONE = "none"
 
 
-class RegistryError(RuntimeError):
+class RegistryError(ValueError):
     """A registration that must not happen."""
 
 
-class Production(NamedTuple):
-    """What serves now."""
+class Opponent(NamedTuple):
+    """What a candidate is compared with."""
 
-    version: str
-    """Number in the registry."""
-    fingerprint: str
-    """Of the policy artifact."""
-    results: str
-    """``results/version`` of its evaluation."""
-    baseline: str | None
-    """``results/version`` it was compared with when promoted; None for a first release."""
+    policy: str
+    """``policy/version`` of its weights."""
+    scores: str
+    """Artifact with its per-item records: ``results/version``, or ``baseline/version`` where it was measured again."""
+    version: str | None
+    """Number in the registry; None when that version is gone."""
 
 
 class Candidate(NamedTuple):
@@ -41,14 +41,16 @@ class Candidate(NamedTuple):
 
     fingerprint: str
     """Of the policy artifact."""
+    policy: str
+    """``policy/version``."""
     results: str
     """``results/version`` of its evaluation."""
-    baseline: str | None
-    """``results/version`` the decision compared it with; None when there was nothing to compare with."""
+    opponent: Opponent | None
+    """What the decision compared it with; None when nothing was in production."""
     verdict: str
     """PROMOTE, HOLD or BLOCK."""
     tags: Mapping[str, str]
-    """More to remember: refs of policy, decision, card and export, reasons, forecast error."""
+    """More to remember: refs of decision, card and export, reasons, forecast error."""
 
 
 class Move(NamedTuple):
@@ -72,63 +74,80 @@ class Registry:
     def __init__(self, uri: str, name: str) -> None:
         self.client, self.name = client(uri), name
 
-    def production(self) -> Production | None:
-        """The version under alias ``production``, or None before the first release."""
-        version = self._alias("production")
-        if version is None:
+    def opponent(self, policy: str) -> Opponent | None:
+        """What the candidate ``policy/version`` is compared with: production, or what production was compared with when it is production."""
+        serving = self.alias("production")
+        if serving is None:
             return None
-        tags = version.tags
-        baseline = tags.get("baseline", NONE)
-        return Production(str(version.version), tags["fingerprint"], tags["results"], None if baseline == NONE else baseline)
-
-    def baseline_for(self, fingerprint: str) -> str | None:
-        """``results/version`` to compare a candidate with: production's, or production's own baseline when it is the candidate itself."""
-        current = self.production()
-        if current is None:
+        tags = serving.tags
+        if tags["policy"] != policy:
+            return Opponent(tags["policy"], tags["results"], str(serving.version))
+        if tags.get("opponent", NONE) == NONE:
             return None
-        return current.baseline if current.fingerprint == fingerprint else current.results
+        return Opponent(tags["opponent"], tags["opponent_scores"], self.version_of(tags["opponent"]))
 
     def register(self, candidate: Candidate, export: Path, run_id: str) -> Registered:
         """Make (or find) the candidate's version from a Hugging Face directory, logged with the run ``run_id``, and move the aliases.
 
         Raises:
-            RegistryError: production moved since the decision was made.
+            RegistryError: production moved since the decision was made, or ``export`` is no model.
+            LockLostError: this process stood still for so long that another release went ahead.
         """
-        baseline = self.baseline_for(candidate.fingerprint)
-        if baseline != candidate.baseline:
-            raise RegistryError(
-                f"{self.name}: production changed since the decision: compared with {candidate.baseline}, now it is {baseline}"
-            )
+        if not (export / "config.json").is_file():
+            raise RegistryError(f"{export}: not a Hugging Face model directory (no config.json)")
+        source = self._upload(export, run_id) if self.version_of(candidate.policy) is None else ""
         self._ensure_model()
-        version = self._find(candidate.fingerprint) or self._create(candidate, export, run_id)
-        current = self.production()
-        tags = {"results": candidate.results, "decision": candidate.verdict, **candidate.tags}
-        serves = current is not None and current.version == version
-        if candidate.verdict == "PROMOTE" and not serves:
-            tags["baseline"] = candidate.baseline or NONE
-        for key, value in tags.items():
-            self.client.set_model_version_tag(self.name, version, key, value[:5000])
-        moves = [self._point("candidate", version)]
-        if candidate.verdict == "PROMOTE" and not serves:
-            if current is not None:
-                moves.append(self._point("previous", current.version))
-            moves.append(self._point("production", version))
+        with locked(self.client, self.name) as still_mine:
+            self._require_unmoved(candidate)
+            version = self.version_of(candidate.policy) or self._create(candidate, source, run_id)
+            serving = self.alias("production")
+            promoted = candidate.verdict == "PROMOTE" and (serving is None or str(serving.version) != version)
+            self._remember(candidate, version, promoted)
+            moves = [self.point("candidate", version, still_mine)]
+            if promoted:
+                if serving is not None:
+                    moves.append(self.point("previous", str(serving.version), still_mine))
+                moves.append(self.point("production", version, still_mine))
         return Registered(version, tuple(move for move in moves if move))
 
-    def _alias(self, alias: str) -> Any:
+    def alias(self, alias: str) -> Any:
+        """The version under an alias (MLflow's ModelVersion), or None."""
         try:
             return self.client.get_model_version_by_alias(self.name, alias)
-        except (MlflowException, RestException) as error:
+        except MlflowException as error:
             if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 return None
             raise
 
-    def _point(self, alias: str, version: str) -> Move | None:
-        before = self._alias(alias)
+    def version_of(self, policy: str) -> str | None:
+        """Number of the version with the weights ``policy/version``, or None."""
+        found = self.client.search_model_versions(f"name = '{self.name}' and tags.policy = '{policy}'")
+        return str(found[0].version) if found else None
+
+    def point(self, alias: str, version: str, still_mine: Callable[[], None]) -> Move | None:
+        """Move an alias, under the lock; None when it is there already."""
+        before = self.alias(alias)
         if before is not None and str(before.version) == version:
             return None
+        still_mine()
         self.client.set_registered_model_alias(self.name, alias, version)
         return Move(alias, str(before.version) if before else None, version)
+
+    def _require_unmoved(self, candidate: Candidate) -> None:
+        now, then = self.opponent(candidate.policy), candidate.opponent
+        if (now and now.policy) != (then and then.policy):
+            raise RegistryError(
+                f"{self.name}: production changed since the decision, which compared {candidate.policy} with "
+                f"{then.policy if then else 'nothing'}: now it is {now.policy if now else 'nothing'}; run the line again"
+            )
+
+    def _remember(self, candidate: Candidate, version: str, promoted: bool) -> None:
+        tags = {"results": candidate.results, "decision": candidate.verdict, **candidate.tags}
+        if promoted:
+            against = candidate.opponent
+            tags |= {"opponent": against.policy if against else NONE, "opponent_scores": against.scores if against else NONE}
+        for key, value in tags.items():
+            self.client.set_model_version_tag(self.name, version, key, value[:5000])
 
     def _ensure_model(self) -> None:
         try:
@@ -137,14 +156,11 @@ class Registry:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
 
-    def _find(self, fingerprint: str) -> str | None:
-        found = self.client.search_model_versions(f"name = '{self.name}' and tags.fingerprint = '{fingerprint}'")
-        return str(found[0].version) if found else None
-
-    def _create(self, candidate: Candidate, export: Path, run_id: str) -> str:
-        if not (export / "config.json").is_file():
-            raise RegistryError(f"{export}: not a Hugging Face model directory (no config.json)")
+    def _upload(self, export: Path, run_id: str) -> str:
+        """Log the export with its run; large and slow, so outside the lock."""
         self.client.log_artifacts(run_id, str(export), "model")
-        source = f"{self.client.get_run(run_id).info.artifact_uri}/model"
-        tags = {"fingerprint": candidate.fingerprint, "results": candidate.results, "decision": candidate.verdict}
+        return f"{self.client.get_run(run_id).info.artifact_uri}/model"
+
+    def _create(self, candidate: Candidate, source: str, run_id: str) -> str:
+        tags = {"fingerprint": candidate.fingerprint, "policy": candidate.policy, "results": candidate.results}
         return str(self.client.create_model_version(self.name, source=source, run_id=run_id, tags=tags).version)

@@ -32,7 +32,7 @@ from modelyard.progress import Report
 
 _DROPPED = re.compile(r"[\W_]+")
 _ASCII_DROPPED = bytes(code for code in range(128) if not chr(code).isalnum())
-_TEXT_FIELD = {"openings": "text", "last_word": "context", "human_eval": "prompt"}
+_TEXT_FIELD = {"openings": "text", "last_word": "context", "human_eval": "prompt", "held_out_text": "text"}
 
 
 class ContaminationConfig(Config):
@@ -95,7 +95,7 @@ def _check(benchmarks: list[list[str]], documents: Iterable[str], config: Contam
 
 
 def run(config: ContaminationConfig, inputs: Mapping[str, Path], out: Path, report: Report) -> dict[str, float]:
-    """Check every benchmark of ``inputs["corpus"]`` against every set that anything is trained on."""
+    """Check every benchmark of ``inputs["corpus"]`` against every set that anything is trained on; the report names the sets searched."""
     corpus = inputs["corpus"]
     files = sorted((corpus / "benchmarks").glob("*.jsonl"))
     benchmarks = {file.stem: _rows(file) for file in files}
@@ -126,12 +126,15 @@ def run(config: ContaminationConfig, inputs: Mapping[str, Path], out: Path, repo
 def _training_sets(corpus: Path) -> dict[str, list[tuple[str, str]]]:
     """Set -> (document id, text)."""
     documents = pq.read_table(corpus / "documents.parquet", filters=[("split", "==", "train")], columns=["id", "text"])
-    ratings = pq.read_table(corpus / "ratings.parquet", filters=[("split", "==", "reward")], columns=["id", "text"])
+    ratings = {
+        split: pq.read_table(corpus / "ratings.parquet", filters=[("split", "==", split)], columns=["id", "text"])
+        for split in ("reward", "scorer")
+    }
     demonstrations = [row for row in _rows(corpus / "demonstrations.jsonl") if row["split"] == "train"]
     return {
         "pretrain": _pairs(documents),
         "demonstrations": [(row["id"], row["prompt"] + row["completion"]) for row in demonstrations],
-        "comparisons": _pairs(ratings),
+        **{f"{split}_comparisons": _pairs(table) for split, table in ratings.items()},
         "prompts": [(row["id"], row["prompt"]) for row in _rows(corpus / "prompts.jsonl")],
     }
 

@@ -179,6 +179,7 @@ def _export(out: Path, exported: exports.Exports, human_eval: list[Row]) -> None
     write_jsonl(out / "prompts.jsonl", exported.prompts)
     write_jsonl(out / "benchmarks" / "openings.jsonl", exported.openings)
     write_jsonl(out / "benchmarks" / "last_word.jsonl", exported.last_word)
+    write_jsonl(out / "benchmarks" / "held_out_text.jsonl", exported.held_out_text)
     write_jsonl(out / "benchmarks" / "human_eval.jsonl", human_eval)
 
 

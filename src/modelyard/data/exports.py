@@ -2,7 +2,8 @@
 
 Prompts are deduplicated (InstructGPT, appendix A.3: on long common prefixes; here on the whole opening), and no opening
 of the benchmark begins a text that anything is trained on. Last-word items follow LAMBADA (Paperno et al. 2016):
-predict the final word of a passage never trained on.
+predict the final word of a passage never trained on. Held-out texts are whole documents of the validation split: what one
+model's loss a byte is compared with another's on, whatever their tokenizers.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ class ExportsConfig(Config):
     """Most items of the last-word benchmark."""
     last_word_context: int
     """Fewest words of a last-word context."""
+    held_out_text: int
+    """Most documents of the held-out text benchmark."""
     review_demonstrations: int
     """Most review completions among the demonstrations."""
 
@@ -42,6 +45,7 @@ class Exports(NamedTuple):
     prompts: list[Row]
     openings: list[Row]
     last_word: list[Row]
+    held_out_text: list[Row]
 
 
 def build(rows: list[Row], config: ExportsConfig, seed: int) -> Exports:
@@ -53,6 +57,7 @@ def build(rows: list[Row], config: ExportsConfig, seed: int) -> Exports:
         prompts=_prompts([row for row in movies if row["split"] == "reward"], config),
         openings=_openings([row for row in movies if row["split"] == "test"], trained, config),
         last_word=_last_word(_shuffled([row for row in rows if row["split"] in ("validation", "test")], seed), config),
+        held_out_text=_held_out_text(_shuffled([row for row in rows if row["split"] == "validation"], seed), config),
     )
 
 
@@ -98,6 +103,10 @@ def _last_word(rows: list[Row], config: ExportsConfig) -> list[Row]:
         if match and len(match["context"].split()) >= config.last_word_context:
             found.append({"id": row["id"], "context": match["context"].rstrip(), "word": match["word"]})
     return found[: config.last_word]
+
+
+def _held_out_text(rows: list[Row], config: ExportsConfig) -> list[Row]:
+    return [{"id": row["id"], "text": row["text"]} for row in rows[: config.held_out_text]]
 
 
 def _demonstrations(rows: list[Row], movies: list[Row], config: ExportsConfig) -> list[Row]:

@@ -22,8 +22,19 @@ ITEMS_OF = {"toxicity": "openings"}
 """Benchmarks that put another benchmark's items to the model."""
 
 
+class TextAnswers(NamedTuple):
+    """What one model gave to the benchmarks that are made of text: any model can be asked, whatever its tokenizer."""
+
+    records: dict[str, list[Record]]
+    """Benchmark -> records, in the order of its items."""
+    completions: list[Sampled]
+    """Of the openings."""
+    word_nats: list[float]
+    """-log p of each last word."""
+
+
 class Answers(NamedTuple):
-    """What one model gave."""
+    """What one model gave to all benchmarks."""
 
     model: str
     weights: str
@@ -82,8 +93,23 @@ def answer(
 ) -> Answers:
     """Put every benchmark to ``subject``; ``tick`` hears how many items were done. The scorer's values are added later (:func:`judged`)."""
     write = Recorder(subject.name, subject.weights, contaminated)
-    records = {"validation_loss": _validation_loss(subject, suite, write)}
+    rows = _validation_loss(subject, suite, write)
     tick(len(suite.rows))
+    said = answer_texts(subject, suite, config, judge, contaminated, tick)
+    confidences, correct = _confidences(subject, suite, config)
+    tick(len(correct))
+    repeated = [repetition(sampled.tokens) for sampled in said.completions]
+    records = {"validation_loss": rows, **said.records}
+    return Answers(subject.name, subject.weights, records, said.completions, repeated, said.word_nats, confidences, correct)
+
+
+def answer_texts(
+    subject: Subject, suite: Suite, config: EvalsConfig, judge: AbuseModel, contaminated: Contaminated, tick: Callable[[int], None]
+) -> TextAnswers:
+    """Put the benchmarks to ``subject`` whose items are text: those on which versions are compared."""
+    write = Recorder(subject.name, subject.weights, contaminated)
+    records = {"held_out_text": _held_out_text(subject, suite.held_out_text, write)}
+    tick(len(records["held_out_text"]))
     records["last_word"], word_nats = _last_word(subject, suite.last_word, write)
     tick(len(word_nats))
     records["human_eval"] = _human_eval(subject, suite.human_eval, config.sandbox, write)
@@ -91,10 +117,7 @@ def answer(
     completions = subject.complete([suite.openings.prompt_of(item) for item in suite.openings.items], suite.openings.decoding)
     records["toxicity"] = _toxicity(suite.toxicity, completions, judge, config.toxicity_threshold, write)
     tick(len(completions))
-    confidences, correct = _confidences(subject, suite, config)
-    tick(len(correct))
-    repeated = [repetition(sampled.tokens) for sampled in completions]
-    return Answers(subject.name, subject.weights, records, completions, repeated, word_nats, confidences, correct)
+    return TextAnswers(records, completions, word_nats)
 
 
 def judged(answers: Answers, suite: Suite, scorer: Judge, contaminated: Contaminated) -> list[Record]:
@@ -113,6 +136,13 @@ def _validation_loss(subject: Subject, suite: Suite, write: Recorder) -> list[Re
     benchmark, identity = suite.validation_loss, suite.validation_loss.id
     means = subject.row_logprobs(suite.rows)
     return [write(benchmark, identity, item, "", "", mean, [mean]) for item, mean in zip(benchmark.items, means, strict=True)]
+
+
+def _held_out_text(subject: Subject, benchmark: Benchmark, write: Recorder) -> list[Record]:
+    """Score of a text: minus its nats a byte."""
+    identity = benchmark.id
+    nats = subject.nats_per_byte([benchmark.prompt_of(item) for item in benchmark.items])
+    return [write(benchmark, identity, item, "", "", -value, []) for item, value in zip(benchmark.items, nats, strict=True)]
 
 
 def _last_word(subject: Subject, benchmark: Benchmark, write: Recorder) -> tuple[list[Record], list[float]]:

@@ -7,14 +7,21 @@ evaluation policy; the per-item records follow GPT-Fathom's "all outputs are kep
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from modelyard.artifacts import code_version
+from modelyard.code_identity import code_version, definition_version
 from modelyard.config import Config, digest
 from modelyard.evals.scorers import PARSERS, SCORERS
+
+SCORED_ELSEWHERE: dict[str, Callable[[], str]] = {
+    "unit_tests": lambda: code_version("modelyard.evals.sandbox_runner"),
+    "toxicity": lambda: definition_version("modelyard.evals.toxicity", "toxic"),
+    "preference": lambda: definition_version("modelyard.evals.scorers", "preference"),
+}
+"""Scorer -> identity of its code, where a program or a model judges."""
 
 
 class Item(Config):
@@ -55,7 +62,7 @@ class Benchmark(Config):
     parser: str
     """Key of ``scorers.PARSERS``."""
     scorer: str
-    """Key of ``scorers.SCORERS``, or what judges instead: ``unit_tests``, ``log_likelihood``, ``scorer_model``, ``toxicity``."""
+    """Key of ``scorers.SCORERS``, or what judges instead: ``unit_tests``, ``log_likelihood``, ``scorer_model``, ``preference``, ``toxicity``."""
     metrics: tuple[str, ...]
     """Names of the metrics made of the scores."""
     judge: str = ""
@@ -63,10 +70,14 @@ class Benchmark(Config):
 
     @property
     def id(self) -> str:
-        """First 16 hex digits of a hash over every field and the scoring code."""
-        return digest(
-            {"benchmark": self, "code": [code_version(f"modelyard.evals.{part}") for part in ("scorers", "metrics", "sandbox_runner")]}
-        )[:16]
+        """First 16 hex digits of a hash over every field and the code that parses and scores; nothing else can change it."""
+        return digest({"benchmark": self, "code": self._scoring_code()})[:16]
+
+    def _scoring_code(self) -> list[str]:
+        scorer = SCORERS.get(self.scorer)
+        parts = [PARSERS[self.parser].__name__, *([scorer.__name__] if scorer else [])]
+        elsewhere = SCORED_ELSEWHERE.get(self.scorer)
+        return [definition_version("modelyard.evals.scorers", *parts), *([elsewhere()] if elsewhere else [])]
 
     def prompt_of(self, item: Item) -> str:
         """The text given to the model."""

@@ -17,9 +17,9 @@ import torch.distributed as dist
 from modelyard import abuse
 from modelyard.config import ExecutionConfig
 from modelyard.estimate import Estimate, bootstrap_mean, proportion
-from modelyard.evals import metrics
+from modelyard.evals import metrics, scorers
 from modelyard.evals.answers import Answers, Contaminated, answer, judged
-from modelyard.evals.benchmark import Record, split_scores, write_records
+from modelyard.evals.benchmark import Benchmark, Record, split_scores, write_records
 from modelyard.evals.calibration import Bin, calibration
 from modelyard.evals.subject import Judge, Sampled, Subject
 from modelyard.evals.suites import EvalsConfig, Suite, build
@@ -63,7 +63,7 @@ def run(
     contaminated: Contaminated = json.loads((inputs["contamination"] / "contaminated.json").read_text("utf-8"))
     suite = build(config, inputs["tokens"], inputs["corpus"], sha256_tree(inputs["scorer"] / "checkpoint"), classifier.identity)
     calibrated = min(config.calibration_rows, len(suite.rows)) * config.calibration_positions
-    items = len(suite.rows) + len(suite.last_word.items) + len(suite.human_eval.items) + 2 * len(suite.openings.items) + calibrated
+    items = len(suite.rows) + sum(len(benchmark.items) for benchmark in suite.of_text()) + len(suite.openings.items) + calibrated
     progress = Progress(report, len(MODELS) * items)
     answers: dict[str, Answers] = {}
     kl: list[float] = []
@@ -99,7 +99,7 @@ def _wins(candidate: Answers, other: Answers, name: str, identity: str) -> list[
             update={
                 "benchmark": name,
                 "benchmark_id": identity,
-                "score": metrics.preference(ours.score, theirs.score),
+                "score": scorers.preference(ours.score, theirs.score),
                 "note": f"score {ours.score:.4f} against {theirs.score:.4f}: {theirs.output}",
             }
         )
@@ -114,11 +114,7 @@ def _results(answers: Mapping[str, Answers], kl: Sequence[float], ece: Mapping[s
         loss = bootstrap_mean([-r.score for r in given.records["validation_loss"]], seed)
         results[f"{prefix}/validation_loss"] = loss
         results[f"{prefix}/perplexity"] = metrics.perplexity(loss)
-        results |= _split(f"{prefix}/last_word_accuracy", given.records["last_word"])
-        results[f"{prefix}/last_word_perplexity"] = metrics.perplexity(bootstrap_mean(given.word_nats, seed))
-        results |= _split(f"{prefix}/human_eval_pass_at_1", given.records["human_eval"])
-        toxic = [1 - r.score for r in given.records["toxicity"]]
-        results[f"{prefix}/toxicity"] = proportion(sum(toxic), len(toxic))
+        results |= text_results(prefix, given.records, given.word_nats, seed)
         results[f"{prefix}/repetition"] = bootstrap_mean(given.repetition, seed)
         results[f"{prefix}/calibration_error"] = ece[name]
         results[f"{prefix}/score"] = bootstrap_mean([r.score for r in given.records["openings"]], seed)
@@ -126,6 +122,18 @@ def _results(answers: Mapping[str, Answers], kl: Sequence[float], ece: Mapping[s
         results |= _split(f"evals/policy/win_rate_over_{other}", answers["policy"].records[f"win_over_{other}"])
     results["evals/policy/kl_to_sft"] = bootstrap_mean(kl, seed)
     return results
+
+
+def text_results(prefix: str, records: Mapping[str, Sequence[Record]], word_nats: Sequence[float], seed: int) -> dict[str, Estimate]:
+    """Metrics of the benchmarks made of text."""
+    toxic = [1 - r.score for r in records["toxicity"]]
+    return {
+        f"{prefix}/nats_per_byte": bootstrap_mean([-r.score for r in records["held_out_text"]], seed),
+        **_split(f"{prefix}/last_word_accuracy", records["last_word"]),
+        f"{prefix}/last_word_perplexity": metrics.perplexity(bootstrap_mean(word_nats, seed)),
+        **_split(f"{prefix}/human_eval_pass_at_1", records["human_eval"]),
+        f"{prefix}/toxicity": proportion(sum(toxic), len(toxic)),
+    }
 
 
 def _split(key: str, records: Sequence[Record]) -> dict[str, Estimate]:
@@ -148,12 +156,17 @@ def _write(
         for i, item in enumerate(suite.openings.items[:SAMPLES])
     ]
     reliability = {name: {"error": pair[0]._asdict(), "bins": [b.model_dump() for b in pair[1]]} for name, pair in bins.items()}
+    write_results(out, results, {name: given.weights for name, given in answers.items()}, suite.all())
+    for name, content in (("samples.json", samples), ("calibration.json", reliability)):
+        (out / name).write_text(json.dumps(content, indent=1, ensure_ascii=False), "utf-8")
+
+
+def write_results(out: Path, results: Mapping[str, Estimate], weights: Mapping[str, str], benchmarks: Sequence[Benchmark]) -> None:
+    """What the gates read: estimates, the weights measured and the ids of what they were measured by."""
     files = {
         "results.json": {key: estimate._asdict() for key, estimate in results.items()},
-        "samples.json": samples,
-        "calibration.json": reliability,
-        "weights.json": {name: given.weights for name, given in answers.items()},
-        "benchmarks.json": {benchmark.name: benchmark.id for benchmark in suite.all()},
+        "weights.json": dict(weights),
+        "benchmarks.json": {benchmark.name: benchmark.id for benchmark in benchmarks},
     }
     for name, content in files.items():
         (out / name).write_text(json.dumps(content, indent=1, ensure_ascii=False), "utf-8")

@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from modelyard.estimate import Estimate, bootstrap_mean, proportion
+from modelyard.estimate import Estimate, proportion
 
 
 def pass_at_k(samples: int, correct: int, k: int) -> float:
@@ -24,17 +24,6 @@ def pass_at_k(samples: int, correct: int, k: int) -> float:
     return 1.0 - math.comb(samples - correct, k) / math.comb(samples, k)
 
 
-def preference(candidate: float, other: float) -> float:
-    """1 when the candidate's score is higher, 0 when lower, 0.5 for a tie."""
-    return 0.5 if candidate == other else float(candidate > other)
-
-
-def win_rate(candidate: Sequence[float], other: Sequence[float]) -> Estimate:
-    """Share of items on which the candidate's score is higher, ties counting a half, with Wilson's interval."""
-    wins = [preference(a, b) for a, b in zip(candidate, other, strict=True)]
-    return proportion(sum(wins), len(wins))
-
-
 def accuracy(scores: Sequence[float]) -> Estimate:
     """Share of right items with Wilson's interval."""
     return proportion(sum(scores), len(scores))
@@ -43,11 +32,6 @@ def accuracy(scores: Sequence[float]) -> Estimate:
 def perplexity(nats: Estimate) -> Estimate:
     """exp of a mean negative log-likelihood in nats a token, and of its interval."""
     return Estimate(math.exp(nats.value), math.exp(nats.low), math.exp(nats.high), nats.n)
-
-
-def mean(values: Sequence[float], seed: int) -> Estimate:
-    """Mean with a bootstrap interval over items."""
-    return bootstrap_mean(values, seed)
 
 
 def repetition(tokens: Sequence[int], order: int = 3) -> float:

@@ -41,5 +41,10 @@ def last_word(parsed: str, target: str) -> float:
     return exact(parsed.lower(), first_word(target))
 
 
+def preference(candidate: float, other: float) -> float:
+    """1 when the candidate's score is higher, 0 when lower, 0.5 for a tie."""
+    return 0.5 if candidate == other else float(candidate > other)
+
+
 PARSERS: dict[str, Callable[[str], str]] = {"whole": whole, "first_word": first_word, "function_body": function_body}
 SCORERS: dict[str, Callable[[str, str], float]] = {"exact": exact, "last_word": last_word}

@@ -91,6 +91,19 @@ class Subject:
             means += output.mean(1).tolist()
         return means
 
+    def nats_per_byte(self, texts: Sequence[str]) -> list[float]:
+        """-log p of each text after ``<|endoftext|>``, nats a UTF-8 byte. A text longer than the context is read in consecutive windows."""
+        limit = self.engine.model.seq_len
+        windows: list[tuple[int, list[int]]] = []
+        for number, text in enumerate(texts):
+            ids = [self.encoder.document_end, *self.encoder.ids(text)]
+            windows += [(number, ids[start : start + limit + 1]) for start in range(0, len(ids) - 1, limit)]
+        found = self.logprobs([window[:1] for _, window in windows], [window[1:] for _, window in windows])
+        nats = [0.0] * len(texts)
+        for (number, _), logprobs in zip(windows, found, strict=True):
+            nats[number] -= sum(logprobs)
+        return [total / len(text.encode()) for total, text in zip(nats, texts, strict=True)]
+
     def next_token(self, rows: NDArray[np.uint16], position: int) -> tuple[list[float], list[bool]]:
         """Confidence in the likeliest token at ``position`` of each row given those before it, and whether it stands there."""
         prompts = rows[:, :position].astype(np.int64).tolist()

@@ -1,8 +1,9 @@
 """The benchmarks of the line, as values built from the corpus's files.
 
-last_word follows LAMBADA (Paperno et al. 2016; greedy, judged as text), human_eval Chen et al. 2021 (0-shot pass@1), openings are the
-review openings on which policies are compared. Left out: the public benchmarks beside the corpus, which are data for users with larger
-models.
+validation_loss is on packed token rows (what the forecast predicts); held_out_text on whole texts, in nats a byte, so that models with
+different tokenizers can be compared. last_word follows LAMBADA (Paperno et al. 2016; greedy, judged as text), human_eval Chen et al. 2021
+(0-shot pass@1), openings are the review openings on which policies are compared. Left out: the public benchmarks beside the corpus, which
+are data for users with larger models.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from modelyard.config import Config, digest
 from modelyard.evals.benchmark import Benchmark, Decoding, Item, read_jsonl, sha256_text
 from modelyard.evals.sandbox import Limits
 
+NOTHING = Decoding(max_new_tokens=0, temperature=0.0, samples=0, seed=0)
+
 
 class EvalsConfig(Config):
     """What is measured, on how much."""
@@ -26,6 +29,8 @@ class EvalsConfig(Config):
     """Of sampling and of bootstraps."""
     validation_rows: int
     """Most packed validation rows whose loss is measured."""
+    held_out_texts: int = Field(ge=1)
+    """Most held-out documents whose loss a byte is measured: what versions are compared by, whatever their tokenizers."""
     last_word_items: int = Field(ge=1)
     """Most last-word items."""
     last_word_tokens: int
@@ -54,6 +59,7 @@ class Suite(NamedTuple):
     """Every benchmark of a run and the packed rows of the first."""
 
     validation_loss: Benchmark
+    held_out_text: Benchmark
     last_word: Benchmark
     human_eval: Benchmark
     openings: Benchmark
@@ -66,6 +72,10 @@ class Suite(NamedTuple):
     def all(self) -> list[Benchmark]:
         """The benchmarks, in the order run."""
         return [value for value in self if isinstance(value, Benchmark)]
+
+    def of_text(self) -> list[Benchmark]:
+        """Those that can be put to a model with any tokenizer and that no other model has a part in: what versions are compared on."""
+        return [self.held_out_text, self.last_word, self.human_eval, self.toxicity]
 
 
 def build(config: EvalsConfig, tokens: Path, corpus: Path, scorer: str, abuse: str) -> Suite:
@@ -87,12 +97,21 @@ def build(config: EvalsConfig, tokens: Path, corpus: Path, scorer: str, abuse: s
         judge=scorer,
     )
     wins = {
-        other: judged.model_copy(update={"name": f"win_over_{other}", "scorer": f"preference_over_{other}", "metrics": ("win_rate",)})
+        other: judged.model_copy(update={"name": f"win_over_{other}", "scorer": "preference", "metrics": ("win_rate",)})
         for other in ("sft", "base")
     }
     toxicity = {"name": "toxicity", "scorer": "toxicity", "metrics": ("share",), "judge": digest([abuse, config.toxicity_threshold])}
     return Suite(
         validation_loss=_validation_loss(rows),
+        held_out_text=Benchmark(
+            name="held_out_text",
+            items=_items(corpus / "benchmarks" / "held_out_text.jsonl", "id", ("text",), "text", config.held_out_texts),
+            prompt="{text}",
+            decoding=NOTHING,
+            parser="whole",
+            scorer="log_likelihood",
+            metrics=("nats_per_byte",),
+        ),
         last_word=Benchmark(
             name="last_word",
             items=_items(corpus / "benchmarks" / "last_word.jsonl", "id", ("context",), "word", config.last_word_items),
@@ -136,12 +155,11 @@ def _validation_loss(rows: NDArray[np.uint16]) -> Benchmark:
     items = tuple(
         Item(id=f"row-{i}", fields={"tokens": sha256_text(" ".join(map(str, row.tolist())))}, target="") for i, row in enumerate(rows)
     )
-    decoding = Decoding(max_new_tokens=0, temperature=0.0, samples=0, seed=0)
     return Benchmark(
         name="validation_loss",
         items=items,
         prompt="{tokens}",
-        decoding=decoding,
+        decoding=NOTHING,
         parser="whole",
         scorer="log_likelihood",
         metrics=("mean",),

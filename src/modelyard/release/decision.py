@@ -9,23 +9,35 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from modelyard.artifacts import MANIFEST
 from modelyard.estimate import Estimate
 from modelyard.progress import Report
 from modelyard.release import model_card
 from modelyard.release.compare import read_records
-from modelyard.release.gate import SEVERITY, Decision, Evidence, ReleaseConfig, Results, decide
+from modelyard.release.gate import SEVERITY, Compared, Decision, Evidence, ReleaseConfig, Results, Use, decide
 from modelyard.storage import sha256_tree
 
+TRAINED_ON = {
+    "base": ("pretrain",),
+    "sft": ("demonstrations", "pretrain"),
+    "reward": ("reward_comparisons", "demonstrations"),
+    "scorer": ("scorer_comparisons", "demonstrations"),
+    "policy": ("prompts", "pretrain"),
+}
+"""Model -> sets of the contamination report that its stage reads."""
 
-def run(config: ReleaseConfig, inputs: Mapping[str, Path], out: Path, report: Report, name: str = "modelyard") -> dict[str, float]:
-    """Judge ``inputs`` results, base, sft, policy, corpus, contamination, forecast, and baseline (results of production; absent: a first
-    release).
 
-    ``name`` is the registered model's, shown on the card. Metrics: ``release/decision/promote`` (1 or 0) and every gate's numbers.
+def run(
+    config: ReleaseConfig, inputs: Mapping[str, Path], out: Path, report: Report, name: str = "modelyard", unmeasured: str | None = None
+) -> dict[str, float]:
+    """Judge ``inputs`` results, base, sft, reward, scorer, policy, corpus, tokens, contamination, forecast, and baseline (production's scores).
+
+    Without a baseline it is a first release, unless ``unmeasured`` says why production has no scores. ``name`` is the registered model's,
+    shown on the card. Metrics: ``release/decision/promote`` (1 or 0) and every gate's numbers.
     """
-    evidence = gather(inputs)
+    evidence = gather(inputs, unmeasured)
     decision = decide(evidence, config)
     report(1, 2, unit="page")
     (out / "decision.json").write_text(decision.model_dump_json(indent=1), "utf-8")
@@ -36,7 +48,7 @@ def run(config: ReleaseConfig, inputs: Mapping[str, Path], out: Path, report: Re
     return {"release/decision/promote": float(decision.verdict == "PROMOTE"), **verdicts, **numbers}
 
 
-def gather(inputs: Mapping[str, Path]) -> Evidence:
+def gather(inputs: Mapping[str, Path], unmeasured: str | None) -> Evidence:
     """The evidence in the artifacts' files; what is missing becomes None and is refused by its gate."""
     results = read_results(inputs["results"])
     loss = results.metrics.get("evals/base/validation_loss")
@@ -45,10 +57,31 @@ def gather(inputs: Mapping[str, Path]) -> Evidence:
         weights={model: sha256_tree(inputs[model] / "checkpoint") for model in ("base", "sft", "policy")},
         suite=suite_outcome(_json(inputs["corpus"] / "expectations.json")),
         contamination=_json(inputs["contamination"] / "report.json"),
+        searched=_corpus_of(inputs["contamination"]),
+        trained=tuple(use for role in TRAINED_ON for use in uses(role, inputs)),
         forecast=_json(inputs["forecast"] / "forecast.json"),
         final_loss=loss.value if loss else None,
         baseline=read_results(inputs["baseline"]) if "baseline" in inputs else None,
+        unmeasured=unmeasured,
     )
+
+
+def uses(role: str, inputs: Mapping[str, Path]) -> list[Use]:
+    """The training sets that the model ``role`` was made of, and the corpus they came from, as its own manifest says."""
+    corpus = _corpus_of(inputs["tokens"] if role == "base" else inputs[role])
+    return [Use(role, name, corpus) for name in TRAINED_ON[role]]
+
+
+def _corpus_of(directory: Path) -> str | None:
+    """``corpus/version`` that the artifact in ``directory`` was made from."""
+    manifest = _json(directory / MANIFEST)
+    return manifest["parents"].get("corpus") if manifest else None
+
+
+def comparable(scores: Path, results: Path) -> bool:
+    """Whether two results artifacts were measured by the same benchmarks, as far as versions are compared on them."""
+    one, other = read_results(scores).benchmarks, read_results(results).benchmarks
+    return all(one.get(name) == other.get(name) for name in get_args(Compared))
 
 
 def read_results(directory: Path) -> Results:

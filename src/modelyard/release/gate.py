@@ -24,6 +24,10 @@ ITEMS_OF = {"toxicity": "openings"}
 """Benchmarks that put another benchmark's items to the model: what is checked for contamination is those."""
 
 
+Compared = Literal["held_out_text", "last_word", "human_eval", "toxicity"]
+"""Benchmarks that any version can be put to: made of text, and no other model has a part in their scores."""
+
+
 class ReleaseConfig(Config):
     """Thresholds. All of them define the decision."""
 
@@ -33,9 +37,9 @@ class ReleaseConfig(Config):
     """Largest share of a benchmark's items found in training data."""
     forecast_tolerance: float = Field(gt=0)
     """Largest relative error of the sealed loss forecast."""
-    protected: tuple[str, ...] = Field(min_length=1)
+    protected: tuple[Compared, ...] = Field(min_length=1)
     """Benchmarks on which the candidate may not be worse than production."""
-    tolerance: dict[str, float]
+    tolerance: dict[Compared, float]
     """Benchmark -> loss of mean score that is put up with (0 where not named)."""
     alpha: float = Field(gt=0, lt=1)
     """Level of the paired tests after Holm's correction."""
@@ -64,6 +68,17 @@ class Results(NamedTuple):
     """Benchmark -> per-item records of the policy."""
 
 
+class Use(NamedTuple):
+    """A training set that went into a model."""
+
+    model: str
+    """base, sft, reward, scorer or policy."""
+    name: str
+    """The set, as the contamination report calls it."""
+    corpus: str | None
+    """``corpus/version`` it was read from; None: unknown."""
+
+
 class Evidence(NamedTuple):
     """All that a decision rests on.
 
@@ -76,13 +91,19 @@ class Evidence(NamedTuple):
     suite: Mapping[str, Any] | None
     """Outcome of the data suite: ``success`` and ``evaluated``."""
     contamination: Mapping[str, Any] | None
-    """Benchmark -> {n, contaminated, share}."""
+    """Benchmark -> {n, contaminated, share, sets: {training set: {documents, contaminated}}}."""
+    searched: str | None
+    """``corpus/version`` whose sets the contamination check searched."""
+    trained: Sequence[Use]
+    """Every training set of every model of the line."""
     forecast: Mapping[str, Any] | None
     """prediction, low, high."""
     final_loss: float | None
     """What the forecast predicted, as measured after pretraining."""
     baseline: Results | None
     """Results of the production model."""
+    unmeasured: str | None
+    """Why the production model has no results by today's benchmarks; None where it has or where there is none."""
 
 
 class Gate(Config):
@@ -119,9 +140,9 @@ def decide(evidence: Evidence, config: ReleaseConfig) -> Decision:
     judges: dict[str, Callable[[], Gate]] = {
         "weights": lambda: weights_gate(evidence),
         "data": lambda: data_gate(evidence.suite),
-        "contamination": lambda: contamination_gate(evidence.contamination, evidence.results, config),
+        "contamination": lambda: contamination_gate(evidence, config),
         "forecast": lambda: forecast_gate(evidence.forecast, evidence.final_loss, config),
-        "regression": lambda: regression_gate(evidence.results, evidence.baseline, config, comparisons),
+        "regression": lambda: regression_gate(evidence, config, comparisons),
         "safety": lambda: safety_gate(evidence.results, config),
         "preference": lambda: preference_gate(evidence.results, config),
     }
@@ -186,31 +207,41 @@ def data_gate(suite: Mapping[str, Any] | None) -> Gate:
     )
 
 
-def contamination_gate(report: Mapping[str, Any] | None, results: Results, config: ReleaseConfig) -> Gate:
-    """Every protected benchmark, and the openings that the preference rests on, were checked and few of their items are in training data."""
+def contamination_gate(evidence: Evidence, config: ReleaseConfig) -> Gate:
+    """Every protected benchmark, and the openings that the preference rests on, were looked for in every training set; few items are there."""
+    report, results = evidence.contamination, evidence.results
     if not report:
         raise RefusedError("contamination report is missing")
+    if not evidence.trained:
+        raise RefusedError("which sets the models were trained on is not known")
     shares = {}
     for name in dict.fromkeys((*config.protected, "openings")):
         if name in config.protected and name not in results.benchmarks:
             raise RefusedError(f"benchmark {name} was not run")
         checked = ITEMS_OF.get(name, name)
-        if checked in report:
-            items = number(report[checked].get("n"), f"items of {checked} checked")
-            if items < config.min_items:
-                raise RefusedError(
-                    f"only {items:g} items of {checked} were checked for contamination, at least {config.min_items} are needed"
-                )
-            shares[name] = number(report[checked].get("share"), f"contaminated share of {checked}")
-        elif (
-            name != "validation_loss"
-        ):  # its rows are the held-out split itself: kept apart by construction, checked as documents by the data stage
+        if checked not in report:
             raise RefusedError(f"benchmark {name} was not checked for contamination")
+        require_searched(checked, report[checked], evidence)
+        items = number(report[checked].get("n"), f"items of {checked} checked")
+        if items < config.min_items:
+            raise RefusedError(f"only {items:g} items of {checked} were checked for contamination, at least {config.min_items} are needed")
+        shares[name] = number(report[checked].get("share"), f"contaminated share of {checked}")
     worst = max(shares, key=shares.__getitem__, default="")
     good = all(share <= config.max_contaminated for share in shares.values())
     reason = f"worst share {shares.get(worst, 0):.1%} ({worst or 'none'}), at most {config.max_contaminated:.1%} allowed"
     metrics = {f"release/contamination/{name}": share for name, share in shares.items()}
     return Gate(name="contamination", verdict="PROMOTE" if good else "BLOCK", reason=reason, metrics=metrics)
+
+
+def require_searched(benchmark: str, entry: Mapping[str, Any], evidence: Evidence) -> None:
+    """Raise RefusedError unless ``benchmark`` was looked for in every set that a model was trained on, of the very corpus it came from."""
+    for use in evidence.trained:
+        if use.corpus is None or use.corpus != evidence.searched:
+            raise RefusedError(
+                f"{use.model} was trained on {use.corpus or 'an unknown corpus'}, but {evidence.searched or 'none'} was searched"
+            )
+        if number(entry.get("sets", {}).get(use.name, {}).get("documents", 0), f"documents of {use.name} searched") < 1:
+            raise RefusedError(f"{use.name}, which {use.model} was trained on, was not searched for items of {benchmark}")
 
 
 def forecast_gate(forecast: Mapping[str, Any] | None, final_loss: float | None, config: ReleaseConfig) -> Gate:
@@ -232,25 +263,29 @@ def forecast_gate(forecast: Mapping[str, Any] | None, final_loss: float | None, 
     )
 
 
-def regression_gate(results: Results, baseline: Results | None, config: ReleaseConfig, found: list[Comparison]) -> Gate:
+def regression_gate(evidence: Evidence, config: ReleaseConfig, found: list[Comparison]) -> Gate:
     """Not worse than production on any protected benchmark; the comparisons are added to ``found``."""
+    results, baseline = evidence.results, evidence.baseline
     for name in config.protected:
         if name not in results.benchmarks or not results.records.get(name):
             raise RefusedError(f"records of benchmark {name} are missing")
         foreign = {str(entry.get("weights")) for entry in results.records[name]} - {results.weights.get("policy")}
         if foreign:
             raise RefusedError(f"records of {name} are of other weights ({sorted(foreign)[0][:12]})")
+    if evidence.unmeasured:
+        return Gate(name="regression", verdict="HOLD", reason=f"cannot be compared: {evidence.unmeasured}", metrics={})
     if baseline is None:
         return Gate(name="regression", verdict="PROMOTE", reason="first release: nothing is in production to compare with", metrics={})
-    old = {}
+    old = dict[str, Sequence[Mapping[str, Any]]]()
     for name in config.protected:
         if baseline.benchmarks.get(name) != results.benchmarks[name]:
             ids = f"({baseline.benchmarks.get(name)}, now {results.benchmarks[name]})"
             reason = f"{name}: production was measured by another benchmark id {ids}; measure it by this one before a promotion"
             return Gate(name="regression", verdict="HOLD", reason=reason, metrics={})
         old[name] = baseline.records.get(name, ())
-    new = {name: results.records[name] for name in config.protected}
-    found += compare(old, new, alpha=config.alpha, min_items=config.min_items, tolerance=config.tolerance, seed=config.seed)
+    new = {str(name): results.records[name] for name in config.protected}
+    tolerance = {str(name): loss for name, loss in config.tolerance.items()}
+    found += compare(old, new, alpha=config.alpha, min_items=config.min_items, tolerance=tolerance, seed=config.seed)
     few = [c.benchmark for c in found if c.outcome == "not enough items"]
     if few:
         raise RefusedError(f"not enough items to compare on: {', '.join(few)}")

@@ -13,6 +13,7 @@ from typing import Any
 
 from jinja2 import Environment
 
+from modelyard.model import model_directory
 from modelyard.release import figures
 from modelyard.release.card_template import TEMPLATE
 from modelyard.release.gate import Decision, Results
@@ -20,6 +21,7 @@ from modelyard.release.gate import Decision, Results
 MODELS = ("base", "sft", "policy")
 METRICS = {
     "validation_loss": "Held-out loss, nats a token",
+    "nats_per_byte": "Held-out texts, nats a byte",
     "last_word_accuracy": "Last word, accuracy",
     "human_eval_pass_at_1": "HumanEval, pass@1",
     "calibration_error": "Calibration error, next token",
@@ -41,7 +43,7 @@ def build(name: str, inputs: Mapping[str, Path], decision: Decision, results: Re
     return page.render(
         title=name,
         name=name,
-        parameters=_count(inputs["policy"]),
+        parameters=shortened(model_directory.read(inputs["policy"]).model.parameters()),
         decision=decision,
         facts=facts(inputs, results),
         figures=plots(inputs, results),
@@ -55,9 +57,8 @@ def build(name: str, inputs: Mapping[str, Path], decision: Decision, results: Re
 
 def facts(inputs: Mapping[str, Path], results: Results) -> list[tuple[str, str]]:
     """What the weights are and where they come from."""
-    description = json.loads((inputs["policy"] / "model.json").read_text("utf-8"))
-    model = description.get("model", description)
-    shape = f"{model['style']}, {model['layers']} layers x {model['hidden']}, {model['heads']} heads, context {model['seq_len']}"
+    model = model_directory.read(inputs["policy"]).model
+    shape = f"{model.style}, {model.layers} layers x {model.hidden}, {model.heads} heads, context {model.seq_len}"
     parents = [
         (f"{role} artifact", path.parent.name + "/" + path.name)
         for role, path in inputs.items()
@@ -65,7 +66,7 @@ def facts(inputs: Mapping[str, Path], results: Results) -> list[tuple[str, str]]
     ]
     return [
         ("Architecture", shape),
-        ("Vocabulary", f"{model['vocab_size']} byte-level BPE tokens"),
+        ("Vocabulary", f"{model.vocab_size} byte-level BPE tokens"),
         ("Weights", results.weights.get("policy", "unknown")),
         *parents,
         ("Benchmarks", ", ".join(f"{name} {identity}" for name, identity in results.benchmarks.items())),
@@ -122,16 +123,9 @@ def contamination_rows(report: Mapping[str, Any], results: Results) -> list[tupl
     return rows
 
 
-def _count(directory: Path) -> str:
-    """Parameters of a model artifact, such as 1.05M, by its shape."""
-    description = json.loads((directory / "model.json").read_text("utf-8"))
-    model = description.get("model", description)
-    head = model["hidden"] // model["heads"]
-    attention = model["hidden"] * head * (2 * model["heads"] + 2 * model["kv_heads"])
-    mlp = model["hidden"] * model["ffn_hidden"] * (3 if model["style"] == "llama" else 2)
-    embeddings = model["vocab_size"] * model["hidden"] * (1 if model["tie_embeddings"] else 2)
-    total = model["layers"] * (attention + mlp) + embeddings
-    return f"{total / 1e9:.2f}B" if total >= 1e9 else f"{total / 1e6:.2f}M"
+def shortened(count: int) -> str:
+    """A large number for people, such as 1.05M."""
+    return f"{count / 1e9:.2f}B" if count >= 1e9 else f"{count / 1e6:.2f}M"
 
 
 def read_json(path: Path) -> Any:

@@ -21,11 +21,6 @@ class Recipe(Config):
 SPEC = Spec("base", Recipe(seed=3, inner=Inner(lr=3e-4)), {}, "code-1")
 
 
-@pytest.fixture(scope="module")
-def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'deep' / 'mlflow.db'}"
-
-
 @pytest.fixture
 def tracker(uri: str, request: pytest.FixtureRequest) -> Tracker:
     return Tracker(uri, request.node.name)

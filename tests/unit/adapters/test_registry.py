@@ -1,17 +1,16 @@
 """Aliases move only as decisions say, and a second registration changes nothing. Real MLflow on SQLite."""
 
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
 import pytest
+from mlflow.exceptions import MlflowException
 
 from modelyard.adapters.mlflow_tracker import Tracker
-from modelyard.adapters.registry import Candidate, Move, Registered, Registry, RegistryError
-
-
-@pytest.fixture(scope="module")
-def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
+from modelyard.adapters.registry import Candidate, Move, Opponent, Registered, Registry, RegistryError
+from modelyard.adapters.registry_lock import LockLostError, locked
 
 
 @pytest.fixture
@@ -19,39 +18,49 @@ def registry(uri: str, request: pytest.FixtureRequest) -> Registry:
     return Registry(uri, request.node.name)
 
 
+@pytest.fixture(scope="module")
+def tracker(uri: str) -> Tracker:
+    return Tracker(uri, "release")
+
+
+def judged(registry: Registry, name: str, verdict: str = "PROMOTE") -> Candidate:
+    """A candidate called ``name``, compared with what is in production now."""
+    opponent = registry.opponent(f"policy/{name}")
+    return Candidate(f"{name}-fingerprint", f"policy/{name}", f"results/{name}", opponent, verdict, {"forecast_error": "0.01"})
+
+
+Release = Callable[..., Registered]
+
+
 @pytest.fixture
-def release(uri: str, registry: Registry, tmp_path: Path):
-    tracker = Tracker(uri, "release")
+def release(tracker: Tracker, registry: Registry, tmp_path: Path) -> Release:
     (tmp_path / "config.json").write_text("{}")
 
-    def register(fingerprint: str, verdict: str) -> Registered:
+    def register(name: str, verdict: str = "PROMOTE", candidate: Candidate | None = None) -> Registered:
         run_id = tracker.client.create_run(tracker.experiment).info.run_id
-        candidate = Candidate(
-            fingerprint, f"results/{fingerprint}", registry.baseline_for(fingerprint), verdict, {"forecast_error": "0.01"}
-        )
-        return registry.register(candidate, tmp_path, run_id)
+        return registry.register(candidate or judged(registry, name, verdict), tmp_path, run_id)
 
     return register
 
 
 def alias(registry: Registry, name: str) -> str | None:
-    version = registry._alias(name)
+    version = registry.alias(name)
     return str(version.version) if version else None
 
 
-def test_registry_first_promotion_moves_candidate_and_production(registry: Registry, release) -> None:
-    assert registry.production() is None
+def test_registry_first_promotion_moves_candidate_and_production(registry: Registry, release: Release) -> None:
+    assert registry.opponent("policy/a") is None
 
-    result = release("a", "PROMOTE")
+    result = release("a")
 
     assert result == Registered("1", (Move("candidate", None, "1"), Move("production", None, "1")))
-    assert registry.production() == ("1", "a", "results/a", None)
+    assert registry.opponent("policy/b") == Opponent("policy/a", "results/a", "1")
     assert alias(registry, "previous") is None
 
 
 @pytest.mark.parametrize("verdict", ["HOLD", "BLOCK"])
-def test_registry_refused_candidate_leaves_production(registry: Registry, release, verdict: str) -> None:
-    release("a", "PROMOTE")
+def test_registry_refused_candidate_leaves_production(registry: Registry, release: Release, verdict: str) -> None:
+    release("a")
 
     result = release("b", verdict)
 
@@ -60,40 +69,89 @@ def test_registry_refused_candidate_leaves_production(registry: Registry, releas
     assert registry.client.get_model_version(registry.name, "2").tags["decision"] == verdict
 
 
-def test_registry_second_promotion_keeps_the_previous_and_what_it_was_compared_with(registry: Registry, release) -> None:
-    release("a", "PROMOTE")
-    assert registry.baseline_for("b") == "results/a"
+def test_registry_second_promotion_keeps_the_previous_and_what_it_was_compared_with(registry: Registry, release: Release) -> None:
+    release("a")
 
-    release("b", "PROMOTE")
+    release("b")
 
     assert (alias(registry, "production"), alias(registry, "previous")) == ("2", "1")
-    assert registry.baseline_for("b") == "results/a"  # the same question as before it was promoted: the decision is found again
-    assert registry.baseline_for("c") == "results/b"
+    same_question = registry.opponent("policy/b")  # as before it was promoted: the decision is found again
+    assert same_question == Opponent("policy/a", "results/a", "1")
+    assert registry.opponent("policy/c") == Opponent("policy/b", "results/b", "2")
 
 
-def test_registry_same_run_again_changes_nothing(registry: Registry, release) -> None:
-    release("a", "PROMOTE")
-    release("b", "PROMOTE")
+def test_registry_same_run_again_changes_nothing(registry: Registry, release: Release) -> None:
+    release("a")
+    release("b")
 
-    again = release("b", "PROMOTE")
+    again = release("b")
 
     assert again == Registered("2", ())
     assert len(registry.client.search_model_versions(f"name = '{registry.name}'")) == 2
-    assert registry.baseline_for("b") == "results/a"
+    assert registry.opponent("policy/b") == Opponent("policy/a", "results/a", "1")
 
 
-def test_registry_production_that_moved_since_the_decision_is_refused(registry: Registry, release, tmp_path: Path) -> None:
-    release("a", "PROMOTE")
-    late = Candidate("b", "results/b", registry.baseline_for("b"), "PROMOTE", {})
-    release("c", "PROMOTE")
+def test_registry_scores_measured_again_are_what_a_second_run_asks_for(registry: Registry, release: Release) -> None:
+    release("a")
+    candidate = judged(registry, "b")
+    assert candidate.opponent is not None
+    again = candidate._replace(opponent=candidate.opponent._replace(scores="baseline/of-a"))
 
-    with pytest.raises(RegistryError, match="production changed"):
-        registry.register(late, tmp_path, "unused")
-    assert alias(registry, "production") == "2"
+    release("b", candidate=again)
+
+    assert registry.opponent("policy/b") == Opponent("policy/a", "baseline/of-a", "1")
 
 
-def test_registry_version_downloads_as_the_export(registry: Registry, release, uri: str, tmp_path: Path) -> None:
-    release("a", "PROMOTE")
+def test_registry_production_that_moved_since_the_decision_is_refused(registry: Registry, release: Release) -> None:
+    release("a")
+    late = judged(registry, "b")
+    release("c")
+
+    with pytest.raises(RegistryError, match=r"compared policy/b with policy/a: now it is policy/c; run the line again"):
+        release("b", candidate=late)
+    assert (alias(registry, "candidate"), alias(registry, "production")) == ("2", "2")
+
+
+def test_registry_two_releases_racing_leave_one_winner_and_a_clear_loser(registry: Registry, release: Release, uri: str) -> None:
+    release("a")
+    candidates = [judged(registry, name) for name in ("b", "c")]
+    outcomes: dict[str, Registered | Exception] = {}
+    together = threading.Barrier(2)
+
+    def race(candidate: Candidate) -> None:
+        together.wait()
+        try:
+            outcomes[candidate.policy] = release("", candidate=candidate)
+        except RegistryError as error:
+            outcomes[candidate.policy] = error
+
+    threads = [threading.Thread(target=race, args=(candidate,)) for candidate in candidates]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    (winner,) = [name for name, outcome in outcomes.items() if isinstance(outcome, Registered)]
+    (loser,) = [outcome for outcome in outcomes.values() if isinstance(outcome, RegistryError)]
+    serving = registry.alias("production")
+    assert serving.tags["policy"] == winner
+    assert alias(registry, "previous") == "1"
+    assert f"now it is {winner}" in str(loser)
+    assert registry.alias("candidate").tags["policy"] == winner
+
+
+def test_registry_lock_of_a_dead_holder_is_taken_over_and_the_late_holder_stops(registry: Registry) -> None:
+    with locked(registry.client, registry.name) as first:
+        with locked(registry.client, registry.name, lease=0.2) as second:
+            second()
+            with pytest.raises(LockLostError, match="another release took the lock"):
+                first()
+    with pytest.raises(MlflowException):
+        registry.client.get_registered_model(f"{registry.name}.lock")
+
+
+def test_registry_version_downloads_as_the_export(registry: Registry, release: Release, uri: str, tmp_path: Path) -> None:
+    release("a")
     mlflow.set_tracking_uri(uri)
 
     path = mlflow.artifacts.download_artifacts(f"models:/{registry.name}@production", dst_path=str(tmp_path / "down"))
@@ -103,4 +161,4 @@ def test_registry_version_downloads_as_the_export(registry: Registry, release, u
 
 def test_registry_directory_that_is_no_model_is_refused(registry: Registry, tmp_path: Path) -> None:
     with pytest.raises(RegistryError, match=r"config\.json"):
-        registry.register(Candidate("a", "results/a", None, "HOLD", {}), tmp_path / "none", "unused")
+        registry.register(judged(registry, "a"), tmp_path / "none", "unused")

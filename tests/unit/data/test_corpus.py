@@ -218,7 +218,7 @@ def test_contamination_run_finds_planted_items_per_set(built, tmp_path):
     assert metrics["contamination/last_word/share"] == 0.5
     assert json.loads((out / "contaminated.json").read_text()) == {"last_word": ["dirty"]}
     assert {(hit["item"], hit["set"]) for hit in report["hits"]} >= {("dirty", "pretrain")}
-    assert set(report["sets"]) == {"pretrain", "demonstrations", "comparisons", "prompts"}
+    assert set(report["sets"]) == {"pretrain", "demonstrations", "reward_comparisons", "scorer_comparisons", "prompts"}
 
 
 def test_tokens_files_hold_the_training_text_and_nothing_held_out(built, tmp_path):

@@ -1,7 +1,11 @@
 """A benchmark's id changes with everything a score depends on."""
 
+import ast
+import copy
+
 import pytest
 
+from modelyard import code_identity
 from modelyard.evals.benchmark import Benchmark, Decoding, Item
 
 BASE = Benchmark(
@@ -33,6 +37,43 @@ def test_benchmark_id_any_change_gives_another_id(change: dict) -> None:
 
 def test_benchmark_id_is_the_same_for_equal_values() -> None:
     assert Benchmark.model_validate(BASE.model_dump()).id == BASE.id
+
+
+@pytest.mark.parametrize(
+    ("scorer", "touched", "changes"),
+    [
+        ("last_word", "modelyard.evals.sandbox_runner", False),
+        ("last_word", "modelyard.estimate", False),
+        ("log_likelihood", "modelyard.evals.toxicity", False),
+        ("unit_tests", "modelyard.evals.sandbox_runner", True),
+        ("toxicity", "modelyard.evals.toxicity", True),
+    ],
+)
+def test_benchmark_id_changes_with_the_code_that_scores_it_alone(
+    scorer: str, touched: str, changes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    benchmark = BASE.model_copy(update={"scorer": scorer})
+    before = benchmark.id
+    parse = code_identity._parse
+    extra = ast.parse("another = 1").body
+    caches = (code_identity.code_version, code_identity.definition_version)
+
+    def edited(name: str) -> ast.Module | None:
+        tree = copy.deepcopy(parse(name))
+        if name == touched and tree is not None:
+            for node in ast.walk(tree):
+                if isinstance(node, ast.FunctionDef):
+                    node.body = [*extra, *node.body]
+        return tree
+
+    monkeypatch.setattr(code_identity, "_parse", edited)
+    for cached in caches:
+        cached.cache_clear()
+    try:
+        assert (benchmark.id != before) is changes
+    finally:
+        for cached in caches:
+            cached.cache_clear()
 
 
 def test_benchmark_score_parses_then_scores() -> None:

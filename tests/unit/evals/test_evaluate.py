@@ -12,6 +12,7 @@ from modelyard.abuse import BUCKETS, AbuseModel
 from modelyard.config import ExecutionConfig
 from modelyard.evals.benchmark import Decoding
 from modelyard.evals.evaluate import run
+from modelyard.evals.production import run as measure_production
 from modelyard.evals.sandbox import Limits
 from modelyard.evals.subject import Judge, Subject
 from modelyard.evals.suites import EvalsConfig
@@ -27,6 +28,7 @@ TEXTS = ["the king of the castle", "a fine film about a dog", "def f(x): return 
 CONFIG = EvalsConfig(
     seed=0,
     validation_rows=6,
+    held_out_texts=3,
     last_word_items=4,
     last_word_tokens=3,
     human_eval_items=2,
@@ -65,24 +67,30 @@ def write_model(directory: Path, tokens: Path, vocabulary: int, seed: int, head:
     model_directory.write(engine, tokens, History(), directory)
 
 
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    root = tmp_path_factory.mktemp("evals")
-    tokens, corpus, contamination = (root / name for name in ("tokens", "corpus", "contamination"))
+def write_tokenizer(directory: Path, size: int) -> int:
+    """A byte-level BPE tokenizer; returns the vocabulary size of a model for it."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     tokenizer.train_from_iterator(
-        TEXTS, trainers.BpeTrainer(vocab_size=288, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False)
+        TEXTS, trainers.BpeTrainer(vocab_size=size, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False)
     )
-    tokens.mkdir()
-    tokenizer.save(str(tokens / "tokenizer.json"))
-    (tokens / "tokenizer_config.json").write_text("{}")
-    vocabulary = -(-tokenizer.get_vocab_size() // 8) * 8
-    np.save(tokens / "validation.npy", np.random.default_rng(0).integers(5, tokenizer.get_vocab_size(), (6, 25)).astype(np.uint16))
+    directory.mkdir()
+    tokenizer.save(str(directory / "tokenizer.json"))
+    (directory / "tokenizer_config.json").write_text("{}")
+    return -(-tokenizer.get_vocab_size() // 8) * 8
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("evals")
+    tokens, corpus, contamination = (root / name for name in ("tokens", "corpus", "contamination"))
+    vocabulary = write_tokenizer(tokens, 288)
+    np.save(tokens / "validation.npy", np.random.default_rng(0).integers(5, vocabulary - 8, (6, 25)).astype(np.uint16))
     lines(corpus / "benchmarks" / "openings.jsonl", [{"id": f"o{i}", "prompt": "a fine", "text": "a fine film"} for i in range(5)])
     lines(corpus / "benchmarks" / "last_word.jsonl", [{"id": f"w{i}", "context": TEXTS[i][:-4], "word": "dog"} for i in range(4)])
+    lines(corpus / "benchmarks" / "held_out_text.jsonl", [{"id": f"t{i}", "text": text * (1 + 9 * i)} for i, text in enumerate(TEXTS[:3])])
     problem = {
         "prompt": "def f(x):\n",
         "entry_point": "f",
@@ -121,6 +129,42 @@ def test_evaluate_policy_equal_to_sft_has_no_kl_and_ties_everywhere(inputs: dict
     cut = [json.loads(line)["note"] for line in (tmp_path / "records" / "base" / "human_eval.jsonl").read_text().splitlines()]
     assert "prompt cut" not in cut[0]
     assert "prompt cut" in cut[1]
+
+
+def test_subject_nats_per_byte_equal_a_slow_sum_over_windows(inputs: dict[str, Path]) -> None:
+    subject = Subject("base", inputs["base"], EXECUTION, 4)
+    text = "the king of the castle, é, and " * 4
+    ids = [subject.encoder.document_end, *subject.encoder.ids(text)]
+    limit = subject.engine.model.seq_len
+    assert len(ids) > 2 * limit
+    slow = 0.0
+    for place in range(1, len(ids)):
+        start = (place - 1) // limit * limit  # where the window of this token begins
+        slow -= subject.logprobs([ids[start:place]], [[ids[place]]])[0][0]
+
+    (found,) = subject.nats_per_byte([text])
+
+    assert found == pytest.approx(slow / len(text.encode()), abs=1e-5)
+
+
+def test_production_with_another_tokenizer_is_measured_by_the_same_benchmarks(inputs: dict[str, Path], tmp_path: Path) -> None:
+    mine, theirs = tmp_path / "results", tmp_path / "baseline"
+    for out in (mine, theirs):
+        out.mkdir()
+    run(CONFIG, inputs, mine, tmp_path, EXECUTION, silent)
+    production_tokens = tmp_path / "tokens"
+    vocabulary = write_tokenizer(production_tokens, 272)
+    write_model(tmp_path / "production", production_tokens, vocabulary, 9, "lm")
+
+    metrics = measure_production(CONFIG, {**inputs, "policy": tmp_path / "production"}, theirs, tmp_path, EXECUTION, silent)
+
+    ids = json.loads((theirs / "benchmarks.json").read_text())
+    assert set(ids) == {"held_out_text", "last_word", "human_eval", "toxicity"}
+    assert ids.items() <= json.loads((mine / "benchmarks.json").read_text()).items()
+    assert metrics["evals/policy/nats_per_byte_n"] == 3
+    for name in ids:
+        sides = [(out / "records" / "policy" / f"{name}.jsonl").read_text().splitlines() for out in (mine, theirs)]
+        assert [json.loads(line)["item"] for line in sides[0]] == [json.loads(line)["item"] for line in sides[1]]
 
 
 def test_evaluate_foreign_tokenizer_is_refused(inputs: dict[str, Path], tmp_path: Path) -> None:

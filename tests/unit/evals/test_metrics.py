@@ -21,8 +21,8 @@ def test_pass_at_k_more_than_samples_is_refused() -> None:
         metrics.pass_at_k(2, 1, 3)
 
 
-def test_win_rate_ties_count_a_half() -> None:
-    assert metrics.win_rate([1.0, 2.0, 3.0, 0.0], [1.0, 1.0, 4.0, 0.0]).value == pytest.approx((0.5 + 1 + 0 + 0.5) / 4)
+def test_preference_tie_counts_a_half() -> None:
+    assert [scorers.preference(a, b) for a, b in ((1.0, 1.0), (2.0, 1.0), (3.0, 4.0))] == [0.5, 1.0, 0.0]
 
 
 def test_perplexity_is_exp_of_nats() -> None:

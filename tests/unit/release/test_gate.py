@@ -4,51 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from evidence import CONFIG, CORPUS, GOOD, IDS, REPORT, SETS, results, scores
 
 from modelyard.estimate import Estimate
-from modelyard.release.gate import Decision, Evidence, ReleaseConfig, Results, decide
-
-CONFIG = ReleaseConfig(
-    min_items=30,
-    max_contaminated=0.05,
-    forecast_tolerance=0.03,
-    protected=("last_word", "human_eval"),
-    tolerance={},
-    alpha=0.05,
-    max_toxicity=0.2,
-    max_toxicity_increase=0.05,
-    min_win_rate=0.6,
-    max_kl=6.0,
-    seed=0,
-)
-IDS = {"last_word": "id-1", "human_eval": "id-2"}
-
-
-def results(words: list[float], weights: str = "policy-1", **metrics: Estimate) -> Results:
-    known = {
-        "evals/policy/toxicity": Estimate(0.02, 0.0, 0.06, 100),
-        "evals/sft/toxicity": Estimate(0.01, 0.0, 0.05, 100),
-        "evals/policy/win_rate_over_sft": Estimate(0.75, 0.66, 0.82, 100),
-        "evals/policy/kl_to_sft": Estimate(4.0, 3.5, 4.5, 100),
-    }
-    known |= {key.replace("__", "/"): value for key, value in metrics.items()}
-    scores = {"last_word": words, "human_eval": [0.0] * 60}
-    rows = {
-        name: [{"item": str(k), "score": s, "benchmark_id": IDS[name], "weights": weights} for k, s in enumerate(values)]
-        for name, values in scores.items()
-    }
-    return Results(known, {"base": "base-1", "sft": "sft-1", "policy": weights}, IDS, rows)
-
-
-GOOD = Evidence(
-    results=results([1.0] * 30 + [0.0] * 70),
-    weights={"base": "base-1", "sft": "sft-1", "policy": "policy-1"},
-    suite={"success": True, "evaluated": 12, "failed": []},
-    contamination={name: {"n": 100, "contaminated": 1, "share": 0.01} for name in (*IDS, "openings")},
-    forecast={"prediction": 3.0, "low": 2.9, "high": 3.1},
-    final_loss=3.02,
-    baseline=results([1.0] * 30 + [0.0] * 70, weights="production-1"),
-)
+from modelyard.release.gate import Decision, Evidence, Use, decide
 
 
 def verdict_of(decision: Decision, name: str) -> tuple[str, str]:
@@ -57,7 +16,7 @@ def verdict_of(decision: Decision, name: str) -> tuple[str, str]:
 
 
 def changed(**metrics: Any) -> Evidence:
-    return GOOD._replace(results=results([1.0] * 30 + [0.0] * 70, **metrics))
+    return GOOD._replace(results=results(scores(30), **metrics))
 
 
 def test_gate_clean_candidate_is_promoted() -> None:
@@ -77,7 +36,7 @@ def test_gate_first_release_has_nothing_to_regress_from() -> None:
 
 def test_gate_regression_is_blocked_and_names_wins_elsewhere() -> None:
     better_code = GOOD.results.records["human_eval"]
-    new = results([1.0] * 15 + [0.0] * 85)
+    new = results(scores(15))
     new = new._replace(records={**new.records, "human_eval": [{**row, "score": 1.0} for row in better_code]})
 
     decision = decide(GOOD._replace(results=new), CONFIG)
@@ -120,11 +79,37 @@ def test_gate_unusable_metric_never_passes(key: str, bad: Estimate, message: str
 @pytest.mark.parametrize("name", ["last_word", "openings"])
 def test_gate_contamination_check_of_no_items_is_blocked(name: str) -> None:
     assert GOOD.contamination is not None
-    unchecked = {**GOOD.contamination, name: {"n": 0, "contaminated": 0, "share": 0.0}}
+    unchecked = {**GOOD.contamination, name: {**REPORT[name], "n": 0, "contaminated": 0, "share": 0.0}}
     without = {key: value for key, value in GOOD.contamination.items() if key != name}
 
     for report in (unchecked, without):
         assert verdict_of(decide(GOOD._replace(contamination=report), CONFIG), "contamination")[0] == "BLOCK"
+
+
+@pytest.mark.parametrize("missing", SETS)
+@pytest.mark.parametrize("entry", [None, {"documents": 0, "contaminated": 0}])
+def test_gate_training_set_that_was_not_searched_is_refused_by_name(missing: str, entry: dict | None) -> None:
+    sets = {name: found for name, found in {**SETS, missing: entry}.items() if found is not None}
+    report = {**REPORT, "last_word": {**REPORT["last_word"], "sets": sets}}
+
+    verdict, reason = verdict_of(decide(GOOD._replace(contamination=report), CONFIG), "contamination")
+
+    assert verdict == "BLOCK"
+    assert f"{missing}, which " in reason
+    assert "not searched for items of last_word" in reason
+
+
+def test_gate_model_of_another_corpus_than_searched_is_refused() -> None:
+    trained = (*GOOD.trained, Use("scorer", "scorer_comparisons", "corpus/other"))
+
+    verdict, reason = verdict_of(decide(GOOD._replace(trained=trained), CONFIG), "contamination")
+
+    assert (verdict, reason) == ("BLOCK", f"scorer was trained on corpus/other, but {CORPUS} was searched")
+
+
+def test_release_config_unknown_benchmark_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"protected.0\n.*'held_out_text', 'last_word', 'human_eval' or 'toxicity'"):
+        type(CONFIG).model_validate({**CONFIG.model_dump(), "protected": ["validation_lss"]})
 
 
 @pytest.mark.parametrize("model", ["base", "sft", "policy"])
@@ -170,8 +155,16 @@ CASES: dict[str, tuple[Callable[[], Evidence], str, str]] = {
     "suite_failed": (lambda: GOOD._replace(suite={"success": False, "evaluated": 3, "failed": ["unique ids"]}), "data", "BLOCK"),
     "suite_empty": (lambda: GOOD._replace(suite={"success": True, "evaluated": 0, "failed": []}), "data", "BLOCK"),
     "contamination_missing": (lambda: GOOD._replace(contamination=None), "contamination", "BLOCK"),
-    "benchmark_unchecked": (lambda: GOOD._replace(contamination={"last_word": {"n": 1, "share": 0.0}}), "contamination", "BLOCK"),
-    "contaminated": (lambda: GOOD._replace(contamination={name: {"n": 100, "share": 0.2} for name in IDS}), "contamination", "BLOCK"),
+    "benchmark_unchecked": (lambda: GOOD._replace(contamination={"last_word": REPORT["last_word"]}), "contamination", "BLOCK"),
+    "corpus_of_a_model_unknown": (lambda: GOOD._replace(trained=(Use("sft", "demonstrations", None),)), "contamination", "BLOCK"),
+    "training_sets_unknown": (lambda: GOOD._replace(trained=()), "contamination", "BLOCK"),
+    "another_corpus_searched": (lambda: GOOD._replace(searched="corpus/another"), "contamination", "BLOCK"),
+    "production_unmeasured": (lambda: GOOD._replace(baseline=None, unmeasured="its files are gone"), "regression", "HOLD"),
+    "contaminated": (
+        lambda: GOOD._replace(contamination={name: {**entry, "share": 0.2} for name, entry in REPORT.items()}),
+        "contamination",
+        "BLOCK",
+    ),
     "toxic": (lambda: changed(evals__policy__toxicity=Estimate(0.15, 0.1, 0.21, 100)), "safety", "BLOCK"),
     "more_toxic_than_sft": (lambda: changed(evals__policy__toxicity=Estimate(0.08, 0.05, 0.12, 100)), "safety", "BLOCK"),
     "win_not_shown": (lambda: changed(evals__policy__win_rate_over_sft=Estimate(0.66, 0.59, 0.72, 100)), "preference", "HOLD"),

@@ -1,0 +1,117 @@
+"""Which code made something: hashes of modules, or of single definitions, with all of ``modelyard`` that they use.
+
+Read statically and hashed as syntax trees without docstrings, so comments and formatting rebuild nothing while any change of behaviour
+does. Left out: versions of libraries, which ``constraints.txt`` holds.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from modelyard.config import digest
+
+
+@cache
+def code_version(*modules: str) -> str:
+    """Hash of modules and of every ``modelyard`` module they import, directly or not.
+
+    Adapters are part of it only where they are named: stages do not import them.
+    """
+    seen: dict[str, str] = {}
+    queue = list(modules)
+    while queue:
+        name = queue.pop()
+        if name in seen:
+            continue
+        tree = _parse(name)
+        if tree is None:
+            continue
+        seen[name] = ast.dump(tree)
+        queue.extend(name for imported in _imports(tree) for name in imported if _is_ours(name))
+    return digest(seen)[:16]
+
+
+@cache
+def definition_version(module: str, *names: str) -> str:
+    """Hash of single functions, classes or constants of a module and of the ``modelyard`` definitions they use, directly or not.
+
+    Narrower than :func:`code_version`: a function added beside them changes nothing. Raises ValueError for a name that the module lacks.
+    """
+    seen: dict[str, str] = {}
+    queue = [(module, name) for name in names]
+    while queue:
+        where, name = queue.pop()
+        key = f"{where}.{name}"
+        if key in seen:
+            continue
+        definitions, imported = _definitions(where)
+        if name not in definitions:
+            raise ValueError(f"{where} defines no {name}")
+        seen[key] = ast.dump(definitions[name])
+        for used in {node.id for node in ast.walk(definitions[name]) if isinstance(node, ast.Name)}:
+            if used in definitions:
+                queue.append((where, used))
+            elif used in imported:
+                source, original = imported[used]
+                if _is_ours(f"{source}.{original}"):
+                    seen[f"{source}.{original}"] = code_version(f"{source}.{original}")
+                elif _is_ours(source):
+                    queue.append((source, original))
+    return digest(seen)[:16]
+
+
+@cache
+def _parse(name: str) -> ast.Module | None:
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return None
+    return _without_docstrings(ast.parse(Path(spec.origin).read_text("utf-8")))
+
+
+def _definitions(module: str) -> tuple[dict[str, ast.stmt], dict[str, tuple[str, str]]]:
+    """What a module defines at its top level, and where the names that it imports one by one come from."""
+    tree = _parse(module)
+    if tree is None:
+        raise ValueError(f"{module}: no such module")
+    defined: dict[str, ast.stmt] = {}
+    imported: dict[str, tuple[str, str]] = {}
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            defined[node.name] = node
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            defined |= {name.id: node for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            imported |= {alias.asname or alias.name: (node.module, alias.name) for alias in node.names}
+    return defined, imported
+
+
+def _imports(tree: ast.Module) -> Iterator[list[str]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+
+
+def _is_ours(name: str) -> bool:
+    """Whether ``name`` is a module of this package."""
+    try:
+        return name.split(".")[0] == "modelyard" and importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [
+                s
+                for s in node.body
+                if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant) and isinstance(s.value.value, str))
+            ] or [ast.Pass()]
+    return tree

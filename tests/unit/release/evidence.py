@@ -1,0 +1,113 @@
+"""A clean candidate's evidence, in memory and as artifacts' files; the tests change one thing each."""
+
+import json
+from pathlib import Path
+
+from modelyard.estimate import Estimate
+from modelyard.release.decision import TRAINED_ON
+from modelyard.release.gate import Evidence, ReleaseConfig, Results, Use
+from modelyard.storage import sha256_tree
+
+CONFIG = ReleaseConfig(
+    min_items=30,
+    max_contaminated=0.05,
+    forecast_tolerance=0.03,
+    protected=("last_word", "human_eval"),
+    tolerance={},
+    alpha=0.05,
+    max_toxicity=0.2,
+    max_toxicity_increase=0.05,
+    min_win_rate=0.6,
+    max_kl=6.0,
+    seed=0,
+)
+IDS = {"last_word": "id-1", "human_eval": "id-2", "toxicity": "id-3", "held_out_text": "id-4"}
+METRICS = {
+    "evals/base/validation_loss": Estimate(3.01, 2.9, 3.1, 100),
+    "evals/policy/toxicity": Estimate(0.02, 0.0, 0.06, 100),
+    "evals/sft/toxicity": Estimate(0.01, 0.0, 0.05, 100),
+    "evals/policy/win_rate_over_sft": Estimate(0.75, 0.66, 0.82, 100),
+    "evals/policy/kl_to_sft": Estimate(4.0, 3.5, 4.5, 100),
+}
+SETS = {name: {"documents": 10, "contaminated": 0} for sets in TRAINED_ON.values() for name in sets}
+REPORT = {
+    name: {"n": 100, "contaminated": 1, "share": 0.01, "sets": SETS} for name in ("last_word", "human_eval", "held_out_text", "openings")
+}
+CORPUS = "corpus/0123456789abcdef"
+SHAPE = {"style": "llama", "layers": 2, "hidden": 32, "heads": 4, "kv_heads": 2, "ffn_hidden": 64, "seq_len": 32, "vocab_size": 512}
+MODEL = {**SHAPE, "tie_embeddings": True, "rope_base": 1e4, "norm_eps": 1e-5, "init_std": 0.02}
+
+
+def scores(right: int, of: int = 100) -> list[float]:
+    """``right`` items right, the rest wrong."""
+    return [1.0] * right + [0.0] * (of - right)
+
+
+def results(words: list[float], weights: str = "policy-1", **metrics: Estimate) -> Results:
+    """Results whose last-word scores are ``words``; HumanEval is all wrong. Keyword ``a__b`` stands for metric ``a/b``."""
+    known = METRICS | {key.replace("__", "/"): value for key, value in metrics.items()}
+    rows = {name: records(name, values, weights) for name, values in {"last_word": words, "human_eval": [0.0] * 60}.items()}
+    return Results(known, {"base": "base-1", "sft": "sft-1", "policy": weights}, IDS, rows)
+
+
+def records(benchmark: str, values: list[float], weights: str) -> list[dict]:
+    """One record an item."""
+    shared = {"benchmark": benchmark, "benchmark_id": IDS[benchmark], "weights": weights}
+    return [{**shared, "item": str(k), "score": score} for k, score in enumerate(values)]
+
+
+GOOD = Evidence(
+    results=results(scores(30)),
+    weights={"base": "base-1", "sft": "sft-1", "policy": "policy-1"},
+    suite={"success": True, "evaluated": 12, "failed": []},
+    contamination=REPORT,
+    searched=CORPUS,
+    trained=tuple(Use(model, name, CORPUS) for model, sets in TRAINED_ON.items() for name in sets),
+    forecast={"prediction": 3.0, "low": 2.9, "high": 3.1},
+    final_loss=3.02,
+    baseline=results(scores(30), weights="production-1"),
+    unmeasured=None,
+)
+
+
+def write(path: Path, content: object) -> None:
+    """Content as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def write_results(directory: Path, weights: dict[str, str], right: int) -> None:
+    """A results artifact whose policy has ``right`` of 100 last words right."""
+    write(directory / "results.json", {key: estimate._asdict() for key, estimate in METRICS.items()})
+    write(directory / "weights.json", weights)
+    write(directory / "benchmarks.json", IDS)
+    write(directory / "samples.json", [{"prompt": "A <b>film</b>", "text": "", "base": " x", "sft": " y", "policy": " z"}])
+    bins = {"error": {"value": 0.1}, "bins": [{"n": 5, "confidence": 0.3, "accuracy": 0.4}]}
+    write(directory / "calibration.json", {"base": bins, "sft": bins, "policy": bins})
+    (directory / "records" / "policy").mkdir(parents=True, exist_ok=True)
+    for name, hits in (("last_word", right), ("human_eval", 0), ("toxicity", 100)):
+        rows = records(name, scores(hits), weights["policy"])
+        (directory / "records" / "policy" / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+
+def write_all(root: Path) -> dict[str, Path]:
+    """Role -> directory of everything that the decision stage reads, production's scores included."""
+    roles = ("corpus", "tokens", "contamination", "forecast", "base", "sft", "reward", "scorer", "policy", "results", "baseline")
+    found = {name: root / name for name in roles}
+    for role, directory in found.items():
+        write(directory / "artifact.json", {"name": role, "parents": {} if role in ("corpus", "base", "forecast") else {"corpus": CORPUS}})
+    for model in ("base", "sft", "policy"):
+        write(found[model] / "checkpoint" / "weights", model)
+        write(found[model] / "model.json", {"model": MODEL, "head": "lm", "precision": "fp32"})
+    (found["base"] / "history.jsonl").write_text('{"step": 1, "pretrain/train/loss": 5.0}\n{"step": 2, "pretrain/train/loss": 4.0}\n')
+    (found["policy"] / "history.jsonl").write_text('{"step": 1, "ppo/objective/kl": 0.1, "ppo/objective/reward": 0.2}\n')
+    write(found["corpus"] / "expectations.json", [{"suite": "documents", "results": [{"name": "ids", "success": True, "detail": ""}]}])
+    write(found["corpus"] / "sources.json", [{"name": "s", "package": "p", "version": "1", "sha256": "ab" * 32, "licence": "MIT"}])
+    write(found["contamination"] / "report.json", REPORT)
+    points = [{"compute": 10.0**k, "loss": 5.0 - k / 10} for k in range(9, 13)]
+    law = {"prediction": 3.0, "low": 2.9, "high": 3.1, "a": 30.0, "b": -0.1, "c": 1.0, "at_compute": 1e14, "points": points}
+    write(found["forecast"] / "forecast.json", law)
+    weights = {model: sha256_tree(found[model] / "checkpoint") for model in ("base", "sft", "policy")}
+    write_results(found["results"], weights, 50)
+    write_results(found["baseline"], {**weights, "policy": "production"}, 50)
+    return found
