@@ -24,6 +24,7 @@ PRETRAIN = [
     "import sys; from flows.pipeline_config import load_pipeline; from flows.pretrain import pretrain_flow;"
     "from tasks.session import run_from_terminal; sys.exit(run_from_terminal(sys.argv[1:], load_pipeline, pretrain_flow))",
 ]
+BASELINE = "baseline"
 STAGES = ["corpus", "tokens", "contamination", "forecast", "base", "sft", "reward", "scorer", "policy", "results", "decision", "export"]
 
 pytestmark = [pytest.mark.slow, pytest.mark.integration, pytest.mark.timeout(900)]
@@ -36,7 +37,11 @@ class Done(NamedTuple):
 
     def stages(self, how: str) -> list[str]:
         """Stages that this run reported as ``cached`` or ``built``."""
-        return [words[0] for line in self.out.splitlines() if len(words := line.split()) > 1 and words[0] in STAGES and words[1] == how]
+        return [
+            words[0]
+            for line in self.out.splitlines()
+            if len(words := line.split()) > 1 and words[0] in (*STAGES, BASELINE) and words[1] == how
+        ]
 
 
 def start(directory: Path, what: list[str], *overrides: str) -> subprocess.Popen:
@@ -96,13 +101,14 @@ def test_line_second_run_finds_every_stage(finished, tmp_path):
 
 def test_line_changed_kl_coef_rebuilds_what_follows_and_a_failed_gate_stops_it(finished, tmp_path):
     directory = copy(finished[0], tmp_path / "changed")
-    done = line(directory, PIPELINE, "ppo.kl_coef=0.5", "release.min_win_rate=0.99")
-    assert done.stages("built")[:3] == ["policy", "results", "decision"]
+    done = line(directory, PIPELINE, "ppo.kl_coef=0.5", "evals.last_word_tokens=3", "release.min_win_rate=0.99")
+    assert done.stages("built")[:4] == ["policy", "results", "baseline", "decision"]  # production answers the changed benchmarks too
     assert set(STAGES[: STAGES.index("policy")]) <= set(done.stages("cached"))
     assert done.code != 0
     assert done.err.startswith("HOLD: preference: wins ")
     assert done.err.count("\n") == 1
     assert aliases(directory)["production"] == "1"
+    assert "not worse than production on 4 benchmarks" in done.out
 
 
 def test_line_killed_in_pretraining_continues_to_the_same_weights(finished, tmp_path):
