@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pydantic import model_validator
 
 from modelyard.config import Config, ExecutionConfig, load_config
-from modelyard.data.contamination import ContaminationConfig
 from modelyard.data.corpus import CorpusConfig
+from modelyard.data.overlap import ContaminationConfig
 from modelyard.data.tokens import TokensConfig
 from modelyard.evals.suites import EvalsConfig
 from modelyard.posttrain.ppo import PPOConfig

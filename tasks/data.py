@@ -9,7 +9,7 @@ from modelyard.adapters import expectations, ray_cluster, ray_train
 from modelyard.adapters.ray_data import RayTransform
 from modelyard.artifacts import Artifact, Built, Spec
 from modelyard.code_identity import code_version
-from modelyard.data import contamination, corpus, tokens
+from modelyard.data import contamination, corpus, overlap, tokens
 from modelyard.data.sources import installation
 from modelyard.progress import Report
 from tasks.stage import Place, build, is_transient, stage_task
@@ -52,7 +52,7 @@ def tokens_task(config: tokens.TokensConfig, place: Place, documents: Artifact) 
 
 
 @stage_task(name="contamination", task_run_name="contamination", tags=["data"], timeout_seconds=3600)
-def contamination_task(config: contamination.ContaminationConfig, place: Place, documents: Artifact) -> Built:
+def contamination_task(config: overlap.ContaminationConfig, place: Place, documents: Artifact) -> Built:
     """Look for every benchmark's items in every training set."""
     spec = Spec("contamination", config, {"corpus": documents}, code_version("modelyard.data.contamination"))
     return build(spec, lambda inputs, out, _, report: contamination.run(config, inputs, out, report), place)

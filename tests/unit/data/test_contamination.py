@@ -1,55 +1,58 @@
 """The many-pattern search and the procedure, against naive loops."""
 
+import gzip
 import json
 import random
+import re
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from modelyard.data import contamination, windows
-from modelyard.data.contamination import ContaminationConfig
+from modelyard.data import contamination, overlap
+from modelyard.data.overlap import ContaminationConfig
+from modelyard.data.substrings import Finder
 
-CONFIG = ContaminationConfig(seed=0, substrings=3, length=50)
+CONFIG = ContaminationConfig(seed=0, substrings=3, length=50, ngram=13)
 ALPHABETS = ["ab", "abcdefghijklmnopqrstuvwxyzABC0123456789", "aäßñ漢字かな한국어é😀"]
 
 
-def _naive(patterns, documents):
-    found = []
-    for index, pattern in enumerate(patterns):
-        first = next((n for n, document in enumerate(documents) if pattern and pattern in document), None)
-        if first is not None:
-            found.append((index, first))
-    return found
-
-
 @pytest.mark.parametrize("alphabet", ALPHABETS)
-@pytest.mark.parametrize("block", [64, 1 << 18])
-def test_finder_equals_naive_search_across_lengths_scripts_and_blocks(monkeypatch, alphabet, block):
-    monkeypatch.setattr(windows, "_BLOCK", block)
-    rng = random.Random(len(alphabet) + block)
-    documents = ["".join(rng.choices(alphabet, k=rng.choice([0, 1, 20, 50, 63, 64, 65, 300]))) for _ in range(60)]
-    patterns = [""]
-    for _ in range(150):
-        document = rng.choice(documents)
-        length = rng.choice([1, 2, 7, 49, 50, 50, 50])
+@pytest.mark.parametrize("batch", [1, 7, 1000])
+def test_finder_equals_naive_search_across_lengths_scripts_and_batches(alphabet, batch):
+    rng = random.Random(len(alphabet) + batch)
+    documents = ["".join(rng.choices(alphabet, k=rng.choice([0, 1, 20, 50, 63, 64, 65, 300]))).encode() for _ in range(60)]
+    patterns = [b""]
+    for _ in range(300):
+        document = rng.choice(documents).decode()
+        length = rng.choice([1, 2, 7, 8, 15, 16, 31, 32, 49, 50, 50, 50, 70])
         start = rng.randrange(max(1, len(document) - length + 1))
-        patterns.append(document[start : start + length] if rng.random() < 0.6 else "".join(rng.choices(alphabet, k=length)))
-    patterns = [pattern for pattern in patterns if len(pattern) < block]
-    assert [tuple(hit) for hit in windows.Finder(patterns).search(documents)] == _naive(patterns, documents)
+        patterns.append((document[start : start + length] if rng.random() < 0.6 else "".join(rng.choices(alphabet, k=length))).encode())
+    finder = Finder(patterns)
+    found = {
+        (hit.pattern, first + hit.document)
+        for first in range(0, len(documents), batch)
+        for hit in finder.occurrences(documents[first : first + batch])
+    }
+    assert found == {
+        (p, d) for p, pattern in enumerate(patterns) for d, document in enumerate(documents) if pattern and pattern in document
+    }
+    assert len(found) > 100
 
 
 def test_strip_keeps_letters_and_digits_of_any_script():
     for text in ("Hello, World_42!\n", "naïve — 漢字、かな; ½ x²", "हिन्दी", "a\u0301 \u00a0b"):
-        assert contamination.strip(text) == "".join(char for char in text if char.isalnum())
+        assert overlap.strip(text) == "".join(char for char in text if char.isalnum())
 
 
 def test_draw_is_seeded_and_takes_a_short_item_whole():
     long = "".join(random.Random(0).choices(ALPHABETS[1], k=400))
-    drawn = contamination.draw(long, 7, CONFIG)
+    drawn = overlap.draw(long, 7, CONFIG)
     assert len(drawn) == 3
     assert all(len(substring) == 50 and substring in long for substring in drawn)
-    assert drawn == contamination.draw(long, 7, CONFIG)
-    assert drawn != contamination.draw(long, 7, ContaminationConfig(seed=1, substrings=3, length=50))
-    assert contamination.draw("short", 0, CONFIG) == ["short"]
+    assert drawn == overlap.draw(long, 7, CONFIG)
+    assert drawn != overlap.draw(long, 7, ContaminationConfig(seed=1, substrings=3, length=50, ngram=13))
+    assert overlap.draw("short", 0, CONFIG) == ["short"]
 
 
 def test_check_planted_items_equal_the_naive_procedure():
@@ -61,20 +64,55 @@ def test_check_planted_items_equal_the_naive_procedure():
         whole = number % 2 == 0
         text = items[number] if whole else items[number][: len(items[number]) // 2]
         documents[rng.randrange(40)] += " ...\n" + text.replace(" ", " -- ")
-    stripped = [contamination.strip(document) for document in documents]
+    stripped = [overlap.strip(document) for document in documents]
     expected = [
         index
         for index, item in enumerate(items)
-        if any(s in document for s in contamination.draw(contamination.strip(item), index, CONFIG) for document in stripped)
+        if any(s in document for s in overlap.draw(overlap.strip(item), index, CONFIG) for document in stripped)
     ]
-    matches = contamination.check(items, documents, CONFIG)
-    assert [match.item for match in matches] == expected
+    [found] = overlap.check([items], documents, CONFIG)
+    assert [match.item for match in found.matches] == expected
     assert set(range(0, 60, 6)) <= set(expected)
-    assert all(match.substring in stripped[match.document] for match in matches)
+    drawn = {index: overlap.draw(overlap.strip(item), index, CONFIG) for index, item in enumerate(items)}
+    for match in found.matches:
+        assert match.substring in stripped[match.document]
+        assert not any(s in document for s in drawn[match.item] for document in stripped[: match.document]), "the first document"
+    holders = {n for n, document in enumerate(stripped) if any(s in document for index in expected for s in drawn[index])}
+    assert found.documents == holders
+    assert [match.item for match in found.ngrams] == _naive_ngrams(items, documents)
+
+
+def _naive_ngrams(items, documents, size=13):
+    """GPT-3's n-grams, by sets of tuples."""
+
+    def grams(text, n):
+        words = re.findall(r"[^\W_]+", text.casefold())
+        return {tuple(words[i : i + n]) for i in range(len(words) - n + 1)}
+
+    lengths = [len(re.findall(r"[^\W_]+", item)) for item in items]
+    return [
+        index
+        for index, (item, length) in enumerate(zip(items, lengths, strict=True))
+        if length >= 8 and any(grams(item, min(length, size)) & grams(document, min(length, size)) for document in documents)
+    ]
+
+
+def test_second_opinion_short_items_count_whole_and_case_and_punctuation_do_not_matter():
+    text = "One two, three four; FIVE six seven eight nine ten eleven twelve thirteen fourteen!"
+    items = [
+        "one two three four five six seven",
+        "four five six seven eight nine ten eleven",
+        "Ünïcode " + text,
+        text.replace("seven", "7"),
+    ]
+    [found] = overlap.check([items], ["nothing", text.replace(";", " --")], CONFIG)
+    assert [(m.item, m.document) for m in found.ngrams] == [(1, 1), (2, 1)]
+    assert [m.item for m in found.ngrams] == _naive_ngrams(items, [text])
+    assert found.unjudged == 1
 
 
 def test_check_item_without_letters_is_clean():
-    assert contamination.check(["... !!!", ""], ["anything"], CONFIG) == []
+    assert overlap.check([["... !!!", ""]], ["anything"], CONFIG)[0].matches == []
 
 
 def test_command_reports_items_documents_and_substrings(tmp_path):
@@ -100,7 +138,7 @@ def test_command_reports_items_documents_and_substrings(tmp_path):
     assert (report["n"], report["documents"], report["contaminated"]) == (2, 3, [1])
     [hit] = report["hits"]
     assert hit["document"] == f"{tmp_path / 'a.jsonl'}:2"
-    assert hit["substring"] in contamination.strip(question)
+    assert hit["substring"] in overlap.strip(question)
 
 
 def test_command_broken_input_is_one_line_and_exit_2(tmp_path, capsys):
@@ -112,3 +150,56 @@ def test_command_broken_input_is_one_line_and_exit_2(tmp_path, capsys):
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "bench.jsonl: line 2: not valid JSON" in error
+
+
+ITEM = "Natalia sold clips to forty eight of her friends in April, and then she sold half as many clips in May."
+
+
+def _plant_every_form(root):
+    """One dirty and one clean document in a file of every form."""
+    dirty, clean = f"Q: {ITEM.replace(' ', '  ')}!", "An unrelated sentence about the weather of the northern islands in late autumn."
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in (clean, dirty)).encode()
+    (root / "sub").mkdir()
+    (root / "a.jsonl").write_bytes(lines)
+    (root / "b.jsonl.gz").write_bytes(gzip.compress(lines))
+    with pa.CompressedOutputStream(str(root / "sub" / "c.jsonl.zst"), "zstd") as file:
+        file.write(lines)
+    pq.write_table(pa.table({"text": [clean, dirty], "n": [1, 2]}), root / "d.parquet")
+    (root / "e.txt").write_text(dirty)
+    (root / "f.txt").write_text(clean)
+    (root / "g.json").write_text(
+        json.dumps([{"messages": [{"role": "user", "content": clean}, {"role": "user", "content": dirty}]}], indent=1)
+    )
+    return [f"{root / name}" for name in ("a.jsonl:2", "b.jsonl.gz:2", "d.parquet:2", "e.txt", "g.json:1", "sub/c.jsonl.zst:2")]
+
+
+def _command(tmp_path, *more):
+    (tmp_path / "bench.jsonl").write_text(json.dumps({"question": "Is it?"}) + "\n" + json.dumps({"question": ITEM}) + "\n")
+    arguments = ["--benchmark", str(tmp_path / "bench.jsonl"), "--text-field", "question", "--json", str(tmp_path / "out.json")]
+    code = contamination.main([*arguments, *map(str, more)])
+    return code, json.loads((tmp_path / "out.json").read_text()) if code == 0 else None
+
+
+def test_command_reads_every_form_and_removes_what_was_hit(tmp_path):
+    root = tmp_path / "corpus"
+    root.mkdir()
+    dirty = _plant_every_form(root)
+    code, report = _command(tmp_path, "--corpus", root, "--remove", tmp_path / "clean")
+    assert code == 0
+    assert report["contaminated"] == report["second_opinion"]["contaminated"] == [1]
+    assert report["removed"]["documents"] == dirty
+    assert report["removed"]["left"] == 5
+    code, report = _command(tmp_path, "--corpus", tmp_path / "clean")
+    assert (report["documents"], report["contaminated"], report["second_opinion"]["contaminated"]) == (5, [], [])
+    assert pq.read_table(tmp_path / "clean" / "corpus" / "d.parquet").to_pydict()["n"] == [1]
+
+
+def test_command_unreadable_rows_are_named_and_fatal_above_the_share(tmp_path, capsys):
+    rows = [json.dumps({"text": ITEM}).encode()] + [json.dumps({"text": f"row {n}"}).encode() for n in range(98)] + [b'{"text": "caf\xe9"}']
+    (tmp_path / "c.jsonl").write_bytes(b"\n".join(rows))
+    code, report = _command(tmp_path, "--corpus", tmp_path / "c.jsonl")
+    assert (code, report["contaminated"]) == (0, [1])
+    assert [row["document"] for row in report["unreadable"]] == [f"{tmp_path / 'c.jsonl'}:line 100"]
+    code, _ = _command(tmp_path, "--corpus", tmp_path / "c.jsonl", "--max-broken", "0.005")
+    assert code == 2
+    assert "line 100: invalid UTF-8" in capsys.readouterr().err

@@ -11,10 +11,10 @@ import pytest
 from transformers import AutoTokenizer
 
 from modelyard.data import contamination, corpus, tokens
-from modelyard.data.contamination import ContaminationConfig
 from modelyard.data.corpus import CorpusConfig
 from modelyard.data.document import DataError, Document, Rating, run_inline
 from modelyard.data.filters import abuse
+from modelyard.data.overlap import ContaminationConfig
 from modelyard.data.reading import Readings
 from modelyard.data.tokens import TokensConfig
 from modelyard.expectation import ExpectationError, ExpectationResult, SuiteResult
@@ -213,7 +213,7 @@ def test_contamination_run_finds_planted_items_per_set(built, tmp_path):
     (copy / "benchmarks" / "last_word.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
     out = tmp_path / "out"
     out.mkdir()
-    metrics = contamination.run(ContaminationConfig(seed=0, substrings=3, length=50), {"corpus": copy}, out, silent)
+    metrics = contamination.run(ContaminationConfig(seed=0, substrings=3, length=50, ngram=13), {"corpus": copy}, out, silent)
     report = json.loads((out / "report.json").read_text())["last_word"]
     assert metrics["contamination/last_word/share"] == 0.5
     assert json.loads((out / "contaminated.json").read_text()) == {"last_word": ["dirty"]}

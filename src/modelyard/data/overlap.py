@@ -1,0 +1,123 @@
+"""The procedure of the GPT-4 Technical Report (appendix C) for overlap between benchmarks and training text, seeded.
+
+Items and documents are stripped to letters and digits; three random substrings of 50 characters are drawn from each item (the whole item when it
+is shorter), with replacement; an item is contaminated when any of them is a substring of a document. Question and context only, never the answer.
+Case is kept: the report removes "all spaces and symbols" and says no more. Like the report's, this check has false positives (common phrases) and
+negatives (paraphrases). An item without a letter or digit counts as clean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from modelyard.config import Config
+from modelyard.data.filters.words import ALNUM, kinds_of
+from modelyard.data.ngram_overlap import NgramMatch, Ngrams
+from modelyard.data.substrings import Finder
+
+_ASCII_DROPPED = bytes(code for code in range(128) if not chr(code).isalnum())
+_BATCH = 1 << 20
+
+
+class ContaminationConfig(Config):
+    """The procedure's numbers."""
+
+    seed: int
+    """Of the draws."""
+    substrings: int
+    """Substrings drawn from an item (GPT-4: 3)."""
+    length: int
+    """Characters of a substring (GPT-4: 50)."""
+    ngram: int
+    """Words of the second opinion's n-grams (GPT-3: 13)."""
+
+
+class Match(NamedTuple):
+    """A contaminated item."""
+
+    item: int
+    """Index in the benchmark."""
+    document: int
+    """Index of the first document that holds any of the item's substrings."""
+    substring: str
+    """What was found there, stripped."""
+
+
+class Overlap(NamedTuple):
+    """What one pass over the documents found out about one benchmark."""
+
+    matches: list[Match]
+    """Contaminated items in order."""
+    ngrams: list[NgramMatch]
+    """Items that the second opinion calls contaminated, in order."""
+    unjudged: int
+    """Items too short for the second opinion."""
+    documents: frozenset[int]
+    """Every document that holds a drawn substring."""
+
+
+def strip(text: str) -> str:
+    """Letters and digits only, of any script."""
+    return stripped(text).decode("utf-8", "surrogatepass")
+
+
+def stripped(text: str) -> bytes:
+    """:func:`strip`, as UTF-8."""
+    if text.isascii():
+        return text.encode("ascii").translate(None, _ASCII_DROPPED)
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    kept = codes[(kinds_of(codes) & ALNUM) != 0]
+    return kept.tobytes().decode("utf-32-le", "surrogatepass").encode("utf-8", "surrogatepass")
+
+
+def draw(item: str, index: int, config: ContaminationConfig) -> list[str]:
+    """The substrings of a stripped item; a function of (seed, index, length of the item) alone."""
+    if len(item) <= config.length:
+        return [item]
+    starts = np.random.default_rng([config.seed, index]).integers(0, len(item) - config.length + 1, config.substrings)
+    return [item[start : start + config.length] for start in starts.tolist()]
+
+
+def check(benchmarks: list[list[str]], documents: Iterable[str], config: ContaminationConfig) -> list[Overlap]:
+    """Overlap of several benchmarks with the documents, in one pass over them."""
+    drawn = [
+        (number, index, substring)
+        for number, items in enumerate(benchmarks)
+        for index, item in enumerate(items)
+        for substring in draw(strip(item), index, config)
+    ]
+    finder = Finder([substring.encode("utf-8", "surrogatepass") for _, _, substring in drawn])
+    ngrams = Ngrams([item for items in benchmarks for item in items], config.ngram)
+    found: list[dict[int, Match]] = [{} for _ in benchmarks]
+    holders: list[set[int]] = [set() for _ in benchmarks]
+    first = 0
+    for batch in batches(documents):
+        for pattern, place in finder.occurrences([stripped(text) for text in batch]):
+            number, index, substring = drawn[pattern]
+            holders[number].add(first + place)
+            match = Match(index, first + place, substring)
+            earlier = found[number].get(index, match)
+            found[number][index] = min(earlier, match, key=lambda m: (m.document, m.substring))
+        ngrams.feed(batch, first)
+        first += len(batch)
+    return [
+        Overlap([matches[index] for index in sorted(matches)], *second, frozenset(held))
+        for matches, second, held in zip(found, ngrams.split([len(items) for items in benchmarks]), holders, strict=True)
+    ]
+
+
+def batches(documents: Iterable[str]) -> Iterator[list[str]]:
+    """Documents in lists of about a megabyte."""
+    batch: list[str] = []
+    size = 0
+    for document in documents:
+        batch.append(document)
+        size += len(document)
+        if size > _BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
