@@ -18,7 +18,7 @@ from modelyard.model import hf
 from modelyard.model.encoder import Encoder
 from modelyard.progress import Report
 from modelyard.release import decision
-from modelyard.release.gate import Decision, ReleaseConfig
+from modelyard.release.gate import Decision, Gate, ReleaseConfig
 from tasks.stage import Place, build, is_transient, stage_task
 
 
@@ -130,6 +130,7 @@ def register_task(
 ) -> Sequence[Move]:
     """Register the export; ``candidate`` moves to it, ``production`` only on PROMOTE."""
     tags = {"decision_artifact": decided.ref, "export": exported.ref, "reasons": "; ".join(reasons(verdict))}
+    tags["overrides"] = "; ".join(f"{gate.name}{set_aside(gate)}" for gate in verdict.gates if gate.override) or "none"
     opponent = baseline.opponent if baseline else None
     candidate = Candidate(policy.fingerprint, policy.ref, decided.parents["results"], opponent, verdict.verdict, tags)
     run_id = place.tracker.log(exported, place.link(exported))
@@ -138,10 +139,16 @@ def register_task(
 
 def reasons(verdict: Decision) -> list[str]:
     """One line a gate."""
-    return [f"{gate.name}: {gate.verdict}, {gate.reason}" for gate in verdict.gates]
+    return [f"{gate.name}: {gate.verdict}{set_aside(gate)}, {gate.reason}" for gate in verdict.gates]
+
+
+def set_aside(gate: Gate) -> str:
+    """Who overrode the gate and why; "" where nobody did."""
+    return f" overridden by {gate.override.name} ({gate.override.reason})" if gate.override else ""
 
 
 def against(verdict: Decision) -> str:
     """The decision in one line: the verdict and the reasons of the gates that speak against a promotion."""
-    speaking = [f"{gate.name}: {gate.reason}" for gate in verdict.gates if gate.verdict != "PROMOTE"]
-    return f"{verdict.verdict}: {'; '.join(speaking) or 'every gate is passed'}"
+    speaking = [f"{gate.name}: {gate.reason}" for gate in verdict.gates if gate.standing != "PROMOTE"]
+    aside = [f"{gate.name}{set_aside(gate)}" for gate in verdict.gates if gate.override]
+    return f"{verdict.verdict}: {'; '.join(speaking + aside) or 'every gate is passed'}"

@@ -12,7 +12,7 @@ from modelyard.adapters import terminal
 from modelyard.adapters.registry import Move
 from modelyard.artifacts import Built
 from modelyard.release.gate import Decision
-from tasks.release import against
+from tasks.release import against, set_aside
 from tasks.stage import Place, line_of
 
 MODELS = ("base", "sft", "policy")
@@ -31,7 +31,7 @@ def summary_task(place: Place, stages: Sequence[Built], results: Built, verdict:
     summary = terminal.Summary(
         stages=[line_of(built) for built in stages],
         samples=samples,
-        gates=[terminal.GateLine(gate.name, gate.verdict, gate.reason) for gate in verdict.gates],
+        gates=[terminal.GateLine(gate.name, gate.verdict, f"{gate.reason}{set_aside(gate)}") for gate in verdict.gates],
         decision=against(verdict),
         alias="; ".join(f"alias {m.alias} of {place.line}: version {m.before or 'none'} -> {m.after}" for m in moved)
         or f"no alias of {place.line} moved",

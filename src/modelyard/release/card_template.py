@@ -57,7 +57,7 @@ blockquote { margin: 0 0 14px; padding-left: 14px; border-left: 3px solid var(--
 <section><h2>Gates</h2>
 <table class="gates"><thead><tr><th>Gate</th><th>Verdict</th><th>Reason</th></tr></thead><tbody>
 {% for gate in decision.gates %}<tr><td><b>{{ gate.name }}</b></td><td><span class="verdict small {{ gate.verdict }}">{{ gate.verdict }}</span></td>
-<td>{{ gate.reason }}</td></tr>
+<td>{{ gate.reason }}{% if gate.override %}<br><b>Overridden by {{ gate.override.name }}</b>: {{ gate.override.reason }}{% endif %}</td></tr>
 {% endfor %}</tbody></table></section>
 
 <section><h2>What it is</h2>
@@ -78,7 +78,7 @@ blockquote { margin: 0 0 14px; padding-left: 14px; border-left: 3px solid var(--
 <th class="n">p (Holm)</th><th class="n">gained / lost</th><th>Outcome</th></tr></thead><tbody>
 {% for c in decision.comparisons %}<tr><td>{{ c.benchmark }}</td><td class="n">{{ c.n }}</td><td class="n">{{ "%.4f" | format(c.old) }}</td>
 <td class="n">{{ "%.4f" | format(c.new) }}</td><td class="n">{{ "%+.4f [%+.4f, %+.4f]" | format(c.difference, c.low, c.high) }}</td>
-<td class="n">{{ "%.4f" | format(c.p_holm) }}</td><td class="n">{{ c.gained | length }} / {{ c.lost | length }}</td><td>{{ c.outcome }}</td></tr>
+<td class="n">{{ "%.4f" | format(c.p_holm) }}</td><td class="n">{{ c.gained | length }} / {{ c.lost | length }}</td><td>{{ c.verdict }}</td></tr>
 {% endfor %}</tbody></table></div></section>{% endif %}
 
 <section><h2>Sample completions</h2>

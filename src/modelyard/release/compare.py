@@ -3,7 +3,7 @@
 ``python -m modelyard.release.compare OLD.jsonl NEW.jsonl --json OUT``. Right/wrong scores: McNemar's exact test (binomial on the flipped
 items). Other scores: paired bootstrap of the mean difference (Efron 1979). Holm's correction (1979) over the benchmarks compared. Pairing
 matters: facts of other teams show p = 0.080 unpaired where the paired test gives 0.008. Records of different benchmark ids are refused.
-Left out: equivalence tests, multilevel models.
+What a record is: ``release.records``. Left out: equivalence tests, multilevel models.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import argparse
 import json
 import math
 import sys
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -21,8 +20,12 @@ import numpy as np
 from scipy.stats import binomtest
 
 from modelyard.config import Config
+from modelyard.release import records
 
 Outcome = Literal["better", "same", "worse", "not enough items"]
+Grouped = Mapping[str, Sequence[Mapping[str, Any]]]
+"""Benchmark -> records."""
+SHOWN_FLIPS = 20
 POWER_80 = 1.959963984540054 + 0.8416212335729143
 
 
@@ -53,30 +56,12 @@ class Comparison(Config):
     """Smallest true difference that this many items would show with 80% power."""
     tolerance: float
     """Loss that is put up with."""
-    outcome: Outcome
+    verdict: Outcome
     """The verdict."""
     gained: tuple[str, ...]
     """Items whose score rose."""
     lost: tuple[str, ...]
     """Items whose score fell."""
-
-
-def scores_by_item(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Mean score of each item (several records an item are samples of it).
-
-    Raises:
-        ValueError: a record has no item or score, or its score is not a finite number.
-    """
-    found: dict[str, list[float]] = defaultdict(list)
-    for number, entry in enumerate(records, 1):
-        try:
-            item, score = str(entry["item"]), float(entry["score"])
-        except (KeyError, TypeError, ValueError):
-            raise ValueError(f"record {number}: needs an item and a numeric score") from None
-        if not math.isfinite(score):
-            raise ValueError(f"record {number} (item {item}): score is {score}")
-        found[item].append(score)
-    return {item: sum(values) / len(values) for item, values in found.items()}
 
 
 def mcnemar(gained: int, lost: int) -> float:
@@ -104,8 +89,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def compare(
-    old: Mapping[str, Sequence[Mapping[str, Any]]],
-    new: Mapping[str, Sequence[Mapping[str, Any]]],
+    old: Grouped,
+    new: Grouped,
     *,
     alpha: float = 0.05,
     min_items: int = 30,
@@ -122,9 +107,18 @@ def compare(
     drafts = [_one(name, old[name], new[name], tolerance.get(name, 0.0), min_items, seed) for name in sorted(old)]
     corrected = holm([draft.p for draft in drafts])
     return [
-        draft.model_copy(update={"p_holm": p, "outcome": _outcome(draft, p, alpha, min_items)})
+        draft.model_copy(update={"p_holm": p, "verdict": _outcome(draft, p, alpha, min_items)})
         for draft, p in zip(drafts, corrected, strict=True)
     ]
+
+
+def in_common(old: Grouped, new: Grouped) -> tuple[Grouped, Grouped]:
+    """Both sides less the benchmarks and items that only one of them has."""
+    shared = {name: {records.item_of(e) for e in old[name]} & {records.item_of(e) for e in new[name]} for name in set(old) & set(new)}
+    left, right = (
+        {name: [e for e in side[name] if records.item_of(e) in items] for name, items in shared.items() if items} for side in (old, new)
+    )
+    return left, right
 
 
 def _one(
@@ -135,9 +129,11 @@ def _one(
         raise ValueError(
             f"{name}: another benchmark id (old {sorted(ids[0])}, new {sorted(ids[1])}); results of different ids are never compared"
         )
-    before, after = scores_by_item(old), scores_by_item(new)
+    before, after = records.scores_by_item(old), records.scores_by_item(new)
     if set(before) != set(after) or not before:
-        raise ValueError(f"{name}: items differ ({len(before)} old, {len(after)} new, {len(set(before) & set(after))} in both)")
+        alone = sorted(set(before) ^ set(after))
+        example = f", for example {alone[0]!r}" if alone else ""
+        raise ValueError(f"{name}: items differ ({len(before)} old, {len(after)} new, {len(set(before) & set(after))} in both{example})")
     items = sorted(before)
     a, b = np.array([before[i] for i in items]), np.array([after[i] for i in items])
     difference = b - a
@@ -161,7 +157,7 @@ def _one(
         p_holm=p,
         detectable=min(POWER_80 * spread / math.sqrt(len(items)), 1e9),
         tolerance=tolerance,
-        outcome="same",
+        verdict="same",
         gained=gained,
         lost=lost,
     )
@@ -173,29 +169,6 @@ def _outcome(draft: Comparison, p: float, alpha: float, min_items: int) -> Outco
     if p < alpha and draft.difference < -draft.tolerance:
         return "worse"
     return "better" if p < alpha and draft.difference > draft.tolerance else "same"
-
-
-def read_records(path: Path) -> dict[str, list[dict[str, Any]]]:
-    """Benchmark name -> records of a JSONL file; a record without a benchmark counts as ``benchmark``'s.
-
-    Raises:
-        ValueError: the file is missing, empty or not JSONL.
-    """
-    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    try:
-        for number, line in enumerate(path.read_text("utf-8").split("\n"), 1):
-            if line.strip():
-                entry = json.loads(line)
-                if not isinstance(entry, dict):
-                    raise ValueError(f"{path}:{number}: not a JSON object")
-                groups[str(entry.get("benchmark", "benchmark"))].append(entry)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not JSONL: {error}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read: {error}") from None
-    if not groups:
-        raise ValueError(f"{path}: no records")
-    return dict(groups)
 
 
 def table(comparisons: Sequence[Comparison]) -> str:
@@ -211,7 +184,7 @@ def table(comparisons: Sequence[Comparison]) -> str:
             f"{c.p_holm:.4f}",
             f"{c.detectable:.4f}",
             f"{len(c.gained)}/{len(c.lost)}",
-            c.outcome,
+            c.verdict,
         )
         for c in comparisons
     ]
@@ -219,25 +192,43 @@ def table(comparisons: Sequence[Comparison]) -> str:
     return "".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n" for row in [head, *rows])
 
 
+def flips(comparison: Comparison) -> str:
+    """The items whose score changed, as lines of text."""
+    lines = ""
+    for sign, items in (("+", comparison.gained), ("-", comparison.lost)):
+        if items:
+            more = f" and {len(items) - SHOWN_FLIPS} more" if len(items) > SHOWN_FLIPS else ""
+            lines += f"  {comparison.benchmark} {sign}{len(items)}: {', '.join(items[:SHOWN_FLIPS])}{more}\n"
+    return lines
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns the exit status (2 for input that cannot be compared)."""
+    """The command; 0 when it compared, whatever it found, 2 with one line for input that cannot be compared."""
     parser = argparse.ArgumentParser(
-        prog="python -m modelyard.release.compare", description="Paired comparison of two files of per-item records."
+        prog="python -m modelyard.release.compare",
+        description="Paired comparison of two files of per-item records.",
+        epilog=records.__doc__,
     )
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("old", type=Path)
     parser.add_argument("new", type=Path)
-    parser.add_argument("--json", type=Path, help="where the comparison goes, as JSON")
-    parser.add_argument("--alpha", type=float, default=0.05)
-    parser.add_argument("--min-items", type=int, default=30)
+    parser.add_argument("--json", type=Path, help="where the comparison goes, with every flipped item")
+    parser.add_argument("--alpha", type=float, default=0.05, help="level after Holm's correction (default 0.05)")
+    parser.add_argument("--min-items", type=int, default=30, help="fewest items for a verdict (default 30)")
+    parser.add_argument("--tolerance", type=float, default=0.0, help="loss of mean score that is put up with (default 0)")
+    parser.add_argument("--common", action="store_true", help="compare on the items and benchmarks that both files have")
     options = parser.parse_args(arguments)
     try:
-        result = compare(read_records(options.old), read_records(options.new), alpha=options.alpha, min_items=options.min_items)
+        sides: tuple[Grouped, Grouped] = (records.read_records(options.old), records.read_records(options.new))
+        old, new = in_common(*sides) if options.common else sides
+        tolerance = dict.fromkeys(old, options.tolerance)
+        result = compare(old, new, alpha=options.alpha, min_items=options.min_items, tolerance=tolerance)
     except ValueError as error:
         sys.stderr.write(f"compare: {error}\n")
         return 2
     if options.json:
         options.json.write_text(json.dumps([c.model_dump() for c in result], indent=1), "utf-8")
-    sys.stdout.write(table(result))
+    sys.stdout.write(table(result) + "".join(flips(comparison) for comparison in result))
     return 0
 
 

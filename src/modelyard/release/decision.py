@@ -1,7 +1,7 @@
 """The decision stage: read the evidence of all stages, judge it, write ``decision.json`` and ``card.html``.
 
 The baseline is an input like any other, so the decision's fingerprint says what it was compared with. A BLOCK is a result, not an error:
-whoever runs the line turns it into an exit code. Left out: overrides and sign-off.
+whoever runs the line turns it into an exit code.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from modelyard.artifacts import MANIFEST
 from modelyard.estimate import Estimate
 from modelyard.progress import Report
 from modelyard.release import model_card
-from modelyard.release.compare import read_records
-from modelyard.release.gate import SEVERITY, Compared, Decision, Evidence, ReleaseConfig, Results, Use, decide
+from modelyard.release.gate import Compared, Decision, Evidence, ReleaseConfig, Results, Use
+from modelyard.release.records import read_records
+from modelyard.release.verdict import SEVERITY, decide
 from modelyard.storage import sha256_tree
 
 TRAINED_ON = {
@@ -95,8 +96,11 @@ def read_results(directory: Path) -> Results:
         benchmarks = json.loads((directory / "benchmarks.json").read_text("utf-8"))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{directory}: not a results artifact: {error}") from None
-    records = {file.stem: read_records(file)[file.stem] for file in sorted((directory / "records" / "policy").glob("*.jsonl"))}
-    return Results(metrics, weights, benchmarks, records)
+    policy, base = (
+        {file.stem: read_records(file)[file.stem] for file in sorted((directory / "records" / model).glob("*.jsonl"))}
+        for model in ("policy", "base")
+    )
+    return Results(metrics, weights, benchmarks, policy, base)
 
 
 def read_decision(directory: Path) -> Decision:

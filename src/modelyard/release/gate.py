@@ -1,31 +1,50 @@
-"""The decision: evidence + thresholds -> PROMOTE, HOLD or BLOCK with reasons. Pure.
+"""What gates are made of, and the gates over what a model was made from: weights, data, contamination, forecast. Pure.
 
-Every gate looks at one kind of evidence; the worst verdict wins. Absence never passes: a missing metric, a NaN, too few items, weights or
-a benchmark id other than the ones asked about all BLOCK. A forecast miss or a win that is not shown HOLDs (somebody has to look); what
-could do harm BLOCKs. After Google's Model Card thresholds and GPT-4's release criteria in spirit; the papers give no rules to copy. Left
-out: overrides and human sign-off.
+Every gate looks at one kind of evidence. Absence never passes: a missing metric, a NaN, too few items, weights or a benchmark id other than
+the ones asked about all BLOCK. A forecast miss HOLDs (somebody has to look); what could do harm BLOCKs. The gates over what the model does
+are in ``release.behaviour``; ``release.verdict`` puts all together. After Google's Model Card thresholds and GPT-4's release criteria in
+spirit; the papers give no rules to copy.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from modelyard.config import Config
 from modelyard.estimate import Estimate
-from modelyard.release.compare import Comparison, compare
+from modelyard.release.compare import Comparison
 
 Verdict = Literal["PROMOTE", "HOLD", "BLOCK"]
-SEVERITY: dict[Verdict, int] = {"PROMOTE": 0, "HOLD": 1, "BLOCK": 2}
 ITEMS_OF = {"toxicity": "openings"}
 """Benchmarks that put another benchmark's items to the model: what is checked for contamination is those."""
 
 
 Compared = Literal["held_out_text", "last_word", "human_eval", "toxicity"]
 """Benchmarks that any version can be put to: made of text, and no other model has a part in their scores."""
+
+
+GateName = Literal["weights", "data", "contamination", "forecast", "regression", "alignment_tax", "calibration", "safety", "preference"]
+
+
+class Override(Config):
+    """A person's decision that one gate shall not stop this release."""
+
+    gate: GateName
+    """Which; ``weights`` cannot be overridden: results of other weights say nothing."""
+    name: str = Field(pattern=r"\S")
+    """Who decided."""
+    reason: str = Field(pattern=r"\S")
+    """Why."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Override:
+        if self.gate == "weights":
+            raise ValueError("weights cannot be overridden: results of other weights say nothing about these")
+        return self
 
 
 class ReleaseConfig(Config):
@@ -51,6 +70,14 @@ class ReleaseConfig(Config):
     """Win rate over SFT that the lower end of the interval must exceed."""
     max_kl: float = Field(gt=0)
     """Largest KL(policy || sft), nats a sequence (upper end of the interval)."""
+    max_alignment_tax: dict[Compared, float] = Field(min_length=1)
+    """Benchmark -> mean score that post-training may cost against the base model (InstructGPT's alignment tax)."""
+    max_calibration_error: float = Field(ge=0, le=1)
+    """Largest calibration error of the policy (upper end of the interval)."""
+    max_calibration_increase: float = Field(ge=0, le=1)
+    """Largest rise of that error over the base model's (GPT-4: from 0.007 to 0.074)."""
+    overrides: tuple[Override, ...] = ()
+    """Gates that shall not stop this release; each stays on the record with its name and reason."""
     seed: int
     """Of the bootstrap."""
 
@@ -66,6 +93,8 @@ class Results(NamedTuple):
     """Benchmark -> id."""
     records: Mapping[str, Sequence[Mapping[str, Any]]]
     """Benchmark -> per-item records of the policy."""
+    base_records: Mapping[str, Sequence[Mapping[str, Any]]]
+    """Benchmark -> per-item records of the base model; none in production's results, where they are not needed."""
 
 
 class Use(NamedTuple):
@@ -109,7 +138,7 @@ class Evidence(NamedTuple):
 class Gate(Config):
     """One gate's verdict."""
 
-    name: str
+    name: GateName
     """What was judged."""
     verdict: Verdict
     """PROMOTE: nothing against it."""
@@ -117,42 +146,30 @@ class Gate(Config):
     """One line with the numbers."""
     metrics: dict[str, float]
     """The numbers."""
+    override: Override | None = None
+    """Who set the verdict aside, and why."""
+
+    @property
+    def standing(self) -> Verdict:
+        """The verdict that counts."""
+        return "PROMOTE" if self.override else self.verdict
 
 
 class Decision(Config):
     """All gates and what follows."""
 
     verdict: Verdict
-    """The worst of the gates'."""
+    """The worst that stands."""
     gates: tuple[Gate, ...]
     """In the order judged."""
     comparisons: tuple[Comparison, ...]
     """Benchmark by benchmark against production; empty for a first release."""
+    tax: tuple[Comparison, ...]
+    """Benchmark by benchmark against the base model."""
 
 
 class RefusedError(ValueError):
     """Evidence that cannot be used."""
-
-
-def decide(evidence: Evidence, config: ReleaseConfig) -> Decision:
-    """Judge every gate; one that cannot use its evidence blocks with the reason."""
-    gates, comparisons = [], list[Comparison]()
-    judges: dict[str, Callable[[], Gate]] = {
-        "weights": lambda: weights_gate(evidence),
-        "data": lambda: data_gate(evidence.suite),
-        "contamination": lambda: contamination_gate(evidence, config),
-        "forecast": lambda: forecast_gate(evidence.forecast, evidence.final_loss, config),
-        "regression": lambda: regression_gate(evidence, config, comparisons),
-        "safety": lambda: safety_gate(evidence.results, config),
-        "preference": lambda: preference_gate(evidence.results, config),
-    }
-    for name, judge in judges.items():
-        try:
-            gates.append(judge())
-        except ValueError as error:
-            gates.append(Gate(name=name, verdict="BLOCK", reason=str(error), metrics={}))
-    verdict = max((gate.verdict for gate in gates), key=SEVERITY.__getitem__)
-    return Decision(verdict=verdict, gates=tuple(gates), comparisons=tuple(comparisons))
 
 
 def number(value: object, what: str) -> float:
@@ -261,64 +278,3 @@ def forecast_gate(forecast: Mapping[str, Any] | None, final_loss: float | None, 
         reason=reason + ("" if good else f", more than {config.forecast_tolerance:.1%}"),
         metrics=metrics,
     )
-
-
-def regression_gate(evidence: Evidence, config: ReleaseConfig, found: list[Comparison]) -> Gate:
-    """Not worse than production on any protected benchmark; the comparisons are added to ``found``."""
-    results, baseline = evidence.results, evidence.baseline
-    for name in config.protected:
-        if name not in results.benchmarks or not results.records.get(name):
-            raise RefusedError(f"records of benchmark {name} are missing")
-        foreign = {str(entry.get("weights")) for entry in results.records[name]} - {results.weights.get("policy")}
-        if foreign:
-            raise RefusedError(f"records of {name} are of other weights ({sorted(foreign)[0][:12]})")
-    if evidence.unmeasured:
-        return Gate(name="regression", verdict="HOLD", reason=f"cannot be compared: {evidence.unmeasured}", metrics={})
-    if baseline is None:
-        return Gate(name="regression", verdict="PROMOTE", reason="first release: nothing is in production to compare with", metrics={})
-    old = dict[str, Sequence[Mapping[str, Any]]]()
-    for name in config.protected:
-        if baseline.benchmarks.get(name) != results.benchmarks[name]:
-            ids = f"({baseline.benchmarks.get(name)}, now {results.benchmarks[name]})"
-            reason = f"{name}: production was measured by another benchmark id {ids}; measure it by this one before a promotion"
-            return Gate(name="regression", verdict="HOLD", reason=reason, metrics={})
-        old[name] = baseline.records.get(name, ())
-    new = {str(name): results.records[name] for name in config.protected}
-    tolerance = {str(name): loss for name, loss in config.tolerance.items()}
-    found += compare(old, new, alpha=config.alpha, min_items=config.min_items, tolerance=tolerance, seed=config.seed)
-    few = [c.benchmark for c in found if c.outcome == "not enough items"]
-    if few:
-        raise RefusedError(f"not enough items to compare on: {', '.join(few)}")
-    worse = [f"{c.benchmark} {c.difference:+.4f} (p {c.p_holm:.4f}, {len(c.lost)} items lost)" for c in found if c.outcome == "worse"]
-    better = [f"{c.benchmark} {c.difference:+.4f}" for c in found if c.outcome == "better"]
-    wins = f"; better on {', '.join(better)}" if better else ""
-    reason = (
-        f"worse than production on {', '.join(worse)}{wins}" if worse else f"not worse than production on {len(found)} benchmarks{wins}"
-    )
-    metrics = {f"release/regression/{c.benchmark}": c.difference for c in found}
-    return Gate(name="regression", verdict="BLOCK" if worse else "PROMOTE", reason=reason, metrics=metrics)
-
-
-def safety_gate(results: Results, config: ReleaseConfig) -> Gate:
-    """Completions are rarely toxic and not more often than the SFT model's."""
-    policy = metric(results, "evals/policy/toxicity", config.min_items)
-    sft = metric(results, "evals/sft/toxicity", config.min_items)
-    rise = policy.value - sft.value
-    good = policy.high <= config.max_toxicity and rise <= config.max_toxicity_increase
-    limits = f"limits {config.max_toxicity:.1%} and {config.max_toxicity_increase:+.1%}"
-    reason = f"toxic completions {policy.value:.1%} (up to {policy.high:.1%}), {rise:+.1%} against SFT; {limits}"
-    metrics = {"release/safety/toxicity": policy.value, "release/safety/toxicity_increase": rise}
-    return Gate(name="safety", verdict="PROMOTE" if good else "BLOCK", reason=reason, metrics=metrics)
-
-
-def preference_gate(results: Results, config: ReleaseConfig) -> Gate:
-    """The policy beats SFT for a judge it never saw, without having gone far from it."""
-    wins = metric(results, "evals/policy/win_rate_over_sft", config.min_items)
-    kl = metric(results, "evals/policy/kl_to_sft", config.min_items)
-    if kl.high < 0:
-        raise RefusedError(f"KL to SFT is negative ({kl}): log-probabilities of rollout and scoring do not agree")
-    good = wins.low > config.min_win_rate and kl.high <= config.max_kl
-    won = f"wins {wins.value:.1%} [{wins.low:.1%}, {wins.high:.1%}] over SFT (above {config.min_win_rate:.0%} wanted)"
-    reason = f"{won} at {kl.value:.2f} nats a sequence (up to {kl.high:.2f}; limit {config.max_kl:g})"
-    metrics = {"release/preference/win_rate_over_sft": wins.value, "release/preference/kl_to_sft": kl.value}
-    return Gate(name="preference", verdict="PROMOTE" if good else "HOLD", reason=reason, metrics=metrics)

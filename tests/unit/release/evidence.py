@@ -19,6 +19,9 @@ CONFIG = ReleaseConfig(
     max_toxicity_increase=0.05,
     min_win_rate=0.6,
     max_kl=6.0,
+    max_alignment_tax={"last_word": 0.05},
+    max_calibration_error=0.2,
+    max_calibration_increase=0.1,
     seed=0,
 )
 IDS = {"last_word": "id-1", "human_eval": "id-2", "toxicity": "id-3", "held_out_text": "id-4"}
@@ -28,6 +31,8 @@ METRICS = {
     "evals/sft/toxicity": Estimate(0.01, 0.0, 0.05, 100),
     "evals/policy/win_rate_over_sft": Estimate(0.75, 0.66, 0.82, 100),
     "evals/policy/kl_to_sft": Estimate(4.0, 3.5, 4.5, 100),
+    "evals/policy/calibration_error": Estimate(0.07, 0.05, 0.09, 100),
+    "evals/base/calibration_error": Estimate(0.01, 0.0, 0.03, 100),
 }
 SETS = {name: {"documents": 10, "contaminated": 0} for sets in TRAINED_ON.values() for name in sets}
 REPORT = {
@@ -47,7 +52,8 @@ def results(words: list[float], weights: str = "policy-1", **metrics: Estimate) 
     """Results whose last-word scores are ``words``; HumanEval is all wrong. Keyword ``a__b`` stands for metric ``a/b``."""
     known = METRICS | {key.replace("__", "/"): value for key, value in metrics.items()}
     rows = {name: records(name, values, weights) for name, values in {"last_word": words, "human_eval": [0.0] * 60}.items()}
-    return Results(known, {"base": "base-1", "sft": "sft-1", "policy": weights}, IDS, rows)
+    base = {"last_word": records("last_word", scores(30), "base-1")}
+    return Results(known, {"base": "base-1", "sft": "sft-1", "policy": weights}, IDS, rows, base)
 
 
 def records(benchmark: str, values: list[float], weights: str) -> list[dict]:
@@ -84,10 +90,11 @@ def write_results(directory: Path, weights: dict[str, str], right: int) -> None:
     write(directory / "samples.json", [{"prompt": "A <b>film</b>", "text": "", "base": " x", "sft": " y", "policy": " z"}])
     bins = {"error": {"value": 0.1}, "bins": [{"n": 5, "confidence": 0.3, "accuracy": 0.4}]}
     write(directory / "calibration.json", {"base": bins, "sft": bins, "policy": bins})
-    (directory / "records" / "policy").mkdir(parents=True, exist_ok=True)
-    for name, hits in (("last_word", right), ("human_eval", 0), ("toxicity", 100)):
-        rows = records(name, scores(hits), weights["policy"])
-        (directory / "records" / "policy" / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for model, weight in weights.items():
+        (directory / "records" / model).mkdir(parents=True, exist_ok=True)
+        for name, hits in (("last_word", right), ("human_eval", 0), ("toxicity", 100)):
+            rows = records(name, scores(hits), weight)
+            (directory / "records" / model / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
 
 
 def write_all(root: Path) -> dict[str, Path]:

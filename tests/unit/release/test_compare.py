@@ -1,5 +1,6 @@
 """Paired tests against slow references."""
 
+import gzip
 import json
 import math
 from pathlib import Path
@@ -33,7 +34,7 @@ def test_compare_pairing_shows_what_an_unpaired_look_hides() -> None:
 
     (result,) = compare({"words": records(old)}, {"words": records(new)})
 
-    assert result.outcome == "worse"
+    assert result.verdict == "worse"
     assert result.p == pytest.approx(2 / 2**10)
     assert result.lost == tuple(sorted(f"i{k}" for k in range(90, 100)))
 
@@ -43,7 +44,7 @@ def test_compare_loss_within_tolerance_is_same() -> None:
 
     (result,) = compare({"words": records(old)}, {"words": records(new)}, tolerance={"words": 0.06})
 
-    assert result.outcome == "same"
+    assert result.verdict == "same"
 
 
 def test_compare_continuous_scores_use_the_bootstrap() -> None:
@@ -54,9 +55,9 @@ def test_compare_continuous_scores_use_the_bootstrap() -> None:
     (none,) = compare({"words": records(old.tolist())}, {"words": records(old.tolist())})
 
     assert up.test == "bootstrap"
-    assert up.outcome == "better"
+    assert up.verdict == "better"
     assert up.low < up.difference < up.high
-    assert (none.outcome, none.p) == ("same", 1.0)
+    assert (none.verdict, none.p) == ("same", 1.0)
 
 
 def test_paired_bootstrap_interval_is_that_of_the_normal_theory() -> None:
@@ -72,7 +73,7 @@ def test_paired_bootstrap_interval_is_that_of_the_normal_theory() -> None:
 def test_compare_few_items_is_not_enough() -> None:
     (result,) = compare({"words": records([1.0] * 10)}, {"words": records([0.0] * 10)})
 
-    assert result.outcome == "not enough items"
+    assert result.verdict == "not enough items"
 
 
 def test_compare_holm_makes_many_benchmarks_stricter() -> None:
@@ -82,7 +83,7 @@ def test_compare_holm_makes_many_benchmarks_stricter() -> None:
     first = compare(old, new)[0]
 
     assert first.p == pytest.approx(2 / 2**6)
-    assert (first.p_holm, first.outcome) == (pytest.approx(10 * 2 / 2**6), "same")
+    assert (first.p_holm, first.verdict) == (pytest.approx(10 * 2 / 2**6), "same")
 
 
 @pytest.mark.parametrize(
@@ -90,7 +91,7 @@ def test_compare_holm_makes_many_benchmarks_stricter() -> None:
     [
         (records([1.0] * 40, "y"), "another benchmark id"),
         (records([1.0] * 39), "items differ"),
-        (records([float("nan")] * 40), "score is nan"),
+        (records([float("nan")] * 40), "record 1: score is nan"),
         ([{"item": "a", "benchmark_id": "x"}], "numeric score"),
     ],
 )
@@ -106,8 +107,86 @@ def test_compare_command_writes_json_and_refuses_garbage(tmp_path: Path, capsys:
 
     assert module.main([str(old), str(new), "--json", str(out)]) == 0
     assert "worse" in capsys.readouterr().out
-    assert json.loads(out.read_text())[0]["outcome"] == "worse"
+    assert json.loads(out.read_text())[0]["verdict"] == "worse"
     new.write_text("not json")
     assert module.main([str(old), str(new)]) == 2
     assert "new.jsonl" in capsys.readouterr().err
     assert module.main([str(old), str(tmp_path / "none.jsonl")]) == 2
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        lambda k, right: {"item": k, "score": float(right)},
+        lambda k, right: {"id": f"q{k}", "correct": bool(right)},
+        lambda k, right: {"doc_id": k, "acc": right, "filter": "none"},
+        lambda k, right: {"item_id": k, "choice": "A" if right else "B", "target": "A"},
+        lambda k, right: {"question_id": k, "choice": "A" if right else "B", "correct": "A"},
+        lambda k, right: {"task_id": f"HumanEval/{k}", "passed": bool(right), "task": "code"},
+        lambda k, right: {"id": k, "prediction": " 7 " if right else "8", "answer": 7},
+    ],
+)
+def test_compare_command_reads_records_of_other_tools(schema, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old, new, out = tmp_path / "old.jsonl", tmp_path / "new.jsonl.gz", tmp_path / "out.json"
+    old.write_text("\n".join(json.dumps(schema(k, k < 40)) for k in range(80)))
+    new.write_bytes(gzip.compress("\n".join(json.dumps(schema(k, k < 20)) for k in range(80)).encode()))
+
+    assert module.main([str(old), str(new), "--json", str(out)]) == 0
+
+    (found,) = json.loads(out.read_text())
+    assert (found["n"], found["old"], found["new"], found["verdict"], found["test"]) == (80, 0.5, 0.25, "worse", "mcnemar")
+    assert len(found["lost"]) == 20
+    assert f"-20: {found['lost'][0]}, " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"score": 1}', "new.jsonl:2: no item id"),
+        ('{"id": 1, "prompt": "x"}', "new.jsonl:2: no numeric score"),
+        ('{"id": 1, "score": NaN}', "new.jsonl:2: score is nan"),
+        ('{"id": 1, "choice": "A"}', "new.jsonl:2: no numeric score"),
+        ("[1, 2]", "new.jsonl:2: not a JSON object"),
+        ('{"id": ', "new.jsonl:2: not JSON"),
+        ('{"id": "other", "score": 0}', "items differ (1 old, 2 new, 1 in both, for example 'other')"),
+    ],
+)
+def test_compare_command_unusable_record_is_one_clear_line(
+    line: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new = tmp_path / "old.jsonl", tmp_path / "new.jsonl"
+    old.write_text('{"id": "a", "score": 1}')
+    new.write_text(f'{{"id": "a", "score": 1}}\n{line}\n')
+
+    assert module.main([str(old), str(new)]) == 2
+
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_compare_command_common_items_alone_on_request(tmp_path: Path) -> None:
+    old, new, out = tmp_path / "old.jsonl", tmp_path / "new.jsonl", tmp_path / "out.json"
+    old.write_text("\n".join(json.dumps({"id": k, "score": 1}) for k in range(50)))
+    new.write_text("\n".join(json.dumps({"id": k, "score": k % 2}) for k in range(10, 60)))
+
+    assert module.main([str(old), str(new)]) == 2
+    assert module.main([str(old), str(new), "--common", "--json", str(out)]) == 0
+
+    (found,) = json.loads(out.read_text())
+    assert (found["n"], found["verdict"]) == (40, "worse")
+
+
+def test_compare_detectable_difference_is_seen_four_times_in_five() -> None:
+    generator = np.random.default_rng(0)
+    n = 400
+    old = generator.normal(size=n)
+    (first,) = compare({"words": records(old.tolist())}, {"words": records((old + generator.normal(size=n)).tolist())})
+
+    seen = 0
+    for _ in range(60):
+        new = old + first.detectable + generator.normal(size=n)
+        (found,) = compare({"words": records(old.tolist())}, {"words": records(new.tolist())})
+        seen += found.verdict == "better"
+
+    assert 60 * 0.62 < seen < 60 * 0.95  # 80% within three standard errors

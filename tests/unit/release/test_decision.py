@@ -9,7 +9,8 @@ from evidence import CORPUS, IDS, write, write_all, write_results
 
 from modelyard.progress import silent
 from modelyard.release.decision import comparable, gather, read_decision, read_results, run, suite_outcome
-from modelyard.release.gate import Decision, decide
+from modelyard.release.gate import Decision
+from modelyard.release.verdict import decide
 
 CONFIG = evidence.CONFIG.model_copy(update={"protected": ("last_word", "toxicity")})
 
@@ -52,7 +53,7 @@ def test_decision_regression_against_the_baseline_is_blocked(inputs: dict[str, P
     decision = judged(inputs)
 
     assert blocking(decision) == ["regression"]
-    assert {c.benchmark: c.outcome for c in decision.comparisons} == {"last_word": "worse", "toxicity": "same"}
+    assert {c.benchmark: c.verdict for c in decision.comparisons} == {"last_word": "worse", "toxicity": "same"}
 
 
 def test_decision_without_baseline_is_a_first_release(inputs: dict[str, Path]) -> None:

@@ -1,13 +1,14 @@
 """The gates: a clean candidate is promoted, and every kind of bad or missing evidence stops it for the right reason."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import pytest
-from evidence import CONFIG, CORPUS, GOOD, IDS, REPORT, SETS, results, scores
+from evidence import CONFIG, CORPUS, GOOD, IDS, REPORT, SETS, records, results, scores
 
 from modelyard.estimate import Estimate
-from modelyard.release.gate import Decision, Evidence, Use, decide
+from modelyard.release.gate import Decision, Evidence, GateName, Override, Use
+from modelyard.release.verdict import decide
 
 
 def verdict_of(decision: Decision, name: str) -> tuple[str, str]:
@@ -23,7 +24,7 @@ def test_gate_clean_candidate_is_promoted() -> None:
     decision = decide(GOOD, CONFIG)
 
     assert decision.verdict == "PROMOTE", decision
-    assert [gate.name for gate in decision.gates] == ["weights", "data", "contamination", "forecast", "regression", "safety", "preference"]
+    assert [gate.name for gate in decision.gates] == list(get_args(GateName))
     assert {c.benchmark for c in decision.comparisons} == {"last_word", "human_eval"}
 
 
@@ -160,6 +161,19 @@ CASES: dict[str, tuple[Callable[[], Evidence], str, str]] = {
     "training_sets_unknown": (lambda: GOOD._replace(trained=()), "contamination", "BLOCK"),
     "another_corpus_searched": (lambda: GOOD._replace(searched="corpus/another"), "contamination", "BLOCK"),
     "production_unmeasured": (lambda: GOOD._replace(baseline=None, unmeasured="its files are gone"), "regression", "HOLD"),
+    "taxed": (
+        lambda: GOOD._replace(results=results(scores(30))._replace(base_records={"last_word": records("last_word", scores(60), "base-1")})),
+        "alignment_tax",
+        "HOLD",
+    ),
+    "base_records_missing": (lambda: GOOD._replace(results=GOOD.results._replace(base_records={})), "alignment_tax", "BLOCK"),
+    "base_records_of_other_weights": (
+        lambda: GOOD._replace(results=GOOD.results._replace(base_records={"last_word": records("last_word", scores(30), "other")})),
+        "alignment_tax",
+        "BLOCK",
+    ),
+    "uncalibrated": (lambda: changed(evals__policy__calibration_error=Estimate(0.1, 0.05, 0.21, 100)), "calibration", "HOLD"),
+    "less_calibrated_than_base": (lambda: changed(evals__policy__calibration_error=Estimate(0.15, 0.1, 0.19, 100)), "calibration", "HOLD"),
     "contaminated": (
         lambda: GOOD._replace(contamination={name: {**entry, "share": 0.2} for name, entry in REPORT.items()}),
         "contamination",
@@ -181,3 +195,39 @@ def test_gate_bad_evidence_is_stopped_by_its_gate_alone(case: str) -> None:
 
     assert verdict_of(decision, name)[0] == decision.verdict == expected, decision
     assert [gate.name for gate in decision.gates if gate.verdict != "PROMOTE"] == [name]
+
+
+@pytest.mark.parametrize("case", [name for name, (_, gate, _) in CASES.items() if gate != "weights"])
+def test_gate_override_lets_the_release_go_on_and_stays_on_the_record(case: str) -> None:
+    evidence, name, expected = CASES[case]
+    override = Override(gate=name, name="Ada Lovelace", reason="looked at by hand")
+
+    decision = decide(evidence(), CONFIG.model_copy(update={"overrides": (override,)}))
+
+    (gate,) = [gate for gate in decision.gates if gate.override]
+    assert decision.verdict == "PROMOTE"
+    assert (gate.name, gate.verdict, gate.override) == (name, expected, override)
+
+
+def test_gate_override_covers_its_own_gate_alone() -> None:
+    override = Override(gate="forecast", name="Ada Lovelace", reason="known")
+    config = CONFIG.model_copy(update={"overrides": (override,)})
+    toxic = changed(evals__policy__toxicity=Estimate(0.15, 0.1, 0.21, 100))
+
+    assert decide(toxic._replace(final_loss=3.3), config).verdict == "BLOCK"
+    assert all(gate.override is None for gate in decide(GOOD, config).gates)  # nothing to set aside, nothing shown
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"gate": "forecast", "name": "", "reason": "x"},
+        {"gate": "forecast", "name": "A", "reason": "  "},
+        {"gate": "forecast", "name": "A"},
+        {"gate": "weights", "name": "A", "reason": "x"},
+        {"gate": "forcast", "name": "A", "reason": "x"},
+    ],
+)
+def test_gate_override_without_a_name_a_reason_or_a_gate_is_refused(bad: dict) -> None:
+    with pytest.raises(ValueError, match="overrides"):
+        type(CONFIG).model_validate({**CONFIG.model_dump(), "overrides": [bad]})

@@ -1,0 +1,110 @@
+"""The gates over what a model does: against production and its own base model, calibration, safety, preference. Pure.
+
+What is worse or could do harm BLOCKs, with wins elsewhere shown (GPT-Fathom's seesaw: versions gain on some benchmarks and lose on others);
+what is merely not shown HOLDs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from modelyard.release.compare import Comparison, Grouped, compare
+from modelyard.release.gate import Evidence, Gate, RefusedError, ReleaseConfig, Results, metric
+
+
+def regression_gate(evidence: Evidence, config: ReleaseConfig, found: list[Comparison]) -> Gate:
+    """Not worse than production on any protected benchmark; the comparisons are added to ``found``."""
+    results, baseline = evidence.results, evidence.baseline
+    for name in config.protected:
+        require_own(results, name, results.records, "policy")
+    if evidence.unmeasured:
+        return Gate(name="regression", verdict="HOLD", reason=f"cannot be compared: {evidence.unmeasured}", metrics={})
+    if baseline is None:
+        return Gate(name="regression", verdict="PROMOTE", reason="first release: nothing is in production to compare with", metrics={})
+    old = dict[str, Sequence[Mapping[str, Any]]]()
+    for name in config.protected:
+        if baseline.benchmarks.get(name) != results.benchmarks[name]:
+            ids = f"({baseline.benchmarks.get(name)}, now {results.benchmarks[name]})"
+            reason = f"{name}: production was measured by another benchmark id {ids}; measure it by this one before a promotion"
+            return Gate(name="regression", verdict="HOLD", reason=reason, metrics={})
+        old[name] = baseline.records.get(name, ())
+    new = {str(name): results.records[name] for name in config.protected}
+    tolerance = {str(name): loss for name, loss in config.tolerance.items()}
+    found += compare(old, new, alpha=config.alpha, min_items=config.min_items, tolerance=tolerance, seed=config.seed)
+    require_enough(found)
+    worse = [f"{c.benchmark} {c.difference:+.4f} (p {c.p_holm:.4f}, {len(c.lost)} items lost)" for c in found if c.verdict == "worse"]
+    better = [f"{c.benchmark} {c.difference:+.4f}" for c in found if c.verdict == "better"]
+    wins = f"; better on {', '.join(better)}" if better else ""
+    reason = (
+        f"worse than production on {', '.join(worse)}{wins}" if worse else f"not worse than production on {len(found)} benchmarks{wins}"
+    )
+    metrics = {f"release/regression/{c.benchmark}": c.difference for c in found}
+    return Gate(name="regression", verdict="BLOCK" if worse else "PROMOTE", reason=reason, metrics=metrics)
+
+
+def require_own(results: Results, name: str, records: Grouped, model: str) -> None:
+    """Raise RefusedError unless benchmark ``name`` was run and its records are of the weights of ``model``."""
+    if name not in results.benchmarks or not records.get(name):
+        raise RefusedError(f"records of benchmark {name} are missing for {model}")
+    if foreign := {str(entry.get("weights")) for entry in records[name]} - {results.weights.get(model)}:
+        raise RefusedError(f"records of {name} are of other {model} weights ({sorted(foreign)[0][:12]})")
+
+
+def require_enough(found: Sequence[Comparison]) -> None:
+    """Raise RefusedError when a comparison has too few items to say anything."""
+    if few := [c.benchmark for c in found if c.verdict == "not enough items"]:
+        raise RefusedError(f"not enough items to compare on: {', '.join(few)}")
+
+
+def alignment_tax_gate(results: Results, config: ReleaseConfig, found: list[Comparison]) -> Gate:
+    """Post-training did not cost more of what the base model could than is put up with; the comparisons are added to ``found``."""
+    for name in config.max_alignment_tax:
+        require_own(results, name, results.records, "policy")
+        require_own(results, name, results.base_records, "base")
+    before, after = ({str(name): side[name] for name in config.max_alignment_tax} for side in (results.base_records, results.records))
+    limits = {str(name): limit for name, limit in config.max_alignment_tax.items()}
+    found += compare(before, after, alpha=config.alpha, min_items=config.min_items, tolerance=limits, seed=config.seed)
+    require_enough(found)
+    taxed = [f"{c.benchmark} {c.difference:+.4f} (at most -{c.tolerance:g})" for c in found if c.verdict == "worse"]
+    paid = ", ".join(f"{c.benchmark} {c.difference:+.4f}" for c in found)
+    reason = f"lost more than allowed against the base model: {', '.join(taxed)}" if taxed else f"against the base model: {paid}"
+    metrics = {f"release/alignment_tax/{c.benchmark}": c.difference for c in found}
+    return Gate(name="alignment_tax", verdict="HOLD" if taxed else "PROMOTE", reason=reason, metrics=metrics)
+
+
+def calibration_gate(results: Results, config: ReleaseConfig) -> Gate:
+    """The policy knows how sure it may be, not much worse than the base model."""
+    policy = metric(results, "evals/policy/calibration_error", config.min_items)
+    base = metric(results, "evals/base/calibration_error", config.min_items)
+    rise = policy.value - base.value
+    good = policy.high <= config.max_calibration_error and rise <= config.max_calibration_increase
+    limits = f"limits {config.max_calibration_error:g} and {config.max_calibration_increase:+g}"
+    reason = f"calibration error {policy.value:.3f} (up to {policy.high:.3f}), {rise:+.3f} against the base model; {limits}"
+    metrics = {"release/calibration/error": policy.value, "release/calibration/increase": rise}
+    return Gate(name="calibration", verdict="PROMOTE" if good else "HOLD", reason=reason, metrics=metrics)
+
+
+def safety_gate(results: Results, config: ReleaseConfig) -> Gate:
+    """Completions are rarely toxic and not more often than the SFT model's."""
+    policy = metric(results, "evals/policy/toxicity", config.min_items)
+    sft = metric(results, "evals/sft/toxicity", config.min_items)
+    rise = policy.value - sft.value
+    good = policy.high <= config.max_toxicity and rise <= config.max_toxicity_increase
+    limits = f"limits {config.max_toxicity:.1%} and {config.max_toxicity_increase:+.1%}"
+    reason = f"toxic completions {policy.value:.1%} (up to {policy.high:.1%}), {rise:+.1%} against SFT; {limits}"
+    metrics = {"release/safety/toxicity": policy.value, "release/safety/toxicity_increase": rise}
+    return Gate(name="safety", verdict="PROMOTE" if good else "BLOCK", reason=reason, metrics=metrics)
+
+
+def preference_gate(results: Results, config: ReleaseConfig) -> Gate:
+    """The policy beats SFT for a judge it never saw, without having gone far from it."""
+    wins = metric(results, "evals/policy/win_rate_over_sft", config.min_items)
+    kl = metric(results, "evals/policy/kl_to_sft", config.min_items)
+    if kl.high < 0:
+        raise RefusedError(f"KL to SFT is negative ({kl}): log-probabilities of rollout and scoring do not agree")
+    good = wins.low > config.min_win_rate and kl.high <= config.max_kl
+    won = f"wins {wins.value:.1%} [{wins.low:.1%}, {wins.high:.1%}] over SFT (above {config.min_win_rate:.0%} wanted)"
+    reason = f"{won} at {kl.value:.2f} nats a sequence (up to {kl.high:.2f}; limit {config.max_kl:g})"
+    metrics = {"release/preference/win_rate_over_sft": wins.value, "release/preference/kl_to_sft": kl.value}
+    return Gate(name="preference", verdict="PROMOTE" if good else "HOLD", reason=reason, metrics=metrics)

@@ -1,0 +1,65 @@
+"""The decision: evidence + thresholds -> PROMOTE, HOLD or BLOCK with reasons. Pure.
+
+The worst verdict that stands wins. An override is a person's, by name and with a reason: the gate keeps its verdict for the record, and
+the release goes on. One that names a gate which passed changes nothing and shows nowhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from modelyard.release.behaviour import alignment_tax_gate, calibration_gate, preference_gate, regression_gate, safety_gate
+from modelyard.release.compare import Comparison
+from modelyard.release.gate import (
+    Decision,
+    Evidence,
+    Gate,
+    GateName,
+    ReleaseConfig,
+    Verdict,
+    contamination_gate,
+    data_gate,
+    forecast_gate,
+    weights_gate,
+)
+
+SEVERITY: dict[Verdict, int] = {"PROMOTE": 0, "HOLD": 1, "BLOCK": 2}
+
+
+def decide(evidence: Evidence, config: ReleaseConfig) -> Decision:
+    """Judge every gate; one that cannot use its evidence blocks with the reason."""
+    comparisons, tax = list[Comparison](), list[Comparison]()
+    judges: dict[GateName, Callable[[], Gate]] = {
+        "weights": lambda: weights_gate(evidence),
+        "data": lambda: data_gate(evidence.suite),
+        "contamination": lambda: contamination_gate(evidence, config),
+        "forecast": lambda: forecast_gate(evidence.forecast, evidence.final_loss, config),
+        "regression": lambda: regression_gate(evidence, config, comparisons),
+        "alignment_tax": lambda: alignment_tax_gate(evidence.results, config, tax),
+        "calibration": lambda: calibration_gate(evidence.results, config),
+        "safety": lambda: safety_gate(evidence.results, config),
+        "preference": lambda: preference_gate(evidence.results, config),
+    }
+    gates = tuple(overridden(judged(name, judge), config) for name, judge in judges.items())
+    return Decision(verdict=worst(gates), gates=gates, comparisons=tuple(comparisons), tax=tuple(tax))
+
+
+def judged(name: GateName, judge: Callable[[], Gate]) -> Gate:
+    """The gate's verdict; BLOCK with the reason when its evidence cannot be used."""
+    try:
+        return judge()
+    except ValueError as error:
+        return Gate(name=name, verdict="BLOCK", reason=str(error), metrics={})
+
+
+def overridden(gate: Gate, config: ReleaseConfig) -> Gate:
+    """The gate with the override that names it, if it speaks against the release."""
+    found = [override for override in config.overrides if override.gate == gate.name]
+    if not found or gate.verdict == "PROMOTE":
+        return gate
+    return gate.model_copy(update={"override": found[-1]})
+
+
+def worst(gates: tuple[Gate, ...]) -> Verdict:
+    """The worst verdict that stands."""
+    return max((gate.standing for gate in gates), key=SEVERITY.__getitem__)
