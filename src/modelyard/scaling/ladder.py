@@ -1,7 +1,16 @@
 """The ladder: several small runs of the main run's recipe, trained one after the other in one worker group, and the forecast fitted to them.
 
-The recipe transfers as it is: same data order, initialisation rule and learning-rate schedule (each run decays fully, as only finished runs
-compare); the learning rate follows 1/width. Left out: choosing the main run's size for a compute budget.
+How the recipe transfers, from the main run's size to a rung's:
+
+- shape: head width and feed-forward ratio are kept, so heads and feed-forward width follow the width;
+- initialisation: ``init_std`` goes by 1/sqrt(width), which keeps the scale of every layer's output (Yang et al. 2022, table 3);
+- learning rate and batch: by a power of N, the parameters that a token multiplies (``lr_exponent``, -1/3, and ``batch_exponent``, 2/3, in
+  Bhagia et al. 2024, arXiv:2412.04403, after Porian et al. 2024), warm-up a fixed share of the steps, and every run decays fully, as only
+  finished runs compare;
+- tokens: those that the main run sees per N, so all runs are of one horizon, which is checked;
+- data: the same packed rows; a rung's first seed is the main run's, further ones change weights and order.
+
+Left out: rungs of another depth-to-width ratio than the main run's are allowed, but bend the law.
 """
 
 from __future__ import annotations
@@ -12,17 +21,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch.distributed as dist
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from modelyard.config import Config, ExecutionConfig
 from modelyard.model.recipe import Recipe, train_language_model
 from modelyard.progress import Report
+from modelyard.scaling.chinchilla import SAME_HORIZON
 from modelyard.scaling.forecast import as_json
 from modelyard.scaling.power_law import Point, forecast
 
+COLUMNS = "run,seed,layers,hidden,train_flops,train_tokens,val_loss"
+
 
 class Rung(Config):
-    """One small run: what differs from the main run."""
+    """One small size: what differs from the main run."""
 
     layers: int
     """Transformer blocks."""
@@ -30,26 +42,8 @@ class Rung(Config):
     """Width; heads and feed-forward width scale with it."""
     steps: int
     """Optimizer steps."""
-
-    def recipe(self, main: Recipe) -> Recipe:
-        """The main recipe at this size: head width kept where it fits, feed-forward ratio kept, learning rate by 1/width."""
-        heads = self.hidden // min(main.model.hidden // main.model.heads, self.hidden)
-        model = {
-            **main.model.model_dump(),
-            "layers": self.layers,
-            "hidden": self.hidden,
-            "heads": heads,
-            "kv_heads": max(1, heads * main.model.kv_heads // main.model.heads),
-            "ffn_hidden": self.hidden * main.model.ffn_hidden // main.model.hidden,
-        }
-        optimizer = {
-            **main.optimizer.model_dump(),
-            "lr": main.optimizer.lr * main.model.hidden / self.hidden,
-            "warmup_steps": min(main.optimizer.warmup_steps, max(1, self.steps // 10)),
-        }
-        return Recipe.model_validate(
-            {**main.model_dump(exclude={"model", "optimizer"}), "model": model, "optimizer": optimizer, "steps": self.steps}
-        )
+    seeds: int = Field(ge=1)
+    """Runs of this size."""
 
 
 class LadderConfig(Config):
@@ -57,6 +51,10 @@ class LadderConfig(Config):
 
     rungs: tuple[Rung, ...]
     """At least four."""
+    lr_exponent: float
+    """Power of N by which the learning rate follows; 0 keeps it."""
+    batch_exponent: float
+    """Power of N by which the sequences of a step follow; 0 keeps them."""
     noise_floor: float
     """Least relative standard deviation of one run's loss."""
     compute_share: float
@@ -70,44 +68,115 @@ class ScalingConfig(LadderConfig):
     """The run to come."""
 
     @model_validator(mode="after")
-    def _affordable(self) -> ScalingConfig:
+    def _comparable(self) -> ScalingConfig:
         if len(self.rungs) < 4:
             raise ValueError(f"scaling.rungs: a forecast needs at least 4 small runs, got {len(self.rungs)}")
         if self.share > self.compute_share:
             raise ValueError(
                 f"scaling.rungs: the ladder costs {self.share:.1%} of the main run's compute, more than {self.compute_share:.1%}"
             )
+        horizons = [horizon(self.main), *(horizon(recipe) for recipe in self.recipes)]
+        if max(horizons) >= SAME_HORIZON * min(horizons):
+            shown = ", ".join(f"{value:.3g}" for value in horizons[1:])
+            raise ValueError(
+                f"scaling.rungs: tokens a parameter are {shown}, but {horizons[0]:.3g} in the main run; a ladder is of one horizon"
+            )
         return self
+
+    @property
+    def recipes(self) -> tuple[Recipe, ...]:
+        """The first seed's recipe of every rung."""
+        return tuple(rung_recipe(rung, self, self.main) for rung in self.rungs)
 
     @property
     def share(self) -> float:
         """The ladder's compute as a share of the main run's."""
-        return sum(rung.recipe(self.main).compute for rung in self.rungs) / self.main.compute
+        return sum(recipe.compute * rung.seeds for recipe, rung in zip(self.recipes, self.rungs, strict=True)) / self.main.compute
+
+
+def active_parameters(recipe: Recipe) -> float:
+    """N: FLOPs of a token / 6, so that compute is 6 N D; it counts attention and the output layer, and no look-up."""
+    return recipe.model.flops_per_token() / 6
+
+
+def horizon(recipe: Recipe) -> float:
+    """Tokens a parameter."""
+    return recipe.tokens / active_parameters(recipe)
+
+
+def rung_recipe(rung: Rung, ladder: LadderConfig, main: Recipe) -> Recipe:
+    """The main recipe at a rung's size, by the rules of the module's docstring."""
+    head = min(main.model.hidden // main.model.heads, rung.hidden)
+    heads = rung.hidden // head
+    model = main.model.model_copy(
+        update={
+            "layers": rung.layers,
+            "hidden": rung.hidden,
+            "heads": heads,
+            "kv_heads": max(1, heads * main.model.kv_heads // main.model.heads),
+            "ffn_hidden": rung.hidden * main.model.ffn_hidden // main.model.hidden,
+            "init_std": main.model.init_std * (main.model.hidden / rung.hidden) ** 0.5,
+        }
+    )
+    size = model.flops_per_token() / main.model.flops_per_token()
+    batch = max(1, round(main.batch * size**ladder.batch_exponent))
+    optimizer = {
+        **main.optimizer.model_dump(),
+        "lr": main.optimizer.lr * size**ladder.lr_exponent,
+        "warmup_steps": round(main.optimizer.warmup_steps * rung.steps / main.steps),
+    }
+    changed = {"optimizer": optimizer, "batch": batch, "micro_batch": batch, "steps": rung.steps, "model": model.model_dump()}
+    return Recipe.model_validate({**main.model_dump(), **changed})
 
 
 def run(
     config: ScalingConfig, inputs: Mapping[str, Path], out: Path, checkpoints: Path, execution: ExecutionConfig, report: Report
 ) -> dict[str, float]:
-    """Train the rungs on ``inputs["tokens"]``, fit, and write ``forecast.json`` (the sealed prediction of the main run's held-out loss)."""
-    recipes = [rung.recipe(config.main) for rung in config.rungs]
-    total = sum(recipe.tokens for recipe in recipes)
-    points, before = [], 0
-    for index, recipe in enumerate(recipes):
+    """Train the rungs on ``inputs["tokens"]`` and fit.
+
+    Writes ``forecast.json`` (the prediction of the main run's held-out loss, to be sealed) and ``points.csv`` (every run, as
+    :mod:`modelyard.scaling.forecast` reads it). A rung that is finished is not trained again when the ladder is resumed.
+    """
+    plan = [(recipe, seed) for recipe, rung in zip(config.recipes, config.rungs, strict=True) for seed in range(rung.seeds)]
+    total = sum(recipe.tokens for recipe, _ in plan)
+    points, lines, before = [], [COLUMNS], 0
+    for index, (recipe, seed) in enumerate(plan):
+        seeded = recipe.model_copy(update={"seed": recipe.seed + seed})
         shifted = _Shifted(report, before, total)
-        trained = train_language_model(recipe, inputs["tokens"], "scaling", checkpoints / f"rung_{index}", execution, shifted)
-        points.append(Point(recipe.compute, trained.held_out.value))
+        loss = _trained(seeded, inputs["tokens"], checkpoints / f"run_{index}", execution, shifted)
+        points.append(Point(recipe.compute, loss))
+        shape = f"{recipe.model.layers}x{recipe.model.hidden}"
+        numbers = f"{recipe.model.layers},{recipe.model.hidden},{recipe.compute!r},{recipe.tokens},{loss!r}"
+        lines.append(f"{shape}-{seeded.seed},{seeded.seed},{numbers}")
         before += recipe.tokens
     result = forecast(points, config.main.compute, config.main.seed, config.noise_floor)
-    assert result.backtest is not None, "four runs leave three without the largest"
+    assert result.backtest is not None, "four sizes leave three without the largest"
     if dist.get_rank() == 0:
         (out / "forecast.json").write_text(json.dumps(as_json(result), indent=1))
+        (out / "points.csv").write_text("\n".join(lines) + "\n")
     return {
         "scaling/forecast/loss": result.prediction,
         "scaling/forecast/loss_low": result.low,
         "scaling/forecast/loss_high": result.high,
+        "scaling/forecast/at_flops": result.at_compute,
         "scaling/forecast/backtest_error": result.backtest.error,
         "scaling/ladder/compute_share": config.share,
+        "scaling/ladder/reach": config.main.compute / max(points).compute,
     }
+
+
+def _trained(recipe: Recipe, tokens: Path, directory: Path, execution: ExecutionConfig, report: Report) -> float:
+    """Held-out loss of one run, from its note where it is finished already."""
+    note = directory / "loss.json"
+    if note.is_file():
+        return float(json.loads(note.read_text()))
+    loss = train_language_model(recipe, tokens, "scaling", directory, execution, report).held_out.value
+    if dist.get_rank() == 0:
+        directory.mkdir(parents=True, exist_ok=True)
+        partial = note.with_suffix(".partial")
+        partial.write_text(json.dumps(loss))
+        partial.rename(note)
+    return loss
 
 
 class _Shifted(NamedTuple):
