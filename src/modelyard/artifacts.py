@@ -58,6 +58,10 @@ class Artifact(Config):
     """Relative path -> record."""
     seconds: float
     """Wall time of the build."""
+    started: float | None = None
+    """When work on it began (before any restart), seconds since 1970; None where that was not recorded."""
+    finished: float | None = None
+    """When it was committed, seconds since 1970."""
 
     @property
     def ref(self) -> str:
@@ -155,6 +159,9 @@ class Store:
         out = workspace / "out"
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
+        begun = workspace / "begun"
+        if not begun.exists():
+            begun.write_text(repr(time.time()))
         started = time.monotonic()
         metrics = produce(out, workspace / "checkpoints")
         files = {
@@ -172,6 +179,8 @@ class Store:
             metrics=dict(metrics),
             files=files,
             seconds=time.monotonic() - started,
+            started=float(begun.read_text()),
+            finished=time.time(),
         )
         self.storage.put(out, artifact.ref)
         self.storage.write(f"{artifact.ref}/{MANIFEST}", artifact.model_dump_json(indent=1).encode())

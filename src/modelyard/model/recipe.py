@@ -63,9 +63,18 @@ class Trained(NamedTuple):
 
 
 def train_language_model(
-    recipe: Recipe, tokens: Path, stage: str, checkpoints: Path, execution: ExecutionConfig, report: Report
+    recipe: Recipe,
+    tokens: Path,
+    stage: str,
+    checkpoints: Path,
+    execution: ExecutionConfig,
+    report: Report,
+    measured_rows: int | None = None,
 ) -> Trained:
-    """Train by ``recipe`` on ``tokens/train.npy``, resuming from ``checkpoints``, and measure on ``tokens/validation.npy``."""
+    """Train by ``recipe`` on ``tokens/train.npy``, resuming from ``checkpoints``, and measure on ``tokens/validation.npy``.
+
+    ``measured_rows``: sequences measured at once where the recipe's batch is too small to be fast; the loss does not depend on it.
+    """
     engine = Engine(
         recipe.model,
         execution,
@@ -90,4 +99,4 @@ def train_language_model(
         unit="token",
         units_per_step=recipe.batch * recipe.model.seq_len,
     )
-    return Trained(engine, history, held_out_loss(engine, tokens / "validation.npy", recipe.batch, recipe.seed))
+    return Trained(engine, history, held_out_loss(engine, tokens / "validation.npy", measured_rows or recipe.batch, recipe.seed))

@@ -60,7 +60,8 @@ def gather(inputs: Mapping[str, Path], unmeasured: str | None) -> Evidence:
         contamination=_json(inputs["contamination"] / "report.json"),
         searched=_corpus_of(inputs["contamination"]),
         trained=tuple(use for role in TRAINED_ON for use in uses(role, inputs)),
-        forecast=_json(inputs["forecast"] / "forecast.json"),
+        forecast=_sealed(inputs["forecast"]),
+        base=_run_of(inputs["base"]),
         final_loss=loss.value if loss else None,
         baseline=read_results(inputs["baseline"]) if "baseline" in inputs else None,
         unmeasured=unmeasured,
@@ -77,6 +78,18 @@ def _corpus_of(directory: Path) -> str | None:
     """``corpus/version`` that the artifact in ``directory`` was made from."""
     manifest = _json(directory / MANIFEST)
     return manifest["parents"].get("corpus") if manifest else None
+
+
+def _sealed(directory: Path) -> Mapping[str, Any] | None:
+    """The forecast, and when its artifact was committed: from then on nothing in it can change."""
+    forecast, manifest = _json(directory / "forecast.json"), _json(directory / MANIFEST)
+    return {**forecast, "sealed_at": manifest.get("finished") if manifest else None} if forecast else None
+
+
+def _run_of(directory: Path) -> Mapping[str, Any] | None:
+    """Start and compute of the run that made a model."""
+    manifest = _json(directory / MANIFEST)
+    return {"started": manifest.get("started"), "flops": manifest.get("metrics", {}).get("pretrain/train/flops")} if manifest else None
 
 
 def comparable(scores: Path, results: Path) -> bool:

@@ -126,7 +126,9 @@ class Evidence(NamedTuple):
     trained: Sequence[Use]
     """Every training set of every model of the line."""
     forecast: Mapping[str, Any] | None
-    """prediction, low, high."""
+    """prediction, low, high, at_compute (FLOPs); ``sealed_at``, when its artifact was committed (seconds since 1970)."""
+    base: Mapping[str, Any] | None
+    """The base model's run: ``started`` (seconds since 1970) and ``flops``."""
     final_loss: float | None
     """What the forecast predicted, as measured after pretraining."""
     baseline: Results | None
@@ -261,12 +263,30 @@ def require_searched(benchmark: str, entry: Mapping[str, Any], evidence: Evidenc
             raise RefusedError(f"{use.name}, which {use.model} was trained on, was not searched for items of {benchmark}")
 
 
-def forecast_gate(forecast: Mapping[str, Any] | None, final_loss: float | None, config: ReleaseConfig) -> Gate:
-    """The loss came out as the sealed forecast said: a miss means that something is not understood."""
+def forecast_gate(evidence: Evidence, config: ReleaseConfig) -> Gate:
+    """The loss came out as the forecast said, which was of this very run and sealed before it started.
+
+    A miss means that something is not understood.
+    """
+    forecast, base = evidence.forecast, evidence.base
     if forecast is None:
         raise RefusedError("forecast is missing")
+    if base is None:
+        raise RefusedError("record of the base model's run is missing")
+    sealed, started = (
+        number(forecast.get("sealed_at"), "time of the forecast's seal"),
+        number(base.get("started"), "start of the base model"),
+    )
+    if not sealed <= started:
+        raise RefusedError(f"forecast was sealed {sealed - started:.0f} s after the base model's training began")
+    at, flops = (
+        number(forecast.get("at_compute"), "compute that the forecast is for"),
+        number(base.get("flops"), "compute of the base model"),
+    )
+    if not math.isclose(at, flops, rel_tol=1e-6):
+        raise RefusedError(f"forecast is for {at:.4g} FLOPs, but the base model took {flops:.4g}")
     prediction, low, high = (number(forecast.get(key), f"forecast {key}") for key in ("prediction", "low", "high"))
-    loss = number(final_loss, "final validation loss")
+    loss = number(evidence.final_loss, "final validation loss")
     error = loss / prediction - 1
     inside = "inside" if low <= loss <= high else "outside"
     reason = f"loss {loss:.4f} against forecast {prediction:.4f} [{low:.4f}, {high:.4f}]: {error:+.2%}, {inside} its interval"

@@ -33,7 +33,7 @@ def decide(evidence: Evidence, config: ReleaseConfig) -> Decision:
         "weights": lambda: weights_gate(evidence),
         "data": lambda: data_gate(evidence.suite),
         "contamination": lambda: contamination_gate(evidence, config),
-        "forecast": lambda: forecast_gate(evidence.forecast, evidence.final_loss, config),
+        "forecast": lambda: forecast_gate(evidence, config),
         "regression": lambda: regression_gate(evidence, config, comparisons),
         "alignment_tax": lambda: alignment_tax_gate(evidence.results, config, tax),
         "calibration": lambda: calibration_gate(evidence.results, config),

@@ -10,7 +10,7 @@ How the recipe transfers, from the main run's size to a rung's:
 - tokens: those that the main run sees per N, so all runs are of one horizon, which is checked;
 - data: the same packed rows; a rung's first seed is the main run's, further ones change weights and order.
 
-Left out: rungs of another depth-to-width ratio than the main run's are allowed, but bend the law.
+Depth is each rung's own; a ratio of depth to width other than the main run's is allowed, but bends the law. Left out: rungs split over ranks.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def run(
     for index, (recipe, seed) in enumerate(plan):
         seeded = recipe.model_copy(update={"seed": recipe.seed + seed})
         shifted = _Shifted(report, before, total)
-        loss = _trained(seeded, inputs["tokens"], checkpoints / f"run_{index}", execution, shifted)
+        loss = _trained(seeded, inputs["tokens"], checkpoints / f"run_{index}", execution, shifted, config.main.batch)
         points.append(Point(recipe.compute, loss))
         shape = f"{recipe.model.layers}x{recipe.model.hidden}"
         numbers = f"{recipe.model.layers},{recipe.model.hidden},{recipe.compute!r},{recipe.tokens},{loss!r}"
@@ -165,12 +165,12 @@ def run(
     }
 
 
-def _trained(recipe: Recipe, tokens: Path, directory: Path, execution: ExecutionConfig, report: Report) -> float:
+def _trained(recipe: Recipe, tokens: Path, directory: Path, execution: ExecutionConfig, report: Report, rows: int) -> float:
     """Held-out loss of one run, from its note where it is finished already."""
     note = directory / "loss.json"
     if note.is_file():
         return float(json.loads(note.read_text()))
-    loss = train_language_model(recipe, tokens, "scaling", directory, execution, report).held_out.value
+    loss = train_language_model(recipe, tokens, "scaling", directory, execution, report, rows).held_out.value
     if dist.get_rank() == 0:
         directory.mkdir(parents=True, exist_ok=True)
         partial = note.with_suffix(".partial")

@@ -69,7 +69,8 @@ GOOD = Evidence(
     contamination=REPORT,
     searched=CORPUS,
     trained=tuple(Use(model, name, CORPUS) for model, sets in TRAINED_ON.items() for name in sets),
-    forecast={"prediction": 3.0, "low": 2.9, "high": 3.1},
+    forecast={"prediction": 3.0, "low": 2.9, "high": 3.1, "at_compute": 1e14, "sealed_at": 1000.0},
+    base={"started": 1001.0, "flops": 1e14},
     final_loss=3.02,
     baseline=results(scores(30), weights="production-1"),
     unmeasured=None,
@@ -114,6 +115,9 @@ def write_all(root: Path) -> dict[str, Path]:
     points = [{"compute": 10.0**k, "loss": 5.0 - k / 10} for k in range(9, 13)]
     law = {"prediction": 3.0, "low": 2.9, "high": 3.1, "a": 30.0, "b": -0.1, "c": 1.0, "at_compute": 1e14, "points": points}
     write(found["forecast"] / "forecast.json", law)
+    write(found["forecast"] / "artifact.json", {"name": "forecast", "parents": {}, "finished": 1000.0})
+    run = {"started": 1001.0, "metrics": {"pretrain/train/flops": 1e14}}
+    write(found["base"] / "artifact.json", {"name": "base", "parents": {}, **run})
     weights = {model: sha256_tree(found[model] / "checkpoint") for model in ("base", "sft", "policy")}
     write_results(found["results"], weights, 50)
     write_results(found["baseline"], {**weights, "policy": "production"}, 50)

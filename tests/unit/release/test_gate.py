@@ -20,6 +20,10 @@ def changed(**metrics: Any) -> Evidence:
     return GOOD._replace(results=results(scores(30), **metrics))
 
 
+def forecast(**values: float | None) -> Evidence:
+    return GOOD._replace(forecast={**(GOOD.forecast or {}), **values})
+
+
 def test_gate_clean_candidate_is_promoted() -> None:
     decision = decide(GOOD, CONFIG)
 
@@ -149,8 +153,13 @@ def test_gate_too_few_items_to_compare_is_blocked() -> None:
 
 CASES: dict[str, tuple[Callable[[], Evidence], str, str]] = {
     "forecast_miss": (lambda: GOOD._replace(final_loss=3.3), "forecast", "HOLD"),
+    "forecast_sealed_late": (lambda: forecast(sealed_at=1001.5), "forecast", "BLOCK"),
+    "forecast_never_sealed": (lambda: forecast(sealed_at=None), "forecast", "BLOCK"),
+    "forecast_of_another_run": (lambda: forecast(at_compute=1.01e14), "forecast", "BLOCK"),
+    "base_start_missing": (lambda: GOOD._replace(base={"started": None, "flops": 1e14}), "forecast", "BLOCK"),
+    "base_run_missing": (lambda: GOOD._replace(base=None), "forecast", "BLOCK"),
     "forecast_missing": (lambda: GOOD._replace(forecast=None), "forecast", "BLOCK"),
-    "forecast_nan": (lambda: GOOD._replace(forecast={"prediction": float("nan"), "low": 1.0, "high": 2.0}), "forecast", "BLOCK"),
+    "forecast_nan": (lambda: forecast(prediction=float("nan")), "forecast", "BLOCK"),
     "final_loss_missing": (lambda: GOOD._replace(final_loss=None), "forecast", "BLOCK"),
     "suite_missing": (lambda: GOOD._replace(suite=None), "data", "BLOCK"),
     "suite_failed": (lambda: GOOD._replace(suite={"success": False, "evaluated": 3, "failed": ["unique ids"]}), "data", "BLOCK"),
