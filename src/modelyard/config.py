@@ -49,10 +49,18 @@ class ExecutionConfig(Config):
     """Optimizer steps between checkpoints."""
     checkpoint_iterations: int = 5
     """PPO iterations between checkpoints; one costs as much as many plain steps."""
+    checkpoint_store: str = ""
+    """URL (``file://`` or ``s3://``) to which finished checkpoints are copied, and from which a machine without them goes on; empty: none."""
+    keep_last: int = 2
+    """Newest checkpoints that are kept."""
+    keep_every: int = 0
+    """The first checkpoint of every so many steps is kept as well; 0: none."""
     log_every: int = 10
     """Optimizer steps between progress reports."""
     max_restarts: int = 1
     """Times Ray Train restarts a failed worker group from its last checkpoint."""
+    hang_seconds: float = 600.0
+    """Seconds without a step or another sign of life on any rank after which the rank at fault is killed and the group restarted; 0 never."""
 
     @model_validator(mode="after")
     def _positive(self) -> ExecutionConfig:
@@ -63,12 +71,14 @@ class ExecutionConfig(Config):
             "threads",
             "checkpoint_every",
             "checkpoint_iterations",
+            "keep_last",
             "log_every",
         ):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
-        if self.max_restarts < 0:
-            raise ValueError(f"max_restarts must be at least 0, got {self.max_restarts}")
+        for key in ("max_restarts", "hang_seconds", "keep_every"):
+            if getattr(self, key) < 0:
+                raise ValueError(f"{key} must be at least 0, got {getattr(self, key)}")
         return self
 
     @property

@@ -1,8 +1,15 @@
-"""How a stage says how far it is: one call with done, total and metrics; what becomes of it (bar, MLflow, nothing) is the caller's choice."""
+"""How a stage says how far it is, that it is alive, and hears that it should stop.
+
+:class:`Report` is one call with done, total and metrics; what becomes of it (bar, MLflow, nothing) is the caller's choice. Beats and the request to
+stop belong to the process, as signals do: whatever computes calls :func:`beat`, a watchdog beside it reads :func:`beats`, and a loop looks at
+:func:`stop_requested` between two steps.
+"""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
+from enum import IntEnum
 from typing import Protocol
 
 
@@ -15,3 +22,55 @@ class Report(Protocol):
 
 def silent(done: int, total: int, metrics: Mapping[str, float] = {}, unit: str = "step") -> None:
     """A :class:`Report` that drops everything."""
+
+
+class StopError(RuntimeError):
+    """A run that has to end because another try from its last checkpoint would end the same way; the message is one line.
+
+    ``rank`` is the rank on which the cause lies, where all ranks know it; else the one that raises.
+    """
+
+    def __init__(self, message: str, rank: int | None = None) -> None:
+        super().__init__(message)
+        self.rank = rank
+
+
+class PreemptedError(StopError):
+    """A run that was asked to stop and has written its checkpoint; started again it goes on from there."""
+
+
+class Stop(IntEnum):
+    """Who asked a process to stop."""
+
+    NOBODY = 0
+    TOLD = 1
+    """Whoever started the run."""
+    SIGNALLED = 2
+    """A SIGTERM to this process."""
+
+
+_counter = itertools.count(1)
+_beats = 0
+_stop = Stop.NOBODY
+
+
+def beat() -> None:
+    """A sign of life: one piece of work is done."""
+    global _beats
+    _beats = next(_counter)
+
+
+def beats() -> int:
+    """Signs of life of this process so far."""
+    return _beats
+
+
+def request_stop(by: Stop) -> None:
+    """Ask the loop of this process to finish its step, write a checkpoint and end. Safe in a signal handler; ``NOBODY`` takes it back."""
+    global _stop
+    _stop = by
+
+
+def stop_requested() -> Stop:
+    """Who asked this process to stop."""
+    return _stop

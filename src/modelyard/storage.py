@@ -6,6 +6,7 @@ environment (``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_ENDPOINT_UR
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -63,6 +64,23 @@ class Storage:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, target)
+
+    def put_file(self, file: Path, key: str) -> None:
+        """Copy one local file to ``key``; a reader may see a part of it while that lasts."""
+        target = self.path(key)
+        if self.is_local:
+            Path(target).parent.mkdir(parents=True, exist_ok=True)
+        self.fs.put_file(str(file), target)
+
+    def remove(self, key: str) -> None:
+        """Delete the file or tree at ``key``; nothing there is no error."""
+        self.forget()
+        with contextlib.suppress(FileNotFoundError):
+            self.fs.rm(self.path(key), recursive=True)
+
+    def forget(self) -> None:
+        """Look again at what others may have changed: s3fs remembers listings."""
+        self.fs.invalidate_cache()
 
     def put(self, directory: Path, key: str) -> None:
         """Bring a finished local directory to ``key`` (moved on a local store, uploaded file by file elsewhere)."""

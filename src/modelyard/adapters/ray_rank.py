@@ -1,132 +1,28 @@
-"""What runs inside Ray: the mailbox actor between driver and ranks, and the loop that each rank runs.
+"""The loop that each rank of a worker group runs: take a job (one training stage) from the mailbox, run it, post what came of it, wait for the next.
 
-A rank takes a job (one training stage), runs it, posts what came of it and waits for the next, so that consecutive stages share one
-worker group: starting a group costs about ten seconds on two cores, nearly all of it imports. Only names of this module and of the stage
-travel; both are imported on the worker. Left out: several jobs at once, since a rank trains one thing at a time.
+Consecutive stages share a worker group this way: starting one costs about ten seconds on two cores, nearly all of it imports. Only names of this
+module and of the stage travel; both are imported on the worker. While a stage runs, a thread beside it sends the rank's pulse.
 """
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import gc
 import logging
+import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from pydantic import ValidationError
 
-from modelyard.config import Config, ExecutionConfig, first_error
+from modelyard import progress
+from modelyard.adapters.ray_mailbox import Event, Failure, Job
+from modelyard.adapters.ray_watch import place_of, pulse_seconds
+from modelyard.config import first_error
 
-IDLE_POLL_SECONDS = 0.02
 REPORT_SECONDS = 0.2
-
-
-class Job(NamedTuple):
-    """One stage to run on every rank."""
-
-    number: int
-    run: Callable[..., Mapping[str, float]]
-    config: Config
-    inputs: Mapping[str, Path]
-    out: Path
-    checkpoints: Path
-    execution: ExecutionConfig
-
-
-class Event(NamedTuple):
-    """One progress report of rank 0."""
-
-    done: int
-    total: int
-    metrics: Mapping[str, float]
-    unit: str
-
-
-class Failure(NamedTuple):
-    """An exception in a rank, as text: exceptions themselves need not survive pickling."""
-
-    rank: int
-    cause: str
-    traceback: str
-    final: bool
-    """Whether trying again is pointless: the stage refused its input or config (ValueError)."""
-
-
-class News(NamedTuple):
-    """What the driver learns from one look at the mailbox."""
-
-    events: list[Event]
-    warnings: list[str]
-    failures: list[Failure]
-    metrics: dict[str, float] | None
-    first_line_at: float | None
-
-
-class Mailbox:
-    """Actor between the driver (posts jobs, reads news) and the ranks (take jobs, post events and outcomes)."""
-
-    def __init__(self, ranks: int) -> None:
-        self.ranks = ranks
-        self.job: Job | None = None
-        self.stopped = False
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget what the last job left."""
-        self.events: list[Event] = []
-        self.warnings: list[str] = []
-        self.failures: list[Failure] = []
-        self.results: dict[int, dict[str, float]] = {}
-        self.first_line_at: float | None = None
-
-    async def post(self, job: Job) -> None:
-        """Driver: offer a job to the ranks."""
-        self.reset()
-        self.job = job
-
-    async def stop(self) -> None:
-        """Driver: no more jobs; ranks that wait go home."""
-        self.stopped = True
-
-    async def take(self, after: int) -> Job | None:
-        """Rank: wait for an unfinished job numbered above ``after`` (0 after a restart: the same job again); None says go home."""
-        while not self.stopped:
-            if self.job is not None and self.job.number > after and len(self.results) < self.ranks:
-                return self.job
-            await asyncio.sleep(IDLE_POLL_SECONDS)
-        return None
-
-    async def begin(self, rank: int) -> None:
-        """Rank: the stage function is about to be called."""
-        if rank == 0:
-            self.first_line_at = time.time()
-        self.results.pop(rank, None)
-
-    async def report(self, event: Event) -> None:
-        """Rank 0: progress."""
-        self.events.append(event)
-
-    async def warn(self, line: str) -> None:
-        """Rank: something that a person should read, though the stage goes on."""
-        self.warnings.append(line)
-
-    async def succeed(self, rank: int, metrics: dict[str, float]) -> None:
-        """Rank: the stage function returned."""
-        self.results[rank] = metrics
-
-    async def fail(self, failure: Failure) -> None:
-        """Rank: the stage function raised."""
-        self.failures.append(failure)
-
-    async def news(self) -> News:
-        """Driver: all that happened since the last call; ``metrics`` once every rank has returned."""
-        events, self.events = self.events, []
-        warnings, self.warnings = self.warnings, []
-        finished = len(self.results) == self.ranks
-        return News(events, warnings, list(self.failures), self.results[0] if finished else None, self.first_line_at)
 
 
 class _ToMailbox(logging.Handler):
@@ -149,16 +45,38 @@ def serve(arguments: dict[str, Any]) -> None:
     mailbox, rank = arguments["mailbox"], get_context().get_world_rank()
     done = 0
     while (job := ray.get(mailbox.take.remote(done))) is not None:
-        ray.get(mailbox.begin.remote(rank))
+        attempt = ray.get(mailbox.begin.remote(rank, ray.get_runtime_context().current_actor))
         try:
-            metrics = _run(job, rank, mailbox)
+            with _pulse(job, rank, attempt, mailbox):
+                metrics = _run(job, rank, mailbox)
         except BaseException as error:
-            failure = Failure(rank, one_line(error), traceback.format_exc(), final=isinstance(error, ValueError))
-            ray.get(mailbox.fail.remote(failure))
+            final = isinstance(error, ValueError | progress.StopError)
+            blamed = error.rank if isinstance(error, progress.StopError) and error.rank is not None else rank
+            ray.get(mailbox.fail.remote(Failure(blamed, one_line(error), traceback.format_exc(), final)))
             raise
         ray.get(mailbox.succeed.remote(rank, metrics))
         done = job.number
         gc.collect()
+
+
+@contextlib.contextmanager
+def _pulse(job: Job, rank: int, attempt: int, mailbox: Any) -> Iterator[None]:
+    """Send this thread's signs of life to the mailbox while the block runs, and bring back the request to stop."""
+    import ray
+
+    watched, done = threading.get_ident(), threading.Event()
+
+    def send() -> None:
+        while not done.wait(pulse_seconds(job.execution.hang_seconds)):
+            if ray.get(mailbox.pulse.remote(rank, attempt, progress.beats(), place_of(watched))):
+                progress.request_stop(progress.Stop.TOLD)
+
+    thread = threading.Thread(target=send, name="pulse", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
 
 
 def _run(job: Job, rank: int, mailbox: Any) -> dict[str, float]:
@@ -169,6 +87,7 @@ def _run(job: Job, rank: int, mailbox: Any) -> dict[str, float]:
 
     def report(done: int, total: int, metrics: Mapping[str, float] = {}, unit: str = "step") -> None:
         nonlocal last
+        progress.beat()
         if rank == 0 and (metrics or done >= total or time.monotonic() - last >= REPORT_SECONDS):
             last = time.monotonic()
             mailbox.report.remote(Event(done, total, dict(metrics), unit))
@@ -182,8 +101,8 @@ def _run(job: Job, rank: int, mailbox: Any) -> dict[str, float]:
 
 
 def one_line(error: BaseException) -> str:
-    """The cause of ``error`` in one line; the type is named unless it is a ValueError, whose message is written for the user."""
+    """The cause of ``error`` in one line; the type is named unless its message is written for the user (ValueError, StopError)."""
     if isinstance(error, ValidationError):
         return f"{error.title}: {first_error(error)}"
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"
+    return text if isinstance(error, ValueError | progress.StopError) else f"{type(error).__name__}: {text}"

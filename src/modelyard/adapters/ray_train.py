@@ -1,22 +1,28 @@
 """Runs a training stage on a Ray Train worker group, one worker per rank, and brings progress, metrics or one clear error line back.
 
 Consecutive stages with the same layout share one worker group (see `ray_rank`): the first :func:`launch` starts it; :func:`release`,
-another layout or a failed rank end it. Ray Train restarts a group that lost a rank up to ``execution.max_restarts`` times for each launch;
-the stage then continues from its last checkpoint. A ValueError is never retried: it is the stage refusing its input. Left out: elastic
-world sizes and Ray's own checkpoint transport, since stages write Megatron checkpoints to shared scratch.
+another layout or a failed rank end it. Ray Train restarts a group in which a rank raised or died up to ``execution.max_restarts`` times for each
+launch, with a line that names rank and cause; the stage then continues from its last checkpoint. A group that hangs loses the rank at fault
+(see `ray_watch`) and is restarted like any other. A ValueError (the stage refuses its input) and a StopError (it has to end) are never retried.
+SIGTERM to this process or to a rank ends the stage after its step, with a checkpoint. Left out: elastic world sizes and Ray's own checkpoint
+transport, since stages write Megatron checkpoints to shared scratch.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from modelyard.adapters import ray_cluster
-from modelyard.adapters.ray_rank import Failure, Job, Mailbox, News, one_line, serve
+from modelyard.adapters.ray_mailbox import Failure, Job, Mailbox, News
+from modelyard.adapters.ray_rank import one_line, serve
+from modelyard.adapters.ray_watch import Verdict
 from modelyard.config import Config, ExecutionConfig
 from modelyard.progress import Report
 
@@ -28,7 +34,6 @@ BACKEND_TIMEOUT_SECONDS = 1800
 UNUSED_CALLBACKS = ("DatasetsCallback", "PlacementGroupCleanerCallback")
 # What a healthy rank sees when another one is gone; the other's own failure is the cause to name.
 PEER_LOST = ("Connection closed by peer", "Connection reset by peer", "ncclRemoteError")
-PROCESS_LOST = ("ActorDiedError", "ActorUnavailableError", "WorkerHealthCheckFailedError", "WorkerHealthCheckTimeoutError")
 
 _log = logging.getLogger(__name__)
 
@@ -79,7 +84,9 @@ class WorkerGroup:
     def _trainer(self) -> Any:
         import ray
         from ray.train import FailureConfig, RunConfig, ScalingConfig
-        from ray.train.torch import TorchConfig, TorchTrainer
+        from ray.train.torch import TorchTrainer
+
+        from modelyard.adapters.ray_group import LostRanks, PreemptibleConfig
 
         resources = ray.cluster_resources()
         use_gpu = resources.get("GPU", 0) >= self.layout.ranks
@@ -88,12 +95,13 @@ class WorkerGroup:
         trainer = TorchTrainer(
             serve,
             train_loop_config={"mailbox": self.mailbox},
-            torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo", timeout_s=BACKEND_TIMEOUT_SECONDS),
+            torch_config=PreemptibleConfig(backend="nccl" if use_gpu else "gloo", timeout_s=BACKEND_TIMEOUT_SECONDS),
             scaling_config=ScalingConfig(num_workers=self.layout.ranks, use_gpu=use_gpu, resources_per_worker={"CPU": cpus}),
             run_config=RunConfig(
                 name="train",
                 storage_path=str(Path(self.layout.scratch).absolute() / "ray"),
                 failure_config=FailureConfig(max_failures=self.layout.max_restarts),
+                callbacks=[LostRanks(self.mailbox)],
                 worker_runtime_env={"env_vars": {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}},
             ),
         )
@@ -107,27 +115,48 @@ class WorkerGroup:
 
         self.jobs = job.number
         ray.get(self.mailbox.post.remote(job))
-        while True:
-            alive = self.thread.is_alive()
-            news: News = ray.get(self.mailbox.news.remote())
-            for event in news.events:
-                report(event.done, event.total, event.metrics, event.unit)
-            for line in news.warnings:
-                _log.warning(line)
-            if news.metrics is not None:
-                return news.metrics, news
-            if not alive or any(failure.final for failure in news.failures):
-                raise self._failed(job, news)
-            time.sleep(POLL_SECONDS)
+        attempt, told = 1, False
+        with _sigterm() as terminated:
+            while True:
+                alive = self.thread.is_alive()
+                news: News = ray.get(self.mailbox.news.remote())
+                for event in news.events:
+                    report(event.done, event.total, event.metrics, event.unit)
+                for line in news.warnings:
+                    _log.warning(line)
+                if news.metrics is not None:
+                    return news.metrics, news
+                if not alive or any(failure.final for failure in news.failures):
+                    raise self._failed(job, news)
+                if news.attempt > attempt:
+                    attempt = news.attempt
+                    _log.warning("%s; restart %d of %d", self._cause_line(job, news), attempt - 1, self.layout.max_restarts)
+                if news.hung:
+                    self._kill(news.hung)
+                if terminated.is_set() and not told:
+                    ray.get(self.mailbox.tell_to_stop.remote())
+                    told = True
+                time.sleep(POLL_SECONDS)
+
+    def _kill(self, hung: Verdict) -> None:
+        """End the process of a rank that hangs; Ray Train sees that and does with the group what it does when a rank dies."""
+        import ray
+
+        actor = ray.get(self.mailbox.actor.remote(hung.rank))
+        ray.get(self.mailbox.fail.remote(Failure(hung.rank, hung.cause, hung.cause, final=False)))
+        ray.kill(actor)
+
+    def _cause_line(self, job: Job, news: News) -> str:
+        """Stage, rank and cause."""
+        rank, cause = _cause(news.failures, self.error)
+        return f"{job.run.__module__.rsplit('.', 1)[-1]}: {rank}: {cause}"
 
     def _failed(self, job: Job, news: News) -> StageError:
-        rank, cause = _cause(news.failures, self.error)
         log = job.checkpoints.parent / "failure.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         details = [failure.traceback for failure in news.failures] + ([str(self.error)] if self.error else [])
         log.write_text("\n".join(details) + "\n")
-        stage = job.run.__module__.rsplit(".", 1)[-1]
-        return StageError(f"{stage}: {rank}: {cause} (details: {log})")
+        return StageError(f"{self._cause_line(job, news)} (details: {log})")
 
     def stop(self, *, wait: bool) -> None:
         """Send the ranks home; with ``wait`` return only when Ray Train has cleaned up after them."""
@@ -137,6 +166,26 @@ class WorkerGroup:
             self.mailbox.stop.remote()
             if wait:
                 self.thread.join(STOP_SECONDS)
+
+
+@contextlib.contextmanager
+def _sigterm() -> Iterator[threading.Event]:
+    """An event that SIGTERM to this process sets while the block runs; a second SIGTERM does what it did before. Main thread only."""
+    terminated = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield terminated
+        return
+    before = signal.getsignal(signal.SIGTERM)
+
+    def note(number: int, frame: object) -> None:
+        terminated.set()
+        signal.signal(signal.SIGTERM, before)
+
+    signal.signal(signal.SIGTERM, note)
+    try:
+        yield terminated
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 _group: WorkerGroup | None = None
@@ -182,16 +231,13 @@ def release(*, wait: bool = True) -> None:
 
 
 def _cause(failures: list[Failure], error: BaseException | None) -> tuple[str, str]:
-    """Rank and cause to name: a refusal, else the last exception that is no peer's echo, else a rank whose process died."""
+    """Rank and cause to name: a refusal, else the last failure that is no peer's echo, else whatever failed last."""
     for failure in failures:
         if failure.final:
             return f"rank {failure.rank}", failure.cause
     for failure in reversed(failures):
         if not any(text in failure.cause for text in PEER_LOST):
             return f"rank {failure.rank}", failure.cause
-    for rank, lost in sorted(getattr(error, "worker_failures", {}).items()):
-        if type(lost).__name__ in PROCESS_LOST:
-            return f"rank {rank}", "its process died (killed or out of memory)"
     if failures:
         return f"rank {failures[-1].rank}", failures[-1].cause
     return "worker group", one_line(error) if error else "ended without an answer"

@@ -2,8 +2,7 @@
 
 A checkpoint directory counts only when its ``complete.json`` stands in it and every file is as it says (size and sha256). That file is written
 last, after every rank has written its part, so a kill at any moment leaves the checkpoint before as the newest whole one, and a file that was
-cut or changed on disk is found before anything is loaded. megatron-core's own writer starts a manager process and one writer process a bucket for
-each save, which costs seconds on a small machine; the same format is written here in the rank's own process.
+cut or changed on disk is found before anything is loaded. How the files come to be, beside training, is :mod:`modelyard.model.checkpoint_writer`.
 """
 
 from __future__ import annotations
@@ -11,12 +10,14 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
 
+from modelyard.model import checkpoint_writer
 from modelyard.storage import sha256_file
 
 COMPLETE = "complete.json"
@@ -25,19 +26,27 @@ HASHING_THREADS = 8
 _log = logging.getLogger(__name__)
 
 
-def save(state: dict[str, Any], directory: Path, note: dict[str, Any]) -> None:
-    """Write a sharded state dict; every rank calls it. ``note`` (step and the like) goes into ``complete.json``."""
-    from megatron.core import dist_checkpointing
+def save(state: dict[str, Any], directory: Path, note: dict[str, Any], then: Sequence[Callable[[], None]] | None = None) -> None:
+    """Write a sharded state dict; every rank calls it. ``note`` (step and the like) goes into ``complete.json``.
 
+    With ``then`` (parts to run when the checkpoint is whole, see :func:`modelyard.model.checkpoint_writer.start`) it returns as soon as the state
+    is copied, and the next save or :func:`wait` raises what went wrong; without, it returns when all is written.
+
+    Raises:
+        DiskFullError: this save or the one before found no room on some rank.
+        CheckpointError: it failed otherwise.
+    """
+    checkpoint_writer.wait()
     if dist.get_rank() == 0:
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
     dist.barrier()
-    dist_checkpointing.save(state, str(directory), sharded_strategy=_in_process_writer())
-    dist.barrier()
-    if dist.get_rank() == 0:
-        seal(directory, note)
-    dist.barrier()
+    checkpoint_writer.start(state, directory, lambda: seal(directory, note) if dist.get_rank() == 0 else None, then or ())
+    if then is None:
+        wait()
+
+
+wait = checkpoint_writer.wait
 
 
 def seal(directory: Path, note: dict[str, Any]) -> None:
@@ -119,42 +128,32 @@ def _newest(root: Path, beside: tuple[Path, ...]) -> Path | None:
     return newest
 
 
-def prune(root: Path, keep: int) -> None:
-    """Delete all but the newest ``keep`` complete checkpoints, and half-written ones older than those. Rank 0 only."""
+def superseded(names: Sequence[str], last: int, every: int) -> list[str]:
+    """Which of the checkpoints ``names`` (oldest first) to delete: all but the newest ``last`` and the first of every ``every`` steps (0: none)."""
+    kept = set(names[-last:])
+    if every:
+        first: dict[int, str] = {}
+        for name in names:
+            first.setdefault(step_of(name) // every, name)
+        kept |= {name for block, name in first.items() if block > 0}
+    return [name for name in names if name not in kept]
+
+
+def prune(root: Path, last: int, every: int) -> None:
+    """Delete the complete checkpoints that :func:`superseded` picks, and half-written ones older than the newest. Rank 0 only."""
     if dist.get_rank() != 0:
         return
-    newest = sorted(path.parent for path in root.glob(f"step_*/{COMPLETE}"))[-keep:]
-    for path in root.glob("step_*"):
-        if newest and path < newest[0]:
-            shutil.rmtree(path, ignore_errors=True)
+    complete = sorted(path.parent.name for path in root.glob(f"step_*/{COMPLETE}"))
+    half_written = [path.name for path in root.glob("step_*") if complete and path.name not in complete and path.name < complete[-1]]
+    for name in superseded(complete, last, every) + half_written:
+        shutil.rmtree(root / name, ignore_errors=True)
+
+
+def step_of(name: str) -> int:
+    """``step_00000042`` -> 42."""
+    return int(name.removeprefix("step_"))
 
 
 def step_directory(root: Path, step: int) -> Path:
     """``root/step_00000042``."""
     return root / f"step_{step:08d}"
-
-
-def _in_process_writer() -> Any:
-    from megatron.core.dist_checkpointing.strategies import torch as mcore
-    from torch.distributed.checkpoint.filesystem import FileSystemWriter
-    from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
-
-    class PlaceFreeWriter(FileSystemWriter):
-        """Leaves out where and under which random id it wrote: equal weights are then equal bytes."""
-
-        def storage_meta(self) -> None:
-            """Nothing."""
-
-    class InProcessWriter(mcore.TorchDistSaveShardedStrategy):
-        """megatron-core's ``torch_dist`` format through torch's own file writer."""
-
-        def save(self, sharded_state_dict: dict[str, Any], checkpoint_dir: Path) -> None:
-            """Write this rank's shards."""
-            renamed, _, _ = mcore._replace_state_dict_keys_with_sharded_keys(sharded_state_dict, self.keep_only_main_replica)
-            dcp_save(
-                mcore.mcore_to_pyt_state_dict(renamed, False),
-                storage_writer=PlaceFreeWriter(checkpoint_dir, thread_count=1),
-                planner=mcore.MCoreSavePlanner(dedup_replicated_tensors=False, flatten_state_dict=False),
-            )
-
-    return InProcessWriter("torch_dist", 1)

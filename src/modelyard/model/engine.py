@@ -7,7 +7,7 @@ slices are exact. Randomness is a function of (seed, step), so nothing about it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from modelyard import progress
 from modelyard.config import ExecutionConfig
 from modelyard.model import architecture, checkpoint, initialization, optimizer, parallel
 from modelyard.model.architecture import Head, ModelConfig, Precision
@@ -93,8 +94,10 @@ class Engine:
             module = module.module
         return module
 
-    def train_step(self, batch: Batch, micro_batch: int, loss_fn: LossFn) -> dict[str, float]:
+    def train_step(self, batch: Batch, micro_batch: int, loss_fn: LossFn, loss_limit: float = float("inf")) -> dict[str, float]:
         """One optimizer step on a global batch; returns ``loss``, the loss's metrics, ``grad_norm`` and ``lr``.
+
+        A loss above ``loss_limit`` updates nothing; the step counts, its metrics say ``skipped`` and have no ``grad_norm``.
 
         Raises:
             FloatingPointError: the loss or the gradient norm is not finite (nothing is updated).
@@ -111,6 +114,9 @@ class Engine:
         lr = self.optimizer.param_groups[0]["lr"]
         if not all(value == value and abs(value) != float("inf") for value in metrics.values()):
             raise FloatingPointError(f"rank {self.layout.rank}: loss is {metrics['loss']} at step {self.step}")
+        if metrics["loss"] > loss_limit:
+            self.step += 1
+            return {**metrics, "skipped": 1.0, "lr": float(lr)}
         finite, grad_norm, _ = self.optimizer.step()
         if not finite or (grad_norm is not None and grad_norm != grad_norm):
             raise FloatingPointError(f"rank {self.layout.rank}: gradient norm is {grad_norm} at step {self.step}")
@@ -185,6 +191,7 @@ class Engine:
         )
 
     def _forward(self, batch: Batch, chunk: Any, loss_fn: LossFn) -> tuple[Tensor, Callable[[Tensor], Any]]:
+        progress.beat()
         positions = torch.arange(batch.tokens.shape[1], device=batch.tokens.device).expand_as(batch.tokens)
         output = chunk(batch.tokens, positions, None, labels=batch.labels if self.head == "lm" else None)
 
@@ -211,12 +218,16 @@ class Engine:
         assert not lacking, f"checkpoint lacks {lacking}"
         assert not unexpected, f"checkpoint has unknown {unexpected}"
 
-    def save(self, directory: Path, extra: Mapping[str, Any] | None = None) -> None:
-        """Everything needed to go on from here: weights, optimizer, schedule, step, and ``extra`` (JSON) in the note."""
-        assert self.optimizer is not None
+    def save(self, directory: Path, extra: Mapping[str, Any] | None = None, then: Sequence[Callable[[], None]] | None = None) -> None:
+        """Everything needed to go on from here: weights, optimizer (if any), schedule, step, and ``extra`` (JSON) in the note.
+
+        ``then`` is :func:`modelyard.model.checkpoint.save`'s: with it the state is written beside what follows.
+        """
         model = self._sharded_model()
-        state = {"model": model, "optimizer": self.optimizer.sharded_state_dict(model, metadata=_SHARDING)}
-        checkpoint.save(state, directory, {"step": self.step, **(extra or {})})
+        state: dict[str, Any] = {"model": model}
+        if self.optimizer is not None:
+            state["optimizer"] = self.optimizer.sharded_state_dict(model, metadata=_SHARDING)
+        checkpoint.save(state, directory, {"step": self.step, **(extra or {})}, then)
 
     def load(self, directory: Path) -> dict[str, Any]:
         """Continue from :meth:`save`, at this or any other layout; returns the note."""

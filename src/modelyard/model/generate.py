@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from modelyard import progress
 from modelyard.model import parallel
 from modelyard.model.engine import Engine
 
@@ -84,6 +85,7 @@ def _generate_batch(
     position = 0
     with torch.inference_mode():
         for step in range(shortest, end):
+            progress.beat()
             logits = _next_logits(engine, sequence[:, position:step], position, context)
             position = step
             drawn = step - lengths

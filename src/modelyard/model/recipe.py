@@ -13,6 +13,7 @@ from modelyard.model import trainer
 from modelyard.model.architecture import ModelConfig, Precision
 from modelyard.model.engine import Engine
 from modelyard.model.optimizer import OptimizerConfig
+from modelyard.model.spikes import SpikeConfig
 from modelyard.model.token_data import TokenBatches, held_out_loss, language_model_loss
 from modelyard.progress import Report
 
@@ -34,6 +35,8 @@ class Recipe(Config):
     """Sequences of one forward and backward on one rank."""
     seed: int
     """Of initial weights and data order."""
+    spike: SpikeConfig | None = None
+    """When a step is not taken because its loss stands out; absent: never."""
 
     @model_validator(mode="after")
     def _divides(self) -> Recipe:
@@ -98,5 +101,6 @@ def train_language_model(
         report=report,
         unit="token",
         units_per_step=recipe.batch * recipe.model.seq_len,
+        spike=recipe.spike,
     )
     return Trained(engine, history, held_out_loss(engine, tokens / "validation.npy", measured_rows or recipe.batch, recipe.seed))

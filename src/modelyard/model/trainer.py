@@ -1,53 +1,124 @@
-"""The loop every stage trains with: resume, step, report, checkpoint.
+"""The loop every stage trains with: resume, step, report, checkpoint, stop when asked.
 
 A batch is a pure function of the step, so a resumed run sees exactly the samples an uninterrupted one sees. A stage that does more between two
-steps (PPO's rollouts) writes its own loop on the same :func:`resume` and :func:`keep`.
+steps (PPO's rollouts) writes its own loop on the same :func:`resume`, :func:`keep` and :func:`stop_agreed`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+import torch
+import torch.distributed as dist
+
+from modelyard import progress
 from modelyard.config import ExecutionConfig
-from modelyard.model import checkpoint
+from modelyard.model import checkpoint, mirror, parallel, spikes
+from modelyard.model.checkpoint_writer import CheckpointError, DiskFullError
 from modelyard.model.engine import Batch, Engine, LossFn
-from modelyard.progress import Report
+from modelyard.model.spikes import Recent, SpikeConfig
+from modelyard.progress import PreemptedError, Report, Stop
 
 HISTORY = "history.jsonl"
+
+_log = logging.getLogger(__name__)
 
 
 class History:
     """Metrics of every logged step; saved inside checkpoints, so a resumed run's history has no gap and no repetition."""
 
-    def __init__(self, lines: list[dict[str, float]] | None = None) -> None:
+    def __init__(self, lines: list[dict[str, float]] | None = None, recent: Recent | None = None) -> None:
         self.lines = list(lines or [])
+        self.recent = recent or Recent()
 
     def add(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append one step."""
         self.lines.append({"step": step, **metrics})
+
+    def note(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it."""
+        return {"history": list(self.lines), "recent": asdict(self.recent)}  # a copy: it is written while training goes on
 
     def write(self, directory: Path) -> None:
         """``history.jsonl``: one JSON object a line."""
         (directory / HISTORY).write_text("".join(json.dumps(line) + "\n" for line in self.lines))
 
 
-def resume(engine: Engine, checkpoints: Path, *beside: Path) -> History:
+def resume(engine: Engine, checkpoints: Path, execution: ExecutionConfig, *beside: Path) -> History:
     """Load the newest undamaged checkpoint under ``checkpoints`` into ``engine`` (none: leave it as it is) and return the history so far.
 
-    Under every root of ``beside`` the checkpoint of the same step must be undamaged too.
+    A newer one in ``execution.checkpoint_store`` is fetched first. Under every root of ``beside`` the checkpoint of the same step must be
+    undamaged too.
     """
+    with contextlib.suppress(CheckpointError, DiskFullError):
+        checkpoint.wait()  # of a run in this process that was given up
+    for root in (checkpoints, *beside):
+        fetch(root, execution)
     newest = checkpoint.latest(checkpoints, *beside)
     if newest is None:
         return History()
-    return History(engine.load(newest)["history"])
+    note = engine.load(newest)
+    return History(note["history"], Recent(**note["recent"]))
 
 
-def keep(engine: Engine, checkpoints: Path, history: History) -> None:
-    """Checkpoint the engine and its history; prune to the newest two."""
-    engine.save(checkpoint.step_directory(checkpoints, engine.step), {"history": history.lines})
-    checkpoint.prune(checkpoints, 2)
+def fetch(checkpoints: Path, execution: ExecutionConfig) -> None:
+    """Bring the checkpoints here that only the store has whole: the newest ``execution.keep_last`` of them."""
+    store = mirror.of(execution, checkpoints)
+    if store is not None and dist.get_rank() == 0:
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        for name in store.steps()[-execution.keep_last :]:
+            if not (checkpoints / name / checkpoint.COMPLETE).is_file():
+                store.pull(name, checkpoints)
+
+
+def keep(engine: Engine, checkpoints: Path, step: int, history: History, execution: ExecutionConfig) -> None:
+    """Checkpoint the engine and its history as of ``step``, beside the training that follows; copy it to the store; prune older ones.
+
+    Raises:
+        DiskFullError, CheckpointError: the save before this one failed.
+    """
+    directory, store = checkpoint.step_directory(checkpoints, step), mirror.of(execution, checkpoints)
+    then: list[Callable[[], None]] = [lambda: checkpoint.prune(checkpoints, execution.keep_last, execution.keep_every)]
+    if store is not None:
+        then += [
+            lambda: store.begin(directory),
+            lambda: store.upload(directory),
+            lambda: store.complete(directory),
+            lambda: store.prune(execution.keep_last, execution.keep_every),
+        ]
+    engine.save(directory, history.note(), then)
+
+
+@contextlib.contextmanager
+def checkpoints_written() -> Iterator[None]:
+    """Wait for the checkpoint that is being written before leaving the block; its failure is raised unless the block failed already."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(CheckpointError, DiskFullError):
+            checkpoint.wait()
+        raise
+    checkpoint.wait()
+
+
+def stop_agreed(engine: Engine) -> PreemptedError | None:
+    """What to raise after a checkpoint when some rank was asked to stop, the same on every rank; every rank calls it between the same steps."""
+    asked, ranks = progress.stop_requested(), dist.get_world_size()
+    order = torch.tensor(asked * ranks + engine.layout.rank if asked else 0, device=parallel.device())
+    if ranks > 1:
+        dist.all_reduce(order, dist.ReduceOp.MAX)
+    if not order:
+        return None
+    progress.request_stop(Stop.NOBODY)
+    by, rank = divmod(int(order), ranks)
+    line = f"stopped by SIGTERM after step {engine.step}; its checkpoint is written, run again to go on"
+    return PreemptedError(line, rank if by == Stop.SIGNALLED else None)
 
 
 def train(
@@ -63,17 +134,35 @@ def train(
     report: Report,
     unit: str = "step",
     units_per_step: int = 1,
+    spike: SpikeConfig | None = None,
 ) -> History:
-    """Train until ``steps`` optimizer steps are done, going on from the newest checkpoint; metrics are named ``stage/train/<name>``."""
-    history = resume(engine, checkpoints)
+    """Train until ``steps`` optimizer steps are done, going on from the newest checkpoint; metrics are named ``stage/train/<name>``.
+
+    Raises:
+        FloatingPointError: a loss or gradient is not finite. A restart from the last checkpoint tells a faulty machine from a faulty run.
+        StopError: too many loss spikes in a row, no room for a checkpoint, or (PreemptedError) asked to stop.
+        CheckpointError: a checkpoint could not be written for another reason.
+    """
+    history = resume(engine, checkpoints, execution)
     report(engine.step * units_per_step, steps * units_per_step, unit=unit)
-    while engine.step < steps:
-        metrics = engine.train_step(batches(engine.step), micro_batch, loss_fn)
-        step = engine.step
-        if step == 1 or step % execution.log_every == 0 or step == steps:
-            named = {f"{stage}/train/{key}": value for key, value in metrics.items()}
-            history.add(step, named)
-            report(step * units_per_step, steps * units_per_step, named, unit=unit)
-        if step % execution.checkpoint_every == 0 and step < steps:
-            keep(engine, checkpoints, history)
+    with checkpoints_written():
+        while engine.step < steps:
+            bound = spikes.limit(spike, history.recent)
+            metrics = engine.train_step(batches(engine.step), micro_batch, loss_fn, bound)
+            step = engine.step
+            skipped = spikes.note(spike, history.recent, step, metrics["loss"])
+            if skipped and engine.layout.rank == 0:
+                _log.warning("%s: loss %.4g at step %d is a spike (limit %.4g): the step is not taken", stage, metrics["loss"], step, bound)
+            if step == 1 or step % execution.log_every == 0 or step == steps or skipped:
+                named = {f"{stage}/train/{key}": value for key, value in metrics.items()}
+                history.add(step, named)
+                report(step * units_per_step, steps * units_per_step, named, unit=unit)
+            if step == steps:
+                break
+            preempted = stop_agreed(engine)
+            if preempted or step % execution.checkpoint_every == 0:
+                keep(engine, checkpoints, step, history, execution)
+            if preempted:
+                checkpoint.wait()
+                raise preempted
     return history

@@ -158,25 +158,32 @@ def prepare(config: PPOConfig, inputs: Mapping[str, Path], execution: ExecutionC
 
 def train(config: PPOConfig, training: Training, checkpoints: Path, execution: ExecutionConfig, report: Report) -> trainer.History:
     """The loop, from the newest checkpoint on. Raises KLBlowUpError where the config asks for an error."""
-    history = resume(training, checkpoints)
+    history = resume(training, checkpoints, execution)
     report(len(history.lines), config.iterations, unit="iteration")
-    for iteration in range(len(history.lines), config.iterations):
-        rollout = sampled(config, training, iteration)
-        metrics = experience.statistics(rollout, config.kl_coef)
-        blown = metrics["objective/kl"] > config.kl_stop
-        if blown and config.on_kl_stop == "error":
-            raise KLBlowUpError(
-                f"iteration {iteration}: KL {metrics['objective/kl']:.2f} nats exceeds ppo.kl_stop {config.kl_stop:g}; "
-                "raise ppo.kl_coef or lower ppo.optimizer.lr"
-            )
-        if blown:
-            break
-        metrics |= update(config, training, rollout, iteration)
-        named = {f"ppo/{key}": value for key, value in metrics.items()}
-        history.add(iteration + 1, named)
-        report(iteration + 1, config.iterations, named, unit="iteration")
-        if (iteration + 1) % execution.checkpoint_iterations == 0 and iteration + 1 < config.iterations:
-            keep(training, checkpoints, history)
+    with trainer.checkpoints_written():
+        for iteration in range(len(history.lines), config.iterations):
+            rollout = sampled(config, training, iteration)
+            metrics = experience.statistics(rollout, config.kl_coef)
+            blown = metrics["objective/kl"] > config.kl_stop
+            if blown and config.on_kl_stop == "error":
+                raise KLBlowUpError(
+                    f"iteration {iteration}: KL {metrics['objective/kl']:.2f} nats exceeds ppo.kl_stop {config.kl_stop:g}; "
+                    "raise ppo.kl_coef or lower ppo.optimizer.lr"
+                )
+            if blown:
+                break
+            metrics |= update(config, training, rollout, iteration)
+            named = {f"ppo/{key}": value for key, value in metrics.items()}
+            history.add(iteration + 1, named)
+            report(iteration + 1, config.iterations, named, unit="iteration")
+            if iteration + 1 == config.iterations:
+                break
+            preempted = trainer.stop_agreed(training.models.actor)
+            if preempted or (iteration + 1) % execution.checkpoint_iterations == 0:
+                keep(training, checkpoints, history, execution)
+            if preempted:
+                checkpoint.wait()
+                raise preempted
     return history
 
 
@@ -236,10 +243,10 @@ def follow(ema: Engine, actor: Engine, decay: float) -> None:
             averaged.lerp_(current.detach().to(averaged.dtype), 1 - decay)
 
 
-def resume(training: Training, checkpoints: Path) -> trainer.History:
+def resume(training: Training, checkpoints: Path, execution: ExecutionConfig) -> trainer.History:
     """Load the newest step at which every model's checkpoint is whole; the actor's is written last."""
     beside = ["value"] if training.ema is None else ["value", "ema"]
-    history = trainer.resume(training.models.actor, checkpoints / "actor", *(checkpoints / name for name in beside))
+    history = trainer.resume(training.models.actor, checkpoints / "actor", execution, *(checkpoints / name for name in beside))
     if history.lines:
         step = checkpoint.step_directory(Path(), training.models.actor.step)
         training.models.value.load(checkpoints / "value" / step)
@@ -248,14 +255,13 @@ def resume(training: Training, checkpoints: Path) -> trainer.History:
     return history
 
 
-def keep(training: Training, checkpoints: Path, history: trainer.History) -> None:
-    """Checkpoint everything that changes; older ones are pruned to the newest two."""
+def keep(training: Training, checkpoints: Path, history: trainer.History, execution: ExecutionConfig) -> None:
+    """Checkpoint everything that changes, the actor last."""
     step = training.models.actor.step
     if training.ema is not None:
-        training.ema.save_weights(checkpoint.step_directory(checkpoints / "ema", step))
-        checkpoint.prune(checkpoints / "ema", 2)
-    trainer.keep(training.models.value, checkpoints / "value", trainer.History())
-    trainer.keep(training.models.actor, checkpoints / "actor", history)
+        trainer.keep(training.ema, checkpoints / "ema", step, trainer.History(), execution)
+    trainer.keep(training.models.value, checkpoints / "value", step, trainer.History(), execution)
+    trainer.keep(training.models.actor, checkpoints / "actor", step, history, execution)
 
 
 def final_samples(config: PPOConfig, models: Models, training: Training) -> dict[str, float]:

@@ -1,0 +1,91 @@
+"""Who is alive in a worker group: every rank sends a pulse, and a group in which no rank gets on has one rank to blame.
+
+A thread of each rank sends how many signs of life it has given (:func:`modelyard.progress.beats`), where its training thread stands and whether
+it waits for other ranks there. A stopped process sends nothing any more, so the judgement is made outside the ranks. :func:`judge` is pure.
+Left out: kernels that hang on a GPU are seen (no signs of life) but not told from ranks that wait for them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import NamedTuple
+
+# Code in which a rank does nothing but wait for others.
+WAITING = ("torch/distributed/", "megatron/core/pipeline_parallel/p2p_communication")
+PULSES_A_TIMEOUT = 5
+LONGEST_PULSE_SECONDS = 2.0
+
+
+class Place(NamedTuple):
+    """Where a thread stands."""
+
+    text: str
+    """``function (file.py:line)`` of the innermost frame."""
+    waiting: bool
+    """Whether it waits for other ranks."""
+
+
+class Pulse(NamedTuple):
+    """The last that was heard of a rank; times are seconds on the listener's clock."""
+
+    beats: int
+    moved_at: float
+    """When ``beats`` last changed (or the rank began)."""
+    heard_at: float
+    place: Place
+
+    def later(self, beats: int, place: Place, now: float) -> Pulse:
+        """After another pulse at ``now``."""
+        return Pulse(beats, now if beats != self.beats else self.moved_at, now, place)
+
+
+class Verdict(NamedTuple):
+    """The rank that hangs and why it is this one."""
+
+    rank: int
+    cause: str
+
+
+def pulse_seconds(hang_seconds: float) -> float:
+    """Seconds between two pulses of a rank (0 seconds never hang, and pulses then only bring the request to stop back)."""
+    return min(LONGEST_PULSE_SECONDS, hang_seconds / PULSES_A_TIMEOUT) if hang_seconds else LONGEST_PULSE_SECONDS
+
+
+def place_of(thread: int) -> Place:
+    """Where the thread with this identifier stands now."""
+    frame = sys._current_frames().get(thread)
+    if frame is None:
+        return Place("its thread has ended", False)
+    text = f"{frame.f_code.co_name} ({Path(frame.f_code.co_filename).name}:{frame.f_lineno})"
+    waiting, above = False, frame
+    while not waiting and above is not None:
+        waiting = any(part in above.f_code.co_filename for part in WAITING)
+        above = _caller(above)
+    return Place(text, waiting)
+
+
+def _caller(frame: FrameType) -> FrameType:
+    return frame.f_back  # type: ignore[return-value]
+
+
+def judge(pulses: Mapping[int, Pulse], ranks: int, began_at: float, now: float, hang_seconds: float) -> Verdict | None:
+    """The rank to blame when none of ``ranks`` unfinished ranks has given a sign of life for ``hang_seconds``; None while any gets on.
+
+    ``pulses`` are those of the unfinished ranks that began. Blamed is, in this order: a rank whose process is silent, one that does not wait
+    for others, the one with the fewest signs of life. Some ranks that begin while others never do are also a hang.
+    """
+    moved = [pulse.moved_at for pulse in pulses.values()]
+    if not moved or now - max(moved) <= hang_seconds:
+        return None
+    seconds = f"no step for {now - max(moved):.0f} s"
+    if len(pulses) < ranks and now - began_at > hang_seconds:
+        return Verdict(min(pulses), f"{seconds} (it waits for {ranks - len(pulses)} of {ranks} ranks that never began)")
+    rank, pulse = min(pulses.items(), key=lambda item: item[1].heard_at)
+    if now - pulse.heard_at > hang_seconds / 2:
+        return Verdict(rank, f"{seconds} (its process does not answer)")
+    rank, pulse = min(pulses.items(), key=lambda item: (item[1].place.waiting, item[1].beats, item[0]))
+    where = f"every rank waits, this one in {pulse.place.text}" if pulse.place.waiting else f"it stands in {pulse.place.text}"
+    return Verdict(rank, f"{seconds} ({where})")

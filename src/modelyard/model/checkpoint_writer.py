@@ -1,0 +1,176 @@
+"""Writes one checkpoint beside training: the state is copied, a thread of each rank writes the copy, and the next save waits for it.
+
+The format is megatron-core's; its own writers start a manager process and one writer process a bucket for each save, which costs seconds on a
+small machine, so torch's file writer runs here in a thread. The threads of the ranks speak to each other over a gloo group of their own, so
+they never meet the collectives of training. One save at a time; whatever fails in it fails on every rank, with one line, when it is waited for.
+"""
+
+from __future__ import annotations
+
+import copy
+import errno
+import logging
+import shutil
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+from modelyard.progress import StopError, beat
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+MIB = 1 << 20
+
+Part = Callable[[], None]
+_log = logging.getLogger(__name__)
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that could not be written; the message is one line naming the directory and the cause."""
+
+
+class DiskFullError(StopError):
+    """A checkpoint for which there is no room; trying again would end the same way."""
+
+
+def start(state: dict[str, Any], directory: Path, seal: Part, then: Sequence[Part] = ()) -> None:
+    """Copy a sharded ``state`` and write it to the existing ``directory`` in the background; every rank calls it, after :func:`wait`.
+
+    On every rank's thread ``seal`` runs once all ranks have written, then the parts of ``then``, each when the one before is done on all ranks.
+    A part of ``then`` that fails is logged, and the checkpoint stays.
+    """
+    global _thread
+    group = _own_group()
+    write = _copied(state, directory)
+    _thread = threading.Thread(target=_save, args=(lambda: write(group), seal, then, directory, group), name="checkpoint", daemon=True)
+    _thread.start()
+
+
+def wait() -> None:
+    """Return when the last save is done.
+
+    Raises:
+        DiskFullError: some rank found no room for it; what it had written is deleted.
+        CheckpointError: it failed for another reason.
+    """
+    global _thread, _error
+    if _thread is not None:
+        _thread.join()
+    error, _thread, _error = _error, None, None
+    if error is not None:
+        raise error
+
+
+_thread: threading.Thread | None = None
+_error: Exception | None = None
+_groups: dict[int, Any] = {}
+
+
+def _own_group() -> Any:
+    """The threads' process group of this world; made once, by all ranks."""
+    key = id(dist.group.WORLD)
+    if key not in _groups:
+        _groups.clear()
+        _groups[key] = dist.new_group(backend="gloo")
+    return _groups[key]
+
+
+def _save(write: Part, seal: Part, then: Sequence[Part], directory: Path, group: Any) -> None:
+    global _error
+    try:
+        for part in (write, seal):
+            failed = _together(part, directory, group)
+            if failed is not None:
+                if dist.get_rank() == 0:
+                    shutil.rmtree(directory, ignore_errors=True)
+                rank, (line, full) = failed
+                raise DiskFullError(line, rank) if full else CheckpointError(f"rank {rank}: {line}")
+        for part in then:
+            failed = _together(part, directory, group)
+            if failed is not None:
+                if dist.get_rank() == 0:
+                    _log.warning("rank %d: %s; the copy on this machine is whole", failed[0], failed[1][0])
+                break
+    except Exception as error:
+        _error = error
+
+
+def _together(part: Part, directory: Path, group: Any) -> tuple[int, tuple[str, bool]] | None:
+    """Run ``part`` on every rank and, when all are through, say on all of them which rank failed first and how."""
+    mine = None
+    try:
+        part()
+    except BaseException as error:  # torch's CheckpointException is no Exception
+        mine = described(error, directory)
+    beat()
+    reports: list[tuple[str, bool] | None] = [None] * dist.get_world_size(group)
+    dist.all_gather_object(reports, mine, group=group)
+    return next(((rank, report) for rank, report in enumerate(reports) if report is not None), None)
+
+
+def described(error: BaseException, directory: Path) -> tuple[str, bool]:
+    """One line about ``error``, and whether the cause is a full disk."""
+    causes = _causes(error)
+    free = shutil.disk_usage(directory if directory.exists() else directory.parent).free
+    full = any(getattr(cause, "errno", None) in DISK_FULL for cause in causes) or free < MIB
+    if full:
+        return f"checkpoint {directory}: no room to write it ({free / MIB:.1f} MiB free); the one before is kept", True
+    text = " ".join(str(causes[-1]).split())
+    return f"checkpoint {directory}: {type(causes[-1]).__name__}: {text}", False
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """``error`` and what it comes from, this rank's own part of a collective failure included."""
+    found: list[BaseException] = []
+    queue = [error]
+    while queue:
+        current = queue.pop()
+        if current in found:
+            continue
+        found.append(current)
+        queue += [other for other in (current.__context__, current.__cause__) if other is not None]
+        failures = getattr(current, "failures", {})  # torch's CheckpointException: rank -> (exception, traceback)
+        queue += [failures[rank][0] for rank in sorted(failures)]
+    return found
+
+
+def _copied(state: dict[str, Any], directory: Path) -> Callable[[Any], None]:
+    """Hand ``state`` to megatron-core as a save, but keep back the writing of tensors: returns it as a function of the process group."""
+    from megatron.core import dist_checkpointing
+    from megatron.core.dist_checkpointing.mapping import ShardedTensor
+    from megatron.core.dist_checkpointing.strategies import torch as mcore
+    from torch.distributed.checkpoint.filesystem import FileSystemWriter
+    from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
+
+    class PlaceFreeWriter(FileSystemWriter):
+        """Leaves out where and under which random id it wrote: equal weights are then equal bytes."""
+
+        def storage_meta(self) -> None:
+            """Nothing."""
+
+    class DeferredWriter(mcore.TorchDistSaveShardedStrategy):
+        """megatron-core's ``torch_dist`` format; copies what it is given and writes it later."""
+
+        copied: Any = None
+
+        def save(self, sharded_state_dict: dict[str, Any], checkpoint_dir: Path) -> None:
+            """Copy this rank's shards to memory that training does not touch."""
+            renamed, _, _ = mcore._replace_state_dict_keys_with_sharded_keys(sharded_state_dict, self.keep_only_main_replica)
+            for part in (item for parts in renamed.values() for item in (parts if isinstance(parts, list) else [parts])):
+                part.data = part.data.detach().to("cpu", copy=True) if isinstance(part, ShardedTensor) else copy.deepcopy(part.data)
+            self.copied = mcore.mcore_to_pyt_state_dict(renamed, False)
+
+        def write(self, group: Any) -> None:
+            """Write the copy; every rank's thread calls it."""
+            dcp_save(
+                self.copied,
+                storage_writer=PlaceFreeWriter(directory, thread_count=1),
+                planner=mcore.MCoreSavePlanner(dedup_replicated_tensors=False, flatten_state_dict=False),
+                process_group=group,
+            )
+
+    writer = DeferredWriter("torch_dist", 1)
+    dist_checkpointing.save(state, str(directory), sharded_strategy=writer)
+    return writer.write

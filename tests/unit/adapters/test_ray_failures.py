@@ -1,0 +1,165 @@
+"""Real workers that die, freeze, diverge, are preempted or find the disk full, in a real training: how each ends, and that nothing is lost."""
+
+import logging
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from ray import cloudpickle
+
+from modelyard.adapters import ray_train
+from modelyard.config import Config, ExecutionConfig
+
+from ..model import layout_program
+
+pytestmark = pytest.mark.integration
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+cloudpickle.register_pickle_by_value(layout_program)
+
+STEPS = 12
+
+
+class Troubles(Config):
+    """What happens before which step, each once: ``kill`` and ``stop`` (signals), ``nan``, ``term``, ``full``."""
+
+    at: dict[str, int]
+
+
+def train(config, inputs, out, checkpoints, execution, report):
+    """A tiny model on random tokens; rank 1 meets its troubles, rank 0 the full disk. Returns a fingerprint of weights and history."""
+    import hashlib
+    import json
+
+    import torch
+
+    from modelyard.model import trainer
+    from modelyard.model.engine import Engine, LossOutput
+
+    engine = Engine(
+        layout_program.model("llama", True), execution, seed=1, precision="fp32", optim=layout_program.OPTIMIZER, total_steps=STEPS
+    )
+    poisoned = False
+
+    def batches(step):
+        nonlocal poisoned
+        poisoned = False
+        for trouble, at in config.at.items():
+            mark = checkpoints.parent / trouble
+            if step == at and engine.layout.rank == (0 if trouble == "full" else 1) and not mark.exists():
+                mark.parent.mkdir(parents=True, exist_ok=True)
+                mark.touch()
+                poisoned = trouble == "nan"
+                if trouble == "full":
+                    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+                elif not poisoned:
+                    os.kill(os.getpid(), {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "term": signal.SIGTERM}[trouble])
+        generator = torch.Generator().manual_seed(step)
+        data = layout_program.batch()
+        return data._replace(tokens=torch.randint(0, 128, data.tokens.shape, generator=generator))
+
+    def loss(output, part):
+        result = layout_program.masked_loss(output, part)
+        return LossOutput(result.loss_sum * float("nan"), result.count, result.metrics) if poisoned else result
+
+    started = []
+
+    def noted(done, total, metrics={}, unit="step"):
+        started.append(done)
+        report(done, total, metrics, unit)
+
+    history = trainer.train(
+        engine,
+        batches,
+        steps=STEPS,
+        micro_batch=2,
+        loss_fn=loss,
+        stage="tiny",
+        checkpoints=checkpoints,
+        execution=execution,
+        report=noted,
+    )
+    weights = b"".join(parameter.detach().numpy().tobytes() for parameter in engine.gpt.parameters())
+    digest = hashlib.sha256(weights + json.dumps(history.lines).encode()).hexdigest()
+    return {"tiny/fingerprint": float(int(digest[:12], 16)), "tiny/started_at": float(started[0])}
+
+
+class Story(NamedTuple):
+    """What the launches of this module gave: one line each, in order, and the metrics of those that finished."""
+
+    lines: list[str]
+    preempted: str
+    resumed: dict[str, float]
+    whole: dict[str, float]
+    full: str
+    kept: list[str]
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory) -> Any:
+    """Killed, frozen, poisoned, preempted; resumed; uninterrupted; out of disk. In one Ray, with as few worker groups as that takes."""
+    place = tmp_path_factory.mktemp("failures")
+    (place / "out").mkdir()
+    execution = ExecutionConfig(
+        scratch=str(place / "scratch"),
+        data_parallel=2,
+        threads=1,
+        max_restarts=3,
+        hang_seconds=6,
+        checkpoint_every=2,
+        log_every=1,
+    )
+
+    def launch(name: str, **at: int) -> dict[str, float]:
+        return ray_train.launch(train, Troubles(at=at), {}, place / "out", place / name / "checkpoints", execution, lambda *a, **k: None)
+
+    lines: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("modelyard").addHandler(handler)
+    try:
+        with pytest.raises(ray_train.StageError) as preempted:
+            launch("troubled", kill=3, stop=5, nan=7, term=9)
+        resumed = launch("troubled")
+        whole = launch("whole")
+        with pytest.raises(ray_train.StageError) as full:
+            launch("full", full=5)
+    finally:
+        logging.getLogger("modelyard").removeHandler(handler)
+        ray_train.release()
+        ray_train.ray_cluster.disconnect()
+    kept = sorted(path.parent.name for path in (place / "full" / "checkpoints").glob("*/complete.json"))
+    yield Story(lines, str(preempted.value), resumed, whole, str(full.value), kept)
+
+
+def test_killed_rank_is_named_and_the_group_restarted(story: Story) -> None:
+    assert "rank 1: its process died (killed or out of memory); restart 1 of 3" in story.lines[0]
+
+
+def test_frozen_rank_is_named_killed_and_the_group_restarted(story: Story) -> None:
+    assert "rank 1: no step for" in story.lines[1]
+    assert "(its process does not answer); restart 2 of 3" in story.lines[1]
+
+
+def test_nan_loss_is_named_and_restarted_from_the_last_checkpoint(story: Story) -> None:
+    assert "loss is nan at step 7; restart 3 of 3" in story.lines[2]
+
+
+def test_sigterm_to_a_rank_writes_a_checkpoint_and_stops_with_one_line(story: Story) -> None:
+    assert "rank 1: stopped by SIGTERM after step 10; its checkpoint is written, run again to go on" in story.preempted
+    assert "\n" not in story.preempted
+    assert story.resumed["tiny/started_at"] == 10
+
+
+def test_run_through_all_of_it_equals_an_uninterrupted_one_bit_for_bit(story: Story) -> None:
+    assert story.resumed["tiny/fingerprint"] == story.whole["tiny/fingerprint"]
+
+
+def test_full_disk_on_a_rank_is_named_and_the_checkpoint_before_kept(story: Story) -> None:
+    assert "rank 0: checkpoint" in story.full
+    assert "no room to write it" in story.full
+    assert "\n" not in story.full
+    assert story.kept == ["step_00000002", "step_00000004"]
