@@ -10,6 +10,7 @@ from modelyard.artifacts import Artifact, Built, Spec
 from modelyard.code_identity import code_version
 from modelyard.config import Config, ExecutionConfig
 from modelyard.progress import Report
+from modelyard.storage import Storage
 from tasks.stage import Place, build
 
 TIMEOUT_SECONDS = 7 * 24 * 3600
@@ -28,4 +29,8 @@ def train(
     def produce(inputs: Mapping[str, Path], out: Path, checkpoints: Path, report: Report) -> Mapping[str, float]:
         return ray_train.launch(run, config, inputs, out, checkpoints, execution or place.execution, report)
 
-    return build(Spec(name, config, parents, code_version(run.__module__)), produce, place)
+    spec = Spec(name, config, parents, code_version(run.__module__))
+    built = build(spec, produce, place)
+    if place.execution.checkpoint_store and not built.cached:
+        Storage(place.execution.checkpoint_store).remove(place.store.workspace(spec).name)  # as the scratch copies are
+    return built

@@ -68,13 +68,22 @@ def resume(engine: Engine, checkpoints: Path, execution: ExecutionConfig, *besid
 
 
 def fetch(checkpoints: Path, execution: ExecutionConfig) -> None:
-    """Bring the checkpoints here that only the store has whole: the newest ``execution.keep_last`` of them."""
+    """Bring the checkpoints here that only the store has whole: the newest ``execution.keep_last`` of them.
+
+    Raises:
+        CheckpointError: the store cannot be read; starting over without what it holds would be worse.
+    """
     store = mirror.of(execution, checkpoints)
-    if store is not None and dist.get_rank() == 0:
+    if store is None or dist.get_rank() != 0:
+        return
+    try:
         checkpoints.mkdir(parents=True, exist_ok=True)
         for name in store.steps()[-execution.keep_last :]:
             if not (checkpoints / name / checkpoint.COMPLETE).is_file():
                 store.pull(name, checkpoints)
+    except Exception as error:
+        cause = " ".join(str(error).split())
+        raise CheckpointError(f"checkpoint_store {execution.checkpoint_store}: {type(error).__name__}: {cause}") from error
 
 
 def keep(engine: Engine, checkpoints: Path, step: int, history: History, execution: ExecutionConfig) -> None:

@@ -25,6 +25,7 @@ from modelyard.model.architecture import Precision
 from modelyard.model.encoder import Encoder
 from modelyard.model.engine import Batch, Engine
 from modelyard.model.optimizer import OptimizerConfig
+from modelyard.model.spikes import SpikeConfig
 from modelyard.posttrain.comparisons import (
     Comparison,
     RatedText,
@@ -74,6 +75,8 @@ class RewardConfig(Config):
     """Most demonstrations whose mean score becomes 0."""
     optimizer: OptimizerConfig
     """AdamW; InstructGPT: 9e-6, cosine to 10%."""
+    spike: SpikeConfig | None = None
+    """When a step is not taken because its loss stands out; absent: never."""
 
     @model_validator(mode="after")
     def _fits(self) -> RewardConfig:
@@ -106,6 +109,7 @@ def run(
         checkpoints=checkpoints,
         execution=execution,
         report=report,
+        spike=config.spike,
     )
     reviews = [d for d in read_demonstrations(inputs["corpus"] / "demonstrations.jsonl", "train") if d.kind == "review"]
     references = [encoder.document(d.prompt + d.completion) for d in reviews[: config.reference_texts]]

@@ -23,6 +23,7 @@ from modelyard.model.architecture import Precision
 from modelyard.model.encoder import Encoder
 from modelyard.model.engine import Batch, Engine
 from modelyard.model.optimizer import OptimizerConfig
+from modelyard.model.spikes import SpikeConfig
 from modelyard.posttrain.encoding import demonstration, read_demonstrations
 from modelyard.posttrain.losses import sft_loss
 from modelyard.posttrain.masking import Example, pad_examples
@@ -47,6 +48,8 @@ class SFTConfig(Config):
     """Share of a batch's rows that are pretraining text (InstructGPT: 0.1)."""
     optimizer: OptimizerConfig
     """AdamW; InstructGPT decays by cosine to 10% without warm-up."""
+    spike: SpikeConfig | None = None
+    """When a step is not taken because its loss stands out; absent: never."""
 
     @model_validator(mode="after")
     def _fits(self) -> SFTConfig:
@@ -96,6 +99,7 @@ def run(
         checkpoints=checkpoints,
         execution=execution,
         report=report,
+        spike=config.spike,
     )
     model_directory.write(engine, inputs["base"], history, out)
     after = validation_loss(engine, held_out, config.micro_batch, encoder.padding, config.seed)

@@ -5,16 +5,14 @@ import os
 import resource
 import signal
 import sys
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 from ray import cloudpickle
 
 from modelyard.adapters import ray_train
 from modelyard.config import Config, ExecutionConfig
-
-from ..model import layout_program
+from tests.unit.model import layout_program
 
 pytestmark = pytest.mark.integration
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -99,7 +97,7 @@ class Story(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory) -> Any:
+def story(tmp_path_factory) -> Story:
     """Killed, frozen, poisoned, preempted; resumed; uninterrupted; out of disk. In one Ray, with as few worker groups as that takes."""
     place = tmp_path_factory.mktemp("failures")
     (place / "out").mkdir()
@@ -132,7 +130,7 @@ def story(tmp_path_factory) -> Any:
         ray_train.release()
         ray_train.ray_cluster.disconnect()
     kept = sorted(path.parent.name for path in (place / "full" / "checkpoints").glob("*/complete.json"))
-    yield Story(lines, str(preempted.value), resumed, whole, str(full.value), kept)
+    return Story(lines, str(preempted.value), resumed, whole, str(full.value), kept)
 
 
 def test_killed_rank_is_named_and_the_group_restarted(story: Story) -> None:

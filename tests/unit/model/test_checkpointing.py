@@ -134,11 +134,12 @@ def test_training_prunes_by_the_policy(tmp_path: Path) -> None:
 
 def test_full_disk_stops_with_one_line_and_keeps_the_checkpoint_before(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with pytest.raises(DiskFullError, match=r"step_00000006: no room to write it \(.* MiB free\); the one before is kept") as raised:
-        try:
-            train(tmp_path, poison={5: lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))})
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    limits = {5: lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))}
+    try:
+        with pytest.raises(DiskFullError, match=r"step_00000006: no room to write it \(.* MiB free\); the one before is kept") as raised:
+            train(tmp_path, poison=limits)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert raised.value.rank == 0
     assert "\n" not in str(raised.value)
     assert complete(tmp_path) == [2, 4]
