@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from modelyard.adapters import expectations, ray_cluster, ray_train
+from modelyard.adapters import expectations, ray_train
 from modelyard.adapters.ray_data import RayTransform
 from modelyard.artifacts import Artifact, Built, Spec
 from modelyard.code_identity import code_version
@@ -36,7 +36,6 @@ def corpus_task(config: corpus.CorpusConfig, place: Place) -> Built:
 
     def produce(inputs: Mapping[str, Path], out: Path, checkpoints: Path, report: Report) -> dict[str, float]:
         ray_train.release()  # its CPUs are wanted here
-        ray_cluster.connect()
         transform = RayTransform(place.execution.threads)
         return corpus.run(config, inputs, out, report, transform, Path(place.execution.scratch) / "sources", expectations.validate)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from flows.pipeline_config import load_pipeline
+from modelyard.adapters.servers import prefect_server
 from tasks.session import run_from_terminal
 
 ROOT = Path(__file__).parents[2]
@@ -55,25 +56,41 @@ def write_truncated_parquet(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
 
 
+def entry(path: Path, form: str, digest: str | None = None) -> str:
+    digest = digest or hashlib.sha256(path.read_bytes() if path.exists() else b"").hexdigest()
+    keys = f'name = "mine", path = "{path}", sha256 = "{digest}", format = "{form}", kind = "text", licence = "CC0-1.0"'
+    return f"corpus.sources.files=[{{{keys}}}]"
+
+
+NOTHING_ELSE = [f"corpus.sources.megabytes.{name}=0" for name in ("human_ratings", "tweets", "dialogs", "docstrings", "code")]
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    """Where the refused lines start; they share one Prefect server."""
+    directory = tmp_path_factory.mktemp("refused")
+    with prefect_server(directory / ".modelyard/prefect"):
+        yield directory
+
+
 @pytest.mark.integration
 @pytest.mark.parametrize(
-    ("name", "form", "write"),
+    ("name", "form", "write", "digest", "overrides", "message"),
     [
-        ("bad.jsonl", "jsonl", lambda path: path.write_bytes(b'{"text": "caf\xe9"}\n')),
-        ("bad.parquet", "parquet", write_truncated_parquet),
-        ("missing.jsonl", "jsonl", lambda path: None),
+        ("bad.jsonl", "jsonl", lambda path: path.write_bytes(b'{"text": "caf\xe9"}\n'), None, [], "bad.jsonl:1: not UTF-8"),
+        ("bad.parquet", "parquet", write_truncated_parquet, None, [], "bad.parquet"),
+        ("missing.jsonl", "jsonl", lambda path: None, None, [], "missing.jsonl"),
+        ("changed.jsonl", "jsonl", lambda path: path.write_text('{"text": "not what was declared"}\n'), "0" * 64, [], "changed.jsonl"),
+        ("refused.jsonl", "jsonl", lambda path: path.write_text('{"text": "1234 5678"}\n'), None, NOTHING_ELSE, "corpus: empty: all 1 doc"),
     ],
 )
-def test_line_bad_input_file_is_one_line_before_training(tmp_path, name, form, write):
-    path = tmp_path / name
+def test_line_bad_input_is_one_line_before_training(directory, name, form, write, digest, overrides, message):
+    path = directory / name
     write(path)
-    digest = hashlib.sha256(path.read_bytes() if path.exists() else b"").hexdigest()
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
-    entry = f'name = "mine", path = "{path}", sha256 = "{digest}", format = "{form}", kind = "text", licence = "CC0-1.0"'
-    files = f"corpus.sources.files=[{{{entry}}}]"
-    command = [sys.executable, "-m", "flows.pipeline", SMALLEST, files]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "flows.pipeline", SMALLEST, entry(path, form, digest), *overrides]
+    done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode != 0
-    assert name in done.stderr
+    assert message in done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
-    assert not (tmp_path / ".modelyard/store/tokens").exists()
+    assert not (directory / ".modelyard/store").exists() or not list((directory / ".modelyard/store").iterdir())

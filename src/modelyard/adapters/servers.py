@@ -25,6 +25,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
+import psutil
+
 from modelyard.adapters.home import home
 from modelyard.adapters.mlflow_tracker import tracking_uri
 
@@ -58,21 +60,9 @@ def prefect_server(home: Path) -> Iterator[Address]:
 
 def keep(home: Path) -> int:
     """The keeper: run the server until no client holds ``home``. Called as ``python -m modelyard.adapters.servers keep HOME``."""
-    port = _free_port(PREFECT_PORT)
-    environment = {
-        **os.environ,
-        "PREFECT_HOME": str(home),
-        "PREFECT_API_URL": f"http://{HOST}:{port}/api",  # the page in the browser asks this address
-        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home}/prefect.db",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
-        "DO_NOT_TRACK": "1",
-    }
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
-    server = subprocess.Popen(command, env=environment, preexec_fn=_die_with_parent)
-    partial = home / "server.json.partial"
-    partial.write_text(json.dumps({"pid": server.pid, "port": port}))
-    partial.replace(home / "server.json")
+    server = _start_server(home)
+    if server is None:
+        return 1
 
     def stop_when_unused() -> None:
         with _locked(home / "clients.lock", fcntl.LOCK_EX):
@@ -82,6 +72,34 @@ def keep(home: Path) -> int:
 
     threading.Thread(target=stop_when_unused, daemon=True).start()
     return server.wait()
+
+
+def _start_server(home: Path) -> subprocess.Popen[bytes] | None:
+    """A server that listens, named in ``server.json``; None when none did.
+
+    Between the look for a free port and the server's bind somebody else may take it: then the server ends, and the next port is tried.
+    """
+    for preferred in (int(os.environ.get("PREFECT_SERVER_API_PORT", PREFECT_PORT)), 0, 0):
+        port = _free_port(preferred)
+        environment = {
+            **os.environ,
+            "PREFECT_HOME": str(home),
+            "PREFECT_API_URL": f"http://{HOST}:{port}/api",  # the page in the browser asks this address
+            "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home}/prefect.db",
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
+            "DO_NOT_TRACK": "1",
+        }
+        command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
+        server = subprocess.Popen(command, env=environment, preexec_fn=_die_with_parent)
+        while server.poll() is None:
+            if _listens(server.pid, port):
+                partial = home / "server.json.partial"
+                partial.write_text(json.dumps({"pid": server.pid, "port": port}))
+                partial.replace(home / "server.json")
+                return server
+            time.sleep(0.1)
+    return None
 
 
 def show(prefect_home: Path, mlflow_uri: str) -> int:
@@ -120,12 +138,22 @@ def show(prefect_home: Path, mlflow_uri: str) -> int:
 
 
 def _answering(home: Path) -> int | None:
-    """Port of the server that ``server.json`` names, if it answers."""
+    """Port of the server that ``server.json`` names, if that very process answers there."""
     try:
-        port = int(json.loads((home / "server.json").read_text())["port"])
+        named = json.loads((home / "server.json").read_text())
+        pid, port = int(named["pid"]), int(named["port"])
     except (OSError, ValueError, KeyError):
         return None
-    return port if _healthy(f"http://{HOST}:{port}/api/health") else None
+    return port if _listens(pid, port) and _healthy(f"http://{HOST}:{port}/api/health") else None
+
+
+def _listens(pid: int, port: int) -> bool:
+    """Whether process ``pid`` has the port: after a kill another home's server may answer there."""
+    try:
+        sockets = psutil.Process(pid).net_connections("tcp")
+    except psutil.Error:
+        return False
+    return any(socket.status == psutil.CONN_LISTEN and socket.laddr.port == port for socket in sockets)
 
 
 def _start_keeper(home: Path) -> int:

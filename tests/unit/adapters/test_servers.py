@@ -63,3 +63,18 @@ def test_prefect_server_killed_itself_is_started_anew(tmp_path):
         assert gone(pid)
         with servers.prefect_server(tmp_path) as address:
             assert servers._healthy(address.api + "/health")
+
+
+def test_prefect_server_two_homes_at_once_get_a_server_each_whatever_their_records_say(tmp_path):
+    homes = [tmp_path / "one", tmp_path / "two"]
+    holders = [hold(home) for home in homes]
+    ports = [holder.stdout.readline().strip() for holder in holders]
+    assert len(set(ports)) == 2
+    (tmp_path / "three").mkdir()
+    stale = {"pid": os.getpid(), "port": json.loads((homes[0] / "server.json").read_text())["port"]}
+    (tmp_path / "three/server.json").write_text(json.dumps(stale))
+    with servers.prefect_server(tmp_path / "three") as address:
+        assert address.api not in ports
+    for holder in holders:
+        holder.kill()
+        holder.wait()

@@ -1,0 +1,25 @@
+"""One full run of the smallest line, shared by every end-to-end test in every process of the suite."""
+
+import json
+
+import pytest
+from filelock import FileLock
+
+from tests.e2e.running import PIPELINE, Done, line
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, worker_id):
+    """Directory and output of a run that started from nothing."""
+    shared = tmp_path_factory.getbasetemp()
+    if worker_id != "master":
+        shared = shared.parent
+    directory = shared / "finished"
+    with FileLock(shared / "finished.lock"):
+        record = directory / "done.json"
+        if not record.exists():
+            directory.mkdir(exist_ok=True)
+            record.write_text(json.dumps(line(directory, PIPELINE)))
+        done = Done(*json.loads(record.read_text()))
+    assert done.code == 0, done.out + done.err
+    return directory, done

@@ -1,0 +1,67 @@
+"""Runs the line as a person does, in a directory of its own, and reads what it left."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+SMALLEST = str(ROOT / "configs/pipeline/smallest.toml")
+ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "COLUMNS": "200"}
+PIPELINE = ["-m", "flows.pipeline"]
+PRETRAIN = [
+    "-c",
+    "import sys; from flows.pipeline_config import load_pipeline; from flows.pretrain import pretrain_flow;"
+    "from tasks.session import run_from_terminal; sys.exit(run_from_terminal(sys.argv[1:], load_pipeline, pretrain_flow))",
+]
+BASELINE = "baseline"
+STAGES = ["corpus", "tokens", "contamination", "forecast", "base", "sft", "reward", "scorer", "policy", "results", "decision", "export"]
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    def stages(self, how: str) -> list[str]:
+        """Stages that this run reported as ``cached`` or ``built``."""
+        named = (line.split() for line in self.out.splitlines())
+        return [words[0] for words in named if len(words) > 1 and words[0] in (*STAGES, BASELINE) and words[1] == how]
+
+
+def start(directory: Path, what: list[str], *overrides: str) -> subprocess.Popen:
+    command = [sys.executable, *what, SMALLEST, *overrides]
+    return subprocess.Popen(command, cwd=directory, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def line(directory: Path, what: list[str], *overrides: str) -> Done:
+    process = start(directory, what, *overrides)
+    out, err = process.communicate()
+    return Done(process.returncode, out, err)
+
+
+def artifact(directory: Path, name: str) -> dict:
+    (manifest,) = (directory / ".modelyard/store" / name).glob("*/artifact.json")
+    return json.loads(manifest.read_text())
+
+
+def is_built(directory: Path, name: str) -> bool:
+    return bool(list((directory / ".modelyard/store").glob(f"{name}/*/artifact.json")))
+
+
+def copy(origin: Path, target: Path, without: tuple[str, ...] = ()) -> Path:
+    """A copy of a finished run's directory, less some artifacts."""
+    shutil.copytree(origin, target, ignore=shutil.ignore_patterns("prefect"))
+    for name in without:
+        shutil.rmtree(target / ".modelyard/store" / name)
+    return target
+
+
+def aliases(directory: Path) -> dict[str, str]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{directory}/.modelyard/mlflow.db")
+    return {alias: str(version) for alias, version in client.get_registered_model("smallest").aliases.items()}
