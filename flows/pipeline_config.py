@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import PurePath
 
 from pydantic import model_validator
 
@@ -100,6 +101,11 @@ class ConfigFile(Config):
     """Path from the project's root, such as ``configs/pipeline/tiny.toml``."""
     overrides: tuple[str, ...] = ()
     """``KEY=VALUE`` with dotted keys, such as ``ppo.kl_coef=0.05``."""
+
+    @property
+    def name(self) -> str:
+        """What the run is called until the file is read."""
+        return PurePath(self.file).stem
 
 
 def resolve(config: PipelineConfig | ConfigFile) -> PipelineConfig:
