@@ -1,5 +1,5 @@
 # make run [CONFIG=configs/pipeline/tiny.toml] [ppo.kl_coef=0.05 ...]   the whole line; dotted words override the config
-# make test | check | ui | clean
+# make test | test-all | check | ui | clean
 
 CONFIG ?= configs/pipeline/tiny.toml
 PYTHON ?= python3
@@ -12,14 +12,17 @@ export DO_NOT_TRACK := 1
 # make takes "ppo.kl_coef=0.05" for a variable of its own; every command-line variable with a dot in its name is an override of the config.
 OVERRIDES := $(foreach word,$(MAKEOVERRIDES),$(if $(findstring .,$(firstword $(subst =, ,$(word)))),'$(word)'))
 
-.PHONY: run test check ui clean setup
+.PHONY: run test test-all check ui clean setup
 .DEFAULT_GOAL := run
 
 run: $(READY)
 	@$(BIN)/python -m flows.pipeline $(CONFIG) $(OVERRIDES)
 
 test: $(READY)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test-all: $(READY)
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m ''
 
 check: $(READY)
 	@$(BIN)/ruff check .
