@@ -129,7 +129,12 @@ def register_task(
     place: Place, verdict: Decision, decided: Artifact, exported: Artifact, policy: Artifact, baseline: Baseline | None
 ) -> Sequence[Move]:
     """Register the export; ``candidate`` moves to it, ``production`` only on PROMOTE."""
-    tags = {"decision_artifact": decided.ref, "export": exported.ref, "reasons": "; ".join(reasons(verdict))}
+    tags = {
+        "decision_artifact": decided.ref,
+        "export": exported.ref,
+        "store": place.store.storage.url,
+        "reasons": "; ".join(reasons(verdict)),
+    }
     tags["overrides"] = "; ".join(f"{gate.name}{set_aside(gate)}" for gate in verdict.gates if gate.override) or "none"
     opponent = baseline.opponent if baseline else None
     candidate = Candidate(policy.fingerprint, policy.ref, decided.parents["results"], opponent, verdict.verdict, tags)

@@ -30,6 +30,11 @@ class Storage:
         self.root = str(Path(rest).absolute()) if self.is_local else rest.rstrip("/")
         self.fs: Any = fsspec.filesystem(scheme)
 
+    @property
+    def url(self) -> str:
+        """``file://`` or ``s3://`` URL that means the same from every directory."""
+        return f"{'file' if self.is_local else 's3'}://{self.root}"
+
     def path(self, key: str) -> str:
         """Full path of ``key``; refuses keys that leave the store."""
         if key.startswith("/") or ".." in key.split("/"):

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from mlflow.exceptions import MlflowException
 
 from modelyard.adapters.mlflow_tracker import client
+from modelyard.adapters.packaging import package
 from modelyard.adapters.registry_lock import locked
 
 NONE = "none"
@@ -58,7 +60,7 @@ class Move(NamedTuple):
 
     alias: str
     before: str | None
-    after: str
+    after: str | None
 
 
 class Registered(NamedTuple):
@@ -86,8 +88,10 @@ class Registry:
             return None
         return Opponent(tags["opponent"], tags["opponent_scores"], self.version_of(tags["opponent"]))
 
-    def register(self, candidate: Candidate, export: Path, run_id: str) -> Registered:
+    def register(self, candidate: Candidate, export: Path, run_id: str, package: Callable[[Path, Path], None] = package) -> Registered:
         """Make (or find) the candidate's version from a Hugging Face directory, logged with the run ``run_id``, and move the aliases.
+
+        ``package`` turns the directory into an MLflow model.
 
         Raises:
             RegistryError: production moved since the decision was made, or ``export`` is no model.
@@ -95,13 +99,15 @@ class Registry:
         """
         if not (export / "config.json").is_file():
             raise RegistryError(f"{export}: not a Hugging Face model directory (no config.json)")
-        source = self._upload(export, run_id) if self.version_of(candidate.policy) is None else ""
+        source = self._upload(export, run_id, package) if self.version_of(candidate.policy) is None else ""
         self._ensure_model()
         with locked(self.client, self.name) as still_mine:
             self._require_unmoved(candidate)
             version = self.version_of(candidate.policy) or self._create(candidate, source, run_id)
             serving = self.alias("production")
             promoted = candidate.verdict == "PROMOTE" and (serving is None or str(serving.version) != version)
+            if promoted and (taken_back := self.numbered(version).tags.get("rolled_back")):
+                raise RegistryError(f"{self.name}: version {version} was rolled back {taken_back}; it is not promoted again")
             self._remember(candidate, version, promoted)
             moves = [self.point("candidate", version, still_mine)]
             if promoted:
@@ -109,6 +115,42 @@ class Registry:
                     moves.append(self.point("previous", str(serving.version), still_mine))
                 moves.append(self.point("production", version, still_mine))
         return Registered(version, tuple(move for move in moves if move))
+
+    def rollback(self, version: str, name: str, reason: str) -> tuple[Move, ...]:
+        """Put back what ``version`` replaced; ``name`` decided it for ``reason``. Doing it again moves nothing.
+
+        The version keeps a tag ``rolled_back``, and no later run of its line promotes it again.
+
+        Raises:
+            RegistryError: there is no such version, it replaced nothing, or name or reason is empty.
+        """
+        if not name.strip() or not reason.strip():
+            raise RegistryError("a rollback needs a name and a reason")
+        taken_back = self.numbered(version)
+        if taken_back is None:
+            raise RegistryError(f"{self.name}: no version {version}")
+        target = self.version_of(taken_back.tags.get("opponent", NONE))
+        with locked(self.client, self.name) as still_mine:
+            serving = self.alias("production")
+            if serving is None or str(serving.version) not in (version, target):
+                return ()
+            if target is None:
+                raise RegistryError(f"{self.name}: version {version} replaced nothing; there is no version to go back to")
+            still_mine()
+            self.client.set_model_version_tag(self.name, version, "rolled_back", f"by {name}: {reason}")
+            moves = [self.point("production", target, still_mine)]
+            before = self.version_of(self.numbered(target).tags.get("opponent", NONE))
+            moves.append(self.point("previous", before, still_mine) if before else self._remove("previous", still_mine))
+        return tuple(move for move in moves if move)
+
+    def numbered(self, version: str) -> Any:
+        """The version with a number (MLflow's ModelVersion), or None."""
+        try:
+            return self.client.get_model_version(self.name, version)
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
 
     def alias(self, alias: str) -> Any:
         """The version under an alias (MLflow's ModelVersion), or None."""
@@ -133,6 +175,14 @@ class Registry:
         self.client.set_registered_model_alias(self.name, alias, version)
         return Move(alias, str(before.version) if before else None, version)
 
+    def _remove(self, alias: str, still_mine: Callable[[], None]) -> Move | None:
+        before = self.alias(alias)
+        if before is None:
+            return None
+        still_mine()
+        self.client.delete_registered_model_alias(self.name, alias)
+        return Move(alias, str(before.version), None)
+
     def _require_unmoved(self, candidate: Candidate) -> None:
         now, then = self.opponent(candidate.policy), candidate.opponent
         if (now and now.policy) != (then and then.policy):
@@ -156,9 +206,11 @@ class Registry:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
 
-    def _upload(self, export: Path, run_id: str) -> str:
-        """Log the export with its run; large and slow, so outside the lock."""
-        self.client.log_artifacts(run_id, str(export), "model")
+    def _upload(self, export: Path, run_id: str, package: Callable[[Path, Path], None]) -> str:
+        """Log the export as an MLflow model with its run; large and slow, so outside the lock."""
+        with TemporaryDirectory() as directory:
+            package(export, Path(directory) / "model")
+            self.client.log_artifacts(run_id, str(Path(directory) / "model"), "model")
         return f"{self.client.get_run(run_id).info.artifact_uri}/model"
 
     def _create(self, candidate: Candidate, source: str, run_id: str) -> str:

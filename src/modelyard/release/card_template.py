@@ -107,9 +107,14 @@ short reviews: both are proxies. It is not meant to be used for anything that ma
 
 <section><h2>Load it</h2>
 <pre>import mlflow
+
+chat = mlflow.pyfunc.load_model("models:/{{ name }}@production")  # every file is checked against its hash
+print(chat.predict([{"messages": [{"role": "user", "content": "Good morning, how are you?"}]}], params={"temperature": 1.0}))</pre>
+<p>Or the same weights in transformers:</p>
+<pre>import mlflow
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-path = mlflow.artifacts.download_artifacts("models:/{{ name }}@production")
+path = mlflow.artifacts.download_artifacts("models:/{{ name }}@production") + "/artifacts/model"
 tokenizer = AutoTokenizer.from_pretrained(path)
 model = AutoModelForCausalLM.from_pretrained(path)
 inputs = tokenizer("&lt;|endoftext|&gt;{{ samples[0].prompt if samples else 'The' }}", return_tensors="pt")

@@ -1,10 +1,10 @@
 """Aliases move only as decisions say, and a second registration changes nothing. Real MLflow on SQLite."""
 
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
-import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
 
@@ -34,11 +34,13 @@ Release = Callable[..., Registered]
 
 @pytest.fixture
 def release(tracker: Tracker, registry: Registry, tmp_path: Path) -> Release:
-    (tmp_path / "config.json").write_text("{}")
+    export = tmp_path / "export"
+    export.mkdir()
+    (export / "config.json").write_text("{}")
 
     def register(name: str, verdict: str = "PROMOTE", candidate: Candidate | None = None) -> Registered:
         run_id = tracker.client.create_run(tracker.experiment).info.run_id
-        return registry.register(candidate or judged(registry, name, verdict), tmp_path, run_id)
+        return registry.register(candidate or judged(registry, name, verdict), export, run_id, shutil.copytree)
 
     return register
 
@@ -150,13 +152,35 @@ def test_registry_lock_of_a_dead_holder_is_taken_over_and_the_late_holder_stops(
         registry.client.get_registered_model(f"{registry.name}.lock")
 
 
-def test_registry_version_downloads_as_the_export(registry: Registry, release: Release, uri: str, tmp_path: Path) -> None:
+def test_registry_rollback_puts_back_what_was_replaced_and_the_version_stays_out(registry: Registry, release: Release) -> None:
+    for name in ("a", "b", "c"):
+        release(name)
+
+    moved = registry.rollback("3", "Ada", "users complain")
+
+    assert moved == (Move("production", "3", "2"), Move("previous", "2", "1"))
+    assert registry.rollback("3", "Ada", "users complain") == ()
+    assert registry.opponent("policy/d") == Opponent("policy/b", "results/b", "2")
+    with pytest.raises(RegistryError, match="version 3 was rolled back by Ada: users complain; it is not promoted again"):
+        release("c")
+    release("d")
+    assert (alias(registry, "production"), alias(registry, "previous")) == ("4", "2")
+
+
+def test_registry_rollback_that_was_cut_off_is_finished_by_the_next(registry: Registry, release: Release) -> None:
+    for name in ("a", "b", "c"):
+        release(name)
+    registry.client.set_registered_model_alias(registry.name, "production", "2")  # as if killed after the first move
+
+    assert registry.rollback("3", "Ada", "users complain") == (Move("previous", "2", "1"),)
+
+
+def test_registry_first_release_has_nothing_to_go_back_to(registry: Registry, release: Release) -> None:
     release("a")
-    mlflow.set_tracking_uri(uri)
 
-    path = mlflow.artifacts.download_artifacts(f"models:/{registry.name}@production", dst_path=str(tmp_path / "down"))
-
-    assert (Path(path) / "config.json").read_text() == "{}"
+    with pytest.raises(RegistryError, match="no version to go back to"):
+        registry.rollback("1", "Ada", "users complain")
+    assert alias(registry, "production") == "1"
 
 
 def test_registry_directory_that_is_no_model_is_refused(registry: Registry, tmp_path: Path) -> None:

@@ -1,0 +1,94 @@
+"""The model that MLflow loads: ``mlflow.pyfunc.load_model("models:/NAME@production")`` answers conversations.
+
+Saved with every registered version as code (MLflow's "models from code": no pickle), so this file stands alone and whoever loads a version
+needs mlflow, torch and transformers but not this project. The files are hashed at load and compared with the hashes written when the
+version was made; one changed byte and nothing is loaded. Left out: streaming, batching of conversations of different lengths.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pydantic
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
+
+
+class Message(pydantic.BaseModel):
+    """One turn."""
+
+    role: str
+    content: str
+
+
+class Conversation(pydantic.BaseModel):
+    """Turns so far; the answer is the assistant's next one."""
+
+    messages: list[Message]
+
+
+class ChatModel(PythonModel):
+    """A Hugging Face directory that chats through its own chat template."""
+
+    def load_context(self, context: Any) -> None:
+        """Verify every file, then load. Raises ValueError naming the file that is not what was released."""
+        directory = Path(context.artifacts["model"])
+        require_untouched(directory, context.model_config["sha256"])
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        self.tokenizer = AutoTokenizer.from_pretrained(directory)
+        self.model = AutoModelForCausalLM.from_pretrained(directory).eval()
+
+    def predict(self, model_input: list[Conversation], params: dict[str, Any] | None = None) -> list[str]:
+        """The assistant's answer to each conversation.
+
+        Args:
+            model_input: conversations.
+            params: ``max_new_tokens``, ``temperature`` (0: greedy) and ``seed``.
+        """
+        import torch
+
+        given = {**PARAMETERS, **(params or {})}
+        torch.manual_seed(int(given["seed"]))
+        answers = []
+        for conversation in model_input:
+            messages = [message.model_dump() for message in conversation.messages]
+            ids = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+            context = int(self.model.config.max_position_embeddings)
+            new = min(int(given["max_new_tokens"]), max(1, context // 2))
+            prompt = torch.tensor([ids[-(context - new) :]])  # a conversation longer than the context loses its beginning
+            sampling = {"do_sample": True, "temperature": float(given["temperature"])} if given["temperature"] > 0 else {"do_sample": False}
+            with torch.no_grad():
+                output = self.model.generate(
+                    prompt,
+                    attention_mask=torch.ones_like(prompt),
+                    max_new_tokens=new,
+                    pad_token_id=self.tokenizer.pad_token_id,
+                    eos_token_id=self._ends(),
+                    **sampling,
+                )
+            answers.append(self.tokenizer.decode(output[0, prompt.shape[1] :], skip_special_tokens=True))
+        return answers
+
+    def _ends(self) -> list[int]:
+        """Tokens that end an answer: of a turn and of a document, as far as the tokenizer has them."""
+        known = self.tokenizer.get_vocab()
+        return [known[name] for name in ("<|end|>", "<|endoftext|>") if name in known] or [self.tokenizer.eos_token_id]
+
+
+def require_untouched(directory: Path, hashes: dict[str, str]) -> None:
+    """Raise ValueError unless ``directory`` holds the files of ``hashes`` and no others, byte for byte."""
+    found = {file.relative_to(directory).as_posix(): file for file in directory.rglob("*") if file.is_file()}
+    for name in sorted(set(found) | set(hashes)):
+        if name not in found:
+            raise ValueError(f"{directory}: {name} is missing; this is not the model that was released")
+        if hashes.get(name) != hashlib.sha256(found[name].read_bytes()).hexdigest():
+            raise ValueError(f"{directory}: {name} is not the file that was released (its sha256 differs); nothing was loaded")
+
+
+PARAMETERS = {"max_new_tokens": 64, "temperature": 0.0, "seed": 0}
+EXAMPLE = [{"messages": [{"role": "user", "content": "Good morning, how are you?"}]}]
+
+set_model(ChatModel())
