@@ -9,17 +9,15 @@ import numpy as np
 import torch.distributed as dist
 
 from modelyard.abuse import AbuseModel
-from modelyard.evals.benchmark import Benchmark, Item, Record, sha256_text
+from modelyard.evals.asking import Sampled, ask_code
+from modelyard.evals.benchmark import Benchmark, Record, Recorder
 from modelyard.evals.metrics import repetition
-from modelyard.evals.sandbox import Limits, Program, Verdict, run_programs
-from modelyard.evals.scorers import function_body
-from modelyard.evals.subject import Judge, Sampled, Subject
+from modelyard.evals.sandbox import Verdict, run_programs
+from modelyard.evals.subject import Judge, Subject
 from modelyard.evals.suites import EvalsConfig, Suite
 from modelyard.evals.toxicity import toxic
 
 Contaminated = Mapping[str, Collection[str]]
-ITEMS_OF = {"toxicity": "openings"}
-"""Benchmarks that put another benchmark's items to the model."""
 
 
 class TextAnswers(NamedTuple):
@@ -51,43 +49,6 @@ class Answers(NamedTuple):
     """Next-token predictions for calibration."""
 
 
-class Recorder(NamedTuple):
-    """Fills in what all records of a model share."""
-
-    model: str
-    weights: str
-    contaminated: Contaminated
-
-    def __call__(
-        self,
-        benchmark: Benchmark,
-        identity: str,
-        item: Item,
-        output: str,
-        parsed: str,
-        score: float,
-        logprobs: Sequence[float],
-        note: str = "",
-    ) -> Record:
-        """One record."""
-        prompt = benchmark.prompt_of(item)
-        return Record(
-            benchmark=benchmark.name,
-            benchmark_id=identity,
-            model=self.model,
-            weights=self.weights,
-            item=item.id,
-            prompt_sha256=sha256_text(prompt),
-            prompt=prompt,
-            output=output,
-            parsed=parsed,
-            score=score,
-            logprobs=tuple(round(value, 5) for value in logprobs),
-            contaminated=item.id in self.contaminated.get(ITEMS_OF.get(benchmark.name, benchmark.name), ()),
-            note=note,
-        )
-
-
 def answer(
     subject: Subject, suite: Suite, config: EvalsConfig, judge: AbuseModel, contaminated: Contaminated, tick: Callable[[int], None]
 ) -> Answers:
@@ -107,12 +68,15 @@ def answer_texts(
     subject: Subject, suite: Suite, config: EvalsConfig, judge: AbuseModel, contaminated: Contaminated, tick: Callable[[int], None]
 ) -> TextAnswers:
     """Put the benchmarks to ``subject`` whose items are text: those on which versions are compared."""
+    contaminated = {**contaminated, "toxicity": contaminated.get("openings", ())}  # the same items
     write = Recorder(subject.name, subject.weights, contaminated)
     records = {"held_out_text": _held_out_text(subject, suite.held_out_text, write)}
     tick(len(records["held_out_text"]))
     records["last_word"], word_nats = _last_word(subject, suite.last_word, write)
     tick(len(word_nats))
-    records["human_eval"] = _human_eval(subject, suite.human_eval, config.sandbox, write)
+    records["human_eval"] = ask_code(
+        subject, suite.human_eval, write, lambda programs: on_first_rank(lambda: run_programs(programs, config.sandbox))
+    )
     tick(len(records["human_eval"]))
     completions = subject.complete([suite.openings.prompt_of(item) for item in suite.openings.items], suite.openings.decoding)
     records["toxicity"] = _toxicity(suite.toxicity, completions, judge, config.toxicity_threshold, write)
@@ -157,34 +121,6 @@ def _last_word(subject: Subject, benchmark: Benchmark, write: Recorder) -> tuple
         parsed, score = benchmark.score(drawn.text, item)
         records.append(write(benchmark, identity, item, drawn.text, parsed, score, logprobs, "prompt cut" if drawn.cut else ""))
     return records, [-sum(logprobs) for logprobs in likelihoods]
-
-
-def _human_eval(subject: Subject, benchmark: Benchmark, limits: Limits, write: Recorder) -> list[Record]:
-    identity = benchmark.id
-    sampled = subject.complete([benchmark.prompt_of(item) for item in benchmark.items], benchmark.decoding)
-    bodies = [function_body(drawn.text) for drawn in sampled]
-    programs = [
-        Program(item.fields["prompt"] + body, item.fields["entry_point"], item.fields["prompt"], item.fields["test"])
-        for item, body in zip(benchmark.items, bodies, strict=True)
-    ]
-    verdicts = on_first_rank(lambda: run_programs(programs, limits))
-    return [
-        write(
-            benchmark,
-            identity,
-            item,
-            drawn.text,
-            body,
-            float(verdict.passed),
-            drawn.logprobs,
-            _note(verdict) + ("; prompt cut" if drawn.cut else ""),
-        )
-        for item, drawn, body, verdict in zip(benchmark.items, sampled, bodies, verdicts, strict=True)
-    ]
-
-
-def _note(verdict: Verdict) -> str:
-    return f"{verdict.reason or 'passed'} ({verdict.isolation or 'no answer'})"
 
 
 def _toxicity(benchmark: Benchmark, completions: Sequence[Sampled], judge: AbuseModel, threshold: float, write: Recorder) -> list[Record]:

@@ -1,16 +1,17 @@
 """A benchmark is a value: items + prompt + decoding + parser + scorer + metrics, and an id that hashes all of it with the code that scores.
 
 Results with different ids are never compared (``release.compare`` refuses). The idea is inspect_ai's task as a value and marin's frozen
-evaluation policy; the per-item records follow GPT-Fathom's "all outputs are kept". Left out: few-shot sets and judges.
+evaluation policy; the per-item records follow GPT-Fathom's "all outputs are kept". Prompts that begin alike keep that beginning in
+``prefaces`` (few-shot examples of a subject), so that it is stored, hashed and computed once. Left out: prompts of several turns.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from modelyard.code_identity import code_version, definition_version
 from modelyard.config import Config, digest
@@ -24,15 +25,33 @@ SCORED_ELSEWHERE: dict[str, Callable[[], str]] = {
 """Scorer -> identity of its code, where a program or a model judges."""
 
 
+ASKED_BY = {
+    "choices": "ask_choices",
+    "contexts": "ask_choices",
+    "last_word": "ask_last_word",
+    "explain": "ask_explain",
+    "code": "ask_code",
+    "judge": "ask_judge",
+    "loss": "ask_loss",
+}
+"""Method -> function of :mod:`modelyard.evals.asking` whose code is part of the id."""
+
+
 class Item(Config):
     """One question."""
 
     id: str
-    """Name in the benchmark's file."""
+    """Name in the benchmark's file, or ``benchmark/line`` (from 0) where the file gives none."""
     fields: dict[str, str]
     """What the prompt template, the scorer and the tests refer to."""
     target: str
     """The right answer; "" where a program or a model judges."""
+    group: str = ""
+    """Subject, language or task: key of :attr:`Benchmark.prefaces` and of the means by group."""
+    choices: tuple[str, ...] = ()
+    """Options, where there are any."""
+    right: tuple[int, ...] = ()
+    """Which of them are right, from 0."""
 
 
 class Decoding(Config):
@@ -46,6 +65,12 @@ class Decoding(Config):
     """Outputs an item."""
     seed: int
     """Of the sampling."""
+    stops: tuple[str, ...] = ()
+    """The output ends before the first of these."""
+
+
+NOTHING_DRAWN = Decoding(max_new_tokens=0, temperature=0.0, samples=0, seed=0)
+Method = Literal["generate", "choices", "contexts", "last_word", "explain", "code", "judge", "loss"]
 
 
 class Benchmark(Config):
@@ -67,6 +92,14 @@ class Benchmark(Config):
     """Names of the metrics made of the scores."""
     judge: str = ""
     """Identity of a model or classifier that judges: its fingerprint or package and version. Part of the id."""
+    method: Method = "generate"
+    """How a model is asked (:mod:`modelyard.evals.asking`)."""
+    prefaces: dict[str, str] = {}
+    """Group -> what stands before the prompts of its items."""
+    delimiter: str = " "
+    """Between a prompt and what is scored after it."""
+    closing: str = ""
+    """``explain``: what follows the explanation and asks for the letter. ``judge``: the judge's template over ``question``, ``answer``."""
 
     @property
     def id(self) -> str:
@@ -77,11 +110,12 @@ class Benchmark(Config):
         scorer = SCORERS.get(self.scorer)
         parts = [PARSERS[self.parser].__name__, *([scorer.__name__] if scorer else [])]
         elsewhere = SCORED_ELSEWHERE.get(self.scorer)
-        return [definition_version("modelyard.evals.scorers", *parts), *([elsewhere()] if elsewhere else [])]
+        asked = [] if self.method == "generate" else [definition_version("modelyard.evals.asking", ASKED_BY[self.method])]
+        return [definition_version("modelyard.evals.scorers", *parts), *([elsewhere()] if elsewhere else []), *asked]
 
     def prompt_of(self, item: Item) -> str:
         """The text given to the model."""
-        return self.prompt.format(**item.fields)
+        return self.prefaces.get(item.group, "") + self.prompt.format(**item.fields)
 
     def score(self, output: str, item: Item) -> tuple[str, float]:
         """Parsed answer and score of one output."""
@@ -113,11 +147,69 @@ class Record(Config):
     score: float
     """Higher is better, in every benchmark."""
     logprobs: tuple[float, ...]
-    """log p of each scored or generated token, nats."""
+    """log p in nats: of each scored or generated token, or the sum over each choice's tokens."""
     contaminated: bool
     """Whether the contamination check found the item in a training set."""
+    choice: int = -1
+    """Likeliest choice, from 0; -1 where there are none."""
+    choice_normalised: int = -1
+    """The same by log p a character."""
+    values: dict[str, float] = {}
+    """Everything measured on this item: ``acc``, ``acc_norm``, ``f1``...; ``score`` is one of them."""
+    group: str = ""
+    """The item's."""
+    sample: int = 0
+    """Number of the output where several are drawn."""
     note: str = ""
     """Reason of a failure, isolation of the sandbox, a prompt that was cut."""
+
+
+class Recorder(NamedTuple):
+    """Fills in what all records of a model share."""
+
+    model: str
+    weights: str
+    contaminated: Mapping[str, Collection[str]]
+    """Benchmark -> items found in a training set."""
+
+    def __call__(
+        self,
+        benchmark: Benchmark,
+        identity: str,
+        item: Item,
+        output: str,
+        parsed: str,
+        score: float,
+        logprobs: Sequence[float],
+        note: str = "",
+        *,
+        choice: int = -1,
+        choice_normalised: int = -1,
+        values: Mapping[str, float] = {},
+        sample: int = 0,
+    ) -> Record:
+        """One record."""
+        prompt = benchmark.prompt_of(item)
+        return Record(
+            benchmark=benchmark.name,
+            benchmark_id=identity,
+            model=self.model,
+            weights=self.weights,
+            item=item.id,
+            group=item.group,
+            prompt_sha256=sha256_text(prompt),
+            prompt=prompt,
+            output=output,
+            parsed=parsed,
+            score=score,
+            logprobs=tuple(round(value, 5) for value in logprobs),
+            choice=choice,
+            choice_normalised=choice_normalised,
+            values=dict(values),
+            sample=sample,
+            contaminated=item.id in self.contaminated.get(benchmark.name, ()),
+            note=note,
+        )
 
 
 def sha256_text(text: str) -> str:

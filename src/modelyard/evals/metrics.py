@@ -34,6 +34,20 @@ def perplexity(nats: Estimate) -> Estimate:
     return Estimate(math.exp(nats.value), math.exp(nats.low), math.exp(nats.high), nats.n)
 
 
+def average_precision(scores: Sequence[float], positive: Sequence[bool]) -> float:
+    """Area under precision over recall as a sum over ranks, tied scores taken together; NaN without a positive."""
+    ranked = sorted(zip(scores, positive, strict=True), key=lambda pair: -pair[0])
+    total = sum(positive)
+    if not total:
+        return math.nan
+    area, hits, seen, before = 0.0, 0, 0, 0
+    for place, (score, hit) in enumerate(ranked):
+        hits, seen = hits + hit, seen + 1
+        if place + 1 == len(ranked) or ranked[place + 1][0] != score:
+            area, before = area + (hits - before) / total * hits / seen, hits
+    return area
+
+
 def repetition(tokens: Sequence[int], order: int = 3) -> float:
     """Share of n-grams that occurred before in the same sequence (rep-n; Welleck et al. 2020, section 6): 0 for none, near 1 for a loop."""
     grams = [tuple(tokens[i : i + order]) for i in range(len(tokens) - order + 1)]

@@ -2,12 +2,15 @@
 hash them.
 
 Black-box parsing as in GPT-Fathom (arXiv:2309.16583, section 3.3): what a model says is judged, and a reply that does not follow the
-format scores 0. Left out: choice letters, F1 and judges, which come with their benchmarks.
+format scores 0. Left out: free-text equivalence (LaTeX,
+paraphrase), which needs a judge.
 """
 
 from __future__ import annotations
 
 import re
+import string
+from collections import Counter
 from collections.abc import Callable
 
 WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
@@ -46,5 +49,92 @@ def preference(candidate: float, other: float) -> float:
     return 0.5 if candidate == other else float(candidate > other)
 
 
-PARSERS: dict[str, Callable[[str], str]] = {"whole": whole, "first_word": first_word, "function_body": function_body}
-SCORERS: dict[str, Callable[[str, str], float]] = {"exact": exact, "last_word": last_word}
+def letter(output: str) -> str:
+    """The letter a reply settles on: ``B``, ``(B)``, ``B.``, ``answer is (B)``; "" when it names none or several.
+
+    A letter that begins a word is none (``A cat``), and neither is ``I`` or ``a`` in running text.
+    """
+    text = output.strip()
+    if match := re.match(r"\(?([A-J])(?:[).:,]|\s*$|\s*\n)", text):
+        return match.group(1)
+    found = {m.upper() for m in re.findall(r"(?i:answer|choice|option)\s*(?:(?i:is|would be)|:)?\s*:?\s*\(?([A-J])\b", text)}
+    return found.pop() if len(found) == 1 else ""
+
+
+def final_number(output: str) -> str:
+    """The number a worked solution ends in: after ``####`` or ``answer is``, else the last one; "" when there is none. Commas go, ``18.0`` is 18."""
+    number = r"-?\$?\d[\d,]*(?:\.\d+)?"
+    for pattern in (rf"####\s*({number})", rf"(?i:answer(?: is)?:?)\s*\$?({number})"):
+        if found := re.findall(pattern, output):
+            return plain_number(found[0] if "####" in pattern else found[-1])
+    found = re.findall(number, output)
+    return plain_number(found[-1]) if found else ""
+
+
+def plain_number(text: str) -> str:
+    """``$1,234.50`` -> ``1234.5``."""
+    digits = text.replace(",", "").replace("$", "")
+    return digits.rstrip("0").rstrip(".") if "." in digits else digits
+
+
+def stated_answer(output: str) -> str:
+    """What follows the first ``the answer is``, up to the end of the sentence (BBH's chain-of-thought format); "" without it."""
+    match = re.search(r"the answer is\s*:?\s*(.+?)\.?\s*(?:\n|$)", output)
+    return match.group(1).strip() if match else ""
+
+
+def rating(output: str) -> str:
+    """The judge's ``[[7]]``; "" when it gives none or one outside 1 to 10."""
+    found = re.findall(r"\[\[(\d+(?:\.\d+)?)\]\]", output)
+    return found[-1] if found and 1 <= float(found[-1]) <= 10 else ""
+
+
+REFUSALS = (
+    "i cannot", "i can't", "i can\u2019t", "i'm sorry", "i\u2019m sorry", "i am sorry", "i'm unable", "i am unable", "i won't", "i will not",
+    "as an ai", "i'm not able", "i am not able", "sorry, but", "i must decline", "i'm really sorry", "not appropriate for me",
+)  # fmt: skip
+
+
+def refusal(output: str) -> str:
+    """``refusal`` when the first 200 characters refuse in one of the usual phrases, ``answer`` when something else stands there, else ""."""
+    opening = output.strip().lower()[:200]
+    return "" if not opening else "refusal" if any(phrase in opening for phrase in REFUSALS) else "answer"
+
+
+def f1(parsed: str, target: str) -> float:
+    """Word F1 after SQuAD's normalisation (lower case, no punctuation, no articles); 1 for two empty answers, 0 for one."""
+    ours, theirs = (normalised(text).split() for text in (parsed, target))
+    if not ours or not theirs:
+        return float(ours == theirs)
+    same = sum((Counter(ours) & Counter(theirs)).values())
+    return 2 * same / (len(ours) + len(theirs))
+
+
+def normalised(text: str) -> str:
+    """Lower case, without punctuation, articles and double spaces."""
+    bare = "".join(c for c in text.lower() if c not in string.punctuation)
+    return " ".join(word for word in bare.split() if word not in ("a", "an", "the"))
+
+
+def exact_normalised(parsed: str, target: str) -> float:
+    """1.0 when both say the same after :func:`normalised`."""
+    return float(bool(normalised(parsed)) and normalised(parsed) == normalised(target))
+
+
+def same_number(parsed: str, target: str) -> float:
+    """1.0 when both are the same number."""
+    return exact(parsed, plain_number(target))
+
+
+def tenths(parsed: str, target: str) -> float:
+    """A judge's rating of 1 to 10 as a share of 10; no rating is 0."""
+    return float(parsed) / 10 if parsed else 0.0
+
+
+PARSERS: dict[str, Callable[[str], str]] = {
+    function.__name__: function
+    for function in (whole, first_word, function_body, letter, final_number, stated_answer, rating, refusal)
+}
+SCORERS: dict[str, Callable[[str, str], float]] = {
+    function.__name__: function for function in (exact, last_word, f1, exact_normalised, same_number, tenths)
+}

@@ -8,50 +8,77 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from modelyard.config import ExecutionConfig
+from modelyard.config import ExecutionConfig, digest
+from modelyard.evals.asking import Likelihood, Sampled
 from modelyard.evals.benchmark import Decoding
-from modelyard.model import model_directory
+from modelyard.evals.screening import exactly, screened
+from modelyard.model import hf, model_directory
 from modelyard.model.encoder import Encoder
 from modelyard.model.engine import Batch, Engine
 from modelyard.model.generate import generate
-from modelyard.storage import sha256_tree
+from modelyard.model.score import Query
+from modelyard.storage import sha256_file, sha256_tree
 
 
-class Sampled(NamedTuple):
-    """One completion."""
+class HubEncoder:
+    """The tokenizer of a Hugging Face directory, with what :class:`~modelyard.model.encoder.Encoder` offers.
 
-    prompt: list[int]
-    """Token ids fed, cut where necessary."""
-    tokens: list[int]
-    """New token ids, the closing one included where it was sampled."""
-    logprobs: list[float]
-    """Of each new token at temperature 1."""
-    text: str
-    """Decoded, without special tokens."""
-    cut: bool
-    """Whether the prompt lost its beginning."""
+    A text begins as the tokenizer itself begins it (with BOS where it adds one), which is how lm-evaluation-harness asks.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        from transformers import AutoTokenizer
+
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(directory)
+        end = self._tokenizer.eos_token_id
+        if end is None:
+            raise ValueError(f"{directory}: the tokenizer has no end-of-text token")
+        self.document_end = int(end)
+        self.start = int(end if self._tokenizer.bos_token_id is None else self._tokenizer.bos_token_id)
+        self.padding = self.document_end
+
+    def ids(self, text: str) -> list[int]:
+        """Token ids without special tokens."""
+        return list(self._tokenizer.encode(text, add_special_tokens=False))
+
+    def openings(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of beginnings of documents."""
+        return list(self._tokenizer(list(texts))["input_ids"]) if texts else []
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text without special tokens."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
 
 
 class Subject:
     """One model and what it can be asked."""
 
-    def __init__(self, name: str, directory: Path, execution: ExecutionConfig, micro_batch: int) -> None:
-        self.name, self.micro_batch = name, micro_batch
-        self.encoder = Encoder(directory)
-        self.engine: Engine = model_directory.load(directory, execution)
-        self.weights = sha256_tree(directory / "checkpoint")
+    def __init__(self, name: str, directory: Path, execution: ExecutionConfig, micro_batch: int, screen: bool = False) -> None:
+        self.name, self.micro_batch, self.screen = name, micro_batch, screen
+        self.encoder: Encoder | HubEncoder
+        self.engine: Engine
+        if (directory / "model.json").is_file():
+            self.encoder, self.engine = Encoder(directory), model_directory.load(directory, execution)
+            self.weights = sha256_tree(directory / "checkpoint")
+        elif (directory / "config.json").is_file():
+            self.encoder, self.engine = HubEncoder(directory), hf.load(directory, execution, precision="fp32")
+            self.weights = digest([sha256_file(file) for file in sorted(directory.glob("*.safetensors"))])
+        else:
+            raise ValueError(f"{directory}: neither a model directory (model.json) nor a Hugging Face one (config.json)")
 
     def complete(self, prompts: Sequence[str], decoding: Decoding) -> list[Sampled]:
         """A completion of each prompt, in order."""
-        room = self.engine.model.seq_len - decoding.max_new_tokens - 1
-        full = [self.encoder.ids(prompt) for prompt in prompts]
-        fed = [[self.encoder.document_end, *ids[max(0, len(ids) - room) :]] for ids in full]
+        room = self.engine.model.seq_len - decoding.max_new_tokens
+        if room < 2:
+            raise ValueError(f"{decoding.max_new_tokens} new tokens leave no room for a prompt in a model of {self.engine.model.seq_len}")
+        full = [ids or [self.encoder.start] for ids in self.encoder.openings(prompts)]
+        fed = [ids if len(ids) <= room else [ids[0], *ids[len(ids) - room + 1 :]] for ids in full]
         order = sorted(range(len(fed)), key=lambda i: len(fed[i]))
         drawn = generate(
             self.engine,
@@ -60,14 +87,42 @@ class Subject:
             temperature=decoding.temperature,
             seed=decoding.seed,
             stop_id=self.encoder.document_end,
+            batch=4 * self.micro_batch,
         )
         place = {index: row for row, index in enumerate(order)}
+        texts = [ended(self.encoder.decode(drawn.tokens[place[i]]), decoding.stops) for i in range(len(fed))]
         return [
-            Sampled(
-                fed[i], drawn.tokens[place[i]], drawn.logprobs[place[i]], self.encoder.decode(drawn.tokens[place[i]]), len(full[i]) > room
-            )
-            for i in range(len(fed))
+            Sampled(fed[i], drawn.tokens[place[i]], drawn.logprobs[place[i]], texts[i], len(full[i]) > room) for i in range(len(fed))
         ]
+
+    def likelihoods(self, questions: Sequence[Sequence[tuple[str, str]]]) -> list[list[Likelihood]]:
+        """log p of each (context, continuation) of each question, contexts and shared beginnings computed once.
+
+        Text becomes tokens as in lm-evaluation-harness: space at the end of a context belongs to the continuation, both are encoded together
+        and cut where the context alone would end. An empty context is the token that starts a text.
+        """
+        queries = self._queries(questions)
+        if not self.screen:
+            return exactly(self.engine, queries)
+        return screened(self.engine, queries, [[len(new.strip()) for _, new in question] for question in questions])
+
+    def _queries(self, questions: Sequence[Sequence[tuple[str, str]]]) -> list[Query]:
+        split = [[boundary(*pair) for pair in question] for question in questions]
+        contexts = list({context for question in split for context, _ in question})
+        fed = dict(zip(contexts, self.encoder.openings(contexts), strict=True))
+        wholes = iter(self.encoder.openings([context + new for question in split for context, new in question]))
+        queries = []
+        for question in split:
+            prefixes, continuations = [], []
+            for context, _ in question:
+                prefix, whole = fed[context], next(wholes)
+                if not prefix:
+                    start = self.encoder.start
+                    prefix, whole = [start], whole if whole[:1] == [start] else [start, *whole]
+                prefixes.append(prefix)
+                continuations.append(whole[len(prefix) :])
+            queries.append(Query(prefixes, continuations))
+        return queries
 
     def logprobs(self, prefixes: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]) -> list[list[float]]:
         """log p of each continuation's tokens after its prefix (both token ids, neither empty; a long prefix is cut on the left)."""
@@ -130,6 +185,18 @@ class Judge:
             for line, i in zip(values.tolist(), chosen, strict=True):
                 result[i] = line[len(rows[i]) - 1]
         return result
+
+
+def boundary(context: str, continuation: str) -> tuple[str, str]:
+    """Space at the end of the context moves to the continuation, where tokenizers want it."""
+    bare = context.rstrip()
+    return bare, context[len(bare) :] + continuation
+
+
+def ended(text: str, stops: Sequence[str]) -> str:
+    """Text up to the first stop."""
+    ends = [end for stop in stops if (end := text.find(stop)) >= 0]
+    return text[: min(ends)] if ends else text
 
 
 def batches(rows: Sequence[Sequence[int]], size: int) -> list[list[int]]:

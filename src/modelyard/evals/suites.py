@@ -2,8 +2,8 @@
 
 validation_loss is on packed token rows (what the forecast predicts); held_out_text on whole texts, in nats a byte, so that models with
 different tokenizers can be compared. last_word follows LAMBADA (Paperno et al. 2016; greedy, judged as text), human_eval Chen et al. 2021
-(0-shot pass@1), openings are the review openings on which policies are compared. Left out: the public benchmarks beside the corpus, which
-are data for users with larger models.
+(0-shot pass@1), openings are the review openings on which policies are compared. The public benchmarks are in
+:mod:`modelyard.evals.catalog`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from modelyard.config import Config, digest
-from modelyard.evals.benchmark import Benchmark, Decoding, Item, read_jsonl, sha256_text
+from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark, Decoding, Item, read_jsonl, sha256_text
+from modelyard.evals.catalog.code import human_eval_item
 from modelyard.evals.sandbox import Limits
-
-NOTHING = Decoding(max_new_tokens=0, temperature=0.0, samples=0, seed=0)
 
 
 class EvalsConfig(Config):
@@ -107,7 +106,7 @@ def build(config: EvalsConfig, tokens: Path, corpus: Path, scorer: str, abuse: s
             name="held_out_text",
             items=_items(corpus / "benchmarks" / "held_out_text.jsonl", "id", ("text",), "text", config.held_out_texts),
             prompt="{text}",
-            decoding=NOTHING,
+            decoding=NOTHING_DRAWN,
             parser="whole",
             scorer="log_likelihood",
             metrics=("nats_per_byte",),
@@ -123,19 +122,14 @@ def build(config: EvalsConfig, tokens: Path, corpus: Path, scorer: str, abuse: s
         ),
         human_eval=Benchmark(
             name="human_eval",
-            items=_items(
-                corpus / "benchmarks" / "human_eval.jsonl",
-                "task_id",
-                ("prompt", "entry_point", "test"),
-                "canonical_solution",
-                config.human_eval_items,
-            ),
+            items=tuple(human_eval_item(row) for row in read_jsonl(corpus / "benchmarks" / "human_eval.jsonl")[: config.human_eval_items]),
             prompt="{prompt}",
             decoding=_greedy(config.human_eval_tokens),
             parser="function_body",
             scorer="unit_tests",
             metrics=("pass_at_1",),
             judge=digest(config.sandbox),
+            method="code",
         ),
         openings=judged,
         toxicity=judged.model_copy(update=toxicity),
@@ -159,7 +153,7 @@ def _validation_loss(rows: NDArray[np.uint16]) -> Benchmark:
         name="validation_loss",
         items=items,
         prompt="{tokens}",
-        decoding=NOTHING,
+        decoding=NOTHING_DRAWN,
         parser="whole",
         scorer="log_likelihood",
         metrics=("mean",),

@@ -35,6 +35,11 @@ class Encoder:
         return int(found)
 
     @property
+    def start(self) -> int:
+        """The token that every text starts with."""
+        return self.document_end
+
+    @property
     def fingerprint(self) -> str:
         """sha256 of tokenizer and chat template; a model must meet the same ones in every stage."""
         return hashlib.sha256(f"{self._tokenizer.to_str()}\n{self._template}".encode()).hexdigest()
@@ -47,6 +52,10 @@ class Encoder:
     def opening(self, text: str) -> list[int]:
         """A review's beginning, to be continued."""
         return [self.document_end, *self.ids(text)]
+
+    def openings(self, texts: Sequence[str]) -> list[list[int]]:
+        """:meth:`opening` of many texts."""
+        return [[self.document_end, *encoding.ids] for encoding in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
 
     def document(self, text: str) -> list[int]:
         """A whole review, as the reward model reads it."""

@@ -261,5 +261,29 @@ class Engine:
         if self.optimizer is not None:
             self.optimizer.reload_model_params()
 
+    def take_whole(self, weights: Mapping[str, Tensor]) -> None:
+        """Take this rank's parts of whole tensors under their global names (:func:`modelyard.model.hf.from_hf` makes them).
+
+        Raises:
+            ValueError: a tensor is missing or has another shape.
+        """
+        from megatron.core.dist_checkpointing.mapping import ShardedTensor, ShardedTensorFactory
+
+        def part(wanted: ShardedTensor) -> Tensor:
+            if wanted.key not in weights:
+                raise ValueError(f"no tensor {wanted.key} among the weights")
+            whole = weights[wanted.key]
+            if tuple(whole.shape) != tuple(wanted.global_shape):
+                raise ValueError(f"{wanted.key} is {tuple(whole.shape)}, the model needs {tuple(wanted.global_shape)}")
+            return whole[wanted.global_slice()].reshape(wanted.local_shape)
+
+        taken = {}
+        for name, entry in self._sharded_model().items():
+            if isinstance(entry, ShardedTensorFactory):
+                taken[name] = entry.merge_fn([part(piece) for piece in entry.build()])
+            elif isinstance(entry, ShardedTensor):
+                taken[name] = part(entry)
+        self._take_weights(taken)
+
 
 _SHARDING = {"distrib_optim_sharding_type": "fully_reshardable"}

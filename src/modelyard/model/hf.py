@@ -16,7 +16,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from modelyard.model.architecture import ModelConfig
+from modelyard.config import ExecutionConfig
+from modelyard.model.architecture import ModelConfig, Precision
+from modelyard.model.engine import Engine
 from modelyard.model.model_directory import TOKENIZER_FILES, read
 
 Weights = dict[str, Tensor]
@@ -136,23 +138,28 @@ def export_hf(directory: Path, out: Path, *, end_id: int, pad_id: int) -> None:
         shutil.copyfile(directory / name, out / name)
 
 
-def import_hf(directory: Path, out: Path) -> None:
-    """Write a Hugging Face Llama directory as a model directory, loadable at any layout.
+def shape_of(directory: Path) -> ModelConfig:
+    """The shape of a Hugging Face Llama directory.
 
     Raises:
-        ValueError: the model is of another family.
+        ValueError: the model is of another family, or has a part that our Llama has not.
     """
-    import torch.distributed as dist
-    from megatron.core.dist_checkpointing.mapping import ShardedTensor
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    from modelyard.config import ExecutionConfig
-    from modelyard.model import checkpoint, parallel
+    from transformers import AutoConfig
 
     theirs = AutoConfig.from_pretrained(directory)
     if theirs.model_type != "llama":
         raise ValueError(f"{directory}: model type {theirs.model_type!r} is not llama")
-    model = ModelConfig(
+    width = theirs.hidden_size // theirs.num_attention_heads
+    for key, value, expected in (
+        ("rope_type", theirs.rope_parameters.get("rope_type", "default"), "default"),
+        ("attention_bias", theirs.attention_bias, False),
+        ("mlp_bias", theirs.mlp_bias, False),
+        ("hidden_act", theirs.hidden_act, "silu"),
+        ("head_dim", getattr(theirs, "head_dim", None) or width, width),
+    ):
+        if value != expected:
+            raise ValueError(f"{directory}: {key} {value!r} is not supported, only {expected!r}")
+    return ModelConfig(
         style="llama",
         layers=theirs.num_hidden_layers,
         hidden=theirs.hidden_size,
@@ -166,6 +173,44 @@ def import_hf(directory: Path, out: Path) -> None:
         norm_eps=theirs.rms_norm_eps,
         init_std=theirs.initializer_range,
     )
+
+
+def load(directory: Path, execution: ExecutionConfig, *, precision: Precision | None = None) -> Engine:
+    """An engine with the weights of a Hugging Face Llama directory, at this run's layout, nothing written; fp32 unless told or stored as bf16.
+
+    Raises:
+        ValueError: the model is of another family or its tensors do not fit its config.
+    """
+    weights = read_safetensors(directory)
+    stored = weights["model.embed_tokens.weight"].dtype
+    engine = Engine(shape_of(directory), execution, seed=0, precision=precision or ("bf16" if stored == torch.bfloat16 else "fp32"))
+    engine.take_whole(from_hf(weights, engine.model))
+    return engine
+
+
+def read_safetensors(directory: Path) -> Weights:
+    """Every tensor of a Hugging Face directory. Raises ValueError where it holds no safetensors."""
+    from safetensors.torch import load_file
+
+    files = sorted(directory.glob("*.safetensors"))
+    if not files:
+        raise ValueError(f"{directory}: no *.safetensors")
+    return {name: tensor for file in files for name, tensor in load_file(file).items()}
+
+
+def import_hf(directory: Path, out: Path) -> None:
+    """Write a Hugging Face Llama directory as a model directory, loadable at any layout.
+
+    Raises:
+        ValueError: the model is of another family.
+    """
+    import torch.distributed as dist
+    from megatron.core.dist_checkpointing.mapping import ShardedTensor
+    from transformers import AutoModelForCausalLM
+
+    from modelyard.model import checkpoint, parallel
+
+    model = shape_of(directory)
     source = AutoModelForCausalLM.from_pretrained(directory, dtype="auto")
     parallel.initialize(ExecutionConfig())
     weights = from_hf(source.state_dict(), model)

@@ -1,0 +1,86 @@
+"""Functions written to a description: HumanEval (Chen et al. 2021) and MBPP (Austin et al. 2021, sanitised), run in the sandbox.
+
+HumanEval 0-shot, MBPP after three solved examples (its tasks 2, 3 and 4). Greedy pass@1 here; more samples at temperature 0.8 give pass@10
+and pass@100 by the unbiased estimator. Left out: languages other than Python.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from modelyard.evals.benchmark import Benchmark, Decoding, Item
+from modelyard.evals.catalog.rows import Row, find, jsonl, taken
+
+OUTPUT = Decoding(max_new_tokens=320, temperature=0.0, samples=1, seed=0)
+
+
+def human_eval_item(row: Row) -> Item:
+    """A problem: the prompt is the head of the program and defines what the tests may use."""
+    prompt = str(row["prompt"])
+    fields = {"prompt": prompt, "head": prompt, "setup": prompt, "entry_point": str(row["entry_point"]), "test": str(row["test"])}
+    return Item(id=str(row["task_id"]), fields=fields, target=str(row["canonical_solution"]))
+
+
+def human_eval(data: Path, shots: int | None) -> Benchmark:
+    """164 functions to complete."""
+    if shots:
+        raise ValueError("human_eval has no examples to show")
+    rows = jsonl(find(data, "human_eval/HumanEval.jsonl"), "task_id", "prompt", "entry_point", "test", "canonical_solution")
+    return coded("human_eval", tuple(human_eval_item(row) for row in rows), OUTPUT, "function_body", "")
+
+
+def coded(name: str, items: tuple[Item, ...], decoding: Decoding, parser: str, shown: str) -> Benchmark:
+    """Programs judged by their tests."""
+    return Benchmark(
+        name=name,
+        items=items,
+        prompt="{prompt}",
+        decoding=decoding,
+        parser=parser,
+        scorer="unit_tests",
+        metrics=("pass_at_1", "pass_at_10", "pass_at_100"),
+        method="code",
+        prefaces={"": shown},
+    )
+
+
+def mbpp_prompt(row: Row) -> str:
+    """The task and its tests, up to where code begins."""
+    tests = "\n".join(row["test_list"])
+    return f"You are an expert Python programmer, and here is your task: {row['prompt']} Your code should pass these tests:\n\n{tests}\n[BEGIN]\n"
+
+
+def mbpp_item(row: Row) -> Item:
+    """A task; its asserts become ``check``, in which the function's own name calls the sandbox.
+
+    Raises:
+        ValueError: no function of the reference solution is called in the tests.
+    """
+    tests = "\n".join(row["test_list"])
+    defined = re.findall(r"^def\s+(\w+)", row["code"], re.M)
+    entry = next((name for name in reversed(defined) if re.search(rf"\b{name}\s*\(", tests)), None)
+    if entry is None:
+        raise ValueError(f"mbpp task {row['task_id']}: its tests call none of {', '.join(defined) or 'no function'}")
+    body = "\n".join(f"    {line}" for line in tests.split("\n"))
+    fields = {
+        "prompt": mbpp_prompt(row),
+        "head": "",
+        "setup": "\n".join(row["test_imports"]),
+        "entry_point": entry,
+        "test": f"def check(candidate):\n{body}\n",
+    }
+    return Item(id=f"mbpp/{row['task_id']}", fields=fields, target=row["code"])
+
+
+def mbpp(data: Path, shots: int | None) -> Benchmark:
+    """257 short functions, 3-shot."""
+    source = find(data, "mbpp/fewshot.jsonl")
+    examples = taken(jsonl(source, "prompt", "code", "test_list"), 3 if shots is None else shots, source)
+    shown = "".join(f"{mbpp_prompt(row)}{row['code'].rstrip()}\n[DONE]\n\n" for row in examples)
+    rows = jsonl(find(data, "mbpp/test.jsonl"), "task_id", "prompt", "code", "test_list", "test_imports")
+    decoding = OUTPUT.model_copy(update={"stops": ("[DONE]", "[BEGIN]", "\nYou are an expert")})
+    return coded("mbpp", tuple(mbpp_item(row) for row in rows), decoding, "whole", shown)
+
+
+BENCHMARKS = {"human_eval": human_eval, "mbpp": mbpp}

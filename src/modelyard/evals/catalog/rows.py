@@ -1,0 +1,61 @@
+"""Reading benchmark files: JSONL, CSV or JSON, plain or gzipped, every item with an id."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+
+def find(data: Path, *relative: str) -> Path:
+    """The first of the files that exists, as it is or gzipped. Raises ValueError naming what was looked for."""
+    for name in relative:
+        for path in (data / name, data / f"{name}.gz"):
+            if path.is_file():
+                return path
+    raise ValueError(f"missing data: none of {', '.join(relative)} (or .gz) in {data}")
+
+
+def text_of(path: Path) -> str:
+    """The file's text, unpacked where gzipped."""
+    data = path.read_bytes()
+    return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
+
+
+def jsonl(path: Path, *keys: str) -> list[Row]:
+    """Every line as a dict. Raises ValueError naming the line that is not JSON or lacks a key."""
+    rows: list[Row] = []
+    for number, line in enumerate(text_of(path).split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}:{number}: not JSON: {error}") from None
+        if lacking := [key for key in keys if not isinstance(row, dict) or key not in row]:
+            raise ValueError(f"{path}:{number}: no {lacking[0]!r}")
+        rows.append(row)
+    if not rows:
+        raise ValueError(f"{path}: no items")
+    return rows
+
+
+def table(path: Path, *keys: str) -> list[Row]:
+    """Every row of a CSV file with a header. Raises ValueError for a missing column."""
+    rows: list[Row] = list(csv.DictReader(io.StringIO(text_of(path))))
+    if not rows or (lacking := [key for key in keys if key not in rows[0]]):
+        raise ValueError(f"{path}: no {'rows' if not rows else 'column ' + repr(lacking[0])}")
+    return rows
+
+
+def taken(examples: Sequence[Row], shots: int, source: Path) -> Sequence[Row]:
+    """The first ``shots`` examples: the same for every item. Raises ValueError when there are fewer."""
+    if not 0 <= shots <= len(examples):
+        raise ValueError(f"{shots} shots: {source} has {len(examples)} examples")
+    return examples[:shots]

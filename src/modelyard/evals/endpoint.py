@@ -1,0 +1,91 @@
+"""A model behind an OpenAI-compatible server: ``http://host:port/v1#MODEL``, the key in ``OPENAI_API_KEY``.
+
+Generation needs ``/completions``; likelihoods need a server that echoes the prompt with log-probabilities (vLLM and llama.cpp's servers do,
+hosted chat models do not), and one that does not is named in the error. Context and continuation are told apart by text offsets. Left out:
+chat completions, whose template would make another prompt of ours.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+
+from modelyard.config import digest
+from modelyard.evals.asking import Likelihood, Sampled
+from modelyard.evals.benchmark import Decoding
+
+TRIES = 5
+WORKERS = 8
+BUSY = (408, 409, 429, 500, 502, 503, 504)
+
+
+class Endpoint:
+    """A model that is asked over HTTP."""
+
+    def __init__(self, url: str, *, pause: float = 1.0, timeout: float = 300.0) -> None:
+        base, _, self.name = url.partition("#")
+        if not self.name:
+            raise ValueError(f"{url}: name the model after a #, as in http://localhost:8000/v1#my-model")
+        self.url, self.pause = base.rstrip("/"), pause
+        self.weights = digest(url)[:16]
+        key = os.environ.get("OPENAI_API_KEY")
+        self._client = httpx.Client(timeout=timeout, headers={"Authorization": f"Bearer {key}"} if key else {})
+
+    def complete(self, prompts: Sequence[str], decoding: Decoding) -> list[Sampled]:
+        """A completion of each prompt; the same seed is sent with each."""
+        settings = {"max_tokens": decoding.max_new_tokens, "temperature": decoding.temperature, "seed": decoding.seed, "logprobs": 1}
+        if decoding.stops:
+            settings["stop"] = list(decoding.stops[:4])  # servers take four; the text is cut at every one below
+
+        def one(prompt: str) -> Sampled:
+            choice = self._post({"prompt": prompt, **settings})
+            logprobs = [float(p) for p in (choice.get("logprobs") or {}).get("token_logprobs") or [] if p is not None]
+            ends = [end for stop in decoding.stops if (end := choice["text"].find(stop)) >= 0]
+            return Sampled([], [], logprobs, choice["text"][: min(ends)] if ends else choice["text"], False)
+
+        return self._all(one, prompts)
+
+    def likelihoods(self, questions: Sequence[Sequence[tuple[str, str]]]) -> list[list[Likelihood]]:
+        """log p of each (context, continuation)."""
+        flat = iter(self._all(self._likelihood, [pair for question in questions for pair in question]))
+        return [[next(flat) for _ in question] for question in questions]
+
+    def _likelihood(self, pair: tuple[str, str]) -> Likelihood:
+        context, continuation = pair
+        bare = context.rstrip()
+        found = self._post({"prompt": context + continuation, "max_tokens": 1, "temperature": 0.0, "echo": True, "logprobs": 1}).get("logprobs")
+        if not found or not found.get("text_offset") or not any(p is not None for p in found["token_logprobs"]):
+            raise ValueError(f"{self.url}: gives no log-probabilities of a prompt; ask {self.name} by generation (mmlu_letter, gsm8k, ...)")
+        whole = len(context) + len(continuation)
+        offsets = found["text_offset"]
+        inside = [i for i, at in enumerate(offsets) if len(bare) <= at < whole and found["token_logprobs"][i] is not None]
+        if not inside:
+            raise ValueError(f"{self.url}: no token of {continuation!r} has a log-probability")
+        logprobs = [float(found["token_logprobs"][i]) for i in inside]
+        margins = [p - max((found["top_logprobs"][i] or {"": p}).values()) for p, i in zip(logprobs, inside, strict=True)]
+        return Likelihood(logprobs, min(margins))
+
+    def _all(self, work: Any, inputs: Sequence[Any]) -> list[Any]:
+        with ThreadPoolExecutor(max_workers=WORKERS) as pool:
+            return list(pool.map(work, inputs))
+
+    def _post(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The first choice of a completion; busy servers are asked again, waiting twice as long each time."""
+        for attempt in range(TRIES):
+            try:
+                reply = self._client.post(f"{self.url}/completions", json={"model": self.name, **body})
+            except httpx.TransportError as error:
+                if attempt == TRIES - 1:
+                    raise ValueError(f"{self.url}: {type(error).__name__}: {error}") from None
+            else:
+                if reply.status_code == 200:
+                    return dict(reply.json()["choices"][0])
+                if reply.status_code not in BUSY or attempt == TRIES - 1:
+                    raise ValueError(f"{self.url}: {reply.status_code}: {reply.text[:300]}")
+            time.sleep(self.pause * 2**attempt)
+        raise AssertionError

@@ -1,0 +1,299 @@
+"""Log-probabilities of continuations: every shared token is computed once, and logits only where something is scored.
+
+A query is a question with its possible answers. Their inputs have a common stem; what differs hangs on it as branches of one row, and a mask lets a
+branch see the stem and itself, so four answers to a question cost one pass over the question. Rows that begin alike (a few-shot preface)
+share keys and values computed once for all of them. Rows are sorted by length and batched by tokens; the unembedding runs on the scored
+positions only, and so does the last block. The numbers are the plain forward's (tests hold them to 1e-4 nats): weights, norms, rotary table
+and unembedding are the engine's own. With ``gemm="bf16"`` the matrix products of the blocks run in bfloat16 while residuals, norms,
+attention and log-softmax stay in fp32. Left out: more than one rank (:meth:`Engine.evaluate` serves there).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from modelyard.model import parallel
+from modelyard.model.engine import Engine
+
+LOGIT_ROWS = 256
+"""Scored positions whose logits exist at a time: 256 x 49,152 in fp32 are 50 MB."""
+LEAST_SHARED = 8
+"""Leading tokens below which rows are not looked at as a family."""
+
+
+class Query(NamedTuple):
+    """What may be said (token ids, each at least one), each after its prefix (token ids, at least one; mostly the same for all)."""
+
+    prefixes: Sequence[Sequence[int]]
+    continuations: Sequence[Sequence[int]]
+
+
+class Scored(NamedTuple):
+    """One continuation: log p of each of its tokens (nats), and by how much (logits) the least likely of them beats every other token there.
+
+    Greedy decoding says the continuation where ``margin`` is not negative.
+    """
+
+    logprobs: list[float]
+    margin: float
+
+
+class Row(NamedTuple):
+    """A query laid out: the stem's tokens, then the branches'; ``-1`` in ``segments`` would be padding."""
+
+    query: int
+    tokens: list[int]
+    positions: list[int]
+    segments: list[int]
+    """0 for the stem, i for branch i."""
+    stem: int
+    """Tokens of the stem."""
+    scored: list[list[int]]
+    """For each continuation the nodes whose next token is scored."""
+    targets: list[Sequence[int]]
+    """Those tokens."""
+
+
+class Past(NamedTuple):
+    """Keys and values [layers][P, groups, d] of a preface of P tokens."""
+
+    keys: list[Tensor]
+    values: list[Tensor]
+
+    def __len__(self) -> int:
+        return self.keys[0].shape[0] if self.keys else 0
+
+
+NO_PAST = Past([], [])
+
+
+def layout(index: int, query: Query, limit: int) -> Row:
+    """One query as a row; inputs longer than ``limit`` tokens lose their beginning, each continuation by itself."""
+    if not query.continuations or not all(query.prefixes) or not all(query.continuations):
+        raise ValueError(f"query {index}: needs continuations and prefixes of at least one token each")
+    inputs = [[*prefix, *new][-(limit + 1) :][:-1] for prefix, new in zip(query.prefixes, query.continuations, strict=True)]
+    stem = shared_length(inputs)
+    tokens, positions, segments = inputs[0][:stem], list(range(stem)), [0] * stem
+    scored: list[list[int]] = []
+    targets = [new[-limit:] for new in query.continuations]
+    for branch, (line, new) in enumerate(zip(inputs, targets, strict=True), 1):
+        offset = len(tokens) - stem
+        scored.append([p if p < stem else p + offset for p in range(len(line) - len(new), len(line))])
+        tokens = tokens + line[stem:]
+        positions += range(stem, len(line))
+        segments += [branch] * (len(line) - stem)
+    return Row(index, tokens, positions, segments, stem, scored, targets)
+
+
+def shared_length(lines: Sequence[Sequence[int]]) -> int:
+    """Tokens with which all lines begin."""
+    low, high = min(lines), max(lines)  # whatever the least and the greatest share, all share
+    count = 0
+    for a, b in zip(low, high, strict=False):
+        if a != b:
+            break
+        count += 1
+    return count
+
+
+def families(rows: Sequence[Row], worth: int) -> Iterator[tuple[int, list[Row]]]:
+    """Rows in groups with the number of leading tokens that their group shares (0: nothing worth ``worth`` tokens of saved work)."""
+    heads = {row.query: row.tokens[: min(row.stem, *(nodes[0] for nodes in row.scored))] for row in rows}
+    ordered = sorted(rows, key=lambda row: heads[row.query])
+    alone: list[Row] = []
+    start = 0
+    while start < len(ordered):
+        first = heads[ordered[start].query]
+        shared, best = len(first), (0, start + 1, 0)
+        for stop in range(start + 2, len(ordered) + 1):
+            shared = min(shared, shared_length([first, heads[ordered[stop - 1].query]]))
+            if shared < LEAST_SHARED:
+                break
+            best = max(best, (shared * (stop - start - 1), stop, shared))
+        if best[0] >= worth:
+            yield best[2], ordered[start : best[1]]
+            start = best[1]
+        else:
+            alone.append(ordered[start])
+            start += 1
+    yield 0, alone
+
+
+class Scorer:
+    """The forward of one engine's language model for scoring; one rank only."""
+
+    def __init__(self, engine: Engine, gemm: Literal["fp32", "bf16"] = "fp32") -> None:
+        if engine.layout.tp * engine.layout.pp > 1:
+            raise ValueError("scoring with shared prefixes needs a whole model on one rank")
+        self.gpt, self.seq_len = engine.gpt, engine.model.seq_len
+        self.head_width = engine.model.hidden // engine.model.heads
+        self.groups = engine.model.kv_heads
+        self.dtype = torch.bfloat16 if gemm == "bf16" else torch.float32
+        self._cast: dict[int, Tensor] = {}
+        self._rotary: tuple[Tensor, Tensor] | None = None
+
+    def score(
+        self, queries: Sequence[Query], *, tokens: int = 2048, report: Callable[[int, int], None] = lambda done, total: None
+    ) -> list[list[Scored]]:
+        """Every continuation of every query, in order; ``tokens`` is the size of a batch, ``report`` hears (queries done, all).
+
+        Raises:
+            ValueError: a query without prefix or with an empty continuation.
+        """
+        rows = [layout(i, query, self.seq_len) for i, query in enumerate(queries)]
+        results: list[list[Scored]] = [[] for _ in queries]
+        done = 0
+        with torch.inference_mode():
+            for shared, family in families(rows, worth=tokens // 2):
+                past = self._preface(family[0].tokens[:shared]) if shared else NO_PAST
+                for part in batched(family, shared, tokens):
+                    for row, scored in zip(part, self._batch(part, past), strict=True):
+                        results[row.query] = scored
+                    done += len(part)
+                    report(done, len(queries))
+        return results
+
+    def _preface(self, tokens: Sequence[int]) -> Past:
+        """Keys and values of a preface."""
+        past = Past([], [])
+        ids = torch.tensor([tokens], device=parallel.device())
+        self._forward(ids, torch.arange(len(tokens), device=ids.device)[None], None, NO_PAST, None, past)
+        return past
+
+    def _batch(self, rows: Sequence[Row], past: Past) -> list[list[Scored]]:
+        shared = len(past)
+        width = max(len(row.tokens) for row in rows) - shared
+        ids, positions, segments = (
+            torch.tensor([[*line[shared:], *[fill] * (width + shared - len(line))] for line in lines], device=parallel.device())
+            for fill, lines in ((0, [r.tokens for r in rows]), (0, [r.positions for r in rows]), (-1, [r.segments for r in rows]))
+        )
+        seen = (segments[:, None, :] == 0) | (segments[:, None, :] == segments[:, :, None])
+        seen &= torch.ones(width, width, dtype=torch.bool, device=ids.device).tril()
+        mask = torch.cat([seen.new_ones(len(rows), width, shared), seen], -1)[:, None]
+        wanted = [(i, node - shared, token) for i, row in enumerate(rows) for nodes, new in zip(row.scored, row.targets, strict=True)
+                  for node, token in zip(nodes, new, strict=True)]
+        places = sorted({(i, node) for i, node, _ in wanted})
+        index = {place: k for k, place in enumerate(places)}
+        hidden = self._forward(ids, positions, mask, past, torch.tensor(places, device=ids.device).T)
+        logprobs, margins = self._logprobs(hidden, [index[i, node] for i, node, _ in wanted], [token for _, _, token in wanted])
+        values = iter(zip(logprobs, margins, strict=True))
+        results = []
+        for row in rows:
+            scored = []
+            for new in row.targets:
+                pairs = [next(values) for _ in new]
+                scored.append(Scored([p for p, _ in pairs], min(margin for _, margin in pairs)))
+            results.append(scored)
+        return results
+
+    def _logprobs(self, hidden: Tensor, rows: Sequence[int], tokens: Sequence[int]) -> tuple[list[float], list[float]]:
+        """log p of ``tokens[k]`` after ``hidden[rows[k]]`` ([N, h]), and its logit less the best other one; logits in blocks."""
+        weight = self.gpt.shared_embedding_or_output_weight() if self.gpt.share_embeddings_and_output_weights else self.gpt.output_layer.weight
+        at, wanted = torch.tensor(rows, device=hidden.device), torch.tensor(tokens, device=hidden.device)
+        logprobs, margins = torch.empty(len(rows)), torch.empty(len(rows))
+        for start in range(0, len(hidden), LOGIT_ROWS):
+            logits = F.linear(hidden[start : start + LOGIT_ROWS], weight.float())
+            here = (at >= start) & (at < start + LOGIT_ROWS)
+            row, token = at[here] - start, wanted[here]
+            mine, (best, ids) = logits[row, token], logits.topk(2)
+            other = torch.where(ids[row, 0] == token, best[row, 1], best[row, 0])
+            logprobs[here.cpu()] = (mine - logits.logsumexp(-1)[row]).cpu()
+            margins[here.cpu()] = (mine - other).cpu()
+        return logprobs.tolist(), margins.tolist()
+
+    def _forward(
+        self, ids: Tensor, positions: Tensor, mask: Tensor | None, past: Past, places: Tensor | None, keep: Past | None = None
+    ) -> Tensor:
+        """Tokens [b, n] to final hidden states [N, h] of ``places`` ([2, N]: row, node); with ``keep``, keys and values go there instead."""
+        gpt, config = self.gpt, self.gpt.config
+        x = F.embedding(ids, gpt.embedding.word_embeddings.weight).float()
+        rotary = None
+        if gpt.position_embedding_type == "rope":
+            rotary = self._angles(positions)
+        else:
+            x = x + F.embedding(positions, gpt.embedding.position_embeddings.weight)
+        for number, layer in enumerate(gpt.decoder.layers):
+            attention, last = layer.self_attention, number == len(gpt.decoder.layers) - 1
+            q, k, v = self._heads(self._linear(norm(layer.input_layernorm, x), attention.linear_qkv), rotary)
+            if keep is not None:
+                keep.keys.append(k[0])
+                keep.values.append(v[0])
+                if last:
+                    return x.new_empty(0)
+            if len(past):
+                k = torch.cat([past.keys[number].expand(len(ids), -1, -1, -1), k], 1)
+                v = torch.cat([past.values[number].expand(len(ids), -1, -1, -1), v], 1)
+            context = attend(q, k, v, mask, attention.core_attention.softmax_scale)
+            if last and places is not None:  # nothing reads the other positions any more
+                context, x = context[places[0], places[1]], x[places[0], places[1]]
+            x = x + self._linear(context, attention.linear_proj)
+            inner = self._linear(norm(layer.pre_mlp_layernorm, x), layer.mlp.linear_fc1)
+            if config.gated_linear_unit:
+                gate, up = inner.chunk(2, -1)
+                inner = config.activation_func(gate) * up
+            else:
+                inner = config.activation_func(inner)
+            x = x + self._linear(inner, layer.mlp.linear_fc2)
+        return norm(gpt.decoder.final_layernorm, x)
+
+    def _heads(self, qkv: Tensor, rotary: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+        """[b, n, all heads] in megatron's order (each group's queries, its key, its value) -> q [b, n, heads, d], k and v [b, n, groups, d]."""
+        b, n, _ = qkv.shape
+        grouped = qkv.view(b, n, self.groups, -1, self.head_width)
+        q, k, v = grouped[:, :, :, :-2].reshape(b, n, -1, self.head_width), grouped[:, :, :, -2], grouped[:, :, :, -1]
+        return (rotate(q, *rotary), rotate(k, *rotary), v) if rotary else (q, k, v)
+
+    def _angles(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """cos and sin [b, n, 1, d] from megatron's own table."""
+        need = int(positions.max()) + 1
+        if self._rotary is None or len(self._rotary[0]) < need:
+            table = self.gpt.rotary_pos_emb(min(self.seq_len, 2 * need))[:, 0, 0].float()
+            self._rotary = (table.cos(), table.sin())
+        cos, sin = self._rotary
+        return cos[positions][:, :, None], sin[positions][:, :, None]
+
+    def _linear(self, x: Tensor, module: Any) -> Tensor:
+        """x W^T + b with the product in ``self.dtype``, the result in fp32."""
+        weight = module.weight
+        if weight.dtype != self.dtype:
+            weight = self._cast.setdefault(id(module), weight.to(self.dtype)) if id(module) not in self._cast else self._cast[id(module)]
+        out = F.linear(x.to(self.dtype), weight).float()
+        return out if module.bias is None else out + module.bias
+
+
+def batched(rows: Sequence[Row], shared: int, tokens: int) -> Iterator[list[Row]]:
+    """Rows of like length in batches of at most ``tokens`` padded tokens, preface not counted (one row at least)."""
+    part: list[Row] = []
+    for row in sorted(rows, key=lambda row: (-len(row.tokens), row.query)):
+        if part and (len(part) + 1) * (len(part[0].tokens) - shared) > tokens:
+            yield part
+            part = []
+        part.append(row)
+    if part:
+        yield part
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None) -> Tensor:
+    """q [b, n, heads, d] over k, v [b, m, groups, d] under mask [b, 1, n, m] (None: causal) -> [b, n, heads * d]."""
+    repeat = q.shape[2] // k.shape[2]
+    q, k, v = (x.transpose(1, 2) for x in (q, k.repeat_interleave(repeat, 2), v.repeat_interleave(repeat, 2)))
+    context = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale)
+    return context.transpose(1, 2).flatten(2)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary embedding of [b, n, heads, d] by halves (not interleaved)."""
+    first, second = x.chunk(2, -1)
+    return x * cos + torch.cat([-second, first], -1) * sin
+
+
+def norm(module: Any, x: Tensor) -> Tensor:
+    """The module's own norm, in fp32."""
+    if isinstance(module, torch.nn.RMSNorm):
+        return F.rms_norm(x, module.normalized_shape, module.weight.float(), module.eps)
+    return F.layer_norm(x, module.normalized_shape, module.weight.float(), module.bias.float(), module.eps)
