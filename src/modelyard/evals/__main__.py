@@ -72,7 +72,9 @@ def measure(options: argparse.Namespace) -> None:
     changed = {key: getattr(options, key) for key in ("samples", "temperature", "seed") if getattr(options, key) is not None}
     if changed and benchmark.decoding.max_new_tokens == 0:
         raise ValueError(f"{benchmark.name} generates nothing, so --{next(iter(changed))} has no meaning")
-    benchmark = benchmark.model_copy(update={"decoding": type(benchmark.decoding).model_validate({**benchmark.decoding.model_dump(), **changed})})
+    benchmark = benchmark.model_copy(
+        update={"decoding": type(benchmark.decoding).model_validate({**benchmark.decoding.model_dump(), **changed})}
+    )
     if benchmark.decoding.samples > 1 and benchmark.decoding.temperature == 0:
         raise ValueError("several samples at temperature 0 are all the same; give --temperature")
     judge = opened(options.judge, options) if options.judge else None

@@ -75,7 +75,10 @@ class Tools(NamedTuple):
     """Classifier of toxic text."""
 
 
-def ask(model: Model, benchmark: Benchmark, tools: Tools = Tools()) -> list[Record]:
+NO_TOOLS = Tools()
+
+
+def ask(model: Model, benchmark: Benchmark, tools: Tools = NO_TOOLS) -> list[Record]:
     """Every item of ``benchmark`` put to ``model``, in order.
 
     Raises:
@@ -204,9 +207,7 @@ def ask_text(model: Model, benchmark: Benchmark, write: Recorder, tools: Tools) 
         else:
             score = SCORERS[benchmark.scorer](parsed, item.target)
         values = {benchmark.scorer: score, "parsed": float(bool(parsed))}
-        records.append(
-            write(benchmark, identity, item, one.text, parsed, score, one.logprobs, cut_note(one), values=values, sample=number)
-        )
+        records.append(write(benchmark, identity, item, one.text, parsed, score, one.logprobs, cut_note(one), values=values, sample=number))
     return records
 
 
@@ -226,9 +227,7 @@ def ask_explain(model: Model, benchmark: Benchmark, write: Recorder) -> list[Rec
     return records
 
 
-def ask_code(
-    model: Model, benchmark: Benchmark, write: Recorder, run: Callable[[Sequence[Program]], list[Verdict]]
-) -> list[Record]:
+def ask_code(model: Model, benchmark: Benchmark, write: Recorder, run: Callable[[Sequence[Program]], list[Verdict]]) -> list[Record]:
     """Functions written by the model, run against their tests."""
     identity = benchmark.id
     outputs = drawn(model, benchmark)

@@ -13,6 +13,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from pydantic import Field
+
 from modelyard.code_identity import code_version, definition_version
 from modelyard.config import Config, digest
 from modelyard.evals.scorers import PARSERS, SCORERS
@@ -94,7 +96,7 @@ class Benchmark(Config):
     """Identity of a model or classifier that judges: its fingerprint or package and version. Part of the id."""
     method: Method = "generate"
     """How a model is asked (:mod:`modelyard.evals.asking`)."""
-    prefaces: dict[str, str] = {}
+    prefaces: dict[str, str] = Field(default_factory=dict)
     """Group -> what stands before the prompts of its items."""
     delimiter: str = " "
     """Between a prompt and what is scored after it."""
@@ -154,7 +156,7 @@ class Record(Config):
     """Likeliest choice, from 0; -1 where there are none."""
     choice_normalised: int = -1
     """The same by log p a character."""
-    values: dict[str, float] = {}
+    values: dict[str, float] = Field(default_factory=dict)
     """Everything measured on this item: ``acc``, ``acc_norm``, ``f1``...; ``score`` is one of them."""
     group: str = ""
     """The item's."""

@@ -38,7 +38,12 @@ class Endpoint:
 
     def complete(self, prompts: Sequence[str], decoding: Decoding) -> list[Sampled]:
         """A completion of each prompt; the same seed is sent with each."""
-        settings = {"max_tokens": decoding.max_new_tokens, "temperature": decoding.temperature, "seed": decoding.seed, "logprobs": 1}
+        settings: dict[str, Any] = {
+            "max_tokens": decoding.max_new_tokens,
+            "temperature": decoding.temperature,
+            "seed": decoding.seed,
+            "logprobs": 1,
+        }
         if decoding.stops:
             settings["stop"] = list(decoding.stops[:4])  # servers take four; the text is cut at every one below
 
@@ -58,7 +63,9 @@ class Endpoint:
     def _likelihood(self, pair: tuple[str, str]) -> Likelihood:
         context, continuation = pair
         bare = context.rstrip()
-        found = self._post({"prompt": context + continuation, "max_tokens": 1, "temperature": 0.0, "echo": True, "logprobs": 1}).get("logprobs")
+        found = self._post({"prompt": context + continuation, "max_tokens": 1, "temperature": 0.0, "echo": True, "logprobs": 1}).get(
+            "logprobs"
+        )
         if not found or not found.get("text_offset") or not any(p is not None for p in found["token_logprobs"]):
             raise ValueError(f"{self.url}: gives no log-probabilities of a prompt; ask {self.name} by generation (mmlu_letter, gsm8k, ...)")
         whole = len(context) + len(continuation)

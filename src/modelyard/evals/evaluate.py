@@ -19,9 +19,9 @@ from modelyard.config import ExecutionConfig
 from modelyard.estimate import Estimate, bootstrap_mean, proportion
 from modelyard.evals import metrics, scorers
 from modelyard.evals.answers import Answers, Contaminated, answer, judged
+from modelyard.evals.asking import Sampled
 from modelyard.evals.benchmark import Benchmark, Record, split_scores, write_records
 from modelyard.evals.calibration import Bin, calibration
-from modelyard.evals.asking import Sampled
 from modelyard.evals.subject import Judge, Subject
 from modelyard.evals.suites import EvalsConfig, Suite, build
 from modelyard.model import parallel

@@ -132,8 +132,7 @@ def tenths(parsed: str, target: str) -> float:
 
 
 PARSERS: dict[str, Callable[[str], str]] = {
-    function.__name__: function
-    for function in (whole, first_word, function_body, letter, final_number, stated_answer, rating, refusal)
+    function.__name__: function for function in (whole, first_word, function_body, letter, final_number, stated_answer, rating, refusal)
 }
 SCORERS: dict[str, Callable[[str, str], float]] = {
     function.__name__: function for function in (exact, last_word, f1, exact_normalised, same_number, tenths)

@@ -6,6 +6,7 @@ is cut on the left and the record says so. Left out: chat prompts, which none of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -91,9 +92,7 @@ class Subject:
         )
         place = {index: row for row, index in enumerate(order)}
         texts = [ended(self.encoder.decode(drawn.tokens[place[i]]), decoding.stops) for i in range(len(fed))]
-        return [
-            Sampled(fed[i], drawn.tokens[place[i]], drawn.logprobs[place[i]], texts[i], len(full[i]) > room) for i in range(len(fed))
-        ]
+        return [Sampled(fed[i], drawn.tokens[place[i]], drawn.logprobs[place[i]], texts[i], len(full[i]) > room) for i in range(len(fed))]
 
     def likelihoods(self, questions: Sequence[Sequence[tuple[str, str]]]) -> list[list[Likelihood]]:
         """log p of each (context, continuation) of each question, contexts and shared beginnings computed once.
@@ -101,10 +100,13 @@ class Subject:
         Text becomes tokens as in lm-evaluation-harness: space at the end of a context belongs to the continuation, both are encoded together
         and cut where the context alone would end. An empty context is the token that starts a text.
         """
-        queries = self._queries(questions)
-        if not self.screen:
-            return exactly(self.engine, queries)
-        return screened(self.engine, queries, [[len(new.strip()) for _, new in question] for question in questions])
+        whole = self._queries(questions)
+        pieces = [windows(query, self.engine.model.seq_len) for query in whole]
+        queries = [query for some in pieces for query in some]
+        if self.screen and len(queries) == len(whole):
+            return screened(self.engine, queries, [[len(new.strip()) for _, new in question] for question in questions])
+        found = iter(exactly(self.engine, queries))
+        return [joined([next(found) for _ in some], query) for some, query in zip(pieces, whole, strict=True)]
 
     def _queries(self, questions: Sequence[Sequence[tuple[str, str]]]) -> list[Query]:
         split = [[boundary(*pair) for pair in question] for question in questions]
@@ -191,6 +193,33 @@ def boundary(context: str, continuation: str) -> tuple[str, str]:
     """Space at the end of the context moves to the continuation, where tokenizers want it."""
     bare = context.rstrip()
     return bare, context[len(bare) :] + continuation
+
+
+def windows(query: Query, limit: int) -> list[Query]:
+    """The query, or, where a continuation is longer than the context, consecutive windows of every continuation, one query each."""
+    if max(map(len, query.continuations)) <= limit:
+        return [query]
+    pieces: list[Query] = []
+    for prefix, new in zip(query.prefixes, query.continuations, strict=True):
+        starts = range(0, len(new), limit)
+        pieces += [Query([prefix if start == 0 else [new[start - 1]]], [new[start : start + limit]]) for start in starts]
+    return pieces
+
+
+def joined(found: Sequence[list[Likelihood]], query: Query) -> list[Likelihood]:
+    """The likelihoods of a query from those of its windows."""
+    if len(found) == 1:
+        return found[0]
+    pieces = iter([one for line in found for one in line])
+    results = []
+    for new in query.continuations:
+        logprobs: list[float] = []
+        margin = math.inf
+        while len(logprobs) < len(new):
+            piece = next(pieces)
+            logprobs, margin = logprobs + piece.logprobs, min(margin, piece.margin)
+        results.append(Likelihood(logprobs, margin))
+    return results
 
 
 def ended(text: str, stops: Sequence[str]) -> str:

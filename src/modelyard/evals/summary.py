@@ -92,12 +92,16 @@ def share(items: Items, group: str, value: Callable[[Record], float], seed: int)
 
 def precision(items: Items) -> float:
     """Average precision of the first choice's share; ``right`` is what the record scores and chooses."""
-    return average_precision([line[0].values["share_first"] for line in items], [(line[0].choice == 0) == bool(line[0].values["acc"]) for line in items])
+    return average_precision(
+        [line[0].values["share_first"] for line in items], [(line[0].choice == 0) == bool(line[0].values["acc"]) for line in items]
+    )
 
 
 def calibration_error(items: Items) -> float:
     """ECE of the confidence in the chosen option (GPT-4 report, figure 8)."""
-    return expected_calibration_error(reliability([line[0].values["confidence"] for line in items], [bool(line[0].values["acc"]) for line in items]))
+    return expected_calibration_error(
+        reliability([line[0].values["confidence"] for line in items], [bool(line[0].values["acc"]) for line in items])
+    )
 
 
 METRICS: dict[str, Callable[[Items, int], Metric | None]] = {
@@ -142,4 +146,6 @@ def by_group(records: Sequence[Record], seed: int = 0) -> dict[str, Metric]:
     groups = dict.fromkeys(r.group for r in records)
     if len(groups) < 2:
         return {}
-    return {g: means(by_item([r for r in records if r.group == g]), lambda line: sum(r.score for r in line) / len(line), seed) for g in groups}
+    return {
+        g: means(by_item([r for r in records if r.group == g]), lambda line: sum(r.score for r in line) / len(line), seed) for g in groups
+    }

@@ -76,11 +76,13 @@ def layout(index: int, query: Query, limit: int) -> Row:
     """One query as a row; inputs longer than ``limit`` tokens lose their beginning, each continuation by itself."""
     if not query.continuations or not all(query.prefixes) or not all(query.continuations):
         raise ValueError(f"query {index}: needs continuations and prefixes of at least one token each")
+    if (longest := max(map(len, query.continuations))) > limit:
+        raise ValueError(f"query {index}: a continuation of {longest} tokens is longer than the context of {limit}")
     inputs = [[*prefix, *new][-(limit + 1) :][:-1] for prefix, new in zip(query.prefixes, query.continuations, strict=True)]
     stem = shared_length(inputs)
     tokens, positions, segments = inputs[0][:stem], list(range(stem)), [0] * stem
     scored: list[list[int]] = []
-    targets = [new[-limit:] for new in query.continuations]
+    targets = list(query.continuations)
     for branch, (line, new) in enumerate(zip(inputs, targets, strict=True), 1):
         offset = len(tokens) - stem
         scored.append([p if p < stem else p + offset for p in range(len(line) - len(new), len(line))])
@@ -92,7 +94,7 @@ def layout(index: int, query: Query, limit: int) -> Row:
 
 def shared_length(lines: Sequence[Sequence[int]]) -> int:
     """Tokens with which all lines begin."""
-    low, high = min(lines), max(lines)  # whatever the least and the greatest share, all share
+    low, high = min(lines, key=list), max(lines, key=list)  # whatever the least and the greatest share, all share
     count = 0
     for a, b in zip(low, high, strict=False):
         if a != b:
@@ -143,7 +145,7 @@ class Scorer:
         """Every continuation of every query, in order; ``tokens`` is the size of a batch, ``report`` hears (queries done, all).
 
         Raises:
-            ValueError: a query without prefix or with an empty continuation.
+            ValueError: a query without prefix, or a continuation that is empty or longer than the context.
         """
         rows = [layout(i, query, self.seq_len) for i, query in enumerate(queries)]
         results: list[list[Scored]] = [[] for _ in queries]
@@ -175,8 +177,12 @@ class Scorer:
         seen = (segments[:, None, :] == 0) | (segments[:, None, :] == segments[:, :, None])
         seen &= torch.ones(width, width, dtype=torch.bool, device=ids.device).tril()
         mask = torch.cat([seen.new_ones(len(rows), width, shared), seen], -1)[:, None]
-        wanted = [(i, node - shared, token) for i, row in enumerate(rows) for nodes, new in zip(row.scored, row.targets, strict=True)
-                  for node, token in zip(nodes, new, strict=True)]
+        wanted = [
+            (i, node - shared, token)
+            for i, row in enumerate(rows)
+            for nodes, new in zip(row.scored, row.targets, strict=True)
+            for node, token in zip(nodes, new, strict=True)
+        ]
         places = sorted({(i, node) for i, node, _ in wanted})
         index = {place: k for k, place in enumerate(places)}
         hidden = self._forward(ids, positions, mask, past, torch.tensor(places, device=ids.device).T)
@@ -193,7 +199,9 @@ class Scorer:
 
     def _logprobs(self, hidden: Tensor, rows: Sequence[int], tokens: Sequence[int]) -> tuple[list[float], list[float]]:
         """log p of ``tokens[k]`` after ``hidden[rows[k]]`` ([N, h]), and its logit less the best other one; logits in blocks."""
-        weight = self.gpt.shared_embedding_or_output_weight() if self.gpt.share_embeddings_and_output_weights else self.gpt.output_layer.weight
+        weight = (
+            self.gpt.shared_embedding_or_output_weight() if self.gpt.share_embeddings_and_output_weights else self.gpt.output_layer.weight
+        )
         at, wanted = torch.tensor(rows, device=hidden.device), torch.tensor(tokens, device=hidden.device)
         logprobs, margins = torch.empty(len(rows)), torch.empty(len(rows))
         for start in range(0, len(hidden), LOGIT_ROWS):

@@ -9,7 +9,7 @@ section 4). Left out: AGIEval, C-Eval, RACE and HellaSwag, whose data would have
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -150,7 +150,7 @@ def winogrande(data: Path, shots: int | None) -> Benchmark:
     return made.model_copy(update={"method": "contexts", "metrics": ("acc",)})
 
 
-BENCHMARKS = {
+BENCHMARKS: dict[str, Callable[[Path, int | None], Benchmark]] = {
     "mmlu": mmlu,
     "mmlu_letter": mmlu_letter,
     "mmlu_explained": mmlu_explained,

@@ -57,7 +57,9 @@ def mgsm(data: Path, shots: int | None, language: str | None = None) -> Benchmar
     for code in LANGUAGES if language is None else (language,):
         source = find(data, f"mgsm/fewshot_{code}.jsonl")
         examples = jsonl(source, "question", "answer")
-        prefaces[code] = "".join(f"{row['question']}\n{row['answer']}\n\n" for row in taken(examples, min(8, len(examples)) if shots is None else shots, source))
+        prefaces[code] = "".join(
+            f"{row['question']}\n{row['answer']}\n\n" for row in taken(examples, min(8, len(examples)) if shots is None else shots, source)
+        )
         ask, reply = (opening(examples[0], key) for key in ("question", "answer"))
         for line, row in enumerate(jsonl(find(data, f"mgsm/samples_{code}.jsonl"), "question", "answer")):
             fields = {"question": f"{ask} {row['question']}\n{reply}"}

@@ -53,7 +53,9 @@ def moderation(data: Path, shots: int | None) -> Benchmark:
     for line, row in enumerate(jsonl(find(data, "moderation/samples-1680.jsonl"), "prompt")):
         bad = any(row.get(key) == 1 for key in CATEGORIES)
         fields = {"prompt": row["prompt"]}
-        items.append(Item(id=f"moderation/{line}", fields=fields, target="yes" if bad else "no", choices=("yes", "no"), right=(0 if bad else 1,)))
+        items.append(
+            Item(id=f"moderation/{line}", fields=fields, target="yes" if bad else "no", choices=("yes", "no"), right=(0 if bad else 1,))
+        )
     return Benchmark(
         name="moderation",
         items=tuple(items),
@@ -92,7 +94,8 @@ def mt_bench(data: Path, shots: int | None) -> Benchmark:
     return Benchmark(
         name="mt_bench",
         items=tuple(
-            Item(id=f"mt_bench/{row['question_id']}", fields={"question": row["turns"][0]}, target="", group=row["category"]) for row in rows
+            Item(id=f"mt_bench/{row['question_id']}", fields={"question": row["turns"][0]}, target="", group=row["category"])
+            for row in rows
         ),
         prompt="User: {question}\nAssistant:",
         decoding=REPLY.model_copy(update={"max_new_tokens": 256}),

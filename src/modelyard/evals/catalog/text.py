@@ -44,7 +44,7 @@ def perplexity(data: Path, shots: int | None) -> Benchmark:
     if shots:
         raise ValueError("perplexity has no examples to show")
     files = sorted([*(data / "text").glob("*.txt"), *(data / "text").glob("*.txt.gz")]) or [find(data, "tinyshakespeare/input.txt")]
-    items = []
+    items: list[Item] = []
     for file in files:
         piece = ""
         for line in [*text_of(file).splitlines(keepends=True), ""]:

@@ -1,0 +1,86 @@
+"""Scoring with shared stems and prefaces is the plain forward, number by number."""
+
+import random
+
+import pytest
+import torch
+
+from modelyard.config import ExecutionConfig
+from modelyard.model.engine import Batch, Engine
+from modelyard.model.score import Query, Scorer, families, layout
+
+from .layout_program import model
+
+
+def some_queries(seed: int) -> list[Query]:
+    draw = random.Random(seed)
+    preface = [draw.randrange(128) for _ in range(12)]
+    queries = []
+    for number in range(24):
+        prefix = (preface if number % 2 else []) + [draw.randrange(128) for _ in range(draw.randint(1, 8))]
+        new = [[draw.randrange(128) for _ in range(draw.randint(1, 5))] for _ in range(draw.randint(1, 4))]
+        queries.append(Query([prefix] * len(new), new))
+    queries.append(Query([[1, 2, 3, 4], [1, 2, 9]], [[7, 8], [7, 8]]))  # what differs is the prefix
+    queries.append(Query([list(range(40))], [[5, 6, 7]]))  # longer than the context of 32
+    queries.append(Query([[3, 4]], [[5] * 32]))
+    return queries
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize("style", ["llama", "gpt"])
+def test_score_equals_the_plain_forward_of_each_continuation(style: str, tied: bool) -> None:
+    engine = Engine(model(style, tied), ExecutionConfig(threads=1), seed=3, precision="fp32")
+    queries = some_queries(1)
+
+    found = Scorer(engine).score(queries, tokens=64)
+
+    for query, line in zip(queries, found, strict=True):
+        for prefix, new, scored in zip(query.prefixes, query.continuations, line, strict=True):
+            row = torch.tensor([[*prefix, *new][-33:]])
+            expected = engine.evaluate(Batch(row[:, :-1], row[:, 1:], {}), 1)[0, -len(new) :]
+            assert scored.logprobs == pytest.approx(expected.tolist(), abs=1e-5)
+            others = engine.evaluate(Batch(row[:, :-1].repeat(128, 1), torch.arange(128)[:, None].expand(128, row.shape[1] - 1), {}), 128)
+            best = others[:, -len(new) :].argmax(0).tolist()
+            assert (scored.margin >= 0) == (best == list(new))
+
+
+def test_score_does_not_depend_on_what_is_scored_beside() -> None:
+    engine = Engine(model("llama", True), ExecutionConfig(threads=1), seed=3, precision="fp32")
+    queries = some_queries(2)
+
+    together = Scorer(engine).score(queries, tokens=64)
+    alone = [Scorer(engine).score([query])[0] for query in queries]
+
+    for ours, theirs in zip(together, alone, strict=True):
+        for a, b in zip(ours, theirs, strict=True):
+            assert a.logprobs == pytest.approx(b.logprobs, abs=1e-5)
+
+
+def test_families_find_the_preface_and_never_swallow_a_scored_position() -> None:
+    rows = [layout(i, query, 32) for i, query in enumerate(some_queries(1))]
+
+    found = list(families(rows, worth=32))
+
+    assert sorted(row.query for _, family in found for row in family) == list(range(len(rows)))
+    assert [shared for shared, _ in found] == [12, 0]
+    assert len(found[0][1]) == 12
+    for shared, family in found:
+        assert all(shared <= min(nodes[0] for nodes in row.scored) for row in family)
+
+
+@pytest.mark.parametrize("query", [Query([[]], [[1]]), Query([[1]], [[]]), Query([], []), Query([[1]], [[2] * 33])])
+def test_score_of_nothing_or_too_much_is_refused(query: Query) -> None:
+    with pytest.raises(ValueError, match="query 0"):
+        layout(0, query, 32)
+
+
+def test_score_bf16_products_stay_near() -> None:
+    engine = Engine(model("llama", True), ExecutionConfig(threads=1), seed=3, precision="fp32")
+    queries = some_queries(3)
+
+    pairs = zip(Scorer(engine).score(queries), Scorer(engine, "bf16").score(queries), strict=True)
+
+    differences = [
+        abs(x - y) for ours, theirs in pairs for a, b in zip(ours, theirs, strict=True) for x, y in zip(a.logprobs, b.logprobs, strict=True)
+    ]
+    assert 0 < max(differences) < 0.1
