@@ -1,5 +1,6 @@
 # make run [CONFIG=configs/pipeline/tiny.toml] [ppo.kl_coef=0.05 ...]   the whole line; dotted words override the config
 # make test | test-all | check | ui | clean
+# make bench-evals MODEL=HF_DIR DATA=DIR
 
 CONFIG ?= configs/pipeline/tiny.toml
 PYTHON ?= python3
@@ -12,7 +13,7 @@ export DO_NOT_TRACK := 1
 # make takes "ppo.kl_coef=0.05" for a variable of its own; every command-line variable with a dot in its name is an override of the config.
 OVERRIDES := $(foreach word,$(MAKEOVERRIDES),$(if $(findstring .,$(firstword $(subst =, ,$(word)))),'$(word)'))
 
-.PHONY: run test test-all check ui clean setup
+.PHONY: run test test-all check ui clean setup bench-evals
 .DEFAULT_GOAL := run
 
 run: $(READY)
@@ -29,6 +30,10 @@ check: $(READY)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+bench-evals: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+	@$(BIN)/python benchmarks/evals.py $(MODEL) $(DATA)
 
 ui: $(READY)
 	@$(BIN)/python -m modelyard.adapters.servers

@@ -2,7 +2,8 @@
 
 ``python benchmarks/evals.py HF_DIR DATA_DIR [--items N] [--rounds R] [--threads T] [--json OUT]``; needs the extra ``bench``. The peer runs its
 own ARC-easy, LAMBADA and MMLU templates (0-shot, and MMLU 5-shot) in fp32 at batch size 8 over the same local files. Printed for each: items a
-second of both (median over rounds), their ratio, how many items have the same choice (by sum and by characters) and both accuracies. Model
+second of both (median over rounds), their ratio and that of CPU time (which other work on the machine disturbs less), how
+many items have the same choice (by sum and by characters) and both accuracies. Model
 loading is not timed, tokenizing is.
 """
 
@@ -72,17 +73,20 @@ def compare(task: str, ours: Subject, screened: Subject, theirs: Any, options: a
             "lm_eval": lambda: peer_choices(theirs, peer),
         }
         seconds: dict[str, list[float]] = {name: [] for name in sides}
+        cpu: dict[str, list[float]] = {name: [] for name in sides}
         choices: dict[str, Choices] = {}
         for _ in range(options.rounds):
             for name, run in sides.items():
-                started = time.perf_counter()
+                started, busy = time.perf_counter(), time.process_time()
                 choices[name] = run()
                 seconds[name].append(time.perf_counter() - started)
+                cpu[name].append(time.process_time() - busy)
     speed = {name: count / statistics.median(values) for name, values in seconds.items()}
     result = {"items": float(count), **{f"{name}_items_per_s": round(value, 3) for name, value in speed.items()}}
     for name in ("ours", "screened"):
         pairs = list(zip(choices[name], choices["lm_eval"], strict=True))
         result[f"{name}_ratio"] = round(speed[name] / speed["lm_eval"], 2)
+        result[f"{name}_cpu_ratio"] = round(statistics.median(cpu["lm_eval"]) / statistics.median(cpu[name]), 2)
         result[f"{name}_same_choice"] = round(sum(a[0] == b[0] for a, b in pairs) / count, 4)
         result[f"{name}_same_choice_norm"] = round(sum(a[1] == b[1] for a, b in pairs) / count, 4)
     for name, found in choices.items():

@@ -32,7 +32,8 @@ def test_catalog_real_set_has_all_items_once_and_right_answers_among_them(name: 
 @needs_data
 def test_catalog_prompts_are_the_published_forms() -> None:
     mmlu = build("mmlu_virology", DATA, shots=0)
-    header = "The following are multiple choice questions (with answers) about virology.\n\nHow many human polyomaviruses are known at present?\nA. 100\n"
+    header = "The following are multiple choice questions (with answers) about virology.\n\n"
+    header += "How many human polyomaviruses are known at present?\nA. 100\n"
     assert mmlu.prompt_of(mmlu.items[0]).startswith(header)
     assert mmlu.prompt_of(mmlu.items[0]).endswith("\nAnswer:")
     assert build("mmlu_virology", DATA).prompt_of(mmlu.items[0]).count("Answer:") == 6
