@@ -8,10 +8,13 @@ from typing import NamedTuple
 from flows.data import Data
 from flows.pipeline_config import PipelineConfig
 from flows.posttrain import Aligned
+from flows.sign_off import ask
 from modelyard.adapters.registry import Move
 from modelyard.artifacts import Built
 from modelyard.release.gate import Decision
-from tasks.release import Baseline, decision_task, export_task, register_task, show_decision_task
+from modelyard.release.sign_off import with_signature
+from tasks.release import Baseline, against, decision_task, export_task, register_task, show_decision_task
+from tasks.sign_off import find_signature_task, sign_off_task
 from tasks.stage import Place
 
 
@@ -42,4 +45,17 @@ def release(
     if verdict.verdict == "BLOCK":
         return Released(verdict, decided, None, ())
     exported = export_task(place, policy)
+    if verdict.verdict == "PROMOTE" and config.release.sign_off_minutes:
+        verdict, decided = sign(place, verdict, decided, config.release.sign_off_minutes)
     return Released(verdict, decided, exported, register_task(place, verdict, decided.artifact, exported.artifact, policy, production))
+
+
+def sign(place: Place, verdict: Decision, decided: Built, minutes: int) -> tuple[Decision, Built]:
+    """The decision with a person's signature: the one given before, or the one given now; HOLD without one."""
+    if kept := find_signature_task(place, decided.artifact):
+        return show_decision_task(place, kept), Built(kept, cached=True)
+    answer = ask(f"{place.line}: {against(verdict)}", minutes * 60)
+    if answer is None:
+        return with_signature(verdict, None), decided
+    signed = sign_off_task(place, decided.artifact, answer)
+    return show_decision_task(place, signed.artifact), signed

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from prefect import task
 
+from modelyard.adapters import terminal
 from modelyard.adapters.mlflow_tracker import tracking_uri
 from modelyard.adapters.registry import Candidate, Move, Opponent, Registry
 from modelyard.artifacts import Artifact, Built, Spec
@@ -135,11 +136,20 @@ def register_task(
         "store": place.store.storage.url,
         "reasons": "; ".join(reasons(verdict)),
     }
+    tags |= {role: decided.parents[role] for role in ("corpus", "tokens") if role in decided.parents}
+    tags["forecast_error"] = next(
+        (f"{g.metrics['release/forecast/error']:+.4f}" for g in verdict.gates if "release/forecast/error" in g.metrics), "none"
+    )
     tags["overrides"] = "; ".join(f"{gate.name}{set_aside(gate)}" for gate in verdict.gates if gate.override) or "none"
     opponent = baseline.opponent if baseline else None
     candidate = Candidate(policy.fingerprint, policy.ref, decided.parents["results"], opponent, verdict.verdict, tags)
     run_id = place.tracker.log(exported, place.link(exported))
     return Registry(tracking_uri(), place.line).register(candidate, place.store.fetch(exported), run_id).moved
+
+
+def announce(line: str) -> None:
+    """A line for whoever watches the terminal."""
+    terminal.console().print(line)
 
 
 def reasons(verdict: Decision) -> list[str]:

@@ -27,7 +27,9 @@ Compared = Literal["held_out_text", "last_word", "human_eval", "toxicity"]
 """Benchmarks that any version can be put to: made of text, and no other model has a part in their scores."""
 
 
-GateName = Literal["weights", "data", "contamination", "forecast", "regression", "alignment_tax", "calibration", "safety", "preference"]
+GateName = Literal[
+    "weights", "data", "contamination", "forecast", "regression", "alignment_tax", "calibration", "safety", "preference", "sign_off"
+]
 
 
 class Override(Config):
@@ -42,8 +44,8 @@ class Override(Config):
 
     @model_validator(mode="after")
     def _possible(self) -> Override:
-        if self.gate == "weights":
-            raise ValueError("weights cannot be overridden: results of other weights say nothing about these")
+        if self.gate in ("weights", "sign_off"):
+            raise ValueError(f"{self.gate} cannot be overridden: results of other weights say nothing, and a signature is a person's")
         return self
 
 
@@ -76,6 +78,8 @@ class ReleaseConfig(Config):
     """Largest calibration error of the policy (upper end of the interval)."""
     max_calibration_increase: float = Field(ge=0, le=1)
     """Largest rise of that error over the base model's (GPT-4: from 0.007 to 0.074)."""
+    sign_off_minutes: int = Field(default=0, ge=0)
+    """How long a person is waited for whose signature a promotion needs; 0: none is asked for."""
     overrides: tuple[Override, ...] = ()
     """Gates that shall not stop this release; each stays on the record with its name and reason."""
     seed: int

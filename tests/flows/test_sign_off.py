@@ -1,0 +1,83 @@
+"""A release waits for a person: signed, refused, answered badly, or not answered in time. A real Prefect server, answered as its UI does."""
+
+import threading
+import time
+
+import pytest
+from prefect import flow, get_client, task
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
+from prefect.flow_runs import resume_flow_run
+from prefect.testing.utilities import prefect_test_harness
+
+from flows.sign_off import ask
+from modelyard.release.gate import Decision, Gate
+from modelyard.release.sign_off import SignOff, with_signature
+
+pytestmark = pytest.mark.integration
+PASSED = Decision(verdict="PROMOTE", gates=(Gate(name="data", verdict="PROMOTE", reason="fine", metrics={}),), comparisons=(), tax=())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server():
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@task
+def afterwards(answer: SignOff | None) -> SignOff | None:
+    """Work that follows must run, signed or not."""
+    return answer
+
+
+@flow
+def waiting(seconds: int) -> SignOff | None:
+    return afterwards(ask("line: PROMOTE: every gate is passed", seconds))
+
+
+def answered(name: str, answers: list[dict], seconds: int = 120) -> SignOff | None:
+    """What :func:`ask` returns when ``answers`` are given one after another."""
+
+    def person() -> None:
+        with get_client(sync_client=True) as client:
+            for answer in answers:
+                while True:
+                    found = client.read_flow_runs(flow_run_filter=FlowRunFilter(name=FlowRunFilterName(any_=[name])))
+                    if found and found[0].state.is_paused():
+                        break
+                    time.sleep(0.2)
+                resume_flow_run(found[0].id, run_input=answer)
+
+    somebody = threading.Thread(target=person, daemon=True)
+    somebody.start()
+    return waiting.with_options(flow_run_name=name)(seconds)
+
+
+def test_sign_off_answer_in_the_form_is_what_the_flow_gets() -> None:
+    given = {"decision": "PROMOTE", "name": "Ada", "reason": "read 50 samples", "red_team_findings": "two jailbreaks, fixed"}
+
+    answer = answered("signed", [given])
+
+    assert answer == SignOff(**given)
+    signed = with_signature(PASSED, answer)
+    assert signed.verdict == "PROMOTE"
+    assert signed.gates[-1].reason == "Ada: read 50 samples; red team: two jailbreaks, fixed"
+
+
+def test_sign_off_without_a_reason_is_asked_for_again() -> None:
+    bad = {"decision": "PROMOTE", "name": "Ada", "reason": " "}
+
+    answer = answered("again", [bad, {**bad, "decision": "HOLD", "reason": "not yet"}])
+
+    assert answer is not None
+    assert with_signature(PASSED, answer).verdict == "HOLD"
+
+
+def test_sign_off_nobody_in_time_is_a_hold_and_the_flow_goes_on() -> None:
+    answer = waiting.with_options(flow_run_name="nobody")(3)
+
+    assert answer is None
+    held = with_signature(PASSED, answer)
+    assert (held.verdict, held.gates[-1].reason) == ("HOLD", "nobody signed in time")
+    with get_client(sync_client=True) as client:
+        (found,) = client.read_flow_runs(flow_run_filter=FlowRunFilter(name=FlowRunFilterName(any_=["nobody"])))
+    assert found.state.is_completed()
