@@ -1,0 +1,128 @@
+"""The rules of the capability forecast, its recovery of a known law, the watch for turns, and the sums that are checked."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from modelyard.estimate import Estimate
+from modelyard.scaling import arithmetic, capability
+from modelyard.scaling.arithmetic import Problem
+from modelyard.scaling.capability import Counts, buckets, forecast, mean_log_failure, trend
+
+COMPUTE = (1e10, 3e10, 1e11, 3e11)
+
+
+def models(samples: int, problems: int = 60, seed: int | None = 0, computes: tuple[float, ...] = COMPUTE) -> list[Counts]:
+    """Problems of rising difficulty d whose -log pass rate is d C^-0.2 (x 1e2)."""
+    generator = np.random.default_rng(seed)
+    made = []
+    for compute in computes:
+        rates = {f"p{i}": float(np.exp(-(0.2 + 3 * i / problems) * 1e2 * compute**-0.2)) for i in range(problems)}
+        made.append(Counts(compute, samples, {name: int(generator.binomial(samples, rate)) for name, rate in rates.items()}))
+    return made
+
+
+def test_buckets_drop_the_hardest_split_by_the_small_models_and_exclude_what_one_model_never_solved() -> None:
+    small = [Counts(1e9, 10, {"a": 9, "b": 5, "c": 0, "d": 4, "e": 1}), Counts(1e10, 10, {"a": 10, "b": 7, "c": 9, "d": 6, "e": 1})]
+
+    found = buckets(small, count=2, dropped=1)
+
+    assert found[0].problems == ("a", "b")
+    assert found[1].problems == ("d",)
+    assert found[1].unsolved == ("c",)
+
+
+def test_mean_log_failure_is_the_hand_worked_number_and_refuses_a_problem_never_solved() -> None:
+    model = Counts(1e9, 8, {"a": 8, "b": 2, "c": 0})
+    assert mean_log_failure(model, ["a", "b"]) == pytest.approx(np.log(4) / 2)
+    with pytest.raises(ValueError, match="c was never solved in 8 samples"):
+        mean_log_failure(model, ["a", "c"])
+
+
+def test_forecast_of_many_samples_finds_the_law_and_covers_the_larger_model() -> None:
+    small = models(5000)
+    (large,) = models(5000, seed=1, computes=(1e12,))
+    split = buckets(small, 3, dropped=6)
+    found = forecast(small, split, 1e12, seed=0)
+    assert [one.bucket for one in found] == [0, 1, 2]
+    for one in found:
+        measured = mean_log_failure(large, one.problems)
+        assert one.k == pytest.approx(0.2, abs=0.01)
+        assert one.prediction == pytest.approx(measured, rel=0.03)
+        assert one.low <= measured <= one.high
+        assert one.pass_rate == pytest.approx(np.exp(-one.prediction))
+
+
+def test_forecast_leaves_out_buckets_that_are_too_small_or_saturated() -> None:
+    small = [Counts(c, 10, {**{f"e{i}": 10 for i in range(6)}, **{f"h{i}": 1 if i < 2 else 0 for i in range(6)}}) for c in COMPUTE]
+    assert forecast(small, buckets(small, 2, 0), 1e12, seed=0) == []
+
+
+@pytest.mark.parametrize(
+    ("small", "at", "message"),
+    [(models(50)[:2], 1e12, "at least 3 models"), (models(50), 3e11, "not beyond the largest model")],
+)
+def test_forecast_that_would_mean_nothing_is_refused(small: list[Counts], at: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        forecast(small, buckets(models(50), 3, 0), at, seed=0)
+
+
+def test_buckets_of_models_that_tried_other_problems_are_refused() -> None:
+    with pytest.raises(ValueError, match="different problems"):
+        buckets([Counts(1e9, 5, {"a": 1}), Counts(1e9, 5, {"b": 1})], 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ((0.2, 0.3, 0.5, 0.7), "rises"),
+        ((0.7, 0.6, 0.4, 0.3), "falls"),
+        ((0.5, 0.51, 0.49, 0.5), "flat"),
+        ((0.6, 0.4, 0.3, 0.8), "turns up"),
+        ((0.3, 0.6, 0.6, 0.2), "turns down"),
+    ],
+)
+def test_trend_names_what_the_score_does(values: tuple[float, ...], expected: str) -> None:
+    scores = [(10.0**k, Estimate(v, v - 0.04, v + 0.04, 500)) for k, v in enumerate(values)]
+    assert trend(list(reversed(scores))) == expected
+
+
+def test_trend_within_the_noise_is_no_turn() -> None:
+    assert trend([(10.0**k, Estimate(v, v - 0.2, v + 0.2, 20)) for k, v in enumerate((0.6, 0.5, 0.45, 0.7))]) == "flat"
+
+
+@pytest.mark.parametrize(
+    ("output", "passed"),
+    [("55;", True), ("55;4+4=", True), ("055;", True), ("55", False), ("54;", False), (";", False), ("5+50;", False), ("5?;", False)],
+)
+def test_sum_passes_only_when_it_ends_and_is_right(output: str, passed: bool) -> None:
+    assert arithmetic.passes(output, Problem(47, 8)) is passed
+
+
+def test_every_solution_passes_its_grade_is_what_it_says_and_no_benchmark_problem_is_trained_on() -> None:
+    chosen = arithmetic.benchmark(12, seed=0)
+    assert all(arithmetic.passes(problem.solution, problem) for _, problem in chosen)
+    assert len({problem.name for _, problem in chosen}) == 72
+    for grade, problem in chosen:
+        carries = problem.left % 10 + problem.right % 10 > 9
+        assert carries == ("carry" in arithmetic.GRADES[grade]) or grade in (0, 5)
+        shape = "+".join("d" * len(str(part)) for part in problem)
+        assert arithmetic.GRADES[grade].startswith(shape)
+        assert len(problem.solution) <= arithmetic.LONGEST
+    trained = ";" + arithmetic.decode(arithmetic.training_rows(2000, 64, seed=0).reshape(-1).tolist())
+    assert ";12+5=17;" in trained
+    assert all(f";{problem.prompt}" not in trained for _, problem in chosen)
+
+
+def test_forecast_interval_covers_a_larger_model_with_few_samples() -> None:
+    covered = total = 0
+    for seed in range(12):
+        small = models(100, seed=seed)
+        (large,) = models(4000, seed=100 + seed, computes=(1e12,))
+        for one in capability.forecast(small, buckets(small, 3, dropped=12), 1e12, seed):
+            measured = mean_log_failure(large, one.problems)
+            covered += one.low <= measured <= one.high
+            total += 1
+    assert total >= 24
+    assert covered >= 0.85 * total
