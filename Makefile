@@ -35,6 +35,9 @@ bench-evals: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	@$(BIN)/python benchmarks/evals.py $(MODEL) $(DATA)
 
+bench-%: $(READY)
+	@$(BIN)/python -m benchmarks.$*
+
 ui: $(READY)
 	@$(BIN)/python -m modelyard.adapters.servers
 
