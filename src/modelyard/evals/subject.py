@@ -87,7 +87,7 @@ class Subject:
             max_new_tokens=decoding.max_new_tokens,
             temperature=decoding.temperature,
             seed=decoding.seed,
-            stop_id=self.encoder.document_end,
+            stop_ids=[self.encoder.document_end],
             batch=4 * self.micro_batch,
         )
         place = {index: row for row, index in enumerate(order)}
@@ -164,7 +164,7 @@ class Subject:
     def next_token(self, rows: NDArray[np.uint16], position: int) -> tuple[list[float], list[bool]]:
         """Confidence in the likeliest token at ``position`` of each row given those before it, and whether it stands there."""
         prompts = rows[:, :position].astype(np.int64).tolist()
-        drawn = generate(self.engine, prompts, max_new_tokens=1, temperature=0.0, seed=0, stop_id=None)
+        drawn = generate(self.engine, prompts, max_new_tokens=1, temperature=0.0, seed=0)
         confidences = [min(1.0, float(np.exp(line[0]))) for line in drawn.logprobs]
         return confidences, [new[0] == int(row[position]) for new, row in zip(drawn.tokens, rows, strict=True)]
 

@@ -104,6 +104,8 @@ def transformer_config(model: ModelConfig, layout: Layout, precision: Precision)
     """megatron-core's ``TransformerConfig`` of this model."""
     from megatron.core.transformer import TransformerConfig
 
+    from modelyard.model import language_model
+
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     llama = model.style == "llama"
     cuda = torch.cuda.is_available()
@@ -132,6 +134,7 @@ def transformer_config(model: ModelConfig, layout: Layout, precision: Precision)
         bias_activation_fusion=False,
         bias_dropout_fusion=False,
         masked_softmax_fusion=False,
+        apply_rope_fusion=llama and language_model.use_fused_rotary(),
         persist_layer_norm=False,
         calculate_per_token_loss=True,
     )
@@ -148,12 +151,14 @@ def layer_spec(model: ModelConfig) -> Any:
 
 def build(model: ModelConfig, layout: Layout, precision: Precision, head: Head) -> Any:
     """This rank's part of the model, weights not yet initialised (see :mod:`modelyard.model.initialization`)."""
-    from megatron.core.models.gpt import GPTModel
     from megatron.core.transformer.module import Float16Module
+
+    from modelyard.model.language_model import LanguageModel
 
     model.check_layout(layout.tp, layout.pp)
     config = transformer_config(model, layout, precision)
-    module = GPTModel(
+    module = LanguageModel(
+        real_vocab=model.vocab_size,
         config=config,
         transformer_layer_spec=layer_spec(model),
         vocab_size=model.vocab_size,

@@ -1,7 +1,8 @@
 """Core attention on ``torch.nn.functional.scaled_dot_product_attention``, given to megatron-core through the layer spec.
 
 megatron-core's own CPU path materialises the scores. This one does not, and takes grouped keys and values as they are. It knows two masks only:
-causal, and none for a decoding step whose single query sees the whole cache. Packed sequences are left out.
+causal, and none for a decoding step whose single query sees the whole cache. One case is better off with its scores in memory: training in bf16 on a
+CPU at short lengths, where torch's flash kernel is slower than fp32 but matrix products are twice as fast. Packed sequences are left out.
 """
 
 from __future__ import annotations
@@ -11,6 +12,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+SHORT = 512
+"""Up to this many tokens bf16 training on a CPU materialises its scores; at 1,024 the flash kernel is faster again (docs/benchmarks.md)."""
 
 
 class SdpaAttention(torch.nn.Module):
@@ -39,13 +44,45 @@ class SdpaAttention(torch.nn.Module):
         length, batch, heads, width = query.shape
         causal = length == key.shape[0]
         assert causal or length == 1, f"{length} queries against {key.shape[0]} keys: only prefill or one-token steps"
+        query, key, value = (x.permute(1, 2, 0, 3) for x in (query, key, value))
+        if query.dtype == torch.bfloat16 and query.device.type == "cpu" and query.requires_grad and length <= SHORT and not self.dropout:
+            context = _MaterialisedAttention.apply(query, key, value, self.softmax_scale or width**-0.5)
+            return context.permute(2, 0, 1, 3).reshape(length, batch, heads * width)
         context = F.scaled_dot_product_attention(
-            query.permute(1, 2, 0, 3),
-            key.permute(1, 2, 0, 3),
-            value.permute(1, 2, 0, 3),
+            query,
+            key,
+            value,
             is_causal=causal and length > 1,
             dropout_p=self.dropout if self.training else 0.0,
             scale=self.softmax_scale,
-            enable_gqa=heads != key.shape[2],
+            enable_gqa=heads != key.shape[1],
         )
         return context.permute(2, 0, 1, 3).reshape(length, batch, heads * width)
+
+
+class _MaterialisedAttention(torch.autograd.Function):
+    """Causal attention by batched matrix products; query [b, heads, s, d], key and value [b, groups, s, d]."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        batch, heads, length, width = query.shape
+        groups = key.shape[1]
+        query = query.reshape(batch * groups, heads // groups * length, width)
+        key, value = (x.reshape(batch * groups, length, width) for x in (key, value))
+        mask = torch.full((length, length), float("-inf"), dtype=query.dtype).triu_(1).repeat(heads // groups, 1)
+        weights = torch.softmax(torch.baddbmm(mask, query, key.transpose(1, 2), alpha=scale), -1)
+        ctx.save_for_backward(query, key, value, weights)
+        ctx.scale = scale
+        return torch.bmm(weights, value).view(batch, heads, length, width)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        query, key, value, weights = ctx.saved_tensors
+        batch, heads, length, width = grad.shape
+        grad = grad.reshape(query.shape)
+        grad_weights = torch.bmm(grad, value.transpose(1, 2))
+        grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype).mul_(ctx.scale)
+        grad_query = torch.bmm(grad_scores, key).view(batch, heads, length, width)
+        grad_key = torch.bmm(grad_scores.transpose(1, 2), query).view(batch, -1, length, width)
+        return grad_query, grad_key, torch.bmm(weights.transpose(1, 2), grad).view(batch, -1, length, width), None

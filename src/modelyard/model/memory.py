@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from modelyard.model import fused
 from modelyard.model.architecture import ModelConfig, Precision
 
 Recompute = Literal["none", "full"]
@@ -134,9 +135,11 @@ def rank_memory(
     per_token = held * layers * layer if schedule.recompute == "none" else held * layers * kept + layer
     logits = 0.0
     if stage == split.pipeline - 1:
-        # what the last norm keeps, the logits, and their softmax in fp32
+        # what the last norm keeps; the kept probabilities and one piece of logits and their softmax in fp32 (see label_logprobs)
         per_token += (2 * FP32 + size if model.style == "llama" else 2 * size) * model.hidden / split.tensor
-        logits = tokens * (size + FP32) * model.vocab_size / split.tensor
+        elements = tokens * model.vocab_size / split.tensor
+        logits = elements * size if elements * size <= fused.KEPT_BYTES else 0.0
+        logits += 2 * FP32 * min(elements, fused.PIECE_ELEMENTS["cuda"])
     return Memory(
         weights=size * sum(parameters),
         gradients=FP32 * sum(parameters),

@@ -60,7 +60,10 @@ def create(config: OptimizerConfig, chunk: Any, precision: Precision) -> Any:
         params_dtype=torch.bfloat16 if precision == "bf16" else torch.float32,
         use_distributed_optimizer=chunk.ddp_config.use_distributed_optimizer,
     )
-    return get_megatron_optimizer(settings, [chunk])
+    optimizer = get_megatron_optimizer(settings, [chunk])
+    for group in optimizer.param_groups:
+        group["fused"] = True  # torch's AdamW in one pass over memory; Apex's and Transformer Engine's do not look at it
+    return optimizer
 
 
 def schedule(config: OptimizerConfig, optimizer: Any, total_steps: int) -> Any:

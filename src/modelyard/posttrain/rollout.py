@@ -68,7 +68,7 @@ def sample(models: Models, prompts: Sequence[list[int]], seed: int, sampling: Sa
         max_new_tokens=sampling.max_new_tokens,
         temperature=sampling.temperature,
         seed=seed,
-        stop_id=sampling.document_end,
+        stop_ids=[sampling.document_end],
     )
     rows = pad_examples([Example(prompt, new) for prompt, new in zip(prompts, drawn.tokens, strict=True)], sampling.padding)
     batch = Batch(rows.tokens, rows.labels, {})

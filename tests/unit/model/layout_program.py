@@ -65,7 +65,7 @@ def measure(execution: ExecutionConfig, style: str, tied: bool, saved: Path | No
         "grad_norm": [step["grad_norm"] for step in steps],
         "scores": lm.evaluate(data, 2)[:, ::6].flatten().tolist(),
     }
-    generation = generate(lm, PROMPTS, max_new_tokens=8, temperature=1.0, seed=5, stop_id=None)
+    generation = generate(lm, PROMPTS, max_new_tokens=8, temperature=1.0, seed=5)
     result["sampled"], result["logprobs"] = generation.tokens, generation.logprobs
     if saved:
         lm.load(saved)

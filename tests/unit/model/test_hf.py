@@ -42,7 +42,7 @@ def test_export_in_transformers_gives_the_same_logprobs_and_tokens(directory: Pa
     torch.testing.assert_close(ours.evaluate(Batch(tokens[:, :-1], tokens[:, 1:], {}), 3), expected, rtol=1e-4, atol=1e-4)
     prompt = tokens[:1, :5]
     greedy = theirs.generate(prompt, max_new_tokens=20, do_sample=False, eos_token_id=None)[0, 5:].tolist()
-    assert generate(ours, prompt.tolist(), max_new_tokens=20, temperature=0.0, seed=0, stop_id=None).tokens[0] == greedy
+    assert generate(ours, prompt.tolist(), max_new_tokens=20, temperature=0.0, seed=0).tokens[0] == greedy
 
 
 def test_import_of_an_export_is_bit_identical(directory: Path, tmp_path: Path) -> None:

@@ -1,0 +1,122 @@
+"""Operations of the transformer with backward passes written by hand, where torch's own make several passes over memory.
+
+:func:`label_logprobs` is output layer and cross-entropy in one, in pieces that stay in the cache, so the fp32 logits of a micro-batch never exist at
+once (the idea of Wijmans et al. 2024, "Cut your losses", without its kernels). :func:`rotary` is Su et al. 2021's in the half-split form of GPT-NeoX
+and Llama. Plain torch, on every device. Left out: SwiGLU and norms, where this gained nothing over torch's own (docs/decisions.md).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+KEPT_BYTES = 1 << 31
+"""Probabilities up to this size, in the model's precision, are kept for the backward pass; larger ones are computed again (one more product)."""
+PIECE_ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 28}
+"""Logits of one piece: on a CPU 8 MiB in fp32, which stay in its cache; on a GPU enough to fill it."""
+
+
+def label_logprobs(hidden: Tensor, weight: Tensor, labels: Tensor, vocab_size: int, group: Any | None) -> Tensor:
+    """log p(label) [T] in fp32 from hidden states [T, h], this rank's rows of the output layer [V / tp, h] and labels [T] (int64).
+
+    ``group`` holds the tensor-parallel ranks (None: one). Rows from ``vocab_size`` on are padding and have no probability. The gradient of
+    ``hidden`` is this rank's part of a sum over ``group``.
+    """
+    return _LabelLogprobs.apply(hidden, weight, labels, vocab_size, group)
+
+
+class _LabelLogprobs(torch.autograd.Function):
+    """The vocabulary goes by in blocks of columns; their normalisers are merged as those of tensor-parallel ranks are."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, vocab_size: int, group: Any | None) -> Tensor:
+        rows, offset = hidden.shape[0], 0 if group is None else dist.get_rank(group) * weight.shape[0]
+        ctx.real, ctx.own = min(max(vocab_size - offset, 0), weight.shape[0]), labels - offset
+        keep = any(ctx.needs_input_grad[:2]) and rows * ctx.real * hidden.element_size() <= KEPT_BYTES
+        ctx.softmax = hidden.new_empty(rows, ctx.real) if keep else None
+        target = torch.zeros(rows, dtype=torch.float32, device=hidden.device)
+        normalisers = []
+        for block in _blocks(rows, ctx.real, hidden.device.type):
+            logits, softmax, normaliser = _block_softmax(hidden, weight[block])
+            column, here = _column(ctx.own, block)
+            target += logits.gather(1, column).squeeze(1).where(here, 0.0)
+            normalisers.append(normaliser)
+            if keep:
+                ctx.softmax[:, block] = softmax
+        whole = torch.logsumexp(torch.stack(normalisers), 0) if normalisers else torch.full_like(target, float("-inf"))
+        if group is not None:
+            most = whole.clone()
+            dist.all_reduce(most, dist.ReduceOp.MAX, group=group)
+            sums = torch.stack([(whole - most).exp(), target])
+            dist.all_reduce(sums, group=group)
+            whole, target = sums[0].log() + most, sums[1]
+        logprobs = target - whole
+        ctx.save_for_backward(hidden, weight, logprobs, *[(normaliser - whole).exp() for normaliser in normalisers])
+        return logprobs
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight, logprobs, *shares = ctx.saved_tensors
+        kept, ctx.softmax = ctx.softmax, None  # overwritten below: a second backward pass computes it again
+        grad_hidden, grad_weight = torch.zeros(hidden.shape, dtype=torch.float32, device=hidden.device), torch.zeros_like(weight)
+        # d log p(label) / d logits = onehot(label) - softmax; at the label from fp32, where 1 - p would lose a confident token's gradient
+        at_label = (-grad * torch.expm1(logprobs)).to(hidden.dtype)[:, None]
+        for block, share in zip(_blocks(len(hidden), ctx.real, hidden.device.type), shares, strict=True):
+            slope = kept[:, block] if kept is not None else _block_softmax(hidden, weight[block])[1].to(hidden.dtype)
+            slope.mul_((-grad * share).to(slope.dtype)[:, None])  # one dtype: mixed ones cost three more passes
+            column, here = _column(ctx.own, block)
+            slope.scatter_(1, column, at_label.where(here[:, None], slope.gather(1, column)))
+            torch.mm(slope.t(), hidden, out=grad_weight[block])
+            if kept is None:
+                grad_hidden += (slope @ weight[block]).float()
+        if kept is not None:
+            return kept @ weight[: ctx.real], grad_weight, None, None, None
+        return grad_hidden.to(hidden.dtype), grad_weight, None, None, None
+
+
+def _blocks(rows: int, columns: int, device: str) -> list[slice]:
+    size = max(1, PIECE_ELEMENTS[device] // rows)
+    return [slice(start, min(start + size, columns)) for start in range(0, columns, size)]
+
+
+def _block_softmax(hidden: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits and their softmax over one block [t, c] and log-sum-exp [t], all fp32.
+
+    log-sum-exp = max x - log max softmax: the softmax is one fast kernel, and its largest entry is never too small for a logarithm.
+    """
+    logits = torch.mm(hidden, weight.t()).float()
+    softmax = torch.softmax(logits, -1)
+    return logits, softmax, logits.amax(-1) - softmax.amax(-1).log()
+
+
+def _column(own: Tensor, block: slice) -> tuple[Tensor, Tensor]:
+    """Column [t, 1] of each label in a block (0 where it is not in it) and whether it is [t]."""
+    here = (own >= block.start) & (own < block.stop)
+    return (own - block.start).where(here, 0)[:, None], here
+
+
+def rotary(x: Tensor, freqs: Tensor, interleaved: bool = False) -> Tensor:
+    """Rotate queries or keys x [s, b, heads, d] by the angles freqs [s, 1, 1, d] (both halves alike), with megatron-core's fused signature."""
+    assert not interleaved, "only the half-split form"
+    assert freqs.shape[-1] == x.shape[-1], "rotary positions on part of a head are not supported"
+    half = x.shape[-1] // 2
+    sin = freqs.sin().to(x.dtype)
+    return _Rotary.apply(x, freqs.cos().to(x.dtype), torch.cat((-sin[..., :half], sin[..., half:]), -1))
+
+
+class _Rotary(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return (x * cos).addcmul_(x.roll(x.shape[-1] // 2, -1), sin)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        cos, sin = ctx.saved_tensors
+        return (grad * cos).addcmul_(grad.roll(grad.shape[-1] // 2, -1), sin, value=-1), None, None

@@ -1,0 +1,58 @@
+"""Generation: log-probabilities against the training forward, stop tokens, top-p."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from modelyard.config import ExecutionConfig
+from modelyard.model import generate as module
+from modelyard.model.engine import Batch, Engine
+from modelyard.model.generate import generate
+
+from . import layout_program as program
+
+PROMPTS = [[5], [1, 2, 3], [4, 5, 6, 7, 8, 9, 10, 11], [9, 10], [3, 1, 4, 1, 5]]
+
+
+@pytest.fixture(scope="module", params=["llama", "gpt"])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    return Engine(program.model(request.param, request.param == "llama"), ExecutionConfig(threads=1), seed=3, precision="fp32")
+
+
+@pytest.mark.parametrize(("temperature", "top_p"), [(0.0, 1.0), (1.0, 1.0), (0.7, 0.8)])
+def test_logprobs_on_ragged_prompts_equal_the_training_forward(engine: Engine, temperature: float, top_p: float) -> None:
+    drawn = generate(engine, PROMPTS, max_new_tokens=12, temperature=temperature, top_p=top_p, seed=1)
+    for prompt, new, logprobs in zip(PROMPTS, drawn.tokens, drawn.logprobs, strict=True):
+        tokens = torch.tensor([prompt + new])
+        scored = engine.evaluate(Batch(tokens[:, :-1], tokens[:, 1:], {}), 1)[0, len(prompt) - 1 :]
+        torch.testing.assert_close(torch.tensor(logprobs), scored, rtol=1e-5, atol=1e-5)
+
+
+def test_several_stop_tokens_end_a_completion_at_the_first(engine: Engine) -> None:
+    free = generate(engine, PROMPTS, max_new_tokens=12, temperature=1.0, seed=1)
+    stops = [free.tokens[0][3], free.tokens[2][5]]
+    stopped = generate(engine, PROMPTS, max_new_tokens=12, temperature=1.0, seed=1, stop_ids=stops)
+    for long, short in zip(free.tokens, stopped.tokens, strict=True):
+        length = next((i + 1 for i, token in enumerate(long) if token in stops), 12)
+        assert short == long[:length]
+
+
+def test_top_p_outside_its_range_is_refused(engine: Engine) -> None:
+    with pytest.raises(ValueError, match="top_p"):
+        generate(engine, PROMPTS, max_new_tokens=1, temperature=1.0, seed=0, top_p=0.0)
+
+
+def test_top_p_samples_only_the_nucleus_in_proportion() -> None:
+    logits = torch.tensor([0.4, 0.05, 0.3, 0.2, 0.05]).log().expand(30_000, -1)
+    uniform = torch.cat([torch.zeros(1), torch.rand(29_999, generator=torch.Generator().manual_seed(0))])
+    tokens, logprobs = module._sample(logits, 1.0, 0.65, uniform)
+    # 0.4 + 0.3 reach 0.65; the token that crosses it belongs to the nucleus
+    share = torch.bincount(tokens, minlength=5) / len(tokens)
+    torch.testing.assert_close(share, torch.tensor([4 / 7, 0, 3 / 7, 0, 0]), rtol=0, atol=0.01)
+    torch.testing.assert_close(logprobs, logits[0][tokens])  # still those of the whole distribution
+
+
+def test_a_uniform_of_zero_never_draws_a_token_without_probability() -> None:
+    logits = torch.tensor([[float("-inf"), 0.0, 1.0]])
+    assert module._sample(logits, 1.0, 1.0, torch.zeros(1))[0].tolist() == [1]
