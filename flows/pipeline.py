@@ -16,7 +16,7 @@ from flows.posttrain import align
 from flows.pretrain import train_base
 from flows.release import release
 from flows.scaling import predict_loss
-from tasks.release import GateError, against
+from tasks.release import GateError, against, early_gates_task
 from tasks.session import run_from_terminal
 from tasks.stage import Place
 from tasks.summary import summary_task
@@ -29,6 +29,7 @@ def pipeline_flow(config: PipelineConfig | ConfigFile) -> None:
     place = Place(config.name, config.execution)
 
     data = prepare_data(config, place)
+    early_gates_task(config.release, place, data.corpus.artifact, data.contamination.artifact)
     forecast = predict_loss(config, place, data.tokens)
     base = train_base(config, place, data.tokens, forecast)
     models = align(config, place, data, base)

@@ -62,6 +62,16 @@ class ExportConfig(Config):
     """An export has no choices: format and special tokens follow from the model."""
 
 
+@task(name="early gates", task_run_name="early gates", tags=["release"], timeout_seconds=300)
+def early_gates_task(config: ReleaseConfig, place: Place, corpus: Artifact, contamination: Artifact) -> None:
+    """Stop a line that its data alone will block, before anything is paid for. Raises GateError with the reasons."""
+    gates = decision.early(config, place.store.fetch(corpus), place.store.fetch(contamination))
+    for artifact in (corpus, contamination):
+        place.note(artifact, "early_gates", "; ".join(f"{gate.name}: {gate.verdict}{set_aside(gate)}, {gate.reason}" for gate in gates))
+    if blocking := [f"{gate.name}: {gate.reason}" for gate in gates if gate.standing == "BLOCK"]:
+        raise GateError(f"BLOCK before training: {'; '.join(blocking)}")
+
+
 @task(
     name="find opponent", task_run_name="find opponent", tags=["release"], retries=2, retry_condition_fn=is_transient, timeout_seconds=300
 )

@@ -27,7 +27,7 @@ def summary_task(place: Place, stages: Sequence[Built], results: Built, verdict:
         terminal.Sample(entry["prompt"], {SHOWN_AS[model]: entry[model] for model in MODELS})
         for entry in json.loads((directory / "samples.json").read_text("utf-8"))
     ]
-    card = next(f"{place.link(built.artifact)}/card.html" for built in stages if built.artifact.name == "decision")
+    card = next(f"{place.link(built.artifact)}/card.html" for built in stages if built.artifact.name in ("decision", "sign_off"))
     summary = terminal.Summary(
         stages=[line_of(built) for built in stages],
         samples=samples,

@@ -15,9 +15,9 @@ from modelyard.artifacts import MANIFEST
 from modelyard.estimate import Estimate
 from modelyard.progress import Report
 from modelyard.release import model_card
-from modelyard.release.gate import Compared, Decision, Evidence, ReleaseConfig, Results, Use
+from modelyard.release.gate import Compared, Decision, Evidence, Gate, ReleaseConfig, Results, Use
 from modelyard.release.records import read_records
-from modelyard.release.verdict import SEVERITY, decide
+from modelyard.release.verdict import SEVERITY, decide, decide_early
 from modelyard.storage import sha256_tree
 
 TRAINED_ON = {
@@ -66,6 +66,11 @@ def gather(inputs: Mapping[str, Path], unmeasured: str | None) -> Evidence:
         baseline=read_results(inputs["baseline"]) if "baseline" in inputs else None,
         unmeasured=unmeasured,
     )
+
+
+def early(config: ReleaseConfig, corpus: Path, contamination: Path) -> list[Gate]:
+    """The gates that these two artifacts can answer alone."""
+    return decide_early(suite_outcome(_json(corpus / "expectations.json")), _json(contamination / "report.json"), config)
 
 
 def uses(role: str, inputs: Mapping[str, Path]) -> list[Use]:

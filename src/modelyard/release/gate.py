@@ -231,20 +231,33 @@ def data_gate(suite: Mapping[str, Any] | None) -> Gate:
 
 
 def contamination_gate(evidence: Evidence, config: ReleaseConfig) -> Gate:
-    """Every protected benchmark, and the openings that the preference rests on, were looked for in every training set; few items are there."""
-    report, results = evidence.contamination, evidence.results
-    if not report:
-        raise RefusedError("contamination report is missing")
+    """Few items of any benchmark that matters are in training data, and they were looked for in every set that a model was trained on."""
+    gate = contamination_shares(evidence.contamination, config)
     if not evidence.trained:
         raise RefusedError("which sets the models were trained on is not known")
-    shares = {}
-    for name in dict.fromkeys((*config.protected, "openings")):
-        if name in config.protected and name not in results.benchmarks:
+    assert evidence.contamination
+    for name in checked_benchmarks(config):
+        if name in config.protected and name not in evidence.results.benchmarks:
             raise RefusedError(f"benchmark {name} was not run")
+        checked = ITEMS_OF.get(name, name)
+        require_searched(checked, evidence.contamination[checked], evidence)
+    return gate
+
+
+def checked_benchmarks(config: ReleaseConfig) -> list[str]:
+    """Benchmarks whose contamination matters: the protected ones and the openings, on which the preference rests."""
+    return list(dict.fromkeys((*config.protected, "openings")))
+
+
+def contamination_shares(report: Mapping[str, Any] | None, config: ReleaseConfig) -> Gate:
+    """What the report alone says: enough items of every benchmark were looked for and few of them are in training data."""
+    if not report:
+        raise RefusedError("contamination report is missing")
+    shares = {}
+    for name in checked_benchmarks(config):
         checked = ITEMS_OF.get(name, name)
         if checked not in report:
             raise RefusedError(f"benchmark {name} was not checked for contamination")
-        require_searched(checked, report[checked], evidence)
         items = number(report[checked].get("n"), f"items of {checked} checked")
         if items < config.min_items:
             raise RefusedError(f"only {items:g} items of {checked} were checked for contamination, at least {config.min_items} are needed")

@@ -6,7 +6,8 @@ the release goes on. One that names a gate which passed changes nothing and show
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from modelyard.release.behaviour import alignment_tax_gate, calibration_gate, preference_gate, regression_gate, safety_gate
 from modelyard.release.compare import Comparison
@@ -18,6 +19,7 @@ from modelyard.release.gate import (
     ReleaseConfig,
     Verdict,
     contamination_gate,
+    contamination_shares,
     data_gate,
     forecast_gate,
     weights_gate,
@@ -42,6 +44,15 @@ def decide(evidence: Evidence, config: ReleaseConfig) -> Decision:
     }
     gates = tuple(overridden(judged(name, judge), config) for name, judge in judges.items())
     return Decision(verdict=worst(gates), gates=gates, comparisons=tuple(comparisons), tax=tuple(tax))
+
+
+def decide_early(suite: Mapping[str, Any] | None, contamination: Mapping[str, Any] | None, config: ReleaseConfig) -> list[Gate]:
+    """The gates that data alone can answer, before anything is trained; each is judged again, with all evidence, at the end."""
+    judges: dict[GateName, Callable[[], Gate]] = {
+        "data": lambda: data_gate(suite),
+        "contamination": lambda: contamination_shares(contamination, config),
+    }
+    return [overridden(judged(name, judge), config) for name, judge in judges.items()]
 
 
 def judged(name: GateName, judge: Callable[[], Gate]) -> Gate:

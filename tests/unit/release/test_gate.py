@@ -8,7 +8,7 @@ from evidence import CONFIG, CORPUS, GOOD, IDS, REPORT, SETS, records, results, 
 
 from modelyard.estimate import Estimate
 from modelyard.release.gate import Decision, Evidence, GateName, Override, Use
-from modelyard.release.verdict import decide
+from modelyard.release.verdict import decide, decide_early
 
 
 def verdict_of(decision: Decision, name: str) -> tuple[str, str]:
@@ -240,3 +240,22 @@ def test_gate_override_covers_its_own_gate_alone() -> None:
 def test_gate_override_without_a_name_a_reason_or_a_gate_is_refused(bad: dict) -> None:
     with pytest.raises(ValueError, match="overrides"):
         type(CONFIG).model_validate({**CONFIG.model_dump(), "overrides": [bad]})
+
+
+@pytest.mark.parametrize(
+    ("suite", "report", "blocking"),
+    [
+        (GOOD.suite, REPORT, []),
+        (None, REPORT, ["data"]),
+        (GOOD.suite, None, ["contamination"]),
+        (GOOD.suite, {**REPORT, "openings": {**REPORT["openings"], "share": 0.2}}, ["contamination"]),
+        (GOOD.suite, {**REPORT, "openings": {**REPORT["openings"], "n": 3}}, ["contamination"]),
+    ],
+)
+def test_gate_early_stops_what_the_data_alone_will_block(suite: dict | None, report: dict | None, blocking: list[str]) -> None:
+    gates = decide_early(suite, report, CONFIG)
+
+    assert [gate.name for gate in gates] == ["data", "contamination"]
+    assert [gate.name for gate in gates if gate.standing == "BLOCK"] == blocking
+    late = decide(GOOD._replace(suite=suite, contamination=report), CONFIG)
+    assert [gate.name for gate in late.gates if gate.verdict == "BLOCK"] == blocking
