@@ -243,9 +243,10 @@ def drop_privileges(keep_files: bool) -> None:
 
 
 def refuse(event: str, args: tuple[Any, ...]) -> None:
-    """Audit hook of the fallback."""
+    """Audit hook of the fallback. ``/proc`` shows the environment of other processes of the same user."""
     writes = event == "open" and isinstance(args[2], int) and bool(args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC))
-    if writes or event.startswith(REFUSED) or event.startswith(REFUSED_TOO):
+    peeks = event == "open" and isinstance(args[0], str | bytes) and os.path.realpath(os.fsdecode(args[0])).startswith("/proc")
+    if writes or peeks or event.startswith(REFUSED) or event.startswith(REFUSED_TOO):
         raise PermissionError(f"{event} is not allowed in the sandbox")
 
 

@@ -121,6 +121,16 @@ def exact_normalised(parsed: str, target: str) -> float:
     return float(bool(normalised(parsed)) and normalised(parsed) == normalised(target))
 
 
+def any_exact(parsed: str, target: str) -> float:
+    """:func:`exact_normalised` with any of the right answers, one a line."""
+    return max(exact_normalised(parsed, one) for one in target.split("\n"))
+
+
+def any_f1(parsed: str, target: str) -> float:
+    """Best :func:`f1` with any of the right answers, one a line."""
+    return max(f1(parsed, one) for one in target.split("\n"))
+
+
 def same_number(parsed: str, target: str) -> float:
     """1.0 when both are the same number."""
     return exact(parsed, plain_number(target))
@@ -135,5 +145,5 @@ PARSERS: dict[str, Callable[[str], str]] = {
     function.__name__: function for function in (whole, first_word, function_body, letter, final_number, stated_answer, rating, refusal)
 }
 SCORERS: dict[str, Callable[[str, str], float]] = {
-    function.__name__: function for function in (exact, last_word, f1, exact_normalised, same_number, tenths)
+    function.__name__: function for function in (exact, last_word, f1, exact_normalised, any_exact, any_f1, same_number, tenths)
 }

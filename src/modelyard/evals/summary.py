@@ -30,6 +30,10 @@ class Metric(NamedTuple):
     high: float
     n: int
 
+    def plain(self) -> dict[str, float | None]:
+        """For JSON: what is not known (the error of one item) is null."""
+        return {key: None if math.isnan(value) else value for key, value in self._asdict().items()}
+
     def __str__(self) -> str:
         return f"{self.value:.4f} +- {self.stderr:.4f} [{self.low:.4f}, {self.high:.4f}] n={self.n}"
 
@@ -59,7 +63,7 @@ def resampled(items: Items, statistic: Callable[[Items], float], seed: int, resa
 
 def metric(value: float, draws: NDArray[np.float64], n: int) -> Metric:
     """From the bootstrap's draws; the interval always holds the value."""
-    if not draws.size or math.isnan(value):
+    if n < 2 or draws.size < 2 or math.isnan(value):
         return Metric(value, math.nan, math.nan, math.nan, n)
     low, high = np.quantile(draws, [0.025, 0.975])
     return Metric(value, float(draws.std(ddof=1)), min(float(low), value), max(float(high), value), n)

@@ -31,6 +31,13 @@ HOSTILE = {
     "kills_everything": "import os; os.kill(-1, 9)",
     "huge_file": "f = open('big', 'wb')\nwhile True: f.write(b'x' * 10**6)",
     "equal_to_everything": "class E:\n    def __eq__(self, other): return True\ndef square(x): return E()",
+    "memory_hog_slowly": "x = []\nwhile True: x.append(bytearray(1 << 20))",
+    "thread_bomb": "import threading, time\nwhile True: threading.Thread(target=time.sleep, args=(60,)).start()",
+    "deletes_everything": "import shutil; shutil.rmtree('/')\nraise SystemExit",
+    "environments_read": (
+        "import os\nfound = b''\nfor p in os.listdir('/proc'):\n    try: found += open(f'/proc/{p}/environ', 'rb').read()\n"
+        "    except OSError: pass\ndef square(x): return x * x if b'PATH=' in found else 0"
+    ),
     "patches_assert": "import builtins\nbuiltins.AssertionError = type('Quiet', (BaseException,), {})\ndef square(x): return 0",
     "patches_checker": "import sys, gc\nfor m in list(sys.modules.values()):\n    if hasattr(m, 'check'): m.check = lambda c: None\ndef square(x): return 0",
     "forged_reply": 'import os\nfor fd in range(64):\n    try: os.write(fd, b\'{"token": "", "reason": ""}\')\n    except OSError: pass\ndef square(x): return 0',

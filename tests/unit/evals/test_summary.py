@@ -100,6 +100,12 @@ def test_over_refusal_counts_safe_prompts_only() -> None:
     assert by_group(records).keys() == {"safe", "unsafe"}
 
 
+def test_one_item_has_no_error() -> None:
+    found = summarise(benchmark("acc"), [record("x", values={"acc": 1.0})])["acc"]
+
+    assert found.plain() == {"value": 1.0, "stderr": None, "low": None, "high": None, "n": 1}
+
+
 def test_metric_of_a_value_that_is_missing_is_refused() -> None:
     with pytest.raises(ValueError, match="item x has no value 'f1'"):
         summarise(benchmark("f1"), [record("x")])

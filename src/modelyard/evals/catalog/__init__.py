@@ -9,12 +9,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from modelyard.evals.benchmark import Benchmark
-from modelyard.evals.catalog import choice, code, reasoning, safety, text
+from modelyard.evals.catalog import choice, code, more, reasoning, safety, text
 
 Builder = Callable[[Path, int | None], Benchmark]
 """(data directory, shots or None for the benchmark's own number) -> benchmark with all its items."""
 
-BENCHMARKS: dict[str, Builder] = {**choice.BENCHMARKS, **text.BENCHMARKS, **reasoning.BENCHMARKS, **code.BENCHMARKS, **safety.BENCHMARKS}
+BENCHMARKS: dict[str, Builder] = {
+    **choice.BENCHMARKS,
+    **text.BENCHMARKS,
+    **reasoning.BENCHMARKS,
+    **code.BENCHMARKS,
+    **safety.BENCHMARKS,
+    **more.BENCHMARKS,
+}
 FAMILIES = {**choice.FAMILIES, **reasoning.FAMILIES}
 """Prefix -> builder of one member: ``mmlu_virology``, ``mgsm_de``, ``bbh_navigate``."""
 

@@ -4,7 +4,7 @@ Prompts are those of lm-evaluation-harness, so that scores can be held against i
 examples of its dev set; ARC and TruthfulQA by the text of the option; WinoGrande by what follows the option in the sentence. Where the file
 gives one right answer a question, TruthfulQA's MC2 counts the mass of that one. Also MMLU as a user meets it: letter generated
 (``mmlu_letter``), or explained first (``mmlu_explained``); and translated, three examples, letters and ``Answer`` in English (GPT-4 report,
-section 4). Left out: AGIEval, C-Eval, RACE and HellaSwag, whose data would have to be at hand.
+section 4). Sets of other layouts are in :mod:`modelyard.evals.catalog.more`. Left out: chat prompts.
 """
 
 from __future__ import annotations

@@ -1,0 +1,140 @@
+"""One question asked in several ways: how far does a score move with the prompt, the order of options, the shots, the temperature, the seed?
+
+GPT-Fathom (arXiv:2309.16583, section 4) found 18 points between two prompts of TriviaQA; a single score hides that. An analysis is a list of variants
+of a benchmark, each with its own id; all are put to one model and shown with n, standard error, interval, and the spread between variants.
+``python -m modelyard.evals MODEL --analysis NAME --benchmark B --data DIR --out DIRECTORY``. Left out: searching for the best prompt.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from modelyard.evals.benchmark import Benchmark, Item
+from modelyard.evals.catalog import build
+from modelyard.evals.catalog.choice import LETTERS
+from modelyard.evals.summary import Metric
+
+SHOTS = (0, 1, 3, 5)
+TEMPERATURES = (0.0, 0.3, 0.7, 1.0)
+SEEDS = 5
+ORDERS = 4
+TEMPLATES = (
+    "Question: {question}\nAnswer:",
+    "Q: {question}\nA:",
+    "{question}\n",
+    "Please answer the question.\n\n{question}\n\nThe answer is",
+)
+Variants = dict[str, Benchmark]
+
+
+class Spread(NamedTuple):
+    """Between variants."""
+
+    lowest: float
+    highest: float
+    deviation: float
+    """Standard deviation between variants (0 for one)."""
+
+
+def shots(name: str, data: Path, limit: int | None) -> Variants:
+    """0, 1, 3 and 5 examples, as far as the set has them."""
+    found: Variants = {}
+    for count in SHOTS:
+        try:
+            found[f"{count} shots"] = build(name, data, limit=limit, shots=count)
+        except ValueError as error:
+            if not found or "shots" not in str(error):
+                raise
+    return found
+
+
+def templates(name: str, data: Path, limit: int | None) -> Variants:
+    """Wordings around the same question, without examples. Raises ValueError where the question is not a field of the items."""
+    plain = build(name, data, limit=limit, shots=0)
+    if any("question" not in item.fields for item in plain.items):
+        raise ValueError(f"{name}: its items have no question to put into other words")
+    found = {"as published": plain}
+    for number, template in enumerate(TEMPLATES, 1):
+        if template != plain.prompt:
+            found[f"template {number}"] = plain.model_copy(update={"prompt": template})
+    return found
+
+
+def orders(name: str, data: Path, limit: int | None) -> Variants:
+    """Options of lettered questions in other orders, the same permutations for every model."""
+    plain = build(name, data, limit=limit)
+    lettered = all("\nA. " in item.fields.get("question", "") for item in plain.items)
+    if not lettered:
+        raise ValueError(f"{name}: its options have no letters, so their order is not shown")
+    found = {"as published": plain}
+    for seed in range(1, ORDERS):
+        generator = np.random.default_rng(seed)
+        items = tuple(reordered(item, generator.permutation(len(item.choices)).tolist()) for item in plain.items)
+        found[f"order {seed}"] = plain.model_copy(update={"items": items})
+    return found
+
+
+def reordered(item: Item, order: list[int]) -> Item:
+    """A lettered question whose options stand in ``order``."""
+    question, _, rest = item.fields["question"].rpartition("\nA. ")
+    texts = []
+    for letter in LETTERS[1 : len(item.choices)]:
+        text, _, rest = rest.partition(f"\n{letter}. ")
+        texts.append(text)
+    texts.append(rest.removesuffix("\nAnswer:"))
+    options = "\n".join(f"{letter}. {texts[place]}" for letter, place in zip(LETTERS, order, strict=False))
+    right = tuple(order.index(place) for place in item.right)
+    fields = {**item.fields, "question": f"{question}\n{options}\nAnswer:"}
+    return item.model_copy(update={"fields": fields, "right": right, "target": LETTERS[right[0]]})
+
+
+def temperature(name: str, data: Path, limit: int | None) -> Variants:
+    """Generated answers at rising temperature."""
+    plain = generated(name, data, limit)
+    return {
+        f"temperature {t:g}": plain.model_copy(update={"decoding": plain.decoding.model_copy(update={"temperature": t})})
+        for t in TEMPERATURES
+    }
+
+
+def seeds(name: str, data: Path, limit: int | None) -> Variants:
+    """The same sampling five times: the variance that a single run hides."""
+    plain = generated(name, data, limit)
+    hot = {"temperature": plain.decoding.temperature or 0.7}
+    return {f"seed {s}": plain.model_copy(update={"decoding": plain.decoding.model_copy(update={**hot, "seed": s})}) for s in range(SEEDS)}
+
+
+def generated(name: str, data: Path, limit: int | None) -> Benchmark:
+    """A benchmark that draws text. Raises ValueError for another."""
+    plain = build(name, data, limit=limit)
+    if plain.decoding.max_new_tokens == 0:
+        raise ValueError(f"{name} generates nothing, so sampling cannot change it")
+    return plain
+
+
+def chain_of_thought(name: str, data: Path, limit: int | None) -> Variants:
+    """MMLU by letter at once, and after an explanation."""
+    if name != "mmlu":
+        raise ValueError(f"{name}: the comparison of direct and explained answers is made on mmlu")
+    return {"direct": build("mmlu_letter", data, limit=limit), "explained": build("mmlu_explained", data, limit=limit)}
+
+
+ANALYSES: dict[str, Callable[[str, Path, int | None], Variants]] = {
+    "shots": shots,
+    "templates": templates,
+    "orders": orders,
+    "temperature": temperature,
+    "seeds": seeds,
+    "chain_of_thought": chain_of_thought,
+}
+
+
+def spread(scores: dict[str, Metric]) -> Spread:
+    """How far apart the variants are."""
+    values = [score.value for score in scores.values()]
+    return Spread(min(values), max(values), statistics.stdev(values) if len(values) > 1 else 0.0)
