@@ -174,10 +174,9 @@ def _minimise(start: Array, logs: Array, target: Array, weights: Array, axes: Ar
     def objective(moved: Array) -> tuple[float, Array]:
         value, gradient = _log_loss(start + axes @ moved, logs)
         residual = (value - target) / DELTA
-        inside = np.abs(residual) <= 1
-        huber = np.where(inside, 0.5 * residual**2, np.abs(residual) - 0.5)
-        slope = np.where(inside, residual, np.sign(residual)) / DELTA
-        return float((weights * huber).sum()), ((weights * slope) @ gradient) @ axes
+        slope = np.clip(residual, -1, 1)
+        huber = 0.5 * slope**2 + np.abs(residual) - np.abs(slope)  # a far residual is never squared: that overflows
+        return float((weights * huber).sum()), ((weights * slope / DELTA) @ gradient) @ axes
 
     result = minimize(objective, np.zeros(5), jac=True, method="L-BFGS-B", options={"maxiter": 500, "ftol": tolerance})
     return start + axes @ result.x, float(result.fun)
