@@ -1,6 +1,6 @@
 # make run [CONFIG=configs/pipeline/tiny.toml] [ppo.kl_coef=0.05 ...]   the whole line; dotted words override the config
 # make test | test-all | check | ui | clean
-# make bench-evals MODEL=HF_DIR DATA=DIR
+# make bench | bench-evals MODEL=HF_DIR DATA=DIR | bench-NAME for benchmarks/NAME.py (bench-gpu where there is one)
 
 CONFIG ?= configs/pipeline/tiny.toml
 PYTHON ?= python3
@@ -13,7 +13,7 @@ export DO_NOT_TRACK := 1
 # make takes "ppo.kl_coef=0.05" for a variable of its own; every command-line variable with a dot in its name is an override of the config.
 OVERRIDES := $(foreach word,$(MAKEOVERRIDES),$(if $(findstring .,$(firstword $(subst =, ,$(word)))),'$(word)'))
 
-.PHONY: run test test-all check ui clean setup bench-evals
+.PHONY: run test test-all check ui clean setup bench bench-evals
 .DEFAULT_GOAL := run
 
 run: $(READY)
@@ -37,6 +37,8 @@ bench-evals: $(READY)
 
 bench-%: $(READY)
 	@$(BIN)/python -m benchmarks.$*
+
+bench: bench-train bench-generate bench-startup
 
 ui: $(READY)
 	@$(BIN)/python -m modelyard.adapters.servers

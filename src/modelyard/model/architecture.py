@@ -131,8 +131,9 @@ def transformer_config(model: ModelConfig, layout: Layout, precision: Precision)
         perform_initialization=True,  # also marks which dimension of a weight is split
         use_cpu_initialization=not cuda,
         gradient_accumulation_fusion=False,
-        bias_activation_fusion=False,
-        bias_dropout_fusion=False,
+        bias_activation_fusion=cuda
+        and llama,  # compiled by torch on first use; megatron-core's fused GELU is another function than torch's
+        bias_dropout_fusion=cuda,
         masked_softmax_fusion=False,
         apply_rope_fusion=llama and language_model.use_fused_rotary(),
         persist_layer_norm=False,

@@ -78,6 +78,8 @@ def initialize(execution: ExecutionConfig) -> Layout:
 def _start_distributed() -> None:
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     if "RANK" in os.environ:
+        if backend == "nccl":  # torchrun leaves every rank of a machine on its first GPU (Ray Train does not)
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         dist.init_process_group(backend)
         return
     store = dist.FileStore(  # type: ignore[attr-defined]

@@ -1,0 +1,62 @@
+"""Shapes that the speed benchmarks share, and Hugging Face's Llama of the same shape as the peer."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from modelyard.model.architecture import ModelConfig
+from modelyard.model.hf import hf_config
+
+
+def llama(
+    layers: int, hidden: int, heads: int, kv_heads: int, ffn: int, vocab: int, seq_len: int, rope_base: float = 10_000.0
+) -> ModelConfig:
+    """A Llama with tied embeddings."""
+    return ModelConfig(
+        style="llama",
+        layers=layers,
+        hidden=hidden,
+        heads=heads,
+        kv_heads=kv_heads,
+        ffn_hidden=ffn,
+        seq_len=seq_len,
+        vocab_size=vocab,
+        tie_embeddings=True,
+        rope_base=rope_base,
+        norm_eps=1e-5,
+        init_std=0.02,
+    )
+
+
+SMALL = llama(6, 256, 8, 4, 688, 8192, 256)
+"""6.45M parameters."""
+SMOLLM2 = llama(30, 576, 9, 3, 1536, 49_152, 256, 100_000.0)
+"""SmolLM2-135M's shape at a shorter context."""
+
+
+def peer(model: ModelConfig, dtype: torch.dtype = torch.float32) -> Any:
+    """transformers' Llama with SDPA attention, random weights."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    return LlamaForCausalLM(LlamaConfig(**hf_config(model, dtype), attn_implementation="sdpa", use_cache=False)).to(dtype)
+
+
+def alternate(work: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each piece of work, once a round and in turn, so that a change of the machine's load meets all of them alike."""
+    seconds: dict[str, list[float]] = {name: [] for name in work}
+    for _ in range(rounds):
+        for name, once in work.items():
+            start = time.perf_counter()
+            once()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def ratio(seconds: Mapping[str, list[float]], ours: str, theirs: str) -> float:
+    """Median over rounds of how many times faster ``ours`` was than ``theirs`` in the same round."""
+    return statistics.median(b / a for a, b in zip(seconds[ours], seconds[theirs], strict=True))
