@@ -73,13 +73,17 @@ blockquote { margin: 0 0 14px; padding-left: 14px; border-left: 3px solid var(--
 {% for name, cells in metrics %}<tr><td>{{ name }}</td>{% for cell in cells %}<td class="n">{{ cell[0] }}<br><span class="soft small">{{ cell[1] }}</span></td>{% endfor %}</tr>
 {% endfor %}</tbody></table></div></section>
 
-{% if decision.comparisons %}<section><h2>Against the production version, item by item</h2>
-<div class="scroll"><table><thead><tr><th>Benchmark</th><th class="n">items</th><th class="n">production</th><th class="n">this</th><th class="n">difference</th>
-<th class="n">p (Holm)</th><th class="n">gained / lost</th><th>Outcome</th></tr></thead><tbody>
-{% for c in decision.comparisons %}<tr><td>{{ c.benchmark }}</td><td class="n">{{ c.n }}</td><td class="n">{{ "%.4f" | format(c.old) }}</td>
-<td class="n">{{ "%.4f" | format(c.new) }}</td><td class="n">{{ "%+.4f [%+.4f, %+.4f]" | format(c.difference, c.low, c.high) }}</td>
-<td class="n">{{ "%.4f" | format(c.p_holm) }}</td><td class="n">{{ c.gained | length }} / {{ c.lost | length }}</td><td>{{ c.verdict }}</td></tr>
-{% endfor %}</tbody></table></div></section>{% endif %}
+{% for heading, other, found in (("Against the production version, item by item", "production", decision.comparisons),
+("Against its base model, item by item (alignment tax)", "base", decision.tax)) %}{% if found %}<section><h2>{{ heading }}</h2>
+<p class="soft small">Paired tests: McNemar for right and wrong, bootstrap for other scores; Holm's correction. "Detectable" is the smallest true difference
+that this many items show in four cases of five.</p>
+<div class="scroll"><table><thead><tr><th>Benchmark</th><th class="n">items</th><th class="n">{{ other }}</th><th class="n">this</th><th class="n">difference</th>
+<th class="n">p (Holm)</th><th class="n">detectable</th><th class="n">gained / lost</th><th>Verdict</th></tr></thead><tbody>
+{% for c in found %}<tr><td>{{ c.benchmark }}</td><td class="n">{{ c.n }}</td><td class="n">{{ "%.4f" | format(c.old) }}</td>
+<td class="n">{{ "%.4f" | format(c.new) }}</td><td class="n">{{ "%+.4f" | format(c.difference) }}<br><span class="soft small">{{ "[%+.4f, %+.4f]" | format(c.low, c.high) }}</span></td>
+<td class="n">{{ "%.4f" | format(c.p_holm) }}</td><td class="n">{{ "%.4f" | format(c.detectable) }}</td>
+<td class="n">{{ c.gained | length }} / {{ c.lost | length }}</td><td>{{ c.verdict }}</td></tr>
+{% endfor %}</tbody></table></div></section>{% endif %}{% endfor %}
 
 <section><h2>Sample completions</h2>
 <p class="soft small">The first three openings of the benchmark, not chosen; sampled at the temperature of the evaluation.</p>

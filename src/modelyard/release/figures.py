@@ -1,4 +1,4 @@
-"""The model card's figures as inline SVG: loss curve, sealed forecast against the result, reward against KL, calibration.
+"""The model card's figures as inline SVG: loss curve, sealed forecast against the result, reward against KL, calibration, seesaw.
 
 Each takes plain numbers and returns one ``<svg>`` string; nothing global is touched and the same numbers give the same bytes. Left out:
 interaction.
@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from modelyard.release.compare import Comparison
 
 INK, GRID, ACCENT, SECOND, THIRD = "#1f2933", "#d9dee4", "#1f6feb", "#d9730d", "#2f8f5b"
 STYLE = {
@@ -87,6 +89,25 @@ def reward_against_kl(kl: Sequence[float], reward: Sequence[float]) -> str:
         marks = axes.scatter(kl, reward, c=range(len(kl)), cmap="viridis", s=18, zorder=3)
         axes.figure.colorbar(marks, ax=axes, label="logged step")
         axes.set(xlabel="KL(policy || SFT), nats a sequence", ylabel="reward")
+
+    return draw(paint)
+
+
+def seesaw(comparisons: Sequence[Comparison]) -> str:
+    """Gains to the right, losses to the left, one bar a benchmark with its interval; the mark is the loss put up with."""
+    colours = {"better": THIRD, "worse": "#b3261e", "same": "#9aa5b1", "not enough items": GRID}
+
+    def paint(axes: Any) -> None:
+        places = list(range(len(comparisons)))
+        for place, c in zip(places, comparisons, strict=True):
+            reach = [[max(0.0, c.difference - c.low)], [max(0.0, c.high - c.difference)]]
+            axes.barh(place, c.difference, color=colours[c.verdict], height=0.55)
+            axes.errorbar([c.difference], [place], xerr=reach, fmt="none", ecolor=INK, capsize=4, linewidth=1.2)
+            axes.plot([-c.tolerance], [place], "|", color=SECOND, markersize=18, markeredgewidth=2)
+        axes.axvline(0.0, color=INK, linewidth=0.8)
+        axes.set(xlabel="difference of mean score (right: better)")
+        axes.set_yticks(places, [f"{c.benchmark}\n{c.verdict}, n={c.n}" for c in comparisons])
+        axes.invert_yaxis()
 
     return draw(paint)
 

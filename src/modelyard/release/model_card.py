@@ -1,7 +1,7 @@
 """The model card: one self-contained HTML page (Mitchell et al. 2019), made of the artifacts' own files.
 
-Figures are inline SVG, nothing is fetched, and it reads on a phone. Left out: red-team findings and sign-offs, which come with human
-review.
+Figures are inline SVG, nothing is fetched, and it reads on a phone. Overrides and signatures stand with the gates. Left out: a page that
+compares more than two versions.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def build(name: str, inputs: Mapping[str, Path], decision: Decision, results: Re
         parameters=shortened(model_directory.read(inputs["policy"]).model.parameters()),
         decision=decision,
         facts=facts(inputs, results),
-        figures=plots(inputs, results),
+        figures=[*plots(inputs, results), *seesaws(decision)],
         models=MODELS,
         metrics=[(label, [cell(results, model, key) for model in MODELS]) for key, label in METRICS.items()],
         samples=json.loads((directory / "samples.json").read_text("utf-8")),
@@ -90,6 +90,12 @@ def plots(inputs: Mapping[str, Path], results: Results) -> list[tuple[str, str]]
         ("Reward against KL during PPO", figures.reward_against_kl([x for x, _ in path], [y for _, y in path]) if path else ""),
         ("Calibration of next-token predictions", figures.reliability(calibration)),
     ]
+
+
+def seesaws(decision: Decision) -> list[tuple[str, str]]:
+    """What was gained and lost, against production and against the base model; none where nothing was compared."""
+    sides = (("Against production: gained and lost", decision.comparisons), ("Alignment tax: against the base model", decision.tax))
+    return [(caption, figures.seesaw(found)) for caption, found in sides if found]
 
 
 def history(directory: Path) -> list[dict[str, float]]:

@@ -26,7 +26,7 @@ def test_decision_clean_evidence_is_promoted_and_card_is_whole(inputs: dict[str,
     assert read_decision(tmp_path).verdict == "PROMOTE", read_decision(tmp_path)
     assert metrics["release/decision/promote"] == 1.0
     card = (tmp_path / "card.html").read_text()
-    assert card.count("<svg") == 4
+    assert card.count("<svg") == 6
     assert not re.findall(r"(?:src|href)=[\"'](?!data:|#)", card.replace('xlink:href="#', ""))
     assert "&lt;b&gt;film&lt;/b&gt;" in card
     assert "models:/line@production" in card
@@ -108,7 +108,7 @@ def test_decision_card_is_written_for_a_blocked_release_without_a_forecast(input
     run(CONFIG, inputs, tmp_path, silent)
 
     assert read_decision(tmp_path).verdict == "BLOCK"
-    assert (tmp_path / "card.html").read_text().count("<svg") == 3
+    assert (tmp_path / "card.html").read_text().count("<svg") == 5
 
 
 def test_results_damaged_file_is_named(inputs: dict[str, Path]) -> None:
