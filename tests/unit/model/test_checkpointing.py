@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import resource
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -145,6 +147,33 @@ def test_full_disk_stops_with_one_line_and_keeps_the_checkpoint_before(tmp_path:
     assert complete(tmp_path) == [2, 4]
     assert not checkpoint.step_directory(tmp_path, 6).exists()
     assert equal(train(tmp_path)[0], train(tmp_path / "whole")[0])
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A filesystem of one mebibyte."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(place)], capture_output=True, text=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"no tmpfs at {place}: {mounted.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_filesystem_without_room_stops_with_one_line_and_the_run_goes_on_when_there_is(small_disk: Path, tmp_path: Path) -> None:
+    filler = small_disk / "filler"
+
+    def fill() -> None:
+        checkpoint.wait()
+        size = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
+        filler.write_bytes(bytes(size - 65536))
+
+    with pytest.raises(DiskFullError, match=r"step_00000006: no room to write it \(0\.\d MiB free\); the one before is kept"):
+        train(small_disk / "run", poison={5: fill}, keep_last=1)
+    filler.unlink()
+    assert complete(small_disk / "run") == [4]
+    assert equal(train(small_disk / "run", keep_last=1)[0], train(tmp_path / "whole", checkpoint_every=100)[0])
 
 
 def test_stop_request_ends_after_the_step_with_a_checkpoint_and_the_run_goes_on(tmp_path: Path) -> None:
