@@ -27,6 +27,7 @@ def silent(done: int, total: int, metrics: Mapping[str, float] = {}, unit: str =
 class StopError(RuntimeError):
     """A run that has to end because another try from its last checkpoint would end the same way; the message is one line.
 
+    Every rank raises it, after the same step.
     ``rank`` is the rank on which the cause lies, where all ranks know it; else the one that raises.
     """
 

@@ -83,7 +83,6 @@ class Mailbox:
         self.actors: dict[int, Any] = {}
         self.attempt, self.failing, self.told_to_stop = 1, False, False
         self.failures_before_attempt = 0
-        self.began_at = time.monotonic()
 
     async def post(self, job: Job) -> None:
         """Driver: offer a job to the ranks."""
@@ -111,13 +110,11 @@ class Mailbox:
         if self.failing:
             self.attempt, self.failing = self.attempt + 1, False
             self.failures_before_attempt = len(self.failures)
-        if not self.pulses:
-            self.began_at = time.monotonic()
         if rank == 0:
             self.first_line_at = time.time()
         self.results.pop(rank, None)
         self.actors[rank] = actor
-        self.pulses[rank] = Pulse(0, time.monotonic(), time.monotonic(), Place("its first step", waiting=False))
+        self.pulses[rank] = Pulse(-1, False, time.monotonic(), time.monotonic(), Place("its beginning", waiting=False))
         return self.attempt
 
     async def pulse(self, rank: int, attempt: int, beats: int, place: Place) -> bool:
@@ -164,4 +161,4 @@ class Mailbox:
 
     def _hung(self) -> Verdict | None:
         limit = self.job.execution.hang_seconds if self.job else 0.0
-        return judge(self.pulses, self.ranks - len(self.results), self.began_at, time.monotonic(), limit) if limit else None
+        return judge(self.pulses, self.ranks - len(self.results), time.monotonic(), limit) if limit else None

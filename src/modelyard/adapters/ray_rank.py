@@ -53,6 +53,8 @@ def serve(arguments: dict[str, Any]) -> None:
             final = isinstance(error, ValueError | progress.StopError)
             blamed = error.rank if isinstance(error, progress.StopError) and error.rank is not None else rank
             ray.get(mailbox.fail.remote(Failure(blamed, one_line(error), traceback.format_exc(), final)))
+            if isinstance(error, progress.StopError):
+                return  # every rank does: raising would only have Ray Train start the group again
             raise
         ray.get(mailbox.succeed.remote(rank, metrics))
         done = job.number

@@ -17,6 +17,8 @@ from typing import NamedTuple
 WAITING = ("torch/distributed/", "megatron/core/pipeline_parallel/p2p_communication")
 PULSES_A_TIMEOUT = 5
 LONGEST_PULSE_SECONDS = 2.0
+# Before its first sign of life a rank imports, builds its model and reads a checkpoint: less than this is no hang.
+START_SECONDS = 300.0
 
 
 class Place(NamedTuple):
@@ -32,6 +34,9 @@ class Pulse(NamedTuple):
     """The last that was heard of a rank; times are seconds on the listener's clock."""
 
     beats: int
+    """-1 before the first pulse of an attempt."""
+    stepped: bool
+    """Whether there was a sign of life in this attempt."""
     moved_at: float
     """When ``beats`` last changed (or the rank began)."""
     heard_at: float
@@ -39,7 +44,8 @@ class Pulse(NamedTuple):
 
     def later(self, beats: int, place: Place, now: float) -> Pulse:
         """After another pulse at ``now``."""
-        return Pulse(beats, now if beats != self.beats else self.moved_at, now, place)
+        moved = self.beats >= 0 and beats != self.beats
+        return Pulse(beats, self.stepped or moved, now if moved else self.moved_at, now, place)
 
 
 class Verdict(NamedTuple):
@@ -71,17 +77,19 @@ def _caller(frame: FrameType) -> FrameType:
     return frame.f_back  # type: ignore[return-value]
 
 
-def judge(pulses: Mapping[int, Pulse], ranks: int, began_at: float, now: float, hang_seconds: float) -> Verdict | None:
+def judge(pulses: Mapping[int, Pulse], ranks: int, now: float, hang_seconds: float) -> Verdict | None:
     """The rank to blame when none of ``ranks`` unfinished ranks has given a sign of life for ``hang_seconds``; None while any gets on.
 
+    As long as a rank has not stepped at all, the limit is at least ``START_SECONDS``.
     ``pulses`` are those of the unfinished ranks that began. Blamed is, in this order: a rank whose process is silent, one that does not wait
     for others, the one with the fewest signs of life. Some ranks that begin while others never do are also a hang.
     """
     moved = [pulse.moved_at for pulse in pulses.values()]
-    if not moved or now - max(moved) <= hang_seconds:
+    started = len(pulses) == ranks and all(pulse.stepped for pulse in pulses.values())
+    if not moved or now - max(moved) <= (hang_seconds if started else max(hang_seconds, START_SECONDS)):
         return None
     seconds = f"no step for {now - max(moved):.0f} s"
-    if len(pulses) < ranks and now - began_at > hang_seconds:
+    if len(pulses) < ranks:
         return Verdict(min(pulses), f"{seconds} (it waits for {ranks - len(pulses)} of {ranks} ranks that never began)")
     rank, pulse = min(pulses.items(), key=lambda item: item[1].heard_at)
     if now - pulse.heard_at > hang_seconds / 2:

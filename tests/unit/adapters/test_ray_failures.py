@@ -14,7 +14,7 @@ from modelyard.adapters import ray_train
 from modelyard.config import Config, ExecutionConfig
 from tests.unit.model import layout_program
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 cloudpickle.register_pickle_by_value(layout_program)
 
@@ -106,7 +106,7 @@ def story(tmp_path_factory) -> Story:
         data_parallel=2,
         threads=1,
         max_restarts=3,
-        hang_seconds=6,
+        hang_seconds=10,
         checkpoint_every=2,
         log_every=1,
     )
