@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from typing import NamedTuple
 
 import pytest
@@ -12,6 +13,7 @@ from ray import cloudpickle
 
 from modelyard.adapters import ray_train
 from modelyard.config import Config, ExecutionConfig
+from modelyard.progress import silent
 from tests.unit.model import layout_program
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
@@ -22,7 +24,7 @@ STEPS = 12
 
 
 class Troubles(Config):
-    """What happens before which step, each once: ``kill`` and ``stop`` (signals), ``nan``, ``term``, ``full``."""
+    """What happens before which step, each once: ``kill``, ``stop`` and ``term`` (signals), ``nan``, ``full``; ``told``: wait to be told to stop."""
 
     at: dict[str, int]
 
@@ -34,6 +36,7 @@ def train(config, inputs, out, checkpoints, execution, report):
 
     import torch
 
+    from modelyard import progress
     from modelyard.model import trainer
     from modelyard.model.engine import Engine, LossOutput
 
@@ -51,7 +54,10 @@ def train(config, inputs, out, checkpoints, execution, report):
                 mark.parent.mkdir(parents=True, exist_ok=True)
                 mark.touch()
                 poisoned = trouble == "nan"
-                if trouble == "full":
+                if trouble == "told":
+                    while not progress.stop_requested():
+                        time.sleep(0.05)
+                elif trouble == "full":
                     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
                 elif not poisoned:
                     os.kill(os.getpid(), {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "term": signal.SIGTERM}[trouble])
@@ -92,6 +98,7 @@ class Story(NamedTuple):
     preempted: str
     resumed: dict[str, float]
     whole: dict[str, float]
+    told: str
     full: str
     kept: list[str]
 
@@ -111,8 +118,12 @@ def story(tmp_path_factory) -> Story:
         log_every=1,
     )
 
-    def launch(name: str, **at: int) -> dict[str, float]:
-        return ray_train.launch(train, Troubles(at=at), {}, place / "out", place / name / "checkpoints", execution, lambda *a, **k: None)
+    def terminate(done: int, total: int, metrics: object = None, unit: str = "") -> None:
+        if done == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def launch(name: str, report=silent, **at: int) -> dict[str, float]:
+        return ray_train.launch(train, Troubles(at=at), {}, place / "out", place / name / "checkpoints", execution, report)
 
     lines: list[str] = []
     handler = logging.Handler(logging.WARNING)
@@ -123,6 +134,8 @@ def story(tmp_path_factory) -> Story:
             launch("troubled", kill=3, stop=5, nan=7, term=9)
         resumed = launch("troubled")
         whole = launch("whole")
+        with pytest.raises(ray_train.StageError) as told:
+            launch("told", terminate, told=3)
         with pytest.raises(ray_train.StageError) as full:
             launch("full", full=5)
     finally:
@@ -130,7 +143,7 @@ def story(tmp_path_factory) -> Story:
         ray_train.release()
         ray_train.ray_cluster.disconnect()
     kept = sorted(path.parent.name for path in (place / "full" / "checkpoints").glob("*/complete.json"))
-    return Story(lines, str(preempted.value), resumed, whole, str(full.value), kept)
+    return Story(lines, str(preempted.value), resumed, whole, str(told.value), str(full.value), kept)
 
 
 def test_killed_rank_is_named_and_the_group_restarted(story: Story) -> None:
@@ -150,6 +163,10 @@ def test_sigterm_to_a_rank_writes_a_checkpoint_and_stops_with_one_line(story: St
     assert "rank 1: stopped by SIGTERM after step 10; its checkpoint is written, run again to go on" in story.preempted
     assert "\n" not in story.preempted
     assert story.resumed["tiny/started_at"] == 10
+
+
+def test_sigterm_to_the_driver_stops_every_rank_with_a_checkpoint(story: Story) -> None:
+    assert "stopped by SIGTERM after step 4; its checkpoint is written, run again to go on" in story.told
 
 
 def test_run_through_all_of_it_equals_an_uninterrupted_one_bit_for_bit(story: Story) -> None:
