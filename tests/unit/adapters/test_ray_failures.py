@@ -37,7 +37,7 @@ def train(config, inputs, out, checkpoints, execution, report):
     import torch
 
     from modelyard import progress
-    from modelyard.model import trainer
+    from modelyard.model import checkpoint, trainer
     from modelyard.model.engine import Engine, LossOutput
 
     engine = Engine(
@@ -58,6 +58,7 @@ def train(config, inputs, out, checkpoints, execution, report):
                     while not progress.stop_requested():
                         time.sleep(0.05)
                 elif trouble == "full":
+                    checkpoint.wait()  # the one of the step before
                     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
                 elif not poisoned:
                     os.kill(os.getpid(), {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "term": signal.SIGTERM}[trouble])

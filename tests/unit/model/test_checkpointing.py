@@ -136,10 +136,14 @@ def test_training_prunes_by_the_policy(tmp_path: Path) -> None:
 
 def test_full_disk_stops_with_one_line_and_keeps_the_checkpoint_before(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    limits = {5: lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))}
+
+    def fill() -> None:
+        checkpoint.wait()  # the one of step 4
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+
     try:
         with pytest.raises(DiskFullError, match=r"step_00000006: no room to write it \(.* MiB free\); the one before is kept") as raised:
-            train(tmp_path, poison=limits)
+            train(tmp_path, poison={5: fill})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert raised.value.rank == 0
