@@ -25,6 +25,8 @@ from modelyard.config import canonical_json
 
 FLUSH_SECONDS = 2.0
 BATCH = 500
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Opens the experiment's page on its runs; MLflow's default is a page of traces, which a line of trainings does not have."""
 
 
 def tracking_uri() -> str:
@@ -48,7 +50,7 @@ def experiment_id(server: MlflowClient, uri: str, name: str) -> str:
     location = None
     if uri.startswith("sqlite:///"):
         location = (Path(uri.removeprefix("sqlite:///")).absolute().parent / "mlartifacts").as_uri()
-    return str(server.create_experiment(name, artifact_location=location))
+    return str(server.create_experiment(name, artifact_location=location, tags=KIND))
 
 
 class Tracker:
