@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from prefect import task
 
-from modelyard.adapters import terminal
+from modelyard.adapters import expectations, terminal
 from modelyard.adapters.mlflow_tracker import tracking_uri
 from modelyard.adapters.registry import Candidate, Move, Opponent, Registry
 from modelyard.artifacts import Artifact, Built, Spec
@@ -102,9 +102,11 @@ def decision_task(config: ReleaseConfig, place: Place, evidence: Mapping[str, Ar
     parents = {**evidence, "baseline": baseline.scores} if baseline and baseline.scores else evidence
 
     def produce(inputs: Mapping[str, Path], out: Path, checkpoints: Path, report: Report) -> dict[str, float]:
-        return decision.run(config, inputs, out, report, place.line, defined.unmeasured)
+        return decision.run(config, inputs, out, report, expectations.validate, place.line, defined.unmeasured)
 
-    return build(Spec("decision", defined, parents, code_version("modelyard.release.decision")), produce, place)
+    return build(
+        Spec("decision", defined, parents, code_version("modelyard.release.decision", "modelyard.adapters.expectations")), produce, place
+    )
 
 
 @stage_task(name="export", task_run_name="export", tags=["release"], timeout_seconds=3600)

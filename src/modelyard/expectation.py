@@ -8,7 +8,10 @@ never import each other.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
+
+from pydantic import Field
 
 from modelyard.config import Config
 
@@ -46,6 +49,13 @@ class SuiteResult(Config):
     """Name of the suite."""
     results: list[ExpectationResult]
     """One per expectation, in the order declared."""
+    page: str = Field(default="", exclude=True, repr=False)
+    """The Data Docs page of the validation, HTML; "" where whoever validated draws none."""
+
+    def keep_page(self, out: Path) -> None:
+        """Write the page to ``data_docs_{suite}.html`` in ``out``, if there is one."""
+        if self.page:
+            (out / f"data_docs_{self.suite}.html").write_text(self.page, "utf-8")
 
     @property
     def success(self) -> bool:

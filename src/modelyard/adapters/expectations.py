@@ -34,7 +34,16 @@ def validate(suite: str, frame: Any, expectations: Sequence[Expectation]) -> Sui
         declared.add_expectation(_build(gx, expectation))
     outcome = batch.validate(declared)
     by_name = {result.expectation_config.meta["name"]: result for result in outcome.results}
-    return SuiteResult(suite=suite, results=[_result(expectation.name, by_name[expectation.name]) for expectation in expectations])
+    results = [_result(expectation.name, by_name[expectation.name]) for expectation in expectations]
+    return SuiteResult(suite=suite, results=results, page=_page(outcome))
+
+
+def _page(outcome: Any) -> str:
+    """The validation as a page of Great Expectations' Data Docs. Its words are in it; its style sheets come from the network."""
+    from great_expectations.render.renderer import ValidationResultsPageRenderer
+    from great_expectations.render.view import DefaultJinjaPageView
+
+    return str(DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(outcome)))
 
 
 def _build(gx: Any, expectation: Expectation) -> Any:

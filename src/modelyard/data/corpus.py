@@ -102,6 +102,7 @@ def run(
     for name, content in (("statistics", statistics), ("sources", readings.sources), ("expectations", [s.model_dump() for s in suites])):
         (out / f"{name}.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
     for result in suites:
+        result.keep_page(out)
         result.require()
     return _metrics(rows, documents, ratings, trained)
 

@@ -13,8 +13,9 @@ from typing import Any, get_args
 
 from modelyard.artifacts import MANIFEST
 from modelyard.estimate import Estimate
+from modelyard.expectation import Validate
 from modelyard.progress import Report
-from modelyard.release import model_card
+from modelyard.release import metric_suite, model_card
 from modelyard.release.gate import Compared, Decision, Evidence, Gate, ReleaseConfig, Results, Use
 from modelyard.release.records import read_records
 from modelyard.release.verdict import SEVERITY, decide, decide_early
@@ -31,14 +32,23 @@ TRAINED_ON = {
 
 
 def run(
-    config: ReleaseConfig, inputs: Mapping[str, Path], out: Path, report: Report, name: str = "modelyard", unmeasured: str | None = None
+    config: ReleaseConfig,
+    inputs: Mapping[str, Path],
+    out: Path,
+    report: Report,
+    validate: Validate,
+    name: str = "modelyard",
+    unmeasured: str | None = None,
 ) -> dict[str, float]:
     """Judge ``inputs`` results, base, sft, reward, scorer, policy, corpus, tokens, contamination, forecast, and baseline (production's scores).
 
     Without a baseline it is a first release, unless ``unmeasured`` says why production has no scores. ``name`` is the registered model's,
     shown on the card. Metrics: ``release/decision/promote`` (1 or 0) and every gate's numbers.
     """
-    evidence = gather(inputs, unmeasured)
+    suites = metric_suite.check(read_results(inputs["results"]).metrics, validate)
+    for result in suites:
+        result.keep_page(out)
+    evidence = gather(inputs, [result.model_dump() for result in suites], unmeasured)
     decision = decide(evidence, config)
     report(1, 2, unit="page")
     (out / "decision.json").write_text(decision.model_dump_json(indent=1), "utf-8")
@@ -49,14 +59,15 @@ def run(
     return {"release/decision/promote": float(decision.verdict == "PROMOTE"), **verdicts, **numbers}
 
 
-def gather(inputs: Mapping[str, Path], unmeasured: str | None) -> Evidence:
-    """The evidence in the artifacts' files; what is missing becomes None and is refused by its gate."""
+def gather(inputs: Mapping[str, Path], metric_suites: Any, unmeasured: str | None) -> Evidence:
+    """The evidence in the artifacts' files and the suites' outcomes; what is missing becomes None and is refused by its gate."""
     results = read_results(inputs["results"])
     loss = results.metrics.get("evals/base/validation_loss")
     return Evidence(
         results=results,
         weights={model: sha256_tree(inputs[model] / "checkpoint") for model in ("base", "sft", "policy")},
         suite=suite_outcome(_json(inputs["corpus"] / "expectations.json")),
+        metric_suite=suite_outcome(metric_suites),
         contamination=_json(inputs["contamination"] / "report.json"),
         searched=_corpus_of(inputs["contamination"]),
         trained=tuple(use for role in TRAINED_ON for use in uses(role, inputs)),

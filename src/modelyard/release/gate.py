@@ -28,7 +28,17 @@ Compared = Literal["held_out_text", "last_word", "human_eval", "toxicity"]
 
 
 GateName = Literal[
-    "weights", "data", "contamination", "forecast", "regression", "alignment_tax", "calibration", "safety", "preference", "sign_off"
+    "weights",
+    "data",
+    "metrics",
+    "contamination",
+    "forecast",
+    "regression",
+    "alignment_tax",
+    "calibration",
+    "safety",
+    "preference",
+    "sign_off",
 ]
 
 
@@ -123,6 +133,8 @@ class Evidence(NamedTuple):
     """Model -> fingerprint of the weights to be released, computed from the files."""
     suite: Mapping[str, Any] | None
     """Outcome of the data suite: ``success`` and ``evaluated``."""
+    metric_suite: Mapping[str, Any] | None
+    """Outcome of the suites on the table of metrics, like ``suite``."""
     contamination: Mapping[str, Any] | None
     """Benchmark -> {n, contaminated, share, sets: {training set: {documents, contaminated}}}."""
     searched: str | None
@@ -212,21 +224,21 @@ def weights_gate(evidence: Evidence) -> Gate:
     return Gate(name="weights", verdict="PROMOTE", reason=f"results are of these weights ({evidence.weights['policy'][:12]})", metrics={})
 
 
-def data_gate(suite: Mapping[str, Any] | None) -> Gate:
-    """The data suite ran on the corpus and found nothing."""
+def suite_gate(name: Literal["data", "metrics"], suite: Mapping[str, Any] | None) -> Gate:
+    """The suites on the corpus (``data``) or on the table of metrics ran and found nothing."""
     if suite is None or not isinstance(suite.get("success"), bool):
-        raise RefusedError("outcome of the data suite is missing")
+        raise RefusedError(f"outcome of the {name} suite is missing")
     evaluated = number(suite.get("evaluated"), "number of expectations evaluated")
     if evaluated < 1:
-        raise RefusedError("the data suite evaluated no expectation")
+        raise RefusedError(f"the {name} suite evaluated no expectation")
     failed = [str(item) for item in suite.get("failed", ())]
     good = suite["success"] and not failed
     reason = f"{evaluated:.0f} expectations met" if good else f"expectations not met: {', '.join(failed) or 'unnamed'}"
     return Gate(
-        name="data",
+        name=name,
         verdict="PROMOTE" if good else "BLOCK",
         reason=reason,
-        metrics={"release/data/evaluated": evaluated, "release/data/failed": float(len(failed))},
+        metrics={f"release/{name}/evaluated": evaluated, f"release/{name}/failed": float(len(failed))},
     )
 
 

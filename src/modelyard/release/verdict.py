@@ -20,8 +20,8 @@ from modelyard.release.gate import (
     Verdict,
     contamination_gate,
     contamination_shares,
-    data_gate,
     forecast_gate,
+    suite_gate,
     weights_gate,
 )
 
@@ -33,7 +33,8 @@ def decide(evidence: Evidence, config: ReleaseConfig) -> Decision:
     comparisons, tax = list[Comparison](), list[Comparison]()
     judges: dict[GateName, Callable[[], Gate]] = {
         "weights": lambda: weights_gate(evidence),
-        "data": lambda: data_gate(evidence.suite),
+        "data": lambda: suite_gate("data", evidence.suite),
+        "metrics": lambda: suite_gate("metrics", evidence.metric_suite),
         "contamination": lambda: contamination_gate(evidence, config),
         "forecast": lambda: forecast_gate(evidence, config),
         "regression": lambda: regression_gate(evidence, config, comparisons),
@@ -49,7 +50,7 @@ def decide(evidence: Evidence, config: ReleaseConfig) -> Decision:
 def decide_early(suite: Mapping[str, Any] | None, contamination: Mapping[str, Any] | None, config: ReleaseConfig) -> list[Gate]:
     """The gates that data alone can answer, before anything is trained; each is judged again, with all evidence, at the end."""
     judges: dict[GateName, Callable[[], Gate]] = {
-        "data": lambda: data_gate(suite),
+        "data": lambda: suite_gate("data", suite),
         "contamination": lambda: contamination_shares(contamination, config),
     }
     return [overridden(judged(name, judge), config) for name, judge in judges.items()]

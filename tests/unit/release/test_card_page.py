@@ -44,7 +44,7 @@ def card(tmp_path_factory: pytest.TempPathFactory) -> str:
     inputs = evidence.write_all(root)
     evidence.write_results(inputs["baseline"], {"base": "base", "sft": "sft", "policy": "production"}, 70)
     override = Override(gate="regression", name="Ada Lovelace", reason="a very long reason " * 8)
-    run(evidence.CONFIG.model_copy(update={"overrides": (override,)}), inputs, root, silent, "line")
+    run(evidence.CONFIG.model_copy(update={"overrides": (override,)}), inputs, root, silent, evidence.satisfied, "line")
     return (root / "card.html").read_text()
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import evidence
 import pytest
-from evidence import CORPUS, IDS, write, write_all, write_results
+from evidence import CORPUS, IDS, satisfied, write, write_all, write_results
 
+from modelyard.adapters.expectations import validate
 from modelyard.progress import silent
 from modelyard.release.decision import comparable, gather, read_decision, read_results, run, suite_outcome
 from modelyard.release.gate import Decision
@@ -15,13 +16,16 @@ from modelyard.release.verdict import decide
 CONFIG = evidence.CONFIG.model_copy(update={"protected": ("last_word", "toxicity")})
 
 
+PASSED = [{"suite": "metrics", "results": [{"name": "metric_keys_unique", "success": True, "detail": ""}]}]
+
+
 @pytest.fixture
 def inputs(tmp_path: Path) -> dict[str, Path]:
     return write_all(tmp_path)
 
 
 def test_decision_clean_evidence_is_promoted_and_card_is_whole(inputs: dict[str, Path], tmp_path: Path) -> None:
-    metrics = run(CONFIG, inputs, tmp_path, silent, "line")
+    metrics = run(CONFIG, inputs, tmp_path, silent, satisfied, "line")
 
     assert read_decision(tmp_path).verdict == "PROMOTE", read_decision(tmp_path)
     assert metrics["release/decision/promote"] == 1.0
@@ -34,7 +38,7 @@ def test_decision_clean_evidence_is_promoted_and_card_is_whole(inputs: dict[str,
 
 def judged(inputs: dict[str, Path], unmeasured: str | None = None) -> Decision:
     """The decision without its card, which costs a second of drawing."""
-    return decide(gather(inputs, unmeasured), CONFIG)
+    return decide(gather(inputs, PASSED, unmeasured), CONFIG)
 
 
 def blocking(decision: Decision) -> list[str]:
@@ -63,7 +67,7 @@ def test_decision_without_baseline_is_a_first_release(inputs: dict[str, Path]) -
 def test_decision_production_without_scores_is_held_with_the_reason(inputs: dict[str, Path], tmp_path: Path) -> None:
     first = {name: path for name, path in inputs.items() if name != "baseline"}
 
-    metrics = run(CONFIG, first, tmp_path, silent, unmeasured="policy/abc is not in the store")
+    metrics = run(CONFIG, first, tmp_path, silent, satisfied, unmeasured="policy/abc is not in the store")
 
     assert read_decision(tmp_path).verdict == "HOLD"
     assert metrics["release/regression/severity"] == 1.0
@@ -105,7 +109,7 @@ def test_decision_missing_evidence_never_promotes(inputs: dict[str, Path], artif
 def test_decision_card_is_written_for_a_blocked_release_without_a_forecast(inputs: dict[str, Path], tmp_path: Path) -> None:
     (inputs["forecast"] / "forecast.json").unlink()
 
-    run(CONFIG, inputs, tmp_path, silent)
+    run(CONFIG, inputs, tmp_path, silent, satisfied)
 
     assert read_decision(tmp_path).verdict == "BLOCK"
     assert (tmp_path / "card.html").read_text().count("<svg") == 5
@@ -123,3 +127,21 @@ def test_suite_outcome_names_what_failed() -> None:
 
     assert suite_outcome(suites) == {"success": False, "evaluated": 3, "failed": ["b", "c"]}
     assert suite_outcome([]) is None
+
+
+def test_decision_metrics_that_break_their_suite_are_blocked_and_the_page_is_kept(inputs: dict[str, Path], tmp_path: Path) -> None:
+    table = {key: estimate._asdict() for key, estimate in evidence.METRICS.items()}
+    table["evals/sft/last_word_accuracy"] = {"value": 1.2, "low": 1.1, "high": 1.3, "n": 100}  # no gate reads it
+    table["evals/sft/repetition"] = {"value": float("nan"), "low": 0.0, "high": 1.0, "n": 100}
+    write(inputs["results"] / "results.json", table)
+
+    run(CONFIG, inputs, tmp_path, silent, validate)
+
+    decision = read_decision(tmp_path)
+    assert blocking(decision) == ["metrics"]
+    (gate,) = [gate for gate in decision.gates if gate.name == "metrics"]
+    assert gate.reason.startswith("expectations not met: metric_value_there, ")
+    assert gate.reason.endswith(", share_between_0_and_1")
+    page = (tmp_path / "data_docs_shares.html").read_text()
+    assert "greater than or equal to" in page
+    assert "1.2" in page

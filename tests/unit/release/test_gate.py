@@ -164,6 +164,12 @@ CASES: dict[str, tuple[Callable[[], Evidence], str, str]] = {
     "suite_missing": (lambda: GOOD._replace(suite=None), "data", "BLOCK"),
     "suite_failed": (lambda: GOOD._replace(suite={"success": False, "evaluated": 3, "failed": ["unique ids"]}), "data", "BLOCK"),
     "suite_empty": (lambda: GOOD._replace(suite={"success": True, "evaluated": 0, "failed": []}), "data", "BLOCK"),
+    "metric_suite_missing": (lambda: GOOD._replace(metric_suite=None), "metrics", "BLOCK"),
+    "metric_suite_failed": (
+        lambda: GOOD._replace(metric_suite={"success": False, "evaluated": 3, "failed": ["metric_has_items"]}),
+        "metrics",
+        "BLOCK",
+    ),
     "contamination_missing": (lambda: GOOD._replace(contamination=None), "contamination", "BLOCK"),
     "benchmark_unchecked": (lambda: GOOD._replace(contamination={"last_word": REPORT["last_word"]}), "contamination", "BLOCK"),
     "corpus_of_a_model_unknown": (lambda: GOOD._replace(trained=(Use("sft", "demonstrations", None),)), "contamination", "BLOCK"),
