@@ -18,7 +18,7 @@ from pathlib import Path
 import ahocorasick_rs
 
 from benchmarks.real_text import texts
-from modelyard.data.overlap import ContaminationConfig, check, draw, strip, stripped
+from modelyard.data.overlap import ContaminationConfig, batches, check, draw, strip, stripped
 from modelyard.data.substrings import Finder
 
 CONFIG = ContaminationConfig(seed=0, substrings=3, length=50, ngram=13)
@@ -85,17 +85,16 @@ def _material(megabytes: float, count: int) -> tuple[list[str], list[str]]:
 
 
 def _ours(patterns: list[tuple[int, str]], documents: list[str]) -> set[int]:
-    finder = Finder([pattern.encode() for _, pattern in patterns])
+    items: dict[str, set[int]] = {}
+    for item, pattern in patterns:
+        items.setdefault(pattern, set()).add(item)
+    strings = list(items)
+    finder = Finder([string.encode() for string in strings])
     found: set[int] = set()
-    batch: list[bytes] = []
-    size = 0
-    for text in documents:
-        batch.append(stripped(text))
-        size += len(batch[-1])
-        if size > 1 << 20:
-            found |= {patterns[hit.pattern][0] for hit in finder.occurrences(batch)}
-            batch, size = [], 0
-    return found | {patterns[hit.pattern][0] for hit in finder.occurrences(batch)}
+    for batch in batches(documents):
+        for index in set(finder.search([stripped(text) for text in batch]).patterns.tolist()):
+            found |= items[strings[index]]
+    return found
 
 
 def _automaton(patterns: list[tuple[int, str]], documents: list[str]) -> set[int]:

@@ -5,22 +5,22 @@ Docstrings alone are short, so those of one module are one document, as a page o
 
 from __future__ import annotations
 
-import ast
+import inspect
 import json
+import re
 import sysconfig
 from pathlib import Path
 
 CACHE = Path(".modelyard/bench/text.jsonl")
+_DOCSTRING = re.compile(r'''^[ \t]*r?"""(.*?)"""''', re.DOTALL | re.MULTILINE)
 
 
 def texts(megabytes: float) -> list[str]:
-    """About ``megabytes`` MB of module documentation, in order of path; collected once (a minute or two) into ``.modelyard/bench``."""
+    """About ``megabytes`` MB of module documentation, in order of path; collected once into ``.modelyard/bench``."""
     if not CACHE.exists():
         CACHE.parent.mkdir(parents=True, exist_ok=True)
         partial = CACHE.with_suffix(".partial")
-        with partial.open("w", encoding="utf-8") as file:
-            for text in _collect():
-                file.write(json.dumps(text) + "\n")
+        partial.write_text("".join(json.dumps(text) + "\n" for text in _collect()), "utf-8")
         partial.rename(CACHE)
     found: list[str] = []
     size = 0
@@ -35,18 +35,13 @@ def texts(megabytes: float) -> list[str]:
 
 def _collect() -> list[str]:
     roots = [Path(sysconfig.get_paths()[key]) for key in ("stdlib", "purelib")]
-    seen: set[Path] = set()
     found = []
-    for path in (path for root in roots for path in sorted(root.rglob("*.py"))):
-        if path in seen:
-            continue
-        seen.add(path)
+    for path in dict.fromkeys(path for root in roots for path in sorted(root.rglob("*.py"))):
         try:
-            tree = ast.parse(path.read_text("utf-8"))
-        except (SyntaxError, ValueError, OSError, RecursionError):
+            source = path.read_text("utf-8")
+        except (ValueError, OSError):
             continue
-        nodes = [n for n in ast.walk(tree) if isinstance(n, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)]
-        text = "\n\n".join(doc for node in nodes if (doc := ast.get_docstring(node)))
+        text = "\n\n".join(inspect.cleandoc(doc) for doc in _DOCSTRING.findall(source))
         if len(text) >= 200:
             found.append(text.encode("utf-8", "replace").decode())
     return found

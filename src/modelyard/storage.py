@@ -105,6 +105,28 @@ class Storage:
         self.fs.get(self.path(key), str(directory), recursive=True)
 
 
+def expand(url: str) -> list[str]:
+    """Sorted URLs of the files that a path, a directory or a pattern with ``*`` names; local, ``s3://`` or ``hf://``."""
+    fs, path = fsspec.core.url_to_fs(url)
+    found = fs.glob(path) if "*" in path else fs.find(path)
+    local = "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
+    return sorted(str(name) if local else fs.unstrip_protocol(name) for name in found if fs.isfile(name))
+
+
+def local_copy(url: str, directory: Path) -> Path:
+    """The file itself when it is local, else a copy of it in ``directory`` (made once)."""
+    fs, path = fsspec.core.url_to_fs(url)
+    if "://" not in url or url.startswith("file://"):
+        return Path(path)
+    target = directory / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{path.rsplit('/', 1)[-1]}"
+    if not target.exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(target.name + ".partial")
+        fs.get_file(path, str(partial))
+        os.replace(partial, target)
+    return target
+
+
 def sha256_file(path: Path) -> str:
     """sha256 (hex) of a local file, read in 1 MiB pieces."""
     hasher = hashlib.sha256()

@@ -34,7 +34,6 @@ class Ngrams:
 
     def __init__(self, items: list[str], size: int) -> None:
         """Args: ``items``: texts; ``size``: words of an n-gram."""
-        self._items = len(items)
         block = words.characters(items)
         found = words.words(block)
         lengths = np.diff(found.rows)
@@ -47,6 +46,7 @@ class Ngrams:
             if mine.any():
                 self._tables.append(_Table(n, hashes[mine], starts[mine], found, block))
         self._matches: dict[int, NgramMatch] = {}
+        self._open = np.ones(len(items), bool)
 
     def feed(self, documents: list[str], first: int) -> None:
         """Look at documents; ``first`` is the index of the first of them."""
@@ -55,9 +55,9 @@ class Ngrams:
         for begin, block in words.blocks(documents):
             found = words.words(block)
             for table in self._tables:
-                for item, document, text in table.matches(found, block):
-                    if item not in self._matches:
-                        self._matches[item] = NgramMatch(item, first + begin + document, text)
+                for item, document, text in table.matches(found, block, self._open):
+                    self._open[item] = False
+                    self._matches[item] = NgramMatch(item, first + begin + document, text)
 
     def split(self, sizes: list[int]) -> list[tuple[list[NgramMatch], int]]:
         """(matches, items not judged) of each benchmark, whose items stand one after another."""
@@ -80,20 +80,25 @@ class _Table:
         self.bitmap = np.zeros(1 << _BITS, bool)
         self.bitmap[self.hashes >> np.uint64(64 - _BITS)] = True
 
-    def matches(self, found: words.Words, block: words.Characters) -> list[tuple[int, int, str]]:
-        """(item, document, words) of shared n-grams, in the documents' order."""
+    def matches(self, found: words.Words, block: words.Characters, wanted: npt.NDArray[np.bool_]) -> list[tuple[int, int, str]]:
+        """(item, document, words) of the first shared n-gram of each wanted item."""
         hashes, starts = words.ngrams(found, self.n)
         likely = np.flatnonzero(self.bitmap[hashes >> np.uint64(64 - _BITS)])
         low, high = (np.searchsorted(self.hashes, hashes[likely], side) for side in ("left", "right"))
-        result: list[tuple[int, int, str]] = []
-        for place, begin, end in zip(starts[likely][high > low].tolist(), low[high > low].tolist(), high[high > low].tolist(), strict=True):
-            text = _phrase(block, found, place, self.n)
-            document = int(np.searchsorted(found.rows, place, side="right")) - 1
-            result += [
-                (int(self.items[entry]), document, text)
-                for entry in range(begin, end)
-                if _phrase(self.block, self.found, int(self.starts[entry]), self.n) == text
-            ]
+        counts = high - low
+        entry = np.repeat(low - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+        place = np.repeat(starts[likely], counts)
+        still = wanted[self.items[entry]]
+        entry, place = entry[still], place[still]
+        _, once = np.unique(self.items[entry], return_index=True)
+        result = []
+        for index in np.sort(once).tolist():
+            text = _phrase(block, found, int(place[index]), self.n)
+            if text == _phrase(
+                self.block, self.found, int(self.starts[entry[index]]), self.n
+            ):  # equal hashes of unequal words: 2^-64 a pair
+                document = int(np.searchsorted(found.rows, place[index], side="right")) - 1
+                result.append((int(self.items[entry[index]]), document, text))
         return result
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from modelyard.config import Config
 from modelyard.data.filters.words import ALNUM, kinds_of
@@ -20,6 +21,7 @@ from modelyard.data.substrings import Finder
 
 _ASCII_DROPPED = bytes(code for code in range(128) if not chr(code).isalnum())
 _BATCH = 1 << 20
+_NEVER = np.iinfo(np.int64).max
 
 
 class ContaminationConfig(Config):
@@ -83,30 +85,36 @@ def draw(item: str, index: int, config: ContaminationConfig) -> list[str]:
 
 def check(benchmarks: list[list[str]], documents: Iterable[str], config: ContaminationConfig) -> list[Overlap]:
     """Overlap of several benchmarks with the documents, in one pass over them."""
-    drawn = [
-        (number, index, substring)
-        for number, items in enumerate(benchmarks)
-        for index, item in enumerate(items)
-        for substring in draw(strip(item), index, config)
-    ]
-    finder = Finder([substring.encode("utf-8", "surrogatepass") for _, _, substring in drawn])
+    drawn = [[[s for s in draw(strip(item), index, config) if s] for index, item in enumerate(items)] for items in benchmarks]
+    number_of = {s: n for n, s in enumerate(dict.fromkeys(s for items in drawn for substrings in items for s in substrings))}
+    finder = Finder([substring.encode("utf-8", "surrogatepass") for substring in number_of])
+    wanted = [np.unique([number_of[s] for substrings in items for s in substrings]).astype(np.int64) for items in drawn]
     ngrams = Ngrams([item for items in benchmarks for item in items], config.ngram)
-    found: list[dict[int, Match]] = [{} for _ in benchmarks]
+    first_of = np.full(len(number_of), _NEVER)
     holders: list[set[int]] = [set() for _ in benchmarks]
     first = 0
     for batch in batches(documents):
-        for pattern, place in finder.occurrences([stripped(text) for text in batch]):
-            number, index, substring = drawn[pattern]
-            holders[number].add(first + place)
-            match = Match(index, first + place, substring)
-            earlier = found[number].get(index, match)
-            found[number][index] = min(earlier, match, key=lambda m: (m.document, m.substring))
+        hits = finder.search([stripped(text) for text in batch])
+        np.minimum.at(first_of, hits.patterns, first + hits.documents)
+        for held, mine in zip(holders, wanted, strict=True):
+            held.update((first + np.unique(hits.documents[np.isin(hits.patterns, mine)])).tolist())
         ngrams.feed(batch, first)
         first += len(batch)
+    seconds = ngrams.split([len(items) for items in benchmarks])
     return [
-        Overlap([matches[index] for index in sorted(matches)], *second, frozenset(held))
-        for matches, second, held in zip(found, ngrams.split([len(items) for items in benchmarks]), holders, strict=True)
+        Overlap(_matches(items, number_of, first_of), *second, frozenset(held))
+        for items, second, held in zip(drawn, seconds, holders, strict=True)
     ]
+
+
+def _matches(items: list[list[str]], number_of: dict[str, int], first_of: npt.NDArray[np.int64]) -> list[Match]:
+    """For each contaminated item the first document that holds one of its substrings."""
+    found = []
+    for index, substrings in enumerate(items):
+        document, substring = min(((int(first_of[number_of[s]]), s) for s in substrings), default=(_NEVER, ""))
+        if document < _NEVER:
+            found.append(Match(index, document, substring))
+    return found
 
 
 def batches(documents: Iterable[str]) -> Iterator[list[str]]:

@@ -1,26 +1,32 @@
 """The parallel pass of the corpus builder: one pure function from a table of read rows to the same rows screened.
 
-Order of the rules: normalise, language, quality, abuse; the first refusal is the reason. Kept rows also get their
-duplicate keys, so that the only serial work left is the look-up. It holds everything it needs and pickles by reference,
-so it runs as well in a loop as on Ray.
+Order of the rules: normalise, personal data, language, quality, Gopher, C4, repeated passages, classifier, abuse; the first
+refusal is the reason. Kept rows also get their duplicate keys, so that the only serial work left is the look-up. It holds
+everything it needs and pickles by reference, so it runs as well in a loop as on Ray.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from modelyard.config import Config
 from modelyard.data.document import READ_SCHEMA, Kind, Refusal
-from modelyard.data.filters import duplicates, language, normalise, quality
+from modelyard.data.filters import c4, duplicates, gopher, language, normalise, passages, pii, quality
 from modelyard.data.filters.abuse import AbuseConfig, AbuseFilter
+from modelyard.data.filters.c4 import C4Config
+from modelyard.data.filters.classifier import QualityClassifier
 from modelyard.data.filters.duplicates import DuplicatesConfig
+from modelyard.data.filters.gopher import GopherConfig
 from modelyard.data.filters.language import LanguageConfig
+from modelyard.data.filters.pii import PiiConfig
 from modelyard.data.filters.quality import QualityConfig
+
+Row = dict[str, Any]
 
 
 class FiltersConfig(Config):
@@ -31,9 +37,17 @@ class FiltersConfig(Config):
     quality: dict[Kind, QualityConfig]
     """Kind -> thresholds; every kind."""
     abuse: AbuseConfig
-    """Operating point of the abuse filter."""
+    """Training set and operating point of the abuse filter."""
     duplicates: DuplicatesConfig
     """MinHash parameters."""
+    pii: PiiConfig
+    """What personal data is redacted."""
+    gopher: dict[Kind, GopherConfig] = Field(default_factory=dict)
+    """Kind -> Gopher's rules; kinds without an entry are not asked."""
+    c4: dict[Kind, C4Config] = Field(default_factory=dict)
+    """Kind -> C4's rules; kinds without an entry are not asked."""
+    repeated_passage: dict[Kind, int] = Field(default_factory=dict)
+    """Kind -> words of a passage that is cut when it repeats an earlier one of its document."""
 
     @model_validator(mode="after")
     def _every_kind(self) -> FiltersConfig:
@@ -49,6 +63,8 @@ def screened_schema(permutations: int) -> pa.Schema:
             *READ_SCHEMA,
             ("reason", pa.string()),
             ("detail", pa.string()),
+            ("redacted", pa.string()),
+            ("score", pa.float32()),
             ("key", pa.binary(16)),
             ("signature", pa.binary(4 * permutations)),
         ]
@@ -61,27 +77,64 @@ class Screen:
 
     config: FiltersConfig
     abuse: AbuseFilter
+    classifier: QualityClassifier | None = None
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Screened rows, one for each row of the input, in order."""
         rows = table.select(READ_SCHEMA.names).to_pylist()
         for row in rows:
-            row["text"] = normalise.normalise(row["text"])
-            refusal = self.refuse(row["text"], row["kind"])
-            row["reason"], row["detail"] = refusal if refusal else (None, None)
-            if refusal is None and row["language"] == "und":
-                row["language"] = self.config.language.accepted[0]
+            self._first(row)
+        self._batched(rows)
+        for row in rows:
+            if row["reason"] is None and row["kind"] != "code":
+                row["reason"], row["detail"] = self.abuse.refuse(row["text"]) or (None, None)
         signatures = duplicates.signatures([row["text"] for row in rows], self.config.duplicates)
         for row, signature in zip(rows, np.ascontiguousarray(signatures), strict=True):
             row["key"] = duplicates.exact_key(row["text"])
             row["signature"] = signature.tobytes()
         return pa.Table.from_pylist(rows, schema=screened_schema(self.config.duplicates.permutations))
 
-    def refuse(self, text: str, kind: Kind) -> Refusal | None:
-        """First reason against a normalised text."""
-        return (
+    def _first(self, row: Row) -> None:
+        """Rules that look at one document at a time."""
+        kind, config = row["kind"], self.config
+        text, redacted = pii.redact(normalise.normalise(row["text"]), config.pii)
+        refusal = (
             normalise.refuse(text)
-            or (language.refuse(text, self.config.language) if kind != "code" else None)
-            or quality.refuse(text, kind, self.config.quality[kind])
-            or (self.abuse.refuse(text) if kind != "code" else None)
+            or (language.refuse(text, config.language) if kind != "code" else None)
+            or quality.refuse(text, kind, config.quality[kind])
         )
+        row["text"] = text
+        row["redacted"] = ", ".join(f"{name} {count}" for name, count in sorted(redacted.items()))
+        row["score"] = None
+        row["reason"], row["detail"] = refusal or (None, None)
+        if refusal is None and row["language"] == "und":
+            row["language"] = config.language.accepted[0]
+
+    def _batched(self, rows: list[Row]) -> None:
+        """Rules that are cheaper for many documents at once; each sees what the ones before it left."""
+        for kind, gopher_config in self.config.gopher.items():
+            left = _left(rows, kind)
+            _refuse(left, gopher.refuse([row["text"] for row in left], gopher_config))
+        for kind, c4_config in self.config.c4.items():
+            for row in _left(rows, kind):
+                row["text"], refusal = c4.cut(row["text"], c4_config)
+                _refuse([row], [refusal])
+        for kind, size in self.config.repeated_passage.items():
+            left = _left(rows, kind)
+            for row, (text, _) in zip(left, passages.cut([row["text"] for row in left], size), strict=True):
+                row["text"] = text
+        if self.classifier and (left := [row for row in rows if row["reason"] is None]):
+            texts = [row["text"] for row in left]
+            for row, score in zip(left, self.classifier.scores(texts).tolist(), strict=True):
+                row["score"] = score
+            _refuse(left, self.classifier.refuse(texts, [row["source"] for row in left]))
+
+
+def _left(rows: list[Row], kind: Kind) -> list[Row]:
+    return [row for row in rows if row["kind"] == kind and row["reason"] is None]
+
+
+def _refuse(rows: list[Row], refusals: list[Refusal | None]) -> None:
+    for row, refusal in zip(rows, refusals, strict=True):
+        if refusal is not None:
+            row["reason"], row["detail"] = refusal

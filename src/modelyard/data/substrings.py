@@ -3,13 +3,13 @@
 A string of at least m bytes that occurs in a text covers a window of q bytes at one of the text's positions 0, s, 2s, ... when s = m - q + 1.
 So only every s-th window of the text is looked up, in a table of the first s windows of every string (the sampling of Wu and Manber 1994's
 shifts, turned from the text to the strings). For the GPT-4 procedure m = 50, q = 16 and s = 35: a bitmap drops nearly all of the N/35 look-ups,
-the sorted table most others, and what is left is compared byte by byte. Shorter strings go in groups of their own with a smaller s. Linear in
-the text. UTF-8 bytes rather than characters: in UTF-8 a string occurs in a text exactly where its bytes occur.
+the sorted table most others, and what is left is compared byte by byte, in NumPy all the way: a text full of hits costs little more than one
+without. Shorter strings go in groups of their own with a smaller s. Linear in the text. UTF-8 bytes rather than characters: in UTF-8 a string
+occurs in a text exactly where its bytes occur.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -26,12 +26,12 @@ Hashes = npt.NDArray[np.uint64]
 Positions = npt.NDArray[np.int64]
 
 
-class Hit(NamedTuple):
-    """A string found in a document."""
+class Hits(NamedTuple):
+    """Strings found in documents, each pair once, ordered by string and document."""
 
-    pattern: int
+    patterns: Positions
     """Index of the string."""
-    document: int
+    documents: Positions
     """Index of the document."""
 
 
@@ -39,36 +39,31 @@ class Finder:
     """Searches documents for strings."""
 
     def __init__(self, patterns: list[bytes]) -> None:
-        """Args: ``patterns``: UTF-8 without newline; empty ones are never found, equal ones share hits."""
-        same: dict[bytes, list[int]] = {}
+        """Args: ``patterns``: different strings, UTF-8, not empty, without newline."""
+        assert all(pattern and _SEPARATOR not in pattern for pattern in patterns), "strings are not empty and hold no newline"
+        assert len(set(patterns)) == len(patterns), "strings differ"
+        grouped: dict[tuple[int, int], list[int]] = {}
         for index, pattern in enumerate(patterns):
-            assert _SEPARATOR not in pattern, "strings hold no newline"
-            if pattern:
-                same.setdefault(pattern, []).append(index)
-        self._same = same
-        grouped: dict[tuple[int, int], list[bytes]] = {}
-        for pattern in same:
-            grouped.setdefault(next(group for group in _GROUPS if len(pattern) >= group[0]), []).append(pattern)
-        self._groups = [_Group(least, window, found) for (least, window), found in grouped.items()]
+            grouped.setdefault(next(group for group in _GROUPS if len(pattern) >= group[0]), []).append(index)
+        self._groups = [_Group(least, window, found, [patterns[n] for n in found]) for (least, window), found in grouped.items()]
 
-    def occurrences(self, documents: list[bytes]) -> Iterator[Hit]:
-        """A hit for every string and document that holds it (some more than once). Documents must hold no newline."""
+    def search(self, documents: list[bytes]) -> Hits:
+        """Every string in every document that holds it. Documents must hold no newline."""
         data = _SEPARATOR.join([*documents, _PADDING])
         words = np.ndarray((len(data) - 7,), "<u8", buffer=data, strides=(1,))
         starts = np.cumsum([0, *(len(document) + 1 for document in documents[:-1])])
-        for group in self._groups:
-            for pattern, document in group.occurrences(data, words, starts):
-                for index in self._same[pattern]:
-                    yield Hit(index, document)
+        found = [np.zeros((0, 2), np.int64), *(group.hits(words, starts) for group in self._groups)]
+        pairs = np.unique(np.concatenate(found), axis=0)
+        return Hits(pairs[:, 0], pairs[:, 1])
 
 
 class _Group:
     """Strings of similar length: their windows in one sorted table."""
 
-    def __init__(self, least: int, window: int, patterns: list[bytes]) -> None:
+    def __init__(self, least: int, window: int, indices: list[int], patterns: list[bytes]) -> None:
         self.window = window
         self.step = least - window + 1
-        self.patterns = patterns
+        self.indices = np.array(indices)
         data = _PADDING.join(patterns) + _PADDING
         lengths = np.array([len(pattern) for pattern in patterns])
         starts = np.concatenate([[0], np.cumsum(lengths[:-1] + len(_PADDING))])
@@ -79,43 +74,42 @@ class _Group:
         self.keys = keys[order]
         self.owner = order // self.step
         self.offset = order % self.step
-        # the first and last bytes of each string decide nearly every comparison without leaving NumPy
-        self.lengths = lengths
-        self.compared = min(least, 8)
-        self.first = _masked(words[starts], self.compared)
-        self.last = _masked(words[starts + lengths - self.compared], self.compared)
+        self.words, self.starts, self.lengths = words, starts, lengths
         self.shift = np.uint64(64 - max(16, min(26, int(keys.size).bit_length() + 4)))
         self.bitmap = np.zeros(1 << (64 - int(self.shift)), bool)
         self.bitmap[keys >> self.shift] = True
 
-    def occurrences(self, data: bytes, words: Hashes, starts: Positions) -> Iterator[tuple[bytes, int]]:
-        """(string, document) of occurrences."""
-        end = len(data) - len(_PADDING)
+    def hits(self, words: Hashes, starts: Positions) -> npt.NDArray[np.int64]:
+        """(string, document) pairs, [n, 2], some more than once."""
+        end = words.size + 7 - len(_PADDING)
+        found = []
         for begin in range(0, end, self.step * _POSITIONS):
             positions = np.arange(begin, min(end, begin + self.step * _POSITIONS), self.step)
             keys = _keys(words, positions, self.window)
             likely = np.flatnonzero(self.bitmap[keys >> self.shift])
-            owner, place = self._candidates(words, positions[likely], keys[likely], end)
+            owner, place = self._equal(words, *self._candidates(positions[likely], keys[likely], end))
             document = np.searchsorted(starts, place, side="right") - 1
-            if self.window < 8:  # the comparison was exact, and a string of a few letters occurs everywhere: once a document is enough
-                _, once = np.unique(owner * starts.size + document, return_index=True)
-                owner, place, document = owner[once], place[once], document[once]
-            for number, position, holder in zip(owner.tolist(), place.tolist(), document.tolist(), strict=True):
-                if data.startswith(self.patterns[number], position):
-                    yield self.patterns[number], holder
+            found.append(np.stack([self.indices[owner], document], axis=1))
+        return np.concatenate([np.zeros((0, 2), np.int64), *found])
 
-    def _candidates(self, words: Hashes, positions: Positions, keys: Hashes, end: int) -> tuple[Positions, Positions]:
-        """(string, place) pairs whose window, first and last bytes agree."""
+    def _candidates(self, positions: Positions, keys: Hashes, end: int) -> tuple[Positions, Positions]:
+        """(string, place) pairs whose window agrees."""
         low, high = np.searchsorted(self.keys, keys, "left"), np.searchsorted(self.keys, keys, "right")
         counts = high - low
         entry = np.repeat(low - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
         owner = self.owner[entry]
         place = np.repeat(positions, counts) - self.offset[entry]
         fits = (place >= 0) & (place + self.lengths[owner] <= end)
-        owner, place = owner[fits], place[fits]
-        tail = place + self.lengths[owner] - self.compared
-        equal = (_masked(words[place], self.compared) == self.first[owner]) & (_masked(words[tail], self.compared) == self.last[owner])
-        return owner[equal], place[equal]
+        return owner[fits], place[fits]
+
+    def _equal(self, words: Hashes, owner: Positions, place: Positions) -> tuple[Positions, Positions]:
+        """Those of the pairs whose every byte is equal, eight bytes at a time; the last eight overlap the ones before."""
+        size = min(8, int(self.lengths.min()))
+        for offset in range(0, int(self.lengths.max()), 8):
+            inside = np.minimum(offset, self.lengths[owner] - size)
+            same = _masked(words[place + inside], size) == _masked(self.words[self.starts[owner] + inside], size)
+            owner, place = owner[same], place[same]
+        return owner, place
 
 
 def _keys(words: Hashes, positions: Positions, window: int) -> Hashes:

@@ -18,8 +18,9 @@ import numpy.typing as npt
 from pydantic import model_validator
 
 from modelyard.config import Config
+from modelyard.data.filters import words
+from modelyard.data.filters.seen import Seen, band_hashes
 
-_TOKEN = re.compile(r"[^\W_]+")
 _NOISE = re.compile(r"https?://\S+|@\w+")
 
 
@@ -58,22 +59,35 @@ def exact_key(text: str) -> bytes:
     return hashlib.sha256(" ".join(text.casefold().split()).encode()).digest()[:16]
 
 
-def shingles(text: str, size: int) -> list[str]:
-    """Word n-grams without links, mentions, case and punctuation; a shorter text is one shingle."""
-    tokens = _TOKEN.findall(_NOISE.sub(" ", text.casefold()))
-    if len(tokens) <= size:
-        return [" ".join(tokens)]
-    return [" ".join(tokens[i : i + size]) for i in range(len(tokens) - size + 1)]
-
-
 def signatures(texts: list[str], config: DuplicatesConfig) -> npt.NDArray[np.uint32]:
-    """MinHash signatures, uint32 [texts, permutations]."""
+    """MinHash signatures over word n-grams without links, mentions, case and punctuation, uint32 [texts, permutations].
+
+    A text with fewer words than a shingle is one shingle.
+    """
     from rensa import RMinHash
 
-    if not texts:
-        return np.zeros((0, config.permutations), np.uint32)
-    sets = [shingles(text, config.shingle) for text in texts]
-    return np.asarray(RMinHash.digests_from_token_sets(sets, num_perm=config.permutations, seed=1), dtype=np.uint32)
+    result = np.zeros((len(texts), config.permutations), np.uint32)
+    cleaned = [_NOISE.sub(" ", text) if "@" in text or "://" in text else text for text in texts]
+    for begin, block in words.blocks(cleaned):
+        hashes, rows = _shingles(words.words(block), config.shingle)
+        matrix = RMinHash.digest_matrix_from_flat_token_hashes(hashes, rows, num_perm=config.permutations, seed=1)
+        result[begin : begin + rows.size - 1] = matrix.to_rows()
+    return result
+
+
+def _shingles(found: words.Words, size: int) -> tuple[words.Hashes, npt.NDArray[np.uint64]]:
+    """(hashes, first shingle of each document and the end)."""
+    counts = np.diff(found.rows)
+    parts = []
+    for n in range(1, size + 1):
+        hashes, starts = words.ngrams(found, n)
+        owner = found.documents[starts]
+        mine = counts[owner] >= size if n == size else counts[owner] == n
+        parts.append((hashes[mine], owner[mine]))
+    hashes, owner = (np.concatenate(part) for part in zip(*parts, strict=True))
+    order = np.argsort(owner, kind="stable")
+    rows = np.searchsorted(owner[order], np.arange(found.rows.size)).astype(np.uint64)
+    return np.ascontiguousarray(hashes[order]), rows
 
 
 def find(keys: list[bytes], signature: npt.NDArray[np.uint32], config: DuplicatesConfig) -> list[Duplicate | None]:
@@ -84,29 +98,41 @@ def find(keys: list[bytes], signature: npt.NDArray[np.uint32], config: Duplicate
         signature: uint32 [documents, permutations].
         config: bands and threshold.
     """
-    rows = config.permutations // config.bands
-    banded = np.ascontiguousarray(signature).view(np.dtype((np.void, 4 * rows))).reshape(len(keys), config.bands)
-    buckets: list[dict[bytes, list[int]]] = [{} for _ in range(config.bands)]
-    exact: dict[bytes, int] = {}
+    seen = Seen([], config.bands)
+    bands = band_hashes(signature, config.bands).tolist()
     found: list[Duplicate | None] = []
-    for index, key in enumerate(keys):
-        if key in exact:
-            found.append(Duplicate(exact[key], 1.0, exact=True))
+    for index, key in enumerate(np.frombuffer(b"".join(keys), np.uint64)[::2].tolist()):
+        copy = seen.copy(key)
+        if copy is not None:
+            found.append(Duplicate(copy, 1.0, exact=True))
             continue
-        bands = [value.tobytes() for value in banded[index]]
-        candidates = sorted({other for bucket, band in zip(buckets, bands, strict=True) for other in bucket.get(band, ())})
-        near = _nearest(index, candidates, signature, config.threshold)
-        found.append(near)
+        candidates = seen.candidates(bands[index])
+        near = nearest(signature[index], signature[candidates], config.threshold)
+        found.append(Duplicate(candidates[near.place], near.similarity, exact=False) if near else None)
         if near is None:
-            exact[key] = index
-            for bucket, band in zip(buckets, bands, strict=True):
-                bucket.setdefault(band, []).append(index)
+            seen.add(index, key, bands[index])
     return found
 
 
-def _nearest(index: int, candidates: list[int], signature: npt.NDArray[np.uint32], threshold: float) -> Duplicate | None:
-    if not candidates:
+class Nearest(NamedTuple):
+    """The most similar of some candidates."""
+
+    place: int
+    """Its index among them."""
+    similarity: float
+    """Estimated Jaccard similarity."""
+
+
+def nearest(signature: npt.NDArray[np.uint32], candidates: npt.NDArray[np.uint32], threshold: float) -> Nearest | None:
+    """The first of the most similar candidates, when it reaches the threshold.
+
+    Args:
+        signature: [permutations].
+        candidates: [candidates, permutations].
+        threshold: least estimated similarity.
+    """
+    if not len(candidates):
         return None
-    similarity = (signature[candidates] == signature[index]).mean(axis=1)
+    similarity = (candidates == signature).mean(axis=1)
     best = int(similarity.argmax())
-    return Duplicate(candidates[best], float(similarity[best]), exact=False) if similarity[best] >= threshold else None
+    return Nearest(best, float(similarity[best])) if similarity[best] >= threshold else None

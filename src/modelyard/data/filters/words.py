@@ -20,6 +20,7 @@ _MIX = np.uint64(0xD6E8FEB86659FD93)
 _STEP = np.uint64(0xA0761D6478BD642F | 1)
 _BLOCK = 1 << 17
 LETTER, ALNUM, SPACE = 1, 2, 4
+SINGLE, FIRST, AGAIN = 0, 1, 2
 
 Hashes = npt.NDArray[np.uint64]
 Positions = npt.NDArray[np.int64]
@@ -122,6 +123,22 @@ def ngrams(found: Words, size: int) -> tuple[Hashes, Positions]:
     documents = found.documents
     whole = np.flatnonzero(documents[:count] == documents[size - 1 :])
     return total[whole] * _MIX, whole
+
+
+def keyed(hashes: Hashes, documents: Positions) -> Hashes:
+    """Hashes that differ between documents."""
+    return hashes ^ (documents.astype(np.uint64) * np.uint64(_BASE))
+
+
+def seen_before(hashes: Hashes, documents: Positions) -> Positions:
+    """For each hash, given in the order of the text: SINGLE in its document, the FIRST of several, or there AGAIN."""
+    key = keyed(hashes, documents)
+    order = np.argsort(key, kind="stable")
+    same = key[order][1:] == key[order][:-1]
+    before, after = np.concatenate([[False], same]), np.concatenate([same, [False]])
+    state = np.zeros(key.size, np.int64)
+    state[order] = np.where(before[: key.size], AGAIN, np.where(after[: key.size], FIRST, SINGLE))
+    return state
 
 
 def kinds_of(codes: Codes) -> npt.NDArray[np.uint8]:

@@ -1,0 +1,118 @@
+"""The data report: one self-contained HTML page that says what became of every document and shows what each rule dropped.
+
+Waterfall of documents and bytes by reason, samples, sources, languages, redactions, histograms of lengths and scores, expectations. Nothing is
+fetched and it reads on a phone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow.parquet as pq
+from jinja2 import Environment
+
+from modelyard.data.counts import GROUP
+from modelyard.data.data_report_template import TEMPLATE
+from modelyard.expectation import SuiteResult
+
+_SAMPLES = 3
+_SAMPLE_CHARACTERS = 400
+
+
+class Step(NamedTuple):
+    """One row of the waterfall."""
+
+    name: str
+    documents: int
+    bytes: int
+    left: int
+    """Documents left after it."""
+    kind: str
+    """``read``, ``refused`` or ``kept``."""
+
+
+def page(name: str, counts: dict[str, Any], sources: list[dict[str, Any]], suites: list[SuiteResult], rejects: Path) -> str:
+    """The page; ``rejects`` is the directory of refused rows that samples are taken from."""
+    steps = waterfall(counts)
+    return (
+        Environment(autoescape=True)
+        .from_string(TEMPLATE)
+        .render(
+            name=name,
+            steps=steps,
+            samples=_samples(rejects),
+            sources=sources,
+            kept=counts["kept"],
+            read=counts["read"],
+            by_source=_by(counts, "source"),
+            by_language=_by(counts, "language"),
+            by_licence=_by(counts, "licence"),
+            by_split=_by(counts, "split"),
+            redacted=counts.get("redacted", {}),
+            lengths=_bars(
+                {f"{2 ** float(key):,.0f}": value for key, value in sorted(counts["lengths"].items(), key=lambda i: float(i[0]))}
+            ),
+            scores=_bars(counts.get("scores", {})),
+            suites=suites,
+            size=human_size,
+        )
+    )
+
+
+def waterfall(counts: dict[str, Any]) -> list[Step]:
+    """Read, then each reason (most documents first within its family), then kept."""
+    refused = counts.get("refused", {})
+    order = ["read", "normalise", "language", "quality", "gopher", "c4", "classifier", "abuse", "duplicate"]
+    reasons = sorted({key.split("\t")[0] for key in refused}, key=lambda r: (_place(order, r), -refused[f"{r}\tdocuments"], r))
+    left = counts["read"]["documents"]
+    steps = [Step("read", left, counts["read"]["bytes"], left, "read")]
+    for reason in reasons:
+        left -= refused[f"{reason}\tdocuments"]
+        steps.append(Step(reason, refused[f"{reason}\tdocuments"], refused[f"{reason}\tbytes"], left, "refused"))
+    return [*steps, Step("kept", counts["kept"]["documents"], counts["kept"]["bytes"], left, "kept")]
+
+
+def human_size(size: float) -> str:
+    """Bytes with a unit."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def _place(order: list[str], reason: str) -> int:
+    family = reason.split("/")[0]
+    return order.index(family) if family in order else len(order)
+
+
+def _by(counts: dict[str, Any], column: str) -> list[tuple[str, int, int, float]]:
+    """(value, documents, bytes, share of bytes), largest first."""
+    documents: dict[str, int] = {}
+    sizes: dict[str, int] = {}
+    for key, value in counts.get("groups", {}).items():
+        *group, unit = key.split("\t")
+        into = documents if unit == "documents" else sizes
+        into[group[GROUP.index(column)]] = into.get(group[GROUP.index(column)], 0) + value
+    total = max(1, sum(sizes.values()))
+    return sorted(((name, documents[name], size, size / total) for name, size in sizes.items()), key=lambda row: (-row[2], row[0]))
+
+
+def _bars(values: dict[str, int]) -> list[tuple[str, int, float]]:
+    """(label, count, height from 0 to 1)."""
+    top = max(values.values(), default=1)
+    return [(label, count, count / top) for label, count in values.items()]
+
+
+def _samples(rejects: Path) -> dict[str, list[dict[str, str]]]:
+    """Reason -> the first refused documents of it, from as many files as it takes."""
+    found: dict[str, list[dict[str, str]]] = {}
+    for file in sorted(rejects.glob("*.parquet")):
+        for batch in pq.ParquetFile(file).iter_batches(batch_size=500):
+            for row in batch.to_pylist():
+                mine = found.setdefault(row["reason"], [])
+                if len(mine) < _SAMPLES:
+                    text = row["text"]
+                    mine.append({**row, "text": text[:_SAMPLE_CHARACTERS] + (" ..." if len(text) > _SAMPLE_CHARACTERS else "")})
+    return dict(sorted(found.items()))

@@ -1,0 +1,175 @@
+"""Sources of any size, declared once in TOML with licence and hash, read as a stream of documents.
+
+A source is a file, a directory or a pattern, local, ``s3://`` or ``hf://``, or an installed Python. Its files, in the order of their names, are
+grouped into shards: what is processed, kept and never read again. A new file that sorts last changes no earlier shard.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pydantic import Field, model_validator
+
+from modelyard.config import Config
+from modelyard.data.document import DataError, Document, Kind, content_group
+from modelyard.data.records import NOT_WANTED, Broken, Form, TextField, form_of, read
+from modelyard.data.sources import installation
+from modelyard.storage import expand, local_copy, sha256_file
+
+
+class SourceConfig(Config):
+    """One source."""
+
+    name: str = Field(pattern=r"^[\w.-]+$")
+    """Name in tables, ids and errors."""
+    path: str = ""
+    """File, directory or pattern with ``*``; local, s3:// or hf://. Empty for ``installation``."""
+    format: Form | Literal["auto", "installation"]
+    """What the files hold; ``auto`` goes by their names; ``installation`` reads installed packages."""
+    kind: Kind
+    """What the documents are; an installation gives text (docstrings) or code."""
+    licence: str
+    """Their licence; each package's own for an installation."""
+    sha256: str = ""
+    """Hash of the file, or of the lines ``hash  name`` of several; empty: not pinned, recorded as found."""
+    language: str = "und"
+    """ISO 639-1 code where it is known."""
+    text_field: str = "text"
+    """Field or column of the text."""
+    id_field: str = ""
+    """Field or column of the id; empty: a number."""
+    max_broken: float = Field(default=0.01, ge=0, le=1)
+    """Largest share of rows of a shard that may be unreadable."""
+    longest_megabytes: float = 8.0
+    """A longer line, page or file is set aside unread."""
+    packages: list[str] = Field(default_factory=list)
+    """Installed packages, ``python`` for the standard library."""
+    passage: int = 3000
+    """Characters of a piece of an installation's code."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> SourceConfig:
+        if (self.format == "installation") != bool(self.packages) or (self.format == "installation") == bool(self.path):
+            raise ValueError(f"source {self.name}: an installation has packages and no path, any other format a path and no packages")
+        if self.format == "installation" and self.kind not in ("text", "code"):
+            raise ValueError(f"source {self.name}: an installation gives kind text or code, not {self.kind}")
+        return self
+
+
+class File(NamedTuple):
+    """One input file."""
+
+    name: str
+    """Its name inside the source."""
+    path: Path
+    """Where it lies on this machine."""
+    sha256: str
+    size: int
+
+
+class Shard(NamedTuple):
+    """Files of one source that are processed together."""
+
+    source: SourceConfig
+    files: list[File]
+    versions: dict[str, str]
+    """Installed packages and their versions."""
+
+
+def shards(source: SourceConfig, scratch: Path, megabytes: float) -> list[Shard]:
+    """The shards of a source. Raises DataError when there is no file or the files are not the declared ones."""
+    if source.format == "installation":
+        return [Shard(source, [], installation.versions(source.packages))]
+    urls = expand(source.path)
+    if not urls:
+        raise DataError(f"source {source.name}: {source.path}: no such file")
+    files = []
+    for url in urls:
+        path = local_copy(url, scratch / "inputs")
+        files.append(File(url.rsplit("/", 1)[-1], path, sha256_file(path), path.stat().st_size))
+    actual = files[0].sha256 if len(files) == 1 else hashlib.sha256("".join(f"{f.sha256}  {f.name}\n" for f in files).encode()).hexdigest()
+    if source.sha256 and actual != source.sha256:
+        raise DataError(f"source {source.name}: {source.path} has changed: sha256 {actual}, the config says {source.sha256}")
+    grouped: list[list[File]] = []
+    size = 0.0
+    for file in files:
+        if not grouped or size >= megabytes * 1e6:
+            grouped.append([])
+            size = 0.0
+        grouped[-1].append(file)
+        size += file.size
+    return [Shard(source, group, {}) for group in grouped]
+
+
+class Row(NamedTuple):
+    """A document, or a row that could not be read."""
+
+    document: Document
+    broken: Broken | None
+    place: str
+    """``file:line``."""
+
+
+def rows(shard: Shard, seen_ids: set[int]) -> Iterator[Row]:
+    """Every row of a shard, in order; ``seen_ids`` holds hashes of ids (:func:`id_hash`) and grows."""
+    source = shard.source
+    for number, (record, place) in enumerate(_records(shard)):
+        name = f"{source.name}/{shard.files[0].sha256[:8] if shard.files else 'installed'}-{number}"
+        if isinstance(record, Document):
+            yield Row(record._replace(id=f"{source.name}/{record.id}", source=source.name), None, place)
+            continue
+        if isinstance(record, Broken):
+            yield Row(_document(source, name, record.sample), record, place)
+            continue
+        if source.id_field:
+            value = record.row.get(source.id_field)
+            if value is None:
+                broken = Broken(record.place, "read/no_id", f"no id in field {source.id_field!r}", "")
+                yield Row(_document(source, name, record.text), broken, place)
+                continue
+            if (key := id_hash(f"{source.name}/{value}")) in seen_ids:
+                broken = Broken(record.place, "read/duplicate_id", f"id {str(value)[:100]!r} has been read before", "")
+                yield Row(_document(source, name, record.text), broken, place)
+                continue
+            seen_ids.add(key)
+            name = f"{source.name}/{value}"
+        yield Row(_document(source, name, record.text), None, place)
+
+
+def refuse_broken(shard: Shard, read_rows: int, broken: int, first: str) -> None:
+    """Raises DataError when more than the stated share of a shard's rows could not be read; ``first`` names the first."""
+    if broken > shard.source.max_broken * read_rows:
+        raise DataError(
+            f"source {shard.source.name}: {first}; {broken} of {read_rows} rows are unreadable, at most {shard.source.max_broken:.2%} may be"
+        )
+
+
+def counts_as_broken(reason: str) -> bool:
+    """Whether a reason speaks against the file."""
+    return reason not in NOT_WANTED
+
+
+def id_hash(name: str) -> int:
+    """64 bits of an id."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
+
+
+def _records(shard: Shard) -> Iterator[tuple[Any, str]]:
+    source = shard.source
+    if source.format == "installation":
+        wanted = (1 << 62, 0) if source.kind == "text" else (0, 1 << 62)
+        for document in installation.read(source.packages, *wanted, source.passage).documents:
+            yield document, document.group
+        return
+    for file in shard.files:
+        form = form_of(file.name) if source.format == "auto" else source.format
+        for record in read(file.path, form, TextField(source.text_field), int(source.longest_megabytes * 1e6)):
+            yield record, f"{file.name}: {record.place}" if record.place else file.name
+
+
+def _document(source: SourceConfig, name: str, text: str) -> Document:
+    language = "python" if source.kind == "code" and source.language == "und" else source.language
+    return Document(name, source.name, source.kind, language, source.licence, content_group(text), text)

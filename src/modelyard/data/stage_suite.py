@@ -1,0 +1,128 @@
+"""What a streamed corpus must look like, declared as data: its table, its shares, its refusals, and its drift from the version before.
+
+Four suites. ``documents`` looks at every row (without its text); ``shares``, ``refusals`` and ``drift`` at what the corpus counts add up to. A
+failed expectation stops the stage by its name.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from modelyard.config import Config
+from modelyard.data.counts import GROUP
+from modelyard.expectation import Expectation, SuiteResult, Validate
+
+_COLUMNS = ("id", "source", "kind", "language", "licence", "split", "place")
+
+
+class ExpectedConfig(Config):
+    """Limits."""
+
+    min_documents: int
+    """Fewest kept documents."""
+    max_refused: float
+    """Largest share of read documents that may be refused."""
+    max_source_share: float
+    """Largest share of kept bytes that one source may have."""
+    max_language_share_drift: float
+    """Most that a language's share of kept bytes may differ from the version before."""
+    max_source_share_drift: float
+    """Most that a source's share may differ."""
+    max_refused_drift: float
+    """Most that the refused share may differ."""
+
+
+def check(
+    shards: list[Path], counts: dict[str, Any], previous: dict[str, Any] | None, limits: ExpectedConfig, validate: Validate
+) -> list[SuiteResult]:
+    """Run the suites; ``previous`` are the counts of the version before, None for a first one."""
+    files = [file for shard in shards for file in sorted((shard / "documents").iterdir())]
+    documents = pa.concat_tables([pq.read_table(file, columns=list(_COLUMNS)) for file in files]).to_pandas()
+    results = [validate("documents", documents, _documents(limits))]
+    kept, refused = float(counts["kept"]["documents"]), float(sum(_refusals(counts).values()))
+    shares = [{"source": source, "share": share} for source, share in _shares(counts, "source").items()]
+    results.append(validate("shares", pd.DataFrame(shares, columns=["source", "share"]), _source_shares(limits)))
+    results.append(validate("refusals", pd.DataFrame([{"share": refused / max(1.0, kept + refused)}]), _refused(limits)))
+    if previous:
+        results.append(validate("drift", _drift(counts, previous), _drifts(limits)))
+    return results
+
+
+def _documents(limits: ExpectedConfig) -> list[Expectation]:
+    filled = [
+        Expectation(name=f"documents_have_{column}", type="ExpectColumnValuesToMatchRegex", arguments={"column": column, "regex": r"\S"})
+        for column in ("id", "source", "language", "licence", "place")
+    ]
+    return [
+        *filled,
+        Expectation(name="documents_enough", type="ExpectTableRowCountToBeBetween", arguments={"min_value": limits.min_documents}),
+        Expectation(name="documents_ids_unique", type="ExpectColumnValuesToBeUnique", arguments={"column": "id"}),
+        Expectation(
+            name="documents_kinds_known",
+            type="ExpectColumnValuesToBeInSet",
+            arguments={"column": "kind", "value_set": ["text", "code", "dialog", "review"]},
+        ),
+        Expectation(
+            name="documents_splits_known",
+            type="ExpectColumnValuesToBeInSet",
+            arguments={"column": "split", "value_set": ["train", "validation"]},
+        ),
+    ]
+
+
+def _source_shares(limits: ExpectedConfig) -> list[Expectation]:
+    arguments = {"column": "share", "max_value": limits.max_source_share}
+    return [Expectation(name="shares_no_source_dominates", type="ExpectColumnValuesToBeBetween", arguments=arguments)]
+
+
+def _refused(limits: ExpectedConfig) -> list[Expectation]:
+    arguments = {"column": "share", "max_value": limits.max_refused}
+    return [Expectation(name="refusals_share", type="ExpectColumnValuesToBeBetween", arguments=arguments)]
+
+
+def _drifts(limits: ExpectedConfig) -> list[Expectation]:
+    return [
+        Expectation(
+            name=f"drift_{what}",
+            type="ExpectColumnValuesToBeBetween",
+            arguments={"column": what, "max_value": limit},
+        )
+        for what, limit in (
+            ("source", limits.max_source_share_drift),
+            ("language", limits.max_language_share_drift),
+            ("refused", limits.max_refused_drift),
+        )
+    ]
+
+
+def _drift(counts: dict[str, Any], previous: dict[str, Any]) -> pd.DataFrame:
+    """A row for each source and language, and one for the refused share; a cell that says nothing is null."""
+    rows: list[dict[str, float]] = [{"refused": abs(_refused_share(counts) - _refused_share(previous))}]
+    for what in ("source", "language"):
+        now, before = _shares(counts, what), _shares(previous, what)
+        rows += [{what: abs(now.get(value, 0.0) - before.get(value, 0.0))} for value in sorted({*now, *before})]
+    return pd.DataFrame(rows)
+
+
+def _shares(counts: dict[str, Any], column: str) -> dict[str, float]:
+    """Value of a column -> its share of kept bytes."""
+    total: dict[str, float] = {}
+    for key, value in counts.get("groups", {}).items():
+        *group, unit = key.split("\t")
+        if unit == "bytes":
+            name = group[GROUP.index(column)]
+            total[name] = total.get(name, 0.0) + value
+    return {name: value / max(1.0, sum(total.values())) for name, value in total.items()}
+
+
+def _refusals(counts: dict[str, Any]) -> dict[str, int]:
+    return {key.split("\t")[0]: value for key, value in counts.get("refused", {}).items() if key.endswith("\tdocuments")}
+
+
+def _refused_share(counts: dict[str, Any]) -> float:
+    return float(sum(_refusals(counts).values())) / max(1.0, counts["read"]["documents"])
