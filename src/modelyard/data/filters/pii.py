@@ -43,7 +43,8 @@ _NATIONAL: tuple[tuple[str, str], ...] = (
 )
 """(module of python-stdnum, form in which the number is usually written)."""
 _NATIONAL_ANY = re.compile(r"(?<![\w.-])(?:" + "|".join(f"({form})" for _, form in _NATIONAL) + r")(?![\w-]|\.\d)")
-_DIGITS = re.compile(r"\d[\d ().:-]{4,}")
+_DIGITS = re.compile(r"\d[\d ().:-]{4,}|[A-Z]{6}\d\d[A-Z]")
+"""Without a match nothing numeric needs to be looked for."""
 
 
 class PiiConfig(Config):

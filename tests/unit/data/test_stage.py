@@ -1,0 +1,225 @@
+"""The stage alone on planted sources: reasons, broken rows, increments, kills, clusters. Only the training of the abuse filter is replaced."""
+
+import hashlib
+import json
+import random
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from modelyard.adapters.expectations import validate
+from modelyard.artifacts import Store
+from modelyard.data import shard, stage
+from modelyard.data.document import DataError, run_inline
+from modelyard.data.filters import abuse
+from modelyard.data.stage import StageConfig
+from modelyard.expectation import ExpectationError
+from modelyard.progress import silent
+
+WEB = tomllib.loads((Path(__file__).parents[3] / "configs/data/web.toml").read_text())
+RNG = random.Random(0)
+WORDS = [
+    a + b
+    for a in ("river", "stone", "cloud", "road", "light", "field", "water", "wind")
+    for b in ("side", "bank", "house", "maker", "keeper")
+]
+WORDS += ["and", "the", "with", "a", "quiet", "old", "green", "carries", "finds", "under", "over", "into", "through", "before", "after"]
+
+
+class _Teacher:
+    vocabulary = ("vileword",)
+
+    def __call__(self, texts):
+        return np.array([float("vileword" in text.split()) for text in texts])
+
+
+@pytest.fixture(scope="module")
+def small_filter():
+    texts = [_page() + " vileword" * (n % 2) for n in range(40)]
+    config = abuse.AbuseConfig.model_validate({**WEB["filters"]["abuse"], "augmented": 50})
+    return abuse.train(texts, ["vileword"], _Teacher(), config)
+
+
+@pytest.fixture(autouse=True)
+def _small_filter(monkeypatch, small_filter):
+    monkeypatch.setattr(stage, "_train_abuse", lambda *_: small_filter)
+
+
+def _page(sentences=8):
+    return "\n".join(" ".join(["The", *RNG.choices(WORDS, k=14), "of", "the", RNG.choice(WORDS)]) + "." for _ in range(sentences))
+
+
+def _changed(text, words):
+    """The text with every ``words``-th word replaced."""
+    return " ".join("other" if index % words == words - 1 else word for index, word in enumerate(text.split(" ")))
+
+
+def _lines(path, rows):
+    path.write_bytes(b"".join((row if isinstance(row, bytes) else json.dumps(row).encode()) + b"\n" for row in rows))
+
+
+def _config(root, *paths, max_broken=0.01, **changes):
+    common = {"format": "auto", "kind": "text", "licence": "CC0-1.0", "id_field": "id", "max_broken": max_broken}
+    declared = [{"name": path.stem, "path": str(path), **common} for path in paths]
+    blocks = {**WEB["blocks"], "block_megabytes": 0.05, "validation": 0.2}
+    execution = {"store": f"file://{root}/store", "scratch": f"{root}/scratch"}
+    return StageConfig.model_validate({**WEB, "name": "planted", "sources": declared, "blocks": blocks, "execution": execution} | changes)
+
+
+def _run(config):
+    made = stage.run(config, run_inline, validate, silent)
+    return made, Store(config.execution.store, config.execution.scratch).fetch(made.artifact)
+
+
+def _table(directory, kind):
+    return {row["id"]: row for row in pq.read_table(directory / kind).to_pylist()}
+
+
+def _bytes(directory):
+    return {
+        f.relative_to(directory).as_posix(): f.read_bytes()
+        for f in sorted(directory.rglob("*"))
+        if f.is_file() and f.name != "artifact.json"
+    }
+
+
+@pytest.fixture(scope="module")
+def planted():
+    pages = [_page() for _ in range(150)]
+    rows = [{"id": f"page-{n}", "text": text} for n, text in enumerate(pages)]
+    rows += [{"id": f"exact-{n}", "text": text.upper() if n % 2 else f" {text}\n"} for n, text in enumerate(pages[:30])]
+    rows += [{"id": f"near-{n}", "text": _changed(text, 40)} for n, text in enumerate(pages[30:60])]
+    rows += [
+        {"id": "mail", "text": f"{pages[60]}\nWrite to jane@example.org about the old river house and the wind today."},
+        {"id": "vile", "text": _page() + "\nYou vileword and your vileword friends, you vileword of a vileword house and vileword."},
+        {"id": "german", "text": "Das ist ein ganz gewöhnlicher deutscher Satz über das Wetter in den Bergen. " * 6},
+        {"id": "menu", "text": "Home\nAbout\nContact\n" * 30},
+    ]
+    long = b'{"id": "long", "text": "' + b"x" * 9_000_000 + b'"}'
+    broken = [b'{"id": "x", "text": "caf\xe9"}', b'{"id": "page-1", "text": "again"}', long, b'{"id": "cut']
+    return pages, rows, broken
+
+
+def test_stage_planted_documents_are_kept_or_refused_by_reason(tmp_path, planted):
+    _, rows, broken = planted
+    _lines(tmp_path / "crawl.jsonl", [*rows, *broken])
+    made, out = _run(_config(tmp_path, tmp_path / "crawl.jsonl", max_broken=0.02))
+    kept, refused = _table(out, "documents"), _table(out, "rejects")
+    assert len(kept) + len(refused) == len(rows) + len(broken) == made.artifact.metrics["documents/read/documents"]
+    assert {f"crawl/page-{n}" for n in range(150)} - {"crawl/page-60"} <= set(kept), "no page is lost"
+    reasons = {name.removeprefix("crawl/"): row["reason"] for name, row in refused.items()}
+    assert all(reasons[f"exact-{n}"] == "duplicate/exact" for n in range(30))
+    assert [reasons[f"near-{n}"] for n in range(30)] == ["duplicate/near"] * 30
+    assert all(refused[f"crawl/near-{n}"]["detail"].startswith(f"crawl/page-{n + 30} ") for n in range(30)), "the original is named"
+    assert (reasons["vile"].split("/")[0], reasons["german"], reasons["menu"].split("/")[0]) == (
+        "abuse",
+        "language/not_accepted",
+        "quality",
+    )
+    places = {row["place"]: row["reason"] for row in refused.values()}
+    first = len(rows) + 1
+    assert [places[f"crawl.jsonl: line {first + n}"] for n in range(4)] == [
+        "read/invalid_utf8", "read/duplicate_id", "read/line_too_long", "read/invalid_json",
+    ]  # fmt: skip
+    assert "[EMAIL]" in kept.get("crawl/mail", refused.get("crawl/mail"))["text"]
+    assert all(row["licence"] == "CC0-1.0" and row["place"] for row in kept.values())
+    page = (out / "report.html").read_text()
+    assert "duplicate/near" in page
+    assert "documents_ids_unique" in page
+
+
+def test_stage_too_many_broken_rows_are_one_line_naming_the_first(tmp_path, planted):
+    _, rows, broken = planted
+    _lines(tmp_path / "crawl.jsonl", [*rows[:20], *broken])
+    with pytest.raises(
+        DataError, match=r"^source crawl: crawl\.jsonl: line 21: invalid UTF-8 .*; 4 of 24 rows are unreadable, at most 1\.00%"
+    ):
+        _run(_config(tmp_path, tmp_path / "crawl.jsonl"))
+
+
+def test_stage_new_source_is_processed_alone_and_sees_the_old_ones(tmp_path, planted, monkeypatch):
+    pages, rows, _ = planted
+    _lines(tmp_path / "old.jsonl", rows[:150])
+    copies = [{"id": f"copy-{n}", "text": _changed(text, 40)} for n, text in enumerate(pages[:40])]
+    _lines(tmp_path / "new.jsonl", [*copies, {"id": "fresh", "text": _page()}])
+    limits = {**WEB["expectations"], "max_refused_drift": 1.0}
+    _, first = _run(_config(tmp_path, tmp_path / "old.jsonl"))
+    built = []
+    monkeypatch.setattr(stage, "build", lambda part, *more: built.append(part.source.name) or shard.build(part, *more))
+    with pytest.raises(ExpectationError, match="suite drift failed: drift_refused"):
+        _run(_config(tmp_path, tmp_path / "old.jsonl", tmp_path / "new.jsonl"))
+    made, both = _run(_config(tmp_path, tmp_path / "old.jsonl", tmp_path / "new.jsonl", expectations=limits))
+    assert built == ["new"]
+    refused = _table(both, "rejects")
+    assert all(refused[f"new/copy-{n}"]["reason"] == "duplicate/near" for n in range(40))
+    assert refused["new/copy-0"]["detail"].startswith("old/page-0 ")
+    assert set(_table(both, "documents")) == {*_table(first, "documents"), "new/fresh"}
+    suites = json.loads((both / "expectations.json").read_text())
+    assert [suite["suite"] for suite in suites] == ["documents", "shares", "refusals", "drift"], "compared with the version before"
+    again, _ = _run(_config(tmp_path, tmp_path / "old.jsonl", tmp_path / "new.jsonl", expectations=limits))
+    assert (again.cached, again.artifact.ref) == (True, made.artifact.ref)
+
+
+def test_stage_killed_in_any_block_goes_on_to_the_same_bytes(tmp_path, planted, monkeypatch):
+    _, rows, _ = planted
+    _lines(tmp_path / "crawl.jsonl", rows)
+    _, whole = _run(_config(tmp_path / "a", tmp_path / "crawl.jsonl"))
+    config = _config(tmp_path / "b", tmp_path / "crawl.jsonl")
+    process, calls = shard._process, []
+
+    def killed(*arguments):
+        calls.append(arguments[0].number)
+        if len(calls) % 2:
+            raise KeyboardInterrupt
+        process(*arguments)
+
+    monkeypatch.setattr(shard, "_process", killed)
+    for _ in range(40):
+        try:
+            _, resumed = _run(config)
+            break
+        except KeyboardInterrupt:
+            continue
+    assert len(set(calls)) > 2, "several blocks"
+    assert len(calls) == 2 * len(set(calls)), "no block is processed twice"
+    assert _bytes(resumed) == _bytes(whole)
+
+
+def test_stage_near_duplicates_never_straddle_the_held_out_split(tmp_path):
+    pages = [_page() for _ in range(60)]
+    rows = [{"id": f"{n}-{copy}", "text": _changed(text, 30 - 5 * copy)} for copy in range(4) for n, text in enumerate(pages)]
+    _lines(tmp_path / "crawl.jsonl", rows)
+    _, out = _run(_config(tmp_path, tmp_path / "crawl.jsonl"))
+    kept = _table(out, "documents").values()
+    splits = {}
+    for row in kept:
+        splits.setdefault(row["id"].split("/")[1].split("-")[0], set()).add(row["split"])
+    assert len(kept) > len(splits), "copies below the threshold stay"
+    assert {"train", "validation"} == set().union(*splits.values())
+    assert all(len(found) == 1 for found in splits.values())
+
+
+def test_stage_failed_expectation_stops_with_its_name_and_keeps_the_shards(tmp_path, planted):
+    _, rows, _ = planted
+    _lines(tmp_path / "crawl.jsonl", rows[:30])
+    config = _config(tmp_path, tmp_path / "crawl.jsonl", expectations={**WEB["expectations"], "min_documents": 1000})
+    with pytest.raises(ExpectationError, match=r"suite documents failed: documents_enough"):
+        _run(config)
+    assert not (tmp_path / "store/documents").exists()
+    assert len(list((tmp_path / "store/shard").iterdir())) == 1
+
+
+def test_stage_changed_file_and_unknown_keys_are_refused(tmp_path, planted):
+    _, rows, _ = planted
+    path = tmp_path / "crawl.jsonl"
+    _lines(path, rows[:3])
+    source = {"name": "crawl", "path": str(path), "format": "jsonl", "kind": "text", "licence": "CC0-1.0", "sha256": "0" * 64}
+    with pytest.raises(DataError, match=f"has changed: sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}, the config says 000"):
+        _run(_config(tmp_path, sources=[source]))
+    with pytest.raises(DataError, match=r"source crawl: .*gone.jsonl: no such file"):
+        _run(_config(tmp_path, sources=[{**source, "path": str(tmp_path / "gone.jsonl")}]))
+    with pytest.raises(ValueError, match="two have the name crawl"):
+        _config(tmp_path, sources=[source, source])
