@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 from modelyard.artifacts import Artifact, Built, Spec, Store
 from modelyard.code_identity import code_version
 from modelyard.config import Config
-from modelyard.data import stage_suite
+from modelyard.data import stage_suite, token_files
 from modelyard.data.counts import add
 from modelyard.data.data_report import page
 from modelyard.data.document import Transform
@@ -33,6 +33,7 @@ from modelyard.data.sources import ratings, tweets
 from modelyard.data.sources.declared import SOURCES
 from modelyard.data.sources.fetch import fetch
 from modelyard.data.sources.stream import Shard, SourceConfig, rows, shards
+from modelyard.data.token_files import TokenFilesConfig
 from modelyard.expectation import SuiteResult, Validate
 from modelyard.progress import Report
 
@@ -65,6 +66,8 @@ class StageConfig(Config):
     """Shards, blocks and the held-out share."""
     expectations: stage_suite.ExpectedConfig
     """What the corpus must look like."""
+    tokens: TokenFilesConfig | None = None
+    """Tokenizer, token files and mixture; absent: documents only."""
     execution: StageExecution = StageExecution()
     """Where and how it runs."""
 
@@ -100,6 +103,7 @@ class CorpusIdentity(Config):
 
     name: str
     expectations: stage_suite.ExpectedConfig
+    tokens: TokenFilesConfig | None
     previous: str
     """Reference of the version that drift is measured against, or nothing."""
 
@@ -184,7 +188,7 @@ def _assemble(config: StageConfig, store: Store, built: list[Artifact], trained:
     references = [artifact.ref for artifact in built]
     if previous["shards"] == references:
         previous = previous.get("previous") or {"ref": "", "shards": []}  # the same corpus again: found, not compared with itself
-    identity = CorpusIdentity(name=config.name, expectations=config.expectations, previous=previous["ref"])
+    identity = CorpusIdentity(name=config.name, expectations=config.expectations, tokens=config.tokens, previous=previous["ref"])
 
     def produce(out: Path, _: Path) -> Mapping[str, float]:
         directories = [store.fetch(artifact) for artifact in built]
@@ -199,12 +203,25 @@ def _assemble(config: StageConfig, store: Store, built: list[Artifact], trained:
                 for file in sorted((directory / kind).iterdir()):
                     _link(file, out / kind / f"{number:04d}-{file.name}")
         _write(out, config, counts, suites, built, trained)
-        return _metrics(counts)
+        return _metrics(counts) | _token_metrics(config.tokens, out)
 
     made = store.build(Spec("documents", identity, parents, code_version("modelyard.data.stage")), produce)
     content = {"ref": made.artifact.ref, "shards": references, "previous": {"ref": previous["ref"], "shards": previous["shards"]}}
     store.storage.write(pointer, (json.dumps(content) + "\n").encode())
     return made
+
+
+def _token_metrics(config: TokenFilesConfig | None, out: Path) -> dict[str, float]:
+    """Write the token files of the corpus in ``out``, where the config asks for them."""
+    if config is None:
+        return {}
+    (out / "tokens").mkdir()
+    measured = token_files.write(out, config, out / "tokens")
+    (out / "tokens" / "statistics.json").write_text(json.dumps(measured, indent=1) + "\n", "utf-8")
+    return {
+        **{f"documents/tokens/{name}": count for name, count in measured["tokens"].items()},
+        **{f"documents/bytes_per_token/{name.replace('/', '_')}": value for name, value in measured["bytes_per_token"].items()},
+    }
 
 
 def _link(source: Path, target: Path) -> None:
