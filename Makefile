@@ -13,7 +13,7 @@ export DO_NOT_TRACK := 1
 # make takes "ppo.kl_coef=0.05" for a variable of its own; every command-line variable with a dot in its name is an override of the config.
 OVERRIDES := $(foreach word,$(MAKEOVERRIDES),$(if $(findstring .,$(firstword $(subst =, ,$(word)))),'$(word)'))
 
-.PHONY: run test test-all check ui clean setup bench bench-evals
+.PHONY: run test test-all check ui clean setup bench bench-evals bench-data
 .DEFAULT_GOAL := run
 
 run: $(READY)
@@ -34,6 +34,10 @@ check: $(READY)
 bench-evals: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	@$(BIN)/python benchmarks/evals.py $(MODEL) $(DATA)
+
+bench-data: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+	@RAYON_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.data
 
 bench-%: $(READY)
 	@$(BIN)/python -m benchmarks.$*

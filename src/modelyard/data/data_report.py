@@ -70,6 +70,8 @@ def waterfall(counts: dict[str, Any]) -> list[Step]:
     for reason in reasons:
         left -= refused[f"{reason}\tdocuments"]
         steps.append(Step(reason, refused[f"{reason}\tdocuments"], refused[f"{reason}\tbytes"], left, "refused"))
+    gone = sum(step.bytes for step in steps if step.kind == "refused") + counts["kept"]["bytes"]
+    steps.append(Step("normalised, redacted and cut inside documents", 0, max(0, counts["read"]["bytes"] - gone), left, "refused"))
     return [*steps, Step("kept", counts["kept"]["documents"], counts["kept"]["bytes"], left, "kept")]
 
 

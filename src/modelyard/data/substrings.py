@@ -69,7 +69,7 @@ class _Group:
         starts = np.concatenate([[0], np.cumsum(lengths[:-1] + len(_PADDING))])
         words = np.ndarray((len(data) - 7,), "<u8", buffer=data, strides=(1,))
         positions = (starts[:, None] + np.arange(self.step)[None, :]).reshape(-1)
-        keys = _keys(words, positions, window)
+        keys = _keys(words[positions], words[positions + 8], window)
         order = np.argsort(keys, kind="stable")
         self.keys = keys[order]
         self.owner = order // self.step
@@ -84,10 +84,10 @@ class _Group:
         end = words.size + 7 - len(_PADDING)
         found = []
         for begin in range(0, end, self.step * _POSITIONS):
-            positions = np.arange(begin, min(end, begin + self.step * _POSITIONS), self.step)
-            keys = _keys(words, positions, self.window)
+            stop = min(end, begin + self.step * _POSITIONS)
+            keys = _keys(words[begin : stop : self.step], words[begin + 8 : stop + 8 : self.step], self.window)
             likely = np.flatnonzero(self.bitmap[keys >> self.shift])
-            owner, place = self._equal(words, *self._candidates(positions[likely], keys[likely], end))
+            owner, place = self._equal(words, *self._candidates(begin + likely * self.step, keys[likely], end))
             document = np.searchsorted(starts, place, side="right") - 1
             found.append(np.stack([self.indices[owner], document], axis=1))
         return np.concatenate([np.zeros((0, 2), np.int64), *found])
@@ -112,11 +112,11 @@ class _Group:
         return owner, place
 
 
-def _keys(words: Hashes, positions: Positions, window: int) -> Hashes:
-    """Hash of the ``window`` bytes at each position."""
+def _keys(first: Hashes, second: Hashes, window: int) -> Hashes:
+    """Hash of windows by their first eight and next eight bytes."""
     if window == 16:
-        return words[positions] * _MULTIPLIERS[0] + words[positions + 8] * _MULTIPLIERS[1]
-    return _masked(words[positions], window) * _MULTIPLIERS[0]
+        return first * _MULTIPLIERS[0] + second[: first.size] * _MULTIPLIERS[1]
+    return _masked(first, window) * _MULTIPLIERS[0]
 
 
 def _masked(values: Hashes, size: int) -> Hashes:

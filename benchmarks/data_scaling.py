@@ -1,0 +1,108 @@
+"""The data stage against size and workers: seconds, MB/s, peak resident memory of the process (Ray's own apart), as a table and a plot.
+
+``python -m benchmarks.data_scaling [--megabytes 4 16 64] [--workers 1 2] [--out DIR]``. Every run is a process of its own, so that its memory is its
+own; the text is the benchmark text, repeated with numbered words beyond its own size so that nothing is a copy. ``--megabytes 2000 --workers 2`` is
+the proof that memory does not grow with the input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.real_text import texts
+
+ROOT = Path(__file__).parents[1]
+
+
+def main() -> None:
+    """Measure every size with every number of workers."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--megabytes", type=float, nargs="+", default=[4, 16, 64])
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--out", type=Path, default=Path(".modelyard/bench"))
+    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        _one(options.one[0], int(options.one[1]))
+        return
+    options.out.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for megabytes in options.megabytes:
+        for workers in options.workers:
+            with tempfile.TemporaryDirectory(dir=options.out) as directory:
+                _write(Path(directory), megabytes)
+                command = [sys.executable, "-W", "ignore", "-m", "benchmarks.data_scaling", "--one", directory, str(workers)]
+                done = subprocess.run(command, capture_output=True, text=True, check=True)
+            rows.append({"megabytes": megabytes, "workers": workers, **json.loads(done.stdout.splitlines()[-1])})
+            print(
+                "{megabytes:7g} MB  {workers} workers  {seconds:8.1f} s  {rate:6.2f} MB/s  peak {peak_mb:7.0f} MB".format(**rows[-1]),
+                flush=True,
+            )
+    (options.out / "data_scaling.json").write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
+    _plot(rows, options.out / "data_scaling.png")
+
+
+def _write(directory: Path, megabytes: float) -> None:
+    documents = texts(min(megabytes, 90))
+    left, lap = megabytes * 1e6, 0
+    with (directory / "text.jsonl").open("w", encoding="utf-8") as file:
+        while left > 0:
+            for text in documents:
+                numbered = " ".join(f"{word}{lap}" if index % 3 == 0 and lap else word for index, word in enumerate(text.split(" ")))
+                file.write(json.dumps({"text": numbered}) + "\n")
+                left -= len(numbered)
+                if left <= 0:
+                    break
+            lap += 1
+    source = f'name = "text"\npath = "{directory / "text.jsonl"}"\nformat = "jsonl"\nkind = "text"\nlicence = "various"\n'
+    execution = f'store = "file://{directory / "store"}"\nscratch = "{directory.parent / "scratch"}"\n'
+    config = f'extends = "{ROOT / "configs/data/web.toml"}"\nname = "scaling"\n[[sources]]\n{source}[execution]\n{execution}'
+    (directory / "config.toml").write_text(config, "utf-8")
+
+
+def _one(directory: str, workers: int) -> None:
+    from modelyard.adapters import ray_cluster
+    from modelyard.adapters.expectations import validate
+    from modelyard.adapters.ray_data import RayTransform
+    from modelyard.config import load_config
+    from modelyard.data.document import run_inline
+    from modelyard.data.stage import StageConfig, run
+    from modelyard.progress import silent
+
+    config = load_config(StageConfig, Path(directory) / "config.toml")
+    started = time.perf_counter()
+    built = run(config, RayTransform(workers) if workers > 1 else run_inline, validate, silent)
+    seconds = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+    ray_cluster.disconnect()
+    rate = built.artifact.metrics["documents/read/bytes"] / 1e6 / seconds
+    print(json.dumps({"seconds": seconds, "rate": rate, "peak_mb": peak, "kept": built.artifact.metrics["documents/kept/documents"]}))
+
+
+def _plot(rows: list[dict[str, float]], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.6))
+    for workers in sorted({row["workers"] for row in rows}):
+        mine = [row for row in rows if row["workers"] == workers]
+        axes[0].loglog([row["megabytes"] for row in mine], [row["seconds"] for row in mine], "o-", label=f"{workers} workers")
+        axes[1].semilogx([row["megabytes"] for row in mine], [row["peak_mb"] for row in mine], "o-", label=f"{workers} workers")
+    axes[0].set(xlabel="input, MB", ylabel="seconds")
+    axes[1].set(xlabel="input, MB", ylabel="peak resident memory, MB", ylim=(0, None))
+    axes[0].legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""Readers of every form: what they give, what they set aside and why, and that truncated files give what comes before the cut."""
+
+import gzip
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from modelyard.data.document import DataError
+from modelyard.data.records import Broken, Record, Tally, TextField, form_of, read
+
+TEXT = TextField("text")
+LINES = b"".join(json.dumps({"text": f"row {n} says é " * 20, "id": n}).encode() + b"\n" for n in range(3000))
+
+
+def _zstd(data):
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as stream:
+        stream.write(data)
+    return sink.getvalue().to_pybytes()
+
+
+def _warc(*records):
+    parts = []
+    for kind, headers, body in records:
+        head = f"WARC/1.0\r\nWARC-Type: {kind}\r\nWARC-Record-ID: <urn:uuid:12345678-1234-1234-1234-1234567890ab>\r\n{headers}"
+        head += f"WARC-Date: 2024-01-01T00:00:00Z\r\nContent-Length: {len(body)}\r\n\r\n"
+        parts.append(gzip.compress(head.encode() + body + b"\r\n\r\n"))
+    return b"".join(parts)
+
+
+def _read(path, **more):
+    found = list(read(path, form_of(path.name), TEXT, **more))
+    return [row for row in found if isinstance(row, Record)], [(row.place, row.reason) for row in found if isinstance(row, Broken)]
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [("a.jsonl", LINES), ("a.jsonl.gz", gzip.compress(LINES[:9000]) + gzip.compress(LINES[9000:])), ("a.jsonl.zst", _zstd(LINES))],
+)
+def test_json_lines_plain_and_compressed_give_every_row(tmp_path, name, data):
+    (tmp_path / name).write_bytes(data)
+    records, broken = _read(tmp_path / name)
+    assert broken == []
+    assert [record.row["id"] for record in records] == list(range(3000))
+    assert records[-1].place == "line 3000"
+
+
+@pytest.mark.parametrize(("name", "data"), [("t.jsonl.gz", gzip.compress(LINES)[:-3000]), ("t.jsonl.zst", _zstd(LINES)[:-1000])])
+def test_truncated_file_gives_the_rows_before_the_cut_and_says_so(tmp_path, name, data):
+    (tmp_path / name).write_bytes(data)
+    records, broken = _read(tmp_path / name)
+    assert len(records) > 1500
+    assert [record.row["id"] for record in records] == list(range(len(records)))
+    assert broken == [(f"line {len(records) + 1}", "read/truncated_file")]
+
+
+def test_json_lines_broken_rows_are_set_aside_by_reason(tmp_path):
+    rows = [
+        b'{"text": "fine"}',
+        b'{"text": "caf\xe9"}',
+        b"",
+        b"[1]",
+        b'{"x": 1}',
+        rb'{"text": "\ud800"}',
+        b'{"text":"' + b"x" * 3_000_000 + b'"}',
+    ]
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join([*rows, b'{"text": "also fine"}', b'{"text": "cut']))
+    records, broken = _read(tmp_path / "a.jsonl", longest=1 << 20)
+    assert [(record.place, record.text) for record in records] == [("line 1", "fine"), ("line 8", "also fine")]
+    assert broken == [
+        ("line 2", "read/invalid_utf8"),
+        ("line 4", "read/no_text"),
+        ("line 5", "read/no_text"),
+        ("line 6", "read/lone_surrogate"),
+        ("line 7", "read/line_too_long"),
+        ("line 9", "read/invalid_json"),
+    ]
+
+
+def test_parquet_json_and_text_files(tmp_path):
+    pq.write_table(pa.table({"text": ["one", None, "three"]}), tmp_path / "a.parquet")
+    records, broken = _read(tmp_path / "a.parquet")
+    assert ([record.text for record in records], broken) == (["one", "three"], [("row 2", "read/no_text")])
+    (tmp_path / "b.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-20])
+    assert _read(tmp_path / "b.parquet") == ([], [("", "read/damaged_file")])
+    (tmp_path / "c.json").write_text(json.dumps([{"text": "a"}, {"text": "b"}], indent=2))
+    assert [record.text for record in _read(tmp_path / "c.json")[0]] == ["a", "b"]
+    (tmp_path / "d.txt").write_text("first\nline\n\n\nsecond\n")
+    assert [record.text for record in _read(tmp_path / "d.txt")[0]] == ["first\nline\n\n\nsecond\n"]
+    assert [(r.place, r.text) for r in read(tmp_path / "d.txt", "text", TEXT)] == [("line 1", "first\nline"), ("line 5", "second")]
+
+
+def test_web_archives_give_main_text_and_set_other_responses_aside(tmp_path):
+    html = "<html><body><nav><ul><li><a href='/'>Home</a></li></ul></nav><main><p>Hello café world.</p></main></body></html>".encode(
+        "latin-1"
+    )
+    target = "WARC-Target-URI: http://example.org/{}\r\nContent-Type: application/http; msgtype=response\r\n"
+    archive = _warc(
+        ("warcinfo", "", b"software: x\r\n"),
+        ("response", target.format("a"), b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=latin-1\r\n\r\n" + html),
+        ("response", target.format("b"), b"HTTP/1.1 404 Not Found\r\nContent-Type: text/html\r\n\r\nno"),
+        ("response", target.format("c"), b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n\r\nPNG"),
+    )
+    (tmp_path / "a.warc.gz").write_bytes(archive)
+    [page], broken = _read(tmp_path / "a.warc.gz")
+    assert page.text.strip() == "Hello café world."
+    assert page.row["url"] == "http://example.org/a"
+    assert [reason for _, reason in broken] == ["read/not_html"] * 2
+    tally = Tally("here", 0.0)
+    assert len(list(tally.take(read(tmp_path / "a.warc.gz", "warc", TEXT)))) == 1
+    tally.check()  # redirects and images speak against no archive
+    (tmp_path / "a.warc.wet.gz").write_bytes(
+        _warc(("warcinfo", "", b"x: y\r\n"), ("conversion", "Content-Type: text/plain\r\n", "héllo".encode()))
+    )
+    assert [record.text for record in _read(tmp_path / "a.warc.wet.gz")[0]] == ["héllo"]
+    (tmp_path / "t.warc.gz").write_bytes(archive[:-50])
+    records, broken = _read(tmp_path / "t.warc.gz")
+    assert len(records) == 1
+    assert "read/damaged_file" in [reason for _, reason in broken]
+
+
+def test_tally_refuses_above_the_share_and_names_the_first():
+    rows = [Record("line 1", "a", {})] * 99 + [Broken("line 100", "read/invalid_json", "not valid JSON", "")]
+    tally = Tally("file x", 0.01)
+    assert len(list(tally.take(iter(rows)))) == 99
+    tally.check()
+    tally.limit = 0.005
+    with pytest.raises(DataError, match=r"^file x: line 100: not valid JSON; 1 of 100 rows are unreadable, at most 0\.50% may be$"):
+        tally.check()
