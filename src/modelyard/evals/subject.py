@@ -26,6 +26,9 @@ from modelyard.model.generate import generate
 from modelyard.model.score import Query
 from modelyard.storage import sha256_file, sha256_tree
 
+ENCODED_TOGETHER = 256
+"""Questions whose tokens exist as encodings at a time."""
+
 
 class HubEncoder:
     """The tokenizer of a Hugging Face directory, with what :class:`~modelyard.model.encoder.Encoder` offers.
@@ -109,12 +112,19 @@ class Subject:
         return [joined([next(found) for _ in some], query) for some, query in zip(pieces, whole, strict=True)]
 
     def _queries(self, questions: Sequence[Sequence[tuple[str, str]]]) -> list[Query]:
+        """Token ids; some hundred questions at a time, since an encoded batch is many times its text."""
         split = [[boundary(*pair) for pair in question] for question in questions]
-        contexts = list({context for question in split for context, _ in question})
+        queries: list[Query] = []
+        for start in range(0, len(split), ENCODED_TOGETHER):
+            queries += self._encoded(split[start : start + ENCODED_TOGETHER])
+        return queries
+
+    def _encoded(self, questions: Sequence[Sequence[tuple[str, str]]]) -> list[Query]:
+        contexts = list({context for question in questions for context, _ in question})
         fed = dict(zip(contexts, self.encoder.openings(contexts), strict=True))
-        wholes = iter(self.encoder.openings([context + new for question in split for context, new in question]))
+        wholes = iter(self.encoder.openings([context + new for question in questions for context, new in question]))
         queries = []
-        for question in split:
+        for question in questions:
             prefixes, continuations = [], []
             for context, _ in question:
                 prefix, whole = fed[context], next(wholes)

@@ -113,9 +113,10 @@ def families(rows: Sequence[Row], worth: int) -> Iterator[tuple[int, list[Row]]]
         first = heads[ordered[start].query]
         shared, best = len(first), (0, start + 1, 0)
         for stop in range(start + 2, len(ordered) + 1):
-            shared = min(shared, shared_length([first, heads[ordered[stop - 1].query]]))
-            if shared < LEAST_SHARED:
-                break
+            now = min(shared, shared_length([first, heads[ordered[stop - 1].query]]))
+            if now < LEAST_SHARED or (best[0] >= worth and now < shared / 2):
+                break  # a worthwhile family does not give up most of its beginning to take in the next one
+            shared = now
             best = max(best, (shared * (stop - start - 1), stop, shared))
         if best[0] >= worth:
             yield best[2], ordered[start : best[1]]

@@ -16,7 +16,7 @@ def some_queries(seed: int) -> list[Query]:
     draw = random.Random(seed)
     preface = [draw.randrange(128) for _ in range(12)]
     queries = []
-    for number in range(24):
+    for number in range(12):
         prefix = (preface if number % 2 else []) + [draw.randrange(128) for _ in range(draw.randint(1, 8))]
         new = [[draw.randrange(128) for _ in range(draw.randint(1, 5))] for _ in range(draw.randint(1, 4))]
         queries.append(Query([prefix] * len(new), new))
@@ -63,9 +63,19 @@ def test_families_find_the_preface_and_never_swallow_a_scored_position() -> None
 
     assert sorted(row.query for _, family in found for row in family) == list(range(len(rows)))
     assert [shared for shared, _ in found] == [12, 0]
-    assert len(found[0][1]) == 12
+    assert len(found[0][1]) == 6
     for shared, family in found:
         assert all(shared <= min(nodes[0] for nodes in row.scored) for row in family)
+
+
+def test_families_of_subjects_with_one_header_keep_their_own_examples() -> None:
+    header, draw = list(range(10)), random.Random(0)
+    subjects = [[*header, *(draw.randrange(128) for _ in range(60))] for _ in range(3)]
+    rows = [layout(i, Query([[*subjects[i % 3], 100 + i, 5]], [[7]]), 128) for i in range(24)]
+
+    found = [(shared, len(family)) for shared, family in families(rows, worth=100) if family]
+
+    assert found == [(70, 8)] * 3
 
 
 @pytest.mark.parametrize("query", [Query([[]], [[1]]), Query([[1]], [[]]), Query([], []), Query([[1]], [[2] * 33])])
