@@ -15,26 +15,25 @@ from collections.abc import Sequence
 import numpy as np
 
 from modelyard.evals.asking import Likelihood
-from modelyard.model.engine import Engine
 from modelyard.model.score import Query, Scorer
 
 SIGMAS = 5.0
 SAMPLE = 32
 
 
-def exactly(engine: Engine, queries: Sequence[Query]) -> list[list[Likelihood]]:
-    """Every likelihood in fp32."""
-    return [[Likelihood(*scored) for scored in line] for line in Scorer(engine).score(queries)]
+def likelihoods(scorer: Scorer, queries: Sequence[Query]) -> list[list[Likelihood]]:
+    """Every likelihood as ``scorer`` gives it."""
+    return [[Likelihood(*scored) for scored in line] for line in scorer.score(queries)]
 
 
-def screened(engine: Engine, queries: Sequence[Query], lengths: Sequence[Sequence[int]]) -> list[list[Likelihood]]:
-    """Likelihoods whose choices are those of fp32; ``lengths``: characters of each continuation."""
+def screened(exact: Scorer, quick: Scorer, queries: Sequence[Query], lengths: Sequence[Sequence[int]]) -> list[list[Likelihood]]:
+    """Likelihoods whose choices are those of ``exact``; ``lengths``: characters of each continuation."""
     sample = np.random.default_rng(0).permutation(len(queries))[:SAMPLE].tolist()
-    known = dict(zip(sample, exactly(engine, [queries[i] for i in sample]), strict=True))
-    rough = [[Likelihood(*scored) for scored in line] for line in Scorer(engine, "bf16").score(queries)]
+    known = dict(zip(sample, likelihoods(exact, [queries[i] for i in sample]), strict=True))
+    rough = likelihoods(quick, queries)
     error = token_error([known[i] for i in sample], [rough[i] for i in sample])
     close = [i for i in range(len(queries)) if i not in known and is_close(rough[i], lengths[i], error)]
-    known |= dict(zip(close, exactly(engine, [queries[i] for i in close]), strict=True))
+    known |= dict(zip(close, likelihoods(exact, [queries[i] for i in close]), strict=True))
     return [known.get(i, rough[i]) for i in range(len(queries))]
 
 

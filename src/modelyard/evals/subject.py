@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from modelyard.config import ExecutionConfig, digest
 from modelyard.evals.asking import Likelihood, Sampled
 from modelyard.evals.benchmark import Decoding
-from modelyard.evals.screening import exactly, screened
+from modelyard.evals.screening import likelihoods, screened
 from modelyard.model import hf, model_directory
 from modelyard.model.encoder import Encoder
 from modelyard.model.engine import Batch, Engine
 from modelyard.model.generate import generate
-from modelyard.model.score import Query
+from modelyard.model.score import Query, Scorer
 from modelyard.storage import sha256_file, sha256_tree
 
 ENCODED_TOGETHER = 256
@@ -65,6 +65,7 @@ class Subject:
 
     def __init__(self, name: str, directory: Path, execution: ExecutionConfig, micro_batch: int, screen: bool = False) -> None:
         self.name, self.micro_batch, self.screen = name, micro_batch, screen
+        self._scorers: dict[str, Scorer] = {}
         self.encoder: Encoder | HubEncoder
         self.engine: Engine
         if (directory / "model.json").is_file():
@@ -107,9 +108,17 @@ class Subject:
         pieces = [windows(query, self.engine.model.seq_len) for query in whole]
         queries = [query for some in pieces for query in some]
         if self.screen and len(queries) == len(whole):
-            return screened(self.engine, queries, [[len(new.strip()) for _, new in question] for question in questions])
-        found = iter(exactly(self.engine, queries))
+            return screened(
+                self._scorer("fp32"), self._scorer("bf16"), queries, [[len(new.strip()) for _, new in question] for question in questions]
+            )
+        found = iter(likelihoods(self._scorer("fp32"), queries))
         return [joined([next(found) for _ in some], query) for some, query in zip(pieces, whole, strict=True)]
+
+    def _scorer(self, gemm: Literal["fp32", "bf16"]) -> Scorer:
+        """Made once: it keeps weights in the type that it multiplies with."""
+        if gemm not in self._scorers:
+            self._scorers[gemm] = Scorer(self.engine, gemm)
+        return self._scorers[gemm]
 
     def _queries(self, questions: Sequence[Sequence[tuple[str, str]]]) -> list[Query]:
         """Token ids; some hundred questions at a time, since an encoded batch is many times its text."""

@@ -22,6 +22,10 @@ from modelyard.model.engine import Engine
 
 LOGIT_ROWS = 256
 """Scored positions whose logits exist at a time: 256 x 49,152 in fp32 are 50 MB."""
+CPU_TOKENS, GPU_TOKENS = 256, 16_384
+"""Tokens of a batch. On a CPU small ones win: 6.4 ARC-easy items a CPU second at 256 tokens, 3.9 at 2,048, whose activations leave the cache."""
+WORTH = 512
+"""Tokens of work that a family must save."""
 LEAST_SHARED = 8
 """Leading tokens below which rows are not looked at as a family."""
 
@@ -141,18 +145,19 @@ class Scorer:
         self._rotary: tuple[Tensor, Tensor] | None = None
 
     def score(
-        self, queries: Sequence[Query], *, tokens: int = 2048, report: Callable[[int, int], None] = lambda done, total: None
+        self, queries: Sequence[Query], *, tokens: int | None = None, report: Callable[[int, int], None] = lambda done, total: None
     ) -> list[list[Scored]]:
-        """Every continuation of every query, in order; ``tokens`` is the size of a batch, ``report`` hears (queries done, all).
+        """Every continuation of every query, in order; ``tokens``: size of a batch (None: the device's), ``report`` hears (queries done, all).
 
         Raises:
             ValueError: a query without prefix, or a continuation that is empty or longer than the context.
         """
+        tokens = tokens or (GPU_TOKENS if parallel.device().type == "cuda" else CPU_TOKENS)
         rows = [layout(i, query, self.seq_len) for i, query in enumerate(queries)]
         results: list[list[Scored]] = [[] for _ in queries]
         done = 0
         with torch.inference_mode():
-            for shared, family in families(rows, worth=tokens // 2):
+            for shared, family in families(rows, worth=WORTH):
                 past = self._preface(family[0].tokens[:shared]) if shared else NO_PAST
                 for part in batched(family, shared, tokens):
                     for row, scored in zip(part, self._batch(part, past), strict=True):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from modelyard.config import ExecutionConfig
+from modelyard.model import score
 from modelyard.model.engine import Batch, Engine
 from modelyard.model.score import Query, Scorer, families, layout
 
@@ -28,23 +29,25 @@ def some_queries(seed: int) -> list[Query]:
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 @pytest.mark.parametrize("style", ["llama", "gpt"])
-def test_score_equals_the_plain_forward_of_each_continuation(style: str, tied: bool) -> None:
+def test_score_equals_the_plain_forward_of_each_continuation(style: str, tied: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(score, "WORTH", 32)  # so that the short preface of these queries is shared
     engine = Engine(model(style, tied), ExecutionConfig(threads=1), seed=3, precision="fp32")
     queries = some_queries(1)
 
     found = Scorer(engine).score(queries, tokens=64)
 
     for query, line in zip(queries, found, strict=True):
-        for prefix, new, scored in zip(query.prefixes, query.continuations, line, strict=True):
+        for prefix, new, result in zip(query.prefixes, query.continuations, line, strict=True):
             row = torch.tensor([[*prefix, *new][-33:]])
             expected = engine.evaluate(Batch(row[:, :-1], row[:, 1:], {}), 1)[0, -len(new) :]
-            assert scored.logprobs == pytest.approx(expected.tolist(), abs=1e-5)
+            assert result.logprobs == pytest.approx(expected.tolist(), abs=1e-5)
             others = engine.evaluate(Batch(row[:, :-1].repeat(128, 1), torch.arange(128)[:, None].expand(128, row.shape[1] - 1), {}), 128)
             best = others[:, -len(new) :].argmax(0).tolist()
-            assert (scored.margin >= 0) == (best == list(new))
+            assert (result.margin >= 0) == (best == list(new))
 
 
-def test_score_does_not_depend_on_what_is_scored_beside() -> None:
+def test_score_does_not_depend_on_what_is_scored_beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(score, "WORTH", 32)
     engine = Engine(model("llama", True), ExecutionConfig(threads=1), seed=3, precision="fp32")
     queries = some_queries(2)
 
