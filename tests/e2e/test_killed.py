@@ -13,14 +13,14 @@ from tests.e2e.running import PIPELINE, STAGES, aliases, artifact, copy, is_buil
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
 
-OFTEN = "execution.checkpoint_every=2"
+OFTEN = ["execution.checkpoint_every=2", "execution.checkpoint_iterations=1"]
 CHECKPOINTED = {"forecast", "base", "sft", "reward", "scorer", "policy"}
 """Stages that are killed once they have a checkpoint; the others as soon as they work."""
 
 
 def kill_in(stage: str, directory: Path) -> None:
     """Start the line and kill it in the middle of ``stage``."""
-    process = start(directory, PIPELINE, OFTEN)
+    process = start(directory, PIPELINE, *OFTEN)
     begun = f"{stage}-*/checkpoints/*" if stage in CHECKPOINTED else f"{stage}-*/out"
     deadline = time.monotonic() + 300
     while not list((directory / ".modelyard/scratch").glob(begun)):
@@ -48,7 +48,7 @@ def test_line_killed_in_stages_ends_as_an_undisturbed_one(finished, tmp_path, st
     with prefect_server(directory / ".modelyard/prefect"):  # the line finds this one: its start is not what is tested here
         for stage in stages:
             kill_in(stage, directory)
-        done = line(directory, PIPELINE, OFTEN)
+        done = line(directory, PIPELINE, *OFTEN)
     assert done.code == 0, done.err
     assert done.stages("built") == stages[-1:]
     assert aliases(directory) == {"candidate": "1", "production": "1"}
