@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -118,9 +117,7 @@ def export_task(place: Place, policy: Artifact) -> Built:
 
         logging.disable_progress_bar()  # the line has its own
         encoder = Encoder(inputs["policy"])
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "torch.distributed is disabled")  # so it is meant: a checkpoint is read without ranks
-            hf.export_hf(inputs["policy"], out, end_id=encoder.document_end, pad_id=encoder.padding)
+        hf.export_hf(inputs["policy"], out, end_id=encoder.document_end, pad_id=encoder.padding)
         report(1, 1, unit="model")
         return {}
 

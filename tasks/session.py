@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,8 @@ def local(server: servers.Address, directory: Path) -> dict[Any, Any]:
 
 
 def quieten() -> None:
-    """Keep Prefect's log lines on its pages and away from the progress bars."""
+    """Keep Prefect's log lines on its pages and away from the progress bars, and what libraries say of their optional parts out of the way."""
+    warnings.filterwarnings("ignore", ".*(Apex|Transformer Engine|torch.distributed is disabled).*", UserWarning)
     os.environ.setdefault(CONSOLE_LEVEL, "CRITICAL")
     setup_logging(incremental=False)
 

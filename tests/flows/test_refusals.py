@@ -77,7 +77,7 @@ def directory(tmp_path_factory):
 @pytest.mark.parametrize(
     ("name", "form", "write", "digest", "overrides", "message"),
     [
-        ("bad.jsonl", "jsonl", lambda path: path.write_bytes(b'{"text": "caf\xe9"}\n'), None, [], "bad.jsonl:1: not UTF-8"),
+        ("bad.jsonl", "jsonl", lambda path: path.write_bytes(b'{"text": "caf\xe9"}\n'), None, [], "bad.jsonl: line 1: invalid UTF-8"),
         ("bad.parquet", "parquet", write_truncated_parquet, None, [], "bad.parquet"),
         ("missing.jsonl", "jsonl", lambda path: None, None, [], "missing.jsonl"),
         ("changed.jsonl", "jsonl", lambda path: path.write_text('{"text": "not what was declared"}\n'), "0" * 64, [], "changed.jsonl"),

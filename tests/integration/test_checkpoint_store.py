@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import random
 import shutil
 import signal
 import socket
@@ -31,9 +32,16 @@ KEY, SECRET = "modelyard", "modelyard-secret"
 
 
 def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return int(server.getsockname()[1])
+    """A free port with a free one 10,000 above it, where SeaweedFS listens for gRPC."""
+    for port in random.sample(range(20_000, 50_000), 100):
+        try:
+            with socket.socket() as one, socket.socket() as above:
+                one.bind(("127.0.0.1", port))
+                above.bind(("127.0.0.1", port + 10_000))
+                return port
+        except OSError:
+            continue
+    raise AssertionError("no free port")
 
 
 @pytest.fixture(scope="module")

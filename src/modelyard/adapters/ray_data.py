@@ -38,7 +38,7 @@ class RayTransform:
             fn_args=(shared,),
             batch_format="pyarrow",
             batch_size=None,
-            compute=ray.data.TaskPoolStrategy(size=self.workers),
+            compute=ray.data.TaskPoolStrategy(size=min(self.workers, max(len(tables), 1))),
         )
         yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow")
 
