@@ -18,7 +18,7 @@ from modelyard.config import ExecutionConfig
 from modelyard.model.architecture import ModelConfig, Precision
 from modelyard.model.engine import Engine
 from modelyard.model.generate import generate
-from modelyard.model.hf import read_checkpoint, to_hf
+from modelyard.model.hf_weights import read_checkpoint, to_hf
 
 SHAPES = {"small": SMALL, "smollm2": SMOLLM2}
 BATCH, PROMPT = 16, 16

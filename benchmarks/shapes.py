@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from modelyard.model.architecture import ModelConfig
-from modelyard.model.hf import hf_config
+from modelyard.model.hf_weights import hf_config
 
 
 def llama(

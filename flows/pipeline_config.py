@@ -53,7 +53,8 @@ class PipelineConfig(Config):
     @model_validator(mode="after")
     def _fits_together(self) -> PipelineConfig:
         model = self.pretrain.model
-        model.check_layout(self.execution.tensor_parallel, self.execution.pipeline_parallel)
+        execution = self.execution
+        model.check_layout(execution.tensor_parallel, execution.pipeline_parallel, execution.expert_parallel)
         agree("tokens.seq_len", self.tokens.seq_len, "pretrain.model.seq_len", model.seq_len)
         agree("tokens.vocab_size", self.tokens.vocab_size, "pretrain.model.vocab_size", model.vocab_size)
         _ = self.ladder
@@ -91,7 +92,7 @@ class PipelineConfig(Config):
     @property
     def ladder_execution(self) -> ExecutionConfig:
         """One rank: the ladder's models are too small to be split."""
-        return self.execution.model_copy(update={"tensor_parallel": 1, "pipeline_parallel": 1, "data_parallel": 1})
+        return self.execution.model_copy(update={"tensor_parallel": 1, "pipeline_parallel": 1, "data_parallel": 1, "expert_parallel": 1})
 
 
 class ConfigFile(Config):

@@ -13,7 +13,7 @@ import json
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
@@ -42,7 +42,14 @@ class ExecutionConfig(Config):
     pipeline_parallel: int = 1
     """Ranks that hold consecutive blocks of layers."""
     data_parallel: int = 1
-    """Replicas that split every global batch."""
+    """Replicas that split every global batch; each holds its share of the optimizer's state (megatron-core's distributed optimizer)."""
+    expert_parallel: int = 1
+    """Ranks of a pipeline stage that share the experts of a mixture-of-experts model; divides ``tensor_parallel`` x ``data_parallel``."""
+    sequence_parallel: bool = False
+    """Split norms and residuals along the sequence over the tensor-parallel ranks (Korthikanti et al. 2022); at ``tensor_parallel`` 1 there
+    is nothing to split. Models with experts always do at ``tensor_parallel`` above 1."""
+    recompute: Literal["none", "selective", "full"] = "none"
+    """Activations computed again in the backward pass instead of kept: none, those of core attention, or all of every layer."""
     threads: int = 2
     """CPU threads of one rank."""
     checkpoint_every: int = 100
@@ -68,6 +75,7 @@ class ExecutionConfig(Config):
             "tensor_parallel",
             "pipeline_parallel",
             "data_parallel",
+            "expert_parallel",
             "threads",
             "checkpoint_every",
             "checkpoint_iterations",
@@ -79,6 +87,9 @@ class ExecutionConfig(Config):
         for key in ("max_restarts", "hang_seconds", "keep_every"):
             if getattr(self, key) < 0:
                 raise ValueError(f"{key} must be at least 0, got {getattr(self, key)}")
+        stage = self.tensor_parallel * self.data_parallel
+        if stage % self.expert_parallel:
+            raise ValueError(f"expert_parallel {self.expert_parallel} does not divide tensor_parallel x data_parallel {stage}")
         return self
 
     @property

@@ -50,6 +50,7 @@ class Layout(NamedTuple):
     tensor_parallel: int
     pipeline_parallel: int
     data_parallel: int
+    expert_parallel: int
     threads: int
     max_restarts: int
     scratch: str

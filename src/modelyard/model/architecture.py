@@ -1,7 +1,8 @@
 """The model: megatron-core's ``GPTModel``, Llama style or GPT-2/3 style, with a language-model or a scalar head.
 
 Llama style: RMSNorm, SwiGLU, rotary positions, grouped queries, no biases (Touvron et al. 2023). GPT style: LayerNorm, GELU, learned
-positions, biases (Radford et al. 2019, Brown et al. 2020). Knows nothing of training; parallelism is megatron-core's.
+positions, biases (Radford et al. 2019, Brown et al. 2020). Either may have a mixture of experts in place of every feed-forward block (Fedus et
+al. 2021; without biases). Knows nothing of training; parallelism is megatron-core's. Left out: shared experts, experts in some layers only.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from typing import Any, Literal
 
 import torch
 from pydantic import model_validator
-from torch import Tensor
 
-from modelyard.config import Config
+from modelyard.config import Config, ExecutionConfig
+from modelyard.model import experts
 from modelyard.model.attention import SdpaAttention
+from modelyard.model.experts import MoEConfig
+from modelyard.model.modules import Norm, ScalarHead
 from modelyard.model.parallel import Layout
 
 Head = Literal["lm", "scalar"]
@@ -47,60 +50,79 @@ class ModelConfig(Config):
     """Epsilon of the norms."""
     init_std: float
     """Standard deviation of initial weights; output projections get ``init_std / sqrt(2 layers)``."""
+    head_dim: int | None = None
+    """Width of a head; ``hidden / heads`` where absent."""
+    rope_scaling: float | None = None
+    """Factor by which Llama 3.1 stretches the slow rotary frequencies (from 8,192 positions, bands 1 and 4); absent: none."""
+    moe: MoEConfig | None = None
+    """Mixture of experts; absent: dense."""
 
     @model_validator(mode="after")
     def _shape(self) -> ModelConfig:
         for key in ("layers", "hidden", "heads", "kv_heads", "ffn_hidden", "seq_len", "vocab_size"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
-        if self.hidden % self.heads:
+        if self.head_dim is None and self.hidden % self.heads:
             raise ValueError(f"hidden {self.hidden} is not divisible by heads {self.heads}")
         if self.heads % self.kv_heads:
             raise ValueError(f"heads {self.heads} is not divisible by kv_heads {self.kv_heads}")
         return self
 
-    def check_layout(self, tensor_parallel: int, pipeline_parallel: int) -> None:
+    @property
+    def head_width(self) -> int:
+        """Width of a query, key or value head."""
+        return self.head_dim or self.hidden // self.heads
+
+    @property
+    def has_biases(self) -> bool:
+        """Whether linear layers have biases."""
+        return self.style == "gpt" and self.moe is None
+
+    def check_layout(self, tensor_parallel: int, pipeline_parallel: int, expert_parallel: int = 1) -> None:
         """Raise ValueError when this model cannot be split so."""
-        for key in ("heads", "kv_heads", "ffn_hidden", "vocab_size"):
+        for key in ("heads", "kv_heads", "ffn_hidden"):
             if getattr(self, key) % tensor_parallel:
                 raise ValueError(f"model.{key} {getattr(self, key)} is not divisible by execution.tensor_parallel {tensor_parallel}")
         if self.layers % pipeline_parallel:
             raise ValueError(f"model.layers {self.layers} is not divisible by execution.pipeline_parallel {pipeline_parallel}")
+        if self.moe is None and expert_parallel > 1:
+            raise ValueError(f"execution.expert_parallel {expert_parallel} needs a model with experts (model.moe)")
+        if self.moe and self.moe.experts % expert_parallel:
+            raise ValueError(f"model.moe.experts {self.moe.experts} is not divisible by execution.expert_parallel {expert_parallel}")
 
-    def parameters(self) -> int:
-        """Trainable parameters of the language model."""
-        head = self.hidden // self.heads
-        attention = self.hidden * head * (2 * self.heads + 2 * self.kv_heads)
-        ffn = (3 if self.style == "llama" else 2) * self.hidden * self.ffn_hidden
-        norms = 2 * self.hidden
-        extra = 0
-        if self.style == "gpt":
-            biases = head * (self.heads + 2 * self.kv_heads) + self.hidden + self.ffn_hidden + self.hidden
-            extra = self.layers * (biases + 2 * self.hidden) + self.hidden + self.seq_len * self.hidden
+    def padded_vocab(self, tensor_parallel: int) -> int:
+        """Rows of the embedding in memory: ``vocab_size`` up to the next multiple of ``tensor_parallel``. Added rows are never predicted."""
+        return -(-self.vocab_size // tensor_parallel) * tensor_parallel
+
+    def parameters(self, *, active: bool = False) -> int:
+        """Trainable parameters of the language model; ``active``: those that one token meets (its ``top_k`` experts)."""
+        qkv, ffn = self.head_width * (self.heads + 2 * self.kv_heads), (3 if self.style == "llama" else 2) * self.hidden * self.ffn_hidden
+        layer = self.hidden * qkv + self.head_width * self.heads * self.hidden + self._norm
+        if self.moe:
+            layer += self.moe.experts * self.hidden + (self.moe.top_k if active else self.moe.experts) * ffn + self._norm
+        else:
+            layer += ffn + self._norm
+        if self.has_biases:
+            layer += qkv + self.hidden + self.ffn_hidden + self.hidden
+        positions = self.seq_len * self.hidden if self.style == "gpt" else 0
         embeddings = self.vocab_size * self.hidden * (1 if self.tie_embeddings else 2)
-        return embeddings + self.layers * (attention + ffn + norms) + self.hidden + extra
+        return embeddings + positions + self.layers * layer + self._norm
+
+    @property
+    def _norm(self) -> int:
+        return self.hidden * (1 if self.style == "llama" else 2)
 
     def flops_per_token(self) -> float:
-        """Training FLOPs of one token, forward and backward: 6 x (parameters that multiply) + 12 x layers x hidden x seq_len (PaLM, appendix B)."""
+        """Training FLOPs of one token, forward and backward (PaLM, appendix B).
+
+        6 x (parameters that multiply) + 12 x layers x width of all heads x seq_len.
+        """
         embedding = self.vocab_size * self.hidden
-        matmul = self.parameters() - embedding * (0 if self.tie_embeddings else 1)
-        return 6.0 * matmul + 12.0 * self.layers * self.hidden * self.seq_len
+        matmul = self.parameters(active=True) - embedding * (0 if self.tie_embeddings else 1)
+        return 6.0 * matmul + 12.0 * self.layers * self.heads * self.head_width * self.seq_len
 
 
-class ScalarHead(torch.nn.Module):
-    """One number per position in place of the unembedding (InstructGPT, section 3.5). Replicated over tensor-parallel ranks."""
-
-    def __init__(self, config: Any) -> None:
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(1, config.hidden_size, dtype=config.params_dtype))
-        self.bias = torch.nn.Parameter(torch.zeros(1, dtype=config.params_dtype))
-
-    def forward(self, hidden: Tensor, weight: Tensor | None = None, runtime_gather_output: bool | None = None) -> tuple[Tensor, None]:
-        """Hidden [s, b, h] -> values [s, b, 1] in fp32, with megatron-core's output-layer signature."""
-        return torch.nn.functional.linear(hidden.float(), self.weight.float(), self.bias.float()), None
-
-
-def transformer_config(model: ModelConfig, layout: Layout, precision: Precision) -> Any:
+def transformer_config(model: ModelConfig, execution: ExecutionConfig, precision: Precision) -> Any:
     """megatron-core's ``TransformerConfig`` of this model."""
     from megatron.core.transformer import TransformerConfig
 
@@ -114,20 +136,25 @@ def transformer_config(model: ModelConfig, layout: Layout, precision: Precision)
         hidden_size=model.hidden,
         num_attention_heads=model.heads,
         num_query_groups=model.kv_heads,
+        kv_channels=model.head_width,
         ffn_hidden_size=model.ffn_hidden,
         normalization="RMSNorm" if llama else "LayerNorm",
         layernorm_epsilon=model.norm_eps,
         gated_linear_unit=llama,
         activation_func=torch.nn.functional.silu if llama else torch.nn.functional.gelu,
-        add_bias_linear=not llama,
+        add_bias_linear=model.has_biases,
         hidden_dropout=0.0,
         attention_dropout=0.0,
         bf16=precision == "bf16",
         params_dtype=dtype,
         pipeline_dtype=dtype,
-        tensor_model_parallel_size=layout.tp,
-        pipeline_model_parallel_size=layout.pp,
-        sequence_parallel=False,
+        tensor_model_parallel_size=execution.tensor_parallel,
+        pipeline_model_parallel_size=execution.pipeline_parallel,
+        expert_model_parallel_size=execution.expert_parallel,
+        # with experts megatron-core trains at no tensor parallelism but this
+        sequence_parallel=(execution.sequence_parallel or model.moe is not None) and execution.tensor_parallel > 1,
+        **_recomputation(execution),
+        **(experts.settings(model.moe, model.ffn_hidden, execution) if model.moe else {}),
         perform_initialization=True,  # also marks which dimension of a weight is split
         use_cpu_initialization=not cuda,
         gradient_accumulation_fusion=False,
@@ -141,37 +168,48 @@ def transformer_config(model: ModelConfig, layout: Layout, precision: Precision)
     )
 
 
-def layer_spec(model: ModelConfig) -> Any:
-    """megatron-core's local layer spec with our attention in it."""
+def _recomputation(execution: ExecutionConfig) -> dict[str, Any]:
+    if execution.recompute == "full":
+        return {"recompute_granularity": "full", "recompute_method": "uniform", "recompute_num_layers": 1}
+    return {"recompute_granularity": "selective"} if execution.recompute == "selective" else {}
+
+
+def block_spec(model: ModelConfig, config: Any) -> Any:
+    """This pipeline stage's layers: megatron-core's local spec with our attention and norms in it."""
     from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
+    from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
 
-    spec = get_gpt_layer_local_spec(normalization="RMSNorm" if model.style == "llama" else "LayerNorm")
+    spec = get_gpt_layer_local_spec(num_experts=model.moe.experts if model.moe else None, normalization=config.normalization)
     spec.submodules.self_attention.submodules.core_attention = SdpaAttention
-    return spec
+    spec.submodules.input_layernorm = spec.submodules.pre_mlp_layernorm = Norm
+    return TransformerBlockSubmodules(layer_specs=[spec] * get_num_layers_to_build(config), layer_norm=Norm)
 
 
-def build(model: ModelConfig, layout: Layout, precision: Precision, head: Head) -> Any:
+def build(model: ModelConfig, execution: ExecutionConfig, layout: Layout, precision: Precision, head: Head) -> Any:
     """This rank's part of the model, weights not yet initialised (see :mod:`modelyard.model.initialization`)."""
     from megatron.core.transformer.module import Float16Module
 
     from modelyard.model.language_model import LanguageModel
 
-    model.check_layout(layout.tp, layout.pp)
-    config = transformer_config(model, layout, precision)
+    model.check_layout(execution.tensor_parallel, execution.pipeline_parallel, execution.expert_parallel)
+    config = transformer_config(model, execution, precision)
     module = LanguageModel(
         real_vocab=model.vocab_size,
         config=config,
-        transformer_layer_spec=layer_spec(model),
-        vocab_size=model.vocab_size,
+        transformer_layer_spec=block_spec(model, config),
+        vocab_size=model.padded_vocab(layout.tp),
         max_sequence_length=model.seq_len,
         pre_process=layout.is_first_stage,
         post_process=layout.is_last_stage,
         share_embeddings_and_output_weights=model.tie_embeddings and head == "lm",
         position_embedding_type="rope" if model.style == "llama" else "learned_absolute",
-        rotary_base=int(model.rope_base),
+        rotary_base=model.rope_base,
+        rope_scaling=model.rope_scaling is not None,
+        rope_scaling_factor=model.rope_scaling or 1.0,
     )
     if head == "scalar" and layout.is_last_stage:
         module.output_layer = ScalarHead(config)
+    experts.mark_copies(module, execution)
     if torch.cuda.is_available():
         module.cuda(torch.cuda.current_device())
     return Float16Module(config, module) if precision == "bf16" else module

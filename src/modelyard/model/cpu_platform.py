@@ -39,6 +39,10 @@ class _Stream:
     def wait_stream(self, stream: object) -> None:
         """Nothing to wait for."""
 
+    def record_event(self) -> _Stream:
+        """An event that has already happened; waiting for it is ``synchronize``."""
+        return self
+
     def synchronize(self) -> None:
         """Nothing to wait for."""
 
@@ -62,6 +66,11 @@ def _on_cpu(factory: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]
 def _nothing() -> Callable[..., None]:
     """A new function that does nothing (torch's compiler wants each of its names to be another object)."""
     return lambda *args, **kwargs: None
+
+
+def _on_host(tensor: Any, as_numpy: bool = False, record_stream: bool = False) -> Any:
+    """megatron-core's ``maybe_move_tensor_to_cpu``, which makes no array of a tensor that is on the CPU already."""
+    return tensor.numpy() if as_numpy and isinstance(tensor, torch.Tensor) else tensor
 
 
 def _cuda_type_name(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -98,6 +107,9 @@ def install() -> None:
     random: Any = importlib.import_module("megatron.core.tensor_parallel.random")
     random._get_cuda_rng_state = lambda device="cpu", clone=False, graph_safe=False: torch.get_rng_state()
     random._set_cuda_rng_state = lambda state, device=-1, graph_safe=False: torch.set_rng_state(state)
+
+    dispatcher: Any = importlib.import_module("megatron.core.transformer.moe.token_dispatcher")
+    dispatcher.maybe_move_tensor_to_cpu = _on_host
 
     stand_in = _CpuTorch("torch")
     for name in _FACTORIES:

@@ -66,8 +66,10 @@ class Engine:
         self.model, self.head, self.seed, self.precision = model, head, seed, precision
         self.layout = parallel.initialize(execution)
         self.step = 0
-        module = architecture.build(model, self.layout, precision, head)
+        module = architecture.build(model, execution, self.layout, precision, head)
         initialization.initialize_weights(module, model, self.layout, seed)
+        self._sequence_parallel = _sequence_parallel_switches(module)
+        self._sequence_multiple = 1
         self.chunk = self._wrap(module) if optim else module
         self.optimizer = optimizer.create(optim, self.chunk, precision) if optim else None
         self.schedule = optimizer.schedule(optim, self.optimizer, total_steps) if optim else None
@@ -79,12 +81,19 @@ class Engine:
 
         config = module.config
         settings = DistributedDataParallelConfig(
-            grad_reduce_in_fp32=True, overlap_grad_reduce=False, use_distributed_optimizer=False, average_in_collective=False
+            grad_reduce_in_fp32=True, overlap_grad_reduce=False, use_distributed_optimizer=True, average_in_collective=False
         )
         wrapped = DistributedDataParallel(config, settings, module)
         config.finalize_model_grads_func = finalize_model_grads
         config.no_sync_func = wrapped.no_sync
         return wrapped
+
+    def split_sequences(self, on: bool) -> None:
+        """Sequence parallelism on (to train) or off (to score and generate: nothing is kept for a backward pass, and lengths are free)."""
+        if self._sequence_parallel:
+            self._sequence_multiple = self.layout.tp if on else 1
+            for place, attribute in self._sequence_parallel:
+                setattr(place, attribute, on)
 
     @property
     def gpt(self) -> Any:
@@ -107,6 +116,7 @@ class Engine:
         assert self.schedule is not None
         self._seed_randomness()
         self.chunk.train()
+        self.split_sequences(True)
         self.chunk.zero_grad_buffer()
         self.optimizer.zero_grad()
         metrics = self._run(self._slice(batch, micro_batch), micro_batch, loss_fn, backward=True)
@@ -134,6 +144,7 @@ class Engine:
             batch = Batch(tokens, labels, {})
         part = self._slice(Batch(batch.tokens, batch.labels, {}), micro_batch)
         self.chunk.eval()
+        self.split_sequences(False)
         outputs: list[Tensor] = []
 
         def collect(output: Tensor, _: Batch) -> LossOutput:
@@ -178,13 +189,14 @@ class Engine:
         from megatron.core.pipeline_parallel import get_forward_backward_func
 
         count = part.tokens.shape[0] // micro_batch
+        fill = -part.tokens.shape[1] % self._sequence_multiple
         return list(
             get_forward_backward_func()(
                 forward_step_func=lambda iterator, chunk: self._forward(next(iterator), chunk, loss_fn),
                 data_iterator=(part.rows(i * micro_batch, (i + 1) * micro_batch) for i in range(count)),
                 model=[self.chunk],
                 num_microbatches=count,
-                seq_length=part.tokens.shape[1],
+                seq_length=part.tokens.shape[1] + fill,
                 micro_batch_size=micro_batch,
                 forward_only=not backward,
             )
@@ -192,10 +204,14 @@ class Engine:
 
     def _forward(self, batch: Batch, chunk: Any, loss_fn: LossFn) -> tuple[Tensor, Callable[[Tensor], Any]]:
         progress.beat()
-        positions = torch.arange(batch.tokens.shape[1], device=batch.tokens.device).expand_as(batch.tokens)
-        output = chunk(batch.tokens, positions, None, labels=batch.labels if self.head == "lm" else None)
+        length = batch.tokens.shape[1]
+        fill = (0, -length % self._sequence_multiple)  # tokens after the last cannot change what stands before them
+        tokens, labels = (torch.nn.functional.pad(x, fill) for x in (batch.tokens, batch.labels)) if fill[1] else batch[:2]
+        positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
+        output = chunk(tokens, positions, None, labels=labels if self.head == "lm" else None)
 
         def loss(raw: Tensor) -> tuple[Tensor, Tensor, LossOutput]:
+            raw = raw[:, :length]
             # megatron-core returns the cross-entropy of each label: its negative is log p(label)
             output = loss_fn(-raw.float() if self.head == "lm" else raw.float().squeeze(-1), batch)
             report = LossOutput(output.loss_sum.detach().clone(), output.count, output.metrics)
@@ -226,7 +242,7 @@ class Engine:
         model = self._sharded_model()
         state: dict[str, Any] = {"model": model}
         if self.optimizer is not None:
-            state["optimizer"] = self.optimizer.sharded_state_dict(model, metadata=_SHARDING)
+            state |= {"optimizer": optimizer.sharded_state(self.optimizer, model), "updates": optimizer.updates(self.optimizer)}
         checkpoint.save(state, directory, {"step": self.step, **(extra or {})}, then)
 
     def load(self, directory: Path) -> dict[str, Any]:
@@ -234,10 +250,10 @@ class Engine:
         assert self.optimizer is not None
         assert self.schedule is not None
         model = self._sharded_model()
-        state = {"model": model, "optimizer": self.optimizer.sharded_state_dict(model, is_loading=True, metadata=_SHARDING)}
+        state = {"model": model, "optimizer": optimizer.sharded_state(self.optimizer, model, loading=True)}
         loaded = checkpoint.load(state, directory)
         self._take_weights(loaded["model"])
-        self.optimizer.load_state_dict(loaded["optimizer"])
+        optimizer.load_sharded_state(self.optimizer, loaded["optimizer"], loaded["updates"])
         note = checkpoint.note(directory)
         self.step = int(note["step"])
         self.schedule.num_steps = 0
@@ -262,7 +278,7 @@ class Engine:
             self.optimizer.reload_model_params()
 
     def take_whole(self, weights: Mapping[str, Tensor]) -> None:
-        """Take this rank's parts of whole tensors under their global names (:func:`modelyard.model.hf.from_hf` makes them).
+        """Take this rank's parts of whole tensors under their global names (:func:`modelyard.model.hf_weights.from_hf` makes them).
 
         Raises:
             ValueError: a tensor is missing or has another shape.
@@ -273,6 +289,8 @@ class Engine:
             if wanted.key not in weights:
                 raise ValueError(f"no tensor {wanted.key} among the weights")
             whole = weights[wanted.key]
+            if wanted.allow_shape_mismatch:  # a vocabulary, padded to a multiple of the tensor-parallel ranks
+                whole = torch.nn.functional.pad(whole, (0, 0, 0, wanted.global_shape[0] - self.model.vocab_size))
             if tuple(whole.shape) != tuple(wanted.global_shape):
                 raise ValueError(f"{wanted.key} is {tuple(whole.shape)}, the model needs {tuple(wanted.global_shape)}")
             return whole[wanted.global_slice()].reshape(wanted.local_shape)
@@ -286,4 +304,9 @@ class Engine:
         self._take_weights(taken)
 
 
-_SHARDING = {"distrib_optim_sharding_type": "fully_reshardable"}
+def _sequence_parallel_switches(module: Any) -> list[tuple[Any, str]]:
+    """Every attribute that says "sequence parallel" in a model built with it (megatron-core's own list of them keeps each model alive for ever)."""
+    names = ("sequence_parallel", "scatter_to_sequence_parallel", "reduce_scatter_embeddings")
+    configs = {id(part.config): part.config for part in module.modules() if hasattr(part, "config")}
+    places = [*configs.values(), *module.modules()]
+    return [(place, name) for place in places for name in names if getattr(place, name, False) is True and module.config.sequence_parallel]

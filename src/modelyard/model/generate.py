@@ -92,6 +92,7 @@ def _generate_batch(
     done = torch.zeros(share, dtype=torch.bool, device=device)
     stops = torch.tensor(stop_ids, device=device, dtype=torch.long)
     engine.chunk.eval()
+    engine.split_sequences(False)
     position = 0
     with torch.inference_mode():
         decoder = Decoder(engine, share, end)

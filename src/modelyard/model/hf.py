@@ -1,242 +1,218 @@
-"""Megatron checkpoints to Hugging Face directories and back, for the Llama family.
+"""Hugging Face directories to model directories and back, for the Llama family; as functions and as commands.
 
-A distributed checkpoint stores every tensor whole under its global name (layers stacked in a leading dimension), so conversion reads and
-writes those names and cannot depend on the tensor or pipeline layout that wrote them. megatron-core interleaves query, key and value rows
-per group and stacks gate over up; Hugging Face keeps them apart. No arithmetic happens here: a round trip is bit-identical.
-Also as commands: ``python -m modelyard.model.hf import HF_DIR OUT`` and ``python -m modelyard.model.hf export MODEL_DIR HF_DIR``.
+``python -m modelyard.model.hf import HF_DIR OUT [--tp N] [--pp N]`` writes a model directory. Its checkpoint holds every tensor whole and is loaded
+at any layout; ``--tp`` and ``--pp`` name one to prove: the model must be divisible so (refused before anything is written), and then that many
+processes load it, one a rank, and must give transformers' log-probabilities of a fixed text.
+``python -m modelyard.model.hf export MODEL_DIR HF_DIR`` writes it back. Weights in float32 and bfloat16 come back bit for bit; float16 is
+widened to float32, which holds every value of it. Tokenizer, chat template and generation config travel along.
+Left out: ``pytorch_model.bin`` (pickles), other families, models with experts.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from modelyard.config import ExecutionConfig
 from modelyard.model.architecture import ModelConfig, Precision
 from modelyard.model.engine import Engine
+from modelyard.model.hf_weights import Weights, from_hf, hf_config, model_config, read_checkpoint, require_llama, to_hf
 from modelyard.model.model_directory import TOKENIZER_FILES, read
 
-Weights = dict[str, Tensor]
-
-_LAYER = "decoder.layers."
-_PLAIN = {
-    "self_attention.linear_qkv.layer_norm_weight": "input_layernorm.weight",
-    "self_attention.linear_proj.weight": "self_attn.o_proj.weight",
-    "mlp.linear_fc1.layer_norm_weight": "post_attention_layernorm.weight",
-    "mlp.linear_fc2.weight": "mlp.down_proj.weight",
-}
+GENERATION = "generation_config.json"
+TEMPLATE = "chat_template.jinja"
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
-def read_checkpoint(directory: Path) -> Weights:
-    """Every tensor of a distributed checkpoint, whole, without starting any process group."""
-    from torch.distributed.checkpoint.filesystem import FileSystemReader
-    from torch.distributed.checkpoint.metadata import TensorStorageMetadata
-    from torch.distributed.checkpoint.state_dict_loader import load
+def export_hf(directory: Path, out: Path, *, end_id: int | None = None, pad_id: int | None = None) -> None:
+    """Write the model directory as a Hugging Face directory: config, safetensors, generation config, tokenizer and chat template.
 
-    metadata = FileSystemReader(str(directory)).read_metadata().state_dict_metadata
-    state: Weights = {
-        name: torch.empty(entry.size, dtype=entry.properties.dtype)
-        for name, entry in metadata.items()
-        if isinstance(entry, TensorStorageMetadata)
-    }
-    load(state, storage_reader=FileSystemReader(str(directory)), no_dist=True)
-    return {name.removeprefix("model."): tensor for name, tensor in state.items()}
+    ``end_id`` (document boundary: beginning and end) and ``pad_id`` are for a model of ours; an imported one has its ids in its own
+    ``generation_config.json``.
 
-
-def to_hf(weights: Weights, model: ModelConfig) -> Weights:
-    """Global megatron tensors -> ``LlamaForCausalLM`` state dict."""
-    head, group = model.hidden // model.heads, model.heads // model.kv_heads
-    out = {
-        "model.embed_tokens.weight": weights["embedding.word_embeddings.weight"],
-        "model.norm.weight": weights["decoder.final_layernorm.weight"],
-    }
-    if not model.tie_embeddings:
-        out["lm_head.weight"] = weights["output_layer.weight"]
-    for layer in range(model.layers):
-        prefix = f"model.layers.{layer}."
-        for ours, theirs in _PLAIN.items():
-            out[prefix + theirs] = weights[_LAYER + ours][layer]
-        qkv = weights[_LAYER + "self_attention.linear_qkv.weight"][layer].view(model.kv_heads, group + 2, head, model.hidden)
-        for name, rows in (("q", qkv[:, :group]), ("k", qkv[:, group : group + 1]), ("v", qkv[:, group + 1 :])):
-            out[f"{prefix}self_attn.{name}_proj.weight"] = rows.reshape(-1, model.hidden)
-        gate, up = weights[_LAYER + "mlp.linear_fc1.weight"][layer].chunk(2)
-        out[prefix + "mlp.gate_proj.weight"], out[prefix + "mlp.up_proj.weight"] = gate, up
-    return {name: tensor.contiguous().clone() for name, tensor in out.items()}
-
-
-def from_hf(weights: Weights, model: ModelConfig) -> Weights:
-    """``LlamaForCausalLM`` state dict -> global megatron tensors (layers stacked)."""
-    head, group = model.hidden // model.heads, model.heads // model.kv_heads
-    out = {
-        "embedding.word_embeddings.weight": weights["model.embed_tokens.weight"],
-        "decoder.final_layernorm.weight": weights["model.norm.weight"],
-    }
-    if not model.tie_embeddings:
-        out["output_layer.weight"] = weights["lm_head.weight"]
-    layers = [f"model.layers.{layer}." for layer in range(model.layers)]
-    for ours, theirs in _PLAIN.items():
-        out[_LAYER + ours] = torch.stack([weights[prefix + theirs] for prefix in layers])
-
-    def qkv(prefix: str) -> Tensor:
-        parts = [
-            weights[f"{prefix}self_attn.{name}_proj.weight"].view(model.kv_heads, size, head, model.hidden)
-            for name, size in (("q", group), ("k", 1), ("v", 1))
-        ]
-        return torch.cat(parts, 1).reshape(-1, model.hidden)
-
-    out[_LAYER + "self_attention.linear_qkv.weight"] = torch.stack([qkv(prefix) for prefix in layers])
-    out[_LAYER + "mlp.linear_fc1.weight"] = torch.stack(
-        [torch.cat([weights[prefix + "mlp.gate_proj.weight"], weights[prefix + "mlp.up_proj.weight"]]) for prefix in layers]
-    )
-    return out
-
-
-def hf_config(model: ModelConfig, dtype: torch.dtype) -> dict[str, object]:
-    """Arguments of ``transformers.LlamaConfig``; raises ValueError for a model that is no Llama."""
-    if model.style != "llama":
-        raise ValueError(f"only llama-style models export to Hugging Face's Llama, this one is {model.style!r}")
-    return {
-        "vocab_size": model.vocab_size,
-        "hidden_size": model.hidden,
-        "intermediate_size": model.ffn_hidden,
-        "num_hidden_layers": model.layers,
-        "num_attention_heads": model.heads,
-        "num_key_value_heads": model.kv_heads,
-        "max_position_embeddings": model.seq_len,
-        "rms_norm_eps": model.norm_eps,
-        "initializer_range": model.init_std,
-        "rope_parameters": {"rope_type": "default", "rope_theta": model.rope_base},
-        "tie_word_embeddings": model.tie_embeddings,
-        "attention_bias": False,
-        "mlp_bias": False,
-        "dtype": dtype,
-    }
-
-
-def export_hf(directory: Path, out: Path, *, end_id: int, pad_id: int) -> None:
-    """Write the model directory as a Hugging Face directory: config, safetensors, generation config, tokenizer and chat template."""
+    Raises:
+        ValueError: the model is no Llama, or nothing says which ids begin and end a text.
+    """
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
     model = read(directory).model
+    require_llama(model)
     weights = to_hf(read_checkpoint(directory / "checkpoint"), model)
-    dtype = weights["model.norm.weight"].dtype
-    special = {"bos_token_id": end_id, "eos_token_id": end_id, "pad_token_id": pad_id}
+    if end_id is not None:
+        generation = GenerationConfig(bos_token_id=end_id, eos_token_id=end_id, pad_token_id=pad_id, do_sample=False)
+    elif (directory / GENERATION).is_file():
+        generation = GenerationConfig.from_pretrained(directory)
+    else:
+        raise ValueError(f"{directory}: no {GENERATION} and no end_id, so nothing says which id ends a text")
+    special = {key: getattr(generation, key) for key in SPECIAL}
+    config = LlamaConfig(**hf_config(model, weights["model.norm.weight"].dtype), **special)
     with torch.device("meta"):
-        llama = LlamaForCausalLM(LlamaConfig(**hf_config(model, dtype), **special))
+        llama = LlamaForCausalLM(config)
     if model.tie_embeddings:
         weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
     llama.load_state_dict(weights, assign=True)
     llama.tie_weights()
-    llama.generation_config = GenerationConfig(**special, do_sample=False)
+    llama.generation_config = generation
     llama.save_pretrained(out)
     for name in TOKENIZER_FILES:
         shutil.copyfile(directory / name, out / name)
 
 
-def shape_of(directory: Path) -> ModelConfig:
-    """The shape of a Hugging Face Llama directory.
+def import_hf(directory: Path, out: Path, *, tp: int = 1, pp: int = 1) -> ModelConfig:
+    """Write a Hugging Face Llama directory as a model directory, loadable at any layout; it can be split over ``tp`` x ``pp`` ranks.
 
     Raises:
-        ValueError: the model is of another family, or has a part that our Llama has not.
+        ValueError: no Llama of ours, or not so divisible; one line naming the file and the key or tensor.
     """
-    from transformers import AutoConfig
-
-    theirs = AutoConfig.from_pretrained(directory)
-    if theirs.model_type != "llama":
-        raise ValueError(f"{directory}: model type {theirs.model_type!r} is not llama")
-    width = theirs.hidden_size // theirs.num_attention_heads
-    for key, value, expected in (
-        ("rope_type", theirs.rope_parameters.get("rope_type", "default"), "default"),
-        ("attention_bias", theirs.attention_bias, False),
-        ("mlp_bias", theirs.mlp_bias, False),
-        ("hidden_act", theirs.hidden_act, "silu"),
-        ("head_dim", getattr(theirs, "head_dim", None) or width, width),
-    ):
-        if value != expected:
-            raise ValueError(f"{directory}: {key} {value!r} is not supported, only {expected!r}")
-    return ModelConfig(
-        style="llama",
-        layers=theirs.num_hidden_layers,
-        hidden=theirs.hidden_size,
-        heads=theirs.num_attention_heads,
-        kv_heads=theirs.num_key_value_heads,
-        ffn_hidden=theirs.intermediate_size,
-        seq_len=theirs.max_position_embeddings,
-        vocab_size=theirs.vocab_size,
-        tie_embeddings=theirs.tie_word_embeddings,
-        rope_base=theirs.rope_parameters["rope_theta"],
-        norm_eps=theirs.rms_norm_eps,
-        init_std=theirs.initializer_range,
-    )
+    for name in TOKENIZER_FILES:
+        if not (directory / name).is_file():
+            raise ValueError(f"{directory}: no {name}; a model without its tokenizer cannot be used")
+    model, weights, precision = _read(directory, tp, pp)
+    _write(weights, model, precision, out)
+    _carry_texts(directory, out)
+    return model
 
 
 def load(directory: Path, execution: ExecutionConfig, *, precision: Precision | None = None) -> Engine:
     """An engine with the weights of a Hugging Face Llama directory, at this run's layout, nothing written; fp32 unless told or stored as bf16.
 
     Raises:
-        ValueError: the model is of another family or its tensors do not fit its config.
+        ValueError: as :func:`import_hf`, but for the tokenizer.
     """
-    weights = read_safetensors(directory)
-    stored = weights["model.embed_tokens.weight"].dtype
-    engine = Engine(shape_of(directory), execution, seed=0, precision=precision or ("bf16" if stored == torch.bfloat16 else "fp32"))
-    engine.take_whole(from_hf(weights, engine.model))
+    model, weights, stored = _read(directory, execution.tensor_parallel, execution.pipeline_parallel)
+    engine = Engine(model, execution, seed=0, precision=precision or stored)
+    engine.take_whole(weights)
     return engine
 
 
+def _read(directory: Path, tp: int, pp: int) -> tuple[ModelConfig, Weights, Precision]:
+    """Shape, global tensors and precision of a Hugging Face directory that can be split so. Raises ValueError."""
+    try:
+        model = model_config(_config(directory))
+        model.check_layout(tp, pp)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{directory / 'config.json'}: {' '.join(str(error).split())}") from None
+    theirs = read_safetensors(directory)
+    dtype = next(iter(theirs.values())).dtype
+    if odd := next((name for name, tensor in theirs.items() if tensor.dtype not in DTYPES or tensor.dtype != dtype), None):
+        raise ValueError(f"{directory}: {odd} is {theirs[odd].dtype}; weights must all be float32, all bfloat16 or all float16")
+    if dtype == torch.float16:
+        theirs = {name: tensor.float() for name, tensor in theirs.items()}
+    try:
+        return model, from_hf(theirs, model), "bf16" if dtype == torch.bfloat16 else "fp32"
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"{directory}: {' '.join(str(error).split())}") from None
+
+
+def _config(directory: Path) -> Any:
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(directory)
+    except StrictDataclassError as error:  # sizes that transformers itself refuses
+        raise ValueError(str(error)) from None
+
+
 def read_safetensors(directory: Path) -> Weights:
-    """Every tensor of a Hugging Face directory. Raises ValueError where it holds no safetensors."""
-    from safetensors.torch import load_file
-
-    files = sorted(directory.glob("*.safetensors"))
-    if not files:
-        raise ValueError(f"{directory}: no *.safetensors")
-    return {name: tensor for file in files for name, tensor in load_file(file).items()}
-
-
-def import_hf(directory: Path, out: Path) -> None:
-    """Write a Hugging Face Llama directory as a model directory, loadable at any layout.
+    """Every tensor of ``model.safetensors``, or of all the files that ``model.safetensors.index.json`` names.
 
     Raises:
-        ValueError: the model is of another family.
+        ValueError: neither is there, or a file or tensor that the index names is missing.
     """
-    import torch.distributed as dist
+    from safetensors.torch import load_file
+
+    index, single = directory / "model.safetensors.index.json", directory / "model.safetensors"
+    if not index.is_file():
+        if not single.is_file():
+            raise ValueError(f"{directory}: no model.safetensors and no {index.name}; weights in other formats are not read")
+        return dict(load_file(single))
+    places: dict[str, str] = json.loads(index.read_text("utf-8"))["weight_map"]
+    weights: Weights = {}
+    for name in sorted(set(places.values())):
+        if not (directory / name).is_file():
+            raise ValueError(f"{index}: {name} is missing")
+        weights |= load_file(directory / name)
+    if lost := next((name for name in places if name not in weights), None):
+        raise ValueError(f"{index}: {lost} is not in {places[lost]}")
+    return weights
+
+
+def _write(weights: Weights, model: ModelConfig, precision: Precision, out: Path) -> None:
     from megatron.core.dist_checkpointing.mapping import ShardedTensor
-    from transformers import AutoModelForCausalLM
 
     from modelyard.model import checkpoint, parallel
 
-    model = shape_of(directory)
-    source = AutoModelForCausalLM.from_pretrained(directory, dtype="auto")
     parallel.initialize(ExecutionConfig())
-    weights = from_hf(source.state_dict(), model)
     state = {name: ShardedTensor.from_rank_offsets(name, tensor) for name, tensor in weights.items()}
     checkpoint.save({"model": state}, out / "checkpoint", {"step": 0})
-    if dist.get_rank() == 0:
-        precision = "bf16" if source.dtype == torch.bfloat16 else "fp32"
-        (out / "model.json").write_text(json.dumps({"model": model.model_dump(), "head": "lm", "precision": precision}, indent=1))
-        for name in TOKENIZER_FILES:
-            shutil.copyfile(directory / name, out / name)
+    (out / "model.json").write_text(json.dumps({"model": model.model_dump(), "head": "lm", "precision": precision}, indent=1))
 
 
-def main(arguments: list[str]) -> int:
-    """``import HF_DIR OUT`` or ``export MODEL_DIR HF_DIR``."""
-    if len(arguments) != 3 or arguments[0] not in ("import", "export"):
-        print("usage: python -m modelyard.model.hf import HF_DIR OUT | export MODEL_DIR HF_DIR", file=sys.stderr)  # noqa: T201
-        return 2
-    source, target = Path(arguments[1]), Path(arguments[2])
-    if arguments[0] == "import":
-        import_hf(source, target)
+def _carry_texts(directory: Path, out: Path) -> None:
+    """Tokenizer, chat template (into ``tokenizer_config.json``, where every stage looks for it) and generation config."""
+    shutil.copyfile(directory / "tokenizer.json", out / "tokenizer.json")
+    settings = json.loads((directory / "tokenizer_config.json").read_text("utf-8"))
+    if (directory / TEMPLATE).is_file():
+        settings["chat_template"] = (directory / TEMPLATE).read_text("utf-8")
+    (out / "tokenizer_config.json").write_text(json.dumps(settings, indent=2, ensure_ascii=False), "utf-8")
+    if (directory / GENERATION).is_file():
+        shutil.copyfile(directory / GENERATION, out / GENERATION)
     else:
-        from transformers import AutoTokenizer
+        from transformers import GenerationConfig
 
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        export_hf(source, target, end_id=tokenizer.eos_token_id, pad_id=tokenizer.pad_token_id)
+        GenerationConfig(**{key: getattr(_config(directory), key) for key in SPECIAL}).save_pretrained(out)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The two commands; 0 when done, 1 with one line when refused."""
+    parser = argparse.ArgumentParser(prog="python -m modelyard.model.hf", description="Hugging Face Llama directories and ours")
+    commands = parser.add_subparsers(dest="command", required=True)
+    importer = commands.add_parser("import", help="Hugging Face directory to model directory")
+    importer.add_argument("hf_dir", type=Path)
+    importer.add_argument("out", type=Path)
+    for name, what in (("--tp", "tensor"), ("--pp", "pipeline")):
+        importer.add_argument(name, type=int, default=1, help=f"{what}-parallel ranks of a layout to prove (1)")
+    exporter = commands.add_parser("export", help="model directory to Hugging Face directory")
+    exporter.add_argument("model_dir", type=Path)
+    exporter.add_argument("hf_dir", type=Path)
+    chosen = parser.parse_args(arguments)
+    try:
+        print(_import(chosen) if chosen.command == "import" else _export(chosen))  # noqa: T201
+    except ValueError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return 1
     return 0
+
+
+def _import(chosen: argparse.Namespace) -> str:
+    from modelyard.model import layout_check
+
+    model = import_hf(chosen.hf_dir, chosen.out, tp=chosen.tp, pp=chosen.pp)
+    line = f"{chosen.out}: {model.parameters():,} parameters, loadable at any layout that divides it"
+    if chosen.tp * chosen.pp > 1:
+        difference = layout_check.prove(chosen.hf_dir, chosen.out, chosen.tp, chosen.pp)
+        line += f"; at TP={chosen.tp} x PP={chosen.pp} log-probabilities within {difference:.1e} of transformers'"
+    return line
+
+
+def _export(chosen: argparse.Namespace) -> str:
+    from transformers import AutoTokenizer
+
+    if (chosen.model_dir / GENERATION).is_file():
+        export_hf(chosen.model_dir, chosen.hf_dir)
+    else:
+        tokenizer = AutoTokenizer.from_pretrained(chosen.model_dir)
+        export_hf(chosen.model_dir, chosen.hf_dir, end_id=tokenizer.eos_token_id, pad_id=tokenizer.pad_token_id)
+    return f"{chosen.hf_dir}: written"
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Initial weights that do not depend on how a model is split.
 
 Every parameter is drawn whole from its own generator, seeded by (seed, global parameter name), and then cut to this rank's shard; so TP=2 or
-PP=2 starts from the same model as one rank. GPT-2's scheme: normal(0, std), output projections scaled by 1/sqrt(2 layers) (Radford et al. 2019,
-section 2.3), norms 1, biases 0.
+PP=2 starts from the same model as one rank, and an expert is the same expert on whatever rank it lives. GPT-2's scheme: normal(0, std), output
+projections scaled by 1/sqrt(2 layers) (Radford et al. 2019, section 2.3), norms 1, biases 0.
 """
 
 from __future__ import annotations
@@ -17,36 +17,44 @@ from torch import Tensor
 from modelyard.model.architecture import ModelConfig
 from modelyard.model.parallel import Layout
 
+VOCABULARY = ("embedding.word_embeddings.weight", "output_layer.weight")
+
 
 def initialize_weights(module: Any, model: ModelConfig, layout: Layout, seed: int) -> None:
     """Fill this rank's parameters in place."""
     gpt = getattr(module, "module", module)
     with torch.no_grad():
         for name, parameter in gpt.named_parameters():
-            name = _global_name(gpt, name)
+            name = _global_name(gpt, name, model, layout)
             if name == "output_layer.weight" and model.tie_embeddings and parameter.shape[0] != 1:
                 name = "embedding.word_embeddings.weight"
             parameter.copy_(_shard(_draw(name, parameter, model, layout, seed), name, parameter, model, layout))
 
 
-def _global_name(gpt: Any, name: str) -> str:
-    """Local layer index -> index in the whole model."""
+def _global_name(gpt: Any, name: str, model: ModelConfig, layout: Layout) -> str:
+    """Local layer and expert indices -> indices in the whole model."""
     prefix = "decoder.layers."
     if not name.startswith(prefix):
         return name
     local, _, rest = name.removeprefix(prefix).partition(".")
+    before, found, expert = rest.partition("local_experts.")
+    if found and model.moe:
+        index, _, rest = expert.partition(".")
+        rest = f"{before}experts.{layout.ep_rank * model.moe.experts // layout.ep + int(index)}.{rest}"
     return f"{prefix}{gpt.decoder.layers[int(local)].layer_number - 1}.{rest}"
 
 
-def _full_shape(parameter: Tensor, layout: Layout) -> list[int]:
+def _full_shape(name: str, parameter: Tensor, model: ModelConfig, layout: Layout) -> list[int]:
     shape = list(parameter.shape)
-    if getattr(parameter, "tensor_model_parallel", False):
+    if name in VOCABULARY and shape[0] != 1:
+        shape[0] = model.vocab_size  # without the rows that pad it to a multiple of the tensor-parallel ranks
+    elif getattr(parameter, "tensor_model_parallel", False) and ".experts." not in name:  # experts are whole on their rank
         shape[parameter.partition_dim] *= layout.tp  # type: ignore[attr-defined]
     return shape
 
 
 def _draw(name: str, parameter: Tensor, model: ModelConfig, layout: Layout, seed: int) -> Tensor:
-    shape = _full_shape(parameter, layout)
+    shape = _full_shape(name, parameter, model, layout)
     if name.endswith("bias"):
         return torch.zeros(shape)
     if "layernorm" in name or "norm" in name:
@@ -59,6 +67,8 @@ def _draw(name: str, parameter: Tensor, model: ModelConfig, layout: Layout, seed
 
 
 def _shard(full: Tensor, name: str, parameter: Tensor, model: ModelConfig, layout: Layout) -> Tensor:
+    if name in VOCABULARY and full.shape[0] == model.vocab_size:
+        full = torch.nn.functional.pad(full, (0, 0, 0, model.padded_vocab(layout.tp) - model.vocab_size))
     if full.shape == parameter.shape:
         return full
     dim = parameter.partition_dim  # type: ignore[attr-defined]

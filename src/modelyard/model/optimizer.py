@@ -1,4 +1,8 @@
-"""AdamW through megatron-core: clipping, mixed precision, the distributed optimizer when there are replicas, and the learning-rate schedule."""
+"""AdamW through megatron-core: clipping, mixed precision, state shared out over the replicas, and the learning-rate schedule.
+
+Every layout uses megatron-core's distributed optimizer (Rajbhandari et al. 2019, stage 1), one replica too, so a checkpoint has one form and is
+read at any layout.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,8 @@ from pydantic import model_validator
 
 from modelyard.config import Config
 from modelyard.model.architecture import Precision
+
+SHARDING = "fully_reshardable"
 
 
 class OptimizerConfig(Config):
@@ -45,7 +51,7 @@ class OptimizerConfig(Config):
 def create(config: OptimizerConfig, chunk: Any, precision: Precision) -> Any:
     """megatron-core's optimizer over one DDP-wrapped model chunk."""
     from megatron.core.optimizer import OptimizerConfig as MegatronOptimizerConfig
-    from megatron.core.optimizer import get_megatron_optimizer
+    from megatron.core.optimizer import distrib_optimizer, get_megatron_optimizer
 
     settings = MegatronOptimizerConfig(
         optimizer="adam",
@@ -58,12 +64,76 @@ def create(config: OptimizerConfig, chunk: Any, precision: Precision) -> Any:
         clip_grad=config.clip_grad,
         bf16=precision == "bf16",
         params_dtype=torch.bfloat16 if precision == "bf16" else torch.float32,
-        use_distributed_optimizer=chunk.ddp_config.use_distributed_optimizer,
+        use_distributed_optimizer=True,
     )
-    optimizer = get_megatron_optimizer(settings, [chunk])
-    for group in optimizer.param_groups:
+    whole = get_megatron_optimizer(settings, [chunk])
+    for part in whole.chained_optimizers:
+        _keep_padding(part)
+        if not distrib_optimizer.HAVE_APEX_OR_TE:
+            _keep_steps(part)
+    for group in whole.param_groups:
         group["fused"] = True  # torch's AdamW in one pass over memory; Apex's and Transformer Engine's do not look at it
-    return optimizer
+    return whole
+
+
+def sharded_state(optimizer: Any, model: dict[str, Any], *, loading: bool = False) -> dict[str, Any]:
+    """Main weights and moments as a sharded state dict under the names of the sharded weights ``model``.
+
+    megatron-core's own dict also names how parameters were grouped, which differs when experts are shared out; here a checkpoint is one at every
+    layout. Rates and decays come from the config, and the number of updates is :func:`updates`.
+    """
+    kind = {"distrib_optim_sharding_type": SHARDING}
+    parts = enumerate(optimizer.chained_optimizers)
+    return {str(i): part.sharded_state_dict(model, is_loading=loading, metadata=kind)["param_state"] for i, part in parts}
+
+
+def load_sharded_state(optimizer: Any, loaded: dict[str, Any], count: int) -> None:
+    """Take what was loaded into :func:`sharded_state`'s dict, and the number of updates behind it."""
+    for i, part in enumerate(optimizer.chained_optimizers):
+        own = part.state_dict()
+        for group in own["optimizer"]["param_groups"]:
+            group["step"] = count
+        part.load_state_dict({**own, "param_state": loaded[str(i)], "param_state_sharding_type": SHARDING})
+
+
+def updates(optimizer: Any) -> int:
+    """Steps that AdamW has taken (fewer than the engine's where losses were skipped)."""
+    return int(optimizer.chained_optimizers[0].state_dict()["optimizer"]["param_groups"][0].get("step") or 0)
+
+
+def _keep_padding(part: Any) -> None:
+    """Let every parameter's state be saved from where it stands.
+
+    megatron-core 0.16.1 pads each bucket of its buffer, leaves the padding out when it gathers the state for a checkpoint, and then cuts parameters
+    out at the places they have with it: where a padded bucket stands before another (a pipeline's tied embedding has one of its own), it saves
+    the wrong numbers. Counting the padding as content keeps the places.
+    """
+    for buffer in part.buffers:
+        buffer.numel_unpadded = buffer.numel
+        for bucket in buffer.buckets:
+            bucket.numel_unpadded = bucket.grad_data.numel()
+
+
+def _keep_steps(part: Any) -> None:
+    """Let a distributed optimizer over torch's AdamW be loaded.
+
+    torch keeps the number of steps per parameter. megatron-core 0.16.1 saves it once for all, but reads it from a state that has none before the
+    first step, gives every parameter the same tensor when it loads (so that each would count for all), and then looks for it among the loaded
+    moments (``KeyError: 'step'``).
+    """
+    for group in part.optimizer.param_groups:
+        for parameter in group["params"]:
+            zeros = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
+            part.optimizer.state[parameter] = {"step": torch.zeros((), device=parameter.device), **zeros}
+    set_states = part._set_main_param_and_optimizer_states
+
+    def set_with_own_step(model_parameter: Any, tensors: dict[str, torch.Tensor]) -> None:
+        group, order = part.model_param_group_index_map[model_parameter]
+        state = part.optimizer.state[part.optimizer.param_groups[group]["params"][order]]
+        state["step"] = state["step"].clone()
+        set_states(model_parameter, {"step": state["step"], **tensors})
+
+    part._set_main_param_and_optimizer_states = set_with_own_step
 
 
 def schedule(config: OptimizerConfig, optimizer: Any, total_steps: int) -> Any:

@@ -1,7 +1,7 @@
 """Which rank does what: tensor, pipeline and data parallel groups of one worker group.
 
 Thin over megatron-core's ``parallel_state``; it adds the CPU platform, a single-process start for tests and tools, and the few collectives the
-engine needs by name. Context and expert parallelism are left to the configs that need them.
+engine needs by name. Expert parallelism shares whole experts over tensor- and data-parallel ranks. Left out: context parallelism.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ class Layout(NamedTuple):
     pp_rank: int
     dp_rank: int
     rank: int
+    ep: int
+    ep_rank: int
 
     @property
     def is_first_stage(self) -> bool:
@@ -62,6 +64,8 @@ def initialize(execution: ExecutionConfig) -> Layout:
         parallel_state.initialize_model_parallel(
             tensor_model_parallel_size=execution.tensor_parallel,
             pipeline_model_parallel_size=execution.pipeline_parallel,
+            expert_model_parallel_size=execution.expert_parallel,
+            expert_tensor_parallel_size=1,
         )
     tensor_parallel.model_parallel_cuda_manual_seed(0, force_reset_rng=True)
     return Layout(
@@ -72,6 +76,8 @@ def initialize(execution: ExecutionConfig) -> Layout:
         pp_rank=parallel_state.get_pipeline_model_parallel_rank(),
         dp_rank=parallel_state.get_data_parallel_rank(),
         rank=dist.get_rank(),
+        ep=execution.expert_parallel,
+        ep_rank=parallel_state.get_expert_model_parallel_rank(),
     )
 
 

@@ -1,17 +1,17 @@
-"""Runs on every rank of a two-rank world: the same training, scoring, sampling and checkpoint reload at each layout; rank 0 prints JSON."""
+"""Runs on every rank of a world of two or four: the same training, scoring, sampling and checkpoint reload at each layout; rank 0 prints JSON."""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
 
 from modelyard.config import ExecutionConfig
-from modelyard.model.architecture import Head, ModelConfig
+from modelyard.model.architecture import Head, ModelConfig, MoEConfig
 from modelyard.model.engine import Batch, Engine, LossOutput
 from modelyard.model.generate import generate
 from modelyard.model.optimizer import OptimizerConfig
@@ -20,9 +20,51 @@ OPTIMIZER = OptimizerConfig(
     lr=1e-2, min_lr_ratio=0.1, warmup_steps=1, weight_decay=0.1, beta1=0.9, beta2=0.95, eps=1e-8, clip_grad=1.0, schedule="cosine"
 )
 PROMPTS = [[1, 2, 3], [4, 5, 6, 7, 8], [9, 10]]
+ODD_VOCABULARY = 127  # no multiple of the tensor-parallel ranks
+
+TP2 = {"tensor_parallel": 2}
+SP2 = {**TP2, "sequence_parallel": True}
+PP2 = {"pipeline_parallel": 2}
+DP2 = {"data_parallel": 2}
+EP2 = {**DP2, "expert_parallel": 2}
 
 
-def model(style: str, tied: bool) -> ModelConfig:
+class Split(NamedTuple):
+    """A layout, the cases of the default suite and those of the slow one."""
+
+    sizes: dict[str, Any]
+    default: tuple[str, ...]
+    slow: tuple[str, ...] = ()
+
+
+LAYOUTS: dict[int, dict[str, Split]] = {
+    2: {
+        "tp2": Split(TP2, ("llama-tied", "gpt-untied"), ("llama-untied", "gpt-tied")),
+        "tp2-sp": Split(SP2, (), ("llama-experts", "gpt-untied", "llama-tied")),
+        "tp2-sp-selective": Split({**SP2, "recompute": "selective"}, ("llama-untied",), ("llama-tied", "gpt-untied")),
+        "tp2-sp-full": Split({**SP2, "recompute": "full"}, ("gpt-tied", "llama-experts"), ("gpt-untied", "llama-tied")),
+        "pp2": Split(PP2, ("gpt-tied", "llama-experts"), ("llama-tied", "llama-untied", "gpt-untied")),
+        "pp2-full": Split({**PP2, "recompute": "full"}, (), ("llama-tied", "gpt-untied")),
+        "dp2": Split(DP2, ("llama-tied", "gpt-untied"), ("llama-experts",)),
+        "ep2": Split(EP2, ("llama-experts",), ("gpt-experts",)),
+        "tp2-sp-ep2": Split({**SP2, "expert_parallel": 2}, (), ("llama-experts",)),
+    },
+    4: {
+        "tp2-pp2": Split({**TP2, **PP2}, ("llama-tied",), ("gpt-untied", "llama-untied", "gpt-tied")),
+        "tp2-sp-pp2-full": Split({**SP2, **PP2, "recompute": "full"}, ("gpt-untied",), ("llama-tied", "llama-experts")),
+        "tp2-sp-dp2-ep2": Split({**SP2, **EP2}, ("llama-experts",), ("gpt-experts",)),
+        "dp2-pp2": Split({**PP2, **DP2}, (), ("llama-tied", "gpt-tied")),
+    },
+}
+
+
+def cases(kind: str, ranks: int | None = None) -> list[tuple[str, str]]:
+    """(layout, case) of the ``default`` or the ``slow`` suite, of every world or of one of ``ranks``."""
+    worlds = [ranks] if ranks else list(LAYOUTS)
+    return [(layout, name) for world in worlds for layout, split in LAYOUTS[world].items() for name in getattr(split, kind)]
+
+
+def model(style: str, tied: bool, *, experts: bool = False, vocab_size: int = 128) -> ModelConfig:
     return ModelConfig(
         style=style,  # type: ignore[arg-type]
         layers=2,
@@ -31,19 +73,26 @@ def model(style: str, tied: bool) -> ModelConfig:
         kv_heads=2,
         ffn_hidden=48,
         seq_len=32,
-        vocab_size=128,
+        vocab_size=vocab_size,
         tie_embeddings=tied,
         rope_base=10000.0,
         norm_eps=1e-5,
         init_std=0.1,
+        moe=MoEConfig(experts=4, top_k=2, aux_loss=0.1) if experts else None,
     )
+
+
+def case(name: str) -> ModelConfig:
+    """A model by the name it has in ``LAYOUTS``."""
+    style, kind = name.split("-")
+    return model(style, kind == "tied", experts=kind == "experts", vocab_size=128 if style == "llama" else ODD_VOCABULARY)
 
 
 def batch() -> Batch:
     generator = torch.Generator().manual_seed(0)
-    tokens = torch.randint(0, 128, (8, 25), generator=generator)
+    tokens = torch.randint(0, ODD_VOCABULARY, (8, 26), generator=generator)  # 25 positions: no multiple of the tensor-parallel ranks
     # a mask that gives the halves of the batch unequal counts
-    mask = torch.rand(8, 24, generator=generator) < torch.linspace(0.1, 0.9, 8)[:, None]
+    mask = torch.rand(8, 25, generator=generator) < torch.linspace(0.1, 0.9, 8)[:, None]
     return Batch(tokens[:, :-1], tokens[:, 1:], {"mask": mask})
 
 
@@ -52,37 +101,45 @@ def masked_loss(output: torch.Tensor, part: Batch) -> LossOutput:
     return LossOutput(((output + 1).square() * mask).sum(), mask.sum(), {"mean": (output * mask).sum()})
 
 
-def engine(execution: ExecutionConfig, style: str, tied: bool, head: Head) -> Engine:
-    return Engine(model(style, tied), execution, seed=3, precision="fp32", head=head, optim=OPTIMIZER, total_steps=6)
+def engine(execution: ExecutionConfig, shape: ModelConfig, head: Head) -> Engine:
+    return Engine(shape, execution, seed=3, precision="fp32", head=head, optim=OPTIMIZER, total_steps=6)
 
 
-def measure(execution: ExecutionConfig, style: str, tied: bool, saved: Path | None) -> dict[str, Any]:
-    """Losses and gradient norms of three steps, scores, samples; then two more steps, from ``saved`` if given (written at another layout)."""
-    data, lm, scalar = batch(), engine(execution, style, tied, "lm"), engine(execution, style, tied, "scalar")
-    steps = [e.train_step(data, 2, masked_loss) for e in (lm, lm, lm, scalar, scalar)]
+def measure(execution: ExecutionConfig, shape: ModelConfig, first: Path, saved: Path | None) -> dict[str, Any]:
+    """Losses and gradient norms of three steps, scores, samples; then two more steps, from ``saved`` if given (written at another layout).
+
+    The checkpoint after the first step goes to ``first``: its first moments are the gradients of every parameter.
+    """
+    data, lm, scalar = batch(), engine(execution, shape, "lm"), engine(execution, shape, "scalar")
+    steps = [lm.train_step(data, 2, masked_loss)]
+    lm.save(first)
+    steps += [e.train_step(data, 2, masked_loss) for e in (lm, lm, scalar, scalar)]
     result: dict[str, Any] = {
         "loss": [step["loss"] for step in steps],
         "grad_norm": [step["grad_norm"] for step in steps],
         "scores": lm.evaluate(data, 2)[:, ::6].flatten().tolist(),
+        "state": sum(moments["exp_avg"].numel() for part in lm.optimizer.chained_optimizers for moments in part.optimizer.state.values()),
     }
     generation = generate(lm, PROMPTS, max_new_tokens=8, temperature=1.0, seed=5)
     result["sampled"], result["logprobs"] = generation.tokens, generation.logprobs
     if saved:
         lm.load(saved)
-        result["resumed"] = [lm.train_step(data, 2, masked_loss)["loss"] for _ in range(2)]
+    result["resumed"] = [lm.train_step(data, 2, masked_loss)["loss"] for _ in range(2)]
     return result
 
 
 def main() -> None:
     from megatron.core import parallel_state
 
-    saved, results = Path(sys.argv[1]), {}
+    root, kind, results = Path(sys.argv[1]), sys.argv[2], {}
     dist.init_process_group("gloo")
-    for name, sizes in {"tp2": (2, 1, 1), "pp2": (1, 2, 1), "dp2": (1, 1, 2)}.items():
-        execution = ExecutionConfig(tensor_parallel=sizes[0], pipeline_parallel=sizes[1], data_parallel=sizes[2], threads=1)
-        for style, tied in (("llama", True), ("gpt", False)):
-            results[f"{name}/{style}"] = measure(execution, style, tied, saved / style)
-        parallel_state.destroy_model_parallel()
+    ranks = dist.get_world_size()
+    for layout, split in LAYOUTS[ranks].items():
+        for name in getattr(split, kind):
+            execution = ExecutionConfig(threads=1, **split.sizes)
+            results[f"{layout}/{name}"] = measure(execution, case(name), root / layout / name, root / "one-three-steps" / name)
+        if parallel_state.model_parallel_is_initialized():
+            parallel_state.destroy_model_parallel()
     if dist.get_rank() == 0:
         print(json.dumps(results))
 

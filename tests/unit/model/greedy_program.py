@@ -1,0 +1,49 @@
+"""Runs on every rank: a model directory at each named layout (``2x1``: TP x PP) continues prompts greedily and scores rows; rank 0 prints JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from modelyard.config import ExecutionConfig
+from modelyard.model import model_directory
+from modelyard.model.engine import Batch
+from modelyard.model.generate import generate
+
+NEW_TOKENS = 64
+
+
+def measure(directory: Path, execution: ExecutionConfig, prompts: list[list[int]], rows: torch.Tensor) -> dict[str, Any]:
+    """Greedy continuations, log-probabilities of ``rows`` [B, S + 1], and without pipeline stages the logits after every eighth token."""
+    engine = model_directory.load(directory, execution)
+    tokens = generate(engine, prompts, max_new_tokens=NEW_TOKENS, temperature=0.0, seed=0).tokens
+    scores = engine.evaluate(Batch(rows[:, :-1], rows[:, 1:], {}), len(rows))
+    logits = None
+    if execution.pipeline_parallel == 1:
+        positions = torch.arange(rows.shape[1] - 1).expand(len(rows), -1)
+        with torch.no_grad():
+            logits = engine.chunk(rows[:, :-1], positions, None, runtime_gather_output=True)[:, ::8, : engine.model.vocab_size].tolist()
+    return {"tokens": tokens, "scores": scores.tolist(), "logits": logits}
+
+
+def main(directory: Path, inputs: Path, layouts: list[str]) -> None:
+    from megatron.core import parallel_state
+
+    given, results = json.loads(inputs.read_text()), {}
+    dist.init_process_group("gloo")
+    for layout in layouts:
+        tp, pp = (int(size) for size in layout.split("x"))
+        execution = ExecutionConfig(threads=1, tensor_parallel=tp, pipeline_parallel=pp)
+        results[layout] = measure(directory, execution, given["prompts"], torch.tensor(given["rows"]))
+        parallel_state.destroy_model_parallel()
+    if dist.get_rank() == 0:
+        print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
