@@ -88,12 +88,18 @@ def case(name: str) -> ModelConfig:
     return model(style, kind == "tied", experts=kind == "experts", vocab_size=128 if style == "llama" else ODD_VOCABULARY)
 
 
-def batch() -> Batch:
+def batch(length: int = 25) -> Batch:
+    """Rows of ``length`` positions; 25 is no multiple of the tensor-parallel ranks."""
     generator = torch.Generator().manual_seed(0)
-    tokens = torch.randint(0, ODD_VOCABULARY, (8, 26), generator=generator)  # 25 positions: no multiple of the tensor-parallel ranks
+    tokens = torch.randint(0, ODD_VOCABULARY, (8, length + 1), generator=generator)
     # a mask that gives the halves of the batch unequal counts
-    mask = torch.rand(8, 25, generator=generator) < torch.linspace(0.1, 0.9, 8)[:, None]
+    mask = torch.rand(8, length, generator=generator) < torch.linspace(0.1, 0.9, 8)[:, None]
     return Batch(tokens[:, :-1], tokens[:, 1:], {"mask": mask})
+
+
+def batch_of(shape: ModelConfig) -> Batch:
+    """The batch of a case; with experts of a length that needs no padding, which would count in their balancing loss."""
+    return batch(24) if shape.moe else batch()
 
 
 def masked_loss(output: torch.Tensor, part: Batch) -> LossOutput:
@@ -110,7 +116,7 @@ def measure(execution: ExecutionConfig, shape: ModelConfig, first: Path, saved: 
 
     The checkpoint after the first step goes to ``first``: its first moments are the gradients of every parameter.
     """
-    data, lm, scalar = batch(), engine(execution, shape, "lm"), engine(execution, shape, "scalar")
+    data, lm, scalar = batch_of(shape), engine(execution, shape, "lm"), engine(execution, shape, "scalar")
     steps = [lm.train_step(data, 2, masked_loss)]
     lm.save(first)
     steps += [e.train_step(data, 2, masked_loss) for e in (lm, lm, scalar, scalar)]
