@@ -20,10 +20,10 @@ run: $(READY)
 	@$(BIN)/python -m flows.pipeline $(CONFIG) $(OVERRIDES)
 
 test: $(READY)
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-all: $(READY)
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m ''
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m ''
 
 check: $(READY)
 	@$(BIN)/ruff check .
