@@ -51,8 +51,8 @@ def serve(arguments: dict[str, Any]) -> None:
                 metrics = _run(job, rank, mailbox)
         except BaseException as error:
             final = isinstance(error, ValueError | progress.StopError)
-            blamed = error.rank if isinstance(error, progress.StopError) and error.rank is not None else rank
-            ray.get(mailbox.fail.remote(Failure(blamed, one_line(error), traceback.format_exc(), final)))
+            known = getattr(error, "rank", None)  # of errors that every rank raises for one rank's cause
+            ray.get(mailbox.fail.remote(Failure(rank if known is None else known, one_line(error), traceback.format_exc(), final)))
             if isinstance(error, progress.StopError):
                 return  # every rank does: raising would only have Ray Train start the group again
             raise

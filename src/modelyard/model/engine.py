@@ -7,6 +7,7 @@ slices are exact. Randomness is a function of (seed, step), so nothing about it 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,6 +48,14 @@ class LossOutput(NamedTuple):
 
 
 LossFn = Callable[[Tensor, Batch], LossOutput]
+
+
+class NotFiniteError(FloatingPointError):
+    """A loss or gradient that is infinite or no number; ``rank`` is where it came from."""
+
+    def __init__(self, rank: int, cause: str) -> None:
+        super().__init__(f"rank {rank}: {cause}")
+        self.rank = rank
 
 
 class Engine:
@@ -109,7 +118,7 @@ class Engine:
         A loss above ``loss_limit`` updates nothing; the step counts, its metrics say ``skipped`` and have no ``grad_norm``.
 
         Raises:
-            FloatingPointError: the loss or the gradient norm is not finite (nothing is updated).
+            NotFiniteError: the loss (nothing is updated) or the gradient norm is not finite; every rank raises it.
             ValueError: the batch does not divide by data-parallel ranks x micro_batch.
         """
         assert self.optimizer is not None, "an engine without an optimizer cannot train"
@@ -122,14 +131,14 @@ class Engine:
         metrics = self._run(self._slice(batch, micro_batch), micro_batch, loss_fn, backward=True)
         self.schedule.step(1)
         lr = self.optimizer.param_groups[0]["lr"]
-        if not all(value == value and abs(value) != float("inf") for value in metrics.values()):
-            raise FloatingPointError(f"rank {self.layout.rank}: loss is {metrics['loss']} at step {self.step}")
+        if not all(math.isfinite(value) for value in metrics.values()):
+            raise NotFiniteError(self._source(), f"loss is {metrics['loss']} at step {self.step}")
         if metrics["loss"] > loss_limit:
             self.step += 1
             return {**metrics, "skipped": 1.0, "lr": float(lr)}
         finite, grad_norm, _ = self.optimizer.step()
-        if not finite or (grad_norm is not None and grad_norm != grad_norm):
-            raise FloatingPointError(f"rank {self.layout.rank}: gradient norm is {grad_norm} at step {self.step}")
+        if not finite or not math.isfinite(grad_norm or 0.0):
+            raise NotFiniteError(self.layout.rank, f"gradient norm is {grad_norm} at step {self.step}")
         self.step += 1
         return {**metrics, "grad_norm": float(grad_norm or 0.0), "lr": float(lr)}
 
@@ -173,6 +182,7 @@ class Engine:
             sums = torch.stack(
                 [torch.stack([r.loss_sum.double(), r.count.double(), *(v.detach().double() for v in r.metrics.values())]) for r in reports]
             ).sum(0)
+            self._own_sums = sums.clone()
             parallel.sum_data_parallel(sums)
             values = sums.tolist()
             result = {name: value / max(values[1], 1.0) for name, value in zip(names, values, strict=True) if name != "count"}
@@ -184,6 +194,13 @@ class Engine:
             dist.broadcast_object_list(box, source, group=parallel_state.get_pipeline_model_parallel_group())
             result = box[0] or {}
         return result
+
+    def _source(self) -> int:
+        """The first rank whose own sums are not finite (this one, where they only overflow together); every rank calls it."""
+        mine = not self.layout.is_last_stage or bool(self._own_sums.isfinite().all())
+        finite: list[bool] = [True] * dist.get_world_size()
+        dist.all_gather_object(finite, mine)
+        return finite.index(False) if False in finite else self.layout.rank
 
     def _schedule(self, part: Batch, micro_batch: int, loss_fn: LossFn, backward: bool) -> list[LossOutput]:
         from megatron.core.pipeline_parallel import get_forward_backward_func

@@ -148,7 +148,7 @@ def train(
     """Train until ``steps`` optimizer steps are done, going on from the newest checkpoint; metrics are named ``stage/train/<name>``.
 
     Raises:
-        FloatingPointError: a loss or gradient is not finite. A restart from the last checkpoint tells a faulty machine from a faulty run.
+        NotFiniteError: a loss or gradient is not finite. A restart from the last checkpoint tells a faulty machine from a faulty run.
         StopError: too many loss spikes in a row, no room for a checkpoint, or (PreemptedError) asked to stop.
         CheckpointError: a checkpoint could not be written for another reason.
     """

@@ -157,7 +157,7 @@ def test_frozen_rank_is_named_killed_and_the_group_restarted(story: Story) -> No
 
 
 def test_nan_loss_is_named_and_restarted_from_the_last_checkpoint(story: Story) -> None:
-    assert "loss is nan at step 7; restart 3 of 3" in story.lines[2]
+    assert "rank 1: loss is nan at step 7; restart 3 of 3" in story.lines[2]
 
 
 def test_sigterm_to_a_rank_writes_a_checkpoint_and_stops_with_one_line(story: Story) -> None:
