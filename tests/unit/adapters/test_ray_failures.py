@@ -6,6 +6,8 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -13,7 +15,7 @@ from ray import cloudpickle
 
 from modelyard.adapters import ray_train
 from modelyard.config import Config, ExecutionConfig
-from modelyard.progress import silent
+from modelyard.progress import Report, silent
 from tests.unit.model import layout_program
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
@@ -92,90 +94,88 @@ def train(config, inputs, out, checkpoints, execution, report):
     return {"tiny/fingerprint": float(int(digest[:12], 16)), "tiny/started_at": float(started[0])}
 
 
-class Story(NamedTuple):
-    """What the launches of this module gave: one line each, in order, and the metrics of those that finished."""
+class Launches(NamedTuple):
+    """Launches of :func:`train` below one directory, and the lines that were logged meanwhile."""
 
+    place: Path
     lines: list[str]
-    preempted: str
-    resumed: dict[str, float]
-    whole: dict[str, float]
-    told: str
-    full: str
-    kept: list[str]
+
+    def __call__(self, name: str, report: Report = silent, **at: int) -> dict[str, float]:
+        """Train in ``name`` with these troubles."""
+        execution = ExecutionConfig(
+            scratch=str(self.place / "scratch"),
+            data_parallel=2,
+            threads=1,
+            max_restarts=3,
+            hang_seconds=10,
+            checkpoint_every=2,
+            log_every=1,
+        )
+        return ray_train.launch(train, Troubles(at=at), {}, self.place / "out", self.checkpoints(name), execution, report)
+
+    def checkpoints(self, name: str) -> Path:
+        """Where ``name`` keeps them."""
+        return self.place / name / "checkpoints"
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory) -> Story:
-    """Killed, frozen, poisoned, preempted; resumed; uninterrupted; out of disk. In one Ray, with as few worker groups as that takes."""
-    place = tmp_path_factory.mktemp("failures")
+def launches(tmp_path_factory) -> Iterator[Launches]:
+    place, lines = tmp_path_factory.mktemp("failures"), []
     (place / "out").mkdir()
-    execution = ExecutionConfig(
-        scratch=str(place / "scratch"),
-        data_parallel=2,
-        threads=1,
-        max_restarts=3,
-        hang_seconds=10,
-        checkpoint_every=2,
-        log_every=1,
-    )
-
-    def terminate(done: int, total: int, metrics: object = None, unit: str = "") -> None:
-        if done == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    def launch(name: str, report=silent, **at: int) -> dict[str, float]:
-        return ray_train.launch(train, Troubles(at=at), {}, place / "out", place / name / "checkpoints", execution, report)
-
-    lines: list[str] = []
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
     logging.getLogger("modelyard").addHandler(handler)
-    try:
-        with pytest.raises(ray_train.StageError) as preempted:
-            launch("troubled", kill=3, stop=5, nan=7, term=9)
-        resumed = launch("troubled")
-        whole = launch("whole")
-        with pytest.raises(ray_train.StageError) as told:
-            launch("told", terminate, told=3)
-        with pytest.raises(ray_train.StageError) as full:
-            launch("full", full=5)
-    finally:
-        logging.getLogger("modelyard").removeHandler(handler)
-        ray_train.release()
-        ray_train.ray_cluster.disconnect()
-    kept = sorted(path.parent.name for path in (place / "full" / "checkpoints").glob("*/complete.json"))
-    return Story(lines, str(preempted.value), resumed, whole, str(told.value), str(full.value), kept)
+    yield Launches(place, lines)
+    logging.getLogger("modelyard").removeHandler(handler)
+    ray_train.release()
+    ray_train.ray_cluster.disconnect()
 
 
-def test_killed_rank_is_named_and_the_group_restarted(story: Story) -> None:
-    assert "rank 1: its process died (killed or out of memory); restart 1 of 3" in story.lines[0]
+@pytest.fixture(scope="module")
+def preempted(launches: Launches) -> str:
+    """Killed, frozen, poisoned, then preempted: how the launch ended."""
+    with pytest.raises(ray_train.StageError) as error:
+        launches("troubled", kill=3, stop=5, nan=7, term=9)
+    return str(error.value)
 
 
-def test_frozen_rank_is_named_killed_and_the_group_restarted(story: Story) -> None:
-    assert "rank 1: no step for" in story.lines[1]
-    assert "(its process does not answer); restart 2 of 3" in story.lines[1]
+def test_killed_rank_is_named_and_the_group_restarted(preempted: str, launches: Launches) -> None:
+    assert "rank 1: its process died (killed or out of memory); restart 1 of 3" in launches.lines[0]
 
 
-def test_nan_loss_is_named_and_restarted_from_the_last_checkpoint(story: Story) -> None:
-    assert "rank 1: loss is nan at step 7; restart 3 of 3" in story.lines[2]
+def test_frozen_rank_is_named_killed_and_the_group_restarted(preempted: str, launches: Launches) -> None:
+    assert "rank 1: no step for" in launches.lines[1]
+    assert "(its process does not answer); restart 2 of 3" in launches.lines[1]
 
 
-def test_sigterm_to_a_rank_writes_a_checkpoint_and_stops_with_one_line(story: Story) -> None:
-    assert "rank 1: stopped by SIGTERM after step 10; its checkpoint is written, run again to go on" in story.preempted
-    assert "\n" not in story.preempted
-    assert story.resumed["tiny/started_at"] == 10
+def test_nan_loss_is_named_and_restarted_from_the_last_checkpoint(preempted: str, launches: Launches) -> None:
+    assert "rank 1: loss is nan at step 7; restart 3 of 3" in launches.lines[2]
 
 
-def test_sigterm_to_the_driver_stops_every_rank_with_a_checkpoint(story: Story) -> None:
-    assert "stopped by SIGTERM after step 4; its checkpoint is written, run again to go on" in story.told
+def test_sigterm_to_a_rank_writes_a_checkpoint_and_stops_with_one_line(preempted: str) -> None:
+    assert "rank 1: stopped by SIGTERM after step 10; its checkpoint is written, run again to go on" in preempted
+    assert "\n" not in preempted
 
 
-def test_run_through_all_of_it_equals_an_uninterrupted_one_bit_for_bit(story: Story) -> None:
-    assert story.resumed["tiny/fingerprint"] == story.whole["tiny/fingerprint"]
+def test_run_through_all_of_it_equals_an_uninterrupted_one_bit_for_bit(preempted: str, launches: Launches) -> None:
+    resumed, whole = launches("troubled"), launches("whole")
+    assert resumed["tiny/started_at"] == 10
+    assert whole["tiny/started_at"] == 0
+    assert resumed["tiny/fingerprint"] == whole["tiny/fingerprint"]
 
 
-def test_full_disk_on_a_rank_is_named_and_the_checkpoint_before_kept(story: Story) -> None:
-    assert "rank 0: checkpoint" in story.full
-    assert "no room to write it" in story.full
-    assert "\n" not in story.full
-    assert story.kept == ["step_00000002", "step_00000004"]
+def test_sigterm_to_the_driver_stops_every_rank_with_a_checkpoint(launches: Launches) -> None:
+    def terminate(done: int, total: int, metrics: Mapping[str, float] = {}, unit: str = "step") -> None:
+        if done == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(ray_train.StageError, match="stopped by SIGTERM after step 4; its checkpoint is written, run again to go on"):
+        launches("told", terminate, told=3)
+
+
+def test_full_disk_on_a_rank_is_named_and_the_checkpoint_before_kept(launches: Launches) -> None:
+    with pytest.raises(ray_train.StageError, match=r"rank 0: checkpoint .*: no room to write it \(.*\); the one before is kept") as error:
+        launches("full", full=5)
+    assert "\n" not in str(error.value)
+    kept = sorted(path.parent.name for path in launches.checkpoints("full").glob("*/complete.json"))
+    assert kept == ["step_00000002", "step_00000004"]
