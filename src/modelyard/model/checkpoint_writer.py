@@ -93,8 +93,10 @@ def _save(write: Part, seal: Part, then: Sequence[Part], directory: Path, group:
                 if dist.get_rank() == 0:
                     _log.warning("rank %d: %s; the copy on this machine is whole", failed[0], failed[1][0])
                 break
-    except Exception as error:
+    except (DiskFullError, CheckpointError) as error:
         _error = error
+    except Exception as error:  # the threads lost each other: a rank is gone
+        _error = CheckpointError(f"checkpoint {directory}: {type(error).__name__}: {' '.join(str(error).split())}")
 
 
 def _together(part: Part, directory: Path, group: Any) -> tuple[int, tuple[str, bool]] | None:

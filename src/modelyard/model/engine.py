@@ -53,8 +53,8 @@ LossFn = Callable[[Tensor, Batch], LossOutput]
 class NotFiniteError(FloatingPointError):
     """A loss or gradient that is infinite or no number; ``rank`` is where it came from."""
 
-    def __init__(self, rank: int, cause: str) -> None:
-        super().__init__(f"rank {rank}: {cause}")
+    def __init__(self, message: str, rank: int | None = None) -> None:
+        super().__init__(message)  # one argument, or it could not be unpickled
         self.rank = rank
 
 
@@ -132,13 +132,14 @@ class Engine:
         self.schedule.step(1)
         lr = self.optimizer.param_groups[0]["lr"]
         if not all(math.isfinite(value) for value in metrics.values()):
-            raise NotFiniteError(self._source(), f"loss is {metrics['loss']} at step {self.step}")
+            rank = self._source()
+            raise NotFiniteError(f"rank {rank}: loss is {metrics['loss']} at step {self.step}", rank)
         if metrics["loss"] > loss_limit:
             self.step += 1
             return {**metrics, "skipped": 1.0, "lr": float(lr)}
         finite, grad_norm, _ = self.optimizer.step()
         if not finite or not math.isfinite(grad_norm or 0.0):
-            raise NotFiniteError(self.layout.rank, f"gradient norm is {grad_norm} at step {self.step}")
+            raise NotFiniteError(f"rank {self.layout.rank}: gradient norm is {grad_norm} at step {self.step}", self.layout.rank)
         self.step += 1
         return {**metrics, "grad_norm": float(grad_norm or 0.0), "lr": float(lr)}
 

@@ -95,7 +95,7 @@ def train(config, inputs, out, checkpoints, execution, report):
 
 
 class Launches(NamedTuple):
-    """Launches of :func:`train` below one directory, and the lines that were logged meanwhile."""
+    """Launches of :func:`train` below one directory, and the lines about restarts that were logged meanwhile."""
 
     place: Path
     lines: list[str]
@@ -123,6 +123,7 @@ def launches(tmp_path_factory) -> Iterator[Launches]:
     place, lines = tmp_path_factory.mktemp("failures"), []
     (place / "out").mkdir()
     handler = logging.Handler(logging.WARNING)
+    handler.addFilter(lambda record: "; restart " in record.getMessage())
     handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
     logging.getLogger("modelyard").addHandler(handler)
     yield Launches(place, lines)

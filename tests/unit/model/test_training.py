@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ import torch
 from modelyard.config import ExecutionConfig
 from modelyard.model import checkpoint
 from modelyard.model.architecture import ModelConfig
-from modelyard.model.engine import Batch, Engine, LossOutput
+from modelyard.model.checkpoint_writer import DiskFullError
+from modelyard.model.engine import Batch, Engine, LossOutput, NotFiniteError
 from modelyard.model.recipe import Recipe, Trained, train_language_model
 from modelyard.model.token_data import TokenBatches
-from modelyard.progress import silent
+from modelyard.progress import PreemptedError, silent
 from modelyard.storage import sha256_tree
 
 from .layout_program import OPTIMIZER, batch, masked_loss, model
@@ -171,6 +173,12 @@ def test_train_step_with_a_nan_loss_names_rank_and_step_and_changes_nothing() ->
     with pytest.raises(FloatingPointError, match="rank 0: loss is nan at step 0"):
         engine.train_step(batch(), 2, poisoned)
     assert all(torch.equal(a, b) for a, b in zip(before, engine.gpt.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("error", [NotFiniteError("rank 3: loss is nan", 3), PreemptedError("stopped", 3), DiskFullError("no room", 3)])
+def test_errors_of_a_rank_survive_the_way_to_the_driver(error: Exception) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again), again.rank) == (type(error), str(error), 3)
 
 
 def test_bf16_training_lowers_the_loss() -> None:
