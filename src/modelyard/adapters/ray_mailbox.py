@@ -105,8 +105,8 @@ class Mailbox:
         """Driver: the ranks are to finish their step, write a checkpoint and end."""
         self.told_to_stop = True
 
-    async def begin(self, rank: int, actor: Any) -> int:
-        """Rank: the stage function is about to be called in ``actor``; returns the attempt that its pulses belong to."""
+    async def begin(self, rank: int, actor: Any, beats: int) -> int:
+        """Rank: the stage function is about to be called in ``actor``, after ``beats`` signs of life; returns the attempt its pulses belong to."""
         if self.failing:
             self.attempt, self.failing = self.attempt + 1, False
             self.failures_before_attempt = len(self.failures)
@@ -114,7 +114,7 @@ class Mailbox:
             self.first_line_at = time.time()
         self.results.pop(rank, None)
         self.actors[rank] = actor
-        self.pulses[rank] = Pulse(-1, False, time.monotonic(), time.monotonic(), Place("its beginning", waiting=False))
+        self.pulses[rank] = Pulse(beats, False, time.monotonic(), time.monotonic(), Place("its beginning", waiting=False))
         return self.attempt
 
     async def pulse(self, rank: int, attempt: int, beats: int, place: Place) -> bool:

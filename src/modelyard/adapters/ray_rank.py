@@ -45,7 +45,7 @@ def serve(arguments: dict[str, Any]) -> None:
     mailbox, rank = arguments["mailbox"], get_context().get_world_rank()
     done = 0
     while (job := ray.get(mailbox.take.remote(done))) is not None:
-        attempt = ray.get(mailbox.begin.remote(rank, ray.get_runtime_context().current_actor))
+        attempt = ray.get(mailbox.begin.remote(rank, ray.get_runtime_context().current_actor, progress.beats()))
         try:
             with _pulse(job, rank, attempt, mailbox):
                 metrics = _run(job, rank, mailbox)

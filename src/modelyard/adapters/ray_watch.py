@@ -34,7 +34,6 @@ class Pulse(NamedTuple):
     """The last that was heard of a rank; times are seconds on the listener's clock."""
 
     beats: int
-    """-1 before the first pulse of an attempt."""
     stepped: bool
     """Whether there was a sign of life in this attempt."""
     moved_at: float
@@ -44,7 +43,7 @@ class Pulse(NamedTuple):
 
     def later(self, beats: int, place: Place, now: float) -> Pulse:
         """After another pulse at ``now``."""
-        moved = self.beats >= 0 and beats != self.beats
+        moved = beats != self.beats
         return Pulse(beats, self.stepped or moved, now if moved else self.moved_at, now, place)
 
 
@@ -80,12 +79,12 @@ def _caller(frame: FrameType) -> FrameType:
 def judge(pulses: Mapping[int, Pulse], ranks: int, now: float, hang_seconds: float) -> Verdict | None:
     """The rank to blame when none of ``ranks`` unfinished ranks has given a sign of life for ``hang_seconds``; None while any gets on.
 
-    As long as a rank has not stepped at all, the limit is at least ``START_SECONDS``.
+    As long as none has stepped at all, the limit is at least ``START_SECONDS``.
     ``pulses`` are those of the unfinished ranks that began. Blamed is, in this order: a rank whose process is silent, one that does not wait
     for others, the one with the fewest signs of life. Some ranks that begin while others never do are also a hang.
     """
     moved = [pulse.moved_at for pulse in pulses.values()]
-    started = len(pulses) == ranks and all(pulse.stepped for pulse in pulses.values())
+    started = len(pulses) == ranks and any(pulse.stepped for pulse in pulses.values())
     if not moved or now - max(moved) <= (hang_seconds if started else max(hang_seconds, START_SECONDS)):
         return None
     seconds = f"no step for {now - max(moved):.0f} s"

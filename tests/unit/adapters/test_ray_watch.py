@@ -22,8 +22,9 @@ def pulse(moved: float, heard: float = 1000.0, beats: int = 5, place: Place = WA
         ({0: pulse(960), 1: pulse(961, place=BUSY)}, 2, 1, "it stands in read (file.py:3)"),
         ({0: pulse(960), 1: pulse(960, beats=4)}, 2, 1, "every rank waits, this one in all_reduce"),
         ({0: pulse(960)}, 1, 0, "every rank waits"),
-        ({0: pulse(960), 1: pulse(960, stepped=False, place=BUSY)}, 2, None, ""),  # rank 1 is still importing
-        ({0: pulse(660), 1: pulse(660, stepped=False, place=BUSY)}, 2, 1, "it stands in read"),
+        ({0: pulse(960), 1: pulse(960, stepped=False, place=BUSY)}, 2, 1, "it stands in read"),
+        ({0: pulse(960, stepped=False), 1: pulse(960, stepped=False, place=BUSY)}, 2, None, ""),  # both are still importing
+        ({0: pulse(660, stepped=False), 1: pulse(660, stepped=False, place=BUSY)}, 2, 1, "it stands in read"),
         ({1: pulse(960)}, 2, None, ""),  # rank 0 is still starting
         ({1: pulse(660)}, 2, 1, "it waits for 1 of 2 ranks that never began"),
         ({}, 2, None, ""),  # between two attempts
@@ -38,7 +39,7 @@ def test_judge_of_a_group_blames_the_rank_that_holds_it_up(pulses: dict[int, Pul
 
 
 def test_pulse_moves_only_when_there_is_a_new_sign_of_life() -> None:
-    began = Pulse(-1, False, 10.0, 10.0, BUSY)
+    began = Pulse(5, False, 10.0, 10.0, BUSY)
     first = began.later(5, BUSY, 15.0)  # beats of earlier jobs are no sign of life of this one
     assert first == Pulse(5, False, 10.0, 15.0, BUSY)
     assert first.later(5, WAITS, 20.0) == Pulse(5, False, 10.0, 20.0, WAITS)
