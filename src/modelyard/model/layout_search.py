@@ -1,7 +1,7 @@
 """Ways to cut a training run over a number of GPUs, each with its memory and its speed; :mod:`modelyard.model.plan` takes the best that fits.
 
 Tensor parallelism stays inside a node and pipeline stages hold equal numbers of layers (Narayanan et al. 2021, takeaways 1 and 2). Left out:
-uneven stages, context parallelism, and tensor parallelism of experts that differs from that of the rest.
+uneven stages and context parallelism.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def layouts(config: PlanConfig, machine: Machine) -> Iterator[Candidate]:
             bubble = (split.pipeline - 1) / (count * machine.chunks + split.pipeline - 1)
             for recompute, cost in RECOMPUTED:
                 schedule = Schedule(micro_batch, count, machine.chunks, recompute)
-                needed = memory.peak_memory(config.model, split, schedule, config.precision, distributed_optimizer=True)
+                needed = memory.peak_memory(config.model, split, schedule, config.precision)
                 yield Candidate(split, schedule, needed, bubble, machine.mfu * (1 - bubble) / cost)
 
 
@@ -107,13 +107,21 @@ def splits(model: ModelConfig, machine: Machine) -> Iterator[Split]:
         for pipeline in divisors(model.layers):
             if machine.gpus % (tensor * pipeline):
                 continue
-            try:
-                model.check_layout(tensor, pipeline)
-            except ValueError:
-                continue
             data = machine.gpus // (tensor * pipeline)
-            for expert in (1,):
-                yield Split(tensor, pipeline, data, expert)
+            for expert in divisors(model.moe.experts) if model.moe else [1]:
+                split = Split(tensor, pipeline, data, expert)
+                if _divides(model, split):
+                    yield split
+
+
+def _divides(model: ModelConfig, split: Split) -> bool:
+    if split.tensor * split.data % split.expert:
+        return False
+    try:
+        model.check_layout(split.tensor, split.pipeline, split.expert)
+    except ValueError:
+        return False
+    return True
 
 
 def divisors(number: int) -> list[int]:
@@ -126,7 +134,7 @@ def indivisible(config: PlanConfig, machine: Machine) -> str:
     model = config.model
     return (
         f"no layout of {machine.gpus} GPUs divides evenly: tensor x pipeline x data must be {machine.gpus}, tensor parallel must divide "
-        f"{machine.gpus_per_node} GPUs a node, {model.heads} heads, {model.kv_heads} kv_heads and {model.vocab_size} vocab_size, pipeline parallel "
+        f"{machine.gpus_per_node} GPUs a node, {model.heads} heads, {model.kv_heads} kv_heads and {model.ffn_hidden} ffn_hidden, pipeline parallel "
         f"{model.layers} layers, and data parallel a batch of {config.batch}"
     )
 

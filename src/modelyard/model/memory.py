@@ -1,10 +1,11 @@
 """Parameters and memory of one rank, counted from the model's shape: what :mod:`modelyard.model.plan` lays out, tested against real small models.
 
 Weights, gradients and optimizer are those of :mod:`modelyard.model.engine`: gradients are kept in fp32; AdamW holds two fp32 moments and, under bf16,
-an fp32 copy of the weights, and the distributed optimizer cuts these over the replicas (Rajbhandari et al. 2020, ZeRO stage 1). Activations are the
+an fp32 copy of the weights, and the distributed optimizer cuts these over the replicas (Rajbhandari et al. 2020, ZeRO stage 1). A rank holds whole
+experts, and tensor-parallel ranks split sequences where they do not split matrices (sequence parallelism). Activations are the
 tensors that autograd keeps for the layer spec of :mod:`modelyard.model.architecture` (the terms are Korthikanti et al. 2022, section 4, without its
-dropout masks and attention scores, which are never materialised here). Left out: buffers of collectives, workspace of kernels and
-fragmentation (the plan's reserve is for them), and tokens that a mixture's router sends to one expert more than to another.
+dropout masks and attention scores, which are never materialised here). Left out: buffers of collectives, workspace of kernels, fragmentation and
+the padding of flat buffers (the plan's reserve is for them), and tokens that a mixture's router sends to one expert more than to another.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ FP32 = 4
 
 
 class Split(NamedTuple):
-    """How a model is cut: ranks of a tensor, pipeline, data and expert dimension (expert ranks are taken from the data dimension)."""
+    """How a model is cut: ranks of its tensor, pipeline and data dimensions; ``expert`` ranks of tensor x data share the experts out."""
 
     tensor: int
     pipeline: int
@@ -30,6 +31,11 @@ class Split(NamedTuple):
     def ranks(self) -> int:
         """GPUs that the layout takes."""
         return self.tensor * self.pipeline * self.data
+
+    @property
+    def expert_replicas(self) -> int:
+        """Ranks that hold the same experts."""
+        return self.tensor * self.data // self.expert
 
 
 class Schedule(NamedTuple):
@@ -75,38 +81,45 @@ def optimizer_bytes(precision: Precision) -> int:
 
 def stage_parameters(model: ModelConfig, split: Split, stage: int) -> RankParameters:
     """Parameters of any tensor-parallel rank of pipeline stage ``stage``."""
-    t, h = split.tensor, model.hidden
-    gpt = model.style == "gpt"
-    kv = h // model.heads * model.kv_heads
-    norm = 2 * h if gpt else h
-    matrices = 2 * h * h + 2 * h * kv
-    split_biases, whole_biases = (h + 2 * kv, h) if gpt else (0, 0)
-    layer = (matrices + split_biases) // t + whole_biases + 2 * norm
-    ffn = (2 * h * model.ffn_hidden + model.ffn_hidden) // t + h if gpt else 3 * h * model.ffn_hidden // t
+    t, h, f = split.tensor, model.hidden, model.ffn_hidden
+    norm = 2 * h if model.style == "gpt" else h
+    queries, kv = model.head_width * model.heads, model.head_width * model.kv_heads
+    layer = (2 * h * queries + 2 * h * kv) // t + 2 * norm
+    if model.has_biases:
+        layer += (queries + 2 * kv + f) // t + 2 * h
+    matrices = (3 if model.style == "llama" else 2) * h * f
+    layer += h * model.moe.experts if model.moe else matrices // t
     layers = model.layers // split.pipeline
-    dense, expert = layers * (layer + ffn), 0
-    embedding = model.vocab_size * h // t
+    dense = layers * layer
+    expert = layers * model.moe.experts // split.expert * matrices if model.moe else 0
+    embedding = model.padded_vocab(t) * h // t
     first, last = stage == 0, stage == split.pipeline - 1
     if first:
-        dense += embedding + (model.seq_len * h if gpt else 0)
+        dense += embedding + (model.seq_len * h if model.style == "gpt" else 0)
     if last:
         dense += norm + (0 if model.tie_embeddings and first else embedding)
     return RankParameters(dense, expert)
 
 
 def layer_activations(model: ModelConfig, tensor: int, precision: Precision) -> float:
-    """Bytes a token that autograd keeps of one layer on one of ``tensor`` ranks with sequence parallelism."""
-    size, h, f = element_bytes(precision), model.hidden, model.ffn_hidden
-    kv = h // model.heads * model.kv_heads
-    softmax = FP32 * model.heads  # the log-sum-exp of each head's scores
-    if model.style == "gpt":
+    """Bytes a token that autograd keeps of one layer on one of ``tensor`` ranks."""
+    size, h, gpt = element_bytes(precision), model.hidden, model.style == "gpt"
+    queries, kv = model.head_width * model.heads, model.head_width * model.kv_heads
+    if gpt:
         norms = 2 * (2 * size * h + 2 * size)  # input, output, mean, 1/std
-        regrouped = h if model.kv_heads < model.heads else 0  # queries are copied out of the fused tensor when they share keys
-        attention = size * (2 * h + 2 * kv + regrouped)  # fused queries, keys and values; context
-        return (norms + attention + softmax + size * 2 * f) / tensor
-    norms = 2 * (2 * FP32 * h + size * h + FP32)  # input and normalised input in fp32, output, 1/rms
-    attention = size * (3 * h + 3 * kv)  # as above, and queries and keys after their rotation
-    return (norms + attention + softmax + size * 5 * f) / tensor  # gate and up fused, gate, silu(gate), up, their product
+        apart = queries if kv < queries else 0  # queries are copied out of the fused tensor when they share keys
+    else:
+        norms = 2 * (2 * FP32 * h + size * h + FP32)  # input and normalised input in fp32, output, 1/rms
+        apart = queries + kv  # queries and keys after their rotation
+    attention = (
+        size * (2 * queries + 2 * kv + apart) + FP32 * model.heads
+    )  # queries, keys, values fused; context; log-sum-exp of the scores
+    kept = 2 if gpt else 5  # before and after GELU, or: gate and up fused, gate, silu(gate), up, their product
+    if model.moe is None:
+        return (norms + attention + size * kept * model.ffn_hidden) / tensor
+    routed = size * (h + (kept + 1) * model.ffn_hidden)  # a token's copy for an expert, the block, its output before the gate
+    router = 24 * model.moe.top_k + 5 * model.moe.experts
+    return (norms + attention + model.moe.top_k * routed + router) / tensor
 
 
 def in_flight(split: Split, schedule: Schedule, stage: int) -> float:
@@ -119,14 +132,13 @@ def in_flight(split: Split, schedule: Schedule, stage: int) -> float:
 
 
 def rank_memory(
-    model: ModelConfig, split: Split, schedule: Schedule, precision: Precision, distributed_optimizer: bool, stage: int
+    model: ModelConfig, split: Split, schedule: Schedule, precision: Precision, stage: int, replicas: int | None = None
 ) -> Memory:
-    """Bytes by part of a rank of pipeline stage ``stage``."""
+    """Bytes by part of a rank of pipeline stage ``stage``; ``replicas=1`` says what it were without the distributed optimizer."""
     size = element_bytes(precision)
     parameters = stage_parameters(model, split, stage)
-    replicas = split.data if distributed_optimizer else 1
-    expert_replicas = split.data // split.expert if distributed_optimizer else 1
-    optimizer = optimizer_bytes(precision) * (-(-parameters.dense // replicas) + -(-parameters.expert // expert_replicas))
+    dense, expert = -(-parameters.dense // (replicas or split.data)), -(-parameters.expert // (replicas or split.expert_replicas))
+    optimizer = optimizer_bytes(precision) * (dense + expert)
     tokens = schedule.micro_batch * model.seq_len
     layers = model.layers // split.pipeline
     layer = layer_activations(model, split.tensor, precision)
@@ -137,7 +149,7 @@ def rank_memory(
     if stage == split.pipeline - 1:
         # what the last norm keeps; the kept probabilities and one piece of logits and their softmax in fp32 (see label_logprobs)
         per_token += (2 * FP32 + size if model.style == "llama" else 2 * size) * model.hidden / split.tensor
-        elements = tokens * model.vocab_size / split.tensor
+        elements = tokens * model.padded_vocab(split.tensor) / split.tensor
         logits = elements * size if elements * size <= fused.KEPT_BYTES else 0.0
         logits += 2 * FP32 * min(elements, fused.PIECE_ELEMENTS["cuda"])
     return Memory(
@@ -149,7 +161,7 @@ def rank_memory(
     )
 
 
-def peak_memory(model: ModelConfig, split: Split, schedule: Schedule, precision: Precision, distributed_optimizer: bool) -> Memory:
+def peak_memory(model: ModelConfig, split: Split, schedule: Schedule, precision: Precision, replicas: int | None = None) -> Memory:
     """Memory of the stage that needs most: the first (embedding, most micro-batches in flight), one after it, or the last (logits)."""
     stages = {0, min(1, split.pipeline - 1), split.pipeline - 1}
-    return max((rank_memory(model, split, schedule, precision, distributed_optimizer, stage) for stage in stages), key=lambda m: m.total)
+    return max((rank_memory(model, split, schedule, precision, stage, replicas) for stage in stages), key=lambda memory: memory.total)

@@ -41,13 +41,13 @@ class Plan(Config):
     steps: int
     """Optimizer steps."""
     tensor_parallel: int
-    """Ranks of a layer's matrices."""
+    """Ranks of a layer's matrices; above 1 with sequence parallelism."""
     pipeline_parallel: int
     """Pipeline stages."""
     data_parallel: int
     """Replicas."""
     expert_parallel: int
-    """Ranks, within the replicas, that divide the experts."""
+    """Ranks of tensor x data parallelism that share the experts of a mixture out."""
     micro_batch: int
     """Sequences of one forward and backward."""
     microbatches: int
@@ -108,11 +108,11 @@ def _planned(config: PlanConfig, machine: Machine, best: Candidate) -> Plan:
     model, split, schedule = config.model, best.split, best.schedule
     flops = model.flops_per_token() * config.tokens
     seconds = flops / (machine.gpus * machine.peak_tflops * 1e12 * best.utilisation)
-    whole = memory.peak_memory(model, split, schedule, config.precision, distributed_optimizer=False)
+    whole = memory.peak_memory(model, split, schedule, config.precision, replicas=1)
     parameters = model.parameters()
     return Plan(
         parameters=parameters,
-        active_parameters=parameters,
+        active_parameters=model.parameters(active=True),
         flops=flops,
         steps=-(-config.tokens // (config.batch * model.seq_len)),
         tensor_parallel=split.tensor,

@@ -34,13 +34,23 @@ def state_bytes(optimizer: Any) -> int:
     return nbytes(moments) + nbytes(copies)
 
 
-def measure(model: ModelConfig, precision: Any, sizes: tuple[int, int, int], stage: int, micro_batch: int) -> dict[str, int]:
+def measure(
+    model: ModelConfig, precision: Any, sizes: tuple[int, int, int, int], stage: int, micro_batch: int, recompute: Any
+) -> dict[str, int]:
     """Bytes of tensor-parallel rank 0 of pipeline stage ``stage``; activations of one micro-batch, on a one-stage pipeline only."""
     from megatron.core import parallel_state
 
-    tensor, pipeline, data = sizes
+    tensor, pipeline, data, expert = sizes
     dist.init_process_group("fake", rank=stage * tensor * data, world_size=tensor * pipeline * data, store=FakeStore())
-    execution = ExecutionConfig(tensor_parallel=tensor, pipeline_parallel=pipeline, data_parallel=data, threads=1)
+    execution = ExecutionConfig(
+        tensor_parallel=tensor,
+        pipeline_parallel=pipeline,
+        data_parallel=data,
+        expert_parallel=expert,
+        sequence_parallel=tensor > 1,
+        recompute=recompute,
+        threads=1,
+    )
     engine = Engine(model, execution, seed=0, precision=precision, optim=OPTIMIZER, total_steps=2)
     assert engine.optimizer is not None
     for parameter in engine.gpt.parameters():
@@ -72,6 +82,7 @@ def saved_bytes(engine: Engine, model: ModelConfig, micro_batch: int) -> int:
     tokens = torch.randint(0, model.vocab_size, (micro_batch, model.seq_len))
     batch = Batch(tokens, tokens, {})
     engine.chunk.train()
+    engine.split_sequences(True)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         output, loss = engine._forward(batch, engine.chunk, language_model_loss)
         loss(output)
