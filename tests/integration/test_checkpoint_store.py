@@ -112,7 +112,7 @@ def train(
             before[step]()
         if seen is not None:
             seen.append(step)
-        return batch()._replace(tokens=torch.randint(0, 128, (8, 24), generator=torch.Generator().manual_seed(step)))
+        return batch(24)._replace(tokens=torch.randint(0, 128, (8, 24), generator=torch.Generator().manual_seed(step)))
 
     trainer.train(
         trained,

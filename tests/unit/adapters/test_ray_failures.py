@@ -18,7 +18,7 @@ from modelyard.config import Config, ExecutionConfig
 from modelyard.progress import Report, silent
 from tests.unit.model import layout_program
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.integration, pytest.mark.timeout(900)]
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 cloudpickle.register_pickle_by_value(layout_program)
 
