@@ -21,6 +21,8 @@ import torch.distributed as dist
 from modelyard.progress import StopError, beat
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+SHORT_WRITE = "unexpected pos"
+"""What torch's zip writer says, in place of the error itself, when a file has taken fewer bytes than it was given."""
 MIB = 1 << 20
 
 Part = Callable[[], None]
@@ -116,7 +118,7 @@ def described(error: BaseException, directory: Path) -> tuple[str, bool]:
     """One line about ``error``, and whether the cause is a full disk."""
     causes = _causes(error)
     free = shutil.disk_usage(directory if directory.exists() else directory.parent).free
-    full = any(getattr(cause, "errno", None) in DISK_FULL for cause in causes) or free < MIB
+    full = free < MIB or any(getattr(cause, "errno", None) in DISK_FULL or SHORT_WRITE in str(cause) for cause in causes)
     if full:
         return f"checkpoint {directory}: no room to write it ({free / MIB:.1f} MiB free); the one before is kept", True
     text = " ".join(str(causes[-1]).split())
