@@ -30,7 +30,11 @@ _log = logging.getLogger(__name__)
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint that could not be written; the message is one line naming the directory and the cause."""
+    """A checkpoint that could not be written, on ``rank`` where that is known; the message is one line naming the directory and the cause."""
+
+    def __init__(self, message: str, rank: int | None = None) -> None:
+        super().__init__(message)
+        self.rank = rank
 
 
 class DiskFullError(StopError):
@@ -88,7 +92,7 @@ def _save(write: Part, seal: Part, then: Sequence[Part], directory: Path, group:
                 if dist.get_rank() == 0:
                     shutil.rmtree(directory, ignore_errors=True)
                 rank, (line, full) = failed
-                raise DiskFullError(line, rank) if full else CheckpointError(f"rank {rank}: {line}")
+                raise DiskFullError(line, rank) if full else CheckpointError(f"rank {rank}: {line}", rank)
         for part in then:
             failed = _together(part, directory, group)
             if failed is not None:
