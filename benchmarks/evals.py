@@ -26,7 +26,7 @@ from modelyard.config import ExecutionConfig
 from modelyard.evals.asking import ask
 from modelyard.evals.benchmark import Benchmark, Record
 from modelyard.evals.catalog import build
-from modelyard.evals.subject import Subject
+from modelyard.model.subject import Subject
 
 SUBJECTS = ("abstract_algebra", "virology", "world_religions", "marketing")
 Choices = list[tuple[int, int, bool, bool]]
@@ -47,8 +47,8 @@ def main() -> None:
     logging.disable(logging.WARNING)
     warnings.filterwarnings("ignore")
     torch.set_num_threads(options.threads)
-    ours = Subject(str(options.model), options.model, ExecutionConfig(threads=options.threads), 32)
-    screened = Subject(str(options.model), options.model, ExecutionConfig(threads=options.threads), 32, screen=True)
+    ours = Subject.open(str(options.model), options.model, ExecutionConfig(threads=options.threads), 32)
+    screened = Subject.open(str(options.model), options.model, ExecutionConfig(threads=options.threads), 32, screen=True)
     from lm_eval.models.huggingface import HFLM
 
     theirs = HFLM(pretrained=str(options.model), dtype="float32", batch_size=8, device="cpu")

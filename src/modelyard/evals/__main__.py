@@ -21,13 +21,14 @@ from modelyard.adapters.model_source import local_directory
 from modelyard.config import ExecutionConfig, load_config
 from modelyard.evals import exams
 from modelyard.evals.analyses import ANALYSES, spread
-from modelyard.evals.asking import Model, Tools, ask
-from modelyard.evals.benchmark import Benchmark, Decoding, Record, write_records
+from modelyard.evals.asking import Tools, ask
+from modelyard.evals.benchmark import Benchmark, Record, write_records
 from modelyard.evals.catalog import build, names
-from modelyard.evals.endpoint import Endpoint
-from modelyard.evals.subject import Subject
 from modelyard.evals.suite_config import SuiteConfig, aspect_means, plan
 from modelyard.evals.summary import Metric, by_group, summarise
+from modelyard.model.asked import Decoding, Model
+from modelyard.model.endpoint import Endpoint
+from modelyard.model.subject import Subject
 
 CACHE = Path(".modelyard/fetched")
 say = partial(print, flush=True)
@@ -171,7 +172,7 @@ def opened(spec: str, options: argparse.Namespace) -> Model:
     if spec.startswith(("http://", "https://")):
         return Endpoint(spec)
     directory = local_directory(spec, CACHE / "models")
-    return Subject(spec, directory, ExecutionConfig(threads=options.threads), MICRO_BATCH, screen=options.screen)
+    return Subject.open(spec, directory, ExecutionConfig(threads=options.threads), MICRO_BATCH, screen=options.screen)
 
 
 def report(benchmark: Benchmark, records: Sequence[Record], seconds: float, out: Path) -> dict[str, Metric]:

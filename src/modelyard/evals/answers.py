@@ -6,16 +6,17 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch.distributed as dist
 
 from modelyard.abuse import AbuseModel
-from modelyard.evals.asking import Sampled, ask_code
+from modelyard.evals.asking import ask_code
 from modelyard.evals.benchmark import Benchmark, Record, Recorder
 from modelyard.evals.metrics import repetition
-from modelyard.evals.sandbox import Verdict, run_programs
-from modelyard.evals.subject import Judge, Subject
+from modelyard.evals.sandbox import run_programs
 from modelyard.evals.suites import EvalsConfig, Suite
 from modelyard.evals.toxicity import toxic
+from modelyard.model import parallel
+from modelyard.model.asked import Sampled
+from modelyard.model.subject import ScorerModel, Subject
 
 Contaminated = Mapping[str, Collection[str]]
 
@@ -75,7 +76,7 @@ def answer_texts(
     records["last_word"], word_nats = _last_word(subject, suite.last_word, write)
     tick(len(word_nats))
     records["human_eval"] = ask_code(
-        subject, suite.human_eval, write, lambda programs: on_first_rank(lambda: run_programs(programs, config.sandbox))
+        subject, suite.human_eval, write, lambda programs: parallel.on_first_rank(lambda: run_programs(programs, config.sandbox))
     )
     tick(len(records["human_eval"]))
     completions = subject.complete([suite.openings.prompt_of(item) for item in suite.openings.items], suite.openings.decoding)
@@ -84,7 +85,7 @@ def answer_texts(
     return TextAnswers(records, completions, word_nats)
 
 
-def judged(answers: Answers, suite: Suite, scorer: Judge, contaminated: Contaminated) -> list[Record]:
+def judged(answers: Answers, suite: Suite, scorer: ScorerModel, contaminated: Contaminated) -> list[Record]:
     """Records of ``openings``: each completion with its prompt, closed, scored by the scorer model."""
     write = Recorder(answers.model, answers.weights, contaminated)
     end = scorer.encoder.document_end
@@ -143,12 +144,3 @@ def _confidences(subject: Subject, suite: Suite, config: EvalsConfig) -> tuple[l
         confidences += some
         correct += hits
     return confidences, correct
-
-
-def on_first_rank(work: Callable[[], list[Verdict]]) -> list[Verdict]:
-    """Do ``work`` on rank 0 alone and give its result to all."""
-    box: list[list[Verdict] | None] = [work() if dist.get_rank() == 0 else None]
-    if dist.get_world_size() > 1:
-        dist.broadcast_object_list(box, src=0)
-    assert box[0] is not None
-    return box[0]

@@ -9,67 +9,19 @@ log-likelihood of whole texts. Left out: several turns.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from modelyard.abuse import AbuseModel
 from modelyard.config import digest
-from modelyard.evals.benchmark import Benchmark, Decoding, Item, Record, Recorder
+from modelyard.evals.benchmark import Benchmark, Item, Record, Recorder
 from modelyard.evals.sandbox import Limits, Program, Verdict, run_programs
 from modelyard.evals.scorers import PARSERS, SCORERS
 from modelyard.evals.toxicity import toxic
+from modelyard.model.asked import Decoding, Model, Sampled, softmax
 
 TOXIC = 0.5
 """Probability of abuse from which a text is toxic."""
-
-
-class Sampled(NamedTuple):
-    """One completion."""
-
-    prompt: list[int]
-    """Token ids fed, cut where necessary; empty where a server keeps them to itself."""
-    tokens: list[int]
-    """New token ids, the closing one included where it was sampled."""
-    logprobs: list[float]
-    """Of each new token at temperature 1."""
-    text: str
-    """Decoded, without special tokens, ended before the first stop."""
-    cut: bool
-    """Whether the prompt lost its beginning."""
-
-
-class Likelihood(NamedTuple):
-    """One continuation: log p of each of its tokens (nats), and by how much the least likely of them beats every other token there."""
-
-    logprobs: list[float]
-    margin: float
-
-    @property
-    def greedy(self) -> bool:
-        """Whether greedy decoding would say it."""
-        return self.margin >= 0
-
-    @property
-    def total(self) -> float:
-        """log p of all of it."""
-        return math.fsum(self.logprobs)
-
-
-class Model(Protocol):
-    """What can be asked."""
-
-    name: str
-    weights: str
-    """Identity of what answers."""
-
-    def complete(self, prompts: Sequence[str], decoding: Decoding) -> list[Sampled]:
-        """A completion of each prompt."""
-        ...
-
-    def likelihoods(self, questions: Sequence[Sequence[tuple[str, str]]]) -> list[list[Likelihood]]:
-        """log p of each (context, continuation) of each question."""
-        ...
 
 
 class Tools(NamedTuple):
@@ -143,13 +95,6 @@ def ask_choices(model: Model, benchmark: Benchmark, write: Recorder) -> list[Rec
             )
         )
     return records
-
-
-def softmax(totals: Sequence[float]) -> list[float]:
-    """Shares of probability among the choices."""
-    most = max(totals)
-    parts = [math.exp(total - most) for total in totals]
-    return [part / sum(parts) for part in parts]
 
 
 def ask_last_word(model: Model, benchmark: Benchmark, write: Recorder) -> list[Record]:

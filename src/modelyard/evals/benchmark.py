@@ -18,6 +18,7 @@ from pydantic import Field
 from modelyard.code_identity import code_version, definition_version
 from modelyard.config import Config, digest
 from modelyard.evals.scorers import PARSERS, SCORERS
+from modelyard.model.asked import Decoding
 
 SCORED_ELSEWHERE: dict[str, Callable[[], str]] = {
     "unit_tests": lambda: code_version("modelyard.evals.sandbox_runner"),
@@ -54,21 +55,6 @@ class Item(Config):
     """Options, where there are any."""
     right: tuple[int, ...] = ()
     """Which of them are right, from 0."""
-
-
-class Decoding(Config):
-    """How outputs are drawn."""
-
-    max_new_tokens: int
-    """Longest output; 0: nothing is generated, the target's log-likelihood is the score."""
-    temperature: float
-    """0: greedy."""
-    samples: int
-    """Outputs an item."""
-    seed: int
-    """Of the sampling."""
-    stops: tuple[str, ...] = ()
-    """The output ends before the first of these."""
 
 
 NOTHING_DRAWN = Decoding(max_new_tokens=0, temperature=0.0, samples=0, seed=0)

@@ -19,13 +19,13 @@ from modelyard.config import ExecutionConfig
 from modelyard.estimate import Estimate, bootstrap_mean, proportion
 from modelyard.evals import metrics, scorers
 from modelyard.evals.answers import Answers, Contaminated, answer, judged
-from modelyard.evals.asking import Sampled
 from modelyard.evals.benchmark import Benchmark, Record, split_scores, write_records
 from modelyard.evals.calibration import Bin, calibration
-from modelyard.evals.subject import Judge, Subject
 from modelyard.evals.suites import EvalsConfig, Suite, build
 from modelyard.model import parallel
+from modelyard.model.asked import Sampled
 from modelyard.model.encoder import Encoder
+from modelyard.model.subject import ScorerModel, Subject
 from modelyard.progress import Report
 from modelyard.storage import sha256_tree
 
@@ -69,11 +69,11 @@ def run(
     answers: dict[str, Answers] = {}
     kl: list[float] = []
     for name in MODELS:
-        subject = Subject(name, inputs[name], execution, MICRO_BATCH)
+        subject = Subject.open(name, inputs[name], execution, MICRO_BATCH)
         answers[name] = answer(subject, suite, config, classifier, contaminated, progress.tick)
         if name in ("policy", "sft"):
             kl = _sequence_kl(subject, answers["policy"].completions, kl)
-    scorer = Judge(inputs["scorer"], execution, MICRO_BATCH)
+    scorer = ScorerModel(inputs["scorer"], execution, MICRO_BATCH)
     for name in MODELS:
         answers[name].records["openings"] = judged(answers[name], suite, scorer, contaminated)
         progress.tick(len(suite.openings.items))

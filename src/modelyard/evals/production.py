@@ -18,9 +18,9 @@ from modelyard.config import ExecutionConfig
 from modelyard.evals.answers import Contaminated, answer_texts
 from modelyard.evals.benchmark import write_records
 from modelyard.evals.evaluate import MICRO_BATCH, Progress, text_results, write_results
-from modelyard.evals.subject import Subject
 from modelyard.evals.suites import EvalsConfig, build
 from modelyard.model import parallel
+from modelyard.model.subject import Subject
 from modelyard.progress import Report
 from modelyard.storage import sha256_tree
 
@@ -39,7 +39,7 @@ def run(
     classifier = abuse.load(inputs["corpus"])
     contaminated: Contaminated = json.loads((inputs["contamination"] / "contaminated.json").read_text("utf-8"))
     suite = build(config, inputs["tokens"], inputs["corpus"], sha256_tree(inputs["scorer"] / "checkpoint"), classifier.identity)
-    subject = Subject("policy", inputs["policy"], execution, MICRO_BATCH)
+    subject = Subject.open("policy", inputs["policy"], execution, MICRO_BATCH)
     progress = Progress(report, sum(len(benchmark.items) for benchmark in suite.of_text()))
     said = answer_texts(subject, suite, config, classifier, contaminated, progress.tick)
     results = text_results("evals/policy", said.records, said.word_nats, config.seed)

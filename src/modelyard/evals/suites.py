@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from modelyard.config import Config, digest
-from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark, Decoding, Item, read_jsonl, sha256_text
+from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark, Item, read_jsonl, sha256_text
 from modelyard.evals.catalog.code import human_eval_item
 from modelyard.evals.sandbox import Limits
+from modelyard.model.asked import Decoding
 
 
 class EvalsConfig(Config):

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import os
 import tempfile
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from modelyard.config import ExecutionConfig
 from modelyard.model import cpu_platform
+
+T = TypeVar("T")
 
 
 class Layout(NamedTuple):
@@ -130,3 +133,21 @@ def sum_data_parallel(tensor: torch.Tensor) -> torch.Tensor:
     if parallel_state.get_data_parallel_world_size() > 1:
         dist.all_reduce(tensor, group=parallel_state.get_data_parallel_group())
     return tensor
+
+
+def on_first_rank(work: Callable[[], T]) -> T:
+    """Do ``work`` on rank 0 alone and give its result to every rank; its ValueError, too."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return work()
+    box: list[tuple[T | None, str | None] | None] = [None]
+    if dist.get_rank() == 0:
+        try:
+            box = [(work(), None)]
+        except ValueError as error:
+            box = [(None, str(error))]
+    dist.broadcast_object_list(box, src=0)
+    assert box[0] is not None
+    result, problem = box[0]
+    if problem is not None:
+        raise ValueError(problem)
+    return result  # type: ignore[return-value]

@@ -6,7 +6,8 @@ import copy
 import pytest
 
 from modelyard import code_identity
-from modelyard.evals.benchmark import Benchmark, Decoding, Item
+from modelyard.evals.benchmark import Benchmark, Item
+from modelyard.model.asked import Decoding
 
 BASE = Benchmark(
     name="last_word",

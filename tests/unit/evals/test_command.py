@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from modelyard.adapters.model_source import local_directory
 from modelyard.config import ExecutionConfig
 from modelyard.evals.__main__ import main
-from modelyard.evals.asking import Likelihood
 from modelyard.evals.catalog import build
-from modelyard.evals.screening import is_close, token_error
-from modelyard.evals.subject import Subject
-from modelyard.model import hf, model_directory
-from modelyard.model.architecture import ModelConfig
-from modelyard.model.engine import Engine
-from modelyard.model.trainer import History
+from modelyard.model.asked import Likelihood
+from modelyard.model.screening import is_close, token_error
+from modelyard.model.subject import Subject
+from tests.unit import small_model
+from tests.unit.completions_server import serving
 
 EXECUTION = ExecutionConfig(threads=1)
 QUESTIONS = [
@@ -57,23 +52,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("model")
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    special = ["<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>"]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=320, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
-    tokenizer.train_from_iterator([q + " " + " ".join(c) for q, c, _ in QUESTIONS] * 2, trainer)
-    (root / "tokens").mkdir()
-    tokenizer.save(str(root / "tokens" / "tokenizer.json"))
-    names = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|endoftext|>", "pad_token": "<|pad|>"}
-    (root / "tokens" / "tokenizer_config.json").write_text(json.dumps(names))
-    shape = ModelConfig(
-        style="llama", layers=2, hidden=32, heads=4, kv_heads=2, ffn_hidden=64, seq_len=256, vocab_size=320,
-        tie_embeddings=True, rope_base=1e4, norm_eps=1e-5, init_std=0.3,
-    )  # fmt: skip
-    model_directory.write(Engine(shape, EXECUTION, seed=5, precision="fp32"), root / "tokens", History(), root / "ours")
-    hf.export_hf(root / "ours", root / "hf", end_id=0, pad_id=4)
+    small_model.write(root, [q + " " + " ".join(c) for q, c, _ in QUESTIONS])
     return root
 
 
@@ -131,7 +110,7 @@ def test_command_our_directory_starts_texts_as_in_pretraining(directory: Path, d
 def test_command_long_text_is_read_in_windows(directory: Path, data: Path, tmp_path: Path) -> None:
     (entry,) = run(directory / "ours", "perplexity", data, tmp_path / "r.jsonl", "--limit", "1")
 
-    subject = Subject("x", directory / "ours", EXECUTION, 4)
+    subject = Subject.open("x", directory / "ours", EXECUTION, 4)
     assert entry["values"]["tokens"] == len(subject.encoder.ids(entry["prompt"])) > 256
     assert entry["values"]["nats"] / entry["values"]["bytes"] == pytest.approx(subject.nats_per_byte([entry["prompt"]])[0], abs=1e-4)
 
@@ -157,55 +136,22 @@ def test_command_registry_uri_is_the_exported_model(directory: Path, data: Path,
     assert main(["models:/tiny@nobody", "--benchmark", "arc_easy", "--data", str(data), "--out", str(tmp_path / "c.jsonl")]) == 2
 
 
-class Completions(BaseHTTPRequestHandler):
-    """``/v1/completions`` as vLLM answers it, by a real model behind it; every third request is turned away first."""
-
-    subject: Subject
-    busy = 0
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        type(self).busy += 1
-        if type(self).busy % 3 == 0:
-            self.send_response(429)
-            self.end_headers()
-            return
-        encoding = self.subject.encoder._tokenizer(body["prompt"], return_offsets_mapping=True)
-        ids, offsets = encoding["input_ids"], [start for start, _ in encoding["offset_mapping"]]
-        logprobs: dict[str, Any] | None = None
-        if body.get("echo"):
-            from modelyard.model.score import Query, Scorer
-
-            ((scored,),) = Scorer(self.subject.engine).score([Query([ids[:1]], [ids[1:]])])
-            each = [Scorer(self.subject.engine).score([Query([ids[:i]], [[ids[i]]])])[0][0].margin for i in range(1, len(ids))]
-            top = [None, *({"?": p - min(margin, 0)} for p, margin in zip(scored.logprobs, each, strict=True))]
-            logprobs = {"token_logprobs": [None, *scored.logprobs], "text_offset": offsets, "top_logprobs": top}
-        answer = json.dumps({"choices": [{"text": " B. because\n\nQuestion", "logprobs": logprobs}]}).encode()
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Quiet."""
-
-
 def test_endpoint_gives_the_local_models_scores(directory: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelyard.evals.endpoint.WORKERS", 1)
-    Completions.subject = Subject("x", directory / "hf", EXECUTION, 4)
-    with ThreadingHTTPServer(("127.0.0.1", 0), Completions) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_address[1]}/v1#tiny"
-        monkeypatch.setattr("time.sleep", lambda seconds: None)
+    monkeypatch.setattr("modelyard.model.endpoint.WORKERS", 1)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    with serving(Subject.open("x", directory / "hf", EXECUTION, 4)) as base:
+        url = f"{base}#tiny"
         for name in ("arc_easy", "lambada"):
             ours = run(directory / "hf", name, data, tmp_path / "a.jsonl")
             theirs = run(url, name, data, tmp_path / "b.jsonl")
             for a, b in zip(ours, theirs, strict=True):
                 assert a["logprobs"] == pytest.approx(b["logprobs"], abs=1e-4)
                 assert (a["choice"], a["score"]) == (b["choice"], b["score"])
-        letters = run(url, "mmlu_letter", data, tmp_path / "c.jsonl", "--limit", "2", "--shots", "2")
-        server.shutdown()
-    assert [entry["parsed"] for entry in letters] == ["B", "B"]
-    assert letters[0]["output"] == " B. because"
+        letters = [
+            run(model, "mmlu_letter", data, tmp_path / "c.jsonl", "--limit", "2", "--shots", "2") for model in (url, directory / "hf")
+        ]
+    assert [entry["output"] for entry in letters[0]] == [entry["output"] for entry in letters[1]]
+    assert any(entry["output"] for entry in letters[0])
 
 
 @pytest.mark.parametrize(
@@ -236,7 +182,7 @@ def test_command_directory_without_a_model_is_named(data: Path, tmp_path: Path, 
 
 
 def test_screened_choices_are_those_of_fp32(directory: Path) -> None:
-    exact, quick = (Subject("x", directory / "hf", EXECUTION, 4, screen=screen) for screen in (False, True))
+    exact, quick = (Subject.open("x", directory / "hf", EXECUTION, 4, screen=screen) for screen in (False, True))
     generator = torch.Generator().manual_seed(0)
     words = ["the", "king", "of", "a", "castle", "went", "to", "buy", "bread", "in", "old", "ships", "of", "iron", "and", "salt", "water"]
     draw = lambda n: " ".join(words[i] for i in torch.randint(0, len(words), (n,), generator=generator).tolist())  # noqa: E731

@@ -10,15 +10,15 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from modelyard.abuse import BUCKETS, AbuseModel
 from modelyard.config import ExecutionConfig
-from modelyard.evals.benchmark import Decoding
 from modelyard.evals.evaluate import run
 from modelyard.evals.production import run as measure_production
 from modelyard.evals.sandbox import Limits
-from modelyard.evals.subject import Judge, Subject
 from modelyard.evals.suites import EvalsConfig
 from modelyard.model import model_directory
 from modelyard.model.architecture import ModelConfig
+from modelyard.model.asked import Decoding
 from modelyard.model.engine import Engine
+from modelyard.model.subject import ScorerModel, Subject
 from modelyard.model.trainer import History
 from modelyard.progress import silent
 
@@ -132,7 +132,7 @@ def test_evaluate_policy_equal_to_sft_has_no_kl_and_ties_everywhere(inputs: dict
 
 
 def test_subject_nats_per_byte_equal_a_slow_sum_over_windows(inputs: dict[str, Path]) -> None:
-    subject = Subject("base", inputs["base"], EXECUTION, 4)
+    subject = Subject.open("base", inputs["base"], EXECUTION, 4)
     text = "the king of the castle, é, and " * 4
     ids = [subject.encoder.document_end, *subject.encoder.ids(text)]
     limit = subject.engine.model.seq_len
@@ -178,7 +178,7 @@ def test_evaluate_foreign_tokenizer_is_refused(inputs: dict[str, Path], tmp_path
 
 
 def test_subject_generation_and_scoring_agree_on_logprobs(inputs: dict[str, Path]) -> None:
-    subject = Subject("base", inputs["base"], EXECUTION, 4)
+    subject = Subject.open("base", inputs["base"], EXECUTION, 4)
 
     sampled = subject.complete(["the king", "a", "an awful mess of"], Decoding(max_new_tokens=5, temperature=1.0, samples=1, seed=3))
     scored = subject.logprobs([s.prompt for s in sampled], [s.tokens for s in sampled])
@@ -188,7 +188,7 @@ def test_subject_generation_and_scoring_agree_on_logprobs(inputs: dict[str, Path
 
 
 def test_subject_next_token_equals_the_argmax_of_all_labels(inputs: dict[str, Path]) -> None:
-    subject = Subject("base", inputs["base"], EXECUTION, 64)
+    subject = Subject.open("base", inputs["base"], EXECUTION, 64)
     rows = np.load(inputs["tokens"] / "validation.npy")[:2]
 
     confidences, _ = subject.next_token(rows, 7)
@@ -203,8 +203,8 @@ def test_subject_next_token_equals_the_argmax_of_all_labels(inputs: dict[str, Pa
 def test_judge_score_does_not_depend_on_its_batch(inputs: dict[str, Path]) -> None:
     documents = [[0, 7, 8, 9, 0], [0, 9, 0], [0, 11, 12, 13, 14, 15, 16, 0]]
 
-    together = Judge(inputs["scorer"], EXECUTION, 4).scores(documents)
-    alone = [Judge(inputs["scorer"], EXECUTION, 1).scores([document])[0] for document in documents]
+    together = ScorerModel(inputs["scorer"], EXECUTION, 4).scores(documents)
+    alone = [ScorerModel(inputs["scorer"], EXECUTION, 1).scores([document])[0] for document in documents]
 
     assert together == pytest.approx(alone, abs=1e-5)
     assert len(set(together)) == 3

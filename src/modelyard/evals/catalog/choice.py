@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark, Decoding, Item
+from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark, Item
 from modelyard.evals.catalog.rows import Row, find, jsonl, taken
+from modelyard.model.asked import Decoding
 
 LETTERS = "ABCDEFGHIJ"
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from modelyard.evals.benchmark import Benchmark, Decoding, Item
+from modelyard.evals.benchmark import Benchmark, Item
 from modelyard.evals.catalog.rows import Row, find, jsonl, taken
+from modelyard.model.asked import Decoding
 
 OUTPUT = Decoding(max_new_tokens=320, temperature=0.0, samples=1, seed=0)
 

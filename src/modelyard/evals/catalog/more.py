@@ -11,10 +11,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from modelyard.evals.benchmark import Benchmark, Decoding, Item
+from modelyard.evals.benchmark import Benchmark, Item
 from modelyard.evals.catalog.choice import LETTERS, by_text, mmlu_question, scored
 from modelyard.evals.catalog.reasoning import worked
 from modelyard.evals.catalog.rows import Row, find, jsonl, taken
+from modelyard.model.asked import Decoding
 
 
 def asked(row: Row) -> str:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from modelyard.evals.benchmark import Benchmark, Decoding, Item
+from modelyard.evals.benchmark import Benchmark, Item
 from modelyard.evals.catalog.rows import Row, find, jsonl, taken, text_of
 from modelyard.evals.scorers import final_number
+from modelyard.model.asked import Decoding
 
 LANGUAGES = ("bn", "de", "es", "fr", "ja", "ru", "sw", "te", "th", "zh")
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark, Decoding, Item
+from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark, Item
 from modelyard.evals.catalog.rows import find, jsonl, table
+from modelyard.model.asked import Decoding
 
 REPLY = Decoding(max_new_tokens=96, temperature=0.0, samples=1, seed=0, stops=("\nUser:",))
 JUDGE = (

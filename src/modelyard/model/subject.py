@@ -16,14 +16,13 @@ import torch
 from numpy.typing import NDArray
 
 from modelyard.config import ExecutionConfig, digest
-from modelyard.evals.asking import Likelihood, Sampled
-from modelyard.evals.benchmark import Decoding
-from modelyard.evals.screening import likelihoods, screened
 from modelyard.model import hf, model_directory
+from modelyard.model.asked import Decoding, Likelihood, Sampled
 from modelyard.model.encoder import Encoder
 from modelyard.model.engine import Batch, Engine
 from modelyard.model.generate import generate
 from modelyard.model.score import Query, Scorer
+from modelyard.model.screening import likelihoods, screened
 from modelyard.storage import sha256_file, sha256_tree
 
 ENCODED_TOGETHER = 256
@@ -55,6 +54,13 @@ class HubEncoder:
         """Token ids of beginnings of documents."""
         return list(self._tokenizer(list(texts))["input_ids"]) if texts else []
 
+    def turn_text(self, prompt: str) -> str:
+        """A user's turn with the assistant's opened after it, as the chat template renders them. Raises ValueError without a template."""
+        if not self._tokenizer.chat_template:
+            raise ValueError(f"{self._tokenizer.name_or_path}: the tokenizer has no chat template")
+        messages = [{"role": "user", "content": prompt}]
+        return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text without special tokens."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
@@ -63,19 +69,23 @@ class HubEncoder:
 class Subject:
     """One model and what it can be asked."""
 
-    def __init__(self, name: str, directory: Path, execution: ExecutionConfig, micro_batch: int, screen: bool = False) -> None:
-        self.name, self.micro_batch, self.screen = name, micro_batch, screen
+    def __init__(
+        self, name: str, engine: Engine, encoder: Encoder | HubEncoder, weights: str, micro_batch: int, screen: bool = False
+    ) -> None:
+        self.name, self.engine, self.encoder, self.weights = name, engine, encoder, weights
+        self.micro_batch, self.screen = micro_batch, screen
         self._scorers: dict[str, Scorer] = {}
-        self.encoder: Encoder | HubEncoder
-        self.engine: Engine
+
+    @classmethod
+    def open(cls, name: str, directory: Path, execution: ExecutionConfig, micro_batch: int, screen: bool = False) -> Subject:
+        """The model in a directory of ours or of Hugging Face. Raises ValueError where there is neither."""
         if (directory / "model.json").is_file():
-            self.encoder, self.engine = Encoder(directory), model_directory.load(directory, execution)
-            self.weights = sha256_tree(directory / "checkpoint")
-        elif (directory / "config.json").is_file():
-            self.encoder, self.engine = HubEncoder(directory), hf.load(directory, execution, precision="fp32")
-            self.weights = digest([sha256_file(file) for file in sorted(directory.glob("*.safetensors"))])
-        else:
-            raise ValueError(f"{directory}: neither a model directory (model.json) nor a Hugging Face one (config.json)")
+            weights = sha256_tree(directory / "checkpoint")
+            return cls(name, model_directory.load(directory, execution), Encoder(directory), weights, micro_batch, screen)
+        if (directory / "config.json").is_file():
+            weights = digest([sha256_file(file) for file in sorted(directory.glob("*.safetensors"))])
+            return cls(name, hf.load(directory, execution, precision="fp32"), HubEncoder(directory), weights, micro_batch, screen)
+        raise ValueError(f"{directory}: neither a model directory (model.json) nor a Hugging Face one (config.json)")
 
     def complete(self, prompts: Sequence[str], decoding: Decoding) -> list[Sampled]:
         """A completion of each prompt, in order."""
@@ -113,6 +123,18 @@ class Subject:
             )
         found = iter(likelihoods(self._scorer("fp32"), queries))
         return [joined([next(found) for _ in some], query) for some, query in zip(pieces, whole, strict=True)]
+
+    @property
+    def split(self) -> bool:
+        """Whether the model is cut over several ranks, which must then all ask the same."""
+        return self.engine.layout.tp * self.engine.layout.pp > 1
+
+    def totals(self, questions: Sequence[Sequence[tuple[str, str]]]) -> list[list[float]]:
+        """log p of each (context, continuation) of each question, at any layout; slower than :meth:`likelihoods`, which needs a whole model."""
+        queries = self._queries(questions)
+        prefixes = [prefix for query in queries for prefix in query.prefixes]
+        found = iter(self.logprobs(prefixes, [new for query in queries for new in query.continuations]))
+        return [[math.fsum(next(found)) for _ in query.prefixes] for query in queries]
 
     def _scorer(self, gemm: Literal["fp32", "bf16"]) -> Scorer:
         """Made once: it keeps weights in the type that it multiplies with."""
@@ -188,7 +210,7 @@ class Subject:
         return confidences, [new[0] == int(row[position]) for new, row in zip(drawn.tokens, rows, strict=True)]
 
 
-class Judge:
+class ScorerModel:
     """The scorer model: a value for a whole text (read at its last token)."""
 
     def __init__(self, directory: Path, execution: ExecutionConfig, micro_batch: int) -> None:

@@ -16,8 +16,7 @@ from typing import Any
 import httpx
 
 from modelyard.config import digest
-from modelyard.evals.asking import Likelihood, Sampled
-from modelyard.evals.benchmark import Decoding
+from modelyard.model.asked import Decoding, Likelihood, Sampled
 
 TRIES = 5
 WORKERS = 8

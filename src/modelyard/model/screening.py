@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from modelyard.evals.asking import Likelihood
+from modelyard.model.asked import Likelihood
 from modelyard.model.score import Query, Scorer
 
 SIGMAS = 5.0

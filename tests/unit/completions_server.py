@@ -1,0 +1,61 @@
+"""A real HTTP server that answers ``/v1/completions`` as vLLM does, by a real model behind it; every third request is turned away first."""
+
+import contextlib
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from modelyard.model.asked import Decoding
+from modelyard.model.score import Query, Scorer
+from modelyard.model.subject import Subject
+
+
+class Completions(BaseHTTPRequestHandler):
+    subject: Subject
+    busy = 0
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        type(self).busy += 1
+        if type(self).busy % 3 == 0:
+            self.send_response(429)
+            self.end_headers()
+            return
+        choice = self.scored(body["prompt"]) if body.get("echo") else self.completed(body)
+        answer = json.dumps({"choices": [choice]}).encode()
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def completed(self, body: dict[str, Any]) -> dict[str, Any]:
+        """What the model says next; stops are left to the client."""
+        decoding = Decoding(max_new_tokens=body["max_tokens"], temperature=body["temperature"], samples=1, seed=body["seed"])
+        (drawn,) = self.subject.complete([body["prompt"]], decoding)
+        return {"text": drawn.text, "logprobs": {"token_logprobs": drawn.logprobs}}
+
+    def scored(self, prompt: str) -> dict[str, Any]:
+        """The prompt's own log-probabilities, and those of the likeliest token in each place."""
+        encoding = self.subject.encoder._tokenizer(prompt, return_offsets_mapping=True)
+        ids, offsets = encoding["input_ids"], [start for start, _ in encoding["offset_mapping"]]
+        scorer = Scorer(self.subject.engine)
+        ((whole,),) = scorer.score([Query([ids[:1]], [ids[1:]])])
+        each = [one.margin for (one,) in scorer.score([Query([ids[:i]], [[ids[i]]]) for i in range(1, len(ids))])]
+        top = [None, *({"?": p - min(margin, 0)} for p, margin in zip(whole.logprobs, each, strict=True))]
+        return {"text": prompt, "logprobs": {"token_logprobs": [None, *whole.logprobs], "text_offset": offsets, "top_logprobs": top}}
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Quiet."""
+
+
+@contextlib.contextmanager
+def serving(subject: Subject) -> Iterator[str]:
+    """The server's ``http://host:port/v1`` while it runs. One request at a time: engines are not thread-safe."""
+    handler = type("Handler", (Completions,), {"subject": subject, "busy": 0})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/v1"
+        finally:
+            server.shutdown()

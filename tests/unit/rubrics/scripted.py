@@ -1,0 +1,42 @@
+"""A judge's model whose log-probabilities are a function of the text: what real models do to letters, exactly known."""
+
+import math
+from collections.abc import Callable, Sequence
+
+from modelyard.model.asked import Decoding, Likelihood, Sampled
+
+
+class Scripted:
+    """``answer(context, letter)`` is the log-probability of a letter; ``say(prompt)`` what is generated."""
+
+    def __init__(
+        self, answer: Callable[[str, str], float] = lambda context, letter: 0.0, say: Callable[[str], str] = lambda prompt: ""
+    ) -> None:
+        self.name, self.weights = "scripted", "0123"
+        self.answer, self.say = answer, say
+        self.asked: list[str] = []
+        self.decodings: list[Decoding] = []
+
+    def likelihoods(self, questions: Sequence[Sequence[tuple[str, str]]]) -> list[list[Likelihood]]:
+        self.asked += [question[0][0] for question in questions]
+        return [[Likelihood([self.answer(context, text.strip())], 0.0) for context, text in question] for question in questions]
+
+    def complete(self, prompts: Sequence[str], decoding: Decoding) -> list[Sampled]:
+        self.asked += prompts
+        self.decodings.append(decoding)
+        return [Sampled([], [], [], self.say(prompt), False) for prompt in prompts]
+
+
+def listed(context: str) -> dict[str, str]:
+    """Letter -> option of a question."""
+    return {line[0]: line[3:] for line in context.split("\n") if line[1:3] == ". "}
+
+
+def biased(truth: Callable[[str, str], float], places: str) -> Callable[[str, str], float]:
+    """A judge that knows the ``truth`` (context, option) -> log weight and likes the first of ``places`` by 3 nats, whatever is there."""
+
+    def answer(context: str, letter: str) -> float:
+        weights = {mark: truth(context, option) + 3.0 * (mark in places) for mark, option in listed(context).items()}
+        return weights[letter] - math.log(sum(math.exp(weight) for weight in weights.values()))
+
+    return answer

@@ -1,0 +1,177 @@
+"""Judges: what is asked, how a judge's love of places is averaged and divided out, and the same answer from a directory and a server."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from scripted import Scripted, biased, listed
+
+from modelyard.config import ExecutionConfig
+from modelyard.model.endpoint import Endpoint
+from modelyard.model.subject import Subject
+from modelyard.rubrics.judge import Asking, Judge, Response
+from modelyard.rubrics.opening import JudgeConfig, open_judge
+from modelyard.rubrics.rubric import Rubric
+from tests.unit import small_model
+from tests.unit.completions_server import serving
+
+RUBRIC = Rubric.model_validate(
+    {
+        "name": "colour",
+        "version": 1,
+        "question": "Which colour does the response name?",
+        "shows_prompt": True,
+        "options": [{"name": name, "text": name.capitalize()} for name in ("red", "green", "blue")],
+        "values": {"answer": {"red": 1, "green": 0, "blue": -1}},
+    }
+)
+RESPONSES = [Response("say red", "It is red."), Response("say blue", "It is blue."), Response("say red", "It is green.")]
+ALL_WAYS = [(1, False), (1, True), (3, False), (3, True)]
+
+
+def knows(context: str, option: str) -> float:
+    """2 nats for the colour that the response names."""
+    return 2.0 * (f"It is {option.lower()}." in context)
+
+
+def asking(orders: int, calibrate: bool, chat: bool = False) -> Asking:
+    return Asking(orders=orders, calibrate=calibrate, chat=chat)
+
+
+@pytest.mark.parametrize(("orders", "calibrate"), ALL_WAYS)
+def test_judge_without_bias_gives_its_probabilities_however_it_is_asked(orders: int, calibrate: bool) -> None:
+    judge = Judge(Scripted(biased(knows, "")), asking(orders, calibrate))
+
+    found = judge.classify(RUBRIC, RESPONSES)
+
+    right, wrong = math.exp(2) / (math.exp(2) + 2), 1 / (math.exp(2) + 2)
+    for line, named in zip(found, (0, 2, 1), strict=True):
+        assert line == pytest.approx([right if option == named else wrong for option in range(3)])
+
+
+def test_judge_that_loves_the_first_place_is_wrong_as_written_and_right_when_turned_or_calibrated() -> None:
+    model = Scripted(biased(knows, "A"))
+    best = {way: [line.index(max(line)) for line in Judge(model, asking(*way)).classify(RUBRIC, RESPONSES)] for way in ALL_WAYS}
+
+    assert best[1, False] == [0, 0, 0]
+    assert best[1, True] == best[3, True] == [0, 2, 1]
+    exact = Judge(model, asking(3, True)).classify(RUBRIC, RESPONSES)
+    assert exact[1] == pytest.approx([1 / (math.exp(2) + 2)] * 2 + [math.exp(2) / (math.exp(2) + 2)]), (
+        "a bias that always is there goes whole"
+    )
+    turned = Judge(model, asking(3, False)).classify(RUBRIC, RESPONSES)
+    assert turned[1][2] > max(turned[1][:2])
+    assert turned[1][0] == pytest.approx(turned[1][1])
+
+
+def test_judge_question_shows_prompt_response_and_lettered_options() -> None:
+    model = Scripted()
+    Judge(model, asking(2, False)).classify(RUBRIC, [Response("say red", "  It is red. ")])
+    Judge(model, asking(1, False)).classify(RUBRIC.model_copy(update={"shows_prompt": False}), [Response("secret", "")])
+
+    assert model.asked[0] == (
+        "Which colour does the response name?\n\nUser's message:\nsay red\n\nResponse:\nIt is red.\n\n"
+        "Which of these describes the response?\nA. Red\nB. Green\nC. Blue\nAnswer:"
+    )
+    assert listed(model.asked[1]) == {"A": "Green", "B": "Blue", "C": "Red"}
+    assert "secret" not in model.asked[2]
+    assert "Response:\n(empty)" in model.asked[2]
+
+
+def test_judge_bias_is_asked_once() -> None:
+    model = Scripted()
+    judge = Judge(model, asking(3, True))
+    judge.classify(RUBRIC, RESPONSES)
+    judge.classify(RUBRIC, RESPONSES[:1])
+
+    assert sum("N/A" in context for context in model.asked) == 3
+    assert judge.classify(RUBRIC, []) == []
+
+
+def test_judge_identity_is_weights_and_way_of_asking() -> None:
+    other = Scripted()
+    other.weights = "4567"
+    identities = [
+        Judge(Scripted(), asking(1, True)).identity,
+        Judge(other, asking(1, True)).identity,
+        Judge(Scripted(), asking(2, True)).identity,
+    ]
+
+    assert len(set(identities)) == 3
+    assert Judge(Scripted(), asking(1, True)).identity == identities[0]
+
+
+def test_judge_ways_of_asking_that_cannot_be_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"judge.orders must be at least 1, got 0"):
+        Judge(Scripted(), asking(0, True))
+    with pytest.raises(ValueError, match="scripted: its chat template is not known"):
+        Judge(Scripted(), asking(1, True, chat=True))
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small real model as a Hugging Face directory."""
+    root = tmp_path_factory.mktemp("judge")
+    small_model.write(root, seq_len=512)
+    return root / "hf"
+
+
+def test_judge_behind_a_server_gives_the_directorys_probabilities(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelyard.model.endpoint.WORKERS", 1)
+    execution = ExecutionConfig(threads=1)
+    config = {"orders": 2, "calibrate": True, "chat": False}
+    local = Subject.open("x", directory, execution, 4)
+    here = Judge(local, asking(2, True)).classify(RUBRIC, RESPONSES)
+    with serving(local) as url:
+        monkeypatch.setenv("MODELYARD_JUDGE", url)
+        monkeypatch.setattr(Endpoint, "__init__", _quick(Endpoint.__init__))
+        judge = open_judge(JudgeConfig(kind="endpoint", model="tiny", **config), execution, lambda: local)
+        there = judge.classify(RUBRIC, RESPONSES)
+    for ours, theirs in zip(here, there, strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-4)
+        assert sum(ours) == pytest.approx(1)
+        assert max(ours) - min(ours) > 1e-3, "a judge without opinions would pass whatever it is"
+
+    monkeypatch.setenv("MODELYARD_JUDGE", str(directory))
+    opened = open_judge(JudgeConfig(kind="directory", weights=local.weights[:12], **config), execution, lambda: local)
+    assert opened.classify(RUBRIC, RESPONSES) == here
+    with pytest.raises(ValueError, match=rf"its weights are {local.weights[:16]}, not judge.weights abcd"):
+        open_judge(JudgeConfig(kind="directory", weights="abcd", **config), execution, lambda: local)
+    policy = open_judge(JudgeConfig(kind="policy", **config), execution, lambda: local)
+    assert policy.classify(RUBRIC, RESPONSES) == here
+
+
+def _quick(init: object) -> object:
+    """The endpoint without its waiting between tries."""
+    return lambda self, url: init(self, url, pause=0.0)  # type: ignore[operator]
+
+
+def test_judge_cut_over_ranks_is_asked_by_the_training_forward(directory: Path) -> None:
+    local = Subject.open("x", directory, ExecutionConfig(threads=1), 4)
+    questions = [[("the king of the castle", " A"), ("the king of the castle", " B")], [("a film", " A")]]
+
+    slow = local.totals(questions)
+
+    assert slow == [pytest.approx([one.total for one in line], abs=1e-4) for line in local.likelihoods(questions)]
+
+
+def test_judge_that_is_nowhere_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MODELYARD_JUDGE", raising=False)
+    config = JudgeConfig(kind="endpoint", model="tiny", orders=1, calibrate=False, chat=False)
+    with pytest.raises(ValueError, match="the environment variable MODELYARD_JUDGE must say where the judge is"):
+        open_judge(config, ExecutionConfig(), lambda: pytest.fail("not asked for"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kind": "endpoint"}, "model: names the model of an endpoint"),
+        ({"kind": "policy", "model": "x"}, "model: names the model of an endpoint"),
+        ({"kind": "directory"}, "weights: the fingerprint"),
+        ({"kind": "endpoint", "model": "x", "chat": True}, "chat: the template"),
+    ],
+)
+def test_judge_config_half_named_is_refused(settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        JudgeConfig.model_validate(json.loads(json.dumps({"orders": 1, "calibrate": True, "chat": False, **settings})))
