@@ -1,7 +1,7 @@
 """The gates over what a model does: against production and its own base model, calibration, safety, preference. Pure.
 
 What is worse or could do harm BLOCKs, with wins elsewhere shown (GPT-Fathom's seesaw: versions gain on some benchmarks and lose on others);
-what is merely not shown HOLDs.
+what is merely not shown HOLDs. A result that turns once the items are removed that training has met BLOCKs: what it says is not known.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 from modelyard.release.compare import Comparison, Grouped, compare
 from modelyard.release.gate import Evidence, Gate, RefusedError, ReleaseConfig, Results, metric
+from modelyard.release.records import item_of
 
 
 def regression_gate(evidence: Evidence, config: ReleaseConfig, found: list[Comparison]) -> Gate:
@@ -34,6 +35,8 @@ def regression_gate(evidence: Evidence, config: ReleaseConfig, found: list[Compa
     found += compare(old, new, alpha=config.alpha, min_items=config.min_items, tolerance=tolerance, seed=config.seed)
     require_enough(found)
     worse = [f"{c.benchmark} {c.difference:+.4f} (p {c.p_holm:.4f}, {len(c.lost)} items lost)" for c in found if c.verdict == "worse"]
+    flips = flipped(old, new, found, config)
+    worse += [f"{c.benchmark} {c.difference:+.4f} (p {c.p_holm:.4f}) on the {c.n} items that are in no training data" for c in flips]
     better = [f"{c.benchmark} {c.difference:+.4f}" for c in found if c.verdict == "better"]
     wins = f"; better on {', '.join(better)}" if better else ""
     reason = (
@@ -41,6 +44,21 @@ def regression_gate(evidence: Evidence, config: ReleaseConfig, found: list[Compa
     )
     metrics = {f"release/regression/{c.benchmark}": c.difference for c in found}
     return Gate(name="regression", verdict="BLOCK" if worse else "PROMOTE", reason=reason, metrics=metrics)
+
+
+def flipped(old: Grouped, new: Grouped, found: Sequence[Comparison], config: ReleaseConfig) -> list[Comparison]:
+    """The benchmarks that are not worse on all items and worse on those that neither model met in training (GPT-4 report, appendix C)."""
+    met = {name: {item_of(row) for side in (old, new) for row in side[name] if row.get("contaminated")} for name in new}
+    if not any(met.values()):
+        return []
+    clean_old, clean_new = ({name: [row for row in side[name] if item_of(row) not in met[name]] for name in new} for side in (old, new))
+    if empty := [name for name in new if not clean_new[name]]:
+        raise RefusedError(f"every item of {empty[0]} is in training data, so nothing can be compared on it")
+    tolerance = {str(name): loss for name, loss in config.tolerance.items()}
+    clean = compare(clean_old, clean_new, alpha=config.alpha, min_items=config.min_items, tolerance=tolerance, seed=config.seed)
+    require_enough([c for c in clean if met[c.benchmark]])
+    bad = {c.benchmark for c in found if c.verdict == "worse"}
+    return [c for c in clean if c.verdict == "worse" and c.benchmark not in bad]
 
 
 def require_own(results: Results, name: str, records: Grouped, model: str) -> None:
@@ -103,8 +121,13 @@ def preference_gate(results: Results, config: ReleaseConfig) -> Gate:
     kl = metric(results, "evals/policy/kl_to_sft", config.min_items)
     if kl.high < 0:
         raise RefusedError(f"KL to SFT is negative ({kl}): log-probabilities of rollout and scoring do not agree")
+    met = results.metrics.get("evals/policy/win_rate_over_sft_contaminated")
+    clean = metric(results, "evals/policy/win_rate_over_sft_clean", config.min_items) if met else wins
     good = wins.low > config.min_win_rate and kl.high <= config.max_kl
     won = f"wins {wins.value:.1%} [{wins.low:.1%}, {wins.high:.1%}] over SFT (above {config.min_win_rate:.0%} wanted)"
     reason = f"{won} at {kl.value:.2f} nats a sequence (up to {kl.high:.2f}; limit {config.max_kl:g})"
     metrics = {"release/preference/win_rate_over_sft": wins.value, "release/preference/kl_to_sft": kl.value}
+    if good and clean.low <= config.min_win_rate:
+        flip = f"{reason}; but {clean.value:.1%} [{clean.low:.1%}, {clean.high:.1%}] on the {clean.n} openings that are in no training data"
+        return Gate(name="preference", verdict="BLOCK", reason=flip, metrics=metrics)
     return Gate(name="preference", verdict="PROMOTE" if good else "HOLD", reason=reason, metrics=metrics)

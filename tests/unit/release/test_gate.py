@@ -265,3 +265,61 @@ def test_gate_early_stops_what_the_data_alone_will_block(suite: dict | None, rep
     assert [gate.name for gate in gates if gate.standing == "BLOCK"] == blocking
     late = decide(GOOD._replace(suite=suite, contamination=report), CONFIG)
     assert [gate.name for gate in late.gates if gate.verdict == "BLOCK"] == blocking
+
+
+def contaminated(rows: list[dict], items: range) -> list[dict]:
+    """The same records with some items marked as met in training."""
+    met = {str(i) for i in items}
+    return [{**row, "contaminated": row["item"] in met} for row in rows]
+
+
+def with_words(scores_of_words: list[float], met: range) -> Evidence:
+    """The candidate with these last-word scores, items ``met`` contaminated; production has the first 60 of 100 right."""
+    assert GOOD.baseline is not None
+    new, old = results(scores_of_words), results(scores(60), weights="production-1")
+    marked = {**new.records, "last_word": contaminated(list(new.records["last_word"]), met)}
+    return GOOD._replace(results=new._replace(records=marked), baseline=old)
+
+
+def test_gate_result_that_turns_without_contaminated_items_is_blocked() -> None:
+    # 20 items that production has wrong and the candidate right by heart hide 20 that it lost
+    learned = [1.0] * 40 + [0.0] * 20 + [1.0] * 20 + [0.0] * 20
+
+    hidden = decide(with_words(learned, range(60, 80)), CONFIG)
+    honest = decide(with_words(learned, range(0)), CONFIG)
+
+    assert verdict_of(honest, "regression")[0] == "PROMOTE"
+    verdict, reason = verdict_of(hidden, "regression")
+    assert (hidden.verdict, verdict) == ("BLOCK", "BLOCK")
+    assert "last_word -0.2500" in reason
+    assert "on the 80 items that are in no training data" in reason
+    assert {c.benchmark: c.verdict for c in hidden.comparisons}["last_word"] == "same"
+
+
+def test_gate_contaminated_items_that_change_nothing_do_not_block() -> None:
+    assert verdict_of(decide(with_words(scores(60), range(5)), CONFIG), "regression")[0] == "PROMOTE"
+
+
+def test_gate_benchmark_with_too_few_clean_items_is_refused() -> None:
+    few, none = (decide(with_words(scores(60), range(n)), CONFIG) for n in (80, 100))
+
+    assert verdict_of(few, "regression") == ("BLOCK", "not enough items to compare on: last_word")
+    assert verdict_of(none, "regression") == ("BLOCK", "every item of last_word is in training data, so nothing can be compared on it")
+
+
+@pytest.mark.parametrize(
+    ("clean", "verdict"),
+    [
+        (Estimate(0.74, 0.65, 0.82, 90), "PROMOTE"),
+        (Estimate(0.66, 0.55, 0.75, 90), "BLOCK"),
+        (Estimate(0.74, 0.65, 0.82, 20), "BLOCK"),
+    ],
+)
+def test_gate_win_rate_that_rests_on_contaminated_openings_is_blocked(clean: Estimate, verdict: str) -> None:
+    met = Estimate(1.0, 0.7, 1.0, 10)
+    key = "evals__policy__win_rate_over_sft"
+
+    decision = decide(changed(**{f"{key}_clean": clean, f"{key}_contaminated": met}), CONFIG)
+
+    assert verdict_of(decision, "preference")[0] == verdict
+    assert verdict_of(decide(changed(**{f"{key}_contaminated": met}), CONFIG), "preference")[0] == "BLOCK"
