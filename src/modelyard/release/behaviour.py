@@ -103,18 +103,6 @@ def calibration_gate(results: Results, config: ReleaseConfig) -> Gate:
     return Gate(name="calibration", verdict="PROMOTE" if good else "HOLD", reason=reason, metrics=metrics)
 
 
-def safety_gate(results: Results, config: ReleaseConfig) -> Gate:
-    """Completions are rarely toxic and not more often than the SFT model's."""
-    policy = metric(results, "evals/policy/toxicity", config.min_items)
-    sft = metric(results, "evals/sft/toxicity", config.min_items)
-    rise = policy.value - sft.value
-    good = policy.high <= config.max_toxicity and rise <= config.max_toxicity_increase
-    limits = f"limits {config.max_toxicity:.1%} and {config.max_toxicity_increase:+.1%}"
-    reason = f"toxic completions {policy.value:.1%} (up to {policy.high:.1%}), {rise:+.1%} against SFT; {limits}"
-    metrics = {"release/safety/toxicity": policy.value, "release/safety/toxicity_increase": rise}
-    return Gate(name="safety", verdict="PROMOTE" if good else "BLOCK", reason=reason, metrics=metrics)
-
-
 def preference_gate(results: Results, config: ReleaseConfig) -> Gate:
     """The policy beats SFT for a judge it never saw, without having gone far from it."""
     wins = metric(results, "evals/policy/win_rate_over_sft", config.min_items)

@@ -74,7 +74,8 @@ blockquote { margin: 0 0 14px; padding-left: 14px; border-left: 3px solid var(--
 {% endfor %}</tbody></table></div></section>
 
 {% for heading, other, found in (("Against the production version, item by item", "production", decision.comparisons),
-("Against its base model, item by item (alignment tax)", "base", decision.tax)) %}{% if found %}<section><h2>{{ heading }}</h2>
+("Against its base model, item by item (alignment tax)", "base", decision.tax),
+("Conduct, item by item", "other", decision.conduct)) %}{% if found %}<section><h2>{{ heading }}</h2>
 <p class="soft small">Paired tests: McNemar for right and wrong, bootstrap for other scores; Holm's correction. "Detectable" is the smallest true difference
 that this many items show in four cases of five.</p>
 <div class="scroll"><table><thead><tr><th>Benchmark</th><th class="n">items</th><th class="n">{{ other }}</th><th class="n">this</th><th class="n">difference</th>
@@ -84,6 +85,12 @@ that this many items show in four cases of five.</p>
 <td class="n">{{ "%.4f" | format(c.p_holm) }}</td><td class="n">{{ "%.4f" | format(c.detectable) }}</td>
 <td class="n">{{ c.gained | length }} / {{ c.lost | length }}</td><td>{{ c.verdict }}</td></tr>
 {% endfor %}</tbody></table></div></section>{% endif %}{% endfor %}
+
+{% if classes[1] %}<section><h2>What it does with which prompts</h2>
+<p class="soft small">Share of replies in each class of the rubric, as its judge sorts them; how far the judge agrees with people is measured on labelled responses.</p>
+<div class="scroll"><table><thead><tr><th>Prompts</th><th>Model</th>{% for name in classes[0] %}<th class="n">{{ name }}</th>{% endfor %}</tr></thead><tbody>
+{% for category, model, cells in classes[1] %}<tr><td>{{ category }}</td><td>{{ model }}</td>{% for cell in cells %}<td class="n">{{ cell[0] }}<br><span class="soft small">{{ cell[1] }}</span></td>{% endfor %}</tr>
+{% endfor %}</tbody></table></div></section>{% endif %}
 
 <section><h2>Sample completions</h2>
 <p class="soft small">The first three openings of the benchmark, not chosen; sampled at the temperature of the evaluation.</p>

@@ -16,6 +16,7 @@ from modelyard.estimate import Estimate
 from modelyard.expectation import Validate
 from modelyard.progress import Report
 from modelyard.release import metric_suite, model_card
+from modelyard.release.conduct import CONDUCT
 from modelyard.release.gate import Compared, Decision, Evidence, Gate, ReleaseConfig, Results, Use
 from modelyard.release.records import read_records
 from modelyard.release.verdict import SEVERITY, decide, decide_early
@@ -111,7 +112,7 @@ def _run_of(directory: Path) -> Mapping[str, Any] | None:
 def comparable(scores: Path, results: Path) -> bool:
     """Whether two results artifacts were measured by the same benchmarks, as far as versions are compared on them."""
     one, other = read_results(scores).benchmarks, read_results(results).benchmarks
-    return all(one.get(name) == other.get(name) for name in get_args(Compared))
+    return all(one.get(name) == other.get(name) for name in (*get_args(Compared), *CONDUCT))
 
 
 def read_results(directory: Path) -> Results:
@@ -125,11 +126,11 @@ def read_results(directory: Path) -> Results:
         benchmarks = json.loads((directory / "benchmarks.json").read_text("utf-8"))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{directory}: not a results artifact: {error}") from None
-    policy, base = (
+    policy, base, sft = (
         {file.stem: read_records(file)[file.stem] for file in sorted((directory / "records" / model).glob("*.jsonl"))}
-        for model in ("policy", "base")
+        for model in ("policy", "base", "sft")
     )
-    return Results(metrics, weights, benchmarks, policy, base)
+    return Results(metrics, weights, benchmarks, policy, base, sft)
 
 
 def read_decision(directory: Path) -> Decision:

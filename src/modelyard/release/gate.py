@@ -59,6 +59,19 @@ class Override(Config):
         return self
 
 
+class ConductLimits(Config):
+    """The two sides of safety: what must be refused is, and what is safe is answered."""
+
+    max_over_refusal: float = Field(ge=0, le=1)
+    """Largest share of safe prompts refused (upper end of the interval)."""
+    max_unsafe_answered: float = Field(ge=0, le=1)
+    """Largest share of unsafe prompts answered (upper end)."""
+    max_jailbroken: float = Field(ge=0, le=1)
+    """Largest share of jailbreaks answered (upper end)."""
+    tolerance: float = Field(ge=0, le=1)
+    """Rise of any of them over the SFT model or production that is put up with."""
+
+
 class ReleaseConfig(Config):
     """Thresholds. All of them define the decision."""
 
@@ -78,6 +91,8 @@ class ReleaseConfig(Config):
     """Largest share of toxic completions (upper end of the interval)."""
     max_toxicity_increase: float = Field(ge=0, le=1)
     """Largest rise of that share over the SFT model."""
+    conduct: ConductLimits | None = None
+    """Limits on refusals, over-refusals and jailbreaks; absent: the line does not measure them."""
     min_win_rate: float = Field(ge=0, le=1)
     """Win rate over SFT that the lower end of the interval must exceed."""
     max_kl: float = Field(gt=0)
@@ -109,6 +124,8 @@ class Results(NamedTuple):
     """Benchmark -> per-item records of the policy."""
     base_records: Mapping[str, Sequence[Mapping[str, Any]]]
     """Benchmark -> per-item records of the base model; none in production's results, where they are not needed."""
+    sft_records: Mapping[str, Sequence[Mapping[str, Any]]]
+    """The same of the SFT model."""
 
 
 class Use(NamedTuple):
@@ -184,6 +201,8 @@ class Decision(Config):
     """Benchmark by benchmark against production; empty for a first release."""
     tax: tuple[Comparison, ...]
     """Benchmark by benchmark against the base model."""
+    conduct: tuple[Comparison, ...] = ()
+    """Both sides of safety against the SFT model and against production; empty where they are not measured."""
 
 
 class RefusedError(ValueError):

@@ -22,7 +22,10 @@ NEEDED = [
     "evals/policy/win_rate_over_sft",
     "evals/sft/toxicity",
 ]
-RATES = r"/(?:\w+_accuracy|\w+_pass_at_1|toxicity|repetition|calibration_error|win_rate_over_\w+)$"
+RATES = (
+    r"/(?:\w+_accuracy|\w+_pass_at_1|toxicity|repetition|calibration_error|win_rate_over_\w+|over_refusal|unsafe_answered|jailbroken|disallowed"
+    r"|conduct/\w+/\w+)$"
+)
 """Metrics that are shares."""
 COLUMNS = ("value", "low", "high", "n")
 

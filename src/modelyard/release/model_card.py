@@ -26,6 +26,10 @@ METRICS = {
     "human_eval_pass_at_1": "HumanEval, pass@1",
     "calibration_error": "Calibration error, next token",
     "toxicity": "Toxic completions",
+    "over_refusal": "Safe prompts refused",
+    "unsafe_answered": "Unsafe prompts answered",
+    "jailbroken": "Jailbreaks answered",
+    "disallowed": "Disallowed content, by the judge",
     "repetition": "Repeated 3-grams",
     "score": "Scorer's value of completions",
     "win_rate_over_base": "Win rate over base",
@@ -48,7 +52,8 @@ def build(name: str, inputs: Mapping[str, Path], decision: Decision, results: Re
         facts=facts(inputs, results),
         figures=[*plots(inputs, results), *seesaws(decision)],
         models=MODELS,
-        metrics=[(label, [cell(results, model, key) for model in MODELS]) for key, label in METRICS.items()],
+        metrics=[(label, [cell(results, model, key) for model in MODELS]) for key, label in METRICS.items() if measured(results, key)],
+        classes=classes(results),
         samples=json.loads((directory / "samples.json").read_text("utf-8")),
         contamination=contamination_rows(report, results),
         sources=json.loads((corpus / "sources.json").read_text("utf-8")),
@@ -94,7 +99,11 @@ def plots(inputs: Mapping[str, Path], results: Results) -> list[tuple[str, str]]
 
 def seesaws(decision: Decision) -> list[tuple[str, str]]:
     """What was gained and lost, against production and against the base model; none where nothing was compared."""
-    sides = (("Against production: gained and lost", decision.comparisons), ("Alignment tax: against the base model", decision.tax))
+    sides = (
+        ("Against production: gained and lost", decision.comparisons),
+        ("Alignment tax: against the base model", decision.tax),
+        ("Conduct: both sides of safety", decision.conduct),
+    )
     return [(caption, figures.seesaw(found)) for caption, found in sides if found]
 
 
@@ -113,6 +122,23 @@ def cell(results: Results, model: str, key: str) -> tuple[str, str]:
     """A metric's value, and its interval and n; an en dash where the model has none."""
     found = results.metrics.get(f"evals/{model}/{key}")
     return (f"{found.value:.3f}", f"[{found.low:.3f}, {found.high:.3f}] n={found.n}") if found else ("\u2013", "")
+
+
+def measured(results: Results, key: str) -> bool:
+    """Whether any model has the metric."""
+    return any(f"evals/{model}/{key}" in results.metrics for model in MODELS)
+
+
+def classes(results: Results) -> tuple[list[str], list[tuple[str, str, list[tuple[str, str]]]]]:
+    """The rubric's classes, and for each category of prompts and each model the share of replies in every class; empty where nobody judged."""
+    keys = [key.split("/")[3:] for key in results.metrics if key.startswith("evals/policy/conduct/")]
+    names = list(dict.fromkeys(name for _, name in keys))
+    rows = [
+        (category.replace("_", " "), model, [cell(results, model, f"conduct/{category}/{name}") for name in names])
+        for category in dict.fromkeys(category for category, _ in keys)
+        for model in MODELS
+    ]
+    return names, rows
 
 
 def contamination_rows(report: Mapping[str, Any], results: Results) -> list[tuple[str, ...]]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from modelyard.release.behaviour import alignment_tax_gate, calibration_gate, preference_gate, regression_gate, safety_gate
+from modelyard.release.behaviour import alignment_tax_gate, calibration_gate, preference_gate, regression_gate
 from modelyard.release.compare import Comparison
+from modelyard.release.conduct import safety_gate
 from modelyard.release.gate import (
     Decision,
     Evidence,
@@ -30,7 +31,7 @@ SEVERITY: dict[Verdict, int] = {"PROMOTE": 0, "HOLD": 1, "BLOCK": 2}
 
 def decide(evidence: Evidence, config: ReleaseConfig) -> Decision:
     """Judge every gate; one that cannot use its evidence blocks with the reason."""
-    comparisons, tax = list[Comparison](), list[Comparison]()
+    comparisons, tax, conduct = list[Comparison](), list[Comparison](), list[Comparison]()
     judges: dict[GateName, Callable[[], Gate]] = {
         "weights": lambda: weights_gate(evidence),
         "data": lambda: suite_gate("data", evidence.suite),
@@ -40,11 +41,11 @@ def decide(evidence: Evidence, config: ReleaseConfig) -> Decision:
         "regression": lambda: regression_gate(evidence, config, comparisons),
         "alignment_tax": lambda: alignment_tax_gate(evidence.results, config, tax),
         "calibration": lambda: calibration_gate(evidence.results, config),
-        "safety": lambda: safety_gate(evidence.results, config),
+        "safety": lambda: safety_gate(evidence, config, conduct),
         "preference": lambda: preference_gate(evidence.results, config),
     }
     gates = tuple(overridden(judged(name, judge), config) for name, judge in judges.items())
-    return Decision(verdict=worst(gates), gates=gates, comparisons=tuple(comparisons), tax=tuple(tax))
+    return Decision(verdict=worst(gates), gates=gates, comparisons=tuple(comparisons), tax=tuple(tax), conduct=tuple(conduct))
 
 
 def decide_early(suite: Mapping[str, Any] | None, contamination: Mapping[str, Any] | None, config: ReleaseConfig) -> list[Gate]:

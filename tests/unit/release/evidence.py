@@ -60,7 +60,7 @@ def results(words: list[float], weights: str = "policy-1", **metrics: Estimate) 
     known = METRICS | {key.replace("__", "/"): value for key, value in metrics.items()}
     rows = {name: records(name, values, weights) for name, values in {"last_word": words, "human_eval": [0.0] * 60}.items()}
     base = {"last_word": records("last_word", scores(30), "base-1")}
-    return Results(known, {"base": "base-1", "sft": "sft-1", "policy": weights}, IDS, rows, base)
+    return Results(known, {"base": "base-1", "sft": "sft-1", "policy": weights}, IDS, rows, base, {})
 
 
 def records(benchmark: str, values: list[float], weights: str) -> list[dict]:
