@@ -13,7 +13,7 @@ export DO_NOT_TRACK := 1
 # make takes "ppo.kl_coef=0.05" for a variable of its own; every command-line variable with a dot in its name is an override of the config.
 OVERRIDES := $(foreach word,$(MAKEOVERRIDES),$(if $(findstring .,$(firstword $(subst =, ,$(word)))),'$(word)'))
 
-.PHONY: run test test-all check ui clean setup bench bench-evals bench-data
+.PHONY: run test test-all check ui clean setup bench bench-evals bench-data bench-posttrain
 .DEFAULT_GOAL := run
 
 run: $(READY)
@@ -38,6 +38,10 @@ bench-evals: $(READY)
 bench-data: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	@RAYON_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.data
+
+bench-posttrain: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+	@$(BIN)/python -m benchmarks.posttrain
 
 bench-%: $(READY)
 	@$(BIN)/python -m benchmarks.$*

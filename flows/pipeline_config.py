@@ -77,7 +77,7 @@ class PipelineConfig(Config):
         stages = {key: getattr(self, key) for key in ("pretrain", "sft", "reward", "scorer")}
         batches = {f"{key}.batch": (stage.batch, stage.micro_batch) for key, stage in stages.items()}
         batches["ppo.episodes / ppo.minibatches"] = (self.ppo.minibatch, self.ppo.micro_batch)
-        batches["ppo minibatch + ppo.ptx_rows"] = (self.ppo.minibatch + self.ppo.ptx_rows, self.ppo.micro_batch)
+        batches["ppo.ptx_rows"] = (self.ppo.ptx_rows, self.ppo.micro_batch)
         for key, (batch, micro_batch) in batches.items():
             if batch % (micro_batch * self.execution.data_parallel):
                 raise ValueError(

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.nn import functional as F
 
 from modelyard import progress
 from modelyard.config import ExecutionConfig
@@ -22,9 +23,12 @@ from modelyard.model import architecture, checkpoint, initialization, optimizer,
 from modelyard.model.architecture import Head, ModelConfig, Precision
 from modelyard.model.optimizer import OptimizerConfig
 
+UNLABELLED = -100
+"""A label that is not asked for: the language model's output there is 0 and costs no product with the output layer."""
+
 
 class Batch(NamedTuple):
-    """Tokens [B, S] and labels [B, S] (int64), and whatever else the loss needs, each [B, ...]."""
+    """Tokens [B, S] and labels [B, S] (int64, :data:`UNLABELLED` where none is wanted), and whatever else the loss needs, each [B, ...]."""
 
     tokens: Tensor
     labels: Tensor
@@ -112,10 +116,13 @@ class Engine:
             module = module.module
         return module
 
-    def train_step(self, batch: Batch, micro_batch: int, loss_fn: LossFn, loss_limit: float = float("inf")) -> dict[str, float]:
+    def train_step(
+        self, batch: Batch | Sequence[Batch], micro_batch: int, loss_fn: LossFn, loss_limit: float = float("inf")
+    ) -> dict[str, float]:
         """One optimizer step on a global batch; returns ``loss``, the loss's metrics, ``grad_norm`` and ``lr``.
 
-        A loss above ``loss_limit`` updates nothing; the step counts, its metrics say ``skipped`` and have no ``grad_norm``.
+        Several batches, of any widths, make one gradient: sums and counts go over all of them. A loss above ``loss_limit`` updates nothing;
+        the step counts, its metrics say ``skipped`` and have no ``grad_norm``.
 
         Raises:
             NotFiniteError: the loss (nothing is updated) or the gradient norm is not finite; every rank raises it.
@@ -128,7 +135,8 @@ class Engine:
         self.split_sequences(True)
         self.chunk.zero_grad_buffer()
         self.optimizer.zero_grad()
-        metrics = self._run(self._slice(batch, micro_batch), micro_batch, loss_fn, backward=True)
+        batches = [batch] if isinstance(batch, Batch) else batch
+        metrics = self._run([self._slice(each, micro_batch) for each in batches], micro_batch, loss_fn, backward=True)
         self.schedule.step(1)
         lr = self.optimizer.param_groups[0]["lr"]
         if not all(math.isfinite(value) for value in metrics.values()):
@@ -144,7 +152,10 @@ class Engine:
         return {**metrics, "grad_norm": float(grad_norm or 0.0), "lr": float(lr)}
 
     def evaluate(self, batch: Batch, micro_batch: int) -> Tensor:
-        """Outputs [B, S] without gradients, the same on every rank: log p(label) for a language model, values for a scalar head (fp32)."""
+        """Outputs [B, S] without gradients, the same on every rank: log p(label) for a language model, values for a scalar head (fp32).
+
+        Where a language model's label is :data:`UNLABELLED` stands 0.
+        """
         size = batch.tokens.shape[0]
         share = self.layout.dp * micro_batch
         padded = -(-size // share) * share
@@ -162,7 +173,7 @@ class Engine:
             return LossOutput(output.new_zeros(()), torch.ones((), dtype=torch.int, device=output.device), {})
 
         with torch.no_grad():
-            self._schedule(part, micro_batch, collect, backward=False)
+            self._schedule([part], micro_batch, collect, backward=False)
         local = torch.cat(outputs) if self.layout.is_last_stage else None
         local = parallel.from_last_stage(local, tuple(part.tokens.shape), torch.float32)
         return parallel.gather_data_parallel(local)[:size]
@@ -174,9 +185,9 @@ class Engine:
         rows = size // self.layout.dp
         return batch.rows(self.layout.dp_rank * rows, (self.layout.dp_rank + 1) * rows).to(parallel.device())
 
-    def _run(self, part: Batch, micro_batch: int, loss_fn: LossFn, backward: bool) -> dict[str, float]:
+    def _run(self, parts: Sequence[Batch], micro_batch: int, loss_fn: LossFn, backward: bool) -> dict[str, float]:
         """Schedule, then the metrics' global means on every rank."""
-        reports = self._schedule(part, micro_batch, loss_fn, backward)
+        reports = self._schedule(parts, micro_batch, loss_fn, backward)
         sums = None
         if self.layout.is_last_stage:
             names = ["loss", "count", *reports[0].metrics]
@@ -203,28 +214,32 @@ class Engine:
         dist.all_gather_object(finite, mine)
         return finite.index(False) if False in finite else self.layout.rank
 
-    def _schedule(self, part: Batch, micro_batch: int, loss_fn: LossFn, backward: bool) -> list[LossOutput]:
+    def _schedule(self, parts: Sequence[Batch], micro_batch: int, loss_fn: LossFn, backward: bool) -> list[LossOutput]:
         from megatron.core.pipeline_parallel import get_forward_backward_func
 
-        count = part.tokens.shape[0] // micro_batch
-        fill = -part.tokens.shape[1] % self._sequence_multiple
+        pieces = [part.rows(i, i + micro_batch) for part in parts for i in range(0, part.tokens.shape[0], micro_batch)]
+        widest = max(part.tokens.shape[1] for part in parts)
+        common = widest if self.layout.pp > 1 else 0  # stages of a pipeline send each other one shape
         return list(
             get_forward_backward_func()(
-                forward_step_func=lambda iterator, chunk: self._forward(next(iterator), chunk, loss_fn),
-                data_iterator=(part.rows(i * micro_batch, (i + 1) * micro_batch) for i in range(count)),
+                forward_step_func=lambda iterator, chunk: self._forward(next(iterator), chunk, loss_fn, common),
+                data_iterator=iter(pieces),
                 model=[self.chunk],
-                num_microbatches=count,
-                seq_length=part.tokens.shape[1] + fill,
+                num_microbatches=len(pieces),
+                seq_length=widest + -widest % self._sequence_multiple,
                 micro_batch_size=micro_batch,
                 forward_only=not backward,
             )
         )
 
-    def _forward(self, batch: Batch, chunk: Any, loss_fn: LossFn) -> tuple[Tensor, Callable[[Tensor], Any]]:
+    def _forward(self, batch: Batch, chunk: Any, loss_fn: LossFn, common: int) -> tuple[Tensor, Callable[[Tensor], Any]]:
         progress.beat()
         length = batch.tokens.shape[1]
-        fill = (0, -length % self._sequence_multiple)  # tokens after the last cannot change what stands before them
-        tokens, labels = (torch.nn.functional.pad(x, fill) for x in (batch.tokens, batch.labels)) if fill[1] else batch[:2]
+        wide = max(length, common)
+        fill = (0, wide + -wide % self._sequence_multiple - length)  # tokens after the last cannot change what stands before them
+        tokens, labels = batch.tokens, batch.labels
+        if fill[1]:
+            tokens, labels = F.pad(tokens, fill), F.pad(labels, fill, value=UNLABELLED)
         positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
         output = chunk(tokens, positions, None, labels=labels if self.head == "lm" else None)
 

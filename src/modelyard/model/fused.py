@@ -80,7 +80,7 @@ class _LabelLogprobs(torch.autograd.Function):
 
 
 def _blocks(rows: int, columns: int, device: str) -> list[slice]:
-    size = max(1, PIECE_ELEMENTS[device] // rows)
+    size = max(1, PIECE_ELEMENTS[device] // max(1, rows))
     return [slice(start, min(start + size, columns)) for start in range(0, columns, size)]
 
 

@@ -17,7 +17,7 @@ from modelyard.model import fused
 
 
 class LanguageModel(GPTModel):
-    """``GPTModel`` that turns hidden states and labels into losses without materialising fp32 logits."""
+    """``GPTModel`` that turns hidden states and labels into losses without materialising fp32 logits; negative labels have none (0)."""
 
     def __init__(self, *, real_vocab: int, **settings: Any) -> None:
         super().__init__(**settings)
@@ -33,8 +33,13 @@ class LanguageModel(GPTModel):
         else:
             hidden = copy_to_tensor_model_parallel_region(hidden_states, group=tp)
         length, batch, width = hidden.shape
-        flat = labels.t().reshape(-1)
-        logprobs = fused.label_logprobs(hidden.reshape(-1, width), weight, flat, self.real_vocab, tp if tp.size() > 1 else None)
+        rows, flat, group = hidden.reshape(-1, width), labels.t().reshape(-1), tp if tp.size() > 1 else None
+        wanted = (flat >= 0).nonzero().squeeze(1)
+        if len(wanted) == len(flat):
+            logprobs = fused.label_logprobs(rows, weight, flat, self.real_vocab, group)
+        else:  # prompts and padding need no logits
+            found = fused.label_logprobs(rows[wanted], weight, flat[wanted], self.real_vocab, group)
+            logprobs = found.new_zeros(len(flat)).index_copy(0, wanted, found)
         return -logprobs.view(length, batch).t()
 
 

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from modelyard.model.engine import UNLABELLED
+
 
 class Example(NamedTuple):
     """One prompt with its completion, as token ids."""
@@ -28,7 +30,7 @@ class Rows(NamedTuple):
     tokens: Tensor
     """int64 input tokens, padded on the right."""
     labels: Tensor
-    """int64 next tokens."""
+    """int64 next tokens; ``UNLABELLED`` where the mask is 0, so that no logits are computed there."""
     mask: Tensor
     """float32, 1 where the label is a completion token."""
 
@@ -53,7 +55,7 @@ def pad_examples(examples: Sequence[Example], pad_id: int, length: int | None = 
         end = len(prompt) + len(completion)
         padded[row, :end] = torch.tensor(prompt + completion)
         mask[row, len(prompt) - 1 : end - 1] = 1.0
-    return Rows(padded[:, :-1].contiguous(), padded[:, 1:].contiguous(), mask)
+    return Rows(padded[:, :-1].contiguous(), padded[:, 1:].masked_fill(mask == 0, UNLABELLED), mask)
 
 
 def last_positions(mask: Tensor) -> Tensor:

@@ -1,15 +1,15 @@
 """PPO-ptx: InstructGPT (arXiv:2203.02155, section 3.5, eq. 2, appendix C.4) on the engine that trains everything else.
 
 An iteration samples completions of review openings, scores them with the frozen reward model, and makes one pass of minibatches over
-them: the clipped policy loss together with gamma times the loss on pretraining text (one gradient), and the clipped value loss of a
-separate value model that starts as the reward model. KL to the frozen SFT model is charged per token. Stops when KL blows up. Published
-values stand beside ours in :class:`PPOConfig`. Left out: an adaptive KL coefficient (the paper's is fixed), an entropy bonus, shared
-policy and value bodies.
+them: the clipped policy loss together with gamma times the loss on a batch of pretraining text of its own (one gradient), and the clipped
+value loss of a separate value model that starts as the reward model. All four models live on the same ranks. KL to the frozen SFT model is
+charged per token. Stops when KL blows up, or when generation and training disagree about log-probabilities. Published values stand beside
+ours in :class:`PPOConfig`. Left out: an entropy bonus, shared policy and value bodies, more than one inner epoch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 
 from modelyard.config import Config, ExecutionConfig
-from modelyard.estimate import bootstrap_mean
 from modelyard.model import checkpoint, model_directory, trainer
 from modelyard.model.architecture import Head, Precision
 from modelyard.model.encoder import Encoder
@@ -28,11 +27,14 @@ from modelyard.model.optimizer import OptimizerConfig
 from modelyard.model.sample_order import epoch_indices
 from modelyard.posttrain import rollout as experience
 from modelyard.posttrain.encoding import read_prompts
+from modelyard.posttrain.kl_control import AdaptiveKLConfig, coefficient
 from modelyard.posttrain.losses import policy_loss, value_loss
-from modelyard.posttrain.rewards import sequence_kl
+from modelyard.posttrain.ppo_measure import final_samples, language_model_loss
 from modelyard.posttrain.rollout import Models, Rollout, SamplingConfig
-from modelyard.posttrain.sampling import pretraining_window
 from modelyard.progress import Report
+
+DRIFT_LIMIT: dict[Precision, float] = {"fp32": 1e-3, "bf16": 0.1}
+"""Mean |log p in generation - log p in training| of sampled tokens, nats, above which the two are not the same model."""
 
 
 class PPOConfig(Config):
@@ -55,7 +57,9 @@ class PPOConfig(Config):
     temperature: float
     """Sampling temperature (InstructGPT: 1; log-probabilities are always those at 1)."""
     kl_coef: float
-    """Beta, charge per nat of KL to the SFT model (InstructGPT: 0.02, for its reward model's scale)."""
+    """Beta, charge per nat of KL to the SFT model (InstructGPT: 0.02, for its reward model's scale); with ``adaptive_kl`` the first one."""
+    adaptive_kl: AdaptiveKLConfig | None = None
+    """Moves the charge towards a target KL; absent: it is fixed, as InstructGPT's."""
     kl_stop: float
     """Mean KL of an iteration's sequences, in nats, above which training stops."""
     on_kl_stop: Literal["stop", "error"]
@@ -69,7 +73,7 @@ class PPOConfig(Config):
     ptx_coef: float
     """Gamma on the mean loss of pretraining tokens (InstructGPT: 27.8, against its own normalisation; 0 is plain PPO)."""
     ptx_rows: int
-    """Rows of pretraining text in a minibatch, as wide as its longest episode (InstructGPT: 8 times the episodes)."""
+    """Rows of pretraining text of a minibatch, as long as they were packed (InstructGPT: 8 times the episodes)."""
     ema_decay: float
     """Decay of the released weights' moving average over iterations (InstructGPT: 0.992); 0 releases the last weights."""
     final_episodes: int
@@ -107,6 +111,10 @@ class KLBlowUpError(RuntimeError):
     """The policy left the SFT model further than ``kl_stop`` allows."""
 
 
+class GenerationDriftError(RuntimeError):
+    """Generation gives sampled tokens other log-probabilities than the training forward: every ratio would be wrong."""
+
+
 class Training(NamedTuple):
     """The trained engines with the data they read."""
 
@@ -126,9 +134,15 @@ def run(
     released = training.ema or training.models.actor
     model_directory.write(released, inputs["sft"], history, out)
     models = training.models._replace(actor=released)
+    chosen = epoch_indices(len(training.prompts), config.seed + 1, 0, config.final_episodes)
+    prompts = [training.prompts[i] for i in chosen]
+    validation = np.load(inputs["tokens"] / "validation.npy", mmap_mode="r")[: config.final_rows]
+    final = final_samples(
+        models, prompts, training.sampling, kl_coef=charge(config, history), sample_seed=seed_of(config, -1), seed=config.seed
+    )
     return {
-        **final_samples(config, models, training),
-        **language_model_loss(config, models, np.load(inputs["tokens"] / "validation.npy", mmap_mode="r")),
+        **final,
+        **language_model_loss(models, validation, config.micro_batch, config.seed),
         "ppo/train/iterations": float(len(history.lines)),
     }
 
@@ -157,13 +171,18 @@ def prepare(config: PPOConfig, inputs: Mapping[str, Path], execution: ExecutionC
 
 
 def train(config: PPOConfig, training: Training, checkpoints: Path, execution: ExecutionConfig, report: Report) -> trainer.History:
-    """The loop, from the newest checkpoint on. Raises KLBlowUpError where the config asks for an error."""
+    """The loop, from the newest checkpoint on. Raises KLBlowUpError where the config asks for an error, and GenerationDriftError."""
     history = resume(training, checkpoints, execution)
     report(len(history.lines), config.iterations, unit="iteration")
     with trainer.checkpoints_written():
         for iteration in range(len(history.lines), config.iterations):
-            rollout = sampled(config, training, iteration)
-            metrics = experience.statistics(rollout, config.kl_coef)
+            rollout, kl_coef = sampled(config, training, iteration), charge(config, history)
+            metrics = experience.statistics(rollout, kl_coef)
+            if rollout.drift > DRIFT_LIMIT[config.precision]:
+                raise GenerationDriftError(
+                    f"iteration {iteration}: generation and training differ by {rollout.drift:.2g} nats a token, "
+                    f"at most {DRIFT_LIMIT[config.precision]:g} is rounding"
+                )
             blown = metrics["objective/kl"] > config.kl_stop
             if blown and config.on_kl_stop == "error":
                 raise KLBlowUpError(
@@ -172,7 +191,7 @@ def train(config: PPOConfig, training: Training, checkpoints: Path, execution: E
                 )
             if blown:
                 break
-            metrics |= update(config, training, rollout, iteration)
+            metrics |= update(config, training, rollout, iteration, kl_coef)
             named = {f"ppo/{key}": value for key, value in metrics.items()}
             history.add(iteration + 1, named)
             report(iteration + 1, config.iterations, named, unit="iteration")
@@ -193,17 +212,22 @@ def sampled(config: PPOConfig, training: Training, iteration: int) -> Rollout:
     return experience.sample(training.models, [training.prompts[i] for i in chosen], seed_of(config, iteration), training.sampling)
 
 
+def charge(config: PPOConfig, history: trainer.History) -> float:
+    """The KL coefficient of the iteration that follows ``history``."""
+    return coefficient(config.kl_coef, config.adaptive_kl, [line["ppo/objective/kl"] for line in history.lines])
+
+
 def seed_of(config: PPOConfig, iteration: int) -> int:
     """Seed of an iteration's samples; -1 is the final measurement's."""
     return int(np.random.SeedSequence([config.seed, iteration + 1]).generate_state(1)[0])
 
 
-def update(config: PPOConfig, training: Training, rollout: Rollout, iteration: int) -> dict[str, float]:
+def update(config: PPOConfig, training: Training, rollout: Rollout, iteration: int, kl_coef: float) -> dict[str, float]:
     """One pass of minibatches over the experience; returns the metrics' means."""
     collected: list[dict[str, float]] = []
     actor, value = training.models.actor, training.models.value
-    for policy_batch, value_batch in minibatches(config, training.pretraining, rollout, iteration):
-        step = actor.train_step(policy_batch, config.micro_batch, policy_loss(config.clip_range, config.ptx_coef))
+    for policy_batches, value_batch in minibatches(config, training.pretraining, rollout, iteration, kl_coef):
+        step = actor.train_step(policy_batches, config.micro_batch, policy_loss(config.clip_range, config.ptx_coef))
         value_step = value.train_step(value_batch, config.micro_batch, value_loss(config.value_clip_range))
         step |= {"policy/grad_norm": step.pop("grad_norm"), "policy/lr": step.pop("lr")}
         step |= {key: number for key, number in value_step.items() if key.startswith("value/")}
@@ -213,27 +237,36 @@ def update(config: PPOConfig, training: Training, rollout: Rollout, iteration: i
     return {key: sum(step[key] for step in collected) / len(collected) for key in collected[0]}
 
 
-def minibatches(config: PPOConfig, pretraining: NDArray[np.uint16], rollout: Rollout, iteration: int) -> Iterator[tuple[Batch, Batch]]:
-    """Policy batch (episodes, then pretraining rows) and value batch (episodes) of every optimizer step."""
-    estimated = experience.advantages(rollout, config.kl_coef, config.gae_lambda)
+def minibatches(
+    config: PPOConfig, pretraining: NDArray[np.uint16], rollout: Rollout, iteration: int, kl_coef: float
+) -> Iterator[tuple[list[Batch], Batch]]:
+    """Policy batches (episodes and, with ptx, pretraining rows) and value batch (episodes) of every optimizer step."""
+    estimated = experience.advantages(rollout, kl_coef, config.gae_lambda)
     order = np.random.default_rng([config.seed, iteration]).permutation(config.episodes)
-    width = rollout.rows.tokens.shape[1]
     for number in range(config.minibatches):
         chosen = torch.from_numpy(order[number * config.minibatch : (number + 1) * config.minibatch])
         tokens, labels, mask = (part[chosen] for part in rollout.rows)
         value_extras = {"mask": mask, "old_values": rollout.values[chosen], "returns": estimated.returns[chosen]}
-        start = (iteration * config.minibatches + number) * config.ptx_rows
-        text = torch.from_numpy(pretraining_window(pretraining, start, config.ptx_rows, width))
-        empty, full = torch.zeros(config.ptx_rows, width), torch.ones(config.ptx_rows, width)
-        scale = float(mask.sum()) / max(1, full.numel())
         policy_extras = {
-            "mask": torch.cat([mask, empty]),
-            "old_logprobs": torch.cat([rollout.logprobs[chosen], empty]),
-            "advantages": torch.cat([estimated.advantages[chosen], empty]),
-            "ptx_scale": torch.cat([torch.zeros_like(mask), full * scale]),
+            "mask": mask,
+            "old_logprobs": rollout.logprobs[chosen],
+            "advantages": estimated.advantages[chosen],
+            "ptx_scale": torch.zeros_like(mask),
         }
-        policy = Batch(torch.cat([tokens, text[:, :-1]]), torch.cat([labels, text[:, 1:]]), policy_extras)
+        policy = [Batch(tokens, labels, policy_extras)]
+        if config.ptx_rows:
+            start = (iteration * config.minibatches + number) * config.ptx_rows
+            policy.append(pretraining_batch(pretraining, start, config.ptx_rows, float(mask.sum())))
         yield policy, Batch(tokens, labels, value_extras)
+
+
+def pretraining_batch(pretraining: NDArray[np.uint16], start: int, size: int, completion_tokens: float) -> Batch:
+    """``size`` whole rows of packed text from row ``start`` on (around the end), with the extras of the policy loss."""
+    rows = torch.from_numpy(pretraining[(start + np.arange(size)) % len(pretraining)].astype(np.int64))
+    tokens, labels = rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
+    nothing = torch.zeros(tokens.shape)
+    scale = torch.full(tokens.shape, completion_tokens / tokens.numel())
+    return Batch(tokens, labels, {"mask": nothing, "old_logprobs": nothing, "advantages": nothing, "ptx_scale": scale})
 
 
 def follow(ema: Engine, actor: Engine, decay: float) -> None:
@@ -262,38 +295,3 @@ def keep(training: Training, checkpoints: Path, history: trainer.History, execut
         trainer.keep(training.ema, checkpoints / "ema", step, trainer.History(), execution)
     trainer.keep(training.models.value, checkpoints / "value", step, trainer.History(), execution)
     trainer.keep(training.models.actor, checkpoints / "actor", step, history, execution)
-
-
-def final_samples(config: PPOConfig, models: Models, training: Training) -> dict[str, float]:
-    """KL, reward and the signs of hacking of the released policy on fresh samples, beside the SFT model's reward on the same prompts."""
-    chosen = epoch_indices(len(training.prompts), config.seed + 1, 0, config.final_episodes)
-    prompts = [training.prompts[i] for i in chosen]
-    rollout = experience.sample(models, prompts, seed_of(config, -1), training.sampling)
-    before = experience.sample(models._replace(actor=models.reference), prompts, seed_of(config, -1), training.sampling)
-    kl = sequence_kl(rollout.logprobs, rollout.reference_logprobs, rollout.rows.mask).tolist()
-    measured = {f"ppo/{key}": number for key, number in experience.statistics(rollout, config.kl_coef).items()}
-    reference = {f"ppo/reference/{key.split('/')[1]}": number for key, number in experience.statistics(before, config.kl_coef).items()}
-    return {
-        **reference,
-        **measured,
-        **bootstrap_mean(kl, config.seed).flat("ppo/objective/kl"),
-        **bootstrap_mean(rollout.scores.tolist(), config.seed).flat("ppo/objective/reward"),
-    }
-
-
-def language_model_loss(config: PPOConfig, models: Models, validation: NDArray[np.uint16]) -> dict[str, float]:
-    """Loss on validation tokens of the policy and of the SFT model it started from: what ptx is to keep."""
-    rows = torch.from_numpy(validation[: config.final_rows].astype(np.int64))
-    batch = Batch(rows[:, :-1].contiguous(), rows[:, 1:].contiguous(), {})
-    after, before = (per_row(engine, batch, config.micro_batch) for engine in (models.actor, models.reference))
-    change = [a / b - 1 for a, b in zip(after, before, strict=True)]
-    return {
-        **bootstrap_mean(after, config.seed).flat("ppo/ptx/loss"),
-        "ppo/ptx/reference_loss": sum(before) / len(before),
-        **bootstrap_mean(change, config.seed).flat("ppo/ptx/relative_change"),
-    }
-
-
-def per_row(engine: Engine, batch: Batch, micro_batch: int) -> Sequence[float]:
-    """Mean -log p of every row."""
-    return [-value for value in engine.evaluate(batch, micro_batch).mean(dim=1).tolist()]

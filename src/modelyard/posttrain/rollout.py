@@ -10,7 +10,6 @@ inputs make unnecessary.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -19,6 +18,7 @@ from torch import Tensor
 from modelyard.model.engine import Batch, Engine
 from modelyard.model.generate import generate
 from modelyard.posttrain.advantages import Advantages, gae, whiten
+from modelyard.posttrain.hacking import distinct, repetition
 from modelyard.posttrain.masking import Example, Rows, masked_mean, pad_examples
 from modelyard.posttrain.reward import score
 from modelyard.posttrain.rewards import sequence_kl, token_rewards
@@ -100,6 +100,7 @@ def statistics(rollout: Rollout, kl_coef: float) -> dict[str, float]:
         "objective/kl": float(kl.mean()),
         "objective/reward": float(rollout.scores.mean()),
         "objective/reward_std": float(rollout.scores.std(correction=0)),
+        "objective/kl_coef": kl_coef,
         "objective/objective": float((rollout.scores - kl_coef * kl).mean()),
         "objective/entropy": -float(masked_mean(rollout.logprobs, rollout.rows.mask)),
         "objective/length": sum(lengths) / len(lengths),
@@ -108,15 +109,3 @@ def statistics(rollout: Rollout, kl_coef: float) -> dict[str, float]:
         "objective/distinct": distinct(rollout.completions),
         "policy/generation_drift": rollout.drift,
     }
-
-
-def repetition(completion: Sequence[int]) -> float:
-    """Share of a completion's token pairs that occurred in it before; 0 for fewer than two tokens."""
-    pairs = list(pairwise(completion))
-    return 1 - len(set(pairs)) / len(pairs) if pairs else 0.0
-
-
-def distinct(completions: Sequence[Sequence[int]]) -> float:
-    """Different token pairs over all token pairs of many completions (distinct-2, Li et al. 2016): low when all say the same."""
-    pairs = [pair for completion in completions for pair in pairwise(completion)]
-    return len(set(pairs)) / len(pairs) if pairs else 0.0

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from modelyard.model.engine import UNLABELLED
 from modelyard.posttrain.advantages import gae, whiten
 from modelyard.posttrain.masking import Example, last_positions, pad_examples
 from modelyard.posttrain.rewards import sequence_kl, token_rewards
@@ -17,7 +18,7 @@ def random(seed: int) -> torch.Tensor:
 def test_pad_examples_two_lengths_masks_completion_labels_only() -> None:
     rows = pad_examples([Example([5, 6], [7, 8]), Example([5], [9])], pad_id=4)
     assert rows.tokens.tolist() == [[5, 6, 7], [5, 9, 4]]
-    assert rows.labels.tolist() == [[6, 7, 8], [9, 4, 4]]
+    assert rows.labels.tolist() == [[UNLABELLED, 7, 8], [9, UNLABELLED, UNLABELLED]]
     assert rows.mask.tolist() == [[0, 1, 1], [1, 0, 0]]
     assert last_positions(rows.mask).tolist() == [2, 0]
 
@@ -88,3 +89,25 @@ def test_token_rewards_hand_worked() -> None:
     torch.testing.assert_close(rewards, torch.tensor([[0.0, -0.1, 5.2, 0.0]]))
     assert sequence_kl(logprobs, reference, mask).tolist() == [-1.0]
     assert float(rewards.sum()) == pytest.approx(5.0 - 0.1 * -1.0)
+
+
+def test_whiten_hand_worked() -> None:
+    """Values 1, 2, 3 (mean 2, variance 2/3) become -sqrt(3/2), 0, sqrt(3/2); with their mean kept, two more each."""
+    values, mask = torch.tensor([[1.0, 2.0, 99.0], [3.0, 99.0, 99.0]]), torch.tensor([[1.0, 1, 0], [1, 0, 0]])
+    root = 1.5**0.5
+    torch.testing.assert_close(whiten(values, mask), torch.tensor([[-root, 0, 0], [root, 0, 0]]))
+    torch.testing.assert_close(whiten(values, mask, shift_mean=False), torch.tensor([[2 - root, 2, 0], [2 + root, 0, 0]]))
+
+
+@pytest.mark.parametrize("kl_coef", [0.0, 0.02, 1.0])
+def test_token_rewards_random_rows_equal_loop(kl_coef: float) -> None:
+    """Every completion token pays for its own log-ratio, the last one earns the score, and nothing else earns anything."""
+    logprobs, reference, scores = random(3), random(4), torch.tensor([0.7, -1.3, 2.0])
+    rewards = token_rewards(logprobs, reference, scores, MASK, kl_coef)
+    for b in range(3):
+        at = [t for t in range(6) if MASK[b, t]]
+        for t in range(6):
+            expected = -kl_coef * (float(logprobs[b, t]) - float(reference[b, t])) if t in at else 0.0
+            expected += float(scores[b]) if t == at[-1] else 0.0
+            assert float(rewards[b, t]) == pytest.approx(expected, abs=1e-6)
+    torch.testing.assert_close(rewards.sum(1), scores - kl_coef * sequence_kl(logprobs, reference, MASK))

@@ -16,7 +16,8 @@ from modelyard.config import ExecutionConfig
 from modelyard.model import model_directory
 from modelyard.model.engine import Engine
 from modelyard.posttrain import ppo, reward, rollout, sft
-from modelyard.posttrain.ppo import KLBlowUpError, PPOConfig
+from modelyard.posttrain.kl_control import AdaptiveKLConfig
+from modelyard.posttrain.ppo import GenerationDriftError, KLBlowUpError, PPOConfig
 from modelyard.posttrain.reward import RewardConfig
 from modelyard.progress import silent
 
@@ -80,11 +81,11 @@ def test_ppo_update_two_minibatches_equals_slow_reference(inputs: Inputs, execut
     settings = {"eps": 1e-3, "clip_grad": 0.5}
     config = ppo_config(optimizer=optimizer(5e-3, **settings), value_optimizer=optimizer(5e-3, **settings), ema_decay=0.0)
     training = ppo.prepare(config, inputs, execution)
-    ppo.update(config, training, ppo.sampled(config, training, 0), 0)
+    ppo.update(config, training, ppo.sampled(config, training, 0), 0, config.kl_coef)
     training = _fresh_optimizers(config, training, execution)
     before = {name: weights(engine) for name, engine in training.models._asdict().items()}
     drawn = ppo.sampled(config, training, 1)
-    ppo.update(config, training, drawn, 1)
+    ppo.update(config, training, drawn, 1, config.kl_coef)
 
     shape = MODEL.model_dump()
     c = {"kl_coef": 0.05, "lam": 0.9, "clip": 0.2, "value_clip": 0.2, "gamma": 0.5, "end": 0}
@@ -93,8 +94,9 @@ def test_ppo_update_two_minibatches_equals_slow_reference(inputs: Inputs, execut
     slow = slow_ppo.experience(before["actor"], before["reference"], before["reward"], before["value"], episodes, shape, c)
     order = np.random.default_rng([config.seed, 1]).permutation(16)
     parts = [[slow[i] for i in order[:8]], [slow[i] for i in order[8:]]]
-    pretraining, width = np.load(inputs["tokens"] / "train.npy").astype(int), drawn.rows.tokens.shape[1]
-    texts = [[row[: width + 1].tolist() for row in pretraining[(2 + k) * 4 : (3 + k) * 4]] for k in range(2)]
+    pretraining = np.load(inputs["tokens"] / "train.npy").astype(int)
+    assert pretraining.shape[1] > drawn.rows.tokens.shape[1] + 1  # the text has rows of its own width
+    texts = [[row.tolist() for row in pretraining[(2 + k) * 4 : (3 + k) * 4]] for k in range(2)]
     policy = [lambda w, k=k: slow_ppo.policy_objective(w, parts[k], texts[k], shape, c) for k in range(2)]
     value = [lambda w, k=k: slow_ppo.value_objective(w, parts[k], shape, c) for k in range(2)]
     for name, objectives in (("actor", policy), ("value", value)):
@@ -123,7 +125,8 @@ def _fresh_optimizers(config: PPOConfig, training: ppo.Training, execution: Exec
 
 def test_ppo_killed_and_resumed_equals_uninterrupted_bit_for_bit(inputs: Inputs, tmp_path: Path) -> None:
     execution = ExecutionConfig(checkpoint_iterations=2, threads=1)
-    config = ppo_config(iterations=5, optimizer=optimizer(1e-3, warmup_steps=6, warmup_init_ratio=0.1))
+    adaptive = AdaptiveKLConfig(target=0.1, gain=0.5)
+    config = ppo_config(iterations=5, optimizer=optimizer(1e-3, warmup_steps=6, warmup_init_ratio=0.1), adaptive_kl=adaptive)
     whole = run(config, inputs, tmp_path / "whole", execution)
 
     def killed(done: int, total: int, metrics: Mapping[str, float] = {}, unit: str = "step") -> None:
@@ -139,6 +142,9 @@ def test_ppo_killed_and_resumed_equals_uninterrupted_bit_for_bit(inputs: Inputs,
     assert resumed == whole
     left, right = (tmp_path / name / "out" for name in ("whole", "cut"))
     assert (left / "history.jsonl").read_text() == (right / "history.jsonl").read_text()
+    charges = [json.loads(line)["ppo/objective/kl_coef"] for line in (left / "history.jsonl").read_text().splitlines()]
+    assert charges[0] == config.kl_coef > charges[1]
+    assert len(set(charges)) == 5
     models = [weights(model_directory.load(path, execution, seed=0, precision="fp32", head="lm")) for path in (left, right)]
     assert all(torch.equal(models[0][key], models[1][key]) for key in models[0])
 
@@ -159,15 +165,45 @@ def test_ppo_small_kl_charge_raises_reward_and_ptx_keeps_the_language_model(
     assert mixed["ppo/ptx/loss_high"] < plain["ppo/ptx/loss_low"]
 
 
+def test_ppo_without_kl_charge_overfits_the_reward(inputs: Inputs, tmp_path: Path, execution: ExecutionConfig) -> None:
+    """With nothing to hold it back the policy says what the reward model likes best, and the signs of hacking are raised."""
+    rates = {"optimizer": optimizer(4e-3), "value_optimizer": optimizer(5e-3)}
+    free = {"iterations": 16, "episodes": 32, "micro_batch": 8, "ema_decay": 0.0, "kl_coef": 0.0, "ptx_rows": 0, "ptx_coef": 0.0}
+    metrics = run(ppo_config(**free, **rates, final_episodes=32), inputs, tmp_path, execution)
+    spread = metrics["ppo/reference/reward_std"]
+    assert metrics["ppo/objective/reward_low"] > metrics["ppo/reference/reward"] + 1.5 * spread
+    assert metrics["ppo/objective/reward_std"] < 0.5 * spread
+    assert metrics["ppo/hacking/distinct_ratio"] < 1.0
+
+
+@pytest.mark.parametrize(("precision", "limit"), [("fp32", 1e-5), ("bf16", 0.02)])
 def test_ppo_learning_rate_zero_changes_nothing_and_generation_matches_training(
-    inputs: Inputs, tmp_path: Path, execution: ExecutionConfig
+    precision: str, limit: float, inputs: Inputs, tmp_path: Path, execution: ExecutionConfig
 ) -> None:
-    config = ppo_config(iterations=2, optimizer=optimizer(0.0), value_optimizer=optimizer(0.0))
+    config = ppo_config(precision=precision, iterations=2, optimizer=optimizer(0.0), value_optimizer=optimizer(0.0))
     metrics = run(config, inputs, tmp_path, execution)
-    assert metrics["ppo/objective/kl"] == 0.0
-    assert metrics["ppo/ptx/relative_change"] == 0.0
-    assert metrics["ppo/policy/generation_drift"] < 1e-5
+    history = [json.loads(line) for line in (tmp_path / "out" / "history.jsonl").read_text().splitlines()]
+    assert metrics["ppo/objective/kl"] == metrics["ppo/ptx/relative_change"] == metrics["ppo/hacking/flags"] == 0.0
     assert metrics["ppo/objective/reward"] == pytest.approx(metrics["ppo/reference/reward"], abs=1e-6)
+    for line in [*history, metrics]:
+        assert line["ppo/policy/generation_drift"] < limit
+    for line in history:
+        assert line["ppo/policy/ratio"] == pytest.approx(1.0, abs=1e-6)
+        assert line["ppo/policy/approxkl"] < 1e-10
+
+
+def test_ppo_generation_unlike_training_is_refused(
+    inputs: Inputs, tmp_path: Path, execution: ExecutionConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true = rollout.generate
+
+    def warmer(*arguments: object, **options: object) -> object:
+        drawn = true(*arguments, **options)
+        return drawn._replace(logprobs=[[logprob + 0.01 for logprob in row] for row in drawn.logprobs])
+
+    monkeypatch.setattr(rollout, "generate", warmer)
+    with pytest.raises(GenerationDriftError, match=r"iteration 0: generation and training differ by 0.01 nats a token, at most 0.001"):
+        run(ppo_config(), inputs, tmp_path, execution)
 
 
 def test_ppo_kl_above_limit_fails_with_one_line_or_stops_cleanly(inputs: Inputs, tmp_path: Path, execution: ExecutionConfig) -> None:
@@ -179,12 +215,6 @@ def test_ppo_kl_above_limit_fails_with_one_line_or_stops_cleanly(inputs: Inputs,
     assert (tmp_path / "stop" / "out" / "model.json").exists()
 
 
-def test_statistics_signs_of_hacking_hand_worked() -> None:
-    assert rollout.repetition([1, 2, 1, 2, 1]) == 0.5
-    assert rollout.repetition([1]) == 0.0
-    assert rollout.distinct([[1, 2, 3], [1, 2, 3]]) == 0.5
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -193,6 +223,7 @@ def test_statistics_signs_of_hacking_hand_worked() -> None:
         ({"ptx_rows": 0}, "both be positive or both be 0"),
         ({"ema_decay": 1.0}, r"ema_decay must lie in \[0, 1\)"),
         ({"kl_coeff": 1.0}, "Extra inputs"),
+        ({"adaptive_kl": {"target": 0.0, "gain": 0.1}}, "target must be positive"),
     ],
 )
 def test_ppo_config_impossible_values_are_refused(changes: dict[str, object], message: str) -> None:

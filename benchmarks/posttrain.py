@@ -1,0 +1,217 @@
+"""SFT, reward model and PPO beside TRL's trainers: samples/s on the same tiny Llama, data and batch, in one process, in turn.
+
+``make bench-posttrain``, or ``python -m benchmarks.posttrain --work ppo --precision fp32``. Both sides run at one precision without gradient
+checkpointing; PPO includes generation, one inner epoch on each side, and no pretraining text (TRL has none). Ours runs the functions that the
+stages run. Printed: median samples/s, and the median over rounds of the ratio. ``--profile`` prints where our time goes instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+
+from benchmarks.shapes import SMALL, llama, ratio
+from benchmarks.trl_peer import END, PAD
+from modelyard.config import ExecutionConfig
+from modelyard.model.architecture import ModelConfig, Precision
+from modelyard.model.engine import Batch, Engine
+from modelyard.model.optimizer import OptimizerConfig
+from modelyard.posttrain import ppo
+from modelyard.posttrain.losses import reward_loss, sft_loss
+from modelyard.posttrain.masking import Example, pad_documents, pad_examples
+from modelyard.posttrain.ppo import PPOConfig, Training
+from modelyard.posttrain.rollout import Models, SamplingConfig
+
+SHAPES = {"small": SMALL, "tiny": llama(2, 64, 4, 2, 176, 1024, 128)}
+SFT_ROWS, SFT_PROMPT, REWARD_PAIRS, REWARD_LENGTH = 16, 96, 16, 128
+EPISODES, PROMPT, NEW_TOKENS = 32, 32, 48
+OPTIMIZER = OptimizerConfig(
+    lr=1e-4, min_lr_ratio=1.0, warmup_steps=0, weight_decay=0.0, beta1=0.9, beta2=0.999, eps=1e-8, clip_grad=1.0, schedule="constant"
+)
+Timed = Callable[[], float]
+
+
+def ppo_config(precision: Precision, **changes: object) -> PPOConfig:
+    """One minibatch of all episodes, as TRL is told."""
+    base = {
+        "seed": 0,
+        "precision": precision,
+        "iterations": 1,
+        "episodes": EPISODES,
+        "minibatches": 1,
+        "micro_batch": EPISODES,
+        "max_new_tokens": NEW_TOKENS,
+        "temperature": 1.0,
+        "kl_coef": 0.05,
+        "kl_stop": 1e9,
+        "on_kl_stop": "error",
+        "gae_lambda": 0.95,
+        "clip_range": 0.2,
+        "value_clip_range": 0.2,
+        "ptx_coef": 0.0,
+        "ptx_rows": 0,
+        "ema_decay": 0.0,
+        "final_episodes": 1,
+        "final_rows": 1,
+        "optimizer": OPTIMIZER,
+        "value_optimizer": OPTIMIZER,
+    }
+    return PPOConfig.model_validate({**base, **changes})
+
+
+def ppo_training(config: PPOConfig, model: ModelConfig, execution: ExecutionConfig, prompts: list[list[int]]) -> Training:
+    """The four models of PPO (and the average, where the config has one) with random weights, as ``ppo.prepare`` makes them from files."""
+    steps = config.iterations * config.minibatches
+
+    def engine(head: str, optim: OptimizerConfig | None = None) -> Engine:
+        return Engine(
+            model,
+            execution,
+            seed=0,
+            precision=config.precision,
+            head=head,  # type: ignore[arg-type]
+            optim=optim,
+            total_steps=steps,
+        )
+
+    text = np.random.default_rng(1).integers(2, model.vocab_size, (256, model.seq_len + 1)).astype(np.uint16)
+    models = Models(engine("lm", config.optimizer), engine("lm"), engine("scalar"), engine("scalar", config.value_optimizer))
+    sampling = SamplingConfig(config.max_new_tokens, 1.0, END, PAD, config.micro_batch)
+    return Training(models, engine("lm") if config.ema_decay else None, prompts, text, sampling)
+
+
+def token_rows(model: ModelConfig, count: int, length: int, seed: int) -> list[list[int]]:
+    """Random token ids, never the padding or the end."""
+    rows: list[list[int]] = np.random.default_rng(seed).integers(2, model.vocab_size, (count, length)).tolist()
+    return rows
+
+
+def timed(step: Callable[[int], object], steps: int) -> Timed:
+    """Seconds of ``steps`` consecutive steps; their number goes on over calls."""
+    done = 0
+
+    def once() -> float:
+        nonlocal done
+        start = time.perf_counter()
+        for number in range(done, done + steps):
+            step(number)
+        done += steps
+        return time.perf_counter() - start
+
+    return once
+
+
+def sft_work(model: ModelConfig, precision: Precision, execution: ExecutionConfig, steps: int, peers: bool) -> tuple[int, dict[str, Timed]]:
+    """Samples of a call, and the calls."""
+    from benchmarks import trl_peer
+
+    rows = token_rows(model, SFT_ROWS * steps, model.seq_len, 0)
+    engine = Engine(model, execution, seed=0, precision=precision, optim=OPTIMIZER, total_steps=10_000)
+
+    def step(number: int) -> None:
+        chosen = rows[number % steps * SFT_ROWS :][:SFT_ROWS]
+        padded = pad_examples([Example(row[:SFT_PROMPT], row[SFT_PROMPT:]) for row in chosen], PAD)
+        engine.train_step(Batch(padded.tokens, padded.labels, {"mask": padded.mask}), SFT_ROWS, sft_loss)
+
+    work = {"modelyard": timed(step, steps)}
+    if peers:
+        work["trl"] = trl_peer.sft(model, precision, [(row, SFT_PROMPT) for row in rows], SFT_ROWS, steps)
+    return SFT_ROWS * steps, work
+
+
+def reward_work(
+    model: ModelConfig, precision: Precision, execution: ExecutionConfig, steps: int, peers: bool
+) -> tuple[int, dict[str, Timed]]:
+    """Pairs of a call, and the calls."""
+    from benchmarks import trl_peer
+
+    first, second = (token_rows(model, REWARD_PAIRS * steps, REWARD_LENGTH, seed) for seed in (1, 2))
+    engine = Engine(model, execution, seed=0, precision=precision, head="scalar", optim=OPTIMIZER, total_steps=10_000)
+    ranks, names = torch.tensor([1, 0] * REWARD_PAIRS), torch.arange(REWARD_PAIRS).repeat_interleave(2)
+
+    def step(number: int) -> None:
+        start = number % steps * REWARD_PAIRS
+        chosen = [row for pair in zip(first[start:], second[start:], strict=True) for row in pair][: 2 * REWARD_PAIRS]
+        tokens, mask = pad_documents(chosen, PAD)
+        engine.train_step(Batch(tokens, tokens, {"mask": mask, "rank": ranks, "comparison": names}), 2 * REWARD_PAIRS, reward_loss)
+
+    work = {"modelyard": timed(step, steps)}
+    if peers:
+        work["trl"] = trl_peer.reward(model, precision, list(zip(first, second, strict=True)), REWARD_PAIRS, steps)
+    return REWARD_PAIRS * steps, work
+
+
+def ppo_work(model: ModelConfig, precision: Precision, execution: ExecutionConfig, steps: int, peers: bool) -> tuple[int, dict[str, Timed]]:
+    """Episodes of a call, and the calls; ``steps`` are iterations."""
+    from benchmarks import trl_peer
+
+    prompts = token_rows(model, EPISODES * 4, PROMPT, 3)
+    config = ppo_config(precision)
+    training = ppo_training(config, model, execution, prompts)
+
+    def iteration(number: int) -> None:
+        rollout = ppo.sampled(config, training, number)
+        ppo.update(config, training, rollout, number, config.kl_coef)
+
+    work = {"modelyard": timed(iteration, steps)}
+    if peers:
+        work["trl"] = trl_peer.ppo(model, precision, prompts, EPISODES, NEW_TOKENS, steps)
+    return EPISODES * steps, work
+
+
+WORK = {"sft": sft_work, "reward": reward_work, "ppo": ppo_work}
+
+
+def measured(work: Mapping[str, Timed], rounds: int) -> dict[str, list[float]]:
+    """Seconds of every call, in turn, after one round that is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in work}
+    for number in range(rounds + 1):
+        for name, once in work.items():
+            taken = once()
+            if number:
+                seconds[name].append(taken)
+    return seconds
+
+
+def profile(once: Timed) -> None:
+    """The operators that our time goes to."""
+    once()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        once()
+    print(profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=25, max_name_column_width=60))
+
+
+def main() -> None:
+    """Measure and print a line for each kind of work, precision and side."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", choices=WORK, nargs="+", default=list(WORK))
+    parser.add_argument("--precision", choices=("fp32", "bf16"), nargs="+", default=["fp32", "bf16"])
+    parser.add_argument("--shape", choices=SHAPES, default="small")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=2, help="optimizer steps (PPO: iterations) of a round")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--profile", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    model, execution = SHAPES[arguments.shape], ExecutionConfig(threads=arguments.threads)
+    print(f"{arguments.shape}: {model.parameters() / 1e6:.2f}M parameters, {arguments.threads} threads; SFT {SFT_ROWS} x {model.seq_len}, ")
+    print(f"reward {REWARD_PAIRS} pairs x {REWARD_LENGTH}, PPO {EPISODES} x ({PROMPT} + {NEW_TOKENS}), one inner epoch", flush=True)
+    for name in arguments.work:
+        for precision in arguments.precision:
+            samples, work = WORK[name](model, precision, execution, arguments.steps, not arguments.profile)
+            if arguments.profile:
+                profile(work["modelyard"])
+                continue
+            seconds = measured(work, arguments.rounds)
+            for side, times in seconds.items():
+                rate, quotient = samples / statistics.median(times), ratio(seconds, "modelyard", side)
+                print(f"  {name:6s} {precision}  {side:9s} {rate:7.2f} samples/s   ours is {quotient:.2f}x", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""What a batch may be: labels that are not asked for, and several batches of different widths in one step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from modelyard.config import ExecutionConfig
+from modelyard.model.engine import UNLABELLED, Batch, Engine
+from modelyard.model.hf_weights import read_checkpoint
+
+from . import layout_program as program
+
+ONE = ExecutionConfig(threads=1)
+
+
+def masked(batch: Batch) -> Batch:
+    """The same batch with labels only where its mask is."""
+    return batch._replace(labels=batch.labels.masked_fill(~batch.extras["mask"], UNLABELLED))
+
+
+def padded(batch: Batch, width: int) -> Batch:
+    fill = (0, width - batch.tokens.shape[1])
+    extras = {"mask": torch.nn.functional.pad(batch.extras["mask"], fill)}
+    return Batch(torch.nn.functional.pad(batch.tokens, fill), torch.nn.functional.pad(batch.labels, fill), extras)
+
+
+def assert_same_step(one: Engine, other: Engine, first: Batch | list[Batch], second: Batch | list[Batch], root: Path) -> None:
+    """Loss, gradient norm and every gradient (the first moments after one step) of the two engines on the two forms of a batch."""
+    ours, theirs = one.train_step(first, 2, program.masked_loss), other.train_step(second, 2, program.masked_loss)
+    for key in ("loss", "grad_norm", "mean"):
+        assert ours[key] == pytest.approx(theirs[key], rel=1e-5)
+    one.save(root / "one")
+    other.save(root / "other")
+    left, right = read_checkpoint(root / "one"), read_checkpoint(root / "other")
+    for name in (name for name in left if name.startswith("optimizer.state.exp_avg.")):
+        assert (left[name] - right[name]).norm() <= 1e-5 * right[name].norm(), name
+
+
+@pytest.mark.parametrize("case", ["llama-tied", "gpt-untied"])
+def test_engine_labels_not_asked_for_change_nothing_else(case: str, tmp_path: Path) -> None:
+    one, other = (program.engine(ONE, program.case(case), "lm") for _ in range(2))
+    data = program.batch()
+    keep = data.extras["mask"]
+    everything, asked = one.evaluate(data, 2), one.evaluate(masked(data), 2)
+    torch.testing.assert_close(asked[keep], everything[keep])
+    assert (asked[~keep] == 0).all()
+    assert (everything[~keep] != 0).all()
+    assert_same_step(one, other, masked(data), data, tmp_path)
+
+
+def test_engine_rows_without_any_label_add_nothing(tmp_path: Path) -> None:
+    one, other = (program.engine(ONE, program.case("llama-tied"), "lm") for _ in range(2))
+    data = program.batch()
+    first = data.rows(0, 4)
+    empty = data.rows(4, 8)._replace(extras={"mask": torch.zeros(4, 25, dtype=torch.bool)})
+    assert_same_step(one, other, [first, masked(empty)], first, tmp_path)
+
+
+@pytest.mark.parametrize("head", ["lm", "scalar"])
+def test_engine_batches_of_two_widths_equal_one_padded_batch(head: str, tmp_path: Path) -> None:
+    one, other = (program.engine(ONE, program.case("llama-tied"), head) for _ in range(2))
+    wide, narrow = program.batch(25), program.batch(11).rows(0, 4)
+    extended = padded(narrow, 25)
+    joined = Batch(*(torch.cat(pair) for pair in zip(wide[:2], extended[:2], strict=True)), {
+        "mask": torch.cat([wide.extras["mask"], extended.extras["mask"]])
+    })  # fmt: skip
+    assert_same_step(one, other, [wide, narrow], joined, tmp_path)
+
+
+def test_engine_batch_that_does_not_divide_is_refused() -> None:
+    with pytest.raises(ValueError, match="a batch of 3 does not divide by data_parallel 1 x micro_batch 2"):
+        program.engine(ONE, program.case("llama-tied"), "lm").train_step(
+            [program.batch(), program.batch().rows(0, 3)], 2, program.masked_loss
+        )
