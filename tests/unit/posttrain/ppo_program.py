@@ -27,8 +27,10 @@ def measure(config: PPOConfig, inputs: dict[str, Path], execution: ExecutionConf
             [part.flatten().tolist() for part in (drawn.logprobs, drawn.reference_logprobs, drawn.values, drawn.scores)]
         )
         result["metrics"].append(ppo.update(config, training, drawn, iteration, config.kl_coef))
-        for name in ("actor", "value"):
-            getattr(training.models, name).save_weights(out / f"{name}-{iteration}")
+        trained = {"actor": training.models.actor, "value": training.models.value, "ema": training.ema}
+        for name, engine in trained.items():
+            assert engine is not None
+            engine.save_weights(out / f"{name}-{iteration}")
     return result
 
 

@@ -1,4 +1,4 @@
-"""PPO on one rank and split over two is the same computation: samples, judgements, metrics, weights of policy and value after every update."""
+"""PPO on one rank and split over two is the same computation: samples, judgements, metrics, weights of policy, value and average after every update."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def measured(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Measur
     root = tmp_path_factory.mktemp("ppo-layouts")
     # a large epsilon keeps Adam from blowing rounding of tiny gradients up to whole steps
     settings = {"eps": 1e-3, "clip_grad": 0.5}
-    config = ppo_config(micro_batch=2, ema_decay=0.0, optimizer=optimizer(5e-3, **settings), value_optimizer=optimizer(5e-3, **settings))
+    config = ppo_config(micro_batch=2, optimizer=optimizer(5e-3, **settings), value_optimizer=optimizer(5e-3, **settings))
     given = {"config": config.model_dump(), "inputs": {name: str(path) for name, path in inputs.items()}, "out": str(root)}
     (root / "given.json").write_text(json.dumps(given))
     one = ppo_program.measure(config, inputs, ExecutionConfig(threads=1), root / "one")
@@ -54,7 +54,7 @@ def test_ppo_updates_split_over_two_ranks_equal_one_rank(layout: str, measured: 
         assert found.keys() == expected.keys()
         for key, number in expected.items():
             assert found[key] == pytest.approx(number, abs=1e-5, rel=2e-5), key
-    for name in ("actor-0", "value-0", "actor-1", "value-1"):
+    for name in ("actor-0", "value-0", "ema-0", "actor-1", "value-1", "ema-1"):
         ours, theirs = (read_checkpoint(measured.root / where / name) for where in (layout, "one"))
         assert ours.keys() == theirs.keys()
         for key in theirs:
