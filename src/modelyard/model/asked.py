@@ -78,6 +78,11 @@ class Model(Protocol):
 
 def softmax(totals: Sequence[float]) -> list[float]:
     """Shares of probability among alternatives of the given log-probabilities."""
+    return [math.exp(value) for value in log_softmax(totals)]
+
+
+def log_softmax(totals: Sequence[float]) -> list[float]:
+    """log of :func:`softmax`."""
     most = max(totals)
-    parts = [math.exp(total - most) for total in totals]
-    return [part / sum(parts) for part in parts]
+    whole = most + math.log(math.fsum(math.exp(total - most) for total in totals))
+    return [total - whole for total in totals]

@@ -48,10 +48,12 @@ class Agreement(Config):
 
 
 def measure(judge: Judge, rubric: Rubric, seed: int) -> Agreement:
-    """The judge on the rubric's examples. Raises ValueError for a rubric without any."""
-    labelled = rubric.labelled()
+    """The judge on the rubric's examples that it is not shown. Raises ValueError for a rubric without any."""
+    labelled = rubric.labelled(judge.asking.shots)
     if not labelled:
-        raise ValueError(f"rubric {rubric.name}: no labelled examples, so the judge's agreement cannot be measured")
+        raise ValueError(
+            f"rubric {rubric.name}: no labelled examples that the judge is not shown, so the judge's agreement cannot be measured"
+        )
     return compare(rubric, judge.identity, labelled, judge.classify(rubric, [Response(one.prompt, one.response) for one in labelled]), seed)
 
 

@@ -8,8 +8,9 @@ content. Left out: rubrics with several answers at once; two rubrics do that.
 
 from __future__ import annotations
 
-import string
 import tomllib
+from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -86,22 +87,28 @@ class Rubric(Config):
         """Name, version and the first 8 hex digits of a hash of everything else."""
         return f"{self.name}-v{self.version}-{digest(self)[:8]}"
 
-    @property
-    def letters(self) -> str:
-        """The options' letters."""
-        return string.ascii_uppercase[: len(self.options)]
-
     def worth(self, stance: Stance) -> list[float] | None:
         """Value of each option for prompts of ``stance``; None where the rubric has nothing to say of them."""
         values = self.values.get(stance)
         return [values[option.name] for option in self.options] if values else None
 
-    def labelled(self) -> list[Labelled]:
-        """Every labelled response."""
+    def shown(self, shots: int) -> list[Labelled]:
+        """Responses to the first ``shots`` prompts of each stance, in an order that says nothing: what a judge is shown with their classes."""
+        return sorted(self._responses(self._first(shots)), key=lambda one: sha256(one.response.encode()).digest())
+
+    def labelled(self, shots: int = 0) -> list[Labelled]:
+        """Every other labelled response: what a judge that was shown ``shots`` is measured on."""
+        shown = self._first(shots)
+        return self._responses([example for example in self.examples if example not in shown])
+
+    def _first(self, shots: int) -> list[Example]:
+        return [example for stance in self.values for example in [one for one in self.examples if one.stance == stance][:shots]]
+
+    def _responses(self, examples: Sequence[Example]) -> list[Labelled]:
         places = {option.name: place for place, option in enumerate(self.options)}
         return [
             Labelled(example.prompt, example.stance, response, places[name])
-            for example in self.examples
+            for example in examples
             for name, response in example.responses.items()
         ]
 

@@ -46,7 +46,7 @@ def test_agreement_counts_labels_against_likeliest_classes() -> None:
 
 
 def test_agreement_of_a_judge_that_knows_and_of_one_that_only_likes_a_place() -> None:
-    asking = Asking(orders=1, calibrate=False, chat=False)
+    asking = Asking(orders=1, calibrate="none", shots=0, chat=False)
     knowing = Scripted(biased(lambda context, option: 5.0 * (f"Response:\n{option.lower()} " in context), ""))
     blind = Scripted(biased(lambda context, option: 0.0, "A"))
 

@@ -10,9 +10,10 @@ from scripted import Scripted, biased, listed
 from modelyard.config import ExecutionConfig
 from modelyard.model.endpoint import Endpoint
 from modelyard.model.subject import Subject
+from modelyard.rubrics.agreement import measure
 from modelyard.rubrics.judge import Asking, Judge, Response
 from modelyard.rubrics.opening import JudgeConfig, open_judge
-from modelyard.rubrics.rubric import Rubric
+from modelyard.rubrics.rubric import Example, Rubric
 from tests.unit import small_model
 from tests.unit.completions_server import serving
 
@@ -27,7 +28,7 @@ RUBRIC = Rubric.model_validate(
     }
 )
 RESPONSES = [Response("say red", "It is red."), Response("say blue", "It is blue."), Response("say red", "It is green.")]
-ALL_WAYS = [(1, False), (1, True), (3, False), (3, True)]
+ALL_WAYS: list[tuple[int, str]] = [(1, "none"), (1, "nothing"), (3, "none"), (3, "nothing")]
 
 
 def knows(context: str, option: str) -> float:
@@ -35,12 +36,12 @@ def knows(context: str, option: str) -> float:
     return 2.0 * (f"It is {option.lower()}." in context)
 
 
-def asking(orders: int, calibrate: bool, chat: bool = False) -> Asking:
-    return Asking(orders=orders, calibrate=calibrate, chat=chat)
+def asking(orders: int, calibrate: str, chat: bool = False, shots: int = 0) -> Asking:
+    return Asking.model_validate({"orders": orders, "calibrate": calibrate, "chat": chat, "shots": shots})
 
 
 @pytest.mark.parametrize(("orders", "calibrate"), ALL_WAYS)
-def test_judge_without_bias_gives_its_probabilities_however_it_is_asked(orders: int, calibrate: bool) -> None:
+def test_judge_without_bias_gives_its_probabilities_however_it_is_asked(orders: int, calibrate: str) -> None:
     judge = Judge(Scripted(biased(knows, "")), asking(orders, calibrate))
 
     found = judge.classify(RUBRIC, RESPONSES)
@@ -54,34 +55,76 @@ def test_judge_that_loves_the_first_place_is_wrong_as_written_and_right_when_tur
     model = Scripted(biased(knows, "A"))
     best = {way: [line.index(max(line)) for line in Judge(model, asking(*way)).classify(RUBRIC, RESPONSES)] for way in ALL_WAYS}
 
-    assert best[1, False] == [0, 0, 0]
-    assert best[1, True] == best[3, True] == [0, 2, 1]
-    exact = Judge(model, asking(3, True)).classify(RUBRIC, RESPONSES)
+    assert best[1, "none"] == [0, 0, 0]
+    assert best[1, "nothing"] == best[3, "nothing"] == [0, 2, 1]
+    exact = Judge(model, asking(3, "nothing")).classify(RUBRIC, RESPONSES)
     assert exact[1] == pytest.approx([1 / (math.exp(2) + 2)] * 2 + [math.exp(2) / (math.exp(2) + 2)]), (
         "a bias that always is there goes whole"
     )
-    turned = Judge(model, asking(3, False)).classify(RUBRIC, RESPONSES)
+    turned = Judge(model, asking(3, "none")).classify(RUBRIC, RESPONSES)
     assert turned[1][2] > max(turned[1][:2])
     assert turned[1][0] == pytest.approx(turned[1][1])
 
 
 def test_judge_question_shows_prompt_response_and_lettered_options() -> None:
     model = Scripted()
-    Judge(model, asking(2, False)).classify(RUBRIC, [Response("say red", "  It is red. ")])
-    Judge(model, asking(1, False)).classify(RUBRIC.model_copy(update={"shows_prompt": False}), [Response("secret", "")])
+    Judge(model, asking(2, "none")).classify(RUBRIC, [Response("say red", "  It is red. ")])
+    Judge(model, asking(1, "none")).classify(RUBRIC.model_copy(update={"shows_prompt": False}), [Response("secret", "")])
 
     assert model.asked[0] == (
-        "Which colour does the response name?\n\nUser's message:\nsay red\n\nResponse:\nIt is red.\n\n"
-        "Which of these describes the response?\nA. Red\nB. Green\nC. Blue\nAnswer:"
+        "Which colour does the response name?\nA. Red\nB. Green\nC. Blue\n\nUser's message:\nsay red\n\nResponse:\nIt is red.\n\nAnswer:"
     )
     assert listed(model.asked[1]) == {"A": "Green", "B": "Blue", "C": "Red"}
     assert "secret" not in model.asked[2]
     assert "Response:\n(empty)" in model.asked[2]
 
 
+LABELLED = RUBRIC.model_copy(
+    update={
+        "examples": tuple(
+            Example(prompt=f"p{i}", stance="answer", responses={name: f"It is {name}. {i}" for name in ("red", "green", "blue")})
+            for i in range(3)
+        )
+    }
+)
+
+
+def test_judge_shown_examples_reads_their_letters_in_every_order_and_is_not_measured_on_them() -> None:
+    model = Scripted(biased(lambda context, option: 2.0 * (f"It is {option.lower()}." in context.rpartition("Response:")[2]), ""))
+    judge = Judge(model, asking(3, "none", shots=1))
+
+    found = measure(judge, LABELLED, seed=0)
+
+    assert found.n == 6
+    assert found.accuracy == 1.0
+    for by, letters in enumerate(({"red": "A", "green": "B", "blue": "C"}, {"red": "C", "green": "A", "blue": "B"})):
+        for name, letter in letters.items():
+            assert f"Response:\nIt is {name}. 0\n\nAnswer: {letter}" in model.asked[by]
+    assert not any("It is red. 0" in context.rpartition("Response:")[2] for context in model.asked)
+    with pytest.raises(ValueError, match="no labelled examples that the judge is not shown"):
+        measure(Judge(model, asking(3, "none", shots=3)), LABELLED, seed=0)
+    with pytest.raises(ValueError, match="no labelled example is left to calibrate the judge on"):
+        Judge(model, asking(3, "examples", shots=3)).classify(LABELLED, RESPONSES)
+
+
+def test_judge_bias_over_labelled_examples_is_divided_out_where_nothing_gives_another_bias() -> None:
+    def likes_green_of_responses(context: str, option: str) -> float:
+        """A love of an option, which turning cannot mend and an empty response does not show."""
+        last = context.rpartition("Response:")[2]
+        return 2.0 * (f"It is {option.lower()}." in last) + 3.0 * (option == "Green" and "N/A" not in last)
+
+    model = Scripted(biased(likes_green_of_responses, ""))
+    best = {
+        way: [line.index(max(line)) for line in Judge(model, asking(3, way)).classify(LABELLED, RESPONSES)]
+        for way in ("none", "nothing", "examples")
+    }
+
+    assert best == {"none": [1, 1, 1], "nothing": [1, 1, 1], "examples": [0, 2, 1]}
+
+
 def test_judge_bias_is_asked_once() -> None:
     model = Scripted()
-    judge = Judge(model, asking(3, True))
+    judge = Judge(model, asking(3, "nothing"))
     judge.classify(RUBRIC, RESPONSES)
     judge.classify(RUBRIC, RESPONSES[:1])
 
@@ -93,20 +136,20 @@ def test_judge_identity_is_weights_and_way_of_asking() -> None:
     other = Scripted()
     other.weights = "4567"
     identities = [
-        Judge(Scripted(), asking(1, True)).identity,
-        Judge(other, asking(1, True)).identity,
-        Judge(Scripted(), asking(2, True)).identity,
+        Judge(Scripted(), asking(1, "nothing")).identity,
+        Judge(other, asking(1, "nothing")).identity,
+        Judge(Scripted(), asking(2, "nothing")).identity,
     ]
 
     assert len(set(identities)) == 3
-    assert Judge(Scripted(), asking(1, True)).identity == identities[0]
+    assert Judge(Scripted(), asking(1, "nothing")).identity == identities[0]
 
 
 def test_judge_ways_of_asking_that_cannot_be_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"judge.orders must be at least 1, got 0"):
-        Judge(Scripted(), asking(0, True))
+    with pytest.raises(ValueError, match=r"judge.orders must be at least 1 and judge.shots at least 0, got 0 and 0"):
+        Judge(Scripted(), asking(0, "nothing"))
     with pytest.raises(ValueError, match="scripted: its chat template is not known"):
-        Judge(Scripted(), asking(1, True, chat=True))
+        Judge(Scripted(), asking(1, "nothing", chat=True))
 
 
 @pytest.fixture(scope="module")
@@ -120,9 +163,9 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_judge_behind_a_server_gives_the_directorys_probabilities(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("modelyard.model.endpoint.WORKERS", 1)
     execution = ExecutionConfig(threads=1)
-    config = {"orders": 2, "calibrate": True, "chat": False}
+    config = {"orders": 2, "calibrate": "nothing", "shots": 0, "chat": False}
     local = Subject.open("x", directory, execution, 4)
-    here = Judge(local, asking(2, True)).classify(RUBRIC, RESPONSES)
+    here = Judge(local, asking(2, "nothing")).classify(RUBRIC, RESPONSES)
     with serving(local) as url:
         monkeypatch.setenv("MODELYARD_JUDGE", url)
         monkeypatch.setattr(Endpoint, "__init__", _quick(Endpoint.__init__))
@@ -158,7 +201,7 @@ def test_judge_cut_over_ranks_is_asked_by_the_training_forward(directory: Path) 
 
 def test_judge_that_is_nowhere_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MODELYARD_JUDGE", raising=False)
-    config = JudgeConfig(kind="endpoint", model="tiny", orders=1, calibrate=False, chat=False)
+    config = JudgeConfig(kind="endpoint", model="tiny", orders=1, calibrate="none", shots=0, chat=False)
     with pytest.raises(ValueError, match="the environment variable MODELYARD_JUDGE must say where the judge is"):
         open_judge(config, ExecutionConfig(), lambda: pytest.fail("not asked for"))
 
@@ -174,4 +217,4 @@ def test_judge_that_is_nowhere_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
 )
 def test_judge_config_half_named_is_refused(settings: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        JudgeConfig.model_validate(json.loads(json.dumps({"orders": 1, "calibrate": True, "chat": False, **settings})))
+        JudgeConfig.model_validate(json.loads(json.dumps({"orders": 1, "calibrate": "nothing", "shots": 0, "chat": False, **settings})))
