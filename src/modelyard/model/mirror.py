@@ -1,7 +1,7 @@
 """Copies of checkpoints in a store (``file://`` or ``s3://``), for a machine that does not have them on its own disk.
 
 Every rank uploads the files it wrote, and ``complete.json`` follows when all have done so; a checkpoint in the store is deleted the other way round.
-So what a reader sees as complete is whole, whenever the writer was killed. Left out: retries (s3fs has its own).
+So what a reader sees as complete is whole, whenever the writer was killed. An outage is the storage's to wait out.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ class Mirror:
 
     def steps(self) -> list[str]:
         """Names of the complete checkpoints, oldest first."""
-        self.storage.forget()
         names = [name for name in self.storage.names(self.key) if name.startswith("step_")]
         return [name for name in names if self.storage.exists(f"{self.key}/{name}/{COMPLETE}")]
 
