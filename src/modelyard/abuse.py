@@ -73,10 +73,13 @@ class AbuseModel:
 
 
 def load(directory: Path) -> AbuseModel:
-    """Read ``abuse.npz``; raises ValueError when it is not there."""
+    """Read ``abuse.npz``; raises ValueError when it is not there or is no such file."""
     path = directory / FILE
     if not path.is_file():
         raise ValueError(f"{path}: no such file; the corpus carries the abuse model that toxicity is judged by")
-    with np.load(path, allow_pickle=False) as stored:
-        words, allowed = (frozenset(str(word) for word in stored[key]) for key in ("words", "allowed"))
-        return AbuseModel(words, stored["weights"].astype(np.float32), float(stored["bias"]), allowed)
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            words, allowed = (frozenset(str(word) for word in stored[key]) for key in ("words", "allowed"))
+            return AbuseModel(words, stored["weights"].astype(np.float32), float(stored["bias"]), allowed)
+    except Exception as error:  # numpy and zipfile raise a dozen types for damaged bytes
+        raise ValueError(f"{path}: damaged ({type(error).__name__}: {' '.join(str(error).split())})") from None

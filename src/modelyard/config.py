@@ -64,6 +64,8 @@ class ExecutionConfig(Config):
     """The first checkpoint of every so many steps is kept as well; 0: none."""
     log_every: int = 10
     """Optimizer steps between progress reports."""
+    peak_tflops: float = 0.0
+    """Peak of one rank's device at the precision of training, TFLOP/s; MFU is shown where it is known. 0: not known."""
     max_restarts: int = 1
     """Times Ray Train restarts a failed worker group from its last checkpoint."""
     hang_seconds: float = 600.0
@@ -84,7 +86,7 @@ class ExecutionConfig(Config):
         ):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
-        for key in ("max_restarts", "hang_seconds", "keep_every"):
+        for key in ("max_restarts", "hang_seconds", "keep_every", "peak_tflops"):
             if getattr(self, key) < 0:
                 raise ValueError(f"{key} must be at least 0, got {getattr(self, key)}")
         stage = self.tensor_parallel * self.data_parallel
@@ -122,7 +124,7 @@ def parse_override(text: str) -> tuple[list[str], Any]:
         raise ConfigError(f"override {text!r}: expected KEY=VALUE such as ppo.kl_coef=0.05")
     try:
         return path, tomllib.loads(f"v = {raw.strip()}")["v"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return path, raw.strip()
 
 
@@ -153,8 +155,10 @@ def read_tree(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
         tree = tomllib.loads(path.read_text("utf-8"))
     except (FileNotFoundError, IsADirectoryError):
         raise ConfigError(f"{path}: no such config file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number of too many digits, too deep
+        raise ConfigError(f"{path}: not valid TOML: {' '.join(str(error).split())}") from None
     parent = tree.pop("extends", None)
     if parent is None:
         return tree
@@ -180,4 +184,4 @@ def first_error(error: ValidationError) -> str:
         what = "unknown key" if item["type"] == "extra_forbidden" else item["msg"].removeprefix("Value error, ")
         got = "" if item["type"] in ("extra_forbidden", "missing", "value_error") else f" (got {item['input']!r})"
         lines.append(f"{where}: {what}{got}")
-    return "; ".join(lines)
+    return " ".join("; ".join(lines).split())

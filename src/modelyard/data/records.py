@@ -184,7 +184,7 @@ def _json(stream: BinaryIO, field: TextField, longest: int) -> Iterator[Record |
     data = _whole(stream, longest)
     try:
         tree = json.loads(data.decode("utf-8-sig"))
-    except ValueError:
+    except (ValueError, RecursionError):
         yield from _jsonl(io.BytesIO(data), field, longest)
         return
     for number, row in enumerate(tree if isinstance(tree, list) else [tree], 1):
@@ -205,7 +205,7 @@ def _json_row(place: str, line: bytes, field: TextField) -> Record | Broken:
         row = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         return _invalid_utf8(place, line, error)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also a number of more digits than Python converts
         return Broken(place, "read/invalid_json", f"not valid JSON: {one_line(error)}", _sample(line))
     text = field.of(row)
     if text is None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from modelyard.model import checkpoint_writer
+from modelyard.model import checkpoint_writer, metadata_check
 from modelyard.storage import sha256_file
 
 COMPLETE = "complete.json"
@@ -69,7 +69,7 @@ def damage(directory: Path) -> str | None:
         return f"half-written (no {COMPLETE})"
     try:
         files = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in _seal(directory)["files"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         return f"{COMPLETE} is unreadable"
     for name, (size, _) in files.items():
         if not (directory / name).is_file():
@@ -88,12 +88,13 @@ def load(state: dict[str, Any], directory: Path) -> dict[str, Any]:
     """Read the tensors named by a sharded state dict from ``directory``; every rank calls it.
 
     Raises:
-        ValueError: there is no complete checkpoint at ``directory``.
+        ValueError: there is no complete checkpoint at ``directory``, or its table of contents is not what torch would write.
     """
     from megatron.core import dist_checkpointing
 
     if not (directory / COMPLETE).is_file():
         raise ValueError(f"{directory}: no complete checkpoint")
+    metadata_check.check(directory)
     return dict(dist_checkpointing.load(state, str(directory)))
 
 

@@ -8,12 +8,13 @@ released. Left out: system messages and more than one turn, which the demonstrat
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
+
+from modelyard import json_file
 
 DOCUMENT_END = "<|endoftext|>"
 TURN_END = "<|end|>"
@@ -24,8 +25,11 @@ class Encoder:
     """The tokenizer of one model."""
 
     def __init__(self, directory: Path) -> None:
-        self._tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
-        self._template = json.loads((directory / "tokenizer_config.json").read_text("utf-8")).get("chat_template", "")
+        try:
+            self._tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+        except Exception as error:  # tokenizers raises nothing narrower
+            raise ValueError(f"{directory / 'tokenizer.json'}: no tokenizer: {' '.join(str(error).split())}") from None
+        self._template = json_file.table(directory / "tokenizer_config.json").get("chat_template", "")
         self.document_end, self.turn_end, self.padding = (self._special(name) for name in (DOCUMENT_END, TURN_END, PADDING))
 
     def _special(self, name: str) -> int:

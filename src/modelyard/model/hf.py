@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from modelyard import json_file
 from modelyard.config import ExecutionConfig
 from modelyard.model.architecture import ModelConfig, Precision
 from modelyard.model.engine import Engine
@@ -128,22 +129,32 @@ def read_safetensors(directory: Path) -> Weights:
     Raises:
         ValueError: neither is there, or a file or tensor that the index names is missing.
     """
-    from safetensors.torch import load_file
-
     index, single = directory / "model.safetensors.index.json", directory / "model.safetensors"
     if not index.is_file():
         if not single.is_file():
             raise ValueError(f"{directory}: no model.safetensors and no {index.name}; weights in other formats are not read")
-        return dict(load_file(single))
-    places: dict[str, str] = json.loads(index.read_text("utf-8"))["weight_map"]
+        return _tensors(single)
+    places = json_file.table(index, "weight_map")["weight_map"]
+    if not isinstance(places, dict) or not all(isinstance(name, str) and Path(name).name == name for name in places.values()):
+        raise ValueError(f"{index}: weight_map: expected the names of files beside it")
     weights: Weights = {}
     for name in sorted(set(places.values())):
         if not (directory / name).is_file():
             raise ValueError(f"{index}: {name} is missing")
-        weights |= load_file(directory / name)
+        weights |= _tensors(directory / name)
     if lost := next((name for name in places if name not in weights), None):
         raise ValueError(f"{index}: {lost} is not in {places[lost]}")
     return weights
+
+
+def _tensors(path: Path) -> Weights:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return dict(load_file(path))
+    except SafetensorError as error:
+        raise ValueError(f"{path}: no safetensors file: {' '.join(str(error).split())}") from None
 
 
 def _write(weights: Weights, model: ModelConfig, precision: Precision, out: Path) -> None:

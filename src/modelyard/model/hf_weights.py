@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from modelyard.model import metadata_check
 from modelyard.model.architecture import ModelConfig
 
 Weights = dict[str, Tensor]
@@ -29,11 +30,12 @@ LLAMA3_BANDS = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_p
 
 
 def read_checkpoint(directory: Path) -> Weights:
-    """Every tensor of a distributed checkpoint, whole, without starting any process group."""
+    """Every tensor of a distributed checkpoint, whole, without starting any process group. Raises ValueError (see ``metadata_check``)."""
     from torch.distributed.checkpoint.filesystem import FileSystemReader
     from torch.distributed.checkpoint.metadata import TensorStorageMetadata
     from torch.distributed.checkpoint.state_dict_loader import load
 
+    metadata_check.check(directory)
     metadata = FileSystemReader(str(directory)).read_metadata().state_dict_metadata
     state: Weights = {
         name: torch.empty(entry.size, dtype=entry.properties.dtype)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import torch.distributed as dist
+from pydantic import ValidationError
 
-from modelyard.config import ExecutionConfig
+from modelyard import json_file
+from modelyard.config import ExecutionConfig, first_error
 from modelyard.model.architecture import Head, ModelConfig, Precision
 from modelyard.model.engine import Engine
 from modelyard.model.optimizer import OptimizerConfig
@@ -39,9 +41,17 @@ def write(engine: Engine, tokenizer: Path, history: History, out: Path) -> None:
 
 
 def read(directory: Path) -> ModelFile:
-    """Shape, head and precision of the model at ``directory``."""
-    description = json.loads((directory / "model.json").read_text())
-    return ModelFile(ModelConfig.model_validate(description["model"]), description["head"], description["precision"])
+    """Shape, head and precision of the model at ``directory``. Raises ValueError naming the file."""
+    path = directory / "model.json"
+    description = json_file.table(path, "model", "head", "precision")
+    try:
+        model = ModelConfig.model_validate(description["model"])
+    except ValidationError as error:
+        raise ValueError(f"{path}: {first_error(error)}") from None
+    for key, known in (("head", get_args(Head)), ("precision", get_args(Precision))):
+        if description[key] not in known:
+            raise ValueError(f"{path}: {key}: expected one of {', '.join(map(str, known))}, got {description[key]!r}")
+    return ModelFile(model, description["head"], description["precision"])
 
 
 def load(

@@ -15,12 +15,14 @@ Everything else is kept and ignored. ``.gz`` files are read too. Left out: table
 from __future__ import annotations
 
 import gzip
-import json
 import math
+import zlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from modelyard import json_file
 
 ITEM = ("item", "item_id", "id", "doc_id", "task_id", "question_id")
 SCORE = ("score", "correct", "is_correct", "passed", "acc", "exact_match")
@@ -40,10 +42,7 @@ def read_records(path: Path) -> dict[str, list[dict[str, Any]]]:
         if not line.strip():
             continue
         where = f"{path}:{number}"
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{where}: not JSON: {error}") from None
+        entry = json_file.parse(line, where)
         if not isinstance(entry, dict):
             raise ValueError(f"{where}: not a JSON object")
         try:
@@ -83,9 +82,13 @@ def score_of(entry: Mapping[str, Any]) -> float:
     for key in SCORE:
         value = entry.get(key)
         if isinstance(value, bool | int | float):
-            if not math.isfinite(value):
-                raise ValueError(f"{key} is {value}, not a finite number")
-            return float(value)
+            try:
+                score = float(value)
+            except OverflowError:
+                score = math.inf
+            if not math.isfinite(score):
+                raise ValueError(f"{key} is {score}, not a finite number")
+            return score
     answer, target = _first(entry, ANSWER), _first(entry, TARGET)
     if answer is not None and target is not None:
         return float(str(answer).strip() == str(target).strip())
@@ -100,5 +103,5 @@ def _text(path: Path) -> str:
     try:
         data = path.read_bytes()
         return (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: cannot be read: {error}") from None

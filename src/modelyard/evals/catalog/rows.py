@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import json
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from modelyard import json_file
 
 Row = dict[str, Any]
 
@@ -23,9 +25,12 @@ def find(data: Path, *relative: str) -> Path:
 
 
 def text_of(path: Path) -> str:
-    """The file's text, unpacked where gzipped."""
-    data = path.read_bytes()
-    return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
+    """The file's text, unpacked where gzipped. Raises ValueError naming the file."""
+    try:
+        data = path.read_bytes()
+        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
 
 
 def jsonl(path: Path, *keys: str) -> list[Row]:
@@ -34,10 +39,7 @@ def jsonl(path: Path, *keys: str) -> list[Row]:
     for number, line in enumerate(text_of(path).split("\n"), 1):
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}:{number}: not JSON: {error}") from None
+        row = json_file.parse(line, f"{path}:{number}")
         if lacking := [key for key in keys if not isinstance(row, dict) or key not in row]:
             raise ValueError(f"{path}:{number}: no {lacking[0]!r}")
         rows.append(row)
@@ -48,7 +50,10 @@ def jsonl(path: Path, *keys: str) -> list[Row]:
 
 def table(path: Path, *keys: str) -> list[Row]:
     """Every row of a CSV file with a header. Raises ValueError for a missing column."""
-    rows: list[Row] = list(csv.DictReader(io.StringIO(text_of(path))))
+    try:
+        rows: list[Row] = list(csv.DictReader(io.StringIO(text_of(path))))
+    except csv.Error as error:
+        raise ValueError(f"{path}: no CSV: {error}") from None
     if not rows or (lacking := [key for key in keys if key not in rows[0]]):
         raise ValueError(f"{path}: no {'rows' if not rows else 'column ' + repr(lacking[0])}")
     return rows
