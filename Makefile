@@ -1,5 +1,6 @@
 # make run [CONFIG=configs/pipeline/tiny.toml] [ppo.kl_coef=0.05 ...]   the whole line; dotted words override the config
 # make test | test-all | check | ui | clean
+# make services | deploy | chaos [N=20] [SEED=0]   real servers on loopback; deployments into a Prefect server; kill -9 at random, and go on
 # make bench | bench-evals MODEL=HF_DIR DATA=DIR | bench-NAME for benchmarks/NAME.py (bench-gpu where there is one)
 
 CONFIG ?= configs/pipeline/tiny.toml
@@ -13,11 +14,14 @@ export DO_NOT_TRACK := 1
 # make takes "ppo.kl_coef=0.05" for a variable of its own; every command-line variable with a dot in its name is an override of the config.
 OVERRIDES := $(foreach word,$(MAKEOVERRIDES),$(if $(findstring .,$(firstword $(subst =, ,$(word)))),'$(word)'))
 
-.PHONY: run test test-all check ui clean setup bench bench-evals bench-data bench-posttrain
+.PHONY: run test test-all check ui clean setup services deploy chaos bench bench-evals bench-data bench-posttrain
 .DEFAULT_GOAL := run
 
+# Where `make services` answers, for the configs that are meant for it.
+ADDRESSES := $(if $(findstring services,$(CONFIG)),. .modelyard/services/addresses &&)
+
 run: $(READY)
-	@$(BIN)/python -m flows.pipeline $(CONFIG) $(OVERRIDES)
+	@$(ADDRESSES) $(BIN)/python -m flows.pipeline $(CONFIG) $(OVERRIDES)
 
 test: $(READY)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -50,6 +54,21 @@ bench: bench-train bench-generate bench-startup
 
 ui: $(READY)
 	@$(BIN)/python -m modelyard.adapters.servers
+
+services: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[services]'
+	@$(BIN)/python -m modelyard.adapters.services
+
+deploy: $(READY)
+	@$(BIN)/prefect work-pool inspect modelyard > /dev/null 2>&1 || $(BIN)/prefect --no-prompt work-pool create --type process modelyard
+	@$(BIN)/prefect work-pool inspect modelyard-cluster > /dev/null 2>&1 \
+	  || $(BIN)/prefect --no-prompt work-pool create --type kubernetes modelyard-cluster
+	@for pool in modelyard modelyard-cluster; do $(BIN)/prefect work-queue inspect line --pool $$pool > /dev/null 2>&1 \
+	  || $(BIN)/prefect work-queue create line --pool $$pool --limit 1; done
+	@$(BIN)/prefect --no-prompt deploy --all --prefect-file infra/prefect.yaml
+
+chaos: $(READY)
+	@$(BIN)/python -m benchmarks.chaos --runs $(or $(N),20) --seed $(or $(SEED),0)
 
 setup: $(READY)
 

@@ -1,4 +1,4 @@
-"""Raw text to a checked corpus, tokens and the contamination report."""
+"""Raw text to a checked corpus, tokens and the contamination report; and the watch over what comes in."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from prefect import flow
 
 from flows.pipeline_config import ConfigFile, PipelineConfig, resolve
 from modelyard.artifacts import Built
-from tasks.data import contamination_task, corpus_task, tokens_task
+from tasks.data import announce_version_task, contamination_task, corpus_task, tokens_task, watch_task
 from tasks.stage import Place
 
 
@@ -28,8 +28,26 @@ def prepare_data(config: PipelineConfig, place: Place) -> Data:
     return Data(corpus, tokens, contamination)
 
 
-@flow(name="data", flow_run_name="data")
+@flow(name="data", flow_run_name="data of {config.name}")
 def data_flow(config: PipelineConfig | ConfigFile) -> None:
-    """The data stage alone."""
+    """The data stage alone; a new version of the data is announced.
+
+    Args:
+        config: the line, or its file with overrides.
+    """
     config = resolve(config)
-    prepare_data(config, Place(config.name, config.execution))
+    data = prepare_data(config, Place(config.name, config.execution))
+    if not all(built.cached for built in data):
+        announce_version_task(config.name, data.corpus.artifact)
+
+
+@flow(name="watch", flow_run_name="watch {inbox}")
+def watch_flow(inbox: str, config: PipelineConfig | ConfigFile) -> None:
+    """Announce files that were not there when somebody last looked.
+
+    Args:
+        inbox: path, directory or pattern with ``*`` to watch; local, ``s3://`` or ``hf://``.
+        config: the line whose store remembers what was seen.
+    """
+    config = resolve(config)
+    watch_task(inbox, Place(config.name, config.execution))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from prefect import flow, get_run_logger
+
 from flows.data import Data
-from flows.pipeline_config import PipelineConfig
+from flows.pipeline_config import ConfigFile, PipelineConfig, resolve
 from flows.posttrain import Aligned
 from modelyard.artifacts import Built
-from tasks.evals import baseline_task, evals_task
+from tasks.evals import baseline_task, drift_task, evals_task, serving_task
 from tasks.release import Baseline, opponent_task, scores_task
 from tasks.stage import Place
 
@@ -29,3 +31,20 @@ def measure_production(config: PipelineConfig, place: Place, data: Data, models:
     read = {"corpus": data.corpus, "tokens": data.tokens, "contamination": data.contamination, "scorer": models.scorer}
     measured = baseline_task(config.evals, place, {"policy": scores.weights, **{role: built.artifact for role, built in read.items()}})
     return Baseline(opponent._replace(scores=measured.artifact.ref), measured.artifact, None)
+
+
+@flow(name="evals", flow_run_name="evals of {config.name}")
+def evals_flow(config: PipelineConfig | ConfigFile) -> None:
+    """What serves, measured by today's code on the data of its release, beside what was measured then.
+
+    Args:
+        config: the line whose production it is, or its file with overrides.
+    """
+    config = resolve(config)
+    place = Place(config.name, config.execution)
+    serving = serving_task(place)
+    if serving is None:
+        get_run_logger().info("nothing of %s is in production", config.name)
+        return
+    measured = baseline_task(config.evals, place, serving.evidence)
+    drift_task(serving, measured.artifact)

@@ -24,7 +24,11 @@ from tasks.summary import summary_task
 
 @flow(name="pipeline", flow_run_name="{config.name}")
 def pipeline_flow(config: PipelineConfig | ConfigFile) -> None:
-    """Build, align, measure and release a model; every stage that the store already has is skipped."""
+    """Build, align, measure and release a model; every stage that the store already has is skipped.
+
+    Args:
+        config: the line, or its file with overrides.
+    """
     config = resolve(config)
     place = Place(config.name, config.execution)
 

@@ -22,7 +22,11 @@ def train_base(config: PipelineConfig, place: Place, tokens: Built, forecast: Bu
 
 @flow(name="pretrain", flow_run_name="pretrain")
 def pretrain_flow(config: PipelineConfig | ConfigFile) -> None:
-    """Everything up to the base model."""
+    """Everything up to the base model.
+
+    Args:
+        config: the line, or its file with overrides.
+    """
     config = resolve(config)
     place = Place(config.name, config.execution)
     data = prepare_data(config, place)

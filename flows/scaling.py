@@ -20,7 +20,11 @@ def predict_loss(config: PipelineConfig, place: Place, tokens: Built) -> Built:
 
 @flow(name="scaling", flow_run_name="scaling")
 def scaling_flow(config: PipelineConfig | ConfigFile) -> None:
-    """Everything up to the sealed forecast."""
+    """Everything up to the sealed forecast.
+
+    Args:
+        config: the line, or its file with overrides.
+    """
     config = resolve(config)
     place = Place(config.name, config.execution)
     predict_loss(config, place, prepare_data(config, place).tokens)

@@ -1,17 +1,24 @@
-"""Data tasks: corpus, tokens, contamination report."""
+"""Data tasks: corpus, tokens, contamination report; what comes in and what is announced."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from prefect import get_run_logger, task
+from prefect.events import emit_event
+
+from modelyard import json_file
 from modelyard.adapters import expectations, ray_train
 from modelyard.adapters.ray_data import RayTransform
 from modelyard.artifacts import Artifact, Built, Spec
 from modelyard.code_identity import code_version
+from modelyard.config import digest
 from modelyard.data import contamination, corpus, overlap, tokens
 from modelyard.data.sources import installation
 from modelyard.progress import Report
+from modelyard.storage import expand
 from tasks.stage import Place, build, is_transient, stage_task
 
 
@@ -55,3 +62,31 @@ def contamination_task(config: overlap.ContaminationConfig, place: Place, docume
     """Look for every benchmark's items in every training set."""
     spec = Spec("contamination", config, {"corpus": documents}, code_version("modelyard.data.contamination"))
     return build(spec, lambda inputs, out, _, report: contamination.run(config, inputs, out, report), place)
+
+
+@task(name="announce version", task_run_name="announce version", tags=["data"], retries=2, timeout_seconds=300)
+def announce_version_task(line: str, corpus: Artifact) -> None:
+    """Emit ``modelyard.data.version`` for a corpus that is new."""
+    emit_event(
+        "modelyard.data.version",
+        {"prefect.resource.id": f"modelyard.corpus.{line}", "prefect.resource.name": corpus.ref},
+        payload={"corpus": corpus.ref, "documents": corpus.metrics.get("corpus/documents/kept")},
+    )
+
+
+@task(name="watch", task_run_name="watch {inbox}", tags=["data"], retries=2, retry_condition_fn=is_transient, timeout_seconds=300)
+def watch_task(inbox: str, place: Place) -> list[str]:
+    """Files of ``inbox`` that the store has not been told of; they are announced (``modelyard.data.landed``) and then remembered."""
+    storage, name = place.store.storage, digest(inbox)[:16]
+    key = f"watched/{name}.json"
+    try:
+        seen = set(json_file.parse(storage.read(key), storage.path(key)))
+    except FileNotFoundError:
+        seen = set()
+    new = [url for url in expand(inbox) if url not in seen]
+    if new:
+        resource = {"prefect.resource.id": f"modelyard.inbox.{name}", "prefect.resource.name": inbox}
+        emit_event("modelyard.data.landed", resource, payload={"count": len(new), "files": new[:100]})
+        storage.write(key, json.dumps(sorted(seen | set(new))).encode())
+    get_run_logger().info("%d new files in %s", len(new), inbox)
+    return new

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from prefect import task
+from prefect.events import emit_event
 
 from modelyard.adapters import expectations, terminal
 from modelyard.adapters.mlflow_tracker import tracking_uri
@@ -153,7 +154,11 @@ def register_task(
     opponent = baseline.opponent if baseline else None
     candidate = Candidate(policy.fingerprint, policy.ref, decided.parents["results"], opponent, verdict.verdict, tags)
     run_id = place.tracker.log(exported, place.link(exported))
-    return Registry(tracking_uri(), place.line).register(candidate, place.store.fetch(exported), run_id).moved
+    moved = Registry(tracking_uri(), place.line).register(candidate, place.store.fetch(exported), run_id).moved
+    if verdict.verdict == "HOLD" and any(move.alias == "candidate" for move in moved):
+        resource = {"prefect.resource.id": f"modelyard.candidate.{place.line}", "prefect.resource.name": policy.ref}
+        emit_event("modelyard.candidate.held", resource, payload={"reasons": against(verdict)})
+    return moved
 
 
 def announce(line: str) -> None:

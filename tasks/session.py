@@ -17,6 +17,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_SERVER_ANALY
 from modelyard.adapters import ray_cluster, ray_train, servers
 from modelyard.adapters.home import home
 from modelyard.adapters.ray_rank import one_line
+from modelyard.outage import StorageError
 from tasks.release import GateError
 
 USAGE = "usage: python -m flows.pipeline CONFIG [KEY=VALUE ...]"
@@ -46,7 +47,9 @@ def run_from_terminal(arguments: Sequence[str], load: Callable[[str, Sequence[st
     except KeyboardInterrupt:
         return fail("interrupted; the next run goes on from the last checkpoint")
     except Exception as error:
-        return fail(str(error) if isinstance(error, ray_train.StageError | servers.ServerError | GateError) else one_line(error))
+        return fail(
+            str(error) if isinstance(error, ray_train.StageError | servers.ServerError | GateError | StorageError) else one_line(error)
+        )
     finally:
         ray_train.release(wait=False)
         ray_cluster.disconnect()

@@ -15,11 +15,13 @@ from prefect import get_run_logger, task
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from modelyard.adapters import terminal
+from modelyard.adapters import ray_cluster, terminal
 from modelyard.adapters.mlflow_tracker import Tracker, tracking_uri
 from modelyard.artifacts import Artifact, Built, Spec, Store
-from modelyard.config import ExecutionConfig
+from modelyard.config import Config, ExecutionConfig
+from modelyard.model.architecture import ModelConfig
 from modelyard.progress import Report
+from tasks import page
 
 P = ParamSpec("P")
 Produce = Callable[[Mapping[str, Path], Path, Path, Report], Mapping[str, float]]
@@ -47,6 +49,10 @@ class Place(NamedTuple):
     def link(self, artifact: Artifact) -> str:
         """Full path of an artifact in the store."""
         return self.store.storage.path(artifact.ref)
+
+    def page(self, artifact: Artifact) -> str:
+        """URL of the artifact's MLflow run, empty where it has none; an SQLite file is shown by ``make ui``."""
+        return self.tracker.page(artifact.fingerprint)
 
     def note(self, artifact: Artifact, key: str, text: str) -> None:
         """Tag the artifact's MLflow run."""
@@ -80,13 +86,14 @@ def build(spec: Spec, produce: Produce, place: Place) -> Built:
 
     As the return value of a task it becomes the task's state; the caller of the task gets a :class:`Built`.
     """
-    store, tracker, out = place.store, place.tracker, terminal.console()
-    if found := store.find(spec.name, spec.version):
-        tracker.log(found, place.link(found))
+    if found := place.store.find(spec.name, spec.version):
         built = Built(found, cached=True)
     else:
         built = _make(spec, produce, place)
-    terminal.stage_done(line_of(built), out)
+    place.tracker.record(built.artifact, place.link(built.artifact), place.store.fetch)
+    directory = None if built.cached else place.store.fetch(built.artifact)
+    page.show(built, directory, place.page(built.artifact), ray_cluster.dashboard(), place.link(built.artifact))
+    terminal.stage_done(line_of(built), terminal.console())
     get_run_logger().info("%s %s: %s", built.artifact.ref, "cached" if built.cached else "built", line_of(built).metric)
     return _state(built) if built.cached else built
 
@@ -94,21 +101,26 @@ def build(spec: Spec, produce: Produce, place: Place) -> Built:
 def _make(spec: Spec, produce: Produce, place: Place) -> Built:
     store, tracker = place.store, place.tracker
     inputs = {role: store.fetch(parent) for role, parent in spec.parents.items()}
-    with tracker.live(spec) as run, terminal.stage_progress(spec.name, terminal.console()) as bar:
+    shown = page.Progress(spec.name)
+    with (
+        tracker.live(spec, flops_share(spec.config, place.execution)) as run,
+        terminal.stage_progress(spec.name, terminal.console()) as bar,
+    ):
 
         def report(done: int, total: int, metrics: Mapping[str, float] = {}, unit: str = "step") -> None:
             bar(done, total, metrics, unit)
             run.report(done, total, metrics, unit)
+            shown(done, total, unit)
 
-        built = store.build(spec, lambda out, checkpoints: produce(inputs, out, checkpoints, report))
-    directory = store.fetch(built.artifact)
-    tracker.log(built.artifact, place.link(built.artifact), files=shown(directory), history=directory / "history.jsonl")
-    return built
+        return store.build(spec, lambda out, checkpoints: produce(inputs, out, checkpoints, report))
 
 
-def shown(directory: Path) -> dict[str, Path]:
-    """Pages of an artifact that belong on its MLflow run."""
-    return {page.name: page for page in sorted(directory.glob("*.html"))}
+def flops_share(config: Config, execution: ExecutionConfig) -> float:
+    """Share of the ranks' peak FLOPs that one token a second is; 0 where the model or the peak is not known."""
+    model = getattr(config, "model", None)
+    if not execution.peak_tflops or not isinstance(model, ModelConfig):
+        return 0.0
+    return model.flops_per_token() / (execution.peak_tflops * 1e12 * execution.world_size)
 
 
 def _state(built: Built) -> Any:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from modelyard import lineage
-from modelyard.adapters.mlflow_tracker import flatten, tracking_uri
+from modelyard.adapters.mlflow_tracker import flatten, tracking_uri, without_password
 from modelyard.adapters.registry import Registry, RegistryError
 from modelyard.artifacts import Store
 from modelyard.config import ExecutionConfig
@@ -126,7 +126,7 @@ def registered(model: str) -> tuple[str, Any]:
     registry = Registry(tracking_uri(), name)
     version = registry.numbered(number) if slash else registry.alias(alias or "production")
     if version is None:
-        raise RegistryError(f"{model}: no such version in {tracking_uri()}")
+        raise RegistryError(f"{model}: no such version in {without_password(tracking_uri())}")
     return name, version
 
 

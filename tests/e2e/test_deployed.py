@@ -1,17 +1,25 @@
-"""Deployments on a real Prefect server with a real work pool and worker: an event starts the line, and the worker completes it."""
+"""Deployments on a real Prefect server with a real work pool and worker: by an event, on a schedule, cancelled, and paused for a person."""
 
+import os
+import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import pytest
 import yaml
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
+from prefect.flow_runs import resume_flow_run
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Cancelling
 
 from modelyard.adapters.servers import prefect_server
 from tests.e2e.running import ENVIRONMENT, ROOT, SMALLEST, aliases, copy, is_built
+from tests.e2e.test_killed import orphans
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 
 def prefect(environment, *arguments: str) -> str:
@@ -21,33 +29,119 @@ def prefect(environment, *arguments: str) -> str:
     return done.stdout
 
 
-def started_by_event(client: SyncPrefectClient) -> list:
-    return [run for run in client.read_flow_runs() if not run.auto_scheduled]
+class Yard:
+    """A finished line's copy, the project's deployments on it, a server and a worker."""
+
+    def __init__(self, directory, server, environment) -> None:
+        self.directory, self.environment = directory, environment
+        self.client = SyncPrefectClient(server.api)
+
+    def run(self, deployment: str, **parameters):
+        return self.client.create_flow_run_from_deployment(self.client.read_deployment_by_name(deployment).id, parameters=parameters)
+
+    def of(self, deployment: str) -> list:
+        chosen = DeploymentFilter(name=DeploymentFilterName(any_=[deployment]))
+        return [
+            run
+            for run in self.client.read_flow_runs(deployment_filter=chosen)
+            if run.state.type.value != "SCHEDULED" or not run.auto_scheduled
+        ]
+
+    def wait(self, deployment: str, reached, seconds: float = 300):
+        """The one run of ``deployment`` when its state is ``reached``."""
+        deadline = time.monotonic() + seconds
+        while True:
+            runs = self.of(deployment)
+            if runs and reached(runs[0].state):
+                assert len(runs) == 1, [run.state for run in runs]
+                return runs[0]
+            assert time.monotonic() < deadline, (deployment, [str(run.state) for run in runs], self.worker_log())
+            time.sleep(0.3)
+
+    def worker_log(self) -> str:
+        return (self.directory / "worker.log").read_text()[-4000:]
 
 
-def test_deployments_event_starts_the_line_and_a_worker_completes_it(finished, tmp_path):
-    directory = copy(finished[0], tmp_path / "deployed", without=("policy", "results", "decision", "export"))
+@contextmanager
+def yard(directory, tmp_path, *overrides: str):
     home = directory / ".modelyard"
     declared = yaml.safe_load((ROOT / "infra/prefect.yaml").read_text())
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
     for deployment in declared["deployments"]:  # the same deployments, on the smallest config and a store of their own
         paths = [f"execution.store=file://{home}/store", f"execution.scratch={home}/scratch"]
-        deployment["parameters"] = {"config": {"file": SMALLEST, "overrides": paths}}
+        deployment["parameters"]["config"] = {"file": SMALLEST, "overrides": [*paths, *overrides]}
+        if "inbox" in deployment["parameters"]:
+            deployment["parameters"]["inbox"] = f"{inbox}/*"
+        for schedule in deployment.get("schedules", []):
+            if schedule["slug"] == "watch":
+                schedule |= {"interval": 5, "active": True}
     file = tmp_path / "prefect.yaml"
     file.write_text(yaml.safe_dump(declared))
     with prefect_server(home / "prefect") as server:
-        environment = {**ENVIRONMENT, "PREFECT_API_URL": server.api, "PREFECT_HOME": str(home / "prefect"), "MODELYARD_HOME": str(home)}
-        client = SyncPrefectClient(server.api)
+        environment = {
+            **ENVIRONMENT,
+            "PREFECT_API_URL": server.api,
+            "PREFECT_HOME": str(home / "prefect"),
+            "MODELYARD_HOME": str(home),
+            "PREFECT_WORKER_QUERY_SECONDS": "1",
+        }
         prefect(environment, "work-pool", "create", "--type", "process", "modelyard")
+        prefect(environment, "work-pool", "create", "--type", "kubernetes", "modelyard-cluster")
+        prefect(environment, "work-queue", "create", "line", "--pool", "modelyard", "--limit", "1")
         prefect(environment, "deploy", "--all", "--prefect-file", str(file))
-        assert [entry.schedule.cron for entry in client.read_deployment_by_name("pipeline/weekly").schedules] == ["0 3 * * 6"]
-        prefect(environment, "event", "emit", "modelyard.data.landed", "--resource-id", "modelyard.data.inbox")
-        deadline = time.monotonic() + 60
-        while not (begun := started_by_event(client)):
-            assert time.monotonic() < deadline, "the event started no run"
-            time.sleep(0.2)
-        said = prefect(environment, "worker", "start", "--pool", "modelyard", "--run-once", "--install-policy", "never")
-        ended = started_by_event(client)
-        assert [run.id for run in ended] == [run.id for run in begun], "one event, one run"
-        assert ended[0].state.is_completed(), f"{ended[0].state} {said}"
+        with open(directory / "worker.log", "w") as log:
+            command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "modelyard", "--install-policy", "never"]
+            worker = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
+        try:
+            with temporary_settings({PREFECT_API_URL: server.api}):
+                yield Yard(directory, server, environment), inbox
+        finally:
+            os.killpg(worker.pid, signal.SIGTERM)
+            worker.wait(60)
+
+
+def test_deployments_a_landed_file_leads_to_new_data_and_that_to_a_promoted_model(finished, tmp_path):
+    directory = copy(finished[0], tmp_path / "deployed", without=("contamination", "policy", "results", "decision", "export"))
+    with yard(directory, tmp_path) as (there, inbox):
+        for name, cron in (("pipeline/weekly", "0 3 * * 6"), ("evals/nightly", "0 1 * * *")):
+            assert [entry.schedule.cron for entry in there.client.read_deployment_by_name(name).schedules] == [cron]
+        (inbox / "new.jsonl").write_text("{}")  # seen by the scheduled watch, which announces it
+        there.wait("data", lambda state: state.is_completed())
+        line = there.wait("weekly", lambda state: state.is_final())
+        assert line.state.is_completed(), f"{line.state} {there.worker_log()}"
+        assert there.of("watch")
+        assert not there.of("release"), "nothing was held"
     assert is_built(directory, "export")
     assert aliases(directory)["production"] == "1"
+
+
+@pytest.mark.slow
+def test_deployment_cancelled_stops_and_leaves_nothing_running(finished, tmp_path):
+    directory = copy(finished[0], tmp_path / "cancelled", without=("policy", "results", "decision", "export"))
+    with yard(directory, tmp_path, "ppo.iterations=4000", "execution.checkpoint_iterations=2") as (there, _):
+        run = there.run("pipeline/weekly")
+        deadline = time.monotonic() + 240
+        while not list((directory / ".modelyard/scratch").glob("policy-*/checkpoints/*/step_*")):
+            assert time.monotonic() < deadline, there.worker_log()
+            time.sleep(0.3)
+        there.client.set_flow_run_state(run.id, Cancelling())
+        there.wait("weekly", lambda state: state.is_cancelled())
+    assert not is_built(directory, "policy")
+    assert not orphans(directory)
+
+
+@pytest.mark.slow
+def test_deployment_waits_for_a_signature_and_nightly_measures_what_serves(finished, tmp_path):
+    directory = copy(finished[0], tmp_path / "paused", without=("decision", "export"))
+    with yard(directory, tmp_path, "release.sign_off_minutes=10") as (there, _):
+        there.run("pipeline/release")
+        paused = there.wait("release", lambda state: state.is_paused() or state.is_final())
+        assert paused.state.is_paused(), f"{paused.state} {there.worker_log()}"
+        resume_flow_run(paused.id, run_input={"decision": "PROMOTE", "name": "Ada", "reason": "read it", "red_team_findings": ""})
+        done = there.wait("release", lambda state: state.is_final())
+        assert done.state.is_completed(), f"{done.state} {there.worker_log()}"
+        there.run("evals/nightly")
+        assert there.wait("nightly", lambda state: state.is_final()).state.is_completed(), there.worker_log()
+    assert is_built(directory, "sign_off")
+    assert is_built(directory, "baseline")

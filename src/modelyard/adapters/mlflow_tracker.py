@@ -1,8 +1,10 @@
 """Every artifact as an MLflow run: params, metrics and their curves while it is made, tags that name it, figures, and a link to the store.
 
-One run an artifact, found again by its fingerprint: a cached artifact adds nothing, and work that was cut off goes on in the run it had.
+One run an artifact, found again by its fingerprint: a cached artifact adds nothing, and work that was cut off goes on in the run it had. The store
+is the truth and this its picture: while the server is away training goes on, points wait in memory, and an artifact that could not be recorded is
+recorded by the next run that finds it.
 The URI comes from ``MLFLOW_TRACKING_URI``; without it an SQLite file under ``.modelyard`` serves, with files beside it. Left out:
-autologging (it would write what the artifacts already say) and system metrics.
+autologging (it would write what the artifacts already say).
 """
 
 from __future__ import annotations
@@ -16,15 +18,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
 
 from modelyard.adapters.home import home
 from modelyard.artifacts import Artifact, Spec
 from modelyard.config import canonical_json
 
+_log = logging.getLogger(__name__)
+
 FLUSH_SECONDS = 2.0
+AWAY_SECONDS = 30.0
+"""How long a server that did not answer is left alone."""
+LOCAL_PAGES = "http://127.0.0.1:5000"
+"""Where ``make ui`` shows an SQLite file."""
 BATCH = 500
+PENDING = 100_000
+"""Points that are kept for a server that is away; the newest stay."""
+TRIES = "3"
+"""Of MLflow's own HTTP client, with growing pauses; its default takes minutes, in which nobody looks after the ranks."""
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Opens the experiment's page on its runs; MLflow's default is a page of traces, which a line of trainings does not have."""
 
@@ -34,8 +48,15 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home()}/mlflow.db"
 
 
+def without_password(uri: str) -> str:
+    """``uri`` as it may be shown: what stands before ``@`` is left out."""
+    scheme, separator, rest = uri.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+
+
 def client(uri: str) -> MlflowClient:
     """A client for ``uri``; the directory of a new SQLite file is made."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", TRIES)
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     if uri.startswith("sqlite:///"):
@@ -57,7 +78,7 @@ class Tracker:
     """Writes artifacts into one experiment."""
 
     def __init__(self, uri: str, experiment: str) -> None:
-        self.client = client(uri)
+        self.uri, self.client = uri, client(uri)
         self.experiment = experiment_id(self.client, uri, experiment)
 
     def find(self, fingerprint: str) -> str | None:
@@ -65,27 +86,52 @@ class Tracker:
         runs = self.client.search_runs([self.experiment], f"tags.fingerprint = '{fingerprint}'", max_results=1)
         return str(runs[0].info.run_id) if runs else None
 
+    def page(self, fingerprint: str) -> str:
+        """URL of the run of the artifact with this fingerprint; empty where there is none or the server is away."""
+        with tolerated("no link to the run"):
+            if run_id := self.find(fingerprint):
+                server = self.uri.rstrip("/") if self.uri.startswith("http") else LOCAL_PAGES
+                return f"{server}/#/experiments/{self.experiment}/runs/{run_id}"
+        return ""
+
     def is_complete(self, run_id: str) -> bool:
         """Whether the run's artifact was finished and logged."""
         return "artifact" in self.client.get_run(run_id).data.tags
 
     @contextmanager
-    def live(self, spec: Spec) -> Iterator[LiveRun]:
-        """The run of an artifact that is being made.
+    def live(self, spec: Spec, flops_share: float = 0.0) -> Iterator[LiveRun]:
+        """The run of an artifact that is being made; ``flops_share`` as in :class:`LiveRun`.
 
-        Give its ``report`` to the stage; an error inside marks the run FAILED and goes on up.
+        Give its ``report`` to the stage; an error inside marks the run FAILED and goes on up. A server that is away stops nothing.
         """
-        run_id = self.find(spec.fingerprint) or self._create(spec)
-        self.client.update_run(run_id, status="RUNNING")
-        run = LiveRun(self.client, run_id)
+        run_id = None
+        with tolerated(f"{spec.name}: no curves"):
+            run_id = self.find(spec.fingerprint) or self._create(spec)
+            self.client.update_run(run_id, status="RUNNING")
+        run = LiveRun(self.client, run_id, flops_share=flops_share)
         try:
             yield run
         except BaseException as error:
-            run.flush()
-            self.client.set_tag(run_id, "error", f"{type(error).__name__}: {error}"[:500])
-            self.client.set_terminated(run_id, "FAILED")
+            with tolerated(f"{spec.name}: its failure is not shown"):
+                run.flush()
+                if run_id:
+                    self.client.set_tag(run_id, "error", f"{type(error).__name__}: {error}"[:500])
+                    self.client.set_terminated(run_id, "FAILED")
             raise
         run.flush()
+
+    def record(self, artifact: Artifact, link: str, fetch: Callable[[Artifact], Path]) -> None:
+        """:meth:`log` with the pages and curves that the artifact itself holds, unless that is done; ``fetch`` brings its directory.
+
+        A server that is away is a warning: the artifact is finished, and the next run that finds it records it.
+        """
+        with tolerated(f"{artifact.ref} is in the store, but not recorded"):
+            found = self.find(artifact.fingerprint)
+            if found and self.is_complete(found):
+                return
+            directory = fetch(artifact)
+            pages = {page.name: page for page in sorted(directory.glob("*.html"))}
+            self.log(artifact, link, files=pages, history=directory / "history.jsonl")
 
     def log(self, artifact: Artifact, link: str, files: Mapping[str, Path] = {}, history: Path | None = None) -> str:
         """Complete the artifact's run (or make it): metrics, manifest, link, ``files`` (folder/name -> file).
@@ -140,25 +186,61 @@ class Tracker:
         return str(run.info.run_id)
 
 
-class LiveRun:
-    """Receives a stage's progress (it is a :class:`modelyard.progress.Report` through ``report``) and writes it in batches."""
+@contextmanager
+def tolerated(what: str) -> Iterator[None]:
+    """Turn a server that does not answer into one warning; ``what`` says what it costs."""
+    try:
+        yield
+    except (MlflowException, OSError) as error:  # requests' exceptions are OSErrors
+        _log.warning("MLflow: %s (%s)", what, " ".join(str(error).split())[:200])
 
-    def __init__(self, server: MlflowClient, run_id: str, clock: Callable[[], float] = time.time) -> None:
-        self.client, self.run_id, self.clock = server, run_id, clock
+
+class LiveRun:
+    """Receives a stage's progress (it is a :class:`modelyard.progress.Report` through ``report``) and writes it in batches.
+
+    Beside the stage's own metrics it writes the pace (``system/tokens_per_second``), this machine's memory in use and, where ``flops_share`` (the
+    share of the ranks' peak that one token a second is) is known, ``system/mfu``. None of these is part of an artifact.
+    Without a run id it drops what it gets: the server was away when the stage began, and the artifact's own history is recorded at the end.
+    """
+
+    def __init__(self, server: MlflowClient, run_id: str | None, clock: Callable[[], float] = time.time, flops_share: float = 0.0) -> None:
+        self.client, self.run_id, self.clock, self.flops_share = server, run_id, clock, flops_share
         self.pending: list[Metric] = []
-        self.flushed = clock()
+        self.paced: tuple[float, int, str] | None = None
+        self.next_flush = clock() + FLUSH_SECONDS
 
     def report(self, done: int, total: int, metrics: Mapping[str, float] = {}, unit: str = "step") -> None:
         """Take one progress event."""
         now = self.clock()
-        self.pending += [Metric(key, float(value), int(now * 1000), done) for key, value in metrics.items()]
-        if now - self.flushed > FLUSH_SECONDS or len(self.pending) >= BATCH:
+        measured = {**metrics, **self._pace(now, done, unit)}
+        self.pending += [Metric(key, float(value), int(now * 1000), done) for key, value in measured.items()]
+        if now > self.next_flush or (len(self.pending) >= BATCH and self.next_flush - now <= FLUSH_SECONDS):
             self.flush()
 
+    def _pace(self, now: float, done: int, unit: str) -> dict[str, float]:
+        """Units a second since the last look, at most one look every ``FLUSH_SECONDS``."""
+        if self.paced is None or self.paced[2] != unit or done < self.paced[1]:
+            self.paced = (now, done, unit)
+            return {}
+        seconds = now - self.paced[0]
+        if seconds < FLUSH_SECONDS:
+            return {}
+        rate = (done - self.paced[1]) / seconds
+        self.paced = (now, done, unit)
+        found = {f"system/{unit}s_per_second": rate, "system/host_memory_gib": psutil.virtual_memory().used / 2**30}
+        return found | ({"system/mfu": rate * self.flops_share} if unit == "token" and self.flops_share else {})
+
     def flush(self) -> None:
-        """Write what has gathered."""
-        log_metrics(self.client, self.run_id, self.pending)
-        self.pending, self.flushed = [], self.clock()
+        """Write what has gathered; a server that is away is left alone for a while and gets it later."""
+        self.next_flush = self.clock() + AWAY_SECONDS
+        if self.run_id is None:
+            self.pending = []
+        with tolerated("points of a curve wait"):
+            while self.pending:
+                self.client.log_batch(self.run_id, metrics=self.pending[:BATCH])
+                self.pending = self.pending[BATCH:]
+            self.next_flush = self.clock() + FLUSH_SECONDS
+        self.pending = self.pending[-PENDING:]
 
 
 def log_metrics(server: MlflowClient, run_id: str, metrics: Sequence[Metric]) -> None:

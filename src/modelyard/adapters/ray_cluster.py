@@ -52,6 +52,11 @@ def connect() -> None:
     ray.init(address="local", num_cpus=max(os.cpu_count() or 1, 2), include_dashboard=False, log_to_driver=False, logging_level="ERROR")
 
 
+def dashboard() -> str:
+    """URL of the Ray dashboard that ``MODELYARD_RAY_DASHBOARD`` names; empty where there is none, as on a local cluster."""
+    return os.environ.get("MODELYARD_RAY_DASHBOARD", "")
+
+
 def disconnect() -> None:
     """Stop the local cluster (or leave the remote one). Does nothing when not connected."""
     import ray

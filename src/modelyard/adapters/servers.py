@@ -66,7 +66,7 @@ def keep(home: Path) -> int:
 
     def stop_when_unused() -> None:
         with _locked(home / "clients.lock", fcntl.LOCK_EX):
-            _end(server)
+            end(server)
             (home / "server.json").unlink(missing_ok=True)
             os._exit(0)  # inside the lock: the next client must not find this server
 
@@ -91,7 +91,7 @@ def _start_server(home: Path) -> subprocess.Popen[bytes] | None:
             "DO_NOT_TRACK": "1",
         }
         command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
-        server = subprocess.Popen(command, env=environment, preexec_fn=_die_with_parent)
+        server = subprocess.Popen(command, env=environment, preexec_fn=die_with_parent)
         while server.poll() is None:
             if _listens(server.pid, port):
                 partial = home / "server.json.partial"
@@ -124,7 +124,7 @@ def show(prefect_home: Path, mlflow_uri: str) -> int:
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab") as output:
         environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # its job runner outlives the server
-        mlflow = subprocess.Popen(command, stdout=output, stderr=output, env=environment, preexec_fn=_die_with_parent)
+        mlflow = subprocess.Popen(command, stdout=output, stderr=output, env=environment, preexec_fn=die_with_parent)
     try:
         with prefect_server(prefect_home) as prefect:
             _wait_for(f"http://{HOST}:{port}/health", mlflow, log, "MLflow server")
@@ -134,7 +134,7 @@ def show(prefect_home: Path, mlflow_uri: str) -> int:
     except KeyboardInterrupt:
         return 0
     finally:
-        _end(mlflow)
+        end(mlflow)
 
 
 def _answering(home: Path) -> int | None:
@@ -144,7 +144,7 @@ def _answering(home: Path) -> int | None:
         pid, port = int(named["pid"]), int(named["port"])
     except (OSError, ValueError, KeyError):
         return None
-    return port if _listens(pid, port) and _healthy(f"http://{HOST}:{port}/api/health") else None
+    return port if _listens(pid, port) and healthy(f"http://{HOST}:{port}/api/health") else None
 
 
 def _listens(pid: int, port: int) -> bool:
@@ -177,16 +177,18 @@ def _start_keeper(home: Path) -> int:
 
 def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path, what: str) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while not _healthy(url):
+    while not healthy(url):
         if process.poll() is not None or time.monotonic() > deadline:
             raise ServerError(f"{what} did not start; see {log}")
         time.sleep(0.1)
 
 
-def _healthy(url: str) -> bool:
+def healthy(url: str, token: str = "") -> bool:
+    """Whether ``url`` answers 200, asked with ``token`` where there is one."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
     try:
-        with opener.open(url, timeout=5) as answer:
+        with opener.open(request, timeout=5) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False
@@ -212,12 +214,14 @@ def _free_port(preferred: int) -> int:
     raise ServerError(f"no free port on {HOST}")
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """In a child: get SIGTERM when the parent dies."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Terminate, and kill what does not listen."""
     process.terminate()
     try:
         process.wait(10)

@@ -48,10 +48,10 @@ def test_prefect_server_killed_clients_leave_no_orphan_and_next_start_works(tmp_
         assert address.api == api.strip(), "the second run still needs the server"
         os.kill(second.pid, signal.SIGKILL)
         second.wait()
-        assert servers._healthy(address.api + "/health")
+        assert servers.healthy(address.api + "/health")
     assert gone(pid)
     with servers.prefect_server(tmp_path) as again:
-        assert servers._healthy(again.api + "/health")
+        assert servers.healthy(again.api + "/health")
         pid = json.loads((tmp_path / "server.json").read_text())["pid"]
     assert gone(pid)
 
@@ -62,7 +62,7 @@ def test_prefect_server_killed_itself_is_started_anew(tmp_path):
         os.kill(pid, signal.SIGKILL)
         assert gone(pid)
         with servers.prefect_server(tmp_path) as address:
-            assert servers._healthy(address.api + "/health")
+            assert servers.healthy(address.api + "/health")
 
 
 def test_prefect_server_two_homes_at_once_get_a_server_each_whatever_their_records_say(tmp_path):

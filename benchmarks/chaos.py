@@ -1,0 +1,322 @@
+"""The chaos proof: a small line is run again and again, each time a random process of it is killed (kill -9) at a random time, and then it goes on.
+
+Every run has a store of its own on one real S3 server (SeaweedFS), an MLflow server and a Prefect server of its own, and its own local Ray. A server
+that was killed is started again two seconds later, as a supervisor would; a line that ended is started again until it is through. What it made is
+then held against an undisturbed run's: fingerprint, files, sha256. Run it with ``make chaos N=20 [SEED=0]``; the exit code is 0 only when every run
+ended with the very same artifacts, without a hang and without a process left behind.
+
+``repeated`` counts optimizer steps (for PPO iterations) that MLflow has seen twice: work done since the last checkpoint. What a killed flow had not
+yet handed over (at most two seconds of it) is not in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+from mlflow import MlflowClient
+from rich.console import Console
+from rich.table import Table
+
+from modelyard.adapters import object_store
+from modelyard.adapters.servers import HOST, end, healthy
+from modelyard.artifacts import MANIFEST, Store
+
+ROOT = Path(__file__).parents[1]
+CONFIG = ROOT / "configs/pipeline/smallest.toml"
+OFTEN = ("execution.checkpoint_every=5", "execution.checkpoint_iterations=1", "execution.log_every=1")
+RESTART_SECONDS = 2.0
+ORPHAN_SECONDS = 30.0
+TRIES = 4
+KINDS: dict[str, Callable[[str, list[str]], bool]] = {
+    "flow": lambda name, command: "flows.pipeline" in command,
+    "training rank": lambda name, command: "RayTrainWorker" in name,
+    "ray worker": lambda name, command: name.startswith("ray::") and "RayTrainWorker" not in name,
+    "raylet": lambda name, command: name.endswith("/raylet"),
+    "gcs": lambda name, command: name.endswith("/gcs_server"),
+    "prefect server": lambda name, command: "prefect" in command and "server" in command,
+    "mlflow server": lambda name, command: "mlflow" in command and "server" in command,
+    "s3 server": lambda name, command: name.endswith("/weed"),
+}
+
+
+class Outcome(NamedTuple):
+    """One run of the campaign."""
+
+    killed: str
+    after: float
+    """Seconds from the start of the line."""
+    stage: str
+    ended: str
+    """What the disturbed line did: went on, or its last line."""
+    tries: int
+    repeated: int
+    differing: list[str]
+    orphans: list[str]
+    seconds: float
+
+    @property
+    def is_good(self) -> bool:
+        """Whether nothing was lost, wrong or left behind."""
+        return self.tries <= TRIES and not self.differing and not self.orphans
+
+
+class Line:
+    """One line in a directory of its own, with its MLflow server."""
+
+    def __init__(self, directory: Path, store: str) -> None:
+        self.directory, self.store = directory, store
+        self.home = directory / ".modelyard"
+        self.home.mkdir(parents=True)
+        self.port = object_store.free_port()
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}",
+            "MODELYARD_HOME": str(self.home),
+            "MLFLOW_TRACKING_URI": f"http://{HOST}:{self.port}",
+            "PREFECT_SERVER_API_PORT": str(object_store.free_port()),
+        }
+        self.server = self.start_tracking()
+
+    def start_tracking(self) -> subprocess.Popen[bytes]:
+        """The MLflow server on its SQLite file."""
+        stores = [
+            "--backend-store-uri",
+            f"sqlite:///{self.home}/mlflow.db",
+            "--artifacts-destination",
+            (self.home / "mlartifacts").as_uri(),
+        ]
+        command = [sys.executable, "-m", "mlflow", "server", *stores, "--host", HOST, "--port", str(self.port), "--workers", "1"]
+        environment = {**self.environment, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        with open(self.directory / "mlflow.log", "ab") as log:
+            server = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+        while not healthy(f"http://{HOST}:{self.port}/health"):
+            if server.poll() is not None:
+                raise RuntimeError(f"MLflow server did not start; see {self.directory / 'mlflow.log'}")
+            time.sleep(0.2)
+        return server
+
+    def start(self) -> subprocess.Popen[str]:
+        """The line, from where it is."""
+        places = (f"execution.store={self.store}", f"execution.scratch={self.home}/scratch")
+        command = [sys.executable, "-m", "flows.pipeline", str(CONFIG), *OFTEN, *places]
+        return subprocess.Popen(
+            command, cwd=self.directory, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+
+    def processes(self) -> list[psutil.Process]:
+        """Everything that was started for this line, the MLflow server included."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get("MODELYARD_HOME") == str(self.home) and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+    def left(self) -> list[str]:
+        """Command lines of what is still there a while after the line has ended, the MLflow server apart."""
+        deadline = time.monotonic() + ORPHAN_SECONDS
+        while True:
+            own = {self.server.pid, *(child.pid for child in psutil.Process(self.server.pid).children(recursive=True))}
+            found = [described(process) for process in self.processes() if process.pid not in own]
+            if not found or time.monotonic() > deadline:
+                return found
+            time.sleep(0.5)
+
+    def stage(self) -> str:
+        """The stage that is being made."""
+        begun = [path for path in (self.home / "scratch").glob("*-*/out") if path.is_dir()]
+        return max(begun, key=lambda path: path.stat().st_mtime).parent.name.rsplit("-", 1)[0] if begun else "between stages"
+
+    def repeated(self) -> int:
+        """Steps that MLflow has seen twice."""
+        client = MlflowClient(f"http://{HOST}:{self.port}")
+        total = 0
+        for run in client.search_runs([found.experiment_id for found in client.search_experiments()]):
+            keys = [key for key in run.data.metrics if key.endswith("/loss") or "/train/" in key or key.startswith("ppo/")]
+            twice = [sum(n - 1 for n in Counter(point.step for point in curve(client, run.info.run_id, key)).values()) for key in keys]
+            total += max(twice, default=0)
+        return total
+
+    def made(self) -> dict[str, tuple[str, str]]:
+        """Artifact -> its fingerprint and its files' hashes; every file is read and verified."""
+        store = Store(self.store, str(self.home / "verify"))
+        found = {}
+        for name in store.storage.names(""):
+            for version in store.storage.names(name):
+                if store.storage.exists(f"{name}/{version}/{MANIFEST}"):
+                    artifact = store.get(f"{name}/{version}")
+                    store.fetch(artifact)
+                    files = {path: record.sha256 for path, record in artifact.files.items()}
+                    found[name] = (artifact.fingerprint, json.dumps(files, sort_keys=True))
+        return found
+
+
+def curve(client: MlflowClient, run_id: str, key: str) -> list[Any]:
+    """Points of a live curve; the summary written at the end stands at step 0."""
+    return [point for point in client.get_metric_history(run_id, key) if point.step > 0]
+
+
+def described(process: psutil.Process) -> str:
+    """A command line, short."""
+    try:
+        return " ".join(process.cmdline())[:90] or process.name()
+    except psutil.Error:
+        return "gone"
+
+
+def victims(line: Line, store: subprocess.Popen[bytes]) -> dict[str, list[psutil.Process]]:
+    """Kind -> its processes now."""
+    found: dict[str, list[psutil.Process]] = {}
+    for process in [*line.processes(), psutil.Process(store.pid)]:
+        try:
+            command = process.cmdline()
+        except psutil.Error:
+            continue
+        kind = next((kind for kind, fits in KINDS.items() if command and fits(command[0], command)), None)
+        if kind:
+            found.setdefault(kind, []).append(process)
+    return found
+
+
+class Campaign:
+    """The S3 server and the runs on it."""
+
+    def __init__(self, directory: Path, chance: random.Random, say: Callable[[str], None]) -> None:
+        self.directory, self.chance, self.say = directory, chance, say
+        self.port = object_store.free_port()
+        os.environ.update(object_store.environment(self.port, "chaos", f"{chance.getrandbits(128):032x}"))
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        self.store = self.start_store()
+
+    def start_store(self) -> subprocess.Popen[bytes]:
+        """SeaweedFS on the campaign's data."""
+        server = object_store.start(self.directory / "s3", self.port)
+        object_store.wait(server, self.directory / "s3/log", "chaos")
+        return server
+
+    def calm(self) -> tuple[dict[str, tuple[str, str]], float]:
+        """What an undisturbed run makes, and its seconds."""
+        line = Line(self.directory / "calm", "s3://chaos/calm")
+        started = time.monotonic()
+        process = line.start()
+        _, said = process.communicate()
+        if process.returncode:
+            raise RuntimeError(f"the undisturbed run failed: {said}")
+        seconds = time.monotonic() - started
+        made = line.made()
+        end(line.server)
+        return made, seconds
+
+    def disturbed(self, number: int, calm: dict[str, tuple[str, str]], seconds: float) -> Outcome:
+        """One run with one kill."""
+        line = Line(self.directory / f"run{number}", f"s3://chaos/run{number}")
+        started = time.monotonic()
+        process = line.start()
+        delay = self.chance.uniform(0.05, 0.95) * seconds
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(delay)
+        killed, stage = self._kill(line), line.stage()
+        self.say(f"run {number}: {killed} killed after {delay:.0f} s in {stage}")
+        ended, tries = self._end(line, process, 4 * seconds), 1
+        orphans = line.left() if ended != "went on" else []
+        while ended != "went on" and tries <= TRIES:
+            tries += 1
+            last = self._end(line, line.start(), 4 * seconds)
+            if last == "went on":
+                break
+            ended = f"{ended}; then {last}"
+        orphans += line.left()
+        made, repeated = line.made(), line.repeated()
+        differing = sorted(name for name in {*made, *calm} if made.get(name) != calm.get(name))
+        end(line.server)
+        return Outcome(killed, delay, stage, ended, tries, repeated, differing, orphans, time.monotonic() - started)
+
+    def _kill(self, line: Line) -> str:
+        there = victims(line, self.store)
+        kind = self.chance.choice(sorted(there))
+        victim = self.chance.choice(sorted(there[kind], key=lambda process: process.pid))
+        what = f"{kind} ({victim.cmdline()[0]})" if kind == "ray worker" else kind
+        victim.send_signal(signal.SIGKILL)
+        if kind in ("mlflow server", "s3 server"):
+            time.sleep(RESTART_SECONDS)
+        if kind == "mlflow server" and (line.server.poll() is not None or not healthy(f"http://{HOST}:{line.port}/health")):
+            os.killpg(line.server.pid, signal.SIGKILL)  # the rest of it, as a supervisor does
+            line.server.wait()
+            line.server = line.start_tracking()
+        if kind == "s3 server":
+            self.store.wait()
+            self.store = self.start_store()
+        return what
+
+    def _end(self, line: Line, process: subprocess.Popen[str], limit: float) -> str:
+        """``went on`` when the line came through, else its last line or what else became of it."""
+        try:
+            _, said = process.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            return f"hung for {limit:.0f} s"
+        if process.returncode == 0:
+            return "went on"
+        if process.returncode < 0:
+            return "died"
+        return said.strip().splitlines()[-1][:160] if said.strip() else f"exit {process.returncode}"
+
+
+def show(outcomes: Sequence[Outcome], out: Console) -> None:
+    """The table."""
+    table = Table(title="kill -9", title_justify="left")
+    for name in ("run", "killed", "after", "in", "the line", "starts", "repeated", "artifacts", "orphans", "seconds"):
+        table.add_column(name, overflow="fold")
+    for number, one in enumerate(outcomes):
+        identical = "identical" if not one.differing else f"differ: {', '.join(one.differing)}"
+        row = (number, one.killed, f"{one.after:.0f} s", one.stage, one.ended, one.tries, one.repeated, identical)
+        table.add_row(*map(str, row), "; ".join(one.orphans) or "none", f"{one.seconds:.0f}")
+    out.print(table)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the campaign; 0 when every run was good."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.chaos", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0, help="which processes are killed when")
+    parser.add_argument("--first", type=int, default=0, help="begin with this run of the seed's")
+    parser.add_argument("--json", type=Path, help="where the outcomes go")
+    options = parser.parse_args(arguments)
+    out = Console(width=None if sys.stdout.isatty() else 180, highlight=False)
+    with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as place:
+        campaign = Campaign(Path(place), random.Random(options.seed), lambda line: out.print(line, markup=False))
+        outcomes = []
+        try:
+            made, seconds = campaign.calm()
+            out.print(f"undisturbed: {len(made)} artifacts in {seconds:.0f} s")
+            for number in range(options.first, options.first + options.runs):
+                campaign.chance = random.Random(f"{options.seed}/{number}")
+                outcomes.append(campaign.disturbed(number, made, seconds))
+                out.print(f"  {outcomes[-1]}", markup=False)
+        finally:
+            os.killpg(campaign.store.pid, signal.SIGKILL)
+            show(outcomes, out)
+    if options.json:
+        options.json.write_text(json.dumps([one._asdict() for one in outcomes], indent=1))
+    return 0 if len(outcomes) == options.runs and all(one.is_good for one in outcomes) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

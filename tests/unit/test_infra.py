@@ -1,0 +1,80 @@
+"""What says where the line runs, held against the schemas of those who read it: compose, Kubernetes, Prefect. Offline."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+INFRA = ROOT / "infra"
+
+
+def documents():
+    return list(yaml.safe_load_all((INFRA / "kubernetes.yaml").read_text()))
+
+
+def test_compose_file_is_valid_and_publishes_loopback_only():
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(INFRA / "compose.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    services = yaml.safe_load((INFRA / "compose.yaml").read_text())["services"]
+    published = [port for service in services.values() for port in service.get("ports", [])]
+    assert published
+    assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+def test_compose_file_has_no_secret_with_a_default():
+    text = (INFRA / "compose.yaml").read_text()
+    services = yaml.safe_load(text)["services"]
+    for service in services.values():
+        for name, value in dict(service.get("environment", {})).items():
+            if any(word in name for word in ("SECRET", "PASSWORD", "TOKEN", "ACCESS_KEY")):
+                assert str(value).startswith("${"), name
+                assert str(value).endswith(":?}"), name
+
+
+def test_kubernetes_objects_are_valid_and_run_as_nobody_in_particular():
+    kubernetes_validate = pytest.importorskip("kubernetes_validate")
+    pods = []
+    for document in documents():
+        if document["apiVersion"].startswith("ray.io/"):
+            groups = [document["spec"]["headGroupSpec"], *document["spec"]["workerGroupSpecs"]]
+            pods += [
+                {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "ray"}, "spec": group["template"]["spec"]} for group in groups
+            ]
+        else:
+            kubernetes_validate.validate(document, "1.33", strict=True)
+    assert len(pods) == 2
+    for pod in pods:
+        kubernetes_validate.validate(pod, "1.33", strict=True)
+        assert pod["spec"]["securityContext"]["runAsNonRoot"]
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(pods[0] | {"spec": {**pods[0]["spec"], "containers": [{"image": "no name"}]}}, "1.33", strict=True)
+
+
+def test_prefect_file_is_what_prefect_reads_and_every_deployment_can_be_imported():
+    from importlib import import_module
+
+    from prefect.cli.deploy._models import PrefectYamlModel
+
+    declared = yaml.safe_load((INFRA / "prefect.yaml").read_text())
+    PrefectYamlModel.model_validate(declared)
+    for deployment in declared["deployments"]:
+        module, _, name = deployment["entrypoint"].rpartition(".")
+        flow = getattr(import_module(module), name)
+        flow.validate_parameters(deployment["parameters"])
+        assert all(parameter.get("description") for parameter in flow.parameters.properties.values()), name
+        assert deployment["tags"]
+        assert (ROOT / deployment["parameters"]["config"]["file"]).is_file()
+        assert deployment["work_pool"]["name"] in ("modelyard", "modelyard-cluster")
+    assert len({deployment["name"] for deployment in declared["deployments"]}) == len(declared["deployments"])
+
+
+def test_ray_versions_of_cluster_and_project_are_one():
+    [cluster] = [document for document in documents() if document["apiVersion"].startswith("ray.io/")]
+    pinned = next(line for line in (ROOT / "constraints.txt").read_text().splitlines() if line.startswith("ray=="))
+    assert pinned == f"ray=={cluster['spec']['rayVersion']}"
+    assert json.dumps(cluster).count("modelyard:latest") == 2
