@@ -1,4 +1,4 @@
-"""Raw text to a checked corpus, tokens and the contamination report; and the watch over what comes in."""
+"""Raw text to a checked corpus, human feedback, tokens and the contamination report; and the watch over what comes in."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from prefect import flow
 
 from flows.pipeline_config import ConfigFile, PipelineConfig, resolve
 from modelyard.artifacts import Built
-from tasks.data import announce_version_task, contamination_task, corpus_task, tokens_task, watch_task
+from tasks.data import announce_version_task, contamination_task, corpus_task, feedback_task, tokens_task, watch_task
 from tasks.stage import Place
 
 
@@ -16,16 +16,18 @@ class Data(NamedTuple):
     """What the data stage leaves."""
 
     corpus: Built
+    feedback: Built
     tokens: Built
     contamination: Built
 
 
 def prepare_data(config: PipelineConfig, place: Place) -> Data:
-    """Corpus, then its tokens and its contamination report."""
+    """Corpus, then the human feedback, the tokens and the contamination report."""
     corpus = corpus_task(config.corpus, place)
+    feedback = feedback_task(config.feedback, place, corpus.artifact)
     tokens = tokens_task(config.tokens, place, corpus.artifact)
-    contamination = contamination_task(config.contamination, place, corpus.artifact)
-    return Data(corpus, tokens, contamination)
+    contamination = contamination_task(config.contamination, place, corpus.artifact, feedback.artifact)
+    return Data(corpus, feedback, tokens, contamination)
 
 
 @flow(name="data", flow_run_name="data of {config.name}")

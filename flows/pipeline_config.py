@@ -9,6 +9,7 @@ from pydantic import model_validator
 
 from modelyard.config import Config, ExecutionConfig, load_config
 from modelyard.data.corpus import CorpusConfig
+from modelyard.data.human_feedback import FeedbackConfig
 from modelyard.data.overlap import ContaminationConfig
 from modelyard.data.tokens import TokensConfig
 from modelyard.evals.suites import EvalsConfig
@@ -27,6 +28,8 @@ class PipelineConfig(Config):
     """Name of the line: its MLflow experiment and its registered model."""
     corpus: CorpusConfig
     """Sources, filters, splits."""
+    feedback: FeedbackConfig
+    """Demonstrations, comparisons and prompts."""
     tokens: TokensConfig
     """Tokenizer and packing."""
     contamination: ContaminationConfig
@@ -62,8 +65,6 @@ class PipelineConfig(Config):
             raise ValueError(
                 "reward.split must be 'reward' and scorer.split 'scorer': the judge must not have seen what PPO is rewarded by"
             )
-        if self.reward.raters == self.scorer.raters:
-            raise ValueError(f"scorer.raters: must differ from reward.raters ({self.reward.raters})")
         if self.ppo.max_new_tokens >= model.seq_len:
             raise ValueError(f"ppo.max_new_tokens {self.ppo.max_new_tokens} leaves no room for a prompt in seq_len {model.seq_len}")
         for key in ("human_eval_tokens", "opening_tokens", "last_word_tokens"):

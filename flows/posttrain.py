@@ -24,9 +24,9 @@ class Aligned(NamedTuple):
 
 def align(config: PipelineConfig, place: Place, data: Data, base: Built) -> Aligned:
     """SFT, reward model on it, scorer on the base model (another body, other raters and items), PPO."""
-    corpus, tokens = data.corpus.artifact, data.tokens.artifact
-    sft = sft_task(config.sft, place, base.artifact, corpus, tokens)
-    reward = reward_task(config.reward, place, sft.artifact, corpus)
-    scorer = reward_task(config.scorer, place, base.artifact, corpus)
-    policy = ppo_task(config.ppo, place, sft.artifact, reward.artifact, corpus, tokens)
+    feedback, tokens = data.feedback.artifact, data.tokens.artifact
+    sft = sft_task(config.sft, place, base.artifact, feedback, tokens)
+    reward = reward_task(config.reward, place, sft.artifact, feedback)
+    scorer = reward_task(config.scorer, place, base.artifact, feedback)
+    policy = ppo_task(config.ppo, place, sft.artifact, reward.artifact, feedback, tokens)
     return Aligned(sft, reward, scorer, policy)

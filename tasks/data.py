@@ -1,4 +1,4 @@
-"""Data tasks: corpus, tokens, contamination report; what comes in and what is announced."""
+"""Data tasks: corpus, human feedback, tokens, contamination report; what comes in and what is announced."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from modelyard.adapters.ray_data import RayTransform
 from modelyard.artifacts import Artifact, Built, Spec
 from modelyard.code_identity import code_version
 from modelyard.config import digest
-from modelyard.data import contamination, corpus, overlap, tokens
+from modelyard.data import contamination, corpus, human_feedback, overlap, tokens
 from modelyard.data.sources import installation
 from modelyard.progress import Report
 from modelyard.storage import expand
@@ -50,6 +50,14 @@ def corpus_task(config: corpus.CorpusConfig, place: Place) -> Built:
     return build(Spec("corpus", defined, {}, code_version("modelyard.data.corpus", "modelyard.adapters.expectations")), produce, place)
 
 
+@stage_task(name="feedback", task_run_name="feedback", tags=["data"], timeout_seconds=3600)
+def feedback_task(config: human_feedback.FeedbackConfig, place: Place, documents: Artifact | None) -> Built:
+    """Gather demonstrations, comparisons and prompts of the corpus and of the user's files."""
+    spec = Spec("feedback", config, {"corpus": documents} if documents else {}, code_version("modelyard.data.human_feedback"))
+    files = place.execution.inputs
+    return build(spec, lambda inputs, out, _, report: human_feedback.run(config, inputs, out, report, files), place)
+
+
 @stage_task(name="tokens", task_run_name="tokens", tags=["data"], timeout_seconds=3600)
 def tokens_task(config: tokens.TokensConfig, place: Place, documents: Artifact) -> Built:
     """Train the tokenizer and pack the tokens."""
@@ -58,9 +66,9 @@ def tokens_task(config: tokens.TokensConfig, place: Place, documents: Artifact) 
 
 
 @stage_task(name="contamination", task_run_name="contamination", tags=["data"], timeout_seconds=3600)
-def contamination_task(config: overlap.ContaminationConfig, place: Place, documents: Artifact) -> Built:
+def contamination_task(config: overlap.ContaminationConfig, place: Place, documents: Artifact, feedback: Artifact) -> Built:
     """Look for every benchmark's items in every training set."""
-    spec = Spec("contamination", config, {"corpus": documents}, code_version("modelyard.data.contamination"))
+    spec = Spec("contamination", config, {"corpus": documents, "feedback": feedback}, code_version("modelyard.data.contamination"))
     return build(spec, lambda inputs, out, _, report: contamination.run(config, inputs, out, report), place)
 
 

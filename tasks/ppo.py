@@ -9,6 +9,6 @@ from tasks.training import TIMEOUT_SECONDS, train
 
 
 @stage_task(name="ppo", task_run_name="ppo", tags=["posttrain"], timeout_seconds=TIMEOUT_SECONDS)
-def ppo_task(config: ppo.PPOConfig, place: Place, sft: Artifact, reward: Artifact, corpus: Artifact, tokens: Artifact) -> Built:
+def ppo_task(config: ppo.PPOConfig, place: Place, sft: Artifact, reward: Artifact, feedback: Artifact, tokens: Artifact) -> Built:
     """Optimise the SFT model against the reward model."""
-    return train("policy", ppo.run, config, {"sft": sft, "reward": reward, "corpus": corpus, "tokens": tokens}, place)
+    return train("policy", ppo.run, config, {"sft": sft, "reward": reward, "feedback": feedback, "tokens": tokens}, place)

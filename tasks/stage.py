@@ -134,6 +134,7 @@ def is_transient(task: Any, run: Any, state: State[Any]) -> bool:
 
 KEY_METRIC = {
     "corpus": "corpus/documents/kept",
+    "feedback": "feedback/comparisons/reward",
     "tokens": "tokens/train/tokens",
     "contamination": "contamination/openings/share",
     "forecast": "scaling/forecast/loss",

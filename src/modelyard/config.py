@@ -37,6 +37,9 @@ class ExecutionConfig(Config):
     """URL of the artifact store, ``file://`` or ``s3://``."""
     scratch: str = ".modelyard/scratch"
     """Local (or shared) directory for unfinished work: checkpoints live here until their artifact is committed."""
+    inputs: str = ""
+    """Directory at which relative paths of a user's own feedback, text and models start; empty: the environment's ``MODELYARD_DATA``, else
+    the current directory."""
     tensor_parallel: int = 1
     """Ranks that share every layer's matrices."""
     pipeline_parallel: int = 1

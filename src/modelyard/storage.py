@@ -306,3 +306,15 @@ def sha256_tree(directory: Path) -> str:
         raise ValueError(f"{directory}: no files to fingerprint")
     listing = "\n".join(f"{file.relative_to(directory).as_posix()} {sha256_file(file)}" for file in files)
     return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def find_input(path: str, inputs: str, what: str) -> Path:
+    """A user's own file or directory: as it is named, or below ``inputs`` (empty: the environment's ``MODELYARD_DATA``, else here).
+
+    Raises:
+        ValueError: nothing is there; the line names what was wanted and where it was looked for.
+    """
+    found = Path(path) if Path(path).is_absolute() else Path(inputs or os.environ.get("MODELYARD_DATA", ".")) / path
+    if not found.exists():
+        raise ValueError(f"{what}: {found}: no such file (a relative path starts at execution.inputs or MODELYARD_DATA)")
+    return found

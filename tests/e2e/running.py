@@ -22,7 +22,21 @@ PRETRAIN = [
     "from tasks.session import run_from_terminal; sys.exit(run_from_terminal(sys.argv[1:], load_pipeline, pretrain_flow))",
 ]
 BASELINE = "baseline"
-STAGES = ["corpus", "tokens", "contamination", "forecast", "base", "sft", "reward", "scorer", "policy", "results", "decision", "export"]
+STAGES = [
+    "corpus",
+    "feedback",
+    "tokens",
+    "contamination",
+    "forecast",
+    "base",
+    "sft",
+    "reward",
+    "scorer",
+    "policy",
+    "results",
+    "decision",
+    "export",
+]
 
 
 class Done(NamedTuple):

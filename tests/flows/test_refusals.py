@@ -30,7 +30,7 @@ SMALLEST = str(ROOT / "configs/pipeline/smallest.toml")
         ([SMALLEST, "evals.opening_tokens=31"], "evals.opening_tokens 31 leaves no room for a prompt in seq_len 32"),
         ([SMALLEST, "ppo.temperature=0.5"], "ppo: temperature must be 1"),
         ([SMALLEST, "tokens.seq_len=64"], "tokens.seq_len is 64, but pretrain.model.seq_len is 32"),
-        ([SMALLEST, "scorer.raters=even"], "scorer.raters: must differ from reward.raters"),
+        ([SMALLEST, "feedback.votes.scorer.raters=even"], "scorer.raters: must differ from reward.raters"),
     ],
 )
 def test_line_bad_config_is_one_line_before_anything_starts(tmp_path, monkeypatch, capfd, arguments, message):

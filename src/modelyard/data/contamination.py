@@ -22,19 +22,30 @@ from modelyard.data.document import DataError
 from modelyard.data.overlap import ContaminationConfig, Overlap, check
 from modelyard.data.records import Tally, TextField, form_of, read
 from modelyard.estimate import proportion
+from modelyard.feedback import (
+    COMPARISONS,
+    DEMONSTRATIONS,
+    PROMPTS,
+    Comparison,
+    Demonstration,
+    PromptRecord,
+    prompt_text,
+    records,
+)
 from modelyard.progress import Report
 
 _TEXT_FIELD = {"openings": "text", "last_word": "context", "human_eval": "prompt", "held_out_text": "text"}
 
 
 def run(config: ContaminationConfig, inputs: Mapping[str, Path], out: Path, report: Report) -> dict[str, float]:
-    """Check every benchmark of ``inputs["corpus"]`` against every set that anything is trained on; the report names the sets searched."""
+    """Check every benchmark of ``inputs["corpus"]`` against every set that anything is trained on, those of ``inputs["feedback"]`` among
+    them; the report names the sets searched."""
     corpus = inputs["corpus"]
     files = sorted((corpus / "benchmarks").glob("*.jsonl"))
     benchmarks = {file.stem: _rows(file) for file in files}
     texts = [[str(row[_TEXT_FIELD[name]]) for row in rows] for name, rows in benchmarks.items()]
     result: dict[str, Any] = {name: {"n": len(rows), "sets": {}, "hits": [], "second_opinion": []} for name, rows in benchmarks.items()}
-    sets = _training_sets(corpus)
+    sets = _training_sets(corpus, inputs["feedback"])
     for done, (training, documents) in enumerate(sets.items(), 1):
         for (name, rows), found in zip(benchmarks.items(), check(texts, (text for _, text in documents), config), strict=True):
             entry = result[name]
@@ -61,19 +72,24 @@ def run(config: ContaminationConfig, inputs: Mapping[str, Path], out: Path, repo
     return metrics
 
 
-def _training_sets(corpus: Path) -> dict[str, list[tuple[str, str]]]:
-    """Set -> (document id, text)."""
+def _training_sets(corpus: Path, feedback: Path) -> dict[str, list[tuple[str, str]]]:
+    """Set -> (document id, text), every text of a set once."""
     documents = pq.read_table(corpus / "documents.parquet", filters=[("split", "==", "train")], columns=["id", "text"])
-    ratings = {
-        split: pq.read_table(corpus / "ratings.parquet", filters=[("split", "==", split)], columns=["id", "text"])
+    demonstrations = [one for one in records(feedback / DEMONSTRATIONS, Demonstration) if one.split == "train"]
+    comparisons = list(records(feedback / COMPARISONS, Comparison))
+    prompts = [one for one in records(feedback / PROMPTS, PromptRecord) if one.split == "train"]
+    compared = {
+        split: [(one.id, prompt_text(one.prompt) + text) for one in comparisons if one.split == split for text in one.completions]
         for split in ("reward", "scorer")
     }
-    demonstrations = [row for row in _rows(corpus / "demonstrations.jsonl") if row["split"] == "train"]
     return {
         "pretrain": _pairs(documents),
-        "demonstrations": [(row["id"], row["prompt"] + row["completion"]) for row in demonstrations],
-        **{f"{split}_comparisons": _pairs(table) for split, table in ratings.items()},
-        "prompts": [(row["id"], row["prompt"]) for row in _rows(corpus / "prompts.jsonl")],
+        "demonstrations": [(one.id, prompt_text(one.prompt) + one.completion) for one in demonstrations],
+        **{
+            f"{split}_comparisons": [(name, text) for text, name in {text: name for name, text in rows}.items()]
+            for split, rows in compared.items()
+        },
+        "prompts": [(one.id, prompt_text(one.prompt)) for one in prompts],
     }
 
 

@@ -61,9 +61,9 @@ def select(documents: list[Tokens], tokens: int, generator: np.random.Generator)
     return chosen
 
 
-def pack(documents: list[Tokens], seq_len: int) -> Tokens:
+def pack(documents: list[Tokens], seq_len: int, end_of_text: int = END_OF_TEXT) -> Tokens:
     """Rows [N, seq_len + 1] of the documents, each preceded by end-of-text; the incomplete last row is dropped."""
-    separator = np.array([END_OF_TEXT], np.uint16)
+    separator = np.array([end_of_text], np.uint16)
     stream = np.concatenate([part for document in documents for part in (separator, document)] or [separator])
     rows = stream.size // (seq_len + 1)
     return stream[: rows * (seq_len + 1)].reshape(rows, seq_len + 1)

@@ -15,12 +15,12 @@ from pathlib import Path
 import torch.distributed as dist
 
 from modelyard import abuse
+from modelyard.calibration import Bin, calibration
 from modelyard.config import ExecutionConfig
 from modelyard.estimate import Estimate, bootstrap_mean, proportion
 from modelyard.evals import metrics, scorers
 from modelyard.evals.answers import Answers, Contaminated, answer, judged
 from modelyard.evals.benchmark import Benchmark, Record, split_scores, write_records
-from modelyard.evals.calibration import Bin, calibration
 from modelyard.evals.suites import EvalsConfig, Suite, build
 from modelyard.model import parallel
 from modelyard.model.asked import Sampled

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from modelyard.calibration import expected_calibration_error, reliability
 from modelyard.evals.benchmark import Benchmark, Record
-from modelyard.evals.calibration import expected_calibration_error, reliability
 from modelyard.evals.metrics import average_precision, pass_at_k
 
 Items = list[list[Record]]

@@ -122,8 +122,9 @@ class ModelConfig(Config):
         return 6.0 * matmul + 12.0 * self.layers * self.heads * self.head_width * self.seq_len
 
 
-def transformer_config(model: ModelConfig, execution: ExecutionConfig, precision: Precision) -> Any:
-    """megatron-core's ``TransformerConfig`` of this model."""
+def transformer_config(model: ModelConfig, execution: ExecutionConfig, precision: Precision, dropout: float = 0.0) -> Any:
+    """megatron-core's ``TransformerConfig`` of this model; ``dropout``: share of each block's addition to the residual stream (and of the
+    embeddings) that is dropped in training."""
     from megatron.core.transformer import TransformerConfig
 
     from modelyard.model import language_model
@@ -143,7 +144,7 @@ def transformer_config(model: ModelConfig, execution: ExecutionConfig, precision
         gated_linear_unit=llama,
         activation_func=torch.nn.functional.silu if llama else torch.nn.functional.gelu,
         add_bias_linear=model.has_biases,
-        hidden_dropout=0.0,
+        hidden_dropout=dropout,
         attention_dropout=0.0,
         bf16=precision == "bf16",
         params_dtype=dtype,
@@ -185,14 +186,14 @@ def block_spec(model: ModelConfig, config: Any) -> Any:
     return TransformerBlockSubmodules(layer_specs=[spec] * get_num_layers_to_build(config), layer_norm=Norm)
 
 
-def build(model: ModelConfig, execution: ExecutionConfig, layout: Layout, precision: Precision, head: Head) -> Any:
+def build(model: ModelConfig, execution: ExecutionConfig, layout: Layout, precision: Precision, head: Head, dropout: float = 0.0) -> Any:
     """This rank's part of the model, weights not yet initialised (see :mod:`modelyard.model.initialization`)."""
     from megatron.core.transformer.module import Float16Module
 
     from modelyard.model.language_model import LanguageModel
 
     model.check_layout(execution.tensor_parallel, execution.pipeline_parallel, execution.expert_parallel)
-    config = transformer_config(model, execution, precision)
+    config = transformer_config(model, execution, precision, dropout)
     module = LanguageModel(
         real_vocab=model.vocab_size,
         config=config,

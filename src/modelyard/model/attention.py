@@ -1,8 +1,9 @@
 """Core attention on ``torch.nn.functional.scaled_dot_product_attention``, given to megatron-core through the layer spec.
 
-megatron-core's own CPU path materialises the scores. This one does not, and takes grouped keys and values as they are. It knows two masks only:
-causal, and none for a decoding step whose single query sees the whole cache. One case is better off with its scores in memory: training in bf16 on a
-CPU at short lengths, where torch's flash kernel is slower than fp32 but matrix products are twice as fast. Packed sequences are left out.
+megatron-core's own CPU path materialises the scores. This one does not, and takes grouped keys and values as they are. It knows two masks of its
+own: causal, and none for a decoding step whose single query sees the whole cache; rows of several texts bring theirs. One case is better off with
+its scores in memory: training in bf16 on a CPU at short lengths, where torch's flash kernel is slower than fp32 but matrix products are twice as
+fast. megatron-core's packed sequences (one row without padding) are left out.
 """
 
 from __future__ import annotations
@@ -45,6 +46,12 @@ class SdpaAttention(torch.nn.Module):
         causal = length == key.shape[0]
         assert causal or length == 1, f"{length} queries against {key.shape[0]} keys: only prefill or one-token steps"
         query, key, value = (x.permute(1, 2, 0, 3) for x in (query, key, value))
+        if attention_mask is not None:
+            assert causal, "a mask is for whole rows"
+            context = F.scaled_dot_product_attention(
+                query, key, value, attn_mask=attention_mask, scale=self.softmax_scale, enable_gqa=heads != key.shape[1]
+            )
+            return context.permute(2, 0, 1, 3).reshape(length, batch, heads * width)
         if query.dtype == torch.bfloat16 and query.device.type == "cpu" and query.requires_grad and length <= SHORT and not self.dropout:
             context = _MaterialisedAttention.apply(query, key, value, self.softmax_scale or width**-0.5)
             return context.permute(2, 0, 1, 3).reshape(length, batch, heads * width)

@@ -1,60 +1,102 @@
 """Text to token ids and back, the one spelling every stage after pretraining uses.
 
 Texts are spelled as in pretraining: ``<|endoftext|>``, the text, ``<|endoftext|>``; so base, SFT model and policy continue the same openings and
-the reward model reads a text up to its closing token. Dialogs go through the tokenizer's own chat template, so no stage can drift from what is
-released. Left out: system messages and more than one turn, which the demonstrations do not have.
+the reward model reads a text up to its closing token. Conversations go through the model's own chat template, a Jinja text in Hugging Face's form
+rendered by transformers, so no stage can drift from what is released; which token ends a turn is read off the template. A conversation is encoded
+turn by turn, cut where the assistant begins and stops speaking, because that is where generation begins and stops. Text that spells a special
+token becomes it, as in transformers. Left out: templates that need tools or documents.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from modelyard import json_file
+from modelyard.feedback import Message, Prompt
 
 DOCUMENT_END = "<|endoftext|>"
-TURN_END = "<|end|>"
 PADDING = "<|pad|>"
 
 
+class Turns(NamedTuple):
+    """A conversation as token ids."""
+
+    ids: list[int]
+    spoken: list[tuple[int, int]]
+    """[start, stop) of what the assistant said, each with the token that ends its turn."""
+
+
 class Encoder:
-    """The tokenizer of one model."""
+    """The tokenizer and chat template of one model."""
 
     def __init__(self, directory: Path) -> None:
         try:
             self._tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
         except Exception as error:  # tokenizers raises nothing narrower
             raise ValueError(f"{directory / 'tokenizer.json'}: no tokenizer: {' '.join(str(error).split())}") from None
-        self._template = json_file.table(directory / "tokenizer_config.json").get("chat_template", "")
-        self.document_end, self.turn_end, self.padding = (self._special(name) for name in (DOCUMENT_END, TURN_END, PADDING))
+        self._settings: dict[str, Any] = json_file.table(directory / "tokenizer_config.json")
+        self.template: str = self._settings.get("chat_template") or ""
+        self.document_end = self._special(DOCUMENT_END, "eos_token")
+        self.padding = self._special(PADDING, "pad_token")
 
-    def _special(self, name: str) -> int:
-        found = self._tokenizer.token_to_id(name)
-        if found is None:
-            raise ValueError(f"the tokenizer has no {name}")
-        return int(found)
+    def _special(self, name: str, key: str) -> int:
+        """The id of ``name``, or of what the tokenizer's config calls ``key``."""
+        for candidate in (name, self._named(key)):
+            if candidate and (found := self._tokenizer.token_to_id(candidate)) is not None:
+                return int(found)
+        raise ValueError(f"the tokenizer has no {name} and its config names no {key}")
+
+    def _named(self, key: str) -> str:
+        value = self._settings.get(key) or ""
+        return str(value["content"] if isinstance(value, dict) else value)
 
     @property
     def start(self) -> int:
         """The token that every text starts with."""
         return self.document_end
 
+    @cached_property
+    def turn_end(self) -> int:
+        """The token by which the assistant ends its turn: what the template puts behind what it said."""
+        marker = "modelyard"
+        rendered = self.render([Message(role="user", content=marker), Message(role="assistant", content=marker)])
+        behind = self._tokenizer.encode(rendered.rpartition(marker)[2], add_special_tokens=False).ids
+        if not behind:
+            raise ValueError("the chat template puts nothing behind an assistant's turn, so nothing says where it ends")
+        return int(behind[0])
+
     @property
+    def ends(self) -> list[int]:
+        """The tokens at which generation stops."""
+        return sorted({self.document_end, self.turn_end}) if self.template else [self.document_end]
+
+    @cached_property
+    def template_hash(self) -> str:
+        """First 16 hex digits of the chat template's sha256; "" without one."""
+        return hashlib.sha256(self.template.encode()).hexdigest()[:16] if self.template else ""
+
+    @cached_property
     def fingerprint(self) -> str:
         """sha256 of tokenizer and chat template; a model must meet the same ones in every stage."""
-        return hashlib.sha256(f"{self._tokenizer.to_str()}\n{self._template}".encode()).hexdigest()
+        return hashlib.sha256(f"{self._tokenizer.to_str()}\n{self.template}".encode()).hexdigest()
 
     def require_same(self, role: str, directory: Path) -> None:
         """Raise ValueError when the input called ``role`` was made with another tokenizer or chat template: its ids would mean other texts."""
-        if Encoder(directory).fingerprint != self.fingerprint:
-            raise ValueError(f"{role}: made with another tokenizer or chat template than the rest")
+        other = Encoder(directory)
+        if other.template != self.template:
+            theirs, ours = (one or "none" for one in (other.template_hash, self.template_hash))
+            raise ValueError(f"{role}: made with another chat template ({theirs}) than the rest ({ours})")
+        if other.fingerprint != self.fingerprint:
+            raise ValueError(f"{role}: made with another tokenizer than the rest")
 
     def opening(self, text: str) -> list[int]:
-        """A review's beginning, to be continued."""
+        """A text's beginning, to be continued."""
         return [self.document_end, *self.ids(text)]
 
     def openings(self, texts: Sequence[str]) -> list[list[int]]:
@@ -62,25 +104,63 @@ class Encoder:
         return [[self.document_end, *encoding.ids] for encoding in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
 
     def document(self, text: str) -> list[int]:
-        """A whole review, as the reward model reads it."""
+        """A whole text, as the reward model reads it."""
         return [*self.opening(text), self.document_end]
 
-    def turn(self, prompt: str) -> list[int]:
-        """A user's turn with the assistant's opened after it, as the chat template renders them."""
-        return self.ids(self._rendered(prompt))
+    def prompt(self, prompt: Prompt) -> list[int]:
+        """What generation continues: an opening, or a conversation with the assistant's turn opened after it."""
+        return self.opening(prompt) if isinstance(prompt, str) else self.turns(prompt).ids
+
+    def turns(self, messages: Sequence[Message]) -> Turns:
+        """A conversation as the chat template renders it, up to where the assistant is to speak next or has just spoken.
+
+        Raises:
+            ValueError: no chat template, one that refuses the conversation, or one that renders its beginning differently once it goes on.
+        """
+        ids: list[int] = []
+        spoken: list[tuple[int, int]] = []
+        done = ""
+        for number, message in enumerate(messages):
+            if message.role != "assistant":
+                continue
+            opened, closed = self.render(messages[:number], open_turn=True), self.render(messages[: number + 1])
+            text, close, _ = self._after(opened, closed).rpartition(str(self._tokenizer.id_to_token(self.turn_end)))
+            if not close:
+                raise ValueError("chat template: does not end an assistant's turn in a longer conversation as in a short one")
+            ids += self.ids(self._after(done, opened))
+            start = len(ids)
+            ids += [*self.ids(text), self.turn_end]
+            spoken.append((start, len(ids)))
+            done = opened + text + close  # what stands between a turn's end and the next turn is nobody's speech
+        if messages[-1].role != "assistant":
+            ids += self.ids(self._after(done, self.render(messages, open_turn=True)))
+        return Turns(ids, spoken)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text without special tokens."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def ids(self, text: str) -> list[int]:
-        """Token ids without special tokens."""
+        """Token ids of ``text``; special tokens only where it spells them out."""
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
-    def _rendered(self, prompt: str) -> str:
-        if not self._template:
-            raise ValueError("the tokenizer has no chat template, so it cannot encode dialogs")
-        # the settings transformers renders chat templates with
-        template = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(self._template)
-        messages = [{"role": "user", "content": prompt}]
-        return template.render(messages=messages, add_generation_prompt=True, bos_token=DOCUMENT_END, eos_token=DOCUMENT_END)
+    def render(self, messages: Sequence[Message], open_turn: bool = False) -> str:
+        """The conversation as text; with ``open_turn`` the assistant's next turn is opened. Raises ValueError as :meth:`turns`."""
+        if not self.template:
+            raise ValueError("the tokenizer has no chat template, so it cannot encode conversations")
+        from jinja2 import TemplateError
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        spelled = [message.model_dump() for message in messages]
+        special = {key: self._named(key) for key in ("bos_token", "eos_token", "pad_token", "unk_token")}
+        try:
+            rendered, _ = render_jinja_template([spelled], chat_template=self.template, add_generation_prompt=open_turn, **special)
+        except TemplateError as error:
+            raise ValueError(f"chat template: {' '.join(str(error).split())}") from None
+        return str(rendered[0])
+
+    @staticmethod
+    def _after(beginning: str, whole: str) -> str:
+        if not whole.startswith(beginning):
+            raise ValueError("chat template: renders a conversation's beginning differently once the conversation goes on")
+        return whole[len(beginning) :]

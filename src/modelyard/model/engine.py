@@ -43,6 +43,10 @@ class Batch(NamedTuple):
         return Batch(self.tokens.to(device), self.labels.to(device), {key: value.to(device) for key, value in self.extras.items()})
 
 
+SEGMENTS = "segments"
+"""Key of ``extras`` under which a batch says which text of its row each position belongs to [B, S]; without it a row is one text."""
+
+
 class LossOutput(NamedTuple):
     """Sums over a micro-batch: the loss, the count it is to be divided by (int), and further sums divided by the same count."""
 
@@ -75,11 +79,12 @@ class Engine:
         head: Head = "lm",
         optim: OptimizerConfig | None = None,
         total_steps: int = 1,
+        dropout: float = 0.0,
     ) -> None:
-        self.model, self.head, self.seed, self.precision = model, head, seed, precision
+        self.model, self.head, self.seed, self.precision, self.dropout = model, head, seed, precision, dropout
         self.layout = parallel.initialize(execution)
         self.step = 0
-        module = architecture.build(model, execution, self.layout, precision, head)
+        module = architecture.build(model, execution, self.layout, precision, head, dropout)
         initialization.initialize_weights(module, model, self.layout, seed)
         self._sequence_parallel = _sequence_parallel_switches(module)
         self._sequence_multiple = 1
@@ -241,7 +246,11 @@ class Engine:
         if fill[1]:
             tokens, labels = F.pad(tokens, fill), F.pad(labels, fill, value=UNLABELLED)
         positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
-        output = chunk(tokens, positions, None, labels=labels if self.head == "lm" else None)
+        mask = None
+        if SEGMENTS in batch.extras:
+            segments = torch.nn.functional.pad(batch.extras[SEGMENTS], fill, value=-1)
+            positions, mask = segmented(segments)
+        output = chunk(tokens, positions, mask, labels=labels if self.head == "lm" else None)
 
         def loss(raw: Tensor) -> tuple[Tensor, Tensor, LossOutput]:
             raw = raw[:, :length]
@@ -255,7 +264,9 @@ class Engine:
     def _seed_randomness(self) -> None:
         from megatron.core import tensor_parallel
 
-        tensor_parallel.model_parallel_cuda_manual_seed((self.seed * 1_000_003 + self.step) % (1 << 31), force_reset_rng=True)
+        # what is dropped must differ between replicas, and nothing else is drawn while training
+        replica = self.layout.dp_rank * 7_919 if self.dropout else 0
+        tensor_parallel.model_parallel_cuda_manual_seed((self.seed * 1_000_003 + self.step + replica) % (1 << 31), force_reset_rng=True)
 
     def _sharded_model(self) -> dict[str, Any]:
         """Sharded weights; without the empty ``_extra_state`` entries that only Transformer Engine's layers fill."""
@@ -335,6 +346,19 @@ class Engine:
             elif isinstance(entry, ShardedTensor):
                 taken[name] = part(entry)
         self._take_weights(taken)
+
+
+def segmented(segments: Tensor) -> tuple[Tensor, Tensor]:
+    """Position in its own text [b, S] int64, and who may see whom [b, 1, S, S] bool: earlier positions of the same text.
+
+    ``segments`` [b, S]: positions of one text are neighbours and have one number.
+    """
+    places = torch.arange(segments.shape[1], device=segments.device).expand_as(segments)
+    begins = torch.ones_like(segments, dtype=torch.bool)
+    begins[:, 1:] = segments[:, 1:] != segments[:, :-1]
+    starts = torch.where(begins, places, torch.zeros_like(places)).cummax(dim=1).values
+    same = segments[:, :, None] == segments[:, None, :]
+    return places - starts, (same & (places[:, :, None] >= places[:, None, :]))[:, None]
 
 
 def _sequence_parallel_switches(module: Any) -> list[tuple[Any, str]]:

@@ -67,8 +67,10 @@ def export_hf(directory: Path, out: Path, *, end_id: int | None = None, pad_id: 
         shutil.copyfile(directory / name, out / name)
 
 
-def import_hf(directory: Path, out: Path, *, tp: int = 1, pp: int = 1) -> ModelConfig:
+def import_hf(directory: Path, out: Path, *, tp: int = 1, pp: int = 1, seq_len: int | None = None) -> ModelConfig:
     """Write a Hugging Face Llama directory as a model directory, loadable at any layout; it can be split over ``tp`` x ``pp`` ranks.
+
+    ``seq_len``: longest sequence from here on, where that is to be less than what the model was made for.
 
     Raises:
         ValueError: no Llama of ours, or not so divisible; one line naming the file and the key or tensor.
@@ -77,6 +79,10 @@ def import_hf(directory: Path, out: Path, *, tp: int = 1, pp: int = 1) -> ModelC
         if not (directory / name).is_file():
             raise ValueError(f"{directory}: no {name}; a model without its tokenizer cannot be used")
     model, weights, precision = _read(directory, tp, pp)
+    if seq_len is not None:
+        if seq_len > model.seq_len:
+            raise ValueError(f"{directory}: seq_len {seq_len} is more than the model's {model.seq_len}")
+        model = model.model_copy(update={"seq_len": seq_len})
     _write(weights, model, precision, out)
     _carry_texts(directory, out)
     return model

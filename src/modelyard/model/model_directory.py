@@ -63,6 +63,7 @@ def load(
     seed: int = 0,
     optim: OptimizerConfig | None = None,
     total_steps: int = 1,
+    dropout: float = 0.0,
 ) -> Engine:
     """An engine with the weights of ``directory``, at this run's layout. ``head="scalar"`` on a language model gives it a fresh scalar head."""
     description = read(directory)
@@ -74,6 +75,7 @@ def load(
         head=head or description.head,
         optim=optim,
         total_steps=total_steps,
+        dropout=dropout,
     )
     engine.load_weights(directory / "checkpoint")
     return engine

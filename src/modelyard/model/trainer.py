@@ -144,8 +144,11 @@ def train(
     unit: str = "step",
     units_per_step: int = 1,
     spike: SpikeConfig | None = None,
+    after_step: Callable[[int], None] = lambda step: None,
 ) -> History:
     """Train until ``steps`` optimizer steps are done, going on from the newest checkpoint; metrics are named ``stage/train/<name>``.
+
+    Every rank calls ``after_step`` with the number of steps done, before that step's checkpoint.
 
     Raises:
         NotFiniteError: a loss or gradient is not finite. A restart from the last checkpoint tells a faulty machine from a faulty run.
@@ -166,6 +169,7 @@ def train(
                 named = {f"{stage}/train/{key}": value for key, value in metrics.items()}
                 history.add(step, named)
                 report(step * units_per_step, steps * units_per_step, named, unit=unit)
+            after_step(step)
             if step == steps:
                 break
             preempted = stop_agreed(engine)

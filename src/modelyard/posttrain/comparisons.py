@@ -1,130 +1,76 @@
-"""Real human preferences: comparisons of rated texts, labelled by single raters' raw votes.
+"""How well scores order what people compared: accuracy, by margin, calibration, and beside it how often people agree.
 
-Each text was rated by about ten to twenty people on -4..4 (Hutto and Gilbert, ICWSM 2014). A comparison draws one rater's vote for each
-of its texts and ranks the texts by them, ties dropped, so that the labels carry the annotators' real disagreement as InstructGPT's do
-(section 3.4 and appendix C.2: K ranked completions, all pairs of them). Two models that must not share raters read votes at even and at
-odd positions. The ceiling is how often an independent rater's label agrees with the drawn one (InstructGPT: about 73%). Left out:
-weighting by how much the votes differ.
+InstructGPT (arXiv:2203.02155, section 4.1 and appendix C.2) reports accuracy on its training labelers and on held-out ones, with the agreement
+among labelers as the ceiling. Every comparison counts once however many pairs it has, as in the loss. P(win) is the model's own, the logistic of
+the score difference, so its calibration says whether a difference of one means the odds it claims.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-import pyarrow.parquet as pq
-
-from modelyard.estimate import Estimate, bootstrap_mean, proportion
-
-Raters = Literal["even", "odd"]
+from modelyard.calibration import Bin, calibration
+from modelyard.estimate import Estimate, bootstrap_mean
+from modelyard.feedback import Comparison
 
 
-class RatedText(NamedTuple):
-    """A text and the votes of the raters in use."""
+class Pair(NamedTuple):
+    """A pair without a tie and what the scores say of it."""
 
-    id: str
-    text: str
-    votes: tuple[int, ...]
+    comparison: int
+    """Index of the comparison it belongs to."""
+    win: float
+    """P(win) of the better completion."""
+    margin: float | None
+    """How far apart people's mean ratings are; None where there are none."""
 
     @property
-    def mean(self) -> float:
-        """Mean vote."""
-        return sum(self.votes) / len(self.votes)
+    def correct(self) -> float:
+        """1 if the scores order the pair as people did, 0 if not, 0.5 for equal scores."""
+        return 0.5 if self.win == 0.5 else float(self.win > 0.5)
 
 
-class Comparison(NamedTuple):
-    """K texts and the vote drawn for each: ``items`` index the rated texts, ``raters`` their votes."""
-
-    items: tuple[int, ...]
-    raters: tuple[int, ...]
-
-
-def read_ratings(path: Path, split: str, domains: Sequence[str], raters: Raters) -> list[RatedText]:
-    """The texts of one split and the given domains with the votes at even or odd positions; texts with fewer than two are dropped.
-
-    Raises:
-        ValueError: nothing is left.
-    """
-    table = pq.read_table(path, columns=["id", "domain", "split", "text", "votes"]).to_pylist()
-    start = {"even": 0, "odd": 1}[raters]
-    chosen = [row for row in table if row["split"] == split and row["domain"] in domains]
-    rated = [RatedText(row["id"], row["text"], tuple(int(v) for v in row["votes"][start::2])) for row in chosen]
-    rated = [item for item in rated if len(item.votes) >= 2]
-    if len(rated) < 2:
-        raise ValueError(f"{path.name}: split {split!r} has no two rated texts of domains {', '.join(domains)}")
-    return rated
+def judged(comparisons: Sequence[Comparison], scores: Sequence[Sequence[float]]) -> list[Pair]:
+    """Every pair of every comparison; ``scores``: one for each completion of each comparison."""
+    pairs = []
+    for index, (one, given) in enumerate(zip(comparisons, scores, strict=True)):
+        for better, worse in one.pairs():
+            margin = None if one.scores is None else abs(one.scores[better] - one.scores[worse])
+            pairs.append(Pair(index, logistic(given[better] - given[worse]), margin))
+    return pairs
 
 
-def vote(rated: Sequence[RatedText], comparison: Comparison, position: int) -> int:
-    """The vote drawn for the text at ``position`` of the comparison."""
-    return rated[comparison.items[position]].votes[comparison.raters[position]]
+def logistic(x: float) -> float:
+    """1 / (1 + exp(-x)) without overflow."""
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
 
 
-def draw_comparisons(rated: Sequence[RatedText], completions: int, generator: np.random.Generator) -> list[Comparison]:
-    """One pass over the texts in random order, ``completions`` (K) at a time, a random vote for each; where all votes tie none is made."""
-    order = generator.permutation(len(rated))
-    drawn = []
-    for start in range(0, len(order) - completions + 1, completions):
-        items = tuple(int(i) for i in order[start : start + completions])
-        comparison = Comparison(items, tuple(int(generator.integers(len(rated[i].votes))) for i in items))
-        if len({vote(rated, comparison, k) for k in range(completions)}) > 1:
-            drawn.append(comparison)
-    return drawn
-
-
-def draw_pairs(rated: Sequence[RatedText], passes: int, seed: int) -> list[Comparison]:
-    """Pairs to test on: ``passes`` passes over the texts, each text in at most one pair of a pass."""
-    generator = np.random.default_rng(seed)
-    return [pair for _ in range(passes) for pair in draw_comparisons(rated, 2, generator)]
-
-
-def first_preferred(rated: Sequence[RatedText], pair: Comparison) -> bool:
-    """Whether the drawn votes prefer the pair's first text."""
-    return vote(rated, pair, 0) > vote(rated, pair, 1)
-
-
-def margin(rated: Sequence[RatedText], pair: Comparison) -> float:
-    """How far apart the mean votes of the pair's texts are."""
-    return abs(rated[pair.items[0]].mean - rated[pair.items[1]].mean)
-
-
-def agreement(rated: Sequence[RatedText], pair: Comparison) -> float | None:
-    """Probability that two votes drawn afresh, for each text from its other raters, label the pair as the drawn ones do.
-
-    Ties among the fresh votes are dropped like ties in the labels; None where nothing but ties is left.
-    """
-    first, second = (np.array([v for i, v in enumerate(rated[item].votes) if i != rater]) for item, rater in zip(*pair, strict=True))
-    difference = first[:, None] - second[None, :]
-    above, below = int((difference > 0).sum()), int((difference < 0).sum())
-    if above + below == 0:
-        return None
-    return (above if first_preferred(rated, pair) else below) / (above + below)
-
-
-def human_ceiling(rated: Sequence[RatedText], pairs: Sequence[Comparison], seed: int) -> Estimate:
-    """How often an independent rater's label agrees with the drawn label, over the test pairs; the interval is a bootstrap over pairs."""
-    return bootstrap_mean([p for p in (agreement(rated, pair) for pair in pairs) if p is not None], seed)
-
-
-def pair_correct(rated: Sequence[RatedText], pairs: Sequence[Comparison], scores: Sequence[float]) -> list[float]:
-    """For each pair 1 if ``scores`` (one per rated text) order it as its label does, 0 if not, 0.5 for equal scores."""
-    correct = []
+def accuracy(pairs: Sequence[Pair], seed: int) -> Estimate:
+    """Share of pairs ordered rightly, each comparison counting once; the interval is a bootstrap over comparisons."""
+    by_comparison: dict[int, list[float]] = {}
     for pair in pairs:
-        first, second = (scores[item] for item in pair.items)
-        correct.append(0.5 if first == second else float((first > second) == first_preferred(rated, pair)))
-    return correct
+        by_comparison.setdefault(pair.comparison, []).append(pair.correct)
+    return bootstrap_mean([sum(found) / len(found) for found in by_comparison.values()], seed)
 
 
-def accuracy_by_margin(
-    rated: Sequence[RatedText], pairs: Sequence[Comparison], correct: Sequence[float], edges: Sequence[float]
-) -> dict[str, Estimate]:
-    """Accuracy of the pairs whose :func:`margin` lies in each [low, high) of ``edges``, the last open, by name; no empty bins."""
+def accuracy_by_margin(pairs: Sequence[Pair], edges: Sequence[float], seed: int) -> dict[str, Estimate]:
+    """Accuracy of the pairs whose margin lies in each [low, high) of ``edges``, the last open, by name; no empty bins."""
     bins: dict[str, Estimate] = {}
-    margins = [margin(rated, pair) for pair in pairs]
     for low, high in zip(edges, [*edges[1:], float("inf")], strict=True):
-        inside = [c for c, m in zip(correct, margins, strict=True) if low <= m < high]
+        inside = [pair for pair in pairs if pair.margin is not None and low <= pair.margin < high]
         if inside:
-            bins[f"{low:g}-{high:g}"] = proportion(sum(inside), len(inside))
+            bins[f"{low:g}-{high:g}"] = accuracy(inside, seed)
     return bins
+
+
+def win_calibration(pairs: Sequence[Pair], seed: int) -> tuple[Estimate, list[Bin]]:
+    """Expected calibration error of P(win) of the completion that the scores prefer, and its reliability bins."""
+    return calibration([max(pair.win, 1 - pair.win) for pair in pairs], [pair.win > 0.5 for pair in pairs], seed)
+
+
+def human_ceiling(comparisons: Sequence[Comparison], seed: int) -> Estimate | None:
+    """How often another rater agrees with the rater whose label is tested; None where nothing was rated twice."""
+    found = [one.agreement for one in comparisons if one.agreement is not None]
+    return bootstrap_mean(found, seed) if found else None

@@ -1,44 +1,37 @@
-"""Demonstrations and prompts of the corpus, and how a demonstration becomes token ids."""
+"""How demonstrations and completions become token ids, the same in every stage of alignment.
+
+Plain text runs from ``<|endoftext|>`` to ``<|endoftext|>``; a conversation runs as the chat template renders it up to the token that ends the
+assistant's last turn. A prompt is followed by its completion exactly as generation would have followed it.
+"""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Sequence
 
+from modelyard.feedback import Demonstration, Message, Prompt
 from modelyard.model.encoder import Encoder
 from modelyard.posttrain.masking import Example
 
 
-class Demonstration(NamedTuple):
-    """A prompt and what a person wrote after it; ``kind`` is ``review`` or ``dialog``."""
-
-    kind: str
-    prompt: str
-    completion: str
-
-
 def demonstration(encoder: Encoder, shown: Demonstration) -> Example:
-    """Prompt and completion, closed by the token that ends its kind. Raises ValueError for an unknown kind."""
-    if shown.kind == "review":
+    """The demonstration with every turn of the assistant marked as trained on."""
+    if isinstance(shown.prompt, str):
         return Example(encoder.opening(shown.prompt), [*encoder.ids(shown.completion), encoder.document_end])
-    if shown.kind == "dialog":
-        return Example(encoder.turn(shown.prompt), [*encoder.ids(shown.completion), encoder.turn_end])
-    raise ValueError(f"demonstration kind {shown.kind!r} is neither review nor dialog")
+    turns = encoder.turns((*shown.prompt, Message(role="assistant", content=shown.completion)))
+    start, stop = turns.spoken[-1]
+    return Example(turns.ids[:start], turns.ids[start:stop], tuple(turns.spoken[:-1]))
 
 
-def read_demonstrations(path: Path, split: str) -> list[Demonstration]:
-    """The demonstrations of one split; raises ValueError if there are none."""
-    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    found = [Demonstration(row["kind"], row["prompt"], row["completion"]) for row in rows if row["split"] == split]
-    if not found:
-        raise ValueError(f"{path.name}: no demonstrations of split {split!r}")
-    return found
+def whole(encoder: Encoder, prompt: Prompt, completion: str) -> list[int]:
+    """Prompt and completion, closed: what the reward model reads."""
+    if isinstance(prompt, str):
+        return encoder.document(prompt + completion)
+    return [*encoder.prompt(prompt), *encoder.ids(completion), encoder.turn_end]
 
 
-def read_prompts(path: Path) -> list[str]:
-    """The openings PPO samples from; raises ValueError if there are none."""
-    found = [str(json.loads(line)["prompt"]) for line in path.read_text("utf-8").splitlines()]
-    if not found:
-        raise ValueError(f"{path.name}: no prompts")
-    return found
+def closing(encoder: Encoder, prompts: Sequence[Prompt]) -> int:
+    """The token that ends completions of ``prompts``. Raises ValueError where some are text and some conversations: they end differently."""
+    forms = {isinstance(prompt, str) for prompt in prompts}
+    if len(forms) > 1:
+        raise ValueError("prompts: some are plain text and some are conversations; a policy is trained on one form")
+    return encoder.document_end if forms == {True} else encoder.turn_end

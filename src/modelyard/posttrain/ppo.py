@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 
 from modelyard.config import Config, ExecutionConfig
+from modelyard.feedback import PROMPTS, PromptRecord, read
 from modelyard.model import checkpoint, model_directory, trainer
 from modelyard.model.architecture import Head, Precision
 from modelyard.model.encoder import Encoder
@@ -26,7 +27,7 @@ from modelyard.model.engine import Batch, Engine
 from modelyard.model.optimizer import OptimizerConfig
 from modelyard.model.sample_order import epoch_indices
 from modelyard.posttrain import rollout as experience
-from modelyard.posttrain.encoding import read_prompts
+from modelyard.posttrain.encoding import closing
 from modelyard.posttrain.kl_control import AdaptiveKLConfig, coefficient
 from modelyard.posttrain.losses import policy_loss, value_loss
 from modelyard.posttrain.ppo_measure import final_samples, language_model_loss
@@ -128,7 +129,7 @@ class Training(NamedTuple):
 def run(
     config: PPOConfig, inputs: Mapping[str, Path], out: Path, checkpoints: Path, execution: ExecutionConfig, report: Report
 ) -> dict[str, float]:
-    """Train ``inputs["sft"]`` against ``inputs["reward"]`` on the prompts of ``inputs["corpus"]``, ptx text from ``inputs["tokens"]``."""
+    """Train ``inputs["sft"]`` against ``inputs["reward"]`` on the prompts of ``inputs["feedback"]``, ptx text from ``inputs["tokens"]``."""
     training = prepare(config, inputs, execution)
     history = train(config, training, checkpoints, execution, report)
     released = training.ema or training.models.actor
@@ -160,13 +161,14 @@ def prepare(config: PPOConfig, inputs: Mapping[str, Path], execution: ExecutionC
     encoder = Encoder(inputs["sft"])
     for role in ("reward", "tokens"):
         encoder.require_same(role, inputs[role])
+    prompts = [record.prompt for record in read(inputs["feedback"] / PROMPTS, PromptRecord, "train")]
     models = Models(opened("sft", optim=config.optimizer), opened("sft"), opened("reward"), opened("reward", optim=config.value_optimizer))
     return Training(
         models=models,
         ema=opened("sft") if config.ema_decay else None,
-        prompts=[encoder.opening(prompt) for prompt in read_prompts(inputs["corpus"] / "prompts.jsonl")],
+        prompts=[encoder.prompt(prompt) for prompt in prompts],
         pretraining=np.load(inputs["tokens"] / "train.npy", mmap_mode="r"),
-        sampling=SamplingConfig(config.max_new_tokens, config.temperature, encoder.document_end, encoder.padding, config.micro_batch),
+        sampling=SamplingConfig(config.max_new_tokens, config.temperature, closing(encoder, prompts), encoder.padding, config.micro_batch),
     )
 
 

@@ -1,76 +1,62 @@
-"""The reward model, and the scorer that judges policies: a scalar head trained on real human comparisons.
+"""The reward model, and the scorer that judges policies: a scalar head trained on what people preferred.
 
-InstructGPT (arXiv:2203.02155, section 3.5): the body of a fine-tuned model, the unembedding replaced by a scalar head; K completions
-ranked, all their pairs one batch element with one forward pass a completion; a bias so that demonstrations score mean 0. The paper's one
-epoch becomes several because our labels are drawn anew from the raters' votes in every pass, so a pass does not repeat its labels. Texts
-are rated by themselves: the prompt is empty. The scorer is the same code on other items, other raters and another body, so that a policy
-cannot have learned its quirks.
+InstructGPT (arXiv:2203.02155, section 3.5): the body of a fine-tuned model, the unembedding replaced by a scalar head; K = 2 to 9 completions
+ranked, all their pairs one batch element with one forward pass a completion, ties dropped; one epoch; a bias so that demonstrations score mean 0.
+Comparisons of different K share micro-batches, which are filled up with rows that belong to none. Accuracy is reported on the raters it learned
+from and, where there are any, on raters it never saw, beside how often people agree. The scorer is the same code on other items, other raters and
+another body, so that a policy cannot have learned its quirks.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from pydantic import model_validator
 
 from modelyard.config import Config, ExecutionConfig
-from modelyard.estimate import proportion
+from modelyard.feedback import COMPARISONS, DEMONSTRATIONS, Comparison, Demonstration, read, records
 from modelyard.model import model_directory, trainer
 from modelyard.model.architecture import Precision
 from modelyard.model.encoder import Encoder
 from modelyard.model.engine import Batch, Engine
 from modelyard.model.optimizer import OptimizerConfig
 from modelyard.model.spikes import SpikeConfig
-from modelyard.posttrain.comparisons import (
-    Comparison,
-    RatedText,
-    Raters,
-    accuracy_by_margin,
-    draw_comparisons,
-    draw_pairs,
-    human_ceiling,
-    pair_correct,
-    read_ratings,
-    vote,
-)
-from modelyard.posttrain.encoding import read_demonstrations
+from modelyard.posttrain.comparisons import accuracy, accuracy_by_margin, human_ceiling, judged, win_calibration
+from modelyard.posttrain.encoding import whole
 from modelyard.posttrain.losses import NO_COMPARISON, last_values, reward_loss
-from modelyard.posttrain.masking import pad_documents
+from modelyard.posttrain.masking import fill_rows, pad_documents
 from modelyard.posttrain.sampling import length_grouped
 from modelyard.progress import Report
 
 MARGIN_EDGES = (0.0, 0.5, 1.0, 1.5, 2.5)
-"""Differences of mean votes between which accuracy is reported."""
+"""Differences of mean ratings between which accuracy is reported."""
+RELIABILITY = "reliability.json"
 
 
 class RewardConfig(Config):
     """Reward model or scorer."""
 
     split: Literal["reward", "scorer"]
-    """Whose items train it; also the name its metrics go by."""
-    raters: Raters
-    """Positions of the votes it may see."""
-    domains: tuple[str, ...]
-    """Rated domains trained on."""
-    test_domains: tuple[str, ...]
-    """Rated domains its accuracy is measured on (split ``test``)."""
+    """Whose comparisons train it; also the name its metrics go by."""
     seed: int
-    """Order of the texts, draws of votes and of test pairs."""
+    """Order of the comparisons and of bootstraps."""
     precision: Precision
     """``fp32`` or ``bf16`` parameters."""
-    completions: int
-    """Texts of one comparison, K (InstructGPT: 4 to 9)."""
     epochs: int
-    """Passes over the texts, each with fresh votes (InstructGPT: 1, with fixed labels)."""
+    """Passes over the comparisons (InstructGPT: 1)."""
+    max_tokens: int | None = None
+    """Longest prompt with completion that is read, in tokens; comparisons with a longer one are left out. Absent: the model's ``seq_len``."""
     batch: int
     """Comparisons of a step (InstructGPT: 64)."""
     micro_batch: int
-    """Comparisons of one forward pass on one replica."""
+    """Comparisons of one forward pass on one replica, where all have the most completions of any."""
     reference_texts: int
     """Most demonstrations whose mean score becomes 0."""
     optimizer: OptimizerConfig
@@ -80,8 +66,8 @@ class RewardConfig(Config):
 
     @model_validator(mode="after")
     def _fits(self) -> RewardConfig:
-        if self.completions < 2 or self.epochs < 1 or self.reference_texts < 1:
-            raise ValueError("completions must be at least 2, epochs and reference_texts at least 1")
+        if self.epochs < 1 or self.reference_texts < 1:
+            raise ValueError("epochs and reference_texts must be at least 1")
         if self.micro_batch < 1 or self.batch % self.micro_batch:
             raise ValueError(f"batch {self.batch} is not divisible by micro_batch {self.micro_batch}")
         return self
@@ -90,20 +76,24 @@ class RewardConfig(Config):
 def run(
     config: RewardConfig, inputs: Mapping[str, Path], out: Path, checkpoints: Path, execution: ExecutionConfig, report: Report
 ) -> dict[str, float]:
-    """Train on the ratings of ``inputs["corpus"]`` from the body of ``inputs["body"]``; metrics under ``reward/`` or ``scorer/``."""
+    """Train on the comparisons of ``inputs["feedback"]`` from the body of ``inputs["body"]``; metrics under ``reward/`` or ``scorer/``."""
     stage = config.split
     encoder = Encoder(inputs["body"])
-    ratings = inputs["corpus"] / "ratings.parquet"
-    rated = read_ratings(ratings, config.split, config.domains, config.raters)
-    steps = config.epochs * steps_per_epoch(len(rated), config)
+    width = config.max_tokens or model_directory.read(inputs["body"]).model.seq_len
+    compared = list(records(inputs["feedback"] / COMPARISONS, Comparison))
+    train, long = encoded([one for one in compared if one.split == config.split], encoder, width)
+    test, _ = encoded([one for one in compared if one.split == "test"], encoder, width)
+    per_epoch = steps_per_epoch(len(train), config)
+    steps = config.epochs * per_epoch
     engine = model_directory.load(
         inputs["body"], execution, seed=config.seed, precision=config.precision, head="scalar", optim=config.optimizer, total_steps=steps
     )
+    data = batches(train, config, encoder, execution.data_parallel)
     history = trainer.train(
         engine,
-        batches(rated, config, encoder, engine.model.seq_len),
+        data.batch,
         steps=steps,
-        micro_batch=config.micro_batch * config.completions,
+        micro_batch=data.micro_batch,
         loss_fn=reward_loss,
         stage=stage,
         checkpoints=checkpoints,
@@ -111,57 +101,94 @@ def run(
         report=report,
         spike=config.spike,
     )
-    reviews = [d for d in read_demonstrations(inputs["corpus"] / "demonstrations.jsonl", "train") if d.kind == "review"]
-    references = [encoder.document(d.prompt + d.completion) for d in reviews[: config.reference_texts]]
-    before = centre(engine, references, encoder.padding)
+    shown = read(inputs["feedback"] / DEMONSTRATIONS, Demonstration, "train")
+    before = centre(engine, references(shown, train, encoder, width, config.reference_texts), encoder.padding)
     model_directory.write(engine, inputs["body"], history, out)
-    test = read_ratings(ratings, "test", config.test_domains, config.raters)
+    known = {one.comparison.rater for one in train}
     return {
-        **judge(engine, test, encoder, config),
+        **judge(engine, test, known, encoder, config, out),
         f"{stage}/train/accuracy": history.lines[-1][f"{stage}/train/accuracy"],
-        f"{stage}/train/texts": float(len(rated)),
+        f"{stage}/train/comparisons": float(len(train)),
+        f"{stage}/train/too_long": float(long),
         f"{stage}/reference/score_before": before,
     }
 
 
-def steps_per_epoch(texts: int, config: RewardConfig) -> int:
-    """Steps of a pass over ``texts`` texts; raises ValueError if they do not make one batch."""
-    steps = texts // config.completions // config.batch
+class Encoded(NamedTuple):
+    """A comparison and its completions as token ids, prompt first."""
+
+    comparison: Comparison
+    texts: list[list[int]]
+
+    @property
+    def longest(self) -> int:
+        """Tokens of its longest text."""
+        return max(map(len, self.texts))
+
+
+def encoded(comparisons: Sequence[Comparison], encoder: Encoder, width: int) -> tuple[list[Encoded], int]:
+    """The comparisons whose texts all fit in ``width`` tokens, and how many do not."""
+    found = [Encoded(one, [whole(encoder, one.prompt, completion) for completion in one.completions]) for one in comparisons]
+    fitting = [one for one in found if one.longest <= width]
+    return fitting, len(found) - len(fitting)
+
+
+def references(
+    demonstrations: Sequence[Demonstration], trained: Sequence[Encoded], encoder: Encoder, width: int, most: int
+) -> list[list[int]]:
+    """Demonstrations of the form that was compared (plain text or conversation), whose mean score becomes 0."""
+    forms = {isinstance(one.comparison.prompt, str) for one in trained}
+    alike = [one for one in demonstrations if isinstance(one.prompt, str) in forms]
+    texts = (whole(encoder, one.prompt, one.completion) for one in alike)
+    return [text for text in texts if len(text) <= width][:most]
+
+
+def steps_per_epoch(comparisons: int, config: RewardConfig) -> int:
+    """Steps of a pass over the comparisons; raises ValueError if they do not make one batch."""
+    steps = comparisons // config.batch
     if steps == 0:
-        raise ValueError(f"{texts} rated texts do not fill one batch of {config.batch} comparisons of {config.completions}")
+        raise ValueError(f"{comparisons} comparisons of split {config.split!r} do not fill one batch of {config.batch}")
     return steps
 
 
-def batches(rated: Sequence[RatedText], config: RewardConfig, encoder: Encoder, seq_len: int) -> Callable[[int], Batch]:
-    """Step -> ``batch`` comparisons of similar length, ``completions`` rows each; those lost to ties are rows that belong to none."""
-    documents = [encoder.document(item.text)[:seq_len] for item in rated]
-    per_epoch = steps_per_epoch(len(rated), config)
+class Batches(NamedTuple):
+    """What is trained on, step by step."""
+
+    batch: Callable[[int], Batch]
+    micro_batch: int
+    """Rows of a micro-batch: all completions of the comparisons in it."""
+
+
+def batches(comparisons: Sequence[Encoded], config: RewardConfig, encoder: Encoder, replicas: int) -> Batches:
+    """Step -> ``batch`` comparisons of similar length, each whole in one micro-batch; rows that are left over belong to no comparison."""
+    per_epoch = steps_per_epoch(len(comparisons), config)
+    rows = config.micro_batch * max(len(one.texts) for one in comparisons)
 
     @lru_cache(maxsize=2)
-    def grouped(epoch: int) -> list[list[Comparison | None]]:
-        generator = np.random.default_rng([config.seed, epoch])
-        drawn = draw_comparisons(rated, config.completions, generator)[: per_epoch * config.batch]
-        if not drawn:
-            raise ValueError("all drawn votes tie: no comparison to train on")
-        lengths = [max(len(documents[item]) for item in comparison.items) for comparison in drawn]
-        lost = per_epoch * config.batch - len(drawn)
-        lengths += generator.choice(lengths, lost).tolist()
-        filled = [*drawn, *[None] * lost]
-        return [[filled[i] for i in group] for group in length_grouped(lengths, config.batch, generator)]
+    def grouped(epoch: int) -> list[list[int]]:
+        return length_grouped([one.longest for one in comparisons], config.batch, np.random.default_rng([config.seed, epoch]))
 
     def batch(step: int) -> Batch:
         epoch, place = divmod(step, per_epoch)
-        items: list[int] = []
+        chosen = [comparisons[i] for i in grouped(epoch)[place]]
+        groups = fill_rows([len(one.texts) for one in chosen], rows)
+        groups += [[] for _ in range(-len(groups) % replicas)]
+        documents: list[list[int]] = []
         ranks: list[int] = []
         names: list[int] = []
-        for name, comparison in enumerate(grouped(epoch)[place]):
-            items += comparison.items if comparison else [0] * config.completions
-            ranks += [vote(rated, comparison, k) if comparison else 0 for k in range(config.completions)]
-            names += [name if comparison else NO_COMPARISON] * config.completions
-        tokens, mask = pad_documents([documents[item] for item in items], encoder.padding)
+        for number, group in enumerate(groups, 1):
+            for name in group:
+                documents += chosen[name].texts
+                ranks += [-rank for rank in chosen[name].comparison.ranks]  # the loss wants the better one higher
+                names += [name] * len(chosen[name].texts)
+            fill = number * rows - len(documents)
+            documents += [[encoder.document_end]] * fill
+            ranks += [0] * fill
+            names += [NO_COMPARISON] * fill
+        tokens, mask = pad_documents(documents, encoder.padding)
         return Batch(tokens, tokens, {"mask": mask, "rank": torch.tensor(ranks), "comparison": torch.tensor(names)})
 
-    return batch
+    return Batches(batch, rows)
 
 
 def score(engine: Engine, documents: Sequence[list[int]], pad_id: int, rows: int = 64) -> list[float]:
@@ -180,7 +207,7 @@ def score(engine: Engine, documents: Sequence[list[int]], pad_id: int, rows: int
 def centre(engine: Engine, references: Sequence[list[int]], pad_id: int) -> float:
     """Shift the head's bias so that ``references`` score mean 0; returns their mean before. Raises ValueError without references."""
     if not references:
-        raise ValueError("no review demonstrations to centre the scores on")
+        raise ValueError("no demonstrations of the form that was compared to centre the scores on")
     scores = score(engine, references, pad_id)
     mean = sum(scores) / len(scores)
     if engine.layout.is_last_stage:
@@ -189,13 +216,33 @@ def centre(engine: Engine, references: Sequence[list[int]], pad_id: int) -> floa
     return mean
 
 
-def judge(engine: Engine, test: Sequence[RatedText], encoder: Encoder, config: RewardConfig) -> dict[str, float]:
-    """Accuracy on pairs of test texts beside the human ceiling and beside what the mean of the other raters would reach."""
+def judge(engine: Engine, test: Sequence[Encoded], known: set[str], encoder: Encoder, config: RewardConfig, out: Path) -> dict[str, float]:
+    """Accuracy and calibration on test comparisons of the ``known`` raters beside the human ceiling, and accuracy on raters never seen.
+
+    Where the known raters labelled no test comparison, all of them are the test. ``out`` receives the reliability bins.
+
+    Raises:
+        ValueError: no test comparison.
+    """
     stage = config.split
-    pairs = draw_pairs(test, 1, config.seed)
-    correct = pair_correct(test, pairs, score(engine, [encoder.document(item.text) for item in test], encoder.padding))
-    metrics = proportion(sum(correct), len(correct)).flat(f"{stage}/test/accuracy")
-    metrics |= human_ceiling(test, pairs, config.seed).flat(f"{stage}/test/human_ceiling")
-    for name, estimate in accuracy_by_margin(test, pairs, correct, MARGIN_EDGES).items():
+    if not test:
+        raise ValueError(f"{stage}: no test comparison to measure it on")
+    flat = iter(score(engine, [text for one in test for text in one.texts], encoder.padding))
+    scores = [[next(flat) for _ in one.texts] for one in test]
+    own = [i for i, one in enumerate(test) if one.comparison.rater in known] or list(range(len(test)))
+    strangers = sorted(set(range(len(test))) - set(own))
+    comparisons = [one.comparison for one in test]
+    pairs = judged([comparisons[i] for i in own], [scores[i] for i in own])
+    metrics = accuracy(pairs, config.seed).flat(f"{stage}/test/accuracy")
+    error, bins = win_calibration(pairs, config.seed)
+    metrics |= error.flat(f"{stage}/test/calibration_error")
+    if ceiling := human_ceiling([comparisons[i] for i in own], config.seed):
+        metrics |= ceiling.flat(f"{stage}/test/human_ceiling")
+    if strangers:
+        unseen = judged([comparisons[i] for i in strangers], [scores[i] for i in strangers])
+        metrics |= accuracy(unseen, config.seed).flat(f"{stage}/held_out_raters/accuracy")
+    for name, estimate in accuracy_by_margin(pairs, MARGIN_EDGES, config.seed).items():
         metrics |= estimate.flat(f"{stage}/margin_{name}/accuracy")
+    if dist.get_rank() == 0:
+        (out / RELIABILITY).write_text(json.dumps([one.model_dump() for one in bins], indent=1) + "\n", "utf-8")
     return metrics

@@ -38,7 +38,8 @@ class SamplingConfig(NamedTuple):
 
     max_new_tokens: int
     temperature: float
-    document_end: int
+    end: int
+    """The token that ends a completion."""
     padding: int
     micro_batch: int
 
@@ -68,17 +69,15 @@ def sample(models: Models, prompts: Sequence[list[int]], seed: int, sampling: Sa
         max_new_tokens=sampling.max_new_tokens,
         temperature=sampling.temperature,
         seed=seed,
-        stop_ids=[sampling.document_end],
+        stop_ids=[sampling.end],
     )
     rows = pad_examples([Example(prompt, new) for prompt, new in zip(prompts, drawn.tokens, strict=True)], sampling.padding)
     batch = Batch(rows.tokens, rows.labels, {})
     logprobs, reference, values = (
         engine.evaluate(batch, sampling.micro_batch).cpu() for engine in (models.actor, models.reference, models.value)
     )
-    ended = torch.tensor([new[-1] == sampling.document_end for new in drawn.tokens])
-    texts = [
-        prompt + new + ([] if closed else [sampling.document_end]) for prompt, new, closed in zip(prompts, drawn.tokens, ended, strict=True)
-    ]
+    ended = torch.tensor([new[-1] == sampling.end for new in drawn.tokens])
+    texts = [prompt + new + ([] if closed else [sampling.end]) for prompt, new, closed in zip(prompts, drawn.tokens, ended, strict=True)]
     scores = torch.tensor(score(models.reward, texts, sampling.padding))
     generated = torch.tensor([logprob for row in drawn.logprobs for logprob in row])
     drift = float((generated - logprobs[rows.mask.bool()]).abs().mean())

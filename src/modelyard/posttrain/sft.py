@@ -1,34 +1,43 @@
 """Supervised fine-tuning on demonstrations: InstructGPT (arXiv:2203.02155, section 3.5 and appendix C.1).
 
-Two kinds of demonstrations, dialogs and completions of review openings, with loss on completion tokens only, and pretraining text mixed
-in, as for the model PPO starts from (appendix C.4: 2 epochs, 10% pretraining data). Left out here: residual dropout 0.2 and the choice
-among checkpoints by reward-model score, which belong to the 16-epoch baseline.
+Loss on what the assistant says only, in every turn of a conversation and in completions of plain text, with pretraining text mixed in as for the
+model PPO starts from (appendix C.4: 2 epochs, 10% pretraining data). The 16-epoch baseline is the same stage with ``dropout`` 0.2, no mix and
+``keep_epochs``, from whose weights :mod:`modelyard.posttrain.selection` takes the ones that the reward model likes best. Short examples may share
+rows (``pack``); which ones do is fixed for a run and changes nothing, since none sees another. Left out: loss on prompts.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from modelyard.config import Config, ExecutionConfig
 from modelyard.estimate import Estimate, bootstrap_mean
+from modelyard.feedback import DEMONSTRATIONS, Demonstration, read
 from modelyard.model import model_directory, trainer
 from modelyard.model.architecture import Precision
 from modelyard.model.encoder import Encoder
 from modelyard.model.engine import Batch, Engine
 from modelyard.model.optimizer import OptimizerConfig
 from modelyard.model.spikes import SpikeConfig
-from modelyard.posttrain.encoding import demonstration, read_demonstrations
+from modelyard.posttrain.encoding import demonstration
 from modelyard.posttrain.losses import sft_loss
-from modelyard.posttrain.masking import Example, pad_examples
+from modelyard.posttrain.masking import Example, fill_rows, pack_examples, pad_examples
 from modelyard.posttrain.sampling import length_grouped, pretraining_window
 from modelyard.progress import Report
+
+EPOCHS = "epochs"
+"""Where the weights after every epoch are kept."""
+VALIDATION_ROWS = 64
+"""Validation demonstrations that are padded together."""
 
 
 class SFTConfig(Config):
@@ -46,6 +55,14 @@ class SFTConfig(Config):
     """Rows of one forward pass on one replica."""
     pretraining_share: float
     """Share of a batch's rows that are pretraining text (InstructGPT: 0.1)."""
+    pack: bool
+    """Whether short demonstrations share rows as wide as ``max_tokens``."""
+    max_tokens: int | None = None
+    """Longest demonstration that is trained on, in positions; absent: the model's ``seq_len``."""
+    dropout: float = Field(ge=0, lt=1)
+    """Share of the residual stream's updates that is dropped (InstructGPT: 0.2)."""
+    keep_epochs: bool
+    """Whether the weights after every epoch are kept, for a choice among them (InstructGPT: by reward-model score)."""
     optimizer: OptimizerConfig
     """AdamW; InstructGPT decays by cosine to 10% without warm-up."""
     spike: SpikeConfig | None = None
@@ -75,23 +92,40 @@ class SFTConfig(Config):
 def run(
     config: SFTConfig, inputs: Mapping[str, Path], out: Path, checkpoints: Path, execution: ExecutionConfig, report: Report
 ) -> dict[str, float]:
-    """Fine-tune ``inputs["base"]`` on the demonstrations of ``inputs["corpus"]`` mixed with text of ``inputs["tokens"]``."""
+    """Fine-tune ``inputs["base"]`` on the demonstrations of ``inputs["feedback"]`` mixed with text of ``inputs["tokens"]``.
+
+    Tokens are not needed where ``pretraining_share`` is 0.
+    """
     encoder = Encoder(inputs["base"])
-    encoder.require_same("tokens", inputs["tokens"])
-    demonstrations = inputs["corpus"] / "demonstrations.jsonl"
+    if "tokens" in inputs:
+        encoder.require_same("tokens", inputs["tokens"])
+    width = config.max_tokens or model_directory.read(inputs["base"]).model.seq_len
     train, validation = (
-        [demonstration(encoder, d) for d in read_demonstrations(demonstrations, split)] for split in ("train", "validation")
+        [demonstration(encoder, d) for d in read(inputs["feedback"] / DEMONSTRATIONS, Demonstration, split)]
+        for split in ("train", "validation")
     )
-    model = model_directory.read(inputs["base"]).model
-    fitting, held_out = fit(train, model.seq_len), fit(validation, model.seq_len)
-    steps = max(1, round(config.epochs * (len(fitting) // config.demonstrations_per_batch)))
+    fitting, held_out = fit(train, width), fit(validation, width)
+    data = batches(fitting, mixed_in(config, inputs), config, encoder.padding, width)
+    steps = max(1, round(config.epochs * data.per_epoch))
     engine = model_directory.load(
-        inputs["base"], execution, seed=config.seed, precision=config.precision, head="lm", optim=config.optimizer, total_steps=steps
+        inputs["base"],
+        execution,
+        seed=config.seed,
+        precision=config.precision,
+        head="lm",
+        optim=config.optimizer,
+        total_steps=steps,
+        dropout=config.dropout,
     )
     before = validation_loss(engine, held_out, config.micro_batch, encoder.padding, config.seed)
+
+    def keep_epoch(step: int) -> None:
+        if config.keep_epochs and (step % data.per_epoch == 0 or step == steps):
+            engine.save_weights(checkpoints / EPOCHS / f"{-(-step // data.per_epoch):03d}")
+
     history = trainer.train(
         engine,
-        batches(fitting, np.load(inputs["tokens"] / "train.npy", mmap_mode="r"), config, encoder.padding),
+        data.batch,
         steps=steps,
         micro_batch=config.micro_batch,
         loss_fn=sft_loss,
@@ -100,8 +134,11 @@ def run(
         execution=execution,
         report=report,
         spike=config.spike,
+        after_step=keep_epoch,
     )
     model_directory.write(engine, inputs["base"], history, out)
+    if config.keep_epochs and engine.layout.rank == 0:
+        shutil.copytree(checkpoints / EPOCHS, out / EPOCHS)
     after = validation_loss(engine, held_out, config.micro_batch, encoder.padding, config.seed)
     return {
         **after.flat("sft/validation/loss"),
@@ -109,44 +146,79 @@ def run(
         "sft/train/loss": history.lines[-1]["sft/train/loss"],
         "sft/data/examples": float(len(fitting)),
         "sft/data/too_long": float(len(train) - len(fitting)),
+        "sft/data/tokens_in_rows": data.density,
     }
 
 
-def fit(examples: Sequence[Example], seq_len: int) -> list[Example]:
-    """The examples that fit in a row of ``seq_len`` positions; raises ValueError if none does."""
-    fitting = [example for example in examples if len(example.prompt) + len(example.completion) - 1 <= seq_len]
+def mixed_in(config: SFTConfig, inputs: Mapping[str, Path]) -> NDArray[np.uint16] | None:
+    """The packed pretraining rows, where some are wanted. Raises ValueError where they are wanted and absent."""
+    if not config.pretraining_per_batch:
+        return None
+    if "tokens" not in inputs:
+        raise ValueError(f"sft.pretraining_share {config.pretraining_share} needs pretraining text, and this line has none")
+    rows: NDArray[np.uint16] = np.load(inputs["tokens"] / "train.npy", mmap_mode="r")
+    return rows
+
+
+def fit(examples: Sequence[Example], width: int) -> list[Example]:
+    """The examples that fit in a row of ``width`` positions; raises ValueError if none does."""
+    fitting = [example for example in examples if example.length <= width]
     if not fitting:
-        raise ValueError(f"no example fits in seq_len {seq_len}")
+        raise ValueError(f"no demonstration fits in {width} positions")
     return fitting
 
 
-def batches(examples: Sequence[Example], pretraining: NDArray[np.uint16], config: SFTConfig, pad_id: int) -> Callable[[int], Batch]:
-    """Step -> batch: demonstrations of similar length first, then pretraining rows cut to the batch's width."""
+class Batches(NamedTuple):
+    """What is trained on, step by step."""
+
+    batch: Callable[[int], Batch]
+    per_epoch: int
+    """Steps of a pass over the demonstrations."""
+    density: float
+    """Share of the demonstrations' rows that is no padding."""
+
+
+def batches(examples: Sequence[Example], pretraining: NDArray[np.uint16] | None, config: SFTConfig, pad_id: int, width: int) -> Batches:
+    """Step -> batch: rows of demonstrations first, then pretraining rows cut to the batch's width.
+
+    Packed rows are ``width`` wide and taken in random order; otherwise a row is one demonstration beside others of similar length.
+    """
     size, mixed = config.demonstrations_per_batch, config.pretraining_per_batch
-    lengths = [len(example.prompt) + len(example.completion) for example in examples]
-    if len(examples) < size:
-        raise ValueError(f"{len(examples)} demonstrations do not fill one batch of {size}")
+    lengths = [example.length for example in examples]
+    rows = fill_rows(lengths, width) if config.pack else [[i] for i in range(len(examples))]
+    if len(rows) < size:
+        raise ValueError(f"{len(rows)} rows of demonstrations do not fill one batch of {size}")
+    widths = [width if config.pack else lengths[i] for i, *_ in rows]
 
     @lru_cache(maxsize=2)
     def grouped(epoch: int) -> list[list[int]]:
-        return length_grouped(lengths, size, np.random.default_rng([config.seed, epoch]))
+        return length_grouped(widths, size, np.random.default_rng([config.seed, epoch]))
 
     def batch(step: int) -> Batch:
-        epoch, place = divmod(step, len(examples) // size)
-        rows = pad_examples([examples[i] for i in grouped(epoch)[place]], pad_id)
-        text = torch.from_numpy(pretraining_window(pretraining, step * mixed, mixed, rows.tokens.shape[1]))
-        return Batch(
-            torch.cat([rows.tokens, text[:, :-1]]),
-            torch.cat([rows.labels, text[:, 1:]]),
-            {"mask": torch.cat([rows.mask, torch.ones(mixed, rows.mask.shape[1])])},
-        )
+        epoch, place = divmod(step, len(rows) // size)
+        packed = pack_examples([[examples[i] for i in rows[r]] for r in grouped(epoch)[place]], pad_id, width if config.pack else None)
+        tokens, labels, mask = packed.rows
+        segments = {"segments": packed.segments} if config.pack else {}
+        if pretraining is not None:
+            text = torch.from_numpy(pretraining_window(pretraining, step * mixed, mixed, tokens.shape[1]))
+            tokens, labels = torch.cat([tokens, text[:, :-1]]), torch.cat([labels, text[:, 1:]])
+            mask = torch.cat([mask, torch.ones(mixed, mask.shape[1])])
+            segments = {key: torch.cat([value, torch.zeros(mixed, mask.shape[1], dtype=value.dtype)]) for key, value in segments.items()}
+        return Batch(tokens, labels, {"mask": mask, **segments})
 
-    return batch
+    filled = sum(max(widths[r] for r in group) * size for group in grouped(0))
+    density = sum(lengths[i] for group in grouped(0) for r in group for i in rows[r]) / filled
+    return Batches(batch, len(rows) // size, density)
 
 
 def validation_loss(engine: Engine, examples: Sequence[Example], micro_batch: int, pad_id: int, seed: int) -> Estimate:
-    """-log p a completion token, in nats; the interval is a bootstrap over examples with their token counts taken as fixed."""
-    rows = pad_examples(examples, pad_id)
-    logprobs = engine.evaluate(Batch(rows.tokens, rows.labels, {}), micro_batch).cpu()
-    tokens_per_example = float(rows.mask.sum()) / len(examples)
-    return bootstrap_mean((-(logprobs * rows.mask).sum(dim=1) / tokens_per_example).tolist(), seed)
+    """-log p a trained token, in nats; the interval is a bootstrap over examples with their token counts taken as fixed."""
+    sums: list[float] = []
+    tokens = 0.0
+    ordered = sorted(examples, key=lambda example: example.length)
+    for start in range(0, len(ordered), VALIDATION_ROWS):
+        rows = pad_examples(ordered[start : start + VALIDATION_ROWS], pad_id)
+        logprobs = engine.evaluate(Batch(rows.tokens, rows.labels, {}), micro_batch).cpu()
+        sums += (-(logprobs * rows.mask).sum(dim=1)).tolist()
+        tokens += float(rows.mask.sum())
+    return bootstrap_mean([one * len(ordered) / tokens for one in sums], seed)

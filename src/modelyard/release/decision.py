@@ -70,7 +70,7 @@ def gather(inputs: Mapping[str, Path], metric_suites: Any, unmeasured: str | Non
         suite=suite_outcome(_json(inputs["corpus"] / "expectations.json")),
         metric_suite=suite_outcome(metric_suites),
         contamination=_json(inputs["contamination"] / "report.json"),
-        searched=_corpus_of(inputs["contamination"]),
+        searched=tuple(filter(None, (_parent(inputs["contamination"], role) for role in ("corpus", "feedback")))),
         trained=tuple(use for role in TRAINED_ON for use in uses(role, inputs)),
         forecast=_sealed(inputs["forecast"]),
         base=_run_of(inputs["base"]),
@@ -86,15 +86,15 @@ def early(config: ReleaseConfig, corpus: Path, contamination: Path) -> list[Gate
 
 
 def uses(role: str, inputs: Mapping[str, Path]) -> list[Use]:
-    """The training sets that the model ``role`` was made of, and the corpus they came from, as its own manifest says."""
-    corpus = _corpus_of(inputs["tokens"] if role == "base" else inputs[role])
-    return [Use(role, name, corpus) for name in TRAINED_ON[role]]
+    """The training sets that the model ``role`` was made of, and the data they came from, as its own manifest or that of its tokens says."""
+    feedback, corpus = _parent(inputs[role], "feedback"), _parent(inputs["tokens"], "corpus")
+    return [Use(role, name, corpus if name == "pretrain" else feedback) for name in TRAINED_ON[role]]
 
 
-def _corpus_of(directory: Path) -> str | None:
-    """``corpus/version`` that the artifact in ``directory`` was made from."""
+def _parent(directory: Path, role: str) -> str | None:
+    """``name/version`` of what the artifact in ``directory`` was made from in this role."""
     manifest = _json(directory / MANIFEST)
-    return manifest["parents"].get("corpus") if manifest else None
+    return manifest["parents"].get(role) if manifest else None
 
 
 def _sealed(directory: Path) -> Mapping[str, Any] | None:

@@ -135,8 +135,8 @@ class Use(NamedTuple):
     """base, sft, reward, scorer or policy."""
     name: str
     """The set, as the contamination report calls it."""
-    corpus: str | None
-    """``corpus/version`` it was read from; None: unknown."""
+    data: str | None
+    """``corpus/version`` or ``feedback/version`` it was read from; None: unknown."""
 
 
 class Evidence(NamedTuple):
@@ -154,8 +154,8 @@ class Evidence(NamedTuple):
     """Outcome of the suites on the table of metrics, like ``suite``."""
     contamination: Mapping[str, Any] | None
     """Benchmark -> {n, contaminated, share, sets: {training set: {documents, contaminated}}}."""
-    searched: str | None
-    """``corpus/version`` whose sets the contamination check searched."""
+    searched: Sequence[str]
+    """``corpus/version`` and ``feedback/version`` whose sets the contamination check searched."""
     trained: Sequence[Use]
     """Every training set of every model of the line."""
     forecast: Mapping[str, Any] | None
@@ -301,11 +301,11 @@ def contamination_shares(report: Mapping[str, Any] | None, config: ReleaseConfig
 
 
 def require_searched(benchmark: str, entry: Mapping[str, Any], evidence: Evidence) -> None:
-    """Raise RefusedError unless ``benchmark`` was looked for in every set that a model was trained on, of the very corpus it came from."""
+    """Raise RefusedError unless ``benchmark`` was looked for in every set that a model was trained on, of the very data it came from."""
     for use in evidence.trained:
-        if use.corpus is None or use.corpus != evidence.searched:
+        if use.data is None or use.data not in evidence.searched:
             raise RefusedError(
-                f"{use.model} was trained on {use.corpus or 'an unknown corpus'}, but {evidence.searched or 'none'} was searched"
+                f"{use.model} was trained on {use.data or 'unknown data'}, but {' and '.join(evidence.searched) or 'none'} was searched"
             )
         if number(entry.get("sets", {}).get(use.name, {}).get("documents", 0), f"documents of {use.name} searched") < 1:
             raise RefusedError(f"{use.name}, which {use.model} was trained on, was not searched for items of {benchmark}")

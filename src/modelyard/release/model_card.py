@@ -56,7 +56,7 @@ def build(name: str, inputs: Mapping[str, Path], decision: Decision, results: Re
         classes=classes(results),
         samples=json.loads((directory / "samples.json").read_text("utf-8")),
         contamination=contamination_rows(report, results),
-        sources=json.loads((corpus / "sources.json").read_text("utf-8")),
+        sources=[*read_json(corpus / "sources.json"), *(read_json(inputs["feedback"] / "sources.json") if "feedback" in inputs else [])],
     )
 
 

@@ -11,11 +11,14 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from modelyard.config import ExecutionConfig
+from modelyard.data import human_feedback
+from modelyard.data.human_feedback import FeedbackConfig
 from modelyard.model import model_directory
 from modelyard.model.architecture import ModelConfig
 from modelyard.model.engine import Engine
 from modelyard.model.optimizer import OptimizerConfig
 from modelyard.model.trainer import History
+from modelyard.progress import silent
 
 SPECIAL = ["<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>"]
 TEMPLATE = (
@@ -35,6 +38,22 @@ MODEL = ModelConfig(
     rope_base=10000.0,
     norm_eps=1e-5,
     init_std=0.05,
+)
+FEEDBACK = FeedbackConfig.model_validate(
+    {
+        "seed": 0,
+        "splits": {"held_out": 0.0, "scorer": 0.0, "held_out_raters": 0.0},
+        "pii": {"kinds": [], "region": "US"},
+        "prefix_characters": 64,
+        "prompts_per_user": 200,
+        "votes": {
+            "domains": ["movie"],
+            "test_domains": ["movie"],
+            "completions": 4,
+            "reward": {"raters": "even", "passes": 20},
+            "scorer": {"raters": "odd", "passes": 20},
+        },
+    }
 )
 SENTENCES = [
     (f"the {noun} is {adjective} {ending}", sign)
@@ -56,13 +75,14 @@ def execution() -> ExecutionConfig:
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Directories ``tokens``, ``corpus`` and ``base``."""
+    """Directories ``tokens``, ``corpus``, ``feedback`` and ``base``."""
     root = tmp_path_factory.mktemp("world")
-    paths = {name: root / name for name in ("tokens", "corpus", "base")}
+    paths = {name: root / name for name in ("tokens", "corpus", "feedback", "base")}
     for path in paths.values():
         path.mkdir()
     tokenizer = write_tokens(paths["tokens"])
     write_corpus(paths["corpus"])
+    human_feedback.run(FEEDBACK, {"corpus": paths["corpus"]}, paths["feedback"], silent, "")
     engine = Engine(MODEL, ExecutionConfig(threads=1), seed=0, precision="fp32", head="lm")
     assert tokenizer.get_vocab_size() <= MODEL.vocab_size
     model_directory.write(engine, paths["tokens"], History(), paths["base"])
@@ -99,7 +119,10 @@ def write_corpus(directory: Path) -> None:
         {"id": f"r{i}-{split}", "kind": "review", "prompt": text[:4].strip(), "completion": text[len(text[:4].strip()) :], "split": split}
         for i, (text, _) in enumerate(SENTENCES)
         for split in ("train", "validation")
-    ] + [{"id": "d", "kind": "dialog", "prompt": "hello", "completion": "good today", "split": split} for split in ("train", "validation")]
+    ] + [
+        {"id": f"d-{split}", "kind": "dialog", "prompt": "hello", "completion": "good today", "split": split}
+        for split in ("train", "validation")
+    ]
     (directory / "demonstrations.jsonl").write_text("".join(json.dumps(row) + "\n" for row in demonstrations))
     prompts = sorted({" ".join(text.split()[:2]) for text, _ in SENTENCES})
     (directory / "prompts.jsonl").write_text("".join(json.dumps({"id": p, "prompt": p}) + "\n" for p in prompts))

@@ -60,7 +60,7 @@ def inputs(world: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     for name in ("sft", "reward"):
         paths[name].mkdir()
     sft.run(sft_config(epochs=8), world, paths["sft"], root / "a", execution, silent)
-    body = {"body": paths["sft"], "corpus": world["corpus"]}
+    body = {"body": paths["sft"], "feedback": world["feedback"]}
     reward.run(RewardConfig(**REWARD), body, paths["reward"], root / "b", execution, silent)
     return paths
 

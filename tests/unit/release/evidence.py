@@ -40,7 +40,8 @@ SETS = {name: {"documents": 10, "contaminated": 0} for sets in TRAINED_ON.values
 REPORT = {
     name: {"n": 100, "contaminated": 1, "share": 0.01, "sets": SETS} for name in ("last_word", "human_eval", "held_out_text", "openings")
 }
-CORPUS = "corpus/0123456789abcdef"
+CORPUS, FEEDBACK = "corpus/0123456789abcdef", "feedback/fedcba9876543210"
+DATA = {"corpus": CORPUS, "feedback": FEEDBACK}
 SHAPE = {"style": "llama", "layers": 2, "hidden": 32, "heads": 4, "kv_heads": 2, "ffn_hidden": 64, "seq_len": 32, "vocab_size": 512}
 MODEL = {**SHAPE, "tie_embeddings": True, "rope_base": 1e4, "norm_eps": 1e-5, "init_std": 0.02}
 
@@ -75,8 +76,8 @@ GOOD = Evidence(
     suite={"success": True, "evaluated": 12, "failed": []},
     metric_suite={"success": True, "evaluated": 9, "failed": []},
     contamination=REPORT,
-    searched=CORPUS,
-    trained=tuple(Use(model, name, CORPUS) for model, sets in TRAINED_ON.items() for name in sets),
+    searched=(CORPUS, FEEDBACK),
+    trained=tuple(Use(model, name, CORPUS if name == "pretrain" else FEEDBACK) for model, sets in TRAINED_ON.items() for name in sets),
     forecast={"prediction": 3.0, "low": 2.9, "high": 3.1, "at_compute": 1e14, "sealed_at": 1000.0},
     base={"started": 1001.0, "flops": 1e14},
     final_loss=3.02,
@@ -111,7 +112,7 @@ def write_all(root: Path) -> dict[str, Path]:
     roles = ("corpus", "tokens", "contamination", "forecast", "base", "sft", "reward", "scorer", "policy", "results", "baseline")
     found = {name: root / name for name in roles}
     for role, directory in found.items():
-        write(directory / "artifact.json", {"name": role, "parents": {} if role in ("corpus", "base", "forecast") else {"corpus": CORPUS}})
+        write(directory / "artifact.json", {"name": role, "parents": {} if role in ("corpus", "base", "forecast") else DATA})
     for model in ("base", "sft", "policy"):
         write(found[model] / "checkpoint" / "weights", model)
         write(found[model] / "model.json", {"model": MODEL, "head": "lm", "precision": "fp32"})

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import evidence
 import pytest
-from evidence import CORPUS, IDS, satisfied, write, write_all, write_results
+from evidence import CORPUS, DATA, FEEDBACK, IDS, satisfied, write, write_all, write_results
 
 from modelyard.adapters.expectations import validate
 from modelyard.progress import silent
@@ -75,13 +75,14 @@ def test_decision_production_without_scores_is_held_with_the_reason(inputs: dict
 
 
 @pytest.mark.parametrize("role", ["tokens", "reward", "scorer", "policy"])
-def test_decision_model_made_from_another_corpus_than_searched_is_blocked(inputs: dict[str, Path], role: str) -> None:
-    write(inputs[role] / "artifact.json", {"name": role, "parents": {"corpus": "corpus/another"}})
+def test_decision_model_made_from_other_data_than_searched_is_blocked(inputs: dict[str, Path], role: str) -> None:
+    data = {"corpus": "corpus/another"} if role == "tokens" else {"feedback": "feedback/another"}
+    write(inputs[role] / "artifact.json", {"name": role, "parents": {**DATA, **data}})
 
     decision = judged(inputs)
 
     assert blocking(decision) == ["contamination"]
-    assert f"trained on corpus/another, but {CORPUS} was searched" in str(decision)
+    assert f"/another, but {CORPUS} and {FEEDBACK} was searched" in str(decision)
 
 
 def test_results_of_other_benchmark_ids_are_not_comparable(inputs: dict[str, Path]) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, get_args
 
 import pytest
-from evidence import CONFIG, CORPUS, GOOD, IDS, REPORT, SETS, records, results, scores
+from evidence import CONFIG, CORPUS, FEEDBACK, GOOD, IDS, REPORT, SETS, records, results, scores
 
 from modelyard.estimate import Estimate
 from modelyard.release.gate import Decision, Evidence, GateName, Override, Use
@@ -104,12 +104,12 @@ def test_gate_training_set_that_was_not_searched_is_refused_by_name(missing: str
     assert "not searched for items of last_word" in reason
 
 
-def test_gate_model_of_another_corpus_than_searched_is_refused() -> None:
-    trained = (*GOOD.trained, Use("scorer", "scorer_comparisons", "corpus/other"))
+def test_gate_model_of_other_data_than_searched_is_refused() -> None:
+    trained = (*GOOD.trained, Use("scorer", "scorer_comparisons", "feedback/other"))
 
     verdict, reason = verdict_of(decide(GOOD._replace(trained=trained), CONFIG), "contamination")
 
-    assert (verdict, reason) == ("BLOCK", f"scorer was trained on corpus/other, but {CORPUS} was searched")
+    assert (verdict, reason) == ("BLOCK", f"scorer was trained on feedback/other, but {CORPUS} and {FEEDBACK} was searched")
 
 
 def test_release_config_unknown_benchmark_is_refused() -> None:
@@ -174,7 +174,7 @@ CASES: dict[str, tuple[Callable[[], Evidence], str, str]] = {
     "benchmark_unchecked": (lambda: GOOD._replace(contamination={"last_word": REPORT["last_word"]}), "contamination", "BLOCK"),
     "corpus_of_a_model_unknown": (lambda: GOOD._replace(trained=(Use("sft", "demonstrations", None),)), "contamination", "BLOCK"),
     "training_sets_unknown": (lambda: GOOD._replace(trained=()), "contamination", "BLOCK"),
-    "another_corpus_searched": (lambda: GOOD._replace(searched="corpus/another"), "contamination", "BLOCK"),
+    "another_corpus_searched": (lambda: GOOD._replace(searched=("corpus/another", FEEDBACK)), "contamination", "BLOCK"),
     "production_unmeasured": (lambda: GOOD._replace(baseline=None, unmeasured="its files are gone"), "regression", "HOLD"),
     "taxed": (
         lambda: GOOD._replace(results=results(scores(30))._replace(base_records={"last_word": records("last_word", scores(60), "base-1")})),

@@ -1,7 +1,7 @@
 """Calibration: do things said with confidence p come true a share p of the time?
 
 Expected calibration error with equal-width bins (Guo et al. 2017, equations 2-3; the GPT-4 report's figure 8 on multiple choice), for any
-stream of (confidence, correct): next-token predictions here. Left out: temperature scaling, adaptive bins.
+stream of (confidence, correct): next-token predictions, preferences. Left out: temperature scaling, adaptive bins.
 """
 
 from __future__ import annotations

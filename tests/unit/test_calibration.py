@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from modelyard.evals.calibration import calibration, expected_calibration_error, reliability
+from modelyard.calibration import calibration, expected_calibration_error, reliability
 
 
 def slow_ece(p: list[float], hit: list[bool], bins: int) -> float:

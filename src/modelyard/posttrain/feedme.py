@@ -1,0 +1,129 @@
+"""FeedME: demonstrations that are the model's own best answers, for another round of supervised fine-tuning.
+
+OpenAI's name for it ("feedback made easy", model index of 2022) says no more than "supervised fine-tuning on human-written demonstrations and on
+model samples rated 7/7"; here a sample is taken when it is the best of its prompt's by the reward model and scores above ``least``, or when a
+person ranked it first among comparisons. The result is a ``feedback`` artifact like any other, so the SFT stage reads it as it reads people's
+demonstrations. Left out: more than one round (run the stage again on its own result).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import Field, model_validator
+
+from modelyard.config import Config, ExecutionConfig
+from modelyard.feedback import (
+    COMPARISONS,
+    DEMONSTRATIONS,
+    PROMPTS,
+    Comparison,
+    Demonstration,
+    PromptRecord,
+    read,
+    records,
+    write,
+)
+from modelyard.model import model_directory
+from modelyard.model.encoder import Encoder
+from modelyard.model.generate import generate
+from modelyard.posttrain.encoding import closing
+from modelyard.posttrain.reward import score
+from modelyard.progress import Report
+
+
+class FeedMEConfig(Config):
+    """What is taken as a demonstration."""
+
+    seed: int
+    """Of the samples."""
+    prompts: int = Field(ge=0)
+    """Most training prompts that are answered; 0: only what people ranked."""
+    samples: int = Field(ge=1)
+    """Answers to each prompt, the best of which may be taken."""
+    max_new_tokens: int = Field(ge=1)
+    """Longest answer; one that did not end by itself is never taken."""
+    temperature: float = Field(gt=0)
+    """Sampling temperature."""
+    least: float
+    """Score below which even the best answer is not taken (demonstrations score 0 on average)."""
+    ranked_first: bool
+    """Whether completions that a person ranked first, alone, are taken as well."""
+    keep_demonstrations: bool
+    """Whether the people's own demonstrations stay."""
+
+    @model_validator(mode="after")
+    def _something(self) -> FeedMEConfig:
+        if not self.prompts and not self.ranked_first:
+            raise ValueError("prompts and ranked_first: at least one must give demonstrations")
+        return self
+
+
+def run(
+    config: FeedMEConfig, inputs: Mapping[str, Path], out: Path, checkpoints: Path, execution: ExecutionConfig, report: Report
+) -> dict[str, float]:
+    """Gather the best answers of ``inputs["sft"]`` by ``inputs["reward"]`` to prompts of ``inputs["feedback"]`` as feedback of its own.
+
+    Raises:
+        ValueError: the reward model reads other tokens, or no answer is good enough.
+    """
+    given = list(records(inputs["feedback"] / DEMONSTRATIONS, Demonstration))
+    best, asked = sampled(config, inputs, execution, report) if config.prompts else ([], 0)
+    first = ranked_first(inputs["feedback"]) if config.ranked_first else []
+    if not best and not first:
+        raise ValueError(f"feedme: none of {asked} prompts has an answer that ended and scores at least {config.least:g}")
+    kept = [one for one in given if one.split == "validation" or config.keep_demonstrations]
+    write(out / DEMONSTRATIONS, [*kept, *best, *first])
+    for name in (COMPARISONS, PROMPTS):
+        shutil.copyfile(inputs["feedback"] / name, out / name)
+    return {"feedme/asked": float(asked), "feedme/sampled": float(len(best)), "feedme/ranked_first": float(len(first))}
+
+
+def sampled(
+    config: FeedMEConfig, inputs: Mapping[str, Path], execution: ExecutionConfig, report: Report
+) -> tuple[list[Demonstration], int]:
+    """The best answer to each prompt where it ended by itself and is good enough, and how many prompts were asked."""
+    encoder = Encoder(inputs["sft"])
+    encoder.require_same("reward", inputs["reward"])
+    policy = model_directory.load(inputs["sft"], execution)
+    reward = model_directory.load(inputs["reward"], execution, head="scalar")
+    prompts = read(inputs["feedback"] / PROMPTS, PromptRecord, "train")[: config.prompts]
+    end = closing(encoder, [one.prompt for one in prompts])
+    fed = [encoder.prompt(one.prompt) for one in prompts for _ in range(config.samples)]
+    drawn = generate(
+        policy,
+        fed,
+        max_new_tokens=config.max_new_tokens,
+        temperature=config.temperature,
+        seed=config.seed,
+        stop_ids=[end],
+        report=lambda done, total: report(done, total, unit="sample"),
+    )
+    scores = score(reward, [prompt + new for prompt, new in zip(fed, drawn.tokens, strict=True)], encoder.padding)
+    found = []
+    for number, one in enumerate(prompts):
+        places = range(number * config.samples, (number + 1) * config.samples)
+        ended = [i for i in places if drawn.tokens[i][-1] == end and len(drawn.tokens[i]) > 1 and scores[i] >= config.least]
+        if ended:
+            answer = encoder.decode(drawn.tokens[max(ended, key=lambda i: scores[i])])
+            shown = Demonstration(
+                id=f"feedme-{one.id}", split="train", source="feedme", category=one.category, prompt=one.prompt, completion=answer
+            )
+            found.append(shown)
+    return found, len(prompts)
+
+
+def ranked_first(feedback: Path) -> list[Demonstration]:
+    """Completions of training comparisons that stand alone at the top."""
+    found = []
+    for one in records(feedback / COMPARISONS, Comparison):
+        if one.split == "reward" and one.ranks.count(min(one.ranks)) == 1:
+            top = one.completions[one.ranks.index(min(one.ranks))]
+            found.append(
+                Demonstration(
+                    id=f"feedme-{one.id}", split="train", source="feedme", category=one.category, prompt=one.prompt, completion=top
+                )
+            )
+    return found

@@ -1,0 +1,87 @@
+"""The SFT model as InstructGPT chooses it: of the weights after every epoch, those whose samples the reward model scores highest.
+
+arXiv:2203.02155, section 3.5: sixteen epochs overfit the validation loss after one, yet later ones are preferred, so the choice is by reward-model
+score on validation prompts. All epochs answer the same prompts with the same random numbers. Left out: the choice by people.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pydantic import Field
+
+from modelyard.config import Config, ExecutionConfig
+from modelyard.estimate import bootstrap_mean
+from modelyard.feedback import PROMPTS, PromptRecord, read
+from modelyard.model import model_directory
+from modelyard.model.encoder import Encoder
+from modelyard.model.engine import Engine
+from modelyard.model.generate import generate
+from modelyard.model.trainer import HISTORY, History
+from modelyard.posttrain.encoding import closing
+from modelyard.posttrain.reward import score
+from modelyard.posttrain.sft import EPOCHS
+from modelyard.progress import Report
+
+
+class SelectionConfig(Config):
+    """How the epochs are compared."""
+
+    seed: int
+    """Of the samples and the bootstrap."""
+    prompts: int = Field(ge=1)
+    """Most validation prompts that are answered."""
+    max_new_tokens: int = Field(ge=1)
+    """Longest answer."""
+    temperature: float = Field(ge=0)
+    """Sampling temperature; 0: greedy."""
+
+
+def run(
+    config: SelectionConfig, inputs: Mapping[str, Path], out: Path, checkpoints: Path, execution: ExecutionConfig, report: Report
+) -> dict[str, float]:
+    """Write the epoch of ``inputs["sft"]`` that ``inputs["reward"]`` likes best on validation prompts of ``inputs["feedback"]``.
+
+    Raises:
+        ValueError: the SFT stage kept no epochs, or the reward model reads other tokens.
+    """
+    kept = sorted(path for path in (inputs["sft"] / EPOCHS).glob("*") if path.is_dir())
+    if not kept:
+        raise ValueError("selection: the SFT model has no epochs to choose from; set sft.keep_epochs = true")
+    encoder = Encoder(inputs["sft"])
+    encoder.require_same("reward", inputs["reward"])
+    prompts = [one.prompt for one in read(inputs["feedback"] / PROMPTS, PromptRecord, "validation")][: config.prompts]
+    policy = model_directory.load(inputs["sft"], execution)
+    reward = model_directory.load(inputs["reward"], execution, head="scalar")
+    fed = [encoder.prompt(prompt) for prompt in prompts]
+    metrics: dict[str, float] = {}
+    means: dict[Path, float] = {}
+    for done, epoch in enumerate(kept, 1):
+        policy.load_weights(epoch)
+        scores = answer_scores(policy, reward, fed, closing(encoder, prompts), encoder.padding, config)
+        means[epoch] = sum(scores) / len(scores)
+        metrics |= bootstrap_mean(scores, config.seed).flat(f"selection/epoch_{int(epoch.name)}/reward")
+        report(done, len(kept), unit="epoch")
+    best = max(means, key=lambda epoch: means[epoch])
+    policy.load_weights(best)
+    lines = [json.loads(line) for line in (inputs["sft"] / HISTORY).read_text().splitlines()]
+    model_directory.write(policy, inputs["sft"], History(lines), out)
+    return {**metrics, "selection/epoch": float(int(best.name)), "selection/reward": means[best]}
+
+
+def answer_scores(
+    policy: Engine, reward: Engine, prompts: Sequence[list[int]], end: int, padding: int, config: SelectionConfig
+) -> list[float]:
+    """The reward of one answer to each prompt (token ids), closed where it was cut."""
+    drawn = generate(
+        policy,
+        prompts,
+        max_new_tokens=config.max_new_tokens,
+        temperature=config.temperature,
+        seed=config.seed,
+        stop_ids=[end],
+    )
+    texts = [prompt + new + ([] if new[-1] == end else [end]) for prompt, new in zip(prompts, drawn.tokens, strict=True)]
+    return score(reward, texts, padding)
