@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from modelyard.config import ExecutionConfig, digest
+from modelyard.feedback import Message
 from modelyard.model import hf, model_directory
 from modelyard.model.asked import Decoding, Likelihood, Sampled
 from modelyard.model.encoder import Encoder
@@ -74,6 +75,8 @@ class Subject:
     ) -> None:
         self.name, self.engine, self.encoder, self.weights = name, engine, encoder, weights
         self.micro_batch, self.screen = micro_batch, screen
+        self.chat = False
+        """Whether prompts to complete are a user's turns, which the model's chat template renders and its turn's end closes."""
         self._scorers: dict[str, Scorer] = {}
 
     @classmethod
@@ -92,7 +95,11 @@ class Subject:
         room = self.engine.model.seq_len - decoding.max_new_tokens
         if room < 2:
             raise ValueError(f"{decoding.max_new_tokens} new tokens leave no room for a prompt in a model of {self.engine.model.seq_len}")
-        full = [ids or [self.encoder.start] for ids in self.encoder.openings(prompts)]
+        if self.chat:
+            assert isinstance(self.encoder, Encoder), "a Hugging Face directory is imported before it chats"
+            full = [self.encoder.prompt((Message(role="user", content=prompt),)) for prompt in prompts]
+        else:
+            full = [ids or [self.encoder.start] for ids in self.encoder.openings(prompts)]
         fed = [ids if len(ids) <= room else [ids[0], *ids[len(ids) - room + 1 :]] for ids in full]
         order = sorted(range(len(fed)), key=lambda i: len(fed[i]))
         drawn = generate(
@@ -101,7 +108,7 @@ class Subject:
             max_new_tokens=decoding.max_new_tokens,
             temperature=decoding.temperature,
             seed=decoding.seed,
-            stop_ids=[self.encoder.document_end],
+            stop_ids=self.encoder.ends if self.chat and isinstance(self.encoder, Encoder) else [self.encoder.document_end],
             batch=4 * self.micro_batch,
         )
         place = {index: row for row, index in enumerate(order)}

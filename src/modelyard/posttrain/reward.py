@@ -52,7 +52,8 @@ class RewardConfig(Config):
     epochs: int
     """Passes over the comparisons (InstructGPT: 1)."""
     max_tokens: int | None = None
-    """Longest prompt with completion that is read, in tokens; comparisons with a longer one are left out. Absent: the model's ``seq_len``."""
+    """Longest prompt with completion that is read, in tokens; comparisons with a longer one are left out, bare texts are cut. Absent: the
+    model's ``seq_len``."""
     batch: int
     """Comparisons of a step (InstructGPT: 64)."""
     micro_batch: int
@@ -127,8 +128,12 @@ class Encoded(NamedTuple):
 
 
 def encoded(comparisons: Sequence[Comparison], encoder: Encoder, width: int) -> tuple[list[Encoded], int]:
-    """The comparisons whose texts all fit in ``width`` tokens, and how many do not."""
-    found = [Encoded(one, [whole(encoder, one.prompt, completion) for completion in one.completions]) for one in comparisons]
+    """The comparisons whose texts all fit in ``width`` tokens, and how many do not. Plain text without a prompt is cut on the right, as it is
+    wherever it is scored; a conversation that is cut would lose what is judged."""
+    found = []
+    for one in comparisons:
+        texts = [whole(encoder, one.prompt, completion) for completion in one.completions]
+        found.append(Encoded(one, [text[:width] for text in texts] if one.prompt == "" else texts))
     fitting = [one for one in found if one.longest <= width]
     return fitting, len(found) - len(fitting)
 
@@ -140,7 +145,7 @@ def references(
     forms = {isinstance(one.comparison.prompt, str) for one in trained}
     alike = [one for one in demonstrations if isinstance(one.prompt, str) in forms]
     texts = (whole(encoder, one.prompt, one.completion) for one in alike)
-    return [text for text in texts if len(text) <= width][:most]
+    return [text[:width] for text in texts if len(text) <= width or forms == {True}][:most]
 
 
 def steps_per_epoch(comparisons: int, config: RewardConfig) -> int:
