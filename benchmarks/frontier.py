@@ -22,12 +22,12 @@ import numpy as np
 
 from modelyard.config import ExecutionConfig, read_tree
 from modelyard.estimate import bootstrap_mean, proportion
+from modelyard.feedback import DEMONSTRATIONS, Demonstration, read
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
 from modelyard.model.engine import Engine
 from modelyard.posttrain import ppo
 from modelyard.posttrain import rollout as experience
-from modelyard.posttrain.encoding import read_demonstrations
 from modelyard.posttrain.hacking import signs
 from modelyard.posttrain.ppo import PPOConfig, Training
 from modelyard.posttrain.ppo_measure import language_model_loss
@@ -44,7 +44,7 @@ class Measure:
     def __init__(self, config: PPOConfig, inputs: Mapping[str, Path], training: Training, items: str) -> None:
         encoder = Encoder(inputs["sft"])
         self.config, self.training = config, training
-        self.prompts = [encoder.opening(text) for text in openings(inputs["corpus"], items)]
+        self.prompts = [encoder.opening(text) for text in openings(inputs, items)]
         self.text = np.load(inputs["tokens"] / "validation.npy", mmap_mode="r")[config.final_rows :]
         self.gold = model_directory.load(inputs["scorer"], ExecutionConfig(threads=1), head="scalar")
         self.before = self._sample(training.models.reference)
@@ -76,17 +76,18 @@ class Measure:
         )
 
     def _gold(self, drawn: Rollout) -> list[float]:
-        end, padding = self.training.sampling.document_end, self.training.sampling.padding
+        end, padding = self.training.sampling.end, self.training.sampling.padding
         pairs = zip(self.prompts, drawn.completions, drawn.ended.tolist(), strict=True)
         return score(self.gold, [[*prompt, *new, *([] if ended else [end])] for prompt, new, ended in pairs], padding)
 
 
-def openings(corpus: Path, items: str) -> list[str]:
+def openings(inputs: Mapping[str, Path], items: str) -> list[str]:
     """Openings of reviews: ``validation`` (to choose by) or ``test`` (the line's benchmark)."""
     if items == "test":
-        lines = (corpus / "benchmarks" / "openings.jsonl").read_text("utf-8").splitlines()
+        lines = (inputs["corpus"] / "benchmarks" / "openings.jsonl").read_text("utf-8").splitlines()
         return [str(json.loads(line)["prompt"]) for line in lines]
-    return [shown.prompt for shown in read_demonstrations(corpus / "demonstrations.jsonl", "validation") if shown.kind == "review"]
+    shown = read(inputs["feedback"] / DEMONSTRATIONS, Demonstration, "validation")
+    return [one.prompt for one in shown if isinstance(one.prompt, str)]
 
 
 def line_inputs(store: Path) -> dict[str, Path]:
@@ -96,7 +97,7 @@ def line_inputs(store: Path) -> dict[str, Path]:
         raise ValueError(f"{store}: no results; a finished line is needed (make run)")
     results = max(manifests, key=lambda manifest: manifest.get("finished") or 0.0)["parents"]
     policy = json.loads((store / results["policy"] / "artifact.json").read_text("utf-8"))["parents"]
-    return {role: store / ref for role, ref in {**policy, "scorer": results["scorer"]}.items()}
+    return {role: store / ref for role, ref in {**policy, **{role: results[role] for role in ("scorer", "corpus")}}.items()}
 
 
 def run(config: PPOConfig, inputs: Mapping[str, Path], items: str, every: int, threads: int) -> list[Point]:

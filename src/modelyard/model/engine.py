@@ -248,7 +248,7 @@ class Engine:
         positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
         mask = None
         if SEGMENTS in batch.extras:
-            segments = torch.nn.functional.pad(batch.extras[SEGMENTS], fill, value=-1)
+            segments = F.pad(batch.extras[SEGMENTS], fill, value=-1)
             positions, mask = segmented(segments)
         output = chunk(tokens, positions, mask, labels=labels if self.head == "lm" else None)
 

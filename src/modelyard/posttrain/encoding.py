@@ -29,6 +29,14 @@ def whole(encoder: Encoder, prompt: Prompt, completion: str) -> list[int]:
     return [*encoder.prompt(prompt), *encoder.ids(completion), encoder.turn_end]
 
 
+def fitting_prompts(encoder: Encoder, prompts: Sequence[Prompt], width: int) -> list[list[int]]:
+    """The prompts of at most ``width`` tokens, as token ids. Raises ValueError if there is none."""
+    fitting = [ids for ids in map(encoder.prompt, prompts) if len(ids) <= width]
+    if not fitting:
+        raise ValueError(f"none of {len(prompts)} prompts fits in {width} tokens")
+    return fitting
+
+
 def closing(encoder: Encoder, prompts: Sequence[Prompt]) -> int:
     """The token that ends completions of ``prompts``. Raises ValueError where some are text and some conversations: they end differently."""
     forms = {isinstance(prompt, str) for prompt in prompts}

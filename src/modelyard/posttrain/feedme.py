@@ -89,7 +89,11 @@ def sampled(
     encoder.require_same("reward", inputs["reward"])
     policy = model_directory.load(inputs["sft"], execution)
     reward = model_directory.load(inputs["reward"], execution, head="scalar")
-    prompts = read(inputs["feedback"] / PROMPTS, PromptRecord, "train")[: config.prompts]
+    room = policy.model.seq_len - config.max_new_tokens
+    prompts = [one for one in read(inputs["feedback"] / PROMPTS, PromptRecord, "train") if len(encoder.prompt(one.prompt)) <= room]
+    prompts = prompts[: config.prompts]
+    if not prompts:
+        raise ValueError(f"feedme: no prompt leaves room for {config.max_new_tokens} new tokens in {policy.model.seq_len}")
     end = closing(encoder, [one.prompt for one in prompts])
     fed = [encoder.prompt(one.prompt) for one in prompts for _ in range(config.samples)]
     drawn = generate(

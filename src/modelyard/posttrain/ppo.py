@@ -27,7 +27,7 @@ from modelyard.model.engine import Batch, Engine
 from modelyard.model.optimizer import OptimizerConfig
 from modelyard.model.sample_order import epoch_indices
 from modelyard.posttrain import rollout as experience
-from modelyard.posttrain.encoding import closing
+from modelyard.posttrain.encoding import closing, fitting_prompts
 from modelyard.posttrain.kl_control import AdaptiveKLConfig, coefficient
 from modelyard.posttrain.losses import policy_loss, value_loss
 from modelyard.posttrain.ppo_measure import final_samples, language_model_loss
@@ -166,7 +166,7 @@ def prepare(config: PPOConfig, inputs: Mapping[str, Path], execution: ExecutionC
     return Training(
         models=models,
         ema=opened("sft") if config.ema_decay else None,
-        prompts=[encoder.prompt(prompt) for prompt in prompts],
+        prompts=fitting_prompts(encoder, prompts, models.actor.model.seq_len - config.max_new_tokens),
         pretraining=np.load(inputs["tokens"] / "train.npy", mmap_mode="r"),
         sampling=SamplingConfig(config.max_new_tokens, config.temperature, closing(encoder, prompts), encoder.padding, config.micro_batch),
     )

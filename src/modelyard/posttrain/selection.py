@@ -20,7 +20,7 @@ from modelyard.model.encoder import Encoder
 from modelyard.model.engine import Engine
 from modelyard.model.generate import generate
 from modelyard.model.trainer import HISTORY, History
-from modelyard.posttrain.encoding import closing
+from modelyard.posttrain.encoding import closing, fitting_prompts
 from modelyard.posttrain.reward import score
 from modelyard.posttrain.sft import EPOCHS
 from modelyard.progress import Report
@@ -55,7 +55,7 @@ def run(
     prompts = [one.prompt for one in read(inputs["feedback"] / PROMPTS, PromptRecord, "validation")][: config.prompts]
     policy = model_directory.load(inputs["sft"], execution)
     reward = model_directory.load(inputs["reward"], execution, head="scalar")
-    fed = [encoder.prompt(prompt) for prompt in prompts]
+    fed = fitting_prompts(encoder, prompts, policy.model.seq_len - config.max_new_tokens)
     metrics: dict[str, float] = {}
     means: dict[Path, float] = {}
     for done, epoch in enumerate(kept, 1):

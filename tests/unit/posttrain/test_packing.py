@@ -10,7 +10,7 @@ from test_sft_reward import sft_config, shown
 from modelyard.config import ExecutionConfig
 from modelyard.feedback import DEMONSTRATIONS, Demonstration, Message, read
 from modelyard.model.encoder import Encoder
-from modelyard.model.engine import SEGMENTS, Batch, Engine
+from modelyard.model.engine import SEGMENTS, UNLABELLED, Batch, Engine
 from modelyard.posttrain import sft
 from modelyard.posttrain.encoding import demonstration
 from modelyard.posttrain.losses import sft_loss
@@ -49,7 +49,8 @@ def test_pack_examples_masks_every_turn_of_the_assistant_and_no_other_token() ->
     packed = pack_examples([[first, second]], 0, 12)
     rows = packed.rows
     assert rows.tokens[0].tolist() == [1, 2, 3, 4, 6, 7, 8, 9, 10, 0, 0, 0]
-    assert rows.labels[0].tolist() == [2, 3, 4, 5, 7, 8, 9, 10, 11, 0, 0, 0]
+    nothing = UNLABELLED
+    assert rows.labels[0].tolist() == [nothing, nothing, 4, 5, nothing, 8, 9, nothing, 11, nothing, nothing, nothing]
     assert rows.labels[0][rows.mask[0].bool()].tolist() == [4, 5, 8, 9, 11]
     assert packed.segments[0].tolist() == [0] * 4 + [1] * 5 + [2] * 3
 
