@@ -17,7 +17,7 @@ def random(seed: int) -> torch.Tensor:
 
 def test_pad_examples_two_lengths_masks_completion_labels_only() -> None:
     rows = pad_examples([Example([5, 6], [7, 8]), Example([5], [9])], pad_id=4)
-    assert rows.tokens.tolist() == [[5, 6, 7], [5, 9, 4]]
+    assert rows.tokens.tolist() == [[5, 6, 7], [5, 4, 4]]
     assert rows.labels.tolist() == [[UNLABELLED, 7, 8], [9, UNLABELLED, UNLABELLED]]
     assert rows.mask.tolist() == [[0, 1, 1], [1, 0, 0]]
     assert last_positions(rows.mask).tolist() == [2, 0]
