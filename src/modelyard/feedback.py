@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
+from modelyard import json_file
 from modelyard.config import Config, first_error
 
 DEMONSTRATIONS, COMPARISONS, PROMPTS = "demonstrations.jsonl", "comparisons.jsonl", "prompts.jsonl"
@@ -157,9 +158,9 @@ def json_lines(path: Path) -> Iterator[Line]:
             continue
         where = f"{path}:{number}"
         try:
-            fields = json.loads(raw.decode("utf-8-sig"))
-        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-            raise FeedbackError(f"{where}: not a JSON object in UTF-8: {str(error).splitlines()[0]}") from None
+            fields = json_file.parse(raw, where)
+        except ValueError as error:
+            raise FeedbackError(str(error)) from None
         if not isinstance(fields, dict):
             raise FeedbackError(f"{where}: not a JSON object but {type(fields).__name__}")
         yield Line(where, fields)

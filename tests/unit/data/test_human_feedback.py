@@ -160,7 +160,7 @@ def test_splits_keep_a_prompt_or_a_user_on_one_side_of_all_sets_and_strangers_ou
         ("prompts", {"prompt": chat("Q", "A")}, {}, "prompt: ends with the assistant's turn"),
         ("prompts", {"prompt": "p", "source": "web"}, {}, "source: Input should be 'labeler_plain'"),
         ("prompts", {"prompt": "p"}, {"split_by": "user"}, "user: needed, since the file is split by user"),
-        ("prompts", '{"prompt": "p"', {}, "not a JSON object in UTF-8"),
+        ("prompts", '{"prompt": "p"', {}, "not JSON"),
     ],
 )
 def test_bad_line_is_named_by_file_line_and_key(tmp_path: Path, shape: str, row: object, settings: dict, message: str) -> None:

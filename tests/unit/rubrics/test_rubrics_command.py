@@ -23,7 +23,9 @@ def test_command_prints_and_keeps_the_agreement(tmp_path: Path, capsys: Any) -> 
     assert main([str(RUBRIC), "--judge", str(tmp_path / "hf"), "--orders", "2", "--threads", "1", "--json", str(out)]) == 0
 
     (kept,) = json.loads(out.read_text())
-    judge = Judge(Subject.open("hf", tmp_path / "hf", ExecutionConfig(threads=1), 8), Asking(orders=2, calibrate="nothing", shots=0, chat=False))
+    judge = Judge(
+        Subject.open("hf", tmp_path / "hf", ExecutionConfig(threads=1), 8), Asking(orders=2, calibrate="nothing", shots=0, chat=False)
+    )
     assert kept == json.loads(measure(judge, opened(RUBRIC), 0).model_dump_json())
     printed = capsys.readouterr().out
     assert f"accuracy {kept['accuracy']:.3f}" in printed
