@@ -10,11 +10,13 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 
 import numpy as np
 import torch
 
+from benchmarks import trl_peer
 from benchmarks.shapes import SMALL, llama, ratio
 from benchmarks.trl_peer import END, PAD
 from modelyard.config import ExecutionConfig
@@ -26,6 +28,7 @@ from modelyard.posttrain.losses import reward_loss, sft_loss
 from modelyard.posttrain.masking import Example, pad_documents, pad_examples
 from modelyard.posttrain.ppo import PPOConfig, Training
 from modelyard.posttrain.rollout import Models, SamplingConfig
+from modelyard.posttrain.sampling import length_grouped
 
 SHAPES = {"small": SMALL, "tiny": llama(2, 64, 4, 2, 176, 1024, 128)}
 SFT_ROWS, SFT_PROMPT, REWARD_PAIRS, REWARD_LENGTH = 16, 96, 16, 128
@@ -33,6 +36,11 @@ EPISODES, PROMPT, NEW_TOKENS = 32, 32, 48
 OPTIMIZER = OptimizerConfig(
     lr=1e-4, min_lr_ratio=1.0, warmup_steps=0, weight_decay=0.0, beta1=0.9, beta2=0.999, eps=1e-8, clip_grad=1.0, schedule="constant"
 )
+PEERS: dict[bool, dict[str, trl_peer.Order]] = {
+    False: {"trl": "sequential"},
+    True: {"trl": "random", "trl by length": "group_by_length"},
+}
+"""TRL's runs beside rows of one length and of natural lengths: its default order, and grouped by length like ours."""
 Timed = Callable[[], float]
 
 
@@ -85,10 +93,18 @@ def ppo_training(config: PPOConfig, model: ModelConfig, execution: ExecutionConf
     return Training(models, engine("lm") if config.ema_decay else None, prompts, text, sampling)
 
 
-def token_rows(model: ModelConfig, count: int, length: int, seed: int) -> list[list[int]]:
+def token_rows(model: ModelConfig, lengths: Sequence[int], seed: int) -> list[list[int]]:
     """Random token ids, never the padding or the end."""
-    rows: list[list[int]] = np.random.default_rng(seed).integers(2, model.vocab_size, (count, length)).tolist()
-    return rows
+    generator = np.random.default_rng(seed)
+    return [generator.integers(2, model.vocab_size, length).tolist() for length in lengths]
+
+
+def row_lengths(count: int, longest: int, natural: bool, seed: int) -> list[int]:
+    """All ``longest``, or spread as texts are: log-normal about ``longest`` / 3 (quartiles at 2/3 and 3/2 of it), cut at ``longest``."""
+    if not natural:
+        return [longest] * count
+    drawn = np.random.default_rng(seed).lognormal(np.log(longest / 3), 0.6, count)
+    return [int(length) for length in np.clip(drawn, 8, longest)]
 
 
 def timed(step: Callable[[int], object], steps: int) -> Timed:
@@ -106,51 +122,59 @@ def timed(step: Callable[[int], object], steps: int) -> Timed:
     return once
 
 
-def sft_work(model: ModelConfig, precision: Precision, execution: ExecutionConfig, steps: int, peers: bool) -> tuple[int, dict[str, Timed]]:
-    """Samples of a call, and the calls."""
-    from benchmarks import trl_peer
+def batches(lengths: Sequence[int], size: int, steps: int) -> Callable[[int], list[int]]:
+    """Step -> the rows of its batch, grouped by length as the stages group them."""
+    generator = np.random.default_rng(0)
+    passes = [length_grouped(lengths, size, generator) for _ in range(20)]
+    return lambda number: passes[number // steps % 20][number % steps]
 
-    rows = token_rows(model, SFT_ROWS * steps, model.seq_len, 0)
+
+def sft_work(
+    model: ModelConfig, precision: Precision, execution: ExecutionConfig, steps: int, peers: bool, natural: bool = False
+) -> tuple[int, dict[str, Timed]]:
+    """Samples of a call, and the calls; three eighths of a row are its prompt."""
+    lengths = row_lengths(SFT_ROWS * steps, model.seq_len, natural, 0)
+    rows = [(row, 3 * len(row) // 8) for row in token_rows(model, lengths, 0)]
+    chosen = batches(lengths, SFT_ROWS, steps)
     engine = Engine(model, execution, seed=0, precision=precision, optim=OPTIMIZER, total_steps=10_000)
 
     def step(number: int) -> None:
-        chosen = rows[number % steps * SFT_ROWS :][:SFT_ROWS]
-        padded = pad_examples([Example(row[:SFT_PROMPT], row[SFT_PROMPT:]) for row in chosen], PAD)
+        padded = pad_examples([Example(row[:prompt], row[prompt:]) for row, prompt in (rows[i] for i in chosen(number))], PAD)
         engine.train_step(Batch(padded.tokens, padded.labels, {"mask": padded.mask}), SFT_ROWS, sft_loss)
 
     work = {"modelyard": timed(step, steps)}
     if peers:
-        work["trl"] = trl_peer.sft(model, precision, [(row, SFT_PROMPT) for row in rows], SFT_ROWS, steps)
+        for name, order in PEERS[natural].items():
+            work[name] = trl_peer.sft(model, precision, rows, SFT_ROWS, steps, order)
     return SFT_ROWS * steps, work
 
 
 def reward_work(
-    model: ModelConfig, precision: Precision, execution: ExecutionConfig, steps: int, peers: bool
+    model: ModelConfig, precision: Precision, execution: ExecutionConfig, steps: int, peers: bool, natural: bool = False
 ) -> tuple[int, dict[str, Timed]]:
     """Pairs of a call, and the calls."""
-    from benchmarks import trl_peer
-
-    first, second = (token_rows(model, REWARD_PAIRS * steps, REWARD_LENGTH, seed) for seed in (1, 2))
+    lengths = [row_lengths(REWARD_PAIRS * steps, REWARD_LENGTH, natural, seed) for seed in (1, 2)]
+    first, second = (token_rows(model, lengths[i], i) for i in range(2))
+    chosen = batches([max(pair) for pair in zip(*lengths, strict=True)], REWARD_PAIRS, steps)
     engine = Engine(model, execution, seed=0, precision=precision, head="scalar", optim=OPTIMIZER, total_steps=10_000)
     ranks, names = torch.tensor([1, 0] * REWARD_PAIRS), torch.arange(REWARD_PAIRS).repeat_interleave(2)
 
     def step(number: int) -> None:
-        start = number % steps * REWARD_PAIRS
-        chosen = [row for pair in zip(first[start:], second[start:], strict=True) for row in pair][: 2 * REWARD_PAIRS]
-        tokens, mask = pad_documents(chosen, PAD)
+        tokens, mask = pad_documents([row for i in chosen(number) for row in (first[i], second[i])], PAD)
         engine.train_step(Batch(tokens, tokens, {"mask": mask, "rank": ranks, "comparison": names}), 2 * REWARD_PAIRS, reward_loss)
 
     work = {"modelyard": timed(step, steps)}
     if peers:
-        work["trl"] = trl_peer.reward(model, precision, list(zip(first, second, strict=True)), REWARD_PAIRS, steps)
+        for name, order in PEERS[natural].items():
+            work[name] = trl_peer.reward(model, precision, list(zip(first, second, strict=True)), REWARD_PAIRS, steps, order)
     return REWARD_PAIRS * steps, work
 
 
-def ppo_work(model: ModelConfig, precision: Precision, execution: ExecutionConfig, steps: int, peers: bool) -> tuple[int, dict[str, Timed]]:
-    """Episodes of a call, and the calls; ``steps`` are iterations."""
-    from benchmarks import trl_peer
-
-    prompts = token_rows(model, EPISODES * 4, PROMPT, 3)
+def ppo_work(
+    model: ModelConfig, precision: Precision, execution: ExecutionConfig, steps: int, peers: bool, natural: bool = False
+) -> tuple[int, dict[str, Timed]]:
+    """Episodes of a call, and the calls; ``steps`` are iterations, and prompts and completions always have one length."""
+    prompts = token_rows(model, [PROMPT] * EPISODES * 4, 3)
     config = ppo_config(precision)
     training = ppo_training(config, model, execution, prompts)
 
@@ -195,22 +219,26 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=2, help="optimizer steps (PPO: iterations) of a round")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--lengths", choices=("full", "natural"), nargs="+", default=["full", "natural"], help="of SFT rows and rated texts"
+    )
     parser.add_argument("--profile", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     model, execution = SHAPES[arguments.shape], ExecutionConfig(threads=arguments.threads)
     print(f"{arguments.shape}: {model.parameters() / 1e6:.2f}M parameters, {arguments.threads} threads; SFT {SFT_ROWS} x {model.seq_len}, ")
     print(f"reward {REWARD_PAIRS} pairs x {REWARD_LENGTH}, PPO {EPISODES} x ({PROMPT} + {NEW_TOKENS}), one inner epoch", flush=True)
-    for name in arguments.work:
-        for precision in arguments.precision:
-            samples, work = WORK[name](model, precision, execution, arguments.steps, not arguments.profile)
-            if arguments.profile:
-                profile(work["modelyard"])
-                continue
-            seconds = measured(work, arguments.rounds)
-            for side, times in seconds.items():
-                rate, quotient = samples / statistics.median(times), ratio(seconds, "modelyard", side)
-                print(f"  {name:6s} {precision}  {side:9s} {rate:7.2f} samples/s   ours is {quotient:.2f}x", flush=True)
+    for name, precision, lengths in product(arguments.work, arguments.precision, arguments.lengths):
+        if name == "ppo" and lengths != arguments.lengths[0]:
+            continue
+        samples, work = WORK[name](model, precision, execution, arguments.steps, not arguments.profile, lengths == "natural")
+        if arguments.profile:
+            profile(work["modelyard"])
+            continue
+        seconds = measured(work, arguments.rounds)
+        for side, times in seconds.items():
+            rate, quotient = samples / statistics.median(times), ratio(seconds, "modelyard", side)
+            print(f"  {name:6s} {precision} {lengths:7s} {side:13s} {rate:7.2f} samples/s   ours is {quotient:.2f}x", flush=True)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def resident(iterations: int, shape: str = "tiny") -> list[float]:
     execution = ExecutionConfig(threads=1, checkpoint_iterations=20)
     batches = {"episodes": 16, "minibatches": 2, "micro_batch": 8, "ptx_rows": 8, "ptx_coef": 0.5, "ema_decay": 0.9, "max_new_tokens": 24}
     config = ppo_config("fp32", iterations=iterations, **batches)
-    training = ppo_training(config, model, execution, token_rows(model, 64, 12, 0))
+    training = ppo_training(config, model, execution, token_rows(model, [12] * 64, 0))
     process, seen = psutil.Process(), []
 
     def report(done: int, total: int, metrics: Mapping[str, float] = {}, unit: str = "step") -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -19,6 +19,7 @@ from modelyard.model.architecture import ModelConfig, Precision
 from modelyard.model.hf_weights import hf_config
 
 Timed = Callable[[], float]
+Order = Literal["sequential", "random", "group_by_length"]
 PAD, END = 0, 1
 
 
@@ -97,25 +98,30 @@ def trained(trainer: Any, clock: Clock) -> Timed:
     return once
 
 
-def sft(model: ModelConfig, precision: Precision, rows: Sequence[tuple[list[int], int]], batch: int, steps: int) -> Timed:
-    """SFTTrainer on rows of (token ids, length of the prompt), loss on the rest."""
+def sft(model: ModelConfig, precision: Precision, rows: Sequence[tuple[list[int], int]], batch: int, steps: int, order: Order) -> Timed:
+    """SFTTrainer on rows of (token ids, length of the prompt), loss on the rest; batches are padded to their longest row."""
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
     data = Dataset.from_list([{"input_ids": ids, "completion_mask": [0] * n + [1] * (len(ids) - n)} for ids, n in rows])
-    args = SFTConfig(**settings(precision, batch, steps, max_length=model.seq_len, completion_only_loss=True))
+    args = SFTConfig(
+        **settings(precision, batch, steps, max_length=model.seq_len, completion_only_loss=True, train_sampling_strategy=order)
+    )
     clock = Clock()
     trainer = SFTTrainer(peer(model), args, train_dataset=data, processing_class=tokenizer(model.vocab_size), callbacks=[clock.callback()])
     return trained(trainer, clock)
 
 
-def reward(model: ModelConfig, precision: Precision, pairs: Sequence[tuple[list[int], list[int]]], batch: int, steps: int) -> Timed:
-    """RewardTrainer on pairs of (preferred, other) token ids."""
+def reward(
+    model: ModelConfig, precision: Precision, pairs: Sequence[tuple[list[int], list[int]]], batch: int, steps: int, order: Order
+) -> Timed:
+    """RewardTrainer on pairs of (preferred, other) token ids; batches are padded to their longest text."""
     from datasets import Dataset
     from trl import RewardConfig, RewardTrainer
 
-    data = Dataset.from_list([{"chosen_ids": chosen, "rejected_ids": rejected} for chosen, rejected in pairs])
-    args = RewardConfig(**settings(precision, batch, steps, max_length=model.seq_len, disable_dropout=True))
+    lengths = [max(len(chosen), len(rejected)) for chosen, rejected in pairs]
+    data = Dataset.from_list([{"chosen_ids": a, "rejected_ids": b, "length": n} for (a, b), n in zip(pairs, lengths, strict=True)])
+    args = RewardConfig(**settings(precision, batch, steps, max_length=model.seq_len, disable_dropout=True, train_sampling_strategy=order))
     clock = Clock()
     trainer = RewardTrainer(
         classifier(model), args, train_dataset=data, processing_class=tokenizer(model.vocab_size), callbacks=[clock.callback()]
@@ -145,11 +151,13 @@ def ppo(model: ModelConfig, precision: Precision, prompts: Sequence[list[int]], 
         )
     )
     data = Dataset.from_list([{"input_ids": prompt} for prompt in prompts])
+    policy = peer(model)
+    policy.config.use_cache = policy.generation_config.use_cache = True
     clock = Clock()
     trainer = PPOTrainer(
         args=args,
         processing_class=tokenizer(model.vocab_size),
-        model=peer(model),
+        model=policy,
         ref_model=peer(model),
         reward_model=classifier(model),
         value_model=classifier(model),
