@@ -5,7 +5,7 @@ model, scorer and data are used. Each run is the line's own PPO (``[ppo]`` of ``
 iterations on openings of held-out reviews, the corpus' validation split, of which neither SFT, reward model, scorer nor the line's benchmark has any;
 ``--items test`` takes the benchmark's openings instead, to report by, not to choose by. Gao et al. (arXiv:2210.10760) plot proxy and gold scores over
 KL in this way: the reward model is the proxy, the scorer the gold. Language-model loss is on the validation rows behind those that the stage's own
-metric reads. Every finished run is a line of ``--out``; one that is there is not repeated.
+metric reads. Every measurement is a line of ``--out``; a run that reached ``--iterations`` there is not repeated.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -100,35 +100,44 @@ def line_inputs(store: Path) -> dict[str, Path]:
     return {role: store / ref for role, ref in {**policy, **{role: results[role] for role in ("scorer", "corpus")}}.items()}
 
 
-def run(config: PPOConfig, inputs: Mapping[str, Path], items: str, every: int, threads: int) -> list[Point]:
-    """Train from the start and measure at iterations 0, ``every``, 2 ``every``, ... and the last."""
+def run(config: PPOConfig, inputs: Mapping[str, Path], items: str, every: int, threads: int, note: Callable[[Point], None]) -> None:
+    """Train from the start and tell ``note`` what was measured at iterations 0, ``every``, 2 ``every``, ... and the last."""
     execution = ExecutionConfig(threads=threads, checkpoint_iterations=10**6)
     training = ppo.prepare(config, inputs, execution)
     measure = Measure(config, inputs, training, items)
-    points = [measure(0)]
+    note(measure(0))
 
     def report(done: int, total: int, metrics: Mapping[str, float] = {}, unit: str = "step") -> None:
         if metrics and (done % every == 0 or done == total):
-            points.append(measure(done))
+            note(measure(done))
 
     with tempfile.TemporaryDirectory() as scratch:
         ppo.train(config, training, Path(scratch), execution, report)
-    return points
 
 
-class Run(NamedTuple):
-    """One line of the collected runs."""
+class Key(NamedTuple):
+    """What tells runs apart."""
 
     kl_coef: float
     gamma: float
     items: str
+
+
+class Run(NamedTuple):
+    """A run and its measurements, the first iteration's first."""
+
+    key: Key
     points: list[Point]
 
 
 def collected(out: Path) -> list[Run]:
-    """The finished runs in ``out``, by gamma and KL coefficient."""
-    lines = out.read_text("utf-8").splitlines() if out.exists() else []
-    return sorted((Run(**json.loads(line)) for line in lines), key=lambda run: (-run.gamma, run.kl_coef))
+    """The runs in ``out``, by gamma and KL coefficient; where one was begun twice, its last attempt."""
+    found: dict[Key, list[Point]] = {}
+    for line in out.read_text("utf-8").splitlines() if out.exists() else []:
+        row = json.loads(line)
+        key, point = Key(*row["key"]), row["point"]
+        found[key] = [*(found.get(key, []) if point["iteration"] else []), point]
+    return sorted((Run(key, points) for key, points in found.items()), key=lambda run: (-run.key.gamma, run.key.kl_coef))
 
 
 def table(runs: Sequence[Run]) -> str:
@@ -139,7 +148,7 @@ def table(runs: Sequence[Run]) -> str:
         last, best = each.points[-1], max(each.points, key=lambda point: point["gold"][0])
         win, loss = last["win_rate"], last["loss_change"]
         lines.append(
-            f"{each.kl_coef:8g} {each.gamma:6g} {last['kl'][0]:10.2f} {last['proxy'][0]:+7.2f} {last['gold'][0]:+7.2f}  "
+            f"{each.key.kl_coef:8g} {each.key.gamma:6g} {last['kl'][0]:10.2f} {last['proxy'][0]:+7.2f} {last['gold'][0]:+7.2f}  "
             f"{win[0]:.3f} [{win[1]:.3f}, {win[2]:.3f}]   {loss[0]:+.2%} [{loss[1]:+.2%}, {loss[2]:+.2%}]  "
             f"{best['gold'][0]:+.2f} at {best['kl'][0]:.1f} nats (iteration {best['iteration']}); now {', '.join(last['flags']) or 'no flags'}"
         )
@@ -154,12 +163,12 @@ def plot(runs: Sequence[Run], path: Path) -> None:
     from matplotlib import pyplot
 
     figure, panels = pyplot.subplots(1, 3, figsize=(15, 4.5), constrained_layout=True)
-    coefficients = sorted({each.kl_coef for each in runs})
+    coefficients = sorted({each.key.kl_coef for each in runs})
     colours = {coefficient: pyplot.get_cmap("viridis")(i / max(1, len(coefficients) - 1)) for i, coefficient in enumerate(coefficients)}
     for each in runs:
         kl = [point["kl"][0] for point in each.points]
-        drawn: dict[str, Any] = {"color": colours[each.kl_coef], "linestyle": "-" if each.gamma else "--"}
-        name = f"KL coefficient {each.kl_coef:g}" + (f", gamma {each.gamma:g}" if each.gamma else ", no ptx")
+        drawn: dict[str, Any] = {"color": colours[each.key.kl_coef], "linestyle": "-" if each.key.gamma else "--"}
+        name = f"KL coefficient {each.key.kl_coef:g}" + (f", gamma {each.key.gamma:g}" if each.key.gamma else ", no ptx")
         panels[0].plot(kl, [point["proxy"][0] for point in each.points], alpha=0.35, linewidth=1, **drawn)
         panels[0].plot(kl, [point["gold"][0] for point in each.points], label=name, **drawn)
         win = np.array([point["win_rate"] for point in each.points])
@@ -195,16 +204,21 @@ def main() -> None:
     base = read_tree(arguments.config)["ppo"] | {"kl_stop": 1e9, "on_kl_stop": "stop", "iterations": arguments.iterations}
     base |= {key: json.loads(value) for key, _, value in (text.partition("=") for text in arguments.set)}
     inputs = line_inputs(arguments.store)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    done = {each.key for each in collected(arguments.out) if each.points[-1]["iteration"] >= arguments.iterations}
     for gamma, kl_coef in product(arguments.gamma or [base["ptx_coef"], 0.0], arguments.kl):
-        if any((each.kl_coef, each.gamma, each.items) == (kl_coef, gamma, arguments.items) for each in collected(arguments.out)):
+        key = Key(kl_coef, gamma, arguments.items)
+        if key in done:
             continue
         settings = base | {"kl_coef": kl_coef, "ptx_coef": gamma, "ptx_rows": base["ptx_rows"] if gamma else 0}
-        points = run(PPOConfig.model_validate(settings), inputs, arguments.items, arguments.every, arguments.threads)
-        finished = Run(kl_coef, gamma, arguments.items, points)
-        with arguments.out.open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps(finished._asdict()) + "\n")
-        print(table([finished]), flush=True)
-    runs = [each for each in collected(arguments.out) if each.items == arguments.items]
+
+        def note(point: Point, key: Key = key) -> None:
+            with arguments.out.open("a", encoding="utf-8") as lines:
+                lines.write(json.dumps({"key": key, "point": point}) + "\n")
+
+        run(PPOConfig.model_validate(settings), inputs, arguments.items, arguments.every, arguments.threads, note)
+        print(table([each for each in collected(arguments.out) if each.key == key]), flush=True)
+    runs = [each for each in collected(arguments.out) if each.key.items == arguments.items]
     print(table(runs))
     plot(runs, arguments.plot)
 
