@@ -24,10 +24,10 @@ run: $(READY)
 	@$(ADDRESSES) $(BIN)/python -m flows.pipeline $(CONFIG) $(OVERRIDES)
 
 test: $(READY)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-all: $(READY)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m ''
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m ''
 
 check: $(READY)
 	@$(BIN)/ruff check .

@@ -1,14 +1,11 @@
-"""Forward steps of a language model with a key-value cache, without megatron-core's Python around every layer.
+"""Forward steps of a language model with a key-value cache.
 
-A decoding step of a small model is nearly all overhead. This module reads the same weight tensors that training uses and spells the layer out in
-about 25 calls; tests hold its log-probabilities to the training forward's (1e-5 in fp32) for both styles, at every layout. Batch first, buffers
-allocated once, the r queries of a key group side by side so that grouped attention is plain attention. Norms, word embeddings and experts are
-called as the modules they are. Left out: anything but causal prefill and one-token steps.
+A decoding step of a small model is nearly all overhead and reading of weights, so the layer is :mod:`modelyard.model.block`'s: few calls, packed
+weights. Tests hold its log-probabilities to the training forward's (1e-5 in fp32) for both styles, at every layout. Buffers are allocated once; the
+r queries of a key group stand side by side, so grouped attention is plain attention. Left out: anything but causal prefill and one-token steps.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -16,24 +13,31 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modelyard.model import parallel
+from modelyard.model.block import Block, Rotation, norm, output_product
 from modelyard.model.engine import Engine
 
 
-class Decoder:
-    """This rank's layers and their keys and values for ``batch`` sequences of at most ``length`` tokens."""
+class Weights:
+    """This rank's layers and output layer, laid out for ``rows`` sequences; made once for all batches of a call."""
 
-    def __init__(self, engine: Engine, batch: int, length: int) -> None:
+    def __init__(self, engine: Engine, rows: int) -> None:
         from megatron.core import parallel_state
 
-        self.engine, self.gpt = engine, engine.gpt
         self.tp_group = parallel_state.get_tensor_model_parallel_group() if engine.layout.tp > 1 else None
-        self.layers = [_Layer(layer, batch, length, engine.model.style == "llama", self.tp_group) for layer in self.gpt.decoder.layers]
-        self.rotation: tuple[Tensor, Tensor] | None = None
+        self.blocks = [Block(layer, rows, self.tp_group) for layer in engine.gpt.decoder.layers]
+        self.output = output_product(engine.gpt, rows) if engine.layout.is_last_stage else None
+        self.dtype = next(engine.gpt.parameters()).dtype
+
+
+class Decoder:
+    """The keys and values of ``batch`` sequences of at most ``length`` tokens, and the steps that add to them."""
+
+    def __init__(self, engine: Engine, weights: Weights, batch: int, length: int) -> None:
+        self.engine, self.gpt, self.weights = engine, engine.gpt, weights
+        self.caches = [_Cache(block, batch, length, weights.dtype) for block in weights.blocks]
+        self.rotation: Rotation | None = None
         if engine.model.style == "llama":
-            angles = self.gpt.rotary_pos_emb(length).view(1, length, 1, 1, -1)
-            half, dtype = angles.shape[-1] // 2, next(self.gpt.parameters()).dtype
-            sin = angles.sin()
-            self.rotation = angles.cos().to(dtype), torch.cat((-sin[..., :half], sin[..., half:]), -1).to(dtype)
+            self.rotation = Rotation.of(self.gpt.rotary_pos_emb(length).view(1, length, 1, 1, -1), weights.dtype)
 
     def logits(self, tokens: Tensor, position: int) -> Tensor:
         """Feed tokens [b, n] at ``position`` through every stage; logits [b, V] of the token after them, fp32, on every rank."""
@@ -41,10 +45,9 @@ class Decoder:
         hidden = self._embed(tokens, position) if layout.is_first_stage else self._receive(batch, count)
         rotation = None
         if self.rotation is not None:
-            cos, sin = self.rotation
-            rotation = cos[:, position : position + count], sin[:, position : position + count]
-        for layer in self.layers:
-            hidden = layer(hidden, rotation, position)
+            rotation = Rotation(*(factor[:, position : position + count] for factor in self.rotation))
+        for block, cache in zip(self.weights.blocks, self.caches, strict=True):
+            hidden = block.finish(hidden, cache.attend(*block.heads(hidden, rotation), position))
         if layout.pp == 1:
             return self._head(hidden)
         if layout.is_last_stage:
@@ -54,27 +57,27 @@ class Decoder:
 
     def _embed(self, tokens: Tensor, position: int) -> Tensor:
         embedding = self.gpt.embedding
-        hidden = embedding.word_embeddings(tokens)
+        if self.weights.tp_group is None:
+            hidden = F.embedding(tokens, embedding.word_embeddings.weight)
+        else:
+            hidden = embedding.word_embeddings(tokens).clone()
         if embedding.add_position_embedding:
-            hidden = hidden + embedding.position_embeddings.weight[position : position + tokens.shape[1]]
-        return hidden.clone()
+            hidden += embedding.position_embeddings.weight[position : position + tokens.shape[1]]
+        return hidden
 
     def _head(self, hidden: Tensor) -> Tensor:
-        gpt = self.gpt
-        tied = gpt.share_embeddings_and_output_weights
-        weight = gpt.shared_embedding_or_output_weight() if tied else gpt.output_layer.weight
-        logits = F.linear(gpt.decoder.final_layernorm(hidden[:, -1]), weight)
-        if self.tp_group is not None:
+        assert self.weights.output is not None
+        logits = self.weights.output(norm(self.gpt.decoder.final_layernorm, hidden[:, -1]))
+        if self.weights.tp_group is not None:
             parts = [torch.empty_like(logits) for _ in range(self.engine.layout.tp)]
-            dist.all_gather(parts, logits, group=self.tp_group)
+            dist.all_gather(parts, logits, group=self.weights.tp_group)
             logits = torch.cat(parts, -1)
         return logits[:, : self.engine.model.vocab_size].float()
 
     def _receive(self, batch: int, count: int) -> Tensor:
         from megatron.core import parallel_state
 
-        dtype = next(self.gpt.parameters()).dtype
-        hidden = torch.empty(batch, count, self.engine.model.hidden, dtype=dtype, device=parallel.device())
+        hidden = torch.empty(batch, count, self.engine.model.hidden, dtype=self.weights.dtype, device=parallel.device())
         dist.recv(hidden, parallel_state.get_pipeline_model_parallel_prev_rank(), group=parallel_state.get_pipeline_model_parallel_group())
         return hidden
 
@@ -85,64 +88,31 @@ class Decoder:
         dist.send(hidden.contiguous(), target, group=parallel_state.get_pipeline_model_parallel_group())
 
 
-class _Layer:
-    """One transformer layer over the weights of megatron-core's, with its key-value buffers [b, groups, length, d]."""
+class _Cache:
+    """Keys [b * groups, d, length] and values [b * groups, length, d] of one layer."""
 
-    def __init__(self, layer: Any, batch: int, length: int, gated: bool, tp_group: Any | None) -> None:
-        attention, mlp = layer.self_attention, layer.mlp
-        self.gated, self.tp_group = gated, tp_group
-        self.norms = layer.input_layernorm, layer.pre_mlp_layernorm
-        self.qkv, self.projection = attention.linear_qkv, attention.linear_proj
-        self.experts = None if hasattr(mlp, "linear_fc1") else mlp
-        if self.experts is None:
-            self.up, self.down = mlp.linear_fc1, mlp.linear_fc2
-        self.groups, self.width = attention.num_query_groups_per_partition, attention.hidden_size_per_attention_head
-        self.ratio = attention.num_attention_heads_per_partition // self.groups
-        self.scale = attention.core_attention.softmax_scale
-        weight = self.qkv.weight
-        self.keys, self.values = (
-            torch.empty(batch, self.groups, length, self.width, dtype=weight.dtype, device=weight.device) for _ in range(2)
-        )
+    def __init__(self, block: Block, batch: int, length: int, dtype: torch.dtype) -> None:
+        self.ratio, self.scale = block.ratio, block.scale or block.width**-0.5
+        rows = batch * block.groups
+        self.keys = torch.empty(rows, block.width, length, dtype=dtype, device=parallel.device())
+        self.values = torch.empty(rows, length, block.width, dtype=dtype, device=parallel.device())
+        self.nothing = self.keys.new_zeros(1)
 
-    def __call__(self, hidden: Tensor, rotation: tuple[Tensor, Tensor] | None, position: int) -> Tensor:
-        """Hidden [b, n, h] at ``position`` -> [b, n, h], in place."""
-        hidden += self._reduced(self._attend(self.norms[0](hidden), rotation, position), self.projection)
-        normed = self.norms[1](hidden)
-        if self.experts is not None:
-            output, _ = self.experts(normed.transpose(0, 1).contiguous())
-            hidden += output.transpose(0, 1)
-            return hidden
-        inner = F.linear(normed, self.up.weight, self.up.bias)
-        if self.gated:
-            gate, up = inner.chunk(2, -1)
-            inner = F.silu(gate).mul_(up)
-        else:
-            inner = F.gelu(inner)
-        hidden += self._reduced(inner, self.down)
-        return hidden
-
-    def _reduced(self, inner: Tensor, linear: Any) -> Tensor:
-        """A row-parallel product, summed over the tensor-parallel ranks before its bias is added."""
-        if self.tp_group is None:
-            return F.linear(inner, linear.weight, linear.bias)
-        output = F.linear(inner, linear.weight)
-        dist.all_reduce(output, group=self.tp_group)
-        return output if linear.bias is None else output + linear.bias
-
-    def _attend(self, normed: Tensor, rotation: tuple[Tensor, Tensor] | None, position: int) -> Tensor:
-        """Context [b, n, heads * d] of normed hidden states, whose keys and values are remembered."""
-        batch, count, _ = normed.shape
+    def attend(self, turned: Tensor, value: Tensor, position: int) -> Tensor:
+        """Context [b, n, heads * d] of n new tokens (see :meth:`Block.heads`), whose keys and values are remembered."""
+        batch, count, groups, _, width = turned.shape
         end, ratio = position + count, self.ratio
-        fused = F.linear(normed, self.qkv.weight, self.qkv.bias).view(batch, count, self.groups, ratio + 2, self.width)
-        turned = fused[..., : ratio + 1, :]  # a group's queries and its key: rotated together
-        if rotation is not None:
-            turned = (turned * rotation[0]).addcmul_(turned.roll(self.width // 2, -1), rotation[1])
-        self.keys[:, :, position:end] = turned[..., ratio, :].transpose(1, 2)
-        self.values[:, :, position:end] = fused[..., ratio + 1, :].transpose(1, 2)
-        keys, values = self.keys[:, :, :end], self.values[:, :, :end]
+        key = turned[..., ratio, :]
         if count == 1:  # the queries of a group are rows of one product, and all of them see the whole cache
-            return F.scaled_dot_product_attention(turned[:, 0, :, :ratio], keys, values, scale=self.scale).view(batch, 1, -1)
+            self.keys[:, :, position] = key.reshape(-1, width)
+            self.values[:, position] = value.reshape(-1, width)
+            query = turned[:, 0, :, :ratio].reshape(batch * groups, ratio, width)
+            scores = torch.baddbmm(self.nothing, query, self.keys[:, :, :end], beta=0, alpha=self.scale)
+            return torch.bmm(torch.softmax(scores, -1), self.values[:, :end]).view(batch, 1, -1)
         assert position == 0, "several tokens at once only at the beginning"
-        query = turned[..., :ratio, :].reshape(batch, count, -1, self.width).transpose(1, 2)
+        self.keys.view(batch, groups, width, -1)[..., :end] = key.permute(0, 2, 3, 1)
+        self.values.view(batch, groups, -1, width)[:, :, :end] = value.transpose(1, 2)
+        query = turned[..., :ratio, :].reshape(batch, count, -1, width).transpose(1, 2)
+        keys, values = key.transpose(1, 2), value.transpose(1, 2)
         context = F.scaled_dot_product_attention(query, keys, values, is_causal=True, scale=self.scale, enable_gqa=ratio > 1)
         return context.transpose(1, 2).reshape(batch, count, -1)

@@ -37,7 +37,7 @@ class _LabelLogprobs(torch.autograd.Function):
         rows, offset = hidden.shape[0], 0 if group is None else dist.get_rank(group) * weight.shape[0]
         ctx.real, ctx.own = min(max(vocab_size - offset, 0), weight.shape[0]), labels - offset
         keep = any(ctx.needs_input_grad[:2]) and rows * ctx.real * hidden.element_size() <= KEPT_BYTES
-        ctx.softmax = hidden.new_empty(rows, ctx.real) if keep else None
+        ctx.softmax = [] if keep else None
         target = torch.zeros(rows, dtype=torch.float32, device=hidden.device)
         normalisers = []
         for block in _blocks(rows, ctx.real, hidden.device.type):
@@ -46,7 +46,7 @@ class _LabelLogprobs(torch.autograd.Function):
             target += logits.gather(1, column).squeeze(1).where(here, 0.0)
             normalisers.append(normaliser)
             if keep:
-                ctx.softmax[:, block] = softmax
+                ctx.softmax.append(softmax.to(hidden.dtype))
         whole = torch.logsumexp(torch.stack(normalisers), 0) if normalisers else torch.full_like(target, float("-inf"))
         if group is not None:
             most = whole.clone()
@@ -66,17 +66,42 @@ class _LabelLogprobs(torch.autograd.Function):
         grad_hidden, grad_weight = torch.zeros(hidden.shape, dtype=torch.float32, device=hidden.device), torch.zeros_like(weight)
         # d log p(label) / d logits = onehot(label) - softmax; at the label from fp32, where 1 - p would lose a confident token's gradient
         at_label = (-grad * torch.expm1(logprobs)).to(hidden.dtype)[:, None]
-        for block, share in zip(_blocks(len(hidden), ctx.real, hidden.device.type), shares, strict=True):
-            slope = kept[:, block] if kept is not None else _block_softmax(hidden, weight[block])[1].to(hidden.dtype)
+        for number, (block, share) in enumerate(zip(_blocks(len(hidden), ctx.real, hidden.device.type), shares, strict=True)):
+            slope = kept[number] if kept is not None else _block_softmax(hidden, weight[block])[1].to(hidden.dtype)
             slope.mul_((-grad * share).to(slope.dtype)[:, None])  # one dtype: mixed ones cost three more passes
             column, here = _column(ctx.own, block)
             slope.scatter_(1, column, at_label.where(here[:, None], slope.gather(1, column)))
             torch.mm(slope.t(), hidden, out=grad_weight[block])
-            if kept is None:
-                grad_hidden += (slope @ weight[block]).float()
-        if kept is not None:
-            return kept @ weight[: ctx.real], grad_weight, None, None, None
+            grad_hidden += product(slope, weight[block].t())
         return grad_hidden.to(hidden.dtype), grad_weight, None, None, None
+
+
+def product(x: Tensor, weight: Tensor) -> Tensor:
+    """x W^T of x [T, i] and W [o, i] without gradient; in fp32 on a CPU oneDNN's, which takes 0.85 to 0.95 of the time of torch's own."""
+    if x.dtype != torch.float32 or x.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return x @ weight.t()
+    return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x W^T + b with gradients, of x [..., i], W [o, i] and b [o]."""
+    output: Tensor = _Linear.apply(x, weight)
+    return output if bias is None else output + bias
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return product(x.reshape(-1, x.shape[-1]), weight).view(*x.shape[:-1], -1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        flat = grad.reshape(-1, grad.shape[-1])
+        grad_x = product(flat, weight.t()).view(x.shape) if ctx.needs_input_grad[0] else None
+        return grad_x, flat.t() @ x.reshape(-1, x.shape[-1]) if ctx.needs_input_grad[1] else None
 
 
 def _blocks(rows: int, columns: int, device: str) -> list[slice]:
@@ -89,7 +114,7 @@ def _block_softmax(hidden: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tens
 
     log-sum-exp = max x - log max softmax: the softmax is one fast kernel, and its largest entry is never too small for a logarithm.
     """
-    logits = torch.mm(hidden, weight.t()).float()
+    logits = product(hidden, weight).float()
     softmax = torch.softmax(logits, -1)
     return logits, softmax, logits.amax(-1) - softmax.amax(-1).log()
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from modelyard import progress
 from modelyard.model import parallel
-from modelyard.model.decode import Decoder
+from modelyard.model.decode import Decoder, Weights
 from modelyard.model.engine import Engine
 
 
@@ -56,9 +56,11 @@ def generate(
     uniforms = torch.rand(len(prompts), max_new_tokens, generator=torch.Generator().manual_seed(seed))
     tokens: list[list[int]] = []
     logprobs: list[list[float]] = []
+    with torch.inference_mode():
+        weights = Weights(engine, max(1, min(batch, len(prompts))))
     for start in range(0, len(prompts), batch):
         part = prompts[start : start + batch]
-        new, logp = _generate_batch(engine, part, max_new_tokens, temperature, top_p, uniforms[start : start + batch], stop_ids)
+        new, logp = _generate_batch(engine, weights, part, max_new_tokens, temperature, top_p, uniforms[start : start + batch], stop_ids)
         for row, row_logp in zip(new.tolist(), logp.tolist(), strict=True):
             length = next((i + 1 for i, token in enumerate(row) if token in stop_ids), max_new_tokens)
             tokens.append(row[:length])
@@ -69,6 +71,7 @@ def generate(
 
 def _generate_batch(
     engine: Engine,
+    weights: Weights,
     prompts: Sequence[Sequence[int]],
     max_new: int,
     temperature: float,
@@ -95,7 +98,7 @@ def _generate_batch(
     engine.split_sequences(False)
     position = 0
     with torch.inference_mode():
-        decoder = Decoder(engine, share, end)
+        decoder = Decoder(engine, weights, share, end)
         for step in range(shortest, end):
             progress.beat()
             logits = decoder.logits(sequence[:, position:step], position)

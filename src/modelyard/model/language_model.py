@@ -1,4 +1,4 @@
-"""megatron-core's ``GPTModel`` with our faster parts: fused output layer and loss, rotary positions in fewer passes.
+"""megatron-core's ``GPTModel`` with our faster parts: fused output layer and loss, rotary positions in fewer passes, oneDNN's products.
 
 Same parameters, names and mathematics; only what runs between the matrix products differs (see :mod:`modelyard.model.fused`). Left out:
 multi-token prediction.
@@ -10,7 +10,12 @@ from typing import Any
 
 from megatron.core.models.common.embeddings import rope_utils
 from megatron.core.models.gpt import GPTModel
-from megatron.core.tensor_parallel import copy_to_tensor_model_parallel_region, gather_from_sequence_parallel_region
+from megatron.core.tensor_parallel import (
+    ColumnParallelLinear,
+    RowParallelLinear,
+    copy_to_tensor_model_parallel_region,
+    gather_from_sequence_parallel_region,
+)
 from torch import Tensor
 
 from modelyard.model import fused
@@ -41,6 +46,23 @@ class LanguageModel(GPTModel):
             found = fused.label_logprobs(rows[wanted], weight, flat[wanted], self.real_vocab, group)
             logprobs = found.new_zeros(len(flat)).index_copy(0, wanted, found)
         return -logprobs.view(length, batch).t()
+
+
+class _OwnProduct:
+    """Mixed into megatron-core's linear layers: the product is ours wherever no communication is woven into its backward pass."""
+
+    def _forward_impl(self, input: Tensor, weight: Tensor, *args: Any, **settings: Any) -> Tensor:
+        if args or settings["allreduce_dgrad"] or settings["sequence_parallel"] or settings["gradient_accumulation_fusion"]:
+            return super()._forward_impl(input, weight, *args, **settings)  # type: ignore[misc]
+        return fused.linear(input, weight, settings["bias"])
+
+
+class ColumnParallel(_OwnProduct, ColumnParallelLinear):
+    """``ColumnParallelLinear`` with our product."""
+
+
+class RowParallel(_OwnProduct, RowParallelLinear):
+    """``RowParallelLinear`` with our product."""
 
 
 def use_fused_rotary() -> bool:

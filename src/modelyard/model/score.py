@@ -3,21 +3,22 @@
 A query is a question with its possible answers. Their inputs have a common stem; what differs hangs on it as branches of one row, and a mask lets a
 branch see the stem and itself, so four answers to a question cost one pass over the question. Rows that begin alike (a few-shot preface)
 share keys and values computed once for all of them. Rows are sorted by length and batched by tokens; the unembedding runs on the scored
-positions only, and so does the last block. The numbers are the plain forward's (tests hold them to 1e-4 nats): weights, norms, rotary table
-and unembedding are the engine's own. With ``gemm="bf16"`` the matrix products of the blocks run in bfloat16 while residuals, norms,
-attention and log-softmax stay in fp32. Left out: more than one rank (:meth:`Engine.evaluate` serves there).
+positions only, and so does the last block. The layers are :mod:`modelyard.model.block`'s, in fp32, and the numbers the plain forward's (tests hold
+them to 1e-5 nats); with ``gemm="bf16"`` the blocks' matrix products run in bfloat16. Left out: more than one rank (:meth:`Engine.evaluate` serves
+there).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from modelyard.model import parallel
+from modelyard.model.block import Block, Rotation, norm, output_product
 from modelyard.model.engine import Engine
 
 LOGIT_ROWS = 256
@@ -138,11 +139,13 @@ class Scorer:
         if engine.layout.tp * engine.layout.pp > 1:
             raise ValueError("scoring with shared prefixes needs a whole model on one rank")
         self.gpt, self.seq_len = engine.gpt, engine.model.seq_len
-        self.head_width = engine.model.hidden // engine.model.heads
-        self.groups = engine.model.kv_heads
-        self.dtype = torch.bfloat16 if gemm == "bf16" else torch.float32
-        self._cast: dict[int, Tensor] = {}
-        self._rotary: tuple[Tensor, Tensor] | None = None
+        rows = GPU_TOKENS if parallel.device().type == "cuda" else CPU_TOKENS
+        with torch.inference_mode():
+            self.blocks = [
+                Block(layer, rows, products=torch.bfloat16 if gemm == "bf16" else torch.float32) for layer in self.gpt.decoder.layers
+            ]
+            self.output = output_product(self.gpt, rows, torch.float32)
+        self._angles: Tensor | None = None
 
     def score(
         self, queries: Sequence[Query], *, tokens: int | None = None, report: Callable[[int, int], None] = lambda done, total: None
@@ -205,13 +208,10 @@ class Scorer:
 
     def _logprobs(self, hidden: Tensor, rows: Sequence[int], tokens: Sequence[int]) -> tuple[list[float], list[float]]:
         """log p of ``tokens[k]`` after ``hidden[rows[k]]`` ([N, h]), and its logit less the best other one; logits in blocks."""
-        weight = (
-            self.gpt.shared_embedding_or_output_weight() if self.gpt.share_embeddings_and_output_weights else self.gpt.output_layer.weight
-        )
         at, wanted = torch.tensor(rows, device=hidden.device), torch.tensor(tokens, device=hidden.device)
         logprobs, margins = torch.empty(len(rows)), torch.empty(len(rows))
         for start in range(0, len(hidden), LOGIT_ROWS):
-            logits = F.linear(hidden[start : start + LOGIT_ROWS], weight.float())
+            logits = self.output(hidden[start : start + LOGIT_ROWS])
             here = (at >= start) & (at < start + LOGIT_ROWS)
             row, token = at[here] - start, wanted[here]
             mine, (best, ids) = logits[row, token], logits.topk(2)
@@ -224,60 +224,37 @@ class Scorer:
         self, ids: Tensor, positions: Tensor, mask: Tensor | None, past: Past, places: Tensor | None, keep: Past | None = None
     ) -> Tensor:
         """Tokens [b, n] to final hidden states [N, h] of ``places`` ([2, N]: row, node); with ``keep``, keys and values go there instead."""
-        gpt, config = self.gpt, self.gpt.config
-        x = F.embedding(ids, gpt.embedding.word_embeddings.weight).float()
-        rotary = None
+        gpt = self.gpt
+        hidden = F.embedding(ids, gpt.embedding.word_embeddings.weight).float()
+        rotation = None
         if gpt.position_embedding_type == "rope":
-            rotary = self._angles(positions)
+            rotation = self._rotation(positions)
         else:
-            x = x + F.embedding(positions, gpt.embedding.position_embeddings.weight)
-        for number, layer in enumerate(gpt.decoder.layers):
-            attention, last = layer.self_attention, number == len(gpt.decoder.layers) - 1
-            q, k, v = self._heads(self._linear(norm(layer.input_layernorm, x), attention.linear_qkv), rotary)
+            hidden = hidden + F.embedding(positions, gpt.embedding.position_embeddings.weight)
+        for number, block in enumerate(self.blocks):
+            last = number == len(self.blocks) - 1
+            turned, v = block.heads(hidden, rotation)
+            q, k = turned[..., : block.ratio, :].flatten(2, 3), turned[..., block.ratio, :]
             if keep is not None:
                 keep.keys.append(k[0])
                 keep.values.append(v[0])
                 if last:
-                    return x.new_empty(0)
+                    return hidden.new_empty(0)
             if len(past):
                 k = torch.cat([past.keys[number].expand(len(ids), -1, -1, -1), k], 1)
                 v = torch.cat([past.values[number].expand(len(ids), -1, -1, -1), v], 1)
-            context = attend(q, k, v, mask, attention.core_attention.softmax_scale)
+            context = attend(q, k, v, mask, block.scale)
             if last and places is not None:  # nothing reads the other positions any more
-                context, x = context[places[0], places[1]], x[places[0], places[1]]
-            x = x + self._linear(context, attention.linear_proj)
-            inner = self._linear(norm(layer.pre_mlp_layernorm, x), layer.mlp.linear_fc1)
-            if config.gated_linear_unit:
-                gate, up = inner.chunk(2, -1)
-                inner = config.activation_func(gate) * up
-            else:
-                inner = config.activation_func(inner)
-            x = x + self._linear(inner, layer.mlp.linear_fc2)
-        return norm(gpt.decoder.final_layernorm, x)
+                context, hidden = context[places[0], places[1]], hidden[places[0], places[1]]
+            hidden = block.finish(hidden, context)
+        return norm(gpt.decoder.final_layernorm, hidden)
 
-    def _heads(self, qkv: Tensor, rotary: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
-        """[b, n, all heads] in megatron's order (each group's queries, its key, its value) -> q [b, n, heads, d], k and v [b, n, groups, d]."""
-        b, n, _ = qkv.shape
-        grouped = qkv.view(b, n, self.groups, -1, self.head_width)
-        q, k, v = grouped[:, :, :, :-2].reshape(b, n, -1, self.head_width), grouped[:, :, :, -2], grouped[:, :, :, -1]
-        return (rotate(q, *rotary), rotate(k, *rotary), v) if rotary else (q, k, v)
-
-    def _angles(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """cos and sin [b, n, 1, d] from megatron's own table."""
+    def _rotation(self, positions: Tensor) -> Rotation:
+        """Of positions [b, n], from megatron-core's own table."""
         need = int(positions.max()) + 1
-        if self._rotary is None or len(self._rotary[0]) < need:
-            table = self.gpt.rotary_pos_emb(min(self.seq_len, 2 * need))[:, 0, 0].float()
-            self._rotary = (table.cos(), table.sin())
-        cos, sin = self._rotary
-        return cos[positions][:, :, None], sin[positions][:, :, None]
-
-    def _linear(self, x: Tensor, module: Any) -> Tensor:
-        """x W^T + b with the product in ``self.dtype``, the result in fp32."""
-        weight = module.weight
-        if weight.dtype != self.dtype:
-            weight = self._cast.setdefault(id(module), weight.to(self.dtype)) if id(module) not in self._cast else self._cast[id(module)]
-        out = F.linear(x.to(self.dtype), weight).float()
-        return out if module.bias is None else out + module.bias
+        if self._angles is None or len(self._angles) < need:
+            self._angles = self.gpt.rotary_pos_emb(min(self.seq_len, 2 * need))[:, 0, 0].float()
+        return Rotation.of(self._angles[positions][:, :, None, None], torch.float32)
 
 
 def batched(rows: Sequence[Row], shared: int, tokens: int) -> Iterator[list[Row]]:
@@ -298,16 +275,3 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | 
     q, k, v = (x.transpose(1, 2) for x in (q, k.repeat_interleave(repeat, 2), v.repeat_interleave(repeat, 2)))
     context = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale)
     return context.transpose(1, 2).flatten(2)
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary embedding of [b, n, heads, d] by halves (not interleaved)."""
-    first, second = x.chunk(2, -1)
-    return x * cos + torch.cat([-second, first], -1) * sin
-
-
-def norm(module: Any, x: Tensor) -> Tensor:
-    """The module's own norm, in fp32."""
-    if isinstance(module, torch.nn.RMSNorm):
-        return F.rms_norm(x, module.normalized_shape, module.weight.float(), module.eps)
-    return F.layer_norm(x, module.normalized_shape, module.weight.float(), module.bias.float(), module.eps)

@@ -1,0 +1,130 @@
+"""A transformer layer for inference, over the weights of megatron-core's, without its Python around every operation.
+
+:mod:`modelyard.model.decode` and :mod:`modelyard.model.score` differ in what a token may see; what a layer does before and after attention is here
+once. Batch first. On a CPU the weights of a product are laid out anew for oneDNN, once for many calls: on the few rows of a decoding step that
+takes a third of the time of torch's product (docs/benchmarks.md). Norms and experts are the modules themselves. Left out: gradients.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Product:
+    """x W^T + b for x [..., i] and W [o, i], computed in ``dtype`` (the weights' own by default), the result in x's."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, rows: int, dtype: torch.dtype | None = None) -> None:
+        self.weight = weight.detach().to(dtype or weight.dtype)
+        self.bias = None if bias is None else bias.detach().to(self.weight.dtype)
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight, rows) if _packs(self.weight) else None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[..., i] -> [..., o]."""
+        given = x.to(self.weight.dtype)
+        if self.packed is None:
+            return F.linear(given, self.weight, self.bias).to(x.dtype)
+        output: Tensor = torch.ops.mkldnn._linear_pointwise(given, self.packed, self.bias, "none", [], "")
+        return output.to(x.dtype)
+
+
+def _packs(weight: Tensor) -> bool:
+    """Whether torch's compiler would pack these weights, too: its private operators are used here."""
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    return weight.dtype == torch.float32 or (weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def output_product(gpt: Any, rows: int, dtype: torch.dtype | None = None) -> Product:
+    """The output layer of a ``GPTModel``, tied or not."""
+    tied = gpt.share_embeddings_and_output_weights
+    return Product(gpt.shared_embedding_or_output_weight() if tied else gpt.output_layer.weight, None, rows, dtype)
+
+
+class Rotation(NamedTuple):
+    """Rotary positions as two factors, each broadcast to [..., d]: x cos + roll(x, d / 2) sin, the sine's first half negated."""
+
+    cos: Tensor
+    sin: Tensor
+
+    @classmethod
+    def of(cls, angles: Tensor, dtype: torch.dtype) -> Rotation:
+        """Of megatron-core's angles, both halves alike."""
+        half, sin = angles.shape[-1] // 2, angles.sin()
+        return cls(angles.cos().to(dtype), torch.cat((-sin[..., :half], sin[..., half:]), -1).to(dtype))
+
+    def turn(self, x: Tensor) -> Tensor:
+        """Rotated [..., d]."""
+        return (x * self.cos).addcmul_(x.roll(x.shape[-1] // 2, -1), self.sin)
+
+
+class Block:
+    """One layer of this rank; ``rows``: about how many rows its products will see, ``products``: the dtype they are computed in."""
+
+    def __init__(self, layer: Any, rows: int, tp_group: Any | None = None, products: torch.dtype | None = None) -> None:
+        attention, mlp = layer.self_attention, layer.mlp
+        self.groups, self.width = attention.num_query_groups_per_partition, attention.hidden_size_per_attention_head
+        self.ratio = attention.num_attention_heads_per_partition // self.groups
+        self.scale = attention.core_attention.softmax_scale
+        self.gated, self.tp_group = layer.config.gated_linear_unit, tp_group
+        self.norms = layer.input_layernorm, layer.pre_mlp_layernorm
+        self.experts = None if hasattr(mlp, "linear_fc1") else mlp
+        self.qkv = Product(attention.linear_qkv.weight, attention.linear_qkv.bias, rows, products)
+        self.projection = _RowParallel(attention.linear_proj, rows, tp_group, products)
+        if self.experts is None:
+            self.up = Product(mlp.linear_fc1.weight, mlp.linear_fc1.bias, rows, products)
+            self.down = _RowParallel(mlp.linear_fc2, rows, tp_group, products)
+
+    def heads(self, hidden: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor]:
+        """Hidden [b, n, h] -> a group's r queries and its key, rotated [b, n, groups, r + 1, d], and its value [b, n, groups, d]."""
+        batch, count, _ = hidden.shape
+        fused = self.qkv(norm(self.norms[0], hidden)).view(batch, count, self.groups, self.ratio + 2, self.width)
+        turned = fused[..., : self.ratio + 1, :]
+        return turned if rotation is None else rotation.turn(turned), fused[..., self.ratio + 1, :]
+
+    def finish(self, hidden: Tensor, context: Tensor) -> Tensor:
+        """Hidden states [..., h] (overwritten) and their attention's context [..., heads * d] -> the layer's output [..., h]."""
+        hidden += self.projection(context)
+        normed = norm(self.norms[1], hidden)
+        if self.experts is not None:
+            output, _ = self.experts(normed.reshape(-1, 1, normed.shape[-1]))  # tokens are routed one by one: their order is free
+            hidden += output.view_as(hidden)
+            return hidden
+        inner = self.up(normed)
+        if self.gated:
+            gate, up = inner.chunk(2, -1)
+            inner = F.silu(gate).mul_(up)
+        else:
+            inner = F.gelu(inner)
+        hidden += self.down(inner)
+        return hidden
+
+
+class _RowParallel:
+    """A row-parallel product, summed over the tensor-parallel ranks before its bias is added."""
+
+    def __init__(self, linear: Any, rows: int, tp_group: Any | None, dtype: torch.dtype | None) -> None:
+        self.tp_group = tp_group
+        self.product = Product(linear.weight, linear.bias if tp_group is None else None, rows, dtype)
+        self.bias = None if tp_group is None else linear.bias
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[..., i of this rank] -> [..., o]."""
+        output = self.product(x)
+        if self.tp_group is not None:
+            dist.all_reduce(output, group=self.tp_group)
+        return output if self.bias is None else output + self.bias
+
+
+def norm(module: Any, x: Tensor) -> Tensor:
+    """The module's norm of x [..., h] in x's dtype; torch's RMSNorm runs seven kernels on a CPU, these are five."""
+    weight = module.weight.to(x.dtype)
+    if not isinstance(module, torch.nn.RMSNorm):
+        return F.layer_norm(x, module.normalized_shape, weight, module.bias.to(x.dtype), module.eps)
+    wide = x.float()
+    scale = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().mul_(1 / x.shape[-1]).add_(module.eps).rsqrt_()
+    return (wide * scale).to(x.dtype) * weight
