@@ -25,6 +25,7 @@ from modelyard.adapters.ray_rank import one_line, serve
 from modelyard.adapters.ray_watch import Verdict
 from modelyard.config import Config, ExecutionConfig
 from modelyard.progress import Report
+from modelyard.storage import Storage
 
 POLL_SECONDS = 0.1
 STOP_SECONDS = 30
@@ -214,13 +215,20 @@ def launch(
     if _group is None:
         _group = WorkerGroup(layout)
     try:
-        metrics, news = _group.run(Job(_group.jobs + 1, stage_run, config, dict(inputs), out, checkpoints, execution), report)
+        job = Job(_group.jobs + 1, stage_run, config, dict(inputs), out.absolute(), checkpoints.absolute(), from_anywhere(execution))
+        metrics, news = _group.run(job, report)
     except BaseException:
         release(wait=False)
         raise
     if news.failures:  # its restarts are spent: the next stage gets a group with all of them
         release()
     return metrics
+
+
+def from_anywhere(execution: ExecutionConfig) -> ExecutionConfig:
+    """The same execution with paths that mean the same on every node: ranks of a cluster that runs already work in another directory."""
+    store = Storage(execution.checkpoint_store).url if execution.checkpoint_store else ""
+    return execution.model_copy(update={"scratch": str(Path(execution.scratch).absolute()), "checkpoint_store": store})
 
 
 def release(*, wait: bool = True) -> None:

@@ -104,3 +104,11 @@ def test_launch_rank_that_always_dies_names_it(place):
 def test_launch_failing_rank_is_named_with_its_cause(place):
     with pytest.raises(ray_train.StageError, match="rank 1: OSError: disk full"):
         launch(stumble, place, data_parallel=2, threads=1, max_restarts=0)
+
+
+def test_launch_paths_sent_to_ranks_mean_the_same_in_any_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sent = ray_train.from_anywhere(ExecutionConfig(scratch="a/scratch", checkpoint_store="file://b/store"))
+    assert (sent.scratch, sent.checkpoint_store) == (f"{tmp_path}/a/scratch", f"file://{tmp_path}/b/store")
+    assert ray_train.from_anywhere(ExecutionConfig(scratch="/a", checkpoint_store="s3://bucket/c")).checkpoint_store == "s3://bucket/c"
+    assert ray_train.from_anywhere(ExecutionConfig()).checkpoint_store == ""
