@@ -90,8 +90,8 @@ def build(spec: Spec, produce: Produce, place: Place) -> Built:
         built = Built(found, cached=True)
     else:
         built = _make(spec, produce, place)
-    place.tracker.record(built.artifact, place.link(built.artifact), place.store.fetch)
     directory = None if built.cached else place.store.fetch(built.artifact)
+    place.tracker.record(built.artifact, place.link(built.artifact), lambda made: directory or place.store.fetch(made))
     page.show(built, directory, place.page(built.artifact), ray_cluster.dashboard(), place.link(built.artifact))
     terminal.stage_done(line_of(built), terminal.console())
     get_run_logger().info("%s %s: %s", built.artifact.ref, "cached" if built.cached else "built", line_of(built).metric)

@@ -112,6 +112,11 @@ def test_deployments_a_landed_file_leads_to_new_data_and_that_to_a_promoted_mode
         assert line.state.is_completed(), f"{line.state} {there.worker_log()}"
         assert there.of("watch")
         assert not there.of("release"), "nothing was held"
+        pages = {found.key: found for found in there.client.read_latest_artifacts()}
+        assert {"policy", "policy-progress", "results", "gates", "stages", "corpus"} <= set(pages)
+        assert "[MLflow run](http" in pages["policy"].data
+        assert "data:image/svg+xml" in pages["policy"].data
+        assert pages["policy-progress"].data == 100.0
     assert is_built(directory, "export")
     assert aliases(directory)["production"] == "1"
 

@@ -1,10 +1,12 @@
 """The tracker against a real MLflow on SQLite."""
 
+import logging
+import socket
 from pathlib import Path
 
 import pytest
 
-from modelyard.adapters.mlflow_tracker import Tracker, flatten
+from modelyard.adapters.mlflow_tracker import AWAY_SECONDS, FLUSH_SECONDS, LiveRun, Tracker, client, flatten, without_password
 from modelyard.artifacts import Artifact, Spec
 from modelyard.config import Config
 
@@ -124,3 +126,79 @@ def test_tracker_history_of_a_run_made_elsewhere_becomes_curves(tracker: Tracker
 
 def test_flatten_nested_config_has_dotted_keys() -> None:
     assert flatten({"a": {"b": 1, "c": [1, 2]}, "d": "x"}) == {"a.b": "1", "a.c": "[1, 2]", "d": "x"}
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def away(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Address of a server that is not there."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
+def test_live_run_points_wait_for_a_server_that_is_away(tracker: Tracker, away: str, caplog: pytest.LogCaptureFixture) -> None:
+    with tracker.live(SPEC) as begun:
+        run_id = begun.run_id
+    clock = Clock()
+    run = LiveRun(client(away), run_id, clock)
+
+    with caplog.at_level(logging.WARNING, "modelyard"):
+        for step in range(5):
+            clock.now += FLUSH_SECONDS + 0.1
+            run.report(step, 5, {"loss": float(step)})
+    assert len(caplog.records) == 1, "it is left alone for a while"
+    run.client = tracker.client
+    clock.now += AWAY_SECONDS
+    run.report(5, 5, {"loss": 5.0})
+
+    assert [m.step for m in tracker.client.get_metric_history(run_id, "loss")] == [0, 1, 2, 3, 4, 5]
+
+
+def test_stage_begun_and_ended_while_the_server_is_away_is_recorded_by_the_next_run(tracker: Tracker, away: str, tmp_path: Path) -> None:
+    (tmp_path / "history.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
+    (tmp_path / "report.html").write_text("page")
+    there, tracker.client = tracker.client, client(away)
+    with tracker.live(SPEC) as run:
+        run.report(1, 1, {"loss": 2.0})
+    with pytest.raises(ValueError, match="the stage's own error"):
+        with tracker.live(SPEC):
+            raise ValueError("the stage's own error")
+    tracker.record(artifact(), "link", lambda _: tmp_path)
+    assert tracker.page(SPEC.fingerprint) == ""
+    tracker.client = there
+
+    tracker.record(artifact(), "link", lambda _: tmp_path)
+
+    (found,) = runs(tracker)
+    assert found.info.status == "FINISHED"
+    assert [m.value for m in there.get_metric_history(found.info.run_id, "loss")] == [2.0]
+    assert [f.path for f in there.list_artifacts(found.info.run_id) if f.path.endswith("html")] == ["report.html"]
+    assert tracker.page(SPEC.fingerprint).endswith(f"/#/experiments/{tracker.experiment}/runs/{found.info.run_id}")
+
+
+def test_live_run_shows_pace_memory_and_mfu(tracker: Tracker) -> None:
+    clock = Clock()
+    run = LiveRun(tracker.client, None, clock, flops_share=1e-4)
+    run.report(0, 10_000, unit="token")
+    clock.now += 4.0
+    run.run_id = tracker.client.create_run(tracker.experiment).info.run_id
+    run.report(8000, 10_000, {"loss": 1.0}, unit="token")
+    run.flush()
+
+    measured = tracker.client.get_run(run.run_id).data.metrics
+    assert measured["system/tokens_per_second"] == 2000.0
+    assert measured["system/mfu"] == pytest.approx(0.2)
+    assert measured["system/host_memory_gib"] > 0.1
+
+
+def test_uri_with_a_password_is_shown_without_it() -> None:
+    assert without_password("postgresql://ada:secret@host/db") == "postgresql://host/db"
+    assert without_password("sqlite:///a/b.db") == "sqlite:///a/b.db"
