@@ -30,7 +30,7 @@ from rich.table import Table
 
 from benchmarks.chaos_line import Line, victims
 from modelyard.adapters import object_store
-from modelyard.adapters.servers import HOST, end, healthy
+from modelyard.adapters.servers import HOST, die_with_parent, end, healthy
 
 RESTART_SECONDS = 2.0
 TRIES = 4
@@ -69,7 +69,7 @@ class Campaign:
 
     def start_store(self) -> subprocess.Popen[bytes]:
         """SeaweedFS on the campaign's data."""
-        server = object_store.start(self.directory / "s3", self.port)
+        server = object_store.start(self.directory / "s3", self.port, preexec=die_with_parent)
         object_store.wait(server, self.directory / "s3/log", "chaos")
         return server
 

@@ -16,7 +16,7 @@ import psutil
 from mlflow import MlflowClient
 
 from modelyard.adapters import object_store
-from modelyard.adapters.servers import HOST, healthy
+from modelyard.adapters.servers import HOST, die_with_parent, healthy
 from modelyard.artifacts import Store
 from modelyard.lineage import all_artifacts
 
@@ -65,7 +65,7 @@ class Line:
         command = [sys.executable, "-m", "mlflow", "server", *stores, "--host", HOST, "--port", str(self.port), "--workers", "1"]
         environment = {**self.environment, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         with open(self.directory / "mlflow.log", "ab") as log:
-            server = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+            server = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True, preexec_fn=die_with_parent)
         while not healthy(f"http://{HOST}:{self.port}/health"):
             if server.poll() is not None:
                 raise RuntimeError(f"MLflow server did not start; see {self.directory / 'mlflow.log'}")
