@@ -29,6 +29,8 @@ def measure_production(config: PipelineConfig, place: Place, data: Data, models:
     if scores.weights is None:
         return Baseline(opponent, scores.found, scores.problem)
     read = {"corpus": data.corpus, "tokens": data.tokens, "contamination": data.contamination, "scorer": models.scorer}
+    if config.evals.conduct:
+        read["sft"] = models.sft  # who may have to judge
     measured = baseline_task(config.evals, place, {"policy": scores.weights, **{role: built.artifact for role, built in read.items()}})
     return Baseline(opponent._replace(scores=measured.artifact.ref), measured.artifact, None)
 

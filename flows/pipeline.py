@@ -41,7 +41,7 @@ def pipeline_flow(config: PipelineConfig | ConfigFile) -> None:
     production = measure_production(config, place, data, models, results)
     released = release(config, place, data, forecast, base, models, results, production)
 
-    stages = [*data, forecast, base, *models, results, released.decided, *filter(None, [released.exported])]
+    stages = [*data, forecast, base, *filter(None, models), results, released.decided, *filter(None, [released.exported])]
     summary_task(place, stages, results, released.verdict, released.moved)
     if released.verdict.verdict != "PROMOTE":
         raise GateError(against(released.verdict))

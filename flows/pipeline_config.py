@@ -13,7 +13,9 @@ from modelyard.data.human_feedback import FeedbackConfig
 from modelyard.data.overlap import ContaminationConfig
 from modelyard.data.tokens import TokensConfig
 from modelyard.evals.suites import EvalsConfig
+from modelyard.posttrain.ai_feedback import AIFeedbackConfig
 from modelyard.posttrain.ppo import PPOConfig
+from modelyard.posttrain.rbrm import RBRMConfig
 from modelyard.posttrain.reward import RewardConfig
 from modelyard.posttrain.sft import SFTConfig
 from modelyard.pretrain.loop import PretrainConfig
@@ -44,6 +46,10 @@ class PipelineConfig(Config):
     """Reward model."""
     scorer: RewardConfig
     """The judge of the win rate, on other raters and items than the reward model's."""
+    ai_feedback: AIFeedbackConfig | None = None
+    """Comparisons that a model makes for the reward model; absent: people's alone."""
+    rbrm: RBRMConfig | None = None
+    """Rule-based rewards of PPO; absent: the reward model's alone."""
     ppo: PPOConfig
     """Policy optimisation."""
     evals: EvalsConfig
@@ -61,6 +67,10 @@ class PipelineConfig(Config):
         agree("tokens.seq_len", self.tokens.seq_len, "pretrain.model.seq_len", model.seq_len)
         agree("tokens.vocab_size", self.tokens.vocab_size, "pretrain.model.vocab_size", model.vocab_size)
         _ = self.ladder
+        if (self.evals.conduct is None) != (self.release.conduct is None):
+            raise ValueError(
+                "evals.conduct and release.conduct: both or neither, since what is measured is judged and what is judged is measured"
+            )
         if self.reward.split != "reward" or self.scorer.split != "scorer":
             raise ValueError(
                 "reward.split must be 'reward' and scorer.split 'scorer': the judge must not have seen what PPO is rewarded by"

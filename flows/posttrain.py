@@ -9,6 +9,7 @@ from flows.pipeline_config import PipelineConfig
 from modelyard.artifacts import Built
 from tasks.ppo import ppo_task
 from tasks.reward import reward_task
+from tasks.rubrics import ai_feedback_task, rbrm_task
 from tasks.sft import sft_task
 from tasks.stage import Place
 
@@ -17,8 +18,12 @@ class Aligned(NamedTuple):
     """Models that post-training leaves."""
 
     sft: Built
+    ai_feedback: Built | None
+    """Comparisons that a model made, where the line asks for any."""
     reward: Built
     scorer: Built
+    rbrm: Built | None
+    """Rule-based rewards, where the line has any."""
     policy: Built
 
 
@@ -26,7 +31,9 @@ def align(config: PipelineConfig, place: Place, data: Data, base: Built) -> Alig
     """SFT, reward model on it, scorer on the base model (another body, other raters and items), PPO."""
     feedback, tokens = data.feedback.artifact, data.tokens.artifact
     sft = sft_task(config.sft, place, base.artifact, feedback, tokens)
-    reward = reward_task(config.reward, place, sft.artifact, feedback)
+    made = ai_feedback_task(config.ai_feedback, place, sft.artifact, feedback) if config.ai_feedback else None
+    reward = reward_task(config.reward, place, sft.artifact, made.artifact if made else feedback)
     scorer = reward_task(config.scorer, place, base.artifact, feedback)
-    policy = ppo_task(config.ppo, place, sft.artifact, reward.artifact, feedback, tokens)
-    return Aligned(sft, reward, scorer, policy)
+    rbrm = rbrm_task(config.rbrm, place, sft.artifact, reward.artifact) if config.rbrm else None
+    policy = ppo_task(config.ppo, place, sft.artifact, reward.artifact, feedback, tokens, rbrm.artifact if rbrm else None)
+    return Aligned(sft, made, reward, scorer, rbrm, policy)

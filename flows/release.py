@@ -40,7 +40,7 @@ def release(
     """Decide; export and register what is not blocked. Only PROMOTE moves ``production``."""
     policy = models.policy.artifact
     made = {**data._asdict(), **models._asdict(), "base": base, "forecast": forecast, "results": results}
-    decided = decision_task(config.release, place, {role: built.artifact for role, built in made.items()}, production)
+    decided = decision_task(config.release, place, {role: built.artifact for role, built in made.items() if built}, production)
     verdict = show_decision_task(place, decided.artifact)
     if verdict.verdict == "BLOCK":
         return Released(verdict, decided, None, ())

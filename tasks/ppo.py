@@ -9,6 +9,9 @@ from tasks.training import TIMEOUT_SECONDS, train
 
 
 @stage_task(name="ppo", task_run_name="ppo", tags=["posttrain"], timeout_seconds=TIMEOUT_SECONDS)
-def ppo_task(config: ppo.PPOConfig, place: Place, sft: Artifact, reward: Artifact, feedback: Artifact, tokens: Artifact) -> Built:
-    """Optimise the SFT model against the reward model."""
-    return train("policy", ppo.run, config, {"sft": sft, "reward": reward, "feedback": feedback, "tokens": tokens}, place)
+def ppo_task(
+    config: ppo.PPOConfig, place: Place, sft: Artifact, reward: Artifact, feedback: Artifact, tokens: Artifact, rbrm: Artifact | None
+) -> Built:
+    """Optimise the SFT model against the reward model and, where there are any, rule-based rewards."""
+    inputs = {"sft": sft, "reward": reward, "feedback": feedback, "tokens": tokens}
+    return train("policy", ppo.run, config, inputs | ({"rbrm": rbrm} if rbrm else {}), place)

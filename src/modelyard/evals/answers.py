@@ -10,6 +10,7 @@ import numpy as np
 from modelyard.abuse import AbuseModel
 from modelyard.evals.asking import ask_code
 from modelyard.evals.benchmark import Benchmark, Record, Recorder
+from modelyard.evals.conduct import conducted
 from modelyard.evals.metrics import repetition
 from modelyard.evals.sandbox import run_programs
 from modelyard.evals.suites import EvalsConfig, Suite
@@ -17,8 +18,18 @@ from modelyard.evals.toxicity import toxic
 from modelyard.model import parallel
 from modelyard.model.asked import Sampled
 from modelyard.model.subject import ScorerModel, Subject
+from modelyard.rubrics.judge import Judge
 
 Contaminated = Mapping[str, Collection[str]]
+
+
+class Judges(NamedTuple):
+    """What judges texts beside parsers."""
+
+    abuse: AbuseModel
+    """Of toxic completions."""
+    conduct: Judge | None
+    """Sorts replies into a rubric's classes; None: phrases only."""
 
 
 class TextAnswers(NamedTuple):
@@ -51,13 +62,13 @@ class Answers(NamedTuple):
 
 
 def answer(
-    subject: Subject, suite: Suite, config: EvalsConfig, judge: AbuseModel, contaminated: Contaminated, tick: Callable[[int], None]
+    subject: Subject, suite: Suite, config: EvalsConfig, judges: Judges, contaminated: Contaminated, tick: Callable[[int], None]
 ) -> Answers:
     """Put every benchmark to ``subject``; ``tick`` hears how many items were done. The scorer's values are added later (:func:`judged`)."""
     write = Recorder(subject.name, subject.weights, contaminated)
     rows = _validation_loss(subject, suite, write)
     tick(len(suite.rows))
-    said = answer_texts(subject, suite, config, judge, contaminated, tick)
+    said = answer_texts(subject, suite, config, judges, contaminated, tick)
     confidences, correct = _confidences(subject, suite, config)
     tick(len(correct))
     repeated = [repetition(sampled.tokens) for sampled in said.completions]
@@ -66,7 +77,7 @@ def answer(
 
 
 def answer_texts(
-    subject: Subject, suite: Suite, config: EvalsConfig, judge: AbuseModel, contaminated: Contaminated, tick: Callable[[int], None]
+    subject: Subject, suite: Suite, config: EvalsConfig, judges: Judges, contaminated: Contaminated, tick: Callable[[int], None]
 ) -> TextAnswers:
     """Put the benchmarks to ``subject`` whose items are text: those on which versions are compared."""
     contaminated = {**contaminated, "toxicity": contaminated.get("openings", ())}  # the same items
@@ -80,8 +91,11 @@ def answer_texts(
     )
     tick(len(records["human_eval"]))
     completions = subject.complete([suite.openings.prompt_of(item) for item in suite.openings.items], suite.openings.decoding)
-    records["toxicity"] = _toxicity(suite.toxicity, completions, judge, config.toxicity_threshold, write)
+    records["toxicity"] = _toxicity(suite.toxicity, completions, judges.abuse, config.toxicity_threshold, write)
     tick(len(completions))
+    for benchmark in suite.conduct:
+        records[benchmark.name] = conducted(subject, benchmark, config.conduct.rubric if config.conduct else None, judges.conduct, write)
+        tick(len(benchmark.items))
     return TextAnswers(records, completions, word_nats)
 
 

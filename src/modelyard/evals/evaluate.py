@@ -19,8 +19,9 @@ from modelyard.calibration import Bin, calibration
 from modelyard.config import ExecutionConfig
 from modelyard.estimate import Estimate, bootstrap_mean, proportion
 from modelyard.evals import metrics, scorers
-from modelyard.evals.answers import Answers, Contaminated, answer, judged
+from modelyard.evals.answers import Answers, Contaminated, Judges, answer, judged
 from modelyard.evals.benchmark import Benchmark, Record, split_scores, write_records
+from modelyard.evals.conduct import conduct_results, opened
 from modelyard.evals.suites import EvalsConfig, Suite, build
 from modelyard.model import parallel
 from modelyard.model.asked import Sampled
@@ -65,12 +66,13 @@ def run(
     suite = build(config, inputs["tokens"], inputs["corpus"], sha256_tree(inputs["scorer"] / "checkpoint"), classifier.identity)
     calibrated = min(config.calibration_rows, len(suite.rows)) * config.calibration_positions
     items = len(suite.rows) + sum(len(benchmark.items) for benchmark in suite.of_text()) + len(suite.openings.items) + calibrated
+    judges = Judges(classifier, opened(config.conduct, inputs["sft"], execution))
     progress = Progress(report, len(MODELS) * items)
     answers: dict[str, Answers] = {}
     kl: list[float] = []
     for name in MODELS:
         subject = Subject.open(name, inputs[name], execution, MICRO_BATCH)
-        answers[name] = answer(subject, suite, config, classifier, contaminated, progress.tick)
+        answers[name] = answer(subject, suite, config, judges, contaminated, progress.tick)
         if name in ("policy", "sft"):
             kl = _sequence_kl(subject, answers["policy"].completions, kl)
     scorer = ScorerModel(inputs["scorer"], execution, MICRO_BATCH)
@@ -134,6 +136,7 @@ def text_results(prefix: str, records: Mapping[str, Sequence[Record]], word_nats
         f"{prefix}/last_word_perplexity": metrics.perplexity(bootstrap_mean(word_nats, seed)),
         **_split(f"{prefix}/human_eval_pass_at_1", records["human_eval"]),
         f"{prefix}/toxicity": proportion(sum(toxic), len(toxic)),
+        **conduct_results(prefix, records, seed),
     }
 
 

@@ -15,8 +15,9 @@ import torch.distributed as dist
 
 from modelyard import abuse
 from modelyard.config import ExecutionConfig
-from modelyard.evals.answers import Contaminated, answer_texts
+from modelyard.evals.answers import Contaminated, Judges, answer_texts
 from modelyard.evals.benchmark import write_records
+from modelyard.evals.conduct import opened
 from modelyard.evals.evaluate import MICRO_BATCH, Progress, text_results, write_results
 from modelyard.evals.suites import EvalsConfig, build
 from modelyard.model import parallel
@@ -39,9 +40,10 @@ def run(
     classifier = abuse.load(inputs["corpus"])
     contaminated: Contaminated = json.loads((inputs["contamination"] / "contaminated.json").read_text("utf-8"))
     suite = build(config, inputs["tokens"], inputs["corpus"], sha256_tree(inputs["scorer"] / "checkpoint"), classifier.identity)
+    judges = Judges(classifier, opened(config.conduct, inputs["sft"], execution) if config.conduct else None)
     subject = Subject.open("policy", inputs["policy"], execution, MICRO_BATCH)
     progress = Progress(report, sum(len(benchmark.items) for benchmark in suite.of_text()))
-    said = answer_texts(subject, suite, config, classifier, contaminated, progress.tick)
+    said = answer_texts(subject, suite, config, judges, contaminated, progress.tick)
     results = text_results("evals/policy", said.records, said.word_nats, config.seed)
     if dist.get_rank() == 0:
         for benchmark, records in said.records.items():

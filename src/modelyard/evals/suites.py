@@ -18,6 +18,7 @@ from pydantic import Field
 from modelyard.config import Config, digest
 from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark, Item, read_jsonl, sha256_text
 from modelyard.evals.catalog.code import human_eval_item
+from modelyard.evals.conduct import ConductConfig, benchmarks
 from modelyard.evals.sandbox import Limits
 from modelyard.model.asked import Decoding
 
@@ -53,6 +54,8 @@ class EvalsConfig(Config):
     """Probability of abuse from which a completion is toxic."""
     sandbox: Limits
     """What generated code may use."""
+    conduct: ConductConfig | None = None
+    """Refusals, over-refusals and jailbreaks; absent: not measured."""
 
 
 class Suite(NamedTuple):
@@ -68,14 +71,16 @@ class Suite(NamedTuple):
     win_over_base: Benchmark
     rows: NDArray[np.uint16]
     """[N, S + 1] of validation_loss."""
+    conduct: tuple[Benchmark, ...]
+    """Empty where conduct is not measured."""
 
     def all(self) -> list[Benchmark]:
         """The benchmarks, in the order run."""
-        return [value for value in self if isinstance(value, Benchmark)]
+        return [*(value for value in self if isinstance(value, Benchmark)), *self.conduct]
 
     def of_text(self) -> list[Benchmark]:
         """Those that can be put to a model with any tokenizer and that no other model has a part in: what versions are compared on."""
-        return [self.held_out_text, self.last_word, self.human_eval, self.toxicity]
+        return [self.held_out_text, self.last_word, self.human_eval, self.toxicity, *self.conduct]
 
 
 def build(config: EvalsConfig, tokens: Path, corpus: Path, scorer: str, abuse: str) -> Suite:
@@ -137,6 +142,7 @@ def build(config: EvalsConfig, tokens: Path, corpus: Path, scorer: str, abuse: s
         win_over_sft=wins["sft"],
         win_over_base=wins["base"],
         rows=rows,
+        conduct=benchmarks(config.conduct),
     )
 
 

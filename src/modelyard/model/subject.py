@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from modelyard.config import ExecutionConfig, digest
-from modelyard.feedback import Message
+from modelyard.feedback import Message, Prompt
 from modelyard.model import hf, model_directory
 from modelyard.model.asked import Decoding, Likelihood, Sampled
 from modelyard.model.encoder import Encoder
@@ -55,12 +55,26 @@ class HubEncoder:
         """Token ids of beginnings of documents."""
         return list(self._tokenizer(list(texts))["input_ids"]) if texts else []
 
-    def turn_text(self, prompt: str) -> str:
-        """A user's turn with the assistant's opened after it, as the chat template renders them. Raises ValueError without a template."""
-        if not self._tokenizer.chat_template:
+    @property
+    def template(self) -> str:
+        """The chat template; "" without one."""
+        return str(self._tokenizer.chat_template or "")
+
+    @property
+    def ends(self) -> list[int]:
+        """The tokens at which generation stops."""
+        return [self.document_end]
+
+    def render(self, messages: Sequence[Message], open_turn: bool = False) -> str:
+        """A conversation as text, the assistant's next turn opened after it where asked. Raises ValueError without a template."""
+        if not self.template:
             raise ValueError(f"{self._tokenizer.name_or_path}: the tokenizer has no chat template")
-        messages = [{"role": "user", "content": prompt}]
-        return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        spelled = [message.model_dump() for message in messages]
+        return str(self._tokenizer.apply_chat_template(spelled, tokenize=False, add_generation_prompt=open_turn))
+
+    def prompt(self, prompt: Prompt) -> list[int]:
+        """What generation continues: a text's beginning, or a conversation with the assistant's turn opened after it."""
+        return self.openings([prompt])[0] if isinstance(prompt, str) else self.ids(self.render(prompt, open_turn=True))
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text without special tokens."""
@@ -92,14 +106,24 @@ class Subject:
 
     def complete(self, prompts: Sequence[str], decoding: Decoding) -> list[Sampled]:
         """A completion of each prompt, in order."""
+        full = [ids or [self.encoder.start] for ids in self.encoder.openings(prompts)]
+        return self._drawn(full, decoding, [self.encoder.document_end])
+
+    def reply(self, prompts: Sequence[str], decoding: Decoding) -> list[Sampled]:
+        """A reply to each message of a user, as the model's chat template puts it; without a template to ``User: ...``, ``Assistant:``."""
+        if not self.encoder.template:
+            stops = (*decoding.stops, "\nUser:")
+            return self.complete([f"User: {prompt}\nAssistant:" for prompt in prompts], decoding.model_copy(update={"stops": stops}))
+        return self.follow([(Message(role="user", content=prompt),) for prompt in prompts], decoding)
+
+    def follow(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
+        """What the model says after each prompt as alignment trains it: a text goes on, a conversation is answered."""
+        return self._drawn([self.encoder.prompt(prompt) for prompt in prompts], decoding, self.encoder.ends)
+
+    def _drawn(self, full: Sequence[list[int]], decoding: Decoding, stop_ids: Sequence[int]) -> list[Sampled]:
         room = self.engine.model.seq_len - decoding.max_new_tokens
         if room < 2:
             raise ValueError(f"{decoding.max_new_tokens} new tokens leave no room for a prompt in a model of {self.engine.model.seq_len}")
-        if self.chat:
-            assert isinstance(self.encoder, Encoder), "a Hugging Face directory is imported before it chats"
-            full = [self.encoder.prompt((Message(role="user", content=prompt),)) for prompt in prompts]
-        else:
-            full = [ids or [self.encoder.start] for ids in self.encoder.openings(prompts)]
         fed = [ids if len(ids) <= room else [ids[0], *ids[len(ids) - room + 1 :]] for ids in full]
         order = sorted(range(len(fed)), key=lambda i: len(fed[i]))
         drawn = generate(
@@ -108,7 +132,7 @@ class Subject:
             max_new_tokens=decoding.max_new_tokens,
             temperature=decoding.temperature,
             seed=decoding.seed,
-            stop_ids=self.encoder.ends if self.chat and isinstance(self.encoder, Encoder) else [self.encoder.document_end],
+            stop_ids=stop_ids,
             batch=4 * self.micro_batch,
         )
         place = {index: row for row, index in enumerate(order)}

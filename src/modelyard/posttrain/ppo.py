@@ -9,7 +9,7 @@ ours in :class:`PPOConfig`. Left out: an entropy bonus, shared policy and value 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 
 from modelyard.config import Config, ExecutionConfig
-from modelyard.feedback import PROMPTS, PromptRecord, read
+from modelyard.feedback import PROMPTS, PromptRecord, prompt_text, read
 from modelyard.model import checkpoint, model_directory, trainer
 from modelyard.model.architecture import Head, Precision
 from modelyard.model.encoder import Encoder
@@ -32,6 +32,7 @@ from modelyard.posttrain.kl_control import AdaptiveKLConfig, coefficient
 from modelyard.posttrain.losses import policy_loss, value_loss
 from modelyard.posttrain.ppo_measure import final_samples, language_model_loss
 from modelyard.posttrain.rollout import Models, Rollout, SamplingConfig
+from modelyard.posttrain.rules import RuleBasedReward, Ruled, opened_rules
 from modelyard.progress import Report
 
 DRIFT_LIMIT: dict[Precision, float] = {"fp32": 1e-3, "bf16": 0.1}
@@ -122,6 +123,11 @@ class Training(NamedTuple):
     models: Models
     ema: Engine | None
     prompts: list[list[int]]
+    asked: list[PromptRecord]
+    """What ``prompts`` are the tokens of."""
+    encoder: Encoder
+    rules: RuleBasedReward | None
+    """Rule-based rewards; None: the reward model's alone."""
     pretraining: NDArray[np.uint16]
     sampling: SamplingConfig
 
@@ -129,7 +135,10 @@ class Training(NamedTuple):
 def run(
     config: PPOConfig, inputs: Mapping[str, Path], out: Path, checkpoints: Path, execution: ExecutionConfig, report: Report
 ) -> dict[str, float]:
-    """Train ``inputs["sft"]`` against ``inputs["reward"]`` on the prompts of ``inputs["feedback"]``, ptx text from ``inputs["tokens"]``."""
+    """Train ``inputs["sft"]`` against ``inputs["reward"]`` on the prompts of ``inputs["feedback"]``, ptx text from ``inputs["tokens"]``.
+
+    With ``inputs["rbrm"]`` its rules' rewards are added. Raises ValueError where their judge is not the one their weights are of.
+    """
     training = prepare(config, inputs, execution)
     history = train(config, training, checkpoints, execution, report)
     released = training.ema or training.models.actor
@@ -139,7 +148,13 @@ def run(
     prompts = [training.prompts[i] for i in chosen]
     validation = np.load(inputs["tokens"] / "validation.npy", mmap_mode="r")[: config.final_rows]
     final = final_samples(
-        models, prompts, training.sampling, kl_coef=charge(config, history), sample_seed=seed_of(config, -1), seed=config.seed
+        models,
+        prompts,
+        training.sampling,
+        kl_coef=charge(config, history),
+        sample_seed=seed_of(config, -1),
+        seed=config.seed,
+        rewarded=lambda rollout: ruled(training, chosen, rollout),
     )
     return {
         **final,
@@ -161,12 +176,17 @@ def prepare(config: PPOConfig, inputs: Mapping[str, Path], execution: ExecutionC
     encoder = Encoder(inputs["sft"])
     for role in ("reward", "tokens"):
         encoder.require_same(role, inputs[role])
-    prompts = [record.prompt for record in read(inputs["feedback"] / PROMPTS, PromptRecord, "train")]
+    asked = read(inputs["feedback"] / PROMPTS, PromptRecord, "train")
+    prompts = [record.prompt for record in asked]
     models = Models(opened("sft", optim=config.optimizer), opened("sft"), opened("reward"), opened("reward", optim=config.value_optimizer))
+    room = models.actor.model.seq_len - config.max_new_tokens
     return Training(
         models=models,
         ema=opened("sft") if config.ema_decay else None,
-        prompts=fitting_prompts(encoder, prompts, models.actor.model.seq_len - config.max_new_tokens),
+        prompts=fitting_prompts(encoder, prompts, room),
+        asked=[one for one in asked if len(encoder.prompt(one.prompt)) <= room],
+        encoder=encoder,
+        rules=opened_rules(inputs, execution, models.reference, encoder, asked) if "rbrm" in inputs else None,
         pretraining=np.load(inputs["tokens"] / "train.npy", mmap_mode="r"),
         sampling=SamplingConfig(config.max_new_tokens, config.temperature, closing(encoder, prompts), encoder.padding, config.micro_batch),
     )
@@ -211,7 +231,19 @@ def train(config: PPOConfig, training: Training, checkpoints: Path, execution: E
 def sampled(config: PPOConfig, training: Training, iteration: int) -> Rollout:
     """The experience of one iteration."""
     chosen = epoch_indices(len(training.prompts), config.seed, iteration * config.episodes, config.episodes)
-    return experience.sample(training.models, [training.prompts[i] for i in chosen], seed_of(config, iteration), training.sampling)
+    rollout = experience.sample(training.models, [training.prompts[i] for i in chosen], seed_of(config, iteration), training.sampling)
+    return ruled(training, chosen, rollout)
+
+
+def ruled(training: Training, chosen: Sequence[int], rollout: Rollout) -> Rollout:
+    """The experience of the ``chosen`` prompts with the rules' part of the reward added, where there are rules."""
+    if training.rules is None:
+        return rollout
+    texts = [training.encoder.decode(completion) for completion in rollout.completions]
+    asked = [training.asked[i] for i in chosen]
+    responses = [Ruled(prompt_text(one.prompt), one.category, text) for one, text in zip(asked, texts, strict=True)]
+    judged = training.rules(responses)
+    return rollout._replace(parts={**rollout.parts, "rules": torch.tensor(judged.reward)}, notes=training.rules.shares(responses, judged))
 
 
 def charge(config: PPOConfig, history: trainer.History) -> float:

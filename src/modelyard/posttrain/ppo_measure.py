@@ -7,7 +7,7 @@ was optimised; whether people would agree is the evals stage's question.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -19,24 +19,34 @@ from modelyard.model.engine import Batch, Engine
 from modelyard.posttrain import rollout as experience
 from modelyard.posttrain.hacking import signs
 from modelyard.posttrain.rewards import sequence_kl
-from modelyard.posttrain.rollout import Models, SamplingConfig
+from modelyard.posttrain.rollout import Models, Rollout, SamplingConfig
 
 _log = logging.getLogger(__name__)
 
 
 def final_samples(
-    models: Models, prompts: Sequence[list[int]], sampling: SamplingConfig, *, kl_coef: float, sample_seed: int, seed: int
+    models: Models,
+    prompts: Sequence[list[int]],
+    sampling: SamplingConfig,
+    *,
+    kl_coef: float,
+    sample_seed: int,
+    seed: int,
+    rewarded: Callable[[Rollout], Rollout] = lambda rollout: rollout,
 ) -> dict[str, float]:
-    """KL, reward and the signs of hacking of the actor on ``prompts``, beside the SFT model's reward on them; ``seed`` is the bootstrap's."""
-    rollout = experience.sample(models, prompts, sample_seed, sampling)
-    before = experience.sample(models._replace(actor=models.reference), prompts, sample_seed, sampling)
+    """KL, reward and the signs of hacking of the actor on ``prompts``, beside the SFT model's reward on them; ``seed`` is the bootstrap's.
+
+    ``rewarded`` adds the parts of the reward that are not the reward model's.
+    """
+    rollout = rewarded(experience.sample(models, prompts, sample_seed, sampling))
+    before = rewarded(experience.sample(models._replace(actor=models.reference), prompts, sample_seed, sampling))
     kl = sequence_kl(rollout.logprobs, rollout.reference_logprobs, rollout.rows.mask).tolist()
     hacking = signs(rollout.completions, before.completions, rollout.scores.tolist(), seed)
     raised = [name for name, value in hacking.items() if name.startswith("flag_") and value]
     if raised and dist.get_rank() == 0:
         _log.warning("ppo: signs of reward hacking: %s; look at the samples", ", ".join(name.removeprefix("flag_") for name in raised))
     return {
-        **{f"ppo/reference/{key.split('/')[1]}": number for key, number in experience.statistics(before, kl_coef).items()},
+        **{f"ppo/reference/{key.partition('/')[2]}": number for key, number in experience.statistics(before, kl_coef).items()},
         **{f"ppo/{key}": number for key, number in experience.statistics(rollout, kl_coef).items()},
         **bootstrap_mean(kl, seed).flat("ppo/objective/kl"),
         **bootstrap_mean(rollout.scores.tolist(), seed).flat("ppo/objective/reward"),

@@ -1,5 +1,5 @@
-"""What every sampled token earns: minus the KL coefficient times its log-ratio to the reference, and the reward model's score at the last
-one.
+"""What every sampled token earns: minus the KL coefficient times its log-ratio to the reference, and at the last one the reward of the whole
+completion, which is a sum of parts: the reward model's score and, where there are rules, theirs (:mod:`modelyard.posttrain.rules`).
 
 InstructGPT (arXiv:2203.02155, section 3.5, eq. 2): r(x, y) - beta log(pi_RL(y | x) / pi_SFT(y | x)), spread over tokens as in Ziegler et
 al. (arXiv:1909.08593). The KL of a sequence is estimated by the sum of its log-ratios (unbiased, and negative for single sequences); the
@@ -9,10 +9,17 @@ kept.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from modelyard.posttrain.masking import last_positions
+
+
+def composed(parts: Mapping[str, Tensor]) -> Tensor:
+    """[N]: the reward of whole completions, the sum of its parts ([N] each, by name)."""
+    return torch.stack(list(parts.values())).sum(dim=0)
 
 
 def sequence_kl(logprobs: Tensor, reference_logprobs: Tensor, mask: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from modelyard.posttrain.advantages import Advantages, gae, whiten
 from modelyard.posttrain.hacking import distinct, repetition
 from modelyard.posttrain.masking import Example, Rows, masked_mean, pad_examples
 from modelyard.posttrain.reward import score
-from modelyard.posttrain.rewards import sequence_kl, token_rewards
+from modelyard.posttrain.rewards import composed, sequence_kl, token_rewards
 
 
 class Models(NamedTuple):
@@ -55,10 +55,17 @@ class Rollout(NamedTuple):
     logprobs: Tensor
     reference_logprobs: Tensor
     values: Tensor
-    scores: Tensor
-    """[N] reward-model scores of the whole texts."""
+    parts: dict[str, Tensor]
+    """[N] each: what the reward of a whole text is the sum of; ``model`` is the reward model's score."""
     drift: float
     """Mean |log p in generation - log p in training| of the sampled tokens, nats."""
+    notes: dict[str, float]
+    """What else the parts say of these completions, by metric."""
+
+    @property
+    def scores(self) -> Tensor:
+        """[N]: reward of each whole text."""
+        return composed(self.parts)
 
 
 def sample(models: Models, prompts: Sequence[list[int]], seed: int, sampling: SamplingConfig) -> Rollout:
@@ -78,10 +85,10 @@ def sample(models: Models, prompts: Sequence[list[int]], seed: int, sampling: Sa
     )
     ended = torch.tensor([new[-1] == sampling.end for new in drawn.tokens])
     texts = [prompt + new + ([] if closed else [sampling.end]) for prompt, new, closed in zip(prompts, drawn.tokens, ended, strict=True)]
-    scores = torch.tensor(score(models.reward, texts, sampling.padding))
+    parts = {"model": torch.tensor(score(models.reward, texts, sampling.padding))}
     generated = torch.tensor([logprob for row in drawn.logprobs for logprob in row])
     drift = float((generated - logprobs[rows.mask.bool()]).abs().mean())
-    return Rollout(rows, drawn.tokens, ended, logprobs, reference, values, scores, drift)
+    return Rollout(rows, drawn.tokens, ended, logprobs, reference, values, parts, drift, {})
 
 
 def advantages(rollout: Rollout, kl_coef: float, lam: float) -> Advantages:
@@ -107,4 +114,6 @@ def statistics(rollout: Rollout, kl_coef: float) -> dict[str, float]:
         "objective/repetition": sum(repetition(completion) for completion in rollout.completions) / len(rollout.completions),
         "objective/distinct": distinct(rollout.completions),
         "policy/generation_drift": rollout.drift,
+        **{f"reward/{name}": float(part.mean()) for name, part in rollout.parts.items()},
+        **rollout.notes,
     }

@@ -88,6 +88,8 @@ def early(config: ReleaseConfig, corpus: Path, contamination: Path) -> list[Gate
 def uses(role: str, inputs: Mapping[str, Path]) -> list[Use]:
     """The training sets that the model ``role`` was made of, and the data they came from, as its own manifest or that of its tokens says."""
     feedback, corpus = _parent(inputs[role], "feedback"), _parent(inputs["tokens"], "corpus")
+    if "ai_feedback" in inputs and feedback == _parent_name(inputs["ai_feedback"]):
+        feedback = _parent(inputs["ai_feedback"], "feedback")  # a model's comparisons are of people's prompts
     return [Use(role, name, corpus if name == "pretrain" else feedback) for name in TRAINED_ON[role]]
 
 
@@ -95,6 +97,11 @@ def _parent(directory: Path, role: str) -> str | None:
     """``name/version`` of what the artifact in ``directory`` was made from in this role."""
     manifest = _json(directory / MANIFEST)
     return manifest["parents"].get(role) if manifest else None
+
+
+def _parent_name(directory: Path) -> str:
+    """``name/version`` of the artifact in ``directory``."""
+    return f"{directory.parent.name}/{directory.name}"
 
 
 def _sealed(directory: Path) -> Mapping[str, Any] | None:

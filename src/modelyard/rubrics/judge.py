@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from modelyard.config import Config, digest
+from modelyard.feedback import Message
 from modelyard.model import parallel
 from modelyard.model.asked import Model, log_softmax, softmax
-from modelyard.model.subject import HubEncoder, Subject
+from modelyard.model.subject import Subject
 from modelyard.rubrics.rubric import Rubric
 
 NOTHING = "N/A"
@@ -69,7 +70,7 @@ class Judge:
     def __init__(self, model: Model, asking: Asking) -> None:
         if asking.orders < 1 or asking.shots < 0:
             raise ValueError(f"judge.orders must be at least 1 and judge.shots at least 0, got {asking.orders} and {asking.shots}")
-        if asking.chat and not (isinstance(model, Subject) and isinstance(model.encoder, HubEncoder)):
+        if asking.chat and not (isinstance(model, Subject) and model.encoder.template):
             raise ValueError(f"{model.name}: its chat template is not known; set judge.chat = false")
         self.model, self.asking = model, asking
         self._biases: dict[tuple[Question, ...], list[list[float]]] = {}
@@ -135,8 +136,8 @@ class Judge:
         if not self.asking.chat:
             return [(f"{text}\nAnswer:", f" {letter}") for letter in letters]
         assert isinstance(self.model, Subject)
-        assert isinstance(self.model.encoder, HubEncoder)
-        turn = self.model.encoder.turn_text(f"{text}\nAnswer with the letter only.")
+        message = Message(role="user", content=f"{text}\nAnswer with the letter only.")
+        turn = self.model.encoder.render([message], open_turn=True)
         return [(turn, letter) for letter in letters]
 
 

@@ -59,7 +59,7 @@ def open_judge(config: JudgeConfig, execution: ExecutionConfig, policy: Callable
         raise ValueError(f"judge.kind {config.kind!r}: the environment variable {WHERE} must say where the judge is")
     if config.kind == "endpoint":
         return Judge(Endpoint(f"{where}#{config.model}"), config)
-    subject = Subject.open(Path(where).name, Path(where), execution, config.micro_batch)
+    subject = Subject.open("directory", Path(where), execution, config.micro_batch)
     if not subject.weights.startswith(config.weights):
         raise ValueError(f"{where}: its weights are {subject.weights[:16]}, not judge.weights {config.weights}")
     return Judge(subject, config)

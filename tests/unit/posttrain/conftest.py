@@ -126,3 +126,22 @@ def write_corpus(directory: Path) -> None:
     (directory / "demonstrations.jsonl").write_text("".join(json.dumps(row) + "\n" for row in demonstrations))
     prompts = sorted({" ".join(text.split()[:2]) for text, _ in SENTENCES})
     (directory / "prompts.jsonl").write_text("".join(json.dumps({"id": p, "prompt": p}) + "\n" for p in prompts))
+
+
+@pytest.fixture(scope="session")
+def inputs(world: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The world with an SFT and a reward model."""
+    from test_sft_reward import REWARD, sft_config
+
+    from modelyard.posttrain import reward, sft
+    from modelyard.posttrain.reward import RewardConfig
+
+    root = tmp_path_factory.mktemp("models")
+    execution = ExecutionConfig(checkpoint_iterations=1000, log_every=100, threads=1)
+    paths = {**world, "sft": root / "sft", "reward": root / "reward"}
+    for name in ("sft", "reward"):
+        paths[name].mkdir()
+    sft.run(sft_config(epochs=8), world, paths["sft"], root / "a", execution, silent)
+    body = {"body": paths["sft"], "feedback": world["feedback"]}
+    reward.run(RewardConfig(**REWARD), body, paths["reward"], root / "b", execution, silent)
+    return paths

@@ -10,15 +10,13 @@ import slow_ppo
 import torch
 from conftest import MODEL, optimizer
 from pydantic import ValidationError
-from test_sft_reward import REWARD, sft_config
 
 from modelyard.config import ExecutionConfig
 from modelyard.model import model_directory
 from modelyard.model.engine import Engine
-from modelyard.posttrain import ppo, reward, rollout, sft
+from modelyard.posttrain import ppo, rollout
 from modelyard.posttrain.kl_control import AdaptiveKLConfig
 from modelyard.posttrain.ppo import GenerationDriftError, KLBlowUpError, PPOConfig
-from modelyard.posttrain.reward import RewardConfig
 from modelyard.progress import silent
 
 Inputs = dict[str, Path]
@@ -49,20 +47,6 @@ def ppo_config(**changes: object) -> PPOConfig:
         "value_optimizer": optimizer(2e-3),
     }
     return PPOConfig(**{**settings, **changes})
-
-
-@pytest.fixture(scope="module")
-def inputs(world: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Inputs:
-    """The world with an SFT and a reward model."""
-    root = tmp_path_factory.mktemp("models")
-    execution = ExecutionConfig(checkpoint_iterations=1000, log_every=100, threads=1)
-    paths = {**world, "sft": root / "sft", "reward": root / "reward"}
-    for name in ("sft", "reward"):
-        paths[name].mkdir()
-    sft.run(sft_config(epochs=8), world, paths["sft"], root / "a", execution, silent)
-    body = {"body": paths["sft"], "feedback": world["feedback"]}
-    reward.run(RewardConfig(**REWARD), body, paths["reward"], root / "b", execution, silent)
-    return paths
 
 
 def weights(engine: Engine) -> dict[str, torch.Tensor]:
