@@ -8,7 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from modelyard.model.asked import Decoding
-from modelyard.model.score import Query, Scorer
+from modelyard.model.queries import Query
+from modelyard.model.score import Scorer
 from modelyard.model.subject import Subject
 
 

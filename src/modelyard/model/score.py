@@ -10,7 +10,7 @@ there).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 from modelyard.model import parallel
 from modelyard.model.block import Block, Rotation, norm, output_product
 from modelyard.model.engine import Engine
+from modelyard.model.queries import Query, Row, batched, families, layout
 
 LOGIT_ROWS = 256
 """Scored positions whose logits exist at a time: 256 x 49,152 in fp32 are 50 MB."""
@@ -27,15 +28,6 @@ CPU_TOKENS, GPU_TOKENS = 256, 16_384
 """Tokens of a batch. On a CPU small ones win: 6.4 ARC-easy items a CPU second at 256 tokens, 3.9 at 2,048, whose activations leave the cache."""
 WORTH = 512
 """Tokens of work that a family must save."""
-LEAST_SHARED = 8
-"""Leading tokens below which rows are not looked at as a family."""
-
-
-class Query(NamedTuple):
-    """What may be said (token ids, each at least one), each after its prefix (token ids, at least one; mostly the same for all)."""
-
-    prefixes: Sequence[Sequence[int]]
-    continuations: Sequence[Sequence[int]]
 
 
 class Scored(NamedTuple):
@@ -46,22 +38,6 @@ class Scored(NamedTuple):
 
     logprobs: list[float]
     margin: float
-
-
-class Row(NamedTuple):
-    """A query laid out: the stem's tokens, then the branches'; ``-1`` in ``segments`` would be padding."""
-
-    query: int
-    tokens: list[int]
-    positions: list[int]
-    segments: list[int]
-    """0 for the stem, i for branch i."""
-    stem: int
-    """Tokens of the stem."""
-    scored: list[list[int]]
-    """For each continuation the nodes whose next token is scored."""
-    targets: list[Sequence[int]]
-    """Those tokens."""
 
 
 class Past(NamedTuple):
@@ -75,61 +51,6 @@ class Past(NamedTuple):
 
 
 NO_PAST = Past([], [])
-
-
-def layout(index: int, query: Query, limit: int) -> Row:
-    """One query as a row; inputs longer than ``limit`` tokens lose their beginning, each continuation by itself."""
-    if not query.continuations or not all(query.prefixes) or not all(query.continuations):
-        raise ValueError(f"query {index}: needs continuations and prefixes of at least one token each")
-    if (longest := max(map(len, query.continuations))) > limit:
-        raise ValueError(f"query {index}: a continuation of {longest} tokens is longer than the context of {limit}")
-    inputs = [[*prefix, *new][-(limit + 1) :][:-1] for prefix, new in zip(query.prefixes, query.continuations, strict=True)]
-    stem = shared_length(inputs)
-    tokens, positions, segments = inputs[0][:stem], list(range(stem)), [0] * stem
-    scored: list[list[int]] = []
-    targets = list(query.continuations)
-    for branch, (line, new) in enumerate(zip(inputs, targets, strict=True), 1):
-        offset = len(tokens) - stem
-        scored.append([p if p < stem else p + offset for p in range(len(line) - len(new), len(line))])
-        tokens = tokens + line[stem:]
-        positions += range(stem, len(line))
-        segments += [branch] * (len(line) - stem)
-    return Row(index, tokens, positions, segments, stem, scored, targets)
-
-
-def shared_length(lines: Sequence[Sequence[int]]) -> int:
-    """Tokens with which all lines begin."""
-    low, high = min(lines, key=list), max(lines, key=list)  # whatever the least and the greatest share, all share
-    count = 0
-    for a, b in zip(low, high, strict=False):
-        if a != b:
-            break
-        count += 1
-    return count
-
-
-def families(rows: Sequence[Row], worth: int) -> Iterator[tuple[int, list[Row]]]:
-    """Rows in groups with the number of leading tokens that their group shares (0: nothing worth ``worth`` tokens of saved work)."""
-    heads = {row.query: row.tokens[: min(row.stem, *(nodes[0] for nodes in row.scored))] for row in rows}
-    ordered = sorted(rows, key=lambda row: heads[row.query])
-    alone: list[Row] = []
-    start = 0
-    while start < len(ordered):
-        first = heads[ordered[start].query]
-        shared, best = len(first), (0, start + 1, 0)
-        for stop in range(start + 2, len(ordered) + 1):
-            now = min(shared, shared_length([first, heads[ordered[stop - 1].query]]))
-            if now < LEAST_SHARED or (best[0] >= worth and now < shared / 2):
-                break  # a worthwhile family does not give up most of its beginning to take in the next one
-            shared = now
-            best = max(best, (shared * (stop - start - 1), stop, shared))
-        if best[0] >= worth:
-            yield best[2], ordered[start : best[1]]
-            start = best[1]
-        else:
-            alone.append(ordered[start])
-            start += 1
-    yield 0, alone
 
 
 class Scorer:
@@ -255,18 +176,6 @@ class Scorer:
         if self._angles is None or len(self._angles) < need:
             self._angles = self.gpt.rotary_pos_emb(min(self.seq_len, 2 * need))[:, 0, 0].float()
         return Rotation.of(self._angles[positions][:, :, None, None], torch.float32)
-
-
-def batched(rows: Sequence[Row], shared: int, tokens: int) -> Iterator[list[Row]]:
-    """Rows of like length in batches of at most ``tokens`` padded tokens, preface not counted (one row at least)."""
-    part: list[Row] = []
-    for row in sorted(rows, key=lambda row: (-len(row.tokens), row.query)):
-        if part and (len(part) + 1) * (len(part[0].tokens) - shared) > tokens:
-            yield part
-            part = []
-        part.append(row)
-    if part:
-        yield part
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None) -> Tensor:

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from modelyard.model.asked import Likelihood
-from modelyard.model.score import Query, Scorer
+from modelyard.model.queries import Query
+from modelyard.model.score import Scorer
 
 SIGMAS = 5.0
 SAMPLE = 32

@@ -22,7 +22,8 @@ from modelyard.model.asked import Decoding, Likelihood, Sampled
 from modelyard.model.encoder import Encoder
 from modelyard.model.engine import Batch, Engine
 from modelyard.model.generate import generate
-from modelyard.model.score import Query, Scorer
+from modelyard.model.queries import Query
+from modelyard.model.score import Scorer
 from modelyard.model.screening import likelihoods, screened
 from modelyard.storage import sha256_file, sha256_tree
 

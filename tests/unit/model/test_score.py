@@ -8,7 +8,8 @@ import torch
 from modelyard.config import ExecutionConfig
 from modelyard.model import score
 from modelyard.model.engine import Batch, Engine
-from modelyard.model.score import Query, Scorer, families, layout
+from modelyard.model.queries import Query, families, layout
+from modelyard.model.score import Scorer
 
 from .layout_program import model
 
