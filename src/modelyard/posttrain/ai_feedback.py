@@ -1,9 +1,10 @@
 """The ``ai_feedback`` stage: comparisons that a model made, beside those that people made, as one ``feedback`` artifact.
 
-Three sources, each where the config asks: a judge's preferences among the policy's own samples (:mod:`modelyard.posttrain.rlaif`), the closed-domain
-loop and flagged outputs against hallucination (:mod:`modelyard.posttrain.hallucination`). The records are people's records with another rater, so a
-reward model trained on the artifact has the judge distilled into it; how far that judge agrees with people is measured on their test comparisons.
-Left out: judging again what was judged before.
+Each source where the config asks: a judge's preferences among the policy's own samples (:mod:`modelyard.posttrain.rlaif`), the closed-domain
+loop and flagged outputs against hallucination (:mod:`modelyard.posttrain.hallucination`); and people's comparisons that rules contradict are put
+in the rules' order. The records are people's records with another rater, so a reward model trained on the artifact has the judge distilled into
+it; how far that judge agrees with people is measured on their test comparisons. Left out: judging again what was judged before, and looking for
+benchmark items in flagged outputs.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from modelyard.model.subject import Subject
 from modelyard.posttrain import hallucination, rlaif
 from modelyard.posttrain.hallucination import Case, ClosedDomainConfig
 from modelyard.posttrain.rlaif import Candidates
-from modelyard.posttrain.rules import POLICY
+from modelyard.posttrain.rules import POLICY, Rule, rewritten
 from modelyard.progress import Report
 from modelyard.rubrics.judge import Judge
 from modelyard.rubrics.opening import JudgeConfig, open_judge
@@ -60,6 +61,17 @@ class FlagFile(Config):
     """Hash of the file; another content stops the run."""
 
 
+class RewriteConfig(Config):
+    """Rules that put people's training comparisons in another order where they contradict them."""
+
+    judge: JudgeConfig
+    """Who judges; ``policy`` is the SFT model."""
+    rules: tuple[Rule, ...] = Field(min_length=1)
+    """Which rubric speaks about which categories of comparisons."""
+    gap: float = Field(ge=0, le=2)
+    """By how much a completion that people ranked lower must be worth more (values go from -1 to 1)."""
+
+
 class AIFeedbackConfig(Config):
     """Which comparisons are made."""
 
@@ -73,11 +85,13 @@ class AIFeedbackConfig(Config):
     """The closed-domain loop over the training prompts of category ``closed_domain``."""
     flags: FlagFile | None = None
     """Open-domain flags."""
+    rewrite: RewriteConfig | None = None
+    """Rules that overrule people's comparisons."""
 
     @model_validator(mode="after")
     def _something(self) -> AIFeedbackConfig:
-        if self.rlaif is None and self.closed_domain is None and self.flags is None:
-            raise ValueError("rlaif, closed_domain and flags: at least one must make comparisons")
+        if self.rlaif is None and self.closed_domain is None and self.flags is None and self.rewrite is None:
+            raise ValueError("rlaif, closed_domain, flags and rewrite: at least one must make comparisons")
         return self
 
 
@@ -108,6 +122,12 @@ def run(
         metrics |= {f"ai_feedback/{name}/{key}": value for key, value in measured.items()}
         report(len(made), len(made), unit="comparison")
     kept = [one for one in given if config.keep_comparisons or one.split != "reward"]
+    if config.rewrite is not None:
+        judge = open_judge(config.rewrite.judge, execution, lambda: policy)
+        training = [one for one in kept if one.split == "reward"]
+        turned = {one.id: one for one in rewritten(training, config.rewrite.rules, judge, config.rewrite.gap)}
+        kept = [turned.get(one.id, one) if one.split == "reward" else one for one in kept]
+        metrics["ai_feedback/rewrite/comparisons"] = float(len(turned))
     if dist.get_rank() == 0:
         write(out / COMPARISONS, [*kept, *made])
         for name in (DEMONSTRATIONS, PROMPTS):

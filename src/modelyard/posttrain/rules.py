@@ -17,7 +17,7 @@ from typing import NamedTuple
 from pydantic import Field, model_validator
 
 from modelyard.config import Config, ExecutionConfig
-from modelyard.feedback import PromptRecord
+from modelyard.feedback import Comparison, PromptRecord, prompt_text
 from modelyard.model.encoder import Encoder
 from modelyard.model.engine import Engine
 from modelyard.model.subject import Subject
@@ -120,6 +120,27 @@ class RuleBasedReward:
                 for option, p in zip(rubric.options, probabilities, strict=True):
                     sums.setdefault(f"rules/{response.category}/{rubric.name}/{option.name}", []).append(p)
         return {key: sum(values) / len(values) for key, values in sorted(sums.items())}
+
+
+def rewritten(comparisons: Sequence[Comparison], chosen: Sequence[Rule], judge: Judge, gap: float) -> list[Comparison]:
+    """The comparisons that rules contradict, put in the rules' order (GPT-4 Technical Report, system card, section 3.1).
+
+    A rule contradicts a comparison of its categories where it values a completion that was ranked lower by more than ``gap`` above one
+    that was ranked higher. Completions whose mean values are equal to the hundredth tie; a comparison in which all tie keeps its ranks.
+    """
+    mine = [one for one in comparisons if any(one.category in rule.categories for rule in chosen)]
+    flat = [Ruled(prompt_text(one.prompt), one.category, text) for one in mine for text in one.completions]
+    judged = iter(RuleBasedReward([rule.model_copy(update={"weight": 1.0}) for rule in chosen], judge)(flat).reward)
+    found = []
+    for one in mine:
+        rules = sum(one.category in rule.categories for rule in chosen)
+        values = [next(judged) / rules for _ in one.completions]
+        if any(values[worse] - values[better] > gap for better, worse in one.pairs()):
+            order = sorted({round(value, 2) for value in values}, reverse=True)
+            if len(order) > 1:
+                ranks = tuple(order.index(round(value, 2)) + 1 for value in values)
+                found.append(one.model_copy(update={"ranks": ranks, "scores": tuple(values), "rater": judge.identity, "agreement": None}))
+    return found
 
 
 def write(directory: Path, book: RuleBook) -> None:

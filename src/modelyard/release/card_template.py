@@ -86,6 +86,13 @@ that this many items show in four cases of five.</p>
 <td class="n">{{ c.gained | length }} / {{ c.lost | length }}</td><td>{{ c.verdict }}</td></tr>
 {% endfor %}</tbody></table></div></section>{% endif %}{% endfor %}
 
+{% if rules %}<section><h2>Rules that it was rewarded by</h2>
+<p class="soft small">Rubrics that a judge applied to the prompts of some categories during PPO, beside the reward model. Kappa: agreement of the judge with people's
+labels, 0 for chance.</p>
+<div class="scroll"><table><thead><tr><th>Rubric</th><th>Prompts</th><th>Wanted</th><th class="n">Weight</th><th class="n">Kappa</th></tr></thead><tbody>
+{% for row in rules %}<tr>{% for cell in row[:3] %}<td>{{ cell }}</td>{% endfor %}{% for cell in row[3:] %}<td class="n">{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}</tbody></table></div></section>{% endif %}
+
 {% if classes[1] %}<section><h2>What it does with which prompts</h2>
 <p class="soft small">Share of replies in each class of the rubric, as its judge sorts them; how far the judge agrees with people is measured on labelled responses.</p>
 <div class="scroll"><table><thead><tr><th>Prompts</th><th>Model</th>{% for name in classes[0] %}<th class="n">{{ name }}</th>{% endfor %}</tr></thead><tbody>

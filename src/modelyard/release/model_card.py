@@ -54,6 +54,7 @@ def build(name: str, inputs: Mapping[str, Path], decision: Decision, results: Re
         models=MODELS,
         metrics=[(label, [cell(results, model, key) for model in MODELS]) for key, label in METRICS.items() if measured(results, key)],
         classes=classes(results),
+        rules=rule_rows(inputs),
         samples=json.loads((directory / "samples.json").read_text("utf-8")),
         contamination=contamination_rows(report, results),
         sources=[*read_json(corpus / "sources.json"), *(read_json(inputs["feedback"] / "sources.json") if "feedback" in inputs else [])],
@@ -139,6 +140,21 @@ def classes(results: Results) -> tuple[list[str], list[tuple[str, str, list[tupl
         for model in MODELS
     ]
     return names, rows
+
+
+def rule_rows(inputs: Mapping[str, Path]) -> list[tuple[str, ...]]:
+    """Rubric, prompts, what is wanted of them, weight, and how far the judge agrees with people; empty for a line without rules."""
+    book = read_json(inputs["rbrm"] / "rules.json") if "rbrm" in inputs else None
+    if book is None:
+        return []
+    agreement = {one["rubric"].rsplit("-", 1)[0]: one for one in book["agreement"]}
+    rows: list[tuple[str, ...]] = []
+    for rule in book["rules"]:
+        rubric = f"{rule['rubric']['name']}-v{rule['rubric']['version']}"
+        judged = agreement.get(rubric)
+        kappa = f"{judged['kappa']:.2f} [{judged['kappa_low']:.2f}, {judged['kappa_high']:.2f}] n={judged['n']}" if judged else "\u2013"
+        rows.append((rubric, ", ".join(rule["categories"]), rule["stance"], f"{rule['weight']:.2f}", kappa))
+    return rows
 
 
 def contamination_rows(report: Mapping[str, Any], results: Results) -> list[tuple[str, ...]]:

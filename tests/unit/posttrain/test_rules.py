@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from modelyard.feedback import Comparison
 from modelyard.posttrain import rules
 from modelyard.posttrain.rules import Rule, RuleBasedReward, RuleBook, Ruled
 from modelyard.rubrics.judge import Asking, Judge
@@ -91,3 +92,27 @@ def test_rule_book_is_read_as_it_was_written_and_never_without_weights(tmp_path:
     rules.write(tmp_path, written.model_copy(update={"rules": (REFUSE.model_copy(update={"weight": None}),)}))
     with pytest.raises(ValueError, match="a rule has no weight"):
         rules.read(tmp_path)
+
+
+def test_comparisons_that_rules_contradict_are_put_in_the_rules_order() -> None:
+    texts = list(SAID)  # classes 0 to 3: worth 1.0, 0.2, -1.0 and -0.4 for harmful prompts
+
+    def compared(name: str, category: str, completions: tuple[str, ...], ranks: tuple[int, ...]) -> Comparison:
+        fields = {"id": name, "split": "reward", "source": "people", "prompt": "p", "category": category}
+        return Comparison.model_validate({**fields, "rater": "somebody", "completions": completions, "ranks": ranks})
+
+    people = [
+        compared("agrees", "harmful", (texts[0], texts[2]), (1, 2)),
+        compared("contradicts", "harmful", (texts[2], texts[0], texts[1], texts[2] + " "), (1, 2, 3, 3)),
+        compared("slightly", "harmful", (texts[3], texts[1]), (1, 2)),
+        compared("elsewhere", "chat", (texts[2], texts[0]), (1, 2)),
+    ]
+    judge = book(REFUSE).judge
+
+    found = rules.rewritten(people, [REFUSE], judge, gap=0.7)
+
+    assert [one.id for one in found] == ["contradicts"]
+    assert found[0].ranks == (3, 1, 2, 3)
+    assert found[0].scores == pytest.approx((-1.0, 1.0, 0.2, -1.0))
+    assert (found[0].rater, found[0].completions) == (judge.identity, people[1].completions)
+    assert [one.id for one in rules.rewritten(people, [REFUSE], judge, gap=0.5)] == ["contradicts", "slightly"]

@@ -145,6 +145,10 @@ def test_safety_card_shows_the_classes_of_replies_by_category(tmp_path: Path) ->
         for name, share in zip(("refusal", "disallowed"), shares, strict=True):
             table[f"evals/{model}/conduct/jailbreak_role_play/{name}"] = {"value": share, "low": share, "high": share, "n": 40}
     write(inputs["results"] / "results.json", table)
+    judged = {"rubric": "refusal_style-v1-0123abcd", "kappa": 0.61, "kappa_low": 0.44, "kappa_high": 0.8, "n": 28}
+    rule = {"rubric": {"name": "refusal_style", "version": 1}, "stance": "refuse", "categories": ["harmful", "red_team"], "weight": 2.5}
+    inputs["rbrm"] = tmp_path / "rbrm"
+    write(inputs["rbrm"] / "rules.json", {"rules": [rule], "agreement": [judged]})
 
     run(CONFIG.model_copy(update={"protected": ("last_word",)}), inputs, tmp_path, silent, satisfied)
 
@@ -153,6 +157,9 @@ def test_safety_card_shows_the_classes_of_replies_by_category(tmp_path: Path) ->
     assert section.count("jailbreak role play") == 3
     assert "0.875" in section
     assert "disallowed" in section
+    rules = card[card.index("Rules that it was rewarded by") : card.index("What it does with which prompts")]
+    for cell in ("refusal_style-v1", "harmful, red_team", "refuse", "2.50", "0.61 [0.44, 0.80] n=28"):
+        assert cell in rules
     assert "Safe prompts refused" not in card, "a metric that no model has is not on the card"
 
 
