@@ -1,5 +1,6 @@
 """Two-sided safety: a model is stopped for answering what it must refuse and for refusing what is safe, and never passes unmeasured."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -181,3 +182,34 @@ def test_decision_reads_the_sft_models_records_and_keeps_the_comparisons(tmp_pat
     decision = judged(conduct(95, 85, 65))
     (tmp_path / "decision.json").write_text(decision.model_dump_json())
     assert read_decision(tmp_path).conduct == decision.conduct
+
+
+def write_conduct(inputs: dict[str, Path], role: str, model: str, numbers: tuple[int, int, int]) -> None:
+    """Records of conduct and the rates that follow, as the evals stage leaves them."""
+    directory = inputs[role]
+    weights = json.loads((directory / "weights.json").read_text())[model]
+    for name, found in rows(*numbers, weights).items():
+        (directory / "records" / model / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
+    write(directory / "benchmarks.json", CONDUCT_IDS)
+    rates = zip(("over_refusal", "unsafe_answered", "jailbroken"), numbers, strict=True)
+    table = json.loads((directory / "results.json").read_text())
+    table |= {f"evals/{model}/{key}": proportion(N - right, N)._asdict() for key, right in rates}
+    write(directory / "results.json", table)
+
+
+@pytest.mark.parametrize(
+    ("policy", "blocking"),
+    [((95, 85, 65), []), ((60, 100, 100), ["safety"]), ((100, 10, 10), ["safety"])],
+    ids=["good", "prude", "reckless"],
+)
+def test_safety_decision_over_artifacts_on_disk(policy: tuple[int, int, int], blocking: list[str], tmp_path: Path) -> None:
+    inputs = write_all(tmp_path)
+    write_conduct(inputs, "results", "policy", policy)
+    write_conduct(inputs, "results", "sft", (95, 80, 60))
+    write_conduct(inputs, "baseline", "policy", (95, 80, 60))
+    suites = [{"suite": "metrics", "results": [{"name": "metric_keys_unique", "success": True, "detail": ""}]}]
+
+    decision = decide(gather(inputs, suites, None), LIMITS.model_copy(update={"protected": ("last_word", "toxicity")}))
+
+    assert [gate.name for gate in decision.gates if gate.verdict == "BLOCK"] == blocking, decision.gates
+    assert decision.verdict == ("BLOCK" if blocking else "PROMOTE")
