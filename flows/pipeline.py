@@ -6,16 +6,21 @@ Run it with ``python -m flows.pipeline CONFIG [KEY=VALUE ...]``; the exit code i
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 from prefect import flow
 
 from flows.data import prepare_data
 from flows.evals import measure, measure_production
+from flows.imported import imported_flow
+from flows.imported_config import ImportedConfig, load_imported
 from flows.pipeline_config import ConfigFile, PipelineConfig, load_pipeline, resolve
 from flows.posttrain import align
 from flows.pretrain import train_base
 from flows.release import release
 from flows.scaling import predict_loss
+from modelyard.config import read_tree
 from tasks.release import GateError, against, early_gates_task
 from tasks.session import run_from_terminal
 from tasks.stage import Place
@@ -47,5 +52,18 @@ def pipeline_flow(config: PipelineConfig | ConfigFile) -> None:
         raise GateError(against(released.verdict))
 
 
+def load_line(file: str, overrides: Sequence[str]) -> PipelineConfig | ImportedConfig:
+    """The config in ``file``: of a line with an imported base where it names one, else of the whole line. Raises ConfigError."""
+    return load_imported(file, overrides) if "base" in read_tree(Path(file)) else load_pipeline(file, overrides)
+
+
+def run_line(config: PipelineConfig | ImportedConfig) -> None:
+    """The flow of the config's kind."""
+    if isinstance(config, ImportedConfig):
+        imported_flow(config)
+    else:
+        pipeline_flow(config)
+
+
 if __name__ == "__main__":
-    sys.exit(run_from_terminal(sys.argv[1:], load_pipeline, pipeline_flow))
+    sys.exit(run_from_terminal(sys.argv[1:], load_line, run_line))

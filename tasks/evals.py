@@ -11,7 +11,7 @@ from prefect.artifacts import create_table_artifact
 from modelyard.adapters.mlflow_tracker import tracking_uri
 from modelyard.adapters.registry import Registry
 from modelyard.artifacts import Artifact, Built
-from modelyard.evals import evaluate, production
+from modelyard.evals import evaluate, production, refusals
 from modelyard.evals.suites import EvalsConfig
 from tasks.stage import Place, is_transient, stage_task
 from tasks.training import TIMEOUT_SECONDS, train
@@ -64,3 +64,9 @@ def drift_task(serving: Serving, measured: Artifact) -> None:
     create_table_artifact(key="production", table=rows, description=f"version {serving.version}, {measured.ref}")
     moved = [row for row in rows if row["change"]]
     get_run_logger().info("version %s: %d metrics, %d differ from its release", serving.version, len(rows), len(moved))
+
+
+@stage_task(name="refusals", task_run_name="refusals", tags=["evals"], timeout_seconds=TIMEOUT_SECONDS)
+def refusals_task(config: refusals.RefusalsConfig, place: Place, models: Mapping[str, Artifact]) -> Built:
+    """What each model refuses of what it should, and of what only looks so."""
+    return train("refusals", refusals.run, config, models, place)

@@ -41,6 +41,32 @@ def summary_task(place: Place, stages: Sequence[Built], results: Built, verdict:
     _publish(summary)
 
 
+@task(name="result", task_run_name="result", tags=["evals"], retries=1, timeout_seconds=300)
+def refusals_summary_task(place: Place, stages: Sequence[Built], refusals: Built) -> None:
+    """Show the stages of a line with an imported base, what was refused before and after, and replies of every model."""
+    directory, metrics = place.store.fetch(refusals.artifact), refusals.artifact.metrics
+    answered = {name: [json.loads(line) for line in (directory / f"{name}.jsonl").read_text("utf-8").splitlines()] for name in MODELS}
+    first_unsafe = next((number for number, row in enumerate(answered["base"]) if row["group"] == "unsafe"), 0)
+    said = [
+        f"{SHOWN_AS[name]}: refuses {terminal.with_interval(metrics, f'refusals/{name}/refusal')} of unsafe prompts, "
+        f"{terminal.with_interval(metrics, f'refusals/{name}/over_refusal')} of safe ones"
+        for name in MODELS
+    ]
+    summary = terminal.Summary(
+        stages=[line_of(built) for built in stages],
+        samples=[
+            terminal.Sample(answered["base"][n]["prompt"], {SHOWN_AS[name]: answered[name][n]["output"] for name in MODELS})
+            for n in (first_unsafe, 0, 1)
+        ],
+        gates=(),
+        decision="",
+        alias="\n".join(said),
+        pages="make ui opens the Prefect and MLflow pages of this and earlier runs",
+    )
+    terminal.show_summary(summary, terminal.console())
+    _publish(summary)
+
+
 def _publish(summary: terminal.Summary) -> None:
     create_table_artifact(
         key="stages",

@@ -22,6 +22,18 @@ from modelyard.feedback import Message, Prompt
 
 DOCUMENT_END = "<|endoftext|>"
 PADDING = "<|pad|>"
+TEMPLATE_KEY = "chat_template"
+"""Key of ``model.json`` that holds the hash of the template a model was trained with."""
+
+
+def template_hash(template: str) -> str:
+    """First 16 hex digits of the template's sha256; "" without one."""
+    return hashlib.sha256(template.encode()).hexdigest()[:16] if template else ""
+
+
+def template_of(directory: Path) -> str:
+    """The chat template beside a tokenizer; "" without one."""
+    return str(json_file.table(directory / "tokenizer_config.json").get("chat_template") or "")
 
 
 class Turns(NamedTuple):
@@ -42,6 +54,10 @@ class Encoder:
             raise ValueError(f"{directory / 'tokenizer.json'}: no tokenizer: {' '.join(str(error).split())}") from None
         self._settings: dict[str, Any] = json_file.table(directory / "tokenizer_config.json")
         self.template: str = self._settings.get("chat_template") or ""
+        model = directory / "model.json"
+        trained_with = json_file.table(model).get(TEMPLATE_KEY) if model.is_file() else None
+        if trained_with is not None and trained_with != self.template_hash:
+            raise ValueError(f"{directory}: its chat template ({self.template_hash}) is not the one it was trained with ({trained_with})")
         self.document_end = self._special(DOCUMENT_END, "eos_token")
         self.padding = self._special(PADDING, "pad_token")
 
@@ -79,7 +95,7 @@ class Encoder:
     @cached_property
     def template_hash(self) -> str:
         """First 16 hex digits of the chat template's sha256; "" without one."""
-        return hashlib.sha256(self.template.encode()).hexdigest()[:16] if self.template else ""
+        return template_hash(self.template)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -23,6 +23,7 @@ import torch
 from modelyard import json_file
 from modelyard.config import ExecutionConfig
 from modelyard.model.architecture import ModelConfig, Precision
+from modelyard.model.encoder import TEMPLATE_KEY, template_hash, template_of
 from modelyard.model.engine import Engine
 from modelyard.model.hf_weights import Weights, from_hf, hf_config, model_config, read_checkpoint, require_llama, to_hf
 from modelyard.model.model_directory import TOKENIZER_FILES, read
@@ -83,8 +84,9 @@ def import_hf(directory: Path, out: Path, *, tp: int = 1, pp: int = 1, seq_len: 
         if seq_len > model.seq_len:
             raise ValueError(f"{directory}: seq_len {seq_len} is more than the model's {model.seq_len}")
         model = model.model_copy(update={"seq_len": seq_len})
-    _write(weights, model, precision, out)
+    out.mkdir(parents=True, exist_ok=True)
     _carry_texts(directory, out)
+    _write(weights, model, precision, out)
     return model
 
 
@@ -171,7 +173,8 @@ def _write(weights: Weights, model: ModelConfig, precision: Precision, out: Path
     parallel.initialize(ExecutionConfig())
     state = {name: ShardedTensor.from_rank_offsets(name, tensor) for name, tensor in weights.items()}
     checkpoint.save({"model": state}, out / "checkpoint", {"step": 0})
-    (out / "model.json").write_text(json.dumps({"model": model.model_dump(), "head": "lm", "precision": precision}, indent=1))
+    description = {"model": model.model_dump(), "head": "lm", "precision": precision, TEMPLATE_KEY: template_hash(template_of(out))}
+    (out / "model.json").write_text(json.dumps(description, indent=1))
 
 
 def _carry_texts(directory: Path, out: Path) -> None:

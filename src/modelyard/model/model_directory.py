@@ -1,4 +1,5 @@
-"""A trained model as files: ``checkpoint/`` (weights), ``model.json`` (shape and head), ``tokenizer*.json`` and the training history."""
+"""A trained model as files: ``checkpoint/`` (weights), ``model.json`` (shape, head, hash of the chat template), ``tokenizer*.json`` and the
+training history."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 from modelyard import json_file
 from modelyard.config import ExecutionConfig, first_error
 from modelyard.model.architecture import Head, ModelConfig, Precision
+from modelyard.model.encoder import TEMPLATE_KEY, template_hash, template_of
 from modelyard.model.engine import Engine
 from modelyard.model.optimizer import OptimizerConfig
 from modelyard.model.trainer import History
@@ -32,7 +34,12 @@ def write(engine: Engine, tokenizer: Path, history: History, out: Path) -> None:
     """Write the engine's weights and all that is needed to use them; every rank calls it."""
     engine.save_weights(out / "checkpoint")
     if dist.get_rank() == 0:
-        description = {"model": engine.model.model_dump(), "head": engine.head, "precision": engine.precision}
+        description = {
+            "model": engine.model.model_dump(),
+            "head": engine.head,
+            "precision": engine.precision,
+            TEMPLATE_KEY: template_hash(template_of(tokenizer)),
+        }
         (out / "model.json").write_text(json.dumps(description, indent=1))
         for name in TOKENIZER_FILES:
             shutil.copyfile(tokenizer / name, out / name)

@@ -39,6 +39,9 @@ def run(
     Raises:
         ValueError: nothing is there, the weights are others than declared, or they are no Llama; one line naming path and cause.
     """
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # the line has its own
     path = find_input(config.path, execution.inputs, "base.path")
     weights = path if path.is_file() else path / "model.safetensors"
     if not weights.is_file():

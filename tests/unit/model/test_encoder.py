@@ -91,6 +91,15 @@ def test_another_template_or_tokenizer_is_refused_by_its_hash(ours: Encoder, tmp
     ours.require_same("same", tmp_path / "ours")
 
 
+def test_template_changed_after_training_is_refused(ours: Encoder, tmp_path: Path) -> None:
+    (tmp_path / "ours" / "model.json").write_text(json.dumps({"chat_template": ours.template_hash}))
+    assert Encoder(tmp_path / "ours").template == ours.template
+    settings = json.loads((tmp_path / "ours" / "tokenizer_config.json").read_text())
+    (tmp_path / "ours" / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": CHATML}))
+    with pytest.raises(ValueError, match=rf"its chat template \(\w{{16}}\) is not the one it was trained with \({ours.template_hash}\)"):
+        Encoder(tmp_path / "ours")
+
+
 @pytest.mark.parametrize(
     ("template", "message"),
     [
