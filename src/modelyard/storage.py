@@ -308,13 +308,18 @@ def sha256_tree(directory: Path) -> str:
     return hashlib.sha256(listing.encode()).hexdigest()
 
 
+def inputs_directory(inputs: str) -> Path:
+    """Where a user's own files lie: ``inputs``, or where that is empty the environment's ``MODELYARD_DATA``, else here."""
+    return Path(inputs or os.environ.get("MODELYARD_DATA", "."))
+
+
 def find_input(path: str, inputs: str, what: str) -> Path:
-    """A user's own file or directory: as it is named, or below ``inputs`` (empty: the environment's ``MODELYARD_DATA``, else here).
+    """A user's own file or directory: as it is named, or below :func:`inputs_directory`.
 
     Raises:
         ValueError: nothing is there; the line names what was wanted and where it was looked for.
     """
-    found = Path(path) if Path(path).is_absolute() else Path(inputs or os.environ.get("MODELYARD_DATA", ".")) / path
+    found = inputs_directory(inputs) / path  # an absolute path stays as it is
     if not found.exists():
         raise ValueError(f"{what}: {found}: no such file (a relative path starts at execution.inputs or MODELYARD_DATA)")
     return found

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from flows.imported_config import ImportedConfig
+from flows.pipeline import load_line
 from flows.pipeline_config import load_pipeline
 from modelyard.adapters.servers import prefect_server
+from modelyard.config import ConfigError
 from tasks.session import run_from_terminal
 
 ROOT = Path(__file__).parents[2]
@@ -46,6 +49,13 @@ def test_line_bad_config_is_one_line_before_anything_starts(tmp_path, monkeypatc
 @pytest.mark.parametrize("name", ["smallest", "tiny", "tiny-tp2", "tiny-pp2"])
 def test_pipeline_configs_of_the_project_load(name):
     assert load_pipeline(str(ROOT / f"configs/pipeline/{name}.toml"), []).execution.world_size in (1, 2)
+
+
+@pytest.mark.parametrize("name", ["smollm2", "smollm2-gpu"])
+def test_imported_configs_of_the_project_load(name):
+    assert isinstance(load_line(str(ROOT / f"configs/pipeline/{name}.toml"), []), ImportedConfig)
+    with pytest.raises(ConfigError, match=r"sft.max_tokens 9999 is more than base.seq_len"):
+        load_line(str(ROOT / f"configs/pipeline/{name}.toml"), ["sft.max_tokens=9999"])
 
 
 def write_truncated_parquet(path: Path) -> None:

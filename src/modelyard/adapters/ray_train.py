@@ -25,7 +25,7 @@ from modelyard.adapters.ray_rank import one_line, serve
 from modelyard.adapters.ray_watch import Verdict
 from modelyard.config import Config, ExecutionConfig
 from modelyard.progress import Report
-from modelyard.storage import Storage
+from modelyard.storage import Storage, inputs_directory
 
 POLL_SECONDS = 0.1
 STOP_SECONDS = 30
@@ -228,7 +228,8 @@ def launch(
 def from_anywhere(execution: ExecutionConfig) -> ExecutionConfig:
     """The same execution with paths that mean the same on every node: ranks of a cluster that runs already work in another directory."""
     store = Storage(execution.checkpoint_store).url if execution.checkpoint_store else ""
-    return execution.model_copy(update={"scratch": str(Path(execution.scratch).absolute()), "checkpoint_store": store})
+    paths = {"scratch": str(Path(execution.scratch).absolute()), "inputs": str(inputs_directory(execution.inputs).absolute())}
+    return execution.model_copy(update={**paths, "checkpoint_store": store})
 
 
 def release(*, wait: bool = True) -> None:
