@@ -14,6 +14,7 @@ from tasks.evals import refusals_task
 from tasks.imported import import_task, text_tokens_task
 from tasks.ppo import ppo_task
 from tasks.reward import reward_task
+from tasks.rubrics import rbrm_task
 from tasks.sft import feedme_task, selection_task, sft_task
 from tasks.stage import Place
 from tasks.summary import refusals_summary_task
@@ -38,7 +39,10 @@ def imported_flow(config: ImportedConfig) -> None:
         best = feedme_task(config.feedme, place, sft.artifact, reward.artifact, feedback.artifact)
         start = sft_task(config.sft, place, base.artifact, best.artifact, tokens.artifact)
         stages += [best, start]
-    policy = ppo_task(config.ppo, place, start.artifact, reward.artifact, feedback.artifact, tokens.artifact)
+    rbrm = rbrm_task(config.rbrm, place, start.artifact, reward.artifact) if config.rbrm else None
+    stages += [rbrm] if rbrm else []
+    rules = rbrm.artifact if rbrm else None
+    policy = ppo_task(config.ppo, place, start.artifact, reward.artifact, feedback.artifact, tokens.artifact, rules)
 
     asked = {"base": base.artifact, "sft": sft.artifact, "policy": policy.artifact}
     refusals = refusals_task(config.refusals, place, asked)

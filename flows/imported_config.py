@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from pydantic import model_validator
 
-from flows.pipeline_config import agree
 from modelyard.config import Config, ExecutionConfig, load_config
 from modelyard.data.human_feedback import FeedbackConfig
 from modelyard.data.text_tokens import TextTokensConfig
 from modelyard.evals.refusals import RefusalsConfig
 from modelyard.posttrain.feedme import FeedMEConfig
 from modelyard.posttrain.ppo import PPOConfig
+from modelyard.posttrain.rbrm import RBRMConfig
 from modelyard.posttrain.reward import RewardConfig
 from modelyard.posttrain.selection import SelectionConfig
 from modelyard.posttrain.sft import SFTConfig
@@ -36,6 +36,8 @@ class ImportedConfig(Config):
     """Reward model."""
     selection: SelectionConfig | None = None
     """Choice among the epochs of SFT by reward-model score; what is chosen is what PPO is compared with. Absent: the last epoch."""
+    rbrm: RBRMConfig | None = None
+    """Rule-based rewards of PPO; absent: the reward model's alone."""
     feedme: FeedMEConfig | None = None
     """A second SFT on the model's own best answers, from which PPO then starts. Absent: none."""
     ppo: PPOConfig
@@ -47,7 +49,11 @@ class ImportedConfig(Config):
 
     @model_validator(mode="after")
     def _fits_together(self) -> ImportedConfig:
-        agree("tokens.seq_len", self.tokens.seq_len, "base.seq_len", self.base.seq_len)
+        width = self.sft.max_tokens or self.base.seq_len
+        if self.sft.pretraining_per_batch and self.tokens.seq_len < width:
+            raise ValueError(f"tokens.seq_len {self.tokens.seq_len} is less than the width of SFT's rows {width}")
+        if self.tokens.seq_len > self.base.seq_len:
+            raise ValueError(f"tokens.seq_len {self.tokens.seq_len} is more than base.seq_len {self.base.seq_len}")
         if self.selection and not self.sft.keep_epochs:
             raise ValueError("sft.keep_epochs must be true for selection to have something to choose from")
         if self.ppo.max_new_tokens >= self.base.seq_len:

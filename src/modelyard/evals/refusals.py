@@ -16,8 +16,8 @@ from pydantic import Field
 from modelyard.config import Config, ExecutionConfig
 from modelyard.estimate import bootstrap_mean, proportion
 from modelyard.evals import catalog
-from modelyard.evals.asking import ask
-from modelyard.evals.benchmark import Benchmark, Record, write_records
+from modelyard.evals.benchmark import Benchmark, Record, Recorder, write_records
+from modelyard.evals.conduct import conducted
 from modelyard.model import parallel
 from modelyard.model.subject import Subject
 from modelyard.progress import Report
@@ -47,15 +47,14 @@ def run(
     """Ask every model of ``inputs`` (role -> model directory) and compare each with the first.
 
     Raises:
-        ValueError: the prompts are missing or others than declared, or a model has no chat template.
+        ValueError: the prompts are missing or others than declared.
     """
     parallel.initialize(execution)
     benchmark = prompts(config, execution.inputs)
     records: dict[str, list[Record]] = {}
     for done, (name, directory) in enumerate(inputs.items(), 1):
         subject = Subject.open(name, directory, execution, config.micro_batch)
-        subject.chat = True
-        records[name] = ask(subject, benchmark)
+        records[name] = conducted(subject, benchmark, None, None, Recorder(name, subject.weights, {}))
         report(done, len(inputs), unit="model")
     metrics: dict[str, float] = {}
     first = next(iter(records))

@@ -90,8 +90,6 @@ class Subject:
     ) -> None:
         self.name, self.engine, self.encoder, self.weights = name, engine, encoder, weights
         self.micro_batch, self.screen = micro_batch, screen
-        self.chat = False
-        """Whether prompts to complete are a user's turns, which the model's chat template renders and its turn's end closes."""
         self._scorers: dict[str, Scorer] = {}
 
     @classmethod

@@ -56,6 +56,8 @@ class PPOConfig(Config):
     """Rows of one forward pass on one replica."""
     max_new_tokens: int
     """Longest completion."""
+    max_prompt_tokens: int | None = None
+    """Longest prompt that is sampled from; absent: what the model's ``seq_len`` leaves beside a completion."""
     temperature: float
     """Sampling temperature (InstructGPT: 1; log-probabilities are always those at 1)."""
     kl_coef: float
@@ -179,7 +181,7 @@ def prepare(config: PPOConfig, inputs: Mapping[str, Path], execution: ExecutionC
     asked = read(inputs["feedback"] / PROMPTS, PromptRecord, "train")
     prompts = [record.prompt for record in asked]
     models = Models(opened("sft", optim=config.optimizer), opened("sft"), opened("reward"), opened("reward", optim=config.value_optimizer))
-    room = models.actor.model.seq_len - config.max_new_tokens
+    room = min(models.actor.model.seq_len - config.max_new_tokens, config.max_prompt_tokens or models.actor.model.seq_len)
     return Training(
         models=models,
         ema=opened("sft") if config.ema_decay else None,
