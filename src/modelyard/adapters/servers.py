@@ -32,7 +32,7 @@ from modelyard.adapters.mlflow_tracker import tracking_uri
 
 HOST = "127.0.0.1"
 PREFECT_PORT, MLFLOW_PORT = 4200, 5000
-START_SECONDS = 120.0
+START_SECONDS = 300.0
 PR_SET_PDEATHSIG = 1
 
 
