@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import sys
 from pathlib import Path
 
 import modelyard
@@ -30,14 +29,9 @@ QUIET = {
 }
 
 
-# A cluster of one machine has nobody else to talk to. Ray on Linux takes a loopback address for a mistake and listens on every interface, unless it
-# is told (by the switch that macOS and Windows have on by default) that this is no cluster of machines. Its clients have to be told the same.
-LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"} | ({"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {})
-
-
 def connect() -> None:
     """Connect this process to Ray, starting a local cluster when no address is given. Does nothing when connected."""
-    for key, value in (QUIET | ({} if os.environ.get("RAY_ADDRESS") else LOOPBACK)).items():
+    for key, value in QUIET.items():
         os.environ.setdefault(key, value)
     package_root = str(Path(modelyard.__file__).parents[1])
     search = os.environ.get("PYTHONPATH", "").split(os.pathsep)

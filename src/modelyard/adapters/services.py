@@ -65,7 +65,6 @@ class Yard(NamedTuple):
             "PREFECT_API_URL": f"http://{HOST}:{self.ports['prefect']}/api",
             "RAY_ADDRESS": f"{HOST}:{self.ports['ray']}",
             "RAY_AUTH_MODE": "token",
-            **ray_cluster.LOOPBACK,
             "MODELYARD_RAY_DASHBOARD": f"http://{HOST}:{self.ports['dashboard']}",
         }
 
