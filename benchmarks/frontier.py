@@ -156,7 +156,7 @@ def table(runs: Sequence[Run]) -> str:
 
 
 def plot(runs: Sequence[Run], path: Path) -> None:
-    """Three panels over KL: proxy and gold, win rate, language-model loss; one line a run, dashed without pretraining gradients."""
+    """Proxy and gold scores, win rate and language-model loss over the square root of KL (Gao et al.'s axis); dashed without ptx."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -166,8 +166,8 @@ def plot(runs: Sequence[Run], path: Path) -> None:
     coefficients = sorted({each.key.kl_coef for each in runs})
     colours = {coefficient: pyplot.get_cmap("viridis")(i / max(1, len(coefficients) - 1)) for i, coefficient in enumerate(coefficients)}
     for each in runs:
-        kl = [point["kl"][0] for point in each.points]
-        drawn: dict[str, Any] = {"color": colours[each.key.kl_coef], "linestyle": "-" if each.key.gamma else "--"}
+        kl = np.sqrt([max(0.0, point["kl"][0]) for point in each.points])
+        drawn: dict[str, Any] = {"color": colours[each.key.kl_coef], "linestyle": "-" if each.key.gamma else "--", "marker": "."}
         name = f"KL coefficient {each.key.kl_coef:g}" + (f", gamma {each.key.gamma:g}" if each.key.gamma else ", no ptx")
         panels[0].plot(kl, [point["proxy"][0] for point in each.points], alpha=0.35, linewidth=1, **drawn)
         panels[0].plot(kl, [point["gold"][0] for point in each.points], label=name, **drawn)
@@ -175,14 +175,15 @@ def plot(runs: Sequence[Run], path: Path) -> None:
         panels[1].plot(kl, win[:, 0], **drawn)
         panels[1].errorbar(kl[-1], win[-1, 0], [[win[-1, 0] - win[-1, 1]], [win[-1, 2] - win[-1, 0]]], color=drawn["color"], capsize=3)
         panels[2].plot(kl, [100 * point["loss_change"][0] for point in each.points], **drawn)
-    panels[0].set_ylabel("score minus SFT's: unseen scorer (strong), reward model (faint)")
+    panels[0].set_ylabel("score minus SFT's (faint: the reward model's)")
     panels[0].legend(fontsize=7)
     panels[1].set_ylabel("win rate over SFT by the unseen scorer")
     panels[1].axhline(0.5, color="grey", linewidth=0.8)
     panels[2].set_ylabel("held-out loss against SFT, %")
     panels[2].axhline(2.0, color="grey", linewidth=0.8)
+    panels[2].set_yscale("symlog", linthresh=2.0)
     for panel in panels:
-        panel.set_xlabel("KL(policy || SFT) of a completion, nats")
+        panel.set_xlabel("square root of KL(policy || SFT) of a completion, nats")
     figure.savefig(path, dpi=110)
 
 

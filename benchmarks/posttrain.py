@@ -40,7 +40,7 @@ PEERS: dict[bool, dict[str, trl_peer.Order]] = {
     False: {"trl": "sequential"},
     True: {"trl": "random", "trl by length": "group_by_length"},
 }
-"""TRL's runs beside rows of one length and of natural lengths: its default order, and grouped by length like ours."""
+"""TRL's SFT runs beside rows of one length and of natural lengths: its default order, and grouped by length like ours."""
 Timed = Callable[[], float]
 
 
@@ -107,17 +107,17 @@ def row_lengths(count: int, longest: int, natural: bool, seed: int) -> list[int]
     return [int(length) for length in np.clip(drawn, 8, longest)]
 
 
-def timed(step: Callable[[int], object], steps: int) -> Timed:
+def timed(step: Callable[[int], object], steps: int, now: trl_peer.Now) -> Timed:
     """Seconds of ``steps`` consecutive steps; their number goes on over calls."""
     done = 0
 
     def once() -> float:
         nonlocal done
-        start = time.perf_counter()
+        start = now()
         for number in range(done, done + steps):
             step(number)
         done += steps
-        return time.perf_counter() - start
+        return now() - start
 
     return once
 
@@ -130,7 +130,13 @@ def batches(lengths: Sequence[int], size: int, steps: int) -> Callable[[int], li
 
 
 def sft_work(
-    model: ModelConfig, precision: Precision, execution: ExecutionConfig, steps: int, peers: bool, natural: bool = False
+    model: ModelConfig,
+    precision: Precision,
+    execution: ExecutionConfig,
+    steps: int,
+    peers: bool,
+    natural: bool = False,
+    now: trl_peer.Now = time.perf_counter,
 ) -> tuple[int, dict[str, Timed]]:
     """Samples of a call, and the calls; three eighths of a row are its prompt."""
     lengths = row_lengths(SFT_ROWS * steps, model.seq_len, natural, 0)
@@ -142,15 +148,21 @@ def sft_work(
         padded = pad_examples([Example(row[:prompt], row[prompt:]) for row, prompt in (rows[i] for i in chosen(number))], PAD)
         engine.train_step(Batch(padded.tokens, padded.labels, {"mask": padded.mask}), SFT_ROWS, sft_loss)
 
-    work = {"modelyard": timed(step, steps)}
+    work = {"modelyard": timed(step, steps, now)}
     if peers:
         for name, order in PEERS[natural].items():
-            work[name] = trl_peer.sft(model, precision, rows, SFT_ROWS, steps, order)
+            work[name] = trl_peer.sft(model, precision, rows, SFT_ROWS, steps, order, now)
     return SFT_ROWS * steps, work
 
 
 def reward_work(
-    model: ModelConfig, precision: Precision, execution: ExecutionConfig, steps: int, peers: bool, natural: bool = False
+    model: ModelConfig,
+    precision: Precision,
+    execution: ExecutionConfig,
+    steps: int,
+    peers: bool,
+    natural: bool = False,
+    now: trl_peer.Now = time.perf_counter,
 ) -> tuple[int, dict[str, Timed]]:
     """Pairs of a call, and the calls."""
     lengths = [row_lengths(REWARD_PAIRS * steps, REWARD_LENGTH, natural, seed) for seed in (1, 2)]
@@ -163,15 +175,21 @@ def reward_work(
         tokens, mask = pad_documents([row for i in chosen(number) for row in (first[i], second[i])], PAD)
         engine.train_step(Batch(tokens, tokens, {"mask": mask, "rank": ranks, "comparison": names}), 2 * REWARD_PAIRS, reward_loss)
 
-    work = {"modelyard": timed(step, steps)}
+    work = {"modelyard": timed(step, steps, now)}
     if peers:
-        for name, order in PEERS[natural].items():
-            work[name] = trl_peer.reward(model, precision, list(zip(first, second, strict=True)), REWARD_PAIRS, steps, order)
+        order: trl_peer.Order = "random" if natural else "sequential"
+        work["trl"] = trl_peer.reward(model, precision, list(zip(first, second, strict=True)), REWARD_PAIRS, steps, order, now)
     return REWARD_PAIRS * steps, work
 
 
 def ppo_work(
-    model: ModelConfig, precision: Precision, execution: ExecutionConfig, steps: int, peers: bool, natural: bool = False
+    model: ModelConfig,
+    precision: Precision,
+    execution: ExecutionConfig,
+    steps: int,
+    peers: bool,
+    natural: bool = False,
+    now: trl_peer.Now = time.perf_counter,
 ) -> tuple[int, dict[str, Timed]]:
     """Episodes of a call, and the calls; ``steps`` are iterations, and prompts and completions always have one length."""
     prompts = token_rows(model, [PROMPT] * EPISODES * 4, 3)
@@ -182,12 +200,13 @@ def ppo_work(
         rollout = ppo.sampled(config, training, number)
         ppo.update(config, training, rollout, number, config.kl_coef)
 
-    work = {"modelyard": timed(iteration, steps)}
+    work = {"modelyard": timed(iteration, steps, now)}
     if peers:
-        work["trl"] = trl_peer.ppo(model, precision, prompts, EPISODES, NEW_TOKENS, steps)
+        work["trl"] = trl_peer.ppo(model, precision, prompts, EPISODES, NEW_TOKENS, steps, now)
     return EPISODES * steps, work
 
 
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 WORK = {"sft": sft_work, "reward": reward_work, "ppo": ppo_work}
 
 
@@ -222,6 +241,7 @@ def main() -> None:
     parser.add_argument(
         "--lengths", choices=("full", "natural"), nargs="+", default=["full", "natural"], help="of SFT rows and rated texts"
     )
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: seconds of this process, where other work shares the cores")
     parser.add_argument("--profile", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -231,14 +251,19 @@ def main() -> None:
     for name, precision, lengths in product(arguments.work, arguments.precision, arguments.lengths):
         if name == "ppo" and lengths != arguments.lengths[0]:
             continue
-        samples, work = WORK[name](model, precision, execution, arguments.steps, not arguments.profile, lengths == "natural")
+        samples, work = WORK[name](
+            model, precision, execution, arguments.steps, not arguments.profile, lengths == "natural", CLOCKS[arguments.clock]
+        )
         if arguments.profile:
             profile(work["modelyard"])
             continue
         seconds = measured(work, arguments.rounds)
         for side, times in seconds.items():
             rate, quotient = samples / statistics.median(times), ratio(seconds, "modelyard", side)
-            print(f"  {name:6s} {precision} {lengths:7s} {side:13s} {rate:7.2f} samples/s   ours is {quotient:.2f}x", flush=True)
+            print(
+                f"  {name:6s} {precision} {lengths:7s} {side:13s} {rate:7.2f} samples/s ({arguments.clock})   ours is {quotient:.2f}x",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ iteration's end) to the last one's end, so what a trainer does once, set-up, dat
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -19,6 +18,7 @@ from modelyard.model.architecture import ModelConfig, Precision
 from modelyard.model.hf_weights import hf_config
 
 Timed = Callable[[], float]
+Now = Callable[[], float]
 Order = Literal["sequential", "random", "group_by_length"]
 PAD, END = 0, 1
 
@@ -45,7 +45,8 @@ def classifier(model: ModelConfig) -> Any:
 class Clock:
     """Notes when steps begin and end; made into a ``TrainerCallback`` by :func:`callback`."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Now) -> None:
+        self.now = now
         self.begins: list[float] = []
         self.ends: list[float] = []
 
@@ -57,10 +58,10 @@ class Clock:
 
         class Callback(TrainerCallback):  # type: ignore[misc]
             def on_step_begin(self, *_: Any, **__: Any) -> None:
-                clock.begins.append(time.perf_counter())
+                clock.begins.append(clock.now())
 
             def on_step_end(self, *_: Any, **__: Any) -> None:
-                clock.ends.append(time.perf_counter())
+                clock.ends.append(clock.now())
 
         return Callback()
 
@@ -98,7 +99,9 @@ def trained(trainer: Any, clock: Clock) -> Timed:
     return once
 
 
-def sft(model: ModelConfig, precision: Precision, rows: Sequence[tuple[list[int], int]], batch: int, steps: int, order: Order) -> Timed:
+def sft(
+    model: ModelConfig, precision: Precision, rows: Sequence[tuple[list[int], int]], batch: int, steps: int, order: Order, now: Now
+) -> Timed:
     """SFTTrainer on rows of (token ids, length of the prompt), loss on the rest; batches are padded to their longest row."""
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
@@ -107,29 +110,30 @@ def sft(model: ModelConfig, precision: Precision, rows: Sequence[tuple[list[int]
     args = SFTConfig(
         **settings(precision, batch, steps, max_length=model.seq_len, completion_only_loss=True, train_sampling_strategy=order)
     )
-    clock = Clock()
+    clock = Clock(now)
     trainer = SFTTrainer(peer(model), args, train_dataset=data, processing_class=tokenizer(model.vocab_size), callbacks=[clock.callback()])
     return trained(trainer, clock)
 
 
 def reward(
-    model: ModelConfig, precision: Precision, pairs: Sequence[tuple[list[int], list[int]]], batch: int, steps: int, order: Order
+    model: ModelConfig, precision: Precision, pairs: Sequence[tuple[list[int], list[int]]], batch: int, steps: int, order: Order, now: Now
 ) -> Timed:
-    """RewardTrainer on pairs of (preferred, other) token ids; batches are padded to their longest text."""
+    """RewardTrainer on pairs of (preferred, other) token ids; batches are padded to their longest text (it cannot group them by length)."""
     from datasets import Dataset
     from trl import RewardConfig, RewardTrainer
 
-    lengths = [max(len(chosen), len(rejected)) for chosen, rejected in pairs]
-    data = Dataset.from_list([{"chosen_ids": a, "rejected_ids": b, "length": n} for (a, b), n in zip(pairs, lengths, strict=True)])
+    data = Dataset.from_list([{"chosen_ids": chosen, "rejected_ids": rejected} for chosen, rejected in pairs])
     args = RewardConfig(**settings(precision, batch, steps, max_length=model.seq_len, disable_dropout=True, train_sampling_strategy=order))
-    clock = Clock()
+    clock = Clock(now)
     trainer = RewardTrainer(
         classifier(model), args, train_dataset=data, processing_class=tokenizer(model.vocab_size), callbacks=[clock.callback()]
     )
     return trained(trainer, clock)
 
 
-def ppo(model: ModelConfig, precision: Precision, prompts: Sequence[list[int]], batch: int, new_tokens: int, iterations: int) -> Timed:
+def ppo(
+    model: ModelConfig, precision: Precision, prompts: Sequence[list[int]], batch: int, new_tokens: int, iterations: int, now: Now
+) -> Timed:
     """PPOTrainer with one inner epoch and one minibatch; the first iteration of a call is not timed."""
     from datasets import Dataset
     from trl.experimental.ppo import PPOConfig, PPOTrainer
@@ -153,7 +157,7 @@ def ppo(model: ModelConfig, precision: Precision, prompts: Sequence[list[int]], 
     data = Dataset.from_list([{"input_ids": prompt} for prompt in prompts])
     policy = peer(model)
     policy.config.use_cache = policy.generation_config.use_cache = True
-    clock = Clock()
+    clock = Clock(now)
     trainer = PPOTrainer(
         args=args,
         processing_class=tokenizer(model.vocab_size),
