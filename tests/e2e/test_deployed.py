@@ -101,6 +101,7 @@ def yard(directory, tmp_path, *overrides: str):
             worker.wait(60)
 
 
+@pytest.mark.slow
 def test_deployments_a_landed_file_leads_to_new_data_and_that_to_a_promoted_model(finished, tmp_path):
     directory = copy(finished[0], tmp_path / "deployed", without=("contamination", "policy", "results", "decision", "export"))
     with yard(directory, tmp_path) as (there, inbox):
