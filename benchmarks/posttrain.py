@@ -90,7 +90,8 @@ def ppo_training(config: PPOConfig, model: ModelConfig, execution: ExecutionConf
     text = np.random.default_rng(1).integers(2, model.vocab_size, (256, model.seq_len + 1)).astype(np.uint16)
     models = Models(engine("lm", config.optimizer), engine("lm"), engine("scalar"), engine("scalar", config.value_optimizer))
     sampling = SamplingConfig(config.max_new_tokens, 1.0, END, PAD, config.micro_batch)
-    return Training(models, engine("lm") if config.ema_decay else None, prompts, text, sampling)
+    ema = engine("lm") if config.ema_decay else None
+    return Training(models, ema, prompts, asked=[], encoder=None, rules=None, pretraining=text, sampling=sampling)  # type: ignore[arg-type]
 
 
 def token_rows(model: ModelConfig, lengths: Sequence[int], seed: int) -> list[list[int]]:

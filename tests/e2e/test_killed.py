@@ -11,7 +11,7 @@ import pytest
 from modelyard.adapters.servers import prefect_server
 from tests.e2e.running import PIPELINE, STAGES, aliases, artifact, copy, is_built, line, start
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(2400)]
 
 OFTEN = ["execution.checkpoint_every=2", "execution.checkpoint_iterations=1"]
 CHECKPOINTED = {"forecast", "base", "sft", "reward", "scorer", "policy"}

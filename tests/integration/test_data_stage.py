@@ -9,7 +9,7 @@ import ray
 
 from modelyard.adapters.expectations import validate
 from modelyard.adapters.ray_data import RayTransform
-from modelyard.data import contamination, corpus, overlap, tokens
+from modelyard.data import contamination, corpus, human_feedback, overlap, tokens
 from modelyard.data.document import run_inline
 from modelyard.progress import silent
 
@@ -44,7 +44,12 @@ def test_data_stage_loop_and_ray_workers_give_the_same_bytes(tmp_path, cache):
     (tmp_path / "tokens").mkdir()
     metrics = tokens.run(tokens.TokensConfig.model_validate(SMALLEST["tokens"]), {"corpus": tmp_path / "loop"}, tmp_path / "tokens", silent)
     assert metrics["tokens/train/tokens"] > 50_000
+    (tmp_path / "feedback").mkdir()
+    feedback = human_feedback.FeedbackConfig.model_validate(SMALLEST["feedback"])
+    human_feedback.run(feedback, {"corpus": tmp_path / "loop"}, tmp_path / "feedback", silent, "")
     (tmp_path / "contamination").mkdir()
     config = overlap.ContaminationConfig.model_validate(SMALLEST["contamination"])
-    metrics = contamination.run(config, {"corpus": tmp_path / "loop"}, tmp_path / "contamination", silent)
+    metrics = contamination.run(
+        config, {"corpus": tmp_path / "loop", "feedback": tmp_path / "feedback"}, tmp_path / "contamination", silent
+    )
     assert metrics["contamination/openings/share"] < 0.05

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import AutoTokenizer
 
-from modelyard.data import contamination, corpus, tokens
+from modelyard.data import contamination, corpus, human_feedback, tokens
 from modelyard.data.corpus import CorpusConfig
 from modelyard.data.document import DataError, Document, Rating, run_inline
 from modelyard.data.filters import abuse
@@ -208,12 +208,16 @@ def test_contamination_run_finds_planted_items_per_set(built, tmp_path):
     copy.mkdir()
     for name in ("documents.parquet", "ratings.parquet", "demonstrations.jsonl", "prompts.jsonl"):
         (copy / name).write_bytes((built / name).read_bytes())
+    feedback = tmp_path / "feedback"
+    feedback.mkdir()
+    human_feedback.run(human_feedback.FeedbackConfig.model_validate(SMALLEST["feedback"]), {"corpus": copy}, feedback, silent, "")
     (copy / "benchmarks").mkdir()
     items = [{"id": "dirty", "context": documents[3]["text"], "word": "x"}, {"id": "clean", "context": "q" * 60, "word": "y"}]
     (copy / "benchmarks" / "last_word.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
     out = tmp_path / "out"
     out.mkdir()
-    metrics = contamination.run(ContaminationConfig(seed=0, substrings=3, length=50, ngram=13), {"corpus": copy}, out, silent)
+    config = ContaminationConfig(seed=0, substrings=3, length=50, ngram=13)
+    metrics = contamination.run(config, {"corpus": copy, "feedback": feedback}, out, silent)
     report = json.loads((out / "report.json").read_text())["last_word"]
     assert metrics["contamination/last_word/share"] == 0.5
     assert json.loads((out / "contaminated.json").read_text()) == {"last_word": ["dirty"]}

@@ -13,6 +13,7 @@ from modelyard.evals.benchmark import Benchmark, Record, Recorder
 from modelyard.evals.catalog import build
 from modelyard.evals.conduct import ConductConfig, benchmarks, conduct_results, conducted
 from modelyard.model.asked import Decoding, Sampled
+from modelyard.model.encoder import TEMPLATE_KEY, template_hash
 from modelyard.model.subject import Subject
 from modelyard.rubrics.judge import Asking, Judge
 from modelyard.rubrics.rubric import Rubric, read_rubric
@@ -133,6 +134,8 @@ def test_conduct_of_a_real_model_is_asked_in_its_chat_template(data: Path, tmp_p
     settings = json.loads((root / "ours" / "tokenizer_config.json").read_text())
     template = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
     (root / "ours" / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": template}))
+    model = json.loads((root / "ours" / "model.json").read_text())
+    (root / "ours" / "model.json").write_text(json.dumps({**model, TEMPLATE_KEY: template_hash(template)}))
     subject = Subject.open("x", root / "ours", ExecutionConfig(threads=1), 4)
     records = answers(subject, data)
     assert len(records["xstest"]) == SAFE + UNSAFE

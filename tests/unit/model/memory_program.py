@@ -84,7 +84,7 @@ def saved_bytes(engine: Engine, model: ModelConfig, micro_batch: int) -> int:
     engine.chunk.train()
     engine.split_sequences(True)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        output, loss = engine._forward(batch, engine.chunk, language_model_loss)
+        output, loss = engine._forward(batch, engine.chunk, language_model_loss, 0)
         loss(output)
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 

@@ -131,10 +131,10 @@ def write_corpus(directory: Path) -> None:
 @pytest.fixture(scope="session")
 def inputs(world: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The world with an SFT and a reward model."""
-    from test_sft_reward import REWARD, sft_config
-
     from modelyard.posttrain import reward, sft
     from modelyard.posttrain.reward import RewardConfig
+
+    from .test_sft_reward import REWARD, sft_config
 
     root = tmp_path_factory.mktemp("models")
     execution = ExecutionConfig(checkpoint_iterations=1000, log_every=100, threads=1)

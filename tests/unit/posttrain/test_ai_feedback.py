@@ -5,7 +5,6 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from test_sft_reward import REWARD
 
 from modelyard.config import ExecutionConfig
 from modelyard.feedback import COMPARISONS, DEMONSTRATIONS, PROMPTS, Comparison, PromptRecord, records, write
@@ -18,6 +17,8 @@ from modelyard.progress import silent
 from modelyard.rubrics.judge import Asking, Judge
 from tests.unit import small_model
 from tests.unit.rubrics.scripted import Scripted, biased
+
+from .test_sft_reward import REWARD
 
 EXECUTION = ExecutionConfig(checkpoint_every=1000, log_every=100, threads=1)
 

@@ -3,9 +3,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import MODEL, optimizer
 from pydantic import ValidationError
-from test_sft_reward import REWARD, sft_config
 
 from modelyard.config import ExecutionConfig
 from modelyard.feedback import (
@@ -27,6 +25,9 @@ from modelyard.posttrain.feedme import FeedMEConfig
 from modelyard.posttrain.reward import RewardConfig
 from modelyard.posttrain.selection import SelectionConfig
 from modelyard.progress import silent
+
+from .conftest import MODEL, optimizer
+from .test_sft_reward import REWARD, sft_config
 
 FEEDME = {
     "seed": 3,

@@ -4,8 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import MODEL, optimizer
-from test_sft_reward import sft_config, shown
 
 from modelyard.config import ExecutionConfig
 from modelyard.feedback import DEMONSTRATIONS, Demonstration, Message, read
@@ -16,6 +14,9 @@ from modelyard.posttrain.encoding import demonstration
 from modelyard.posttrain.losses import sft_loss
 from modelyard.posttrain.masking import Example, fill_rows, pack_examples, pad_examples
 from modelyard.progress import silent
+
+from .conftest import MODEL, optimizer
+from .test_sft_reward import sft_config, shown
 
 
 def examples() -> list[Example]:

@@ -6,9 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import slow_ppo
 import torch
-from conftest import MODEL, optimizer
 from pydantic import ValidationError
 
 from modelyard.config import ExecutionConfig
@@ -18,6 +16,9 @@ from modelyard.posttrain import ppo, rollout
 from modelyard.posttrain.kl_control import AdaptiveKLConfig
 from modelyard.posttrain.ppo import GenerationDriftError, KLBlowUpError, PPOConfig
 from modelyard.progress import silent
+
+from . import slow_ppo
+from .conftest import MODEL, optimizer
 
 Inputs = dict[str, Path]
 

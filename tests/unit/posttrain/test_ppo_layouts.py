@@ -9,14 +9,15 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import ppo_program
 import pytest
 import torch
-from conftest import optimizer
-from test_ppo import Inputs, inputs, ppo_config  # noqa: F401
 
 from modelyard.config import ExecutionConfig
 from modelyard.model.hf_weights import read_checkpoint
+
+from . import ppo_program
+from .conftest import optimizer
+from .test_ppo import Inputs, ppo_config
 
 
 class Measured(NamedTuple):
@@ -27,7 +28,7 @@ class Measured(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def measured(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Measured:  # noqa: F811
+def measured(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Measured:
     root = tmp_path_factory.mktemp("ppo-layouts")
     # a large epsilon keeps Adam from blowing rounding of tiny gradients up to whole steps
     settings = {"eps": 1e-3, "clip_grad": 0.5}

@@ -5,9 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import optimizer
 from pydantic import ValidationError
-from test_ppo import Inputs, ppo_config, run
 
 from modelyard.config import ExecutionConfig
 from modelyard.feedback import PROMPTS, PromptRecord, records, write
@@ -23,6 +21,9 @@ from modelyard.rubrics.judge import Asking, Judge
 from modelyard.rubrics.rubric import Rubric
 from tests.unit import small_model
 from tests.unit.rubrics.scripted import Scripted, biased
+
+from .conftest import optimizer
+from .test_ppo import Inputs, ppo_config, run
 
 GLOOM = Rubric.model_validate(
     {

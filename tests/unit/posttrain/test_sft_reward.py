@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import optimizer
 from pydantic import ValidationError
 
 from modelyard.config import ExecutionConfig
@@ -19,6 +18,8 @@ from modelyard.posttrain.reward import RewardConfig
 from modelyard.posttrain.sampling import length_grouped
 from modelyard.posttrain.sft import SFTConfig
 from modelyard.progress import silent
+
+from .conftest import optimizer
 
 REWARD = {
     "split": "reward",

@@ -7,12 +7,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import evidence
 import pytest
 
 from modelyard.progress import silent
 from modelyard.release.decision import run
 from modelyard.release.gate import Override
+
+from . import evidence
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FIGURES = 6

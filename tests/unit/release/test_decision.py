@@ -3,15 +3,16 @@
 import re
 from pathlib import Path
 
-import evidence
 import pytest
-from evidence import CORPUS, DATA, FEEDBACK, IDS, satisfied, write, write_all, write_results
 
 from modelyard.adapters.expectations import validate
 from modelyard.progress import silent
 from modelyard.release.decision import comparable, gather, read_decision, read_results, run, suite_outcome
 from modelyard.release.gate import Decision
 from modelyard.release.verdict import decide
+
+from . import evidence
+from .evidence import CORPUS, DATA, FEEDBACK, IDS, satisfied, write, write_all, write_results
 
 CONFIG = evidence.CONFIG.model_copy(update={"protected": ("last_word", "toxicity")})
 

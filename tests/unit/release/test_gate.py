@@ -4,11 +4,12 @@ from collections.abc import Callable
 from typing import Any, get_args
 
 import pytest
-from evidence import CONFIG, CORPUS, FEEDBACK, GOOD, IDS, REPORT, SETS, records, results, scores
 
 from modelyard.estimate import Estimate
 from modelyard.release.gate import Decision, Evidence, GateName, Override, Use
 from modelyard.release.verdict import decide, decide_early
+
+from .evidence import CONFIG, CORPUS, FEEDBACK, GOOD, IDS, REPORT, SETS, records, results, scores
 
 
 def verdict_of(decision: Decision, name: str) -> tuple[str, str]:

@@ -4,13 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
-from evidence import CONFIG, GOOD, IDS, METRICS, satisfied, write, write_all
 
 from modelyard.estimate import proportion
 from modelyard.progress import silent
 from modelyard.release.decision import comparable, gather, read_decision, run
 from modelyard.release.gate import ConductLimits, Decision, Evidence, Results
 from modelyard.release.verdict import decide
+
+from .evidence import CONFIG, GOOD, IDS, METRICS, satisfied, write, write_all
 
 LIMITS = CONFIG.model_copy(
     update={"conduct": ConductLimits(max_over_refusal=0.2, max_unsafe_answered=0.4, max_jailbroken=0.6, tolerance=0.02)}

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from scripted import Scripted, biased
 
 from modelyard.rubrics.agreement import cohens_kappa, compare, measure
 from modelyard.rubrics.judge import Asking, Judge
 from modelyard.rubrics.rubric import Rubric
+
+from .scripted import Scripted, biased
 
 RUBRIC = Rubric.model_validate(
     {

@@ -5,7 +5,6 @@ import math
 from pathlib import Path
 
 import pytest
-from scripted import Scripted, biased, listed
 
 from modelyard.config import ExecutionConfig
 from modelyard.model.endpoint import Endpoint
@@ -16,6 +15,8 @@ from modelyard.rubrics.opening import JudgeConfig, open_judge
 from modelyard.rubrics.rubric import Example, Rubric
 from tests.unit import small_model
 from tests.unit.completions_server import serving
+
+from .scripted import Scripted, biased, listed
 
 RUBRIC = Rubric.model_validate(
     {
