@@ -63,7 +63,7 @@ class Yard:
 
 
 @contextmanager
-def yard(directory, tmp_path, *overrides: str):
+def yard(directory, tmp_path, *overrides: str, watching: bool = False):
     home = directory / ".modelyard"
     declared = yaml.safe_load((ROOT / "infra/prefect.yaml").read_text())
     inbox = tmp_path / "inbox"
@@ -75,7 +75,7 @@ def yard(directory, tmp_path, *overrides: str):
             deployment["parameters"]["inbox"] = f"{inbox}/*"
         for schedule in deployment.get("schedules", []):
             if schedule["slug"] == "watch":
-                schedule |= {"interval": 20, "active": True}
+                schedule |= {"interval": 20, "active": watching}
     file = tmp_path / "prefect.yaml"
     file.write_text(yaml.safe_dump(declared))
     with prefect_server(home / "prefect") as server:
@@ -101,10 +101,20 @@ def yard(directory, tmp_path, *overrides: str):
             worker.wait(60)
 
 
+def test_deployment_started_by_an_event_is_completed_by_a_worker(finished, tmp_path):
+    directory = copy(finished[0], tmp_path / "event", without=("policy", "results", "decision", "export"))
+    with yard(directory, tmp_path) as (there, _):
+        prefect(there.environment, "event", "emit", "modelyard.data.version", "--resource-id", "modelyard.corpus.smallest")
+        line = there.wait("weekly", lambda state: state.is_final())
+        assert line.state.is_completed(), f"{line.state} {there.worker_log()}"
+    assert is_built(directory, "export")
+    assert aliases(directory)["production"] == "1"
+
+
 @pytest.mark.slow
 def test_deployments_a_landed_file_leads_to_new_data_and_that_to_a_promoted_model(finished, tmp_path):
     directory = copy(finished[0], tmp_path / "deployed", without=("contamination", "policy", "results", "decision", "export"))
-    with yard(directory, tmp_path) as (there, inbox):
+    with yard(directory, tmp_path, watching=True) as (there, inbox):
         for name, cron in (("pipeline/weekly", "0 3 * * 6"), ("evals/nightly", "0 1 * * *")):
             assert [entry.schedule.cron for entry in there.client.read_deployment_by_name(name).schedules] == [cron]
         (inbox / "new.jsonl").write_text("{}")  # seen by the scheduled watch, which announces it
