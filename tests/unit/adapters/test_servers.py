@@ -65,6 +65,7 @@ def test_prefect_server_killed_itself_is_started_anew(tmp_path):
             assert servers.healthy(address.api + "/health")
 
 
+@pytest.mark.slow
 def test_prefect_server_two_homes_at_once_get_a_server_each_whatever_their_records_say(tmp_path):
     homes = [tmp_path / "one", tmp_path / "two"]
     holders = [hold(home) for home in homes]
