@@ -14,6 +14,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
+from modelyard.model import onednn
+
 
 class Product:
     """x W^T + b for x [..., i] and W [o, i], computed in ``dtype`` (the weights' own by default), the result in x's."""
@@ -21,22 +23,14 @@ class Product:
     def __init__(self, weight: Tensor, bias: Tensor | None, rows: int, dtype: torch.dtype | None = None) -> None:
         self.weight = weight.detach().to(dtype or weight.dtype)
         self.bias = None if bias is None else bias.detach().to(self.weight.dtype)
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight, rows) if _packs(self.weight) else None
+        self.packed = onednn.packed(self.weight, rows) if onednn.multiplies(self.weight) else None
 
     def __call__(self, x: Tensor) -> Tensor:
         """[..., i] -> [..., o]."""
         given = x.to(self.weight.dtype)
         if self.packed is None:
             return F.linear(given, self.weight, self.bias).to(x.dtype)
-        output: Tensor = torch.ops.mkldnn._linear_pointwise(given, self.packed, self.bias, "none", [], "")
-        return output.to(x.dtype)
-
-
-def _packs(weight: Tensor) -> bool:
-    """Whether torch's compiler would pack these weights, too: its private operators are used here."""
-    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
-        return False
-    return weight.dtype == torch.float32 or (weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        return onednn.product(given, self.packed, self.bias).to(x.dtype)
 
 
 def output_product(gpt: Any, rows: int, dtype: torch.dtype | None = None) -> Product:

@@ -28,9 +28,8 @@ from modelyard.feedback import (
 )
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
-from modelyard.model.generate import generate
 from modelyard.posttrain.encoding import closing
-from modelyard.posttrain.reward import score
+from modelyard.posttrain.rollout import SamplingConfig, answered
 from modelyard.progress import Report
 
 
@@ -96,22 +95,15 @@ def sampled(
         raise ValueError(f"feedme: no prompt leaves room for {config.max_new_tokens} new tokens in {policy.model.seq_len}")
     end = closing(encoder, [one.prompt for one in prompts])
     fed = [encoder.prompt(one.prompt) for one in prompts for _ in range(config.samples)]
-    drawn = generate(
-        policy,
-        fed,
-        max_new_tokens=config.max_new_tokens,
-        temperature=config.temperature,
-        seed=config.seed,
-        stop_ids=[end],
-        report=lambda done, total: report(done, total, unit="sample"),
-    )
-    scores = score(reward, [prompt + new for prompt, new in zip(fed, drawn.tokens, strict=True)], encoder.padding)
+    sampling = SamplingConfig(config.max_new_tokens, config.temperature, end, encoder.padding)
+    answers = answered(policy, reward, fed, config.seed, sampling, lambda done, total: report(done, total, unit="sample"))
+    tokens, scores = answers.drawn.tokens, answers.scores
     found = []
     for number, one in enumerate(prompts):
         places = range(number * config.samples, (number + 1) * config.samples)
-        ended = [i for i in places if drawn.tokens[i][-1] == end and len(drawn.tokens[i]) > 1 and scores[i] >= config.least]
-        if ended:
-            answer = encoder.decode(drawn.tokens[max(ended, key=lambda i: scores[i])])
+        good = [i for i in places if answers.ended[i] and len(tokens[i]) > 1 and scores[i] >= config.least]
+        if good:
+            answer = encoder.decode(tokens[max(good, key=lambda i: scores[i])])
             shown = Demonstration(
                 id=f"feedme-{one.id}", split="train", source="feedme", category=one.category, prompt=one.prompt, completion=answer
             )

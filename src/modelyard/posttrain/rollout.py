@@ -9,14 +9,14 @@ inputs make unnecessary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from modelyard.model.engine import Batch, Engine
-from modelyard.model.generate import generate
+from modelyard.model.generate import Generation, generate
 from modelyard.posttrain.advantages import Advantages, gae, whiten
 from modelyard.posttrain.hacking import distinct, repetition
 from modelyard.posttrain.masking import Example, Rows, masked_mean, pad_examples
@@ -41,7 +41,8 @@ class SamplingConfig(NamedTuple):
     end: int
     """The token that ends a completion."""
     padding: int
-    micro_batch: int
+    micro_batch: int = 1
+    """Rows of a forward pass over finished texts."""
 
 
 class Rollout(NamedTuple):
@@ -68,27 +69,51 @@ class Rollout(NamedTuple):
         return composed(self.parts)
 
 
-def sample(models: Models, prompts: Sequence[list[int]], seed: int, sampling: SamplingConfig) -> Rollout:
-    """Complete every prompt and evaluate all four models on the result."""
+class Answers(NamedTuple):
+    """Sampled completions and what a reward model says of the whole texts."""
+
+    drawn: Generation
+    ended: list[bool]
+    """Whether the model closed the text itself."""
+    scores: list[float]
+    """Of every text, closed where it was cut."""
+
+
+def answered(
+    policy: Engine,
+    reward: Engine,
+    prompts: Sequence[list[int]],
+    seed: int,
+    sampling: SamplingConfig,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Answers:
+    """Complete every prompt (token ids) and score the results."""
     drawn = generate(
-        models.actor,
+        policy,
         prompts,
         max_new_tokens=sampling.max_new_tokens,
         temperature=sampling.temperature,
         seed=seed,
         stop_ids=[sampling.end],
+        report=report,
     )
+    ended = [new[-1] == sampling.end for new in drawn.tokens]
+    texts = [prompt + new + ([] if closed else [sampling.end]) for prompt, new, closed in zip(prompts, drawn.tokens, ended, strict=True)]
+    return Answers(drawn, ended, score(reward, texts, sampling.padding))
+
+
+def sample(models: Models, prompts: Sequence[list[int]], seed: int, sampling: SamplingConfig) -> Rollout:
+    """Complete every prompt and evaluate all four models on the result."""
+    drawn, ended, scores = answered(models.actor, models.reward, prompts, seed, sampling)
     rows = pad_examples([Example(prompt, new) for prompt, new in zip(prompts, drawn.tokens, strict=True)], sampling.padding)
     batch = Batch(rows.tokens, rows.labels, {})
     logprobs, reference, values = (
         engine.evaluate(batch, sampling.micro_batch).cpu() for engine in (models.actor, models.reference, models.value)
     )
-    ended = torch.tensor([new[-1] == sampling.end for new in drawn.tokens])
-    texts = [prompt + new + ([] if closed else [sampling.end]) for prompt, new, closed in zip(prompts, drawn.tokens, ended, strict=True)]
-    parts = {"model": torch.tensor(score(models.reward, texts, sampling.padding))}
     generated = torch.tensor([logprob for row in drawn.logprobs for logprob in row])
     drift = float((generated - logprobs[rows.mask.bool()]).abs().mean())
-    return Rollout(rows, drawn.tokens, ended, logprobs, reference, values, parts, drift, {})
+    parts = {"model": torch.tensor(scores)}
+    return Rollout(rows, drawn.tokens, torch.tensor(ended), logprobs, reference, values, parts, drift, {})
 
 
 def advantages(rollout: Rollout, kl_coef: float, lam: float) -> Advantages:

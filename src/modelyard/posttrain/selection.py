@@ -7,7 +7,7 @@ score on validation prompts. All epochs answer the same prompts with the same ra
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import Field
@@ -17,11 +17,9 @@ from modelyard.estimate import bootstrap_mean
 from modelyard.feedback import PROMPTS, PromptRecord, read
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
-from modelyard.model.engine import Engine
-from modelyard.model.generate import generate
 from modelyard.model.trainer import HISTORY, History
 from modelyard.posttrain.encoding import closing, fitting_prompts
-from modelyard.posttrain.reward import score
+from modelyard.posttrain.rollout import SamplingConfig, answered
 from modelyard.posttrain.sft import EPOCHS
 from modelyard.progress import Report
 
@@ -56,11 +54,12 @@ def run(
     policy = model_directory.load(inputs["sft"], execution)
     reward = model_directory.load(inputs["reward"], execution, head="scalar")
     fed = fitting_prompts(encoder, prompts, policy.model.seq_len - config.max_new_tokens)
+    sampling = SamplingConfig(config.max_new_tokens, config.temperature, closing(encoder, prompts), encoder.padding)
     metrics: dict[str, float] = {}
     means: dict[Path, float] = {}
     for done, epoch in enumerate(kept, 1):
         policy.load_weights(epoch)
-        scores = answer_scores(policy, reward, fed, closing(encoder, prompts), encoder.padding, config)
+        scores = answered(policy, reward, fed, config.seed, sampling).scores
         means[epoch] = sum(scores) / len(scores)
         metrics |= bootstrap_mean(scores, config.seed).flat(f"selection/epoch_{int(epoch.name)}/reward")
         report(done, len(kept), unit="epoch")
@@ -69,19 +68,3 @@ def run(
     lines = [json.loads(line) for line in (inputs["sft"] / HISTORY).read_text().splitlines()]
     model_directory.write(policy, inputs["sft"], History(lines), out)
     return {**metrics, "selection/epoch": float(int(best.name)), "selection/reward": means[best]}
-
-
-def answer_scores(
-    policy: Engine, reward: Engine, prompts: Sequence[list[int]], end: int, padding: int, config: SelectionConfig
-) -> list[float]:
-    """The reward of one answer to each prompt (token ids), closed where it was cut."""
-    drawn = generate(
-        policy,
-        prompts,
-        max_new_tokens=config.max_new_tokens,
-        temperature=config.temperature,
-        seed=config.seed,
-        stop_ids=[end],
-    )
-    texts = [prompt + new + ([] if new[-1] == end else [end]) for prompt, new in zip(prompts, drawn.tokens, strict=True)]
-    return score(reward, texts, padding)
