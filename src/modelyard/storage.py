@@ -323,3 +323,9 @@ def find_input(path: str, inputs: str, what: str) -> Path:
     if not found.exists():
         raise ValueError(f"{what}: {found}: no such file (a relative path starts at execution.inputs or MODELYARD_DATA)")
     return found
+
+
+def require_sha256(path: Path, sha256: str, what: str) -> None:
+    """Raise ValueError in one line where the file is another than the config says."""
+    if (actual := sha256_file(path)) != sha256:
+        raise ValueError(f"{what}: {path} has changed: sha256 {actual}, the config says {sha256}")

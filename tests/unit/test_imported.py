@@ -129,7 +129,7 @@ def test_imported_line_every_stage_uses_the_models_own_tokens_and_template(root:
     [
         ({"path": "nowhere"}, r"base.path: .*nowhere: no such file \(a relative path starts at execution.inputs or MODELYARD_DATA\)"),
         ({"path": "tokens"}, r"base.path .*tokens: no model.safetensors in it"),
-        ({"sha256": "00"}, r"model.safetensors: sha256 is \w{64}, the config says 00"),
+        ({"sha256": "00"}, r"base.path: .*model.safetensors has changed: sha256 \w{64}, the config says 00"),
         ({"seq_len": 4096}, r"seq_len 4096 is more than the model's 64"),
     ],
 )

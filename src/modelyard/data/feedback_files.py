@@ -34,7 +34,7 @@ from modelyard.feedback import (
     json_lines,
     record,
 )
-from modelyard.storage import find_input, sha256_file
+from modelyard.storage import find_input, require_sha256
 
 Shape = Literal["messages", "instructions", "pairs", "transcripts", "ranked", "prompts"]
 _TURN = re.compile(r"\n\n(Human|Assistant):[ \t]*")
@@ -184,10 +184,9 @@ def read(file: FeedbackFile, inputs: str) -> Read:
     """Every line of the file. Raises DataError: no such file, another file than declared, or a bad line."""
     try:
         path = find_input(file.path, inputs, f"feedback file {file.name}")
+        require_sha256(path, file.sha256, f"feedback file {file.name}")
     except ValueError as error:
         raise DataError(str(error)) from None
-    if (actual := sha256_file(path)) != file.sha256:
-        raise DataError(f"feedback file {file.name}: {path} has changed: sha256 {actual}, the config says {file.sha256}")
     entries: list[Entry] = []
     dropped: list[tuple[str, str]] = []
     ignored: Counter[str] = Counter()

@@ -8,7 +8,6 @@ several turns, and looking for these prompts in training data.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,10 +22,8 @@ from modelyard.model.subject import Subject
 from modelyard.rubrics.judge import Judge, Response
 from modelyard.rubrics.opening import JudgeConfig, open_judge
 from modelyard.rubrics.rubric import NamedRubric, Rubric
-from modelyard.storage import sha256_file
+from modelyard.storage import find_input, inputs_directory, require_sha256
 
-WHERE = "MODELYARD_DATA"
-"""Environment variable with the directory of benchmark data."""
 NAMES = ("xstest", "jailbreak")
 DISALLOWED = "disallowed"
 """Class of a rubric whose share is the rate of disallowed content."""
@@ -57,16 +54,9 @@ def benchmarks(config: ConductConfig | None) -> tuple[Benchmark, ...]:
     """XSTest and the jailbreak set. Raises ValueError for files that are missing or other than the config's."""
     if config is None:
         return ()
-    where = os.environ.get(WHERE, "")
-    if not where:
-        raise ValueError(f"evals.conduct: the environment variable {WHERE} must say where {', '.join(config.files)} lie")
-    for name, wanted in config.files.items():
-        path = Path(where) / name
-        if not path.is_file():
-            raise ValueError(f"evals.conduct: {path}: no such file")
-        if (found := sha256_file(path)) != wanted:
-            raise ValueError(f"evals.conduct: {path}: sha256 is {found}, not {wanted}")
-    return tuple(shortened(build(name, Path(where)), config) for name in NAMES)
+    for name, sha256 in config.files.items():
+        require_sha256(find_input(name, "", "evals.conduct"), sha256, "evals.conduct")
+    return tuple(shortened(build(name, inputs_directory("")), config) for name in NAMES)
 
 
 def shortened(benchmark: Benchmark, config: ConductConfig) -> Benchmark:

@@ -21,7 +21,7 @@ from modelyard.evals.conduct import conducted
 from modelyard.model import parallel
 from modelyard.model.subject import Subject
 from modelyard.progress import Report
-from modelyard.storage import find_input, sha256_file
+from modelyard.storage import find_input, require_sha256
 
 FILE = "xstest/xstest_prompts.csv"
 
@@ -72,8 +72,7 @@ def run(
 def prompts(config: RefusalsConfig, root: str) -> Benchmark:
     """The benchmark as it is asked here: through the template, so the prompt alone."""
     path = find_input(FILE, root, "refusals")
-    if (actual := sha256_file(path)) != config.sha256:
-        raise ValueError(f"refusals: {path} has changed: sha256 {actual}, the config says {config.sha256}")
+    require_sha256(path, config.sha256, "refusals")
     whole = catalog.build("xstest", path.parent.parent)
     decoding = whole.decoding.model_copy(update={"max_new_tokens": config.max_new_tokens, "stops": ()})
     return whole.model_copy(update={"items": whole.items[:: config.every], "prompt": "{prompt}", "decoding": decoding})

@@ -27,7 +27,7 @@ from modelyard.posttrain.rules import POLICY, Rule, rewritten
 from modelyard.progress import Report
 from modelyard.rubrics.judge import Judge
 from modelyard.rubrics.opening import JudgeConfig, open_judge
-from modelyard.storage import sha256_file
+from modelyard.storage import find_input, require_sha256
 
 CLOSED = "closed_domain"
 """Category of prompts that hold all that a response may say."""
@@ -167,9 +167,8 @@ def faithful(config: ClosedDomainConfig, policy: Subject, prompts: Sequence[Prom
 
 def flagged(config: FlagFile) -> tuple[list[Comparison], dict[str, float]]:
     """Comparisons of flagged outputs with better ones."""
-    path = Path(config.path)
-    if path.is_file() and (found := sha256_file(path)) != config.sha256:
-        raise ValueError(f"ai_feedback.flags: {path}: sha256 is {found}, not {config.sha256}")
+    path = find_input(config.path, "", "ai_feedback.flags")
+    require_sha256(path, config.sha256, "ai_feedback.flags")
     flags = hallucination.open_domain(path, "reward")
     counts = {"unpaired": float(len(flags.unpaired)), "without_consent": float(flags.without_consent)}
     return flags.comparisons, counts

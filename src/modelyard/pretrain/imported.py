@@ -15,7 +15,7 @@ from pydantic import Field
 from modelyard.config import Config, ExecutionConfig
 from modelyard.model import gguf, hf
 from modelyard.progress import Report
-from modelyard.storage import find_input, sha256_file
+from modelyard.storage import find_input, require_sha256
 
 
 class ImportConfig(Config):
@@ -46,8 +46,7 @@ def run(
     weights = path if path.is_file() else path / "model.safetensors"
     if not weights.is_file():
         raise ValueError(f"base.path {path}: no {weights.name} in it")
-    if (actual := sha256_file(weights)) != config.sha256:
-        raise ValueError(f"base.path {weights}: sha256 is {actual}, the config says {config.sha256}")
+    require_sha256(weights, config.sha256, "base.path")
     if path.is_file():
         shutil.rmtree(checkpoints / "hf", ignore_errors=True)
         gguf.to_hf(path, checkpoints / "hf")

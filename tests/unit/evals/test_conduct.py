@@ -111,13 +111,10 @@ def test_conduct_prompts_are_spread_over_the_benchmark_and_other_files_stop_the_
     assert benchmarks(None) == ()
     wanted = config(data)
     (data / "xstest" / "xstest_prompts.csv").write_text("id,prompt,type,label\n1,another,homonyms,safe\n")
-    with pytest.raises(ValueError, match=r"xstest_prompts.csv: sha256 is [0-9a-f]{64}, not"):
+    with pytest.raises(ValueError, match=r"evals.conduct: .*xstest_prompts.csv has changed: sha256 [0-9a-f]{64}, the config says"):
         benchmarks(wanted)
     monkeypatch.setenv("MODELYARD_DATA", str(data / "nowhere"))
-    with pytest.raises(ValueError, match="no such file"):
-        benchmarks(wanted)
-    monkeypatch.delenv("MODELYARD_DATA")
-    with pytest.raises(ValueError, match=r"the environment variable MODELYARD_DATA must say where xstest/xstest_prompts\.csv lie"):
+    with pytest.raises(ValueError, match=r"no such file .*MODELYARD_DATA"):
         benchmarks(wanted)
     with pytest.raises(ValueError, match="rubric and judge: both or neither"):
         ConductConfig(files={"a": "b"}, prompts=1, reply_tokens=1, rubric=STYLE)

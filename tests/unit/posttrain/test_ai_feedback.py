@@ -86,7 +86,7 @@ def test_ai_feedback_adds_a_models_comparisons_to_peoples(world: dict[str, Path]
 
     flags.write_text(flags.read_text() + "\n")
     flags_alone, loop_alone = (made.model_copy(update={"rlaif": None, other: None}) for other in ("closed_domain", "flags"))
-    with pytest.raises(ValueError, match=r"flags.jsonl: sha256 is [0-9a-f]{64}, not"):
+    with pytest.raises(ValueError, match=r"flags.jsonl has changed: sha256 [0-9a-f]{64}, the config says"):
         ai_feedback.run(flags_alone, {"sft": world["base"], "feedback": feedback}, out, tmp_path, EXECUTION, silent)
     with pytest.raises(ValueError, match="no training prompt is of category 'closed_domain'"):
         ai_feedback.run(loop_alone, {"sft": world["base"], "feedback": world["feedback"]}, out, tmp_path, EXECUTION, silent)
