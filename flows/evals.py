@@ -44,7 +44,7 @@ def evals_flow(config: PipelineConfig | ConfigFile) -> None:
     """
     config = resolve(config)
     place = Place(config.name, config.execution)
-    serving = serving_task(place)
+    serving = serving_task(config.evals, place)
     if serving is None:
         get_run_logger().info("nothing of %s is in production", config.name)
         return

@@ -43,14 +43,17 @@ def baseline_task(config: EvalsConfig, place: Place, parents: Mapping[str, Artif
 
 
 @task(name="serving", task_run_name="serving", tags=["evals"], retries=2, retry_condition_fn=is_transient, timeout_seconds=300)
-def serving_task(place: Place) -> Serving | None:
+def serving_task(config: EvalsConfig, place: Place) -> Serving | None:
     """What is in production; None before the first release. Raises ArtifactError where the store does not have it any more."""
     version = Registry(tracking_uri(), place.line).alias("production")
     if version is None:
         return None
     made_of = place.store.get(version.tags["decision_artifact"]).parents
     evidence = {role: place.store.get(made_of[role]) for role in EVIDENCE}
-    return Serving(str(version.version), evidence, place.store.get(made_of["results"]).metrics)
+    results = place.store.get(made_of["results"])
+    if config.conduct:
+        evidence["sft"] = place.store.get(results.parents["sft"])  # who may have to judge
+    return Serving(str(version.version), evidence, results.metrics)
 
 
 @task(name="drift", task_run_name="drift", tags=["evals"], retries=2, timeout_seconds=300)
