@@ -32,7 +32,6 @@ class InstalledCorpus(corpus.CorpusConfig):
 @stage_task(
     name="corpus",
     task_run_name="corpus",
-    tags=["data"],
     retries=2,
     retry_delay_seconds=5,
     retry_condition_fn=is_transient,
@@ -50,7 +49,7 @@ def corpus_task(config: corpus.CorpusConfig, place: Place) -> Built:
     return build(Spec("corpus", defined, {}, code_version("modelyard.data.corpus", "modelyard.adapters.expectations")), produce, place)
 
 
-@stage_task(name="feedback", task_run_name="feedback", tags=["data"], timeout_seconds=3600)
+@stage_task(name="feedback", task_run_name="feedback", timeout_seconds=3600)
 def feedback_task(config: human_feedback.FeedbackConfig, place: Place, documents: Artifact | None) -> Built:
     """Gather demonstrations, comparisons and prompts of the corpus and of the user's files."""
     spec = Spec("feedback", config, {"corpus": documents} if documents else {}, code_version("modelyard.data.human_feedback"))
@@ -58,21 +57,21 @@ def feedback_task(config: human_feedback.FeedbackConfig, place: Place, documents
     return build(spec, lambda inputs, out, _, report: human_feedback.run(config, inputs, out, report, files), place)
 
 
-@stage_task(name="tokens", task_run_name="tokens", tags=["data"], timeout_seconds=3600)
+@stage_task(name="tokens", task_run_name="tokens", timeout_seconds=3600)
 def tokens_task(config: tokens.TokensConfig, place: Place, documents: Artifact) -> Built:
     """Train the tokenizer and pack the tokens."""
     spec = Spec("tokens", config, {"corpus": documents}, code_version("modelyard.data.tokens"))
     return build(spec, lambda inputs, out, _, report: tokens.run(config, inputs, out, report), place)
 
 
-@stage_task(name="contamination", task_run_name="contamination", tags=["data"], timeout_seconds=3600)
+@stage_task(name="contamination", task_run_name="contamination", timeout_seconds=3600)
 def contamination_task(config: overlap.ContaminationConfig, place: Place, documents: Artifact, feedback: Artifact) -> Built:
     """Look for every benchmark's items in every training set."""
     spec = Spec("contamination", config, {"corpus": documents, "feedback": feedback}, code_version("modelyard.data.contamination"))
     return build(spec, lambda inputs, out, _, report: contamination.run(config, inputs, out, report), place)
 
 
-@task(name="announce version", task_run_name="announce version", tags=["data"], retries=2, timeout_seconds=300)
+@task(name="announce version", task_run_name="announce version", retries=2, timeout_seconds=300)
 def announce_version_task(line: str, corpus: Artifact) -> None:
     """Emit ``modelyard.data.version`` for a corpus that is new."""
     emit_event(
@@ -82,7 +81,7 @@ def announce_version_task(line: str, corpus: Artifact) -> None:
     )
 
 
-@task(name="watch", task_run_name="watch {inbox}", tags=["data"], retries=2, retry_condition_fn=is_transient, timeout_seconds=300)
+@task(name="watch", task_run_name="watch {inbox}", retries=2, retry_condition_fn=is_transient, timeout_seconds=300)
 def watch_task(inbox: str, place: Place) -> list[str]:
     """Files of ``inbox`` that the store has not been told of; they are announced (``modelyard.data.landed``) and then remembered."""
     storage, name = place.store.storage, digest(inbox)[:16]

@@ -30,19 +30,19 @@ class Serving(NamedTuple):
     """Metrics of its release."""
 
 
-@stage_task(name="evals", task_run_name="evals", tags=["evals"], timeout_seconds=TIMEOUT_SECONDS)
+@stage_task(name="evals", task_run_name="evals", timeout_seconds=TIMEOUT_SECONDS)
 def evals_task(config: EvalsConfig, place: Place, parents: Mapping[str, Artifact]) -> Built:
     """Base, SFT model and policy on every benchmark, judged by the scorer."""
     return train("results", evaluate.run, config, parents, place)
 
 
-@stage_task(name="baseline", task_run_name="baseline", tags=["evals"], timeout_seconds=TIMEOUT_SECONDS)
+@stage_task(name="baseline", task_run_name="baseline", timeout_seconds=TIMEOUT_SECONDS)
 def baseline_task(config: EvalsConfig, place: Place, parents: Mapping[str, Artifact]) -> Built:
     """The production model on the benchmarks that the candidate was measured by."""
     return train("baseline", production.run, config, parents, place)
 
 
-@task(name="serving", task_run_name="serving", tags=["evals"], retries=2, retry_condition_fn=is_transient, timeout_seconds=300)
+@task(name="serving", task_run_name="serving", retries=2, retry_condition_fn=is_transient, timeout_seconds=300)
 def serving_task(config: EvalsConfig, place: Place) -> Serving | None:
     """What is in production; None before the first release. Raises ArtifactError where the store does not have it any more."""
     version = Registry(tracking_uri(), place.line).alias("production")
@@ -56,7 +56,7 @@ def serving_task(config: EvalsConfig, place: Place) -> Serving | None:
     return Serving(str(version.version), evidence, results.metrics)
 
 
-@task(name="drift", task_run_name="drift", tags=["evals"], retries=2, timeout_seconds=300)
+@task(name="drift", task_run_name="drift", retries=2, timeout_seconds=300)
 def drift_task(serving: Serving, measured: Artifact) -> None:
     """Show each metric of production then and now."""
     rows = [
@@ -69,7 +69,7 @@ def drift_task(serving: Serving, measured: Artifact) -> None:
     get_run_logger().info("version %s: %d metrics, %d differ from its release", serving.version, len(rows), len(moved))
 
 
-@stage_task(name="refusals", task_run_name="refusals", tags=["evals"], timeout_seconds=TIMEOUT_SECONDS)
+@stage_task(name="refusals", task_run_name="refusals", timeout_seconds=TIMEOUT_SECONDS)
 def refusals_task(config: refusals.RefusalsConfig, place: Place, models: Mapping[str, Artifact]) -> Built:
     """What each model refuses of what it should, and of what only looks so."""
     return train("refusals", refusals.run, config, models, place)

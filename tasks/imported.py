@@ -10,14 +10,14 @@ from tasks.stage import Place, build, stage_task
 from tasks.training import TIMEOUT_SECONDS, train
 
 
-@stage_task(name="import", task_run_name="import", tags=["pretrain"], timeout_seconds=TIMEOUT_SECONDS)
+@stage_task(name="import", task_run_name="import", timeout_seconds=TIMEOUT_SECONDS)
 def import_task(config: imported.ImportConfig, place: Place) -> Built:
     """Turn the imported model into a model directory; one rank does it for any layout."""
     layout = {"tensor_parallel": 1, "pipeline_parallel": 1, "data_parallel": 1, "expert_parallel": 1}
     return train("base", imported.run, config, {}, place, place.execution.model_copy(update=layout))
 
 
-@stage_task(name="tokens", task_run_name="tokens", tags=["data"], timeout_seconds=3600)
+@stage_task(name="tokens", task_run_name="tokens", timeout_seconds=3600)
 def text_tokens_task(config: text_tokens.TextTokensConfig, place: Place, base: Artifact) -> Built:
     """Pack the text of the pretraining mix with the imported model's tokenizer."""
     spec = Spec("tokens", config, {"base": base}, code_version("modelyard.data.text_tokens"))

@@ -8,7 +8,7 @@ from tasks.stage import Place, stage_task
 from tasks.training import TIMEOUT_SECONDS, train
 
 
-@stage_task(name="ppo", task_run_name="ppo", tags=["posttrain"], timeout_seconds=TIMEOUT_SECONDS)
+@stage_task(name="ppo", task_run_name="ppo", timeout_seconds=TIMEOUT_SECONDS)
 def ppo_task(
     config: ppo.PPOConfig, place: Place, sft: Artifact, reward: Artifact, feedback: Artifact, tokens: Artifact, rbrm: Artifact | None
 ) -> Built:

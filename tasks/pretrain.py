@@ -8,7 +8,7 @@ from tasks.stage import Place, stage_task
 from tasks.training import TIMEOUT_SECONDS, train
 
 
-@stage_task(name="pretrain", task_run_name="pretrain", tags=["pretrain"], timeout_seconds=TIMEOUT_SECONDS)
+@stage_task(name="pretrain", task_run_name="pretrain", timeout_seconds=TIMEOUT_SECONDS)
 def pretrain_task(config: loop.PretrainConfig, place: Place, tokens: Artifact, forecast: Artifact) -> Built:
     """Train the base model; its loss has been predicted by the sealed ``forecast``."""
     return train("base", loop.run, config, {"tokens": tokens, "forecast": forecast}, place)

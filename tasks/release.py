@@ -62,7 +62,7 @@ class ExportConfig(Config):
     """An export has no choices: format and special tokens follow from the model."""
 
 
-@task(name="early gates", task_run_name="early gates", tags=["release"], timeout_seconds=300)
+@task(name="early gates", task_run_name="early gates", timeout_seconds=300)
 def early_gates_task(config: ReleaseConfig, place: Place, corpus: Artifact, contamination: Artifact) -> None:
     """Stop a line that its data alone will block, before anything is paid for. Raises GateError with the reasons."""
     gates = decision.early(config, place.store.fetch(corpus), place.store.fetch(contamination))
@@ -72,15 +72,13 @@ def early_gates_task(config: ReleaseConfig, place: Place, corpus: Artifact, cont
         raise GateError(f"BLOCK before training: {'; '.join(blocking)}")
 
 
-@task(
-    name="find opponent", task_run_name="find opponent", tags=["release"], retries=2, retry_condition_fn=is_transient, timeout_seconds=300
-)
+@task(name="find opponent", task_run_name="find opponent", retries=2, retry_condition_fn=is_transient, timeout_seconds=300)
 def opponent_task(place: Place, policy: Artifact) -> Opponent | None:
     """What is in production now (its predecessor, if this very policy is in production); None before the first release."""
     return Registry(tracking_uri(), place.line).opponent(policy.ref)
 
 
-@task(name="find scores", task_run_name="find scores", tags=["release"], retries=2, retry_condition_fn=is_transient, timeout_seconds=300)
+@task(name="find scores", task_run_name="find scores", retries=2, retry_condition_fn=is_transient, timeout_seconds=300)
 def scores_task(place: Place, opponent: Opponent, results: Artifact) -> Scores:
     """The opponent's scores if they are by the benchmarks of ``results``, else its weights, which can be measured again; or why neither."""
     if place.store.find(*opponent.scores.split("/")):
@@ -95,7 +93,7 @@ def scores_task(place: Place, opponent: Opponent, results: Artifact) -> Scores:
     return Scores(weights=place.store.get(opponent.policy))
 
 
-@stage_task(name="decision", task_run_name="decision", tags=["release"], timeout_seconds=3600)
+@stage_task(name="decision", task_run_name="decision", timeout_seconds=3600)
 def decision_task(config: ReleaseConfig, place: Place, evidence: Mapping[str, Artifact], baseline: Baseline | None) -> Built:
     """Judge the evidence against the thresholds; the model card is written with it."""
     defined = LineDecision(**dict(config), line=place.line, unmeasured=baseline.problem if baseline else None)
@@ -109,7 +107,7 @@ def decision_task(config: ReleaseConfig, place: Place, evidence: Mapping[str, Ar
     )
 
 
-@stage_task(name="export", task_run_name="export", tags=["release"], timeout_seconds=3600)
+@stage_task(name="export", task_run_name="export", timeout_seconds=3600)
 def export_task(place: Place, policy: Artifact) -> Built:
     """The policy as a Hugging Face directory."""
 
@@ -126,7 +124,7 @@ def export_task(place: Place, policy: Artifact) -> Built:
     return build(Spec("export", ExportConfig(), {"policy": policy}, code), produce, place)
 
 
-@task(name="show decision", task_run_name="show decision", tags=["release"], retries=2, timeout_seconds=300)
+@task(name="show decision", task_run_name="show decision", retries=2, timeout_seconds=300)
 def show_decision_task(place: Place, decided: Artifact) -> Decision:
     """Read the decision and show it on its MLflow run."""
     verdict = decision.read_decision(place.store.fetch(decided))
@@ -135,7 +133,7 @@ def show_decision_task(place: Place, decided: Artifact) -> Decision:
     return verdict
 
 
-@task(name="register", task_run_name="register", tags=["release"], retries=2, retry_condition_fn=is_transient, timeout_seconds=600)
+@task(name="register", task_run_name="register", retries=2, retry_condition_fn=is_transient, timeout_seconds=600)
 def register_task(
     place: Place, verdict: Decision, decided: Artifact, exported: Artifact, policy: Artifact, baseline: Baseline | None
 ) -> Sequence[Move]:

@@ -13,13 +13,13 @@ from tasks.stage import Place, stage_task
 from tasks.training import TIMEOUT_SECONDS, train
 
 
-@stage_task(name="forecast", task_run_name="forecast", tags=["scaling"], timeout_seconds=TIMEOUT_SECONDS)
+@stage_task(name="forecast", task_run_name="forecast", timeout_seconds=TIMEOUT_SECONDS)
 def forecast_task(config: ladder.ScalingConfig, place: Place, tokens: Artifact, execution: ExecutionConfig) -> Built:
     """Train the ladder and predict the main run's loss."""
     return train("forecast", ladder.run, config, {"tokens": tokens}, place, execution)
 
 
-@task(name="seal forecast", task_run_name="seal forecast", tags=["scaling"], retries=2, timeout_seconds=300)
+@task(name="seal forecast", task_run_name="seal forecast", retries=2, timeout_seconds=300)
 def seal_task(place: Place, forecast: Artifact) -> Artifact:
     """Write the prediction into MLflow before what it predicts may start."""
     content = json.loads((place.store.fetch(forecast) / "forecast.json").read_text())
@@ -27,7 +27,7 @@ def seal_task(place: Place, forecast: Artifact) -> Artifact:
     return forecast
 
 
-@task(name="judge forecast", task_run_name="judge forecast", tags=["scaling"], retries=2, timeout_seconds=300)
+@task(name="judge forecast", task_run_name="judge forecast", retries=2, timeout_seconds=300)
 def judge_forecast_task(place: Place, forecast: Artifact, base: Artifact) -> float:
     """Relative error of the sealed prediction, written into both MLflow runs' tags and Prefect's log; the gate decides later."""
     predicted, measured = forecast.metrics["scaling/forecast/loss"], base.metrics["pretrain/validation/loss"]

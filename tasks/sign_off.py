@@ -14,14 +14,14 @@ from modelyard.release import sign_off
 from tasks.stage import Place, build, stage_task
 
 
-@task(name="find signature", task_run_name="find signature", tags=["release"], retries=2, timeout_seconds=300)
+@task(name="find signature", task_run_name="find signature", retries=2, timeout_seconds=300)
 def find_signature_task(place: Place, decided: Artifact) -> Artifact | None:
     """The signature under this very decision, or None."""
     spec = _spec(place, decided)
     return place.store.find(spec.name, spec.version)
 
 
-@stage_task(name="sign off", task_run_name="sign off", tags=["release"], timeout_seconds=3600)
+@stage_task(name="sign off", task_run_name="sign off", timeout_seconds=3600)
 def sign_off_task(place: Place, decided: Artifact, answer: sign_off.SignOff) -> Built:
     """Keep the signature with the decision and a card that shows it."""
     spec = _spec(place, decided)

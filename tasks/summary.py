@@ -19,7 +19,7 @@ MODELS = ("base", "sft", "policy")
 SHOWN_AS = {"base": "base", "sft": "SFT", "policy": "PPO"}
 
 
-@task(name="summary", task_run_name="summary", tags=["release"], retries=1, timeout_seconds=300)
+@task(name="summary", task_run_name="summary", retries=1, timeout_seconds=300)
 def summary_task(place: Place, stages: Sequence[Built], results: Built, verdict: Decision, moved: Sequence[Move]) -> None:
     """Show stages, samples, gates, decision and alias."""
     directory = place.store.fetch(results.artifact)
@@ -41,7 +41,7 @@ def summary_task(place: Place, stages: Sequence[Built], results: Built, verdict:
     _publish(summary)
 
 
-@task(name="result", task_run_name="result", tags=["evals"], retries=1, timeout_seconds=300)
+@task(name="result", task_run_name="result", retries=1, timeout_seconds=300)
 def refusals_summary_task(place: Place, stages: Sequence[Built], refusals: Built) -> None:
     """Show the stages of a line with an imported base, what was refused before and after, and replies of every model."""
     directory, metrics = place.store.fetch(refusals.artifact), refusals.artifact.metrics

@@ -7,11 +7,11 @@ does. Left out: versions of libraries, which ``constraints.txt`` holds.
 from __future__ import annotations
 
 import ast
-import importlib.util
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import modelyard
 from modelyard.config import digest
 
 
@@ -66,10 +66,8 @@ def definition_version(module: str, *names: str) -> str:
 
 @cache
 def _parse(name: str) -> ast.Module | None:
-    spec = importlib.util.find_spec(name)
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-        return None
-    return _without_docstrings(ast.parse(Path(spec.origin).read_text("utf-8")))
+    path = _file(name)
+    return None if path is None else _without_docstrings(ast.parse(path.read_text("utf-8")))
 
 
 def _definitions(module: str) -> tuple[dict[str, ast.stmt], dict[str, tuple[str, str]]]:
@@ -100,10 +98,21 @@ def _imports(tree: ast.Module) -> Iterator[list[str]]:
 
 def _is_ours(name: str) -> bool:
     """Whether ``name`` is a module of this package."""
-    try:
-        return name.split(".")[0] == "modelyard" and importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:
-        return False
+    return _file(name) is not None
+
+
+@cache
+def _file(name: str) -> Path | None:
+    """Source of a module of this package, found without importing anything: the import system would run the module's parents."""
+    package, *inside = name.split(".")
+    if package != modelyard.__name__:
+        return None
+    for root in map(Path, modelyard.__path__):
+        path = root.joinpath(*inside)
+        for file in (path / "__init__.py", path.with_suffix(".py")):
+            if file.is_file():
+                return file
+    return None
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

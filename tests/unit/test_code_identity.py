@@ -1,6 +1,5 @@
 """Identity of code: what changes it and what must not."""
 
-import importlib
 import sys
 from pathlib import Path
 
@@ -29,9 +28,8 @@ def version(text: str, directory: Path, monkeypatch: pytest.MonkeyPatch, *names:
     """Identity of a module with this text, as ``modelyard.sample_code``."""
     (directory / "sample_code.py").write_text(text)
     monkeypatch.setattr(sys.modules["modelyard"], "__path__", [*sys.modules["modelyard"].__path__, str(directory)])
-    for cached in (code_version, definition_version, code_identity._parse):
+    for cached in (code_version, definition_version, code_identity._parse, code_identity._file):
         cached.cache_clear()
-    importlib.invalidate_caches()
     return definition_version("modelyard.sample_code", *names) if names else code_version("modelyard.sample_code")
 
 

@@ -28,7 +28,6 @@ from typing import IO, NamedTuple
 import psutil
 
 from modelyard.adapters.home import home
-from modelyard.adapters.mlflow_tracker import tracking_uri
 
 HOST = "127.0.0.1"
 PREFECT_PORT, MLFLOW_PORT = 4200, 5000
@@ -235,6 +234,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         if arguments and arguments[0] == "keep":
             return keep(Path(arguments[1]))
+        from modelyard.adapters.mlflow_tracker import tracking_uri  # a second that the keeper need not wait
+
         return show(home() / "prefect", tracking_uri())
     except ServerError as error:
         sys.stderr.write(f"{error}\n")
