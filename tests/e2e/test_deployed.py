@@ -98,11 +98,11 @@ def yard(directory, tmp_path, *overrides: str, watching: bool = False):
                 yield Yard(directory, server, environment), inbox
         finally:
             os.killpg(worker.pid, signal.SIGTERM)
-            worker.wait(60)
+            worker.wait(120)
 
 
 def test_deployment_started_by_an_event_is_completed_by_a_worker(finished, tmp_path):
-    directory = copy(finished[0], tmp_path / "event", without=("policy", "results", "decision", "export"))
+    directory = copy(finished[0], tmp_path / "event", without=("decision", "export"))
     with yard(directory, tmp_path) as (there, _):
         prefect(there.environment, "event", "emit", "modelyard.data.version", "--resource-id", "modelyard.corpus.smallest")
         line = there.wait("weekly", lambda state: state.is_final())

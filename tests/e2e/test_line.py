@@ -38,7 +38,8 @@ def test_line_changed_kl_coef_rebuilds_what_follows_and_a_failed_gate_stops_it(f
     assert "not worse than production on 4 benchmarks" in done.out
 
 
-@pytest.mark.parametrize("layout", [pytest.param("tensor_parallel", marks=pytest.mark.slow), "pipeline_parallel"])
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", ["tensor_parallel", "pipeline_parallel"])
 def test_line_two_ranks_start_from_the_same_loss(finished, tmp_path, layout):
     directory = copy(finished[0], tmp_path / layout, without=("base",))
     done = line(directory, PRETRAIN, f"execution.{layout}=2", "execution.threads=1")
