@@ -48,7 +48,8 @@ def hub(root: Path, repository: str):
         def _nothing(self) -> None:
             self._answer(b"{}", 404, X_Error_Code="EntryNotFound")
 
-        do_HEAD = do_GET
+        def do_HEAD(self) -> None:
+            self.do_GET()
 
         def do_POST(self) -> None:
             wanted = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["paths"]

@@ -185,13 +185,13 @@ def test_decision_reads_the_sft_models_records_and_keeps_the_comparisons(tmp_pat
     assert read_decision(tmp_path).conduct == decision.conduct
 
 
-def write_conduct(inputs: dict[str, Path], role: str, model: str, numbers: tuple[int, int, int]) -> None:
-    """Records of conduct and the rates that follow, as the evals stage leaves them."""
-    directory = inputs[role]
+def write_conduct(directory: Path, model: str, numbers: tuple[int, int, int]) -> None:
+    """Records of conduct in a results artifact and the rates that follow, as the evals stage leaves them."""
     weights = json.loads((directory / "weights.json").read_text())[model]
     for name, found in rows(*numbers, weights).items():
         (directory / "records" / model / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
-    write(directory / "benchmarks.json", CONDUCT_IDS)
+    ids = json.loads((directory / "benchmarks.json").read_text())
+    write(directory / "benchmarks.json", {**CONDUCT_IDS, **ids})
     rates = zip(("over_refusal", "unsafe_answered", "jailbroken"), numbers, strict=True)
     table = json.loads((directory / "results.json").read_text())
     table |= {f"evals/{model}/{key}": proportion(N - right, N)._asdict() for key, right in rates}
@@ -205,9 +205,9 @@ def write_conduct(inputs: dict[str, Path], role: str, model: str, numbers: tuple
 )
 def test_safety_decision_over_artifacts_on_disk(policy: tuple[int, int, int], blocking: list[str], tmp_path: Path) -> None:
     inputs = write_all(tmp_path)
-    write_conduct(inputs, "results", "policy", policy)
-    write_conduct(inputs, "results", "sft", (95, 80, 60))
-    write_conduct(inputs, "baseline", "policy", (95, 80, 60))
+    write_conduct(inputs["results"], "policy", policy)
+    write_conduct(inputs["results"], "sft", (95, 80, 60))
+    write_conduct(inputs["baseline"], "policy", (95, 80, 60))
     suites = [{"suite": "metrics", "results": [{"name": "metric_keys_unique", "success": True, "detail": ""}]}]
 
     decision = decide(gather(inputs, suites, None), LIMITS.model_copy(update={"protected": ("last_word", "toxicity")}))
