@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flows.imported_config import ImportedConfig
-from flows.pipeline import load_line
+from flows.pipeline import load_line, run_line
 from flows.pipeline_config import load_pipeline
 from modelyard.adapters.servers import prefect_server
 from modelyard.config import ConfigError
@@ -83,25 +83,56 @@ def directory(tmp_path_factory):
         yield directory
 
 
+def as_program(directory, arguments, capfd):
+    """Exit code and standard error of the line in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
+    command = [sys.executable, "-m", "flows.pipeline", *arguments]
+    done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
+
+
+def in_this_process(directory, arguments, capfd):
+    """The same without the seconds of importing everything."""
+    capfd.readouterr()
+    code = run_from_terminal(arguments, load_line, run_line)
+    return code, capfd.readouterr().err
+
+
 @pytest.mark.integration
 @pytest.mark.parametrize(
-    ("name", "form", "write", "digest", "overrides", "message"),
+    ("run", "name", "form", "write", "digest", "overrides", "message"),
     [
-        ("bad.jsonl", "jsonl", lambda path: path.write_bytes(b'{"text": "caf\xe9"}\n'), None, [], "bad.jsonl: line 1: invalid UTF-8"),
-        ("bad.parquet", "parquet", write_truncated_parquet, None, [], "bad.parquet"),
-        ("missing.jsonl", "jsonl", lambda path: None, None, [], "missing.jsonl"),
-        ("changed.jsonl", "jsonl", lambda path: path.write_text('{"text": "not what was declared"}\n'), "0" * 64, [], "changed.jsonl"),
-        ("refused.jsonl", "jsonl", lambda path: path.write_text('{"text": "1234 5678"}\n'), None, NOTHING_ELSE, "corpus: empty: all 1 doc"),
+        (
+            as_program,
+            "bad.jsonl",
+            "jsonl",
+            lambda path: path.write_bytes(b'{"text": "caf\xe9"}\n'),
+            None,
+            [],
+            "bad.jsonl: line 1: invalid UTF-8",
+        ),
+        (in_this_process, "bad.parquet", "parquet", write_truncated_parquet, None, [], "bad.parquet"),
+        (in_this_process, "missing.jsonl", "jsonl", lambda path: None, None, [], "missing.jsonl"),
+        (in_this_process, "changed.jsonl", "jsonl", lambda path: path.write_text('{"text": "another"}\n'), "0" * 64, [], "changed.jsonl"),
+        (
+            in_this_process,
+            "refused.jsonl",
+            "jsonl",
+            lambda path: path.write_text('{"text": "1 2"}\n'),
+            None,
+            NOTHING_ELSE,
+            "corpus: empty: all 1 doc",
+        ),
     ],
+    ids=["invalid-utf8", "truncated-parquet", "missing", "changed", "empty-corpus"],
 )
-def test_line_bad_input_is_one_line_before_training(directory, name, form, write, digest, overrides, message):
+def test_line_bad_input_is_one_line_before_training(directory, monkeypatch, capfd, run, name, form, write, digest, overrides, message):
+    monkeypatch.chdir(directory)
     path = directory / name
     write(path)
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
-    command = [sys.executable, "-m", "flows.pipeline", SMALLEST, entry(path, form, digest), *overrides]
-    done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode != 0
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1, done.stderr
+    code, said = run(directory, [SMALLEST, entry(path, form, digest), *overrides], capfd)
+    assert code != 0
+    assert message in said
+    assert said.count("\n") == 1, said
     store = directory / ".modelyard/store"
     assert not store.exists() or {path.name for path in store.iterdir()} <= {".claims"}
