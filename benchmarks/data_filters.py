@@ -12,19 +12,17 @@ import json
 import random
 import statistics
 import time
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
 from rensa import RMinHash, RMinHashLSH
 
-from benchmarks.real_text import texts
+from benchmarks.real_text import WEB, texts
 from modelyard.data.filters import c4, duplicates, gopher
 from modelyard.data.filters.c4 import C4Config
 from modelyard.data.filters.duplicates import DuplicatesConfig
 from modelyard.data.filters.gopher import GopherConfig
 
-WEB = tomllib.loads((Path(__file__).parents[1] / "configs/data/web.toml").read_text("utf-8"))["filters"]
 GOPHER, C4 = GopherConfig.model_validate(WEB["gopher"]["text"]), C4Config.model_validate(WEB["c4"]["text"])
 MINHASH = DuplicatesConfig(permutations=112, bands=14, shingle=5, threshold=0.0)
 """datatrove's default: 14 buckets of 8 hashes over 5-grams, every collision counts."""

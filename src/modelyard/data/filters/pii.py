@@ -109,7 +109,15 @@ def _is_card(match: re.Match[str]) -> bool:
 def _is_national(match: re.Match[str]) -> bool:
     # forms overlap (a Canadian number looks like the start of a German one), so every form is asked, not the first that matched
     text = match.group()
-    return any(re.fullmatch(form, text) and import_module(f"stdnum.{name}").is_valid(text) for name, form in _NATIONAL)
+    return any(re.fullmatch(form, text) and checks(name, text) for name, form in _NATIONAL)
+
+
+def checks(name: str, text: str) -> bool:
+    """Whether python-stdnum's module ``name`` takes the number for one that exists."""
+    try:
+        return bool(import_module(f"stdnum.{name}").is_valid(text))
+    except LookupError:  # python-stdnum 2.2's cn.ric, for a place that its table has without counties
+        return False
 
 
 def _is_phone(text: str, region: str) -> bool:
