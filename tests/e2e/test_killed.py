@@ -14,8 +14,8 @@ from tests.e2e.running import PIPELINE, STAGES, aliases, artifact, copy, is_buil
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(2400)]
 
 OFTEN = ["execution.checkpoint_every=2", "execution.checkpoint_iterations=1"]
-CHECKPOINTED = {"forecast", "base", "sft", "reward", "scorer", "policy"}
-"""Stages that are killed once they have a checkpoint; the others as soon as they work."""
+CHECKPOINTED = {"forecast", "base", "reward", "scorer", "policy"}
+"""Stages that are killed once they have a checkpoint; the others, and SFT with its two steps, as soon as they work."""
 
 
 def kill_in(stage: str, directory: Path) -> None:
