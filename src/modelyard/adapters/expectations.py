@@ -43,6 +43,9 @@ def _page(outcome: Any) -> str:
     from great_expectations.render.renderer import ValidationResultsPageRenderer
     from great_expectations.render.view import DefaultJinjaPageView
 
+    for result in outcome.results:  # its own renderer refuses the numpy numbers that its metrics give
+        if hasattr(observed := (result.result or {}).get("observed_value"), "item"):
+            result.result["observed_value"] = observed.item()
     return str(DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(outcome)))
 
 

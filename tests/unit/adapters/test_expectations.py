@@ -43,3 +43,8 @@ def test_validate_missing_column_fails_and_unknown_expectation_is_refused():
     assert "gone" in result.detail
     with pytest.raises(ValueError, match="expectation odd: Great Expectations has no ExpectNothing"):
         validate("metrics", pd.DataFrame({"value": [1.0]}), [Expectation(name="odd", type="ExpectNothing", arguments={})])
+
+
+def test_validate_page_shows_the_number_that_a_sum_came_to():
+    declared = Expectation(name="few", type="ExpectColumnSumToBeBetween", arguments={"column": "value", "max_value": 1})
+    assert "5.6" in validate("sums", pd.DataFrame({"value": [0.1, 2.0, 3.5]}), [declared]).page
