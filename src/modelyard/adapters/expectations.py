@@ -1,5 +1,4 @@
-"""Runs declared expectations with Great Expectations: ephemeral context, no telemetry, no files, results as our own
-values.
+"""Runs declared expectations with Great Expectations: ephemeral context, no telemetry, no files, results as our own values.
 
 A ``modelyard.expectation.Validate``. What failed is data in the result; whether that stops anything is the caller's
 decision (``require``).
@@ -9,10 +8,14 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from modelyard.expectation import Expectation, ExpectationResult, SuiteResult
+
+_TIME = re.compile(r"\b\d{8}T\d{6}\.\d{6}Z")
+_ID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 
 
 def validate(suite: str, frame: Any, expectations: Sequence[Expectation]) -> SuiteResult:
@@ -39,14 +42,17 @@ def validate(suite: str, frame: Any, expectations: Sequence[Expectation]) -> Sui
 
 
 def _page(outcome: Any) -> str:
-    """The validation as a page of Great Expectations' Data Docs. Its words are in it; its style sheets come from the network."""
+    """The validation as a page of Great Expectations' Data Docs, the same bytes for the same outcome: it lies in an artifact, whose manifest has the
+    time. Its words are in it; its style sheets come from the network."""
     from great_expectations.render.renderer import ValidationResultsPageRenderer
     from great_expectations.render.view import DefaultJinjaPageView
 
     for result in outcome.results:  # its own renderer refuses the numpy numbers that its metrics give
         if hasattr(observed := (result.result or {}).get("observed_value"), "item"):
             result.result["observed_value"] = observed.item()
-    return str(DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(outcome)))
+    page = str(DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(outcome)))
+    numbers: dict[str, str] = {}
+    return _ID.sub(lambda found: numbers.setdefault(found.group(), str(len(numbers))), _TIME.sub("in the artifact's manifest", page))
 
 
 def _build(gx: Any, expectation: Expectation) -> Any:
