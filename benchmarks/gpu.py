@@ -13,8 +13,8 @@ import statistics
 
 import torch
 
-from benchmarks.shapes import alternate, llama, ratio
-from benchmarks.train import ours, theirs
+from benchmarks.shapes import alternate, llama
+from benchmarks.train import against, both
 from modelyard.model.architecture import ModelConfig
 from modelyard.model.engine import Batch
 
@@ -32,12 +32,11 @@ def peak(name: str) -> float | None:
     return next((float(value) for key, value in PEAK_TFLOPS.items() if key in name), None)
 
 
-def measure(name: str, model: ModelConfig, size: int, device: str, rounds: int, peers: list[str]) -> None:
-    """One shape: a line for ours and for each peer."""
+def measure(name: str, model: ModelConfig, size: int, device: str, rounds: int, forms: list[str]) -> None:
+    """One shape: a line for each form of ours and of the peer."""
     rows = torch.randint(0, model.vocab_size, (size, model.seq_len + 1), generator=torch.Generator().manual_seed(0)).to(device)
     batch = Batch(rows[:, :-1].contiguous(), rows[:, 1:].contiguous(), {})
-    steps = {"modelyard": ours(model, "bf16", 2)}
-    steps |= {f"transformers {kind}": theirs(model, "bf16", kind == "compiled", device) for kind in peers}
+    steps = both(model, "bf16", forms, 2, device)
     for step in steps.values():
         for _ in range(3):
             step(batch)
@@ -49,9 +48,7 @@ def measure(name: str, model: ModelConfig, size: int, device: str, rounds: int, 
         rate = batch.tokens.numel() / statistics.median(times)
         flops = rate * model.flops_per_token() / 1e12
         share = f"{flops / top:6.1%} MFU" if top else "  MFU unknown"
-        print(
-            f"  {key:22s} {rate:12,.0f} tokens/s {flops:8.2f} TFLOP/s {share}   ours is {ratio(seconds, 'modelyard', key):.2f}x", flush=True
-        )
+        print(f"  {key:22s} {rate:12,.0f} tokens/s {flops:8.2f} TFLOP/s {share}   {against(seconds, key, forms)}", flush=True)
 
 
 def main() -> None:
@@ -59,7 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", choices=SHAPES, nargs="+", default=list(SHAPES))
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--peers", choices=("eager", "compiled"), nargs="*", default=["eager", "compiled"])
+    parser.add_argument("--forms", choices=("eager", "compiled"), nargs="+", default=["eager", "compiled"])
     parser.add_argument("--dry-run", action="store_true", help="tiny shapes, two rounds, no compiled peer, any device")
     arguments = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -70,7 +67,7 @@ def main() -> None:
     if device == "cpu":
         raise SystemExit("no CUDA device here; --dry-run goes through the code without one")
     for name in arguments.shape:
-        measure(name, *SHAPES[name], device, arguments.rounds, arguments.peers)
+        measure(name, *SHAPES[name], device, arguments.rounds, arguments.forms)
         torch.cuda.empty_cache()
 
 

@@ -1,14 +1,15 @@
 """Training speed beside Hugging Face's Llama: forward, backward, clipping and AdamW step, in one process, in turn.
 
-``python -m benchmarks.train``; ``--shape small --precision fp32`` is a part of it. Peers: transformers' ``LlamaForCausalLM`` with SDPA, eager and
-compiled by ``torch.compile``, fused AdamW, bf16 by autocast. Both see the same tokens. Printed: median and best tokens/s, and the median ratio of a
-round.
+``python -m benchmarks.train``; ``--shape small --precision fp32`` is a part of it. The peer is transformers' ``LlamaForCausalLM`` with SDPA, fused
+AdamW, bf16 by autocast; both run eager and compiled by ``torch.compile`` (ours by ``execution.compile``) and see the same tokens. Printed: seconds of
+the first step, median and best tokens/s, and for each form of ours the median ratio of a round.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -27,9 +28,10 @@ OPTIMIZER = OptimizerConfig(
 )
 
 
-def ours(model: ModelConfig, precision: Precision, threads: int) -> Callable[[Batch], object]:
+def ours(model: ModelConfig, precision: Precision, threads: int, compiled: bool) -> Callable[[Batch], object]:
     """One step of our engine."""
-    engine = Engine(model, ExecutionConfig(threads=threads), seed=0, precision=precision, optim=OPTIMIZER, total_steps=1000)
+    execution = ExecutionConfig(threads=threads, compile=compiled)
+    engine = Engine(model, execution, seed=0, precision=precision, optim=OPTIMIZER, total_steps=1000)
     return lambda batch: engine.train_step(batch, batch.tokens.shape[0], language_model_loss)
 
 
@@ -51,22 +53,37 @@ def theirs(model: ModelConfig, precision: Precision, compiled: bool, device: str
     return step
 
 
-def measure(shape: str, precision: Precision, peers: list[str], rounds: int, count: int, threads: int) -> None:
-    """One shape at one precision: a line for ours and for each peer."""
+def both(
+    model: ModelConfig, precision: Precision, forms: list[str], threads: int, device: str = "cpu"
+) -> dict[str, Callable[[Batch], object]]:
+    """A step of ours and one of the peer in each form (eager, compiled), by name."""
+    steps: dict[str, Callable[[Batch], object]] = {}
+    for form in forms:
+        steps[f"modelyard {form}"] = ours(model, precision, threads, form == "compiled")
+        steps[f"transformers {form}"] = theirs(model, precision, form == "compiled", device)
+    return steps
+
+
+def measure(shape: str, precision: Precision, forms: list[str], rounds: int, count: int, threads: int) -> None:
+    """One shape at one precision: a line for each form of ours and of the peer."""
     model, size = SHAPES[shape]
     rows = torch.randint(0, model.vocab_size, (size, model.seq_len + 1), generator=torch.Generator().manual_seed(0))
     batch = Batch(rows[:, :-1].contiguous(), rows[:, 1:].contiguous(), {})
-    steps: dict[str, Callable[[Batch], object]] = {"modelyard": ours(model, precision, threads)}
-    for name in peers:
-        steps[f"transformers {name}"] = theirs(model, precision, name == "compiled")
-    for step in steps.values():
+    steps = both(model, precision, forms, threads)
+    for name, step in steps.items():
+        started = time.perf_counter()
         step(batch)
+        print(f"  {precision}  {name:22s} first step {time.perf_counter() - started:.1f} s", flush=True)
         step(batch)
     seconds = alternate({name: (lambda step=step: [step(batch) for _ in range(count)]) for name, step in steps.items()}, rounds)
     for name, times in seconds.items():
         rate, best = (size * model.seq_len * count / value for value in (statistics.median(times), min(times)))
-        quotient = ratio(seconds, "modelyard", name)
-        print(f"  {precision}  {name:22s} {rate:9,.0f} tokens/s (best {best:7,.0f})   ours is {quotient:.2f}x", flush=True)
+        print(f"  {precision}  {name:22s} {rate:9,.0f} tokens/s (best {best:7,.0f})   {against(seconds, name, forms)}", flush=True)
+
+
+def against(seconds: dict[str, list[float]], name: str, forms: list[str]) -> str:
+    """How many times faster each form of ours was than ``name``."""
+    return "ours is " + ", ".join(f"{form} {ratio(seconds, f'modelyard {form}', name):.2f}x" for form in forms)
 
 
 def main() -> None:
@@ -74,7 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", choices=SHAPES, nargs="+", default=list(SHAPES))
     parser.add_argument("--precision", choices=("fp32", "bf16"), nargs="+", default=["fp32", "bf16"])
-    parser.add_argument("--peers", choices=("eager", "compiled"), nargs="*", default=["eager", "compiled"])
+    parser.add_argument("--forms", choices=("eager", "compiled"), nargs="+", default=["eager", "compiled"])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--steps", type=int, default=1, help="optimizer steps a round")
     parser.add_argument("--threads", type=int, default=2)
@@ -86,7 +103,7 @@ def main() -> None:
             f"{shape}: {model.parameters() / 1e6:.2f}M parameters, batch {size} x {model.seq_len}, {arguments.threads} threads", flush=True
         )
         for precision in arguments.precision:
-            measure(shape, precision, arguments.peers, arguments.rounds, arguments.steps, arguments.threads)
+            measure(shape, precision, arguments.forms, arguments.rounds, arguments.steps, arguments.threads)
 
 
 if __name__ == "__main__":

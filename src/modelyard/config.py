@@ -53,6 +53,8 @@ class ExecutionConfig(Config):
     is nothing to split. Models with experts always do at ``tensor_parallel`` above 1."""
     recompute: Literal["none", "selective", "full"] = "none"
     """Activations computed again in the backward pass instead of kept: none, those of core attention, or all of every layer."""
+    compile: bool = False
+    """Train with layers compiled by torch.compile: faster steps for half a minute before the first one (docs/benchmarks.md)."""
     threads: int = 2
     """CPU threads of one rank."""
     checkpoint_every: int = 100

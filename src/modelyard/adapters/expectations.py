@@ -44,11 +44,13 @@ def validate(suite: str, frame: Any, expectations: Sequence[Expectation]) -> Sui
 def _page(outcome: Any) -> str:
     """The validation as a page of Great Expectations' Data Docs, the same bytes for the same outcome: it lies in an artifact, whose manifest has the
     time. Its words are in it; its style sheets come from the network."""
+    import numpy
     from great_expectations.render.renderer import ValidationResultsPageRenderer
     from great_expectations.render.view import DefaultJinjaPageView
 
     for result in outcome.results:  # its own renderer refuses the numpy numbers that its metrics give
-        if hasattr(observed := (result.result or {}).get("observed_value"), "item"):
+        observed = (result.result or {}).get("observed_value")
+        if isinstance(observed, numpy.generic):
             result.result["observed_value"] = observed.item()
     page = str(DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(outcome)))
     numbers: dict[str, str] = {}

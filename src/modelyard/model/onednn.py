@@ -8,12 +8,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+FP32 = torch.backends.mkldnn.is_available()
+BF16 = FP32 and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
 
 def multiplies(tensor: Tensor) -> bool:
     """Whether products of ``tensor`` can be oneDNN's: on a CPU that it has kernels for, in fp32 or bf16."""
-    if tensor.device.type != "cpu" or not torch.backends.mkldnn.is_available():
-        return False
-    return tensor.dtype == torch.float32 or (tensor.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return tensor.device.type == "cpu" and ((FP32 and tensor.dtype == torch.float32) or (BF16 and tensor.dtype == torch.bfloat16))
 
 
 def packed(weight: Tensor, rows: int) -> Tensor:
@@ -24,3 +25,14 @@ def packed(weight: Tensor, rows: int) -> Tensor:
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x W^T + b of x [..., i] and W [o, i], packed or not."""
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+@torch.library.custom_op("modelyard::product", mutates_args=())
+def whole_product(x: Tensor, weight: Tensor) -> Tensor:
+    """x W^T of x [..., i] and W [o, i], not packed: one operation to torch.compile, which knows the private one with packed weights only."""
+    return product(x, weight)
+
+
+@whole_product.register_fake
+def _shape_of_whole_product(x: Tensor, weight: Tensor) -> Tensor:
+    return x.new_empty(*x.shape[:-1], weight.shape[0])

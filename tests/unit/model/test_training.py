@@ -239,3 +239,15 @@ def test_recipe_on_tokens_of_another_length_is_refused(tokens: Path, tmp_path: P
     recipe = Recipe(model=shape, optimizer=OPTIMIZER, precision="fp32", steps=1, batch=4, micro_batch=2, seed=1)
     with pytest.raises(ValueError, match=r"rows of 33 tokens do not fit model.seq_len 16"):
         train_language_model(recipe, tokens, "pretrain", tmp_path, EXECUTION, silent)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("style", ["llama", "gpt"])
+def test_compiled_layers_train_as_eager_ones(style: str) -> None:
+    eager, compiled = (
+        Engine(model(style, True), EXECUTION.model_copy(update={"compile": on}), seed=0, precision="fp32", optim=OPTIMIZER, total_steps=3)
+        for on in (False, True)
+    )
+    for step in range(3):
+        one, other = (engine.train_step(batch(24 + step), 4, masked_loss) for engine in (eager, compiled))  # a new length each
+        assert other == pytest.approx(one, rel=1e-5)
