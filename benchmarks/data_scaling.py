@@ -123,10 +123,16 @@ def _plot(rows: list[dict[str, float]], path: Path) -> None:
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.6))
     for workers in sorted({row["workers"] for row in rows}):
         mine = [row for row in rows if row["workers"] == workers]
-        axes[0].loglog([row["megabytes"] for row in mine], [row["seconds"] for row in mine], "o-", label=f"{workers} workers")
+        axes[0].semilogx(
+            [row["megabytes"] for row in mine], [row["seconds"] for row in mine], "o-", label=f"{workers} worker" + "s" * (workers > 1)
+        )
         axes[1].semilogx([row["megabytes"] for row in mine], [row["peak_mb"] for row in mine], "o-", label=f"{workers} workers")
-    axes[0].set(xlabel="input, MB", ylabel="seconds")
-    axes[1].set(xlabel="input, MB", ylabel="peak resident memory, MB", ylim=(0, None))
+    axes[0].set(ylabel="seconds")
+    axes[1].set(ylabel="peak resident memory, MB", ylim=(0, None))
+    for axis in axes:
+        axis.set(xlabel="input, MB")
+        axis.set_xticks(sizes := sorted({row["megabytes"] for row in rows}), [f"{size:g}" for size in sizes])
+        axis.minorticks_off()
     axes[0].legend()
     figure.tight_layout()
     figure.savefig(path, dpi=120)
