@@ -33,6 +33,10 @@ TRANSFERS = 8
 IDENTITY = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE")
 
 
+VERSION = ("ETag", "VersionId", "blob_id", "LastModified", "mtime", "size")
+"""What a filesystem may tell of the version of a file."""
+
+
 class Storage:
     """A directory tree under ``url``; keys are relative POSIX paths.
 
@@ -273,11 +277,13 @@ def _opened(url: str) -> tuple[Any, str]:
 
 
 def local_copy(url: str, directory: Path) -> Path:
-    """The file itself when it is local, else a copy of it in ``directory`` (made once)."""
+    """The file itself when it is local, else a copy of it in ``directory`` (made once for every version of it)."""
     fs, path = _opened(url)
     if is_local(url):
         return Path(path)
-    target = directory / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{path.rsplit('/', 1)[-1]}"
+    info = patiently(url, lambda: fs.info(path))
+    version = "\0".join([url, *(str(info.get(name)) for name in VERSION)])
+    target = directory / f"{hashlib.sha256(version.encode()).hexdigest()[:16]}-{path.rsplit('/', 1)[-1]}"
     if not target.exists():
         directory.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(target.name + ".partial")

@@ -58,3 +58,13 @@ def test_source_on_the_hub_reads_as_the_local_one(crawl, tmp_path, monkeypatch):
         assert _read("hf://datasets/yard/pages/crawl/*.parquet", tmp_path / "scratch") == local[-2:]
         with pytest.raises(DataError, match="source crawl: hf://datasets/yard/pages/absent: no such file"):
             _read("hf://datasets/yard/pages/absent", tmp_path / "scratch")
+
+
+def test_object_overwritten_under_its_key_gives_the_new_rows(s3, crawl, tmp_path):
+    for value in ("old", "new"):  # of one length
+        pq.write_table(pa.table({"text": [value]}), crawl / "b.parquet")
+        Storage(s3).put_file(crawl / "b.parquet", "pages/b.parquet")
+        assert [row[1] for row in _read(f"{s3}/pages/b.parquet", tmp_path / "scratch")] == [value]
+    copies = list((tmp_path / "scratch" / "inputs").iterdir())
+    _read(f"{s3}/pages/b.parquet", tmp_path / "scratch")
+    assert sorted((tmp_path / "scratch" / "inputs").iterdir()) == sorted(copies), "the same version is not fetched again"
