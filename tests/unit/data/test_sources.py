@@ -13,6 +13,7 @@ from modelyard.data.sources import files, gutenberg, installation, ratings, twee
 from modelyard.data.sources.declared import SOURCES, Source
 from modelyard.data.sources.fetch import fetch, members
 from modelyard.data.sources.files import FilesSource
+from modelyard.data.sources.stream import SourceConfig, rows, shards
 
 
 def _source(path, form="jsonl", kind="text", sha256=None):
@@ -125,3 +126,26 @@ def test_capped_takes_whole_groups_in_a_fixed_order():
     assert [d.id for d in taken] == sorted((d.id for d in taken), key=int)
     assert {d.group for d in taken} == {d.group for d in capped(documents[::-1], 205)}
     assert all(sum(d.group == group for d in taken) == 2 for group in {d.group for d in taken})
+
+
+def _ids(directory, megabytes):
+    source = SourceConfig(name="crawl", path=str(directory), format="auto", kind="text", licence="CC0-1.0")
+    return [row.document.id for shard in shards(source, directory.parent / "scratch", megabytes) for row in rows(shard, set())]
+
+
+def test_stream_ids_differ_among_equal_files_and_stay_when_files_are_added_or_regrouped(tmp_path):
+    directory = tmp_path / "crawl"
+    directory.mkdir()
+    contents = ["", "one", "", "two", "", "one"]
+    for number, text in enumerate(contents):
+        (directory / f"{number}.jsonl").write_text("".join(f'{{"text": "{text} {line}"}}\n' for line in range(2) if text))
+        (directory / f"{number}.txt").write_text(text)
+    each = _ids(directory, 1e-9)  # each file a shard
+    assert len(each) == len(set(each)) == 6 + 3 * 2
+    assert _ids(directory, 1e-5) == _ids(directory, 1) == each
+    (directory / "9.txt").write_text("one")
+    added = _ids(directory, 1)
+    assert added[:-1] == each
+    assert added[-1] not in each
+    moved = directory.rename(tmp_path / "elsewhere")
+    assert _ids(moved, 1) == added

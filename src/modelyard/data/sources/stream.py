@@ -7,6 +7,7 @@ grouped into shards: what is processed, kept and never read again. A new file th
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -68,6 +69,8 @@ class File(NamedTuple):
     """Where it lies on this machine."""
     sha256: str
     size: int
+    copy: int
+    """How many earlier files of the source hold the same bytes."""
 
 
 class Shard(NamedTuple):
@@ -86,10 +89,13 @@ def shards(source: SourceConfig, scratch: Path, megabytes: float) -> list[Shard]
     urls = expand(source.path)
     if not urls:
         raise DataError(f"source {source.name}: {source.path}: no such file")
-    files = []
+    files: list[File] = []
+    copies: Counter[str] = Counter()
     for url in urls:
         path = local_copy(url, scratch / "inputs")
-        files.append(File(url.rsplit("/", 1)[-1], path, sha256_file(path), path.stat().st_size))
+        digest = sha256_file(path)
+        files.append(File(url.rsplit("/", 1)[-1], path, digest, path.stat().st_size, copies[digest]))
+        copies[digest] += 1
     actual = files[0].sha256 if len(files) == 1 else hashlib.sha256("".join(f"{f.sha256}  {f.name}\n" for f in files).encode()).hexdigest()
     if source.sha256 and actual != source.sha256:
         raise DataError(f"source {source.name}: {source.path} has changed: sha256 {actual}, the config says {source.sha256}")
@@ -114,12 +120,15 @@ class Row(NamedTuple):
 
 
 def rows(shard: Shard, seen_ids: set[int]) -> Iterator[Row]:
-    """Every row of a shard, in order; ``seen_ids`` holds hashes of ids (:func:`id_hash`) and grows."""
+    """Every row of a shard, in order; ``seen_ids`` holds hashes of ids (:func:`id_hash`) and grows.
+
+    Without an id field, an id is the hash of the row's file and its number there, so that neither a file's place nor its neighbours matter.
+    """
     source = shard.source
-    for number, (record, place) in enumerate(_records(shard)):
-        name = f"{source.name}/{shard.files[0].sha256[:8] if shard.files else 'installed'}-{number}"
+    for record, place, own in _records(shard):
+        name = f"{source.name}/{own}"
         if isinstance(record, Document):
-            yield Row(record._replace(id=f"{source.name}/{record.id}", source=source.name), None, place)
+            yield Row(record._replace(id=name, source=source.name), None, place)
             continue
         if isinstance(record, Broken):
             yield Row(_document(source, name, record.sample), record, place)
@@ -157,17 +166,19 @@ def id_hash(name: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
 
 
-def _records(shard: Shard) -> Iterator[tuple[Any, str]]:
+def _records(shard: Shard) -> Iterator[tuple[Any, str, str]]:
+    """Each row, its place and a name that no other row of the source has."""
     source = shard.source
     if source.format == "installation":
         wanted = (1 << 62, 0) if source.kind == "text" else (0, 1 << 62)
         for document in installation.read(source.packages, *wanted, source.passage).documents:
-            yield document, document.group
+            yield document, document.group, document.id
         return
     for file in shard.files:
         form = form_of(file.name) if source.format == "auto" else source.format
-        for record in read(file.path, form, TextField(source.text_field), int(source.longest_megabytes * 1e6)):
-            yield record, f"{file.name}: {record.place}" if record.place else file.name
+        own = f"{file.sha256[:16]}-{file.copy}" if file.copy else file.sha256[:16]
+        for number, record in enumerate(read(file.path, form, TextField(source.text_field), int(source.longest_megabytes * 1e6))):
+            yield record, f"{file.name}: {record.place}" if record.place else file.name, f"{own}-{number}"
 
 
 def _document(source: SourceConfig, name: str, text: str) -> Document:
