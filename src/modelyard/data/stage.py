@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from modelyard.artifacts import Artifact, Built, Spec, Store
+from modelyard.artifacts import NAME, Artifact, Built, Spec, Store
 from modelyard.code_identity import code_version
 from modelyard.config import Config
 from modelyard.data import stage_suite, token_files
@@ -54,7 +54,7 @@ class StageExecution(Config):
 class StageConfig(Config):
     """What the stage builds."""
 
-    name: str
+    name: str = Field(pattern=f"^{NAME.pattern}$")
     """Name of the corpus: its versions are compared with one another."""
     sources: list[SourceConfig] = Field(min_length=1)
     """In order: of two near duplicates the one of the earlier source stays."""

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import Field
 
 from modelyard.config import Config
 from modelyard.data.counts import GROUP
@@ -23,17 +24,17 @@ _COLUMNS = ("id", "source", "kind", "language", "licence", "split", "place")
 class ExpectedConfig(Config):
     """Limits."""
 
-    min_documents: int
+    min_documents: int = Field(ge=0)
     """Fewest kept documents."""
-    max_refused: float
+    max_refused: float = Field(ge=0, le=1)
     """Largest share of read documents that may be refused."""
-    max_source_share: float
+    max_source_share: float = Field(ge=0, le=1)
     """Largest share of kept bytes that one source may have."""
-    max_language_share_drift: float
+    max_language_share_drift: float = Field(ge=0, le=1)
     """Most that a language's share of kept bytes may differ from the version before."""
-    max_source_share_drift: float
+    max_source_share_drift: float = Field(ge=0, le=1)
     """Most that a source's share may differ."""
-    max_refused_drift: float
+    max_refused_drift: float = Field(ge=0, le=1)
     """Most that the refused share may differ."""
 
 

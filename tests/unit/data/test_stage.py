@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 
 from modelyard.adapters.expectations import validate
 from modelyard.artifacts import Store
@@ -223,3 +224,17 @@ def test_stage_changed_file_and_unknown_keys_are_refused(tmp_path, planted):
         _run(_config(tmp_path, sources=[{**source, "path": str(tmp_path / "gone.jsonl")}]))
     with pytest.raises(ValueError, match="two have the name crawl"):
         _config(tmp_path, sources=[source, source])
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"name": "../../evil"}, "name"),
+        ({"expectations": {**WEB["expectations"], "max_refused": 98}}, "expectations.max_refused"),
+        ({"expectations": {**WEB["expectations"], "max_source_share_drift": -0.1}}, "expectations.max_source_share_drift"),
+    ],
+)
+def test_config_names_that_leave_the_store_and_shares_above_one_are_refused(tmp_path, changes, key):
+    with pytest.raises(ValidationError) as caught:
+        _config(tmp_path, tmp_path / "crawl.jsonl", **changes)
+    assert [".".join(map(str, error["loc"])) for error in caught.value.errors()] == [key]
