@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -20,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from modelyard.data.document import DataError
-from modelyard.data.records import Record, Tally, TextField, form_of, read
+from modelyard.data.records import Record, Tally, TextField, bare_name, form_of, read
 
 
 class AnyCorpus:
@@ -49,9 +50,11 @@ class AnyCorpus:
         tally = Tally("corpus", self._max_broken)
         for _, file in self._files:
             self._begins.append(len(self._rows))
+            before = len(tally.broken)
             for record in self._records(file, tally):
                 self._rows.append(_number(record.place))
                 yield record.text
+            self.broken += [{"document": f"{file}:{b.place}", "reason": b.reason, "detail": b.detail} for b in tally.broken[before:]]
         tally.check()
 
     def name(self, document: int) -> str:
@@ -59,25 +62,44 @@ class AnyCorpus:
         file, row = self._files[bisect_right(self._begins, document) - 1][1], self._rows[document]
         return f"{file}:{row}" if row else str(file)
 
+    def require_apart(self, outputs: Iterable[Path]) -> None:
+        """Raise DataError, naming both, when an output is one of the corpus' files, by whatever path or link."""
+        sources = {_identity(file): file for _, file in self._files}
+        for output in outputs:
+            if output.exists() and (source := sources.get(_identity(output))):
+                raise DataError(f"{output}: would overwrite {source} of the corpus")
+
+    def targets(self, out: Path) -> list[Path]:
+        """Where :meth:`write_without` puts each file. Raises DataError when two would be one file, or one a file of the corpus."""
+        found: dict[Path, Path] = {}
+        for root, file in self._files:
+            target = _target(root, file, out)
+            if target in found:
+                raise DataError(f"{target}: both {found[target]} and {file} would be written there")
+            found[target] = file
+        self.require_apart(found)
+        return list(found)
+
     def write_without(self, dropped: frozenset[int], out: Path) -> int:
         """Copy the corpus to ``out`` without some documents; returns how many remain. Unreadable rows are left out too.
 
         JSON lines and Parquet keep their form and every field; archives become JSON lines; other files are copied or left out whole.
+
+        Raises:
+            DataError: see :meth:`targets`; nothing has been written then.
         """
         first, kept = 0, 0
-        for root, file in self._files:
+        for (_, file), target in zip(self._files, self.targets(out), strict=True):
             records = list(enumerate(self._records(file, Tally("corpus", 1.0)), first))
             first += len(records)
             left = [record for index, record in records if index not in dropped]
             kept += len(left)
-            _write(file, out / root.name / file.relative_to(root) if root != file else out / file.name, left)
+            _write(file, target, left)
         return kept
 
     def _records(self, file: Path, tally: Tally) -> Iterator[Record]:
-        before = len(tally.broken)
         tally.where = f"corpus {file}" if not tally.broken else tally.where
         yield from tally.take(read(file, form_of(file.name), self._field))
-        self.broken += [{"document": f"{file}:{b.place}", "reason": b.reason, "detail": b.detail} for b in tally.broken[before:]]
 
 
 def _files(path: Path) -> list[tuple[Path, Path]]:
@@ -94,6 +116,17 @@ def _number(place: str) -> int:
     return int(place.rsplit(" ", 1)[-1]) if place else 0
 
 
+def _identity(file: Path) -> tuple[int, int]:
+    found = file.stat()
+    return found.st_dev, found.st_ino
+
+
+def _target(root: Path, file: Path, out: Path) -> Path:
+    """A file's place below ``out``: under the name of the directory it was found in, as JSON lines where its form is not kept."""
+    place = out / file.name if root == file else out / Path(os.path.abspath(root)).name / file.relative_to(root)
+    return place if form_of(file.name) in ("jsonl", "parquet", "file") else place.with_name(f"{bare_name(file.name)}.jsonl")
+
+
 def _write(source: Path, target: Path, records: list[Record]) -> None:
     form = form_of(source.name)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -101,12 +134,12 @@ def _write(source: Path, target: Path, records: list[Record]) -> None:
         schema = pq.read_schema(source)
         pq.write_table(pa.Table.from_pylist([record.row for record in records], schema=schema), target)
     elif form == "file":
+        target.unlink(missing_ok=True)  # of an earlier run
         if records:
             shutil.copyfile(source, target)
     else:
         rows = [record.row if form == "jsonl" else {**record.row, "text": record.text} for record in records]
-        name = target if form == "jsonl" else target.with_name(target.name.partition(".")[0] + ".jsonl")
-        with _create(name) as file:
+        with _create(target) as file:
             file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8", "surrogatepass"))
 
 

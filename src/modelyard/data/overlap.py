@@ -3,7 +3,7 @@
 Items and documents are stripped to letters and digits; three random substrings of 50 characters are drawn from each item (the whole item when it
 is shorter), with replacement; an item is contaminated when any of them is a substring of a document. Question and context only, never the answer.
 Case is kept: the report removes "all spaces and symbols" and says no more. Like the report's, this check has false positives (common phrases) and
-negatives (paraphrases). An item without a letter or digit counts as clean.
+negatives (paraphrases). An item without a letter or digit cannot be judged: it is counted apart and is not among the contaminated.
 """
 
 from __future__ import annotations
@@ -59,6 +59,12 @@ class Overlap(NamedTuple):
     """Items too short for the second opinion."""
     documents: frozenset[int]
     """Every document that holds a drawn substring."""
+    by_length: frozenset[int]
+    """Those of them that hold one of full length; the others hold nothing but a short item."""
+    short: int
+    """Items shorter than a substring, searched as a whole."""
+    empty: int
+    """Items without a letter or digit."""
 
 
 def strip(text: str) -> str:
@@ -91,19 +97,30 @@ def check(benchmarks: list[list[str]], documents: Iterable[str], config: Contami
     wanted = [np.unique([number_of[s] for substrings in items for s in substrings]).astype(np.int64) for items in drawn]
     ngrams = Ngrams([item for items in benchmarks for item in items], config.ngram)
     first_of = np.full(len(number_of), _NEVER)
+    full = np.array([len(s) >= config.length for s in number_of], bool)
     holders: list[set[int]] = [set() for _ in benchmarks]
+    by_length: list[set[int]] = [set() for _ in benchmarks]
     first = 0
     for batch in batches(documents):
         hits = finder.search([stripped(text) for text in batch])
         np.minimum.at(first_of, hits.patterns, first + hits.documents)
-        for held, mine in zip(holders, wanted, strict=True):
-            held.update((first + np.unique(hits.documents[np.isin(hits.patterns, mine)])).tolist())
+        for held, long, mine in zip(holders, by_length, wanted, strict=True):
+            chosen = np.isin(hits.patterns, mine)
+            held.update((first + np.unique(hits.documents[chosen])).tolist())
+            long.update((first + np.unique(hits.documents[chosen & full[hits.patterns]])).tolist())
         ngrams.feed(batch, first)
         first += len(batch)
     seconds = ngrams.split([len(items) for items in benchmarks])
     return [
-        Overlap(_matches(items, number_of, first_of), *second, frozenset(held))
-        for items, second, held in zip(drawn, seconds, holders, strict=True)
+        Overlap(
+            _matches(items, number_of, first_of),
+            *second,
+            frozenset(held),
+            frozenset(long),
+            short=sum(len(substrings[0]) < config.length for substrings in items if substrings),
+            empty=sum(not substrings for substrings in items),
+        )
+        for items, second, held, long in zip(drawn, seconds, holders, by_length, strict=True)
     ]
 
 

@@ -108,6 +108,12 @@ def form_of(name: str) -> Form:
     return next((form for suffix, form in _SUFFIXES if bare.endswith(suffix)), "file")
 
 
+def bare_name(name: str) -> str:
+    """A file's name without the suffixes that tell its form and compression; other dots are part of the name."""
+    bare = name.removesuffix(".gz").removesuffix(".zst")
+    return next((bare.removesuffix(suffix) for suffix, _ in _SUFFIXES if bare.endswith(suffix)), bare)
+
+
 def read(path: Path, form: Form, field: TextField, longest: int = 1 << 30) -> Iterator[Record | Broken]:
     """Rows of a file, in order.
 

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from modelyard.data.document import DataError
-from modelyard.data.records import Broken, Record, Tally, TextField, form_of, read
+from modelyard.data.records import Broken, Record, Tally, TextField, bare_name, form_of, read
 
 TEXT = TextField("text")
 LINES = b"".join(json.dumps({"text": f"row {n} says é " * 20, "id": n}).encode() + b"\n" for n in range(3000))
@@ -129,3 +129,8 @@ def test_tally_refuses_above_the_share_and_names_the_first():
     tally.limit = 0.005
     with pytest.raises(DataError, match=r"^file x: line 100: not valid JSON; 1 of 100 rows are unreadable, at most 0\.50% may be$"):
         tally.check()
+
+
+def test_bare_name_drops_known_suffixes_only():
+    names = ["crawl.1.warc.wet.gz", "crawl.2.warc.wet", "v1.2.json.zst", "a.jsonl", "notes.2024.txt", "x.warc"]
+    assert [bare_name(name) for name in names] == ["crawl.1", "crawl.2", "v1.2", "a", "notes.2024.txt", "x"]
