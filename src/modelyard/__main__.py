@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         return {"lineage": show_lineage, "invalidates": show_invalidated, "rollback": roll_back}[options.command](options)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.stderr.write(f"{options.command}: {error}\n")
         return 2
 

@@ -76,6 +76,8 @@ def import_hf(directory: Path, out: Path, *, tp: int = 1, pp: int = 1, seq_len: 
     Raises:
         ValueError: no Llama of ours, or not so divisible; one line naming the file and the key or tensor.
     """
+    if not directory.is_dir():
+        raise ValueError(f"{directory}: no such directory")
     for name in TOKENIZER_FILES:
         if not (directory / name).is_file():
             raise ValueError(f"{directory}: no {name}; a model without its tokenizer cannot be used")
@@ -227,6 +229,7 @@ def _import(chosen: argparse.Namespace) -> str:
 def _export(chosen: argparse.Namespace) -> str:
     from transformers import AutoTokenizer
 
+    model_directory.read(chosen.model_dir)  # says in one line what is missing, which the tokenizer's reader does not
     if (chosen.model_dir / GENERATION).is_file():
         export_hf(chosen.model_dir, chosen.hf_dir)
     else:

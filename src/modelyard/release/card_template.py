@@ -82,7 +82,7 @@ that this many items show in four cases of five.</p>
 <th class="n">p (Holm)</th><th class="n">detectable</th><th class="n">gained / lost</th><th>Verdict</th></tr></thead><tbody>
 {% for c in found %}<tr><td>{{ c.benchmark }}</td><td class="n">{{ c.n }}</td><td class="n">{{ "%.4f" | format(c.old) }}</td>
 <td class="n">{{ "%.4f" | format(c.new) }}</td><td class="n">{{ "%+.4f" | format(c.difference) }}<br><span class="soft small">{{ "[%+.4f, %+.4f]" | format(c.low, c.high) }}</span></td>
-<td class="n">{{ "%.4f" | format(c.p_holm) }}</td><td class="n">{{ "%.4f" | format(c.detectable) }}</td>
+<td class="n">{{ "%.4f" | format(c.p_holm) }}</td><td class="n">{{ "-" if c.detectable is none else "%.4f" | format(c.detectable) }}</td>
 <td class="n">{{ c.gained | length }} / {{ c.lost | length }}</td><td>{{ c.verdict }}</td></tr>
 {% endfor %}</tbody></table></div></section>{% endif %}{% endfor %}
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_1samp
 
 from modelyard.release import compare as module
-from modelyard.release.compare import compare, holm, mcnemar, paired_bootstrap
+from modelyard.release.compare import compare, holm, mcnemar, paired_bootstrap, paired_t
 
 
 def records(scores: list[float], benchmark_id: str = "x", benchmark: str = "words") -> list[dict]:
@@ -122,6 +123,7 @@ def test_compare_command_writes_json_and_refuses_garbage(tmp_path: Path, capsys:
         lambda k, right: {"doc_id": k, "acc": right, "filter": "none"},
         lambda k, right: {"item_id": k, "choice": "A" if right else "B", "target": "A"},
         lambda k, right: {"question_id": k, "choice": "A" if right else "B", "correct": "A"},
+        lambda k, right: {"question_id": k, "choice": k % 4, "correct": k % 4 if right else 9},
         lambda k, right: {"task_id": f"HumanEval/{k}", "passed": bool(right), "task": "code"},
         lambda k, right: {"id": k, "prediction": " 7 " if right else "8", "answer": 7},
     ],
@@ -146,6 +148,8 @@ def test_compare_command_reads_records_of_other_tools(schema, tmp_path: Path, ca
         ('{"id": 1, "prompt": "x"}', "new.jsonl:2: no numeric score"),
         ('{"id": 1, "score": NaN}', "new.jsonl:2: score is nan"),
         ('{"id": 1, "choice": "A"}', "new.jsonl:2: no numeric score"),
+        ('{"id": 1, "acc": 45}', "new.jsonl:2: acc is 45, not between 0 and 1"),
+        ('{"id": 1, "score": 1e308}', "new.jsonl:2: score is 1e+308"),
         ("[1, 2]", "new.jsonl:2: not a JSON object"),
         ('{"id": ', "new.jsonl:2: not JSON"),
         ('{"id": "other", "score": 0}', "items differ (1 old, 2 new, 1 in both, for example 'other')"),
@@ -190,3 +194,39 @@ def test_compare_detectable_difference_is_seen_four_times_in_five() -> None:
         seen += found.verdict == "better"
 
     assert 60 * 0.62 < seen < 60 * 0.95  # 80% within three standard errors
+
+
+def test_compare_many_benchmarks_of_continuous_scores_can_still_be_worse() -> None:
+    generator = np.random.default_rng(0)
+    olds = {f"s{k}": generator.uniform(0.5, 1, 100) for k in range(57)}
+    found = compare(
+        {k: records(v) for k, v in olds.items()}, {k: records(v - 0.45 + generator.normal(0, 0.01, 100)) for k, v in olds.items()}
+    )
+    assert {comparison.verdict for comparison in found} == {"worse"}
+    assert paired_t(np.array([0.1, -0.3, 0.2, 0.4])) == pytest.approx(float(ttest_1samp([0.1, -0.3, 0.2, 0.4], 0).pvalue))
+
+
+def test_compare_detectable_difference_is_not_known_without_spread_and_grows_with_the_benchmarks() -> None:
+    alike = {"flat": records([0.3] * 40)}
+    (flat,) = compare(alike, alike)
+    assert flat.detectable is None
+    one, many = ({f"b{k}": records([1.0, 0.0] * 40) for k in range(n)} for n in (1, 20))
+    other = {name: records([0.0, 1.0] * 40) for name in many}
+    assert compare(one, {"b0": other["b0"]})[0].detectable < compare(many, other)[0].detectable
+
+
+@pytest.mark.parametrize(
+    "option", [("--alpha", "nan"), ("--alpha", "7"), ("--tolerance", "-1"), ("--tolerance", "nan"), ("--min-items", "0")]
+)
+def test_compare_command_unusable_option_is_refused(option: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        module.main(["old.jsonl", "new.jsonl", *option])
+    assert option[0] in capsys.readouterr().err
+
+
+def test_compare_command_unwritable_result_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "old.jsonl"
+    file.write_text('{"id": "\\ud800", "score": 1}')
+    assert module.main([str(file), str(file), "--json", str(file / "out.json")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert module.main([str(file), str(file)]) == 0
