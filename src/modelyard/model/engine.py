@@ -88,10 +88,10 @@ class Engine:
         initialization.initialize_weights(module, model, self.layout, seed)
         self._sequence_parallel = _sequence_parallel_switches(module)
         self._sequence_multiple = 1
-        if optim and execution.compile:
-            for layer in module.decoder.layers:
-                layer.compile()
         self.chunk = self._wrap(module) if optim else module
+        if optim and execution.compile:
+            for layer in self.gpt.decoder.layers:
+                layer.compile()
         self.optimizer = optimizer.create(optim, self.chunk, precision) if optim else None
         self.schedule = optimizer.schedule(optim, self.optimizer, total_steps) if optim else None
         if optim is None:

@@ -229,7 +229,7 @@ def _import(chosen: argparse.Namespace) -> str:
 def _export(chosen: argparse.Namespace) -> str:
     from transformers import AutoTokenizer
 
-    model_directory.read(chosen.model_dir)  # says in one line what is missing, which the tokenizer's reader does not
+    read(chosen.model_dir)  # says in one line what is missing, which the tokenizer's reader does not
     if (chosen.model_dir / GENERATION).is_file():
         export_hf(chosen.model_dir, chosen.hf_dir)
     else:
