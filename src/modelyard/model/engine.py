@@ -107,6 +107,9 @@ class Engine:
         wrapped = DistributedDataParallel(config, settings, module)
         config.finalize_model_grads_func = finalize_model_grads
         config.no_sync_func = wrapped.no_sync
+        for group in (*wrapped.bucket_groups, *wrapped.expert_parallel_bucket_groups):
+            if group.intra_distributed_optimizer_instance_size == 1:  # gloo copies every gradient and weight that it sends to nobody
+                group.start_grad_sync = group.start_param_sync = lambda *_, **__: None
         return wrapped
 
     def split_sequences(self, on: bool) -> None:
