@@ -123,7 +123,7 @@ def _plot(rows: list[dict[str, float]], path: Path) -> None:
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.6))
     for workers in sorted({row["workers"] for row in rows}):
         mine = [row for row in rows if row["workers"] == workers]
-        axes[0].semilogx(
+        axes[0].loglog(
             [row["megabytes"] for row in mine], [row["seconds"] for row in mine], "o-", label=f"{workers} worker" + "s" * (workers > 1)
         )
         axes[1].semilogx([row["megabytes"] for row in mine], [row["peak_mb"] for row in mine], "o-", label=f"{workers} workers")
@@ -133,6 +133,8 @@ def _plot(rows: list[dict[str, float]], path: Path) -> None:
         axis.set(xlabel="input, MB")
         axis.set_xticks(sizes := sorted({row["megabytes"] for row in rows}), [f"{size:g}" for size in sizes])
         axis.minorticks_off()
+    longest = max(row["seconds"] for row in rows)
+    axes[0].set_yticks(ticks := [t for t in (10, 20, 50, 100, 200, 500, 1000, 2000, 5000) if t < 2 * longest], [f"{t:g}" for t in ticks])
     axes[0].legend()
     figure.tight_layout()
     figure.savefig(path, dpi=120)
