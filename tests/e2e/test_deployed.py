@@ -7,6 +7,7 @@ import sys
 import time
 from contextlib import contextmanager
 
+import psutil
 import pytest
 import yaml
 from prefect.client.orchestration import SyncPrefectClient
@@ -97,8 +98,20 @@ def yard(directory, tmp_path, *overrides: str, watching: bool = False):
             with temporary_settings({PREFECT_API_URL: server.api}):
                 yield Yard(directory, server, environment), inbox
         finally:
-            os.killpg(worker.pid, signal.SIGTERM)
-            worker.wait(120)
+            dismiss(worker)
+
+
+def dismiss(worker: subprocess.Popen) -> None:
+    """End the worker once its flow runs' processes are gone: told to stop while one ends, it waits for ever."""
+    deadline = time.monotonic() + 60
+    while psutil.Process(worker.pid).children() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    os.killpg(worker.pid, signal.SIGTERM)
+    try:
+        worker.wait(30)
+    except subprocess.TimeoutExpired:
+        os.killpg(worker.pid, signal.SIGKILL)
+        worker.wait()
 
 
 def test_deployment_started_by_an_event_is_completed_by_a_worker(finished, tmp_path):
