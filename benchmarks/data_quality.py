@@ -128,7 +128,7 @@ def personal(documents: list[str], each: int, rng: random.Random) -> None:
 
 
 def copies(documents: list[str], rng: random.Random) -> None:
-    """Print recall of exact and near copies, and how many of the documents found are planted or copies of one another by their text."""
+    """Print recall of exact and near copies, and how many of those found name the document they were made from."""
     chosen = rng.sample(range(len(documents)), len(documents) // 10)
     for name, every in (("exact copies", 0), ("1 word in 100", 100), ("1 word in 40", 40), ("1 word in 20", 20)):
         planted = [changed(documents[index], every, rng) for index in chosen]
