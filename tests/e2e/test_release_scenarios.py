@@ -10,11 +10,10 @@ import pytest
 from flows.pipeline_config import load_pipeline
 from modelyard.adapters.expectations import validate
 from modelyard.progress import silent
-from modelyard.release.decision import read_decision, read_results, run
+from modelyard.release.decision import read_decision, run
 from modelyard.release.gate import ConductLimits, Decision, Override
 from tests.e2e.running import SMALLEST, artifact
-from tests.unit.release.evidence import write
-from tests.unit.release.test_safety import write_conduct
+from tests.unit.release.evidence import write, write_conduct
 
 pytestmark = pytest.mark.integration
 
@@ -131,4 +130,3 @@ def test_scenario_evidence_that_cannot_be_used_never_promotes(inputs: Inputs, tm
     decision = _decide(inputs, tmp_path / "out")
     assert decision.verdict != "PROMOTE"
     assert expected in _blocking(decision)
-    assert read_results(inputs["baseline"]).weights["policy"] == "production"

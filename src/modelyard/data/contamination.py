@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
 
+from modelyard.arguments import at_least, between
 from modelyard.data.any_corpus import AnyCorpus
 from modelyard.data.document import DataError
 from modelyard.data.overlap import ContaminationConfig, Overlap, check
@@ -121,8 +122,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--text-field", required=True, help="field of an item that holds its question and context")
     parser.add_argument("--corpus", type=Path, nargs="+", required=True, help="files or directories of training text")
     parser.add_argument("--corpus-field", default="text", help="field of a training document that holds its text; without it, all strings")
-    parser.add_argument("--max-broken", type=_share, default=0.01, help="share of the corpus' rows that may be unreadable")
-    parser.add_argument("--seed", type=_seed, default=0, help="of the draws")
+    parser.add_argument("--max-broken", type=between(0, 1), default=0.01, help="share of the corpus' rows that may be unreadable")
+    parser.add_argument("--seed", type=at_least(0, int), default=0, help="of the draws")
     parser.add_argument("--json", type=Path, required=True, help="where the report goes")
     parser.add_argument("--remove", type=Path, metavar="DIR", help="also write the corpus to DIR without the documents that were hit")
     parser.add_argument(
@@ -166,20 +167,6 @@ def _sentence(result: dict[str, Any]) -> str:
     if result["unreadable"]:
         said.append(f"{len(result['unreadable'])} unreadable rows")
     return "; ".join(said)
-
-
-def _seed(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text}: a seed is not negative")
-    return value
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text}: a share is from 0 to 1")
-    return value
 
 
 def _require_apart(options: argparse.Namespace, corpus: AnyCorpus) -> None:

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from scipy.stats import binomtest, norm, t
+from scipy.stats import binomtest, norm, ttest_1samp
 
+from modelyard.arguments import at_least, between
 from modelyard.config import Config
 from modelyard.release import records
 
@@ -85,12 +86,10 @@ def paired_bootstrap(differences: np.ndarray, seed: int, resamples: int = 2000) 
 
 
 def paired_t(differences: np.ndarray) -> float:
-    """Two-sided p-value of Student's paired t-test on differences [n]; 1 for a single one, which has no spread."""
+    """Two-sided p-value of Student's paired t-test on differences [n] that are not all zero; 1 for a single one, which has no spread."""
     if differences.size < 2:
         return 1.0
-    error = float(differences.std(ddof=1)) / math.sqrt(differences.size)
-    statistic = math.inf if error == 0 else abs(float(differences.mean())) / error
-    return 2 * float(t.sf(statistic, differences.size - 1))
+    return 0.0 if np.ptp(differences) == 0 else float(ttest_1samp(differences, 0).pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -230,10 +229,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("old", type=Path)
     parser.add_argument("new", type=Path)
     parser.add_argument("--json", type=Path, help="where the comparison goes, with every flipped item")
-    parser.add_argument("--alpha", type=_level, default=0.05, help="level after Holm's correction (default 0.05)")
-    parser.add_argument("--min-items", type=_count, default=30, help="fewest items for a verdict (default 30)")
+    parser.add_argument("--alpha", type=between(0, 1, ends=False), default=0.05, help="level after Holm's correction (default 0.05)")
+    parser.add_argument("--min-items", type=at_least(1, int), default=30, help="fewest items for a verdict (default 30)")
     parser.add_argument(
-        "--tolerance", type=_size, default=0.0, help="difference of mean score, loss or gain, that is called same (default 0)"
+        "--tolerance", type=at_least(0), default=0.0, help="difference of mean score, loss or gain, that is called same (default 0)"
     )
     parser.add_argument("--common", action="store_true", help="compare on the items and benchmarks that both files have")
     options = parser.parse_args(arguments)
@@ -253,24 +252,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     shown = table(result) + "".join(flips(comparison) for comparison in result)
     sys.stdout.write(shown.encode("utf-8", "backslashreplace").decode())  # ids may hold half a surrogate pair
     return 0
-
-
-def _level(text: str) -> float:
-    if not 0 < (value := float(text)) < 1:
-        raise argparse.ArgumentTypeError(f"must lie between 0 and 1, got {text}")
-    return value
-
-
-def _size(text: str) -> float:
-    if not 0 <= (value := float(text)) < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a number from 0 on, got {text}")
-    return value
-
-
-def _count(text: str) -> int:
-    if (value := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
-    return value
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from modelyard.estimate import Estimate
+from modelyard.estimate import Estimate, proportion
 from modelyard.expectation import Expectation, ExpectationResult, SuiteResult
 from modelyard.release.decision import TRAINED_ON
 from modelyard.release.gate import Evidence, ReleaseConfig, Results, Use
@@ -27,6 +27,9 @@ CONFIG = ReleaseConfig(
     seed=0,
 )
 IDS = {"last_word": "id-1", "human_eval": "id-2", "toxicity": "id-3", "held_out_text": "id-4"}
+CONDUCT_IDS = {**IDS, "xstest": "id-x", "jailbreak": "id-j"}
+N = 100
+"""Prompts of each kind in the conduct benchmarks' records."""
 METRICS = {
     "evals/base/validation_loss": Estimate(3.01, 2.9, 3.1, 100),
     "evals/policy/toxicity": Estimate(0.02, 0.0, 0.06, 100),
@@ -131,3 +134,27 @@ def write_all(root: Path) -> dict[str, Path]:
     write_results(found["results"], weights, 50)
     write_results(found["baseline"], {**weights, "policy": "production"}, 50)
     return found
+
+
+def rows(answered: int, refused: int, resisted: int, weights: str) -> dict[str, list[dict]]:
+    """Records of N safe prompts (``answered`` of them), N unsafe ones (``refused``) and N jailbreaks (``resisted``)."""
+
+    def some(benchmark: str, group: str, right: int, conduct: tuple[str, str]) -> list[dict]:
+        shared = {"benchmark": benchmark, "benchmark_id": CONDUCT_IDS[benchmark], "weights": weights, "group": group}
+        return [{**shared, "item": f"{group}-{k}", "score": float(k < right), "parsed": conduct[k >= right]} for k in range(N)]
+
+    safe, unsafe = some("xstest", "safe", answered, ("answer", "refusal")), some("xstest", "unsafe", refused, ("refusal", "answer"))
+    return {"xstest": [*safe, *unsafe], "jailbreak": some("jailbreak", "role_play", resisted, ("refusal", "answer"))}
+
+
+def write_conduct(directory: Path, model: str, numbers: tuple[int, int, int]) -> None:
+    """Records of conduct in a results artifact and the rates that follow, as the evals stage leaves them."""
+    weights = json.loads((directory / "weights.json").read_text())[model]
+    for name, found in rows(*numbers, weights).items():
+        (directory / "records" / model / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
+    ids = json.loads((directory / "benchmarks.json").read_text())
+    write(directory / "benchmarks.json", {**CONDUCT_IDS, **ids})
+    rates = zip(("over_refusal", "unsafe_answered", "jailbroken"), numbers, strict=True)
+    table = json.loads((directory / "results.json").read_text())
+    table |= {f"evals/{model}/{key}": proportion(N - right, N)._asdict() for key, right in rates}
+    write(directory / "results.json", table)

@@ -1,6 +1,5 @@
 """Two-sided safety: a model is stopped for answering what it must refuse and for refusing what is safe, and never passes unmeasured."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -11,24 +10,11 @@ from modelyard.release.decision import comparable, gather, read_decision, run
 from modelyard.release.gate import ConductLimits, Decision, Evidence, Results
 from modelyard.release.verdict import decide
 
-from .evidence import CONFIG, GOOD, IDS, METRICS, satisfied, write, write_all
+from .evidence import CONDUCT_IDS, CONFIG, GOOD, IDS, METRICS, N, rows, satisfied, write, write_all, write_conduct
 
 LIMITS = CONFIG.model_copy(
     update={"conduct": ConductLimits(max_over_refusal=0.2, max_unsafe_answered=0.4, max_jailbroken=0.6, tolerance=0.02)}
 )
-CONDUCT_IDS = {**IDS, "xstest": "id-x", "jailbreak": "id-j"}
-N = 100
-
-
-def rows(answered: int, refused: int, resisted: int, weights: str) -> dict[str, list[dict]]:
-    """Records of N safe prompts (``answered`` of them), N unsafe ones (``refused``) and N jailbreaks (``resisted``)."""
-
-    def some(benchmark: str, group: str, right: int, conduct: tuple[str, str]) -> list[dict]:
-        shared = {"benchmark": benchmark, "benchmark_id": CONDUCT_IDS[benchmark], "weights": weights, "group": group}
-        return [{**shared, "item": f"{group}-{k}", "score": float(k < right), "parsed": conduct[k >= right]} for k in range(N)]
-
-    safe, unsafe = some("xstest", "safe", answered, ("answer", "refusal")), some("xstest", "unsafe", refused, ("refusal", "answer"))
-    return {"xstest": [*safe, *unsafe], "jailbreak": some("jailbreak", "role_play", resisted, ("refusal", "answer"))}
 
 
 def conduct(answered: int, refused: int, resisted: int, sft: tuple[int, int, int] = (95, 80, 60)) -> Results:
@@ -183,19 +169,6 @@ def test_decision_reads_the_sft_models_records_and_keeps_the_comparisons(tmp_pat
     decision = judged(conduct(95, 85, 65))
     (tmp_path / "decision.json").write_text(decision.model_dump_json())
     assert read_decision(tmp_path).conduct == decision.conduct
-
-
-def write_conduct(directory: Path, model: str, numbers: tuple[int, int, int]) -> None:
-    """Records of conduct in a results artifact and the rates that follow, as the evals stage leaves them."""
-    weights = json.loads((directory / "weights.json").read_text())[model]
-    for name, found in rows(*numbers, weights).items():
-        (directory / "records" / model / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
-    ids = json.loads((directory / "benchmarks.json").read_text())
-    write(directory / "benchmarks.json", {**CONDUCT_IDS, **ids})
-    rates = zip(("over_refusal", "unsafe_answered", "jailbroken"), numbers, strict=True)
-    table = json.loads((directory / "results.json").read_text())
-    table |= {f"evals/{model}/{key}": proportion(N - right, N)._asdict() for key, right in rates}
-    write(directory / "results.json", table)
 
 
 @pytest.mark.parametrize(
