@@ -54,7 +54,7 @@ class ExecutionConfig(Config):
     recompute: Literal["none", "selective", "full"] = "none"
     """Activations computed again in the backward pass instead of kept: none, those of core attention, or all of every layer."""
     compile: bool = False
-    """Train with layers compiled by torch.compile: faster steps for a slow first one (docs/benchmarks.md)."""
+    """Train with layers, and on a CPU generate with a step, compiled by torch.compile: faster, for a slow first one (docs/benchmarks.md)."""
     threads: int = 2
     """CPU threads of one rank."""
     checkpoint_every: int = 100

@@ -5,8 +5,11 @@ Uses Ray Train's two extension points, a backend's start and a user callback. Im
 
 from __future__ import annotations
 
+import importlib
 import signal
+import socket
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from ray.train import UserCallback
@@ -25,11 +28,27 @@ def catch_sigterm() -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: progress.request_stop(progress.Stop.SIGNALLED))
 
 
+def listen_on_own_address() -> None:
+    """On a rank, before the process group: torch's TCPStore, open to every interface and without a password, listens on MASTER_ADDR alone."""
+    from torch.distributed import TCPStore
+
+    def store(host: str, port: int, rank: int, world_size: int, timeout: timedelta, use_libuv: bool = True) -> TCPStore:
+        settings: dict[str, Any] = {"timeout": timeout, "multi_tenant": True, "use_libuv": use_libuv}
+        if rank == 0:
+            listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+            settings["master_listen_fd"] = listener.detach()
+        return TCPStore(host, port, world_size, rank == 0, **settings)
+
+    rendezvous: Any = importlib.import_module("torch.distributed.rendezvous")  # the package has a function of that name
+    rendezvous._create_c10d_store = store
+
+
 class PreemptibleBackend(_TorchBackend):
-    """Ray Train's torch backend with :func:`catch_sigterm` on every rank."""
+    """Ray Train's torch backend with :func:`listen_on_own_address` before it and :func:`catch_sigterm` after it on every rank."""
 
     def on_start(self, worker_group: Any, backend_config: Any) -> None:
         """Start the process group, then catch the signal."""
+        worker_group.execute(listen_on_own_address)
         super().on_start(worker_group, backend_config)
         worker_group.execute(catch_sigterm)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from modelyard.model import parallel
 from modelyard.model.block import Block, Rotation, norm, output_product
+from modelyard.model.compiled_decode import ROUND, CompiledStep
 from modelyard.model.engine import Engine
 
 
@@ -27,6 +28,7 @@ class Weights:
         self.blocks = [Block(layer, rows, self.tp_group) for layer in engine.gpt.decoder.layers]
         self.output = output_product(engine.gpt, rows) if engine.layout.is_last_stage else None
         self.dtype = next(engine.gpt.parameters()).dtype
+        self.compiled = CompiledStep(engine, self.blocks, self.output, rows) if self.output and CompiledStep.fits(engine) else None
 
 
 class Decoder:
@@ -34,6 +36,9 @@ class Decoder:
 
     def __init__(self, engine: Engine, weights: Weights, batch: int, length: int) -> None:
         self.engine, self.gpt, self.weights = engine, engine.gpt, weights
+        self.compiled = weights.compiled if weights.compiled and weights.compiled.rows == batch else None
+        if self.compiled:
+            length += -length % ROUND
         self.caches = [_Cache(block, batch, length, weights.dtype) for block in weights.blocks]
         self.rotation: Rotation | None = None
         if engine.model.style == "llama":
@@ -42,6 +47,9 @@ class Decoder:
     def logits(self, tokens: Tensor, position: int) -> Tensor:
         """Feed tokens [b, n] at ``position`` through every stage; logits [b, V] of the token after them, fp32, on every rank."""
         layout, (batch, count) = self.engine.layout, tokens.shape
+        if self.compiled and self.rotation and count == 1:
+            keys, values = [cache.keys for cache in self.caches], [cache.values for cache in self.caches]
+            return self.compiled(tokens[:, 0], position, self.rotation, keys, values)[:, : self.engine.model.vocab_size]
         hidden = self._embed(tokens, position) if layout.is_first_stage else self._receive(batch, count)
         rotation = None
         if self.rotation is not None:

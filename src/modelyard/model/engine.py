@@ -83,7 +83,7 @@ class Engine:
     ) -> None:
         self.model, self.head, self.seed, self.precision, self.dropout = model, head, seed, precision, dropout
         self.layout = parallel.initialize(execution)
-        self.step = 0
+        self.step, self.compile = 0, execution.compile
         module = architecture.build(model, execution, self.layout, precision, head, dropout)
         initialization.initialize_weights(module, model, self.layout, seed)
         self._sequence_parallel = _sequence_parallel_switches(module)

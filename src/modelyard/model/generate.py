@@ -110,8 +110,8 @@ def _generate_batch(
             logp[:, step] = chosen_logp
             if stop_ids:
                 done |= sampling & torch.isin(chosen, stops)
-            if bool((done | (drawn >= max_new - 1)).all()) and dp == 1:
-                break
+                if dp == 1 and bool((done | (drawn >= max_new - 1)).all()):
+                    break
     columns = lengths[:, None] + torch.arange(max_new, device=device)
     gathered = [parallel.gather_data_parallel(x.gather(1, columns)) for x in (sequence, logp)]
     return gathered[0][: len(prompts)], gathered[1][: len(prompts)]

@@ -1,9 +1,15 @@
 """oneDNN's matrix products on a CPU, where they are faster than torch's own (docs/benchmarks.md).
 
-By two private operators that torch's compiler uses for the same purpose; everything that knows of them is here. Left out: gradients.
+By two private operators that torch's compiler uses for the same purpose; everything that knows of them is here. Code that torch.compile compiles
+calls :func:`whole_product` and :meth:`PackedWeights.product` instead: one takes weights as they are, the other a number that stands for packed
+ones, which the compiler refuses as arguments. Left out: gradients.
 """
 
 from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -36,3 +42,36 @@ def whole_product(x: Tensor, weight: Tensor) -> Tensor:
 @whole_product.register_fake
 def _shape_of_whole_product(x: Tensor, weight: Tensor) -> Tensor:
     return x.new_empty(*x.shape[:-1], weight.shape[0])
+
+
+_tables: dict[int, list[Tensor]] = {}
+_numbers = itertools.count()
+_library = torch.library.Library("modelyard", "FRAGMENT")
+_library.define("packed_product(Tensor x, Tensor table, int index, int width) -> Tensor")
+
+
+def _packed_product(x: Tensor, table: Tensor, index: int, width: int) -> Tensor:
+    return product(x, _tables[int(table.item())][index])
+
+
+_library.impl("packed_product", _packed_product, "CPU")
+
+
+@torch.library.register_fake("modelyard::packed_product", lib=_library)
+def _shape_of_packed_product(x: Tensor, table: Tensor, index: int, width: int) -> Tensor:
+    return x.new_empty(*x.shape[:-1], width)
+
+
+class PackedWeights:
+    """Packed weights under one number, a tensor, so that compiled code serves any of such tables; they live as long as this object."""
+
+    def __init__(self, weights: Sequence[Tensor]) -> None:
+        number = next(_numbers)
+        _tables[number] = list(weights)
+        self.table = torch.tensor(number)
+        weakref.finalize(self, _tables.pop, number)
+
+    @staticmethod
+    def product(x: Tensor, table: Tensor, index: int, width: int) -> Tensor:
+        """x W^T of x [..., i] and the table's weight ``index`` [width, i]."""
+        return torch.ops.modelyard.packed_product(x, table, index, width)  # type: ignore[no-any-return]

@@ -6,6 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from ray import cloudpickle
 
@@ -67,6 +68,19 @@ def launch(stage, place: Path, steps=3, report=lambda *a, **k: None, **execution
     where = ExecutionConfig(scratch=str(place / "scratch"), **execution)
     config, inputs = TinyConfig(steps=steps), {"text": place / "text"}
     return ray_train.launch(stage, config, inputs, place / "out", place / "work" / "checkpoints", where, report)
+
+
+def test_local_cluster_and_its_ranks_listen_on_loopback_only(place):
+    launch(count, place, data_parallel=2, threads=1)
+    processes = psutil.Process().children(recursive=True)
+    listening = {
+        (process.name(), connection.laddr.ip)
+        for process in processes
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert len(listening) > 3, processes
+    assert {address for _, address in listening} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, listening
 
 
 def test_launch_two_ranks_returns_metrics_files_progress_and_warnings(place, caplog):

@@ -15,9 +15,11 @@ from . import layout_program as program
 PROMPTS = [[5], [1, 2, 3], [4, 5, 6, 7, 8, 9, 10, 11], [9, 10], [3, 1, 4, 1, 5]]
 
 
-@pytest.fixture(scope="module", params=["llama", "gpt"])
+@pytest.fixture(scope="module", params=["llama", "gpt", pytest.param("llama compiled", marks=pytest.mark.slow)])
 def engine(request: pytest.FixtureRequest) -> Engine:
-    return Engine(program.model(request.param, request.param == "llama"), ExecutionConfig(threads=1), seed=3, precision="fp32")
+    style, *compiled = request.param.split()
+    execution = ExecutionConfig(threads=1, compile=bool(compiled))
+    return Engine(program.model(style, style == "llama"), execution, seed=3, precision="fp32")
 
 
 @pytest.mark.parametrize(("temperature", "top_p"), [(0.0, 1.0), (1.0, 1.0), (0.7, 0.8)])

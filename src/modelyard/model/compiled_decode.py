@@ -1,0 +1,117 @@
+"""A decoding step of a dense Llama on a CPU as one compiled function (``execution.compile``).
+
+What :class:`modelyard.model.decode.Decoder` does for one token in a hundred and fifty calls of torch, torch.compile does in one, with what lies between the
+products fused; docs/benchmarks.md has what that gives. One compilation serves every model of a shape and every position. Left out: tensor and
+pipeline parallelism, experts, biases and GPUs, where the step stays as it is.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from modelyard.model import onednn
+from modelyard.model.block import Block, Product, Rotation
+from modelyard.model.engine import Engine
+
+ROUND = 64
+"""Cache lengths are multiples of it: every other length would be compiled anew."""
+
+
+class Shape(NamedTuple):
+    """What is fixed when a step is compiled; widths in elements."""
+
+    rows: int
+    layers: int
+    hidden: int
+    inner: int
+    groups: int
+    ratio: int
+    width: int
+    vocab: int
+    eps: float
+
+
+class CompiledStep:
+    """The layers' and the output layer's weights, laid out for :func:`_step`."""
+
+    def __init__(self, engine: Engine, blocks: Sequence[Block], output: Product, rows: int) -> None:
+        model, first = engine.model, blocks[0]
+        products = [product for block in blocks for product in (block.qkv, block.projection.product, block.up, block.down.product)]
+        self.packed = onednn.PackedWeights([product.packed for product in (*products, output) if product.packed is not None])
+        norms = [norm.weight for block in blocks for norm in block.norms]
+        self.norms = torch.stack([*norms, engine.gpt.decoder.final_layernorm.weight]).detach().to(output.weight.dtype)
+        self.embedding = engine.gpt.embedding.word_embeddings.weight
+        self.seen = torch.empty(
+            model.seq_len
+        )  # its slices tell the compiler how far attention looks, which it must not take for a constant
+        self.rows, inner = rows, first.up.weight.shape[0] // 2
+        shape = (rows, model.layers, model.hidden, inner, first.groups, first.ratio, first.width, output.weight.shape[0], model.norm_eps)
+        self.step = _compiled(Shape(*shape))
+
+    @staticmethod
+    def fits(engine: Engine) -> bool:
+        """Whether a step of this engine's model can be compiled here."""
+        layout, model = engine.layout, engine.model
+        alone = layout.tp == layout.pp == 1
+        return (
+            engine.compile and alone and model.style == "llama" and model.moe is None and onednn.multiplies(next(engine.gpt.parameters()))
+        )
+
+    def __call__(self, tokens: Tensor, position: int, rotation: Rotation, keys: list[Tensor], values: list[Tensor]) -> Tensor:
+        """Feed tokens [b] at ``position``; keys [b * groups, d, length] and values [b * groups, length, d] of each layer are added to. Logits [b, V]."""
+        cos, sin = (factor.view(-1, factor.shape[-1]) for factor in rotation)
+        at, seen = torch.tensor([position]), self.seen[: position + 1]
+        torch._dynamo.mark_dynamic(seen, 0)
+        return self.step(tokens, at, seen, self.embedding, self.norms, cos, sin, self.packed.table, keys, values)
+
+
+@functools.lru_cache(maxsize=None)
+def _compiled(shape: Shape) -> Callable[..., Tensor]:
+    compiled: Any = torch.compile(functools.partial(_step, shape), options={"cpp_wrapper": True}, dynamic=False, isolate_recompiles=True)
+    return compiled  # type: ignore[no-any-return]
+
+
+def _step(
+    shape: Shape,
+    tokens: Tensor,
+    position: Tensor,
+    seen: Tensor,
+    embedding: Tensor,
+    norms: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    table: Tensor,
+    keys: list[Tensor],
+    values: list[Tensor],
+) -> Tensor:
+    """:meth:`Block.heads`, attention and :meth:`Block.finish` of every layer, and the logits."""
+    rows, heads, groups, width = shape.rows, shape.groups * shape.ratio, shape.groups, shape.width
+    product, all_groups, end = onednn.PackedWeights.product, rows * shape.groups, seen.shape[0]
+    hidden = F.embedding(tokens, embedding)
+    rotation = Rotation(cos[position], sin[position])
+    for layer in range(shape.layers):
+        fused = product(_norm(hidden, norms[2 * layer], shape.eps), table, 4 * layer, (heads + 2 * groups) * width)
+        fused = fused.view(rows, groups, shape.ratio + 2, width)
+        turned = rotation.turn(fused[:, :, : shape.ratio + 1])
+        keys[layer].index_copy_(2, position, turned[:, :, shape.ratio].reshape(all_groups, width, 1))
+        values[layer].index_copy_(1, position, fused[:, :, shape.ratio + 1].reshape(all_groups, 1, width))
+        query = turned[:, :, : shape.ratio].reshape(all_groups, shape.ratio, width, 1)
+        scores = (query * keys[layer][:, None, :, :end]).sum(2) * width**-0.5  # written as sums, attention is fused too
+        context = (torch.softmax(scores, -1)[..., None] * values[layer][:, None, :end]).sum(2).view(rows, heads * width)
+        hidden = hidden + product(context, table, 4 * layer + 1, shape.hidden)
+        inner = product(_norm(hidden, norms[2 * layer + 1], shape.eps), table, 4 * layer + 2, 2 * shape.inner)
+        gate, up = inner.chunk(2, -1)
+        hidden = hidden + product(F.silu(gate) * up, table, 4 * layer + 3, shape.hidden)
+    return product(_norm(hidden, norms[2 * shape.layers], shape.eps), table, 4 * shape.layers, shape.vocab).float()
+
+
+def _norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """:func:`modelyard.model.block.norm` of RMSNorm in operations that the compiler fuses."""
+    wide = x.float()
+    return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype) * weight
