@@ -56,7 +56,7 @@ def measure(made: Recipe, data: Path, directory: Path, problems: Sequence[Proble
         trained = train_language_model(made, data, "capability", directory, execution, silent)
         prompts = [[arithmetic.END, *arithmetic.encode(problem.prompt)] for problem in problems for _ in range(samples)]
         generated = generate(
-            trained.engine, prompts, max_new_tokens=arithmetic.LONGEST, temperature=1.0, seed=1, stop_id=arithmetic.END, batch=512
+            trained.engine, prompts, max_new_tokens=arithmetic.LONGEST, temperature=1.0, seed=1, stop_ids=(arithmetic.END,), batch=512
         )
         counts = dict.fromkeys((problem.name for problem in problems), 0)
         for index, tokens in enumerate(generated.tokens):

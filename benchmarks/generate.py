@@ -50,7 +50,7 @@ def measure(shape: str, precision: Precision, count: int, rounds: int, threads: 
     def theirs() -> list[list[int]]:
         mask = torch.ones_like(prompts)
         drawn = module.generate(prompts, attention_mask=mask, max_new_tokens=count, do_sample=False, use_cache=True)
-        return drawn[:, PROMPT:].tolist()  # type: ignore[no-any-return]
+        return drawn[:, PROMPT:].tolist()
 
     sides = {"modelyard": lambda: ours(engine), "compiled": lambda: ours(compiled), "transformers": theirs}
     started = time.perf_counter()

@@ -9,6 +9,7 @@ masters as in ``benchmarks.train``, eager and compiled.
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
 
 import torch
@@ -40,7 +41,7 @@ def measure(name: str, model: ModelConfig, size: int, device: str, rounds: int, 
     for step in steps.values():
         for _ in range(3):
             step(batch)
-    seconds = alternate({key: (lambda step=step: step(batch)) for key, step in steps.items()}, rounds)
+    seconds = alternate({key: functools.partial(step, batch) for key, step in steps.items()}, rounds)
     kind = torch.cuda.get_device_name() if device == "cuda" else "cpu"
     top = peak(kind)
     print(f"{name}: {model.parameters() / 1e6:,.0f}M parameters, batch {size} x {model.seq_len}, {kind}, peak {top or 'unknown'} TFLOP/s")

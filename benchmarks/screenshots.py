@@ -67,7 +67,7 @@ def main(arguments: Sequence[str]) -> int:
     out.mkdir(parents=True, exist_ok=True)
     with shown(home) as (prefect, mlflow):
         client = SyncPrefectClient(f"{prefect}/api")
-        run = max(client.read_flow_runs(), key=lambda found: found.created)
+        run = max(client.read_flow_runs(), key=lambda found: str(found.created))
         pages = {found.key: found for found in client.read_latest_artifacts()}
         tracker = MlflowClient(mlflow)
         experiment = next(found for found in tracker.search_experiments() if found.name != "Default")

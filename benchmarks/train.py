@@ -8,6 +8,7 @@ the first step, median and best tokens/s, and for each form of ours the median r
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -75,7 +76,7 @@ def measure(shape: str, precision: Precision, forms: list[str], rounds: int, cou
         step(batch)
         print(f"  {precision}  {name:22s} first step {time.perf_counter() - started:.1f} s", flush=True)
         step(batch)
-    seconds = alternate({name: (lambda step=step: [step(batch) for _ in range(count)]) for name, step in steps.items()}, rounds)
+    seconds = alternate({name: functools.partial(step, batch) for name, step in steps.items()}, rounds, count)
     for name, times in seconds.items():
         rate, best = (size * model.seq_len * count / value for value in (statistics.median(times), min(times)))
         print(f"  {precision}  {name:22s} {rate:9,.0f} tokens/s (best {best:7,.0f})   {against(seconds, name, forms)}", flush=True)

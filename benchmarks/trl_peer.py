@@ -56,7 +56,7 @@ class Clock:
 
         clock = self
 
-        class Callback(TrainerCallback):  # type: ignore[misc]
+        class Callback(TrainerCallback):
             def on_step_begin(self, *_: Any, **__: Any) -> None:
                 clock.begins.append(clock.now())
 

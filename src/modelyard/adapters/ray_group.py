@@ -30,16 +30,15 @@ def catch_sigterm() -> None:
 
 def listen_on_own_address() -> None:
     """On a rank, before the process group: torch's TCPStore, open to every interface and without a password, listens on MASTER_ADDR alone."""
-    from torch.distributed import TCPStore
+    rendezvous: Any = importlib.import_module("torch.distributed.rendezvous")  # the package has a function of that name
 
-    def store(host: str, port: int, rank: int, world_size: int, timeout: timedelta, use_libuv: bool = True) -> TCPStore:
+    def store(host: str, port: int, rank: int, world_size: int, timeout: timedelta, use_libuv: bool = True) -> Any:
         settings: dict[str, Any] = {"timeout": timeout, "multi_tenant": True, "use_libuv": use_libuv}
         if rank == 0:
             listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
             settings["master_listen_fd"] = listener.detach()
-        return TCPStore(host, port, world_size, rank == 0, **settings)
+        return rendezvous.TCPStore(host, port, world_size, rank == 0, **settings)
 
-    rendezvous: Any = importlib.import_module("torch.distributed.rendezvous")  # the package has a function of that name
     rendezvous._create_c10d_store = store
 
 

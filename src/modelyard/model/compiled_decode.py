@@ -1,8 +1,8 @@
 """A decoding step of a dense Llama on a CPU as one compiled function (``execution.compile``).
 
-What :class:`modelyard.model.decode.Decoder` does for one token in a hundred and fifty calls of torch, torch.compile does in one, with what lies between the
-products fused; docs/benchmarks.md has what that gives. One compilation serves every model of a shape and every position. Left out: tensor and
-pipeline parallelism, experts, biases and GPUs, where the step stays as it is.
+What :class:`modelyard.model.decode.Decoder` does for one token in some hundred and fifty calls of torch, this does in one, with all that lies
+between the products fused; docs/benchmarks.md has what that gives. One compilation serves every model of a shape and every position. Left out:
+tensor and pipeline parallelism, experts, biases and GPUs, where the step stays as it is.
 """
 
 from __future__ import annotations
@@ -64,17 +64,17 @@ class CompiledStep:
         )
 
     def __call__(self, tokens: Tensor, position: int, rotation: Rotation, keys: list[Tensor], values: list[Tensor]) -> Tensor:
-        """Feed tokens [b] at ``position``; keys [b * groups, d, length] and values [b * groups, length, d] of each layer are added to. Logits [b, V]."""
+        """Logits [b, V] after tokens [b] at ``position``; their keys and values are added to each layer's caches."""
         cos, sin = (factor.view(-1, factor.shape[-1]) for factor in rotation)
         at, seen = torch.tensor([position]), self.seen[: position + 1]
         torch._dynamo.mark_dynamic(seen, 0)
         return self.step(tokens, at, seen, self.embedding, self.norms, cos, sin, self.packed.table, keys, values)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _compiled(shape: Shape) -> Callable[..., Tensor]:
-    compiled: Any = torch.compile(functools.partial(_step, shape), options={"cpp_wrapper": True}, dynamic=False, isolate_recompiles=True)
-    return compiled  # type: ignore[no-any-return]
+    compiler: Any = torch.compile  # its types do not know isolate_recompiles
+    return compiler(functools.partial(_step, shape), options={"cpp_wrapper": True}, dynamic=False, isolate_recompiles=True)
 
 
 def _step(

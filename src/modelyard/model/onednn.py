@@ -74,4 +74,4 @@ class PackedWeights:
     @staticmethod
     def product(x: Tensor, table: Tensor, index: int, width: int) -> Tensor:
         """x W^T of x [..., i] and the table's weight ``index`` [width, i]."""
-        return torch.ops.modelyard.packed_product(x, table, index, width)  # type: ignore[no-any-return]
+        return torch.ops.modelyard.packed_product(x, table, index, width)
