@@ -14,14 +14,14 @@ from typing import Any
 
 import torch
 
-from benchmarks.shapes import SMALL, SMOLLM2, alternate, peer, ratio
+from benchmarks.shapes import SMALL, SMOLLM2, TINY, alternate, peer, ratio
 from modelyard.config import ExecutionConfig
 from modelyard.model.architecture import ModelConfig, Precision
 from modelyard.model.engine import Engine
 from modelyard.model.generate import generate
 from modelyard.model.hf_weights import read_checkpoint, to_hf
 
-SHAPES = {"small": SMALL, "smollm2": SMOLLM2}
+SHAPES = {"tiny": TINY, "small": SMALL, "smollm2": SMOLLM2}
 BATCH, PROMPT = 16, 16
 
 

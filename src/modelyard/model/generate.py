@@ -90,7 +90,9 @@ def _generate_batch(
     sequence = torch.zeros(share, end, dtype=torch.long, device=device)
     for i, prompt in enumerate(rows[mine]):
         sequence[i, : len(prompt)] = torch.tensor(prompt, device=device)
-    uniform = torch.cat([uniforms, uniforms[-1:].expand(fill, -1)])[mine].to(device)
+    drawn = torch.arange(end, device=device) - lengths[:, None]  # new tokens before each place
+    sampling = (drawn >= 0) & (drawn < max_new)
+    uniform = torch.cat([uniforms, uniforms[-1:].expand(fill, -1)])[mine].to(device).gather(1, drawn.clamp(0, max_new - 1))
     logp = torch.zeros(share, end, device=device)
     done = torch.zeros(share, dtype=torch.bool, device=device)
     stops = torch.tensor(stop_ids, device=device, dtype=torch.long)
@@ -103,14 +105,11 @@ def _generate_batch(
             progress.beat()
             logits = decoder.logits(sequence[:, position:step], position)
             position = step
-            drawn = step - lengths
-            sampling = (drawn >= 0) & (drawn < max_new)
-            chosen, chosen_logp = _sample(logits, temperature, top_p, uniform.gather(1, drawn.clamp(0, max_new - 1)[:, None])[:, 0])
-            sequence[:, step] = torch.where(sampling, chosen, sequence[:, step])
-            logp[:, step] = chosen_logp
+            chosen, logp[:, step] = _sample(logits, temperature, top_p, uniform[:, step])
+            sequence[:, step] = torch.where(sampling[:, step], chosen, sequence[:, step])
             if stop_ids:
-                done |= sampling & torch.isin(chosen, stops)
-                if dp == 1 and bool((done | (drawn >= max_new - 1)).all()):
+                done |= sampling[:, step] & torch.isin(chosen, stops)
+                if dp == 1 and bool((done | (drawn[:, step] >= max_new - 1)).all()):
                     break
     columns = lengths[:, None] + torch.arange(max_new, device=device)
     gathered = [parallel.gather_data_parallel(x.gather(1, columns)) for x in (sequence, logp)]
