@@ -264,11 +264,13 @@ def log_history(server: MlflowClient, run_id: str, history: Path) -> None:
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested config -> dotted keys and printed values: ``{"a": {"b": 1}}`` -> ``{"a.b": "1"}``."""
+    """Nested config -> dotted keys and printed values: ``{"a": {"b": 1}, "c": [{"d": 2}]}`` -> ``{"a.b": "1", "c.0.d": "2"}``."""
     flat: dict[str, str] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):
             flat |= flatten(value, f"{prefix}{key}.")
+        elif isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
+            flat |= flatten({str(number): item for number, item in enumerate(value)}, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
     return flat

@@ -125,7 +125,8 @@ def test_tracker_history_of_a_run_made_elsewhere_becomes_curves(tracker: Tracker
 
 
 def test_flatten_nested_config_has_dotted_keys() -> None:
-    assert flatten({"a": {"b": 1, "c": [1, 2]}, "d": "x"}) == {"a.b": "1", "a.c": "[1, 2]", "d": "x"}
+    config = {"a": {"b": 1, "c": [1, 2]}, "d": "x", "e": [{"f": 1}, {"f": []}]}
+    assert flatten(config) == {"a.b": "1", "a.c": "[1, 2]", "d": "x", "e.0.f": "1", "e.1.f": "[]"}
 
 
 class Clock:
