@@ -148,14 +148,14 @@ class Store:
         return artifact
 
     def fetch(self, artifact: Artifact) -> Path:
-        """A local directory with the artifact's files, verified against the recorded sizes and hashes. Raises ArtifactError."""
+        """A local directory with the artifact's files, verified against the recorded sizes and hashes, and its manifest. Raises ArtifactError."""
         if self.storage.is_local:
             directory = Path(self.storage.path(artifact.ref))
             problem = _damage(artifact, directory)
         else:
             directory = self.scratch / "cache" / artifact.ref
             with _alone(directory):
-                if _damage(artifact, directory) is None:
+                if _damage(artifact, directory) is None and (directory / MANIFEST).is_file():
                     return directory
                 partial = directory.with_name(f"{directory.name}.partial")
                 shutil.rmtree(partial, ignore_errors=True)
@@ -167,6 +167,7 @@ class Store:
                 if problem is None:
                     shutil.rmtree(directory, ignore_errors=True)
                     partial.mkdir(parents=True, exist_ok=True)
+                    (partial / MANIFEST).write_bytes(_written(artifact))
                     partial.rename(directory)
         if problem:
             raise ArtifactError(f"artifact {artifact.ref}: {problem}")
@@ -224,9 +225,14 @@ class Store:
             artifact = self.get(artifact.ref)
         else:
             self.storage.put(out, artifact.ref)
-            self.storage.write(f"{artifact.ref}/{MANIFEST}", artifact.model_dump_json(indent=1).encode())
+            self.storage.write(f"{artifact.ref}/{MANIFEST}", _written(artifact))
         shutil.rmtree(workspace, ignore_errors=True)
         return Built(artifact, cached)
+
+
+def _written(artifact: Artifact) -> bytes:
+    """The manifest as it stands in a store."""
+    return artifact.model_dump_json(indent=1).encode()
 
 
 def _damage(artifact: Artifact, directory: Path) -> str | None:

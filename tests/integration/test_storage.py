@@ -14,7 +14,7 @@ from urllib.parse import urlparse
 import pytest
 
 from modelyard import claims, outage, storage
-from modelyard.artifacts import ArtifactError, Spec, Store
+from modelyard.artifacts import MANIFEST, Artifact, ArtifactError, Spec, Store
 from modelyard.config import Config
 from modelyard.outage import StorageError, StorageRefusedError
 from modelyard.storage import Storage
@@ -234,6 +234,13 @@ def test_artifact_upload_given_up_is_invisible_and_the_next_run_builds_it(faulty
         "fetched anew"
     )
     assert claims_left(place) == []
+
+
+def test_store_fetched_artifact_has_its_files_and_its_manifest_wherever_it_is_kept(url, tmp_path):
+    made = Store(url, str(tmp_path / "here")).build(SPEC, produce).artifact
+    directory = Store(url, str(tmp_path / "elsewhere")).fetch(made)
+    assert {file.relative_to(directory).as_posix() for file in directory.rglob("*") if file.is_file()} == {*made.files, MANIFEST}
+    assert Artifact.model_validate_json((directory / MANIFEST).read_bytes()) == made
 
 
 def claims_left(place):
