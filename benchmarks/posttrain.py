@@ -2,7 +2,7 @@
 
 ``make bench-posttrain``, or ``python -m benchmarks.posttrain --work ppo --precision fp32``. Both sides run at one precision without gradient
 checkpointing; PPO includes generation, one inner epoch on each side, and no pretraining text (TRL has none). Ours runs the functions that the
-stages run. Printed: median samples/s, and the median over rounds of the ratio. ``--profile`` prints where our time goes instead.
+stages run. Printed: median samples/s, and the median over rounds of the ratio to TRL's. ``--profile`` prints where our time goes instead.
 """
 
 from __future__ import annotations
@@ -243,6 +243,7 @@ def main() -> None:
         "--lengths", choices=("full", "natural"), nargs="+", default=["full", "natural"], help="of SFT rows and rated texts"
     )
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: seconds of this process, where other work shares the cores")
+    parser.add_argument("--compile", action="store_true", help="measure ours compiled (execution.compile) as well")
     parser.add_argument("--profile", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -252,17 +253,23 @@ def main() -> None:
     for name, precision, lengths in product(arguments.work, arguments.precision, arguments.lengths):
         if name == "ppo" and lengths != arguments.lengths[0]:
             continue
-        samples, work = WORK[name](
-            model, precision, execution, arguments.steps, not arguments.profile, lengths == "natural", CLOCKS[arguments.clock]
-        )
+        rest = lengths == "natural", CLOCKS[arguments.clock]
+        samples, work = WORK[name](model, precision, execution, arguments.steps, not arguments.profile, *rest)
+        if arguments.compile:
+            compiled = execution.model_copy(update={"compile": True})
+            work = {
+                "modelyard": work.pop("modelyard"),
+                "ours compiled": WORK[name](model, precision, compiled, arguments.steps, False, *rest)[1]["modelyard"],
+                **work,
+            }
         if arguments.profile:
             profile(work["modelyard"])
             continue
         seconds = measured(work, arguments.rounds)
         for side, times in seconds.items():
-            rate, quotient = samples / statistics.median(times), ratio(seconds, "modelyard", side)
+            rate, trl = samples / statistics.median(times), ratio(seconds, side, "trl")
             print(
-                f"  {name:6s} {precision} {lengths:7s} {side:13s} {rate:7.2f} samples/s ({arguments.clock})   ours is {quotient:.2f}x",
+                f"  {name:6s} {precision} {lengths:7s} {side:13s} {rate:7.2f} samples/s ({arguments.clock})   {trl:.2f}x",
                 flush=True,
             )
 
