@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -47,6 +48,8 @@ class Yard(NamedTuple):
 
     directory: Path
     ports: Mapping[str, int]
+    brief: Path
+    """For Ray's sockets and logs, gone with the services: a socket's path holds 107 characters, of which Ray's own names take 63."""
 
     def log(self, name: str) -> Path:
         """Log of a service."""
@@ -160,7 +163,7 @@ def prefect(yard: Yard) -> Service:
 def ray(yard: Yard) -> Service:
     """A Ray head with its dashboard, both behind the token."""
     options = {"node-ip-address": HOST, "port": yard.ports["ray"], "dashboard-host": HOST, "dashboard-port": yard.ports["dashboard"]}
-    options |= {"num-cpus": max(os.cpu_count() or 1, 2), "temp-dir": yard.directory / "ray"}
+    options |= {"num-cpus": max(os.cpu_count() or 1, 2), "temp-dir": yard.brief}
     program = [sys.executable, "-c", "from ray.scripts.scripts import main; main()"]
     command = [*program, "start", "--head", "--block", *(f"--{name}={value}" for name, value in options.items())]
     return Service(
@@ -183,7 +186,8 @@ def running(
     Raises ServerError: a credential is not in the environment, a port is taken, or one did not start (the line names its log).
     """
     check_environment()
-    yard = Yard(directory.absolute(), ports)
+    brief = tempfile.TemporaryDirectory(prefix="modelyard-", ignore_cleanup_errors=True)
+    yard = Yard(directory.absolute(), ports, Path(brief.name))
     yard.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     yard.directory.chmod(0o700)
     processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -205,6 +209,7 @@ def running(
     finally:
         for process in reversed(processes.values()):
             end(process)
+        brief.cleanup()
         for key, value in before.items():
             os.environ.pop(key, None)
             if value is not None:
