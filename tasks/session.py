@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
 from prefect.events.worker import EventsWorker
 from prefect.logging.configuration import setup_logging
 from prefect.logging.handlers import APILogWorker
@@ -46,6 +47,8 @@ def run_from_terminal(arguments: Sequence[str], load: Callable[[str, Sequence[st
                     drain()
     except KeyboardInterrupt:
         return fail("interrupted; the next run goes on from the last checkpoint")
+    except httpx.ConnectError as error:
+        return fail(f"the Prefect server is gone ({one_line(error)}); the next run goes on from the last checkpoint")
     except Exception as error:
         return fail(
             str(error) if isinstance(error, ray_train.StageError | servers.ServerError | GateError | StorageError) else one_line(error)
