@@ -60,6 +60,7 @@ services: $(READY)
 	@$(BIN)/python -m modelyard.adapters.services
 
 deploy: $(READY)
+	@test -n "$$PREFECT_API_URL" || { echo "PREFECT_API_URL: not set; after make services: . .modelyard/services/addresses"; exit 1; }
 	@$(BIN)/prefect work-pool inspect modelyard > /dev/null 2>&1 || $(BIN)/prefect --no-prompt work-pool create --type process modelyard
 	@$(BIN)/prefect work-pool inspect modelyard-cluster > /dev/null 2>&1 \
 	  || $(BIN)/prefect --no-prompt work-pool create --type kubernetes modelyard-cluster

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import warnings
@@ -69,6 +70,8 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", ".*(Apex|Transformer Engine|torch.distributed is disabled).*", UserWarning)
     os.environ.setdefault(CONSOLE_LEVEL, "CRITICAL")
     setup_logging(incremental=False)
+    if logging.lastResort:  # Prefect's level is the root logger's too; what we warn of (an outage, a restart) is for the terminal
+        logging.getLogger("modelyard").addHandler(logging.lastResort)
 
 
 def drain() -> None:

@@ -94,6 +94,10 @@ class ExecutionConfig(Config):
         for key in ("max_restarts", "hang_seconds", "keep_every", "peak_tflops"):
             if getattr(self, key) < 0:
                 raise ValueError(f"{key} must be at least 0, got {getattr(self, key)}")
+        for key in ("store", "checkpoint_store"):
+            url = getattr(self, key)
+            if not url.startswith(("file://", "s3://")) and (url or key == "store"):
+                raise ValueError(f"{key} {url!r}: expected a URL such as file://.modelyard/store or s3://bucket/prefix")
         stage = self.tensor_parallel * self.data_parallel
         if stage % self.expert_parallel:
             raise ValueError(f"expert_parallel {self.expert_parallel} does not divide tensor_parallel x data_parallel {stage}")

@@ -31,6 +31,7 @@ SMALLEST = str(ROOT / "configs/pipeline/smallest.toml")
         ([SMALLEST, "execution.pipeline_parallel=3"], "model.layers 2 is not divisible by execution.pipeline_parallel 3"),
         ([SMALLEST, "execution.data_parallel=3"], "x execution.data_parallel 3"),
         ([SMALLEST, "evals.opening_tokens=31"], "evals.opening_tokens 31 leaves no room for a prompt in seq_len 32"),
+        ([SMALLEST, "execution.store=s4://bucket/store"], "store 's4://bucket/store': expected a URL such as"),
         ([SMALLEST, "ppo.temperature=0.5"], "ppo: temperature must be 1"),
         ([SMALLEST, "tokens.seq_len=64"], "tokens.seq_len is 64, but pretrain.model.seq_len is 32"),
         ([SMALLEST, "feedback.votes.scorer.raters=even"], "scorer.raters: must differ from reward.raters"),

@@ -74,8 +74,13 @@ def start(
         raise ObjectStoreError(f"{' and '.join(missing)} must be set: the S3 server takes its key and secret from the environment")
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     ports = {"s3.port": port} | {name: free_port() for name in ("master.port", "volume.port", "filer.port")}
-    command = [str(program), "server", f"-dir={directory}", f"-ip={HOST}", f"-ip.bind={HOST}", "-s3", "-master.volumeSizeLimitMB=64"]
+    command = [str(program), "server", f"-dir={directory}", f"-ip={HOST}", f"-ip.bind={HOST}", "-s3"]
+    command += [
+        "-master.volumeSizeLimitMB=64",
+        "-volume.max=0",
+    ]  # as many volumes as the disk has room for: of eight, one bucket may take all
     command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]  # catalogues at fixed ports: a second server would not start
+    (directory / "log").touch(mode=0o600)
     with open(directory / "log", "ab") as log:
         return subprocess.Popen(
             [*command, *(f"-{name}={number}" for name, number in ports.items())],

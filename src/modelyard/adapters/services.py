@@ -1,9 +1,10 @@
 """``make services``: the services that a team runs for good, as they are, on this machine's loopback and for as long as this process lives.
 
-SeaweedFS (S3), PostgreSQL, the MLflow server (runs in PostgreSQL, files in S3), the Prefect server (in PostgreSQL) and a Ray head. Key, secret, the
-database's password and Ray's token come from the environment, are handed on in the environment and are written nowhere; where each service answers
-goes to ``addresses`` in the services' directory, for a shell to read. All files are their owner's alone. A service that dies is started again on its
-own data. The kernel ends every child with this process. Left out: TLS and more machines (``infra/`` has the manifests for those).
+SeaweedFS (S3), PostgreSQL, the MLflow server (runs in PostgreSQL, files in S3), the Prefect server (in PostgreSQL) and a Ray head. Key, secret,
+the database's password and Ray's token come from the environment, are handed on in the environment and are written nowhere (the key's name, no
+secret, is in the S3 server's log); where each service answers goes to ``addresses`` in the services' directory, for a shell to read. All files are
+their owner's alone. A service that dies is started again on its own data, when what it left of its processes is gone. The kernel ends every
+service with this process. Left out: TLS and more machines (``infra/`` has the manifests for those).
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import psutil
 
 from modelyard.adapters import object_store, ray_cluster
 from modelyard.adapters.home import home
@@ -53,23 +56,26 @@ class Yard(NamedTuple):
 
     def log(self, name: str) -> Path:
         """Log of a service."""
-        return self.directory / f"{name}.log"
+        return self.directory / ("s3/log" if name == "s3" else f"{name}.log")
 
     @property
-    def addresses(self) -> dict[str, str]:
-        """What a client has to know besides the credentials."""
+    def addresses(self) -> dict[str, dict[str, str]]:
+        """What a client has to know of each service besides the credentials."""
         return {
-            "AWS_ENDPOINT_URL": f"http://{HOST}:{self.ports['s3']}",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "PGHOST": HOST,
-            "PGPORT": str(self.ports["postgresql"]),
-            "PGUSER": USER,
-            "MLFLOW_TRACKING_URI": f"http://{HOST}:{self.ports['mlflow']}",
-            "PREFECT_API_URL": f"http://{HOST}:{self.ports['prefect']}/api",
-            "RAY_ADDRESS": f"{HOST}:{self.ports['ray']}",
-            "RAY_AUTH_MODE": "token",
-            "MODELYARD_RAY_DASHBOARD": f"http://{HOST}:{self.ports['dashboard']}",
+            "s3": {"AWS_ENDPOINT_URL": f"http://{HOST}:{self.ports['s3']}", "AWS_DEFAULT_REGION": "us-east-1"},
+            "postgresql": {"PGHOST": HOST, "PGPORT": str(self.ports["postgresql"]), "PGUSER": USER},
+            "mlflow": {"MLFLOW_TRACKING_URI": f"http://{HOST}:{self.ports['mlflow']}"},
+            "prefect": {"PREFECT_API_URL": f"http://{HOST}:{self.ports['prefect']}/api"},
+            "ray": {
+                "RAY_ADDRESS": f"{HOST}:{self.ports['ray']}",
+                "RAY_AUTH_MODE": "token",
+                "MODELYARD_RAY_DASHBOARD": f"http://{HOST}:{self.ports['dashboard']}",
+            },
         }
+
+    def environment(self, names: Iterable[str]) -> dict[str, str]:
+        """The addresses of these services as environment variables."""
+        return {key: value for name in names for key, value in self.addresses[name].items()}
 
     def spawn(self, name: str, command: Sequence[str], **more: str) -> subprocess.Popen[bytes]:
         """Start ``command`` with the addresses and ``more`` in its environment, its output in its log."""
@@ -81,7 +87,7 @@ class Yard(NamedTuple):
                 stdout=output,
                 stderr=output,
                 cwd=self.directory,
-                env={**os.environ, **self.addresses, **more},
+                env={**os.environ, **self.environment(ALL), **more},
                 umask=0o077,
                 preexec_fn=die_with_parent,
             )
@@ -179,7 +185,7 @@ ALL: dict[str, Callable[[Yard], Service]] = {"s3": s3, "postgresql": postgresql,
 
 @contextlib.contextmanager
 def running(
-    directory: Path, names: Sequence[str] = tuple(ALL), ports: Mapping[str, int] = PORTS
+    directory: Path, names: Sequence[str] = tuple(ALL), ports: Mapping[str, int] = PORTS, say: Callable[[str], None] = lambda line: None
 ) -> Iterator[tuple[Yard, Callable[[], None]]]:
     """The services ``names``, each up when the next one starts; yields where they are and a function that starts again what has died.
 
@@ -191,24 +197,32 @@ def running(
     yard.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     yard.directory.chmod(0o700)
     processes: dict[str, subprocess.Popen[bytes]] = {}
-    before = {key: os.environ.get(key) for key in yard.addresses}
-    os.environ.update(yard.addresses)  # health checks are clients too
+    offspring: dict[str, list[psutil.Process]] = {}
+    addresses = yard.environment(names)
+    before = {key: os.environ.get(key) for key in addresses}
+    os.environ.update(addresses)  # health checks are clients too
     services = {name: ALL[name](yard) for name in names}
 
     def revive() -> None:
         for name, service in services.items():
-            if name not in processes or processes[name].poll() is not None:
-                processes[name] = _started(yard, service)
+            if name in processes and processes[name].poll() is None:
+                offspring[name] = _children(processes[name])
+                continue
+            say(f"{name}: {'has died, starting it again' if name in processes else 'starting'}")
+            _kill(offspring.pop(name, []))  # what it left would hold its port and answer for it
+            processes[name] = _started(yard, service)
 
     try:
         for name in names:
             _refuse_taken(name, ports[name])
         revive()
-        _write_addresses(yard)
+        _write_addresses(yard, names)
         yield yard, revive
     finally:
-        for process in reversed(processes.values()):
+        for name, process in reversed(processes.items()):
+            left = [*offspring.get(name, []), *_children(process)]
             end(process)
+            _kill(left)
         brief.cleanup()
         for key, value in before.items():
             os.environ.pop(key, None)
@@ -234,6 +248,19 @@ def _started(yard: Yard, service: Service) -> subprocess.Popen[bytes]:
     return process
 
 
+def _children(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    try:
+        return psutil.Process(process.pid).children(recursive=True)
+    except psutil.Error:
+        return []
+
+
+def _kill(processes: Iterable[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+
+
 def _refuse_taken(name: str, port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -243,11 +270,11 @@ def _refuse_taken(name: str, port: int) -> None:
             raise ServerError(f"{name}: port {port} on {HOST} is taken") from None
 
 
-def _write_addresses(yard: Yard) -> None:
+def _write_addresses(yard: Yard, names: Iterable[str]) -> None:
     """A file for the shell; no secret is in it."""
     file = yard.directory / "addresses"
     file.touch(mode=0o600)
-    file.write_text("".join(f"export {name}={value}\n" for name, value in yard.addresses.items()))
+    file.write_text("".join(f"export {name}={value}\n" for name, value in yard.environment(names).items()))
 
 
 def _postgres(program: str) -> str:
@@ -265,6 +292,11 @@ def _not_as_root() -> list[str]:
     return ["unshare", "--user", "--map-user=65534", "--map-group=65534", "--"] if os.geteuid() == 0 else []
 
 
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 def main(arguments: Sequence[str]) -> int:
     """``make services``: everything until interrupted."""
     parser = argparse.ArgumentParser(prog="python -m modelyard.adapters.services", description=(__doc__ or "").split("\n")[0])
@@ -272,11 +304,10 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with running(home() / "services", options.only) as (yard, revive):
+        with running(home() / "services", options.only, say=_say) as (yard, revive):
             for name in options.only:
-                sys.stdout.write(f"{name:<11} {HOST}:{yard.ports[name]}  log {yard.log(name)}\n")
-            sys.stdout.write(f"addresses   {yard.directory / 'addresses'}\nCtrl-C ends all.\n")
-            sys.stdout.flush()
+                _say(f"{name:<11} {HOST}:{yard.ports[name]}  log {yard.log(name)}")
+            _say(f"addresses   . {yard.directory / 'addresses'}\nCtrl-C ends all.")
             while True:
                 time.sleep(POLL_SECONDS)
                 revive()
