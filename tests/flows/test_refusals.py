@@ -1,6 +1,7 @@
 """The line as a person starts it: every refusal is one line, a non-zero exit, and nothing trained or lost."""
 
 import hashlib
+import logging
 import os
 import subprocess
 import sys
@@ -137,3 +138,10 @@ def test_line_bad_input_is_one_line_before_training(directory, monkeypatch, capf
     assert said.count("\n") == 1, said
     store = directory / ".modelyard/store"
     assert not store.exists() or {path.name for path in store.iterdir()} <= {".claims"}
+
+
+def test_line_what_the_project_warns_of_reaches_the_terminal(directory, monkeypatch, capfd):
+    monkeypatch.chdir(directory)
+    warn = logging.getLogger("modelyard.outage").warning
+    assert run_from_terminal([SMALLEST], load_line, lambda config: warn("store: down; trying again")) == 0
+    assert capfd.readouterr().err == "store: down; trying again\n"

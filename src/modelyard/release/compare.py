@@ -13,6 +13,7 @@ import argparse
 import json
 import math
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -89,7 +90,10 @@ def paired_t(differences: np.ndarray) -> float:
     """Two-sided p-value of Student's paired t-test on differences [n] that are not all zero; 1 for a single one, which has no spread."""
     if differences.size < 2:
         return 1.0
-    return 0.0 if np.ptp(differences) == 0 else float(ttest_1samp(differences, 0).pvalue)
+    if np.ptp(differences) == 0:
+        return 0.0
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # nearly equal differences: their spread is rounding
+        return float(ttest_1samp(differences, 0).pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
