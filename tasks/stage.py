@@ -66,10 +66,15 @@ def _tracker(uri: str, line: str) -> Tracker:
 
 
 def stage_task(**options: Any) -> Callable[[Callable[P, Built]], Callable[P, Built]]:
-    """Prefect's ``@task`` for functions that return :func:`build`'s value: Prefect sees the state, the caller the :class:`Built` in it."""
+    """Prefect's ``@task`` for functions that return a :class:`Built`: Prefect sees the state that says so, the caller the value."""
 
     def wrap(function: Callable[P, Built]) -> Callable[P, Built]:
-        prefect_task = task(**options)(function)
+        @wraps(function)
+        def told(*args: P.args, **kwargs: P.kwargs) -> Any:
+            built = function(*args, **kwargs)
+            return _state(built) if built.cached else built
+
+        prefect_task = task(**options)(told)
 
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> Built:
@@ -82,10 +87,7 @@ def stage_task(**options: Any) -> Callable[[Callable[P, Built]], Callable[P, Bui
 
 
 def build(spec: Spec, produce: Produce, place: Place) -> Built:
-    """The artifact of ``spec``: found, or made by ``produce`` with progress on the terminal and in MLflow.
-
-    As the return value of a task it becomes the task's state; the caller of the task gets a :class:`Built`.
-    """
+    """The artifact of ``spec``: found, or made by ``produce`` with progress on the terminal and in MLflow."""
     if found := place.store.find(spec.name, spec.version):
         built = Built(found, cached=True)
     else:
@@ -95,7 +97,7 @@ def build(spec: Spec, produce: Produce, place: Place) -> Built:
     page.show(built, directory, place.page(built.artifact), ray_cluster.dashboard(), place.link(built.artifact))
     terminal.stage_done(line_of(built), terminal.console())
     get_run_logger().info("%s %s: %s", built.artifact.ref, "cached" if built.cached else "built", line_of(built).metric)
-    return _state(built) if built.cached else built
+    return built
 
 
 def _make(spec: Spec, produce: Produce, place: Place) -> Built:
