@@ -47,9 +47,8 @@ class CompiledStep:
         norms = [norm.weight for block in blocks for norm in block.norms]
         self.norms = torch.stack([*norms, engine.gpt.decoder.final_layernorm.weight]).detach().to(output.weight.dtype)
         self.embedding = engine.gpt.embedding.word_embeddings.weight
-        self.seen = torch.empty(
-            model.seq_len
-        )  # its slices tell the compiler how far attention looks, which it must not take for a constant
+        # its slices tell the compiler how far attention looks, which it must not take for a constant
+        self.seen = torch.empty(model.seq_len)
         self.rows, inner = rows, first.up.weight.shape[0] // 2
         shape = (rows, model.layers, model.hidden, inner, first.groups, first.ratio, first.width, output.weight.shape[0], model.norm_eps)
         self.step = _compiled(Shape(*shape))
@@ -58,10 +57,8 @@ class CompiledStep:
     def fits(engine: Engine) -> bool:
         """Whether a step of this engine's model can be compiled here."""
         layout, model = engine.layout, engine.model
-        alone = layout.tp == layout.pp == 1
-        return (
-            engine.compile and alone and model.style == "llama" and model.moe is None and onednn.multiplies(next(engine.gpt.parameters()))
-        )
+        plain = layout.tp == layout.pp == 1 and model.style == "llama" and model.moe is None
+        return engine.compile and plain and onednn.multiplies(next(engine.gpt.parameters()))
 
     def __call__(self, tokens: Tensor, position: int, rotation: Rotation, keys: list[Tensor], values: list[Tensor]) -> Tensor:
         """Logits [b, V] after tokens [b] at ``position``; their keys and values are added to each layer's caches."""
