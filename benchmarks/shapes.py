@@ -34,7 +34,7 @@ def llama(
 
 
 TINY = llama(4, 128, 4, 2, 352, 2048, 128)
-"""The default line's shape, 1.05M parameters (its embeddings are not tied: 1.31M)."""
+"""1.00M parameters; the default line's shape but for its embeddings, which are not tied there (1.26M)."""
 SMALL = llama(6, 256, 8, 4, 688, 8192, 256)
 """6.45M parameters."""
 SMOLLM2 = llama(30, 576, 9, 3, 1536, 49_152, 256, 100_000.0)

@@ -17,6 +17,8 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from modelyard.storage import Storage
+
 C = TypeVar("C", bound="Config")
 
 
@@ -94,10 +96,9 @@ class ExecutionConfig(Config):
         for key in ("max_restarts", "hang_seconds", "keep_every", "peak_tflops"):
             if getattr(self, key) < 0:
                 raise ValueError(f"{key} must be at least 0, got {getattr(self, key)}")
-        for key in ("store", "checkpoint_store"):
-            url = getattr(self, key)
-            if not url.startswith(("file://", "s3://")) and (url or key == "store"):
-                raise ValueError(f"{key} {url!r}: expected a URL such as file://.modelyard/store or s3://bucket/prefix")
+        Storage(self.store)  # raises where it is no URL of a store
+        if self.checkpoint_store:
+            Storage(self.checkpoint_store)
         stage = self.tensor_parallel * self.data_parallel
         if stage % self.expert_parallel:
             raise ValueError(f"expert_parallel {self.expert_parallel} does not divide tensor_parallel x data_parallel {stage}")

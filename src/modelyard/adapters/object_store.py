@@ -75,10 +75,8 @@ def start(
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     ports = {"s3.port": port} | {name: free_port() for name in ("master.port", "volume.port", "filer.port")}
     command = [str(program), "server", f"-dir={directory}", f"-ip={HOST}", f"-ip.bind={HOST}", "-s3"]
-    command += [
-        "-master.volumeSizeLimitMB=64",
-        "-volume.max=0",
-    ]  # as many volumes as the disk has room for: of eight, one bucket may take all
+    # as many volumes as the disk has room for: of the eight by default one bucket may take all
+    command += ["-master.volumeSizeLimitMB=64", "-volume.max=0"]
     command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]  # catalogues at fixed ports: a second server would not start
     (directory / "log").touch(mode=0o600)
     with open(directory / "log", "ab") as log:
