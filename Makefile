@@ -67,6 +67,7 @@ deploy: $(READY)
 	@for pool in modelyard modelyard-cluster; do $(BIN)/prefect work-queue inspect line --pool $$pool > /dev/null 2>&1 \
 	  || $(BIN)/prefect work-queue create line --pool $$pool --limit 1; done
 	@$(BIN)/prefect --no-prompt deploy --all --prefect-file infra/prefect.yaml
+	@$(BIN)/python -m tasks.heartbeat
 
 chaos: $(READY)
 	@$(BIN)/python -m benchmarks.chaos --runs $(or $(N),20) --seed $(or $(SEED),0)

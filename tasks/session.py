@@ -20,6 +20,7 @@ from modelyard.adapters import ray_cluster, ray_train, servers
 from modelyard.adapters.home import home
 from modelyard.adapters.ray_rank import one_line
 from modelyard.outage import StorageError
+from tasks.heartbeat import watch_heartbeats
 from tasks.release import GateError
 
 USAGE = "usage: python -m flows.pipeline CONFIG [KEY=VALUE ...]"
@@ -42,6 +43,7 @@ def run_from_terminal(arguments: Sequence[str], load: Callable[[str, Sequence[st
             flow(config)
         else:
             with servers.prefect_server(directory / "prefect") as server, temporary_settings(local(server, directory)):
+                watch_heartbeats()
                 try:
                     flow(config)
                 finally:

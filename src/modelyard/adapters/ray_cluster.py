@@ -33,6 +33,9 @@ QUIET = {
 # and obeys it here too; without it a loopback address becomes the machine's own.
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "GLOO_SOCKET_IFNAME": "lo"}
 
+# Nobody restarts the GCS of a cluster of our own: to wait Ray's 60 s for it is to hang.
+OWN = {"RAY_gcs_rpc_server_reconnect_timeout_s": "10"}
+
 
 def connect() -> None:
     """Connect this process to Ray, starting a local cluster when no address is given. Does nothing when connected."""
@@ -53,6 +56,8 @@ def connect() -> None:
     if os.environ.get("RAY_ADDRESS"):
         ray.init(log_to_driver=False, logging_level="ERROR")
         return
+    for key, value in OWN.items():
+        os.environ.setdefault(key, value)
     # Ray guards a local cluster by a token; this one is known to nobody else and is never on disk (Ray's own would be, world-readable).
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)

@@ -2,9 +2,9 @@
 
 A Prefect server lives exactly as long as somebody holds its home: each user holds a shared ``flock`` on ``clients.lock``, and a keeper
 process beside the server waits for the exclusive one. The kernel drops a lock with its process, so a run that is killed with -9 leaves
-neither an orphan nor a stale "in use" mark, two runs share one server on one SQLite file, and a run finds the server of ``make ui``. The
-server itself gets SIGTERM from the kernel if its keeper dies (PR_SET_PDEATHSIG). All listen on loopback only. Left out: PostgreSQL and
-remote servers.
+neither an orphan nor a stale "in use" mark, two runs share one server on one SQLite file, and a run finds the server of ``make ui``. A server
+that is killed starts again at its port, so the runs on it go on; it gets SIGTERM from the kernel if its keeper dies (PR_SET_PDEATHSIG). All
+listen on loopback only. Left out: PostgreSQL and remote servers.
 """
 
 from __future__ import annotations
@@ -53,51 +53,58 @@ def prefect_server(home: Path) -> Iterator[Address]:
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _locked(home / "clients.lock", fcntl.LOCK_SH):
         with _locked(home / "start.lock", fcntl.LOCK_EX):
-            port = _answering(home) or _start_keeper(home)
+            port = _answering(home) or _wait_for_keeper(home)
         yield Address(f"http://{HOST}:{port}/api", f"http://{HOST}:{port}")
 
 
 def keep(home: Path) -> int:
-    """The keeper: run the server until no client holds ``home``. Called as ``python -m modelyard.adapters.servers keep HOME``."""
-    server = _start_server(home)
-    if server is None:
-        return 1
+    """The keeper: run the server until no client holds ``home``; one that was killed starts again at the same port, where its clients look for it.
 
-    def stop_when_unused() -> None:
-        with _locked(home / "clients.lock", fcntl.LOCK_EX):
-            end(server)
-            (home / "server.json").unlink(missing_ok=True)
-            os._exit(0)  # inside the lock: the next client must not find this server
-
-    threading.Thread(target=stop_when_unused, daemon=True).start()
-    return server.wait()
-
-
-def _start_server(home: Path) -> subprocess.Popen[bytes] | None:
-    """A server that listens, named in ``server.json``; None when none did.
-
-    Between the look for a free port and the server's bind somebody else may take it: then the server ends, and the next port is tried.
+    Called as ``python -m modelyard.adapters.servers keep HOME``.
     """
-    for preferred in (int(os.environ.get("PREFECT_SERVER_API_PORT", PREFECT_PORT)), 0, 0):
-        port = _free_port(preferred)
-        environment = {
-            **os.environ,
-            "PREFECT_HOME": str(home),
-            "PREFECT_API_URL": f"http://{HOST}:{port}/api",  # the page in the browser asks this address
-            "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home}/prefect.db",
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-            "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
-            "DO_NOT_TRACK": "1",
-        }
-        command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
-        server = subprocess.Popen(command, env=environment, preexec_fn=die_with_parent)
-        while server.poll() is None:
-            if _listens(server.pid, port):
-                partial = home / "server.json.partial"
-                partial.write_text(json.dumps({"pid": server.pid, "port": port}))
-                partial.replace(home / "server.json")
-                return server
-            time.sleep(0.1)
+    with _locked(home / "keeper.lock", fcntl.LOCK_EX):
+        for preferred in (int(os.environ.get("PREFECT_SERVER_API_PORT", PREFECT_PORT)), 0, 0):
+            port = _free_port(preferred)  # until the server binds it somebody else may take it: then the next
+            if server := _start_server(home, port):
+                break
+
+        unused = threading.Event()
+
+        def stop_when_unused() -> None:
+            with _locked(home / "clients.lock", fcntl.LOCK_EX):
+                unused.set()
+                if server:
+                    end(server)  # inside the lock: the next client must not find this server
+
+        threading.Thread(target=stop_when_unused, daemon=True).start()
+        while server:
+            server.wait()
+            if unused.is_set():
+                return 0
+            server = _start_server(home, port)
+    return 1
+
+
+def _start_server(home: Path, port: int) -> subprocess.Popen[bytes] | None:
+    """A server that listens, named in ``server.json``; None when it ended before that."""
+    environment = {
+        **os.environ,
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": f"http://{HOST}:{port}/api",  # the page in the browser asks this address
+        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home}/prefect.db",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
+        "DO_NOT_TRACK": "1",
+    }
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
+    server = subprocess.Popen(command, env=environment, preexec_fn=die_with_parent)
+    while server.poll() is None:
+        if _listens(server.pid, port):
+            partial = home / "server.json.partial"
+            partial.write_text(json.dumps({"pid": server.pid, "port": port}))
+            partial.replace(home / "server.json")
+            return server
+        time.sleep(0.1)
     return None
 
 
@@ -155,23 +162,41 @@ def _listens(pid: int, port: int) -> bool:
     return any(socket.status == psutil.CONN_LISTEN and socket.laddr.port == port for socket in sockets)
 
 
-def _start_keeper(home: Path) -> int:
+def _wait_for_keeper(home: Path) -> int:
+    """Port of the server that a keeper, the one there is or a new one, starts. Raises ServerError."""
+    keeper = None
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if port := _answering(home):
+            return port
+        if keeper is None and not _is_kept(home):
+            keeper = _start_keeper(home)
+        if keeper and keeper.poll() is not None:
+            break
+        time.sleep(0.1)
+    raise ServerError(f"Prefect server did not start; see {home / 'server.log'}")
+
+
+def _is_kept(home: Path) -> bool:
+    """Whether a keeper lives: then its server starts, or starts again."""
+    with open(home / "keeper.lock", "ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _start_keeper(home: Path) -> subprocess.Popen[bytes]:
     (home / "server.json").unlink(missing_ok=True)
-    log = home / "server.log"
-    with open(log, "wb") as output:
-        keeper = subprocess.Popen(
+    with open(home / "server.log", "wb") as output:
+        return subprocess.Popen(
             [sys.executable, "-m", "modelyard.adapters.servers", "keep", str(home)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             start_new_session=True,  # Ctrl-C in the run's terminal must not reach the server before the run has said goodbye to it
         )
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and keeper.poll() is None:
-        if port := _answering(home):
-            return port
-        time.sleep(0.1)
-    raise ServerError(f"Prefect server did not start; see {log}")
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path, what: str) -> None:

@@ -56,13 +56,16 @@ def test_prefect_server_killed_clients_leave_no_orphan_and_next_start_works(tmp_
     assert gone(pid)
 
 
-def test_prefect_server_killed_itself_is_started_anew(tmp_path):
-    with servers.prefect_server(tmp_path):
+def test_prefect_server_killed_itself_starts_again_where_its_clients_look_for_it(tmp_path):
+    with servers.prefect_server(tmp_path) as first:
         pid = json.loads((tmp_path / "server.json").read_text())["pid"]
         os.kill(pid, signal.SIGKILL)
         assert gone(pid)
-        with servers.prefect_server(tmp_path) as address:
-            assert servers.healthy(address.api + "/health")
+        with servers.prefect_server(tmp_path) as second:
+            assert second == first
+            assert servers.healthy(first.api + "/health")
+        pid = json.loads((tmp_path / "server.json").read_text())["pid"]
+    assert gone(pid)
 
 
 @pytest.mark.slow
