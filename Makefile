@@ -53,7 +53,7 @@ bench-%: $(READY)
 bench: bench-train bench-generate bench-startup
 
 ui: $(READY)
-	@$(BIN)/python -m modelyard.adapters.servers
+	@$(BIN)/python -m modelyard.adapters.ui
 
 services: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[services]'

@@ -30,7 +30,7 @@ from rich.table import Table
 
 from benchmarks.chaos_line import Line, victims
 from modelyard.adapters import object_store
-from modelyard.adapters.servers import HOST, die_with_parent, end, healthy
+from modelyard.adapters.child import HOST, die_with_parent, end, healthy
 
 RESTART_SECONDS = 2.0
 TRIES = 4

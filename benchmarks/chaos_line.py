@@ -16,7 +16,7 @@ import psutil
 from mlflow import MlflowClient
 
 from modelyard.adapters import object_store
-from modelyard.adapters.servers import HOST, die_with_parent, healthy
+from modelyard.adapters.child import HOST, die_with_parent, healthy
 from modelyard.artifacts import Store
 from modelyard.lineage import all_artifacts
 

@@ -24,7 +24,7 @@ from prefect.client.schemas.objects import TaskRun
 from rich.console import Console
 from rich.table import Table
 
-from modelyard.adapters.servers import prefect_server
+from modelyard.adapters.prefect_server import prefect_server
 from modelyard.artifacts import Artifact, Store
 from modelyard.lineage import all_artifacts
 

@@ -1,8 +1,9 @@
 """A flow run whose process is gone without a word (kill -9, a lost machine) is shown as crashed, not as running for ever.
 
 Every flow run sends Prefect a heartbeat (PREFECT_FLOWS_HEARTBEAT_FREQUENCY, 180 s by default); the automation made here waits for the next one.
-Without it such a run would also keep its place in a work queue of one, and nothing behind it would start. A run by hand makes it on its own
-server; ``make deploy`` (``python -m tasks.heartbeat``) on a shared one.
+Without it such a run would also keep its place in a work queue of one, and nothing behind it would start. It looks at runs with this project's tag
+only, so a shared server's other flows are left alone. A run by hand makes it where it runs, ``make deploy`` (``python -m tasks.heartbeat``) for the
+deployments.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from prefect.automations import Automation, ChangeFlowRunState, EventTrigger, Po
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
 
+TAG = "modelyard"
+"""On every run of this project: by hand (:mod:`tasks.session`) and of every deployment."""
 NAME = "modelyard: a run without heartbeat has crashed"
 PATIENCE = timedelta(minutes=10)
 """Three heartbeats and a little."""
@@ -31,6 +34,7 @@ def watch_heartbeats(patience: timedelta = PATIENCE) -> None:
         description="Marks a flow run as crashed when its process has stopped sending heartbeats.",
         trigger=EventTrigger(
             match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
+            match_related=ResourceSpecification({"prefect.resource.id": [f"prefect.tag.{TAG}"]}),
             for_each={"prefect.resource.id"},
             after={HEARTBEAT},
             expect={HEARTBEAT, *(f"prefect.flow-run.{state}" for state in AT_REST)},

@@ -11,16 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from prefect import tags
 from prefect.events.worker import EventsWorker
 from prefect.logging.configuration import setup_logging
 from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_SERVER_ANALYTICS_ENABLED, temporary_settings
 
-from modelyard.adapters import ray_cluster, ray_train, servers
+from modelyard.adapters import ray_cluster, ray_train
+from modelyard.adapters.child import ServerError
 from modelyard.adapters.home import home
+from modelyard.adapters.prefect_server import Address, prefect_server
 from modelyard.adapters.ray_rank import one_line
 from modelyard.outage import StorageError
-from tasks.heartbeat import watch_heartbeats
+from tasks.heartbeat import TAG, watch_heartbeats
 from tasks.release import GateError
 
 USAGE = "usage: python -m flows.pipeline CONFIG [KEY=VALUE ...]"
@@ -40,12 +43,11 @@ def run_from_terminal(arguments: Sequence[str], load: Callable[[str, Sequence[st
     quieten()
     try:
         if os.environ.get("PREFECT_API_URL"):
-            flow(config)
+            tagged(flow, config)
         else:
-            with servers.prefect_server(directory / "prefect") as server, temporary_settings(local(server, directory)):
-                watch_heartbeats()
+            with prefect_server(directory / "prefect") as server, temporary_settings(local(server, directory)):
                 try:
-                    flow(config)
+                    tagged(flow, config)
                 finally:
                     drain()
     except KeyboardInterrupt:
@@ -53,16 +55,21 @@ def run_from_terminal(arguments: Sequence[str], load: Callable[[str, Sequence[st
     except httpx.ConnectError as error:
         return fail(f"the Prefect server is gone ({one_line(error)}); the next run goes on from the last checkpoint")
     except Exception as error:
-        return fail(
-            str(error) if isinstance(error, ray_train.StageError | servers.ServerError | GateError | StorageError) else one_line(error)
-        )
+        return fail(str(error) if isinstance(error, ray_train.StageError | ServerError | GateError | StorageError) else one_line(error))
     finally:
         ray_train.release(wait=False)
         ray_cluster.disconnect()
     return 0
 
 
-def local(server: servers.Address, directory: Path) -> dict[Any, Any]:
+def tagged(flow: Callable[[Any], Any], config: Any) -> None:
+    """Run ``flow`` as one of this project's, shown as crashed should this process vanish."""
+    watch_heartbeats()
+    with tags(TAG):
+        flow(config)
+
+
+def local(server: Address, directory: Path) -> dict[Any, Any]:
     """Prefect settings of a run on the local server."""
     return {PREFECT_API_URL: server.api, PREFECT_HOME: directory / "prefect", PREFECT_SERVER_ANALYTICS_ENABLED: False}
 

@@ -1,4 +1,4 @@
-"""A flow that was killed is shown as crashed, also when its server went down with it; one that sends heartbeats is left alone."""
+"""A flow that was killed is shown as crashed, also when its server went down with it; one that has ended or sends heartbeats is left alone."""
 
 import os
 import signal
@@ -11,26 +11,27 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from modelyard.adapters.servers import prefect_server
+from modelyard.adapters.prefect_server import prefect_server
 from tasks.heartbeat import watch_heartbeats
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
 
 SLEEPS = """
 import sys, time
-from prefect import flow
+from prefect import flow, tags
 
 @flow(name=sys.argv[1])
 def sleeps():
-    time.sleep(600)
+    time.sleep(float(sys.argv[2]))
 
-sleeps()
+with tags("modelyard"):
+    sleeps()
 """
 
 
-def start(name, server) -> subprocess.Popen:
+def start(name, server, seconds=600) -> subprocess.Popen:
     environment = {**os.environ, "PREFECT_API_URL": server.api, "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
-    return subprocess.Popen([sys.executable, "-c", SLEEPS, name], env=environment, stderr=subprocess.DEVNULL)
+    return subprocess.Popen([sys.executable, "-c", SLEEPS, name, str(seconds)], env=environment, stderr=subprocess.DEVNULL)
 
 
 def wait(server, states: dict[str, str], seconds: float = 240) -> None:
@@ -51,17 +52,18 @@ def test_flow_run_killed_with_its_server_is_crashed_and_a_living_one_still_runs(
         watch_heartbeats(timedelta(seconds=60))
         watch_heartbeats(timedelta(seconds=60))
         assert len(SyncPrefectClient(server.api).read_automations()) == 1
+        start("done", server, seconds=0).wait()
         killed = start("killed", server)
-        wait(server, {"killed": "RUNNING"})
+        wait(server, {"done": "COMPLETED", "killed": "RUNNING"})
         time.sleep(5)  # the first heartbeat is on its way
         os.kill(killed.pid, signal.SIGKILL)
         killed.wait()
     with prefect_server(tmp_path) as server:
         alive = start("alive", server)
         try:
-            wait(server, {"killed": "CRASHED", "alive": "RUNNING"})
+            wait(server, {"done": "COMPLETED", "killed": "CRASHED", "alive": "RUNNING"})
             time.sleep(70)
-            wait(server, {"killed": "CRASHED", "alive": "RUNNING"}, seconds=0)
+            wait(server, {"done": "COMPLETED", "killed": "CRASHED", "alive": "RUNNING"}, seconds=0)
         finally:
             alive.kill()
             alive.wait()

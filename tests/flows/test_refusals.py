@@ -12,7 +12,7 @@ import pytest
 from flows.imported_config import ImportedConfig
 from flows.pipeline import load_line, run_line
 from flows.pipeline_config import load_pipeline
-from modelyard.adapters.servers import prefect_server
+from modelyard.adapters.prefect_server import prefect_server
 from modelyard.config import ConfigError
 from tasks.session import run_from_terminal
 

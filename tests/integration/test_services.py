@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from modelyard.adapters import object_store, services
-from modelyard.adapters.servers import ServerError, healthy
+from modelyard.adapters.child import ServerError, healthy
 from modelyard.storage import Storage
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]

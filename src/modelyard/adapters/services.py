@@ -26,8 +26,8 @@ from typing import NamedTuple
 import psutil
 
 from modelyard.adapters import object_store, ray_cluster
+from modelyard.adapters.child import HOST, ServerError, die_with_parent, end, healthy
 from modelyard.adapters.home import home
-from modelyard.adapters.servers import HOST, ServerError, die_with_parent, end, healthy
 
 NEEDED = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "PGPASSWORD", "RAY_AUTH_TOKEN")
 PORTS = {"s3": 8333, "postgresql": 5433, "mlflow": 5000, "prefect": 4200, "ray": 6379, "dashboard": 8265}

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.adapters import servers
+from modelyard.adapters.child import healthy
+from modelyard.adapters.prefect_server import prefect_server
 
 pytestmark = pytest.mark.integration
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from modelyard.adapters.servers import prefect_server
+from modelyard.adapters.prefect_server import prefect_server
 with prefect_server(Path(sys.argv[1])) as address:
     print(address.api, flush=True)
     time.sleep(60)
@@ -44,26 +45,26 @@ def test_prefect_server_killed_clients_leave_no_orphan_and_next_start_works(tmp_
     pid = json.loads((tmp_path / "server.json").read_text())["pid"]
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
-    with servers.prefect_server(tmp_path) as address:
+    with prefect_server(tmp_path) as address:
         assert address.api == api.strip(), "the second run still needs the server"
         os.kill(second.pid, signal.SIGKILL)
         second.wait()
-        assert servers.healthy(address.api + "/health")
+        assert healthy(address.api + "/health")
     assert gone(pid)
-    with servers.prefect_server(tmp_path) as again:
-        assert servers.healthy(again.api + "/health")
+    with prefect_server(tmp_path) as again:
+        assert healthy(again.api + "/health")
         pid = json.loads((tmp_path / "server.json").read_text())["pid"]
     assert gone(pid)
 
 
 def test_prefect_server_killed_itself_starts_again_where_its_clients_look_for_it(tmp_path):
-    with servers.prefect_server(tmp_path) as first:
+    with prefect_server(tmp_path) as first:
         pid = json.loads((tmp_path / "server.json").read_text())["pid"]
         os.kill(pid, signal.SIGKILL)
         assert gone(pid)
-        with servers.prefect_server(tmp_path) as second:
+        with prefect_server(tmp_path) as second:
             assert second == first
-            assert servers.healthy(first.api + "/health")
+            assert healthy(first.api + "/health")
         pid = json.loads((tmp_path / "server.json").read_text())["pid"]
     assert gone(pid)
 
@@ -77,7 +78,7 @@ def test_prefect_server_two_homes_at_once_get_a_server_each_whatever_their_recor
     (tmp_path / "three").mkdir()
     stale = {"pid": os.getpid(), "port": json.loads((homes[0] / "server.json").read_text())["port"]}
     (tmp_path / "three/server.json").write_text(json.dumps(stale))
-    with servers.prefect_server(tmp_path / "three") as address:
+    with prefect_server(tmp_path / "three") as address:
         assert address.api not in ports
     for holder in holders:
         holder.kill()

@@ -1,42 +1,30 @@
-"""The Prefect server and the MLflow UI as child processes: nobody starts, stops or leaks one by hand.
+"""The local Prefect server: nobody starts, stops or leaks one by hand.
 
-A Prefect server lives exactly as long as somebody holds its home: each user holds a shared ``flock`` on ``clients.lock``, and a keeper
-process beside the server waits for the exclusive one. The kernel drops a lock with its process, so a run that is killed with -9 leaves
-neither an orphan nor a stale "in use" mark, two runs share one server on one SQLite file, and a run finds the server of ``make ui``. A server
-that is killed starts again at its port, so the runs on it go on; it gets SIGTERM from the kernel if its keeper dies (PR_SET_PDEATHSIG). All
-listen on loopback only. Left out: PostgreSQL and remote servers.
+It lives exactly as long as somebody holds its home: each user holds a shared ``flock`` on ``clients.lock``, and a keeper process beside the server
+waits for the exclusive one. The kernel drops a lock with its process, so a run that is killed with -9 leaves neither an orphan nor a stale "in use"
+mark, two runs share one server on one SQLite file, and a run finds the server of ``make ui``. A server that is killed starts again at its port, so
+the runs on it go on; it gets SIGTERM from the kernel if its keeper dies (PR_SET_PDEATHSIG). Left out: PostgreSQL and remote servers.
 """
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
 import psutil
 
-from modelyard.adapters.home import home
+from modelyard.adapters.child import HOST, START_SECONDS, ServerError, die_with_parent, end, free_port, healthy
 
-HOST = "127.0.0.1"
-PREFECT_PORT, MLFLOW_PORT = 4200, 5000
-START_SECONDS = 300.0
-PR_SET_PDEATHSIG = 1
-
-
-class ServerError(RuntimeError):
-    """A server that did not start; one line that names its log."""
+PORT = 4200
 
 
 class Address(NamedTuple):
@@ -60,11 +48,11 @@ def prefect_server(home: Path) -> Iterator[Address]:
 def keep(home: Path) -> int:
     """The keeper: run the server until no client holds ``home``; one that was killed starts again at the same port, where its clients look for it.
 
-    Called as ``python -m modelyard.adapters.servers keep HOME``.
+    Called as ``python -m modelyard.adapters.prefect_server HOME``.
     """
     with _locked(home / "keeper.lock", fcntl.LOCK_EX):
-        for preferred in (int(os.environ.get("PREFECT_SERVER_API_PORT", PREFECT_PORT)), 0, 0):
-            port = _free_port(preferred)  # until the server binds it somebody else may take it: then the next
+        for preferred in (int(os.environ.get("PREFECT_SERVER_API_PORT", PORT)), 0, 0):
+            port = free_port(preferred)  # until the server binds it somebody else may take it: then the next
             if server := _start_server(home, port):
                 break
 
@@ -106,41 +94,6 @@ def _start_server(home: Path, port: int) -> subprocess.Popen[bytes] | None:
             return server
         time.sleep(0.1)
     return None
-
-
-def show(prefect_home: Path, mlflow_uri: str) -> int:
-    """``make ui``: both servers until interrupted."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    port = _free_port(MLFLOW_PORT)
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--backend-store-uri",
-        mlflow_uri,
-        "--host",
-        HOST,
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-    ]
-    log = prefect_home.parent / "mlflow-server.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "ab") as output:
-        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # its job runner outlives the server
-        mlflow = subprocess.Popen(command, stdout=output, stderr=output, env=environment, preexec_fn=die_with_parent)
-    try:
-        with prefect_server(prefect_home) as prefect:
-            _wait_for(f"http://{HOST}:{port}/health", mlflow, log, "MLflow server")
-            sys.stdout.write(f"Prefect  {prefect.page}\nMLflow   http://{HOST}:{port}\nCtrl-C ends both.\n")
-            sys.stdout.flush()
-            return mlflow.wait()
-    except KeyboardInterrupt:
-        return 0
-    finally:
-        end(mlflow)
 
 
 def _answering(home: Path) -> int | None:
@@ -191,31 +144,12 @@ def _start_keeper(home: Path) -> subprocess.Popen[bytes]:
     (home / "server.json").unlink(missing_ok=True)
     with open(home / "server.log", "wb") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "modelyard.adapters.servers", "keep", str(home)],
+            [sys.executable, "-m", "modelyard.adapters.prefect_server", str(home)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             start_new_session=True,  # Ctrl-C in the run's terminal must not reach the server before the run has said goodbye to it
         )
-
-
-def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path, what: str) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while not healthy(url):
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise ServerError(f"{what} did not start; see {log}")
-        time.sleep(0.1)
-
-
-def healthy(url: str, token: str = "") -> bool:
-    """Whether ``url`` answers 200, asked with ``token`` where there is one."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
-    try:
-        with opener.open(request, timeout=5) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
 
 
 @contextmanager
@@ -225,47 +159,8 @@ def _locked(path: Path, kind: int) -> Iterator[IO[bytes]]:
         yield file
 
 
-def _free_port(preferred: int) -> int:
-    """``preferred`` if nobody listens there, else one the system picks."""
-    for port in (preferred, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise ServerError(f"no free port on {HOST}")
-
-
-def die_with_parent() -> None:
-    """In a child: get SIGTERM when the parent dies."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def end(process: subprocess.Popen[bytes]) -> None:
-    """Terminate, and kill what does not listen."""
-    process.terminate()
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def main(arguments: Sequence[str]) -> int:
-    """``keep HOME``, or nothing for ``make ui``."""
-    try:
-        if arguments and arguments[0] == "keep":
-            return keep(Path(arguments[1]))
-        from modelyard.adapters.mlflow_tracker import tracking_uri  # a second that the keeper need not wait
-
-        return show(home() / "prefect", tracking_uri())
-    except ServerError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(keep(Path(sys.argv[1])))
+    except ServerError as error:
+        sys.exit(str(error))

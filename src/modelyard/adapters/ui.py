@@ -1,0 +1,58 @@
+"""``make ui``: the pages of this and earlier runs, a Prefect server and an MLflow server until interrupted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from modelyard.adapters.child import HOST, ServerError, die_with_parent, end, free_port, wait_for
+from modelyard.adapters.home import home
+from modelyard.adapters.mlflow_tracker import tracking_uri
+from modelyard.adapters.prefect_server import prefect_server
+
+MLFLOW_PORT = 5000
+
+
+def show(prefect_home: Path, mlflow_uri: str) -> int:
+    """Both servers, until interrupted; the exit code. Raises ServerError."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    port = free_port(MLFLOW_PORT)
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--backend-store-uri",
+        mlflow_uri,
+        "--host",
+        HOST,
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
+    log = prefect_home.parent / "mlflow-server.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "ab") as output:
+        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # its job runner outlives the server
+        mlflow = subprocess.Popen(command, stdout=output, stderr=output, env=environment, preexec_fn=die_with_parent)
+    try:
+        with prefect_server(prefect_home) as prefect:
+            wait_for(f"http://{HOST}:{port}/health", mlflow, log, "MLflow server")
+            sys.stdout.write(f"Prefect  {prefect.page}\nMLflow   http://{HOST}:{port}\nCtrl-C ends both.\n")
+            sys.stdout.flush()
+            return mlflow.wait()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        end(mlflow)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(show(home() / "prefect", tracking_uri()))
+    except ServerError as error:
+        sys.exit(str(error))
