@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 
 from prefect import get_run_logger, task
 
@@ -23,6 +24,9 @@ def forecast_task(config: ladder.ScalingConfig, place: Place, tokens: Artifact, 
 def seal_task(place: Place, forecast: Artifact) -> Artifact:
     """Write the prediction into MLflow before what it predicts may start."""
     content = json.loads((place.store.fetch(forecast) / "forecast.json").read_text())
+    if content["objection"]:
+        get_run_logger().warning(content["objection"])
+        logging.getLogger("modelyard.scaling").warning("forecast: %s", content["objection"])
     place.tracker.seal(forecast, place.link(forecast), content)
     return forecast
 

@@ -338,6 +338,8 @@ def forecast_gate(evidence: Evidence, config: ReleaseConfig) -> Gate:
     error = loss / prediction - 1
     inside = "inside" if low <= loss <= high else "outside"
     reason = f"loss {loss:.4f} against forecast {prediction:.4f} [{low:.4f}, {high:.4f}]: {error:+.2%}, {inside} its interval"
+    if objection := forecast.get("objection"):
+        reason += f"; {objection}"
     metrics = {"release/forecast/prediction": prediction, "release/forecast/loss": loss, "release/forecast/error": error}
     good = abs(error) <= config.forecast_tolerance
     return Gate(

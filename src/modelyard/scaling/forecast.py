@@ -142,7 +142,8 @@ def in_compute(chosen: Selected, options: argparse.Namespace) -> tuple[dict[str,
     law = f"L(C) = {made.law.a:.4g} C^{made.law.b:.4f} + {made.law.c:.4f}, {len(points)} runs of {points_range(points)} FLOPs\n"
     largest = _backtest_text(content["backtest"])
     final = f"forecast at {made.at_compute:.4g} FLOPs: {made.prediction:.5f} [{made.low:.5f}, {made.high:.5f}]\n" if options.at else ""
-    return {**asked, "warnings": list(chosen.warnings), **_judged_json(judged)}, law + largest + _judged_text(judged) + final
+    warnings = [*chosen.warnings, *filter(None, [made.objection])]
+    return {**asked, "warnings": warnings, **_judged_json(judged)}, law + largest + _judged_text(judged) + final
 
 
 def joint(chosen: Selected, options: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -215,6 +216,8 @@ def as_json(result: Forecast) -> dict[str, Any]:
         "c": result.law.c,
         "at_compute": result.at_compute,
         "backtest": {**test._asdict(), "error": test.error} if test else None,
+        "steepening": result.steepening,
+        "objection": result.objection,
         "points": [point._asdict() for point in result.points],
     }
 

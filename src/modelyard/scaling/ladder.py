@@ -160,6 +160,7 @@ def run(
         "scaling/forecast/loss_high": result.high,
         "scaling/forecast/at_flops": result.at_compute,
         "scaling/forecast/backtest_error": result.backtest.error,
+        "scaling/forecast/steepening": result.steepening,
         "scaling/ladder/compute_share": config.share,
         "scaling/ladder/reach": config.main.compute / max(points).compute,
     }

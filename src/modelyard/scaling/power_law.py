@@ -5,8 +5,11 @@ For a given exponent b the best (a, c) is a linear problem, so a fit is a one-di
 The interval has to be honest with four runs and three constants, where the residuals say next to nothing. Every draw (1) weighs the runs anew
 (the Bayesian bootstrap, Rubin 1981: all runs stay in, as fewer than three would fit anything), (2) redraws their losses around the fit with a
 noise whose size is itself drawn from what the residuals and the stated floor allow (a scaled inverse chi-squared with one degree of freedom
-for the floor), (3) refits, and (4) adds the new run's own noise. Simulated coverage is in docs/decisions.md. Left out: what the law cannot
-know, such as a change of the recipe or data that run out.
+for the floor), (3) refits, and (4) adds the new run's own noise. Simulated coverage is in docs/decisions.md.
+
+All of that supposes that the runs follow the law. One departure can be seen in the runs themselves: with a, c >= 0 the slope of ln L over ln C may
+only flatten, so runs whose slope steepens (models too narrow for their vocabulary, docs/benchmarks.md) lie outside its range, and :func:`steepening`
+says so. Left out: what the runs cannot show, such as a change of the recipe or data that run out.
 """
 
 from __future__ import annotations
@@ -17,11 +20,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
+from scipy.stats import t as student
 
 Array = NDArray[np.float64]
 EXPONENTS: Array = -np.geomspace(0.01, 2.0, 120)
 """Where b is looked for."""
 DRAWS = 600
+STEEP = 0.01
+"""A steepening as improbable as this is no noise."""
 LEAST_WEIGHT = 1e-3
 """Of a run in a bootstrap draw, so that three different runs always remain."""
 
@@ -74,6 +80,17 @@ class Forecast(NamedTuple):
     backtest: Backtest | None
     """None where fewer than three runs are left without the largest."""
     points: tuple[Point, ...]
+    steepening: float
+    """How probable runs as bent as these are where the law holds (:func:`steepening`)."""
+
+    @property
+    def objection(self) -> str:
+        """Why the law does not hold for these runs; empty where nothing is to be seen."""
+        if self.steepening >= STEEP:
+            return ""
+        return (
+            f"the runs fall faster with more compute, which no a C^b + c does (p = {self.steepening:.2g}): the interval cannot be trusted"
+        )
 
 
 def fit(points: Sequence[Point]) -> PowerLaw:
@@ -137,8 +154,30 @@ def forecast(points: Sequence[Point], at_compute: float, seed: int, noise_floor:
     low, high = np.quantile(draws, [0.025, 0.975])
     prediction = law(at_compute)
     return Forecast(
-        prediction, min(float(low), prediction), max(float(high), prediction), law, at_compute, backtest(ordered), tuple(ordered)
+        prediction,
+        min(float(low), prediction),
+        max(float(high), prediction),
+        law,
+        at_compute,
+        backtest(ordered),
+        tuple(ordered),
+        steepening(ordered, noise_floor),
     )
+
+
+def steepening(points: Sequence[Point], noise_floor: float) -> float:
+    """One-sided p-value of a parabola through (ln C, ln L) that bends down: small where larger runs gain more than the law allows.
+
+    The residuals' variance has the floor as one more degree of freedom, as the interval's has.
+    """
+    x, y = (np.log([getattr(p, name) for p in points]) for name in ("compute", "loss"))
+    x = (x - x.mean()) / x.std()
+    design = np.stack([np.ones_like(x), x, x * x], 1)
+    inverse = np.linalg.inv(design.T @ design)
+    coefficients = inverse @ design.T @ y
+    freedom = len(points) - 2
+    variance = (noise_floor**2 + float(((y - design @ coefficients) ** 2).sum())) / freedom
+    return float(student.cdf(coefficients[2] / np.sqrt(variance * inverse[2, 2]), freedom))
 
 
 def predictive_draws(

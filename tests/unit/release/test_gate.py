@@ -152,6 +152,12 @@ def test_gate_too_few_items_to_compare_is_blocked() -> None:
     assert verdict_of(decision, "regression") == ("BLOCK", "not enough items to compare on: human_eval")
 
 
+def test_gate_forecast_says_what_speaks_against_the_law() -> None:
+    evidence = GOOD._replace(forecast={**(GOOD.forecast or {}), "objection": "the runs fall faster"})
+
+    assert verdict_of(decide(evidence, CONFIG), "forecast")[1].endswith("; the runs fall faster")
+
+
 CASES: dict[str, tuple[Callable[[], Evidence], str, str]] = {
     "forecast_miss": (lambda: GOOD._replace(final_loss=3.3), "forecast", "HOLD"),
     "forecast_sealed_late": (lambda: forecast(sealed_at=1001.5), "forecast", "BLOCK"),

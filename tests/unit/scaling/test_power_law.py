@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from modelyard.scaling.power_law import Point, PowerLaw, backtest, fit, forecast
+from modelyard.scaling.power_law import STEEP, Point, PowerLaw, backtest, fit, forecast, steepening
 
 LAW = PowerLaw(a=80.0, b=-0.12, c=1.7)
 COMPUTE = (1e10, 4e10, 1e11, 5e11, 1e12)
@@ -53,6 +53,18 @@ def test_forecast_interval_widens_with_the_distance_and_with_the_noise_floor() -
         return made.high - made.low
 
     assert width(1e13, 0.001) < width(1e14, 0.001) < width(1e14, 0.004)
+
+
+def test_forecast_of_runs_that_steepen_is_objected_to_and_of_runs_on_the_law_rarely() -> None:
+    steep = [Point(1e10 * 3**i, float(np.exp(1.5 - 0.05 * i - 0.01 * i**2))) for i in range(5)]
+    assert "fall faster" in forecast(steep, 1e13, 0, 0.0015).objection
+    generator = np.random.default_rng(0)
+    pure = PowerLaw(9.0, -0.05, 0.0)  # a straight line: whatever bends is noise
+    objections = 0
+    for _ in range(300):
+        points = [Point(c, pure(c) * (1 + generator.normal(0, 0.0015))) for c in COMPUTE]
+        objections += steepening(points, 0.0015) < STEEP
+    assert objections <= 6
 
 
 def test_forecast_is_a_function_of_its_seed() -> None:
