@@ -61,13 +61,8 @@ services: $(READY)
 
 deploy: $(READY)
 	@test -n "$$PREFECT_API_URL" || { echo "PREFECT_API_URL: not set; after make services: . .modelyard/services/addresses"; exit 1; }
-	@$(BIN)/prefect work-pool inspect modelyard > /dev/null 2>&1 || $(BIN)/prefect --no-prompt work-pool create --type process modelyard
-	@$(BIN)/prefect work-pool inspect modelyard-cluster > /dev/null 2>&1 \
-	  || $(BIN)/prefect --no-prompt work-pool create --type kubernetes modelyard-cluster
-	@for pool in modelyard modelyard-cluster; do $(BIN)/prefect work-queue inspect line --pool $$pool > /dev/null 2>&1 \
-	  || $(BIN)/prefect work-queue create line --pool $$pool --limit 1; done
+	@$(BIN)/python -m tasks.deployment
 	@$(BIN)/prefect --no-prompt deploy --all --prefect-file infra/prefect.yaml
-	@$(BIN)/python -m tasks.heartbeat
 
 chaos: $(READY)
 	@$(BIN)/python -m benchmarks.chaos --runs $(or $(N),20) --seed $(or $(SEED),0)

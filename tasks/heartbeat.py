@@ -2,7 +2,7 @@
 
 Every flow run sends Prefect a heartbeat (PREFECT_FLOWS_HEARTBEAT_FREQUENCY, 180 s by default); the automation made here waits for the next one.
 Without it such a run would also keep its place in a work queue of one, and nothing behind it would start. It looks at runs with this project's tag
-only, so a shared server's other flows are left alone. A run by hand makes it where it runs, ``make deploy`` (``python -m tasks.heartbeat``) for the
+only, so a shared server's other flows are left alone. A run by hand makes it where it runs, ``make deploy`` (:mod:`tasks.deployment`) for the
 deployments.
 """
 
@@ -44,7 +44,3 @@ def watch_heartbeats(patience: timedelta = PATIENCE) -> None:
         ),
         actions=[ChangeFlowRunState(name=None, state=StateType.CRASHED, force=False, message="its process is gone: no heartbeat any more")],
     ).create()
-
-
-if __name__ == "__main__":
-    watch_heartbeats()

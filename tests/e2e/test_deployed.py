@@ -1,5 +1,6 @@
 """Deployments on a real Prefect server with a real work pool and worker: by an event, on a schedule, cancelled, and paused for a person."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling
 
 from modelyard.adapters.prefect_server import prefect_server
+from tasks.deployment import make_pools
 from tests.e2e.running import ENVIRONMENT, ROOT, SMALLEST, aliases, copy, is_built
 from tests.e2e.test_killed import orphans
 
@@ -87,9 +89,9 @@ def yard(directory, tmp_path, *overrides: str, watching: bool = False):
             "MODELYARD_HOME": str(home),
             "PREFECT_WORKER_QUERY_SECONDS": "1",
         }
-        prefect(environment, "work-pool", "create", "--type", "process", "modelyard")
-        prefect(environment, "work-pool", "create", "--type", "kubernetes", "modelyard-cluster")
-        prefect(environment, "work-queue", "create", "line", "--pool", "modelyard", "--limit", "1")
+        with temporary_settings({PREFECT_API_URL: server.api}):
+            asyncio.run(make_pools())
+            asyncio.run(make_pools())  # what is there stays
         prefect(environment, "deploy", "--all", "--prefect-file", str(file))
         with open(directory / "worker.log", "w") as log:
             command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "modelyard", "--install-policy", "never"]

@@ -1,0 +1,40 @@
+"""What a Prefect server needs before it gets the deployments of ``infra/prefect.yaml``: work pools, their queues, and the watch over heartbeats.
+
+``make deploy`` runs it (``python -m tasks.deployment``) in place of a start of Prefect's CLI for each. What is there already stays as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.exceptions import ObjectNotFound
+from prefect.workers.utilities import get_default_base_job_template_for_infrastructure_type as job_template
+
+from tasks.heartbeat import watch_heartbeats
+
+POOLS = {"modelyard": "process", "modelyard-cluster": "kubernetes"}
+"""Work pool -> where its runs are: on the machine of its worker, or jobs of a cluster."""
+QUEUE = "line"
+"""Has one place in each pool, so that two runs never fight for one cluster."""
+
+
+async def make_pools() -> None:
+    """The work pools and their queues, where they are missing."""
+    async with get_client() as client:
+        for name, kind in POOLS.items():
+            try:
+                await client.read_work_pool(name)
+            except ObjectNotFound:
+                template = await job_template(kind) or {}
+                await client.create_work_pool(WorkPoolCreate(name=name, type=kind, base_job_template=template))
+            try:
+                await client.read_work_queue_by_name(QUEUE, work_pool_name=name)
+            except ObjectNotFound:
+                await client.create_work_queue(QUEUE, work_pool_name=name, concurrency_limit=1)
+
+
+if __name__ == "__main__":
+    asyncio.run(make_pools())
+    watch_heartbeats()
