@@ -8,11 +8,13 @@ deployments.
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 
 from prefect.automations import Automation, ChangeFlowRunState, EventTrigger, Posture, ResourceSpecification
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
+from prefect.exceptions import PrefectHTTPStatusError
 
 TAG = "modelyard"
 """On every run of this project: by hand (:mod:`tasks.session`) and of every deployment."""
@@ -25,11 +27,18 @@ AT_REST = ("Completed", "Failed", "Cancelled", "Crashed", "Paused", "Suspended",
 
 
 def watch_heartbeats(patience: timedelta = PATIENCE) -> None:
-    """Make the automation on the server at PREFECT_API_URL, unless it is there."""
-    with get_client(sync_client=True) as client:
-        if client.read_automations_by_name(NAME):
-            return
-    Automation(
+    """Make the automation on the server at PREFECT_API_URL, unless it is there; a server that takes none is warned of."""
+    try:
+        with get_client(sync_client=True) as client:
+            if not client.read_automations_by_name(NAME):
+                automation(patience).create()
+    except PrefectHTTPStatusError as error:
+        logging.getLogger("modelyard.heartbeat").warning("no watch over heartbeats: %s", error.response.text[:200])
+
+
+def automation(patience: timedelta) -> Automation:
+    """Marks a run of this project as crashed when nothing was heard of it for ``patience``."""
+    return Automation(
         name=NAME,
         description="Marks a flow run as crashed when its process has stopped sending heartbeats.",
         trigger=EventTrigger(
@@ -43,4 +52,4 @@ def watch_heartbeats(patience: timedelta = PATIENCE) -> None:
             within=patience,
         ),
         actions=[ChangeFlowRunState(name=None, state=StateType.CRASHED, force=False, message="its process is gone: no heartbeat any more")],
-    ).create()
+    )
