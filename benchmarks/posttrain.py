@@ -2,7 +2,8 @@
 
 ``make bench-posttrain``, or ``python -m benchmarks.posttrain --work ppo --precision fp32``. Both sides run at one precision without gradient
 checkpointing; PPO includes generation, one inner epoch on each side, and no pretraining text (TRL has none). Ours runs the functions that the
-stages run. Printed: median samples/s, and the median over rounds of the ratio to TRL's. ``--profile`` prints where our time goes instead.
+stages run, where a rated pair's prompt is computed once (TRL computes it for each text). Printed: median samples/s, and the median over rounds of
+the ratio to TRL's. ``--profile`` prints where our time goes instead.
 """
 
 from __future__ import annotations
@@ -20,13 +21,16 @@ from benchmarks import trl_peer
 from benchmarks.shapes import SMALL, llama, ratio
 from benchmarks.trl_peer import END, PAD
 from modelyard.config import ExecutionConfig
+from modelyard.feedback import Comparison
 from modelyard.model.architecture import ModelConfig, Precision
 from modelyard.model.engine import Batch, Engine
 from modelyard.model.optimizer import OptimizerConfig
-from modelyard.posttrain import ppo
+from modelyard.posttrain import ppo, reward
+from modelyard.posttrain.comparison_rows import Encoded
 from modelyard.posttrain.losses import reward_loss, sft_loss
-from modelyard.posttrain.masking import Example, pad_documents, pad_examples
+from modelyard.posttrain.masking import Example, pad_examples
 from modelyard.posttrain.ppo import PPOConfig, Training
+from modelyard.posttrain.reward import RewardConfig
 from modelyard.posttrain.rollout import Models, SamplingConfig
 from modelyard.posttrain.sampling import length_grouped
 
@@ -165,21 +169,31 @@ def reward_work(
     natural: bool = False,
     now: trl_peer.Now = time.perf_counter,
 ) -> tuple[int, dict[str, Timed]]:
-    """Pairs of a call, and the calls."""
+    """Pairs of a call, and the calls; three eighths of a pair's shorter text are their prompt. Ours has the stage's rows, TRL two to a pair."""
     lengths = [row_lengths(REWARD_PAIRS * steps, REWARD_LENGTH, natural, seed) for seed in (1, 2)]
     first, second = (token_rows(model, lengths[i], i) for i in range(2))
-    chosen = batches([max(pair) for pair in zip(*lengths, strict=True)], REWARD_PAIRS, steps)
+    pairs = [(a, [*a[:prompt], *b[prompt:]]) for a, b in zip(first, second, strict=True) for prompt in [3 * min(len(a), len(b)) // 8]]
+    ranked = Comparison(id="", split="reward", source="", prompt="", completions=("preferred", "other"), ranks=(1, 2))
+    config = RewardConfig(
+        split="reward",
+        seed=0,
+        precision=precision,
+        epochs=1,
+        batch=REWARD_PAIRS,
+        micro_batch=REWARD_PAIRS,
+        reference_texts=1,
+        optimizer=OPTIMIZER,
+    )
+    data = reward.batches([Encoded(ranked, list(pair)) for pair in pairs], config, model, PAD, execution.data_parallel)
     engine = Engine(model, execution, seed=0, precision=precision, head="scalar", optim=OPTIMIZER, total_steps=10_000)
-    ranks, names = torch.tensor([1, 0] * REWARD_PAIRS), torch.arange(REWARD_PAIRS).repeat_interleave(2)
 
     def step(number: int) -> None:
-        tokens, mask = pad_documents([row for i in chosen(number) for row in (first[i], second[i])], PAD)
-        engine.train_step(Batch(tokens, tokens, {"mask": mask, "rank": ranks, "comparison": names}), 2 * REWARD_PAIRS, reward_loss)
+        engine.train_step(data.batch(number), data.micro_batch, reward_loss)
 
     work = {"modelyard": timed(step, steps, now)}
     if peers:
         order: trl_peer.Order = "random" if natural else "sequential"
-        work["trl"] = trl_peer.reward(model, precision, list(zip(first, second, strict=True)), REWARD_PAIRS, steps, order, now)
+        work["trl"] = trl_peer.reward(model, precision, pairs, REWARD_PAIRS, steps, order, now)
     return REWARD_PAIRS * steps, work
 
 
@@ -249,7 +263,10 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     model, execution = SHAPES[arguments.shape], ExecutionConfig(threads=arguments.threads)
     print(f"{arguments.shape}: {model.parameters() / 1e6:.2f}M parameters, {arguments.threads} threads; SFT {SFT_ROWS} x {model.seq_len}, ")
-    print(f"reward {REWARD_PAIRS} pairs x {REWARD_LENGTH}, PPO {EPISODES} x ({PROMPT} + {NEW_TOKENS}), one inner epoch", flush=True)
+    print(
+        f"reward {REWARD_PAIRS} pairs of {REWARD_LENGTH} that share three eighths (the prompt), PPO {EPISODES} x ({PROMPT} + {NEW_TOKENS}), one inner epoch",
+        flush=True,
+    )
     for name, precision, lengths in product(arguments.work, arguments.precision, arguments.lengths):
         if name == "ppo" and lengths != arguments.lengths[0]:
             continue

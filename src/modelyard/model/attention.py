@@ -46,20 +46,16 @@ class SdpaAttention(torch.nn.Module):
         causal = length == key.shape[0]
         assert causal or length == 1, f"{length} queries against {key.shape[0]} keys: only prefill or one-token steps"
         query, key, value = (x.permute(1, 2, 0, 3) for x in (query, key, value))
-        if attention_mask is not None:
-            assert causal, "a mask is for whole rows"
-            context = F.scaled_dot_product_attention(
-                query, key, value, attn_mask=attention_mask, scale=self.softmax_scale, enable_gqa=heads != key.shape[1]
-            )
-            return context.permute(2, 0, 1, 3).reshape(length, batch, heads * width)
+        assert causal or attention_mask is None, "a mask is for whole rows"
         if query.dtype == torch.bfloat16 and query.device.type == "cpu" and query.requires_grad and length <= SHORT and not self.dropout:
-            context = _MaterialisedAttention.apply(query, key, value, self.softmax_scale or width**-0.5)
+            context = _MaterialisedAttention.apply(query, key, value, self.softmax_scale or width**-0.5, attention_mask)
             return context.permute(2, 0, 1, 3).reshape(length, batch, heads * width)
         context = F.scaled_dot_product_attention(
             query,
             key,
             value,
-            is_causal=causal and length > 1,
+            attn_mask=attention_mask,
+            is_causal=attention_mask is None and causal and length > 1,
             dropout_p=self.dropout if self.training else 0.0,
             scale=self.softmax_scale,
             enable_gqa=heads != key.shape[1],
@@ -68,23 +64,27 @@ class SdpaAttention(torch.nn.Module):
 
 
 class _MaterialisedAttention(torch.autograd.Function):
-    """Causal attention by batched matrix products; query [b, heads, s, d], key and value [b, groups, s, d]."""
+    """Attention by batched matrix products; query [b, heads, s, d], key and value [b, groups, s, d], mask [b, 1, s, s] (None: causal)."""
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float, mask: Tensor | None) -> Tensor:
         batch, heads, length, width = query.shape
         groups = key.shape[1]
         query = query.reshape(batch * groups, heads // groups * length, width)
         key, value = (x.reshape(batch * groups, length, width) for x in (key, value))
-        mask = torch.full((length, length), float("-inf"), dtype=query.dtype).triu_(1).repeat(heads // groups, 1)
-        weights = torch.softmax(torch.baddbmm(mask, query, key.transpose(1, 2), alpha=scale), -1)
+        if mask is None:
+            unseen = torch.full((length, length), float("-inf"), dtype=query.dtype).triu_(1).repeat(heads // groups, 1)
+        else:
+            unseen = torch.zeros(mask.shape, dtype=query.dtype).masked_fill_(~mask, float("-inf"))
+            unseen = unseen.expand(-1, heads, -1, -1).reshape(len(query), -1, length)
+        weights = torch.softmax(torch.baddbmm(unseen, query, key.transpose(1, 2), alpha=scale), -1)
         ctx.save_for_backward(query, key, value, weights)
         ctx.scale = scale
         return torch.bmm(weights, value).view(batch, heads, length, width)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         query, key, value, weights = ctx.saved_tensors
         batch, heads, length, width = grad.shape
         grad = grad.reshape(query.shape)
@@ -92,4 +92,4 @@ class _MaterialisedAttention(torch.autograd.Function):
         grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype).mul_(ctx.scale)
         grad_query = torch.bmm(grad_scores, key).view(batch, heads, length, width)
         grad_key = torch.bmm(grad_scores.transpose(1, 2), query).view(batch, -1, length, width)
-        return grad_query, grad_key, torch.bmm(weights.transpose(1, 2), grad).view(batch, -1, length, width), None
+        return grad_query, grad_key, torch.bmm(weights.transpose(1, 2), grad).view(batch, -1, length, width), None, None

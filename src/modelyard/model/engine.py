@@ -45,6 +45,8 @@ class Batch(NamedTuple):
 
 SEGMENTS = "segments"
 """Key of ``extras`` under which a batch says which text of its row each position belongs to [B, S]; without it a row is one text."""
+STEM = "stem"
+"""Key of ``extras`` beside it: how many leading positions all texts of the row go on from [B]; without it a row's texts share nothing."""
 
 
 class LossOutput(NamedTuple):
@@ -251,11 +253,10 @@ class Engine:
         tokens, labels = batch.tokens, batch.labels
         if fill[1]:
             tokens, labels = F.pad(tokens, fill), F.pad(labels, fill, value=UNLABELLED)
-        positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
-        mask = None
+        positions, mask = torch.arange(tokens.shape[1], device=tokens.device)[None], None
         if SEGMENTS in batch.extras:
             segments = F.pad(batch.extras[SEGMENTS], fill, value=-1)
-            positions, mask = segmented(segments)
+            positions, mask = segmented(segments, batch.extras.get(STEM))
         output = chunk(tokens, positions, mask, labels=labels if self.head == "lm" else None)
 
         def loss(raw: Tensor) -> tuple[Tensor, Tensor, LossOutput]:
@@ -354,17 +355,21 @@ class Engine:
         self._take_weights(taken)
 
 
-def segmented(segments: Tensor) -> tuple[Tensor, Tensor]:
-    """Position in its own text [b, S] int64, and who may see whom [b, 1, S, S] bool: earlier positions of the same text.
+def segmented(segments: Tensor, stem: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Position in its own text [b, S] int64, and who may see whom [b, 1, S, S] bool: earlier positions of the same text and of the stem.
 
-    ``segments`` [b, S]: positions of one text are neighbours and have one number.
+    ``segments`` [b, S]: positions of one text are neighbours and have one number; negative ones are padding, at position 0. ``stem`` [b]: the first
+    so many positions, with a number of their own, are what every text of the row begins with; its own positions go on from there.
     """
     places = torch.arange(segments.shape[1], device=segments.device).expand_as(segments)
     begins = torch.ones_like(segments, dtype=torch.bool)
     begins[:, 1:] = segments[:, 1:] != segments[:, :-1]
     starts = torch.where(begins, places, torch.zeros_like(places)).cummax(dim=1).values
-    same = segments[:, :, None] == segments[:, None, :]
-    return places - starts, (same & (places[:, :, None] >= places[:, None, :]))[:, None]
+    positions, seen = places - starts, segments[:, :, None] == segments[:, None, :]
+    if stem is not None:
+        positions += starts.minimum(stem[:, None])
+        seen |= places[:, None, :] < stem[:, None, None]
+    return positions.masked_fill_(segments < 0, 0), (seen & (places[:, :, None] >= places[:, None, :]))[:, None]
 
 
 def _sequence_parallel_switches(module: Any) -> list[tuple[Any, str]]:

@@ -128,7 +128,7 @@ def _column(own: Tensor, block: slice) -> tuple[Tensor, Tensor]:
 
 
 def rotary(x: Tensor, freqs: Tensor, interleaved: bool = False) -> Tensor:
-    """Rotate queries or keys x [s, b, heads, d] by the angles freqs [s, 1, 1, d] (both halves alike), with megatron-core's fused signature."""
+    """Rotate queries or keys x [s, b, heads, d] by the angles freqs [s, 1 or b, 1, d] (both halves alike); megatron-core's fused signature."""
     assert not interleaved, "only the half-split form"
     assert freqs.shape[-1] == x.shape[-1], "rotary positions on part of a head are not supported"
     half = x.shape[-1] // 2

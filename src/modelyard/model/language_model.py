@@ -1,7 +1,7 @@
 """megatron-core's ``GPTModel`` with our faster parts: fused output layer and loss, rotary positions in fewer passes, oneDNN's products.
 
-Same parameters, names and mathematics; only what runs between the matrix products differs (see :mod:`modelyard.model.fused`). Left out:
-multi-token prediction.
+Same parameters, names and mathematics; only what runs between the matrix products differs (see :mod:`modelyard.model.fused`), and rotary angles
+are those of the position ids, which megatron-core does not look at. Left out: multi-token prediction.
 """
 
 from __future__ import annotations
@@ -27,6 +27,11 @@ class LanguageModel(GPTModel):
     def __init__(self, *, real_vocab: int, **settings: Any) -> None:
         super().__init__(**settings)
         self.real_vocab = real_vocab
+
+    def _preprocess(self, *, position_ids: Tensor, **arguments: Any) -> tuple[Any, ...]:
+        """megatron-core's, with the angles [S, b, 1, d] of ``position_ids`` [b, S], or [S, 1, 1, d] of [1, S] where all rows count alike."""
+        hidden, angles, *rest = super()._preprocess(position_ids=position_ids, **arguments)
+        return hidden, angles if angles is None else angles[:, 0][position_ids.t()], *rest
 
     def _postprocess(self, hidden_states: Tensor, *, labels: Tensor | None, **arguments: Any) -> Tensor:
         if labels is None or not self.post_process:
@@ -66,7 +71,6 @@ class RowParallel(_OwnProduct, RowParallelLinear):
 
 
 def use_fused_rotary() -> bool:
-    """Put our rotary positions where megatron-core looks for Transformer Engine's, unless those are there."""
-    if rope_utils.fused_apply_rotary_pos_emb is None:
-        rope_utils.fused_apply_rotary_pos_emb = fused.rotary
+    """Put our rotary positions where megatron-core looks for Transformer Engine's, whose kernel has one position for all rows of a batch."""
+    rope_utils.fused_apply_rotary_pos_emb = fused.rotary
     return True

@@ -19,10 +19,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from modelyard.model.engine import Batch, LossFn, LossOutput
-from modelyard.posttrain.masking import last_positions, masked_sum
+from modelyard.posttrain.masking import masked_sum
 
 NO_COMPARISON = -1
-"""Value of ``extras["comparison"]`` on rows that only fill a comparison up to K."""
+"""Value of ``extras["comparison"]`` where a row has no text, or none any more."""
 
 
 def sft_loss(logprobs: Tensor, batch: Batch) -> LossOutput:
@@ -33,37 +33,33 @@ def sft_loss(logprobs: Tensor, batch: Batch) -> LossOutput:
 
 
 def pairwise_losses(scores: Tensor, ranks: Tensor, comparison: Tensor) -> tuple[Tensor, Tensor]:
-    """Eq. 1 for rows scored [b]: losses [b, b] and their weights [b, b].
+    """Eq. 1 for texts scored [b]: losses [b, b] and their weights [b, b].
 
-    Entry (w, l) is the pair in which row w is preferred to row l: both of the same ``comparison`` [b] and ``ranks`` [b] of w above l's
+    Entry (w, l) is the pair in which text w is preferred to text l: both of the same ``comparison`` [b] and ``ranks`` [b] of w above l's
     (equal ranks are ties and make no pair). The weights of one comparison sum to 1, so it counts once however many pairs its ties left.
     """
     pairs = (comparison[:, None] == comparison[None, :]) & (ranks[:, None] > ranks[None, :]) & (comparison != NO_COMPARISON)[:, None]
     same = (comparison[:, None] == comparison[None, :]).to(scores.dtype)
-    pairs_of_comparison = same @ pairs.to(scores.dtype).sum(dim=1)  # [b]: pairs in the comparison that the row is part of
+    pairs_of_comparison = same @ pairs.to(scores.dtype).sum(dim=1)  # [b]: pairs in the comparison that the text is part of
     weights = pairs / pairs_of_comparison.clamp(min=1)[:, None]
     return -F.logsigmoid(scores[:, None] - scores[None, :]), weights
 
 
 def reward_loss(values: Tensor, batch: Batch) -> LossOutput:
-    """Mean of eq. 1 over comparisons. All rows of a comparison stand in one micro-batch.
+    """Mean of eq. 1 over comparisons. All texts of a comparison stand in one micro-batch, in rows of their own or in one.
 
-    Extras: ``mask`` [b, S] (a text's score is the value at its last true position), ``rank`` [b] int (higher is better), ``comparison`` [b]
-    int (:data:`NO_COMPARISON` for filling).
+    Extras [b, E], for the E texts of a row: ``ends`` int64 (a text's score is the value at its last token), ``rank`` int (higher is better),
+    ``comparison`` int (:data:`NO_COMPARISON` where there is no text).
     """
-    mask, ranks, comparison = (batch.extras[key] for key in ("mask", "rank", "comparison"))
-    scores = last_values(values, mask)
-    losses, weights = pairwise_losses(scores, ranks, comparison)
+    ends, ranks, comparison = (batch.extras[key] for key in ("ends", "rank", "comparison"))
+    found = values.gather(1, ends)
+    scores = torch.where(comparison == NO_COMPARISON, torch.zeros_like(found), found).flatten()
+    losses, weights = pairwise_losses(scores, ranks.flatten(), comparison.flatten())
     loss = (losses * weights).sum()
     with torch.no_grad():
         won = (weights * (scores[:, None] > scores[None, :])).sum()
         margin = (weights * (scores[:, None] - scores[None, :])).sum()
     return LossOutput(loss, weights.sum().round(), {"loss": loss.detach(), "accuracy": won, "margin": margin})
-
-
-def last_values(values: Tensor, mask: Tensor) -> Tensor:
-    """[b, S] -> [b]: every row's value at its last true position."""
-    return values.gather(1, last_positions(mask)[:, None])[:, 0]
 
 
 def policy_loss(clip_range: float, ptx_coef: float) -> LossFn:

@@ -128,18 +128,7 @@ def masked_sum(values: Tensor, mask: Tensor) -> Tensor:
     return (torch.where(mask.bool(), values, torch.zeros_like(values)) * mask).sum()
 
 
-def pad_documents(documents: Sequence[list[int]], pad_id: int) -> tuple[Tensor, Tensor]:
-    """Whole texts as input: tokens [B, S] int64 padded on the right, and mask [B, S] float32, 1 on their tokens.
-
-    Raises:
-        ValueError: no documents or an empty one.
-    """
-    if not documents or not all(documents):
-        raise ValueError("every document needs at least one token")
-    width = max(len(document) for document in documents)
-    tokens = torch.full((len(documents), width), pad_id, dtype=torch.int64)
-    mask = torch.zeros(len(documents), width)
-    for row, document in enumerate(documents):
-        tokens[row, : len(document)] = torch.tensor(document)
-        mask[row, : len(document)] = 1.0
-    return tokens, mask
+def pad_lines(lines: Sequence[Sequence[int]], fill: int) -> Tensor:
+    """[B, S] int64: the lines, filled up on the right to the longest."""
+    width = max(map(len, lines))
+    return torch.tensor([[*line, *[fill] * (width - len(line))] for line in lines], dtype=torch.int64)

@@ -1,8 +1,9 @@
 """The reward model, and the scorer that judges policies: a scalar head trained on what people preferred.
 
 InstructGPT (arXiv:2203.02155, section 3.5): the body of a fine-tuned model, the unembedding replaced by a scalar head; K = 2 to 9 completions
-ranked, all their pairs one batch element with one forward pass a completion, ties dropped; one epoch; a bias so that demonstrations score mean 0.
-Comparisons of different K share micro-batches, which are filled up with rows that belong to none. Accuracy is reported on the raters it learned
+ranked, all their pairs one batch element, ties dropped; one epoch; a bias so that demonstrations score mean 0. What the completions of a comparison
+begin with is computed once where that saves work (:mod:`modelyard.posttrain.comparison_rows`), else comparisons of different K share micro-batches;
+these are filled up with rows that belong to none. Accuracy is reported on the raters it learned
 from and, where there are any, on raters it never saw, beside how often people agree. The scorer is the same code on other items, other raters and
 another body, so that a policy cannot have learned its quirks.
 """
@@ -23,15 +24,16 @@ from pydantic import model_validator
 from modelyard.config import Config, ExecutionConfig
 from modelyard.feedback import COMPARISONS, DEMONSTRATIONS, Comparison, Demonstration, read, records
 from modelyard.model import model_directory, trainer
-from modelyard.model.architecture import Precision
+from modelyard.model.architecture import ModelConfig, Precision
 from modelyard.model.encoder import Encoder
 from modelyard.model.engine import Batch, Engine
 from modelyard.model.optimizer import OptimizerConfig
 from modelyard.model.spikes import SpikeConfig
+from modelyard.posttrain.comparison_rows import NOTHING, Encoded, Row, batch_of, rows_of, shares
 from modelyard.posttrain.comparisons import accuracy, accuracy_by_margin, human_ceiling, judged, win_calibration
 from modelyard.posttrain.encoding import whole
-from modelyard.posttrain.losses import NO_COMPARISON, last_values, reward_loss
-from modelyard.posttrain.masking import fill_rows, pad_documents
+from modelyard.posttrain.losses import reward_loss
+from modelyard.posttrain.masking import fill_rows, pad_lines
 from modelyard.posttrain.sampling import length_grouped
 from modelyard.progress import Report
 
@@ -57,7 +59,7 @@ class RewardConfig(Config):
     batch: int
     """Comparisons of a step (InstructGPT: 64)."""
     micro_batch: int
-    """Comparisons of one forward pass on one replica, where all have the most completions of any."""
+    """Comparisons of one forward pass on one replica (at least, where each completion is a row and some have fewer than the most)."""
     reference_texts: int
     """Most demonstrations whose mean score becomes 0."""
     optimizer: OptimizerConfig
@@ -89,7 +91,7 @@ def run(
     engine = model_directory.load(
         inputs["body"], execution, seed=config.seed, precision=config.precision, head="scalar", optim=config.optimizer, total_steps=steps
     )
-    data = batches(train, config, encoder, execution.data_parallel)
+    data = batches(train, config, engine.model, encoder.padding, execution.data_parallel)
     history = trainer.train(
         engine,
         data.batch,
@@ -113,18 +115,6 @@ def run(
         f"{stage}/train/too_long": float(long),
         f"{stage}/reference/score_before": before,
     }
-
-
-class Encoded(NamedTuple):
-    """A comparison and its completions as token ids, prompt first."""
-
-    comparison: Comparison
-    texts: list[list[int]]
-
-    @property
-    def longest(self) -> int:
-        """Tokens of its longest text."""
-        return max(map(len, self.texts))
 
 
 def encoded(comparisons: Sequence[Comparison], encoder: Encoder, width: int) -> tuple[list[Encoded], int]:
@@ -164,48 +154,48 @@ class Batches(NamedTuple):
     """Rows of a micro-batch: all completions of the comparisons in it."""
 
 
-def batches(comparisons: Sequence[Encoded], config: RewardConfig, encoder: Encoder, replicas: int) -> Batches:
+def batches(comparisons: Sequence[Encoded], config: RewardConfig, model: ModelConfig, pad_id: int, replicas: int) -> Batches:
     """Step -> ``batch`` comparisons of similar length, each whole in one micro-batch; rows that are left over belong to no comparison."""
     per_epoch = steps_per_epoch(len(comparisons), config)
-    rows = config.micro_batch * max(len(one.texts) for one in comparisons)
+    shared = shares(comparisons, model)
+    micro_batch = config.micro_batch * (1 if shared else max(len(one.texts) for one in comparisons))
+    lengths = [one.shared if shared else one.longest for one in comparisons]
 
     @lru_cache(maxsize=2)
     def grouped(epoch: int) -> list[list[int]]:
-        return length_grouped([one.longest for one in comparisons], config.batch, np.random.default_rng([config.seed, epoch]))
+        return length_grouped(lengths, config.batch, np.random.default_rng([config.seed, epoch]))
 
     def batch(step: int) -> Batch:
         epoch, place = divmod(step, per_epoch)
-        chosen = [comparisons[i] for i in grouped(epoch)[place]]
-        groups = fill_rows([len(one.texts) for one in chosen], rows)
+        made = [rows_of(number, comparisons[i], shared) for number, i in enumerate(grouped(epoch)[place])]
+        groups = fill_rows([len(rows) for rows in made], micro_batch)
         groups += [[] for _ in range(-len(groups) % replicas)]
-        documents: list[list[int]] = []
-        ranks: list[int] = []
-        names: list[int] = []
-        for number, group in enumerate(groups, 1):
-            for name in group:
-                documents += chosen[name].texts
-                ranks += [-rank for rank in chosen[name].comparison.ranks]  # the loss wants the better one higher
-                names += [name] * len(chosen[name].texts)
-            fill = number * rows - len(documents)
-            documents += [[encoder.document_end]] * fill
-            ranks += [0] * fill
-            names += [NO_COMPARISON] * fill
-        tokens, mask = pad_documents(documents, encoder.padding)
-        return Batch(tokens, tokens, {"mask": mask, "rank": torch.tensor(ranks), "comparison": torch.tensor(names)})
+        rows: list[Row] = []
+        for stop, group in enumerate(groups, 1):
+            rows += [row for number in group for row in made[number]]
+            rows += [NOTHING] * (stop * micro_batch - len(rows))
+        return batch_of(rows, shared, pad_id)
 
-    return Batches(batch, rows)
+    return Batches(batch, micro_batch)
 
 
 def score(engine: Engine, documents: Sequence[list[int]], pad_id: int, rows: int = 64) -> list[float]:
-    """The score of each document (token ids): the value at its last token. Longer ones than the model reads are cut on the right."""
+    """The score of each document (token ids): the value at its last token. Longer ones than the model reads are cut on the right.
+
+    Raises:
+        ValueError: an empty document.
+    """
+    if not all(documents):
+        raise ValueError("every document needs at least one token")
     order = sorted(range(len(documents)), key=lambda i: len(documents[i]))
     scores = [0.0] * len(documents)
     for start in range(0, len(order), rows):
         chosen = order[start : start + rows]
-        tokens, mask = pad_documents([documents[i][: engine.model.seq_len] for i in chosen], pad_id)
-        values = engine.evaluate(Batch(tokens, tokens, {}), rows)
-        for i, value in zip(chosen, last_values(values, mask.to(values.device)).tolist(), strict=True):
-            scores[i] = value
+        texts = [documents[i][: engine.model.seq_len] for i in chosen]
+        tokens = pad_lines(texts, pad_id)
+        values = engine.evaluate(Batch(tokens, tokens, {}), rows).tolist()
+        for i, text, row in zip(chosen, texts, values, strict=True):
+            scores[i] = row[len(text) - 1]
     return scores
 
 

@@ -12,9 +12,10 @@ import torch.distributed as dist
 
 from modelyard.config import ExecutionConfig
 from modelyard.model.architecture import Head, ModelConfig, MoEConfig
-from modelyard.model.engine import Batch, Engine, LossOutput
+from modelyard.model.engine import SEGMENTS, STEM, Batch, Engine, LossOutput
 from modelyard.model.generate import generate
 from modelyard.model.optimizer import OptimizerConfig
+from modelyard.posttrain.losses import reward_loss
 
 OPTIMIZER = OptimizerConfig(
     lr=1e-2, min_lr_ratio=0.1, warmup_steps=1, weight_decay=0.1, beta1=0.9, beta2=0.95, eps=1e-8, clip_grad=1.0, schedule="cosine"
@@ -102,6 +103,20 @@ def batch_of(shape: ModelConfig) -> Batch:
     return batch(24) if shape.moe else batch()
 
 
+def comparisons_of(shape: ModelConfig) -> Batch:
+    """Rows of the same lengths with two texts each, which share a stem of 3 to 6 tokens; the first is the better one."""
+    tokens = batch_of(shape).tokens
+    rows, length = tokens.shape
+    stem, places = 3 + torch.arange(rows) % 4, torch.arange(length).expand(rows, -1)
+    middle = (stem + length) // 2
+    segments = (places >= stem[:, None]).long() + (places >= middle[:, None])
+    texts = {
+        "ends": torch.stack([middle - 1, torch.full_like(middle, length - 1)], 1),
+        "comparison": torch.arange(rows)[:, None].expand(-1, 2),
+    }
+    return Batch(tokens, tokens, {**texts, "rank": torch.tensor([1, 0]).expand(rows, -1), SEGMENTS: segments, STEM: stem})
+
+
 def masked_loss(output: torch.Tensor, part: Batch) -> LossOutput:
     mask = part.extras["mask"]
     return LossOutput(((output + 1).square() * mask).sum(), mask.sum(), {"mean": (output * mask).sum()})
@@ -120,6 +135,7 @@ def measure(execution: ExecutionConfig, shape: ModelConfig, first: Path, saved: 
     steps = [lm.train_step(data, 2, masked_loss)]
     lm.save(first)
     steps += [e.train_step(data, 2, masked_loss) for e in (lm, lm, scalar, scalar)]
+    steps.append(scalar.train_step(comparisons_of(shape), 2, reward_loss))
     result: dict[str, Any] = {
         "loss": [step["loss"] for step in steps],
         "grad_norm": [step["grad_norm"] for step in steps],

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from modelyard.config import ExecutionConfig
-from modelyard.model.engine import UNLABELLED, Batch, Engine
+from modelyard.model.engine import UNLABELLED, Batch, Engine, segmented
 from modelyard.model.hf_weights import read_checkpoint
 
 from . import layout_program as program
@@ -75,3 +75,17 @@ def test_engine_batch_that_does_not_divide_is_refused() -> None:
         program.engine(ONE, program.case("llama-tied"), "lm").train_step(
             [program.batch(), program.batch().rows(0, 3)], 2, program.masked_loss
         )
+
+
+@pytest.mark.parametrize("stems", [None, [0, 3, 1]])
+def test_segmented_against_loops(stems: list[int] | None) -> None:
+    rows = [[1, 1, 2, 2, 2, 3, -1, -1], [0, 0, 0, 1, 2, 2, 2, -1], [0, 1, 1, 1, 1, 2, 3, 3]]
+    positions, seen = segmented(torch.tensor(rows), None if stems is None else torch.tensor(stems))
+    for i, row in enumerate(rows):
+        stem = 0 if stems is None else stems[i]
+        for place, text in enumerate(row):
+            before = [p for p in range(place) if row[p] == text]
+            after_stem = stem if place >= stem else 0
+            assert positions[i, place] == (0 if text < 0 else len(before) + after_stem), (i, place)
+            visible = {*before, place, *range(min(stem, place))}
+            assert set(seen[i, 0, place].nonzero()[:, 0].tolist()) == visible, (i, place)

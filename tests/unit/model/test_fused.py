@@ -51,22 +51,25 @@ def test_label_logprobs_in_bf16_keep_a_confident_tokens_gradient() -> None:
     torch.testing.assert_close(gradient[0].float(), torch.tensor([1 - torch.sigmoid(torch.tensor(8.5))]), rtol=1e-2, atol=0)
 
 
-def test_rotary_against_megatrons_unfused_is_equal() -> None:
+@pytest.mark.parametrize("rows", [1, 2])
+def test_rotary_against_megatrons_unfused_is_equal(rows: int) -> None:
     from megatron.core.models.common.embeddings.rope_utils import _apply_rotary_pos_emb_bshd
 
     torch.manual_seed(0)
-    x, angles, gradient = torch.randn(5, 2, 3, 8, requires_grad=True), torch.randn(5, 1, 1, 4), torch.randn(5, 2, 3, 8)
+    x, angles, gradient = torch.randn(5, 2, 3, 8, requires_grad=True), torch.randn(5, rows, 1, 4), torch.randn(5, 2, 3, 8)
     freqs = torch.cat((angles, angles), -1)
     ours, theirs = fused.rotary(x, freqs), _apply_rotary_pos_emb_bshd(x, freqs)
     torch.testing.assert_close(ours, theirs)
     torch.testing.assert_close(torch.autograd.grad(ours, x, gradient)[0], torch.autograd.grad(theirs, x, gradient)[0])
 
 
-def test_materialised_attention_against_flash_is_equal() -> None:
+@pytest.mark.parametrize("masked", [False, True])
+def test_materialised_attention_against_flash_is_equal(masked: bool) -> None:
     torch.manual_seed(0)
     query, key, value = (torch.randn(2, heads, 6, 4, requires_grad=True) for heads in (6, 2, 2))
-    ours = attention._MaterialisedAttention.apply(query, key, value, 0.3)
-    theirs = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=0.3, enable_gqa=True)
+    mask = (torch.rand(2, 1, 6, 6) < 0.5).logical_or_(torch.eye(6, dtype=torch.bool)) if masked else None
+    ours = attention._MaterialisedAttention.apply(query, key, value, 0.3, mask)
+    theirs = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=not masked, scale=0.3, enable_gqa=True)
     torch.testing.assert_close(ours, theirs)
     gradient = torch.randn_like(ours)
     for a, b in zip(

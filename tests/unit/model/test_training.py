@@ -14,7 +14,7 @@ from modelyard.config import ExecutionConfig
 from modelyard.model import checkpoint
 from modelyard.model.architecture import ModelConfig
 from modelyard.model.checkpoint_writer import DiskFullError
-from modelyard.model.engine import Batch, Engine, LossOutput, NotFiniteError
+from modelyard.model.engine import SEGMENTS, STEM, Batch, Engine, LossOutput, NotFiniteError
 from modelyard.model.recipe import Recipe, Trained, train_language_model
 from modelyard.model.token_data import TokenBatches
 from modelyard.progress import PreemptedError, silent
@@ -248,6 +248,10 @@ def test_compiled_layers_train_as_eager_ones(style: str) -> None:
         Engine(model(style, True), EXECUTION.model_copy(update={"compile": on}), seed=0, precision="fp32", optim=OPTIMIZER, total_steps=3)
         for on in (False, True)
     )
+    stems = {SEGMENTS: torch.arange(26).div(9, rounding_mode="floor").expand(8, -1), STEM: torch.arange(8) % 2 * 9}
     for step in range(3):
-        one, other = (engine.train_step(batch(24 + step), 4, masked_loss) for engine in (eager, compiled))  # a new length each
+        data = batch(24 + step)  # a new length each, and in the last texts that share a stem
+        if step == 2:
+            data = data._replace(extras={**data.extras, **stems})
+        one, other = (engine.train_step(data, 4, masked_loss) for engine in (eager, compiled))
         assert other == pytest.approx(one, rel=1e-5)

@@ -107,28 +107,27 @@ def test_value_loss_equals_loop() -> None:
     check(value_loss(0.2), make_batch(**extras), values, sum(terms) / len(terms), values)
 
 
+TEXTS = {0: [(0, 4), (0, 2), (1, 3), (3, 0)], 1: [(1, 1), (2, 4)]}
+"""Row and place of the last token of each text of comparison 0, which has a tie and rows of two texts and of one, and of comparison 1."""
+
+
 def reward_batch() -> tuple[Batch, Tensor]:
-    """Comparison 0 of four rows with a tie, comparison 1 of two rows, two filling rows."""
-    comparison = torch.tensor([0, 0, 0, 0, 1, 1, NO_COMPARISON, NO_COMPARISON])
-    rank = torch.tensor([3, 1, 1, -2, 0, 4, 0, 1])
-    mask = torch.zeros(8, 5)
-    for row, last in enumerate([4, 2, 3, 0, 1, 4, 0, 2]):
-        mask[row, : last + 1] = 1.0
-    return make_batch(mask=mask, rank=rank, comparison=comparison), random(7, 8, 5).requires_grad_()
+    ends = torch.tensor([[4, 2], [1, 3], [4, 0], [0, 0], [0, 0]])
+    comparison = torch.tensor([[0, 0], [1, 0], [1, NO_COMPARISON], [0, NO_COMPARISON], [NO_COMPARISON, NO_COMPARISON]])
+    rank = torch.tensor([[3, 1], [0, 1], [4, 9], [-2, 9], [0, 1]])
+    return make_batch(ends=ends, rank=rank, comparison=comparison), random(7, 5, 5).requires_grad_()
 
 
 def test_reward_loss_ties_and_filling_equals_loop() -> None:
     batch, values = reward_batch()
-    last = [4, 2, 3, 0, 1, 4, 0, 2]
+    ranks = {0: [3, 1, 1, -2], 1: [0, 4]}
     losses = []
-    for name in (0, 1):
-        rows = [i for i in range(8) if batch.extras["comparison"][i] == name]
+    for name, texts in TEXTS.items():
         terms = []
-        for i, j in combinations(rows, 2):
-            difference = values[i, last[i]] - values[j, last[j]]
-            if batch.extras["rank"][i] != batch.extras["rank"][j]:
-                sign = 1 if batch.extras["rank"][i] > batch.extras["rank"][j] else -1
-                terms.append(torch.log(1 + torch.exp(-sign * difference)))
+        for (one, better), (other, worse) in combinations(zip(texts, ranks[name], strict=True), 2):
+            if better != worse:
+                sign = 1 if better > worse else -1
+                terms.append(torch.log(1 + torch.exp(-sign * (values[one] - values[other]))))
         assert len(terms) == {0: 5, 1: 1}[name]
         losses.append(sum(terms) / len(terms))
     check(reward_loss, batch, values, sum(losses) / 2, values)
@@ -136,7 +135,7 @@ def test_reward_loss_ties_and_filling_equals_loop() -> None:
 
 def test_reward_loss_two_rows_hand_worked() -> None:
     """Scores 1 (preferred) and 0: -log sigmoid(1) = log(1 + 1/e)."""
-    batch = make_batch(mask=torch.ones(2, 1), rank=torch.tensor([2, -1]), comparison=torch.tensor([0, 0]))
+    batch = make_batch(ends=torch.zeros(2, 1, dtype=torch.int64), rank=torch.tensor([[2], [-1]]), comparison=torch.tensor([[0], [0]]))
     result = reward_loss(torch.tensor([[1.0], [0.0]]), batch)
     assert float(result.loss_sum / result.count) == pytest.approx(math.log1p(math.exp(-1)))
     assert float(result.metrics["accuracy"]) == 1.0
@@ -145,15 +144,17 @@ def test_reward_loss_two_rows_hand_worked() -> None:
 @pytest.mark.parametrize("garbage", [1e4, float("nan"), float("inf")])
 def test_losses_masked_positions_never_matter(garbage: float) -> None:
     reward, values = reward_batch()
+    scored = torch.zeros(values.shape, dtype=torch.bool)
+    for row, place in [*TEXTS[0], *TEXTS[1]]:
+        scored[row, place] = True
     policy = make_batch(**policy_extras(rows=1))
-    cases: list[tuple[LossFn, Batch, Tensor]] = [
-        (sft_loss, make_batch(mask=MASK), random(0)),
-        (policy_loss(0.2, 27.8), policy, random(3) - 2),
-        (value_loss(0.2), make_batch(mask=MASK, old_values=random(4), returns=random(5)), random(6)),
-        (reward_loss, reward, values.detach()),
+    cases: list[tuple[LossFn, Batch, Tensor, Tensor]] = [
+        (sft_loss, make_batch(mask=MASK), random(0), MASK > 0),
+        (policy_loss(0.2, 27.8), policy, random(3) - 2, policy.extras["mask"] + policy.extras["ptx_scale"] > 0),
+        (value_loss(0.2), make_batch(mask=MASK, old_values=random(4), returns=random(5)), random(6), MASK > 0),
+        (reward_loss, reward, values.detach(), scored),
     ]
-    for loss_fn, batch, clean in cases:
-        read = batch.extras["mask"] + batch.extras.get("ptx_scale", 0) > 0
+    for loss_fn, batch, clean, read in cases:
         output = clean.clone().requires_grad_()
         soiled = torch.where(read, clean, torch.full_like(clean, garbage)).requires_grad_()
         expected, got = loss_fn(output, batch), loss_fn(soiled, batch)

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from pydantic import ValidationError
 
 from modelyard.config import ExecutionConfig
-from modelyard.feedback import DEMONSTRATIONS, Comparison, Demonstration, Message, read
+from modelyard.feedback import DEMONSTRATIONS, Demonstration, Message, read
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
 from modelyard.posttrain import reward, sft
@@ -120,40 +119,6 @@ def test_reward_run_tiny_world_learns_preferences(split: str, world: dict[str, P
     assert min(s for s, d in zip(scores, reviews, strict=True) if "good" in d.completion) > max(
         s for s, d in zip(scores, reviews, strict=True) if "dull" in d.completion
     )
-
-
-def test_reward_batches_of_several_k_hold_every_comparison_whole_in_one_micro_batch(world: dict[str, Path]) -> None:
-    encoder = Encoder(world["base"])
-    sizes = [2, 9, 4, 2, 3, 2, 4, 2]
-    compared = [
-        Comparison(
-            id=str(n),
-            split="reward",
-            source="s",
-            prompt=f"{n}",
-            completions=tuple(f" {k}" for k in range(size)),
-            ranks=tuple(range(1, size + 1)),
-        )
-        for n, size in enumerate(sizes)
-    ]
-    train, long = reward.encoded(compared, encoder, 32)
-    assert long == 0
-    assert reward.encoded(compared, encoder, 3)[1] == len(sizes)
-    config = RewardConfig(**{**REWARD, "batch": 8, "micro_batch": 1})
-    for replicas in (1, 2, 3):
-        data = reward.batches(train, config, encoder, replicas)
-        batch = data.batch(0)
-        assert data.micro_batch == 9
-        rows = batch.tokens.shape[0]
-        assert rows % (9 * replicas) == 0
-        assert rows - sum(sizes) < 9 * (replicas + 1)
-        names = batch.extras["comparison"].view(-1, 9)
-        homes = [{int(name) for name in part if name != -1} for part in names]
-        assert sum(map(len, homes)) == len(set().union(*homes)) == 8
-        for name in range(8):
-            [mine] = [(part == name).nonzero()[:, 0] for part in names if (part == name).any()]
-            assert torch.equal(mine, torch.arange(int(mine[0]), int(mine[0]) + len(mine)))
-        assert sorted((batch.extras["comparison"] == name).sum().item() for name in range(8)) == sorted(sizes)
 
 
 @pytest.mark.parametrize(
