@@ -263,10 +263,8 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     model, execution = SHAPES[arguments.shape], ExecutionConfig(threads=arguments.threads)
     print(f"{arguments.shape}: {model.parameters() / 1e6:.2f}M parameters, {arguments.threads} threads; SFT {SFT_ROWS} x {model.seq_len}, ")
-    print(
-        f"reward {REWARD_PAIRS} pairs of {REWARD_LENGTH} that share three eighths (the prompt), PPO {EPISODES} x ({PROMPT} + {NEW_TOKENS}), one inner epoch",
-        flush=True,
-    )
+    print(f"reward {REWARD_PAIRS} pairs x {REWARD_LENGTH} (three eighths a prompt that both share: computed once by ours, twice by TRL), ")
+    print(f"PPO {EPISODES} x ({PROMPT} + {NEW_TOKENS}), one inner epoch", flush=True)
     for name, precision, lengths in product(arguments.work, arguments.precision, arguments.lengths):
         if name == "ppo" and lengths != arguments.lengths[0]:
             continue

@@ -21,7 +21,7 @@ from modelyard.posttrain.losses import NO_COMPARISON
 from modelyard.posttrain.masking import pad_lines
 
 WORTH = 0.9
-"""Rows are shared when their work is at most this part of the separate rows': a mask makes attention slower than the count of its products says."""
+"""Rows are shared when their work is at most this part of the separate rows': batches are padded, and not all of a step is the model's work."""
 
 
 class Encoded(NamedTuple):
