@@ -41,7 +41,7 @@ class Encoded(NamedTuple):
         return min(shared_length(self.texts), min(map(len, self.texts)) - 1)
 
     @property
-    def shared(self) -> int:
+    def together(self) -> int:
         """Tokens of the row that all its texts share."""
         return sum(map(len, self.texts)) - (len(self.texts) - 1) * self.stem
 
@@ -75,7 +75,7 @@ def shares(comparisons: Sequence[Encoded], model: ModelConfig) -> bool:
         return length * (body + 2 * model.layers * model.heads * model.head_width * seen)
 
     apart = sum(work(len(text), len(text) / 2) for one in comparisons for text in one.texts)  # causal attention leaves out half
-    return sum(work(one.shared, one.shared) for one in comparisons) <= WORTH * apart
+    return sum(work(one.together, one.together) for one in comparisons) <= WORTH * apart
 
 
 def rows_of(number: int, one: Encoded, shared: bool) -> list[Row]:

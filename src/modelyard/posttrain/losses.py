@@ -22,7 +22,7 @@ from modelyard.model.engine import Batch, LossFn, LossOutput
 from modelyard.posttrain.masking import masked_sum
 
 NO_COMPARISON = -1
-"""Value of ``extras["comparison"]`` where a row has no text, or none any more."""
+"""Value of ``extras["comparison"]`` where there is no text: a row has fewer than others, or only fills a micro-batch."""
 
 
 def sft_loss(logprobs: Tensor, batch: Batch) -> LossOutput:

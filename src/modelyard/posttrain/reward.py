@@ -3,9 +3,9 @@
 InstructGPT (arXiv:2203.02155, section 3.5): the body of a fine-tuned model, the unembedding replaced by a scalar head; K = 2 to 9 completions
 ranked, all their pairs one batch element, ties dropped; one epoch; a bias so that demonstrations score mean 0. What the completions of a comparison
 begin with is computed once where that saves work (:mod:`modelyard.posttrain.comparison_rows`), else comparisons of different K share micro-batches;
-these are filled up with rows that belong to none. Accuracy is reported on the raters it learned
-from and, where there are any, on raters it never saw, beside how often people agree. The scorer is the same code on other items, other raters and
-another body, so that a policy cannot have learned its quirks.
+these are filled up with rows that belong to none. Accuracy is reported on the raters it learned from and, where there are any, on raters it never
+saw, beside how often people agree. The scorer is the same code on other items, other raters and another body, so that a policy cannot have learned
+its quirks.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def batches(comparisons: Sequence[Encoded], config: RewardConfig, model: ModelCo
     per_epoch = steps_per_epoch(len(comparisons), config)
     shared = shares(comparisons, model)
     micro_batch = config.micro_batch * (1 if shared else max(len(one.texts) for one in comparisons))
-    lengths = [one.shared if shared else one.longest for one in comparisons]
+    lengths = [one.together if shared else one.longest for one in comparisons]
 
     @lru_cache(maxsize=2)
     def grouped(epoch: int) -> list[list[int]]:

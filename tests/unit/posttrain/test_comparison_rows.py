@@ -52,7 +52,7 @@ def test_rows_of_shared_holds_the_common_beginning_once() -> None:
     [row] = rows_of(3, compared(2, [2, 1], [2, 1], 0)._replace(texts=[[7, 8, 9, 10], [7, 8, 11]]), True)
     assert row == ([7, 8, 9, 10, 11], [0, 0, 1, 1, 2], 2, [3, 4], [-2, -1], [3, 3])
     assert [one.stem for one in comparisons()] == [12, 9, 1, 20, 0, 6, 7]
-    assert max(one.shared for one in comparisons()) > MODEL.seq_len >= max(one.longest for one in comparisons())
+    assert max(one.together for one in comparisons()) > MODEL.seq_len >= max(one.longest for one in comparisons())
 
 
 @pytest.mark.parametrize("style", ["llama", "gpt"])
