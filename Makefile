@@ -1,6 +1,6 @@
 # make run [CONFIG=configs/pipeline/tiny.toml] [ppo.kl_coef=0.05 ...]   the whole line; dotted words override the config
 # make test | test-all | check | ui | clean
-# make services | deploy | chaos [N=20] [SEED=0]   real servers on loopback; deployments into a Prefect server; kill -9 at random, and go on
+# make services [PORTS='--prefect-port 4201'] | deploy | chaos [N=20] [SEED=0]   real servers on loopback; deployments into a Prefect server; kill -9 at random, and go on
 # make bench | bench-evals MODEL=HF_DIR DATA=DIR | bench-NAME for benchmarks/NAME.py (bench-gpu where there is one)
 
 CONFIG ?= configs/pipeline/tiny.toml
@@ -55,9 +55,12 @@ bench: bench-train bench-generate bench-startup
 ui: $(READY)
 	@$(BIN)/python -m modelyard.adapters.ui
 
-services: $(READY)
+services: $(VENV)/.services
+	@$(BIN)/python -m modelyard.adapters.services $(PORTS)
+
+$(VENV)/.services: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[services]'
-	@$(BIN)/python -m modelyard.adapters.services
+	@touch $@
 
 deploy: $(READY)
 	@test -n "$$PREFECT_API_URL" || { echo "PREFECT_API_URL: not set; after make services: . .modelyard/services/addresses"; exit 1; }

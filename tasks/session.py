@@ -42,6 +42,10 @@ def run_from_terminal(arguments: Sequence[str], load: Callable[[str, Sequence[st
     directory = home()
     quieten()
     try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        return fail(f"MODELYARD_HOME {directory}: {error.strerror}")
+    try:
         if os.environ.get("PREFECT_API_URL"):
             tagged(flow, config)
         else:
@@ -63,8 +67,11 @@ def run_from_terminal(arguments: Sequence[str], load: Callable[[str, Sequence[st
 
 
 def tagged(flow: Callable[[Any], Any], config: Any) -> None:
-    """Run ``flow`` as one of this project's, shown as crashed should this process vanish."""
-    watch_heartbeats()
+    """Run ``flow`` as one of this project's, shown as crashed should this process vanish. Raises ServerError."""
+    try:
+        watch_heartbeats()
+    except httpx.ConnectError as error:
+        raise ServerError(f"PREFECT_API_URL {PREFECT_API_URL.value()}: nobody answers ({one_line(error)})") from error
     with tags(TAG):
         flow(config)
 

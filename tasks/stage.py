@@ -48,7 +48,8 @@ class Place(NamedTuple):
 
     def link(self, artifact: Artifact) -> str:
         """Full path of an artifact in the store."""
-        return self.store.storage.path(artifact.ref)
+        storage = self.store.storage
+        return storage.path(artifact.ref) if storage.is_local else f"{storage.url}/{artifact.ref}"
 
     def page(self, artifact: Artifact) -> str:
         """URL of the artifact's MLflow run, empty where it has none; an SQLite file is shown by ``make ui``."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from modelyard.adapters import terminal
+from modelyard.adapters import terminal, ui
 from modelyard.adapters.registry import Move
 from modelyard.artifacts import Built
 from modelyard.release.gate import Decision
@@ -35,7 +35,7 @@ def summary_task(place: Place, stages: Sequence[Built], results: Built, verdict:
         decision=against(verdict),
         alias="; ".join(f"alias {m.alias} of {place.line}: version {m.before or 'none'} -> {m.after}" for m in moved)
         or f"no alias of {place.line} moved",
-        pages=f"model card: {card}\nmake ui opens the Prefect and MLflow pages of this and earlier runs",
+        pages=f"model card: {card}\n{_pages()}",
     )
     terminal.show_summary(summary, terminal.console())
     _publish(summary)
@@ -61,10 +61,15 @@ def refusals_summary_task(place: Place, stages: Sequence[Built], refusals: Built
         gates=(),
         decision="",
         alias="\n".join(said),
-        pages="make ui opens the Prefect and MLflow pages of this and earlier runs",
+        pages=_pages(),
     )
     terminal.show_summary(summary, terminal.console())
     _publish(summary)
+
+
+def _pages() -> str:
+    """Where this and earlier runs can be looked at."""
+    return ui.named_pages().rstrip() or "make ui opens the Prefect and MLflow pages of this and earlier runs"
 
 
 def _publish(summary: terminal.Summary) -> None:

@@ -24,6 +24,7 @@ from pydantic import ValidationError, field_validator
 
 from modelyard.claims import Claim, take
 from modelyard.config import Config, canonical_json, digest
+from modelyard.outage import StorageRefusedError
 from modelyard.storage import Storage, sha256_file
 
 MANIFEST = "artifact.json"
@@ -116,6 +117,9 @@ class Store:
     def __init__(self, url: str, scratch: str) -> None:
         self.storage = Storage(url)
         self.scratch = Path(scratch).absolute()
+        there = next(place for place in (self.scratch, *self.scratch.parents) if place.exists())
+        if not there.is_dir():
+            raise StorageRefusedError(f"execution.scratch {self.scratch}: {there} is no directory")
 
     def find(self, name: str, version: str) -> Artifact | None:
         """The finished artifact, or None.

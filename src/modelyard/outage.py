@@ -11,6 +11,8 @@ from __future__ import annotations
 import errno
 import logging
 import random
+import re
+import shutil
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -30,6 +32,7 @@ PASSING = {
     "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch",
 }  # fmt: skip
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 FINAL_BOTO = ("NoCredentialsError", "PartialCredentialsError", "ParamValidationError", "InvalidRegionError", "NoRegionError")
 
 _log = logging.getLogger(__name__)
@@ -107,23 +110,33 @@ def passes(error: BaseException) -> bool:
     """Whether a remote store may well answer the same request in a while."""
     if code := code_of(error):
         return code in PASSING or (code.isdigit() and (int(code) >= 500 or int(code) in (408, 429)))
-    return not is_refusal(error) and getattr(error, "errno", None) not in FULL and type(error).__name__ not in FINAL_BOTO
+    return not is_refusal(error) and number_of(error) not in FULL and type(error).__name__ not in FINAL_BOTO
 
 
 def is_refusal(error: BaseException) -> bool:
     """Whether the credentials are at fault."""
-    return code_of(error) in REFUSED or isinstance(error, PermissionError) or type(error).__name__ in FINAL_BOTO[:2]
+    return code_of(error) in REFUSED or number_of(error) in CLOSED or type(error).__name__ in FINAL_BOTO[:2]
+
+
+def number_of(error: BaseException) -> int | None:
+    """The system's error number; a copied directory's errors (``shutil.Error``) have it in the text of the first."""
+    if isinstance(error, shutil.Error):
+        found = re.search(r"\[Errno (\d+)\]", str(error))
+        return int(found[1]) if found else None
+    return getattr(error, "errno", None)
 
 
 def cause_of(error: BaseException) -> str:
     """The error in a few words, without line breaks: S3's code where it has one, else the type; then the message."""
+    if isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list):
+        return str(error.args[0][0][-1])  # why the first of its files could not be copied
     text = " ".join(str(error).split())[:300]
     name = code_of(error) or type(error).__name__
     return f"{name}: {text}" if text and text != name else name
 
 
 def _final(place: str, error: Exception) -> StorageError:
-    if getattr(error, "errno", None) in FULL:
+    if number_of(error) in FULL:
         return StorageError(f"{place}: no room to write it ({cause_of(error)})")
     if is_refusal(error):
         return StorageRefusedError(f"{place}: access is refused ({cause_of(error)})")

@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.imported_config import ImportedConfig
 from flows.pipeline import load_line, run_line
 from flows.pipeline_config import load_pipeline
+from modelyard.adapters import mlflow_tracker
 from modelyard.adapters.prefect_server import prefect_server
 from modelyard.config import ConfigError
 from tasks.session import run_from_terminal
@@ -145,3 +147,31 @@ def test_line_what_the_project_warns_of_reaches_the_terminal(directory, monkeypa
     warn = logging.getLogger("modelyard.outage").warning
     assert run_from_terminal([SMALLEST], load_line, lambda config: warn("store: down; trying again")) == 0
     assert capfd.readouterr().err == "store: down; trying again\n"
+
+
+NOWHERE = "http://127.0.0.1:9"
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("environment", "overrides", "message"),
+    [
+        ({"MODELYARD_HOME": "file/home"}, [], "/file/home: Not a directory"),
+        ({}, ["execution.scratch=file/scratch"], "/file is no directory"),
+        ({"MLFLOW_TRACKING_URI": NOWHERE}, [], f"MLFLOW_TRACKING_URI {NOWHERE}: nobody answers"),
+        ({"PREFECT_API_URL": f"{NOWHERE}/api"}, [], f"PREFECT_API_URL {NOWHERE}/api: nobody answers"),
+    ],
+    ids=["home", "scratch", "mlflow", "prefect"],
+)
+def test_line_whose_surroundings_are_amiss_names_what_to_change(directory, monkeypatch, capfd, environment, overrides, message):
+    monkeypatch.chdir(directory)
+    monkeypatch.setattr(mlflow_tracker, "START_SECONDS", 1.0)
+    (directory / "file").write_text("in the way")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with temporary_settings({PREFECT_API_URL: environment["PREFECT_API_URL"]} if "PREFECT_API_URL" in environment else {}):
+        code, said = in_this_process(directory, [SMALLEST, *overrides], capfd)
+    assert code != 0
+    assert message in said
+    assert said.count("\n") == 1, said
+    assert (directory / "file").read_text() == "in the way"

@@ -1,9 +1,11 @@
 """file:// and s3:// behave alike; requests that fail, stall or are cut are tried again; what cannot be helped is one line and leaves nothing half."""
 
+import errno
 import json
 import logging
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +18,7 @@ import pytest
 from modelyard import claims, outage, storage
 from modelyard.artifacts import MANIFEST, Artifact, ArtifactError, Spec, Store
 from modelyard.config import Config
-from modelyard.outage import StorageError, StorageRefusedError
+from modelyard.outage import StorageError, StorageRefusedError, patiently
 from modelyard.storage import Storage
 from tests.integration.faulty import Fault, error, proxy
 
@@ -208,6 +210,15 @@ def test_storage_full_disk_says_so_and_leaves_nothing(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, before)
     assert place.names("") == []
+
+
+@pytest.mark.parametrize(("number", "said"), [(errno.ENOSPC, "no room to write it"), (errno.EROFS, "access is refused")])
+def test_storage_directory_that_could_not_be_copied_says_why(number, said):
+    def copy() -> None:
+        raise shutil.Error([("a", "b", str(OSError(number, os.strerror(number)))), ("c", "d", "the same")])
+
+    with pytest.raises(StorageError, match=rf"^store/a: {said} \(\[Errno {number}\] [A-Z][a-z -]+\)$"):
+        patiently("store/a", copy, remote=False)
 
 
 def test_artifact_upload_given_up_is_invisible_and_the_next_run_builds_it(faulty, tmp_path, monkeypatch):

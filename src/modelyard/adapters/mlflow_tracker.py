@@ -18,11 +18,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
+from modelyard.adapters.child import ServerError
 from modelyard.adapters.home import home
 from modelyard.artifacts import Artifact, Spec
 from modelyard.config import canonical_json
@@ -30,6 +32,8 @@ from modelyard.config import canonical_json
 _log = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 2.0
+START_SECONDS = 15.0
+"""How long a run waits for a server that does not answer when it begins."""
 AWAY_SECONDS = 30.0
 """How long a server that did not answer is left alone."""
 LOCAL_PAGES = "http://127.0.0.1:5000"
@@ -64,6 +68,20 @@ def client(uri: str) -> MlflowClient:
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
+def wait_for_answer(uri: str) -> None:
+    """Until somebody answers at ``uri``, whatever is said. Raises ServerError after ``START_SECONDS``."""
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            httpx.get(uri, timeout=START_SECONDS)
+        except httpx.TransportError as error:
+            if time.monotonic() > deadline:
+                raise ServerError(f"MLFLOW_TRACKING_URI {without_password(uri)}: nobody answers ({type(error).__name__})") from error
+            time.sleep(0.5)
+        else:
+            return
+
+
 def experiment_id(server: MlflowClient, uri: str, name: str) -> str:
     """The experiment called ``name``, made when it does not exist. On SQLite its files lie in ``mlartifacts`` beside the database."""
     if found := server.get_experiment_by_name(name):
@@ -78,6 +96,9 @@ class Tracker:
     """Writes artifacts into one experiment."""
 
     def __init__(self, uri: str, experiment: str) -> None:
+        """Raises ServerError when nobody has answered at ``uri`` for ``START_SECONDS``."""
+        if uri.startswith("http"):
+            wait_for_answer(uri)
         self.uri, self.client = uri, client(uri)
         self.experiment = experiment_id(self.client, uri, experiment)
 

@@ -3,7 +3,7 @@
 SeaweedFS (S3), PostgreSQL, the MLflow server (runs in PostgreSQL, files in S3), the Prefect server (in PostgreSQL) and a Ray head. Key, secret,
 the database's password and Ray's token come from the environment, are handed on in the environment and are written nowhere (the key's name, no
 secret, is in the S3 server's log); where each service answers goes to ``addresses`` in the services' directory, for a shell to read. All files are
-their owner's alone. A service that dies is started again on its own data, when what it left of its processes is gone. The kernel ends every
+their owner's alone (the directory is closed to others). A service that dies is started again on its own data, when what it left of its processes is gone. The kernel ends every
 service with this process. Left out: TLS and more machines (``infra/`` has the manifests for those).
 """
 
@@ -267,7 +267,7 @@ def _refuse_taken(name: str, port: int) -> None:
         try:
             probe.bind((HOST, port))
         except OSError:
-            raise ServerError(f"{name}: port {port} on {HOST} is taken") from None
+            raise ServerError(f"{name}: port {port} on {HOST} is taken; another one: make services PORTS='--{name}-port NUMBER'") from None
 
 
 def _write_addresses(yard: Yard, names: Iterable[str]) -> None:
@@ -301,10 +301,14 @@ def main(arguments: Sequence[str]) -> int:
     """``make services``: everything until interrupted."""
     parser = argparse.ArgumentParser(prog="python -m modelyard.adapters.services", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--only", nargs="+", choices=list(ALL), default=list(ALL), help="start these (default: all)")
+    for name, port in PORTS.items():
+        parser.add_argument(f"--{name}-port", type=int, default=port, help=f"default {port}")
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    ports = {name: getattr(options, f"{name}_port") for name in PORTS}
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell starts what runs in its background deaf to SIGINT
+        signal.signal(number, signal.default_int_handler)
     try:
-        with running(home() / "services", options.only, say=_say) as (yard, revive):
+        with running(home() / "services", options.only, ports, _say) as (yard, revive):
             for name in options.only:
                 _say(f"{name:<11} {HOST}:{yard.ports[name]}  log {yard.log(name)}")
             _say(f"addresses   . {yard.directory / 'addresses'}\nCtrl-C ends all.")

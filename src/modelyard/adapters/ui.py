@@ -1,4 +1,7 @@
-"""``make ui``: the pages of this and earlier runs, a Prefect server and an MLflow server until interrupted."""
+"""``make ui``: the pages of this and earlier runs, a Prefect server and an MLflow server until interrupted.
+
+Servers that the environment names (PREFECT_API_URL, an MLFLOW_TRACKING_URI of http) run elsewhere: then the addresses of their pages are said.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,24 @@ from pathlib import Path
 
 from modelyard.adapters.child import HOST, ServerError, die_with_parent, end, free_port, wait_for
 from modelyard.adapters.home import home
-from modelyard.adapters.mlflow_tracker import tracking_uri
+from modelyard.adapters.mlflow_tracker import tracking_uri, without_password
 from modelyard.adapters.prefect_server import prefect_server
 
 MLFLOW_PORT = 5000
 
 
+def named_pages() -> str:
+    """What runs use in the servers' place when the environment names both, a line each; empty where it does not."""
+    prefect, mlflow = os.environ.get("PREFECT_API_URL", ""), tracking_uri()
+    if not prefect or not mlflow.startswith("http"):
+        return ""
+    return f"Prefect  {prefect.removesuffix('/api')}\nMLflow   {without_password(mlflow)}\n"
+
+
 def show(prefect_home: Path, mlflow_uri: str) -> int:
     """Both servers, until interrupted; the exit code. Raises ServerError."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell starts what runs in its background deaf to SIGINT
+        signal.signal(number, signal.default_int_handler)
     port = free_port(MLFLOW_PORT)
     command = [
         sys.executable,
@@ -52,6 +64,11 @@ def show(prefect_home: Path, mlflow_uri: str) -> int:
 
 
 if __name__ == "__main__":
+    if pages := named_pages():
+        sys.stdout.write(pages)
+        sys.exit()
+    if tracking_uri().startswith("http"):
+        sys.exit(f"MLFLOW_TRACKING_URI {without_password(tracking_uri())} is a server, whose pages are there; PREFECT_API_URL is not set")
     try:
         sys.exit(show(home() / "prefect", tracking_uri()))
     except ServerError as error:

@@ -1,7 +1,10 @@
 """The tracker against a real MLflow on SQLite."""
 
 import logging
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -203,3 +206,12 @@ def test_live_run_shows_pace_memory_and_mfu(tracker: Tracker) -> None:
 def test_uri_with_a_password_is_shown_without_it() -> None:
     assert without_password("postgresql://ada:secret@host/db") == "postgresql://host/db"
     assert without_password("sqlite:///a/b.db") == "sqlite:///a/b.db"
+
+
+def test_mlflow_reports_nothing_to_its_makers():
+    """In a process of its own: within a test MLflow never would."""
+    said = "from mlflow.telemetry.client import get_telemetry_client as client; from mlflow.telemetry.utils import is_telemetry_disabled as off"
+    program = f"import modelyard.adapters.mlflow_tracker; {said}; print(off(), client())"
+    plain = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
+    done = subprocess.run([sys.executable, "-c", program], env=plain, capture_output=True, text=True, check=True)
+    assert done.stdout == "True None\n"
