@@ -75,7 +75,9 @@ def test_services_without_credentials_say_which_and_start_nothing(tmp_path, monk
 def test_services_on_a_taken_port_say_which(tmp_path, secrets):
     ports = free_ports()
     with socket.create_server(("127.0.0.1", ports["s3"])):
-        with pytest.raises(ServerError, match=f"^s3: port {ports['s3']} on 127.0.0.1 is taken; another one: make services PORTS='--s3-port NUMBER'$"):
+        with pytest.raises(
+            ServerError, match=f"^s3: port {ports['s3']} on 127.0.0.1 is taken; another one: make services PORTS='--s3-port NUMBER'$"
+        ):
             with services.running(tmp_path / "services", ["s3"], ports):
                 pytest.fail("nothing may start")
 

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tasks.deployment import POOLS, QUEUE
+from tasks.heartbeat import TAG
+
 ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"
 
@@ -67,9 +70,10 @@ def test_prefect_file_is_what_prefect_reads_and_every_deployment_can_be_imported
         flow = getattr(import_module(module), name)
         flow.validate_parameters(deployment["parameters"])
         assert all(parameter.get("description") for parameter in flow.parameters.properties.values()), name
-        assert deployment["tags"]
+        assert TAG in deployment["tags"], "else nobody notices that its process is gone"
         assert (ROOT / deployment["parameters"]["config"]["file"]).is_file()
-        assert deployment["work_pool"]["name"] in ("modelyard", "modelyard-cluster")
+        assert deployment["work_pool"]["name"] in POOLS
+        assert deployment["work_pool"].get("work_queue_name", QUEUE) == QUEUE
     assert len({deployment["name"] for deployment in declared["deployments"]}) == len(declared["deployments"])
 
 

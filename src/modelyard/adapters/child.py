@@ -53,6 +53,12 @@ def healthy(url: str, token: str = "") -> bool:
         return False
 
 
+def interruptible() -> None:
+    """In a program that holds servers: SIGTERM and SIGINT raise KeyboardInterrupt, also where a shell's background has made it deaf to SIGINT."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
+
+
 def die_with_parent() -> None:
     """In a child: get SIGTERM when the parent dies."""
     if sys.platform == "linux":

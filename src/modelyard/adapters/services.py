@@ -13,7 +13,6 @@ import argparse
 import contextlib
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -26,7 +25,7 @@ from typing import NamedTuple
 import psutil
 
 from modelyard.adapters import object_store, ray_cluster
-from modelyard.adapters.child import HOST, ServerError, die_with_parent, end, healthy
+from modelyard.adapters.child import HOST, ServerError, die_with_parent, end, healthy, interruptible
 from modelyard.adapters.home import home
 
 NEEDED = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "PGPASSWORD", "RAY_AUTH_TOKEN")
@@ -305,8 +304,7 @@ def main(arguments: Sequence[str]) -> int:
         parser.add_argument(f"--{name}-port", type=int, default=port, help=f"default {port}")
     options = parser.parse_args(arguments)
     ports = {name: getattr(options, f"{name}_port") for name in PORTS}
-    for number in (signal.SIGTERM, signal.SIGINT):  # a shell starts what runs in its background deaf to SIGINT
-        signal.signal(number, signal.default_int_handler)
+    interruptible()
     try:
         with running(home() / "services", options.only, ports, _say) as (yard, revive):
             for name in options.only:

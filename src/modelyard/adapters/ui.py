@@ -6,12 +6,11 @@ Servers that the environment names (PREFECT_API_URL, an MLFLOW_TRACKING_URI of h
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
-from modelyard.adapters.child import HOST, ServerError, die_with_parent, end, free_port, wait_for
+from modelyard.adapters.child import HOST, ServerError, die_with_parent, end, free_port, interruptible, wait_for
 from modelyard.adapters.home import home
 from modelyard.adapters.mlflow_tracker import tracking_uri, without_password
 from modelyard.adapters.prefect_server import prefect_server
@@ -29,8 +28,7 @@ def named_pages() -> str:
 
 def show(prefect_home: Path, mlflow_uri: str) -> int:
     """Both servers, until interrupted; the exit code. Raises ServerError."""
-    for number in (signal.SIGTERM, signal.SIGINT):  # a shell starts what runs in its background deaf to SIGINT
-        signal.signal(number, signal.default_int_handler)
+    interruptible()
     port = free_port(MLFLOW_PORT)
     command = [
         sys.executable,
