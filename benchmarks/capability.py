@@ -17,10 +17,10 @@ import numpy as np
 
 from modelyard.config import ExecutionConfig
 from modelyard.estimate import bootstrap_mean
-from modelyard.model.architecture import ModelConfig
-from modelyard.model.generate import generate
-from modelyard.model.optimizer import OptimizerConfig
-from modelyard.model.recipe import Recipe, train_language_model
+from modelyard.model.inference.generate import generate
+from modelyard.model.network.architecture import ModelConfig
+from modelyard.model.training.optimizer import OptimizerConfig
+from modelyard.model.training.recipe import Recipe, train_language_model
 from modelyard.progress import silent
 from modelyard.scaling import arithmetic, capability
 from modelyard.scaling.arithmetic import Problem

@@ -19,9 +19,9 @@ import torch
 from benchmarks.shapes import SMALL
 from benchmarks.train import OPTIMIZER
 from modelyard.config import ExecutionConfig
-from modelyard.model import checkpoint
-from modelyard.model.engine import Batch, Engine
-from modelyard.model.token_data import language_model_loss
+from modelyard.model.checkpoints import checkpoint
+from modelyard.model.training.engine import Batch, Engine
+from modelyard.model.training.token_data import language_model_loss
 
 MODES = ("none", "waiting", "beside")
 

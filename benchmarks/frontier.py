@@ -25,7 +25,7 @@ from modelyard.estimate import bootstrap_mean, proportion
 from modelyard.feedback import DEMONSTRATIONS, Demonstration, read
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
-from modelyard.model.engine import Engine
+from modelyard.model.training.engine import Engine
 from modelyard.posttrain import ppo
 from modelyard.posttrain import rollout as experience
 from modelyard.posttrain.hacking import signs

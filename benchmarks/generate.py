@@ -16,10 +16,10 @@ import torch
 
 from benchmarks.shapes import SMALL, SMOLLM2, TINY, alternate, peer, ratio
 from modelyard.config import ExecutionConfig
-from modelyard.model.architecture import ModelConfig, Precision
-from modelyard.model.engine import Engine
-from modelyard.model.generate import generate
-from modelyard.model.hf_weights import read_checkpoint, to_hf
+from modelyard.model.hf.weights import read_checkpoint, to_hf
+from modelyard.model.inference.generate import generate
+from modelyard.model.network.architecture import ModelConfig, Precision
+from modelyard.model.training.engine import Engine
 
 SHAPES = {"tiny": TINY, "small": SMALL, "smollm2": SMOLLM2}
 BATCH, PROMPT = 16, 16

@@ -22,9 +22,9 @@ from benchmarks.shapes import SMALL, llama, ratio
 from benchmarks.trl_peer import END, PAD
 from modelyard.config import ExecutionConfig
 from modelyard.feedback import Comparison
-from modelyard.model.architecture import ModelConfig, Precision
-from modelyard.model.engine import Batch, Engine
-from modelyard.model.optimizer import OptimizerConfig
+from modelyard.model.network.architecture import ModelConfig, Precision
+from modelyard.model.training.engine import Batch, Engine
+from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.posttrain import ppo, reward
 from modelyard.posttrain.comparison_rows import Encoded
 from modelyard.posttrain.losses import reward_loss, sft_loss

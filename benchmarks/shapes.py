@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from modelyard.model.architecture import ModelConfig
-from modelyard.model.hf_weights import hf_config
+from modelyard.model.hf.weights import hf_config
+from modelyard.model.network.architecture import ModelConfig
 
 
 def llama(

@@ -29,9 +29,9 @@ def stage(
 
     from benchmarks.shapes import SMALL
     from benchmarks.train import OPTIMIZER
-    from modelyard.model import parallel
-    from modelyard.model.engine import Batch, Engine
-    from modelyard.model.token_data import language_model_loss
+    from modelyard.model.network import parallel
+    from modelyard.model.training.engine import Batch, Engine
+    from modelyard.model.training.token_data import language_model_loss
 
     moments["import"] = time.time()
     parallel.initialize(execution)

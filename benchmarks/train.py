@@ -18,10 +18,10 @@ import torch
 
 from benchmarks.shapes import SMALL, SMOLLM2, alternate, peer, ratio
 from modelyard.config import ExecutionConfig
-from modelyard.model.architecture import ModelConfig, Precision
-from modelyard.model.engine import Batch, Engine
-from modelyard.model.optimizer import OptimizerConfig
-from modelyard.model.token_data import language_model_loss
+from modelyard.model.network.architecture import ModelConfig, Precision
+from modelyard.model.training.engine import Batch, Engine
+from modelyard.model.training.optimizer import OptimizerConfig
+from modelyard.model.training.token_data import language_model_loss
 
 SHAPES = {"small": (SMALL, 16), "smollm2": (SMOLLM2, 2)}
 OPTIMIZER = OptimizerConfig(

@@ -14,8 +14,8 @@ from typing import Any, Literal
 import torch
 
 from benchmarks.shapes import peer
-from modelyard.model.architecture import ModelConfig, Precision
-from modelyard.model.hf_weights import hf_config
+from modelyard.model.hf.weights import hf_config
+from modelyard.model.network.architecture import ModelConfig, Precision
 
 Timed = Callable[[], float]
 Now = Callable[[], float]

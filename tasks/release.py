@@ -15,8 +15,8 @@ from modelyard.adapters.registry import Candidate, Move, Opponent, Registry
 from modelyard.artifacts import Artifact, Built, Spec
 from modelyard.code_identity import code_version
 from modelyard.config import Config
-from modelyard.model import hf
 from modelyard.model.encoder import Encoder
+from modelyard.model.hf.conversion import export_hf
 from modelyard.progress import Report
 from modelyard.release import decision
 from modelyard.release.gate import Decision, Gate, ReleaseConfig
@@ -116,11 +116,11 @@ def export_task(place: Place, policy: Artifact) -> Built:
 
         logging.disable_progress_bar()  # the line has its own
         encoder = Encoder(inputs["policy"])
-        hf.export_hf(inputs["policy"], out, end_id=encoder.document_end, pad_id=encoder.padding)
+        export_hf(inputs["policy"], out, end_id=encoder.document_end, pad_id=encoder.padding)
         report(1, 1, unit="model")
         return {}
 
-    code = code_version("modelyard.model.hf", "modelyard.model.encoder")
+    code = code_version("modelyard.model.hf.conversion", "modelyard.model.encoder")
     return build(Spec("export", ExportConfig(), {"policy": policy}, code), produce, place)
 
 

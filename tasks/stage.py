@@ -19,7 +19,7 @@ from modelyard.adapters import ray_cluster, terminal
 from modelyard.adapters.mlflow_tracker import Tracker, tracking_uri
 from modelyard.artifacts import Artifact, Built, Spec, Store
 from modelyard.config import Config, ExecutionConfig
-from modelyard.model.architecture import ModelConfig
+from modelyard.model.network.architecture import ModelConfig
 from modelyard.progress import Report
 from tasks import page
 

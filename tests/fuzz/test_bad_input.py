@@ -29,8 +29,10 @@ from modelyard.config import load_config
 from modelyard.data.document import DataError
 from modelyard.data.records import Broken, TextField, read
 from modelyard.evals.catalog import rows
-from modelyard.model import checkpoint, hf, metadata_check, model_directory
+from modelyard.model import model_directory
+from modelyard.model.checkpoints import checkpoint, metadata_check
 from modelyard.model.encoder import Encoder
+from modelyard.model.hf.conversion import read_safetensors
 from modelyard.release.records import read_records
 from modelyard.scaling.runs import read_table
 
@@ -150,8 +152,8 @@ TARGETS = {
     "manifest": Target("a.json", MANIFEST.model_dump_json().encode(), manifest),
     "model_json": Target("model.json", MODEL, beside("model.json", model_directory.read)),
     "tokenizer": Target("a.json", b'{"version":"1.0"}', beside("tokenizer.json", Encoder)),
-    "safetensors": Target("a", save({"w": torch.ones(2, 2)}), beside("model.safetensors", hf.read_safetensors)),
-    "safetensors_index": Target("a", b'{"weight_map": {"w": "x.bin"}}', beside("model.safetensors.index.json", hf.read_safetensors)),
+    "safetensors": Target("a", save({"w": torch.ones(2, 2)}), beside("model.safetensors", read_safetensors)),
+    "safetensors_index": Target("a", b'{"weight_map": {"w": "x.bin"}}', beside("model.safetensors.index.json", read_safetensors)),
     "abuse_model": Target("a", npz(), beside("abuse.npz", abuse.load)),
     "table_of_contents": Target("a", b"\x80\x02}q\0.", beside(".metadata", metadata_check.check)),
     "checkpoint_seal": Target("a", b'{"note": {}, "files": {"a": {"bytes": 1, "sha256": "0"}}}', beside("complete.json", damage)),

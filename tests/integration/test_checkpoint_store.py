@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from modelyard.config import ExecutionConfig
-from modelyard.model import checkpoint, mirror, trainer
-from modelyard.model.checkpoint_writer import CheckpointError
-from modelyard.model.engine import Engine
+from modelyard.model.checkpoints import checkpoint, mirror
+from modelyard.model.checkpoints.writer import CheckpointError
+from modelyard.model.training import trainer
+from modelyard.model.training.engine import Engine
 from modelyard.progress import silent
 from tests.unit.model.layout_program import OPTIMIZER, batch, masked_loss, model
 

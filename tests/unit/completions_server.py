@@ -8,8 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from modelyard.model.asked import Decoding
-from modelyard.model.queries import Query
-from modelyard.model.score import Scorer
+from modelyard.model.inference.queries import Query
+from modelyard.model.inference.score import Scorer
 from modelyard.model.subject import Subject
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from modelyard.config import ExecutionConfig
-from modelyard.model import hf, model_directory
-from modelyard.model.architecture import ModelConfig
-from modelyard.model.engine import Engine
-from modelyard.model.trainer import History
+from modelyard.model import model_directory
+from modelyard.model.hf.conversion import export_hf
+from modelyard.model.network.architecture import ModelConfig
+from modelyard.model.training.engine import Engine
+from modelyard.model.training.trainer import History
 
 SPECIAL = ["<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>"]
 TEXTS = ("It is red, green or blue.", "Which of these describes the response? Answer: A B C", "User's message: the king of the castle")
@@ -34,4 +35,4 @@ def write(root: Path, texts: Sequence[str] = TEXTS, *, seed: int = 5, seq_len: i
     )  # fmt: skip
     engine = Engine(shape, ExecutionConfig(threads=1), seed=seed, precision="fp32")
     model_directory.write(engine, root / "tokens", History(), root / "ours")
-    hf.export_hf(root / "ours", root / "hf", end_id=0, pad_id=4)
+    export_hf(root / "ours", root / "hf", end_id=0, pad_id=4)

@@ -13,7 +13,7 @@ from modelyard.data.text_tokens import TextTokensConfig
 from modelyard.evals import refusals
 from modelyard.evals.refusals import RefusalsConfig
 from modelyard.model.encoder import Encoder
-from modelyard.model.optimizer import OptimizerConfig
+from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.posttrain import ppo, reward, sft
 from modelyard.posttrain.ppo import PPOConfig
 from modelyard.posttrain.reward import RewardConfig

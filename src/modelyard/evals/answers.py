@@ -15,8 +15,8 @@ from modelyard.evals.metrics import repetition
 from modelyard.evals.sandbox import run_programs
 from modelyard.evals.suites import EvalsConfig, Suite
 from modelyard.evals.toxicity import toxic
-from modelyard.model import parallel
 from modelyard.model.asked import Sampled
+from modelyard.model.network import parallel
 from modelyard.model.subject import ScorerModel, Subject
 from modelyard.rubrics.judge import Judge
 

@@ -13,11 +13,11 @@ from pydantic import ValidationError
 
 from modelyard import json_file
 from modelyard.config import ExecutionConfig, first_error
-from modelyard.model.architecture import Head, ModelConfig, Precision
 from modelyard.model.encoder import TEMPLATE_KEY, template_hash, template_of
-from modelyard.model.engine import Engine
-from modelyard.model.optimizer import OptimizerConfig
-from modelyard.model.trainer import History
+from modelyard.model.network.architecture import Head, ModelConfig, Precision
+from modelyard.model.training.engine import Engine
+from modelyard.model.training.optimizer import OptimizerConfig
+from modelyard.model.training.trainer import History
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 

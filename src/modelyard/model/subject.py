@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 
 from modelyard.config import ExecutionConfig, digest
 from modelyard.feedback import Message, Prompt
-from modelyard.model import hf, model_directory
+from modelyard.model import model_directory
 from modelyard.model.asked import Decoding, Likelihood, Sampled
 from modelyard.model.encoder import Encoder
-from modelyard.model.engine import Batch, Engine
-from modelyard.model.generate import generate
-from modelyard.model.queries import Query
-from modelyard.model.score import Scorer
-from modelyard.model.screening import likelihoods, screened
+from modelyard.model.hf import conversion
+from modelyard.model.inference.generate import generate
+from modelyard.model.inference.queries import Query
+from modelyard.model.inference.score import Scorer
+from modelyard.model.inference.screening import likelihoods, screened
+from modelyard.model.training.engine import Batch, Engine
 from modelyard.storage import sha256_file, sha256_tree
 
 ENCODED_TOGETHER = 256
@@ -100,7 +101,7 @@ class Subject:
             return cls(name, model_directory.load(directory, execution), Encoder(directory), weights, micro_batch, screen)
         if (directory / "config.json").is_file():
             weights = digest([sha256_file(file) for file in sorted(directory.glob("*.safetensors"))])
-            return cls(name, hf.load(directory, execution, precision="fp32"), HubEncoder(directory), weights, micro_batch, screen)
+            return cls(name, conversion.load(directory, execution, precision="fp32"), HubEncoder(directory), weights, micro_batch, screen)
         raise ValueError(f"{directory}: neither a model directory (model.json) nor a Hugging Face one (config.json)")
 
     def complete(self, prompts: Sequence[str], decoding: Decoding) -> list[Sampled]:

@@ -1,9 +1,10 @@
 """How comparisons become rows for the reward model: each text a row, or all texts of a comparison in one row that shares their beginning.
 
 InstructGPT (arXiv:2203.02155, section 3.5) does one forward pass per completion, so a prompt is computed K times. In a shared row it stands once
-(the stem: whatever the texts begin with), and each text goes on from it, seeing the stem and itself (:func:`modelyard.model.engine.segmented`).
-Attention is causal, so nothing in the stem depends on what follows: scores and gradients are those of separate rows. Only the balancing loss of
-experts differs, which counts the stem once. Left out: several comparisons in a row, texts that share more with each other than with the rest.
+(the stem: whatever the texts begin with), and each text goes on from it, seeing the stem and itself
+(:func:`modelyard.model.training.engine.segmented`). Attention is causal, so nothing in the stem depends on what follows: scores and gradients
+are those of separate rows. Only the balancing loss of experts differs, which counts the stem once. Left out: several comparisons in a row, texts
+that share more with each other than with the rest.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from typing import NamedTuple
 import torch
 
 from modelyard.feedback import Comparison
-from modelyard.model.architecture import ModelConfig
-from modelyard.model.engine import SEGMENTS, STEM, Batch
-from modelyard.model.queries import shared_length
+from modelyard.model.inference.queries import shared_length
+from modelyard.model.network.architecture import ModelConfig
+from modelyard.model.training.engine import SEGMENTS, STEM, Batch
 from modelyard.posttrain.losses import NO_COMPARISON
 from modelyard.posttrain.masking import pad_lines
 

@@ -20,12 +20,14 @@ from pydantic import model_validator
 
 from modelyard.config import Config, ExecutionConfig
 from modelyard.feedback import PROMPTS, PromptRecord, prompt_text, read
-from modelyard.model import checkpoint, model_directory, trainer
-from modelyard.model.architecture import Head, Precision
+from modelyard.model import model_directory
+from modelyard.model.checkpoints import checkpoint
 from modelyard.model.encoder import Encoder
-from modelyard.model.engine import Batch, Engine
-from modelyard.model.optimizer import OptimizerConfig
-from modelyard.model.sample_order import epoch_indices
+from modelyard.model.network.architecture import Head, Precision
+from modelyard.model.training import trainer
+from modelyard.model.training.engine import Batch, Engine
+from modelyard.model.training.optimizer import OptimizerConfig
+from modelyard.model.training.sample_order import epoch_indices
 from modelyard.posttrain import rollout as experience
 from modelyard.posttrain.encoding import closing, fitting_prompts
 from modelyard.posttrain.kl_control import AdaptiveKLConfig, coefficient

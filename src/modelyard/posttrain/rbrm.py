@@ -19,8 +19,8 @@ from modelyard.config import Config, ExecutionConfig
 from modelyard.feedback import Message
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
-from modelyard.model.engine import Engine
 from modelyard.model.subject import Subject
+from modelyard.model.training.engine import Engine
 from modelyard.posttrain import rules
 from modelyard.posttrain.encoding import whole
 from modelyard.posttrain.overruling import Floats, fit_weights, ruling

@@ -23,12 +23,13 @@ from pydantic import model_validator
 
 from modelyard.config import Config, ExecutionConfig
 from modelyard.feedback import COMPARISONS, DEMONSTRATIONS, Comparison, Demonstration, read, records
-from modelyard.model import model_directory, trainer
-from modelyard.model.architecture import ModelConfig, Precision
+from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
-from modelyard.model.engine import Batch, Engine
-from modelyard.model.optimizer import OptimizerConfig
-from modelyard.model.spikes import SpikeConfig
+from modelyard.model.network.architecture import ModelConfig, Precision
+from modelyard.model.training import trainer
+from modelyard.model.training.engine import Batch, Engine
+from modelyard.model.training.optimizer import OptimizerConfig
+from modelyard.model.training.spikes import SpikeConfig
 from modelyard.posttrain.comparison_rows import NOTHING, Encoded, Row, batch_of, rows_of, shares
 from modelyard.posttrain.comparisons import accuracy, accuracy_by_margin, human_ceiling, judged, win_calibration
 from modelyard.posttrain.encoding import whole

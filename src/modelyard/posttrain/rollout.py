@@ -15,8 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from modelyard.model.engine import Batch, Engine
-from modelyard.model.generate import Generation, generate
+from modelyard.model.inference.generate import Generation, generate
+from modelyard.model.training.engine import Batch, Engine
 from modelyard.posttrain.advantages import Advantages, gae, whiten
 from modelyard.posttrain.hacking import distinct, repetition
 from modelyard.posttrain.masking import Example, Rows, masked_mean, pad_examples

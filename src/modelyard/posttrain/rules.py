@@ -19,8 +19,8 @@ from pydantic import Field, model_validator
 from modelyard.config import Config, ExecutionConfig
 from modelyard.feedback import Comparison, PromptRecord, prompt_text
 from modelyard.model.encoder import Encoder
-from modelyard.model.engine import Engine
 from modelyard.model.subject import Subject
+from modelyard.model.training.engine import Engine
 from modelyard.rubrics.agreement import Agreement
 from modelyard.rubrics.judge import Judge, Response
 from modelyard.rubrics.opening import JudgeConfig, open_judge

@@ -17,7 +17,7 @@ from modelyard.estimate import bootstrap_mean
 from modelyard.feedback import PROMPTS, PromptRecord, read
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
-from modelyard.model.trainer import HISTORY, History
+from modelyard.model.training.trainer import HISTORY, History
 from modelyard.posttrain.encoding import closing, fitting_prompts
 from modelyard.posttrain.rollout import SamplingConfig, answered
 from modelyard.posttrain.sft import EPOCHS

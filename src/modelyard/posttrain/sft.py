@@ -22,12 +22,13 @@ from pydantic import Field, model_validator
 from modelyard.config import Config, ExecutionConfig
 from modelyard.estimate import Estimate, bootstrap_mean
 from modelyard.feedback import DEMONSTRATIONS, Demonstration, read
-from modelyard.model import model_directory, trainer
-from modelyard.model.architecture import Precision
+from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
-from modelyard.model.engine import Batch, Engine
-from modelyard.model.optimizer import OptimizerConfig
-from modelyard.model.spikes import SpikeConfig
+from modelyard.model.network.architecture import Precision
+from modelyard.model.training import trainer
+from modelyard.model.training.engine import Batch, Engine
+from modelyard.model.training.optimizer import OptimizerConfig
+from modelyard.model.training.spikes import SpikeConfig
 from modelyard.posttrain.encoding import demonstration
 from modelyard.posttrain.losses import sft_loss
 from modelyard.posttrain.masking import Example, fill_rows, pack_examples, pad_examples

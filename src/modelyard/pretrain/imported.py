@@ -1,7 +1,7 @@
 """A model that others pretrained as the base of a line: a Hugging Face Llama directory or a GGUF file of the Llama family.
 
 What it is follows from the hash of its weights; where it lies is said by ``execution.inputs``. It runs on one rank, and what it writes is loaded at
-any layout. Left out: fetching it, and what :mod:`modelyard.model.hf` leaves out.
+any layout. Left out: fetching it, and what :mod:`modelyard.model.hf.conversion` leaves out.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from pathlib import Path
 from pydantic import Field
 
 from modelyard.config import Config, ExecutionConfig
-from modelyard.model import gguf, hf
+from modelyard.model.hf import gguf
+from modelyard.model.hf.conversion import import_hf
 from modelyard.progress import Report
 from modelyard.storage import find_input, require_sha256
 
@@ -51,7 +52,7 @@ def run(
         shutil.rmtree(checkpoints / "hf", ignore_errors=True)
         gguf.to_hf(path, checkpoints / "hf")
         path = checkpoints / "hf"
-    model = hf.import_hf(path, out, seq_len=config.seq_len)
+    model = import_hf(path, out, seq_len=config.seq_len)
     shutil.rmtree(checkpoints / "hf", ignore_errors=True)
     report(1, 1, unit="model")
     return {"base/model/parameters": float(model.parameters())}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from modelyard.config import ExecutionConfig
 from modelyard.model import model_directory
-from modelyard.model.recipe import Recipe, train_language_model
+from modelyard.model.training.recipe import Recipe, train_language_model
 from modelyard.progress import Report
 
 

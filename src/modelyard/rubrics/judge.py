@@ -15,8 +15,8 @@ from typing import Literal, NamedTuple
 
 from modelyard.config import Config, digest
 from modelyard.feedback import Message
-from modelyard.model import parallel
 from modelyard.model.asked import Model, log_softmax, softmax
+from modelyard.model.network import parallel
 from modelyard.model.subject import Subject
 from modelyard.rubrics.rubric import Rubric
 

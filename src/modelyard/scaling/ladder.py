@@ -24,7 +24,7 @@ import torch.distributed as dist
 from pydantic import Field, model_validator
 
 from modelyard.config import Config, ExecutionConfig
-from modelyard.model.recipe import Recipe, train_language_model
+from modelyard.model.training.recipe import Recipe, train_language_model
 from modelyard.progress import Report
 from modelyard.scaling.chinchilla import SAME_HORIZON
 from modelyard.scaling.forecast import as_json

@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from modelyard.config import first_error, read_tree
-from modelyard.model.recipe import Recipe
+from modelyard.model.training.recipe import Recipe
 from modelyard.scaling import chinchilla, runs
 from modelyard.scaling.chinchilla import JointLaw, Run
 from modelyard.scaling.ladder import LadderConfig, Rung, ScalingConfig, active_parameters, rung_recipe

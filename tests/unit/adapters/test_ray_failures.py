@@ -39,8 +39,9 @@ def train(config, inputs, out, checkpoints, execution, report):
     import torch
 
     from modelyard import progress
-    from modelyard.model import checkpoint, trainer
-    from modelyard.model.engine import Engine, LossOutput
+    from modelyard.model.checkpoints import checkpoint
+    from modelyard.model.training import trainer
+    from modelyard.model.training.engine import Engine, LossOutput
 
     engine = Engine(
         layout_program.model("llama", True), execution, seed=1, precision="fp32", optim=layout_program.OPTIMIZER, total_steps=STEPS

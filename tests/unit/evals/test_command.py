@@ -14,7 +14,7 @@ from modelyard.config import ExecutionConfig
 from modelyard.evals.__main__ import main
 from modelyard.evals.catalog import build
 from modelyard.model.asked import Likelihood
-from modelyard.model.screening import is_close, token_error
+from modelyard.model.inference.screening import is_close, token_error
 from modelyard.model.subject import Subject
 from tests.unit import small_model
 from tests.unit.completions_server import serving

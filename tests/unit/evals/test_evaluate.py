@@ -15,11 +15,11 @@ from modelyard.evals.production import run as measure_production
 from modelyard.evals.sandbox import Limits
 from modelyard.evals.suites import EvalsConfig
 from modelyard.model import model_directory
-from modelyard.model.architecture import ModelConfig
 from modelyard.model.asked import Decoding
-from modelyard.model.engine import Engine
+from modelyard.model.network.architecture import ModelConfig
 from modelyard.model.subject import ScorerModel, Subject
-from modelyard.model.trainer import History
+from modelyard.model.training.engine import Engine
+from modelyard.model.training.trainer import History
 from modelyard.progress import silent
 
 EXECUTION = ExecutionConfig(threads=1)

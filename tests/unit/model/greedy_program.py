@@ -12,8 +12,8 @@ import torch.distributed as dist
 
 from modelyard.config import ExecutionConfig
 from modelyard.model import model_directory
-from modelyard.model.engine import Batch
-from modelyard.model.generate import generate
+from modelyard.model.inference.generate import generate
+from modelyard.model.training.engine import Batch
 
 NEW_TOKENS = 64
 

@@ -11,10 +11,10 @@ import torch
 import torch.distributed as dist
 
 from modelyard.config import ExecutionConfig
-from modelyard.model.architecture import Head, ModelConfig, MoEConfig
-from modelyard.model.engine import SEGMENTS, STEM, Batch, Engine, LossOutput
-from modelyard.model.generate import generate
-from modelyard.model.optimizer import OptimizerConfig
+from modelyard.model.inference.generate import generate
+from modelyard.model.network.architecture import Head, ModelConfig, MoEConfig
+from modelyard.model.training.engine import SEGMENTS, STEM, Batch, Engine, LossOutput
+from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.posttrain.losses import reward_loss
 
 OPTIMIZER = OptimizerConfig(

@@ -11,11 +11,11 @@ import torch.distributed as dist
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from modelyard.config import ExecutionConfig
-from modelyard.model import attention
-from modelyard.model.architecture import ModelConfig
-from modelyard.model.engine import Batch, Engine
-from modelyard.model.optimizer import OptimizerConfig
-from modelyard.model.token_data import language_model_loss
+from modelyard.model.network import attention
+from modelyard.model.network.architecture import ModelConfig
+from modelyard.model.training.engine import Batch, Engine
+from modelyard.model.training.optimizer import OptimizerConfig
+from modelyard.model.training.token_data import language_model_loss
 
 OPTIMIZER = OptimizerConfig(
     lr=1e-3, min_lr_ratio=0.1, warmup_steps=0, weight_decay=0.1, beta1=0.9, beta2=0.95, eps=1e-8, clip_grad=1.0, schedule="constant"

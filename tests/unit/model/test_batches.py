@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from modelyard.config import ExecutionConfig
-from modelyard.model.engine import UNLABELLED, Batch, Engine, segmented
-from modelyard.model.hf_weights import read_checkpoint
+from modelyard.model.hf.weights import read_checkpoint
+from modelyard.model.training.engine import UNLABELLED, Batch, Engine, segmented
 
 from . import layout_program as program
 

@@ -16,10 +16,11 @@ import torch
 
 from modelyard import progress
 from modelyard.config import ExecutionConfig
-from modelyard.model import checkpoint, trainer
-from modelyard.model.checkpoint_writer import DiskFullError
-from modelyard.model.engine import Batch, Engine, LossOutput
-from modelyard.model.spikes import Recent, SpikeConfig, limit, note
+from modelyard.model.checkpoints import checkpoint
+from modelyard.model.checkpoints.writer import DiskFullError
+from modelyard.model.training import trainer
+from modelyard.model.training.engine import Batch, Engine, LossOutput
+from modelyard.model.training.spikes import Recent, SpikeConfig, limit, note
 from modelyard.progress import PreemptedError, Stop, StopError, silent
 
 from .layout_program import OPTIMIZER, batch, masked_loss, model

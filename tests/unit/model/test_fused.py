@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from modelyard.model import attention, fused
+from modelyard.model.network import attention, fused
 
 
 def problem() -> tuple[torch.Tensor, ...]:

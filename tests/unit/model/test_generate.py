@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from modelyard.config import ExecutionConfig
-from modelyard.model import generate as module
-from modelyard.model.engine import Batch, Engine
-from modelyard.model.generate import generate
+from modelyard.model.inference import generate as module
+from modelyard.model.inference.generate import generate
+from modelyard.model.training.engine import Batch, Engine
 
 from . import layout_program as program
 

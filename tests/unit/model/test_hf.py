@@ -21,10 +21,13 @@ from modelyard.config import ExecutionConfig
 from modelyard.data.document import DataError
 from modelyard.data.sources.declared import SMOLLM2
 from modelyard.data.sources.fetch import fetch, members
-from modelyard.model import gguf, hf, model_directory
-from modelyard.model.engine import Engine
-from modelyard.model.hf_weights import read_checkpoint
-from modelyard.model.trainer import History
+from modelyard.model import model_directory
+from modelyard.model.hf import gguf
+from modelyard.model.hf.__main__ import main
+from modelyard.model.hf.conversion import export_hf, import_hf
+from modelyard.model.hf.weights import read_checkpoint
+from modelyard.model.training.engine import Engine
+from modelyard.model.training.trainer import History
 
 from . import greedy_program as program
 from .layout_program import model
@@ -113,7 +116,7 @@ def random_prompts(vocabulary: int) -> tuple[list[list[int]], torch.Tensor]:
 
 def test_import_of_an_odd_vocabulary_at_every_layout_is_transformers_function(tmp_path: Path) -> None:
     theirs = llama(tmp_path / "hf")
-    hf.import_hf(theirs, tmp_path / "ours", tp=2, pp=2)
+    import_hf(theirs, tmp_path / "ours", tp=2, pp=2)
     assert_same_function(theirs, tmp_path / "ours", {2: ["2x1", "1x2"]}, *random_prompts(127))
 
 
@@ -124,7 +127,7 @@ def test_import_of_an_odd_vocabulary_at_every_layout_is_transformers_function(tm
 )
 def test_import_of_a_variant_is_transformers_function(tmp_path: Path, change: dict[str, Any]) -> None:
     theirs = llama(tmp_path / "hf", **change)
-    hf.import_hf(theirs, tmp_path / "ours")
+    import_hf(theirs, tmp_path / "ours")
     prompts, rows = random_prompts(127)
     assert_same_function(theirs, tmp_path / "ours", {}, prompts[:3], rows)
 
@@ -134,8 +137,8 @@ def test_import_of_a_variant_is_transformers_function(tmp_path: Path, change: di
 def test_round_trip_keeps_every_tensor_id_and_template(tmp_path: Path, dtype: torch.dtype, shard: str, tied: bool) -> None:
     theirs = llama(tmp_path / "hf", dtype, shard, tie_word_embeddings=tied)
     assert (len(list(theirs.glob("*.safetensors"))) > 1) == (shard == "20KB")
-    assert hf.main(["import", str(theirs), str(tmp_path / "ours")]) == 0
-    assert hf.main(["export", str(tmp_path / "ours"), str(tmp_path / "back")]) == 0
+    assert main(["import", str(theirs), str(tmp_path / "ours")]) == 0
+    assert main(["export", str(tmp_path / "ours"), str(tmp_path / "back")]) == 0
     before, after = tensors(theirs), tensors(tmp_path / "back")
     assert before.keys() == after.keys()
     for name, tensor in before.items():
@@ -156,8 +159,8 @@ def test_export_of_a_trained_model_directory_and_back_is_bit_identical(tmp_path:
     tokenizer = llama(tmp_path / "tokenizer")
     engine = Engine(model("llama", True), ONE, seed=7, precision="fp32")
     model_directory.write(engine, tokenizer, History(), tmp_path / "model")
-    hf.export_hf(tmp_path / "model", tmp_path / "hf", end_id=0, pad_id=4)
-    hf.import_hf(tmp_path / "hf", tmp_path / "back")
+    export_hf(tmp_path / "model", tmp_path / "hf", end_id=0, pad_id=4)
+    import_hf(tmp_path / "hf", tmp_path / "back")
     before, after = read_checkpoint(tmp_path / "model" / "checkpoint"), read_checkpoint(tmp_path / "back" / "checkpoint")
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -204,7 +207,7 @@ def test_import_of_what_is_not_supported_is_one_line_and_writes_nothing(
     theirs = llama(tmp_path / "hf")
     harm(theirs, how)
     capsys.readouterr()
-    assert hf.main(["import", str(theirs), str(tmp_path / "ours"), "--tp", "2"]) == 1
+    assert main(["import", str(theirs), str(tmp_path / "ours"), "--tp", "2"]) == 1
     [line] = capsys.readouterr().err.strip().splitlines()
     assert re.search(message, line), line
     assert str(theirs) in line
@@ -216,13 +219,13 @@ def test_export_of_a_model_that_is_no_llama_is_refused(tmp_path: Path) -> None:
     for shape, message in ((model("gpt", True), "only llama-style"), (model("llama", True, experts=True), "model with experts")):
         model_directory.write(Engine(shape, ONE, seed=7, precision="fp32"), tokenizer, History(), tmp_path / "model")
         with pytest.raises(ValueError, match=message):
-            hf.export_hf(tmp_path / "model", tmp_path / "out", end_id=0, pad_id=0)
+            export_hf(tmp_path / "model", tmp_path / "out", end_id=0, pad_id=0)
 
 
 @pytest.mark.slow
 def test_import_command_with_a_layout_proves_that_it_loads_there(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     theirs = llama(tmp_path / "hf")
-    assert hf.main(["import", str(theirs), str(tmp_path / "ours"), "--tp", "2", "--pp", "2"]) == 0
+    assert main(["import", str(theirs), str(tmp_path / "ours"), "--tp", "2", "--pp", "2"]) == 0
     assert "at TP=2 x PP=2 log-probabilities within" in capfd.readouterr().out
 
 
@@ -240,14 +243,14 @@ def test_smollm2_at_every_layout_that_divides_it_is_transformers_function(tmp_pa
 
     gguf.to_hf(file, tmp_path / "hf")
     with pytest.raises(ValueError, match=r"model.heads 9 is not divisible by execution.tensor_parallel 2"):
-        hf.import_hf(tmp_path / "hf", tmp_path / "ours", tp=2)
-    hf.import_hf(tmp_path / "hf", tmp_path / "ours", tp=3, pp=2)
+        import_hf(tmp_path / "hf", tmp_path / "ours", tp=2)
+    import_hf(tmp_path / "hf", tmp_path / "ours", tp=3, pp=2)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "ours")
     encoded = [tokenizer(line)["input_ids"] for line in (Path(__file__).parent / "smollm2_prompts.txt").read_text("utf-8").splitlines()]
     assert len(encoded) == 20
     rows = torch.tensor([(row * 41)[:41] for row in encoded[:3]])
     assert_same_function(tmp_path / "hf", tmp_path / "ours", {2: ["1x2"], 3: ["3x1"]}, encoded, rows)
-    hf.export_hf(tmp_path / "ours", tmp_path / "back")
+    export_hf(tmp_path / "ours", tmp_path / "back")
     before, after = tensors(tmp_path / "hf"), tensors(tmp_path / "back")
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)

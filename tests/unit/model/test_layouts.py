@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from modelyard.config import ExecutionConfig
-from modelyard.model.engine import Batch
-from modelyard.model.hf_weights import read_checkpoint
+from modelyard.model.hf.weights import read_checkpoint
+from modelyard.model.training.engine import Batch
 
 from . import layout_program as program
 

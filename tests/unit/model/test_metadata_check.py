@@ -8,8 +8,8 @@ import torch
 from torch.distributed.checkpoint import FileSystemWriter
 from torch.distributed.checkpoint import save as dcp_save
 
-from modelyard.model.hf_weights import read_checkpoint
-from modelyard.model.metadata_check import check
+from modelyard.model.checkpoints.metadata_check import check
+from modelyard.model.hf.weights import read_checkpoint
 
 
 class Planted:

@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 import pytest
 
 from modelyard.config import load_config
-from modelyard.model import memory
-from modelyard.model.architecture import ModelConfig
-from modelyard.model.layout_search import Machine, PlanConfig, layouts
-from modelyard.model.memory import Schedule, Split
-from modelyard.model.plan import GIB, PlanError, main, plan
+from modelyard.model.network.architecture import ModelConfig
+from modelyard.model.plan import memory
+from modelyard.model.plan.__main__ import main
+from modelyard.model.plan.layout_search import Machine, PlanConfig, layouts
+from modelyard.model.plan.memory import Schedule, Split
+from modelyard.model.plan.planning import GIB, PlanError, plan
 
 from . import memory_program
 

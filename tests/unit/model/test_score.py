@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from modelyard.config import ExecutionConfig
-from modelyard.model import score
-from modelyard.model.engine import Batch, Engine
-from modelyard.model.queries import Query, families, layout
-from modelyard.model.score import Scorer
+from modelyard.model.inference import score
+from modelyard.model.inference.queries import Query, families, layout
+from modelyard.model.inference.score import Scorer
+from modelyard.model.training.engine import Batch, Engine
 
 from .layout_program import model
 

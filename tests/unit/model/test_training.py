@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from modelyard.config import ExecutionConfig
-from modelyard.model import checkpoint
-from modelyard.model.architecture import ModelConfig
-from modelyard.model.checkpoint_writer import DiskFullError
-from modelyard.model.engine import SEGMENTS, STEM, Batch, Engine, LossOutput, NotFiniteError
-from modelyard.model.recipe import Recipe, Trained, train_language_model
-from modelyard.model.token_data import TokenBatches
+from modelyard.model.checkpoints import checkpoint
+from modelyard.model.checkpoints.writer import DiskFullError
+from modelyard.model.network.architecture import ModelConfig
+from modelyard.model.training.engine import SEGMENTS, STEM, Batch, Engine, LossOutput, NotFiniteError
+from modelyard.model.training.recipe import Recipe, Trained, train_language_model
+from modelyard.model.training.token_data import TokenBatches
 from modelyard.progress import PreemptedError, silent
 from modelyard.storage import sha256_tree
 

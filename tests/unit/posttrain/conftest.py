@@ -14,10 +14,10 @@ from modelyard.config import ExecutionConfig
 from modelyard.data import human_feedback
 from modelyard.data.human_feedback import FeedbackConfig
 from modelyard.model import model_directory
-from modelyard.model.architecture import ModelConfig
-from modelyard.model.engine import Engine
-from modelyard.model.optimizer import OptimizerConfig
-from modelyard.model.trainer import History
+from modelyard.model.network.architecture import ModelConfig
+from modelyard.model.training.engine import Engine
+from modelyard.model.training.optimizer import OptimizerConfig
+from modelyard.model.training.trainer import History
 from modelyard.progress import silent
 
 SPECIAL = ["<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>"]

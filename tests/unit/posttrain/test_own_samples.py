@@ -18,7 +18,7 @@ from modelyard.feedback import (
 )
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
-from modelyard.model.engine import Engine
+from modelyard.model.training.engine import Engine
 from modelyard.posttrain import feedme, reward, selection, sft
 from modelyard.posttrain.encoding import whole
 from modelyard.posttrain.feedme import FeedMEConfig

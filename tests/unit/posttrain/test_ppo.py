@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from modelyard.config import ExecutionConfig
 from modelyard.model import model_directory
-from modelyard.model.engine import Engine
+from modelyard.model.training.engine import Engine
 from modelyard.posttrain import ppo, rollout
 from modelyard.posttrain.kl_control import AdaptiveKLConfig
 from modelyard.posttrain.ppo import GenerationDriftError, KLBlowUpError, PPOConfig

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from modelyard.config import ExecutionConfig
-from modelyard.model.hf_weights import read_checkpoint
+from modelyard.model.hf.weights import read_checkpoint
 
 from . import ppo_program
 from .conftest import optimizer

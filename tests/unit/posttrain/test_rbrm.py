@@ -9,9 +9,10 @@ from pydantic import ValidationError
 
 from modelyard.config import ExecutionConfig
 from modelyard.feedback import PROMPTS, PromptRecord, records, write
-from modelyard.model import model_directory, trainer
+from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
 from modelyard.model.subject import Subject
+from modelyard.model.training import trainer
 from modelyard.posttrain import ppo, rbrm, rules
 from modelyard.posttrain.overruling import fit_weights, ruling
 from modelyard.posttrain.rbrm import RBRMConfig

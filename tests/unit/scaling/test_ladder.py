@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from modelyard.config import ExecutionConfig
-from modelyard.model.architecture import ModelConfig
-from modelyard.model.optimizer import OptimizerConfig
-from modelyard.model.recipe import Recipe
+from modelyard.model.network.architecture import ModelConfig
+from modelyard.model.training.optimizer import OptimizerConfig
+from modelyard.model.training.recipe import Recipe
 from modelyard.progress import silent
 from modelyard.scaling import forecast, ladder
 from modelyard.scaling.ladder import Rung, ScalingConfig, active_parameters

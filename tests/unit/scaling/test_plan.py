@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from modelyard.config import read_tree
-from modelyard.model.recipe import Recipe
+from modelyard.model.training.recipe import Recipe
 from modelyard.scaling import plan
 from modelyard.scaling.chinchilla import JointLaw
 from modelyard.scaling.ladder import LadderConfig, horizon

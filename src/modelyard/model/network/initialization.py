@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modelyard.model.architecture import ModelConfig
-from modelyard.model.parallel import Layout
+from modelyard.model.network.architecture import ModelConfig
+from modelyard.model.network.parallel import Layout
 
 VOCABULARY = ("embedding.word_embeddings.weight", "output_layer.weight")
 

@@ -1,7 +1,8 @@
 """How questions with several answers become rows of tokens: what is shared is laid out once.
 
 A query is a question with its possible answers. Their inputs have a common stem; what differs hangs on it as branches of one row. Rows that begin
-alike (a few-shot preface) are families, whose beginning :mod:`modelyard.model.score` computes once. Pure; no tensors. Left out: trees of more levels.
+alike (a few-shot preface) are families, whose beginning :mod:`modelyard.model.inference.score` computes once. Pure; no
+tensors. Left out: trees of more levels.
 """
 
 from __future__ import annotations

@@ -13,11 +13,11 @@ import torch
 from pydantic import model_validator
 
 from modelyard.config import Config, ExecutionConfig
-from modelyard.model import experts
-from modelyard.model.attention import SdpaAttention
-from modelyard.model.experts import MoEConfig
-from modelyard.model.modules import Norm, ScalarHead
-from modelyard.model.parallel import Layout
+from modelyard.model.network import experts
+from modelyard.model.network.attention import SdpaAttention
+from modelyard.model.network.experts import MoEConfig
+from modelyard.model.network.modules import Norm, ScalarHead
+from modelyard.model.network.parallel import Layout
 
 Head = Literal["lm", "scalar"]
 Precision = Literal["fp32", "bf16"]
@@ -127,7 +127,7 @@ def transformer_config(model: ModelConfig, execution: ExecutionConfig, precision
     embeddings) that is dropped in training."""
     from megatron.core.transformer import TransformerConfig
 
-    from modelyard.model import language_model
+    from modelyard.model.network import language_model
 
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     llama = model.style == "llama"
@@ -180,7 +180,7 @@ def block_spec(model: ModelConfig, config: Any) -> Any:
     from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
     from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
 
-    from modelyard.model.language_model import ColumnParallel, RowParallel
+    from modelyard.model.network.language_model import ColumnParallel, RowParallel
 
     spec = get_gpt_layer_local_spec(num_experts=model.moe.experts if model.moe else None, normalization=config.normalization)
     attention, mlp = spec.submodules.self_attention.submodules, spec.submodules.mlp.submodules
@@ -194,10 +194,10 @@ def block_spec(model: ModelConfig, config: Any) -> Any:
 
 
 def build(model: ModelConfig, execution: ExecutionConfig, layout: Layout, precision: Precision, head: Head, dropout: float = 0.0) -> Any:
-    """This rank's part of the model, weights not yet initialised (see :mod:`modelyard.model.initialization`)."""
+    """This rank's part of the model, weights not yet initialised (see :mod:`modelyard.model.network.initialization`)."""
     from megatron.core.transformer.module import Float16Module
 
-    from modelyard.model.language_model import LanguageModel
+    from modelyard.model.network.language_model import LanguageModel
 
     model.check_layout(execution.tensor_parallel, execution.pipeline_parallel, execution.expert_parallel)
     config = transformer_config(model, execution, precision, dropout)

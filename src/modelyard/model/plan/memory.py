@@ -1,19 +1,20 @@
-"""Parameters and memory of one rank, counted from the model's shape: what :mod:`modelyard.model.plan` lays out, tested against real small models.
+"""Parameters and memory of one rank, counted from the model's shape and tested against real small models.
 
-Weights, gradients and optimizer are those of :mod:`modelyard.model.engine`: gradients are kept in fp32; AdamW holds two fp32 moments and, under bf16,
-an fp32 copy of the weights, and the distributed optimizer cuts these over the replicas (Rajbhandari et al. 2020, ZeRO stage 1). A rank holds whole
-experts, and tensor-parallel ranks split sequences where they do not split matrices (sequence parallelism). Activations are the
-tensors that autograd keeps for the layer spec of :mod:`modelyard.model.architecture` (the terms are Korthikanti et al. 2022, section 4, without its
-dropout masks and attention scores, which are never materialised here). Left out: buffers of collectives, workspace of kernels, fragmentation and
-the padding of flat buffers (the plan's reserve is for them), and tokens that a mixture's router sends to one expert more than to another.
+:mod:`modelyard.model.plan.planning` lays them out. Weights, gradients and optimizer are those of :mod:`modelyard.model.training.engine`:
+gradients are kept in fp32; AdamW holds two fp32 moments and, under bf16, an fp32 copy of the weights, and the distributed optimizer cuts these
+over the replicas (Rajbhandari et al. 2020, ZeRO stage 1). A rank holds whole experts, and tensor-parallel ranks split sequences where they do
+not split matrices (sequence parallelism). Activations are the tensors that autograd keeps for the layer spec of
+:mod:`modelyard.model.network.architecture` (the terms are Korthikanti et al. 2022, section 4, without its dropout masks and attention scores,
+which are never materialised here). Left out: buffers of collectives, workspace of kernels, fragmentation and the padding of flat buffers (the
+plan's reserve is for them), and tokens that a mixture's router sends to one expert more than to another.
 """
 
 from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from modelyard.model import fused
-from modelyard.model.architecture import ModelConfig, Precision
+from modelyard.model.network import fused
+from modelyard.model.network.architecture import ModelConfig, Precision
 
 Recompute = Literal["none", "full"]
 FP32 = 4

@@ -19,9 +19,11 @@ from torch.nn import functional as F
 
 from modelyard import progress
 from modelyard.config import ExecutionConfig
-from modelyard.model import architecture, checkpoint, initialization, optimizer, parallel
-from modelyard.model.architecture import Head, ModelConfig, Precision
-from modelyard.model.optimizer import OptimizerConfig
+from modelyard.model.checkpoints import checkpoint
+from modelyard.model.network import architecture, initialization, parallel
+from modelyard.model.network.architecture import Head, ModelConfig, Precision
+from modelyard.model.training import optimizer
+from modelyard.model.training.optimizer import OptimizerConfig
 
 UNLABELLED = -100
 """A label that is not asked for: the language model's output there is 0 and costs no product with the output layer."""
@@ -288,7 +290,7 @@ class Engine:
     def save(self, directory: Path, extra: Mapping[str, Any] | None = None, then: Sequence[Callable[[], None]] | None = None) -> None:
         """Everything needed to go on from here: weights, optimizer (if any), schedule, step, and ``extra`` (JSON) in the note.
 
-        ``then`` is :func:`modelyard.model.checkpoint.save`'s: with it the state is written beside what follows.
+        ``then`` is :func:`modelyard.model.checkpoints.checkpoint.save`'s: with it the state is written beside what follows.
         """
         model = self._sharded_model()
         state: dict[str, Any] = {"model": model}
@@ -329,7 +331,7 @@ class Engine:
             self.optimizer.reload_model_params()
 
     def take_whole(self, weights: Mapping[str, Tensor]) -> None:
-        """Take this rank's parts of whole tensors under their global names (:func:`modelyard.model.hf_weights.from_hf` makes them).
+        """Take this rank's parts of whole tensors under their global names (:func:`modelyard.model.hf.weights.from_hf` makes them).
 
         Raises:
             ValueError: a tensor is missing or has another shape.

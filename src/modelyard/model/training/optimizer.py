@@ -12,7 +12,7 @@ import torch
 from pydantic import model_validator
 
 from modelyard.config import Config
-from modelyard.model.architecture import Precision
+from modelyard.model.network.architecture import Precision
 
 SHARDING = "fully_reshardable"
 

@@ -5,22 +5,14 @@ The bubble of the pipeline schedule is (p - 1) / (m v + p - 1) for p stages, m m
 2.2). Time is FLOPs / (GPUs x peak x MFU x (1 - bubble)), four thirds of that when activations are recomputed. Among the layouts that fit, the
 fastest is taken, then the one that cuts the model least; tensor parallelism stays inside a node (Narayanan et al., takeaway 1). Left out: the
 cost of communication, which the MFU has to stand for, and time for evaluation, checkpoints and failures.
-
-As a command: ``python -m modelyard.model.plan configs/model/gpt3-175b.toml --gpus 1024 --memory-gib 80 [--json OUT]``.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
-from pathlib import Path
-
-from pydantic import ValidationError
-
-from modelyard.config import Config, first_error, load_config
-from modelyard.model import memory
-from modelyard.model.layout_search import Candidate, Machine, PlanConfig, describe, indivisible, layouts
-from modelyard.model.memory import Recompute, Split
+from modelyard.config import Config
+from modelyard.model.plan import memory
+from modelyard.model.plan.layout_search import Candidate, Machine, PlanConfig, describe, indivisible, layouts
+from modelyard.model.plan.memory import Recompute, Split
 
 GIB = 1 << 30
 
@@ -163,37 +155,3 @@ def text(config: PlanConfig, machine: Machine, result: Plan) -> str:
         f"(MFU {machine.mfu:.0%} before bubble and recomputation)",
     ]
     return "\n".join(lines) + "\n"
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The command; 0 with a plan, 1 with one line when nothing fits, 2 with one line when the input cannot be used."""
-    fields = Machine.model_fields
-    parser = argparse.ArgumentParser(prog="python -m modelyard.model.plan", description="Plan a training run that this machine cannot do.")
-    parser.add_argument("config", type=Path, help="TOML: precision, tokens, batch and [model]; see configs/model")
-    for name, field in fields.items():
-        required = field.is_required()
-        kind = int if field.annotation is int else float
-        shown = field.description or ""
-        parser.add_argument(
-            f"--{name.replace('_', '-')}", type=kind, required=required, default=None if required else field.default, help=shown
-        )
-    parser.add_argument("--json", type=Path, help="where the plan goes, as JSON")
-    options = parser.parse_args(arguments)
-    try:
-        machine = Machine(**{name: getattr(options, name) for name in fields})
-        config = load_config(PlanConfig, options.config)
-        result = plan(config, machine)
-    except PlanError as error:
-        sys.stderr.write(f"plan: {error}\n")
-        return 1
-    except ValueError as error:
-        sys.stderr.write(f"plan: {first_error(error) if isinstance(error, ValidationError) else error}\n")
-        return 2
-    if options.json:
-        options.json.write_text(result.model_dump_json(indent=1) + "\n", "utf-8")
-    sys.stdout.write(text(config, machine, result))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

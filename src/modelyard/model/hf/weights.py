@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modelyard.model import metadata_check
-from modelyard.model.architecture import ModelConfig
+from modelyard.model.checkpoints import metadata_check
+from modelyard.model.network.architecture import ModelConfig
 
 Weights = dict[str, Tensor]
 

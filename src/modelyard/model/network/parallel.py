@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 
 from modelyard.config import ExecutionConfig
-from modelyard.model import cpu_platform
+from modelyard.model.network import cpu_platform
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from modelyard.model import onednn
+from modelyard.model.network import onednn
 
 KEPT_BYTES = 1 << 31
 """Probabilities up to this size, in the model's precision, are kept for the backward pass; larger ones are computed again (one more product)."""

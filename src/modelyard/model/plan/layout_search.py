@@ -1,7 +1,7 @@
-"""Ways to cut a training run over a number of GPUs, each with its memory and its speed; :mod:`modelyard.model.plan` takes the best that fits.
+"""Ways to cut a training run over a number of GPUs, each with its memory and its speed.
 
-Tensor parallelism stays inside a node and pipeline stages hold equal numbers of layers (Narayanan et al. 2021, takeaways 1 and 2). Left out:
-uneven stages and context parallelism.
+:mod:`modelyard.model.plan.planning` takes the best that fits. Tensor parallelism stays inside a node and pipeline stages hold equal numbers of
+layers (Narayanan et al. 2021, takeaways 1 and 2). Left out: uneven stages and context parallelism.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import NamedTuple
 from pydantic import model_validator
 
 from modelyard.config import Config
-from modelyard.model import memory
-from modelyard.model.architecture import ModelConfig, Precision
-from modelyard.model.memory import Memory, Recompute, Schedule, Split
+from modelyard.model.network.architecture import ModelConfig, Precision
+from modelyard.model.plan import memory
+from modelyard.model.plan.memory import Memory, Recompute, Schedule, Split
 
 MICRO_BATCHES = (1, 2, 4, 8, 16)
 RECOMPUTED: tuple[tuple[Recompute, float], ...] = (("none", 1.0), ("full", 4 / 3))  # a recomputed layer runs forward twice

@@ -1,8 +1,8 @@
 """A decoding step of a dense Llama on a CPU as one compiled function (``execution.compile``).
 
-What :class:`modelyard.model.decode.Decoder` does for one token in some hundred and fifty calls of torch, this does in one, with all that lies
-between the products fused; docs/benchmarks.md has what that gives. One compilation serves every model of a shape and every position. Left out:
-tensor and pipeline parallelism, experts, biases and GPUs, where the step stays as it is.
+What :class:`modelyard.model.inference.decode.Decoder` does for one token in some hundred and fifty calls of torch, this does in one, with all
+that lies between the products fused; docs/benchmarks.md has what that gives. One compilation serves every model of a shape and every position.
+Left out: tensor and pipeline parallelism, experts, biases and GPUs, where the step stays as it is.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modelyard.model import onednn
-from modelyard.model.block import Block, Product, Rotation
-from modelyard.model.engine import Engine
+from modelyard.model.inference.block import Block, Product, Rotation
+from modelyard.model.network import onednn
+from modelyard.model.training.engine import Engine
 
 ROUND = 64
 """Cache lengths are multiples of it: every other length would be compiled anew."""
@@ -109,6 +109,6 @@ def _step(
 
 
 def _norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """:func:`modelyard.model.block.norm` of RMSNorm in operations that the compiler fuses."""
+    """:func:`modelyard.model.inference.block.norm` of RMSNorm in operations that the compiler fuses."""
     wide = x.float()
     return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype) * weight

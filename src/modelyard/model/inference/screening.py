@@ -15,8 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from modelyard.model.asked import Likelihood
-from modelyard.model.queries import Query
-from modelyard.model.score import Scorer
+from modelyard.model.inference.queries import Query
+from modelyard.model.inference.score import Scorer
 
 SIGMAS = 5.0
 SAMPLE = 32

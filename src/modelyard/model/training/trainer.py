@@ -19,10 +19,12 @@ import torch.distributed as dist
 
 from modelyard import progress
 from modelyard.config import ExecutionConfig
-from modelyard.model import checkpoint, mirror, parallel, spikes
-from modelyard.model.checkpoint_writer import CheckpointError, DiskFullError
-from modelyard.model.engine import Batch, Engine, LossFn
-from modelyard.model.spikes import Recent, SpikeConfig
+from modelyard.model.checkpoints import checkpoint, mirror
+from modelyard.model.checkpoints.writer import CheckpointError, DiskFullError
+from modelyard.model.network import parallel
+from modelyard.model.training import spikes
+from modelyard.model.training.engine import Batch, Engine, LossFn
+from modelyard.model.training.spikes import Recent, SpikeConfig
 from modelyard.progress import PreemptedError, Report, Stop
 
 HISTORY = "history.jsonl"

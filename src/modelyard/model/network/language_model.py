@@ -1,7 +1,7 @@
 """megatron-core's ``GPTModel`` with our faster parts: fused output layer and loss, rotary positions in fewer passes, oneDNN's products.
 
-Same parameters, names and mathematics; only what runs between the matrix products differs (see :mod:`modelyard.model.fused`), and rotary angles
-are those of the position ids, which megatron-core does not look at. Left out: multi-token prediction.
+Same parameters, names and mathematics; only what runs between the matrix products differs (see :mod:`modelyard.model.network.fused`), and rotary
+angles are those of the position ids, which megatron-core does not look at. Left out: multi-token prediction.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from megatron.core.tensor_parallel import (
 )
 from torch import Tensor
 
-from modelyard.model import fused
+from modelyard.model.network import fused
 
 
 class LanguageModel(GPTModel):

@@ -1,11 +1,11 @@
 """Log-probabilities of continuations: every shared token is computed once, and logits only where something is scored.
 
-A query is a question with its possible answers. Their inputs have a common stem; what differs hangs on it as branches of one row, and a mask lets a
-branch see the stem and itself, so four answers to a question cost one pass over the question. Rows that begin alike (a few-shot preface)
+A query is a question with its possible answers. Their inputs have a common stem; what differs hangs on it as branches of one row, and a mask
+lets a branch see the stem and itself, so four answers to a question cost one pass over the question. Rows that begin alike (a few-shot preface)
 share keys and values computed once for all of them. Rows are sorted by length and batched by tokens; the unembedding runs on the scored
-positions only, and so does the last block. The layers are :mod:`modelyard.model.block`'s, in fp32, and the numbers the plain forward's (tests hold
-them to 1e-5 nats); with ``gemm="bf16"`` the blocks' matrix products run in bfloat16. Left out: more than one rank (:meth:`Engine.evaluate` serves
-there).
+positions only, and so does the last block. The layers are :mod:`modelyard.model.inference.block`'s, in fp32, and the numbers the plain forward's
+(tests hold them to 1e-5 nats); with ``gemm="bf16"`` the blocks' matrix products run in bfloat16. Left out: more than one rank
+(:meth:`Engine.evaluate` serves there).
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modelyard.model import parallel
-from modelyard.model.block import Block, Rotation, norm, output_product
-from modelyard.model.engine import Engine
-from modelyard.model.queries import Query, Row, batched, families, layout
+from modelyard.model.inference.block import Block, Rotation, norm, output_product
+from modelyard.model.inference.queries import Query, Row, batched, families, layout
+from modelyard.model.network import parallel
+from modelyard.model.training.engine import Engine
 
 LOGIT_ROWS = 256
 """Scored positions whose logits exist at a time: 256 x 49,152 in fp32 are 50 MB."""

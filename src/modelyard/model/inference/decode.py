@@ -1,8 +1,9 @@
 """Forward steps of a language model with a key-value cache.
 
-A decoding step of a small model is nearly all overhead and reading of weights, so the layer is :mod:`modelyard.model.block`'s: few calls, packed
-weights. Tests hold its log-probabilities to the training forward's (1e-5 in fp32) for both styles, at every layout. Buffers are allocated once; the
-r queries of a key group stand side by side, so grouped attention is plain attention. Left out: anything but causal prefill and one-token steps.
+A decoding step of a small model is nearly all overhead and reading of weights, so the layer is :mod:`modelyard.model.inference.block`'s: few
+calls, packed weights. Tests hold its log-probabilities to the training forward's (1e-5 in fp32) for both styles, at every layout. Buffers are
+allocated once; the r queries of a key group stand side by side, so grouped attention is plain attention. Left out: anything but causal prefill
+and one-token steps.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from modelyard.model import parallel
-from modelyard.model.block import Block, Rotation, norm, output_product
-from modelyard.model.compiled_decode import ROUND, CompiledStep
-from modelyard.model.engine import Engine
+from modelyard.model.inference.block import Block, Rotation, norm, output_product
+from modelyard.model.inference.compiled_decode import ROUND, CompiledStep
+from modelyard.model.network import parallel
+from modelyard.model.training.engine import Engine
 
 
 class Weights:

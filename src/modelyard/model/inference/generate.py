@@ -1,5 +1,6 @@
-"""Batched sampling with a key-value cache and log-probabilities, at any TP/PP/DP layout (the forward steps are :mod:`modelyard.model.decode`'s).
+"""Batched sampling with a key-value cache and log-probabilities, at any TP/PP/DP layout.
 
+The forward steps are :mod:`modelyard.model.inference.decode`'s.
 Prompts of different lengths share one cache without padding masks: after a prefill of the shortest prompt's length, longer prompts are fed token
 by token in place of samples, so every position is computed exactly as in training. Sampling is inverse-CDF on uniforms drawn from one seeded CPU
 generator for the whole batch, so the same seed gives the same text however the work is split. Top-p is Holtzman et al. 2020's nucleus. Left out:
@@ -15,9 +16,9 @@ import torch
 from torch import Tensor
 
 from modelyard import progress
-from modelyard.model import parallel
-from modelyard.model.decode import Decoder, Weights
-from modelyard.model.engine import Engine
+from modelyard.model.inference.decode import Decoder, Weights
+from modelyard.model.network import parallel
+from modelyard.model.training.engine import Engine
 
 
 class Generation(NamedTuple):

@@ -1,20 +1,14 @@
-"""Hugging Face directories to model directories and back, for the Llama family; as functions and as commands.
+"""Hugging Face directories to model directories and back, for the Llama family.
 
-``python -m modelyard.model.hf import HF_DIR OUT [--tp N] [--pp N]`` writes a model directory. Its checkpoint holds every tensor whole and is loaded
-at any layout; ``--tp`` and ``--pp`` name one to prove: the model must be divisible so (refused before anything is written), and then that many
-processes load it, one a rank, and must give transformers' log-probabilities of a fixed text.
-``python -m modelyard.model.hf export MODEL_DIR HF_DIR`` writes it back. Weights in float32 and bfloat16 come back bit for bit; float16 is
+A model directory's checkpoint holds every tensor whole and is loaded at any layout. Weights in float32 and bfloat16 come back bit for bit; float16 is
 widened to float32, which holds every value of it. Tokenizer, chat template and generation config travel along.
 Left out: ``pytorch_model.bin`` (pickles), other families, models with experts.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +16,11 @@ import torch
 
 from modelyard import json_file
 from modelyard.config import ExecutionConfig
-from modelyard.model.architecture import ModelConfig, Precision
 from modelyard.model.encoder import TEMPLATE_KEY, template_hash, template_of
-from modelyard.model.engine import Engine
-from modelyard.model.hf_weights import Weights, from_hf, hf_config, model_config, read_checkpoint, require_llama, to_hf
+from modelyard.model.hf.weights import Weights, from_hf, hf_config, model_config, read_checkpoint, require_llama, to_hf
 from modelyard.model.model_directory import TOKENIZER_FILES, read
+from modelyard.model.network.architecture import ModelConfig, Precision
+from modelyard.model.training.engine import Engine
 
 GENERATION = "generation_config.json"
 TEMPLATE = "chat_template.jinja"
@@ -170,7 +164,8 @@ def _tensors(path: Path) -> Weights:
 def _write(weights: Weights, model: ModelConfig, precision: Precision, out: Path) -> None:
     from megatron.core.dist_checkpointing.mapping import ShardedTensor
 
-    from modelyard.model import checkpoint, parallel
+    from modelyard.model.checkpoints import checkpoint
+    from modelyard.model.network import parallel
 
     parallel.initialize(ExecutionConfig())
     state = {name: ShardedTensor.from_rank_offsets(name, tensor) for name, tensor in weights.items()}
@@ -192,51 +187,3 @@ def _carry_texts(directory: Path, out: Path) -> None:
         from transformers import GenerationConfig
 
         GenerationConfig(**{key: getattr(_config(directory), key) for key in SPECIAL}).save_pretrained(out)
-
-
-def main(arguments: Sequence[str]) -> int:
-    """The two commands; 0 when done, 1 with one line when refused."""
-    parser = argparse.ArgumentParser(prog="python -m modelyard.model.hf", description="Hugging Face Llama directories and ours")
-    commands = parser.add_subparsers(dest="command", required=True)
-    importer = commands.add_parser("import", help="Hugging Face directory to model directory")
-    importer.add_argument("hf_dir", type=Path)
-    importer.add_argument("out", type=Path)
-    for name, what in (("--tp", "tensor"), ("--pp", "pipeline")):
-        importer.add_argument(name, type=int, default=1, help=f"{what}-parallel ranks of a layout to prove (1)")
-    exporter = commands.add_parser("export", help="model directory to Hugging Face directory")
-    exporter.add_argument("model_dir", type=Path)
-    exporter.add_argument("hf_dir", type=Path)
-    chosen = parser.parse_args(arguments)
-    try:
-        print(_import(chosen) if chosen.command == "import" else _export(chosen))  # noqa: T201
-    except ValueError as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        return 1
-    return 0
-
-
-def _import(chosen: argparse.Namespace) -> str:
-    from modelyard.model import layout_check
-
-    model = import_hf(chosen.hf_dir, chosen.out, tp=chosen.tp, pp=chosen.pp)
-    line = f"{chosen.out}: {model.parameters():,} parameters, loadable at any layout that divides it"
-    if chosen.tp * chosen.pp > 1:
-        difference = layout_check.prove(chosen.hf_dir, chosen.out, chosen.tp, chosen.pp)
-        line += f"; at TP={chosen.tp} x PP={chosen.pp} log-probabilities within {difference:.1e} of transformers'"
-    return line
-
-
-def _export(chosen: argparse.Namespace) -> str:
-    from transformers import AutoTokenizer
-
-    read(chosen.model_dir)  # says in one line what is missing, which the tokenizer's reader does not
-    if (chosen.model_dir / GENERATION).is_file():
-        export_hf(chosen.model_dir, chosen.hf_dir)
-    else:
-        tokenizer = AutoTokenizer.from_pretrained(chosen.model_dir)
-        export_hf(chosen.model_dir, chosen.hf_dir, end_id=tokenizer.eos_token_id, pad_id=tokenizer.pad_token_id)
-    return f"{chosen.hf_dir}: written"
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
