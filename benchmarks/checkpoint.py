@@ -20,7 +20,8 @@ from benchmarks.shapes import SMALL
 from benchmarks.train import OPTIMIZER
 from modelyard.config import ExecutionConfig
 from modelyard.model.checkpoints import checkpoint
-from modelyard.model.training.engine import Batch, Engine
+from modelyard.model.training.batch import Batch
+from modelyard.model.training.engine import Engine
 from modelyard.model.training.token_data import language_model_loss
 
 MODES = ("none", "waiting", "beside")

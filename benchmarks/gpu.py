@@ -17,7 +17,7 @@ import torch
 from benchmarks.shapes import alternate, llama
 from benchmarks.train import against, both
 from modelyard.model.network.architecture import ModelConfig
-from modelyard.model.training.engine import Batch
+from modelyard.model.training.batch import Batch
 
 PEAK_TFLOPS = {"H100 PCIe": 756, "H100": 989, "H200": 989, "A100": 312, "B200": 2250, "L40S": 362, "RTX 4090": 165}
 SHAPES: dict[str, tuple[ModelConfig, int]] = {

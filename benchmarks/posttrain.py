@@ -23,7 +23,8 @@ from benchmarks.trl_peer import END, PAD
 from modelyard.config import ExecutionConfig
 from modelyard.feedback import Comparison
 from modelyard.model.network.architecture import ModelConfig, Precision
-from modelyard.model.training.engine import Batch, Engine
+from modelyard.model.training.batch import Batch
+from modelyard.model.training.engine import Engine
 from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.posttrain import ppo, reward
 from modelyard.posttrain.comparison_rows import Encoded

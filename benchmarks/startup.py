@@ -30,7 +30,8 @@ def stage(
     from benchmarks.shapes import SMALL
     from benchmarks.train import OPTIMIZER
     from modelyard.model.network import parallel
-    from modelyard.model.training.engine import Batch, Engine
+    from modelyard.model.training.batch import Batch
+    from modelyard.model.training.engine import Engine
     from modelyard.model.training.token_data import language_model_loss
 
     moments["import"] = time.time()

@@ -19,7 +19,8 @@ import torch
 from benchmarks.shapes import SMALL, SMOLLM2, alternate, peer, ratio
 from modelyard.config import ExecutionConfig
 from modelyard.model.network.architecture import ModelConfig, Precision
-from modelyard.model.training.engine import Batch, Engine
+from modelyard.model.training.batch import Batch
+from modelyard.model.training.engine import Engine
 from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.model.training.token_data import language_model_loss
 

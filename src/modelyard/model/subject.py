@@ -25,7 +25,8 @@ from modelyard.model.inference.generate import generate
 from modelyard.model.inference.queries import Query
 from modelyard.model.inference.score import Scorer
 from modelyard.model.inference.screening import likelihoods, screened
-from modelyard.model.training.engine import Batch, Engine
+from modelyard.model.training.batch import Batch
+from modelyard.model.training.engine import Engine
 from modelyard.storage import sha256_file, sha256_tree
 
 ENCODED_TOGETHER = 256

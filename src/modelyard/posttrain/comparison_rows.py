@@ -2,7 +2,7 @@
 
 InstructGPT (arXiv:2203.02155, section 3.5) does one forward pass per completion, so a prompt is computed K times. In a shared row it stands once
 (the stem: whatever the texts begin with), and each text goes on from it, seeing the stem and itself
-(:func:`modelyard.model.training.engine.segmented`). Attention is causal, so nothing in the stem depends on what follows: scores and gradients
+(:func:`modelyard.model.training.batch.segmented`). Attention is causal, so nothing in the stem depends on what follows: scores and gradients
 are those of separate rows. Only the balancing loss of experts differs, which counts the stem once. Left out: several comparisons in a row, texts
 that share more with each other than with the rest.
 """
@@ -17,7 +17,7 @@ import torch
 from modelyard.feedback import Comparison
 from modelyard.model.inference.queries import shared_length
 from modelyard.model.network.architecture import ModelConfig
-from modelyard.model.training.engine import SEGMENTS, STEM, Batch
+from modelyard.model.training.batch import SEGMENTS, STEM, Batch
 from modelyard.posttrain.losses import NO_COMPARISON
 from modelyard.posttrain.masking import pad_lines
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from modelyard.model.training.engine import Batch, LossFn, LossOutput
+from modelyard.model.training.batch import Batch, LossFn, LossOutput
 from modelyard.posttrain.masking import masked_sum
 
 NO_COMPARISON = -1

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from modelyard.model.training.engine import UNLABELLED
+from modelyard.model.training.batch import UNLABELLED
 
 
 class Example(NamedTuple):

@@ -25,7 +25,8 @@ from modelyard.model.checkpoints import checkpoint
 from modelyard.model.encoder import Encoder
 from modelyard.model.network.architecture import Head, Precision
 from modelyard.model.training import trainer
-from modelyard.model.training.engine import Batch, Engine
+from modelyard.model.training.batch import Batch
+from modelyard.model.training.engine import Engine
 from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.model.training.sample_order import epoch_indices
 from modelyard.posttrain import rollout as experience

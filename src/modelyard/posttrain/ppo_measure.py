@@ -15,7 +15,8 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 
 from modelyard.estimate import bootstrap_mean
-from modelyard.model.training.engine import Batch, Engine
+from modelyard.model.training.batch import Batch
+from modelyard.model.training.engine import Engine
 from modelyard.posttrain import rollout as experience
 from modelyard.posttrain.hacking import signs
 from modelyard.posttrain.rewards import sequence_kl

@@ -27,7 +27,8 @@ from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
 from modelyard.model.network.architecture import ModelConfig, Precision
 from modelyard.model.training import trainer
-from modelyard.model.training.engine import Batch, Engine
+from modelyard.model.training.batch import Batch
+from modelyard.model.training.engine import Engine
 from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.model.training.spikes import SpikeConfig
 from modelyard.posttrain.comparison_rows import NOTHING, Encoded, Row, batch_of, rows_of, shares

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from modelyard.model.inference.generate import Generation, generate
-from modelyard.model.training.engine import Batch, Engine
+from modelyard.model.training.batch import Batch
+from modelyard.model.training.engine import Engine
 from modelyard.posttrain.advantages import Advantages, gae, whiten
 from modelyard.posttrain.hacking import distinct, repetition
 from modelyard.posttrain.masking import Example, Rows, masked_mean, pad_examples

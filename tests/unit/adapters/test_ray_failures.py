@@ -41,7 +41,8 @@ def train(config, inputs, out, checkpoints, execution, report):
     from modelyard import progress
     from modelyard.model.checkpoints import checkpoint
     from modelyard.model.training import trainer
-    from modelyard.model.training.engine import Engine, LossOutput
+    from modelyard.model.training.batch import LossOutput
+    from modelyard.model.training.engine import Engine
 
     engine = Engine(
         layout_program.model("llama", True), execution, seed=1, precision="fp32", optim=layout_program.OPTIMIZER, total_steps=STEPS

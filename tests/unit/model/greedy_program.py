@@ -13,7 +13,7 @@ import torch.distributed as dist
 from modelyard.config import ExecutionConfig
 from modelyard.model import model_directory
 from modelyard.model.inference.generate import generate
-from modelyard.model.training.engine import Batch
+from modelyard.model.training.batch import Batch
 
 NEW_TOKENS = 64
 

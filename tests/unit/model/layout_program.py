@@ -13,7 +13,8 @@ import torch.distributed as dist
 from modelyard.config import ExecutionConfig
 from modelyard.model.inference.generate import generate
 from modelyard.model.network.architecture import Head, ModelConfig, MoEConfig
-from modelyard.model.training.engine import SEGMENTS, STEM, Batch, Engine, LossOutput
+from modelyard.model.training.batch import SEGMENTS, STEM, Batch, LossOutput
+from modelyard.model.training.engine import Engine
 from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.posttrain.losses import reward_loss
 

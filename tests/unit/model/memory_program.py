@@ -13,7 +13,8 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from modelyard.config import ExecutionConfig
 from modelyard.model.network import attention
 from modelyard.model.network.architecture import ModelConfig
-from modelyard.model.training.engine import Batch, Engine
+from modelyard.model.training.batch import Batch
+from modelyard.model.training.engine import Engine
 from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.model.training.token_data import language_model_loss
 

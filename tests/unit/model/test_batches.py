@@ -9,7 +9,8 @@ import torch
 
 from modelyard.config import ExecutionConfig
 from modelyard.model.hf.weights import read_checkpoint
-from modelyard.model.training.engine import UNLABELLED, Batch, Engine, segmented
+from modelyard.model.training.batch import UNLABELLED, Batch, segmented
+from modelyard.model.training.engine import Engine
 
 from . import layout_program as program
 

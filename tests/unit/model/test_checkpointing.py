@@ -19,7 +19,8 @@ from modelyard.config import ExecutionConfig
 from modelyard.model.checkpoints import checkpoint
 from modelyard.model.checkpoints.writer import DiskFullError
 from modelyard.model.training import trainer
-from modelyard.model.training.engine import Batch, Engine, LossOutput
+from modelyard.model.training.batch import Batch, LossOutput
+from modelyard.model.training.engine import Engine
 from modelyard.model.training.spikes import Recent, SpikeConfig, limit, note
 from modelyard.progress import PreemptedError, Stop, StopError, silent
 

@@ -8,7 +8,8 @@ import torch
 from modelyard.config import ExecutionConfig
 from modelyard.model.inference import generate as module
 from modelyard.model.inference.generate import generate
-from modelyard.model.training.engine import Batch, Engine
+from modelyard.model.training.batch import Batch
+from modelyard.model.training.engine import Engine
 
 from . import layout_program as program
 

@@ -14,7 +14,7 @@ import torch
 
 from modelyard.config import ExecutionConfig
 from modelyard.model.hf.weights import read_checkpoint
-from modelyard.model.training.engine import Batch
+from modelyard.model.training.batch import Batch
 
 from . import layout_program as program
 

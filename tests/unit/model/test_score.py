@@ -9,7 +9,8 @@ from modelyard.config import ExecutionConfig
 from modelyard.model.inference import score
 from modelyard.model.inference.queries import Query, families, layout
 from modelyard.model.inference.score import Scorer
-from modelyard.model.training.engine import Batch, Engine
+from modelyard.model.training.batch import Batch
+from modelyard.model.training.engine import Engine
 
 from .layout_program import model
 

@@ -14,7 +14,8 @@ from modelyard.config import ExecutionConfig
 from modelyard.model.checkpoints import checkpoint
 from modelyard.model.checkpoints.writer import DiskFullError
 from modelyard.model.network.architecture import ModelConfig
-from modelyard.model.training.engine import SEGMENTS, STEM, Batch, Engine, LossOutput, NotFiniteError
+from modelyard.model.training.batch import SEGMENTS, STEM, Batch, LossOutput
+from modelyard.model.training.engine import Engine, NotFiniteError
 from modelyard.model.training.recipe import Recipe, Trained, train_language_model
 from modelyard.model.training.token_data import TokenBatches
 from modelyard.progress import PreemptedError, silent

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from modelyard.model.training.engine import UNLABELLED
+from modelyard.model.training.batch import UNLABELLED
 from modelyard.posttrain.advantages import gae, whiten
 from modelyard.posttrain.masking import Example, last_positions, pad_examples
 from modelyard.posttrain.rewards import sequence_kl, token_rewards

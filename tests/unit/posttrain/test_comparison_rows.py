@@ -8,7 +8,8 @@ import torch
 from modelyard.config import ExecutionConfig
 from modelyard.feedback import Comparison
 from modelyard.model.encoder import Encoder
-from modelyard.model.training.engine import SEGMENTS, STEM, Batch, Engine
+from modelyard.model.training.batch import SEGMENTS, STEM, Batch
+from modelyard.model.training.engine import Engine
 from modelyard.posttrain import reward
 from modelyard.posttrain.comparison_rows import NOTHING, Encoded, batch_of, rows_of, shares
 from modelyard.posttrain.losses import reward_loss

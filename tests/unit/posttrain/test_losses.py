@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from modelyard.model.training.engine import Batch
+from modelyard.model.training.batch import Batch
 from modelyard.posttrain.losses import NO_COMPARISON, LossFn, policy_loss, reward_loss, sft_loss, value_loss
 
 MASK = torch.tensor([[0.0, 1, 1, 0], [1, 1, 1, 1], [0, 0, 1, 0]])

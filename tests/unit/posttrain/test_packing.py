@@ -8,7 +8,8 @@ import torch
 from modelyard.config import ExecutionConfig
 from modelyard.feedback import DEMONSTRATIONS, Demonstration, Message, read
 from modelyard.model.encoder import Encoder
-from modelyard.model.training.engine import SEGMENTS, UNLABELLED, Batch, Engine
+from modelyard.model.training.batch import SEGMENTS, UNLABELLED, Batch
+from modelyard.model.training.engine import Engine
 from modelyard.posttrain import sft
 from modelyard.posttrain.encoding import demonstration
 from modelyard.posttrain.losses import sft_loss

@@ -68,7 +68,7 @@ def main(directory: Path, tp: int, pp: int, answer: Path) -> None:
 
     from modelyard.config import ExecutionConfig
     from modelyard.model import model_directory
-    from modelyard.model.training.engine import Batch
+    from modelyard.model.training.batch import Batch
 
     engine = model_directory.load(directory, ExecutionConfig(tensor_parallel=tp, pipeline_parallel=pp, threads=1))
     tokens = _tokens(engine.model.vocab_size, min(LENGTH, engine.model.seq_len))

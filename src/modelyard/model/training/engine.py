@@ -8,9 +8,8 @@ slices are exact. Randomness is a function of (seed, step), so nothing about it 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -19,47 +18,12 @@ from torch.nn import functional as F
 
 from modelyard import progress
 from modelyard.config import ExecutionConfig
-from modelyard.model.checkpoints import checkpoint
 from modelyard.model.network import architecture, initialization, parallel
 from modelyard.model.network.architecture import Head, ModelConfig, Precision
 from modelyard.model.training import optimizer
+from modelyard.model.training.batch import SEGMENTS, STEM, UNLABELLED, Batch, LossFn, LossOutput, segmented
 from modelyard.model.training.optimizer import OptimizerConfig
-
-UNLABELLED = -100
-"""A label that is not asked for: the language model's output there is 0 and costs no product with the output layer."""
-
-
-class Batch(NamedTuple):
-    """Tokens [B, S] and labels [B, S] (int64, :data:`UNLABELLED` where none is wanted), and whatever else the loss needs, each [B, ...]."""
-
-    tokens: Tensor
-    labels: Tensor
-    extras: Mapping[str, Tensor]
-
-    def rows(self, start: int, stop: int) -> Batch:
-        """The rows [start, stop)."""
-        return Batch(self.tokens[start:stop], self.labels[start:stop], {key: value[start:stop] for key, value in self.extras.items()})
-
-    def to(self, device: torch.device) -> Batch:
-        """The same batch on ``device``."""
-        return Batch(self.tokens.to(device), self.labels.to(device), {key: value.to(device) for key, value in self.extras.items()})
-
-
-SEGMENTS = "segments"
-"""Key of ``extras`` under which a batch says which text of its row each position belongs to [B, S]; without it a row is one text."""
-STEM = "stem"
-"""Key of ``extras`` beside it: how many leading positions all texts of the row go on from [B]; without it a row's texts share nothing."""
-
-
-class LossOutput(NamedTuple):
-    """Sums over a micro-batch: the loss, the count it is to be divided by (int), and further sums divided by the same count."""
-
-    loss_sum: Tensor
-    count: Tensor  # type: ignore[assignment]
-    metrics: Mapping[str, Tensor]
-
-
-LossFn = Callable[[Tensor, Batch], LossOutput]
+from modelyard.model.training.state import Stored
 
 
 class NotFiniteError(FloatingPointError):
@@ -70,7 +34,7 @@ class NotFiniteError(FloatingPointError):
         self.rank = rank
 
 
-class Engine:
+class Engine(Stored):
     """A model on this rank, with an optimizer when it is to be trained."""
 
     def __init__(
@@ -122,14 +86,6 @@ class Engine:
             self._sequence_multiple = self.layout.tp if on else 1
             for place, attribute in self._sequence_parallel:
                 setattr(place, attribute, on)
-
-    @property
-    def gpt(self) -> Any:
-        """The bare ``GPTModel`` inside the wrappers."""
-        module = self.chunk
-        while hasattr(module, "module"):
-            module = module.module
-        return module
 
     def train_step(
         self, batch: Batch | Sequence[Batch], micro_batch: int, loss_fn: LossFn, loss_limit: float = float("inf")
@@ -276,102 +232,6 @@ class Engine:
         # what is dropped must differ between replicas, and nothing else is drawn while training
         replica = self.layout.dp_rank * 7_919 if self.dropout else 0
         tensor_parallel.model_parallel_cuda_manual_seed((self.seed * 1_000_003 + self.step + replica) % (1 << 31), force_reset_rng=True)
-
-    def _sharded_model(self) -> dict[str, Any]:
-        """Sharded weights; without the empty ``_extra_state`` entries that only Transformer Engine's layers fill."""
-        return {key: value for key, value in self.gpt.sharded_state_dict().items() if not key.endswith("_extra_state")}
-
-    def _take_weights(self, loaded: dict[str, Any]) -> None:
-        missing, unexpected = self.gpt.load_state_dict(loaded, strict=False)
-        lacking = [key for key in missing if not key.endswith("_extra_state") and not key.startswith("output_layer.")]
-        assert not lacking, f"checkpoint lacks {lacking}"
-        assert not unexpected, f"checkpoint has unknown {unexpected}"
-
-    def save(self, directory: Path, extra: Mapping[str, Any] | None = None, then: Sequence[Callable[[], None]] | None = None) -> None:
-        """Everything needed to go on from here: weights, optimizer (if any), schedule, step, and ``extra`` (JSON) in the note.
-
-        ``then`` is :func:`modelyard.model.checkpoints.checkpoint.save`'s: with it the state is written beside what follows.
-        """
-        model = self._sharded_model()
-        state: dict[str, Any] = {"model": model}
-        if self.optimizer is not None:
-            state |= {"optimizer": optimizer.sharded_state(self.optimizer, model), "updates": optimizer.updates(self.optimizer)}
-        checkpoint.save(state, directory, {"step": self.step, **(extra or {})}, then)
-
-    def load(self, directory: Path) -> dict[str, Any]:
-        """Continue from :meth:`save`, at this or any other layout; returns the note."""
-        assert self.optimizer is not None
-        assert self.schedule is not None
-        model = self._sharded_model()
-        state = {"model": model, "optimizer": optimizer.sharded_state(self.optimizer, model, loading=True)}
-        loaded = checkpoint.load(state, directory)
-        self._take_weights(loaded["model"])
-        optimizer.load_sharded_state(self.optimizer, loaded["optimizer"], loaded["updates"])
-        note = checkpoint.note(directory)
-        self.step = int(note["step"])
-        self.schedule.num_steps = 0
-        self.schedule.step(self.step)
-        return note
-
-    def save_weights(self, directory: Path) -> None:
-        """Weights only, for the stages that follow."""
-        checkpoint.save({"model": self._sharded_model()}, directory, {"step": self.step})
-
-    def load_weights(self, directory: Path) -> None:
-        """Take the weights at ``directory``; a scalar head stays fresh when the checkpoint is a language model's."""
-        wanted = self._sharded_model()
-        if self.head == "scalar":
-            from torch.distributed.checkpoint.filesystem import FileSystemReader
-
-            stored = FileSystemReader(str(directory)).read_metadata().state_dict_metadata
-            wanted = {key: value for key, value in wanted.items() if not key.startswith("output_layer.") or "output_layer.bias" in stored}
-        loaded = checkpoint.load({"model": wanted}, directory)
-        self._take_weights(loaded["model"])
-        if self.optimizer is not None:
-            self.optimizer.reload_model_params()
-
-    def take_whole(self, weights: Mapping[str, Tensor]) -> None:
-        """Take this rank's parts of whole tensors under their global names (:func:`modelyard.model.hf.weights.from_hf` makes them).
-
-        Raises:
-            ValueError: a tensor is missing or has another shape.
-        """
-        from megatron.core.dist_checkpointing.mapping import ShardedTensor, ShardedTensorFactory
-
-        def part(wanted: ShardedTensor) -> Tensor:
-            if wanted.key not in weights:
-                raise ValueError(f"no tensor {wanted.key} among the weights")
-            whole = weights[wanted.key]
-            if wanted.allow_shape_mismatch:  # a vocabulary, padded to a multiple of the tensor-parallel ranks
-                whole = torch.nn.functional.pad(whole, (0, 0, 0, wanted.global_shape[0] - self.model.vocab_size))
-            if tuple(whole.shape) != tuple(wanted.global_shape):
-                raise ValueError(f"{wanted.key} is {tuple(whole.shape)}, the model needs {tuple(wanted.global_shape)}")
-            return whole[wanted.global_slice()].reshape(wanted.local_shape)
-
-        taken = {}
-        for name, entry in self._sharded_model().items():
-            if isinstance(entry, ShardedTensorFactory):
-                taken[name] = entry.merge_fn([part(piece) for piece in entry.build()])
-            elif isinstance(entry, ShardedTensor):
-                taken[name] = part(entry)
-        self._take_weights(taken)
-
-
-def segmented(segments: Tensor, stem: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Position in its own text [b, S] int64, and who may see whom [b, 1, S, S] bool: earlier positions of the same text and of the stem.
-
-    ``segments`` [b, S]: positions of one text are neighbours and have one number; negative ones are padding, at position 0. ``stem`` [b]: the first
-    so many positions, with a number of their own, are what every text of the row begins with; its own positions go on from there.
-    """
-    places = torch.arange(segments.shape[1], device=segments.device).expand_as(segments)
-    begins = torch.ones_like(segments, dtype=torch.bool)
-    begins[:, 1:] = segments[:, 1:] != segments[:, :-1]
-    starts = torch.where(begins, places, torch.zeros_like(places)).cummax(dim=1).values
-    positions, seen = places - starts, segments[:, :, None] == segments[:, None, :]
-    if stem is not None:
-        positions += starts.minimum(stem[:, None])
-        seen |= places[:, None, :] < stem[:, None, None]
-    return positions.masked_fill_(segments < 0, 0), (seen & (places[:, :, None] >= places[:, None, :]))[:, None]
 
 
 def _sequence_parallel_switches(module: Any) -> list[tuple[Any, str]]:

@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from modelyard.estimate import Estimate, bootstrap_mean
-from modelyard.model.training.engine import Batch, Engine, LossOutput
+from modelyard.model.training.batch import Batch, LossOutput
+from modelyard.model.training.engine import Engine
 
 
 class TokenBatches:

@@ -23,7 +23,8 @@ from modelyard.model.checkpoints import checkpoint, mirror
 from modelyard.model.checkpoints.writer import CheckpointError, DiskFullError
 from modelyard.model.network import parallel
 from modelyard.model.training import spikes
-from modelyard.model.training.engine import Batch, Engine, LossFn
+from modelyard.model.training.batch import Batch, LossFn
+from modelyard.model.training.engine import Engine
 from modelyard.model.training.spikes import Recent, SpikeConfig
 from modelyard.progress import PreemptedError, Report, Stop
 
