@@ -163,6 +163,7 @@ def plot(runs: Sequence[Run], path: Path) -> None:
     from matplotlib import pyplot
 
     figure, panels = pyplot.subplots(1, 3, figsize=(15, 4.5), constrained_layout=True)
+    panels[2].set_yscale("symlog", linthresh=2.0)
     coefficients = sorted({each.key.kl_coef for each in runs})
     colours = {coefficient: pyplot.get_cmap("viridis")(i / max(1, len(coefficients) - 1)) for i, coefficient in enumerate(coefficients)}
     for each in runs:
@@ -181,7 +182,6 @@ def plot(runs: Sequence[Run], path: Path) -> None:
     panels[1].axhline(0.5, color="grey", linewidth=0.8)
     panels[2].set_ylabel("held-out loss against SFT, %")
     panels[2].axhline(2.0, color="grey", linewidth=0.8)
-    panels[2].set_yscale("symlog", linthresh=2.0)
     for panel in panels:
         panel.set_xlabel("square root of KL(policy || SFT) of a completion, nats")
     figure.savefig(path, dpi=110)
