@@ -19,7 +19,7 @@ from modelyard.posttrain.rbrm import RBRMConfig
 from modelyard.posttrain.reward import RewardConfig
 from modelyard.posttrain.sft import SFTConfig
 from modelyard.pretrain.loop import PretrainConfig
-from modelyard.release.gate import ReleaseConfig
+from modelyard.release.limits import ReleaseConfig
 from modelyard.scaling.ladder import LadderConfig, ScalingConfig
 
 

@@ -19,7 +19,8 @@ from modelyard.model.encoder import Encoder
 from modelyard.model.hf.conversion import export_hf
 from modelyard.progress import Report
 from modelyard.release import decision
-from modelyard.release.gate import Decision, Gate, ReleaseConfig
+from modelyard.release.gate import Decision, Gate
+from modelyard.release.limits import ReleaseConfig
 from tasks.stage import Place, build, is_transient, stage_task
 
 

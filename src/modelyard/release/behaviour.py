@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelyard.release.compare import Comparison, Grouped, compare
-from modelyard.release.gate import Evidence, Gate, RefusedError, ReleaseConfig, Results, metric
+from modelyard.release.gate import Evidence, Gate, RefusedError, Results, metric
+from modelyard.release.limits import ReleaseConfig
 from modelyard.release.records import item_of
 
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelyard.release.compare import Comparison, compare
-from modelyard.release.gate import ConductLimits, Evidence, Gate, RefusedError, ReleaseConfig, Results, metric
+from modelyard.release.gate import Evidence, Gate, RefusedError, Results, metric
+from modelyard.release.limits import ConductLimits, ReleaseConfig
 
 CONDUCT = ("xstest", "jailbreak")
 """Benchmarks of conduct."""

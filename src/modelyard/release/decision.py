@@ -17,7 +17,8 @@ from modelyard.expectation import Validate
 from modelyard.progress import Report
 from modelyard.release import metric_suite, model_card
 from modelyard.release.conduct import CONDUCT
-from modelyard.release.gate import Compared, Decision, Evidence, Gate, ReleaseConfig, Results, Use
+from modelyard.release.gate import Decision, Evidence, Gate, Results, Use
+from modelyard.release.limits import Compared, ReleaseConfig
 from modelyard.release.records import read_records
 from modelyard.release.verdict import SEVERITY, decide, decide_early
 from modelyard.storage import sha256_tree

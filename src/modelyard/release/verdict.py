@@ -12,19 +12,9 @@ from typing import Any
 from modelyard.release.behaviour import alignment_tax_gate, calibration_gate, preference_gate, regression_gate
 from modelyard.release.compare import Comparison
 from modelyard.release.conduct import safety_gate
-from modelyard.release.gate import (
-    Decision,
-    Evidence,
-    Gate,
-    GateName,
-    ReleaseConfig,
-    Verdict,
-    contamination_gate,
-    contamination_shares,
-    forecast_gate,
-    suite_gate,
-    weights_gate,
-)
+from modelyard.release.gate import Decision, Evidence, Gate, Verdict
+from modelyard.release.limits import GateName, ReleaseConfig
+from modelyard.release.origin import contamination_gate, contamination_shares, forecast_gate, suite_gate, weights_gate
 
 SEVERITY: dict[Verdict, int] = {"PROMOTE": 0, "HOLD": 1, "BLOCK": 2}
 

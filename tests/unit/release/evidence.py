@@ -7,7 +7,8 @@ from pathlib import Path
 from modelyard.estimate import Estimate, proportion
 from modelyard.expectation import Expectation, ExpectationResult, SuiteResult
 from modelyard.release.decision import TRAINED_ON
-from modelyard.release.gate import Evidence, ReleaseConfig, Results, Use
+from modelyard.release.gate import Evidence, Results, Use
+from modelyard.release.limits import ReleaseConfig
 from modelyard.storage import sha256_tree
 
 CONFIG = ReleaseConfig(

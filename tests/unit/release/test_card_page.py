@@ -11,7 +11,7 @@ import pytest
 
 from modelyard.progress import silent
 from modelyard.release.decision import run
-from modelyard.release.gate import Override
+from modelyard.release.limits import Override
 
 from . import evidence
 

@@ -6,7 +6,8 @@ from typing import Any, get_args
 import pytest
 
 from modelyard.estimate import Estimate
-from modelyard.release.gate import Decision, Evidence, GateName, Override, Use
+from modelyard.release.gate import Decision, Evidence, Use
+from modelyard.release.limits import GateName, Override
 from modelyard.release.verdict import decide, decide_early
 
 from .evidence import CONFIG, CORPUS, FEEDBACK, GOOD, IDS, REPORT, SETS, records, results, scores

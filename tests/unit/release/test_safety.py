@@ -7,7 +7,8 @@ import pytest
 from modelyard.estimate import proportion
 from modelyard.progress import silent
 from modelyard.release.decision import comparable, gather, read_decision, run
-from modelyard.release.gate import ConductLimits, Decision, Evidence, Results
+from modelyard.release.gate import Decision, Evidence, Results
+from modelyard.release.limits import ConductLimits
 from modelyard.release.verdict import decide
 
 from .evidence import CONDUCT_IDS, CONFIG, GOOD, IDS, METRICS, N, rows, satisfied, write, write_all, write_conduct
