@@ -29,7 +29,8 @@ from modelyard.model.training.engine import Engine
 from modelyard.posttrain import ppo
 from modelyard.posttrain import rollout as experience
 from modelyard.posttrain.hacking import signs
-from modelyard.posttrain.ppo import PPOConfig, Training
+from modelyard.posttrain.ppo import Training
+from modelyard.posttrain.ppo_config import PPOConfig
 from modelyard.posttrain.ppo_measure import language_model_loss
 from modelyard.posttrain.reward import score
 from modelyard.posttrain.rewards import sequence_kl

@@ -30,7 +30,8 @@ from modelyard.posttrain import ppo, reward
 from modelyard.posttrain.comparison_rows import Encoded
 from modelyard.posttrain.losses import reward_loss, sft_loss
 from modelyard.posttrain.masking import Example, pad_examples
-from modelyard.posttrain.ppo import PPOConfig, Training
+from modelyard.posttrain.ppo import Training
+from modelyard.posttrain.ppo_config import PPOConfig
 from modelyard.posttrain.reward import RewardConfig
 from modelyard.posttrain.rollout import Models, SamplingConfig
 from modelyard.posttrain.sampling import length_grouped

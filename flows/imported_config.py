@@ -11,7 +11,7 @@ from modelyard.data.human_feedback import FeedbackConfig
 from modelyard.data.text_tokens import TextTokensConfig
 from modelyard.evals.refusals import RefusalsConfig
 from modelyard.posttrain.feedme import FeedMEConfig
-from modelyard.posttrain.ppo import PPOConfig
+from modelyard.posttrain.ppo_config import PPOConfig
 from modelyard.posttrain.rbrm import RBRMConfig
 from modelyard.posttrain.reward import RewardConfig
 from modelyard.posttrain.selection import SelectionConfig

@@ -14,7 +14,7 @@ from modelyard.data.overlap import ContaminationConfig
 from modelyard.data.tokens import TokensConfig
 from modelyard.evals.suites import EvalsConfig
 from modelyard.posttrain.ai_feedback import AIFeedbackConfig
-from modelyard.posttrain.ppo import PPOConfig
+from modelyard.posttrain.ppo_config import PPOConfig
 from modelyard.posttrain.rbrm import RBRMConfig
 from modelyard.posttrain.reward import RewardConfig
 from modelyard.posttrain.sft import SFTConfig

@@ -17,8 +17,8 @@ from modelyard.code_identity import code_version
 from modelyard.config import digest
 from modelyard.data import contamination, corpus, human_feedback, overlap, tokens
 from modelyard.data.sources import installation
+from modelyard.inputs import expand
 from modelyard.progress import Report
-from modelyard.storage import expand
 from tasks.stage import Place, build, is_transient, stage_task
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from modelyard.artifacts import Artifact, Built
 from modelyard.posttrain import ppo
+from modelyard.posttrain.ppo_config import PPOConfig
 from tasks.stage import Place, stage_task
 from tasks.training import TIMEOUT_SECONDS, train
 
 
 @stage_task(name="ppo", task_run_name="ppo", timeout_seconds=TIMEOUT_SECONDS)
 def ppo_task(
-    config: ppo.PPOConfig, place: Place, sft: Artifact, reward: Artifact, feedback: Artifact, tokens: Artifact, rbrm: Artifact | None
+    config: PPOConfig, place: Place, sft: Artifact, reward: Artifact, feedback: Artifact, tokens: Artifact, rbrm: Artifact | None
 ) -> Built:
     """Optimise the SFT model against the reward model and, where there are any, rule-based rewards."""
     inputs = {"sft": sft, "reward": reward, "feedback": feedback, "tokens": tokens}

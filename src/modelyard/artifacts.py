@@ -24,8 +24,9 @@ from pydantic import ValidationError, field_validator
 
 from modelyard.claims import Claim, take
 from modelyard.config import Config, canonical_json, digest
+from modelyard.fingerprint import sha256_file
 from modelyard.outage import StorageRefusedError
-from modelyard.storage import Storage, sha256_file
+from modelyard.storage import Storage
 
 MANIFEST = "artifact.json"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import fsspec
 
-from modelyard.outage import StorageRefusedError, code_of, patiently
+from modelyard.outage import code_of, patiently
 
 T = TypeVar("T")
 
@@ -31,10 +31,6 @@ ONE_REQUEST = {"max_concurrency": 1}
 TRANSFERS = 8
 """Files on their way at once."""
 IDENTITY = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE")
-
-
-VERSION = ("ETag", "VersionId", "blob_id", "LastModified", "mtime", "size")
-"""What a filesystem may tell of the version of a file."""
 
 
 class Storage:
@@ -245,93 +241,3 @@ def _upload(fs: Any, file: Path, path: str) -> None:
     stored, size = int(fs.info(path)["size"]), file.stat().st_size
     if stored != size:
         raise ConnectionError(f"{stored} of {size} bytes arrived")
-
-
-def expand(url: str) -> list[str]:
-    """Sorted URLs of the files that a path, a directory or a pattern with ``*`` names; local, ``s3://`` or ``hf://``."""
-    fs, path = _opened(url)
-    local = is_local(url)
-
-    def find() -> list[str]:
-        found = fs.glob(path) if "*" in path else fs.find(path)
-        return sorted(str(name) if local else fs.unstrip_protocol(name) for name in found if fs.isfile(name))
-
-    return patiently(url, find, remote=not local)
-
-
-def is_local(url: str) -> bool:
-    """Whether ``url`` is a path or a ``file://`` URL."""
-    return "://" not in url or url.startswith("file://")
-
-
-def _opened(url: str) -> tuple[Any, str]:
-    """The filesystem of ``url`` and the path in it. Raises StorageRefusedError for a scheme that nobody here reads."""
-    try:
-        if url.startswith("s3://"):
-            storage = Storage(url)
-            return storage.fs, storage.root
-        fs, path = fsspec.core.url_to_fs(url)
-    except (ValueError, ImportError) as error:
-        raise StorageRefusedError(f"{url}: {' '.join(str(error).split())}") from error
-    return fs, str(path)
-
-
-def local_copy(url: str, directory: Path) -> Path:
-    """The file itself when it is local, else a copy of it in ``directory`` (made once for every version of it)."""
-    fs, path = _opened(url)
-    if is_local(url):
-        return Path(path)
-    info = patiently(url, lambda: fs.info(path))
-    version = "\0".join([url, *(str(info.get(name)) for name in VERSION)])
-    target = directory / f"{hashlib.sha256(version.encode()).hexdigest()[:16]}-{path.rsplit('/', 1)[-1]}"
-    if not target.exists():
-        directory.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(target.name + ".partial")
-        patiently(url, lambda: fs.get_file(path, str(partial)))
-        os.replace(partial, target)
-    return target
-
-
-def sha256_file(path: Path) -> str:
-    """sha256 (hex) of a local file, read in 1 MiB pieces."""
-    hasher = hashlib.sha256()
-    with open(path, "rb") as file:
-        while piece := file.read(1 << 20):
-            hasher.update(piece)
-    return hasher.hexdigest()
-
-
-def sha256_tree(directory: Path) -> str:
-    """sha256 (hex) of a directory: every file's relative path and hash, in order. The identity of a checkpoint's weights.
-
-    Raises:
-        ValueError: there are no files.
-    """
-    files = sorted(file for file in directory.rglob("*") if file.is_file())
-    if not files:
-        raise ValueError(f"{directory}: no files to fingerprint")
-    listing = "\n".join(f"{file.relative_to(directory).as_posix()} {sha256_file(file)}" for file in files)
-    return hashlib.sha256(listing.encode()).hexdigest()
-
-
-def inputs_directory(inputs: str) -> Path:
-    """Where a user's own files lie: ``inputs``, or where that is empty the environment's ``MODELYARD_DATA``, else here."""
-    return Path(inputs or os.environ.get("MODELYARD_DATA", "."))
-
-
-def find_input(path: str, inputs: str, what: str) -> Path:
-    """A user's own file or directory: as it is named, or below :func:`inputs_directory`.
-
-    Raises:
-        ValueError: nothing is there; the line names what was wanted and where it was looked for.
-    """
-    found = inputs_directory(inputs) / path  # an absolute path stays as it is
-    if not found.exists():
-        raise ValueError(f"{what}: {found}: no such file (a relative path starts at execution.inputs or MODELYARD_DATA)")
-    return found
-
-
-def require_sha256(path: Path, sha256: str, what: str) -> None:
-    """Raise ValueError in one line where the file is another than the config says."""
-    if (actual := sha256_file(path)) != sha256:
-        raise ValueError(f"{what}: {path} has changed: sha256 {actual}, the config says {sha256}")

@@ -12,16 +12,16 @@ from modelyard.data.human_feedback import FeedbackConfig
 from modelyard.data.text_tokens import TextTokensConfig
 from modelyard.evals import refusals
 from modelyard.evals.refusals import RefusalsConfig
+from modelyard.fingerprint import sha256_file
 from modelyard.model.encoder import Encoder
 from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.posttrain import ppo, reward, sft
-from modelyard.posttrain.ppo import PPOConfig
+from modelyard.posttrain.ppo_config import PPOConfig
 from modelyard.posttrain.reward import RewardConfig
 from modelyard.posttrain.sft import SFTConfig
 from modelyard.pretrain import imported
 from modelyard.pretrain.imported import ImportConfig
 from modelyard.progress import silent
-from modelyard.storage import sha256_file
 from tests.unit import small_model
 
 TEMPLATE = (

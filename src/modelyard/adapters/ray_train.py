@@ -24,8 +24,9 @@ from modelyard.adapters.ray_mailbox import Failure, Job, Mailbox, News
 from modelyard.adapters.ray_rank import one_line, serve
 from modelyard.adapters.ray_watch import Verdict
 from modelyard.config import Config, ExecutionConfig
+from modelyard.inputs import inputs_directory
 from modelyard.progress import Report
-from modelyard.storage import Storage, inputs_directory
+from modelyard.storage import Storage
 
 POLL_SECONDS = 0.1
 STOP_SECONDS = 30

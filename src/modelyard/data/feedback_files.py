@@ -16,15 +16,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import Field
 
 from modelyard.config import Config
 from modelyard.data.document import DataError
+from modelyard.data.feedback_rows import ROWS, Instance, Instructions, Messages, Pair, Prompts, Ranked, Row, Shape, Transcripts
 from modelyard.feedback import (
-    MOST_COMPLETIONS,
-    Conversation,
     FeedbackError,
     Line,
     Message,
@@ -34,9 +33,9 @@ from modelyard.feedback import (
     json_lines,
     record,
 )
-from modelyard.storage import find_input, require_sha256
+from modelyard.fingerprint import require_sha256
+from modelyard.inputs import find_input
 
-Shape = Literal["messages", "instructions", "pairs", "transcripts", "ranked", "prompts"]
 _TURN = re.compile(r"\n\n(Human|Assistant):[ \t]*")
 
 
@@ -87,85 +86,6 @@ class Entry(NamedTuple):
     scores: tuple[float, ...] | None
 
 
-class _Row(Config):
-    model_config = ConfigDict(extra="ignore")
-
-    id: str | int | None = None
-    category: str | None = None
-    user: str | int | None = None
-    rater: str | int | None = None
-    source: str | None = None
-    consent: bool = False
-
-
-_Side = Annotated[Annotated[str, Tag("text")] | Conversation, Discriminator(lambda value: "text" if isinstance(value, str) else "messages")]
-
-
-class _Messages(_Row):
-    messages: Conversation | None = None
-    prompt: Prompt | None = None
-    completion: _Side | None = None
-
-    @model_validator(mode="after")
-    def _one_form(self) -> _Messages:
-        if (self.messages is None) == (self.prompt is None or self.completion is None):
-            raise ValueError("messages: needed, or prompt and completion in its place")
-        return self
-
-
-class _Instance(Config):
-    model_config = ConfigDict(extra="ignore")
-
-    input: str = ""
-    output: str
-
-
-class _Instructions(_Row):
-    instruction: str
-    input: str = ""
-    output: str | None = None
-    instances: tuple[_Instance, ...] = ()
-
-    @model_validator(mode="after")
-    def _answered(self) -> _Instructions:
-        if self.output is None and not self.instances:
-            raise ValueError("output: needed, or instances in its place")
-        return self
-
-
-class _Pair(_Row):
-    prompt: Prompt | None = None
-    chosen: _Side
-    rejected: _Side
-
-
-class _Transcripts(_Row):
-    chosen: str
-    rejected: str
-
-
-class _Ranked(_Row):
-    prompt: Prompt
-    completions: tuple[_Side, ...] = Field(min_length=2, max_length=MOST_COMPLETIONS)
-    ranks: tuple[int, ...]
-    scores: tuple[float, ...] | None = None
-
-
-class _Prompts(_Row):
-    source: PromptSource | None = None
-    prompt: Prompt
-
-
-_ROWS: dict[Shape, type[_Row]] = {
-    "messages": _Messages,
-    "instructions": _Instructions,
-    "pairs": _Pair,
-    "transcripts": _Transcripts,
-    "ranked": _Ranked,
-    "prompts": _Prompts,
-}
-
-
 class Read(NamedTuple):
     """A file's lines."""
 
@@ -194,7 +114,7 @@ def read(file: FeedbackFile, inputs: str) -> Read:
         for number, line in enumerate(json_lines(path)):
             if number == file.limit:
                 break
-            row = record(_ROWS[file.shape], line)
+            row = record(ROWS[file.shape], line)
             ignored.update(line.fields.keys() - type(row).model_fields.keys())
             try:
                 entries.append(_entry(file, row, line, number))
@@ -207,7 +127,7 @@ def read(file: FeedbackFile, inputs: str) -> Read:
     return Read(entries, dict(ignored), dropped)
 
 
-def _entry(file: FeedbackFile, row: _Row, line: Line, number: int) -> Entry:
+def _entry(file: FeedbackFile, row: Row, line: Line, number: int) -> Entry:
     try:
         prompt, completions, ranks, scores = _content(file, row)
         if file.split_by == "user" and row.user is None:
@@ -226,7 +146,7 @@ def _entry(file: FeedbackFile, row: _Row, line: Line, number: int) -> Entry:
         group=str(row.user) if row.user is not None else "",
         category=row.category or file.category,
         rater="" if row.rater is None else str(row.rater),
-        source=row.source if isinstance(row, _Prompts) and row.source else file.source,
+        source=row.source if isinstance(row, Prompts) and row.source else file.source,
         consent=row.consent,
         prompt=prompt,
         completions=completions,
@@ -238,35 +158,35 @@ def _entry(file: FeedbackFile, row: _Row, line: Line, number: int) -> Entry:
 _Content = tuple[Prompt, tuple[str, ...], tuple[int, ...], tuple[float, ...] | None]
 
 
-def _content(file: FeedbackFile, row: _Row) -> _Content:
+def _content(file: FeedbackFile, row: Row) -> _Content:
     """Prompt, completions, ranks and scores of a row; ValueError starting with the key at fault."""
-    if isinstance(row, _Prompts):
+    if isinstance(row, Prompts):
         return _prompt(file, row.prompt), (), (), None
-    if isinstance(row, _Messages):
+    if isinstance(row, Messages):
         if row.messages is not None:
             context, said = _last_turn(row.messages, "messages")
             return _prompt(file, context), (said,), (), None
         assert row.prompt is not None
         assert row.completion is not None
         return _prompt(file, row.prompt), (_answer(row.completion, "completion"),), (), None
-    if isinstance(row, _Instructions):
-        shown = row.instances[0] if row.output is None else _Instance(input=row.input, output=row.output)
+    if isinstance(row, Instructions):
+        shown = row.instances[0] if row.output is None else Instance(input=row.input, output=row.output)
         return (
             _prompt(file, f"{row.instruction}\n\n{shown.input}" if shown.input.strip() else row.instruction),
             (shown.output.strip(),),
             (),
             None,
         )
-    if isinstance(row, _Ranked):
+    if isinstance(row, Ranked):
         answers = tuple(_answer(one, f"completions.{i}") for i, one in enumerate(row.completions))
         if len(row.ranks) != len(answers):
             raise ValueError(f"ranks: {len(row.ranks)} for {len(answers)} completions")
         if row.scores is not None and len(row.scores) != len(answers):
             raise ValueError(f"scores: {len(row.scores)} for {len(answers)} completions")
         return _prompt(file, row.prompt), answers, row.ranks, row.scores
-    if isinstance(row, _Transcripts):
-        row = _Pair(chosen=_turns(row.chosen, "chosen"), rejected=_turns(row.rejected, "rejected"))
-    assert isinstance(row, _Pair)
+    if isinstance(row, Transcripts):
+        row = Pair(chosen=_turns(row.chosen, "chosen"), rejected=_turns(row.rejected, "rejected"))
+    assert isinstance(row, Pair)
     if row.prompt is None:
         if isinstance(row.chosen, str) or isinstance(row.rejected, str):
             raise ValueError("prompt: needed where chosen and rejected are strings")

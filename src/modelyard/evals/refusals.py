@@ -18,10 +18,11 @@ from modelyard.estimate import bootstrap_mean, proportion
 from modelyard.evals import catalog
 from modelyard.evals.benchmark import Benchmark, Record, Recorder, write_records
 from modelyard.evals.conduct import conducted
+from modelyard.fingerprint import require_sha256
+from modelyard.inputs import find_input
 from modelyard.model.network import parallel
 from modelyard.model.subject import Subject
 from modelyard.progress import Report
-from modelyard.storage import find_input, require_sha256
 
 FILE = "xstest/xstest_prompts.csv"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,71 +17,22 @@ from numpy.typing import NDArray
 
 from modelyard.config import ExecutionConfig, digest
 from modelyard.feedback import Message, Prompt
+from modelyard.fingerprint import sha256_file, sha256_tree
 from modelyard.model import model_directory
 from modelyard.model.asked import Decoding, Likelihood, Sampled
 from modelyard.model.encoder import Encoder
 from modelyard.model.hf import conversion
+from modelyard.model.hf.encoder import HubEncoder
 from modelyard.model.inference.generate import generate
 from modelyard.model.inference.queries import Query
 from modelyard.model.inference.score import Scorer
 from modelyard.model.inference.screening import likelihoods, screened
+from modelyard.model.inference.windows import joined, windows
 from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
-from modelyard.storage import sha256_file, sha256_tree
 
 ENCODED_TOGETHER = 256
 """Questions whose tokens exist as encodings at a time."""
-
-
-class HubEncoder:
-    """The tokenizer of a Hugging Face directory, with what :class:`~modelyard.model.encoder.Encoder` offers.
-
-    A text begins as the tokenizer itself begins it (with BOS where it adds one), which is how lm-evaluation-harness asks.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        from transformers import AutoTokenizer
-
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(directory)
-        end = self._tokenizer.eos_token_id
-        if end is None:
-            raise ValueError(f"{directory}: the tokenizer has no end-of-text token")
-        self.document_end = int(end)
-        self.start = int(end if self._tokenizer.bos_token_id is None else self._tokenizer.bos_token_id)
-        self.padding = self.document_end
-
-    def ids(self, text: str) -> list[int]:
-        """Token ids without special tokens."""
-        return list(self._tokenizer.encode(text, add_special_tokens=False))
-
-    def openings(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of beginnings of documents."""
-        return list(self._tokenizer(list(texts))["input_ids"]) if texts else []
-
-    @property
-    def template(self) -> str:
-        """The chat template; "" without one."""
-        return str(self._tokenizer.chat_template or "")
-
-    @property
-    def ends(self) -> list[int]:
-        """The tokens at which generation stops."""
-        return [self.document_end]
-
-    def render(self, messages: Sequence[Message], open_turn: bool = False) -> str:
-        """A conversation as text, the assistant's next turn opened after it where asked. Raises ValueError without a template."""
-        if not self.template:
-            raise ValueError(f"{self._tokenizer.name_or_path}: the tokenizer has no chat template")
-        spelled = [message.model_dump() for message in messages]
-        return str(self._tokenizer.apply_chat_template(spelled, tokenize=False, add_generation_prompt=open_turn))
-
-    def prompt(self, prompt: Prompt) -> list[int]:
-        """What generation continues: a text's beginning, or a conversation with the assistant's turn opened after it."""
-        return self.openings([prompt])[0] if isinstance(prompt, str) else self.ids(self.render(prompt, open_turn=True))
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text without special tokens."""
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
 
 
 class Subject:
@@ -266,33 +217,6 @@ def boundary(context: str, continuation: str) -> tuple[str, str]:
     """Space at the end of the context moves to the continuation, where tokenizers want it."""
     bare = context.rstrip()
     return bare, context[len(bare) :] + continuation
-
-
-def windows(query: Query, limit: int) -> list[Query]:
-    """The query, or, where a continuation is longer than the context, consecutive windows of every continuation, one query each."""
-    if max(map(len, query.continuations)) <= limit:
-        return [query]
-    pieces: list[Query] = []
-    for prefix, new in zip(query.prefixes, query.continuations, strict=True):
-        starts = range(0, len(new), limit)
-        pieces += [Query([prefix if start == 0 else [new[start - 1]]], [new[start : start + limit]]) for start in starts]
-    return pieces
-
-
-def joined(found: Sequence[list[Likelihood]], query: Query) -> list[Likelihood]:
-    """The likelihoods of a query from those of its windows."""
-    if len(found) == 1:
-        return found[0]
-    pieces = iter([one for line in found for one in line])
-    results = []
-    for new in query.continuations:
-        logprobs: list[float] = []
-        margin = math.inf
-        while len(logprobs) < len(new):
-            piece = next(pieces)
-            logprobs, margin = logprobs + piece.logprobs, min(margin, piece.margin)
-        results.append(Likelihood(logprobs, margin))
-    return results
 
 
 def ended(text: str, stops: Sequence[str]) -> str:

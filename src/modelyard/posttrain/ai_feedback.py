@@ -18,6 +18,8 @@ from pydantic import Field, model_validator
 
 from modelyard.config import Config, ExecutionConfig
 from modelyard.feedback import COMPARISONS, DEMONSTRATIONS, PROMPTS, Comparison, PromptRecord, read, records, write
+from modelyard.fingerprint import require_sha256
+from modelyard.inputs import find_input
 from modelyard.model.asked import Decoding
 from modelyard.model.subject import Subject
 from modelyard.posttrain import hallucination, rlaif
@@ -27,7 +29,6 @@ from modelyard.posttrain.rules import POLICY, Rule, rewritten
 from modelyard.progress import Report
 from modelyard.rubrics.judge import Judge
 from modelyard.rubrics.opening import JudgeConfig, open_judge
-from modelyard.storage import find_input, require_sha256
 
 CLOSED = "closed_domain"
 """Category of prompts that hold all that a response may say."""

@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 
 from modelyard.config import Config, ExecutionConfig
 from modelyard.feedback import Comparison, PromptRecord, prompt_text
+from modelyard.fingerprint import sha256_tree
 from modelyard.model.encoder import Encoder
 from modelyard.model.subject import Subject
 from modelyard.model.training.engine import Engine
@@ -25,7 +26,6 @@ from modelyard.rubrics.agreement import Agreement
 from modelyard.rubrics.judge import Judge, Response
 from modelyard.rubrics.opening import JudgeConfig, open_judge
 from modelyard.rubrics.rubric import NamedRubric, Rubric, Stance
-from modelyard.storage import sha256_tree
 
 FILE = "rules.json"
 POLICY = "policy"

@@ -13,10 +13,11 @@ from pathlib import Path
 from pydantic import Field
 
 from modelyard.config import Config, ExecutionConfig
+from modelyard.fingerprint import require_sha256
+from modelyard.inputs import find_input
 from modelyard.model.hf import gguf
 from modelyard.model.hf.conversion import import_hf
 from modelyard.progress import Report
-from modelyard.storage import find_input, require_sha256
 
 
 class ImportConfig(Config):

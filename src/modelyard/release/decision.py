@@ -14,6 +14,7 @@ from typing import Any, get_args
 from modelyard.artifacts import MANIFEST
 from modelyard.estimate import Estimate
 from modelyard.expectation import Validate
+from modelyard.fingerprint import sha256_tree
 from modelyard.progress import Report
 from modelyard.release import metric_suite, model_card
 from modelyard.release.conduct import CONDUCT
@@ -21,7 +22,6 @@ from modelyard.release.gate import Decision, Evidence, Gate, Results, Use
 from modelyard.release.limits import Compared, ReleaseConfig
 from modelyard.release.records import read_records
 from modelyard.release.verdict import SEVERITY, decide, decide_early
-from modelyard.storage import sha256_tree
 
 TRAINED_ON = {
     "base": ("pretrain",),

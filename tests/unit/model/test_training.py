@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from modelyard.config import ExecutionConfig
+from modelyard.fingerprint import sha256_tree
 from modelyard.model.checkpoints import checkpoint
 from modelyard.model.checkpoints.writer import DiskFullError
 from modelyard.model.network.architecture import ModelConfig
@@ -19,7 +20,6 @@ from modelyard.model.training.engine import Engine, NotFiniteError
 from modelyard.model.training.recipe import Recipe, Trained, train_language_model
 from modelyard.model.training.token_data import TokenBatches
 from modelyard.progress import PreemptedError, silent
-from modelyard.storage import sha256_tree
 
 from .layout_program import OPTIMIZER, batch, masked_loss, model
 

@@ -11,7 +11,7 @@ import torch.distributed as dist
 
 from modelyard.config import ExecutionConfig
 from modelyard.posttrain import ppo
-from modelyard.posttrain.ppo import PPOConfig
+from modelyard.posttrain.ppo_config import PPOConfig
 
 LAYOUTS = {"tp2": {"tensor_parallel": 2}, "dp2": {"data_parallel": 2}, "pp2": {"pipeline_parallel": 2}}
 

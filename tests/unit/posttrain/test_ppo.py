@@ -14,7 +14,8 @@ from modelyard.model import model_directory
 from modelyard.model.training.engine import Engine
 from modelyard.posttrain import ppo, rollout
 from modelyard.posttrain.kl_control import AdaptiveKLConfig
-from modelyard.posttrain.ppo import GenerationDriftError, KLBlowUpError, PPOConfig
+from modelyard.posttrain.ppo import GenerationDriftError, KLBlowUpError
+from modelyard.posttrain.ppo_config import PPOConfig
 from modelyard.progress import silent
 
 from . import slow_ppo

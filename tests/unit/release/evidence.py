@@ -6,10 +6,10 @@ from pathlib import Path
 
 from modelyard.estimate import Estimate, proportion
 from modelyard.expectation import Expectation, ExpectationResult, SuiteResult
+from modelyard.fingerprint import sha256_tree
 from modelyard.release.decision import TRAINED_ON
 from modelyard.release.gate import Evidence, Results, Use
 from modelyard.release.limits import ReleaseConfig
-from modelyard.storage import sha256_tree
 
 CONFIG = ReleaseConfig(
     min_items=30,

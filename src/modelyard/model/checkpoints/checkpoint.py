@@ -17,8 +17,8 @@ from typing import Any
 
 import torch.distributed as dist
 
+from modelyard.fingerprint import sha256_file
 from modelyard.model.checkpoints import metadata_check, writer
-from modelyard.storage import sha256_file
 
 COMPLETE = "complete.json"
 HASHING_THREADS = 8

@@ -1,0 +1,60 @@
+"""The tokenizer of a Hugging Face directory, as the models of one are asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from modelyard.feedback import Message, Prompt
+
+
+class HubEncoder:
+    """The tokenizer of a Hugging Face directory, with what :class:`~modelyard.model.encoder.Encoder` offers.
+
+    A text begins as the tokenizer itself begins it (with BOS where it adds one), which is how lm-evaluation-harness asks.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        from transformers import AutoTokenizer
+
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(directory)
+        end = self._tokenizer.eos_token_id
+        if end is None:
+            raise ValueError(f"{directory}: the tokenizer has no end-of-text token")
+        self.document_end = int(end)
+        self.start = int(end if self._tokenizer.bos_token_id is None else self._tokenizer.bos_token_id)
+        self.padding = self.document_end
+
+    def ids(self, text: str) -> list[int]:
+        """Token ids without special tokens."""
+        return list(self._tokenizer.encode(text, add_special_tokens=False))
+
+    def openings(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of beginnings of documents."""
+        return list(self._tokenizer(list(texts))["input_ids"]) if texts else []
+
+    @property
+    def template(self) -> str:
+        """The chat template; "" without one."""
+        return str(self._tokenizer.chat_template or "")
+
+    @property
+    def ends(self) -> list[int]:
+        """The tokens at which generation stops."""
+        return [self.document_end]
+
+    def render(self, messages: Sequence[Message], open_turn: bool = False) -> str:
+        """A conversation as text, the assistant's next turn opened after it where asked. Raises ValueError without a template."""
+        if not self.template:
+            raise ValueError(f"{self._tokenizer.name_or_path}: the tokenizer has no chat template")
+        spelled = [message.model_dump() for message in messages]
+        return str(self._tokenizer.apply_chat_template(spelled, tokenize=False, add_generation_prompt=open_turn))
+
+    def prompt(self, prompt: Prompt) -> list[int]:
+        """What generation continues: a text's beginning, or a conversation with the assistant's turn opened after it."""
+        return self.openings([prompt])[0] if isinstance(prompt, str) else self.ids(self.render(prompt, open_turn=True))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text without special tokens."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
