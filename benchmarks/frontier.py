@@ -122,6 +122,7 @@ class Key(NamedTuple):
     kl_coef: float
     gamma: float
     items: str
+    settings: tuple[str, ...] = ()
 
 
 class Run(NamedTuple):
@@ -136,7 +137,8 @@ def collected(out: Path) -> list[Run]:
     found: dict[Key, list[Point]] = {}
     for line in out.read_text("utf-8").splitlines() if out.exists() else []:
         row = json.loads(line)
-        key, point = Key(*row["key"]), row["point"]
+        (kl_coef, gamma, items, *settings), point = row["key"], row["point"]
+        key = Key(kl_coef, gamma, items, tuple(settings))
         found[key] = [*(found.get(key, []) if point["iteration"] else []), point]
     return sorted((Run(key, points) for key, points in found.items()), key=lambda run: (-run.key.gamma, run.key.kl_coef))
 
@@ -171,6 +173,7 @@ def plot(runs: Sequence[Run], path: Path) -> None:
         kl = np.sqrt([max(0.0, point["kl"][0]) for point in each.points])
         drawn: dict[str, Any] = {"color": colours[each.key.kl_coef], "linestyle": "-" if each.key.gamma else "--", "marker": "."}
         name = f"KL coefficient {each.key.kl_coef:g}" + (f", gamma {each.key.gamma:g}" if each.key.gamma else ", no ptx")
+        name = ", ".join((name, *each.key.settings))
         panels[0].plot(kl, [point["proxy"][0] for point in each.points], alpha=0.35, linewidth=1, **drawn)
         panels[0].plot(kl, [point["gold"][0] for point in each.points], label=name, **drawn)
         win = np.array([point["win_rate"] for point in each.points])
@@ -209,14 +212,14 @@ def main() -> None:
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     done = {each.key for each in collected(arguments.out) if each.points[-1]["iteration"] >= arguments.iterations}
     for gamma, kl_coef in product(arguments.gamma or [base["ptx_coef"], 0.0], arguments.kl):
-        key = Key(kl_coef, gamma, arguments.items)
+        key = Key(kl_coef, gamma, arguments.items, tuple(arguments.set))
         if key in done:
             continue
         settings = base | {"kl_coef": kl_coef, "ptx_coef": gamma, "ptx_rows": base["ptx_rows"] if gamma else 0}
 
         def note(point: Point, key: Key = key) -> None:
             with arguments.out.open("a", encoding="utf-8") as lines:
-                lines.write(json.dumps({"key": key, "point": point}) + "\n")
+                lines.write(json.dumps({"key": [*key[:3], *key.settings], "point": point}) + "\n")
 
         run(PPOConfig.model_validate(settings), inputs, arguments.items, arguments.every, arguments.threads, note)
         print(table([each for each in collected(arguments.out) if each.key == key]), flush=True)

@@ -19,8 +19,10 @@ from modelyard.config import digest
 def code_version(*modules: str) -> str:
     """Hash of modules and of every ``modelyard`` module they import, directly or not.
 
-    Adapters are part of it only where they are named: stages do not import them.
+    Adapters are part of it only where they are named: stages do not import them. Raises ValueError for a module that is not there.
     """
+    if absent := [name for name in modules if _file(name) is None]:
+        raise ValueError(f"{absent[0]}: no such module")
     seen: dict[str, str] = {}
     queue = list(modules)
     while queue:

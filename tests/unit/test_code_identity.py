@@ -59,6 +59,11 @@ def test_definition_that_is_missing_is_refused() -> None:
         definition_version("modelyard.evals.scorers", "nothing")
 
 
+def test_module_that_is_missing_is_refused() -> None:
+    with pytest.raises(ValueError, match="no such module"):
+        code_version("modelyard.estimate", "modelyard.nothing")
+
+
 def test_code_version_of_several_modules_holds_each() -> None:
     both = code_version("modelyard.estimate", "modelyard.storage")
 

@@ -4,7 +4,7 @@ Position ``t`` of a row holds input token ``t`` and predicts label ``t``, which 
 labels. It is true exactly where the label belongs to the completion, the closing token included. InstructGPT (arXiv:2203.02155, appendix
 C.1) trains on demonstrations; that the prompt's tokens carry no loss is the field's practice, the paper is silent. In a conversation every
 turn of the assistant's is trained on. Several short examples may share a row: each is a segment of its own that sees nothing of the others
-(:mod:`modelyard.model.training.engine`), so the loss is that of a row each.
+(:mod:`modelyard.model.training.batch`), so the loss is that of a row each.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ An iteration samples completions of review openings, scores them with the frozen
 them: the clipped policy loss together with gamma times the loss on a batch of pretraining text of its own (one gradient), and the clipped
 value loss of a separate value model that starts as the reward model. All four models live on the same ranks. KL to the frozen SFT model is
 charged per token. Stops when KL blows up, or when generation and training disagree about log-probabilities. Published values stand beside
-ours in :class:`PPOConfig`. Left out: an entropy bonus, shared policy and value bodies, more than one inner epoch.
+ours in :class:`~modelyard.posttrain.ppo_config.PPOConfig`. Left out: an entropy bonus, shared policy and value bodies, more than one inner epoch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a release is held to: every threshold of every gate, and who may set a gate aside."""
+"""What a release is held to: the gates' names and thresholds, the benchmarks that versions are compared on, and who may set a gate aside."""
 
 from __future__ import annotations
 

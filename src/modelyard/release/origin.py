@@ -1,4 +1,4 @@
-"""The gates over what a model was made from: weights, data, contamination, forecast. Pure.
+"""The gates over what a model was made from: weights, data, contamination, forecast; and the suites on data and metrics. Pure.
 
 A forecast miss HOLDs (somebody has to look); what could do harm BLOCKs.
 """
@@ -119,9 +119,9 @@ def forecast_gate(evidence: Evidence, config: ReleaseConfig) -> Gate:
         raise RefusedError(f"forecast is for {at:.4g} FLOPs, but the base model took {flops:.4g}")
     prediction, low, high = (number(forecast.get(key), f"forecast {key}") for key in ("prediction", "low", "high"))
     loss = number(evidence.final_loss, "final validation loss")
-    error = loss / prediction - 1
+    error = prediction / loss - 1
     inside = "inside" if low <= loss <= high else "outside"
-    reason = f"loss {loss:.4f} against forecast {prediction:.4f} [{low:.4f}, {high:.4f}]: {error:+.2%}, {inside} its interval"
+    reason = f"forecast {prediction:.4f} [{low:.4f}, {high:.4f}] against loss {loss:.4f}: {error:+.2%}, {inside} its interval"
     if objection := forecast.get("objection"):
         reason += f"; {objection}"
     metrics = {"release/forecast/prediction": prediction, "release/forecast/loss": loss, "release/forecast/error": error}

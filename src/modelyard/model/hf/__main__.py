@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from modelyard.model.hf import layout_check
 from modelyard.model.hf.conversion import GENERATION, export_hf, import_hf
 from modelyard.model.model_directory import read
 
@@ -38,8 +39,6 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _import(chosen: argparse.Namespace) -> str:
-    from modelyard.model.hf import layout_check
-
     model = import_hf(chosen.hf_dir, chosen.out, tp=chosen.tp, pp=chosen.pp)
     line = f"{chosen.out}: {model.parameters():,} parameters, loadable at any layout that divides it"
     if chosen.tp * chosen.pp > 1:

@@ -16,9 +16,11 @@ import torch
 
 from modelyard import json_file
 from modelyard.config import ExecutionConfig
+from modelyard.model.checkpoints import checkpoint
 from modelyard.model.encoder import TEMPLATE_KEY, template_hash, template_of
 from modelyard.model.hf.weights import Weights, from_hf, hf_config, model_config, read_checkpoint, require_llama, to_hf
 from modelyard.model.model_directory import TOKENIZER_FILES, read
+from modelyard.model.network import parallel
 from modelyard.model.network.architecture import ModelConfig, Precision
 from modelyard.model.training.engine import Engine
 
@@ -163,9 +165,6 @@ def _tensors(path: Path) -> Weights:
 
 def _write(weights: Weights, model: ModelConfig, precision: Precision, out: Path) -> None:
     from megatron.core.dist_checkpointing.mapping import ShardedTensor
-
-    from modelyard.model.checkpoints import checkpoint
-    from modelyard.model.network import parallel
 
     parallel.initialize(ExecutionConfig())
     state = {name: ShardedTensor.from_rank_offsets(name, tensor) for name, tensor in weights.items()}

@@ -1,4 +1,4 @@
-"""The tokenizer of a Hugging Face directory, as the models of one are asked."""
+"""The tokenizer of a Hugging Face directory, for asking the model that lies there."""
 
 from __future__ import annotations
 

@@ -15,8 +15,12 @@ import tempfile
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 
+from modelyard.config import ExecutionConfig
+from modelyard.model import model_directory
 from modelyard.model.network.architecture import Precision
+from modelyard.model.training.batch import Batch
 
 LENGTH = 64
 LIMITS: dict[Precision, float] = {"fp32": 1e-4, "bf16": 5e-2}
@@ -26,9 +30,7 @@ def prove(hf_directory: Path, directory: Path, tp: int, pp: int) -> float:
     """Difference of log-probabilities in nats (fp32: the largest; bf16: the mean). Raises ValueError when it is too large or a rank fails."""
     from transformers import AutoModelForCausalLM
 
-    from modelyard.model.model_directory import read
-
-    described = read(directory)
+    described = model_directory.read(directory)
     tokens = _tokens(described.model.vocab_size, min(LENGTH, described.model.seq_len))
     theirs = AutoModelForCausalLM.from_pretrained(hf_directory, dtype=torch.bfloat16 if described.precision == "bf16" else torch.float32)
     with torch.no_grad():
@@ -64,12 +66,6 @@ def _tokens(vocab_size: int, length: int) -> torch.Tensor:
 
 def main(directory: Path, tp: int, pp: int, answer: Path) -> None:
     """One rank: load, score the fixed text; rank 0 writes the log-probabilities."""
-    import torch.distributed as dist
-
-    from modelyard.config import ExecutionConfig
-    from modelyard.model import model_directory
-    from modelyard.model.training.batch import Batch
-
     engine = model_directory.load(directory, ExecutionConfig(tensor_parallel=tp, pipeline_parallel=pp, threads=1))
     tokens = _tokens(engine.model.vocab_size, min(LENGTH, engine.model.seq_len))
     scores = engine.evaluate(Batch(tokens[:, :-1], tokens[:, 1:], {}), 1)

@@ -1,4 +1,4 @@
-"""Continuations longer than the context: scored window by window and put together again."""
+"""Continuations longer than the context: cut into windows to be scored, and their likelihoods joined."""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 A caller gives global batches (the same on every rank) and a loss over per-position outputs; the engine cuts the batch to this rank's replica,
 runs megatron-core's pipeline schedule over micro-batches, and divides the summed loss by the summed count over all of them, so masks and unequal
-slices are exact. Randomness is a function of (seed, step), so nothing about it has to be saved. Left out: data loading, loops, losses.
+slices are exact. Randomness is a function of (seed, step), so nothing about it has to be saved. Left out: data loading, loops, losses; saving is
+:mod:`modelyard.model.training.state`'s.
 """
 
 from __future__ import annotations

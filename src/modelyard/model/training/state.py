@@ -1,4 +1,4 @@
-"""What is kept of an engine and taken back: all of it, to go on at any layout, or its weights, for the stages that follow."""
+"""Weights and state in and out of an engine: all of it, to go on at any layout, or its weights alone, from files or whole tensors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from modelyard.model.training import optimizer
 
 
 class Stored:
-    """The half of :class:`~modelyard.model.training.engine.Engine` that deals with files; the other half makes the model."""
+    """The half of :class:`~modelyard.model.training.engine.Engine` that gives and takes state; the other half makes the model and runs it."""
 
     model: ModelConfig
     head: Head
