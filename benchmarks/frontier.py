@@ -154,6 +154,7 @@ def table(runs: Sequence[Run]) -> str:
             f"{each.key.kl_coef:8g} {each.key.gamma:6g} {last['kl'][0]:10.2f} {last['proxy'][0]:+7.2f} {last['gold'][0]:+7.2f}  "
             f"{win[0]:.3f} [{win[1]:.3f}, {win[2]:.3f}]   {loss[0]:+.2%} [{loss[1]:+.2%}, {loss[2]:+.2%}]  "
             f"{best['gold'][0]:+.2f} at {best['kl'][0]:.1f} nats (iteration {best['iteration']}); now {', '.join(last['flags']) or 'no flags'}"
+            + (f"  ({', '.join(each.key.settings)})" if each.key.settings else "")
         )
     return "\n".join(lines)
 

@@ -39,3 +39,14 @@ def test_table_and_plot_of_an_over_optimised_run_say_where_gold_was_best(tmp_pat
 def test_line_inputs_store_without_a_finished_line_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no results; a finished line is needed \(make run\)"):
         frontier.line_inputs(tmp_path)
+
+
+def test_runs_of_other_settings_are_kept_apart(tmp_path: Path) -> None:
+    path = tmp_path / "runs.jsonl"
+    rows = [{"key": [0.1, 0.5, "validation", *more], "point": measured(1, kl, 0.2)} for more, kl in (((), 1.0), (("seed=11",), 2.0))]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    runs = frontier.collected(path)
+
+    assert [(run.key.settings, run.points[0]["kl"][0]) for run in runs] == [((), 1.0), (("seed=11",), 2.0)]
+    assert [line.endswith("(seed=11)") for line in frontier.table(runs).splitlines()] == [False, False, True]
