@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from prefect import flow
-
-from flows.data import prepare_data
-from flows.pipeline_config import ConfigFile, PipelineConfig, resolve
+from flows.pipeline_config import PipelineConfig
 from modelyard.artifacts import Built
 from tasks.scaling import forecast_task, seal_task
 from tasks.stage import Place
@@ -16,15 +13,3 @@ def predict_loss(config: PipelineConfig, place: Place, tokens: Built) -> Built:
     forecast = forecast_task(config.ladder, place, tokens.artifact, config.ladder_execution)
     seal_task(place, forecast.artifact)
     return forecast
-
-
-@flow(name="scaling", flow_run_name="scaling")
-def scaling_flow(config: PipelineConfig | ConfigFile) -> None:
-    """Everything up to the sealed forecast.
-
-    Args:
-        config: the line, or its file with overrides.
-    """
-    config = resolve(config)
-    place = Place(config.name, config.execution)
-    predict_loss(config, place, prepare_data(config, place).tokens)

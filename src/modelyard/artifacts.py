@@ -24,7 +24,7 @@ from pydantic import ValidationError, field_validator
 
 from modelyard.claims import Claim, take
 from modelyard.config import Config, canonical_json, digest
-from modelyard.fingerprint import sha256_file
+from modelyard.file_hash import sha256_file
 from modelyard.outage import StorageRefusedError
 from modelyard.storage import Storage
 

@@ -12,14 +12,14 @@ import fsspec
 from modelyard.outage import StorageRefusedError, patiently
 from modelyard.storage import Storage
 
-VERSION = ("ETag", "VersionId", "blob_id", "LastModified", "mtime", "size")
+_VERSION = ("ETag", "VersionId", "blob_id", "LastModified", "mtime", "size")
 """What a filesystem may tell of the version of a file."""
 
 
 def expand(url: str) -> list[str]:
     """Sorted URLs of the files that a path, a directory or a pattern with ``*`` names; local, ``s3://`` or ``hf://``."""
     fs, path = _opened(url)
-    local = is_local(url)
+    local = _is_local(url)
 
     def find() -> list[str]:
         found = fs.glob(path) if "*" in path else fs.find(path)
@@ -28,7 +28,7 @@ def expand(url: str) -> list[str]:
     return patiently(url, find, remote=not local)
 
 
-def is_local(url: str) -> bool:
+def _is_local(url: str) -> bool:
     """Whether ``url`` is a path or a ``file://`` URL."""
     return "://" not in url or url.startswith("file://")
 
@@ -48,10 +48,10 @@ def _opened(url: str) -> tuple[Any, str]:
 def local_copy(url: str, directory: Path) -> Path:
     """The file itself when it is local, else a copy of it in ``directory`` (made once for every version of it)."""
     fs, path = _opened(url)
-    if is_local(url):
+    if _is_local(url):
         return Path(path)
     info = patiently(url, lambda: fs.info(path))
-    version = "\0".join([url, *(str(info.get(name)) for name in VERSION)])
+    version = "\0".join([url, *(str(info.get(name)) for name in _VERSION)])
     target = directory / f"{hashlib.sha256(version.encode()).hexdigest()[:16]}-{path.rsplit('/', 1)[-1]}"
     if not target.exists():
         directory.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from modelyard.data.human_feedback import FeedbackConfig
 from modelyard.data.text_tokens import TextTokensConfig
 from modelyard.evals import refusals
 from modelyard.evals.refusals import RefusalsConfig
-from modelyard.fingerprint import sha256_file
+from modelyard.file_hash import sha256_file
 from modelyard.model.encoder import Encoder
 from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.posttrain import ppo, reward, sft

@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from modelyard.artifacts import MANIFEST
-from modelyard.fingerprint import sha256_file
+from modelyard.file_hash import sha256_file
 
 WEIGHTS = "artifacts/model"
 """Where the Hugging Face directory lies in an MLflow model."""

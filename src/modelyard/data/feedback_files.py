@@ -33,7 +33,7 @@ from modelyard.feedback import (
     json_lines,
     record,
 )
-from modelyard.fingerprint import require_sha256
+from modelyard.file_hash import require_sha256
 from modelyard.inputs import find_input
 
 _TURN = re.compile(r"\n\n(Human|Assistant):[ \t]*")

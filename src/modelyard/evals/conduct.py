@@ -18,7 +18,7 @@ from modelyard.estimate import Estimate, bootstrap_mean, proportion
 from modelyard.evals.benchmark import Benchmark, Item, Record, Recorder
 from modelyard.evals.catalog import build
 from modelyard.evals.scorers import refusal
-from modelyard.fingerprint import require_sha256
+from modelyard.file_hash import require_sha256
 from modelyard.inputs import find_input, inputs_directory
 from modelyard.model.subject import Subject
 from modelyard.rubrics.judge import Judge, Response

@@ -23,7 +23,7 @@ from modelyard.evals.answers import Answers, Contaminated, Judges, answer, judge
 from modelyard.evals.benchmark import Benchmark, Record, split_scores, write_records
 from modelyard.evals.conduct import conduct_results, opened
 from modelyard.evals.suites import EvalsConfig, Suite, build
-from modelyard.fingerprint import sha256_tree
+from modelyard.file_hash import sha256_tree
 from modelyard.model.asked import Sampled
 from modelyard.model.encoder import Encoder
 from modelyard.model.network import parallel

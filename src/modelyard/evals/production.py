@@ -20,7 +20,7 @@ from modelyard.evals.benchmark import write_records
 from modelyard.evals.conduct import opened
 from modelyard.evals.evaluate import MICRO_BATCH, Progress, text_results, write_results
 from modelyard.evals.suites import EvalsConfig, build
-from modelyard.fingerprint import sha256_tree
+from modelyard.file_hash import sha256_tree
 from modelyard.model.network import parallel
 from modelyard.model.subject import Subject
 from modelyard.progress import Report

@@ -18,7 +18,7 @@ from modelyard.estimate import bootstrap_mean, proportion
 from modelyard.evals import catalog
 from modelyard.evals.benchmark import Benchmark, Record, Recorder, write_records
 from modelyard.evals.conduct import conducted
-from modelyard.fingerprint import require_sha256
+from modelyard.file_hash import require_sha256
 from modelyard.inputs import find_input
 from modelyard.model.network import parallel
 from modelyard.model.subject import Subject

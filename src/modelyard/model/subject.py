@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from modelyard.config import ExecutionConfig, digest
 from modelyard.feedback import Message, Prompt
-from modelyard.fingerprint import sha256_file, sha256_tree
+from modelyard.file_hash import sha256_file, sha256_tree
 from modelyard.model import model_directory
 from modelyard.model.asked import Decoding, Likelihood, Sampled
 from modelyard.model.encoder import Encoder
 from modelyard.model.hf import conversion
-from modelyard.model.hf.encoder import HubEncoder
+from modelyard.model.hf.tokenizer import HubEncoder
 from modelyard.model.inference.generate import generate
 from modelyard.model.inference.queries import Query
 from modelyard.model.inference.score import Scorer

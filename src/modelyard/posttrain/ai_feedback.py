@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 
 from modelyard.config import Config, ExecutionConfig
 from modelyard.feedback import COMPARISONS, DEMONSTRATIONS, PROMPTS, Comparison, PromptRecord, read, records, write
-from modelyard.fingerprint import require_sha256
+from modelyard.file_hash import require_sha256
 from modelyard.inputs import find_input
 from modelyard.model.asked import Decoding
 from modelyard.model.subject import Subject

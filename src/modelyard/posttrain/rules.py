@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 
 from modelyard.config import Config, ExecutionConfig
 from modelyard.feedback import Comparison, PromptRecord, prompt_text
-from modelyard.fingerprint import sha256_tree
+from modelyard.file_hash import sha256_tree
 from modelyard.model.encoder import Encoder
 from modelyard.model.subject import Subject
 from modelyard.model.training.engine import Engine

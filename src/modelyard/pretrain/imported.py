@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import Field
 
 from modelyard.config import Config, ExecutionConfig
-from modelyard.fingerprint import require_sha256
+from modelyard.file_hash import require_sha256
 from modelyard.inputs import find_input
 from modelyard.model.hf import gguf
 from modelyard.model.hf.conversion import import_hf

@@ -14,7 +14,7 @@ from typing import Any, get_args
 from modelyard.artifacts import MANIFEST
 from modelyard.estimate import Estimate
 from modelyard.expectation import Validate
-from modelyard.fingerprint import sha256_tree
+from modelyard.file_hash import sha256_tree
 from modelyard.progress import Report
 from modelyard.release import metric_suite, model_card
 from modelyard.release.conduct import CONDUCT

@@ -10,8 +10,6 @@ from modelyard.config import Config
 
 Compared = Literal["held_out_text", "last_word", "human_eval", "toxicity"]
 """Benchmarks that any version can be put to: made of text, and no other model has a part in their scores."""
-
-
 GateName = Literal[
     "weights",
     "data",

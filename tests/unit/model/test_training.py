@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from modelyard.config import ExecutionConfig
-from modelyard.fingerprint import sha256_tree
+from modelyard.file_hash import sha256_tree
 from modelyard.model.checkpoints import checkpoint
 from modelyard.model.checkpoints.writer import DiskFullError
 from modelyard.model.network.architecture import ModelConfig

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from modelyard.estimate import Estimate, proportion
 from modelyard.expectation import Expectation, ExpectationResult, SuiteResult
-from modelyard.fingerprint import sha256_tree
+from modelyard.file_hash import sha256_tree
 from modelyard.release.decision import TRAINED_ON
 from modelyard.release.gate import Evidence, Results, Use
 from modelyard.release.limits import ReleaseConfig

@@ -18,7 +18,7 @@ from modelyard.config import Config
 from modelyard.data.document import DataError, Document, Kind, content_group
 from modelyard.data.records import NOT_WANTED, Broken, Form, TextField, form_of, read
 from modelyard.data.sources import installation
-from modelyard.fingerprint import sha256_file
+from modelyard.file_hash import sha256_file
 from modelyard.inputs import expand, local_copy
 
 
