@@ -24,7 +24,11 @@ class Product:
     def __init__(self, weight: Tensor, bias: Tensor | None, rows: int, dtype: torch.dtype | None = None) -> None:
         self.weight = weight.detach().to(dtype or weight.dtype)
         self.bias = None if bias is None else bias.detach().to(self.weight.dtype)
-        self.packed = onednn.packed(self.weight, rows) if onednn.multiplies(self.weight) else None
+        self.packed = None
+        if onednn.pays(self.weight, rows):
+            self.packed = onednn.packed(self.weight, rows)
+        elif rows <= onednn.FEW:
+            self.weight = self.weight.t().contiguous().t()  # torch's products of few rows go faster along it
 
     def __call__(self, x: Tensor) -> Tensor:
         """[..., i] -> [..., o]."""

@@ -43,7 +43,9 @@ class CompiledStep:
     def __init__(self, engine: Engine, blocks: Sequence[Block], output: Product, rows: int) -> None:
         model, first = engine.model, blocks[0]
         products = [product for block in blocks for product in (block.qkv, block.projection.product, block.up, block.down.product)]
-        self.packed = onednn.PackedWeights([product.packed for product in (*products, output) if product.packed is not None])
+        numbered = dict(enumerate((*products, output)))
+        self.packed = onednn.PackedWeights({i: product.packed for i, product in numbered.items() if product.packed is not None})
+        self.plain = {i: product.weight for i, product in numbered.items() if product.packed is None}
         norms = [norm.weight for block in blocks for norm in block.norms]
         self.norms = torch.stack([*norms, engine.gpt.decoder.final_layernorm.weight]).detach().to(output.weight.dtype)
         self.embedding = engine.gpt.embedding.word_embeddings.weight
@@ -65,7 +67,7 @@ class CompiledStep:
         cos, sin = (factor.view(-1, factor.shape[-1]) for factor in rotation)
         at, seen = torch.tensor([position]), self.seen[: position + 1]
         torch._dynamo.mark_dynamic(seen, 0)
-        return self.step(tokens, at, seen, self.embedding, self.norms, cos, sin, self.packed.table, keys, values)
+        return self.step(tokens, at, seen, self.embedding, self.norms, cos, sin, self.packed.table, self.plain, keys, values)
 
 
 @functools.cache
@@ -84,16 +86,21 @@ def _step(
     cos: Tensor,
     sin: Tensor,
     table: Tensor,
+    plain: dict[int, Tensor],
     keys: list[Tensor],
     values: list[Tensor],
 ) -> Tensor:
     """:meth:`Block.heads`, attention and :meth:`Block.finish` of every layer, and the logits."""
     rows, heads, groups, width = shape.rows, shape.groups * shape.ratio, shape.groups, shape.width
-    product, all_groups, end = onednn.PackedWeights.product, rows * shape.groups, seen.shape[0]
+    all_groups, end = rows * groups, seen.shape[0]
+
+    def product(x: Tensor, index: int, width: int) -> Tensor:
+        return F.linear(x, plain[index]) if index in plain else onednn.PackedWeights.product(x, table, index, width)
+
     hidden = F.embedding(tokens, embedding)
     rotation = Rotation(cos[position], sin[position])
     for layer in range(shape.layers):
-        fused = product(_norm(hidden, norms[2 * layer], shape.eps), table, 4 * layer, (heads + 2 * groups) * width)
+        fused = product(_norm(hidden, norms[2 * layer], shape.eps), 4 * layer, (heads + 2 * groups) * width)
         fused = fused.view(rows, groups, shape.ratio + 2, width)
         turned = rotation.turn(fused[:, :, : shape.ratio + 1])
         keys[layer].index_copy_(2, position, turned[:, :, shape.ratio].reshape(all_groups, width, 1))
@@ -101,11 +108,11 @@ def _step(
         query = turned[:, :, : shape.ratio].reshape(all_groups, shape.ratio, width, 1)
         scores = (query * keys[layer][:, None, :, :end]).sum(2) * width**-0.5  # written as sums, attention is fused too
         context = (torch.softmax(scores, -1)[..., None] * values[layer][:, None, :end]).sum(2).view(rows, heads * width)
-        hidden = hidden + product(context, table, 4 * layer + 1, shape.hidden)
-        inner = product(_norm(hidden, norms[2 * layer + 1], shape.eps), table, 4 * layer + 2, 2 * shape.inner)
+        hidden = hidden + product(context, 4 * layer + 1, shape.hidden)
+        inner = product(_norm(hidden, norms[2 * layer + 1], shape.eps), 4 * layer + 2, 2 * shape.inner)
         gate, up = inner.chunk(2, -1)
-        hidden = hidden + product(F.silu(gate) * up, table, 4 * layer + 3, shape.hidden)
-    return product(_norm(hidden, norms[2 * shape.layers], shape.eps), table, 4 * shape.layers, shape.vocab).float()
+        hidden = hidden + product(F.silu(gate) * up, 4 * layer + 3, shape.hidden)
+    return product(_norm(hidden, norms[2 * shape.layers], shape.eps), 4 * shape.layers, shape.vocab).float()
 
 
 def _norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:

@@ -9,18 +9,25 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 FP32 = torch.backends.mkldnn.is_available()
 BF16 = FP32 and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+FEW, SMALL = 64, 100_000
+"""Rows up to which, and elements of an fp32 weight up to which, a call of oneDNN's costs more than its product saves."""
 
 
 def multiplies(tensor: Tensor) -> bool:
     """Whether products of ``tensor`` can be oneDNN's: on a CPU that it has kernels for, in fp32 or bf16."""
     return tensor.device.type == "cpu" and ((FP32 and tensor.dtype == torch.float32) or (BF16 and tensor.dtype == torch.bfloat16))
+
+
+def pays(weight: Tensor, rows: int) -> bool:
+    """Whether to pack W [o, i] for products with about ``rows`` rows."""
+    return multiplies(weight) and (weight.dtype != torch.float32 or rows > FEW or weight.numel() > SMALL)
 
 
 def packed(weight: Tensor, rows: int) -> Tensor:
@@ -44,7 +51,7 @@ def _shape_of_whole_product(x: Tensor, weight: Tensor) -> Tensor:
     return x.new_empty(*x.shape[:-1], weight.shape[0])
 
 
-_tables: dict[int, list[Tensor]] = {}
+_tables: dict[int, dict[int, Tensor]] = {}
 _numbers = itertools.count()
 _library = torch.library.Library("modelyard", "FRAGMENT")
 _library.define("packed_product(Tensor x, Tensor table, int index, int width) -> Tensor")
@@ -65,9 +72,9 @@ def _shape_of_packed_product(x: Tensor, table: Tensor, index: int, width: int) -
 class PackedWeights:
     """Packed weights under one number, a tensor, so that compiled code serves any of such tables; they live as long as this object."""
 
-    def __init__(self, weights: Sequence[Tensor]) -> None:
+    def __init__(self, weights: Mapping[int, Tensor]) -> None:
         number = next(_numbers)
-        _tables[number] = list(weights)
+        _tables[number] = dict(weights)
         self.table = torch.tensor(number)
         weakref.finalize(self, _tables.pop, number)
 
