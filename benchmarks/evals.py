@@ -1,10 +1,9 @@
 """Scoring speed and agreement with lm-evaluation-harness: the same model, items, prompts, threads and process, in turns.
 
-``python benchmarks/evals.py HF_DIR DATA_DIR [--items N] [--rounds R] [--threads T] [--json OUT]``; needs the extra ``bench``. The peer runs its
-own ARC-easy, LAMBADA and MMLU templates (0-shot, and MMLU 5-shot) in fp32 at batch size 8 over the same local files. Printed for each: items a
-second of both (median over rounds), their ratio and that of CPU time (which other work on the machine disturbs less), how
-many items have the same choice (by sum and by characters) and both accuracies. Model
-loading is not timed, tokenizing is.
+``python benchmarks/evals.py HF_DIR DATA_DIR [--items N] [--rounds R] [--threads T] [--peer-batch B] [--json OUT]``; needs the extra ``bench``. The
+peer runs its own ARC-easy, LAMBADA and MMLU templates (0-shot, and MMLU 5-shot) in fp32 over the same local files. Printed for each and for all
+together: items a second of both (median over rounds) and their ratio; for each also the ratio of CPU time (which other work on the machine
+disturbs less), how many items have the same choice (by sum and by characters) and both accuracies. Model loading is not timed, tokenizing is.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +41,7 @@ def main() -> None:
     made.add_argument("--rounds", type=int, default=3)
     made.add_argument("--threads", type=int, default=2)
     made.add_argument("--tasks", nargs="*", default=["arc_easy", "lambada", "mmlu-0", "mmlu-5"])
+    made.add_argument("--peer-batch", default="8", help="the peer's batch size: its own default is 1, `auto` lets it search")
     made.add_argument("--json", type=Path)
     options = made.parse_args()
     logging.disable(logging.WARNING)
@@ -51,12 +51,14 @@ def main() -> None:
     screened = Subject.open(str(options.model), options.model, ExecutionConfig(threads=options.threads), 32, screen=True)
     from lm_eval.models.huggingface import HFLM
 
-    theirs = HFLM(pretrained=str(options.model), dtype="float32", batch_size=8, device="cpu")
+    theirs = HFLM(pretrained=str(options.model), dtype="float32", batch_size=options.peer_batch, device="cpu")
     torch.set_num_threads(options.threads)
     results = {}
     for task in options.tasks:
         results[task] = compare(task, ours, screened, theirs, options)
         print(task, json.dumps(results[task]), flush=True)
+    results["all"] = together(results)
+    print("all", json.dumps(results["all"]), flush=True)
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
 
@@ -93,6 +95,17 @@ def compare(task: str, ours: Subject, screened: Subject, theirs: Any, options: a
         result[f"{name}_acc"] = round(sum(line[2] for line in found) / count, 4)
         result[f"{name}_acc_norm"] = round(sum(line[3] for line in found) / count, 4)
     return result
+
+
+def together(results: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Items a second of the tasks one after another, and how many times the peer's."""
+    items = sum(result["items"] for result in results.values())
+    speed = {
+        name: items / sum(result["items"] / result[f"{name}_items_per_s"] for result in results.values())
+        for name in ("ours", "screened", "lm_eval")
+    }
+    ratios = {f"{name}_ratio": round(speed[name] / speed["lm_eval"], 2) for name in ("ours", "screened")}
+    return {"items": items, **{f"{name}_items_per_s": round(value, 3) for name, value in speed.items()}, **ratios}
 
 
 def benchmarks_of(task: str, data: Path, items: int) -> list[Benchmark]:
