@@ -8,7 +8,7 @@ from typing import NamedTuple
 from prefect import get_run_logger, task
 from prefect.artifacts import create_table_artifact
 
-from modelyard.adapters.mlflow_tracker import tracking_uri
+from modelyard.adapters.mlflow_server import tracking_uri
 from modelyard.adapters.registry import Registry
 from modelyard.artifacts import Artifact, Built
 from modelyard.evals import evaluate, production, refusals

@@ -10,7 +10,7 @@ from prefect import task
 from prefect.events import emit_event
 
 from modelyard.adapters import expectations, terminal
-from modelyard.adapters.mlflow_tracker import tracking_uri
+from modelyard.adapters.mlflow_server import tracking_uri
 from modelyard.adapters.registry import Candidate, Move, Opponent, Registry
 from modelyard.artifacts import Artifact, Built, Spec
 from modelyard.code_identity import code_version

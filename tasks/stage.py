@@ -16,7 +16,8 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from modelyard.adapters import ray_cluster, terminal
-from modelyard.adapters.mlflow_tracker import Tracker, tracking_uri
+from modelyard.adapters.mlflow_server import tracking_uri
+from modelyard.adapters.mlflow_tracker import Tracker
 from modelyard.artifacts import Artifact, Built, Spec, Store
 from modelyard.config import Config, ExecutionConfig
 from modelyard.model.network.architecture import ModelConfig

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from modelyard import lineage
-from modelyard.adapters.mlflow_tracker import flatten, tracking_uri, without_password
+from modelyard.adapters.mlflow_server import tracking_uri, without_password
+from modelyard.adapters.mlflow_tracker import flatten
 from modelyard.adapters.registry import Registry, RegistryError
 from modelyard.artifacts import Store
 from modelyard.config import ExecutionConfig

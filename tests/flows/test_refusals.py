@@ -13,7 +13,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from flows.imported_config import ImportedConfig
 from flows.pipeline import load_line, run_line
 from flows.pipeline_config import load_pipeline
-from modelyard.adapters import mlflow_tracker
+from modelyard.adapters import mlflow_server
 from modelyard.adapters.prefect_server import prefect_server
 from modelyard.config import ConfigError
 from tasks.session import run_from_terminal
@@ -165,7 +165,7 @@ NOWHERE = "http://127.0.0.1:9"
 )
 def test_line_whose_surroundings_are_amiss_names_what_to_change(directory, monkeypatch, capfd, environment, overrides, message):
     monkeypatch.chdir(directory)
-    monkeypatch.setattr(mlflow_tracker, "START_SECONDS", 1.0)
+    monkeypatch.setattr(mlflow_server, "START_SECONDS", 1.0)
     (directory / "file").write_text("in the way")
     for name, value in environment.items():
         monkeypatch.setenv(name, value)

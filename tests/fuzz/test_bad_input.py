@@ -27,7 +27,8 @@ from modelyard import abuse
 from modelyard.artifacts import Artifact, Store
 from modelyard.config import load_config
 from modelyard.data.document import DataError
-from modelyard.data.records import Broken, TextField, read
+from modelyard.data.record import Broken, TextField
+from modelyard.data.records import read
 from modelyard.evals.catalog import rows
 from modelyard.model import model_directory
 from modelyard.model.checkpoints import checkpoint, metadata_check

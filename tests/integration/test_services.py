@@ -10,6 +10,7 @@ import pytest
 
 from modelyard.adapters import object_store, services
 from modelyard.adapters.child import ServerError, healthy
+from modelyard.adapters.yard import ALL, postgres
 from modelyard.storage import Storage
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
@@ -28,7 +29,7 @@ def require() -> None:
     pytest.importorskip("psycopg2")
     pytest.importorskip("boto3")
     try:
-        services._postgres("postgres")
+        postgres("postgres")
     except ServerError as error:
         pytest.skip(str(error))
 
@@ -85,7 +86,7 @@ def test_services_on_a_taken_port_say_which(tmp_path, secrets):
 @pytest.fixture(params=["tracking", "all"])
 def names(request):
     require()
-    return list(services.ALL) if request.param == "all" else ["s3", "postgresql", "mlflow"]
+    return list(ALL) if request.param == "all" else ["s3", "postgresql", "mlflow"]
 
 
 @pytest.mark.slow

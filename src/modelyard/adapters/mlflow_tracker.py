@@ -3,93 +3,27 @@
 One run an artifact, found again by its fingerprint: a cached artifact adds nothing, and work that was cut off goes on in the run it had. The store
 is the truth and this its picture: while the server is away training goes on, points wait in memory, and an artifact that could not be recorded is
 recorded by the next run that finds it.
-The URI comes from ``MLFLOW_TRACKING_URI``; without it an SQLite file under ``.modelyard`` serves, with files beside it. Left out:
-autologging (it would write what the artifacts already say).
+Left out: autologging (it would write what the artifacts already say).
 """
 
 from __future__ import annotations
 
 import json
-import logging
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
-import psutil
-from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
 
-from modelyard.adapters.child import ServerError
-from modelyard.adapters.home import home
+from modelyard.adapters.mlflow_curves import LiveRun, log_history, log_metrics
+from modelyard.adapters.mlflow_server import client, experiment_id, tolerated, wait_for_answer
 from modelyard.artifacts import Artifact, Spec
 from modelyard.config import canonical_json
 
-_log = logging.getLogger(__name__)
-
-FLUSH_SECONDS = 2.0
-START_SECONDS = 15.0
-"""How long a run waits for a server that does not answer when it begins."""
-AWAY_SECONDS = 30.0
-"""How long a server that did not answer is left alone."""
 LOCAL_PAGES = "http://127.0.0.1:5000"
 """Where ``make ui`` shows an SQLite file."""
-BATCH = 500
-PENDING = 100_000
-"""Points that are kept for a server that is away; the newest stay."""
-TRIES = "3"
-"""Of MLflow's own HTTP client, with growing pauses; its default takes minutes, in which nobody looks after the ranks."""
-KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""Opens the experiment's page on its runs; MLflow's default is a page of traces, which a line of trainings does not have."""
-
-
-def tracking_uri() -> str:
-    """``MLFLOW_TRACKING_URI`` or the SQLite file in the home directory."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home()}/mlflow.db"
-
-
-def without_password(uri: str) -> str:
-    """``uri`` as it may be shown: what stands before ``@`` is left out."""
-    scheme, separator, rest = uri.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
-
-
-def client(uri: str) -> MlflowClient:
-    """A client for ``uri``; the directory of a new SQLite file is made."""
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", TRIES)
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).absolute().parent.mkdir(parents=True, exist_ok=True)
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
-
-
-def wait_for_answer(uri: str) -> None:
-    """Until somebody answers at ``uri``, whatever is said. Raises ServerError after ``START_SECONDS``."""
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            httpx.get(uri, timeout=START_SECONDS)
-        except httpx.TransportError as error:
-            if time.monotonic() > deadline:
-                raise ServerError(f"MLFLOW_TRACKING_URI {without_password(uri)}: nobody answers ({type(error).__name__})") from error
-            time.sleep(0.5)
-        else:
-            return
-
-
-def experiment_id(server: MlflowClient, uri: str, name: str) -> str:
-    """The experiment called ``name``, made when it does not exist. On SQLite its files lie in ``mlartifacts`` beside the database."""
-    if found := server.get_experiment_by_name(name):
-        return str(found.experiment_id)
-    location = None
-    if uri.startswith("sqlite:///"):
-        location = (Path(uri.removeprefix("sqlite:///")).absolute().parent / "mlartifacts").as_uri()
-    return str(server.create_experiment(name, artifact_location=location, tags=KIND))
 
 
 class Tracker:
@@ -205,83 +139,6 @@ class Tracker:
         for start in range(0, len(params), 100):
             self.client.log_batch(run.info.run_id, params=params[start : start + 100])
         return str(run.info.run_id)
-
-
-@contextmanager
-def tolerated(what: str) -> Iterator[None]:
-    """Turn a server that does not answer into one warning; ``what`` says what it costs."""
-    try:
-        yield
-    except (MlflowException, OSError) as error:  # requests' exceptions are OSErrors
-        _log.warning("MLflow: %s (%s)", what, " ".join(str(error).split())[:200])
-
-
-class LiveRun:
-    """Receives a stage's progress (it is a :class:`modelyard.progress.Report` through ``report``) and writes it in batches.
-
-    Beside the stage's own metrics it writes the pace (``system/tokens_per_second``), this machine's memory in use and, where ``flops_share`` (the
-    share of the ranks' peak that one token a second is) is known, ``system/mfu``. None of these is part of an artifact.
-    Without a run id it drops what it gets: the server was away when the stage began, and the artifact's own history is recorded at the end.
-    """
-
-    def __init__(self, server: MlflowClient, run_id: str | None, clock: Callable[[], float] = time.time, flops_share: float = 0.0) -> None:
-        self.client, self.run_id, self.clock, self.flops_share = server, run_id, clock, flops_share
-        self.pending: list[Metric] = []
-        self.paced: tuple[float, int, str] | None = None
-        self.next_flush = clock() + FLUSH_SECONDS
-
-    def report(self, done: int, total: int, metrics: Mapping[str, float] = {}, unit: str = "step") -> None:
-        """Take one progress event."""
-        now = self.clock()
-        measured = {**metrics, **self._pace(now, done, unit)}
-        self.pending += [Metric(key, float(value), int(now * 1000), done) for key, value in measured.items()]
-        if now > self.next_flush or (len(self.pending) >= BATCH and self.next_flush - now <= FLUSH_SECONDS):
-            self.flush()
-
-    def _pace(self, now: float, done: int, unit: str) -> dict[str, float]:
-        """Units a second since the last look, at most one look every ``FLUSH_SECONDS``."""
-        if self.paced is None or self.paced[2] != unit or done < self.paced[1]:
-            self.paced = (now, done, unit)
-            return {}
-        seconds = now - self.paced[0]
-        if seconds < FLUSH_SECONDS:
-            return {}
-        rate = (done - self.paced[1]) / seconds
-        self.paced = (now, done, unit)
-        found = {f"system/{unit}s_per_second": rate, "system/host_memory_gib": psutil.virtual_memory().used / 2**30}
-        return found | ({"system/mfu": rate * self.flops_share} if unit == "token" and self.flops_share else {})
-
-    def flush(self) -> None:
-        """Write what has gathered; a server that is away is left alone for a while and gets it later."""
-        self.next_flush = self.clock() + AWAY_SECONDS
-        if self.run_id is None:
-            self.pending = []
-        with tolerated("points of a curve wait"):
-            while self.pending:
-                self.client.log_batch(self.run_id, metrics=self.pending[:BATCH])
-                self.pending = self.pending[BATCH:]
-            self.next_flush = self.clock() + FLUSH_SECONDS
-        self.pending = self.pending[-PENDING:]
-
-
-def log_metrics(server: MlflowClient, run_id: str, metrics: Sequence[Metric]) -> None:
-    """Write metrics in batches that the server accepts."""
-    for start in range(0, len(metrics), BATCH):
-        server.log_batch(run_id, metrics=list(metrics[start : start + BATCH]))
-
-
-def log_history(server: MlflowClient, run_id: str, history: Path) -> None:
-    """Curves of a ``history.jsonl``: one line a logged step."""
-    now = int(time.time() * 1000)
-    curves = []
-    for line in history.read_text("utf-8").splitlines():
-        row = json.loads(line)
-        curves += [
-            Metric(key, float(value), now, int(row["step"]))
-            for key, value in row.items()
-            if key != "step" and isinstance(value, int | float)
-        ]
-    log_metrics(server, run_id, curves)
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -11,7 +11,7 @@ import fsspec
 import mlflow
 from mlflow.exceptions import MlflowException
 
-from modelyard.adapters.mlflow_tracker import client, tracking_uri
+from modelyard.adapters.mlflow_server import client, tracking_uri
 from modelyard.config import digest
 
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from mlflow.exceptions import MlflowException
 
-from modelyard.adapters.mlflow_tracker import client
+from modelyard.adapters.mlflow_server import client
 from modelyard.adapters.packaging import package
 from modelyard.adapters.registry_lock import locked
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from modelyard.adapters.child import HOST, ServerError, die_with_parent, end, free_port, interruptible, wait_for
 from modelyard.adapters.home import home
-from modelyard.adapters.mlflow_tracker import tracking_uri, without_password
+from modelyard.adapters.mlflow_server import tracking_uri, without_password
 from modelyard.adapters.prefect_server import prefect_server
 
 MLFLOW_PORT = 5000

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Mapping
 
 from modelyard.adapters import expectations
-from modelyard.adapters.mlflow_tracker import Tracker, tracking_uri
+from modelyard.adapters.mlflow_server import tracking_uri
+from modelyard.adapters.mlflow_tracker import Tracker
 from modelyard.adapters.ray_data import RayTransform
 from modelyard.artifacts import Store
 from modelyard.config import load_config

@@ -21,7 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from modelyard.data.document import DataError
-from modelyard.data.records import Record, Tally, TextField, bare_name, form_of, read
+from modelyard.data.record import Record, Tally, TextField
+from modelyard.data.records import bare_name, form_of, read
 
 
 class AnyCorpus:

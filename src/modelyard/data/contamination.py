@@ -24,7 +24,8 @@ from modelyard.arguments import at_least, between
 from modelyard.data.any_corpus import AnyCorpus
 from modelyard.data.document import DataError
 from modelyard.data.overlap import ContaminationConfig, Overlap, check
-from modelyard.data.records import Tally, TextField, form_of, read
+from modelyard.data.record import Tally, TextField
+from modelyard.data.records import form_of, read
 from modelyard.estimate import proportion
 from modelyard.feedback import (
     COMPARISONS,

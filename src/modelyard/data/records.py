@@ -1,7 +1,7 @@
 """Reads files of documents row by row, in bounded memory: JSON lines, Parquet, plain text, WARC and WET, gzip or zstd around any of them.
 
-What cannot be read is a value, not an exception: a :class:`Broken` row with a reason, so that one bad line of a million is counted, named and set
-aside. Whether too much is broken is the caller's decision (:class:`Tally`). Left out: other archives (zip, tar), CSV.
+What cannot be read is a value, not an exception: a :class:`~modelyard.data.record.Broken` row with a reason, so that one bad line of a million
+is counted, named and set aside. Left out: other archives (zip, tar), CSV.
 """
 
 from __future__ import annotations
@@ -12,18 +12,17 @@ import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple, cast
+from typing import Any, BinaryIO, Literal, cast
 
 import pyarrow as pa
 
 from modelyard.data import web
-from modelyard.data.document import DataError, one_line
+from modelyard.data.document import one_line
+from modelyard.data.record import Broken, Record, TextField
 
 Form = Literal["jsonl", "json", "parquet", "text", "file", "warc", "wet"]
 """jsonl, parquet: a document a row; json: an array of rows, one row, or lines; text: paragraphs between blank lines; file: the whole file;
 warc: HTML responses; wet: extracted text."""
-NOT_WANTED = frozenset({"read/not_html"})
-"""Reasons that say nothing against a file: an archive is full of redirects and images."""
 _CHUNK = 1 << 16
 _SUFFIXES: tuple[tuple[str, Form], ...] = (
     (".jsonl", "jsonl"),
@@ -35,71 +34,6 @@ _SUFFIXES: tuple[tuple[str, Form], ...] = (
     (".warc", "warc"),
 )
 _UNREADABLE = (OSError, EOFError, zlib.error, pa.ArrowException)
-
-
-class Record(NamedTuple):
-    """One row that can be used."""
-
-    place: str
-    """Where in the file: ``line 7``, ``row 7``, ``record 7``; empty for the whole file."""
-    text: str
-    row: dict[str, Any]
-    """Its other fields."""
-
-
-class TextField(NamedTuple):
-    """Where a row's text stands."""
-
-    name: str
-    """Field or column."""
-    or_any: bool = False
-    """Whether a row without that field is all its strings, so that dialogs and comparisons are text too."""
-
-    def of(self, row: object) -> str | None:
-        """The text, None where there is none."""
-        value = row.get(self.name) if isinstance(row, dict) else None
-        if isinstance(value, str):
-            return value
-        return ("\n".join(_strings(row)) or None) if self.or_any else None
-
-
-class Broken(NamedTuple):
-    """One row, or the rest of a file, that cannot be used."""
-
-    place: str
-    reason: str
-    """``read/...``."""
-    detail: str
-    sample: str
-    """Its beginning."""
-
-
-class Tally:
-    """Counts rows and broken ones; refuses when the share of broken ones passes a limit."""
-
-    def __init__(self, where: str, limit: float) -> None:
-        """Args: ``where``: begins the error's line; ``limit``: largest share of broken rows, 0 for none."""
-        self.where, self.limit = where, limit
-        self.rows = 0
-        self.broken: list[Broken] = []
-
-    def take(self, rows: Iterator[Record | Broken]) -> Iterator[Record]:
-        """The usable rows; broken ones are kept in ``broken``."""
-        for row in rows:
-            self.rows += 1
-            if isinstance(row, Broken):
-                self.broken.append(row)
-            else:
-                yield row
-
-    def check(self) -> None:
-        """Raises DataError, naming the first broken row, when too many are broken."""
-        broken = [row for row in self.broken if row.reason not in NOT_WANTED]
-        if len(broken) > self.limit * self.rows:
-            first = broken[0]
-            what = f"{first.place}: {first.detail}" if first.place else first.detail
-            share = f"; {len(broken)} of {self.rows} rows are unreadable, at most {self.limit:.2%} may be" if self.limit else ""
-            raise DataError(f"{self.where}: {what}{share}")
 
 
 def form_of(name: str) -> Form:
@@ -289,14 +223,6 @@ def _parquet(path: Path, field: TextField) -> Iterator[Record | Broken]:
                     yield Broken(place, "read/no_text", _missing(field, row), "")
                 else:
                     yield Record(place, text, row)
-
-
-def _strings(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _strings(item)
 
 
 def _sample(data: bytes) -> str:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.adapters.mlflow_tracker import AWAY_SECONDS, FLUSH_SECONDS, LiveRun, Tracker, client, flatten, without_password
+from modelyard.adapters.mlflow_curves import AWAY_SECONDS, FLUSH_SECONDS, LiveRun
+from modelyard.adapters.mlflow_server import client, without_password
+from modelyard.adapters.mlflow_tracker import Tracker, flatten
 from modelyard.artifacts import Artifact, Spec
 from modelyard.config import Config
 

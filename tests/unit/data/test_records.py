@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from modelyard.data.document import DataError
-from modelyard.data.records import Broken, Record, Tally, TextField, bare_name, form_of, read
+from modelyard.data.record import Broken, Record, Tally, TextField
+from modelyard.data.records import bare_name, form_of, read
 
 TEXT = TextField("text")
 LINES = b"".join(json.dumps({"text": f"row {n} says é " * 20, "id": n}).encode() + b"\n" for n in range(3000))

@@ -116,7 +116,7 @@ def test_command_long_text_is_read_in_windows(directory: Path, data: Path, tmp_p
 
 
 def test_command_registry_uri_is_the_exported_model(directory: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from modelyard.adapters.mlflow_tracker import client, experiment_id
+    from modelyard.adapters.mlflow_server import client, experiment_id
 
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
