@@ -11,8 +11,9 @@ READY  := $(VENV)/.ready
 
 export DO_NOT_TRACK := 1
 
-# make takes "ppo.kl_coef=0.05" for a variable of its own; every command-line variable with a dot in its name is an override of the config.
-OVERRIDES := $(foreach word,$(MAKEOVERRIDES),$(if $(findstring .,$(firstword $(subst =, ,$(word)))),'$(word)'))
+# make takes "ppo.kl_coef=0.05" for a variable of its own; every command-line variable that is not one of make's here is an override of the config.
+KNOWN     := CONFIG PYTHON VENV PORTS N SEED MODEL DATA
+OVERRIDES := $(foreach word,$(MAKEOVERRIDES),$(if $(filter $(KNOWN),$(firstword $(subst =, ,$(word)))),,'$(word)'))
 
 .PHONY: run test test-all check ui clean setup services deploy chaos bench bench-evals bench-data bench-posttrain
 .DEFAULT_GOAL := run

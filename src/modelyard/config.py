@@ -186,6 +186,15 @@ def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
+def complaint(error: Exception) -> str:
+    """What is wrong, as the one line that a command says: of bad values the keys, of a file its path, of anything else its own words."""
+    if isinstance(error, ValidationError):
+        return first_error(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def first_error(error: ValidationError) -> str:
     """The validation errors as one line: ``key: what is wrong`` joined by ``;``."""
     lines = []

@@ -5,13 +5,15 @@ Left out: clean-up; what is fetched stays in the given directory, so a second co
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import fsspec
 import mlflow
 from mlflow.exceptions import MlflowException
 
-from modelyard.adapters.mlflow_server import client, tracking_uri
+from modelyard.adapters.mlflow_server import client, tracking_uri, without_password
+from modelyard.adapters.packaging import WEIGHTS
 from modelyard.config import digest
 
 
@@ -39,8 +41,12 @@ def local_directory(location: str, into: Path) -> Path:
 
 
 def _from_mlflow(uri: str, into: Path) -> Path:
-    """The files of a registered version; an alias is looked up each time, since it moves."""
+    """The files of a registered version, of a packaged one its weights; an alias is looked up each time, since it moves."""
     server = tracking_uri()
+    if server.startswith("sqlite:///") and not Path(server.removeprefix("sqlite:///")).is_file():
+        raise ValueError(f"{uri}: there is no MLflow at {without_password(server)}; MLFLOW_TRACKING_URI says where")
+    if uri.startswith("models:/") and not re.fullmatch(r"models:/[^/@]+(@[^/@]+|/\d+)", uri):
+        raise ValueError(f"{uri}: expected models:/NAME@ALIAS or models:/NAME/VERSION")
     try:
         source = uri
         if uri.startswith("models:/"):
@@ -52,6 +58,7 @@ def _from_mlflow(uri: str, into: Path) -> Path:
             source = version.source
         target = into / digest([server, source])[:16]
         target.mkdir(parents=True, exist_ok=True)
-        return Path(mlflow.artifacts.download_artifacts(source, dst_path=str(target), tracking_uri=server))
+        found = Path(mlflow.artifacts.download_artifacts(source, dst_path=str(target), tracking_uri=server))
+        return found / WEIGHTS if (found / WEIGHTS).is_dir() else found
     except (MlflowException, TypeError) as error:
-        raise ValueError(f"{uri}: not found at {server}: {str(error).splitlines()[0]}") from None
+        raise ValueError(f"{uri}: not found at {without_password(server)}: {str(error).splitlines()[0]}") from None

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from modelyard.config import Config
 from modelyard.data.filters.words import ALNUM, kinds_of
@@ -31,9 +32,9 @@ class ContaminationConfig(Config):
     """Of the draws."""
     substrings: int
     """Substrings drawn from an item (GPT-4: 3)."""
-    length: int
+    length: int = Field(ge=1)
     """Characters of a substring (GPT-4: 50)."""
-    ngram: int
+    ngram: int = Field(ge=1)
     """Words of the second opinion's n-grams (GPT-3: 13)."""
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from modelyard import abuse
 from modelyard.adapters.model_source import local_directory
-from modelyard.config import ExecutionConfig, load_config
+from modelyard.config import ExecutionConfig, complaint, load_config
 from modelyard.evals import exams
 from modelyard.evals.analyses import ANALYSES, spread
 from modelyard.evals.asking import Tools, ask
@@ -42,12 +43,10 @@ def main(arguments: Sequence[str]) -> int:
         print("\n".join(names()))  # noqa: T201
         return 0
     try:
-        lacking = [name for name in ("model", "data", "out") if getattr(options, name) is None]
-        if lacking or (options.benchmark is None) == (options.suite is None):
-            raise ValueError(f"missing {', '.join([*lacking, *([] if lacking else ['one of --benchmark and --suite'])])}; see --help")
+        check(options)
         measure(options)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+    except (ValueError, OSError) as error:
+        print(f"error: {complaint(error)}", file=sys.stderr)  # noqa: T201
         return 2
     return 0
 
@@ -72,6 +71,25 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--out", type=Path, help="records, JSONL; metrics go to the same name with .metrics.json; a directory for a suite")
     made.add_argument("--list", action="store_true", help="print the benchmarks and stop")
     return made
+
+
+def check(options: argparse.Namespace) -> None:
+    """Refuse options that do not go together and an ``--out`` that cannot be written, before anything is asked. Raises ValueError, OSError."""
+    if lacking := [name for name in ("model", "--data", "--out") if getattr(options, name.strip("-")) is None]:
+        raise ValueError(f"missing {', '.join(lacking)}; see --help")
+    if (options.benchmark is None) == (options.suite is None):
+        raise ValueError("exactly one of --benchmark and --suite is needed; see --help")
+    if options.analysis:
+        idle = [f"--{name}" for name in ("suite", "shots", "samples", "temperature", "seed") if getattr(options, name) is not None]
+        if idle:
+            raise ValueError(f"--analysis {options.analysis} sets its own variants; {idle[0]} has no meaning beside it")
+    several = options.suite or options.analysis
+    if not several and options.out.is_dir():
+        raise ValueError(f"--out {options.out}: is a directory; one benchmark's records are a file")
+    folder = options.out if several else options.out.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def measure(options: argparse.Namespace) -> None:
@@ -149,6 +167,8 @@ def decoded(benchmark: Benchmark, options: argparse.Namespace, strict: bool = Tr
             raise ValueError(f"{benchmark.name} generates nothing, so --{next(iter(changed))} has no meaning")
         return benchmark
     decoding = Decoding.model_validate({**benchmark.decoding.model_dump(), **changed})
+    if decoding.samples < 1:
+        raise ValueError(f"--samples {decoding.samples}: must be at least 1")
     if decoding.samples > 1 and decoding.temperature == 0:
         raise ValueError("several samples at temperature 0 are all the same; give --temperature")
     return benchmark.model_copy(update={"decoding": decoding})
@@ -177,8 +197,8 @@ def opened(spec: str, options: argparse.Namespace) -> Model:
 
 def report(benchmark: Benchmark, records: Sequence[Record], seconds: float, out: Path) -> dict[str, Metric]:
     """Write records and metrics; print one line a metric."""
-    write_records(out, records)
     found, groups = summarise(benchmark, records), by_group(records)
+    write_records(out, records)
     summary = {
         "benchmark": benchmark.name,
         "benchmark_id": records[0].benchmark_id,
@@ -188,7 +208,7 @@ def report(benchmark: Benchmark, records: Sequence[Record], seconds: float, out:
         "metrics": {name: value.plain() for name, value in found.items()},
         "groups": {name: value.plain() for name, value in groups.items()},
     }
-    out.with_suffix(".metrics.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False), "utf-8")
+    out.with_name(out.name.removesuffix(".jsonl") + ".metrics.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False), "utf-8")
     say(f"{benchmark.name} {records[0].benchmark_id}: {len(benchmark.items)} items in {seconds:.1f} s -> {out}")
     for name, value in found.items():
         say(f"  {name}: {value}")

@@ -34,6 +34,7 @@ ASKED_BY = {
     "last_word": "ask_last_word",
     "explain": "ask_explain",
     "code": "ask_code",
+    "generate": "ask_text",
     "judge": "ask_judge",
     "loss": "ask_loss",
 }
@@ -98,8 +99,8 @@ class Benchmark(Config):
         scorer = SCORERS.get(self.scorer)
         parts = [PARSERS[self.parser].__name__, *([scorer.__name__] if scorer else [])]
         elsewhere = SCORED_ELSEWHERE.get(self.scorer)
-        asked = [] if self.method == "generate" else [definition_version("modelyard.evals.asking", ASKED_BY[self.method])]
-        return [definition_version("modelyard.evals.scorers", *parts), *([elsewhere()] if elsewhere else []), *asked]
+        asked = definition_version("modelyard.evals.asking", ASKED_BY[self.method])
+        return [definition_version("modelyard.evals.scorers", *parts), *([elsewhere()] if elsewhere else []), asked]
 
     def prompt_of(self, item: Item) -> str:
         """The text given to the model."""

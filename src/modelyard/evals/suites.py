@@ -34,7 +34,7 @@ class EvalsConfig(Config):
     """Most held-out documents whose loss a byte is measured: what versions are compared by, whatever their tokenizers."""
     last_word_items: int = Field(ge=1)
     """Most last-word items."""
-    last_word_tokens: int
+    last_word_tokens: int = Field(ge=1)
     """Tokens generated for a word."""
     human_eval_items: int = Field(ge=1)
     """Most HumanEval problems."""
@@ -50,7 +50,7 @@ class EvalsConfig(Config):
     """Positions of each validation row at which the next token is predicted."""
     calibration_rows: int
     """Validation rows used for that."""
-    toxicity_threshold: float
+    toxicity_threshold: float = Field(ge=0, le=1)
     """Probability of abuse from which a completion is toxic."""
     sandbox: Limits
     """What generated code may use."""

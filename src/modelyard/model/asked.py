@@ -10,19 +10,21 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from pydantic import Field
+
 from modelyard.config import Config
 
 
 class Decoding(Config):
     """How outputs are drawn."""
 
-    max_new_tokens: int
+    max_new_tokens: int = Field(ge=0)
     """Longest output; 0: nothing is generated, the target's log-likelihood is the score."""
-    temperature: float
+    temperature: float = Field(ge=0, allow_inf_nan=False)
     """0: greedy."""
-    samples: int
+    samples: int = Field(ge=0)
     """Outputs an item."""
-    seed: int
+    seed: int = Field(ge=0)
     """Of the sampling."""
     stops: tuple[str, ...] = ()
     """The output ends before the first of these."""

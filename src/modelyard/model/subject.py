@@ -1,7 +1,7 @@
 """A model under test: an engine with its tokenizer, asked for completions, log-likelihoods and next-token confidences.
 
 Text goes in as in pretraining, ``<|endoftext|>`` first, so base, SFT and policy answer the same prompt. A prompt longer than the context
-is cut on the left and the record says so. Left out: chat prompts, which none of the shipped benchmarks uses yet.
+is cut on the left and the record says so. Conversations go through the model's own chat template.
 """
 
 from __future__ import annotations
@@ -175,15 +175,15 @@ class Subject:
     def nats_per_byte(self, texts: Sequence[str]) -> list[float]:
         """-log p of each text after ``<|endoftext|>``, nats a UTF-8 byte. A text longer than the context is read in consecutive windows."""
         limit = self.engine.model.seq_len
-        windows: list[tuple[int, list[int]]] = []
+        cut: list[tuple[int, list[int]]] = []
         for number, text in enumerate(texts):
             ids = [self.encoder.document_end, *self.encoder.ids(text)]
-            windows += [(number, ids[start : start + limit + 1]) for start in range(0, len(ids) - 1, limit)]
-        found = self.logprobs([window[:1] for _, window in windows], [window[1:] for _, window in windows])
+            cut += [(number, ids[start : start + limit + 1]) for start in range(0, len(ids) - 1, limit)]
+        found = self.logprobs([window[:1] for _, window in cut], [window[1:] for _, window in cut])
         nats = [0.0] * len(texts)
-        for (number, _), logprobs in zip(windows, found, strict=True):
+        for (number, _), logprobs in zip(cut, found, strict=True):
             nats[number] -= sum(logprobs)
-        return [total / len(text.encode()) for total, text in zip(nats, texts, strict=True)]
+        return [total / max(1, len(text.encode())) for total, text in zip(nats, texts, strict=True)]
 
     def next_token(self, rows: NDArray[np.uint16], position: int) -> tuple[list[float], list[bool]]:
         """Confidence in the likeliest token at ``position`` of each row given those before it, and whether it stands there."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from modelyard.config import Config
 from modelyard.model.network.architecture import Precision
@@ -43,9 +43,9 @@ class PPOConfig(Config):
     """``stop`` keeps the policy as it is and ends the loop; ``error`` fails the run."""
     gae_lambda: float
     """Lambda of GAE (not published for InstructGPT)."""
-    clip_range: float
+    clip_range: float = Field(gt=0)
     """Clip of the policy's ratio (InstructGPT: 0.2)."""
-    value_clip_range: float
+    value_clip_range: float = Field(gt=0)
     """How far from its old value a value may move within an iteration (InstructGPT: 0.2)."""
     ptx_coef: float
     """Gamma on the mean loss of pretraining tokens (InstructGPT: 27.8, against its own normalisation; 0 is plain PPO)."""

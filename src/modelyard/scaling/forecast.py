@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from modelyard.config import complaint
 from modelyard.scaling import chinchilla, power_law, runs
 from modelyard.scaling.chinchilla import Run
 from modelyard.scaling.power_law import Forecast, Point
@@ -66,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.json.parent.mkdir(parents=True, exist_ok=True)
             options.json.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
     except (ValueError, OSError) as error:
-        sys.stderr.write(f"forecast: {error}\n")
+        sys.stderr.write(f"forecast: {complaint(error)}\n")
         return 2
     sys.stdout.write("".join(f"warning: {line}\n" for line in result["warnings"]) + text)
     return 0
@@ -98,8 +100,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def choose(options: argparse.Namespace) -> Selected:
     """Read the file, select, and refuse what is not comparable. Raises ValueError."""
-    if options.noise <= 0:
-        raise ValueError(f"--noise {options.noise:g}: must be positive")
+    for flag in ("noise", "at", "at_params", "at_tokens"):
+        value = getattr(options, flag)
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(f"--{flag.replace('_', '-')} {value:g}: must be positive and finite")
+    if options.at_tokens is not None and not options.joint:
+        raise ValueError("--at-tokens belongs to --joint; L(C) is asked with --at FLOPS")
     table = runs.read_table(options.points)
     picked = runs.select(table, [runs.parse_selection(text) for text in options.fit])
     held = runs.select(picked, [runs.parse_selection(text) for text in options.judge]) if options.judge else None

@@ -104,6 +104,11 @@ def horizon(recipe: Recipe) -> float:
     return recipe.tokens / active_parameters(recipe)
 
 
+def _dividing(whole: int, most: int) -> int:
+    """The greatest divisor of ``whole`` that is at most ``most``."""
+    return next(divisor for divisor in range(most, 0, -1) if whole % divisor == 0)
+
+
 def rung_recipe(rung: Rung, ladder: LadderConfig, main: Recipe) -> Recipe:
     """The main recipe at a rung's size, by the rules of the module's docstring."""
     head = min(main.model.hidden // main.model.heads, rung.hidden)
@@ -113,7 +118,7 @@ def rung_recipe(rung: Rung, ladder: LadderConfig, main: Recipe) -> Recipe:
             "layers": rung.layers,
             "hidden": rung.hidden,
             "heads": heads,
-            "kv_heads": max(1, heads * main.model.kv_heads // main.model.heads),
+            "kv_heads": _dividing(heads, max(1, heads * main.model.kv_heads // main.model.heads)),
             "ffn_hidden": rung.hidden * main.model.ffn_hidden // main.model.hidden,
             "init_std": main.model.init_std * (main.model.hidden / rung.hidden) ** 0.5,
         }

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from modelyard.artifacts import Artifact, Store
-from modelyard.config import ExecutionConfig
+from modelyard.config import ExecutionConfig, complaint
 
 
 class Entry(NamedTuple):
@@ -113,12 +113,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         found = entries(Store(options.store, ExecutionConfig().scratch))
+        if options.json:
+            rows = [{**entry._asdict(), "error": entry.error, "inside": entry.inside} for entry in found]
+            options.json.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
     except (ValueError, OSError) as error:
-        sys.stderr.write(f"ledger: {error}\n")
+        sys.stderr.write(f"ledger: {complaint(error)}\n")
         return 2
-    if options.json:
-        rows = [{**entry._asdict(), "error": entry.error, "inside": entry.inside} for entry in found]
-        options.json.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
     sys.stdout.write(page(found) if found else f"no forecasts in {options.store}\n")
     return 0
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from pydantic import ValidationError
 
-from modelyard.config import first_error, read_tree
+from modelyard.config import complaint, read_tree
 from modelyard.model.training.recipe import Recipe
 from modelyard.scaling import chinchilla, runs
 from modelyard.scaling.chinchilla import JointLaw, Run
@@ -132,6 +132,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         tree = read_tree(options.config)
+        if lacking := [name for name in ("pretrain", "scaling") if name not in tree]:
+            raise ValueError(f"{options.config}: no [{lacking[0]}]")
         recipe, ladder = Recipe.model_validate(tree.get("pretrain")), LadderConfig.model_validate(tree.get("scaling"))
         ratio = options.tokens_per_parameter
         if ratio is None:
@@ -142,11 +144,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ratio = best.tokens / best.params
         asked = (options.compute, ratio, options.rungs, options.reach, options.span)
         sys.stdout.write(toml(plan(recipe, ladder, *asked, options.depth_follows_width)))
-    except ValidationError as error:
-        sys.stderr.write(f"plan: {options.config}: {first_error(error)}\n")
-        return 2
-    except ValueError as error:
-        sys.stderr.write(f"plan: {error}\n")
+    except (ValueError, OSError) as error:
+        where = f"{options.config}: " if isinstance(error, ValidationError) else ""
+        sys.stderr.write(f"plan: {where}{complaint(error)}\n")
         return 2
     return 0
 

@@ -14,6 +14,7 @@ says so. Left out: what the runs cannot show, such as a change of the recipe or 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -148,7 +149,11 @@ def forecast(points: Sequence[Point], at_compute: float, seed: int, noise_floor:
     if not (np.isfinite(at_compute) and at_compute > ordered[-1].compute):
         raise ValueError(f"forecast target {at_compute:.3g} FLOPs is not beyond the largest fitted run ({ordered[-1].compute:.3g})")
     law = fit(ordered)
-    if law.a == 0:
+    if not all(math.isfinite(x) for x in law):
+        raise ValueError(
+            f"no law fits runs of {ordered[0].compute:.3g} to {ordered[-1].compute:.3g} FLOPs: their span is beyond arithmetic"
+        )
+    if law(ordered[0].compute) - law(ordered[-1].compute) <= 1e-9 * law(ordered[-1].compute):
         raise ValueError(f"the loss does not fall with compute in these {len(ordered)} runs; nothing can be forecast from them")
     draws = predictive_draws(ordered, law, at_compute, np.random.default_rng(seed), noise_floor)
     low, high = np.quantile(draws, [0.025, 0.975])

@@ -19,9 +19,9 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -93,7 +93,7 @@ def read_table(path: Path) -> Table:
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
     columns: tuple[str, ...] = ()
     rows = []
-    for cells in reader:
+    for cells in _cells(reader, path):
         cells = [cell.strip() for cell in cells]
         if not any(cells) or cells[0].startswith("#"):
             continue
@@ -108,6 +108,13 @@ def read_table(path: Path) -> Table:
     if not rows:
         raise ValueError(f"{path}: no runs in it")
     return Table(path, columns, tuple(rows))
+
+
+def _cells(reader: Any, path: Path) -> Iterator[list[str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num}: {error}") from None
 
 
 def parse_selection(text: str) -> Selection:

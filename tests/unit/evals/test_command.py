@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from modelyard.adapters.model_source import local_directory
+from modelyard.adapters.packaging import WEIGHTS
 from modelyard.config import ExecutionConfig
 from modelyard.evals.__main__ import main
 from modelyard.evals.catalog import build
@@ -123,7 +124,7 @@ def test_command_registry_uri_is_the_exported_model(directory: Path, data: Path,
     monkeypatch.chdir(tmp_path)
     server = client(uri)
     created = server.create_run(experiment_id(server, uri, "tiny"))
-    server.log_artifacts(created.info.run_id, str(directory / "hf"), "model")
+    server.log_artifacts(created.info.run_id, str(directory / "hf"), f"model/{WEIGHTS}")  # as packaging lays a release out
     server.create_registered_model("tiny")
     version = server.create_model_version("tiny", source=f"{created.info.artifact_uri}/model", run_id=created.info.run_id)
     server.set_registered_model_alias("tiny", "production", version.version)
@@ -211,3 +212,22 @@ def test_screening_close_gaps_are_found_by_sum_characters_and_margin() -> None:
 
 def test_benchmark_id_knows_its_shots(data: Path) -> None:
     assert build("arc_easy", data, shots=1).id != build("arc_easy", data, shots=2).id != build("arc_easy", data).id
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--benchmark", "arc_easy", "--suite", "s.toml"], "exactly one of --benchmark and --suite"),
+        (["--benchmark", "arc_easy", "--analysis", "orders", "--shots", "3"], "--shots has no meaning beside it"),
+        (["--benchmark", "arc_easy", "--out", "."], "is a directory; one benchmark's records are a file"),
+        (["--benchmark", "arc_easy", "--out", "/proc/nowhere/r.jsonl"], "error: /proc/nowhere: No such file or directory"),
+        (["--benchmark", "arc_easy", "--threads", "0"], "error: config: threads must be at least 1"),
+    ],
+)
+def test_command_refuses_before_it_asks(directory, data, tmp_path, monkeypatch, capsys, arguments, line):
+    monkeypatch.setattr(Subject, "likelihoods", lambda *_: pytest.fail("asked"))
+    given = [str(directory / "hf"), "--data", str(data), "--out", str(tmp_path / "r.jsonl"), *arguments]
+    assert main(given) == 2
+    said = capsys.readouterr().err
+    assert line in said
+    assert said.count("\n") == 1

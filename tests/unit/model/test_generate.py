@@ -32,6 +32,18 @@ def test_logprobs_on_ragged_prompts_equal_the_training_forward(engine: Engine, t
         torch.testing.assert_close(torch.tensor(logprobs), scored, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
+def test_one_compilation_serves_prompts_of_every_length() -> None:
+    from torch._dynamo.utils import counters
+
+    engine = Engine(program.model("llama", True), ExecutionConfig(threads=1, compile=True), seed=3, precision="fp32")
+    generate(engine, [[1, 2, 3], [4]], max_new_tokens=8, temperature=0.0, seed=0)
+    graphs = counters["stats"]["unique_graphs"]
+    generate(engine, [[1, 2, 3, 4, 5], [4, 5]], max_new_tokens=6, temperature=0.0, seed=0)
+    assert graphs
+    assert counters["stats"]["unique_graphs"] == graphs
+
+
 def test_several_stop_tokens_end_a_completion_at_the_first(engine: Engine) -> None:
     free = generate(engine, PROMPTS, max_new_tokens=12, temperature=1.0, seed=1)
     stops = [free.tokens[0][3], free.tokens[2][5]]

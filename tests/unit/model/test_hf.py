@@ -172,6 +172,16 @@ def harm(directory: Path, how: str) -> None:
         (directory / "tokenizer_config.json").unlink()
     elif how == "no weights":
         (directory / "model.safetensors").unlink()
+    elif how == "broken tokenizer":
+        (directory / "tokenizer.json").write_text('{"version": "1.0"}')
+    elif how == "settings of a list":
+        (directory / "tokenizer_config.json").write_text("[1]")
+    elif how == "empty":
+        save_file({}, directory / "model.safetensors")
+    elif how == "nan":
+        weights = load_file(directory / "model.safetensors")
+        weights["model.norm.weight"][3] = float("nan")
+        save_file(weights, directory / "model.safetensors")
     elif how in ("extra", "missing", "mixed"):
         weights = load_file(directory / "model.safetensors")
         name = "model.layers.0.self_attn.q_proj.weight"
@@ -194,7 +204,12 @@ def harm(directory: Path, how: str) -> None:
         (json.dumps({"rope_parameters": {"rope_theta": 1e4, **LLAMA3, "low_freq_factor": 2.0}}), r"low_freq_factor': 2.0.* not supported"),
         ('{"num_attention_heads": 3}', r"config.json: .*hidden size \(32\) is not a multiple"),
         ('{"num_key_value_heads": 1}', r"config.json: model.kv_heads 1 is not divisible by execution.tensor_parallel 2"),
+        ('{"num_attention_heads": 0}', r"config.json: "),
         ("no tokenizer", r"no tokenizer_config.json"),
+        ("broken tokenizer", r"tokenizer.json: no tokenizer: "),
+        ("settings of a list", r"tokenizer_config.json: not a JSON object"),
+        ("empty", r"the weights' files hold no tensor"),
+        ("nan", r"model.norm.weight holds values that are not finite"),
         ("no weights", r"no model.safetensors and no model.safetensors.index.json"),
         ("extra", r"tensor model.layers.0.self_attn.q_proj.bias has no place"),
         ("missing", r"no tensor model.layers.0.self_attn.q_proj.weight"),
@@ -212,6 +227,38 @@ def test_import_of_what_is_not_supported_is_one_line_and_writes_nothing(
     assert re.search(message, line), line
     assert str(theirs) in line
     assert not (tmp_path / "ours").exists()
+
+
+@pytest.mark.parametrize(
+    ("harmed", "message"),
+    [
+        ("checkpoint/.metadata", "has changed since it was written|bytes"),
+        ("tokenizer.json", "tokenizer.json: not JSON"),
+        ("generation_config.json", "generation_config.json: not JSON"),
+        ("model.json", "the weights are not those that model.json describes"),
+    ],
+)
+def test_export_of_what_is_damaged_is_one_line_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], harmed: str, message: str
+) -> None:
+    import_hf(llama(tmp_path / "hf"), tmp_path / "ours")
+    path = tmp_path / "ours" / harmed
+    if harmed == "model.json":
+        description = json.loads(path.read_text())
+        path.write_text(json.dumps({**description, "model": {**description["model"], "layers": 9}}))
+    else:
+        path.write_bytes(b"garbage")
+    capsys.readouterr()
+    assert main(["export", str(tmp_path / "ours"), str(tmp_path / "back")]) == 1
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert re.search(message, line), line
+    assert not (tmp_path / "back").exists()
+
+
+def test_import_onto_what_is_there_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    theirs = llama(tmp_path / "hf")
+    assert main(["import", str(theirs), str(theirs)]) == 1
+    assert "is there already" in capsys.readouterr().err
 
 
 def test_export_of_a_model_that_is_no_llama_is_refused(tmp_path: Path) -> None:

@@ -186,7 +186,7 @@ def test_schedule_holds_micro_batches_of_the_stages_behind() -> None:
 def test_plan_that_does_not_fit_says_how_much_is_missing() -> None:
     config = load_config(PlanConfig, CONFIGS / "gpt3-175b.toml")
     with pytest.raises(
-        PlanError, match=r"do not fit 8 GPUs of 80 GiB: the leanest layout \(TP 8 x PP 1 x DP 1, recomputed\) needs .* missing"
+        PlanError, match=r"do not fit 8 GPUs of 80 GiB: the leanest layout \(TP 8 x PP 1 x DP 1, recompute full\) needs .* missing"
     ):
         plan(config, Machine(gpus=8, memory_gib=80))
 

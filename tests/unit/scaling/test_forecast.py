@@ -101,6 +101,10 @@ def test_command_held_back_run_is_predicted_without_itself(points: Path, tmp_pat
         (["--fit", "token_multiple=1x"], "say --at FLOPS"),
         (["--fit", "token_multiple=1x", "--at", "1e10"], "not beyond the largest fitted run"),
         (["--joint", "--at", "1e20"], "--joint wants --at-tokens D"),
+        (["--joint", "--at", "1e20", "--at-tokens", "0"], "--at-tokens 0: must be positive and finite"),
+        (["--fit", "token_multiple=1x", "--at", "1e20", "--at-tokens", "1e9"], "--at-tokens belongs to --joint"),
+        (["--fit", "token_multiple=1x", "--at", "1e20", "--noise", "nan"], "--noise nan: must be positive and finite"),
+        (["--fit", "token_multiple=1x", "--at", "1e20", "--json", "/proc/no/f.json"], "/proc/no: No such file or directory"),
         (["--joint", "--fit", "token_multiple=1x", "--at", "1e20", "--at-tokens", "1e10"], "at least 6 runs, got 4"),
     ],
 )

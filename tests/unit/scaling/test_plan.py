@@ -44,9 +44,15 @@ def test_plan_command_prints_what_a_config_takes(capsys) -> None:
     )
 
 
+def test_plan_passes_widths_whose_heads_do_not_share_keys_evenly(capsys) -> None:
+    assert plan.main([str(CONFIG.parent / "tiny.toml"), "--compute", "1e17", "--tokens-per-parameter", "20"]) == 0
+    shape = tomllib.loads(capsys.readouterr().out)["pretrain"]["model"]
+    assert shape["heads"] % shape["kv_heads"] == 0
+
+
 def test_plan_that_cannot_be_is_one_line(tmp_path: Path, capsys) -> None:
     assert plan.main([str(CONFIG), "--compute", "1e8", "--tokens-per-parameter", "20"]) == 2
     assert "comes near 1e+08 FLOPs" in capsys.readouterr().err
     (tmp_path / "empty.toml").write_text("")
     assert plan.main([str(tmp_path / "empty.toml"), "--compute", "1e15", "--tokens-per-parameter", "20"]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    assert capsys.readouterr().err == f"plan: {tmp_path / 'empty.toml'}: no [pretrain]\n"

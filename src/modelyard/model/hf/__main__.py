@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from modelyard.config import complaint
 from modelyard.model.hf import layout_check
 from modelyard.model.hf.conversion import GENERATION, export_hf, import_hf
 from modelyard.model.model_directory import read
@@ -32,13 +33,17 @@ def main(arguments: Sequence[str]) -> int:
     chosen = parser.parse_args(arguments)
     try:
         print(_import(chosen) if chosen.command == "import" else _export(chosen))  # noqa: T201
-    except ValueError as error:
-        print(error, file=sys.stderr)  # noqa: T201
+    except (ValueError, OSError) as error:
+        print(complaint(error), file=sys.stderr)  # noqa: T201
         return 1
     return 0
 
 
 def _import(chosen: argparse.Namespace) -> str:
+    for name in ("tp", "pp"):
+        if getattr(chosen, name) < 1:
+            raise ValueError(f"--{name} {getattr(chosen, name)}: must be at least 1")
+    _require_new(chosen.out)
     model = import_hf(chosen.hf_dir, chosen.out, tp=chosen.tp, pp=chosen.pp)
     line = f"{chosen.out}: {model.parameters():,} parameters, loadable at any layout that divides it"
     if chosen.tp * chosen.pp > 1:
@@ -47,9 +52,16 @@ def _import(chosen: argparse.Namespace) -> str:
     return line
 
 
+def _require_new(out: Path) -> None:
+    """Raises ValueError where something lies that would be overwritten."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out}: is there already and not an empty directory")
+
+
 def _export(chosen: argparse.Namespace) -> str:
     from transformers import AutoTokenizer
 
+    _require_new(chosen.hf_dir)
     read(chosen.model_dir)  # says in one line what is missing, which the tokenizer's reader does not
     if (chosen.model_dir / GENERATION).is_file():
         export_hf(chosen.model_dir, chosen.hf_dir)

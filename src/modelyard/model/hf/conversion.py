@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from modelyard import json_file
-from modelyard.config import ExecutionConfig
+from modelyard.config import ExecutionConfig, complaint
 from modelyard.model.checkpoints import checkpoint
 from modelyard.model.encoder import TEMPLATE_KEY, template_hash, template_of
 from modelyard.model.hf.weights import Weights, from_hf, hf_config, model_config, read_checkpoint, require_llama, to_hf
@@ -43,10 +43,12 @@ def export_hf(directory: Path, out: Path, *, end_id: int | None = None, pad_id: 
 
     model = read(directory).model
     require_llama(model)
-    weights = to_hf(read_checkpoint(directory / "checkpoint"), model)
+    _require_tokenizer(directory)
+    weights = _stored(directory, model)
     if end_id is not None:
         generation = GenerationConfig(bos_token_id=end_id, eos_token_id=end_id, pad_token_id=pad_id, do_sample=False)
     elif (directory / GENERATION).is_file():
+        json_file.table(directory / GENERATION)
         generation = GenerationConfig.from_pretrained(directory)
     else:
         raise ValueError(f"{directory}: no {GENERATION} and no end_id, so nothing says which id ends a text")
@@ -74,9 +76,9 @@ def import_hf(directory: Path, out: Path, *, tp: int = 1, pp: int = 1, seq_len: 
     """
     if not directory.is_dir():
         raise ValueError(f"{directory}: no such directory")
-    for name in TOKENIZER_FILES:
-        if not (directory / name).is_file():
-            raise ValueError(f"{directory}: no {name}; a model without its tokenizer cannot be used")
+    _require_tokenizer(directory)
+    if (directory / GENERATION).is_file():
+        json_file.table(directory / GENERATION)
     model, weights, precision = _read(directory, tp, pp)
     if seq_len is not None:
         if seq_len > model.seq_len:
@@ -86,6 +88,30 @@ def import_hf(directory: Path, out: Path, *, tp: int = 1, pp: int = 1, seq_len: 
     _carry_texts(directory, out)
     _write(weights, model, precision, out)
     return model
+
+
+def _require_tokenizer(directory: Path) -> None:
+    """Raises ValueError naming the tokenizer's file that is missing or cannot be read."""
+    from tokenizers import Tokenizer
+
+    for name in TOKENIZER_FILES:
+        if not (directory / name).is_file():
+            raise ValueError(f"{directory}: no {name}; a model without its tokenizer cannot be used")
+        json_file.table(directory / name)
+    try:
+        Tokenizer.from_file(str(directory / "tokenizer.json"))
+    except Exception as error:  # what tokenizers raises is nothing narrower
+        raise ValueError(f"{directory / 'tokenizer.json'}: no tokenizer: {' '.join(str(error).split())}") from None
+
+
+def _stored(directory: Path, model: ModelConfig) -> Weights:
+    """A model directory's weights under Hugging Face's names. Raises ValueError where they are damaged or not those of ``model.json``."""
+    if broken := checkpoint.damage(directory / "checkpoint"):
+        raise ValueError(f"{directory / 'checkpoint'}: {broken}")
+    try:
+        return to_hf(read_checkpoint(directory / "checkpoint"), model)
+    except (KeyError, IndexError, RuntimeError) as error:
+        raise ValueError(f"{directory}: the weights are not those that model.json describes ({type(error).__name__}: {error})") from None
 
 
 def load(directory: Path, execution: ExecutionConfig, *, precision: Precision | None = None) -> Engine:
@@ -105,10 +131,14 @@ def _read(directory: Path, tp: int, pp: int) -> tuple[ModelConfig, Weights, Prec
     try:
         model = model_config(_config(directory))
         model.check_layout(tp, pp)
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{directory / 'config.json'}: {' '.join(str(error).split())}") from None
+    except (ValueError, OSError, ArithmeticError) as error:
+        raise ValueError(f"{directory / 'config.json'}: {complaint(error)}") from None
     theirs = read_safetensors(directory)
+    if not theirs:
+        raise ValueError(f"{directory}: the weights' files hold no tensor")
     dtype = next(iter(theirs.values())).dtype
+    if odd := next((name for name, tensor in theirs.items() if tensor.is_floating_point() and not bool(tensor.isfinite().all())), None):
+        raise ValueError(f"{directory}: {odd} holds values that are not finite")
     if odd := next((name for name, tensor in theirs.items() if tensor.dtype not in DTYPES or tensor.dtype != dtype), None):
         raise ValueError(f"{directory}: {odd} is {theirs[odd].dtype}; weights must all be float32, all bfloat16 or all float16")
     if dtype == torch.float16:
@@ -176,7 +206,7 @@ def _write(weights: Weights, model: ModelConfig, precision: Precision, out: Path
 def _carry_texts(directory: Path, out: Path) -> None:
     """Tokenizer, chat template (into ``tokenizer_config.json``, where every stage looks for it) and generation config."""
     shutil.copyfile(directory / "tokenizer.json", out / "tokenizer.json")
-    settings = json.loads((directory / "tokenizer_config.json").read_text("utf-8"))
+    settings = json_file.table(directory / "tokenizer_config.json")
     if (directory / TEMPLATE).is_file():
         settings["chat_template"] = (directory / TEMPLATE).read_text("utf-8")
     (out / "tokenizer_config.json").write_text(json.dumps(settings, indent=2, ensure_ascii=False), "utf-8")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from modelyard import json_file
 from modelyard.feedback import Message, Prompt
 
 
@@ -18,6 +19,9 @@ class HubEncoder:
     def __init__(self, directory: Path) -> None:
         from transformers import AutoTokenizer
 
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            if (directory / name).is_file():
+                json_file.table(directory / name)
         self._tokenizer: Any = AutoTokenizer.from_pretrained(directory)
         end = self._tokenizer.eos_token_id
         if end is None:

@@ -50,7 +50,7 @@ class Decoder:
         layout, (batch, count) = self.engine.layout, tokens.shape
         if self.compiled and self.rotation and count == 1:
             keys, values = [cache.keys for cache in self.caches], [cache.values for cache in self.caches]
-            return self.compiled(tokens[:, 0], position, self.rotation, keys, values)[:, : self.engine.model.vocab_size]
+            return self.compiled(tokens[:, 0].contiguous(), position, self.rotation, keys, values)[:, : self.engine.model.vocab_size]
         hidden = self._embed(tokens, position) if layout.is_first_stage else self._receive(batch, count)
         rotation = None
         if self.rotation is not None:

@@ -7,6 +7,7 @@ al. 2021; without biases). Knows nothing of training; parallelism is megatron-co
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import torch
@@ -62,6 +63,11 @@ class ModelConfig(Config):
         for key in ("layers", "hidden", "heads", "kv_heads", "ffn_hidden", "seq_len", "vocab_size"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
+        for key in ("rope_base", "norm_eps", "init_std"):
+            if not 0 < getattr(self, key) < math.inf:
+                raise ValueError(f"{key} must be positive and finite, got {getattr(self, key)}")
+        if self.head_dim is not None and self.head_dim < 1:
+            raise ValueError(f"head_dim must be at least 1, got {self.head_dim}")
         if self.head_dim is None and self.hidden % self.heads:
             raise ValueError(f"hidden {self.hidden} is not divisible by heads {self.heads}")
         if self.heads % self.kv_heads:

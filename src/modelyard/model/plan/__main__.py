@@ -6,9 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from modelyard.config import first_error, load_config
+from modelyard.config import complaint, load_config
 from modelyard.model.plan.layout_search import Machine, PlanConfig
 from modelyard.model.plan.planning import PlanError, plan, text
 
@@ -31,14 +29,14 @@ def main(arguments: list[str] | None = None) -> int:
         machine = Machine(**{name: getattr(options, name) for name in fields})
         config = load_config(PlanConfig, options.config)
         result = plan(config, machine)
+        if options.json:
+            options.json.write_text(result.model_dump_json(indent=1) + "\n", "utf-8")
     except PlanError as error:
         sys.stderr.write(f"plan: {error}\n")
         return 1
-    except ValueError as error:
-        sys.stderr.write(f"plan: {first_error(error) if isinstance(error, ValidationError) else error}\n")
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"plan: {complaint(error)}\n")
         return 2
-    if options.json:
-        options.json.write_text(result.model_dump_json(indent=1) + "\n", "utf-8")
     sys.stdout.write(text(config, machine, result))
     return 0
 

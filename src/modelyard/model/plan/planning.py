@@ -90,7 +90,8 @@ def plan(config: PlanConfig, machine: Machine) -> Plan:
         need, parts = nearest.memory.total / GIB, " + ".join(f"{v / GIB:.1f} {k}" for k, v in nearest.memory._asdict().items())
         raise PlanError(
             f"{config.model.parameters():,} parameters do not fit {machine.gpus} GPUs of {machine.memory_gib:g} GiB: the leanest layout "
-            f"({describe(nearest.split)}, recomputed) needs {need:.1f} GiB a GPU ({parts}) and {machine.reserve_gib:g} GiB are kept in reserve: "
+            f"({describe(nearest.split)}, recompute {nearest.schedule.recompute}) needs {need:.1f} GiB a GPU ({parts}) and "
+            f"{machine.reserve_gib:g} GiB are kept in reserve: "
             f"{need + machine.reserve_gib - machine.memory_gib:.1f} GiB a GPU are missing"
         )
     return _planned(config, machine, min(fitting, key=lambda candidate: candidate.order))

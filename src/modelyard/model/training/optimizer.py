@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from modelyard.config import Config
 from modelyard.model.network.architecture import Precision
@@ -30,9 +30,9 @@ class OptimizerConfig(Config):
     """Learning rate of the first warm-up step as a share of the peak (InstructGPT's PPO: 0.1)."""
     weight_decay: float
     """Decoupled weight decay on matrices."""
-    beta1: float
+    beta1: float = Field(ge=0, lt=1)
     """First-moment decay."""
-    beta2: float
+    beta2: float = Field(ge=0, lt=1)
     """Second-moment decay."""
     eps: float
     """Adam's epsilon."""
