@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from modelyard.config import Config, ExecutionConfig, load_config
 from modelyard.data.human_feedback import FeedbackConfig
@@ -22,7 +22,7 @@ from modelyard.pretrain.imported import ImportConfig
 class ImportedConfig(Config):
     """What the line builds from an imported model. Each table is a stage; ``execution`` says where it runs and changes no artifact."""
 
-    name: str
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Name of the line: its MLflow experiment."""
     base: ImportConfig
     """The imported model."""

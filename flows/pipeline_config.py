@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import PurePath
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from modelyard.config import Config, ExecutionConfig, load_config
 from modelyard.data.corpus import CorpusConfig
@@ -26,7 +26,7 @@ from modelyard.scaling.ladder import LadderConfig, ScalingConfig
 class PipelineConfig(Config):
     """What the line builds. Each table is a stage; ``execution`` says where it runs and changes no artifact."""
 
-    name: str
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Name of the line: its MLflow experiment and its registered model."""
     corpus: CorpusConfig
     """Sources, filters, splits."""

@@ -56,7 +56,8 @@ class ExecutionConfig(Config):
     recompute: Literal["none", "selective", "full"] = "none"
     """Activations computed again in the backward pass instead of kept: none, those of core attention, or all of every layer."""
     compile: bool = False
-    """Train with layers, and on a CPU generate with a step, compiled by torch.compile: faster, for a slow first one (docs/benchmarks.md)."""
+    """Train with layers, and on a CPU generate with a step, compiled by torch.compile: faster, for a slow first one
+    (docs/benchmarks.md) of every shape and, in generation, of every number of sequences drawn together."""
     threads: int = 2
     """CPU threads of one rank."""
     checkpoint_every: int = 100

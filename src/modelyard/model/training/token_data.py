@@ -1,13 +1,11 @@
 """Packed token sequences as batches, and the loss over a held-out set.
 
-A batch is a pure function of its step: sample ``k`` of a run is entry ``k mod N`` of the permutation of epoch ``k // N``, so nothing is skipped or
-repeated at an epoch boundary, whatever the batch size, and a resumed run goes on where the checkpointed one stopped.
+A batch is a pure function of its step (:mod:`~modelyard.model.training.sample_order`), so a resumed run goes on where the checkpointed one stopped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 from modelyard.estimate import Estimate, bootstrap_mean
 from modelyard.model.training.batch import Batch, LossOutput
 from modelyard.model.training.engine import Engine
+from modelyard.model.training.sample_order import epoch_indices
 
 
 class TokenBatches:
@@ -27,15 +26,10 @@ class TokenBatches:
         if self.array.ndim != 2 or len(self.array) == 0:
             raise ValueError(f"{path}: expected packed tokens [N, S + 1] with N > 0, got shape {self.array.shape}")
         self.batch, self.seed = batch, seed
-        self._permutation = lru_cache(maxsize=2)(self._draw)
-
-    def _draw(self, epoch: int) -> NDArray[np.int64]:
-        return np.random.default_rng((self.seed, epoch)).permutation(len(self.array))
 
     def indices(self, step: int) -> list[int]:
         """Rows of the array that make up the batch of ``step``."""
-        size = len(self.array)
-        return [int(self._permutation(k // size)[k % size]) for k in range(step * self.batch, (step + 1) * self.batch)]
+        return epoch_indices(len(self.array), self.seed, step * self.batch, self.batch)
 
     def __call__(self, step: int) -> Batch:
         """The batch of ``step``."""
