@@ -25,10 +25,11 @@ class Product:
         self.weight = weight.detach().to(dtype or weight.dtype)
         self.bias = None if bias is None else bias.detach().to(self.weight.dtype)
         self.packed = None
-        if onednn.pays(self.weight, rows):
-            self.packed = onednn.packed(self.weight, rows)
-        elif rows <= onednn.FEW:
-            self.weight = self.weight.t().contiguous().t()  # torch's products of few rows go faster along it
+        if onednn.multiplies(self.weight):
+            if onednn.too_small(self.weight, rows):
+                self.weight = self.weight.t().contiguous().t()  # torch's products of few rows go faster along it
+            else:
+                self.packed = onednn.packed(self.weight, rows)
 
     def __call__(self, x: Tensor) -> Tensor:
         """[..., i] -> [..., o]."""

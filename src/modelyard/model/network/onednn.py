@@ -17,7 +17,7 @@ from torch import Tensor
 FP32 = torch.backends.mkldnn.is_available()
 BF16 = FP32 and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 FEW, SMALL = 64, 100_000
-"""Rows up to which, and elements of an fp32 weight up to which, a call of oneDNN's costs more than its product saves."""
+"""Rows, and elements of an fp32 weight, up to which a call of oneDNN's costs more than its product saves."""
 
 
 def multiplies(tensor: Tensor) -> bool:
@@ -25,9 +25,9 @@ def multiplies(tensor: Tensor) -> bool:
     return tensor.device.type == "cpu" and ((FP32 and tensor.dtype == torch.float32) or (BF16 and tensor.dtype == torch.bfloat16))
 
 
-def pays(weight: Tensor, rows: int) -> bool:
-    """Whether to pack W [o, i] for products with about ``rows`` rows."""
-    return multiplies(weight) and (weight.dtype != torch.float32 or rows > FEW or weight.numel() > SMALL)
+def too_small(weight: Tensor, rows: int) -> bool:
+    """Whether products of W [o, i] with about ``rows`` rows are better left to torch."""
+    return weight.dtype == torch.float32 and rows <= FEW and weight.numel() <= SMALL
 
 
 def packed(weight: Tensor, rows: int) -> Tensor:
