@@ -25,6 +25,8 @@ from modelyard.config import ExecutionConfig
 from modelyard.evals.asking import ask
 from modelyard.evals.benchmark import Benchmark, Record
 from modelyard.evals.catalog import build
+from modelyard.model.inference.score import CPU_TOKENS
+from modelyard.model.network import onednn
 from modelyard.model.subject import Subject
 
 SUBJECTS = ("abstract_algebra", "virology", "world_religions", "marketing")
@@ -53,6 +55,7 @@ def main() -> None:
 
     theirs = HFLM(pretrained=str(options.model), dtype="float32", batch_size=options.peer_batch, device="cpu")
     torch.set_num_threads(options.threads)
+    print(f"fp32 products of {CPU_TOKENS} rows: {product_rate():.0f} GFLOPS", flush=True)
     results = {}
     for task in options.tasks:
         results[task] = compare(task, ours, screened, theirs, options)
@@ -61,6 +64,18 @@ def main() -> None:
     print("all", json.dumps(results["all"]), flush=True)
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
+
+
+def product_rate(width: int = 576, inner: int = 3072, times: int = 50) -> float:
+    """GFLOPS of the scorer's largest product at SmolLM2-135M's widths: what no exact scoring can pass."""
+    weight, x = onednn.packed(torch.randn(inner, width), CPU_TOKENS), torch.randn(CPU_TOKENS, width)
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        for _ in range(times):
+            onednn.product(x, weight)
+        seconds.append(time.perf_counter() - started)
+    return 2e-9 * CPU_TOKENS * width * inner * times / statistics.median(seconds)
 
 
 def compare(task: str, ours: Subject, screened: Subject, theirs: Any, options: argparse.Namespace) -> dict[str, float]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -82,8 +81,7 @@ def local(server: Address, directory: Path) -> dict[Any, Any]:
 
 
 def quieten() -> None:
-    """Keep Prefect's log lines on its pages and away from the progress bars, and what libraries say of their optional parts out of the way."""
-    warnings.filterwarnings("ignore", ".*(Apex|Transformer Engine|torch.distributed is disabled).*", UserWarning)
+    """Keep Prefect's log lines on its pages and away from the progress bars."""
     os.environ.setdefault(CONSOLE_LEVEL, "CRITICAL")
     setup_logging(incremental=False)
     if logging.lastResort:  # Prefect's level is the root logger's too; what we warn of (an outage, a restart) is for the terminal
