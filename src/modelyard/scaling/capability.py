@@ -102,7 +102,15 @@ def fit(compute: Array, value: Array) -> tuple[Array, Array]:
     x = np.log(compute) - np.log(compute).mean()
     y = np.log(value)
     slope = (y * x).sum(1) / (x * x).sum()
-    return np.exp(y.mean(1) - slope * np.log(compute).mean()), -slope
+    with np.errstate(over="ignore"):
+        return np.exp(y.mean(1) - slope * np.log(compute).mean()), -slope
+
+
+def extrapolate(compute: Array, value: Array, at: float) -> Array:
+    """What :func:`fit`'s laws [R] say at ``at`` FLOPs, reckoned from the middle of the data: alpha alone can be beyond arithmetic."""
+    _, k = fit(compute, value)
+    steps: Array = np.log(value).mean(1) - k * (np.log(at) - np.log(compute).mean())
+    return np.exp(steps)
 
 
 def forecast(small: Sequence[Counts], split: Sequence[Bucket], at_compute: float, seed: int, least: int = 5) -> list[CapabilityForecast]:
@@ -126,7 +134,7 @@ def forecast(small: Sequence[Counts], split: Sequence[Bucket], at_compute: float
         if measured.min() <= 0:
             continue  # every sample of every problem passed: there is nothing left to fall
         alpha, k = fit(compute, measured[None])
-        prediction = float(alpha[0] * at_compute ** -k[0])
+        prediction = float(extrapolate(compute, measured[None], at_compute)[0])
         draws = _draws(rates, np.array([model.samples for model in small]), compute, measured, at_compute, generator)
         low, high = np.quantile(draws, [0.025, 0.975])
         bounds = min(float(low), prediction), max(float(high), prediction)
@@ -144,8 +152,7 @@ def _draws(rates: Array, samples: Array, compute: Array, measured: Array, at: fl
     freedom = max(len(compute) - 2, 1)
     scatter = np.sqrt((residual**2).sum() / generator.chisquare(freedom, DRAWS))
     noisy = values * np.exp(scatter[:, None] * generator.standard_normal(values.shape))
-    alphas, ks = fit(compute, noisy)
-    draws: Array = alphas * at**-ks * np.exp(scatter * generator.standard_normal(DRAWS))
+    draws: Array = extrapolate(compute, noisy, at) * np.exp(scatter * generator.standard_normal(DRAWS))
     return draws
 
 

@@ -54,6 +54,13 @@ def test_forecast_of_many_samples_finds_the_law_and_covers_the_larger_model() ->
         assert one.pass_rate == pytest.approx(np.exp(-one.prediction))
 
 
+def test_forecast_of_a_bucket_that_is_nearly_saturated_has_an_interval() -> None:
+    passed = ([1, 2, 1, 3, 2], [190, 60, 199, 120, 170], [199, 200, 200, 200, 199], [200, 200, 200, 200, 199])
+    small = [Counts(c, 200, {f"p{i}": n for i, n in enumerate(row)}) for c, row in zip((2e10, 3e10, 4e10, 5e10), passed, strict=True)]
+    (found,) = forecast(small, buckets(small, 1, 0), 3e12, seed=0)
+    assert 0 <= found.low <= found.prediction <= found.high < np.inf
+
+
 def test_forecast_leaves_out_buckets_that_are_too_small_or_saturated() -> None:
     small = [Counts(c, 10, {**{f"e{i}": 10 for i in range(6)}, **{f"h{i}": 1 if i < 2 else 0 for i in range(6)}}) for c in COMPUTE]
     assert forecast(small, buckets(small, 2, 0), 1e12, seed=0) == []
