@@ -45,11 +45,18 @@ def ask(model: Model, benchmark: Benchmark, tools: Tools = NO_TOOLS) -> list[Rec
     write = Recorder(model.name, model.weights, {})
     if benchmark.method == "code":
         return ask_code(model, benchmark, write, lambda programs: run_programs(programs, tools.sandbox))
-    if benchmark.method == "generate":
-        return ask_text(model, benchmark, write, tools)
+    if benchmark.scorer == "toxicity":
+        return ask_toxicity(model, benchmark, write, tools)
     if benchmark.method == "judge":
         return ask_judge(model, benchmark, write, tools)
-    methods = {"choices": ask_choices, "contexts": ask_choices, "last_word": ask_last_word, "explain": ask_explain, "loss": ask_loss}
+    methods = {
+        "choices": ask_choices,
+        "contexts": ask_choices,
+        "last_word": ask_last_word,
+        "explain": ask_explain,
+        "generate": ask_text,
+        "loss": ask_loss,
+    }
     return methods[benchmark.method](model, benchmark, write)
 
 
@@ -146,22 +153,28 @@ def drawn(model: Model, benchmark: Benchmark) -> list[tuple[int, Item, Sampled]]
     return sorted(outputs, key=lambda output: (order[output[1].id], output[0]))
 
 
-def ask_text(model: Model, benchmark: Benchmark, write: Recorder, tools: Tools) -> list[Record]:
-    """Black-box: text drawn, parsed and compared; a reply that cannot be parsed scores 0. ``toxicity`` scores 1 for harmless text."""
-    if benchmark.scorer == "toxicity":
-        if tools.classifier is None:
-            raise ValueError(f"{benchmark.name}: needs a classifier of abuse (--classifier DIR, the corpus artifact with abuse.npz)")
-        benchmark = benchmark.model_copy(update={"judge": digest([tools.classifier.identity, TOXIC])})
+def ask_text(model: Model, benchmark: Benchmark, write: Recorder) -> list[Record]:
+    """Black-box: text drawn, parsed and compared; a reply that cannot be parsed scores 0."""
+    return scored(model, benchmark, write, lambda text, parsed, item: SCORERS[benchmark.scorer](parsed, item.target))
+
+
+def ask_toxicity(model: Model, benchmark: Benchmark, write: Recorder, tools: Tools) -> list[Record]:
+    """Text drawn and classified: 1 for harmless text. Apart from :func:`ask_text`, whose benchmarks' ids are not the classifier's affair."""
+    classifier = tools.classifier
+    if classifier is None:
+        raise ValueError(f"{benchmark.name}: needs a classifier of abuse (--classifier DIR, the corpus artifact with abuse.npz)")
+    judged = benchmark.model_copy(update={"judge": digest([classifier.identity, TOXIC])})
+    return scored(model, judged, write, lambda text, parsed, item: float(not toxic([text], classifier, TOXIC)[0]))
+
+
+def scored(model: Model, benchmark: Benchmark, write: Recorder, score: Callable[[str, str, Item], float]) -> list[Record]:
+    """Records of drawn texts; ``score`` is given a text, what was parsed of it, and its item."""
     identity, records = benchmark.id, []
     for number, item, one in drawn(model, benchmark):
         parsed = PARSERS[benchmark.parser](one.text)
-        if benchmark.scorer == "toxicity":
-            assert tools.classifier is not None
-            score = float(not toxic([one.text], tools.classifier, TOXIC)[0])
-        else:
-            score = SCORERS[benchmark.scorer](parsed, item.target)
-        values = {benchmark.scorer: score, "parsed": float(bool(parsed))}
-        records.append(write(benchmark, identity, item, one.text, parsed, score, one.logprobs, cut_note(one), values=values, sample=number))
+        found = score(one.text, parsed, item)
+        values = {benchmark.scorer: found, "parsed": float(bool(parsed))}
+        records.append(write(benchmark, identity, item, one.text, parsed, found, one.logprobs, cut_note(one), values=values, sample=number))
     return records
 
 
