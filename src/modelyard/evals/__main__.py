@@ -19,6 +19,7 @@ from pathlib import Path
 
 from modelyard import abuse
 from modelyard.adapters.model_source import local_directory
+from modelyard.arguments import at_least
 from modelyard.config import ExecutionConfig, complaint, load_config
 from modelyard.evals import exams
 from modelyard.evals.analyses import ANALYSES, spread
@@ -61,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--data", help="directory or URL of the benchmark data")
     made.add_argument("--limit", type=int, help="only the first N items")
     made.add_argument("--shots", type=int, help="examples in the prompt; default: the benchmark's own number")
-    made.add_argument("--samples", type=int, help="outputs an item where text is generated (pass@k)")
+    made.add_argument("--samples", type=at_least(1, int), help="outputs an item where text is generated (pass@k)")
     made.add_argument("--temperature", type=float, help="of generated text")
     made.add_argument("--seed", type=int, help="of generated text")
     made.add_argument("--judge", help="model that rates replies, given like MODEL")
@@ -167,8 +168,6 @@ def decoded(benchmark: Benchmark, options: argparse.Namespace, strict: bool = Tr
             raise ValueError(f"{benchmark.name} generates nothing, so --{next(iter(changed))} has no meaning")
         return benchmark
     decoding = Decoding.model_validate({**benchmark.decoding.model_dump(), **changed})
-    if decoding.samples < 1:
-        raise ValueError(f"--samples {decoding.samples}: must be at least 1")
     if decoding.samples > 1 and decoding.temperature == 0:
         raise ValueError("several samples at temperature 0 are all the same; give --temperature")
     return benchmark.model_copy(update={"decoding": decoding})

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from modelyard.arguments import between
 from modelyard.config import complaint
 from modelyard.scaling import chinchilla, power_law, runs
 from modelyard.scaling.chinchilla import Run
@@ -79,18 +80,21 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m modelyard.scaling.forecast", description="Forecast a larger run's loss from small runs."
     )
     parser.add_argument("points", type=Path, help="CSV file, one finished run a row (columns: see modelyard.scaling.runs)")
+    positive = between(0, math.inf, ends=False)
     several: dict[str, Any] = {"nargs": "+", "action": "extend", "default": [], "metavar": "COLUMN=VALUE"}
     parser.add_argument(
         "--fit", **several, help="runs to use; several values of one column are alternatives, several columns must all hold"
     )
     parser.add_argument("--judge", **several, help="of these runs, hold back and predict the ones with these values")
-    parser.add_argument("--at", type=float, metavar="FLOPS", help="training compute of the run to predict")
+    parser.add_argument("--at", type=positive, metavar="FLOPS", help="training compute of the run to predict")
     parser.add_argument("--joint", action="store_true", help="fit L(N, D) over all horizons instead of L(C) in one")
-    parser.add_argument("--at-params", type=float, metavar="N", help="parameters of the run to predict, as in the file's parameters column")
-    parser.add_argument("--at-tokens", type=float, metavar="D", help="training tokens of the run to predict")
+    parser.add_argument(
+        "--at-params", type=positive, metavar="N", help="parameters of the run to predict, as in the file's parameters column"
+    )
+    parser.add_argument("--at-tokens", type=positive, metavar="D", help="training tokens of the run to predict")
     parser.add_argument("--json", type=Path, metavar="OUT", help="where the forecast goes")
     parser.add_argument("--loss-column", metavar="NAME", help="needed where several columns are losses")
-    parser.add_argument("--noise", type=float, default=NOISE, help=f"least relative seed-to-seed deviation of a run (default {NOISE})")
+    parser.add_argument("--noise", type=positive, default=NOISE, help=f"least relative seed-to-seed deviation of a run (default {NOISE})")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
     parser.add_argument("--allow-few", action="store_true", help="fit three runs exactly; there is no backtest then")
     parser.add_argument("--allow-mixed-horizons", action="store_true", help="fit L(C) across token horizons")
@@ -100,10 +104,6 @@ def _parser() -> argparse.ArgumentParser:
 
 def choose(options: argparse.Namespace) -> Selected:
     """Read the file, select, and refuse what is not comparable. Raises ValueError."""
-    for flag in ("noise", "at", "at_params", "at_tokens"):
-        value = getattr(options, flag)
-        if value is not None and not 0 < value < math.inf:
-            raise ValueError(f"--{flag.replace('_', '-')} {value:g}: must be positive and finite")
     if options.at_tokens is not None and not options.joint:
         raise ValueError("--at-tokens belongs to --joint; L(C) is asked with --at FLOPS")
     table = runs.read_table(options.points)

@@ -101,9 +101,7 @@ def test_command_held_back_run_is_predicted_without_itself(points: Path, tmp_pat
         (["--fit", "token_multiple=1x"], "say --at FLOPS"),
         (["--fit", "token_multiple=1x", "--at", "1e10"], "not beyond the largest fitted run"),
         (["--joint", "--at", "1e20"], "--joint wants --at-tokens D"),
-        (["--joint", "--at", "1e20", "--at-tokens", "0"], "--at-tokens 0: must be positive and finite"),
         (["--fit", "token_multiple=1x", "--at", "1e20", "--at-tokens", "1e9"], "--at-tokens belongs to --joint"),
-        (["--fit", "token_multiple=1x", "--at", "1e20", "--noise", "nan"], "--noise nan: must be positive and finite"),
         (["--fit", "token_multiple=1x", "--at", "1e20", "--json", "/proc/no/f.json"], "/proc/no: No such file or directory"),
         (["--joint", "--fit", "token_multiple=1x", "--at", "1e20", "--at-tokens", "1e10"], "at least 6 runs, got 4"),
     ],
@@ -124,6 +122,13 @@ def test_command_what_would_mean_nothing_is_one_line(points: Path, capsys, argum
 def test_command_bad_cell_is_named_by_file_line_and_column(tmp_path: Path, capsys, line: str, message: str) -> None:
     path = write(tmp_path / "points.csv", [*rows((1,)), line])
     assert f"{path}, {message}" in refused(capsys, path, "--at", "1e21")
+
+
+@pytest.mark.parametrize(("flag", "value"), [("--noise", "nan"), ("--noise", "inf"), ("--at", "0"), ("--at-tokens", "-1")])
+def test_command_number_that_no_run_has_is_refused(points: Path, capsys, flag: str, value: str) -> None:
+    with pytest.raises(SystemExit):
+        main([str(points), flag, value])
+    assert f"argument {flag}: must lie between 0 and inf, got {value}" in capsys.readouterr().err
 
 
 def test_command_file_that_is_none_is_named(tmp_path: Path, capsys) -> None:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from modelyard.arguments import at_least
 from modelyard.config import complaint
 from modelyard.model.hf import layout_check
 from modelyard.model.hf.conversion import GENERATION, export_hf, import_hf
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     importer.add_argument("hf_dir", type=Path)
     importer.add_argument("out", type=Path)
     for name, what in (("--tp", "tensor"), ("--pp", "pipeline")):
-        importer.add_argument(name, type=int, default=1, help=f"{what}-parallel ranks of a layout to prove (1)")
+        importer.add_argument(name, type=at_least(1, int), default=1, help=f"{what}-parallel ranks of a layout to prove (1)")
     exporter = commands.add_parser("export", help="model directory to Hugging Face directory")
     exporter.add_argument("model_dir", type=Path)
     exporter.add_argument("hf_dir", type=Path)
@@ -40,9 +41,6 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _import(chosen: argparse.Namespace) -> str:
-    for name in ("tp", "pp"):
-        if getattr(chosen, name) < 1:
-            raise ValueError(f"--{name} {getattr(chosen, name)}: must be at least 1")
     _require_new(chosen.out)
     model = import_hf(chosen.hf_dir, chosen.out, tp=chosen.tp, pp=chosen.pp)
     line = f"{chosen.out}: {model.parameters():,} parameters, loadable at any layout that divides it"

@@ -18,6 +18,7 @@ from modelyard import json_file
 from modelyard.config import ExecutionConfig, complaint
 from modelyard.model.checkpoints import checkpoint
 from modelyard.model.encoder import TEMPLATE_KEY, template_hash, template_of
+from modelyard.model.hf import tokenizer
 from modelyard.model.hf.weights import Weights, from_hf, hf_config, model_config, read_checkpoint, require_llama, to_hf
 from modelyard.model.model_directory import TOKENIZER_FILES, read
 from modelyard.model.network import parallel
@@ -92,16 +93,10 @@ def import_hf(directory: Path, out: Path, *, tp: int = 1, pp: int = 1, seq_len: 
 
 def _require_tokenizer(directory: Path) -> None:
     """Raises ValueError naming the tokenizer's file that is missing or cannot be read."""
-    from tokenizers import Tokenizer
-
     for name in TOKENIZER_FILES:
         if not (directory / name).is_file():
             raise ValueError(f"{directory}: no {name}; a model without its tokenizer cannot be used")
-        json_file.table(directory / name)
-    try:
-        Tokenizer.from_file(str(directory / "tokenizer.json"))
-    except Exception as error:  # what tokenizers raises is nothing narrower
-        raise ValueError(f"{directory / 'tokenizer.json'}: no tokenizer: {' '.join(str(error).split())}") from None
+    tokenizer.check(directory)
 
 
 def _stored(directory: Path, model: ModelConfig) -> Weights:

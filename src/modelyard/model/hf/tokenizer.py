@@ -10,6 +10,20 @@ from modelyard import json_file
 from modelyard.feedback import Message, Prompt
 
 
+def check(directory: Path) -> None:
+    """Raises ValueError naming the tokenizer's file that is there and cannot be read."""
+    from tokenizers import Tokenizer
+
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        if (directory / name).is_file():
+            json_file.table(directory / name)
+    if (path := directory / "tokenizer.json").is_file():
+        try:
+            Tokenizer.from_file(str(path))
+        except Exception as error:  # what tokenizers raises is nothing narrower
+            raise ValueError(f"{path}: no tokenizer: {' '.join(str(error).split())}") from None
+
+
 class HubEncoder:
     """The tokenizer of a Hugging Face directory, with what :class:`~modelyard.model.encoder.Encoder` offers.
 
@@ -19,9 +33,7 @@ class HubEncoder:
     def __init__(self, directory: Path) -> None:
         from transformers import AutoTokenizer
 
-        for name in ("tokenizer.json", "tokenizer_config.json"):
-            if (directory / name).is_file():
-                json_file.table(directory / name)
+        check(directory)
         self._tokenizer: Any = AutoTokenizer.from_pretrained(directory)
         end = self._tokenizer.eos_token_id
         if end is None:
