@@ -28,7 +28,7 @@ from modelyard.artifacts import Artifact, Store
 from modelyard.config import load_config
 from modelyard.data.document import DataError
 from modelyard.data.record import Broken, TextField
-from modelyard.data.records import read
+from modelyard.data.record_files import read
 from modelyard.evals.catalog import rows
 from modelyard.model import model_directory
 from modelyard.model.checkpoints import checkpoint, metadata_check

@@ -10,7 +10,7 @@ import pytest
 
 from modelyard.adapters import object_store, services
 from modelyard.adapters.child import ServerError, healthy
-from modelyard.adapters.yard import ALL, postgres
+from modelyard.adapters.service_definitions import ALL, postgres
 from modelyard.storage import Storage
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]

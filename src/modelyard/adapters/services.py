@@ -25,7 +25,7 @@ import psutil
 from modelyard.adapters.child import HOST, ServerError, end, interruptible
 from modelyard.adapters.home import home
 from modelyard.adapters.object_store import ObjectStoreError
-from modelyard.adapters.yard import ALL, Service, Yard
+from modelyard.adapters.service_definitions import ALL, Service, Yard
 
 NEEDED = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "PGPASSWORD", "RAY_AUTH_TOKEN")
 PORTS = {"s3": 8333, "postgresql": 5433, "mlflow": 5000, "prefect": 4200, "ray": 6379, "dashboard": 8265}

@@ -25,7 +25,7 @@ from modelyard.data.any_corpus import AnyCorpus
 from modelyard.data.document import DataError
 from modelyard.data.overlap import ContaminationConfig, Overlap, check
 from modelyard.data.record import Tally, TextField
-from modelyard.data.records import form_of, read
+from modelyard.data.record_files import form_of, read
 from modelyard.estimate import proportion
 from modelyard.feedback import (
     COMPARISONS,

@@ -9,7 +9,7 @@ import pytest
 
 from modelyard.data.document import DataError
 from modelyard.data.record import Broken, Record, Tally, TextField
-from modelyard.data.records import bare_name, form_of, read
+from modelyard.data.record_files import bare_name, form_of, read
 
 TEXT = TextField("text")
 LINES = b"".join(json.dumps({"text": f"row {n} says é " * 20, "id": n}).encode() + b"\n" for n in range(3000))
