@@ -16,7 +16,7 @@ from tasks.ppo import ppo_task
 from tasks.reward import reward_task
 from tasks.rubrics import rbrm_task
 from tasks.sft import feedme_task, selection_task, sft_task
-from tasks.stage import Place
+from tasks.build import Place
 from tasks.summary import refusals_summary_task
 
 

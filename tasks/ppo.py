@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from modelyard.artifacts import Artifact, Built
-from modelyard.posttrain import ppo
-from modelyard.posttrain.ppo_config import PPOConfig
-from tasks.stage import Place, stage_task
+from modelyard.store.artifacts import Artifact, Built
+from modelyard.posttrain.ppo.loop import loop as ppo
+from modelyard.posttrain.ppo.loop.config import PPOConfig
+from tasks.build import Place, stage_task
 from tasks.training import TIMEOUT_SECONDS, train
 
 

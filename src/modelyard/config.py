@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from modelyard.storage import Storage
+from modelyard.store.storage import Storage
 
 C = TypeVar("C", bound="Config")
 

@@ -8,8 +8,10 @@ import pytest
 import ray
 
 from modelyard.adapters.expectations import validate
-from modelyard.adapters.ray_data import RayTransform
-from modelyard.data import contamination, corpus, human_feedback, overlap, tokens
+from modelyard.adapters.ray.data import RayTransform
+from modelyard.data.contamination.check import check as contamination, overlap
+from modelyard.data import corpus, tokens
+from modelyard.data.feedback import gather as human_feedback
 from modelyard.data.document import run_inline
 from modelyard.progress import silent
 

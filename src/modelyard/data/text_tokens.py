@@ -20,7 +20,7 @@ from modelyard.data.document import DataError
 from modelyard.data.sources import files
 from modelyard.data.sources.files import FilesSource
 from modelyard.data.splits import fraction
-from modelyard.inputs import find_input
+from modelyard.store.inputs import find_input
 from modelyard.model.encoder import Encoder
 from modelyard.progress import Report
 

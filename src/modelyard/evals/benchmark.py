@@ -15,13 +15,13 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from modelyard.code_identity import code_version, definition_version
+from modelyard.store.code_identity import code_version, definition_version
 from modelyard.config import Config, digest
 from modelyard.evals.scorers import PARSERS, SCORERS
 from modelyard.model.asked import Decoding
 
 SCORED_ELSEWHERE: dict[str, Callable[[], str]] = {
-    "unit_tests": lambda: code_version("modelyard.evals.sandbox_runner"),
+    "unit_tests": lambda: code_version("modelyard.evals.sandbox.sandbox_runner"),
     "toxicity": lambda: definition_version("modelyard.evals.toxicity", "toxic"),
     "preference": lambda: definition_version("modelyard.evals.scorers", "preference"),
 }

@@ -14,16 +14,17 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from modelyard import abuse
-from modelyard.calibration import Bin, calibration
-from modelyard.config import ExecutionConfig
-from modelyard.estimate import Estimate, bootstrap_mean, proportion
+from modelyard.formats import abuse
+from modelyard.stats.calibration import Bin, calibration
+from modelyard.execution import ExecutionConfig
+from modelyard.stats.estimate import Estimate, bootstrap_mean, proportion
 from modelyard.evals import metrics, scorers
 from modelyard.evals.answers import Answers, Contaminated, Judges, answer, judged
-from modelyard.evals.benchmark import Benchmark, Record, split_scores, write_records
+from modelyard.evals.benchmark import Benchmark
+from modelyard.formats.records import Record, split_scores, write_records
 from modelyard.evals.conduct import conduct_results, opened
 from modelyard.evals.suites import EvalsConfig, Suite, build
-from modelyard.file_hash import sha256_tree
+from modelyard.store.file_hash import sha256_tree
 from modelyard.model.asked import Sampled
 from modelyard.model.encoder import Encoder
 from modelyard.model.network import parallel

@@ -13,14 +13,15 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from modelyard import abuse
-from modelyard.config import ExecutionConfig
+from modelyard.formats import abuse
+from modelyard.execution import ExecutionConfig
 from modelyard.evals.answers import Contaminated, Judges, answer_texts
-from modelyard.evals.benchmark import write_records
+from modelyard.formats.records import write_records
 from modelyard.evals.conduct import opened
-from modelyard.evals.evaluate import MICRO_BATCH, Progress, text_results, write_results
+from modelyard.evals.evaluate import MICRO_BATCH, Progress, text_results
+from modelyard.formats.results import write_results
 from modelyard.evals.suites import EvalsConfig, build
-from modelyard.file_hash import sha256_tree
+from modelyard.store.file_hash import sha256_tree
 from modelyard.model.network import parallel
 from modelyard.model.subject import Subject
 from modelyard.progress import Report

@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from modelyard.calibration import expected_calibration_error, reliability
-from modelyard.evals.benchmark import Benchmark, Record
+from modelyard.stats.calibration import expected_calibration_error, reliability
+from modelyard.evals.benchmark import Benchmark
+from modelyard.formats.records import Record
 from modelyard.evals.metrics import average_precision, pass_at_k
 
 Items = list[list[Record]]

@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from modelyard.config import ExecutionConfig, digest
-from modelyard.feedback import Message, Prompt
-from modelyard.file_hash import sha256_file, sha256_tree
+from modelyard.execution import ExecutionConfig
+from modelyard.config import digest
+from modelyard.formats.feedback import Message, Prompt
+from modelyard.store.file_hash import sha256_file, sha256_tree
 from modelyard.model import model_directory
 from modelyard.model.asked import Decoding, Likelihood, Sampled
 from modelyard.model.encoder import Encoder

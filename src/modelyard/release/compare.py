@@ -1,6 +1,6 @@
 """Is NEW worse than OLD on the same items? Paired tests on two files of per-item records.
 
-``python -m modelyard.release.compare OLD.jsonl NEW.jsonl --json OUT``. Right/wrong scores: McNemar's exact test (binomial on the flipped
+``python -m modelyard.commands.compare OLD.jsonl NEW.jsonl --json OUT``. Right/wrong scores: McNemar's exact test (binomial on the flipped
 items). Other scores: paired bootstrap of the mean difference (Efron 1979), and the paired t-test where no resample crosses zero: how far below
 one in the number of resamples p lies decides what is left of it after Holm's correction (1979) over many benchmarks. Pairing matters: facts of
 other teams show p = 0.080 unpaired where the paired test gives 0.008. Records of different benchmark ids are refused.
@@ -23,7 +23,7 @@ from scipy.stats import binomtest, norm, ttest_1samp
 
 from modelyard.arguments import at_least, between
 from modelyard.config import Config
-from modelyard.release import records
+from modelyard.formats import records
 
 Outcome = Literal["better", "same", "worse", "not enough items"]
 Grouped = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -225,7 +225,7 @@ def flips(comparison: Comparison) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; 0 when it compared, whatever it found, 2 with one line for input that cannot be compared."""
     parser = argparse.ArgumentParser(
-        prog="python -m modelyard.release.compare",
+        prog="python -m modelyard.commands.compare",
         description="Paired comparison of two files of per-item records.",
         epilog=records.__doc__,
     )

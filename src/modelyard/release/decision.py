@@ -11,16 +11,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from modelyard.artifacts import MANIFEST
-from modelyard.estimate import Estimate
-from modelyard.expectation import Validate
-from modelyard.file_hash import sha256_tree
+from modelyard.store.artifacts import MANIFEST
+from modelyard.stats.estimate import Estimate
+from modelyard.formats.expectation import Validate
+from modelyard.store.file_hash import sha256_tree
 from modelyard.progress import Report
-from modelyard.release import metric_suite, model_card
-from modelyard.release.conduct import CONDUCT
-from modelyard.release.gate import Decision, Evidence, Gate, Results, Use
+from modelyard.release import metric_suite
+from modelyard.release.card import model_card
+from modelyard.release.gates.conduct import CONDUCT
+from modelyard.release.gates.gate import Decision, Evidence, Gate, Use
+from modelyard.formats.results import Results
 from modelyard.release.limits import Compared, ReleaseConfig
-from modelyard.release.records import read_records
+from modelyard.formats.records import read_records
 from modelyard.release.verdict import SEVERITY, decide, decide_early
 
 TRAINED_ON = {

@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from modelyard.estimate import Z95, Estimate
+from modelyard.stats.estimate import Z95, Estimate
 from modelyard.scaling.power_law import Array
 
 DRAWS = 400

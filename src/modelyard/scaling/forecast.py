@@ -1,6 +1,6 @@
 """Predictable scaling as a command: finished small runs in a CSV file -> the loss of a larger run, with its interval and backtest.
 
-``python -m modelyard.scaling.forecast POINTS.csv --fit 'token_multiple=10xC' --at FLOPS --json OUT`` fits L(C) = a C^b + c to the selected runs
+``python -m modelyard.commands.forecast POINTS.csv --fit 'token_multiple=10xC' --at FLOPS --json OUT`` fits L(C) = a C^b + c to the selected runs
 (:mod:`modelyard.scaling.power_law`). ``--joint`` fits L(N, D) to runs of all horizons instead (:mod:`modelyard.scaling.chinchilla`) and wants
 ``--at-tokens D`` and either ``--at-params N`` or ``--at FLOPS``. ``--judge column=value`` holds selected runs back and predicts them.
 
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m modelyard.scaling.forecast", description="Forecast a larger run's loss from small runs."
+        prog="python -m modelyard.commands.forecast", description="Forecast a larger run's loss from small runs."
     )
     parser.add_argument("points", type=Path, help="CSV file, one finished run a row (columns: see modelyard.scaling.runs)")
     positive = between(0, math.inf, ends=False)

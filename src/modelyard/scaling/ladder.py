@@ -23,7 +23,8 @@ from typing import NamedTuple
 import torch.distributed as dist
 from pydantic import Field, model_validator
 
-from modelyard.config import Config, ExecutionConfig
+from modelyard.config import Config
+from modelyard.execution import ExecutionConfig
 from modelyard.model.training.recipe import Recipe, train_language_model
 from modelyard.progress import Report
 from modelyard.scaling.chinchilla import SAME_HORIZON

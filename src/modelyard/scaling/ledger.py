@@ -1,6 +1,6 @@
 """The ledger: every forecast that a store holds, what came of it, and how far off it was. Read from the artifacts, so it cannot be prettied up.
 
-``python -m modelyard.scaling.ledger [--store URL] [--json OUT]``. A forecast counts as sealed when its artifact was committed before the model
+``python -m modelyard.commands.ledger [--store URL] [--json OUT]``. A forecast counts as sealed when its artifact was committed before the model
 that it is of was begun; a model that was begun earlier is shown as such and left out of the summary. Left out: forecasts that were deleted.
 """
 
@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from modelyard.artifacts import Artifact, Store
-from modelyard.config import ExecutionConfig, complaint
+from modelyard.store.artifacts import Artifact, Store
+from modelyard.execution import ExecutionConfig
+from modelyard.config import complaint
 
 
 class Entry(NamedTuple):
@@ -106,7 +107,7 @@ def page(found: Sequence[Entry]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; 2 when the store cannot be read."""
     parser = argparse.ArgumentParser(
-        prog="python -m modelyard.scaling.ledger", description="All forecasts, what came of them, and the errors."
+        prog="python -m modelyard.commands.ledger", description="All forecasts, what came of them, and the errors."
     )
     parser.add_argument("--store", default=ExecutionConfig().store, help="URL of the artifact store (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="where the entries go as JSON")

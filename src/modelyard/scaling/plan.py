@@ -1,6 +1,6 @@
 """Plan a main run for a compute budget, and the ladder that forecasts it, as TOML to put into a pipeline's config.
 
-``python -m modelyard.scaling.plan CONFIG --compute FLOPS (--tokens-per-parameter R | --points CSV) [--rungs 5] [--reach 100] [--span 20]``.
+``python -m modelyard.commands.plan CONFIG --compute FLOPS (--tokens-per-parameter R | --points CSV) [--rungs 5] [--reach 100] [--span 20]``.
 The shape follows the config's ``[pretrain]``: head width, feed-forward ratio and depth are kept (``--depth-follows-width`` scales depth), the
 width is the one (in steps of half a head) whose run at the horizon comes nearest to the budget, and the steps then spend the budget. With
 ``--points`` the horizon is the compute-optimal one of the joint law fitted to those runs (Hoffmann et al. 2022, equation 4). The rungs are
@@ -118,7 +118,7 @@ def toml(planned: ScalingConfig) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; 2 with one line when nothing can be planned."""
     parser = argparse.ArgumentParser(
-        prog="python -m modelyard.scaling.plan", description="Size and tokens for a compute budget, and a ladder."
+        prog="python -m modelyard.commands.plan", description="Size and tokens for a compute budget, and a ladder."
     )
     parser.add_argument("config", type=Path, help="a pipeline's TOML file, for shape, recipe and exponents")
     parser.add_argument("--compute", type=float, required=True, metavar="FLOPS")

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from modelyard.estimate import Estimate
+from modelyard.stats.estimate import Estimate
 from modelyard.evals import metrics, scorers
 
 

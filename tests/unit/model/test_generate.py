@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from modelyard.config import ExecutionConfig
+from modelyard.execution import ExecutionConfig
 from modelyard.model.inference import generate as module
 from modelyard.model.inference.generate import generate
 from modelyard.model.training.batch import Batch

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from modelyard.config import ExecutionConfig
-from modelyard.file_hash import sha256_tree
+from modelyard.execution import ExecutionConfig
+from modelyard.store.file_hash import sha256_tree
 from modelyard.model.checkpoints import checkpoint
 from modelyard.model.checkpoints.writer import DiskFullError
 from modelyard.model.network.architecture import ModelConfig

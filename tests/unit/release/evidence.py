@@ -4,11 +4,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from modelyard.estimate import Estimate, proportion
-from modelyard.expectation import Expectation, ExpectationResult, SuiteResult
-from modelyard.file_hash import sha256_tree
+from modelyard.stats.estimate import Estimate, proportion
+from modelyard.formats.expectation import Expectation, ExpectationResult, SuiteResult
+from modelyard.store.file_hash import sha256_tree
 from modelyard.release.decision import TRAINED_ON
-from modelyard.release.gate import Evidence, Results, Use
+from modelyard.release.gates.gate import Evidence, Use
+from modelyard.formats.results import Results
 from modelyard.release.limits import ReleaseConfig
 
 CONFIG = ReleaseConfig(

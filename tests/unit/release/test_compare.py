@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from modelyard.release import compare as module
-from modelyard.release.compare import compare, holm, mcnemar, paired_bootstrap
+from modelyard.release.compare import compare
+from modelyard.stats.paired import holm, mcnemar, paired_bootstrap
 
 
 def records(scores: list[float], benchmark_id: str = "x", benchmark: str = "words") -> list[dict]:

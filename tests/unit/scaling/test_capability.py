@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from modelyard.estimate import Estimate
+from modelyard.stats.estimate import Estimate
 from modelyard.scaling import arithmetic, capability
 from modelyard.scaling.arithmetic import Problem
 from modelyard.scaling.capability import Counts, buckets, forecast, mean_log_failure, trend

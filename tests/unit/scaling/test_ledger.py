@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from modelyard.artifacts import Artifact, Spec, Store
+from modelyard.store.artifacts import Artifact, Spec, Store
 from modelyard.config import Config
 from modelyard.scaling import ledger
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from modelyard.file_hash import sha256_file
+from modelyard.store.file_hash import sha256_file
 from modelyard.model.checkpoints import metadata_check, writer
 
 COMPLETE = "complete.json"

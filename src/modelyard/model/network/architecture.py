@@ -13,7 +13,8 @@ from typing import Any, Literal
 import torch
 from pydantic import model_validator
 
-from modelyard.config import Config, ExecutionConfig
+from modelyard.config import Config
+from modelyard.execution import ExecutionConfig
 from modelyard.model.network import experts
 from modelyard.model.network.attention import SdpaAttention
 from modelyard.model.network.experts import MoEConfig

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from modelyard import progress
-from modelyard.config import ExecutionConfig
+from modelyard.execution import ExecutionConfig
 from modelyard.model.network import architecture, initialization, parallel
 from modelyard.model.network.architecture import Head, ModelConfig, Precision
 from modelyard.model.training import optimizer

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from pydantic import model_validator
 
-from modelyard.config import Config, ExecutionConfig
-from modelyard.estimate import Estimate
+from modelyard.config import Config
+from modelyard.execution import ExecutionConfig
+from modelyard.stats.estimate import Estimate
 from modelyard.model.network.architecture import ModelConfig, Precision
 from modelyard.model.training import trainer
 from modelyard.model.training.engine import Engine

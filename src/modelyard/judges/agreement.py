@@ -1,0 +1,106 @@
+"""How far a judge agrees with people: accuracy, Cohen's kappa (1960) and the confusion of classes on a rubric's labelled responses.
+
+A rule-based reward is worth what its judge is; the GPT-4 report does not publish the agreement of its classifiers, so here it is measured each
+time and stored with the rubric. Responses to one prompt are drawn together by the bootstrap, since they are judged alike. Left out: agreement
+among several people, for which the examples hold one label each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelyard.config import Config
+from modelyard.stats.estimate import Estimate, proportion
+from modelyard.judges.judge import Judge, Response
+from modelyard.judges.rubric import Labelled, Rubric
+
+RESAMPLES = 1000
+
+
+class Agreement(Config):
+    """A judge beside the labels of one rubric."""
+
+    rubric: str
+    """Id of the rubric."""
+    judge: str
+    """Identity of the judge."""
+    n: int
+    """Labelled responses."""
+    accuracy: float
+    """Share of responses whose likeliest class is the label."""
+    accuracy_low: float
+    """95% Wilson interval, lower end."""
+    accuracy_high: float
+    """Upper end."""
+    kappa: float
+    """Cohen's kappa: 0 is what chance gives, 1 is always agreeing."""
+    kappa_low: float
+    """95% bootstrap interval over prompts, lower end."""
+    kappa_high: float
+    """Upper end."""
+    label_probability: float
+    """Mean probability that the judge gives the label."""
+    confusion: tuple[tuple[int, ...], ...]
+    """[label][likeliest class], in the order of the options."""
+
+
+def measure(judge: Judge, rubric: Rubric, seed: int) -> Agreement:
+    """The judge on the rubric's examples that it is not shown. Raises ValueError for a rubric without any."""
+    labelled = rubric.labelled(judge.asking.shots)
+    if not labelled:
+        raise ValueError(
+            f"rubric {rubric.name}: no labelled examples that the judge is not shown, so the judge's agreement cannot be measured"
+        )
+    return compare(rubric, judge.identity, labelled, judge.classify(rubric, [Response(one.prompt, one.response) for one in labelled]), seed)
+
+
+def compare(rubric: Rubric, judge: str, labelled: Sequence[Labelled], probabilities: Sequence[Sequence[float]], seed: int) -> Agreement:
+    """Agreement of given probabilities [responses][options] with the labels."""
+    said = np.argmax(np.asarray(probabilities), axis=1)
+    labels = np.array([one.label for one in labelled])
+    accuracy = proportion(float((said == labels).sum()), len(labels))
+    kappa = bootstrapped_kappa(labels, said, [one.prompt for one in labelled], len(rubric.options), seed)
+    return Agreement(
+        rubric=rubric.id,
+        judge=judge,
+        n=len(labels),
+        accuracy=accuracy.value,
+        accuracy_low=accuracy.low,
+        accuracy_high=accuracy.high,
+        kappa=kappa.value,
+        kappa_low=kappa.low,
+        kappa_high=kappa.high,
+        label_probability=float(np.mean([line[one.label] for line, one in zip(probabilities, labelled, strict=True)])),
+        confusion=tuple(tuple(int(n) for n in line) for line in confusion(labels, said, len(rubric.options))),
+    )
+
+
+def confusion(labels: NDArray[np.int64], said: NDArray[np.int64], options: int) -> NDArray[np.int64]:
+    """[label][answer] counts."""
+    table = np.zeros((options, options), dtype=np.int64)
+    np.add.at(table, (labels, said), 1)
+    return table
+
+
+def cohens_kappa(table: NDArray[np.int64]) -> float:
+    """(observed - expected) / (1 - expected) agreement of a confusion table; 0 where both only ever say one same thing."""
+    total = table.sum()
+    observed = float(np.trace(table) / total)
+    expected = float((table.sum(0) * table.sum(1)).sum() / total**2)
+    return 0.0 if expected == 1 else (observed - expected) / (1 - expected)
+
+
+def bootstrapped_kappa(labels: NDArray[np.int64], said: NDArray[np.int64], prompts: Sequence[str], options: int, seed: int) -> Estimate:
+    """Kappa with a percentile interval over prompts."""
+    names = list(dict.fromkeys(prompts))
+    tables = np.stack(
+        [confusion(labels[mine], said[mine], options) for name in names if (mine := np.array([p == name for p in prompts])).any()]
+    )
+    generator = np.random.default_rng(seed)
+    draws = [cohens_kappa(tables[generator.integers(0, len(names), len(names))].sum(0)) for _ in range(RESAMPLES)]
+    value = cohens_kappa(tables.sum(0))
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return Estimate(value, min(float(low), value), max(float(high), value), len(labels))

@@ -1,0 +1,70 @@
+"""Identity of code: what changes it and what must not."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from modelyard.store import code_identity
+from modelyard.store.code_identity import code_version, definition_version
+
+SOURCE = """
+LIMIT = 3
+OTHER = 4
+
+def helper(x):
+    return x + LIMIT
+
+def scorer(x):
+    'What it says.'
+    return helper(x)
+
+def neighbour(x):
+    return OTHER
+"""
+
+
+def version(text: str, directory: Path, monkeypatch: pytest.MonkeyPatch, *names: str) -> str:
+    """Identity of a module with this text, as ``modelyard.sample_code``."""
+    (directory / "sample_code.py").write_text(text)
+    monkeypatch.setattr(sys.modules["modelyard"], "__path__", [*sys.modules["modelyard"].__path__, str(directory)])
+    for cached in (code_version, definition_version, code_identity._parse, code_identity._file):
+        cached.cache_clear()
+    return definition_version("modelyard.sample_code", *names) if names else code_version("modelyard.sample_code")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "definition_changes", "module_changes"),
+    [
+        ("return helper(x)", "return helper(x) + 1", True, True),
+        ("x + LIMIT", "x - LIMIT", True, True),
+        ("LIMIT = 3", "LIMIT = 5", True, True),
+        ("OTHER = 4", "OTHER = 5", False, True),
+        ("def neighbour(x):", "def neighbour(y):", False, True),
+        ("'What it says.'", "'Something else.'", False, False),
+        ("return OTHER", "return OTHER  # why", False, False),
+    ],
+)
+def test_identity_changes_with_what_is_used_and_nothing_else(
+    old: str, new: str, definition_changes: bool, module_changes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = [version(SOURCE, tmp_path, monkeypatch, *names) for names in (("scorer",), ())]
+    after = [version(SOURCE.replace(old, new), tmp_path, monkeypatch, *names) for names in (("scorer",), ())]
+
+    assert [one != other for one, other in zip(before, after, strict=True)] == [definition_changes, module_changes]
+
+
+def test_definition_that_is_missing_is_refused() -> None:
+    with pytest.raises(ValueError, match="defines no nothing"):
+        definition_version("modelyard.evals.scorers", "nothing")
+
+
+def test_module_that_is_missing_is_refused() -> None:
+    with pytest.raises(ValueError, match="no such module"):
+        code_version("modelyard.stats.estimate", "modelyard.nothing")
+
+
+def test_code_version_of_several_modules_holds_each() -> None:
+    both = code_version("modelyard.stats.estimate", "modelyard.store.storage")
+
+    assert len({both, code_version("modelyard.stats.estimate"), code_version("modelyard.store.storage")}) == 3
