@@ -84,7 +84,8 @@ def test_code_version_of_several_modules_holds_each() -> None:
 def stages() -> list[str]:
     """Every module whose code can be part of an artifact's fingerprint: those of the stages, and what the tasks name beside them."""
     files = [file.relative_to(PACKAGE.parent) for stage in STAGES for file in (PACKAGE / stage).rglob("*.py")]
-    named = {name for file in (ROOT / "tasks").glob("*.py") for name in re.findall(r'"(modelyard\.[\w.]+)"', file.read_text("utf-8"))}
+    calls = [call for file in (ROOT / "tasks").glob("*.py") for call in re.findall(r"code_version\((.*?)\)", file.read_text("utf-8"))]
+    named = {name for call in calls for name in re.findall(r'"(modelyard\.[\w.]+)"', call)}
     return sorted({".".join(file.with_suffix("").parts).removesuffix(".__init__") for file in files} | named)
 
 
