@@ -83,12 +83,12 @@ def ppo_training(config: PPOConfig, model: ModelConfig, execution: ExecutionConf
     """The four models of PPO (and the average, where the config has one) with random weights, as ``ppo.prepare`` makes them from files."""
     steps = config.iterations * config.minibatches
 
-    def engine(head: str, optim: OptimizerConfig | None = None) -> Engine:
+    def engine(head: str, optim: OptimizerConfig | None = None, precision: Precision = config.precision) -> Engine:
         return Engine(
             model,
             execution,
             seed=0,
-            precision=config.precision,
+            precision=precision,
             head=head,  # type: ignore[arg-type]
             optim=optim,
             total_steps=steps,
@@ -97,7 +97,7 @@ def ppo_training(config: PPOConfig, model: ModelConfig, execution: ExecutionConf
     text = np.random.default_rng(1).integers(2, model.vocab_size, (256, model.seq_len + 1)).astype(np.uint16)
     models = Models(engine("lm", config.optimizer), engine("lm"), engine("scalar"), engine("scalar", config.value_optimizer))
     sampling = SamplingConfig(config.max_new_tokens, 1.0, END, PAD, config.micro_batch)
-    ema = engine("lm") if config.ema_decay else None
+    ema = engine("lm", precision="fp32") if config.ema_decay else None
     return Training(models, ema, prompts, asked=[], encoder=None, rules=None, pretraining=text, sampling=sampling)  # type: ignore[arg-type]
 
 

@@ -216,3 +216,19 @@ def test_ppo_kl_above_limit_fails_with_one_line_or_stops_cleanly(inputs: Inputs,
 def test_ppo_config_impossible_values_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         ppo_config(**changes)
+
+
+def test_averaged_weights_in_bf16_move_wherever_the_actors_do(inputs: Inputs, execution: ExecutionConfig) -> None:
+    # at InstructGPT's 0.992 a move is less than half of bf16's spacing for nearly every weight
+    config = ppo_config(precision="bf16", ema_decay=0.992, iterations=3, optimizer=optimizer(1e-3), value_optimizer=optimizer(1e-3))
+    training = ppo.prepare(config, inputs, execution)
+    assert training.ema is not None
+    start = weights(training.ema)
+    for iteration in range(3):
+        ppo.update(config, training, ppo.sampled(config, training, iteration), iteration, config.kl_coef)
+    actor, averaged = weights(training.models.actor), weights(training.ema)
+    moved = {name: (value.float() != start[name].float()) for name, value in actor.items()}
+    followed = sum(int(((averaged[name] != start[name]) & moved[name]).sum()) for name in moved)
+    assert followed == sum(int(mask.sum()) for mask in moved.values()) > 0
+    ppo.take_average(training.models.actor, training.ema)
+    assert all(torch.equal(value, averaged[name].bfloat16()) for name, value in weights(training.models.actor).items())
