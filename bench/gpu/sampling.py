@@ -56,7 +56,8 @@ def ppo_iterations(shape: str, tiny: bool) -> dict[str, Any]:
     """Seconds of sampling and of the update of one PPO-ptx iteration, and how far generation and training disagree."""
     model = MODELS["tiny" if tiny else shape]
     episodes, new, prompt = (8, 8, 8) if tiny else (128, 128, PROMPT)
-    changes = {"episodes": episodes, "minibatches": 2, "micro_batch": episodes // 2, "max_new_tokens": new, "iterations": 4}
+    micro_batch = 4 if tiny else 16
+    changes = {"episodes": episodes, "minibatches": 2, "micro_batch": micro_batch, "max_new_tokens": new, "iterations": 4}
     config = ppo_config("bf16", **changes, ptx_rows=episodes // 2, ptx_coef=1.0, ema_decay=0.992)
     prompts = torch.randint(2, model.vocab_size, (episodes * 2, prompt), generator=torch.Generator().manual_seed(0)).tolist()
     training = ppo_training(config, model, ExecutionConfig(threads=4), prompts)
