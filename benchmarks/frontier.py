@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from modelyard import ties
 from modelyard.config import ExecutionConfig, read_tree
 from modelyard.estimate import bootstrap_mean, proportion
 from modelyard.feedback import DEMONSTRATIONS, Demonstration, read
@@ -55,7 +56,7 @@ class Measure:
         """Everything about the actor as it is now, each estimate as [value, low, high]."""
         drawn, seed = self._sample(self.training.models.actor), self.config.seed
         gold = self._gold(drawn)
-        wins = [0.5 if a == b else float(a > b) for a, b in zip(gold, self.gold_before, strict=True)]
+        wins = [ties.preferred(a, b, self.gold.precision) for a, b in zip(gold, self.gold_before, strict=True)]
         kl = sequence_kl(drawn.logprobs, drawn.reference_logprobs, drawn.rows.mask).tolist()
         loss = language_model_loss(self.training.models, self.text, self.config.micro_batch, seed)
         hacking = signs(drawn.completions, self.before.completions, drawn.scores.tolist(), seed)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import NamedTuple
 
+from modelyard import ties
 from modelyard.estimate import Estimate, proportion
 from modelyard.feedback import Comparison, Prompt, prompt_text
 from modelyard.rubrics.judge import NOTHING, Judge, Question
@@ -120,4 +121,4 @@ def agreement(judge: Judge, comparisons: Sequence[Comparison]) -> Estimate:
     if not pairs:
         raise ValueError("no pair to compare the judge with people on")
     said = prefer(judge, [(one.prompt, one.completions[better], one.completions[worse]) for one, better, worse in pairs])
-    return proportion(sum(0.5 if p.first == 0.5 else float(p.first > 0.5) for p in said), len(said))
+    return proportion(sum(ties.preferred(p.first, 1 - p.first, "fp32") for p in said), len(said))
