@@ -123,3 +123,13 @@ def test_processor_multiplies_bf16_where_linux_lists_an_instruction_and_nothing_
     able = bool(flags & {"avx512_bf16", "amx_bf16", "bf16"}) and "ONEDNN_MAX_CPU_ISA" not in os.environ
     assert processor.multiplies_bf16() == onednn.BF16 == able
     assert processor.description().endswith("by its own instructions" if able else "in fp32")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_linear_of_an_expert_without_tokens_has_no_rows_and_no_gradient(dtype: torch.dtype) -> None:
+    x, weight = torch.zeros(0, 32, dtype=dtype, requires_grad=True), torch.ones(48, 32, dtype=dtype, requires_grad=True)
+    output = fused.linear(x, weight, None)
+    output.sum().backward()
+    assert output.shape == (0, 48)
+    assert weight.grad is not None
+    assert weight.grad.abs().max() == 0
