@@ -18,6 +18,8 @@ from modelyard.posttrain.reward import RewardConfig
 from .conftest import MODEL, optimizer
 from .test_sft_reward import REWARD
 
+pytestmark = pytest.mark.numerics
+
 
 def compared(prompt: int, sizes: list[int], ranks: list[int], seed: int) -> Encoded:
     """Random texts: a prompt of so many tokens, and completions of ``sizes``."""

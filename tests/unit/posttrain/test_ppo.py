@@ -22,6 +22,8 @@ from modelyard.progress import silent
 from . import slow_ppo
 from .conftest import MODEL, optimizer
 
+pytestmark = pytest.mark.numerics
+
 Inputs = dict[str, Path]
 
 

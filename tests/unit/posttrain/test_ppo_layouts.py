@@ -19,6 +19,8 @@ from . import ppo_program
 from .conftest import optimizer
 from .test_ppo import Inputs, ppo_config
 
+pytestmark = pytest.mark.numerics
+
 
 class Measured(NamedTuple):
     """Answers by layout, one rank's under ``one``, and where the weights stand."""

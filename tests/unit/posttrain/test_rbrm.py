@@ -27,6 +27,8 @@ from tests.unit.rubrics.scripted import Scripted, biased
 from .conftest import optimizer
 from .test_ppo import Inputs, ppo_config, run
 
+pytestmark = pytest.mark.numerics
+
 GLOOM = Rubric.model_validate(
     {
         "name": "gloom",
