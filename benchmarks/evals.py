@@ -26,7 +26,7 @@ from modelyard.evals.asking import ask
 from modelyard.evals.benchmark import Benchmark, Record
 from modelyard.evals.catalog import build
 from modelyard.model.inference.score import CPU_TOKENS
-from modelyard.model.network import onednn
+from modelyard.model.network import onednn, processor
 from modelyard.model.subject import Subject
 
 SUBJECTS = ("abstract_algebra", "virology", "world_religions", "marketing")
@@ -46,6 +46,7 @@ def main() -> None:
     made.add_argument("--peer-batch", default="8", help="the peer's batch size: its own default is 1, `auto` lets it search")
     made.add_argument("--json", type=Path)
     options = made.parse_args()
+    print(processor.description(), flush=True)
     logging.disable(logging.WARNING)
     warnings.filterwarnings("ignore")
     torch.set_num_threads(options.threads)

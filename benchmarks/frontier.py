@@ -26,6 +26,7 @@ from modelyard.estimate import bootstrap_mean, proportion
 from modelyard.feedback import DEMONSTRATIONS, Demonstration, read
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
+from modelyard.model.network import processor
 from modelyard.model.training.engine import Engine
 from modelyard.posttrain import ppo
 from modelyard.posttrain import rollout as experience
@@ -208,6 +209,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(".modelyard/frontier.jsonl"))
     parser.add_argument("--plot", type=Path, default=Path(".modelyard/frontier.png"))
     arguments = parser.parse_args()
+    print(processor.description(), flush=True)
     base = read_tree(arguments.config)["ppo"] | {"kl_stop": 1e9, "on_kl_stop": "stop", "iterations": arguments.iterations}
     base |= {key: json.loads(value) for key, _, value in (text.partition("=") for text in arguments.set)}
     inputs = line_inputs(arguments.store)

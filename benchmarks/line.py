@@ -27,6 +27,7 @@ from rich.table import Table
 from modelyard.adapters.prefect_server import prefect_server
 from modelyard.artifacts import Artifact, Store
 from modelyard.lineage import all_artifacts
+from modelyard.model.network import processor
 
 ROOT = Path(__file__).parents[1]
 STAGE_OF = {"pretrain": "base", "evals": "results", "ppo": "policy"}
@@ -106,6 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_args(arguments)
     out = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    out.print(processor.description())
     with tempfile.TemporaryDirectory(prefix="line-") as place:
         for title in ("everything built", "everything cached"):
             show(title, run(Path(place), options.config, options.overrides), out)

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from modelyard.config import Config, ExecutionConfig
+from modelyard.model.network import processor
 from modelyard.progress import Report
 
 
@@ -62,6 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ranks", type=int, default=1)
     ranks = parser.parse_args().ranks
+    print(processor.description(), flush=True)
     root = str(Path(__file__).parents[1])
     os.environ["PYTHONPATH"] = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     execution = ExecutionConfig(data_parallel=ranks, threads=1)
