@@ -1,7 +1,7 @@
 # make run [CONFIG=configs/pipeline/tiny.toml] [ppo.kl_coef=0.05 ...]   the whole line; dotted words override the config
 # make test | test-numerics | test-all | check | ui | clean
 # make services [PORTS='--prefect-port 4201'] | deploy | chaos [N=20] [SEED=0]   real servers on loopback; deployments into a Prefect server; kill -9 at random, and go on
-# make bench | bench-evals MODEL=HF_DIR DATA=DIR | bench-NAME for benchmarks/NAME.py (bench-gpu where there is one)
+# make bench | bench-evals MODEL=HF_DIR DATA=DIR | bench-NAME for bench/NAME.py 
 
 CONFIG ?= configs/pipeline/tiny.toml
 PYTHON ?= python3
@@ -12,7 +12,7 @@ READY  := $(VENV)/.ready
 export DO_NOT_TRACK := 1
 
 # make takes "ppo.kl_coef=0.05" for a variable of its own; every command-line variable that is not one of make's here is an override of the config.
-KNOWN     := CONFIG PYTHON VENV PORTS N SEED MODEL DATA
+KNOWN     := TINY CONFIG PYTHON VENV PORTS N SEED MODEL DATA
 OVERRIDES := $(foreach word,$(MAKEOVERRIDES),$(if $(filter $(KNOWN),$(firstword $(subst =, ,$(word)))),,'$(word)'))
 
 .PHONY: run test test-numerics test-all check ui clean setup services deploy chaos bench bench-evals bench-data bench-posttrain
@@ -45,26 +45,29 @@ check: $(READY)
 
 bench-evals: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
-	@$(BIN)/python benchmarks/evals.py $(MODEL) $(DATA)
+	@$(BIN)/python bench/evals.py $(MODEL) $(DATA)
 
 bench-data: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
-	@RAYON_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.data
+	@RAYON_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m bench.data
 
 bench-posttrain: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
-	@$(BIN)/python -m benchmarks.posttrain
+	@$(BIN)/python -m bench.posttrain
+
+gpu-proof: $(READY)
+	@$(BIN)/python -m bench.gpu.proof --out gpu-proof.json $(if $(TINY),--tiny)
 
 bench-%: $(READY)
-	@$(BIN)/python -m benchmarks.$*
+	@$(BIN)/python -m bench.$*
 
 bench: bench-train bench-generate bench-startup
 
 ui: $(READY)
-	@$(BIN)/python -m modelyard.adapters.ui
+	@$(BIN)/python -m modelyard.adapters.servers.ui
 
 services: $(VENV)/.services
-	@$(BIN)/python -m modelyard.adapters.services $(PORTS)
+	@$(BIN)/python -m modelyard.adapters.servers.services $(PORTS)
 
 $(VENV)/.services: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[services]'
@@ -76,7 +79,7 @@ deploy: $(READY)
 	@$(BIN)/prefect --no-prompt deploy --all --prefect-file infra/prefect.yaml
 
 chaos: $(READY)
-	@$(BIN)/python -m benchmarks.chaos --runs $(or $(N),20) --seed $(or $(SEED),0)
+	@$(BIN)/python -m bench.chaos --runs $(or $(N),20) --seed $(or $(SEED),0)
 
 setup: $(READY)
 

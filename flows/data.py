@@ -7,9 +7,9 @@ from typing import NamedTuple
 from prefect import flow
 
 from flows.pipeline_config import ConfigFile, PipelineConfig, resolve
-from modelyard.artifacts import Built
+from modelyard.store.artifacts import Built
+from tasks.build import Place
 from tasks.data import announce_version_task, contamination_task, corpus_task, feedback_task, tokens_task, watch_task
-from tasks.stage import Place
 
 
 class Data(NamedTuple):

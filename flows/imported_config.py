@@ -6,17 +6,18 @@ from collections.abc import Sequence
 
 from pydantic import Field, model_validator
 
-from modelyard.config import Config, ExecutionConfig, load_config
-from modelyard.data.human_feedback import FeedbackConfig
+from modelyard.config import Config, load_config
+from modelyard.data.feedback.gather import FeedbackConfig
 from modelyard.data.text_tokens import TextTokensConfig
 from modelyard.evals.refusals import RefusalsConfig
+from modelyard.execution import ExecutionConfig
 from modelyard.posttrain.feedme import FeedMEConfig
-from modelyard.posttrain.ppo_config import PPOConfig
-from modelyard.posttrain.rbrm import RBRMConfig
+from modelyard.posttrain.judged.rbrm import RBRMConfig
+from modelyard.posttrain.ppo.config import PPOConfig
 from modelyard.posttrain.reward import RewardConfig
 from modelyard.posttrain.selection import SelectionConfig
 from modelyard.posttrain.sft import SFTConfig
-from modelyard.pretrain.imported import ImportConfig
+from modelyard.pretrain.import_model import ImportConfig
 
 
 class ImportedConfig(Config):

@@ -7,18 +7,19 @@ from pathlib import PurePath
 
 from pydantic import Field, model_validator
 
-from modelyard.config import Config, ExecutionConfig, load_config
+from modelyard.config import Config, load_config
+from modelyard.data.contamination.overlap import ContaminationConfig
 from modelyard.data.corpus import CorpusConfig
-from modelyard.data.human_feedback import FeedbackConfig
-from modelyard.data.overlap import ContaminationConfig
+from modelyard.data.feedback.gather import FeedbackConfig
 from modelyard.data.tokens import TokensConfig
 from modelyard.evals.suites import EvalsConfig
-from modelyard.posttrain.ai_feedback import AIFeedbackConfig
-from modelyard.posttrain.ppo_config import PPOConfig
-from modelyard.posttrain.rbrm import RBRMConfig
+from modelyard.execution import ExecutionConfig
+from modelyard.posttrain.judged.ai_feedback import AIFeedbackConfig
+from modelyard.posttrain.judged.rbrm import RBRMConfig
+from modelyard.posttrain.ppo.config import PPOConfig
 from modelyard.posttrain.reward import RewardConfig
 from modelyard.posttrain.sft import SFTConfig
-from modelyard.pretrain.loop import PretrainConfig
+from modelyard.pretrain.pretrain import PretrainConfig
 from modelyard.release.limits import ReleaseConfig
 from modelyard.scaling.ladder import LadderConfig, ScalingConfig
 

@@ -9,13 +9,13 @@ from flows.data import Data
 from flows.pipeline_config import PipelineConfig
 from flows.posttrain import Aligned
 from flows.sign_off import ask
-from modelyard.adapters.registry import Move
-from modelyard.artifacts import Built
-from modelyard.release.gate import Decision
+from modelyard.adapters.mlflow.registry import Move
+from modelyard.release.gates.gate import Decision
 from modelyard.release.sign_off import with_signature
+from modelyard.store.artifacts import Built
+from tasks.build import Place
 from tasks.release import Baseline, against, decision_task, export_task, register_task, show_decision_task
 from tasks.sign_off import find_signature_task, sign_off_task
-from tasks.stage import Place
 
 
 class Released(NamedTuple):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from flows.pipeline_config import PipelineConfig
-from modelyard.artifacts import Built
+from modelyard.store.artifacts import Built
+from tasks.build import Place
 from tasks.scaling import forecast_task, seal_task
-from tasks.stage import Place
 
 
 def predict_loss(config: PipelineConfig, place: Place, tokens: Built) -> Built:

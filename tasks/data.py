@@ -9,17 +9,21 @@ from pathlib import Path
 from prefect import get_run_logger, task
 from prefect.events import emit_event
 
-from modelyard import json_file
-from modelyard.adapters import expectations, ray_train
-from modelyard.adapters.ray_data import RayTransform
-from modelyard.artifacts import Artifact, Built, Spec
-from modelyard.code_identity import code_version
+from modelyard.adapters import expectations
+from modelyard.adapters.ray import train as ray_train
+from modelyard.adapters.ray.data import RayTransform
 from modelyard.config import digest
-from modelyard.data import contamination, corpus, human_feedback, overlap, tokens
+from modelyard.data import corpus, tokens
+from modelyard.data.contamination import check as contamination
+from modelyard.data.contamination import overlap
+from modelyard.data.feedback import gather as human_feedback
 from modelyard.data.sources import installation
-from modelyard.inputs import expand
+from modelyard.formats import json_file
 from modelyard.progress import Report
-from tasks.stage import Place, build, is_transient, stage_task
+from modelyard.store.artifacts import Artifact, Built, Spec
+from modelyard.store.code_identity import code_version
+from modelyard.store.inputs import expand
+from tasks.build import Place, build, is_transient, stage_task
 
 
 class InstalledCorpus(corpus.CorpusConfig):
@@ -52,7 +56,7 @@ def corpus_task(config: corpus.CorpusConfig, place: Place) -> Built:
 @stage_task(name="feedback", task_run_name="feedback", timeout_seconds=3600)
 def feedback_task(config: human_feedback.FeedbackConfig, place: Place, documents: Artifact | None) -> Built:
     """Gather demonstrations, comparisons and prompts of the corpus and of the user's files."""
-    spec = Spec("feedback", config, {"corpus": documents} if documents else {}, code_version("modelyard.data.human_feedback"))
+    spec = Spec("feedback", config, {"corpus": documents} if documents else {}, code_version("modelyard.data.feedback.gather"))
     files = place.execution.inputs
     return build(spec, lambda inputs, out, _, report: human_feedback.run(config, inputs, out, report, files), place)
 
@@ -67,7 +71,7 @@ def tokens_task(config: tokens.TokensConfig, place: Place, documents: Artifact) 
 @stage_task(name="contamination", task_run_name="contamination", timeout_seconds=3600)
 def contamination_task(config: overlap.ContaminationConfig, place: Place, documents: Artifact, feedback: Artifact) -> Built:
     """Look for every benchmark's items in every training set."""
-    spec = Spec("contamination", config, {"corpus": documents, "feedback": feedback}, code_version("modelyard.data.contamination"))
+    spec = Spec("contamination", config, {"corpus": documents, "feedback": feedback}, code_version("modelyard.data.contamination.check"))
     return build(spec, lambda inputs, out, _, report: contamination.run(config, inputs, out, report), place)
 
 

@@ -8,12 +8,12 @@ from typing import NamedTuple
 from prefect import get_run_logger, task
 from prefect.artifacts import create_table_artifact
 
-from modelyard.adapters.mlflow_server import tracking_uri
-from modelyard.adapters.registry import Registry
-from modelyard.artifacts import Artifact, Built
+from modelyard.adapters.mlflow.registry import Registry
+from modelyard.adapters.mlflow.server import tracking_uri
 from modelyard.evals import evaluate, production, refusals
 from modelyard.evals.suites import EvalsConfig
-from tasks.stage import Place, is_transient, stage_task
+from modelyard.store.artifacts import Artifact, Built
+from tasks.build import Place, is_transient, stage_task
 from tasks.training import TIMEOUT_SECONDS, train
 
 EVIDENCE = ("policy", "corpus", "tokens", "contamination", "scorer")

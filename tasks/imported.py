@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from modelyard.artifacts import Artifact, Built, Spec
-from modelyard.code_identity import code_version
 from modelyard.data import text_tokens
-from modelyard.pretrain import imported
-from tasks.stage import Place, build, stage_task
+from modelyard.pretrain import import_model
+from modelyard.store.artifacts import Artifact, Built, Spec
+from modelyard.store.code_identity import code_version
+from tasks.build import Place, build, stage_task
 from tasks.training import TIMEOUT_SECONDS, train
 
 
 @stage_task(name="import", task_run_name="import", timeout_seconds=TIMEOUT_SECONDS)
-def import_task(config: imported.ImportConfig, place: Place) -> Built:
+def import_task(config: import_model.ImportConfig, place: Place) -> Built:
     """Turn the imported model into a model directory; one rank does it for any layout."""
     layout = {"tensor_parallel": 1, "pipeline_parallel": 1, "data_parallel": 1, "expert_parallel": 1}
-    return train("base", imported.run, config, {}, place, place.execution.model_copy(update=layout))
+    return train("base", import_model.run, config, {}, place, place.execution.model_copy(update=layout))
 
 
 @stage_task(name="tokens", task_run_name="tokens", timeout_seconds=3600)

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 
-from modelyard.artifacts import Built
+from modelyard.store.artifacts import Built
 
 SECONDS = 3.0
 """Between two updates of a progress artifact."""

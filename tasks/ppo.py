@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from modelyard.artifacts import Artifact, Built
-from modelyard.posttrain import ppo
-from modelyard.posttrain.ppo_config import PPOConfig
-from tasks.stage import Place, stage_task
+from modelyard.posttrain.ppo import loop as ppo
+from modelyard.posttrain.ppo.config import PPOConfig
+from modelyard.store.artifacts import Artifact, Built
+from tasks.build import Place, stage_task
 from tasks.training import TIMEOUT_SECONDS, train
 
 

@@ -10,18 +10,18 @@ from prefect import task
 from prefect.events import emit_event
 
 from modelyard.adapters import expectations, terminal
-from modelyard.adapters.mlflow_server import tracking_uri
-from modelyard.adapters.registry import Candidate, Move, Opponent, Registry
-from modelyard.artifacts import Artifact, Built, Spec
-from modelyard.code_identity import code_version
+from modelyard.adapters.mlflow.registry import Candidate, Move, Opponent, Registry
+from modelyard.adapters.mlflow.server import tracking_uri
 from modelyard.config import Config
 from modelyard.model.encoder import Encoder
 from modelyard.model.hf.conversion import export_hf
 from modelyard.progress import Report
 from modelyard.release import decision
-from modelyard.release.gate import Decision, Gate
+from modelyard.release.gates.gate import Decision, Gate
 from modelyard.release.limits import ReleaseConfig
-from tasks.stage import Place, build, is_transient, stage_task
+from modelyard.store.artifacts import Artifact, Built, Spec
+from modelyard.store.code_identity import code_version
+from tasks.build import Place, build, is_transient, stage_task
 
 
 class GateError(RuntimeError):

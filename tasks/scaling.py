@@ -7,10 +7,10 @@ import logging
 
 from prefect import get_run_logger, task
 
-from modelyard.artifacts import Artifact, Built
-from modelyard.config import ExecutionConfig
+from modelyard.execution import ExecutionConfig
 from modelyard.scaling import ladder
-from tasks.stage import Place, stage_task
+from modelyard.store.artifacts import Artifact, Built
+from tasks.build import Place, stage_task
 from tasks.training import TIMEOUT_SECONDS, train
 
 

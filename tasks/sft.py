@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from modelyard.artifacts import Artifact, Built
 from modelyard.posttrain import feedme, selection, sft
-from tasks.stage import Place, stage_task
+from modelyard.store.artifacts import Artifact, Built
+from tasks.build import Place, stage_task
 from tasks.training import TIMEOUT_SECONDS, train
 
 

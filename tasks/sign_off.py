@@ -7,11 +7,11 @@ from pathlib import Path
 
 from prefect import task
 
-from modelyard.artifacts import Artifact, Built, Spec
-from modelyard.code_identity import code_version
 from modelyard.progress import Report
 from modelyard.release import sign_off
-from tasks.stage import Place, build, stage_task
+from modelyard.store.artifacts import Artifact, Built, Spec
+from modelyard.store.code_identity import code_version
+from tasks.build import Place, build, stage_task
 
 
 @task(name="find signature", task_run_name="find signature", retries=2, timeout_seconds=300)

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from modelyard.adapters import terminal, ui
-from modelyard.adapters.registry import Move
-from modelyard.artifacts import Built
-from modelyard.release.gate import Decision
+from modelyard.adapters import terminal
+from modelyard.adapters.mlflow.registry import Move
+from modelyard.adapters.servers import ui
+from modelyard.release.gates.gate import Decision
+from modelyard.store.artifacts import Built
+from tasks.build import Place, line_of
 from tasks.release import against, set_aside
-from tasks.stage import Place, line_of
 
 MODELS = ("base", "sft", "policy")
 SHOWN_AS = {"base": "base", "sft": "SFT", "policy": "PPO"}

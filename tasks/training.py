@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from modelyard.adapters import ray_train
-from modelyard.artifacts import Artifact, Built, Spec
-from modelyard.code_identity import code_version
-from modelyard.config import Config, ExecutionConfig
+from modelyard.adapters.ray import train as ray_train
+from modelyard.config import Config
+from modelyard.execution import ExecutionConfig
 from modelyard.progress import Report
-from modelyard.storage import Storage
-from tasks.stage import Place, build
+from modelyard.store.artifacts import Artifact, Built, Spec
+from modelyard.store.code_identity import code_version
+from modelyard.store.storage import Storage
+from tasks.build import Place, build
 
 TIMEOUT_SECONDS = 7 * 24 * 3600
 

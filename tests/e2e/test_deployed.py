@@ -17,7 +17,7 @@ from prefect.flow_runs import resume_flow_run
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling
 
-from modelyard.adapters.prefect_server import prefect_server
+from modelyard.adapters.servers.prefect_server import prefect_server
 from tasks.deployment import make_pools
 from tests.e2e.running import ENVIRONMENT, ROOT, SMALLEST, aliases, copy, is_built
 from tests.e2e.test_killed import orphans

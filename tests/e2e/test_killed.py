@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.adapters.prefect_server import prefect_server
+from modelyard.adapters.servers.prefect_server import prefect_server
 from tests.e2e.running import PIPELINE, STAGES, aliases, artifact, copy, is_built, line, start
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(2400)]

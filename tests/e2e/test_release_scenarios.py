@@ -11,7 +11,7 @@ from flows.pipeline_config import load_pipeline
 from modelyard.adapters.expectations import validate
 from modelyard.progress import silent
 from modelyard.release.decision import read_decision, run
-from modelyard.release.gate import Decision
+from modelyard.release.gates.gate import Decision
 from modelyard.release.limits import ConductLimits, Override
 from tests.e2e.running import SMALLEST, artifact
 from tests.unit.release.evidence import write, write_conduct

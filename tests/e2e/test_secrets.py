@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.storage import Storage
+from modelyard.store.storage import Storage
 from tests.e2e.running import SECRETS
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]

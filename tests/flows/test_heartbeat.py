@@ -11,7 +11,7 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from modelyard.adapters.prefect_server import prefect_server
+from modelyard.adapters.servers.prefect_server import prefect_server
 from tasks.heartbeat import watch_heartbeats
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]

@@ -13,8 +13,8 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from flows.imported_config import ImportedConfig
 from flows.pipeline import load_line, run_line
 from flows.pipeline_config import load_pipeline
-from modelyard.adapters import mlflow_server
-from modelyard.adapters.prefect_server import prefect_server
+from modelyard.adapters.mlflow import server as mlflow_server
+from modelyard.adapters.servers.prefect_server import prefect_server
 from modelyard.config import ConfigError
 from tasks.session import run_from_terminal
 
@@ -144,7 +144,7 @@ def test_line_bad_input_is_one_line_before_training(directory, monkeypatch, capf
 
 def test_line_what_the_project_warns_of_reaches_the_terminal(directory, monkeypatch, capfd):
     monkeypatch.chdir(directory)
-    warn = logging.getLogger("modelyard.outage").warning
+    warn = logging.getLogger("modelyard.store.outage").warning
     assert run_from_terminal([SMALLEST], load_line, lambda config: warn("store: down; trying again")) == 0
     assert capfd.readouterr().err == "store: down; trying again\n"
 

@@ -10,7 +10,7 @@ from prefect.flow_runs import resume_flow_run
 from prefect.testing.utilities import prefect_test_harness
 
 from flows.sign_off import ask
-from modelyard.release.gate import Decision, Gate
+from modelyard.release.gates.gate import Decision, Gate
 from modelyard.release.sign_off import SignOff, with_signature
 
 pytestmark = pytest.mark.integration

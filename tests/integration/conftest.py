@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from modelyard.adapters import object_store
+from modelyard.adapters.servers import object_store
 
 KEY, SECRET = "modelyard", "modelyard-secret"
 

@@ -12,7 +12,7 @@ from modelyard.data.filters.abuse import AbuseConfig
 from modelyard.data.sources import ratings, tweets
 from modelyard.data.sources.declared import SOURCES
 from modelyard.data.sources.fetch import fetch
-from modelyard.estimate import proportion
+from modelyard.stats.estimate import proportion
 
 ROOT = Path(__file__).parents[2]
 MODERATION = ROOT.parent / "shared" / "data" / "moderation" / "samples-1680.jsonl.gz"

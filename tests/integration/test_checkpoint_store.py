@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from modelyard.config import ExecutionConfig
+from modelyard.execution import ExecutionConfig
 from modelyard.model.checkpoints import checkpoint, mirror
 from modelyard.model.checkpoints.writer import CheckpointError
 from modelyard.model.training import trainer

@@ -8,9 +8,12 @@ import pytest
 import ray
 
 from modelyard.adapters.expectations import validate
-from modelyard.adapters.ray_data import RayTransform
-from modelyard.data import contamination, corpus, human_feedback, overlap, tokens
+from modelyard.adapters.ray.data import RayTransform
+from modelyard.data import corpus, tokens
+from modelyard.data.contamination import check as contamination
+from modelyard.data.contamination import overlap
 from modelyard.data.document import run_inline
+from modelyard.data.feedback import gather as human_feedback
 from modelyard.progress import silent
 
 SOME = {"human_ratings": 0.15, "shakespeare": 0, "tweets": 0.05, "dialogs": 0.03, "docstrings": 0.03, "code": 0.03}

@@ -11,7 +11,7 @@ import pytest
 
 from modelyard.data.document import DataError
 from modelyard.data.sources.stream import SourceConfig, rows, shards
-from modelyard.storage import Storage
+from modelyard.store.storage import Storage
 from tests.integration.hub import hub
 
 pytestmark = pytest.mark.integration

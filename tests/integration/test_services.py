@@ -8,10 +8,11 @@ import time
 import psutil
 import pytest
 
-from modelyard.adapters import object_store, services
-from modelyard.adapters.child import ServerError, healthy
-from modelyard.adapters.service_definitions import ALL, postgres
-from modelyard.storage import Storage
+from modelyard.adapters.home import ServerError
+from modelyard.adapters.servers import object_store, services
+from modelyard.adapters.servers.child import healthy
+from modelyard.adapters.servers.service_definitions import ALL, postgres
+from modelyard.store.storage import Storage
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 SECRETS = {name: f"planted-{name.lower()}-77a1" for name in services.NEEDED}

@@ -15,11 +15,11 @@ from urllib.parse import urlparse
 
 import pytest
 
-from modelyard import claims, outage, storage
-from modelyard.artifacts import MANIFEST, Artifact, ArtifactError, Spec, Store
 from modelyard.config import Config
-from modelyard.outage import StorageError, StorageRefusedError, patiently
-from modelyard.storage import Storage
+from modelyard.store import claims, outage, storage
+from modelyard.store.artifacts import MANIFEST, Artifact, ArtifactError, Spec, Store
+from modelyard.store.outage import StorageError, StorageRefusedError, patiently
+from modelyard.store.storage import Storage
 from tests.integration.faulty import Fault, error, proxy
 
 pytestmark = pytest.mark.integration

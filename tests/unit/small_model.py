@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from modelyard.config import ExecutionConfig
+from modelyard.execution import ExecutionConfig
 from modelyard.model import model_directory
 from modelyard.model.hf.conversion import export_hf
 from modelyard.model.network.architecture import ModelConfig

@@ -6,22 +6,24 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.config import ExecutionConfig
-from modelyard.data import human_feedback, text_tokens
-from modelyard.data.human_feedback import FeedbackConfig
+from modelyard.data import text_tokens
+from modelyard.data.feedback import gather as human_feedback
+from modelyard.data.feedback.gather import FeedbackConfig
 from modelyard.data.text_tokens import TextTokensConfig
 from modelyard.evals import refusals
 from modelyard.evals.refusals import RefusalsConfig
-from modelyard.file_hash import sha256_file
+from modelyard.execution import ExecutionConfig
 from modelyard.model.encoder import Encoder
 from modelyard.model.training.optimizer import OptimizerConfig
-from modelyard.posttrain import ppo, reward, sft
-from modelyard.posttrain.ppo_config import PPOConfig
+from modelyard.posttrain import reward, sft
+from modelyard.posttrain.ppo import loop as ppo
+from modelyard.posttrain.ppo.config import PPOConfig
 from modelyard.posttrain.reward import RewardConfig
 from modelyard.posttrain.sft import SFTConfig
-from modelyard.pretrain import imported
-from modelyard.pretrain.imported import ImportConfig
+from modelyard.pretrain import import_model
+from modelyard.pretrain.import_model import ImportConfig
 from modelyard.progress import silent
+from modelyard.store.file_hash import sha256_file
 from tests.unit import small_model
 
 TEMPLATE = (
@@ -92,7 +94,7 @@ def test_imported_line_every_stage_uses_the_models_own_tokens_and_template(root:
     def inputs(*roles: str) -> dict[str, Path]:
         return {role: made[role] for role in roles}
 
-    imported.run(import_config(root), {}, made["base"], tmp_path / "ck-base", execution, silent)
+    import_model.run(import_config(root), {}, made["base"], tmp_path / "ck-base", execution, silent)
     human_feedback.run(feedback_config(root), {}, made["feedback"], silent, execution.inputs)
     text = {"name": "t", "path": "text.txt", "sha256": sha256_file(root / "text.txt"), "format": "text", "kind": "text", "licence": "CC0"}
     tokens = TextTokensConfig.model_validate({"seed": 0, "text": text, "seq_len": 48, "train_tokens": 1000, "validation": 0.3})
@@ -136,5 +138,5 @@ def test_imported_line_every_stage_uses_the_models_own_tokens_and_template(root:
 def test_import_what_cannot_be_used_is_one_line(root: Path, tmp_path: Path, changes: dict, message: str) -> None:
     execution = ExecutionConfig(inputs=str(root), threads=1)
     with pytest.raises(ValueError, match=message) as caught:
-        imported.run(import_config(root, **changes), {}, tmp_path / "out", tmp_path / "ck", execution, silent)
+        import_model.run(import_config(root, **changes), {}, tmp_path / "out", tmp_path / "ck", execution, silent)
     assert "\n" not in str(caught.value)

@@ -1,6 +1,6 @@
 """Runs declared expectations with Great Expectations: ephemeral context, no telemetry, no files, results as our own values.
 
-A ``modelyard.expectation.Validate``. What failed is data in the result; whether that stops anything is the caller's
+A ``modelyard.formats.expectation.Validate``. What failed is data in the result; whether that stops anything is the caller's
 decision (``require``).
 """
 
@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from modelyard.expectation import Expectation, ExpectationResult, SuiteResult
+from modelyard.formats.expectation import Expectation, ExpectationResult, SuiteResult
 
 _LOGO_TIME = re.compile(r"\?d=\d{8}T\d{6}\.\d{6}Z")
 _ELEMENT_ID = re.compile(r"(?<=-body-)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")

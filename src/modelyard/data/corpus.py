@@ -30,7 +30,7 @@ from modelyard.data.reading import Readings, SourcesConfig, read
 from modelyard.data.screen import FiltersConfig, Screen
 from modelyard.data.sources.declared import SOURCES
 from modelyard.data.splits import SplitsConfig, assign
-from modelyard.expectation import SuiteResult, Validate
+from modelyard.formats.expectation import SuiteResult, Validate
 from modelyard.progress import Report
 
 _BATCH_ROWS = 1000

@@ -14,7 +14,7 @@ from jinja2 import Environment
 
 from modelyard.data.counts import GROUP
 from modelyard.data.data_report_template import TEMPLATE
-from modelyard.expectation import SuiteResult
+from modelyard.formats.expectation import SuiteResult
 
 _SAMPLES = 3
 _SAMPLE_CHARACTERS = 400

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from modelyard.config import Config
 from modelyard.data.counts import GROUP
-from modelyard.expectation import Expectation, SuiteResult, Validate
+from modelyard.formats.expectation import Expectation, SuiteResult, Validate
 
 _COLUMNS = ("id", "source", "kind", "language", "licence", "split", "place")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelyard.expectation import Expectation
+from modelyard.formats.expectation import Expectation
 
 KINDS = ["text", "code", "dialog", "review"]
 DOMAINS = ["movie", "amazon", "nyt", "tweets"]

@@ -7,18 +7,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from modelyard.abuse import AbuseModel
 from modelyard.evals.asking import ask_code
-from modelyard.evals.benchmark import Benchmark, Record, Recorder
+from modelyard.evals.benchmark import Benchmark, Recorder
 from modelyard.evals.conduct import conducted
 from modelyard.evals.metrics import repetition
-from modelyard.evals.sandbox import run_programs
+from modelyard.evals.sandbox.run import run_programs
 from modelyard.evals.suites import EvalsConfig, Suite
 from modelyard.evals.toxicity import toxic
+from modelyard.formats.abuse import AbuseModel
+from modelyard.formats.records import Record
+from modelyard.judges.judge import Judge
 from modelyard.model.asked import Sampled
 from modelyard.model.network import parallel
 from modelyard.model.subject import ScorerModel, Subject
-from modelyard.rubrics.judge import Judge
 
 Contaminated = Mapping[str, Collection[str]]
 

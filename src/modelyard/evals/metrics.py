@@ -1,4 +1,4 @@
-"""Scores of items become metrics. Pure functions; intervals come from :mod:`modelyard.estimate`.
+"""Scores of items become metrics. Pure functions; intervals come from :mod:`modelyard.stats.estimate`.
 
 pass@k is the unbiased estimator of Chen et al. 2021 (equation 1), not 1 - (1 - c/n)^k. Left out: tests between two models
 (``release.compare``).
@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from modelyard.estimate import Estimate, proportion
+from modelyard.stats.estimate import Estimate, proportion
 
 
 def pass_at_k(samples: int, correct: int, k: int) -> float:

@@ -13,16 +13,18 @@ from pathlib import Path
 import torch.distributed as dist
 from pydantic import Field
 
-from modelyard.config import Config, ExecutionConfig
-from modelyard.estimate import bootstrap_mean, proportion
+from modelyard.config import Config
 from modelyard.evals import catalog
-from modelyard.evals.benchmark import Benchmark, Record, Recorder, write_records
+from modelyard.evals.benchmark import Benchmark, Recorder
 from modelyard.evals.conduct import conducted
-from modelyard.file_hash import require_sha256
-from modelyard.inputs import find_input
+from modelyard.execution import ExecutionConfig
+from modelyard.formats.records import Record, write_records
 from modelyard.model.network import parallel
 from modelyard.model.subject import Subject
 from modelyard.progress import Report
+from modelyard.stats.estimate import bootstrap_mean, proportion
+from modelyard.store.file_hash import require_sha256
+from modelyard.store.inputs import find_input
 
 FILE = "xstest/xstest_prompts.csv"
 

@@ -13,7 +13,7 @@ import string
 from collections import Counter
 from collections.abc import Callable
 
-from modelyard import ties
+from modelyard.stats import ties
 
 WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 CODE_STOPS = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint", "\n@", "<|endoftext|>", "<|end|>")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modelyard.abuse import AbuseModel
+from modelyard.formats.abuse import AbuseModel
 
 
 def toxic(completions: Sequence[str], judge: AbuseModel, threshold: float) -> list[bool]:

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 from tokenizers import Tokenizer
 
-from modelyard import json_file
-from modelyard.feedback import Message, Prompt
+from modelyard.formats import json_file
+from modelyard.formats.feedback import Message, Prompt
 
 DOCUMENT_END = "<|endoftext|>"
 PADDING = "<|pad|>"

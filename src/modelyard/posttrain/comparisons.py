@@ -11,11 +11,11 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from modelyard import ties
-from modelyard.calibration import Bin, calibration
-from modelyard.estimate import Estimate, bootstrap_mean
-from modelyard.feedback import Comparison
+from modelyard.formats.feedback import Comparison
 from modelyard.model.network.architecture import Precision
+from modelyard.stats import ties
+from modelyard.stats.calibration import Bin, calibration
+from modelyard.stats.estimate import Estimate, bootstrap_mean
 
 
 class Pair(NamedTuple):

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from modelyard.config import Config, ExecutionConfig
-from modelyard.feedback import (
+from modelyard.config import Config
+from modelyard.execution import ExecutionConfig
+from modelyard.formats.feedback import (
     COMPARISONS,
     DEMONSTRATIONS,
     PROMPTS,
@@ -28,8 +29,8 @@ from modelyard.feedback import (
 )
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
-from modelyard.posttrain.encoding import closing
-from modelyard.posttrain.rollout import SamplingConfig, answered
+from modelyard.posttrain.ppo.rollout import SamplingConfig, answered
+from modelyard.posttrain.rows.encoding import closing
 from modelyard.progress import Report
 
 

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from modelyard import ties
 from modelyard.model.network.architecture import Precision
 from modelyard.model.training.batch import Batch, LossFn, LossOutput
-from modelyard.posttrain.masking import masked_sum
+from modelyard.posttrain.rows.masking import masked_sum
+from modelyard.stats import ties
 
 NO_COMPARISON = -1
 """Value of ``extras["comparison"]`` where there is no text: a row has fewer than others, or only fills a micro-batch."""

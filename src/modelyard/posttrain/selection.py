@@ -12,16 +12,17 @@ from pathlib import Path
 
 from pydantic import Field
 
-from modelyard.config import Config, ExecutionConfig
-from modelyard.estimate import bootstrap_mean
-from modelyard.feedback import PROMPTS, PromptRecord, read
+from modelyard.config import Config
+from modelyard.execution import ExecutionConfig
+from modelyard.formats.feedback import PROMPTS, PromptRecord, read
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
 from modelyard.model.training.trainer import HISTORY, History
-from modelyard.posttrain.encoding import closing, fitting_prompts
-from modelyard.posttrain.rollout import SamplingConfig, answered
+from modelyard.posttrain.ppo.rollout import SamplingConfig, answered
+from modelyard.posttrain.rows.encoding import closing, fitting_prompts
 from modelyard.posttrain.sft import EPOCHS
 from modelyard.progress import Report
+from modelyard.stats.estimate import bootstrap_mean
 
 
 class SelectionConfig(Config):

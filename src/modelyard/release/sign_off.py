@@ -13,9 +13,10 @@ from typing import Literal
 from pydantic import Field
 
 from modelyard.config import Config
-from modelyard.release import model_card
-from modelyard.release.decision import read_decision, read_results
-from modelyard.release.gate import Decision, Gate
+from modelyard.formats.results import read_results
+from modelyard.release.card import model_card
+from modelyard.release.decision import read_decision
+from modelyard.release.gates.gate import Decision, Gate
 from modelyard.release.verdict import worst
 
 

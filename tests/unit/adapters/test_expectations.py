@@ -5,7 +5,7 @@ import pytest
 
 from modelyard.adapters.expectations import validate
 from modelyard.data import suite
-from modelyard.expectation import Expectation, ExpectationError
+from modelyard.formats.expectation import Expectation, ExpectationError
 
 GOOD = pd.DataFrame(
     {

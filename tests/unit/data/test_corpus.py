@@ -10,14 +10,16 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import AutoTokenizer
 
-from modelyard.data import contamination, corpus, human_feedback, tokens
+from modelyard.data import corpus, tokens
+from modelyard.data.contamination import check as contamination
+from modelyard.data.contamination.overlap import ContaminationConfig
 from modelyard.data.corpus import CorpusConfig
 from modelyard.data.document import DataError, Document, Rating, run_inline
+from modelyard.data.feedback import gather as human_feedback
 from modelyard.data.filters import abuse
-from modelyard.data.overlap import ContaminationConfig
 from modelyard.data.reading import Readings
 from modelyard.data.tokens import TokensConfig
-from modelyard.expectation import ExpectationError, ExpectationResult, SuiteResult
+from modelyard.formats.expectation import ExpectationError, ExpectationResult, SuiteResult
 from modelyard.progress import silent
 
 SMALLEST = tomllib.loads((Path(__file__).parents[3] / "configs" / "pipeline" / "smallest.toml").read_text())

@@ -5,9 +5,9 @@ import copy
 
 import pytest
 
-from modelyard import code_identity
 from modelyard.evals.benchmark import Benchmark, Item
 from modelyard.model.asked import Decoding
+from modelyard.store import code_identity
 
 BASE = Benchmark(
     name="last_word",
@@ -43,10 +43,10 @@ def test_benchmark_id_is_the_same_for_equal_values() -> None:
 @pytest.mark.parametrize(
     ("scorer", "touched", "changes"),
     [
-        ("last_word", "modelyard.evals.sandbox_runner", False),
-        ("last_word", "modelyard.estimate", False),
+        ("last_word", "modelyard.evals.sandbox.sandbox_runner", False),
+        ("last_word", "modelyard.stats.estimate", False),
         ("log_likelihood", "modelyard.evals.toxicity", False),
-        ("unit_tests", "modelyard.evals.sandbox_runner", True),
+        ("unit_tests", "modelyard.evals.sandbox.sandbox_runner", True),
         ("toxicity", "modelyard.evals.toxicity", True),
     ],
 )

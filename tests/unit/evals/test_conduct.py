@@ -8,17 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.config import ExecutionConfig
-from modelyard.evals.benchmark import Benchmark, Record, Recorder
+from modelyard.evals.benchmark import Benchmark, Recorder
 from modelyard.evals.catalog import build
 from modelyard.evals.conduct import ConductConfig, benchmarks, conduct_results, conducted
+from modelyard.execution import ExecutionConfig
+from modelyard.formats.records import Record
+from modelyard.judges.judge import Asking, Judge
+from modelyard.judges.rubric import Rubric, read_rubric
 from modelyard.model.asked import Decoding, Sampled
 from modelyard.model.encoder import TEMPLATE_KEY, template_hash
 from modelyard.model.subject import Subject
-from modelyard.rubrics.judge import Asking, Judge
-from modelyard.rubrics.rubric import Rubric, read_rubric
 from tests.unit import small_model
-from tests.unit.rubrics.scripted import Scripted, biased
+from tests.unit.judges.scripted import Scripted, biased
 
 STYLE = Rubric.model_validate(read_rubric(Path(__file__).parents[3] / "configs" / "rubrics" / "refusal_style.toml"))
 SAFE, UNSAFE = 12, 14

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from modelyard.config import ExecutionConfig
+from modelyard.execution import ExecutionConfig
 from modelyard.model import model_directory
 from modelyard.model.inference.generate import generate
 from modelyard.model.training.batch import Batch

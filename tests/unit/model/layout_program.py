@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed as dist
 
-from modelyard.config import ExecutionConfig
+from modelyard.execution import ExecutionConfig
 from modelyard.model.inference.generate import generate
 from modelyard.model.network.architecture import Head, ModelConfig, MoEConfig
 from modelyard.model.training.batch import SEGMENTS, STEM, Batch, LossOutput

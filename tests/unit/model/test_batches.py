@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from modelyard.config import ExecutionConfig
+from modelyard.execution import ExecutionConfig
 from modelyard.model.hf.weights import read_checkpoint
 from modelyard.model.training.batch import UNLABELLED, Batch, segmented
 from modelyard.model.training.engine import Engine

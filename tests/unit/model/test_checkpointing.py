@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from modelyard import progress
-from modelyard.config import ExecutionConfig
+from modelyard.execution import ExecutionConfig
 from modelyard.model.checkpoints import checkpoint
 from modelyard.model.checkpoints.writer import DiskFullError
 from modelyard.model.training import trainer

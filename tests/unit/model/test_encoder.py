@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from modelyard.feedback import Message
+from modelyard.formats.feedback import Message
 from modelyard.model.encoder import Encoder
 
 CHATML = (

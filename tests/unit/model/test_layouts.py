@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from modelyard.config import ExecutionConfig
+from modelyard.execution import ExecutionConfig
 from modelyard.model.hf.weights import read_checkpoint
 from modelyard.model.training.batch import Batch
 

@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 
-from modelyard.config import ExecutionConfig
+from modelyard.execution import ExecutionConfig
 from modelyard.model.inference import score
 from modelyard.model.inference.queries import Query, families, layout
 from modelyard.model.inference.score import Scorer

@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from modelyard.feedback import Comparison
+from modelyard.formats.feedback import Comparison
 from modelyard.posttrain.comparisons import accuracy, accuracy_by_margin, human_ceiling, judged, logistic, win_calibration
 
 

@@ -5,24 +5,15 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from modelyard.config import ExecutionConfig
-from modelyard.feedback import (
-    COMPARISONS,
-    DEMONSTRATIONS,
-    PROMPTS,
-    Demonstration,
-    PromptRecord,
-    read,
-    records,
-    write,
-)
+from modelyard.execution import ExecutionConfig
+from modelyard.formats.feedback import COMPARISONS, DEMONSTRATIONS, PROMPTS, Demonstration, PromptRecord, read, records, write
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
 from modelyard.model.training.engine import Engine
 from modelyard.posttrain import feedme, reward, selection, sft
-from modelyard.posttrain.encoding import whole
 from modelyard.posttrain.feedme import FeedMEConfig
 from modelyard.posttrain.reward import RewardConfig
+from modelyard.posttrain.rows.encoding import whole
 from modelyard.posttrain.selection import SelectionConfig
 from modelyard.progress import silent
 

@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from modelyard.config import ExecutionConfig
-from modelyard.feedback import DEMONSTRATIONS, Demonstration, Message, read
+from modelyard.execution import ExecutionConfig
+from modelyard.formats.feedback import DEMONSTRATIONS, Demonstration, Message, read
 from modelyard.model.encoder import Encoder
 from modelyard.model.training.batch import SEGMENTS, UNLABELLED, Batch
 from modelyard.model.training.engine import Engine
 from modelyard.posttrain import sft
-from modelyard.posttrain.encoding import demonstration
 from modelyard.posttrain.losses import sft_loss
-from modelyard.posttrain.masking import Example, fill_rows, pack_examples, pad_examples
+from modelyard.posttrain.rows.encoding import demonstration
+from modelyard.posttrain.rows.masking import Example, fill_rows, pack_examples, pad_examples
 from modelyard.progress import silent
 
 from .conftest import MODEL, optimizer

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from modelyard.config import ExecutionConfig
-from modelyard.feedback import DEMONSTRATIONS, Demonstration, Message, read
+from modelyard.execution import ExecutionConfig
+from modelyard.formats.feedback import DEMONSTRATIONS, Demonstration, Message, read
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
 from modelyard.posttrain import reward, sft
-from modelyard.posttrain.encoding import demonstration, whole
 from modelyard.posttrain.reward import RewardConfig
-from modelyard.posttrain.sampling import length_grouped
+from modelyard.posttrain.rows.encoding import demonstration, whole
+from modelyard.posttrain.rows.sampling import length_grouped
 from modelyard.posttrain.sft import SFTConfig
 from modelyard.progress import silent
 

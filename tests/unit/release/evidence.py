@@ -4,12 +4,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from modelyard.estimate import Estimate, proportion
-from modelyard.expectation import Expectation, ExpectationResult, SuiteResult
-from modelyard.file_hash import sha256_tree
+from modelyard.formats.expectation import Expectation, ExpectationResult, SuiteResult
+from modelyard.formats.results import Results
 from modelyard.release.decision import TRAINED_ON
-from modelyard.release.gate import Evidence, Results, Use
+from modelyard.release.gates.gate import Evidence, Use
 from modelyard.release.limits import ReleaseConfig
+from modelyard.stats.estimate import Estimate, proportion
+from modelyard.store.file_hash import sha256_tree
 
 CONFIG = ReleaseConfig(
     min_items=30,

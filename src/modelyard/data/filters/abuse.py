@@ -25,12 +25,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from modelyard.abuse import BUCKETS, WORD, AbuseModel, features
 from modelyard.config import Config
 from modelyard.data.document import Refusal
 from modelyard.data.sources.declared import Source
 from modelyard.data.sources.fetch import member
-from modelyard.estimate import Estimate, proportion
+from modelyard.formats.abuse import BUCKETS, WORD, AbuseModel, features
+from modelyard.stats.estimate import Estimate, proportion
 
 
 class AbuseConfig(Config):

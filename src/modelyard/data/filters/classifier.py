@@ -17,7 +17,7 @@ import numpy.typing as npt
 from modelyard.config import Config
 from modelyard.data.document import Refusal
 from modelyard.data.filters import words
-from modelyard.estimate import Estimate, proportion
+from modelyard.stats.estimate import Estimate, proportion
 
 _BITS = 18
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from modelyard.data.document import DataError, one_line
 from modelyard.data.sources.declared import Source
-from modelyard.file_hash import sha256_file
+from modelyard.store.file_hash import sha256_file
 
 
 def fetch(source: Source, cache: Path) -> Path:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from modelyard.config import Config
 from modelyard.data.document import DataError, Document, Kind, content_group, one_line
-from modelyard.file_hash import sha256_file
+from modelyard.store.file_hash import sha256_file
 
 
 class FilesSource(Config):

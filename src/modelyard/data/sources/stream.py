@@ -19,8 +19,8 @@ from modelyard.data.document import DataError, Document, Kind, content_group
 from modelyard.data.record import NOT_WANTED, Broken, TextField
 from modelyard.data.record_files import Form, form_of, read
 from modelyard.data.sources import installation
-from modelyard.file_hash import sha256_file
-from modelyard.inputs import expand, local_copy
+from modelyard.store.file_hash import sha256_file
+from modelyard.store.inputs import expand, local_copy
 
 
 class SourceConfig(Config):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from modelyard import json_file
+from modelyard.formats import json_file
 
 Row = dict[str, Any]
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from modelyard.config import ExecutionConfig
+from modelyard.execution import ExecutionConfig
 from modelyard.model.checkpoints.checkpoint import COMPLETE, superseded
 from modelyard.progress import beat
-from modelyard.storage import Storage
+from modelyard.store.storage import Storage
 
 
 class Mirror:

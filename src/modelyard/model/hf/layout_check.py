@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from modelyard.config import ExecutionConfig
+from modelyard.execution import ExecutionConfig
 from modelyard.model import model_directory
 from modelyard.model.network.architecture import Precision
 from modelyard.model.training.batch import Batch

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from modelyard import json_file
-from modelyard.feedback import Message, Prompt
+from modelyard.formats import json_file
+from modelyard.formats.feedback import Message, Prompt
 
 
 def check(directory: Path) -> None:

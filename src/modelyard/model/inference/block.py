@@ -131,3 +131,9 @@ def norm(module: Any, x: Tensor) -> Tensor:
     wide = x.float()
     scale = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().mul_(1 / x.shape[-1]).add_(module.eps).rsqrt_()
     return (wide * scale).to(x.dtype) * weight
+
+
+def fusible_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """:func:`norm` of RMSNorm in operations that torch's compiler fuses."""
+    wide = x.float()
+    return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype) * weight

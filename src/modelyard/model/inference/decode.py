@@ -15,6 +15,7 @@ from torch import Tensor
 
 from modelyard.model.inference.block import Block, Rotation, norm, output_product
 from modelyard.model.inference.compiled_decode import ROUND, CompiledStep
+from modelyard.model.inference.graphed_step import GraphedStep
 from modelyard.model.network import onednn, parallel
 from modelyard.model.training.engine import Engine
 
@@ -44,6 +45,10 @@ class Decoder:
         self.rotation: Rotation | None = None
         if engine.model.style == "llama":
             self.rotation = Rotation.of(self.gpt.rotary_pos_emb(length).view(1, length, 1, 1, -1), weights.dtype)
+        self.graphed: GraphedStep | None = None
+        if GraphedStep.fits(engine) and weights.output and self.rotation:
+            caches = [(cache.keys, cache.values) for cache in self.caches]
+            self.graphed = GraphedStep(engine, weights.blocks, weights.output, self.rotation, caches)
 
     def logits(self, tokens: Tensor, position: int) -> Tensor:
         """Feed tokens [b, n] at ``position`` through every stage; logits [b, V] of the token after them, fp32, on every rank."""
@@ -51,6 +56,8 @@ class Decoder:
         if self.compiled and self.rotation and count == 1:
             keys, values = [cache.keys for cache in self.caches], [cache.values for cache in self.caches]
             return self.compiled(tokens[:, 0].contiguous(), position, self.rotation, keys, values)[:, : self.engine.model.vocab_size]
+        if self.graphed and count == 1:
+            return self.graphed(tokens[:, 0], position)
         hidden = self._embed(tokens, position) if layout.is_first_stage else self._receive(batch, count)
         rotation = None
         if self.rotation is not None:
@@ -104,8 +111,9 @@ class _Cache:
         self.ratio, self.scale = block.ratio, block.scale or block.width**-0.5
         rows = batch * block.groups
         dtype = onednn.product_dtype(dtype, parallel.device())  # they are factors of every later step
-        self.keys = torch.empty(rows, block.width, length, dtype=dtype, device=parallel.device())
-        self.values = torch.empty(rows, length, block.width, dtype=dtype, device=parallel.device())
+        # zeros: a masked place must not hold what is no number
+        self.keys = torch.zeros(rows, block.width, length, dtype=dtype, device=parallel.device())
+        self.values = torch.zeros(rows, length, block.width, dtype=dtype, device=parallel.device())
         self.nothing = self.keys.new_zeros(1)
 
     def attend(self, turned: Tensor, value: Tensor, position: int) -> Tensor:

@@ -13,7 +13,8 @@ from typing import Any, Literal
 import torch
 from pydantic import model_validator
 
-from modelyard.config import Config, ExecutionConfig
+from modelyard.config import Config
+from modelyard.execution import ExecutionConfig
 from modelyard.model.network import experts
 from modelyard.model.network.attention import SdpaAttention
 from modelyard.model.network.experts import MoEConfig
@@ -182,7 +183,7 @@ def _recomputation(execution: ExecutionConfig) -> dict[str, Any]:
 
 
 def block_spec(model: ModelConfig, config: Any) -> Any:
-    """This pipeline stage's layers: megatron-core's local spec with our attention, norms and (on a CPU) products in it."""
+    """This pipeline stage's layers: megatron-core's local spec with our attention, norms and products in it."""
     from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
     from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
 
@@ -191,8 +192,8 @@ def block_spec(model: ModelConfig, config: Any) -> Any:
     spec = get_gpt_layer_local_spec(num_experts=model.moe.experts if model.moe else None, normalization=config.normalization)
     attention, mlp = spec.submodules.self_attention.submodules, spec.submodules.mlp.submodules
     attention.core_attention = SdpaAttention
-    if not torch.cuda.is_available():
-        attention.linear_qkv, attention.linear_proj = ColumnParallel, RowParallel
+    attention.linear_qkv, attention.linear_proj = ColumnParallel, RowParallel
+    if model.moe is None or not torch.cuda.is_available():
         feed_forward = mlp.experts.submodules if model.moe else mlp
         feed_forward.linear_fc1, feed_forward.linear_fc2 = ColumnParallel, RowParallel
     spec.submodules.input_layernorm = spec.submodules.pre_mlp_layernorm = Norm

@@ -8,17 +8,28 @@ fast. Where a CPU has no bf16 instructions, training computes in fp32. megatron-
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from modelyard.model.network import onednn
 
 SHORT = 512
 """Up to this many tokens bf16 training on a CPU materialises its scores; at 1,024 the flash kernel is faster again (docs/benchmarks.md)."""
+
+
+PREFERRED = (SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH)
+"""Kernels on a GPU, the first that takes a call's shapes being chosen: on Hopper cuDNN's is faster than torch's flash kernel."""
+
+
+def preferred() -> AbstractContextManager[None]:
+    """Within it attention is computed by the first fitting one of :data:`PREFERRED`."""
+    return sdpa_kernel(list(PREFERRED), set_priority=True)
 
 
 class SdpaAttention(torch.nn.Module):

@@ -11,7 +11,8 @@ from typing import Any
 
 from pydantic import model_validator
 
-from modelyard.config import Config, ExecutionConfig
+from modelyard.config import Config
+from modelyard.execution import ExecutionConfig
 
 
 class MoEConfig(Config):

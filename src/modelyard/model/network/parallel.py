@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 import torch
 import torch.distributed as dist
 
-from modelyard.config import ExecutionConfig
+from modelyard.execution import ExecutionConfig
 from modelyard.model.network import cpu_platform
 
 T = TypeVar("T")
@@ -133,6 +133,15 @@ def sum_data_parallel(tensor: torch.Tensor) -> torch.Tensor:
     if parallel_state.get_data_parallel_world_size() > 1:
         dist.all_reduce(tensor, group=parallel_state.get_data_parallel_group())
     return tensor
+
+
+def summed_over_replicas(count: torch.Tensor) -> torch.Tensor:
+    """What the last pipeline stage counted, summed over the replicas, on every rank; in place."""
+    from megatron.core import parallel_state
+
+    if parallel_state.get_pipeline_model_parallel_world_size() > 1:
+        dist.broadcast(count, parallel_state.get_pipeline_model_parallel_last_rank(), parallel_state.get_pipeline_model_parallel_group())
+    return sum_data_parallel(count)
 
 
 def on_first_rank(work: Callable[[], T]) -> T:

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 
 from modelyard import progress
-from modelyard.config import ExecutionConfig
+from modelyard.execution import ExecutionConfig
 from modelyard.model.checkpoints import checkpoint, mirror
 from modelyard.model.checkpoints.writer import CheckpointError, DiskFullError
 from modelyard.model.network import parallel

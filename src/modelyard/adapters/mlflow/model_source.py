@@ -1,0 +1,64 @@
+"""Model and data locations as local directories: MLflow's ``models:/name@alias``, ``models:/name/3`` and ``runs:/id/path``, and fsspec's URLs.
+
+Left out: clean-up; what is fetched stays in the given directory, so a second command finds it.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import fsspec
+import mlflow
+from mlflow.exceptions import MlflowException
+
+from modelyard.adapters.mlflow.packaging import WEIGHTS
+from modelyard.adapters.mlflow.server import client, tracking_uri, without_password
+from modelyard.config import digest
+
+
+def local_directory(location: str, into: Path) -> Path:
+    """The directory that ``location`` names, downloaded under ``into`` where it is not local.
+
+    Raises:
+        ValueError: there is nothing at ``location``, or it cannot be read.
+    """
+    if location.startswith(("models:/", "runs:/")):
+        return _from_mlflow(location, into)
+    if "://" not in location or location.startswith("file://"):
+        path = Path(location.removeprefix("file://"))
+        if not path.is_dir():
+            raise ValueError(f"{location}: no such directory")
+        return path
+    target = into / digest(location)[:16]
+    if not (target / ".complete").is_file():
+        try:
+            fsspec.url_to_fs(location)[0].get(fsspec.url_to_fs(location)[1], str(target), recursive=True)
+        except (OSError, ValueError, ImportError) as error:
+            raise ValueError(f"{location}: {type(error).__name__}: {error}") from None
+        (target / ".complete").touch()
+    return target
+
+
+def _from_mlflow(uri: str, into: Path) -> Path:
+    """The files of a registered version, of a packaged one its weights; an alias is looked up each time, since it moves."""
+    server = tracking_uri()
+    if server.startswith("sqlite:///") and not Path(server.removeprefix("sqlite:///")).is_file():
+        raise ValueError(f"{uri}: there is no MLflow at {without_password(server)}; MLFLOW_TRACKING_URI says where")
+    if uri.startswith("models:/") and not re.fullmatch(r"models:/[^/@]+(@[^/@]+|/\d+)", uri):
+        raise ValueError(f"{uri}: expected models:/NAME@ALIAS or models:/NAME/VERSION")
+    try:
+        source = uri
+        if uri.startswith("models:/"):
+            registry, name = client(server), uri.removeprefix("models:/")
+            if "@" in name:
+                version = registry.get_model_version_by_alias(*name.rsplit("@", 1))
+            else:
+                version = registry.get_model_version(*name.rsplit("/", 1))
+            source = version.source
+        target = into / digest([server, source])[:16]
+        target.mkdir(parents=True, exist_ok=True)
+        found = Path(mlflow.artifacts.download_artifacts(source, dst_path=str(target), tracking_uri=server))
+        return found / WEIGHTS if (found / WEIGHTS).is_dir() else found
+    except (MlflowException, TypeError) as error:
+        raise ValueError(f"{uri}: not found at {without_password(server)}: {str(error).splitlines()[0]}") from None

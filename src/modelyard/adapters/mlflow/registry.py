@@ -1,0 +1,218 @@
+"""The MLflow model registry: which version is candidate, which serves as production, and which it replaced.
+
+A version is one set of policy weights (its tag ``fingerprint``); registering it again updates its tags and makes no second one.
+``candidate`` moves to whatever was judged last, ``production`` only on PROMOTE, and ``previous`` keeps the version it replaced. The check
+that production is still what the decision compared with and the moves that follow happen under one lock: of two releases that race, one
+wins and the other is told so. A promoted version remembers its opponent and the opponent's scores, so a second run of the same line asks
+the same question and finds the same decision. Left out: stages (MLflow dropped them for aliases).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+from mlflow.exceptions import MlflowException
+
+from modelyard.adapters.mlflow.packaging import package
+from modelyard.adapters.mlflow.registry_lock import locked
+from modelyard.adapters.mlflow.server import client
+
+NONE = "none"
+
+
+class RegistryError(ValueError):
+    """A registration that must not happen."""
+
+
+class Opponent(NamedTuple):
+    """What a candidate is compared with."""
+
+    policy: str
+    """``policy/version`` of its weights."""
+    scores: str
+    """Artifact with its per-item records: ``results/version``, or ``baseline/version`` where it was measured again."""
+    version: str | None
+    """Number in the registry; None when that version is gone."""
+
+
+class Candidate(NamedTuple):
+    """A judged model."""
+
+    fingerprint: str
+    """Of the policy artifact."""
+    policy: str
+    """``policy/version``."""
+    results: str
+    """``results/version`` of its evaluation."""
+    opponent: Opponent | None
+    """What the decision compared it with; None when nothing was in production."""
+    verdict: str
+    """PROMOTE, HOLD or BLOCK."""
+    tags: Mapping[str, str]
+    """More to remember: refs of decision, card and export, reasons, forecast error."""
+
+
+class Move(NamedTuple):
+    """An alias that changed."""
+
+    alias: str
+    before: str | None
+    after: str | None
+
+
+class Registered(NamedTuple):
+    """Version number and the aliases that moved."""
+
+    version: str
+    moved: tuple[Move, ...]
+
+
+class Registry:
+    """One registered model."""
+
+    def __init__(self, uri: str, name: str) -> None:
+        self.client, self.name = client(uri), name
+
+    def opponent(self, policy: str) -> Opponent | None:
+        """What the candidate ``policy/version`` is compared with: production, or what production was compared with when it is production."""
+        serving = self.alias("production")
+        if serving is None:
+            return None
+        tags = serving.tags
+        if tags["policy"] != policy:
+            return Opponent(tags["policy"], tags["results"], str(serving.version))
+        if tags.get("opponent", NONE) == NONE:
+            return None
+        return Opponent(tags["opponent"], tags["opponent_scores"], self.version_of(tags["opponent"]))
+
+    def register(self, candidate: Candidate, export: Path, run_id: str, package: Callable[[Path, Path], None] = package) -> Registered:
+        """Make (or find) the candidate's version from a Hugging Face directory, logged with the run ``run_id``, and move the aliases.
+
+        ``package`` turns the directory into an MLflow model.
+
+        Raises:
+            RegistryError: production moved since the decision was made, or ``export`` is no model.
+            LockLostError: this process stood still for so long that another release went ahead.
+        """
+        if not (export / "config.json").is_file():
+            raise RegistryError(f"{export}: not a Hugging Face model directory (no config.json)")
+        source = self._upload(export, run_id, package) if self.version_of(candidate.policy) is None else ""
+        self._ensure_model()
+        with locked(self.client, self.name) as still_mine:
+            self._require_unmoved(candidate)
+            version = self.version_of(candidate.policy) or self._create(candidate, source, run_id)
+            serving = self.alias("production")
+            promoted = candidate.verdict == "PROMOTE" and (serving is None or str(serving.version) != version)
+            if promoted and (taken_back := self.numbered(version).tags.get("rolled_back")):
+                raise RegistryError(f"{self.name}: version {version} was rolled back {taken_back}; it is not promoted again")
+            self._remember(candidate, version, promoted)
+            moves = [self.point("candidate", version, still_mine)]
+            if promoted:
+                if serving is not None:
+                    moves.append(self.point("previous", str(serving.version), still_mine))
+                moves.append(self.point("production", version, still_mine))
+        return Registered(version, tuple(move for move in moves if move))
+
+    def rollback(self, version: str, name: str, reason: str) -> tuple[Move, ...]:
+        """Put back what ``version`` replaced; ``name`` decided it for ``reason``. Doing it again moves nothing.
+
+        The version keeps a tag ``rolled_back``, and no later run of its line promotes it again.
+
+        Raises:
+            RegistryError: there is no such version, it replaced nothing, or name or reason is empty.
+        """
+        if not name.strip() or not reason.strip():
+            raise RegistryError("a rollback needs a name and a reason")
+        taken_back = self.numbered(version)
+        if taken_back is None:
+            raise RegistryError(f"{self.name}: no version {version}")
+        target = self.version_of(taken_back.tags.get("opponent", NONE))
+        with locked(self.client, self.name) as still_mine:
+            serving = self.alias("production")
+            if serving is None or str(serving.version) not in (version, target):
+                return ()
+            if target is None:
+                raise RegistryError(f"{self.name}: version {version} replaced nothing; there is no version to go back to")
+            still_mine()
+            self.client.set_model_version_tag(self.name, version, "rolled_back", f"by {name}: {reason}")
+            moves = [self.point("production", target, still_mine)]
+            before = self.version_of(self.numbered(target).tags.get("opponent", NONE))
+            moves.append(self.point("previous", before, still_mine) if before else self._remove("previous", still_mine))
+        return tuple(move for move in moves if move)
+
+    def numbered(self, version: str) -> Any:
+        """The version with a number (MLflow's ModelVersion), or None."""
+        try:
+            return self.client.get_model_version(self.name, version)
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
+
+    def alias(self, alias: str) -> Any:
+        """The version under an alias (MLflow's ModelVersion), or None."""
+        try:
+            return self.client.get_model_version_by_alias(self.name, alias)
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
+
+    def version_of(self, policy: str) -> str | None:
+        """Number of the version with the weights ``policy/version``, or None."""
+        found = self.client.search_model_versions(f"name = '{self.name}' and tags.policy = '{policy}'")
+        return str(found[0].version) if found else None
+
+    def point(self, alias: str, version: str, still_mine: Callable[[], None]) -> Move | None:
+        """Move an alias, under the lock; None when it is there already."""
+        before = self.alias(alias)
+        if before is not None and str(before.version) == version:
+            return None
+        still_mine()
+        self.client.set_registered_model_alias(self.name, alias, version)
+        return Move(alias, str(before.version) if before else None, version)
+
+    def _remove(self, alias: str, still_mine: Callable[[], None]) -> Move | None:
+        before = self.alias(alias)
+        if before is None:
+            return None
+        still_mine()
+        self.client.delete_registered_model_alias(self.name, alias)
+        return Move(alias, str(before.version), None)
+
+    def _require_unmoved(self, candidate: Candidate) -> None:
+        now, then = self.opponent(candidate.policy), candidate.opponent
+        if (now and now.policy) != (then and then.policy):
+            raise RegistryError(
+                f"{self.name}: production changed since the decision, which compared {candidate.policy} with "
+                f"{then.policy if then else 'nothing'}: now it is {now.policy if now else 'nothing'}; run the line again"
+            )
+
+    def _remember(self, candidate: Candidate, version: str, promoted: bool) -> None:
+        tags = {"results": candidate.results, "decision": candidate.verdict, **candidate.tags}
+        if promoted:
+            against = candidate.opponent
+            tags |= {"opponent": against.policy if against else NONE, "opponent_scores": against.scores if against else NONE}
+        for key, value in tags.items():
+            self.client.set_model_version_tag(self.name, version, key, value[:5000])
+
+    def _ensure_model(self) -> None:
+        try:
+            self.client.create_registered_model(self.name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+    def _upload(self, export: Path, run_id: str, package: Callable[[Path, Path], None]) -> str:
+        """Log the export as an MLflow model with its run; large and slow, so outside the lock."""
+        with TemporaryDirectory() as directory:
+            package(export, Path(directory) / "model")
+            self.client.log_artifacts(run_id, str(Path(directory) / "model"), "model")
+        return f"{self.client.get_run(run_id).info.artifact_uri}/model"
+
+    def _create(self, candidate: Candidate, source: str, run_id: str) -> str:
+        tags = {"fingerprint": candidate.fingerprint, "policy": candidate.policy, "results": candidate.results}
+        return str(self.client.create_model_version(self.name, source=source, run_id=run_id, tags=tags).version)

@@ -1,0 +1,82 @@
+"""The MLflow server as everything here reaches it: its address, a client that gives up in time, and work that goes on while it is away.
+
+The URI comes from ``MLFLOW_TRACKING_URI``; without it an SQLite file under ``.modelyard`` serves, with files beside it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from modelyard.adapters.home import ServerError, home
+
+_log = logging.getLogger(__name__)
+
+START_SECONDS = 15.0
+"""How long a run waits for a server that does not answer when it begins."""
+TRIES = "3"
+"""Of MLflow's own HTTP client, with growing pauses; its default takes minutes, in which nobody looks after the ranks."""
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Opens the experiment's page on its runs; MLflow's default is a page of traces, which a line of trainings does not have."""
+
+
+def tracking_uri() -> str:
+    """``MLFLOW_TRACKING_URI`` or the SQLite file in the home directory."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home()}/mlflow.db"
+
+
+def without_password(uri: str) -> str:
+    """``uri`` as it may be shown: what stands before ``@`` is left out."""
+    scheme, separator, rest = uri.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+
+
+def client(uri: str) -> MlflowClient:
+    """A client for ``uri``; the directory of a new SQLite file is made."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", TRIES)
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    if uri.startswith("sqlite:///"):
+        Path(uri.removeprefix("sqlite:///")).absolute().parent.mkdir(parents=True, exist_ok=True)
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def wait_for_answer(uri: str) -> None:
+    """Until somebody answers at ``uri``, whatever is said. Raises ServerError after ``START_SECONDS``."""
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            httpx.get(uri, timeout=START_SECONDS)
+        except httpx.TransportError as error:
+            if time.monotonic() > deadline:
+                raise ServerError(f"MLFLOW_TRACKING_URI {without_password(uri)}: nobody answers ({type(error).__name__})") from error
+            time.sleep(0.5)
+        else:
+            return
+
+
+def experiment_id(server: MlflowClient, uri: str, name: str) -> str:
+    """The experiment called ``name``, made when it does not exist. On SQLite its files lie in ``mlartifacts`` beside the database."""
+    if found := server.get_experiment_by_name(name):
+        return str(found.experiment_id)
+    location = None
+    if uri.startswith("sqlite:///"):
+        location = (Path(uri.removeprefix("sqlite:///")).absolute().parent / "mlartifacts").as_uri()
+    return str(server.create_experiment(name, artifact_location=location, tags=KIND))
+
+
+@contextmanager
+def tolerated(what: str) -> Iterator[None]:
+    """Turn a server that does not answer into one warning; ``what`` says what it costs."""
+    try:
+        yield
+    except (MlflowException, OSError) as error:  # requests' exceptions are OSErrors
+        _log.warning("MLflow: %s (%s)", what, " ".join(str(error).split())[:200])

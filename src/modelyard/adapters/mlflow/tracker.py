@@ -1,0 +1,154 @@
+"""Every artifact as an MLflow run: params, metrics and their curves while it is made, tags that name it, figures, and a link to the store.
+
+One run an artifact, found again by its fingerprint: a cached artifact adds nothing, and work that was cut off goes on in the run it had. The store
+is the truth and this its picture: while the server is away training goes on, points wait in memory, and an artifact that could not be recorded is
+recorded by the next run that finds it.
+Left out: autologging (it would write what the artifacts already say).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import Metric, Param, RunTag
+
+from modelyard.adapters.mlflow.curves import LiveRun, log_history, log_metrics
+from modelyard.adapters.mlflow.server import client, experiment_id, tolerated, wait_for_answer
+from modelyard.config import canonical_json
+from modelyard.store.artifacts import Artifact, Spec
+
+LOCAL_PAGES = "http://127.0.0.1:5000"
+"""Where ``make ui`` shows an SQLite file."""
+
+
+class Tracker:
+    """Writes artifacts into one experiment."""
+
+    def __init__(self, uri: str, experiment: str) -> None:
+        """Raises ServerError when nobody has answered at ``uri`` for ``START_SECONDS``."""
+        if uri.startswith("http"):
+            wait_for_answer(uri)
+        self.uri, self.client = uri, client(uri)
+        self.experiment = experiment_id(self.client, uri, experiment)
+
+    def find(self, fingerprint: str) -> str | None:
+        """Run id of the artifact with this fingerprint, finished or not."""
+        runs = self.client.search_runs([self.experiment], f"tags.fingerprint = '{fingerprint}'", max_results=1)
+        return str(runs[0].info.run_id) if runs else None
+
+    def page(self, fingerprint: str) -> str:
+        """URL of the run of the artifact with this fingerprint; empty where there is none or the server is away."""
+        with tolerated("no link to the run"):
+            if run_id := self.find(fingerprint):
+                server = self.uri.rstrip("/") if self.uri.startswith("http") else LOCAL_PAGES
+                return f"{server}/#/experiments/{self.experiment}/runs/{run_id}"
+        return ""
+
+    def is_complete(self, run_id: str) -> bool:
+        """Whether the run's artifact was finished and logged."""
+        return "artifact" in self.client.get_run(run_id).data.tags
+
+    @contextmanager
+    def live(self, spec: Spec, flops_share: float = 0.0) -> Iterator[LiveRun]:
+        """The run of an artifact that is being made; ``flops_share`` as in :class:`LiveRun`.
+
+        Give its ``report`` to the stage; an error inside marks the run FAILED and goes on up. A server that is away stops nothing.
+        """
+        run_id = None
+        with tolerated(f"{spec.name}: no curves"):
+            run_id = self.find(spec.fingerprint) or self._create(spec)
+            self.client.update_run(run_id, status="RUNNING")
+        run = LiveRun(self.client, run_id, flops_share=flops_share)
+        try:
+            yield run
+        except BaseException as error:
+            with tolerated(f"{spec.name}: its failure is not shown"):
+                run.flush()
+                if run_id:
+                    self.client.set_tag(run_id, "error", f"{type(error).__name__}: {error}"[:500])
+                    self.client.set_terminated(run_id, "FAILED")
+            raise
+        run.flush()
+
+    def record(self, artifact: Artifact, link: str, fetch: Callable[[Artifact], Path]) -> None:
+        """:meth:`log` with the pages and curves that the artifact itself holds, unless that is done; ``fetch`` brings its directory.
+
+        A server that is away is a warning: the artifact is finished, and the next run that finds it records it.
+        """
+        with tolerated(f"{artifact.ref} is in the store, but not recorded"):
+            found = self.find(artifact.fingerprint)
+            if found and self.is_complete(found):
+                return
+            directory = fetch(artifact)
+            pages = {page.name: page for page in sorted(directory.glob("*.html"))}
+            self.log(artifact, link, files=pages, history=directory / "history.jsonl")
+
+    def log(self, artifact: Artifact, link: str, files: Mapping[str, Path] = {}, history: Path | None = None) -> str:
+        """Complete the artifact's run (or make it): metrics, manifest, link, ``files`` (folder/name -> file).
+
+        Does nothing the second time.
+        """
+        found = self.find(artifact.fingerprint)
+        if found and self.is_complete(found):
+            return found
+        run_id = found or self._create(artifact)
+        if history is not None and history.is_file() and not self.client.get_run(run_id).data.metrics:
+            log_history(self.client, run_id, history)
+        now = int(time.time() * 1000)
+        log_metrics(
+            self.client, run_id, [Metric(key, value, now, 0) for key, value in {**artifact.metrics, "seconds": artifact.seconds}.items()]
+        )
+        self.client.log_dict(run_id, artifact.model_dump(mode="json"), "artifact.json")
+        for name, path in files.items():
+            folder, _, _ = name.rpartition("/")
+            self.client.log_artifact(run_id, str(path), folder or None)
+        tags = {"store": link, "seconds": f"{artifact.seconds:.1f}", "artifact": artifact.ref}
+        self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        self.client.set_terminated(run_id, "FINISHED")
+        return run_id
+
+    def seal(self, forecast: Artifact, link: str, content: Mapping[str, Any]) -> str:
+        """Log a forecast before what it predicts is made; its numbers can be read in MLflow ever after."""
+        run_id = self.log(forecast, link)
+        if "sealed" not in self.client.get_run(run_id).data.tags:
+            self.client.log_dict(run_id, dict(content), "forecast.json")
+            self.client.log_batch(
+                run_id,
+                tags=[RunTag("sealed", forecast.fingerprint), RunTag("sealed_at", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))],
+            )
+        return run_id
+
+    def decision(self, run_id: str, verdict: str, reasons: Sequence[str]) -> None:
+        """Show a decision on its run: a tag, a note with the reasons, and the status FAILED unless it is PROMOTE."""
+        self.client.set_tag(run_id, "decision", verdict)
+        self.client.set_tag(run_id, "mlflow.note.content", f"**{verdict}**\n\n" + "\n".join(f"- {reason}" for reason in reasons))
+        self.client.set_terminated(run_id, "FINISHED" if verdict == "PROMOTE" else "FAILED")
+
+    def _create(self, made: Spec | Artifact) -> str:
+        parents = {role: parent if isinstance(parent, str) else parent.ref for role, parent in made.parents.items()}
+        tags = {"fingerprint": made.fingerprint, "version": made.version, "stage": made.name, "parents": canonical_json(parents)}
+        tags |= {f"parent.{role}": ref for role, ref in parents.items()}
+        run = self.client.create_run(self.experiment, run_name=f"{made.name}-{made.version[:8]}", tags=tags)
+        config = made.config if isinstance(made.config, dict) else made.config.model_dump(mode="json")
+        params = [Param(key, value) for key, value in flatten(config).items()]
+        for start in range(0, len(params), 100):
+            self.client.log_batch(run.info.run_id, params=params[start : start + 100])
+        return str(run.info.run_id)
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested config -> dotted keys and printed values: ``{"a": {"b": 1}, "c": [{"d": 2}]}`` -> ``{"a.b": "1", "c.0.d": "2"}``."""
+    flat: dict[str, str] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        elif isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
+            flat |= flatten({str(number): item for number, item in enumerate(value)}, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
+    return flat

@@ -1,0 +1,110 @@
+"""The loop that each rank of a worker group runs: take a job (one training stage) from the mailbox, run it, post what came of it, wait for the next.
+
+Consecutive stages share a worker group this way: starting one costs about ten seconds on two cores, nearly all of it imports. Only names of this
+module and of the stage travel; both are imported on the worker. While a stage runs, a thread beside it sends the rank's pulse.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from modelyard import progress
+from modelyard.adapters.ray.mailbox import Event, Failure, Job
+from modelyard.adapters.ray.watch import place_of, pulse_seconds
+from modelyard.config import first_error
+
+REPORT_SECONDS = 0.2
+
+
+class _ToMailbox(logging.Handler):
+    """Brings a rank's warnings to the driver; Ray keeps what workers print to itself."""
+
+    def __init__(self, mailbox: Any) -> None:
+        super().__init__(logging.WARNING)
+        self.mailbox = mailbox
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Post one line."""
+        self.mailbox.warn.remote(" ".join(record.getMessage().split()))
+
+
+def serve(arguments: dict[str, Any]) -> None:
+    """The function every rank of a worker group runs: jobs from the mailbox until the group is stopped."""
+    import ray
+    from ray.train import get_context
+
+    mailbox, rank = arguments["mailbox"], get_context().get_world_rank()
+    done = 0
+    while (job := ray.get(mailbox.take.remote(done))) is not None:
+        attempt = ray.get(mailbox.begin.remote(rank, ray.get_runtime_context().current_actor, progress.beats()))
+        try:
+            with _pulse(job, rank, attempt, mailbox):
+                metrics = _run(job, rank, mailbox)
+        except BaseException as error:
+            final = isinstance(error, ValueError | progress.StopError)
+            known = getattr(error, "rank", None)  # of errors that every rank raises for one rank's cause
+            ray.get(mailbox.fail.remote(Failure(rank if known is None else known, one_line(error), traceback.format_exc(), final)))
+            if isinstance(error, progress.StopError):
+                return  # every rank does: raising would only have Ray Train start the group again
+            raise
+        ray.get(mailbox.succeed.remote(rank, metrics))
+        done = job.number
+        gc.collect()
+
+
+@contextlib.contextmanager
+def _pulse(job: Job, rank: int, attempt: int, mailbox: Any) -> Iterator[None]:
+    """Send this thread's signs of life to the mailbox while the block runs, and bring back the request to stop."""
+    import ray
+
+    watched, done = threading.get_ident(), threading.Event()
+
+    def send() -> None:
+        while not done.wait(pulse_seconds(job.execution.hang_seconds)):
+            if ray.get(mailbox.pulse.remote(rank, attempt, progress.beats(), place_of(watched))):
+                progress.request_stop(progress.Stop.TOLD)
+
+    thread = threading.Thread(target=send, name="pulse", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+
+
+def _run(job: Job, rank: int, mailbox: Any) -> dict[str, float]:
+    import torch
+
+    torch.set_num_threads(job.execution.threads)
+    last = 0.0
+
+    def report(done: int, total: int, metrics: Mapping[str, float] = {}, unit: str = "step") -> None:
+        nonlocal last
+        progress.beat()
+        if rank == 0 and (metrics or done >= total or time.monotonic() - last >= REPORT_SECONDS):
+            last = time.monotonic()
+            mailbox.report.remote(Event(done, total, dict(metrics), unit))
+
+    forward = _ToMailbox(mailbox)
+    logging.getLogger("modelyard").addHandler(forward)
+    try:
+        return dict(job.run(job.config, job.inputs, job.out, job.checkpoints, job.execution, report))
+    finally:
+        logging.getLogger("modelyard").removeHandler(forward)
+
+
+def one_line(error: BaseException) -> str:
+    """The cause of ``error`` in one line; the type is named unless its message is written for the user (ValueError, StopError)."""
+    if isinstance(error, ValidationError):
+        return f"{error.title}: {first_error(error)}"
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if isinstance(error, ValueError | progress.StopError) else f"{type(error).__name__}: {text}"

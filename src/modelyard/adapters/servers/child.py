@@ -1,0 +1,73 @@
+"""Servers as child processes on loopback: whether one answers, that it ends with its parent, and how it is ended."""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+from modelyard.adapters.home import ServerError
+
+HOST = "127.0.0.1"
+START_SECONDS = 300.0
+PR_SET_PDEATHSIG = 1
+
+
+def free_port(preferred: int) -> int:
+    """``preferred`` if nobody listens there, else one the system picks."""
+    for port in (preferred, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise ServerError(f"no free port on {HOST}")
+
+
+def wait_for(url: str, process: subprocess.Popen[bytes], log: Path, what: str) -> None:
+    """Wait until ``url`` answers. Raises ServerError, which names ``log``, when ``process`` ends or takes too long."""
+    deadline = time.monotonic() + START_SECONDS
+    while not healthy(url):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise ServerError(f"{what} did not start; see {log}")
+        time.sleep(0.1)
+
+
+def healthy(url: str, token: str = "") -> bool:
+    """Whether ``url`` answers 200, asked with ``token`` where there is one."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
+    try:
+        with opener.open(request, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def interruptible() -> None:
+    """In a program that holds servers: SIGTERM and SIGINT raise KeyboardInterrupt, also where a shell's background has made it deaf to SIGINT."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
+
+
+def die_with_parent() -> None:
+    """In a child: get SIGTERM when the parent dies."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Terminate, and kill what does not listen."""
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,167 @@
+"""The local Prefect server: nobody starts, stops or leaks one by hand.
+
+It lives exactly as long as somebody holds its home: each user holds a shared ``flock`` on ``clients.lock``, and a keeper process beside the server
+waits for the exclusive one. The kernel drops a lock with its process, so a run that is killed with -9 leaves neither an orphan nor a stale "in use"
+mark, two runs share one server on one SQLite file, and a run finds the server of ``make ui``. A server that is killed starts again at its port, so
+the runs on it go on; it gets SIGTERM from the kernel if its keeper dies (PR_SET_PDEATHSIG). Left out: PostgreSQL and remote servers.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import psutil
+
+from modelyard.adapters.home import ServerError
+from modelyard.adapters.servers.child import HOST, START_SECONDS, die_with_parent, end, free_port, healthy
+
+PORT = 4200
+
+
+class Address(NamedTuple):
+    """Where a Prefect server answers."""
+
+    api: str
+    page: str
+
+
+@contextmanager
+def prefect_server(home: Path) -> Iterator[Address]:
+    """Hold the Prefect server of ``home``, starting it when nobody else has. Raises ServerError."""
+    home = home.absolute()
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with _locked(home / "clients.lock", fcntl.LOCK_SH):
+        with _locked(home / "start.lock", fcntl.LOCK_EX):
+            port = _answering(home) or _wait_for_keeper(home)
+        yield Address(f"http://{HOST}:{port}/api", f"http://{HOST}:{port}")
+
+
+def keep(home: Path) -> int:
+    """The keeper: run the server until no client holds ``home``; one that was killed starts again at the same port, where its clients look for it.
+
+    Called as ``python -m modelyard.adapters.servers.prefect_server HOME``.
+    """
+    with _locked(home / "keeper.lock", fcntl.LOCK_EX):
+        for preferred in (int(os.environ.get("PREFECT_SERVER_API_PORT", PORT)), 0, 0):
+            port = free_port(preferred)  # until the server binds it somebody else may take it: then the next
+            if server := _start_server(home, port):
+                break
+
+        unused = threading.Event()
+
+        def stop_when_unused() -> None:
+            with _locked(home / "clients.lock", fcntl.LOCK_EX):
+                unused.set()
+                if server:
+                    end(server)  # inside the lock: the next client must not find this server
+
+        threading.Thread(target=stop_when_unused, daemon=True).start()
+        while server:
+            server.wait()
+            if unused.is_set():
+                return 0
+            server = _start_server(home, port)
+    return 1
+
+
+def _start_server(home: Path, port: int) -> subprocess.Popen[bytes] | None:
+    """A server that listens, named in ``server.json``; None when it ended before that."""
+    environment = {
+        **os.environ,
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": f"http://{HOST}:{port}/api",  # the page in the browser asks this address
+        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home}/prefect.db",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
+        "DO_NOT_TRACK": "1",
+    }
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
+    server = subprocess.Popen(command, env=environment, preexec_fn=die_with_parent)
+    while server.poll() is None:
+        if _listens(server.pid, port):
+            partial = home / "server.json.partial"
+            partial.write_text(json.dumps({"pid": server.pid, "port": port}))
+            partial.replace(home / "server.json")
+            return server
+        time.sleep(0.1)
+    return None
+
+
+def _answering(home: Path) -> int | None:
+    """Port of the server that ``server.json`` names, if that very process answers there."""
+    try:
+        named = json.loads((home / "server.json").read_text())
+        pid, port = int(named["pid"]), int(named["port"])
+    except (OSError, ValueError, KeyError):
+        return None
+    return port if _listens(pid, port) and healthy(f"http://{HOST}:{port}/api/health") else None
+
+
+def _listens(pid: int, port: int) -> bool:
+    """Whether process ``pid`` has the port: after a kill another home's server may answer there."""
+    try:
+        sockets = psutil.Process(pid).net_connections("tcp")
+    except psutil.Error:
+        return False
+    return any(socket.status == psutil.CONN_LISTEN and socket.laddr.port == port for socket in sockets)
+
+
+def _wait_for_keeper(home: Path) -> int:
+    """Port of the server that a keeper, the one there is or a new one, starts. Raises ServerError."""
+    keeper = None
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if port := _answering(home):
+            return port
+        if keeper is None and not _is_kept(home):
+            keeper = _start_keeper(home)
+        if keeper and keeper.poll() is not None:
+            break
+        time.sleep(0.1)
+    raise ServerError(f"Prefect server did not start; see {home / 'server.log'}")
+
+
+def _is_kept(home: Path) -> bool:
+    """Whether a keeper lives: then its server starts, or starts again."""
+    with open(home / "keeper.lock", "ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _start_keeper(home: Path) -> subprocess.Popen[bytes]:
+    (home / "server.json").unlink(missing_ok=True)
+    with open(home / "server.log", "wb") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "modelyard.adapters.servers.prefect_server", str(home)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # Ctrl-C in the run's terminal must not reach the server before the run has said goodbye to it
+        )
+
+
+@contextmanager
+def _locked(path: Path, kind: int) -> Iterator[IO[bytes]]:
+    with open(path, "ab") as file:
+        fcntl.flock(file, kind)
+        yield file
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(keep(Path(sys.argv[1])))
+    except ServerError as error:
+        sys.exit(str(error))

@@ -1,0 +1,73 @@
+"""``make ui``: the pages of this and earlier runs, a Prefect server and an MLflow server until interrupted.
+
+Servers that the environment names (PREFECT_API_URL, an MLFLOW_TRACKING_URI of http) run elsewhere: then the addresses of their pages are said.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from modelyard.adapters.home import ServerError, home
+from modelyard.adapters.mlflow.server import tracking_uri, without_password
+from modelyard.adapters.servers.child import HOST, die_with_parent, end, free_port, interruptible, wait_for
+from modelyard.adapters.servers.prefect_server import prefect_server
+
+MLFLOW_PORT = 5000
+
+
+def named_pages() -> str:
+    """What runs use in the servers' place when the environment names both, a line each; empty where it does not."""
+    prefect, mlflow = os.environ.get("PREFECT_API_URL", ""), tracking_uri()
+    if not prefect or not mlflow.startswith("http"):
+        return ""
+    return f"Prefect  {prefect.removesuffix('/api')}\nMLflow   {without_password(mlflow)}\n"
+
+
+def show(prefect_home: Path, mlflow_uri: str) -> int:
+    """Both servers, until interrupted; the exit code. Raises ServerError."""
+    interruptible()
+    port = free_port(MLFLOW_PORT)
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--backend-store-uri",
+        mlflow_uri,
+        "--host",
+        HOST,
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
+    log = prefect_home.parent / "mlflow-server.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "ab") as output:
+        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # its job runner outlives the server
+        mlflow = subprocess.Popen(command, stdout=output, stderr=output, env=environment, preexec_fn=die_with_parent)
+    try:
+        with prefect_server(prefect_home) as prefect:
+            wait_for(f"http://{HOST}:{port}/health", mlflow, log, "MLflow server")
+            sys.stdout.write(f"Prefect  {prefect.page}\nMLflow   http://{HOST}:{port}\nCtrl-C ends both.\n")
+            sys.stdout.flush()
+            return mlflow.wait()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        end(mlflow)
+
+
+if __name__ == "__main__":
+    if pages := named_pages():
+        sys.stdout.write(pages)
+        sys.exit()
+    if tracking_uri().startswith("http"):
+        sys.exit(f"MLFLOW_TRACKING_URI {without_password(tracking_uri())} is a server, whose pages are there; PREFECT_API_URL is not set")
+    try:
+        sys.exit(show(home() / "prefect", tracking_uri()))
+    except ServerError as error:
+        sys.exit(str(error))

@@ -1,0 +1,103 @@
+"""Contamination of the line's benchmarks by the text that it trains on: a stage of the line.
+
+The procedure is the GPT-4 Technical Report's (:mod:`modelyard.data.contamination.overlap`), with GPT-3's
+13-grams as a second opinion beside it. Unlike the report, the sets that fine-tuning, preference and
+reinforcement learning use are checked as well.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from modelyard.data.contamination.overlap import ContaminationConfig, check
+from modelyard.formats.feedback import (
+    COMPARISONS,
+    DEMONSTRATIONS,
+    PROMPTS,
+    Comparison,
+    Demonstration,
+    PromptRecord,
+    prompt_text,
+    records,
+)
+from modelyard.progress import Report
+from modelyard.stats.estimate import proportion
+
+_TEXT_FIELD = {"openings": "text", "last_word": "context", "human_eval": "prompt", "held_out_text": "text"}
+
+
+def run(config: ContaminationConfig, inputs: Mapping[str, Path], out: Path, report: Report) -> dict[str, float]:
+    """Check every benchmark of ``inputs["corpus"]`` against every set that anything is trained on, those of ``inputs["feedback"]`` among
+    them; the report names the sets searched."""
+    corpus = inputs["corpus"]
+    files = sorted((corpus / "benchmarks").glob("*.jsonl"))
+    benchmarks = {file.stem: _rows(file) for file in files}
+    texts = [[str(row[_TEXT_FIELD[name]]) for row in rows] for name, rows in benchmarks.items()]
+    result: dict[str, Any] = {name: {"n": len(rows), "sets": {}, "hits": [], "second_opinion": []} for name, rows in benchmarks.items()}
+    sets = _training_sets(corpus, inputs["feedback"])
+    for done, (training, documents) in enumerate(sets.items(), 1):
+        for (name, rows), found in zip(benchmarks.items(), check(texts, (text for _, text in documents), config), strict=True):
+            entry = result[name]
+            entry["sets"][training] = {"documents": len(documents), "contaminated": len(found.matches), "ngram": len(found.ngrams)}
+            entry["hits"] += [
+                {"item": _item_id(rows[m.item]), "set": training, "document": documents[m.document][0], "substring": m.substring}
+                for m in found.matches
+            ]
+            entry["second_opinion"] += [
+                {"item": _item_id(rows[m.item]), "set": training, "document": documents[m.document][0], "ngram": m.ngram}
+                for m in found.ngrams
+            ]
+        report(done, len(sets), unit="set")
+    contaminated = {name: sorted({hit["item"] for hit in value["hits"]}) for name, value in result.items()}
+    metrics: dict[str, float] = {}
+    for name, value in result.items():
+        value["contaminated"] = len(contaminated[name])
+        share = proportion(len(contaminated[name]), value["n"]) if value["n"] else None
+        value["share"] = share.value if share else 0.0
+        metrics |= share.flat(f"contamination/{name}/share") if share else {}
+        metrics[f"contamination/{name}/ngram_items"] = len({hit["item"] for hit in value["second_opinion"]})
+    _write_json(out / "report.json", result)
+    _write_json(out / "contaminated.json", contaminated)
+    return metrics
+
+
+def _training_sets(corpus: Path, feedback: Path) -> dict[str, list[tuple[str, str]]]:
+    """Set -> (document id, text), every text of a set once."""
+    documents = pq.read_table(corpus / "documents.parquet", filters=[("split", "==", "train")], columns=["id", "text"])
+    demonstrations = [one for one in records(feedback / DEMONSTRATIONS, Demonstration) if one.split == "train"]
+    comparisons = list(records(feedback / COMPARISONS, Comparison))
+    prompts = [one for one in records(feedback / PROMPTS, PromptRecord) if one.split == "train"]
+    compared = {
+        split: [(one.id, prompt_text(one.prompt) + text) for one in comparisons if one.split == split for text in one.completions]
+        for split in ("reward", "scorer")
+    }
+    return {
+        "pretrain": _pairs(documents),
+        "demonstrations": [(one.id, prompt_text(one.prompt) + one.completion) for one in demonstrations],
+        **{
+            f"{split}_comparisons": [(name, text) for text, name in {text: name for name, text in rows}.items()]
+            for split, rows in compared.items()
+        },
+        "prompts": [(one.id, prompt_text(one.prompt)) for one in prompts],
+    }
+
+
+def _pairs(table: Any) -> list[tuple[str, str]]:
+    return list(zip(table.column("id").to_pylist(), table.column("text").to_pylist(), strict=True))
+
+
+def _item_id(row: dict[str, Any]) -> str:
+    return str(row.get("id", row.get("task_id")))
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines() if line]
+
+
+def _write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")

@@ -1,0 +1,264 @@
+"""Builds the ``feedback`` artifact: demonstrations, comparisons and prompts of the corpus and of the user's own files, as the same records.
+
+After InstructGPT (arXiv:2203.02155, section 3.2 and appendix A.3): prompts that share a long prefix are one prompt, a user gives at most so many,
+personal data is redacted, splits go by user or by prompt, and users' traffic is read only with consent. What is dropped is counted by reason and
+listed in ``dropped.jsonl``; ``sources.json`` names the files. A prompt lies on one side of the split in all three sets, so no model is measured on
+what another was shown. The corpus brings text that was screened before; its ratings become comparisons in
+:mod:`modelyard.data.feedback.votes`. Left out: writing prompts or answers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from pydantic import Field, model_validator
+
+from modelyard.config import Config
+from modelyard.data.document import DataError
+from modelyard.data.feedback import files as feedback_files
+from modelyard.data.feedback import votes
+from modelyard.data.feedback.agreement import agreements, folded, said
+from modelyard.data.feedback.files import Entry, FeedbackFile
+from modelyard.data.feedback.votes import VotesConfig
+from modelyard.data.filters.pii import PiiConfig, redact
+from modelyard.data.splits import fraction
+from modelyard.formats.feedback import (
+    COMPARISONS,
+    DEMONSTRATIONS,
+    PROMPTS,
+    Comparison,
+    Demonstration,
+    Message,
+    Prompt,
+    PromptRecord,
+    json_lines,
+    write,
+)
+from modelyard.progress import Report
+
+
+class FeedbackSplits(Config):
+    """Shares of what the user's files bring; the corpus has its own."""
+
+    held_out: float = Field(ge=0, lt=1)
+    """Share of prompts (or users) that nothing is trained on: validation demonstrations and prompts, test comparisons."""
+    scorer: float = Field(ge=0, lt=1)
+    """Share whose comparisons train the judge of policies and nothing else."""
+    held_out_raters: float = Field(ge=0, lt=1)
+    """Share of the named raters whose comparisons are only measured on."""
+
+    @model_validator(mode="after")
+    def _room(self) -> FeedbackSplits:
+        if self.held_out + self.scorer >= 1:
+            raise ValueError("held_out and scorer leave nothing to train on")
+        return self
+
+
+class FeedbackConfig(Config):
+    """Everything that defines the feedback."""
+
+    seed: int
+    """Of draws and splits."""
+    votes: VotesConfig | None = None
+    """How the corpus's ratings become comparisons; absent: they do not."""
+    files: tuple[FeedbackFile, ...] = ()
+    """The user's own files."""
+    splits: FeedbackSplits
+    """What is held out of the files."""
+    pii: PiiConfig
+    """What is redacted in the files."""
+    prefix_characters: int = Field(ge=8)
+    """Prompts whose first so many characters are the same (case and spacing apart) are one prompt."""
+    prompts_per_user: int = Field(ge=1)
+    """Most prompts of one user (InstructGPT: 200)."""
+
+    @model_validator(mode="after")
+    def _names(self) -> FeedbackConfig:
+        names = [file.name for file in self.files]
+        if len(set(names)) < len(names):
+            raise ValueError(f"files: two are called {next(name for name in names if names.count(name) > 1)}")
+        return self
+
+
+class Sets(NamedTuple):
+    """What is being gathered."""
+
+    demonstrations: list[Demonstration]
+    comparisons: list[Comparison]
+    prompts: list[PromptRecord]
+    dropped: list[dict[str, str]]
+    counts: Counter[str]
+    """What is not a drop: redactions by kind, keys passed over."""
+
+    def drop(self, name: str, reason: str, where: str) -> None:
+        """Note that something is left out."""
+        self.dropped.append({"id": name, "reason": reason, "where": where})
+
+
+def run(config: FeedbackConfig, inputs: Mapping[str, Path], out: Path, report: Report, files: str) -> dict[str, float]:
+    """Gather the records of ``inputs["corpus"]`` (where there is one) and of the config's files, found under ``files``, into ``out``.
+
+    Raises:
+        DataError: a file that is missing, changed or has a bad line; two records with one id; nothing to align with.
+    """
+    sets = Sets([], [], [], [], Counter())
+    for done, file in enumerate(config.files, 1):
+        _own(sets, config, file, files)
+        report(done, len(config.files), unit="file")
+    sets.comparisons[:] = agreements(sets.comparisons)
+    if "corpus" in inputs:
+        _corpus(sets, config, inputs["corpus"])
+    for name, records in (("demonstrations", sets.demonstrations), ("comparisons", sets.comparisons), ("prompts", sets.prompts)):
+        ids = Counter(record.id for record in records)
+        if twice := next((one for one, count in ids.items() if count > 1), None):
+            raise DataError(f"feedback: two {name} have the id {twice}")
+    if not sets.demonstrations and not sets.comparisons and not sets.prompts:
+        raise DataError("feedback: nothing is left of the files, and there is no corpus")
+    write(out / DEMONSTRATIONS, sets.demonstrations)
+    write(out / COMPARISONS, sets.comparisons)
+    write(out / PROMPTS, sets.prompts)
+    (out / "dropped.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in sets.dropped), "utf-8")
+    rows = [{"name": f.name, "package": Path(f.path).name, "version": "", "sha256": f.sha256, "licence": f.licence} for f in config.files]
+    (out / "sources.json").write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    metrics = _metrics(sets)
+    (out / "statistics.json").write_text(json.dumps(metrics, indent=1) + "\n", "utf-8")
+    return metrics
+
+
+def _own(sets: Sets, config: FeedbackConfig, file: FeedbackFile, root: str) -> None:
+    """The records of one file."""
+    read = feedback_files.read(file, root)
+    for where, reason in read.dropped:
+        sets.drop("", reason, where)
+    sets.counts.update({f"ignored_keys/{key}": count for key, count in read.ignored.items()})
+    prompts = Prompts(config, sets)
+    seen: set[str] = set()
+    for raw in read.entries:
+        entry = _redacted(raw, config.pii, sets.counts)
+        if entry.source == "user" and not entry.consent:
+            sets.drop(entry.id, "no_consent", entry.where)
+            continue
+        group = entry.group if file.split_by == "user" else folded(said(entry.prompt))
+        place = fraction(f"{config.seed}:feedback:{group}")
+        if file.shape == "prompts":
+            prompts.add(entry, place)
+            continue
+        key = folded(repr((entry.prompt, entry.completions, entry.ranks, entry.rater)))
+        if key in seen:
+            sets.drop(entry.id, "duplicate", entry.where)
+            continue
+        seen.add(key)
+        if file.also_prompts:
+            prompts.add(entry, place)
+        if entry.ranks:
+            _compared(sets, config, file, entry, place)
+        else:
+            shown = Demonstration(
+                id=entry.id,
+                split=_side(place, config),
+                source=file.name,
+                category=entry.category,
+                prompt=entry.prompt,
+                completion=entry.completions[0],
+            )
+            sets.demonstrations.append(shown)
+
+
+class Prompts:
+    """Prompts of one file on their way into the set, with what is known of the earlier ones."""
+
+    def __init__(self, config: FeedbackConfig, sets: Sets) -> None:
+        self.config, self.sets = config, sets
+        self.seen = {self._prefix(record.prompt) for record in sets.prompts}
+        self.users: Counter[str] = Counter()
+
+    def add(self, entry: Entry, place: float) -> None:
+        """Keep the prompt unless it begins like another or its user has given enough."""
+        prefix = self._prefix(entry.prompt)
+        if prefix in self.seen:
+            self.sets.drop(entry.id, "shared_prefix", entry.where)
+            return
+        self.users[entry.group] += 1
+        if entry.group and self.users[entry.group] > self.config.prompts_per_user:
+            self.sets.drop(entry.id, "too_many_of_user", entry.where)
+            return
+        self.seen.add(prefix)
+        self.sets.prompts.append(
+            PromptRecord(id=entry.id, split=_side(place, self.config), source=entry.source, category=entry.category, prompt=entry.prompt)
+        )
+
+    def _prefix(self, prompt: Prompt) -> str:
+        return folded(said(prompt))[: self.config.prefix_characters]
+
+
+def _side(place: float, config: FeedbackConfig) -> Literal["train", "validation"]:
+    return "validation" if place < config.splits.held_out else "train"
+
+
+def _compared(sets: Sets, config: FeedbackConfig, file: FeedbackFile, entry: Entry, place: float) -> None:
+    """The comparison, unless a rater who is to stay unseen ranked what is trained on."""
+    held_out = place < config.splits.held_out
+    stranger = bool(entry.rater) and fraction(f"{config.seed}:rater:{entry.rater}") < config.splits.held_out_raters
+    if stranger and not held_out:
+        sets.drop(entry.id, "held_out_rater", entry.where)
+        return
+    judged = place < config.splits.held_out + config.splits.scorer
+    sets.comparisons.append(
+        Comparison(
+            id=entry.id,
+            split="test" if held_out else "scorer" if judged else "reward",
+            source=file.name,
+            category=entry.category,
+            rater=entry.rater,
+            prompt=entry.prompt,
+            completions=entry.completions,
+            ranks=entry.ranks,
+            scores=entry.scores,
+        )
+    )
+
+
+def _corpus(sets: Sets, config: FeedbackConfig, corpus: Path) -> None:
+    """What the corpus stage left: reviews to continue, dialogs to answer, and rated texts."""
+    for row in (line.fields for line in json_lines(corpus / DEMONSTRATIONS)):
+        prompt: Prompt = row["prompt"] if row["kind"] == "review" else (Message(role="user", content=row["prompt"]),)
+        sets.demonstrations.append(
+            Demonstration(
+                id=row["id"], split=row["split"], source="corpus", category=row["kind"], prompt=prompt, completion=row["completion"]
+            )
+        )
+    for row in (line.fields for line in json_lines(corpus / PROMPTS)):
+        sets.prompts.append(PromptRecord(id=row["id"], split="train", source="corpus", category="review", prompt=row["prompt"]))
+    if config.votes is not None:
+        drawn = votes.comparisons(corpus / "ratings.parquet", config.votes, config.seed)
+        sets.comparisons.extend(drawn.comparisons)
+        sets.counts["dropped/tied_votes"] += drawn.ties
+
+
+def _redacted(entry: Entry, config: PiiConfig, counts: Counter[str]) -> Entry:
+    def clean(text: str) -> str:
+        found = redact(text, config)
+        counts.update({f"redacted/{kind}": count for kind, count in found.found.items()})
+        return found.text
+
+    prompt = (
+        clean(entry.prompt)
+        if isinstance(entry.prompt, str)
+        else tuple(Message(role=message.role, content=clean(message.content)) for message in entry.prompt)
+    )
+    return entry._replace(prompt=prompt, completions=tuple(clean(completion) for completion in entry.completions))
+
+
+def _metrics(sets: Sets) -> dict[str, float]:
+    """Sizes by split, prompts by source, drops by reason, redactions by kind."""
+    counts: Counter[str] = Counter()
+    counts.update(f"demonstrations/{one.split}" for one in sets.demonstrations)
+    counts.update(f"comparisons/{one.split}" for one in sets.comparisons)
+    counts.update(f"prompts/{one.split}" for one in sets.prompts)
+    counts.update(f"prompts_from/{one.source}" for one in sets.prompts)
+    counts.update(f"dropped/{row['reason']}" for row in sets.dropped)
+    return {f"feedback/{key}": float(count) for key, count in sorted((counts + sets.counts).items())}

@@ -1,0 +1,194 @@
+"""Human feedback as every stage meets it: demonstrations, comparisons and prompts, typed and validated, one JSON object a line.
+
+InstructGPT's three data sets (arXiv:2203.02155, sections 3.2 to 3.4). A prompt is either plain text to be continued or the messages of a
+conversation whose next turn is the assistant's; which of the two it is decides how it is encoded, and nothing else does. Comparisons hold K = 2
+to 9 completions of one prompt with their ranks, ties included, and who ranked them. The ``feedback`` artifact is these three files; what people
+bring is turned into them by :mod:`modelyard.data.feedback.files`. Left out: images, tools, and ratings of
+single completions (a rating of several is a ranking).
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+
+from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
+
+from modelyard.config import Config, first_error
+from modelyard.formats import json_file
+
+DEMONSTRATIONS, COMPARISONS, PROMPTS = "demonstrations.jsonl", "comparisons.jsonl", "prompts.jsonl"
+MOST_COMPLETIONS = 9
+"""Largest K of InstructGPT."""
+
+PromptSource = Literal["labeler_plain", "labeler_few_shot", "labeler_user_based", "user", "red_team", "synthetic", "corpus"]
+"""Where a prompt comes from: InstructGPT's three kinds of labeler prompts, users' traffic, red teaming, machine-made, or a corpus text's start."""
+
+
+class FeedbackError(ValueError):
+    """A record that cannot be used; the message is one line: ``file:line: key: what is wrong``."""
+
+
+class Message(Config):
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    """Who speaks."""
+    content: str
+    """What is said."""
+
+
+Text = Annotated[str, Tag("text")]
+Conversation = Annotated[tuple[Message, ...], Field(min_length=1), Tag("messages")]
+Prompt = Annotated[Text | Conversation, Discriminator(lambda value: "text" if isinstance(value, str) else "messages")]
+"""Plain text to be continued, or the messages before the assistant's next turn. The tags only keep errors to the form that was meant."""
+
+
+class Demonstration(Config):
+    """A prompt and what the model should write after it; earlier assistant turns of the prompt are trained on as well."""
+
+    id: str
+    split: Literal["train", "validation"]
+    source: str
+    """File or corpus it comes from."""
+    category: str = ""
+    prompt: Prompt
+    completion: str = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _assistant_next(self) -> Demonstration:
+        check_prompt(self.prompt)
+        return self
+
+
+class Comparison(Config):
+    """Completions of one prompt in the order somebody put them."""
+
+    id: str
+    split: Literal["reward", "scorer", "test"]
+    """What it is for: training the reward model, training the judge of policies, or measuring either."""
+    source: str
+    """File, corpus or method it comes from."""
+    category: str = ""
+    rater: str = ""
+    """Who ranked it (a person, a group of raters, a judge); "" where that is not known."""
+    prompt: Prompt
+    completions: tuple[str, ...] = Field(min_length=2, max_length=MOST_COMPLETIONS)
+    ranks: tuple[int, ...]
+    """1 is best; equal ranks are ties and make no pair."""
+    scores: tuple[float, ...] | None = None
+    """Mean rating of each completion where there is one: what margins are measured by."""
+    agreement: float | None = Field(default=None, ge=0, le=1)
+    """How often another rater orders its pairs as this one does; None where nobody else rated it."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Comparison:
+        check_prompt(self.prompt)
+        check_ranks(self.completions, self.ranks)
+        if self.scores is not None and len(self.scores) != len(self.completions):
+            raise ValueError(f"{len(self.scores)} scores for {len(self.completions)} completions")
+        return self
+
+    def pairs(self) -> Iterator[tuple[int, int]]:
+        """(better, worse) of every pair without a tie."""
+        places = range(len(self.ranks))
+        return ((i, j) for i in places for j in places if self.ranks[i] < self.ranks[j])
+
+
+class PromptRecord(Config):
+    """A prompt to sample from."""
+
+    id: str
+    split: Literal["train", "validation"]
+    source: PromptSource
+    category: str = ""
+    prompt: Prompt
+
+    @model_validator(mode="after")
+    def _assistant_next(self) -> PromptRecord:
+        check_prompt(self.prompt)
+        return self
+
+
+def check_prompt(prompt: Prompt) -> None:
+    """Raise ValueError unless the assistant is next to speak."""
+    if not isinstance(prompt, str) and prompt[-1].role == "assistant":
+        raise ValueError("prompt: ends with the assistant's turn, so there is nothing to answer")
+
+
+def check_ranks(completions: tuple[str, ...], ranks: tuple[int, ...]) -> None:
+    """Raise ValueError unless every completion has a rank from 1 on and not all tie."""
+    if len(ranks) != len(completions):
+        raise ValueError(f"ranks: {len(ranks)} for {len(completions)} completions")
+    if min(ranks) < 1:
+        raise ValueError(f"ranks: count from 1 (best), got {min(ranks)}")
+    if len(set(ranks)) == 1:
+        raise ValueError("ranks: all completions tie, so nothing is compared")
+
+
+def prompt_text(prompt: Prompt) -> str:
+    """All that a prompt says, roles left out: what duplicates and contamination are looked for in."""
+    return prompt if isinstance(prompt, str) else "\n".join(message.content for message in prompt)
+
+
+R = TypeVar("R", bound=Config)
+
+
+class Line(NamedTuple):
+    """One JSON object of a file."""
+
+    where: str
+    """``file:line``."""
+    fields: dict[str, Any]
+
+
+def json_lines(path: Path) -> Iterator[Line]:
+    """The JSON objects of a file, plain or ``.gz``; empty lines are passed over. Raises FeedbackError for anything else."""
+    if not path.is_file():
+        raise FeedbackError(f"{path}: no such file")
+    try:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError) as error:
+        raise FeedbackError(f"{path}: not readable: {' '.join(str(error).split())}") from None
+    for number, raw in enumerate(data.split(b"\n"), 1):
+        if not raw.strip():
+            continue
+        where = f"{path}:{number}"
+        try:
+            fields = json_file.parse(raw, where)
+        except ValueError as error:
+            raise FeedbackError(str(error)) from None
+        if not isinstance(fields, dict):
+            raise FeedbackError(f"{where}: not a JSON object but {type(fields).__name__}")
+        yield Line(where, fields)
+
+
+def record(shape: type[R], line: Line) -> R:
+    """The line as a record; FeedbackError naming file, line and key where it is none."""
+    try:
+        return shape.model_validate(line.fields)
+    except ValidationError as error:
+        raise FeedbackError(f"{line.where}: {first_error(error)}") from None
+
+
+def records(path: Path, shape: type[R]) -> Iterator[R]:
+    """The records of a file, which may hold none. Raises FeedbackError."""
+    return (record(shape, line) for line in json_lines(path))
+
+
+def read(path: Path, shape: type[R], split: str) -> list[R]:
+    """The records of one split. Raises FeedbackError, also where there is none."""
+    found = [one for one in records(path, shape) if getattr(one, "split", None) == split]
+    if not found:
+        raise FeedbackError(f"{path.name}: no {path.stem} of split {split!r}")
+    return found
+
+
+def write(path: Path, records: Iterable[Config]) -> None:
+    """One JSON object a line, UTF-8, absent fields left out."""
+    path.write_text(
+        "".join(json.dumps(one.model_dump(mode="json", exclude_none=True), ensure_ascii=False) + "\n" for one in records), "utf-8"
+    )

@@ -1,0 +1,181 @@
+"""Per-item records as files, ours and other people's: JSON lines, one item (or one sample of an item) a line.
+
+| what | keys, the first one present counts |
+| --- | --- |
+| item, required | ``item``, ``item_id``, ``id``, ``doc_id``, ``task_id``, ``question_id`` |
+| score, required | ``score``, a finite number; ``correct``, ``is_correct``, ``passed``, ``acc``, ``exact_match``: true/false or 0 to 1 (1 is right) |
+| or an answer | ``choice``, ``prediction``, ``parsed``, ``output`` |
+| beside the right one | ``target``, ``gold``, ``label``, ``correct``, ``answer``; right when they are the same text |
+| benchmark | ``benchmark``, ``task``, ``dataset``; "benchmark" where there is none |
+| identity | ``benchmark_id``; results of different ids are never compared |
+
+Where answers are numbers of choices, ``correct`` is the right one's number, if any line of the file has one above 1.
+Everything else is kept and ignored. ``.gz`` files are read too. Left out: tables (CSV, Parquet).
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from modelyard.config import Config
+from modelyard.formats import json_file
+
+ITEM = ("item", "item_id", "id", "doc_id", "task_id", "question_id")
+SCORE = ("score", "correct", "is_correct", "passed", "acc", "exact_match")
+ANSWER = ("choice", "prediction", "parsed", "output")
+TARGET = ("target", "gold", "label", "correct", "answer")
+LARGEST = 1e100
+"""Scores stay below it, so that sums of them are numbers too."""
+BENCHMARK = ("benchmark", "task", "dataset")
+
+
+def read_records(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """Benchmark -> records with ``item`` (str) and ``score`` (float) filled in.
+
+    Raises:
+        ValueError: the file cannot be read, or a line is no record; the message names file, line and what is missing.
+    """
+    entries = {}
+    for number, line in enumerate(_text(path).split("\n"), 1):
+        if line.strip():
+            where = f"{path}:{number}"
+            entries[where] = entry = json_file.parse(line, where)
+            if not isinstance(entry, dict):
+                raise ValueError(f"{where}: not a JSON object")
+    by_number = any(_is_number(entry.get("correct")) and entry["correct"] > 1 for entry in entries.values())
+    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for where, entry in entries.items():
+        try:
+            scored = {**entry, "item": item_of(entry), "score": score_of(entry, by_number)}
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+        groups[str(_first(entry, BENCHMARK) or "benchmark")].append(scored)
+    if not groups:
+        raise ValueError(f"{path}: no records")
+    return dict(groups)
+
+
+def scores_by_item(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Mean score of each item (several records an item are samples of it).
+
+    Raises:
+        ValueError: a record has no item or no usable score.
+    """
+    found: dict[str, list[float]] = defaultdict(list)
+    for number, entry in enumerate(records, 1):
+        try:
+            found[item_of(entry)].append(score_of(entry))
+        except ValueError as error:
+            raise ValueError(f"record {number}: {error}") from None
+    return {item: sum(values) / len(values) for item, values in found.items()}
+
+
+def item_of(entry: Mapping[str, Any]) -> str:
+    """The item's id. Raises ValueError when there is none."""
+    item = _first(entry, ITEM)
+    if item is None or isinstance(item, dict | list):
+        raise ValueError(f"no item id (one of {', '.join(ITEM)})")
+    return str(item)
+
+
+def score_of(entry: Mapping[str, Any], by_number: bool = False) -> float:
+    """The item's score; ``by_number``: a whole number in ``correct`` is the right choice's. Raises ValueError when there is none that is finite."""
+    answer, target = _first(entry, ANSWER), _first(entry, TARGET)
+    for key in SCORE:
+        value = entry.get(key)
+        if isinstance(value, bool | int | float) and not (by_number and key == "correct" and _is_number(answer)):
+            try:
+                score = float(value)
+            except OverflowError:
+                score = math.inf
+            if not abs(score) < LARGEST:
+                raise ValueError(f"{key} is {score}, not a finite number below {LARGEST:g}")
+            if key != "score" and not 0 <= score <= 1:
+                raise ValueError(f"{key} is {value}, not between 0 and 1")
+            return score
+    if answer is not None and target is not None:
+        return float(str(answer).strip() == str(target).strip())
+    raise ValueError(f"no numeric score (one of {', '.join(SCORE)}) and no answer ({', '.join(ANSWER)}) beside its {', '.join(TARGET)}")
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it can be a choice's number."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _first(entry: Mapping[str, Any], keys: Sequence[str]) -> Any:
+    return next((entry[key] for key in keys if entry.get(key) is not None), None)
+
+
+def _text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: cannot be read: {error}") from None
+
+
+class Record(Config):
+    """What happened with one item: one line of ``records/{model}/{benchmark}.jsonl``."""
+
+    benchmark: str
+    """Name."""
+    benchmark_id: str
+    """:attr:`Benchmark.id`."""
+    model: str
+    """base, sft or policy."""
+    weights: str
+    """Fingerprint of the weights that answered."""
+    item: str
+    """Item id."""
+    prompt_sha256: str
+    """Of the prompt text."""
+    prompt: str
+    """The prompt text."""
+    output: str
+    """What the model said; "" where nothing was generated."""
+    parsed: str
+    """What the parser made of it."""
+    score: float
+    """Higher is better, in every benchmark."""
+    logprobs: tuple[float, ...]
+    """log p in nats: of each scored or generated token, or the sum over each choice's tokens."""
+    contaminated: bool
+    """Whether the contamination check found the item in a training set."""
+    choice: int = -1
+    """Likeliest choice, from 0; -1 where there are none."""
+    choice_normalised: int = -1
+    """The same by log p a character."""
+    values: dict[str, float] = Field(default_factory=dict)
+    """Everything measured on this item: ``acc``, ``acc_norm``, ``f1``...; ``score`` is one of them."""
+    group: str = ""
+    """The item's."""
+    sample: int = 0
+    """Number of the output where several are drawn."""
+    note: str = ""
+    """Reason of a failure, isolation of the sandbox, a prompt that was cut."""
+
+
+def write_records(path: Path, records: Iterable[Record]) -> None:
+    """One line of JSON an item."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:
+        for entry in records:
+            file.write(entry.model_dump_json() + "\n")
+
+
+def split_scores(records: Sequence[Record]) -> dict[str, list[float]]:
+    """Scores of all, clean and contaminated items (GPT-4 report, appendix C: the score is given again without the contaminated)."""
+    return {
+        "": [r.score for r in records],
+        "_clean": [r.score for r in records if not r.contaminated],
+        "_contaminated": [r.score for r in records if r.contaminated],
+    }

@@ -1,0 +1,76 @@
+"""How far a judge agrees with people: accuracy, Cohen's kappa (1960) and the confusion of classes on a rubric's labelled responses.
+
+A rule-based reward is worth what its judge is; the GPT-4 report does not publish the agreement of its classifiers, so here it is measured each
+time and stored with the rubric. Responses to one prompt are drawn together by the bootstrap, since they are judged alike. Left out: agreement
+among several people, for which the examples hold one label each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from modelyard.config import Config
+from modelyard.judges.judge import Judge, Response
+from modelyard.judges.rubric import Labelled, Rubric
+from modelyard.stats.estimate import proportion
+from modelyard.stats.kappa import bootstrapped_kappa, confusion
+
+
+class Agreement(Config):
+    """A judge beside the labels of one rubric."""
+
+    rubric: str
+    """Id of the rubric."""
+    judge: str
+    """Identity of the judge."""
+    n: int
+    """Labelled responses."""
+    accuracy: float
+    """Share of responses whose likeliest class is the label."""
+    accuracy_low: float
+    """95% Wilson interval, lower end."""
+    accuracy_high: float
+    """Upper end."""
+    kappa: float
+    """Cohen's kappa: 0 is what chance gives, 1 is always agreeing."""
+    kappa_low: float
+    """95% bootstrap interval over prompts, lower end."""
+    kappa_high: float
+    """Upper end."""
+    label_probability: float
+    """Mean probability that the judge gives the label."""
+    confusion: tuple[tuple[int, ...], ...]
+    """[label][likeliest class], in the order of the options."""
+
+
+def measure(judge: Judge, rubric: Rubric, seed: int) -> Agreement:
+    """The judge on the rubric's examples that it is not shown. Raises ValueError for a rubric without any."""
+    labelled = rubric.labelled(judge.asking.shots)
+    if not labelled:
+        raise ValueError(
+            f"rubric {rubric.name}: no labelled examples that the judge is not shown, so the judge's agreement cannot be measured"
+        )
+    return compare(rubric, judge.identity, labelled, judge.classify(rubric, [Response(one.prompt, one.response) for one in labelled]), seed)
+
+
+def compare(rubric: Rubric, judge: str, labelled: Sequence[Labelled], probabilities: Sequence[Sequence[float]], seed: int) -> Agreement:
+    """Agreement of given probabilities [responses][options] with the labels."""
+    said = np.argmax(np.asarray(probabilities), axis=1)
+    labels = np.array([one.label for one in labelled])
+    accuracy = proportion(float((said == labels).sum()), len(labels))
+    kappa = bootstrapped_kappa(labels, said, [one.prompt for one in labelled], len(rubric.options), seed)
+    return Agreement(
+        rubric=rubric.id,
+        judge=judge,
+        n=len(labels),
+        accuracy=accuracy.value,
+        accuracy_low=accuracy.low,
+        accuracy_high=accuracy.high,
+        kappa=kappa.value,
+        kappa_low=kappa.low,
+        kappa_high=kappa.high,
+        label_probability=float(np.mean([line[one.label] for line, one in zip(probabilities, labelled, strict=True)])),
+        confusion=tuple(tuple(int(n) for n in line) for line in confusion(labels, said, len(rubric.options))),
+    )

@@ -1,0 +1,153 @@
+"""A judge picks among options by the log-probabilities of their letters; nothing is generated or parsed.
+
+Zero-shot classification as in the GPT-4 Technical Report's rule-based reward models (arXiv:2303.08774, system card, section 3.1), or few-shot as in
+its content classifier. Small judges need more: the options are shown in several cyclic orders and the answers averaged, since judges favour places
+(Zheng et al. 2023, arXiv:2306.05685; with two options this is RLAIF's position swap), and their bias is divided out: what they answer about no
+response at all (contextual calibration, Zhao et al. 2021, arXiv:2102.09690), or on average about labelled responses, labels unseen (batch
+calibration, Zhou et al. 2023, arXiv:2309.17249). Left out: explanations before the letter. Questions longer than the judge reads are cut on the left.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from modelyard.config import Config, digest
+from modelyard.formats.feedback import Message
+from modelyard.judges.rubric import Rubric
+from modelyard.model.asked import Model, log_softmax, softmax
+from modelyard.model.network import parallel
+from modelyard.model.subject import Subject
+
+NOTHING = "N/A"
+"""Stands for prompt and response where a judge's bias is measured on no response."""
+
+
+class Question(NamedTuple):
+    """A multiple-choice question."""
+
+    text: str
+    """What comes before the options."""
+    options: tuple[str, ...]
+    shots: tuple[tuple[str, int], ...] = ()
+    """What is shown with its answer: text and the answer's option."""
+    about: str = ""
+    """What comes last, where it does not stand in ``text``."""
+
+    def spelled(self, by: int) -> str:
+        """The question up to its answer, with option ``i`` in place ``i - by`` (cyclically)."""
+        letters, count = string.ascii_uppercase, len(self.options)
+        turned = (*self.options[by:], *self.options[:by])
+        listed = "\n".join(f"{letter}. {option}" for letter, option in zip(letters, turned, strict=False))
+        shown = "".join(f"\n\n{text}\nAnswer: {letters[(answer - by) % count]}" for text, answer in self.shots)
+        return f"{self.text}\n{listed}{shown}" + (f"\n\n{self.about}" if self.about else "")
+
+
+class Response(NamedTuple):
+    """What a rubric is asked about."""
+
+    prompt: str
+    text: str
+
+
+class Asking(Config):
+    """How questions are put."""
+
+    orders: int
+    """Cyclic orders of the options that are averaged; 1: as written."""
+    calibrate: Literal["none", "nothing", "examples"]
+    """Divide out what the judge answers about no response, or on average about the rubric's labelled responses (labels unseen)."""
+    shots: int
+    """Prompts of each stance whose labelled responses are shown with their classes; agreement is measured on the others. 0: zero-shot."""
+    chat: bool
+    """Put the question as a user's turn of the judge's own chat template (local judges), instead of as plain text."""
+
+
+class Judge:
+    """A model that is asked multiple-choice questions. Raises ValueError for a way of asking that it cannot have."""
+
+    def __init__(self, model: Model, asking: Asking) -> None:
+        if asking.orders < 1 or asking.shots < 0:
+            raise ValueError(f"judge.orders must be at least 1 and judge.shots at least 0, got {asking.orders} and {asking.shots}")
+        if asking.chat and not (isinstance(model, Subject) and model.encoder.template):
+            raise ValueError(f"{model.name}: its chat template is not known; set judge.chat = false")
+        self.model, self.asking = model, asking
+        self._biases: dict[tuple[Question, ...], list[list[float]]] = {}
+
+    @property
+    def identity(self) -> str:
+        """Who judges and how: the model's name, and a hash of its weights and of the way of asking."""
+        return f"{self.model.name} {digest([self.model.weights, self.asking])[:16]}"
+
+    def classify(self, rubric: Rubric, responses: Sequence[Response]) -> list[list[float]]:
+        """Probability of every option of ``rubric`` for each response: [responses][options], each line summing to 1.
+
+        Raises:
+            ValueError: the bias is to be measured on labelled responses and none is left.
+        """
+        neutral = [Response(NOTHING, NOTHING)]
+        if self.asking.calibrate == "examples":
+            neutral = [Response(one.prompt, one.response) for one in rubric.labelled(self.asking.shots)]
+            if not neutral:
+                raise ValueError(f"rubric {rubric.name}: no labelled example is left to calibrate the judge on")
+        of = [of_rubric(rubric, response, self.asking.shots) for response in responses]
+        return self.choose(of, tuple(of_rubric(rubric, response, self.asking.shots) for response in neutral))
+
+    def choose(self, questions: Sequence[Question], neutral: tuple[Question, ...]) -> list[list[float]]:
+        """Probability of every option of each question; the mean answer to the ``neutral`` ones is bias."""
+        return [[sum(column) / len(parts) for column in zip(*parts, strict=True)] for parts in self.by_order(questions, neutral)]
+
+    def by_order(self, questions: Sequence[Question], neutral: tuple[Question, ...]) -> list[list[list[float]]]:
+        """As :meth:`choose`, but each order's answer by itself: [questions][orders][options], options as the question lists them."""
+        count = len(neutral[0].options)
+        orders = min(self.asking.orders, count)
+        letters = self._letters(questions, orders)
+        if self.asking.calibrate != "none" and questions:
+            bias = self._bias(neutral, orders)
+            letters = [[p - b for p, b in zip(line, bias[i % orders], strict=True)] for i, line in enumerate(letters)]
+        shares = [softmax(line) for line in letters]
+        return [
+            [[part[(option - by) % count] for option in range(count)] for by, part in enumerate(shares[start : start + orders])]
+            for start in range(0, len(shares), orders)
+        ]
+
+    def _bias(self, neutral: tuple[Question, ...], orders: int) -> list[list[float]]:
+        """[orders][letters]: mean log p of each letter over ``neutral``; asked once."""
+        if neutral not in self._biases:
+            found = self._letters(neutral, orders)
+            self._biases[neutral] = [
+                [sum(column) / len(neutral) for column in zip(*found[by::orders], strict=True)] for by in range(orders)
+            ]
+        return self._biases[neutral]
+
+    def _letters(self, questions: Sequence[Question], orders: int) -> list[list[float]]:
+        """log p of each letter among the letters, for every question in every order."""
+        asked = [self._posed(question.spelled(by), len(question.options)) for question in questions for by in range(orders)]
+        if isinstance(self.model, Subject) and self.model.split:
+            totals = self.model.totals(asked)
+        else:
+            totals = parallel.on_first_rank(lambda: [[one.total for one in line] for line in self.model.likelihoods(asked)])
+        return [log_softmax(line) for line in totals]
+
+    def _posed(self, text: str, options: int) -> list[tuple[str, str]]:
+        """The question with each letter as a continuation."""
+        letters = string.ascii_uppercase[:options]
+        if not self.asking.chat:
+            return [(f"{text}\nAnswer:", f" {letter}") for letter in letters]
+        assert isinstance(self.model, Subject)
+        message = Message(role="user", content=f"{text}\nAnswer with the letter only.")
+        turn = self.model.encoder.render([message], open_turn=True)
+        return [(turn, letter) for letter in letters]
+
+
+def of_rubric(rubric: Rubric, response: Response, shots: int) -> Question:
+    """The rubric's question about a response, with ``shots`` prompts of each stance shown."""
+    shown = tuple((body(rubric, one.prompt, one.response), one.label) for one in rubric.shown(shots))
+    return Question(rubric.question.strip(), tuple(option.text for option in rubric.options), shown, body(rubric, *response))
+
+
+def body(rubric: Rubric, prompt: str, text: str) -> str:
+    """A response as the judge reads it, after its prompt where the rubric shows it."""
+    message = f"User's message:\n{prompt.strip()}\n\n" if rubric.shows_prompt else ""
+    return f"{message}Response:\n{text.strip() or '(empty)'}\n"

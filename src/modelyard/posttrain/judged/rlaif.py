@@ -1,0 +1,124 @@
+"""RLAIF: a judge's preferences as comparisons that a reward model is trained on (Lee et al., arXiv:2309.00267; Bai et al., arXiv:2212.08073).
+
+For every pair of completions of a prompt the judge says which is better, in both positions, and the two answers are averaged (2309.00267,
+section 2.1.1). K completions are ranked by their mean probability of winning; nearly equal ones tie. The records are those that people's
+rankings make, with the judge as the rater, so that the reward stage cannot tell them apart and they can be mixed. How often the judge
+contradicts itself when positions are swapped, and how often it agrees with people where both ranked the same, is measured. Rewards straight from
+a judge's grades are :mod:`modelyard.posttrain.judged.rules`'. Left out: soft labels (the reward loss takes ranks) and chain of thought.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import NamedTuple
+
+from modelyard.formats.feedback import Comparison, Prompt, prompt_text
+from modelyard.judges.judge import NOTHING, Judge, Question
+from modelyard.stats import ties
+from modelyard.stats.estimate import Estimate, proportion
+
+WHICH = "Which of the two responses to the message is better: more helpful, true, clear and harmless?"
+
+
+class Candidates(NamedTuple):
+    """Completions of one prompt, to be compared."""
+
+    id: str
+    prompt: Prompt
+    completions: tuple[str, ...]
+    category: str = ""
+
+
+class Preference(NamedTuple):
+    """A judge on two completions of one prompt."""
+
+    first: float
+    """Probability that the first is better, mean over positions."""
+    contradicted: bool
+    """Whether the judge chose the other one once the positions were swapped."""
+
+
+class Labels(NamedTuple):
+    """What a judge made of candidates."""
+
+    comparisons: list[Comparison]
+    """One for each prompt whose completions do not all tie."""
+    tied: int
+    """Prompts whose completions all tie."""
+    contradicted: Estimate
+    """Share of pairs on which the judge contradicts itself when positions are swapped."""
+
+
+def prefer(judge: Judge, pairs: Sequence[tuple[Prompt, str, str]]) -> list[Preference]:
+    """The judge's preference in each (prompt, first, second). Raises ValueError for a judge that is asked in one order only."""
+    if judge.asking.orders < 2:
+        raise ValueError("judge.orders must be at least 2: preferences are asked in both positions")
+    asked = [question(prompt_text(prompt), first, second) for prompt, first, second in pairs]
+    answers = judge.by_order(asked, (question(NOTHING, NOTHING, NOTHING),))
+    return [Preference((one[0] + other[0]) / 2, (one[0] > 0.5) != (other[0] > 0.5)) for one, other in answers]
+
+
+def question(prompt: str, first: str, second: str) -> Question:
+    """Which of two responses is better."""
+    return Question(f"User's message:\n{prompt.strip()}\n\n{WHICH}", (first.strip() or "(empty)", second.strip() or "(empty)"))
+
+
+def label(judge: Judge, candidates: Sequence[Candidates], split: str, tie: float) -> Labels:
+    """Comparisons of all candidates by the judge; completions whose mean probabilities of winning differ by less than ``tie`` are tied.
+
+    Raises:
+        ValueError: no candidates, or one with fewer than two completions.
+    """
+    if short := [one.id for one in candidates if len(one.completions) < 2]:
+        raise ValueError(f"{short[0]}: fewer than two completions, so there is nothing to compare")
+    places = [(i, a, b) for i, one in enumerate(candidates) for a, b in combinations(range(len(one.completions)), 2)]
+    said = prefer(judge, [(candidates[i].prompt, candidates[i].completions[a], candidates[i].completions[b]) for i, a, b in places])
+    wins = [[0.0] * len(one.completions) for one in candidates]
+    for (i, a, b), preference in zip(places, said, strict=True):
+        rivals = len(wins[i]) - 1
+        wins[i][a] += preference.first / rivals
+        wins[i][b] += (1 - preference.first) / rivals
+    comparisons = [
+        Comparison.model_validate(
+            {
+                "id": f"ai-{one.id}",
+                "split": split,
+                "source": "rlaif",
+                "category": one.category,
+                "rater": judge.identity,
+                "prompt": one.prompt,
+                "completions": one.completions,
+                "ranks": ranks,
+                "scores": line,
+            }
+        )
+        for one, line in zip(candidates, wins, strict=True)
+        if len(set(ranks := ranked(line, tie))) > 1
+    ]
+    contradicted = proportion(sum(preference.contradicted for preference in said), len(said))
+    return Labels(comparisons, len(candidates) - len(comparisons), contradicted)
+
+
+def ranked(scores: Sequence[float], tie: float) -> tuple[int, ...]:
+    """Ranks from 1 (best); from the best down, a score within ``tie`` of the first of its rank shares it."""
+    ranks = [0] * len(scores)
+    rank, leader = 0, float("inf")
+    for i in sorted(range(len(scores)), key=lambda i: -scores[i]):
+        if leader - scores[i] >= tie or rank == 0:
+            rank, leader = rank + 1, scores[i]
+        ranks[i] = rank
+    return tuple(ranks)
+
+
+def agreement(judge: Judge, comparisons: Sequence[Comparison]) -> Estimate:
+    """How often the judge orders a pair as its rater did, over all pairs without a tie; undecided pairs count a half.
+
+    Raises:
+        ValueError: no comparison has such a pair.
+    """
+    pairs = [(one, better, worse) for one in comparisons for better, worse in one.pairs()]
+    if not pairs:
+        raise ValueError("no pair to compare the judge with people on")
+    said = prefer(judge, [(one.prompt, one.completions[better], one.completions[worse]) for one, better, worse in pairs])
+    return proportion(sum(ties.preferred(p.first, 1 - p.first, "fp32") for p in said), len(said))

@@ -1,0 +1,73 @@
+"""What a finished policy is: its KL, reward and signs of hacking on fresh samples beside the SFT model's, and what became of its language model.
+
+InstructGPT (arXiv:2203.02155) reports reward against KL and, for PPO-ptx, losses on public text; the same two here. The reward is the one that
+was optimised; whether people would agree is the evals stage's question.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+
+from modelyard.model.training.batch import Batch
+from modelyard.model.training.engine import Engine
+from modelyard.posttrain.ppo import rollout as experience
+from modelyard.posttrain.ppo.hacking import signs
+from modelyard.posttrain.ppo.rewards import sequence_kl
+from modelyard.posttrain.ppo.rollout import Models, Rollout, SamplingConfig
+from modelyard.stats.estimate import bootstrap_mean
+
+_log = logging.getLogger(__name__)
+
+
+def final_samples(
+    models: Models,
+    prompts: Sequence[list[int]],
+    sampling: SamplingConfig,
+    *,
+    kl_coef: float,
+    sample_seed: int,
+    seed: int,
+    rewarded: Callable[[Rollout], Rollout] = lambda rollout: rollout,
+) -> dict[str, float]:
+    """KL, reward and the signs of hacking of the actor on ``prompts``, beside the SFT model's reward on them; ``seed`` is the bootstrap's.
+
+    ``rewarded`` adds the parts of the reward that are not the reward model's.
+    """
+    rollout = rewarded(experience.sample(models, prompts, sample_seed, sampling))
+    before = rewarded(experience.sample(models._replace(actor=models.reference), prompts, sample_seed, sampling))
+    kl = sequence_kl(rollout.logprobs, rollout.reference_logprobs, rollout.rows.mask).tolist()
+    hacking = signs(rollout.completions, before.completions, rollout.scores.tolist(), seed)
+    raised = [name for name, value in hacking.items() if name.startswith("flag_") and value]
+    if raised and dist.get_rank() == 0:
+        _log.warning("ppo: signs of reward hacking: %s; look at the samples", ", ".join(name.removeprefix("flag_") for name in raised))
+    return {
+        **{f"ppo/reference/{key.partition('/')[2]}": number for key, number in experience.statistics(before, kl_coef).items()},
+        **{f"ppo/{key}": number for key, number in experience.statistics(rollout, kl_coef).items()},
+        **bootstrap_mean(kl, seed).flat("ppo/objective/kl"),
+        **bootstrap_mean(rollout.scores.tolist(), seed).flat("ppo/objective/reward"),
+        **{f"ppo/hacking/{key}": number for key, number in hacking.items()},
+    }
+
+
+def language_model_loss(models: Models, validation: NDArray[np.uint16], micro_batch: int, seed: int) -> dict[str, float]:
+    """Loss on validation tokens [N, S + 1] of the actor and of the SFT model it started from: what ptx is to keep."""
+    rows = torch.from_numpy(validation.astype(np.int64))
+    batch = Batch(rows[:, :-1].contiguous(), rows[:, 1:].contiguous(), {})
+    after, before = (per_row(engine, batch, micro_batch) for engine in (models.actor, models.reference))
+    change = [a / b - 1 for a, b in zip(after, before, strict=True)]
+    return {
+        **bootstrap_mean(after, seed).flat("ppo/ptx/loss"),
+        "ppo/ptx/reference_loss": sum(before) / len(before),
+        **bootstrap_mean(change, seed).flat("ppo/ptx/relative_change"),
+    }
+
+
+def per_row(engine: Engine, batch: Batch, micro_batch: int) -> Sequence[float]:
+    """Mean -log p of every row."""
+    return [-value for value in engine.evaluate(batch, micro_batch).mean(dim=1).tolist()]

@@ -1,0 +1,45 @@
+"""How demonstrations and completions become token ids, the same in every stage of alignment.
+
+Plain text runs from ``<|endoftext|>`` to ``<|endoftext|>``; a conversation runs as the chat template renders it up to the token that ends the
+assistant's last turn. A prompt is followed by its completion exactly as generation would have followed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from modelyard.formats.feedback import Demonstration, Message, Prompt
+from modelyard.model.encoder import Encoder
+from modelyard.posttrain.rows.masking import Example
+
+
+def demonstration(encoder: Encoder, shown: Demonstration) -> Example:
+    """The demonstration with every turn of the assistant marked as trained on."""
+    if isinstance(shown.prompt, str):
+        return Example(encoder.opening(shown.prompt), [*encoder.ids(shown.completion), encoder.document_end])
+    turns = encoder.turns((*shown.prompt, Message(role="assistant", content=shown.completion)))
+    start, stop = turns.spoken[-1]
+    return Example(turns.ids[:start], turns.ids[start:stop], tuple(turns.spoken[:-1]))
+
+
+def whole(encoder: Encoder, prompt: Prompt, completion: str) -> list[int]:
+    """Prompt and completion, closed: what the reward model reads."""
+    if isinstance(prompt, str):
+        return encoder.document(prompt + completion)
+    return [*encoder.prompt(prompt), *encoder.ids(completion), encoder.turn_end]
+
+
+def fitting_prompts(encoder: Encoder, prompts: Sequence[Prompt], width: int) -> list[list[int]]:
+    """The prompts of at most ``width`` tokens, as token ids. Raises ValueError if there is none."""
+    fitting = [ids for ids in map(encoder.prompt, prompts) if len(ids) <= width]
+    if not fitting:
+        raise ValueError(f"none of {len(prompts)} prompts fits in {width} tokens")
+    return fitting
+
+
+def closing(encoder: Encoder, prompts: Sequence[Prompt]) -> int:
+    """The token that ends completions of ``prompts``. Raises ValueError where some are text and some conversations: they end differently."""
+    forms = {isinstance(prompt, str) for prompt in prompts}
+    if len(forms) > 1:
+        raise ValueError("prompts: some are plain text and some are conversations; a policy is trained on one form")
+    return encoder.document_end if forms == {True} else encoder.turn_end

@@ -1,0 +1,60 @@
+"""A model that others pretrained as the base of a line: a Hugging Face Llama directory or a GGUF file of the Llama family.
+
+What it is follows from the hash of its weights; where it lies is said by ``execution.inputs``. It runs on one rank, and what it writes is loaded at
+any layout. Left out: fetching it, and what :mod:`modelyard.model.hf.conversion` leaves out.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import Field
+
+from modelyard.config import Config
+from modelyard.execution import ExecutionConfig
+from modelyard.model.hf import gguf
+from modelyard.model.hf.conversion import import_hf
+from modelyard.progress import Report
+from modelyard.store.file_hash import require_sha256
+from modelyard.store.inputs import find_input
+
+
+class ImportConfig(Config):
+    """The imported model."""
+
+    path: str
+    """Hugging Face directory with one ``model.safetensors``, or a ``.gguf`` file; a relative path starts at ``execution.inputs``."""
+    sha256: str
+    """Hash of the weights' file."""
+    seq_len: int = Field(ge=2)
+    """Longest sequence from here on; at most what the model was made for."""
+    licence: str
+    """Licence of the weights."""
+
+
+def run(
+    config: ImportConfig, inputs: Mapping[str, Path], out: Path, checkpoints: Path, execution: ExecutionConfig, report: Report
+) -> dict[str, float]:
+    """Write the model as a model directory.
+
+    Raises:
+        ValueError: nothing is there, the weights are others than declared, or they are no Llama; one line naming path and cause.
+    """
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # the line has its own
+    path = find_input(config.path, execution.inputs, "base.path")
+    weights = path if path.is_file() else path / "model.safetensors"
+    if not weights.is_file():
+        raise ValueError(f"base.path {path}: no {weights.name} in it")
+    require_sha256(weights, config.sha256, "base.path")
+    if path.is_file():
+        shutil.rmtree(checkpoints / "hf", ignore_errors=True)
+        gguf.to_hf(path, checkpoints / "hf")
+        path = checkpoints / "hf"
+    model = import_hf(path, out, seq_len=config.seq_len)
+    shutil.rmtree(checkpoints / "hf", ignore_errors=True)
+    report(1, 1, unit="model")
+    return {"base/model/parameters": float(model.parameters())}

@@ -1,0 +1,36 @@
+"""Pretraining: next-token prediction on packed text, from random weights.
+
+One call on every rank of a worker group. Resumes from its newest checkpoint; the result is bit for bit the one an uninterrupted run gives at the
+same layout. Needs the sealed forecast among its inputs: no main run starts before its loss has been predicted (GPT-4 report, section 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from modelyard.execution import ExecutionConfig
+from modelyard.model import model_directory
+from modelyard.model.training.recipe import Recipe, train_language_model
+from modelyard.progress import Report
+
+
+class PretrainConfig(Recipe):
+    """The main run."""
+
+
+def run(
+    config: PretrainConfig, inputs: Mapping[str, Path], out: Path, checkpoints: Path, execution: ExecutionConfig, report: Report
+) -> dict[str, float]:
+    """Train on ``inputs["tokens"]`` and write the model to ``out``; metrics: first, last and held-out loss in nats a token."""
+    if "forecast" not in inputs:
+        raise ValueError("pretrain: no sealed forecast among the inputs; run the scaling stage first")
+    trained = train_language_model(config, inputs["tokens"], "pretrain", checkpoints, execution, report)
+    model_directory.write(trained.engine, inputs["tokens"], trained.history, out)
+    return {
+        "pretrain/train/first_loss": trained.history.lines[0]["pretrain/train/loss"],
+        "pretrain/train/loss": trained.history.lines[-1]["pretrain/train/loss"],
+        "pretrain/train/tokens": float(config.tokens),
+        "pretrain/train/flops": config.compute,
+        **trained.held_out.flat("pretrain/validation/loss"),
+    }

@@ -1,0 +1,182 @@
+"""The model card: one self-contained HTML page (Mitchell et al. 2019), made of the artifacts' own files.
+
+Figures are inline SVG, nothing is fetched, and it reads on a phone. Overrides and signatures stand with the gates. Left out: a page that
+compares more than two versions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment
+
+from modelyard.formats.results import Results
+from modelyard.model import model_directory
+from modelyard.release.card import figures
+from modelyard.release.card.card_template import TEMPLATE
+from modelyard.release.gates.gate import Decision
+
+MODELS = ("base", "sft", "policy")
+METRICS = {
+    "validation_loss": "Held-out loss, nats a token",
+    "nats_per_byte": "Held-out texts, nats a byte",
+    "last_word_accuracy": "Last word, accuracy",
+    "human_eval_pass_at_1": "HumanEval, pass@1",
+    "calibration_error": "Calibration error, next token",
+    "toxicity": "Toxic completions",
+    "over_refusal": "Safe prompts refused",
+    "unsafe_answered": "Unsafe prompts answered",
+    "jailbroken": "Jailbreaks answered",
+    "disallowed": "Disallowed content, by the judge",
+    "repetition": "Repeated 3-grams",
+    "score": "Scorer's value of completions",
+    "win_rate_over_base": "Win rate over base",
+    "win_rate_over_sft": "Win rate over SFT",
+    "kl_to_sft": "KL to SFT, nats a sequence",
+}
+SCORED_BY = {"last_word": "last_word_accuracy", "human_eval": "human_eval_pass_at_1", "openings": "win_rate_over_sft"}
+
+
+def build(name: str, inputs: Mapping[str, Path], decision: Decision, results: Results) -> str:
+    """The page. ``inputs`` are the decision stage's."""
+    corpus, directory = inputs["corpus"], inputs["results"]
+    report = read_json(inputs["contamination"] / "report.json") or {}
+    page = Environment(autoescape=True).from_string(TEMPLATE)
+    return page.render(
+        title=name,
+        name=name,
+        parameters=shortened(model_directory.read(inputs["policy"]).model.parameters()),
+        decision=decision,
+        facts=facts(inputs, results),
+        figures=[*plots(inputs, results), *seesaws(decision)],
+        models=MODELS,
+        metrics=[(label, [cell(results, model, key) for model in MODELS]) for key, label in METRICS.items() if measured(results, key)],
+        classes=classes(results),
+        rules=rule_rows(inputs),
+        samples=json.loads((directory / "samples.json").read_text("utf-8")),
+        contamination=contamination_rows(report, results),
+        sources=[*read_json(corpus / "sources.json"), *(read_json(inputs["feedback"] / "sources.json") if "feedback" in inputs else [])],
+    )
+
+
+def facts(inputs: Mapping[str, Path], results: Results) -> list[tuple[str, str]]:
+    """What the weights are and where they come from."""
+    model = model_directory.read(inputs["policy"]).model
+    shape = f"{model.style}, {model.layers} layers x {model.hidden}, {model.heads} heads, context {model.seq_len}"
+    parents = [
+        (f"{role} artifact", path.parent.name + "/" + path.name)
+        for role, path in inputs.items()
+        if role in (*MODELS, "results", "forecast")
+    ]
+    return [
+        ("Architecture", shape),
+        ("Vocabulary", f"{model.vocab_size} byte-level BPE tokens"),
+        ("Weights", results.weights.get("policy", "unknown")),
+        *parents,
+        ("Benchmarks", ", ".join(f"{name} {identity}" for name, identity in results.benchmarks.items())),
+    ]
+
+
+def plots(inputs: Mapping[str, Path], results: Results) -> list[tuple[str, str]]:
+    """Caption and SVG of each figure; "" where its data are missing."""
+    final = results.metrics.get("evals/base/validation_loss")
+    value = final.value if final else None
+    base, ppo = history(inputs["base"]), history(inputs["policy"])
+    losses = series(base, "pretrain/train/loss")
+    path = [
+        (row["ppo/objective/kl"], row["ppo/objective/reward"]) for row in ppo if "ppo/objective/kl" in row and "ppo/objective/reward" in row
+    ]
+    forecast = read_json(inputs["forecast"] / "forecast.json")
+    calibration = json.loads((inputs["results"] / "calibration.json").read_text("utf-8"))
+    return [
+        ("Pretraining loss", figures.loss_curve([x for x, _ in losses], [y for _, y in losses], value) if losses else ""),
+        ("Sealed forecast against the result", figures.forecast_plot(forecast, value) if forecast else ""),
+        ("Reward against KL during PPO", figures.reward_against_kl([x for x, _ in path], [y for _, y in path]) if path else ""),
+        ("Calibration of next-token predictions", figures.reliability(calibration)),
+    ]
+
+
+def seesaws(decision: Decision) -> list[tuple[str, str]]:
+    """What was gained and lost, against production and against the base model; none where nothing was compared."""
+    sides = (
+        ("Against production: gained and lost", decision.comparisons),
+        ("Alignment tax: against the base model", decision.tax),
+        ("Conduct: both sides of safety", decision.conduct),
+    )
+    return [(caption, figures.seesaw(found)) for caption, found in sides if found]
+
+
+def history(directory: Path) -> list[dict[str, float]]:
+    """Logged steps of a model artifact."""
+    path = directory / "history.jsonl"
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
+
+
+def series(rows: list[dict[str, float]], key: str) -> list[tuple[float, float]]:
+    """(step, value) pairs."""
+    return [(row["step"], row[key]) for row in rows if key in row]
+
+
+def cell(results: Results, model: str, key: str) -> tuple[str, str]:
+    """A metric's value, and its interval and n; an en dash where the model has none."""
+    found = results.metrics.get(f"evals/{model}/{key}")
+    return (f"{found.value:.3f}", f"[{found.low:.3f}, {found.high:.3f}] n={found.n}") if found else ("\u2013", "")
+
+
+def measured(results: Results, key: str) -> bool:
+    """Whether any model has the metric."""
+    return any(f"evals/{model}/{key}" in results.metrics for model in MODELS)
+
+
+def classes(results: Results) -> tuple[list[str], list[tuple[str, str, list[tuple[str, str]]]]]:
+    """The rubric's classes, and for each category of prompts and each model the share of replies in every class; empty where nobody judged."""
+    keys = [key.split("/")[3:] for key in results.metrics if key.startswith("evals/policy/conduct/")]
+    names = list(dict.fromkeys(name for _, name in keys))
+    rows = [
+        (category.replace("_", " "), model, [cell(results, model, f"conduct/{category}/{name}") for name in names])
+        for category in dict.fromkeys(category for category, _ in keys)
+        for model in MODELS
+    ]
+    return names, rows
+
+
+def rule_rows(inputs: Mapping[str, Path]) -> list[tuple[str, ...]]:
+    """Rubric, prompts, what is wanted of them, weight, and how far the judge agrees with people; empty for a line without rules."""
+    book = read_json(inputs["rbrm"] / "rules.json") if "rbrm" in inputs else None
+    if book is None:
+        return []
+    agreement = {one["rubric"].rsplit("-", 1)[0]: one for one in book["agreement"]}
+    rows: list[tuple[str, ...]] = []
+    for rule in book["rules"]:
+        rubric = f"{rule['rubric']['name']}-v{rule['rubric']['version']}"
+        judged = agreement.get(rubric)
+        kappa = f"{judged['kappa']:.2f} [{judged['kappa_low']:.2f}, {judged['kappa_high']:.2f}] n={judged['n']}" if judged else "\u2013"
+        rows.append((rubric, ", ".join(rule["categories"]), rule["stance"], f"{rule['weight']:.2f}", kappa))
+    return rows
+
+
+def contamination_rows(report: Mapping[str, Any], results: Results) -> list[tuple[str, ...]]:
+    """Benchmark, items, contaminated, share, and the policy's score on all, clean and contaminated items."""
+    rows = []
+    for name, entry in report.items():
+        scores = (
+            [results.metrics.get(f"evals/policy/{SCORED_BY[name]}{part}") for part in ("", "_clean", "_contaminated")]
+            if name in SCORED_BY
+            else []
+        )
+        shown = [f"{score.value:.3f}" if score else "\u2013" for score in scores] or ["\u2013"] * 3
+        rows.append((name, str(entry["n"]), str(entry["contaminated"]), f"{entry['share']:.1%}", *shown))
+    return rows
+
+
+def shortened(count: int) -> str:
+    """A large number for people, such as 1.05M."""
+    return f"{count / 1e9:.2f}B" if count >= 1e9 else f"{count / 1e6:.2f}M"
+
+
+def read_json(path: Path) -> Any:
+    """Content of a JSON file, None when there is none: the card is written for a blocked release too."""
+    return json.loads(path.read_text("utf-8")) if path.is_file() else None

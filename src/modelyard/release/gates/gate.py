@@ -1,0 +1,125 @@
+"""What gates are made of: evidence, one gate's verdict, the decision. Pure.
+
+Every gate looks at one kind of evidence. Absence never passes: a missing metric, a NaN, too few items, weights or a benchmark id other than
+the ones asked about all BLOCK. The gates over what a model was made from are in ``gates.origin``, those over what it does in
+``gates.behaviour`` and ``gates.conduct``; ``release.verdict`` puts all together. After Google's Model Card thresholds and GPT-4's release
+criteria in spirit; the papers give no rules to copy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+from modelyard.config import Config
+from modelyard.formats.results import Results
+from modelyard.release.compare import Comparison
+from modelyard.release.limits import GateName, Override
+from modelyard.stats.estimate import Estimate
+
+Verdict = Literal["PROMOTE", "HOLD", "BLOCK"]
+
+
+class Use(NamedTuple):
+    """A training set that went into a model."""
+
+    model: str
+    """base, sft, reward, scorer or policy."""
+    name: str
+    """The set, as the contamination report calls it."""
+    data: str | None
+    """``corpus/version`` or ``feedback/version`` it was read from; None: unknown."""
+
+
+class Evidence(NamedTuple):
+    """All that a decision rests on.
+
+    None stands for missing, except for the baseline: None there means that nothing is in production yet.
+    """
+
+    results: Results
+    weights: Mapping[str, str]
+    """Model -> fingerprint of the weights to be released, computed from the files."""
+    suite: Mapping[str, Any] | None
+    """Outcome of the data suite: ``success`` and ``evaluated``."""
+    metric_suite: Mapping[str, Any] | None
+    """Outcome of the suites on the table of metrics, like ``suite``."""
+    contamination: Mapping[str, Any] | None
+    """Benchmark -> {n, contaminated, share, sets: {training set: {documents, contaminated}}}."""
+    searched: Sequence[str]
+    """``corpus/version`` and ``feedback/version`` whose sets the contamination check searched."""
+    trained: Sequence[Use]
+    """Every training set of every model of the line."""
+    forecast: Mapping[str, Any] | None
+    """prediction, low, high, at_compute (FLOPs); ``sealed_at``, when its artifact was committed (seconds since 1970)."""
+    base: Mapping[str, Any] | None
+    """The base model's run: ``started`` (seconds since 1970) and ``flops``."""
+    final_loss: float | None
+    """What the forecast predicted, as measured after pretraining."""
+    baseline: Results | None
+    """Results of the production model."""
+    unmeasured: str | None
+    """Why the production model has no results by today's benchmarks; None where it has or where there is none."""
+
+
+class Gate(Config):
+    """One gate's verdict."""
+
+    name: GateName
+    """What was judged."""
+    verdict: Verdict
+    """PROMOTE: nothing against it."""
+    reason: str
+    """One line with the numbers."""
+    metrics: dict[str, float]
+    """The numbers."""
+    override: Override | None = None
+    """Who set the verdict aside, and why."""
+
+    @property
+    def standing(self) -> Verdict:
+        """The verdict that counts."""
+        return "PROMOTE" if self.override else self.verdict
+
+
+class Decision(Config):
+    """All gates and what follows."""
+
+    verdict: Verdict
+    """The worst that stands."""
+    gates: tuple[Gate, ...]
+    """In the order judged."""
+    comparisons: tuple[Comparison, ...]
+    """Benchmark by benchmark against production; empty for a first release."""
+    tax: tuple[Comparison, ...]
+    """Benchmark by benchmark against the base model."""
+    conduct: tuple[Comparison, ...] = ()
+    """Both sides of safety against the SFT model and against production; empty where they are not measured."""
+
+
+class RefusedError(ValueError):
+    """Evidence that cannot be used."""
+
+
+def number(value: object, what: str) -> float:
+    """``value`` as a finite number; raises RefusedError when it is missing, no number, or NaN."""
+    if value is None:
+        raise RefusedError(f"{what} is missing")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise RefusedError(f"{what} is {value}, not a finite number")
+    return float(value)
+
+
+def metric(results: Results, key: str, min_items: int) -> Estimate:
+    """A metric fit to decide with: there, finite, with an interval that holds it and enough items behind it."""
+    if key not in results.metrics:
+        raise RefusedError(f"metric {key} is missing")
+    estimate = results.metrics[key]
+    for part in ("value", "low", "high"):
+        number(getattr(estimate, part), f"{key} ({part})")
+    if not estimate.low <= estimate.value <= estimate.high:
+        raise RefusedError(f"{key} {estimate} lies outside its own interval")
+    if estimate.n < min_items:
+        raise RefusedError(f"{key} has {estimate.n} items, fewer than {min_items}")
+    return estimate

@@ -1,0 +1,134 @@
+"""The gates over what a model was made from: weights, data, contamination, forecast; and the suites on data and metrics. Pure.
+
+A forecast miss HOLDs (somebody has to look); what could do harm BLOCKs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from modelyard.release.gates.gate import Evidence, Gate, RefusedError, number
+from modelyard.release.limits import ReleaseConfig
+
+ITEMS_OF = {"toxicity": "openings"}
+"""Benchmarks that put another benchmark's items to the model: what is checked for contamination is those."""
+
+
+def weights_gate(evidence: Evidence) -> Gate:
+    """The results were measured on the weights to be released."""
+    for model in ("base", "sft", "policy"):
+        wanted, found = evidence.weights.get(model), evidence.results.weights.get(model)
+        if not wanted or not found:
+            raise RefusedError(f"fingerprint of {model} is missing")
+        if wanted != found:
+            raise RefusedError(f"results are of other {model} weights ({found[:12]}) than the candidate's ({wanted[:12]})")
+    return Gate(name="weights", verdict="PROMOTE", reason=f"results are of these weights ({evidence.weights['policy'][:12]})", metrics={})
+
+
+def suite_gate(name: Literal["data", "metrics"], suite: Mapping[str, Any] | None) -> Gate:
+    """The suites on the corpus (``data``) or on the table of metrics ran and found nothing."""
+    if suite is None or not isinstance(suite.get("success"), bool):
+        raise RefusedError(f"outcome of the {name} suite is missing")
+    evaluated = number(suite.get("evaluated"), "number of expectations evaluated")
+    if evaluated < 1:
+        raise RefusedError(f"the {name} suite evaluated no expectation")
+    failed = [str(item) for item in suite.get("failed", ())]
+    good = suite["success"] and not failed
+    reason = f"{evaluated:.0f} expectations met" if good else f"expectations not met: {', '.join(failed) or 'unnamed'}"
+    return Gate(
+        name=name,
+        verdict="PROMOTE" if good else "BLOCK",
+        reason=reason,
+        metrics={f"release/{name}/evaluated": evaluated, f"release/{name}/failed": float(len(failed))},
+    )
+
+
+def contamination_gate(evidence: Evidence, config: ReleaseConfig) -> Gate:
+    """Few items of any benchmark that matters are in training data, and they were looked for in every set that a model was trained on."""
+    gate = contamination_shares(evidence.contamination, config)
+    if not evidence.trained:
+        raise RefusedError("which sets the models were trained on is not known")
+    assert evidence.contamination
+    for name in checked_benchmarks(config):
+        if name in config.protected and name not in evidence.results.benchmarks:
+            raise RefusedError(f"benchmark {name} was not run")
+        checked = ITEMS_OF.get(name, name)
+        require_searched(checked, evidence.contamination[checked], evidence)
+    return gate
+
+
+def checked_benchmarks(config: ReleaseConfig) -> list[str]:
+    """Benchmarks whose contamination matters: the protected ones and the openings, on which the preference rests."""
+    return list(dict.fromkeys((*config.protected, "openings")))
+
+
+def contamination_shares(report: Mapping[str, Any] | None, config: ReleaseConfig) -> Gate:
+    """What the report alone says: enough items of every benchmark were looked for and few of them are in training data."""
+    if not report:
+        raise RefusedError("contamination report is missing")
+    shares = {}
+    for name in checked_benchmarks(config):
+        checked = ITEMS_OF.get(name, name)
+        if checked not in report:
+            raise RefusedError(f"benchmark {name} was not checked for contamination")
+        items = number(report[checked].get("n"), f"items of {checked} checked")
+        if items < config.min_items:
+            raise RefusedError(f"only {items:g} items of {checked} were checked for contamination, at least {config.min_items} are needed")
+        shares[name] = number(report[checked].get("share"), f"contaminated share of {checked}")
+    worst = max(shares, key=shares.__getitem__, default="")
+    good = all(share <= config.max_contaminated for share in shares.values())
+    reason = f"worst share {shares.get(worst, 0):.1%} ({worst or 'none'}), at most {config.max_contaminated:.1%} allowed"
+    metrics = {f"release/contamination/{name}": share for name, share in shares.items()}
+    return Gate(name="contamination", verdict="PROMOTE" if good else "BLOCK", reason=reason, metrics=metrics)
+
+
+def require_searched(benchmark: str, entry: Mapping[str, Any], evidence: Evidence) -> None:
+    """Raise RefusedError unless ``benchmark`` was looked for in every set that a model was trained on, of the very data it came from."""
+    for use in evidence.trained:
+        if use.data is None or use.data not in evidence.searched:
+            raise RefusedError(
+                f"{use.model} was trained on {use.data or 'unknown data'}, but {' and '.join(evidence.searched) or 'none'} was searched"
+            )
+        if number(entry.get("sets", {}).get(use.name, {}).get("documents", 0), f"documents of {use.name} searched") < 1:
+            raise RefusedError(f"{use.name}, which {use.model} was trained on, was not searched for items of {benchmark}")
+
+
+def forecast_gate(evidence: Evidence, config: ReleaseConfig) -> Gate:
+    """The loss came out as the forecast said, which was of this very run and sealed before it started.
+
+    A miss means that something is not understood.
+    """
+    forecast, base = evidence.forecast, evidence.base
+    if forecast is None:
+        raise RefusedError("forecast is missing")
+    if base is None:
+        raise RefusedError("record of the base model's run is missing")
+    sealed, started = (
+        number(forecast.get("sealed_at"), "time of the forecast's seal"),
+        number(base.get("started"), "start of the base model"),
+    )
+    if not sealed <= started:
+        raise RefusedError(f"forecast was sealed {sealed - started:.0f} s after the base model's training began")
+    at, flops = (
+        number(forecast.get("at_compute"), "compute that the forecast is for"),
+        number(base.get("flops"), "compute of the base model"),
+    )
+    if not math.isclose(at, flops, rel_tol=1e-6):
+        raise RefusedError(f"forecast is for {at:.4g} FLOPs, but the base model took {flops:.4g}")
+    prediction, low, high = (number(forecast.get(key), f"forecast {key}") for key in ("prediction", "low", "high"))
+    loss = number(evidence.final_loss, "final validation loss")
+    error = prediction / loss - 1
+    inside = "inside" if low <= loss <= high else "outside"
+    reason = f"forecast {prediction:.4f} [{low:.4f}, {high:.4f}] against loss {loss:.4f}: {error:+.2%}, {inside} its interval"
+    if objection := forecast.get("objection"):
+        reason += f"; {objection}"
+    metrics = {"release/forecast/prediction": prediction, "release/forecast/loss": loss, "release/forecast/error": error}
+    good = abs(error) <= config.forecast_tolerance
+    return Gate(
+        name="forecast",
+        verdict="PROMOTE" if good else "HOLD",
+        reason=reason + ("" if good else f", more than {config.forecast_tolerance:.1%}"),
+        metrics=metrics,
+    )

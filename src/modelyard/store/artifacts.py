@@ -1,0 +1,263 @@
+"""Artifacts: the one currency between stages.
+
+An artifact is a directory ``{name}/{version}/`` in the store with ``artifact.json`` beside its files. Its fingerprint hashes what defines it
+(name, config literals, parents' fingerprints, the code that makes it) and never where it ran; the version is the fingerprint's first 16 hex
+digits, so "is it built already?" is one look-up and that look-up is how a run resumes. Files arrive first and ``artifact.json`` last, in one
+atomic write: a reader never sees half an artifact, and a crash leaves nothing that looks finished. Who builds holds a claim in the store
+(:mod:`modelyard.store.claims`), so of two runs anywhere that want the same artifact one builds it and the
+other takes what it made. What a manifest says is not trusted: names that would lead out of the store or of
+the artifact's directory are refused.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError, field_validator
+
+from modelyard.config import Config, canonical_json, digest
+from modelyard.store.claims import Claim, take
+from modelyard.store.file_hash import sha256_file
+from modelyard.store.outage import StorageRefusedError
+from modelyard.store.storage import Storage
+
+MANIFEST = "artifact.json"
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+
+
+class ArtifactError(ValueError):
+    """An artifact that is missing, damaged or not what was asked for."""
+
+
+class FileRecord(Config):
+    """Identity of one file of an artifact."""
+
+    sha256: str
+    """Hash of the file's bytes, hex."""
+    size: int
+    """Bytes."""
+
+
+class Artifact(Config):
+    """What ``artifact.json`` says: identity, provenance, metrics and files of one finished artifact."""
+
+    name: str
+    """What it is: corpus, tokens, forecast, base, sft, reward, policy, results, decision..."""
+    version: str
+    """First 16 hex digits of the fingerprint."""
+    fingerprint: str
+    """sha256 of name, config, parents and code."""
+    parents: dict[str, str]
+    """Role -> ``name/version`` of every artifact it was made from."""
+    config: dict[str, Any]
+    """The resolved config literals that define it."""
+    code: str
+    """Hash of the code that made it (``code_identity.code_version``)."""
+    metrics: dict[str, float]
+    """``stage/group/name`` -> value."""
+    files: dict[str, FileRecord]
+    """Relative path -> record."""
+    seconds: float
+    """Wall time of the build."""
+    started: float | None = None
+    """When work on it began (before any restart), seconds since 1970; None where that was not recorded."""
+    finished: float | None = None
+    """When it was committed, seconds since 1970."""
+
+    @field_validator("files")
+    @classmethod
+    def _stay_inside(cls, files: dict[str, FileRecord]) -> dict[str, FileRecord]:
+        for path in files:
+            if "\\" in path or "\0" in path or any(part in ("", ".", "..") for part in path.split("/")):
+                raise ValueError(f"file {path!r} is no plain relative path")
+        return files
+
+    @property
+    def ref(self) -> str:
+        """``name/version``, the artifact's key in the store."""
+        return f"{self.name}/{self.version}"
+
+
+class Spec(NamedTuple):
+    """What defines an artifact before it is built."""
+
+    name: str
+    config: Config
+    parents: Mapping[str, Artifact]
+    code: str
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over name, config, parents' fingerprints and code version."""
+        parents = {role: parent.fingerprint for role, parent in self.parents.items()}
+        return digest({"name": self.name, "config": self.config, "parents": parents, "code": self.code})
+
+    @property
+    def version(self) -> str:
+        """First 16 hex digits of the fingerprint."""
+        return self.fingerprint[:16]
+
+
+class Built(NamedTuple):
+    """An artifact and whether it was found rather than made."""
+
+    artifact: Artifact
+    cached: bool
+
+
+class Store:
+    """Finds, commits and fetches artifacts."""
+
+    def __init__(self, url: str, scratch: str) -> None:
+        self.storage = Storage(url)
+        self.scratch = Path(scratch).absolute()
+        there = next(place for place in (self.scratch, *self.scratch.parents) if place.exists())
+        if not there.is_dir():
+            raise StorageRefusedError(f"execution.scratch {self.scratch}: {there} is no directory")
+
+    def find(self, name: str, version: str) -> Artifact | None:
+        """The finished artifact, or None.
+
+        Raises:
+            ArtifactError: its manifest is unreadable or another's, or ``name`` or ``version`` is no plain name.
+            StorageError: the store could not be asked.
+        """
+        if not (NAME.fullmatch(name) and NAME.fullmatch(version)):
+            raise ArtifactError(f"artifact {name}/{version}: expected NAME/VERSION of letters, digits, '_', '-' and '.'")
+        try:
+            text = self.storage.read(f"{name}/{version}/{MANIFEST}")
+        except FileNotFoundError:
+            return None
+        where = f"{self.storage.path(name)}/{version}/{MANIFEST}"
+        try:
+            artifact = Artifact.model_validate_json(text)
+        except (ValidationError, UnicodeDecodeError):
+            raise ArtifactError(f"{where}: damaged manifest; delete {name}/{version} to build it again") from None
+        if artifact.ref != f"{name}/{version}":
+            raise ArtifactError(f"{where}: is the manifest of {artifact.ref}")
+        return artifact
+
+    def get(self, ref: str) -> Artifact:
+        """The artifact at ``name/version``; raises ArtifactError when there is none."""
+        name, _, version = ref.partition("/")
+        artifact = self.find(name, version)
+        if artifact is None:
+            raise ArtifactError(f"artifact {ref}: not in store {self.storage.root}")
+        return artifact
+
+    def fetch(self, artifact: Artifact) -> Path:
+        """A local directory with the artifact's files, verified against the recorded sizes and hashes, and its manifest. Raises ArtifactError."""
+        if self.storage.is_local:
+            directory = Path(self.storage.path(artifact.ref))
+            problem = _damage(artifact, directory)
+        else:
+            directory = self.scratch / "cache" / artifact.ref
+            with _alone(directory):
+                if _damage(artifact, directory) is None and (directory / MANIFEST).is_file():
+                    return directory
+                partial = directory.with_name(f"{directory.name}.partial")
+                shutil.rmtree(partial, ignore_errors=True)
+                try:
+                    self.storage.get_files(artifact.ref, artifact.files, partial)
+                except FileNotFoundError as error:
+                    raise ArtifactError(f"artifact {artifact.ref}: a file is missing ({error})") from error
+                problem = _damage(artifact, partial)
+                if problem is None:
+                    shutil.rmtree(directory, ignore_errors=True)
+                    partial.mkdir(parents=True, exist_ok=True)
+                    (partial / MANIFEST).write_bytes(_written(artifact))
+                    partial.rename(directory)
+        if problem:
+            raise ArtifactError(f"artifact {artifact.ref}: {problem}")
+        return directory
+
+    def workspace(self, spec: Spec) -> Path:
+        """Where unfinished work on ``spec`` lives; the same directory after a crash, so checkpoints are found again."""
+        return self.scratch / f"{spec.name}-{spec.version}"
+
+    def build(self, spec: Spec, produce: Callable[[Path, Path], Mapping[str, float]]) -> Built:
+        """Return the artifact of ``spec``, making it with ``produce(out, checkpoints) -> metrics`` when it does not exist yet.
+
+        While another run on any machine makes it, this one waits, and takes it then; a builder that died is followed by who waits.
+        """
+        if found := self.find(spec.name, spec.version):
+            return Built(found, cached=True)
+        workspace = self.workspace(spec)
+        with _alone(workspace):
+            claim = take(self.storage, f"{spec.name}-{spec.version}", lambda: self.find(spec.name, spec.version) is not None)
+            if claim is None:
+                return Built(self.get(f"{spec.name}/{spec.version}"), cached=True)
+            with claim:
+                return self._build(spec, workspace, produce, claim)
+
+    def _build(self, spec: Spec, workspace: Path, produce: Callable[[Path, Path], Mapping[str, float]], claim: Claim) -> Built:
+        """Make the artifact under ``claim``."""
+        out = workspace / "out"
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir(parents=True)
+        begun = workspace / "begun"
+        if not begun.exists():
+            begun.write_text(repr(time.time()))
+        started = time.monotonic()
+        metrics = produce(out, workspace / "checkpoints")
+        files = {
+            file.relative_to(out).as_posix(): FileRecord(sha256=sha256_file(file), size=file.stat().st_size)
+            for file in sorted(out.rglob("*"))
+            if file.is_file()
+        }
+        artifact = Artifact(
+            name=spec.name,
+            version=spec.version,
+            fingerprint=spec.fingerprint,
+            parents={role: parent.ref for role, parent in spec.parents.items()},
+            config=json.loads(canonical_json(spec.config)),
+            code=spec.code,
+            metrics=dict(metrics),
+            files=files,
+            seconds=time.monotonic() - started,
+            started=float(begun.read_text()),
+            finished=time.time(),
+        )
+        cached = not claim.keep()
+        if cached:  # it was lost on the way (this process stood still), and who took it has finished first
+            artifact = self.get(artifact.ref)
+        else:
+            self.storage.put(out, artifact.ref)
+            self.storage.write(f"{artifact.ref}/{MANIFEST}", _written(artifact))
+        shutil.rmtree(workspace, ignore_errors=True)
+        return Built(artifact, cached)
+
+
+def _written(artifact: Artifact) -> bytes:
+    """The manifest as it stands in a store."""
+    return artifact.model_dump_json(indent=1).encode()
+
+
+def _damage(artifact: Artifact, directory: Path) -> str | None:
+    """What is wrong with the files of ``artifact`` in ``directory``; None when they are the recorded ones."""
+    if not directory.is_dir():
+        return "its directory is missing"
+    for relative, record in artifact.files.items():
+        file = directory / relative
+        if not file.is_file():
+            return f"file {relative} is missing"
+        if file.stat().st_size != record.size or sha256_file(file) != record.sha256:
+            return f"file {relative} is damaged (its sha256 is not the recorded one)"
+    return None
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Wait until no other process on this machine works on ``directory``; the kernel drops the lock with its process."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with open(f"{directory}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

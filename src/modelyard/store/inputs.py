@@ -1,0 +1,78 @@
+"""Files that a user names: a path, a pattern or a URL (``s3://``, ``hf://``), or a name below the directory of inputs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from modelyard.store.outage import StorageRefusedError, patiently
+from modelyard.store.storage import Storage
+
+_VERSION = ("ETag", "VersionId", "blob_id", "LastModified", "mtime", "size")
+"""What a filesystem may tell of the version of a file."""
+
+
+def expand(url: str) -> list[str]:
+    """Sorted URLs of the files that a path, a directory or a pattern with ``*`` names; local, ``s3://`` or ``hf://``."""
+    fs, path = _opened(url)
+    local = _is_local(url)
+
+    def find() -> list[str]:
+        found = fs.glob(path) if "*" in path else fs.find(path)
+        return sorted(str(name) if local else fs.unstrip_protocol(name) for name in found if fs.isfile(name))
+
+    return patiently(url, find, remote=not local)
+
+
+def _is_local(url: str) -> bool:
+    """Whether ``url`` is a path or a ``file://`` URL."""
+    return "://" not in url or url.startswith("file://")
+
+
+def _opened(url: str) -> tuple[Any, str]:
+    """The filesystem of ``url`` and the path in it. Raises StorageRefusedError for a scheme that nobody here reads."""
+    try:
+        if url.startswith("s3://"):
+            storage = Storage(url)
+            return storage.fs, storage.root
+        fs, path = fsspec.core.url_to_fs(url)
+    except (ValueError, ImportError) as error:
+        raise StorageRefusedError(f"{url}: {' '.join(str(error).split())}") from error
+    return fs, str(path)
+
+
+def local_copy(url: str, directory: Path) -> Path:
+    """The file itself when it is local, else a copy of it in ``directory`` (made once for every version of it)."""
+    fs, path = _opened(url)
+    if _is_local(url):
+        return Path(path)
+    info = patiently(url, lambda: fs.info(path))
+    version = "\0".join([url, *(str(info.get(name)) for name in _VERSION)])
+    target = directory / f"{hashlib.sha256(version.encode()).hexdigest()[:16]}-{path.rsplit('/', 1)[-1]}"
+    if not target.exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(target.name + ".partial")
+        patiently(url, lambda: fs.get_file(path, str(partial)))
+        os.replace(partial, target)
+    return target
+
+
+def inputs_directory(inputs: str) -> Path:
+    """Where a user's own files lie: ``inputs``, or where that is empty the environment's ``MODELYARD_DATA``, else here."""
+    return Path(inputs or os.environ.get("MODELYARD_DATA", "."))
+
+
+def find_input(path: str, inputs: str, what: str) -> Path:
+    """A user's own file or directory: as it is named, or below :func:`inputs_directory`.
+
+    Raises:
+        ValueError: nothing is there; the line names what was wanted and where it was looked for.
+    """
+    found = inputs_directory(inputs) / path  # an absolute path stays as it is
+    if not found.exists():
+        raise ValueError(f"{what}: {found}: no such file (a relative path starts at execution.inputs or MODELYARD_DATA)")
+    return found

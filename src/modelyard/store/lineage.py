@@ -1,0 +1,160 @@
+"""What an artifact was made of, what a change of a source would make invalid, and what differs between two releases.
+
+Everything is read from the manifests in the store (``artifact.json``), the corpus's ``sources.json`` and nothing else, so it is as true as
+they are. The role ``baseline`` is not followed: what a candidate was compared with is no part of it. Left out: columns and rows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from modelyard.store.artifacts import MANIFEST, Artifact, ArtifactError, Store
+
+NOT_FOLLOWED = ("baseline",)
+
+
+class Lineage(NamedTuple):
+    """Artifacts and the sources below them."""
+
+    artifacts: dict[str, Artifact]
+    """``name/version`` -> artifact, parents after what was made of them."""
+    sources: dict[str, list[dict[str, Any]]]
+    """Corpus -> its source files and packages with version, hash and licence."""
+    missing: tuple[str, ...]
+    """Parents that are no longer in the store."""
+
+    def named(self) -> dict[str, Artifact]:
+        """Artifact name -> artifact: a line has one of each."""
+        return {artifact.name: artifact for artifact in reversed(self.artifacts.values())}
+
+
+def walk(store: Store, roots: Sequence[str]) -> Lineage:
+    """Everything that ``roots`` (``name/version``) were made of, themselves included."""
+    artifacts: dict[str, Artifact] = {}
+    missing: list[str] = []
+    queue = list(roots)
+    while queue:
+        ref = queue.pop(0)
+        if ref in artifacts or ref in missing:
+            continue
+        try:
+            artifacts[ref] = store.get(ref)
+        except ArtifactError:
+            missing.append(ref)
+            continue
+        queue += [parent for role, parent in artifacts[ref].parents.items() if role not in NOT_FOLLOWED]
+    return Lineage(
+        artifacts, {ref: sources_of(store, made) for ref, made in artifacts.items() if "sources.json" in made.files}, tuple(missing)
+    )
+
+
+def sources_of(store: Store, corpus: Artifact) -> list[dict[str, Any]]:
+    """Rows of a corpus's ``sources.json``."""
+    rows: list[dict[str, Any]] = json.loads(store.storage.read(f"{corpus.ref}/sources.json"))
+    return rows
+
+
+def changes(old: Lineage, new: Lineage) -> list[str]:
+    """What differs, one line each, from the sources up: sources, config literals, code, artifacts that are new or gone."""
+    before, after = old.named(), new.named()
+    lines = source_changes(old, new)
+    for name in dict.fromkeys([*after, *before]):
+        if name not in before or name not in after:
+            lines.append(f"{name}: only in the {'new' if name in after else 'old'} version")
+            continue
+        one, other = before[name], after[name]
+        if one.fingerprint == other.fingerprint:
+            continue
+        literal = dict(literal_changes(one.config, other.config))
+        lines += [f"{name}: {key} {was} -> {now}" for key, (was, now) in literal.items()]
+        if one.code != other.code:
+            lines.append(f"{name}: code {one.code} -> {other.code}")
+        if not literal and one.code == other.code:
+            lines.append(f"{name}: rebuilt, only its inputs changed")
+    return lines
+
+
+def source_changes(old: Lineage, new: Lineage) -> list[str]:
+    """Sources that came, went or have other content."""
+    before, after = ({row["name"]: row for rows in side.sources.values() for row in rows} for side in (old, new))
+    return [
+        f"source {name}: {described(before.get(name))} -> {described(after.get(name))}"
+        for name in sorted(set(before) | set(after))
+        if before.get(name) != after.get(name)
+    ]
+
+
+def described(source: Mapping[str, Any] | None) -> str:
+    """A source in a few words: package and version or file, hash, licence."""
+    if source is None:
+        return "none"
+    what = " ".join(str(source[key]) for key in ("package", "version", "dist", "path", "url") if source.get(key))
+    digest = f" sha256 {source['sha256']}" if source.get("sha256") else ""
+    return f"{what}{digest} ({source.get('licence', 'licence unknown')})"
+
+
+def literal_changes(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, tuple[str, str]]]:
+    """Dotted key -> (old, new) of every literal that differs between two configs."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in dict.fromkeys([*old, *new]):
+            yield from literal_changes(old.get(key), new.get(key), f"{prefix}{key}.")
+    elif old != new:
+        yield prefix.rstrip("."), (json.dumps(old), json.dumps(new))
+
+
+def invalidated(store: Store, source: str) -> list[Artifact]:
+    """Every finished artifact that would have to be made again if ``source`` changed, in the order they would be made.
+
+    Args:
+        store: where to look; all of it is searched.
+        source: name, package, path or sha256 of a source, or ``name/version`` of an artifact.
+
+    Raises:
+        ValueError: nothing in the store was made of it.
+    """
+    everything = {artifact.ref: artifact for artifact in all_artifacts(store)}
+    touched = {ref for ref, artifact in everything.items() if ref == source or _reads(store, artifact, source)}
+    if not touched:
+        raise ValueError(f"{source}: no corpus in {store.storage.root} has such a source, and no artifact is called so")
+    growing = True
+    while growing:
+        more = {ref for ref, made in everything.items() if ref not in touched and touched & set(_followed(made))}
+        touched |= more
+        growing = bool(more)
+    return [everything[ref] for ref in _in_order(touched - {source}, everything)]
+
+
+def all_artifacts(store: Store) -> Iterator[Artifact]:
+    """Every finished artifact of the store."""
+    for name in store.storage.names(""):
+        for version in store.storage.names(name):
+            if store.storage.exists(f"{name}/{version}/{MANIFEST}"):
+                yield store.get(f"{name}/{version}")
+
+
+def _followed(artifact: Artifact) -> list[str]:
+    return [parent for role, parent in artifact.parents.items() if role not in NOT_FOLLOWED]
+
+
+def _reads(store: Store, artifact: Artifact, source: str) -> bool:
+    if "sources.json" not in artifact.files:
+        return False
+    return any(source in (row.get(key) for key in ("name", "package", "path", "sha256")) for row in sources_of(store, artifact))
+
+
+def _in_order(wanted: set[str], everything: Mapping[str, Artifact]) -> list[str]:
+    """Parents before what is made of them."""
+    ordered: list[str] = []
+
+    def visit(ref: str) -> None:
+        if ref in ordered or ref not in wanted:
+            return
+        for parent in _followed(everything[ref]):
+            visit(parent)
+        ordered.append(ref)
+
+    for ref in sorted(wanted):
+        visit(ref)
+    return ordered

@@ -1,0 +1,167 @@
+"""What every stage task does around its one library call: look in the store, show progress, track in MLflow, commit.
+
+The artifact store alone decides what is cached. Prefect is told, not asked: a stage that was found returns a Completed state named
+``Cached`` with the artifact as its data, so both pages say the same and there is no second cache to disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache, wraps
+from pathlib import Path
+from typing import Any, NamedTuple, ParamSpec
+
+from prefect import get_run_logger, task
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from modelyard.adapters import terminal
+from modelyard.adapters.mlflow.server import tracking_uri
+from modelyard.adapters.mlflow.tracker import Tracker
+from modelyard.adapters.ray import cluster as ray_cluster
+from modelyard.config import Config
+from modelyard.execution import ExecutionConfig
+from modelyard.model.network.architecture import ModelConfig
+from modelyard.progress import Report
+from modelyard.store.artifacts import Artifact, Built, Spec, Store
+from tasks import page
+
+P = ParamSpec("P")
+Produce = Callable[[Mapping[str, Path], Path, Path, Report], Mapping[str, float]]
+"""(input directories, out, checkpoints, report) -> metrics."""
+
+
+class Place(NamedTuple):
+    """Where a line works: its store and its MLflow experiment."""
+
+    line: str
+    """Name of the line."""
+    execution: ExecutionConfig
+    """Where and how it runs."""
+
+    @property
+    def store(self) -> Store:
+        """The artifact store."""
+        return Store(self.execution.store, self.execution.scratch)
+
+    @property
+    def tracker(self) -> Tracker:
+        """The line's MLflow experiment."""
+        return _tracker(tracking_uri(), self.line)
+
+    def link(self, artifact: Artifact) -> str:
+        """Full path of an artifact in the store."""
+        storage = self.store.storage
+        return storage.path(artifact.ref) if storage.is_local else f"{storage.url}/{artifact.ref}"
+
+    def page(self, artifact: Artifact) -> str:
+        """URL of the artifact's MLflow run, empty where it has none; an SQLite file is shown by ``make ui``."""
+        return self.tracker.page(artifact.fingerprint)
+
+    def note(self, artifact: Artifact, key: str, text: str) -> None:
+        """Tag the artifact's MLflow run."""
+        if run_id := self.tracker.find(artifact.fingerprint):
+            self.tracker.client.set_tag(run_id, key, text)
+
+
+@lru_cache(maxsize=4)
+def _tracker(uri: str, line: str) -> Tracker:
+    return Tracker(uri, line)
+
+
+def stage_task(**options: Any) -> Callable[[Callable[P, Built]], Callable[P, Built]]:
+    """Prefect's ``@task`` for functions that return a :class:`Built`: Prefect sees the state that says so, the caller the value."""
+
+    def wrap(function: Callable[P, Built]) -> Callable[P, Built]:
+        @wraps(function)
+        def told(*args: P.args, **kwargs: P.kwargs) -> Any:
+            built = function(*args, **kwargs)
+            return _state(built) if built.cached else built
+
+        prefect_task = task(**options)(told)
+
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> Built:
+            returned: Any = prefect_task(*args, **kwargs)
+            return returned.result() if isinstance(returned, State) else returned
+
+        return call
+
+    return wrap
+
+
+def build(spec: Spec, produce: Produce, place: Place) -> Built:
+    """The artifact of ``spec``: found, or made by ``produce`` with progress on the terminal and in MLflow."""
+    if found := place.store.find(spec.name, spec.version):
+        built = Built(found, cached=True)
+    else:
+        built = _make(spec, produce, place)
+    directory = None if built.cached else place.store.fetch(built.artifact)
+    place.tracker.record(built.artifact, place.link(built.artifact), lambda made: directory or place.store.fetch(made))
+    page.show(built, directory, place.page(built.artifact), ray_cluster.dashboard(), place.link(built.artifact))
+    terminal.stage_done(line_of(built), terminal.console())
+    get_run_logger().info("%s %s: %s", built.artifact.ref, "cached" if built.cached else "built", line_of(built).metric)
+    return built
+
+
+def _make(spec: Spec, produce: Produce, place: Place) -> Built:
+    store, tracker = place.store, place.tracker
+    inputs = {role: store.fetch(parent) for role, parent in spec.parents.items()}
+    shown = page.Progress(spec.name)
+    with (
+        tracker.live(spec, flops_share(spec.config, place.execution)) as run,
+        terminal.stage_progress(spec.name, terminal.console()) as bar,
+    ):
+
+        def report(done: int, total: int, metrics: Mapping[str, float] = {}, unit: str = "step") -> None:
+            bar(done, total, metrics, unit)
+            run.report(done, total, metrics, unit)
+            shown(done, total, unit)
+
+        return store.build(spec, lambda out, checkpoints: produce(inputs, out, checkpoints, report))
+
+
+def flops_share(config: Config, execution: ExecutionConfig) -> float:
+    """Share of the ranks' peak FLOPs that one token a second is; 0 where the model or the peak is not known."""
+    model = getattr(config, "model", None)
+    if not execution.peak_tflops or not isinstance(model, ModelConfig):
+        return 0.0
+    return model.flops_per_token() / (execution.peak_tflops * 1e12 * execution.world_size)
+
+
+def _state(built: Built) -> Any:
+    return Completed(name="Cached", message=f"{built.artifact.ref} is in the store", data=built)
+
+
+def is_transient(task: Any, run: Any, state: State[Any]) -> bool:
+    """Prefect's retry condition: a ValueError is a refusal, which trying again does not change."""
+    return not isinstance(state.result(raise_on_failure=False), ValueError)
+
+
+KEY_METRIC = {
+    "corpus": "corpus/documents/kept",
+    "feedback": "feedback/comparisons/reward",
+    "tokens": "tokens/train/tokens",
+    "contamination": "contamination/openings/share",
+    "forecast": "scaling/forecast/loss",
+    "base": "pretrain/validation/loss",
+    "sft": "sft/validation/loss",
+    "selected": "selection/reward",
+    "feedme": "feedme/sampled",
+    "refusals": "refusals/policy/over_refusal",
+    "ai_feedback": "ai_feedback/comparisons/made",
+    "reward": "reward/test/accuracy",
+    "scorer": "scorer/test/accuracy",
+    "rbrm": "rbrm/fit/right",
+    "policy": "ppo/objective/reward",
+    "results": "evals/policy/win_rate_over_sft",
+    "decision": "release/preference/win_rate_over_sft",
+}
+"""Artifact -> the metric that its line shows."""
+
+
+def line_of(built: Built) -> terminal.StageLine:
+    """The artifact's row of the summary."""
+    artifact = built.artifact
+    metric = terminal.with_interval(artifact.metrics, KEY_METRIC.get(artifact.name, "")) or terminal.short_metric(artifact.metrics)
+    return terminal.StageLine(artifact.name, artifact.seconds, built.cached, metric)

@@ -1,0 +1,92 @@
+"""A registered version chats through MLflow, loads in transformers, and is refused when a byte of it changed."""
+
+import shutil
+from pathlib import Path
+
+import mlflow
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from modelyard.adapters.mlflow.packaging import WEIGHTS
+from modelyard.adapters.mlflow.registry import Candidate, Registry
+from modelyard.adapters.mlflow.tracker import Tracker
+
+SPECIAL = ("<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>")
+TEMPLATE = "{% for m in messages %}<|user|>{{ m.content }}<|end|>{% endfor %}<|assistant|>"
+HELLO = [{"messages": [{"role": "user", "content": "Hello there"}]}]
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random Llama with a byte-level tokenizer, as the export stage leaves one."""
+    directory = tmp_path_factory.mktemp("export")
+    vocabulary = {token: i for i, token in enumerate([*SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, []))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=SPECIAL[0], pad_token=SPECIAL[4], chat_template=TEMPLATE)
+    fast.save_pretrained(directory)
+    torch.manual_seed(0)
+    shape = {"vocab_size": 264, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    LlamaForCausalLM(LlamaConfig(**shape, max_position_embeddings=48, initializer_range=0.5)).save_pretrained(directory)
+    (directory / "artifact.json").write_text("{}")
+    return directory
+
+
+@pytest.fixture(scope="module")
+def version(uri: str, export: Path) -> str:
+    """URI of the version in production."""
+    registry, tracker = Registry(uri, "chat"), Tracker(uri, "chat")
+    run_id = tracker.client.create_run(tracker.experiment).info.run_id
+    registry.register(Candidate("f", "policy/a", "results/a", None, "PROMOTE", {}), export, run_id)
+    mlflow.set_tracking_uri(uri)
+    return "models:/chat@production"
+
+
+def test_package_production_chats_by_its_signature(version: str) -> None:
+    model = mlflow.pyfunc.load_model(version)
+
+    greedy = model.predict(HELLO)
+    sampled = [model.predict(HELLO, params={"temperature": 1.0, "seed": seed, "max_new_tokens": 8})[0] for seed in (1, 1, 2)]
+
+    assert len(greedy) == 1
+    assert greedy == model.predict(HELLO)
+    assert sampled[0] == sampled[1] != sampled[2]
+    assert model.metadata.signature.params.to_dict()[0]["name"] == "max_new_tokens"
+    assert model.input_example == [{"messages": [{"role": "user", "content": "Good morning, how are you?"}]}]
+    with pytest.raises(Exception, match="content"):
+        model.predict([{"messages": [{"role": "user"}]}])
+
+
+def test_package_conversation_longer_than_the_context_is_answered(version: str) -> None:
+    assert len(mlflow.pyfunc.load_model(version).predict([{"messages": [{"role": "user", "content": "long " * 100}]}])) == 1
+
+
+def test_package_weights_are_the_export_for_transformers(version: str, export: Path, tmp_path: Path) -> None:
+    path = Path(mlflow.artifacts.download_artifacts(version, dst_path=str(tmp_path))) / WEIGHTS
+
+    one, other = (AutoModelForCausalLM.from_pretrained(directory) for directory in (path, export))
+
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+    assert not (path / "artifact.json").exists()
+
+
+@pytest.mark.parametrize("tamper", ["model.safetensors", "tokenizer.json", "extra.bin", "config.json"])
+def test_package_tampered_file_is_refused_at_load_by_name(version: str, tmp_path: Path, tamper: str) -> None:
+    path = Path(mlflow.artifacts.download_artifacts(version, dst_path=str(tmp_path)))
+    file = path / WEIGHTS / tamper
+    data = bytearray(file.read_bytes()) if file.exists() else bytearray(b"x")
+    data[-1] ^= 1
+    file.write_bytes(data)
+
+    with pytest.raises(Exception, match=f"{tamper} is not the file that was released"):
+        mlflow.pyfunc.load_model(str(path))
+
+
+def test_package_missing_file_is_refused_at_load(version: str, tmp_path: Path) -> None:
+    path = Path(mlflow.artifacts.download_artifacts(version, dst_path=str(tmp_path)))
+    shutil.move(path / WEIGHTS / "generation_config.json", tmp_path / "elsewhere")
+
+    with pytest.raises(Exception, match=r"generation_config.json is missing"):
+        mlflow.pyfunc.load_model(str(path))

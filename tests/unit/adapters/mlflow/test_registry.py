@@ -1,0 +1,188 @@
+"""Aliases move only as decisions say, and a second registration changes nothing. Real MLflow on SQLite."""
+
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mlflow.exceptions import MlflowException
+
+from modelyard.adapters.mlflow.registry import Candidate, Move, Opponent, Registered, Registry, RegistryError
+from modelyard.adapters.mlflow.registry_lock import LockLostError, locked
+from modelyard.adapters.mlflow.tracker import Tracker
+
+
+@pytest.fixture
+def registry(uri: str, request: pytest.FixtureRequest) -> Registry:
+    return Registry(uri, request.node.name)
+
+
+@pytest.fixture(scope="module")
+def tracker(uri: str) -> Tracker:
+    return Tracker(uri, "release")
+
+
+def judged(registry: Registry, name: str, verdict: str = "PROMOTE") -> Candidate:
+    """A candidate called ``name``, compared with what is in production now."""
+    opponent = registry.opponent(f"policy/{name}")
+    return Candidate(f"{name}-fingerprint", f"policy/{name}", f"results/{name}", opponent, verdict, {"forecast_error": "0.01"})
+
+
+Release = Callable[..., Registered]
+
+
+@pytest.fixture
+def release(tracker: Tracker, registry: Registry, tmp_path: Path) -> Release:
+    export = tmp_path / "export"
+    export.mkdir()
+    (export / "config.json").write_text("{}")
+
+    def register(name: str, verdict: str = "PROMOTE", candidate: Candidate | None = None) -> Registered:
+        run_id = tracker.client.create_run(tracker.experiment).info.run_id
+        return registry.register(candidate or judged(registry, name, verdict), export, run_id, shutil.copytree)
+
+    return register
+
+
+def alias(registry: Registry, name: str) -> str | None:
+    version = registry.alias(name)
+    return str(version.version) if version else None
+
+
+def test_registry_first_promotion_moves_candidate_and_production(registry: Registry, release: Release) -> None:
+    assert registry.opponent("policy/a") is None
+
+    result = release("a")
+
+    assert result == Registered("1", (Move("candidate", None, "1"), Move("production", None, "1")))
+    assert registry.opponent("policy/b") == Opponent("policy/a", "results/a", "1")
+    assert alias(registry, "previous") is None
+
+
+@pytest.mark.parametrize("verdict", ["HOLD", "BLOCK"])
+def test_registry_refused_candidate_leaves_production(registry: Registry, release: Release, verdict: str) -> None:
+    release("a")
+
+    result = release("b", verdict)
+
+    assert result.moved == (Move("candidate", "1", "2"),)
+    assert alias(registry, "production") == "1"
+    assert registry.client.get_model_version(registry.name, "2").tags["decision"] == verdict
+
+
+def test_registry_second_promotion_keeps_the_previous_and_what_it_was_compared_with(registry: Registry, release: Release) -> None:
+    release("a")
+
+    release("b")
+
+    assert (alias(registry, "production"), alias(registry, "previous")) == ("2", "1")
+    same_question = registry.opponent("policy/b")  # as before it was promoted: the decision is found again
+    assert same_question == Opponent("policy/a", "results/a", "1")
+    assert registry.opponent("policy/c") == Opponent("policy/b", "results/b", "2")
+
+
+def test_registry_same_run_again_changes_nothing(registry: Registry, release: Release) -> None:
+    release("a")
+    release("b")
+
+    again = release("b")
+
+    assert again == Registered("2", ())
+    assert len(registry.client.search_model_versions(f"name = '{registry.name}'")) == 2
+    assert registry.opponent("policy/b") == Opponent("policy/a", "results/a", "1")
+
+
+def test_registry_scores_measured_again_are_what_a_second_run_asks_for(registry: Registry, release: Release) -> None:
+    release("a")
+    candidate = judged(registry, "b")
+    assert candidate.opponent is not None
+    again = candidate._replace(opponent=candidate.opponent._replace(scores="baseline/of-a"))
+
+    release("b", candidate=again)
+
+    assert registry.opponent("policy/b") == Opponent("policy/a", "baseline/of-a", "1")
+
+
+def test_registry_production_that_moved_since_the_decision_is_refused(registry: Registry, release: Release) -> None:
+    release("a")
+    late = judged(registry, "b")
+    release("c")
+
+    with pytest.raises(RegistryError, match=r"compared policy/b with policy/a: now it is policy/c; run the line again"):
+        release("b", candidate=late)
+    assert (alias(registry, "candidate"), alias(registry, "production")) == ("2", "2")
+
+
+def test_registry_two_releases_racing_leave_one_winner_and_a_clear_loser(registry: Registry, release: Release, uri: str) -> None:
+    release("a")
+    candidates = [judged(registry, name) for name in ("b", "c")]
+    outcomes: dict[str, Registered | Exception] = {}
+    together = threading.Barrier(2)
+
+    def race(candidate: Candidate) -> None:
+        together.wait()
+        try:
+            outcomes[candidate.policy] = release("", candidate=candidate)
+        except RegistryError as error:
+            outcomes[candidate.policy] = error
+
+    threads = [threading.Thread(target=race, args=(candidate,)) for candidate in candidates]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    (winner,) = [name for name, outcome in outcomes.items() if isinstance(outcome, Registered)]
+    (loser,) = [outcome for outcome in outcomes.values() if isinstance(outcome, RegistryError)]
+    serving = registry.alias("production")
+    assert serving.tags["policy"] == winner
+    assert alias(registry, "previous") == "1"
+    assert f"now it is {winner}" in str(loser)
+    assert registry.alias("candidate").tags["policy"] == winner
+
+
+def test_registry_lock_of_a_dead_holder_is_taken_over_and_the_late_holder_stops(registry: Registry) -> None:
+    with locked(registry.client, registry.name) as first:
+        with locked(registry.client, registry.name, lease=0.2) as second:
+            second()
+            with pytest.raises(LockLostError, match="another release took the lock"):
+                first()
+    with pytest.raises(MlflowException):
+        registry.client.get_registered_model(f"{registry.name}.lock")
+
+
+def test_registry_rollback_puts_back_what_was_replaced_and_the_version_stays_out(registry: Registry, release: Release) -> None:
+    for name in ("a", "b", "c"):
+        release(name)
+
+    moved = registry.rollback("3", "Ada", "users complain")
+
+    assert moved == (Move("production", "3", "2"), Move("previous", "2", "1"))
+    assert registry.rollback("3", "Ada", "users complain") == ()
+    assert registry.opponent("policy/d") == Opponent("policy/b", "results/b", "2")
+    with pytest.raises(RegistryError, match="version 3 was rolled back by Ada: users complain; it is not promoted again"):
+        release("c")
+    release("d")
+    assert (alias(registry, "production"), alias(registry, "previous")) == ("4", "2")
+
+
+def test_registry_rollback_that_was_cut_off_is_finished_by_the_next(registry: Registry, release: Release) -> None:
+    for name in ("a", "b", "c"):
+        release(name)
+    registry.client.set_registered_model_alias(registry.name, "production", "2")  # as if killed after the first move
+
+    assert registry.rollback("3", "Ada", "users complain") == (Move("previous", "2", "1"),)
+
+
+def test_registry_first_release_has_nothing_to_go_back_to(registry: Registry, release: Release) -> None:
+    release("a")
+
+    with pytest.raises(RegistryError, match="no version to go back to"):
+        registry.rollback("1", "Ada", "users complain")
+    assert alias(registry, "production") == "1"
+
+
+def test_registry_directory_that_is_no_model_is_refused(registry: Registry, tmp_path: Path) -> None:
+    with pytest.raises(RegistryError, match=r"config\.json"):
+        registry.register(judged(registry, "a"), tmp_path / "none", "unused")

@@ -1,0 +1,129 @@
+"""Real Ray, real workers: what a launch returns and what its errors say (what becomes of a training is in test_ray_failures.py)."""
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from ray import cloudpickle
+
+from modelyard.adapters.ray import train as ray_train
+from modelyard.config import Config
+from modelyard.execution import ExecutionConfig
+
+pytestmark = pytest.mark.integration
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+class TinyConfig(Config):
+    steps: int
+
+
+def count(config, inputs, out, checkpoints, execution, report):
+    import torch
+    import torch.distributed as dist
+
+    if config.steps < 0:
+        raise ValueError("steps: must not be negative")
+    rank = dist.get_rank()
+    total = torch.tensor([float(rank + 1)])
+    dist.all_reduce(total)
+    for step in range(config.steps):
+        report(step + 1, config.steps, {"tiny/loss": 1.0 / (step + 1)})
+    if rank == 0:
+        logging.getLogger("modelyard.model.tiny").warning("seen on %s", "rank 0")
+        (out / "answer").write_text(inputs["text"].read_text().upper())
+    return {"tiny/ranks": total.item(), "tiny/threads": float(torch.get_num_threads()), "tiny/pid": float(os.getpid())}
+
+
+def die_always(config, inputs, out, checkpoints, execution, report):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def stumble(config, inputs, out, checkpoints, execution, report):
+    import torch.distributed as dist
+
+    if dist.get_rank() == 1:
+        raise OSError("disk\nfull")
+    dist.barrier()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ray():
+    yield
+    ray_train.release()
+    ray_train.ray_cluster.disconnect()
+
+
+@pytest.fixture
+def place(tmp_path):
+    (tmp_path / "text").write_text("hello")
+    (tmp_path / "out").mkdir()
+    return tmp_path
+
+
+def launch(stage, place: Path, steps=3, report=lambda *a, **k: None, **execution):
+    where = ExecutionConfig(scratch=str(place / "scratch"), **execution)
+    config, inputs = TinyConfig(steps=steps), {"text": place / "text"}
+    return ray_train.launch(stage, config, inputs, place / "out", place / "work" / "checkpoints", where, report)
+
+
+def test_local_cluster_and_its_ranks_listen_on_loopback_only(place):
+    launch(count, place, data_parallel=2, threads=1)
+    listening = set()
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            open_ones = [found for found in process.net_connections("tcp") if found.status == psutil.CONN_LISTEN]
+            listening |= {(process.name(), found.laddr.ip) for found in open_ones}
+    assert {"gcs_server", "raylet"} <= {name for name, _ in listening}
+    assert any("RayTrainWorker" in name for name, _ in listening)
+    assert {address for _, address in listening} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, listening
+
+
+def test_launch_two_ranks_returns_metrics_files_progress_and_warnings(place, caplog):
+    events = []
+    metrics = launch(
+        count, place, data_parallel=2, threads=1, report=lambda done, total, m={}, unit="step": events.append((done, total, m))
+    )
+    assert metrics["tiny/ranks"] == 3.0
+    assert metrics["tiny/threads"] == 1.0
+    assert (place / "out" / "answer").read_text() == "HELLO"
+    assert [event[0] for event in events] == [1, 2, 3]
+    assert "seen on rank 0" in caplog.messages
+    again = launch(count, place, data_parallel=2, threads=1)
+    assert again["tiny/ranks"] == 3.0
+
+
+def test_launch_same_layout_reuses_the_worker(place):
+    assert launch(count, place)["tiny/pid"] == launch(count, place)["tiny/pid"]
+
+
+def test_launch_refused_input_is_one_line_and_not_retried(place):
+    with pytest.raises(ray_train.StageError) as info:
+        launch(count, place, steps=-1)
+    message = str(info.value)
+    assert "rank 0: steps: must not be negative" in message
+    assert "\n" not in message
+    assert "Traceback" in (place / "work" / "failure.log").read_text()
+
+
+def test_launch_rank_that_always_dies_names_it(place):
+    with pytest.raises(ray_train.StageError, match="rank 0: its process died"):
+        launch(die_always, place, max_restarts=0)
+
+
+def test_launch_failing_rank_is_named_with_its_cause(place):
+    with pytest.raises(ray_train.StageError, match="rank 1: OSError: disk full"):
+        launch(stumble, place, data_parallel=2, threads=1, max_restarts=0)
+
+
+def test_launch_paths_sent_to_ranks_mean_the_same_in_any_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sent = ray_train.from_anywhere(ExecutionConfig(scratch="a/scratch", checkpoint_store="file://b/store"))
+    assert (sent.scratch, sent.checkpoint_store) == (f"{tmp_path}/a/scratch", f"file://{tmp_path}/b/store")
+    assert ray_train.from_anywhere(ExecutionConfig(scratch="/a", checkpoint_store="s3://bucket/c")).checkpoint_store == "s3://bucket/c"
+    assert ray_train.from_anywhere(ExecutionConfig()).checkpoint_store == ""

@@ -1,0 +1,85 @@
+"""The Prefect server lives as long as its clients: shared, reused, and gone after a kill -9."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from modelyard.adapters.servers.child import healthy
+from modelyard.adapters.servers.prefect_server import prefect_server
+
+pytestmark = pytest.mark.integration
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from modelyard.adapters.servers.prefect_server import prefect_server
+with prefect_server(Path(sys.argv[1])) as address:
+    print(address.api, flush=True)
+    time.sleep(60)
+"""
+
+
+def hold(home: Path) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-c", HOLDER, str(home)], stdout=subprocess.PIPE, text=True)
+
+
+def gone(pid: int, seconds: float = 20) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split(")")[1][:3]:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_prefect_server_killed_clients_leave_no_orphan_and_next_start_works(tmp_path):
+    first, second = hold(tmp_path), hold(tmp_path)
+    api = first.stdout.readline()
+    assert api == second.stdout.readline(), "two runs at once must share one server"
+    pid = json.loads((tmp_path / "server.json").read_text())["pid"]
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    with prefect_server(tmp_path) as address:
+        assert address.api == api.strip(), "the second run still needs the server"
+        os.kill(second.pid, signal.SIGKILL)
+        second.wait()
+        assert healthy(address.api + "/health")
+    assert gone(pid)
+    with prefect_server(tmp_path) as again:
+        assert healthy(again.api + "/health")
+        pid = json.loads((tmp_path / "server.json").read_text())["pid"]
+    assert gone(pid)
+
+
+def test_prefect_server_killed_itself_starts_again_where_its_clients_look_for_it(tmp_path):
+    with prefect_server(tmp_path) as first:
+        pid = json.loads((tmp_path / "server.json").read_text())["pid"]
+        os.kill(pid, signal.SIGKILL)
+        assert gone(pid)
+        with prefect_server(tmp_path) as second:
+            assert second == first
+            assert healthy(first.api + "/health")
+        pid = json.loads((tmp_path / "server.json").read_text())["pid"]
+    assert gone(pid)
+
+
+@pytest.mark.slow
+def test_prefect_server_two_homes_at_once_get_a_server_each_whatever_their_records_say(tmp_path):
+    homes = [tmp_path / "one", tmp_path / "two"]
+    holders = [hold(home) for home in homes]
+    ports = [holder.stdout.readline().strip() for holder in holders]
+    assert len(set(ports)) == 2
+    (tmp_path / "three").mkdir()
+    stale = {"pid": os.getpid(), "port": json.loads((homes[0] / "server.json").read_text())["port"]}
+    (tmp_path / "three/server.json").write_text(json.dumps(stale))
+    with prefect_server(tmp_path / "three") as address:
+        assert address.api not in ports
+    for holder in holders:
+        holder.kill()
+        holder.wait()

@@ -1,0 +1,25 @@
+"""The post-training benchmarks run on our side, and PPO's memory stays flat."""
+
+import pytest
+
+from bench import posttrain, ppo_memory
+from modelyard.execution import ExecutionConfig
+
+
+@pytest.mark.parametrize("name", list(posttrain.WORK))
+def test_posttrain_benchmark_our_side_runs_on_the_tiny_shape(name: str) -> None:
+    samples, work = posttrain.WORK[name](posttrain.SHAPES["tiny"], "fp32", ExecutionConfig(threads=1), 1, peers=False)
+    assert samples in (posttrain.SFT_ROWS, posttrain.REWARD_PAIRS, posttrain.EPISODES)
+    seconds = posttrain.measured(work, 2)
+    assert [len(times) for times in seconds.values()] == [2]
+
+
+def test_growth_of_a_line_is_its_slope() -> None:
+    assert ppo_memory.growth([900.0, 0.0, *[100 + 0.25 * i for i in range(6)]]) == pytest.approx(25.0)
+
+
+@pytest.mark.slow
+def test_ppo_sixty_iterations_resident_memory_is_flat() -> None:
+    seen = ppo_memory.resident(60)
+    assert len(seen) == 60
+    assert max(seen[45:]) - max(seen[15:30]) < 8.0  # one copy of the 0.16M weights kept an iteration would be 19

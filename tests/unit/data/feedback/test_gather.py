@@ -1,0 +1,245 @@
+"""The feedback stage: every shape becomes the same records; what is dropped has a reason; nothing crosses a split."""
+
+import gzip
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from modelyard.data.document import DataError
+from modelyard.data.feedback import gather as human_feedback
+from modelyard.data.feedback.gather import FeedbackConfig
+from modelyard.formats.feedback import (
+    COMPARISONS,
+    DEMONSTRATIONS,
+    PROMPTS,
+    Comparison,
+    Demonstration,
+    PromptRecord,
+    prompt_text,
+    records,
+)
+from modelyard.progress import silent
+
+SPLITS = {"held_out": 0.2, "scorer": 0.3, "held_out_raters": 0.3}
+
+
+def file(tmp_path: Path, name: str, shape: str, rows: list, **settings: object) -> dict:
+    path = tmp_path / f"{name}.jsonl"
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return {"name": name, "path": path.name, "sha256": digest, "licence": "MIT", "shape": shape, **settings}
+
+
+def config(*files: dict, **changes: object) -> FeedbackConfig:
+    pii = {"kinds": ["email", "phone"], "region": "US"}
+    settings = {"seed": 1, "files": files, "splits": SPLITS, "pii": pii, "prefix_characters": 16, "prompts_per_user": 3}
+    return FeedbackConfig.model_validate({**settings, **changes})
+
+
+def run(made: FeedbackConfig, root: Path, corpus: Path | None = None) -> tuple[dict[str, float], list, list, list]:
+    out = root / "out"
+    out.mkdir(exist_ok=True)
+    metrics = human_feedback.run(made, {"corpus": corpus} if corpus else {}, out, silent, str(root))
+    shapes = ((DEMONSTRATIONS, Demonstration), (COMPARISONS, Comparison), (PROMPTS, PromptRecord))
+    return metrics, *(list(records(out / name, shape)) for name, shape in shapes)
+
+
+def chat(*turns: str) -> list[dict]:
+    return [{"role": ("user", "assistant")[i % 2], "content": turn} for i, turn in enumerate(turns)]
+
+
+def test_every_shape_becomes_the_same_records(tmp_path: Path) -> None:
+    everything = {"held_out": 0.0, "scorer": 0.0, "held_out_raters": 0.0}
+    pair = {"chosen": chat("Q", "good"), "rejected": chat("Q", "bad")}
+    made = config(
+        file(
+            tmp_path,
+            "chat",
+            "messages",
+            [{"messages": chat("Q", "A", "R", "B"), "extra": 1}, {"prompt": chat("P"), "completion": chat("", "C")[1:]}],
+        ),
+        file(tmp_path, "text", "messages", [{"prompt": "once", "completion": " upon", "category": "story"}]),
+        file(tmp_path, "alpaca", "instructions", [{"instruction": "Add", "input": "1 2", "output": "3"}], chat=True, also_prompts=True),
+        file(tmp_path, "seeds", "instructions", [{"instruction": "Say", "instances": [{"input": "", "output": "x "}]}], category="words"),
+        file(tmp_path, "pairs", "pairs", [pair, {"prompt": "Q", "chosen": "fine", "rejected": "bad"}], chat=True, system="Be kind."),
+        file(tmp_path, "hh", "transcripts", [{"chosen": "\n\nHuman: Q\n\nAssistant: good", "rejected": "\n\nHuman: Q\n\nAssistant: bad"}]),
+        file(
+            tmp_path,
+            "ranked",
+            "ranked",
+            [{"prompt": "p", "completions": ["a", "b", "c"], "ranks": [1, 3, 3], "scores": [5, 1, 1], "rater": 7}],
+        ),
+        file(tmp_path, "asked", "prompts", [{"prompt": "Write a poem", "category": "brainstorm", "source": "labeler_few_shot"}], chat=True),
+        splits=everything,
+    )
+    metrics, demonstrations, comparisons, prompts = run(made, tmp_path)
+    assert [(len(d.prompt), d.completion) for d in demonstrations] == [(3, "B"), (1, "C"), (4, " upon"), (1, "3"), (3, "x")]
+    assert (demonstrations[4].prompt, demonstrations[4].category) == ("Say", "words")
+    assert demonstrations[2].prompt == "once"
+    assert demonstrations[2].category == "story"
+    assert [c.completions for c in comparisons] == [("good", "bad"), ("fine", "bad"), ("good", "bad"), ("a", "b", "c")]
+    assert comparisons[0].prompt == comparisons[1].prompt
+    assert [(m.role, m.content) for m in comparisons[0].prompt] == [("system", "Be kind."), ("user", "Q")]
+    assert [(m.role, m.content) for m in comparisons[2].prompt] == [("user", "Q")]
+    assert (comparisons[3].prompt, comparisons[3].ranks, comparisons[3].scores, comparisons[3].rater) == ("p", (1, 3, 3), (5, 1, 1), "7")
+    assert prompts[0].prompt == demonstrations[3].prompt
+    assert prompt_text(prompts[0].prompt) == "Add\n\n1 2"
+    assert (prompts[1].source, prompts[1].category, prompts[1].prompt[0].role) == ("labeler_few_shot", "brainstorm", "user")
+    assert metrics["feedback/ignored_keys/extra"] == 1
+    assert {row["name"] for row in json.loads((tmp_path / "out" / "sources.json").read_text())} == {f.name for f in made.files}
+
+
+def test_prompts_without_consent_with_a_shared_prefix_or_beyond_a_users_share_are_dropped_and_counted(tmp_path: Path) -> None:
+    rows = [{"prompt": f"{n} is a number, is it?", "user": "u", "consent": True} for n in range(5)]
+    rows += [{"prompt": "Tell me about BIRDS\n of prey please", "user": "v", "consent": True}]
+    rows += [{"prompt": "tell  me about birds of the sea", "user": "w", "consent": True}]
+    rows += [{"prompt": "secret", "user": "v"}, {"prompt": "secret 2", "user": "v", "consent": False}]
+    rows += [{"prompt": "mail me at ann.smith@example.com or (212) 555-2368", "user": "x", "consent": True}]
+    rows += [{"prompt": "  ", "user": "x", "consent": True}]
+    metrics, _, _, prompts = run(config(file(tmp_path, "traffic", "prompts", rows, source="user", chat=True, split_by="user")), tmp_path)
+    texts = [prompt_text(prompt.prompt) for prompt in prompts]
+    assert texts == [
+        "0 is a number, is it?",
+        "1 is a number, is it?",
+        "2 is a number, is it?",
+        "Tell me about BIRDS\n of prey please",
+        "mail me at [EMAIL] or [PHONE]",
+    ]
+    dropped = {key.rpartition("/")[2]: value for key, value in metrics.items() if "/dropped/" in key}
+    assert dropped == {"no_consent": 2, "shared_prefix": 1, "too_many_of_user": 2, "empty_prompt": 1}
+    assert (metrics["feedback/redacted/email"], metrics["feedback/redacted/phone"]) == (1, 1)
+    listed = [json.loads(line) for line in (tmp_path / "out" / "dropped.jsonl").read_text().splitlines()]
+    assert Counter(row["reason"] for row in listed) == Counter({key: int(value) for key, value in dropped.items()})
+    assert f"{tmp_path / 'traffic.jsonl'}:7" in {row["where"] for row in listed}
+
+
+def test_splits_keep_a_prompt_or_a_user_on_one_side_of_all_sets_and_strangers_out_of_training(tmp_path: Path) -> None:
+    names = [f"Question number {n}?" for n in range(200)]
+    shown = [{"messages": chat(name, f"answer {k}"), "user": n % 20} for n, name in enumerate(names) for k in range(2)]
+    rated = [
+        {"prompt": name, "completions": ["a", "b"], "ranks": [1, 2] if (n + r) % 3 else [2, 1], "rater": f"r{r}"}
+        for n, name in enumerate(names)
+        for r in range(12)
+    ]
+    made = config(file(tmp_path, "shown", "messages", shown), file(tmp_path, "rated", "ranked", rated, chat=True))
+    metrics, demonstrations, comparisons, _ = run(made, tmp_path)
+    sides: dict[str, set[str]] = {}
+    for one in (*demonstrations, *comparisons):
+        sides.setdefault(prompt_text(one.prompt), set()).add("out" if one.split in ("validation", "test") else "in")
+    assert {len(found) for found in sides.values()} == {1}
+    by_split = {split: {prompt_text(c.prompt) for c in comparisons if c.split == split} for split in ("reward", "scorer", "test")}
+    assert not by_split["reward"] & by_split["scorer"]
+    assert 20 <= len(by_split["test"]) <= 60
+    assert 40 <= len(by_split["scorer"]) <= 80
+    trained = {c.rater for c in comparisons if c.split != "test"}
+    tested = {c.rater for c in comparisons if c.split == "test"}
+    assert trained < tested
+    strangers = tested - trained
+    assert metrics["feedback/dropped/held_out_rater"] == len(strangers) * (200 - len(by_split["test"]))
+    for c in comparisons:
+        if c.split == "test":
+            n, r = int(prompt_text(c.prompt).split()[-1][:-1]), int(c.rater[1:])
+            others = [((n + r) % 3 > 0) == ((n + other) % 3 > 0) for other in range(12) if other != r]
+            assert c.agreement == pytest.approx(sum(others) / 11)
+    users = config(file(tmp_path, "shown", "messages", shown, split_by="user"))
+    _, by_user, _, _ = run(users, tmp_path)
+    sides = {}
+    for row, one in zip(shown, by_user, strict=True):
+        sides.setdefault(str(row["user"]), set()).add(one.split)
+    assert {len(found) for found in sides.values()} == {1}
+
+
+@pytest.mark.parametrize(
+    ("shape", "row", "settings", "message"),
+    [
+        ("messages", {"messages": chat("Q")}, {}, "messages: must end with an assistant's turn"),
+        ("messages", {"prompt": "a"}, {}, "messages: needed, or prompt and completion"),
+        ("messages", {"messages": chat("Q", "A", "B", "C")[1:]}, {}, ""),
+        ("instructions", {"instruction": "i"}, {}, "output: needed, or instances in its place"),
+        ("instructions", {"instruction": "i", "instances": [{"input": "x"}]}, {}, "instances.0.output: Field required"),
+        ("pairs", {"chosen": "a", "rejected": "b"}, {}, "prompt: needed where chosen and rejected are strings"),
+        ("pairs", {"prompt": "p", "chosen": chat("a", "b"), "rejected": "c"}, {}, "chosen: must be text or one assistant message"),
+        ("pairs", {"prompt": "p", "chosen": "a"}, {}, "rejected: Field required"),
+        ("transcripts", {"chosen": "hello", "rejected": "b"}, {}, "chosen: no transcript of Human: and Assistant: turns"),
+        ("ranked", {"prompt": "p", "completions": ["a", "b"], "ranks": [1]}, {}, "ranks: 1 for 2 completions"),
+        ("ranked", {"prompt": "p", "completions": ["a", "b"], "ranks": [1, 0]}, {}, "ranks: count from 1"),
+        ("prompts", {"prompt": chat("Q", "A")}, {}, "prompt: ends with the assistant's turn"),
+        ("prompts", {"prompt": "p", "source": "web"}, {}, "source: Input should be 'labeler_plain'"),
+        ("prompts", {"prompt": "p"}, {"split_by": "user"}, "user: needed, since the file is split by user"),
+        ("prompts", '{"prompt": "p"', {}, "not JSON"),
+    ],
+)
+def test_bad_line_is_named_by_file_line_and_key(tmp_path: Path, shape: str, row: object, settings: dict, message: str) -> None:
+    fine = {
+        "messages": {"messages": chat("Q", "A")},
+        "instructions": {"instruction": "i", "output": "o"},
+        "pairs": {"prompt": "p", "chosen": "a", "rejected": "b"},
+        "transcripts": {"chosen": "\n\nHuman: Q\n\nAssistant: a", "rejected": "\n\nHuman: Q\n\nAssistant: b"},
+        "ranked": {"prompt": "p", "completions": ["a", "b"], "ranks": [1, 2]},
+        "prompts": {"prompt": "p", "user": "u"},
+    }[shape]
+    made = config(file(tmp_path, "mine", shape, [fine, row], **settings))
+    if not message:
+        run(made, tmp_path)
+        return
+    with pytest.raises(DataError) as caught:
+        run(made, tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path / 'mine.jsonl'}:2: ")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_or_changed_file_is_one_line_naming_it(tmp_path: Path) -> None:
+    declared = file(tmp_path, "mine", "prompts", [{"prompt": "p"}])
+    with pytest.raises(DataError, match=r"mine: .*mine.jsonl has changed: sha256 \w+, the config says 00"):
+        run(config({**declared, "sha256": "00"}), tmp_path)
+    with pytest.raises(DataError, match=r"mine: .*nowhere: no such file \(a relative path starts at execution.inputs"):
+        run(config({**declared, "path": "nowhere"}), tmp_path)
+
+
+def test_useless_lines_are_dropped_with_a_reason_and_limits_are_kept(tmp_path: Path) -> None:
+    rows = [{"prompt": "p", "chosen": "a", "rejected": "a"}, {"prompt": "q", "chosen": "a", "rejected": " "}]
+    rows += [{"chosen": chat("p", "a"), "rejected": chat("q", "a")}] + [{"prompt": "r", "chosen": "a", "rejected": "b"}] * 3
+    packed = tmp_path / "pairs.jsonl.gz"
+    packed.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
+    digest = hashlib.sha256(packed.read_bytes()).hexdigest()
+    declared = {"name": "pairs", "path": packed.name, "sha256": digest, "licence": "MIT", "shape": "pairs"}
+    metrics, _, comparisons, _ = run(config({**declared, "limit": 5}), tmp_path)
+    assert len(comparisons) == 1
+    assert [metrics[f"feedback/dropped/{reason}"] for reason in ("tie", "empty_completion", "different_prompts", "duplicate")] == [
+        1,
+        1,
+        1,
+        1,
+    ]
+
+
+def test_corpus_and_files_meet_in_the_same_files(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    shown = [("review", "the film", " was good"), ("dialog", "hello", "hi there")]
+    (corpus / "demonstrations.jsonl").write_text(
+        "".join(json.dumps({"id": k, "kind": k, "prompt": p, "completion": c, "split": "train"}) + "\n" for k, p, c in shown)
+    )
+    (corpus / "prompts.jsonl").write_text(json.dumps({"id": "m", "prompt": "the plot"}) + "\n")
+    rows = [
+        {"id": f"{s}{i}", "domain": "movie", "split": s, "text": f"{s} {i}", "votes": [i % 5, i % 4, i % 3, i % 5]}
+        for s in ("reward", "scorer", "test")
+        for i in range(30)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), corpus / "ratings.parquet")
+    drawn = {"domains": ["movie"], "test_domains": ["movie"], "completions": 4}
+    votes = {**drawn, "reward": {"raters": "even", "passes": 1}, "scorer": {"raters": "odd", "passes": 1}}
+    made = config(file(tmp_path, "mine", "messages", [{"messages": chat("Q", "A")}]), votes=votes)
+    metrics, demonstrations, comparisons, prompts = run(made, tmp_path, corpus)
+    assert {(d.source, isinstance(d.prompt, str)) for d in demonstrations} == {("mine", False), ("corpus", True), ("corpus", False)}
+    assert {c.split for c in comparisons} == {"reward", "scorer", "test"}
+    assert [p.prompt for p in prompts] == ["the plot"]
+    made_of = [metrics[f"feedback/{key}"] for key in ("comparisons/reward", "comparisons/scorer", "comparisons/test", "dropped/tied_votes")]
+    assert sum(made_of) == 7 + 7 + 15 + 15

@@ -1,0 +1,128 @@
+# ruff: noqa: E501
+"""The sandbox: right programs pass, hostile ones are survived and score as failure, under both kinds of isolation."""
+
+import os
+import time
+
+import pytest
+
+from modelyard.evals.sandbox.run import Limits, Program, Verdict, run_program
+
+LIMITS = Limits(wall_seconds=3.0, cpu_seconds=2, memory_bytes=256 << 20, file_bytes=16 << 20, processes=2)
+TEST = "def check(candidate):\n    assert candidate(2) == 4\n    assert candidate(-3) == 9\n"
+
+
+def run(code: str, test: str = TEST, isolation: str = "auto") -> Verdict:
+    limits = Limits.model_validate({**LIMITS.model_dump(), "isolation": isolation})
+    return run_program(Program(code, "square", "def helper(x):\n    return x\n\ndef square(x):\n    pass\n", test), limits)
+
+
+HOSTILE = {
+    "endless_loop": "while True: pass",
+    "endless_call": "def square(x):\n    while True: pass",
+    "sleep": "import time; time.sleep(100)",
+    "exit_zero": "import os; os._exit(0)",
+    "system_exit": "raise SystemExit(0)",
+    "fork_bomb": "import os\nwhile True: os.fork()",
+    "memory_hog": "x = [0] * 10**10",
+    "gigabytes_printed": "import sys\nwhile True: sys.stdout.write('x' * 10**6)",
+    "gigabytes_returned": "def square(x): return 'x' * 50_000_000",
+    "kills_parent": "import os; os.kill(os.getppid(), 9)",
+    "kills_everything": "import os; os.kill(-1, 9)",
+    "huge_file": "f = open('big', 'wb')\nwhile True: f.write(b'x' * 10**6)",
+    "equal_to_everything": "class E:\n    def __eq__(self, other): return True\ndef square(x): return E()",
+    "memory_hog_slowly": "x = []\nwhile True: x.append(bytearray(1 << 20))",
+    "thread_bomb": "import threading, time\nwhile True: threading.Thread(target=time.sleep, args=(60,)).start()",
+    "deletes_everything": "import shutil; shutil.rmtree('/')\nraise SystemExit",
+    "environments_read": (
+        "import os\nfound = b''\nfor p in os.listdir('/proc'):\n    try: found += open(f'/proc/{p}/environ', 'rb').read()\n"
+        "    except OSError: pass\ndef square(x): return x * x if b'PATH=' in found else 0"
+    ),
+    "patches_assert": "import builtins\nbuiltins.AssertionError = type('Quiet', (BaseException,), {})\ndef square(x): return 0",
+    "patches_checker": "import sys, gc\nfor m in list(sys.modules.values()):\n    if hasattr(m, 'check'): m.check = lambda c: None\ndef square(x): return 0",
+    "forged_reply": 'import os\nfor fd in range(64):\n    try: os.write(fd, b\'{"token": "", "reason": ""}\')\n    except OSError: pass\ndef square(x): return 0',
+    "deep_reply": "def square(x):\n    y = []\n    for _ in range(900): y = [y]\n    return y",
+    "syntax_error": "def square(x) return",
+    "wrong_answer": "def square(x): return x + x",
+}
+
+
+@pytest.mark.parametrize("isolation", ["auto", "audit"])
+@pytest.mark.parametrize("name", HOSTILE)
+def test_sandbox_hostile_program_is_survived_and_fails(name: str, isolation: str) -> None:
+    started = time.monotonic()
+
+    verdict = run(HOSTILE[name], isolation=isolation)
+
+    assert not verdict.passed
+    assert verdict.reason
+    assert time.monotonic() - started < LIMITS.wall_seconds + 5
+
+
+@pytest.mark.parametrize("isolation", ["auto", "audit"])
+def test_sandbox_right_program_passes_under_either_isolation(isolation: str) -> None:
+    verdict = run("def square(x): return x * x", isolation=isolation)
+
+    assert verdict.passed, verdict
+    assert verdict.isolation in ("namespaces", "audit")
+
+
+def test_sandbox_right_program_that_exits_early_fails() -> None:
+    assert not run("import os\ndef square(x):\n    if x < 0: os._exit(0)\n    return x * x").passed
+
+
+@pytest.mark.parametrize("isolation", ["auto", "audit"])
+def test_sandbox_environment_is_empty(isolation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_KEY", "hunter2")
+    code = "import os\ndef square(x):\n    return x * x if 'hunter2' not in str(dict(os.environ)) else 'leak'"
+
+    assert run(code, isolation=isolation).passed
+    assert not run("import os\ndef square(x): return x * x if os.environ['SECRET_KEY'] else 0", isolation=isolation).passed
+
+
+@pytest.mark.parametrize("isolation", ["auto", "audit"])
+def test_sandbox_socket_is_refused(isolation: str) -> None:
+    code = "import socket\ns = socket.create_connection(('127.0.0.1', PORT), timeout=1)\ndef square(x): return x * x"
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        verdict = run(code.replace("PORT", str(server.getsockname()[1])), isolation=isolation)
+
+    assert not verdict.passed
+    assert "Error" in verdict.reason
+
+
+@pytest.mark.parametrize("isolation", ["auto", "audit"])
+def test_sandbox_files_outside_are_safe(isolation: str, tmp_path) -> None:
+    victim = tmp_path / "victim.txt"
+    victim.write_text("precious")
+    for path in (tmp_path, *tmp_path.parents):
+        if path != path.parent and os.stat(path).st_uid == os.getuid() and path.name != "tmp":
+            path.chmod(0o777)
+    victim.chmod(0o666)
+    code = f"import os, shutil\ntry: os.remove({str(victim)!r})\nexcept Exception: pass\ntry: open({str(victim)!r}, 'w').close()\nexcept Exception: pass\nshutil.rmtree('/', ignore_errors=True)\ndef square(x): return x * x"
+
+    run(code, isolation=isolation)
+
+    assert victim.read_text() == "precious"
+    assert run("def square(x): return x * x").passed
+
+
+def test_sandbox_namespaces_hide_the_users_files(tmp_path) -> None:
+    secret = tmp_path / "key"
+    secret.write_text("hunter2")
+    if run("def square(x): return x * x").isolation != "namespaces":
+        pytest.skip("this kernel does not permit namespaces here")
+
+    assert "FileNotFoundError" in run(f"open({str(secret)!r}).read()\ndef square(x): return x * x").reason
+
+
+def test_sandbox_exact_values_cross_the_pipe() -> None:
+    code = "def square(x): return {(1, 2.5): [True, None, {3}, 'é', 10**5000, float('inf')]}"
+    test = "def check(candidate):\n    r = candidate(0)\n    assert r == {(1, 2.5): [True, None, {3}, 'é', 10**5000, float('inf')]}\n    assert type(r[(1, 2.5)][0]) is bool\n"
+
+    assert run(code, test).passed
+
+
+def test_sandbox_tests_may_use_the_prompts_helpers() -> None:
+    assert run("def square(x): return x * x", "def check(candidate):\n    assert candidate(helper(5)) == 25\n").passed

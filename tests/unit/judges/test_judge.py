@@ -1,0 +1,221 @@
+"""Judges: what is asked, how a judge's love of places is averaged and divided out, and the same answer from a directory and a server."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from modelyard.execution import ExecutionConfig
+from modelyard.judges.agreement import measure
+from modelyard.judges.judge import Asking, Judge, Response
+from modelyard.judges.open_judge import JudgeConfig, open_judge
+from modelyard.judges.rubric import Example, Rubric
+from modelyard.model.endpoint import Endpoint
+from modelyard.model.subject import Subject
+from tests.unit import small_model
+from tests.unit.completions_server import serving
+
+from .scripted import Scripted, biased, listed
+
+RUBRIC = Rubric.model_validate(
+    {
+        "name": "colour",
+        "version": 1,
+        "question": "Which colour does the response name?",
+        "shows_prompt": True,
+        "options": [{"name": name, "text": name.capitalize()} for name in ("red", "green", "blue")],
+        "values": {"answer": {"red": 1, "green": 0, "blue": -1}},
+    }
+)
+RESPONSES = [Response("say red", "It is red."), Response("say blue", "It is blue."), Response("say red", "It is green.")]
+ALL_WAYS: list[tuple[int, str]] = [(1, "none"), (1, "nothing"), (3, "none"), (3, "nothing")]
+
+
+def knows(context: str, option: str) -> float:
+    """2 nats for the colour that the response names."""
+    return 2.0 * (f"It is {option.lower()}." in context)
+
+
+def asking(orders: int, calibrate: str, chat: bool = False, shots: int = 0) -> Asking:
+    return Asking.model_validate({"orders": orders, "calibrate": calibrate, "chat": chat, "shots": shots})
+
+
+@pytest.mark.parametrize(("orders", "calibrate"), ALL_WAYS)
+def test_judge_without_bias_gives_its_probabilities_however_it_is_asked(orders: int, calibrate: str) -> None:
+    judge = Judge(Scripted(biased(knows, "")), asking(orders, calibrate))
+
+    found = judge.classify(RUBRIC, RESPONSES)
+
+    right, wrong = math.exp(2) / (math.exp(2) + 2), 1 / (math.exp(2) + 2)
+    for line, named in zip(found, (0, 2, 1), strict=True):
+        assert line == pytest.approx([right if option == named else wrong for option in range(3)])
+
+
+def test_judge_that_loves_the_first_place_is_wrong_as_written_and_right_when_turned_or_calibrated() -> None:
+    model = Scripted(biased(knows, "A"))
+    best = {way: [line.index(max(line)) for line in Judge(model, asking(*way)).classify(RUBRIC, RESPONSES)] for way in ALL_WAYS}
+
+    assert best[1, "none"] == [0, 0, 0]
+    assert best[1, "nothing"] == best[3, "nothing"] == [0, 2, 1]
+    exact = Judge(model, asking(3, "nothing")).classify(RUBRIC, RESPONSES)
+    assert exact[1] == pytest.approx([1 / (math.exp(2) + 2)] * 2 + [math.exp(2) / (math.exp(2) + 2)]), (
+        "a bias that always is there goes whole"
+    )
+    turned = Judge(model, asking(3, "none")).classify(RUBRIC, RESPONSES)
+    assert turned[1][2] > max(turned[1][:2])
+    assert turned[1][0] == pytest.approx(turned[1][1])
+
+
+def test_judge_question_shows_prompt_response_and_lettered_options() -> None:
+    model = Scripted()
+    Judge(model, asking(2, "none")).classify(RUBRIC, [Response("say red", "  It is red. ")])
+    Judge(model, asking(1, "none")).classify(RUBRIC.model_copy(update={"shows_prompt": False}), [Response("secret", "")])
+
+    assert model.asked[0] == (
+        "Which colour does the response name?\nA. Red\nB. Green\nC. Blue\n\nUser's message:\nsay red\n\nResponse:\nIt is red.\n\nAnswer:"
+    )
+    assert listed(model.asked[1]) == {"A": "Green", "B": "Blue", "C": "Red"}
+    assert "secret" not in model.asked[2]
+    assert "Response:\n(empty)" in model.asked[2]
+
+
+LABELLED = RUBRIC.model_copy(
+    update={
+        "examples": tuple(
+            Example(prompt=f"p{i}", stance="answer", responses={name: f"It is {name}. {i}" for name in ("red", "green", "blue")})
+            for i in range(3)
+        )
+    }
+)
+
+
+def test_judge_shown_examples_reads_their_letters_in_every_order_and_is_not_measured_on_them() -> None:
+    model = Scripted(biased(lambda context, option: 2.0 * (f"It is {option.lower()}." in context.rpartition("Response:")[2]), ""))
+    judge = Judge(model, asking(3, "none", shots=1))
+
+    found = measure(judge, LABELLED, seed=0)
+
+    assert found.n == 6
+    assert found.accuracy == 1.0
+    for by, letters in enumerate(({"red": "A", "green": "B", "blue": "C"}, {"red": "C", "green": "A", "blue": "B"})):
+        for name, letter in letters.items():
+            assert f"Response:\nIt is {name}. 0\n\nAnswer: {letter}" in model.asked[by]
+    assert not any("It is red. 0" in context.rpartition("Response:")[2] for context in model.asked)
+    with pytest.raises(ValueError, match="no labelled examples that the judge is not shown"):
+        measure(Judge(model, asking(3, "none", shots=3)), LABELLED, seed=0)
+    with pytest.raises(ValueError, match="no labelled example is left to calibrate the judge on"):
+        Judge(model, asking(3, "examples", shots=3)).classify(LABELLED, RESPONSES)
+
+
+def test_judge_bias_over_labelled_examples_is_divided_out_where_nothing_gives_another_bias() -> None:
+    def likes_green_of_responses(context: str, option: str) -> float:
+        """A love of an option, which turning cannot mend and an empty response does not show."""
+        last = context.rpartition("Response:")[2]
+        return 2.0 * (f"It is {option.lower()}." in last) + 3.0 * (option == "Green" and "N/A" not in last)
+
+    model = Scripted(biased(likes_green_of_responses, ""))
+    best = {
+        way: [line.index(max(line)) for line in Judge(model, asking(3, way)).classify(LABELLED, RESPONSES)]
+        for way in ("none", "nothing", "examples")
+    }
+
+    assert best == {"none": [1, 1, 1], "nothing": [1, 1, 1], "examples": [0, 2, 1]}
+
+
+def test_judge_bias_is_asked_once() -> None:
+    model = Scripted()
+    judge = Judge(model, asking(3, "nothing"))
+    judge.classify(RUBRIC, RESPONSES)
+    judge.classify(RUBRIC, RESPONSES[:1])
+
+    assert sum("N/A" in context for context in model.asked) == 3
+    assert judge.classify(RUBRIC, []) == []
+
+
+def test_judge_identity_is_weights_and_way_of_asking() -> None:
+    other = Scripted()
+    other.weights = "4567"
+    identities = [
+        Judge(Scripted(), asking(1, "nothing")).identity,
+        Judge(other, asking(1, "nothing")).identity,
+        Judge(Scripted(), asking(2, "nothing")).identity,
+    ]
+
+    assert len(set(identities)) == 3
+    assert Judge(Scripted(), asking(1, "nothing")).identity == identities[0]
+
+
+def test_judge_ways_of_asking_that_cannot_be_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"judge.orders must be at least 1 and judge.shots at least 0, got 0 and 0"):
+        Judge(Scripted(), asking(0, "nothing"))
+    with pytest.raises(ValueError, match="scripted: its chat template is not known"):
+        Judge(Scripted(), asking(1, "nothing", chat=True))
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small real model as a Hugging Face directory."""
+    root = tmp_path_factory.mktemp("judge")
+    small_model.write(root, seq_len=512)
+    return root / "hf"
+
+
+def test_judge_behind_a_server_gives_the_directorys_probabilities(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelyard.model.endpoint.WORKERS", 1)
+    execution = ExecutionConfig(threads=1)
+    config = {"orders": 2, "calibrate": "nothing", "shots": 0, "chat": False}
+    local = Subject.open("x", directory, execution, 4)
+    here = Judge(local, asking(2, "nothing")).classify(RUBRIC, RESPONSES)
+    with serving(local) as url:
+        monkeypatch.setenv("MODELYARD_JUDGE", url)
+        monkeypatch.setattr(Endpoint, "__init__", _quick(Endpoint.__init__))
+        judge = open_judge(JudgeConfig(kind="endpoint", model="tiny", **config), execution, lambda: local)
+        there = judge.classify(RUBRIC, RESPONSES)
+    for ours, theirs in zip(here, there, strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-4)
+        assert sum(ours) == pytest.approx(1)
+        assert max(ours) - min(ours) > 1e-3, "a judge without opinions would pass whatever it is"
+
+    monkeypatch.setenv("MODELYARD_JUDGE", str(directory))
+    opened = open_judge(JudgeConfig(kind="directory", weights=local.weights[:12], **config), execution, lambda: local)
+    assert opened.classify(RUBRIC, RESPONSES) == here
+    with pytest.raises(ValueError, match=rf"its weights are {local.weights[:16]}, not judge.weights abcd"):
+        open_judge(JudgeConfig(kind="directory", weights="abcd", **config), execution, lambda: local)
+    policy = open_judge(JudgeConfig(kind="policy", **config), execution, lambda: local)
+    assert policy.classify(RUBRIC, RESPONSES) == here
+
+
+def _quick(init: object) -> object:
+    """The endpoint without its waiting between tries."""
+    return lambda self, url: init(self, url, pause=0.0)  # type: ignore[operator]
+
+
+def test_judge_cut_over_ranks_is_asked_by_the_training_forward(directory: Path) -> None:
+    local = Subject.open("x", directory, ExecutionConfig(threads=1), 4)
+    questions = [[("the king of the castle", " A"), ("the king of the castle", " B")], [("a film", " A")]]
+
+    slow = local.totals(questions)
+
+    assert slow == [pytest.approx([one.total for one in line], abs=1e-4) for line in local.likelihoods(questions)]
+
+
+def test_judge_that_is_nowhere_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MODELYARD_JUDGE", raising=False)
+    config = JudgeConfig(kind="endpoint", model="tiny", orders=1, calibrate="none", shots=0, chat=False)
+    with pytest.raises(ValueError, match="the environment variable MODELYARD_JUDGE must say where the judge is"):
+        open_judge(config, ExecutionConfig(), lambda: pytest.fail("not asked for"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kind": "endpoint"}, "model: names the model of an endpoint"),
+        ({"kind": "policy", "model": "x"}, "model: names the model of an endpoint"),
+        ({"kind": "directory"}, "weights: the fingerprint"),
+        ({"kind": "endpoint", "model": "x", "chat": True}, "chat: the template"),
+    ],
+)
+def test_judge_config_half_named_is_refused(settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        JudgeConfig.model_validate(json.loads(json.dumps({"orders": 1, "calibrate": "nothing", "shots": 0, "chat": False, **settings})))

@@ -1,0 +1,159 @@
+"""The closed-domain loop step by step on a scripted model, and the import of flagged outputs."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from modelyard.formats.feedback import FeedbackError
+from modelyard.posttrain.judged.hallucination import (
+    Case,
+    ClosedDomainConfig,
+    closed_domain,
+    comparisons_of,
+    open_domain,
+    statements,
+)
+from tests.unit.judges.scripted import Scripted
+
+CONFIG = ClosedDomainConfig(rounds=5, response_tokens=40, list_tokens=30, temperature=0.7, seed=0)
+
+
+def writer(strike: int) -> Scripted:
+    """Responds with invented words (``xN``), lists them, and strikes out ``strike`` of them in a rewrite."""
+
+    def say(prompt: str) -> str:
+        message = re.search(r"Message:\n(.*)", prompt).group(1)  # type: ignore[union-attr]
+        response = re.search(r"Response:\n(.*)", prompt)
+        if "Rewrite the response" in prompt:
+            kept = response.group(1)  # type: ignore[union-attr]
+            for _ in range(strike):
+                kept = re.sub(r" x\d", "", kept, count=1)
+            return kept
+        if "List every statement" in prompt:
+            found = re.findall(r"x\d", response.group(1))  # type: ignore[union-attr]
+            return "\n".join(f"- {word}" for word in found) or "None."
+        return message + "".join(f" x{i}" for i in range(int(message[-1])))
+
+    return Scripted(say=say)
+
+
+CASES = [Case("faithful", "summary 0"), Case("once", "summary 1"), Case("thrice", "summary 3"), Case("never", "summary 7")]
+
+
+def test_closed_domain_repeats_until_nothing_is_found_at_most_five_times() -> None:
+    outcomes = closed_domain(writer(1), CASES, CONFIG)
+
+    assert [(one.end, one.rounds) for one in outcomes] == [("faithful", 0), ("rewritten", 1), ("rewritten", 3), ("given_up", 5)]
+    assert [(one.response, one.rewrite) for one in outcomes] == [
+        ("summary 0", ""),
+        ("summary 1 x0", "summary 1"),
+        ("summary 3 x0 x1 x2", "summary 3"),
+        ("summary 7 x0 x1 x2 x3 x4 x5 x6", "summary 7 x5 x6"),
+    ]
+
+
+def test_closed_domain_comparisons_prefer_the_rewrite_to_the_original() -> None:
+    found = comparisons_of(closed_domain(writer(2), CASES, CONFIG), "reward", "the model 01")
+
+    assert [(one.id, one.completions, one.ranks) for one in found] == [
+        ("closed_domain-once", ("summary 1", "summary 1 x0"), (1, 2)),
+        ("closed_domain-thrice", ("summary 3", "summary 3 x0 x1 x2"), (1, 2)),
+        ("closed_domain-never", ("summary 7", "summary 7 x0 x1 x2 x3 x4 x5 x6"), (1, 2)),
+    ]
+    assert {(one.source, one.category, one.rater, one.split) for one in found} == {
+        ("closed_domain", "hallucination", "the model 01", "reward")
+    }
+
+
+def test_closed_domain_a_rewrite_that_changes_nothing_is_no_comparison() -> None:
+    fickle = writer(0)
+    first = {"done": False}
+    say = fickle.say
+
+    def forgets(prompt: str) -> str:
+        """Finds something once and never again, and rewrites nothing."""
+        if "List every statement" in prompt:
+            found, first["done"] = ("none" if first["done"] else "- x0"), True
+            return found
+        return say(prompt)
+
+    fickle.say = forgets
+    (outcome,) = closed_domain(fickle, [Case("once", "summary 1")], CONFIG)
+
+    assert outcome.end == "given_up"
+    assert comparisons_of([outcome], "reward", "m") == []
+
+
+def test_closed_domain_first_round_is_greedy_and_later_ones_are_drawn() -> None:
+    model = writer(1)
+    closed_domain(model, [Case("thrice", "summary 3")], CONFIG)
+
+    responses = [decoding for decoding in model.decodings if decoding.max_new_tokens == 40]
+    assert [decoding.temperature for decoding in responses] == [0.7, 0.0, 0.7, 0.7]
+    assert len({decoding.seed for decoding in responses}) == 4
+
+
+@pytest.mark.parametrize(
+    ("reply", "found"),
+    [
+        ("none", []),
+        ("None.", []),
+        ("- none", []),
+        ("- The year is wrong.\n- So is the name.", ["The year is wrong.", "So is the name."]),
+        ("1. The year\n2) The name", ["The year", "The name"]),
+        ("none of the statements about the year is supported", ["none of the statements about the year is supported"]),
+        ("I think it is fine", ["I think it is fine"]),
+        ("", ["(the list is empty)"]),
+    ],
+)
+def test_statements_only_none_passes(reply: str, found: list[str]) -> None:
+    assert statements(reply) == found
+
+
+def lines(path: Path, *rows: dict) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def flag(name: str, prompt: str, completion: str, factual: bool, **more: object) -> dict:
+    return {"id": name, "prompt": prompt, "completion": completion, "factual": factual, "consent": True, **more}
+
+
+def test_open_domain_flags_become_comparisons_with_what_is_right(tmp_path: Path) -> None:
+    path = lines(
+        tmp_path / "flags.jsonl",
+        flag("1", "Who wrote Faust?", "Schiller", False, correction="Goethe", rater="labeller 4"),
+        flag("2", "Capital of Peru?", "Quito", False),
+        flag("3", "Capital of Peru?", "Lima", True),
+        flag("4", "Capital of Peru?", "It is Lima.", True),
+        flag("5", "Highest mountain?", "K2", False),
+        {**flag("6", "Who wrote Faust?", "Heine", False, correction="Goethe"), "consent": False},
+    )
+
+    found = open_domain(path, "reward")
+
+    assert [(one.id, one.completions) for one in found.comparisons] == [
+        ("open_domain-1-0", ("Goethe", "Schiller")),
+        ("open_domain-2-0", ("Lima", "Quito")),
+        ("open_domain-2-1", ("It is Lima.", "Quito")),
+    ]
+    assert found.comparisons[0].rater == "labeller 4"
+    assert all(one.ranks == (1, 2) and one.source == "open_domain" for one in found.comparisons)
+    assert [one.id for one in found.unpaired] == ["5"]
+    assert found.without_consent == 1
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"id": "1", "prompt": "p", "completion": "c", "factual": False}, r"flags.jsonl:1: consent: Field required"),
+        ({**flag("1", "p", "", False)}, r"flags.jsonl:1: completion: "),
+        ({**flag("1", "p", "c", False), "factual": "perhaps"}, r"flags.jsonl:1: factual: "),
+        ({**flag("1", "p", "c", False), "score": 1}, r"flags.jsonl:1: score: unknown key"),
+    ],
+)
+def test_open_domain_bad_record_is_named_by_file_line_and_key(row: dict, message: str, tmp_path: Path) -> None:
+    with pytest.raises(FeedbackError, match=message):
+        open_domain(lines(tmp_path / "flags.jsonl", row), "reward")

