@@ -16,6 +16,7 @@ import torch.distributed as dist
 
 from modelyard.evals import metrics, scorers
 from modelyard.evals.answers import Answers, Contaminated, Judges, answer, judged
+from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.conduct import conduct_results, opened
 from modelyard.evals.suites import EvalsConfig, Suite, build
 from modelyard.execution import ExecutionConfig
