@@ -1,5 +1,5 @@
 # make run [CONFIG=configs/pipeline/tiny.toml] [ppo.kl_coef=0.05 ...]   the whole line; dotted words override the config
-# make test | test-all | check | ui | clean
+# make test | test-numerics | test-all | check | ui | clean
 # make services [PORTS='--prefect-port 4201'] | deploy | chaos [N=20] [SEED=0]   real servers on loopback; deployments into a Prefect server; kill -9 at random, and go on
 # make bench | bench-evals MODEL=HF_DIR DATA=DIR | bench-NAME for bench/NAME.py 
 
@@ -15,7 +15,7 @@ export DO_NOT_TRACK := 1
 KNOWN     := TINY CONFIG PYTHON VENV PORTS N SEED MODEL DATA
 OVERRIDES := $(foreach word,$(MAKEOVERRIDES),$(if $(filter $(KNOWN),$(firstword $(subst =, ,$(word)))),,'$(word)'))
 
-.PHONY: run test test-all check ui clean setup services deploy chaos bench bench-evals bench-data bench-posttrain
+.PHONY: run test test-numerics test-all check ui clean setup services deploy chaos bench bench-evals bench-data bench-posttrain
 .DEFAULT_GOAL := run
 
 # Where `make services` answers, for the configs that are meant for it.
@@ -26,6 +26,13 @@ run: $(READY)
 
 test: $(READY)
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+# What is computed must not turn on the processor: once more as one with AVX2 alone computes, and as one with neither AVX2 nor AVX-512.
+NUMERICS := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'numerics and not slow' tests/unit/model tests/unit/posttrain
+
+test-numerics: $(READY)
+	@ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(NUMERICS)
+	@ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(NUMERICS) -k 'not layout'
 
 test-all: $(READY)
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m ''

@@ -22,6 +22,7 @@ from bench.shapes import SMALL, llama, ratio
 from bench.trl_peer import END, PAD
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import Comparison
+from modelyard.model.network import processor
 from modelyard.model.network.architecture import ModelConfig, Precision
 from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
@@ -263,6 +264,7 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="measure ours compiled (execution.compile) as well")
     parser.add_argument("--profile", action="store_true")
     arguments = parser.parse_args()
+    print(processor.description(), flush=True)
     torch.set_num_threads(arguments.threads)
     model, execution = SHAPES[arguments.shape], ExecutionConfig(threads=arguments.threads)
     print(f"{arguments.shape}: {model.parameters() / 1e6:.2f}M parameters, {arguments.threads} threads; SFT {SFT_ROWS} x {model.seq_len}, ")

@@ -15,6 +15,8 @@ from modelyard.model.training.engine import Engine
 
 from . import layout_program as program
 
+pytestmark = pytest.mark.numerics
+
 PROMPTS = [[5], [1, 2, 3], [4, 5, 6, 7, 8, 9, 10, 11], [9, 10], [3, 1, 4, 1, 5]]
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from modelyard.model.inference.block import Block, Rotation, norm, output_product
 from modelyard.model.inference.compiled_decode import ROUND, CompiledStep
 from modelyard.model.inference.graphed_step import GraphedStep
-from modelyard.model.network import parallel
+from modelyard.model.network import onednn, parallel
 from modelyard.model.training.engine import Engine
 
 
@@ -110,6 +110,7 @@ class _Cache:
     def __init__(self, block: Block, batch: int, length: int, dtype: torch.dtype) -> None:
         self.ratio, self.scale = block.ratio, block.scale or block.width**-0.5
         rows = batch * block.groups
+        dtype = onednn.product_dtype(dtype, parallel.device())  # they are factors of every later step
         # zeros: a masked place must not hold what is no number
         self.keys = torch.zeros(rows, block.width, length, dtype=dtype, device=parallel.device())
         self.values = torch.zeros(rows, length, block.width, dtype=dtype, device=parallel.device())
@@ -123,9 +124,9 @@ class _Cache:
         if count == 1:  # the queries of a group are rows of one product, and all of them see the whole cache
             self.keys[:, :, position] = key.reshape(-1, width)
             self.values[:, position] = value.reshape(-1, width)
-            query = turned[:, 0, :, :ratio].reshape(batch * groups, ratio, width)
+            query = turned[:, 0, :, :ratio].reshape(batch * groups, ratio, width).to(self.keys.dtype)
             scores = torch.baddbmm(self.nothing, query, self.keys[:, :, :end], beta=0, alpha=self.scale)
-            return torch.bmm(torch.softmax(scores, -1), self.values[:, :end]).view(batch, 1, -1)
+            return torch.bmm(torch.softmax(scores, -1), self.values[:, :end]).view(batch, 1, -1).to(value.dtype)
         assert position == 0, "several tokens at once only at the beginning"
         self.keys.view(batch, groups, width, -1)[..., :end] = key.permute(0, 2, 3, 1)
         self.values.view(batch, groups, -1, width)[:, :, :end] = value.transpose(1, 2)
