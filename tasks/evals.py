@@ -16,7 +16,7 @@ from modelyard.evals.suites import EvalsConfig
 from tasks.build import Place, is_transient, stage_task
 from tasks.training import TIMEOUT_SECONDS, train
 
-EVIDENCE = ("policy", "corpus", "tokens", "contamination", "scorer")
+EVIDENCE = ("policy", "corpus", "tokens", "contamination", "gold")
 
 
 class Serving(NamedTuple):
@@ -32,7 +32,7 @@ class Serving(NamedTuple):
 
 @stage_task(name="evals", task_run_name="evals", timeout_seconds=TIMEOUT_SECONDS)
 def evals_task(config: EvalsConfig, place: Place, parents: Mapping[str, Artifact]) -> Built:
-    """Base, SFT model and policy on every benchmark, judged by the scorer."""
+    """Base, SFT model and policy on every benchmark, judged by the gold reward model."""
     return train("results", evaluate.run, config, parents, place)
 
 

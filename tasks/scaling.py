@@ -34,9 +34,9 @@ def seal_task(place: Place, forecast: Artifact) -> Artifact:
 @task(name="judge forecast", task_run_name="judge forecast", retries=2, timeout_seconds=300)
 def judge_forecast_task(place: Place, forecast: Artifact, base: Artifact) -> float:
     """Relative error of the sealed prediction, written into both MLflow runs' tags and Prefect's log; the gate decides later."""
-    predicted, measured = forecast.metrics["scaling/forecast/loss"], base.metrics["pretrain/validation/loss"]
+    predicted, measured = forecast.metrics["forecast/main/loss"], base.metrics["base/validation/loss"]
     error = measured / predicted - 1
-    low, high = forecast.metrics["scaling/forecast/loss_low"], forecast.metrics["scaling/forecast/loss_high"]
+    low, high = forecast.metrics["forecast/main/loss_low"], forecast.metrics["forecast/main/loss_high"]
     verdict = f"forecast {predicted:.4f} [{low:.4f}, {high:.4f}], measured {measured:.4f}: {error:+.2%}"
     for artifact in (forecast, base):
         place.note(artifact, "forecast", verdict)

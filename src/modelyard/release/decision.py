@@ -29,7 +29,7 @@ TRAINED_ON = {
     "base": ("pretrain",),
     "sft": ("demonstrations", "pretrain"),
     "reward": ("reward_comparisons", "demonstrations"),
-    "scorer": ("scorer_comparisons", "demonstrations"),
+    "gold": ("gold_comparisons", "demonstrations"),
     "policy": ("prompts", "pretrain"),
 }
 """Model -> sets of the contamination report that its stage reads."""
@@ -44,7 +44,7 @@ def run(
     name: str = "modelyard",
     unmeasured: str | None = None,
 ) -> dict[str, float]:
-    """Judge ``inputs`` results, base, sft, reward, scorer, policy, corpus, tokens, contamination, forecast, and baseline (production's scores).
+    """Judge ``inputs`` results, base, sft, reward, gold, policy, corpus, tokens, contamination, forecast, and baseline (production's scores).
 
     Without a baseline it is a first release, unless ``unmeasured`` says why production has no scores. ``name`` is the registered model's,
     shown on the card. Metrics: ``release/decision/promote`` (1 or 0) and every gate's numbers.
@@ -116,7 +116,7 @@ def _sealed(directory: Path) -> Mapping[str, Any] | None:
 def _run_of(directory: Path) -> Mapping[str, Any] | None:
     """Start and compute of the run that made a model."""
     manifest = _json(directory / MANIFEST)
-    return {"started": manifest.get("started"), "flops": manifest.get("metrics", {}).get("pretrain/train/flops")} if manifest else None
+    return {"started": manifest.get("started"), "flops": manifest.get("metrics", {}).get("base/train/flops")} if manifest else None
 
 
 def comparable(scores: Path, results: Path) -> bool:

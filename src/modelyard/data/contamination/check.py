@@ -87,7 +87,7 @@ def _training_sets(corpus: Path, feedback: Path) -> dict[str, list[tuple[str, st
     prompts = [one for one in records(feedback / PROMPTS, PromptRecord) if one.split == "train"]
     compared = {
         split: [(one.id, prompt_text(one.prompt) + text) for one in comparisons if one.split == split for text in one.completions]
-        for split in ("reward", "scorer")
+        for split in ("reward", "gold")
     }
     return {
         "pretrain": _pairs(documents),

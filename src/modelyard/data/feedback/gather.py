@@ -45,15 +45,15 @@ class FeedbackSplits(Config):
 
     held_out: float = Field(ge=0, lt=1)
     """Share of prompts (or users) that nothing is trained on: validation demonstrations and prompts, test comparisons."""
-    scorer: float = Field(ge=0, lt=1)
+    gold: float = Field(ge=0, lt=1)
     """Share whose comparisons train the judge of policies and nothing else."""
     held_out_raters: float = Field(ge=0, lt=1)
     """Share of the named raters whose comparisons are only measured on."""
 
     @model_validator(mode="after")
     def _room(self) -> FeedbackSplits:
-        if self.held_out + self.scorer >= 1:
-            raise ValueError("held_out and scorer leave nothing to train on")
+        if self.held_out + self.gold >= 1:
+            raise ValueError("held_out and gold leave nothing to train on")
         return self
 
 
@@ -205,11 +205,11 @@ def _compared(sets: Sets, config: FeedbackConfig, file: FeedbackFile, entry: Ent
     if stranger and not held_out:
         sets.drop(entry.id, "held_out_rater", entry.where)
         return
-    judged = place < config.splits.held_out + config.splits.scorer
+    judged = place < config.splits.held_out + config.splits.gold
     sets.comparisons.append(
         Comparison(
             id=entry.id,
-            split="test" if held_out else "scorer" if judged else "reward",
+            split="test" if held_out else "gold" if judged else "reward",
             source=file.name,
             category=entry.category,
             rater=entry.rater,

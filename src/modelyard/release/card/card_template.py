@@ -120,7 +120,7 @@ contaminated items.</p>
 
 <section><h2>Limits</h2>
 <p>A model of this size writes the style of its training text and knows no facts. HumanEval's pass@1 is 0 at a million parameters; the
-number is there to be compared with larger runs of the same line. Toxicity is judged by the classifier that filtered the data, and preference by one scorer model trained on human ratings of
+number is there to be compared with larger runs of the same line. Toxicity is judged by the classifier that filtered the data, and preference by one gold reward model trained on human ratings of
 short reviews: both are proxies. It is not meant to be used for anything that matters to a person.</p></section>
 
 <section><h2>Load it</h2>

@@ -41,7 +41,7 @@ class Use(NamedTuple):
     """A training set that went into a model."""
 
     model: str
-    """base, sft, reward, scorer or policy."""
+    """base, sft, reward, gold or policy."""
     name: str
     """The set, as the contamination report calls it."""
     data: str | None
