@@ -37,9 +37,7 @@ def _tokenizer(tokens: Any) -> str:
 
 
 Base = Annotated[PretrainConfig | ImportConfig | ContinueConfig, Field(discriminator="kind")]
-Tokens = Annotated[
-    Annotated[TokensConfig, Tag("trained")] | Annotated[TextTokensConfig, Tag("base")], Discriminator(_tokenizer)
-]
+Tokens = Annotated[Annotated[TokensConfig, Tag("trained")] | Annotated[TextTokensConfig, Tag("base")], Discriminator(_tokenizer)]
 
 
 class PipelineConfig(Config):

@@ -16,7 +16,7 @@ from tasks.sign_off import find_signature_task, sign_off_task
 
 def release(config: PipelineConfig, line: Line, production: Baseline | None) -> Released:
     """Decide; export and register what is not blocked. Only PROMOTE moves ``production``."""
-    rules = LineDecision.of(config.release, config.name, production.problem if production else None)
+    rules = LineDecision(**dict(config.release), line=config.name, unmeasured=production.problem if production else None)
     compared = {"baseline": production.scores} if production and production.scores else {}
     decided = line.build_from("decision", rules, compared).artifact
     verdict = show_decision_task(line.place, decided)

@@ -1,4 +1,4 @@
-"""What every stage task does around its one library call: look in the store, show progress, track in MLflow, commit.
+"""What every stage has around its one library call: look in the store, show progress, track in MLflow, commit.
 
 The artifact store alone decides what is cached. Prefect is told, not asked: a stage that was found returns a Completed state named
 ``Cached`` with the artifact as its data, so both pages say the same and there is no second cache to disagree.
@@ -15,15 +15,15 @@ from prefect import get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from modelyard.adapters.ray import cluster as ray_cluster
 from modelyard.adapters import terminal
 from modelyard.adapters.mlflow.server import tracking_uri
 from modelyard.adapters.mlflow.tracker import Tracker
-from modelyard.store.artifacts import Artifact, Built, Spec, Store
+from modelyard.adapters.ray import cluster as ray_cluster
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
 from modelyard.model.network.architecture import ModelConfig
 from modelyard.progress import Report
+from modelyard.store.artifacts import Artifact, Built, Spec, Store
 from tasks import page
 
 Produce = Callable[[Mapping[str, Path], Path, Path, Report], Mapping[str, float]]

@@ -1,4 +1,4 @@
-"""Scaling tasks: the forecast, sealed in the store and in MLflow, and its judgement once the main run is over."""
+"""The forecast sealed in the store and in MLflow, and its judgement once the main run is over."""
 
 from __future__ import annotations
 
@@ -7,17 +7,8 @@ import logging
 
 from prefect import get_run_logger, task
 
-from modelyard.store.artifacts import Artifact, Built
-from modelyard.execution import ExecutionConfig
-from modelyard.scaling import ladder
-from tasks.build import Place, stage_task
-from tasks.training import TIMEOUT_SECONDS, train
-
-
-@stage_task(name="forecast", task_run_name="forecast", timeout_seconds=TIMEOUT_SECONDS)
-def forecast_task(config: ladder.ScalingConfig, place: Place, tokens: Artifact, execution: ExecutionConfig) -> Built:
-    """Train the ladder and predict the main run's loss."""
-    return train("forecast", ladder.run, config, {"tokens": tokens}, place, execution)
+from modelyard.store.artifacts import Artifact
+from tasks.build import Place
 
 
 @task(name="seal forecast", task_run_name="seal forecast", retries=2, timeout_seconds=300)

@@ -125,7 +125,7 @@ def _for_corpus(config: corpus.CorpusConfig, place: Place) -> dict[str, Any]:
 
 
 def _for_feedback(config: gather.FeedbackConfig, place: Place) -> dict[str, Any]:
-    return {"files": place.execution.inputs}
+    return {"roots": place.execution.roots}
 
 
 def _for_decision(config: LineDecision, place: Place) -> dict[str, Any]:

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from flows.imported_config import ImportedConfig
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.imported_config import ImportedConfig
 from flows.pipeline import load_line, run_line
 from flows.pipeline_config import load_pipeline
 from modelyard.adapters.mlflow import server as mlflow_server

@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from modelyard.formats.abuse import AbuseModel
 from modelyard.config import digest
 from modelyard.evals.benchmark import Benchmark, Item, Recorder
-from modelyard.formats.records import Record
-from modelyard.evals.sandbox.run.run import Limits, Program, Verdict, run_programs
+from modelyard.evals.sandbox.run import Limits, Program, Verdict, run_programs
 from modelyard.evals.scorers import PARSERS, SCORERS
 from modelyard.evals.toxicity import toxic
+from modelyard.formats.abuse import AbuseModel
+from modelyard.formats.records import Record
 from modelyard.model.asked import Decoding, Model, Sampled, softmax
 
 TOXIC = 0.5

@@ -8,17 +8,18 @@ evaluation policy; the per-item records follow GPT-Fathom's "all outputs are kep
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from modelyard.store.code_identity import code_version, definition_version
 from modelyard.config import Config, digest
 from modelyard.evals.scorers import PARSERS, SCORERS
+from modelyard.formats.records import Record
 from modelyard.model.asked import Decoding
+from modelyard.store.code_identity import code_version, definition_version
 
 SCORED_ELSEWHERE: dict[str, Callable[[], str]] = {
     "unit_tests": lambda: code_version("modelyard.evals.sandbox.sandbox_runner"),
@@ -112,47 +113,6 @@ class Benchmark(Config):
         return parsed, SCORERS[self.scorer](parsed, item.target)
 
 
-class Record(Config):
-    """What happened with one item: one line of ``records/{model}/{benchmark}.jsonl``."""
-
-    benchmark: str
-    """Name."""
-    benchmark_id: str
-    """:attr:`Benchmark.id`."""
-    model: str
-    """base, sft or policy."""
-    weights: str
-    """Fingerprint of the weights that answered."""
-    item: str
-    """Item id."""
-    prompt_sha256: str
-    """Of the prompt text."""
-    prompt: str
-    """The prompt text."""
-    output: str
-    """What the model said; "" where nothing was generated."""
-    parsed: str
-    """What the parser made of it."""
-    score: float
-    """Higher is better, in every benchmark."""
-    logprobs: tuple[float, ...]
-    """log p in nats: of each scored or generated token, or the sum over each choice's tokens."""
-    contaminated: bool
-    """Whether the contamination check found the item in a training set."""
-    choice: int = -1
-    """Likeliest choice, from 0; -1 where there are none."""
-    choice_normalised: int = -1
-    """The same by log p a character."""
-    values: dict[str, float] = Field(default_factory=dict)
-    """Everything measured on this item: ``acc``, ``acc_norm``, ``f1``...; ``score`` is one of them."""
-    group: str = ""
-    """The item's."""
-    sample: int = 0
-    """Number of the output where several are drawn."""
-    note: str = ""
-    """Reason of a failure, isolation of the sandbox, a prompt that was cut."""
-
-
 class Recorder(NamedTuple):
     """Fills in what all records of a model share."""
 
@@ -217,20 +177,3 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError as error:
             raise ValueError(f"{path}:{number}: not JSON: {error}") from None
     return rows
-
-
-def write_records(path: Path, records: Iterable[Record]) -> None:
-    """One line of JSON an item."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as file:
-        for entry in records:
-            file.write(entry.model_dump_json() + "\n")
-
-
-def split_scores(records: Sequence[Record]) -> dict[str, list[float]]:
-    """Scores of all, clean and contaminated items (GPT-4 report, appendix C: the score is given again without the contaminated)."""
-    return {
-        "": [r.score for r in records],
-        "_clean": [r.score for r in records if not r.contaminated],
-        "_contaminated": [r.score for r in records if r.contaminated],
-    }

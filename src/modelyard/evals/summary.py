@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from modelyard.stats.calibration import expected_calibration_error, reliability
 from modelyard.evals.benchmark import Benchmark
-from modelyard.formats.records import Record
 from modelyard.evals.metrics import average_precision, pass_at_k
+from modelyard.formats.records import Record
+from modelyard.stats.calibration import expected_calibration_error, reliability
 
 Items = list[list[Record]]
 RESAMPLES = 1000

@@ -17,7 +17,7 @@ from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
 from modelyard.model.training.recipe import VALIDATION, Schedule, rows_of, train_engine
 from modelyard.model.training.token_data import held_out_loss
-from modelyard.pretrain.import_model import ImportedModel, ImportConfig
+from modelyard.pretrain.import_model import ImportConfig, ImportedModel
 from modelyard.progress import Report
 
 

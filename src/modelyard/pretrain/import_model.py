@@ -15,11 +15,11 @@ from pydantic import Field
 
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
-from modelyard.store.file_hash import require_sha256
-from modelyard.store.inputs import find_input
 from modelyard.model.hf import gguf
 from modelyard.model.hf.conversion import import_hf
 from modelyard.progress import Report
+from modelyard.store.file_hash import require_sha256
+from modelyard.store.inputs import find_input
 
 
 class ImportedModel(Config):
@@ -53,7 +53,7 @@ def run(
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # the line has its own
-    path = find_input(config.path, execution.inputs, "base.path")
+    path = find_input(config.path, execution.roots, "base.path")
     weights = path if path.is_file() else path / "model.safetensors"
     if not weights.is_file():
         raise ValueError(f"base.path {path}: no {weights.name} in it")

@@ -55,6 +55,20 @@ class ConductLimits(Config):
     """Rise of any of them over the SFT model or production that is put up with."""
 
 
+class SetAside(Config):
+    """What cannot apply to a line with an imported base, each with the reason that stands on the record. Nothing else can be set aside."""
+
+    forecast: str | None = Field(default=None, pattern=r"\S")
+    """The forecast of the base model's loss: others trained it, or it is trained further from their weights."""
+    pretraining_data: str | None = Field(default=None, pattern=r"\S")
+    """The search for benchmark items in what the imported model was pretrained on."""
+
+    @property
+    def names(self) -> list[str]:
+        """What is set aside."""
+        return [name for name, reason in self if reason is not None]
+
+
 class ReleaseConfig(Config):
     """Thresholds. All of them define the decision."""
 
@@ -90,5 +104,16 @@ class ReleaseConfig(Config):
     """How long a person is waited for whose signature a promotion needs; 0: none is asked for."""
     overrides: tuple[Override, ...] = ()
     """Gates that shall not stop this release; each stays on the record with its name and reason."""
+    set_aside: SetAside = SetAside()
+    """What cannot apply to this line, by name, with the reason."""
     seed: int
     """Of the bootstrap."""
+
+
+class LineDecision(ReleaseConfig):
+    """What defines a decision and its card: the thresholds, the line that the card names, and why production could not be measured."""
+
+    line: str
+    """Name of the line."""
+    unmeasured: str | None
+    """Reason; None where production was measured or there is none."""

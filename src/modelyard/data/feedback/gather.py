@@ -3,28 +3,29 @@
 After InstructGPT (arXiv:2203.02155, section 3.2 and appendix A.3): prompts that share a long prefix are one prompt, a user gives at most so many,
 personal data is redacted, splits go by user or by prompt, and users' traffic is read only with consent. What is dropped is counted by reason and
 listed in ``dropped.jsonl``; ``sources.json`` names the files. A prompt lies on one side of the split in all three sets, so no model is measured on
-what another was shown. The corpus brings text that was screened before; its ratings become comparisons in :mod:`modelyard.data.feedback.votes`. Left out:
-writing prompts or answers.
+what another was shown. The corpus brings text that was screened before; its ratings become comparisons in
+:mod:`modelyard.data.feedback.votes`. Left out: writing prompts or answers.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
 from modelyard.config import Config
-from modelyard.data.feedback import files as feedback_files, votes
-from modelyard.data.feedback.agreement import agreements, folded, said
 from modelyard.data.document import DataError
+from modelyard.data.feedback import files as feedback_files
+from modelyard.data.feedback import votes
+from modelyard.data.feedback.agreement import agreements, folded, said
 from modelyard.data.feedback.files import Entry, FeedbackFile
+from modelyard.data.feedback.votes import VotesConfig
 from modelyard.data.filters.pii import PiiConfig, redact
 from modelyard.data.splits import fraction
-from modelyard.data.feedback.votes import VotesConfig
 from modelyard.formats.feedback import (
     COMPARISONS,
     DEMONSTRATIONS,
@@ -98,15 +99,15 @@ class Sets(NamedTuple):
         self.dropped.append({"id": name, "reason": reason, "where": where})
 
 
-def run(config: FeedbackConfig, inputs: Mapping[str, Path], out: Path, report: Report, files: str) -> dict[str, float]:
-    """Gather the records of ``inputs["corpus"]`` (where there is one) and of the config's files, found under ``files``, into ``out``.
+def run(config: FeedbackConfig, inputs: Mapping[str, Path], out: Path, report: Report, roots: str | Sequence[str]) -> dict[str, float]:
+    """Gather the records of ``inputs["corpus"]`` (where there is one) and of the config's files, found under ``roots``, into ``out``.
 
     Raises:
         DataError: a file that is missing, changed or has a bad line; two records with one id; nothing to align with.
     """
     sets = Sets([], [], [], [], Counter())
     for done, file in enumerate(config.files, 1):
-        _own(sets, config, file, files)
+        _own(sets, config, file, roots)
         report(done, len(config.files), unit="file")
     sets.comparisons[:] = agreements(sets.comparisons)
     if "corpus" in inputs:
@@ -128,9 +129,9 @@ def run(config: FeedbackConfig, inputs: Mapping[str, Path], out: Path, report: R
     return metrics
 
 
-def _own(sets: Sets, config: FeedbackConfig, file: FeedbackFile, root: str) -> None:
+def _own(sets: Sets, config: FeedbackConfig, file: FeedbackFile, roots: str | Sequence[str]) -> None:
     """The records of one file."""
-    read = feedback_files.read(file, root)
+    read = feedback_files.read(file, roots)
     for where, reason in read.dropped:
         sets.drop("", reason, where)
     sets.counts.update({f"ignored_keys/{key}": count for key, count in read.ignored.items()})

@@ -151,9 +151,7 @@ def _tied(rated: Sequence[RatedText], drawn: Draw) -> bool:
     return len(set(drawn_votes(rated, drawn))) == 1
 
 
-def _comparison(
-    name: str, split: Literal["reward", "gold", "test"], raters: Raters, rated: Sequence[RatedText], drawn: Draw
-) -> Comparison:
+def _comparison(name: str, split: Literal["reward", "gold", "test"], raters: Raters, rated: Sequence[RatedText], drawn: Draw) -> Comparison:
     texts = [rated[item] for item in drawn.items]
     votes = drawn_votes(rated, drawn)
     order = sorted(set(votes), reverse=True)

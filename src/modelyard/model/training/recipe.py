@@ -10,7 +10,6 @@ from pydantic import model_validator
 
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
-from modelyard.stats.estimate import Estimate
 from modelyard.model.network.architecture import ModelConfig, Precision
 from modelyard.model.training import trainer
 from modelyard.model.training.engine import Engine
@@ -18,6 +17,7 @@ from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.model.training.spikes import SpikeConfig
 from modelyard.model.training.token_data import TokenBatches, held_out_loss, language_model_loss
 from modelyard.progress import Report
+from modelyard.stats.estimate import Estimate
 
 TRAIN, VALIDATION = "train.npy", "validation.npy"
 """Packed rows of a ``tokens`` artifact."""

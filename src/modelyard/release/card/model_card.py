@@ -13,11 +13,11 @@ from typing import Any
 
 from jinja2 import Environment
 
+from modelyard.formats.results import Results
 from modelyard.model import model_directory
 from modelyard.release.card import figures
 from modelyard.release.card.card_template import TEMPLATE
 from modelyard.release.gates.gate import Decision
-from modelyard.formats.results import Results
 
 MODELS = ("base", "sft", "policy")
 METRICS = {
@@ -87,9 +87,11 @@ def plots(inputs: Mapping[str, Path], results: Results) -> list[tuple[str, str]]
     base, ppo = history(inputs["base"]), history(inputs["policy"])
     losses = series(base, "base/train/loss")
     path = [
-        (row["policy/objective/kl"], row["policy/objective/reward"]) for row in ppo if "policy/objective/kl" in row and "policy/objective/reward" in row
+        (row["policy/objective/kl"], row["policy/objective/reward"])
+        for row in ppo
+        if "policy/objective/kl" in row and "policy/objective/reward" in row
     ]
-    forecast = read_json(inputs["forecast"] / "forecast.json")
+    forecast = read_json(inputs["forecast"] / "forecast.json") if "forecast" in inputs else None
     calibration = json.loads((inputs["results"] / "calibration.json").read_text("utf-8"))
     return [
         ("Pretraining loss", figures.loss_curve([x for x, _ in losses], [y for _, y in losses], value) if losses else ""),

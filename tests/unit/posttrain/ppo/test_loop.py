@@ -12,14 +12,15 @@ from pydantic import ValidationError
 from modelyard.execution import ExecutionConfig
 from modelyard.model import model_directory
 from modelyard.model.training.engine import Engine
-from modelyard.posttrain.ppo.loop import loop as ppo, rollout
-from modelyard.posttrain.ppo.loop.kl_control import AdaptiveKLConfig
-from modelyard.posttrain.ppo.loop.loop import GenerationDriftError, KLBlowUpError
-from modelyard.posttrain.ppo.loop.config import PPOConfig
+from modelyard.posttrain.ppo import loop as ppo
+from modelyard.posttrain.ppo import rollout
+from modelyard.posttrain.ppo.config import PPOConfig
+from modelyard.posttrain.ppo.kl_control import AdaptiveKLConfig
+from modelyard.posttrain.ppo.loop import GenerationDriftError, KLBlowUpError
 from modelyard.progress import silent
+from tests.unit.posttrain.conftest import MODEL, optimizer
 
 from . import slow_ppo
-from .conftest import MODEL, optimizer
 
 Inputs = dict[str, Path]
 
@@ -157,7 +158,9 @@ def test_ppo_without_kl_charge_overfits_the_reward(inputs: Inputs, tmp_path: Pat
     free = {"iterations": 16, "episodes": 32, "micro_batch": 8, "ema_decay": 0.0, "kl_coef": 0.0, "ptx_rows": 0, "ptx_coef": 0.0}
     metrics = run(ppo_config(**free, **rates, final_episodes=32), inputs, tmp_path, execution)
     spread = metrics["policy/reference/reward_std"]
-    assert metrics["policy/objective/reward_low"] > metrics["policy/reference/reward"] + spread  # liked and disliked texts are two spreads apart
+    assert (
+        metrics["policy/objective/reward_low"] > metrics["policy/reference/reward"] + spread
+    )  # liked and disliked texts are two spreads apart
     assert metrics["policy/objective/reward_std"] < 0.5 * spread
     assert metrics["policy/hacking/distinct_ratio"] < 1.0
 
