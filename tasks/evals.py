@@ -13,7 +13,7 @@ from modelyard.adapters.mlflow.server import tracking_uri
 from modelyard.store.artifacts import Artifact
 from tasks.build import Place, is_transient
 
-MEASURED_BY = ("corpus", "feedback", "tokens", "contamination", "scorer", "sft")
+MEASURED_BY = ("corpus", "feedback", "tokens", "contamination", "gold", "sft")
 """Roles of a results artifact that a model is measured by."""
 
 
