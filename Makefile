@@ -49,7 +49,7 @@ bench-posttrain: $(READY)
 	@$(BIN)/python -m bench.posttrain
 
 bench-%: $(READY)
-	@$(BIN)/python -m benchmarks.$*
+	@$(BIN)/python -m bench.$*
 
 bench: bench-train bench-generate bench-startup
 

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 
 from modelyard.execution import ExecutionConfig
-from modelyard.stats.estimate import bootstrap_mean
 from modelyard.model.inference.generate import generate
 from modelyard.model.network.architecture import ModelConfig
 from modelyard.model.training.optimizer import OptimizerConfig
@@ -25,6 +24,7 @@ from modelyard.progress import silent
 from modelyard.scaling import arithmetic, capability
 from modelyard.scaling.arithmetic import Problem
 from modelyard.scaling.capability import Counts
+from modelyard.stats.estimate import bootstrap_mean
 
 SEQ_LEN = 64
 STYLE = {

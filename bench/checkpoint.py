@@ -1,8 +1,9 @@
 """What a checkpoint costs training: written beside it, and written while it waits, in one process, in turn.
 
-``python -m bench.checkpoint``. A round trains ``--steps`` steps and saves in the middle of them; printed are medians over the rounds of how long
-the loop was held by the save and of the whole round, beside a round that does not save. Beside training the last checkpoint of a round is waited
-for outside the round, as a run with more steps to go would not wait for it.
+``python -m bench.checkpoint``. A round trains ``--steps`` steps and saves in the middle of them; printed are
+medians over the rounds of how long the loop was held by the save and of the whole round, beside a round that
+does not save. Beside training the last checkpoint of a round is waited for outside the round, as a run with
+more steps to go would not wait for it.
 """
 
 from __future__ import annotations

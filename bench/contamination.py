@@ -1,8 +1,9 @@
 """Contamination check beside a naive loop and beside ahocorasick_rs: the same patterns, the same text, one thread, normalising included.
 
-``python -m bench.contamination [--megabytes 50] [--items 15000] [--runs 3] [--json OUT]``. The items are pieces of other documents of the same
-kind, and one in fifty is planted in the text, so hits exist; every method must give the same items. The loop runs on a sample.
-Processor seconds are counted, so other work on the machine disturbs little.
+``python -m bench.contamination [--megabytes 50] [--items 15000] [--runs 3] [--json OUT]``. The items are
+pieces of other documents of the same kind, and one in fifty is planted in the text, so hits exist; every
+method must give the same items. The loop runs on a sample. Processor seconds are counted, so other work on
+the machine disturbs little.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from pathlib import Path
 import ahocorasick_rs
 
 from bench.real_text import texts
-from modelyard.data.contamination.check.overlap import ContaminationConfig, batches, check, draw, strip, stripped
-from modelyard.data.contamination.check.substrings import Finder
+from modelyard.data.contamination.overlap import ContaminationConfig, batches, check, draw, strip, stripped
+from modelyard.data.contamination.substrings import Finder
 
 CONFIG = ContaminationConfig(seed=0, substrings=3, length=50, ngram=13)
 _SYMBOLS = re.compile(r"[\W_]+")

@@ -1,8 +1,9 @@
 """What the data filters find of what was planted in real text: copies, near copies and personal data, with precision and recall.
 
-``python -m bench.data_quality [--megabytes 5] [--each 300]``. Personal data is drawn to be valid (checksums, numbering plans, public addresses)
-and set into real sentences, as are numbers that only look like it (broken checksums, private addresses, versions, dates). A redaction is right when
-it has the right type and takes the planted text, no more and no less. The abuse filter is measured on labelled text in
+``python -m bench.data_quality [--megabytes 5] [--each 300]``. Personal data is drawn to be valid (checksums,
+numbering plans, public addresses) and set into real sentences, as are numbers that only look like it (broken
+checksums, private addresses, versions, dates). A redaction is right when it has the right type and takes the
+planted text, no more and no less. The abuse filter is measured on labelled text in
 ``tests/integration/test_abuse_filter.py``.
 """
 

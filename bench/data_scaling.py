@@ -1,9 +1,10 @@
 """The data stage against size and workers: seconds, MB/s, peak resident memory (of the process and its Ray workers), as a table and a plot.
 
-``python -m bench.data_scaling [--megabytes 4 16 64] [--workers 1 2] [--out DIR]``. Every run is a process of its own, so that its memory is its
-own; the text is the benchmark text, repeated with numbered words beyond its own size so that nothing is a copy. ``--megabytes 2000 --workers 2`` is
-the proof that memory does not grow with the input. Counted are the stage's process and the workers that run its tasks, every half second, without the
-pages that they share (Ray's object store); raylet and Ray's other servers are its own.
+``python -m bench.data_scaling [--megabytes 4 16 64] [--workers 1 2] [--out DIR]``. Every run is a process of
+its own, so that its memory is its own; the text is the benchmark text, repeated with numbered words beyond
+its own size so that nothing is a copy. ``--megabytes 2000 --workers 2`` is the proof that memory does not
+grow with the input. Counted are the stage's process and the workers that run its tasks, every half second,
+without the pages that they share (Ray's object store); raylet and Ray's other servers are its own.
 """
 
 from __future__ import annotations
@@ -97,8 +98,8 @@ def _write(directory: Path, megabytes: float) -> None:
 
 
 def _one(directory: str, workers: int) -> None:
-    from modelyard.adapters.ray import cluster as ray_cluster
     from modelyard.adapters.expectations import validate
+    from modelyard.adapters.ray import cluster as ray_cluster
     from modelyard.adapters.ray.data import RayTransform
     from modelyard.config import load_config
     from modelyard.data.document import run_inline

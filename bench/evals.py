@@ -1,9 +1,11 @@
 """Scoring speed and agreement with lm-evaluation-harness: the same model, items, prompts, threads and process, in turns.
 
-``python bench/evals.py HF_DIR DATA_DIR [--items N] [--rounds R] [--threads T] [--peer-batch B] [--json OUT]``; needs the extra ``bench``. The
-peer runs its own ARC-easy, LAMBADA and MMLU templates (0-shot, and MMLU 5-shot) in fp32 over the same local files. Printed for each and for all
-together: items a second of both (median over rounds) and their ratio; for each also the ratio of CPU time (which other work on the machine
-disturbs less), how many items have the same choice (by sum and by characters) and both accuracies. Model loading is not timed, tokenizing is.
+``python bench/evals.py HF_DIR DATA_DIR [--items N] [--rounds R] [--threads T] [--peer-batch B] [--json
+OUT]``; needs the extra ``bench``. The peer runs its own ARC-easy, LAMBADA and MMLU templates (0-shot, and
+MMLU 5-shot) in fp32 over the same local files. Printed for each and for all together: items a second of both
+(median over rounds) and their ratio; for each also the ratio of CPU time (which other work on the machine
+disturbs less), how many items have the same choice (by sum and by characters) and both accuracies. Model
+loading is not timed, tokenizing is.
 """
 
 from __future__ import annotations
@@ -21,11 +23,11 @@ from typing import Any
 
 import torch
 
-from modelyard.execution import ExecutionConfig
 from modelyard.evals.asking import ask
 from modelyard.evals.benchmark import Benchmark
-from modelyard.formats.records import Record
 from modelyard.evals.catalog import build
+from modelyard.execution import ExecutionConfig
+from modelyard.formats.records import Record
 from modelyard.model.inference.score import CPU_TOKENS
 from modelyard.model.network import onednn
 from modelyard.model.subject import Subject

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from flows.pipeline_config import load_pipeline
 from flows.pretrain import pretrain_flow
+from modelyard.commands.ledger import page
+from modelyard.scaling.ledger import entries
 from modelyard.store.artifacts import Store
-from modelyard.scaling import ledger
 from tasks.session import run_from_terminal
 
 CONFIG = "configs/pipeline/forecast.toml"
@@ -30,10 +31,10 @@ def main(arguments: list[str]) -> int:
     if code := run_from_terminal([config, *overrides], load_pipeline, pretrain_flow):
         return code
     store = Store(load_pipeline(config, overrides).execution.store, ".modelyard/scratch")
-    last = ledger.entries(store)[-1]
+    last = entries(store)[-1]
     directory = Path(store.fetch(store.get(last.forecast)))
     print((directory / "points.csv").read_text())
-    print(ledger.page([last]))
+    print(page([last]))
     return 0
 
 

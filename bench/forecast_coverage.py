@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from modelyard.scaling.chinchilla import JointLaw, Run, fit_joint
 from modelyard.commands.forecast import NOISE
+from modelyard.scaling.chinchilla import JointLaw, Run, fit_joint
 from modelyard.scaling.power_law import Point, PowerLaw, forecast
 
 LAWS = (PowerLaw(246.6, -0.111, 1.798), PowerLaw(34.12, -0.0563, 0.666), PowerLaw(9.4e3, -0.2, 2.2))

@@ -1,11 +1,13 @@
 """Does PPO align? Reward against KL over KL coefficients, with and without pretraining gradients, judged by a scorer that PPO never saw.
 
-``python -m bench.frontier STORE`` (``make bench-frontier``): ``STORE`` is the store of a finished line (``make run``), whose SFT model, reward
-model, scorer and data are used. Each run is the line's own PPO (``[ppo]`` of ``--config``) at one KL coefficient and gamma, measured every few
-iterations on openings of held-out reviews, the corpus' validation split, of which neither SFT, reward model, scorer nor the line's benchmark has any;
-``--items test`` takes the benchmark's openings instead, to report by, not to choose by. Gao et al. (arXiv:2210.10760) plot proxy and gold scores over
-KL in this way: the reward model is the proxy, the scorer the gold. Language-model loss is on the validation rows behind those that the stage's own
-metric reads. Every measurement is a line of ``--out``; a run that reached ``--iterations`` there is not repeated.
+``python -m bench.frontier STORE`` (``make bench-frontier``): ``STORE`` is the store of a finished line
+(``make run``), whose SFT model, reward model, scorer and data are used. Each run is the line's own PPO
+(``[ppo]`` of ``--config``) at one KL coefficient and gamma, measured every few iterations on openings of
+held-out reviews, the corpus' validation split, of which neither SFT, reward model, scorer nor the line's
+benchmark has any; ``--items test`` takes the benchmark's openings instead, to report by, not to choose by.
+Gao et al. (arXiv:2210.10760) plot proxy and gold scores over KL in this way: the reward model is the proxy,
+the scorer the gold. Language-model loss is on the validation rows behind those that the stage's own metric
+reads. Every measurement is a line of ``--out``; a run that reached ``--iterations`` there is not repeated.
 """
 
 from __future__ import annotations
@@ -20,22 +22,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from modelyard.execution import ExecutionConfig
 from modelyard.config import read_tree
-from modelyard.stats.estimate import bootstrap_mean, proportion
+from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import DEMONSTRATIONS, Demonstration, read
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
 from modelyard.model.training.engine import Engine
-from modelyard.posttrain.ppo.loop import loop as ppo
-from modelyard.posttrain.ppo.loop import rollout as experience
-from modelyard.posttrain.ppo.loop.hacking import signs
-from modelyard.posttrain.ppo.loop.loop import Training
-from modelyard.posttrain.ppo.loop.config import PPOConfig
-from modelyard.posttrain.ppo.loop.measure import language_model_loss
+from modelyard.posttrain.ppo import loop as ppo
+from modelyard.posttrain.ppo import rollout as experience
+from modelyard.posttrain.ppo.config import PPOConfig
+from modelyard.posttrain.ppo.hacking import signs
+from modelyard.posttrain.ppo.loop import Training
+from modelyard.posttrain.ppo.measure import language_model_loss
+from modelyard.posttrain.ppo.rewards import sequence_kl
+from modelyard.posttrain.ppo.rollout import Rollout
 from modelyard.posttrain.reward import score
-from modelyard.posttrain.ppo.loop.rewards import sequence_kl
-from modelyard.posttrain.ppo.loop.rollout import Rollout
+from modelyard.stats.estimate import bootstrap_mean, proportion
 
 Point = dict[str, Any]
 

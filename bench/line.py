@@ -1,8 +1,9 @@
 """What orchestration costs: wall time of a line less the time inside its stages, and the wall time of the same line when everything is cached.
 
-``make bench-line`` runs the tiny line in a directory of its own, twice; ``python -m bench.line CONFIG [KEY=VALUE ...]`` any other. Where the
-rest goes is read from what the run itself recorded: Prefect's task runs and the stages' own seconds (their manifests). Starting the worker group
-counts as time of the stage that waits for it.
+``make bench-line`` runs the tiny line in a directory of its own, twice; ``python -m bench.line CONFIG
+[KEY=VALUE ...]`` any other. Where the rest goes is read from what the run itself recorded: Prefect's task
+runs and the stages' own seconds (their manifests). Starting the worker group counts as time of the stage that
+waits for it.
 """
 
 from __future__ import annotations

@@ -26,15 +26,15 @@ from modelyard.model.network.architecture import ModelConfig, Precision
 from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.optimizer import OptimizerConfig
-from modelyard.posttrain.ppo.loop import loop as ppo
 from modelyard.posttrain import reward
-from modelyard.posttrain.rows.comparison_rows import Encoded
 from modelyard.posttrain.losses import reward_loss, sft_loss
-from modelyard.posttrain.rows.masking import Example, pad_examples
-from modelyard.posttrain.ppo.loop.loop import Training
-from modelyard.posttrain.ppo.loop.config import PPOConfig
+from modelyard.posttrain.ppo import loop as ppo
+from modelyard.posttrain.ppo.config import PPOConfig
+from modelyard.posttrain.ppo.loop import Training
+from modelyard.posttrain.ppo.rollout import Models, SamplingConfig
 from modelyard.posttrain.reward import RewardConfig
-from modelyard.posttrain.ppo.loop.rollout import Models, SamplingConfig
+from modelyard.posttrain.rows.comparison_rows import Encoded
+from modelyard.posttrain.rows.masking import Example, pad_examples
 from modelyard.posttrain.rows.sampling import length_grouped
 
 SHAPES = {"small": SMALL, "tiny": llama(2, 64, 4, 2, 176, 1024, 128)}

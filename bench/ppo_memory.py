@@ -1,8 +1,9 @@
 """Host memory over many PPO iterations: the resident size must stay flat.
 
-``make bench-ppo_memory``; ``python -m bench.ppo_memory --iterations 200``. The real loop (``ppo.train``: sampling, update with pretraining text,
-average, checkpoints every 20 iterations) on a tiny Llama with random weights. Printed: resident MiB after a warm-up of a quarter of the iterations,
-at the end, and the growth by a straight line through what lies between, per 100 iterations.
+``make bench-ppo_memory``; ``python -m bench.ppo_memory --iterations 200``. The real loop (``ppo.train``:
+sampling, update with pretraining text, average, checkpoints every 20 iterations) on a tiny Llama with random
+weights. Printed: resident MiB after a warm-up of a quarter of the iterations, at the end, and the growth by a
+straight line through what lies between, per 100 iterations.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import psutil
 
 from bench.posttrain import SHAPES, ppo_config, ppo_training, token_rows
 from modelyard.execution import ExecutionConfig
-from modelyard.posttrain.ppo.loop import loop as ppo
+from modelyard.posttrain.ppo import loop as ppo
 
 
 def resident(iterations: int, shape: str = "tiny") -> list[float]:

@@ -58,7 +58,8 @@ PARTS = {
 def main() -> None:
     """Measure and print."""
     from bench.startup import stage as importable  # ranks find it by its module's name
-    from modelyard.adapters.ray import cluster as ray_cluster, train as ray_train
+    from modelyard.adapters.ray import cluster as ray_cluster
+    from modelyard.adapters.ray import train as ray_train
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ranks", type=int, default=1)

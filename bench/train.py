@@ -1,8 +1,9 @@
 """Training speed beside Hugging Face's Llama: forward, backward, clipping and AdamW step, in one process, in turn.
 
-``python -m bench.train``; ``--shape small --precision fp32`` is a part of it. The peer is transformers' ``LlamaForCausalLM`` with SDPA, fused
-AdamW, bf16 by autocast; both run eager and compiled by ``torch.compile`` (ours by ``execution.compile``) and see the same tokens. Printed: seconds of
-the first step, median and best tokens/s, and for each form of ours the median ratio of a round.
+``python -m bench.train``; ``--shape small --precision fp32`` is a part of it. The peer is transformers'
+``LlamaForCausalLM`` with SDPA, fused AdamW, bf16 by autocast; both run eager and compiled by
+``torch.compile`` (ours by ``execution.compile``) and see the same tokens. Printed: seconds of the first step,
+median and best tokens/s, and for each form of ours the median ratio of a round.
 """
 
 from __future__ import annotations

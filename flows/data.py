@@ -8,8 +8,8 @@ from prefect import flow
 
 from flows.pipeline_config import ConfigFile, PipelineConfig, resolve
 from modelyard.store.artifacts import Built
-from tasks.data import announce_version_task, contamination_task, corpus_task, feedback_task, tokens_task, watch_task
 from tasks.build import Place
+from tasks.data import announce_version_task, contamination_task, corpus_task, feedback_task, tokens_task, watch_task
 
 
 class Data(NamedTuple):

@@ -8,9 +8,9 @@ from flows.data import Data
 from flows.pipeline_config import ConfigFile, PipelineConfig, resolve
 from flows.posttrain import Aligned
 from modelyard.store.artifacts import Built
+from tasks.build import Place
 from tasks.evals import baseline_task, drift_task, evals_task, serving_task
 from tasks.release import Baseline, opponent_task, scores_task
-from tasks.build import Place
 
 
 def measure(config: PipelineConfig, place: Place, data: Data, base: Built, models: Aligned) -> Built:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.imported_config import ImportedConfig
+from tasks.build import Place
 from tasks.data import feedback_task
 from tasks.evals import refusals_task
 from tasks.imported import import_task, text_tokens_task
@@ -16,7 +17,6 @@ from tasks.ppo import ppo_task
 from tasks.reward import reward_task
 from tasks.rubrics import rbrm_task
 from tasks.sft import feedme_task, selection_task, sft_task
-from tasks.build import Place
 from tasks.summary import refusals_summary_task
 
 

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pydantic import Field, model_validator
 
 from modelyard.config import Config, load_config
-from modelyard.execution import ExecutionConfig
 from modelyard.data.feedback.gather import FeedbackConfig
 from modelyard.data.text_tokens import TextTokensConfig
 from modelyard.evals.refusals import RefusalsConfig
+from modelyard.execution import ExecutionConfig
 from modelyard.posttrain.feedme import FeedMEConfig
-from modelyard.posttrain.ppo.loop.config import PPOConfig
 from modelyard.posttrain.judged.rbrm import RBRMConfig
+from modelyard.posttrain.ppo.config import PPOConfig
 from modelyard.posttrain.reward import RewardConfig
 from modelyard.posttrain.selection import SelectionConfig
 from modelyard.posttrain.sft import SFTConfig

@@ -21,9 +21,9 @@ from flows.pretrain import train_base
 from flows.release import release
 from flows.scaling import predict_loss
 from modelyard.config import read_tree
+from tasks.build import Place
 from tasks.release import GateError, against, early_gates_task
 from tasks.session import run_from_terminal
-from tasks.build import Place
 from tasks.summary import summary_task
 
 

@@ -8,15 +8,15 @@ from pathlib import PurePath
 from pydantic import Field, model_validator
 
 from modelyard.config import Config, load_config
-from modelyard.execution import ExecutionConfig
+from modelyard.data.contamination.overlap import ContaminationConfig
 from modelyard.data.corpus import CorpusConfig
 from modelyard.data.feedback.gather import FeedbackConfig
-from modelyard.data.contamination.check.overlap import ContaminationConfig
 from modelyard.data.tokens import TokensConfig
 from modelyard.evals.suites import EvalsConfig
+from modelyard.execution import ExecutionConfig
 from modelyard.posttrain.judged.ai_feedback import AIFeedbackConfig
-from modelyard.posttrain.ppo.loop.config import PPOConfig
 from modelyard.posttrain.judged.rbrm import RBRMConfig
+from modelyard.posttrain.ppo.config import PPOConfig
 from modelyard.posttrain.reward import RewardConfig
 from modelyard.posttrain.sft import SFTConfig
 from modelyard.pretrain.pretrain import PretrainConfig

@@ -7,11 +7,11 @@ from typing import NamedTuple
 from flows.data import Data
 from flows.pipeline_config import PipelineConfig
 from modelyard.store.artifacts import Built
+from tasks.build import Place
 from tasks.ppo import ppo_task
 from tasks.reward import reward_task
 from tasks.rubrics import ai_feedback_task, rbrm_task
 from tasks.sft import sft_task
-from tasks.build import Place
 
 
 class Aligned(NamedTuple):

@@ -8,9 +8,9 @@ from flows.data import prepare_data
 from flows.pipeline_config import ConfigFile, PipelineConfig, resolve
 from flows.scaling import predict_loss
 from modelyard.store.artifacts import Built
+from tasks.build import Place
 from tasks.pretrain import pretrain_task
 from tasks.scaling import judge_forecast_task
-from tasks.build import Place
 
 
 def train_base(config: PipelineConfig, place: Place, tokens: Built, forecast: Built) -> Built:

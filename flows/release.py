@@ -10,12 +10,12 @@ from flows.pipeline_config import PipelineConfig
 from flows.posttrain import Aligned
 from flows.sign_off import ask
 from modelyard.adapters.mlflow.registry import Move
-from modelyard.store.artifacts import Built
 from modelyard.release.gates.gate import Decision
 from modelyard.release.sign_off import with_signature
+from modelyard.store.artifacts import Built
+from tasks.build import Place
 from tasks.release import Baseline, against, decision_task, export_task, register_task, show_decision_task
 from tasks.sign_off import find_signature_task, sign_off_task
-from tasks.build import Place
 
 
 class Released(NamedTuple):

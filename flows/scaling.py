@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from flows.pipeline_config import PipelineConfig
 from modelyard.store.artifacts import Built
-from tasks.scaling import forecast_task, seal_task
 from tasks.build import Place
+from tasks.scaling import forecast_task, seal_task
 
 
 def predict_loss(config: PipelineConfig, place: Place, tokens: Built) -> Built:

@@ -15,15 +15,15 @@ from prefect import get_run_logger, task
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from modelyard.adapters.ray import cluster as ray_cluster
 from modelyard.adapters import terminal
 from modelyard.adapters.mlflow.server import tracking_uri
 from modelyard.adapters.mlflow.tracker import Tracker
-from modelyard.store.artifacts import Artifact, Built, Spec, Store
+from modelyard.adapters.ray import cluster as ray_cluster
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
 from modelyard.model.network.architecture import ModelConfig
 from modelyard.progress import Report
+from modelyard.store.artifacts import Artifact, Built, Spec, Store
 from tasks import page
 
 P = ParamSpec("P")

@@ -9,19 +9,20 @@ from pathlib import Path
 from prefect import get_run_logger, task
 from prefect.events import emit_event
 
-from modelyard.formats import json_file
 from modelyard.adapters import expectations
 from modelyard.adapters.ray import train as ray_train
 from modelyard.adapters.ray.data import RayTransform
-from modelyard.store.artifacts import Artifact, Built, Spec
-from modelyard.store.code_identity import code_version
 from modelyard.config import digest
-from modelyard.data.contamination.check import check as contamination, overlap
 from modelyard.data import corpus, tokens
+from modelyard.data.contamination import check as contamination
+from modelyard.data.contamination import overlap
 from modelyard.data.feedback import gather as human_feedback
 from modelyard.data.sources import installation
-from modelyard.store.inputs import expand
+from modelyard.formats import json_file
 from modelyard.progress import Report
+from modelyard.store.artifacts import Artifact, Built, Spec
+from modelyard.store.code_identity import code_version
+from modelyard.store.inputs import expand
 from tasks.build import Place, build, is_transient, stage_task
 
 

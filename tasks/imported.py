@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from modelyard.store.artifacts import Artifact, Built, Spec
-from modelyard.store.code_identity import code_version
 from modelyard.data import text_tokens
 from modelyard.pretrain import import_model
+from modelyard.store.artifacts import Artifact, Built, Spec
+from modelyard.store.code_identity import code_version
 from tasks.build import Place, build, stage_task
 from tasks.training import TIMEOUT_SECONDS, train
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from modelyard.posttrain.ppo import loop as ppo
+from modelyard.posttrain.ppo.config import PPOConfig
 from modelyard.store.artifacts import Artifact, Built
-from modelyard.posttrain.ppo.loop import loop as ppo
-from modelyard.posttrain.ppo.loop.config import PPOConfig
 from tasks.build import Place, stage_task
 from tasks.training import TIMEOUT_SECONDS, train
 

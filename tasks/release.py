@@ -10,10 +10,8 @@ from prefect import task
 from prefect.events import emit_event
 
 from modelyard.adapters import expectations, terminal
-from modelyard.adapters.mlflow.server import tracking_uri
 from modelyard.adapters.mlflow.registry import Candidate, Move, Opponent, Registry
-from modelyard.store.artifacts import Artifact, Built, Spec
-from modelyard.store.code_identity import code_version
+from modelyard.adapters.mlflow.server import tracking_uri
 from modelyard.config import Config
 from modelyard.model.encoder import Encoder
 from modelyard.model.hf.conversion import export_hf
@@ -21,6 +19,8 @@ from modelyard.progress import Report
 from modelyard.release import decision
 from modelyard.release.gates.gate import Decision, Gate
 from modelyard.release.limits import ReleaseConfig
+from modelyard.store.artifacts import Artifact, Built, Spec
+from modelyard.store.code_identity import code_version
 from tasks.build import Place, build, is_transient, stage_task
 
 

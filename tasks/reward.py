@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from modelyard.store.artifacts import Artifact, Built
 from modelyard.posttrain import reward
+from modelyard.store.artifacts import Artifact, Built
 from tasks.build import Place, stage_task
 from tasks.training import TIMEOUT_SECONDS, train
 

@@ -7,9 +7,9 @@ import logging
 
 from prefect import get_run_logger, task
 
-from modelyard.store.artifacts import Artifact, Built
 from modelyard.execution import ExecutionConfig
 from modelyard.scaling import ladder
+from modelyard.store.artifacts import Artifact, Built
 from tasks.build import Place, stage_task
 from tasks.training import TIMEOUT_SECONDS, train
 

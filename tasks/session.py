@@ -16,11 +16,11 @@ from prefect.logging.configuration import setup_logging
 from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_SERVER_ANALYTICS_ENABLED, temporary_settings
 
-from modelyard.adapters.ray import cluster as ray_cluster, train as ray_train
-from modelyard.adapters.home import ServerError
-from modelyard.adapters.home import home
-from modelyard.adapters.servers.prefect_server import Address, prefect_server
+from modelyard.adapters.home import ServerError, home
+from modelyard.adapters.ray import cluster as ray_cluster
+from modelyard.adapters.ray import train as ray_train
 from modelyard.adapters.ray.rank import one_line
+from modelyard.adapters.servers.prefect_server import Address, prefect_server
 from modelyard.store.outage import StorageError
 from tasks.heartbeat import TAG, watch_heartbeats
 from tasks.release import GateError

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from prefect import task
 
-from modelyard.store.artifacts import Artifact, Built, Spec
-from modelyard.store.code_identity import code_version
 from modelyard.progress import Report
 from modelyard.release import sign_off
+from modelyard.store.artifacts import Artifact, Built, Spec
+from modelyard.store.code_identity import code_version
 from tasks.build import Place, build, stage_task
 
 

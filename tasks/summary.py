@@ -9,12 +9,12 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from modelyard.adapters import terminal
-from modelyard.adapters.servers import ui
 from modelyard.adapters.mlflow.registry import Move
-from modelyard.store.artifacts import Built
+from modelyard.adapters.servers import ui
 from modelyard.release.gates.gate import Decision
-from tasks.release import against, set_aside
+from modelyard.store.artifacts import Built
 from tasks.build import Place, line_of
+from tasks.release import against, set_aside
 
 MODELS = ("base", "sft", "policy")
 SHOWN_AS = {"base": "base", "sft": "SFT", "policy": "PPO"}

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from modelyard.adapters.ray import train as ray_train
-from modelyard.store.artifacts import Artifact, Built, Spec
-from modelyard.store.code_identity import code_version
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
 from modelyard.progress import Report
+from modelyard.store.artifacts import Artifact, Built, Spec
+from modelyard.store.code_identity import code_version
 from modelyard.store.storage import Storage
 from tasks.build import Place, build
 

@@ -1,9 +1,10 @@
 """Frozen configuration: TOML in, one clear line out when it is wrong.
 
 Every stage defines its own :class:`Config` beside its code. A config holds only literals that define an artifact; where and how a stage
-runs (paths, workers, cadence) is an :class:`ExecutionConfig`, which is never part of a fingerprint. TOML rather than YAML because PyYAML
-reads ``3e-4`` as a string. A file may name one other beside it with ``extends = "tiny.toml"`` and then holds only what differs. Left out on
-purpose: environment interpolation; secrets and endpoints never stand in a config.
+runs (paths, workers, cadence) is a :class:`modelyard.execution.ExecutionConfig`, which is never part of a
+fingerprint. TOML rather than YAML because PyYAML reads ``3e-4`` as a string. A file may name one other beside
+it with ``extends = "tiny.toml"`` and then holds only what differs. Left out on purpose: environment
+interpolation; secrets and endpoints never stand in a config.
 """
 
 from __future__ import annotations
@@ -13,11 +14,9 @@ import json
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
-
-from modelyard.store.storage import Storage
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 C = TypeVar("C", bound="Config")
 
@@ -30,85 +29,6 @@ class Config(BaseModel):
     """Base of every config: immutable, no unknown keys, attribute docstrings become field descriptions."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
-
-
-class ExecutionConfig(Config):
-    """Where and how a run happens. Changing any of it never changes what an artifact is, only how often its history was logged."""
-
-    store: str = "file://.modelyard/store"
-    """URL of the artifact store, ``file://`` or ``s3://``."""
-    scratch: str = ".modelyard/scratch"
-    """Local (or shared) directory for unfinished work: checkpoints live here until their artifact is committed."""
-    inputs: str = ""
-    """Directory at which relative paths of a user's own feedback, text and models start; empty: the environment's ``MODELYARD_DATA``, else
-    the current directory."""
-    tensor_parallel: int = 1
-    """Ranks that share every layer's matrices."""
-    pipeline_parallel: int = 1
-    """Ranks that hold consecutive blocks of layers."""
-    data_parallel: int = 1
-    """Replicas that split every global batch; each holds its share of the optimizer's state (megatron-core's distributed optimizer)."""
-    expert_parallel: int = 1
-    """Ranks of a pipeline stage that share the experts of a mixture-of-experts model; divides ``tensor_parallel`` x ``data_parallel``."""
-    sequence_parallel: bool = False
-    """Split norms and residuals along the sequence over the tensor-parallel ranks (Korthikanti et al. 2022); at ``tensor_parallel`` 1 there
-    is nothing to split. Models with experts always do at ``tensor_parallel`` above 1."""
-    recompute: Literal["none", "selective", "full"] = "none"
-    """Activations computed again in the backward pass instead of kept: none, those of core attention, or all of every layer."""
-    compile: bool = False
-    """Train with layers, and on a CPU generate with a step, compiled by torch.compile: faster, for a slow first one
-    (docs/benchmarks.md) of every shape and, in generation, of every number of sequences drawn together."""
-    threads: int = 2
-    """CPU threads of one rank."""
-    checkpoint_every: int = 100
-    """Optimizer steps between checkpoints."""
-    checkpoint_iterations: int = 5
-    """PPO iterations between checkpoints; one costs as much as many plain steps."""
-    checkpoint_store: str = ""
-    """URL (``file://`` or ``s3://``) to which finished checkpoints are copied, and from which a machine without them goes on; empty: none."""
-    keep_last: int = 2
-    """Newest checkpoints that are kept."""
-    keep_every: int = 0
-    """The first checkpoint of every so many steps is kept as well; 0: none."""
-    log_every: int = 10
-    """Optimizer steps between progress reports."""
-    peak_tflops: float = 0.0
-    """Peak of one rank's device at the precision of training, TFLOP/s; MFU is shown where it is known. 0: not known."""
-    max_restarts: int = 1
-    """Times Ray Train restarts a failed worker group from its last checkpoint."""
-    hang_seconds: float = 600.0
-    """Seconds without a step or another sign of life on any rank after which the rank at fault is killed and the group restarted; 0 never."""
-
-    @model_validator(mode="after")
-    def _positive(self) -> ExecutionConfig:
-        for key in (
-            "tensor_parallel",
-            "pipeline_parallel",
-            "data_parallel",
-            "expert_parallel",
-            "threads",
-            "checkpoint_every",
-            "checkpoint_iterations",
-            "keep_last",
-            "log_every",
-        ):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
-        for key in ("max_restarts", "hang_seconds", "keep_every", "peak_tflops"):
-            if getattr(self, key) < 0:
-                raise ValueError(f"{key} must be at least 0, got {getattr(self, key)}")
-        Storage(self.store)  # raises where it is no URL of a store
-        if self.checkpoint_store:
-            Storage(self.checkpoint_store)
-        stage = self.tensor_parallel * self.data_parallel
-        if stage % self.expert_parallel:
-            raise ValueError(f"expert_parallel {self.expert_parallel} does not divide tensor_parallel x data_parallel {stage}")
-        return self
-
-    @property
-    def world_size(self) -> int:
-        """Number of ranks."""
-        return self.tensor_parallel * self.pipeline_parallel * self.data_parallel
 
 
 def canonical_json(value: object) -> str:

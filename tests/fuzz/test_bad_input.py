@@ -23,19 +23,19 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from flows.pipeline_config import PipelineConfig
-from modelyard.formats import abuse
-from modelyard.store.artifacts import Artifact, Store
 from modelyard.config import load_config
 from modelyard.data.document import DataError
 from modelyard.data.record import Broken, TextField
 from modelyard.data.record_files import read
 from modelyard.evals.catalog import rows
+from modelyard.formats import abuse
+from modelyard.formats.records import read_records
 from modelyard.model import model_directory
 from modelyard.model.checkpoints import checkpoint, metadata_check
 from modelyard.model.encoder import Encoder
 from modelyard.model.hf.conversion import read_safetensors
-from modelyard.formats.records import read_records
 from modelyard.scaling.runs import read_table
+from modelyard.store.artifacts import Artifact, Store
 
 ROOT = Path(__file__).parents[2]
 QUICK = settings(

@@ -9,10 +9,11 @@ import ray
 
 from modelyard.adapters.expectations import validate
 from modelyard.adapters.ray.data import RayTransform
-from modelyard.data.contamination.check import check as contamination, overlap
 from modelyard.data import corpus, tokens
-from modelyard.data.feedback import gather as human_feedback
+from modelyard.data.contamination import check as contamination
+from modelyard.data.contamination import overlap
 from modelyard.data.document import run_inline
+from modelyard.data.feedback import gather as human_feedback
 from modelyard.progress import silent
 
 SOME = {"human_ratings": 0.15, "shakespeare": 0, "tweets": 0.05, "dialogs": 0.03, "docstrings": 0.03, "code": 0.03}

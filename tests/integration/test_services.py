@@ -8,8 +8,8 @@ import time
 import psutil
 import pytest
 
-from modelyard.adapters.servers import object_store, services
 from modelyard.adapters.home import ServerError
+from modelyard.adapters.servers import object_store, services
 from modelyard.adapters.servers.child import healthy
 from modelyard.adapters.servers.service_definitions import ALL, postgres
 from modelyard.store.storage import Storage

@@ -15,9 +15,9 @@ from urllib.parse import urlparse
 
 import pytest
 
+from modelyard.config import Config
 from modelyard.store import claims, outage, storage
 from modelyard.store.artifacts import MANIFEST, Artifact, ArtifactError, Spec, Store
-from modelyard.config import Config
 from modelyard.store.outage import StorageError, StorageRefusedError, patiently
 from modelyard.store.storage import Storage
 from tests.integration.faulty import Fault, error, proxy

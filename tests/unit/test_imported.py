@@ -6,24 +6,24 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.execution import ExecutionConfig
-from modelyard.data.feedback import gather as human_feedback
 from modelyard.data import text_tokens
+from modelyard.data.feedback import gather as human_feedback
 from modelyard.data.feedback.gather import FeedbackConfig
 from modelyard.data.text_tokens import TextTokensConfig
 from modelyard.evals import refusals
 from modelyard.evals.refusals import RefusalsConfig
-from modelyard.store.file_hash import sha256_file
+from modelyard.execution import ExecutionConfig
 from modelyard.model.encoder import Encoder
 from modelyard.model.training.optimizer import OptimizerConfig
-from modelyard.posttrain.ppo.loop import loop as ppo
 from modelyard.posttrain import reward, sft
-from modelyard.posttrain.ppo.loop.config import PPOConfig
+from modelyard.posttrain.ppo import loop as ppo
+from modelyard.posttrain.ppo.config import PPOConfig
 from modelyard.posttrain.reward import RewardConfig
 from modelyard.posttrain.sft import SFTConfig
 from modelyard.pretrain import import_model
 from modelyard.pretrain.import_model import ImportConfig
 from modelyard.progress import silent
+from modelyard.store.file_hash import sha256_file
 from tests.unit import small_model
 
 TEMPLATE = (

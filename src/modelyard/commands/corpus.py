@@ -1,6 +1,6 @@
 """The data stage as a command: ``python -m modelyard.commands.corpus CONFIG.toml [KEY=VALUE ...]``.
 
-An entry point, so it may know what the stage may not: Ray for the workers, Great Expectations for the suites, MLflow for the record.
+With Ray for the workers, Great Expectations for the suites, MLflow for the record.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from modelyard.adapters import expectations
 from modelyard.adapters.mlflow.server import tracking_uri
 from modelyard.adapters.mlflow.tracker import Tracker
 from modelyard.adapters.ray.data import RayTransform
-from modelyard.store.artifacts import Store
 from modelyard.config import load_config
 from modelyard.data.document import run_inline
 from modelyard.data.stage import StageConfig, run
+from modelyard.store.artifacts import Store
 
 
 def main(arguments: list[str]) -> int:

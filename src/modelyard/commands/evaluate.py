@@ -1,9 +1,10 @@
-"""``python -m modelyard.commands.evaluate MODEL --benchmark NAME --data DIR [--limit N] --out RECORDS.jsonl``: one record an item, metrics beside them.
+"""``python -m modelyard.commands.evaluate MODEL --benchmark NAME --data DIR [--limit N] --out RECORDS.jsonl``.
 
-MODEL: a model directory of ours, a Hugging Face directory, ``models:/name@alias`` or ``models:/name/3`` of MLflow's registry, or
-``http://host/v1#name`` of an OpenAI-compatible server. ``--suite FILE`` in place of ``--benchmark`` runs many and writes into a directory;
-``--benchmark exam`` reads an exam's own directory. DIR: benchmark data as :mod:`modelyard.evals.catalog` reads it, or an ``s3://`` or
-``hf://`` URL of one. This is the one place where the stage meets the outside world, so the one that imports adapters.
+Writes one record an item and the metrics beside them. MODEL: a model directory of ours, a Hugging Face directory,
+``models:/name@alias`` or ``models:/name/3`` of MLflow's registry, or ``http://host/v1#name`` of an
+OpenAI-compatible server. ``--suite FILE`` in place of ``--benchmark`` runs many and writes into a directory;
+``--benchmark exam`` reads an exam's own directory. DIR: benchmark data as :mod:`modelyard.evals.catalog`
+reads it, or an ``s3://`` or ``hf://`` URL of one.
 """
 
 from __future__ import annotations
@@ -17,19 +18,19 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from modelyard.formats import abuse
 from modelyard.adapters.mlflow.model_source import local_directory
 from modelyard.arguments import at_least
-from modelyard.execution import ExecutionConfig
 from modelyard.config import complaint, load_config
 from modelyard.evals import exams
 from modelyard.evals.analyses import ANALYSES, spread
 from modelyard.evals.asking import Tools, ask
 from modelyard.evals.benchmark import Benchmark
-from modelyard.formats.records import Record, write_records
 from modelyard.evals.catalog import build, names
 from modelyard.evals.suite_config import SuiteConfig, aspect_means, plan
 from modelyard.evals.summary import Metric, by_group, summarise
+from modelyard.execution import ExecutionConfig
+from modelyard.formats import abuse
+from modelyard.formats.records import Record, write_records
 from modelyard.model.asked import Decoding, Model
 from modelyard.model.endpoint import Endpoint
 from modelyard.model.subject import Subject

@@ -14,13 +14,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from modelyard.execution import ExecutionConfig
 from modelyard.config import first_error
-from modelyard.model.endpoint import Endpoint
-from modelyard.model.subject import Subject
+from modelyard.execution import ExecutionConfig
 from modelyard.judges.agreement import Agreement, measure
 from modelyard.judges.judge import Asking, Judge
 from modelyard.judges.rubric import Rubric, read_rubric
+from modelyard.model.endpoint import Endpoint
+from modelyard.model.subject import Subject
 
 MICRO_BATCH = 8
 

@@ -16,12 +16,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from modelyard.store import lineage
+from modelyard.adapters.mlflow.registry import Registry, RegistryError
 from modelyard.adapters.mlflow.server import tracking_uri, without_password
 from modelyard.adapters.mlflow.tracker import flatten
-from modelyard.adapters.mlflow.registry import Registry, RegistryError
-from modelyard.store.artifacts import Store
 from modelyard.execution import ExecutionConfig
+from modelyard.store import lineage
+from modelyard.store.artifacts import Store
 
 SCRATCH = ExecutionConfig().scratch
 
@@ -29,7 +29,10 @@ SCRATCH = ExecutionConfig().scratch
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 when it did what was asked, 2 with one line when it cannot."""
     parser = argparse.ArgumentParser(
-        prog="python -m modelyard.commands.released", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        prog="python -m modelyard.commands.released",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     one = commands.add_parser("lineage", help="what a released version is made of")

@@ -17,8 +17,6 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from modelyard.store.artifacts import NAME, Artifact, Built, Spec, Store
-from modelyard.store.code_identity import code_version
 from modelyard.config import Config
 from modelyard.data import stage_suite, token_files
 from modelyard.data.counts import add
@@ -36,6 +34,8 @@ from modelyard.data.sources.stream import Shard, SourceConfig, rows, shards
 from modelyard.data.token_files import TokenFilesConfig
 from modelyard.formats.expectation import SuiteResult, Validate
 from modelyard.progress import Report
+from modelyard.store.artifacts import NAME, Artifact, Built, Spec, Store
+from modelyard.store.code_identity import code_version
 
 _ABUSE = ("abuse_lexicon", "abuse_teacher", "tweets", "human_ratings")
 

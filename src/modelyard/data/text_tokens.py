@@ -20,9 +20,9 @@ from modelyard.data.document import DataError
 from modelyard.data.sources import files
 from modelyard.data.sources.files import FilesSource
 from modelyard.data.splits import fraction
-from modelyard.store.inputs import find_input
 from modelyard.model.encoder import Encoder
 from modelyard.progress import Report
+from modelyard.store.inputs import find_input
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 

@@ -7,19 +7,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from modelyard.formats.abuse import AbuseModel
 from modelyard.evals.asking import ask_code
 from modelyard.evals.benchmark import Benchmark, Recorder
-from modelyard.formats.records import Record
 from modelyard.evals.conduct import conducted
 from modelyard.evals.metrics import repetition
-from modelyard.evals.sandbox.run.run import run_programs
+from modelyard.evals.sandbox.run import run_programs
 from modelyard.evals.suites import EvalsConfig, Suite
 from modelyard.evals.toxicity import toxic
+from modelyard.formats.abuse import AbuseModel
+from modelyard.formats.records import Record
+from modelyard.judges.judge import Judge
 from modelyard.model.asked import Sampled
 from modelyard.model.network import parallel
 from modelyard.model.subject import ScorerModel, Subject
-from modelyard.judges.judge import Judge
 
 Contaminated = Mapping[str, Collection[str]]
 

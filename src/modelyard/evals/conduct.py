@@ -14,18 +14,18 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from modelyard.config import Config, digest
-from modelyard.execution import ExecutionConfig
-from modelyard.stats.estimate import Estimate, bootstrap_mean, proportion
 from modelyard.evals.benchmark import Benchmark, Item, Recorder
-from modelyard.formats.records import Record
 from modelyard.evals.catalog import build
 from modelyard.evals.scorers import refusal
-from modelyard.store.file_hash import require_sha256
-from modelyard.store.inputs import find_input, inputs_directory
-from modelyard.model.subject import Subject
+from modelyard.execution import ExecutionConfig
+from modelyard.formats.records import Record
 from modelyard.judges.judge import Judge, Response
 from modelyard.judges.open_judge import JudgeConfig, open_judge
 from modelyard.judges.rubric import NamedRubric, Rubric
+from modelyard.model.subject import Subject
+from modelyard.stats.estimate import Estimate, bootstrap_mean, proportion
+from modelyard.store.file_hash import require_sha256
+from modelyard.store.inputs import find_input, inputs_directory
 
 NAMES = ("xstest", "jailbreak")
 DISALLOWED = "disallowed"

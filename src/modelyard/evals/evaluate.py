@@ -14,22 +14,22 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from modelyard.formats import abuse
-from modelyard.stats.calibration import Bin, calibration
-from modelyard.execution import ExecutionConfig
-from modelyard.stats.estimate import Estimate, bootstrap_mean, proportion
 from modelyard.evals import metrics, scorers
 from modelyard.evals.answers import Answers, Contaminated, Judges, answer, judged
-from modelyard.evals.benchmark import Benchmark
-from modelyard.formats.records import Record, split_scores, write_records
 from modelyard.evals.conduct import conduct_results, opened
 from modelyard.evals.suites import EvalsConfig, Suite, build
-from modelyard.store.file_hash import sha256_tree
+from modelyard.execution import ExecutionConfig
+from modelyard.formats import abuse
+from modelyard.formats.records import Record, split_scores, write_records
+from modelyard.formats.results import write_results
 from modelyard.model.asked import Sampled
 from modelyard.model.encoder import Encoder
 from modelyard.model.network import parallel
 from modelyard.model.subject import ScorerModel, Subject
 from modelyard.progress import Report
+from modelyard.stats.calibration import Bin, calibration
+from modelyard.stats.estimate import Estimate, bootstrap_mean, proportion
+from modelyard.store.file_hash import sha256_tree
 
 MODELS = ("policy", "sft", "base")
 MICRO_BATCH = 64
@@ -161,17 +161,6 @@ def _write(
         for i, item in enumerate(suite.openings.items[:SAMPLES])
     ]
     reliability = {name: {"error": pair[0]._asdict(), "bins": [b.model_dump() for b in pair[1]]} for name, pair in bins.items()}
-    write_results(out, results, {name: given.weights for name, given in answers.items()}, suite.all())
+    write_results(out, results, {name: given.weights for name, given in answers.items()}, {b.name: b.id for b in suite.all()})
     for name, content in (("samples.json", samples), ("calibration.json", reliability)):
-        (out / name).write_text(json.dumps(content, indent=1, ensure_ascii=False), "utf-8")
-
-
-def write_results(out: Path, results: Mapping[str, Estimate], weights: Mapping[str, str], benchmarks: Sequence[Benchmark]) -> None:
-    """What the gates read: estimates, the weights measured and the ids of what they were measured by."""
-    files = {
-        "results.json": {key: estimate._asdict() for key, estimate in results.items()},
-        "weights.json": dict(weights),
-        "benchmarks.json": {benchmark.name: benchmark.id for benchmark in benchmarks},
-    }
-    for name, content in files.items():
         (out / name).write_text(json.dumps(content, indent=1, ensure_ascii=False), "utf-8")

@@ -1,6 +1,6 @@
 """Results as one HTML page that needs no network: tables with intervals, and plots as embedded SVG.
 
-``python -m modelyard.commands.page OUT.html LABEL=DIRECTORY...``: each directory holds ``*.metrics.json`` of one model version, or the
+Each directory that is read holds ``*.metrics.json`` of one model version, or the
 ``*analysis.json`` of analyses. Versions in the order given are a chain: the page shows each benchmark's score by version with its interval and
 the change that each step made (GPT-Fathom's evolution figure; the alignment tax is the fall between base and aligned). Only equal benchmark
 ids are compared. Left out: significance of changes (``release.compare`` tests pairs).
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -114,21 +113,3 @@ def render(sources: Mapping[str, Path]) -> str:
     ]
     template = Environment(autoescape=True).from_string(TEMPLATE)
     return template.render(rows=rows, versions=labels, evolution=figure(lines) if len(labels) > 1 else "", analyses=analyses, number=number)
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Write the page; 0, or 2 after one line that says what is wrong."""
-    pairs = [text.partition("=") for text in arguments[1:]]
-    if not pairs or not all(label and path for label, _, path in pairs):
-        print("usage: python -m modelyard.commands.page OUT.html LABEL=DIRECTORY...", file=sys.stderr)  # noqa: T201
-        return 2
-    try:
-        Path(arguments[0]).write_text(render({label: Path(path) for label, _, path in pairs}), "utf-8")
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

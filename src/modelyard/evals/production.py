@@ -13,18 +13,18 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from modelyard.formats import abuse
-from modelyard.execution import ExecutionConfig
 from modelyard.evals.answers import Contaminated, Judges, answer_texts
-from modelyard.formats.records import write_records
 from modelyard.evals.conduct import opened
 from modelyard.evals.evaluate import MICRO_BATCH, Progress, text_results
-from modelyard.formats.results import write_results
 from modelyard.evals.suites import EvalsConfig, build
-from modelyard.store.file_hash import sha256_tree
+from modelyard.execution import ExecutionConfig
+from modelyard.formats import abuse
+from modelyard.formats.records import write_records
+from modelyard.formats.results import write_results
 from modelyard.model.network import parallel
 from modelyard.model.subject import Subject
 from modelyard.progress import Report
+from modelyard.store.file_hash import sha256_tree
 
 
 def run(
@@ -49,5 +49,5 @@ def run(
     if dist.get_rank() == 0:
         for benchmark, records in said.records.items():
             write_records(out / "records" / "policy" / f"{benchmark}.jsonl", records)
-        write_results(out, results, {"policy": subject.weights}, suite.of_text())
+        write_results(out, results, {"policy": subject.weights}, {b.name: b.id for b in suite.of_text()})
     return {key: value for name, estimate in results.items() for key, value in estimate.flat(name).items()}

@@ -14,17 +14,17 @@ import torch.distributed as dist
 from pydantic import Field
 
 from modelyard.config import Config
-from modelyard.execution import ExecutionConfig
-from modelyard.stats.estimate import bootstrap_mean, proportion
 from modelyard.evals import catalog
 from modelyard.evals.benchmark import Benchmark, Recorder
-from modelyard.formats.records import Record, write_records
 from modelyard.evals.conduct import conducted
-from modelyard.store.file_hash import require_sha256
-from modelyard.store.inputs import find_input
+from modelyard.execution import ExecutionConfig
+from modelyard.formats.records import Record, write_records
 from modelyard.model.network import parallel
 from modelyard.model.subject import Subject
 from modelyard.progress import Report
+from modelyard.stats.estimate import bootstrap_mean, proportion
+from modelyard.store.file_hash import require_sha256
+from modelyard.store.inputs import find_input
 
 FILE = "xstest/xstest_prompts.csv"
 

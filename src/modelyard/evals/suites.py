@@ -19,7 +19,7 @@ from modelyard.config import Config, digest
 from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark, Item, read_jsonl, sha256_text
 from modelyard.evals.catalog.code import human_eval_item
 from modelyard.evals.conduct import ConductConfig, benchmarks
-from modelyard.evals.sandbox.run.run import Limits
+from modelyard.evals.sandbox.run import Limits
 from modelyard.model.asked import Decoding
 
 

@@ -3,8 +3,8 @@
 InstructGPT's three data sets (arXiv:2203.02155, sections 3.2 to 3.4). A prompt is either plain text to be continued or the messages of a
 conversation whose next turn is the assistant's; which of the two it is decides how it is encoded, and nothing else does. Comparisons hold K = 2
 to 9 completions of one prompt with their ranks, ties included, and who ranked them. The ``feedback`` artifact is these three files; what people
-bring is turned into them by :mod:`modelyard.data.feedback.files`. Left out: images, tools, and ratings of single completions (a rating of several
-is a ranking).
+bring is turned into them by :mod:`modelyard.data.feedback.files`. Left out: images, tools, and ratings of
+single completions (a rating of several is a ranking).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
-from modelyard.formats import json_file
 from modelyard.config import Config, first_error
+from modelyard.formats import json_file
 
 DEMONSTRATIONS, COMPARISONS, PROMPTS = "demonstrations.jsonl", "comparisons.jsonl", "prompts.jsonl"
 MOST_COMPLETIONS = 9

@@ -19,10 +19,13 @@ import gzip
 import math
 import zlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
+from modelyard.config import Config
 from modelyard.formats import json_file
 
 ITEM = ("item", "item_id", "id", "doc_id", "task_id", "question_id")
@@ -118,3 +121,61 @@ def _text(path: Path) -> str:
         return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: cannot be read: {error}") from None
+
+
+class Record(Config):
+    """What happened with one item: one line of ``records/{model}/{benchmark}.jsonl``."""
+
+    benchmark: str
+    """Name."""
+    benchmark_id: str
+    """:attr:`Benchmark.id`."""
+    model: str
+    """base, sft or policy."""
+    weights: str
+    """Fingerprint of the weights that answered."""
+    item: str
+    """Item id."""
+    prompt_sha256: str
+    """Of the prompt text."""
+    prompt: str
+    """The prompt text."""
+    output: str
+    """What the model said; "" where nothing was generated."""
+    parsed: str
+    """What the parser made of it."""
+    score: float
+    """Higher is better, in every benchmark."""
+    logprobs: tuple[float, ...]
+    """log p in nats: of each scored or generated token, or the sum over each choice's tokens."""
+    contaminated: bool
+    """Whether the contamination check found the item in a training set."""
+    choice: int = -1
+    """Likeliest choice, from 0; -1 where there are none."""
+    choice_normalised: int = -1
+    """The same by log p a character."""
+    values: dict[str, float] = Field(default_factory=dict)
+    """Everything measured on this item: ``acc``, ``acc_norm``, ``f1``...; ``score`` is one of them."""
+    group: str = ""
+    """The item's."""
+    sample: int = 0
+    """Number of the output where several are drawn."""
+    note: str = ""
+    """Reason of a failure, isolation of the sandbox, a prompt that was cut."""
+
+
+def write_records(path: Path, records: Iterable[Record]) -> None:
+    """One line of JSON an item."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:
+        for entry in records:
+            file.write(entry.model_dump_json() + "\n")
+
+
+def split_scores(records: Sequence[Record]) -> dict[str, list[float]]:
+    """Scores of all, clean and contaminated items (GPT-4 report, appendix C: the score is given again without the contaminated)."""
+    return {
+        "": [r.score for r in records],
+        "_clean": [r.score for r in records if not r.contaminated],
+        "_contaminated": [r.score for r in records if r.contaminated],
+    }

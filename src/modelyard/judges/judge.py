@@ -15,10 +15,10 @@ from typing import Literal, NamedTuple
 
 from modelyard.config import Config, digest
 from modelyard.formats.feedback import Message
+from modelyard.judges.rubric import Rubric
 from modelyard.model.asked import Model, log_softmax, softmax
 from modelyard.model.network import parallel
 from modelyard.model.subject import Subject
-from modelyard.judges.rubric import Rubric
 
 NOTHING = "N/A"
 """Stands for prompt and response where a judge's bias is measured on no response."""

@@ -15,9 +15,9 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from modelyard.execution import ExecutionConfig
+from modelyard.judges.judge import Asking, Judge
 from modelyard.model.endpoint import Endpoint
 from modelyard.model.subject import Subject
-from modelyard.judges.judge import Asking, Judge
 
 WHERE = "MODELYARD_JUDGE"
 """Environment variable with the judge's directory or URL."""

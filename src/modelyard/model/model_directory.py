@@ -11,9 +11,9 @@ from typing import NamedTuple, get_args
 import torch.distributed as dist
 from pydantic import ValidationError
 
-from modelyard.formats import json_file
-from modelyard.execution import ExecutionConfig
 from modelyard.config import first_error
+from modelyard.execution import ExecutionConfig
+from modelyard.formats import json_file
 from modelyard.model.encoder import TEMPLATE_KEY, template_hash, template_of
 from modelyard.model.network.architecture import Head, ModelConfig, Precision
 from modelyard.model.training.engine import Engine

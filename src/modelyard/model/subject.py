@@ -15,10 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from modelyard.execution import ExecutionConfig
 from modelyard.config import digest
+from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import Message, Prompt
-from modelyard.store.file_hash import sha256_file, sha256_tree
 from modelyard.model import model_directory
 from modelyard.model.asked import Decoding, Likelihood, Sampled, boundary, ended, plain_turn
 from modelyard.model.encoder import Encoder
@@ -31,6 +30,7 @@ from modelyard.model.inference.screening import likelihoods, screened
 from modelyard.model.inference.windows import joined, windows
 from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
+from modelyard.store.file_hash import sha256_file, sha256_tree
 
 ENCODED_TOGETHER = 256
 """Questions whose tokens exist as encodings at a time."""

@@ -11,9 +11,9 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from modelyard.formats.feedback import Comparison
 from modelyard.stats.calibration import Bin, calibration
 from modelyard.stats.estimate import Estimate, bootstrap_mean
-from modelyard.formats.feedback import Comparison
 
 
 class Pair(NamedTuple):

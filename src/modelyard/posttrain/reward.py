@@ -2,10 +2,11 @@
 
 InstructGPT (arXiv:2203.02155, section 3.5): the body of a fine-tuned model, the unembedding replaced by a scalar head; K = 2 to 9 completions
 ranked, all their pairs one batch element, ties dropped; one epoch; a bias so that demonstrations score mean 0. What the completions of a comparison
-begin with is computed once where that saves work (:mod:`modelyard.posttrain.rows.comparison_rows`), else comparisons of different K share micro-batches;
-these are filled up with rows that belong to none. Accuracy is reported on the raters it learned from and, where there are any, on raters it never
-saw, beside how often people agree. The scorer is the same code on other items, other raters and another body, so that a policy cannot have learned
-its quirks.
+begin with is computed once where that saves work (:mod:`modelyard.posttrain.rows.comparison_rows`), else
+comparisons of different K share micro-batches; these are filled up with rows that belong to none. Accuracy is
+reported on the raters it learned from and, where there are any, on raters it never saw, beside how often
+people agree. The scorer is the same code on other items, other raters and another body, so that a policy
+cannot have learned its quirks.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.model.training.spikes import SpikeConfig
-from modelyard.posttrain.rows.comparison_rows import NOTHING, Encoded, Row, batch_of, rows_of, shares
 from modelyard.posttrain.comparisons import accuracy, accuracy_by_margin, human_ceiling, judged, win_calibration
-from modelyard.posttrain.rows.encoding import whole
 from modelyard.posttrain.losses import reward_loss
+from modelyard.posttrain.rows.comparison_rows import NOTHING, Encoded, Row, batch_of, rows_of, shares
+from modelyard.posttrain.rows.encoding import whole
 from modelyard.posttrain.rows.masking import fill_rows, pad_lines
 from modelyard.posttrain.rows.sampling import length_grouped
 from modelyard.progress import Report

@@ -14,15 +14,15 @@ from pydantic import Field
 
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
-from modelyard.stats.estimate import bootstrap_mean
 from modelyard.formats.feedback import PROMPTS, PromptRecord, read
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
 from modelyard.model.training.trainer import HISTORY, History
+from modelyard.posttrain.ppo.rollout import SamplingConfig, answered
 from modelyard.posttrain.rows.encoding import closing, fitting_prompts
-from modelyard.posttrain.ppo.loop.rollout import SamplingConfig, answered
 from modelyard.posttrain.sft import EPOCHS
 from modelyard.progress import Report
+from modelyard.stats.estimate import bootstrap_mean
 
 
 class SelectionConfig(Config):

@@ -21,7 +21,6 @@ from pydantic import Field, model_validator
 
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
-from modelyard.stats.estimate import Estimate, bootstrap_mean
 from modelyard.formats.feedback import DEMONSTRATIONS, Demonstration, read
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
@@ -31,11 +30,12 @@ from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.model.training.spikes import SpikeConfig
-from modelyard.posttrain.rows.encoding import demonstration
 from modelyard.posttrain.losses import sft_loss
+from modelyard.posttrain.rows.encoding import demonstration
 from modelyard.posttrain.rows.masking import Example, fill_rows, pack_examples, pad_examples
 from modelyard.posttrain.rows.sampling import length_grouped, pretraining_window
 from modelyard.progress import Report
+from modelyard.stats.estimate import Estimate, bootstrap_mean
 
 EPOCHS = "epochs"
 """Where the weights after every epoch are kept."""

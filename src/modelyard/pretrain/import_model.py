@@ -14,11 +14,11 @@ from pydantic import Field
 
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
-from modelyard.store.file_hash import require_sha256
-from modelyard.store.inputs import find_input
 from modelyard.model.hf import gguf
 from modelyard.model.hf.conversion import import_hf
 from modelyard.progress import Report
+from modelyard.store.file_hash import require_sha256
+from modelyard.store.inputs import find_input
 
 
 class ImportConfig(Config):

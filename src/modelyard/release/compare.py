@@ -1,34 +1,28 @@
-"""Is NEW worse than OLD on the same items? Paired tests on two files of per-item records.
+"""Is NEW worse than OLD on the same items? Paired tests (:mod:`modelyard.stats.paired`) on per-item records.
 
-``python -m modelyard.commands.compare OLD.jsonl NEW.jsonl --json OUT``. Right/wrong scores: McNemar's exact test (binomial on the flipped
+Right/wrong scores: McNemar's exact test (binomial on the flipped
 items). Other scores: paired bootstrap of the mean difference (Efron 1979), and the paired t-test where no resample crosses zero: how far below
 one in the number of resamples p lies decides what is left of it after Holm's correction (1979) over many benchmarks. Pairing matters: facts of
 other teams show p = 0.080 unpaired where the paired test gives 0.008. Records of different benchmark ids are refused.
-What a record is: ``release.records``. Left out: equivalence tests, multilevel models.
+What a record is: :mod:`modelyard.formats.records`. Left out: equivalence tests, multilevel models.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-import sys
-import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from scipy.stats import binomtest, norm, ttest_1samp
+from scipy.stats import norm
 
-from modelyard.arguments import at_least, between
 from modelyard.config import Config
 from modelyard.formats import records
+from modelyard.stats.paired import holm, mcnemar, paired_bootstrap
 
 Outcome = Literal["better", "same", "worse", "not enough items"]
 Grouped = Mapping[str, Sequence[Mapping[str, Any]]]
 """Benchmark -> records."""
-SHOWN_FLIPS = 20
 POWER = 0.8
 
 
@@ -66,44 +60,6 @@ class Comparison(Config):
     """Items whose score rose."""
     lost: tuple[str, ...]
     """Items whose score fell."""
-
-
-def mcnemar(gained: int, lost: int) -> float:
-    """Exact two-sided p-value that gains and losses are equally likely."""
-    return 1.0 if gained + lost == 0 else float(binomtest(gained, gained + lost, 0.5).pvalue)
-
-
-def paired_bootstrap(differences: np.ndarray, seed: int, resamples: int = 2000) -> tuple[float, float, float]:
-    """Low, high (95%) and two-sided p-value of the mean difference [n]; resampling items keeps the pairing.
-
-    Where no resample crosses zero p is the paired t-test's, if that is smaller than what so many resamples can tell.
-    """
-    generator = np.random.default_rng(seed)
-    means = np.array([differences[generator.integers(0, differences.size, differences.size)].mean() for _ in range(resamples)])
-    low, high = np.quantile(means, [0.025, 0.975])
-    tail = min((means <= 0).sum(), (means >= 0).sum())
-    p = min(1.0, 2 * (int(tail) + 1) / (resamples + 1))
-    return float(low), float(high), min(p, paired_t(differences)) if tail == 0 else p
-
-
-def paired_t(differences: np.ndarray) -> float:
-    """Two-sided p-value of Student's paired t-test on differences [n] that are not all zero; 1 for a single one, which has no spread."""
-    if differences.size < 2:
-        return 1.0
-    if np.ptp(differences) == 0:
-        return 0.0
-    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # nearly equal differences: their spread is rounding
-        return float(ttest_1samp(differences, 0).pvalue)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction, in the order given."""
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    corrected, running = [0.0] * len(p_values), 0.0
-    for rank, index in enumerate(order):
-        running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
-        corrected[index] = running
-    return corrected
 
 
 def compare(
@@ -189,74 +145,3 @@ def _outcome(draft: Comparison, p: float, alpha: float, min_items: int) -> Outco
     if p < alpha and draft.difference < -draft.tolerance:
         return "worse"
     return "better" if p < alpha and draft.difference > draft.tolerance else "same"
-
-
-def table(comparisons: Sequence[Comparison]) -> str:
-    """The comparison as lines of text, one a benchmark."""
-    head = ("benchmark", "n", "old", "new", "difference [95%]", "p (Holm)", "detectable", "+/-", "verdict")
-    rows = [
-        (
-            c.benchmark,
-            str(c.n),
-            f"{c.old:.4f}",
-            f"{c.new:.4f}",
-            f"{c.difference:+.4f} [{c.low:+.4f}, {c.high:+.4f}]",
-            f"{c.p_holm:.4f}",
-            "-" if c.detectable is None else f"{c.detectable:.4f}",
-            f"{len(c.gained)}/{len(c.lost)}",
-            c.verdict,
-        )
-        for c in comparisons
-    ]
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    return "".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n" for row in [head, *rows])
-
-
-def flips(comparison: Comparison) -> str:
-    """The items whose score changed, as lines of text."""
-    lines = ""
-    for sign, items in (("+", comparison.gained), ("-", comparison.lost)):
-        if items:
-            more = f" and {len(items) - SHOWN_FLIPS} more" if len(items) > SHOWN_FLIPS else ""
-            lines += f"  {comparison.benchmark} {sign}{len(items)}: {', '.join(items[:SHOWN_FLIPS])}{more}\n"
-    return lines
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; 0 when it compared, whatever it found, 2 with one line for input that cannot be compared."""
-    parser = argparse.ArgumentParser(
-        prog="python -m modelyard.commands.compare",
-        description="Paired comparison of two files of per-item records.",
-        epilog=records.__doc__,
-    )
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("old", type=Path)
-    parser.add_argument("new", type=Path)
-    parser.add_argument("--json", type=Path, help="where the comparison goes, with every flipped item")
-    parser.add_argument("--alpha", type=between(0, 1, ends=False), default=0.05, help="level after Holm's correction (default 0.05)")
-    parser.add_argument("--min-items", type=at_least(1, int), default=30, help="fewest items for a verdict (default 30)")
-    parser.add_argument(
-        "--tolerance", type=at_least(0), default=0.0, help="difference of mean score, loss or gain, that is called same (default 0)"
-    )
-    parser.add_argument("--common", action="store_true", help="compare on the items and benchmarks that both files have")
-    options = parser.parse_args(arguments)
-    try:
-        sides: tuple[Grouped, Grouped] = (records.read_records(options.old), records.read_records(options.new))
-        old, new = in_common(*sides) if options.common else sides
-        if not old:
-            raise ValueError(f"no item is in both {options.old} and {options.new}")
-        tolerance = dict.fromkeys(old, options.tolerance)
-        result = compare(old, new, alpha=options.alpha, min_items=options.min_items, tolerance=tolerance)
-        if options.json:
-            options.json.parent.mkdir(parents=True, exist_ok=True)
-            options.json.write_text(json.dumps([c.model_dump() for c in result], indent=1), "utf-8")
-    except (ValueError, OSError) as error:
-        sys.stderr.write(f"compare: {error}\n")
-        return 2
-    shown = table(result) + "".join(flips(comparison) for comparison in result)
-    sys.stdout.write(shown.encode("utf-8", "backslashreplace").decode())  # ids may hold half a surrogate pair
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

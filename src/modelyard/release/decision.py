@@ -11,19 +11,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from modelyard.store.artifacts import MANIFEST
-from modelyard.stats.estimate import Estimate
 from modelyard.formats.expectation import Validate
-from modelyard.store.file_hash import sha256_tree
+from modelyard.formats.results import read_results
 from modelyard.progress import Report
 from modelyard.release import metric_suite
 from modelyard.release.card import model_card
 from modelyard.release.gates.conduct import CONDUCT
 from modelyard.release.gates.gate import Decision, Evidence, Gate, Use
-from modelyard.formats.results import Results
 from modelyard.release.limits import Compared, ReleaseConfig
-from modelyard.formats.records import read_records
 from modelyard.release.verdict import SEVERITY, decide, decide_early
+from modelyard.store.artifacts import MANIFEST
+from modelyard.store.file_hash import sha256_tree
 
 TRAINED_ON = {
     "base": ("pretrain",),
@@ -123,24 +121,6 @@ def comparable(scores: Path, results: Path) -> bool:
     """Whether two results artifacts were measured by the same benchmarks, as far as versions are compared on them."""
     one, other = read_results(scores).benchmarks, read_results(results).benchmarks
     return all(one.get(name) == other.get(name) for name in (*get_args(Compared), *CONDUCT))
-
-
-def read_results(directory: Path) -> Results:
-    """A results artifact. Raises ValueError naming the file that is missing or damaged."""
-    try:
-        metrics = {
-            key: Estimate(entry["value"], entry["low"], entry["high"], int(entry["n"]))
-            for key, entry in json.loads((directory / "results.json").read_text("utf-8")).items()
-        }
-        weights = json.loads((directory / "weights.json").read_text("utf-8"))
-        benchmarks = json.loads((directory / "benchmarks.json").read_text("utf-8"))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{directory}: not a results artifact: {error}") from None
-    policy, base, sft = (
-        {file.stem: read_records(file)[file.stem] for file in sorted((directory / "records" / model).glob("*.jsonl"))}
-        for model in ("policy", "base", "sft")
-    )
-    return Results(metrics, weights, benchmarks, policy, base, sft)
 
 
 def read_decision(directory: Path) -> Decision:

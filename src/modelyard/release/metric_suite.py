@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from modelyard.stats.estimate import Estimate
 from modelyard.formats.expectation import Expectation, SuiteResult, Validate
+from modelyard.stats.estimate import Estimate
 
 NEEDED = [
     "evals/base/calibration_error",

@@ -13,9 +13,9 @@ from typing import Literal
 from pydantic import Field
 
 from modelyard.config import Config
+from modelyard.formats.results import read_results
 from modelyard.release.card import model_card
 from modelyard.release.decision import read_decision
-from modelyard.formats.results import read_results
 from modelyard.release.gates.gate import Decision, Gate
 from modelyard.release.verdict import worst
 

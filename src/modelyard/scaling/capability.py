@@ -17,8 +17,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from modelyard.stats.estimate import Z95, Estimate
 from modelyard.scaling.power_law import Array
+from modelyard.stats.estimate import Z95, Estimate
 
 DRAWS = 400
 

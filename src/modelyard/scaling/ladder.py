@@ -28,8 +28,7 @@ from modelyard.execution import ExecutionConfig
 from modelyard.model.training.recipe import Recipe, train_language_model
 from modelyard.progress import Report
 from modelyard.scaling.chinchilla import SAME_HORIZON
-from modelyard.scaling.forecast import as_json
-from modelyard.scaling.power_law import Point, forecast
+from modelyard.scaling.power_law import Point, as_json, forecast
 
 COLUMNS = "run,seed,layers,hidden,train_flops,train_tokens,val_loss"
 
@@ -141,7 +140,7 @@ def run(
     """Train the rungs on ``inputs["tokens"]`` and fit.
 
     Writes ``forecast.json`` (the prediction of the main run's held-out loss, to be sealed) and ``points.csv`` (every run, as
-    :mod:`modelyard.scaling.forecast` reads it). A rung that is finished is not trained again when the ladder is resumed.
+    :mod:`modelyard.commands.forecast` reads it). A rung that is finished is not trained again when the ladder is resumed.
     """
     plan = [(recipe, seed) for recipe, rung in zip(config.recipes, config.rungs, strict=True) for seed in range(rung.seeds)]
     total = sum(recipe.tokens for recipe, _ in plan)

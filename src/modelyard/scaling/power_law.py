@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -212,3 +212,21 @@ def backtest(ordered: Sequence[Point]) -> Backtest | None:
     if len({point.compute for point in rest}) < 3:
         return None
     return Backtest(largest, fit(rest)(largest), sum(held) / len(held))
+
+
+def as_json(result: Forecast) -> dict[str, Any]:
+    """A forecast as plain JSON values."""
+    test = result.backtest
+    return {
+        "prediction": result.prediction,
+        "low": result.low,
+        "high": result.high,
+        "a": result.law.a,
+        "b": result.law.b,
+        "c": result.law.c,
+        "at_compute": result.at_compute,
+        "backtest": {**test._asdict(), "error": test.error} if test else None,
+        "steepening": result.steepening,
+        "objection": result.objection,
+        "points": [point._asdict() for point in result.points],
+    }

@@ -4,8 +4,9 @@ An artifact is a directory ``{name}/{version}/`` in the store with ``artifact.js
 (name, config literals, parents' fingerprints, the code that makes it) and never where it ran; the version is the fingerprint's first 16 hex
 digits, so "is it built already?" is one look-up and that look-up is how a run resumes. Files arrive first and ``artifact.json`` last, in one
 atomic write: a reader never sees half an artifact, and a crash leaves nothing that looks finished. Who builds holds a claim in the store
-(:mod:`modelyard.store.claims`), so of two runs anywhere that want the same artifact one builds it and the other takes what it made. What a manifest
-says is not trusted: names that would lead out of the store or of the artifact's directory are refused.
+(:mod:`modelyard.store.claims`), so of two runs anywhere that want the same artifact one builds it and the
+other takes what it made. What a manifest says is not trusted: names that would lead out of the store or of
+the artifact's directory are refused.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError, field_validator
 
-from modelyard.store.claims import Claim, take
 from modelyard.config import Config, canonical_json, digest
+from modelyard.store.claims import Claim, take
 from modelyard.store.file_hash import sha256_file
 from modelyard.store.outage import StorageRefusedError
 from modelyard.store.storage import Storage

@@ -2,8 +2,8 @@
 
 :func:`patiently` tries again with growing, jittered pauses (AWS's "full jitter") as long as the trouble is one that passes: no connection, a cut or
 stalled one, a server that is overloaded or broken. What trying again cannot change ends at once: credentials that are refused, a bucket that is not
-there, a full disk. Either way the end is one line that names the place. The libraries' own retries are switched off (see ``store/storage.py``): two
-layers of them multiply.
+there, a full disk. Either way the end is one line that names the place. The libraries' own retries are
+switched off (see ``store/storage.py``): two layers of them multiply.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """The artifact store's filesystem by URL: ``file://`` and ``s3://`` through fsspec, alike in what they do and in how they fail.
 
-Files that users name are :mod:`modelyard.store.inputs`'. Here is only what the store needs: list, read, upload, download, an atomic small write and an
-exclusive one. Credentials and endpoints come from the environment (``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_ENDPOINT_URL``),
-never from a config. Every request waits out an outage (:mod:`modelyard.store.outage`); nothing is remembered between two requests, so a reader sees
-what others have written.
+Files that users name are :mod:`modelyard.store.inputs`'. Here is only what the store needs: list, read,
+upload, download, an atomic small write and an exclusive one. Credentials and endpoints come from the
+environment (``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_ENDPOINT_URL``), never from a config.
+Every request waits out an outage (:mod:`modelyard.store.outage`); nothing is remembered between two requests,
+so a reader sees what others have written.
 """
 
 from __future__ import annotations

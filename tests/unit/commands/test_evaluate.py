@@ -11,9 +11,9 @@ import torch
 
 from modelyard.adapters.mlflow.model_source import local_directory
 from modelyard.adapters.mlflow.packaging import WEIGHTS
-from modelyard.execution import ExecutionConfig
 from modelyard.commands.evaluate import main
 from modelyard.evals.catalog import build
+from modelyard.execution import ExecutionConfig
 from modelyard.model.asked import Likelihood
 from modelyard.model.inference.screening import is_close, token_error
 from modelyard.model.subject import Subject

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from modelyard.execution import ExecutionConfig
-from modelyard.model.subject import Subject
 from modelyard.commands.judge import main, opened
+from modelyard.execution import ExecutionConfig
 from modelyard.judges.agreement import measure
 from modelyard.judges.judge import Asking, Judge
+from modelyard.model.subject import Subject
 from tests.unit import small_model
 
 RUBRIC = Path(__file__).parents[3] / "configs" / "rubrics" / "quality.toml"

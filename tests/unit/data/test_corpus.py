@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import AutoTokenizer
 
-from modelyard.data.contamination.check import check as contamination
 from modelyard.data import corpus, tokens
-from modelyard.data.feedback import gather as human_feedback
+from modelyard.data.contamination import check as contamination
+from modelyard.data.contamination.overlap import ContaminationConfig
 from modelyard.data.corpus import CorpusConfig
 from modelyard.data.document import DataError, Document, Rating, run_inline
+from modelyard.data.feedback import gather as human_feedback
 from modelyard.data.filters import abuse
-from modelyard.data.contamination.check.overlap import ContaminationConfig
 from modelyard.data.reading import Readings
 from modelyard.data.tokens import TokensConfig
 from modelyard.formats.expectation import ExpectationError, ExpectationResult, SuiteResult

@@ -12,13 +12,13 @@ import pytest
 from pydantic import ValidationError
 
 from modelyard.adapters.expectations import validate
-from modelyard.store.artifacts import Store
 from modelyard.data import shard, stage
 from modelyard.data.document import DataError, run_inline
 from modelyard.data.filters import abuse
 from modelyard.data.stage import StageConfig
 from modelyard.formats.expectation import ExpectationError
 from modelyard.progress import silent
+from modelyard.store.artifacts import Store
 
 WEB = tomllib.loads((Path(__file__).parents[3] / "configs/data/web.toml").read_text())
 RNG = random.Random(0)

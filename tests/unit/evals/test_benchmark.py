@@ -5,9 +5,9 @@ import copy
 
 import pytest
 
-from modelyard.store import code_identity
 from modelyard.evals.benchmark import Benchmark, Item
 from modelyard.model.asked import Decoding
+from modelyard.store import code_identity
 
 BASE = Benchmark(
     name="last_word",

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.execution import ExecutionConfig
 from modelyard.evals.benchmark import Benchmark, Recorder
-from modelyard.formats.records import Record
 from modelyard.evals.catalog import build
 from modelyard.evals.conduct import ConductConfig, benchmarks, conduct_results, conducted
+from modelyard.execution import ExecutionConfig
+from modelyard.formats.records import Record
+from modelyard.judges.judge import Asking, Judge
+from modelyard.judges.rubric import Rubric, read_rubric
 from modelyard.model.asked import Decoding, Sampled
 from modelyard.model.encoder import TEMPLATE_KEY, template_hash
 from modelyard.model.subject import Subject
-from modelyard.judges.judge import Asking, Judge
-from modelyard.judges.rubric import Rubric, read_rubric
 from tests.unit import small_model
 from tests.unit.judges.scripted import Scripted, biased
 

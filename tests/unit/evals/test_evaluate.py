@@ -8,12 +8,12 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from modelyard.formats.abuse import BUCKETS, AbuseModel
-from modelyard.execution import ExecutionConfig
 from modelyard.evals.evaluate import run
 from modelyard.evals.production import run as measure_production
-from modelyard.evals.sandbox.run.run import Limits
+from modelyard.evals.sandbox.run import Limits
 from modelyard.evals.suites import EvalsConfig
+from modelyard.execution import ExecutionConfig
+from modelyard.formats.abuse import BUCKETS, AbuseModel
 from modelyard.model import model_directory
 from modelyard.model.asked import Decoding
 from modelyard.model.network.architecture import ModelConfig

@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from modelyard.stats.estimate import Estimate
 from modelyard.evals import metrics, scorers
+from modelyard.stats.estimate import Estimate
 
 
 @pytest.mark.parametrize(("n", "c", "k"), [(5, 0, 1), (5, 2, 1), (5, 2, 3), (6, 3, 4), (4, 4, 2)])

@@ -8,9 +8,9 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark, Item
-from modelyard.formats.records import Record
 from modelyard.evals.metrics import average_precision, pass_at_k
 from modelyard.evals.summary import by_group, summarise
+from modelyard.formats.records import Record
 
 
 def record(item: str, score: float = 0.0, **more: Any) -> Record:

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from modelyard.stats.kappa import cohens_kappa
 from modelyard.judges.agreement import compare, measure
 from modelyard.judges.judge import Asking, Judge
 from modelyard.judges.rubric import Rubric
+from modelyard.stats.kappa import cohens_kappa
 
 from .scripted import Scripted, biased
 

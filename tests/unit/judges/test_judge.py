@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from modelyard.execution import ExecutionConfig
-from modelyard.model.endpoint import Endpoint
-from modelyard.model.subject import Subject
 from modelyard.judges.agreement import measure
 from modelyard.judges.judge import Asking, Judge, Response
 from modelyard.judges.open_judge import JudgeConfig, open_judge
 from modelyard.judges.rubric import Example, Rubric
+from modelyard.model.endpoint import Endpoint
+from modelyard.model.subject import Subject
 from tests.unit import small_model
 from tests.unit.completions_server import serving
 

@@ -17,10 +17,10 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 
-from modelyard.execution import ExecutionConfig
 from modelyard.data.document import DataError
 from modelyard.data.sources.declared import SMOLLM2
 from modelyard.data.sources.fetch import fetch, members
+from modelyard.execution import ExecutionConfig
 from modelyard.model import model_directory
 from modelyard.model.hf import gguf
 from modelyard.model.hf.__main__ import main

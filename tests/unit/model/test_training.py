@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from modelyard.execution import ExecutionConfig
-from modelyard.store.file_hash import sha256_tree
 from modelyard.model.checkpoints import checkpoint
 from modelyard.model.checkpoints.writer import DiskFullError
 from modelyard.model.network.architecture import ModelConfig
@@ -20,6 +19,7 @@ from modelyard.model.training.engine import Engine, NotFiniteError
 from modelyard.model.training.recipe import Recipe, Trained, train_language_model
 from modelyard.model.training.token_data import TokenBatches
 from modelyard.progress import PreemptedError, silent
+from modelyard.store.file_hash import sha256_tree
 
 from .layout_program import OPTIMIZER, batch, masked_loss, model
 

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from modelyard.execution import ExecutionConfig
 from modelyard.data.feedback import gather as human_feedback
 from modelyard.data.feedback.gather import FeedbackConfig
+from modelyard.execution import ExecutionConfig
 from modelyard.model import model_directory
 from modelyard.model.network.architecture import ModelConfig
 from modelyard.model.training.engine import Engine

@@ -11,9 +11,9 @@ from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
 from modelyard.model.training.engine import Engine
 from modelyard.posttrain import feedme, reward, selection, sft
-from modelyard.posttrain.rows.encoding import whole
 from modelyard.posttrain.feedme import FeedMEConfig
 from modelyard.posttrain.reward import RewardConfig
+from modelyard.posttrain.rows.encoding import whole
 from modelyard.posttrain.selection import SelectionConfig
 from modelyard.progress import silent
 

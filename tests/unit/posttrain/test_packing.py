@@ -11,8 +11,8 @@ from modelyard.model.encoder import Encoder
 from modelyard.model.training.batch import SEGMENTS, UNLABELLED, Batch
 from modelyard.model.training.engine import Engine
 from modelyard.posttrain import sft
-from modelyard.posttrain.rows.encoding import demonstration
 from modelyard.posttrain.losses import sft_loss
+from modelyard.posttrain.rows.encoding import demonstration
 from modelyard.posttrain.rows.masking import Example, fill_rows, pack_examples, pad_examples
 from modelyard.progress import silent
 

@@ -12,8 +12,8 @@ from modelyard.formats.feedback import DEMONSTRATIONS, Demonstration, Message, r
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
 from modelyard.posttrain import reward, sft
-from modelyard.posttrain.rows.encoding import demonstration, whole
 from modelyard.posttrain.reward import RewardConfig
+from modelyard.posttrain.rows.encoding import demonstration, whole
 from modelyard.posttrain.rows.sampling import length_grouped
 from modelyard.posttrain.sft import SFTConfig
 from modelyard.progress import silent

@@ -4,13 +4,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from modelyard.stats.estimate import Estimate, proportion
 from modelyard.formats.expectation import Expectation, ExpectationResult, SuiteResult
-from modelyard.store.file_hash import sha256_tree
+from modelyard.formats.results import Results
 from modelyard.release.decision import TRAINED_ON
 from modelyard.release.gates.gate import Evidence, Use
-from modelyard.formats.results import Results
 from modelyard.release.limits import ReleaseConfig
+from modelyard.stats.estimate import Estimate, proportion
+from modelyard.store.file_hash import sha256_tree
 
 CONFIG = ReleaseConfig(
     min_items=30,

@@ -1,14 +1,10 @@
 """Paired tests against slow references."""
 
-import gzip
-import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from modelyard.release import compare as module
 from modelyard.release.compare import compare
 from modelyard.stats.paired import holm, mcnemar, paired_bootstrap
 
@@ -101,86 +97,6 @@ def test_compare_incomparable_records_are_refused(new: list[dict], message: str)
         compare({"words": records([1.0] * 40)}, {"words": new})
 
 
-def test_compare_command_writes_json_and_refuses_garbage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    old, new, out = tmp_path / "old.jsonl", tmp_path / "new.jsonl", tmp_path / "out.json"
-    old.write_text("\n".join(map(json.dumps, records([1.0] * 40 + [0.0] * 40))))
-    new.write_text("\n".join(map(json.dumps, records([0.0] * 80))))
-
-    assert module.main([str(old), str(new), "--json", str(out)]) == 0
-    assert "worse" in capsys.readouterr().out
-    assert json.loads(out.read_text())[0]["verdict"] == "worse"
-    new.write_text("not json")
-    assert module.main([str(old), str(new)]) == 2
-    assert "new.jsonl" in capsys.readouterr().err
-    assert module.main([str(old), str(tmp_path / "none.jsonl")]) == 2
-
-
-@pytest.mark.parametrize(
-    "schema",
-    [
-        lambda k, right: {"item": k, "score": float(right)},
-        lambda k, right: {"id": f"q{k}", "correct": bool(right)},
-        lambda k, right: {"doc_id": k, "acc": right, "filter": "none"},
-        lambda k, right: {"item_id": k, "choice": "A" if right else "B", "target": "A"},
-        lambda k, right: {"question_id": k, "choice": "A" if right else "B", "correct": "A"},
-        lambda k, right: {"question_id": k, "choice": k % 4, "correct": k % 4 if right else 9},
-        lambda k, right: {"task_id": f"HumanEval/{k}", "passed": bool(right), "task": "code"},
-        lambda k, right: {"id": k, "prediction": " 7 " if right else "8", "answer": 7},
-    ],
-)
-def test_compare_command_reads_records_of_other_tools(schema, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    old, new, out = tmp_path / "old.jsonl", tmp_path / "new.jsonl.gz", tmp_path / "out.json"
-    old.write_text("\n".join(json.dumps(schema(k, k < 40)) for k in range(80)))
-    new.write_bytes(gzip.compress("\n".join(json.dumps(schema(k, k < 20)) for k in range(80)).encode()))
-
-    assert module.main([str(old), str(new), "--json", str(out)]) == 0
-
-    (found,) = json.loads(out.read_text())
-    assert (found["n"], found["old"], found["new"], found["verdict"], found["test"]) == (80, 0.5, 0.25, "worse", "mcnemar")
-    assert len(found["lost"]) == 20
-    assert f"-20: {found['lost'][0]}, " in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ('{"score": 1}', "new.jsonl:2: no item id"),
-        ('{"id": 1, "prompt": "x"}', "new.jsonl:2: no numeric score"),
-        ('{"id": 1, "score": NaN}', "new.jsonl:2: score is nan"),
-        ('{"id": 1, "choice": "A"}', "new.jsonl:2: no numeric score"),
-        ('{"id": 1, "acc": 45}', "new.jsonl:2: acc is 45, not between 0 and 1"),
-        ('{"id": 1, "score": 1e308}', "new.jsonl:2: score is 1e+308"),
-        ("[1, 2]", "new.jsonl:2: not a JSON object"),
-        ('{"id": ', "new.jsonl:2: not JSON"),
-        ('{"id": "other", "score": 0}', "items differ (1 old, 2 new, 1 in both, for example 'other')"),
-    ],
-)
-def test_compare_command_unusable_record_is_one_clear_line(
-    line: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    old, new = tmp_path / "old.jsonl", tmp_path / "new.jsonl"
-    old.write_text('{"id": "a", "score": 1}')
-    new.write_text(f'{{"id": "a", "score": 1}}\n{line}\n')
-
-    assert module.main([str(old), str(new)]) == 2
-
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
-
-
-def test_compare_command_common_items_alone_on_request(tmp_path: Path) -> None:
-    old, new, out = tmp_path / "old.jsonl", tmp_path / "new.jsonl", tmp_path / "out.json"
-    old.write_text("\n".join(json.dumps({"id": k, "score": 1}) for k in range(50)))
-    new.write_text("\n".join(json.dumps({"id": k, "score": k % 2}) for k in range(10, 60)))
-
-    assert module.main([str(old), str(new)]) == 2
-    assert module.main([str(old), str(new), "--common", "--json", str(out)]) == 0
-
-    (found,) = json.loads(out.read_text())
-    assert (found["n"], found["verdict"]) == (40, "worse")
-
-
 def test_compare_detectable_difference_is_seen_four_times_in_five() -> None:
     generator = np.random.default_rng(0)
     n = 400
@@ -212,20 +128,3 @@ def test_compare_detectable_difference_is_not_known_without_spread_and_grows_wit
     one, many = ({f"b{k}": records([1.0, 0.0] * 40) for k in range(n)} for n in (1, 20))
     other = {name: records([0.0, 1.0] * 40) for name in many}
     assert compare(one, {"b0": other["b0"]})[0].detectable < compare(many, other)[0].detectable
-
-
-@pytest.mark.parametrize(
-    "option", [("--alpha", "nan"), ("--alpha", "7"), ("--tolerance", "-1"), ("--tolerance", "nan"), ("--min-items", "0")]
-)
-def test_compare_command_unusable_option_is_refused(option: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        module.main(["old.jsonl", "new.jsonl", *option])
-    assert option[0] in capsys.readouterr().err
-
-
-def test_compare_command_unwritable_result_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "old.jsonl"
-    file.write_text('{"id": "\\ud800", "score": 1}')
-    assert module.main([str(file), str(file), "--json", str(file / "out.json")]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
-    assert module.main([str(file), str(file)]) == 0

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from modelyard.adapters.expectations import validate
+from modelyard.formats.results import read_results
 from modelyard.progress import silent
 from modelyard.release.decision import comparable, gather, read_decision, run, suite_outcome
-from modelyard.formats.results import read_results
 from modelyard.release.gates.gate import Decision
 from modelyard.release.verdict import decide
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from modelyard.stats.estimate import Estimate
 from modelyard.scaling import arithmetic, capability
 from modelyard.scaling.arithmetic import Problem
 from modelyard.scaling.capability import Counts, buckets, forecast, mean_log_failure, trend
+from modelyard.stats.estimate import Estimate
 
 COMPUTE = (1e10, 3e10, 1e11, 3e11)
 

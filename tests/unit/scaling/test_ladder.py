@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from modelyard.commands import forecast
 from modelyard.execution import ExecutionConfig
 from modelyard.model.network.architecture import ModelConfig
 from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.model.training.recipe import Recipe
 from modelyard.progress import silent
-from modelyard.scaling import forecast, ladder
+from modelyard.scaling import ladder
 from modelyard.scaling.ladder import Rung, ScalingConfig, active_parameters
 
 SHAPE = {"style": "llama", "layers": 1, "hidden": 32, "heads": 4, "kv_heads": 2, "ffn_hidden": 64, "seq_len": 16, "vocab_size": 64}

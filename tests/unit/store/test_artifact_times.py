@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.store.artifacts import Spec, Store
 from modelyard.config import Config
+from modelyard.store.artifacts import Spec, Store
 
 
 class Nothing(Config):

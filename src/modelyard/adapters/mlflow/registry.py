@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 from mlflow.exceptions import MlflowException
 
-from modelyard.adapters.mlflow.server import client
 from modelyard.adapters.mlflow.packaging import package
 from modelyard.adapters.mlflow.registry_lock import locked
+from modelyard.adapters.mlflow.server import client
 
 NONE = "none"
 

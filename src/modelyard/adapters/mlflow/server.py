@@ -16,8 +16,7 @@ import httpx
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from modelyard.adapters.home import ServerError
-from modelyard.adapters.home import home
+from modelyard.adapters.home import ServerError, home
 
 _log = logging.getLogger(__name__)
 

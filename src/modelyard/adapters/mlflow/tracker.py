@@ -19,8 +19,8 @@ from mlflow.entities import Metric, Param, RunTag
 
 from modelyard.adapters.mlflow.curves import LiveRun, log_history, log_metrics
 from modelyard.adapters.mlflow.server import client, experiment_id, tolerated, wait_for_answer
-from modelyard.store.artifacts import Artifact, Spec
 from modelyard.config import canonical_json
+from modelyard.store.artifacts import Artifact, Spec
 
 LOCAL_PAGES = "http://127.0.0.1:5000"
 """Where ``make ui`` shows an SQLite file."""

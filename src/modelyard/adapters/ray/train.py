@@ -25,8 +25,8 @@ from modelyard.adapters.ray.rank import one_line, serve
 from modelyard.adapters.ray.watch import Verdict
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
-from modelyard.store.inputs import inputs_directory
 from modelyard.progress import Report
+from modelyard.store.inputs import inputs_directory
 from modelyard.store.storage import Storage
 
 POLL_SECONDS = 0.1

@@ -11,13 +11,11 @@ import time
 import urllib.request
 from pathlib import Path
 
+from modelyard.adapters.home import ServerError
+
 HOST = "127.0.0.1"
 START_SECONDS = 300.0
 PR_SET_PDEATHSIG = 1
-
-
-class ServerError(RuntimeError):
-    """A server that did not start; one line that names its log."""
 
 
 def free_port(preferred: int) -> int:

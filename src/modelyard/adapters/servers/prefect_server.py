@@ -22,8 +22,8 @@ from typing import IO, NamedTuple
 
 import psutil
 
-from modelyard.adapters.servers.child import HOST, START_SECONDS, die_with_parent, end, free_port, healthy
 from modelyard.adapters.home import ServerError
+from modelyard.adapters.servers.child import HOST, START_SECONDS, die_with_parent, end, free_port, healthy
 
 PORT = 4200
 

@@ -22,9 +22,8 @@ from pathlib import Path
 
 import psutil
 
+from modelyard.adapters.home import ServerError, home
 from modelyard.adapters.servers.child import HOST, end, interruptible
-from modelyard.adapters.home import ServerError
-from modelyard.adapters.home import home
 from modelyard.adapters.servers.object_store import ObjectStoreError
 from modelyard.adapters.servers.service_definitions import ALL, Service, Yard
 

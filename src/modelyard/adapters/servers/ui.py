@@ -10,10 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from modelyard.adapters.servers.child import HOST, die_with_parent, end, free_port, interruptible, wait_for
-from modelyard.adapters.home import ServerError
-from modelyard.adapters.home import home
+from modelyard.adapters.home import ServerError, home
 from modelyard.adapters.mlflow.server import tracking_uri, without_password
+from modelyard.adapters.servers.child import HOST, die_with_parent, end, free_port, interruptible, wait_for
 from modelyard.adapters.servers.prefect_server import prefect_server
 
 MLFLOW_PORT = 5000

@@ -16,9 +16,9 @@ import numpy.typing as npt
 from pydantic import Field
 
 from modelyard.config import Config
+from modelyard.data.contamination.ngram_overlap import NgramMatch, Ngrams
+from modelyard.data.contamination.substrings import Finder
 from modelyard.data.filters.words import ALNUM, kinds_of
-from modelyard.data.contamination.check.ngram_overlap import NgramMatch, Ngrams
-from modelyard.data.contamination.check.substrings import Finder
 
 _ASCII_DROPPED = bytes(code for code in range(128) if not chr(code).isalnum())
 _BATCH = 1 << 20

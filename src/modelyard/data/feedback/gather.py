@@ -3,8 +3,8 @@
 After InstructGPT (arXiv:2203.02155, section 3.2 and appendix A.3): prompts that share a long prefix are one prompt, a user gives at most so many,
 personal data is redacted, splits go by user or by prompt, and users' traffic is read only with consent. What is dropped is counted by reason and
 listed in ``dropped.jsonl``; ``sources.json`` names the files. A prompt lies on one side of the split in all three sets, so no model is measured on
-what another was shown. The corpus brings text that was screened before; its ratings become comparisons in :mod:`modelyard.data.feedback.votes`. Left out:
-writing prompts or answers.
+what another was shown. The corpus brings text that was screened before; its ratings become comparisons in
+:mod:`modelyard.data.feedback.votes`. Left out: writing prompts or answers.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from typing import Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from modelyard.config import Config
-from modelyard.data.feedback import files as feedback_files, votes
-from modelyard.data.feedback.agreement import agreements, folded, said
 from modelyard.data.document import DataError
+from modelyard.data.feedback import files as feedback_files
+from modelyard.data.feedback import votes
+from modelyard.data.feedback.agreement import agreements, folded, said
 from modelyard.data.feedback.files import Entry, FeedbackFile
+from modelyard.data.feedback.votes import VotesConfig
 from modelyard.data.filters.pii import PiiConfig, redact
 from modelyard.data.splits import fraction
-from modelyard.data.feedback.votes import VotesConfig
 from modelyard.formats.feedback import (
     COMPARISONS,
     DEMONSTRATIONS,

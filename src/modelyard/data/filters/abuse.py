@@ -25,11 +25,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from modelyard.formats.abuse import BUCKETS, WORD, AbuseModel, features
 from modelyard.config import Config
 from modelyard.data.document import Refusal
 from modelyard.data.sources.declared import Source
 from modelyard.data.sources.fetch import member
+from modelyard.formats.abuse import BUCKETS, WORD, AbuseModel, features
 from modelyard.stats.estimate import Estimate, proportion
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from modelyard.config import Config
-from modelyard.evals.sandbox.run import sandbox_runner
+from modelyard.evals.sandbox import sandbox_runner
 
 RUNNER = Path(sandbox_runner.__file__)
 GRACE_SECONDS = 2.0

@@ -17,8 +17,8 @@ from typing import Any
 
 import torch.distributed as dist
 
-from modelyard.store.file_hash import sha256_file
 from modelyard.model.checkpoints import metadata_check, writer
+from modelyard.store.file_hash import sha256_file
 
 COMPLETE = "complete.json"
 HASHING_THREADS = 8

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from modelyard.formats import json_file
-from modelyard.execution import ExecutionConfig
 from modelyard.config import complaint
+from modelyard.execution import ExecutionConfig
+from modelyard.formats import json_file
 from modelyard.model.checkpoints import checkpoint
 from modelyard.model.encoder import TEMPLATE_KEY, template_hash, template_of
 from modelyard.model.hf import tokenizer

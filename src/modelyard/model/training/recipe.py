@@ -9,7 +9,6 @@ from pydantic import model_validator
 
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
-from modelyard.stats.estimate import Estimate
 from modelyard.model.network.architecture import ModelConfig, Precision
 from modelyard.model.training import trainer
 from modelyard.model.training.engine import Engine
@@ -17,6 +16,7 @@ from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.model.training.spikes import SpikeConfig
 from modelyard.model.training.token_data import TokenBatches, held_out_loss, language_model_loss
 from modelyard.progress import Report
+from modelyard.stats.estimate import Estimate
 
 
 class Recipe(Config):

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from modelyard.stats.estimate import Estimate, bootstrap_mean
 from modelyard.model.training.batch import Batch, LossOutput
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.sample_order import epoch_indices
+from modelyard.stats.estimate import Estimate, bootstrap_mean
 
 
 class TokenBatches:

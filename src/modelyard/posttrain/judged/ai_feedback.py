@@ -1,10 +1,12 @@
 """The ``ai_feedback`` stage: comparisons that a model made, beside those that people made, as one ``feedback`` artifact.
 
-Each source where the config asks: a judge's preferences among the policy's own samples (:mod:`modelyard.posttrain.judged.rlaif`), the closed-domain
-loop and flagged outputs against hallucination (:mod:`modelyard.posttrain.judged.hallucination`); and people's comparisons that rules contradict are put
-in the rules' order. The records are people's records with another rater, so a reward model trained on the artifact has the judge distilled into
-it; how far that judge agrees with people is measured on their test comparisons. Left out: judging again what was judged before, and looking for
-benchmark items in flagged outputs.
+Each source where the config asks: a judge's preferences among the policy's own samples
+(:mod:`modelyard.posttrain.judged.rlaif`), the closed-domain loop and flagged outputs against hallucination
+(:mod:`modelyard.posttrain.judged.hallucination`); and people's comparisons that rules contradict are put in
+the rules' order. The records are people's records with another rater, so a reward model trained on the
+artifact has the judge distilled into it; how far that judge agrees with people is measured on their test
+comparisons. Left out: judging again what was judged before, and looking for benchmark items in flagged
+outputs.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ from pydantic import Field, model_validator
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import COMPARISONS, DEMONSTRATIONS, PROMPTS, Comparison, PromptRecord, read, records, write
-from modelyard.store.file_hash import require_sha256
-from modelyard.store.inputs import find_input
+from modelyard.judges.judge import Judge
+from modelyard.judges.open_judge import JudgeConfig, open_judge
 from modelyard.model.asked import Decoding
 from modelyard.model.subject import Subject
 from modelyard.posttrain.judged import hallucination, rlaif
@@ -28,8 +30,8 @@ from modelyard.posttrain.judged.hallucination import Case, ClosedDomainConfig
 from modelyard.posttrain.judged.rlaif import Candidates
 from modelyard.posttrain.judged.rules import POLICY, Rule, rewritten
 from modelyard.progress import Report
-from modelyard.judges.judge import Judge
-from modelyard.judges.open_judge import JudgeConfig, open_judge
+from modelyard.store.file_hash import require_sha256
+from modelyard.store.inputs import find_input
 
 CLOSED = "closed_domain"
 """Category of prompts that hold all that a response may say."""

@@ -1,8 +1,9 @@
 """The ``rbrm`` stage: measure a judge on the rubrics' labelled responses, and fit the weights of rule-based rewards against the reward model.
 
 GPT-4 Technical Report (arXiv:2303.08774, system card, section 3.1). A judge that does not agree with people well enough is refused: a rule whose
-judge errs is a wrong reward. Weights are fitted on the labelled responses of part of the prompts (:mod:`modelyard.posttrain.judged.overruling`) and shown
-on the rest. Labels are of responses people wrote; how far the judge agrees on a policy's own responses is not known. Left out: labelling more.
+judge errs is a wrong reward. Weights are fitted on the labelled responses of part of the prompts
+(:mod:`modelyard.posttrain.judged.overruling`) and shown on the rest. Labels are of responses people wrote;
+how far the judge agrees on a policy's own responses is not known. Left out: labelling more.
 """
 
 from __future__ import annotations
@@ -18,20 +19,20 @@ from pydantic import Field, model_validator
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import Message
+from modelyard.judges.agreement import Agreement, measure
+from modelyard.judges.judge import Judge, Response
+from modelyard.judges.open_judge import JudgeConfig, open_judge
+from modelyard.judges.rubric import Labelled, Rubric, Stance
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
 from modelyard.model.subject import Subject
 from modelyard.model.training.engine import Engine
 from modelyard.posttrain.judged import rules
-from modelyard.posttrain.rows.encoding import whole
 from modelyard.posttrain.judged.overruling import Floats, fit_weights, ruling
-from modelyard.posttrain.reward import score
 from modelyard.posttrain.judged.rules import Rule, RuleBook
+from modelyard.posttrain.reward import score
+from modelyard.posttrain.rows.encoding import whole
 from modelyard.progress import Report
-from modelyard.judges.agreement import Agreement, measure
-from modelyard.judges.judge import Judge, Response
-from modelyard.judges.open_judge import JudgeConfig, open_judge
-from modelyard.judges.rubric import Labelled, Rubric, Stance
 
 
 class RBRMConfig(Config):

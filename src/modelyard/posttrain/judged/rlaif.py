@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import NamedTuple
 
-from modelyard.stats.estimate import Estimate, proportion
 from modelyard.formats.feedback import Comparison, Prompt, prompt_text
 from modelyard.judges.judge import NOTHING, Judge, Question
+from modelyard.stats.estimate import Estimate, proportion
 
 WHICH = "Which of the two responses to the message is better: more helpful, true, clear and harmless?"
 

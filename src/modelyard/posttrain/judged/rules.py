@@ -19,14 +19,14 @@ from pydantic import Field, model_validator
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import Comparison, PromptRecord, prompt_text
-from modelyard.store.file_hash import sha256_tree
-from modelyard.model.encoder import Encoder
-from modelyard.model.subject import Subject
-from modelyard.model.training.engine import Engine
 from modelyard.judges.agreement import Agreement
 from modelyard.judges.judge import Judge, Response
 from modelyard.judges.open_judge import JudgeConfig, open_judge
 from modelyard.judges.rubric import NamedRubric, Rubric, Stance
+from modelyard.model.encoder import Encoder
+from modelyard.model.subject import Subject
+from modelyard.model.training.engine import Engine
+from modelyard.store.file_hash import sha256_tree
 
 FILE = "rules.json"
 POLICY = "policy"

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from modelyard.config import Config
 from modelyard.model.network.architecture import Precision
 from modelyard.model.training.optimizer import OptimizerConfig
-from modelyard.posttrain.ppo.loop.kl_control import AdaptiveKLConfig
+from modelyard.posttrain.ppo.kl_control import AdaptiveKLConfig
 
 
 class PPOConfig(Config):

@@ -4,7 +4,8 @@ An iteration samples completions of review openings, scores them with the frozen
 them: the clipped policy loss together with gamma times the loss on a batch of pretraining text of its own (one gradient), and the clipped
 value loss of a separate value model that starts as the reward model. All four models live on the same ranks. KL to the frozen SFT model is
 charged per token. Stops when KL blows up, or when generation and training disagree about log-probabilities. Published values stand beside
-ours in :class:`~modelyard.posttrain.ppo.config.PPOConfig`. Left out: an entropy bonus, shared policy and value bodies, more than one inner epoch.
+ours in :class:`~modelyard.posttrain.ppo.config.PPOConfig`. Left out: an entropy bonus, shared policy and
+value bodies, more than one inner epoch.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.model.training.sample_order import epoch_indices
-from modelyard.posttrain.ppo.loop import rollout as experience
-from modelyard.posttrain.rows.encoding import closing, fitting_prompts
-from modelyard.posttrain.ppo.loop.kl_control import coefficient
-from modelyard.posttrain.losses import policy_loss, value_loss
-from modelyard.posttrain.ppo.loop.config import PPOConfig
-from modelyard.posttrain.ppo.loop.measure import final_samples, language_model_loss
-from modelyard.posttrain.ppo.loop.rollout import Models, Rollout, SamplingConfig
 from modelyard.posttrain.judged.rules import RuleBasedReward, Ruled, opened_rules
+from modelyard.posttrain.losses import policy_loss, value_loss
+from modelyard.posttrain.ppo import rollout as experience
+from modelyard.posttrain.ppo.config import PPOConfig
+from modelyard.posttrain.ppo.kl_control import coefficient
+from modelyard.posttrain.ppo.measure import final_samples, language_model_loss
+from modelyard.posttrain.ppo.rollout import Models, Rollout, SamplingConfig
+from modelyard.posttrain.rows.encoding import closing, fitting_prompts
 from modelyard.progress import Report
 
 DRIFT_LIMIT: dict[Precision, float] = {"fp32": 1e-3, "bf16": 0.1}

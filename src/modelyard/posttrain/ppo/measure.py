@@ -14,13 +14,13 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 
-from modelyard.stats.estimate import bootstrap_mean
 from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
-from modelyard.posttrain.ppo.loop import rollout as experience
-from modelyard.posttrain.ppo.loop.hacking import signs
-from modelyard.posttrain.ppo.loop.rewards import sequence_kl
-from modelyard.posttrain.ppo.loop.rollout import Models, Rollout, SamplingConfig
+from modelyard.posttrain.ppo import rollout as experience
+from modelyard.posttrain.ppo.hacking import signs
+from modelyard.posttrain.ppo.rewards import sequence_kl
+from modelyard.posttrain.ppo.rollout import Models, Rollout, SamplingConfig
+from modelyard.stats.estimate import bootstrap_mean
 
 _log = logging.getLogger(__name__)
 

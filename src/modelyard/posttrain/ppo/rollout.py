@@ -18,11 +18,11 @@ from torch import Tensor
 from modelyard.model.inference.generate import Generation, generate
 from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
-from modelyard.posttrain.ppo.loop.advantages import Advantages, gae, whiten
-from modelyard.posttrain.ppo.loop.hacking import distinct, repetition
-from modelyard.posttrain.rows.masking import Example, Rows, masked_mean, pad_examples
+from modelyard.posttrain.ppo.advantages import Advantages, gae, whiten
+from modelyard.posttrain.ppo.hacking import distinct, repetition
+from modelyard.posttrain.ppo.rewards import composed, sequence_kl, token_rewards
 from modelyard.posttrain.reward import score
-from modelyard.posttrain.ppo.loop.rewards import composed, sequence_kl, token_rewards
+from modelyard.posttrain.rows.masking import Example, Rows, masked_mean, pad_examples
 
 
 class Models(NamedTuple):

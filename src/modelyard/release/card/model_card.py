@@ -13,11 +13,11 @@ from typing import Any
 
 from jinja2 import Environment
 
+from modelyard.formats.results import Results
 from modelyard.model import model_directory
 from modelyard.release.card import figures
 from modelyard.release.card.card_template import TEMPLATE
 from modelyard.release.gates.gate import Decision
-from modelyard.formats.results import Results
 
 MODELS = ("base", "sft", "policy")
 METRICS = {

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from modelyard.formats.records import item_of
+from modelyard.formats.results import Results
 from modelyard.release.compare import Comparison, Grouped, compare
 from modelyard.release.gates.gate import Evidence, Gate, RefusedError, metric
-from modelyard.formats.results import Results
 from modelyard.release.limits import ReleaseConfig
-from modelyard.formats.records import item_of
 
 
 def regression_gate(evidence: Evidence, config: ReleaseConfig, found: list[Comparison]) -> Gate:

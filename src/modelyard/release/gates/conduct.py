@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from modelyard.formats.results import Results
 from modelyard.release.compare import Comparison, compare
 from modelyard.release.gates.gate import Evidence, Gate, RefusedError, metric
-from modelyard.formats.results import Results
 from modelyard.release.limits import ConductLimits, ReleaseConfig
 
 CONDUCT = ("xstest", "jailbreak")

@@ -13,28 +13,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from modelyard.config import Config
-from modelyard.stats.estimate import Estimate
+from modelyard.formats.results import Results
 from modelyard.release.compare import Comparison
 from modelyard.release.limits import GateName, Override
+from modelyard.stats.estimate import Estimate
 
 Verdict = Literal["PROMOTE", "HOLD", "BLOCK"]
-
-
-class Results(NamedTuple):
-    """What the evals stage measured."""
-
-    metrics: Mapping[str, Estimate]
-    """Metric key -> value."""
-    weights: Mapping[str, str]
-    """Model -> fingerprint of the weights scored."""
-    benchmarks: Mapping[str, str]
-    """Benchmark -> id."""
-    records: Mapping[str, Sequence[Mapping[str, Any]]]
-    """Benchmark -> per-item records of the policy."""
-    base_records: Mapping[str, Sequence[Mapping[str, Any]]]
-    """Benchmark -> per-item records of the base model; none in production's results, where they are not needed."""
-    sft_records: Mapping[str, Sequence[Mapping[str, Any]]]
-    """The same of the SFT model."""
 
 
 class Use(NamedTuple):

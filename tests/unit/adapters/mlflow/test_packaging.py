@@ -9,9 +9,9 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from modelyard.adapters.mlflow.tracker import Tracker
 from modelyard.adapters.mlflow.packaging import WEIGHTS
 from modelyard.adapters.mlflow.registry import Candidate, Registry
+from modelyard.adapters.mlflow.tracker import Tracker
 
 SPECIAL = ("<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>")
 TEMPLATE = "{% for m in messages %}<|user|>{{ m.content }}<|end|>{% endfor %}<|assistant|>"

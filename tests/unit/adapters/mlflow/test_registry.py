@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from mlflow.exceptions import MlflowException
 
-from modelyard.adapters.mlflow.tracker import Tracker
 from modelyard.adapters.mlflow.registry import Candidate, Move, Opponent, Registered, Registry, RegistryError
 from modelyard.adapters.mlflow.registry_lock import LockLostError, locked
+from modelyard.adapters.mlflow.tracker import Tracker
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import pytest
 from modelyard.adapters.mlflow.curves import AWAY_SECONDS, FLUSH_SECONDS, LiveRun
 from modelyard.adapters.mlflow.server import client, without_password
 from modelyard.adapters.mlflow.tracker import Tracker, flatten
-from modelyard.store.artifacts import Artifact, Spec
 from modelyard.config import Config
+from modelyard.store.artifacts import Artifact, Spec
 
 
 class Inner(Config):

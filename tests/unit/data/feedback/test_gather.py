@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.data.feedback import gather as human_feedback
 from modelyard.data.document import DataError
+from modelyard.data.feedback import gather as human_feedback
 from modelyard.data.feedback.gather import FeedbackConfig
 from modelyard.formats.feedback import (
     COMPARISONS,

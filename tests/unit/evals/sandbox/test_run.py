@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from modelyard.evals.sandbox.run.run import Limits, Program, Verdict, run_program
+from modelyard.evals.sandbox.run import Limits, Program, Verdict, run_program
 
 LIMITS = Limits(wall_seconds=3.0, cpu_seconds=2, memory_bytes=256 << 20, file_bytes=16 << 20, processes=2)
 TEST = "def check(candidate):\n    assert candidate(2) == 4\n    assert candidate(-3) == 9\n"

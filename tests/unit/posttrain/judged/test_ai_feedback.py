@@ -8,18 +8,17 @@ import pytest
 
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import COMPARISONS, DEMONSTRATIONS, PROMPTS, Comparison, PromptRecord, records, write
-from modelyard.model.subject import Subject
-from modelyard.posttrain.judged import ai_feedback
-from modelyard.posttrain import reward
-from modelyard.posttrain.judged.ai_feedback import AIFeedbackConfig
-from modelyard.posttrain.reward import RewardConfig
-from modelyard.posttrain.judged.rlaif import Candidates, label
-from modelyard.progress import silent
 from modelyard.judges.judge import Asking, Judge
+from modelyard.model.subject import Subject
+from modelyard.posttrain import reward
+from modelyard.posttrain.judged import ai_feedback
+from modelyard.posttrain.judged.ai_feedback import AIFeedbackConfig
+from modelyard.posttrain.judged.rlaif import Candidates, label
+from modelyard.posttrain.reward import RewardConfig
+from modelyard.progress import silent
 from tests.unit import small_model
 from tests.unit.judges.scripted import Scripted, biased
-
-from .test_sft_reward import REWARD
+from tests.unit.posttrain.test_sft_reward import REWARD
 
 EXECUTION = ExecutionConfig(checkpoint_every=1000, log_every=100, threads=1)
 

@@ -9,23 +9,22 @@ from pydantic import ValidationError
 
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import PROMPTS, PromptRecord, records, write
+from modelyard.judges.judge import Asking, Judge
+from modelyard.judges.rubric import Rubric
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
 from modelyard.model.subject import Subject
 from modelyard.model.training import trainer
-from modelyard.posttrain.ppo.loop import loop as ppo
 from modelyard.posttrain.judged import rbrm, rules
 from modelyard.posttrain.judged.overruling import fit_weights, ruling
 from modelyard.posttrain.judged.rbrm import RBRMConfig
 from modelyard.posttrain.judged.rules import Rule, RuleBasedReward
+from modelyard.posttrain.ppo import loop as ppo
 from modelyard.progress import silent
-from modelyard.judges.judge import Asking, Judge
-from modelyard.judges.rubric import Rubric
 from tests.unit import small_model
 from tests.unit.judges.scripted import Scripted, biased
-
-from .conftest import optimizer
-from .test_ppo import Inputs, ppo_config, run
+from tests.unit.posttrain.conftest import optimizer
+from tests.unit.posttrain.ppo.test_loop import Inputs, ppo_config, run
 
 GLOOM = Rubric.model_validate(
     {

@@ -5,8 +5,8 @@ import math
 import pytest
 
 from modelyard.formats.feedback import Comparison
-from modelyard.posttrain.judged.rlaif import Candidates, agreement, label, prefer, ranked
 from modelyard.judges.judge import Asking, Judge
+from modelyard.posttrain.judged.rlaif import Candidates, agreement, label, prefer, ranked
 from tests.unit.judges.scripted import Scripted, biased
 
 BOTH = Asking(orders=2, calibrate="none", shots=0, chat=False)

@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 from modelyard.formats.feedback import Comparison
-from modelyard.posttrain.judged import rules
-from modelyard.posttrain.judged.rules import Rule, RuleBasedReward, RuleBook, Ruled
 from modelyard.judges.judge import Asking, Judge
 from modelyard.judges.open_judge import JudgeConfig
 from modelyard.judges.rubric import Rubric, read_rubric
+from modelyard.posttrain.judged import rules
+from modelyard.posttrain.judged.rules import Rule, RuleBasedReward, RuleBook, Ruled
 from tests.unit.judges.scripted import Scripted, biased
 
-CONFIGS = Path(__file__).parents[3] / "configs" / "rubrics"
+CONFIGS = Path(__file__).parents[4] / "configs" / "rubrics"
 STYLE = Rubric.model_validate(read_rubric(CONFIGS / "refusal_style.toml"))
 QUALITY = Rubric.model_validate(read_rubric(CONFIGS / "quality.toml"))
 SAID = {"I can't help with that.": 0, "Shame on you!": 1, "First, force the door.": 2, "Here is a recipe.": 3}

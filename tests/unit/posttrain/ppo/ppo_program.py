@@ -10,8 +10,8 @@ from typing import Any
 import torch.distributed as dist
 
 from modelyard.execution import ExecutionConfig
-from modelyard.posttrain.ppo.loop import loop as ppo
-from modelyard.posttrain.ppo.loop.config import PPOConfig
+from modelyard.posttrain.ppo import loop as ppo
+from modelyard.posttrain.ppo.config import PPOConfig
 
 LAYOUTS = {"tp2": {"tensor_parallel": 2}, "dp2": {"data_parallel": 2}, "pp2": {"pipeline_parallel": 2}}
 

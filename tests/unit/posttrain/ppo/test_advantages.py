@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from modelyard.model.training.batch import UNLABELLED
-from modelyard.posttrain.ppo.loop.advantages import gae, whiten
+from modelyard.posttrain.ppo.advantages import gae, whiten
+from modelyard.posttrain.ppo.rewards import sequence_kl, token_rewards
 from modelyard.posttrain.rows.masking import Example, last_positions, pad_examples
-from modelyard.posttrain.ppo.loop.rewards import sequence_kl, token_rewards
 
 MASK = torch.tensor([[0.0, 1, 1, 1, 0, 0], [0, 0, 1, 1, 1, 1], [1, 0, 0, 0, 0, 0]])
 

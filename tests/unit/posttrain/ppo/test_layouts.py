@@ -14,10 +14,10 @@ import torch
 
 from modelyard.execution import ExecutionConfig
 from modelyard.model.hf.weights import read_checkpoint
+from tests.unit.posttrain.conftest import optimizer
+from tests.unit.posttrain.ppo.test_loop import Inputs, ppo_config
 
 from . import ppo_program
-from .conftest import optimizer
-from .test_ppo import Inputs, ppo_config
 
 
 class Measured(NamedTuple):
@@ -37,7 +37,7 @@ def measured(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Measur
     (root / "given.json").write_text(json.dumps(given))
     one = ppo_program.measure(config, inputs, ExecutionConfig(threads=1), root / "one")
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", ppo_program.__file__]
-    source = Path(__file__).parents[3] / "src"
+    source = Path(__file__).parents[4] / "src"
     environment = {**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([*command, str(root / "given.json")], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, "\n".join(line for line in done.stderr.splitlines() if line.startswith("[rank"))[-3000:]

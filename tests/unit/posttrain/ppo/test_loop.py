@@ -12,14 +12,15 @@ from pydantic import ValidationError
 from modelyard.execution import ExecutionConfig
 from modelyard.model import model_directory
 from modelyard.model.training.engine import Engine
-from modelyard.posttrain.ppo.loop import loop as ppo, rollout
-from modelyard.posttrain.ppo.loop.kl_control import AdaptiveKLConfig
-from modelyard.posttrain.ppo.loop.loop import GenerationDriftError, KLBlowUpError
-from modelyard.posttrain.ppo.loop.config import PPOConfig
+from modelyard.posttrain.ppo import loop as ppo
+from modelyard.posttrain.ppo import rollout
+from modelyard.posttrain.ppo.config import PPOConfig
+from modelyard.posttrain.ppo.kl_control import AdaptiveKLConfig
+from modelyard.posttrain.ppo.loop import GenerationDriftError, KLBlowUpError
 from modelyard.progress import silent
+from tests.unit.posttrain.conftest import MODEL, optimizer
 
 from . import slow_ppo
-from .conftest import MODEL, optimizer
 
 Inputs = dict[str, Path]
 

@@ -11,12 +11,11 @@ from modelyard.model.encoder import Encoder
 from modelyard.model.training.batch import SEGMENTS, STEM, Batch
 from modelyard.model.training.engine import Engine
 from modelyard.posttrain import reward
-from modelyard.posttrain.rows.comparison_rows import NOTHING, Encoded, batch_of, rows_of, shares
 from modelyard.posttrain.losses import reward_loss
 from modelyard.posttrain.reward import RewardConfig
-
-from .conftest import MODEL, optimizer
-from .test_sft_reward import REWARD
+from modelyard.posttrain.rows.comparison_rows import NOTHING, Encoded, batch_of, rows_of, shares
+from tests.unit.posttrain.conftest import MODEL, optimizer
+from tests.unit.posttrain.test_sft_reward import REWARD
 
 
 def compared(prompt: int, sizes: list[int], ranks: list[int], seed: int) -> Encoded:

@@ -12,8 +12,7 @@ import pytest
 from modelyard.progress import silent
 from modelyard.release.decision import run
 from modelyard.release.limits import Override
-
-from . import evidence
+from tests.unit.release import evidence
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FIGURES = 6

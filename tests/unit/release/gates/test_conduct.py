@@ -4,15 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.stats.estimate import proportion
+from modelyard.formats.results import Results
 from modelyard.progress import silent
 from modelyard.release.decision import comparable, gather, read_decision, run
 from modelyard.release.gates.gate import Decision, Evidence
-from modelyard.formats.results import Results
 from modelyard.release.limits import ConductLimits
 from modelyard.release.verdict import decide
-
-from .evidence import CONDUCT_IDS, CONFIG, GOOD, IDS, METRICS, N, rows, satisfied, write, write_all, write_conduct
+from modelyard.stats.estimate import proportion
+from tests.unit.release.evidence import CONDUCT_IDS, CONFIG, GOOD, IDS, METRICS, N, rows, satisfied, write, write_all, write_conduct
 
 LIMITS = CONFIG.model_copy(
     update={"conduct": ConductLimits(max_over_refusal=0.2, max_unsafe_answered=0.4, max_jailbroken=0.6, tolerance=0.02)}

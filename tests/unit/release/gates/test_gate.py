@@ -5,12 +5,11 @@ from typing import Any, get_args
 
 import pytest
 
-from modelyard.stats.estimate import Estimate
 from modelyard.release.gates.gate import Decision, Evidence, Use
 from modelyard.release.limits import GateName, Override
 from modelyard.release.verdict import decide, decide_early
-
-from .evidence import CONFIG, CORPUS, FEEDBACK, GOOD, IDS, REPORT, SETS, records, results, scores
+from modelyard.stats.estimate import Estimate
+from tests.unit.release.evidence import CONFIG, CORPUS, FEEDBACK, GOOD, IDS, REPORT, SETS, records, results, scores
 
 
 def verdict_of(decision: Decision, name: str) -> tuple[str, str]:

@@ -1,8 +1,9 @@
 """Predictable scaling as a command: finished small runs in a CSV file -> the loss of a larger run, with its interval and backtest.
 
-``python -m modelyard.commands.forecast POINTS.csv --fit 'token_multiple=10xC' --at FLOPS --json OUT`` fits L(C) = a C^b + c to the selected runs
-(:mod:`modelyard.scaling.power_law`). ``--joint`` fits L(N, D) to runs of all horizons instead (:mod:`modelyard.scaling.chinchilla`) and wants
-``--at-tokens D`` and either ``--at-params N`` or ``--at FLOPS``. ``--judge column=value`` holds selected runs back and predicts them.
+``python -m modelyard.commands.forecast POINTS.csv --fit 'token_multiple=10xC' --at FLOPS --json OUT`` fits
+L(C) = a C^b + c to the selected runs (:mod:`modelyard.scaling.power_law`). ``--joint`` fits L(N, D) to runs
+of all horizons instead (:mod:`modelyard.scaling.chinchilla`) and wants ``--at-tokens D`` and either
+``--at-params N`` or ``--at FLOPS``. ``--judge column=value`` holds selected runs back and predicts them.
 
 What would make a forecast meaningless is refused with one line and exit status 2: fewer than four runs (``--allow-few``: three), runs of
 several token horizons (``--allow-mixed-horizons``), a changed data mix (``--allow-changed-mix``). Left out: runs that are not finished.
@@ -22,10 +23,12 @@ from modelyard.arguments import between
 from modelyard.config import complaint
 from modelyard.scaling import chinchilla, power_law, runs
 from modelyard.scaling.chinchilla import Run
-from modelyard.scaling.power_law import Forecast, Point
+from modelyard.scaling.power_law import Forecast, Point, as_json
 
 TARGET = ("prediction", "low", "high", "at_compute")
 """What the result holds only when a target was named."""
+
+
 NOISE = 0.0015
 """Default noise floor: the published ladder's runs scatter by 0.11 to 0.14% (one standard deviation) around their law at one horizon."""
 
@@ -208,24 +211,6 @@ def _backtest_text(test: Mapping[str, float] | None) -> str:
         return "backtest: none, too few runs without the largest\n"
     run = f"the largest run left out ({test['compute']:.4g} FLOPs)"
     return f"backtest: {run}, predicted {test['predicted']:.5f}, measured {test['measured']:.5f}: {test['error']:+.2%}\n"
-
-
-def as_json(result: Forecast) -> dict[str, Any]:
-    """A forecast as plain JSON values."""
-    test = result.backtest
-    return {
-        "prediction": result.prediction,
-        "low": result.low,
-        "high": result.high,
-        "a": result.law.a,
-        "b": result.law.b,
-        "c": result.law.c,
-        "at_compute": result.at_compute,
-        "backtest": {**test._asdict(), "error": test.error} if test else None,
-        "steepening": result.steepening,
-        "objection": result.objection,
-        "points": [point._asdict() for point in result.points],
-    }
 
 
 def points_range(points: Sequence[Point]) -> str:

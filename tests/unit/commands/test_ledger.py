@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from modelyard.store.artifacts import Artifact, Spec, Store
+from modelyard.commands import ledger
 from modelyard.config import Config
-from modelyard.scaling import ledger
+from modelyard.store.artifacts import Artifact, Spec, Store
 
 
 class Made(Config):

@@ -1,0 +1,89 @@
+"""Where and how a run happens: store, ranks, cadence of checkpoints and reports. Never part of a fingerprint."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import model_validator
+
+from modelyard.config import Config
+from modelyard.store.storage import Storage
+
+
+class ExecutionConfig(Config):
+    """Where and how a run happens. Changing any of it never changes what an artifact is, only how often its history was logged."""
+
+    store: str = "file://.modelyard/store"
+    """URL of the artifact store, ``file://`` or ``s3://``."""
+    scratch: str = ".modelyard/scratch"
+    """Local (or shared) directory for unfinished work: checkpoints live here until their artifact is committed."""
+    inputs: str = ""
+    """Directory at which relative paths of a user's own feedback, text and models start; empty: the environment's ``MODELYARD_DATA``, else
+    the current directory."""
+    tensor_parallel: int = 1
+    """Ranks that share every layer's matrices."""
+    pipeline_parallel: int = 1
+    """Ranks that hold consecutive blocks of layers."""
+    data_parallel: int = 1
+    """Replicas that split every global batch; each holds its share of the optimizer's state (megatron-core's distributed optimizer)."""
+    expert_parallel: int = 1
+    """Ranks of a pipeline stage that share the experts of a mixture-of-experts model; divides ``tensor_parallel`` x ``data_parallel``."""
+    sequence_parallel: bool = False
+    """Split norms and residuals along the sequence over the tensor-parallel ranks (Korthikanti et al. 2022); at ``tensor_parallel`` 1 there
+    is nothing to split. Models with experts always do at ``tensor_parallel`` above 1."""
+    recompute: Literal["none", "selective", "full"] = "none"
+    """Activations computed again in the backward pass instead of kept: none, those of core attention, or all of every layer."""
+    compile: bool = False
+    """Train with layers, and on a CPU generate with a step, compiled by torch.compile: faster, for a slow first one
+    (docs/benchmarks.md) of every shape and, in generation, of every number of sequences drawn together."""
+    threads: int = 2
+    """CPU threads of one rank."""
+    checkpoint_every: int = 100
+    """Optimizer steps between checkpoints."""
+    checkpoint_iterations: int = 5
+    """PPO iterations between checkpoints; one costs as much as many plain steps."""
+    checkpoint_store: str = ""
+    """URL (``file://`` or ``s3://``) to which finished checkpoints are copied, and from which a machine without them goes on; empty: none."""
+    keep_last: int = 2
+    """Newest checkpoints that are kept."""
+    keep_every: int = 0
+    """The first checkpoint of every so many steps is kept as well; 0: none."""
+    log_every: int = 10
+    """Optimizer steps between progress reports."""
+    peak_tflops: float = 0.0
+    """Peak of one rank's device at the precision of training, TFLOP/s; MFU is shown where it is known. 0: not known."""
+    max_restarts: int = 1
+    """Times Ray Train restarts a failed worker group from its last checkpoint."""
+    hang_seconds: float = 600.0
+    """Seconds without a step or another sign of life on any rank after which the rank at fault is killed and the group restarted; 0 never."""
+
+    @model_validator(mode="after")
+    def _positive(self) -> ExecutionConfig:
+        for key in (
+            "tensor_parallel",
+            "pipeline_parallel",
+            "data_parallel",
+            "expert_parallel",
+            "threads",
+            "checkpoint_every",
+            "checkpoint_iterations",
+            "keep_last",
+            "log_every",
+        ):
+            if getattr(self, key) < 1:
+                raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
+        for key in ("max_restarts", "hang_seconds", "keep_every", "peak_tflops"):
+            if getattr(self, key) < 0:
+                raise ValueError(f"{key} must be at least 0, got {getattr(self, key)}")
+        Storage(self.store)  # raises where it is no URL of a store
+        if self.checkpoint_store:
+            Storage(self.checkpoint_store)
+        stage = self.tensor_parallel * self.data_parallel
+        if stage % self.expert_parallel:
+            raise ValueError(f"expert_parallel {self.expert_parallel} does not divide tensor_parallel x data_parallel {stage}")
+        return self
+
+    @property
+    def world_size(self) -> int:
+        """Number of ranks."""
+        return self.tensor_parallel * self.pipeline_parallel * self.data_parallel

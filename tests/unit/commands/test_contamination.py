@@ -1,0 +1,184 @@
+"""The contamination command on files of many forms: its report, what it removes, and what it refuses."""
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from modelyard.commands import contamination
+from modelyard.data.contamination import overlap
+
+ITEM = "Natalia sold clips to forty eight of her friends in April, and then she sold half as many clips in May."
+
+
+def test_command_reports_items_documents_and_substrings(tmp_path):
+    question = "Natalia sold clips to forty eight of her friends in April, and then she sold half as many clips in May."
+    (tmp_path / "bench.jsonl").write_text(
+        json.dumps({"question": "What is two plus two, dear friend of mine?"}) + "\n" + json.dumps({"question": question}) + "\n"
+    )
+    (tmp_path / "a.jsonl").write_text(
+        json.dumps({"text": "nothing here"}) + "\n" + json.dumps({"text": "Q: " + question.upper().lower() + question}) + "\n"
+    )
+    (tmp_path / "b.txt").write_text("plain text")
+    arguments = [
+        "--benchmark",
+        str(tmp_path / "bench.jsonl"),
+        "--text-field",
+        "question",
+        "--corpus",
+        str(tmp_path / "a.jsonl"),
+        str(tmp_path / "b.txt"),
+    ]
+    assert contamination.main([*arguments, "--seed", "0", "--json", str(tmp_path / "out.json")]) == 0
+    report = json.loads((tmp_path / "out.json").read_text())
+    assert (report["n"], report["documents"], report["contaminated"]) == (2, 3, [1])
+    [hit] = report["hits"]
+    assert hit["document"] == f"{tmp_path / 'a.jsonl'}:2"
+    assert hit["substring"] in overlap.strip(question)
+
+
+def test_command_broken_input_is_one_line_and_exit_2(tmp_path, capsys):
+    (tmp_path / "bench.jsonl").write_text('{"question": "fine"}\n{"question": \n')
+    code = contamination.main(
+        ["--benchmark", str(tmp_path / "bench.jsonl"), "--text-field", "question", "--corpus", str(tmp_path), "--json", str(tmp_path / "o")]
+    )
+    assert code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "bench.jsonl: line 2: not valid JSON" in error
+
+
+def _plant_every_form(root):
+    """One dirty and one clean document in a file of every form."""
+    dirty, clean = f"Q: {ITEM.replace(' ', '  ')}!", "An unrelated sentence about the weather of the northern islands in late autumn."
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in (clean, dirty)).encode()
+    (root / "sub").mkdir()
+    (root / "a.jsonl").write_bytes(lines)
+    (root / "b.jsonl.gz").write_bytes(gzip.compress(lines))
+    with pa.CompressedOutputStream(str(root / "sub" / "c.jsonl.zst"), "zstd") as file:
+        file.write(lines)
+    pq.write_table(pa.table({"text": [clean, dirty], "n": [1, 2]}), root / "d.parquet")
+    (root / "e.txt").write_text(dirty)
+    (root / "f.txt").write_text(clean)
+    (root / "g.json").write_text(
+        json.dumps([{"messages": [{"role": "user", "content": clean}, {"role": "user", "content": dirty}]}], indent=1)
+    )
+    return [f"{root / name}" for name in ("a.jsonl:2", "b.jsonl.gz:2", "d.parquet:2", "e.txt", "g.json:1", "sub/c.jsonl.zst:2")]
+
+
+def _command(tmp_path, *more):
+    (tmp_path / "bench.jsonl").write_text(json.dumps({"question": "Is it?"}) + "\n" + json.dumps({"question": ITEM}) + "\n")
+    arguments = ["--benchmark", str(tmp_path / "bench.jsonl"), "--text-field", "question", "--json", str(tmp_path / "out.json")]
+    code = contamination.main([*arguments, *map(str, more)])
+    return code, json.loads((tmp_path / "out.json").read_text()) if code == 0 else None
+
+
+def test_documents_that_hold_a_short_item_only_stay_unless_asked_and_the_sentence_is_true(tmp_path, capsys):
+    rows = [{"question": "Is it?", "id": 7}, {"question": ITEM, "id": "long"}, {"question": "?!"}]
+    (tmp_path / "bench.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    texts = [f"Well. {ITEM}", "Is it? Nobody knows.", f"Is it? {ITEM}", "Clean."]
+    (tmp_path / "c.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    arguments = ["--benchmark", tmp_path / "bench.jsonl", "--text-field", "question", "--corpus", tmp_path / "c.jsonl"]
+    arguments = [*map(str, arguments), "--json", str(tmp_path / "o.json"), "--remove", str(tmp_path / "out")]
+    found = "2 of 3 items contaminated; 3 of 4 documents hold a match; "
+    assert contamination.main(arguments) == 0
+    why = "1 of them with a match of items under 50 characters only (--remove-short)"
+    assert capsys.readouterr().out.startswith(f"{found}2 left in {tmp_path / 'out'}, {why}; report")
+    report = json.loads((tmp_path / "o.json").read_text())
+    assert (report["short"], report["not_judged"]) == (1, 1)
+    assert [(hit["item"], hit["id"]) for hit in report["hits"]] == [(0, 7), (1, "long")]
+    assert [json.loads(line)["text"] for line in (tmp_path / "out" / "c.jsonl").open()] == [texts[1], texts[3]]
+    assert contamination.main([*arguments, "--remove-short"]) == 0
+    assert capsys.readouterr().out.startswith(f"{found}1 left in {tmp_path / 'out'}; report")
+    assert [json.loads(line)["text"] for line in (tmp_path / "out" / "c.jsonl").open()] == [texts[3]]
+
+
+def test_command_reads_every_form_and_removes_what_was_hit(tmp_path):
+    root = tmp_path / "corpus"
+    root.mkdir()
+    dirty = _plant_every_form(root)
+    code, report = _command(tmp_path, "--corpus", root, "--remove", tmp_path / "clean")
+    assert code == 0
+    assert report["contaminated"] == report["second_opinion"]["contaminated"] == [1]
+    assert report["removed"]["documents"] == dirty
+    assert report["removed"]["left"] == 5
+    assert [hit["item"] for hit in report["hits"]] == [1]
+    code, report = _command(tmp_path, "--corpus", tmp_path / "clean")
+    assert (report["documents"], report["contaminated"], report["second_opinion"]["contaminated"]) == (5, [], [])
+    assert pq.read_table(tmp_path / "clean" / "corpus" / "d.parquet").to_pydict()["n"] == [1]
+
+
+def test_command_unreadable_rows_are_named_and_fatal_above_the_share(tmp_path, capsys):
+    rows = [json.dumps({"text": ITEM}).encode()] + [json.dumps({"text": f"row {n}"}).encode() for n in range(98)] + [b'{"text": "caf\xe9"}']
+    (tmp_path / "c.jsonl").write_bytes(b"\n".join(rows))
+    code, report = _command(tmp_path, "--corpus", tmp_path / "c.jsonl")
+    assert (code, report["contaminated"]) == (0, [1])
+    assert [row["document"] for row in report["unreadable"]] == [f"{tmp_path / 'c.jsonl'}:line 100"]
+    code, _ = _command(tmp_path, "--corpus", tmp_path / "c.jsonl", "--max-broken", "0.005")
+    assert code == 2
+    assert "line 100: invalid UTF-8" in capsys.readouterr().err
+
+
+def test_remove_keeps_every_clean_document_of_names_that_differ_after_a_dot_and_refuses_targets_that_meet(tmp_path, capsys):
+    first, second = tmp_path / "one" / "crawl", tmp_path / "two" / "crawl"
+    first.mkdir(parents=True)
+    second.mkdir(parents=True)
+    for number in (1, 2):
+        body = f"A clean page, number {number}.".encode()
+        head = f"WARC/1.0\r\nWARC-Type: conversion\r\nContent-Length: {len(body)}\r\n\r\n"
+        (first / f"crawl.{number}.warc.wet").write_bytes(head.encode() + body + b"\r\n\r\n")
+    code, report = _command(tmp_path, "--corpus", first, "--remove", tmp_path / "clean")
+    assert (code, report["removed"]["left"]) == (0, 2)
+    assert sorted(file.name for file in (tmp_path / "clean" / "crawl").iterdir()) == ["crawl.1.jsonl", "crawl.2.jsonl"]
+    (second / "crawl.1.jsonl").write_text(json.dumps({"text": "Another clean page."}) + "\n")
+    code, _ = _command(tmp_path, "--corpus", first, second, "--remove", tmp_path / "both")
+    assert code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert all(str(path) in error for path in (first / "crawl.1.warc.wet", second / "crawl.1.jsonl", tmp_path / "both"))
+    assert not (tmp_path / "both").exists()
+
+
+def test_outputs_over_an_input_are_refused_and_change_nothing(tmp_path, capsys):
+    root = tmp_path / "corpus"
+    root.mkdir()
+    (root / "a.jsonl").write_text(json.dumps({"text": ITEM}) + "\n")
+    (tmp_path / "link").symlink_to(root / "a.jsonl")
+    code, _ = _command(tmp_path, "--corpus", root)
+    assert code == 0
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    wrong = [
+        (["--remove", tmp_path], "would overwrite"),
+        (["--json", root / "a.jsonl"], "of the corpus"),
+        (["--json", tmp_path / "link"], "of the corpus"),
+        (["--json", tmp_path / "bench.jsonl"], "would overwrite the benchmark"),
+        (["--remove", tmp_path / "new", "--json", tmp_path / "new" / "corpus" / "a.jsonl"], "both the report"),
+    ]
+    for more, message in wrong:
+        assert _command(tmp_path, "--corpus", root, *more)[0] == 2
+        error = capsys.readouterr().err
+        assert (error.count("\n"), message in error) == (1, True), error
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
+
+
+def test_command_nothing_to_search_is_refused(tmp_path, capsys):
+    (tmp_path / "empty.jsonl").write_text("\n")
+    (tmp_path / "nothing").mkdir()
+    for corpus in ("empty.jsonl", "nothing"):
+        assert _command(tmp_path, "--corpus", tmp_path / corpus)[0] == 2
+        assert capsys.readouterr().err == f"contamination: corpus {tmp_path / corpus}: no documents\n"
+    assert _command(tmp_path, "--corpus", tmp_path, "--benchmark", tmp_path / "empty.jsonl")[0] == 2
+    assert capsys.readouterr().err == f"contamination: benchmark {tmp_path / 'empty.jsonl'}: no items\n"
+
+
+@pytest.mark.parametrize("wrong", [["--seed", "-1"], ["--max-broken", "nan"], ["--max-broken", "1.5"]])
+def test_command_options_out_of_range_are_refused(tmp_path, capsys, wrong):
+    with pytest.raises(SystemExit, match="2"):
+        _command(tmp_path, "--corpus", tmp_path, *wrong)
+    assert f"argument {wrong[0]}: must be" in capsys.readouterr().err
+
+
+def test_command_unreadable_rows_are_reported_once_when_the_corpus_is_written(tmp_path):
+    (tmp_path / "c.jsonl").write_text('{"text": "fine"}\n{"text": \n')
+    _, report = _command(tmp_path, "--corpus", tmp_path / "c.jsonl", "--max-broken", "0.5", "--remove", tmp_path / "out")
+    assert len(report["unreadable"]) == 1
