@@ -1,7 +1,9 @@
 """The contamination command on files of many forms: its report, what it removes, and what it refuses."""
 
+import gzip
 import json
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 

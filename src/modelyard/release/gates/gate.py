@@ -1,8 +1,8 @@
 """What gates are made of: evidence, one gate's verdict, the decision. Pure.
 
 Every gate looks at one kind of evidence. Absence never passes: a missing metric, a NaN, too few items, weights or a benchmark id other than
-the ones asked about all BLOCK. The gates over what a model was made from are in ``release.origin``, those over what it does in
-``release.behaviour`` and ``release.conduct``; ``release.verdict`` puts all together. After Google's Model Card thresholds and GPT-4's release
+the ones asked about all BLOCK. The gates over what a model was made from are in ``gates.origin``, those over what it does in
+``gates.behaviour`` and ``gates.conduct``; ``release.verdict`` puts all together. After Google's Model Card thresholds and GPT-4's release
 criteria in spirit; the papers give no rules to copy.
 """
 
