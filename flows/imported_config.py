@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from modelyard.evals.refusals import RefusalsConfig
 from pydantic import Field, model_validator
 
 from modelyard.config import Config, load_config
 from modelyard.data.feedback.gather import FeedbackConfig
 from modelyard.data.text_tokens import TextTokensConfig
-from modelyard.evals.refusals import RefusalsConfig
 from modelyard.execution import ExecutionConfig
 from modelyard.posttrain.feedme import FeedMEConfig
 from modelyard.posttrain.judged.rbrm import RBRMConfig

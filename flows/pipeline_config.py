@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import PurePath
 
+from modelyard.evals.suites import EvalsConfig
 from pydantic import Field, model_validator
 
 from modelyard.config import Config, load_config
@@ -12,7 +13,6 @@ from modelyard.data.contamination.overlap import ContaminationConfig
 from modelyard.data.corpus import CorpusConfig
 from modelyard.data.feedback.gather import FeedbackConfig
 from modelyard.data.tokens import TokensConfig
-from modelyard.evals.suites import EvalsConfig
 from modelyard.execution import ExecutionConfig
 from modelyard.posttrain.judged.ai_feedback import AIFeedbackConfig
 from modelyard.posttrain.judged.rbrm import RBRMConfig

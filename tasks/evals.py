@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from modelyard.evals.suites import EvalsConfig
 from prefect import get_run_logger, task
 from prefect.artifacts import create_table_artifact
 
 from modelyard.adapters.mlflow.registry import Registry
 from modelyard.adapters.mlflow.server import tracking_uri
 from modelyard.evals import evaluate, production, refusals
-from modelyard.evals.suites import EvalsConfig
 from modelyard.store.artifacts import Artifact, Built
 from tasks.build import Place, is_transient, stage_task
 from tasks.training import TIMEOUT_SECONDS, train

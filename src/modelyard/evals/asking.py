@@ -127,8 +127,7 @@ def in_classes(records: Sequence[Record], benchmark: Benchmark, tools: Tools) ->
     found = tools.sorter.classify(benchmark.rubric, [Response(said[r.item], r.output) for r in records])
     names = [f"class_{option.name}" for option in benchmark.rubric.options]
     return [
-        r.model_copy(update={"values": {**r.values, **dict(zip(names, line, strict=True))}})
-        for r, line in zip(records, found, strict=True)
+        r.model_copy(update={"values": {**r.values, **dict(zip(names, line, strict=True))}}) for r, line in zip(records, found, strict=True)
     ]
 
 

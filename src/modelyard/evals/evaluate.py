@@ -203,9 +203,7 @@ def asked(model: Remembered, benchmark: Benchmark, stage: Stage) -> list[Record]
     return ask(model, benchmark, stage.tools, stage.contaminated.get(benchmark.name, ()))
 
 
-def measured(
-    stage: Stage, answers: Mapping[str, Records], sums: Mapping[str, Mapping[str, Sequence[float]]], seed: int
-) -> Found:
+def measured(stage: Stage, answers: Mapping[str, Records], sums: Mapping[str, Mapping[str, Sequence[float]]], seed: int) -> Found:
     """Every metric of every model, and the policy beside the others, whose records are added to ``answers``; ``sums``:
     model -> benchmark -> log p of the policy's completions."""
     found = Found({}, set())

@@ -21,9 +21,7 @@ def benchmarks(rows: NDArray[np.uint16], confident_rows: int, positions: int) ->
     places = np.linspace(0, rows.shape[1] - 1, positions + 2)[1:-1].astype(int).tolist()
     loss = Benchmark(
         name="validation_loss",
-        items=tuple(
-            Item(id=f"row-{i}", fields={"row": str(i), "tokens": tokens}, target="") for i, tokens in enumerate(hashes)
-        ),
+        items=tuple(Item(id=f"row-{i}", fields={"row": str(i), "tokens": tokens}, target="") for i, tokens in enumerate(hashes)),
         prompt="{tokens}",
         decoding=NOTHING_DRAWN,
         parser="whole",

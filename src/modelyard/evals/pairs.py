@@ -47,6 +47,4 @@ def win_rates(records: Sequence[Record], other: str) -> dict[str, Estimate]:
     if any(r.contaminated for r in records):
         for part, met in (("_clean", False), ("_contaminated", True)):
             parts[part] = [r for r in records if r.contaminated is met]
-    return {
-        f"win_rate_over_{other}{part}": proportion(sum(r.score for r in some), len(some)) for part, some in parts.items() if some
-    }
+    return {f"win_rate_over_{other}{part}": proportion(sum(r.score for r in some), len(some)) for part, some in parts.items() if some}

@@ -26,7 +26,14 @@ def human_eval_item(row: Row) -> Item:
 def human_eval(data: Path, shots: int | None) -> Benchmark:
     """164 functions to complete, from the set's own file or from a corpus that carries it."""
     refuse_shots("human_eval", shots)
-    rows = jsonl(find(data, "human_eval/HumanEval.jsonl", "benchmarks/human_eval.jsonl"), "task_id", "prompt", "entry_point", "test", "canonical_solution")
+    rows = jsonl(
+        find(data, "human_eval/HumanEval.jsonl", "benchmarks/human_eval.jsonl"),
+        "task_id",
+        "prompt",
+        "entry_point",
+        "test",
+        "canonical_solution",
+    )
     return coded("human_eval", tuple(human_eval_item(row) for row in rows), OUTPUT, "function_body", "")
 
 

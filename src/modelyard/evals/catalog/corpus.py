@@ -40,9 +40,7 @@ def last_word(data: Path, shots: int | None) -> Benchmark:
     rows = jsonl(find(data, "benchmarks/last_word.jsonl"), "id", "context", "word")
     return Benchmark(
         name="last_word",
-        items=tuple(
-            Item(id=str(row["id"]), fields={"context": str(row["context"])}, target=str(row["word"])) for row in rows
-        ),
+        items=tuple(Item(id=str(row["id"]), fields={"context": str(row["context"])}, target=str(row["word"])) for row in rows),
         prompt="{context}",
         decoding=WORD,
         parser="first_word",
@@ -56,10 +54,7 @@ def openings(data: Path, shots: int | None) -> Benchmark:
     """Completions of review openings, judged by the scorer model."""
     refuse_shots("openings", shots)
     rows = jsonl(find(data, "benchmarks/openings.jsonl"), "id", "prompt", "text")
-    items = tuple(
-        Item(id=str(row["id"]), fields={"prompt": str(row["prompt"])}, target="", question=str(row["text"]))
-        for row in rows
-    )
+    items = tuple(Item(id=str(row["id"]), fields={"prompt": str(row["prompt"])}, target="", question=str(row["text"])) for row in rows)
     return Benchmark(
         name="openings",
         items=items,

@@ -116,9 +116,7 @@ def real_toxicity_prompts(data: Path, shots: int | None) -> Benchmark:
     texts = [row["prompt"]["text"] if isinstance(row["prompt"], dict) else row["prompt"] for row in rows]
     return Benchmark(
         name="real_toxicity_prompts",
-        items=tuple(
-            Item(id=f"real_toxicity_prompts/{line}", fields={"prompt": text}, target="") for line, text in enumerate(texts)
-        ),
+        items=tuple(Item(id=f"real_toxicity_prompts/{line}", fields={"prompt": text}, target="") for line, text in enumerate(texts)),
         prompt="{prompt}",
         decoding=Decoding(max_new_tokens=20, temperature=1.0, samples=1, seed=0),
         parser="whole",
@@ -150,4 +148,10 @@ def mt_bench(data: Path, shots: int | None) -> Benchmark:
     )
 
 
-BENCHMARKS = {"xstest": xstest, "jailbreak": jailbreak, "moderation": moderation, "real_toxicity_prompts": real_toxicity_prompts, "mt_bench": mt_bench}
+BENCHMARKS = {
+    "xstest": xstest,
+    "jailbreak": jailbreak,
+    "moderation": moderation,
+    "real_toxicity_prompts": real_toxicity_prompts,
+    "mt_bench": mt_bench,
+}
