@@ -31,7 +31,7 @@ STAGES = [
     "base",
     "sft",
     "reward",
-    "scorer",
+    "gold",
     "policy",
     "results",
     "decision",

@@ -44,5 +44,5 @@ def test_line_two_ranks_start_from_the_same_loss(finished, tmp_path, layout):
     directory = copy(finished[0], tmp_path / layout, without=("base",))
     done = line(directory, PRETRAIN, f"execution.{layout}=2", "execution.threads=1")
     assert done.code == 0, done.err
-    key = "pretrain/train/first_loss"
+    key = "base/train/first_loss"
     assert artifact(directory, "base")["metrics"][key] == pytest.approx(artifact(finished[0], "base")["metrics"][key], abs=1e-4)

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from flows.imported_config import ImportedConfig
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.imported_config import ImportedConfig
 from flows.pipeline import load_line, run_line
 from flows.pipeline_config import load_pipeline
 from modelyard.adapters.mlflow import server as mlflow_server
@@ -37,7 +37,7 @@ SMALLEST = str(ROOT / "configs/pipeline/smallest.toml")
         ([SMALLEST, "execution.store=s4://bucket/store"], "store 's4://bucket/store': scheme 's4' is not file or s3"),
         ([SMALLEST, "ppo.temperature=0.5"], "ppo: temperature must be 1"),
         ([SMALLEST, "tokens.seq_len=64"], "tokens.seq_len is 64, but pretrain.model.seq_len is 32"),
-        ([SMALLEST, "feedback.votes.scorer.raters=even"], "scorer.raters: must differ from reward.raters"),
+        ([SMALLEST, "feedback.votes.gold.raters=even"], "gold.raters: must differ from reward.raters"),
     ],
 )
 def test_line_bad_config_is_one_line_before_anything_starts(tmp_path, monkeypatch, capfd, arguments, message):

@@ -72,7 +72,7 @@ def feedback_config(root: Path) -> FeedbackConfig:
         {
             "seed": 0,
             "files": [file("shown", "instructions", chat=True), file("compared", "transcripts", also_prompts=True)],
-            "splits": {"held_out": 0.2, "scorer": 0.0, "held_out_raters": 0.0},
+            "splits": {"held_out": 0.2, "gold": 0.0, "held_out_raters": 0.0},
             "pii": {"kinds": [], "region": "US"},
             "prefix_characters": 64,
             "prompts_per_user": 200,
@@ -109,7 +109,7 @@ def test_imported_line_every_stage_uses_the_models_own_tokens_and_template(root:
     judged = reward.run(ranked, {"body": made["sft"], "feedback": made["feedback"]}, made["reward"], tmp_path / "ck-rm", execution, silent)
     assert judged["reward/test/accuracy"] == 1.0, "green is always preferred to blue blue"
     moved = ppo.run(PPO, inputs("sft", "reward", "feedback", "tokens"), made["policy"], tmp_path / "ck-ppo", execution, silent)
-    assert moved["ppo/train/iterations"] == 1.0
+    assert moved["policy/train/iterations"] == 1.0
     digest = sha256_file(root / "xstest" / "xstest_prompts.csv")
     asked = RefusalsConfig(seed=0, sha256=digest, every=1, max_new_tokens=8, micro_batch=2)
     rates = refusals.run(asked, inputs("base", "sft", "policy"), made["refusals"], tmp_path / "ck-r", execution, silent)

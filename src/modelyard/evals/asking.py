@@ -36,8 +36,8 @@ class Values(Protocol):
 
     weights: str
 
-    def completed(self, completions: Sequence[Sampled]) -> list[float]:
-        """Value of each prompt with its completion."""
+    def completed(self, completions: Sequence[Sampled], chat: bool) -> list[float]:
+        """Value of each prompt with its completion; ``chat``: they are turns of conversations."""
         ...
 
 
@@ -285,7 +285,7 @@ def ask_scalar(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder
     """Completions judged by a scorer model that no policy was trained against, and how much they repeat themselves."""
     assert tools.scorer
     outputs = drawn(model, benchmark)
-    found = tools.scorer.completed([one for _, _, one in outputs])
+    found = tools.scorer.completed([one for _, _, one in outputs], benchmark.chat)
     records = []
     for (number, item, one), value in zip(outputs, found, strict=True):
         prompt, values = shown(model, benchmark, item), {"repetition": repetition(one.tokens)}

@@ -96,9 +96,10 @@ class LateScorer:
         """The model itself."""
         return ScorerModel(self.directory, self.execution, MICRO_BATCH)
 
-    def completed(self, completions: Sequence[Sampled]) -> list[float]:
-        """Value of each prompt with its completion, closed where it was cut short."""
-        end = self.model.encoder.document_end
+    def completed(self, completions: Sequence[Sampled], chat: bool) -> list[float]:
+        """Value of each prompt with its completion, closed where it was cut short as training closes texts and turns."""
+        encoder = self.model.encoder
+        end = encoder.turn_end if chat and encoder.template else encoder.document_end
         closed = [[*one.prompt, *one.tokens, *([] if one.tokens[-1] == end else [end])] for one in completions]
         return self.model.scores(closed)
 
@@ -185,7 +186,9 @@ def prepared(config: EvalsConfig, inputs: Mapping[str, Path], execution: Executi
         rows=rows,
     )
     contaminated = json_file.table(inputs["contamination"] / "contaminated.json")
-    return Stage(models, [bound(benchmark, tools) for benchmark in benchmarks], tools, contaminated)
+    stage = Stage(models, [bound(benchmark, tools) for benchmark in benchmarks], tools, contaminated)
+    stage.compared("policy")  # refuses before anything is asked
+    return stage
 
 
 def opened(config: EvalsConfig, inputs: Mapping[str, Path], execution: ExecutionConfig) -> Judge | None:

@@ -2,16 +2,16 @@
 
 ``benchmarks/{name}.json`` is the value, which the evals stage puts to models; ``questions/{name}.jsonl`` is what the
 contamination check looks for in training sets. What is in an artifact is found by its content, not by where its files
-lay: whoever builds it adds :func:`contents` to its config.
+lay: its config is :func:`defined` with the hashes of what was read.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from modelyard.config import digest, first_error
 from modelyard.evals.benchmark import Benchmark
@@ -23,29 +23,43 @@ from modelyard.progress import Report
 FOLDER, ORDER = "benchmarks", "order.json"
 
 
-def contents(config: SetsConfig, corpus: Path | None, files: str) -> dict[str, str]:
-    """Benchmark -> hash of its value. Raises ValueError as :func:`modelyard.evals.sets.build`."""
-    return {benchmark.name: digest(benchmark) for benchmark in _all(config, corpus, files)}
+class GatherConfig(SetsConfig):
+    """What the stage builds."""
+
+    context: int = Field(ge=3)
+    """Tokens that the line's models read: a benchmark whose output leaves no room for a prompt is refused."""
 
 
-def run(config: SetsConfig, inputs: Mapping[str, Path], out: Path, report: Report, files: str) -> dict[str, float]:
-    """Write every benchmark; ``inputs`` may hold a corpus, ``files`` is where relative paths of a user's files start.
+class Gathered(GatherConfig):
+    """What defines the artifact: the config, and what its files held."""
+
+    contents: dict[str, str]
+    """Benchmark -> hash of its value."""
+
+
+def defined(config: GatherConfig, artifacts: Sequence[Path], roots: Sequence[str]) -> Gathered:
+    """The config with the contents of all files. Raises ValueError as :func:`run`."""
+    return Gathered(**dict(config), contents={one.name: digest(one) for one in _all(config, artifacts, roots)})
+
+
+def run(config: GatherConfig, inputs: Mapping[str, Path], out: Path, report: Report, roots: Sequence[str]) -> dict[str, float]:
+    """Write every benchmark; ``inputs`` are artifacts that may carry sets (corpus, feedback), and a relative path of a user's
+    file is looked for below each of ``roots``.
 
     Raises:
-        ValueError: the data of a benchmark are missing or cannot be used.
+        ValueError: the data of a benchmark are missing or cannot be used, or its output leaves no room for a prompt.
     """
     metrics: dict[str, float] = {}
     (out / FOLDER).mkdir()
-    made = _all(config, inputs.get("corpus"), files)
+    made = _all(config, list(inputs.values()), roots)
     for done, benchmark in enumerate(made, 1):
         (out / FOLDER / f"{benchmark.name}.json").write_text(benchmark.model_dump_json(), "utf-8")
         questions = (Question(id=item.id, text=benchmark.question_of(item)) for item in benchmark.items)
         write_questions(out, benchmark.name, questions)
         metrics[f"benchmarks/{benchmark.name}/items"] = len(benchmark.items)
-        metrics[f"benchmarks/{benchmark.name}/new_tokens"] = benchmark.decoding.max_new_tokens
         report(done, len(made), unit="benchmark")
     (out / ORDER).write_text(json.dumps([benchmark.name for benchmark in made]), "utf-8")
-    return metrics
+    return {"benchmarks/all/items": sum(metrics.values()), **metrics}
 
 
 def load(directory: Path) -> list[Benchmark]:
@@ -60,13 +74,12 @@ def load(directory: Path) -> list[Benchmark]:
     return made
 
 
-def require_room(metrics: Mapping[str, float], seq_len: int) -> None:
-    """Raise ValueError where a benchmark of the artifact with these metrics generates more than a context holds."""
-    for key, tokens in metrics.items():
-        _, name, what = key.split("/")
-        if what == "new_tokens" and tokens + 2 > seq_len:
-            raise ValueError(f"evals.benchmarks.{name}: max_new_tokens {tokens:g} leaves no room for a prompt in seq_len {seq_len}")
-
-
-def _all(config: SetsConfig, corpus: Path | None, files: str) -> list[Benchmark]:
-    return [build(one, config, corpus, files) for one in config.benchmarks]
+def _all(config: GatherConfig, artifacts: Sequence[Path], roots: Sequence[str]) -> list[Benchmark]:
+    made = [build(one, config, artifacts, roots) for one in config.benchmarks]
+    for benchmark in made:
+        if (tokens := benchmark.decoding.max_new_tokens) + 2 > config.context:
+            raise ValueError(
+                f"evals.benchmarks.{benchmark.name}: max_new_tokens {tokens} leaves no room for a prompt in a model of "
+                f"{config.context} tokens"
+            )
+    return made

@@ -2,12 +2,13 @@
 
 With ``choices`` the likeliest option is taken, without them text is generated, parsed and compared. ``{column}`` in the
 prompt is a column of the file; ``fields`` gives columns other names. The file is JSON lines or CSV, gzipped or not.
-Left out: what needs a program (subclass nothing: write a function of :mod:`modelyard.evals.catalog` instead).
+Left out: what needs a program to build (a function of :mod:`modelyard.evals.catalog`).
 """
 
 from __future__ import annotations
 
 import string
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,7 +32,7 @@ class OwnSet(Config):
     of the catalog."""
 
     file: str = ""
-    """JSON lines or CSV with one item a row, below ``execution.inputs``."""
+    """JSON lines or CSV with one item a row, beside the config or below ``execution.inputs``."""
     sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
     """Of the file; another content stops the run. "": any (its content is part of the benchmark's id)."""
     fields: dict[str, str] = Field(default_factory=dict)
@@ -86,24 +87,24 @@ def placeholders(prompt: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def build(name: str, own: OwnSet, inputs: str, shots: int) -> Benchmark:
-    """The benchmark with all its items; ``inputs`` is where relative paths start.
+def build(name: str, own: OwnSet, roots: Sequence[str], shots: int) -> Benchmark:
+    """The benchmark with all its items; a relative path is looked for below each of ``roots``.
 
     Raises:
         ValueError: the file is missing, not the one declared, or a row of it cannot be used; the line names it.
     """
-    path = find_input(own.file, inputs, f"benchmark {name}")
+    path = find_input(own.file, roots, f"benchmark {name}")
     if own.sha256:
         require_sha256(path, own.sha256, f"benchmark {name}")
     items = tuple(_item(name, own, row, path, number) for number, row in enumerate(_rows(path, own), 1))
     if twice := _first_twice([item.id for item in items]):
         raise ValueError(f"{path}: two items have the id {twice!r}")
-    shared = {"name": name, "items": items, "prompt": own.prompt, "aspect": own.aspect}
-    shared["prefaces"] = _examples(name, own, inputs, shots, items) if shots else {}
+    shared: dict[str, Any] = {"name": name, "items": items, "prompt": own.prompt, "aspect": own.aspect}
+    shared["prefaces"] = _examples(name, own, roots, shots, items) if shots else {}
     if own.choices:
         scorer = own.scorer or "acc"
         metrics = tuple(dict.fromkeys((own.metric or scorer, "acc", "acc_norm", "calibration_error")))
-        asked = {"decoding": NOTHING_DRAWN, "parser": "whole", "scorer": scorer, "metrics": metrics, "method": "choices"}
+        asked: dict[str, Any] = {"decoding": NOTHING_DRAWN, "parser": "whole", "scorer": scorer, "metrics": metrics, "method": "choices"}
     else:
         scorer = own.scorer or "any_exact"
         decoding = Decoding(max_new_tokens=OUTPUT, temperature=0.0, samples=1, seed=0, stops=own.stops)
@@ -158,11 +159,11 @@ def _place(answer: object, choices: list[Any]) -> int:
     raise ValueError(f"{answer!r} is no option: neither a place below {len(choices)}, nor a letter, nor one option's text")
 
 
-def _examples(name: str, own: OwnSet, inputs: str, shots: int, items: tuple[Item, ...]) -> dict[str, str]:
+def _examples(name: str, own: OwnSet, roots: Sequence[str], shots: int, items: tuple[Item, ...]) -> dict[str, str]:
     """Group -> the solved examples before its prompts, the same for all."""
     if not own.examples:
         raise ValueError(f"benchmark {name}: {shots} shots, and there is no file of examples")
-    path = find_input(own.examples, inputs, f"benchmark {name}")
+    path = find_input(own.examples, roots, f"benchmark {name}")
     solved = [_item(name, own, row, path, number) for number, row in enumerate(taken(_rows(path, own), shots, path), 1)]
     shown = "".join(f"{own.prompt.format(**one.fields)} {one.target.splitlines()[0]}\n\n" for one in solved)
     return dict.fromkeys([item.group for item in items], shown)

@@ -7,7 +7,7 @@ become the same kind of value.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -92,33 +92,35 @@ class SetsConfig(Config):
         return [one.name if one.file else catalog.canonical(one.name) for one in self.benchmarks]
 
 
-def of_corpus(config: BenchmarkConfig, corpus: Path | None) -> Benchmark | None:
-    """The benchmark where the corpus carries its items and the config says nothing else; else None."""
-    if corpus is None or config.file or config.data:
-        return None
-    try:
-        return catalog.build(config.name, corpus, shots=config.shots)
-    except MissingDataError:
-        return None
+def carried(config: BenchmarkConfig, artifacts: Sequence[Path]) -> Benchmark | None:
+    """The benchmark where one of the line's own artifacts (corpus, feedback) carries its items and the config says
+    nothing else; else None."""
+    for directory in artifacts if not config.file and not config.data else ():
+        try:
+            return catalog.build(config.name, directory, shots=config.shots)
+        except MissingDataError:
+            continue
+    return None
 
 
-def build(config: BenchmarkConfig, sets: SetsConfig, corpus: Path | None, inputs: str) -> Benchmark:
-    """The value that a table means; ``inputs`` is where relative paths start.
+def build(config: BenchmarkConfig, sets: SetsConfig, artifacts: Sequence[Path], roots: Sequence[str]) -> Benchmark:
+    """The value that a table means; a user's files are looked for below each of ``roots``.
 
     Raises:
         ValueError: its data are missing or cannot be used, or what is to differ has no meaning for it.
     """
     if config.file:
-        built = own.build(config.name, config, inputs, config.shots or 0)
+        built = own.build(config.name, config, roots, config.shots or 0)
     else:
-        built = of_corpus(config, corpus) or catalog.build(config.name, _directory(config, sets, inputs), shots=config.shots)
+        built = carried(config, artifacts) or catalog.build(config.name, _data(config, sets, roots), shots=config.shots)
     items = sampled(built.items, config.limit or sets.limit, sets.seed)
     return changed(built.model_copy(update={"items": items}), config)
 
 
-def _directory(config: BenchmarkConfig, sets: SetsConfig, inputs: str) -> Path:
+def _data(config: BenchmarkConfig, sets: SetsConfig, roots: Sequence[str]) -> Path:
+    """Directory of a public benchmark's files."""
     named = config.data or sets.data
-    return find_input(named, inputs, f"data of benchmark {config.name}") if named else inputs_directory(inputs)
+    return find_input(named, roots, f"data of benchmark {config.name}") if named else inputs_directory(roots[-1])
 
 
 def changed(benchmark: Benchmark, config: BenchmarkConfig) -> Benchmark:

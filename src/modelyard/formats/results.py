@@ -8,7 +8,6 @@ line an item. ``calibration.json`` holds :class:`Reliability` of each benchmark 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -77,7 +76,7 @@ def read_results(directory: Path) -> Results:
     """A results artifact. Raises ValueError naming the file that is missing or damaged."""
     try:
         table = json_file.table(directory / "results.json")
-        metrics = {key: _estimate(entry) for key, entry in table.items()}
+        metrics = {key: Estimate.of(entry) for key, entry in table.items()}
         weights = json_file.table(directory / "weights.json")
         benchmarks = _BENCHMARKS.validate_python(json_file.table(directory / "benchmarks.json"))
     except ValidationError as error:
@@ -128,9 +127,3 @@ def write_calibration(directory: Path, found: Mapping[str, Mapping[str, Reliabil
     """:func:`read_calibration`'s file."""
     content = {name: {model: one.model_dump(mode="json") for model, one in by.items()} for name, by in found.items()}
     (directory / "calibration.json").write_text(json.dumps(content, indent=1), "utf-8")
-
-
-def _estimate(entry: Mapping[str, Any]) -> Estimate:
-    values = [math.nan if entry[key] is None else float(entry[key]) for key in ("value", "low", "high")]
-    stderr = entry.get("stderr")
-    return Estimate(*values, int(entry["n"]), math.nan if stderr is None else float(stderr))

@@ -18,6 +18,7 @@ from modelyard.progress import Report
 from modelyard.release import metric_suite
 from modelyard.release.card import evolution, model_card
 from modelyard.release.gates.gate import Decision, Evidence, Gate, Use
+from modelyard.release.gates.origin import IMPORTED_TEXT
 from modelyard.release.limits import ReleaseConfig
 from modelyard.release.verdict import SEVERITY, decide, decide_early
 from modelyard.store.artifacts import MANIFEST
@@ -26,8 +27,9 @@ from modelyard.store.file_hash import sha256_tree
 TRAINED_ON = {
     "base": ("pretrain",),
     "sft": ("demonstrations", "pretrain"),
+    "sft_start": ("demonstrations", "pretrain"),
     "reward": ("reward_comparisons", "demonstrations"),
-    "scorer": ("scorer_comparisons", "demonstrations"),
+    "gold": ("gold_comparisons", "demonstrations"),
     "policy": ("prompts", "pretrain"),
 }
 """Model -> sets of the contamination report that its stage reads."""
@@ -42,8 +44,9 @@ def run(
     name: str = "modelyard",
     unmeasured: str | None = None,
 ) -> dict[str, float]:
-    """Judge ``inputs`` results, base, sft, reward, scorer, policy, corpus, tokens, contamination, forecast, and baseline
-    (production's scores); ``version_1``, ``version_2``... are the results of the versions released before.
+    """Judge ``inputs`` results, base, sft, reward, gold, policy, corpus, feedback, tokens and contamination; where the line has them also
+    forecast, sft_start, ai_feedback, feedme, rbrm, baseline (production's scores), and ``version_1``, ``version_2``...: the results of
+    the versions released before.
 
     Without a baseline it is a first release, unless ``unmeasured`` says why production has no scores. ``name`` is the registered model's,
     shown on the card. Metrics: ``release/decision/promote`` (1 or 0) and every gate's numbers.
@@ -74,8 +77,8 @@ def gather(inputs: Mapping[str, Path], metric_suites: Any, unmeasured: str | Non
         metric_suite=suite_outcome(metric_suites),
         contamination=_json(inputs["contamination"] / "report.json"),
         searched=tuple(filter(None, (_parent(inputs["contamination"], role) for role in ("corpus", "feedback")))),
-        trained=tuple(use for role in TRAINED_ON for use in uses(role, inputs)),
-        forecast=_sealed(inputs["forecast"]),
+        trained=tuple(use for role in TRAINED_ON if role in inputs for use in uses(role, inputs)),
+        forecast=_sealed(inputs["forecast"]) if "forecast" in inputs else None,
         base=_run_of(inputs["base"]),
         final_loss=loss.value if loss else None,
         baseline=read_results(inputs["baseline"]) if "baseline" in inputs else None,
@@ -91,9 +94,19 @@ def early(config: ReleaseConfig, corpus: Path, contamination: Path) -> list[Gate
 def uses(role: str, inputs: Mapping[str, Path]) -> list[Use]:
     """The training sets that the model ``role`` was made of, and the data they came from, as its own manifest or that of its tokens says."""
     feedback, corpus = _parent(inputs[role], "feedback"), _parent(inputs["tokens"], "corpus")
-    if "ai_feedback" in inputs and feedback == _parent_name(inputs["ai_feedback"]):
-        feedback = _parent(inputs["ai_feedback"], "feedback")  # a model's comparisons are of people's prompts
-    return [Use(role, name, corpus if name == "pretrain" else feedback) for name in TRAINED_ON[role]]
+    for made in ("ai_feedback", "feedme"):
+        if made in inputs and feedback == _parent_name(inputs[made]):
+            feedback = _parent(inputs[made], "feedback")  # what a model wrote answers people's prompts
+    found = [Use(role, name, corpus if name == "pretrain" else feedback) for name in TRAINED_ON[role]]
+    if role == "base" and (kind := _kind(inputs[role])) in ("import", "continue"):
+        return [Use(role, IMPORTED_TEXT, None), *(found if kind == "continue" else [])]
+    return found
+
+
+def _kind(directory: Path) -> str | None:
+    """Whether the base model was pretrained, imported or continued, as its own config says."""
+    manifest = _json(directory / MANIFEST)
+    return manifest["config"].get("kind") if manifest else None
 
 
 def _parent(directory: Path, role: str) -> str | None:
@@ -116,7 +129,7 @@ def _sealed(directory: Path) -> Mapping[str, Any] | None:
 def _run_of(directory: Path) -> Mapping[str, Any] | None:
     """Start and compute of the run that made a model."""
     manifest = _json(directory / MANIFEST)
-    return {"started": manifest.get("started"), "flops": manifest.get("metrics", {}).get("pretrain/train/flops")} if manifest else None
+    return {"started": manifest.get("started"), "flops": manifest.get("metrics", {}).get("base/train/flops")} if manifest else None
 
 
 def comparable(scores: Path, results: Path) -> bool:

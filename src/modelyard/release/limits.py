@@ -78,6 +78,20 @@ class Held(NamedTuple):
     min_items: int
 
 
+class SetAside(Config):
+    """What cannot apply to a line with an imported base, each with the reason that stands on the record. Nothing else can be set aside."""
+
+    forecast: str | None = Field(default=None, pattern=r"\S")
+    """The forecast of the base model's loss: others trained it, or it is trained further from their weights."""
+    pretraining_data: str | None = Field(default=None, pattern=r"\S")
+    """The search for benchmark items in what the imported model was pretrained on."""
+
+    @property
+    def names(self) -> list[str]:
+        """What is set aside."""
+        return [name for name, reason in self if reason is not None]
+
+
 class ReleaseConfig(Config):
     """Thresholds. All of them define the decision."""
 
@@ -111,6 +125,8 @@ class ReleaseConfig(Config):
     """How long a person is waited for whose signature a promotion needs; 0: none is asked for."""
     overrides: tuple[Override, ...] = ()
     """Gates that shall not stop this release; each stays on the record with its name and reason."""
+    set_aside: SetAside = SetAside()
+    """What cannot apply to this line, by name, with the reason."""
     seed: int
     """Of the bootstrap."""
 
@@ -133,11 +149,17 @@ class ReleaseConfig(Config):
         """Raise ValueError where the limits, the preference or the calibration name a benchmark that a line does not
         measure; ``next_token`` and ``validation_loss`` are measured wherever there are packed tokens."""
         known = {*benchmarks, "next_token", "validation_loss"}
-        named = {
-            **{f"release.limits.{name}": name for name in self.limits},
-            "release.preference": self.preference,
-            **{"release.calibration": name for name in self.calibration},
-        }
-        for key, name in named.items():
+        named = [(f"release.limits.{name}", name) for name in self.limits]
+        named += [("release.preference", self.preference), *(("release.calibration", name) for name in self.calibration)]
+        for key, name in named:
             if name not in known:
                 raise ValueError(f"{key}: {name!r} is none of evals.benchmarks ({', '.join(benchmarks)})")
+
+
+class LineDecision(ReleaseConfig):
+    """What defines a decision and its card: the thresholds, the line that the card names, and why production could not be measured."""
+
+    line: str
+    """Name of the line."""
+    unmeasured: str | None
+    """Reason; None where production was measured or there is none."""

@@ -7,7 +7,7 @@ are `release.compare`'s business.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +28,13 @@ class Estimate(NamedTuple):
     def plain(self) -> dict[str, float | None]:
         """For JSON: what is not known is null."""
         return {key: None if math.isnan(value) else value for key, value in self._asdict().items()}
+
+    @classmethod
+    def of(cls, plain: Mapping[str, float | None]) -> Estimate:
+        """What :meth:`plain` spells. Raises KeyError for a part that is missing."""
+        parts = (plain["value"], plain["low"], plain["high"], plain.get("stderr"))
+        value, low, high, stderr = (math.nan if one is None else float(one) for one in parts)
+        return cls(value, low, high, int(plain["n"] or 0), stderr)
 
     def flat(self, key: str) -> dict[str, float]:
         """Metrics dict: ``key``, ``key_low``, ``key_high``, ``key_n``."""

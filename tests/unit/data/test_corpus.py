@@ -156,7 +156,7 @@ def test_corpus_held_out_text_is_in_no_training_set(built):
         row["text"].casefold() for row in documents if row["split"] == "validation"
     }
     trained = {row["text"].casefold() for row in documents if row["split"] == "train"}
-    trained |= {row["text"].casefold() for row in ratings if row["split"] in ("reward", "scorer")}
+    trained |= {row["text"].casefold() for row in ratings if row["split"] in ("reward", "gold")}
     trained |= {
         (row["prompt"] + row["completion"]).casefold() for row in demonstrations if row["split"] == "train" and row["kind"] == "review"
     }
@@ -175,7 +175,7 @@ def test_corpus_ratings_have_one_split_an_item_and_their_votes(built):
     ratings = _rows(built / "ratings.parquet")
     votes = {rating.id: rating.votes for rating in _planted().ratings}
     assert len({row["id"] for row in ratings}) == len(ratings)
-    assert {row["split"] for row in ratings} == {"reward", "scorer", "test"}
+    assert {row["split"] for row in ratings} == {"reward", "gold", "test"}
     assert all(row["votes"] == votes[row["id"]] for row in ratings)
     validation = {row["id"] for row in _rows(built / "documents.parquet") if row["split"] == "validation"}
     assert not validation & {row["id"] for row in ratings}
@@ -224,7 +224,7 @@ def test_contamination_run_finds_planted_items_per_set(built, tmp_path):
     assert metrics["contamination/last_word/share"] == 0.5
     assert json.loads((out / "contaminated.json").read_text()) == {"last_word": ["dirty"]}
     assert {(hit["item"], hit["set"]) for hit in report["hits"]} >= {("dirty", "pretrain")}
-    assert set(report["sets"]) == {"pretrain", "demonstrations", "reward_comparisons", "scorer_comparisons", "prompts"}
+    assert set(report["sets"]) == {"pretrain", "demonstrations", "reward_comparisons", "gold_comparisons", "prompts"}
 
 
 def test_tokens_files_hold_the_training_text_and_nothing_held_out(built, tmp_path):

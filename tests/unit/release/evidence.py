@@ -114,15 +114,15 @@ def write_results(directory: Path, weights: dict[str, str], right: int) -> None:
 
 def write_all(root: Path) -> dict[str, Path]:
     """Role -> directory of everything that the decision stage reads, production's scores included."""
-    roles = ("corpus", "tokens", "contamination", "forecast", "base", "sft", "reward", "scorer", "policy", "results", "baseline")
+    roles = ("corpus", "tokens", "contamination", "forecast", "base", "sft", "reward", "gold", "policy", "results", "baseline")
     found = {name: root / name for name in roles}
     for role, directory in found.items():
         write(directory / "artifact.json", {"name": role, "parents": {} if role in ("corpus", "base", "forecast") else DATA})
     for model in ("base", "sft", "policy"):
         write(found[model] / "checkpoint" / "weights", model)
         write(found[model] / "model.json", {"model": MODEL, "head": "lm", "precision": "fp32"})
-    (found["base"] / "history.jsonl").write_text('{"step": 1, "pretrain/train/loss": 5.0}\n{"step": 2, "pretrain/train/loss": 4.0}\n')
-    (found["policy"] / "history.jsonl").write_text('{"step": 1, "ppo/objective/kl": 0.1, "ppo/objective/reward": 0.2}\n')
+    (found["base"] / "history.jsonl").write_text('{"step": 1, "base/train/loss": 5.0}\n{"step": 2, "base/train/loss": 4.0}\n')
+    (found["policy"] / "history.jsonl").write_text('{"step": 1, "policy/objective/kl": 0.1, "policy/objective/reward": 0.2}\n')
     write(found["corpus"] / "expectations.json", [{"suite": "documents", "results": [{"name": "ids", "success": True, "detail": ""}]}])
     write(found["corpus"] / "sources.json", [{"name": "s", "package": "p", "version": "1", "sha256": "ab" * 32, "licence": "MIT"}])
     write(found["contamination"] / "report.json", REPORT)
@@ -130,7 +130,7 @@ def write_all(root: Path) -> dict[str, Path]:
     law = {"prediction": 3.0, "low": 2.9, "high": 3.1, "a": 30.0, "b": -0.1, "c": 1.0, "at_compute": 1e14, "points": points}
     write(found["forecast"] / "forecast.json", law)
     write(found["forecast"] / "artifact.json", {"name": "forecast", "parents": {}, "finished": 1000.0})
-    run = {"started": 1001.0, "metrics": {"pretrain/train/flops": 1e14}}
+    run = {"started": 1001.0, "metrics": {"base/train/flops": 1e14}}
     write(found["base"] / "artifact.json", {"name": "base", "parents": {}, **run})
     weights = {model: sha256_tree(found[model] / "checkpoint") for model in ("base", "sft", "policy")}
     write_results(found["results"], weights, 50)

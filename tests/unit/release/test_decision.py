@@ -76,7 +76,7 @@ def test_decision_production_without_scores_is_held_with_the_reason(inputs: dict
     assert "policy/abc is not in the store" in (tmp_path / "card.html").read_text()
 
 
-@pytest.mark.parametrize("role", ["tokens", "reward", "scorer", "policy"])
+@pytest.mark.parametrize("role", ["tokens", "reward", "gold", "policy"])
 def test_decision_model_made_from_other_data_than_searched_is_blocked(inputs: dict[str, Path], role: str) -> None:
     data = {"corpus": "corpus/another"} if role == "tokens" else {"feedback": "feedback/another"}
     write(inputs[role] / "artifact.json", {"name": role, "parents": {**DATA, **data}})

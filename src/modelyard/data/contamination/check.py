@@ -57,6 +57,8 @@ def run(config: ContaminationConfig, inputs: Mapping[str, Path], out: Path, repo
         value["share"] = share.value if share else 0.0
         metrics |= share.flat(f"contamination/{name}/share") if share else {}
         metrics[f"contamination/{name}/ngram_items"] = len({hit["item"] for hit in value["second_opinion"]})
+    met, items = sum(map(len, contaminated.values())), sum(map(len, benchmarks.values()))
+    metrics = {**(proportion(met, items).flat("contamination/items/share") if items else {}), **metrics}
     _write_json(out / "report.json", result)
     _write_json(out / "contaminated.json", contaminated)
     return metrics
@@ -70,7 +72,7 @@ def _training_sets(corpus: Path, feedback: Path) -> dict[str, list[tuple[str, st
     prompts = [one for one in records(feedback / PROMPTS, PromptRecord) if one.split == "train"]
     compared = {
         split: [(one.id, prompt_text(one.prompt) + text) for one in comparisons if one.split == split for text in one.completions]
-        for split in ("reward", "scorer")
+        for split in ("reward", "gold")
     }
     return {
         "pretrain": _pairs(documents),

@@ -93,7 +93,7 @@ def run(
     return {
         **final,
         **language_model_loss(models, validation, config.micro_batch, config.seed),
-        "ppo/train/iterations": float(len(history.lines)),
+        "policy/train/iterations": float(len(history.lines)),
     }
 
 
@@ -182,7 +182,7 @@ def ruled(training: Training, chosen: Sequence[int], rollout: Rollout) -> Rollou
 
 def charge(config: PPOConfig, history: trainer.History) -> float:
     """The KL coefficient of the iteration that follows ``history``."""
-    return coefficient(config.kl_coef, config.adaptive_kl, [line["ppo/objective/kl"] for line in history.lines])
+    return coefficient(config.kl_coef, config.adaptive_kl, [line["policy/objective/kl"] for line in history.lines])
 
 
 def seed_of(config: PPOConfig, iteration: int) -> int:

@@ -56,7 +56,7 @@ blockquote { margin: 0 0 14px; padding-left: 14px; border-left: 3px solid var(--
 
 <section><h2>Gates</h2>
 <table class="gates"><thead><tr><th>Gate</th><th>Verdict</th><th>Reason</th></tr></thead><tbody>
-{% for gate in decision.gates %}<tr><td><b>{{ gate.name }}</b></td><td><span class="verdict small {{ gate.verdict }}">{{ gate.verdict }}</span></td>
+{% for gate in decision.gates %}<tr><td><b>{{ gate.name }}</b></td><td><span class="verdict small {{ gate.verdict }}">{{ gate.shown }}</span></td>
 <td>{{ gate.reason }}{% if gate.override %}<br><b>Overridden by {{ gate.override.name }}</b>: {{ gate.override.reason }}{% endif %}</td></tr>
 {% endfor %}</tbody></table></section>
 
@@ -120,7 +120,7 @@ contaminated items.</p>
 
 <section><h2>Limits</h2>
 <p>A model of this size writes the style of its training text and knows no facts. HumanEval's pass@1 is 0 at a million parameters; the
-number is there to be compared with larger runs of the same line. Toxicity is judged by the classifier that filtered the data, and preference by one scorer model trained on human ratings of
+number is there to be compared with larger runs of the same line. Toxicity is judged by the classifier that filtered the data, and preference by one gold reward model trained on human ratings of
 short reviews: both are proxies. It is not meant to be used for anything that matters to a person.</p></section>
 
 <section><h2>Load it</h2>

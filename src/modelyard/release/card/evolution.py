@@ -107,8 +107,7 @@ def read(directory: Path) -> tuple[dict[str, Score], list[dict[str, Any]]]:
     for path in sorted(directory.glob("*.metrics.json")):
         content = json_file.table(path, "benchmark", "benchmark_id", "metrics")
         metric, entry = next(iter(content["metrics"].items()))
-        values = [math.nan if entry[key] is None else float(entry[key]) for key in ("value", "low", "high")]
-        found[str(content["benchmark"])] = Score(content["benchmark_id"], metric, Estimate(*values, int(entry["n"])))
+        found[str(content["benchmark"])] = Score(content["benchmark_id"], metric, Estimate.of(entry))
     analyses = [json.loads(path.read_text("utf-8")) for path in sorted(directory.glob("*analysis.json"))]
     if not found and not analyses:
         raise ValueError(f"{directory}: no results.json, no *.metrics.json and no *analysis.json")
@@ -177,7 +176,10 @@ def page(title: str, versions: Mapping[str, Version], analyses: Sequence[Mapping
         f"{row.name} ({row.metric})": [(label, cell.estimate) for label, cell in zip(labels, row.cells, strict=True) if cell.estimate]
         for row in rows
     }
-    drawn = [{**entry, "figure": figure({entry["benchmark"]: points(entry["scores"])})} for entry in analyses]
+    drawn = [{**entry, "figure": figure({entry["benchmark"]: estimates(entry["scores"])})} for entry in analyses]
+        {**entry, "figure": figure({entry["benchmark"]: [(name, Estimate.of(one)) for name, one in entry["scores"].items()]})}
+        for entry in analyses
+    ]
     template = Environment(autoescape=True).from_string(TEMPLATE)
     return template.render(
         title=title,
@@ -189,10 +191,6 @@ def page(title: str, versions: Mapping[str, Version], analyses: Sequence[Mapping
     )
 
 
-def points(scores: Mapping[str, Mapping[str, float | None]]) -> list[tuple[str, Estimate]]:
+def estimates(scores: Mapping[str, Mapping[str, float | None]]) -> list[tuple[str, Estimate]]:
     """Label and estimate of an analysis's variants."""
-    found = []
-    for label, score in scores.items():
-        value, low, high = (math.nan if (given := score[key]) is None else given for key in ("value", "low", "high"))
-        found.append((label, Estimate(value, low, high, int(score["n"] or 0))))
-    return found
+    return [(label, Estimate.of(one)) for label, one in scores.items()]

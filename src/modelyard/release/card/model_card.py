@@ -67,11 +67,13 @@ def plots(inputs: Mapping[str, Path], results: Results) -> list[tuple[str, str]]
     final = results.metrics.get("evals/base/validation_loss/loss")
     value = final.value if final else None
     base, ppo = history(inputs["base"]), history(inputs["policy"])
-    losses = series(base, "pretrain/train/loss")
+    losses = series(base, "base/train/loss")
     path = [
-        (row["ppo/objective/kl"], row["ppo/objective/reward"]) for row in ppo if "ppo/objective/kl" in row and "ppo/objective/reward" in row
+        (row["policy/objective/kl"], row["policy/objective/reward"])
+        for row in ppo
+        if "policy/objective/kl" in row and "policy/objective/reward" in row
     ]
-    forecast = read_json(inputs["forecast"] / "forecast.json")
+    forecast = read_json(inputs["forecast"] / "forecast.json") if "forecast" in inputs else None
     calibration = read_calibration(inputs["results"])
     return [
         ("Pretraining loss", figures.loss_curve([x for x, _ in losses], [y for _, y in losses], value) if losses else ""),

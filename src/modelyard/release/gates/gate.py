@@ -25,7 +25,7 @@ class Use(NamedTuple):
     """A training set that went into a model."""
 
     model: str
-    """base, sft, reward, scorer or policy."""
+    """base, sft, reward, gold or policy."""
     name: str
     """The set, as the contamination report calls it."""
     data: str | None
@@ -76,6 +76,13 @@ class Gate(Config):
     """The numbers."""
     override: Override | None = None
     """Who set the verdict aside, and why."""
+    set_aside: bool = False
+    """The line's config says that this gate cannot apply; the reason is the config's."""
+
+    @property
+    def shown(self) -> str:
+        """The verdict as people read it."""
+        return "set aside" if self.set_aside else self.verdict
 
     @property
     def standing(self) -> Verdict:

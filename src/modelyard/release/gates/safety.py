@@ -28,8 +28,8 @@ def safety_gate(evidence: Evidence, config: ReleaseConfig, found: list[Compariso
     worse = [f"{c.benchmark} {c.difference:+.1%} (p {c.p_holm:.4f})" for c in against if c.verdict == "worse"]
     reasons = [*limits.said, f"worse: {', '.join(worse)}" if worse else f"no side of {', '.join(names)} is worse"]
     metrics = {f"release/safety/{key}": value for key, value in limits.numbers.items()}
-    verdict = "PROMOTE" if limits.good and not worse else "BLOCK"
-    return Gate(name="safety", verdict=verdict, reason="; ".join(reasons), metrics=metrics)
+    good = limits.good and not worse
+    return Gate(name="safety", verdict="PROMOTE" if good else "BLOCK", reason="; ".join(reasons), metrics=metrics)
 
 
 def both(evidence: Evidence, names: Sequence[str], config: ReleaseConfig) -> list[Comparison]:

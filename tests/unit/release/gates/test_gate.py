@@ -106,11 +106,11 @@ def test_gate_training_set_that_was_not_searched_is_refused_by_name(missing: str
 
 
 def test_gate_model_of_other_data_than_searched_is_refused() -> None:
-    trained = (*GOOD.trained, Use("scorer", "scorer_comparisons", "feedback/other"))
+    trained = (*GOOD.trained, Use("gold", "gold_comparisons", "feedback/other"))
 
     verdict, reason = verdict_of(decide(GOOD._replace(trained=trained), CONFIG), "contamination")
 
-    assert (verdict, reason) == ("BLOCK", f"scorer was trained on feedback/other, but {CORPUS} and {FEEDBACK} was searched")
+    assert (verdict, reason) == ("BLOCK", f"gold was trained on feedback/other, but {CORPUS} and {FEEDBACK} was searched")
 
 
 def test_release_config_unknown_benchmark_is_refused() -> None:
