@@ -2,7 +2,7 @@
 
 ``python -m bench.frontier STORE`` (``make bench-frontier``): ``STORE`` is the store of a finished line
 (``make run``), whose SFT model, reward model, gold and data are used. Each run is the line's own PPO
-(``[ppo]`` of ``--config``) at one KL coefficient and gamma, measured every few iterations on openings of
+(``[policy]`` of ``--config``) at one KL coefficient and gamma, measured every few iterations on openings of
 held-out reviews, the corpus' validation split, of which neither SFT, reward model, gold nor the line's
 benchmark has any; ``--items test`` takes the benchmark's openings instead, to report by, not to choose by.
 Gao et al. (arXiv:2210.10760) plot proxy and gold scores over KL in this way: the reward model is the proxy,
@@ -201,7 +201,7 @@ def main() -> None:
     parser.add_argument("store", type=Path, nargs="?", default=Path(".modelyard/store"))
     parser.add_argument("--config", type=Path, default=Path("configs/pipeline/tiny.toml"))
     parser.add_argument("--kl", type=float, nargs="*", default=[0.0, 0.02, 0.05, 0.1, 0.3])
-    parser.add_argument("--gamma", type=float, nargs="*", default=[], help="default: the config's ppo.ptx_coef, and 0")
+    parser.add_argument("--gamma", type=float, nargs="*", default=[], help="default: the config's policy.ptx_coef, and 0")
     parser.add_argument("--iterations", type=int, default=40)
     parser.add_argument("--every", type=int, default=5)
     parser.add_argument("--items", choices=("validation", "test"), default="validation")
@@ -210,7 +210,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(".modelyard/frontier.jsonl"))
     parser.add_argument("--plot", type=Path, default=Path(".modelyard/frontier.png"))
     arguments = parser.parse_args()
-    base = read_tree(arguments.config)["ppo"] | {"kl_stop": 1e9, "on_kl_stop": "stop", "iterations": arguments.iterations}
+    base = read_tree(arguments.config)["policy"] | {"kl_stop": 1e9, "on_kl_stop": "stop", "iterations": arguments.iterations}
     base |= {key: json.loads(value) for key, _, value in (text.partition("=") for text in arguments.set)}
     inputs = line_inputs(arguments.store)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, get_args
 
 from modelyard.adapters import expectations
@@ -95,7 +96,7 @@ class Stage(NamedTuple):
     """Class of the config by which the line has this stage."""
     reads: Reads
     """What it cannot do without."""
-    may_read: Reads = {}
+    may_read: Reads = MappingProxyType({})
     """What it uses where the line has it."""
     on: On = On.RANKS
     metric: str = ""

@@ -52,7 +52,7 @@ def digest(value: object) -> str:
 
 
 def parse_override(text: str) -> tuple[list[str], Any]:
-    """``"policy.kl_coef=0.05"`` -> ``(["ppo", "kl_coef"], 0.05)``; a value that is no TOML literal is taken as a string."""
+    """``"policy.kl_coef=0.05"`` -> ``(["policy", "kl_coef"], 0.05)``; a value that is no TOML literal is taken as a string."""
     key, sep, raw = text.partition("=")
     path = key.strip().split(".")
     if not sep or not all(path):
@@ -151,7 +151,7 @@ def first_error(error: ValidationError, tree: object = None) -> str:
     for item in error.errors():
         where = ".".join(map(str, keys_of(item["loc"], tree, item["type"] == "missing"))) or "config"
         what = "unknown key" if item["type"] == "extra_forbidden" else item["msg"].removeprefix("Value error, ")
-        got = "" if item["type"] in ("extra_forbidden", "missing", "value_error") else f" (got {item['input']!r})"
+        got = "" if item["type"] in ("extra_forbidden", "missing", "value_error", "union_tag_invalid") else f" (got {item['input']!r})"
         lines.append(f"{where}: {what}{got}")
     return " ".join("; ".join(lines).split())
 

@@ -27,9 +27,9 @@ SMALLEST = str(ROOT / "configs/pipeline/smallest.toml")
     [
         ([], "usage: python -m flows.pipeline CONFIG [KEY=VALUE ...]"),
         (["missing.toml"], "missing.toml: no such config file"),
-        ([SMALLEST, "ppo.kl_coeff=0.05"], "ppo.kl_coeff: unknown key"),
-        ([SMALLEST, "ppo.kl_coef=high"], "ppo.kl_coef: Input should be a valid number"),
-        ([SMALLEST, "ppo.kl_coef"], "override 'ppo.kl_coef': expected KEY=VALUE"),
+        ([SMALLEST, "policy.kl_coeff=0.05"], "policy.kl_coeff: unknown key"),
+        ([SMALLEST, "policy.kl_coef=high"], "policy.kl_coef: Input should be a valid number"),
+        ([SMALLEST, "policy.kl_coef"], "override 'policy.kl_coef': expected KEY=VALUE"),
         ([SMALLEST, "execution.tensor_parallel=3"], "model.heads 4 is not divisible by execution.tensor_parallel 3"),
         ([SMALLEST, "execution.pipeline_parallel=3"], "model.layers 2 is not divisible by execution.pipeline_parallel 3"),
         ([SMALLEST, "execution.data_parallel=3"], "x execution.data_parallel 3"),

@@ -131,7 +131,7 @@ def rung_recipe(rung: Rung, ladder: LadderConfig, main: Recipe) -> Recipe:
         "warmup_steps": round(main.optimizer.warmup_steps * rung.steps / main.steps),
     }
     changed = {"optimizer": optimizer, "batch": batch, "micro_batch": batch, "steps": rung.steps, "model": model.model_dump()}
-    return Recipe.model_validate({**main.model_dump(), **changed})
+    return Recipe.model_validate({**main.model_dump(include=set(Recipe.model_fields)), **changed})
 
 
 def run(

@@ -142,13 +142,13 @@ def train(config: PPOConfig, training: Training, checkpoints: Path, execution: E
             blown = metrics["objective/kl"] > config.kl_stop
             if blown and config.on_kl_stop == "error":
                 raise KLBlowUpError(
-                    f"iteration {iteration}: KL {metrics['objective/kl']:.2f} nats exceeds ppo.kl_stop {config.kl_stop:g}; "
-                    "raise ppo.kl_coef or lower ppo.optimizer.lr"
+                    f"iteration {iteration}: KL {metrics['objective/kl']:.2f} nats exceeds policy.kl_stop {config.kl_stop:g}; "
+                    "raise policy.kl_coef or lower policy.optimizer.lr"
                 )
             if blown:
                 break
             metrics |= update(config, training, rollout, iteration, kl_coef)
-            named = {f"ppo/{key}": value for key, value in metrics.items()}
+            named = {f"policy/{key}": value for key, value in metrics.items()}
             history.add(iteration + 1, named)
             report(iteration + 1, config.iterations, named, unit="iteration")
             if iteration + 1 == config.iterations:

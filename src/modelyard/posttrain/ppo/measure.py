@@ -48,7 +48,7 @@ def final_samples(
         _log.warning("ppo: signs of reward hacking: %s; look at the samples", ", ".join(name.removeprefix("flag_") for name in raised))
     return {
         **{f"policy/reference/{key.partition('/')[2]}": number for key, number in experience.statistics(before, kl_coef).items()},
-        **{f"ppo/{key}": number for key, number in experience.statistics(rollout, kl_coef).items()},
+        **{f"policy/{key}": number for key, number in experience.statistics(rollout, kl_coef).items()},
         **bootstrap_mean(kl, seed).flat("policy/objective/kl"),
         **bootstrap_mean(rollout.scores.tolist(), seed).flat("policy/objective/reward"),
         **{f"policy/hacking/{key}": number for key, number in hacking.items()},

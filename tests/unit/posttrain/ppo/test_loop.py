@@ -197,7 +197,7 @@ def test_ppo_generation_unlike_training_is_refused(
 
 def test_ppo_kl_above_limit_fails_with_one_line_or_stops_cleanly(inputs: Inputs, tmp_path: Path, execution: ExecutionConfig) -> None:
     wild = {"optimizer": optimizer(2e-2), "kl_stop": 0.5, "iterations": 6, "ptx_coef": 0.0, "ptx_rows": 0, "ema_decay": 0.0}
-    with pytest.raises(KLBlowUpError, match=r"KL \d+\.\d\d nats exceeds ppo.kl_stop 0.5; raise ppo.kl_coef"):
+    with pytest.raises(KLBlowUpError, match=r"KL \d+\.\d\d nats exceeds policy.kl_stop 0.5; raise policy.kl_coef"):
         run(ppo_config(**wild), inputs, tmp_path / "error", execution)
     metrics = run(ppo_config(**wild, on_kl_stop="stop"), inputs, tmp_path / "stop", execution)
     assert 1 <= metrics["policy/train/iterations"] < 6
