@@ -177,9 +177,6 @@ def page(title: str, versions: Mapping[str, Version], analyses: Sequence[Mapping
         for row in rows
     }
     drawn = [{**entry, "figure": figure({entry["benchmark"]: estimates(entry["scores"])})} for entry in analyses]
-        {**entry, "figure": figure({entry["benchmark"]: [(name, Estimate.of(one)) for name, one in entry["scores"].items()]})}
-        for entry in analyses
-    ]
     template = Environment(autoescape=True).from_string(TEMPLATE)
     return template.render(
         title=title,
