@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from modelyard.evals.asking import ask
+from modelyard.evals.asking import Tools, ask
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.catalog import build
 from modelyard.execution import ExecutionConfig
@@ -136,7 +136,7 @@ def benchmarks_of(task: str, data: Path, items: int) -> list[Benchmark]:
 
 def our_choices(subject: Subject, benchmarks: Sequence[Benchmark]) -> Choices:
     """Through the same call as the command."""
-    return [line for benchmark in benchmarks for record in ask(subject, benchmark) for line in [our_choice(record)]]
+    return [line for benchmark in benchmarks for record in ask(subject, benchmark, Tools()) for line in [our_choice(record)]]
 
 
 def our_choice(record: Record) -> tuple[int, int, bool, bool]:

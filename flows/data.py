@@ -11,9 +11,11 @@ from tasks.line import Line
 
 
 def prepare_data(line: Line) -> None:
-    """Corpus and human feedback, then the tokens (of the imported model's tokenizer where there is one) and the contamination report."""
+    """Corpus, human feedback and benchmarks, then the tokens (of the imported model's tokenizer where there is one) and the contamination
+    report."""
     line.build("corpus")
     line.build("feedback")
+    line.build("benchmarks")
     line.build("imported")
     line.build("tokens", "contamination")
 

@@ -14,7 +14,9 @@ from modelyard.data.corpus import CorpusConfig
 from modelyard.data.feedback.gather import FeedbackConfig
 from modelyard.data.text_tokens import TextTokensConfig
 from modelyard.data.tokens import TokensConfig
-from modelyard.evals.suites import EvalsConfig
+from modelyard.evals.gather import GatherConfig
+from modelyard.evals.sets import SetsConfig
+from modelyard.evals.suite import EvalsConfig
 from modelyard.execution import ExecutionConfig
 from modelyard.posttrain.feedme import FeedMEConfig
 from modelyard.posttrain.judged.ai_feedback import AIFeedbackConfig
@@ -90,10 +92,7 @@ class PipelineConfig(Config):
         else:
             self._check_imported(self.base)
         self._check_lengths()
-        if (self.evals.conduct is None) != (self.release.conduct is None):
-            raise ValueError(
-                "evals.conduct and release.conduct: both or neither, since what is measured is judged and what is judged is measured"
-            )
+        self.release.require_measured(self.evals.names)
         if self.reward.split != "reward" or self.gold.split != "gold":
             raise ValueError("reward.split must be 'reward' and gold.split 'gold': the judge must not have seen what PPO is rewarded by")
         if self.selection and not self.sft.keep_epochs:
@@ -142,9 +141,11 @@ class PipelineConfig(Config):
                 raise ValueError(f"tokens.seq_len {self.tokens.seq_len} is less than the width of {key}'s rows {width}")
         if self.policy.max_new_tokens >= limit:
             raise ValueError(f"policy.max_new_tokens {self.policy.max_new_tokens} leaves no room for a prompt in seq_len {limit}")
-        for key in ("human_eval_tokens", "opening_tokens", "last_word_tokens"):
-            if getattr(self.evals, key) + 2 > limit:
-                raise ValueError(f"evals.{key} {getattr(self.evals, key)} leaves no room for a prompt in seq_len {limit}")
+        for one in self.evals.benchmarks:
+            if (one.max_new_tokens or 0) + 2 > limit:
+                raise ValueError(
+                    f"evals.benchmarks.{one.name}.max_new_tokens {one.max_new_tokens} leaves no room for a prompt in seq_len {limit}"
+                )
 
     def _check_batches(self) -> None:
         """Every batch must split over the replicas into whole micro-batches."""
@@ -171,6 +172,9 @@ class PipelineConfig(Config):
                 return self.ladder
             case "imported":
                 return self.base.imported if isinstance(self.base, ContinueConfig) else self.base
+            case "benchmarks":
+                sets = {key: getattr(self.evals, key) for key in SetsConfig.model_fields}
+                return GatherConfig(**sets, context=self.base.seq_len)
             case "results" | "baseline":
                 return self.evals
             case "export":

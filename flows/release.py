@@ -10,14 +10,15 @@ from modelyard.release.sign_off import with_signature
 from modelyard.store.artifacts import Artifact
 from tasks.build import Place
 from tasks.line import Line
-from tasks.release import Baseline, Released, against, register_task, show_decision_task
+from tasks.release import Baseline, Released, against, register_task, show_decision_task, versions_task
 from tasks.sign_off import find_signature_task, sign_off_task
 
 
 def release(config: PipelineConfig, line: Line, production: Baseline | None) -> Released:
     """Decide; export and register what is not blocked. Only PROMOTE moves ``production``."""
     rules = LineDecision(**dict(config.release), line=config.name, unmeasured=production.problem if production else None)
-    compared = {"baseline": production.scores} if production and production.scores else {}
+    compared = versions_task(line.place, line.artifact("policy"))
+    compared |= {"baseline": production.scores} if production and production.scores else {}
     decided = line.build_from("decision", rules, compared).artifact
     verdict = show_decision_task(line.place, decided)
     if verdict.verdict == "BLOCK":

@@ -13,8 +13,8 @@ from modelyard.adapters.mlflow.server import tracking_uri
 from modelyard.store.artifacts import Artifact
 from tasks.build import Place, is_transient
 
-MEASURED_BY = ("corpus", "feedback", "tokens", "contamination", "gold", "sft")
-"""Roles of a results artifact that a model is measured by."""
+MEASURED_BY = {"policy": "policy", "benchmarks": "benchmarks", "corpus": "corpus", "contamination": "contamination", "judge": "sft"}
+"""Role of a baseline -> the role of the results artifact whose part it takes."""
 
 
 class Serving(NamedTuple):
@@ -36,7 +36,7 @@ def serving_task(place: Place) -> Serving | None:
         return None
     decided = place.store.get(version.tags["decision_artifact"])
     results = place.store.get(decided.parents["results"])
-    evidence = {role: place.store.get(results.parents[role]) for role in ("policy", *MEASURED_BY)}
+    evidence = {role: place.store.get(results.parents[part]) for role, part in MEASURED_BY.items()}
     return Serving(str(version.version), evidence, results.metrics)
 
 

@@ -122,7 +122,7 @@ def _stage_task(planned: Planned, place: Place) -> Any:
     """Find the artifact of a stage, or build it."""
     stage, config = planned.stage, planned.config
     code = code_version(stage.run.__module__, *stage.also)
-    spec = Spec(stage.name, stage.defined(config), planned.parents, code)
+    spec = Spec(stage.name, stage.defined(config, place, planned.parents), planned.parents, code)
     built = build(spec, partial(_produced, stage, config, place), place, stage.metric)
     if place.execution.checkpoint_store and not built.cached and stage.on is not On.DRIVER:
         Storage(place.execution.checkpoint_store).remove(place.store.workspace(spec).name)  # as the scratch copies are

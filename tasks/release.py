@@ -12,6 +12,7 @@ from modelyard.adapters import terminal
 from modelyard.adapters.mlflow.registry import Candidate, Move, Opponent, Registry
 from modelyard.adapters.mlflow.server import tracking_uri
 from modelyard.release import decision
+from modelyard.release.card import evolution
 from modelyard.release.gates.gate import Decision, Gate
 from modelyard.release.limits import ReleaseConfig
 from modelyard.store.artifacts import Artifact
@@ -69,6 +70,14 @@ def early_gates_task(config: ReleaseConfig, place: Place, corpus: Artifact, cont
 def opponent_task(place: Place, policy: Artifact) -> Opponent | None:
     """What is in production now (its predecessor, if this very policy is in production); None before the first release."""
     return Registry(tracking_uri(), place.line).opponent(policy.ref)
+
+
+@task(name="find versions", task_run_name="find versions", retries=2, retry_condition_fn=is_transient, timeout_seconds=300)
+def versions_task(place: Place, policy: Artifact) -> dict[str, Artifact]:
+    """``version_{number}`` -> results of every version released before this policy, as far as the store has them."""
+    found = Registry(tracking_uri(), place.line).released(policy.ref)
+    kept = {number: ref for number, ref in found.items() if place.store.find(*ref.split("/"))}
+    return {f"{evolution.VERSION}{number}": place.store.get(ref) for number, ref in kept.items()}
 
 
 @task(name="find scores", task_run_name="find scores", retries=2, retry_condition_fn=is_transient, timeout_seconds=300)

@@ -23,8 +23,9 @@ from modelyard.data.contamination import check as contamination
 from modelyard.data.contamination import overlap
 from modelyard.data.feedback import gather
 from modelyard.data.sources import installation
-from modelyard.evals import evaluate, production
-from modelyard.evals.suites import EvalsConfig
+from modelyard.evals import evaluate
+from modelyard.evals import gather as benchmarks
+from modelyard.evals.suite import EvalsConfig
 from modelyard.posttrain import feedme, reward, selection, sft
 from modelyard.posttrain.judged import ai_feedback, rbrm
 from modelyard.posttrain.ppo import loop as ppo
@@ -33,11 +34,13 @@ from modelyard.pretrain import continued, import_model, pretrain
 from modelyard.release import decision, export
 from modelyard.release.limits import LineDecision
 from modelyard.scaling import ladder
+from modelyard.store.artifacts import Artifact
 from tasks.build import Place
 
 Name = Literal[
     "corpus",
     "feedback",
+    "benchmarks",
     "imported",
     "tokens",
     "contamination",
@@ -78,7 +81,7 @@ def _nothing(config: Any, place: Place) -> dict[str, Any]:
     return {}
 
 
-def _itself(config: Any) -> Any:
+def _itself(config: Any, place: Place, parents: Mapping[str, Artifact]) -> Any:
     return config
 
 
@@ -100,8 +103,8 @@ class Stage(NamedTuple):
     """The metric that stands for it in the summary."""
     given: Callable[[Any, Place], Mapping[str, Any]] = _nothing
     """(config, place) -> what ``run`` is handed besides on the driver; no part of the artifact."""
-    defined: Callable[[Any], Config] = _itself
-    """Config -> what defines the artifact."""
+    defined: Callable[[Any, Place, Mapping[str, Artifact]], Config] = _itself
+    """(config, place, parents) -> what defines the artifact."""
     also: tuple[str, ...] = ()
     """Modules whose code defines the artifact besides that of ``run``."""
     retries: int = 0
@@ -115,8 +118,12 @@ class InstalledCorpus(corpus.CorpusConfig):
     """Package -> version."""
 
 
-def _installed(config: corpus.CorpusConfig) -> Config:
+def _installed(config: corpus.CorpusConfig, place: Place, parents: Mapping[str, Artifact]) -> Config:
     return InstalledCorpus(**dict(config), installed=installation.versions(config.sources.packages))
+
+
+def _with_contents(config: benchmarks.GatherConfig, place: Place, parents: Mapping[str, Artifact]) -> Config:
+    return benchmarks.defined(config, [place.store.fetch(one) for one in parents.values()], place.execution.roots)
 
 
 def _for_corpus(config: corpus.CorpusConfig, place: Place) -> dict[str, Any]:
@@ -125,7 +132,7 @@ def _for_corpus(config: corpus.CorpusConfig, place: Place) -> dict[str, Any]:
     return {"transform": RayTransform(place.execution.threads), "cache": cache, "validate": expectations.validate}
 
 
-def _for_feedback(config: gather.FeedbackConfig, place: Place) -> dict[str, Any]:
+def _with_roots(config: Config, place: Place) -> dict[str, Any]:
     return {"roots": place.execution.roots}
 
 
@@ -153,13 +160,15 @@ STAGES = (
     Stage("corpus", corpus.run, corpus.CorpusConfig, {}, on=On.DRIVER, metric="corpus/documents/kept", given=_for_corpus,
           defined=_installed, also=("modelyard.adapters.expectations",), retries=2),
     Stage("feedback", gather.run, gather.FeedbackConfig, reads("corpus"), on=On.DRIVER, metric="feedback/comparisons/reward",
-          given=_for_feedback),
+          given=_with_roots),
+    Stage("benchmarks", benchmarks.run, benchmarks.GatherConfig, reads("corpus", "feedback"), on=On.DRIVER,
+          metric="benchmarks/all/items", given=_with_roots, defined=_with_contents),
     Stage("imported", import_model.run, import_model.ImportConfig, {}, on=On.ONE_RANK, metric="imported/model/parameters"),
     Stage("tokens", tokens.run, tokens.TokensConfig, reads("corpus"), on=On.DRIVER, metric="tokens/train/tokens"),
     Stage("tokens", text_tokens.run, text_tokens.TextTokensConfig, reads("corpus", "imported"), on=On.DRIVER,
           metric="tokens/train/tokens"),
-    Stage("contamination", contamination.run, overlap.ContaminationConfig, reads("corpus", "feedback"), on=On.DRIVER,
-          metric="contamination/openings/share"),
+    Stage("contamination", contamination.run, overlap.ContaminationConfig, reads("corpus", "feedback", "benchmarks"),
+          on=On.DRIVER, metric="contamination/items/share"),
     Stage("forecast", ladder.run, ladder.ScalingConfig, reads("tokens"), on=On.ONE_RANK, metric="forecast/loss/value"),
     Stage("base", pretrain.run, pretrain.PretrainConfig, reads("tokens", "forecast"), metric="base/validation/loss"),
     Stage("base", continued.run, continued.ContinueConfig, reads("imported", "tokens"), metric="base/validation/loss"),
@@ -173,10 +182,10 @@ STAGES = (
     Stage("rbrm", rbrm.run, rbrm.RBRMConfig, reads("reward", sft=START), metric="rbrm/fit/right"),
     Stage("policy", ppo.run, PPOConfig, reads("reward", "feedback", "tokens", sft=START), reads("rbrm"),
           metric="policy/objective/reward"),
-    Stage("results", evaluate.run, EvalsConfig, reads("corpus", "feedback", "tokens", "contamination", scorer=("gold",), **MODELS),
-          reads("sft_start"), metric="evals/policy/win_rate_over_sft"),
-    Stage("baseline", production.run, EvalsConfig,
-          reads("corpus", "feedback", "tokens", "contamination", "policy", scorer=("gold",), sft=SFT)),
+    Stage("results", evaluate.run, EvalsConfig,
+          reads("benchmarks", "corpus", "tokens", "contamination", scorer=("gold",), **MODELS),
+          metric="evals/policy/openings/win_rate_over_sft"),
+    Stage("baseline", evaluate.run, EvalsConfig, reads("benchmarks", "corpus", "contamination", "policy", judge=SFT)),
     Stage("decision", decision.run, LineDecision,
           reads("corpus", "feedback", "tokens", "contamination", "reward", "gold", "results", **MODELS),
           reads("forecast", "ai_feedback", "feedme", "sft_start", "rbrm", "baseline"),

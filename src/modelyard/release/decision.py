@@ -1,7 +1,8 @@
-"""The decision stage: read the evidence of all stages, judge it, write ``decision.json`` and ``card.html``.
+"""The decision stage: read the evidence of all stages, judge it, write ``decision.json``, ``card.html`` and
+``evolution.html``.
 
-The baseline is an input like any other, so the decision's fingerprint says what it was compared with. A BLOCK is a result, not an error:
-whoever runs the line turns it into an exit code.
+The baseline and the released versions are inputs like any other, so the decision's fingerprint says what it was compared
+with. A BLOCK is a result, not an error: whoever runs the line turns it into an exit code.
 """
 
 from __future__ import annotations
@@ -9,17 +10,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from modelyard.formats.expectation import Validate
 from modelyard.formats.results import read_results
 from modelyard.progress import Report
 from modelyard.release import metric_suite
-from modelyard.release.card import model_card
-from modelyard.release.gates.conduct import CONDUCT
+from modelyard.release.card import evolution, model_card
 from modelyard.release.gates.gate import Decision, Evidence, Gate, Use
 from modelyard.release.gates.origin import IMPORTED_TEXT
-from modelyard.release.limits import Compared, ReleaseConfig
+from modelyard.release.limits import ReleaseConfig
 from modelyard.release.verdict import SEVERITY, decide, decide_early
 from modelyard.store.artifacts import MANIFEST
 from modelyard.store.file_hash import sha256_tree
@@ -45,12 +45,13 @@ def run(
     unmeasured: str | None = None,
 ) -> dict[str, float]:
     """Judge ``inputs`` results, base, sft, reward, gold, policy, corpus, feedback, tokens and contamination; where the line has them also
-    forecast, sft_start, ai_feedback, feedme, rbrm, and baseline (production's scores).
+    forecast, sft_start, ai_feedback, feedme, rbrm, baseline (production's scores), and ``version_1``, ``version_2``...: the results of
+    the versions released before.
 
     Without a baseline it is a first release, unless ``unmeasured`` says why production has no scores. ``name`` is the registered model's,
     shown on the card. Metrics: ``release/decision/promote`` (1 or 0) and every gate's numbers.
     """
-    suites = metric_suite.check(read_results(inputs["results"]).metrics, validate)
+    suites = metric_suite.check(read_results(inputs["results"]), config, validate)
     for result in suites:
         result.keep_page(out)
     evidence = gather(inputs, [result.model_dump() for result in suites], unmeasured)
@@ -58,6 +59,7 @@ def run(
     report(1, 2, unit="page")
     (out / "decision.json").write_text(decision.model_dump_json(indent=1), "utf-8")
     (out / "card.html").write_text(model_card.build(name, inputs, decision, evidence.results), "utf-8")
+    (out / evolution.FILE).write_text(evolution.of_versions(name, inputs, evidence.results), "utf-8")
     report(2, 2, unit="page")
     verdicts = {f"release/{gate.name}/severity": float(SEVERITY[gate.verdict]) for gate in decision.gates}
     numbers = {key: value for gate in decision.gates for key, value in gate.metrics.items()}
@@ -67,7 +69,7 @@ def run(
 def gather(inputs: Mapping[str, Path], metric_suites: Any, unmeasured: str | None) -> Evidence:
     """The evidence in the artifacts' files and the suites' outcomes; what is missing becomes None and is refused by its gate."""
     results = read_results(inputs["results"])
-    loss = results.metrics.get("evals/base/validation_loss")
+    loss = results.metrics.get("evals/base/validation_loss/loss")
     return Evidence(
         results=results,
         weights={model: sha256_tree(inputs[model] / "checkpoint") for model in ("base", "sft", "policy")},
@@ -133,7 +135,8 @@ def _run_of(directory: Path) -> Mapping[str, Any] | None:
 def comparable(scores: Path, results: Path) -> bool:
     """Whether two results artifacts were measured by the same benchmarks, as far as versions are compared on them."""
     one, other = read_results(scores).benchmarks, read_results(results).benchmarks
-    return all(one.get(name) == other.get(name) for name in (*get_args(Compared), *CONDUCT))
+    wanted = {name: measured.id for name, measured in other.items() if measured.between_versions}
+    return all(name in one and one[name].id == identity for name, identity in wanted.items())
 
 
 def read_decision(directory: Path) -> Decision:

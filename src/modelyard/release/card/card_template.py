@@ -51,7 +51,7 @@ blockquote { margin: 0 0 14px; padding-left: 14px; border-left: 3px solid var(--
 <header>
 <h1>{{ title }}</h1>
 <p><span class="verdict {{ decision.verdict }}">{{ decision.verdict }}</span>
-<span class="soft">{{ parameters }} parameters, aligned with PPO against human ratings.</span></p>
+<span class="soft">{{ parameters }} parameters, aligned with PPO against human ratings. <a href="evolution.html">Every released version</a></span></p>
 </header>
 
 <section><h2>Gates</h2>
@@ -100,7 +100,7 @@ labels, 0 for chance.</p>
 {% endfor %}</tbody></table></div></section>{% endif %}
 
 <section><h2>Sample completions</h2>
-<p class="soft small">The first three openings of the benchmark, not chosen; sampled at the temperature of the evaluation.</p>
+<p class="soft small">The first three prompts of the benchmark, not chosen; sampled at the temperature of the evaluation.</p>
 {% for sample in samples %}<blockquote>{% for model in models %}<div><span class="soft small">{{ model }}</span>
 <span class="opening">{{ sample.prompt }}</span>{{ sample[model] }}</div>{% endfor %}</blockquote>{% endfor %}</section>
 

@@ -2,7 +2,7 @@
 
 Every gate looks at one kind of evidence. Absence never passes: a missing metric, a NaN, too few items, weights or a benchmark id other than
 the ones asked about all BLOCK. The gates over what a model was made from are in ``gates.origin``, those over what it does in
-``gates.behaviour`` and ``gates.conduct``; ``release.verdict`` puts all together. After Google's Model Card thresholds and GPT-4's release
+``gates.behaviour`` and ``gates.safety``; ``release.verdict`` puts all together. After Google's Model Card thresholds and GPT-4's release
 criteria in spirit; the papers give no rules to copy.
 """
 
@@ -102,7 +102,7 @@ class Decision(Config):
     tax: tuple[Comparison, ...]
     """Benchmark by benchmark against the base model."""
     conduct: tuple[Comparison, ...] = ()
-    """Both sides of safety against the SFT model and against production; empty where they are not measured."""
+    """Every side of safety against the SFT model and against production."""
 
 
 class RefusedError(ValueError):

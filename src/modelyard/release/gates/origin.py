@@ -14,8 +14,6 @@ from modelyard.release.limits import ReleaseConfig
 
 IMPORTED_TEXT = "pretraining of the imported model"
 """What an imported model was trained on before: no set that anybody here could search."""
-ITEMS_OF = {"toxicity": "openings"}
-"""Benchmarks that put another benchmark's items to the model: what is checked for contamination is those."""
 
 
 def weights_gate(evidence: Evidence) -> Gate:
@@ -55,38 +53,38 @@ def contamination_gate(evidence: Evidence, config: ReleaseConfig) -> Gate:
     if not trained:
         raise RefusedError("which sets the models were trained on is not known")
     assert evidence.contamination
-    for name in checked_benchmarks(config):
-        if name in config.protected and name not in evidence.results.benchmarks:
-            raise RefusedError(f"benchmark {name} was not run")
-        checked = ITEMS_OF.get(name, name)
-        require_searched(checked, evidence.contamination[checked], trained, evidence.searched)
+    searched = [name for name, one in evidence.results.benchmarks.items() if one.searched and config.of(name).own.gated]
+    if not searched:
+        raise RefusedError("no benchmark was measured whose items were looked for in training data")
+    for name in searched:
+        if name not in evidence.contamination:
+            raise RefusedError(f"benchmark {name} was not checked for contamination")
+        require_searched(name, evidence.contamination[name], trained, evidence.searched)
     reason = f"{gate.reason}; what the imported base was trained on is set aside: {aside}" if aside else gate.reason
     return gate.model_copy(update={"reason": reason})
 
 
-def checked_benchmarks(config: ReleaseConfig) -> list[str]:
-    """Benchmarks whose contamination matters: the protected ones and the openings, on which the preference rests."""
-    return list(dict.fromkeys((*config.protected, "openings")))
-
-
 def contamination_shares(report: Mapping[str, Any] | None, config: ReleaseConfig) -> Gate:
-    """What the report alone says: enough items of every benchmark were looked for and few of them are in training data."""
+    """What the report alone says: enough items of every gated benchmark were looked for and few of them are in training
+    data."""
     if not report:
         raise RefusedError("contamination report is missing")
-    shares = {}
-    for name in checked_benchmarks(config):
-        checked = ITEMS_OF.get(name, name)
-        if checked not in report:
-            raise RefusedError(f"benchmark {name} was not checked for contamination")
-        items = number(report[checked].get("n"), f"items of {checked} checked")
-        if items < config.min_items:
-            raise RefusedError(f"only {items:g} items of {checked} were checked for contamination, at least {config.min_items} are needed")
-        shares[name] = number(report[checked].get("share"), f"contaminated share of {checked}")
-    worst = max(shares, key=shares.__getitem__, default="")
-    good = all(share <= config.max_contaminated for share in shares.values())
-    reason = f"worst share {shares.get(worst, 0):.1%} ({worst or 'none'}), at most {config.max_contaminated:.1%} allowed"
+    packed = ("next_token", "validation_loss")
+    if lacking := [name for name in (config.preference, *config.limits) if name not in report and name not in packed]:
+        raise RefusedError(f"benchmark {lacking[0]} was not checked for contamination")
+    shares, over = dict[str, float](), list[str]()
+    for name in [name for name in report if config.of(name).own.gated]:
+        held = config.of(name)
+        items = number(report[name].get("n"), f"items of {name} checked")
+        if items < held.min_items:
+            raise RefusedError(f"only {items:g} items of {name} were checked for contamination, at least {held.min_items} are needed")
+        shares[name] = number(report[name].get("share"), f"contaminated share of {name}")
+        over += [name] if shares[name] > held.max_contaminated else []
+    worst = max([*over, *(shares if not over else [])], key=shares.__getitem__, default="")
+    allowed = config.of(worst).max_contaminated
+    reason = f"worst share {shares.get(worst, 0):.1%} ({worst or 'none'}), at most {allowed:.1%} allowed"
     metrics = {f"release/contamination/{name}": share for name, share in shares.items()}
-    return Gate(name="contamination", verdict="PROMOTE" if good else "BLOCK", reason=reason, metrics=metrics)
+    return Gate(name="contamination", verdict="BLOCK" if over else "PROMOTE", reason=reason, metrics=metrics)
 
 
 def require_searched(benchmark: str, entry: Mapping[str, Any], trained: Sequence[Use], searched: Sequence[str]) -> None:
