@@ -34,7 +34,10 @@ SMOLLM2 = str(ROOT / "configs/pipeline/smollm2.toml")
         ([SMALLEST, "execution.tensor_parallel=3"], "model.heads 4 is not divisible by execution.tensor_parallel 3"),
         ([SMALLEST, "execution.pipeline_parallel=3"], "model.layers 2 is not divisible by execution.pipeline_parallel 3"),
         ([SMALLEST, "execution.data_parallel=3"], "x execution.data_parallel 3"),
-        ([SMALLEST, "evals.benchmarks.openings.max_new_tokens=31"], "evals.benchmarks.openings.max_new_tokens 31 leaves no room for a prompt in seq_len 32"),
+        (
+            [SMALLEST, "evals.benchmarks.openings.max_new_tokens=31"],
+            "evals.benchmarks.openings.max_new_tokens 31 leaves no room for a prompt in seq_len 32",
+        ),
         ([SMALLEST, "execution.store=s4://bucket/store"], "store 's4://bucket/store': scheme 's4' is not file or s3"),
         ([SMALLEST, "policy.temperature=0.5"], "policy: temperature must be 1"),
         ([SMALLEST, "base.kind=grown"], "base: Input tag 'grown' found using 'kind' does not match"),
