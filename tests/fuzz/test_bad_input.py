@@ -83,7 +83,8 @@ def npz() -> bytes:
 
 
 def toml() -> bytes:
-    return (ROOT / "configs/pipeline/smallest.toml").read_bytes()
+    pipelines = ROOT / "configs/pipeline"
+    return (pipelines / "smallest.toml").read_text().replace('"tiny.toml"', f'"{pipelines / "tiny.toml"}"').encode()
 
 
 JSONL = b'{"id": 1, "text": "one", "score": 0.5}\n{"id": "b", "text": "two", "score": true, "answer": "x"}\n'

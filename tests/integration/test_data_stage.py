@@ -1,7 +1,6 @@
 """The data stage on its real sources at the smallest size, and the same bytes from a loop and from four Ray workers."""
 
 import json
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ import ray
 
 from modelyard.adapters.expectations import validate
 from modelyard.adapters.ray.data import RayTransform
+from modelyard.config import read_tree
 from modelyard.data import corpus, tokens
 from modelyard.data.contamination import check as contamination
 from modelyard.data.contamination import overlap
@@ -17,7 +17,7 @@ from modelyard.data.feedback import gather as human_feedback
 from modelyard.progress import silent
 
 SOME = {"human_ratings": 0.15, "shakespeare": 0, "tweets": 0.05, "dialogs": 0.03, "docstrings": 0.03, "code": 0.03}
-SMALLEST = tomllib.loads((Path(__file__).parents[2] / "configs" / "pipeline" / "smallest.toml").read_text())
+SMALLEST = read_tree(Path(__file__).parents[2] / "configs" / "pipeline" / "smallest.toml")
 
 
 @pytest.fixture(scope="module")

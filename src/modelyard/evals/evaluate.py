@@ -43,6 +43,8 @@ from modelyard.store.file_hash import sha256_tree
 
 MODELS = ("policy", "sft", "base")
 OTHERS = ("sft", "base")
+START = "sft_start"
+"""The SFT model that PPO started from, where that is another than the one that the policy is compared with: KL is to it."""
 MICRO_BATCH = 64
 SAMPLES = 3
 Records = dict[str, list[Record]]
@@ -152,6 +154,10 @@ def run(
                 tick(benchmark)
         sums[name] = {one.name: model.sums(pairs.completions(said["policy"], one)) for one in stage.compared(name)}
         model.close()
+    if START in inputs:
+        start = Remembered(Subject.open(START, inputs[START], execution, MICRO_BATCH))
+        sums[START] = {one.name: start.sums(pairs.completions(said["policy"], one)) for one in stage.compared("sft")}
+        start.close()
     for name in stage.models:
         for benchmark in stage.judged_later:
             answers[name][benchmark.name] = asked(said[name], benchmark, stage)
@@ -222,7 +228,8 @@ def measured(stage: Stage, answers: Mapping[str, Records], sums: Mapping[str, Ma
             rates = pairs.win_rates(rows, other)
             found.add(prefix, rates, list(rates))
         if "sft" in answers:
-            kl = pairs.distance(sums["policy"][benchmark.name], sums["sft"][benchmark.name], seed)
+            reference = sums.get(START, sums["sft"])  # what PPO was held to
+            kl = pairs.distance(sums["policy"][benchmark.name], reference[benchmark.name], seed)
             found.add(prefix, {"kl_to_sft": kl}, [])
     return found
 

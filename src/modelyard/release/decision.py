@@ -106,7 +106,7 @@ def uses(role: str, inputs: Mapping[str, Path]) -> list[Use]:
 def _kind(directory: Path) -> str | None:
     """Whether the base model was pretrained, imported or continued, as its own config says."""
     manifest = _json(directory / MANIFEST)
-    return manifest["config"].get("kind") if manifest else None
+    return manifest.get("config", {}).get("kind") if manifest else None
 
 
 def _parent(directory: Path, role: str) -> str | None:

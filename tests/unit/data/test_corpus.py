@@ -2,7 +2,6 @@
 
 import json
 import random
-import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import AutoTokenizer
 
+from modelyard.config import read_tree
 from modelyard.data import corpus, tokens
 from modelyard.data.contamination import check as contamination
 from modelyard.data.contamination.overlap import ContaminationConfig
@@ -22,7 +22,7 @@ from modelyard.data.tokens import TokensConfig
 from modelyard.formats.expectation import ExpectationError, ExpectationResult, SuiteResult
 from modelyard.progress import silent
 
-SMALLEST = tomllib.loads((Path(__file__).parents[3] / "configs" / "pipeline" / "smallest.toml").read_text())
+SMALLEST = read_tree(Path(__file__).parents[3] / "configs" / "pipeline" / "smallest.toml")
 CONFIG = CorpusConfig.model_validate(SMALLEST["corpus"])
 NOUNS = [
     "film",

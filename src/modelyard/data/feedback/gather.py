@@ -63,6 +63,8 @@ class FeedbackConfig(Config):
 
     seed: int
     """Of draws and splits."""
+    from_corpus: bool = True
+    """Whether the corpus's reviews, dialogs and ratings become feedback, beside the files; a model that converses has no use for reviews."""
     votes: VotesConfig | None = None
     """How the corpus's ratings become comparisons; absent: they do not."""
     files: tuple[FeedbackFile, ...] = ()
@@ -78,6 +80,8 @@ class FeedbackConfig(Config):
 
     @model_validator(mode="after")
     def _names(self) -> FeedbackConfig:
+        if self.votes and not self.from_corpus:
+            raise ValueError("votes: are the corpus's, but from_corpus is false")
         names = [file.name for file in self.files]
         if len(set(names)) < len(names):
             raise ValueError(f"files: two are called {next(name for name in names if names.count(name) > 1)}")
@@ -110,14 +114,14 @@ def run(config: FeedbackConfig, inputs: Mapping[str, Path], out: Path, report: R
         _own(sets, config, file, roots)
         report(done, len(config.files), unit="file")
     sets.comparisons[:] = agreements(sets.comparisons)
-    if "corpus" in inputs:
+    if "corpus" in inputs and config.from_corpus:
         _corpus(sets, config, inputs["corpus"])
     for name, records in (("demonstrations", sets.demonstrations), ("comparisons", sets.comparisons), ("prompts", sets.prompts)):
         ids = Counter(record.id for record in records)
         if twice := next((one for one, count in ids.items() if count > 1), None):
             raise DataError(f"feedback: two {name} have the id {twice}")
     if not sets.demonstrations and not sets.comparisons and not sets.prompts:
-        raise DataError("feedback: nothing is left of the files, and there is no corpus")
+        raise DataError("feedback: nothing is left of the files, and the corpus gives none")
     write(out / DEMONSTRATIONS, sets.demonstrations)
     write(out / COMPARISONS, sets.comparisons)
     write(out / PROMPTS, sets.prompts)
