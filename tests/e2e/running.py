@@ -25,6 +25,7 @@ BASELINE = "baseline"
 STAGES = [
     "corpus",
     "feedback",
+    "benchmarks",
     "tokens",
     "contamination",
     "forecast",
@@ -64,6 +65,12 @@ def line(directory: Path, what: list[str], *overrides: str) -> Done:
 def artifact(directory: Path, name: str) -> dict:
     (manifest,) = (directory / ".modelyard/store" / name).glob("*/artifact.json")
     return json.loads(manifest.read_text())
+
+
+def newest(directory: Path, name: str) -> dict:
+    """The manifest of the artifact of a stage that was finished last."""
+    manifests = [json.loads(path.read_text()) for path in (directory / ".modelyard/store" / name).glob("*/artifact.json")]
+    return max(manifests, key=lambda manifest: manifest["finished"])
 
 
 def is_built(directory: Path, name: str) -> bool:

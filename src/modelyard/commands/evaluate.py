@@ -23,11 +23,12 @@ from modelyard.arguments import at_least
 from modelyard.config import complaint, load_config
 from modelyard.evals import exams
 from modelyard.evals.analyses import ANALYSES, spread
-from modelyard.evals.asking import Tools, ask, bound
+from modelyard.evals.asking import ask
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.catalog import build, names
 from modelyard.evals.suite import SuiteConfig, aspect_means, plan
 from modelyard.evals.summary import by_group, summarise
+from modelyard.evals.tools import Tools, bound
 from modelyard.execution import ExecutionConfig
 from modelyard.formats import abuse
 from modelyard.formats.records import Record, write_records

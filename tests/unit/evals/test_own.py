@@ -10,11 +10,12 @@ import pytest
 from pydantic import ValidationError
 
 from modelyard.config import first_error
-from modelyard.evals.asking import Tools, ask
+from modelyard.evals.asking import ask
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.gather import GatherConfig, defined, load, run
 from modelyard.evals.sets import SetsConfig, build
 from modelyard.evals.summary import summarise
+from modelyard.evals.tools import Tools
 from modelyard.formats.questions import read_questions
 from modelyard.model.asked import Decoding, Likelihood, Sampled
 from modelyard.progress import silent

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.evals.asking import Tools, ask, bound
+from modelyard.evals.asking import ask
 from modelyard.evals.catalog import build
 from modelyard.evals.sets import SetsConfig
 from modelyard.evals.sets import build as built
 from modelyard.evals.suite import EvalsConfig
 from modelyard.evals.summary import in_parts
+from modelyard.evals.tools import Tools, bound
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.records import Record
 from modelyard.judges.judge import Asking, Judge
