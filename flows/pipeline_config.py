@@ -95,6 +95,8 @@ class PipelineConfig(Config):
         self.release.require_measured(self.evals.names)
         if self.reward.split != "reward" or self.gold.split != "gold":
             raise ValueError("reward.split must be 'reward' and gold.split 'gold': the judge must not have seen what PPO is rewarded by")
+        if self.feedback.votes is None and self.feedback.splits.gold == 0:
+            raise ValueError("feedback.splits.gold: 0 leaves the gold reward model no comparisons")
         if self.selection and not self.sft.keep_epochs:
             raise ValueError("sft.keep_epochs must be true for selection to have something to choose from")
         if self.feedme and not self.sft_start:

@@ -6,6 +6,7 @@ The artifact store alone decides what is cached. Prefect is told, not asked: a s
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -125,7 +126,8 @@ def is_transient(task: Any, run: Any, state: State[Any]) -> bool:
 
 
 def line_of(built: Built, metric: str) -> terminal.StageLine:
-    """The artifact's row of the summary, with ``metric`` if it has one of that name, else its first."""
+    """The artifact's row of the summary, with the first metric that the pattern ``metric`` names, else its first."""
     artifact = built.artifact
-    shown = terminal.with_interval(artifact.metrics, metric) or terminal.short_metric(artifact.metrics)
+    named = next(iter(fnmatch.filter(artifact.metrics, metric)), "")
+    shown = terminal.with_interval(artifact.metrics, named) or terminal.short_metric(artifact.metrics)
     return terminal.StageLine(artifact.name, artifact.seconds, built.cached, shown)

@@ -100,7 +100,7 @@ class Stage(NamedTuple):
     """What it uses where the line has it."""
     on: On = On.RANKS
     metric: str = ""
-    """The metric that stands for it in the summary."""
+    """The metric that stands for it in the summary; ``*`` stands for a benchmark's name."""
     given: Callable[[Any, Place], Mapping[str, Any]] = _nothing
     """(config, place) -> what ``run`` is handed besides on the driver; no part of the artifact."""
     defined: Callable[[Any, Place, Mapping[str, Artifact]], Config] = _itself
@@ -161,7 +161,7 @@ STAGES = (
           defined=_installed, also=("modelyard.adapters.expectations",), retries=2),
     Stage("feedback", gather.run, gather.FeedbackConfig, reads("corpus"), on=On.DRIVER, metric="feedback/comparisons/reward",
           given=_with_roots),
-    Stage("benchmarks", benchmarks.run, benchmarks.GatherConfig, reads("corpus", "feedback"), on=On.DRIVER,
+    Stage("benchmarks", benchmarks.run, benchmarks.GatherConfig, reads("feedback", "corpus"), on=On.DRIVER,
           metric="benchmarks/all/items", given=_with_roots, defined=_with_contents),
     Stage("imported", import_model.run, import_model.ImportConfig, {}, on=On.ONE_RANK, metric="imported/model/parameters"),
     Stage("tokens", tokens.run, tokens.TokensConfig, reads("corpus"), on=On.DRIVER, metric="tokens/train/tokens"),
@@ -184,7 +184,7 @@ STAGES = (
           metric="policy/objective/reward"),
     Stage("results", evaluate.run, EvalsConfig,
           reads("benchmarks", "corpus", "tokens", "contamination", scorer=("gold",), **MODELS), reads("sft_start"),
-          metric="evals/policy/openings/win_rate_over_sft"),
+          metric="evals/policy/*/win_rate_over_sft"),
     Stage("baseline", evaluate.run, EvalsConfig, reads("benchmarks", "corpus", "contamination", "policy", judge=SFT)),
     Stage("decision", decision.run, LineDecision,
           reads("corpus", "feedback", "tokens", "contamination", "reward", "gold", "results", **MODELS),

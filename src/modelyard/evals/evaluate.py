@@ -121,7 +121,8 @@ def run(
         config: what is measured.
         inputs: ``benchmarks`` and ``contamination``; the models, any of base, sft and policy; what judging needs:
             ``scorer``, the ``corpus`` with its classifier of abuse, ``judge`` (default: sft) for a judge of kind
-            ``policy``; ``tokens`` where the models share its tokenizer.
+            ``policy``; ``sft_start`` where PPO started from another SFT model, to which KL is then measured;
+            ``tokens`` where the models share its tokenizer.
         out: the results artifact.
         checkpoints: not used.
         execution: where it runs.
