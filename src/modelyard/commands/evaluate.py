@@ -146,7 +146,7 @@ def measure_suite(options: argparse.Namespace, data: Path) -> None:
 
 
 def measure_variants(options: argparse.Namespace, data: Path) -> None:
-    """Every variant of an analysis; scores and spread go to ``NAME-analysis.json``, which :mod:`modelyard.evals.page` shows."""
+    """Every variant of an analysis; scores and spread go to ``NAME-analysis.json``, which the command ``page`` shows."""
     variants = ANALYSES[options.analysis](options.benchmark, data, options.limit)
     model, helpers = opened(options.model, options), tools(options)
     scores: dict[str, Estimate] = {}
