@@ -23,9 +23,10 @@ from typing import Any
 
 import torch
 
-from modelyard.evals.asking import Tools, ask
+from modelyard.evals.asking import ask
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.catalog import build
+from modelyard.evals.tools import Tools
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.records import Record
 from modelyard.model.inference.score import CPU_TOKENS

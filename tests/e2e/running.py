@@ -85,6 +85,12 @@ def artifact(directory: Path, name: str) -> dict:
     return json.loads(manifest.read_text())
 
 
+def newest(directory: Path, name: str) -> dict:
+    """The manifest of the artifact of a stage that was finished last."""
+    manifests = [json.loads(path.read_text()) for path in (directory / ".modelyard/store" / name).glob("*/artifact.json")]
+    return max(manifests, key=lambda manifest: manifest["finished"])
+
+
 def is_built(directory: Path, name: str) -> bool:
     return bool(list((directory / ".modelyard/store").glob(f"{name}/*/artifact.json")))
 

@@ -23,11 +23,12 @@ from modelyard.arguments import at_least
 from modelyard.config import complaint, load_config
 from modelyard.evals import exams
 from modelyard.evals.analyses import ANALYSES, spread
-from modelyard.evals.asking import Tools, ask, bound
+from modelyard.evals.asking import ask
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.catalog import build, names
 from modelyard.evals.suite import SuiteConfig, aspect_means, plan
 from modelyard.evals.summary import by_group, summarise
+from modelyard.evals.tools import Tools, bound
 from modelyard.execution import ExecutionConfig
 from modelyard.formats import abuse
 from modelyard.formats.records import Record, write_records
@@ -145,7 +146,7 @@ def measure_suite(options: argparse.Namespace, data: Path) -> None:
 
 
 def measure_variants(options: argparse.Namespace, data: Path) -> None:
-    """Every variant of an analysis; scores and spread go to ``NAME-analysis.json``, which :mod:`modelyard.evals.page` shows."""
+    """Every variant of an analysis; scores and spread go to ``NAME-analysis.json``, which the command ``page`` shows."""
     variants = ANALYSES[options.analysis](options.benchmark, data, options.limit)
     model, helpers = opened(options.model, options), tools(options)
     scores: dict[str, Estimate] = {}

@@ -20,13 +20,14 @@ import numpy as np
 import torch.distributed as dist
 
 from modelyard.evals import gather, packed, pairs
-from modelyard.evals.asking import Tools, ask, bound, drawn
+from modelyard.evals.asking import ask, drawn
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.metrics import by_item
 from modelyard.evals.remembered import Remembered
 from modelyard.evals.sandbox.run import run_programs
 from modelyard.evals.suite import EvalsConfig
 from modelyard.evals.summary import bins, described, in_parts, shares
+from modelyard.evals.tools import Tools, bound
 from modelyard.execution import ExecutionConfig
 from modelyard.formats import abuse, json_file
 from modelyard.formats.records import Record

@@ -20,6 +20,7 @@ from modelyard.data.filters import abuse
 from modelyard.data.reading import Readings
 from modelyard.data.tokens import TokensConfig
 from modelyard.formats.expectation import ExpectationError, ExpectationResult, SuiteResult
+from modelyard.formats.questions import Question, write_questions
 from modelyard.progress import silent
 
 SMALLEST = read_tree(Path(__file__).parents[3] / "configs" / "pipeline" / "smallest.toml")
@@ -213,16 +214,19 @@ def test_contamination_run_finds_planted_items_per_set(built, tmp_path):
     feedback = tmp_path / "feedback"
     feedback.mkdir()
     human_feedback.run(human_feedback.FeedbackConfig.model_validate(SMALLEST["feedback"]), {"corpus": copy}, feedback, silent, "")
-    (copy / "benchmarks").mkdir()
-    items = [{"id": "dirty", "context": documents[3]["text"], "word": "x"}, {"id": "clean", "context": "q" * 60, "word": "y"}]
-    (copy / "benchmarks" / "last_word.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    items = [Question(id="dirty", text=documents[3]["text"]), Question(id="clean", text="q" * 60)]
+    write_questions(tmp_path / "benchmarks", "last_word", items)
+    write_questions(
+        tmp_path / "benchmarks", "of_a_user", [Question(id="mine", text="A question that nobody asked before, however long it is?")]
+    )
     out = tmp_path / "out"
     out.mkdir()
     config = ContaminationConfig(seed=0, substrings=3, length=50, ngram=13)
-    metrics = contamination.run(config, {"corpus": copy, "feedback": feedback}, out, silent)
+    metrics = contamination.run(config, {"corpus": copy, "feedback": feedback, "benchmarks": tmp_path / "benchmarks"}, out, silent)
     report = json.loads((out / "report.json").read_text())["last_word"]
     assert metrics["contamination/last_word/share"] == 0.5
-    assert json.loads((out / "contaminated.json").read_text()) == {"last_word": ["dirty"]}
+    assert json.loads((out / "contaminated.json").read_text()) == {"last_word": ["dirty"], "of_a_user": []}
+    assert metrics["contamination/items/share"] == pytest.approx(1 / 3)
     assert {(hit["item"], hit["set"]) for hit in report["hits"]} >= {("dirty", "pretrain")}
     assert set(report["sets"]) == {"pretrain", "demonstrations", "reward_comparisons", "gold_comparisons", "prompts"}
 

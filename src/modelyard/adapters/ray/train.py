@@ -1,9 +1,9 @@
 """Runs a training stage on a Ray Train worker group, one worker per rank, and brings progress, metrics or one clear error line back.
 
-Consecutive stages with the same layout share one worker group (see `ray_rank`): the first :func:`launch` starts it; :func:`release`,
+Consecutive stages with the same layout share one worker group (see `rank`): the first :func:`launch` starts it; :func:`release`,
 another layout or a failed rank end it. Ray Train restarts a group in which a rank raised or died up to ``execution.max_restarts`` times for each
 launch, with a line that names rank and cause; the stage then continues from its last checkpoint. A group that hangs loses the rank at fault
-(see `ray_watch`) and is restarted like any other. A ValueError (the stage refuses its input) and a StopError (it has to end) are never retried.
+(see `watch`) and is restarted like any other. A ValueError (the stage refuses its input) and a StopError (it has to end) are never retried.
 SIGTERM to this process or to a rank ends the stage after its step, with a checkpoint. Left out: elastic world sizes and Ray's own checkpoint
 transport, since stages write Megatron checkpoints to shared scratch.
 """

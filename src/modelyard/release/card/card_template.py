@@ -51,7 +51,7 @@ blockquote { margin: 0 0 14px; padding-left: 14px; border-left: 3px solid var(--
 <header>
 <h1>{{ title }}</h1>
 <p><span class="verdict {{ decision.verdict }}">{{ decision.verdict }}</span>
-<span class="soft">{{ parameters }} parameters, aligned with PPO against human ratings. <a href="evolution.html">Every released version</a></span></p>
+<span class="soft">{{ parameters }} parameters, aligned with PPO against human ratings. Every released version: evolution.html, beside this page.</span></p>
 </header>
 
 <section><h2>Gates</h2>
