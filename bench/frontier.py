@@ -212,12 +212,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(".modelyard/frontier.jsonl"))
     parser.add_argument("--plot", type=Path, default=Path(".modelyard/frontier.png"))
     arguments = parser.parse_args()
-<<<<<<< HEAD
-    base = read_tree(arguments.config)["policy"] | {"kl_stop": 1e9, "on_kl_stop": "stop", "iterations": arguments.iterations}
-=======
     print(processor.description(), flush=True)
-    base = read_tree(arguments.config)["ppo"] | {"kl_stop": 1e9, "on_kl_stop": "stop", "iterations": arguments.iterations}
->>>>>>> main
+    base = read_tree(arguments.config)["policy"] | {"kl_stop": 1e9, "on_kl_stop": "stop", "iterations": arguments.iterations}
     base |= {key: json.loads(value) for key, _, value in (text.partition("=") for text in arguments.set)}
     inputs = line_inputs(arguments.store)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)

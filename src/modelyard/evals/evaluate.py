@@ -19,7 +19,6 @@ from typing import NamedTuple
 import numpy as np
 import torch.distributed as dist
 
-<<<<<<< HEAD
 from modelyard.evals import gather, packed, pairs
 from modelyard.evals.asking import ask, drawn
 from modelyard.evals.benchmark import Benchmark
@@ -29,23 +28,16 @@ from modelyard.evals.sandbox.run import run_programs
 from modelyard.evals.suite import EvalsConfig
 from modelyard.evals.summary import bins, described, in_parts, shares
 from modelyard.evals.tools import Tools, bound
-=======
-from modelyard.evals import metrics, scorers
-from modelyard.evals.answers import Answers, Contaminated, Judges, answer, judged
-from modelyard.evals.benchmark import Benchmark
-from modelyard.evals.conduct import conduct_results, opened
-from modelyard.evals.suites import EvalsConfig, Suite, build
->>>>>>> main
 from modelyard.execution import ExecutionConfig
 from modelyard.formats import abuse, json_file
 from modelyard.formats.records import Record
 from modelyard.formats.results import Reliability, write_answers, write_calibration, write_results
 from modelyard.judges.judge import Judge
 from modelyard.judges.open_judge import open_judge
+from modelyard.model import model_directory
 from modelyard.model.asked import Sampled
 from modelyard.model.encoder import Encoder
 from modelyard.model.network import parallel
-from modelyard.model.network.architecture import Precision
 from modelyard.model.subject import ScorerModel, Subject
 from modelyard.progress import Report
 from modelyard.stats.estimate import Estimate
@@ -102,6 +94,7 @@ class LateScorer:
     def __init__(self, directory: Path, execution: ExecutionConfig) -> None:
         self.directory, self.execution = directory, execution
         self.weights = sha256_tree(directory / "checkpoint")
+        self.precision = model_directory.read(directory).precision
 
     @cached_property
     def model(self) -> ScorerModel:
@@ -141,7 +134,6 @@ def run(
         ValueError: tokenizers differ, or something that judges a benchmark is missing.
     """
     parallel.initialize(execution)
-<<<<<<< HEAD
     stage = prepared(config, inputs, execution)
     total = len(stage.models) * sum(len(benchmark.items) for benchmark in stage.benchmarks)
     done = 0
@@ -175,33 +167,6 @@ def run(
             answers[name][benchmark.name] = asked(said[name], benchmark, stage)
             tick(benchmark)
     found = measured(stage, answers, sums, config.seed)
-=======
-    tokenizer = Encoder(inputs["tokens"])
-    for role in (*MODELS, "scorer"):
-        tokenizer.require_same(role, inputs[role])
-    classifier = abuse.load(inputs["corpus"])
-    contaminated: Contaminated = json.loads((inputs["contamination"] / "contaminated.json").read_text("utf-8"))
-    suite = build(config, inputs["tokens"], inputs["corpus"], sha256_tree(inputs["scorer"] / "checkpoint"), classifier.identity)
-    calibrated = min(config.calibration_rows, len(suite.rows)) * config.calibration_positions
-    items = len(suite.rows) + sum(len(benchmark.items) for benchmark in suite.of_text()) + len(suite.openings.items) + calibrated
-    judges = Judges(classifier, opened(config.conduct, inputs["sft"], execution))
-    progress = Progress(report, len(MODELS) * items)
-    answers: dict[str, Answers] = {}
-    kl: list[float] = []
-    for name in MODELS:
-        subject = Subject.open(name, inputs[name], execution, MICRO_BATCH)
-        answers[name] = answer(subject, suite, config, judges, contaminated, progress.tick)
-        if name in ("policy", "sft"):
-            kl = _sequence_kl(subject, answers["policy"].completions, kl)
-    scorer = ScorerModel(inputs["scorer"], execution, MICRO_BATCH)
-    for name in MODELS:
-        answers[name].records["openings"] = judged(answers[name], suite, scorer, contaminated)
-        progress.tick(len(suite.openings.items))
-    for other, benchmark in (("sft", suite.win_over_sft), ("base", suite.win_over_base)):
-        answers["policy"].records[benchmark.name] = _wins(answers["policy"], answers[other], benchmark, scorer.engine.precision)
-    bins = {name: calibration(answers[name].confidences, answers[name].correct, config.seed) for name in MODELS}
-    results = _results(answers, kl, {name: pair[0] for name, pair in bins.items()}, config.seed)
->>>>>>> main
     if dist.get_rank() == 0:
         write(out, stage, answers, found, {name: model.weights for name, model in said.items()})
     return {key: value for name, estimate in found.metrics.items() for key, value in estimate.flat(name).items()}
@@ -236,7 +201,6 @@ def prepared(config: EvalsConfig, inputs: Mapping[str, Path], execution: Executi
     return stage
 
 
-<<<<<<< HEAD
 def opened(config: EvalsConfig, inputs: Mapping[str, Path], execution: ExecutionConfig) -> Judge | None:
     """The judge; None where the config names none."""
     if config.judge is None:
@@ -245,22 +209,6 @@ def opened(config: EvalsConfig, inputs: Mapping[str, Path], execution: Execution
     if directory is None and config.judge.kind == "policy":
         raise ValueError("evals.judge: kind 'policy' is the SFT model, which is not among the inputs")
     return open_judge(config.judge, execution, lambda: Subject.open("sft", Path(directory or ""), execution, micro_batch))
-=======
-def _wins(candidate: Answers, other: Answers, benchmark: Benchmark, precision: Precision) -> list[Record]:
-    """Item by item, 1 where the candidate's completion scores higher, 0.5 for a tie."""
-    pairs, identity = zip(candidate.records["openings"], other.records["openings"], strict=True), benchmark.id
-    return [
-        ours.model_copy(
-            update={
-                "benchmark": benchmark.name,
-                "benchmark_id": identity,
-                "score": scorers.preference(ours.score, theirs.score, precision),
-                "note": f"score {ours.score:.4f} against {theirs.score:.4f}: {theirs.output}",
-            }
-        )
-        for ours, theirs in pairs
-    ]
->>>>>>> main
 
 
 def asked(model: Remembered, benchmark: Benchmark, stage: Stage) -> list[Record]:
@@ -278,8 +226,10 @@ def measured(stage: Stage, answers: Mapping[str, Records], sums: Mapping[str, Ma
             found.add(f"evals/{name}/{benchmark.name}", estimates, shares(benchmark, estimates))
     for benchmark in stage.judged_later if "policy" in answers else ():
         prefix = f"evals/policy/{benchmark.name}"
+        assert stage.tools.scorer, "a benchmark of method scalar is bound to a scorer model"
+        precision = stage.tools.scorer.precision
         for other in [name for name in OTHERS if name in answers]:
-            rows = pairs.wins(benchmark, answers["policy"][benchmark.name], answers[other][benchmark.name], other)
+            rows = pairs.wins(benchmark, answers["policy"][benchmark.name], answers[other][benchmark.name], other, precision)
             answers["policy"][f"{benchmark.name}_over_{other}"] = rows
             rates = pairs.win_rates(rows, other)
             found.add(prefix, rates, list(rates))
