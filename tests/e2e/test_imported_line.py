@@ -70,7 +70,7 @@ def test_continued_line_trains_the_imported_model_on_the_corpus_first(world, tmp
     root = shutil.copytree(world, tmp_path / "continued", ignore=shutil.ignore_patterns("prefect", "mlflow*", "mlruns", "scratch"))
     for name in set(IMPORTED + RELEASED) - {"feedback", "benchmarks", "imported", "tokens", "contamination"}:
         shutil.rmtree(root / ".modelyard/store" / name, ignore_errors=True)
-    done = run_config(root, "line.toml", *CONTINUED)
+    done = run_config(root, "line.toml", *CONTINUED, "execution.parallel_stages=true")
     assert done.code == 0, done.out + done.err
     base = artifact(root, "base")
     assert set(base["parents"]) == {"imported", "tokens"}
