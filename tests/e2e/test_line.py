@@ -23,7 +23,12 @@ def test_line_smallest_builds_every_stage_and_promotes(finished):
 
 
 def test_line_second_run_finds_every_stage(finished, tmp_path):
-    done = line(copy(finished[0], tmp_path / "again"), PIPELINE, f"execution.checkpoint_store=file://{tmp_path}/checkpoints", "execution.parallel_stages=true")
+    done = line(
+        copy(finished[0], tmp_path / "again"),
+        PIPELINE,
+        f"execution.checkpoint_store=file://{tmp_path}/checkpoints",
+        "execution.parallel_stages=true",
+    )
     assert done.code == 0, done.err
     assert done.stages("built") == []
     assert set(done.stages("cached")) == set(STAGES)
