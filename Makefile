@@ -1,7 +1,7 @@
-# make run [CONFIG=configs/pipeline/tiny.toml] [ppo.kl_coef=0.05 ...]   the whole line; dotted words override the config
-# make test | test-all | check | ui | clean
+# make run [CONFIG=configs/pipeline/tiny.toml] [policy.kl_coef=0.05 ...]   the whole line; dotted words override the config
+# make test | test-numerics | test-all | check | ui | clean
 # make services [PORTS='--prefect-port 4201'] | deploy | chaos [N=20] [SEED=0]   real servers on loopback; deployments into a Prefect server; kill -9 at random, and go on
-# make bench | bench-evals MODEL=HF_DIR DATA=DIR | bench-NAME for bench/NAME.py (bench-gpu where there is one)
+# make bench | bench-evals MODEL=HF_DIR DATA=DIR | bench-NAME for bench/NAME.py 
 
 CONFIG ?= configs/pipeline/tiny.toml
 PYTHON ?= python3
@@ -11,11 +11,11 @@ READY  := $(VENV)/.ready
 
 export DO_NOT_TRACK := 1
 
-# make takes "ppo.kl_coef=0.05" for a variable of its own; every command-line variable that is not one of make's here is an override of the config.
-KNOWN     := CONFIG PYTHON VENV PORTS N SEED MODEL DATA
+# make takes "policy.kl_coef=0.05" for a variable of its own; every command-line variable that is not one of make's here is an override of the config.
+KNOWN     := TINY CONFIG PYTHON VENV PORTS N SEED MODEL DATA
 OVERRIDES := $(foreach word,$(MAKEOVERRIDES),$(if $(filter $(KNOWN),$(firstword $(subst =, ,$(word)))),,'$(word)'))
 
-.PHONY: run test test-all check ui clean setup services deploy chaos bench bench-evals bench-data bench-posttrain
+.PHONY: run test test-numerics test-all check ui clean setup services deploy chaos bench bench-evals bench-data bench-posttrain
 .DEFAULT_GOAL := run
 
 # Where `make services` answers, for the configs that are meant for it.
@@ -26,6 +26,13 @@ run: $(READY)
 
 test: $(READY)
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+# What is computed must not turn on the processor: once more as one with AVX2 alone computes, and as one with neither AVX2 nor AVX-512.
+NUMERICS := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'numerics and not slow' tests/unit/model tests/unit/posttrain
+
+test-numerics: $(READY)
+	@ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(NUMERICS)
+	@ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(NUMERICS) -k 'not layout'
 
 test-all: $(READY)
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m ''
@@ -47,6 +54,9 @@ bench-data: $(READY)
 bench-posttrain: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	@$(BIN)/python -m bench.posttrain
+
+gpu-proof: $(READY)
+	@$(BIN)/python -m bench.gpu.proof --out gpu-proof.json $(if $(TINY),--tiny)
 
 bench-%: $(READY)
 	@$(BIN)/python -m bench.$*

@@ -183,7 +183,7 @@ def _recomputation(execution: ExecutionConfig) -> dict[str, Any]:
 
 
 def block_spec(model: ModelConfig, config: Any) -> Any:
-    """This pipeline stage's layers: megatron-core's local spec with our attention, norms and (on a CPU) products in it."""
+    """This pipeline stage's layers: megatron-core's local spec with our attention, norms and products in it."""
     from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
     from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
 
@@ -192,10 +192,10 @@ def block_spec(model: ModelConfig, config: Any) -> Any:
     spec = get_gpt_layer_local_spec(num_experts=model.moe.experts if model.moe else None, normalization=config.normalization)
     attention, mlp = spec.submodules.self_attention.submodules, spec.submodules.mlp.submodules
     attention.core_attention = SdpaAttention
-    if not torch.cuda.is_available():
-        attention.linear_qkv, attention.linear_proj = ColumnParallel, RowParallel
-        if model.moe is None:
-            mlp.linear_fc1, mlp.linear_fc2 = ColumnParallel, RowParallel
+    attention.linear_qkv, attention.linear_proj = ColumnParallel, RowParallel
+    if model.moe is None or not torch.cuda.is_available():
+        feed_forward = mlp.experts.submodules if model.moe else mlp
+        feed_forward.linear_fc1, feed_forward.linear_fc2 = ColumnParallel, RowParallel
     spec.submodules.input_layernorm = spec.submodules.pre_mlp_layernorm = Norm
     return TransformerBlockSubmodules(layer_specs=[spec] * get_num_layers_to_build(config), layer_norm=Norm)
 

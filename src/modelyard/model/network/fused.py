@@ -14,11 +14,12 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from modelyard.model.network import onednn
+from modelyard.model.network import logit_passes, onednn
+from modelyard.model.network.logit_passes import Label
 
-KEPT_BYTES = 1 << 31
-"""Probabilities up to this size, in the model's precision, are kept for the backward pass; larger ones are computed again (one more product)."""
-PIECE_ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 28}
+KEPT_BYTES = {"cpu": 1 << 31, "cuda": 1 << 32}
+"""Logits (or probabilities) up to this size, in the model's precision, are kept for the backward pass; larger ones are computed again."""
+PIECE_ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 30}
 """Logits of one piece: on a CPU 8 MiB in fp32, which stay in its cache; on a GPU enough to fill it."""
 
 
@@ -36,19 +37,18 @@ class _LabelLogprobs(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, vocab_size: int, group: Any | None) -> Tensor:
-        rows, offset = hidden.shape[0], 0 if group is None else dist.get_rank(group) * weight.shape[0]
+        rows, offset, device = hidden.shape[0], 0 if group is None else dist.get_rank(group) * weight.shape[0], hidden.device.type
         ctx.real, ctx.own = min(max(vocab_size - offset, 0), weight.shape[0]), labels - offset
-        keep = any(ctx.needs_input_grad[:2]) and rows * ctx.real * hidden.element_size() <= KEPT_BYTES
-        ctx.softmax = [] if keep else None
+        keep = any(ctx.needs_input_grad[:2]) and rows * ctx.real * hidden.element_size() <= KEPT_BYTES[device]
+        ctx.kept = [] if keep else None
         target = torch.zeros(rows, dtype=torch.float32, device=hidden.device)
         normalisers = []
-        for block in _blocks(rows, ctx.real, hidden.device.type):
-            logits, softmax, normaliser = _block_softmax(hidden, weight[block])
-            column, here = _column(ctx.own, block)
-            target += logits.gather(1, column).squeeze(1).where(here, 0.0)
-            normalisers.append(normaliser)
+        for block in _blocks(rows, ctx.real, device):
+            found = logit_passes.normalised(product(hidden, weight[block]), Label.of(ctx.own, block))
+            target += found.at_label
+            normalisers.append(found.normaliser)
             if keep:
-                ctx.softmax.append(softmax.to(hidden.dtype))
+                ctx.kept.append(found.kept)
         whole = torch.logsumexp(torch.stack(normalisers), 0) if normalisers else torch.full_like(target, float("-inf"))
         if group is not None:
             most = whole.clone()
@@ -57,32 +57,31 @@ class _LabelLogprobs(torch.autograd.Function):
             dist.all_reduce(sums, group=group)
             whole, target = sums[0].log() + most, sums[1]
         logprobs = target - whole
-        ctx.save_for_backward(hidden, weight, logprobs, *[(normaliser - whole).exp() for normaliser in normalisers])
+        ctx.save_for_backward(hidden, weight, logprobs, whole, *normalisers)
         return logprobs
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, weight, logprobs, *shares = ctx.saved_tensors
-        kept, ctx.softmax = ctx.softmax, None  # overwritten below: a second backward pass computes it again
-        grad_hidden, grad_weight = torch.zeros(hidden.shape, dtype=torch.float32, device=hidden.device), torch.zeros_like(weight)
-        # d log p(label) / d logits = onehot(label) - softmax; at the label from fp32, where 1 - p would lose a confident token's gradient
-        at_label = (-grad * torch.expm1(logprobs)).to(hidden.dtype)[:, None]
-        for number, (block, share) in enumerate(zip(_blocks(len(hidden), ctx.real, hidden.device.type), shares, strict=True)):
-            slope = kept[number] if kept is not None else _block_softmax(hidden, weight[block])[1].to(hidden.dtype)
-            slope.mul_((-grad * share).to(slope.dtype)[:, None])  # one dtype: mixed ones cost three more passes
-            column, here = _column(ctx.own, block)
-            slope.scatter_(1, column, at_label.where(here[:, None], slope.gather(1, column)))
-            torch.mm(slope.t(), hidden, out=grad_weight[block])
+        hidden, weight, logprobs, whole, *normalisers = ctx.saved_tensors
+        kept, ctx.kept = ctx.kept, None  # overwritten below: a second backward pass computes it again
+        wide, grad_hidden = onednn.computed(hidden), torch.zeros(hidden.shape, dtype=torch.float32, device=hidden.device)
+        grad_weight = torch.zeros_like(weight, dtype=wide.dtype)
+        for number, block in enumerate(_blocks(len(hidden), ctx.real, hidden.device.type)):
+            label = Label.of(ctx.own, block)
+            known = kept[number] if kept is not None else logit_passes.normalised(product(hidden, weight[block]), label).kept
+            slope = onednn.computed(logit_passes.slope(known, normalisers[number], whole, logprobs, grad, label))
+            torch.mm(slope.t(), wide, out=grad_weight[block])
             grad_hidden += product(slope, weight[block].t())
-        return grad_hidden.to(hidden.dtype), grad_weight, None, None, None
+        return grad_hidden.to(hidden.dtype), grad_weight.to(weight.dtype), None, None, None
 
 
 def product(x: Tensor, weight: Tensor) -> Tensor:
     """x W^T of x [T, i] and W [o, i] without gradient; in fp32 on a CPU oneDNN's, which takes 0.85 to 0.95 of the time of torch's own."""
-    if x.dtype == torch.float32 and onednn.multiplies(x):
-        return onednn.whole_product(x, weight)
-    return x @ weight.t()
+    wide, weight = onednn.computed(x), onednn.computed(weight)
+    if wide.dtype == torch.float32 and onednn.multiplies(wide):
+        return onednn.whole_product(wide, weight).to(x.dtype)
+    return (wide @ weight.t()).to(x.dtype)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -95,45 +94,38 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return product(x.reshape(-1, x.shape[-1]), weight).view(*x.shape[:-1], -1)
+        return product(x.reshape(-1, x.shape[-1]), weight).view(*x.shape[:-1], weight.shape[0])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
-        flat = grad.reshape(-1, grad.shape[-1])
-        grad_x = product(flat, weight.t()).view(x.shape) if ctx.needs_input_grad[0] else None
-        return grad_x, flat.t() @ x.reshape(-1, x.shape[-1]) if ctx.needs_input_grad[1] else None
+        flat = onednn.computed(grad.reshape(-1, grad.shape[-1]))
+        grad_x = product(flat, weight.t()).view(x.shape).to(x.dtype) if ctx.needs_input_grad[0] else None
+        if not ctx.needs_input_grad[1]:
+            return grad_x, None
+        return grad_x, (flat.t() @ onednn.computed(x.reshape(-1, x.shape[-1]))).to(weight.dtype)
 
 
 def _blocks(rows: int, columns: int, device: str) -> list[slice]:
-    size = max(1, PIECE_ELEMENTS[device] // max(1, rows))
+    """Columns in equal pieces of at most :data:`PIECE_ELEMENTS` with ``rows`` rows."""
+    most = max(1, PIECE_ELEMENTS[device] // max(1, rows))
+    size = most if device == "cpu" or most >= columns else -(-columns // -(-columns // most))
     return [slice(start, min(start + size, columns)) for start in range(0, columns, size)]
 
 
-def _block_softmax(hidden: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits and their softmax over one block [t, c] and log-sum-exp [t], all fp32.
-
-    log-sum-exp = max x - log max softmax: the softmax is one fast kernel, and its largest entry is never too small for a logarithm.
-    """
-    logits = product(hidden, weight).float()
-    softmax = torch.softmax(logits, -1)
-    return logits, softmax, logits.amax(-1) - softmax.amax(-1).log()
+def rotary_factors(angles: Tensor, dtype: torch.dtype) -> Tensor:
+    """Factors [2, ..., d] of :func:`rotary` from angles [..., d] whose halves are alike: the cosine, and the sine with its first half negated."""
+    sin = angles.sin()
+    half = angles.shape[-1] // 2
+    return torch.stack((angles.cos(), torch.cat((-sin[..., :half], sin[..., half:]), -1))).to(dtype)
 
 
-def _column(own: Tensor, block: slice) -> tuple[Tensor, Tensor]:
-    """Column [t, 1] of each label in a block (0 where it is not in it) and whether it is [t]."""
-    here = (own >= block.start) & (own < block.stop)
-    return (own - block.start).where(here, 0)[:, None], here
-
-
-def rotary(x: Tensor, freqs: Tensor, interleaved: bool = False) -> Tensor:
-    """Rotate queries or keys x [s, b, heads, d] by the angles freqs [s, 1 or b, 1, d] (both halves alike); megatron-core's fused signature."""
+def rotary(x: Tensor, factors: Tensor, interleaved: bool = False) -> Tensor:
+    """Rotate queries or keys x [s, b, heads, d] by :func:`rotary_factors` [2, s, 1 or b, 1, d]; megatron-core's fused signature."""
     assert not interleaved, "only the half-split form"
-    assert freqs.shape[-1] == x.shape[-1], "rotary positions on part of a head are not supported"
-    half = x.shape[-1] // 2
-    sin = freqs.sin().to(x.dtype)
-    return _Rotary.apply(x, freqs.cos().to(x.dtype), torch.cat((-sin[..., :half], sin[..., half:]), -1))
+    assert factors.shape[-1] == x.shape[-1], "rotary positions on part of a head are not supported"
+    return _Rotary.apply(x, factors[0], factors[1])
 
 
 class _Rotary(torch.autograd.Function):

@@ -18,7 +18,7 @@ from megatron.core.tensor_parallel import (
 )
 from torch import Tensor
 
-from modelyard.model.network import fused
+from modelyard.model.network import fused, onednn
 
 
 class LanguageModel(GPTModel):
@@ -27,11 +27,25 @@ class LanguageModel(GPTModel):
     def __init__(self, *, real_vocab: int, **settings: Any) -> None:
         super().__init__(**settings)
         self.real_vocab = real_vocab
+        self._places: Tensor | slice | None = None
+
+    def forward(self, *inputs: Any, places: Tensor | slice | None = None, **arguments: Any) -> Tensor:
+        """megatron-core's; ``places``: which of the flattened labels [S * b] are asked for (indices, or a slice of all).
+
+        The caller says so because finding out here would make the host wait for a GPU once a micro-batch.
+        """
+        self._places = places
+        return super().forward(*inputs, **arguments)
 
     def _preprocess(self, *, position_ids: Tensor, **arguments: Any) -> tuple[Any, ...]:
-        """megatron-core's, with the angles [S, b, 1, d] of ``position_ids`` [b, S], or [S, 1, 1, d] of [1, S] where all rows count alike."""
+        """megatron-core's, with rotary factors [2, S, b, 1, d] in place of angles, computed once for all layers.
+
+        They are those of ``position_ids`` [b, S]; [1, S] where all rows count alike gives [2, S, 1, 1, d].
+        """
         hidden, angles, *rest = super()._preprocess(position_ids=position_ids, **arguments)
-        return hidden, angles if angles is None else angles[:, 0][position_ids.t()], *rest
+        if angles is None:
+            return hidden, None, *rest
+        return hidden, fused.rotary_factors(angles[:, 0][position_ids.t()], self.config.params_dtype), *rest
 
     def _postprocess(self, hidden_states: Tensor, *, labels: Tensor | None, **arguments: Any) -> Tensor:
         if labels is None or not self.post_process:
@@ -44,12 +58,13 @@ class LanguageModel(GPTModel):
             hidden = copy_to_tensor_model_parallel_region(hidden_states, group=tp)
         length, batch, width = hidden.shape
         rows, flat, group = hidden.reshape(-1, width), labels.t().reshape(-1), tp if tp.size() > 1 else None
-        wanted = (flat >= 0).nonzero().squeeze(1)
-        if len(wanted) == len(flat):
+        places = self._places
+        assert places is not None, "labels without places"
+        if isinstance(places, slice):
             logprobs = fused.label_logprobs(rows, weight, flat, self.real_vocab, group)
         else:  # prompts and padding need no logits
-            found = fused.label_logprobs(rows[wanted], weight, flat[wanted], self.real_vocab, group)
-            logprobs = found.new_zeros(len(flat)).index_copy(0, wanted, found)
+            found = fused.label_logprobs(rows[places], weight, flat[places], self.real_vocab, group)
+            logprobs = found.new_zeros(len(flat)).index_copy(0, places, found)
         return -logprobs.view(length, batch).t()
 
 
@@ -58,7 +73,8 @@ class _OwnProduct:
 
     def _forward_impl(self, input: Tensor, weight: Tensor, *args: Any, **settings: Any) -> Tensor:
         if args or settings["allreduce_dgrad"] or settings["sequence_parallel"] or settings["gradient_accumulation_fusion"]:
-            return super()._forward_impl(input, weight, *args, **settings)  # type: ignore[misc]
+            output = super()._forward_impl(onednn.computed(input), onednn.computed(weight), *args, **settings)  # type: ignore[misc]
+            return output.to(input.dtype)
         return fused.linear(input, weight, settings["bias"])
 
 

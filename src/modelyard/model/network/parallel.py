@@ -135,6 +135,15 @@ def sum_data_parallel(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
+def summed_over_replicas(count: torch.Tensor) -> torch.Tensor:
+    """What the last pipeline stage counted, summed over the replicas, on every rank; in place."""
+    from megatron.core import parallel_state
+
+    if parallel_state.get_pipeline_model_parallel_world_size() > 1:
+        dist.broadcast(count, parallel_state.get_pipeline_model_parallel_last_rank(), parallel_state.get_pipeline_model_parallel_group())
+    return sum_data_parallel(count)
+
+
 def on_first_rank(work: Callable[[], T]) -> T:
     """Do ``work`` on rank 0 alone and give its result to every rank; its ValueError, too."""
     if not dist.is_initialized() or dist.get_world_size() == 1:

@@ -148,11 +148,10 @@ def rank_memory(
     per_token = held * layers * layer if schedule.recompute == "none" else held * layers * kept + layer
     logits = 0.0
     if stage == split.pipeline - 1:
-        # what the last norm keeps; the kept probabilities and one piece of logits and their softmax in fp32 (see label_logprobs)
+        # what the last norm keeps; the logits, all of them where they are kept, else one piece (see label_logprobs)
         per_token += (2 * FP32 + size if model.style == "llama" else 2 * size) * model.hidden / split.tensor
         elements = tokens * model.padded_vocab(split.tensor) / split.tensor
-        logits = elements * size if elements * size <= fused.KEPT_BYTES else 0.0
-        logits += 2 * FP32 * min(elements, fused.PIECE_ELEMENTS["cuda"])
+        logits = size * (elements if elements * size <= fused.KEPT_BYTES["cuda"] else min(elements, fused.PIECE_ELEMENTS["cuda"]))
     return Memory(
         weights=size * sum(parameters),
         gradients=FP32 * sum(parameters),

@@ -25,7 +25,21 @@ class Batch(NamedTuple):
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on ``device``."""
-        return Batch(self.tokens.to(device), self.labels.to(device), {key: value.to(device) for key, value in self.extras.items()})
+        extras = {key: to_device(value, device) for key, value in self.extras.items()}
+        return Batch(to_device(self.tokens, device), to_device(self.labels, device), extras)
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on ``device``; from the host to a GPU without waiting for what the GPU is doing."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def labelled(labels: Tensor) -> Tensor | slice:
+    """Which of labels [b, S], flattened to [S * b], are asked for: their indices, or a slice of all."""
+    asked = (labels.t() >= 0).reshape(-1)
+    return slice(None) if bool(asked.all()) else asked.nonzero().squeeze(1)
 
 
 SEGMENTS = "segments"

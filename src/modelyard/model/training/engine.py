@@ -19,12 +19,15 @@ from torch.nn import functional as F
 
 from modelyard import progress
 from modelyard.execution import ExecutionConfig
-from modelyard.model.network import architecture, initialization, parallel
+from modelyard.model.network import architecture, attention, initialization, parallel
 from modelyard.model.network.architecture import Head, ModelConfig, Precision
 from modelyard.model.training import optimizer
-from modelyard.model.training.batch import SEGMENTS, STEM, UNLABELLED, Batch, LossFn, LossOutput, segmented
+from modelyard.model.training.batch import SEGMENTS, STEM, UNLABELLED, Batch, LossFn, LossOutput, labelled, segmented, to_device
 from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.model.training.state import Stored
+
+GPU_WIDTHS = 64
+"""On a GPU rows are filled up to a multiple of so many tokens: kernels are chosen, and layers compiled, once a width."""
 
 
 class NotFiniteError(FloatingPointError):
@@ -51,17 +54,18 @@ class Engine(Stored):
         dropout: float = 0.0,
     ) -> None:
         self.model, self.head, self.seed, self.precision, self.dropout = model, head, seed, precision, dropout
-        self.layout = parallel.initialize(execution)
+        self.layout, self.device = parallel.initialize(execution), parallel.device()
         self.step, self.compile = 0, execution.compile
         module = architecture.build(model, execution, self.layout, precision, head, dropout)
         initialization.initialize_weights(module, model, self.layout, seed)
         self._sequence_parallel = _sequence_parallel_switches(module)
-        self._sequence_multiple = 1
+        self._sequence_multiple = self._width_multiple = GPU_WIDTHS if self.device.type == "cuda" else 1
         self.chunk = self._wrap(module) if optim else module
         if optim and execution.compile:
             for layer in self.gpt.decoder.layers:
                 layer.compile()
         self.optimizer = optimizer.create(optim, self.chunk, precision) if optim else None
+        self._clip_grad = optim.clip_grad if optim else 0.0
         self.schedule = optimizer.schedule(optim, self.optimizer, total_steps) if optim else None
         if optim is None:
             self.chunk.requires_grad_(False)
@@ -74,7 +78,13 @@ class Engine(Stored):
             grad_reduce_in_fp32=True, overlap_grad_reduce=False, use_distributed_optimizer=True, average_in_collective=False
         )
         wrapped = DistributedDataParallel(config, settings, module)
-        config.finalize_model_grads_func = finalize_model_grads
+
+        def finish(chunks: list[Any], count: Tensor, **groups: Any) -> None:
+            """megatron-core's, but for the division by the number of labels, which the optimizer makes."""
+            finalize_model_grads(chunks, None, **groups)
+            self._count = parallel.summed_over_replicas(count)
+
+        config.finalize_model_grads_func = finish
         config.no_sync_func = wrapped.no_sync
         for group in (*wrapped.bucket_groups, *wrapped.expert_parallel_bucket_groups):
             if group.intra_distributed_optimizer_instance_size == 1:  # gloo copies every gradient and weight that it sends to nobody
@@ -84,7 +94,7 @@ class Engine(Stored):
     def split_sequences(self, on: bool) -> None:
         """Sequence parallelism on (to train) or off (to score and generate: nothing is kept for a backward pass, and lengths are free)."""
         if self._sequence_parallel:
-            self._sequence_multiple = self.layout.tp if on else 1
+            self._sequence_multiple = math.lcm(self._width_multiple, self.layout.tp if on else 1)
             for place, attribute in self._sequence_parallel:
                 setattr(place, attribute, on)
 
@@ -97,7 +107,7 @@ class Engine(Stored):
         the step counts, its metrics say ``skipped`` and have no ``grad_norm``.
 
         Raises:
-            NotFiniteError: the loss (nothing is updated) or the gradient norm is not finite; every rank raises it.
+            NotFiniteError: the loss or the gradient norm is not finite; nothing is updated, and every rank raises it.
             ValueError: the batch does not divide by data-parallel ranks x micro_batch.
         """
         assert self.optimizer is not None, "an engine without an optimizer cannot train"
@@ -117,11 +127,11 @@ class Engine(Stored):
         if metrics["loss"] > loss_limit:
             self.step += 1
             return {**metrics, "skipped": 1.0, "lr": float(lr)}
-        finite, grad_norm, _ = self.optimizer.step()
-        if not finite or not math.isfinite(grad_norm or 0.0):
+        grad_norm = optimizer.step(self.optimizer, self._clip_grad, self._count)
+        if not math.isfinite(grad_norm):
             raise NotFiniteError(f"rank {self.layout.rank}: gradient norm is {grad_norm} at step {self.step}", self.layout.rank)
         self.step += 1
-        return {**metrics, "grad_norm": float(grad_norm or 0.0), "lr": float(lr)}
+        return {**metrics, "grad_norm": grad_norm, "lr": float(lr)}
 
     def evaluate(self, batch: Batch, micro_batch: int) -> Tensor:
         """Outputs [B, S] without gradients, the same on every rank: log p(label) for a language model, values for a scalar head (fp32).
@@ -155,7 +165,7 @@ class Engine(Stored):
         if size % share:
             raise ValueError(f"a batch of {size} does not divide by data_parallel {self.layout.dp} x micro_batch {micro_batch}")
         rows = size // self.layout.dp
-        return batch.rows(self.layout.dp_rank * rows, (self.layout.dp_rank + 1) * rows).to(parallel.device())
+        return batch.rows(self.layout.dp_rank * rows, (self.layout.dp_rank + 1) * rows)
 
     def _run(self, parts: Sequence[Batch], micro_batch: int, loss_fn: LossFn, backward: bool) -> dict[str, float]:
         """Schedule, then the metrics' global means on every rank."""
@@ -192,17 +202,18 @@ class Engine(Stored):
         pieces = [part.rows(i, i + micro_batch) for part in parts for i in range(0, part.tokens.shape[0], micro_batch)]
         widest = max(part.tokens.shape[1] for part in parts)
         common = widest if self.layout.pp > 1 else 0  # stages of a pipeline send each other one shape
-        return list(
-            get_forward_backward_func()(
-                forward_step_func=lambda iterator, chunk: self._forward(next(iterator), chunk, loss_fn, common),
-                data_iterator=iter(pieces),
-                model=[self.chunk],
-                num_microbatches=len(pieces),
-                seq_length=widest + -widest % self._sequence_multiple,
-                micro_batch_size=micro_batch,
-                forward_only=not backward,
+        with attention.preferred():
+            return list(
+                get_forward_backward_func()(
+                    forward_step_func=lambda iterator, chunk: self._forward(next(iterator), chunk, loss_fn, common),
+                    data_iterator=iter(pieces),
+                    model=[self.chunk],
+                    num_microbatches=len(pieces),
+                    seq_length=widest + -widest % self._sequence_multiple,
+                    micro_batch_size=micro_batch,
+                    forward_only=not backward,
+                )
             )
-        )
 
     def _forward(self, batch: Batch, chunk: Any, loss_fn: LossFn, common: int) -> tuple[Tensor, Callable[[Tensor], Any]]:
         progress.beat()
@@ -212,11 +223,14 @@ class Engine(Stored):
         tokens, labels = batch.tokens, batch.labels
         if fill[1]:
             tokens, labels = F.pad(tokens, fill), F.pad(labels, fill, value=UNLABELLED)
-        positions, mask = torch.arange(tokens.shape[1], device=tokens.device)[None], None
+        places = labelled(labels) if self.head == "lm" and self.layout.is_last_stage else None  # known before a GPU has anything to do
+        batch, tokens, labels = batch.to(self.device), to_device(tokens, self.device), to_device(labels, self.device)
+        places = to_device(places, self.device) if isinstance(places, Tensor) else places
+        positions, mask = torch.arange(tokens.shape[1], device=self.device).clamp_(max=self.model.seq_len - 1)[None], None
         if SEGMENTS in batch.extras:
             segments = F.pad(batch.extras[SEGMENTS], fill, value=-1)
             positions, mask = segmented(segments, batch.extras.get(STEM))
-        output = chunk(tokens, positions, mask, labels=labels if self.head == "lm" else None)
+        output = chunk(tokens, positions, mask, labels=labels if self.head == "lm" else None, places=places)
 
         def loss(raw: Tensor) -> tuple[Tensor, Tensor, LossOutput]:
             raw = raw[:, :length]
@@ -230,8 +244,9 @@ class Engine(Stored):
     def _seed_randomness(self) -> None:
         from megatron.core import tensor_parallel
 
-        # what is dropped must differ between replicas, and nothing else is drawn while training
-        replica = self.layout.dp_rank * 7_919 if self.dropout else 0
+        if not self.dropout:
+            return  # nothing else is drawn while training
+        replica = self.layout.dp_rank * 7_919  # what is dropped must differ between replicas
         tensor_parallel.model_parallel_cuda_manual_seed((self.seed * 1_000_003 + self.step + replica) % (1 << 31), force_reset_rng=True)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
+import torch.distributed as dist
 from pydantic import Field, model_validator
 
 from modelyard.config import Config
@@ -74,6 +75,35 @@ def create(config: OptimizerConfig, chunk: Any, precision: Precision) -> Any:
     for group in whole.param_groups:
         group["fused"] = True  # torch's AdamW in one pass over memory; Apex's and Transformer Engine's do not look at it
     return whole
+
+
+def step(optimizer: Any, clip_grad: float, count: torch.Tensor) -> float:
+    """One update by the mean of summed gradients over ``count`` labels; returns the norm of that mean, before clipping.
+
+    Dividing, clipping and refusing what is not finite happen inside AdamW's one pass over memory (torch's ``grad_scale`` and ``found_inf``), so
+    the host waits for a device once, for the norm. A norm that is not finite updates nothing.
+    """
+    optimizer.prepare_grads()
+    divisor = count.clamp(min=1).float()
+    norm = _squared_norm(optimizer).sqrt() / divisor
+    scale = divisor * (norm / clip_grad).clamp(min=1.0) if clip_grad > 0 else divisor
+    for part in optimizer.chained_optimizers:
+        part.optimizer.grad_scale, part.optimizer.found_inf = scale, (~norm.isfinite()).float()
+    optimizer.step_with_ready_grads()
+    return float(norm)
+
+
+def _squared_norm(optimizer: Any) -> torch.Tensor:
+    """Sum of squares of the gradients of all ranks, each parameter counted once."""
+    parts = [(part.get_main_grads_for_grad_norm(), part.get_grad_stats_parallel_group()) for part in optimizer.chained_optimizers]
+    sums = []
+    for gradients, group in parts:
+        device = optimizer.param_groups[0]["params"][0].device
+        own = torch.stack(torch._foreach_norm(gradients)).square().sum() if gradients else torch.zeros((), device=device)
+        if dist.get_world_size(group) > 1:
+            dist.all_reduce(own, group=group)
+        sums.append(own)
+    return torch.stack(sums).sum()
 
 
 def sharded_state(optimizer: Any, model: dict[str, Any], *, loading: bool = False) -> dict[str, Any]:

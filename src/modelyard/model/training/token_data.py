@@ -44,7 +44,7 @@ def sequences(rows: NDArray[np.uint16]) -> Batch:
 
 def language_model_loss(logprobs: torch.Tensor, batch: Batch) -> LossOutput:
     """Mean negative log-likelihood over all positions, in nats a token."""
-    return LossOutput(-logprobs.sum(), torch.tensor(logprobs.numel(), dtype=torch.int, device=logprobs.device), {})
+    return LossOutput(-logprobs.sum(), logprobs.new_full((), logprobs.numel(), dtype=torch.int), {})
 
 
 def held_out_loss(

@@ -1,0 +1,1 @@
+"""Proofs that a GPU is used rightly: parity, speed, memory and sampling, a process a part."""
