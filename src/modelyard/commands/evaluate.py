@@ -40,6 +40,8 @@ from modelyard.stats.estimate import Estimate
 CACHE = Path(".modelyard/fetched")
 say = partial(print, flush=True)
 MICRO_BATCH = 8
+DECODING = ("max_new_tokens", "samples", "temperature", "seed")
+"""Options that change how text is generated."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -68,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--limit", type=int, help="at most N items, a sample in which every subject has its share")
     made.add_argument("--shots", type=int, help="examples in the prompt; default: the benchmark's own number")
     made.add_argument("--samples", type=at_least(1, int), help="outputs an item where text is generated (pass@k)")
+    made.add_argument("--max-new-tokens", type=at_least(1, int), help="longest output, where text is generated")
     made.add_argument("--temperature", type=float, help="of generated text")
     made.add_argument("--seed", type=int, help="of generated text")
     made.add_argument("--judge", help="model that rates replies, given like MODEL")
@@ -86,7 +89,7 @@ def check(options: argparse.Namespace) -> None:
     if (options.benchmark is None) == (options.suite is None):
         raise ValueError("exactly one of --benchmark and --suite is needed; see --help")
     if options.analysis:
-        idle = [f"--{name}" for name in ("suite", "shots", "samples", "temperature", "seed") if getattr(options, name) is not None]
+        idle = [f"--{name}" for name in ("suite", "shots", *DECODING) if getattr(options, name) is not None]
         if idle:
             raise ValueError(f"--analysis {options.analysis} sets its own variants; {idle[0]} has no meaning beside it")
     several = options.suite or options.analysis
@@ -167,10 +170,10 @@ def measure_variants(options: argparse.Namespace, data: Path) -> None:
 
 def decoded(benchmark: Benchmark, options: argparse.Namespace, strict: bool = True) -> Benchmark:
     """The benchmark with the decoding that the command asks for. Raises ValueError where that has no meaning (unless not ``strict``)."""
-    changed = {key: getattr(options, key) for key in ("samples", "temperature", "seed") if getattr(options, key) is not None}
+    changed = {key: getattr(options, key) for key in DECODING if getattr(options, key) is not None}
     if benchmark.decoding.max_new_tokens == 0:
         if changed and strict:
-            raise ValueError(f"{benchmark.name} generates nothing, so --{next(iter(changed))} has no meaning")
+            raise ValueError(f"{benchmark.name} generates nothing, so --{next(iter(changed)).replace('_', '-')} has no meaning")
         return benchmark
     decoding = Decoding.model_validate({**benchmark.decoding.model_dump(), **changed})
     if decoding.samples > 1 and decoding.temperature == 0:
