@@ -1,4 +1,4 @@
-# make run [CONFIG=configs/pipeline/tiny.toml] [ppo.kl_coef=0.05 ...]   the whole line; dotted words override the config
+# make run [CONFIG=configs/pipeline/tiny.toml] [policy.kl_coef=0.05 ...]   the whole line; dotted words override the config
 # make test | test-numerics | test-all | check | ui | clean
 # make services [PORTS='--prefect-port 4201'] | deploy | chaos [N=20] [SEED=0]   real servers on loopback; deployments into a Prefect server; kill -9 at random, and go on
 # make bench | bench-evals MODEL=HF_DIR DATA=DIR | bench-NAME for bench/NAME.py 
@@ -11,7 +11,7 @@ READY  := $(VENV)/.ready
 
 export DO_NOT_TRACK := 1
 
-# make takes "ppo.kl_coef=0.05" for a variable of its own; every command-line variable that is not one of make's here is an override of the config.
+# make takes "policy.kl_coef=0.05" for a variable of its own; every command-line variable that is not one of make's here is an override of the config.
 KNOWN     := TINY CONFIG PYTHON VENV PORTS N SEED MODEL DATA
 OVERRIDES := $(foreach word,$(MAKEOVERRIDES),$(if $(filter $(KNOWN),$(firstword $(subst =, ,$(word)))),,'$(word)'))
 

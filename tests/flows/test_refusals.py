@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,7 @@ from pathlib import Path
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.imported_config import ImportedConfig
-from flows.pipeline import load_line, run_line
+from flows.pipeline import pipeline_flow
 from flows.pipeline_config import load_pipeline
 from modelyard.adapters.mlflow import server as mlflow_server
 from modelyard.adapters.servers.prefect_server import prefect_server
@@ -20,6 +20,7 @@ from tasks.session import run_from_terminal
 
 ROOT = Path(__file__).parents[2]
 SMALLEST = str(ROOT / "configs/pipeline/smallest.toml")
+SMOLLM2 = str(ROOT / "configs/pipeline/smollm2.toml")
 
 
 @pytest.mark.parametrize(
@@ -27,17 +28,31 @@ SMALLEST = str(ROOT / "configs/pipeline/smallest.toml")
     [
         ([], "usage: python -m flows.pipeline CONFIG [KEY=VALUE ...]"),
         (["missing.toml"], "missing.toml: no such config file"),
-        ([SMALLEST, "ppo.kl_coeff=0.05"], "ppo.kl_coeff: unknown key"),
-        ([SMALLEST, "ppo.kl_coef=high"], "ppo.kl_coef: Input should be a valid number"),
-        ([SMALLEST, "ppo.kl_coef"], "override 'ppo.kl_coef': expected KEY=VALUE"),
+        ([SMALLEST, "policy.kl_coeff=0.05"], "policy.kl_coeff: unknown key"),
+        ([SMALLEST, "policy.kl_coef=high"], "policy.kl_coef: Input should be a valid number"),
+        ([SMALLEST, "policy.kl_coef"], "override 'policy.kl_coef': expected KEY=VALUE"),
         ([SMALLEST, "execution.tensor_parallel=3"], "model.heads 4 is not divisible by execution.tensor_parallel 3"),
         ([SMALLEST, "execution.pipeline_parallel=3"], "model.layers 2 is not divisible by execution.pipeline_parallel 3"),
         ([SMALLEST, "execution.data_parallel=3"], "x execution.data_parallel 3"),
-        ([SMALLEST, "evals.opening_tokens=31"], "evals.opening_tokens 31 leaves no room for a prompt in seq_len 32"),
+        (
+            [SMALLEST, "evals.benchmarks.openings.max_new_tokens=31"],
+            "evals.benchmarks.openings.max_new_tokens 31 leaves no room for a prompt in seq_len 32",
+        ),
+        ([SMALLEST, "evals.benchmarks.gsm9k={}"], "evals.benchmarks: gsm9k: not known, and it has no file; there are agieval_en, "),
+        ([SMALLEST, "release.preference=prompts"], "release.preference: 'prompts' is none of evals.benchmarks (held_out_text, last_word, "),
+        ([SMALLEST, "release.limits.mmlu={}"], "release.limits.mmlu: 'mmlu' is none of evals.benchmarks"),
         ([SMALLEST, "execution.store=s4://bucket/store"], "store 's4://bucket/store': scheme 's4' is not file or s3"),
-        ([SMALLEST, "ppo.temperature=0.5"], "ppo: temperature must be 1"),
-        ([SMALLEST, "tokens.seq_len=64"], "tokens.seq_len is 64, but pretrain.model.seq_len is 32"),
-        ([SMALLEST, "feedback.votes.scorer.raters=even"], "scorer.raters: must differ from reward.raters"),
+        ([SMALLEST, "policy.temperature=0.5"], "policy: temperature must be 1"),
+        ([SMALLEST, "base.kind=grown"], "base: Input tag 'grown' found using 'kind' does not match"),
+        ([SMALLEST, "base.model.layers=some"], "base.model.layers: Input should be a valid integer"),
+        ([SMALLEST, "release.set_aside.forecast=no time"], "release.set_aside.forecast: applies to a pretrained base"),
+        ([SMOLLM2, "base.kind=continue"], "base.optimizer: Field required"),
+        ([SMOLLM2, "sft.max_tokens=9999"], "sft.max_tokens 9999 is more than base.seq_len 2048"),
+        ([SMOLLM2, "sft_start.max_tokens=1024"], "tokens.seq_len 256 is less than the width of sft_start's rows 1024"),
+        ([SMOLLM2, "sft.keep_epochs=false"], "sft.keep_epochs must be true for selection to have something to choose from"),
+        ([SMOLLM2, "feedback.splits.gold=0"], "feedback.splits.gold: 0 leaves the gold reward model no comparisons"),
+        ([SMALLEST, "tokens.seq_len=64"], "tokens.seq_len is 64, but base.model.seq_len is 32"),
+        ([SMALLEST, "feedback.votes.gold.raters=even"], "gold.raters: must differ from reward.raters"),
     ],
 )
 def test_line_bad_config_is_one_line_before_anything_starts(tmp_path, monkeypatch, capfd, arguments, message):
@@ -50,16 +65,19 @@ def test_line_bad_config_is_one_line_before_anything_starts(tmp_path, monkeypatc
     assert not (tmp_path / ".modelyard").exists()
 
 
-@pytest.mark.parametrize("name", ["smallest", "tiny", "tiny-tp2", "tiny-pp2"])
-def test_pipeline_configs_of_the_project_load(name):
-    assert load_pipeline(str(ROOT / f"configs/pipeline/{name}.toml"), []).execution.world_size in (1, 2)
+@pytest.mark.parametrize("path", sorted((ROOT / "configs/pipeline").glob("*.toml")), ids=lambda path: path.stem)
+def test_pipeline_configs_of_the_project_load(path):
+    assert load_pipeline(str(path), []).name
 
 
-@pytest.mark.parametrize("name", ["smollm2", "smollm2-gpu"])
-def test_imported_configs_of_the_project_load(name):
-    assert isinstance(load_line(str(ROOT / f"configs/pipeline/{name}.toml"), []), ImportedConfig)
-    with pytest.raises(ConfigError, match=r"tokens.seq_len \d+ is less than the width of SFT's rows 9999"):
-        load_line(str(ROOT / f"configs/pipeline/{name}.toml"), ["sft.max_tokens=9999"])
+@pytest.mark.parametrize("name", ["forecast", "pretraining_data"])
+def test_imported_line_that_does_not_say_why_something_is_left_out_is_refused(tmp_path, name):
+    reason = {"forecast": "pretraining_data", "pretraining_data": "forecast"}[name]
+    config = Path(SMOLLM2).read_text().replace("../recipes", str(ROOT / "configs/recipes"))
+    kept = re.sub(r"(?ms)^\[release.set_aside\].*?\n\n", f'[release.set_aside]\n{reason} = "because"\n\n', config)
+    (tmp_path / "line.toml").write_text(kept.replace("../rubrics", str(ROOT / "configs/rubrics")))
+    with pytest.raises(ConfigError, match=f"release.set_aside.{name}: missing; it cannot apply where base.kind is 'import'"):
+        load_pipeline(str(tmp_path / "line.toml"), [])
 
 
 def write_truncated_parquet(path: Path) -> None:
@@ -98,7 +116,7 @@ def as_program(directory, arguments, capfd):
 def in_this_process(directory, arguments, capfd):
     """The same without the seconds of importing everything."""
     capfd.readouterr()
-    code = run_from_terminal(arguments, load_line, run_line)
+    code = run_from_terminal(arguments, load_pipeline, pipeline_flow)
     return code, capfd.readouterr().err
 
 
@@ -145,7 +163,7 @@ def test_line_bad_input_is_one_line_before_training(directory, monkeypatch, capf
 def test_line_what_the_project_warns_of_reaches_the_terminal(directory, monkeypatch, capfd):
     monkeypatch.chdir(directory)
     warn = logging.getLogger("modelyard.store.outage").warning
-    assert run_from_terminal([SMALLEST], load_line, lambda config: warn("store: down; trying again")) == 0
+    assert run_from_terminal([SMALLEST], load_pipeline, lambda config: warn("store: down; trying again")) == 0
     assert capfd.readouterr().err == "store: down; trying again\n"
 
 

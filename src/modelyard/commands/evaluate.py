@@ -23,21 +23,25 @@ from modelyard.arguments import at_least
 from modelyard.config import complaint, load_config
 from modelyard.evals import exams
 from modelyard.evals.analyses import ANALYSES, spread
-from modelyard.evals.asking import Tools, ask
+from modelyard.evals.asking import ask
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.catalog import build, names
-from modelyard.evals.suite_config import SuiteConfig, aspect_means, plan
-from modelyard.evals.summary import Metric, by_group, summarise
+from modelyard.evals.suite import SuiteConfig, aspect_means, plan
+from modelyard.evals.summary import by_group, summarise
+from modelyard.evals.tools import Tools, bound
 from modelyard.execution import ExecutionConfig
 from modelyard.formats import abuse
 from modelyard.formats.records import Record, write_records
 from modelyard.model.asked import Decoding, Model
 from modelyard.model.endpoint import Endpoint
 from modelyard.model.subject import Subject
+from modelyard.stats.estimate import Estimate
 
 CACHE = Path(".modelyard/fetched")
 say = partial(print, flush=True)
 MICRO_BATCH = 8
+DECODING = ("max_new_tokens", "samples", "temperature", "seed")
+"""Options that change how text is generated."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -63,9 +67,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--suite", type=Path, help="a TOML file of many benchmarks, such as configs/evals/fathom.toml")
     made.add_argument("--analysis", choices=sorted(ANALYSES), help="variants of the benchmark, into a directory")
     made.add_argument("--data", help="directory or URL of the benchmark data")
-    made.add_argument("--limit", type=int, help="only the first N items")
+    made.add_argument("--limit", type=int, help="at most N items, a sample in which every subject has its share")
     made.add_argument("--shots", type=int, help="examples in the prompt; default: the benchmark's own number")
     made.add_argument("--samples", type=at_least(1, int), help="outputs an item where text is generated (pass@k)")
+    made.add_argument("--max-new-tokens", type=at_least(1, int), help="longest output, where text is generated")
     made.add_argument("--temperature", type=float, help="of generated text")
     made.add_argument("--seed", type=int, help="of generated text")
     made.add_argument("--judge", help="model that rates replies, given like MODEL")
@@ -84,7 +89,7 @@ def check(options: argparse.Namespace) -> None:
     if (options.benchmark is None) == (options.suite is None):
         raise ValueError("exactly one of --benchmark and --suite is needed; see --help")
     if options.analysis:
-        idle = [f"--{name}" for name in ("suite", "shots", "samples", "temperature", "seed") if getattr(options, name) is not None]
+        idle = [f"--{name}" for name in ("suite", "shots", *DECODING) if getattr(options, name) is not None]
         if idle:
             raise ValueError(f"--analysis {options.analysis} sets its own variants; {idle[0]} has no meaning beside it")
     several = options.suite or options.analysis
@@ -118,7 +123,7 @@ def measure_suite(options: argparse.Namespace, data: Path) -> None:
     suite = load_config(SuiteConfig, options.suite)
     planned = plan(suite, data, options.limit)
     model, helpers = opened(options.model, options), tools(options)
-    found: dict[str, Metric] = {}
+    found: dict[str, Estimate] = {}
     missing = {entry.name: entry.missing for entry in planned if entry.missing}
     for entry in planned:
         if entry.benchmark is None:
@@ -144,10 +149,10 @@ def measure_suite(options: argparse.Namespace, data: Path) -> None:
 
 
 def measure_variants(options: argparse.Namespace, data: Path) -> None:
-    """Every variant of an analysis; scores and spread go to ``NAME-analysis.json``, which :mod:`modelyard.evals.page` shows."""
+    """Every variant of an analysis; scores and spread go to ``NAME-analysis.json``, which the command ``page`` shows."""
     variants = ANALYSES[options.analysis](options.benchmark, data, options.limit)
     model, helpers = opened(options.model, options), tools(options)
-    scores: dict[str, Metric] = {}
+    scores: dict[str, Estimate] = {}
     for label, benchmark in variants.items():
         say(f"{label}:")
         out = options.out / f"{options.analysis}-{label.replace(' ', '-')}.jsonl"
@@ -165,10 +170,10 @@ def measure_variants(options: argparse.Namespace, data: Path) -> None:
 
 def decoded(benchmark: Benchmark, options: argparse.Namespace, strict: bool = True) -> Benchmark:
     """The benchmark with the decoding that the command asks for. Raises ValueError where that has no meaning (unless not ``strict``)."""
-    changed = {key: getattr(options, key) for key in ("samples", "temperature", "seed") if getattr(options, key) is not None}
+    changed = {key: getattr(options, key) for key in DECODING if getattr(options, key) is not None}
     if benchmark.decoding.max_new_tokens == 0:
         if changed and strict:
-            raise ValueError(f"{benchmark.name} generates nothing, so --{next(iter(changed))} has no meaning")
+            raise ValueError(f"{benchmark.name} generates nothing, so --{next(iter(changed)).replace('_', '-')} has no meaning")
         return benchmark
     decoding = Decoding.model_validate({**benchmark.decoding.model_dump(), **changed})
     if decoding.samples > 1 and decoding.temperature == 0:
@@ -182,9 +187,10 @@ def tools(options: argparse.Namespace) -> Tools:
     return Tools(judge=judge, classifier=abuse.load(options.classifier) if options.classifier else None)
 
 
-def put(model: Model, benchmark: Benchmark, helpers: Tools, out: Path) -> tuple[list[Record], dict[str, Metric]]:
+def put(model: Model, benchmark: Benchmark, helpers: Tools, out: Path) -> tuple[list[Record], dict[str, Estimate]]:
     """Ask, write and report one benchmark."""
     started = time.monotonic()
+    benchmark = bound(benchmark, helpers)
     records = ask(model, benchmark, helpers)
     return records, report(benchmark, records, time.monotonic() - started, out)
 
@@ -197,7 +203,7 @@ def opened(spec: str, options: argparse.Namespace) -> Model:
     return Subject.open(spec, directory, ExecutionConfig(threads=options.threads), MICRO_BATCH, screen=options.screen)
 
 
-def report(benchmark: Benchmark, records: Sequence[Record], seconds: float, out: Path) -> dict[str, Metric]:
+def report(benchmark: Benchmark, records: Sequence[Record], seconds: float, out: Path) -> dict[str, Estimate]:
     """Write records and metrics; print one line a metric."""
     found, groups = summarise(benchmark, records), by_group(records)
     write_records(out, records)

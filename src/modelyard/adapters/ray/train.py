@@ -193,6 +193,8 @@ def _sigterm() -> Iterator[threading.Event]:
 
 
 _group: WorkerGroup | None = None
+_turn = threading.Lock()
+"""Held by the stage that has the group: stages that are built at the same time take turns on the ranks."""
 
 
 def launch(
@@ -210,6 +212,19 @@ def launch(
         StageError: a rank raised, or died more often than ``execution.max_restarts`` allows; one line, with the traceback in a file beside
             ``checkpoints``.
     """
+    with _turn:
+        return _launch(stage_run, config, inputs, out, checkpoints, execution, report)
+
+
+def _launch(
+    stage_run: StageRun,
+    config: Config,
+    inputs: Mapping[str, Path],
+    out: Path,
+    checkpoints: Path,
+    execution: ExecutionConfig,
+    report: Report,
+) -> dict[str, float]:
     global _group
     layout = Layout(**{key: getattr(execution, key) for key in Layout._fields})
     if _group is not None and _group.layout != layout:
