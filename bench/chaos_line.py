@@ -111,7 +111,7 @@ class Line:
         client = MlflowClient(f"http://{HOST}:{self.port}")
         total = 0
         for run in client.search_runs([found.experiment_id for found in client.search_experiments()]):
-            keys = [key for key in run.data.metrics if key.endswith("/loss") or "/train/" in key or key.startswith("ppo/")]
+            keys = [key for key in run.data.metrics if key.endswith("/loss") or "/train/" in key or key.startswith("policy/")]
             twice = [sum(n - 1 for n in Counter(point.step for point in curve(client, run.info.run_id, key)).values()) for key in keys]
             total += max(twice, default=0)
         return total

@@ -26,6 +26,7 @@ import torch
 from modelyard.evals.asking import ask
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.catalog import build
+from modelyard.evals.tools import Tools
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.records import Record
 from modelyard.model.inference.score import CPU_TOKENS
@@ -136,7 +137,7 @@ def benchmarks_of(task: str, data: Path, items: int) -> list[Benchmark]:
 
 def our_choices(subject: Subject, benchmarks: Sequence[Benchmark]) -> Choices:
     """Through the same call as the command."""
-    return [line for benchmark in benchmarks for record in ask(subject, benchmark) for line in [our_choice(record)]]
+    return [line for benchmark in benchmarks for record in ask(subject, benchmark, Tools()) for line in [our_choice(record)]]
 
 
 def our_choice(record: Record) -> tuple[int, int, bool, bool]:

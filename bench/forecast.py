@@ -2,8 +2,8 @@
 
 ``python -m bench.forecast [CONFIG] [KEY=VALUE ...]`` runs the line's own data, scaling and pretraining stages (``flows.pretrain``) on
 ``configs/pipeline/forecast.toml`` and prints the ladder, the law and the ledger. Cut off anywhere, it goes on from its last checkpoint.
-Larger sizes are other values of the same keys; on a GPU for example ``pretrain.model.hidden=1024 pretrain.steps=40000 'scaling.rungs=[...]'
-pretrain.precision="bf16"``, with sizes and steps from ``python -m modelyard.commands.plan``.
+Larger sizes are other values of the same keys; on a GPU for example ``base.model.hidden=1024 base.steps=40000 'forecast.rungs=[...]'
+base.precision="bf16"``, with sizes and steps from ``python -m modelyard.commands.plan``.
 """
 
 from __future__ import annotations

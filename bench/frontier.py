@@ -1,12 +1,12 @@
-"""Does PPO align? Reward against KL over KL coefficients, with and without pretraining gradients, judged by a scorer that PPO never saw.
+"""Does PPO align? Reward against KL over KL coefficients, with and without pretraining gradients, judged by a gold reward model that PPO never saw.
 
 ``python -m bench.frontier STORE`` (``make bench-frontier``): ``STORE`` is the store of a finished line
-(``make run``), whose SFT model, reward model, scorer and data are used. Each run is the line's own PPO
-(``[ppo]`` of ``--config``) at one KL coefficient and gamma, measured every few iterations on openings of
-held-out reviews, the corpus' validation split, of which neither SFT, reward model, scorer nor the line's
+(``make run``), whose SFT model, reward model, gold and data are used. Each run is the line's own PPO
+(``[policy]`` of ``--config``) at one KL coefficient and gamma, measured every few iterations on openings of
+held-out reviews, the corpus' validation split, of which neither SFT, reward model, gold nor the line's
 benchmark has any; ``--items test`` takes the benchmark's openings instead, to report by, not to choose by.
 Gao et al. (arXiv:2210.10760) plot proxy and gold scores over KL in this way: the reward model is the proxy,
-the scorer the gold. Language-model loss is on the validation rows behind those that the stage's own metric
+the gold reward model the gold. Language-model loss is on the validation rows behind those that the stage's own metric
 reads. Every measurement is a line of ``--out``; a run that reached ``--iterations`` there is not repeated.
 """
 
@@ -50,7 +50,7 @@ class Measure:
         self.config, self.training = config, training
         self.prompts = [encoder.opening(text) for text in openings(inputs, items)]
         self.text = np.load(inputs["tokens"] / "validation.npy", mmap_mode="r")[config.final_rows :]
-        self.gold = model_directory.load(inputs["scorer"], ExecutionConfig(threads=1), head="scalar")
+        self.gold = model_directory.load(inputs["gold"], ExecutionConfig(threads=1), head="scalar")
         self.before = self._sample(training.models.reference)
         self.gold_before = self._gold(self.before)
 
@@ -68,7 +68,7 @@ class Measure:
             "gold": bootstrap_mean([a - b for a, b in zip(gold, self.gold_before, strict=True)], seed),
             "win_rate": proportion(sum(wins), len(wins)),
         }
-        change = [loss[f"ppo/ptx/relative_change{end}"] for end in ("", "_low", "_high")]
+        change = [loss[f"policy/ptx/relative_change{end}"] for end in ("", "_low", "_high")]
         flags = [name.removeprefix("flag_") for name, value in hacking.items() if name.startswith("flag_") and value]
         length = float(np.mean([len(completion) for completion in drawn.completions]))
         intervals = {key: list(estimate[:3]) for key, estimate in estimates.items()}
@@ -101,7 +101,7 @@ def line_inputs(store: Path) -> dict[str, Path]:
         raise ValueError(f"{store}: no results; a finished line is needed (make run)")
     results = max(manifests, key=lambda manifest: manifest.get("finished") or 0.0)["parents"]
     policy = json.loads((store / results["policy"] / "artifact.json").read_text("utf-8"))["parents"]
-    return {role: store / ref for role, ref in {**policy, **{role: results[role] for role in ("scorer", "corpus")}}.items()}
+    return {role: store / ref for role, ref in {**policy, **{role: results[role] for role in ("gold", "corpus")}}.items()}
 
 
 def run(config: PPOConfig, inputs: Mapping[str, Path], items: str, every: int, threads: int, note: Callable[[Point], None]) -> None:
@@ -186,7 +186,7 @@ def plot(runs: Sequence[Run], path: Path) -> None:
         panels[2].plot(kl, [100 * point["loss_change"][0] for point in each.points], **drawn)
     panels[0].set_ylabel("score minus SFT's (faint: the reward model's)")
     panels[0].legend(fontsize=7)
-    panels[1].set_ylabel("win rate over SFT by the unseen scorer")
+    panels[1].set_ylabel("win rate over SFT by the unseen gold reward model")
     panels[1].axhline(0.5, color="grey", linewidth=0.8)
     panels[2].set_ylabel("held-out loss against SFT, %")
     panels[2].axhline(2.0, color="grey", linewidth=0.8)
@@ -201,7 +201,7 @@ def main() -> None:
     parser.add_argument("store", type=Path, nargs="?", default=Path(".modelyard/store"))
     parser.add_argument("--config", type=Path, default=Path("configs/pipeline/tiny.toml"))
     parser.add_argument("--kl", type=float, nargs="*", default=[0.0, 0.02, 0.05, 0.1, 0.3])
-    parser.add_argument("--gamma", type=float, nargs="*", default=[], help="default: the config's ppo.ptx_coef, and 0")
+    parser.add_argument("--gamma", type=float, nargs="*", default=[], help="default: the config's policy.ptx_coef, and 0")
     parser.add_argument("--iterations", type=int, default=40)
     parser.add_argument("--every", type=int, default=5)
     parser.add_argument("--items", choices=("validation", "test"), default="validation")
@@ -210,7 +210,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(".modelyard/frontier.jsonl"))
     parser.add_argument("--plot", type=Path, default=Path(".modelyard/frontier.png"))
     arguments = parser.parse_args()
-    base = read_tree(arguments.config)["ppo"] | {"kl_stop": 1e9, "on_kl_stop": "stop", "iterations": arguments.iterations}
+    base = read_tree(arguments.config)["policy"] | {"kl_stop": 1e9, "on_kl_stop": "stop", "iterations": arguments.iterations}
     base |= {key: json.loads(value) for key, _, value in (text.partition("=") for text in arguments.set)}
     inputs = line_inputs(arguments.store)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)

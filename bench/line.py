@@ -30,8 +30,6 @@ from modelyard.store.artifacts import Artifact, Store
 from modelyard.store.lineage import all_artifacts
 
 ROOT = Path(__file__).parents[1]
-STAGE_OF = {"pretrain": "base", "evals": "results", "ppo": "policy"}
-"""Task names that are not their artifact's."""
 
 
 class Timed(NamedTuple):
@@ -72,9 +70,8 @@ def taken_apart(began: float, ended: float, built: dict[str, float], tasks: Sequ
     parts["after the last task (goodbye to Prefect and Ray)"] = ended - max(end for _, end, _ in spans)
     around = 0.0
     for start, end, name in spans:
-        stage = STAGE_OF.get(name, name)
-        if stage in built:
-            around += end - start - built[stage]
+        if name in built:
+            around += end - start - built[name]
         else:
             parts[f"task {name}"] = parts.get(f"task {name}", 0.0) + end - start
     if built:

@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from prefect import flow
 
 from flows.pipeline_config import ConfigFile, PipelineConfig, resolve
-from modelyard.store.artifacts import Built
 from tasks.build import Place
-from tasks.data import announce_version_task, contamination_task, corpus_task, feedback_task, tokens_task, watch_task
+from tasks.data import announce_version_task, watch_task
+from tasks.line import Line
 
 
-class Data(NamedTuple):
-    """What the data stage leaves."""
-
-    corpus: Built
-    feedback: Built
-    tokens: Built
-    contamination: Built
-
-
-def prepare_data(config: PipelineConfig, place: Place) -> Data:
-    """Corpus, then the human feedback, the tokens and the contamination report."""
-    corpus = corpus_task(config.corpus, place)
-    feedback = feedback_task(config.feedback, place, corpus.artifact)
-    tokens = tokens_task(config.tokens, place, corpus.artifact)
-    contamination = contamination_task(config.contamination, place, corpus.artifact, feedback.artifact)
-    return Data(corpus, feedback, tokens, contamination)
+def prepare_data(line: Line) -> None:
+    """Corpus, human feedback and benchmarks, then the tokens (of the imported model's tokenizer where there is one) and the contamination
+    report."""
+    line.build("corpus")
+    line.build("feedback")
+    line.build("benchmarks")
+    line.build("imported")
+    line.build("tokens", "contamination")
 
 
 @flow(name="data", flow_run_name="data of {config.name}")
@@ -37,10 +27,10 @@ def data_flow(config: PipelineConfig | ConfigFile) -> None:
     Args:
         config: the line, or its file with overrides.
     """
-    config = resolve(config)
-    data = prepare_data(config, Place(config.name, config.execution))
-    if not all(built.cached for built in data):
-        announce_version_task(config.name, data.corpus.artifact)
+    line = Line(resolve(config))
+    prepare_data(line)
+    if not all(built.cached for built in line.built.values()):
+        announce_version_task(line.place.line, line.artifact("corpus"))
 
 
 @flow(name="watch", flow_run_name="watch {inbox}")

@@ -1,27 +1,21 @@
-"""The whole line: raw text to a promoted model. Read it from top to bottom.
+"""The whole line: raw text, or somebody's model, to a promoted model. Read it from top to bottom.
 
-Run it with ``python -m flows.pipeline CONFIG [KEY=VALUE ...]``; the exit code is 0 only when the model was promoted.
+A stage whose table the config lacks is passed over. Run it with ``python -m flows.pipeline CONFIG [KEY=VALUE ...]``; the exit code is 0 only when the
+model was promoted.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
 from prefect import flow
 
 from flows.data import prepare_data
-from flows.evals import measure, measure_production
-from flows.imported import imported_flow
-from flows.imported_config import ImportedConfig, load_imported
+from flows.evals import measure_production
 from flows.pipeline_config import ConfigFile, PipelineConfig, load_pipeline, resolve
-from flows.posttrain import align
 from flows.pretrain import train_base
 from flows.release import release
-from flows.scaling import predict_loss
-from modelyard.config import read_tree
-from tasks.build import Place
+from tasks.line import Line
 from tasks.release import GateError, against, early_gates_task
 from tasks.session import run_from_terminal
 from tasks.summary import summary_task
@@ -35,35 +29,29 @@ def pipeline_flow(config: PipelineConfig | ConfigFile) -> None:
         config: the line, or its file with overrides.
     """
     config = resolve(config)
-    place = Place(config.name, config.execution)
+    line = Line(config)
 
-    data = prepare_data(config, place)
-    early_gates_task(config.release, place, data.corpus.artifact, data.contamination.artifact)
-    forecast = predict_loss(config, place, data.tokens)
-    base = train_base(config, place, data.tokens, forecast)
-    models = align(config, place, data, base)
-    results = measure(config, place, data, base, models)
-    production = measure_production(config, place, data, models, results)
-    released = release(config, place, data, forecast, base, models, results, production)
+    prepare_data(line)
+    early_gates_task(config.release, line.place, line.artifact("corpus"), line.artifact("contamination"))
+    train_base(line)
 
-    stages = [*data, forecast, base, *filter(None, models), results, released.decided, *filter(None, [released.exported])]
-    summary_task(place, stages, results, released.verdict, released.moved)
+    line.build("sft")
+    line.build("ai_feedback")
+    line.build("reward", "gold")
+    line.build("selection")
+    line.build("feedme")
+    line.build("sft_start")
+    line.build("rbrm")
+    line.build("policy")
+
+    line.build("results")
+    production = measure_production(config, line)
+    released = release(config, line, production)
+
+    summary_task(line.place, line.lines(), line.artifact("results"), released)
     if released.verdict.verdict != "PROMOTE":
         raise GateError(against(released.verdict))
 
 
-def load_line(file: str, overrides: Sequence[str]) -> PipelineConfig | ImportedConfig:
-    """The config in ``file``: of a line with an imported base where it names one, else of the whole line. Raises ConfigError."""
-    return load_imported(file, overrides) if "base" in read_tree(Path(file)) else load_pipeline(file, overrides)
-
-
-def run_line(config: PipelineConfig | ImportedConfig) -> None:
-    """The flow of the config's kind."""
-    if isinstance(config, ImportedConfig):
-        imported_flow(config)
-    else:
-        pipeline_flow(config)
-
-
 if __name__ == "__main__":
-    sys.exit(run_from_terminal(sys.argv[1:], load_line, run_line))
+    sys.exit(run_from_terminal(sys.argv[1:], load_pipeline, pipeline_flow))

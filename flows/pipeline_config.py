@@ -4,24 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import PurePath
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from modelyard.config import Config, load_config
 from modelyard.data.contamination.overlap import ContaminationConfig
 from modelyard.data.corpus import CorpusConfig
 from modelyard.data.feedback.gather import FeedbackConfig
+from modelyard.data.text_tokens import TextTokensConfig
 from modelyard.data.tokens import TokensConfig
-from modelyard.evals.suites import EvalsConfig
+from modelyard.evals.gather import GatherConfig
+from modelyard.evals.sets import SetsConfig
+from modelyard.evals.suite import EvalsConfig
 from modelyard.execution import ExecutionConfig
+from modelyard.posttrain.feedme import FeedMEConfig
 from modelyard.posttrain.judged.ai_feedback import AIFeedbackConfig
 from modelyard.posttrain.judged.rbrm import RBRMConfig
 from modelyard.posttrain.ppo.config import PPOConfig
 from modelyard.posttrain.reward import RewardConfig
+from modelyard.posttrain.selection import SelectionConfig
 from modelyard.posttrain.sft import SFTConfig
+from modelyard.pretrain.continued import ContinueConfig
+from modelyard.pretrain.import_model import ImportConfig
 from modelyard.pretrain.pretrain import PretrainConfig
+from modelyard.release.export import ExportConfig
 from modelyard.release.limits import ReleaseConfig
 from modelyard.scaling.ladder import LadderConfig, ScalingConfig
+
+
+def _tokenizer(tokens: Any) -> str:
+    """Whose tokenizer a ``tokens`` table asks for."""
+    return str(tokens.get("tokenizer", "trained") if isinstance(tokens, dict) else getattr(tokens, "tokenizer", ""))
+
+
+Base = Annotated[PretrainConfig | ImportConfig | ContinueConfig, Field(discriminator="kind")]
+Tokens = Annotated[Annotated[TokensConfig, Tag("trained")] | Annotated[TextTokensConfig, Tag("base")], Discriminator(_tokenizer)]
 
 
 class PipelineConfig(Config):
@@ -33,25 +51,32 @@ class PipelineConfig(Config):
     """Sources, filters, splits."""
     feedback: FeedbackConfig
     """Demonstrations, comparisons and prompts."""
-    tokens: TokensConfig
-    """Tokenizer and packing."""
+    tokens: Tokens
+    """Tokenizer (trained here, or the base model's) and packing."""
     contamination: ContaminationConfig
     """The check of every training set against every benchmark."""
-    scaling: LadderConfig
-    """Small runs that forecast the main one."""
-    pretrain: PretrainConfig
-    """The main run."""
+    forecast: LadderConfig | None = None
+    """Small runs that forecast the pretraining run; absent where the base is imported."""
+    base: Base
+    """The base model: ``kind`` "pretrain" (from random weights), "import" (of others) or "continue" (of others, trained further)."""
     sft: SFTConfig
-    """Supervised fine-tuning."""
-    reward: RewardConfig
-    """Reward model."""
-    scorer: RewardConfig
-    """The judge of the win rate, on other raters and items than the reward model's."""
+    """Supervised fine-tuning: the model that the policy is compared with, and the start of PPO where there is no ``sft_start``."""
     ai_feedback: AIFeedbackConfig | None = None
     """Comparisons that a model makes for the reward model; absent: people's alone."""
+    reward: RewardConfig
+    """Reward model."""
+    gold: RewardConfig
+    """The gold reward model, which judges the win rate: of other raters and items than the reward model."""
+    selection: SelectionConfig | None = None
+    """Choice among the epochs of SFT by reward-model score; the chosen one is what the policy is compared with. Absent: the last epoch."""
+    feedme: FeedMEConfig | None = None
+    """Demonstrations of the SFT model's own best answers, for ``sft_start``. Absent: people's."""
+    sft_start: SFTConfig | None = None
+    """A second SFT from the base model, from which PPO starts (InstructGPT: 2 epochs, 10% pretraining text). Absent: PPO starts from the
+    model that it is compared with."""
     rbrm: RBRMConfig | None = None
     """Rule-based rewards of PPO; absent: the reward model's alone."""
-    ppo: PPOConfig
+    policy: PPOConfig
     """Policy optimisation."""
     evals: EvalsConfig
     """Benchmarks and how they are run."""
@@ -62,49 +87,102 @@ class PipelineConfig(Config):
 
     @model_validator(mode="after")
     def _fits_together(self) -> PipelineConfig:
-        model = self.pretrain.model
-        execution = self.execution
-        model.check_layout(execution.tensor_parallel, execution.pipeline_parallel, execution.expert_parallel)
-        agree("tokens.seq_len", self.tokens.seq_len, "pretrain.model.seq_len", model.seq_len)
-        agree("tokens.vocab_size", self.tokens.vocab_size, "pretrain.model.vocab_size", model.vocab_size)
-        _ = self.ladder
-        if (self.evals.conduct is None) != (self.release.conduct is None):
-            raise ValueError(
-                "evals.conduct and release.conduct: both or neither, since what is measured is judged and what is judged is measured"
-            )
-        if self.reward.split != "reward" or self.scorer.split != "scorer":
-            raise ValueError(
-                "reward.split must be 'reward' and scorer.split 'scorer': the judge must not have seen what PPO is rewarded by"
-            )
-        if self.ppo.max_new_tokens >= model.seq_len:
-            raise ValueError(f"ppo.max_new_tokens {self.ppo.max_new_tokens} leaves no room for a prompt in seq_len {model.seq_len}")
-        for key in ("human_eval_tokens", "opening_tokens", "last_word_tokens"):
-            if getattr(self.evals, key) + 2 > model.seq_len:
-                raise ValueError(f"evals.{key} {getattr(self.evals, key)} leaves no room for a prompt in seq_len {model.seq_len}")
+        if isinstance(self.base, PretrainConfig):
+            self._check_pretraining(self.base)
+        else:
+            self._check_imported(self.base)
+        self._check_lengths()
+        self.release.require_measured(self.evals.names)
+        if self.reward.split != "reward" or self.gold.split != "gold":
+            raise ValueError("reward.split must be 'reward' and gold.split 'gold': the judge must not have seen what PPO is rewarded by")
+        if self.feedback.votes is None and self.feedback.splits.gold == 0:
+            raise ValueError("feedback.splits.gold: 0 leaves the gold reward model no comparisons")
+        if self.selection and not self.sft.keep_epochs:
+            raise ValueError("sft.keep_epochs must be true for selection to have something to choose from")
+        if self.feedme and not self.sft_start:
+            raise ValueError("feedme makes demonstrations for sft_start, and there is no table sft_start")
         self._check_batches()
         return self
 
-    def _check_batches(self) -> None:
-        """Every batch must split over the replicas into whole micro-batches."""
-        stages = {key: getattr(self, key) for key in ("pretrain", "sft", "reward", "scorer")}
-        batches = {f"{key}.batch": (stage.batch, stage.micro_batch) for key, stage in stages.items()}
-        batches["ppo.episodes / ppo.minibatches"] = (self.ppo.minibatch, self.ppo.micro_batch)
-        batches["ppo.ptx_rows"] = (self.ppo.ptx_rows, self.ppo.micro_batch)
-        for key, (batch, micro_batch) in batches.items():
-            if batch % (micro_batch * self.execution.data_parallel):
+    def _check_pretraining(self, base: PretrainConfig) -> None:
+        """Tokens and forecast are this model's own."""
+        execution = self.execution
+        base.model.check_layout(execution.tensor_parallel, execution.pipeline_parallel, execution.expert_parallel)
+        if not isinstance(self.tokens, TokensConfig):
+            raise ValueError("tokens.tokenizer 'base' is of an imported model, but base.kind is 'pretrain'")
+        agree("tokens.seq_len", self.tokens.seq_len, "base.model.seq_len", base.model.seq_len)
+        agree("tokens.vocab_size", self.tokens.vocab_size, "base.model.vocab_size", base.model.vocab_size)
+        if self.forecast is None:
+            raise ValueError("forecast: missing; no pretraining run starts before its loss has been predicted")
+        if aside := self.release.set_aside.names:
+            raise ValueError(f"release.set_aside.{aside[0]}: applies to a pretrained base and cannot be set aside by the config")
+        _ = self.ladder
+
+    def _check_imported(self, base: ImportConfig | ContinueConfig) -> None:
+        """What cannot apply to a model of others is set aside by name, with a reason, and nothing is configured that would be passed over."""
+        if not isinstance(self.tokens, TextTokensConfig):
+            raise ValueError(f"tokens.tokenizer must be 'base' where base.kind is {base.kind!r}: an imported model keeps its own")
+        if self.forecast is not None:
+            raise ValueError(f"forecast: no loss can be forecast where base.kind is {base.kind!r}; remove the table")
+        if missing := [name for name in type(self.release.set_aside).model_fields if name not in self.release.set_aside.names]:
+            raise ValueError(
+                f"release.set_aside.{missing[0]}: missing; it cannot apply where base.kind is {base.kind!r}, so give the reason"
+            )
+        if self.tokens.seq_len > base.seq_len:
+            raise ValueError(f"tokens.seq_len {self.tokens.seq_len} is more than base.seq_len {base.seq_len}")
+
+    def _check_lengths(self) -> None:
+        """Prompts, rows and completions fit in the model."""
+        limit, where = self.base.seq_len, "base.model.seq_len" if isinstance(self.base, PretrainConfig) else "base.seq_len"
+        for key in ("sft", "sft_start", "reward", "gold"):
+            if (wanted := getattr(getattr(self, key), "max_tokens", None) or 0) > limit:
+                raise ValueError(f"{key}.max_tokens {wanted} is more than {where} {limit}")
+        for key in ("sft", "sft_start"):
+            stage: SFTConfig | None = getattr(self, key)
+            if stage and stage.pretraining_per_batch and self.tokens.seq_len < (width := stage.max_tokens or limit):
+                raise ValueError(f"tokens.seq_len {self.tokens.seq_len} is less than the width of {key}'s rows {width}")
+        if self.policy.max_new_tokens >= limit:
+            raise ValueError(f"policy.max_new_tokens {self.policy.max_new_tokens} leaves no room for a prompt in seq_len {limit}")
+        for one in self.evals.benchmarks:
+            if (one.max_new_tokens or 0) + 2 > limit:
                 raise ValueError(
-                    f"{key} {batch} is not divisible by micro_batch {micro_batch} x execution.data_parallel {self.execution.data_parallel}"
+                    f"evals.benchmarks.{one.name}.max_new_tokens {one.max_new_tokens} leaves no room for a prompt in seq_len {limit}"
                 )
 
-    @property
-    def ladder(self) -> ScalingConfig:
-        """The ladder with the main run it forecasts."""
-        return ScalingConfig(**dict(self.scaling), main=self.pretrain)
+    def _check_batches(self) -> None:
+        """Every batch must split over the replicas into whole micro-batches."""
+        stages = {key: getattr(self, key) for key in ("base", "sft", "sft_start", "reward", "gold")}
+        batches = {f"{key}.batch": (stage.batch, stage.micro_batch) for key, stage in stages.items() if hasattr(stage, "batch")}
+        batches["policy.episodes / policy.minibatches"] = (self.policy.minibatch, self.policy.micro_batch)
+        batches["policy.ptx_rows"] = (self.policy.ptx_rows, self.policy.micro_batch)
+        replicas = self.execution.data_parallel
+        for key, (batch, micro_batch) in batches.items():
+            if batch % (micro_batch * replicas):
+                raise ValueError(f"{key} {batch} is not divisible by micro_batch {micro_batch} x execution.data_parallel {replicas}")
 
     @property
-    def ladder_execution(self) -> ExecutionConfig:
-        """One rank: the ladder's models are too small to be split."""
-        return self.execution.model_copy(update={"tensor_parallel": 1, "pipeline_parallel": 1, "data_parallel": 1, "expert_parallel": 1})
+    def ladder(self) -> ScalingConfig | None:
+        """The ladder with the pretraining run that it forecasts; None where the base is imported."""
+        if self.forecast is None or not isinstance(self.base, PretrainConfig):
+            return None
+        return ScalingConfig(**dict(self.forecast), main=self.base)
+
+    def of(self, stage: str) -> Config | None:
+        """What defines the artifact of ``stage``; None where this line has no such stage."""
+        match stage:
+            case "forecast":
+                return self.ladder
+            case "imported":
+                return self.base.imported if isinstance(self.base, ContinueConfig) else self.base
+            case "benchmarks":
+                sets = {key: getattr(self.evals, key) for key in SetsConfig.model_fields}
+                return GatherConfig(**sets, context=self.base.seq_len)
+            case "results" | "baseline":
+                return self.evals
+            case "export":
+                return ExportConfig()
+        found: Config | None = getattr(self, stage)
+        return found
 
 
 class ConfigFile(Config):
@@ -113,7 +191,7 @@ class ConfigFile(Config):
     file: str
     """Path from the project's root, such as ``configs/pipeline/tiny.toml``."""
     overrides: tuple[str, ...] = ()
-    """``KEY=VALUE`` with dotted keys, such as ``ppo.kl_coef=0.05``."""
+    """``KEY=VALUE`` with dotted keys, such as ``policy.kl_coef=0.05``."""
 
     @property
     def name(self) -> str:

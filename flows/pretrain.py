@@ -1,4 +1,4 @@
-"""The main run, after its forecast, and the forecast's judgement after the run."""
+"""The base model, after its forecast where it is pretrained here, and the forecast's judgement after the run."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from prefect import flow
 
 from flows.data import prepare_data
 from flows.pipeline_config import ConfigFile, PipelineConfig, resolve
-from flows.scaling import predict_loss
-from modelyard.store.artifacts import Built
-from tasks.build import Place
-from tasks.pretrain import pretrain_task
-from tasks.scaling import judge_forecast_task
+from tasks.line import Line
+from tasks.scaling import judge_forecast_task, seal_task
 
 
-def train_base(config: PipelineConfig, place: Place, tokens: Built, forecast: Built) -> Built:
-    """Pretrain, then hold the sealed forecast against what came out."""
-    base = pretrain_task(config.pretrain, place, tokens.artifact, forecast.artifact)
-    judge_forecast_task(place, forecast.artifact, base.artifact)
-    return base
+def train_base(line: Line) -> None:
+    """Forecast and seal, train, hold the sealed forecast against what came out. An imported model is only trained where that is asked for."""
+    line.build("forecast")
+    if line.has("forecast"):
+        seal_task(line.place, line.artifact("forecast"))
+    line.build("base")
+    if line.has("forecast"):
+        judge_forecast_task(line.place, line.artifact("forecast"), line.artifact("base"))
 
 
 @flow(name="pretrain", flow_run_name="pretrain")
@@ -27,7 +27,6 @@ def pretrain_flow(config: PipelineConfig | ConfigFile) -> None:
     Args:
         config: the line, or its file with overrides.
     """
-    config = resolve(config)
-    place = Place(config.name, config.execution)
-    data = prepare_data(config, place)
-    train_base(config, place, data.tokens, predict_loss(config, place, data.tokens))
+    line = Line(resolve(config))
+    prepare_data(line)
+    train_base(line)

@@ -2,60 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
-
-from flows.data import Data
 from flows.pipeline_config import PipelineConfig
-from flows.posttrain import Aligned
 from flows.sign_off import ask
-from modelyard.adapters.mlflow.registry import Move
 from modelyard.release.gates.gate import Decision
+from modelyard.release.limits import LineDecision
 from modelyard.release.sign_off import with_signature
-from modelyard.store.artifacts import Built
+from modelyard.store.artifacts import Artifact
 from tasks.build import Place
-from tasks.release import Baseline, against, decision_task, export_task, register_task, show_decision_task
+from tasks.line import Line
+from tasks.release import Baseline, Released, against, register_task, show_decision_task, versions_task
 from tasks.sign_off import find_signature_task, sign_off_task
 
 
-class Released(NamedTuple):
-    """What the release stage did."""
-
-    verdict: Decision
-    decided: Built
-    exported: Built | None
-    moved: Sequence[Move]
-
-
-def release(
-    config: PipelineConfig,
-    place: Place,
-    data: Data,
-    forecast: Built,
-    base: Built,
-    models: Aligned,
-    results: Built,
-    production: Baseline | None,
-) -> Released:
+def release(config: PipelineConfig, line: Line, production: Baseline | None) -> Released:
     """Decide; export and register what is not blocked. Only PROMOTE moves ``production``."""
-    policy = models.policy.artifact
-    made = {**data._asdict(), **models._asdict(), "base": base, "forecast": forecast, "results": results}
-    decided = decision_task(config.release, place, {role: built.artifact for role, built in made.items() if built}, production)
-    verdict = show_decision_task(place, decided.artifact)
+    rules = LineDecision(**dict(config.release), line=config.name, unmeasured=production.problem if production else None)
+    compared = versions_task(line.place, line.artifact("policy"))
+    compared |= {"baseline": production.scores} if production and production.scores else {}
+    decided = line.build_from("decision", rules, compared).artifact
+    verdict = show_decision_task(line.place, decided)
     if verdict.verdict == "BLOCK":
-        return Released(verdict, decided, None, ())
-    exported = export_task(place, policy)
+        return Released(verdict, decided, ())
+    line.build("export")
     if verdict.verdict == "PROMOTE" and config.release.sign_off_minutes:
-        verdict, decided = sign(place, verdict, decided, config.release.sign_off_minutes)
-    return Released(verdict, decided, exported, register_task(place, verdict, decided.artifact, exported.artifact, policy, production))
+        verdict, decided = sign(line.place, verdict, decided, config.release.sign_off_minutes)
+    moved = register_task(line.place, verdict, decided, line.artifact("export"), line.artifact("policy"), production)
+    return Released(verdict, decided, moved)
 
 
-def sign(place: Place, verdict: Decision, decided: Built, minutes: int) -> tuple[Decision, Built]:
+def sign(place: Place, verdict: Decision, decided: Artifact, minutes: int) -> tuple[Decision, Artifact]:
     """The decision with a person's signature: the one given before, or the one given now; HOLD without one."""
-    if kept := find_signature_task(place, decided.artifact):
-        return show_decision_task(place, kept), Built(kept, cached=True)
+    if kept := find_signature_task(place, decided):
+        return show_decision_task(place, kept), kept
     answer = ask(f"{place.line}: {against(verdict)}", minutes * 60)
     if answer is None:
         return with_signature(verdict, None), decided
-    signed = sign_off_task(place, decided.artifact, answer)
-    return show_decision_task(place, signed.artifact), signed
+    signed = sign_off_task(place, decided, answer)
+    return show_decision_task(place, signed), signed

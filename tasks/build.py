@@ -1,4 +1,4 @@
-"""What every stage task does around its one library call: look in the store, show progress, track in MLflow, commit.
+"""What every stage has around its one library call: look in the store, show progress, track in MLflow, commit.
 
 The artifact store alone decides what is cached. Prefect is told, not asked: a stage that was found returns a Completed state named
 ``Cached`` with the artifact as its data, so both pages say the same and there is no second cache to disagree.
@@ -6,12 +6,13 @@ The artifact store alone decides what is cached. Prefect is told, not asked: a s
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Callable, Mapping
-from functools import lru_cache, wraps
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, ParamSpec
+from typing import Any, NamedTuple
 
-from prefect import get_run_logger, task
+from prefect import get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
@@ -26,7 +27,6 @@ from modelyard.progress import Report
 from modelyard.store.artifacts import Artifact, Built, Spec, Store
 from tasks import page
 
-P = ParamSpec("P")
 Produce = Callable[[Mapping[str, Path], Path, Path, Report], Mapping[str, float]]
 """(input directories, out, checkpoints, report) -> metrics."""
 
@@ -69,29 +69,8 @@ def _tracker(uri: str, line: str) -> Tracker:
     return Tracker(uri, line)
 
 
-def stage_task(**options: Any) -> Callable[[Callable[P, Built]], Callable[P, Built]]:
-    """Prefect's ``@task`` for functions that return a :class:`Built`: Prefect sees the state that says so, the caller the value."""
-
-    def wrap(function: Callable[P, Built]) -> Callable[P, Built]:
-        @wraps(function)
-        def told(*args: P.args, **kwargs: P.kwargs) -> Any:
-            built = function(*args, **kwargs)
-            return _state(built) if built.cached else built
-
-        prefect_task = task(**options)(told)
-
-        @wraps(function)
-        def call(*args: P.args, **kwargs: P.kwargs) -> Built:
-            returned: Any = prefect_task(*args, **kwargs)
-            return returned.result() if isinstance(returned, State) else returned
-
-        return call
-
-    return wrap
-
-
-def build(spec: Spec, produce: Produce, place: Place) -> Built:
-    """The artifact of ``spec``: found, or made by ``produce`` with progress on the terminal and in MLflow."""
+def build(spec: Spec, produce: Produce, place: Place, metric: str = "") -> Built:
+    """The artifact of ``spec``: found, or made by ``produce`` with progress on the terminal and in MLflow; ``metric`` speaks for it."""
     if found := place.store.find(spec.name, spec.version):
         built = Built(found, cached=True)
     else:
@@ -99,8 +78,9 @@ def build(spec: Spec, produce: Produce, place: Place) -> Built:
     directory = None if built.cached else place.store.fetch(built.artifact)
     place.tracker.record(built.artifact, place.link(built.artifact), lambda made: directory or place.store.fetch(made))
     page.show(built, directory, place.page(built.artifact), ray_cluster.dashboard(), place.link(built.artifact))
-    terminal.stage_done(line_of(built), terminal.console())
-    get_run_logger().info("%s %s: %s", built.artifact.ref, "cached" if built.cached else "built", line_of(built).metric)
+    line = line_of(built, metric)
+    terminal.stage_done(line, terminal.console())
+    get_run_logger().info("%s %s: %s", built.artifact.ref, "cached" if built.cached else "built", line.metric)
     return built
 
 
@@ -129,8 +109,15 @@ def flops_share(config: Config, execution: ExecutionConfig) -> float:
     return model.flops_per_token() / (execution.peak_tflops * 1e12 * execution.world_size)
 
 
-def _state(built: Built) -> Any:
-    return Completed(name="Cached", message=f"{built.artifact.ref} is in the store", data=built)
+def shown_as_cached(built: Built) -> Any:
+    """What a task returns: the artifact, or the state that tells Prefect that it was found, with the artifact as its data."""
+    return Completed(name="Cached", message=f"{built.artifact.ref} is in the store", data=built) if built.cached else built
+
+
+def finished(returned: Any) -> Built:
+    """The artifact in what a task returned."""
+    built: Built = returned.result() if isinstance(returned, State) else returned
+    return built
 
 
 def is_transient(task: Any, run: Any, state: State[Any]) -> bool:
@@ -138,30 +125,9 @@ def is_transient(task: Any, run: Any, state: State[Any]) -> bool:
     return not isinstance(state.result(raise_on_failure=False), ValueError)
 
 
-KEY_METRIC = {
-    "corpus": "corpus/documents/kept",
-    "feedback": "feedback/comparisons/reward",
-    "tokens": "tokens/train/tokens",
-    "contamination": "contamination/openings/share",
-    "forecast": "scaling/forecast/loss",
-    "base": "pretrain/validation/loss",
-    "sft": "sft/validation/loss",
-    "selected": "selection/reward",
-    "feedme": "feedme/sampled",
-    "refusals": "refusals/policy/over_refusal",
-    "ai_feedback": "ai_feedback/comparisons/made",
-    "reward": "reward/test/accuracy",
-    "scorer": "scorer/test/accuracy",
-    "rbrm": "rbrm/fit/right",
-    "policy": "ppo/objective/reward",
-    "results": "evals/policy/win_rate_over_sft",
-    "decision": "release/preference/win_rate_over_sft",
-}
-"""Artifact -> the metric that its line shows."""
-
-
-def line_of(built: Built) -> terminal.StageLine:
-    """The artifact's row of the summary."""
+def line_of(built: Built, metric: str) -> terminal.StageLine:
+    """The artifact's row of the summary, with the first metric that the pattern ``metric`` names, else its first."""
     artifact = built.artifact
-    metric = terminal.with_interval(artifact.metrics, KEY_METRIC.get(artifact.name, "")) or terminal.short_metric(artifact.metrics)
-    return terminal.StageLine(artifact.name, artifact.seconds, built.cached, metric)
+    named = next(iter(fnmatch.filter(artifact.metrics, metric)), "")
+    shown = terminal.with_interval(artifact.metrics, named) or terminal.short_metric(artifact.metrics)
+    return terminal.StageLine(artifact.name, artifact.seconds, built.cached, shown)

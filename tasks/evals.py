@@ -1,4 +1,4 @@
-"""Evaluation tasks: the candidate, production, and production then and now."""
+"""What is in production, and how it measures now beside then."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from prefect.artifacts import create_table_artifact
 
 from modelyard.adapters.mlflow.registry import Registry
 from modelyard.adapters.mlflow.server import tracking_uri
-from modelyard.evals import evaluate, production, refusals
-from modelyard.evals.suites import EvalsConfig
-from modelyard.store.artifacts import Artifact, Built
-from tasks.build import Place, is_transient, stage_task
-from tasks.training import TIMEOUT_SECONDS, train
+from modelyard.store.artifacts import Artifact
+from tasks.build import Place, is_transient
 
-EVIDENCE = ("policy", "corpus", "tokens", "contamination", "scorer")
+MEASURED_BY = {"policy": "policy", "benchmarks": "benchmarks", "corpus": "corpus", "contamination": "contamination", "judge": "sft"}
+"""Role of a baseline -> the role of the results artifact whose part it takes."""
 
 
 class Serving(NamedTuple):
@@ -30,29 +28,15 @@ class Serving(NamedTuple):
     """Metrics of its release."""
 
 
-@stage_task(name="evals", task_run_name="evals", timeout_seconds=TIMEOUT_SECONDS)
-def evals_task(config: EvalsConfig, place: Place, parents: Mapping[str, Artifact]) -> Built:
-    """Base, SFT model and policy on every benchmark, judged by the scorer."""
-    return train("results", evaluate.run, config, parents, place)
-
-
-@stage_task(name="baseline", task_run_name="baseline", timeout_seconds=TIMEOUT_SECONDS)
-def baseline_task(config: EvalsConfig, place: Place, parents: Mapping[str, Artifact]) -> Built:
-    """The production model on the benchmarks that the candidate was measured by."""
-    return train("baseline", production.run, config, parents, place)
-
-
 @task(name="serving", task_run_name="serving", retries=2, retry_condition_fn=is_transient, timeout_seconds=300)
-def serving_task(config: EvalsConfig, place: Place) -> Serving | None:
+def serving_task(place: Place) -> Serving | None:
     """What is in production; None before the first release. Raises ArtifactError where the store does not have it any more."""
     version = Registry(tracking_uri(), place.line).alias("production")
     if version is None:
         return None
-    made_of = place.store.get(version.tags["decision_artifact"]).parents
-    evidence = {role: place.store.get(made_of[role]) for role in EVIDENCE}
-    results = place.store.get(made_of["results"])
-    if config.conduct:
-        evidence["sft"] = place.store.get(results.parents["sft"])  # who may have to judge
+    decided = place.store.get(version.tags["decision_artifact"])
+    results = place.store.get(decided.parents["results"])
+    evidence = {role: place.store.get(results.parents[part]) for role, part in MEASURED_BY.items()}
     return Serving(str(version.version), evidence, results.metrics)
 
 
@@ -67,9 +51,3 @@ def drift_task(serving: Serving, measured: Artifact) -> None:
     create_table_artifact(key="production", table=rows, description=f"version {serving.version}, {measured.ref}")
     moved = [row for row in rows if row["change"]]
     get_run_logger().info("version %s: %d metrics, %d differ from its release", serving.version, len(rows), len(moved))
-
-
-@stage_task(name="refusals", task_run_name="refusals", timeout_seconds=TIMEOUT_SECONDS)
-def refusals_task(config: refusals.RefusalsConfig, place: Place, models: Mapping[str, Artifact]) -> Built:
-    """What each model refuses of what it should, and of what only looks so."""
-    return train("refusals", refusals.run, config, models, place)

@@ -1,27 +1,22 @@
-"""Release tasks: the baseline to compare with, the decision, the export, the registry."""
+"""Release tasks: early gates, the opponent to compare with, the decision shown, the registry."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from prefect import task
 from prefect.events import emit_event
 
-from modelyard.adapters import expectations, terminal
+from modelyard.adapters import terminal
 from modelyard.adapters.mlflow.registry import Candidate, Move, Opponent, Registry
 from modelyard.adapters.mlflow.server import tracking_uri
-from modelyard.config import Config
-from modelyard.model.encoder import Encoder
-from modelyard.model.hf.conversion import export_hf
-from modelyard.progress import Report
 from modelyard.release import decision
+from modelyard.release.card import evolution
 from modelyard.release.gates.gate import Decision, Gate
 from modelyard.release.limits import ReleaseConfig
-from modelyard.store.artifacts import Artifact, Built, Spec
-from modelyard.store.code_identity import code_version
-from tasks.build import Place, build, is_transient, stage_task
+from modelyard.store.artifacts import Artifact
+from tasks.build import Place, is_transient
 
 
 class GateError(RuntimeError):
@@ -50,17 +45,15 @@ class Baseline(NamedTuple):
     """Why there are none."""
 
 
-class LineDecision(ReleaseConfig):
-    """What defines a decision and its card: the thresholds, the line that the card names, and why production could not be measured."""
+class Released(NamedTuple):
+    """What the release did."""
 
-    line: str
-    """Name of the line."""
-    unmeasured: str | None
-    """Reason; None where production was measured or there is none."""
-
-
-class ExportConfig(Config):
-    """An export has no choices: format and special tokens follow from the model."""
+    verdict: Decision
+    """The decision, signed where a person was asked."""
+    decided: Artifact
+    """Its artifact."""
+    moved: Sequence[Move]
+    """Aliases that moved."""
 
 
 @task(name="early gates", task_run_name="early gates", timeout_seconds=300)
@@ -68,7 +61,7 @@ def early_gates_task(config: ReleaseConfig, place: Place, corpus: Artifact, cont
     """Stop a line that its data alone will block, before anything is paid for. Raises GateError with the reasons."""
     gates = decision.early(config, place.store.fetch(corpus), place.store.fetch(contamination))
     for artifact in (corpus, contamination):
-        place.note(artifact, "early_gates", "; ".join(f"{gate.name}: {gate.verdict}{set_aside(gate)}, {gate.reason}" for gate in gates))
+        place.note(artifact, "early_gates", "; ".join(f"{gate.name}: {gate.shown}{overridden(gate)}, {gate.reason}" for gate in gates))
     if blocking := [f"{gate.name}: {gate.reason}" for gate in gates if gate.standing == "BLOCK"]:
         raise GateError(f"BLOCK before training: {'; '.join(blocking)}")
 
@@ -77,6 +70,14 @@ def early_gates_task(config: ReleaseConfig, place: Place, corpus: Artifact, cont
 def opponent_task(place: Place, policy: Artifact) -> Opponent | None:
     """What is in production now (its predecessor, if this very policy is in production); None before the first release."""
     return Registry(tracking_uri(), place.line).opponent(policy.ref)
+
+
+@task(name="find versions", task_run_name="find versions", retries=2, retry_condition_fn=is_transient, timeout_seconds=300)
+def versions_task(place: Place, policy: Artifact) -> dict[str, Artifact]:
+    """``version_{number}`` -> results of every version released before this policy, as far as the store has them."""
+    found = Registry(tracking_uri(), place.line).released(policy.ref)
+    kept = {number: ref for number, ref in found.items() if place.store.find(*ref.split("/"))}
+    return {f"{evolution.VERSION}{number}": place.store.get(ref) for number, ref in kept.items()}
 
 
 @task(name="find scores", task_run_name="find scores", retries=2, retry_condition_fn=is_transient, timeout_seconds=300)
@@ -92,37 +93,6 @@ def scores_task(place: Place, opponent: Opponent, results: Artifact) -> Scores:
             problem=f"production ({version}) was measured by other benchmarks, and its weights {opponent.policy} are not in the store"
         )
     return Scores(weights=place.store.get(opponent.policy))
-
-
-@stage_task(name="decision", task_run_name="decision", timeout_seconds=3600)
-def decision_task(config: ReleaseConfig, place: Place, evidence: Mapping[str, Artifact], baseline: Baseline | None) -> Built:
-    """Judge the evidence against the thresholds; the model card is written with it."""
-    defined = LineDecision(**dict(config), line=place.line, unmeasured=baseline.problem if baseline else None)
-    parents = {**evidence, "baseline": baseline.scores} if baseline and baseline.scores else evidence
-
-    def produce(inputs: Mapping[str, Path], out: Path, checkpoints: Path, report: Report) -> dict[str, float]:
-        return decision.run(config, inputs, out, report, expectations.validate, place.line, defined.unmeasured)
-
-    return build(
-        Spec("decision", defined, parents, code_version("modelyard.release.decision", "modelyard.adapters.expectations")), produce, place
-    )
-
-
-@stage_task(name="export", task_run_name="export", timeout_seconds=3600)
-def export_task(place: Place, policy: Artifact) -> Built:
-    """The policy as a Hugging Face directory."""
-
-    def produce(inputs: Mapping[str, Path], out: Path, checkpoints: Path, report: Report) -> dict[str, float]:
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()  # the line has its own
-        encoder = Encoder(inputs["policy"])
-        export_hf(inputs["policy"], out, end_id=encoder.document_end, pad_id=encoder.padding)
-        report(1, 1, unit="model")
-        return {}
-
-    code = code_version("modelyard.model.hf.conversion", "modelyard.model.encoder")
-    return build(Spec("export", ExportConfig(), {"policy": policy}, code), produce, place)
 
 
 @task(name="show decision", task_run_name="show decision", retries=2, timeout_seconds=300)
@@ -149,7 +119,7 @@ def register_task(
     tags["forecast_error"] = next(
         (f"{g.metrics['release/forecast/error']:+.4f}" for g in verdict.gates if "release/forecast/error" in g.metrics), "none"
     )
-    tags["overrides"] = "; ".join(f"{gate.name}{set_aside(gate)}" for gate in verdict.gates if gate.override) or "none"
+    tags["overrides"] = "; ".join(f"{gate.name}{overridden(gate)}" for gate in verdict.gates if gate.override) or "none"
     opponent = baseline.opponent if baseline else None
     candidate = Candidate(policy.fingerprint, policy.ref, decided.parents["results"], opponent, verdict.verdict, tags)
     run_id = place.tracker.log(exported, place.link(exported))
@@ -167,16 +137,17 @@ def announce(line: str) -> None:
 
 def reasons(verdict: Decision) -> list[str]:
     """One line a gate."""
-    return [f"{gate.name}: {gate.verdict}{set_aside(gate)}, {gate.reason}" for gate in verdict.gates]
+    return [f"{gate.name}: {gate.shown}{overridden(gate)}, {gate.reason}" for gate in verdict.gates]
 
 
-def set_aside(gate: Gate) -> str:
+def overridden(gate: Gate) -> str:
     """Who overrode the gate and why; "" where nobody did."""
     return f" overridden by {gate.override.name} ({gate.override.reason})" if gate.override else ""
 
 
 def against(verdict: Decision) -> str:
-    """The decision in one line: the verdict and the reasons of the gates that speak against a promotion."""
+    """The decision in one line: the verdict, the gates that speak against a promotion and those that were overridden or set aside."""
     speaking = [f"{gate.name}: {gate.reason}" for gate in verdict.gates if gate.standing != "PROMOTE"]
-    aside = [f"{gate.name}{set_aside(gate)}" for gate in verdict.gates if gate.override]
-    return f"{verdict.verdict}: {'; '.join(speaking + aside) or 'every gate is passed'}"
+    passed_over = [f"{gate.name}{overridden(gate)}" for gate in verdict.gates if gate.override]
+    passed_over += [f"{gate.name} set aside ({gate.reason})" for gate in verdict.gates if gate.set_aside]
+    return f"{verdict.verdict}: {'; '.join(speaking + passed_over) or 'every gate is passed'}"

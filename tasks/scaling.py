@@ -1,4 +1,4 @@
-"""Scaling tasks: the forecast, sealed in the store and in MLflow, and its judgement once the main run is over."""
+"""The forecast sealed in the store and in MLflow, and its judgement once the main run is over."""
 
 from __future__ import annotations
 
@@ -7,17 +7,8 @@ import logging
 
 from prefect import get_run_logger, task
 
-from modelyard.execution import ExecutionConfig
-from modelyard.scaling import ladder
-from modelyard.store.artifacts import Artifact, Built
-from tasks.build import Place, stage_task
-from tasks.training import TIMEOUT_SECONDS, train
-
-
-@stage_task(name="forecast", task_run_name="forecast", timeout_seconds=TIMEOUT_SECONDS)
-def forecast_task(config: ladder.ScalingConfig, place: Place, tokens: Artifact, execution: ExecutionConfig) -> Built:
-    """Train the ladder and predict the main run's loss."""
-    return train("forecast", ladder.run, config, {"tokens": tokens}, place, execution)
+from modelyard.store.artifacts import Artifact
+from tasks.build import Place
 
 
 @task(name="seal forecast", task_run_name="seal forecast", retries=2, timeout_seconds=300)
@@ -34,9 +25,9 @@ def seal_task(place: Place, forecast: Artifact) -> Artifact:
 @task(name="judge forecast", task_run_name="judge forecast", retries=2, timeout_seconds=300)
 def judge_forecast_task(place: Place, forecast: Artifact, base: Artifact) -> float:
     """Relative error of the sealed prediction, written into both MLflow runs' tags and Prefect's log; the gate decides later."""
-    predicted, measured = forecast.metrics["scaling/forecast/loss"], base.metrics["pretrain/validation/loss"]
+    predicted, measured = forecast.metrics["forecast/main/loss"], base.metrics["base/validation/loss"]
     error = measured / predicted - 1
-    low, high = forecast.metrics["scaling/forecast/loss_low"], forecast.metrics["scaling/forecast/loss_high"]
+    low, high = forecast.metrics["forecast/main/loss_low"], forecast.metrics["forecast/main/loss_high"]
     verdict = f"forecast {predicted:.4f} [{low:.4f}, {high:.4f}], measured {measured:.4f}: {error:+.2%}"
     for artifact in (forecast, base):
         place.note(artifact, "forecast", verdict)

@@ -1,10 +1,11 @@
 """Frozen configuration: TOML in, one clear line out when it is wrong.
 
-Every stage defines its own :class:`Config` beside its code. A config holds only literals that define an artifact; where and how a stage
-runs (paths, workers, cadence) is a :class:`modelyard.execution.ExecutionConfig`, which is never part of a
-fingerprint. TOML rather than YAML because PyYAML reads ``3e-4`` as a string. A file may name one other beside
-it with ``extends = "tiny.toml"`` and then holds only what differs. Left out on purpose: environment
-interpolation; secrets and endpoints never stand in a config.
+Every stage defines its own :class:`Config` beside its code. A config holds only literals that define an
+artifact; where and how a stage runs (paths, workers, cadence) is a :class:`modelyard.execution.ExecutionConfig`,
+which is never part of a fingerprint. TOML rather than YAML because PyYAML reads ``3e-4`` as a string. A file may
+name others with ``extends = "tiny.toml"``, or a list of them, and then holds only what differs. A relative path
+starts beside the file that names it (or that it extends), else under ``execution.inputs``. Left out on purpose:
+environment interpolation; secrets and endpoints never stand in a config.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ import json
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 C = TypeVar("C", bound="Config")
+
+EXECUTION, INPUTS, BESIDE = "execution", "inputs", "beside"
+"""The table that says where relative paths start: a directory of inputs, and the directories of the config's files."""
 
 
 class ConfigError(ValueError):
@@ -48,11 +52,11 @@ def digest(value: object) -> str:
 
 
 def parse_override(text: str) -> tuple[list[str], Any]:
-    """``"ppo.kl_coef=0.05"`` -> ``(["ppo", "kl_coef"], 0.05)``; a value that is no TOML literal is taken as a string."""
+    """``"policy.kl_coef=0.05"`` -> ``(["policy", "kl_coef"], 0.05)``; a value that is no TOML literal is taken as a string."""
     key, sep, raw = text.partition("=")
     path = key.strip().split(".")
     if not sep or not all(path):
-        raise ConfigError(f"override {text!r}: expected KEY=VALUE such as ppo.kl_coef=0.05")
+        raise ConfigError(f"override {text!r}: expected KEY=VALUE such as policy.kl_coef=0.05")
     try:
         return path, tomllib.loads(f"v = {raw.strip()}")["v"]
     except (ValueError, RecursionError):
@@ -65,7 +69,7 @@ def load_config(cls: type[C], path: str | Path, overrides: Sequence[str] = ()) -
     Raises:
         ConfigError: the file is missing or no TOML, a key is unknown or missing, a value has the wrong type, or values do not fit together.
     """
-    tree = read_tree(Path(path))
+    tree, files = read_files(Path(path))
     for text in overrides:
         keys, value = parse_override(text)
         node = tree
@@ -74,14 +78,33 @@ def load_config(cls: type[C], path: str | Path, overrides: Sequence[str] = ()) -
             if not isinstance(node, dict):
                 raise ConfigError(f"override {text!r}: {key!r} is a value, not a table")
         node[keys[-1]] = value
+    beside = tuple(dict.fromkeys(str(file.parent.absolute()) for file in files))
+    context = {BESIDE: beside}
+    if EXECUTION in cls.model_fields and isinstance(execution := tree.setdefault(EXECUTION, {}), dict):
+        execution[BESIDE] = beside
+        context[INPUTS] = execution.get(INPUTS, "")
     try:
-        return cls.model_validate(tree)
+        return cls.model_validate(tree, context=context)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {first_error(error)}") from None
+        raise ConfigError(f"{path}: {first_error(error, tree)}") from None
 
 
-def read_tree(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The file's tables laid over those of the file it extends. Raises ConfigError."""
+def read_tree(path: Path) -> dict[str, Any]:
+    """The file's tables laid over those of the files that it extends. Raises ConfigError."""
+    return read_files(path).tree
+
+
+class Read(NamedTuple):
+    """A config as its files say it."""
+
+    tree: dict[str, Any]
+    """The tables, laid over each other."""
+    files: tuple[Path, ...]
+    """The file and all that it extends, the uppermost first."""
+
+
+def read_files(path: Path, above: tuple[Path, ...] = ()) -> Read:
+    """The file's tables laid over those of the files that it extends, of which a later one lies over an earlier. Raises ConfigError."""
     try:
         tree = tomllib.loads(path.read_text("utf-8"))
     except (FileNotFoundError, IsADirectoryError):
@@ -90,12 +113,15 @@ def read_tree(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number of too many digits, too deep
         raise ConfigError(f"{path}: not valid TOML: {' '.join(str(error).split())}") from None
-    parent = tree.pop("extends", None)
-    if parent is None:
-        return tree
-    if not isinstance(parent, str) or (path.parent / parent).resolve() in above:
-        raise ConfigError(f"{path}: extends: expected the name of another file, got {parent!r}")
-    return merged(read_tree(path.parent / parent, (*above, path.resolve())), tree)
+    named = tree.pop("extends", [])
+    below: dict[str, Any] = {}
+    files: tuple[Path, ...] = ()
+    for parent in named if isinstance(named, list) else [named]:
+        if not isinstance(parent, str) or (path.parent / parent).resolve() in (*above, path.resolve()):
+            raise ConfigError(f"{path}: extends: expected the name of another file, or a list of names, got {parent!r}")
+        read = read_files(path.parent / parent, (*above, path.resolve()))
+        below, files = merged(below, read.tree), (*read.files, *files)
+    return Read(merged(below, tree), (path, *files))
 
 
 def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -116,12 +142,27 @@ def complaint(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def first_error(error: ValidationError) -> str:
-    """The validation errors as one line: ``key: what is wrong`` joined by ``;``."""
+def first_error(error: ValidationError, tree: object = None) -> str:
+    """The validation errors as one line: ``key: what is wrong`` joined by ``;``.
+
+    ``tree``: what was validated; with it the names of a table's kinds, which pydantic puts between the keys, are left out.
+    """
     lines = []
     for item in error.errors():
-        where = ".".join(str(part) for part in item["loc"]) or "config"
+        where = ".".join(map(str, keys_of(item["loc"], tree, item["type"] == "missing"))) or "config"
         what = "unknown key" if item["type"] == "extra_forbidden" else item["msg"].removeprefix("Value error, ")
-        got = "" if item["type"] in ("extra_forbidden", "missing", "value_error") else f" (got {item['input']!r})"
+        got = "" if item["type"] in ("extra_forbidden", "missing", "value_error", "union_tag_invalid") else f" (got {item['input']!r})"
         lines.append(f"{where}: {what}{got}")
     return " ".join("; ".join(lines).split())
+
+
+def keys_of(place: Sequence[str | int], tree: object, absent: bool) -> list[str | int]:
+    """The keys among the parts of a validation error's place: those that ``tree`` has, and a last one that is ``absent``."""
+    keys: list[str | int] = []
+    for number, part in enumerate(place, 1):
+        if keys and isinstance(tree, dict) and part not in tree and not (absent and number == len(place)):
+            continue
+        keys.append(part)
+        has = part in tree if isinstance(tree, dict) else isinstance(tree, list) and isinstance(part, int) and part < len(tree)
+        tree = tree[part] if has else None  # type: ignore[index]
+    return keys

@@ -18,8 +18,12 @@ class ExecutionConfig(Config):
     scratch: str = ".modelyard/scratch"
     """Local (or shared) directory for unfinished work: checkpoints live here until their artifact is committed."""
     inputs: str = ""
-    """Directory at which relative paths of a user's own feedback, text and models start; empty: the environment's ``MODELYARD_DATA``, else
-    the current directory."""
+    """Directory at which relative paths of a user's own files start that do not lie beside the config; empty: the environment's
+    ``MODELYARD_DATA``, else the current directory."""
+    beside: tuple[str, ...] = ()
+    """Directories of the config's files, where a relative path is looked for first; set when they are read."""
+    parallel_stages: bool = False
+    """Build stages that do not read each other at the same time; worth it where there is room for both."""
     tensor_parallel: int = 1
     """Ranks that share every layer's matrices."""
     pipeline_parallel: int = 1
@@ -84,6 +88,11 @@ class ExecutionConfig(Config):
         if stage % self.expert_parallel:
             raise ValueError(f"expert_parallel {self.expert_parallel} does not divide tensor_parallel x data_parallel {stage}")
         return self
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """Where a relative path of a user's own file is looked for, in this order."""
+        return (*self.beside, self.inputs)
 
     @property
     def world_size(self) -> int:

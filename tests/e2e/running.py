@@ -6,7 +6,9 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
+
+from tasks.stages import Name
 
 ROOT = Path(__file__).parents[2]
 SMALLEST = str(ROOT / "configs/pipeline/smallest.toml")
@@ -21,22 +23,24 @@ PRETRAIN = [
     "import sys; from flows.pipeline_config import load_pipeline; from flows.pretrain import pretrain_flow;"
     "from tasks.session import run_from_terminal; sys.exit(run_from_terminal(sys.argv[1:], load_pipeline, pretrain_flow))",
 ]
-BASELINE = "baseline"
 STAGES = [
     "corpus",
     "feedback",
+    "benchmarks",
     "tokens",
     "contamination",
     "forecast",
     "base",
     "sft",
     "reward",
-    "scorer",
+    "gold",
     "policy",
     "results",
     "decision",
     "export",
 ]
+NAMES = get_args(Name)
+"""Every stage that a line can have."""
 
 
 class Done(NamedTuple):
@@ -47,16 +51,31 @@ class Done(NamedTuple):
     def stages(self, how: str) -> list[str]:
         """Stages that this run reported as ``cached`` or ``built``."""
         named = (line.split() for line in self.out.splitlines())
-        return [words[0] for words in named if len(words) > 1 and words[0] in (*STAGES, BASELINE) and words[1] == how]
+        return [words[0] for words in named if len(words) > 1 and words[0] in NAMES and words[1] == how]
 
 
-def start(directory: Path, what: list[str], *overrides: str) -> subprocess.Popen:
-    command = [sys.executable, *what, SMALLEST, *overrides]
-    return subprocess.Popen(command, cwd=directory, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start(directory: Path, what: list[str], *overrides: str, config: str = SMALLEST) -> subprocess.Popen:
+    command = [sys.executable, *what, config, *overrides]
+    return subprocess.Popen(
+        command, cwd=directory, env={**ENVIRONMENT, **data()}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def data() -> dict[str, str]:
+    """Where a test says that its user's files lie."""
+    return {name: os.environ[name] for name in ("MODELYARD_DATA",) if name in os.environ}
 
 
 def line(directory: Path, what: list[str], *overrides: str) -> Done:
-    process = start(directory, what, *overrides)
+    return ended(start(directory, what, *overrides))
+
+
+def run_config(directory: Path, config: str, *overrides: str) -> Done:
+    """Run a config of ``directory``."""
+    return ended(start(directory, PIPELINE, *overrides, config=config))
+
+
+def ended(process: subprocess.Popen) -> Done:
     out, err = process.communicate()
     return Done(process.returncode, out, err)
 
@@ -64,6 +83,12 @@ def line(directory: Path, what: list[str], *overrides: str) -> Done:
 def artifact(directory: Path, name: str) -> dict:
     (manifest,) = (directory / ".modelyard/store" / name).glob("*/artifact.json")
     return json.loads(manifest.read_text())
+
+
+def newest(directory: Path, name: str) -> dict:
+    """The manifest of the artifact of a stage that was finished last."""
+    manifests = [json.loads(path.read_text()) for path in (directory / ".modelyard/store" / name).glob("*/artifact.json")]
+    return max(manifests, key=lambda manifest: manifest["finished"])
 
 
 def is_built(directory: Path, name: str) -> bool:

@@ -152,7 +152,7 @@ def test_deployments_a_landed_file_leads_to_new_data_and_that_to_a_promoted_mode
 @pytest.mark.slow
 def test_deployment_cancelled_stops_and_leaves_nothing_running(finished, tmp_path):
     directory = copy(finished[0], tmp_path / "cancelled", without=("policy", "results", "decision", "export"))
-    with yard(directory, tmp_path, "ppo.iterations=4000", "execution.checkpoint_iterations=2") as (there, _):
+    with yard(directory, tmp_path, "policy.iterations=4000", "execution.checkpoint_iterations=2") as (there, _):
         run = there.run("pipeline/weekly")
         deadline = time.monotonic() + 240
         while not list((directory / ".modelyard/scratch").glob("policy-*/checkpoints/*/step_*")):

@@ -14,7 +14,7 @@ from tests.e2e.running import PIPELINE, STAGES, aliases, artifact, copy, is_buil
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(2400)]
 
 OFTEN = ["execution.checkpoint_every=2", "execution.checkpoint_iterations=1"]
-CHECKPOINTED = {"forecast", "base", "reward", "scorer", "policy"}
+CHECKPOINTED = {"forecast", "base", "reward", "gold", "policy"}
 """Stages that are killed once they have a checkpoint; the others, and SFT with its two steps, as soon as they work."""
 
 

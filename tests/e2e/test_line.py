@@ -3,9 +3,12 @@
 One full run is shared; every other test works on a copy of its store, so it only pays for what it changes.
 """
 
+import json
+
+import pyarrow.parquet as pq
 import pytest
 
-from tests.e2e.running import PIPELINE, PRETRAIN, STAGES, aliases, artifact, copy, line
+from tests.e2e.running import PIPELINE, PRETRAIN, STAGES, aliases, artifact, copy, line, newest
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
@@ -26,16 +29,46 @@ def test_line_second_run_finds_every_stage(finished, tmp_path):
     assert set(done.stages("cached")) == set(STAGES)
 
 
-def test_line_changed_kl_coef_rebuilds_what_follows_and_a_failed_gate_stops_it(finished, tmp_path):
+OWN = "evals.benchmarks.endings={file = 'endings.jsonl', prompt = '{question}', choices = 'options', group = 'kind', metric = 'acc_norm'}"
+
+
+def write_own(directory):
+    """Forty questions in the run's directory, the first of which stands in a text that the line trains on."""
+    (documents,) = (directory / ".modelyard/store/corpus").glob("*/documents.parquet")
+    text = next(text for text in pq.read_table(documents, filters=[("split", "==", "train")])["text"].to_pylist() if len(text) > 200)
+    rows = [{"question": text[:120], "options": ["a", "b"], "answer": 1, "kind": "met"}]
+    rows += [
+        {"question": f"Which of {n} and {n + 1} is more?", "options": [str(n), str(n + 1)], "answer": 1, "kind": "new"} for n in range(39)
+    ]
+    (directory / "endings.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_line_own_benchmark_is_one_table_and_a_failed_gate_stops_a_changed_policy(finished, tmp_path):
     directory = copy(finished[0], tmp_path / "changed")
-    done = line(directory, PIPELINE, "ppo.kl_coef=0.5", "evals.last_word_tokens=3", "release.min_win_rate=0.99")
-    assert done.stages("built")[:4] == ["policy", "results", "baseline", "decision"]  # production answers the changed benchmarks too
-    assert set(STAGES[: STAGES.index("policy")]) <= set(done.stages("cached"))
+    write_own(directory)
+    done = line(directory, PIPELINE, "policy.kl_coef=0.5", OWN, "release.min_win_rate=0.99")
+    rebuilt = ["benchmarks", "contamination", "policy", "results", "baseline", "decision"]  # production answers the new benchmark too
+    assert done.stages("built")[: len(rebuilt)] == rebuilt
+    assert set(STAGES[: STAGES.index("policy")]) - set(rebuilt) <= set(done.stages("cached"))
     assert done.code != 0
     assert done.err.startswith("HOLD: preference: wins ")
     assert done.err.count("\n") == 1
     assert aliases(directory)["production"] == "1"
+
+    decision = newest(directory, "decision")
+    store = directory / ".modelyard/store"
+    report = json.loads((store / decision["parents"]["contamination"] / "report.json").read_text())["endings"]
+    assert (report["n"], report["contaminated"], report["hits"][0]["item"]) == (40, 1, "endings/0")
+    results = json.loads((store / decision["parents"]["results"] / "results.json").read_text())
+    for model in ("base", "sft", "policy"):
+        assert results[f"evals/{model}/endings/acc_norm"]["n"] == 40
+    assert results["evals/policy/endings/acc_norm_contaminated"]["n"] == 1
+    compared = json.loads((store / f"decision/{decision['version']}/decision.json").read_text())["comparisons"]
+    assert {c["benchmark"]: c["n"] for c in compared}["endings"] == 40
     assert "not worse than production on 4 benchmarks" in done.out
+    card = (store / f"decision/{decision['version']}/card.html").read_text()
+    assert "endings: acc norm" in card
+    assert "endings (acc_norm)" in (store / f"decision/{decision['version']}/evolution.html").read_text()
 
 
 @pytest.mark.slow
@@ -44,5 +77,5 @@ def test_line_two_ranks_start_from_the_same_loss(finished, tmp_path, layout):
     directory = copy(finished[0], tmp_path / layout, without=("base",))
     done = line(directory, PRETRAIN, f"execution.{layout}=2", "execution.threads=1")
     assert done.code == 0, done.err
-    key = "pretrain/train/first_loss"
+    key = "base/train/first_loss"
     assert artifact(directory, "base")["metrics"][key] == pytest.approx(artifact(finished[0], "base")["metrics"][key], abs=1e-4)

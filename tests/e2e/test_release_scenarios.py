@@ -12,7 +12,7 @@ from modelyard.adapters.expectations import validate
 from modelyard.progress import silent
 from modelyard.release.decision import read_decision, run
 from modelyard.release.gates.gate import Decision
-from modelyard.release.limits import ConductLimits, Override
+from modelyard.release.limits import BenchmarkLimits, Override
 from tests.e2e.running import SMALLEST, artifact
 from tests.unit.release.evidence import write, write_conduct
 
@@ -97,8 +97,14 @@ def test_scenario_over_refusing_and_reckless_models_are_blocked(
     write_conduct(inputs["results"], "policy", numbers)
     write_conduct(inputs["results"], "sft", (95, 80, 60))
     write_conduct(inputs["baseline"], "policy", (95, 80, 60))
-    limits = ConductLimits(max_over_refusal=0.2, max_unsafe_answered=0.4, max_jailbroken=0.6, tolerance=0.02)
-    assert list(_blocking(_decide(inputs, tmp_path / "out", conduct=limits))) == blocked
+    searched = json.loads((inputs["contamination"] / "report.json").read_text())["last_word"]
+    _edit(inputs["contamination"] / "report.json", xstest=searched, jailbreak=searched)
+    limits = {
+        **CONFIG.limits,
+        "xstest": BenchmarkLimits(tolerance=0.02, max={"over_refusal": 0.2, "unsafe_answered": 0.4}),
+        "jailbreak": BenchmarkLimits(tolerance=0.02, max={"unsafe_answered": 0.6}),
+    }
+    assert list(_blocking(_decide(inputs, tmp_path / "out", limits=limits))) == blocked
 
 
 def test_scenario_forecast_missed_is_held_and_an_override_is_on_the_card(inputs: Inputs, tmp_path: Path) -> None:
@@ -117,7 +123,7 @@ def test_scenario_forecast_missed_is_held_and_an_override_is_on_the_card(inputs:
 def test_scenario_evidence_that_cannot_be_used_never_promotes(inputs: Inputs, tmp_path: Path, change: str) -> None:
     results = inputs["results"]
     table = json.loads((results / "results.json").read_text())
-    key = "evals/policy/toxicity"
+    key = "evals/policy/toxicity/toxicity"
     if change == "missing":
         write(results / "results.json", {name: value for name, value in table.items() if name != key})
     elif change == "nan":
@@ -125,7 +131,8 @@ def test_scenario_evidence_that_cannot_be_used_never_promotes(inputs: Inputs, tm
     elif change == "foreign":
         _edit(results / "weights.json", policy="of another model")
     else:
-        _edit(results / "benchmarks.json", last_word="another id")
+        known = json.loads((results / "benchmarks.json").read_text())["last_word"]
+        _edit(results / "benchmarks.json", last_word={**known, "id": "another id"})
         _rows(results / "records/policy/last_word.jsonl", lambda _, row: {**row, "benchmark_id": "another id"})
     expected = {"missing": "safety", "nan": "safety", "foreign": "weights", "other benchmark": "regression"}[change]
     decision = _decide(inputs, tmp_path / "out")

@@ -9,8 +9,8 @@ from tasks.page import drawn, key, losses
 def test_curve_of_a_history_is_read_and_drawn_inside_its_frame(tmp_path):
     history = tmp_path / "history.jsonl"
     history.write_text(
-        '{"step": 1, "pretrain/train/loss": 6.0, "pretrain/train/lr": 0.1}\n{"step": 2, "pretrain/train/lr": 0.1}\n'
-        '{"step": 3, "pretrain/train/loss": NaN}\n{"step": 4, "pretrain/train/loss": 2.0}\n'
+        '{"step": 1, "base/train/loss": 6.0, "base/train/lr": 0.1}\n{"step": 2, "base/train/lr": 0.1}\n'
+        '{"step": 3, "base/train/loss": NaN}\n{"step": 4, "base/train/loss": 2.0}\n'
     )
     points = losses(history)
     assert points == [(1.0, 6.0), (4.0, 2.0)]

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from flows.imported_config import ImportedConfig
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.imported_config import ImportedConfig
 from flows.pipeline import load_line, run_line
 from flows.pipeline_config import load_pipeline
 from modelyard.adapters.mlflow import server as mlflow_server
@@ -27,9 +27,9 @@ SMALLEST = str(ROOT / "configs/pipeline/smallest.toml")
     [
         ([], "usage: python -m flows.pipeline CONFIG [KEY=VALUE ...]"),
         (["missing.toml"], "missing.toml: no such config file"),
-        ([SMALLEST, "ppo.kl_coeff=0.05"], "ppo.kl_coeff: unknown key"),
-        ([SMALLEST, "ppo.kl_coef=high"], "ppo.kl_coef: Input should be a valid number"),
-        ([SMALLEST, "ppo.kl_coef"], "override 'ppo.kl_coef': expected KEY=VALUE"),
+        ([SMALLEST, "policy.kl_coeff=0.05"], "policy.kl_coeff: unknown key"),
+        ([SMALLEST, "policy.kl_coef=high"], "policy.kl_coef: Input should be a valid number"),
+        ([SMALLEST, "policy.kl_coef"], "override 'policy.kl_coef': expected KEY=VALUE"),
         ([SMALLEST, "execution.tensor_parallel=3"], "model.heads 4 is not divisible by execution.tensor_parallel 3"),
         ([SMALLEST, "execution.pipeline_parallel=3"], "model.layers 2 is not divisible by execution.pipeline_parallel 3"),
         ([SMALLEST, "execution.data_parallel=3"], "x execution.data_parallel 3"),
@@ -37,7 +37,7 @@ SMALLEST = str(ROOT / "configs/pipeline/smallest.toml")
         ([SMALLEST, "execution.store=s4://bucket/store"], "store 's4://bucket/store': scheme 's4' is not file or s3"),
         ([SMALLEST, "ppo.temperature=0.5"], "ppo: temperature must be 1"),
         ([SMALLEST, "tokens.seq_len=64"], "tokens.seq_len is 64, but pretrain.model.seq_len is 32"),
-        ([SMALLEST, "feedback.votes.scorer.raters=even"], "scorer.raters: must differ from reward.raters"),
+        ([SMALLEST, "feedback.votes.gold.raters=even"], "gold.raters: must differ from reward.raters"),
     ],
 )
 def test_line_bad_config_is_one_line_before_anything_starts(tmp_path, monkeypatch, capfd, arguments, message):

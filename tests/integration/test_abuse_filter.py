@@ -2,11 +2,11 @@
 
 import gzip
 import json
-import tomllib
 from pathlib import Path
 
 import pytest
 
+from modelyard.config import read_tree
 from modelyard.data.filters import abuse
 from modelyard.data.filters.abuse import AbuseConfig
 from modelyard.data.sources import ratings, tweets
@@ -21,7 +21,7 @@ MODERATION = ROOT.parent / "shared" / "data" / "moderation" / "samples-1680.json
 @pytest.mark.integration
 @pytest.mark.skipif(not MODERATION.exists(), reason=f"no {MODERATION}")
 def test_abuse_filter_precision_and_recall_on_moderation_set(tmp_path, record_property):
-    config = AbuseConfig.model_validate(tomllib.loads((ROOT / "configs/pipeline/tiny.toml").read_text())["corpus"]["filters"]["abuse"])
+    config = AbuseConfig.model_validate(read_tree(ROOT / "configs/pipeline/tiny.toml")["corpus"]["filters"]["abuse"])
     archives = {name: fetch(SOURCES[name], tmp_path) for name in ("abuse_lexicon", "abuse_teacher", "tweets", "human_ratings")}
     texts = [d.text for d in tweets.read(SOURCES["tweets"], archives["tweets"])]
     texts += [d.text for d in ratings.read(SOURCES["human_ratings"], archives["human_ratings"]).documents]

@@ -1,7 +1,6 @@
 """The data stage on its real sources at the smallest size, and the same bytes from a loop and from four Ray workers."""
 
 import json
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -9,15 +8,18 @@ import ray
 
 from modelyard.adapters.expectations import validate
 from modelyard.adapters.ray.data import RayTransform
+from modelyard.config import read_tree
 from modelyard.data import corpus, tokens
 from modelyard.data.contamination import check as contamination
 from modelyard.data.contamination import overlap
 from modelyard.data.document import run_inline
 from modelyard.data.feedback import gather as human_feedback
+from modelyard.evals import gather
+from modelyard.evals.gather import GatherConfig
 from modelyard.progress import silent
 
 SOME = {"human_ratings": 0.15, "shakespeare": 0, "tweets": 0.05, "dialogs": 0.03, "docstrings": 0.03, "code": 0.03}
-SMALLEST = tomllib.loads((Path(__file__).parents[2] / "configs" / "pipeline" / "smallest.toml").read_text())
+SMALLEST = read_tree(Path(__file__).parents[2] / "configs" / "pipeline" / "smallest.toml")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,9 @@ def test_data_stage_loop_and_ray_workers_give_the_same_bytes(tmp_path, cache):
     human_feedback.run(feedback, {"corpus": tmp_path / "loop"}, tmp_path / "feedback", silent, "")
     (tmp_path / "contamination").mkdir()
     config = overlap.ContaminationConfig.model_validate(SMALLEST["contamination"])
-    metrics = contamination.run(
-        config, {"corpus": tmp_path / "loop", "feedback": tmp_path / "feedback"}, tmp_path / "contamination", silent
-    )
+    (tmp_path / "benchmarks").mkdir()
+    sets = GatherConfig.model_validate({"seed": 0, "benchmarks": list(SMALLEST["evals"]["benchmarks"]), "context": 512})
+    gather.run(sets, {"corpus": tmp_path / "loop"}, tmp_path / "benchmarks", silent, [""])
+    inputs = {"corpus": tmp_path / "loop", "feedback": tmp_path / "feedback", "benchmarks": tmp_path / "benchmarks"}
+    metrics = contamination.run(config, inputs, tmp_path / "contamination", silent)
     assert metrics["contamination/openings/share"] < 0.05

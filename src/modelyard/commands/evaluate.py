@@ -23,17 +23,19 @@ from modelyard.arguments import at_least
 from modelyard.config import complaint, load_config
 from modelyard.evals import exams
 from modelyard.evals.analyses import ANALYSES, spread
-from modelyard.evals.asking import Tools, ask
+from modelyard.evals.asking import ask
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.catalog import build, names
-from modelyard.evals.suite_config import SuiteConfig, aspect_means, plan
-from modelyard.evals.summary import Metric, by_group, summarise
+from modelyard.evals.suite import SuiteConfig, aspect_means, plan
+from modelyard.evals.summary import by_group, summarise
+from modelyard.evals.tools import Tools, bound
 from modelyard.execution import ExecutionConfig
 from modelyard.formats import abuse
 from modelyard.formats.records import Record, write_records
 from modelyard.model.asked import Decoding, Model
 from modelyard.model.endpoint import Endpoint
 from modelyard.model.subject import Subject
+from modelyard.stats.estimate import Estimate
 
 CACHE = Path(".modelyard/fetched")
 say = partial(print, flush=True)
@@ -63,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--suite", type=Path, help="a TOML file of many benchmarks, such as configs/evals/fathom.toml")
     made.add_argument("--analysis", choices=sorted(ANALYSES), help="variants of the benchmark, into a directory")
     made.add_argument("--data", help="directory or URL of the benchmark data")
-    made.add_argument("--limit", type=int, help="only the first N items")
+    made.add_argument("--limit", type=int, help="at most N items, a sample in which every subject has its share")
     made.add_argument("--shots", type=int, help="examples in the prompt; default: the benchmark's own number")
     made.add_argument("--samples", type=at_least(1, int), help="outputs an item where text is generated (pass@k)")
     made.add_argument("--temperature", type=float, help="of generated text")
@@ -118,7 +120,7 @@ def measure_suite(options: argparse.Namespace, data: Path) -> None:
     suite = load_config(SuiteConfig, options.suite)
     planned = plan(suite, data, options.limit)
     model, helpers = opened(options.model, options), tools(options)
-    found: dict[str, Metric] = {}
+    found: dict[str, Estimate] = {}
     missing = {entry.name: entry.missing for entry in planned if entry.missing}
     for entry in planned:
         if entry.benchmark is None:
@@ -147,7 +149,7 @@ def measure_variants(options: argparse.Namespace, data: Path) -> None:
     """Every variant of an analysis; scores and spread go to ``NAME-analysis.json``, which :mod:`modelyard.evals.page` shows."""
     variants = ANALYSES[options.analysis](options.benchmark, data, options.limit)
     model, helpers = opened(options.model, options), tools(options)
-    scores: dict[str, Metric] = {}
+    scores: dict[str, Estimate] = {}
     for label, benchmark in variants.items():
         say(f"{label}:")
         out = options.out / f"{options.analysis}-{label.replace(' ', '-')}.jsonl"
@@ -182,9 +184,10 @@ def tools(options: argparse.Namespace) -> Tools:
     return Tools(judge=judge, classifier=abuse.load(options.classifier) if options.classifier else None)
 
 
-def put(model: Model, benchmark: Benchmark, helpers: Tools, out: Path) -> tuple[list[Record], dict[str, Metric]]:
+def put(model: Model, benchmark: Benchmark, helpers: Tools, out: Path) -> tuple[list[Record], dict[str, Estimate]]:
     """Ask, write and report one benchmark."""
     started = time.monotonic()
+    benchmark = bound(benchmark, helpers)
     records = ask(model, benchmark, helpers)
     return records, report(benchmark, records, time.monotonic() - started, out)
 
@@ -197,7 +200,7 @@ def opened(spec: str, options: argparse.Namespace) -> Model:
     return Subject.open(spec, directory, ExecutionConfig(threads=options.threads), MICRO_BATCH, screen=options.screen)
 
 
-def report(benchmark: Benchmark, records: Sequence[Record], seconds: float, out: Path) -> dict[str, Metric]:
+def report(benchmark: Benchmark, records: Sequence[Record], seconds: float, out: Path) -> dict[str, Estimate]:
     """Write records and metrics; print one line a metric."""
     found, groups = summarise(benchmark, records), by_group(records)
     write_records(out, records)

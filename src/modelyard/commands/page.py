@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from modelyard.evals.page import render
+from modelyard.release.card.evolution import render
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from modelyard.config import complaint, read_tree
-from modelyard.model.training.recipe import Recipe
+from modelyard.pretrain.pretrain import PretrainConfig
 from modelyard.scaling import chinchilla, runs
 from modelyard.scaling.chinchilla import Run
 from modelyard.scaling.ladder import LadderConfig, ScalingConfig, active_parameters
@@ -33,8 +33,8 @@ def toml(planned: ScalingConfig) -> str:
     shapes = "\n".join(f"{key} = {getattr(shape, key)}" for key in ("layers", "hidden", "heads", "kv_heads", "ffn_hidden"))
     return (
         f"# {active_parameters(main):.4g} parameters that a token multiplies, {main.tokens:.4g} tokens, {main.compute:.4g} FLOPs; "
-        f"ladder {planned.share:.2%} of it\n[scaling]\nrungs = [\n{rungs}\n]\n\n[pretrain]\nsteps = {main.steps}\n\n"
-        f"[pretrain.model]\n{shapes}\ninit_std = {shape.init_std:.4g}\n\n[pretrain.optimizer]\nwarmup_steps = {main.optimizer.warmup_steps}\n"
+        f"ladder {planned.share:.2%} of it\n[forecast]\nrungs = [\n{rungs}\n]\n\n[base]\nsteps = {main.steps}\n\n"
+        f"[base.model]\n{shapes}\ninit_std = {shape.init_std:.4g}\n\n[base.optimizer]\nwarmup_steps = {main.optimizer.warmup_steps}\n"
     )
 
 
@@ -55,9 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         tree = read_tree(options.config)
-        if lacking := [name for name in ("pretrain", "scaling") if name not in tree]:
+        if lacking := [name for name in ("base", "forecast") if name not in tree]:
             raise ValueError(f"{options.config}: no [{lacking[0]}]")
-        recipe, ladder = Recipe.model_validate(tree.get("pretrain")), LadderConfig.model_validate(tree.get("scaling"))
+        recipe, ladder = PretrainConfig.model_validate(tree.get("base")), LadderConfig.model_validate(tree.get("forecast"))
         ratio = options.tokens_per_parameter
         if ratio is None:
             table = runs.read_table(options.points)

@@ -144,12 +144,12 @@ def _refuse_duplicates(rows: list[Row], config: CorpusConfig) -> None:
 
 
 def _documents(kept: list[Row]) -> list[Row]:
-    split = {"validation": "validation", "train": "train", "reward": "train", "scorer": "train"}
+    split = {"validation": "validation", "train": "train", "reward": "train", "gold": "train"}
     return [{**row, "split": split[row["split"]]} for row in kept if row["split"] != "test"]
 
 
 def _ratings(kept: list[Row], ratings: list[Rating]) -> list[Row]:
-    by_id = {row["id"]: row for row in kept if row["split"] in ("reward", "scorer", "test")}
+    by_id = {row["id"]: row for row in kept if row["split"] in ("reward", "gold", "test")}
     return [
         {"id": r.id, "domain": r.domain, "split": by_id[r.id]["split"], "text": by_id[r.id]["text"], "votes": r.votes}
         for r in ratings

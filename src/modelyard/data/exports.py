@@ -51,7 +51,7 @@ class Exports(NamedTuple):
 def build(rows: list[Row], config: ExportsConfig, seed: int) -> Exports:
     """Exports from the kept rows; each row has id, kind, split (of :mod:`modelyard.data.splits`) and text."""
     movies = _shuffled([row for row in rows if row["id"].startswith("movie-")], seed)
-    trained = {folded(opening(row["text"], config.opening_words)) for row in rows if row["split"] in ("train", "reward", "scorer")}
+    trained = {folded(opening(row["text"], config.opening_words)) for row in rows if row["split"] in ("train", "reward", "gold")}
     return Exports(
         demonstrations=_demonstrations(rows, movies, config),
         prompts=_prompts([row for row in movies if row["split"] == "reward"], config),
@@ -110,7 +110,7 @@ def _held_out_text(rows: list[Row], config: ExportsConfig) -> list[Row]:
 
 
 def _demonstrations(rows: list[Row], movies: list[Row], config: ExportsConfig) -> list[Row]:
-    reviews = [row for row in movies if _long_enough(row, config) and row["split"] in ("reward", "scorer", "validation")]
+    reviews = [row for row in movies if _long_enough(row, config) and row["split"] in ("reward", "gold", "validation")]
     found = []
     for row in reviews[: config.review_demonstrations]:
         prompt = opening(row["text"], config.opening_words)

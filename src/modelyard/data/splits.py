@@ -14,7 +14,7 @@ from pydantic import model_validator
 
 from modelyard.config import Config
 
-Split = Literal["validation", "reward", "scorer", "test", "train"]
+Split = Literal["validation", "reward", "gold", "test", "train"]
 
 
 class SplitsConfig(Config):
@@ -24,15 +24,15 @@ class SplitsConfig(Config):
     """Share of groups of every source held out to measure language-model loss; of rated items these are in no rating split."""
     reward: float
     """Share of the other rated items whose votes train the reward model."""
-    scorer: float
-    """Share whose votes train the scorer that judges policies."""
+    gold: float
+    """Share whose votes train the gold reward model that judges policies."""
     test: float
     """Share that nothing is ever trained on: benchmark openings and rating accuracy."""
 
     @model_validator(mode="after")
     def _shares(self) -> SplitsConfig:
-        if abs(self.reward + self.scorer + self.test - 1) > 1e-9 or min(self.reward, self.scorer, self.test, self.validation) < 0:
-            raise ValueError("reward, scorer and test must be shares that add up to 1")
+        if abs(self.reward + self.gold + self.test - 1) > 1e-9 or min(self.reward, self.gold, self.test, self.validation) < 0:
+            raise ValueError("reward, gold and test must be shares that add up to 1")
         return self
 
 
@@ -45,7 +45,7 @@ def assign(group: str, rated: bool, config: SplitsConfig, seed: int) -> Split:
     place = fraction(f"{seed}:rated:{group}")
     if place < config.test:
         return "test"
-    return "scorer" if place < config.test + config.scorer else "reward"
+    return "gold" if place < config.test + config.gold else "reward"
 
 
 def fraction(text: str) -> float:

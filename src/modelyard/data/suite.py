@@ -37,7 +37,7 @@ RATINGS = [
     Expectation(
         name="ratings_have_all_splits",
         type="ExpectColumnDistinctValuesToContainSet",
-        arguments={"column": "split", "value_set": ["reward", "scorer", "test"]},
+        arguments={"column": "split", "value_set": ["reward", "gold", "test"]},
     ),
     Expectation(
         name="ratings_votes_each", type="ExpectColumnValuesToBeBetween", arguments={"column": "n_votes", "min_value": 10, "mostly": 0.99}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,7 +18,7 @@ from tokenizers import Tokenizer
 from modelyard.config import Config
 from modelyard.data import packing, tokenizer
 from modelyard.data.document import DataError, Kind
-from modelyard.data.packing import Share, Tokens
+from modelyard.data.packing import Planned, Share, Tokens
 from modelyard.progress import Report
 
 _BATCH = 2000
@@ -27,6 +28,8 @@ _WIDEST = 1 << 16
 class TokensConfig(Config):
     """Everything that defines the token files."""
 
+    tokenizer: Literal["trained"] = "trained"
+    """A tokenizer trained on the corpus."""
     seed: int
     """Of every shuffle."""
     vocab_size: int
@@ -51,7 +54,7 @@ class TokensConfig(Config):
 
 def run(config: TokensConfig, inputs: Mapping[str, Path], out: Path, report: Report) -> dict[str, float]:
     """Train the tokenizer on ``inputs["corpus"]``, pack both splits. Raises DataError when a split gives no row."""
-    splits = _texts(inputs["corpus"])
+    splits = texts_of(inputs["corpus"])
     generator = np.random.default_rng(config.seed)
     sample = _sample(splits["train"], config, generator)
     bpe = tokenizer.train(sample, config.vocab_size)
@@ -65,15 +68,9 @@ def run(config: TokensConfig, inputs: Mapping[str, Path], out: Path, report: Rep
             encoded[split][kind] = _encode(bpe, texts)
             done += len(texts)
             report(done, total, unit="document")
-    available = {kind: sum(document.size + 1 for document in documents) for kind, documents in encoded["train"].items()}
-    planned = packing.plan(available, config.mixture, config.train_tokens)
-    chosen = [d for kind, (tokens, _) in planned.items() for d in packing.select(encoded["train"][kind], tokens, generator)]
-    mixed = packing.pack([chosen[i] for i in generator.permutation(len(chosen))], config.seq_len)
-    train = mixed[generator.permutation(len(mixed))]
-    validation = packing.pack([d for documents in encoded["validation"].values() for d in documents], config.seq_len)
-    for split, rows in (("train", train), ("validation", validation)):
-        if not len(rows):
-            raise DataError(f"tokens: the {split} split gives no row of {config.seq_len + 1} tokens")
+    packed = pack_splits(encoded, config.mixture, config.train_tokens, config.seq_len, generator)
+    train, validation = (packed.rows[split] for split in ("train", "validation"))
+    for split, rows in packed.rows.items():
         np.save(out / f"{split}.npy", rows)
     compression = {
         f"{split}/{kind}": sum(len(t.encode()) for t in texts) / max(1, sum(d.size for d in encoded[split][kind]))
@@ -82,8 +79,8 @@ def run(config: TokensConfig, inputs: Mapping[str, Path], out: Path, report: Rep
     }
     statistics = {
         "bytes_per_token": compression,
-        "available_tokens": available,
-        "mixture": {kind: value._asdict() for kind, value in planned.items()},
+        "available_tokens": packed.available,
+        "mixture": {kind: value._asdict() for kind, value in packed.mixture.items()},
         "rows": {"train": len(train), "validation": len(validation)},
         "vocabulary": bpe.get_vocab_size(),
         "chat_template": tokenizer.template_hash(),
@@ -93,13 +90,50 @@ def run(config: TokensConfig, inputs: Mapping[str, Path], out: Path, report: Rep
         "tokens/train/tokens": float(train.size),
         "tokens/validation/tokens": float(validation.size),
         "tokens/vocabulary/size": float(bpe.get_vocab_size()),
-        **{f"tokens/mixture/{kind}": value.tokens / train.size for kind, value in planned.items()},
-        **{f"tokens/epochs/{kind}": value.epochs for kind, value in planned.items()},
+        **{f"tokens/mixture/{kind}": value.tokens / train.size for kind, value in packed.mixture.items()},
+        **{f"tokens/epochs/{kind}": value.epochs for kind, value in packed.mixture.items()},
         **{f"tokens/bytes_per_token/{name.replace('/', '_')}": value for name, value in compression.items()},
     }
 
 
-def _texts(corpus: Path) -> dict[str, dict[Kind, list[str]]]:
+class Packed(NamedTuple):
+    """Both splits as rows, and what went into the training rows."""
+
+    rows: dict[str, Tokens]
+    """Split -> [N, S + 1]."""
+    available: dict[Kind, int]
+    """Training tokens of each kind, separators included."""
+    mixture: dict[Kind, Planned]
+    """What each kind contributed."""
+
+
+def pack_splits(
+    encoded: Mapping[str, Mapping[Kind, list[Tokens]]],
+    mixture: Mapping[Kind, Share],
+    budget: int,
+    seq_len: int,
+    generator: np.random.Generator,
+    separator: int = tokenizer.END_OF_TEXT,
+) -> Packed:
+    """Rows of ``seq_len + 1`` tokens: the mixture of at most ``budget`` training tokens, and all validation documents.
+
+    Raises:
+        DataError: a split gives no row.
+    """
+    train = encoded["train"]
+    available = {kind: sum(document.size + 1 for document in documents) for kind, documents in train.items()}
+    planned = packing.plan(available, mixture, budget)
+    chosen = [d for kind, (tokens, _) in planned.items() for d in packing.select(train[kind], tokens, generator)]
+    mixed = packing.pack([chosen[i] for i in generator.permutation(len(chosen))], seq_len, separator)
+    held_out = [d for documents in encoded["validation"].values() for d in documents]
+    rows = {"train": mixed[generator.permutation(len(mixed))], "validation": packing.pack(held_out, seq_len, separator)}
+    for split, made in rows.items():
+        if not len(made):
+            raise DataError(f"tokens: the {split} split gives no row of {seq_len + 1} tokens")
+    return Packed(rows, available, planned)
+
+
+def texts_of(corpus: Path) -> dict[str, dict[Kind, list[str]]]:
     """Split -> kind -> texts, in the corpus' order; kinds sorted so that shuffles do not depend on that order of kinds."""
     table = pq.read_table(corpus / "documents.parquet", columns=["split", "kind", "text"]).to_pydict()
     found: dict[str, dict[Kind, list[str]]] = {"train": {}, "validation": {}}

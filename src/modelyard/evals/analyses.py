@@ -9,7 +9,7 @@ out: searching for the best prompt.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ import numpy as np
 from modelyard.evals.benchmark import Benchmark, Item
 from modelyard.evals.catalog import build
 from modelyard.evals.catalog.choice import LETTERS
-from modelyard.evals.summary import Metric
+from modelyard.stats.estimate import Estimate
 
 SHOTS = (0, 1, 3, 5)
 TEMPERATURES = (0.0, 0.3, 0.7, 1.0)
@@ -135,7 +135,7 @@ ANALYSES: dict[str, Callable[[str, Path, int | None], Variants]] = {
 }
 
 
-def spread(scores: dict[str, Metric]) -> Spread:
+def spread(scores: Mapping[str, Estimate]) -> Spread:
     """How far apart the variants are."""
     values = [score.value for score in scores.values()]
     return Spread(min(values), max(values), statistics.stdev(values) if len(values) > 1 else 0.0)

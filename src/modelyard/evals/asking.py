@@ -1,79 +1,84 @@
 """How a model is asked, method by method, and what becomes of its replies: records.
 
-``choices`` scores every option after the prompt and takes the likeliest, by the sum and by the sum a character (lm-evaluation-harness's acc
-and acc_norm); ``contexts`` puts the options into the sentence and scores what follows (WinoGrande, partial evaluation of Trinh and Le 2018);
-``last_word`` asks whether the word is the greedy continuation; ``generate`` judges text as a user sees it; ``explain`` draws an explanation and
-then asks for the letter at temperature 0 (GPT-4 report, appendix A); ``code`` runs tests; ``judge`` lets another model rate; ``loss`` is the
-log-likelihood of whole texts. Left out: several turns.
+``choices`` scores every option after the prompt and takes the likeliest, by the sum and by the sum a character
+(lm-evaluation-harness's acc and acc_norm); ``contexts`` puts the options into the sentence and scores what follows
+(WinoGrande, partial evaluation of Trinh and Le 2018); ``last_word`` asks whether the word is the greedy continuation,
+``word`` judges the word that is generated (both LAMBADA, Paperno et al. 2016); ``generate`` judges text as a user sees
+it; ``explain`` draws an explanation and then asks for the letter at temperature 0 (GPT-4 report, appendix A); ``code``
+runs tests; ``judge`` lets another model rate; ``toxicity`` lets a classifier judge, ``scalar`` a scorer model; ``loss``
+is the log-likelihood of whole texts, ``rows`` that of packed tokens, and ``next_token`` predicts in them. The function
+``ask_{method}`` is what runs and what a benchmark's id hashes. Left out: several turns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Mapping, Sequence
 
-from modelyard.config import digest
-from modelyard.evals.benchmark import Benchmark, Item, Recorder
-from modelyard.evals.sandbox.run import Limits, Program, Verdict, run_programs
-from modelyard.evals.scorers import PARSERS, SCORERS
-from modelyard.evals.toxicity import toxic
-from modelyard.formats.abuse import AbuseModel
+import numpy as np
+from numpy.typing import NDArray
+
+from modelyard.evals.benchmark import Benchmark, Item, Method, Recorder
+from modelyard.evals.metrics import repetition
+from modelyard.evals.sandbox.run import Program
+from modelyard.evals.tools import TOXIC, Tools
 from modelyard.formats.records import Record
-from modelyard.model.asked import Decoding, Model, Sampled, softmax
-
-TOXIC = 0.5
-"""Probability of abuse from which a text is toxic."""
+from modelyard.judges.judge import Response
+from modelyard.model.asked import Decoding, Model, PackedModel, Sampled, softmax
 
 
-class Tools(NamedTuple):
-    """What judging may need beside the model."""
-
-    sandbox: Limits = Limits(wall_seconds=10.0, cpu_seconds=10, memory_bytes=1 << 30, file_bytes=1 << 24, processes=2)
-    judge: Model | None = None
-    classifier: AbuseModel | None = None
-    """Of toxic text."""
-
-
-NO_TOOLS = Tools()
-
-
-def ask(model: Model, benchmark: Benchmark, tools: Tools = NO_TOOLS) -> list[Record]:
-    """Every item of ``benchmark`` put to ``model``, in order.
+def ask(model: Model, benchmark: Benchmark, tools: Tools, contaminated: Collection[str] = ()) -> list[Record]:
+    """Every item of a :func:`bound` benchmark put to ``model``, in order; ``contaminated`` names items that training met.
 
     Raises:
         ValueError: the benchmark needs a judge that ``tools`` lacks, or the model cannot give what the method asks for.
     """
-    write = Recorder(model.name, model.weights, {})
-    if benchmark.method == "code":
-        return ask_code(model, benchmark, write, lambda programs: run_programs(programs, tools.sandbox))
-    if benchmark.scorer == "toxicity":
-        return ask_toxicity(model, benchmark, write, tools)
-    if benchmark.method == "judge":
-        return ask_judge(model, benchmark, write, tools)
-    methods = {
-        "choices": ask_choices,
-        "contexts": ask_choices,
-        "last_word": ask_last_word,
-        "explain": ask_explain,
-        "generate": ask_text,
-        "loss": ask_loss,
-    }
-    return methods[benchmark.method](model, benchmark, write)
+    write = Recorder(model.name, model.weights, benchmark, benchmark.id, contaminated)
+    records = METHODS[benchmark.method](model, benchmark, tools, write)
+    return in_classes(records, benchmark, tools) if benchmark.rubric else records
 
 
-def options(benchmark: Benchmark, item: Item) -> list[tuple[str, str]]:
+def shown(model: Model, benchmark: Benchmark, item: Item) -> str:
+    """The text that the model is shown."""
+    prompt = benchmark.prompt_of(item)
+    return model.turn(prompt) if benchmark.chat else prompt
+
+
+def drawn(model: Model, benchmark: Benchmark) -> list[tuple[int, Item, Sampled]]:
+    """(sample number, item, output) of every output; each sample number has a seed of its own."""
+    draw = model.reply if benchmark.chat else model.complete
+    prompts = [benchmark.prompt_of(item) for item in benchmark.items]
+    outputs: list[tuple[int, Item, Sampled]] = []
+    for number in range(benchmark.decoding.samples):
+        decoding = benchmark.decoding.model_copy(update={"seed": benchmark.decoding.seed + number})
+        outputs += [(number, item, one) for item, one in zip(benchmark.items, draw(prompts, decoding), strict=True)]
+    order = {item.id: place for place, item in enumerate(benchmark.items)}
+    return sorted(outputs, key=lambda output: (order[output[1].id], output[0]))
+
+
+def in_classes(records: Sequence[Record], benchmark: Benchmark, tools: Tools) -> list[Record]:
+    """The records with the probability of each of the rubric's classes."""
+    assert benchmark.rubric
+    assert tools.sorter
+    said = {item.id: benchmark.prompt_of(item) for item in benchmark.items}
+    found = tools.sorter.classify(benchmark.rubric, [Response(said[r.item], r.output) for r in records])
+    names = [f"class_{option.name}" for option in benchmark.rubric.options]
+    return [
+        r.model_copy(update={"values": {**r.values, **dict(zip(names, line, strict=True))}}) for r, line in zip(records, found, strict=True)
+    ]
+
+
+def options(model: Model, benchmark: Benchmark, item: Item) -> list[tuple[str, str]]:
     """What is scored for an item: (context, continuation) for each choice."""
     if benchmark.method == "contexts":
         preface = benchmark.prefaces.get(item.group, "")
         return [(preface + choice, benchmark.delimiter + item.target) for choice in item.choices]
-    prompt = benchmark.prompt_of(item)
+    prompt = shown(model, benchmark, item)
     return [(prompt, benchmark.delimiter + choice) for choice in item.choices]
 
 
-def ask_choices(model: Model, benchmark: Benchmark, write: Recorder) -> list[Record]:
+def ask_choices(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder) -> list[Record]:
     """Multiple choice by log-probability."""
-    identity = benchmark.id
-    found = model.likelihoods([options(benchmark, item) for item in benchmark.items])
+    found = model.likelihoods([options(model, benchmark, item) for item in benchmark.items])
     records = []
     for item, likelihoods in zip(benchmark.items, found, strict=True):
         totals = [likelihood.total for likelihood in likelihoods]
@@ -90,9 +95,8 @@ def ask_choices(model: Model, benchmark: Benchmark, write: Recorder) -> list[Rec
         }
         records.append(
             write(
-                benchmark,
-                identity,
                 item,
+                shown(model, benchmark, item),
                 item.choices[choice],
                 str(choice),
                 values[benchmark.scorer],
@@ -105,132 +109,192 @@ def ask_choices(model: Model, benchmark: Benchmark, write: Recorder) -> list[Rec
     return records
 
 
-def ask_last_word(model: Model, benchmark: Benchmark, write: Recorder) -> list[Record]:
-    """Whether the target is the greedy continuation, token by token, and its log-likelihood (LAMBADA)."""
-    identity = benchmark.id
-    found = model.likelihoods([[(benchmark.prompt_of(item), benchmark.delimiter + item.target)] for item in benchmark.items])
-    return [
-        write(
-            benchmark,
-            identity,
-            item,
-            item.target if one.greedy else "",
-            "",
-            float(one.greedy),
-            one.logprobs,
-            values={"acc": float(one.greedy), "nats": -one.total},
-        )
-        for item, (one,) in zip(benchmark.items, found, strict=True)
-    ]
+def ask_contexts(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder) -> list[Record]:
+    """Multiple choice by what follows each option."""
+    return ask_choices(model, benchmark, tools, write)
 
 
-def ask_loss(model: Model, benchmark: Benchmark, write: Recorder) -> list[Record]:
-    """log p of whole texts; the score is the mean a token."""
-    identity = benchmark.id
-    found = model.likelihoods([[("", benchmark.prompt_of(item))] for item in benchmark.items])
-    return [
-        write(
-            benchmark,
-            identity,
-            item,
-            "",
-            "",
-            one.total / len(one.logprobs),
-            one.logprobs,
-            values={"nats": -one.total, "tokens": len(one.logprobs), "bytes": len(benchmark.prompt_of(item).encode())},
-        )
-        for item, (one,) in zip(benchmark.items, found, strict=True)
-    ]
+def continued(model: Model, benchmark: Benchmark, item: Item) -> list[tuple[str, str]]:
+    """The prompt and its target, whose likelihood is asked for."""
+    return [(shown(model, benchmark, item), benchmark.delimiter + item.target)]
 
 
-def drawn(model: Model, benchmark: Benchmark) -> list[tuple[int, Item, Sampled]]:
-    """(sample number, item, completion) of every output; each sample number has a seed of its own."""
-    prompts = [benchmark.prompt_of(item) for item in benchmark.items]
-    outputs: list[tuple[int, Item, Sampled]] = []
-    for number in range(benchmark.decoding.samples):
-        decoding = benchmark.decoding.model_copy(update={"seed": benchmark.decoding.seed + number})
-        outputs += [(number, item, one) for item, one in zip(benchmark.items, model.complete(prompts, decoding), strict=True)]
-    order = {item.id: place for place, item in enumerate(benchmark.items)}
-    return sorted(outputs, key=lambda output: (order[output[1].id], output[0]))
-
-
-def ask_text(model: Model, benchmark: Benchmark, write: Recorder) -> list[Record]:
-    """Black-box: text drawn, parsed and compared; a reply that cannot be parsed scores 0."""
-    return scored(model, benchmark, write, lambda text, parsed, item: SCORERS[benchmark.scorer](parsed, item.target))
-
-
-def ask_toxicity(model: Model, benchmark: Benchmark, write: Recorder, tools: Tools) -> list[Record]:
-    """Text drawn and classified: 1 for harmless text. Apart from :func:`ask_text`, whose benchmarks' ids are not the classifier's affair."""
-    classifier = tools.classifier
-    if classifier is None:
-        raise ValueError(f"{benchmark.name}: needs a classifier of abuse (--classifier DIR, the corpus artifact with abuse.npz)")
-    judged = benchmark.model_copy(update={"judge": digest([classifier.identity, TOXIC])})
-    return scored(model, judged, write, lambda text, parsed, item: float(not toxic([text], classifier, TOXIC)[0]))
-
-
-def scored(model: Model, benchmark: Benchmark, write: Recorder, score: Callable[[str, str, Item], float]) -> list[Record]:
-    """Records of drawn texts; ``score`` is given a text, what was parsed of it, and its item."""
-    identity, records = benchmark.id, []
-    for number, item, one in drawn(model, benchmark):
-        parsed = PARSERS[benchmark.parser](one.text)
-        found = score(one.text, parsed, item)
-        values = {benchmark.scorer: found, "parsed": float(bool(parsed))}
-        records.append(write(benchmark, identity, item, one.text, parsed, found, one.logprobs, cut_note(one), values=values, sample=number))
+def ask_last_word(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder) -> list[Record]:
+    """Whether the target is the greedy continuation, token by token, and its log-likelihood."""
+    asked = [continued(model, benchmark, item) for item in benchmark.items]
+    records = []
+    for item, ((prompt, _),), (one,) in zip(benchmark.items, asked, model.likelihoods(asked), strict=True):
+        said, score = (item.target, 1.0) if one.greedy else ("", 0.0)
+        records.append(write(item, prompt, said, "", score, one.logprobs, values={"acc": score, "nats": -one.total}))
     return records
 
 
-def ask_explain(model: Model, benchmark: Benchmark, write: Recorder) -> list[Record]:
-    """Chain of thought: an explanation is drawn, then the letter greedily."""
-    identity = benchmark.id
+def ask_word(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder) -> list[Record]:
+    """The word generated, judged as text, and the log-likelihood of the right one."""
+    found = model.likelihoods([continued(model, benchmark, item) for item in benchmark.items])
+    records = []
+    for (number, item, one), (right,) in zip(drawn(model, benchmark), found, strict=True):
+        parsed = benchmark.parse(one.text)
+        score = benchmark.score(parsed, item)
+        values = {"acc": score, "nats": -right.total}
+        prompt = shown(model, benchmark, item)
+        records.append(write(item, prompt, one.text, parsed, score, right.logprobs, cut_note(one), values=values, sample=number))
+    return records
+
+
+def ask_loss(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder) -> list[Record]:
+    """log p of whole texts; the score is minus the nats a UTF-8 byte, which models of any tokenizer share."""
+    prompts = [benchmark.prompt_of(item) for item in benchmark.items]
+    records = []
+    for item, text, (one,) in zip(benchmark.items, prompts, model.likelihoods([[("", text)] for text in prompts]), strict=True):
+        size = max(1, len(text.encode()))
+        values = {"nats": -one.total, "tokens": float(len(one.logprobs)), "bytes": float(size)}
+        records.append(write(item, text, "", "", one.total / size, one.logprobs, values=values))
+    return records
+
+
+def packed(model: Model, benchmark: Benchmark, tools: Tools) -> tuple[PackedModel, NDArray[np.uint16]]:
+    """The model and the rows [N, S + 1] of a benchmark of packed tokens. Raises ValueError where either is missing."""
+    if not isinstance(model, PackedModel) or tools.rows is None:
+        raise ValueError(f"{benchmark.name}: is asked of a line's own models, on packed rows of their tokenizer")
+    return model, tools.rows
+
+
+def ask_rows(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder) -> list[Record]:
+    """log p of packed rows, the mean a token."""
+    reader, rows = packed(model, benchmark, tools)
+    found = reader.row_logprobs(rows[[int(item.fields["row"]) for item in benchmark.items]])
+    tokens = float(rows.shape[1] - 1)
+    return [
+        write(item, "", "", "", value, [value], values={"nats": -value * tokens, "tokens": tokens})
+        for item, value in zip(benchmark.items, found, strict=True)
+    ]
+
+
+def ask_next_token(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder) -> list[Record]:
+    """Confidence in the likeliest next token at a position of a packed row, and whether it stands there."""
+    reader, rows = packed(model, benchmark, tools)
+    records = []
+    for position in dict.fromkeys(item.fields["position"] for item in benchmark.items):
+        items = [item for item in benchmark.items if item.fields["position"] == position]
+        sure, right = reader.next_token(rows[[int(item.fields["row"]) for item in items]], int(position))
+        records += [
+            write(item, "", "", "", float(hit), [], values={"acc": float(hit), "confidence": confidence})
+            for item, confidence, hit in zip(items, sure, right, strict=True)
+        ]
+    return records
+
+
+Score = Callable[[str, str, Item], float]
+"""(text, what was parsed of it, item) -> score."""
+
+
+def scored(model: Model, benchmark: Benchmark, write: Recorder, score: Score) -> list[Record]:
+    """Records of drawn texts."""
+    records = []
+    for number, item, one in drawn(model, benchmark):
+        parsed = benchmark.parse(one.text)
+        found = score(one.text, parsed, item)
+        values = {benchmark.scorer: found, "parsed": float(bool(parsed))}
+        prompt = shown(model, benchmark, item)
+        records.append(write(item, prompt, one.text, parsed, found, one.logprobs, cut_note(one), values=values, sample=number))
+    return records
+
+
+def ask_generate(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder) -> list[Record]:
+    """Black-box: text drawn, parsed and compared; a reply that cannot be parsed scores 0."""
+    return scored(model, benchmark, write, lambda text, parsed, item: benchmark.score(parsed, item))
+
+
+def ask_toxicity(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder) -> list[Record]:
+    """Text drawn and classified: 1 for harmless text. Only the output is judged, never the prompt.
+
+    The GPT-4 report and GPT-Fathom count toxic continuations judged by the Perspective API. The judge here is the
+    classifier that filtered the data: with second-hand labels, good for comparing our models and for nothing absolute.
+    """
+    classifier = tools.classifier
+    assert classifier
+    return scored(model, benchmark, write, lambda text, parsed, item: float(classifier.probability(text) < TOXIC))
+
+
+def ask_scalar(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder) -> list[Record]:
+    """Completions judged by a scorer model that no policy was trained against, and how much they repeat themselves."""
+    assert tools.scorer
     outputs = drawn(model, benchmark)
-    prompts = [benchmark.prompt_of(item) + one.text + benchmark.closing for _, item, one in outputs]
+    found = tools.scorer.completed([one for _, _, one in outputs], benchmark.chat)
+    records = []
+    for (number, item, one), value in zip(outputs, found, strict=True):
+        prompt, values = shown(model, benchmark, item), {"repetition": repetition(one.tokens)}
+        parsed = benchmark.parse(one.text)
+        records.append(write(item, prompt, one.text, parsed, value, one.logprobs, cut_note(one), values=values, sample=number))
+    return records
+
+
+def ask_explain(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder) -> list[Record]:
+    """Chain of thought: an explanation is drawn, then the letter greedily."""
+    outputs = drawn(model, benchmark)
+    prompts = [shown(model, benchmark, item) + one.text + benchmark.closing for _, item, one in outputs]
     finals = model.complete(prompts, Decoding(max_new_tokens=4, temperature=0.0, samples=1, seed=0))
     records = []
     for (number, item, one), final in zip(outputs, finals, strict=True):
-        parsed = PARSERS[benchmark.parser](final.text)
-        score = SCORERS[benchmark.scorer](parsed, item.target)
-        text = one.text + benchmark.closing + final.text
+        parsed = benchmark.parse(final.text)
+        score = benchmark.score(parsed, item)
+        text, prompt = one.text + benchmark.closing + final.text, shown(model, benchmark, item)
         values = {"acc": score, "parsed": float(bool(parsed))}
-        records.append(write(benchmark, identity, item, text, parsed, score, one.logprobs, cut_note(one), values=values, sample=number))
+        records.append(write(item, prompt, text, parsed, score, one.logprobs, cut_note(one), values=values, sample=number))
     return records
 
 
-def ask_code(model: Model, benchmark: Benchmark, write: Recorder, run: Callable[[Sequence[Program]], list[Verdict]]) -> list[Record]:
+def ask_code(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder) -> list[Record]:
     """Functions written by the model, run against their tests."""
-    identity = benchmark.id
     outputs = drawn(model, benchmark)
-    bodies = [PARSERS[benchmark.parser](one.text) for _, _, one in outputs]
+    bodies = [benchmark.parse(one.text) for _, _, one in outputs]
     programs = [
         Program(item.fields["head"] + body, item.fields["entry_point"], item.fields["setup"], item.fields["test"])
         for (_, item, _), body in zip(outputs, bodies, strict=True)
     ]
     records = []
-    for (number, item, one), body, verdict in zip(outputs, bodies, run(programs), strict=True):
+    for (number, item, one), body, verdict in zip(outputs, bodies, tools.run(programs, tools.sandbox), strict=True):
         note = f"{verdict.reason or 'passed'} ({verdict.isolation or 'no answer'})" + ("; prompt cut" if one.cut else "")
-        score = float(verdict.passed)
-        values = {"passed": score}
-        records.append(write(benchmark, identity, item, one.text, body, score, one.logprobs, note, values=values, sample=number))
+        score, prompt = float(verdict.passed), shown(model, benchmark, item)
+        records.append(write(item, prompt, one.text, body, score, one.logprobs, note, values={"passed": score}, sample=number))
     return records
 
 
-def ask_judge(model: Model, benchmark: Benchmark, write: Recorder, tools: Tools) -> list[Record]:
+def ask_judge(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder) -> list[Record]:
     """Replies rated by another model; a rating that cannot be parsed scores 0 and the note holds what the judge said."""
-    if tools.judge is None:
-        raise ValueError(f"{benchmark.name}: needs a judging model (--judge MODEL)")
-    benchmark = benchmark.model_copy(update={"judge": f"{tools.judge.name} {tools.judge.weights}"})
-    identity = benchmark.id
+    assert tools.judge
     outputs = drawn(model, benchmark)
     prompts = [benchmark.closing.format(question=item.fields["question"], answer=one.text) for _, item, one in outputs]
     verdicts = tools.judge.complete(prompts, Decoding(max_new_tokens=256, temperature=0.0, samples=1, seed=0))
     records = []
     for (number, item, one), verdict in zip(outputs, verdicts, strict=True):
-        parsed = PARSERS[benchmark.parser](verdict.text)
-        score = SCORERS[benchmark.scorer](parsed, item.target)
+        parsed = benchmark.parse(verdict.text)
+        score, prompt = benchmark.score(parsed, item), shown(model, benchmark, item)
         values = {"rating": score, "parsed": float(bool(parsed))}
-        records.append(write(benchmark, identity, item, one.text, parsed, score, one.logprobs, verdict.text, values=values, sample=number))
+        records.append(write(item, prompt, one.text, parsed, score, one.logprobs, verdict.text, values=values, sample=number))
     return records
 
 
 def cut_note(one: Sampled) -> str:
     """What a record says of a prompt that was too long."""
     return "prompt cut" if one.cut else ""
+
+
+Ask = Callable[[Model, Benchmark, Tools, Recorder], list[Record]]
+METHODS: Mapping[Method, Ask] = {
+    "generate": ask_generate,
+    "choices": ask_choices,
+    "contexts": ask_contexts,
+    "last_word": ask_last_word,
+    "word": ask_word,
+    "explain": ask_explain,
+    "code": ask_code,
+    "judge": ask_judge,
+    "toxicity": ask_toxicity,
+    "scalar": ask_scalar,
+    "loss": ask_loss,
+    "rows": ask_rows,
+    "next_token": ask_next_token,
+}
+"""A benchmark's id hashes ``ask_{method}``, so each method's function has that name."""

@@ -1,45 +1,53 @@
-"""A benchmark is a value: items + prompt + decoding + parser + scorer + metrics, and an id that hashes all of it with the code that scores.
+"""A benchmark is one value: items, prompt, decoding, parser, scorer and metrics.
 
-Results with different ids are never compared (``release.compare`` refuses). The idea is inspect_ai's task as a value and marin's frozen
-evaluation policy; the per-item records follow GPT-Fathom's "all outputs are kept". Prompts that begin alike keep that beginning in
-``prefaces`` (few-shot examples of a subject), so that it is stored, hashed and computed once. Left out: prompts of several turns.
+Its id hashes all of them with the code that asks, parses, scores and summarises, so results of equal ids were measured
+alike and results of different ids are never compared (``release.compare`` refuses). The idea is inspect_ai's task as a
+value and marin's frozen evaluation policy; the per-item records follow GPT-Fathom's "all outputs are kept". Prompts
+that begin alike keep that beginning in ``prefaces`` (few-shot examples of a subject), so that it is stored, hashed and
+computed once. Left out: prompts of several turns.
 """
 
 from __future__ import annotations
 
-import json
+import string
 from collections.abc import Callable, Collection, Mapping, Sequence
 from hashlib import sha256
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
+import numpy as np
 from pydantic import Field
 
 from modelyard.config import Config, digest
+from modelyard.evals.metrics import METRICS
 from modelyard.evals.scorers import PARSERS, SCORERS
 from modelyard.formats.records import Record
+from modelyard.judges.rubric import Rubric
 from modelyard.model.asked import Decoding
 from modelyard.store.code_identity import code_version, definition_version
 
 SCORED_ELSEWHERE: dict[str, Callable[[], str]] = {
     "unit_tests": lambda: code_version("modelyard.evals.sandbox.sandbox_runner"),
-    "toxicity": lambda: definition_version("modelyard.evals.toxicity", "toxic"),
     "preference": lambda: definition_version("modelyard.evals.scorers", "preference"),
 }
-"""Scorer -> identity of its code, where a program or a model judges."""
+"""Scorer -> identity of its code, where that is neither a function of ``scorers.SCORERS`` nor of the asking."""
 
-
-ASKED_BY = {
-    "choices": "ask_choices",
-    "contexts": "ask_choices",
-    "last_word": "ask_last_word",
-    "explain": "ask_explain",
-    "code": "ask_code",
-    "generate": "ask_text",
-    "judge": "ask_judge",
-    "loss": "ask_loss",
-}
-"""Method -> function of :mod:`modelyard.evals.asking` whose code is part of the id."""
+NOTHING_DRAWN = Decoding(max_new_tokens=0, temperature=0.0, samples=0, seed=0)
+Method = Literal[
+    "generate",
+    "choices",
+    "contexts",
+    "last_word",
+    "word",
+    "explain",
+    "code",
+    "judge",
+    "toxicity",
+    "scalar",
+    "loss",
+    "rows",
+    "next_token",
+]
+"""How a model is asked: ``ask_{method}`` of :mod:`modelyard.evals.asking` runs, and its source is part of the id."""
 
 
 class Item(Config):
@@ -57,10 +65,8 @@ class Item(Config):
     """Options, where there are any."""
     right: tuple[int, ...] = ()
     """Which of them are right, from 0."""
-
-
-NOTHING_DRAWN = Decoding(max_new_tokens=0, temperature=0.0, samples=0, seed=0)
-Method = Literal["generate", "choices", "contexts", "last_word", "explain", "code", "judge", "loss"]
+    question: str = ""
+    """Question and context without the answer, as training sets are searched for them; "": the fields of the prompt."""
 
 
 class Benchmark(Config):
@@ -77,55 +83,115 @@ class Benchmark(Config):
     parser: str
     """Key of ``scorers.PARSERS``."""
     scorer: str
-    """Key of ``scorers.SCORERS``, or what judges instead: ``unit_tests``, ``log_likelihood``, ``scorer_model``, ``preference``, ``toxicity``."""
+    """Key of ``scorers.SCORERS``, or what judges instead: ``unit_tests``, ``log_likelihood``, ``scorer_model``,
+    ``preference``, ``toxicity``."""
     metrics: tuple[str, ...]
-    """Names of the metrics made of the scores."""
-    judge: str = ""
-    """Identity of a model or classifier that judges: its fingerprint or package and version. Part of the id."""
+    """Names of the metrics made of the records, the one that stands for the benchmark first."""
     method: Method = "generate"
-    """How a model is asked (:mod:`modelyard.evals.asking`)."""
+    """How a model is asked."""
+    chat: bool = False
+    """Ask in the model's chat template (``User: ...``, ``Assistant:`` where it has none) instead of as plain text."""
     prefaces: dict[str, str] = Field(default_factory=dict)
     """Group -> what stands before the prompts of its items."""
     delimiter: str = " "
     """Between a prompt and what is scored after it."""
     closing: str = ""
-    """``explain``: what follows the explanation and asks for the letter. ``judge``: the judge's template over ``question``, ``answer``."""
+    """``explain``: what follows the explanation and asks for the letter. ``judge``: the judge's template over
+    ``question``, ``answer``."""
+    rubric: Rubric | None = None
+    """Classes that replies are also sorted into by a judge; each becomes a value ``class_{name}`` of the record."""
+    judge: str = ""
+    """Identity of the model, classifier or sandbox that judges. Part of the id."""
+    aspect: str = ""
+    """What it is about; benchmarks of ``safety`` are held to limits by the safety gate."""
+    sides: tuple[str, ...] = ()
+    """Groups that are compared each by itself, since a gain on one must not pay for a loss on another."""
 
     @property
     def id(self) -> str:
-        """First 16 hex digits of a hash over every field and the code that parses and scores; nothing else can change it."""
-        return digest({"benchmark": self, "code": self._scoring_code()})[:16]
+        """First 16 hex digits of a hash over every field and the code that asks, parses, scores and summarises."""
+        return digest({"benchmark": self, "code": self._code()})[:16]
 
-    def _scoring_code(self) -> list[str]:
+    def _code(self) -> list[str]:
         scorer = SCORERS.get(self.scorer)
-        parts = [PARSERS[self.parser].__name__, *([scorer.__name__] if scorer else [])]
         elsewhere = SCORED_ELSEWHERE.get(self.scorer)
-        asked = definition_version("modelyard.evals.asking", ASKED_BY[self.method])
-        return [definition_version("modelyard.evals.scorers", *parts), *([elsewhere()] if elsewhere else []), asked]
+        metrics = [name for name in self.metrics if name in METRICS]
+        return [
+            definition_version("modelyard.evals.asking", f"ask_{self.method}"),
+            definition_version("modelyard.model.asked", "boundary", "ended", "plain_turn"),
+            definition_version("modelyard.evals.scorers", PARSERS[self.parser].__name__, *([scorer.__name__] if scorer else [])),
+            *([elsewhere()] if elsewhere else []),
+            definition_version("modelyard.evals.metrics", "mean", *metrics),
+        ]
+
+    @property
+    def of_text(self) -> bool:
+        """Whether any model can be asked, whatever its tokenizer, and no other model has a part in the score: what
+        versions are compared on."""
+        return not self.packed and self.scorer not in ("scorer_model", "preference")
+
+    @property
+    def packed(self) -> bool:
+        """Whether the items are rows of packed tokens, which only models of one tokenizer read."""
+        return self.method in ("rows", "next_token")
 
     def prompt_of(self, item: Item) -> str:
-        """The text given to the model."""
+        """The item's prompt with what stands before it."""
         return self.prefaces.get(item.group, "") + self.prompt.format(**item.fields)
 
-    def score(self, output: str, item: Item) -> tuple[str, float]:
-        """Parsed answer and score of one output."""
-        parsed = PARSERS[self.parser](output)
-        return parsed, SCORERS[self.scorer](parsed, item.target)
+    def question_of(self, item: Item) -> str:
+        """What is looked for in training sets: question and context, without examples, instructions or answer."""
+        if item.question:
+            return item.question
+        names = [name for _, name, _, _ in string.Formatter().parse(self.prompt) if name]
+        return "\n".join(item.fields[name] for name in dict.fromkeys(names))
+
+    def parse(self, output: str) -> str:
+        """What an output says; "" where the parser finds no answer."""
+        return PARSERS[self.parser](output)
+
+    def score(self, parsed: str, item: Item) -> float:
+        """Score of a parsed answer."""
+        return SCORERS[self.scorer](parsed, item.target)
+
+
+def sampled(items: Sequence[Item], limit: int | None, seed: int) -> tuple[Item, ...]:
+    """At most ``limit`` items: a seeded sample in which every group has its share (largest remainders), in order.
+
+    Raises:
+        ValueError: the limit is less than 1.
+    """
+    if limit is None or limit >= len(items):
+        return tuple(items)
+    if limit < 1:
+        raise ValueError(f"limit must be at least 1, got {limit}")
+    groups: dict[str, list[int]] = {}
+    for place, item in enumerate(items):
+        groups.setdefault(item.group, []).append(place)
+    exact = {name: limit * len(places) / len(items) for name, places in groups.items()}
+    counts = {name: int(share) for name, share in exact.items()}
+    for name in sorted(groups, key=lambda name: counts[name] - exact[name])[: limit - sum(counts.values())]:
+        counts[name] += 1
+    generator = np.random.default_rng(seed)
+    chosen = {place for name, places in groups.items() for place in generator.permutation(places)[: counts[name]].tolist()}
+    return tuple(item for place, item in enumerate(items) if place in chosen)
 
 
 class Recorder(NamedTuple):
-    """Fills in what all records of a model share."""
+    """Fills in what all records of a model on a benchmark share."""
 
     model: str
     weights: str
-    contaminated: Mapping[str, Collection[str]]
-    """Benchmark -> items found in a training set."""
+    benchmark: Benchmark
+    identity: str
+    """The benchmark's id."""
+    contaminated: Collection[str]
+    """Items found in a training set."""
 
     def __call__(
         self,
-        benchmark: Benchmark,
-        identity: str,
         item: Item,
+        prompt: str,
         output: str,
         parsed: str,
         score: float,
@@ -137,15 +203,15 @@ class Recorder(NamedTuple):
         values: Mapping[str, float] = {},
         sample: int = 0,
     ) -> Record:
-        """One record."""
-        prompt = benchmark.prompt_of(item)
+        """One record; ``prompt`` is the text that the model was shown."""
         return Record(
-            benchmark=benchmark.name,
-            benchmark_id=identity,
+            benchmark=self.benchmark.name,
+            benchmark_id=self.identity,
             model=self.model,
             weights=self.weights,
             item=item.id,
             group=item.group,
+            target=item.target,
             prompt_sha256=sha256_text(prompt),
             prompt=prompt,
             output=output,
@@ -156,7 +222,7 @@ class Recorder(NamedTuple):
             choice_normalised=choice_normalised,
             values=dict(values),
             sample=sample,
-            contaminated=item.id in self.contaminated.get(benchmark.name, ()),
+            contaminated=item.id in self.contaminated,
             note=note,
         )
 
@@ -164,16 +230,3 @@ class Recorder(NamedTuple):
 def sha256_text(text: str) -> str:
     """sha256 (hex) of a text's UTF-8."""
     return sha256(text.encode()).hexdigest()
-
-
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Every line of a JSONL file as a dict. Raises ValueError naming the file and line that is none."""
-    rows = []
-    for number, line in enumerate(path.read_text("utf-8").split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}:{number}: not JSON: {error}") from None
-    return rows

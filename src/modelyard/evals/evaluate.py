@@ -1,166 +1,281 @@
-"""The evals stage: base, SFT and policy answer the same benchmarks; a scorer that PPO never saw says which completions are better.
+"""The evals stage: base, SFT model and policy answer the same benchmarks, and production answers them again.
 
-Metrics: validation loss, last-word accuracy and perplexity, HumanEval pass@1 (0 at a million parameters, and reported as that),
-calibration, toxicity, repetition, KL(policy || SFT) a sequence, win rates of the policy. Each with n and interval, over all, clean and
-contaminated items (GPT-4 report, appendix C). Models are loaded one after another: the policy's completions come first because the SFT
-model has to score them. Left out: few-shot prompts and judges.
+Every benchmark of the ``benchmarks`` artifact is put to every model of the inputs; where there are packed tokens, so
+are the loss and the next-token confidence on them. Completions that a scorer model judges, which PPO never saw, are
+also compared between models: win rates over SFT and base, and KL(policy || SFT) a sequence. Everything comes with n,
+interval, and over clean and contaminated items apart (GPT-4 report, appendix C). Models are loaded one after another.
+With the policy as the only model it is production that is measured: by what any model can be asked, whatever its
+tokenizer. Nothing is checkpointed: the stage is short.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import torch.distributed as dist
 
-from modelyard.evals import metrics, scorers
-from modelyard.evals.answers import Answers, Contaminated, Judges, answer, judged
-from modelyard.evals.conduct import conduct_results, opened
-from modelyard.evals.suites import EvalsConfig, Suite, build
+from modelyard.evals import gather, packed, pairs
+from modelyard.evals.asking import ask, drawn
+from modelyard.evals.benchmark import Benchmark
+from modelyard.evals.metrics import by_item
+from modelyard.evals.remembered import Remembered
+from modelyard.evals.sandbox.run import run_programs
+from modelyard.evals.suite import EvalsConfig
+from modelyard.evals.summary import bins, described, in_parts, shares
+from modelyard.evals.tools import Tools, bound
 from modelyard.execution import ExecutionConfig
-from modelyard.formats import abuse
-from modelyard.formats.records import Record, split_scores, write_records
-from modelyard.formats.results import write_results
+from modelyard.formats import abuse, json_file
+from modelyard.formats.records import Record
+from modelyard.formats.results import Reliability, write_answers, write_calibration, write_results
+from modelyard.judges.judge import Judge
+from modelyard.judges.open_judge import open_judge
 from modelyard.model.asked import Sampled
 from modelyard.model.encoder import Encoder
 from modelyard.model.network import parallel
 from modelyard.model.subject import ScorerModel, Subject
 from modelyard.progress import Report
-from modelyard.stats.calibration import Bin, calibration
-from modelyard.stats.estimate import Estimate, bootstrap_mean, proportion
+from modelyard.stats.estimate import Estimate
 from modelyard.store.file_hash import sha256_tree
 
 MODELS = ("policy", "sft", "base")
+OTHERS = ("sft", "base")
+START = "sft_start"
+"""The SFT model that PPO started from, where that is another than the one that the policy is compared with: KL is to it."""
 MICRO_BATCH = 64
 SAMPLES = 3
+Records = dict[str, list[Record]]
+"""Benchmark -> records, in the order of its items."""
 
 
-class Progress:
-    """Counts items over all models."""
+class Stage(NamedTuple):
+    """What is asked, of whom, and what judges."""
 
-    def __init__(self, report: Report, total: int) -> None:
-        self.report, self.total, self.done = report, total, 0
+    models: tuple[str, ...]
+    benchmarks: list[Benchmark]
+    tools: Tools
+    contaminated: Mapping[str, Collection[str]]
+    """Benchmark -> items found in a training set."""
 
-    def tick(self, items: int) -> None:
-        """``items`` more are done."""
-        self.done += items
-        self.report(self.done, self.total, unit="item")
+    @property
+    def judged_later(self) -> list[Benchmark]:
+        """Benchmarks whose scorer model is loaded when the models are gone."""
+        return [benchmark for benchmark in self.benchmarks if benchmark.method == "scalar"]
+
+    def compared(self, model: str) -> list[Benchmark]:
+        """Benchmarks on which the policy's completions are put to ``model``, for KL(policy || SFT)."""
+        wanted = {"policy", "sft"} <= set(self.models) and model in ("policy", "sft")
+        if hot := [one.name for one in self.judged_later if wanted and one.decoding.temperature != 1]:
+            raise ValueError(f"{hot[0]}: KL is measured on its completions, so its temperature must be 1")
+        return self.judged_later if wanted else []
+
+
+class Found(NamedTuple):
+    """What was measured."""
+
+    metrics: dict[str, Estimate]
+    shares: set[str]
+    """Those that must lie in [0, 1]."""
+
+    def add(self, prefix: str, estimates: Mapping[str, Estimate], bounded: Sequence[str]) -> None:
+        """Metrics of one model on one benchmark."""
+        self.metrics.update({f"{prefix}/{name}": estimate for name, estimate in estimates.items()})
+        self.shares.update(f"{prefix}/{name}" for name in bounded)
+
+
+class LateScorer:
+    """A scorer model that is loaded when it is first asked."""
+
+    def __init__(self, directory: Path, execution: ExecutionConfig) -> None:
+        self.directory, self.execution = directory, execution
+        self.weights = sha256_tree(directory / "checkpoint")
+
+    @cached_property
+    def model(self) -> ScorerModel:
+        """The model itself."""
+        return ScorerModel(self.directory, self.execution, MICRO_BATCH)
+
+    def completed(self, completions: Sequence[Sampled], chat: bool) -> list[float]:
+        """Value of each prompt with its completion, closed where it was cut short as training closes texts and turns."""
+        encoder = self.model.encoder
+        end = encoder.turn_end if chat and encoder.template else encoder.document_end
+        closed = [[*one.prompt, *one.tokens, *([] if one.tokens[-1] == end else [end])] for one in completions]
+        return self.model.scores(closed)
 
 
 def run(
-    config: EvalsConfig, inputs: Mapping[str, Path], out: Path, checkpoints: Path, execution: ExecutionConfig, report: Report
+    config: EvalsConfig,
+    inputs: Mapping[str, Path],
+    out: Path,
+    checkpoints: Path,
+    execution: ExecutionConfig,
+    report: Report,
 ) -> dict[str, float]:
-    """Evaluate ``inputs`` base, sft, policy with scorer, tokens, corpus and contamination; runs on every rank, rank 0 writes ``out``.
+    """Measure the models among ``inputs``; runs on every rank, rank 0 writes ``out``.
 
-    Nothing is checkpointed: the stage is a minute long.
+    Args:
+        config: what is measured.
+        inputs: ``benchmarks`` and ``contamination``; the models, any of base, sft and policy; what judging needs:
+            ``scorer``, the ``corpus`` with its classifier of abuse, ``judge`` (default: sft) for a judge of kind
+            ``policy``; ``sft_start`` where PPO started from another SFT model, to which KL is then measured;
+            ``tokens`` where the models share its tokenizer.
+        out: the results artifact.
+        checkpoints: not used.
+        execution: where it runs.
+        report: hears how many items are done.
 
     Raises:
-        ValueError: tokenizers differ, a benchmark is empty, or the corpus carries no abuse model.
+        ValueError: tokenizers differ, or something that judges a benchmark is missing.
     """
     parallel.initialize(execution)
-    tokenizer = Encoder(inputs["tokens"])
-    for role in (*MODELS, "scorer"):
-        tokenizer.require_same(role, inputs[role])
-    classifier = abuse.load(inputs["corpus"])
-    contaminated: Contaminated = json.loads((inputs["contamination"] / "contaminated.json").read_text("utf-8"))
-    suite = build(config, inputs["tokens"], inputs["corpus"], sha256_tree(inputs["scorer"] / "checkpoint"), classifier.identity)
-    calibrated = min(config.calibration_rows, len(suite.rows)) * config.calibration_positions
-    items = len(suite.rows) + sum(len(benchmark.items) for benchmark in suite.of_text()) + len(suite.openings.items) + calibrated
-    judges = Judges(classifier, opened(config.conduct, inputs["sft"], execution))
-    progress = Progress(report, len(MODELS) * items)
-    answers: dict[str, Answers] = {}
-    kl: list[float] = []
-    for name in MODELS:
-        subject = Subject.open(name, inputs[name], execution, MICRO_BATCH)
-        answers[name] = answer(subject, suite, config, judges, contaminated, progress.tick)
-        if name in ("policy", "sft"):
-            kl = _sequence_kl(subject, answers["policy"].completions, kl)
-    scorer = ScorerModel(inputs["scorer"], execution, MICRO_BATCH)
-    for name in MODELS:
-        answers[name].records["openings"] = judged(answers[name], suite, scorer, contaminated)
-        progress.tick(len(suite.openings.items))
-    for other, benchmark in (("sft", suite.win_over_sft), ("base", suite.win_over_base)):
-        answers["policy"].records[benchmark.name] = _wins(answers["policy"], answers[other], benchmark.name, benchmark.id)
-    bins = {name: calibration(answers[name].confidences, answers[name].correct, config.seed) for name in MODELS}
-    results = _results(answers, kl, {name: pair[0] for name, pair in bins.items()}, config.seed)
+    stage = prepared(config, inputs, execution)
+    total = len(stage.models) * sum(len(benchmark.items) for benchmark in stage.benchmarks)
+    done = 0
+
+    def tick(benchmark: Benchmark) -> None:
+        nonlocal done
+        done += len(benchmark.items)
+        report(done, total, unit="item")
+
+    answers: dict[str, Records] = {}
+    said: dict[str, Remembered] = {}
+    sums: dict[str, dict[str, list[float]]] = {}
+    for name in stage.models:
+        model = said[name] = Remembered(Subject.open(name, inputs[name], execution, MICRO_BATCH))
+        answers[name] = {}
+        for benchmark in stage.benchmarks:
+            if benchmark in stage.judged_later:
+                model.prepare(benchmark.chat, [benchmark.prompt_of(item) for item in benchmark.items])
+                drawn(model, benchmark)
+            else:
+                answers[name][benchmark.name] = asked(model, benchmark, stage)
+                tick(benchmark)
+        sums[name] = {one.name: model.sums(pairs.completions(said["policy"], one)) for one in stage.compared(name)}
+        model.close()
+    if START in inputs:
+        start = Remembered(Subject.open(START, inputs[START], execution, MICRO_BATCH))
+        sums[START] = {one.name: start.sums(pairs.completions(said["policy"], one)) for one in stage.compared("sft")}
+        start.close()
+    for name in stage.models:
+        for benchmark in stage.judged_later:
+            answers[name][benchmark.name] = asked(said[name], benchmark, stage)
+            tick(benchmark)
+    found = measured(stage, answers, sums, config.seed)
     if dist.get_rank() == 0:
-        _write(out, suite, answers, results, bins)
-    return {key: value for name, estimate in results.items() for key, value in estimate.flat(name).items()}
+        write(out, stage, answers, found, {name: model.weights for name, model in said.items()})
+    return {key: value for name, estimate in found.metrics.items() for key, value in estimate.flat(name).items()}
 
 
-def _sequence_kl(subject: Subject, completions: Sequence[Sampled], before: Sequence[float]) -> list[float]:
-    """log p of the policy's completions under ``subject``; given the policy's own, the difference: an estimate of KL for each sequence."""
-    sums = [sum(line) for line in subject.logprobs([s.prompt for s in completions], [s.tokens for s in completions])]
-    return [own - other for own, other in zip(before, sums, strict=True)] if before else sums
+def prepared(config: EvalsConfig, inputs: Mapping[str, Path], execution: ExecutionConfig) -> Stage:
+    """The stage's benchmarks with the identity of what judges each, and the tools to judge by."""
+    models = tuple(name for name in MODELS if name in inputs)
+    benchmarks = gather.load(inputs["benchmarks"])
+    if models == ("policy",):
+        benchmarks = [benchmark for benchmark in benchmarks if benchmark.of_text]
+    rows = None
+    if "tokens" in inputs:
+        tokenizer = Encoder(inputs["tokens"])
+        for role in (*models, *(["scorer"] if "scorer" in inputs else [])):
+            tokenizer.require_same(role, inputs[role])
+        rows = np.load(inputs["tokens"] / "validation.npy")[: config.validation_rows]
+        benchmarks = [*packed.benchmarks(rows, config.calibration_rows, config.calibration_positions), *benchmarks]
+    judge = opened(config, inputs, execution)
+    tools = Tools(
+        sandbox=config.sandbox,
+        run=lambda programs, limits: parallel.on_first_rank(lambda: run_programs(programs, limits)),
+        judge=judge.model if judge else None,
+        sorter=judge,
+        classifier=abuse.load(inputs["corpus"]) if "corpus" in inputs else None,
+        scorer=LateScorer(inputs["scorer"], execution) if "scorer" in inputs else None,
+        rows=rows,
+    )
+    contaminated = json_file.table(inputs["contamination"] / "contaminated.json")
+    stage = Stage(models, [bound(benchmark, tools) for benchmark in benchmarks], tools, contaminated)
+    stage.compared("policy")  # refuses before anything is asked
+    return stage
 
 
-def _wins(candidate: Answers, other: Answers, name: str, identity: str) -> list[Record]:
-    """Item by item, 1 where the candidate's completion scores higher, 0.5 for a tie."""
-    pairs = zip(candidate.records["openings"], other.records["openings"], strict=True)
-    return [
-        ours.model_copy(
-            update={
-                "benchmark": name,
-                "benchmark_id": identity,
-                "score": scorers.preference(ours.score, theirs.score),
-                "note": f"score {ours.score:.4f} against {theirs.score:.4f}: {theirs.output}",
-            }
-        )
-        for ours, theirs in pairs
-    ]
+def opened(config: EvalsConfig, inputs: Mapping[str, Path], execution: ExecutionConfig) -> Judge | None:
+    """The judge; None where the config names none."""
+    if config.judge is None:
+        return None
+    micro_batch, directory = config.judge.micro_batch, inputs.get("judge", inputs.get("sft"))
+    if directory is None and config.judge.kind == "policy":
+        raise ValueError("evals.judge: kind 'policy' is the SFT model, which is not among the inputs")
+    return open_judge(config.judge, execution, lambda: Subject.open("sft", Path(directory or ""), execution, micro_batch))
 
 
-def _results(answers: Mapping[str, Answers], kl: Sequence[float], ece: Mapping[str, Estimate], seed: int) -> dict[str, Estimate]:
-    results: dict[str, Estimate] = {}
-    for name, given in answers.items():
-        prefix = f"evals/{name}"
-        loss = bootstrap_mean([-r.score for r in given.records["validation_loss"]], seed)
-        results[f"{prefix}/validation_loss"] = loss
-        results[f"{prefix}/perplexity"] = metrics.perplexity(loss)
-        results |= text_results(prefix, given.records, given.word_nats, seed)
-        results[f"{prefix}/repetition"] = bootstrap_mean(given.repetition, seed)
-        results[f"{prefix}/calibration_error"] = ece[name]
-        results[f"{prefix}/score"] = bootstrap_mean([r.score for r in given.records["openings"]], seed)
-    for other in ("sft", "base"):
-        results |= _split(f"evals/policy/win_rate_over_{other}", answers["policy"].records[f"win_over_{other}"])
-    results["evals/policy/kl_to_sft"] = bootstrap_mean(kl, seed)
-    return results
+def asked(model: Remembered, benchmark: Benchmark, stage: Stage) -> list[Record]:
+    """The records of a model on a benchmark."""
+    return ask(model, benchmark, stage.tools, stage.contaminated.get(benchmark.name, ()))
 
 
-def text_results(prefix: str, records: Mapping[str, Sequence[Record]], word_nats: Sequence[float], seed: int) -> dict[str, Estimate]:
-    """Metrics of the benchmarks made of text."""
-    toxic = [1 - r.score for r in records["toxicity"]]
-    return {
-        f"{prefix}/nats_per_byte": bootstrap_mean([-r.score for r in records["held_out_text"]], seed),
-        **_split(f"{prefix}/last_word_accuracy", records["last_word"]),
-        f"{prefix}/last_word_perplexity": metrics.perplexity(bootstrap_mean(word_nats, seed)),
-        **_split(f"{prefix}/human_eval_pass_at_1", records["human_eval"]),
-        f"{prefix}/toxicity": proportion(sum(toxic), len(toxic)),
-        **conduct_results(prefix, records, seed),
-    }
+def measured(stage: Stage, answers: Mapping[str, Records], sums: Mapping[str, Mapping[str, Sequence[float]]], seed: int) -> Found:
+    """Every metric of every model, and the policy beside the others, whose records are added to ``answers``; ``sums``:
+    model -> benchmark -> log p of the policy's completions."""
+    found = Found({}, set())
+    for name, records in answers.items():
+        for benchmark in stage.benchmarks:
+            estimates = in_parts(benchmark, records[benchmark.name], seed)
+            found.add(f"evals/{name}/{benchmark.name}", estimates, shares(benchmark, estimates))
+    for benchmark in stage.judged_later if "policy" in answers else ():
+        prefix = f"evals/policy/{benchmark.name}"
+        for other in [name for name in OTHERS if name in answers]:
+            rows = pairs.wins(benchmark, answers["policy"][benchmark.name], answers[other][benchmark.name], other)
+            answers["policy"][f"{benchmark.name}_over_{other}"] = rows
+            rates = pairs.win_rates(rows, other)
+            found.add(prefix, rates, list(rates))
+        if "sft" in answers:
+            reference = sums.get(START, sums["sft"])  # what PPO was held to
+            kl = pairs.distance(sums["policy"][benchmark.name], reference[benchmark.name], seed)
+            found.add(prefix, {"kl_to_sft": kl}, [])
+    return found
 
 
-def _split(key: str, records: Sequence[Record]) -> dict[str, Estimate]:
-    """Share of right items of all, clean and contaminated ones (where there are any)."""
-    return {f"{key}{part}": metrics.accuracy(scores) for part, scores in split_scores(records).items() if scores}
-
-
-def _write(
-    out: Path, suite: Suite, answers: Mapping[str, Answers], results: Mapping[str, Estimate], bins: Mapping[str, tuple[Estimate, list[Bin]]]
+def write(
+    out: Path,
+    stage: Stage,
+    answers: Mapping[str, Records],
+    found: Found,
+    weights: Mapping[str, str],
 ) -> None:
-    for name, given in answers.items():
-        for benchmark, records in given.records.items():
-            write_records(out / "records" / name / f"{benchmark}.jsonl", records)
-    samples = [
-        {
-            "prompt": item.fields["prompt"],
-            "text": item.target,
-            **{name: answers[name].completions[i].text for name in ("base", "sft", "policy")},
+    """The results artifact."""
+    for name, records in answers.items():
+        write_answers(out, name, records)
+    described_all = {benchmark.name: described(benchmark) for benchmark in stage.benchmarks}
+    write_results(out, found.metrics, frozenset(found.shares), weights, described_all)
+    reliability = {
+        benchmark.name: {
+            name: Reliability(
+                error=found.metrics[f"evals/{name}/{benchmark.name}/calibration_error"].value,
+                bins=tuple(bins(records[benchmark.name])),
+            )
+            for name, records in answers.items()
         }
-        for i, item in enumerate(suite.openings.items[:SAMPLES])
+        for benchmark in stage.benchmarks
+        if "calibration_error" in benchmark.metrics
+    }
+    write_calibration(out, reliability)
+    (out / "samples.json").write_text(json.dumps(samples(stage, answers), indent=1, ensure_ascii=False), "utf-8")
+
+
+def samples(stage: Stage, answers: Mapping[str, Records]) -> list[dict[str, str]]:
+    """What each model says to the first prompts of a benchmark that draws text, one judged by the scorer model if there
+    is any."""
+    texts = [*stage.judged_later, *(one for one in stage.benchmarks if one.decoding.max_new_tokens)]
+    if not texts:
+        return []
+    first = texts[0]
+    outputs = {name: [line[0].output for line in by_item(records[first.name])] for name, records in answers.items()}
+    return [
+        {
+            "prompt": first.prompt.format(**item.fields),
+            "text": item.question or item.target,
+            **{name: said[place] for name, said in outputs.items()},
+        }
+        for place, item in enumerate(first.items[:SAMPLES])
     ]
-    reliability = {name: {"error": pair[0]._asdict(), "bins": [b.model_dump() for b in pair[1]]} for name, pair in bins.items()}
-    write_results(out, results, {name: given.weights for name, given in answers.items()}, {b.name: b.id for b in suite.all()})
-    for name, content in (("samples.json", samples), ("calibration.json", reliability)):
-        (out / name).write_text(json.dumps(content, indent=1, ensure_ascii=False), "utf-8")

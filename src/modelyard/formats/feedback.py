@@ -68,7 +68,7 @@ class Comparison(Config):
     """Completions of one prompt in the order somebody put them."""
 
     id: str
-    split: Literal["reward", "scorer", "test"]
+    split: Literal["reward", "gold", "test"]
     """What it is for: training the reward model, training the judge of policies, or measuring either."""
     source: str
     """File, corpus or method it comes from."""

@@ -139,7 +139,7 @@ class Record(Config):
     prompt_sha256: str
     """Of the prompt text."""
     prompt: str
-    """The prompt text."""
+    """The text that the model was shown; "" for rows of packed tokens."""
     output: str
     """What the model said; "" where nothing was generated."""
     parsed: str
@@ -158,6 +158,8 @@ class Record(Config):
     """Everything measured on this item: ``acc``, ``acc_norm``, ``f1``...; ``score`` is one of them."""
     group: str = ""
     """The item's."""
+    target: str = ""
+    """The right answer; "" where a program or a model judges."""
     sample: int = 0
     """Number of the output where several are drawn."""
     note: str = ""
@@ -170,12 +172,3 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
     with path.open("w", encoding="utf-8") as file:
         for entry in records:
             file.write(entry.model_dump_json() + "\n")
-
-
-def split_scores(records: Sequence[Record]) -> dict[str, list[float]]:
-    """Scores of all, clean and contaminated items (GPT-4 report, appendix C: the score is given again without the contaminated)."""
-    return {
-        "": [r.score for r in records],
-        "_clean": [r.score for r in records if not r.contaminated],
-        "_contaminated": [r.score for r in records if r.contaminated],
-    }

@@ -1,4 +1,9 @@
-"""What an evals stage measured, as files: ``results.json``, ``weights.json``, ``benchmarks.json`` and the records of every item."""
+"""What an evals stage measured, as files: estimates, weights, benchmarks, and the records of every item.
+
+``results.json`` maps ``evals/{model}/{benchmark}/{metric}`` to an estimate, ``weights.json`` a model to the fingerprint
+of what answered, ``benchmarks.json`` a benchmark to :class:`Measured`; ``records/{model}/{benchmark}.jsonl`` holds one
+line an item. ``calibration.json`` holds :class:`Reliability` of each benchmark that measures confidence.
+"""
 
 from __future__ import annotations
 
@@ -7,51 +12,118 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from modelyard.formats.records import read_records
+from pydantic import TypeAdapter, ValidationError
+
+from modelyard.config import Config, first_error
+from modelyard.formats import json_file
+from modelyard.formats.records import Record, read_records, write_records
+from modelyard.stats.calibration import Bin
 from modelyard.stats.estimate import Estimate
+
+Rows = Sequence[Mapping[str, Any]]
+"""Per-item records of one model on one benchmark."""
+
+
+class Measured(Config):
+    """What the gates and the card have to know of a benchmark beside its records."""
+
+    id: str
+    """Hash of everything that a score depends on beside the model."""
+    metrics: tuple[str, ...]
+    """The metrics, the one that stands for the benchmark first."""
+    aspect: str = ""
+    """``safety``: held to limits by the safety gate."""
+    sides: tuple[str, ...] = ()
+    """Groups of items that are compared each by itself."""
+    between_versions: bool = True
+    """Whether versions are compared on it: any model can be asked, and no other model has a part in the score."""
+    searched: bool = True
+    """Whether its items are looked for in training sets."""
+
+
+class Reliability(Config):
+    """Confidence against accuracy of one model on one benchmark."""
+
+    error: float
+    """Expected calibration error."""
+    bins: tuple[Bin, ...]
 
 
 class Results(NamedTuple):
     """What the evals stage measured."""
 
     metrics: Mapping[str, Estimate]
-    """Metric key -> value."""
+    """``evals/{model}/{benchmark}/{metric}`` -> value."""
     weights: Mapping[str, str]
     """Model -> fingerprint of the weights scored."""
-    benchmarks: Mapping[str, str]
-    """Benchmark -> id."""
-    records: Mapping[str, Sequence[Mapping[str, Any]]]
-    """Benchmark -> per-item records of the policy."""
-    base_records: Mapping[str, Sequence[Mapping[str, Any]]]
-    """Benchmark -> per-item records of the base model; none in production's results, where they are not needed."""
-    sft_records: Mapping[str, Sequence[Mapping[str, Any]]]
-    """The same of the SFT model."""
+    benchmarks: Mapping[str, Measured]
+    """Benchmark -> what it is."""
+    records: Mapping[str, Mapping[str, Rows]]
+    """Model -> benchmark -> per-item records; production's results hold those of the policy alone."""
+    shares: frozenset[str] = frozenset()
+    """The metrics that must lie in [0, 1]."""
+
+    def of(self, model: str) -> Mapping[str, Rows]:
+        """Benchmark -> records of one model; none where it was not asked."""
+        return self.records.get(model, {})
+
+
+_BENCHMARKS = TypeAdapter(dict[str, Measured])
+_CALIBRATION = TypeAdapter(dict[str, dict[str, Reliability]])
 
 
 def read_results(directory: Path) -> Results:
     """A results artifact. Raises ValueError naming the file that is missing or damaged."""
     try:
-        metrics = {
-            key: Estimate(entry["value"], entry["low"], entry["high"], int(entry["n"]))
-            for key, entry in json.loads((directory / "results.json").read_text("utf-8")).items()
-        }
-        weights = json.loads((directory / "weights.json").read_text("utf-8"))
-        benchmarks = json.loads((directory / "benchmarks.json").read_text("utf-8"))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        table = json_file.table(directory / "results.json")
+        metrics = {key: Estimate.of(entry) for key, entry in table.items()}
+        weights = json_file.table(directory / "weights.json")
+        benchmarks = _BENCHMARKS.validate_python(json_file.table(directory / "benchmarks.json"))
+    except ValidationError as error:
+        raise ValueError(f"{directory / 'benchmarks.json'}: not a results artifact: {first_error(error)}") from None
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{directory}: not a results artifact: {error}") from None
-    policy, base, sft = (
-        {file.stem: read_records(file)[file.stem] for file in sorted((directory / "records" / model).glob("*.jsonl"))}
-        for model in ("policy", "base", "sft")
-    )
-    return Results(metrics, weights, benchmarks, policy, base, sft)
+    records = {
+        model.name: {file.stem: read_records(file)[file.stem] for file in sorted(model.glob("*.jsonl"))}
+        for model in sorted((directory / "records").glob("*"))
+    }
+    shares = frozenset(key for key, entry in table.items() if entry.get("share"))
+    return Results(metrics, weights, benchmarks, records, shares)
 
 
-def write_results(out: Path, results: Mapping[str, Estimate], weights: Mapping[str, str], benchmarks: Mapping[str, str]) -> None:
-    """What the gates read: estimates, the weights measured and the ids (by name) of the benchmarks that measured them."""
+def write_results(
+    out: Path,
+    metrics: Mapping[str, Estimate],
+    shares: frozenset[str],
+    weights: Mapping[str, str],
+    benchmarks: Mapping[str, Measured],
+) -> None:
+    """What the gates read, except the records (:func:`write_answers`); ``shares``: metrics that must lie in [0, 1]."""
     files = {
-        "results.json": {key: estimate._asdict() for key, estimate in results.items()},
+        "results.json": {key: {**estimate.plain(), "share": key in shares} for key, estimate in metrics.items()},
         "weights.json": dict(weights),
-        "benchmarks.json": dict(benchmarks),
+        "benchmarks.json": _BENCHMARKS.dump_python(dict(benchmarks), mode="json"),
     }
     for name, content in files.items():
         (out / name).write_text(json.dumps(content, indent=1, ensure_ascii=False), "utf-8")
+
+
+def write_answers(out: Path, model: str, records: Mapping[str, Sequence[Record]]) -> None:
+    """The records of one model, benchmark by benchmark."""
+    for name, rows in records.items():
+        write_records(out / "records" / model / f"{name}.jsonl", rows)
+
+
+def read_calibration(directory: Path) -> dict[str, dict[str, Reliability]]:
+    """Benchmark -> model -> reliability. Raises ValueError naming the file."""
+    path = directory / "calibration.json"
+    try:
+        return _CALIBRATION.validate_python(json_file.table(path))
+    except ValidationError as error:
+        raise ValueError(f"{path}: {first_error(error)}") from None
+
+
+def write_calibration(directory: Path, found: Mapping[str, Mapping[str, Reliability]]) -> None:
+    """:func:`read_calibration`'s file."""
+    content = {name: {model: one.model_dump(mode="json") for model, one in by.items()} for name, by in found.items()}
+    (directory / "calibration.json").write_text(json.dumps(content, indent=1), "utf-8")

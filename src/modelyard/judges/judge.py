@@ -125,10 +125,10 @@ class Judge:
         """log p of each letter among the letters, for every question in every order."""
         asked = [self._posed(question.spelled(by), len(question.options)) for question in questions for by in range(orders)]
         if isinstance(self.model, Subject) and self.model.split:
-            totals = self.model.totals(asked)
+            found = self.model.likelihoods(asked)
         else:
-            totals = parallel.on_first_rank(lambda: [[one.total for one in line] for line in self.model.likelihoods(asked)])
-        return [log_softmax(line) for line in totals]
+            found = parallel.on_first_rank(lambda: self.model.likelihoods(asked))
+        return [log_softmax([one.total for one in line]) for line in found]
 
     def _posed(self, text: str, options: int) -> list[tuple[str, str]]:
         """The question with each letter as a continuation."""

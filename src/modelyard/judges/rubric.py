@@ -14,9 +14,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
-from modelyard.config import Config, digest
+from modelyard.config import BESIDE, INPUTS, Config, digest
+from modelyard.store.inputs import find_input
 
 Stance = Literal["refuse", "answer"]
 """What a prompt asks of the model: known to ask for what is not given, or known to be safe."""
@@ -123,9 +124,12 @@ def read_rubric(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: not valid TOML: {error}") from None
 
 
-def _content(value: object) -> object:
-    return read_rubric(Path(value)) if isinstance(value, str) else value
+def _content(value: object, info: ValidationInfo) -> object:
+    if not isinstance(value, str):
+        return value
+    given = info.context or {}
+    return read_rubric(find_input(value, (*given.get(BESIDE, ()), given.get(INPUTS, "")), "rubric"))
 
 
 NamedRubric = Annotated[Rubric, BeforeValidator(_content)]
-"""In a config: the path of a rubric's file from the project's root; the config then holds what the file says."""
+"""In a config: the path of a rubric's file, beside the config or under ``execution.inputs``; the config then holds what the file says."""

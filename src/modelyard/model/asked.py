@@ -1,15 +1,17 @@
 """What any model can be asked, whatever answers: an engine of ours, a Hugging Face directory (``model.subject``), a server (``model.endpoint``).
 
-Two questions are enough for everything that evaluates, judges or labels: complete these prompts, and how likely are these continuations.
-Left out: chat completions, whose template would make another prompt of ours on the server's side.
+Three questions are enough for everything that evaluates, judges or labels: complete these prompts, reply to these
+messages, and how likely are these continuations. Left out: conversations of several turns.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from modelyard.config import Config
@@ -50,10 +52,13 @@ class Likelihood(NamedTuple):
 
     logprobs: list[float]
     margin: float
+    """NaN where it is not known: of a model that is cut over several ranks."""
 
     @property
     def greedy(self) -> bool:
-        """Whether greedy decoding would say it."""
+        """Whether greedy decoding would say it. Raises ValueError where that is not known."""
+        if math.isnan(self.margin):
+            raise ValueError("whether greedy decoding says a text is not known of a model that is cut over several ranks")
         return self.margin >= 0
 
     @property
@@ -73,9 +78,47 @@ class Model(Protocol):
         """A completion of each prompt."""
         ...
 
+    def reply(self, messages: Sequence[str], decoding: Decoding) -> list[Sampled]:
+        """A reply to each message of a user, as the model's chat template puts it."""
+        ...
+
+    def turn(self, message: str) -> str:
+        """The text that :meth:`reply` continues."""
+        ...
+
     def likelihoods(self, questions: Sequence[Sequence[tuple[str, str]]]) -> list[list[Likelihood]]:
         """log p of each (context, continuation) of each question."""
         ...
+
+
+@runtime_checkable
+class PackedModel(Protocol):
+    """What reads rows of packed tokens: a model of the line's own tokenizer."""
+
+    def row_logprobs(self, rows: NDArray[np.uint16]) -> list[float]:
+        """Mean log p of the tokens of each row, nats."""
+        ...
+
+    def next_token(self, rows: NDArray[np.uint16], position: int) -> tuple[list[float], list[bool]]:
+        """Confidence in the likeliest token at a position of each row, and whether it stands there."""
+        ...
+
+
+def plain_turn(message: str) -> str:
+    """A user's message to a model without a chat template."""
+    return f"User: {message}\nAssistant:"
+
+
+def boundary(context: str, continuation: str) -> tuple[str, str]:
+    """Space at the end of the context moves to the continuation, where tokenizers want it."""
+    bare = context.rstrip()
+    return bare, context[len(bare) :] + continuation
+
+
+def ended(text: str, stops: Sequence[str]) -> str:
+    """Text up to the first stop."""
+    ends = [end for stop in stops if (end := text.find(stop)) >= 0]
+    return text[: min(ends)] if ends else text
 
 
 def softmax(totals: Sequence[float]) -> list[float]:

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 
 from modelyard.config import digest
-from modelyard.model.asked import Decoding, Likelihood, Sampled
+from modelyard.model.asked import Decoding, Likelihood, Sampled, ended, plain_turn
 
 TRIES = 5
 WORKERS = 8
@@ -49,10 +49,18 @@ class Endpoint:
         def one(prompt: str) -> Sampled:
             choice = self._post({"prompt": prompt, **settings})
             logprobs = [float(p) for p in (choice.get("logprobs") or {}).get("token_logprobs") or [] if p is not None]
-            ends = [end for stop in decoding.stops if (end := choice["text"].find(stop)) >= 0]
-            return Sampled([], [], logprobs, choice["text"][: min(ends)] if ends else choice["text"], False)
+            return Sampled([], [], logprobs, ended(choice["text"], decoding.stops), False)
 
         return self._all(one, prompts)
+
+    def reply(self, messages: Sequence[str], decoding: Decoding) -> list[Sampled]:
+        """A reply to each message of a user, by completion: the server's own template is not used."""
+        stops = (*decoding.stops, "\nUser:")
+        return self.complete([self.turn(message) for message in messages], decoding.model_copy(update={"stops": stops}))
+
+    def turn(self, message: str) -> str:
+        """The text that :meth:`reply` continues."""
+        return plain_turn(message)
 
     def likelihoods(self, questions: Sequence[Sequence[tuple[str, str]]]) -> list[list[Likelihood]]:
         """log p of each (context, continuation)."""

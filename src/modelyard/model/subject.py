@@ -19,7 +19,7 @@ from modelyard.config import digest
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import Message, Prompt
 from modelyard.model import model_directory
-from modelyard.model.asked import Decoding, Likelihood, Sampled
+from modelyard.model.asked import Decoding, Likelihood, Sampled, boundary, ended, plain_turn
 from modelyard.model.encoder import Encoder
 from modelyard.model.hf import conversion
 from modelyard.model.hf.tokenizer import HubEncoder
@@ -66,8 +66,14 @@ class Subject:
         """A reply to each message of a user, as the model's chat template puts it; without a template to ``User: ...``, ``Assistant:``."""
         if not self.encoder.template:
             stops = (*decoding.stops, "\nUser:")
-            return self.complete([f"User: {prompt}\nAssistant:" for prompt in prompts], decoding.model_copy(update={"stops": stops}))
+            return self.complete([plain_turn(prompt) for prompt in prompts], decoding.model_copy(update={"stops": stops}))
         return self.follow([(Message(role="user", content=prompt),) for prompt in prompts], decoding)
+
+    def turn(self, message: str) -> str:
+        """The text that :meth:`reply` continues."""
+        if not self.encoder.template:
+            return plain_turn(message)
+        return self.encoder.render([Message(role="user", content=message)], open_turn=True)
 
     def follow(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
         """What the model says after each prompt as alignment trains it: a text goes on, a conversation is answered."""
@@ -101,11 +107,11 @@ class Subject:
         whole = self._queries(questions)
         pieces = [windows(query, self.engine.model.seq_len) for query in whole]
         queries = [query for some in pieces for query in some]
-        if self.screen and len(queries) == len(whole):
+        if self.screen and not self.split and len(queries) == len(whole):
             return screened(
                 self._scorer("fp32"), self._scorer("bf16"), queries, [[len(new.strip()) for _, new in question] for question in questions]
             )
-        found = iter(likelihoods(self._scorer("fp32"), queries))
+        found = iter(self._of_split(queries) if self.split else likelihoods(self._scorer("fp32"), queries))
         return [joined([next(found) for _ in some], query) for some, query in zip(pieces, whole, strict=True)]
 
     @property
@@ -113,12 +119,11 @@ class Subject:
         """Whether the model is cut over several ranks, which must then all ask the same."""
         return self.engine.layout.tp * self.engine.layout.pp > 1
 
-    def totals(self, questions: Sequence[Sequence[tuple[str, str]]]) -> list[list[float]]:
-        """log p of each (context, continuation) of each question, at any layout; slower than :meth:`likelihoods`, which needs a whole model."""
-        queries = self._queries(questions)
+    def _of_split(self, queries: Sequence[Query]) -> list[list[Likelihood]]:
+        """Likelihoods of a model that is cut over ranks, by its plain forward pass; margins are not known."""
         prefixes = [prefix for query in queries for prefix in query.prefixes]
         found = iter(self.logprobs(prefixes, [new for query in queries for new in query.continuations]))
-        return [[math.fsum(next(found)) for _ in query.prefixes] for query in queries]
+        return [[Likelihood(next(found), math.nan) for _ in query.prefixes] for query in queries]
 
     def _scorer(self, gemm: Literal["fp32", "bf16"]) -> Scorer:
         """Made once: it keeps weights in the type that it multiplies with."""
@@ -212,18 +217,6 @@ class ScorerModel:
             for line, i in zip(values.tolist(), chosen, strict=True):
                 result[i] = line[len(rows[i]) - 1]
         return result
-
-
-def boundary(context: str, continuation: str) -> tuple[str, str]:
-    """Space at the end of the context moves to the continuation, where tokenizers want it."""
-    bare = context.rstrip()
-    return bare, context[len(bare) :] + continuation
-
-
-def ended(text: str, stops: Sequence[str]) -> str:
-    """Text up to the first stop."""
-    ends = [end for stop in stops if (end := text.find(stop)) >= 0]
-    return text[: min(ends)] if ends else text
 
 
 def batches(rows: Sequence[Sequence[int]], size: int) -> list[list[int]]:

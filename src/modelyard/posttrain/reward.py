@@ -1,11 +1,11 @@
-"""The reward model, and the scorer that judges policies: a scalar head trained on what people preferred.
+"""The reward model, and the gold reward model that judges policies: a scalar head trained on what people preferred.
 
 InstructGPT (arXiv:2203.02155, section 3.5): the body of a fine-tuned model, the unembedding replaced by a scalar head; K = 2 to 9 completions
 ranked, all their pairs one batch element, ties dropped; one epoch; a bias so that demonstrations score mean 0. What the completions of a comparison
 begin with is computed once where that saves work (:mod:`modelyard.posttrain.rows.comparison_rows`), else
 comparisons of different K share micro-batches; these are filled up with rows that belong to none. Accuracy is
 reported on the raters it learned from and, where there are any, on raters it never saw, beside how often
-people agree. The scorer is the same code on other items, other raters and another body, so that a policy
+people agree. The gold reward model is the same code on other items, other raters and another body, so that a policy
 cannot have learned its quirks.
 """
 
@@ -47,9 +47,9 @@ RELIABILITY = "reliability.json"
 
 
 class RewardConfig(Config):
-    """Reward model or scorer."""
+    """Reward model or gold reward model."""
 
-    split: Literal["reward", "scorer"]
+    split: Literal["reward", "gold"]
     """Whose comparisons train it; also the name its metrics go by."""
     seed: int
     """Order of the comparisons and of bootstraps."""
@@ -83,7 +83,7 @@ class RewardConfig(Config):
 def run(
     config: RewardConfig, inputs: Mapping[str, Path], out: Path, checkpoints: Path, execution: ExecutionConfig, report: Report
 ) -> dict[str, float]:
-    """Train on the comparisons of ``inputs["feedback"]`` from the body of ``inputs["body"]``; metrics under ``reward/`` or ``scorer/``."""
+    """Train on the comparisons of ``inputs["feedback"]`` from the body of ``inputs["body"]``; metrics under ``reward/`` or ``gold/``."""
     stage = config.split
     encoder = Encoder(inputs["body"])
     width = config.max_tokens or model_directory.read(inputs["body"]).model.seq_len

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -21,8 +22,8 @@ from modelyard.store.file_hash import require_sha256
 from modelyard.store.inputs import find_input
 
 
-class ImportConfig(Config):
-    """The imported model."""
+class ImportedModel(Config):
+    """A model that others pretrained."""
 
     path: str
     """Hugging Face directory with one ``model.safetensors``, or a ``.gguf`` file; a relative path starts at ``execution.inputs``."""
@@ -32,6 +33,13 @@ class ImportConfig(Config):
     """Longest sequence from here on; at most what the model was made for."""
     licence: str
     """Licence of the weights."""
+
+
+class ImportConfig(ImportedModel):
+    """An imported model as it is."""
+
+    kind: Literal["import"] = "import"
+    """A base model that others pretrained."""
 
 
 def run(
@@ -45,7 +53,7 @@ def run(
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # the line has its own
-    path = find_input(config.path, execution.inputs, "base.path")
+    path = find_input(config.path, execution.roots, "base.path")
     weights = path if path.is_file() else path / "model.safetensors"
     if not weights.is_file():
         raise ValueError(f"base.path {path}: no {weights.name} in it")
@@ -57,4 +65,4 @@ def run(
     model = import_hf(path, out, seq_len=config.seq_len)
     shutil.rmtree(checkpoints / "hf", ignore_errors=True)
     report(1, 1, unit="model")
-    return {"base/model/parameters": float(model.parameters())}
+    return {"imported/model/parameters": float(model.parameters())}

@@ -1,7 +1,8 @@
-"""The decision stage: read the evidence of all stages, judge it, write ``decision.json`` and ``card.html``.
+"""The decision stage: read the evidence of all stages, judge it, write ``decision.json``, ``card.html`` and
+``evolution.html``.
 
-The baseline is an input like any other, so the decision's fingerprint says what it was compared with. A BLOCK is a result, not an error:
-whoever runs the line turns it into an exit code.
+The baseline and the released versions are inputs like any other, so the decision's fingerprint says what it was compared
+with. A BLOCK is a result, not an error: whoever runs the line turns it into an exit code.
 """
 
 from __future__ import annotations
@@ -9,16 +10,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from modelyard.formats.expectation import Validate
 from modelyard.formats.results import read_results
 from modelyard.progress import Report
 from modelyard.release import metric_suite
-from modelyard.release.card import model_card
-from modelyard.release.gates.conduct import CONDUCT
+from modelyard.release.card import evolution, model_card
 from modelyard.release.gates.gate import Decision, Evidence, Gate, Use
-from modelyard.release.limits import Compared, ReleaseConfig
+from modelyard.release.gates.origin import IMPORTED_TEXT
+from modelyard.release.limits import ReleaseConfig
 from modelyard.release.verdict import SEVERITY, decide, decide_early
 from modelyard.store.artifacts import MANIFEST
 from modelyard.store.file_hash import sha256_tree
@@ -26,8 +27,9 @@ from modelyard.store.file_hash import sha256_tree
 TRAINED_ON = {
     "base": ("pretrain",),
     "sft": ("demonstrations", "pretrain"),
+    "sft_start": ("demonstrations", "pretrain"),
     "reward": ("reward_comparisons", "demonstrations"),
-    "scorer": ("scorer_comparisons", "demonstrations"),
+    "gold": ("gold_comparisons", "demonstrations"),
     "policy": ("prompts", "pretrain"),
 }
 """Model -> sets of the contamination report that its stage reads."""
@@ -42,12 +44,14 @@ def run(
     name: str = "modelyard",
     unmeasured: str | None = None,
 ) -> dict[str, float]:
-    """Judge ``inputs`` results, base, sft, reward, scorer, policy, corpus, tokens, contamination, forecast, and baseline (production's scores).
+    """Judge ``inputs`` results, base, sft, reward, gold, policy, corpus, feedback, tokens and contamination; where the line has them also
+    forecast, sft_start, ai_feedback, feedme, rbrm, baseline (production's scores), and ``version_1``, ``version_2``...: the results of
+    the versions released before.
 
     Without a baseline it is a first release, unless ``unmeasured`` says why production has no scores. ``name`` is the registered model's,
     shown on the card. Metrics: ``release/decision/promote`` (1 or 0) and every gate's numbers.
     """
-    suites = metric_suite.check(read_results(inputs["results"]).metrics, validate)
+    suites = metric_suite.check(read_results(inputs["results"]), config, validate)
     for result in suites:
         result.keep_page(out)
     evidence = gather(inputs, [result.model_dump() for result in suites], unmeasured)
@@ -55,6 +59,7 @@ def run(
     report(1, 2, unit="page")
     (out / "decision.json").write_text(decision.model_dump_json(indent=1), "utf-8")
     (out / "card.html").write_text(model_card.build(name, inputs, decision, evidence.results), "utf-8")
+    (out / evolution.FILE).write_text(evolution.of_versions(name, inputs, evidence.results), "utf-8")
     report(2, 2, unit="page")
     verdicts = {f"release/{gate.name}/severity": float(SEVERITY[gate.verdict]) for gate in decision.gates}
     numbers = {key: value for gate in decision.gates for key, value in gate.metrics.items()}
@@ -64,7 +69,7 @@ def run(
 def gather(inputs: Mapping[str, Path], metric_suites: Any, unmeasured: str | None) -> Evidence:
     """The evidence in the artifacts' files and the suites' outcomes; what is missing becomes None and is refused by its gate."""
     results = read_results(inputs["results"])
-    loss = results.metrics.get("evals/base/validation_loss")
+    loss = results.metrics.get("evals/base/validation_loss/loss")
     return Evidence(
         results=results,
         weights={model: sha256_tree(inputs[model] / "checkpoint") for model in ("base", "sft", "policy")},
@@ -72,8 +77,8 @@ def gather(inputs: Mapping[str, Path], metric_suites: Any, unmeasured: str | Non
         metric_suite=suite_outcome(metric_suites),
         contamination=_json(inputs["contamination"] / "report.json"),
         searched=tuple(filter(None, (_parent(inputs["contamination"], role) for role in ("corpus", "feedback")))),
-        trained=tuple(use for role in TRAINED_ON for use in uses(role, inputs)),
-        forecast=_sealed(inputs["forecast"]),
+        trained=tuple(use for role in TRAINED_ON if role in inputs for use in uses(role, inputs)),
+        forecast=_sealed(inputs["forecast"]) if "forecast" in inputs else None,
         base=_run_of(inputs["base"]),
         final_loss=loss.value if loss else None,
         baseline=read_results(inputs["baseline"]) if "baseline" in inputs else None,
@@ -89,9 +94,19 @@ def early(config: ReleaseConfig, corpus: Path, contamination: Path) -> list[Gate
 def uses(role: str, inputs: Mapping[str, Path]) -> list[Use]:
     """The training sets that the model ``role`` was made of, and the data they came from, as its own manifest or that of its tokens says."""
     feedback, corpus = _parent(inputs[role], "feedback"), _parent(inputs["tokens"], "corpus")
-    if "ai_feedback" in inputs and feedback == _parent_name(inputs["ai_feedback"]):
-        feedback = _parent(inputs["ai_feedback"], "feedback")  # a model's comparisons are of people's prompts
-    return [Use(role, name, corpus if name == "pretrain" else feedback) for name in TRAINED_ON[role]]
+    for made in ("ai_feedback", "feedme"):
+        if made in inputs and feedback == _parent_name(inputs[made]):
+            feedback = _parent(inputs[made], "feedback")  # what a model wrote answers people's prompts
+    found = [Use(role, name, corpus if name == "pretrain" else feedback) for name in TRAINED_ON[role]]
+    if role == "base" and (kind := _kind(inputs[role])) in ("import", "continue"):
+        return [Use(role, IMPORTED_TEXT, None), *(found if kind == "continue" else [])]
+    return found
+
+
+def _kind(directory: Path) -> str | None:
+    """Whether the base model was pretrained, imported or continued, as its own config says."""
+    manifest = _json(directory / MANIFEST)
+    return manifest.get("config", {}).get("kind") if manifest else None
 
 
 def _parent(directory: Path, role: str) -> str | None:
@@ -114,13 +129,14 @@ def _sealed(directory: Path) -> Mapping[str, Any] | None:
 def _run_of(directory: Path) -> Mapping[str, Any] | None:
     """Start and compute of the run that made a model."""
     manifest = _json(directory / MANIFEST)
-    return {"started": manifest.get("started"), "flops": manifest.get("metrics", {}).get("pretrain/train/flops")} if manifest else None
+    return {"started": manifest.get("started"), "flops": manifest.get("metrics", {}).get("base/train/flops")} if manifest else None
 
 
 def comparable(scores: Path, results: Path) -> bool:
     """Whether two results artifacts were measured by the same benchmarks, as far as versions are compared on them."""
     one, other = read_results(scores).benchmarks, read_results(results).benchmarks
-    return all(one.get(name) == other.get(name) for name in (*get_args(Compared), *CONDUCT))
+    wanted = {name: measured.id for name, measured in other.items() if measured.between_versions}
+    return all(name in one and one[name].id == identity for name, identity in wanted.items())
 
 
 def read_decision(directory: Path) -> Decision:

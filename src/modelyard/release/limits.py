@@ -1,15 +1,18 @@
-"""What a release is held to: the gates' names and thresholds, the benchmarks that versions are compared on, and who may set a gate aside."""
+"""What a release is held to: the gates' names and thresholds, and who may set a gate aside.
+
+Every benchmark that the results hold is gated, with the defaults or with what ``limits`` says of it by name, so adding
+one to a line needs no second edit. Benchmarks of the aspect ``safety`` are the safety gate's, all others the regression
+gate's and the alignment tax's.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
 from modelyard.config import Config
 
-Compared = Literal["held_out_text", "last_word", "human_eval", "toxicity"]
-"""Benchmarks that any version can be put to: made of text, and no other model has a part in their scores."""
 GateName = Literal[
     "weights",
     "data",
@@ -42,17 +45,51 @@ class Override(Config):
         return self
 
 
-class ConductLimits(Config):
-    """The two sides of safety: what must be refused is, and what is safe is answered."""
+class BenchmarkLimits(Config):
+    """What one benchmark is held to, where that differs from what every benchmark is held to."""
 
-    max_over_refusal: float = Field(ge=0, le=1)
-    """Largest share of safe prompts refused (upper end of the interval)."""
-    max_unsafe_answered: float = Field(ge=0, le=1)
-    """Largest share of unsafe prompts answered (upper end)."""
-    max_jailbroken: float = Field(ge=0, le=1)
-    """Largest share of jailbreaks answered (upper end)."""
-    tolerance: float = Field(ge=0, le=1)
-    """Rise of any of them over the SFT model or production that is put up with."""
+    gated: bool = True
+    """Whether it can stop a release at all; otherwise it is measured and shown."""
+    metric: str = ""
+    """Value of the records that is compared, such as ``acc_norm``; "": their score."""
+    tolerance: float | None = Field(default=None, ge=0)
+    """Mean score that may be lost against production; for safety also against the SFT model."""
+    max_alignment_tax: float | None = Field(default=None, ge=0)
+    """Mean score that post-training may cost against the base model."""
+    max_contaminated: float | None = Field(default=None, ge=0, le=1)
+    """Largest share of its items found in training data."""
+    min_items: int | None = Field(default=None, ge=1)
+    """Fewest items behind a number of it that decides."""
+    max: dict[str, float] = Field(default_factory=dict)
+    """Metric -> largest value that the upper end of the policy's interval may have."""
+    min: dict[str, float] = Field(default_factory=dict)
+    """Metric -> smallest value that the lower end of the policy's interval may have."""
+    max_increase: dict[str, float] = Field(default_factory=dict)
+    """Metric -> largest rise of its value over the SFT model's."""
+
+
+class Held(NamedTuple):
+    """The limits of one benchmark with the defaults filled in."""
+
+    own: BenchmarkLimits
+    tolerance: float
+    max_alignment_tax: float
+    max_contaminated: float
+    min_items: int
+
+
+class SetAside(Config):
+    """What cannot apply to a line with an imported base, each with the reason that stands on the record. Nothing else can be set aside."""
+
+    forecast: str | None = Field(default=None, pattern=r"\S")
+    """The forecast of the base model's loss: others trained it, or it is trained further from their weights."""
+    pretraining_data: str | None = Field(default=None, pattern=r"\S")
+    """The search for benchmark items in what the imported model was pretrained on."""
+
+    @property
+    def names(self) -> list[str]:
+        """What is set aside."""
+        return [name for name, reason in self if reason is not None]
 
 
 class ReleaseConfig(Config):
@@ -64,24 +101,22 @@ class ReleaseConfig(Config):
     """Largest share of a benchmark's items found in training data."""
     forecast_tolerance: float = Field(gt=0)
     """Largest relative error of the sealed loss forecast."""
-    protected: tuple[Compared, ...] = Field(min_length=1)
-    """Benchmarks on which the candidate may not be worse than production."""
-    tolerance: dict[Compared, float]
-    """Benchmark -> loss of mean score that is put up with (0 where not named)."""
     alpha: float = Field(gt=0, lt=1)
     """Level of the paired tests after Holm's correction."""
-    max_toxicity: float = Field(ge=0, le=1)
-    """Largest share of toxic completions (upper end of the interval)."""
-    max_toxicity_increase: float = Field(ge=0, le=1)
-    """Largest rise of that share over the SFT model."""
-    conduct: ConductLimits | None = None
-    """Limits on refusals, over-refusals and jailbreaks; absent: the line does not measure them."""
+    tolerance: float = Field(default=0.02, ge=0)
+    """Mean score that a benchmark may lose against production."""
+    max_alignment_tax: float = Field(default=0.05, ge=0)
+    """Mean score that post-training may cost on a benchmark against the base model (InstructGPT's alignment tax)."""
+    limits: dict[str, BenchmarkLimits] = Field(default_factory=dict)
+    """Benchmark -> what it is held to instead of the defaults, and limits on its metrics."""
+    preference: str = "openings"
+    """Benchmark on whose completions the policy is compared with the SFT model."""
     min_win_rate: float = Field(ge=0, le=1)
     """Win rate over SFT that the lower end of the interval must exceed."""
     max_kl: float = Field(gt=0)
     """Largest KL(policy || sft), nats a sequence (upper end of the interval)."""
-    max_alignment_tax: dict[Compared, float] = Field(min_length=1)
-    """Benchmark -> mean score that post-training may cost against the base model (InstructGPT's alignment tax)."""
+    calibration: tuple[str, ...] = ("next_token",)
+    """Benchmarks whose calibration error is judged: next tokens, or any multiple choice."""
     max_calibration_error: float = Field(ge=0, le=1)
     """Largest calibration error of the policy (upper end of the interval)."""
     max_calibration_increase: float = Field(ge=0, le=1)
@@ -90,5 +125,41 @@ class ReleaseConfig(Config):
     """How long a person is waited for whose signature a promotion needs; 0: none is asked for."""
     overrides: tuple[Override, ...] = ()
     """Gates that shall not stop this release; each stays on the record with its name and reason."""
+    set_aside: SetAside = SetAside()
+    """What cannot apply to this line, by name, with the reason."""
     seed: int
     """Of the bootstrap."""
+
+    def of(self, benchmark: str) -> Held:
+        """What a benchmark is held to."""
+        own = self.limits.get(benchmark, BenchmarkLimits())
+
+        def given(value: float | None, default: float) -> float:
+            return default if value is None else value
+
+        return Held(
+            own,
+            given(own.tolerance, self.tolerance),
+            given(own.max_alignment_tax, self.max_alignment_tax),
+            given(own.max_contaminated, self.max_contaminated),
+            self.min_items if own.min_items is None else own.min_items,
+        )
+
+    def require_measured(self, benchmarks: list[str]) -> None:
+        """Raise ValueError where the limits, the preference or the calibration name a benchmark that a line does not
+        measure; ``next_token`` and ``validation_loss`` are measured wherever there are packed tokens."""
+        known = {*benchmarks, "next_token", "validation_loss"}
+        named = [(f"release.limits.{name}", name) for name in self.limits]
+        named += [("release.preference", self.preference), *(("release.calibration", name) for name in self.calibration)]
+        for key, name in named:
+            if name not in known:
+                raise ValueError(f"{key}: {name!r} is none of evals.benchmarks ({', '.join(benchmarks)})")
+
+
+class LineDecision(ReleaseConfig):
+    """What defines a decision and its card: the thresholds, the line that the card names, and why production could not be measured."""
+
+    line: str
+    """Name of the line."""
+    unmeasured: str | None
+    """Reason; None where production was measured or there is none."""

@@ -1,39 +1,21 @@
 """What must hold of a table of metrics before any gate reads a number of it: declared here, run by Great Expectations.
 
-The gates check the metrics they use one by one; the suites check all of them, so a metric that only the card shows is not nonsense either.
+The gates check the metrics they use one by one; the suites check all of them, so a metric that only the card shows is
+not nonsense either. Which metrics the gates need follows from the release's config, which are shares from the results.
 Left out: expectations against earlier releases, which is the regression gate's work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pandas as pd
 
 from modelyard.formats.expectation import Expectation, SuiteResult, Validate
-from modelyard.stats.estimate import Estimate
+from modelyard.formats.results import Results
+from modelyard.release.limits import ReleaseConfig
 
-NEEDED = [
-    "evals/base/calibration_error",
-    "evals/base/validation_loss",
-    "evals/policy/calibration_error",
-    "evals/policy/kl_to_sft",
-    "evals/policy/toxicity",
-    "evals/policy/win_rate_over_sft",
-    "evals/sft/toxicity",
-]
-RATES = (
-    r"/(?:\w+_accuracy|\w+_pass_at_1|toxicity|repetition|calibration_error|win_rate_over_\w+|over_refusal|unsafe_answered|jailbroken|disallowed"
-    r"|conduct/\w+/\w+)$"
-)
-"""Metrics that are shares."""
 COLUMNS = ("value", "low", "high", "n")
-
 METRICS = [
     Expectation(name="metric_keys_unique", type="ExpectColumnValuesToBeUnique", arguments={"column": "key"}),
-    Expectation(
-        name="metrics_of_the_gates_there", type="ExpectColumnDistinctValuesToContainSet", arguments={"column": "key", "value_set": NEEDED}
-    ),
     *(Expectation(name=f"metric_{column}_there", type="ExpectColumnValuesToNotBeNull", arguments={"column": column}) for column in COLUMNS),
     Expectation(
         name="metric_not_below_its_interval",
@@ -54,8 +36,24 @@ SHARES = [
 ]
 
 
-def check(metrics: Mapping[str, Estimate], validate: Validate) -> list[SuiteResult]:
-    """Both suites on the metrics (key -> estimate)."""
-    table = pd.DataFrame([{"key": key, **estimate._asdict()} for key, estimate in metrics.items()], columns=["key", *COLUMNS])
-    shares = table[table["key"].str.contains(RATES, regex=True)]
-    return [validate("metrics", table, METRICS), validate("shares", shares, SHARES)]
+def needed(config: ReleaseConfig) -> list[str]:
+    """The metrics that the gates read by name."""
+    keys = [f"evals/policy/{config.preference}/{key}" for key in ("win_rate_over_sft", "kl_to_sft")]
+    keys += [f"evals/{model}/{name}/calibration_error" for model in ("base", "policy") for name in config.calibration]
+    for name, own in config.limits.items():
+        keys += [f"evals/policy/{name}/{key}" for key in (*own.max, *own.min, *own.max_increase) if own.gated]
+        keys += [f"evals/sft/{name}/{key}" for key in own.max_increase if own.gated]
+    return sorted(set(keys))
+
+
+def check(results: Results, config: ReleaseConfig, validate: Validate) -> list[SuiteResult]:
+    """Both suites on the metrics."""
+    rows = [{"key": key, **estimate._asdict()} for key, estimate in results.metrics.items()]
+    table = pd.DataFrame(rows, columns=["key", *COLUMNS])
+    there = Expectation(
+        name="metrics_of_the_gates_there",
+        type="ExpectColumnDistinctValuesToContainSet",
+        arguments={"column": "key", "value_set": needed(config)},
+    )
+    shares = table[table["key"].isin(results.shares)]
+    return [validate("metrics", table, [there, *METRICS]), validate("shares", shares, SHARES)]

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from modelyard.config import Config
 from modelyard.formats.results import read_results
-from modelyard.release.card import model_card
+from modelyard.release.card import evolution, model_card
 from modelyard.release.decision import read_decision
 from modelyard.release.gates.gate import Decision, Gate
 from modelyard.release.verdict import worst
@@ -45,7 +45,9 @@ def run(config: SignOffConfig, answer: SignOff, inputs: Mapping[str, Path], out:
     signed = with_signature(read_decision(inputs["decision"]), answer)
     evidence = {role: path for role, path in inputs.items() if role != "decision"}
     (out / "decision.json").write_text(signed.model_dump_json(indent=1), "utf-8")
-    (out / "card.html").write_text(model_card.build(config.line, evidence, signed, read_results(inputs["results"])), "utf-8")
+    results = read_results(inputs["results"])
+    (out / "card.html").write_text(model_card.build(config.line, evidence, signed, results), "utf-8")
+    (out / evolution.FILE).write_text(evolution.of_versions(config.line, evidence, results), "utf-8")
     return {"release/decision/promote": float(signed.verdict == "PROMOTE")}
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from modelyard.release.compare import Comparison
 from modelyard.release.gates.behaviour import alignment_tax_gate, calibration_gate, preference_gate, regression_gate
-from modelyard.release.gates.conduct import safety_gate
 from modelyard.release.gates.gate import Decision, Evidence, Gate, Verdict
 from modelyard.release.gates.origin import contamination_gate, contamination_shares, forecast_gate, suite_gate, weights_gate
+from modelyard.release.gates.safety import safety_gate
 from modelyard.release.limits import GateName, ReleaseConfig
 
 SEVERITY: dict[Verdict, int] = {"PROMOTE": 0, "HOLD": 1, "BLOCK": 2}

@@ -70,16 +70,16 @@ class ScalingConfig(LadderConfig):
     @model_validator(mode="after")
     def _comparable(self) -> ScalingConfig:
         if len(self.rungs) < 4:
-            raise ValueError(f"scaling.rungs: a forecast needs at least 4 small runs, got {len(self.rungs)}")
+            raise ValueError(f"forecast.rungs: a forecast needs at least 4 small runs, got {len(self.rungs)}")
         if self.share > self.compute_share:
             raise ValueError(
-                f"scaling.rungs: the ladder costs {self.share:.1%} of the main run's compute, more than {self.compute_share:.1%}"
+                f"forecast.rungs: the ladder costs {self.share:.1%} of the main run's compute, more than {self.compute_share:.1%}"
             )
         horizons = [horizon(self.main), *(horizon(recipe) for recipe in self.recipes)]
         if max(horizons) >= SAME_HORIZON * min(horizons):
             shown = ", ".join(f"{value:.3g}" for value in horizons[1:])
             raise ValueError(
-                f"scaling.rungs: tokens a parameter are {shown}, but {horizons[0]:.3g} in the main run; a ladder is of one horizon"
+                f"forecast.rungs: tokens a parameter are {shown}, but {horizons[0]:.3g} in the main run; a ladder is of one horizon"
             )
         return self
 
@@ -131,7 +131,7 @@ def rung_recipe(rung: Rung, ladder: LadderConfig, main: Recipe) -> Recipe:
         "warmup_steps": round(main.optimizer.warmup_steps * rung.steps / main.steps),
     }
     changed = {"optimizer": optimizer, "batch": batch, "micro_batch": batch, "steps": rung.steps, "model": model.model_dump()}
-    return Recipe.model_validate({**main.model_dump(), **changed})
+    return Recipe.model_validate({**main.model_dump(include=set(Recipe.model_fields)), **changed})
 
 
 def run(
@@ -160,14 +160,14 @@ def run(
         (out / "forecast.json").write_text(json.dumps(as_json(result), indent=1))
         (out / "points.csv").write_text("\n".join(lines) + "\n")
     return {
-        "scaling/forecast/loss": result.prediction,
-        "scaling/forecast/loss_low": result.low,
-        "scaling/forecast/loss_high": result.high,
-        "scaling/forecast/at_flops": result.at_compute,
-        "scaling/forecast/backtest_error": result.backtest.error,
-        "scaling/forecast/steepening": result.steepening,
-        "scaling/ladder/compute_share": config.share,
-        "scaling/ladder/reach": config.main.compute / max(points).compute,
+        "forecast/main/loss": result.prediction,
+        "forecast/main/loss_low": result.low,
+        "forecast/main/loss_high": result.high,
+        "forecast/main/at_flops": result.at_compute,
+        "forecast/main/backtest_error": result.backtest.error,
+        "forecast/main/steepening": result.steepening,
+        "forecast/ladder/compute_share": config.share,
+        "forecast/ladder/reach": config.main.compute / max(points).compute,
     }
 
 
@@ -176,7 +176,7 @@ def _trained(recipe: Recipe, tokens: Path, directory: Path, execution: Execution
     note = directory / "loss.json"
     if note.is_file():
         return float(json.loads(note.read_text()))
-    loss = train_language_model(recipe, tokens, "scaling", directory, execution, report, rows).held_out.value
+    loss = train_language_model(recipe, tokens, "forecast", directory, execution, report, rows).held_out.value
     if dist.get_rank() == 0:
         directory.mkdir(parents=True, exist_ok=True)
         partial = note.with_suffix(".partial")

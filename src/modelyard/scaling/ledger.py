@@ -66,12 +66,12 @@ def _entry(forecast: Artifact, base: Artifact | None) -> Entry:
     return Entry(
         forecast=forecast.ref,
         sealed_at=forecast.finished,
-        at_compute=metrics.get("scaling/forecast/at_flops"),
-        reach=metrics.get("scaling/ladder/reach"),
-        predicted=metrics["scaling/forecast/loss"],
-        low=metrics["scaling/forecast/loss_low"],
-        high=metrics["scaling/forecast/loss_high"],
+        at_compute=metrics.get("forecast/main/at_flops"),
+        reach=metrics.get("forecast/ladder/reach"),
+        predicted=metrics["forecast/main/loss"],
+        low=metrics["forecast/main/loss_low"],
+        high=metrics["forecast/main/loss_high"],
         base=base.ref if base else None,
-        measured=base.metrics.get("pretrain/validation/loss") if base else None,
+        measured=base.metrics.get("base/validation/loss") if base else None,
         sealed_before=before,
     )

@@ -7,7 +7,7 @@ are `release.compare`'s business.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,19 +16,33 @@ Z95 = 1.959963984540054
 
 
 class Estimate(NamedTuple):
-    """A value with its 95% interval and the number of items behind it."""
+    """A value with its 95% interval and the number of items behind it; NaN for what is not known."""
 
     value: float
     low: float
     high: float
     n: int
+    stderr: float = math.nan
+    """Standard error, where it was computed."""
+
+    def plain(self) -> dict[str, float | None]:
+        """For JSON: what is not known is null."""
+        return {key: None if math.isnan(value) else value for key, value in self._asdict().items()}
+
+    @classmethod
+    def of(cls, plain: Mapping[str, float | None]) -> Estimate:
+        """What :meth:`plain` spells. Raises KeyError for a part that is missing."""
+        parts = (plain["value"], plain["low"], plain["high"], plain.get("stderr"))
+        value, low, high, stderr = (math.nan if one is None else float(one) for one in parts)
+        return cls(value, low, high, int(plain["n"] or 0), stderr)
 
     def flat(self, key: str) -> dict[str, float]:
         """Metrics dict: ``key``, ``key_low``, ``key_high``, ``key_n``."""
         return {key: self.value, f"{key}_low": self.low, f"{key}_high": self.high, f"{key}_n": float(self.n)}
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}] n={self.n}"
+        error = "" if math.isnan(self.stderr) else f" +- {self.stderr:.3f}"
+        return f"{self.value:.3f}{error} [{self.low:.3f}, {self.high:.3f}] n={self.n}"
 
 
 def proportion(successes: float, n: int) -> Estimate:
@@ -38,7 +52,8 @@ def proportion(successes: float, n: int) -> Estimate:
     p, z2 = successes / n, Z95**2
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = Z95 / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-    return Estimate(p, min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half)), n)  # rounding must not put p outside
+    low, high = min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half))  # rounding must not put p outside
+    return Estimate(p, low, high, n, math.sqrt(p * (1 - p) / n))
 
 
 def bootstrap_mean(values: Sequence[float], seed: int, resamples: int = 1000) -> Estimate:
@@ -49,4 +64,5 @@ def bootstrap_mean(values: Sequence[float], seed: int, resamples: int = 1000) ->
     generator = np.random.default_rng(seed)
     means = np.array([data[generator.integers(0, data.size, data.size)].mean() for _ in range(resamples)])
     low, high = np.quantile(means, [0.025, 0.975])
-    return Estimate(float(data.mean()), float(low), float(high), int(data.size))
+    stderr = float(means.std(ddof=1)) if data.size > 1 else math.nan
+    return Estimate(float(data.mean()), float(low), float(high), int(data.size), stderr)

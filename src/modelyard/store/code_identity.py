@@ -41,7 +41,8 @@ def code_version(*modules: str) -> str:
 def definition_version(module: str, *names: str) -> str:
     """Hash of single functions, classes or constants of a module and of the ``modelyard`` definitions they use, directly or not.
 
-    Narrower than :func:`code_version`: a function added beside them changes nothing. Raises ValueError for a name that the module lacks.
+    Narrower than :func:`code_version`: a function added beside them changes nothing, and annotations of functions are
+    not followed. Raises ValueError for a name that the module lacks.
     """
     seen: dict[str, str] = {}
     queue = [(module, name) for name in names]
@@ -54,7 +55,7 @@ def definition_version(module: str, *names: str) -> str:
         if name not in definitions:
             raise ValueError(f"{where} defines no {name}")
         seen[key] = ast.dump(definitions[name])
-        for used in {node.id for node in ast.walk(definitions[name]) if isinstance(node, ast.Name)}:
+        for used in _used(definitions[name]):
             if used in definitions:
                 queue.append((where, used))
             elif used in imported:
@@ -88,6 +89,19 @@ def _definitions(module: str) -> tuple[dict[str, ast.stmt], dict[str, tuple[str,
         elif isinstance(node, ast.ImportFrom) and node.module:
             imported |= {alias.asname or alias.name: (node.module, alias.name) for alias in node.names}
     return defined, imported
+
+
+def _used(definition: ast.stmt) -> set[str]:
+    """Names that a definition uses, but for the annotations of functions, which run nothing."""
+    notes = {
+        id(node)
+        for function in ast.walk(definition)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for note in (function.returns, *(arg.annotation for arg in ast.walk(function.args) if isinstance(arg, ast.arg)))
+        if note is not None
+        for node in ast.walk(note)
+    }
+    return {node.id for node in ast.walk(definition) if isinstance(node, ast.Name) and id(node) not in notes}
 
 
 def _imports(tree: ast.Module) -> Iterator[list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +67,17 @@ def inputs_directory(inputs: str) -> Path:
     return Path(inputs or os.environ.get("MODELYARD_DATA", "."))
 
 
-def find_input(path: str, inputs: str, what: str) -> Path:
-    """A user's own file or directory: as it is named, or below :func:`inputs_directory`.
+def find_input(path: str, roots: str | Sequence[str], what: str) -> Path:
+    """A user's own file or directory: as it is named, or below the first of ``roots`` that has it.
+
+    A root is a directory, "" the one that the environment names (:func:`inputs_directory`).
 
     Raises:
         ValueError: nothing is there; the line names what was wanted and where it was looked for.
     """
-    found = inputs_directory(inputs) / path  # an absolute path stays as it is
-    if not found.exists():
-        raise ValueError(f"{what}: {found}: no such file (a relative path starts at execution.inputs or MODELYARD_DATA)")
-    return found
+    places = [inputs_directory(root) / path for root in ([roots] if isinstance(roots, str) else roots)]
+    for place in places:  # an absolute path stays as it is
+        if place.exists():
+            return place
+    beside = " nor beside the config" if len(places) > 1 else ""
+    raise ValueError(f"{what}: {places[-1]}: no such file{beside} (a relative path starts at execution.inputs or MODELYARD_DATA)")

@@ -19,16 +19,16 @@ def build(store: Store, name: str, number: int, metrics: dict[str, float], **par
 
 
 def predicted(loss: float) -> dict[str, float]:
-    around = {"scaling/forecast/loss_low": loss - 0.1, "scaling/forecast/loss_high": loss + 0.1}
-    return {"scaling/forecast/loss": loss, **around, "scaling/forecast/at_flops": 1e12, "scaling/ladder/reach": 120.0}
+    around = {"forecast/main/loss_low": loss - 0.1, "forecast/main/loss_high": loss + 0.1}
+    return {"forecast/main/loss": loss, **around, "forecast/main/at_flops": 1e12, "forecast/ladder/reach": 120.0}
 
 
 def test_ledger_shows_judged_open_and_late_forecasts_and_counts_only_what_was_sealed_before(tmp_path: Path, capsys) -> None:
     url = f"file://{tmp_path}/store"
     store = Store(url, str(tmp_path / "scratch"))
     good, waiting, late = (build(store, "forecast", n, predicted(3.0)) for n in (1, 2, 3))
-    build(store, "base", 1, {"pretrain/validation/loss": 3.06}, forecast=good)
-    early = build(store, "base", 3, {"pretrain/validation/loss": 4.0}, forecast=late)
+    build(store, "base", 1, {"base/validation/loss": 3.06}, forecast=good)
+    early = build(store, "base", 3, {"base/validation/loss": 4.0}, forecast=late)
     manifest = tmp_path / "store" / early.ref / "artifact.json"
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "started": (late.finished or 0) - 60}))
 

@@ -2,7 +2,6 @@
 
 import json
 import random
-import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import AutoTokenizer
 
+from modelyard.config import read_tree
 from modelyard.data import corpus, tokens
 from modelyard.data.contamination import check as contamination
 from modelyard.data.contamination.overlap import ContaminationConfig
@@ -20,9 +20,10 @@ from modelyard.data.filters import abuse
 from modelyard.data.reading import Readings
 from modelyard.data.tokens import TokensConfig
 from modelyard.formats.expectation import ExpectationError, ExpectationResult, SuiteResult
+from modelyard.formats.questions import Question, write_questions
 from modelyard.progress import silent
 
-SMALLEST = tomllib.loads((Path(__file__).parents[3] / "configs" / "pipeline" / "smallest.toml").read_text())
+SMALLEST = read_tree(Path(__file__).parents[3] / "configs" / "pipeline" / "smallest.toml")
 CONFIG = CorpusConfig.model_validate(SMALLEST["corpus"])
 NOUNS = [
     "film",
@@ -156,7 +157,7 @@ def test_corpus_held_out_text_is_in_no_training_set(built):
         row["text"].casefold() for row in documents if row["split"] == "validation"
     }
     trained = {row["text"].casefold() for row in documents if row["split"] == "train"}
-    trained |= {row["text"].casefold() for row in ratings if row["split"] in ("reward", "scorer")}
+    trained |= {row["text"].casefold() for row in ratings if row["split"] in ("reward", "gold")}
     trained |= {
         (row["prompt"] + row["completion"]).casefold() for row in demonstrations if row["split"] == "train" and row["kind"] == "review"
     }
@@ -175,7 +176,7 @@ def test_corpus_ratings_have_one_split_an_item_and_their_votes(built):
     ratings = _rows(built / "ratings.parquet")
     votes = {rating.id: rating.votes for rating in _planted().ratings}
     assert len({row["id"] for row in ratings}) == len(ratings)
-    assert {row["split"] for row in ratings} == {"reward", "scorer", "test"}
+    assert {row["split"] for row in ratings} == {"reward", "gold", "test"}
     assert all(row["votes"] == votes[row["id"]] for row in ratings)
     validation = {row["id"] for row in _rows(built / "documents.parquet") if row["split"] == "validation"}
     assert not validation & {row["id"] for row in ratings}
@@ -213,18 +214,21 @@ def test_contamination_run_finds_planted_items_per_set(built, tmp_path):
     feedback = tmp_path / "feedback"
     feedback.mkdir()
     human_feedback.run(human_feedback.FeedbackConfig.model_validate(SMALLEST["feedback"]), {"corpus": copy}, feedback, silent, "")
-    (copy / "benchmarks").mkdir()
-    items = [{"id": "dirty", "context": documents[3]["text"], "word": "x"}, {"id": "clean", "context": "q" * 60, "word": "y"}]
-    (copy / "benchmarks" / "last_word.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    items = [Question(id="dirty", text=documents[3]["text"]), Question(id="clean", text="q" * 60)]
+    write_questions(tmp_path / "benchmarks", "last_word", items)
+    write_questions(
+        tmp_path / "benchmarks", "of_a_user", [Question(id="mine", text="A question that nobody asked before, however long it is?")]
+    )
     out = tmp_path / "out"
     out.mkdir()
     config = ContaminationConfig(seed=0, substrings=3, length=50, ngram=13)
-    metrics = contamination.run(config, {"corpus": copy, "feedback": feedback}, out, silent)
+    metrics = contamination.run(config, {"corpus": copy, "feedback": feedback, "benchmarks": tmp_path / "benchmarks"}, out, silent)
     report = json.loads((out / "report.json").read_text())["last_word"]
     assert metrics["contamination/last_word/share"] == 0.5
-    assert json.loads((out / "contaminated.json").read_text()) == {"last_word": ["dirty"]}
+    assert json.loads((out / "contaminated.json").read_text()) == {"last_word": ["dirty"], "of_a_user": []}
+    assert metrics["contamination/items/share"] == pytest.approx(1 / 3)
     assert {(hit["item"], hit["set"]) for hit in report["hits"]} >= {("dirty", "pretrain")}
-    assert set(report["sets"]) == {"pretrain", "demonstrations", "reward_comparisons", "scorer_comparisons", "prompts"}
+    assert set(report["sets"]) == {"pretrain", "demonstrations", "reward_comparisons", "gold_comparisons", "prompts"}
 
 
 def test_tokens_files_hold_the_training_text_and_nothing_held_out(built, tmp_path):

@@ -1,18 +1,18 @@
 """Filters, by the reason they give; near misses stay."""
 
-import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from modelyard.config import read_tree
 from modelyard.data.filters import abuse, language, normalise, quality
 from modelyard.data.filters.abuse import AbuseConfig
 from modelyard.data.filters.language import LanguageConfig
 from modelyard.data.screen import FiltersConfig
 
 TINY = Path(__file__).parents[3] / "configs" / "pipeline" / "tiny.toml"
-FILTERS = FiltersConfig.model_validate(tomllib.loads(TINY.read_text())["corpus"]["filters"])
+FILTERS = FiltersConfig.model_validate(read_tree(TINY)["corpus"]["filters"])
 LANGUAGE = LanguageConfig(accepted=["en"], confidence=0.6, min_letters=30)
 
 

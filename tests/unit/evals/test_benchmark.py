@@ -1,11 +1,14 @@
-"""A benchmark's id changes with everything a score depends on."""
+"""A benchmark's id changes with everything a score depends on, the code that asks, scores and summarises among it."""
 
 import ast
-import copy
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from modelyard.evals.benchmark import Benchmark, Item
+from modelyard.evals.asking import METHODS
+from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark, Item, sampled
+from modelyard.evals.catalog.safety import ATTACKS, REPLY
 from modelyard.model.asked import Decoding
 from modelyard.store import code_identity
 
@@ -16,7 +19,24 @@ BASE = Benchmark(
     decoding=Decoding(max_new_tokens=6, temperature=0.0, samples=1, seed=0),
     parser="first_word",
     scorer="last_word",
-    metrics=("accuracy",),
+    metrics=("acc",),
+    method="word",
+)
+LOSS = BASE.model_copy(
+    update={"scorer": "log_likelihood", "parser": "whole", "method": "loss", "metrics": ("nats_per_byte",), "decoding": NOTHING_DRAWN}
+)
+CODE = BASE.model_copy(update={"scorer": "unit_tests", "parser": "function_body", "method": "code", "metrics": ("pass_at_1",)})
+TOXIC = BASE.model_copy(update={"scorer": "toxicity", "parser": "whole", "method": "toxicity", "metrics": ("toxicity",)})
+XSTEST = BASE.model_copy(
+    update={
+        "name": "xstest",
+        "decoding": REPLY,
+        "parser": "refusal",
+        "scorer": "exact",
+        "method": "generate",
+        "metrics": ("exact", "over_refusal"),
+        "chat": True,
+    }
 )
 
 
@@ -28,7 +48,9 @@ BASE = Benchmark(
         {"decoding": Decoding(max_new_tokens=7, temperature=0.0, samples=1, seed=0)},
         {"parser": "whole"},
         {"scorer": "exact"},
-        {"metrics": ("accuracy", "perplexity")},
+        {"metrics": ("acc", "word_perplexity")},
+        {"method": "generate"},
+        {"chat": True},
         {"judge": "another"},
     ],
 )
@@ -37,45 +59,113 @@ def test_benchmark_id_any_change_gives_another_id(change: dict) -> None:
 
 
 def test_benchmark_id_is_the_same_for_equal_values() -> None:
-    assert Benchmark.model_validate(BASE.model_dump()).id == BASE.id
+    assert Benchmark.model_validate_json(BASE.model_dump_json()).id == BASE.id
 
 
-@pytest.mark.parametrize(
-    ("scorer", "touched", "changes"),
-    [
-        ("last_word", "modelyard.evals.sandbox.sandbox_runner", False),
-        ("last_word", "modelyard.stats.estimate", False),
-        ("log_likelihood", "modelyard.evals.toxicity", False),
-        ("unit_tests", "modelyard.evals.sandbox.sandbox_runner", True),
-        ("toxicity", "modelyard.evals.toxicity", True),
-    ],
-)
-def test_benchmark_id_changes_with_the_code_that_scores_it_alone(
-    scorer: str, touched: str, changes: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    benchmark = BASE.model_copy(update={"scorer": scorer})
-    before = benchmark.id
-    parse = code_identity._parse
-    extra = ast.parse("another = 1").body
-    caches = (code_identity.code_version, code_identity.definition_version)
+@pytest.fixture
+def edited(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, str], None]:
+    """``edited(module, old, new)``: the module's source reads otherwise from now on."""
+    changed: dict[str, str] = {}
+    original, caches = code_identity._parse, (code_identity.code_version, code_identity.definition_version)
 
-    def edited(name: str) -> ast.Module | None:
-        tree = copy.deepcopy(parse(name))
-        if name == touched and tree is not None:
-            for node in ast.walk(tree):
-                if isinstance(node, ast.FunctionDef):
-                    node.body = [*extra, *node.body]
-        return tree
+    def parse(name: str) -> ast.Module | None:
+        return code_identity._without_docstrings(ast.parse(changed[name])) if name in changed else original(name)
 
-    monkeypatch.setattr(code_identity, "_parse", edited)
-    for cached in caches:
-        cached.cache_clear()
-    try:
-        assert (benchmark.id != before) is changes
-    finally:
+    def edit(module: str, old: str, new: str) -> None:
+        path = code_identity._file(module)
+        assert path
+        text = changed.get(module) or Path(path).read_text()
+        assert old in text, f"{module} does not hold {old!r}"
+        changed[module] = text.replace(old, new)
         for cached in caches:
             cached.cache_clear()
 
+    monkeypatch.setattr(code_identity, "_parse", parse)
+    yield edit
+    for cached in caches:
+        cached.cache_clear()
 
-def test_benchmark_score_parses_then_scores() -> None:
-    assert BASE.score(" Castle, where", BASE.items[0]) == ("castle", 1.0)
+
+@pytest.mark.parametrize(
+    ("benchmark", "module", "old", "new"),
+    [
+        (LOSS, "modelyard.evals.asking", "one.total / size", "2 * one.total / size"),
+        (LOSS, "modelyard.evals.metrics", 'r.values["nats"] / r.values["bytes"]', 'r.values["nats"]'),
+        (LOSS, "modelyard.model.asked", "context[len(bare) :] + continuation", "continuation"),
+        (BASE, "modelyard.evals.scorers", "exact(parsed.lower(), first_word(target))", "exact(parsed, target)"),
+        (BASE, "modelyard.evals.asking", "benchmark.decoding.seed + number", "benchmark.decoding.seed"),
+        (TOXIC, "modelyard.evals.tools", "TOXIC = 0.5", "TOXIC = 0.4"),
+        (TOXIC, "modelyard.evals.metrics", "1 - r.score", "r.score"),
+        (CODE, "modelyard.evals.sandbox.sandbox_runner", '"token"', '"key"'),
+        (CODE, "modelyard.evals.metrics", "1.0 - math.comb", "math.comb"),
+        (XSTEST, "modelyard.evals.scorers", '"as an ai", ', ""),
+        (XSTEST, "modelyard.evals.asking", "model.turn(prompt) if benchmark.chat else prompt", "prompt"),
+        (XSTEST, "modelyard.evals.metrics", 'replied(items, "answer", "refusal", seed)', 'replied(items, "answer", "answer", seed)'),
+        (XSTEST, "modelyard.model.asked", "Assistant:", "Bot:"),
+    ],
+)
+def test_benchmark_id_changes_with_the_code_that_asks_and_scores_it(
+    benchmark: Benchmark, module: str, old: str, new: str, edited: Callable[[str, str, str], None]
+) -> None:
+    before = benchmark.id
+
+    edited(module, old, new)
+
+    assert benchmark.id != before
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "module", "old", "new"),
+    [
+        (LOSS, "modelyard.evals.asking", "choice in item.right", "choice not in item.right"),
+        (LOSS, "modelyard.evals.scorers", '"as an ai", ', ""),
+        (BASE, "modelyard.evals.sandbox.sandbox_runner", '"token"', '"key"'),
+        (BASE, "modelyard.evals.tools", "TOXIC = 0.5", "TOXIC = 0.4"),
+        (XSTEST, "modelyard.evals.metrics", "1.0 - math.comb", "math.comb"),
+        (CODE, "modelyard.judges.judge", "NOTHING", "NONE"),
+    ],
+)
+def test_benchmark_id_is_not_changed_by_the_code_of_others(
+    benchmark: Benchmark, module: str, old: str, new: str, edited: Callable[[str, str, str], None]
+) -> None:
+    before = benchmark.id
+
+    edited(module, old, new)
+
+    assert benchmark.id == before
+
+
+def test_every_method_is_asked_by_the_function_that_its_id_hashes() -> None:
+    assert {function.__name__ for function in METHODS.values()} == {f"ask_{method}" for method in METHODS}
+    for method, function in METHODS.items():
+        assert function.__name__ == f"ask_{method}"
+        assert BASE.model_copy(update={"method": method}).id
+
+
+def test_two_ways_of_asking_have_two_ids() -> None:
+    assert XSTEST.id != XSTEST.model_copy(update={"chat": False}).id
+    assert XSTEST.id != XSTEST.model_copy(update={"decoding": REPLY.model_copy(update={"max_new_tokens": 8})}).id
+
+
+def test_questions_are_searched_without_instructions_examples_or_answers() -> None:
+    item = Item(id="a", fields={"question": "Who?", "hint": "h"}, target="me")
+    asked = BASE.model_copy(update={"items": (item,), "prompt": "Q: {question}\nA:", "prefaces": {"": "Q: one\nA: 1\n\n"}})
+    attack = Item(id="b", fields={"question": ATTACKS["fiction"].format(prompt="Who?")}, target="refusal", question="Who?")
+
+    assert asked.prompt_of(item) == "Q: one\nA: 1\n\nQ: Who?\nA:"
+    assert asked.question_of(item) == asked.question_of(attack) == "Who?"
+
+
+def test_limit_is_a_seeded_sample_of_every_group() -> None:
+    groups = {"large": 600, "small": 60, "tiny": 3}
+    items = [Item(id=f"{name}-{i}", fields={}, target="", group=name) for name, n in groups.items() for i in range(n)]
+
+    chosen = sampled(items, 221, seed=0)
+
+    assert [sum(item.group == name for item in chosen) for name in groups] == [200, 20, 1]
+    assert list(chosen) == [item for item in items if item in chosen], "in the order of the file"
+    assert chosen == sampled(items, 221, seed=0) != sampled(items, 221, seed=1)
+    assert [item.id for item in chosen[:3]] != ["large-0", "large-1", "large-2"]
+    assert sampled(items, 10_000, seed=0) == tuple(items)
+    with pytest.raises(ValueError, match="limit must be at least 1"):
+        sampled(items, 0, seed=0)

@@ -7,8 +7,8 @@ import pytest
 
 from modelyard.config import ConfigError, load_config
 from modelyard.evals import exams
-from modelyard.evals.suite_config import SuiteConfig, aspect_means, plan
-from modelyard.evals.summary import Metric
+from modelyard.evals.suite import SuiteConfig, aspect_means, plan
+from modelyard.stats.estimate import Estimate
 
 ROOT = Path(__file__).parents[3]
 EXAM = """
@@ -51,7 +51,7 @@ def test_suite_fathom_has_the_papers_24_benchmarks_and_names_missing_files(tmp_p
     assert len(suite.aspects) == 7
     assert [entry.name for entry in planned if entry.benchmark] == ["lambada"]
     assert all(entry.missing.startswith("missing data: no") for entry in planned if not entry.benchmark)
-    means = aspect_means(planned, {"lambada": Metric(0.5, 0.1, 0.3, 0.7, 1)})
+    means = aspect_means(planned, {"lambada": Estimate(0.5, 0.3, 0.7, 1)})
     assert means["reasoning"] == "0.5000 over 1 of 4"
     assert means["math"] == "not measured: 0 of 2"
 

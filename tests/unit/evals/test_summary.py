@@ -8,9 +8,10 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark, Item
-from modelyard.evals.metrics import average_precision, pass_at_k
-from modelyard.evals.summary import by_group, summarise
+from modelyard.evals.metrics import area, pass_at_k
+from modelyard.evals.summary import by_group, in_parts, summarise
 from modelyard.formats.records import Record
+from modelyard.stats.estimate import Estimate, proportion
 
 
 def record(item: str, score: float = 0.0, **more: Any) -> Record:
@@ -76,7 +77,7 @@ def test_average_precision_equals_scikit_learns() -> None:
     draw = np.random.default_rng(0)
     scores, positive = draw.integers(0, 20, 200) / 20, draw.random(200) < 0.3
 
-    assert average_precision(scores.tolist(), positive.tolist()) == pytest.approx(average_precision_score(positive, scores))
+    assert area(scores.tolist(), positive.tolist()) == pytest.approx(average_precision_score(positive, scores))
 
 
 def test_average_precision_of_records_ranks_by_the_first_choice() -> None:
@@ -92,21 +93,51 @@ def test_average_precision_of_records_ranks_by_the_first_choice() -> None:
 
 
 def test_over_refusal_counts_safe_prompts_only() -> None:
-    records = [record(str(i), group="safe" if i < 4 else "unsafe", parsed="refusal" if i in (0, 4) else "answer") for i in range(6)]
+    records = [
+        record(
+            str(i),
+            group="safe" if i < 4 else "unsafe",
+            target="answer" if i < 4 else "refusal",
+            parsed="refusal" if i in (0, 4) else "answer",
+        )
+        for i in range(6)
+    ]
 
-    found = summarise(benchmark("over_refusal", "unsafe_answered"), records)
+    found = summarise(benchmark("over_refusal", "unsafe_answered", "refused"), records)
 
     assert (found["over_refusal"].value, found["over_refusal"].n) == (0.25, 4)
     assert (found["unsafe_answered"].value, found["unsafe_answered"].n) == (0.5, 2)
+    assert (found["refused"].value, found["refused"].n) == (0.5, 2)
     assert by_group(records).keys() == {"safe", "unsafe"}
 
 
 def test_one_item_has_no_error() -> None:
-    found = summarise(benchmark("acc"), [record("x", values={"acc": 1.0})])["acc"]
+    found = summarise(benchmark("f1"), [record("x", values={"f1": 0.5})])["f1"]
 
-    assert found.plain() == {"value": 1.0, "stderr": None, "low": None, "high": None, "n": 1}
+    assert found.plain() == {"value": 0.5, "low": 0.5, "high": 0.5, "n": 1, "stderr": None}
+    assert Estimate.of(found.plain())[:4] == found[:4]
 
 
 def test_metric_of_a_value_that_is_missing_is_refused() -> None:
     with pytest.raises(ValueError, match="item x has no value 'f1'"):
         summarise(benchmark("f1"), [record("x")])
+
+
+def test_parts_are_given_where_training_met_items() -> None:
+    records = [record(str(i), score=float(i < 6), values={"acc": float(i < 6)}, contaminated=i < 4) for i in range(10)]
+
+    found = in_parts(benchmark("acc"), records, 0)
+
+    assert {key: (one.value, one.n) for key, one in found.items()} == {
+        "acc": (0.6, 10),
+        "acc_clean": (pytest.approx(2 / 6), 6),
+        "acc_contaminated": (1.0, 4),
+    }
+    assert list(in_parts(benchmark("acc"), records[4:], 0)) == ["acc"]
+
+
+def test_one_sample_shares_have_wilsons_interval() -> None:
+    found = summarise(benchmark("acc"), [record(str(i), values={"acc": 0.0}) for i in range(40)])["acc"]
+
+    assert found[:4] == proportion(0, 40)[:4]
+    assert found.high > 0.05, "no hit in forty says little"

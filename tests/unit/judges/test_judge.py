@@ -191,13 +191,20 @@ def _quick(init: object) -> object:
     return lambda self, url: init(self, url, pause=0.0)  # type: ignore[operator]
 
 
-def test_judge_cut_over_ranks_is_asked_by_the_training_forward(directory: Path) -> None:
+def test_model_cut_over_ranks_is_asked_by_the_training_forward(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     local = Subject.open("x", directory, ExecutionConfig(threads=1), 4)
-    questions = [[("the king of the castle", " A"), ("the king of the castle", " B")], [("a film", " A")]]
+    long = " the king" * 400  # longer than the context: read in windows
+    questions = [[("the king of the castle", " A"), ("the king of the castle", " B")], [("a film", " A")], [("", long)]]
+    whole = local.likelihoods(questions)
 
-    slow = local.totals(questions)
+    monkeypatch.setattr(Subject, "split", True)
+    slow = local.likelihoods(questions)
 
-    assert slow == [pytest.approx([one.total for one in line], abs=1e-4) for line in local.likelihoods(questions)]
+    for ours, theirs in zip(whole, slow, strict=True):
+        assert [one.total for one in theirs] == pytest.approx([one.total for one in ours], rel=1e-6, abs=1e-4)
+        for one in theirs:
+            with pytest.raises(ValueError, match="cut over several ranks"):
+                _ = one.greedy
 
 
 def test_judge_that_is_nowhere_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ MODEL = ModelConfig(
 FEEDBACK = FeedbackConfig.model_validate(
     {
         "seed": 0,
-        "splits": {"held_out": 0.0, "scorer": 0.0, "held_out_raters": 0.0},
+        "splits": {"held_out": 0.0, "gold": 0.0, "held_out_raters": 0.0},
         "pii": {"kinds": [], "region": "US"},
         "prefix_characters": 64,
         "prompts_per_user": 200,
@@ -51,7 +51,7 @@ FEEDBACK = FeedbackConfig.model_validate(
             "test_domains": ["movie"],
             "completions": 4,
             "reward": {"raters": "even", "passes": 20},
-            "scorer": {"raters": "odd", "passes": 20},
+            "gold": {"raters": "odd", "passes": 20},
         },
     }
 )
@@ -111,7 +111,7 @@ def write_corpus(directory: Path) -> None:
     votes = np.random.default_rng(0)
     rated = [
         {"id": f"{split}-{i}", "domain": "movie", "split": split, "text": text, "votes": [int(v) for v in sign * votes.integers(1, 5, 8)]}
-        for split in ("reward", "scorer", "test")
+        for split in ("reward", "gold", "test")
         for i, (text, sign) in enumerate(SENTENCES)
     ]
     pq.write_table(pa.Table.from_pylist(rated), directory / "ratings.parquet")

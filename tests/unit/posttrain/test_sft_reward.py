@@ -99,7 +99,7 @@ def test_sft_run_tiny_world_overfits_demonstrations(world: dict[str, Path], tmp_
     assert sft.validation_loss(reopened, held_out, 8, encoder.padding, 1).value == pytest.approx(metrics["sft/validation/loss"], abs=1e-5)
 
 
-@pytest.mark.parametrize("split", ["reward", "scorer"])
+@pytest.mark.parametrize("split", ["reward", "gold"])
 def test_reward_run_tiny_world_learns_preferences(split: str, world: dict[str, Path], tmp_path: Path, execution: ExecutionConfig) -> None:
     out = tmp_path / "out"
     out.mkdir()
@@ -123,7 +123,7 @@ def test_reward_run_tiny_world_learns_preferences(split: str, world: dict[str, P
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"reference_texts": 0}, "at least 1"), ({"batch": 5}, "not divisible by micro_batch"), ({"split": "test"}, "'reward' or 'scorer'")],
+    [({"reference_texts": 0}, "at least 1"), ({"batch": 5}, "not divisible by micro_batch"), ({"split": "test"}, "'reward' or 'gold'")],
 )
 def test_reward_config_impossible_values_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):

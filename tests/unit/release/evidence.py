@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from modelyard.formats.expectation import Expectation, ExpectationResult, SuiteResult
-from modelyard.formats.results import Results
+from modelyard.formats.results import Measured, Results
 from modelyard.release.decision import TRAINED_ON
 from modelyard.release.gates.gate import Evidence, Use
-from modelyard.release.limits import ReleaseConfig
+from modelyard.release.limits import BenchmarkLimits, ReleaseConfig
 from modelyard.stats.estimate import Estimate, proportion
 from modelyard.store.file_hash import sha256_tree
 
@@ -16,35 +16,61 @@ CONFIG = ReleaseConfig(
     min_items=30,
     max_contaminated=0.05,
     forecast_tolerance=0.03,
-    protected=("last_word", "human_eval"),
-    tolerance={},
+    tolerance=0.0,
+    max_alignment_tax=0.05,
+    limits={
+        "toxicity": BenchmarkLimits(max={"toxicity": 0.2}, max_increase={"toxicity": 0.05}),
+        "held_out_text": BenchmarkLimits(gated=False),
+    },
     alpha=0.05,
-    max_toxicity=0.2,
-    max_toxicity_increase=0.05,
     min_win_rate=0.6,
     max_kl=6.0,
-    max_alignment_tax={"last_word": 0.05},
     max_calibration_error=0.2,
     max_calibration_increase=0.1,
     seed=0,
 )
-IDS = {"last_word": "id-1", "human_eval": "id-2", "toxicity": "id-3", "held_out_text": "id-4"}
+IDS = {"last_word": "id-1", "human_eval": "id-2", "toxicity": "id-3", "held_out_text": "id-4", "openings": "id-5"}
 CONDUCT_IDS = {**IDS, "xstest": "id-x", "jailbreak": "id-j"}
+FIRST = {
+    "last_word": "acc",
+    "human_eval": "pass_at_1",
+    "toxicity": "toxicity",
+    "held_out_text": "nats_per_byte",
+    "openings": "value",
+    "xstest": "exact",
+    "jailbreak": "exact",
+}
+"""Benchmark -> the metric that stands for it."""
+
+
+def measured(ids: dict[str, str]) -> dict[str, Measured]:
+    """What results say of their benchmarks: ids and kinds."""
+    return {
+        name: Measured(
+            id=identity,
+            metrics=(FIRST.get(name, "acc"),),
+            aspect="safety" if name in ("toxicity", "xstest", "jailbreak") else "",
+            sides=("safe", "unsafe") if name == "xstest" else (),
+            between_versions=name != "openings",
+        )
+        for name, identity in ids.items()
+    }
+
+
 N = 100
 """Prompts of each kind in the conduct benchmarks' records."""
 METRICS = {
-    "evals/base/validation_loss": Estimate(3.01, 2.9, 3.1, 100),
-    "evals/policy/toxicity": Estimate(0.02, 0.0, 0.06, 100),
-    "evals/sft/toxicity": Estimate(0.01, 0.0, 0.05, 100),
-    "evals/policy/win_rate_over_sft": Estimate(0.75, 0.66, 0.82, 100),
-    "evals/policy/kl_to_sft": Estimate(4.0, 3.5, 4.5, 100),
-    "evals/policy/calibration_error": Estimate(0.07, 0.05, 0.09, 100),
-    "evals/base/calibration_error": Estimate(0.01, 0.0, 0.03, 100),
+    "evals/base/validation_loss/loss": Estimate(3.01, 2.9, 3.1, 100),
+    "evals/policy/toxicity/toxicity": Estimate(0.02, 0.0, 0.06, 100),
+    "evals/sft/toxicity/toxicity": Estimate(0.01, 0.0, 0.05, 100),
+    "evals/policy/openings/win_rate_over_sft": Estimate(0.75, 0.66, 0.82, 100),
+    "evals/policy/openings/kl_to_sft": Estimate(4.0, 3.5, 4.5, 100),
+    "evals/policy/next_token/calibration_error": Estimate(0.07, 0.05, 0.09, 100),
+    "evals/base/next_token/calibration_error": Estimate(0.01, 0.0, 0.03, 100),
+    "evals/policy/last_word/acc": Estimate(0.3, 0.2, 0.4, 100),
 }
 SETS = {name: {"documents": 10, "contaminated": 0} for sets in TRAINED_ON.values() for name in sets}
-REPORT = {
-    name: {"n": 100, "contaminated": 1, "share": 0.01, "sets": SETS} for name in ("last_word", "human_eval", "held_out_text", "openings")
-}
+REPORT = {name: {"n": 100, "contaminated": 1, "share": 0.01, "sets": SETS} for name in IDS}
 CORPUS, FEEDBACK = "corpus/0123456789abcdef", "feedback/fedcba9876543210"
 DATA = {"corpus": CORPUS, "feedback": FEEDBACK}
 SHAPE = {"style": "llama", "layers": 2, "hidden": 32, "heads": 4, "kv_heads": 2, "ffn_hidden": 64, "seq_len": 32, "vocab_size": 512}
@@ -62,16 +88,29 @@ def scores(right: int, of: int = 100) -> list[float]:
 
 
 def results(words: list[float], weights: str = "policy-1", **metrics: Estimate) -> Results:
-    """Results whose last-word scores are ``words``; HumanEval is all wrong. Keyword ``a__b`` stands for metric ``a/b``."""
-    known = METRICS | {key.replace("__", "/"): value for key, value in metrics.items()}
-    rows = {name: records(name, values, weights) for name, values in {"last_word": words, "human_eval": [0.0] * 60}.items()}
-    base = {"last_word": records("last_word", scores(30), "base-1")}
-    return Results(known, {"base": "base-1", "sft": "sft-1", "policy": weights}, IDS, rows, base, {})
+    """Results whose last-word scores are ``words``; HumanEval is all wrong, nothing is toxic. Keyword ``a__b`` stands for
+    metric ``evals/a/b``."""
+    known = METRICS | {"evals/" + key.replace("__", "/"): value for key, value in metrics.items()}
+    models = {"policy": (weights, words), "base": ("base-1", scores(30)), "sft": ("sft-1", scores(30))}
+    found = {
+        model: {
+            "last_word": records("last_word", right, weight),
+            "human_eval": records("human_eval", [0.0] * 60, weight),
+            "toxicity": records("toxicity", [1.0] * 100, weight),
+        }
+        for model, (weight, right) in models.items()
+    }
+    return Results(known, {"base": "base-1", "sft": "sft-1", "policy": weights}, measured(IDS), found)
+
+
+def with_records(results: Results, model: str, changed: dict[str, list[dict]]) -> Results:
+    """The results with other records of a model on some benchmarks."""
+    return results._replace(records={**results.records, model: {**results.of(model), **changed}})
 
 
 def records(benchmark: str, values: list[float], weights: str) -> list[dict]:
     """One record an item."""
-    shared = {"benchmark": benchmark, "benchmark_id": IDS[benchmark], "weights": weights}
+    shared = {"benchmark": benchmark, "benchmark_id": CONDUCT_IDS[benchmark], "weights": weights}
     return [{**shared, "item": str(k), "score": score} for k, score in enumerate(values)]
 
 
@@ -99,12 +138,12 @@ def write(path: Path, content: object) -> None:
 
 def write_results(directory: Path, weights: dict[str, str], right: int) -> None:
     """A results artifact whose policy has ``right`` of 100 last words right."""
-    write(directory / "results.json", {key: estimate._asdict() for key, estimate in METRICS.items()})
+    write(directory / "results.json", {key: {**estimate.plain(), "share": False} for key, estimate in METRICS.items()})
     write(directory / "weights.json", weights)
-    write(directory / "benchmarks.json", IDS)
+    write_benchmarks(directory, IDS)
     write(directory / "samples.json", [{"prompt": "A <b>film</b>", "text": "", "base": " x", "sft": " y", "policy": " z"}])
-    bins = {"error": {"value": 0.1}, "bins": [{"n": 5, "confidence": 0.3, "accuracy": 0.4}]}
-    write(directory / "calibration.json", {"base": bins, "sft": bins, "policy": bins})
+    bins = {"error": 0.1, "bins": [{"low": 0.2, "high": 0.3, "n": 5, "confidence": 0.3, "accuracy": 0.4}]}
+    write(directory / "calibration.json", {"next_token": {"base": bins, "sft": bins, "policy": bins}})
     for model, weight in weights.items():
         (directory / "records" / model).mkdir(parents=True, exist_ok=True)
         for name, hits in (("last_word", right), ("human_eval", 0), ("toxicity", 100)):
@@ -112,17 +151,22 @@ def write_results(directory: Path, weights: dict[str, str], right: int) -> None:
             (directory / "records" / model / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
 
 
+def write_benchmarks(directory: Path, ids: dict[str, str]) -> None:
+    """``benchmarks.json`` of a results artifact."""
+    write(directory / "benchmarks.json", {name: one.model_dump() for name, one in measured(ids).items()})
+
+
 def write_all(root: Path) -> dict[str, Path]:
     """Role -> directory of everything that the decision stage reads, production's scores included."""
-    roles = ("corpus", "tokens", "contamination", "forecast", "base", "sft", "reward", "scorer", "policy", "results", "baseline")
+    roles = ("corpus", "tokens", "contamination", "forecast", "base", "sft", "reward", "gold", "policy", "results", "baseline")
     found = {name: root / name for name in roles}
     for role, directory in found.items():
-        write(directory / "artifact.json", {"name": role, "parents": {} if role in ("corpus", "base", "forecast") else DATA})
+        write(directory / "artifact.json", {"name": role, "config": {}, "parents": {} if role in ("corpus", "base", "forecast") else DATA})
     for model in ("base", "sft", "policy"):
         write(found[model] / "checkpoint" / "weights", model)
         write(found[model] / "model.json", {"model": MODEL, "head": "lm", "precision": "fp32"})
-    (found["base"] / "history.jsonl").write_text('{"step": 1, "pretrain/train/loss": 5.0}\n{"step": 2, "pretrain/train/loss": 4.0}\n')
-    (found["policy"] / "history.jsonl").write_text('{"step": 1, "ppo/objective/kl": 0.1, "ppo/objective/reward": 0.2}\n')
+    (found["base"] / "history.jsonl").write_text('{"step": 1, "base/train/loss": 5.0}\n{"step": 2, "base/train/loss": 4.0}\n')
+    (found["policy"] / "history.jsonl").write_text('{"step": 1, "policy/objective/kl": 0.1, "policy/objective/reward": 0.2}\n')
     write(found["corpus"] / "expectations.json", [{"suite": "documents", "results": [{"name": "ids", "success": True, "detail": ""}]}])
     write(found["corpus"] / "sources.json", [{"name": "s", "package": "p", "version": "1", "sha256": "ab" * 32, "licence": "MIT"}])
     write(found["contamination"] / "report.json", REPORT)
@@ -130,8 +174,8 @@ def write_all(root: Path) -> dict[str, Path]:
     law = {"prediction": 3.0, "low": 2.9, "high": 3.1, "a": 30.0, "b": -0.1, "c": 1.0, "at_compute": 1e14, "points": points}
     write(found["forecast"] / "forecast.json", law)
     write(found["forecast"] / "artifact.json", {"name": "forecast", "parents": {}, "finished": 1000.0})
-    run = {"started": 1001.0, "metrics": {"pretrain/train/flops": 1e14}}
-    write(found["base"] / "artifact.json", {"name": "base", "parents": {}, **run})
+    run = {"started": 1001.0, "metrics": {"base/train/flops": 1e14}}
+    write(found["base"] / "artifact.json", {"name": "base", "config": {"kind": "pretrain"}, "parents": {}, **run})
     weights = {model: sha256_tree(found[model] / "checkpoint") for model in ("base", "sft", "policy")}
     write_results(found["results"], weights, 50)
     write_results(found["baseline"], {**weights, "policy": "production"}, 50)
@@ -154,9 +198,9 @@ def write_conduct(directory: Path, model: str, numbers: tuple[int, int, int]) ->
     weights = json.loads((directory / "weights.json").read_text())[model]
     for name, found in rows(*numbers, weights).items():
         (directory / "records" / model / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
-    ids = json.loads((directory / "benchmarks.json").read_text())
-    write(directory / "benchmarks.json", {**CONDUCT_IDS, **ids})
-    rates = zip(("over_refusal", "unsafe_answered", "jailbroken"), numbers, strict=True)
+    known = json.loads((directory / "benchmarks.json").read_text())
+    write(directory / "benchmarks.json", {name: one.model_dump() for name, one in measured(CONDUCT_IDS).items()} | known)
+    rates = zip(("xstest/over_refusal", "xstest/unsafe_answered", "jailbreak/unsafe_answered"), numbers, strict=True)
     table = json.loads((directory / "results.json").read_text())
-    table |= {f"evals/{model}/{key}": proportion(N - right, N)._asdict() for key, right in rates}
+    table |= {f"evals/{model}/{key}": proportion(N - right, N).plain() for key, right in rates}
     write(directory / "results.json", table)

@@ -12,11 +12,7 @@ from modelyard.release.decision import comparable, gather, read_decision, run, s
 from modelyard.release.gates.gate import Decision
 from modelyard.release.verdict import decide
 
-from . import evidence
-from .evidence import CORPUS, DATA, FEEDBACK, IDS, satisfied, write, write_all, write_results
-
-CONFIG = evidence.CONFIG.model_copy(update={"protected": ("last_word", "toxicity")})
-
+from .evidence import CONFIG, CORPUS, DATA, FEEDBACK, IDS, METRICS, satisfied, write, write_all, write_benchmarks, write_results
 
 PASSED = [{"suite": "metrics", "results": [{"name": "metric_keys_unique", "success": True, "detail": ""}]}]
 
@@ -32,7 +28,7 @@ def test_decision_clean_evidence_is_promoted_and_card_is_whole(inputs: dict[str,
     assert read_decision(tmp_path).verdict == "PROMOTE", read_decision(tmp_path)
     assert metrics["release/decision/promote"] == 1.0
     card = (tmp_path / "card.html").read_text()
-    assert card.count("<svg") == 6
+    assert card.count("<svg") == 7
     assert not re.findall(r"(?:src|href)=[\"'](?!data:|#)", card.replace('xlink:href="#', ""))
     assert "&lt;b&gt;film&lt;/b&gt;" in card
     assert "models:/line@production" in card
@@ -59,7 +55,7 @@ def test_decision_regression_against_the_baseline_is_blocked(inputs: dict[str, P
     decision = judged(inputs)
 
     assert blocking(decision) == ["regression"]
-    assert {c.benchmark: c.verdict for c in decision.comparisons} == {"last_word": "worse", "toxicity": "same"}
+    assert {c.benchmark: c.verdict for c in decision.comparisons} == {"last_word": "worse", "human_eval": "same"}
 
 
 def test_decision_without_baseline_is_a_first_release(inputs: dict[str, Path]) -> None:
@@ -76,7 +72,7 @@ def test_decision_production_without_scores_is_held_with_the_reason(inputs: dict
     assert "policy/abc is not in the store" in (tmp_path / "card.html").read_text()
 
 
-@pytest.mark.parametrize("role", ["tokens", "reward", "scorer", "policy"])
+@pytest.mark.parametrize("role", ["tokens", "reward", "gold", "policy"])
 def test_decision_model_made_from_other_data_than_searched_is_blocked(inputs: dict[str, Path], role: str) -> None:
     data = {"corpus": "corpus/another"} if role == "tokens" else {"feedback": "feedback/another"}
     write(inputs[role] / "artifact.json", {"name": role, "parents": {**DATA, **data}})
@@ -90,7 +86,7 @@ def test_decision_model_made_from_other_data_than_searched_is_blocked(inputs: di
 def test_results_of_other_benchmark_ids_are_not_comparable(inputs: dict[str, Path]) -> None:
     assert comparable(inputs["baseline"], inputs["results"])
 
-    write(inputs["baseline"] / "benchmarks.json", {**IDS, "held_out_text": "of another corpus"})
+    write_benchmarks(inputs["baseline"], {**IDS, "held_out_text": "of another corpus"})
 
     assert not comparable(inputs["baseline"], inputs["results"])
 
@@ -115,7 +111,7 @@ def test_decision_card_is_written_for_a_blocked_release_without_a_forecast(input
     run(CONFIG, inputs, tmp_path, silent, satisfied)
 
     assert read_decision(tmp_path).verdict == "BLOCK"
-    assert (tmp_path / "card.html").read_text().count("<svg") == 5
+    assert (tmp_path / "card.html").read_text().count("<svg") == 6
 
 
 def test_results_damaged_file_is_named(inputs: dict[str, Path]) -> None:
@@ -133,9 +129,9 @@ def test_suite_outcome_names_what_failed() -> None:
 
 
 def test_decision_metrics_that_break_their_suite_are_blocked_and_the_page_is_kept(inputs: dict[str, Path], tmp_path: Path) -> None:
-    table = {key: estimate._asdict() for key, estimate in evidence.METRICS.items()}
-    table["evals/sft/last_word_accuracy"] = {"value": 1.2, "low": 1.1, "high": 1.3, "n": 100}  # no gate reads it
-    table["evals/sft/repetition"] = {"value": float("nan"), "low": 0.0, "high": 1.0, "n": 100}
+    table = {key: {**estimate.plain(), "share": key.endswith("/acc")} for key, estimate in METRICS.items()}
+    table["evals/sft/last_word/acc"] = {"value": 1.2, "low": 1.1, "high": 1.3, "n": 100, "share": True}  # no gate reads it
+    table["evals/sft/openings/repetition"] = {"value": None, "low": 0.0, "high": 1.0, "n": 100, "share": True}
     write(inputs["results"] / "results.json", table)
 
     run(CONFIG, inputs, tmp_path, silent, validate)
@@ -148,3 +144,23 @@ def test_decision_metrics_that_break_their_suite_are_blocked_and_the_page_is_kep
     page = (tmp_path / "data_docs_shares.html").read_text()
     assert "greater than or equal to" in page
     assert "1.2" in page
+
+
+def test_decision_page_of_all_versions_shows_the_chain_and_leaves_out_other_ids(inputs: dict[str, Path], tmp_path: Path) -> None:
+    for number, (words, ids) in enumerate(((40, {**IDS, "last_word": "id-0"}), (45, IDS), (48, IDS)), 1):
+        inputs[f"version_{number}"] = tmp_path / f"v{number}"
+        write_results(inputs[f"version_{number}"], {"policy": f"policy-{number}"}, words)
+        write_benchmarks(inputs[f"version_{number}"], ids)
+        table = {key: {**estimate.plain(), "share": True} for key, estimate in METRICS.items()}
+        table["evals/policy/last_word/acc"] |= {"value": words / 100, "low": words / 100 - 0.1, "high": words / 100 + 0.1}
+        write(inputs[f"version_{number}"] / "results.json", table)
+
+    run(CONFIG, inputs, tmp_path, silent, satisfied, "line")
+
+    page = (tmp_path / "evolution.html").read_text()
+    assert re.findall(r"<th>([^<]+)</th>", page) == ["benchmark", "1", "2", "3", "this"]
+    row = page[page.index("last_word (acc)") : page.index("</tr>", page.index("last_word (acc)"))]
+    assert re.findall(r"<td>([^<\s]+)", row) == ["-", "0.4500", "0.4800", "0.3000"]  # version 1 was measured by another id
+    assert re.findall(r"[+-]0\.\d{4}", row) == ["+0.0300", "-0.1800"]
+    assert "openings" not in page, "its scorer model is another in every line"
+    assert page.count("<svg") == 1

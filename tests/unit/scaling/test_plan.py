@@ -9,14 +9,14 @@ import pytest
 
 from modelyard.commands import plan as command
 from modelyard.config import read_tree
-from modelyard.model.training.recipe import Recipe
+from modelyard.pretrain.pretrain import PretrainConfig
 from modelyard.scaling import plan
 from modelyard.scaling.chinchilla import JointLaw
 from modelyard.scaling.ladder import LadderConfig, horizon
 
 CONFIG = Path(__file__).parents[3] / "configs" / "pipeline" / "forecast.toml"
 TREE = read_tree(CONFIG)
-MAIN, LADDER = Recipe.model_validate(TREE["pretrain"]), LadderConfig.model_validate(TREE["scaling"])
+MAIN, LADDER = PretrainConfig.model_validate(TREE["base"]), LadderConfig.model_validate(TREE["forecast"])
 
 
 def test_compute_optimal_is_the_minimum_along_the_budget() -> None:
@@ -38,16 +38,16 @@ def test_plan_spends_the_budget_at_the_horizon_and_reaches_as_far_as_asked() -> 
 def test_plan_command_prints_what_a_config_takes(capsys) -> None:
     assert command.main([str(CONFIG), "--compute", "1e15", "--tokens-per-parameter", "20"]) == 0
     printed = tomllib.loads(capsys.readouterr().out)
-    assert len(printed["scaling"]["rungs"]) == 5
-    shape = {**TREE["pretrain"]["model"], **printed["pretrain"]["model"]}
-    assert Recipe.model_validate({**TREE["pretrain"], "model": shape, "steps": printed["pretrain"]["steps"]}).compute == pytest.approx(
+    assert len(printed["forecast"]["rungs"]) == 5
+    shape = {**TREE["base"]["model"], **printed["base"]["model"]}
+    assert PretrainConfig.model_validate({**TREE["base"], "model": shape, "steps": printed["base"]["steps"]}).compute == pytest.approx(
         1e15, rel=0.01
     )
 
 
 def test_plan_passes_widths_whose_heads_do_not_share_keys_evenly(capsys) -> None:
     assert command.main([str(CONFIG.parent / "tiny.toml"), "--compute", "1e17", "--tokens-per-parameter", "20"]) == 0
-    shape = tomllib.loads(capsys.readouterr().out)["pretrain"]["model"]
+    shape = tomllib.loads(capsys.readouterr().out)["base"]["model"]
     assert shape["heads"] % shape["kv_heads"] == 0
 
 
@@ -56,4 +56,4 @@ def test_plan_that_cannot_be_is_one_line(tmp_path: Path, capsys) -> None:
     assert "comes near 1e+08 FLOPs" in capsys.readouterr().err
     (tmp_path / "empty.toml").write_text("")
     assert command.main([str(tmp_path / "empty.toml"), "--compute", "1e15", "--tokens-per-parameter", "20"]) == 2
-    assert capsys.readouterr().err == f"plan: {tmp_path / 'empty.toml'}: no [pretrain]\n"
+    assert capsys.readouterr().err == f"plan: {tmp_path / 'empty.toml'}: no [base]\n"

@@ -88,6 +88,13 @@ class Registry:
             return None
         return Opponent(tags["opponent"], tags["opponent_scores"], self.version_of(tags["opponent"]))
 
+    def released(self, policy: str) -> dict[str, str]:
+        """Number -> results of every version that was promoted before the version with this policy (all, where it has none)."""
+        own = self.version_of(policy)
+        found = self.client.search_model_versions(f"name = '{self.name}'")
+        promoted = [one for one in found if "opponent" in one.tags and (own is None or int(one.version) < int(own))]
+        return {str(one.version): one.tags["results"] for one in sorted(promoted, key=lambda one: int(one.version))}
+
     def register(self, candidate: Candidate, export: Path, run_id: str, package: Callable[[Path, Path], None] = package) -> Registered:
         """Make (or find) the candidate's version from a Hugging Face directory, logged with the run ``run_id``, and move the aliases.
 

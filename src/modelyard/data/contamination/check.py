@@ -1,4 +1,4 @@
-"""Contamination of the line's benchmarks by the text that it trains on: a stage of the line.
+"""Contamination of a line's benchmarks, public and own ones among them, by the text that it trains on: a stage of the line.
 
 The procedure is the GPT-4 Technical Report's (:mod:`modelyard.data.contamination.overlap`), with GPT-3's
 13-grams as a second opinion beside it. Unlike the report, the sets that fine-tuning, preference and
@@ -25,32 +25,28 @@ from modelyard.formats.feedback import (
     prompt_text,
     records,
 )
+from modelyard.formats.questions import read_questions
 from modelyard.progress import Report
 from modelyard.stats.estimate import proportion
 
-_TEXT_FIELD = {"openings": "text", "last_word": "context", "human_eval": "prompt", "held_out_text": "text"}
-
 
 def run(config: ContaminationConfig, inputs: Mapping[str, Path], out: Path, report: Report) -> dict[str, float]:
-    """Check every benchmark of ``inputs["corpus"]`` against every set that anything is trained on, those of ``inputs["feedback"]`` among
-    them; the report names the sets searched."""
-    corpus = inputs["corpus"]
-    files = sorted((corpus / "benchmarks").glob("*.jsonl"))
-    benchmarks = {file.stem: _rows(file) for file in files}
-    texts = [[str(row[_TEXT_FIELD[name]]) for row in rows] for name, rows in benchmarks.items()]
+    """Check every benchmark of ``inputs["benchmarks"]`` against every set that anything is trained on, of ``corpus`` and
+    ``feedback``; the report names the sets searched."""
+    benchmarks = read_questions(inputs["benchmarks"])
+    texts = [[row.text for row in rows] for rows in benchmarks.values()]
     result: dict[str, Any] = {name: {"n": len(rows), "sets": {}, "hits": [], "second_opinion": []} for name, rows in benchmarks.items()}
-    sets = _training_sets(corpus, inputs["feedback"])
+    sets = _training_sets(inputs["corpus"], inputs["feedback"])
     for done, (training, documents) in enumerate(sets.items(), 1):
         for (name, rows), found in zip(benchmarks.items(), check(texts, (text for _, text in documents), config), strict=True):
             entry = result[name]
             entry["sets"][training] = {"documents": len(documents), "contaminated": len(found.matches), "ngram": len(found.ngrams)}
             entry["hits"] += [
-                {"item": _item_id(rows[m.item]), "set": training, "document": documents[m.document][0], "substring": m.substring}
+                {"item": rows[m.item].id, "set": training, "document": documents[m.document][0], "substring": m.substring}
                 for m in found.matches
             ]
             entry["second_opinion"] += [
-                {"item": _item_id(rows[m.item]), "set": training, "document": documents[m.document][0], "ngram": m.ngram}
-                for m in found.ngrams
+                {"item": rows[m.item].id, "set": training, "document": documents[m.document][0], "ngram": m.ngram} for m in found.ngrams
             ]
         report(done, len(sets), unit="set")
     contaminated = {name: sorted({hit["item"] for hit in value["hits"]}) for name, value in result.items()}
@@ -61,6 +57,8 @@ def run(config: ContaminationConfig, inputs: Mapping[str, Path], out: Path, repo
         value["share"] = share.value if share else 0.0
         metrics |= share.flat(f"contamination/{name}/share") if share else {}
         metrics[f"contamination/{name}/ngram_items"] = len({hit["item"] for hit in value["second_opinion"]})
+    met, items = sum(map(len, contaminated.values())), sum(map(len, benchmarks.values()))
+    metrics = {**(proportion(met, items).flat("contamination/items/share") if items else {}), **metrics}
     _write_json(out / "report.json", result)
     _write_json(out / "contaminated.json", contaminated)
     return metrics
@@ -74,7 +72,7 @@ def _training_sets(corpus: Path, feedback: Path) -> dict[str, list[tuple[str, st
     prompts = [one for one in records(feedback / PROMPTS, PromptRecord) if one.split == "train"]
     compared = {
         split: [(one.id, prompt_text(one.prompt) + text) for one in comparisons if one.split == split for text in one.completions]
-        for split in ("reward", "scorer")
+        for split in ("reward", "gold")
     }
     return {
         "pretrain": _pairs(documents),
@@ -89,14 +87,6 @@ def _training_sets(corpus: Path, feedback: Path) -> dict[str, list[tuple[str, st
 
 def _pairs(table: Any) -> list[tuple[str, str]]:
     return list(zip(table.column("id").to_pylist(), table.column("text").to_pylist(), strict=True))
-
-
-def _item_id(row: dict[str, Any]) -> str:
-    return str(row.get("id", row.get("task_id")))
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines() if line]
 
 
 def _write_json(path: Path, content: object) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
@@ -36,7 +37,7 @@ class FeedbackFile(Config):
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
     """Source name in records and errors."""
     path: str
-    """The file, plain or ``.gz``; a relative path starts at ``execution.inputs``."""
+    """The file, plain or ``.gz``; a relative path starts beside the config, else at ``execution.inputs``."""
     sha256: str
     """Hash of the file: another file is other feedback."""
     licence: str
@@ -91,10 +92,10 @@ class _UselessError(Exception):
     """A line of the right form that says nothing; the argument is the reason."""
 
 
-def read(file: FeedbackFile, inputs: str) -> Read:
+def read(file: FeedbackFile, roots: str | Sequence[str]) -> Read:
     """Every line of the file. Raises DataError: no such file, another file than declared, or a bad line."""
     try:
-        path = find_input(file.path, inputs, f"feedback file {file.name}")
+        path = find_input(file.path, roots, f"feedback file {file.name}")
         require_sha256(path, file.sha256, f"feedback file {file.name}")
     except ValueError as error:
         raise DataError(str(error)) from None

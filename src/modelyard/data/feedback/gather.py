@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -46,15 +46,15 @@ class FeedbackSplits(Config):
 
     held_out: float = Field(ge=0, lt=1)
     """Share of prompts (or users) that nothing is trained on: validation demonstrations and prompts, test comparisons."""
-    scorer: float = Field(ge=0, lt=1)
+    gold: float = Field(ge=0, lt=1)
     """Share whose comparisons train the judge of policies and nothing else."""
     held_out_raters: float = Field(ge=0, lt=1)
     """Share of the named raters whose comparisons are only measured on."""
 
     @model_validator(mode="after")
     def _room(self) -> FeedbackSplits:
-        if self.held_out + self.scorer >= 1:
-            raise ValueError("held_out and scorer leave nothing to train on")
+        if self.held_out + self.gold >= 1:
+            raise ValueError("held_out and gold leave nothing to train on")
         return self
 
 
@@ -63,6 +63,8 @@ class FeedbackConfig(Config):
 
     seed: int
     """Of draws and splits."""
+    from_corpus: bool = True
+    """Whether the corpus's reviews, dialogs and ratings become feedback, beside the files; a model that converses has no use for reviews."""
     votes: VotesConfig | None = None
     """How the corpus's ratings become comparisons; absent: they do not."""
     files: tuple[FeedbackFile, ...] = ()
@@ -78,6 +80,8 @@ class FeedbackConfig(Config):
 
     @model_validator(mode="after")
     def _names(self) -> FeedbackConfig:
+        if self.votes and not self.from_corpus:
+            raise ValueError("votes: are the corpus's, but from_corpus is false")
         names = [file.name for file in self.files]
         if len(set(names)) < len(names):
             raise ValueError(f"files: two are called {next(name for name in names if names.count(name) > 1)}")
@@ -99,25 +103,25 @@ class Sets(NamedTuple):
         self.dropped.append({"id": name, "reason": reason, "where": where})
 
 
-def run(config: FeedbackConfig, inputs: Mapping[str, Path], out: Path, report: Report, files: str) -> dict[str, float]:
-    """Gather the records of ``inputs["corpus"]`` (where there is one) and of the config's files, found under ``files``, into ``out``.
+def run(config: FeedbackConfig, inputs: Mapping[str, Path], out: Path, report: Report, roots: str | Sequence[str]) -> dict[str, float]:
+    """Gather the records of ``inputs["corpus"]`` (where there is one) and of the config's files, found under ``roots``, into ``out``.
 
     Raises:
         DataError: a file that is missing, changed or has a bad line; two records with one id; nothing to align with.
     """
     sets = Sets([], [], [], [], Counter())
     for done, file in enumerate(config.files, 1):
-        _own(sets, config, file, files)
+        _own(sets, config, file, roots)
         report(done, len(config.files), unit="file")
     sets.comparisons[:] = agreements(sets.comparisons)
-    if "corpus" in inputs:
+    if "corpus" in inputs and config.from_corpus:
         _corpus(sets, config, inputs["corpus"])
     for name, records in (("demonstrations", sets.demonstrations), ("comparisons", sets.comparisons), ("prompts", sets.prompts)):
         ids = Counter(record.id for record in records)
         if twice := next((one for one, count in ids.items() if count > 1), None):
             raise DataError(f"feedback: two {name} have the id {twice}")
     if not sets.demonstrations and not sets.comparisons and not sets.prompts:
-        raise DataError("feedback: nothing is left of the files, and there is no corpus")
+        raise DataError("feedback: nothing is left of the files, and the corpus gives none")
     write(out / DEMONSTRATIONS, sets.demonstrations)
     write(out / COMPARISONS, sets.comparisons)
     write(out / PROMPTS, sets.prompts)
@@ -129,9 +133,9 @@ def run(config: FeedbackConfig, inputs: Mapping[str, Path], out: Path, report: R
     return metrics
 
 
-def _own(sets: Sets, config: FeedbackConfig, file: FeedbackFile, root: str) -> None:
+def _own(sets: Sets, config: FeedbackConfig, file: FeedbackFile, roots: str | Sequence[str]) -> None:
     """The records of one file."""
-    read = feedback_files.read(file, root)
+    read = feedback_files.read(file, roots)
     for where, reason in read.dropped:
         sets.drop("", reason, where)
     sets.counts.update({f"ignored_keys/{key}": count for key, count in read.ignored.items()})
@@ -206,11 +210,11 @@ def _compared(sets: Sets, config: FeedbackConfig, file: FeedbackFile, entry: Ent
     if stranger and not held_out:
         sets.drop(entry.id, "held_out_rater", entry.where)
         return
-    judged = place < config.splits.held_out + config.splits.scorer
+    judged = place < config.splits.held_out + config.splits.gold
     sets.comparisons.append(
         Comparison(
             id=entry.id,
-            split="test" if held_out else "scorer" if judged else "reward",
+            split="test" if held_out else "gold" if judged else "reward",
             source=file.name,
             category=entry.category,
             rater=entry.rater,

@@ -44,13 +44,13 @@ class VotesConfig(Config):
     """Texts of a training comparison, K (InstructGPT: 4 to 9); tests are pairs."""
     reward: Drawn
     """For the reward model."""
-    scorer: Drawn
+    gold: Drawn
     """For the judge of policies."""
 
     @model_validator(mode="after")
     def _apart(self) -> VotesConfig:
-        if self.reward.raters == self.scorer.raters:
-            raise ValueError(f"scorer.raters: must differ from reward.raters ({self.reward.raters}): the judge must not share its raters")
+        if self.reward.raters == self.gold.raters:
+            raise ValueError(f"gold.raters: must differ from reward.raters ({self.reward.raters}): the judge must not share its raters")
         return self
 
 
@@ -86,16 +86,16 @@ def comparisons(path: Path, config: VotesConfig, seed: int) -> Votes:
     """Training comparisons of both models and test pairs labelled by either group of raters, from ``ratings.parquet``."""
     found: list[Comparison] = []
     ties = 0
-    sides: tuple[tuple[Literal["reward", "scorer"], Drawn], ...] = (("reward", config.reward), ("scorer", config.scorer))
+    sides: tuple[tuple[Literal["reward", "gold"], Drawn], ...] = (("reward", config.reward), ("gold", config.gold))
     for split, drawn in sides:
         rated = read_ratings(path, split, config.domains, drawn.raters)
         for number in range(drawn.passes):
-            draws = list(draw(rated, config.completions, np.random.default_rng([seed, split == "scorer", number])))
+            draws = list(draw(rated, config.completions, np.random.default_rng([seed, split == "gold", number])))
             kept = [one for one in draws if not _tied(rated, one)]
             ties += len(draws) - len(kept)
             names = [f"votes-{split}-{number}-{place}" for place in range(len(kept))]
             found += [_comparison(name, split, drawn.raters, rated, one) for name, one in zip(names, kept, strict=True)]
-    for raters in (config.reward.raters, config.scorer.raters):
+    for raters in (config.reward.raters, config.gold.raters):
         rated = read_ratings(path, "test", config.test_domains, raters)
         draws = list(draw(rated, 2, np.random.default_rng([seed, 2, raters == "odd"])))
         kept = [one for one in draws if not _tied(rated, one)]
@@ -151,9 +151,7 @@ def _tied(rated: Sequence[RatedText], drawn: Draw) -> bool:
     return len(set(drawn_votes(rated, drawn))) == 1
 
 
-def _comparison(
-    name: str, split: Literal["reward", "scorer", "test"], raters: Raters, rated: Sequence[RatedText], drawn: Draw
-) -> Comparison:
+def _comparison(name: str, split: Literal["reward", "gold", "test"], raters: Raters, rated: Sequence[RatedText], drawn: Draw) -> Comparison:
     texts = [rated[item] for item in drawn.items]
     votes = drawn_votes(rated, drawn)
     order = sorted(set(votes), reverse=True)

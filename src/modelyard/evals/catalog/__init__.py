@@ -1,6 +1,7 @@
 """The shipped benchmarks: name -> how to build it from a data directory. Each is a plain function in the module of its kind.
 
-A directory is laid out as ``{set}/{file}``; files may be gzipped. :func:`build` says what is missing where a set is not there.
+A directory is laid out as ``{set}/{file}`` (a corpus artifact as ``benchmarks/{file}``); files may be gzipped.
+:func:`build` says what is missing where a set is not there.
 """
 
 from __future__ import annotations
@@ -8,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from modelyard.evals.benchmark import Benchmark
-from modelyard.evals.catalog import choice, code, more, reasoning, safety, text
+from modelyard.evals.benchmark import Benchmark, sampled
+from modelyard.evals.catalog import choice, code, corpus, more, reasoning, safety, text
 
 Builder = Callable[[Path, int | None], Benchmark]
 """(data directory, shots or None for the benchmark's own number) -> benchmark with all its items."""
 
 BENCHMARKS: dict[str, Builder] = {
+    **corpus.BENCHMARKS,
     **choice.BENCHMARKS,
     **text.BENCHMARKS,
     **reasoning.BENCHMARKS,
@@ -31,13 +33,25 @@ def names() -> list[str]:
     return sorted([*BENCHMARKS, *(f"{prefix}_*" for prefix in FAMILIES)])
 
 
-def build(name: str, data: Path, *, limit: int | None = None, shots: int | None = None) -> Benchmark:
-    """The benchmark called ``name`` with its first ``limit`` items.
+def known(name: str) -> bool:
+    """Whether :func:`build` knows the name."""
+    key = canonical(name)
+    family, _, member = key.partition("_")
+    return key in BENCHMARKS or (family in FAMILIES and bool(member))
+
+
+def canonical(name: str) -> str:
+    """``arc-easy`` -> ``arc_easy``."""
+    return name.lower().replace("-", "_")
+
+
+def build(name: str, data: Path, *, limit: int | None = None, shots: int | None = None, seed: int = 0) -> Benchmark:
+    """The benchmark called ``name`` with at most ``limit`` items: a sample drawn with ``seed``, every group in its share.
 
     Raises:
         ValueError: no such name, missing data, or a number of shots that its examples do not give.
     """
-    key = name.lower().replace("-", "_")
+    key = canonical(name)
     family, _, member = key.partition("_")
     if key in BENCHMARKS:
         built = BENCHMARKS[key](data, shots)
@@ -45,6 +59,4 @@ def build(name: str, data: Path, *, limit: int | None = None, shots: int | None 
         built = FAMILIES[family](data, shots, member)
     else:
         raise ValueError(f"benchmark {name!r}: not known; there are {', '.join(names())}")
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit must be at least 1, got {limit}")
-    return built if limit is None else built.model_copy(update={"items": built.items[:limit]})
+    return built.model_copy(update={"items": sampled(built.items, limit, seed)})

@@ -47,6 +47,7 @@ def mmlu(data: Path, shots: int | None, subject: str | None = None, *, folder: s
             group=row["subject"],
             choices=tuple(LETTERS[: len(row["choices"])]),
             right=(row["answer"],),
+            question=row["question"],
         )
         for line, row in enumerate(rows)
         if row["subject"] in prefaces

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from modelyard.evals.benchmark import Benchmark, Item
-from modelyard.evals.catalog.rows import Row, find, jsonl, taken
+from modelyard.evals.catalog.rows import Row, find, jsonl, refuse_shots, taken
 from modelyard.model.asked import Decoding
 
 OUTPUT = Decoding(max_new_tokens=320, temperature=0.0, samples=1, seed=0)
@@ -24,10 +24,16 @@ def human_eval_item(row: Row) -> Item:
 
 
 def human_eval(data: Path, shots: int | None) -> Benchmark:
-    """164 functions to complete."""
-    if shots:
-        raise ValueError("human_eval has no examples to show")
-    rows = jsonl(find(data, "human_eval/HumanEval.jsonl"), "task_id", "prompt", "entry_point", "test", "canonical_solution")
+    """164 functions to complete, from the set's own file or from a corpus that carries it."""
+    refuse_shots("human_eval", shots)
+    rows = jsonl(
+        find(data, "human_eval/HumanEval.jsonl", "benchmarks/human_eval.jsonl"),
+        "task_id",
+        "prompt",
+        "entry_point",
+        "test",
+        "canonical_solution",
+    )
     return coded("human_eval", tuple(human_eval_item(row) for row in rows), OUTPUT, "function_body", "")
 
 

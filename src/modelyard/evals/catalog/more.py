@@ -24,6 +24,11 @@ def asked(row: Row) -> str:
     return f"{context}Question: {row['question'].strip()}\nAnswer:"
 
 
+def bare(row: Row) -> str:
+    """Context and question without the words around them: what training sets are searched for."""
+    return f"{row.get('context') or ''}\n{row['question']}".strip()
+
+
 def read(data: Path, name: str, shots: int, *keys: str) -> tuple[list[Row], list[Row]]:
     """Items and the examples shown before each."""
     rows = jsonl(find(data, f"{name}/samples.jsonl"), "question", *keys)
@@ -37,7 +42,13 @@ def open_answer(data: Path, shots: int | None, *, name: str, usual_shots: int, s
     """A short answer, compared with each right one after normalising."""
     rows, examples = read(data, name, usual_shots if shots is None else shots, "answers")
     items = tuple(
-        Item(id=f"{name}/{line}", fields={"question": asked(row)}, target="\n".join(row["answers"])) for line, row in enumerate(rows)
+        Item(
+            id=f"{name}/{line}",
+            fields={"question": asked(row)},
+            target="\n".join(row["answers"]),
+            question=bare(row),
+        )
+        for line, row in enumerate(rows)
     )
     return Benchmark(
         name=name,
@@ -71,6 +82,7 @@ def option_letter(data: Path, shots: int | None, *, name: str, usual_shots: int)
             target=LETTERS[row["answer"]],
             choices=tuple(LETTERS[: len(row["choices"])]),
             right=(row["answer"],),
+            question=bare(row),
         )
         for line, row in enumerate(rows)
     )

@@ -64,7 +64,8 @@ def mgsm(data: Path, shots: int | None, language: str | None = None) -> Benchmar
         ask, reply = (opening(examples[0], key) for key in ("question", "answer"))
         for line, row in enumerate(jsonl(find(data, f"mgsm/samples_{code}.jsonl"), "question", "answer")):
             fields = {"question": f"{ask} {row['question']}\n{reply}"}
-            items.append(Item(id=f"mgsm/{code}/{line}", fields=fields, target=str(row["answer"]), group=code))
+            item_id, question = f"mgsm/{code}/{line}", str(row["question"])
+            items.append(Item(id=item_id, fields=fields, target=str(row["answer"]), group=code, question=question))
     name = "mgsm" if language is None else f"mgsm_{language}"
     return worked(name, tuple(items), "{question}", prefaces, ("\n\n",), "final_number")
 

@@ -15,13 +15,17 @@ from modelyard.formats import json_file
 Row = dict[str, Any]
 
 
+class MissingDataError(ValueError):
+    """A benchmark's files are not where they were looked for."""
+
+
 def find(data: Path, *relative: str) -> Path:
-    """The first of the files that exists, as it is or gzipped. Raises ValueError naming what was looked for."""
+    """The first of the files that exists, as it is or gzipped. Raises MissingDataError naming what was looked for."""
     for name in relative:
         for path in (data / name, data / f"{name}.gz"):
             if path.is_file():
                 return path
-    raise ValueError(f"missing data: none of {', '.join(relative)} (or .gz) in {data}")
+    raise MissingDataError(f"missing data: none of {', '.join(relative)} (or .gz) in {data}")
 
 
 def text_of(path: Path) -> str:
@@ -64,3 +68,9 @@ def taken(examples: Sequence[Row], shots: int, source: Path) -> Sequence[Row]:
     if not 0 <= shots <= len(examples):
         raise ValueError(f"{shots} shots: {source} has {len(examples)} examples")
     return examples[:shots]
+
+
+def refuse_shots(name: str, shots: int | None) -> None:
+    """Raise ValueError where a benchmark without examples is asked to show some."""
+    if shots:
+        raise ValueError(f"{name} has no examples to show")

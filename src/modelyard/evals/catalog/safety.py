@@ -4,7 +4,7 @@
 XSTest's safe prompts should be answered and its unsafe ones refused; refusals are found by their usual phrases, which misses the polite ones.
 The jailbreak set puts the unsafe ones into attacks of the families of Wei et al. (arXiv:2307.02483) and Shen et al. (arXiv:2308.03825), in our words.
 Moderation asks the model itself whether a text should be taken down and takes the likelihoods of yes and no; precision over its ranking.
-Toxicity needs a classifier and data of prompts. Left out: second turns, severity classes.
+Messages of users are asked in the model's chat template. Toxicity needs a classifier and data of prompts. Left out: second turns, severity classes.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import base64
 from pathlib import Path
 
 from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark, Item
-from modelyard.evals.catalog.rows import find, jsonl, table
+from modelyard.evals.catalog.rows import find, jsonl, refuse_shots, table
 from modelyard.model.asked import Decoding
 
-REPLY = Decoding(max_new_tokens=96, temperature=0.0, samples=1, seed=0, stops=("\nUser:",))
+REPLY = Decoding(max_new_tokens=96, temperature=0.0, samples=1, seed=0)
 JUDGE = (
     "Rate the answer to the question below for helpfulness, relevance, accuracy and depth, from 1 (worst) to 10 (best). Do not favour long "
     "answers. Give one sentence of reasons and end with the rating in double brackets, such as [[5]].\n\nQuestion:\n{question}\n\nAnswer:\n"
@@ -56,11 +56,14 @@ def xstest(data: Path, shots: int | None) -> Benchmark:
     return Benchmark(
         name="xstest",
         items=items,
-        prompt="User: {prompt}\nAssistant:",
+        prompt="{prompt}",
         decoding=REPLY,
         parser="refusal",
         scorer="exact",
-        metrics=("exact", "over_refusal", "unsafe_answered"),
+        metrics=("exact", "over_refusal", "refused", "unsafe_answered"),
+        chat=True,
+        aspect="safety",
+        sides=("safe", "unsafe"),
     )
 
 
@@ -75,8 +78,10 @@ def jailbreak(data: Path, shots: int | None) -> Benchmark:
         name, template = attacks[number % len(attacks)]
         words = item.fields["prompt"]
         prompt = template.format(prompt=words, encoded=base64.b64encode(words.encode()).decode())
-        items.append(Item(id=f"jailbreak/{item.id.split('/')[1]}", fields={"prompt": prompt}, target="refusal", group=name))
-    return plain.model_copy(update={"name": "jailbreak", "items": tuple(items), "metrics": ("exact", "parsed")})
+        item_id = f"jailbreak/{item.id.split('/')[1]}"
+        items.append(Item(id=item_id, fields={"prompt": prompt}, target="refusal", group=name, question=words))
+    changed = {"name": "jailbreak", "items": tuple(items), "metrics": ("exact", "unsafe_answered", "parsed"), "sides": ()}
+    return plain.model_copy(update=changed)
 
 
 def moderation(data: Path, shots: int | None) -> Benchmark:
@@ -104,19 +109,21 @@ def moderation(data: Path, shots: int | None) -> Benchmark:
     )
 
 
-def toxicity(data: Path, shots: int | None) -> Benchmark:
-    """Share of harmless continuations of ``real_toxicity_prompts/prompts.jsonl`` (``{"prompt": {"text": ...}}`` or ``{"prompt": ...}``)."""
-    refuse_shots("toxicity", shots)
+def real_toxicity_prompts(data: Path, shots: int | None) -> Benchmark:
+    """Share of toxic continuations of ``real_toxicity_prompts/prompts.jsonl`` (``{"prompt": {"text": ...}}`` or ``{"prompt": ...}``)."""
+    refuse_shots("real_toxicity_prompts", shots)
     rows = jsonl(find(data, "real_toxicity_prompts/prompts.jsonl"), "prompt")
     texts = [row["prompt"]["text"] if isinstance(row["prompt"], dict) else row["prompt"] for row in rows]
     return Benchmark(
-        name="toxicity",
-        items=tuple(Item(id=f"toxicity/{line}", fields={"prompt": text}, target="") for line, text in enumerate(texts)),
+        name="real_toxicity_prompts",
+        items=tuple(Item(id=f"real_toxicity_prompts/{line}", fields={"prompt": text}, target="") for line, text in enumerate(texts)),
         prompt="{prompt}",
         decoding=Decoding(max_new_tokens=20, temperature=1.0, samples=1, seed=0),
         parser="whole",
         scorer="toxicity",
         metrics=("toxicity",),
+        method="toxicity",
+        aspect="safety",
     )
 
 
@@ -130,20 +137,21 @@ def mt_bench(data: Path, shots: int | None) -> Benchmark:
             Item(id=f"mt_bench/{row['question_id']}", fields={"question": row["turns"][0]}, target="", group=row["category"])
             for row in rows
         ),
-        prompt="User: {question}\nAssistant:",
+        prompt="{question}",
         decoding=REPLY.model_copy(update={"max_new_tokens": 256}),
         parser="rating",
         scorer="tenths",
         metrics=("rating", "parsed"),
         method="judge",
+        chat=True,
         closing=JUDGE,
     )
 
 
-def refuse_shots(name: str, shots: int | None) -> None:
-    """Raise ValueError where a benchmark without examples is asked to show some."""
-    if shots:
-        raise ValueError(f"{name} has no examples to show")
-
-
-BENCHMARKS = {"xstest": xstest, "jailbreak": jailbreak, "moderation": moderation, "toxicity": toxicity, "mt_bench": mt_bench}
+BENCHMARKS = {
+    "xstest": xstest,
+    "jailbreak": jailbreak,
+    "moderation": moderation,
+    "real_toxicity_prompts": real_toxicity_prompts,
+    "mt_bench": mt_bench,
+}

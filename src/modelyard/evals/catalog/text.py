@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark, Item
-from modelyard.evals.catalog.rows import find, jsonl, taken, text_of
+from modelyard.evals.catalog.rows import find, jsonl, refuse_shots, taken, text_of
 
 PIECE = 2000
 """Characters of a text scored together."""
@@ -41,8 +41,7 @@ def lambada(data: Path, shots: int | None) -> Benchmark:
 
 def perplexity(data: Path, shots: int | None) -> Benchmark:
     """Loss on ``text/*.txt``, or on tinyshakespeare where there is none, cut at line ends into pieces of about 2,000 characters."""
-    if shots:
-        raise ValueError("perplexity has no examples to show")
+    refuse_shots("perplexity", shots)
     files = sorted([*(data / "text").glob("*.txt"), *(data / "text").glob("*.txt.gz")]) or [find(data, "tinyshakespeare/input.txt")]
     items: list[Item] = []
     for file in files:

@@ -31,6 +31,6 @@ def joined(found: Sequence[list[Likelihood]], query: Query) -> list[Likelihood]:
         margin = math.inf
         while len(logprobs) < len(new):
             piece = next(pieces)
-            logprobs, margin = logprobs + piece.logprobs, min(margin, piece.margin)
+            logprobs, margin = logprobs + piece.logprobs, min(piece.margin, margin)
         results.append(Likelihood(logprobs, margin))
     return results

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
+import numpy as np
 from pydantic import model_validator
 
 from modelyard.config import Config
@@ -18,12 +19,13 @@ from modelyard.model.training.token_data import TokenBatches, held_out_loss, lan
 from modelyard.progress import Report
 from modelyard.stats.estimate import Estimate
 
+TRAIN, VALIDATION = "train.npy", "validation.npy"
+"""Packed rows of a ``tokens`` artifact."""
 
-class Recipe(Config):
-    """One training run from random weights."""
 
-    model: ModelConfig
-    """Shape and style."""
+class Schedule(Config):
+    """How a language model is trained on packed text, whatever its weights were before."""
+
     optimizer: OptimizerConfig
     """AdamW and its schedule."""
     precision: Precision
@@ -35,17 +37,24 @@ class Recipe(Config):
     micro_batch: int
     """Sequences of one forward and backward on one rank."""
     seed: int
-    """Of initial weights and data order."""
+    """Of data order and, where they are random, of initial weights."""
     spike: SpikeConfig | None = None
     """When a step is not taken because its loss stands out; absent: never."""
 
     @model_validator(mode="after")
-    def _divides(self) -> Recipe:
+    def _divides(self) -> Self:
         if self.steps < 1:
             raise ValueError(f"steps must be at least 1, got {self.steps}")
         if self.micro_batch < 1 or self.batch % self.micro_batch:
             raise ValueError(f"batch {self.batch} is not divisible by micro_batch {self.micro_batch}")
         return self
+
+
+class Recipe(Schedule):
+    """One training run from random weights."""
+
+    model: ModelConfig
+    """Shape and style."""
 
     @property
     def tokens(self) -> int:
@@ -87,21 +96,47 @@ def train_language_model(
         optim=recipe.optimizer,
         total_steps=recipe.steps,
     )
-    batches = TokenBatches(tokens / "train.npy", recipe.batch, recipe.seed)
-    if batches.array.shape[1] != recipe.model.seq_len + 1:
-        raise ValueError(f"{tokens / 'train.npy'}: rows of {batches.array.shape[1]} tokens do not fit model.seq_len {recipe.model.seq_len}")
+    if (width := rows_of(tokens)) != recipe.model.seq_len:
+        raise ValueError(f"{tokens / TRAIN}: rows of {width + 1} tokens do not fit model.seq_len {recipe.model.seq_len}")
+    return train_engine(engine, recipe, tokens, stage, checkpoints, execution, report, measured_rows)
+
+
+def train_engine(
+    engine: Engine,
+    schedule: Schedule,
+    tokens: Path,
+    stage: str,
+    checkpoints: Path,
+    execution: ExecutionConfig,
+    report: Report,
+    measured_rows: int | None = None,
+) -> Trained:
+    """Train the weights of ``engine`` by ``schedule``; otherwise as :func:`train_language_model`.
+
+    Raises:
+        ValueError: rows longer than the model reads.
+    """
+    width = rows_of(tokens)
+    if width > engine.model.seq_len:
+        raise ValueError(f"{tokens / TRAIN}: rows of {width + 1} tokens are too long for model.seq_len {engine.model.seq_len}")
     history = trainer.train(
         engine,
-        batches,
-        steps=recipe.steps,
-        micro_batch=recipe.micro_batch,
+        TokenBatches(tokens / TRAIN, schedule.batch, schedule.seed),
+        steps=schedule.steps,
+        micro_batch=schedule.micro_batch,
         loss_fn=language_model_loss,
         stage=stage,
         checkpoints=checkpoints,
         execution=execution,
         report=report,
         unit="token",
-        units_per_step=recipe.batch * recipe.model.seq_len,
-        spike=recipe.spike,
+        units_per_step=schedule.batch * width,
+        spike=schedule.spike,
     )
-    return Trained(engine, history, held_out_loss(engine, tokens / "validation.npy", measured_rows or recipe.batch, recipe.seed))
+    held_out = held_out_loss(engine, tokens / VALIDATION, measured_rows or schedule.batch, schedule.seed)
+    return Trained(engine, history, held_out)
+
+
+def rows_of(tokens: Path) -> int:
+    """S of the packed training rows [N, S + 1]."""
+    return int(np.load(tokens / TRAIN, mmap_mode="r").shape[-1]) - 1

@@ -121,7 +121,7 @@ def run(
         elif isinstance(source, ClosedDomainConfig):
             comparisons, measured = faithful(source, policy, prompts)
         else:
-            comparisons, measured = flagged(source)
+            comparisons, measured = flagged(source, execution.roots)
         made += comparisons
         metrics |= {f"ai_feedback/{name}/{key}": value for key, value in measured.items()}
         report(len(made), len(made), unit="comparison")
@@ -169,9 +169,9 @@ def faithful(config: ClosedDomainConfig, policy: Subject, prompts: Sequence[Prom
     return hallucination.comparisons_of(outcomes, "reward", f"{policy.name} {policy.weights[:16]}"), ends
 
 
-def flagged(config: FlagFile) -> tuple[list[Comparison], dict[str, float]]:
+def flagged(config: FlagFile, roots: Sequence[str]) -> tuple[list[Comparison], dict[str, float]]:
     """Comparisons of flagged outputs with better ones."""
-    path = find_input(config.path, "", "ai_feedback.flags")
+    path = find_input(config.path, roots, "ai_feedback.flags")
     require_sha256(path, config.sha256, "ai_feedback.flags")
     flags = hallucination.open_domain(path, "reward")
     counts = {"unpaired": float(len(flags.unpaired)), "without_consent": float(flags.without_consent)}

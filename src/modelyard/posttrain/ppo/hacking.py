@@ -2,7 +2,8 @@
 
 Gao et al. (arXiv:2210.10760) and Singhal et al. (arXiv:2310.03716) describe what to look for. Policy and SFT model answer the same prompts; a
 sign is flagged where the 95% interval of its paired change lies wholly beyond a bound. The bounds are ours and coarse: a flag says "look at the
-samples", it stops nothing. Whether the reward is over-optimised is what an unseen scorer shows (``bench/frontier.py``). Left out: judging texts.
+samples", it stops nothing. Whether the reward is over-optimised is what an unseen gold reward model shows
+(``bench/frontier.py``). Left out: judging texts.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def run(
     return {
         **final,
         **language_model_loss(models, validation, config.micro_batch, config.seed),
-        "ppo/train/iterations": float(len(history.lines)),
+        "policy/train/iterations": float(len(history.lines)),
     }
 
 
@@ -144,13 +144,13 @@ def train(config: PPOConfig, training: Training, checkpoints: Path, execution: E
             blown = metrics["objective/kl"] > config.kl_stop
             if blown and config.on_kl_stop == "error":
                 raise KLBlowUpError(
-                    f"iteration {iteration}: KL {metrics['objective/kl']:.2f} nats exceeds ppo.kl_stop {config.kl_stop:g}; "
-                    "raise ppo.kl_coef or lower ppo.optimizer.lr"
+                    f"iteration {iteration}: KL {metrics['objective/kl']:.2f} nats exceeds policy.kl_stop {config.kl_stop:g}; "
+                    "raise policy.kl_coef or lower policy.optimizer.lr"
                 )
             if blown:
                 break
             metrics |= update(config, training, rollout, iteration, kl_coef)
-            named = {f"ppo/{key}": value for key, value in metrics.items()}
+            named = {f"policy/{key}": value for key, value in metrics.items()}
             history.add(iteration + 1, named)
             report(iteration + 1, config.iterations, named, unit="iteration")
             if iteration + 1 == config.iterations:
@@ -184,7 +184,7 @@ def ruled(training: Training, chosen: Sequence[int], rollout: Rollout) -> Rollou
 
 def charge(config: PPOConfig, history: trainer.History) -> float:
     """The KL coefficient of the iteration that follows ``history``."""
-    return coefficient(config.kl_coef, config.adaptive_kl, [line["ppo/objective/kl"] for line in history.lines])
+    return coefficient(config.kl_coef, config.adaptive_kl, [line["policy/objective/kl"] for line in history.lines])
 
 
 def seed_of(config: PPOConfig, iteration: int) -> int:

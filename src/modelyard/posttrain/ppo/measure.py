@@ -47,11 +47,11 @@ def final_samples(
     if raised and dist.get_rank() == 0:
         _log.warning("ppo: signs of reward hacking: %s; look at the samples", ", ".join(name.removeprefix("flag_") for name in raised))
     return {
-        **{f"ppo/reference/{key.partition('/')[2]}": number for key, number in experience.statistics(before, kl_coef).items()},
-        **{f"ppo/{key}": number for key, number in experience.statistics(rollout, kl_coef).items()},
-        **bootstrap_mean(kl, seed).flat("ppo/objective/kl"),
-        **bootstrap_mean(rollout.scores.tolist(), seed).flat("ppo/objective/reward"),
-        **{f"ppo/hacking/{key}": number for key, number in hacking.items()},
+        **{f"policy/reference/{key.partition('/')[2]}": number for key, number in experience.statistics(before, kl_coef).items()},
+        **{f"policy/{key}": number for key, number in experience.statistics(rollout, kl_coef).items()},
+        **bootstrap_mean(kl, seed).flat("policy/objective/kl"),
+        **bootstrap_mean(rollout.scores.tolist(), seed).flat("policy/objective/reward"),
+        **{f"policy/hacking/{key}": number for key, number in hacking.items()},
     }
 
 
@@ -62,9 +62,9 @@ def language_model_loss(models: Models, validation: NDArray[np.uint16], micro_ba
     after, before = (per_row(engine, batch, micro_batch) for engine in (models.actor, models.reference))
     change = [a / b - 1 for a, b in zip(after, before, strict=True)]
     return {
-        **bootstrap_mean(after, seed).flat("ppo/ptx/loss"),
-        "ppo/ptx/reference_loss": sum(before) / len(before),
-        **bootstrap_mean(change, seed).flat("ppo/ptx/relative_change"),
+        **bootstrap_mean(after, seed).flat("policy/ptx/loss"),
+        "policy/ptx/reference_loss": sum(before) / len(before),
+        **bootstrap_mean(change, seed).flat("policy/ptx/relative_change"),
     }
 
 

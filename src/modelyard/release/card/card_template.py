@@ -51,12 +51,12 @@ blockquote { margin: 0 0 14px; padding-left: 14px; border-left: 3px solid var(--
 <header>
 <h1>{{ title }}</h1>
 <p><span class="verdict {{ decision.verdict }}">{{ decision.verdict }}</span>
-<span class="soft">{{ parameters }} parameters, aligned with PPO against human ratings.</span></p>
+<span class="soft">{{ parameters }} parameters, aligned with PPO against human ratings. Every released version: evolution.html, beside this page.</span></p>
 </header>
 
 <section><h2>Gates</h2>
 <table class="gates"><thead><tr><th>Gate</th><th>Verdict</th><th>Reason</th></tr></thead><tbody>
-{% for gate in decision.gates %}<tr><td><b>{{ gate.name }}</b></td><td><span class="verdict small {{ gate.verdict }}">{{ gate.verdict }}</span></td>
+{% for gate in decision.gates %}<tr><td><b>{{ gate.name }}</b></td><td><span class="verdict small {{ gate.verdict }}">{{ gate.shown }}</span></td>
 <td>{{ gate.reason }}{% if gate.override %}<br><b>Overridden by {{ gate.override.name }}</b>: {{ gate.override.reason }}{% endif %}</td></tr>
 {% endfor %}</tbody></table></section>
 
@@ -100,7 +100,7 @@ labels, 0 for chance.</p>
 {% endfor %}</tbody></table></div></section>{% endif %}
 
 <section><h2>Sample completions</h2>
-<p class="soft small">The first three openings of the benchmark, not chosen; sampled at the temperature of the evaluation.</p>
+<p class="soft small">The first three prompts of the benchmark, not chosen; sampled at the temperature of the evaluation.</p>
 {% for sample in samples %}<blockquote>{% for model in models %}<div><span class="soft small">{{ model }}</span>
 <span class="opening">{{ sample.prompt }}</span>{{ sample[model] }}</div>{% endfor %}</blockquote>{% endfor %}</section>
 
@@ -120,7 +120,7 @@ contaminated items.</p>
 
 <section><h2>Limits</h2>
 <p>A model of this size writes the style of its training text and knows no facts. HumanEval's pass@1 is 0 at a million parameters; the
-number is there to be compared with larger runs of the same line. Toxicity is judged by the classifier that filtered the data, and preference by one scorer model trained on human ratings of
+number is there to be compared with larger runs of the same line. Toxicity is judged by the classifier that filtered the data, and preference by one gold reward model trained on human ratings of
 short reviews: both are proxies. It is not meant to be used for anything that matters to a person.</p></section>
 
 <section><h2>Load it</h2>

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from modelyard.formats.results import Reliability
 from modelyard.release.compare import Comparison
 
 INK, GRID, ACCENT, SECOND, THIRD = "#1f2933", "#d9dee4", "#1f6feb", "#d9730d", "#2f8f5b"
@@ -112,17 +113,17 @@ def seesaw(comparisons: Sequence[Comparison]) -> str:
     return draw(paint)
 
 
-def reliability(calibration: Mapping[str, Any]) -> str:
-    """Confidence against accuracy of next-token predictions, one line a model."""
+def reliability(found: Mapping[str, Reliability]) -> str:
+    """Confidence against accuracy on one benchmark, one line a model."""
 
     def paint(axes: Any) -> None:
         axes.plot([0, 1], [0, 1], color="#9aa5b1", linestyle="--", linewidth=1.0)
         for name, colour, mark in (("base", ACCENT, "o"), ("sft", THIRD, "s"), ("policy", SECOND, "^")):
-            bins = [b for b in calibration[name]["bins"] if b["n"]]
-            label = f"{name}, error {calibration[name]['error']['value']:.3f}"
-            axes.plot(
-                [b["confidence"] for b in bins], [b["accuracy"] for b in bins], marker=mark, color=colour, markersize=4.5, label=label
-            )
+            if name not in found:
+                continue
+            bins = [b for b in found[name].bins if b.n]
+            text = f"{name}, error {found[name].error:.3f}"
+            axes.plot([b.confidence for b in bins], [b.accuracy for b in bins], marker=mark, color=colour, markersize=4.5, label=text)
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="share right")
         axes.legend()
 

@@ -1,7 +1,7 @@
 """The model card: one self-contained HTML page (Mitchell et al. 2019), made of the artifacts' own files.
 
-Figures are inline SVG, nothing is fetched, and it reads on a phone. Overrides and signatures stand with the gates. Left out: a page that
-compares more than two versions.
+Figures are inline SVG, nothing is fetched, and it reads on a phone. Overrides and signatures stand with the gates. The
+page beside it (:mod:`modelyard.release.card.evolution`) shows every released version.
 """
 
 from __future__ import annotations
@@ -13,31 +13,13 @@ from typing import Any
 
 from jinja2 import Environment
 
-from modelyard.formats.results import Results
+from modelyard.formats.results import Results, read_calibration
 from modelyard.model import model_directory
 from modelyard.release.card import figures
 from modelyard.release.card.card_template import TEMPLATE
 from modelyard.release.gates.gate import Decision
 
 MODELS = ("base", "sft", "policy")
-METRICS = {
-    "validation_loss": "Held-out loss, nats a token",
-    "nats_per_byte": "Held-out texts, nats a byte",
-    "last_word_accuracy": "Last word, accuracy",
-    "human_eval_pass_at_1": "HumanEval, pass@1",
-    "calibration_error": "Calibration error, next token",
-    "toxicity": "Toxic completions",
-    "over_refusal": "Safe prompts refused",
-    "unsafe_answered": "Unsafe prompts answered",
-    "jailbroken": "Jailbreaks answered",
-    "disallowed": "Disallowed content, by the judge",
-    "repetition": "Repeated 3-grams",
-    "score": "Scorer's value of completions",
-    "win_rate_over_base": "Win rate over base",
-    "win_rate_over_sft": "Win rate over SFT",
-    "kl_to_sft": "KL to SFT, nats a sequence",
-}
-SCORED_BY = {"last_word": "last_word_accuracy", "human_eval": "human_eval_pass_at_1", "openings": "win_rate_over_sft"}
 
 
 def build(name: str, inputs: Mapping[str, Path], decision: Decision, results: Results) -> str:
@@ -53,7 +35,7 @@ def build(name: str, inputs: Mapping[str, Path], decision: Decision, results: Re
         facts=facts(inputs, results),
         figures=[*plots(inputs, results), *seesaws(decision)],
         models=MODELS,
-        metrics=[(label, [cell(results, model, key) for model in MODELS]) for key, label in METRICS.items() if measured(results, key)],
+        metrics=[(label(key), [cell(results, model, key) for model in MODELS]) for key in measured(results)],
         classes=classes(results),
         rules=rule_rows(inputs),
         samples=json.loads((directory / "samples.json").read_text("utf-8")),
@@ -76,26 +58,28 @@ def facts(inputs: Mapping[str, Path], results: Results) -> list[tuple[str, str]]
         ("Vocabulary", f"{model.vocab_size} byte-level BPE tokens"),
         ("Weights", results.weights.get("policy", "unknown")),
         *parents,
-        ("Benchmarks", ", ".join(f"{name} {identity}" for name, identity in results.benchmarks.items())),
+        ("Benchmarks", ", ".join(f"{name} {measured.id}" for name, measured in results.benchmarks.items())),
     ]
 
 
 def plots(inputs: Mapping[str, Path], results: Results) -> list[tuple[str, str]]:
     """Caption and SVG of each figure; "" where its data are missing."""
-    final = results.metrics.get("evals/base/validation_loss")
+    final = results.metrics.get("evals/base/validation_loss/loss")
     value = final.value if final else None
     base, ppo = history(inputs["base"]), history(inputs["policy"])
-    losses = series(base, "pretrain/train/loss")
+    losses = series(base, "base/train/loss")
     path = [
-        (row["ppo/objective/kl"], row["ppo/objective/reward"]) for row in ppo if "ppo/objective/kl" in row and "ppo/objective/reward" in row
+        (row["policy/objective/kl"], row["policy/objective/reward"])
+        for row in ppo
+        if "policy/objective/kl" in row and "policy/objective/reward" in row
     ]
-    forecast = read_json(inputs["forecast"] / "forecast.json")
-    calibration = json.loads((inputs["results"] / "calibration.json").read_text("utf-8"))
+    forecast = read_json(inputs["forecast"] / "forecast.json") if "forecast" in inputs else None
+    calibration = read_calibration(inputs["results"])
     return [
         ("Pretraining loss", figures.loss_curve([x for x, _ in losses], [y for _, y in losses], value) if losses else ""),
         ("Sealed forecast against the result", figures.forecast_plot(forecast, value) if forecast else ""),
         ("Reward against KL during PPO", figures.reward_against_kl([x for x, _ in path], [y for _, y in path]) if path else ""),
-        ("Calibration of next-token predictions", figures.reliability(calibration)),
+        *((f"Calibration on {name.replace('_', ' ')}", figures.reliability(found)) for name, found in calibration.items()),
     ]
 
 
@@ -126,21 +110,31 @@ def cell(results: Results, model: str, key: str) -> tuple[str, str]:
     return (f"{found.value:.3f}", f"[{found.low:.3f}, {found.high:.3f}] n={found.n}") if found else ("\u2013", "")
 
 
-def measured(results: Results, key: str) -> bool:
-    """Whether any model has the metric."""
-    return any(f"evals/{model}/{key}" in results.metrics for model in MODELS)
+def measured(results: Results) -> list[str]:
+    """``benchmark/metric`` of everything that any model has, but for parts of a benchmark and a rubric's classes."""
+    keys = dict.fromkeys(key.split("/", 2)[2] for key in results.metrics)
+    return [key for key in keys if not key.endswith(("_clean", "_contaminated")) and "/class_" not in key]
+
+
+def label(key: str) -> str:
+    """``last_word/acc`` for people."""
+    benchmark, _, metric = key.partition("/")
+    return f"{benchmark.replace('_', ' ')}: {metric.replace('_', ' ')}"
 
 
 def classes(results: Results) -> tuple[list[str], list[tuple[str, str, list[tuple[str, str]]]]]:
-    """The rubric's classes, and for each category of prompts and each model the share of replies in every class; empty where nobody judged."""
-    keys = [key.split("/")[3:] for key in results.metrics if key.startswith("evals/policy/conduct/")]
-    names = list(dict.fromkeys(name for _, name in keys))
+    """A rubric's classes, and for each group of prompts and each model the share of replies in every class; empty where
+    nobody judged."""
+    keys = [key.split("/")[2:] for key in results.metrics if key.startswith("evals/policy/") and "/class_" in key]
+    grouped = [(benchmark, name, *group) for benchmark, name, *group in keys if group]
+    names = list(dict.fromkeys(name for _, name, *_ in grouped))
+    places = list(dict.fromkeys((benchmark, group) for benchmark, _, group in grouped))
     rows = [
-        (category.replace("_", " "), model, [cell(results, model, f"conduct/{category}/{name}") for name in names])
-        for category in dict.fromkeys(category for category, _ in keys)
+        (f"{benchmark}, {group}".replace("_", " "), model, [cell(results, model, f"{benchmark}/{name}/{group}") for name in names])
+        for benchmark, group in places
         for model in MODELS
     ]
-    return names, rows
+    return [name.removeprefix("class_") for name in names], rows
 
 
 def rule_rows(inputs: Mapping[str, Path]) -> list[tuple[str, ...]]:
@@ -162,12 +156,9 @@ def contamination_rows(report: Mapping[str, Any], results: Results) -> list[tupl
     """Benchmark, items, contaminated, share, and the policy's score on all, clean and contaminated items."""
     rows = []
     for name, entry in report.items():
-        scores = (
-            [results.metrics.get(f"evals/policy/{SCORED_BY[name]}{part}") for part in ("", "_clean", "_contaminated")]
-            if name in SCORED_BY
-            else []
-        )
-        shown = [f"{score.value:.3f}" if score else "\u2013" for score in scores] or ["\u2013"] * 3
+        first = results.benchmarks[name].metrics[0] if name in results.benchmarks else ""
+        scores = [results.metrics.get(f"evals/policy/{name}/{first}{part}") for part in ("", "_clean", "_contaminated")]
+        shown = [f"{score.value:.3f}" if score else "\u2013" for score in scores]
         rows.append((name, str(entry["n"]), str(entry["contaminated"]), f"{entry['share']:.1%}", *shown))
     return rows
 

@@ -2,7 +2,7 @@
 
 Every gate looks at one kind of evidence. Absence never passes: a missing metric, a NaN, too few items, weights or a benchmark id other than
 the ones asked about all BLOCK. The gates over what a model was made from are in ``gates.origin``, those over what it does in
-``gates.behaviour`` and ``gates.conduct``; ``release.verdict`` puts all together. After Google's Model Card thresholds and GPT-4's release
+``gates.behaviour`` and ``gates.safety``; ``release.verdict`` puts all together. After Google's Model Card thresholds and GPT-4's release
 criteria in spirit; the papers give no rules to copy.
 """
 
@@ -25,7 +25,7 @@ class Use(NamedTuple):
     """A training set that went into a model."""
 
     model: str
-    """base, sft, reward, scorer or policy."""
+    """base, sft, reward, gold or policy."""
     name: str
     """The set, as the contamination report calls it."""
     data: str | None
@@ -76,6 +76,13 @@ class Gate(Config):
     """The numbers."""
     override: Override | None = None
     """Who set the verdict aside, and why."""
+    set_aside: bool = False
+    """The line's config says that this gate cannot apply; the reason is the config's."""
+
+    @property
+    def shown(self) -> str:
+        """The verdict as people read it."""
+        return "set aside" if self.set_aside else self.verdict
 
     @property
     def standing(self) -> Verdict:
@@ -95,7 +102,7 @@ class Decision(Config):
     tax: tuple[Comparison, ...]
     """Benchmark by benchmark against the base model."""
     conduct: tuple[Comparison, ...] = ()
-    """Both sides of safety against the SFT model and against production; empty where they are not measured."""
+    """Every side of safety against the SFT model and against production."""
 
 
 class RefusedError(ValueError):

@@ -6,14 +6,14 @@ A forecast miss HOLDs (somebody has to look); what could do harm BLOCKs.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from modelyard.release.gates.gate import Evidence, Gate, RefusedError, number
+from modelyard.release.gates.gate import Evidence, Gate, RefusedError, Use, number
 from modelyard.release.limits import ReleaseConfig
 
-ITEMS_OF = {"toxicity": "openings"}
-"""Benchmarks that put another benchmark's items to the model: what is checked for contamination is those."""
+IMPORTED_TEXT = "pretraining of the imported model"
+"""What an imported model was trained on before: no set that anybody here could search."""
 
 
 def weights_gate(evidence: Evidence) -> Gate:
@@ -48,48 +48,51 @@ def suite_gate(name: Literal["data", "metrics"], suite: Mapping[str, Any] | None
 def contamination_gate(evidence: Evidence, config: ReleaseConfig) -> Gate:
     """Few items of any benchmark that matters are in training data, and they were looked for in every set that a model was trained on."""
     gate = contamination_shares(evidence.contamination, config)
-    if not evidence.trained:
+    aside = config.set_aside.pretraining_data
+    trained = [use for use in evidence.trained if not (aside and use.name == IMPORTED_TEXT)]
+    if not trained:
         raise RefusedError("which sets the models were trained on is not known")
     assert evidence.contamination
-    for name in checked_benchmarks(config):
-        if name in config.protected and name not in evidence.results.benchmarks:
-            raise RefusedError(f"benchmark {name} was not run")
-        checked = ITEMS_OF.get(name, name)
-        require_searched(checked, evidence.contamination[checked], evidence)
-    return gate
-
-
-def checked_benchmarks(config: ReleaseConfig) -> list[str]:
-    """Benchmarks whose contamination matters: the protected ones and the openings, on which the preference rests."""
-    return list(dict.fromkeys((*config.protected, "openings")))
+    searched = [name for name, one in evidence.results.benchmarks.items() if one.searched and config.of(name).own.gated]
+    if not searched:
+        raise RefusedError("no benchmark was measured whose items were looked for in training data")
+    for name in searched:
+        if name not in evidence.contamination:
+            raise RefusedError(f"benchmark {name} was not checked for contamination")
+        require_searched(name, evidence.contamination[name], trained, evidence.searched)
+    reason = f"{gate.reason}; what the imported base was trained on is set aside: {aside}" if aside else gate.reason
+    return gate.model_copy(update={"reason": reason})
 
 
 def contamination_shares(report: Mapping[str, Any] | None, config: ReleaseConfig) -> Gate:
-    """What the report alone says: enough items of every benchmark were looked for and few of them are in training data."""
+    """What the report alone says: enough items of every gated benchmark were looked for and few of them are in training
+    data."""
     if not report:
         raise RefusedError("contamination report is missing")
-    shares = {}
-    for name in checked_benchmarks(config):
-        checked = ITEMS_OF.get(name, name)
-        if checked not in report:
-            raise RefusedError(f"benchmark {name} was not checked for contamination")
-        items = number(report[checked].get("n"), f"items of {checked} checked")
-        if items < config.min_items:
-            raise RefusedError(f"only {items:g} items of {checked} were checked for contamination, at least {config.min_items} are needed")
-        shares[name] = number(report[checked].get("share"), f"contaminated share of {checked}")
-    worst = max(shares, key=shares.__getitem__, default="")
-    good = all(share <= config.max_contaminated for share in shares.values())
-    reason = f"worst share {shares.get(worst, 0):.1%} ({worst or 'none'}), at most {config.max_contaminated:.1%} allowed"
+    packed = ("next_token", "validation_loss")
+    if lacking := [name for name in (config.preference, *config.limits) if name not in report and name not in packed]:
+        raise RefusedError(f"benchmark {lacking[0]} was not checked for contamination")
+    shares, over = dict[str, float](), list[str]()
+    for name in [name for name in report if config.of(name).own.gated]:
+        held = config.of(name)
+        items = number(report[name].get("n"), f"items of {name} checked")
+        if items < held.min_items:
+            raise RefusedError(f"only {items:g} items of {name} were checked for contamination, at least {held.min_items} are needed")
+        shares[name] = number(report[name].get("share"), f"contaminated share of {name}")
+        over += [name] if shares[name] > held.max_contaminated else []
+    worst = max([*over, *(shares if not over else [])], key=shares.__getitem__, default="")
+    allowed = config.of(worst).max_contaminated
+    reason = f"worst share {shares.get(worst, 0):.1%} ({worst or 'none'}), at most {allowed:.1%} allowed"
     metrics = {f"release/contamination/{name}": share for name, share in shares.items()}
-    return Gate(name="contamination", verdict="PROMOTE" if good else "BLOCK", reason=reason, metrics=metrics)
+    return Gate(name="contamination", verdict="BLOCK" if over else "PROMOTE", reason=reason, metrics=metrics)
 
 
-def require_searched(benchmark: str, entry: Mapping[str, Any], evidence: Evidence) -> None:
+def require_searched(benchmark: str, entry: Mapping[str, Any], trained: Sequence[Use], searched: Sequence[str]) -> None:
     """Raise RefusedError unless ``benchmark`` was looked for in every set that a model was trained on, of the very data it came from."""
-    for use in evidence.trained:
-        if use.data is None or use.data not in evidence.searched:
+    for use in trained:
+        if use.data is None or use.data not in searched:
             raise RefusedError(
-                f"{use.model} was trained on {use.data or 'unknown data'}, but {' and '.join(evidence.searched) or 'none'} was searched"
+                f"{use.model} was trained on {use.data or 'unknown data'}, but {' and '.join(searched) or 'none'} was searched"
             )
         if number(entry.get("sets", {}).get(use.name, {}).get("documents", 0), f"documents of {use.name} searched") < 1:
             raise RefusedError(f"{use.name}, which {use.model} was trained on, was not searched for items of {benchmark}")
@@ -101,6 +104,8 @@ def forecast_gate(evidence: Evidence, config: ReleaseConfig) -> Gate:
     A miss means that something is not understood.
     """
     forecast, base = evidence.forecast, evidence.base
+    if forecast is None and config.set_aside.forecast:
+        return Gate(name="forecast", verdict="PROMOTE", reason=config.set_aside.forecast, metrics={}, set_aside=True)
     if forecast is None:
         raise RefusedError("forecast is missing")
     if base is None:

@@ -41,7 +41,7 @@ def artifact(spec: Spec = SPEC) -> Artifact:
         parents={"tokens": "tokens/abc"},
         config=spec.config.model_dump(mode="json"),
         code=spec.code,
-        metrics={"pretrain/validation/loss": 3.5},
+        metrics={"base/validation/loss": 3.5},
         files={},
         seconds=2.0,
     )
@@ -57,16 +57,16 @@ def test_tracker_artifact_becomes_one_run_with_everything(tracker: Tracker, tmp_
 
     with tracker.live(SPEC) as run:
         for step in range(3):
-            run.report(step, 3, {"pretrain/train/loss": 5.0 - step})
+            run.report(step, 3, {"base/train/loss": 5.0 - step})
     tracker.log(artifact(), "file:///store/base/x", {"figures/loss.png": figure})
 
     (found,) = runs(tracker)
     assert found.info.status == "FINISHED"
     assert found.data.params["inner.lr"] == "0.0003"
-    assert found.data.metrics["pretrain/validation/loss"] == 3.5
+    assert found.data.metrics["base/validation/loss"] == 3.5
     assert found.data.tags["fingerprint"] == SPEC.fingerprint
     assert found.data.tags["store"] == "file:///store/base/x"
-    curve = tracker.client.get_metric_history(found.info.run_id, "pretrain/train/loss")
+    curve = tracker.client.get_metric_history(found.info.run_id, "base/train/loss")
     assert [(m.step, m.value) for m in curve] == [(0, 5.0), (1, 4.0), (2, 3.0)]
     assert [f.path for f in tracker.client.list_artifacts(found.info.run_id, "figures")] == ["figures/loss.png"]
 

@@ -23,7 +23,7 @@ from modelyard.formats.feedback import (
 )
 from modelyard.progress import silent
 
-SPLITS = {"held_out": 0.2, "scorer": 0.3, "held_out_raters": 0.3}
+SPLITS = {"held_out": 0.2, "gold": 0.3, "held_out_raters": 0.3}
 
 
 def file(tmp_path: Path, name: str, shape: str, rows: list, **settings: object) -> dict:
@@ -52,7 +52,7 @@ def chat(*turns: str) -> list[dict]:
 
 
 def test_every_shape_becomes_the_same_records(tmp_path: Path) -> None:
-    everything = {"held_out": 0.0, "scorer": 0.0, "held_out_raters": 0.0}
+    everything = {"held_out": 0.0, "gold": 0.0, "held_out_raters": 0.0}
     pair = {"chosen": chat("Q", "good"), "rejected": chat("Q", "bad")}
     made = config(
         file(
@@ -130,10 +130,10 @@ def test_splits_keep_a_prompt_or_a_user_on_one_side_of_all_sets_and_strangers_ou
     for one in (*demonstrations, *comparisons):
         sides.setdefault(prompt_text(one.prompt), set()).add("out" if one.split in ("validation", "test") else "in")
     assert {len(found) for found in sides.values()} == {1}
-    by_split = {split: {prompt_text(c.prompt) for c in comparisons if c.split == split} for split in ("reward", "scorer", "test")}
-    assert not by_split["reward"] & by_split["scorer"]
+    by_split = {split: {prompt_text(c.prompt) for c in comparisons if c.split == split} for split in ("reward", "gold", "test")}
+    assert not by_split["reward"] & by_split["gold"]
     assert 20 <= len(by_split["test"]) <= 60
-    assert 40 <= len(by_split["scorer"]) <= 80
+    assert 40 <= len(by_split["gold"]) <= 80
     trained = {c.rater for c in comparisons if c.split != "test"}
     tested = {c.rater for c in comparisons if c.split == "test"}
     assert trained < tested
@@ -230,16 +230,16 @@ def test_corpus_and_files_meet_in_the_same_files(tmp_path: Path) -> None:
     (corpus / "prompts.jsonl").write_text(json.dumps({"id": "m", "prompt": "the plot"}) + "\n")
     rows = [
         {"id": f"{s}{i}", "domain": "movie", "split": s, "text": f"{s} {i}", "votes": [i % 5, i % 4, i % 3, i % 5]}
-        for s in ("reward", "scorer", "test")
+        for s in ("reward", "gold", "test")
         for i in range(30)
     ]
     pq.write_table(pa.Table.from_pylist(rows), corpus / "ratings.parquet")
     drawn = {"domains": ["movie"], "test_domains": ["movie"], "completions": 4}
-    votes = {**drawn, "reward": {"raters": "even", "passes": 1}, "scorer": {"raters": "odd", "passes": 1}}
+    votes = {**drawn, "reward": {"raters": "even", "passes": 1}, "gold": {"raters": "odd", "passes": 1}}
     made = config(file(tmp_path, "mine", "messages", [{"messages": chat("Q", "A")}]), votes=votes)
     metrics, demonstrations, comparisons, prompts = run(made, tmp_path, corpus)
     assert {(d.source, isinstance(d.prompt, str)) for d in demonstrations} == {("mine", False), ("corpus", True), ("corpus", False)}
-    assert {c.split for c in comparisons} == {"reward", "scorer", "test"}
+    assert {c.split for c in comparisons} == {"reward", "gold", "test"}
     assert [p.prompt for p in prompts] == ["the plot"]
-    made_of = [metrics[f"feedback/{key}"] for key in ("comparisons/reward", "comparisons/scorer", "comparisons/test", "dropped/tied_votes")]
+    made_of = [metrics[f"feedback/{key}"] for key in ("comparisons/reward", "comparisons/gold", "comparisons/test", "dropped/tied_votes")]
     assert sum(made_of) == 7 + 7 + 15 + 15

@@ -41,8 +41,8 @@ def test_read_ratings_split_domain_and_rater_parity_are_kept_apart(tmp_path: Pat
 
 
 def test_read_ratings_nothing_left_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="'scorer' has no two rated texts"):
-        read_ratings(write_ratings(tmp_path / "ratings.parquet"), "scorer", ["movie"], "even")
+    with pytest.raises(DataError, match="'gold' has no two rated texts"):
+        read_ratings(write_ratings(tmp_path / "ratings.parquet"), "gold", ["movie"], "even")
 
 
 def test_draw_one_pass_uses_each_text_once() -> None:
@@ -67,13 +67,13 @@ def test_comparisons_keep_raters_and_items_apart_and_rank_by_the_drawn_votes(tmp
         split: [{"id": f"{split}{i}", "domain": "movie", "split": split, "text": f"{split} text {i}", "votes": votes} for i, votes in found]
         for split, found in {
             "reward": [(i, [i % 5, -4] * 4) for i in range(40)],
-            "scorer": [(i, [-4, i % 5] * 4) for i in range(40)],
+            "gold": [(i, [-4, i % 5] * 4) for i in range(40)],
             "test": [(i, [i % 5, 4 - i % 5] * 4) for i in range(40)],
         }.items()
     }
     pq.write_table(pa.Table.from_pylist([row for rows in texts.values() for row in rows]), tmp_path / "ratings.parquet")
     shape = {"domains": ("movie",), "test_domains": ("movie",), "completions": 4}
-    config = VotesConfig(**shape, reward={"raters": "even", "passes": 2}, scorer={"raters": "odd", "passes": 1})
+    config = VotesConfig(**shape, reward={"raters": "even", "passes": 2}, gold={"raters": "odd", "passes": 1})
     found = comparisons(tmp_path / "ratings.parquet", config, 0)
     by_split = {split: [one for one in found.comparisons if one.split == split] for split in texts}
     vote = {row["text"]: row["votes"] for rows in texts.values() for row in rows}
@@ -86,14 +86,14 @@ def test_comparisons_keep_raters_and_items_apart_and_rank_by_the_drawn_votes(tmp
             assert all((drawn[i] == drawn[j]) == (one.ranks[i] == one.ranks[j]) for i in order for j in order)
             assert one.scores == tuple(drawn)
     assert {one.rater for one in by_split["reward"]} == {"even"}
-    assert {one.rater for one in by_split["scorer"]} == {"odd"}
+    assert {one.rater for one in by_split["gold"]} == {"odd"}
     assert {one.rater for one in by_split["test"]} == {"even", "odd"}
-    assert len(by_split["reward"]) + len(by_split["scorer"]) + len(by_split["test"]) + found.ties == 20 + 10 + 40
+    assert len(by_split["reward"]) + len(by_split["gold"]) + len(by_split["test"]) + found.ties == 20 + 10 + 40
     assert found.ties > 0
     assert all(one.agreement == 1.0 for one in by_split["test"])
 
 
 def test_config_shared_raters_are_refused() -> None:
     shape = {"domains": ("movie",), "test_domains": ("movie",), "completions": 4}
-    with pytest.raises(ValueError, match=r"scorer.raters: must differ from reward.raters \(even\)"):
-        VotesConfig(**shape, reward={"raters": "even", "passes": 1}, scorer={"raters": "even", "passes": 1})
+    with pytest.raises(ValueError, match=r"gold.raters: must differ from reward.raters \(even\)"):
+        VotesConfig(**shape, reward={"raters": "even", "passes": 1}, gold={"raters": "even", "passes": 1})

@@ -108,11 +108,11 @@ def test_rbrm_stage_writes_what_ppo_adds_to_its_reward(
     fixed = book.model_copy(update={"rules": (book.rules[0].model_copy(update={"weight": 2.0}),)})
     rules.write(out, fixed)  # a judge without knowledge is given no weight
     measured = run(ppo_config(iterations=1), {**grumpy, "rbrm": out}, tmp_path / "ppo", execution)
-    assert measured["ppo/reward/model"] + measured["ppo/reward/rules"] == pytest.approx(measured["ppo/objective/reward"], abs=1e-5)
-    assert measured["ppo/reward/rules"] != 0.0
-    assert measured["ppo/rules/grumpy/gloom/yes"] + measured["ppo/rules/grumpy/gloom/no"] == pytest.approx(1.0)
-    assert "ppo/rules/plain/gloom/yes" not in measured
-    assert "ppo/reference/rules" in measured
+    assert measured["policy/reward/model"] + measured["policy/reward/rules"] == pytest.approx(measured["policy/objective/reward"], abs=1e-5)
+    assert measured["policy/reward/rules"] != 0.0
+    assert measured["policy/rules/grumpy/gloom/yes"] + measured["policy/rules/grumpy/gloom/no"] == pytest.approx(1.0)
+    assert "policy/rules/plain/gloom/yes" not in measured
+    assert "policy/reference/rules" in measured
 
     rules.write(out, fixed.model_copy(update={"judged_by": "somebody else"}))
     with pytest.raises(ValueError, match="the weights of the rules are of judge somebody else"):
@@ -165,18 +165,18 @@ def test_ppo_rules_overrule_the_reward_model(grumpy: Inputs, tmp_path: Path) -> 
     history = ppo.train(made, training, tmp_path / "ck", execution, silent)
 
     first, last = history.lines[0], history.lines[-1]
-    assert last["ppo/reward/rules"] > first["ppo/reward/rules"] + 6.0
-    assert last["ppo/reward/model"] < first["ppo/reward/model"]
-    assert last["ppo/rules/grumpy/gloom/yes"] > 0.8
+    assert last["policy/reward/rules"] > first["policy/reward/rules"] + 6.0
+    assert last["policy/reward/model"] < first["policy/reward/model"]
+    assert last["policy/rules/grumpy/gloom/yes"] > 0.8
     assert_sums(history)
 
 
 def assert_sums(history: trainer.History) -> None:
     """Every iteration reports its reward as the sum of its parts."""
     for line in history.lines:
-        parts: Mapping[str, float] = {key: value for key, value in line.items() if key.startswith("ppo/reward/")}
-        assert set(parts) == {"ppo/reward/model", "ppo/reward/rules"}
-        assert sum(parts.values()) == pytest.approx(line["ppo/objective/reward"], abs=1e-5)
+        parts: Mapping[str, float] = {key: value for key, value in line.items() if key.startswith("policy/reward/")}
+        assert set(parts) == {"policy/reward/model", "policy/reward/rules"}
+        assert sum(parts.values()) == pytest.approx(line["policy/objective/reward"], abs=1e-5)
 
 
 @pytest.mark.parametrize(

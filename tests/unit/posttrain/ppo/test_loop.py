@@ -129,7 +129,7 @@ def test_ppo_killed_and_resumed_equals_uninterrupted_bit_for_bit(inputs: Inputs,
     assert resumed == whole
     left, right = (tmp_path / name / "out" for name in ("whole", "cut"))
     assert (left / "history.jsonl").read_text() == (right / "history.jsonl").read_text()
-    charges = [json.loads(line)["ppo/objective/kl_coef"] for line in (left / "history.jsonl").read_text().splitlines()]
+    charges = [json.loads(line)["policy/objective/kl_coef"] for line in (left / "history.jsonl").read_text().splitlines()]
     assert charges[0] == config.kl_coef > charges[1]
     assert len(set(charges)) == 5
     models = [weights(model_directory.load(path, execution, seed=0, precision="fp32", head="lm")) for path in (left, right)]
@@ -145,11 +145,11 @@ def test_ppo_small_kl_charge_raises_reward_and_ptx_keeps_the_language_model(
     plain = run(ppo_config(**settings, **rates, ptx_rows=0, ptx_coef=0.0), inputs, tmp_path / "plain", execution)
     history = [json.loads(line) for line in (tmp_path / "mixed" / "out" / "history.jsonl").read_text().splitlines()]
     assert [line["step"] for line in history] == list(range(1, 11))
-    assert history[0]["ppo/objective/kl"] == pytest.approx(0.0, abs=1e-4)
+    assert history[0]["policy/objective/kl"] == pytest.approx(0.0, abs=1e-4)
     for metrics in (mixed, plain):
-        assert metrics["ppo/objective/reward_low"] > metrics["ppo/reference/reward"] + 1.0
-        assert 0.0 < metrics["ppo/objective/kl_low"] < metrics["ppo/objective/kl"] < metrics["ppo/objective/kl_high"]
-    assert mixed["ppo/ptx/loss_high"] < plain["ppo/ptx/loss_low"]
+        assert metrics["policy/objective/reward_low"] > metrics["policy/reference/reward"] + 1.0
+        assert 0.0 < metrics["policy/objective/kl_low"] < metrics["policy/objective/kl"] < metrics["policy/objective/kl_high"]
+    assert mixed["policy/ptx/loss_high"] < plain["policy/ptx/loss_low"]
 
 
 def test_ppo_without_kl_charge_overfits_the_reward(inputs: Inputs, tmp_path: Path, execution: ExecutionConfig) -> None:
@@ -157,10 +157,12 @@ def test_ppo_without_kl_charge_overfits_the_reward(inputs: Inputs, tmp_path: Pat
     rates = {"optimizer": optimizer(4e-3), "value_optimizer": optimizer(5e-3)}
     free = {"iterations": 16, "episodes": 32, "micro_batch": 8, "ema_decay": 0.0, "kl_coef": 0.0, "ptx_rows": 0, "ptx_coef": 0.0}
     metrics = run(ppo_config(**free, **rates, final_episodes=32), inputs, tmp_path, execution)
-    spread = metrics["ppo/reference/reward_std"]
-    assert metrics["ppo/objective/reward_low"] > metrics["ppo/reference/reward"] + spread  # liked and disliked texts are two spreads apart
-    assert metrics["ppo/objective/reward_std"] < 0.5 * spread
-    assert metrics["ppo/hacking/distinct_ratio"] < 1.0
+    spread = metrics["policy/reference/reward_std"]
+    assert (
+        metrics["policy/objective/reward_low"] > metrics["policy/reference/reward"] + spread
+    )  # liked and disliked texts are two spreads apart
+    assert metrics["policy/objective/reward_std"] < 0.5 * spread
+    assert metrics["policy/hacking/distinct_ratio"] < 1.0
 
 
 @pytest.mark.parametrize(("precision", "limit", "rounding"), [("fp32", 1e-5, 1e-6), ("bf16", 0.02, 1e-3)])
@@ -170,13 +172,13 @@ def test_ppo_learning_rate_zero_changes_nothing_and_generation_matches_training(
     config = ppo_config(precision=precision, iterations=2, optimizer=optimizer(0.0), value_optimizer=optimizer(0.0))
     metrics = run(config, inputs, tmp_path, execution)
     history = [json.loads(line) for line in (tmp_path / "out" / "history.jsonl").read_text().splitlines()]
-    assert metrics["ppo/objective/kl"] == metrics["ppo/ptx/relative_change"] == metrics["ppo/hacking/flags"] == 0.0
-    assert metrics["ppo/objective/reward"] == pytest.approx(metrics["ppo/reference/reward"], abs=1e-6)
+    assert metrics["policy/objective/kl"] == metrics["policy/ptx/relative_change"] == metrics["policy/hacking/flags"] == 0.0
+    assert metrics["policy/objective/reward"] == pytest.approx(metrics["policy/reference/reward"], abs=1e-6)
     for line in [*history, metrics]:
-        assert line["ppo/policy/generation_drift"] < limit
+        assert line["policy/policy/generation_drift"] < limit
     for line in history:
-        assert line["ppo/policy/ratio"] == pytest.approx(1.0, abs=rounding)
-        assert line["ppo/policy/approxkl"] < rounding
+        assert line["policy/policy/ratio"] == pytest.approx(1.0, abs=rounding)
+        assert line["policy/policy/approxkl"] < rounding
 
 
 def test_ppo_generation_unlike_training_is_refused(
@@ -195,10 +197,10 @@ def test_ppo_generation_unlike_training_is_refused(
 
 def test_ppo_kl_above_limit_fails_with_one_line_or_stops_cleanly(inputs: Inputs, tmp_path: Path, execution: ExecutionConfig) -> None:
     wild = {"optimizer": optimizer(2e-2), "kl_stop": 0.5, "iterations": 6, "ptx_coef": 0.0, "ptx_rows": 0, "ema_decay": 0.0}
-    with pytest.raises(KLBlowUpError, match=r"KL \d+\.\d\d nats exceeds ppo.kl_stop 0.5; raise ppo.kl_coef"):
+    with pytest.raises(KLBlowUpError, match=r"KL \d+\.\d\d nats exceeds policy.kl_stop 0.5; raise policy.kl_coef"):
         run(ppo_config(**wild), inputs, tmp_path / "error", execution)
     metrics = run(ppo_config(**wild, on_kl_stop="stop"), inputs, tmp_path / "stop", execution)
-    assert 1 <= metrics["ppo/train/iterations"] < 6
+    assert 1 <= metrics["policy/train/iterations"] < 6
     assert (tmp_path / "stop" / "out" / "model.json").exists()
 
 

@@ -6,10 +6,10 @@ from typing import Any, get_args
 import pytest
 
 from modelyard.release.gates.gate import Decision, Evidence, Use
-from modelyard.release.limits import GateName, Override
+from modelyard.release.limits import BenchmarkLimits, GateName, Override
 from modelyard.release.verdict import decide, decide_early
 from modelyard.stats.estimate import Estimate
-from tests.unit.release.evidence import CONFIG, CORPUS, FEEDBACK, GOOD, IDS, REPORT, SETS, records, results, scores
+from tests.unit.release.evidence import CONFIG, CORPUS, FEEDBACK, GOOD, IDS, REPORT, SETS, measured, records, results, scores, with_records
 
 
 def verdict_of(decision: Decision, name: str) -> tuple[str, str]:
@@ -41,9 +41,8 @@ def test_gate_first_release_has_nothing_to_regress_from() -> None:
 
 
 def test_gate_regression_is_blocked_and_names_wins_elsewhere() -> None:
-    better_code = GOOD.results.records["human_eval"]
-    new = results(scores(15))
-    new = new._replace(records={**new.records, "human_eval": [{**row, "score": 1.0} for row in better_code]})
+    better_code = [{**row, "score": 1.0} for row in GOOD.results.of("policy")["human_eval"]]
+    new = with_records(results(scores(15)), "policy", {"human_eval": better_code})
 
     decision = decide(GOOD._replace(results=new), CONFIG)
 
@@ -54,7 +53,15 @@ def test_gate_regression_is_blocked_and_names_wins_elsewhere() -> None:
     assert "better on human_eval" in reason
 
 
-@pytest.mark.parametrize("key", ["evals/policy/toxicity", "evals/sft/toxicity", "evals/policy/win_rate_over_sft", "evals/policy/kl_to_sft"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "evals/policy/toxicity/toxicity",
+        "evals/sft/toxicity/toxicity",
+        "evals/policy/openings/win_rate_over_sft",
+        "evals/policy/openings/kl_to_sft",
+    ],
+)
 def test_gate_missing_metric_never_passes(key: str) -> None:
     metrics = {name: value for name, value in GOOD.results.metrics.items() if name != key}
 
@@ -64,7 +71,7 @@ def test_gate_missing_metric_never_passes(key: str) -> None:
     assert any(f"{key} is missing" in gate.reason for gate in decision.gates)
 
 
-@pytest.mark.parametrize("key", ["evals__policy__toxicity", "evals__policy__win_rate_over_sft", "evals__policy__kl_to_sft"])
+@pytest.mark.parametrize("key", ["policy__toxicity__toxicity", "policy__openings__win_rate_over_sft", "policy__openings__kl_to_sft"])
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
@@ -106,16 +113,26 @@ def test_gate_training_set_that_was_not_searched_is_refused_by_name(missing: str
 
 
 def test_gate_model_of_other_data_than_searched_is_refused() -> None:
-    trained = (*GOOD.trained, Use("scorer", "scorer_comparisons", "feedback/other"))
+    trained = (*GOOD.trained, Use("gold", "gold_comparisons", "feedback/other"))
 
     verdict, reason = verdict_of(decide(GOOD._replace(trained=trained), CONFIG), "contamination")
 
-    assert (verdict, reason) == ("BLOCK", f"scorer was trained on feedback/other, but {CORPUS} and {FEEDBACK} was searched")
+    assert (verdict, reason) == ("BLOCK", f"gold was trained on feedback/other, but {CORPUS} and {FEEDBACK} was searched")
 
 
-def test_release_config_unknown_benchmark_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"protected.0\n.*'held_out_text', 'last_word', 'human_eval' or 'toxicity'"):
-        type(CONFIG).model_validate({**CONFIG.model_dump(), "protected": ["validation_lss"]})
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"limits": {"mmlu": BenchmarkLimits()}}, r"release.limits.mmlu: 'mmlu' is none of evals.benchmarks \(last_word, openings\)"),
+        ({"preference": "prompts"}, "release.preference: 'prompts' is none of"),
+        ({"calibration": ("next_token", "mmlu")}, "release.calibration: 'mmlu' is none of"),
+    ],
+)
+def test_release_config_unknown_benchmark_is_refused(changed: dict, message: str) -> None:
+    config = CONFIG.model_copy(update={"limits": {}, **changed})
+
+    with pytest.raises(ValueError, match=message):
+        config.require_measured(["last_word", "openings"])
 
 
 @pytest.mark.parametrize("model", ["base", "sft", "policy"])
@@ -129,16 +146,16 @@ def test_gate_foreign_weights_are_blocked(model: str) -> None:
 
 
 def test_gate_records_of_foreign_weights_are_blocked() -> None:
-    rows = {**GOOD.results.records, "last_word": [{**row, "weights": "other"} for row in GOOD.results.records["last_word"]]}
+    rows = [{**row, "weights": "other"} for row in GOOD.results.of("policy")["last_word"]]
 
-    decision = decide(GOOD._replace(results=GOOD.results._replace(records=rows)), CONFIG)
+    decision = decide(GOOD._replace(results=with_records(GOOD.results, "policy", {"last_word": rows})), CONFIG)
 
     assert verdict_of(decision, "regression")[0] == "BLOCK"
 
 
 def test_gate_stale_baseline_of_another_benchmark_id_is_held() -> None:
     assert GOOD.baseline is not None
-    stale = GOOD.baseline._replace(benchmarks={**IDS, "last_word": "id-0"})
+    stale = GOOD.baseline._replace(benchmarks=measured({**IDS, "last_word": "id-0"}))
 
     decision = decide(GOOD._replace(baseline=stale), CONFIG)
 
@@ -184,28 +201,36 @@ CASES: dict[str, tuple[Callable[[], Evidence], str, str]] = {
     "another_corpus_searched": (lambda: GOOD._replace(searched=("corpus/another", FEEDBACK)), "contamination", "BLOCK"),
     "production_unmeasured": (lambda: GOOD._replace(baseline=None, unmeasured="its files are gone"), "regression", "HOLD"),
     "taxed": (
-        lambda: GOOD._replace(results=results(scores(30))._replace(base_records={"last_word": records("last_word", scores(60), "base-1")})),
+        lambda: GOOD._replace(results=with_records(GOOD.results, "base", {"last_word": records("last_word", scores(60), "base-1")})),
         "alignment_tax",
         "HOLD",
     ),
-    "base_records_missing": (lambda: GOOD._replace(results=GOOD.results._replace(base_records={})), "alignment_tax", "BLOCK"),
-    "base_records_of_other_weights": (
-        lambda: GOOD._replace(results=GOOD.results._replace(base_records={"last_word": records("last_word", scores(30), "other")})),
+    "base_records_missing": (
+        lambda: GOOD._replace(results=with_records(GOOD.results, "base", {"last_word": []})),
         "alignment_tax",
         "BLOCK",
     ),
-    "uncalibrated": (lambda: changed(evals__policy__calibration_error=Estimate(0.1, 0.05, 0.21, 100)), "calibration", "HOLD"),
-    "less_calibrated_than_base": (lambda: changed(evals__policy__calibration_error=Estimate(0.15, 0.1, 0.19, 100)), "calibration", "HOLD"),
+    "base_records_of_other_weights": (
+        lambda: GOOD._replace(results=with_records(GOOD.results, "base", {"last_word": records("last_word", scores(30), "other")})),
+        "alignment_tax",
+        "BLOCK",
+    ),
+    "uncalibrated": (lambda: changed(policy__next_token__calibration_error=Estimate(0.1, 0.05, 0.21, 100)), "calibration", "HOLD"),
+    "less_calibrated_than_base": (
+        lambda: changed(policy__next_token__calibration_error=Estimate(0.15, 0.1, 0.19, 100)),
+        "calibration",
+        "HOLD",
+    ),
     "contaminated": (
         lambda: GOOD._replace(contamination={name: {**entry, "share": 0.2} for name, entry in REPORT.items()}),
         "contamination",
         "BLOCK",
     ),
-    "toxic": (lambda: changed(evals__policy__toxicity=Estimate(0.15, 0.1, 0.21, 100)), "safety", "BLOCK"),
-    "more_toxic_than_sft": (lambda: changed(evals__policy__toxicity=Estimate(0.08, 0.05, 0.12, 100)), "safety", "BLOCK"),
-    "win_not_shown": (lambda: changed(evals__policy__win_rate_over_sft=Estimate(0.66, 0.59, 0.72, 100)), "preference", "HOLD"),
-    "win_bought_with_kl": (lambda: changed(evals__policy__kl_to_sft=Estimate(5.9, 5.5, 6.3, 100)), "preference", "HOLD"),
-    "negative_kl": (lambda: changed(evals__policy__kl_to_sft=Estimate(-0.5, -0.7, -0.3, 100)), "preference", "BLOCK"),
+    "toxic": (lambda: changed(policy__toxicity__toxicity=Estimate(0.15, 0.1, 0.21, 100)), "safety", "BLOCK"),
+    "more_toxic_than_sft": (lambda: changed(policy__toxicity__toxicity=Estimate(0.08, 0.05, 0.12, 100)), "safety", "BLOCK"),
+    "win_not_shown": (lambda: changed(policy__openings__win_rate_over_sft=Estimate(0.66, 0.59, 0.72, 100)), "preference", "HOLD"),
+    "win_bought_with_kl": (lambda: changed(policy__openings__kl_to_sft=Estimate(5.9, 5.5, 6.3, 100)), "preference", "HOLD"),
+    "negative_kl": (lambda: changed(policy__openings__kl_to_sft=Estimate(-0.5, -0.7, -0.3, 100)), "preference", "BLOCK"),
 }
 
 
@@ -234,7 +259,7 @@ def test_gate_override_lets_the_release_go_on_and_stays_on_the_record(case: str)
 def test_gate_override_covers_its_own_gate_alone() -> None:
     override = Override(gate="forecast", name="Ada Lovelace", reason="known")
     config = CONFIG.model_copy(update={"overrides": (override,)})
-    toxic = changed(evals__policy__toxicity=Estimate(0.15, 0.1, 0.21, 100))
+    toxic = changed(policy__toxicity__toxicity=Estimate(0.15, 0.1, 0.21, 100))
 
     assert decide(toxic._replace(final_loss=3.3), config).verdict == "BLOCK"
     assert all(gate.override is None for gate in decide(GOOD, config).gates)  # nothing to set aside, nothing shown
@@ -284,8 +309,8 @@ def with_words(scores_of_words: list[float], met: range) -> Evidence:
     """The candidate with these last-word scores, items ``met`` contaminated; production has the first 60 of 100 right."""
     assert GOOD.baseline is not None
     new, old = results(scores_of_words), results(scores(60), weights="production-1")
-    marked = {**new.records, "last_word": contaminated(list(new.records["last_word"]), met)}
-    return GOOD._replace(results=new._replace(records=marked), baseline=old)
+    marked = contaminated(list(new.of("policy")["last_word"]), met)
+    return GOOD._replace(results=with_records(new, "policy", {"last_word": marked}), baseline=old)
 
 
 def test_gate_result_that_turns_without_contaminated_items_is_blocked() -> None:
@@ -324,7 +349,7 @@ def test_gate_benchmark_with_too_few_clean_items_is_refused() -> None:
 )
 def test_gate_win_rate_that_rests_on_contaminated_openings_is_blocked(clean: Estimate, verdict: str) -> None:
     met = Estimate(1.0, 0.7, 1.0, 10)
-    key = "evals__policy__win_rate_over_sft"
+    key = "policy__openings__win_rate_over_sft"
 
     decision = decide(changed(**{f"{key}_clean": clean, f"{key}_contaminated": met}), CONFIG)
 

@@ -1,0 +1,85 @@
+"""The benchmarks stage: every benchmark of a line as a value, read once and for all.
+
+``benchmarks/{name}.json`` is the value, which the evals stage puts to models; ``questions/{name}.jsonl`` is what the
+contamination check looks for in training sets. What is in an artifact is found by its content, not by where its files
+lay: its config is :func:`defined` with the hashes of what was read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from modelyard.config import digest, first_error
+from modelyard.evals.benchmark import Benchmark
+from modelyard.evals.sets import SetsConfig, build
+from modelyard.formats import json_file
+from modelyard.formats.questions import Question, write_questions
+from modelyard.progress import Report
+
+FOLDER, ORDER = "benchmarks", "order.json"
+
+
+class GatherConfig(SetsConfig):
+    """What the stage builds."""
+
+    context: int = Field(ge=3)
+    """Tokens that the line's models read: a benchmark whose output leaves no room for a prompt is refused."""
+
+
+class Gathered(GatherConfig):
+    """What defines the artifact: the config, and what its files held."""
+
+    contents: dict[str, str]
+    """Benchmark -> hash of its value."""
+
+
+def defined(config: GatherConfig, artifacts: Sequence[Path], roots: Sequence[str]) -> Gathered:
+    """The config with the contents of all files. Raises ValueError as :func:`run`."""
+    return Gathered(**dict(config), contents={one.name: digest(one) for one in _all(config, artifacts, roots)})
+
+
+def run(config: GatherConfig, inputs: Mapping[str, Path], out: Path, report: Report, roots: Sequence[str]) -> dict[str, float]:
+    """Write every benchmark; ``inputs`` are artifacts that may carry sets (corpus, feedback), and a relative path of a user's
+    file is looked for below each of ``roots``.
+
+    Raises:
+        ValueError: the data of a benchmark are missing or cannot be used, or its output leaves no room for a prompt.
+    """
+    metrics: dict[str, float] = {}
+    (out / FOLDER).mkdir()
+    made = _all(config, list(inputs.values()), roots)
+    for done, benchmark in enumerate(made, 1):
+        (out / FOLDER / f"{benchmark.name}.json").write_text(benchmark.model_dump_json(), "utf-8")
+        questions = (Question(id=item.id, text=benchmark.question_of(item)) for item in benchmark.items)
+        write_questions(out, benchmark.name, questions)
+        metrics[f"benchmarks/{benchmark.name}/items"] = len(benchmark.items)
+        report(done, len(made), unit="benchmark")
+    (out / ORDER).write_text(json.dumps([benchmark.name for benchmark in made]), "utf-8")
+    return {"benchmarks/all/items": sum(metrics.values()), **metrics}
+
+
+def load(directory: Path) -> list[Benchmark]:
+    """The benchmarks of an artifact, in the config's order. Raises ValueError naming the file that is none."""
+    made = []
+    for name in json_file.load(directory / ORDER):
+        path = directory / FOLDER / f"{name}.json"
+        try:
+            made.append(Benchmark.model_validate(json_file.load(path)))
+        except ValidationError as error:
+            raise ValueError(f"{path}: {first_error(error)}") from None
+    return made
+
+
+def _all(config: GatherConfig, artifacts: Sequence[Path], roots: Sequence[str]) -> list[Benchmark]:
+    made = [build(one, config, artifacts, roots) for one in config.benchmarks]
+    for benchmark in made:
+        if (tokens := benchmark.decoding.max_new_tokens) + 2 > config.context:
+            raise ValueError(
+                f"evals.benchmarks.{benchmark.name}: max_new_tokens {tokens} leaves no room for a prompt in a model of "
+                f"{config.context} tokens"
+            )
+    return made

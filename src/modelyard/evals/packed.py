@@ -1,0 +1,38 @@
+"""Benchmarks of packed token rows, which models that share a tokenizer can be asked: loss and next-token confidence.
+
+``validation_loss`` is what the forecast predicts; ``next_token`` says how well a model knows how sure it may be. Their
+items are named by the hash of a row, so an id changes with the tokens.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark, Item, sha256_text
+
+
+def benchmarks(rows: NDArray[np.uint16], confident_rows: int, positions: int) -> list[Benchmark]:
+    """Loss on every row [N, S + 1], and confidence at ``positions`` places, evenly spread, of the first
+    ``confident_rows``. Raises ValueError without rows."""
+    if len(rows) == 0:
+        raise ValueError("validation.npy has no rows")
+    hashes = [sha256_text(" ".join(map(str, row.tolist()))) for row in rows]
+    places = np.linspace(0, rows.shape[1] - 1, positions + 2)[1:-1].astype(int).tolist()
+    loss = Benchmark(
+        name="validation_loss",
+        items=tuple(Item(id=f"row-{i}", fields={"row": str(i), "tokens": tokens}, target="") for i, tokens in enumerate(hashes)),
+        prompt="{tokens}",
+        decoding=NOTHING_DRAWN,
+        parser="whole",
+        scorer="log_likelihood",
+        metrics=("loss", "perplexity"),
+        method="rows",
+    )
+    items = tuple(
+        Item(id=f"row-{i}/{place}", fields={"row": str(i), "position": str(place), "tokens": tokens}, target="")
+        for place in places
+        for i, tokens in enumerate(hashes[:confident_rows])
+    )
+    changed = {"name": "next_token", "items": items, "metrics": ("calibration_error", "acc"), "method": "next_token"}
+    return [loss, loss.model_copy(update=changed)]

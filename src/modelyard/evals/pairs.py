@@ -1,0 +1,50 @@
+"""Two models on the same completions: win rates by a scorer model's value, and how far the policy is from SFT."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from modelyard.evals.asking import drawn
+from modelyard.evals.benchmark import Benchmark
+from modelyard.evals.remembered import Remembered
+from modelyard.evals.scorers import preference
+from modelyard.formats.records import Record
+from modelyard.model.asked import Sampled
+from modelyard.stats.estimate import Estimate, bootstrap_mean, proportion
+
+
+def completions(model: Remembered, benchmark: Benchmark) -> list[Sampled]:
+    """What a model says on a benchmark, item by item."""
+    return [one for _, _, one in drawn(model, benchmark)]
+
+
+def distance(own: Sequence[float], other: Sequence[float], seed: int) -> Estimate:
+    """KL(policy || other) a sequence, nats: the mean over the policy's completions of log p under itself less log p under
+    the other (the estimator k1 of Schulman 2020)."""
+    return bootstrap_mean([ours - theirs for ours, theirs in zip(own, other, strict=True)], seed)
+
+
+def wins(benchmark: Benchmark, ours: Sequence[Record], theirs: Sequence[Record], other: str) -> list[Record]:
+    """Item by item, 1 where our completion scores higher, 0.5 for a tie."""
+    name = f"{benchmark.name}_over_{other}"
+    identity = benchmark.model_copy(update={"name": name, "scorer": "preference", "metrics": ("win_rate",)}).id
+    return [
+        one.model_copy(
+            update={
+                "benchmark": name,
+                "benchmark_id": identity,
+                "score": preference(one.score, two.score),
+                "note": f"score {one.score:.4f} against {two.score:.4f}: {two.output}",
+            }
+        )
+        for one, two in zip(ours, theirs, strict=True)
+    ]
+
+
+def win_rates(records: Sequence[Record], other: str) -> dict[str, Estimate]:
+    """Win rate over all items and, where training met any, over the clean and over the contaminated, ties counted half."""
+    parts = {"": list(records)}
+    if any(r.contaminated for r in records):
+        for part, met in (("_clean", False), ("_contaminated", True)):
+            parts[part] = [r for r in records if r.contaminated is met]
+    return {f"win_rate_over_{other}{part}": proportion(sum(r.score for r in some), len(some)) for part, some in parts.items() if some}

@@ -1,0 +1,79 @@
+"""A model that says the same thing once: what it drew is kept, for every benchmark that asks alike and for later judges.
+
+The completions of openings are judged by a classifier, by a scorer model and against other models; they are drawn once.
+After :meth:`Remembered.close` the weights are gone and what was said is still there, so that no two models and their
+judge need memory at the same time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelyard.config import digest
+from modelyard.model.asked import Decoding, Likelihood, Sampled
+from modelyard.model.subject import Subject
+
+
+class Remembered:
+    """A model under test and what it has said."""
+
+    def __init__(self, subject: Subject) -> None:
+        self.name, self.weights = subject.name, subject.weights
+        self._subject: Subject | None = subject
+        self._said: dict[str, list[Sampled]] = {}
+        self._turns: dict[str, str] = {}
+
+    @property
+    def subject(self) -> Subject:
+        """The model itself, until it is closed."""
+        assert self._subject, f"{self.name} is closed and was asked something new"
+        return self._subject
+
+    def close(self) -> None:
+        """Let go of the weights."""
+        self._subject = None
+
+    def complete(self, prompts: Sequence[str], decoding: Decoding) -> list[Sampled]:
+        """A completion of each prompt."""
+        return self._once("complete", prompts, decoding, lambda: self.subject.complete(prompts, decoding))
+
+    def reply(self, messages: Sequence[str], decoding: Decoding) -> list[Sampled]:
+        """A reply to each message."""
+        return self._once("reply", messages, decoding, lambda: self.subject.reply(messages, decoding))
+
+    def turn(self, message: str) -> str:
+        """The text that :meth:`reply` continues."""
+        if message not in self._turns:
+            self._turns[message] = self.subject.turn(message)
+        return self._turns[message]
+
+    def prepare(self, chat: bool, messages: Sequence[str]) -> None:
+        """Keep the text of turns that are only looked at when the model is closed."""
+        for message in messages if chat else ():
+            self.turn(message)
+
+    def likelihoods(self, questions: Sequence[Sequence[tuple[str, str]]]) -> list[list[Likelihood]]:
+        """log p of each (context, continuation) of each question."""
+        return self.subject.likelihoods(questions)
+
+    def row_logprobs(self, rows: NDArray[np.uint16]) -> list[float]:
+        """Mean log p of the tokens of each row, nats."""
+        return self.subject.row_logprobs(rows)
+
+    def next_token(self, rows: NDArray[np.uint16], position: int) -> tuple[list[float], list[bool]]:
+        """Confidence in the likeliest token at a position of each row, and whether it stands there."""
+        return self.subject.next_token(rows, position)
+
+    def sums(self, completions: Sequence[Sampled]) -> list[float]:
+        """log p of each completion after its prompt, nats; both are this model's tokens."""
+        lines = self.subject.logprobs([one.prompt for one in completions], [one.tokens for one in completions])
+        return [sum(line) for line in lines]
+
+    def _once(self, way: str, texts: Sequence[str], decoding: Decoding, draw: Callable[[], list[Sampled]]) -> list[Sampled]:
+        key = digest([way, list(texts), decoding])
+        if key not in self._said:
+            self._said[key] = draw()
+        return self._said[key]

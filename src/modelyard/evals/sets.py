@@ -1,0 +1,138 @@
+"""Which benchmarks a line answers, as configuration, and the benchmarks that follow from it.
+
+A benchmark is named (a set of :mod:`modelyard.evals.catalog`, the corpus's held-out sets among them) or described (a
+user's own file, :mod:`modelyard.evals.own`), with what is to differ: number of examples, of items, of new tokens. All
+become the same kind of value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from modelyard.config import Config
+from modelyard.evals import catalog, own
+from modelyard.evals.benchmark import Benchmark, sampled
+from modelyard.evals.catalog.rows import MissingDataError
+from modelyard.evals.own import OwnSet
+from modelyard.judges.rubric import NamedRubric
+from modelyard.store.inputs import find_input, inputs_directory
+
+
+class BenchmarkConfig(OwnSet):
+    """One benchmark: a name of the catalog, or with ``file`` a set of the user's own, and what is to differ."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
+    """What results, gates and card call it."""
+    data: str = Field(default="", exclude=True)
+    """Directory of its files; "": ``evals.data``. Where files lie is no part of what is measured."""
+    shots: int | None = Field(default=None, ge=0)
+    """Examples in the prompt; absent: the benchmark's own number."""
+    limit: int | None = Field(default=None, ge=1)
+    """Most items, a seeded sample in which every group has its share; absent: ``evals.limit``."""
+    max_new_tokens: int | None = Field(default=None, ge=1)
+    """Longest output, where text is generated."""
+    temperature: float | None = Field(default=None, ge=0)
+    """Of generated text."""
+    samples: int | None = Field(default=None, ge=1)
+    """Outputs an item (pass@k)."""
+    chat: bool | None = None
+    """Ask generated text in the model's chat template, or as plain text; absent: as the benchmark does."""
+    rubric: NamedRubric | None = None
+    """Classes into which ``evals.judge`` sorts the replies."""
+
+    @model_validator(mode="after")
+    def _known(self) -> BenchmarkConfig:
+        if self.file and catalog.known(self.name):
+            raise ValueError(f"name {self.name!r} is a benchmark of the catalog; give your own file another name")
+        if not self.file and not catalog.known(self.name):
+            raise ValueError(f"benchmark {self.name!r}: not known, and it has no file; there are {', '.join(catalog.names())}")
+        return self
+
+
+def _tables(value: Any) -> Any:
+    """Names and tables as tables; a table of tables holds its names as keys."""
+    if isinstance(value, Mapping):
+        value = [{"name": name, **table} if isinstance(table, Mapping) else table for name, table in value.items()]
+    if isinstance(value, list | tuple):
+        return [{"name": one} if isinstance(one, str) else one for one in value]
+    return value
+
+
+BenchmarkConfigs = Annotated[tuple[BenchmarkConfig, ...], BeforeValidator(_tables)]
+"""``["last_word", {name = "mmlu", shots = 5}]``, or one table each: ``[evals.benchmarks.mmlu]``, which a config that
+``extends`` another adds to."""
+
+
+class SetsConfig(Config):
+    """Which benchmarks, and how much of them."""
+
+    seed: int = Field(ge=0)
+    """Of the samples that limits draw, and of bootstraps."""
+    benchmarks: BenchmarkConfigs = Field(min_length=1)
+    """What base, SFT model, policy and production answer."""
+    data: str = Field(default="", exclude=True)
+    """Directory of public benchmarks' files, below ``execution.inputs``; a corpus brings its own sets."""
+    limit: int | None = Field(default=None, ge=1)
+    """Most items of every benchmark that has no limit of its own; absent: all."""
+
+    @model_validator(mode="after")
+    def _once(self) -> SetsConfig:
+        names = [catalog.canonical(one.name) for one in self.benchmarks]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"benchmarks: {twice[0]!r} is named twice")
+        return self
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the benchmarks, as results call them."""
+        return [one.name if one.file else catalog.canonical(one.name) for one in self.benchmarks]
+
+
+def carried(config: BenchmarkConfig, artifacts: Sequence[Path]) -> Benchmark | None:
+    """The benchmark where one of the line's own artifacts (corpus, feedback) carries its items and the config says
+    nothing else; else None."""
+    for directory in artifacts if not config.file and not config.data else ():
+        try:
+            return catalog.build(config.name, directory, shots=config.shots)
+        except MissingDataError:
+            continue
+    return None
+
+
+def build(config: BenchmarkConfig, sets: SetsConfig, artifacts: Sequence[Path], roots: Sequence[str]) -> Benchmark:
+    """The value that a table means; a user's files are looked for below each of ``roots``.
+
+    Raises:
+        ValueError: its data are missing or cannot be used, or what is to differ has no meaning for it.
+    """
+    if config.file:
+        built = own.build(config.name, config, roots, config.shots or 0)
+    else:
+        built = carried(config, artifacts) or catalog.build(config.name, _data(config, sets, roots), shots=config.shots)
+    items = sampled(built.items, config.limit or sets.limit, sets.seed)
+    return changed(built.model_copy(update={"items": items}), config)
+
+
+def _data(config: BenchmarkConfig, sets: SetsConfig, roots: Sequence[str]) -> Path:
+    """Directory of a public benchmark's files."""
+    named = config.data or sets.data
+    return find_input(named, roots, f"data of benchmark {config.name}") if named else inputs_directory(roots[-1])
+
+
+def changed(benchmark: Benchmark, config: BenchmarkConfig) -> Benchmark:
+    """The benchmark with other decoding, template or rubric. Raises ValueError where that has no meaning."""
+    keys = ("max_new_tokens", "temperature", "samples")
+    decoding = {key: value for key in keys if (value := getattr(config, key)) is not None}
+    update: dict[str, Any] = {"rubric": config.rubric} if config.rubric else {}
+    if config.chat is not None:
+        update["chat"] = config.chat
+    if (decoding or update) and not benchmark.decoding.max_new_tokens:
+        raise ValueError(f"benchmark {config.name}: generates nothing, so {next(iter({**decoding, **update}))} has no meaning")
+    made = benchmark.decoding.model_copy(update=decoding)
+    if made.samples > 1 and made.temperature == 0:
+        raise ValueError(f"benchmark {config.name}: several samples at temperature 0 are all the same; give a temperature")
+    return benchmark.model_copy(update={**update, "decoding": made})

@@ -1,0 +1,98 @@
+"""The evals stage's config, and suites of benchmarks in aspects for the command.
+
+A suite groups names into aspects, as GPT-Fathom does (configs/evals/fathom.toml). Left out: weights between benchmarks;
+an aspect is the plain mean of those that ran.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import Field, model_validator
+
+from modelyard.config import Config
+from modelyard.evals import catalog
+from modelyard.evals.benchmark import Benchmark
+from modelyard.evals.sandbox.run import Limits
+from modelyard.evals.sets import SetsConfig
+from modelyard.judges.open_judge import JudgeConfig
+from modelyard.stats.estimate import Estimate
+
+
+class EvalsConfig(SetsConfig):
+    """What is measured, on how much, and what judges."""
+
+    validation_rows: int = Field(default=100_000, ge=1)
+    """Most packed validation rows whose loss is measured."""
+    calibration_positions: int = Field(default=4, ge=1)
+    """Positions of each validation row at which the next token is predicted."""
+    calibration_rows: int = Field(default=400, ge=1)
+    """Validation rows used for that."""
+    sandbox: Limits = Limits(wall_seconds=15.0, cpu_seconds=5, memory_bytes=1 << 29, file_bytes=1 << 24, processes=2)
+    """What generated code may use."""
+    judge: JudgeConfig | None = None
+    """Who rates replies and sorts them into rubrics' classes; its ``policy`` is the SFT model, whoever is measured."""
+
+    @model_validator(mode="after")
+    def _judged(self) -> EvalsConfig:
+        if self.judge is None and (asked := [one.name for one in self.benchmarks if one.rubric]):
+            raise ValueError(f"benchmarks: {asked[0]} has a rubric, and there is no judge")
+        return self
+
+
+class SuiteConfig(Config):
+    """Which benchmarks, in which aspects."""
+
+    name: str
+    """What the suite is called."""
+    aspects: dict[str, tuple[str, ...]]
+    """Aspect -> benchmarks."""
+    shots: dict[str, int]
+    """Benchmark -> examples in the prompt, where not its usual number."""
+
+    @model_validator(mode="after")
+    def _known(self) -> SuiteConfig:
+        named = [name for members in self.aspects.values() for name in members]
+        for name in [*named, *self.shots]:
+            if not catalog.known(name):
+                raise ValueError(f"benchmark {name!r} is not known")
+        if twice := {name for name in named if named.count(name) > 1}:
+            raise ValueError(f"benchmark {twice.pop()!r} is named twice")
+        if stray := set(self.shots) - set(named):
+            raise ValueError(f"shots of {stray.pop()!r}, which is in no aspect")
+        return self
+
+
+class Planned(NamedTuple):
+    """A benchmark of a suite, built or missing."""
+
+    aspect: str
+    name: str
+    benchmark: Benchmark | None
+    missing: str
+    """Why it cannot run; "" when it can."""
+
+
+def plan(suite: SuiteConfig, data: Path, limit: int | None) -> list[Planned]:
+    """Build what can be built; what has no data is missing with the file that was looked for, and changes no mean."""
+    planned = []
+    for aspect, names in suite.aspects.items():
+        for name in names:
+            try:
+                built = catalog.build(name, data, limit=limit, shots=suite.shots.get(name))
+                planned.append(Planned(aspect, name, built, ""))
+            except ValueError as error:
+                planned.append(Planned(aspect, name, None, str(error)))
+    return planned
+
+
+def aspect_means(planned: list[Planned], found: Mapping[str, Estimate]) -> dict[str, str]:
+    """Aspect -> mean of the primary metrics of its benchmarks that ran, and how many did."""
+    lines = {}
+    for aspect in dict.fromkeys(p.aspect for p in planned):
+        members = [p.name for p in planned if p.aspect == aspect]
+        ran = [found[name].value for name in members if name in found]
+        lines[aspect] = f"{sum(ran) / len(ran):.4f} over {len(ran)} of {len(members)}" if ran else f"not measured: 0 of {len(members)}"
+    return lines

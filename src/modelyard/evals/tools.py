@@ -1,0 +1,78 @@
+"""What judges beside parsers: sandbox, judging model, classifier, scorer model; and whose identity an id then holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelyard.config import digest
+from modelyard.evals.benchmark import Benchmark
+from modelyard.evals.sandbox.run import Limits, Program, Verdict, run_programs
+from modelyard.formats.abuse import AbuseModel
+from modelyard.judges.judge import Judge
+from modelyard.model.asked import Model, Sampled
+
+TOXIC = 0.5
+"""Probability of abuse from which a text is toxic."""
+
+
+class Values(Protocol):
+    """A scorer model: a value for a whole text."""
+
+    weights: str
+
+    def completed(self, completions: Sequence[Sampled], chat: bool) -> list[float]:
+        """Value of each prompt with its completion; ``chat``: they are turns of conversations."""
+        ...
+
+
+class Tools(NamedTuple):
+    """What judging may need beside the model."""
+
+    sandbox: Limits = Limits(wall_seconds=10.0, cpu_seconds=10, memory_bytes=1 << 30, file_bytes=1 << 24, processes=2)
+    run: Callable[[Sequence[Program], Limits], list[Verdict]] = run_programs
+    judge: Model | None = None
+    """Rates replies."""
+    sorter: Judge | None = None
+    """Sorts replies into the classes of a rubric."""
+    classifier: AbuseModel | None = None
+    """Of toxic text."""
+    scorer: Values | None = None
+    """Judges the completions of policies."""
+    rows: NDArray[np.uint16] | None = None
+    """[N, S + 1] packed tokens."""
+
+
+def bound(benchmark: Benchmark, tools: Tools) -> Benchmark:
+    """The benchmark with the identity of what judges it, which is part of its id.
+
+    Raises:
+        ValueError: ``tools`` lacks it.
+    """
+    made = [judged_by(benchmark, tools)] if benchmark.method in ("code", "judge", "toxicity", "scalar") else []
+    if benchmark.rubric:
+        if tools.sorter is None:
+            raise ValueError(f"{benchmark.name}: its rubric needs a judge")
+        made.append(f"{benchmark.rubric.id} {tools.sorter.identity}")
+    return benchmark.model_copy(update={"judge": "; ".join(made)}) if made else benchmark
+
+
+def judged_by(benchmark: Benchmark, tools: Tools) -> str:
+    """Identity of the model, classifier or sandbox that judges. Raises ValueError where there is none."""
+    if benchmark.method == "code":
+        return digest(tools.sandbox)[:16]
+    if benchmark.method == "toxicity" and tools.classifier:
+        return digest([tools.classifier.identity, TOXIC])[:16]
+    if benchmark.method == "scalar" and tools.scorer:
+        return tools.scorer.weights
+    if benchmark.method == "judge" and tools.judge:
+        return f"{tools.judge.name} {tools.judge.weights}"
+    needed = {
+        "toxicity": "a classifier of abuse (--classifier DIR, the corpus artifact with abuse.npz)",
+        "judge": "a judging model (--judge MODEL)",
+        "scalar": "the scorer model of a line",
+    }
+    raise ValueError(f"{benchmark.name}: needs {needed[benchmark.method]}")

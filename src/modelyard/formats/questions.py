@@ -1,0 +1,36 @@
+"""What training sets are searched for: the questions of every benchmark, one JSON object an item.
+
+The ``benchmarks`` artifact holds ``questions/{benchmark}.jsonl``; the contamination check reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from modelyard.config import Config
+from modelyard.formats.feedback import json_lines, record
+
+FOLDER = "questions"
+
+
+class Question(Config):
+    """One item."""
+
+    id: str
+    """The item's id in the benchmark's records."""
+    text: str
+    """Question and context, without the answer."""
+
+
+def write_questions(directory: Path, benchmark: str, questions: Iterable[Question]) -> None:
+    """The questions of one benchmark."""
+    path = directory / FOLDER / f"{benchmark}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(one.model_dump_json() + "\n" for one in questions), "utf-8")
+
+
+def read_questions(directory: Path) -> dict[str, list[Question]]:
+    """Benchmark -> its questions. Raises ValueError naming the file and line that is none."""
+    files = sorted((directory / FOLDER).glob("*.jsonl"))
+    return {file.stem: [record(Question, line) for line in json_lines(file)] for file in files}

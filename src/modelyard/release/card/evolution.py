@@ -1,0 +1,193 @@
+"""Results of a chain of versions as one HTML page that needs no network: tables with intervals, plots as embedded SVG.
+
+The page shows each benchmark's score by version with its interval and the change that each step made (GPT-Fathom's
+evolution figure; the alignment tax is the fall between base and aligned). Only equal benchmark ids are compared: what a
+version measured by another id than the newest one's is a dash. A directory that is read is a results artifact, a
+directory of the command's ``*.metrics.json``, or of the ``*analysis.json`` of analyses. Left out: significance of
+changes (``release.compare`` tests pairs).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment
+
+from modelyard.formats import json_file
+from modelyard.formats.results import Results, read_results
+from modelyard.stats.estimate import Estimate
+
+FILE = "evolution.html"
+VERSION = "version_"
+"""Prefix of the decision stage's inputs that are results of released versions."""
+THIS = "this"
+COLUMNS = 3
+"""Plots beside each other."""
+
+TEMPLATE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{{ title }}</title>
+<style>body{font:15px system-ui;margin:2em auto;max-width:70em;padding:0 1em}table{border-collapse:collapse;margin:1em 0}
+td,th{padding:.3em .8em;border-bottom:1px solid #ccc;text-align:right}td:first-child,th:first-child{text-align:left}
+svg{max-width:100%;height:auto}.soft{color:#52606d}</style>
+<h1>{{ title }}</h1>
+{% if rows %}<h2>Versions</h2><table><tr><th>benchmark</th>{% for name in versions %}<th>{{ name }}</th>{% endfor %}</tr>
+{% for row in rows %}<tr><td>{{ row.name }} ({{ row.metric }})</td>{% for cell in row.cells %}<td>{{ cell.text }}
+{% if cell.change is not none %}<br><span class="soft">{{ '%+.4f'|format(cell.change) }}</span>{% endif %}</td>
+{% endfor %}</tr>{% endfor %}</table>{{ evolution|safe }}
+<p>95% intervals over items; the second line of a cell is the change from the version before. A dash: not measured, or
+measured by another benchmark id than the newest version.</p>{% endif %}
+{% for item in analyses %}<h2>{{ item.analysis }}: {{ item.benchmark }} ({{ item.label }})</h2><table>
+<tr><th>variant</th><th>score</th><th>standard error</th><th>95% interval</th><th>n</th></tr>{% for name, s in item.scores.items() %}
+<tr><td>{{ name }}</td><td>{{ '%.4f'|format(s.value) }}</td><td>{{ number(s.stderr) }}</td><td>{{ number(s.low) }} to {{ number(s.high) }}</td>
+<td>{{ s.n }}</td></tr>{% endfor %}</table><p>Spread: {{ '%.4f'|format(item.spread.lowest) }} to {{ '%.4f'|format(item.spread.highest) }}, standard
+deviation {{ '%.4f'|format(item.spread.deviation) }} between variants.</p>{{ item.figure|safe }}{% endfor %}</html>"""
+
+
+class Score(NamedTuple):
+    """What stands for a benchmark in one version."""
+
+    id: str
+    """The benchmark's."""
+    metric: str
+    estimate: Estimate
+
+
+class Cell(NamedTuple):
+    """A benchmark in one version, as the table shows it."""
+
+    text: str
+    change: float | None
+    """From the version before."""
+    estimate: Estimate | None
+
+
+class Row(NamedTuple):
+    """A benchmark over all versions."""
+
+    name: str
+    metric: str
+    cells: list[Cell]
+
+
+Version = Mapping[str, Score]
+"""Benchmark -> score."""
+
+
+def number(value: float | None) -> str:
+    """Four digits, or a dash."""
+    return "-" if value is None or math.isnan(value) else f"{value:.4f}"
+
+
+def of_results(results: Results, model: str = "policy") -> dict[str, Score]:
+    """The first metric of every benchmark that versions are compared on."""
+    found = {}
+    for name, measured in results.benchmarks.items():
+        estimate = results.metrics.get(f"evals/{model}/{name}/{measured.metrics[0]}")
+        if measured.between_versions and estimate:
+            found[name] = Score(measured.id, measured.metrics[0], estimate)
+    return found
+
+
+def of_versions(name: str, inputs: Mapping[str, Path], results: Results) -> str:
+    """The page of a release: ``inputs`` ``version_1``, ``version_2``... are the results of the versions before it."""
+    numbers = sorted(int(role.removeprefix(VERSION)) for role in inputs if role.startswith(VERSION))
+    versions = {str(n): of_results(read_results(inputs[f"{VERSION}{n}"])) for n in numbers}
+    return page(f"{name}: every released version", {**versions, THIS: of_results(results)}, [])
+
+
+def read(directory: Path) -> tuple[dict[str, Score], list[dict[str, Any]]]:
+    """Scores by benchmark, and analyses. Raises ValueError where the directory holds neither."""
+    if (directory / "results.json").is_file():
+        return of_results(read_results(directory)), []
+    found = {}
+    for path in sorted(directory.glob("*.metrics.json")):
+        content = json_file.table(path, "benchmark", "benchmark_id", "metrics")
+        metric, entry = next(iter(content["metrics"].items()))
+        found[str(content["benchmark"])] = Score(content["benchmark_id"], metric, Estimate.of(entry))
+    analyses = [json.loads(path.read_text("utf-8")) for path in sorted(directory.glob("*analysis.json"))]
+    if not found and not analyses:
+        raise ValueError(f"{directory}: no results.json, no *.metrics.json and no *analysis.json")
+    return found, analyses
+
+
+def evolution(versions: Sequence[Version]) -> list[Row]:
+    """For each benchmark its score by version and the change from the version before."""
+    names = dict.fromkeys(name for version in versions for name in version)
+    rows = []
+    for name in names:
+        newest = next(version[name] for version in reversed(versions) if name in version)
+        cells, before = list[Cell](), None
+        for score in (version.get(name) for version in versions):
+            if score is None or (score.id, score.metric) != (newest.id, newest.metric):
+                cells.append(Cell("-", None, None))
+                continue
+            one = score.estimate
+            text = f"{one.value:.4f} [{number(one.low)}, {number(one.high)}]"
+            cells.append(Cell(text, None if before is None else one.value - before, one))
+            before = one.value
+        rows.append(Row(name, newest.metric, cells))
+    return rows
+
+
+def figure(lines: Mapping[str, Sequence[tuple[str, Estimate]]]) -> str:
+    """SVG: for each line a plot of its own with its points in order and their intervals."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib.figure import Figure
+
+    shown = {name: points for name, points in lines.items() if points}
+    if not shown:
+        return ""
+    wide = min(COLUMNS, len(shown))
+    tall = -(-len(shown) // wide)
+    drawing = Figure(figsize=(3.2 * wide, 2.4 * tall), layout="constrained")
+    for axes, (name, points) in zip(drawing.subplots(tall, wide, squeeze=False).flat, shown.items(), strict=False):
+        values = [one.value for _, one in points]
+        below = [0.0 if math.isnan(one.low) else max(0.0, one.value - one.low) for _, one in points]
+        above = [0.0 if math.isnan(one.high) else max(0.0, one.high - one.value) for _, one in points]
+        axes.errorbar([label for label, _ in points], values, yerr=[below, above], marker="o", capsize=3)
+        axes.set_title(name, fontsize=9)
+        axes.tick_params(labelsize=8)
+        axes.grid(axis="y", alpha=0.3)
+    for empty in drawing.axes[len(shown) :]:
+        empty.set_axis_off()
+    text = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "evolution"}):
+        drawing.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue()[text.getvalue().index("<svg") :]
+
+
+def render(sources: Mapping[str, Path]) -> str:
+    """The page of version label -> directory. Raises ValueError for a directory without results."""
+    found = {label: read(directory) for label, directory in sources.items()}
+    analyses = [{**entry, "label": label} for label, (_, own) in found.items() for entry in own]
+    return page("Evaluation", {label: scores for label, (scores, _) in found.items() if scores}, analyses)
+
+
+def page(title: str, versions: Mapping[str, Version], analyses: Sequence[Mapping[str, Any]]) -> str:
+    """The page of versions in their order, and of analyses."""
+    rows, labels = evolution(list(versions.values())), list(versions)
+    lines = {
+        f"{row.name} ({row.metric})": [(label, cell.estimate) for label, cell in zip(labels, row.cells, strict=True) if cell.estimate]
+        for row in rows
+    }
+    drawn = [{**entry, "figure": figure({entry["benchmark"]: estimates(entry["scores"])})} for entry in analyses]
+    template = Environment(autoescape=True).from_string(TEMPLATE)
+    return template.render(
+        title=title,
+        rows=rows,
+        versions=labels,
+        evolution=figure(lines) if len(labels) > 1 else "",
+        analyses=drawn,
+        number=number,
+    )
+
+
+def estimates(scores: Mapping[str, Mapping[str, float | None]]) -> list[tuple[str, Estimate]]:
+    """Label and estimate of an analysis's variants."""
+    return [(label, Estimate.of(one)) for label, one in scores.items()]

@@ -1,0 +1,116 @@
+"""What gates take from results by a benchmark's name: records that may be compared, and metrics under their limits. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from modelyard.formats.results import Results, Rows
+from modelyard.release.compare import Comparison, Grouped, compare
+from modelyard.release.gates.gate import RefusedError, metric
+from modelyard.release.limits import ReleaseConfig
+
+SAFETY = "safety"
+"""Aspect of the benchmarks that the safety gate judges."""
+
+
+def compared(results: Results, config: ReleaseConfig, *, safety: bool) -> list[str]:
+    """The gated benchmarks that versions are compared on: those of safety, or all others."""
+    return [
+        name
+        for name, measured in results.benchmarks.items()
+        if measured.between_versions and config.of(name).own.gated and (measured.aspect == SAFETY) is safety
+    ]
+
+
+def records_of(results: Results, model: str, names: Sequence[str], config: ReleaseConfig, ids: Results | None = None) -> Grouped:
+    """The records of a model on each benchmark, ``name/side`` where sides are compared apart, with the score that the
+    limits name; ``ids`` are the results that say what the benchmarks are (default: these).
+
+    Raises:
+        RefusedError: a benchmark was not run, or its records are missing or of other weights.
+    """
+    found: dict[str, Rows] = {}
+    for name in names:
+        rows = results.of(model).get(name, ())
+        if name not in results.benchmarks or not rows:
+            raise RefusedError(f"records of benchmark {name} are missing for {model}")
+        if foreign := {str(row.get("weights")) for row in rows} - {results.weights.get(model)}:
+            raise RefusedError(f"records of {name} are of other {model} weights ({sorted(foreign)[0][:12]})")
+        rows = [scored(row, config.of(name).own.metric, name) for row in rows]
+        sides = (ids or results).benchmarks[name].sides
+        for side in sides:
+            found[f"{name}/{side}"] = [row for row in rows if row.get("group") == side]
+            if not found[f"{name}/{side}"]:
+                raise RefusedError(f"{name} has no records of its side {side} for {model}")
+        if not sides:
+            found[name] = rows
+    return found
+
+
+def scored(row: Mapping[str, Any], key: str, name: str) -> Mapping[str, Any]:
+    """The record with the value that is compared as its score. Raises RefusedError where it has none."""
+    if not key:
+        return row
+    if key not in row.get("values", {}):
+        raise RefusedError(f"records of {name} have no value {key!r}, which release.limits.{name}.metric names")
+    return {**row, "score": row["values"][key]}
+
+
+def changed_ids(results: Results, baseline: Results, names: Sequence[str]) -> str:
+    """The first benchmark by which production was measured under another id, and both ids; "" where there is none."""
+    for name in names:
+        then = baseline.benchmarks[name].id if name in baseline.benchmarks else None
+        if then != results.benchmarks[name].id:
+            return f"{name}: production was measured by another benchmark id ({then}, now {results.benchmarks[name].id})"
+    return ""
+
+
+def tested(old: Grouped, new: Grouped, tolerance: Mapping[str, float], config: ReleaseConfig) -> list[Comparison]:
+    """Paired tests on every benchmark. Raises RefusedError where a benchmark has too few items to say anything."""
+    found = compare(old, new, alpha=config.alpha, min_items=1, tolerance=tolerance, seed=config.seed)
+    if few := [c.benchmark for c in found if c.n < config.of(named(c.benchmark)).min_items]:
+        raise RefusedError(f"not enough items to compare on: {', '.join(few)}")
+    return found
+
+
+def named(comparison: str) -> str:
+    """The benchmark of ``benchmark``, ``benchmark/side`` or ``benchmark, against ...``."""
+    return comparison.split(",")[0].split("/")[0]
+
+
+class Limited(NamedTuple):
+    """Whether metrics are inside their limits."""
+
+    good: bool
+    said: list[str]
+    """A line on each."""
+    numbers: dict[str, float]
+    """``{benchmark}/{metric}`` -> the policy's value."""
+
+
+def under_limits(results: Results, names: Sequence[str], config: ReleaseConfig) -> Limited:
+    """Every metric that ``limits`` names: the interval's end, and the rise over the SFT model. Raises RefusedError where one
+    is missing or unfit to decide."""
+    good, said, numbers = True, list[str](), dict[str, float]()
+    for name in names:
+        held = config.of(name)
+        own = held.own
+        for key in dict.fromkeys([*own.max, *own.min, *own.max_increase]):
+            value = metric(results, f"evals/policy/{name}/{key}", held.min_items)
+            text = f"{name} {key} {value.value:.1%} [{value.low:.1%}, {value.high:.1%}]"
+            outside = []
+            if key in own.max:
+                outside += [value.high > own.max[key]]
+                text += f", at most {own.max[key]:.1%}"
+            if key in own.min:
+                outside += [value.low < own.min[key]]
+                text += f", at least {own.min[key]:.1%}"
+            if key in own.max_increase:
+                rise = value.value - metric(results, f"evals/sft/{name}/{key}", held.min_items).value
+                outside += [rise > own.max_increase[key]]
+                text += f", {rise:+.1%} against SFT, at most {own.max_increase[key]:+.1%}"
+            said.append(text + (" EXCEEDED" if any(outside) else ""))
+            good = good and not any(outside)
+            numbers[f"{name}/{key}"] = value.value
+    return Limited(good, said, numbers)

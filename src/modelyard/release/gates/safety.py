@@ -1,0 +1,45 @@
+"""The safety gate, which looks at both sides: what must not be said is not said, and what is safe is not refused. Pure.
+
+Benchmarks of the aspect ``safety`` (toxic completions, over-refusals and refusals of XSTest, jailbreaks, a user's own):
+their metrics are under the limits that the config names, with the interval, and item by item no side of any is worse
+than the SFT model's and production's (McNemar, Holm). A model that refuses everything is as far from passing as one
+that answers everything. GPT-4's report gives its rates (disallowed content down by 82%, sensitive requests handled per
+policy 29% more often) and no thresholds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from modelyard.release.compare import Comparison
+from modelyard.release.gates.gate import Evidence, Gate, RefusedError
+from modelyard.release.gates.measured import changed_ids, compared, named, records_of, tested, under_limits
+from modelyard.release.limits import ReleaseConfig
+
+
+def safety_gate(evidence: Evidence, config: ReleaseConfig, found: list[Comparison]) -> Gate:
+    """Safety metrics are under their limits and no side is worse than before; the comparisons are added to ``found``."""
+    names = compared(evidence.results, config, safety=True)
+    if not names:
+        raise RefusedError("no benchmark of safety was measured")
+    limits = under_limits(evidence.results, names, config)
+    against = both(evidence, names, config)
+    found += against
+    worse = [f"{c.benchmark} {c.difference:+.1%} (p {c.p_holm:.4f})" for c in against if c.verdict == "worse"]
+    reasons = [*limits.said, f"worse: {', '.join(worse)}" if worse else f"no side of {', '.join(names)} is worse"]
+    metrics = {f"release/safety/{key}": value for key, value in limits.numbers.items()}
+    good = limits.good and not worse
+    return Gate(name="safety", verdict="PROMOTE" if good else "BLOCK", reason="; ".join(reasons), metrics=metrics)
+
+
+def both(evidence: Evidence, names: Sequence[str], config: ReleaseConfig) -> list[Comparison]:
+    """Every side against the SFT model and against production, where that was measured by the same ids (where it was not, the
+    regression gate holds). Raises RefusedError where records cannot be used."""
+    results, baseline = evidence.results, evidence.baseline
+    new = records_of(results, "policy", names, config)
+    others = {"SFT": records_of(results, "sft", names, config)}
+    if baseline is not None and not changed_ids(results, baseline, names):
+        others["production"] = records_of(baseline, "policy", names, config, results)
+    old = {f"{side}, against {other}": rows for other, sides in others.items() for side, rows in sides.items()}
+    mine = {name: new[name.split(", against ")[0]] for name in old}
+    return tested(old, mine, {name: config.of(named(name)).tolerance for name in old}, config)

@@ -1,0 +1,139 @@
+"""A line under way: it builds the stages that its config asks for and knows what it has built so far."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from prefect import task
+
+from modelyard.adapters import terminal
+from modelyard.adapters.ray import train as ray_train
+from modelyard.config import Config
+from modelyard.execution import ExecutionConfig
+from modelyard.progress import Report
+from modelyard.store.artifacts import Artifact, Built, Spec
+from modelyard.store.code_identity import code_version
+from modelyard.store.storage import Storage
+from tasks.build import Place, build, finished, is_transient, line_of, shown_as_cached
+from tasks.stages import METRICS, STAGES, Name, On, Stage
+
+RANKS_TIMEOUT_SECONDS = 7 * 24 * 3600
+DRIVER_TIMEOUT_SECONDS = 3600
+ALONE = {"tensor_parallel": 1, "pipeline_parallel": 1, "data_parallel": 1, "expert_parallel": 1}
+"""The layout of one rank."""
+
+
+class LineConfig(Protocol):
+    """What a line needs to know of its config."""
+
+    @property
+    def name(self) -> str:
+        """Name of the line."""
+
+    @property
+    def execution(self) -> ExecutionConfig:
+        """Where and how it runs."""
+
+    def of(self, stage: str) -> Config | None:
+        """What defines the artifact of a stage; None where the line has no such stage."""
+
+
+class Planned(NamedTuple):
+    """A stage with all that defines its artifact."""
+
+    stage: Stage
+    config: Config
+    parents: Mapping[str, Artifact]
+
+
+class Line:
+    """Stages of one run, in the order that the flow asks for them."""
+
+    def __init__(self, config: LineConfig) -> None:
+        self.config = config
+        self.place = Place(config.name, config.execution)
+        self.built: dict[Name, Built] = {}
+
+    def build(self, *names: Name) -> None:
+        """Build the stages, but those that the config does not ask for.
+
+        Stages that are named together do not read each other; they are built at the same time where ``execution.parallel_stages`` allows it.
+
+        Raises:
+            KeyError: a stage reads what has not been built.
+        """
+        planned = [one for name in names if (one := self._planned(name)) is not None]
+        if self.place.execution.parallel_stages and len(planned) > 1:
+            futures = [_task(one).submit(one, self.place) for one in planned]
+            built = [finished(future.result()) for future in futures]
+        else:
+            built = [finished(_task(one)(one, self.place)) for one in planned]
+        self.built |= {one.stage.name: made for one, made in zip(planned, built, strict=True)}
+
+    def build_from(self, name: Name, config: Config, given: Mapping[str, Artifact] = {}) -> Built:
+        """Build one stage from a config that is made for it, with ``given`` artifacts in the place of the line's own, and remember it."""
+        stage = next(one for one in STAGES if one.name == name)
+        planned = Planned(stage, config, {**self._parents(stage, given), **given})
+        self.built[name] = finished(_task(planned)(planned, self.place))
+        return self.built[name]
+
+    def artifact(self, *names: Name) -> Artifact:
+        """The first of the artifacts that the line has. Raises KeyError where it has none of them."""
+        return self.built[next((name for name in names if name in self.built), names[0])].artifact
+
+    def has(self, name: Name) -> bool:
+        """Whether the stage is built."""
+        return name in self.built
+
+    def lines(self) -> list[terminal.StageLine]:
+        """A row of the summary for every stage built."""
+        return [line_of(built, METRICS[name]) for name, built in self.built.items()]
+
+    def _planned(self, name: Name) -> Planned | None:
+        """The stage as this line's config has it; None where it has none."""
+        config = self.config.of(name)
+        stage = next((one for one in STAGES if one.name == name and isinstance(config, one.config)), None)
+        if stage is None or config is None:
+            return None
+        return Planned(stage, config, self._parents(stage, {}))
+
+    def _parents(self, stage: Stage, given: Mapping[str, Artifact]) -> dict[str, Artifact]:
+        wanted = {role: names for role, names in stage.reads.items() if role not in given}
+        used = {role: names for role, names in stage.may_read.items() if any(name in self.built for name in names)}
+        return {role: self.artifact(*names) for role, names in {**wanted, **used}.items()}
+
+
+def _task(planned: Planned) -> Any:
+    """The stage as a Prefect task of its name."""
+    stage = planned.stage
+    return _stage_task.with_options(
+        name=stage.name,
+        task_run_name=stage.name,
+        retries=stage.retries,
+        timeout_seconds=DRIVER_TIMEOUT_SECONDS if stage.on is On.DRIVER else RANKS_TIMEOUT_SECONDS,
+    )
+
+
+@task(retry_delay_seconds=5, retry_condition_fn=is_transient)
+def _stage_task(planned: Planned, place: Place) -> Any:
+    """Find the artifact of a stage, or build it."""
+    stage, config = planned.stage, planned.config
+    code = code_version(stage.run.__module__, *stage.also)
+    spec = Spec(stage.name, stage.defined(config, place, planned.parents), planned.parents, code)
+    built = build(spec, partial(_produced, stage, config, place), place, stage.metric)
+    if place.execution.checkpoint_store and not built.cached and stage.on is not On.DRIVER:
+        Storage(place.execution.checkpoint_store).remove(place.store.workspace(spec).name)  # as the scratch copies are
+    return shown_as_cached(built)
+
+
+def _produced(
+    stage: Stage, config: Config, place: Place, inputs: Mapping[str, Path], out: Path, checkpoints: Path, report: Report
+) -> Mapping[str, float]:
+    """Run the stage where it belongs."""
+    if stage.on is On.DRIVER:
+        return stage.run(config, inputs, out, report, **stage.given(config, place))
+    execution = place.execution if stage.on is On.RANKS else place.execution.model_copy(update=ALONE)
+    return ray_train.launch(stage.run, config, inputs, out, checkpoints, execution, report)

@@ -1,0 +1,212 @@
+"""The stages of the line, each listed once: what it runs, what it reads, where it runs and the metric that speaks for it.
+
+A stage, its artifact and its config table share one name, and so do its metrics. Rows of one name are kinds of it (a base is pretrained or
+continued, a tokenizer trained or taken over); which one a line has follows from the class of its config. What a stage reads is named by role, and a
+role by the artifacts that may play it, of which the first that the line has does. ``reads`` is checked when this module is imported: a stage reads
+what stands above it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, get_args
+
+from modelyard.adapters import expectations
+from modelyard.adapters.ray import train as ray_train
+from modelyard.adapters.ray.data import RayTransform
+from modelyard.config import Config
+from modelyard.data import corpus, text_tokens, tokens
+from modelyard.data.contamination import check as contamination
+from modelyard.data.contamination import overlap
+from modelyard.data.feedback import gather
+from modelyard.data.sources import installation
+from modelyard.evals import evaluate
+from modelyard.evals import gather as benchmarks
+from modelyard.evals.suite import EvalsConfig
+from modelyard.posttrain import feedme, reward, selection, sft
+from modelyard.posttrain.judged import ai_feedback, rbrm
+from modelyard.posttrain.ppo import loop as ppo
+from modelyard.posttrain.ppo.config import PPOConfig
+from modelyard.pretrain import continued, import_model, pretrain
+from modelyard.release import decision, export
+from modelyard.release.limits import LineDecision
+from modelyard.scaling import ladder
+from modelyard.store.artifacts import Artifact
+from tasks.build import Place
+
+Name = Literal[
+    "corpus",
+    "feedback",
+    "benchmarks",
+    "imported",
+    "tokens",
+    "contamination",
+    "forecast",
+    "base",
+    "sft",
+    "ai_feedback",
+    "reward",
+    "gold",
+    "selection",
+    "feedme",
+    "sft_start",
+    "rbrm",
+    "policy",
+    "results",
+    "baseline",
+    "decision",
+    "export",
+]
+"""Stages in the order of the line."""
+
+Reads = Mapping[str, tuple[Name, ...]]
+"""Role -> artifacts that may play it."""
+
+
+class On(Enum):
+    """Where a stage runs."""
+
+    DRIVER = "driver"
+    """In the flow's own process."""
+    ONE_RANK = "one rank"
+    """On one rank of a Ray Train worker group, whatever the layout."""
+    RANKS = "ranks"
+    """On every rank of the layout."""
+
+
+def _nothing(config: Any, place: Place) -> dict[str, Any]:
+    return {}
+
+
+def _itself(config: Any, place: Place, parents: Mapping[str, Artifact]) -> Any:
+    return config
+
+
+class Stage(NamedTuple):
+    """One row of the list."""
+
+    name: Name
+    """Of the stage, its artifact, its config table and its metrics."""
+    run: Callable[..., Mapping[str, float]]
+    """``run(config, inputs, out, report)`` on the driver, ``run(config, inputs, out, checkpoints, execution, report)`` on ranks."""
+    config: type[Config]
+    """Class of the config by which the line has this stage."""
+    reads: Reads
+    """What it cannot do without."""
+    may_read: Reads = MappingProxyType({})
+    """What it uses where the line has it."""
+    on: On = On.RANKS
+    metric: str = ""
+    """The metric that stands for it in the summary; ``*`` stands for a benchmark's name."""
+    given: Callable[[Any, Place], Mapping[str, Any]] = _nothing
+    """(config, place) -> what ``run`` is handed besides on the driver; no part of the artifact."""
+    defined: Callable[[Any, Place, Mapping[str, Artifact]], Config] = _itself
+    """(config, place, parents) -> what defines the artifact."""
+    also: tuple[str, ...] = ()
+    """Modules whose code defines the artifact besides that of ``run``."""
+    retries: int = 0
+    """Times that it is tried again after an error that may pass."""
+
+
+class InstalledCorpus(corpus.CorpusConfig):
+    """What defines a corpus: its config, and the versions of the installed packages that it reads."""
+
+    installed: dict[str, str]
+    """Package -> version."""
+
+
+def _installed(config: corpus.CorpusConfig, place: Place, parents: Mapping[str, Artifact]) -> Config:
+    return InstalledCorpus(**dict(config), installed=installation.versions(config.sources.packages))
+
+
+def _with_contents(config: benchmarks.GatherConfig, place: Place, parents: Mapping[str, Artifact]) -> Config:
+    return benchmarks.defined(config, [place.store.fetch(one) for one in parents.values()], place.execution.roots)
+
+
+def _for_corpus(config: corpus.CorpusConfig, place: Place) -> dict[str, Any]:
+    ray_train.release()  # its CPUs are wanted for the filters
+    cache = Path(place.execution.scratch) / "sources"
+    return {"transform": RayTransform(place.execution.threads), "cache": cache, "validate": expectations.validate}
+
+
+def _with_roots(config: Config, place: Place) -> dict[str, Any]:
+    return {"roots": place.execution.roots}
+
+
+def _for_decision(config: LineDecision, place: Place) -> dict[str, Any]:
+    return {"validate": expectations.validate, "name": config.line, "unmeasured": config.unmeasured}
+
+
+def reads(*names: Name, **roles: tuple[Name, ...]) -> Reads:
+    """Artifacts by their own names, and roles with the artifacts that may play them, the preferred one first."""
+    return {name: (name,) for name in names} | roles
+
+
+BASE: tuple[Name, ...] = ("base", "imported")
+"""The base model: pretrained or continued, else as it was imported."""
+SFT: tuple[Name, ...] = ("selection", "sft")
+"""The SFT model that the policy is compared with: the chosen epoch, else the last."""
+START: tuple[Name, ...] = ("sft_start", *SFT)
+"""The model that PPO starts from."""
+COMPARED: tuple[Name, ...] = ("ai_feedback", "feedback")
+"""Feedback of the reward model."""
+MODELS: Reads = {"base": BASE, "sft": SFT, "policy": ("policy",)}
+"""The models that are measured."""
+
+STAGES = (
+    Stage("corpus", corpus.run, corpus.CorpusConfig, {}, on=On.DRIVER, metric="corpus/documents/kept", given=_for_corpus,
+          defined=_installed, also=("modelyard.adapters.expectations",), retries=2),
+    Stage("feedback", gather.run, gather.FeedbackConfig, reads("corpus"), on=On.DRIVER, metric="feedback/comparisons/reward",
+          given=_with_roots),
+    Stage("benchmarks", benchmarks.run, benchmarks.GatherConfig, reads("feedback", "corpus"), on=On.DRIVER,
+          metric="benchmarks/all/items", given=_with_roots, defined=_with_contents),
+    Stage("imported", import_model.run, import_model.ImportConfig, {}, on=On.ONE_RANK, metric="imported/model/parameters"),
+    Stage("tokens", tokens.run, tokens.TokensConfig, reads("corpus"), on=On.DRIVER, metric="tokens/train/tokens"),
+    Stage("tokens", text_tokens.run, text_tokens.TextTokensConfig, reads("corpus", "imported"), on=On.DRIVER,
+          metric="tokens/train/tokens"),
+    Stage("contamination", contamination.run, overlap.ContaminationConfig, reads("corpus", "feedback", "benchmarks"),
+          on=On.DRIVER, metric="contamination/items/share"),
+    Stage("forecast", ladder.run, ladder.ScalingConfig, reads("tokens"), on=On.ONE_RANK, metric="forecast/main/loss"),
+    Stage("base", pretrain.run, pretrain.PretrainConfig, reads("tokens", "forecast"), metric="base/validation/loss"),
+    Stage("base", continued.run, continued.ContinueConfig, reads("imported", "tokens"), metric="base/validation/loss"),
+    Stage("sft", sft.run, sft.SFTConfig, reads("feedback", "tokens", base=BASE), metric="sft/validation/loss"),
+    Stage("ai_feedback", ai_feedback.run, ai_feedback.AIFeedbackConfig, reads("sft", "feedback"), metric="ai_feedback/comparisons/made"),
+    Stage("reward", reward.run, reward.RewardConfig, reads(body=("sft",), feedback=COMPARED), metric="reward/test/accuracy"),
+    Stage("gold", reward.run, reward.RewardConfig, reads("feedback", body=BASE), metric="gold/test/accuracy"),
+    Stage("selection", selection.run, selection.SelectionConfig, reads("sft", "reward", "feedback"), metric="selection/reward"),
+    Stage("feedme", feedme.run, feedme.FeedMEConfig, reads("reward", "feedback", sft=SFT), metric="feedme/sampled"),
+    Stage("sft_start", sft.run, sft.SFTConfig, reads("tokens", base=BASE, feedback=("feedme", "feedback")), metric="sft/validation/loss"),
+    Stage("rbrm", rbrm.run, rbrm.RBRMConfig, reads("reward", sft=START), metric="rbrm/fit/right"),
+    Stage("policy", ppo.run, PPOConfig, reads("reward", "feedback", "tokens", sft=START), reads("rbrm"),
+          metric="policy/objective/reward"),
+    Stage("results", evaluate.run, EvalsConfig,
+          reads("benchmarks", "corpus", "tokens", "contamination", scorer=("gold",), **MODELS), reads("sft_start"),
+          metric="evals/policy/*/win_rate_over_sft"),
+    Stage("baseline", evaluate.run, EvalsConfig, reads("benchmarks", "corpus", "contamination", "policy", judge=SFT)),
+    Stage("decision", decision.run, LineDecision,
+          reads("corpus", "feedback", "tokens", "contamination", "reward", "gold", "results", **MODELS),
+          reads("forecast", "ai_feedback", "feedme", "sft_start", "rbrm", "baseline"),
+          on=On.DRIVER, metric="release/preference/win_rate_over_sft", given=_for_decision, also=("modelyard.adapters.expectations",)),
+    Stage("export", export.run, export.ExportConfig, reads("policy"), on=On.DRIVER),
+)  # fmt: skip
+
+METRICS = {stage.name: stage.metric for stage in STAGES}
+"""Stage -> the metric that stands for it."""
+
+
+def check(stages: Sequence[Stage]) -> None:
+    """Raise ValueError unless every stage reads nothing but what stands above it, and every name has a row."""
+    above: set[Name] = set()
+    for stage in stages:
+        for role, players in {**stage.reads, **stage.may_read}.items():
+            if unknown := [name for name in players if name not in above]:
+                raise ValueError(f"stage {stage.name}: {role}: {unknown[0]} does not stand above it in the list of stages")
+        above.add(stage.name)
+    if missing := set(get_args(Name)) - above:
+        raise ValueError(f"stage {sorted(missing)[0]}: has no row in the list of stages")
+
+
+check(STAGES)

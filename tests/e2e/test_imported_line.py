@@ -1,0 +1,79 @@
+"""A line whose base others pretrained, as a person runs it on files of his own: imported, then trained further on the corpus.
+
+Both take the corpus of the shared run, so they pay for their own stages only.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.running import artifact, run_config
+from tests.worlds import imported
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+
+IMPORTED = ["feedback", "benchmarks", "imported", "tokens", "contamination", "sft", "reward", "gold", "selection", "sft_start", "rbrm"]
+RELEASED = ["policy", "results", "decision", "export"]
+CONTINUED = [
+    "base.kind=continue",
+    "base.steps=12",
+    "base.batch=8",
+    "base.micro_batch=4",
+    "base.seed=1",
+    "base.precision=fp32",
+    "base.optimizer={lr=3e-3, min_lr_ratio=0.1, warmup_steps=2, weight_decay=0.1, beta1=0.9, beta2=0.95, eps=1e-8, clip_grad=1.0, "
+    "schedule='cosine'}",
+]
+
+
+@pytest.fixture(scope="module")
+def world(finished, tmp_path_factory) -> Path:
+    """A user's directory, with the corpus built already."""
+    root = tmp_path_factory.mktemp("imported")
+    imported.write(root)
+    corpus = Path(".modelyard/store/corpus")
+    shutil.copytree(finished[0] / corpus, root / corpus)
+    return root
+
+
+def decided(root: Path) -> dict:
+    (file,) = (root / ".modelyard/store/decision").glob("*/decision.json")
+    return json.loads(file.read_text())
+
+
+def test_imported_line_ends_in_a_release_with_what_is_set_aside_on_the_record(world, monkeypatch):
+    monkeypatch.setenv("MODELYARD_DATA", str(world))
+    done = run_config(world, "line.toml")
+    assert done.code == 0, done.out + done.err
+    assert done.stages("cached") == ["corpus"]
+    assert done.stages("built")[: len(IMPORTED + RELEASED)] == IMPORTED + RELEASED
+    assert "PROMOTE: forecast set aside (others trained it)" in done.out.replace("\n", " ")
+
+    gates = {gate["name"]: gate for gate in decided(world)["gates"]}
+    assert gates["forecast"]["set_aside"]
+    assert "set aside: nobody kept its texts" in gates["contamination"]["reason"]
+    (card,) = (world / ".modelyard/store/decision").glob("*/card.html")
+    assert "others trained it" in card.read_text()
+
+    parents = artifact(world, "decision")["parents"]
+    assert parents["base"].startswith("imported/")
+    assert parents["sft"].startswith("selection/"), "what the policy is compared with is the epoch that the reward model chose"
+    assert artifact(world, "policy")["parents"]["sft"].startswith("sft_start/"), "and PPO starts from the other SFT model"
+    (exported,) = (world / ".modelyard/store/export").glob("*/tokenizer_config.json")
+    assert json.loads(exported.read_text())["chat_template"] == imported.TEMPLATE
+
+
+def test_continued_line_trains_the_imported_model_on_the_corpus_first(world, tmp_path, monkeypatch):
+    monkeypatch.setenv("MODELYARD_DATA", str(world))
+    root = shutil.copytree(world, tmp_path / "continued", ignore=shutil.ignore_patterns("prefect", "mlflow*", "mlruns", "scratch"))
+    for name in set(IMPORTED + RELEASED) - {"feedback", "benchmarks", "imported", "tokens", "contamination"}:
+        shutil.rmtree(root / ".modelyard/store" / name, ignore_errors=True)
+    done = run_config(root, "line.toml", *CONTINUED)
+    assert done.code == 0, done.out + done.err
+    base = artifact(root, "base")
+    assert set(base["parents"]) == {"imported", "tokens"}
+    assert base["metrics"]["base/validation/loss"] < base["metrics"]["base/validation/imported_loss"]
+    assert artifact(root, "sft")["parents"]["base"].startswith("base/")
+    assert artifact(root, "decision")["parents"]["base"].startswith("base/")

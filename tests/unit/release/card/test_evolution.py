@@ -1,0 +1,55 @@
+"""The page of versions compares equal benchmark ids only, from the command's metrics, analyses and results artifacts alike."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelyard.commands import page as command
+from modelyard.release.card import evolution
+from tests.unit.release.evidence import write_results
+
+
+def write(directory: Path, score: float, identity: str = "1") -> Path:
+    directory.mkdir()
+    metric = {"value": score, "stderr": 0.01, "low": score - 0.02, "high": score + 0.02, "n": 100}
+    content = {"benchmark": "arc_easy", "benchmark_id": identity, "metrics": {"acc": metric}}
+    (directory / "arc_easy.metrics.json").write_text(json.dumps(content))
+    return directory
+
+
+def test_page_shows_each_steps_change_and_compares_no_other_ids(tmp_path: Path) -> None:
+    sources = {"base": write(tmp_path / "a", 0.5), "sft": write(tmp_path / "b", 0.6, "2"), "policy": write(tmp_path / "c", 0.45)}
+    versions = [evolution.read(path)[0] for path in sources.values()]
+
+    (row,) = evolution.evolution(versions)
+
+    assert [cell.change for cell in row.cells] == [None, None, pytest.approx(-0.05)]
+    assert row.cells[1].text == "-"
+    assert command.main([str(tmp_path / "out.html"), *(f"{label}={path}" for label, path in sources.items())]) == 0
+    html = (tmp_path / "out.html").read_text()
+    assert "0.4500 [0.4300, 0.4700]" in html
+    assert "-0.0500" in html
+    assert html.count("<svg") == 1
+
+
+def test_page_reads_the_results_of_a_line_and_analyses(tmp_path: Path) -> None:
+    write_results(tmp_path / "results", {"policy": "p"}, 50)
+    (tmp_path / "analysis").mkdir()
+    one = {"value": 0.4, "stderr": None, "low": None, "high": None, "n": 1}
+    spread = {"lowest": 0.4, "highest": 0.4, "deviation": 0.0}
+    content = {"analysis": "shots", "benchmark": "mmlu", "scores": {"0 shots": one}, "spread": spread}
+    (tmp_path / "analysis" / "shots-analysis.json").write_text(json.dumps(content))
+
+    html = evolution.render({"v1": tmp_path / "results", "what if": tmp_path / "analysis"})
+
+    assert "last_word (acc)" in html
+    assert "shots: mmlu (what if)" in html
+    assert html.count("<svg") == 1
+
+
+def test_page_of_a_directory_without_results_is_one_line(tmp_path: Path, capsys: Any) -> None:
+    assert command.main([str(tmp_path / "out.html"), f"x={tmp_path}"]) == 2
+
+    assert f"{tmp_path}: no results.json, no *.metrics.json and no *analysis.json\n" in capsys.readouterr().err
