@@ -12,12 +12,15 @@ LineFlow = Callable[[PipelineConfig | ConfigFile], None]
 
 
 def tracked(function: LineFlow) -> LineFlow:
-    """The flow function within the MLflow run of its line; what and how it computes is its config, where it runs is not shown there."""
+    """The flow function within the MLflow run of its line; what and how it computes is its config, where it
+    runs is not shown there.
+    """
 
     @wraps(function)
     def run(config: PipelineConfig | ConfigFile) -> None:
         config = resolve(config)
-        with Place(config.name, config.execution).tracker.line_run(config.name, config.model_dump(mode="json", exclude={"execution"})):
+        shown = config.model_dump(mode="json", exclude={"execution"})
+        with Place(config.name, config.execution).tracker.line_run(config.name, shown):
             function(config)
 
     return run

@@ -125,7 +125,8 @@ def register_task(
     candidate = Candidate(policy.fingerprint, policy.ref, decided.parents["results"], opponent, verdict.verdict, tags)
     run_id = place.tracker.log(exported, place.link(exported))
     evaluation = read_results(place.store.fetch(place.store.get(candidate.results))).metrics
-    moved = Registry(tracking_uri(), place.line).register(candidate, place.store.fetch(exported), run_id, evaluation).moved
+    registry = Registry(tracking_uri(), place.line)
+    moved = registry.register(candidate, place.store.fetch(exported), run_id, evaluation).moved
     if verdict.verdict == "HOLD" and any(move.alias == "candidate" for move in moved):
         resource = {"prefect.resource.id": f"modelyard.candidate.{place.line}", "prefect.resource.name": policy.ref}
         emit_event("modelyard.candidate.held", resource, payload={"reasons": against(verdict)})

@@ -59,7 +59,8 @@ def run_from_terminal(arguments: Sequence[str], load: Callable[[str, Sequence[st
     except httpx.ConnectError as error:
         return fail(f"the Prefect server is gone ({one_line(error)}); the next run goes on from the last checkpoint")
     except Exception as error:
-        return fail(str(error) if isinstance(error, StageError | ServerError | GateError | StorageError) else one_line(error))
+        for_users = isinstance(error, StageError | ServerError | GateError | StorageError)
+        return fail(str(error) if for_users else one_line(error))
     finally:
         ray_train.release(wait=False)
         ray_cluster.disconnect()

@@ -1,9 +1,11 @@
-"""Training on one GPU: tokens/s and model FLOPs utilisation of ours and of transformers' Llama, bf16 beside fp32, checkpoints beside steps.
+"""Training on one GPU: tokens/s and model FLOPs utilisation of ours and of transformers' Llama, bf16 beside
+fp32, checkpoints beside steps.
 
-FLOPs of a token are 6 x (parameters that multiply) + 12 x layers x hidden x sequence (PaLM, appendix B: no discount for causality, recomputation not
-counted); utilisation is that over the data sheet's dense bf16 peak. A step is everything: micro-batches forward and backward, clipping, AdamW and
-new weights. The peer has fp32 weights under autocast, SDPA attention and fused AdamW, as the Trainer of transformers would run it; ours bf16 weights
-and fp32 gradients, main weights and moments.
+FLOPs of a token are 6 x (parameters that multiply) + 12 x layers x hidden x sequence (PaLM, appendix B: no
+discount for causality, recomputation not counted); utilisation is that over the data sheet's dense bf16 peak.
+A step is everything: micro-batches forward and backward, clipping, AdamW and new weights. The peer has fp32
+weights under autocast, SDPA attention and fused AdamW, as the Trainer of transformers would run it; ours bf16
+weights and fp32 gradients, main weights and moments.
 """
 
 from __future__ import annotations
@@ -111,7 +113,9 @@ def _theirs(work: Work, compiled: bool) -> Callable[[], object]:
 
 
 def precisions(tiny: bool) -> dict[str, Any]:
-    """The same model trained in bf16 and in fp32 on the same learnable text: how far apart their losses are, over 200 steps."""
+    """The same model trained in bf16 and in fp32 on the same learnable text: how far apart their losses are,
+    over 200 steps.
+    """
     work, steps = (TINY, 6) if tiny else (Work(llama(6, 512, 8, 8, 1376, 4096, 512), 16, 1), 200)
     curves = {name: _curve(work, name, steps) for name in ("fp32", "bf16")}
     gaps = [abs(a - b) for a, b in zip(curves["fp32"], curves["bf16"], strict=True)]
@@ -144,7 +148,9 @@ def _text(work: Work, step: int) -> Batch:
 
 
 def checkpoints(tiny: bool) -> dict[str, Any]:
-    """What a checkpoint beside training costs, and whether a run resumed from it has the losses of one that was not interrupted."""
+    """What a checkpoint beside training costs, and whether a run resumed from it has the losses of one that
+    was not interrupted.
+    """
     work, steps = (TINY, 2) if tiny else (SHAPES["350M"]._replace(micro_batches=1), 8)
     batch = batch_of(work)
 
@@ -183,7 +189,9 @@ def checkpoints(tiny: bool) -> dict[str, Any]:
 
 
 def profile(shape: str, tiny: bool) -> dict[str, Any]:
-    """Where the device's time of one compiled step of ours goes: milliseconds by kernel, and how long the device had nothing to do."""
+    """Where the device's time of one compiled step of ours goes: milliseconds by kernel, and how long the
+    device had nothing to do.
+    """
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as profiled
 

@@ -1,7 +1,9 @@
-"""Runs suites of expectations with Great Expectations: ephemeral context, no telemetry, no files, results as our own values.
+"""Runs suites of expectations with Great Expectations: ephemeral context, no telemetry, no files, results as
+our own values.
 
-A ``modelyard.formats.expectation.Validate``; a suite is Great Expectations' own JSON and is judged as it stands there. What failed is data in the
-result; whether that stops anything is the caller's decision (``require``).
+A ``modelyard.formats.expectation.Validate``; a suite is Great Expectations' own JSON and is judged as it
+stands there. What failed is data in the result; whether that stops anything is the caller's decision
+(``require``).
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ _ELEMENT_ID = re.compile(r"(?<=-body-)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12
 def validate(suite: str, frame: Any, parameters: Mapping[str, Any] = {}) -> SuiteResult:
     """Check a pandas DataFrame against ``configs/expectations/{suite}.json`` with its ``parameters``.
 
-    Raises ValueError naming the file: it is missing, no suite of Great Expectations, or wants a parameter that is not given.
+    Raises ValueError naming the file: it is missing, no suite of Great Expectations, or wants a parameter
+    that is not given.
     """
     try:
         return check(read_suite(suite), frame, parameters)
@@ -60,7 +63,9 @@ def check(suite: Mapping[str, Any], frame: Any, parameters: Mapping[str, Any] = 
 
 
 def _expectation(entry: Any) -> Any:
-    """One expectation of a suite; a suite that is made of dicts leaves out, with a line of log, those that it does not know."""
+    """One expectation of a suite; a suite that is made of dicts leaves out, with a line of log, those that it
+    does not know.
+    """
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
 
     name = str(entry.get("meta", {}).get("name", "")) if isinstance(entry, dict) else ""

@@ -1,7 +1,8 @@
-"""What a streamed corpus must look like, in suites of Great Expectations: its table, its shares, its refusals, and its drift from the version before.
+"""What a streamed corpus must look like, in suites of Great Expectations: its table, its shares, its
+refusals, and its drift from the version before.
 
-Four suites. ``documents`` looks at every row (without its text); ``shares``, ``refusals`` and ``drift`` at what the corpus counts add up to. A
-failed expectation stops the stage by its name.
+Four suites. ``documents`` looks at every row (without its text); ``shares``, ``refusals`` and ``drift`` at
+what the corpus counts add up to. A failed expectation stops the stage by its name.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ def check(
     kept, refused = float(counts["kept"]["documents"]), float(sum(_refusals(counts).values()))
     shares = [{"source": source, "share": share} for source, share in _shares(counts, "source").items()]
     results.append(validate("stream/shares", pd.DataFrame(shares, columns=["source", "share"]), parameters))
-    results.append(validate("stream/refusals", pd.DataFrame([{"share": refused / max(1.0, kept + refused)}]), parameters))
+    share = pd.DataFrame([{"share": refused / max(1.0, kept + refused)}])
+    results.append(validate("stream/refusals", share, parameters))
     if previous:
         results.append(validate("stream/drift", _drift(counts, previous), parameters))
     return results

@@ -1,9 +1,11 @@
-"""Suites of expectations about a table, in Great Expectations' own JSON under ``configs/expectations``, and the result of checking one.
+"""Suites of expectations about a table, in Great Expectations' own JSON under ``configs/expectations``, and
+the result of checking one.
 
-What a suite says belongs to what a stage is, so :func:`suites_version` goes into the fingerprint of a stage that has one checked; the checking
-itself is ``adapters.expectations``' work. Limits that a config decides stand in a suite as Great Expectations' parameters
-(``{"$PARAMETER": "max_refused"}``). Below the stages because two of them have suites (data: documents and ratings; release: tables of metrics)
-and stages never import each other.
+What a suite says belongs to what a stage is, so :func:`suites_version` goes into the fingerprint of a stage
+that has one checked; the checking itself is ``adapters.expectations``' work. Limits that a config decides
+stand in a suite as Great Expectations' parameters (``{"$PARAMETER": "max_refused"}``). Below the stages
+because two of them have suites (data: documents and ratings; release: tables of metrics) and stages never
+import each other.
 """
 
 from __future__ import annotations
@@ -65,7 +67,9 @@ class Validate(Protocol):
     """Checks a pandas DataFrame against a suite of ``configs/expectations``."""
 
     def __call__(self, suite: str, frame: Any, parameters: Mapping[str, Any] = {}) -> SuiteResult:
-        """Check every expectation of ``suite`` (``corpus/documents``), with ``parameters`` for its limits; never raises for a failed one."""
+        """Check every expectation of ``suite`` (``corpus/documents``), with ``parameters`` for its limits;
+        never raises for a failed one.
+        """
 
 
 def suite_file(suite: str) -> Path:
@@ -76,7 +80,9 @@ def suite_file(suite: str) -> Path:
 
 
 def read_suite(suite: str) -> dict[str, Any]:
-    """A suite as Great Expectations' JSON has it. Raises ValueError naming the file that is missing or damaged."""
+    """A suite as Great Expectations' JSON has it. Raises ValueError naming the file that is missing or
+    damaged.
+    """
     return json_file.table(suite_file(suite), "name", "expectations")
 
 

@@ -1,8 +1,9 @@
-"""What must hold of a table of metrics before any gate reads a number of it: two suites of Great Expectations.
+"""What must hold of a table of metrics before any gate reads a number of it: two suites of Great
+Expectations.
 
-The gates check the metrics they use one by one; the suites check all of them, so a metric that only the card shows is
-not nonsense either. Which metrics the gates need follows from the release's config, which are shares from the results.
-Left out: expectations against earlier releases, which is the regression gate's work.
+The gates check the metrics they use one by one; the suites check all of them, so a metric that only the card
+shows is not nonsense either. Which metrics the gates need follows from the release's config, which are shares
+from the results. Left out: expectations against earlier releases, which is the regression gate's work.
 """
 
 from __future__ import annotations
@@ -31,4 +32,5 @@ def check(results: Results, config: ReleaseConfig, validate: Validate) -> list[S
     rows = [{"key": key, **estimate._asdict()} for key, estimate in results.metrics.items()]
     table = pd.DataFrame(rows, columns=["key", *COLUMNS])
     shares = table[table["key"].isin(results.shares)]
-    return [validate("results/metrics", table, {"needed": needed(config)}), validate("results/shares", shares)]
+    whole = validate("results/metrics", table, {"needed": needed(config)})
+    return [whole, validate("results/shares", shares)]

@@ -51,8 +51,16 @@ def test_validate_bad_documents_fail_by_the_expectations_names() -> None:
     bad = GOOD.assign(id="same", split="train", licence="", text=["ok text", "lost \ufffd"])
     result = validate("corpus/documents", bad)
     failed = {r.name for r in result.results if not r.success}
-    assert failed == {"documents_ids_unique", "documents_have_both_splits", "documents_have_licence", "documents_no_lost_characters"}
-    with pytest.raises(ExpectationError, match=r"suite documents failed: documents_ids_unique \(2 of 2 unexpected, for example 'same'\)"):
+    assert failed == {
+        "documents_ids_unique",
+        "documents_have_both_splits",
+        "documents_have_licence",
+        "documents_no_lost_characters",
+    }
+    with pytest.raises(
+        ExpectationError,
+        match=r"suite documents failed: documents_ids_unique \(2 of 2 unexpected, for example 'same'\)",
+    ):
         result.require()
 
 
@@ -67,7 +75,11 @@ def test_validate_takes_a_limit_from_its_parameters_and_names_the_one_that_is_mi
 
 def test_check_missing_column_fails_and_what_is_no_expectation_is_refused_by_its_name() -> None:
     frame = pd.DataFrame({"value": [1.0]})
-    between = {"type": "expect_column_values_to_be_between", "kwargs": {"column": "gone", "min_value": 0}, "meta": {"name": "there"}}
+    between = {
+        "type": "expect_column_values_to_be_between",
+        "kwargs": {"column": "gone", "min_value": 0},
+        "meta": {"name": "there"},
+    }
     [result] = check(declared(between), frame).results
     assert not result.success
     assert "gone" in result.detail
@@ -90,10 +102,21 @@ def test_suites_version_changes_with_what_a_suite_says(tmp_path: Path, monkeypat
 
 
 def test_check_page_is_of_the_outcome_alone_and_shows_it_unchanged() -> None:
-    found = {"value": [0.1, 2.0, 3.5], "id": ["c6c0b526-6464-4137-b561-1e50b72dfb61", "20261122T115127.175641Z", "c"]}
+    found = {
+        "value": [0.1, 2.0, 3.5],
+        "id": ["c6c0b526-6464-4137-b561-1e50b72dfb61", "20261122T115127.175641Z", "c"],
+    }
     suite = declared(
-        {"type": "expect_column_sum_to_be_between", "kwargs": {"column": "value", "max_value": 1}, "meta": {"name": "few"}},
-        {"type": "expect_column_values_to_be_in_set", "kwargs": {"column": "id", "value_set": ["c"]}, "meta": {"name": "known"}},
+        {
+            "type": "expect_column_sum_to_be_between",
+            "kwargs": {"column": "value", "max_value": 1},
+            "meta": {"name": "few"},
+        },
+        {
+            "type": "expect_column_values_to_be_in_set",
+            "kwargs": {"column": "id", "value_set": ["c"]},
+            "meta": {"name": "known"},
+        },
     )
     one, other = (check(suite, pd.DataFrame(found)).page for _ in range(2))
     assert one == other

@@ -21,11 +21,13 @@ PENDING = 100_000
 
 
 class LiveRun:
-    """Receives a stage's progress (it is a :class:`modelyard.progress.Report` through ``report``) and writes it in batches.
+    """Receives a stage's progress (it is a :class:`modelyard.progress.Report` through ``report``) and writes
+    it in batches.
 
-    Beside the stage's own metrics it writes the pace (``system/tokens_per_second``) and, where ``flops_share`` (the share of the ranks' peak that
-    one token a second is) is known, ``system/mfu``. Neither is part of an artifact.
-    Without a run id it drops what it gets: the server was away when the stage began, and the artifact's own history is recorded at the end.
+    Beside the stage's own metrics it writes the pace (``system/tokens_per_second``) and, where
+    ``flops_share`` (the share of the ranks' peak that one token a second is) is known, ``system/mfu``.
+    Neither is part of an artifact. Without a run id it drops what it gets: the server was away when the stage
+    began, and the artifact's own history is recorded at the end.
     """
 
     def __init__(self, server: MlflowClient, run_id: str | None, clock: Callable[[], float] = time.time, flops_share: float = 0.0) -> None:

@@ -1,6 +1,8 @@
-"""Artifacts that are data as MLflow's dataset inputs: which corpus, feedback and tokens a run was made from, by digest, and where they lie.
+"""Artifacts that are data as MLflow's dataset inputs: which corpus, feedback and tokens a run was made from,
+by digest, and where they lie.
 
-A dataset's digest is the artifact's version, its source the artifact's directory in the store, which ``mlflow.data.get_source`` opens.
+A dataset's digest is the artifact's version, its source the artifact's directory in the store, which
+``mlflow.data.get_source`` opens.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ def data_of(artifact: Artifact, link: str) -> list[DatasetInput]:
 
 
 def dataset_input(ref: str, store: str, context: str) -> DatasetInput:
-    """The artifact ``name/version`` in ``store`` (which ends with a slash), used for training or evaluation."""
+    """The artifact ``name/version`` in ``store`` (ending with a slash), used for training or evaluation."""
     name, _, version = ref.partition("/")
     scheme, separator, _ = store.partition("://")
     kind = scheme if separator and scheme != "file" else "local"

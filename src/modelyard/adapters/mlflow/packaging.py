@@ -1,7 +1,8 @@
-"""A release as an MLflow logged model: code that chats, signature, input example, the hash of every file, and how it was evaluated.
+"""A release as an MLflow logged model: code that chats, signature, input example, the hash of every file, and
+how it was evaluated.
 
-The weights stay safetensors under ``artifacts/model``, where transformers loads them as they are. Logging runs the example once, so a
-directory that cannot chat is never registered. Left out: a container image.
+The weights stay safetensors under ``artifacts/model``, where transformers loads them as they are. Logging
+runs the example once, so a directory that cannot chat is never registered. Left out: a container image.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ REQUIREMENTS = ["mlflow", "torch", "transformers", "jinja2"]
 def log_release(server: MlflowClient, export: Path, run_id: str, evaluation: Mapping[str, Estimate]) -> str:
     """Log the Hugging Face directory ``export`` as a model of the run; returns the logged model's id.
 
-    ``evaluation`` (``evals/{model}/{benchmark}/{metric}`` -> estimate) becomes the table ``evaluation.json`` of the run, and the policy's part of
-    it the model's metrics. Raises whatever loading or chatting raises.
+    ``evaluation`` (``evals/{model}/{benchmark}/{metric}`` -> estimate) becomes the table ``evaluation.json``
+    of the run, and the policy's part of it the model's metrics. Raises whatever loading or chatting raises.
     """
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from transformers.utils import logging
@@ -43,7 +44,11 @@ def log_release(server: MlflowClient, export: Path, run_id: str, evaluation: Map
     from modelyard.adapters.mlflow import chat_model
 
     logging.disable_progress_bar()
-    with TemporaryDirectory() as directory, warnings.catch_warnings(), active_run(server.tracking_uri, run_id):
+    with (
+        TemporaryDirectory() as directory,
+        warnings.catch_warnings(),
+        active_run(server.tracking_uri, run_id),
+    ):
         warnings.filterwarnings("ignore", category=UserWarning, module="mlflow")
         weights = Path(shutil.copytree(export, Path(directory) / "model", ignore=shutil.ignore_patterns(MANIFEST)))
         hashes = {file.relative_to(weights).as_posix(): sha256_file(file) for file in sorted(weights.rglob("*")) if file.is_file()}
@@ -63,6 +68,8 @@ def log_release(server: MlflowClient, export: Path, run_id: str, evaluation: Map
 
 
 def evaluation_table(evaluation: Mapping[str, Estimate]) -> dict[str, list[Any]]:
-    """Columns of the table: model, benchmark, metric, value, low, high, n; a row each key ``evals/{model}/{benchmark}/{metric}``."""
+    """Columns of the table: model, benchmark, metric, value, low, high, n; a row each key
+    ``evals/{model}/{benchmark}/{metric}``.
+    """
     names = [(*key.split("/", 3)[1:], *estimate) for key, estimate in evaluation.items()]
     return {column: list(values) for column, values in zip(COLUMNS, zip(*names, strict=True), strict=True)}

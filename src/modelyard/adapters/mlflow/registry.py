@@ -102,11 +102,17 @@ class Registry:
         return {str(one.version): one.tags["results"] for one in sorted(promoted, key=lambda one: int(one.version))}
 
     def register(
-        self, candidate: Candidate, export: Path, run_id: str, evaluation: Mapping[str, Estimate] = {}, log: LogModel = log_release
+        self,
+        candidate: Candidate,
+        export: Path,
+        run_id: str,
+        evaluation: Mapping[str, Estimate] = {},
+        log: LogModel = log_release,
     ) -> Registered:
         """Make (or find) the candidate's version from a Hugging Face directory and move the aliases.
 
-        Where there is none yet, ``log`` logs the directory as a model of the run ``run_id``, together with its ``evaluation``.
+        Where there is none yet, ``log`` logs the directory as a model of the run ``run_id``, together with
+        its ``evaluation``.
 
         Raises:
             RegistryError: production moved since the decision was made, or ``export`` is no model.
@@ -114,8 +120,9 @@ class Registry:
         """
         if not (export / "config.json").is_file():
             raise RegistryError(f"{export}: not a Hugging Face model directory (no config.json)")
-        # Large and slow, so outside the lock.
-        model = log(self.client, export, run_id, evaluation) if self.version_of(candidate.policy) is None else ""
+        model = ""
+        if self.version_of(candidate.policy) is None:  # large and slow, so outside the lock
+            model = log(self.client, export, run_id, evaluation)
         self._ensure_model()
         with locked(self.client, self.name) as still_mine:
             self._require_unmoved(candidate)
@@ -223,8 +230,11 @@ class Registry:
                 raise
 
     def _create(self, candidate: Candidate, model: str, run_id: str) -> str:
-        """A version made from the logged model, each of which names the other, as ``mlflow.register_model`` has it."""
-        tags = {"fingerprint": candidate.fingerprint, "policy": candidate.policy, "results": candidate.results, "model_id": model}
+        """A version made from the logged model, each of which names the other, as ``mlflow.register_model``
+        has it.
+        """
+        tags = {"fingerprint": candidate.fingerprint, "policy": candidate.policy, "results": candidate.results}
+        tags["model_id"] = model
         source = self.client.get_logged_model(model).artifact_location
         version = self.client.create_model_version(self.name, source, run_id, tags, model_id=model).version
         self.client.set_logged_model_tags(model, {VERSIONS: json.dumps([{"name": self.name, "version": version}])})

@@ -85,7 +85,9 @@ def tolerated(what: str) -> Iterator[None]:
 
 @contextmanager
 def active_run(uri: str, run_id: str, *, log_system_metrics: bool = False) -> Iterator[None]:
-    """The run as the one that MLflow's own functions write to in this thread; at the end it is FINISHED, or FAILED after an error."""
+    """The run as the one that MLflow's own functions write to in this thread; at the end it is FINISHED, or
+    FAILED after an error.
+    """
     mlflow.set_tracking_uri(uri)
     with mlflow.start_run(run_id=run_id, nested=True, log_system_metrics=log_system_metrics):
         yield
@@ -93,7 +95,8 @@ def active_run(uri: str, run_id: str, *, log_system_metrics: bool = False) -> It
 
 @contextmanager
 def system_metrics(uri: str, run_id: str | None) -> Iterator[None]:
-    """MLflow's system metrics of this machine (CPU, memory, disk, network, GPU) in the run while the block runs; none where the server is away.
+    """MLflow's system metrics of this machine (CPU, memory, disk, network, GPU) in the run while the block
+    runs; none where the server is away.
 
     What the ranks of other machines use is not seen.
     """

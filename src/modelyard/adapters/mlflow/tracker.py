@@ -1,10 +1,12 @@
-"""Every run of a line as an MLflow run, with a child for each of its stages; every artifact as one run, wherever it is used again.
+"""Every run of a line as an MLflow run, with a child for each of its stages; every artifact as one run,
+wherever it is used again.
 
-An artifact's run has its params, metrics and curves, the data it was made from as dataset inputs, tags that name it, figures, and a link to the store.
-It is found again by its fingerprint: work that was cut off goes on in the run it had, and where a later line finds the artifact, a child without
-content links to that run. The store is the truth and this its picture: while the server is away training goes on, points wait in memory, and an
-artifact that could not be recorded is recorded by the next run that finds it.
-Left out: autologging (it would write what the artifacts already say).
+An artifact's run has its params, metrics and curves, the data it was made from as dataset inputs, tags that
+name it, figures, and a link to the store. It is found again by its fingerprint: work that was cut off goes on
+in the run it had, and where a later line finds the artifact, a child without content links to that run. The
+store is the truth and this its picture: while the server is away training goes on, points wait in memory, and
+an artifact that could not be recorded is recorded by the next run that finds it. Left out: autologging (it
+would write what the artifacts already say).
 """
 
 from __future__ import annotations
@@ -43,9 +45,12 @@ class Tracker:
 
     @contextmanager
     def line_run(self, name: str, config: Mapping[str, Any]) -> Iterator[None]:
-        """A run for one run of a line, with its config as params; the stages inside become its children. FAILED where the line does not promote."""
+        """A run for one run of a line, with its config as params; the stages inside become its children.
+        FAILED where the line does not promote.
+        """
         with tolerated("the run of the line is not shown"):
-            self.parent = self.client.create_run(self.experiment, run_name=name, tags={"line": name}).info.run_id
+            begun = self.client.create_run(self.experiment, run_name=name, tags={"line": name})
+            self.parent = str(begun.info.run_id)
             self._log_params(self.parent, config)
         try:
             yield
@@ -119,16 +124,22 @@ class Tracker:
                 self._show_in_line(self.parent, artifact, link, found)
 
     def _show_in_line(self, parent: str, artifact: Artifact, link: str, run_id: str) -> None:
-        """The artifact's metrics and data on the line's run; a child that links to the artifact's own run where that is another line's."""
+        """The artifact's metrics and data on the line's run; a child that links to the artifact's own run
+        where that is another line's.
+        """
         now = int(time.time() * 1000)
-        log_metrics(self.client, parent, [Metric(key, value, now, 0) for key, value in artifact.metrics.items()])
+        metrics = [Metric(key, value, now, 0) for key, value in artifact.metrics.items()]
+        log_metrics(self.client, parent, metrics)
         if artifact.name in DATASETS:
-            self.client.log_inputs(parent, [dataset_input(artifact.ref, link.removesuffix(artifact.ref), "training")])
+            data = dataset_input(artifact.ref, link.removesuffix(artifact.ref), "training")
+            self.client.log_inputs(parent, [data])
         if self.client.get_run(run_id).data.tags.get(PARENT) == parent:
             return
         tags = {PARENT: parent, "stage": artifact.name, "version": artifact.version, "found": run_id}
-        tags["mlflow.note.content"] = f"{artifact.ref} was found in the store: [the run that built it]({self.page(artifact.fingerprint)})"
-        child = self.client.create_run(self.experiment, run_name=f"{artifact.name}-{artifact.version[:8]} (cached)", tags=tags)
+        built_by = f"[the run that built it]({self.page(artifact.fingerprint)})"
+        tags["mlflow.note.content"] = f"{artifact.ref} was found in the store: {built_by}"
+        name = f"{artifact.name}-{artifact.version[:8]} (cached)"
+        child = self.client.create_run(self.experiment, run_name=name, tags=tags)
         self.client.set_terminated(child.info.run_id, "FINISHED")
 
     def log(self, artifact: Artifact, link: str, files: Mapping[str, Path] = {}, history: Path | None = None) -> str:
@@ -169,7 +180,9 @@ class Tracker:
         return run_id
 
     def decision(self, run_id: str, verdict: str, reasons: Sequence[str]) -> None:
-        """Show a decision on its run: a tag (also of the line's run), a note with the reasons, and the status FAILED unless it is PROMOTE."""
+        """Show a decision on its run: a tag (also of the line's run), a note with the reasons, and the status
+        FAILED unless it is PROMOTE.
+        """
         for shown in filter(None, (run_id, self.parent)):
             self.client.set_tag(shown, "decision", verdict)
         self.client.set_tag(run_id, "mlflow.note.content", f"**{verdict}**\n\n" + "\n".join(f"- {reason}" for reason in reasons))
@@ -182,7 +195,8 @@ class Tracker:
         if self.parent:
             tags[PARENT] = self.parent
         run = self.client.create_run(self.experiment, run_name=f"{made.name}-{made.version[:8]}", tags=tags)
-        self._log_params(run.info.run_id, made.config if isinstance(made.config, dict) else made.config.model_dump(mode="json"))
+        config = made.config if isinstance(made.config, dict) else made.config.model_dump(mode="json")
+        self._log_params(run.info.run_id, config)
         return str(run.info.run_id)
 
     def _log_params(self, run_id: str, config: Mapping[str, Any]) -> None:

@@ -1,4 +1,5 @@
-"""What Ray Train's controller passes on to the mailbox: the metrics that the ranks reported, and the ranks whose processes were lost.
+"""What Ray Train's controller passes on to the mailbox: the metrics that the ranks reported, and the ranks
+whose processes were lost.
 
 Imported only where a worker group is started, because it imports Ray.
 """
@@ -11,7 +12,12 @@ from ray.train import UserCallback
 
 from modelyard.adapters.ray.mailbox import Failure
 
-PROCESS_LOST = ("ActorDiedError", "ActorUnavailableError", "WorkerHealthCheckFailedError", "WorkerHealthCheckTimeoutError")
+PROCESS_LOST = (
+    "ActorDiedError",
+    "ActorUnavailableError",
+    "WorkerHealthCheckFailedError",
+    "WorkerHealthCheckTimeoutError",
+)
 
 
 class ToMailbox(UserCallback):
@@ -21,13 +27,17 @@ class ToMailbox(UserCallback):
         self.mailbox = mailbox
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-        """Every rank has called ``ray.train.report``, as it does at the end of a stage: rank 0's metrics are the stage's."""
+        """Every rank has called ``ray.train.report``, as it does at the end of a stage: rank 0's metrics are
+        the stage's.
+        """
         import ray
 
         ray.get(self.mailbox.succeed.remote(metrics[0]))
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        """A failure for every rank whose process died, before the group is started again or given up; a rank that raised has posted its own."""
+        """A failure for every rank whose process died, before the group is started again or given up; a rank
+        that raised has posted its own.
+        """
         import ray
 
         for rank, error in sorted(worker_exceptions.items()):

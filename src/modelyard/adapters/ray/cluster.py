@@ -58,7 +58,13 @@ def connect() -> None:
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     # On a local cluster a rank's CPUs are a promise, not a limit, so a layout of more ranks than cores still starts.
-    ray.init(address="local", num_cpus=max(os.cpu_count() or 1, 2), include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(
+        address="local",
+        num_cpus=max(os.cpu_count() or 1, 2),
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
 
 
 def dashboard() -> str:

@@ -1,8 +1,10 @@
-"""One ``TorchTrainer.fit()`` as its driver sees it: progress, warnings and restarts as they come, then metrics or one clear error line.
+"""One ``TorchTrainer.fit()`` as its driver sees it: progress, warnings and restarts as they come, then
+metrics or one clear error line.
 
-Ray Train restarts a group in which a rank raised or died up to ``max_restarts`` times; the stage then continues from its last checkpoint. A group
-that hangs loses the rank at fault (see `watch`) and is restarted like any other. A ValueError (the stage refuses its input) and a StopError (it has
-to end) are never retried. SIGTERM to this process or to a rank ends the stage after its step, with a checkpoint.
+Ray Train restarts a group in which a rank raised or died up to ``max_restarts`` times; the stage then
+continues from its last checkpoint. A group that hangs loses the rank at fault (see `watch`) and is restarted
+like any other. A ValueError (the stage refuses its input) and a StopError (it has to end) are never retried.
+SIGTERM to this process or to a rank ends the stage after its step, with a checkpoint.
 """
 
 from __future__ import annotations
@@ -64,7 +66,9 @@ class Fit:
         arguments: Mapping[str, Any],
         name: str,
     ) -> None:
-        """Args: ``loop``: what every rank runs, with ``arguments`` and the ``mailbox`` made for it; ``name``: of the run, in Ray."""
+        """Args: ``loop``: what every rank runs, with ``arguments`` and the ``mailbox`` made for it; ``name``:
+        of the run, in Ray.
+        """
         cluster.connect()
         import ray
 
@@ -127,7 +131,12 @@ class Fit:
                     raise self._failed(job, news)
                 if news.attempt > attempt:
                     attempt = news.attempt
-                    _log.warning("%s; restart %d of %d", self._cause_line(job, news), attempt - 1, self.layout.max_restarts)
+                    _log.warning(
+                        "%s; restart %d of %d",
+                        self._cause_line(job, news),
+                        attempt - 1,
+                        self.layout.max_restarts,
+                    )
                 if news.hung:
                     self._kill(news.hung)
                 if terminated.is_set() and not told:
@@ -136,7 +145,9 @@ class Fit:
                 time.sleep(POLL_SECONDS)
 
     def _kill(self, hung: Verdict) -> None:
-        """End the process of a rank that hangs; Ray Train sees that and does with the group what it does when a rank dies."""
+        """End the process of a rank that hangs; Ray Train sees that and does with the group what it does when
+        a rank dies.
+        """
         import ray
 
         actor = ray.get(self.mailbox.actor.remote(hung.rank))
@@ -156,7 +167,9 @@ class Fit:
         return StageError(f"{self._cause_line(job, news)} (details: {log})")
 
     def stop(self, *, wait: bool) -> None:
-        """No rank begins anything any more; with ``wait`` return only when Ray Train has cleaned up after them."""
+        """No rank begins anything any more; with ``wait`` return only when Ray Train has cleaned up after
+        them.
+        """
         import ray
 
         if ray.is_initialized() and self.thread.is_alive():
@@ -167,7 +180,9 @@ class Fit:
 
 @contextlib.contextmanager
 def _sigterm() -> Iterator[threading.Event]:
-    """An event that SIGTERM to this process sets while the block runs; a second SIGTERM does what it did before. Main thread only."""
+    """An event that SIGTERM to this process sets while the block runs; a second SIGTERM does what it did
+    before. Main thread only.
+    """
     terminated = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield terminated
@@ -186,7 +201,9 @@ def _sigterm() -> Iterator[threading.Event]:
 
 
 def _cause(failures: list[Failure], error: BaseException | None) -> tuple[str, str]:
-    """Rank and cause to name: a refusal, else the last failure that is no peer's echo, else whatever failed last."""
+    """Rank and cause to name: a refusal, else the last failure that is no peer's echo, else whatever failed
+    last.
+    """
     for failure in failures:
         if failure.final:
             return f"rank {failure.rank}", failure.cause

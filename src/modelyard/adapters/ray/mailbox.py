@@ -1,9 +1,10 @@
-"""The mailbox actor between a driver and its ranks: events, failures, pulses and metrics go to the driver, the request to stop to the ranks.
+"""The mailbox actor between a driver and its ranks: events, failures, pulses and metrics go to the driver,
+the request to stop to the ranks.
 
-It also keeps watch: it knows when each rank was last heard of, and tells the driver when the group hangs and on which rank. A stage may have
-several attempts (Ray Train restarts a group that failed); what an earlier one still says is not listened to. Why not ``ray.train.report`` for
-progress: a rank may have one report that the controller has not fetched yet, so a loop that reports every step waits for the controller's poll
-every step.
+It also keeps watch: it knows when each rank was last heard of, and tells the driver when the group hangs and
+on which rank. A stage may have several attempts (Ray Train restarts a group that failed); what an earlier one
+still says is not listened to. Why not ``ray.train.report`` for progress: a rank may have one report that the
+controller has not fetched yet, so a loop that reports every step waits for the controller's poll every step.
 """
 
 from __future__ import annotations

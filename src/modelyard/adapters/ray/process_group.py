@@ -1,12 +1,15 @@
-"""How the ranks of a worker group find each other: a torch backend for Ray Train that opens no port to the world and catches SIGTERM.
+"""How the ranks of a worker group find each other: a torch backend for Ray Train that opens no port to the
+world and catches SIGTERM.
 
-Ray Train's own backend lets torch start its TCPStore, which listens on every interface and asks for no password. Here rank 0 listens on its own
-address alone, on a port that the system chose, and hands that socket to the store. Uses Ray Train's backend interface and torch's public
-constructors. Imported only where a worker group is started, because it imports Ray. Left out: TPUs.
+Ray Train's own backend lets torch start its TCPStore, which listens on every interface and asks for no
+password. Here rank 0 listens on its own address alone, on a port that the system chose, and hands that socket
+to the store. Uses Ray Train's backend interface and torch's public constructors. Imported only where a worker
+group is started, because it imports Ray. Left out: TPUs.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import socket
@@ -45,9 +48,12 @@ def listen() -> tuple[str, int]:
 
 
 def join(meeting: Meeting) -> None:
-    """On every rank, in its main thread: torchrun's environment variables, the process group, and SIGTERM as a request to stop."""
-    import torch.distributed as dist
+    """On every rank, in its main thread: torchrun's environment variables, the process group, and SIGTERM as
+    a request to stop.
+    """
     from ray.train import get_context
+
+    dist: Any = importlib.import_module("torch.distributed")  # its stubs do not export the stores
 
     context, timeout = get_context(), timedelta(seconds=meeting.timeout_s)
     rank, ranks = context.get_world_rank(), context.get_world_size()
@@ -63,9 +69,22 @@ def join(meeting: Meeting) -> None:
     os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")  # as Ray Train sets it: a failed collective ends the process
     listening = _listener.detach() if rank == 0 and _listener else None
     store = dist.TCPStore(
-        meeting.host, meeting.port, ranks, rank == 0, timeout, multi_tenant=True, master_listen_fd=listening, use_libuv=True
+        meeting.host,
+        meeting.port,
+        ranks,
+        rank == 0,
+        timeout,
+        multi_tenant=True,
+        master_listen_fd=listening,
+        use_libuv=True,
     )
-    dist.init_process_group(meeting.backend, store=dist.PrefixStore("default", store), rank=rank, world_size=ranks, timeout=timeout)
+    dist.init_process_group(
+        meeting.backend,
+        store=dist.PrefixStore("default", store),
+        rank=rank,
+        world_size=ranks,
+        timeout=timeout,
+    )
     signal.signal(signal.SIGTERM, lambda number, frame: progress.request_stop(progress.Stop.SIGNALLED))
 
 

@@ -1,6 +1,7 @@
 """What a rank does: run one stage, tell the mailbox how it goes, report its metrics to Ray Train.
 
-Only names of this module and of the stage travel; both are imported on the worker. While a stage runs, a thread beside it sends the rank's pulse.
+Only names of this module and of the stage travel; both are imported on the worker. While a stage runs, a
+thread beside it sends the rank's pulse.
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ def train_stage(arguments: dict[str, Any]) -> None:
 def run_and_report(job: Job, mailbox: Any) -> bool:
     """Run ``job`` on this rank and report its metrics; False where it has to end without any.
 
-    A stage that raises raises here, for Ray Train to restart the group; only for a StopError, which every rank has, there is nothing to restart.
+    A stage that raises raises here, for Ray Train to restart the group; only for a StopError, which every
+    rank has, there is nothing to restart.
     """
     import ray
     import ray.train

@@ -1,6 +1,8 @@
-"""Runs a training stage on ranks: one ``TorchTrainer.fit()`` a stage; on one machine, one for consecutive stages of the same layout (see `warm`).
+"""Runs a training stage on ranks: one ``TorchTrainer.fit()`` a stage; on one machine, one for consecutive
+stages of the same layout (see `warm`).
 
-Left out: elastic world sizes and Ray's own checkpoint transport, since stages write Megatron checkpoints to scratch and to the checkpoint store.
+Left out: elastic world sizes and Ray's own checkpoint transport, since stages write Megatron checkpoints to
+scratch and to the checkpoint store.
 """
 
 from __future__ import annotations
@@ -44,7 +46,14 @@ def launch(
     if execution.keep_workers and is_on_this_machine():
         return _on_warm_group(layout, job, report)
     release()
-    fit = Fit(layout, train_stage, Mailbox, (layout.ranks, execution.hang_seconds), {"job": job}, job.checkpoints.parent.name)
+    fit = Fit(
+        layout,
+        train_stage,
+        Mailbox,
+        (layout.ranks, execution.hang_seconds),
+        {"job": job},
+        job.checkpoints.parent.name,
+    )
     try:
         news = fit.follow(job, report)
     except BaseException:
@@ -72,7 +81,9 @@ def _on_warm_group(layout: Layout, job: Job, report: Report) -> dict[str, float]
 
 
 def release(*, wait: bool = True) -> None:
-    """Stop the workers that wait for another stage, so that their CPUs are free for other work. Does nothing when there are none."""
+    """Stop the workers that wait for another stage, so that their CPUs are free for other work. Does nothing
+    when there are none.
+    """
     global _warm
     group, _warm = _warm, None
     if group is not None:
@@ -80,7 +91,12 @@ def release(*, wait: bool = True) -> None:
 
 
 def from_anywhere(execution: ExecutionConfig) -> ExecutionConfig:
-    """The same execution with paths that mean the same on every node: ranks of a cluster that runs already work in another directory."""
+    """The same execution with paths that mean the same on every node: ranks of a cluster that runs already
+    work in another directory.
+    """
     store = Storage(execution.checkpoint_store).url if execution.checkpoint_store else ""
-    paths = {"scratch": str(Path(execution.scratch).absolute()), "inputs": str(inputs_directory(execution.inputs).absolute())}
+    paths = {
+        "scratch": str(Path(execution.scratch).absolute()),
+        "inputs": str(inputs_directory(execution.inputs).absolute()),
+    }
     return execution.model_copy(update={**paths, "checkpoint_store": store})

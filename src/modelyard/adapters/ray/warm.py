@@ -1,7 +1,9 @@
-"""A worker group that stays for the next stage, on one machine: its ranks take jobs from a mailbox instead of ending after one.
+"""A worker group that stays for the next stage, on one machine: its ranks take jobs from a mailbox instead of
+ending after one.
 
-Starting a group costs about ten seconds on two cores, nearly all of it imports, which a short line pays for every stage (docs/decisions.md). On a
-cluster, or with ``execution.keep_workers = false``, every stage has a ``fit()`` of its own and nothing here is used.
+Starting a group costs about ten seconds on two cores, nearly all of it imports, which a short line pays for
+every stage (docs/decisions.md). On a cluster, or with ``execution.keep_workers = false``, every stage has a
+``fit()`` of its own and nothing here is used.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ class JobMailbox(Mailbox):
         self.job, self.number, self.hang_seconds = job, self.number + 1, job.execution.hang_seconds
 
     async def take(self, after: int) -> tuple[int, Job] | None:
-        """Rank: wait for an unfinished job numbered above ``after`` (0 after a restart: the same job again); None says end."""
+        """Rank: wait for an unfinished job numbered above ``after`` (0 after a restart: the same job again);
+        None says end.
+        """
         while not self.stopped:
             if self.job is not None and self.number > after and self.metrics is None:
                 return self.number, self.job
