@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.pipeline_config import ConfigFile, PipelineConfig, resolve
+from flows.tracked import tracked
 from tasks.build import Place
 from tasks.data import announce_version_task, watch_task
 from tasks.line import Line
@@ -21,6 +22,7 @@ def prepare_data(line: Line) -> None:
 
 
 @flow(name="data", flow_run_name="data of {config.name}")
+@tracked
 def data_flow(config: PipelineConfig | ConfigFile) -> None:
     """The data stage alone; a new version of the data is announced.
 

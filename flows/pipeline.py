@@ -15,6 +15,7 @@ from flows.evals import measure_production
 from flows.pipeline_config import ConfigFile, PipelineConfig, load_pipeline, resolve
 from flows.pretrain import train_base
 from flows.release import release
+from flows.tracked import tracked
 from tasks.line import Line
 from tasks.release import GateError, against, early_gates_task
 from tasks.session import run_from_terminal
@@ -22,6 +23,7 @@ from tasks.summary import summary_task
 
 
 @flow(name="pipeline", flow_run_name="{config.name}")
+@tracked
 def pipeline_flow(config: PipelineConfig | ConfigFile) -> None:
     """Build, align, measure and release a model; every stage that the store already has is skipped.
 

@@ -6,6 +6,7 @@ from prefect import flow
 
 from flows.data import prepare_data
 from flows.pipeline_config import ConfigFile, PipelineConfig, resolve
+from flows.tracked import tracked
 from tasks.line import Line
 from tasks.scaling import judge_forecast_task, seal_task
 
@@ -21,6 +22,7 @@ def train_base(line: Line) -> None:
 
 
 @flow(name="pretrain", flow_run_name="pretrain")
+@tracked
 def pretrain_flow(config: PipelineConfig | ConfigFile) -> None:
     """Everything up to the base model.
 

@@ -11,8 +11,9 @@ from prefect import task
 
 from modelyard.adapters import terminal
 from modelyard.adapters.ray import train as ray_train
-from modelyard.config import Config
+from modelyard.config import Config, digest
 from modelyard.execution import ExecutionConfig
+from modelyard.formats.expectation import suites_version
 from modelyard.progress import Report
 from modelyard.store.artifacts import Artifact, Built, Spec
 from modelyard.store.code_identity import code_version
@@ -122,6 +123,8 @@ def _stage_task(planned: Planned, place: Place) -> Any:
     """Find the artifact of a stage, or build it."""
     stage, config = planned.stage, planned.config
     code = code_version(stage.run.__module__, *stage.also)
+    if stage.suites:
+        code = digest([code, suites_version(*stage.suites)])[:16]
     spec = Spec(stage.name, stage.defined(config, place, planned.parents), planned.parents, code)
     built = build(spec, partial(_produced, stage, config, place), place, stage.metric)
     if place.execution.checkpoint_store and not built.cached and stage.on is not On.DRIVER:

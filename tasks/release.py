@@ -11,6 +11,7 @@ from prefect.events import emit_event
 from modelyard.adapters import terminal
 from modelyard.adapters.mlflow.registry import Candidate, Move, Opponent, Registry
 from modelyard.adapters.mlflow.server import tracking_uri
+from modelyard.formats.results import read_results
 from modelyard.release import decision
 from modelyard.release.card import evolution
 from modelyard.release.gates.gate import Decision, Gate
@@ -123,7 +124,9 @@ def register_task(
     opponent = baseline.opponent if baseline else None
     candidate = Candidate(policy.fingerprint, policy.ref, decided.parents["results"], opponent, verdict.verdict, tags)
     run_id = place.tracker.log(exported, place.link(exported))
-    moved = Registry(tracking_uri(), place.line).register(candidate, place.store.fetch(exported), run_id).moved
+    evaluation = read_results(place.store.fetch(place.store.get(candidate.results))).metrics
+    registry = Registry(tracking_uri(), place.line)
+    moved = registry.register(candidate, place.store.fetch(exported), run_id, evaluation).moved
     if verdict.verdict == "HOLD" and any(move.alias == "candidate" for move in moved):
         resource = {"prefect.resource.id": f"modelyard.candidate.{place.line}", "prefect.resource.name": policy.ref}
         emit_event("modelyard.candidate.held", resource, payload={"reasons": against(verdict)})

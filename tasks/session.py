@@ -19,6 +19,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_SERVER_ANALY
 from modelyard.adapters.home import ServerError, home
 from modelyard.adapters.ray import cluster as ray_cluster
 from modelyard.adapters.ray import train as ray_train
+from modelyard.adapters.ray.fit import StageError
 from modelyard.adapters.ray.rank import one_line
 from modelyard.adapters.servers.prefect_server import Address, prefect_server
 from modelyard.store.outage import StorageError
@@ -58,7 +59,8 @@ def run_from_terminal(arguments: Sequence[str], load: Callable[[str, Sequence[st
     except httpx.ConnectError as error:
         return fail(f"the Prefect server is gone ({one_line(error)}); the next run goes on from the last checkpoint")
     except Exception as error:
-        return fail(str(error) if isinstance(error, ray_train.StageError | ServerError | GateError | StorageError) else one_line(error))
+        for_users = isinstance(error, StageError | ServerError | GateError | StorageError)
+        return fail(str(error) if for_users else one_line(error))
     finally:
         ray_train.release(wait=False)
         ray_cluster.disconnect()

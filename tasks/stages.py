@@ -107,6 +107,8 @@ class Stage(NamedTuple):
     """(config, place, parents) -> what defines the artifact."""
     also: tuple[str, ...] = ()
     """Modules whose code defines the artifact besides that of ``run``."""
+    suites: tuple[str, ...] = ()
+    """Suites of expectations that it has checked; what they say defines the artifact too."""
     retries: int = 0
     """Times that it is tried again after an error that may pass."""
 
@@ -158,7 +160,8 @@ MODELS: Reads = {"base": BASE, "sft": SFT, "policy": ("policy",)}
 
 STAGES = (
     Stage("corpus", corpus.run, corpus.CorpusConfig, {}, on=On.DRIVER, metric="corpus/documents/kept", given=_for_corpus,
-          defined=_installed, also=("modelyard.adapters.expectations",), retries=2),
+          defined=_installed, also=("modelyard.adapters.expectations",),
+          suites=("corpus/documents", "corpus/ratings"), retries=2),
     Stage("feedback", gather.run, gather.FeedbackConfig, reads("corpus"), on=On.DRIVER, metric="feedback/comparisons/reward",
           given=_with_roots),
     Stage("benchmarks", benchmarks.run, benchmarks.GatherConfig, reads("feedback", "corpus"), on=On.DRIVER,
@@ -189,7 +192,8 @@ STAGES = (
     Stage("decision", decision.run, LineDecision,
           reads("corpus", "feedback", "tokens", "contamination", "reward", "gold", "results", **MODELS),
           reads("forecast", "ai_feedback", "feedme", "sft_start", "rbrm", "baseline"),
-          on=On.DRIVER, metric="release/preference/win_rate_over_sft", given=_for_decision, also=("modelyard.adapters.expectations",)),
+          on=On.DRIVER, metric="release/preference/win_rate_over_sft", given=_for_decision, also=("modelyard.adapters.expectations",),
+          suites=("results/metrics", "results/shares")),
     Stage("export", export.run, export.ExportConfig, reads("policy"), on=On.DRIVER),
 )  # fmt: skip
 

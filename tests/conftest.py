@@ -2,6 +2,8 @@
 
 import os
 
+import modelyard.adapters.ray  # noqa: F401  sets what Ray reads when it is imported, before a test module imports Ray
+
 LONG = ("e2e/test_line", "integration/", "flows/", "unit/model/test_layouts", "unit/adapters/", "e2e/", "unit/model/", "unit/posttrain/")
 """Files that come first, in this order: with several workers a long file begun last decides when the suite ends."""
 

@@ -1,4 +1,6 @@
-"""What the machine is and what it can do at most: versions, memory, and the two ceilings that every other figure is read against."""
+"""What the machine is and what it can do at most: versions, memory, and the two ceilings that every other
+figure is read against.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ def device_name() -> str:
 
 
 def collectives(tiny: bool) -> dict[str, Any]:
-    """Every collective that the engine uses, in a world of one: whether it gives back what it must. Larger worlds are not shown by this."""
+    """Every collective that the engine uses, in a world of one: whether it gives back what it must. Larger
+    worlds are not shown by this.
+    """
     layout = parallel.initialize(ExecutionConfig(threads=1))
     device = parallel.device()
     x = torch.arange(8.0, device=device)

@@ -1,6 +1,8 @@
-"""The same model on the GPU and on the CPU: log-probabilities, gradients and greedy tokens in fp32, and how far bf16 is from both.
+"""The same model on the GPU and on the CPU: log-probabilities, gradients and greedy tokens in fp32, and how
+far bf16 is from both.
 
-The CPU's half runs in a process that is shown no GPU and leaves its numbers in a file, which the GPU's half reads.
+The CPU's half runs in a process that is shown no GPU and leaves its numbers in a file, which the GPU's half
+reads.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ def reference(tiny: bool, directory: Path) -> dict[str, Any]:
 
 
 def against_reference(tiny: bool, directory: Path) -> dict[str, Any]:
-    """The GPU's numbers beside them: largest differences of fp32, relative gradient errors by parameter, equal greedy tokens; and bf16's."""
+    """The GPU's numbers beside them: largest differences of fp32, relative gradient errors by parameter,
+    equal greedy tokens; and bf16's.
+    """
     theirs = torch.load(directory / "parity.pt", weights_only=True)
     ours = _numbers(SHAPES[tiny], "fp32", tiny)
     halves = _numbers(SHAPES[tiny], "bf16", tiny)
@@ -62,7 +66,9 @@ def _compared(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _numbers(model: ModelConfig, precision: Precision, tiny: bool) -> dict[str, Any]:
-    """Log-probabilities [B, S], gradients of the mean loss by name, its norm and greedy tokens, all on the CPU."""
+    """Log-probabilities [B, S], gradients of the mean loss by name, its norm and greedy tokens, all on the
+    CPU.
+    """
     from bench.gpu.training import Work
 
     batch = batch_of(Work(model, ROWS, 1), seed=3)

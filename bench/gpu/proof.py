@@ -1,8 +1,10 @@
-"""Every proof that a GPU is used rightly, in one command: ``make gpu-proof``, or ``python -m bench.gpu.proof --out proof.json``.
+"""Every proof that a GPU is used rightly, in one command: ``make gpu-proof``, or ``python -m bench.gpu.proof
+--out proof.json``.
 
-Each part is a process of its own with its own limit, and the results file is written anew after each, so what was measured survives whatever
-happens later. ``--tiny`` goes through the same code on whatever device there is; ``--parts`` picks parts by the beginning of their names. Not proven
-by it, since it takes one GPU: worlds of several ranks, and Ray.
+Each part is a process of its own with its own limit, and the results file is written anew after each, so what
+was measured survives whatever happens later. ``--tiny`` goes through the same code on whatever device there
+is; ``--parts`` picks parts by the beginning of their names. Not proven by it, since it takes one GPU: worlds
+of several ranks, and Ray.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ from typing import Any, NamedTuple
 
 
 class Part(NamedTuple):
-    """One measurement: its function, given ``tiny`` and the parts' common directory, and the seconds it may take."""
+    """One measurement: its function, given ``tiny`` and the parts' common directory, and the seconds it may
+    take.
+    """
 
     run: Callable[[bool, Path], dict[str, Any]]
     limit: int

@@ -30,7 +30,9 @@ PROMPT = 64
 
 
 def generation(shape: str, batch: int, tiny: bool) -> dict[str, Any]:
-    """New tokens/s in bf16, greedy, equal prompts; ours also returns log-probabilities. ``compiled``: ``execution.compile``."""
+    """New tokens/s in bf16, greedy, equal prompts; ours also returns log-probabilities. ``compiled``:
+    ``execution.compile``.
+    """
     model = MODELS["tiny" if tiny else shape]
     prompt, count = (16, 16) if tiny else (PROMPT, 256)
     prompts = torch.randint(0, model.vocab_size, (batch, prompt), generator=torch.Generator().manual_seed(0))
@@ -53,7 +55,9 @@ def generation(shape: str, batch: int, tiny: bool) -> dict[str, Any]:
 
 
 def ppo_iterations(shape: str, tiny: bool) -> dict[str, Any]:
-    """Seconds of sampling and of the update of one PPO-ptx iteration, and how far generation and training disagree."""
+    """Seconds of sampling and of the update of one PPO-ptx iteration, and how far generation and training
+    disagree.
+    """
     model = MODELS["tiny" if tiny else shape]
     episodes, new, prompt = (8, 8, 8) if tiny else (128, 128, PROMPT)
     micro_batch = 4 if tiny else 16

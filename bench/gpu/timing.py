@@ -17,7 +17,9 @@ def seconds_of(work: Callable[[], object], rounds: int, warm: int = 3) -> float:
 
 
 def each(work: Callable[[], object]) -> float:
-    """Seconds of one piece of work: between two CUDA events, the second of which is waited for; by the clock on a CPU."""
+    """Seconds of one piece of work: between two CUDA events, the second of which is waited for; by the clock
+    on a CPU.
+    """
     if not torch.cuda.is_available():
         started = time.perf_counter()
         work()

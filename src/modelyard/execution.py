@@ -58,6 +58,10 @@ class ExecutionConfig(Config):
     """Peak of one rank's device at the precision of training, TFLOP/s; MFU is shown where it is known. 0: not known."""
     max_restarts: int = 1
     """Times Ray Train restarts a failed worker group from its last checkpoint."""
+    keep_workers: bool = True
+    """Keep the workers of a stage for the next one of the same layout, which saves their start; only where
+    Ray runs on this machine alone.
+    """
     hang_seconds: float = 600.0
     """Seconds without a step or another sign of life on any rank after which the rank at fault is killed and the group restarted; 0 never."""
 

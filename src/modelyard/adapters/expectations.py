@@ -1,7 +1,9 @@
-"""Runs declared expectations with Great Expectations: ephemeral context, no telemetry, no files, results as our own values.
+"""Runs suites of expectations with Great Expectations: ephemeral context, no telemetry, no files, results as
+our own values.
 
-A ``modelyard.formats.expectation.Validate``. What failed is data in the result; whether that stops anything is the caller's
-decision (``require``).
+A ``modelyard.formats.expectation.Validate``; a suite is Great Expectations' own JSON and is judged as it
+stands there. What failed is data in the result; whether that stops anything is the caller's decision
+(``require``).
 """
 
 from __future__ import annotations
@@ -9,36 +11,70 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from modelyard.formats.expectation import Expectation, ExpectationResult, SuiteResult
+from modelyard.formats.expectation import ExpectationResult, SuiteResult, read_suite, suite_file
 
 _LOGO_TIME = re.compile(r"\?d=\d{8}T\d{6}\.\d{6}Z")
 _ELEMENT_ID = re.compile(r"(?<=-body-)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
-def validate(suite: str, frame: Any, expectations: Sequence[Expectation]) -> SuiteResult:
-    """Check a pandas DataFrame. Raises ValueError when an expectation's type or arguments are not Great Expectations'."""
+def validate(suite: str, frame: Any, parameters: Mapping[str, Any] = {}) -> SuiteResult:
+    """Check a pandas DataFrame against ``configs/expectations/{suite}.json`` with its ``parameters``.
+
+    Raises ValueError naming the file: it is missing, no suite of Great Expectations, or wants a parameter
+    that is not given.
+    """
+    try:
+        return check(read_suite(suite), frame, parameters)
+    except InvalidSuiteError as error:
+        raise ValueError(f"{suite_file(suite)}: {error}") from None
+
+
+class InvalidSuiteError(ValueError):
+    """A suite that Great Expectations cannot judge; the message names the expectation."""
+
+
+def check(suite: Mapping[str, Any], frame: Any, parameters: Mapping[str, Any] = {}) -> SuiteResult:
+    """Check a pandas DataFrame against a suite as its JSON has it. Raises InvalidSuiteError."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     import great_expectations as gx
+    from great_expectations.exceptions import SuiteParameterError
 
     logging.getLogger("great_expectations").setLevel(logging.ERROR)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
+    name = str(suite["name"])
     batch = (
-        context.data_sources.add_pandas(suite)
-        .add_dataframe_asset(suite)
-        .add_batch_definition_whole_dataframe(suite)
+        context.data_sources.add_pandas(name)
+        .add_dataframe_asset(name)
+        .add_batch_definition_whole_dataframe(name)
         .get_batch({"dataframe": frame})
     )
-    declared = gx.ExpectationSuite(name=suite)
-    for expectation in expectations:
-        declared.add_expectation(_build(gx, expectation))
-    outcome = batch.validate(declared)
+    declared = gx.ExpectationSuite(name=name, expectations=[_expectation(entry) for entry in suite["expectations"]])
+    try:
+        outcome = batch.validate(declared, expectation_parameters=dict(parameters))
+    except SuiteParameterError as error:
+        raise InvalidSuiteError(" ".join(str(error).split())) from None
     by_name = {result.expectation_config.meta["name"]: result for result in outcome.results}
-    results = [_result(expectation.name, by_name[expectation.name]) for expectation in expectations]
-    return SuiteResult(suite=suite, results=results, page=_page(outcome))
+    results = [_result(entry["meta"]["name"], by_name[entry["meta"]["name"]]) for entry in suite["expectations"]]
+    return SuiteResult(suite=name, results=results, page=_page(outcome))
+
+
+def _expectation(entry: Any) -> Any:
+    """One expectation of a suite; a suite that is made of dicts leaves out, with a line of log, those that it
+    does not know.
+    """
+    from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
+
+    name = str(entry.get("meta", {}).get("name", "")) if isinstance(entry, dict) else ""
+    if not name:
+        raise InvalidSuiteError("an expectation has no meta.name, by which its failure is known")
+    try:
+        return ExpectationConfiguration(**entry).to_domain_obj()
+    except Exception as error:
+        raise InvalidSuiteError(f"expectation {name}: {' '.join(str(error).split())}") from None
 
 
 def _page(outcome: Any) -> str:
@@ -56,16 +92,6 @@ def _page(outcome: Any) -> str:
     page = _LOGO_TIME.sub("", str(DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(outcome))))
     numbers: dict[str, str] = {}
     return _ELEMENT_ID.sub(lambda found: numbers.setdefault(found.group(), str(len(numbers))), page)
-
-
-def _build(gx: Any, expectation: Expectation) -> Any:
-    kind = getattr(gx.expectations, expectation.type, None)
-    if kind is None:
-        raise ValueError(f"expectation {expectation.name}: Great Expectations has no {expectation.type}")
-    try:
-        return kind(**expectation.arguments, meta={"name": expectation.name})
-    except Exception as error:
-        raise ValueError(f"expectation {expectation.name}: {' '.join(str(error).split())}") from None
 
 
 def _result(name: str, outcome: Any) -> ExpectationResult:

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from modelyard.config import Config
-from modelyard.data import exports, suite
+from modelyard.data import exports
 from modelyard.data.document import DOCUMENT_SCHEMA, REJECT_SCHEMA, DataError, Rating, Transform, to_table
 from modelyard.data.exports import ExportsConfig
 from modelyard.data.filters import abuse, duplicates
@@ -158,14 +158,14 @@ def _ratings(kept: list[Row], ratings: list[Rating]) -> list[Row]:
 
 
 def _validate(documents: list[Row], ratings: list[Row], validate: Validate) -> list[SuiteResult]:
-    results = [validate("documents", pd.DataFrame(documents, columns=DOCUMENT_SCHEMA.names), suite.DOCUMENTS)]
+    results = [validate("corpus/documents", pd.DataFrame(documents, columns=DOCUMENT_SCHEMA.names))]
     if ratings:
         frame = pd.DataFrame([{key: row[key] for key in ("id", "domain", "split")} for row in ratings])
         frame["n_votes"] = [len(row["votes"]) for row in ratings]
         frame["min_vote"] = [min(row["votes"]) for row in ratings]
         frame["max_vote"] = [max(row["votes"]) for row in ratings]
         frame["mean_vote"] = [sum(row["votes"]) / len(row["votes"]) for row in ratings]
-        results.append(validate("ratings", frame, suite.RATINGS))
+        results.append(validate("corpus/ratings", frame))
     return results
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from modelyard.config import Config
+from modelyard.config import Config, digest
 from modelyard.data import stage_suite, token_files
 from modelyard.data.counts import add
 from modelyard.data.data_report import page
@@ -32,7 +32,7 @@ from modelyard.data.sources.declared import SOURCES
 from modelyard.data.sources.fetch import fetch
 from modelyard.data.sources.stream import Shard, SourceConfig, rows, shards
 from modelyard.data.token_files import TokenFilesConfig
-from modelyard.formats.expectation import SuiteResult, Validate
+from modelyard.formats.expectation import SuiteResult, Validate, suites_version
 from modelyard.progress import Report
 from modelyard.store.artifacts import NAME, Artifact, Built, Spec, Store
 from modelyard.store.code_identity import code_version
@@ -205,7 +205,8 @@ def _assemble(config: StageConfig, store: Store, built: list[Artifact], trained:
         _write(out, config, counts, suites, built, trained)
         return _metrics(counts) | _token_metrics(config.tokens, out)
 
-    made = store.build(Spec("documents", identity, parents, code_version("modelyard.data.stage")), produce)
+    code = digest([code_version("modelyard.data.stage"), suites_version(*stage_suite.SUITES)])[:16]
+    made = store.build(Spec("documents", identity, parents, code), produce)
     content = {"ref": made.artifact.ref, "shards": references, "previous": {"ref": previous["ref"], "shards": previous["shards"]}}
     store.storage.write(pointer, (json.dumps(content) + "\n").encode())
     return made
@@ -242,7 +243,7 @@ def _write(
     sources = [s.model_dump(mode="json", exclude={"path"}) | {"path": s.path.rsplit("/", 1)[-1]} for s in config.sources]
     for source in sources:
         shards_of = [artifact for artifact in built if artifact.config["source"]["name"] == source["name"]]
-        source["files"] = [digest for artifact in shards_of for digest in artifact.config["files"]]
+        source["files"] = [file for artifact in shards_of for file in artifact.config["files"]]
         source["installed"] = shards_of[0].config["installed"] if shards_of else {}
     content = {"statistics": {**counts, "trained": measured}, "sources": sources, "expectations": [s.model_dump() for s in suites]}
     for name, value in content.items():

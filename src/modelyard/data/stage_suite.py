@@ -1,7 +1,8 @@
-"""What a streamed corpus must look like, declared as data: its table, its shares, its refusals, and its drift from the version before.
+"""What a streamed corpus must look like, in suites of Great Expectations: its table, its shares, its
+refusals, and its drift from the version before.
 
-Four suites. ``documents`` looks at every row (without its text); ``shares``, ``refusals`` and ``drift`` at what the corpus counts add up to. A
-failed expectation stops the stage by its name.
+Four suites. ``documents`` looks at every row (without its text); ``shares``, ``refusals`` and ``drift`` at
+what the corpus counts add up to. A failed expectation stops the stage by its name.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ from pydantic import Field
 
 from modelyard.config import Config
 from modelyard.data.counts import GROUP
-from modelyard.formats.expectation import Expectation, SuiteResult, Validate
+from modelyard.formats.expectation import SuiteResult, Validate
 
 _COLUMNS = ("id", "source", "kind", "language", "licence", "split", "place")
 
 
+SUITES = ("stream/documents", "stream/shares", "stream/refusals", "stream/drift")
+
+
 class ExpectedConfig(Config):
-    """Limits."""
+    """Limits; each is a parameter of the suites."""
 
     min_documents: int = Field(ge=0)
     """Fewest kept documents."""
@@ -44,61 +48,16 @@ def check(
     """Run the suites; ``previous`` are the counts of the version before, None for a first one."""
     files = [file for shard in shards for file in sorted((shard / "documents").iterdir())]
     documents = pa.concat_tables([pq.read_table(file, columns=list(_COLUMNS)) for file in files]).to_pandas()
-    results = [validate("documents", documents, _documents(limits))]
+    parameters = limits.model_dump()
+    results = [validate("stream/documents", documents, parameters)]
     kept, refused = float(counts["kept"]["documents"]), float(sum(_refusals(counts).values()))
     shares = [{"source": source, "share": share} for source, share in _shares(counts, "source").items()]
-    results.append(validate("shares", pd.DataFrame(shares, columns=["source", "share"]), _source_shares(limits)))
-    results.append(validate("refusals", pd.DataFrame([{"share": refused / max(1.0, kept + refused)}]), _refused(limits)))
+    results.append(validate("stream/shares", pd.DataFrame(shares, columns=["source", "share"]), parameters))
+    share = pd.DataFrame([{"share": refused / max(1.0, kept + refused)}])
+    results.append(validate("stream/refusals", share, parameters))
     if previous:
-        results.append(validate("drift", _drift(counts, previous), _drifts(limits)))
+        results.append(validate("stream/drift", _drift(counts, previous), parameters))
     return results
-
-
-def _documents(limits: ExpectedConfig) -> list[Expectation]:
-    filled = [
-        Expectation(name=f"documents_have_{column}", type="ExpectColumnValuesToMatchRegex", arguments={"column": column, "regex": r"\S"})
-        for column in ("id", "source", "language", "licence", "place")
-    ]
-    return [
-        *filled,
-        Expectation(name="documents_enough", type="ExpectTableRowCountToBeBetween", arguments={"min_value": limits.min_documents}),
-        Expectation(name="documents_ids_unique", type="ExpectColumnValuesToBeUnique", arguments={"column": "id"}),
-        Expectation(
-            name="documents_kinds_known",
-            type="ExpectColumnValuesToBeInSet",
-            arguments={"column": "kind", "value_set": ["text", "code", "dialog", "review"]},
-        ),
-        Expectation(
-            name="documents_splits_known",
-            type="ExpectColumnValuesToBeInSet",
-            arguments={"column": "split", "value_set": ["train", "validation"]},
-        ),
-    ]
-
-
-def _source_shares(limits: ExpectedConfig) -> list[Expectation]:
-    arguments = {"column": "share", "max_value": limits.max_source_share}
-    return [Expectation(name="shares_no_source_dominates", type="ExpectColumnValuesToBeBetween", arguments=arguments)]
-
-
-def _refused(limits: ExpectedConfig) -> list[Expectation]:
-    arguments = {"column": "share", "max_value": limits.max_refused}
-    return [Expectation(name="refusals_share", type="ExpectColumnValuesToBeBetween", arguments=arguments)]
-
-
-def _drifts(limits: ExpectedConfig) -> list[Expectation]:
-    return [
-        Expectation(
-            name=f"drift_{what}",
-            type="ExpectColumnValuesToBeBetween",
-            arguments={"column": what, "max_value": limit},
-        )
-        for what, limit in (
-            ("source", limits.max_source_share_drift),
-            ("language", limits.max_language_share_drift),
-            ("refused", limits.max_refused_drift),
-        )
-    ]
 
 
 def _drift(counts: dict[str, Any], previous: dict[str, Any]) -> pd.DataFrame:

@@ -1,37 +1,31 @@
-"""Declared expectations about a table and the result of checking them: data here, executed by
-``adapters.expectations``.
+"""Suites of expectations about a table, in Great Expectations' own JSON under ``configs/expectations``, and
+the result of checking one.
 
-Below the stages because two of them declare suites (data: documents and ratings; release: metric tables) and stages
-never import each other.
+What a suite says belongs to what a stage is, so :func:`suites_version` goes into the fingerprint of a stage
+that has one checked; the checking itself is ``adapters.expectations``' work. Limits that a config decides
+stand in a suite as Great Expectations' parameters (``{"$PARAMETER": "max_refused"}``). Below the stages
+because two of them have suites (data: documents and ratings; release: tables of metrics) and stages never
+import each other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from pydantic import Field
 
-from modelyard.config import Config
-
-
-class Expectation(Config):
-    """One check of a table."""
-
-    name: str
-    """What a failure is called in errors, gates and reports."""
-    type: str
-    """Great Expectations class name, for example ``ExpectColumnValuesToNotBeNull``."""
-    arguments: dict[str, Any]
-    """Its arguments."""
+import modelyard
+from modelyard.config import Config, digest
+from modelyard.formats import json_file
 
 
 class ExpectationResult(Config):
     """Outcome of one expectation."""
 
     name: str
-    """The expectation's name."""
+    """The expectation's name: what its suite has as ``meta.name``."""
     success: bool
     """Whether it holds."""
     detail: str
@@ -70,7 +64,28 @@ class SuiteResult(Config):
 
 
 class Validate(Protocol):
-    """Checks a pandas DataFrame against declared expectations."""
+    """Checks a pandas DataFrame against a suite of ``configs/expectations``."""
 
-    def __call__(self, suite: str, frame: Any, expectations: Sequence[Expectation]) -> SuiteResult:
-        """Run every expectation; never raises for a failed one."""
+    def __call__(self, suite: str, frame: Any, parameters: Mapping[str, Any] = {}) -> SuiteResult:
+        """Check every expectation of ``suite`` (``corpus/documents``), with ``parameters`` for its limits;
+        never raises for a failed one.
+        """
+
+
+def suite_file(suite: str) -> Path:
+    """The file of a suite: in the project, or in the package where that is installed from a wheel."""
+    package = Path(modelyard.__file__).parent
+    roots = (package / "configs", package.parents[1] / "configs")
+    return next((root for root in roots if root.is_dir()), roots[-1]) / "expectations" / f"{suite}.json"
+
+
+def read_suite(suite: str) -> dict[str, Any]:
+    """A suite as Great Expectations' JSON has it. Raises ValueError naming the file that is missing or
+    damaged.
+    """
+    return json_file.table(suite_file(suite), "name", "expectations")
+
+
+def suites_version(*suites: str) -> str:
+    """Hash of what suites say."""
+    return digest({suite: read_suite(suite) for suite in suites})[:16]

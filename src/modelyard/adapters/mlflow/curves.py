@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import psutil
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 
@@ -22,11 +21,13 @@ PENDING = 100_000
 
 
 class LiveRun:
-    """Receives a stage's progress (it is a :class:`modelyard.progress.Report` through ``report``) and writes it in batches.
+    """Receives a stage's progress (it is a :class:`modelyard.progress.Report` through ``report``) and writes
+    it in batches.
 
-    Beside the stage's own metrics it writes the pace (``system/tokens_per_second``), this machine's memory in use and, where ``flops_share`` (the
-    share of the ranks' peak that one token a second is) is known, ``system/mfu``. None of these is part of an artifact.
-    Without a run id it drops what it gets: the server was away when the stage began, and the artifact's own history is recorded at the end.
+    Beside the stage's own metrics it writes the pace (``system/tokens_per_second``) and, where
+    ``flops_share`` (the share of the ranks' peak that one token a second is) is known, ``system/mfu``.
+    Neither is part of an artifact. Without a run id it drops what it gets: the server was away when the stage
+    began, and the artifact's own history is recorded at the end.
     """
 
     def __init__(self, server: MlflowClient, run_id: str | None, clock: Callable[[], float] = time.time, flops_share: float = 0.0) -> None:
@@ -53,8 +54,8 @@ class LiveRun:
             return {}
         rate = (done - self.paced[1]) / seconds
         self.paced = (now, done, unit)
-        found = {f"system/{unit}s_per_second": rate, "system/host_memory_gib": psutil.virtual_memory().used / 2**30}
-        return found | ({"system/mfu": rate * self.flops_share} if unit == "token" and self.flops_share else {})
+        mfu = {"system/mfu": rate * self.flops_share} if unit == "token" and self.flops_share else {}
+        return {f"system/{unit}s_per_second": rate, **mfu}
 
     def flush(self) -> None:
         """Write what has gathered; a server that is away is left alone for a while and gets it later."""

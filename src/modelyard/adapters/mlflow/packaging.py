@@ -1,7 +1,8 @@
-"""A Hugging Face directory as an MLflow model: code that chats, signature, input example, and the hash of every file.
+"""A release as an MLflow logged model: code that chats, signature, input example, the hash of every file, and
+how it was evaluated.
 
-The weights stay safetensors under ``artifacts/model``, where transformers loads them as they are. Saving runs the example once, so a
-directory that cannot chat is never registered. Left out: a container image.
+The weights stay safetensors under ``artifacts/model``, where transformers loads them as they are. Logging
+runs the example once, so a directory that cannot chat is never registered. Left out: a container image.
 """
 
 from __future__ import annotations
@@ -9,35 +10,66 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
+import mlflow
+from mlflow import MlflowClient
+
+from modelyard.adapters.mlflow.server import active_run
+from modelyard.stats.estimate import Estimate
 from modelyard.store.artifacts import MANIFEST
 from modelyard.store.file_hash import sha256_file
 
 WEIGHTS = "artifacts/model"
 """Where the Hugging Face directory lies in an MLflow model."""
+EVALUATION = "evaluation.json"
+"""The table of the evaluation, among the run's artifacts."""
+COLUMNS = ("model", "benchmark", "metric", *Estimate._fields)
+OWN = "evals/policy/"
 REQUIREMENTS = ["mlflow", "torch", "transformers", "jinja2"]
 
 
-def package(export: Path, out: Path) -> None:
-    """Write the MLflow model of ``export`` to ``out``, which must not exist. Raises whatever loading or chatting raises."""
+def log_release(server: MlflowClient, export: Path, run_id: str, evaluation: Mapping[str, Estimate]) -> str:
+    """Log the Hugging Face directory ``export`` as a model of the run; returns the logged model's id.
+
+    ``evaluation`` (``evals/{model}/{benchmark}/{metric}`` -> estimate) becomes the table ``evaluation.json``
+    of the run, and the policy's part of it the model's metrics. Raises whatever loading or chatting raises.
+    """
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    from mlflow.pyfunc import save_model
     from transformers.utils import logging
 
     from modelyard.adapters.mlflow import chat_model
 
     logging.disable_progress_bar()
-    with TemporaryDirectory() as directory, warnings.catch_warnings():
+    with (
+        TemporaryDirectory() as directory,
+        warnings.catch_warnings(),
+        active_run(server.tracking_uri, run_id),
+    ):
         warnings.filterwarnings("ignore", category=UserWarning, module="mlflow")
         weights = Path(shutil.copytree(export, Path(directory) / "model", ignore=shutil.ignore_patterns(MANIFEST)))
         hashes = {file.relative_to(weights).as_posix(): sha256_file(file) for file in sorted(weights.rglob("*")) if file.is_file()}
-        save_model(
-            str(out),
+        logged = mlflow.pyfunc.log_model(
+            name="model",
             python_model=str(chat_model.__file__),
             artifacts={"model": str(weights)},
             model_config={"sha256": hashes},
             input_example=(chat_model.EXAMPLE, chat_model.PARAMETERS),
             pip_requirements=REQUIREMENTS,
         )
+        own = {key: estimate.value for key, estimate in evaluation.items() if key.startswith(OWN)}
+        if evaluation:
+            mlflow.log_metrics(own, model_id=logged.model_id)
+            mlflow.log_table(evaluation_table(evaluation), EVALUATION)
+    return str(logged.model_id)
+
+
+def evaluation_table(evaluation: Mapping[str, Estimate]) -> dict[str, list[Any]]:
+    """Columns of the table: model, benchmark, metric, value, low, high, n; a row each key
+    ``evals/{model}/{benchmark}/{metric}``.
+    """
+    names = [(*key.split("/", 3)[1:], *estimate) for key, estimate in evaluation.items()]
+    return {column: list(values) for column, values in zip(COLUMNS, zip(*names, strict=True), strict=True)}

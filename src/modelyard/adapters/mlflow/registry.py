@@ -9,18 +9,24 @@ the same question and finds the same decision. Left out: stages (MLflow dropped 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from modelyard.adapters.mlflow.packaging import package
+from modelyard.adapters.mlflow.packaging import log_release
 from modelyard.adapters.mlflow.registry_lock import locked
 from modelyard.adapters.mlflow.server import client
+from modelyard.stats.estimate import Estimate
 
 NONE = "none"
+VERSIONS = "mlflow.modelVersions"
+"""Tag by which MLflow's page of a logged model shows the versions made from it."""
+LogModel = Callable[[MlflowClient, Path, str, Mapping[str, Estimate]], str]
+"""(server, directory, run id, evaluation) -> id of the logged model."""
 
 
 class RegistryError(ValueError):
@@ -95,10 +101,18 @@ class Registry:
         promoted = [one for one in found if "opponent" in one.tags and (own is None or int(one.version) < int(own))]
         return {str(one.version): one.tags["results"] for one in sorted(promoted, key=lambda one: int(one.version))}
 
-    def register(self, candidate: Candidate, export: Path, run_id: str, package: Callable[[Path, Path], None] = package) -> Registered:
-        """Make (or find) the candidate's version from a Hugging Face directory, logged with the run ``run_id``, and move the aliases.
+    def register(
+        self,
+        candidate: Candidate,
+        export: Path,
+        run_id: str,
+        evaluation: Mapping[str, Estimate] = {},
+        log: LogModel = log_release,
+    ) -> Registered:
+        """Make (or find) the candidate's version from a Hugging Face directory and move the aliases.
 
-        ``package`` turns the directory into an MLflow model.
+        Where there is none yet, ``log`` logs the directory as a model of the run ``run_id``, together with
+        its ``evaluation``.
 
         Raises:
             RegistryError: production moved since the decision was made, or ``export`` is no model.
@@ -106,11 +120,13 @@ class Registry:
         """
         if not (export / "config.json").is_file():
             raise RegistryError(f"{export}: not a Hugging Face model directory (no config.json)")
-        source = self._upload(export, run_id, package) if self.version_of(candidate.policy) is None else ""
+        model = ""
+        if self.version_of(candidate.policy) is None:  # large and slow, so outside the lock
+            model = log(self.client, export, run_id, evaluation)
         self._ensure_model()
         with locked(self.client, self.name) as still_mine:
             self._require_unmoved(candidate)
-            version = self.version_of(candidate.policy) or self._create(candidate, source, run_id)
+            version = self.version_of(candidate.policy) or self._create(candidate, model, run_id)
             serving = self.alias("production")
             promoted = candidate.verdict == "PROMOTE" and (serving is None or str(serving.version) != version)
             if promoted and (taken_back := self.numbered(version).tags.get("rolled_back")):
@@ -213,13 +229,13 @@ class Registry:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
 
-    def _upload(self, export: Path, run_id: str, package: Callable[[Path, Path], None]) -> str:
-        """Log the export as an MLflow model with its run; large and slow, so outside the lock."""
-        with TemporaryDirectory() as directory:
-            package(export, Path(directory) / "model")
-            self.client.log_artifacts(run_id, str(Path(directory) / "model"), "model")
-        return f"{self.client.get_run(run_id).info.artifact_uri}/model"
-
-    def _create(self, candidate: Candidate, source: str, run_id: str) -> str:
+    def _create(self, candidate: Candidate, model: str, run_id: str) -> str:
+        """A version made from the logged model, each of which names the other, as ``mlflow.register_model``
+        has it.
+        """
         tags = {"fingerprint": candidate.fingerprint, "policy": candidate.policy, "results": candidate.results}
-        return str(self.client.create_model_version(self.name, source=source, run_id=run_id, tags=tags).version)
+        tags["model_id"] = model
+        source = self.client.get_logged_model(model).artifact_location
+        version = self.client.create_model_version(self.name, source, run_id, tags, model_id=model).version
+        self.client.set_logged_model_tags(model, {VERSIONS: json.dumps([{"name": self.name, "version": version}])})
+        return str(version)

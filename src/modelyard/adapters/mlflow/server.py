@@ -9,10 +9,11 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
+import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
@@ -80,3 +81,31 @@ def tolerated(what: str) -> Iterator[None]:
         yield
     except (MlflowException, OSError) as error:  # requests' exceptions are OSErrors
         _log.warning("MLflow: %s (%s)", what, " ".join(str(error).split())[:200])
+
+
+@contextmanager
+def active_run(uri: str, run_id: str, *, log_system_metrics: bool = False) -> Iterator[None]:
+    """The run as the one that MLflow's own functions write to in this thread; at the end it is FINISHED, or
+    FAILED after an error.
+    """
+    mlflow.set_tracking_uri(uri)
+    with mlflow.start_run(run_id=run_id, nested=True, log_system_metrics=log_system_metrics):
+        yield
+
+
+@contextmanager
+def system_metrics(uri: str, run_id: str | None) -> Iterator[None]:
+    """MLflow's system metrics of this machine (CPU, memory, disk, network, GPU) in the run while the block
+    runs; none where the server is away.
+
+    What the ranks of other machines use is not seen.
+    """
+    with ExitStack() as stack:
+        if run_id:
+            with tolerated("no system metrics"):
+                stack.enter_context(active_run(uri, run_id, log_system_metrics=True))
+        try:
+            yield
+        finally:
+            with tolerated("the last system metrics are missing"):
+                stack.close()

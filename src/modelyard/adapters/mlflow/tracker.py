@@ -1,9 +1,12 @@
-"""Every artifact as an MLflow run: params, metrics and their curves while it is made, tags that name it, figures, and a link to the store.
+"""Every run of a line as an MLflow run, with a child for each of its stages; every artifact as one run,
+wherever it is used again.
 
-One run an artifact, found again by its fingerprint: a cached artifact adds nothing, and work that was cut off goes on in the run it had. The store
-is the truth and this its picture: while the server is away training goes on, points wait in memory, and an artifact that could not be recorded is
-recorded by the next run that finds it.
-Left out: autologging (it would write what the artifacts already say).
+An artifact's run has its params, metrics and curves, the data it was made from as dataset inputs, tags that
+name it, figures, and a link to the store. It is found again by its fingerprint: work that was cut off goes on
+in the run it had, and where a later line finds the artifact, a child without content links to that run. The
+store is the truth and this its picture: while the server is away training goes on, points wait in memory, and
+an artifact that could not be recorded is recorded by the next run that finds it. Left out: autologging (it
+would write what the artifacts already say).
 """
 
 from __future__ import annotations
@@ -18,10 +21,13 @@ from typing import Any
 from mlflow.entities import Metric, Param, RunTag
 
 from modelyard.adapters.mlflow.curves import LiveRun, log_history, log_metrics
-from modelyard.adapters.mlflow.server import client, experiment_id, tolerated, wait_for_answer
+from modelyard.adapters.mlflow.datasets import DATASETS, data_of, dataset_input
+from modelyard.adapters.mlflow.server import client, experiment_id, system_metrics, tolerated, wait_for_answer
 from modelyard.config import canonical_json
 from modelyard.store.artifacts import Artifact, Spec
 
+PARENT = "mlflow.parentRunId"
+"""The tag by which MLflow nests runs."""
 LOCAL_PAGES = "http://127.0.0.1:5000"
 """Where ``make ui`` shows an SQLite file."""
 
@@ -35,6 +41,31 @@ class Tracker:
             wait_for_answer(uri)
         self.uri, self.client = uri, client(uri)
         self.experiment = experiment_id(self.client, uri, experiment)
+        self.parent: str | None = None
+
+    @contextmanager
+    def line_run(self, name: str, config: Mapping[str, Any]) -> Iterator[None]:
+        """A run for one run of a line, with its config as params; the stages inside become its children.
+        FAILED where the line does not promote.
+        """
+        with tolerated("the run of the line is not shown"):
+            begun = self.client.create_run(self.experiment, run_name=name, tags={"line": name})
+            self.parent = str(begun.info.run_id)
+            self._log_params(self.parent, config)
+        try:
+            yield
+        except BaseException as error:
+            self._end_line(error)
+            raise
+        self._end_line(None)
+
+    def _end_line(self, error: BaseException | None) -> None:
+        run_id, self.parent = self.parent, None
+        with tolerated("the end of the line is not shown"):
+            if run_id and error:
+                self.client.set_tag(run_id, "error", f"{type(error).__name__}: {error}"[:500])
+            if run_id:
+                self.client.set_terminated(run_id, "FAILED" if error else "FINISHED")
 
     def find(self, fingerprint: str) -> str | None:
         """Run id of the artifact with this fingerprint, finished or not."""
@@ -63,9 +94,12 @@ class Tracker:
         with tolerated(f"{spec.name}: no curves"):
             run_id = self.find(spec.fingerprint) or self._create(spec)
             self.client.update_run(run_id, status="RUNNING")
+            if self.parent:
+                self.client.set_tag(run_id, PARENT, self.parent)
         run = LiveRun(self.client, run_id, flops_share=flops_share)
         try:
-            yield run
+            with system_metrics(self.uri, run_id):
+                yield run
         except BaseException as error:
             with tolerated(f"{spec.name}: its failure is not shown"):
                 run.flush()
@@ -82,11 +116,31 @@ class Tracker:
         """
         with tolerated(f"{artifact.ref} is in the store, but not recorded"):
             found = self.find(artifact.fingerprint)
-            if found and self.is_complete(found):
-                return
-            directory = fetch(artifact)
-            pages = {page.name: page for page in sorted(directory.glob("*.html"))}
-            self.log(artifact, link, files=pages, history=directory / "history.jsonl")
+            if not found or not self.is_complete(found):
+                directory = fetch(artifact)
+                pages = {page.name: page for page in sorted(directory.glob("*.html"))}
+                found = self.log(artifact, link, files=pages, history=directory / "history.jsonl")
+            if self.parent:
+                self._show_in_line(self.parent, artifact, link, found)
+
+    def _show_in_line(self, parent: str, artifact: Artifact, link: str, run_id: str) -> None:
+        """The artifact's metrics and data on the line's run; a child that links to the artifact's own run
+        where that is another line's.
+        """
+        now = int(time.time() * 1000)
+        metrics = [Metric(key, value, now, 0) for key, value in artifact.metrics.items()]
+        log_metrics(self.client, parent, metrics)
+        if artifact.name in DATASETS:
+            data = dataset_input(artifact.ref, link.removesuffix(artifact.ref), "training")
+            self.client.log_inputs(parent, [data])
+        if self.client.get_run(run_id).data.tags.get(PARENT) == parent:
+            return
+        tags = {PARENT: parent, "stage": artifact.name, "version": artifact.version, "found": run_id}
+        built_by = f"[the run that built it]({self.page(artifact.fingerprint)})"
+        tags["mlflow.note.content"] = f"{artifact.ref} was found in the store: {built_by}"
+        name = f"{artifact.name}-{artifact.version[:8]} (cached)"
+        child = self.client.create_run(self.experiment, run_name=name, tags=tags)
+        self.client.set_terminated(child.info.run_id, "FINISHED")
 
     def log(self, artifact: Artifact, link: str, files: Mapping[str, Path] = {}, history: Path | None = None) -> str:
         """Complete the artifact's run (or make it): metrics, manifest, link, ``files`` (folder/name -> file).
@@ -104,6 +158,8 @@ class Tracker:
             self.client, run_id, [Metric(key, value, now, 0) for key, value in {**artifact.metrics, "seconds": artifact.seconds}.items()]
         )
         self.client.log_dict(run_id, artifact.model_dump(mode="json"), "artifact.json")
+        if data := data_of(artifact, link):
+            self.client.log_inputs(run_id, data)
         for name, path in files.items():
             folder, _, _ = name.rpartition("/")
             self.client.log_artifact(run_id, str(path), folder or None)
@@ -124,8 +180,11 @@ class Tracker:
         return run_id
 
     def decision(self, run_id: str, verdict: str, reasons: Sequence[str]) -> None:
-        """Show a decision on its run: a tag, a note with the reasons, and the status FAILED unless it is PROMOTE."""
-        self.client.set_tag(run_id, "decision", verdict)
+        """Show a decision on its run: a tag (also of the line's run), a note with the reasons, and the status
+        FAILED unless it is PROMOTE.
+        """
+        for shown in filter(None, (run_id, self.parent)):
+            self.client.set_tag(shown, "decision", verdict)
         self.client.set_tag(run_id, "mlflow.note.content", f"**{verdict}**\n\n" + "\n".join(f"- {reason}" for reason in reasons))
         self.client.set_terminated(run_id, "FINISHED" if verdict == "PROMOTE" else "FAILED")
 
@@ -133,12 +192,17 @@ class Tracker:
         parents = {role: parent if isinstance(parent, str) else parent.ref for role, parent in made.parents.items()}
         tags = {"fingerprint": made.fingerprint, "version": made.version, "stage": made.name, "parents": canonical_json(parents)}
         tags |= {f"parent.{role}": ref for role, ref in parents.items()}
+        if self.parent:
+            tags[PARENT] = self.parent
         run = self.client.create_run(self.experiment, run_name=f"{made.name}-{made.version[:8]}", tags=tags)
         config = made.config if isinstance(made.config, dict) else made.config.model_dump(mode="json")
+        self._log_params(run.info.run_id, config)
+        return str(run.info.run_id)
+
+    def _log_params(self, run_id: str, config: Mapping[str, Any]) -> None:
         params = [Param(key, value) for key, value in flatten(config).items()]
         for start in range(0, len(params), 100):
-            self.client.log_batch(run.info.run_id, params=params[start : start + 100])
-        return str(run.info.run_id)
+            self.client.log_batch(run_id, params=params[start : start + 100])
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

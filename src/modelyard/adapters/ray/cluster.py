@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import sys
 from pathlib import Path
 
 import modelyard
+from modelyard.adapters.ray import LOOPBACK, is_on_this_machine
 
 # Read when Ray is imported or its processes start; the user's own values win.
 QUIET = {
@@ -29,9 +29,8 @@ QUIET = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same on every rank as on the driver
 }
 
-# Where all of a cluster is on one machine nothing but loopback needs to be open. Ray has the switch for macOS and Windows, whose firewalls would ask,
-# and obeys it here too; without it a loopback address becomes the machine's own.
-LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "GLOO_SOCKET_IFNAME": "lo"}
+# Of a cluster on this machine: what Ray starts, and the sockets of gloo, are for loopback only.
+LOCAL = {**LOOPBACK, "GLOO_SOCKET_IFNAME": "lo"}
 
 # Nobody restarts the GCS of a cluster of our own: to wait Ray's 60 s for it is to hang.
 OWN = {"RAY_gcs_rpc_server_reconnect_timeout_s": "10"}
@@ -39,7 +38,7 @@ OWN = {"RAY_gcs_rpc_server_reconnect_timeout_s": "10"}
 
 def connect() -> None:
     """Connect this process to Ray, starting a local cluster when no address is given. Does nothing when connected."""
-    for key, value in {**QUIET, **(LOOPBACK if _is_on_this_machine() else {})}.items():
+    for key, value in {**QUIET, **(LOCAL if is_on_this_machine() else {})}.items():
         os.environ.setdefault(key, value)
     package_root = str(Path(modelyard.__file__).parents[1])
     search = os.environ.get("PYTHONPATH", "").split(os.pathsep)
@@ -47,12 +46,9 @@ def connect() -> None:
         os.environ["PYTHONPATH"] = os.pathsep.join([package_root, *filter(None, search)])
 
     import ray
-    from ray._private import ray_constants
 
     if ray.is_initialized():
         return
-    if _is_on_this_machine():
-        ray_constants.ENABLE_RAY_CLUSTER = False  # what the environment says, also where Ray was imported before
     if os.environ.get("RAY_ADDRESS"):
         ray.init(log_to_driver=False, logging_level="ERROR")
         return
@@ -62,12 +58,13 @@ def connect() -> None:
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     # On a local cluster a rank's CPUs are a promise, not a limit, so a layout of more ranks than cores still starts.
-    ray.init(address="local", num_cpus=max(os.cpu_count() or 1, 2), include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-
-
-def _is_on_this_machine() -> bool:
-    address = os.environ.get("RAY_ADDRESS", "")
-    return sys.platform == "linux" and (not address or address.rpartition(":")[0] in ("127.0.0.1", "localhost"))
+    ray.init(
+        address="local",
+        num_cpus=max(os.cpu_count() or 1, 2),
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
 
 
 def dashboard() -> str:

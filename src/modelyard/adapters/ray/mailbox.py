@@ -1,35 +1,19 @@
-"""The mailbox actor between the driver of a worker group and its ranks: jobs go in, events, failures, pulses and outcomes come out.
+"""The mailbox actor between a driver and its ranks: events, failures, pulses and metrics go to the driver,
+the request to stop to the ranks.
 
-It also keeps watch: it knows when each rank was last heard of, and tells the driver when the group hangs and on which rank. A job may have several
-attempts (Ray Train restarts a group that failed); what an earlier one still says is not listened to. Left out: several jobs at once, since a rank
-trains one thing at a time.
+It also keeps watch: it knows when each rank was last heard of, and tells the driver when the group hangs and
+on which rank. A stage may have several attempts (Ray Train restarts a group that failed); what an earlier one
+still says is not listened to. Why not ``ray.train.report`` for progress: a rank may have one report that the
+controller has not fetched yet, so a loop that reports every step waits for the controller's poll every step.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from modelyard.adapters.ray.watch import Place, Pulse, Verdict, judge
-from modelyard.config import Config
-from modelyard.execution import ExecutionConfig
-
-IDLE_POLL_SECONDS = 0.02
-
-
-class Job(NamedTuple):
-    """One stage to run on every rank."""
-
-    number: int
-    run: Callable[..., Mapping[str, float]]
-    config: Config
-    inputs: Mapping[str, Path]
-    out: Path
-    checkpoints: Path
-    execution: ExecutionConfig
 
 
 class Event(NamedTuple):
@@ -58,62 +42,49 @@ class News(NamedTuple):
     warnings: list[str]
     failures: list[Failure]
     metrics: dict[str, float] | None
-    first_line_at: float | None
+    """The stage's, once every rank has reported."""
     attempt: int
     """1, and one more for each restart of the group."""
     hung: Verdict | None
 
 
 class Mailbox:
-    """Actor between the driver (posts jobs, reads news) and the ranks (take jobs, post events and outcomes)."""
+    """Actor between the driver and the ranks of one stage."""
 
-    def __init__(self, ranks: int) -> None:
-        self.ranks = ranks
-        self.job: Job | None = None
-        self.stopped = False
-        self.reset()
+    def __init__(self, ranks: int, hang_seconds: float) -> None:
+        self.ranks, self.hang_seconds, self.stopped = ranks, hang_seconds, False
+        self._reset()
 
-    def reset(self) -> None:
-        """Forget what the last job left."""
+    def _reset(self) -> None:
         self.events: list[Event] = []
         self.warnings: list[str] = []
         self.failures: list[Failure] = []
-        self.results: dict[int, dict[str, float]] = {}
-        self.first_line_at: float | None = None
+        self.metrics: dict[str, float] | None = None
+        self.finished: set[int] = set()
         self.pulses: dict[int, Pulse] = {}
         self.actors: dict[int, Any] = {}
         self.attempt, self.failing, self.told_to_stop = 1, False, False
         self.failures_before_attempt = 0
 
-    async def post(self, job: Job) -> None:
-        """Driver: offer a job to the ranks."""
-        self.reset()
-        self.job = job
-
     async def stop(self) -> None:
-        """Driver: no more jobs; ranks that wait go home."""
+        """Driver: the stage is given up; no rank is to begin any more."""
         self.stopped = True
-
-    async def take(self, after: int) -> Job | None:
-        """Rank: wait for an unfinished job numbered above ``after`` (0 after a restart: the same job again); None says go home."""
-        while not self.stopped:
-            if self.job is not None and self.job.number > after and len(self.results) < self.ranks:
-                return self.job
-            await asyncio.sleep(IDLE_POLL_SECONDS)
-        return None
 
     async def tell_to_stop(self) -> None:
         """Driver: the ranks are to finish their step, write a checkpoint and end."""
         self.told_to_stop = True
 
-    async def begin(self, rank: int, actor: Any, beats: int) -> int:
-        """Rank: the stage function is about to be called in ``actor``, after ``beats`` signs of life; returns the attempt its pulses belong to."""
+    async def begin(self, rank: int, actor: Any, beats: int) -> int | None:
+        """Rank: the stage function is about to be called in ``actor``, after ``beats`` signs of life.
+
+        Returns the attempt its pulses belong to; None where the stage was given up, and the rank is to end.
+        """
+        if self.stopped:
+            return None
         if self.failing:
             self.attempt, self.failing = self.attempt + 1, False
             self.failures_before_attempt = len(self.failures)
-        if rank == 0:
-            self.first_line_at = time.time()
-        self.results.pop(rank, None)
+        self.finished.discard(rank)
         self.actors[rank] = actor
         self.pulses[rank] = Pulse(beats, False, time.monotonic(), time.monotonic(), Place("its beginning", waiting=False))
         return self.attempt
@@ -132,10 +103,14 @@ class Mailbox:
         """Rank: something that a person should read, though the stage goes on."""
         self.warnings.append(line)
 
-    async def succeed(self, rank: int, metrics: dict[str, float]) -> None:
-        """Rank: the stage function returned."""
-        self.results[rank] = metrics
+    async def finish(self, rank: int) -> None:
+        """Rank: the stage function returned; the rank now waits for the others, which is no hang."""
+        self.finished.add(rank)
         self.pulses.pop(rank, None)
+
+    async def succeed(self, metrics: dict[str, float]) -> None:
+        """Ray Train: every rank has reported."""
+        self.metrics = metrics
 
     async def fail(self, failure: Failure) -> None:
         """Rank: the stage function raised; or whoever finds that a rank is lost."""
@@ -153,13 +128,11 @@ class Mailbox:
         return self.actors.get(rank)
 
     async def news(self) -> News:
-        """Driver: all that happened since the last call; ``metrics`` once every rank has returned."""
+        """Driver: all that happened since the last call."""
         events, self.events = self.events, []
         warnings, self.warnings = self.warnings, []
-        finished = len(self.results) == self.ranks
-        metrics = self.results[0] if finished else None
-        return News(events, warnings, list(self.failures), metrics, self.first_line_at, self.attempt, self._hung())
+        return News(events, warnings, list(self.failures), self.metrics, self.attempt, self._hung())
 
     def _hung(self) -> Verdict | None:
-        limit = self.job.execution.hang_seconds if self.job else 0.0
-        return judge(self.pulses, self.ranks - len(self.results), time.monotonic(), limit) if limit else None
+        waited_for = self.ranks - len(self.finished)
+        return judge(self.pulses, waited_for, time.monotonic(), self.hang_seconds) if self.hang_seconds and waited_for else None

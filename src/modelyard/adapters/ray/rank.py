@@ -1,28 +1,45 @@
-"""The loop that each rank of a worker group runs: take a job (one training stage) from the mailbox, run it, post what came of it, wait for the next.
+"""What a rank does: run one stage, tell the mailbox how it goes, report its metrics to Ray Train.
 
-Consecutive stages share a worker group this way: starting one costs about ten seconds on two cores, nearly all of it imports. Only names of this
-module and of the stage travel; both are imported on the worker. While a stage runs, a thread beside it sends the rank's pulse.
+Only names of this module and of the stage travel; both are imported on the worker. While a stage runs, a
+thread beside it sends the rank's pulse.
 """
 
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from modelyard import progress
-from modelyard.adapters.ray.mailbox import Event, Failure, Job
+from modelyard.adapters.ray.mailbox import Event, Failure
 from modelyard.adapters.ray.watch import place_of, pulse_seconds
-from modelyard.config import first_error
+from modelyard.config import Config, first_error
+from modelyard.execution import ExecutionConfig
 
 REPORT_SECONDS = 0.2
+
+
+class Job(NamedTuple):
+    """One stage to run on every rank."""
+
+    run: Callable[..., Mapping[str, float]]
+    config: Config
+    inputs: Mapping[str, Path]
+    out: Path
+    checkpoints: Path
+    execution: ExecutionConfig
+
+    @property
+    def stage(self) -> str:
+        """Name of the stage: of its module."""
+        return self.run.__module__.rsplit(".", 1)[-1]
 
 
 class _ToMailbox(logging.Handler):
@@ -37,28 +54,37 @@ class _ToMailbox(logging.Handler):
         self.mailbox.warn.remote(" ".join(record.getMessage().split()))
 
 
-def serve(arguments: dict[str, Any]) -> None:
-    """The function every rank of a worker group runs: jobs from the mailbox until the group is stopped."""
-    import ray
-    from ray.train import get_context
+def train_stage(arguments: dict[str, Any]) -> None:
+    """Ray Train's ``train_loop_per_worker``: run ``arguments["job"]``."""
+    run_and_report(arguments["job"], arguments["mailbox"])
 
-    mailbox, rank = arguments["mailbox"], get_context().get_world_rank()
-    done = 0
-    while (job := ray.get(mailbox.take.remote(done))) is not None:
-        attempt = ray.get(mailbox.begin.remote(rank, ray.get_runtime_context().current_actor, progress.beats()))
-        try:
-            with _pulse(job, rank, attempt, mailbox):
-                metrics = _run(job, rank, mailbox)
-        except BaseException as error:
-            final = isinstance(error, ValueError | progress.StopError)
-            known = getattr(error, "rank", None)  # of errors that every rank raises for one rank's cause
-            ray.get(mailbox.fail.remote(Failure(rank if known is None else known, one_line(error), traceback.format_exc(), final)))
-            if isinstance(error, progress.StopError):
-                return  # every rank does: raising would only have Ray Train start the group again
-            raise
-        ray.get(mailbox.succeed.remote(rank, metrics))
-        done = job.number
-        gc.collect()
+
+def run_and_report(job: Job, mailbox: Any) -> bool:
+    """Run ``job`` on this rank and report its metrics; False where it has to end without any.
+
+    A stage that raises raises here, for Ray Train to restart the group; only for a StopError, which every
+    rank has, there is nothing to restart.
+    """
+    import ray
+    import ray.train
+
+    rank = ray.train.get_context().get_world_rank()
+    attempt = ray.get(mailbox.begin.remote(rank, ray.get_runtime_context().current_actor, progress.beats()))
+    if attempt is None:
+        return False
+    try:
+        with _pulse(job, rank, attempt, mailbox):
+            metrics = _run(job, rank, mailbox)
+    except BaseException as error:
+        final = isinstance(error, ValueError | progress.StopError)
+        known = getattr(error, "rank", None)  # of errors that every rank raises for one rank's cause
+        ray.get(mailbox.fail.remote(Failure(rank if known is None else known, one_line(error), traceback.format_exc(), final)))
+        if isinstance(error, progress.StopError):
+            return False
+        raise
+    ray.get(mailbox.finish.remote(rank))
+    ray.train.report(metrics)
+    return True
 
 
 @contextlib.contextmanager

@@ -160,7 +160,7 @@ def ray(yard: Yard) -> Service:
     command = [*program, "start", "--head", "--block", *(f"--{name}={value}" for name, value in options.items())]
     return Service(
         "ray",
-        lambda: yard.spawn("ray", command, **ray_cluster.QUIET, **ray_cluster.LOOPBACK),
+        lambda: yard.spawn("ray", command, **ray_cluster.QUIET, **ray_cluster.LOCAL),
         lambda: healthy(f"http://{HOST}:{yard.ports['dashboard']}/api/gcs_healthz", os.environ["RAY_AUTH_TOKEN"]),
     )
 

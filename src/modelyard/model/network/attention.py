@@ -24,7 +24,9 @@ SHORT = 512
 
 
 PREFERRED = (SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH)
-"""Kernels on a GPU, the first that takes a call's shapes being chosen: on Hopper cuDNN's is faster than torch's flash kernel."""
+"""Kernels on a GPU, the first that takes a call's shapes being chosen: on Hopper cuDNN's is faster than
+torch's flash kernel.
+"""
 
 
 def preferred() -> AbstractContextManager[None]:

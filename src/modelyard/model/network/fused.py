@@ -18,7 +18,9 @@ from modelyard.model.network import logit_passes, onednn
 from modelyard.model.network.logit_passes import Label
 
 KEPT_BYTES = {"cpu": 1 << 31, "cuda": 1 << 32}
-"""Logits (or probabilities) up to this size, in the model's precision, are kept for the backward pass; larger ones are computed again."""
+"""Logits (or probabilities) up to this size, in the model's precision, are kept for the backward pass; larger
+ones are computed again.
+"""
 PIECE_ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 30}
 """Logits of one piece: on a CPU 8 MiB in fp32, which stay in its cache; on a GPU enough to fill it."""
 
@@ -115,14 +117,18 @@ def _blocks(rows: int, columns: int, device: str) -> list[slice]:
 
 
 def rotary_factors(angles: Tensor, dtype: torch.dtype) -> Tensor:
-    """Factors [2, ..., d] of :func:`rotary` from angles [..., d] whose halves are alike: the cosine, and the sine with its first half negated."""
+    """Factors [2, ..., d] of :func:`rotary` from angles [..., d] whose halves are alike: the cosine, and the
+    sine with its first half negated.
+    """
     sin = angles.sin()
     half = angles.shape[-1] // 2
     return torch.stack((angles.cos(), torch.cat((-sin[..., :half], sin[..., half:]), -1))).to(dtype)
 
 
 def rotary(x: Tensor, factors: Tensor, interleaved: bool = False) -> Tensor:
-    """Rotate queries or keys x [s, b, heads, d] by :func:`rotary_factors` [2, s, 1 or b, 1, d]; megatron-core's fused signature."""
+    """Rotate queries or keys x [s, b, heads, d] by :func:`rotary_factors` [2, s, 1 or b, 1, d];
+    megatron-core's fused signature.
+    """
     assert not interleaved, "only the half-split form"
     assert factors.shape[-1] == x.shape[-1], "rotary positions on part of a head are not supported"
     return _Rotary.apply(x, factors[0], factors[1])

@@ -30,7 +30,8 @@ class LanguageModel(GPTModel):
         self._places: Tensor | slice | None = None
 
     def forward(self, *inputs: Any, places: Tensor | slice | None = None, **arguments: Any) -> Tensor:
-        """megatron-core's; ``places``: which of the flattened labels [S * b] are asked for (indices, or a slice of all).
+        """megatron-core's; ``places``: which of the flattened labels [S * b] are asked for (indices, or a
+        slice of all).
 
         The caller says so because finding out here would make the host wait for a GPU once a micro-batch.
         """
@@ -38,7 +39,8 @@ class LanguageModel(GPTModel):
         return super().forward(*inputs, **arguments)
 
     def _preprocess(self, *, position_ids: Tensor, **arguments: Any) -> tuple[Any, ...]:
-        """megatron-core's, with rotary factors [2, S, b, 1, d] in place of angles, computed once for all layers.
+        """megatron-core's, with rotary factors [2, S, b, 1, d] in place of angles, computed once for all
+        layers.
 
         They are those of ``position_ids`` [b, S]; [1, S] where all rows count alike gives [2, S, 1, 1, d].
         """

@@ -1,8 +1,10 @@
-"""What lies between the two products of the output layer's loss: passes over one block of logits, as few as the device allows.
+"""What lies between the two products of the output layer's loss: passes over one block of logits, as few as
+the device allows.
 
-On a CPU softmax is one fast kernel, so it is what the backward pass gets. On a GPU every pass over [tokens, vocabulary] costs memory traffic
-(torch's own functions read and write about 45 bytes an element), so the logits themselves are kept and two functions that torch.compile
-fuses read them once each: about 10 bytes an element. Both give the same numbers but for rounding. Left out: the products
+On a CPU softmax is one fast kernel, so it is what the backward pass gets. On a GPU every pass over [tokens,
+vocabulary] costs memory traffic (torch's own functions read and write about 45 bytes an element), so the
+logits themselves are kept and two functions that torch.compile fuses read them once each: about 10 bytes an
+element. Both give the same numbers but for rounding. Left out: the products
 (:mod:`modelyard.model.network.fused`).
 """
 
@@ -32,7 +34,9 @@ class Label(NamedTuple):
 
 
 class Normalised(NamedTuple):
-    """A block of logits [t, c] as the backward pass wants it, and per row log-sum-exp and the label's logit (0: not here), fp32 [t]."""
+    """A block of logits [t, c] as the backward pass wants it, and per row log-sum-exp and the label's logit
+    (0: not here), fp32 [t].
+    """
 
     kept: Tensor
     normaliser: Tensor
@@ -51,9 +55,11 @@ def normalised(logits: Tensor, label: Label) -> Normalised:
 
 
 def slope(kept: Tensor, normaliser: Tensor, whole: Tensor, logprobs: Tensor, grad: Tensor, label: Label) -> Tensor:
-    """d loss / d logits [t, c], in place of :attr:`Normalised.kept`; ``whole``: log-sum-exp over all blocks and ranks.
+    """d loss / d logits [t, c], in place of :attr:`Normalised.kept`; ``whole``: log-sum-exp over all blocks
+    and ranks.
 
-    d log p(label) / d logits = onehot(label) - softmax; at the label from log p in fp32, where 1 - p would lose a confident token's gradient.
+    d log p(label) / d logits = onehot(label) - softmax; at the label from log p in fp32, where 1 - p would
+    lose a confident token's gradient.
     """
     if kept.device.type != "cpu":
         return _compiled(_slope)(kept, whole, logprobs, grad, *label)

@@ -27,7 +27,9 @@ from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.model.training.state import Stored
 
 GPU_WIDTHS = 64
-"""On a GPU rows are filled up to a multiple of so many tokens: kernels are chosen, and layers compiled, once a width."""
+"""On a GPU rows are filled up to a multiple of so many tokens: kernels are chosen, and layers compiled, once
+a width.
+"""
 
 
 class NotFiniteError(FloatingPointError):
@@ -101,13 +103,16 @@ class Engine(Stored):
     def train_step(
         self, batch: Batch | Sequence[Batch], micro_batch: int, loss_fn: LossFn, loss_limit: float = float("inf")
     ) -> dict[str, float]:
-        """One optimizer step on a global batch; returns ``loss``, the loss's metrics, ``grad_norm`` and ``lr``.
+        """One optimizer step on a global batch; returns ``loss``, the loss's metrics, ``grad_norm`` and
+        ``lr``.
 
-        Several batches, of any widths, make one gradient: sums and counts go over all of them. A loss above ``loss_limit`` updates nothing;
-        the step counts, its metrics say ``skipped`` and have no ``grad_norm``.
+        Several batches, of any widths, make one gradient: sums and counts go over all of them. A loss above
+        ``loss_limit`` updates nothing; the step counts, its metrics say ``skipped`` and have no
+        ``grad_norm``.
 
         Raises:
-            NotFiniteError: the loss or the gradient norm is not finite; nothing is updated, and every rank raises it.
+            NotFiniteError: the loss or the gradient norm is not finite; nothing is updated, and every rank
+                raises it.
             ValueError: the batch does not divide by data-parallel ranks x micro_batch.
         """
         assert self.optimizer is not None, "an engine without an optimizer cannot train"

@@ -79,10 +79,12 @@ def create(config: OptimizerConfig, chunk: Any, precision: Precision) -> Any:
 
 
 def step(optimizer: Any, clip_grad: float, count: torch.Tensor) -> float:
-    """One update by the mean of summed gradients over ``count`` labels; returns the norm of that mean, before clipping.
+    """One update by the mean of summed gradients over ``count`` labels; returns the norm of that mean, before
+    clipping.
 
-    Dividing, clipping and refusing what is not finite happen inside AdamW's one pass over memory (torch's ``grad_scale`` and ``found_inf``), so
-    the host waits for a device once, for the norm. A norm that is not finite updates nothing.
+    Dividing, clipping and refusing what is not finite happen inside AdamW's one pass over memory (torch's
+    ``grad_scale`` and ``found_inf``), so the host waits for a device once, for the norm. A norm that is not
+    finite updates nothing.
     """
     optimizer.prepare_grads()
     divisor = count.clamp(min=1).float()

@@ -242,7 +242,8 @@ def pretraining_batch(pretraining: NDArray[np.uint16], start: int, size: int, co
 def follow(ema: Engine, actor: Engine, decay: float) -> None:
     """Move the averaged weights by (1 - decay) towards the actor's.
 
-    They are kept in fp32: at InstructGPT's 0.992 a step is less than half of bf16's spacing for nearly every weight, which would then never move.
+    They are kept in fp32: at InstructGPT's 0.992 a step is less than half of bf16's spacing for nearly every
+    weight, which would then never move.
     """
     with torch.no_grad():
         for averaged, current in zip(ema.gpt.parameters(), actor.gpt.parameters(), strict=True):

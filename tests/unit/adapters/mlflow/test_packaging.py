@@ -1,5 +1,6 @@
 """A registered version chats through MLflow, loads in transformers, and is refused when a byte of it changed."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -12,9 +13,11 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Pr
 from modelyard.adapters.mlflow.packaging import WEIGHTS
 from modelyard.adapters.mlflow.registry import Candidate, Registry
 from modelyard.adapters.mlflow.tracker import Tracker
+from modelyard.stats.estimate import Estimate
 
 SPECIAL = ("<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>")
 TEMPLATE = "{% for m in messages %}<|user|>{{ m.content }}<|end|>{% endfor %}<|assistant|>"
+EVALUATION = {"evals/policy/xstest/exact": Estimate(0.75, 0.6, 0.9, 40), "evals/base/xstest/exact": Estimate(0.5, 0.3, 0.7, 40)}
 HELLO = [{"messages": [{"role": "user", "content": "Hello there"}]}]
 
 
@@ -39,7 +42,7 @@ def version(uri: str, export: Path) -> str:
     """URI of the version in production."""
     registry, tracker = Registry(uri, "chat"), Tracker(uri, "chat")
     run_id = tracker.client.create_run(tracker.experiment).info.run_id
-    registry.register(Candidate("f", "policy/a", "results/a", None, "PROMOTE", {}), export, run_id)
+    registry.register(Candidate("f", "policy/a", "results/a", None, "PROMOTE", {}), export, run_id, EVALUATION)
     mlflow.set_tracking_uri(uri)
     return "models:/chat@production"
 
@@ -57,6 +60,21 @@ def test_package_production_chats_by_its_signature(version: str) -> None:
     assert model.input_example == [{"messages": [{"role": "user", "content": "Good morning, how are you?"}]}]
     with pytest.raises(Exception, match="content"):
         model.predict([{"messages": [{"role": "user"}]}])
+
+
+def test_version_is_made_from_a_logged_model_with_its_evaluation(version: str, uri: str) -> None:
+    server = mlflow.MlflowClient(uri, uri)
+    registered = server.get_model_version_by_alias("chat", "production")
+    model = server.get_logged_model(registered.tags["model_id"])
+
+    assert (model.name, str(model.status), model.source_run_id) == ("model", "LoggedModelStatus.READY", registered.run_id)
+    assert {metric.key: metric.value for metric in model.metrics} == {"evals/policy/xstest/exact": 0.75}
+    assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": "chat", "version": registered.version}]
+    table = mlflow.load_table("evaluation.json", run_ids=[registered.run_id])
+    assert table[["model", "benchmark", "metric", "value", "n"]].to_numpy().tolist() == [
+        ["policy", "xstest", "exact", 0.75, 40],
+        ["base", "xstest", "exact", 0.5, 40],
+    ]
 
 
 def test_package_conversation_longer_than_the_context_is_answered(version: str) -> None:

@@ -1,6 +1,5 @@
 """Aliases move only as decisions say, and a second registration changes nothing. Real MLflow on SQLite."""
 
-import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from mlflow.exceptions import MlflowException
 from modelyard.adapters.mlflow.registry import Candidate, Move, Opponent, Registered, Registry, RegistryError
 from modelyard.adapters.mlflow.registry_lock import LockLostError, locked
 from modelyard.adapters.mlflow.tracker import Tracker
+from tests.worlds.registry import log_directory
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def release(tracker: Tracker, registry: Registry, tmp_path: Path) -> Release:
 
     def register(name: str, verdict: str = "PROMOTE", candidate: Candidate | None = None) -> Registered:
         run_id = tracker.client.create_run(tracker.experiment).info.run_id
-        return registry.register(candidate or judged(registry, name, verdict), export, run_id, shutil.copytree)
+        return registry.register(candidate or judged(registry, name, verdict), export, run_id, log=log_directory)
 
     return register
 

@@ -13,7 +13,9 @@ from typing import NamedTuple
 import pytest
 from ray import cloudpickle
 
+from modelyard.adapters.ray import cluster
 from modelyard.adapters.ray import train as ray_train
+from modelyard.adapters.ray.fit import StageError
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
 from modelyard.progress import Report, silent
@@ -102,6 +104,7 @@ class Launches(NamedTuple):
 
     place: Path
     lines: list[str]
+    keep_workers: bool
 
     def __call__(self, name: str, report: Report = silent, **at: int) -> dict[str, float]:
         """Train in ``name`` with these troubles."""
@@ -113,6 +116,7 @@ class Launches(NamedTuple):
             hang_seconds=10,
             checkpoint_every=2,
             log_every=1,
+            keep_workers=self.keep_workers,
         )
         return ray_train.launch(train, Troubles(at=at), {}, self.place / "out", self.checkpoints(name), execution, report)
 
@@ -121,24 +125,24 @@ class Launches(NamedTuple):
         return self.place / name / "checkpoints"
 
 
-@pytest.fixture(scope="module")
-def launches(tmp_path_factory) -> Iterator[Launches]:
+@pytest.fixture(scope="module", params=[True, False], ids=["warm", "fit-each"])
+def launches(tmp_path_factory, request) -> Iterator[Launches]:
     place, lines = tmp_path_factory.mktemp("failures"), []
     (place / "out").mkdir()
     handler = logging.Handler(logging.WARNING)
     handler.addFilter(lambda record: "; restart " in record.getMessage())
     handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
     logging.getLogger("modelyard").addHandler(handler)
-    yield Launches(place, lines)
+    yield Launches(place, lines, request.param)
     logging.getLogger("modelyard").removeHandler(handler)
     ray_train.release()
-    ray_train.ray_cluster.disconnect()
+    cluster.disconnect()
 
 
 @pytest.fixture(scope="module")
 def preempted(launches: Launches) -> str:
     """Killed, frozen, poisoned, then preempted: how the launch ended."""
-    with pytest.raises(ray_train.StageError) as error:
+    with pytest.raises(StageError) as error:
         launches("troubled", kill=3, stop=5, nan=7, term=9)
     return str(error.value)
 
@@ -173,12 +177,12 @@ def test_sigterm_to_the_driver_stops_every_rank_with_a_checkpoint(launches: Laun
         if done == 3:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with pytest.raises(ray_train.StageError, match="stopped by SIGTERM after step 4; its checkpoint is written, run again to go on"):
+    with pytest.raises(StageError, match="stopped by SIGTERM after step 4; its checkpoint is written, run again to go on"):
         launches("told", terminate, told=3)
 
 
 def test_full_disk_on_a_rank_is_named_and_the_checkpoint_before_kept(launches: Launches) -> None:
-    with pytest.raises(ray_train.StageError, match=r"rank 0: checkpoint .*: no room to write it \(.*\); the one before is kept") as error:
+    with pytest.raises(StageError, match=r"rank 0: checkpoint .*: no room to write it \(.*\); the one before is kept") as error:
         launches("full", full=5)
     assert "\n" not in str(error.value)
     kept = sorted(path.parent.name for path in launches.checkpoints("full").glob("*/complete.json"))

@@ -11,7 +11,9 @@ import psutil
 import pytest
 from ray import cloudpickle
 
+from modelyard.adapters.ray import cluster
 from modelyard.adapters.ray import train as ray_train
+from modelyard.adapters.ray.fit import StageError
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
 
@@ -56,7 +58,7 @@ def stumble(config, inputs, out, checkpoints, execution, report):
 def _ray():
     yield
     ray_train.release()
-    ray_train.ray_cluster.disconnect()
+    cluster.disconnect()
 
 
 @pytest.fixture
@@ -102,8 +104,19 @@ def test_launch_same_layout_reuses_the_worker(place):
     assert launch(count, place)["tiny/pid"] == launch(count, place)["tiny/pid"]
 
 
+def test_launch_without_kept_workers_is_a_fit_each_with_the_same_outcome(place):
+    events = []
+    first = launch(count, place, keep_workers=False, report=lambda done, total, m={}, unit="step": events.append((done, total)))
+    again = launch(count, place, keep_workers=False)  # the same name in Ray: nothing of the run before is taken up
+    assert first["tiny/pid"] != again["tiny/pid"]
+    assert first["tiny/ranks"] == again["tiny/ranks"] == 1.0
+    assert events == [(1, 3), (2, 3), (3, 3)]
+    with pytest.raises(StageError, match="rank 0: steps: must not be negative"):
+        launch(count, place, steps=-1, keep_workers=False)
+
+
 def test_launch_refused_input_is_one_line_and_not_retried(place):
-    with pytest.raises(ray_train.StageError) as info:
+    with pytest.raises(StageError) as info:
         launch(count, place, steps=-1)
     message = str(info.value)
     assert "rank 0: steps: must not be negative" in message
@@ -112,12 +125,12 @@ def test_launch_refused_input_is_one_line_and_not_retried(place):
 
 
 def test_launch_rank_that_always_dies_names_it(place):
-    with pytest.raises(ray_train.StageError, match="rank 0: its process died"):
+    with pytest.raises(StageError, match="rank 0: its process died"):
         launch(die_always, place, max_restarts=0)
 
 
 def test_launch_failing_rank_is_named_with_its_cause(place):
-    with pytest.raises(ray_train.StageError, match="rank 1: OSError: disk full"):
+    with pytest.raises(StageError, match="rank 1: OSError: disk full"):
         launch(stumble, place, data_parallel=2, threads=1, max_restarts=0)
 
 

@@ -1,0 +1,215 @@
+"""One ``TorchTrainer.fit()`` as its driver sees it: progress, warnings and restarts as they come, then
+metrics or one clear error line.
+
+Ray Train restarts a group in which a rank raised or died up to ``max_restarts`` times; the stage then
+continues from its last checkpoint. A group that hangs loses the rank at fault (see `watch`) and is restarted
+like any other. A ValueError (the stage refuses its input) and a StopError (it has to end) are never retried.
+SIGTERM to this process or to a rank ends the stage after its step, with a checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from modelyard.adapters.ray import cluster
+from modelyard.adapters.ray.mailbox import Failure, News
+from modelyard.adapters.ray.rank import Job, one_line
+from modelyard.adapters.ray.watch import Verdict
+from modelyard.progress import Report
+
+POLL_SECONDS = 0.1
+STOP_SECONDS = 30
+BACKEND_TIMEOUT_SECONDS = 1800
+# What a healthy rank sees when another one is gone; the other's own failure is the cause to name.
+PEER_LOST = ("Connection closed by peer", "Connection reset by peer", "ncclRemoteError")
+
+_log = logging.getLogger(__name__)
+
+
+class StageError(RuntimeError):
+    """A stage that failed on a rank; the message is one line naming stage, rank and cause."""
+
+
+class Layout(NamedTuple):
+    """What a worker group is made for."""
+
+    tensor_parallel: int
+    pipeline_parallel: int
+    data_parallel: int
+    expert_parallel: int
+    threads: int
+    max_restarts: int
+    scratch: str
+
+    @property
+    def ranks(self) -> int:
+        """Number of workers."""
+        return self.tensor_parallel * self.pipeline_parallel * self.data_parallel
+
+
+class Fit:
+    """A running ``TorchTrainer.fit()`` in a thread, and the mailbox of its ranks."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        loop: Callable[[dict[str, Any]], None],
+        mailbox: type,
+        mailbox_arguments: tuple[Any, ...],
+        arguments: Mapping[str, Any],
+        name: str,
+    ) -> None:
+        """Args: ``loop``: what every rank runs, with ``arguments`` and the ``mailbox`` made for it; ``name``:
+        of the run, in Ray.
+        """
+        cluster.connect()
+        import ray
+
+        self.layout = layout
+        self.error: BaseException | None = None
+        # Zero CPUs and no own environment: it moves into a process that Ray started in advance.
+        self.mailbox: Any = ray.remote(num_cpus=0)(mailbox).remote(*mailbox_arguments)
+        trainer = self._trainer(loop, {**arguments, "mailbox": self.mailbox}, name)
+        self.thread = threading.Thread(target=self._fit, args=(trainer,), name="ray-train", daemon=True)
+        self.thread.start()
+
+    def _fit(self, trainer: Any) -> None:
+        try:
+            trainer.fit()
+        except BaseException as error:
+            self.error = error
+
+    def _trainer(self, loop: Callable[[dict[str, Any]], None], arguments: dict[str, Any], name: str) -> Any:
+        import ray
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchTrainer
+
+        from modelyard.adapters.ray.callbacks import ToMailbox
+        from modelyard.adapters.ray.process_group import OwnAddressConfig
+
+        resources = ray.cluster_resources()
+        use_gpu = resources.get("GPU", 0) >= self.layout.ranks
+        cpus = min(float(self.layout.threads), resources.get("CPU", 1) / self.layout.ranks)
+        threads = str(self.layout.threads)
+        return TorchTrainer(
+            loop,
+            train_loop_config=arguments,
+            torch_config=OwnAddressConfig(backend="nccl" if use_gpu else "gloo", timeout_s=BACKEND_TIMEOUT_SECONDS),
+            scaling_config=ScalingConfig(num_workers=self.layout.ranks, use_gpu=use_gpu, resources_per_worker={"CPU": cpus}),
+            run_config=RunConfig(
+                name=name,
+                storage_path=str(Path(self.layout.scratch).absolute() / "ray"),
+                failure_config=FailureConfig(max_failures=self.layout.max_restarts),
+                callbacks=[ToMailbox(self.mailbox)],
+                worker_runtime_env={"env_vars": {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}},
+            ),
+        )
+
+    def follow(self, job: Job, report: Report) -> News:
+        """Pass on what the ranks say of ``job`` until its metrics are there; blocks. Raises StageError."""
+        import ray
+
+        attempt, told = 1, False
+        with _sigterm() as terminated:
+            while True:
+                alive = self.thread.is_alive()
+                news: News = ray.get(self.mailbox.news.remote())
+                for event in news.events:
+                    report(event.done, event.total, event.metrics, event.unit)
+                for line in news.warnings:
+                    _log.warning(line)
+                if news.metrics is not None:
+                    return news
+                if not alive or any(failure.final for failure in news.failures):
+                    raise self._failed(job, news)
+                if news.attempt > attempt:
+                    attempt = news.attempt
+                    _log.warning(
+                        "%s; restart %d of %d",
+                        self._cause_line(job, news),
+                        attempt - 1,
+                        self.layout.max_restarts,
+                    )
+                if news.hung:
+                    self._kill(news.hung)
+                if terminated.is_set() and not told:
+                    ray.get(self.mailbox.tell_to_stop.remote())
+                    told = True
+                time.sleep(POLL_SECONDS)
+
+    def _kill(self, hung: Verdict) -> None:
+        """End the process of a rank that hangs; Ray Train sees that and does with the group what it does when
+        a rank dies.
+        """
+        import ray
+
+        actor = ray.get(self.mailbox.actor.remote(hung.rank))
+        ray.get(self.mailbox.fail.remote(Failure(hung.rank, hung.cause, hung.cause, final=False)))
+        ray.kill(actor)
+
+    def _cause_line(self, job: Job, news: News) -> str:
+        """Stage, rank and cause."""
+        rank, cause = _cause(news.failures, self.error)
+        return f"{job.stage}: {rank}: {cause}"
+
+    def _failed(self, job: Job, news: News) -> StageError:
+        log = job.checkpoints.parent / "failure.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        details = [failure.traceback for failure in news.failures] + ([str(self.error)] if self.error else [])
+        log.write_text("\n".join(details) + "\n")
+        return StageError(f"{self._cause_line(job, news)} (details: {log})")
+
+    def stop(self, *, wait: bool) -> None:
+        """No rank begins anything any more; with ``wait`` return only when Ray Train has cleaned up after
+        them.
+        """
+        import ray
+
+        if ray.is_initialized() and self.thread.is_alive():
+            self.mailbox.stop.remote()
+            if wait:
+                self.thread.join(STOP_SECONDS)
+
+
+@contextlib.contextmanager
+def _sigterm() -> Iterator[threading.Event]:
+    """An event that SIGTERM to this process sets while the block runs; a second SIGTERM does what it did
+    before. Main thread only.
+    """
+    terminated = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield terminated
+        return
+    before = signal.getsignal(signal.SIGTERM)
+
+    def note(number: int, frame: object) -> None:
+        terminated.set()
+        signal.signal(signal.SIGTERM, before)
+
+    signal.signal(signal.SIGTERM, note)
+    try:
+        yield terminated
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _cause(failures: list[Failure], error: BaseException | None) -> tuple[str, str]:
+    """Rank and cause to name: a refusal, else the last failure that is no peer's echo, else whatever failed
+    last.
+    """
+    for failure in failures:
+        if failure.final:
+            return f"rank {failure.rank}", failure.cause
+    for failure in reversed(failures):
+        if not any(text in failure.cause for text in PEER_LOST):
+            return f"rank {failure.rank}", failure.cause
+    if failures:
+        return f"rank {failures[-1].rank}", failures[-1].cause
+    return "worker group", one_line(error) if error else "ended without an answer"
