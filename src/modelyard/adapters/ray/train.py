@@ -59,7 +59,7 @@ def _on_own_group(layout: Layout, job: Job, report: Report) -> dict[str, float]:
         layout,
         train_stage,
         Mailbox,
-        (layout.ranks, execution.hang_seconds),
+        (layout.ranks, job.execution.hang_seconds),
         {"job": job},
         job.checkpoints.parent.name,
     )
