@@ -152,7 +152,7 @@ SFT: tuple[Name, ...] = ("selection", "sft")
 START: tuple[Name, ...] = ("sft_start", *SFT)
 """The model that PPO starts from."""
 COMPARED: tuple[Name, ...] = ("ai_feedback", "feedback")
-"""Feedback of the reward model."""
+"""Feedback of the reward model and of the gold reward model."""
 MODELS: Reads = {"base": BASE, "sft": SFT, "policy": ("policy",)}
 """The models that are measured."""
 
@@ -175,7 +175,7 @@ STAGES = (
     Stage("sft", sft.run, sft.SFTConfig, reads("feedback", "tokens", base=BASE), metric="sft/validation/loss"),
     Stage("ai_feedback", ai_feedback.run, ai_feedback.AIFeedbackConfig, reads("sft", "feedback"), metric="ai_feedback/comparisons/made"),
     Stage("reward", reward.run, reward.RewardConfig, reads(body=("sft",), feedback=COMPARED), metric="reward/test/accuracy"),
-    Stage("gold", reward.run, reward.RewardConfig, reads("feedback", body=BASE), metric="gold/test/accuracy"),
+    Stage("gold", reward.run, reward.RewardConfig, reads(body=BASE, feedback=COMPARED), metric="gold/test/accuracy"),
     Stage("selection", selection.run, selection.SelectionConfig, reads("sft", "reward", "feedback"), metric="selection/reward"),
     Stage("feedme", feedme.run, feedme.FeedMEConfig, reads("reward", "feedback", sft=SFT), metric="feedme/sampled"),
     Stage("sft_start", sft.run, sft.SFTConfig, reads("tokens", base=BASE, feedback=("feedme", "feedback")), metric="sft/validation/loss"),
