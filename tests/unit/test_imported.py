@@ -5,13 +5,13 @@ import json
 from pathlib import Path
 
 import pytest
+from modelyard.evals.refusals import RefusalsConfig
 
 from modelyard.data import text_tokens
 from modelyard.data.feedback import gather as human_feedback
 from modelyard.data.feedback.gather import FeedbackConfig
 from modelyard.data.text_tokens import TextTokensConfig
 from modelyard.evals import refusals
-from modelyard.evals.refusals import RefusalsConfig
 from modelyard.execution import ExecutionConfig
 from modelyard.model.encoder import Encoder
 from modelyard.model.training.optimizer import OptimizerConfig

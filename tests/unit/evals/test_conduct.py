@@ -7,10 +7,10 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from modelyard.evals.conduct import ConductConfig, benchmarks, conduct_results, conducted
 
 from modelyard.evals.benchmark import Benchmark, Recorder
 from modelyard.evals.catalog import build
-from modelyard.evals.conduct import ConductConfig, benchmarks, conduct_results, conducted
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.records import Record
 from modelyard.judges.judge import Asking, Judge

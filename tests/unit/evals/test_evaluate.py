@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from modelyard.evals.production import run as measure_production
+from modelyard.evals.suites import EvalsConfig
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from modelyard.evals.evaluate import run
-from modelyard.evals.production import run as measure_production
 from modelyard.evals.sandbox.run import Limits
-from modelyard.evals.suites import EvalsConfig
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.abuse import BUCKETS, AbuseModel
 from modelyard.model import model_directory

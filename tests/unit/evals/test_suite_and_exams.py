@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from modelyard.evals.suite_config import SuiteConfig, aspect_means, plan
 
 from modelyard.config import ConfigError, load_config
 from modelyard.evals import exams
-from modelyard.evals.suite_config import SuiteConfig, aspect_means, plan
 from modelyard.evals.summary import Metric
 
 ROOT = Path(__file__).parents[3]
