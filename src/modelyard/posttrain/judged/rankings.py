@@ -29,7 +29,7 @@ SPLITS = ("reward", "gold", "test")
 
 
 class PromptCounts(Config):
-    """Most prompts of each category whose answers are ranked."""
+    """Most prompts of each rule whose answers are ranked."""
 
     reward: int = Field(ge=1)
     """For the reward model."""
@@ -80,15 +80,17 @@ class Rankings(NamedTuple):
 
 
 def chosen(config: RankingsConfig, rules: Sequence[Rule], fitting: Sequence[PromptRecord], given: Sequence[Comparison]) -> list[Chosen]:
-    """The first prompts of every category and split that ``rules`` speak about; people's comparisons say on which side a prompt lies."""
+    """The first prompts of every rule and split; people's comparisons say on which side a prompt lies."""
     sides = {prompt_text(one.prompt): one.split for one in given}
     wanted = dict(zip(SPLITS, (config.prompts.reward, config.prompts.gold, config.prompts.test), strict=True))
-    left = {(category, split): wanted[split] for rule in rules for category in rule.categories for split in SPLITS}
+    left = [dict(wanted) for _ in rules]
     found = []
     for prompt in fitting:
         split = side(prompt, sides.get(prompt_text(prompt.prompt)), config.prompts)
-        if left.get((prompt.category, split), 0) > 0:
-            left[prompt.category, split] -= 1
+        speaking = [counts for rule, counts in zip(rules, left, strict=True) if prompt.category in rule.categories]
+        if any(counts[split] > 0 for counts in speaking):
+            for counts in speaking:
+                counts[split] -= 1
             found.append(Chosen(prompt, split))
     return found
 

@@ -51,7 +51,7 @@ def feedback(inputs: Mapping[str, Path]) -> Feedback:
 def _accuracies(role: str, directory: Path) -> list[tuple[str, ...]]:
     """Accuracy of a reward model on held-out comparisons, on all and by who ranked them."""
     metrics: Mapping[str, float] = (_json(directory / MANIFEST) or {}).get("metrics", {})
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for part, whose in RANKERS.items():
         key = f"{role}/test/{part}accuracy"
         if key in metrics:

@@ -100,6 +100,15 @@ def test_chosen_prompts_keep_to_the_side_of_peoples_comparisons() -> None:
     ]
 
 
+def test_chosen_prompts_of_two_rubrics_on_one_category_are_counted_once() -> None:
+    again = Rule(rubric=STYLE, stance="refuse", categories=("red_team", "other"))
+    prompts = [*(prompt(i, "red_team", "validation") for i in range(3)), prompt(0, "other", "validation")]
+
+    found = chosen(config(), (REFUSE, again), prompts, [])
+
+    assert [one.prompt.id for one in found] == ["red_team-0"]
+
+
 def test_side_of_prompts_without_comparisons_is_drawn_in_proportion() -> None:
     counts = PromptCounts(reward=30, gold=10, test=1)
     sides = [side(prompt(i, "instruction"), None, counts) for i in range(2000)]
