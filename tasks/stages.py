@@ -53,6 +53,7 @@ Name = Literal[
     "selection",
     "feedme",
     "sft_start",
+    "start_selection",
     "rbrm",
     "policy",
     "results",
@@ -149,7 +150,9 @@ BASE: tuple[Name, ...] = ("base", "imported")
 """The base model: pretrained or continued, else as it was imported."""
 SFT: tuple[Name, ...] = ("selection", "sft")
 """The SFT model that the policy is compared with: the chosen epoch, else the last."""
-START: tuple[Name, ...] = ("sft_start", *SFT)
+SECOND: tuple[Name, ...] = ("start_selection", "sft_start")
+"""The second SFT model: its chosen epoch, else the last."""
+START: tuple[Name, ...] = (*SECOND, *SFT)
 """The model that PPO starts from."""
 COMPARED: tuple[Name, ...] = ("ai_feedback", "feedback")
 """Feedback of the reward model and of the gold reward model."""
@@ -179,16 +182,18 @@ STAGES = (
     Stage("selection", selection.run, selection.SelectionConfig, reads("sft", "reward", "feedback"), metric="selection/reward"),
     Stage("feedme", feedme.run, feedme.FeedMEConfig, reads("reward", "feedback", sft=SFT), metric="feedme/sampled"),
     Stage("sft_start", sft.run, sft.SFTConfig, reads("tokens", base=BASE, feedback=("feedme", "feedback")), metric="sft/validation/loss"),
+    Stage("start_selection", selection.run, selection.SelectionConfig, reads("reward", "feedback", sft=("sft_start",)),
+          metric="selection/reward"),
     Stage("rbrm", rbrm.run, rbrm.RBRMConfig, reads("reward", sft=START), metric="rbrm/fit/right"),
     Stage("policy", ppo.run, PPOConfig, reads("reward", "feedback", "tokens", sft=START), reads("rbrm"),
           metric="policy/objective/reward"),
     Stage("results", evaluate.run, EvalsConfig,
-          reads("benchmarks", "corpus", "tokens", "contamination", scorer=("gold",), **MODELS), reads("sft_start"),
+          reads("benchmarks", "corpus", "tokens", "contamination", scorer=("gold",), **MODELS), reads(sft_start=SECOND),
           metric="evals/policy/*/win_rate_over_sft"),
     Stage("baseline", evaluate.run, EvalsConfig, reads("benchmarks", "corpus", "contamination", "policy", judge=SFT)),
     Stage("decision", decision.run, LineDecision,
           reads("corpus", "feedback", "tokens", "contamination", "reward", "gold", "results", **MODELS),
-          reads("forecast", "ai_feedback", "feedme", "sft_start", "rbrm", "baseline"),
+          reads("forecast", "ai_feedback", "feedme", "rbrm", "baseline", sft_start=SECOND),
           on=On.DRIVER, metric="release/preference/win_rate_over_sft", given=_for_decision, also=("modelyard.adapters.expectations",)),
     Stage("export", export.run, export.ExportConfig, reads("policy"), on=On.DRIVER),
 )  # fmt: skip

@@ -76,7 +76,7 @@ class Rankings(NamedTuple):
     tied: int
     """Prompts all of whose answers tie."""
     all_alike: int
-    """Prompts to which every answer is the same."""
+    """Prompts with fewer than two distinct answers."""
 
 
 def chosen(config: RankingsConfig, rules: Sequence[Rule], fitting: Sequence[PromptRecord], given: Sequence[Comparison]) -> list[Chosen]:
@@ -106,13 +106,14 @@ def side(prompt: PromptRecord, compared: str | None, counts: PromptCounts) -> st
 
 
 def answers(config: RankingsConfig, policy: Subject, prompts: Sequence[Chosen], seed: int) -> list[Candidates]:
-    """The distinct ones among K samples of each prompt."""
+    """The distinct ones among K samples of each prompt; a sample that says nothing is none."""
     decoding = Decoding(max_new_tokens=config.max_new_tokens, temperature=config.temperature, samples=1, seed=seed)
     drawn = iter(policy.follow([one.prompt.prompt for one in prompts for _ in range(config.samples)], decoding))
     found = []
     for one in prompts:
-        texts = dict.fromkeys(next(drawn).text.strip() for _ in range(config.samples))
-        found.append(Candidates(one.prompt.id, one.prompt.prompt, tuple(texts), one.prompt.category))
+        texts = [next(drawn).text for _ in range(config.samples)]
+        distinct = tuple(dict.fromkeys(text for text in texts if text.strip()))
+        found.append(Candidates(one.prompt.id, one.prompt.prompt, distinct, one.prompt.category))
     return found
 
 
