@@ -43,6 +43,7 @@ def pipeline_flow(config: PipelineConfig | ConfigFile) -> None:
     line.build("selection")
     line.build("feedme")
     line.build("sft_start")
+    line.build("start_selection")
     line.build("rbrm")
     line.build("policy")
 

@@ -75,6 +75,8 @@ class Comparison(Config):
     category: str = ""
     rater: str = ""
     """Who ranked it (a person, a group of raters, a judge); "" where that is not known."""
+    ranked_by: Literal["people", "judge"] = "people"
+    """Whether people put the completions in order or a model did."""
     prompt: Prompt
     completions: tuple[str, ...] = Field(min_length=2, max_length=MOST_COMPLETIONS)
     ranks: tuple[int, ...]

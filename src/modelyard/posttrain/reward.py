@@ -1,12 +1,12 @@
 """The reward model, and the gold reward model that judges policies: a scalar head trained on what people preferred.
 
-InstructGPT (arXiv:2203.02155, section 3.5): the body of a fine-tuned model, the unembedding replaced by a scalar head; K = 2 to 9 completions
-ranked, all their pairs one batch element, ties dropped; one epoch; a bias so that demonstrations score mean 0. What the completions of a comparison
-begin with is computed once where that saves work (:mod:`modelyard.posttrain.rows.comparison_rows`), else
-comparisons of different K share micro-batches; these are filled up with rows that belong to none. Accuracy is
-reported on the raters it learned from and, where there are any, on raters it never saw, beside how often
-people agree. The gold reward model is the same code on other items, other raters and another body, so that a policy
-cannot have learned its quirks.
+InstructGPT (arXiv:2203.02155, section 3.5): the body of a fine-tuned model, the unembedding replaced by a scalar head; K = 2 to 9
+completions ranked, all their pairs one batch element, ties dropped; one epoch; a bias so that demonstrations score mean 0. What the
+completions of a comparison begin with is computed once where that saves work (:mod:`modelyard.posttrain.rows.comparison_rows`), else
+comparisons of different K share micro-batches; these are filled up with rows that belong to none. Accuracy is reported on the raters it
+learned from and, where there are any, on raters it never saw, beside how often people agree, and apart for what people and what a judge
+ranked. The gold reward model is the same code on other items, other raters and another body, so that a policy cannot have learned its
+quirks.
 """
 
 from __future__ import annotations
@@ -116,6 +116,7 @@ def run(
         **judge(engine, test, known, encoder, config, out),
         f"{stage}/train/accuracy": history.lines[-1][f"{stage}/train/accuracy"],
         f"{stage}/train/comparisons": float(len(train)),
+        **{f"{stage}/train/{by}": float(sum(one.comparison.ranked_by == by for one in train)) for by in ("people", "judge")},
         f"{stage}/train/too_long": float(long),
         f"{stage}/reference/score_before": before,
     }
@@ -216,7 +217,8 @@ def centre(engine: Engine, references: Sequence[list[int]], pad_id: int) -> floa
 
 
 def judge(engine: Engine, test: Sequence[Encoded], known: set[str], encoder: Encoder, config: RewardConfig, out: Path) -> dict[str, float]:
-    """Accuracy and calibration on test comparisons of the ``known`` raters beside the human ceiling, and accuracy on raters never seen.
+    """Accuracy and calibration on test comparisons of the ``known`` raters beside the human ceiling, and accuracy on raters never seen;
+    accuracy also on what people and on what a judge put in order.
 
     Where the known raters labelled no test comparison, all of them are the test. ``out`` receives the reliability bins.
 
@@ -235,6 +237,10 @@ def judge(engine: Engine, test: Sequence[Encoded], known: set[str], encoder: Enc
     metrics = accuracy(pairs, config.seed).flat(f"{stage}/test/accuracy")
     error, bins = win_calibration(pairs, config.seed)
     metrics |= error.flat(f"{stage}/test/calibration_error")
+    for by in ("people", "judge"):
+        if mine := [i for i in own if comparisons[i].ranked_by == by]:
+            part = judged([comparisons[i] for i in mine], [scores[i] for i in mine])
+            metrics |= accuracy(part, config.seed).flat(f"{stage}/test/{by}/accuracy")
     if ceiling := human_ceiling([comparisons[i] for i in own], config.seed):
         metrics |= ceiling.flat(f"{stage}/test/human_ceiling")
     if strangers:

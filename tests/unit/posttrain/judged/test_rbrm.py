@@ -131,7 +131,7 @@ def test_rbrm_judge_that_disagrees_with_people_is_refused(
     monkeypatch.setenv("MODELYARD_JUDGE", str(judge_directory))
     judge = with_weights(config().judge.model_dump(), judge_directory)
 
-    with pytest.raises(ValueError, match=r"agrees with \d+% of 16 labels, kappa .* below rbrm.min_kappa 0.95"):
+    with pytest.raises(ValueError, match=r"agrees with \d+% of 16 labels, kappa .* below min_kappa 0.95"):
         rbrm.run(config(judge=judge, min_kappa=0.95), grumpy, tmp_path, tmp_path, ExecutionConfig(threads=1), silent)
 
 
