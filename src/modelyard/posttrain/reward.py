@@ -239,7 +239,7 @@ def judge(engine: Engine, test: Sequence[Encoded], known: set[str], encoder: Enc
     metrics |= error.flat(f"{stage}/test/calibration_error")
     for by in ("people", "judge"):
         if mine := [i for i in own if comparisons[i].ranked_by == by]:
-            part = judged([comparisons[i] for i in mine], [scores[i] for i in mine])
+            part = judged([comparisons[i] for i in mine], [scores[i] for i in mine], engine.precision)
             metrics |= accuracy(part, config.seed).flat(f"{stage}/test/{by}/accuracy")
     if ceiling := human_ceiling([comparisons[i] for i in own], config.seed):
         metrics |= ceiling.flat(f"{stage}/test/human_ceiling")
