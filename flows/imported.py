@@ -1,6 +1,6 @@
 """The line whose base model others pretrained: import, align, measure what it refuses before and after.
 
-``python -m flows.pipeline CONFIG`` runs it where the config names a ``base``. There is no gate and no release: nothing says what such a model must
+``modelyard run CONFIG`` runs it where the config names a ``base``. There is no gate and no release: nothing says what such a model must
 be able to do.
 """
 

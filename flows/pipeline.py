@@ -1,11 +1,10 @@
 """The whole line: raw text to a promoted model. Read it from top to bottom.
 
-Run it with ``python -m flows.pipeline CONFIG [KEY=VALUE ...]``; the exit code is 0 only when the model was promoted.
+Run it with ``modelyard run CONFIG [KEY=VALUE ...]``; the exit code is 0 only when the model was promoted.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from flows.release import release
 from flows.scaling import predict_loss
 from modelyard.config import read_tree
 from tasks.build import Place
-from tasks.release import GateError, against, early_gates_task
+from tasks.release import early_gates_task, stopped
 from tasks.session import run_from_terminal
 from tasks.summary import summary_task
 
@@ -49,7 +48,7 @@ def pipeline_flow(config: PipelineConfig | ConfigFile) -> None:
     stages = [*data, forecast, base, *filter(None, models), results, released.decided, *filter(None, [released.exported])]
     summary_task(place, stages, results, released.verdict, released.moved)
     if released.verdict.verdict != "PROMOTE":
-        raise GateError(against(released.verdict))
+        raise stopped(released.verdict)
 
 
 def load_line(file: str, overrides: Sequence[str]) -> PipelineConfig | ImportedConfig:
@@ -65,5 +64,6 @@ def run_line(config: PipelineConfig | ImportedConfig) -> None:
         pipeline_flow(config)
 
 
-if __name__ == "__main__":
-    sys.exit(run_from_terminal(sys.argv[1:], load_line, run_line))
+def run(file: str, overrides: Sequence[str]) -> int:
+    """Run the line in ``file``, with a Prefect server for as long as it needs one; the exit code."""
+    return run_from_terminal(file, overrides, load_line, run_line)

@@ -89,7 +89,7 @@ def read_tree(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number of too many digits, too deep
-        raise ConfigError(f"{path}: not valid TOML: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{path}: not valid TOML: {complaint(error)}") from None
     parent = tree.pop("extends", None)
     if parent is None:
         return tree
@@ -107,7 +107,7 @@ def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def complaint(error: Exception) -> str:
+def complaint(error: BaseException) -> str:
     """What is wrong, as the one line that a command says: of bad values the keys, of a file its path, of anything else its own words."""
     if isinstance(error, ValidationError):
         return first_error(error)

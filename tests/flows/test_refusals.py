@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows import pipeline
 from flows.imported_config import ImportedConfig
-from flows.pipeline import load_line, run_line
+from flows.pipeline import load_line
 from flows.pipeline_config import load_pipeline
 from modelyard.adapters.mlflow import server as mlflow_server
 from modelyard.adapters.servers.prefect_server import prefect_server
 from modelyard.config import ConfigError
+from modelyard.exit_codes import BAD_INPUT
 from tasks.session import run_from_terminal
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +27,6 @@ SMALLEST = str(ROOT / "configs/pipeline/smallest.toml")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "usage: python -m flows.pipeline CONFIG [KEY=VALUE ...]"),
         (["missing.toml"], "missing.toml: no such config file"),
         ([SMALLEST, "ppo.kl_coeff=0.05"], "ppo.kl_coeff: unknown key"),
         ([SMALLEST, "ppo.kl_coef=high"], "ppo.kl_coef: Input should be a valid number"),
@@ -42,7 +43,8 @@ SMALLEST = str(ROOT / "configs/pipeline/smallest.toml")
 )
 def test_line_bad_config_is_one_line_before_anything_starts(tmp_path, monkeypatch, capfd, arguments, message):
     monkeypatch.chdir(tmp_path)
-    assert run_from_terminal(arguments, load_pipeline, lambda config: pytest.fail("the flow must not start")) != 0
+    code = run_from_terminal(arguments[0], arguments[1:], load_pipeline, lambda config: pytest.fail("the flow must not start"))
+    assert code == BAD_INPUT
     out, err = capfd.readouterr()
     assert message in err
     assert err.count("\n") == 1
@@ -90,7 +92,7 @@ def directory(tmp_path_factory):
 def as_program(directory, arguments, capfd):
     """Exit code and standard error of the line in a process of its own."""
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
-    command = [sys.executable, "-m", "flows.pipeline", *arguments]
+    command = [sys.executable, "-m", "modelyard", "run", *arguments]
     done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
     return done.returncode, done.stderr
 
@@ -98,7 +100,7 @@ def as_program(directory, arguments, capfd):
 def in_this_process(directory, arguments, capfd):
     """The same without the seconds of importing everything."""
     capfd.readouterr()
-    code = run_from_terminal(arguments, load_line, run_line)
+    code = pipeline.run(arguments[0], arguments[1:])
     return code, capfd.readouterr().err
 
 
@@ -145,7 +147,7 @@ def test_line_bad_input_is_one_line_before_training(directory, monkeypatch, capf
 def test_line_what_the_project_warns_of_reaches_the_terminal(directory, monkeypatch, capfd):
     monkeypatch.chdir(directory)
     warn = logging.getLogger("modelyard.store.outage").warning
-    assert run_from_terminal([SMALLEST], load_line, lambda config: warn("store: down; trying again")) == 0
+    assert run_from_terminal(SMALLEST, [], load_line, lambda config: warn("store: down; trying again")) == 0
     assert capfd.readouterr().err == "store: down; trying again\n"
 
 

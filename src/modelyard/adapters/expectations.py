@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from modelyard.config import complaint
 from modelyard.formats.expectation import Expectation, ExpectationResult, SuiteResult
 
 _LOGO_TIME = re.compile(r"\?d=\d{8}T\d{6}\.\d{6}Z")
@@ -65,7 +66,7 @@ def _build(gx: Any, expectation: Expectation) -> Any:
     try:
         return kind(**expectation.arguments, meta={"name": expectation.name})
     except Exception as error:
-        raise ValueError(f"expectation {expectation.name}: {' '.join(str(error).split())}") from None
+        raise ValueError(f"expectation {expectation.name}: {complaint(error)}") from None
 
 
 def _result(name: str, outcome: Any) -> ExpectationResult:

@@ -28,7 +28,8 @@ from modelyard.commands import (
     run,
     servers,
 )
-from modelyard.commands.command import BAD_INPUT, DONE, Command
+from modelyard.commands.command import Command
+from modelyard.exit_codes import BAD_INPUT, DONE
 
 COMMANDS: dict[str, tuple[tuple[str, Callable[..., object]], ...]] = {
     "Pipeline": (("run", run.run), ("ui", servers.ui), ("services", servers.services)),

@@ -1,14 +1,7 @@
-"""What all commands have in common: exit codes, one line of error without a traceback, options of several words.
+"""What all commands have in common: one line of error without a traceback, and options of several words.
 
-| exit code | meaning |
-| --- | --- |
-| 0 | done, or promoted |
-| 1 | failed: a server, a disk, a store that does not answer, a question whose answer is no |
-| 2 | bad input: an option, a file, a config, or values that do not fit together |
-| 3 | HOLD: a gate holds the model back until a person decides |
-| 4 | BLOCK: a gate refuses the model |
-
-Any other exception is an error of ours and shows its traceback. The line itself is :func:`modelyard.config.complaint`'s.
+The line is :func:`modelyard.config.complaint`'s, the exit code :func:`modelyard.exit_codes.code_of`'s. Any other
+exception than of a user's input, the system or a server is an error of ours and shows its traceback.
 """
 
 from __future__ import annotations
@@ -20,10 +13,7 @@ from typing import Any
 from typer.core import TyperCommand
 
 from modelyard.adapters.home import ServerError
-
-DONE, FAILED, BAD_INPUT, HOLD, BLOCK = range(5)
-PATHS = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
-"""What the operating system says of a path that somebody named wrongly; its other errors are failures."""
+from modelyard.exit_codes import code_of
 
 
 class Command(TyperCommand):
@@ -65,4 +55,4 @@ def refuse(command: str, error: Exception) -> int:
     from modelyard.config import complaint
 
     sys.stderr.write(f"{command}: {complaint(error)}\n")
-    return BAD_INPUT if isinstance(error, (ValueError, *PATHS)) else FAILED
+    return code_of(error)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-OVERRIDES = typer.Argument(metavar="[KEY=VALUE ...]", help="Overrides with dotted keys.", show_default=False)
+OVERRIDES = typer.Argument(metavar="KEY=VALUE...", help="Overrides with dotted keys.", show_default=False)
 
 
 def build(

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from modelyard.commands.command import DONE, FAILED
+from modelyard.exit_codes import DONE, FAILED
 
-CONFIG = typer.Argument(help="TOML: precision, tokens, batch and [model]; see configs/model.")
+CONFIG = typer.Argument(help="TOML: precision, tokens, batch and a table model; see configs/model.")
 
 
 def layout(

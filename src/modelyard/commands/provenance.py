@@ -14,8 +14,8 @@ import typer
 from modelyard.adapters.mlflow.registry import Registry, RegistryError
 from modelyard.adapters.mlflow.server import tracking_uri, without_password
 from modelyard.adapters.mlflow.tracker import flatten
-from modelyard.commands.command import DONE, FAILED
 from modelyard.execution import ExecutionConfig
+from modelyard.exit_codes import DONE, FAILED
 from modelyard.store import lineage
 from modelyard.store.artifacts import Store
 

@@ -10,7 +10,7 @@ import typer
 PIPELINE = "flows.pipeline"
 """Imported by name: flows and tasks lie beside the package, in the project, and commands do not depend on them."""
 CONFIG = typer.Argument(help="TOML file of the pipeline, such as configs/pipeline/tiny.toml.")
-OVERRIDES = typer.Argument(metavar="[KEY=VALUE ...]", help="Overrides with dotted keys.", show_default=False)
+OVERRIDES = typer.Argument(metavar="KEY=VALUE...", help="Overrides with dotted keys.", show_default=False)
 
 
 def run(config: Annotated[str, CONFIG], overrides: Annotated[list[str], OVERRIDES] = []) -> int:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.commands import page as command
+from modelyard.commands.app import main
 from modelyard.evals import page
 from modelyard.evals.analyses import ANALYSES, reordered, spread
 from modelyard.evals.benchmark import Item
@@ -69,9 +69,9 @@ def test_page_shows_each_steps_change_and_compares_no_other_ids(tmp_path: Path) 
 
     assert [cell["change"] for cell in row["cells"]] == [None, None, pytest.approx(-0.05)]
     assert row["cells"][1]["text"] == "-"
-    assert command.main([str(tmp_path / "out.html"), *(f"{label}={path}" for label, path in sources.items())]) == 0
+    assert main(["page", str(tmp_path / "out.html"), *(f"{label}={path}" for label, path in sources.items())]) == 0
     html = (tmp_path / "out.html").read_text()
     assert "0.4500 [0.4300, 0.4700]" in html
     assert "-0.0500" in html
     assert html.count("<svg") == 1
-    assert command.main([str(tmp_path / "out.html"), f"x={tmp_path}"]) == 2
+    assert main(["page", str(tmp_path / "out.html"), f"x={tmp_path}"]) == 2

@@ -68,7 +68,5 @@ def open_pages() -> int:
         sys.stdout.write(pages)
         return 0
     if uri.startswith("http"):
-        raise ServerError(
-            f"MLFLOW_TRACKING_URI {without_password(uri)} is a server, whose pages are there; PREFECT_API_URL is not set"
-        )
+        raise ServerError(f"MLFLOW_TRACKING_URI {without_password(uri)} is a server, whose pages are there; PREFECT_API_URL is not set")
     return show(home() / "prefect", uri)
