@@ -9,8 +9,8 @@ export DO_NOT_TRACK := 1
 # make takes "ppo.kl_coef=0.05" for a variable of its own; every command-line variable that is not one of make's here is
 # an override of the config. Each is one word of the shell, whatever spaces and quotes its value has.
 KNOWN     := CONFIG PYTHON VENV PORTS N SEED MODEL DATA
-GIVEN      = $(foreach name,$(sort $(.VARIABLES)),$(if $(filter command line,$(origin $(name))),$(name)))
-OVERRIDES  = $(foreach name,$(filter-out $(KNOWN),$(GIVEN)),'$(subst ','\'',$(name)=$(value $(name)))')
+GIVEN      = $(foreach _key,$(sort $(.VARIABLES)),$(if $(filter command line,$(origin $(_key))),$(_key)))
+OVERRIDES  = $(foreach _key,$(filter-out $(KNOWN),$(GIVEN)),'$(subst ','\'',$(_key)=$(value $(_key)))')
 
 .PHONY: help run test test-all check ui clean setup services deploy chaos bench bench-evals bench-data bench-posttrain
 .DEFAULT_GOAL := help

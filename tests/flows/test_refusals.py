@@ -14,9 +14,11 @@ from flows import pipeline
 from flows.imported_config import ImportedConfig
 from flows.pipeline import load_line
 from flows.pipeline_config import load_pipeline
+from modelyard.adapters.home import ServerError
 from modelyard.adapters.mlflow import server as mlflow_server
 from modelyard.adapters.servers.prefect_server import prefect_server
 from modelyard.config import ConfigError
+from modelyard.data.document import DataError
 from modelyard.exit_codes import BAD_INPUT
 from tasks.session import run_from_terminal
 
@@ -137,7 +139,7 @@ def test_line_bad_input_is_one_line_before_training(directory, monkeypatch, capf
     path = directory / name
     write(path)
     code, said = run(directory, [SMALLEST, entry(path, form, digest), *overrides], capfd)
-    assert code != 0
+    assert code == BAD_INPUT
     assert message in said
     assert said.count("\n") == 1, said
     store = directory / ".modelyard/store"
@@ -151,21 +153,42 @@ def test_line_what_the_project_warns_of_reaches_the_terminal(directory, monkeypa
     assert capfd.readouterr().err == "store: down; trying again\n"
 
 
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (HoldError("HOLD: preference: wins 40%"), HOLD),
+        (BlockError("BLOCK before training: data: too small"), BLOCK),
+        (ServerError("MLflow: nobody answers"), FAILED),
+        (StorageError("store: no room to write it"), FAILED),
+        (DataError("a.jsonl: line 1: invalid UTF-8"), BAD_INPUT),
+    ],
+)
+def test_line_exit_code_says_what_ended_it(directory, monkeypatch, capfd, error, code):
+    def flow(config):
+        raise error
+
+    monkeypatch.chdir(directory)
+    capfd.readouterr()
+    assert run_from_terminal(SMALLEST, [], load_line, flow) == code
+    assert capfd.readouterr().err == f"{error}\n"
+
+
 NOWHERE = "http://127.0.0.1:9"
 
 
 @pytest.mark.integration
 @pytest.mark.parametrize(
-    ("environment", "overrides", "message"),
+    ("environment", "overrides", "expected", "message"),
     [
-        ({"MODELYARD_HOME": "file/home"}, [], "/file/home: Not a directory"),
-        ({}, ["execution.scratch=file/scratch"], "/file is no directory"),
-        ({"MLFLOW_TRACKING_URI": NOWHERE}, [], f"MLFLOW_TRACKING_URI {NOWHERE}: nobody answers"),
-        ({"PREFECT_API_URL": f"{NOWHERE}/api"}, [], f"PREFECT_API_URL {NOWHERE}/api: nobody answers"),
+        ({"MODELYARD_HOME": "file/home"}, [], BAD_INPUT, "/file/home: Not a directory"),
+        ({}, ["execution.scratch=file/scratch"], BAD_INPUT, "/file is no directory"),
+        ({"MLFLOW_TRACKING_URI": NOWHERE}, [], FAILED, f"MLFLOW_TRACKING_URI {NOWHERE}: nobody answers"),
+        ({"PREFECT_API_URL": f"{NOWHERE}/api"}, [], FAILED, f"PREFECT_API_URL {NOWHERE}/api: nobody answers"),
     ],
     ids=["home", "scratch", "mlflow", "prefect"],
 )
-def test_line_whose_surroundings_are_amiss_names_what_to_change(directory, monkeypatch, capfd, environment, overrides, message):
+def test_line_whose_surroundings_are_amiss_names_what_to_change(directory, monkeypatch, capfd, environment, overrides, expected, message):
     monkeypatch.chdir(directory)
     monkeypatch.setattr(mlflow_server, "START_SECONDS", 1.0)
     (directory / "file").write_text("in the way")
@@ -173,7 +196,7 @@ def test_line_whose_surroundings_are_amiss_names_what_to_change(directory, monke
         monkeypatch.setenv(name, value)
     with temporary_settings({PREFECT_API_URL: environment["PREFECT_API_URL"]} if "PREFECT_API_URL" in environment else {}):
         code, said = in_this_process(directory, [SMALLEST, *overrides], capfd)
-    assert code != 0
+    assert code == expected
     assert message in said
     assert said.count("\n") == 1, said
     assert (directory / "file").read_text() == "in the way"

@@ -46,12 +46,11 @@ def compare(
     - identity: benchmark_id; results of different ids are never compared
     """
     from modelyard.formats import records
+    from modelyard.release.compare import Grouped, in_common
     from modelyard.release.compare import compare as compare_records
-    from modelyard.release.compare import in_common
 
-    before, after = records.read_records(old), records.read_records(new)
-    if common:
-        before, after = in_common(before, after)
+    sides: tuple[Grouped, Grouped] = (records.read_records(old), records.read_records(new))
+    before, after = in_common(*sides) if common else sides
     if not before:
         raise ValueError(f"no item is in both {old} and {new}")
     margins = dict.fromkeys(before, tolerance)

@@ -38,8 +38,12 @@ def measure(options: Options) -> None:
     if options.analysis and options.analysis not in ANALYSES:
         raise ValueError(f"--analysis {options.analysis}: not known; there are {', '.join(sorted(ANALYSES))}")
     data = local_directory(options.data, CACHE / "data")
-    if options.suite or options.analysis:
-        (measure_suite if options.suite else measure_variants)(options, data)
+    if options.suite:
+        measure_suite(options, options.suite, data)
+        return
+    assert options.benchmark is not None  # one of the two is given
+    if options.analysis:
+        measure_variants(options, options.analysis, options.benchmark, data)
         return
     exam = exams.load(data) if options.benchmark == "exam" else None
     if exam is not None:
@@ -52,9 +56,9 @@ def measure(options: Options) -> None:
         say(f"  {result.points:g} points: score {result.score}, percentile {result.percentile_low:g} to {result.percentile_high:g}")
 
 
-def measure_suite(options: Options, data: Path) -> None:
+def measure_suite(options: Options, file: Path, data: Path) -> None:
     """Every benchmark of a suite whose data is there; what is missing is said, on the screen and in ``suite.json``."""
-    suite = load_config(SuiteConfig, options.suite)
+    suite = load_config(SuiteConfig, file)
     planned = plan(suite, data, options.limit)
     model, helpers = opened(options.model, options), tools(options)
     found: dict[str, Metric] = {}
@@ -82,24 +86,24 @@ def measure_suite(options: Options, data: Path) -> None:
     (options.out / "suite.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False), "utf-8")
 
 
-def measure_variants(options: Options, data: Path) -> None:
+def measure_variants(options: Options, analysis: str, benchmark: str, data: Path) -> None:
     """Every variant of an analysis; scores and spread go to ``NAME-analysis.json``, which :mod:`modelyard.evals.page` shows."""
-    variants = ANALYSES[options.analysis](options.benchmark, data, options.limit)
+    variants = ANALYSES[analysis](benchmark, data, options.limit)
     model, helpers = opened(options.model, options), tools(options)
     scores: dict[str, Metric] = {}
-    for label, benchmark in variants.items():
+    for label, variant in variants.items():
         say(f"{label}:")
-        out = options.out / f"{options.analysis}-{label.replace(' ', '-')}.jsonl"
-        scores[label] = next(iter(put(model, benchmark, helpers, out)[1].values()))
+        out = options.out / f"{analysis}-{label.replace(' ', '-')}.jsonl"
+        scores[label] = next(iter(put(model, variant, helpers, out)[1].values()))
     between = spread(scores)
     say(f"spread: {between.lowest:.4f} to {between.highest:.4f}, standard deviation {between.deviation:.4f} between variants")
     summary = {
-        "analysis": options.analysis,
-        "benchmark": options.benchmark,
+        "analysis": analysis,
+        "benchmark": benchmark,
         "scores": {label: score.plain() for label, score in scores.items()},
         "spread": between._asdict(),
     }
-    (options.out / f"{options.analysis}-analysis.json").write_text(json.dumps(summary, indent=1), "utf-8")
+    (options.out / f"{analysis}-analysis.json").write_text(json.dumps(summary, indent=1), "utf-8")
 
 
 def decoded(benchmark: Benchmark, options: Options, strict: bool = True) -> Benchmark:

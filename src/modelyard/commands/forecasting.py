@@ -133,9 +133,11 @@ def _joint_target(asked: Asked, held: bool) -> tuple[float, float] | None:
     at, params, tokens = asked.at, asked.at_params, asked.at_tokens
     if at is None and params is None and tokens is None and held:
         return None
-    if tokens is None or (at is None) == (params is None):
-        raise ValueError("--joint wants --at-tokens D with either --at-params N or --at FLOPS, or --judge COLUMN=VALUE")
-    return (params if params is not None else at / (6 * tokens)), tokens
+    if tokens is not None and at is None and params is not None:
+        return params, tokens
+    if tokens is not None and at is not None and params is None:
+        return at / (6 * tokens), tokens
+    raise ValueError("--joint wants --at-tokens D with either --at-params N or --at FLOPS, or --judge COLUMN=VALUE")
 
 
 def _joint_backtest(points: Sequence[Run]) -> dict[str, float] | None:
