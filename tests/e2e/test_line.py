@@ -5,6 +5,7 @@ One full run is shared; every other test works on a copy of its store, so it onl
 
 import pytest
 
+from modelyard.exit_codes import HOLD
 from tests.e2e.running import PIPELINE, PRETRAIN, STAGES, aliases, artifact, copy, line
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]

@@ -19,7 +19,9 @@ from modelyard.adapters.mlflow import server as mlflow_server
 from modelyard.adapters.servers.prefect_server import prefect_server
 from modelyard.config import ConfigError
 from modelyard.data.document import DataError
-from modelyard.exit_codes import BAD_INPUT
+from modelyard.exit_codes import BAD_INPUT, BLOCK, FAILED, HOLD
+from modelyard.store.outage import StorageError
+from tasks.release import BlockError, HoldError
 from tasks.session import run_from_terminal
 
 ROOT = Path(__file__).parents[2]

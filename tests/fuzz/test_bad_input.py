@@ -23,10 +23,9 @@ import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
-from typer.main import get_command
 
 from flows.pipeline_config import PipelineConfig
-from modelyard.commands.app import app, main
+from modelyard.commands.app import main, program
 from modelyard.config import load_config
 from modelyard.data.document import DataError
 from modelyard.data.record import Broken, TextField
@@ -300,8 +299,8 @@ def test_override_of_any_text_is_taken_or_refused_in_one_line(text):
     assert "\n" not in refusal(lambda: load_config(PipelineConfig, ROOT / "configs/pipeline/smallest.toml", [text]))
 
 
-COMMANDS = sorted(get_command(app).commands)
-FLAGS = sorted({flag for command in get_command(app).commands.values() for param in command.params for flag in param.opts})
+COMMANDS = sorted(program().commands)
+FLAGS = sorted({flag for command in program().commands.values() for param in command.params for flag in param.opts})
 
 
 @QUICK

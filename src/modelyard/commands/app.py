@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
 
 import typer
 from typer.main import get_command
@@ -50,11 +52,17 @@ for _panel, _commands in COMMANDS.items():
         app.command(_name, cls=Command, rich_help_panel=_panel)(_function)
 
 
+@cache
+def program() -> Any:
+    """The commands as typer runs them; built from the signatures once."""
+    return get_command(app)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; its exit code. Words that cannot be used are one line on standard error and 2."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        code = get_command(app).main(given or ["--help"], "modelyard", standalone_mode=False)
+        code = program().main(given or ["--help"], "modelyard", standalone_mode=False)
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         where = context.command_path if context else "modelyard"

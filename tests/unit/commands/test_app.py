@@ -7,13 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.main import get_command
 
 from modelyard.adapters.home import ServerError
 from modelyard.adapters.servers.ports import PORTS
 from modelyard.adapters.servers.service_definitions import ALL
 from modelyard.commands import servers
-from modelyard.commands.app import app, main
+from modelyard.commands.app import main, program
 from modelyard.commands.command import repeated
 from modelyard.config import ConfigError
 from modelyard.evals.catalog import names
@@ -23,7 +22,7 @@ from modelyard.model.plan.layout_search import Machine
 from modelyard.store.outage import StorageError
 
 ROOT = Path(__file__).parents[3]
-COMMANDS = sorted(get_command(app).commands)
+COMMANDS = sorted(program().commands)
 HEAVY = ("torch", "numpy", "pandas", "pyarrow", "scipy", "transformers", "ray", "mlflow", "prefect", "fsspec")
 IN_ONE_PROCESS = """
 import contextlib, io, json, sys
