@@ -8,11 +8,11 @@ export DO_NOT_TRACK := 1
 
 # make takes "ppo.kl_coef=0.05" for a variable of its own; every command-line variable that is not one of make's here is
 # an override of the config. Each is one word of the shell, whatever spaces and quotes its value has.
-KNOWN     := CONFIG PYTHON VENV PORTS N SEED MODEL DATA
+KNOWN     := TINY CONFIG PYTHON VENV PORTS N SEED MODEL DATA
 GIVEN      = $(foreach _key,$(sort $(.VARIABLES)),$(if $(filter command line,$(origin $(_key))),$(_key)))
 OVERRIDES  = $(foreach _key,$(filter-out $(KNOWN),$(GIVEN)),'$(subst ','\'',$(_key)=$(value $(_key)))')
 
-.PHONY: help run test test-all check ui clean setup services deploy chaos bench bench-evals bench-data bench-posttrain
+.PHONY: help run test test-numerics test-all check ui clean setup services deploy chaos gpu-proof bench bench-evals bench-data bench-posttrain
 .DEFAULT_GOAL := help
 
 # Where `make services` answers, for the configs that are meant for it.
@@ -26,6 +26,13 @@ run: $(READY) ## the whole pipeline, set-up included: [CONFIG=configs/pipeline/t
 
 test: $(READY) ## the tests, the pipeline end to end at its smallest among them
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+# What is computed must not turn on the processor: once more as one with AVX2 alone computes, and as one with neither AVX2 nor AVX-512.
+NUMERICS := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'numerics and not slow' tests/unit/model tests/unit/posttrain
+
+test-numerics: $(READY) ## the numeric tests as on processors with fewer instructions
+	@ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(NUMERICS)
+	@ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(NUMERICS) -k 'not layout'
 
 test-all: $(READY) ## the slow tests as well
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m ''
@@ -48,7 +55,10 @@ bench-posttrain: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	@$(BIN)/python -m bench.posttrain
 
-bench-%: $(READY) ## bench/NAME.py, such as bench-train, bench-gpu where there is a GPU
+gpu-proof: $(READY) ## what one GPU gives, into gpu-proof.json: [TINY=1]
+	@$(BIN)/python -m bench.gpu.proof --out gpu-proof.json $(if $(TINY),--tiny)
+
+bench-%: $(READY) ## bench/NAME.py, such as bench-train
 	@$(BIN)/python -m bench.$*
 
 bench: bench-train bench-generate bench-startup ## training, generation and start-up

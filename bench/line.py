@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from modelyard.adapters.servers.prefect_server import prefect_server
+from modelyard.model.network import processor
 from modelyard.store.artifacts import Artifact, Store
 from modelyard.store.lineage import all_artifacts
 
@@ -107,6 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_args(arguments)
     out = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    out.print(processor.description())
     with tempfile.TemporaryDirectory(prefix="line-") as place:
         for title in ("everything built", "everything cached"):
             show(title, run(Path(place), options.config, options.overrides), out)

@@ -16,6 +16,7 @@ import torch.distributed as dist
 
 from modelyard.evals import metrics, scorers
 from modelyard.evals.answers import Answers, Contaminated, Judges, answer, judged
+from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.conduct import conduct_results, opened
 from modelyard.evals.suites import EvalsConfig, Suite, build
 from modelyard.execution import ExecutionConfig
@@ -25,6 +26,7 @@ from modelyard.formats.results import write_results
 from modelyard.model.asked import Sampled
 from modelyard.model.encoder import Encoder
 from modelyard.model.network import parallel
+from modelyard.model.network.architecture import Precision
 from modelyard.model.subject import ScorerModel, Subject
 from modelyard.progress import Report
 from modelyard.stats.calibration import Bin, calibration
@@ -81,7 +83,7 @@ def run(
         answers[name].records["openings"] = judged(answers[name], suite, scorer, contaminated)
         progress.tick(len(suite.openings.items))
     for other, benchmark in (("sft", suite.win_over_sft), ("base", suite.win_over_base)):
-        answers["policy"].records[benchmark.name] = _wins(answers["policy"], answers[other], benchmark.name, benchmark.id)
+        answers["policy"].records[benchmark.name] = _wins(answers["policy"], answers[other], benchmark, scorer.engine.precision)
     bins = {name: calibration(answers[name].confidences, answers[name].correct, config.seed) for name in MODELS}
     results = _results(answers, kl, {name: pair[0] for name, pair in bins.items()}, config.seed)
     if dist.get_rank() == 0:
@@ -95,15 +97,15 @@ def _sequence_kl(subject: Subject, completions: Sequence[Sampled], before: Seque
     return [own - other for own, other in zip(before, sums, strict=True)] if before else sums
 
 
-def _wins(candidate: Answers, other: Answers, name: str, identity: str) -> list[Record]:
+def _wins(candidate: Answers, other: Answers, benchmark: Benchmark, precision: Precision) -> list[Record]:
     """Item by item, 1 where the candidate's completion scores higher, 0.5 for a tie."""
-    pairs = zip(candidate.records["openings"], other.records["openings"], strict=True)
+    pairs, identity = zip(candidate.records["openings"], other.records["openings"], strict=True), benchmark.id
     return [
         ours.model_copy(
             update={
-                "benchmark": name,
+                "benchmark": benchmark.name,
                 "benchmark_id": identity,
-                "score": scorers.preference(ours.score, theirs.score),
+                "score": scorers.preference(ours.score, theirs.score, precision),
                 "note": f"score {ours.score:.4f} against {theirs.score:.4f}: {theirs.output}",
             }
         )

@@ -18,8 +18,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from modelyard.model.network.architecture import Precision
 from modelyard.model.training.batch import Batch, LossFn, LossOutput
 from modelyard.posttrain.rows.masking import masked_sum
+from modelyard.stats import ties
 
 NO_COMPARISON = -1
 """Value of ``extras["comparison"]`` where there is no text: a row has fewer than others, or only fills a micro-batch."""
@@ -45,11 +47,11 @@ def pairwise_losses(scores: Tensor, ranks: Tensor, comparison: Tensor) -> tuple[
     return -F.logsigmoid(scores[:, None] - scores[None, :]), weights
 
 
-def reward_loss(values: Tensor, batch: Batch) -> LossOutput:
+def reward_loss(values: Tensor, batch: Batch, precision: Precision = "fp32") -> LossOutput:
     """Mean of eq. 1 over comparisons. All texts of a comparison stand in one micro-batch, in rows of their own or in one.
 
     Extras [b, E], for the E texts of a row: ``ends`` int64 (a text's score is the value at its last token), ``rank`` int (higher is better),
-    ``comparison`` int (:data:`NO_COMPARISON` where there is no text).
+    ``comparison`` int (:data:`NO_COMPARISON` where there is no text). ``precision``, the model's, says which scores tie in ``accuracy``.
     """
     ends, ranks, comparison = (batch.extras[key] for key in ("ends", "rank", "comparison"))
     found = values.gather(1, ends)
@@ -57,7 +59,7 @@ def reward_loss(values: Tensor, batch: Batch) -> LossOutput:
     losses, weights = pairwise_losses(scores, ranks.flatten(), comparison.flatten())
     loss = (losses * weights).sum()
     with torch.no_grad():
-        won = (weights * (scores[:, None] > scores[None, :])).sum()
+        won = (weights * ties.preferred(scores[:, None], scores[None, :], precision)).sum()
         margin = (weights * (scores[:, None] - scores[None, :])).sum()
     return LossOutput(loss, weights.sum().round(), {"loss": loss.detach(), "accuracy": won, "margin": margin})
 

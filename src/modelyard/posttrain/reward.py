@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -101,7 +101,7 @@ def run(
         data.batch,
         steps=steps,
         micro_batch=data.micro_batch,
-        loss_fn=reward_loss,
+        loss_fn=partial(reward_loss, precision=config.precision),
         stage=stage,
         checkpoints=checkpoints,
         execution=execution,
@@ -231,14 +231,14 @@ def judge(engine: Engine, test: Sequence[Encoded], known: set[str], encoder: Enc
     own = [i for i, one in enumerate(test) if one.comparison.rater in known] or list(range(len(test)))
     strangers = sorted(set(range(len(test))) - set(own))
     comparisons = [one.comparison for one in test]
-    pairs = judged([comparisons[i] for i in own], [scores[i] for i in own])
+    pairs = judged([comparisons[i] for i in own], [scores[i] for i in own], engine.precision)
     metrics = accuracy(pairs, config.seed).flat(f"{stage}/test/accuracy")
     error, bins = win_calibration(pairs, config.seed)
     metrics |= error.flat(f"{stage}/test/calibration_error")
     if ceiling := human_ceiling([comparisons[i] for i in own], config.seed):
         metrics |= ceiling.flat(f"{stage}/test/human_ceiling")
     if strangers:
-        unseen = judged([comparisons[i] for i in strangers], [scores[i] for i in strangers])
+        unseen = judged([comparisons[i] for i in strangers], [scores[i] for i in strangers], engine.precision)
         metrics |= accuracy(unseen, config.seed).flat(f"{stage}/held_out_raters/accuracy")
     for name, estimate in accuracy_by_margin(pairs, MARGIN_EDGES, config.seed).items():
         metrics |= estimate.flat(f"{stage}/margin_{name}/accuracy")

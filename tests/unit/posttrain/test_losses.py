@@ -10,6 +10,8 @@ from torch import Tensor
 from modelyard.model.training.batch import Batch
 from modelyard.posttrain.losses import NO_COMPARISON, LossFn, policy_loss, reward_loss, sft_loss, value_loss
 
+pytestmark = pytest.mark.numerics
+
 MASK = torch.tensor([[0.0, 1, 1, 0], [1, 1, 1, 1], [0, 0, 1, 0]])
 
 

@@ -20,6 +20,8 @@ from modelyard.progress import silent
 
 from .conftest import optimizer
 
+pytestmark = pytest.mark.numerics
+
 REWARD = {
     "split": "reward",
     "seed": 2,

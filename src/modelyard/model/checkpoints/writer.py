@@ -16,7 +16,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from modelyard.config import complaint
 from modelyard.progress import StopError, beat
@@ -145,6 +147,13 @@ def _causes(error: BaseException) -> list[BaseException]:
     return found
 
 
+def _on_host(tensor: Tensor) -> Tensor:
+    """A copy in memory that training does not touch; from a GPU it is under way when this returns, ahead of what training does next there."""
+    if tensor.device.type == "cpu":
+        return tensor.clone()
+    return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
+
+
 def _copied(state: dict[str, Any], directory: Path) -> Callable[[Any], None]:
     """Hand ``state`` to megatron-core as a save, but keep back the writing of tensors: returns it as a function of the process group."""
     from megatron.core import dist_checkpointing
@@ -163,16 +172,19 @@ def _copied(state: dict[str, Any], directory: Path) -> Callable[[Any], None]:
         """megatron-core's ``torch_dist`` format; copies what it is given and writes it later."""
 
         copied: Any = None
+        arrived: Any = None
 
         def save(self, sharded_state_dict: dict[str, Any], checkpoint_dir: Path) -> None:
             """Copy this rank's shards to memory that training does not touch."""
             renamed, _, _ = mcore._replace_state_dict_keys_with_sharded_keys(sharded_state_dict, self.keep_only_main_replica)
             for part in (item for parts in renamed.values() for item in (parts if isinstance(parts, list) else [parts])):
-                part.data = part.data.detach().to("cpu", copy=True) if isinstance(part, ShardedTensor) else copy.deepcopy(part.data)
+                part.data = _on_host(part.data.detach()) if isinstance(part, ShardedTensor) else copy.deepcopy(part.data)
             self.copied = mcore.mcore_to_pyt_state_dict(renamed, False)
+            self.arrived = torch.cuda.current_stream().record_event()
 
         def write(self, group: Any) -> None:
             """Write the copy; every rank's thread calls it."""
+            self.arrived.synchronize()
             dcp_save(
                 self.copied,
                 storage_writer=PlaceFreeWriter(directory, thread_count=1),

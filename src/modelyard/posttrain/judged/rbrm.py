@@ -115,7 +115,7 @@ def run(
         metrics |= {f"rbrm/{rubric.name}/{key}": float(getattr(one, key)) for key in AGREEMENT}
     for name, part in (("fit", fitted_on), ("test", tested_on)):
         if len(part.model):
-            found = ruling(part.rules, part.model, weights[free])
+            found = ruling(part.rules, part.model, weights[free], engine.precision)
             metrics |= {f"rbrm/{name}/{key}": float(value) for key, value in found._asdict().items()}
     return metrics
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from modelyard.formats.feedback import Comparison, Prompt, prompt_text
 from modelyard.judges.judge import NOTHING, Judge, Question
+from modelyard.stats import ties
 from modelyard.stats.estimate import Estimate, proportion
 
 WHICH = "Which of the two responses to the message is better: more helpful, true, clear and harmless?"
@@ -120,4 +121,4 @@ def agreement(judge: Judge, comparisons: Sequence[Comparison]) -> Estimate:
     if not pairs:
         raise ValueError("no pair to compare the judge with people on")
     said = prefer(judge, [(one.prompt, one.completions[better], one.completions[worse]) for one, better, worse in pairs])
-    return proportion(sum(0.5 if p.first == 0.5 else float(p.first > 0.5) for p in said), len(said))
+    return proportion(sum(ties.preferred(p.first, 1 - p.first, "fp32") for p in said), len(said))
