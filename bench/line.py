@@ -47,7 +47,7 @@ def run(directory: Path, config: str, overrides: Sequence[str]) -> Timed:
     """Run the line in ``directory`` and take it apart."""
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
     before = {made.ref for made in artifacts(directory)}
-    command = [sys.executable, "-m", "flows.pipeline", str(Path(config).absolute()), *overrides]
+    command = [sys.executable, "-m", "modelyard", "run", str(Path(config).absolute()), *overrides]
     began = time.time()
     subprocess.run(command, cwd=directory, env=environment, check=True, stdout=subprocess.DEVNULL)
     ended = time.time()

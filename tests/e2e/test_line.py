@@ -8,6 +8,7 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
+from modelyard.exit_codes import HOLD
 from tests.e2e.running import PIPELINE, PRETRAIN, STAGES, aliases, artifact, copy, line, newest
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
@@ -55,7 +56,7 @@ def test_line_own_benchmark_is_one_table_and_a_failed_gate_stops_a_changed_polic
     rebuilt = ["benchmarks", "contamination", "policy", "results", "baseline", "decision"]  # production answers the new benchmark too
     assert done.stages("built")[: len(rebuilt)] == rebuilt
     assert set(STAGES[: STAGES.index("policy")]) - set(rebuilt) <= set(done.stages("cached"))
-    assert done.code != 0
+    assert done.code == HOLD
     assert done.err.startswith("HOLD: preference: wins ")
     assert done.err.count("\n") == 1
     assert aliases(directory)["production"] == "1"

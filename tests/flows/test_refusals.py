@@ -11,11 +11,16 @@ from pathlib import Path
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.pipeline import pipeline_flow
+from flows import pipeline
 from flows.pipeline_config import load_pipeline
+from modelyard.adapters.home import ServerError
 from modelyard.adapters.mlflow import server as mlflow_server
 from modelyard.adapters.servers.prefect_server import prefect_server
 from modelyard.config import ConfigError
+from modelyard.data.document import DataError
+from modelyard.exit_codes import BAD_INPUT, BLOCK, FAILED, HOLD
+from modelyard.store.outage import StorageError
+from tasks.release import BlockError, HoldError
 from tasks.session import run_from_terminal
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +31,6 @@ SMOLLM2 = str(ROOT / "configs/pipeline/smollm2.toml")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "usage: python -m flows.pipeline CONFIG [KEY=VALUE ...]"),
         (["missing.toml"], "missing.toml: no such config file"),
         ([SMALLEST, "policy.kl_coeff=0.05"], "policy.kl_coeff: unknown key"),
         ([SMALLEST, "policy.kl_coef=high"], "policy.kl_coef: Input should be a valid number"),
@@ -57,7 +61,8 @@ SMOLLM2 = str(ROOT / "configs/pipeline/smollm2.toml")
 )
 def test_line_bad_config_is_one_line_before_anything_starts(tmp_path, monkeypatch, capfd, arguments, message):
     monkeypatch.chdir(tmp_path)
-    assert run_from_terminal(arguments, load_pipeline, lambda config: pytest.fail("the flow must not start")) != 0
+    code = run_from_terminal(arguments[0], arguments[1:], load_pipeline, lambda config: pytest.fail("the flow must not start"))
+    assert code == BAD_INPUT
     out, err = capfd.readouterr()
     assert message in err
     assert err.count("\n") == 1
@@ -108,7 +113,7 @@ def directory(tmp_path_factory):
 def as_program(directory, arguments, capfd):
     """Exit code and standard error of the line in a process of its own."""
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
-    command = [sys.executable, "-m", "flows.pipeline", *arguments]
+    command = [sys.executable, "-m", "modelyard", "run", *arguments]
     done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
     return done.returncode, done.stderr
 
@@ -116,7 +121,7 @@ def as_program(directory, arguments, capfd):
 def in_this_process(directory, arguments, capfd):
     """The same without the seconds of importing everything."""
     capfd.readouterr()
-    code = run_from_terminal(arguments, load_pipeline, pipeline_flow)
+    code = pipeline.run(arguments[0], arguments[1:])
     return code, capfd.readouterr().err
 
 
@@ -153,7 +158,7 @@ def test_line_bad_input_is_one_line_before_training(directory, monkeypatch, capf
     path = directory / name
     write(path)
     code, said = run(directory, [SMALLEST, entry(path, form, digest), *overrides], capfd)
-    assert code != 0
+    assert code == BAD_INPUT
     assert message in said
     assert said.count("\n") == 1, said
     store = directory / ".modelyard/store"
@@ -163,8 +168,29 @@ def test_line_bad_input_is_one_line_before_training(directory, monkeypatch, capf
 def test_line_what_the_project_warns_of_reaches_the_terminal(directory, monkeypatch, capfd):
     monkeypatch.chdir(directory)
     warn = logging.getLogger("modelyard.store.outage").warning
-    assert run_from_terminal([SMALLEST], load_pipeline, lambda config: warn("store: down; trying again")) == 0
+    assert run_from_terminal(SMALLEST, [], load_pipeline, lambda config: warn("store: down; trying again")) == 0
     assert capfd.readouterr().err == "store: down; trying again\n"
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (HoldError("HOLD: preference: wins 40%"), HOLD),
+        (BlockError("BLOCK before training: data: too small"), BLOCK),
+        (ServerError("MLflow: nobody answers"), FAILED),
+        (StorageError("store: no room to write it"), FAILED),
+        (DataError("a.jsonl: line 1: invalid UTF-8"), BAD_INPUT),
+    ],
+)
+def test_line_exit_code_says_what_ended_it(directory, monkeypatch, capfd, error, code):
+    def flow(config):
+        raise error
+
+    monkeypatch.chdir(directory)
+    capfd.readouterr()
+    assert run_from_terminal(SMALLEST, [], load_pipeline, flow) == code
+    assert capfd.readouterr().err == f"{error}\n"
 
 
 NOWHERE = "http://127.0.0.1:9"
@@ -172,16 +198,16 @@ NOWHERE = "http://127.0.0.1:9"
 
 @pytest.mark.integration
 @pytest.mark.parametrize(
-    ("environment", "overrides", "message"),
+    ("environment", "overrides", "expected", "message"),
     [
-        ({"MODELYARD_HOME": "file/home"}, [], "/file/home: Not a directory"),
-        ({}, ["execution.scratch=file/scratch"], "/file is no directory"),
-        ({"MLFLOW_TRACKING_URI": NOWHERE}, [], f"MLFLOW_TRACKING_URI {NOWHERE}: nobody answers"),
-        ({"PREFECT_API_URL": f"{NOWHERE}/api"}, [], f"PREFECT_API_URL {NOWHERE}/api: nobody answers"),
+        ({"MODELYARD_HOME": "file/home"}, [], BAD_INPUT, "/file/home: Not a directory"),
+        ({}, ["execution.scratch=file/scratch"], BAD_INPUT, "/file is no directory"),
+        ({"MLFLOW_TRACKING_URI": NOWHERE}, [], FAILED, f"MLFLOW_TRACKING_URI {NOWHERE}: nobody answers"),
+        ({"PREFECT_API_URL": f"{NOWHERE}/api"}, [], FAILED, f"PREFECT_API_URL {NOWHERE}/api: nobody answers"),
     ],
     ids=["home", "scratch", "mlflow", "prefect"],
 )
-def test_line_whose_surroundings_are_amiss_names_what_to_change(directory, monkeypatch, capfd, environment, overrides, message):
+def test_line_whose_surroundings_are_amiss_names_what_to_change(directory, monkeypatch, capfd, environment, overrides, expected, message):
     monkeypatch.chdir(directory)
     monkeypatch.setattr(mlflow_server, "START_SECONDS", 1.0)
     (directory / "file").write_text("in the way")
@@ -189,7 +215,7 @@ def test_line_whose_surroundings_are_amiss_names_what_to_change(directory, monke
         monkeypatch.setenv(name, value)
     with temporary_settings({PREFECT_API_URL: environment["PREFECT_API_URL"]} if "PREFECT_API_URL" in environment else {}):
         code, said = in_this_process(directory, [SMALLEST, *overrides], capfd)
-    assert code != 0
+    assert code == expected
     assert message in said
     assert said.count("\n") == 1, said
     assert (directory / "file").read_text() == "in the way"

@@ -20,6 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from modelyard.config import complaint
 from modelyard.progress import StopError, beat
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -104,7 +105,7 @@ def _save(write: Part, seal: Part, then: Sequence[Part], directory: Path, group:
     except (DiskFullError, CheckpointError) as error:
         _error = error
     except Exception as error:  # the threads lost each other: a rank is gone
-        _error = CheckpointError(f"checkpoint {directory}: {type(error).__name__}: {' '.join(str(error).split())}")
+        _error = CheckpointError(f"checkpoint {directory}: {type(error).__name__}: {complaint(error)}")
 
 
 def _together(part: Part, directory: Path, group: Any) -> tuple[int, tuple[str, bool]] | None:
@@ -127,7 +128,7 @@ def described(error: BaseException, directory: Path) -> tuple[str, bool]:
     full = free < MIB or any(getattr(cause, "errno", None) in DISK_FULL or SHORT_WRITE in str(cause) for cause in causes)
     if full:
         return f"checkpoint {directory}: no room to write it ({free / MIB:.1f} MiB free); the one before is kept", True
-    text = " ".join(str(causes[-1]).split())
+    text = complaint(causes[-1])
     return f"checkpoint {directory}: {type(causes[-1]).__name__}: {text}", False
 
 
