@@ -21,7 +21,7 @@ ADDRESSES := $(if $(findstring services,$(CONFIG)),. .modelyard/services/address
 help: ## this list
 	@awk -F ' *## *' '/^[a-z%-]+:.*##/ { sub(/:.*/, "", $$1); printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(READY) ## the whole pipeline, set-up included: [CONFIG=configs/pipeline/tiny.toml] [ppo.kl_coef=0.05 ...]
+run: $(READY) ## the whole pipeline, set-up included: [CONFIG=configs/pipeline/tiny.toml] [policy.kl_coef=0.05 ...]
 	@$(ADDRESSES) $(BIN)/modelyard run $(CONFIG) $(OVERRIDES)
 
 test: $(READY) ## the tests, the pipeline end to end at its smallest among them
