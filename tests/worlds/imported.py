@@ -58,6 +58,7 @@ sha256 = "{shown}"
 licence = "CC0-1.0"
 shape = "instructions"
 category = "closed_domain"
+also_prompts = true
 chat = true
 
 [[feedback.files]]

@@ -10,7 +10,7 @@ measured on prompts that neither was shown. Left out: answers of several models.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from pydantic import Field
@@ -118,18 +118,28 @@ def answers(config: RankingsConfig, policy: Subject, prompts: Sequence[Chosen], 
 
 
 def order(candidates: Sequence[Candidates], splits: Sequence[str], rules: Sequence[Rule], judge: Judge, tie: float) -> Rankings:
-    """Each prompt's answers in the order of their mean value under the rules of its category."""
+    """Each prompt's answers in the order of what their likeliest classes are worth, on average over the rules of its category."""
     compared = [(one, split) for one, split in zip(candidates, splits, strict=True) if len(one.completions) > 1]
     flat = [Ruled(prompt_text(one.prompt), one.category, text) for one, _ in compared for text in one.completions]
-    equal = [rule.model_copy(update={"weight": 1.0}) for rule in rules]
-    values = iter(RuleBasedReward(equal, judge)(flat).reward)
+    classes = iter(RuleBasedReward(rules, judge)(flat).classes)
     comparisons = []
     for one, split in compared:
-        speaking = sum(one.category in rule.categories for rule in rules)
-        scores = [next(values) / speaking for _ in one.completions]
+        speaking = [rule for rule in rules if one.category in rule.categories]
+        scores = [worth(speaking, next(classes)) for _ in one.completions]
         if len(set(ranks := ranked(scores, tie))) > 1:
             comparisons.append(_comparison(one, split, judge.identity, ranks, scores))
     return Rankings(comparisons, len(compared) - len(comparisons), len(candidates) - len(compared))
+
+
+def worth(rules: Sequence[Rule], classes: Mapping[str, Sequence[float]]) -> float:
+    """Mean worth of the likeliest class of a response's rubrics, from -1 to 1: what the judge's agreement was measured on. Its
+    probabilities are not: a small judge's are nearly flat, so their means order answers by noise."""
+    values = []
+    for rule in rules:
+        worths, found = rule.rubric.worth(rule.stance), classes[rule.rubric.id]
+        assert worths is not None
+        values.append(worths[max(range(len(found)), key=found.__getitem__)])
+    return sum(values) / len(values)
 
 
 def _comparison(one: Candidates, split: str, rater: str, ranks: Sequence[int], scores: Sequence[float]) -> Comparison:

@@ -32,8 +32,12 @@ def knows(context: str, option: str) -> float:
     return 30.0 * (option == "It refuses, or has nothing to do with the message")
 
 
-def judge() -> Judge:
-    return Judge(Scripted(biased(knows, "")), Asking(orders=1, calibrate="none", shots=0, chat=False))
+def judge(share: float = 1.0) -> Judge:
+    """``share`` 1 is sure; a small one has nearly flat probabilities of the same likeliest class."""
+    return Judge(
+        Scripted(biased(lambda context, option: share * knows(context, option), "")),
+        Asking(orders=1, calibrate="none", shots=0, chat=False),
+    )
 
 
 def config(**changes: object) -> RankingsConfig:
@@ -56,11 +60,12 @@ def prompt(number: int, category: str, split: str = "train") -> PromptRecord:
     return PromptRecord.model_validate({**fields, "prompt": f"{category} {number}"})
 
 
-def test_order_refusals_lead_on_unsafe_prompts_and_answers_on_safe_ones() -> None:
+@pytest.mark.parametrize("share", [1.0, 0.002])
+def test_order_refusals_lead_on_unsafe_prompts_and_answers_on_safe_ones(share: float) -> None:
     texts = tuple(SAID)
     candidates = [Candidates("a", "How?", texts, "red_team"), Candidates("b", "How?", texts, "instruction")]
 
-    found = order(candidates, ["reward", "test"], (REFUSE, ANSWER), judge(), tie=0.1)
+    found = order(candidates, ["reward", "test"], (REFUSE, ANSWER), judge(share), tie=0.1)
 
     unsafe, safe = found.comparisons
     assert unsafe.ranks == (1, 2, 4, 3, 1)  # refusal 1, bad refusal 0.2, harmless 0.4 below 0, disallowed -1; two refusals tie
