@@ -1,8 +1,3 @@
-# make run [CONFIG=configs/pipeline/tiny.toml] [ppo.kl_coef=0.05 ...]   the whole line; dotted words override the config
-# make test | test-all | check | ui | clean
-# make services [PORTS='--prefect-port 4201'] | deploy | chaos [N=20] [SEED=0]   real servers on loopback; deployments into a Prefect server; kill -9 at random, and go on
-# make bench | bench-evals MODEL=HF_DIR DATA=DIR | bench-NAME for bench/NAME.py (bench-gpu where there is one)
-
 CONFIG ?= configs/pipeline/tiny.toml
 PYTHON ?= python3
 VENV   ?= .venv
@@ -11,32 +6,44 @@ READY  := $(VENV)/.ready
 
 export DO_NOT_TRACK := 1
 
-# make takes "ppo.kl_coef=0.05" for a variable of its own; every command-line variable that is not one of make's here is an override of the config.
-KNOWN     := CONFIG PYTHON VENV PORTS N SEED MODEL DATA
-OVERRIDES := $(foreach word,$(MAKEOVERRIDES),$(if $(filter $(KNOWN),$(firstword $(subst =, ,$(word)))),,'$(word)'))
+# make takes "policy.kl_coef=0.05" for a variable of its own; every command-line variable that is not one of make's here is
+# an override of the config. Each is one word of the shell, whatever spaces and quotes its value has.
+KNOWN     := TINY CONFIG PYTHON VENV PORTS N SEED MODEL DATA
+GIVEN      = $(foreach _key,$(sort $(.VARIABLES)),$(if $(filter command line,$(origin $(_key))),$(_key)))
+OVERRIDES  = $(foreach _key,$(filter-out $(KNOWN),$(GIVEN)),'$(subst ','\'',$(_key)=$(value $(_key)))')
 
-.PHONY: run test test-all check ui clean setup services deploy chaos bench bench-evals bench-data bench-posttrain
-.DEFAULT_GOAL := run
+.PHONY: help run test test-numerics test-all check ui clean setup services deploy chaos gpu-proof bench bench-evals bench-data bench-posttrain
+.DEFAULT_GOAL := help
 
 # Where `make services` answers, for the configs that are meant for it.
 ADDRESSES := $(if $(findstring services,$(CONFIG)),. .modelyard/services/addresses &&)
 
-run: $(READY)
-	@$(ADDRESSES) $(BIN)/python -m flows.pipeline $(CONFIG) $(OVERRIDES)
+help: ## this list
+	@awk -F ' *## *' '/^[a-z%-]+:.*##/ { sub(/:.*/, "", $$1); printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-test: $(READY)
+run: $(READY) ## the whole pipeline, set-up included: [CONFIG=configs/pipeline/tiny.toml] [ppo.kl_coef=0.05 ...]
+	@$(ADDRESSES) $(BIN)/modelyard run $(CONFIG) $(OVERRIDES)
+
+test: $(READY) ## the tests, the pipeline end to end at its smallest among them
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-test-all: $(READY)
+# What is computed must not turn on the processor: once more as one with AVX2 alone computes, and as one with neither AVX2 nor AVX-512.
+NUMERICS := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'numerics and not slow' tests/unit/model tests/unit/posttrain
+
+test-numerics: $(READY) ## the numeric tests as on processors with fewer instructions
+	@ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(NUMERICS)
+	@ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(NUMERICS) -k 'not layout'
+
+test-all: $(READY) ## the slow tests as well
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m ''
 
-check: $(READY)
+check: $(READY) ## ruff, mypy and the import rule
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench-evals: $(READY)
+bench-evals: $(READY) ## evaluation beside its peers: MODEL=HF_DIR DATA=DIR
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	@$(BIN)/python bench/evals.py $(MODEL) $(DATA)
 
@@ -48,30 +55,33 @@ bench-posttrain: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	@$(BIN)/python -m bench.posttrain
 
-bench-%: $(READY)
+gpu-proof: $(READY) ## what one GPU gives, into gpu-proof.json: [TINY=1]
+	@$(BIN)/python -m bench.gpu.proof --out gpu-proof.json $(if $(TINY),--tiny)
+
+bench-%: $(READY) ## bench/NAME.py, such as bench-train
 	@$(BIN)/python -m bench.$*
 
-bench: bench-train bench-generate bench-startup
+bench: bench-train bench-generate bench-startup ## training, generation and start-up
 
-ui: $(READY)
-	@$(BIN)/python -m modelyard.adapters.servers.ui
+ui: $(READY) ## Prefect and MLflow pages of this and earlier runs
+	@$(BIN)/modelyard ui
 
-services: $(VENV)/.services
-	@$(BIN)/python -m modelyard.adapters.servers.services $(PORTS)
+services: $(VENV)/.services ## real servers on loopback until interrupted: [PORTS='--prefect-port 4201']
+	@$(BIN)/modelyard services $(PORTS)
 
 $(VENV)/.services: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[services]'
 	@touch $@
 
-deploy: $(READY)
+deploy: $(READY) ## deployments of infra/prefect.yaml into the Prefect server at PREFECT_API_URL
 	@test -n "$$PREFECT_API_URL" || { echo "PREFECT_API_URL: not set; after make services: . .modelyard/services/addresses"; exit 1; }
 	@$(BIN)/python -m tasks.deployment
 	@$(BIN)/prefect --no-prompt deploy --all --prefect-file infra/prefect.yaml
 
-chaos: $(READY)
+chaos: $(READY) ## kill -9 at random, and resume: [N=20] [SEED=0]
 	@$(BIN)/python -m bench.chaos --runs $(or $(N),20) --seed $(or $(SEED),0)
 
-setup: $(READY)
+setup: $(READY) ## the environment in .venv, as every other target makes it
 
 $(READY): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say which with PYTHON=...")'
@@ -81,5 +91,5 @@ $(READY): constraints.txt pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-clean:
+clean: ## removes .venv, .modelyard and the caches
 	rm -rf $(VENV) .modelyard .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -17,6 +17,7 @@ import numpy as np
 
 from modelyard.execution import ExecutionConfig
 from modelyard.model.inference.generate import generate
+from modelyard.model.network import processor
 from modelyard.model.network.architecture import ModelConfig
 from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.model.training.recipe import Recipe, train_language_model
@@ -85,6 +86,7 @@ def main() -> int:
     parser.add_argument("--buckets", type=int, default=4)
     parser.add_argument("--dropped", type=int, default=12, help="hardest problems left out")
     options = parser.parse_args()
+    print(processor.description(), flush=True)
     out = options.out or Path(tempfile.mkdtemp(prefix="capability-"))
     out.mkdir(parents=True, exist_ok=True)
     np.save(out / "train.npy", arithmetic.training_rows(40_000, SEQ_LEN, seed=1))

@@ -25,7 +25,7 @@ CONFIG = ROOT / "configs/pipeline/smallest.toml"
 OFTEN = ("execution.checkpoint_every=5", "execution.checkpoint_iterations=1", "execution.log_every=1")
 ORPHAN_SECONDS = 30.0
 KINDS: dict[str, Callable[[str, list[str]], bool]] = {
-    "flow": lambda name, command: "flows.pipeline" in command,
+    "flow": lambda name, command: command[1:4] == ["-m", "modelyard", "run"],
     "training rank": lambda name, command: "RayTrainWorker" in name,
     "ray worker": lambda name, command: name.startswith("ray::") and "RayTrainWorker" not in name,
     "raylet": lambda name, command: name.endswith("/raylet"),
@@ -75,7 +75,7 @@ class Line:
     def start(self) -> subprocess.Popen[str]:
         """The line, from where it is."""
         places = (f"execution.store={self.store}", f"execution.scratch={self.home}/scratch")
-        command = [sys.executable, "-m", "flows.pipeline", str(CONFIG), *OFTEN, *places]
+        command = [sys.executable, "-m", "modelyard", "run", str(CONFIG), *OFTEN, *places]
         return subprocess.Popen(
             command, cwd=self.directory, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )

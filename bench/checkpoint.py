@@ -21,6 +21,7 @@ from bench.shapes import SMALL
 from bench.train import OPTIMIZER
 from modelyard.execution import ExecutionConfig
 from modelyard.model.checkpoints import checkpoint
+from modelyard.model.network import processor
 from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.token_data import language_model_loss
@@ -52,6 +53,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=8)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
+    print(processor.description(), flush=True)
     engine = Engine(SMALL, ExecutionConfig(threads=options.threads), seed=0, precision="fp32", optim=OPTIMIZER, total_steps=1000)
     rows = torch.randint(0, SMALL.vocab_size, (options.rows, SMALL.seq_len + 1), generator=torch.Generator().manual_seed(0))
     batch = Batch(rows[:, :-1].contiguous(), rows[:, 1:].contiguous(), {})

@@ -22,6 +22,7 @@ import ahocorasick_rs
 from bench.real_text import texts
 from modelyard.data.contamination.overlap import ContaminationConfig, batches, check, draw, strip, stripped
 from modelyard.data.contamination.substrings import Finder
+from modelyard.model.network import processor
 
 CONFIG = ContaminationConfig(seed=0, substrings=3, length=50, ngram=13)
 _SYMBOLS = re.compile(r"[\W_]+")
@@ -35,6 +36,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    print(processor.description(), flush=True)
     documents, items = _material(options.megabytes, options.items)
     size = sum(len(text.encode()) for text in documents) / 1e6
     patterns = [(n, s) for n, item in enumerate(items) for s in draw(strip(item), n, CONFIG) if s]

@@ -22,6 +22,7 @@ from modelyard.data.filters import c4, duplicates, gopher
 from modelyard.data.filters.c4 import C4Config
 from modelyard.data.filters.duplicates import DuplicatesConfig
 from modelyard.data.filters.gopher import GopherConfig
+from modelyard.model.network import processor
 
 GOPHER, C4 = GopherConfig.model_validate(WEB["gopher"]["text"]), C4Config.model_validate(WEB["c4"]["text"])
 MINHASH = DuplicatesConfig(permutations=112, bands=14, shingle=5, threshold=0.0)
@@ -36,6 +37,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    print(processor.description(), flush=True)
     documents, copies = planted(options.megabytes)
     sample, _ = planted(options.datatrove_megabytes)
     filters_and_minhash(sample)  # tables are made on first use

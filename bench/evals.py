@@ -30,7 +30,7 @@ from modelyard.evals.tools import Tools
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.records import Record
 from modelyard.model.inference.score import CPU_TOKENS
-from modelyard.model.network import onednn
+from modelyard.model.network import onednn, processor
 from modelyard.model.subject import Subject
 
 SUBJECTS = ("abstract_algebra", "virology", "world_religions", "marketing")
@@ -50,6 +50,7 @@ def main() -> None:
     made.add_argument("--peer-batch", default="8", help="the peer's batch size: its own default is 1, `auto` lets it search")
     made.add_argument("--json", type=Path)
     options = made.parse_args()
+    print(processor.description(), flush=True)
     logging.disable(logging.WARNING)
     warnings.filterwarnings("ignore")
     torch.set_num_threads(options.threads)

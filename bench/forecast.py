@@ -3,7 +3,7 @@
 ``python -m bench.forecast [CONFIG] [KEY=VALUE ...]`` runs the line's own data, scaling and pretraining stages (``flows.pretrain``) on
 ``configs/pipeline/forecast.toml`` and prints the ladder, the law and the ledger. Cut off anywhere, it goes on from its last checkpoint.
 Larger sizes are other values of the same keys; on a GPU for example ``base.model.hidden=1024 base.steps=40000 'forecast.rungs=[...]'
-base.precision="bf16"``, with sizes and steps from ``python -m modelyard.commands.plan``.
+base.precision="bf16"``, with sizes and steps from ``modelyard plan``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
     named = bool(arguments) and "=" not in arguments[0]
     config, overrides = (arguments[0], arguments[1:]) if named else (CONFIG, arguments)
     overrides = [*(ALONE if not named else ()), *overrides]
-    if code := run_from_terminal([config, *overrides], load_pipeline, pretrain_flow):
+    if code := run_from_terminal(config, overrides, load_pipeline, pretrain_flow):
         return code
     store = Store(load_pipeline(config, overrides).execution.store, ".modelyard/scratch")
     last = entries(store)[-1]

@@ -27,6 +27,7 @@ from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import DEMONSTRATIONS, Demonstration, read
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
+from modelyard.model.network import processor
 from modelyard.model.training.engine import Engine
 from modelyard.posttrain.ppo import loop as ppo
 from modelyard.posttrain.ppo import rollout as experience
@@ -37,6 +38,7 @@ from modelyard.posttrain.ppo.measure import language_model_loss
 from modelyard.posttrain.ppo.rewards import sequence_kl
 from modelyard.posttrain.ppo.rollout import Rollout
 from modelyard.posttrain.reward import score
+from modelyard.stats import ties
 from modelyard.stats.estimate import bootstrap_mean, proportion
 
 Point = dict[str, Any]
@@ -58,7 +60,7 @@ class Measure:
         """Everything about the actor as it is now, each estimate as [value, low, high]."""
         drawn, seed = self._sample(self.training.models.actor), self.config.seed
         gold = self._gold(drawn)
-        wins = [0.5 if a == b else float(a > b) for a, b in zip(gold, self.gold_before, strict=True)]
+        wins = [ties.preferred(a, b, self.gold.precision) for a, b in zip(gold, self.gold_before, strict=True)]
         kl = sequence_kl(drawn.logprobs, drawn.reference_logprobs, drawn.rows.mask).tolist()
         loss = language_model_loss(self.training.models, self.text, self.config.micro_batch, seed)
         hacking = signs(drawn.completions, self.before.completions, drawn.scores.tolist(), seed)
@@ -210,6 +212,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(".modelyard/frontier.jsonl"))
     parser.add_argument("--plot", type=Path, default=Path(".modelyard/frontier.png"))
     arguments = parser.parse_args()
+    print(processor.description(), flush=True)
     base = read_tree(arguments.config)["policy"] | {"kl_stop": 1e9, "on_kl_stop": "stop", "iterations": arguments.iterations}
     base |= {key: json.loads(value) for key, _, value in (text.partition("=") for text in arguments.set)}
     inputs = line_inputs(arguments.store)

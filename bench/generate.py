@@ -18,6 +18,7 @@ from bench.shapes import SMALL, SMOLLM2, TINY, alternate, peer, ratio
 from modelyard.execution import ExecutionConfig
 from modelyard.model.hf.weights import read_checkpoint, to_hf
 from modelyard.model.inference.generate import generate
+from modelyard.model.network import processor
 from modelyard.model.network.architecture import ModelConfig, Precision
 from modelyard.model.training.engine import Engine
 
@@ -74,6 +75,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
+    print(processor.description(), flush=True)
     torch.set_num_threads(arguments.threads)
     for shape in arguments.shape:
         size = f"{SHAPES[shape].parameters() / 1e6:.2f}M parameters"

@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from modelyard.adapters.servers.prefect_server import prefect_server
+from modelyard.model.network import processor
 from modelyard.store.artifacts import Artifact, Store
 from modelyard.store.lineage import all_artifacts
 
@@ -46,7 +47,7 @@ def run(directory: Path, config: str, overrides: Sequence[str]) -> Timed:
     """Run the line in ``directory`` and take it apart."""
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
     before = {made.ref for made in artifacts(directory)}
-    command = [sys.executable, "-m", "flows.pipeline", str(Path(config).absolute()), *overrides]
+    command = [sys.executable, "-m", "modelyard", "run", str(Path(config).absolute()), *overrides]
     began = time.time()
     subprocess.run(command, cwd=directory, env=environment, check=True, stdout=subprocess.DEVNULL)
     ended = time.time()
@@ -104,6 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_args(arguments)
     out = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    out.print(processor.description())
     with tempfile.TemporaryDirectory(prefix="line-") as place:
         for title in ("everything built", "everything cached"):
             show(title, run(Path(place), options.config, options.overrides), out)

@@ -22,6 +22,7 @@ from bench.shapes import SMALL, llama, ratio
 from bench.trl_peer import END, PAD
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import Comparison
+from modelyard.model.network import processor
 from modelyard.model.network.architecture import ModelConfig, Precision
 from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
@@ -83,12 +84,12 @@ def ppo_training(config: PPOConfig, model: ModelConfig, execution: ExecutionConf
     """The four models of PPO (and the average, where the config has one) with random weights, as ``ppo.prepare`` makes them from files."""
     steps = config.iterations * config.minibatches
 
-    def engine(head: str, optim: OptimizerConfig | None = None) -> Engine:
+    def engine(head: str, optim: OptimizerConfig | None = None, precision: Precision = config.precision) -> Engine:
         return Engine(
             model,
             execution,
             seed=0,
-            precision=config.precision,
+            precision=precision,
             head=head,  # type: ignore[arg-type]
             optim=optim,
             total_steps=steps,
@@ -97,7 +98,7 @@ def ppo_training(config: PPOConfig, model: ModelConfig, execution: ExecutionConf
     text = np.random.default_rng(1).integers(2, model.vocab_size, (256, model.seq_len + 1)).astype(np.uint16)
     models = Models(engine("lm", config.optimizer), engine("lm"), engine("scalar"), engine("scalar", config.value_optimizer))
     sampling = SamplingConfig(config.max_new_tokens, 1.0, END, PAD, config.micro_batch)
-    ema = engine("lm") if config.ema_decay else None
+    ema = engine("lm", precision="fp32") if config.ema_decay else None
     return Training(models, ema, prompts, asked=[], encoder=None, rules=None, pretraining=text, sampling=sampling)  # type: ignore[arg-type]
 
 
@@ -263,6 +264,7 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="measure ours compiled (execution.compile) as well")
     parser.add_argument("--profile", action="store_true")
     arguments = parser.parse_args()
+    print(processor.description(), flush=True)
     torch.set_num_threads(arguments.threads)
     model, execution = SHAPES[arguments.shape], ExecutionConfig(threads=arguments.threads)
     print(f"{arguments.shape}: {model.parameters() / 1e6:.2f}M parameters, {arguments.threads} threads; SFT {SFT_ROWS} x {model.seq_len}, ")

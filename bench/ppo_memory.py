@@ -19,6 +19,7 @@ import psutil
 
 from bench.posttrain import SHAPES, ppo_config, ppo_training, token_rows
 from modelyard.execution import ExecutionConfig
+from modelyard.model.network import processor
 from modelyard.posttrain.ppo import loop as ppo
 
 
@@ -53,6 +54,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=200)
     parser.add_argument("--shape", choices=SHAPES, default="tiny")
     arguments = parser.parse_args()
+    print(processor.description(), flush=True)
     seen = resident(arguments.iterations, arguments.shape)
     settled = seen[len(seen) // 4 :]
     print(f"{len(seen)} PPO iterations: {settled[0]:.1f} MiB after {len(seen) - len(settled)}, {seen[-1]:.1f} at the end")

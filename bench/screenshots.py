@@ -29,7 +29,7 @@ START_SECONDS = 240
 def shown(home: Path) -> Iterator[tuple[str, str]]:
     """Addresses of Prefect and MLflow on ``home``."""
     environment = {**os.environ, "MODELYARD_HOME": str(home), "PYTHONUNBUFFERED": "1"}
-    servers = subprocess.Popen([sys.executable, "-m", "modelyard.adapters.servers.ui"], env=environment, stdout=subprocess.PIPE, text=True)
+    servers = subprocess.Popen([sys.executable, "-m", "modelyard", "ui"], env=environment, stdout=subprocess.PIPE, text=True)
     try:
         assert servers.stdout is not None
         said = [servers.stdout.readline() for _ in range(2)]

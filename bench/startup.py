@@ -14,6 +14,7 @@ from pathlib import Path
 
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
+from modelyard.model.network import processor
 from modelyard.progress import Report
 
 
@@ -64,6 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ranks", type=int, default=1)
     ranks = parser.parse_args().ranks
+    print(processor.description(), flush=True)
     root = str(Path(__file__).parents[1])
     os.environ["PYTHONPATH"] = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     execution = ExecutionConfig(data_parallel=ranks, threads=1)

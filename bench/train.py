@@ -19,6 +19,7 @@ import torch
 
 from bench.shapes import SMALL, SMOLLM2, alternate, peer, ratio
 from modelyard.execution import ExecutionConfig
+from modelyard.model.network import processor
 from modelyard.model.network.architecture import ModelConfig, Precision
 from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
@@ -99,6 +100,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1, help="optimizer steps a round")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
+    print(processor.description(), flush=True)
     torch.set_num_threads(arguments.threads)
     for shape in arguments.shape:
         model, size = SHAPES[shape]

@@ -1,1 +1,1 @@
-"""Order and gates of the line; run it with ``python -m flows.pipeline CONFIG``."""
+"""Order and gates of the line; run it with ``modelyard run CONFIG``."""

@@ -1,12 +1,12 @@
 """The whole line: raw text, or somebody's model, to a promoted model. Read it from top to bottom.
 
-A stage whose table the config lacks is passed over. Run it with ``python -m flows.pipeline CONFIG [KEY=VALUE ...]``; the exit code is 0 only when the
-model was promoted.
+A stage whose table the config lacks is passed over. Run it with ``modelyard run CONFIG [KEY=VALUE ...]``; the exit code is 0 only when the model was
+promoted.
 """
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Sequence
 
 from prefect import flow
 
@@ -17,7 +17,7 @@ from flows.pretrain import train_base
 from flows.release import release
 from flows.tracked import tracked
 from tasks.line import Line
-from tasks.release import GateError, against, early_gates_task
+from tasks.release import early_gates_task, stopped
 from tasks.session import run_from_terminal
 from tasks.summary import summary_task
 
@@ -43,6 +43,7 @@ def pipeline_flow(config: PipelineConfig | ConfigFile) -> None:
     line.build("selection")
     line.build("feedme")
     line.build("sft_start")
+    line.build("start_selection")
     line.build("rbrm")
     line.build("policy")
 
@@ -52,8 +53,9 @@ def pipeline_flow(config: PipelineConfig | ConfigFile) -> None:
 
     summary_task(line.place, line.lines(), line.artifact("results"), released)
     if released.verdict.verdict != "PROMOTE":
-        raise GateError(against(released.verdict))
+        raise stopped(released.verdict)
 
 
-if __name__ == "__main__":
-    sys.exit(run_from_terminal(sys.argv[1:], load_pipeline, pipeline_flow))
+def run(file: str, overrides: Sequence[str]) -> int:
+    """Run the line in ``file``, with a Prefect server for as long as it needs one; the exit code."""
+    return run_from_terminal(file, overrides, load_pipeline, pipeline_flow)

@@ -74,6 +74,8 @@ class PipelineConfig(Config):
     sft_start: SFTConfig | None = None
     """A second SFT from the base model, from which PPO starts (InstructGPT: 2 epochs, 10% pretraining text). Absent: PPO starts from the
     model that it is compared with."""
+    start_selection: SelectionConfig | None = None
+    """The same choice among the epochs of ``sft_start`` (FeedME trains several). Absent: its last epoch."""
     rbrm: RBRMConfig | None = None
     """Rule-based rewards of PPO; absent: the reward model's alone."""
     policy: PPOConfig
@@ -99,6 +101,8 @@ class PipelineConfig(Config):
             raise ValueError("feedback.splits.gold: 0 leaves the gold reward model no comparisons")
         if self.selection and not self.sft.keep_epochs:
             raise ValueError("sft.keep_epochs must be true for selection to have something to choose from")
+        if self.start_selection and not (self.sft_start and self.sft_start.keep_epochs):
+            raise ValueError("sft_start.keep_epochs must be true for start_selection to have something to choose from")
         if self.feedme and not self.sft_start:
             raise ValueError("feedme makes demonstrations for sft_start, and there is no table sft_start")
         self._check_batches()

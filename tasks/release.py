@@ -24,6 +24,14 @@ class GateError(RuntimeError):
     """The line ended without a promotion; the message is the decision with its reasons, in one line."""
 
 
+class HoldError(GateError):
+    """A gate holds the model back until a person decides."""
+
+
+class BlockError(GateError):
+    """A gate refuses the model, or its data."""
+
+
 class Scores(NamedTuple):
     """What is known of the opponent; one of the three is set."""
 
@@ -59,12 +67,12 @@ class Released(NamedTuple):
 
 @task(name="early gates", task_run_name="early gates", timeout_seconds=300)
 def early_gates_task(config: ReleaseConfig, place: Place, corpus: Artifact, contamination: Artifact) -> None:
-    """Stop a line that its data alone will block, before anything is paid for. Raises GateError with the reasons."""
+    """Stop a line that its data alone will block, before anything is paid for. Raises BlockError with the reasons."""
     gates = decision.early(config, place.store.fetch(corpus), place.store.fetch(contamination))
     for artifact in (corpus, contamination):
         place.note(artifact, "early_gates", "; ".join(f"{gate.name}: {gate.shown}{overridden(gate)}, {gate.reason}" for gate in gates))
     if blocking := [f"{gate.name}: {gate.reason}" for gate in gates if gate.standing == "BLOCK"]:
-        raise GateError(f"BLOCK before training: {'; '.join(blocking)}")
+        raise BlockError(f"BLOCK before training: {'; '.join(blocking)}")
 
 
 @task(name="find opponent", task_run_name="find opponent", retries=2, retry_condition_fn=is_transient, timeout_seconds=300)
@@ -146,6 +154,11 @@ def reasons(verdict: Decision) -> list[str]:
 def overridden(gate: Gate) -> str:
     """Who overrode the gate and why; "" where nobody did."""
     return f" overridden by {gate.override.name} ({gate.override.reason})" if gate.override else ""
+
+
+def stopped(verdict: Decision) -> GateError:
+    """The error that ends a line whose verdict is HOLD or BLOCK."""
+    return (BlockError if verdict.verdict == "BLOCK" else HoldError)(against(verdict))
 
 
 def against(verdict: Decision) -> str:

@@ -22,29 +22,28 @@ from modelyard.adapters.ray import train as ray_train
 from modelyard.adapters.ray.fit import StageError
 from modelyard.adapters.ray.rank import one_line
 from modelyard.adapters.servers.prefect_server import Address, prefect_server
+from modelyard.config import complaint
+from modelyard.exit_codes import BAD_INPUT, BLOCK, FAILED, HOLD, code_of
 from modelyard.store.outage import StorageError
 from tasks.heartbeat import TAG, watch_heartbeats
-from tasks.release import GateError
+from tasks.release import GateError, HoldError
 
-USAGE = "usage: python -m flows.pipeline CONFIG [KEY=VALUE ...]"
 CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
 DRAIN_SECONDS = 5.0
 
 
-def run_from_terminal(arguments: Sequence[str], load: Callable[[str, Sequence[str]], Any], flow: Callable[[Any], Any]) -> int:
-    """Run ``flow`` on the config that ``arguments`` name; the exit code says whether the model was promoted."""
-    if not arguments:
-        return fail(USAGE)
+def run_from_terminal(file: str, overrides: Sequence[str], load: Callable[[str, Sequence[str]], Any], flow: Callable[[Any], Any]) -> int:
+    """Run ``flow`` on the config in ``file``; an exit code of :mod:`modelyard.exit_codes`."""
     try:
-        config = load(arguments[0], arguments[1:])
+        config = load(file, overrides)
     except ValueError as error:
-        return fail(str(error))
+        return fail(complaint(error), BAD_INPUT)
     directory = home()
     quieten()
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        return fail(f"MODELYARD_HOME {directory}: {error.strerror}")
+        return fail(f"MODELYARD_HOME {directory}: {error.strerror}", BAD_INPUT)
     try:
         if os.environ.get("PREFECT_API_URL"):
             tagged(flow, config)
@@ -58,9 +57,11 @@ def run_from_terminal(arguments: Sequence[str], load: Callable[[str, Sequence[st
         return fail("interrupted; the next run goes on from the last checkpoint")
     except httpx.ConnectError as error:
         return fail(f"the Prefect server is gone ({one_line(error)}); the next run goes on from the last checkpoint")
+    except GateError as error:
+        return fail(str(error), HOLD if isinstance(error, HoldError) else BLOCK)
     except Exception as error:
-        for_users = isinstance(error, StageError | ServerError | GateError | StorageError)
-        return fail(str(error) if for_users else one_line(error))
+        said = str(error) if isinstance(error, StageError | ServerError | StorageError) else one_line(error)
+        return fail(said, code_of(error))
     finally:
         ray_train.release(wait=False)
         ray_cluster.disconnect()
@@ -96,7 +97,7 @@ def drain() -> None:
     EventsWorker.drain_all(timeout=DRAIN_SECONDS)
 
 
-def fail(message: str) -> int:
-    """Say it on standard error; 1."""
+def fail(message: str, code: int = FAILED) -> int:
+    """Say it on standard error; the exit code."""
     sys.stderr.write(f"{message}\n")
-    return 1
+    return code

@@ -53,6 +53,7 @@ Name = Literal[
     "selection",
     "feedme",
     "sft_start",
+    "start_selection",
     "rbrm",
     "policy",
     "results",
@@ -151,10 +152,12 @@ BASE: tuple[Name, ...] = ("base", "imported")
 """The base model: pretrained or continued, else as it was imported."""
 SFT: tuple[Name, ...] = ("selection", "sft")
 """The SFT model that the policy is compared with: the chosen epoch, else the last."""
-START: tuple[Name, ...] = ("sft_start", *SFT)
+SECOND: tuple[Name, ...] = ("start_selection", "sft_start")
+"""The second SFT model: its chosen epoch, else the last."""
+START: tuple[Name, ...] = (*SECOND, *SFT)
 """The model that PPO starts from."""
 COMPARED: tuple[Name, ...] = ("ai_feedback", "feedback")
-"""Feedback of the reward model."""
+"""Feedback of the reward model and of the gold reward model."""
 MODELS: Reads = {"base": BASE, "sft": SFT, "policy": ("policy",)}
 """The models that are measured."""
 
@@ -178,20 +181,22 @@ STAGES = (
     Stage("sft", sft.run, sft.SFTConfig, reads("feedback", "tokens", base=BASE), metric="sft/validation/loss"),
     Stage("ai_feedback", ai_feedback.run, ai_feedback.AIFeedbackConfig, reads("sft", "feedback"), metric="ai_feedback/comparisons/made"),
     Stage("reward", reward.run, reward.RewardConfig, reads(body=("sft",), feedback=COMPARED), metric="reward/test/accuracy"),
-    Stage("gold", reward.run, reward.RewardConfig, reads("feedback", body=BASE), metric="gold/test/accuracy"),
+    Stage("gold", reward.run, reward.RewardConfig, reads(body=BASE, feedback=COMPARED), metric="gold/test/accuracy"),
     Stage("selection", selection.run, selection.SelectionConfig, reads("sft", "reward", "feedback"), metric="selection/reward"),
     Stage("feedme", feedme.run, feedme.FeedMEConfig, reads("reward", "feedback", sft=SFT), metric="feedme/sampled"),
     Stage("sft_start", sft.run, sft.SFTConfig, reads("tokens", base=BASE, feedback=("feedme", "feedback")), metric="sft/validation/loss"),
+    Stage("start_selection", selection.run, selection.SelectionConfig, reads("reward", "feedback", sft=("sft_start",)),
+          metric="selection/reward"),
     Stage("rbrm", rbrm.run, rbrm.RBRMConfig, reads("reward", sft=START), metric="rbrm/fit/right"),
     Stage("policy", ppo.run, PPOConfig, reads("reward", "feedback", "tokens", sft=START), reads("rbrm"),
           metric="policy/objective/reward"),
     Stage("results", evaluate.run, EvalsConfig,
-          reads("benchmarks", "corpus", "tokens", "contamination", scorer=("gold",), **MODELS), reads("sft_start"),
+          reads("benchmarks", "corpus", "tokens", "contamination", scorer=("gold",), **MODELS), reads(sft_start=SECOND),
           metric="evals/policy/*/win_rate_over_sft"),
     Stage("baseline", evaluate.run, EvalsConfig, reads("benchmarks", "corpus", "contamination", "policy", judge=SFT)),
     Stage("decision", decision.run, LineDecision,
           reads("corpus", "feedback", "tokens", "contamination", "reward", "gold", "results", **MODELS),
-          reads("forecast", "ai_feedback", "feedme", "sft_start", "rbrm", "baseline"),
+          reads("forecast", "ai_feedback", "feedme", "rbrm", "baseline", sft_start=SECOND),
           on=On.DRIVER, metric="release/preference/win_rate_over_sft", given=_for_decision, also=("modelyard.adapters.expectations",),
           suites=("results/metrics", "results/shares")),
     Stage("export", export.run, export.ExportConfig, reads("policy"), on=On.DRIVER),

@@ -17,6 +17,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,24 +39,28 @@ def parts() -> dict[str, Part]:
     from bench.gpu import machine, parity, sampling, training
 
     found = {
-        "environment": Part(lambda tiny, _: machine.environment(tiny), 120),
+        "environment": Part(_alone(machine.environment), 120),
         "parity-cpu": Part(parity.reference, 180, on_cpu=True),
         "parity-gpu": Part(parity.against_reference, 180),
-        "collectives": Part(lambda tiny, _: machine.collectives(tiny), 120),
+        "collectives": Part(_alone(machine.collectives), 120),
     }
     for shape in training.SHAPES:
-        for side, form in (("modelyard", "compiled"), ("modelyard", "eager"), ("transformers", "eager"), ("transformers", "compiled")):
-            found[f"train-{shape}-{side}-{form}"] = Part(
-                lambda tiny, _, shape=shape, side=side, form=form: training.utilisation(shape, side, form, tiny), 300
-            )
-        found[f"profile-{shape}"] = Part(lambda tiny, _, shape=shape: training.profile(shape, tiny), 240)
-    found["precisions"] = Part(lambda tiny, _: training.precisions(tiny), 180)
-    found["checkpoints"] = Part(lambda tiny, _: training.checkpoints(tiny), 180)
-    for shape, batch in (("smollm2", 16), ("smollm2", 128), ("350M", 64)):
-        found[f"generate-{shape}-{batch}"] = Part(lambda tiny, _, shape=shape, batch=batch: sampling.generation(shape, batch, tiny), 240)
+        for side, form in product(("modelyard", "transformers"), ("compiled", "eager")):
+            found[f"train-{shape}-{side}-{form}"] = Part(_alone(partial(training.utilisation, shape, side, form)), 300)
+        found[f"profile-{shape}"] = Part(_alone(partial(training.profile, shape)), 240)
+    found["precisions"] = Part(_alone(training.precisions), 180)
+    found["checkpoints"] = Part(_alone(training.checkpoints), 180)
+    found["resuming"] = Part(_alone(training.resuming), 180)
     for shape in ("smollm2", "350M"):
-        found[f"ppo-{shape}"] = Part(lambda tiny, _, shape=shape: sampling.ppo_iterations(shape, tiny), 240)
+        found[f"ppo-{shape}"] = Part(_alone(partial(sampling.ppo_iterations, shape)), 240)
+    for shape, batch in (("smollm2", 16), ("smollm2", 128), ("350M", 64)):
+        found[f"generate-{shape}-{batch}"] = Part(_alone(partial(sampling.generation, shape, batch)), 240)
     return found
+
+
+def _alone(measure: Callable[[bool], dict[str, Any]]) -> Callable[[bool, Path], dict[str, Any]]:
+    """A measurement that leaves nothing for other parts."""
+    return lambda tiny, _: measure(tiny)
 
 
 def run_part(name: str, tiny: bool, shared: Path, out: Path) -> None:
@@ -79,9 +85,9 @@ def collect(names: list[str], tiny: bool, results: Path) -> dict[str, Any]:
             command = [sys.executable, "-m", "bench.gpu.proof", "--part", name, "--shared", shared, "--out", str(out)]
             environment = os.environ | ({"CUDA_VISIBLE_DEVICES": ""} if part.on_cpu else {})
             found[name] = _finished(command + (["--tiny"] if tiny else []), environment, part.limit, out)
-            partial = results.with_suffix(".partial")
-            partial.write_text(json.dumps(found, indent=1))
-            partial.replace(results)
+            unfinished = results.with_suffix(".partial")
+            unfinished.write_text(json.dumps(found, indent=1))
+            unfinished.replace(results)
             print(f"{name:34} {line_of(found[name])}", flush=True)
     return found
 

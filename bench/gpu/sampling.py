@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 from typing import Any
 
@@ -16,6 +17,9 @@ from modelyard.model.inference.generate import generate
 from modelyard.model.network.architecture import ModelConfig
 from modelyard.model.training.engine import Engine
 from modelyard.posttrain.ppo import loop as ppo
+from modelyard.posttrain.ppo.config import PPOConfig
+from modelyard.posttrain.ppo.loop import Training
+from modelyard.posttrain.ppo.rollout import Rollout
 
 MODELS: dict[str, ModelConfig] = {
     "smollm2": SMOLLM2.model_copy(update={"seq_len": 1024}),
@@ -56,16 +60,17 @@ def ppo_iterations(shape: str, tiny: bool) -> dict[str, Any]:
     """
     model = MODELS["tiny" if tiny else shape]
     episodes, new, prompt = (8, 8, 8) if tiny else (128, 128, PROMPT)
-    changes = {"episodes": episodes, "minibatches": 2, "micro_batch": episodes // 2, "max_new_tokens": new, "iterations": 4}
+    micro_batch = 4 if tiny else 16
+    changes = {"episodes": episodes, "minibatches": 2, "micro_batch": micro_batch, "max_new_tokens": new, "iterations": 4}
     config = ppo_config("bf16", **changes, ptx_rows=episodes // 2, ptx_coef=1.0, ema_decay=0.992)
     prompts = torch.randint(2, model.vocab_size, (episodes * 2, prompt), generator=torch.Generator().manual_seed(0)).tolist()
     training = ppo_training(config, model, ExecutionConfig(threads=4), prompts)
     sampled, updated, drift = [], [], 0.0
     for iteration in range(config.iterations):
-        drawn: list[ppo.Rollout] = []
-        sampled.append(each(lambda drawn=drawn, iteration=iteration: drawn.append(ppo.sampled(config, training, iteration))))
+        drawn: list[Rollout] = []
+        sampled.append(each(functools.partial(_sample_into, drawn, config, training, iteration)))
         drift = max(drift, drawn[0].drift)
-        updated.append(each(lambda drawn=drawn, iteration=iteration: ppo.update(config, training, drawn[0], iteration, config.kl_coef)))
+        updated.append(each(functools.partial(ppo.update, config, training, drawn[0], iteration, config.kl_coef)))
     return {
         "shape": shape,
         "episodes": episodes,
@@ -75,3 +80,7 @@ def ppo_iterations(shape: str, tiny: bool) -> dict[str, Any]:
         "drift_nats": drift,
         "peak_gib": peak_gib(),
     }
+
+
+def _sample_into(drawn: list[Rollout], config: PPOConfig, training: Training, iteration: int) -> None:
+    drawn.append(ppo.sampled(config, training, iteration))

@@ -1,15 +1,14 @@
-"""Training on one GPU: tokens/s and model FLOPs utilisation of ours and of transformers' Llama, bf16 beside
-fp32, checkpoints beside steps.
+"""Training on one GPU: tokens/s and model FLOPs utilisation of ours and of transformers' Llama, bf16 beside fp32, checkpoints beside steps.
 
-FLOPs of a token are 6 x (parameters that multiply) + 12 x layers x hidden x sequence (PaLM, appendix B: no
-discount for causality, recomputation not counted); utilisation is that over the data sheet's dense bf16 peak.
-A step is everything: micro-batches forward and backward, clipping, AdamW and new weights. The peer has fp32
-weights under autocast, SDPA attention and fused AdamW, as the Trainer of transformers would run it; ours bf16
-weights and fp32 gradients, main weights and moments.
+FLOPs of a token are 6 x (parameters that multiply) + 12 x layers x hidden x sequence (PaLM, appendix B: no discount for causality, recomputation not
+counted); utilisation is that over the data sheet's dense bf16 peak. A step is everything: micro-batches forward and backward, clipping, AdamW and
+new weights. The peer has fp32 weights under autocast, SDPA attention and fused AdamW, as the Trainer of transformers would run it; ours bf16 weights
+and fp32 gradients, main weights and moments.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
 import tempfile
 import time
@@ -113,9 +112,7 @@ def _theirs(work: Work, compiled: bool) -> Callable[[], object]:
 
 
 def precisions(tiny: bool) -> dict[str, Any]:
-    """The same model trained in bf16 and in fp32 on the same learnable text: how far apart their losses are,
-    over 200 steps.
-    """
+    """The same model trained in bf16 and in fp32 on the same learnable text: how far apart their losses are, over 200 steps."""
     work, steps = (TINY, 6) if tiny else (Work(llama(6, 512, 8, 8, 1376, 4096, 512), 16, 1), 200)
     curves = {name: _curve(work, name, steps) for name in ("fp32", "bf16")}
     gaps = [abs(a - b) for a, b in zip(curves["fp32"], curves["bf16"], strict=True)]
@@ -148,19 +145,14 @@ def _text(work: Work, step: int) -> Batch:
 
 
 def checkpoints(tiny: bool) -> dict[str, Any]:
-    """What a checkpoint beside training costs, and whether a run resumed from it has the losses of one that
-    was not interrupted.
-    """
+    """What a checkpoint beside training costs: how long the loop is held, how long until it is whole, and the steps beside its writing."""
     work, steps = (TINY, 2) if tiny else (SHAPES["350M"]._replace(micro_batches=1), 8)
     batch = batch_of(work)
 
-    def make() -> Engine:
-        return Engine(work.model, ExecutionConfig(threads=4), seed=0, precision="bf16", optim=OPTIMIZER, total_steps=1000)
-
     def stepped(engine: Engine, count: int) -> list[float]:
-        return [engine.train_step(batch, work.micro_batch, language_model_loss)["loss"] for _ in range(count)]
+        return _losses(engine, work, [batch] * count)
 
-    engine = make()
+    engine = Engine(work.model, ExecutionConfig(threads=4), seed=0, precision="bf16", optim=OPTIMIZER, total_steps=1000)
     stepped(engine, 2)
     with tempfile.TemporaryDirectory() as root:
         directory = checkpoint.step_directory(Path(root), engine.step)
@@ -182,16 +174,45 @@ def checkpoints(tiny: bool) -> dict[str, Any]:
         "written_s": written,
         "step_s": plain / steps,
         "step_beside_s": beside / steps,
-        "resumed_equals": went_on == again,
-        "largest_difference": max(abs(a - b) for a, b in zip(went_on, again, strict=True)),
+        "largest_difference_after_resuming": max(abs(a - b) for a, b in zip(went_on, again, strict=True)),
         "peak_gib": peak_gib(),
     }
 
 
+def resuming(tiny: bool) -> dict[str, Any]:
+    """Losses after a resume beside those of the run that went on, and two resumed runs beside each other, as kernels come and as torch orders
+    deterministic ones."""
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    work = TINY if tiny else SHAPES["125M"]._replace(micro_batch=4, micro_batches=1)
+    found: dict[str, Any] = {}
+    for name, deterministic in (("as_they_come", False), ("deterministic", True)):
+        torch.use_deterministic_algorithms(deterministic, warn_only=True)
+        engine = Engine(work.model, ExecutionConfig(threads=4), seed=0, precision="bf16", optim=OPTIMIZER, total_steps=1000)
+        batches = [batch_of(work, seed) for seed in range(8)]
+        with tempfile.TemporaryDirectory() as root:
+            directory = checkpoint.step_directory(Path(root), 0)
+            _losses(engine, work, batches[:2])
+            engine.save(directory)
+            went_on = _losses(engine, work, batches)
+            resumed = []
+            for _ in range(2):
+                engine.load(directory)
+                resumed.append(_losses(engine, work, batches))
+        found[name] = {
+            "resumed_equals": resumed[0] == went_on,
+            "resumed_twice_equals": resumed[0] == resumed[1],
+            "largest_difference": max(abs(a - b) for a, b in zip(went_on, resumed[0], strict=True)),
+            "largest_difference_of_two": max(abs(a - b) for a, b in zip(*resumed, strict=True)),
+        }
+    return found
+
+
+def _losses(engine: Engine, work: Work, batches: list[Batch]) -> list[float]:
+    return [engine.train_step(batch, work.micro_batch, language_model_loss)["loss"] for batch in batches]
+
+
 def profile(shape: str, tiny: bool) -> dict[str, Any]:
-    """Where the device's time of one compiled step of ours goes: milliseconds by kernel, and how long the
-    device had nothing to do.
-    """
+    """Where the device's time of one compiled step of ours goes: milliseconds by kernel, and how long the device had nothing to do."""
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as profiled
 

@@ -112,7 +112,7 @@ def read_files(path: Path, above: tuple[Path, ...] = ()) -> Read:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number of too many digits, too deep
-        raise ConfigError(f"{path}: not valid TOML: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{path}: not valid TOML: {complaint(error)}") from None
     named = tree.pop("extends", [])
     below: dict[str, Any] = {}
     files: tuple[Path, ...] = ()
@@ -133,7 +133,7 @@ def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def complaint(error: Exception) -> str:
+def complaint(error: BaseException) -> str:
     """What is wrong, as the one line that a command says: of bad values the keys, of a file its path, of anything else its own words."""
     if isinstance(error, ValidationError):
         return first_error(error)

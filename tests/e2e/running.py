@@ -17,11 +17,11 @@ SECRETS = {
 }
 """Every run has these in its environment; none of them may be found in anything that it leaves."""
 ENVIRONMENT = {**os.environ, **SECRETS, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "COLUMNS": "200"}
-PIPELINE = ["-m", "flows.pipeline"]
+PIPELINE = ["-m", "modelyard", "run"]
 PRETRAIN = [
     "-c",
     "import sys; from flows.pipeline_config import load_pipeline; from flows.pretrain import pretrain_flow;"
-    "from tasks.session import run_from_terminal; sys.exit(run_from_terminal(sys.argv[1:], load_pipeline, pretrain_flow))",
+    "from tasks.session import run_from_terminal; sys.exit(run_from_terminal(sys.argv[1], sys.argv[2:], load_pipeline, pretrain_flow))",
 ]
 STAGES = [
     "corpus",

@@ -14,7 +14,8 @@ from tests.worlds import imported
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
-IMPORTED = ["feedback", "benchmarks", "imported", "tokens", "contamination", "sft", "reward", "gold", "selection", "sft_start", "rbrm"]
+IMPORTED = ["feedback", "benchmarks", "imported", "tokens", "contamination", "sft"]
+IMPORTED += ["ai_feedback", "reward", "gold", "selection", "sft_start", "start_selection", "rbrm"]
 RELEASED = ["policy", "results", "decision", "export"]
 CONTINUED = [
     "base.kind=continue",
@@ -60,7 +61,17 @@ def test_imported_line_ends_in_a_release_with_what_is_set_aside_on_the_record(wo
     parents = artifact(world, "decision")["parents"]
     assert parents["base"].startswith("imported/")
     assert parents["sft"].startswith("selection/"), "what the policy is compared with is the epoch that the reward model chose"
-    assert artifact(world, "policy")["parents"]["sft"].startswith("sft_start/"), "and PPO starts from the other SFT model"
+    start = artifact(world, "policy")["parents"]["sft"]
+    assert start.startswith("start_selection/"), "and PPO starts from the chosen epoch of the other SFT model"
+    assert artifact(world, "results")["parents"]["sft_start"] == start, "to which KL is measured"
+    for role in ("reward", "gold"):
+        trained = artifact(world, role)
+        assert trained["parents"]["feedback"].startswith("ai_feedback/")
+        assert trained["metrics"][f"{role}/train/judge"] > 0
+    shown = " ".join(card.read_text().split())
+    assert "<td>rankings</td><td>judge</td>" in shown
+    assert "comparisons against hallucination by closed_domain-v1-" in shown
+    assert "below min_kappa 0.3" in shown
     (exported,) = (world / ".modelyard/store/export").glob("*/tokenizer_config.json")
     assert json.loads(exported.read_text())["chat_template"] == imported.TEMPLATE
 
@@ -70,7 +81,7 @@ def test_continued_line_trains_the_imported_model_on_the_corpus_first(world, tmp
     root = shutil.copytree(world, tmp_path / "continued", ignore=shutil.ignore_patterns("prefect", "mlflow*", "mlruns", "scratch"))
     for name in set(IMPORTED + RELEASED) - {"feedback", "benchmarks", "imported", "tokens", "contamination"}:
         shutil.rmtree(root / ".modelyard/store" / name, ignore_errors=True)
-    done = run_config(root, "line.toml", *CONTINUED)
+    done = run_config(root, "line.toml", *CONTINUED, "execution.parallel_stages=true")
     assert done.code == 0, done.out + done.err
     base = artifact(root, "base")
     assert set(base["parents"]) == {"imported", "tokens"}

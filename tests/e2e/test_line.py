@@ -8,6 +8,7 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
+from modelyard.exit_codes import HOLD
 from tests.e2e.running import PIPELINE, PRETRAIN, STAGES, aliases, artifact, copy, line, newest
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
@@ -23,7 +24,12 @@ def test_line_smallest_builds_every_stage_and_promotes(finished):
 
 
 def test_line_second_run_finds_every_stage(finished, tmp_path):
-    done = line(copy(finished[0], tmp_path / "again"), PIPELINE, f"execution.checkpoint_store=file://{tmp_path}/checkpoints")
+    done = line(
+        copy(finished[0], tmp_path / "again"),
+        PIPELINE,
+        f"execution.checkpoint_store=file://{tmp_path}/checkpoints",
+        "execution.parallel_stages=true",
+    )
     assert done.code == 0, done.err
     assert done.stages("built") == []
     assert set(done.stages("cached")) == set(STAGES)
@@ -50,7 +56,7 @@ def test_line_own_benchmark_is_one_table_and_a_failed_gate_stops_a_changed_polic
     rebuilt = ["benchmarks", "contamination", "policy", "results", "baseline", "decision"]  # production answers the new benchmark too
     assert done.stages("built")[: len(rebuilt)] == rebuilt
     assert set(STAGES[: STAGES.index("policy")]) - set(rebuilt) <= set(done.stages("cached"))
-    assert done.code != 0
+    assert done.code == HOLD
     assert done.err.startswith("HOLD: preference: wins ")
     assert done.err.count("\n") == 1
     assert aliases(directory)["production"] == "1"

@@ -3,29 +3,34 @@
 import hashlib
 import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from flows.imported_config import ImportedConfig
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.pipeline import load_line, run_line
+from flows import pipeline
 from flows.pipeline_config import load_pipeline
+from modelyard.adapters.home import ServerError
 from modelyard.adapters.mlflow import server as mlflow_server
 from modelyard.adapters.servers.prefect_server import prefect_server
 from modelyard.config import ConfigError
+from modelyard.data.document import DataError
+from modelyard.exit_codes import BAD_INPUT, BLOCK, FAILED, HOLD
+from modelyard.store.outage import StorageError
+from tasks.release import BlockError, HoldError
 from tasks.session import run_from_terminal
 
 ROOT = Path(__file__).parents[2]
 SMALLEST = str(ROOT / "configs/pipeline/smallest.toml")
+SMOLLM2 = str(ROOT / "configs/pipeline/smollm2.toml")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "usage: python -m flows.pipeline CONFIG [KEY=VALUE ...]"),
         (["missing.toml"], "missing.toml: no such config file"),
         ([SMALLEST, "policy.kl_coeff=0.05"], "policy.kl_coeff: unknown key"),
         ([SMALLEST, "policy.kl_coef=high"], "policy.kl_coef: Input should be a valid number"),
@@ -33,16 +38,31 @@ SMALLEST = str(ROOT / "configs/pipeline/smallest.toml")
         ([SMALLEST, "execution.tensor_parallel=3"], "model.heads 4 is not divisible by execution.tensor_parallel 3"),
         ([SMALLEST, "execution.pipeline_parallel=3"], "model.layers 2 is not divisible by execution.pipeline_parallel 3"),
         ([SMALLEST, "execution.data_parallel=3"], "x execution.data_parallel 3"),
-        ([SMALLEST, "evals.opening_tokens=31"], "evals.opening_tokens 31 leaves no room for a prompt in seq_len 32"),
+        (
+            [SMALLEST, "evals.benchmarks.openings.max_new_tokens=31"],
+            "evals.benchmarks.openings.max_new_tokens 31 leaves no room for a prompt in seq_len 32",
+        ),
+        ([SMALLEST, "evals.benchmarks.gsm9k={}"], "evals.benchmarks: gsm9k: not known, and it has no file; there are agieval_en, "),
+        ([SMALLEST, "release.preference=prompts"], "release.preference: 'prompts' is none of evals.benchmarks (held_out_text, last_word, "),
+        ([SMALLEST, "release.limits.mmlu={}"], "release.limits.mmlu: 'mmlu' is none of evals.benchmarks"),
         ([SMALLEST, "execution.store=s4://bucket/store"], "store 's4://bucket/store': scheme 's4' is not file or s3"),
-        ([SMALLEST, "ppo.temperature=0.5"], "ppo: temperature must be 1"),
-        ([SMALLEST, "tokens.seq_len=64"], "tokens.seq_len is 64, but pretrain.model.seq_len is 32"),
+        ([SMALLEST, "policy.temperature=0.5"], "policy: temperature must be 1"),
+        ([SMALLEST, "base.kind=grown"], "base: Input tag 'grown' found using 'kind' does not match"),
+        ([SMALLEST, "base.model.layers=some"], "base.model.layers: Input should be a valid integer"),
+        ([SMALLEST, "release.set_aside.forecast=no time"], "release.set_aside.forecast: applies to a pretrained base"),
+        ([SMOLLM2, "base.kind=continue"], "base.optimizer: Field required"),
+        ([SMOLLM2, "sft.max_tokens=9999"], "sft.max_tokens 9999 is more than base.seq_len 2048"),
+        ([SMOLLM2, "sft_start.max_tokens=1024"], "tokens.seq_len 256 is less than the width of sft_start's rows 1024"),
+        ([SMOLLM2, "sft.keep_epochs=false"], "sft.keep_epochs must be true for selection to have something to choose from"),
+        ([SMOLLM2, "feedback.splits.gold=0"], "feedback.splits.gold: 0 leaves the gold reward model no comparisons"),
+        ([SMALLEST, "tokens.seq_len=64"], "tokens.seq_len is 64, but base.model.seq_len is 32"),
         ([SMALLEST, "feedback.votes.gold.raters=even"], "gold.raters: must differ from reward.raters"),
     ],
 )
 def test_line_bad_config_is_one_line_before_anything_starts(tmp_path, monkeypatch, capfd, arguments, message):
     monkeypatch.chdir(tmp_path)
-    assert run_from_terminal(arguments, load_pipeline, lambda config: pytest.fail("the flow must not start")) != 0
+    code = run_from_terminal(arguments[0], arguments[1:], load_pipeline, lambda config: pytest.fail("the flow must not start"))
+    assert code == BAD_INPUT
     out, err = capfd.readouterr()
     assert message in err
     assert err.count("\n") == 1
@@ -50,16 +70,19 @@ def test_line_bad_config_is_one_line_before_anything_starts(tmp_path, monkeypatc
     assert not (tmp_path / ".modelyard").exists()
 
 
-@pytest.mark.parametrize("name", ["smallest", "tiny", "tiny-tp2", "tiny-pp2"])
-def test_pipeline_configs_of_the_project_load(name):
-    assert load_pipeline(str(ROOT / f"configs/pipeline/{name}.toml"), []).execution.world_size in (1, 2)
+@pytest.mark.parametrize("path", sorted((ROOT / "configs/pipeline").glob("*.toml")), ids=lambda path: path.stem)
+def test_pipeline_configs_of_the_project_load(path):
+    assert load_pipeline(str(path), []).name
 
 
-@pytest.mark.parametrize("name", ["smollm2", "smollm2-gpu"])
-def test_imported_configs_of_the_project_load(name):
-    assert isinstance(load_line(str(ROOT / f"configs/pipeline/{name}.toml"), []), ImportedConfig)
-    with pytest.raises(ConfigError, match=r"tokens.seq_len \d+ is less than the width of SFT's rows 9999"):
-        load_line(str(ROOT / f"configs/pipeline/{name}.toml"), ["sft.max_tokens=9999"])
+@pytest.mark.parametrize("name", ["forecast", "pretraining_data"])
+def test_imported_line_that_does_not_say_why_something_is_left_out_is_refused(tmp_path, name):
+    reason = {"forecast": "pretraining_data", "pretraining_data": "forecast"}[name]
+    config = Path(SMOLLM2).read_text().replace("../recipes", str(ROOT / "configs/recipes"))
+    kept = re.sub(r"(?ms)^\[release.set_aside\].*?\n\n", f'[release.set_aside]\n{reason} = "because"\n\n', config)
+    (tmp_path / "line.toml").write_text(kept.replace("../rubrics", str(ROOT / "configs/rubrics")))
+    with pytest.raises(ConfigError, match=f"release.set_aside.{name}: missing; it cannot apply where base.kind is 'import'"):
+        load_pipeline(str(tmp_path / "line.toml"), [])
 
 
 def write_truncated_parquet(path: Path) -> None:
@@ -90,7 +113,7 @@ def directory(tmp_path_factory):
 def as_program(directory, arguments, capfd):
     """Exit code and standard error of the line in a process of its own."""
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
-    command = [sys.executable, "-m", "flows.pipeline", *arguments]
+    command = [sys.executable, "-m", "modelyard", "run", *arguments]
     done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
     return done.returncode, done.stderr
 
@@ -98,7 +121,7 @@ def as_program(directory, arguments, capfd):
 def in_this_process(directory, arguments, capfd):
     """The same without the seconds of importing everything."""
     capfd.readouterr()
-    code = run_from_terminal(arguments, load_line, run_line)
+    code = pipeline.run(arguments[0], arguments[1:])
     return code, capfd.readouterr().err
 
 
@@ -135,7 +158,7 @@ def test_line_bad_input_is_one_line_before_training(directory, monkeypatch, capf
     path = directory / name
     write(path)
     code, said = run(directory, [SMALLEST, entry(path, form, digest), *overrides], capfd)
-    assert code != 0
+    assert code == BAD_INPUT
     assert message in said
     assert said.count("\n") == 1, said
     store = directory / ".modelyard/store"
@@ -145,8 +168,29 @@ def test_line_bad_input_is_one_line_before_training(directory, monkeypatch, capf
 def test_line_what_the_project_warns_of_reaches_the_terminal(directory, monkeypatch, capfd):
     monkeypatch.chdir(directory)
     warn = logging.getLogger("modelyard.store.outage").warning
-    assert run_from_terminal([SMALLEST], load_line, lambda config: warn("store: down; trying again")) == 0
+    assert run_from_terminal(SMALLEST, [], load_pipeline, lambda config: warn("store: down; trying again")) == 0
     assert capfd.readouterr().err == "store: down; trying again\n"
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (HoldError("HOLD: preference: wins 40%"), HOLD),
+        (BlockError("BLOCK before training: data: too small"), BLOCK),
+        (ServerError("MLflow: nobody answers"), FAILED),
+        (StorageError("store: no room to write it"), FAILED),
+        (DataError("a.jsonl: line 1: invalid UTF-8"), BAD_INPUT),
+    ],
+)
+def test_line_exit_code_says_what_ended_it(directory, monkeypatch, capfd, error, code):
+    def flow(config):
+        raise error
+
+    monkeypatch.chdir(directory)
+    capfd.readouterr()
+    assert run_from_terminal(SMALLEST, [], load_pipeline, flow) == code
+    assert capfd.readouterr().err == f"{error}\n"
 
 
 NOWHERE = "http://127.0.0.1:9"
@@ -154,16 +198,16 @@ NOWHERE = "http://127.0.0.1:9"
 
 @pytest.mark.integration
 @pytest.mark.parametrize(
-    ("environment", "overrides", "message"),
+    ("environment", "overrides", "expected", "message"),
     [
-        ({"MODELYARD_HOME": "file/home"}, [], "/file/home: Not a directory"),
-        ({}, ["execution.scratch=file/scratch"], "/file is no directory"),
-        ({"MLFLOW_TRACKING_URI": NOWHERE}, [], f"MLFLOW_TRACKING_URI {NOWHERE}: nobody answers"),
-        ({"PREFECT_API_URL": f"{NOWHERE}/api"}, [], f"PREFECT_API_URL {NOWHERE}/api: nobody answers"),
+        ({"MODELYARD_HOME": "file/home"}, [], BAD_INPUT, "/file/home: Not a directory"),
+        ({}, ["execution.scratch=file/scratch"], BAD_INPUT, "/file is no directory"),
+        ({"MLFLOW_TRACKING_URI": NOWHERE}, [], FAILED, f"MLFLOW_TRACKING_URI {NOWHERE}: nobody answers"),
+        ({"PREFECT_API_URL": f"{NOWHERE}/api"}, [], FAILED, f"PREFECT_API_URL {NOWHERE}/api: nobody answers"),
     ],
     ids=["home", "scratch", "mlflow", "prefect"],
 )
-def test_line_whose_surroundings_are_amiss_names_what_to_change(directory, monkeypatch, capfd, environment, overrides, message):
+def test_line_whose_surroundings_are_amiss_names_what_to_change(directory, monkeypatch, capfd, environment, overrides, expected, message):
     monkeypatch.chdir(directory)
     monkeypatch.setattr(mlflow_server, "START_SECONDS", 1.0)
     (directory / "file").write_text("in the way")
@@ -171,7 +215,7 @@ def test_line_whose_surroundings_are_amiss_names_what_to_change(directory, monke
         monkeypatch.setenv(name, value)
     with temporary_settings({PREFECT_API_URL: environment["PREFECT_API_URL"]} if "PREFECT_API_URL" in environment else {}):
         code, said = in_this_process(directory, [SMALLEST, *overrides], capfd)
-    assert code != 0
+    assert code == expected
     assert message in said
     assert said.count("\n") == 1, said
     assert (directory / "file").read_text() == "in the way"

@@ -1,11 +1,13 @@
 """The bad-input campaign: whatever stands in a file, its reader gives what it says, a counted reject, or one clear line that names the file.
 
 Every reader gets random bytes, damaged copies of a valid file (bytes changed, cut, repeated, swapped for bytes that mean something) and, where it
-reads JSON, valid JSON of any shape. No other exception type than ValueError may come out, and no line break in its message.
+reads JSON, valid JSON of any shape. No other exception type than ValueError may come out, and no line break in its message. Commands get the
+same files, and words of any kind: an exit code and one line come out.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import json
@@ -23,11 +25,13 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from flows.pipeline_config import PipelineConfig
+from modelyard.commands.app import main, program
 from modelyard.config import load_config
 from modelyard.data.document import DataError
 from modelyard.data.record import Broken, TextField
 from modelyard.data.record_files import read
 from modelyard.evals.catalog import rows
+from modelyard.exit_codes import BAD_INPUT, DONE
 from modelyard.formats import abuse
 from modelyard.formats.records import read_records
 from modelyard.model import model_directory
@@ -130,6 +134,31 @@ def beside(name: str, call: Callable[[Path], object]) -> Callable[[Path], object
     return with_directory
 
 
+FILE = "{file}"
+"""Stands for the file in the words of a command."""
+
+
+def said(*words: str) -> tuple[int, str]:
+    """Exit code and standard error of a command."""
+    error = io.StringIO()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(error):
+        code = main(words)
+    return code, error.getvalue()
+
+
+def command(*words: str) -> Callable[[Path], object]:
+    """Calls a command with the file; what it refuses is bad input, and its line is a ValueError's."""
+
+    def call(path: Path) -> None:
+        code, line = said(*(word.replace(FILE, str(path)).replace("{folder}", str(path.parent)) for word in words))
+        if code != DONE or line:
+            assert code == BAD_INPUT
+            assert line.endswith("\n")
+            raise ValueError(line.removesuffix("\n"))
+
+    return call
+
+
 def damage(directory: Path) -> None:
     problem = checkpoint.damage(directory)
     assert problem is None or "\n" not in problem
@@ -159,6 +188,20 @@ TARGETS = {
     "abuse_model": Target("a", npz(), beside("abuse.npz", abuse.load)),
     "table_of_contents": Target("a", b"\x80\x02}q\0.", beside(".metadata", metadata_check.check)),
     "checkpoint_seal": Target("a", b'{"note": {}, "files": {"a": {"bytes": 1, "sha256": "0"}}}', beside("complete.json", damage)),
+}
+
+
+RUNS = b"run,train_flops,loss\n" + b"".join(b"r%d,%de18,%.4f\n" % (n, n, 3 + n**-0.5) for n in (1, 2, 4, 8, 16))
+LAYOUT = (ROOT / "configs/model/llama-1.3b.toml").read_bytes()
+TARGETS |= {
+    "compare": Target("a.jsonl", JSONL, command("compare", FILE, FILE)),
+    "forecast": Target("a.csv", RUNS, command("forecast", FILE, "--at", "1e20", "--allow-mixed-horizons")),
+    "layout": Target("a.toml", LAYOUT, command("layout", FILE, "--gpus", "1", "--memory-gib", "100000")),
+    "contamination": Target(
+        "a.jsonl",
+        JSONL,
+        command("contamination", "--benchmark", FILE, "--text-field", "text", "--corpus", __file__, "--json", "{folder}/out.json"),
+    ),
 }
 
 
@@ -258,3 +301,18 @@ def test_reader_of_json_of_another_shape_says_so_in_one_line(name, tmp_path):
 )
 def test_override_of_any_text_is_taken_or_refused_in_one_line(text):
     assert "\n" not in refusal(lambda: load_config(PipelineConfig, ROOT / "configs/pipeline/smallest.toml", [text]))
+
+
+COMMANDS = sorted(program().commands)
+FLAGS = sorted({flag for command in program().commands.values() for param in command.params for flag in param.opts})
+
+
+@QUICK
+@given(st.sampled_from([*COMMANDS, ""]), st.lists(st.text(max_size=8) | st.sampled_from([*FLAGS, "1", "nan", "-1"]), max_size=6))
+def test_command_of_any_words_is_refused_in_one_line(name, words):
+    kept = [word for word in words if word not in ("--", "--help", "--install-completion", "--show-completion")]
+    code, line = said(name, *kept, "--no-such-option")
+    assert code == BAD_INPUT
+    assert line.startswith("modelyard")
+    assert line.count("\n") == 1
+    assert line.endswith("--help\n")

@@ -2,7 +2,13 @@
 
 import pytest
 
-from modelyard.config import ConfigError, read_tree
+from modelyard.config import Config, ConfigError, load_config, read_tree
+from modelyard.execution import ExecutionConfig
+from modelyard.store.inputs import find_input
+
+
+class Line(Config):
+    execution: ExecutionConfig = ExecutionConfig()
 
 
 def test_read_tree_extends_overrides_tables_key_by_key(tmp_path):
@@ -16,3 +22,24 @@ def test_read_tree_extends_itself_or_no_file_is_refused(tmp_path, parent):
     (tmp_path / "a.toml").write_text(f"extends = {parent}\n")
     with pytest.raises(ConfigError, match=r"a\.toml: extends"):
         read_tree(tmp_path / "a.toml")
+
+
+def test_read_tree_extends_a_list_of_which_the_later_lies_over_the_earlier(tmp_path):
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "one.toml").write_text("[x]\na = 1\nb = 1\nc = 1\n")
+    (tmp_path / "recipes" / "two.toml").write_text("[x]\nb = 2\nc = 2\n")
+    (tmp_path / "child.toml").write_text('extends = ["recipes/one.toml", "recipes/two.toml"]\n[x]\nc = 3\n')
+    assert read_tree(tmp_path / "child.toml") == {"x": {"a": 1, "b": 2, "c": 3}}
+
+
+def test_relative_path_starts_beside_the_config_then_beside_what_it_extends_then_at_the_inputs(tmp_path):
+    for name in ("lines", "recipes", "inputs"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "recipes" / "recipe.toml").write_text("")
+    (tmp_path / "lines" / "line.toml").write_text(f'extends = "../recipes/recipe.toml"\n[execution]\ninputs = "{tmp_path}/inputs"\n')
+    roots = load_config(Line, tmp_path / "lines" / "line.toml").execution.roots
+    for name in ("inputs", "recipes", "lines"):  # each is looked into before the one above
+        (tmp_path / name / "file.txt").write_text(name)
+        assert find_input("file.txt", roots, "text").read_text() == name
+    with pytest.raises(ValueError, match=r"text: .*inputs/none.txt: no such file nor beside the config"):
+        find_input("none.txt", roots, "text")

@@ -57,6 +57,7 @@ path = "shown.jsonl"
 sha256 = "{shown}"
 licence = "CC0-1.0"
 shape = "instructions"
+category = "closed_domain"
 chat = true
 
 [[feedback.files]]
@@ -89,12 +90,40 @@ prompts = 8
 max_new_tokens = 8
 
 [sft_start]
+keep_epochs = true
 precision = "fp32"
 batch = 4
 micro_batch = 4
 pretraining_share = 0.25
 max_tokens = 64
 optimizer = {{ lr = 3e-3 }}
+
+[start_selection]
+seed = 7
+temperature = 1.0
+prompts = 8
+max_new_tokens = 8
+
+[ai_feedback]
+seed = 0
+keep_comparisons = true
+
+[ai_feedback.rankings]
+min_kappa = -1.0                # the judge has random weights: what is tested is the line
+max_prompt_tokens = 100
+samples = 4
+max_new_tokens = 8
+temperature = 1.0
+tie = 0.0
+prompts = {{ reward = 6, gold = 4, test = 4 }}
+judge = {{ kind = "policy", orders = 1, calibrate = "none", shots = 0, chat = false, micro_batch = 4 }}
+rules = [{{ rubric = "polite.toml", stance = "refuse", categories = ["red_team"] }}]
+
+[ai_feedback.closed_domain]     # the same judge passes no bound above 0: this part is set aside
+prompts = 4
+rounds = 1
+response_tokens = 8
+list_tokens = 8
 
 [reward]
 precision = "fp32"

@@ -1,70 +1,69 @@
-"""Contamination of any benchmark by any corpus, as a command.
+"""``modelyard contamination``: contamination of any benchmark by any corpus.
 
-``python -m modelyard.commands.contamination --benchmark FILE.jsonl --text-field question --corpus PATH...
---seed 0 --json OUT [--remove DIR]``
-
-The procedure is :mod:`modelyard.data.contamination.overlap`'s. An item of fewer than 50 letters and digits is searched as a whole, which is
-GPT-4's rule and finds common phrases; a document that matches only such items is removed with ``--remove-short`` alone.
+The procedure is :mod:`modelyard.data.contamination.overlap`'s. An item of fewer than 50 letters and digits is
+searched as a whole, which is GPT-4's rule and finds common phrases; a document that matches only such items is
+removed with ``--remove-short`` alone.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
+import json as json_format
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-from modelyard.arguments import at_least, between
-from modelyard.data.any_corpus import AnyCorpus
-from modelyard.data.contamination.overlap import ContaminationConfig, Overlap, check
-from modelyard.data.document import DataError
-from modelyard.data.record import Tally, TextField
-from modelyard.data.record_files import form_of, read
+import typer
+
+from modelyard.commands.numbers import at_least, between
+
+if TYPE_CHECKING:
+    from modelyard.data.any_corpus import AnyCorpus
+    from modelyard.data.contamination.overlap import Overlap
 
 _LENGTH = 50
 """Characters of a substring, GPT-4's."""
+BENCHMARK = typer.Option(help="JSON lines or Parquet (.gz, .zst allowed), one item a row.")
+TEXT_FIELD = typer.Option(help="Field of an item that holds its question and context.")
+CORPUS = typer.Option(metavar="PATH...", help="Files or directories of training text.")
+CORPUS_FIELD = typer.Option(help="Field of a training document that holds its text; without it, all strings.")
+REMOVE = typer.Option(metavar="DIR", help="Also write the corpus to DIR without the documents that were hit.")
+SHORT = typer.Option("--remove-short", help=f"Remove also what holds nothing but an item of fewer than {_LENGTH} letters and digits.")
+BROKEN = typer.Option(help="Share of the corpus' rows that may be unreadable.", callback=between(0, 1))
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command; 0 when it ran, whatever it found, 2 with one line when an input cannot be used."""
-    parser = argparse.ArgumentParser(prog="python -m modelyard.commands.contamination", description="GPT-4's contamination check.")
-    parser.add_argument("--benchmark", type=Path, required=True, help="JSON lines or Parquet (.gz, .zst allowed), one item a row")
-    parser.add_argument("--text-field", required=True, help="field of an item that holds its question and context")
-    parser.add_argument("--corpus", type=Path, nargs="+", required=True, help="files or directories of training text")
-    parser.add_argument("--corpus-field", default="text", help="field of a training document that holds its text; without it, all strings")
-    parser.add_argument("--max-broken", type=between(0, 1), default=0.01, help="share of the corpus' rows that may be unreadable")
-    parser.add_argument("--seed", type=at_least(0, int), default=0, help="of the draws")
-    parser.add_argument("--json", type=Path, required=True, help="where the report goes")
-    parser.add_argument("--remove", type=Path, metavar="DIR", help="also write the corpus to DIR without the documents that were hit")
-    parser.add_argument(
-        "--remove-short", action="store_true", help=f"remove also what holds nothing but an item of fewer than {_LENGTH} letters and digits"
-    )
-    options = parser.parse_args(arguments)
-    try:
-        items = _items(options.benchmark, options.text_field)
-        corpus = AnyCorpus(options.corpus, options.corpus_field, options.max_broken)
-        _require_apart(options, corpus)
-        config = ContaminationConfig(seed=options.seed, substrings=3, length=_LENGTH, ngram=13)
-        [found] = check([[item.text for item in items]], corpus.texts(), config)
-        if not len(corpus):
-            raise DataError(f"corpus {' '.join(map(str, options.corpus))}: no documents")
-        result = _result(items, found, corpus)
-        if options.remove:
-            removed = found.documents if options.remove_short else found.by_length
-            result["removed"] = {
-                "documents": sorted(map(corpus.name, removed)),
-                "directory": str(options.remove),
-                "left": corpus.write_without(removed, options.remove),
-                "kept_short": len(found.documents) - len(removed),
-            }
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    except (DataError, OSError) as error:
-        sys.stderr.write(f"contamination: {error}\n")
-        return 2
-    sys.stdout.write(f"{_sentence(result)}; report: {options.json}\n")
-    return 0
+def contamination(
+    benchmark: Annotated[Path, BENCHMARK],
+    text_field: Annotated[str, TEXT_FIELD],
+    corpus: Annotated[list[Path], CORPUS],
+    json: Annotated[Path, typer.Option(help="Where the report goes.")],
+    corpus_field: Annotated[str, CORPUS_FIELD] = "text",
+    max_broken: Annotated[float, BROKEN] = 0.01,
+    seed: Annotated[int, typer.Option(help="Of the draws.", callback=at_least(0))] = 0,
+    remove: Annotated[Path | None, REMOVE] = None,
+    remove_short: Annotated[bool, SHORT] = False,
+) -> None:
+    """Check a benchmark against training text by GPT-4's procedure. Exit code 0 whatever was found."""
+    from modelyard.data.any_corpus import AnyCorpus
+    from modelyard.data.contamination.overlap import ContaminationConfig, check
+
+    items = _items(benchmark, text_field)
+    documents = AnyCorpus(corpus, corpus_field, max_broken)
+    _require_apart(documents, benchmark, json, remove)
+    config = ContaminationConfig(seed=seed, substrings=3, length=_LENGTH, ngram=13)
+    [found] = check([[item.text for item in items]], documents.texts(), config)
+    if not len(documents):
+        raise ValueError(f"corpus {' '.join(map(str, corpus))}: no documents")
+    result = _result(items, found, documents)
+    if remove:
+        removed = found.documents if remove_short else found.by_length
+        result["removed"] = {
+            "documents": sorted(map(documents.name, removed)),
+            "directory": str(remove),
+            "left": documents.write_without(removed, remove),
+            "kept_short": len(found.documents) - len(removed),
+        }
+    json.parent.mkdir(parents=True, exist_ok=True)
+    json.write_text(json_format.dumps(result, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    typer.echo(f"{_sentence(result)}; report: {json}")
 
 
 def _sentence(result: dict[str, Any]) -> str:
@@ -80,15 +79,15 @@ def _sentence(result: dict[str, Any]) -> str:
     return "; ".join(said)
 
 
-def _require_apart(options: argparse.Namespace, corpus: AnyCorpus) -> None:
-    """Raise DataError, before anything is searched, when an output would be written over an input or over another output."""
-    targets = corpus.targets(options.remove) if options.remove else []
-    corpus.require_apart([options.json])
-    for output in [options.json, *targets]:
-        if output.exists() and output.samefile(options.benchmark):
-            raise DataError(f"{output}: would overwrite the benchmark")
-    if options.json.resolve() in {target.resolve() for target in targets}:
-        raise DataError(f"{options.json}: both the report and a file of the corpus would be written there")
+def _require_apart(corpus: AnyCorpus, benchmark: Path, report: Path, remove: Path | None) -> None:
+    """Raise ValueError, before anything is searched, when an output would be written over an input or over another output."""
+    targets = corpus.targets(remove) if remove else []
+    corpus.require_apart([report])
+    for output in [report, *targets]:
+        if output.exists() and output.samefile(benchmark):
+            raise ValueError(f"{output}: would overwrite the benchmark")
+    if report.resolve() in {target.resolve() for target in targets}:
+        raise ValueError(f"{report}: both the report and a file of the corpus would be written there")
 
 
 class _Item(NamedTuple):
@@ -100,15 +99,18 @@ class _Item(NamedTuple):
 
 
 def _items(path: Path, field: str) -> list[_Item]:
+    from modelyard.data.record import Tally, TextField
+    from modelyard.data.record_files import form_of, read
+
     if not path.is_file():
-        raise DataError(f"benchmark {path}: no such file")
+        raise ValueError(f"benchmark {path}: no such file")
     form = form_of(path.name)
     tally = Tally(f"benchmark {path}", 0.0)
     rows = tally.take(read(path, "jsonl" if form == "file" else form, TextField(field)))
     items = [_Item(record.text, _own_id(record.row)) for record in rows]
     tally.check()
     if not items:
-        raise DataError(f"benchmark {path}: no items")
+        raise ValueError(f"benchmark {path}: no items")
     return items
 
 
@@ -139,7 +141,3 @@ def _result(items: list[_Item], found: Overlap, corpus: AnyCorpus) -> dict[str, 
         },
         "unreadable": corpus.broken,
     }
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,31 +1,24 @@
-"""``python -m modelyard.commands.evaluate MODEL --benchmark NAME --data DIR [--limit N] --out RECORDS.jsonl``.
+"""What ``modelyard eval`` does: open the model, ask it one benchmark, a suite or the variants of an analysis, write.
 
-Writes one record an item and the metrics beside them. MODEL: a model directory of ours, a Hugging Face directory,
-``models:/name@alias`` or ``models:/name/3`` of MLflow's registry, or ``http://host/v1#name`` of an
-OpenAI-compatible server. ``--suite FILE`` in place of ``--benchmark`` runs many and writes into a directory;
-``--benchmark exam`` reads an exam's own directory. DIR: benchmark data as :mod:`modelyard.evals.catalog`
-reads it, or an ``s3://`` or ``hf://`` URL of one.
+One record an item goes to a file of JSON lines, the metrics beside it.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from modelyard.adapters.mlflow.model_source import local_directory
-from modelyard.arguments import at_least
-from modelyard.config import complaint, load_config
+from modelyard.commands.eval import Options
+from modelyard.config import load_config
 from modelyard.evals import exams
 from modelyard.evals.analyses import ANALYSES, spread
 from modelyard.evals.asking import ask
 from modelyard.evals.benchmark import Benchmark
-from modelyard.evals.catalog import build, names
+from modelyard.evals.catalog import build
 from modelyard.evals.suite import SuiteConfig, aspect_means, plan
 from modelyard.evals.summary import by_group, summarise
 from modelyard.evals.tools import Tools, bound
@@ -40,69 +33,21 @@ from modelyard.stats.estimate import Estimate
 CACHE = Path(".modelyard/fetched")
 say = partial(print, flush=True)
 MICRO_BATCH = 8
+DECODING = ("max_new_tokens", "samples", "temperature", "seed")
+"""Options that change how text is generated."""
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run the command; 0, or 2 after one line that says what is wrong."""
-    options = parser().parse_args(arguments)
-    if options.list:
-        print("\n".join(names()))  # noqa: T201
-        return 0
-    try:
-        check(options)
-        measure(options)
-    except (ValueError, OSError) as error:
-        print(f"error: {complaint(error)}", file=sys.stderr)  # noqa: T201
-        return 2
-    return 0
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = argparse.ArgumentParser(prog="python -m modelyard.commands.evaluate", description="Put a benchmark to a model.")
-    made.add_argument("model", nargs="?", help="directory, models:/name@alias, or http://host/v1#name")
-    made.add_argument("--benchmark", help="a name of --list, such as arc_easy, mmlu_virology, gsm8k")
-    made.add_argument("--suite", type=Path, help="a TOML file of many benchmarks, such as configs/evals/fathom.toml")
-    made.add_argument("--analysis", choices=sorted(ANALYSES), help="variants of the benchmark, into a directory")
-    made.add_argument("--data", help="directory or URL of the benchmark data")
-    made.add_argument("--limit", type=int, help="at most N items, a sample in which every subject has its share")
-    made.add_argument("--shots", type=int, help="examples in the prompt; default: the benchmark's own number")
-    made.add_argument("--samples", type=at_least(1, int), help="outputs an item where text is generated (pass@k)")
-    made.add_argument("--temperature", type=float, help="of generated text")
-    made.add_argument("--seed", type=int, help="of generated text")
-    made.add_argument("--judge", help="model that rates replies, given like MODEL")
-    made.add_argument("--classifier", type=Path, help="directory with abuse.npz, for toxicity")
-    made.add_argument("--screen", action="store_true", help="bfloat16 first, close decisions again in fp32")
-    made.add_argument("--threads", type=int, default=2, help="CPU threads")
-    made.add_argument("--out", type=Path, help="records, JSONL; metrics go to the same name with .metrics.json; a directory for a suite")
-    made.add_argument("--list", action="store_true", help="print the benchmarks and stop")
-    return made
-
-
-def check(options: argparse.Namespace) -> None:
-    """Refuse options that do not go together and an ``--out`` that cannot be written, before anything is asked. Raises ValueError, OSError."""
-    if lacking := [name for name in ("model", "--data", "--out") if getattr(options, name.strip("-")) is None]:
-        raise ValueError(f"missing {', '.join(lacking)}; see --help")
-    if (options.benchmark is None) == (options.suite is None):
-        raise ValueError("exactly one of --benchmark and --suite is needed; see --help")
-    if options.analysis:
-        idle = [f"--{name}" for name in ("suite", "shots", "samples", "temperature", "seed") if getattr(options, name) is not None]
-        if idle:
-            raise ValueError(f"--analysis {options.analysis} sets its own variants; {idle[0]} has no meaning beside it")
-    several = options.suite or options.analysis
-    if not several and options.out.is_dir():
-        raise ValueError(f"--out {options.out}: is a directory; one benchmark's records are a file")
-    folder = options.out if several else options.out.parent
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
-        pass
-
-
-def measure(options: argparse.Namespace) -> None:
+def measure(options: Options) -> None:
     """Build the benchmarks before the model is loaded, ask, write."""
+    if options.analysis and options.analysis not in ANALYSES:
+        raise ValueError(f"--analysis {options.analysis}: not known; there are {', '.join(sorted(ANALYSES))}")
     data = local_directory(options.data, CACHE / "data")
-    if options.suite or options.analysis:
-        (measure_suite if options.suite else measure_variants)(options, data)
+    if options.suite:
+        measure_suite(options, options.suite, data)
+        return
+    assert options.benchmark is not None  # one of the two is given
+    if options.analysis:
+        measure_variants(options, options.analysis, options.benchmark, data)
         return
     exam = exams.load(data) if options.benchmark == "exam" else None
     if exam is not None:
@@ -115,9 +60,9 @@ def measure(options: argparse.Namespace) -> None:
         say(f"  {result.points:g} points: score {result.score}, percentile {result.percentile_low:g} to {result.percentile_high:g}")
 
 
-def measure_suite(options: argparse.Namespace, data: Path) -> None:
+def measure_suite(options: Options, file: Path, data: Path) -> None:
     """Every benchmark of a suite whose data is there; what is missing is said, on the screen and in ``suite.json``."""
-    suite = load_config(SuiteConfig, options.suite)
+    suite = load_config(SuiteConfig, file)
     planned = plan(suite, data, options.limit)
     model, helpers = opened(options.model, options), tools(options)
     found: dict[str, Estimate] = {}
@@ -145,32 +90,32 @@ def measure_suite(options: argparse.Namespace, data: Path) -> None:
     (options.out / "suite.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False), "utf-8")
 
 
-def measure_variants(options: argparse.Namespace, data: Path) -> None:
-    """Every variant of an analysis; scores and spread go to ``NAME-analysis.json``, which :mod:`modelyard.evals.page` shows."""
-    variants = ANALYSES[options.analysis](options.benchmark, data, options.limit)
+def measure_variants(options: Options, analysis: str, benchmark: str, data: Path) -> None:
+    """Every variant of an analysis; scores and spread go to ``NAME-analysis.json``, which the command ``page`` shows."""
+    variants = ANALYSES[analysis](benchmark, data, options.limit)
     model, helpers = opened(options.model, options), tools(options)
     scores: dict[str, Estimate] = {}
-    for label, benchmark in variants.items():
+    for label, variant in variants.items():
         say(f"{label}:")
-        out = options.out / f"{options.analysis}-{label.replace(' ', '-')}.jsonl"
-        scores[label] = next(iter(put(model, benchmark, helpers, out)[1].values()))
+        out = options.out / f"{analysis}-{label.replace(' ', '-')}.jsonl"
+        scores[label] = next(iter(put(model, variant, helpers, out)[1].values()))
     between = spread(scores)
     say(f"spread: {between.lowest:.4f} to {between.highest:.4f}, standard deviation {between.deviation:.4f} between variants")
     summary = {
-        "analysis": options.analysis,
-        "benchmark": options.benchmark,
+        "analysis": analysis,
+        "benchmark": benchmark,
         "scores": {label: score.plain() for label, score in scores.items()},
         "spread": between._asdict(),
     }
-    (options.out / f"{options.analysis}-analysis.json").write_text(json.dumps(summary, indent=1), "utf-8")
+    (options.out / f"{analysis}-analysis.json").write_text(json.dumps(summary, indent=1), "utf-8")
 
 
-def decoded(benchmark: Benchmark, options: argparse.Namespace, strict: bool = True) -> Benchmark:
+def decoded(benchmark: Benchmark, options: Options, strict: bool = True) -> Benchmark:
     """The benchmark with the decoding that the command asks for. Raises ValueError where that has no meaning (unless not ``strict``)."""
-    changed = {key: getattr(options, key) for key in ("samples", "temperature", "seed") if getattr(options, key) is not None}
+    changed = {key: getattr(options, key) for key in DECODING if getattr(options, key) is not None}
     if benchmark.decoding.max_new_tokens == 0:
         if changed and strict:
-            raise ValueError(f"{benchmark.name} generates nothing, so --{next(iter(changed))} has no meaning")
+            raise ValueError(f"{benchmark.name} generates nothing, so --{next(iter(changed)).replace('_', '-')} has no meaning")
         return benchmark
     decoding = Decoding.model_validate({**benchmark.decoding.model_dump(), **changed})
     if decoding.samples > 1 and decoding.temperature == 0:
@@ -178,7 +123,7 @@ def decoded(benchmark: Benchmark, options: argparse.Namespace, strict: bool = Tr
     return benchmark.model_copy(update={"decoding": decoding})
 
 
-def tools(options: argparse.Namespace) -> Tools:
+def tools(options: Options) -> Tools:
     """The judge and the classifier, where they are given."""
     judge = opened(options.judge, options) if options.judge else None
     return Tools(judge=judge, classifier=abuse.load(options.classifier) if options.classifier else None)
@@ -192,7 +137,7 @@ def put(model: Model, benchmark: Benchmark, helpers: Tools, out: Path) -> tuple[
     return records, report(benchmark, records, time.monotonic() - started, out)
 
 
-def opened(spec: str, options: argparse.Namespace) -> Model:
+def opened(spec: str, options: Options) -> Model:
     """The model that ``spec`` names."""
     if spec.startswith(("http://", "https://")):
         return Endpoint(spec)
@@ -218,7 +163,3 @@ def report(benchmark: Benchmark, records: Sequence[Record], seconds: float, out:
     for name, value in found.items():
         say(f"  {name}: {value}")
     return found
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

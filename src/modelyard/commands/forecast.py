@@ -1,234 +1,93 @@
-"""Predictable scaling as a command: finished small runs in a CSV file -> the loss of a larger run, with its interval and backtest.
+"""``modelyard forecast``: finished small runs in a CSV file -> the loss of a larger run, with its interval and backtest.
 
-``python -m modelyard.commands.forecast POINTS.csv --fit 'token_multiple=10xC' --at FLOPS --json OUT`` fits
-L(C) = a C^b + c to the selected runs (:mod:`modelyard.scaling.power_law`). ``--joint`` fits L(N, D) to runs
-of all horizons instead (:mod:`modelyard.scaling.chinchilla`) and wants ``--at-tokens D`` and either
-``--at-params N`` or ``--at FLOPS``. ``--judge column=value`` holds selected runs back and predicts them.
+``modelyard forecast POINTS.csv --fit 'token_multiple=10xC' --at FLOPS --json OUT`` fits L(C) = a C^b + c to the
+selected runs (:mod:`modelyard.scaling.power_law`). ``--joint`` fits L(N, D) to runs of all horizons instead
+(:mod:`modelyard.scaling.chinchilla`) and wants ``--at-tokens D`` and either ``--at-params N`` or ``--at FLOPS``.
+``--judge column=value`` holds selected runs back and predicts them.
 
-What would make a forecast meaningless is refused with one line and exit status 2: fewer than four runs (``--allow-few``: three), runs of
-several token horizons (``--allow-mixed-horizons``), a changed data mix (``--allow-changed-mix``). Left out: runs that are not finished.
+What would make a forecast meaningless is refused: fewer than four runs (``--allow-few``: three), runs of several
+token horizons (``--allow-mixed-horizons``), a changed data mix (``--allow-changed-mix``). Left out: runs that are
+not finished.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
+import json as json_format
 import math
-import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, NamedTuple
 
-from modelyard.arguments import between
-from modelyard.config import complaint
-from modelyard.scaling import chinchilla, power_law, runs
-from modelyard.scaling.chinchilla import Run
-from modelyard.scaling.power_law import Forecast, Point, as_json
+import typer
 
-TARGET = ("prediction", "low", "high", "at_compute")
-"""What the result holds only when a target was named."""
-
+from modelyard.commands.numbers import between
 
 NOISE = 0.0015
 """Default noise floor: the published ladder's runs scatter by 0.11 to 0.14% (one standard deviation) around their law at one horizon."""
+positive = between(0, math.inf, ends=False)
+SELECTION = "COLUMN=VALUE..."
+POINTS = typer.Argument(help="CSV file, one finished run a row: its FLOPs, parameters, training tokens, loss.")
+FIT = typer.Option(
+    metavar=SELECTION, help="Runs to use; values of one column are alternatives, several columns must all hold.", show_default=False
+)
+JUDGE = typer.Option(metavar=SELECTION, help="Of these runs, hold back and predict these.", show_default=False)
+AT = typer.Option(metavar="FLOPS", help="Training compute of the run to predict.", callback=positive)
+JOINT = typer.Option("--joint", help="Fit L(N, D) over all horizons instead of L(C) in one.")
+AT_PARAMS = typer.Option(metavar="N", help="Parameters of the run to predict, counted as in the file.", callback=positive)
+AT_TOKENS = typer.Option(metavar="D", help="Training tokens of the run to predict.", callback=positive)
+LOSS = typer.Option(metavar="NAME", help="Needed where several columns are losses.")
+DEVIATION = typer.Option(help="Least relative seed-to-seed deviation of a run.", callback=positive)
+FEW = typer.Option("--allow-few", help="Fit three runs exactly; there is no backtest then.")
+HORIZONS = typer.Option("--allow-mixed-horizons", help="Fit L(C) across token horizons.")
+MIX = typer.Option("--allow-changed-mix", help="Fit runs of different data.")
 
 
-class Judged(NamedTuple):
-    """A held-back run, its prediction, and what was measured."""
+class Asked(NamedTuple):
+    """What a forecast is asked for; the fields are the command's options."""
 
-    run: str
-    predicted: float
-    low: float
-    high: float
-    measured: float
-
-    @property
-    def error(self) -> float:
-        """predicted / measured - 1."""
-        return self.predicted / self.measured - 1
-
-    @property
-    def inside(self) -> bool:
-        """Whether the interval covers what was measured."""
-        return self.low <= self.measured <= self.high
+    points: Path
+    fit: list[str]
+    judge: list[str]
+    at: float | None
+    at_params: float | None
+    at_tokens: float | None
+    loss_column: str | None
+    noise: float
+    seed: int
+    allow_few: bool
+    allow_mixed_horizons: bool
+    allow_changed_mix: bool
+    joint: bool
 
 
-class Selected(NamedTuple):
-    """Runs to fit, runs held back, and what was allowed that would have been refused."""
+def forecast(
+    points: Annotated[Path, POINTS],
+    fit: Annotated[list[str], FIT] = [],
+    judge: Annotated[list[str], JUDGE] = [],
+    at: Annotated[float | None, AT] = None,
+    joint: Annotated[bool, JOINT] = False,
+    at_params: Annotated[float | None, AT_PARAMS] = None,
+    at_tokens: Annotated[float | None, AT_TOKENS] = None,
+    json: Annotated[Path | None, typer.Option(help="Where the forecast goes, as JSON.")] = None,
+    loss_column: Annotated[str | None, LOSS] = None,
+    noise: Annotated[float, DEVIATION] = NOISE,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    allow_few: Annotated[bool, FEW] = False,
+    allow_mixed_horizons: Annotated[bool, HORIZONS] = False,
+    allow_changed_mix: Annotated[bool, MIX] = False,
+) -> None:
+    """Forecast the loss of a larger run from small ones, with an interval and a backtest.
 
-    fitted: runs.Table
-    held: runs.Table | None
-    loss: str
-    warnings: tuple[str, ...]
+    L(C) needs --at FLOPS; L(N, D) (--joint) needs --at-tokens D and either --at-params N or --at FLOPS. Refused
+    unless allowed: fewer than four runs, several token horizons in L(C), a changed data mix.
+    """
+    from modelyard.commands import forecasting
 
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns the exit status (2 for input that no forecast can be made from)."""
-    options = _parser().parse_args(arguments)
-    try:
-        chosen = choose(options)
-        result, text = joint(chosen, options) if options.joint else in_compute(chosen, options)
-        if options.json:
-            options.json.parent.mkdir(parents=True, exist_ok=True)
-            options.json.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
-    except (ValueError, OSError) as error:
-        sys.stderr.write(f"forecast: {complaint(error)}\n")
-        return 2
-    sys.stdout.write("".join(f"warning: {line}\n" for line in result["warnings"]) + text)
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m modelyard.commands.forecast", description="Forecast a larger run's loss from small runs."
+    asked = Asked(
+        points, fit, judge, at, at_params, at_tokens, loss_column, noise, seed, allow_few, allow_mixed_horizons, allow_changed_mix, joint
     )
-    parser.add_argument("points", type=Path, help="CSV file, one finished run a row (columns: see modelyard.scaling.runs)")
-    positive = between(0, math.inf, ends=False)
-    several: dict[str, Any] = {"nargs": "+", "action": "extend", "default": [], "metavar": "COLUMN=VALUE"}
-    parser.add_argument(
-        "--fit", **several, help="runs to use; several values of one column are alternatives, several columns must all hold"
-    )
-    parser.add_argument("--judge", **several, help="of these runs, hold back and predict the ones with these values")
-    parser.add_argument("--at", type=positive, metavar="FLOPS", help="training compute of the run to predict")
-    parser.add_argument("--joint", action="store_true", help="fit L(N, D) over all horizons instead of L(C) in one")
-    parser.add_argument(
-        "--at-params", type=positive, metavar="N", help="parameters of the run to predict, as in the file's parameters column"
-    )
-    parser.add_argument("--at-tokens", type=positive, metavar="D", help="training tokens of the run to predict")
-    parser.add_argument("--json", type=Path, metavar="OUT", help="where the forecast goes")
-    parser.add_argument("--loss-column", metavar="NAME", help="needed where several columns are losses")
-    parser.add_argument("--noise", type=positive, default=NOISE, help=f"least relative seed-to-seed deviation of a run (default {NOISE})")
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
-    parser.add_argument("--allow-few", action="store_true", help="fit three runs exactly; there is no backtest then")
-    parser.add_argument("--allow-mixed-horizons", action="store_true", help="fit L(C) across token horizons")
-    parser.add_argument("--allow-changed-mix", action="store_true", help="fit runs of different data")
-    return parser
-
-
-def choose(options: argparse.Namespace) -> Selected:
-    """Read the file, select, and refuse what is not comparable. Raises ValueError."""
-    if options.at_tokens is not None and not options.joint:
-        raise ValueError("--at-tokens belongs to --joint; L(C) is asked with --at FLOPS")
-    table = runs.read_table(options.points)
-    picked = runs.select(table, [runs.parse_selection(text) for text in options.fit])
-    held = runs.select(picked, [runs.parse_selection(text) for text in options.judge]) if options.judge else None
-    back = {row.line for row in held.rows} if held else set()
-    fitted = picked._replace(rows=tuple(row for row in picked.rows if row.line not in back))
-    if not fitted.rows:
-        raise ValueError(f"{options.points}: --judge holds back every run that --fit selects")
-    objections = [(runs.changed_mix(picked), "--allow-changed-mix", options.allow_changed_mix)]
-    if not options.joint:
-        objections.append((runs.mixed_horizon(picked), "--allow-mixed-horizons", options.allow_mixed_horizons))
-    for objection, flag, allowed in objections:
-        if objection and not allowed:
-            raise ValueError(f"{options.points}: {objection}; select with --fit or say {flag}")
-    warnings = [objection for objection, _, _ in objections if objection]
-    if not options.joint and table.find(runs.HORIZON) is None and table.find(runs.TOKENS) is None:
-        warnings.append("no column says how many tokens the runs saw: that they are of one token horizon was not checked")
-    return Selected(fitted, held, runs.loss_column(table, options.loss_column), tuple(warnings))
-
-
-def in_compute(chosen: Selected, options: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    """L(C): the result as JSON values, and the page for the terminal. Raises ValueError."""
-    table, held = chosen.fitted, chosen.held.rows if chosen.held else ()
-    column = runs.required(table, runs.COMPUTE, "training compute")
-    points = [Point(table.number(row, column), table.number(row, chosen.loss)) for row in table.rows]
-    if options.at_params is not None:
-        raise ValueError("--at-params belongs to --joint; L(C) is asked with --at FLOPS")
-    if options.at is None and not held:
-        raise ValueError("say --at FLOPS (the compute to predict at) or --judge COLUMN=VALUE (runs to hold back)")
-
-    def predict(compute: float) -> Forecast:
-        return power_law.forecast(points, compute, options.seed, options.noise, least=3 if options.allow_few else 4)
-
-    judged = []
-    for row in held:
-        at = predict(table.number(row, column))
-        judged.append(Judged(table.name(row), at.prediction, at.low, at.high, table.number(row, chosen.loss)))
-    made = predict(options.at) if options.at is not None else predict(max(table.number(row, column) for row in held))
-    content = as_json(made)
-    asked = content if options.at is not None else {key: value for key, value in content.items() if key not in TARGET}
-    law = f"L(C) = {made.law.a:.4g} C^{made.law.b:.4f} + {made.law.c:.4f}, {len(points)} runs of {points_range(points)} FLOPs\n"
-    largest = _backtest_text(content["backtest"])
-    final = f"forecast at {made.at_compute:.4g} FLOPs: {made.prediction:.5f} [{made.low:.5f}, {made.high:.5f}]\n" if options.at else ""
-    warnings = [*chosen.warnings, *filter(None, [made.objection])]
-    return {**asked, "warnings": warnings, **_judged_json(judged)}, law + largest + _judged_text(judged) + final
-
-
-def joint(chosen: Selected, options: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    """L(N, D): the result as JSON values, and the page for the terminal. Raises ValueError."""
-    table, held = chosen.fitted, chosen.held.rows if chosen.held else ()
-    tokens = runs.required(table, runs.TOKENS, "training tokens")
-
-    def read(row: runs.Row) -> Run:
-        return Run(runs.parameters(table, row), table.number(row, tokens), table.number(row, chosen.loss))
-
-    target = _joint_target(options, bool(held))
-    points = [read(row) for row in table.rows]
-    fit = chinchilla.fit_joint(points, options.seed, options.noise)
-    judged = []
-    for row in held:
-        run = read(row)
-        at = fit.predict(run.params, run.tokens)
-        judged.append(Judged(table.name(row), at.prediction, at.low, at.high, run.loss))
-    law, test = fit.law, _joint_backtest(points)
-    result: dict[str, Any] = {**law._asdict(), "params_from": table.find(runs.PARAMS) or "train_flops / (6 train_tokens)", "backtest": test}
-    page = (
-        f"L(N, D) = {law.E:.4f} + {law.A:.4g}/N^{law.alpha:.4f} + {law.B:.4g}/D^{law.beta:.4f}, {len(points)} runs of "
-        f"{points_range([Point(p.compute, p.loss) for p in points])} FLOPs, N from {result['params_from']}\n"
-    )
-    if target:
-        at = fit.predict(*target)
-        result = {"prediction": at.prediction, "low": at.low, "high": at.high, "at_params": at.params, "at_tokens": at.tokens, **result}
-        final = f"forecast of {at.params:.4g} parameters on {at.tokens:.4g} tokens: {at.prediction:.5f} [{at.low:.5f}, {at.high:.5f}]\n"
-    return {**result, "warnings": list(chosen.warnings), **_judged_json(judged)}, page + _backtest_text(test) + _judged_text(judged) + (
-        final if target else ""
-    )
-
-
-def _joint_target(options: argparse.Namespace, held: bool) -> tuple[float, float] | None:
-    """(N, D) that was asked for; None when only held-back runs are to be predicted. Raises ValueError."""
-    at, params, tokens = options.at, options.at_params, options.at_tokens
-    if at is None and params is None and tokens is None and held:
-        return None
-    if tokens is None or (at is None) == (params is None):
-        raise ValueError("--joint wants --at-tokens D with either --at-params N or --at FLOPS, or --judge COLUMN=VALUE")
-    return (params if params is not None else at / (6 * tokens)), tokens
-
-
-def _joint_backtest(points: Sequence[Run]) -> dict[str, float] | None:
-    """The run of most compute, predicted from the others; None where they are too few or too alike."""
-    largest = max(points, key=lambda run: run.compute)
-    try:
-        predicted = chinchilla.fit_law([run for run in points if run is not largest])(largest.params, largest.tokens)
-    except ValueError:
-        return None
-    return {"compute": largest.compute, "predicted": predicted, "measured": largest.loss, "error": predicted / largest.loss - 1}
-
-
-def _backtest_text(test: Mapping[str, float] | None) -> str:
-    if test is None:
-        return "backtest: none, too few runs without the largest\n"
-    run = f"the largest run left out ({test['compute']:.4g} FLOPs)"
-    return f"backtest: {run}, predicted {test['predicted']:.5f}, measured {test['measured']:.5f}: {test['error']:+.2%}\n"
-
-
-def points_range(points: Sequence[Point]) -> str:
-    """Smallest and largest compute."""
-    return f"{min(points).compute:.4g} to {max(points).compute:.4g}"
-
-
-def _judged_json(judged: Sequence[Judged]) -> dict[str, Any]:
-    return {"judged": [{**one._asdict(), "error": one.error, "inside": one.inside} for one in judged]} if judged else {}
-
-
-def _judged_text(judged: Sequence[Judged]) -> str:
-    return "".join(
-        f"held back {one.run}: predicted {one.predicted:.5f} [{one.low:.5f}, {one.high:.5f}], measured {one.measured:.5f}: "
-        f"{one.error:+.2%}, {'inside' if one.inside else 'outside'}\n"
-        for one in judged
-    )
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    chosen = forecasting.choose(asked)
+    result, text = (forecasting.joint if joint else forecasting.in_compute)(chosen, asked)
+    if json:
+        json.parent.mkdir(parents=True, exist_ok=True)
+        json.write_text(json_format.dumps(result, indent=1) + "\n", "utf-8")
+    typer.echo("".join(f"warning: {line}\n" for line in result["warnings"]) + text, nl=False)

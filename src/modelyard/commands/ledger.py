@@ -1,59 +1,63 @@
-"""``python -m modelyard.commands.ledger [--store URL] [--json OUT]``: all forecasts of a store, what came of them, and the errors."""
+"""``modelyard ledger``: all forecasts of a store, their results and their errors."""
 
 from __future__ import annotations
 
-import argparse
-import json
+import json as json_format
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from modelyard.config import complaint
-from modelyard.execution import ExecutionConfig
-from modelyard.scaling.ledger import Entry, entries
-from modelyard.store.artifacts import Store
+import typer
+
+from modelyard.commands.tables import table
+
+if TYPE_CHECKING:
+    from modelyard.scaling.ledger import Entry
+
+HEAD = ("forecast", "sealed (UTC)", "FLOPs", "reach", "predicted [95%]", "measured", "error", "seal")
+STORE = typer.Option(help="URL of the artifact store; without it, the store of this directory's runs.")
 
 
-def page(found: Sequence[Entry]) -> str:
+def ledger(
+    store: Annotated[str | None, STORE] = None,
+    json: Annotated[Path | None, typer.Option(help="Where the entries go, as JSON.")] = None,
+) -> None:
+    """List every forecast of a store with its result and its error."""
+    from modelyard.execution import ExecutionConfig
+    from modelyard.scaling.ledger import entries
+    from modelyard.store.artifacts import Store
+
+    url = store or ExecutionConfig().store
+    found = entries(Store(url, ExecutionConfig().scratch))
+    if json:
+        rows = [{**entry._asdict(), "error": entry.error, "inside": entry.inside} for entry in found]
+        json.write_text(json_format.dumps(rows, indent=1) + "\n", "utf-8")
+    typer.echo(page(found) if found else f"no forecasts in {url}\n", nl=False)
+
+
+def page(entries: Sequence[Entry]) -> str:
     """The ledger as text, and its summary."""
-    lines = [f"{'forecast':26} {'sealed (UTC)':17} {'FLOPs':>9} {'reach':>6} {'predicted [95%]':>26} {'measured':>9} {'error':>8}  seal"]
-    for one in found:
-        sealed = time.strftime("%Y-%m-%d %H:%M", time.gmtime(one.sealed_at)) if one.sealed_at else "not recorded"
-        flops = f"{one.at_compute:.3g}" if one.at_compute else "?"
-        reach = f"{one.reach:.0f}x" if one.reach else "?"
-        interval = f"{one.predicted:.4f} [{one.low:.4f}, {one.high:.4f}]"
-        measured = "-" if one.measured is None else f"{one.measured:.4f}"
-        error = "-" if one.error is None else f"{one.error:+.2%}"
-        seal = {None: "-" if one.base is None else "unknown", True: "before the run", False: "AFTER THE RUN BEGAN"}[one.sealed_before]
-        lines.append(f"{one.forecast:26} {sealed:17} {flops:>9} {reach:>6} {interval:>26} {measured:>9} {error:>8}  {seal}")
-    judged = [one for one in found if one.error is not None and one.sealed_before]
-    if judged:
-        typical = statistics.median(abs(one.error or 0.0) for one in judged)
-        lines.append(f"{len(judged)} judged: median error {typical:.2%}, {sum(bool(one.inside) for one in judged)} inside their interval")
-    return "\n".join(lines) + "\n"
+    lines = table(HEAD, [row(entry) for entry in entries], right=HEAD[2:-1])
+    judged = [entry for entry in entries if entry.error is not None and entry.sealed_before]
+    if not judged:
+        return lines
+    typical = statistics.median(abs(entry.error or 0.0) for entry in judged)
+    inside = sum(bool(entry.inside) for entry in judged)
+    return f"{lines}{len(judged)} judged: median error {typical:.2%}, {inside} inside their interval\n"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; 2 when the store cannot be read."""
-    parser = argparse.ArgumentParser(
-        prog="python -m modelyard.commands.ledger", description="All forecasts, what came of them, and the errors."
+def row(entry: Entry) -> tuple[str, ...]:
+    """A forecast's cells."""
+    seals = {True: "before the run", False: "AFTER THE RUN BEGAN", None: "-" if entry.base is None else "unknown"}
+    return (
+        entry.forecast,
+        time.strftime("%Y-%m-%d %H:%M", time.gmtime(entry.sealed_at)) if entry.sealed_at else "not recorded",
+        f"{entry.at_compute:.3g}" if entry.at_compute else "?",
+        f"{entry.reach:.0f}x" if entry.reach else "?",
+        f"{entry.predicted:.4f} [{entry.low:.4f}, {entry.high:.4f}]",
+        "-" if entry.measured is None else f"{entry.measured:.4f}",
+        "-" if entry.error is None else f"{entry.error:+.2%}",
+        seals[entry.sealed_before],
     )
-    parser.add_argument("--store", default=ExecutionConfig().store, help="URL of the artifact store (default: %(default)s)")
-    parser.add_argument("--json", type=Path, help="where the entries go as JSON")
-    options = parser.parse_args(arguments)
-    try:
-        found = entries(Store(options.store, ExecutionConfig().scratch))
-        if options.json:
-            rows = [{**entry._asdict(), "error": entry.error, "inside": entry.inside} for entry in found]
-            options.json.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
-    except (ValueError, OSError) as error:
-        sys.stderr.write(f"ledger: {complaint(error)}\n")
-        return 2
-    sys.stdout.write(page(found) if found else f"no forecasts in {options.store}\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

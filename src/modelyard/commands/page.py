@@ -1,27 +1,22 @@
-"""``python -m modelyard.commands.page OUT.html LABEL=DIRECTORY...``: results of model versions as one HTML page."""
+"""``modelyard page``: results of model versions as one HTML page."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
-from modelyard.release.card.evolution import render
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Write the page; 0, or 2 after one line that says what is wrong."""
-    pairs = [text.partition("=") for text in arguments[1:]]
-    if not pairs or not all(label and path for label, _, path in pairs):
-        print("usage: python -m modelyard.commands.page OUT.html LABEL=DIRECTORY...", file=sys.stderr)  # noqa: T201
-        return 2
-    try:
-        Path(arguments[0]).write_text(render({label: Path(path) for label, _, path in pairs}), "utf-8")
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return 2
-    return 0
+import typer
 
 
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+def page(
+    out: Annotated[Path, typer.Argument(metavar="OUT.html", help="The page.")],
+    versions: Annotated[list[str], typer.Argument(metavar="LABEL=DIRECTORY...", help="Results of each version, oldest first.")],
+) -> None:
+    """Show results of model versions as one HTML page: tables, and the versions as a chain."""
+    from modelyard.release.card.evolution import render
+
+    pairs = [text.partition("=") for text in versions]
+    for text, (label, _, path) in zip(versions, pairs, strict=True):
+        if not (label and path):
+            raise ValueError(f"{text}: expected LABEL=DIRECTORY")
+    out.write_text(render({label: Path(path) for label, _, path in pairs}), "utf-8")

@@ -1,29 +1,78 @@
-"""Plan a main run for a compute budget, and the ladder that forecasts it, as TOML to put into a pipeline's config.
+"""``modelyard plan``: a main run for a compute budget, and the ladder that forecasts it, as TOML for a pipeline's config.
 
-``python -m modelyard.commands.plan CONFIG --compute FLOPS (--tokens-per-parameter R | --points CSV) [--rungs
-5] [--reach 100] [--span 20]``. With ``--points`` the horizon is the compute-optimal one of the joint law
-fitted to those runs. The plan is :mod:`modelyard.scaling.plan`'s.
+With ``--points`` the horizon is the compute-optimal one of the joint law fitted to those runs. The plan is
+:mod:`modelyard.scaling.plan`'s.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import ValidationError
+import typer
 
-from modelyard.config import complaint, read_tree
-from modelyard.pretrain.pretrain import PretrainConfig
-from modelyard.scaling import chinchilla, runs
-from modelyard.scaling.chinchilla import Run
-from modelyard.scaling.ladder import LadderConfig, ScalingConfig, active_parameters
-from modelyard.scaling.plan import compute_optimal, plan
+if TYPE_CHECKING:
+    from modelyard.scaling.ladder import ScalingConfig
+
+CONFIG = typer.Argument(help="A pipeline's TOML file, for shape, recipe and exponents.")
+COMPUTE = typer.Option(metavar="FLOPS", help="Budget of the main run.")
+RATIO = typer.Option(metavar="R", help="Horizon of the main run.")
+POINTS = typer.Option(metavar="CSV", help="Runs of several horizons, for the compute-optimal one.")
+
+
+def plan(
+    config: Annotated[Path, CONFIG],
+    compute: Annotated[float, COMPUTE],
+    tokens_per_parameter: Annotated[float | None, RATIO] = None,
+    points: Annotated[Path | None, POINTS] = None,
+    rungs: Annotated[int, typer.Option(help="Runs of the ladder.")] = 5,
+    reach: Annotated[float, typer.Option(help="Budget over the largest rung's compute.")] = 100.0,
+    span: Annotated[float, typer.Option(help="Largest over smallest rung's compute.")] = 20.0,
+    depth_follows_width: Annotated[bool, typer.Option("--depth-follows-width", help="Deepen with the width.")] = False,
+) -> None:
+    """Choose size and tokens for a compute budget, and a ladder of small runs that forecasts the loss.
+
+    Exactly one of --tokens-per-parameter and --points is needed.
+    """
+    from pydantic import ValidationError
+
+    from modelyard.config import complaint, read_tree
+    from modelyard.pretrain.pretrain import PretrainConfig
+    from modelyard.scaling.ladder import LadderConfig
+    from modelyard.scaling.plan import plan as plan_runs
+
+    if (tokens_per_parameter is None) == (points is None):
+        raise ValueError("exactly one of --tokens-per-parameter and --points is needed")
+    ratio = tokens_per_parameter if points is None else optimal_ratio(points, compute)
+    assert ratio is not None  # one of the two is given
+    tree = read_tree(config)
+    if lacking := [name for name in ("base", "forecast") if name not in tree]:
+        raise ValueError(f"{config}: no [{lacking[0]}]")
+    try:
+        recipe, ladder = PretrainConfig.model_validate(tree.get("base")), LadderConfig.model_validate(tree.get("forecast"))
+        planned = plan_runs(recipe, ladder, compute, ratio, rungs, reach, span, depth_follows_width)
+    except ValidationError as error:
+        raise ValueError(f"{config}: {complaint(error)}") from None
+    typer.echo(toml(planned), nl=False)
+
+
+def optimal_ratio(points: Path, compute: float) -> float:
+    """Tokens a parameter of the compute-optimal run, by the joint law of the runs in a CSV file. Raises ValueError."""
+    from modelyard.scaling import chinchilla, runs
+    from modelyard.scaling.chinchilla import Run
+    from modelyard.scaling.plan import compute_optimal
+
+    table = runs.read_table(points)
+    loss, tokens = runs.loss_column(table, None), runs.required(table, runs.TOKENS, "training tokens")
+    fitted = [Run(runs.parameters(table, row), table.number(row, tokens), table.number(row, loss)) for row in table.rows]
+    best = compute_optimal(chinchilla.fit_law(fitted), compute)
+    return best.tokens / best.params
 
 
 def toml(planned: ScalingConfig) -> str:
     """What goes into the config."""
+    from modelyard.scaling.ladder import active_parameters
+
     main, shape = planned.main, planned.main.model
     rungs = "\n".join(
         f"    {{ layers = {rung.layers}, hidden = {rung.hidden}, steps = {rung.steps}, seeds = {rung.seeds} }},"
@@ -36,43 +85,3 @@ def toml(planned: ScalingConfig) -> str:
         f"ladder {planned.share:.2%} of it\n[forecast]\nrungs = [\n{rungs}\n]\n\n[base]\nsteps = {main.steps}\n\n"
         f"[base.model]\n{shapes}\ninit_std = {shape.init_std:.4g}\n\n[base.optimizer]\nwarmup_steps = {main.optimizer.warmup_steps}\n"
     )
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; 2 with one line when nothing can be planned."""
-    parser = argparse.ArgumentParser(
-        prog="python -m modelyard.commands.plan", description="Size and tokens for a compute budget, and a ladder."
-    )
-    parser.add_argument("config", type=Path, help="a pipeline's TOML file, for shape, recipe and exponents")
-    parser.add_argument("--compute", type=float, required=True, metavar="FLOPS")
-    horizon = parser.add_mutually_exclusive_group(required=True)
-    horizon.add_argument("--tokens-per-parameter", type=float, metavar="R")
-    horizon.add_argument("--points", type=Path, metavar="CSV", help="runs of several horizons, for the compute-optimal one")
-    parser.add_argument("--rungs", type=int, default=5)
-    parser.add_argument("--reach", type=float, default=100.0, help="budget over the largest rung's compute")
-    parser.add_argument("--span", type=float, default=20.0, help="largest over smallest rung's compute")
-    parser.add_argument("--depth-follows-width", action="store_true")
-    options = parser.parse_args(arguments)
-    try:
-        tree = read_tree(options.config)
-        if lacking := [name for name in ("base", "forecast") if name not in tree]:
-            raise ValueError(f"{options.config}: no [{lacking[0]}]")
-        recipe, ladder = PretrainConfig.model_validate(tree.get("base")), LadderConfig.model_validate(tree.get("forecast"))
-        ratio = options.tokens_per_parameter
-        if ratio is None:
-            table = runs.read_table(options.points)
-            loss, tokens = runs.loss_column(table, None), runs.required(table, runs.TOKENS, "training tokens")
-            points = [Run(runs.parameters(table, r), table.number(r, tokens), table.number(r, loss)) for r in table.rows]
-            best = compute_optimal(chinchilla.fit_law(points), options.compute)
-            ratio = best.tokens / best.params
-        asked = (options.compute, ratio, options.rungs, options.reach, options.span)
-        sys.stdout.write(toml(plan(recipe, ladder, *asked, options.depth_follows_width)))
-    except (ValueError, OSError) as error:
-        where = f"{options.config}: " if isinstance(error, ValidationError) else ""
-        sys.stderr.write(f"plan: {where}{complaint(error)}\n")
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -2,7 +2,7 @@
 
 GPT-Fathom (arXiv:2309.16583, section 4) found 18 points between two prompts of TriviaQA; a single score hides that. An analysis is a list of variants
 of a benchmark, each with its own id; all are put to one model and shown with n, standard error, interval, and the spread between variants.
-``python -m modelyard.commands.evaluate MODEL --analysis NAME --benchmark B --data DIR --out DIRECTORY``. Left
+``modelyard eval MODEL --analysis NAME --benchmark B --data DIR --out DIRECTORY``. Left
 out: searching for the best prompt.
 """
 

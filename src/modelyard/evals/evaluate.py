@@ -34,6 +34,7 @@ from modelyard.formats.records import Record
 from modelyard.formats.results import Reliability, write_answers, write_calibration, write_results
 from modelyard.judges.judge import Judge
 from modelyard.judges.open_judge import open_judge
+from modelyard.model import model_directory
 from modelyard.model.asked import Sampled
 from modelyard.model.encoder import Encoder
 from modelyard.model.network import parallel
@@ -93,6 +94,7 @@ class LateScorer:
     def __init__(self, directory: Path, execution: ExecutionConfig) -> None:
         self.directory, self.execution = directory, execution
         self.weights = sha256_tree(directory / "checkpoint")
+        self.precision = model_directory.read(directory).precision
 
     @cached_property
     def model(self) -> ScorerModel:
@@ -224,8 +226,10 @@ def measured(stage: Stage, answers: Mapping[str, Records], sums: Mapping[str, Ma
             found.add(f"evals/{name}/{benchmark.name}", estimates, shares(benchmark, estimates))
     for benchmark in stage.judged_later if "policy" in answers else ():
         prefix = f"evals/policy/{benchmark.name}"
+        assert stage.tools.scorer, "a benchmark of method scalar is bound to a scorer model"
+        precision = stage.tools.scorer.precision
         for other in [name for name in OTHERS if name in answers]:
-            rows = pairs.wins(benchmark, answers["policy"][benchmark.name], answers[other][benchmark.name], other)
+            rows = pairs.wins(benchmark, answers["policy"][benchmark.name], answers[other][benchmark.name], other, precision)
             answers["policy"][f"{benchmark.name}_over_{other}"] = rows
             rates = pairs.win_rates(rows, other)
             found.add(prefix, rates, list(rates))

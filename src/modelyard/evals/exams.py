@@ -2,7 +2,7 @@
 
 An exam is a directory: ``exam.toml`` with its sections and tables, and one JSONL of questions a section. Each section's share of right answers is
 scaled to its points, the points are rounded to a row of the score table, and the row gives the published percentile range, of which the report
-states the lower end too. ``python -m modelyard.commands.evaluate MODEL --benchmark exam --data EXAM_DIR``
+states the lower end too. ``modelyard eval MODEL --benchmark exam --data EXAM_DIR``
 runs one whose sections are multiple choice (``{section}.jsonl``: question, choices, answer). No tables are
 shipped: they belong to the boards that publish them. Left out: essays graded by people.
 """

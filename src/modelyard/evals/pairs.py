@@ -11,6 +11,7 @@ from modelyard.evals.scorers import preference
 from modelyard.formats.records import Record
 from modelyard.model.asked import Sampled
 from modelyard.stats.estimate import Estimate, bootstrap_mean, proportion
+from modelyard.stats.ties import Format
 
 
 def completions(model: Remembered, benchmark: Benchmark) -> list[Sampled]:
@@ -24,8 +25,8 @@ def distance(own: Sequence[float], other: Sequence[float], seed: int) -> Estimat
     return bootstrap_mean([ours - theirs for ours, theirs in zip(own, other, strict=True)], seed)
 
 
-def wins(benchmark: Benchmark, ours: Sequence[Record], theirs: Sequence[Record], other: str) -> list[Record]:
-    """Item by item, 1 where our completion scores higher, 0.5 for a tie."""
+def wins(benchmark: Benchmark, ours: Sequence[Record], theirs: Sequence[Record], other: str, precision: Format) -> list[Record]:
+    """Item by item, 1 where our completion scores higher, 0.5 for a tie; ``precision``: the scorer model's."""
     name = f"{benchmark.name}_over_{other}"
     identity = benchmark.model_copy(update={"name": name, "scorer": "preference", "metrics": ("win_rate",)}).id
     return [
@@ -33,7 +34,7 @@ def wins(benchmark: Benchmark, ours: Sequence[Record], theirs: Sequence[Record],
             update={
                 "benchmark": name,
                 "benchmark_id": identity,
-                "score": preference(one.score, two.score),
+                "score": preference(one.score, two.score, precision),
                 "note": f"score {one.score:.4f} against {two.score:.4f}: {two.output}",
             }
         )

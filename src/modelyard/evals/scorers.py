@@ -13,6 +13,8 @@ import string
 from collections import Counter
 from collections.abc import Callable
 
+from modelyard.stats import ties
+
 WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 CODE_STOPS = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint", "\n@", "<|endoftext|>", "<|end|>")
 
@@ -44,9 +46,9 @@ def last_word(parsed: str, target: str) -> float:
     return exact(parsed.lower(), first_word(target))
 
 
-def preference(candidate: float, other: float) -> float:
-    """1 when the candidate's score is higher, 0 when lower, 0.5 for a tie."""
-    return 0.5 if candidate == other else float(candidate > other)
+def preference(candidate: float, other: float, precision: ties.Format) -> float:
+    """1 when the candidate's score is higher, 0 when lower, 0.5 for a tie; ``precision``: the scorer model's."""
+    return ties.preferred(candidate, other, precision)
 
 
 def letter(output: str) -> str:

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, model_validator
 
-from modelyard.config import Config
+from modelyard.config import Config, first_error
 from modelyard.evals import catalog, own
 from modelyard.evals.benchmark import Benchmark, sampled
 from modelyard.evals.catalog.rows import MissingDataError
@@ -47,19 +47,29 @@ class BenchmarkConfig(OwnSet):
     @model_validator(mode="after")
     def _known(self) -> BenchmarkConfig:
         if self.file and catalog.known(self.name):
-            raise ValueError(f"name {self.name!r} is a benchmark of the catalog; give your own file another name")
+            raise ValueError("is a benchmark of the catalog; give your own file another name")
         if not self.file and not catalog.known(self.name):
-            raise ValueError(f"benchmark {self.name!r}: not known, and it has no file; there are {', '.join(catalog.names())}")
+            raise ValueError(f"not known, and it has no file; there are {', '.join(catalog.names())}")
         return self
 
 
-def _tables(value: Any) -> Any:
-    """Names and tables as tables; a table of tables holds its names as keys."""
+def _tables(value: Any, info: ValidationInfo) -> Any:
+    """Names and tables as benchmarks; a table of tables holds its names as keys. Raises ValueError naming the benchmark."""
     if isinstance(value, Mapping):
         value = [{"name": name, **table} if isinstance(table, Mapping) else table for name, table in value.items()]
-    if isinstance(value, list | tuple):
-        return [{"name": one} if isinstance(one, str) else one for one in value]
-    return value
+    if not isinstance(value, list | tuple):
+        return value
+    return [_named({"name": one} if isinstance(one, str) else one, info) for one in value]
+
+
+def _named(table: Any, info: ValidationInfo) -> Any:
+    """The table as a benchmark; what is wrong with it is said with its name."""
+    if not isinstance(table, Mapping) or not table.get("name"):
+        return table
+    try:
+        return BenchmarkConfig.model_validate(dict(table), context=info.context)
+    except ValidationError as error:
+        raise ValueError(f"{table['name']}: {first_error(error)}".replace(": config: ", ": ")) from None
 
 
 BenchmarkConfigs = Annotated[tuple[BenchmarkConfig, ...], BeforeValidator(_tables)]

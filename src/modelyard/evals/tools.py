@@ -14,6 +14,7 @@ from modelyard.evals.sandbox.run import Limits, Program, Verdict, run_programs
 from modelyard.formats.abuse import AbuseModel
 from modelyard.judges.judge import Judge
 from modelyard.model.asked import Model, Sampled
+from modelyard.stats.ties import Format
 
 TOXIC = 0.5
 """Probability of abuse from which a text is toxic."""
@@ -23,6 +24,8 @@ class Values(Protocol):
     """A scorer model: a value for a whole text."""
 
     weights: str
+    precision: Format
+    """Of its arithmetic: values closer than its rounding tie."""
 
     def completed(self, completions: Sequence[Sampled], chat: bool) -> list[float]:
         """Value of each prompt with its completion; ``chat``: they are turns of conversations."""

@@ -17,6 +17,8 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 
+from modelyard.config import complaint
+
 BUCKETS = 1 << 16
 FILE = "abuse.npz"
 WORD = re.compile(r"[a-z']+")
@@ -82,4 +84,4 @@ def load(directory: Path) -> AbuseModel:
             words, allowed = (frozenset(str(word) for word in stored[key]) for key in ("words", "allowed"))
             return AbuseModel(words, stored["weights"].astype(np.float32), float(stored["bias"]), allowed)
     except Exception as error:  # numpy and zipfile raise a dozen types for damaged bytes
-        raise ValueError(f"{path}: damaged ({type(error).__name__}: {' '.join(str(error).split())})") from None
+        raise ValueError(f"{path}: damaged ({type(error).__name__}: {complaint(error)})") from None

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
-from modelyard.config import Config, first_error
+from modelyard.config import Config, complaint, first_error
 from modelyard.formats import json_file
 
 DEMONSTRATIONS, COMPARISONS, PROMPTS = "demonstrations.jsonl", "comparisons.jsonl", "prompts.jsonl"
@@ -75,6 +75,8 @@ class Comparison(Config):
     category: str = ""
     rater: str = ""
     """Who ranked it (a person, a group of raters, a judge); "" where that is not known."""
+    ranked_by: Literal["people", "judge"] = "people"
+    """Whether people put the completions in order or a model did."""
     prompt: Prompt
     completions: tuple[str, ...] = Field(min_length=2, max_length=MOST_COMPLETIONS)
     ranks: tuple[int, ...]
@@ -152,7 +154,7 @@ def json_lines(path: Path) -> Iterator[Line]:
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError) as error:
-        raise FeedbackError(f"{path}: not readable: {' '.join(str(error).split())}") from None
+        raise FeedbackError(f"{path}: not readable: {complaint(error)}") from None
     for number, raw in enumerate(data.split(b"\n"), 1):
         if not raw.strip():
             continue

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from modelyard.config import complaint
+
 
 def parse(text: str | bytes, where: str) -> Any:
     """The value that ``text`` spells; ``where`` begins the error's line. Raises ValueError.
@@ -17,7 +19,7 @@ def parse(text: str | bytes, where: str) -> Any:
     except UnicodeDecodeError as error:
         raise ValueError(f"{where}: not UTF-8 text (byte {error.start})") from None
     except ValueError as error:
-        raise ValueError(f"{where}: not JSON: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{where}: not JSON: {complaint(error)}") from None
     except RecursionError:
         raise ValueError(f"{where}: not JSON: nested too deeply") from None
 

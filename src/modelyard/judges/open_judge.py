@@ -14,8 +14,10 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
 from modelyard.judges.judge import Asking, Judge
+from modelyard.model.asked import Model
 from modelyard.model.endpoint import Endpoint
 from modelyard.model.subject import Subject
 
@@ -23,8 +25,8 @@ WHERE = "MODELYARD_JUDGE"
 """Environment variable with the judge's directory or URL."""
 
 
-class JudgeConfig(Asking):
-    """A judge and how it is asked."""
+class JudgeModel(Config):
+    """A model that judges."""
 
     kind: Literal["policy", "directory", "endpoint"]
     """``policy``: the model that PPO starts from; ``directory``: one of ours or of Hugging Face; ``endpoint``: an OpenAI-compatible server."""
@@ -36,30 +38,43 @@ class JudgeConfig(Asking):
     """Rows of one forward pass (local judges)."""
 
     @model_validator(mode="after")
-    def _named(self) -> JudgeConfig:
+    def _named(self) -> JudgeModel:
         if (self.kind == "endpoint") != bool(self.model):
             raise ValueError("model: names the model of an endpoint, and of nothing else")
         if (self.kind == "directory") != bool(self.weights):
             raise ValueError("weights: the fingerprint of a directory's weights (8 hex digits or more), and of nothing else")
+        return self
+
+
+class JudgeConfig(Asking, JudgeModel):
+    """A judge of rubrics and how it is asked."""
+
+    @model_validator(mode="after")
+    def _askable(self) -> JudgeConfig:
         if self.kind == "endpoint" and self.chat:
             raise ValueError("chat: the template of a server's model is not known")
         return self
 
 
 def open_judge(config: JudgeConfig, execution: ExecutionConfig, policy: Callable[[], Subject]) -> Judge:
-    """The judge; ``policy`` opens the model that PPO starts from.
+    """The judge; see :func:`open_model`."""
+    return Judge(open_model(config, execution, policy), config)
+
+
+def open_model(config: JudgeModel, execution: ExecutionConfig, policy: Callable[[], Subject]) -> Model:
+    """The model that judges; ``policy`` opens the model that PPO starts from.
 
     Raises:
         ValueError: ``MODELYARD_JUDGE`` is not set, or what it names is another model than the config's.
     """
     if config.kind == "policy":
-        return Judge(policy(), config)
+        return policy()
     where = os.environ.get(WHERE, "")
     if not where:
         raise ValueError(f"judge.kind {config.kind!r}: the environment variable {WHERE} must say where the judge is")
     if config.kind == "endpoint":
-        return Judge(Endpoint(f"{where}#{config.model}"), config)
+        return Endpoint(f"{where}#{config.model}")
     subject = Subject.open("directory", Path(where), execution, config.micro_batch)
     if not subject.weights.startswith(config.weights):
         raise ValueError(f"{where}: its weights are {subject.weights[:16]}, not judge.weights {config.weights}")
-    return Judge(subject, config)
+    return subject

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from tokenizers import Tokenizer
 
+from modelyard.config import complaint
 from modelyard.formats import json_file
 from modelyard.formats.feedback import Message, Prompt
 
@@ -51,7 +52,7 @@ class Encoder:
         try:
             self._tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
         except Exception as error:  # tokenizers raises nothing narrower
-            raise ValueError(f"{directory / 'tokenizer.json'}: no tokenizer: {' '.join(str(error).split())}") from None
+            raise ValueError(f"{directory / 'tokenizer.json'}: no tokenizer: {complaint(error)}") from None
         self._settings: dict[str, Any] = json_file.table(directory / "tokenizer_config.json")
         self.template: str = self._settings.get("chat_template") or ""
         model = directory / "model.json"
@@ -172,7 +173,7 @@ class Encoder:
         try:
             rendered, _ = render_jinja_template([spelled], chat_template=self.template, add_generation_prompt=open_turn, **special)
         except TemplateError as error:
-            raise ValueError(f"chat template: {' '.join(str(error).split())}") from None
+            raise ValueError(f"chat template: {complaint(error)}") from None
         return str(rendered[0])
 
     @staticmethod

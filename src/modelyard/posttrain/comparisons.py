@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from modelyard.formats.feedback import Comparison
+from modelyard.model.network.architecture import Precision
+from modelyard.stats import ties
 from modelyard.stats.calibration import Bin, calibration
 from modelyard.stats.estimate import Estimate, bootstrap_mean
 
@@ -26,19 +28,18 @@ class Pair(NamedTuple):
     margin: float | None
     """How far apart people's mean ratings are; None where there are none."""
 
-    @property
-    def correct(self) -> float:
-        """1 if the scores order the pair as people did, 0 if not, 0.5 for equal scores."""
-        return 0.5 if self.win == 0.5 else float(self.win > 0.5)
+    correct: float
+    """1 if the scores order the pair as people did, 0 if not, 0.5 for scores that are equal but for rounding."""
 
 
-def judged(comparisons: Sequence[Comparison], scores: Sequence[Sequence[float]]) -> list[Pair]:
-    """Every pair of every comparison; ``scores``: one for each completion of each comparison."""
+def judged(comparisons: Sequence[Comparison], scores: Sequence[Sequence[float]], precision: Precision) -> list[Pair]:
+    """Every pair of every comparison; ``scores``: one for each completion of each comparison, by a model of ``precision``."""
     pairs = []
     for index, (one, given) in enumerate(zip(comparisons, scores, strict=True)):
         for better, worse in one.pairs():
             margin = None if one.scores is None else abs(one.scores[better] - one.scores[worse])
-            pairs.append(Pair(index, logistic(given[better] - given[worse]), margin))
+            win = logistic(given[better] - given[worse])
+            pairs.append(Pair(index, win, margin, ties.preferred(given[better], given[worse], precision)))
     return pairs
 
 
@@ -67,7 +68,7 @@ def accuracy_by_margin(pairs: Sequence[Pair], edges: Sequence[float], seed: int)
 
 def win_calibration(pairs: Sequence[Pair], seed: int) -> tuple[Estimate, list[Bin]]:
     """Expected calibration error of P(win) of the completion that the scores prefer, and its reliability bins."""
-    return calibration([max(pair.win, 1 - pair.win) for pair in pairs], [pair.win > 0.5 for pair in pairs], seed)
+    return calibration([max(pair.win, 1 - pair.win) for pair in pairs], [pair.correct > 0.5 for pair in pairs], seed)
 
 
 def human_ceiling(comparisons: Sequence[Comparison], seed: int) -> Estimate | None:

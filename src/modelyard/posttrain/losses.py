@@ -2,8 +2,8 @@
 micro-batches.
 
 - SFT: -log p of completion tokens.
-- Reward model, InstructGPT (arXiv:2203.02155) eq. 1: -1/C(K,2) sum log sigmoid(r_w - r_l) over the pairs of one comparison, every
-  comparison counting once.
+- Reward model, InstructGPT (arXiv:2203.02155) eq. 1: -1/C(K,2) sum log sigmoid(r_w - r_l) over the pairs of one comparison; a pair
+  that ties is left out of the sum and stays in C(K,2).
 - Policy: PPO's clipped surrogate (arXiv:1707.06347, eq. 7) plus, for PPO-ptx (InstructGPT eq. 2), -gamma log pi of pretraining tokens.
 - Value: squared error to the returns, clipped around the old value like the policy's ratio (Ziegler et al., arXiv:1909.08593).
 
@@ -14,12 +14,16 @@ normalisation.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from modelyard.model.network.architecture import Precision
 from modelyard.model.training.batch import Batch, LossFn, LossOutput
 from modelyard.posttrain.rows.masking import masked_sum
+from modelyard.stats import ties
 
 NO_COMPARISON = -1
 """Value of ``extras["comparison"]`` where there is no text: a row has fewer than others, or only fills a micro-batch."""
@@ -32,34 +36,45 @@ def sft_loss(logprobs: Tensor, batch: Batch) -> LossOutput:
     return LossOutput(loss, mask.sum(), {"loss": loss.detach()})
 
 
-def pairwise_losses(scores: Tensor, ranks: Tensor, comparison: Tensor) -> tuple[Tensor, Tensor]:
-    """Eq. 1 for texts scored [b]: losses [b, b] and their weights [b, b].
+class Pairs(NamedTuple):
+    """All pairs of E texts [E, E]: entry (w, l) is the pair in which text w is preferred to text l; 0 where there is none."""
 
-    Entry (w, l) is the pair in which text w is preferred to text l: both of the same ``comparison`` [b] and ``ranks`` [b] of w above l's
-    (equal ranks are ties and make no pair). The weights of one comparison sum to 1, so it counts once however many pairs its ties left.
-    """
-    pairs = (comparison[:, None] == comparison[None, :]) & (ranks[:, None] > ranks[None, :]) & (comparison != NO_COMPARISON)[:, None]
-    same = (comparison[:, None] == comparison[None, :]).to(scores.dtype)
-    pairs_of_comparison = same @ pairs.to(scores.dtype).sum(dim=1)  # [b]: pairs in the comparison that the text is part of
-    weights = pairs / pairs_of_comparison.clamp(min=1)[:, None]
-    return -F.logsigmoid(scores[:, None] - scores[None, :]), weights
+    losses: Tensor
+    """-log sigmoid(r_w - r_l)."""
+    weights: Tensor
+    """1/C(K, 2) for the K texts of their comparison: a pair that ties leaves its share to nobody."""
+    shares: Tensor
+    """1 / pairs that the ties of their comparison left: those of one comparison sum to 1, for rates."""
 
 
-def reward_loss(values: Tensor, batch: Batch) -> LossOutput:
+def pairs_of(scores: Tensor, ranks: Tensor, comparison: Tensor) -> Pairs:
+    """Eq. 1 for texts scored [E]: pairs are of the same ``comparison`` [E], the preferred text's ``ranks`` [E] above the other's; equal
+    ranks are ties and make none."""
+    alike = comparison[:, None] == comparison[None, :]
+    pairs = alike & (ranks[:, None] > ranks[None, :]) & (comparison != NO_COMPARISON)[:, None]
+    same = alike.to(scores.dtype)
+    texts = same.sum(dim=1)  # [E]: K of the comparison that the text is part of
+    left = same @ pairs.to(scores.dtype).sum(dim=1)  # [E]: its pairs without a tie
+    weights = pairs / (texts * (texts - 1) / 2).clamp(min=1)[:, None]
+    return Pairs(-F.logsigmoid(scores[:, None] - scores[None, :]), weights, pairs / left.clamp(min=1)[:, None])
+
+
+def reward_loss(values: Tensor, batch: Batch, precision: Precision = "fp32") -> LossOutput:
     """Mean of eq. 1 over comparisons. All texts of a comparison stand in one micro-batch, in rows of their own or in one.
 
     Extras [b, E], for the E texts of a row: ``ends`` int64 (a text's score is the value at its last token), ``rank`` int (higher is better),
-    ``comparison`` int (:data:`NO_COMPARISON` where there is no text).
+    ``comparison`` int (:data:`NO_COMPARISON` where there is no text). ``precision``, the model's, says which scores tie in ``accuracy``; it and the
+    margin are means over the pairs of a comparison without ties, then over comparisons.
     """
     ends, ranks, comparison = (batch.extras[key] for key in ("ends", "rank", "comparison"))
     found = values.gather(1, ends)
     scores = torch.where(comparison == NO_COMPARISON, torch.zeros_like(found), found).flatten()
-    losses, weights = pairwise_losses(scores, ranks.flatten(), comparison.flatten())
-    loss = (losses * weights).sum()
+    pairs = pairs_of(scores, ranks.flatten(), comparison.flatten())
+    loss = (pairs.losses * pairs.weights).sum()
     with torch.no_grad():
-        won = (weights * (scores[:, None] > scores[None, :])).sum()
-        margin = (weights * (scores[:, None] - scores[None, :])).sum()
-    return LossOutput(loss, weights.sum().round(), {"loss": loss.detach(), "accuracy": won, "margin": margin})
+        won = (pairs.shares * ties.preferred(scores[:, None], scores[None, :], precision)).sum()
+        margin = (pairs.shares * (scores[:, None] - scores[None, :])).sum()
+    return LossOutput(loss, pairs.shares.sum().round(), {"loss": loss.detach(), "accuracy": won, "margin": margin})
 
 
 def policy_loss(clip_range: float, ptx_coef: float) -> LossFn:

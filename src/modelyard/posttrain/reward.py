@@ -1,19 +1,19 @@
 """The reward model, and the gold reward model that judges policies: a scalar head trained on what people preferred.
 
-InstructGPT (arXiv:2203.02155, section 3.5): the body of a fine-tuned model, the unembedding replaced by a scalar head; K = 2 to 9 completions
-ranked, all their pairs one batch element, ties dropped; one epoch; a bias so that demonstrations score mean 0. What the completions of a comparison
-begin with is computed once where that saves work (:mod:`modelyard.posttrain.rows.comparison_rows`), else
-comparisons of different K share micro-batches; these are filled up with rows that belong to none. Accuracy is
-reported on the raters it learned from and, where there are any, on raters it never saw, beside how often
-people agree. The gold reward model is the same code on other items, other raters and another body, so that a policy
-cannot have learned its quirks.
+InstructGPT (arXiv:2203.02155, section 3.5): the body of a fine-tuned model, the unembedding replaced by a scalar head; K = 2 to 9
+completions ranked, all their pairs one batch element, ties dropped; one epoch; a bias so that demonstrations score mean 0. What the
+completions of a comparison begin with is computed once where that saves work (:mod:`modelyard.posttrain.rows.comparison_rows`), else
+comparisons of different K share micro-batches; these are filled up with rows that belong to none. Accuracy is reported on the raters it
+learned from and, where there are any, on raters it never saw, beside how often people agree, and apart for what people and what a judge
+ranked. The gold reward model is the same code on other items, other raters and another body, so that a policy cannot have learned its
+quirks.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -101,7 +101,7 @@ def run(
         data.batch,
         steps=steps,
         micro_batch=data.micro_batch,
-        loss_fn=reward_loss,
+        loss_fn=partial(reward_loss, precision=config.precision),
         stage=stage,
         checkpoints=checkpoints,
         execution=execution,
@@ -116,6 +116,7 @@ def run(
         **judge(engine, test, known, encoder, config, out),
         f"{stage}/train/accuracy": history.lines[-1][f"{stage}/train/accuracy"],
         f"{stage}/train/comparisons": float(len(train)),
+        **{f"{stage}/train/{by}": float(sum(one.comparison.ranked_by == by for one in train)) for by in ("people", "judge")},
         f"{stage}/train/too_long": float(long),
         f"{stage}/reference/score_before": before,
     }
@@ -216,7 +217,8 @@ def centre(engine: Engine, references: Sequence[list[int]], pad_id: int) -> floa
 
 
 def judge(engine: Engine, test: Sequence[Encoded], known: set[str], encoder: Encoder, config: RewardConfig, out: Path) -> dict[str, float]:
-    """Accuracy and calibration on test comparisons of the ``known`` raters beside the human ceiling, and accuracy on raters never seen.
+    """Accuracy and calibration on test comparisons of the ``known`` raters beside the human ceiling, and accuracy on raters never seen;
+    accuracy also on what people and on what a judge put in order.
 
     Where the known raters labelled no test comparison, all of them are the test. ``out`` receives the reliability bins.
 
@@ -231,14 +233,18 @@ def judge(engine: Engine, test: Sequence[Encoded], known: set[str], encoder: Enc
     own = [i for i, one in enumerate(test) if one.comparison.rater in known] or list(range(len(test)))
     strangers = sorted(set(range(len(test))) - set(own))
     comparisons = [one.comparison for one in test]
-    pairs = judged([comparisons[i] for i in own], [scores[i] for i in own])
+    pairs = judged([comparisons[i] for i in own], [scores[i] for i in own], engine.precision)
     metrics = accuracy(pairs, config.seed).flat(f"{stage}/test/accuracy")
     error, bins = win_calibration(pairs, config.seed)
     metrics |= error.flat(f"{stage}/test/calibration_error")
+    for by in ("people", "judge"):
+        if mine := [i for i in own if comparisons[i].ranked_by == by]:
+            part = judged([comparisons[i] for i in mine], [scores[i] for i in mine], engine.precision)
+            metrics |= accuracy(part, config.seed).flat(f"{stage}/test/{by}/accuracy")
     if ceiling := human_ceiling([comparisons[i] for i in own], config.seed):
         metrics |= ceiling.flat(f"{stage}/test/human_ceiling")
     if strangers:
-        unseen = judged([comparisons[i] for i in strangers], [scores[i] for i in strangers])
+        unseen = judged([comparisons[i] for i in strangers], [scores[i] for i in strangers], engine.precision)
         metrics |= accuracy(unseen, config.seed).flat(f"{stage}/held_out_raters/accuracy")
     for name, estimate in accuracy_by_margin(pairs, MARGIN_EDGES, config.seed).items():
         metrics |= estimate.flat(f"{stage}/margin_{name}/accuracy")

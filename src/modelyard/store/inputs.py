@@ -10,6 +10,7 @@ from typing import Any
 
 import fsspec
 
+from modelyard.config import complaint
 from modelyard.store.outage import StorageRefusedError, patiently
 from modelyard.store.storage import Storage
 
@@ -42,7 +43,7 @@ def _opened(url: str) -> tuple[Any, str]:
             return storage.fs, storage.root
         fs, path = fsspec.core.url_to_fs(url)
     except (ValueError, ImportError) as error:
-        raise StorageRefusedError(f"{url}: {' '.join(str(error).split())}") from error
+        raise StorageRefusedError(f"{url}: {complaint(error)}") from error
     return fs, str(path)
 
 

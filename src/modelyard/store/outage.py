@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from modelyard.config import complaint
+
 T = TypeVar("T")
 
 PATIENCE_SECONDS = 120.0
@@ -130,7 +132,7 @@ def cause_of(error: BaseException) -> str:
     """The error in a few words, without line breaks: S3's code where it has one, else the type; then the message."""
     if isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list):
         return str(error.args[0][0][-1])  # why the first of its files could not be copied
-    text = " ".join(str(error).split())[:300]
+    text = complaint(error)[:300]
     name = code_of(error) or type(error).__name__
     return f"{name}: {text}" if text and text != name else name
 

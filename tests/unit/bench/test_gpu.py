@@ -1,28 +1,56 @@
-"""The GPU benchmark goes through all of its code without a GPU, so that it runs as it is where there is one."""
+"""The GPU proof goes through its code without a GPU, so that it runs as it is where there is one."""
 
 from __future__ import annotations
 
+import json
 import sys
+from pathlib import Path
 
 import pytest
 
-from bench import gpu
-
-
-def test_dry_run_measures_ours_and_the_peer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "argv", ["gpu", "--dry-run"])
-    gpu.main()
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines if "tokens/s" in line] == ["modelyard", "transformers"]
+from bench.gpu import machine, parity, proof, training
 
 
 @pytest.mark.parametrize(
     ("name", "expected"), [("NVIDIA H100 80GB HBM3", 989.0), ("NVIDIA H100 PCIe", 756.0), ("NVIDIA H200", 989.0), ("Tesla T4", None)]
 )
 def test_peak_by_device_name_is_the_data_sheets_or_unknown(name: str, expected: float | None) -> None:
-    assert gpu.peak(name) == expected
+    assert machine.peak(name) == expected
 
 
 @pytest.mark.parametrize(("shape", "millions"), [("125M", 124), ("350M", 360), ("1.3B", 1340)])
 def test_shapes_have_the_size_of_their_name(shape: str, millions: int) -> None:
-    assert gpu.SHAPES[shape][0].parameters() / 1e6 == pytest.approx(millions, rel=0.02)
+    assert training.SHAPES[shape].model.parameters() / 1e6 == pytest.approx(millions, rel=0.02)
+
+
+def test_parity_of_one_device_with_itself_is_exact_in_fp32_and_rounded_in_bf16(tmp_path: Path) -> None:
+    parity.reference(True, tmp_path)
+    found = parity.against_reference(True, tmp_path)
+    assert found["fp32"]["logprobs_largest"] == found["fp32"]["gradient_worst_relative"] == 0
+    assert found["fp32"]["greedy_rows_equal"] == found["fp32"]["greedy_rows"]
+    assert 0 < found["bf16"]["logprobs_largest"] < 0.05
+
+
+@pytest.mark.parametrize("side", ["modelyard", "transformers"])
+def test_utilisation_row_counts_tokens_and_flops_of_the_whole_step(side: str) -> None:
+    row = training.utilisation("125M", side, "eager", tiny=True)
+    assert row["tokens_a_step"] == training.TINY.micro_batch * training.TINY.micro_batches * training.TINY.model.seq_len
+    assert row["tflops"] == pytest.approx(row["tokens_per_s"] * training.TINY.model.flops_per_token() / 1e12)
+
+
+def test_resuming_on_a_cpu_has_the_losses_of_the_run_that_went_on() -> None:
+    found = training.resuming(tiny=True)
+    assert found["as_they_come"]["resumed_equals"]
+    assert found["deterministic"]["resumed_equals"]
+
+
+def test_collect_keeps_earlier_results_and_writes_a_failure_as_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = tmp_path / "proof.json"
+    results.write_text(json.dumps({"environment": {"device": "known before"}}))
+    broken = proof.Part(lambda tiny, shared: {}, limit=60)
+    monkeypatch.setattr(proof, "parts", lambda: {"collectives": broken})
+    monkeypatch.setattr(sys, "executable", "false")
+    proof.collect(["collectives"], tiny=True, results=results)
+    found = json.loads(results.read_text())
+    assert found["environment"] == {"device": "known before"}
+    assert found["collectives"]["error"].startswith("ended with 1")

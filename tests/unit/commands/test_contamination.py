@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from modelyard.commands import contamination
+from modelyard.commands.app import main
 from modelyard.data.contamination import overlap
 
 ITEM = "Natalia sold clips to forty eight of her friends in April, and then she sold half as many clips in May."
@@ -31,7 +31,7 @@ def test_command_reports_items_documents_and_substrings(tmp_path):
         str(tmp_path / "a.jsonl"),
         str(tmp_path / "b.txt"),
     ]
-    assert contamination.main([*arguments, "--seed", "0", "--json", str(tmp_path / "out.json")]) == 0
+    assert main(["contamination", *arguments, "--seed", "0", "--json", str(tmp_path / "out.json")]) == 0
     report = json.loads((tmp_path / "out.json").read_text())
     assert (report["n"], report["documents"], report["contaminated"]) == (2, 3, [1])
     [hit] = report["hits"]
@@ -41,8 +41,18 @@ def test_command_reports_items_documents_and_substrings(tmp_path):
 
 def test_command_broken_input_is_one_line_and_exit_2(tmp_path, capsys):
     (tmp_path / "bench.jsonl").write_text('{"question": "fine"}\n{"question": \n')
-    code = contamination.main(
-        ["--benchmark", str(tmp_path / "bench.jsonl"), "--text-field", "question", "--corpus", str(tmp_path), "--json", str(tmp_path / "o")]
+    code = main(
+        [
+            "contamination",
+            "--benchmark",
+            str(tmp_path / "bench.jsonl"),
+            "--text-field",
+            "question",
+            "--corpus",
+            str(tmp_path),
+            "--json",
+            str(tmp_path / "o"),
+        ]
     )
     assert code == 2
     error = capsys.readouterr().err
@@ -71,7 +81,7 @@ def _plant_every_form(root):
 def _command(tmp_path, *more):
     (tmp_path / "bench.jsonl").write_text(json.dumps({"question": "Is it?"}) + "\n" + json.dumps({"question": ITEM}) + "\n")
     arguments = ["--benchmark", str(tmp_path / "bench.jsonl"), "--text-field", "question", "--json", str(tmp_path / "out.json")]
-    code = contamination.main([*arguments, *map(str, more)])
+    code = main(["contamination", *arguments, *map(str, more)])
     return code, json.loads((tmp_path / "out.json").read_text()) if code == 0 else None
 
 
@@ -83,14 +93,14 @@ def test_documents_that_hold_a_short_item_only_stay_unless_asked_and_the_sentenc
     arguments = ["--benchmark", tmp_path / "bench.jsonl", "--text-field", "question", "--corpus", tmp_path / "c.jsonl"]
     arguments = [*map(str, arguments), "--json", str(tmp_path / "o.json"), "--remove", str(tmp_path / "out")]
     found = "2 of 3 items contaminated; 3 of 4 documents hold a match; "
-    assert contamination.main(arguments) == 0
+    assert main(["contamination", *arguments]) == 0
     why = "1 of them with a match of items under 50 characters only (--remove-short)"
     assert capsys.readouterr().out.startswith(f"{found}2 left in {tmp_path / 'out'}, {why}; report")
     report = json.loads((tmp_path / "o.json").read_text())
     assert (report["short"], report["not_judged"]) == (1, 1)
     assert [(hit["item"], hit["id"]) for hit in report["hits"]] == [(0, 7), (1, "long")]
     assert [json.loads(line)["text"] for line in (tmp_path / "out" / "c.jsonl").open()] == [texts[1], texts[3]]
-    assert contamination.main([*arguments, "--remove-short"]) == 0
+    assert main(["contamination", *arguments, "--remove-short"]) == 0
     assert capsys.readouterr().out.startswith(f"{found}1 left in {tmp_path / 'out'}; report")
     assert [json.loads(line)["text"] for line in (tmp_path / "out" / "c.jsonl").open()] == [texts[3]]
 
@@ -168,16 +178,15 @@ def test_command_nothing_to_search_is_refused(tmp_path, capsys):
     (tmp_path / "nothing").mkdir()
     for corpus in ("empty.jsonl", "nothing"):
         assert _command(tmp_path, "--corpus", tmp_path / corpus)[0] == 2
-        assert capsys.readouterr().err == f"contamination: corpus {tmp_path / corpus}: no documents\n"
+        assert capsys.readouterr().err == f"modelyard contamination: corpus {tmp_path / corpus}: no documents\n"
     assert _command(tmp_path, "--corpus", tmp_path, "--benchmark", tmp_path / "empty.jsonl")[0] == 2
-    assert capsys.readouterr().err == f"contamination: benchmark {tmp_path / 'empty.jsonl'}: no items\n"
+    assert capsys.readouterr().err == f"modelyard contamination: benchmark {tmp_path / 'empty.jsonl'}: no items\n"
 
 
 @pytest.mark.parametrize("wrong", [["--seed", "-1"], ["--max-broken", "nan"], ["--max-broken", "1.5"]])
 def test_command_options_out_of_range_are_refused(tmp_path, capsys, wrong):
-    with pytest.raises(SystemExit, match="2"):
-        _command(tmp_path, "--corpus", tmp_path, *wrong)
-    assert f"argument {wrong[0]}: must be" in capsys.readouterr().err
+    assert _command(tmp_path, "--corpus", tmp_path, *wrong)[0] == 2
+    assert f"'{wrong[0]}': must be" in capsys.readouterr().err
 
 
 def test_command_unreadable_rows_are_reported_once_when_the_corpus_is_written(tmp_path):

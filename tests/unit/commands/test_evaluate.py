@@ -11,7 +11,7 @@ import torch
 
 from modelyard.adapters.mlflow.model_source import local_directory
 from modelyard.adapters.mlflow.packaging import WEIGHTS
-from modelyard.commands.evaluate import main
+from modelyard.commands.app import main
 from modelyard.evals.catalog import build
 from modelyard.execution import ExecutionConfig
 from modelyard.model.asked import Likelihood
@@ -58,7 +58,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(model: str | Path, benchmark: str, data: Path, out: Path, *more: str) -> list[dict[str, Any]]:
-    assert main([str(model), "--benchmark", benchmark, "--data", str(data), "--threads", "1", "--out", str(out), *more]) == 0
+    assert main(["eval", str(model), "--benchmark", benchmark, "--data", str(data), "--threads", "1", "--out", str(out), *more]) == 0
     return [json.loads(line) for line in out.read_text().splitlines()]
 
 
@@ -135,7 +135,7 @@ def test_command_registry_uri_is_the_exported_model(directory: Path, data: Path,
     assert [entry["logprobs"] for entry in theirs] == [entry["logprobs"] for entry in ours]
     assert theirs[0]["weights"] == ours[0]["weights"]
     assert local_directory(f"models:/tiny/{version.version}", tmp_path / "again").is_dir()
-    assert main(["models:/tiny@nobody", "--benchmark", "arc_easy", "--data", str(data), "--out", str(tmp_path / "c.jsonl")]) == 2
+    assert main(["eval", "models:/tiny@nobody", "--benchmark", "arc_easy", "--data", str(data), "--out", str(tmp_path / "c.jsonl")]) == 2
 
 
 def test_endpoint_gives_the_local_models_scores(directory: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +169,7 @@ def test_endpoint_gives_the_local_models_scores(directory: Path, data: Path, tmp
     ],
 )
 def test_command_bad_input_is_one_line(arguments: list[str], message: str, data: Path, tmp_path: Path, capsys: Any) -> None:
-    code = main([str(tmp_path), "--data", str(data), "--out", str(tmp_path / "r.jsonl"), *arguments])
+    code = main(["eval", str(tmp_path), "--data", str(data), "--out", str(tmp_path / "r.jsonl"), *arguments])
 
     error = capsys.readouterr().err
     assert code == 2
@@ -178,7 +178,7 @@ def test_command_bad_input_is_one_line(arguments: list[str], message: str, data:
 
 
 def test_command_directory_without_a_model_is_named(data: Path, tmp_path: Path, capsys: Any) -> None:
-    assert main([str(tmp_path), "--benchmark", "arc_easy", "--data", str(data), "--out", str(tmp_path / "r.jsonl")]) == 2
+    assert main(["eval", str(tmp_path), "--benchmark", "arc_easy", "--data", str(data), "--out", str(tmp_path / "r.jsonl")]) == 2
 
     assert "neither a model directory (model.json) nor a Hugging Face one (config.json)" in capsys.readouterr().err
 
@@ -221,14 +221,14 @@ def test_benchmark_id_knows_its_shots(data: Path) -> None:
         (["--benchmark", "arc_easy", "--suite", "s.toml"], "exactly one of --benchmark and --suite"),
         (["--benchmark", "arc_easy", "--analysis", "orders", "--shots", "3"], "--shots has no meaning beside it"),
         (["--benchmark", "arc_easy", "--out", "."], "is a directory; one benchmark's records are a file"),
-        (["--benchmark", "arc_easy", "--out", "/proc/nowhere/r.jsonl"], "error: /proc/nowhere: No such file or directory"),
-        (["--benchmark", "arc_easy", "--threads", "0"], "error: config: threads must be at least 1"),
+        (["--benchmark", "arc_easy", "--out", "/proc/nowhere/r.jsonl"], ": /proc/nowhere: No such file or directory"),
+        (["--benchmark", "arc_easy", "--threads", "0"], ": config: threads must be at least 1"),
     ],
 )
 def test_command_refuses_before_it_asks(directory, data, tmp_path, monkeypatch, capsys, arguments, line):
     monkeypatch.setattr(Subject, "likelihoods", lambda *_: pytest.fail("asked"))
     given = [str(directory / "hf"), "--data", str(data), "--out", str(tmp_path / "r.jsonl"), *arguments]
-    assert main(given) == 2
+    assert main(["eval", *given]) == 2
     said = capsys.readouterr().err
     assert line in said
     assert said.count("\n") == 1

@@ -1,4 +1,4 @@
-"""``python -m modelyard.commands.judge`` on a real small judge."""
+"""``modelyard judge`` on a real small judge."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from modelyard.commands.judge import main, opened
+from modelyard.commands.app import main
+from modelyard.commands.judge import open_rubric
 from modelyard.execution import ExecutionConfig
 from modelyard.judges.agreement import measure
 from modelyard.judges.judge import Asking, Judge
@@ -20,16 +21,16 @@ def test_command_prints_and_keeps_the_agreement(tmp_path: Path, capsys: Any) -> 
     small_model.write(tmp_path, seq_len=512)
     out = tmp_path / "agreement.json"
 
-    assert main([str(RUBRIC), "--judge", str(tmp_path / "hf"), "--orders", "2", "--threads", "1", "--json", str(out)]) == 0
+    assert main(["judge", str(RUBRIC), "--judge", str(tmp_path / "hf"), "--orders", "2", "--threads", "1", "--json", str(out)]) == 0
 
     (kept,) = json.loads(out.read_text())
     judge = Judge(
         Subject.open("hf", tmp_path / "hf", ExecutionConfig(threads=1), 8), Asking(orders=2, calibrate="nothing", shots=0, chat=False)
     )
-    assert kept == json.loads(measure(judge, opened(RUBRIC), 0).model_dump_json())
+    assert kept == json.loads(measure(judge, open_rubric(RUBRIC), 0).model_dump_json())
     printed = capsys.readouterr().out
     assert f"accuracy {kept['accuracy']:.3f}" in printed
-    assert printed.count("\n") == 1 + len(kept["confusion"])
+    assert printed.count("\n") == 2 + len(kept["confusion"])
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def test_command_bad_input_is_one_line(rubric: str, arguments: list[str], messag
     else:
         path.write_text(rubric)
 
-    assert main([str(path), *arguments]) == 2
+    assert main(["judge", str(path), *arguments]) == 2
 
     error = capsys.readouterr().err
     assert message in error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from modelyard.commands import ledger
+from modelyard.commands.app import main
 from modelyard.config import Config
 from modelyard.store.artifacts import Artifact, Spec, Store
 
@@ -32,7 +32,7 @@ def test_ledger_shows_judged_open_and_late_forecasts_and_counts_only_what_was_se
     manifest = tmp_path / "store" / early.ref / "artifact.json"
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "started": (late.finished or 0) - 60}))
 
-    assert ledger.main(["--store", url, "--json", str(tmp_path / "ledger.json")]) == 0
+    assert main(["ledger", "--store", url, "--json", str(tmp_path / "ledger.json")]) == 0
 
     shown = capsys.readouterr().out
     rows = {row["forecast"]: row for row in json.loads((tmp_path / "ledger.json").read_text())}
@@ -46,5 +46,5 @@ def test_ledger_shows_judged_open_and_late_forecasts_and_counts_only_what_was_se
 
 
 def test_ledger_of_an_empty_store_says_so(tmp_path: Path, capsys) -> None:
-    assert ledger.main(["--store", f"file://{tmp_path}"]) == 0
+    assert main(["ledger", "--store", f"file://{tmp_path}"]) == 0
     assert "no forecasts" in capsys.readouterr().out

@@ -20,7 +20,7 @@ def test_pass_at_k_more_than_samples_is_refused() -> None:
 
 
 def test_preference_tie_counts_a_half() -> None:
-    assert [scorers.preference(a, b) for a, b in ((1.0, 1.0), (2.0, 1.0), (3.0, 4.0))] == [0.5, 1.0, 0.0]
+    assert [scorers.preference(a, b, "fp32") for a, b in ((1.0, 1.0), (2.0, 1.0), (3.0, 4.0))] == [0.5, 1.0, 0.0]
 
 
 def test_repetition_loop_is_high_and_fresh_text_is_zero() -> None:

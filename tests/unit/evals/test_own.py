@@ -146,16 +146,18 @@ def test_own_bad_rows_are_one_line_with_their_place(tmp_path: Path, row: dict[st
 @pytest.mark.parametrize(
     ("tables", "message"),
     [
-        ([{"name": "mmlu", "file": "x.jsonl"}], "benchmarks.0: name 'mmlu' is a benchmark of the catalog"),
-        (["capitals"], "benchmarks.0: benchmark 'capitals': not known, and it has no file"),
-        ([{"name": "mmlu", "prompt": "{q}"}], "benchmarks.0: prompt: describes the rows of a file, and there is no file"),
-        ([{"name": "a", "file": "x", "scorer": "exactly"}], "benchmarks.0: scorer 'exactly': is none of"),
-        ([{"name": "a", "file": "x", "choices": "c", "scorer": "exact"}], "benchmarks.0: scorer 'exact': with choices"),
-        ([{"name": "a", "file": "x", "parser": "word"}], "benchmarks.0: parser 'word': is none of"),
-        ([{"name": "a", "file": "x", "prompt": "{}"}], "benchmarks.0: prompt '{}': needs fields by name"),
+        ([{"name": "mmlu", "file": "x.jsonl"}], "benchmarks: mmlu: is a benchmark of the catalog"),
+        (["capitals"], "benchmarks: capitals: not known, and it has no file"),
+        ([{"name": "mmlu", "prompt": "{q}"}], "benchmarks: mmlu: prompt: describes the rows of a file, and there is no file"),
+        ([{"name": "a", "file": "x", "scorer": "exactly"}], "benchmarks: a: scorer 'exactly': is none of"),
+        ([{"name": "a", "file": "x", "choices": "c", "scorer": "exact"}], "benchmarks: a: scorer 'exact': with choices"),
+        ([{"name": "a", "file": "x", "parser": "word"}], "benchmarks: a: parser 'word': is none of"),
+        ([{"name": "a", "file": "x", "prompt": "{}"}], "benchmarks: a: prompt '{}': needs fields by name"),
         (["arc_easy", "arc-easy"], "config: benchmarks: 'arc_easy' is named twice"),
         ([], "benchmarks: Tuple should have at least 1 item"),
-        ([{"name": "gsm8k", "limit": 0}], "benchmarks.0.limit: Input should be greater than or equal to 1"),
+        ([{"name": "gsm8k", "limit": 0}], "benchmarks: gsm8k: limit: Input should be greater than or equal to 1"),
+        ([{"name": "gsm8k", "shot": 1}], "benchmarks: gsm8k: shot: unknown key"),
+        ([{"shots": 1}], "benchmarks.0.name: Field required"),
     ],
 )
 def test_sets_that_cannot_be_are_one_line(tables: list[Any], message: str) -> None:

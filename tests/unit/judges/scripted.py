@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 
+from modelyard.formats.feedback import Prompt, prompt_text
 from modelyard.model.asked import Decoding, Likelihood, Sampled
 
 
@@ -25,6 +26,12 @@ class Scripted:
         self.asked += prompts
         self.decodings.append(decoding)
         return [Sampled([], [], [], self.say(prompt), False) for prompt in prompts]
+
+    def reply(self, messages: Sequence[str], decoding: Decoding) -> list[Sampled]:
+        return self.complete(messages, decoding)
+
+    def follow(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
+        return self.complete([prompt_text(prompt) for prompt in prompts], decoding)
 
 
 def listed(context: str) -> dict[str, str]:

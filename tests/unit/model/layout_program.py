@@ -128,8 +128,9 @@ def engine(execution: ExecutionConfig, shape: ModelConfig, head: Head) -> Engine
 
 
 def measure(execution: ExecutionConfig, shape: ModelConfig, first: Path, saved: Path | None) -> dict[str, Any]:
-    """Losses and gradient norms of three steps, scores, samples; then two more steps, from ``saved`` if given (written at another layout).
+    """Losses and gradient norms of three steps; then from ``saved`` if given (written at another layout) scores, samples and two more steps.
 
+    Scores and samples are of equal weights: after three steps AdamW has turned the layouts' roundings of gradients near 0 into whole steps.
     The checkpoint after the first step goes to ``first``: its first moments are the gradients of every parameter.
     """
     data, lm, scalar = batch_of(shape), engine(execution, shape, "lm"), engine(execution, shape, "scalar")
@@ -140,13 +141,13 @@ def measure(execution: ExecutionConfig, shape: ModelConfig, first: Path, saved: 
     result: dict[str, Any] = {
         "loss": [step["loss"] for step in steps],
         "grad_norm": [step["grad_norm"] for step in steps],
-        "scores": lm.evaluate(data, 2)[:, ::6].flatten().tolist(),
         "state": sum(moments["exp_avg"].numel() for part in lm.optimizer.chained_optimizers for moments in part.optimizer.state.values()),
     }
-    generation = generate(lm, PROMPTS, max_new_tokens=8, temperature=1.0, seed=5)
-    result["sampled"], result["logprobs"] = generation.tokens, generation.logprobs
     if saved:
         lm.load(saved)
+    result["scores"] = lm.evaluate(data, 2)[:, ::6].flatten().tolist()
+    generation = generate(lm, PROMPTS, max_new_tokens=8, temperature=1.0, seed=5)
+    result["sampled"], result["logprobs"] = generation.tokens, generation.logprobs
     result["resumed"] = [lm.train_step(data, 2, masked_loss)["loss"] for _ in range(2)]
     return result
 

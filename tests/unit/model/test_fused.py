@@ -8,6 +8,8 @@ import torch.nn.functional as F
 
 from modelyard.model.network import attention, fused
 
+pytestmark = pytest.mark.numerics
+
 
 def problem() -> tuple[torch.Tensor, ...]:
     """Hidden [13, 8], weight [50, 8] whose last three rows are padding, labels [13], and what the loss does with each log-probability."""

@@ -7,11 +7,15 @@ import torch
 
 from modelyard.execution import ExecutionConfig
 from modelyard.model.inference import generate as module
+from modelyard.model.inference.decode import Decoder, Weights
 from modelyard.model.inference.generate import generate
+from modelyard.model.inference.graphed_step import GraphedStep
 from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
 
 from . import layout_program as program
+
+pytestmark = pytest.mark.numerics
 
 PROMPTS = [[5], [1, 2, 3], [4, 5, 6, 7, 8, 9, 10, 11], [9, 10], [3, 1, 4, 1, 5]]
 
@@ -71,3 +75,19 @@ def test_top_p_samples_only_the_nucleus_in_proportion() -> None:
 def test_a_uniform_of_zero_never_draws_a_token_without_probability() -> None:
     logits = torch.tensor([[float("-inf"), 0.0, 1.0]])
     assert module._sample(logits, 1.0, 1.0, torch.zeros(1))[0].tolist() == [1]
+
+
+def test_graphed_step_without_its_graph_gives_the_logits_of_the_plain_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(program.model("llama", True), ExecutionConfig(threads=1), seed=3, precision="fp32")
+    monkeypatch.setattr("modelyard.model.network.onednn.FP32", False)  # a GPU's weights are not packed
+    with torch.inference_mode():
+        weights = Weights(engine, 3)
+        plain, masked = Decoder(engine, weights, 3, 12), Decoder(engine, weights, 3, 12)
+        tokens = torch.randint(0, engine.model.vocab_size, (3, 8), generator=torch.Generator().manual_seed(5))
+        for decoder in (plain, masked):
+            decoder.logits(tokens[:, :5], 0)
+        step = GraphedStep(engine, weights.blocks, weights.output, masked.rotation, [(c.keys, c.values) for c in masked.caches])
+        for position in range(5, 8):
+            step.tokens.copy_(tokens[:, position])
+            step.position.fill_(position)
+            torch.testing.assert_close(step._step(12), plain.logits(tokens[:, position : position + 1], position), atol=1e-5, rtol=1e-5)

@@ -17,13 +17,13 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 
+from modelyard.commands.app import main
 from modelyard.data.document import DataError
 from modelyard.data.sources.declared import SMOLLM2
 from modelyard.data.sources.fetch import fetch, members
 from modelyard.execution import ExecutionConfig
 from modelyard.model import model_directory
 from modelyard.model.hf import gguf
-from modelyard.model.hf.__main__ import main
 from modelyard.model.hf.conversion import export_hf, import_hf
 from modelyard.model.hf.weights import read_checkpoint
 from modelyard.model.training.engine import Engine
@@ -222,7 +222,7 @@ def test_import_of_what_is_not_supported_is_one_line_and_writes_nothing(
     theirs = llama(tmp_path / "hf")
     harm(theirs, how)
     capsys.readouterr()
-    assert main(["import", str(theirs), str(tmp_path / "ours"), "--tp", "2"]) == 1
+    assert main(["import", str(theirs), str(tmp_path / "ours"), "--tp", "2"]) == 2
     [line] = capsys.readouterr().err.strip().splitlines()
     assert re.search(message, line), line
     assert str(theirs) in line
@@ -249,7 +249,7 @@ def test_export_of_what_is_damaged_is_one_line_and_writes_nothing(
     else:
         path.write_bytes(b"garbage")
     capsys.readouterr()
-    assert main(["export", str(tmp_path / "ours"), str(tmp_path / "back")]) == 1
+    assert main(["export", str(tmp_path / "ours"), str(tmp_path / "back")]) == 2
     [line] = capsys.readouterr().err.strip().splitlines()
     assert re.search(message, line), line
     assert not (tmp_path / "back").exists()
@@ -257,7 +257,7 @@ def test_export_of_what_is_damaged_is_one_line_and_writes_nothing(
 
 def test_import_onto_what_is_there_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     theirs = llama(tmp_path / "hf")
-    assert main(["import", str(theirs), str(theirs)]) == 1
+    assert main(["import", str(theirs), str(theirs)]) == 2
     assert "is there already" in capsys.readouterr().err
 
 

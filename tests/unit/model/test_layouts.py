@@ -18,6 +18,8 @@ from modelyard.model.training.batch import Batch
 
 from . import layout_program as program
 
+pytestmark = pytest.mark.numerics
+
 ONE = ExecutionConfig(threads=1)
 
 

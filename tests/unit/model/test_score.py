@@ -14,6 +14,8 @@ from modelyard.model.training.engine import Engine
 
 from .layout_program import model
 
+pytestmark = pytest.mark.numerics
+
 
 def some_queries(seed: int) -> list[Query]:
     draw = random.Random(seed)

@@ -10,6 +10,8 @@ from torch import Tensor
 from modelyard.model.training.batch import Batch
 from modelyard.posttrain.losses import NO_COMPARISON, LossFn, policy_loss, reward_loss, sft_loss, value_loss
 
+pytestmark = pytest.mark.numerics
+
 MASK = torch.tensor([[0.0, 1, 1, 0], [1, 1, 1, 1], [0, 0, 1, 0]])
 
 
@@ -129,7 +131,7 @@ def test_reward_loss_ties_and_filling_equals_loop() -> None:
                 sign = 1 if better > worse else -1
                 terms.append(torch.log(1 + torch.exp(-sign * (values[one] - values[other]))))
         assert len(terms) == {0: 5, 1: 1}[name]
-        losses.append(sum(terms) / len(terms))
+        losses.append(sum(terms) / math.comb(len(texts), 2))  # the tie of comparison 0 stays in C(4, 2)
     check(reward_loss, batch, values, sum(losses) / 2, values)
 
 
@@ -139,6 +141,15 @@ def test_reward_loss_two_rows_hand_worked() -> None:
     result = reward_loss(torch.tensor([[1.0], [0.0]]), batch)
     assert float(result.loss_sum / result.count) == pytest.approx(math.log1p(math.exp(-1)))
     assert float(result.metrics["accuracy"]) == 1.0
+
+
+def test_reward_loss_ties_give_up_their_weight_and_leave_rates_whole() -> None:
+    """Scores 1 (best) and 0, 0 (tied): two of three pairs, each log(1 + 1/e) / 3; both are ordered rightly."""
+    zeros = torch.zeros(3, 1, dtype=torch.int64)
+    batch = make_batch(ends=zeros, rank=torch.tensor([[-1], [-2], [-2]]), comparison=zeros)
+    result = reward_loss(torch.tensor([[1.0], [0.0], [0.0]]), batch)
+    assert float(result.loss_sum / result.count) == pytest.approx(2 / 3 * math.log1p(math.exp(-1)))
+    assert float(result.metrics["accuracy"] / result.count) == 1.0
 
 
 @pytest.mark.parametrize("garbage", [1e4, float("nan"), float("inf")])

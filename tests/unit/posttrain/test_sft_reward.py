@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from modelyard.execution import ExecutionConfig
-from modelyard.formats.feedback import DEMONSTRATIONS, Demonstration, Message, read
+from modelyard.formats.feedback import COMPARISONS, DEMONSTRATIONS, Comparison, Demonstration, Message, read, records, write
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
 from modelyard.posttrain import reward, sft
@@ -19,6 +19,8 @@ from modelyard.posttrain.sft import SFTConfig
 from modelyard.progress import silent
 
 from .conftest import optimizer
+
+pytestmark = pytest.mark.numerics
 
 REWARD = {
     "split": "reward",
@@ -119,6 +121,37 @@ def test_reward_run_tiny_world_learns_preferences(split: str, world: dict[str, P
     assert min(s for s, d in zip(scores, reviews, strict=True) if "good" in d.completion) > max(
         s for s, d in zip(scores, reviews, strict=True) if "dull" in d.completion
     )
+
+
+def test_reward_run_counts_and_measures_people_and_judge_apart(world: dict[str, Path], tmp_path: Path, execution: ExecutionConfig) -> None:
+    """The judge wants the contrary of what people want, in training and in the test; the share of each decides and both are reported."""
+    feedback, out = tmp_path / "feedback", tmp_path / "out"
+    feedback.mkdir()
+    out.mkdir()
+    (feedback / DEMONSTRATIONS).write_bytes((world["feedback"] / DEMONSTRATIONS).read_bytes())
+    every = list(records(world["feedback"] / COMPARISONS, Comparison))
+    raters = {one.rater for one in every if one.split == "reward"}
+    people = [one for one in every if one.rater in raters]
+    test = [one for one in people if one.split == "test"]
+    judge = [contrary(one) for one in test]
+    few = [contrary(one) for one in people if one.split == "reward"][:4]
+    write(feedback / COMPARISONS, [*people, *judge, *few])
+
+    metrics = reward.run(RewardConfig(**REWARD), {"body": world["base"], "feedback": feedback}, out, tmp_path / "ck", execution, silent)
+
+    assert metrics["reward/train/judge"] == 4.0
+    assert metrics["reward/train/people"] == metrics["reward/train/comparisons"] - 4.0
+    by_people, by_judge = (metrics[f"reward/test/{by}/accuracy"] for by in ("people", "judge"))
+    assert by_people > 0.7
+    assert by_people + by_judge == pytest.approx(1.0)  # of the same pairs, turned round
+    assert metrics["reward/test/accuracy"] == pytest.approx(0.5)
+    assert metrics["reward/test/people/accuracy_n"] == metrics["reward/test/judge/accuracy_n"] == len(test)
+
+
+def contrary(one: Comparison) -> Comparison:
+    """The comparison in the other order, by a judge."""
+    ranks = tuple(max(one.ranks) + 1 - rank for rank in one.ranks)
+    return one.model_copy(update={"id": f"{one.id}-j", "ranks": ranks, "scores": None, "ranked_by": "judge"})
 
 
 @pytest.mark.parametrize(

@@ -162,5 +162,5 @@ def test_decision_page_of_all_versions_shows_the_chain_and_leaves_out_other_ids(
     row = page[page.index("last_word (acc)") : page.index("</tr>", page.index("last_word (acc)"))]
     assert re.findall(r"<td>([^<\s]+)", row) == ["-", "0.4500", "0.4800", "0.3000"]  # version 1 was measured by another id
     assert re.findall(r"[+-]0\.\d{4}", row) == ["+0.0300", "-0.1800"]
-    assert "openings" not in page, "its scorer model is another in every line"
+    assert "openings" not in page, "its gold model is another in every line"
     assert page.count("<svg") == 1

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from modelyard.commands import forecast
+from modelyard.commands.app import main
 from modelyard.execution import ExecutionConfig
 from modelyard.model.network.architecture import ModelConfig
 from modelyard.model.training.optimizer import OptimizerConfig
@@ -100,5 +100,5 @@ def test_ladder_points_are_what_the_command_reads(tmp_path: Path) -> None:
     lines = [f"1x{r.model.hidden}-5,5,1,{r.model.hidden},{r.compute!r},{r.tokens},{3 + 1e3 * r.compute**-0.4!r}" for r in config().recipes]
     (tmp_path / "points.csv").write_text("\n".join([ladder.COLUMNS, *lines]))
     asked = [str(tmp_path / "points.csv"), "--at", str(MAIN.compute), "--json", str(tmp_path / "out.json")]
-    assert forecast.main(asked) == 0
+    assert main(["forecast", *asked]) == 0
     assert json.loads((tmp_path / "out.json").read_text())["prediction"] == pytest.approx(3 + 1e3 * MAIN.compute**-0.4, rel=1e-3)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.commands import plan as command
+from modelyard.commands.app import main
 from modelyard.config import read_tree
 from modelyard.pretrain.pretrain import PretrainConfig
 from modelyard.scaling import plan
@@ -36,7 +36,7 @@ def test_plan_spends_the_budget_at_the_horizon_and_reaches_as_far_as_asked() -> 
 
 
 def test_plan_command_prints_what_a_config_takes(capsys) -> None:
-    assert command.main([str(CONFIG), "--compute", "1e15", "--tokens-per-parameter", "20"]) == 0
+    assert main(["plan", str(CONFIG), "--compute", "1e15", "--tokens-per-parameter", "20"]) == 0
     printed = tomllib.loads(capsys.readouterr().out)
     assert len(printed["forecast"]["rungs"]) == 5
     shape = {**TREE["base"]["model"], **printed["base"]["model"]}
@@ -46,14 +46,14 @@ def test_plan_command_prints_what_a_config_takes(capsys) -> None:
 
 
 def test_plan_passes_widths_whose_heads_do_not_share_keys_evenly(capsys) -> None:
-    assert command.main([str(CONFIG.parent / "tiny.toml"), "--compute", "1e17", "--tokens-per-parameter", "20"]) == 0
+    assert main(["plan", str(CONFIG.parent / "tiny.toml"), "--compute", "1e17", "--tokens-per-parameter", "20"]) == 0
     shape = tomllib.loads(capsys.readouterr().out)["base"]["model"]
     assert shape["heads"] % shape["kv_heads"] == 0
 
 
 def test_plan_that_cannot_be_is_one_line(tmp_path: Path, capsys) -> None:
-    assert command.main([str(CONFIG), "--compute", "1e8", "--tokens-per-parameter", "20"]) == 2
+    assert main(["plan", str(CONFIG), "--compute", "1e8", "--tokens-per-parameter", "20"]) == 2
     assert "comes near 1e+08 FLOPs" in capsys.readouterr().err
     (tmp_path / "empty.toml").write_text("")
-    assert command.main([str(tmp_path / "empty.toml"), "--compute", "1e15", "--tokens-per-parameter", "20"]) == 2
-    assert capsys.readouterr().err == f"plan: {tmp_path / 'empty.toml'}: no [base]\n"
+    assert main(["plan", str(tmp_path / "empty.toml"), "--compute", "1e15", "--tokens-per-parameter", "20"]) == 2
+    assert capsys.readouterr().err == f"modelyard plan: {tmp_path / 'empty.toml'}: no [base]\n"

@@ -7,7 +7,7 @@ import pytest
 
 from modelyard.adapters.mlflow.registry import Candidate, Registry
 from modelyard.adapters.mlflow.tracker import Tracker
-from modelyard.commands.released import main
+from modelyard.commands.app import main
 from modelyard.config import Config
 from modelyard.store.artifacts import Artifact, Spec, Store
 from modelyard.store.lineage import changes, invalidated, walk

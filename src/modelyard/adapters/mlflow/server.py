@@ -18,6 +18,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from modelyard.adapters.home import ServerError, home
+from modelyard.config import complaint
 
 _log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ def tolerated(what: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, OSError) as error:  # requests' exceptions are OSErrors
-        _log.warning("MLflow: %s (%s)", what, " ".join(str(error).split())[:200])
+        _log.warning("MLflow: %s (%s)", what, complaint(error)[:200])
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from modelyard import progress
 from modelyard.adapters.ray.mailbox import Event, Failure
 from modelyard.adapters.ray.watch import place_of, pulse_seconds
-from modelyard.config import Config, first_error
+from modelyard.config import Config, complaint, first_error
 from modelyard.execution import ExecutionConfig
 
 REPORT_SECONDS = 0.2
@@ -132,5 +132,5 @@ def one_line(error: BaseException) -> str:
     """The cause of ``error`` in one line; the type is named unless its message is written for the user (ValueError, StopError)."""
     if isinstance(error, ValidationError):
         return f"{error.title}: {first_error(error)}"
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = complaint(error)
     return text if isinstance(error, ValueError | progress.StopError) else f"{type(error).__name__}: {text}"

@@ -7,6 +7,7 @@ scratch and to the checkpoint store.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from modelyard.store.storage import Storage
 StageRun = Callable[..., Mapping[str, float]]
 
 _warm: WarmGroup | None = None
+_turn = threading.Lock()
+"""Held by the stage that has the ranks: stages that are built at the same time take turns on them."""
 
 
 def launch(
@@ -43,14 +46,20 @@ def launch(
     """
     layout = Layout(**{key: getattr(execution, key) for key in Layout._fields})
     job = Job(stage_run, config, dict(inputs), out.absolute(), checkpoints.absolute(), from_anywhere(execution))
-    if execution.keep_workers and is_on_this_machine():
-        return _on_warm_group(layout, job, report)
-    release()
+    with _turn:
+        if execution.keep_workers and is_on_this_machine():
+            return _on_warm_group(layout, job, report)
+        release()
+        return _on_own_group(layout, job, report)
+
+
+def _on_own_group(layout: Layout, job: Job, report: Report) -> dict[str, float]:
+    """Run ``job`` on workers that are started for it alone."""
     fit = Fit(
         layout,
         train_stage,
         Mailbox,
-        (layout.ranks, execution.hang_seconds),
+        (layout.ranks, job.execution.hang_seconds),
         {"job": job},
         job.checkpoints.parent.name,
     )

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from modelyard.adapters.home import ServerError
 from modelyard.store.storage import Storage
 
 HOST = "127.0.0.1"
@@ -26,7 +27,7 @@ START_SECONDS = 90.0
 NEEDED = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
-class ObjectStoreError(RuntimeError):
+class ObjectStoreError(ServerError):
     """An S3 server that cannot be started; one line."""
 
 

@@ -9,12 +9,10 @@ every service with this process. Left out: TLS and more machines (``infra/`` has
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,13 +20,12 @@ from pathlib import Path
 
 import psutil
 
-from modelyard.adapters.home import ServerError, home
-from modelyard.adapters.servers.child import HOST, end, interruptible
-from modelyard.adapters.servers.object_store import ObjectStoreError
+from modelyard.adapters.home import ServerError
+from modelyard.adapters.servers.child import HOST, end
+from modelyard.adapters.servers.ports import PORTS
 from modelyard.adapters.servers.service_definitions import ALL, Service, Yard
 
 NEEDED = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "PGPASSWORD", "RAY_AUTH_TOKEN")
-PORTS = {"s3": 8333, "postgresql": 5433, "mlflow": 5000, "prefect": 4200, "ray": 6379, "dashboard": 8265}
 START_SECONDS = 180.0
 POLL_SECONDS = 0.5
 
@@ -125,36 +122,3 @@ def _write_addresses(yard: Yard, names: Iterable[str]) -> None:
     file = yard.directory / "addresses"
     file.touch(mode=0o600)
     file.write_text("".join(f"export {name}={value}\n" for name, value in yard.environment(names).items()))
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
-
-
-def main(arguments: Sequence[str]) -> int:
-    """``make services``: everything until interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m modelyard.adapters.servers.services", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--only", nargs="+", choices=list(ALL), default=list(ALL), help="start these (default: all)")
-    for name, port in PORTS.items():
-        parser.add_argument(f"--{name}-port", type=int, default=port, help=f"default {port}")
-    options = parser.parse_args(arguments)
-    ports = {name: getattr(options, f"{name}_port") for name in PORTS}
-    interruptible()
-    try:
-        with running(home() / "services", options.only, ports, _say) as (yard, revive):
-            for name in options.only:
-                _say(f"{name:<11} {HOST}:{yard.ports[name]}  log {yard.log(name)}")
-            _say(f"addresses   . {yard.directory / 'addresses'}\nCtrl-C ends all.")
-            while True:
-                time.sleep(POLL_SECONDS)
-                revive()
-    except KeyboardInterrupt:
-        return 0
-    except (ServerError, ObjectStoreError) as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

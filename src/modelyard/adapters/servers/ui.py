@@ -61,13 +61,12 @@ def show(prefect_home: Path, mlflow_uri: str) -> int:
         end(mlflow)
 
 
-if __name__ == "__main__":
+def open_pages() -> int:
+    """Start both servers until interrupted, or say where their pages are; the exit code. Raises ServerError."""
+    uri = tracking_uri()
     if pages := named_pages():
         sys.stdout.write(pages)
-        sys.exit()
-    if tracking_uri().startswith("http"):
-        sys.exit(f"MLFLOW_TRACKING_URI {without_password(tracking_uri())} is a server, whose pages are there; PREFECT_API_URL is not set")
-    try:
-        sys.exit(show(home() / "prefect", tracking_uri()))
-    except ServerError as error:
-        sys.exit(str(error))
+        return 0
+    if uri.startswith("http"):
+        raise ServerError(f"MLFLOW_TRACKING_URI {without_password(uri)} is a server, whose pages are there; PREFECT_API_URL is not set")
+    return show(home() / "prefect", uri)

@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from modelyard.config import Config
 from modelyard.data.document import DataError
@@ -48,6 +48,9 @@ class FeedbackFile(Config):
     """Where its prompts come from, where a line does not say."""
     category: str = ""
     """Category of its prompts, where a line does not say."""
+    category_with_input: str = ""
+    """Shape ``instructions``: category of those that bring an input, such as ``closed_domain`` where the input holds all that an answer
+    may say; absent: ``category``."""
     also_prompts: bool = False
     """Whether what its demonstrations or comparisons answer are also prompts to sample from."""
     chat: bool = False
@@ -58,6 +61,12 @@ class FeedbackFile(Config):
     """What stays together on one side of a split: everything about one prompt, or everything of one user (who must then be named)."""
     limit: int | None = Field(default=None, ge=1)
     """Most lines that are read, from the top; absent: all."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> FeedbackFile:
+        if self.category_with_input and self.shape != "instructions":
+            raise ValueError(f"category_with_input: is of shape 'instructions', not of {self.shape!r}")
+        return self
 
 
 class Entry(NamedTuple):
@@ -136,7 +145,7 @@ def _entry(file: FeedbackFile, row: Row, line: Line, number: int) -> Entry:
         id=f"{file.name}-{number if row.id is None else row.id}",
         where=line.where,
         group=str(row.user) if row.user is not None else "",
-        category=row.category or file.category,
+        category=row.category or _category(file, row),
         rater="" if row.rater is None else str(row.rater),
         source=row.source if isinstance(row, Prompts) and row.source else file.source,
         consent=row.consent,
@@ -145,6 +154,17 @@ def _entry(file: FeedbackFile, row: Row, line: Line, number: int) -> Entry:
         ranks=ranks,
         scores=scores,
     )
+
+
+def _category(file: FeedbackFile, row: Row) -> str:
+    """The file's category of a line that does not say one."""
+    brings_input = isinstance(row, Instructions) and bool(_instance(row).input.strip())
+    return file.category_with_input or file.category if brings_input else file.category
+
+
+def _instance(row: Instructions) -> Instance:
+    """The input and output that count: the line's own, else its first instance."""
+    return row.instances[0] if row.output is None else Instance(input=row.input, output=row.output)
 
 
 _Content = tuple[Prompt, tuple[str, ...], tuple[int, ...], tuple[float, ...] | None]
@@ -162,7 +182,7 @@ def _content(file: FeedbackFile, row: Row) -> _Content:
         assert row.completion is not None
         return _prompt(file, row.prompt), (_answer(row.completion, "completion"),), (), None
     if isinstance(row, Instructions):
-        shown = row.instances[0] if row.output is None else Instance(input=row.input, output=row.output)
+        shown = _instance(row)
         return (
             _prompt(file, f"{row.instruction}\n\n{shown.input}" if shown.input.strip() else row.instruction),
             (shown.output.strip(),),

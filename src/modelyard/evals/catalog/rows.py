@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from modelyard.config import complaint
 from modelyard.formats import json_file
 
 Row = dict[str, Any]
@@ -34,7 +35,7 @@ def text_of(path: Path) -> str:
         data = path.read_bytes()
         return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{path}: cannot be read: {complaint(error)}") from None
 
 
 def jsonl(path: Path, *keys: str) -> list[Row]:

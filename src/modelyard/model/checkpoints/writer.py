@@ -16,8 +16,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed as dist
+from torch import Tensor
 
+from modelyard.config import complaint
 from modelyard.progress import StopError, beat
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -102,7 +105,7 @@ def _save(write: Part, seal: Part, then: Sequence[Part], directory: Path, group:
     except (DiskFullError, CheckpointError) as error:
         _error = error
     except Exception as error:  # the threads lost each other: a rank is gone
-        _error = CheckpointError(f"checkpoint {directory}: {type(error).__name__}: {' '.join(str(error).split())}")
+        _error = CheckpointError(f"checkpoint {directory}: {type(error).__name__}: {complaint(error)}")
 
 
 def _together(part: Part, directory: Path, group: Any) -> tuple[int, tuple[str, bool]] | None:
@@ -125,7 +128,7 @@ def described(error: BaseException, directory: Path) -> tuple[str, bool]:
     full = free < MIB or any(getattr(cause, "errno", None) in DISK_FULL or SHORT_WRITE in str(cause) for cause in causes)
     if full:
         return f"checkpoint {directory}: no room to write it ({free / MIB:.1f} MiB free); the one before is kept", True
-    text = " ".join(str(causes[-1]).split())
+    text = complaint(causes[-1])
     return f"checkpoint {directory}: {type(causes[-1]).__name__}: {text}", False
 
 
@@ -142,6 +145,13 @@ def _causes(error: BaseException) -> list[BaseException]:
         failures = getattr(current, "failures", {})  # torch's CheckpointException: rank -> (exception, traceback)
         queue += [failures[rank][0] for rank in sorted(failures)]
     return found
+
+
+def _on_host(tensor: Tensor) -> Tensor:
+    """A copy in memory that training does not touch; from a GPU it is under way when this returns, ahead of what training does next there."""
+    if tensor.device.type == "cpu":
+        return tensor.clone()
+    return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
 
 
 def _copied(state: dict[str, Any], directory: Path) -> Callable[[Any], None]:
@@ -162,16 +172,19 @@ def _copied(state: dict[str, Any], directory: Path) -> Callable[[Any], None]:
         """megatron-core's ``torch_dist`` format; copies what it is given and writes it later."""
 
         copied: Any = None
+        arrived: Any = None
 
         def save(self, sharded_state_dict: dict[str, Any], checkpoint_dir: Path) -> None:
             """Copy this rank's shards to memory that training does not touch."""
             renamed, _, _ = mcore._replace_state_dict_keys_with_sharded_keys(sharded_state_dict, self.keep_only_main_replica)
             for part in (item for parts in renamed.values() for item in (parts if isinstance(parts, list) else [parts])):
-                part.data = part.data.detach().to("cpu", copy=True) if isinstance(part, ShardedTensor) else copy.deepcopy(part.data)
+                part.data = _on_host(part.data.detach()) if isinstance(part, ShardedTensor) else copy.deepcopy(part.data)
             self.copied = mcore.mcore_to_pyt_state_dict(renamed, False)
+            self.arrived = torch.cuda.current_stream().record_event()
 
         def write(self, group: Any) -> None:
             """Write the copy; every rank's thread calls it."""
+            self.arrived.synchronize()
             dcp_save(
                 self.copied,
                 storage_writer=PlaceFreeWriter(directory, thread_count=1),

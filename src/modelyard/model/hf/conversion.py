@@ -142,7 +142,7 @@ def _read(directory: Path, tp: int, pp: int) -> tuple[ModelConfig, Weights, Prec
     try:
         return model, from_hf(theirs, model), "bf16" if dtype == torch.bfloat16 else "fp32"
     except (ValueError, RuntimeError) as error:
-        raise ValueError(f"{directory}: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{directory}: {complaint(error)}") from None
 
 
 def _config(directory: Path) -> Any:
@@ -186,7 +186,7 @@ def _tensors(path: Path) -> Weights:
     try:
         return dict(load_file(path))
     except SafetensorError as error:
-        raise ValueError(f"{path}: no safetensors file: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{path}: no safetensors file: {complaint(error)}") from None
 
 
 def _write(weights: Weights, model: ModelConfig, precision: Precision, out: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from modelyard.config import complaint
 from modelyard.formats import json_file
 from modelyard.formats.feedback import Message, Prompt
 
@@ -21,7 +22,7 @@ def check(directory: Path) -> None:
         try:
             Tokenizer.from_file(str(path))
         except Exception as error:  # what tokenizers raises is nothing narrower
-            raise ValueError(f"{path}: no tokenizer: {' '.join(str(error).split())}") from None
+            raise ValueError(f"{path}: no tokenizer: {complaint(error)}") from None
 
 
 class HubEncoder:

@@ -19,11 +19,15 @@ from modelyard.model.network import onednn
 
 
 class Product:
-    """x W^T + b for x [..., i] and W [o, i], computed in ``dtype`` (the weights' own by default), the result in x's."""
+    """x W^T + b for x [..., i] and W [o, i], all rounded to ``dtype`` (the weights' own by default), the result in x's.
+
+    On a CPU without instructions for bf16 the rounded numbers are multiplied in fp32: W is cast once, here.
+    """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, rows: int, dtype: torch.dtype | None = None) -> None:
-        self.weight = weight.detach().to(dtype or weight.dtype)
-        self.bias = None if bias is None else bias.detach().to(self.weight.dtype)
+        self.dtype = dtype or weight.dtype
+        self.weight = onednn.computed(weight.detach().to(self.dtype))
+        self.bias = None if bias is None else bias.detach().to(self.dtype).to(self.weight.dtype)
         self.packed = None
         if onednn.multiplies(self.weight):
             if onednn.too_small(self.weight, rows):
@@ -33,10 +37,9 @@ class Product:
 
     def __call__(self, x: Tensor) -> Tensor:
         """[..., i] -> [..., o]."""
-        given = x.to(self.weight.dtype)
-        if self.packed is None:
-            return F.linear(given, self.weight, self.bias).to(x.dtype)
-        return onednn.product(given, self.packed, self.bias).to(x.dtype)
+        given = x.to(self.dtype).to(self.weight.dtype)
+        output = F.linear(given, self.weight, self.bias) if self.packed is None else onednn.product(given, self.packed, self.bias)
+        return output.to(self.dtype).to(x.dtype)
 
 
 def output_product(gpt: Any, rows: int, dtype: torch.dtype | None = None) -> Product:
@@ -128,3 +131,9 @@ def norm(module: Any, x: Tensor) -> Tensor:
     wide = x.float()
     scale = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().mul_(1 / x.shape[-1]).add_(module.eps).rsqrt_()
     return (wide * scale).to(x.dtype) * weight
+
+
+def fusible_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """:func:`norm` of RMSNorm in operations that torch's compiler fuses."""
+    wide = x.float()
+    return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype) * weight

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modelyard.model.inference.block import Block, Product, Rotation
+from modelyard.model.inference.block import Block, Product, Rotation, fusible_norm
 from modelyard.model.network import onednn
 from modelyard.model.training.engine import Engine
 
@@ -100,7 +100,7 @@ def _step(
     hidden = F.embedding(tokens, embedding)
     rotation = Rotation(cos[position], sin[position])
     for layer in range(shape.layers):
-        fused = product(_norm(hidden, norms[2 * layer], shape.eps), 4 * layer, (heads + 2 * groups) * width)
+        fused = product(fusible_norm(hidden, norms[2 * layer], shape.eps), 4 * layer, (heads + 2 * groups) * width)
         fused = fused.view(rows, groups, shape.ratio + 2, width)
         turned = rotation.turn(fused[:, :, : shape.ratio + 1])
         keys[layer].index_copy_(2, position, turned[:, :, shape.ratio].reshape(all_groups, width, 1))
@@ -109,13 +109,7 @@ def _step(
         scores = (query * keys[layer][:, None, :, :end]).sum(2) * width**-0.5  # written as sums, attention is fused too
         context = (torch.softmax(scores, -1)[..., None] * values[layer][:, None, :end]).sum(2).view(rows, heads * width)
         hidden = hidden + product(context, 4 * layer + 1, shape.hidden)
-        inner = product(_norm(hidden, norms[2 * layer + 1], shape.eps), 4 * layer + 2, 2 * shape.inner)
+        inner = product(fusible_norm(hidden, norms[2 * layer + 1], shape.eps), 4 * layer + 2, 2 * shape.inner)
         gate, up = inner.chunk(2, -1)
         hidden = hidden + product(F.silu(gate) * up, 4 * layer + 3, shape.hidden)
-    return product(_norm(hidden, norms[2 * shape.layers], shape.eps), 4 * shape.layers, shape.vocab).float()
-
-
-def _norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """:func:`modelyard.model.inference.block.norm` of RMSNorm in operations that the compiler fuses."""
-    wide = x.float()
-    return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype) * weight
+    return product(fusible_norm(hidden, norms[2 * shape.layers], shape.eps), 4 * shape.layers, shape.vocab).float()

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from modelyard.model.inference.block import Block, Rotation, norm, output_product
 from modelyard.model.inference.compiled_decode import ROUND, CompiledStep
-from modelyard.model.network import parallel
+from modelyard.model.inference.graphed_step import GraphedStep
+from modelyard.model.network import onednn, parallel
 from modelyard.model.training.engine import Engine
 
 
@@ -44,6 +45,10 @@ class Decoder:
         self.rotation: Rotation | None = None
         if engine.model.style == "llama":
             self.rotation = Rotation.of(self.gpt.rotary_pos_emb(length).view(1, length, 1, 1, -1), weights.dtype)
+        self.graphed: GraphedStep | None = None
+        if GraphedStep.fits(engine) and weights.output and self.rotation:
+            caches = [(cache.keys, cache.values) for cache in self.caches]
+            self.graphed = GraphedStep(engine, weights.blocks, weights.output, self.rotation, caches)
 
     def logits(self, tokens: Tensor, position: int) -> Tensor:
         """Feed tokens [b, n] at ``position`` through every stage; logits [b, V] of the token after them, fp32, on every rank."""
@@ -51,6 +56,8 @@ class Decoder:
         if self.compiled and self.rotation and count == 1:
             keys, values = [cache.keys for cache in self.caches], [cache.values for cache in self.caches]
             return self.compiled(tokens[:, 0].contiguous(), position, self.rotation, keys, values)[:, : self.engine.model.vocab_size]
+        if self.graphed and count == 1:
+            return self.graphed(tokens[:, 0], position)
         hidden = self._embed(tokens, position) if layout.is_first_stage else self._receive(batch, count)
         rotation = None
         if self.rotation is not None:
@@ -103,8 +110,10 @@ class _Cache:
     def __init__(self, block: Block, batch: int, length: int, dtype: torch.dtype) -> None:
         self.ratio, self.scale = block.ratio, block.scale or block.width**-0.5
         rows = batch * block.groups
-        self.keys = torch.empty(rows, block.width, length, dtype=dtype, device=parallel.device())
-        self.values = torch.empty(rows, length, block.width, dtype=dtype, device=parallel.device())
+        dtype = onednn.product_dtype(dtype, parallel.device())  # they are factors of every later step
+        # zeros: a masked place must not hold what is no number
+        self.keys = torch.zeros(rows, block.width, length, dtype=dtype, device=parallel.device())
+        self.values = torch.zeros(rows, length, block.width, dtype=dtype, device=parallel.device())
         self.nothing = self.keys.new_zeros(1)
 
     def attend(self, turned: Tensor, value: Tensor, position: int) -> Tensor:
@@ -115,9 +124,9 @@ class _Cache:
         if count == 1:  # the queries of a group are rows of one product, and all of them see the whole cache
             self.keys[:, :, position] = key.reshape(-1, width)
             self.values[:, position] = value.reshape(-1, width)
-            query = turned[:, 0, :, :ratio].reshape(batch * groups, ratio, width)
+            query = turned[:, 0, :, :ratio].reshape(batch * groups, ratio, width).to(self.keys.dtype)
             scores = torch.baddbmm(self.nothing, query, self.keys[:, :, :end], beta=0, alpha=self.scale)
-            return torch.bmm(torch.softmax(scores, -1), self.values[:, :end]).view(batch, 1, -1)
+            return torch.bmm(torch.softmax(scores, -1), self.values[:, :end]).view(batch, 1, -1).to(value.dtype)
         assert position == 0, "several tokens at once only at the beginning"
         self.keys.view(batch, groups, width, -1)[..., :end] = key.permute(0, 2, 3, 1)
         self.values.view(batch, groups, -1, width)[:, :, :end] = value.transpose(1, 2)

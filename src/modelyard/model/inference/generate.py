@@ -100,7 +100,7 @@ def _generate_batch(
     stops = torch.tensor(stop_ids, device=device, dtype=torch.long)
     engine.chunk.eval()
     engine.split_sequences(False)
-    position = 0
+    position, ask_every = 0, 1 if device.type == "cpu" and dp == 1 else 16
     with torch.inference_mode():
         decoder = Decoder(engine, weights, share, end)
         for step in range(shortest, end):
@@ -111,11 +111,19 @@ def _generate_batch(
             sequence[:, step] = chosen if step >= longest else torch.where(sampling[:, step], chosen, sequence[:, step])
             if stop_ids:
                 done |= sampling[:, step] & torch.isin(chosen, stops)
-                if dp == 1 and bool((done | (drawn[:, step] >= max_new - 1)).all()):
+                if (step - shortest) % ask_every == 0 and _all_done(done | (drawn[:, step] >= max_new - 1), dp):
                     break
     columns = lengths[:, None] + torch.arange(max_new, device=device)
     gathered = [parallel.gather_data_parallel(x.gather(1, columns)) for x in (sequence, logp)]
     return gathered[0][: len(prompts)], gathered[1][: len(prompts)]
+
+
+def _all_done(done: Tensor, replicas: int) -> bool:
+    """Whether every sequence [b] of every replica has ended; the host waits for the device here, and ranks for each other."""
+    ended = done.all().to(torch.int)
+    if replicas > 1:
+        ended = parallel.sum_data_parallel(ended)
+    return int(ended) == replicas
 
 
 def _sample(logits: Tensor, temperature: float, top_p: float, uniform: Tensor) -> tuple[Tensor, Tensor]:

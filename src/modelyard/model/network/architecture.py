@@ -193,8 +193,9 @@ def block_spec(model: ModelConfig, config: Any) -> Any:
     attention, mlp = spec.submodules.self_attention.submodules, spec.submodules.mlp.submodules
     attention.core_attention = SdpaAttention
     attention.linear_qkv, attention.linear_proj = ColumnParallel, RowParallel
-    if model.moe is None:
-        mlp.linear_fc1, mlp.linear_fc2 = ColumnParallel, RowParallel
+    if model.moe is None or not torch.cuda.is_available():
+        feed_forward = mlp.experts.submodules if model.moe else mlp
+        feed_forward.linear_fc1, feed_forward.linear_fc2 = ColumnParallel, RowParallel
     spec.submodules.input_layernorm = spec.submodules.pre_mlp_layernorm = Norm
     return TransformerBlockSubmodules(layer_specs=[spec] * get_num_layers_to_build(config), layer_norm=Norm)
 

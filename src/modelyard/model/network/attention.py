@@ -3,7 +3,7 @@
 megatron-core's own CPU path materialises the scores. This one does not, and takes grouped keys and values as they are. It knows two masks of its
 own: causal, and none for a decoding step whose single query sees the whole cache; rows of several texts bring theirs. One case is better off with
 its scores in memory: training in bf16 on a CPU at short lengths, where torch's flash kernel is slower than fp32 but matrix products are twice as
-fast. megatron-core's packed sequences (one row without padding) are left out.
+fast. Where a CPU has no bf16 instructions, training computes in fp32. megatron-core's packed sequences (one row without padding) are left out.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from modelyard.model.network import onednn
 
 SHORT = 512
 """Up to this many tokens bf16 training on a CPU materialises its scores; at 1,024 the flash kernel is faster again (docs/benchmarks.md)."""
@@ -60,7 +62,10 @@ class SdpaAttention(torch.nn.Module):
         assert causal or length == 1, f"{length} queries against {key.shape[0]} keys: only prefill or one-token steps"
         query, key, value = (x.permute(1, 2, 0, 3) for x in (query, key, value))
         assert causal or attention_mask is None, "a mask is for whole rows"
-        if query.dtype == torch.bfloat16 and query.device.type == "cpu" and query.requires_grad and length <= SHORT and not self.dropout:
+        kept, learns = query.dtype, query.requires_grad and query.device.type == "cpu"
+        if learns:  # bf16's flash kernel has a slow backward pass
+            query, key, value = (onednn.computed(x) for x in (query, key, value))
+        if learns and query.dtype == torch.bfloat16 and length <= SHORT and not self.dropout:
             context = _MaterialisedAttention.apply(query, key, value, self.softmax_scale or width**-0.5, attention_mask)
             return context.permute(2, 0, 1, 3).reshape(length, batch, heads * width)
         context = F.scaled_dot_product_attention(
@@ -73,7 +78,7 @@ class SdpaAttention(torch.nn.Module):
             scale=self.softmax_scale,
             enable_gqa=heads != key.shape[1],
         )
-        return context.permute(2, 0, 1, 3).reshape(length, batch, heads * width)
+        return context.to(kept).permute(2, 0, 1, 3).reshape(length, batch, heads * width)
 
 
 class _MaterialisedAttention(torch.autograd.Function):

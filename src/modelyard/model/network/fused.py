@@ -67,21 +67,23 @@ class _LabelLogprobs(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, logprobs, whole, *normalisers = ctx.saved_tensors
         kept, ctx.kept = ctx.kept, None  # overwritten below: a second backward pass computes it again
-        grad_hidden, grad_weight = torch.zeros(hidden.shape, dtype=torch.float32, device=hidden.device), torch.zeros_like(weight)
+        wide, grad_hidden = onednn.computed(hidden), torch.zeros(hidden.shape, dtype=torch.float32, device=hidden.device)
+        grad_weight = torch.zeros_like(weight, dtype=wide.dtype)
         for number, block in enumerate(_blocks(len(hidden), ctx.real, hidden.device.type)):
             label = Label.of(ctx.own, block)
             known = kept[number] if kept is not None else logit_passes.normalised(product(hidden, weight[block]), label).kept
-            slope = logit_passes.slope(known, normalisers[number], whole, logprobs, grad, label)
-            torch.mm(slope.t(), hidden, out=grad_weight[block])
+            slope = onednn.computed(logit_passes.slope(known, normalisers[number], whole, logprobs, grad, label))
+            torch.mm(slope.t(), wide, out=grad_weight[block])
             grad_hidden += product(slope, weight[block].t())
-        return grad_hidden.to(hidden.dtype), grad_weight, None, None, None
+        return grad_hidden.to(hidden.dtype), grad_weight.to(weight.dtype), None, None, None
 
 
 def product(x: Tensor, weight: Tensor) -> Tensor:
     """x W^T of x [T, i] and W [o, i] without gradient; in fp32 on a CPU oneDNN's, which takes 0.85 to 0.95 of the time of torch's own."""
-    if x.dtype == torch.float32 and onednn.multiplies(x):
-        return onednn.whole_product(x, weight)
-    return x @ weight.t()
+    wide, weight = onednn.computed(x), onednn.computed(weight)
+    if wide.dtype == torch.float32 and onednn.multiplies(wide):
+        return onednn.whole_product(wide, weight).to(x.dtype)
+    return (wide @ weight.t()).to(x.dtype)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -94,15 +96,17 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return product(x.reshape(-1, x.shape[-1]), weight).view(*x.shape[:-1], -1)
+        return product(x.reshape(-1, x.shape[-1]), weight).view(*x.shape[:-1], weight.shape[0])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
-        flat = grad.reshape(-1, grad.shape[-1])
-        grad_x = product(flat, weight.t()).view(x.shape) if ctx.needs_input_grad[0] else None
-        return grad_x, flat.t() @ x.reshape(-1, x.shape[-1]) if ctx.needs_input_grad[1] else None
+        flat = onednn.computed(grad.reshape(-1, grad.shape[-1]))
+        grad_x = product(flat, weight.t()).view(x.shape).to(x.dtype) if ctx.needs_input_grad[0] else None
+        if not ctx.needs_input_grad[1]:
+            return grad_x, None
+        return grad_x, (flat.t() @ onednn.computed(x.reshape(-1, x.shape[-1]))).to(weight.dtype)
 
 
 def _blocks(rows: int, columns: int, device: str) -> list[slice]:

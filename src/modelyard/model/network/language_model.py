@@ -18,7 +18,7 @@ from megatron.core.tensor_parallel import (
 )
 from torch import Tensor
 
-from modelyard.model.network import fused
+from modelyard.model.network import fused, onednn
 
 
 class LanguageModel(GPTModel):
@@ -75,7 +75,8 @@ class _OwnProduct:
 
     def _forward_impl(self, input: Tensor, weight: Tensor, *args: Any, **settings: Any) -> Tensor:
         if args or settings["allreduce_dgrad"] or settings["sequence_parallel"] or settings["gradient_accumulation_fusion"]:
-            return super()._forward_impl(input, weight, *args, **settings)  # type: ignore[misc]
+            output = super()._forward_impl(onednn.computed(input), onednn.computed(weight), *args, **settings)  # type: ignore[misc]
+            return output.to(input.dtype)
         return fused.linear(input, weight, settings["bias"])
 
 

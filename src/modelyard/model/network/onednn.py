@@ -2,7 +2,11 @@
 
 By two private operators that torch's compiler uses for the same purpose; everything that knows of them is here. Code that torch.compile compiles
 calls :func:`whole_product` and :meth:`PackedWeights.product` instead: one takes weights as they are, the other a number that stands for packed
-ones, which the compiler refuses as arguments. Left out: gradients.
+ones, which the compiler refuses as arguments.
+
+How weights are kept and how products are computed are two things: where a CPU has no instructions for bfloat16, :func:`computed` gives a product
+its factors in fp32, in which they are exact, and the result is rounded back. That is what the instructions do too, so the two differ by the order
+of their sums. Left out: gradients.
 """
 
 from __future__ import annotations
@@ -14,8 +18,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from modelyard.model.network import processor
+
 FP32 = torch.backends.mkldnn.is_available()
-BF16 = FP32 and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+BF16 = processor.multiplies_bf16()
 FEW, SMALL = 64, 100_000
 """Rows, and elements of an fp32 weight, up to which a call of oneDNN's costs more than its product saves."""
 
@@ -23,6 +29,16 @@ FEW, SMALL = 64, 100_000
 def multiplies(tensor: Tensor) -> bool:
     """Whether products of ``tensor`` can be oneDNN's: on a CPU that it has kernels for, in fp32 or bf16."""
     return tensor.device.type == "cpu" and ((FP32 and tensor.dtype == torch.float32) or (BF16 and tensor.dtype == torch.bfloat16))
+
+
+def product_dtype(kept: torch.dtype, device: torch.device) -> torch.dtype:
+    """The format in which products of tensors kept in ``kept`` are computed."""
+    return torch.float32 if kept == torch.bfloat16 and device.type == "cpu" and not BF16 else kept
+
+
+def computed(tensor: Tensor) -> Tensor:
+    """A factor as products take it; their result belongs back in the format that it is kept in."""
+    return tensor.to(product_dtype(tensor.dtype, tensor.device))
 
 
 def too_small(weight: Tensor, rows: int) -> bool:

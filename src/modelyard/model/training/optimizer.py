@@ -6,6 +6,7 @@ read at any layout.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Literal
 
 import torch
@@ -115,8 +116,37 @@ def sharded_state(optimizer: Any, model: dict[str, Any], *, loading: bool = Fals
     layout. Rates and decays come from the config, and the number of updates is :func:`updates`.
     """
     kind = {"distrib_optim_sharding_type": SHARDING}
-    parts = enumerate(optimizer.chained_optimizers)
-    return {str(i): part.sharded_state_dict(model, is_loading=loading, metadata=kind)["param_state"] for i, part in parts}
+    states = {}
+    for i, part in enumerate(optimizer.chained_optimizers):
+        whole = part.data_parallel_group.size() == 1 and not loading
+        states[str(i)] = (
+            _unshared_state(part, model) if whole else part.sharded_state_dict(model, is_loading=loading, metadata=kind)["param_state"]
+        )
+    return states
+
+
+def _unshared_state(part: Any, model: dict[str, Any]) -> dict[int, dict[str, Any]]:
+    """What megatron-core gathers for a checkpoint, from where it stands: with one replica every rank has its parameters' whole state.
+
+    megatron-core 0.16.1 copies it some six times over on the training thread, with one replica too.
+    """
+    from megatron.core.dist_checkpointing.dict_utils import nested_values
+    from megatron.core.dist_checkpointing.mapping import ShardedTensorFactory
+    from megatron.core.dist_checkpointing.utils import extract_sharded_tensors_and_factories
+
+    entries = {entry.data: entry for entry in nested_values(extract_sharded_tensors_and_factories(model)[0])}
+    parameters = [parameter for buffer in part.buffers for parameter in buffer.param_index_map]
+    state: dict[int, dict[str, Any]] = {}
+    for number, parameter in enumerate(parameters):
+        entry, own = entries[parameter], part._get_main_param_and_optimizer_states(parameter)
+        state[number] = {}
+        for name in ("param", "exp_avg", "exp_avg_sq"):
+            tensor = own[name].view(entry.data.shape)
+            changes: dict[str, Any] = {"key": f"optimizer.state.{name}.{entry.key}", "data": tensor}
+            if not isinstance(entry, ShardedTensorFactory):
+                changes["dtype"] = tensor.dtype
+            state[number][name] = dataclasses.replace(entry, **changes)
+    return state
 
 
 def load_sharded_state(optimizer: Any, loaded: dict[str, Any], count: int) -> None:

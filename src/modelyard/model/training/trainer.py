@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 
 from modelyard import progress
+from modelyard.config import complaint
 from modelyard.execution import ExecutionConfig
 from modelyard.model.checkpoints import checkpoint, mirror
 from modelyard.model.checkpoints.writer import CheckpointError, DiskFullError
@@ -85,7 +86,7 @@ def fetch(checkpoints: Path, execution: ExecutionConfig) -> None:
             if not (checkpoints / name / checkpoint.COMPLETE).is_file():
                 store.pull(name, checkpoints)
     except Exception as error:
-        cause = " ".join(str(error).split())
+        cause = complaint(error)
         raise CheckpointError(f"checkpoint_store {execution.checkpoint_store}: {type(error).__name__}: {cause}") from error
 
 

@@ -1,12 +1,12 @@
 """The ``ai_feedback`` stage: comparisons that a model made, beside those that people made, as one ``feedback`` artifact.
 
-Each source where the config asks: a judge's preferences among the policy's own samples
-(:mod:`modelyard.posttrain.judged.rlaif`), the closed-domain loop and flagged outputs against hallucination
-(:mod:`modelyard.posttrain.judged.hallucination`); and people's comparisons that rules contradict are put in
-the rules' order. The records are people's records with another rater, so a reward model trained on the
-artifact has the judge distilled into it; how far that judge agrees with people is measured on their test
-comparisons. Left out: judging again what was judged before, and looking for benchmark items in flagged
-outputs.
+Each source where the config asks: rankings of K samples by rules (:mod:`modelyard.posttrain.judged.rankings`), a judge's preferences
+among the policy's own samples (:mod:`modelyard.posttrain.judged.rlaif`), the closed-domain loop and flagged outputs against
+hallucination (:mod:`modelyard.posttrain.judged.hallucination`); and people's comparisons that rules contradict are put in the rules'
+order. The records are people's records with another rater, so a reward model trained on the artifact has the judge distilled into it.
+Rankings and the closed-domain loop measure their judge on labelled responses first; where it agrees too little they make nothing, and
+``ai_feedback.json`` says so beside how many comparisons are whose. Left out: judging again what was judged before, and looking for
+benchmark items in flagged outputs.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple, get_args
 
 import torch.distributed as dist
 from pydantic import Field, model_validator
@@ -21,39 +22,25 @@ from pydantic import Field, model_validator
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import COMPARISONS, DEMONSTRATIONS, PROMPTS, Comparison, PromptRecord, read, records, write
+from modelyard.judges import record
+from modelyard.judges.agreement import Agreement
 from modelyard.judges.judge import Judge
-from modelyard.judges.open_judge import JudgeConfig, open_judge
-from modelyard.model.asked import Decoding
+from modelyard.judges.open_judge import JudgeConfig, open_judge, open_model
+from modelyard.judges.record import AIFeedbackRecord, Count, SetAside, below
+from modelyard.model.asked import Decoding, Model
 from modelyard.model.subject import Subject
-from modelyard.posttrain.judged import hallucination, rlaif
-from modelyard.posttrain.judged.hallucination import Case, ClosedDomainConfig
-from modelyard.posttrain.judged.rlaif import Candidates
+from modelyard.posttrain.judged import hallucination, rankings, rlaif
+from modelyard.posttrain.judged.hallucination import Case, ClosedDomainConfig, End
+from modelyard.posttrain.judged.rankings import RankingsConfig
+from modelyard.posttrain.judged.rlaif import Candidates, RLAIFConfig
 from modelyard.posttrain.judged.rules import POLICY, Rule, rewritten
+from modelyard.posttrain.judged.trusted import trusted
 from modelyard.progress import Report
 from modelyard.store.file_hash import require_sha256
 from modelyard.store.inputs import find_input
 
 CLOSED = "closed_domain"
 """Category of prompts that hold all that a response may say."""
-
-
-class RLAIFConfig(Config):
-    """A judge's preferences."""
-
-    judge: JudgeConfig
-    """Who judges; ``policy`` is the SFT model."""
-    prompts: int = Field(ge=1)
-    """Most training prompts that are answered."""
-    samples: int = Field(ge=2, le=9)
-    """Answers to each, K."""
-    max_new_tokens: int = Field(ge=1)
-    """Longest answer."""
-    temperature: float = Field(gt=0)
-    """Of the samples."""
-    tie: float = Field(ge=0, le=1)
-    """Difference of mean winning probability under which two answers tie."""
-    agreement_comparisons: int = Field(ge=1)
-    """Most of people's test comparisons on which the judge's agreement is measured."""
 
 
 class FlagFile(Config):
@@ -80,9 +67,11 @@ class AIFeedbackConfig(Config):
     """Which comparisons are made."""
 
     seed: int
-    """Of the samples."""
+    """Of the samples and of bootstraps."""
     keep_comparisons: bool
     """Whether people's training comparisons stay (mixed) or the model's take their place."""
+    rankings: RankingsConfig | None = None
+    """Rankings of K samples by rules."""
     rlaif: RLAIFConfig | None = None
     """A judge's preferences."""
     closed_domain: ClosedDomainConfig | None = None
@@ -94,9 +83,20 @@ class AIFeedbackConfig(Config):
 
     @model_validator(mode="after")
     def _something(self) -> AIFeedbackConfig:
-        if self.rlaif is None and self.closed_domain is None and self.flags is None and self.rewrite is None:
-            raise ValueError("rlaif, closed_domain, flags and rewrite: at least one must make comparisons")
+        if not any((self.rankings, self.rlaif, self.closed_domain, self.flags, self.rewrite)):
+            raise ValueError("rankings, rlaif, closed_domain, flags and rewrite: at least one must make comparisons")
         return self
+
+
+class Made(NamedTuple):
+    """What one source gave."""
+
+    comparisons: list[Comparison]
+    metrics: dict[str, float]
+    agreement: tuple[Agreement, ...] = ()
+    """Its judge beside people's labels."""
+    set_aside: tuple[SetAside, ...] = ()
+    """What it did not use, each with the reason."""
 
 
 def run(
@@ -109,23 +109,10 @@ def run(
     """
     given = list(records(inputs["feedback"] / COMPARISONS, Comparison))
     policy = Subject.open(POLICY, inputs["sft"], execution, micro_batch=8)
-    prompts = read(inputs["feedback"] / PROMPTS, PromptRecord, "train")
-    made: list[Comparison] = []
-    metrics: dict[str, float] = {}
-    for name, source in (("rlaif", config.rlaif), ("closed_domain", config.closed_domain), ("flags", config.flags)):
-        if source is None:
-            continue
-        if isinstance(source, RLAIFConfig):
-            judge = open_judge(source.judge, execution, lambda: policy)
-            comparisons, measured = preferences(source, policy, judge, prompts, given, config.seed)
-        elif isinstance(source, ClosedDomainConfig):
-            comparisons, measured = faithful(source, policy, prompts)
-        else:
-            comparisons, measured = flagged(source, execution.roots)
-        made += comparisons
-        metrics |= {f"ai_feedback/{name}/{key}": value for key, value in measured.items()}
-        report(len(made), len(made), unit="comparison")
+    made = made_by(config, policy, inputs["feedback"], given, execution, report)
+    comparisons = [comparison for source in made.values() for comparison in source.comparisons]
     kept = [one for one in given if config.keep_comparisons or one.split != "reward"]
+    metrics = {f"ai_feedback/{name}/{key}": value for name, source in made.items() for key, value in source.metrics.items()}
     if config.rewrite is not None:
         judge = open_judge(config.rewrite.judge, execution, lambda: policy)
         training = [one for one in kept if one.split == "reward"]
@@ -133,15 +120,85 @@ def run(
         kept = [turned.get(one.id, one) if one.split == "reward" else one for one in kept]
         metrics["ai_feedback/rewrite/comparisons"] = float(len(turned))
     if dist.get_rank() == 0:
-        write(out / COMPARISONS, [*kept, *made])
+        write(out / COMPARISONS, [*kept, *comparisons])
         for name in (DEMONSTRATIONS, PROMPTS):
             shutil.copyfile(inputs["feedback"] / name, out / name)
-    return {"ai_feedback/comparisons/made": float(len(made)), "ai_feedback/comparisons/kept": float(len(kept)), **metrics}
+        agreement = tuple(one for source in made.values() for one in source.agreement)
+        set_aside = tuple(one for source in made.values() for one in source.set_aside)
+        record.write(out, AIFeedbackRecord(counts=counted([*kept, *comparisons]), agreement=agreement, set_aside=set_aside))
+    return {"ai_feedback/comparisons/made": float(len(comparisons)), "ai_feedback/comparisons/kept": float(len(kept)), **metrics}
+
+
+def made_by(
+    config: AIFeedbackConfig,
+    policy: Subject,
+    feedback: Path,
+    given: Sequence[Comparison],
+    execution: ExecutionConfig,
+    report: Report,
+) -> dict[str, Made]:
+    """What each source of the config gave, by its name."""
+    prompts = list(records(feedback / PROMPTS, PromptRecord))
+    training = read(feedback / PROMPTS, PromptRecord, "train")
+    made: dict[str, Made] = {}
+    if config.rankings is not None:
+        judge = open_judge(config.rankings.judge, execution, lambda: policy)
+        made["rankings"] = ranked_samples(config.rankings, policy, judge, prompts, given, config.seed, report)
+    if config.rlaif is not None:
+        judge = open_judge(config.rlaif.judge, execution, lambda: policy)
+        made["rlaif"] = preferences(config.rlaif, policy, judge, training, given, config.seed)
+    if config.closed_domain is not None:
+        model = open_model(config.closed_domain.judge, execution, lambda: policy)
+        made["closed_domain"] = faithful(config.closed_domain, policy, model, training)
+    if config.flags is not None:
+        made["flags"] = flagged(config.flags, execution.roots)
+    return made
+
+
+def counted(comparisons: Sequence[Comparison]) -> tuple[Count, ...]:
+    """Comparisons and their pairs by split, source and who ranked them."""
+    groups: dict[tuple[str, str, str], list[int]] = {}
+    for one in comparisons:
+        groups.setdefault((one.split, one.source, one.ranked_by), []).append(sum(1 for _ in one.pairs()))
+    return tuple(
+        Count(split=split, source=source, ranked_by=by, comparisons=len(pairs), pairs=sum(pairs))
+        for (split, source, by), pairs in sorted(groups.items())
+    )
+
+
+def ranked_samples(
+    config: RankingsConfig,
+    policy: Subject,
+    judge: Judge,
+    prompts: Sequence[PromptRecord],
+    given: Sequence[Comparison],
+    seed: int,
+    report: Report,
+) -> Made:
+    """Rankings of the policy's samples by the rules whose judge agrees with people."""
+    good = trusted(judge, config.rules, config.min_kappa, seed, report)
+    aside = tuple(SetAside(what=f"rankings by {one.what}", reason=one.reason) for one in good.set_aside)
+    if not good.rules:
+        return Made([], good.metrics("agreement"), good.agreement, aside)
+    fitting = [one for one in prompts if len(policy.encoder.prompt(one.prompt)) <= config.max_prompt_tokens]
+    chosen = rankings.chosen(config, good.rules, fitting, given)
+    for rule in good.rules:
+        if not any(one.prompt.category in rule.categories for one in chosen):
+            raise ValueError(
+                f"ai_feedback.rankings: no prompt of at most {config.max_prompt_tokens} tokens is of category {' or '.join(rule.categories)}"
+            )
+    candidates = rankings.answers(config, policy, chosen, seed)
+    report(len(chosen), len(chosen), unit="prompt")
+    found = rankings.order(candidates, [one.split for one in chosen], good.rules, judge, config.tie)
+    metrics = {"prompts": float(len(chosen)), "tied": float(found.tied), "all_alike": float(found.all_alike)}
+    for split in rankings.SPLITS:
+        metrics[f"comparisons/{split}"] = float(sum(one.split == split for one in found.comparisons))
+    return Made(found.comparisons, {**metrics, **good.metrics("agreement")}, good.agreement, aside)
 
 
 def preferences(
     config: RLAIFConfig, policy: Subject, judge: Judge, prompts: Sequence[PromptRecord], given: Sequence[Comparison], seed: int
-) -> tuple[list[Comparison], dict[str, float]]:
+) -> Made:
     """The judge's rankings of the policy's samples, and its agreement with people's test comparisons."""
     chosen = prompts[: config.prompts]
     decoding = Decoding(max_new_tokens=config.max_new_tokens, temperature=config.temperature, samples=1, seed=seed)
@@ -156,23 +213,28 @@ def preferences(
     people = [one for one in given if one.split == "test"][: config.agreement_comparisons]
     if people:
         metrics |= rlaif.agreement(judge, people).flat("agreement")
-    return labels.comparisons, metrics
+    return Made(labels.comparisons, metrics)
 
 
-def faithful(config: ClosedDomainConfig, policy: Subject, prompts: Sequence[PromptRecord]) -> tuple[list[Comparison], dict[str, float]]:
-    """What the closed-domain loop made of the prompts that hold all that a response may say."""
-    cases = [Case(one.id, one.prompt) for one in prompts if one.category == CLOSED]
+def faithful(config: ClosedDomainConfig, policy: Subject, judge: Model, prompts: Sequence[PromptRecord]) -> Made:
+    """What the closed-domain loop made of the prompts that hold all that a response may say; nothing where its judge cannot tell."""
+    cases = [Case(one.id, one.prompt) for one in prompts if one.category == CLOSED][: config.prompts]
     if not cases:
         raise ValueError(f"ai_feedback.closed_domain: no training prompt is of category {CLOSED!r}")
-    outcomes = hallucination.closed_domain(policy, cases, config)
-    ends = {end: float(sum(one.end == end for one in outcomes)) for end in ("faithful", "rewritten", "given_up")}
-    return hallucination.comparisons_of(outcomes, "reward", f"{policy.name} {policy.weights[:16]}"), ends
+    agreement = hallucination.agreement(judge, config)
+    measured = {key: float(getattr(agreement, key)) for key in ("accuracy", "kappa", "kappa_low", "kappa_high", "n")}
+    if not agreement.kappa >= config.min_kappa:
+        aside = SetAside(what=f"comparisons against hallucination by {agreement.rubric}", reason=below(agreement, config.min_kappa))
+        return Made([], {**measured, "set_aside": 1.0}, (agreement,), (aside,))
+    outcomes = hallucination.closed_domain(policy, judge, cases, config)
+    ends = {end: float(sum(one.end == end for one in outcomes)) for end in get_args(End)}
+    made = hallucination.comparisons_of(outcomes, "reward", agreement.judge)
+    return Made(made, {**measured, **ends, "set_aside": 0.0}, (agreement,))
 
 
-def flagged(config: FlagFile, roots: Sequence[str]) -> tuple[list[Comparison], dict[str, float]]:
+def flagged(config: FlagFile, roots: Sequence[str]) -> Made:
     """Comparisons of flagged outputs with better ones."""
     path = find_input(config.path, roots, "ai_feedback.flags")
     require_sha256(path, config.sha256, "ai_feedback.flags")
     flags = hallucination.open_domain(path, "reward")
-    counts = {"unpaired": float(len(flags.unpaired)), "without_consent": float(flags.without_consent)}
-    return flags.comparisons, counts
+    return Made(flags.comparisons, {"unpaired": float(len(flags.unpaired)), "without_consent": float(flags.without_consent)})

@@ -1,10 +1,11 @@
 """Comparisons against hallucination, closed-domain and open-domain (GPT-4 Technical Report, arXiv:2303.08774, system card, section 3.1).
 
-Closed-domain, without people: (1) respond to the prompt; (2) ask the model to list what the response makes up; where it finds nothing, the
-response is let be; (3) ask it to rewrite the response without that; (4) list again; (5) where nothing is found now, (original, rewrite) is a
-comparison with the rewrite preferred, otherwise repeat from (3), at most ``rounds`` times. Open-domain: outputs that users flagged as not factual,
-compared with a corrected or an unflagged response to the same prompt. Both give the records that people's rankings make. The report's prompts are
-not published; ours are. Left out: checking either against sources.
+Closed-domain, without people once the judge of step 2 has been measured on responses that people labelled: (1) respond to the prompt; (2) ask the
+judge to list what the response makes up; where it finds nothing, the response is left unchanged; (3) ask it to rewrite the response without that;
+(4) list again; (5) where nothing is found now, (original, rewrite) is a comparison with the rewrite preferred, otherwise repeat from (3), at most
+``rounds`` times. The report's model is its own judge (``policy``); a small one needs a larger judge. Open-domain: outputs that users flagged as not
+factual, compared with a corrected or an unflagged response to the same prompt. Both give the records that people's rankings make. The report's
+prompts are not published; ours are. Left out: checking either against sources.
 """
 
 from __future__ import annotations
@@ -12,13 +13,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from modelyard.config import Config
+from modelyard.config import Config, digest
 from modelyard.formats.feedback import Comparison, Message, Prompt, json_lines, prompt_text, record
-from modelyard.model.asked import Decoding, Model
+from modelyard.judges.agreement import Agreement, compare
+from modelyard.judges.open_judge import JudgeModel
+from modelyard.judges.rubric import NamedRubric
+from modelyard.model.asked import Decoding, Model, Sampled
+from modelyard.model.network import parallel
+from modelyard.model.subject import Subject
 
 SOURCE = "closed_domain"
 FIND = (
@@ -31,8 +37,22 @@ REWRITE = (
 )
 
 
+End = Literal["faithful", "rewritten", "given_up", "unclear"]
+"""Nothing was found in the response; nothing was found in a rewrite; every rewrite still had something; a list said nothing at all."""
+FAITHFUL, INVENTED = "faithful", "invented"
+
+
 class ClosedDomainConfig(Config):
     """The closed-domain loop."""
+
+    judge: JudgeModel
+    """Who lists what a response makes up, and rewrites; ``policy`` is the SFT model."""
+    rubric: NamedRubric
+    """Responses labelled ``faithful`` or ``invented``, on which the lists are measured first."""
+    min_kappa: float = Field(ge=-1, le=1)
+    """Least agreement with the labels (Cohen's kappa); below it no comparison is made."""
+    prompts: int = Field(ge=1)
+    """Most training prompts that are answered."""
 
     rounds: int = Field(ge=1)
     """Most rewrites of a response (GPT-4: 5)."""
@@ -43,7 +63,23 @@ class ClosedDomainConfig(Config):
     temperature: float = Field(ge=0)
     """Of responses; lists and rewrites are greedy in the first round and drawn at this temperature afterwards."""
     seed: int
-    """Of the sampling."""
+    """Of the sampling and of bootstraps."""
+
+    @model_validator(mode="after")
+    def _labelled(self) -> ClosedDomainConfig:
+        if [option.name for option in self.rubric.options] != [FAITHFUL, INVENTED]:
+            raise ValueError(f"rubric {self.rubric.name}: its options must be {FAITHFUL} and {INVENTED}")
+        if not self.rubric.labelled():
+            raise ValueError(f"rubric {self.rubric.name}: has no labelled examples")
+        return self
+
+
+class Answering(Protocol):
+    """What answers the prompts, in the form that alignment trains."""
+
+    def follow(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
+        """What is said after each prompt."""
+        ...
 
 
 class Case(NamedTuple):
@@ -62,66 +98,97 @@ class Outcome(NamedTuple):
     """The last one; "" where the response was let be."""
     rounds: int
     """Rewrites that were asked for."""
-    end: Literal["faithful", "rewritten", "given_up"]
-    """Nothing was found in the response; nothing was found in a rewrite; every rewrite still had something."""
+    end: End
 
 
-def closed_domain(model: Model, cases: Sequence[Case], config: ClosedDomainConfig) -> list[Outcome]:
-    """The five steps for every case, all cases of a round together."""
+def closed_domain(policy: Answering, judge: Model, cases: Sequence[Case], config: ClosedDomainConfig) -> list[Outcome]:
+    """The five steps for every case, all cases of a round together: ``policy`` responds, ``judge`` lists and rewrites."""
     texts = [prompt_text(case.prompt) for case in cases]
-    responses = _said(model, [f"Message:\n{text}\n\nResponse:\n" for text in texts], config, config.response_tokens, 0)
-    found = _listed(model, texts, responses, config, 0)
-    outcomes = {i: Outcome(cases[i], responses[i], "", 0, "faithful") for i, listed in enumerate(found) if not listed}
-    current = dict(enumerate(responses))
-    for number in range(1, config.rounds + 1):
-        open_cases = [i for i in range(len(cases)) if i not in outcomes]
-        if not open_cases:
+    decoding = _decoding(config, config.response_tokens, 0)
+    current = [one.text.strip() for one in policy.follow([case.prompt for case in cases], decoding)]
+    responses = list(current)
+    found = _listed(judge, texts, responses, config, 0)
+    outcomes: dict[int, Outcome] = {}
+    for number in range(config.rounds + 1):
+        for i, listed in enumerate(found):
+            if i not in outcomes and (end := _end(listed, current[i], responses[i], number, config.rounds)):
+                outcomes[i] = Outcome(cases[i], responses[i], current[i] if number else "", number, end)
+        going = {i: listed for i, listed in enumerate(found) if listed and i not in outcomes}
+        if not going:
             break
-        asked = [REWRITE.format(prompt=texts[i], response=current[i], found="\n".join(found[i])) for i in open_cases]
-        current |= dict(zip(open_cases, _said(model, asked, config, config.response_tokens, number), strict=True))
-        again = _listed(model, [texts[i] for i in open_cases], [current[i] for i in open_cases], config, number)
-        for i, listed in zip(open_cases, again, strict=True):
+        asked = [REWRITE.format(prompt=texts[i], response=current[i], found="\n".join(listed)) for i, listed in going.items()]
+        for i, text in zip(going, _said(judge, asked, config, config.response_tokens, number + 1), strict=True):
+            current[i] = text
+        again = _listed(judge, [texts[i] for i in going], [current[i] for i in going], config, number + 1)
+        for i, listed in zip(going, again, strict=True):
             found[i] = listed
-            if not listed and current[i] and current[i] != responses[i]:
-                outcomes[i] = Outcome(cases[i], responses[i], current[i], number, "rewritten")
-            elif number == config.rounds:
-                outcomes[i] = Outcome(cases[i], responses[i], current[i], number, "given_up")
     return [outcomes[i] for i in range(len(cases))]
+
+
+def _end(listed: list[str] | None, text: str, response: str, number: int, rounds: int) -> End | None:
+    """How a case ends after rewrite ``number``; None where it is to be rewritten (again)."""
+    if listed is None:
+        return "unclear"
+    if number == 0:
+        return None if listed else "faithful"
+    if not listed and text and text != response:
+        return "rewritten"
+    return "given_up" if number == rounds or not listed else None
+
+
+def agreement(judge: Model, config: ClosedDomainConfig) -> Agreement:
+    """How often ``judge`` lists nothing of responses labelled faithful and something of invented ones, asked as in the loop."""
+    labelled = config.rubric.labelled()
+    listed = _listed(judge, [one.prompt for one in labelled], [one.response for one in labelled], config, 0)
+    said = [[1.0, 0.0] if found == [] else [0.0, 1.0] for found in listed]
+    identity = f"{judge.name} {digest([judge.weights, FIND, config.list_tokens])[:16]}"
+    return compare(config.rubric, identity, labelled, said, config.seed)
 
 
 def comparisons_of(outcomes: Sequence[Outcome], split: str, rater: str) -> list[Comparison]:
     """(rewrite, original) of every case that ended with a faithful rewrite."""
     return [
-        preferred(f"{SOURCE}-{one.case.id}", SOURCE, split, one.case.prompt, one.rewrite, one.response, rater)
+        preferred(f"{SOURCE}-{one.case.id}", SOURCE, split, one.case.prompt, one.rewrite, one.response, rater, "judge")
         for one in outcomes
         if one.end == "rewritten"
     ]
 
 
-def preferred(name: str, source: str, split: str, prompt: Prompt, better: str, worse: str, rater: str) -> Comparison:
+def preferred(
+    name: str, source: str, split: str, prompt: Prompt, better: str, worse: str, rater: str, by: Literal["people", "judge"]
+) -> Comparison:
     """Two completions of which the first is better."""
     fields = {"id": name, "split": split, "source": source, "category": "hallucination", "rater": rater, "prompt": prompt}
-    return Comparison.model_validate({**fields, "completions": (better, worse), "ranks": (1, 2)})
+    return Comparison.model_validate({**fields, "completions": (better, worse), "ranks": (1, 2), "ranked_by": by})
 
 
-def _said(model: Model, prompts: Sequence[str], config: ClosedDomainConfig, tokens: int, number: int) -> list[str]:
+def _decoding(config: ClosedDomainConfig, tokens: int, number: int) -> Decoding:
     temperature = config.temperature if number != 1 else 0.0
-    decoding = Decoding(max_new_tokens=tokens, temperature=temperature, samples=1, seed=config.seed + number, stops=("\nMessage:",))
-    return [one.text.strip() for one in model.complete(prompts, decoding)]
+    return Decoding(max_new_tokens=tokens, temperature=temperature, samples=1, seed=config.seed + number, stops=("\nMessage:",))
 
 
-def _listed(model: Model, prompts: Sequence[str], responses: Sequence[str], config: ClosedDomainConfig, number: int) -> list[list[str]]:
+def _said(judge: Model, messages: Sequence[str], config: ClosedDomainConfig, tokens: int, number: int) -> list[str]:
+    decoding = _decoding(config, tokens, number)
+    local = isinstance(judge, Subject)  # every rank has its part in a local one; a server is asked once
+    replies = judge.reply(messages, decoding) if local else parallel.on_first_rank(lambda: judge.reply(messages, decoding))
+    return [one.text.strip() for one in replies]
+
+
+def _listed(
+    judge: Model, prompts: Sequence[str], responses: Sequence[str], config: ClosedDomainConfig, number: int
+) -> list[list[str] | None]:
     asked = [FIND.format(prompt=prompt, response=response) for prompt, response in zip(prompts, responses, strict=True)]
-    return [statements(text) for text in _said(model, asked, config, config.list_tokens, number or 1)]
+    return [statements(text) for text in _said(judge, asked, config, config.list_tokens, number or 1)]
 
 
-def statements(listed: str) -> list[str]:
-    """The statements of a list; none where it says ``none``. A reply that is neither list nor ``none`` is one statement, so it never passes."""
+def statements(listed: str) -> list[str] | None:
+    """The statements of a list; none where it says ``none``, None where it is empty: then nobody knows what to take out. A reply that is
+    neither list nor ``none`` is one statement, so it never passes."""
     text = listed.strip()
     if re.fullmatch(r"[-*\s]*(none|nothing|no statements?)\b[\s.!]*", text, re.IGNORECASE):
         return []
     lines = [re.sub(r"^\s*(?:[-*\u2022]|\d+[.)])\s*", "", line).strip() for line in text.split("\n")]
-    return [line for line in lines if line] or ["(the list is empty)"]
+    return [line for line in lines if line] or None
 
 
 class Flag(Config):
@@ -169,5 +236,5 @@ def open_domain(path: Path, split: str) -> Flags:
             unpaired.append(flag)
         for number, text in enumerate(better):
             name = f"open_domain-{flag.id}-{number}"
-            comparisons.append(preferred(name, "open_domain", split, flag.prompt, text, flag.completion, flag.rater))
+            comparisons.append(preferred(name, "open_domain", split, flag.prompt, text, flag.completion, flag.rater, "people"))
     return Flags(comparisons, unpaired, len(every) - len(flags))

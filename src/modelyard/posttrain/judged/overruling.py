@@ -17,6 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linprog
 
+from modelyard.model.network.architecture import Precision
+from modelyard.stats import ties
+
 Floats = NDArray[np.float64]
 
 
@@ -52,14 +55,14 @@ def fit_weights(rule_gaps: Floats, model_gaps: Floats, margin: float, penalty: f
     return np.asarray(solved.x[:rules])
 
 
-def ruling(rule_gaps: Floats, model_gaps: Floats, weights: Floats) -> Ruling:
-    """What ``weights`` do on pairs."""
-    together = model_gaps + rule_gaps @ weights
-    conflict = model_gaps < 0
+def ruling(rule_gaps: Floats, model_gaps: Floats, weights: Floats, precision: Precision = "fp32") -> Ruling:
+    """What ``weights`` do on pairs; ``precision``: the reward model's."""
+    alone, helped = (ties.preferred(gaps, np.zeros(len(gaps)), precision) for gaps in (model_gaps, model_gaps + rule_gaps @ weights))
+    conflict = alone == 0
     return Ruling(
         pairs=len(model_gaps),
-        model_right=float(np.mean((model_gaps > 0) + 0.5 * (model_gaps == 0))),
-        right=float(np.mean((together > 0) + 0.5 * (together == 0))),
+        model_right=float(np.mean(alone)),
+        right=float(np.mean(helped)),
         conflicts=int(conflict.sum()),
-        overruled=int((conflict & (together > 0)).sum()),
+        overruled=int((conflict & (helped == 1)).sum()),
     )

@@ -1,9 +1,9 @@
 """The ``rbrm`` stage: measure a judge on the rubrics' labelled responses, and fit the weights of rule-based rewards against the reward model.
 
-GPT-4 Technical Report (arXiv:2303.08774, system card, section 3.1). A judge that does not agree with people well enough is refused: a rule whose
-judge errs is a wrong reward. Weights are fitted on the labelled responses of part of the prompts
-(:mod:`modelyard.posttrain.judged.overruling`) and shown on the rest. Labels are of responses people wrote;
-how far the judge agrees on a policy's own responses is not known. Left out: labelling more.
+GPT-4 Technical Report (arXiv:2303.08774, system card, section 3.1). A rubric on which the judge does not agree with people well enough
+is set aside, with the reason on the record: a rule whose judge errs is a wrong reward. Where none is left, the stage fails. Weights are
+fitted on the labelled responses of part of the prompts (:mod:`modelyard.posttrain.judged.overruling`) and shown on the rest. Labels are of
+responses people wrote; how far the judge agrees on a policy's own responses is not known. Left out: labelling more.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ from pydantic import Field, model_validator
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import Message
-from modelyard.judges.agreement import Agreement, measure
 from modelyard.judges.judge import Judge, Response
 from modelyard.judges.open_judge import JudgeConfig, open_judge
-from modelyard.judges.rubric import Labelled, Rubric, Stance
+from modelyard.judges.rubric import Labelled, Stance
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
 from modelyard.model.subject import Subject
@@ -30,6 +29,7 @@ from modelyard.model.training.engine import Engine
 from modelyard.posttrain.judged import rules
 from modelyard.posttrain.judged.overruling import Floats, fit_weights, ruling
 from modelyard.posttrain.judged.rules import Rule, RuleBook
+from modelyard.posttrain.judged.trusted import trusted
 from modelyard.posttrain.reward import score
 from modelyard.posttrain.rows.encoding import whole
 from modelyard.progress import Report
@@ -45,7 +45,7 @@ class RBRMConfig(Config):
     rules: tuple[Rule, ...] = Field(min_length=1)
     """Which rubric applies to which prompts."""
     min_kappa: float = Field(ge=-1, le=1)
-    """Least agreement with the labels (Cohen's kappa) that a rubric's judge must have."""
+    """Least agreement with the labels (Cohen's kappa) that a rubric's judge must have; a rubric below it is set aside."""
     margin: float = Field(gt=0)
     """By how much reward model and rules together should prefer the better response, in standard deviations of the reward model's scores."""
     penalty: float = Field(gt=0)
@@ -85,53 +85,36 @@ def run(
     """Judge the labelled responses, score them by ``inputs["reward"]``, fit; ``inputs["sft"]`` is the policy that may judge itself.
 
     Raises:
-        ValueError: the judge cannot be opened or agrees too little with the labels.
+        ValueError: the judge cannot be opened, or agrees too little with the labels of every rubric.
     """
     encoder = Encoder(inputs["sft"])
     encoder.require_same("reward", inputs["reward"])
     judge = open_judge(config.judge, execution, lambda: Subject.open(rules.POLICY, inputs["sft"], execution, config.judge.micro_batch))
-    rubrics = rules.rubrics_of(config.rules)
-    agreements = []
-    for done, rubric in enumerate(rubrics):
-        agreements.append(agreeing(judge, rubric, config))
-        report(done + 1, len(rubrics), unit="rubric")
-    cases = labelled_cases(config.rules, config.judge.shots)
+    good = trusted(judge, config.rules, config.min_kappa, config.seed, report)
+    good.require("rbrm.rules")
+    cases = labelled_cases(good.rules, config.judge.shots)
     engine = model_directory.load(inputs["reward"], execution, head="scalar")
     model = np.array(model_scores(engine, encoder, cases))
-    values = rule_values(config.rules, judge, cases)
+    values = rule_values(good.rules, judge, cases)
     held = held_out([case.labelled.prompt for case in cases], config)
-    fixed = np.array([rule.weight or 0.0 for rule in config.rules])
-    free = [k for k, rule in enumerate(config.rules) if rule.weight is None]
+    fixed = np.array([rule.weight or 0.0 for rule in good.rules])
+    free = [k for k, rule in enumerate(good.rules) if rule.weight is None]
     weights = fixed.copy()
     known = model + values @ fixed
     fitted_on, tested_on = (gaps(cases, values[:, free], known, [h == side for h in held]) for side in (False, True))
     if free:
         weights[free] = fit_weights(fitted_on.rules, fitted_on.model, config.margin * float(model.std()), config.penalty)
-    chosen = tuple(rule.model_copy(update={"weight": float(w)}) for rule, w in zip(config.rules, weights, strict=True))
+    chosen = tuple(rule.model_copy(update={"weight": float(w)}) for rule, w in zip(good.rules, weights, strict=True))
     if dist.get_rank() == 0:
-        rules.write(out, RuleBook(judge=config.judge, judged_by=judge.identity, rules=chosen, agreement=tuple(agreements)))
+        book = RuleBook(judge=config.judge, judged_by=judge.identity, rules=chosen, agreement=good.agreement, set_aside=good.set_aside)
+        rules.write(out, book)
     metrics = {f"rbrm/weight/{rule.rubric.name}_{rule.stance}": float(rule.weight or 0.0) for rule in chosen}
-    for one, rubric in zip(agreements, rubrics, strict=True):
-        metrics |= {f"rbrm/{rubric.name}/{key}": float(getattr(one, key)) for key in AGREEMENT}
+    metrics |= good.metrics("rbrm")
     for name, part in (("fit", fitted_on), ("test", tested_on)):
         if len(part.model):
-            found = ruling(part.rules, part.model, weights[free])
+            found = ruling(part.rules, part.model, weights[free], engine.precision)
             metrics |= {f"rbrm/{name}/{key}": float(value) for key, value in found._asdict().items()}
     return metrics
-
-
-AGREEMENT = ("accuracy", "accuracy_low", "accuracy_high", "kappa", "kappa_low", "kappa_high", "n")
-
-
-def agreeing(judge: Judge, rubric: Rubric, config: RBRMConfig) -> Agreement:
-    """The judge's agreement on one rubric. Raises ValueError where it is too little."""
-    found = measure(judge, rubric, config.seed)
-    if found.kappa < config.min_kappa:
-        raise ValueError(
-            f"rubric {rubric.id}: judge {judge.identity} agrees with {found.accuracy:.0%} of {found.n} labels, kappa {found.kappa:.2f} "
-            f"[{found.kappa_low:.2f}, {found.kappa_high:.2f}], below rbrm.min_kappa {config.min_kappa:g}"
-        )
-    return found
 
 
 def labelled_cases(chosen: Sequence[Rule], shots: int) -> list[Case]:

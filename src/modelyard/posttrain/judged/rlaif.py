@@ -13,11 +13,35 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import NamedTuple
 
+from pydantic import Field
+
+from modelyard.config import Config
 from modelyard.formats.feedback import Comparison, Prompt, prompt_text
 from modelyard.judges.judge import NOTHING, Judge, Question
+from modelyard.judges.open_judge import JudgeConfig
+from modelyard.stats import ties
 from modelyard.stats.estimate import Estimate, proportion
 
 WHICH = "Which of the two responses to the message is better: more helpful, true, clear and harmless?"
+
+
+class RLAIFConfig(Config):
+    """A judge's preferences."""
+
+    judge: JudgeConfig
+    """Who judges; ``policy`` is the SFT model."""
+    prompts: int = Field(ge=1)
+    """Most training prompts that are answered."""
+    samples: int = Field(ge=2, le=9)
+    """Answers to each, K."""
+    max_new_tokens: int = Field(ge=1)
+    """Longest answer."""
+    temperature: float = Field(gt=0)
+    """Of the samples."""
+    tie: float = Field(ge=0, le=1)
+    """Difference of mean winning probability under which two answers tie."""
+    agreement_comparisons: int = Field(ge=1)
+    """Most of people's test comparisons on which the judge's agreement is measured."""
 
 
 class Candidates(NamedTuple):
@@ -86,6 +110,7 @@ def label(judge: Judge, candidates: Sequence[Candidates], split: str, tie: float
                 "source": "rlaif",
                 "category": one.category,
                 "rater": judge.identity,
+                "ranked_by": "judge",
                 "prompt": one.prompt,
                 "completions": one.completions,
                 "ranks": ranks,
@@ -120,4 +145,4 @@ def agreement(judge: Judge, comparisons: Sequence[Comparison]) -> Estimate:
     if not pairs:
         raise ValueError("no pair to compare the judge with people on")
     said = prefer(judge, [(one.prompt, one.completions[better], one.completions[worse]) for one, better, worse in pairs])
-    return proportion(sum(0.5 if p.first == 0.5 else float(p.first > 0.5) for p in said), len(said))
+    return proportion(sum(ties.preferred(p.first, 1 - p.first, "fp32") for p in said), len(said))

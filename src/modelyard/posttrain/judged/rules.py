@@ -22,6 +22,7 @@ from modelyard.formats.feedback import Comparison, PromptRecord, prompt_text
 from modelyard.judges.agreement import Agreement
 from modelyard.judges.judge import Judge, Response
 from modelyard.judges.open_judge import JudgeConfig, open_judge
+from modelyard.judges.record import SetAside
 from modelyard.judges.rubric import NamedRubric, Rubric, Stance
 from modelyard.model.encoder import Encoder
 from modelyard.model.subject import Subject
@@ -76,7 +77,9 @@ class RuleBook(Config):
     rules: tuple[Rule, ...]
     """Every one with a weight."""
     agreement: tuple[Agreement, ...]
-    """The judge beside the labels of every rubric."""
+    """The judge beside the labels of every rubric, those set aside included."""
+    set_aside: tuple[SetAside, ...] = ()
+    """Rubrics of the config of which no rule is left, each with the reason."""
 
 
 class Judged(NamedTuple):
@@ -140,7 +143,8 @@ def rewritten(comparisons: Sequence[Comparison], chosen: Sequence[Rule], judge: 
             order = sorted({round(value, 2) for value in values}, reverse=True)
             if len(order) > 1:
                 ranks = tuple(order.index(round(value, 2)) + 1 for value in values)
-                found.append(one.model_copy(update={"ranks": ranks, "scores": tuple(values), "rater": judge.identity, "agreement": None}))
+                by = {"rater": judge.identity, "ranked_by": "judge", "agreement": None}
+                found.append(one.model_copy(update={"ranks": ranks, "scores": tuple(values), **by}))
     return found
 
 

@@ -33,7 +33,7 @@ th, td { padding: 7px 12px 7px 0; border-bottom: 1px solid var(--line); vertical
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 tr:last-child td { border-bottom: 0; } td { min-width: 6.5rem; } td.n { min-width: 0; } td code { white-space: nowrap; }
 code, pre { font-family: ui-monospace, "SFMono-Regular", "DejaVu Sans Mono", monospace; font-size: .86rem; }
-code { overflow-wrap: anywhere; }
+code, .flips { overflow-wrap: anywhere; }
 pre { background: var(--bg); border-radius: 8px; padding: 12px 14px; overflow-x: auto; margin: 8px 0; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 4px 16px; margin: 0; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
@@ -84,7 +84,28 @@ that this many items show in four cases of five.</p>
 <td class="n">{{ "%.4f" | format(c.new) }}</td><td class="n">{{ "%+.4f" | format(c.difference) }}<br><span class="soft small">{{ "[%+.4f, %+.4f]" | format(c.low, c.high) }}</span></td>
 <td class="n">{{ "%.4f" | format(c.p_holm) }}</td><td class="n">{{ "-" if c.detectable is none else "%.4f" | format(c.detectable) }}</td>
 <td class="n">{{ c.gained | length }} / {{ c.lost | length }}</td><td>{{ c.verdict }}</td></tr>
-{% endfor %}</tbody></table></div></section>{% endif %}{% endfor %}
+{% endfor %}</tbody></table></div>
+{% for c in found if c.lost or c.gained %}<details><summary class="small">{{ c.benchmark }}: items that changed</summary>
+<p class="soft small flips">{% if c.lost %}<b>Lost</b> {{ c.lost | join(", ") }}. {% endif %}{% if c.gained %}<b>Gained</b> {{ c.gained | join(", ") }}.{% endif %}</p></details>
+{% endfor %}</section>{% endif %}{% endfor %}
+
+{% if feedback.counts %}<section><h2>Who ranked what the reward models learned from</h2>
+<p class="soft small">Comparisons that people made, and rankings of the model's own answers by a judge. Pairs: without ties. Kappa: agreement of the judge
+with people's labels, 0 for chance.</p>
+<div class="scroll"><table><thead><tr><th>Split</th><th>Source</th><th>Ranked by</th><th class="n">comparisons</th><th class="n">pairs</th></tr></thead><tbody>
+{% for row in feedback.counts %}<tr>{% for cell in row[:3] %}<td>{{ cell }}</td>{% endfor %}{% for cell in row[3:] %}<td class="n">{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}</tbody></table></div>
+<div class="scroll"><table><thead><tr><th>Reward model</th><th>Held-out comparisons by</th><th class="n">accuracy</th></tr></thead><tbody>
+{% for row in feedback.accuracies %}<tr><td>{{ row[0] }}</td><td>{{ row[1] }}</td><td class="n">{{ row[2] }}</td></tr>
+{% endfor %}</tbody></table></div>
+<div class="scroll"><table><thead><tr><th>Rubric</th><th>Judge</th><th class="n">Kappa</th></tr></thead><tbody>
+{% for row in feedback.agreement %}<tr><td>{{ row[0] }}</td><td>{{ row[1] }}</td><td class="n">{{ row[2] }}</td></tr>
+{% endfor %}</tbody></table></div></section>{% endif %}
+
+{% if feedback.set_aside %}<section><h2>Set aside</h2>
+<p class="soft small">What the config asks for and was not done, with the reason.</p>
+<div class="scroll"><table><tbody>{% for what, reason in feedback.set_aside %}<tr><td>{{ what }}</td><td>{{ reason }}</td></tr>
+{% endfor %}</tbody></table></div></section>{% endif %}
 
 {% if rules %}<section><h2>Rules that it was rewarded by</h2>
 <p class="soft small">Rubrics that a judge applied to the prompts of some categories during PPO, beside the reward model. Kappa: agreement of the judge with people's

@@ -15,6 +15,9 @@ from modelyard.release.gates.gate import Evidence, Gate, RefusedError, metric
 from modelyard.release.gates.measured import changed_ids, compared, named, records_of, tested, under_limits
 from modelyard.release.limits import ReleaseConfig
 
+NAMED = 5
+"""Items that a reason names."""
+
 
 def regression_gate(evidence: Evidence, config: ReleaseConfig, found: list[Comparison]) -> Gate:
     """Inside the limits of its benchmarks and not worse than production on any; comparisons are added to ``found``."""
@@ -44,7 +47,7 @@ def regression_gate(evidence: Evidence, config: ReleaseConfig, found: list[Compa
 
 def verdict_of(against: Sequence[Comparison], flips: Sequence[Comparison], said: Sequence[str], metrics: dict[str, float]) -> Gate:
     """BLOCK where anything is worse; wins elsewhere are named."""
-    worse = [f"{c.benchmark} {c.difference:+.4f} (p {c.p_holm:.4f}, {len(c.lost)} items lost)" for c in against if c.verdict == "worse"]
+    worse = [f"{c.benchmark} {c.difference:+.4f} (p {c.p_holm:.4f}, {lost(c)})" for c in against if c.verdict == "worse"]
     worse += [f"{c.benchmark} {c.difference:+.4f} (p {c.p_holm:.4f}) on the {c.n} items that are in no training data" for c in flips]
     better = [f"{c.benchmark} {c.difference:+.4f}" for c in against if c.verdict == "better"]
     wins = f"; better on {', '.join(better)}" if better else ""
@@ -52,6 +55,12 @@ def verdict_of(against: Sequence[Comparison], flips: Sequence[Comparison], said:
         return Gate(name="regression", verdict="BLOCK", reason=f"worse than production on {', '.join(worse)}{wins}", metrics=metrics)
     reason = "; ".join([f"not worse than production on {len(against)} benchmarks{wins}", *said])
     return Gate(name="regression", verdict="PROMOTE", reason=reason, metrics=metrics)
+
+
+def lost(found: Comparison) -> str:
+    """How many items production had and the candidate has not, the first of them by name; the card names all."""
+    names = ", ".join(found.lost[:NAMED]) + (", ..." if len(found.lost) > NAMED else "")
+    return f"{len(found.lost)} items lost: {names}" if found.lost else "0 items lost"
 
 
 def flipped(old: Grouped, new: Grouped, found: Sequence[Comparison], config: ReleaseConfig) -> list[Comparison]:

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from modelyard.data.document import DataError
 from modelyard.data.feedback import gather as human_feedback
@@ -90,6 +91,22 @@ def test_every_shape_becomes_the_same_records(tmp_path: Path) -> None:
     assert (prompts[1].source, prompts[1].category, prompts[1].prompt[0].role) == ("labeler_few_shot", "brainstorm", "user")
     assert metrics["feedback/ignored_keys/extra"] == 1
     assert {row["name"] for row in json.loads((tmp_path / "out" / "sources.json").read_text())} == {f.name for f in made.files}
+
+
+def test_instructions_with_an_input_may_be_a_category_of_their_own(tmp_path: Path) -> None:
+    rows = [
+        {"instruction": "Add", "input": "1 2", "output": "3"},
+        {"instruction": "Say", "instances": [{"input": " ", "output": "x"}]},
+        {"instruction": "Cut", "instances": [{"input": "a b", "output": "a"}]},
+        {"instruction": "Cut", "input": "c d", "output": "c", "category": "editing"},
+    ]
+    made = file(tmp_path, "seeds", "instructions", rows, category="instruction", category_with_input="closed_domain")
+
+    _, demonstrations, _, _ = run(config(made), tmp_path)
+
+    assert [one.category for one in demonstrations] == ["closed_domain", "instruction", "closed_domain", "editing"]
+    with pytest.raises(ValidationError, match="category_with_input: is of shape 'instructions', not of 'pairs'"):
+        config(file(tmp_path, "pairs", "pairs", [], category_with_input="x"))
 
 
 def test_prompts_without_consent_with_a_shared_prefix_or_beyond_a_users_share_are_dropped_and_counted(tmp_path: Path) -> None:

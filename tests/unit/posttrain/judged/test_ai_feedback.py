@@ -1,13 +1,16 @@
 """AI feedback as an artifact: people's records with a model's beside them, and a reward model that learns the judge from them."""
 
 import json
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
+from flows.pipeline_config import load_pipeline
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import COMPARISONS, DEMONSTRATIONS, PROMPTS, Comparison, PromptRecord, records, write
+from modelyard.judges import record
 from modelyard.judges.judge import Asking, Judge
 from modelyard.model.subject import Subject
 from modelyard.posttrain import reward
@@ -17,9 +20,11 @@ from modelyard.posttrain.judged.rlaif import Candidates, label
 from modelyard.posttrain.reward import RewardConfig
 from modelyard.progress import silent
 from tests.unit import small_model
+from tests.unit.completions_server import serving
 from tests.unit.judges.scripted import Scripted, biased
 from tests.unit.posttrain.test_sft_reward import REWARD
 
+SHIPPED = load_pipeline("configs/pipeline/smollm2.toml", ()).ai_feedback
 EXECUTION = ExecutionConfig(checkpoint_every=1000, log_every=100, threads=1)
 
 
@@ -38,7 +43,28 @@ def config(judge: Path, flags: Path) -> AIFeedbackConfig:
                 "tie": 0.0,
                 "agreement_comparisons": 5,
             },
-            "closed_domain": {"rounds": 2, "response_tokens": 4, "list_tokens": 4, "temperature": 1.0, "seed": 0},
+            "closed_domain": {
+                "judge": {"kind": "directory", "weights": weights},
+                "rubric": SHIPPED.closed_domain.rubric,
+                "min_kappa": -1.0,
+                "prompts": 4,
+                "rounds": 2,
+                "response_tokens": 4,
+                "list_tokens": 4,
+                "temperature": 1.0,
+                "seed": 0,
+            },
+            "rankings": {
+                "judge": {"kind": "directory", "weights": weights, "orders": 1, "calibrate": "nothing", "shots": 0, "chat": False},
+                "rules": [{"rubric": SHIPPED.rankings.rules[0].rubric, "stance": "refuse", "categories": ["", "closed_domain"]}],
+                "min_kappa": -1.0,
+                "prompts": {"reward": 3, "gold": 1, "test": 1},
+                "max_prompt_tokens": 20,
+                "samples": 4,
+                "max_new_tokens": 6,
+                "temperature": 1.0,
+                "tie": 0.0,
+            },
             "flags": {"path": str(flags), "sha256": sha256(flags.read_bytes()).hexdigest()},
         }
     )
@@ -65,7 +91,11 @@ def test_ai_feedback_adds_a_models_comparisons_to_peoples(world: dict[str, Path]
     given, found = (list(records(path / COMPARISONS, Comparison)) for path in (feedback, out))
     new = found[len(given) :]
     assert found[: len(given)] == given
-    assert {one.source for one in new} <= {"rlaif", "closed_domain", "open_domain"}
+    assert {one.source for one in new} <= {"rankings", "rlaif", "closed_domain", "open_domain"}
+    assert all((one.ranked_by == "judge") == (one.source != "open_domain") for one in new)
+    rankings = [one for one in new if one.source == "rankings"]
+    assert rankings
+    assert all(2 <= len(one.completions) <= 4 for one in rankings)
     judged = [one for one in new if one.source == "rlaif"]
     assert judged
     assert all(one.rater.startswith("directory ") and one.split == "reward" for one in judged)
@@ -76,20 +106,83 @@ def test_ai_feedback_adds_a_models_comparisons_to_peoples(world: dict[str, Path]
         metrics["ai_feedback/closed_domain/faithful"]
         + metrics["ai_feedback/closed_domain/rewritten"]
         + metrics["ai_feedback/closed_domain/given_up"]
+        + metrics["ai_feedback/closed_domain/unclear"]
         == 1
     )
+    kept = record.read(out)
+    assert kept is not None
+    assert {one.source: one.comparisons for one in kept.counts if one.ranked_by == "judge" and one.split == "reward"} == {
+        source: count
+        for source in ("rankings", "rlaif", "closed_domain")
+        if (count := sum(one.source == source and one.split == "reward" for one in new))
+    }
+    assert sum(one.comparisons for one in kept.counts) == len(found)
+    assert [one.rubric.split("-")[0] for one in kept.agreement] == ["refusal_style", "closed_domain"]
+    assert kept.set_aside == ()
     assert (out / PROMPTS).read_bytes() == (feedback / PROMPTS).read_bytes()
 
-    alone = made.model_copy(update={"keep_comparisons": False, "closed_domain": None, "flags": None})
+    alone = made.model_copy(update={"keep_comparisons": False, "rankings": None, "closed_domain": None, "flags": None})
     ai_feedback.run(alone, {"sft": world["base"], "feedback": feedback}, out, tmp_path, EXECUTION, silent)
     assert {one.source for one in records(out / COMPARISONS, Comparison) if one.split == "reward"} == {"rlaif"}
 
     flags.write_text(flags.read_text() + "\n")
-    flags_alone, loop_alone = (made.model_copy(update={"rlaif": None, other: None}) for other in ("closed_domain", "flags"))
+    flags_alone, loop_alone = (
+        made.model_copy(update={"rankings": None, "rlaif": None, other: None}) for other in ("closed_domain", "flags")
+    )
     with pytest.raises(ValueError, match=r"flags.jsonl has changed: sha256 [0-9a-f]{64}, the config says"):
         ai_feedback.run(flags_alone, {"sft": world["base"], "feedback": feedback}, out, tmp_path, EXECUTION, silent)
     with pytest.raises(ValueError, match="no training prompt is of category 'closed_domain'"):
         ai_feedback.run(loop_alone, {"sft": world["base"], "feedback": world["feedback"]}, out, tmp_path, EXECUTION, silent)
+
+
+def larger(message: str) -> str:
+    """A judge that knows which of the shipped labelled responses are faithful, finds fault with all others, and rewrites to ``It is so.``"""
+    response = message.partition("Response:\n")[2].partition("\n\n")[0]
+    if "Rewrite the response" in message:
+        return " It is so."
+    labels = {one.response: one.label for one in SHIPPED.closed_domain.rubric.labelled()}
+    return " none" if response == "It is so." or labels.get(response) == 0 else "- something that nobody said"
+
+
+def closed_world(world: dict[str, Path], root: Path) -> Path:
+    """The world's feedback with two closed-domain prompts."""
+    for name in (COMPARISONS, DEMONSTRATIONS):
+        (root / name).write_bytes((world["feedback"] / name).read_bytes())
+    prompts = list(records(world["feedback"] / PROMPTS, PromptRecord))[:4]
+    write(root / PROMPTS, [one.model_copy(update={"category": "closed_domain" if i < 2 else ""}) for i, one in enumerate(prompts)])
+    return root
+
+
+@pytest.mark.parametrize(("says", "made"), [(larger, 2), (lambda message: " none", 0)])
+def test_shipped_hallucination_config_with_a_larger_judge_behind_an_endpoint(
+    says: Callable[[str], str], made: int, world: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = 'ai_feedback.closed_domain.judge={kind = "endpoint", model = "large"}'
+    shipped = load_pipeline("configs/pipeline/smollm2.toml", (judge,)).ai_feedback
+    assert shipped is not None
+    assert shipped.closed_domain is not None
+    loop = shipped.closed_domain.model_copy(update={"response_tokens": 8})  # the world's model reads 32 tokens
+    config = shipped.model_copy(update={"rankings": None, "closed_domain": loop})
+    feedback, out = tmp_path / "feedback", tmp_path / "out"
+    feedback.mkdir()
+    out.mkdir()
+    closed_world(world, feedback)
+
+    with serving(Scripted(say=lambda prompt: says(prompt.removeprefix("User: ")))) as url:
+        monkeypatch.setenv("MODELYARD_JUDGE", url)
+        metrics = ai_feedback.run(config, {"sft": world["base"], "feedback": feedback}, out, tmp_path, EXECUTION, silent)
+
+    new = [one for one in records(out / COMPARISONS, Comparison) if one.source == "closed_domain"]
+    kept = record.read(out)
+    assert kept is not None
+    assert len(new) == made == metrics["ai_feedback/comparisons/made"]
+    assert all(one.completions[0] == "It is so." and one.rater.startswith("large ") and one.ranked_by == "judge" for one in new)
+    assert metrics["ai_feedback/closed_domain/kappa"] == float(bool(made)) == 1 - metrics["ai_feedback/closed_domain/set_aside"]
+    if not made:
+        (aside,) = kept.set_aside
+        assert aside.what.startswith("comparisons against hallucination by closed_domain-v1-")
+        assert "kappa 0.00" in aside.reason
+        assert aside.reason.endswith("below min_kappa 0.3")
 
 
 def test_ai_feedback_of_nothing_is_refused() -> None:

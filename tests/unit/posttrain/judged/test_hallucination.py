@@ -2,14 +2,17 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from modelyard.formats.feedback import FeedbackError
 from modelyard.posttrain.judged.hallucination import (
     Case,
     ClosedDomainConfig,
+    agreement,
     closed_domain,
     comparisons_of,
     open_domain,
@@ -17,14 +20,37 @@ from modelyard.posttrain.judged.hallucination import (
 )
 from tests.unit.judges.scripted import Scripted
 
-CONFIG = ClosedDomainConfig(rounds=5, response_tokens=40, list_tokens=30, temperature=0.7, seed=0)
+RUBRIC = {
+    "name": "closed_domain",
+    "version": 1,
+    "question": "Is all of it supported?",
+    "shows_prompt": True,
+    "options": [{"name": "faithful", "text": "It is"}, {"name": "invented", "text": "It is not"}],
+    "values": {"answer": {"faithful": 1.0, "invented": -1.0}},
+    "examples": [
+        {"prompt": f"summary {i}", "stance": "answer", "responses": {"faithful": f"summary {i}", "invented": f"summary {i} x0"}}
+        for i in range(6)
+    ],
+}
+CONFIG = ClosedDomainConfig.model_validate(
+    {
+        "judge": {"kind": "policy"},
+        "rubric": RUBRIC,
+        "min_kappa": 0.3,
+        "prompts": 4,
+        "rounds": 5,
+        "response_tokens": 40,
+        "list_tokens": 30,
+        "temperature": 0.7,
+        "seed": 0,
+    }
+)
 
 
 def writer(strike: int) -> Scripted:
     """Responds with invented words (``xN``), lists them, and strikes out ``strike`` of them in a rewrite."""
 
     def say(prompt: str) -> str:
-        message = re.search(r"Message:\n(.*)", prompt).group(1)  # type: ignore[union-attr]
         response = re.search(r"Response:\n(.*)", prompt)
         if "Rewrite the response" in prompt:
             kept = response.group(1)  # type: ignore[union-attr]
@@ -34,7 +60,7 @@ def writer(strike: int) -> Scripted:
         if "List every statement" in prompt:
             found = re.findall(r"x\d", response.group(1))  # type: ignore[union-attr]
             return "\n".join(f"- {word}" for word in found) or "None."
-        return message + "".join(f" x{i}" for i in range(int(message[-1])))
+        return prompt + "".join(f" x{i}" for i in range(int(prompt[-1])))
 
     return Scripted(say=say)
 
@@ -43,7 +69,7 @@ CASES = [Case("faithful", "summary 0"), Case("once", "summary 1"), Case("thrice"
 
 
 def test_closed_domain_repeats_until_nothing_is_found_at_most_five_times() -> None:
-    outcomes = closed_domain(writer(1), CASES, CONFIG)
+    outcomes = closed_domain(writer(1), writer(1), CASES, CONFIG)
 
     assert [(one.end, one.rounds) for one in outcomes] == [("faithful", 0), ("rewritten", 1), ("rewritten", 3), ("given_up", 5)]
     assert [(one.response, one.rewrite) for one in outcomes] == [
@@ -55,7 +81,7 @@ def test_closed_domain_repeats_until_nothing_is_found_at_most_five_times() -> No
 
 
 def test_closed_domain_comparisons_prefer_the_rewrite_to_the_original() -> None:
-    found = comparisons_of(closed_domain(writer(2), CASES, CONFIG), "reward", "the model 01")
+    found = comparisons_of(closed_domain(writer(2), writer(2), CASES, CONFIG), "reward", "the model 01")
 
     assert [(one.id, one.completions, one.ranks) for one in found] == [
         ("closed_domain-once", ("summary 1", "summary 1 x0"), (1, 2)),
@@ -80,15 +106,40 @@ def test_closed_domain_a_rewrite_that_changes_nothing_is_no_comparison() -> None
         return say(prompt)
 
     fickle.say = forgets
-    (outcome,) = closed_domain(fickle, [Case("once", "summary 1")], CONFIG)
+    (outcome,) = closed_domain(fickle, fickle, [Case("once", "summary 1")], CONFIG)
 
     assert outcome.end == "given_up"
     assert comparisons_of([outcome], "reward", "m") == []
 
 
+def test_closed_domain_an_empty_list_ends_a_case_without_a_rewrite() -> None:
+    judge = Scripted(say=lambda prompt: "")
+
+    (outcome,) = closed_domain(writer(1), judge, [Case("once", "summary 1")], CONFIG)
+
+    assert (outcome.end, outcome.rounds, outcome.rewrite) == ("unclear", 0, "")
+    assert not any("Rewrite the response" in prompt for prompt in judge.asked)
+    assert comparisons_of([outcome], "reward", "m") == []
+
+
+@pytest.mark.parametrize(("say", "kappa"), [(writer(1).say, 1.0), (lambda prompt: "none", 0.0), (lambda prompt: "- x", 0.0)])
+def test_agreement_of_the_lists_with_labels(say: Callable[[str], str], kappa: float) -> None:
+    found = agreement(Scripted(say=say), CONFIG)
+
+    assert (found.n, found.kappa) == (12, kappa)
+
+
+def test_closed_domain_labels_must_say_faithful_or_invented() -> None:
+    renamed = [{"name": "right", "text": "It is"}, RUBRIC["options"][1]]  # type: ignore[index]
+    values = {"answer": {"right": 1.0, "invented": -1.0}}
+    rubric = {**RUBRIC, "options": renamed, "values": values, "examples": ()}
+    with pytest.raises(ValidationError, match="its options must be faithful and invented"):
+        ClosedDomainConfig.model_validate({**CONFIG.model_dump(), "rubric": rubric})
+
+
 def test_closed_domain_first_round_is_greedy_and_later_ones_are_drawn() -> None:
     model = writer(1)
-    closed_domain(model, [Case("thrice", "summary 3")], CONFIG)
+    closed_domain(model, model, [Case("thrice", "summary 3")], CONFIG)
 
     responses = [decoding for decoding in model.decodings if decoding.max_new_tokens == 40]
     assert [decoding.temperature for decoding in responses] == [0.7, 0.0, 0.7, 0.7]
@@ -105,10 +156,11 @@ def test_closed_domain_first_round_is_greedy_and_later_ones_are_drawn() -> None:
         ("1. The year\n2) The name", ["The year", "The name"]),
         ("none of the statements about the year is supported", ["none of the statements about the year is supported"]),
         ("I think it is fine", ["I think it is fine"]),
-        ("", ["(the list is empty)"]),
+        ("", None),
+        (" - \n", None),
     ],
 )
-def test_statements_only_none_passes(reply: str, found: list[str]) -> None:
+def test_statements_only_none_passes(reply: str, found: list[str] | None) -> None:
     assert statements(reply) == found
 
 

@@ -1,6 +1,6 @@
 """The rbrm stage and PPO with it: weights fitted against a real reward model, rules that overrule it where they apply and nowhere else."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +21,13 @@ from modelyard.posttrain.judged.rbrm import RBRMConfig
 from modelyard.posttrain.judged.rules import Rule, RuleBasedReward
 from modelyard.posttrain.ppo import loop as ppo
 from modelyard.progress import silent
+from modelyard.stats.estimate import Estimate, proportion
 from tests.unit import small_model
 from tests.unit.judges.scripted import Scripted, biased
 from tests.unit.posttrain.conftest import optimizer
 from tests.unit.posttrain.ppo.test_loop import Inputs, ppo_config, run
+
+pytestmark = pytest.mark.numerics
 
 GLOOM = Rubric.model_validate(
     {
@@ -128,7 +131,7 @@ def test_rbrm_judge_that_disagrees_with_people_is_refused(
     monkeypatch.setenv("MODELYARD_JUDGE", str(judge_directory))
     judge = with_weights(config().judge.model_dump(), judge_directory)
 
-    with pytest.raises(ValueError, match=r"agrees with \d+% of 16 labels, kappa .* below rbrm.min_kappa 0.95"):
+    with pytest.raises(ValueError, match=r"agrees with \d+% of 16 labels, kappa .* below min_kappa 0.95"):
         rbrm.run(config(judge=judge, min_kappa=0.95), grumpy, tmp_path, tmp_path, ExecutionConfig(threads=1), silent)
 
 
@@ -164,11 +167,21 @@ def test_ppo_rules_overrule_the_reward_model(grumpy: Inputs, tmp_path: Path) -> 
 
     history = ppo.train(made, training, tmp_path / "ck", execution, silent)
 
-    first, last = history.lines[0], history.lines[-1]
-    assert last["policy/reward/rules"] > first["policy/reward/rules"] + 6.0
-    assert last["policy/reward/model"] < first["policy/reward/model"]
-    assert last["policy/rules/grumpy/gloom/yes"] > 0.8
+    before, after = history.lines[:1], history.lines[4:]
+    assert complaining(after).low > complaining(before).high
+    assert mean(after, "policy/reward/rules") > mean(before, "policy/reward/rules") + 6.0
+    assert mean(after, "policy/reward/model") < mean(before, "policy/reward/model")
     assert_sums(history)
+
+
+def complaining(lines: Sequence[Mapping[str, float]]) -> Estimate:
+    """Share of the sampled texts of these iterations that complain: 16 of either category in each."""
+    shares = [line[f"policy/rules/{category}/gloom/yes"] for line in lines for category in ("grumpy", "plain")]
+    return proportion(16 * sum(shares), 16 * len(shares))
+
+
+def mean(lines: Sequence[Mapping[str, float]], key: str) -> float:
+    return sum(line[key] for line in lines) / len(lines)
 
 
 def assert_sums(history: trainer.History) -> None:

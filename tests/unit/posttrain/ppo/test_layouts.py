@@ -19,6 +19,8 @@ from tests.unit.posttrain.ppo.test_loop import Inputs, ppo_config
 
 from . import ppo_program
 
+pytestmark = pytest.mark.numerics
+
 
 class Measured(NamedTuple):
     """Answers by layout, one rank's under ``one``, and where the weights stand."""

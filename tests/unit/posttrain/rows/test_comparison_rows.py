@@ -17,6 +17,8 @@ from modelyard.posttrain.rows.comparison_rows import NOTHING, Encoded, batch_of,
 from tests.unit.posttrain.conftest import MODEL, optimizer
 from tests.unit.posttrain.test_sft_reward import REWARD
 
+pytestmark = pytest.mark.numerics
+
 
 def compared(prompt: int, sizes: list[int], ranks: list[int], seed: int) -> Encoded:
     """Random texts: a prompt of so many tokens, and completions of ``sizes``."""

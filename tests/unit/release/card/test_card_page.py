@@ -69,3 +69,8 @@ def test_card_in_a_browser_is_whole_and_fits_its_window(browser: str, card: str,
 def test_card_override_stands_with_its_gate(card: str) -> None:
     assert "<b>Overridden by Ada Lovelace</b>: a very long reason" in card
     assert re.search(r"last_word</td>.*worse</td>", card, re.DOTALL)
+
+
+def test_card_names_the_items_that_were_lost_against_production(card: str) -> None:
+    listed = re.findall(r"<b>Lost</b> ([^<]+?)\.", card)
+    assert any(len(items.split(", ")) > 5 for items in listed)

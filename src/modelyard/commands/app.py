@@ -1,0 +1,71 @@
+"""``modelyard``: every command under one name.
+
+A command's module holds its parser and its text and imports what it needs when the command runs, so that help,
+completion and a mistyped option cost no import of torch. ``python -m modelyard`` is the same.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import typer
+from typer.main import get_command
+
+from modelyard.commands import (
+    compare,
+    contamination,
+    convert,
+    data,
+    eval,
+    forecast,
+    judge,
+    layout,
+    ledger,
+    page,
+    plan,
+    released,
+    run,
+    servers,
+)
+from modelyard.commands.command import Command
+from modelyard.exit_codes import BAD_INPUT, DONE
+
+COMMANDS: dict[str, tuple[tuple[str, Callable[..., object]], ...]] = {
+    "Pipeline": (("run", run.run), ("ui", servers.ui), ("services", servers.services)),
+    "Data": (("data", data.build), ("contamination", contamination.contamination)),
+    "Planning": (("plan", plan.plan), ("layout", layout.layout), ("forecast", forecast.forecast), ("ledger", ledger.ledger)),
+    "Models": (("import", convert.import_model), ("export", convert.export_model)),
+    "Evaluation": (("eval", eval.evaluate), ("compare", compare.compare), ("page", page.page), ("judge", judge.judge)),
+    "Releases": (("lineage", released.lineage), ("invalidates", released.invalidates), ("rollback", released.rollback)),
+}
+"""Panel of the help -> its commands."""
+
+app = typer.Typer(
+    help="Build, align, measure, release and serve language models. Exit codes: 0 done or promoted, 1 failed, 2 bad input, 3 HOLD, 4 BLOCK.",
+    pretty_exceptions_enable=False,
+)
+for _panel, _commands in COMMANDS.items():
+    for _name, _function in _commands:
+        app.command(_name, cls=Command, rich_help_panel=_panel)(_function)
+
+
+@cache
+def program() -> Any:
+    """The commands as typer runs them; built from the signatures once."""
+    return get_command(app)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; its exit code. Words that cannot be used are one line on standard error and 2."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        code = program().main(given or ["--help"], "modelyard", standalone_mode=False)
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)
+        where = context.command_path if context else "modelyard"
+        sys.stderr.write(f"{where}: {' '.join(error.format_message().split())}; see {where} --help\n")
+        return BAD_INPUT
+    return code or DONE

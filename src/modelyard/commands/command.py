@@ -1,0 +1,58 @@
+"""What all commands have in common: one line of error without a traceback, and options of several words.
+
+The line is :func:`modelyard.config.complaint`'s, the exit code :func:`modelyard.exit_codes.code_of`'s. Any other
+exception than of a user's input, the system or a server is an error of ours and shows its traceback.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from typer.core import TyperCommand
+
+from modelyard.adapters.home import ServerError
+from modelyard.exit_codes import code_of
+
+
+class Command(TyperCommand):
+    """A command of ``modelyard``: ``--flag A B`` where a flag takes several values, and errors as one line."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse words into options and arguments."""
+        several = {flag for param in self.params if getattr(param, "multiple", False) for flag in param.opts}
+        return super().parse_args(ctx, list(repeated(args, several)))
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; its exit code, or that of the error that ended it. What is no error of a user's or a server's is raised."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # the reader of our output has gone: typer ends quietly
+            raise
+        except (ValueError, OSError, ServerError) as error:
+            return refuse(ctx.command_path, error)
+
+
+def repeated(words: Sequence[str], several: set[str]) -> Iterator[str]:
+    """``--fit A B`` as ``--fit A --fit B`` for each of the flags ``several``: a flag's values reach to the next flag."""
+    flag, first = None, False
+    for place, word in enumerate(words):
+        if word == "--":
+            yield from words[place:]
+            return
+        if word.startswith("-"):
+            flag, first = (word if word in several else None), True
+        elif flag is not None and not first:
+            yield flag
+        else:
+            first = False
+        yield word
+
+
+def refuse(command: str, error: Exception) -> int:
+    """Say on standard error what ended ``command``, in one line; the exit code."""
+    from modelyard.config import complaint
+
+    sys.stderr.write(f"{command}: {complaint(error)}\n")
+    return code_of(error)

@@ -1,0 +1,62 @@
+"""``modelyard import`` and ``modelyard export``: Hugging Face directories and model directories of ours, either way.
+
+The work is :mod:`modelyard.model.hf.conversion`'s, the proof of a layout :mod:`modelyard.model.hf.layout_check`'s.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from modelyard.commands.numbers import at_least
+
+
+def import_model(
+    hf_dir: Annotated[Path, typer.Argument(help="Hugging Face directory of a Llama model.")],
+    out: Annotated[Path, typer.Argument(help="Model directory to write; must not exist, or be empty.")],
+    tp: Annotated[int, typer.Option(help="Tensor-parallel ranks of a layout to prove.", callback=at_least(1))] = 1,
+    pp: Annotated[int, typer.Option(help="Pipeline-parallel ranks of a layout to prove.", callback=at_least(1))] = 1,
+) -> None:
+    """Convert a Hugging Face directory to a model directory, loadable at any layout that divides it.
+
+    A layout to prove is refused before anything is written where it does not divide the model. Then that many
+    processes load the model, one a rank, and must give transformers' log-probabilities of a fixed text.
+    """
+    from modelyard.model.hf import layout_check
+    from modelyard.model.hf.conversion import import_hf
+
+    require_new(out)
+    model = import_hf(hf_dir, out, tp=tp, pp=pp)
+    line = f"{out}: {model.parameters():,} parameters, loadable at any layout that divides it"
+    if tp * pp > 1:
+        difference = layout_check.prove(hf_dir, out, tp, pp)
+        line += f"; at TP={tp} x PP={pp} log-probabilities within {difference:.1e} of transformers'"
+    typer.echo(line)
+
+
+def export_model(
+    model_dir: Annotated[Path, typer.Argument(help="Model directory.")],
+    hf_dir: Annotated[Path, typer.Argument(help="Hugging Face directory to write; must not exist, or be empty.")],
+) -> None:
+    """Convert a model directory back to a Hugging Face directory, bit for bit."""
+    from transformers import AutoTokenizer
+
+    from modelyard.model.hf.conversion import GENERATION, export_hf
+    from modelyard.model.model_directory import read
+
+    require_new(hf_dir)
+    read(model_dir)  # says in one line what is missing, which the tokenizer's reader does not
+    if (model_dir / GENERATION).is_file():
+        export_hf(model_dir, hf_dir)
+    else:
+        tokenizer = AutoTokenizer.from_pretrained(model_dir)
+        export_hf(model_dir, hf_dir, end_id=tokenizer.eos_token_id, pad_id=tokenizer.pad_token_id)
+    typer.echo(f"{hf_dir}: written")
+
+
+def require_new(out: Path) -> None:
+    """Raises ValueError where something lies that would be overwritten."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out}: is there already and not an empty directory")

@@ -1,0 +1,117 @@
+"""``modelyard eval``: put a benchmark, a suite of them, or the variants of an analysis to a model.
+
+MODEL: a model directory of ours, a Hugging Face directory, ``models:/name@alias`` or ``models:/name/3`` of MLflow's
+registry, or ``http://host/v1#name`` of an OpenAI-compatible server. DATA: benchmark data as
+:mod:`modelyard.evals.catalog` reads it, or an ``s3://`` or ``hf://`` URL of one; for ``--benchmark exam`` an exam's
+own directory.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+
+from modelyard.commands.numbers import at_least
+
+MODEL = typer.Argument(help="Directory, models:/name@alias, or http://host/v1#name.", show_default=False)
+BENCHMARK = typer.Option(help="A name of --list, such as arc_easy, mmlu_virology, gsm8k.")
+SUITE = typer.Option(help="A TOML file of many benchmarks, such as configs/evals/fathom.toml.")
+ANALYSIS = typer.Option(help="Variants of the benchmark, into a directory: orders, shots, templates, seeds and so on.")
+SHOTS = typer.Option(help="Examples in the prompt; without it, the benchmark's own number.")
+SAMPLES = typer.Option(help="Outputs an item where text is generated (pass@k).", callback=at_least(1))
+CLASSIFIER = typer.Option(help="Directory with abuse.npz, for toxicity.")
+OUT = typer.Option(help="Records, JSONL; metrics go to the same name with .metrics.json. A directory for a suite or an analysis.")
+
+
+class Options(NamedTuple):
+    """What is asked of which model; the fields are the command's options."""
+
+    model: str
+    benchmark: str | None
+    suite: Path | None
+    analysis: str | None
+    data: str
+    limit: int | None
+    shots: int | None
+    samples: int | None
+    temperature: float | None
+    seed: int | None
+    judge: str | None
+    classifier: Path | None
+    screen: bool
+    threads: int
+    out: Path
+
+
+def evaluate(
+    model: Annotated[str | None, MODEL] = None,
+    benchmark: Annotated[str | None, BENCHMARK] = None,
+    suite: Annotated[Path | None, SUITE] = None,
+    analysis: Annotated[str | None, ANALYSIS] = None,
+    data: Annotated[str | None, typer.Option(help="Directory or URL of the benchmark data.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first N items.", metavar="N")] = None,
+    shots: Annotated[int | None, SHOTS] = None,
+    samples: Annotated[int | None, SAMPLES] = None,
+    temperature: Annotated[float | None, typer.Option(help="Of generated text.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of generated text.")] = None,
+    judge: Annotated[str | None, typer.Option(help="Model that rates replies, given like MODEL.")] = None,
+    classifier: Annotated[Path | None, CLASSIFIER] = None,
+    screen: Annotated[bool, typer.Option("--screen", help="bfloat16 first, close decisions again in fp32.")] = False,
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
+    out: Annotated[Path | None, OUT] = None,
+    list_: Annotated[bool, typer.Option("--list", help="Print the benchmarks and stop.")] = False,
+) -> None:
+    """Put a benchmark to a model: one record an item, and the metrics with their uncertainty.
+
+    MODEL, --data, --out and one of --benchmark and --suite are needed, unless --list is given.
+    """
+    if list_:
+        from modelyard.evals.catalog import names
+
+        typer.echo("\n".join(names()))
+        return
+    given = {"model": model, "--data": data, "--out": out}
+    if model is None or data is None or out is None:
+        raise ValueError(f"missing {', '.join(name for name, value in given.items() if value is None)}; see --help")
+    options = Options(
+        model=model,
+        benchmark=benchmark,
+        suite=suite,
+        analysis=analysis,
+        data=data,
+        limit=limit,
+        shots=shots,
+        samples=samples,
+        temperature=temperature,
+        seed=seed,
+        judge=judge,
+        classifier=classifier,
+        screen=screen,
+        threads=threads,
+        out=out,
+    )
+    check(options)
+
+    from modelyard.commands.evaluate import measure
+
+    measure(options)
+
+
+def check(options: Options) -> None:
+    """Refuse options that do not go together and an ``--out`` that cannot be written, before anything is asked. Raises ValueError, OSError."""
+    if (options.benchmark is None) == (options.suite is None):
+        raise ValueError("exactly one of --benchmark and --suite is needed; see --help")
+    if options.analysis:
+        idle = [f"--{name}" for name in ("suite", "shots", "samples", "temperature", "seed") if getattr(options, name) is not None]
+        if idle:
+            raise ValueError(f"--analysis {options.analysis} sets its own variants; {idle[0]} has no meaning beside it")
+    several = options.suite or options.analysis
+    if not several and options.out.is_dir():
+        raise ValueError(f"--out {options.out}: is a directory; one benchmark's records are a file")
+    folder = options.out if several else options.out.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass

@@ -1,0 +1,49 @@
+"""The list of stages agrees with itself, with the stages' own code and with the config that a line has."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import get_type_hints
+
+import pytest
+
+from flows.pipeline_config import load_pipeline
+from tasks.stages import STAGES, On, Stage, check, reads
+
+PIPELINES = Path(__file__).parents[2] / "configs" / "pipeline"
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: f"{stage.name}-{stage.config.__name__}")
+def test_stage_runs_what_takes_its_config(stage: Stage) -> None:
+    parameters = list(inspect.signature(stage.run).parameters)
+    taken = get_type_hints(stage.run)[parameters[0]]
+    assert issubclass(stage.config, taken)
+    wanted = (
+        ["config", "inputs", "out", "report"]
+        if stage.on is On.DRIVER
+        else ["config", "inputs", "out", "checkpoints", "execution", "report"]
+    )
+    assert parameters[: len(wanted)] == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "absent"),
+    [
+        ("tiny", {"imported", "ai_feedback", "selection", "feedme", "sft_start", "rbrm"}),
+        ("smollm2", {"forecast", "base", "ai_feedback", "feedme"}),
+        ("smollm2-gpu", {"forecast", "base", "ai_feedback"}),
+    ],
+)
+def test_line_has_the_stages_that_its_config_asks_for(name: str, absent: set[str]) -> None:
+    config = load_pipeline(str(PIPELINES / f"{name}.toml"), [])
+    had = {stage.name for stage in STAGES if stage.name != "decision" and isinstance(config.of(stage.name), stage.config)}
+    assert {stage.name for stage in STAGES} - had == absent | {"decision"}, "the decision's config is made when production is known"
+
+
+def test_list_with_a_stage_that_reads_what_comes_later_is_refused() -> None:
+    late = [stage._replace(reads=reads("policy")) if stage.name == "sft" else stage for stage in STAGES]
+    with pytest.raises(ValueError, match="stage sft: policy: policy does not stand above it in the list of stages"):
+        check(late)
+    with pytest.raises(ValueError, match="stage export: has no row in the list of stages"):
+        check([stage for stage in STAGES if stage.name != "export"])

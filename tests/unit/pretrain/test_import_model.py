@@ -1,0 +1,117 @@
+"""An imported model as the base of a line, and trained further: its own tokens everywhere, resumed bit for bit, refused in one line."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from modelyard.data import text_tokens
+from modelyard.data.text_tokens import TextTokensConfig
+from modelyard.execution import ExecutionConfig
+from modelyard.model.encoder import Encoder
+from modelyard.model.training.optimizer import OptimizerConfig
+from modelyard.pretrain import continued, import_model
+from modelyard.pretrain.continued import ContinueConfig
+from modelyard.pretrain.import_model import ImportConfig
+from modelyard.progress import silent
+from modelyard.store.file_hash import sha256_file, sha256_tree
+from tests.worlds import imported
+
+ADAM = OptimizerConfig(
+    lr=3e-3, min_lr_ratio=1.0, warmup_steps=0, weight_decay=0.0, beta1=0.9, beta2=0.95, eps=1e-8, clip_grad=1.0, schedule="constant"
+)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    imported.write(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def made(root: Path) -> dict[str, Path]:
+    """A corpus, the imported model and the corpus in its tokens."""
+    made = {name: root / "made" / name for name in ("corpus", "imported", "tokens")}
+    for path in made.values():
+        path.mkdir(parents=True)
+    texts = [f"paragraph {n} of the king of the castle, red, green or blue" for n in range(200)]
+    rows = {"id": [str(n) for n in range(200)], "kind": ["text"] * 200, "text": texts}
+    pq.write_table(
+        pa.table({**rows, "split": ["validation" if n % 5 == 0 else "train" for n in range(200)]}), made["corpus"] / "documents.parquet"
+    )
+    import_model.run(import_config(root), {}, made["imported"], root / "ck", ExecutionConfig(inputs=str(root), threads=1), silent)
+    tokens = {"seed": 0, "seq_len": 48, "train_tokens": 2000, "mixture": {"text": {"weight": 1.0, "max_epochs": 1.0}}}
+    counted = text_tokens.run(TextTokensConfig.model_validate(tokens), made, made["tokens"], silent)
+    assert 1900 < counted["tokens/train/tokens"] <= 2000 // 49 * 49 + 49
+    return made
+
+
+def import_config(root: Path, **changes: object) -> ImportConfig:
+    weights = sha256_file(root / "hf" / "model.safetensors")
+    return ImportConfig.model_validate({"path": "hf", "sha256": weights, "seq_len": 64, "licence": "CC0", **changes})
+
+
+def continue_config(root: Path) -> ContinueConfig:
+    schedule = {"optimizer": ADAM, "precision": "fp32", "steps": 6, "batch": 4, "micro_batch": 2, "seed": 1}
+    return ContinueConfig(**import_config(root).model_dump(exclude={"kind"}), **schedule)
+
+
+def test_text_tokens_are_the_imported_models_own_and_begin_with_its_document_end(made):
+    encoder = Encoder(made["tokens"])
+    assert encoder.fingerprint == Encoder(made["imported"]).fingerprint
+    rows = np.load(made["tokens"] / "validation.npy")
+    assert rows[0, 0] == encoder.document_end
+    assert encoder.decode(rows[0].tolist()).startswith("paragraph ")
+    split = {text for row in rows.tolist() for text in encoder.decode(row).split("paragraph ") if text}
+    assert all(int(text.split(" ", 1)[0]) % 5 == 0 for text in split if text.split(" ", 1)[0].isdigit() and "castle" in text)
+
+
+def test_continued_model_starts_from_the_imported_weights_and_learns_the_corpus(root, made):
+    out = root / "out"
+    metrics = continued.run(continue_config(root), made, out, root / "ck", ExecutionConfig(threads=1, log_every=1), silent)
+    assert metrics["base/train/first_loss"] == pytest.approx(metrics["base/validation/imported_loss"], rel=0.1)
+    assert metrics["base/validation/loss"] < metrics["base/validation/imported_loss"]
+    assert metrics["base/train/tokens"] == 6 * 4 * 48
+    assert Encoder(out).fingerprint == Encoder(made["imported"]).fingerprint
+
+
+def test_continued_run_that_was_cut_off_ends_bit_for_bit_as_an_undisturbed_one(root, made):
+    execution = ExecutionConfig(threads=1, log_every=1, checkpoint_every=2)
+    whole, again = root / "whole", root / "again"
+    metrics = continued.run(continue_config(root), made, whole, root / "ck-whole", execution, silent)
+
+    def until_the_fourth_step(done: int, total: int, metrics: dict = {}, unit: str = "step") -> None:
+        if done >= 4 * 4 * 48:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        continued.run(continue_config(root), made, again, root / "ck-again", execution, until_the_fourth_step)
+    assert list((root / "ck-again").iterdir()), "a checkpoint is there to resume from"
+    assert continued.run(continue_config(root), made, again, root / "ck-again", execution, silent) == metrics
+    assert sha256_tree(again / "checkpoint") == sha256_tree(whole / "checkpoint")
+
+
+def test_continued_run_refuses_tokens_of_another_tokenizer(root, made):
+    settings = json.loads((made["tokens"] / "tokenizer_config.json").read_text())
+    (made["tokens"] / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": "other"}))
+    with pytest.raises(ValueError, match="tokens: made with another chat template"):
+        continued.run(continue_config(root), made, root / "out", root / "ck", ExecutionConfig(threads=1), silent)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"path": "nowhere"}, r"base.path: .*nowhere: no such file \(a relative path starts at execution.inputs or MODELYARD_DATA\)"),
+        ({"path": "tokens"}, r"base.path .*tokens: no model.safetensors in it"),
+        ({"sha256": "00"}, r"base.path: .*model.safetensors has changed: sha256 \w{64}, the config says 00"),
+        ({"seq_len": 4096}, r"seq_len 4096 is more than the model's 256"),
+    ],
+)
+def test_import_what_cannot_be_used_is_one_line(root: Path, tmp_path: Path, changes: dict, message: str) -> None:
+    execution = ExecutionConfig(inputs=str(root), threads=1)
+    with pytest.raises(ValueError, match=message) as caught:
+        import_model.run(import_config(root, **changes), {}, tmp_path / "out", tmp_path / "ck", execution, silent)
+    assert "\n" not in str(caught.value)

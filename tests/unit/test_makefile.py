@@ -1,0 +1,60 @@
+"""``make``: it lists its targets, and hands overrides on as they were typed."""
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from modelyard.config import parse_override
+
+ROOT = Path(__file__).parents[2]
+RECORDER = """#!/usr/bin/env python3
+import json, sys
+print(json.dumps(sys.argv[1:]))
+"""
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Path:
+    """A ready environment whose ``modelyard`` prints the words that it gets."""
+    program = tmp_path / "venv/bin/modelyard"
+    program.parent.mkdir(parents=True)
+    program.write_text(RECORDER)
+    program.chmod(0o755)
+    (tmp_path / "venv/.ready").touch()
+    return tmp_path / "venv"
+
+
+def make(*words: str) -> str:
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    return subprocess.run(
+        ["make", "-C", str(ROOT), "--no-print-directory", *words], env=plain, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_make_alone_lists_every_target() -> None:
+    listed = set(re.findall(r"^make (\S+)", make(), flags=re.MULTILINE))
+    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    assert phony is not None
+    targets = {name for name in phony[1].split() if not re.fullmatch("bench-(data|posttrain)", name)}  # bench-% stands for these
+    assert listed == targets | {"bench-%"}
+
+
+def test_make_run_hands_overrides_on_word_for_word(environment: Path) -> None:
+    overrides = [
+        "ppo.kl_coef=0.05",
+        """release.overrides=[{gate="forecast", name="Ada B. Cole", reason="it's known: $5 & more; `x`"}]""",
+        "name=a=b",
+    ]
+    called = json.loads(make("run", f"VENV={environment}", "CONFIG=configs/pipeline/smallest.toml", *overrides))
+    assert called[:2] == ["run", "configs/pipeline/smallest.toml"]
+    assert sorted(called[2:]) == sorted(overrides)
+    (override,) = parse_override(overrides[1])[1]
+    assert override["name"] == "Ada B. Cole"
+
+
+def test_make_run_without_overrides_runs_the_tiny_line(environment: Path) -> None:
+    assert json.loads(make("run", f"VENV={environment}")) == ["run", "configs/pipeline/tiny.toml"]
