@@ -67,10 +67,11 @@ def test_version_is_made_from_a_logged_model_with_its_evaluation(version: str, u
     registered = server.get_model_version_by_alias("chat", "production")
     model = server.get_logged_model(registered.tags["model_id"])
 
-    assert (model.name, str(model.status), model.source_run_id) == ("model", "LoggedModelStatus.READY", registered.run_id)
+    assert (model.name, model.status, model.source_run_id) == ("model", "READY", registered.run_id)
     assert {metric.key: metric.value for metric in model.metrics} == {"evals/policy/xstest/exact": 0.75}
     assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": "chat", "version": registered.version}]
-    table = mlflow.load_table("evaluation.json", run_ids=[registered.run_id])
+    experiment = server.get_run(registered.run_id).info.experiment_id
+    table = server.load_table(experiment, "evaluation.json", [registered.run_id])
     assert table[["model", "benchmark", "metric", "value", "n"]].to_numpy().tolist() == [
         ["policy", "xstest", "exact", 0.75, 40],
         ["base", "xstest", "exact", 0.5, 40],
