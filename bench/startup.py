@@ -1,4 +1,5 @@
-"""Time from ``fit()`` to the first optimizer step of a Ray Train stage, by parts; and of the stage after it in the same worker group.
+"""Time from ``fit()`` to the first optimizer step of a stage, by parts: of a first one, of the next on the workers
+that were kept, and of one with workers of its own.
 
 ``python -m bench.startup --ranks 1``. Each part is the wall clock between two events; all clocks are this machine's.
 """
@@ -74,11 +75,13 @@ def main() -> None:
         start = time.time()
         ray_cluster.connect()
         print(f"ray.init{time.time() - start:47.1f} s")
-        for name in ("first stage", "next stage of the same group"):
+        for name, kept in (("first stage", True), ("next stage on kept workers", True), ("stage with workers of its own", False)):
+            execution = execution.model_copy(update={"keep_workers": kept})
             start = before = time.time()
             path = Path(directory)
             moments = ray_train.launch(importable, StageConfig(), {}, path, path / "checkpoints", execution, lambda *a, **k: None)
             print(f"{name}: {moments['step'] - start:.1f} s from fit() to the end of the first step")
+            print(f"  {'whole launch':50s} {time.time() - start:5.1f} s")
             for part, text in PARTS.items():
                 print(f"  {text:50s} {moments[part] - before:5.1f} s")
                 before = moments[part]
