@@ -260,3 +260,6 @@ def test_corpus_and_files_meet_in_the_same_files(tmp_path: Path) -> None:
     assert [p.prompt for p in prompts] == ["the plot"]
     made_of = [metrics[f"feedback/{key}"] for key in ("comparisons/reward", "comparisons/gold", "comparisons/test", "dropped/tied_votes")]
     assert sum(made_of) == 7 + 7 + 15 + 15
+    own = config(file(tmp_path, "mine", "messages", [{"messages": chat("Q", "A")}]), from_corpus=False)
+    _, demonstrations, comparisons, prompts = run(own, tmp_path, corpus)
+    assert ({d.source for d in demonstrations}, comparisons, prompts) == ({"mine"}, [], [])
