@@ -1,7 +1,7 @@
 """Does PPO align? Reward against KL over KL coefficients, with and without pretraining gradients, judged by a gold reward model that PPO never saw.
 
 ``python -m bench.frontier STORE`` (``make bench-frontier``): ``STORE`` is the store of a finished line
-(``make run``), whose SFT model, reward model, gold and data are used. Each run is the line's own PPO
+(``make run``), whose SFT model, reward model, gold reward model and data are used. Each run is the line's own PPO
 (``[policy]`` of ``--config``) at one KL coefficient and gamma, measured every few iterations on openings of
 held-out reviews, the corpus' validation split, of which neither SFT, reward model, gold nor the line's
 benchmark has any; ``--items test`` takes the benchmark's openings instead, to report by, not to choose by.
@@ -103,7 +103,7 @@ def line_inputs(store: Path) -> dict[str, Path]:
         raise ValueError(f"{store}: no results; a finished line is needed (make run)")
     results = max(manifests, key=lambda manifest: manifest.get("finished") or 0.0)["parents"]
     policy = json.loads((store / results["policy"] / "artifact.json").read_text("utf-8"))["parents"]
-    return {role: store / ref for role, ref in {**policy, **{role: results[role] for role in ("gold", "corpus")}}.items()}
+    return {role: store / ref for role, ref in {**policy, "gold": results["scorer"], "corpus": results["corpus"]}.items()}
 
 
 def run(config: PPOConfig, inputs: Mapping[str, Path], items: str, every: int, threads: int, note: Callable[[Point], None]) -> None:
