@@ -22,6 +22,7 @@ SUITE = typer.Option(help="A TOML file of many benchmarks, such as configs/evals
 ANALYSIS = typer.Option(help="Variants of the benchmark, into a directory: orders, shots, templates, seeds and so on.")
 SHOTS = typer.Option(help="Examples in the prompt; without it, the benchmark's own number.")
 SAMPLES = typer.Option(help="Outputs an item where text is generated (pass@k).", callback=at_least(1))
+NEW_TOKENS = typer.Option(help="Longest output, where text is generated.", callback=at_least(1))
 CLASSIFIER = typer.Option(help="Directory with abuse.npz, for toxicity.")
 OUT = typer.Option(help="Records, JSONL; metrics go to the same name with .metrics.json. A directory for a suite or an analysis.")
 
@@ -37,6 +38,7 @@ class Options(NamedTuple):
     limit: int | None
     shots: int | None
     samples: int | None
+    max_new_tokens: int | None
     temperature: float | None
     seed: int | None
     judge: str | None
@@ -52,9 +54,10 @@ def evaluate(
     suite: Annotated[Path | None, SUITE] = None,
     analysis: Annotated[str | None, ANALYSIS] = None,
     data: Annotated[str | None, typer.Option(help="Directory or URL of the benchmark data.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first N items.", metavar="N")] = None,
+    limit: Annotated[int | None, typer.Option(help="At most N items: a sample in which every subject has its share.", metavar="N")] = None,
     shots: Annotated[int | None, SHOTS] = None,
     samples: Annotated[int | None, SAMPLES] = None,
+    max_new_tokens: Annotated[int | None, NEW_TOKENS] = None,
     temperature: Annotated[float | None, typer.Option(help="Of generated text.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of generated text.")] = None,
     judge: Annotated[str | None, typer.Option(help="Model that rates replies, given like MODEL.")] = None,
@@ -85,6 +88,7 @@ def evaluate(
         limit=limit,
         shots=shots,
         samples=samples,
+        max_new_tokens=max_new_tokens,
         temperature=temperature,
         seed=seed,
         judge=judge,

@@ -79,8 +79,9 @@ class _Teacher:
         return np.array([float("vileword" in text.split()) for text in texts])
 
 
-def _passing(suite, frame, expectations):
-    return SuiteResult(suite=suite, results=[ExpectationResult(name=e.name, success=True, detail="") for e in expectations])
+def _passing(suite, frame, parameters={}):
+    names = [entry["meta"]["name"] for entry in read_suite(suite)["expectations"]]
+    return SuiteResult(suite=suite, results=[ExpectationResult(name=name, success=True, detail="") for name in names])
 
 
 def _sentence(rng):

@@ -93,7 +93,7 @@ def test_training_killed_across_an_epoch_boundary_skips_and_repeats_no_sample(
 
 def test_training_on_a_learnable_sequence_overfits(tokens: Path, tmp_path: Path) -> None:
     trained = train(tokens, tmp_path / "checkpoints", steps=60)
-    assert trained.history.lines[0]["base/train/loss"] > 4.5
+    assert trained.history.lines[0]["pretrain/train/loss"] > 4.5
     assert trained.held_out.value < 0.5
 
 

@@ -161,9 +161,9 @@ def test_ppo_without_kl_charge_overfits_the_reward(inputs: Inputs, tmp_path: Pat
     free = {"iterations": 16, "episodes": 32, "micro_batch": 8, "ema_decay": 0.0, "kl_coef": 0.0, "ptx_rows": 0, "ptx_coef": 0.0}
     metrics = run(ppo_config(**free, **rates, final_episodes=32), inputs, tmp_path, execution)
     spread = metrics["policy/reference/reward_std"]
-    assert (
-        metrics["policy/objective/reward_low"] > metrics["policy/reference/reward"] + spread
-    )  # liked and disliked texts are two spreads apart
+    # of texts that are liked or disliked the liked ones score sqrt((1 - p) / p) spreads above the mean, where the SFT model says them with
+    # probability p: 0.7 spreads even where it says two of three
+    assert metrics["policy/objective/reward_low"] > metrics["policy/reference/reward"] + 0.7 * spread
     assert metrics["policy/objective/reward_std"] < 0.5 * spread
     assert metrics["policy/hacking/distinct_ratio"] < 1.0
 
@@ -187,7 +187,9 @@ def test_ppo_learning_rate_zero_changes_nothing_and_generation_matches_training(
     config = ppo_config(precision=precision, iterations=2, optimizer=optimizer(0.0), value_optimizer=optimizer(0.0))
     metrics = run(config, inputs, tmp_path, execution)
     history = [json.loads(line) for line in (tmp_path / "out" / "history.jsonl").read_text().splitlines()]
-    assert metrics["policy/objective/kl"] == metrics["policy/ptx/relative_change"] == metrics["policy/hacking/flags"] == 0.0
+    assert metrics["policy/objective/kl"] == metrics["policy/ptx/relative_change"] == 0.0
+    # that scores go with length is the reward model's doing; of the policy nothing is flagged
+    assert metrics["policy/hacking/flags"] == metrics["policy/hacking/flag_score_length"]
     assert metrics["policy/objective/reward"] == pytest.approx(metrics["policy/reference/reward"], abs=1e-6)
     for line in [*history, metrics]:
         assert line["policy/policy/generation_drift"] < limit

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from modelyard.commands import page as command
+from modelyard.commands.app import main
 from modelyard.release.card import evolution
 from tests.unit.release.evidence import write_results
 
@@ -27,7 +27,7 @@ def test_page_shows_each_steps_change_and_compares_no_other_ids(tmp_path: Path) 
 
     assert [cell.change for cell in row.cells] == [None, None, pytest.approx(-0.05)]
     assert row.cells[1].text == "-"
-    assert command.main([str(tmp_path / "out.html"), *(f"{label}={path}" for label, path in sources.items())]) == 0
+    assert main(["page", str(tmp_path / "out.html"), *(f"{label}={path}" for label, path in sources.items())]) == 0
     html = (tmp_path / "out.html").read_text()
     assert "0.4500 [0.4300, 0.4700]" in html
     assert "-0.0500" in html
@@ -50,6 +50,6 @@ def test_page_reads_the_results_of_a_line_and_analyses(tmp_path: Path) -> None:
 
 
 def test_page_of_a_directory_without_results_is_one_line(tmp_path: Path, capsys: Any) -> None:
-    assert command.main([str(tmp_path / "out.html"), f"x={tmp_path}"]) == 2
+    assert main(["page", str(tmp_path / "out.html"), f"x={tmp_path}"]) == 2
 
     assert f"{tmp_path}: no results.json, no *.metrics.json and no *analysis.json\n" in capsys.readouterr().err
