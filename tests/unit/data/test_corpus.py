@@ -19,7 +19,7 @@ from modelyard.data.feedback import gather as human_feedback
 from modelyard.data.filters import abuse
 from modelyard.data.reading import Readings
 from modelyard.data.tokens import TokensConfig
-from modelyard.formats.expectation import ExpectationError, ExpectationResult, SuiteResult
+from modelyard.formats.expectation import ExpectationError, ExpectationResult, SuiteResult, read_suite
 from modelyard.formats.questions import Question, write_questions
 from modelyard.progress import silent
 
