@@ -188,11 +188,12 @@ def test_corpus_failed_expectation_stops_with_its_name(built, tmp_path, monkeypa
     monkeypatch.setattr(abuse, "Teacher", _Teacher)
     monkeypatch.setattr(abuse, "lexicon", lambda *_: ["vileword"])
 
-    def failing(suite, frame, expectations):
-        results = [ExpectationResult(name=e.name, success=e.name != "ratings_ids_unique", detail="2 of 9") for e in expectations]
+    def failing(suite, frame, parameters={}):
+        met = _passing(suite, frame).results
+        results = [one.model_copy(update={"success": one.name != "ratings_ids_unique", "detail": "2 of 9"}) for one in met]
         return SuiteResult(suite=suite, results=results)
 
-    with pytest.raises(ExpectationError, match=r"suite ratings failed: ratings_ids_unique \(2 of 9\)"):
+    with pytest.raises(ExpectationError, match=r"suite corpus/ratings failed: ratings_ids_unique \(2 of 9\)"):
         corpus.run(CONFIG, {}, tmp_path, silent, run_inline, Path("unused"), failing)
 
 
