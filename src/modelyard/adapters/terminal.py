@@ -77,13 +77,13 @@ def stage_progress(stage: str, out: Console) -> Iterator[Report]:
 def stage_done(line: StageLine, out: Console) -> None:
     """One line that stays when a stage is over."""
     how = "cached" if line.cached else f"built in {_clock(line.seconds)}"
-    out.print(Text.assemble((f"{line.stage:<14}", "bold"), (f"{how:<18}", "cyan" if line.cached else "green"), line.metric))
+    out.print(Text.assemble((f"{line.stage:<16}", "bold"), (f"{how:<18}", "cyan" if line.cached else "green"), line.metric))
 
 
 @contextmanager
 def _live(stage: str, out: Console) -> Iterator[Report]:
     columns = [
-        TextColumn(f"[bold]{escape(stage):<14}"),
+        TextColumn(f"[bold]{escape(stage):<16}"),
         BarColumn(bar_width=16),
         TextColumn("{task.fields[count]}"),
         _RateColumn(),
