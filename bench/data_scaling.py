@@ -102,8 +102,8 @@ def _one(directory: str, workers: int) -> None:
     from modelyard.adapters.ray import cluster as ray_cluster
     from modelyard.adapters.ray.data import RayTransform
     from modelyard.config import load_config
-    from modelyard.data.document import run_inline
-    from modelyard.data.stage import StageConfig, run
+    from modelyard.data.corpus.build import StageConfig, run
+    from modelyard.data.corpus.document import run_inline
     from modelyard.progress import silent
 
     config = load_config(StageConfig, Path(directory) / "config.toml")

@@ -10,10 +10,10 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from modelyard.config import Config, load_config
 from modelyard.data.contamination.overlap import ContaminationConfig
-from modelyard.data.corpus import CorpusConfig
+from modelyard.data.corpus.line_corpus import CorpusConfig
 from modelyard.data.feedback.gather import FeedbackConfig
-from modelyard.data.text_tokens import TextTokensConfig
-from modelyard.data.tokens import TokensConfig
+from modelyard.data.tokens.line_tokens import TokensConfig
+from modelyard.data.tokens.text_tokens import TextTokensConfig
 from modelyard.evals.gather import GatherConfig
 from modelyard.evals.sets import SetsConfig
 from modelyard.evals.suite import EvalsConfig

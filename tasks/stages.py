@@ -18,11 +18,13 @@ from modelyard.adapters import expectations
 from modelyard.adapters.ray import train as ray_train
 from modelyard.adapters.ray.data import RayTransform
 from modelyard.config import Config
-from modelyard.data import corpus, text_tokens, tokens
 from modelyard.data.contamination import check as contamination
 from modelyard.data.contamination import overlap
+from modelyard.data.corpus import line_corpus as corpus
 from modelyard.data.feedback import gather
 from modelyard.data.sources import installation
+from modelyard.data.tokens import line_tokens as tokens
+from modelyard.data.tokens import text_tokens
 from modelyard.evals import evaluate
 from modelyard.evals import gather as benchmarks
 from modelyard.evals.suite import EvalsConfig

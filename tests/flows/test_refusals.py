@@ -17,7 +17,7 @@ from modelyard.adapters.home import ServerError
 from modelyard.adapters.mlflow import server as mlflow_server
 from modelyard.adapters.servers.prefect_server import prefect_server
 from modelyard.config import ConfigError
-from modelyard.data.document import DataError
+from modelyard.data.corpus.document import DataError
 from modelyard.exit_codes import BAD_INPUT, BLOCK, FAILED, HOLD
 from modelyard.store.outage import StorageError
 from tasks.release import BlockError, HoldError

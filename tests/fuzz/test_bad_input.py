@@ -27,9 +27,9 @@ from safetensors.torch import save
 from flows.pipeline_config import PipelineConfig
 from modelyard.commands.app import main, program
 from modelyard.config import load_config
-from modelyard.data.document import DataError
-from modelyard.data.record import Broken, TextField
-from modelyard.data.record_files import read
+from modelyard.data.corpus.document import DataError
+from modelyard.data.sources.record import Broken, TextField
+from modelyard.data.sources.record_files import read
 from modelyard.evals.catalog import rows
 from modelyard.exit_codes import BAD_INPUT, DONE
 from modelyard.formats import abuse

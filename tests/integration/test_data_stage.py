@@ -9,11 +9,12 @@ import ray
 from modelyard.adapters.expectations import validate
 from modelyard.adapters.ray.data import RayTransform
 from modelyard.config import read_tree
-from modelyard.data import corpus, tokens
 from modelyard.data.contamination import check as contamination
 from modelyard.data.contamination import overlap
-from modelyard.data.document import run_inline
+from modelyard.data.corpus import line_corpus as corpus
+from modelyard.data.corpus.document import run_inline
 from modelyard.data.feedback import gather as human_feedback
+from modelyard.data.tokens import line_tokens as tokens
 from modelyard.evals import gather
 from modelyard.evals.gather import GatherConfig
 from modelyard.progress import silent

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from modelyard.data.document import DataError
+from modelyard.data.corpus.document import DataError
 from modelyard.data.sources.stream import SourceConfig, rows, shards
 from modelyard.store.storage import Storage
 from tests.integration.hub import hub

@@ -16,8 +16,8 @@ import typer
 from modelyard.commands.numbers import at_least, between
 
 if TYPE_CHECKING:
-    from modelyard.data.any_corpus import AnyCorpus
     from modelyard.data.contamination.overlap import Overlap
+    from modelyard.data.sources.any_corpus import AnyCorpus
 
 _LENGTH = 50
 """Characters of a substring, GPT-4's."""
@@ -42,8 +42,8 @@ def contamination(
     remove_short: Annotated[bool, SHORT] = False,
 ) -> None:
     """Check a benchmark against training text by GPT-4's procedure. Exit code 0 whatever was found."""
-    from modelyard.data.any_corpus import AnyCorpus
     from modelyard.data.contamination.overlap import ContaminationConfig, check
+    from modelyard.data.sources.any_corpus import AnyCorpus
 
     items = _items(benchmark, text_field)
     documents = AnyCorpus(corpus, corpus_field, max_broken)
@@ -99,8 +99,8 @@ class _Item(NamedTuple):
 
 
 def _items(path: Path, field: str) -> list[_Item]:
-    from modelyard.data.record import Tally, TextField
-    from modelyard.data.record_files import form_of, read
+    from modelyard.data.sources.record import Tally, TextField
+    from modelyard.data.sources.record_files import form_of, read
 
     if not path.is_file():
         raise ValueError(f"benchmark {path}: no such file")

@@ -21,8 +21,8 @@ def build(
     from modelyard.adapters.mlflow.tracker import Tracker
     from modelyard.adapters.ray.data import RayTransform
     from modelyard.config import load_config
-    from modelyard.data.document import run_inline
-    from modelyard.data.stage import StageConfig, run
+    from modelyard.data.corpus.build import StageConfig, run
+    from modelyard.data.corpus.document import run_inline
     from modelyard.store.artifacts import Store
 
     stage = load_config(StageConfig, config, overrides)

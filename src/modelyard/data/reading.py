@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 from modelyard.config import Config
-from modelyard.data.document import DataError, Document, Rating
+from modelyard.data.corpus.document import DataError, Document, Rating
+from modelyard.data.corpus.splits import fraction
 from modelyard.data.sources import dialogs, files, gutenberg, human_eval, installation, ratings, tweets
 from modelyard.data.sources.declared import SOURCES
 from modelyard.data.sources.fetch import fetch
 from modelyard.data.sources.files import FilesSource
-from modelyard.data.splits import fraction
 from modelyard.progress import Report
 
 TextSource = Literal["human_ratings", "shakespeare", "tweets", "dialogs", "docstrings", "code"]

@@ -9,7 +9,7 @@ from modelyard.config import read_tree
 from modelyard.data.filters import abuse, language, normalise, quality
 from modelyard.data.filters.abuse import AbuseConfig
 from modelyard.data.filters.language import LanguageConfig
-from modelyard.data.screen import FiltersConfig
+from modelyard.data.filters.screen import FiltersConfig
 
 TINY = Path(__file__).parents[3] / "configs" / "pipeline" / "tiny.toml"
 FILTERS = FiltersConfig.model_validate(read_tree(TINY)["corpus"]["filters"])

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from modelyard.data import packing
-from modelyard.data.packing import Share
+from modelyard.data.tokens import packing
+from modelyard.data.tokens.packing import Share
 
 
 def _documents(*sizes):

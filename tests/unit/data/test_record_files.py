@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from modelyard.data.document import DataError
-from modelyard.data.record import Broken, Record, Tally, TextField
-from modelyard.data.record_files import bare_name, form_of, read
+from modelyard.data.corpus.document import DataError
+from modelyard.data.sources.record import Broken, Record, Tally, TextField
+from modelyard.data.sources.record_files import bare_name, form_of, read
 
 TEXT = TextField("text")
 LINES = b"".join(json.dumps({"text": f"row {n} says é " * 20, "id": n}).encode() + b"\n" for n in range(3000))

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from modelyard.data.document import DataError, Document
+from modelyard.data.corpus.document import DataError, Document
 from modelyard.data.reading import capped
 from modelyard.data.sources import files, gutenberg, installation, ratings, tweets
 from modelyard.data.sources.declared import SOURCES, Source

@@ -8,11 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer
 
-from modelyard.data import token_files
-from modelyard.data.blend import BlendConfig, blend
-from modelyard.data.document import DataError
-from modelyard.data.indexed import IndexedWriter
-from modelyard.data.token_files import TokenFilesConfig
+from modelyard.data.corpus.document import DataError
+from modelyard.data.tokens import token_files
+from modelyard.data.tokens.blend import BlendConfig, blend
+from modelyard.data.tokens.indexed import IndexedWriter
+from modelyard.data.tokens.token_files import TokenFilesConfig
 
 
 @pytest.mark.parametrize(("vocabulary", "dtype"), [(50_000, np.uint16), (100_000, np.int32)])

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import BPE
 
 from modelyard.commands.app import main
-from modelyard.data.document import DataError
+from modelyard.data.corpus.document import DataError
 from modelyard.data.sources.declared import SMOLLM2
 from modelyard.data.sources.fetch import fetch, members
 from modelyard.execution import ExecutionConfig

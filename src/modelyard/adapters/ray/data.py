@@ -16,7 +16,7 @@ from modelyard.adapters.ray import cluster as ray_cluster
 
 
 class RayTransform:
-    """A ``modelyard.data.document.Transform`` on Ray Data."""
+    """A ``modelyard.data.corpus.document.Transform`` on Ray Data."""
 
     def __init__(self, workers: int) -> None:
         """Args: ``workers``: concurrent tasks."""

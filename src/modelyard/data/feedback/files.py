@@ -22,7 +22,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from modelyard.config import Config
-from modelyard.data.document import DataError
+from modelyard.data.corpus.document import DataError
 from modelyard.data.feedback.rows import ROWS, Instance, Instructions, Messages, Pair, Prompts, Ranked, Row, Shape, Transcripts
 from modelyard.formats.feedback import FeedbackError, Line, Message, Prompt, PromptSource, check_ranks, json_lines, record
 from modelyard.store.file_hash import require_sha256

@@ -18,14 +18,14 @@ from typing import Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from modelyard.config import Config
-from modelyard.data.document import DataError
+from modelyard.data.corpus.document import DataError
+from modelyard.data.corpus.splits import fraction
 from modelyard.data.feedback import files as feedback_files
 from modelyard.data.feedback import votes
 from modelyard.data.feedback.agreement import agreements, folded, said
 from modelyard.data.feedback.files import Entry, FeedbackFile
 from modelyard.data.feedback.votes import VotesConfig
 from modelyard.data.filters.pii import PiiConfig, redact
-from modelyard.data.splits import fraction
 from modelyard.formats.feedback import (
     COMPARISONS,
     DEMONSTRATIONS,

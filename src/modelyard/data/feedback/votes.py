@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
 from modelyard.config import Config
-from modelyard.data.document import DataError
+from modelyard.data.corpus.document import DataError
 from modelyard.formats.feedback import MOST_COMPLETIONS, Comparison
 
 Raters = Literal["even", "odd"]

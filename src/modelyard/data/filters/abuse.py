@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelyard.config import Config
-from modelyard.data.document import Refusal
+from modelyard.data.corpus.document import Refusal
 from modelyard.data.sources.declared import Source
 from modelyard.data.sources.fetch import member
 from modelyard.formats.abuse import BUCKETS, WORD, AbuseModel, features

@@ -11,7 +11,7 @@ import re
 from typing import NamedTuple
 
 from modelyard.config import Config
-from modelyard.data.document import Refusal
+from modelyard.data.corpus.document import Refusal
 
 _TERMINAL = (".", "!", "?", '"', "'", "\u201d", "\u2026")
 _POLICY = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelyard.config import Config
-from modelyard.data.document import Refusal
+from modelyard.data.corpus.document import Refusal
 from modelyard.data.filters import words
 from modelyard.data.filters.words import LETTER, SPACE, Characters, Positions, Words
 

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 from modelyard.config import Config
-from modelyard.data.document import Refusal
+from modelyard.data.corpus.document import Refusal
 
 
 class LanguageConfig(Config):

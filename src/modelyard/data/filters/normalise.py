@@ -11,7 +11,7 @@ import re
 
 import ftfy
 
-from modelyard.data.document import Refusal
+from modelyard.data.corpus.document import Refusal
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _TRAILING = re.compile(r"[ \t]+\n")

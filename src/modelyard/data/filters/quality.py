@@ -13,7 +13,7 @@ import re
 from collections import Counter
 
 from modelyard.config import Config
-from modelyard.data.document import Refusal
+from modelyard.data.corpus.document import Refusal
 
 _WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from modelyard.data.document import DataError, Document, content_group, one_line
+from modelyard.data.corpus.document import DataError, Document, content_group, one_line
 from modelyard.data.sources.declared import Source
 from modelyard.data.sources.fetch import members
 

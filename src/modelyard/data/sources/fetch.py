@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from modelyard.data.document import DataError, one_line
+from modelyard.data.corpus.document import DataError, one_line
 from modelyard.data.sources.declared import Source
 from modelyard.store.file_hash import sha256_file
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from modelyard.config import Config
-from modelyard.data.document import DataError, Document, Kind, content_group, one_line
+from modelyard.data.corpus.document import DataError, Document, Kind, content_group, one_line
 from modelyard.store.file_hash import sha256_file
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from modelyard.data.document import Document
+from modelyard.data.corpus.document import Document
 from modelyard.data.sources.declared import Source
 from modelyard.data.sources.fetch import members
 

@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from modelyard.data.document import DataError, Document
+from modelyard.data.corpus.document import DataError, Document
 
 _PERMISSIVE = ("PSF", "PYTHON", "BSD", "MIT", "APACHE", "ISC", "HPND", "ZLIB", "0BSD", "CC0")
 _SKIPPED = {"test", "tests", "testing", "site-packages", "idlelib", "lib2to3", "encodings", "turtledemo", "_vendor", "vendored", "vendor"}

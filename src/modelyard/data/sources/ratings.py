@@ -15,7 +15,7 @@ import tarfile
 from pathlib import Path
 from typing import NamedTuple
 
-from modelyard.data.document import DataError, Document, Domain, Kind, Rating
+from modelyard.data.corpus.document import DataError, Document, Domain, Kind, Rating
 from modelyard.data.sources.declared import Source
 from modelyard.data.sources.fetch import member
 

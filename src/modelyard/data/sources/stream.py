@@ -15,10 +15,10 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from modelyard.config import Config
-from modelyard.data.document import DataError, Document, Kind, content_group
-from modelyard.data.record import NOT_WANTED, Broken, TextField
-from modelyard.data.record_files import Form, form_of, read
+from modelyard.data.corpus.document import DataError, Document, Kind, content_group
 from modelyard.data.sources import installation
+from modelyard.data.sources.record import NOT_WANTED, Broken, TextField
+from modelyard.data.sources.record_files import Form, form_of, read
 from modelyard.store.file_hash import sha256_file
 from modelyard.store.inputs import expand, local_copy
 

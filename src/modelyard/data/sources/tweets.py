@@ -10,7 +10,7 @@ import csv
 import io
 from pathlib import Path
 
-from modelyard.data.document import DataError, Document, content_group
+from modelyard.data.corpus.document import DataError, Document, content_group
 from modelyard.data.sources.declared import Source
 from modelyard.data.sources.fetch import member
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from modelyard.data.document import DataError
+from modelyard.data.corpus.document import DataError
 from modelyard.data.feedback import gather as human_feedback
 from modelyard.data.feedback.gather import FeedbackConfig
 from modelyard.formats.feedback import (

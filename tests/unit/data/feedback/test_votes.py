@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from modelyard.data.document import DataError
+from modelyard.data.corpus.document import DataError
 from modelyard.data.feedback.votes import Draw, RatedText, VotesConfig, agreement, comparisons, draw, drawn_votes, read_ratings
 
 

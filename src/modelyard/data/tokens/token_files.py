@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
 from modelyard.config import Config
-from modelyard.data import tokenizer
-from modelyard.data.blend import BlendConfig, blend
-from modelyard.data.document import DataError
-from modelyard.data.indexed import IndexedWriter
-from modelyard.data.splits import fraction
+from modelyard.data.corpus.document import DataError
+from modelyard.data.corpus.splits import fraction
+from modelyard.data.tokens import tokenizer
+from modelyard.data.tokens.blend import BlendConfig, blend
+from modelyard.data.tokens.indexed import IndexedWriter
 
 _BATCH = 1000
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from modelyard.config import Config
-from modelyard.data.counts import GROUP
+from modelyard.data.corpus.counts import GROUP
 from modelyard.formats.expectation import SuiteResult, Validate
 
 _COLUMNS = ("id", "source", "kind", "language", "licence", "split", "place")

@@ -18,20 +18,21 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from modelyard.config import Config, digest
-from modelyard.data import stage_suite, token_files
-from modelyard.data.counts import add
-from modelyard.data.data_report import page
-from modelyard.data.document import Transform
+from modelyard.data.corpus import expectations
+from modelyard.data.corpus.counts import add
+from modelyard.data.corpus.document import Transform
+from modelyard.data.corpus.report import page
+from modelyard.data.corpus.shard import BlocksConfig, build
 from modelyard.data.filters import abuse, classifier
 from modelyard.data.filters.abuse import Trained
 from modelyard.data.filters.classifier import ClassifierConfig, TrainedClassifier
-from modelyard.data.screen import FiltersConfig, Screen
-from modelyard.data.shard import BlocksConfig, build
+from modelyard.data.filters.screen import FiltersConfig, Screen
 from modelyard.data.sources import ratings, tweets
 from modelyard.data.sources.declared import SOURCES
 from modelyard.data.sources.fetch import fetch
 from modelyard.data.sources.stream import Shard, SourceConfig, rows, shards
-from modelyard.data.token_files import TokenFilesConfig
+from modelyard.data.tokens import token_files
+from modelyard.data.tokens.token_files import TokenFilesConfig
 from modelyard.formats.expectation import SuiteResult, Validate, suites_version
 from modelyard.progress import Report
 from modelyard.store.artifacts import NAME, Artifact, Built, Spec, Store
@@ -64,7 +65,7 @@ class StageConfig(Config):
     """The quality classifier; absent: nothing is refused by it."""
     blocks: BlocksConfig
     """Shards, blocks and the held-out share."""
-    expectations: stage_suite.ExpectedConfig
+    expectations: expectations.ExpectedConfig
     """What the corpus must look like."""
     tokens: TokenFilesConfig | None = None
     """Tokenizer, token files and mixture; absent: documents only."""
@@ -102,7 +103,7 @@ class CorpusIdentity(Config):
     """What defines a corpus beside its shards."""
 
     name: str
-    expectations: stage_suite.ExpectedConfig
+    expectations: expectations.ExpectedConfig
     tokens: TokenFilesConfig | None
     previous: str
     """Reference of the version that drift is measured against, or nothing."""
@@ -121,7 +122,9 @@ def run(config: StageConfig, transform: Transform, validate: Validate, report: R
     trained = _Trained(config, every, scratch / "sources")
     built: list[Artifact] = []
     for number, shard in enumerate(every, 1):
-        spec = Spec("shard", _identity(config, shard, every), {"before": built[-1]} if built else {}, code_version("modelyard.data.shard"))
+        spec = Spec(
+            "shard", _identity(config, shard, every), {"before": built[-1]} if built else {}, code_version("modelyard.data.corpus.shard")
+        )
         earlier = [store.fetch(artifact) for artifact in built]
 
         def produce(out: Path, checkpoints: Path, shard: Shard = shard, earlier: list[Path] = earlier) -> Mapping[str, float]:
@@ -194,7 +197,7 @@ def _assemble(config: StageConfig, store: Store, built: list[Artifact], trained:
         directories = [store.fetch(artifact) for artifact in built]
         counts = add([json.loads((directory / "counts.json").read_text("utf-8")) for directory in directories])
         before = json.loads((store.fetch(store.get(previous["ref"])) / "statistics.json").read_text("utf-8")) if previous["ref"] else None
-        suites = stage_suite.check(directories, counts, before, config.expectations, validate)
+        suites = expectations.check(directories, counts, before, config.expectations, validate)
         for result in suites:
             result.require()
         for number, directory in enumerate(directories):
@@ -205,7 +208,7 @@ def _assemble(config: StageConfig, store: Store, built: list[Artifact], trained:
         _write(out, config, counts, suites, built, trained)
         return _metrics(counts) | _token_metrics(config.tokens, out)
 
-    code = digest([code_version("modelyard.data.stage"), suites_version(*stage_suite.SUITES)])[:16]
+    code = digest([code_version("modelyard.data.corpus.build"), suites_version(*expectations.SUITES)])[:16]
     made = store.build(Spec("documents", identity, parents, code), produce)
     content = {"ref": made.artifact.ref, "shards": references, "previous": {"ref": previous["ref"], "shards": previous["shards"]}}
     store.storage.write(pointer, (json.dumps(content) + "\n").encode())

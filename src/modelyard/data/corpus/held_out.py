@@ -12,8 +12,8 @@ import re
 from typing import Any, NamedTuple
 
 from modelyard.config import Config
+from modelyard.data.corpus.splits import fraction
 from modelyard.data.sources.dialogs import turns
-from modelyard.data.splits import fraction
 
 Row = dict[str, Any]
 _LAST = re.compile(r"^(?P<context>.*\s)(?P<word>[A-Za-z]{3,})[.!?'\")]*$", re.DOTALL)
@@ -49,7 +49,7 @@ class Exports(NamedTuple):
 
 
 def build(rows: list[Row], config: ExportsConfig, seed: int) -> Exports:
-    """Exports from the kept rows; each row has id, kind, split (of :mod:`modelyard.data.splits`) and text."""
+    """Exports from the kept rows; each row has id, kind, split (of :mod:`modelyard.data.corpus.splits`) and text."""
     movies = _shuffled([row for row in rows if row["id"].startswith("movie-")], seed)
     trained = {folded(opening(row["text"], config.opening_words)) for row in rows if row["split"] in ("train", "reward", "gold")}
     return Exports(

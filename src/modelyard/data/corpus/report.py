@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import pyarrow.parquet as pq
 from jinja2 import Environment
 
-from modelyard.data.counts import GROUP
-from modelyard.data.data_report_template import TEMPLATE
+from modelyard.data.corpus.counts import GROUP
+from modelyard.data.corpus.report_template import TEMPLATE
 from modelyard.formats.expectation import SuiteResult
 
 _SAMPLES = 3

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from modelyard.config import Config
-from modelyard.data.document import Kind
-from modelyard.data.tokenizer import END_OF_TEXT
+from modelyard.data.corpus.document import Kind
+from modelyard.data.tokens.tokenizer import END_OF_TEXT
 
 Tokens = npt.NDArray[np.uint16]
 

@@ -1,4 +1,4 @@
-"""Training text as it lies about: files and directories of any form that :mod:`modelyard.data.record_files` reads, document by document.
+"""Training text as it lies about: files and directories of any form that :mod:`modelyard.data.sources.record_files` reads, document by document.
 
 Names of documents are ``file:line`` for JSON lines, ``file:row`` for Parquet, ``file:record`` in an archive, the path for any other file. A row
 without the text field is all its strings, so comparisons and chat messages are checked too. Broken rows are counted and named; over a share they
@@ -20,9 +20,9 @@ from typing import Any, BinaryIO, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from modelyard.data.document import DataError
-from modelyard.data.record import Record, Tally, TextField
-from modelyard.data.record_files import bare_name, form_of, read
+from modelyard.data.corpus.document import DataError
+from modelyard.data.sources.record import Record, Tally, TextField
+from modelyard.data.sources.record_files import bare_name, form_of, read
 
 
 class AnyCorpus:

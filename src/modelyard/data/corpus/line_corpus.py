@@ -22,14 +22,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from modelyard.config import Config
-from modelyard.data import exports
-from modelyard.data.document import DOCUMENT_SCHEMA, REJECT_SCHEMA, DataError, Rating, Transform, to_table
-from modelyard.data.exports import ExportsConfig
+from modelyard.data.corpus import held_out as exports
+from modelyard.data.corpus.document import DOCUMENT_SCHEMA, REJECT_SCHEMA, DataError, Rating, Transform, to_table
+from modelyard.data.corpus.held_out import ExportsConfig
+from modelyard.data.corpus.splits import SplitsConfig, assign
 from modelyard.data.filters import abuse, duplicates
+from modelyard.data.filters.screen import FiltersConfig, Screen
 from modelyard.data.reading import Readings, SourcesConfig, read
-from modelyard.data.screen import FiltersConfig, Screen
 from modelyard.data.sources.declared import SOURCES
-from modelyard.data.splits import SplitsConfig, assign
 from modelyard.formats.expectation import SuiteResult, Validate
 from modelyard.progress import Report
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from modelyard.data.document import DataError
+from modelyard.data.corpus.document import DataError
 
 NOT_WANTED = frozenset({"read/not_html"})
 """Reasons that say nothing against a file: an archive is full of redirects and images."""

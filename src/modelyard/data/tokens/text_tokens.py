@@ -1,7 +1,8 @@
 """Builds the ``tokens`` artifact of a line with an imported base: the corpus as packed rows of that model's own tokens.
 
-What the model was pretrained on is seldom known. The corpus stands for it in the pretraining mix of alignment, and is what continued pretraining
-trains on. Mixture and packing are those of :mod:`modelyard.data.tokens`; documents are separated by the token that ends a text of the model.
+What the model was pretrained on is seldom known. The corpus stands for it in the pretraining mix of alignment, and is what
+continued pretraining trains on. Mixture and packing are those of :mod:`modelyard.data.tokens.line_tokens`; documents are
+separated by the token that ends a text of the model.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from pydantic import Field
 from tokenizers import Tokenizer
 
 from modelyard.config import Config
-from modelyard.data.document import DataError, Kind
-from modelyard.data.packing import Share
-from modelyard.data.tokens import pack_splits, texts_of
+from modelyard.data.corpus.document import DataError, Kind
+from modelyard.data.tokens.line_tokens import pack_splits, texts_of
+from modelyard.data.tokens.packing import Share
 from modelyard.model.encoder import Encoder
 from modelyard.progress import Report
 

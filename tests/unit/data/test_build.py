@@ -12,10 +12,10 @@ import pytest
 from pydantic import ValidationError
 
 from modelyard.adapters.expectations import validate
-from modelyard.data import shard, stage
-from modelyard.data.document import DataError, run_inline
+from modelyard.data.corpus import build, shard
+from modelyard.data.corpus.build import StageConfig
+from modelyard.data.corpus.document import DataError, run_inline
 from modelyard.data.filters import abuse
-from modelyard.data.stage import StageConfig
 from modelyard.formats.expectation import ExpectationError
 from modelyard.progress import silent
 from modelyard.store.artifacts import Store
@@ -46,7 +46,7 @@ def small_filter():
 
 @pytest.fixture(autouse=True)
 def _small_filter(monkeypatch, small_filter):
-    monkeypatch.setattr(stage, "_train_abuse", lambda *_: small_filter)
+    monkeypatch.setattr(build, "_train_abuse", lambda *_: small_filter)
 
 
 def _page(sentences=8):
@@ -71,7 +71,7 @@ def _config(root, *paths, max_broken=0.01, **changes):
 
 
 def _run(config):
-    made = stage.run(config, run_inline, validate, silent)
+    made = build.run(config, run_inline, validate, silent)
     return made, Store(config.execution.store, config.execution.scratch).fetch(made.artifact)
 
 
@@ -149,7 +149,7 @@ def test_stage_new_source_is_processed_alone_and_sees_the_old_ones(tmp_path, pla
     limits = {**WEB["expectations"], "max_refused_drift": 1.0}
     _, first = _run(_config(tmp_path, tmp_path / "old.jsonl"))
     built = []
-    monkeypatch.setattr(stage, "build", lambda part, *more: built.append(part.source.name) or shard.build(part, *more))
+    monkeypatch.setattr(build, "build", lambda part, *more: built.append(part.source.name) or shard.build(part, *more))
     with pytest.raises(ExpectationError, match="suite drift failed: drift_refused"):
         _run(_config(tmp_path, tmp_path / "old.jsonl", tmp_path / "new.jsonl"))
     made, both = _run(_config(tmp_path, tmp_path / "old.jsonl", tmp_path / "new.jsonl", expectations=limits))

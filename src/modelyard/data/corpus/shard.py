@@ -19,14 +19,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from modelyard.config import Config
-from modelyard.data.counts import add, count
-from modelyard.data.document import DOCUMENT_SCHEMA, REJECT_SCHEMA, Transform, to_table
+from modelyard.data.corpus.counts import add, count
+from modelyard.data.corpus.document import DOCUMENT_SCHEMA, REJECT_SCHEMA, Transform, to_table
+from modelyard.data.corpus.splits import fraction
 from modelyard.data.filters import duplicates, seen
+from modelyard.data.filters.screen import Screen
 from modelyard.data.filters.seen import Entry, Seen, Segment, Signatures
 from modelyard.data.filters.words import Hashes, Positions
-from modelyard.data.screen import Screen
 from modelyard.data.sources.stream import Row, Shard, counts_as_broken, refuse_broken, rows
-from modelyard.data.splits import fraction
 from modelyard.progress import Report
 
 _TABLE_ROWS = 500

@@ -15,7 +15,7 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from modelyard.config import Config
-from modelyard.data.document import READ_SCHEMA, Kind, Refusal
+from modelyard.data.corpus.document import READ_SCHEMA, Kind, Refusal
 from modelyard.data.filters import c4, duplicates, gopher, language, normalise, passages, pii, quality
 from modelyard.data.filters.abuse import AbuseConfig, AbuseFilter
 from modelyard.data.filters.c4 import C4Config

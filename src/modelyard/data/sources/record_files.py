@@ -1,7 +1,7 @@
 """Reads files of documents row by row, in bounded memory: JSON lines, Parquet, plain text, WARC and WET, gzip or zstd around any of them.
 
-What cannot be read is a value, not an exception: a :class:`~modelyard.data.record.Broken` row with a reason, so that one bad line of a million
-is counted, named and set aside. Left out: other archives (zip, tar), CSV.
+What cannot be read is a value, not an exception: a :class:`~modelyard.data.sources.record.Broken` row with a reason, so
+that one bad line of a million is counted, named and set aside. Left out: other archives (zip, tar), CSV.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any, BinaryIO, Literal, cast
 
 import pyarrow as pa
 
-from modelyard.data import web
-from modelyard.data.document import one_line
-from modelyard.data.record import Broken, Record, TextField
+from modelyard.data.corpus.document import one_line
+from modelyard.data.sources import web
+from modelyard.data.sources.record import Broken, Record, TextField
 
 Form = Literal["jsonl", "json", "parquet", "text", "file", "warc", "wet"]
 """jsonl, parquet: a document a row; json: an array of rows, one row, or lines; text: paragraphs between blank lines; file: the whole file;

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pydantic import Field
 
 from modelyard.config import Config
-from modelyard.data.packing import Planned, Share
+from modelyard.data.tokens.packing import Planned, Share
 
 
 class BlendConfig(Config):

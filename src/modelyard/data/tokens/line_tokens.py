@@ -16,9 +16,9 @@ from pydantic import model_validator
 from tokenizers import Tokenizer
 
 from modelyard.config import Config
-from modelyard.data import packing, tokenizer
-from modelyard.data.document import DataError, Kind
-from modelyard.data.packing import Planned, Share, Tokens
+from modelyard.data.corpus.document import DataError, Kind
+from modelyard.data.tokens import packing, tokenizer
+from modelyard.data.tokens.packing import Planned, Share, Tokens
 from modelyard.progress import Report
 
 _BATCH = 2000
