@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from modelyard.data.corpus.line_corpus import CorpusConfig
+from modelyard.data.reading import Readings
+from modelyard.data.tokens.line_tokens import TokensConfig
 from transformers import AutoTokenizer
 
 from modelyard.config import read_tree
@@ -14,12 +17,9 @@ from modelyard.data.contamination import check as contamination
 from modelyard.data.contamination.overlap import ContaminationConfig
 from modelyard.data.corpus import line_corpus as corpus
 from modelyard.data.corpus.document import DataError, Document, Rating, run_inline
-from modelyard.data.corpus.line_corpus import CorpusConfig
 from modelyard.data.feedback import gather as human_feedback
 from modelyard.data.filters import abuse
-from modelyard.data.reading import Readings
 from modelyard.data.tokens import line_tokens as tokens
-from modelyard.data.tokens.line_tokens import TokensConfig
 from modelyard.formats.expectation import ExpectationError, ExpectationResult, SuiteResult, read_suite
 from modelyard.formats.questions import Question, write_questions
 from modelyard.progress import silent

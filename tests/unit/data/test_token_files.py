@@ -6,12 +6,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from modelyard.data.tokens.blend import BlendConfig, blend
+from modelyard.data.tokens.indexed import IndexedWriter
 from tokenizers import Tokenizer
 
 from modelyard.data.corpus.document import DataError
 from modelyard.data.tokens import token_files
-from modelyard.data.tokens.blend import BlendConfig, blend
-from modelyard.data.tokens.indexed import IndexedWriter
 from modelyard.data.tokens.token_files import TokenFilesConfig
 
 
