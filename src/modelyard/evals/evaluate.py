@@ -16,7 +16,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch.distributed as dist
 
 from modelyard.evals import gather, packed, pairs
@@ -32,6 +31,7 @@ from modelyard.execution import ExecutionConfig
 from modelyard.formats import abuse, json_file
 from modelyard.formats.records import Record
 from modelyard.formats.results import Reliability, write_answers, write_calibration, write_results
+from modelyard.formats.token_rows import TokenRows
 from modelyard.judges.judge import Judge
 from modelyard.judges.open_judge import open_judge
 from modelyard.model import model_directory
@@ -183,7 +183,7 @@ def prepared(config: EvalsConfig, inputs: Mapping[str, Path], execution: Executi
         tokenizer = Encoder(inputs["tokens"])
         for role in (*models, *(["scorer"] if "scorer" in inputs else [])):
             tokenizer.require_same(role, inputs[role])
-        rows = np.load(inputs["tokens"] / "validation.npy")[: config.validation_rows]
+        rows = TokenRows(inputs["tokens"], "validation")[: config.validation_rows]
         benchmarks = [*packed.benchmarks(rows, config.calibration_rows, config.calibration_positions), *benchmarks]
     judge = opened(config, inputs, execution)
     tools = Tools(

@@ -12,7 +12,7 @@ from modelyard.data.filters import gopher, words
 from modelyard.data.filters.gopher import GopherConfig
 
 CONFIG = GopherConfig.model_validate(
-    tomllib.loads((Path(__file__).parents[3] / "configs/data/web.toml").read_text())["filters"]["gopher"]["text"]
+    tomllib.loads((Path(__file__).parents[3] / "configs/data/web.toml").read_text())["corpus"]["filters"]["gopher"]["text"]
 )
 WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
 STOP_WORDS = {"the", "be", "to", "of", "and", "that", "have", "with"}

@@ -6,13 +6,13 @@ import zipfile
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from modelyard.data.reading import capped
+from modelyard.data.sources.files import FilesSource
 
 from modelyard.data.corpus.document import DataError, Document
-from modelyard.data.reading import capped
 from modelyard.data.sources import files, gutenberg, installation, ratings, tweets
 from modelyard.data.sources.declared import SOURCES, Source
 from modelyard.data.sources.fetch import fetch, members
-from modelyard.data.sources.files import FilesSource
 from modelyard.data.sources.stream import SourceConfig, rows, shards
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from modelyard.data.tokens.text_tokens import TextTokensConfig
 
 from modelyard.data.tokens import text_tokens
-from modelyard.data.tokens.text_tokens import TextTokensConfig
 from modelyard.execution import ExecutionConfig
 from modelyard.model.encoder import Encoder
 from modelyard.model.training.optimizer import OptimizerConfig

@@ -66,7 +66,7 @@ def run(config: ContaminationConfig, inputs: Mapping[str, Path], out: Path, repo
 
 def _training_sets(corpus: Path, feedback: Path) -> dict[str, list[tuple[str, str]]]:
     """Set -> (document id, text), every text of a set once."""
-    documents = pq.read_table(corpus / "documents.parquet", filters=[("split", "==", "train")], columns=["id", "text"])
+    documents = pq.read_table(corpus / "documents", filters=[("split", "==", "train")], columns=["id", "text"])
     demonstrations = [one for one in records(feedback / DEMONSTRATIONS, Demonstration) if one.split == "train"]
     comparisons = list(records(feedback / COMPARISONS, Comparison))
     prompts = [one for one in records(feedback / PROMPTS, PromptRecord) if one.split == "train"]

@@ -71,9 +71,9 @@ summary { cursor: pointer; font-weight: 600; padding: 4px 0; }
 {% for suite in suites %}{% for result in suite.results %}<tr><td>{{ suite.suite }}</td><td>{{ result.name }}</td><td class="{{ 'ok' if result.success else 'bad' }}">{{ "holds" if result.success else "fails" }}</td><td>{{ result.detail }}</td></tr>
 {% endfor %}{% endfor %}</tbody></table></section>
 
-<section><h2>Sources as declared</h2><table><thead><tr><th>name</th><th>file</th><th>format</th><th>licence</th><th>sha256</th></tr></thead><tbody>
-{% for source in sources %}<tr><td>{{ source.name }}</td><td>{{ source.path or source.installed }}</td><td>{{ source.format }}</td><td>{{ source.licence }}</td>
-<td><code>{{ source.files[0][:16] if source.files else "" }}</code>{% if source.files | length > 1 %} and {{ source.files | length - 1 }} more{% endif %}</td></tr>
+<section><h2>Sources as declared</h2><table><thead><tr><th>name</th><th>file or package</th><th>format</th><th>licence</th><th>sha256</th></tr></thead><tbody>
+{% for source in sources %}<tr><td>{{ source.name }}</td><td>{{ source.path or (source.package ~ " " ~ source.version) }}</td><td>{{ source.format }}</td><td>{{ source.licence }}</td>
+<td><code>{{ (source.sha256 or source.files[0])[:16] if source.sha256 or source.files else "" }}</code>{% if source.files | length > 1 %} and {{ source.files | length - 1 }} more{% endif %}</td></tr>
 {% endfor %}</tbody></table></section>
 </main></body></html>
 """
