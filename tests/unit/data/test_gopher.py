@@ -7,14 +7,16 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import regex
 
 from modelyard.data.filters import gopher, words
 from modelyard.data.filters.gopher import GopherConfig
+from modelyard.data.filters.lines import layout
 
 CONFIG = GopherConfig.model_validate(
     tomllib.loads((Path(__file__).parents[3] / "configs/data/web.toml").read_text())["filters"]["gopher"]["text"]
 )
-WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
+WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+(?:['\u2019][\p{L}\p{M}\p{N}]+)*")
 STOP_WORDS = {"the", "be", "to", "of", "and", "that", "have", "with"}
 
 
@@ -74,7 +76,7 @@ def _texts():
         "it's",
         "42",
         "x2",
-        "漢字",
+        "हिन्दी",
         "#tag",
         "…",
         "...",
@@ -99,7 +101,8 @@ def test_gopher_every_measurement_equals_the_reference(monkeypatch, block):
     texts = _texts()
     measured = collections.defaultdict(list)
     for _, part in words.blocks(texts):
-        for rule in gopher.measure(part, CONFIG):
+        found = words.words(part, apostrophes=True, unspaced=True)
+        for rule in gopher.measure(part, found, layout(part), CONFIG, "en"):
             measured[rule.name] += rule.values.tolist()
     for index, text in enumerate(texts):
         expected = _reference(text)
