@@ -1,7 +1,7 @@
 """What the quality rules keep and refuse in each language, and which near copies are found there.
 
-``python -m bench.languages DIRECTORY``, where ``pip install --no-deps --target DIRECTORY django==5.2.19 wagtail==8.0.1``
-put the translations of two applications. Their whole sentences make good documents, their labels menus; of every good
+``python -m bench.languages DIRECTORY``, where ``pip install --no-deps --target DIRECTORY kolibri==0.19.5 wagtail==8.0.1``
+put the translations of two applications (and of Django). Their whole sentences make good documents, their labels menus; of every good
 document a bad one is made by shuffling its characters and one by repeating its first sentences. Documents of all other
 languages are the fourth kind of bad ones. Rules and thresholds are those of ``configs/data/web.toml`` with one accepted
 language.
@@ -32,8 +32,8 @@ from modelyard.data.filters.quality import QualityConfig
 
 LOCALES = {"no": "nb", "zh": "zh_Hans"}
 """Names of catalogues that are not the language's code."""
-_MESSAGE = re.compile(r'^msgid ((?:".*"\n)+)(?:msgid_plural (?:".*"\n)+)?msgstr(?:\[0\])? ((?:".*"(?:\n|$))+)', re.MULTILINE)
-_PLACE = re.compile(r"%\(\w+\)[sd]|%[sd]|\{\w*\}|<[^>]*>")
+_MESSAGE = re.compile(r'^msgid (?:".*"\n)+(?:msgid_plural (?:".*"\n)+)?msgstr(?:\[0\])? ((?:".*"(?:\n|$))+)', re.MULTILINE)
+_PLACE = re.compile(r"%\(\w+\)[sd]|%[sd]|[{}]|<[^>]*>")
 _WORDS = 120
 """Least words of a document."""
 GOPHER, C4 = GopherConfig.model_validate(WEB["gopher"]["text"]), C4Config.model_validate(WEB["c4"]["text"])
@@ -49,29 +49,36 @@ class Material(NamedTuple):
     """Labels, one a line."""
 
 
-def messages(directory: Path, locale: str) -> Iterator[str]:
-    """Translated messages of every catalogue of a locale; English is what the German ones were translated from."""
-    for path in sorted(directory.glob(f"**/locale/{'de' if locale == 'en' else locale}/LC_MESSAGES/django.po")):
-        for source, target in _MESSAGE.findall(path.read_text("utf-8")):
-            text = "".join(re.findall(r'"(.*)"', source if locale == "en" else target))
+def messages(directory: Path, code: str) -> Iterator[str]:
+    """Translated messages of every catalogue of a language; a catalogue is a .po file, or JSON of keys and messages."""
+    country = re.compile(rf"{LOCALES.get(code, code)}(_[A-Z]{{2}})?")
+    for path in sorted(directory.glob("**/locale/*/LC_MESSAGES/*")):
+        if path.suffix not in (".po", ".json") or not country.fullmatch(path.parts[-3]):
+            continue
+        content = path.read_text("utf-8")
+        if path.suffix == ".json":
+            found = list(json.loads(content).values())
+        else:
+            found = ["".join(re.findall(r'"(.*)"', target)) for target in _MESSAGE.findall(content)]
+        for text in found:
             text = text.replace("\\n", " ").replace('\\"', '"').strip()
-            if text and not _PLACE.search(text) and "\\" not in text:
+            if text and not _PLACE.search(text) and "\\" not in text and "Content-Type" not in text:
                 yield text
 
 
 def problems(code: str) -> list[str]:
-    """Word problems of MGSM, where ``MODELYARD_DATA`` has them."""
-    folder = Path(os.environ.get("MODELYARD_DATA", "data")) / "mgsm"
+    """Word problems of MGSM and GSM8K, where ``MODELYARD_DATA`` has them."""
+    folder = Path(os.environ.get("MODELYARD_DATA", "data"))
     found = []
-    for path in sorted(folder.glob(f"samples_{code}.jsonl*")):
+    for path in sorted(folder.glob("gsm8k/test.jsonl*" if code == "en" else f"mgsm/samples_{code}.jsonl*")):
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         found += [json.loads(line)["question"] for line in content.decode().splitlines()]
-    return found
+    return found[:250]
 
 
 def material(directory: Path, code: str) -> Material:
     """Good documents and menus of a language."""
-    every = list(dict.fromkeys(messages(directory, LOCALES.get(code, code))))
+    every = list(dict.fromkeys(messages(directory, code)))
     sentences = [text for text in every if ends_sentence(text) and line_words(text) >= 5]
     labels = [text for text in every if not text.endswith((".", "。", "।")) and line_words(text) <= 4]
     return Material([*_documents(sentences, 3), *_documents(problems(code), 1)], _documents(labels, 1))
