@@ -69,7 +69,7 @@ def identify(text: str, config: LanguageConfig, declared: str = "und") -> Identi
     if not letters.foreign and not enough and (only or declared in config.accepted):
         return Identified(only or declared, None)
     shown = head.replace("\n", " ")
-    if 2 * letters.upper > letters.count:
+    if 2 * letters.upper > letters.total:
         shown = shown.lower()  # the model takes English in capitals for German or Spanish
     [best] = _detector().detect(shown, model="lite", k=1)
     code, score = best["lang"], best["score"]
@@ -83,7 +83,7 @@ def identify(text: str, config: LanguageConfig, declared: str = "und") -> Identi
 class _Letters(NamedTuple):
     """The letters of a text's beginning."""
 
-    count: int
+    total: int
     upper: int
     evidence: float
     """Letters, those of scripts without spaces weighted by the words they make."""

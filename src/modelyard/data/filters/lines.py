@@ -41,7 +41,7 @@ class Spans(NamedTuple):
         return Spans(self.starts[chosen], self.ends[chosen], self.documents[chosen], self.size)
 
     def _sums(self, values: npt.NDArray[np.generic]) -> Shares:
-        return np.bincount(self.documents, values, self.size)
+        return np.bincount(self.documents, values, self.size).astype(float)
 
 
 class Layout(NamedTuple):

@@ -124,7 +124,7 @@ def words(block: Characters, apostrophes: bool = False, unspaced: bool = False) 
         edges = np.concatenate([[0], edges]) if inside[0] else edges
         starts, ends = edges[0::2], edges[1::2]
     rows = np.searchsorted(starts, block.starts)
-    counts, steps = _counted(block.kinds[starts] if alone.any() else None, rows)
+    counts, steps = _counted(block.kinds[starts] if alone.any() else np.zeros(0, np.uint8), rows)
     documents = np.repeat(np.arange(rows.size - 1), np.diff(rows))
     return Words(spans(block, starts, ends), starts, ends, rows, documents, counts, steps)
 
@@ -140,12 +140,13 @@ def _join(block: Characters, inside: npt.NDArray[np.bool_], apostrophes: bool) -
         inside[places[inside[places - 1] & inside[places + 1]]] = True
 
 
-def _counted(kinds: npt.NDArray[np.uint8] | None, rows: Positions) -> tuple[npt.NDArray[np.float64], Positions]:
-    """(counts, steps) of documents; ``kinds`` are those of the words' first characters, None where none stands alone."""
+def _counted(kinds: npt.NDArray[np.uint8], rows: Positions) -> tuple[npt.NDArray[np.float64], Positions]:
+    """(counts, steps) of documents; ``kinds`` are those of the words' first characters, none where no character stands alone."""
     units = np.diff(rows)
     counts, steps = units.astype(float), np.ones(units.size, np.int64)
-    for kind, size in UNSPACED.items() if kinds is not None else ():
-        alone = np.diff(np.searchsorted(np.flatnonzero((kinds & kind) != 0), rows))
+    for kind, size in UNSPACED.items() if kinds.size else ():
+        places: Positions = np.flatnonzero((kinds & kind) != 0)
+        alone = np.diff(np.searchsorted(places, rows).astype(np.int64))
         counts -= alone * (1 - 1 / size)
         steps[2 * alone > units] = size
     return counts, steps
