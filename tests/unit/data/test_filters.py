@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from modelyard.config import read_tree
-from modelyard.data.filters import abuse, language, normalise, quality
+from modelyard.data.filters import abuse, language, normalise, quality, words
 from modelyard.data.filters.abuse import AbuseConfig
 from modelyard.data.filters.language import LanguageConfig
+from modelyard.data.filters.lines import layout
 from modelyard.data.filters.screen import FiltersConfig
 
 TINY = Path(__file__).parents[3] / "configs" / "pipeline" / "tiny.toml"
@@ -42,7 +43,7 @@ def test_normalise_refuse_names_the_reason(text, reason):
     ["Das ist ein ganz gewöhnlicher deutscher Satz über das Wetter von gestern.", "誰がコンピュータを発明したのですか", "너는 더러워"],
 )
 def test_language_other_language_is_refused(text):
-    assert language.refuse(text, LANGUAGE).reason == "language/not_accepted"
+    assert language.identify(text, LANGUAGE).refusal.reason == "language/not_accepted"
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,14 @@ def test_language_other_language_is_refused(text):
     ],
 )
 def test_language_english_and_undecidable_text_stays(text):
-    assert language.refuse(text, LANGUAGE) is None
+    assert language.identify(text, LANGUAGE) == ("en", None)
+
+
+def _quality(text, kind, config, code="en"):
+    block = words.characters([text])
+    found = words.words(block, apostrophes=True, unspaced=True)
+    [refusal] = quality.judge([text], block, found, layout(block), kind, config, code)
+    return refusal
 
 
 @pytest.mark.parametrize(
@@ -74,7 +82,7 @@ def test_language_english_and_undecidable_text_stays(text):
 )
 def test_quality_planted_text_is_refused_by_reason(kind, text, reason):
     config = FILTERS.quality[kind].model_copy(update={"min_alpha": 0.0} if kind == "code" else {})
-    assert quality.refuse(text, kind, config).reason == reason
+    assert _quality(text, kind, config).reason == reason
 
 
 @pytest.mark.parametrize(
@@ -87,7 +95,7 @@ def test_quality_planted_text_is_refused_by_reason(kind, text, reason):
     ],
 )
 def test_quality_good_text_of_each_kind_stays(kind, text):
-    assert quality.refuse(text, kind, FILTERS.quality[kind]) is None
+    assert _quality(text, kind, FILTERS.quality[kind]) is None
 
 
 class _Teacher:

@@ -1,8 +1,8 @@
 """C4's rules (Raffel et al. 2020, section 2.2): lines that are no prose are cut, pages that are no prose are refused.
 
-Lines stay that end in terminal punctuation, hold enough words and speak of neither JavaScript nor cookies nor terms of use; a page goes when it
-holds a brace or "lorem ipsum", or when too few sentences are left. Wikipedia's citation marks are taken out. Left out: the list of bad words (the
-abuse filter's task) and the three-sentence duplicates (:mod:`modelyard.data.filters.passages` and near duplicates do that).
+Lines stay that end in terminal punctuation of any script, hold enough words and speak of neither JavaScript nor cookies nor terms of use; a page
+goes when it holds a brace or "lorem ipsum", or when too few sentences are left. Wikipedia's citation marks are taken out. Left out: the list of
+bad words (the abuse filter's task) and the three-sentence duplicates (:mod:`modelyard.data.filters.passages` and near duplicates do that).
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 from modelyard.config import Config
 from modelyard.data.corpus.document import Refusal
+from modelyard.data.filters.languages import SENTENCE_END, ends_sentence, line_words
 
-_TERMINAL = (".", "!", "?", '"', "'", "\u201d", "\u2026")
 _POLICY = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
 _CITATION = re.compile(r"\[\d*\]|\[edit\]|\[citation needed\]")
-_SENTENCE_END = re.compile(r"[.!?]+[\"'\u201d)\]]*(?=\s|$)")
+_SENTENCE_END = re.compile(SENTENCE_END)
 
 
 class C4Config(Config):
@@ -60,9 +60,9 @@ def cut(text: str, config: C4Config) -> Cut:
 def _kept(line: str, config: C4Config, suspicious: bool) -> bool:
     if not line:
         return True
-    if config.terminal_punctuation and (not line.endswith(_TERMINAL) or line.endswith("...")):
+    if config.terminal_punctuation and (not ends_sentence(line) or line.endswith("...")):
         return False
-    if line.count(" ") + 1 < config.min_line_words:
+    if line_words(line) < config.min_line_words:
         return False
     lower = line.lower() if suspicious else ""
     return not (suspicious and ("javascript" in lower or any(phrase in lower for phrase in _POLICY)))
