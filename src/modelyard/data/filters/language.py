@@ -34,13 +34,20 @@ def refuse(text: str, config: LanguageConfig) -> Refusal | None:
     foreign_script = bool(letters) and latin < 0.5 * len(letters)
     if len(letters) < config.min_letters and not foreign_script:
         return None
+    found, score = detected(text)
+    if found in config.accepted or (score < config.confidence and not foreign_script):
+        return None
+    return Refusal("language/not_accepted", f"{found} {score:.2f}")
+
+
+def detected(text: str) -> tuple[str, float]:
+    """The likeliest language (ISO 639-1 where it has a code) of the first 2,000 characters, and its probability."""
     shown = text[:2000].replace("\n", " ")
+    letters = [char for char in shown if char.isalpha()]
     if sum(map(str.isupper, letters)) > 0.5 * len(letters):
         shown = shown.lower()  # the model takes English in capitals for German or Spanish
     [best] = _detector().detect(shown, model="lite", k=1)
-    if best["lang"] in config.accepted or (best["score"] < config.confidence and not foreign_script):
-        return None
-    return Refusal("language/not_accepted", f"{best['lang']} {best['score']:.2f}")
+    return best["lang"], best["score"]
 
 
 @cache

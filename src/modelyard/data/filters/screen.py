@@ -97,7 +97,7 @@ class Screen:
     def _first(self, row: Row) -> None:
         """Rules that look at one document at a time."""
         kind, config = row["kind"], self.config
-        text, redacted = pii.redact(normalise.normalise(row["text"]), config.pii)
+        text, redacted = pii.redact(normalise.normalise(row["text"]), config.pii, row["language"])
         refusal = (
             normalise.refuse(text)
             or (language.refuse(text, config.language) if kind != "code" else None)
