@@ -20,6 +20,7 @@ from modelyard.data.filters import abuse
 from modelyard.data.reading import Readings
 from modelyard.data.tokens import line_tokens as tokens
 from modelyard.data.tokens.line_tokens import TokensConfig
+from modelyard.formats.contamination import read_report
 from modelyard.formats.expectation import ExpectationError, ExpectationResult, SuiteResult, read_suite
 from modelyard.formats.questions import Question, write_questions
 from modelyard.progress import silent
@@ -217,7 +218,8 @@ def test_contamination_run_finds_planted_items_per_set(built, tmp_path):
     feedback = tmp_path / "feedback"
     feedback.mkdir()
     human_feedback.run(human_feedback.FeedbackConfig.model_validate(SMALLEST["feedback"]), {"corpus": copy}, feedback, silent, "")
-    items = [Question(id="dirty", text=documents[3]["text"]), Question(id="clean", text="q" * 60)]
+    shout = documents[5]["text"].upper()
+    items = [Question(id="dirty", text=documents[3]["text"]), Question(id="shout", text=shout), Question(id="clean", text="q" * 60)]
     write_questions(tmp_path / "benchmarks", "last_word", items)
     write_questions(
         tmp_path / "benchmarks", "of_a_user", [Question(id="mine", text="A question that nobody asked before, however long it is?")]
@@ -226,12 +228,14 @@ def test_contamination_run_finds_planted_items_per_set(built, tmp_path):
     out.mkdir()
     config = ContaminationConfig(seed=0, substrings=3, length=50, ngram=13)
     metrics = contamination.run(config, {"corpus": copy, "feedback": feedback, "benchmarks": tmp_path / "benchmarks"}, out, silent)
-    report = json.loads((out / "report.json").read_text())["last_word"]
-    assert metrics["contamination/last_word/share"] == 0.5
-    assert json.loads((out / "contaminated.json").read_text()) == {"last_word": ["dirty"], "of_a_user": []}
-    assert metrics["contamination/items/share"] == pytest.approx(1 / 3)
-    assert {(hit["item"], hit["set"]) for hit in report["hits"]} >= {("dirty", "pretrain")}
-    assert set(report["sets"]) == {"pretrain", "demonstrations", "reward_comparisons", "gold_comparisons", "prompts"}
+    reports = read_report(out)
+    report = reports["last_word"]
+    assert metrics["contamination/last_word/share"] == pytest.approx(1 / 3)
+    assert metrics["contamination/last_word/content_share"] == pytest.approx(2 / 3)
+    assert (report.written, report.content, reports["of_a_user"].content) == (("dirty",), ("dirty", "shout"), ())
+    assert metrics["contamination/items/share"] == pytest.approx(1 / 4)
+    assert {(hit.item, hit.set) for hit in report.hits["written"]} >= {("dirty", "pretrain")}
+    assert set(report.sets) == {"pretrain", "demonstrations", "reward_comparisons", "gold_comparisons", "prompts"}
 
 
 def test_tokens_files_hold_the_training_text_and_nothing_held_out(built, tmp_path):

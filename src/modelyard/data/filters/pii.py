@@ -15,13 +15,16 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import Field
 
 from modelyard.config import Config
 from modelyard.data.filters import identity_numbers
 from modelyard.data.filters.regions import regions_of
+
+if TYPE_CHECKING:
+    from phonenumbers import PhoneNumber
 
 PiiKind = Literal["email", "ip", "card", "national_id", "phone"]
 
@@ -259,7 +262,7 @@ def _phones(text: str, region: str) -> Iterator[tuple[int, int]]:
             yield start, match.end
 
 
-def _is_mobile(number: object) -> bool:
+def _is_mobile(number: PhoneNumber) -> bool:
     """Whether the plan has the number for mobile phones alone, which people write as bare digits."""
     from phonenumbers import PhoneNumberType, number_type
 
