@@ -64,7 +64,7 @@ def test_line_own_benchmark_is_one_table_and_a_failed_gate_stops_a_changed_polic
     decision = newest(directory, "decision")
     store = directory / ".modelyard/store"
     report = json.loads((store / decision["parents"]["contamination"] / "report.json").read_text())["endings"]
-    assert (report["n"], report["contaminated"], report["hits"][0]["item"]) == (40, 1, "endings/0")
+    assert (report["n"], report["written"], report["content"]) == (40, ["endings/0"], ["endings/0"])
     results = json.loads((store / decision["parents"]["results"] / "results.json").read_text())
     for model in ("base", "sft", "policy"):
         assert results[f"evals/{model}/endings/acc_norm"]["n"] == 40

@@ -28,7 +28,8 @@ from modelyard.evals.suite import EvalsConfig
 from modelyard.evals.summary import bins, described, in_parts, shares
 from modelyard.evals.tools import Tools, bound
 from modelyard.execution import ExecutionConfig
-from modelyard.formats import abuse, json_file
+from modelyard.formats import abuse
+from modelyard.formats.contamination import read_report
 from modelyard.formats.records import Record
 from modelyard.formats.results import Reliability, write_answers, write_calibration, write_results
 from modelyard.formats.token_rows import TokenRows
@@ -195,7 +196,7 @@ def prepared(config: EvalsConfig, inputs: Mapping[str, Path], execution: Executi
         scorer=LateScorer(inputs["scorer"], execution) if "scorer" in inputs else None,
         rows=rows,
     )
-    contaminated = json_file.table(inputs["contamination"] / "contaminated.json")
+    contaminated = {name: checked.content for name, checked in read_report(inputs["contamination"]).items()}
     stage = Stage(models, [bound(benchmark, tools) for benchmark in benchmarks], tools, contaminated)
     stage.compared("policy")  # refuses before anything is asked
     return stage

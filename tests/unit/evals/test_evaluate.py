@@ -15,6 +15,7 @@ from modelyard.evals.sets import SetsConfig
 from modelyard.evals.suite import EvalsConfig
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.abuse import BUCKETS, AbuseModel
+from modelyard.formats.contamination import Checked, write_report
 from modelyard.formats.results import read_results
 from modelyard.model import model_directory
 from modelyard.model.asked import Decoding
@@ -124,7 +125,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     )
     AbuseModel(frozenset(), np.zeros(BUCKETS, np.float32), -1.0, frozenset()).save(corpus)
     contamination.mkdir()
-    (contamination / "contaminated.json").write_text(json.dumps({"openings": ["o0", "o1"], "last_word": [], "colours": ["colours/1"]}))
+    found = {"openings": ("o0", "o1"), "last_word": (), "colours": ("colours/1",)}
+    write_report(contamination, {name: Checked(n=5, content=items) for name, items in found.items()})
     (root / "benchmarks").mkdir()
     sets = GatherConfig(**{key: getattr(CONFIG, key) for key in SetsConfig.model_fields}, context=24)
     gather.run(sets, {"corpus": corpus}, root / "benchmarks", silent, [str(root)])

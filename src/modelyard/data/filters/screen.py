@@ -103,7 +103,7 @@ class Screen:
         refusal = normalise.refuse(text)
         if refusal is None and row["kind"] != "code":
             row["language"], refusal = language.identify(text, self.config.language, row["language"])
-        row["text"], redacted = pii.redact(text, self.config.pii)
+        row["text"], redacted = pii.redact(text, self.config.pii, row["language"])
         row["redacted"] = ", ".join(f"{name} {count}" for name, count in sorted(redacted.items()))
         row["score"] = row["key"] = row["signature"] = None
         row["reason"], row["detail"] = refusal or (None, None)
