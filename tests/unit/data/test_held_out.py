@@ -16,19 +16,25 @@ from modelyard.data.corpus import held_out
 from modelyard.data.corpus.document import KEPT_SCHEMA
 from modelyard.data.corpus.held_out import HeldOutConfig
 from modelyard.data.feedback import gather
+from modelyard.formats.contamination import read_report
 from modelyard.formats.expectation import ExpectationError
 from modelyard.formats.questions import Question, write_questions
 from modelyard.progress import silent
 
 SMALLEST = read_tree(Path(__file__).parents[3] / "configs" / "pipeline" / "smallest.toml")
 CONFIG = HeldOutConfig.model_validate(SMALLEST["held_out"])
-ADJECTIVES = "quiet moving clever tedious bright sharp gentle bitter sweet lavish hollow noisy tender honest clumsy graceful dreary lively".split()
-NOUNS = "film story plot actor scene director camera music ending script hero drama comedy thriller romance sequel remake dialogue".split()
+ADJECTIVES = """quiet moving clever tedious bright sharp gentle bitter sweet lavish hollow noisy tender honest
+clumsy graceful dreary lively"""
+NOUNS = """film story plot actor scene director camera music ending script hero drama comedy thriller romance
+sequel remake dialogue"""
 PROBLEM = {"task_id": "HumanEval/0", "prompt": "def f(x):\n", "canonical_solution": "    return x\n", "test": "", "entry_point": "f"}
 
 
 def _sentence(rng):
-    return " ".join(f"the {rng.choice(ADJECTIVES)} {rng.choice(NOUNS)} of" for _ in range(5)) + f" {rng.choice(NOUNS)}s."
+    return (
+        " ".join(f"the {rng.choice(ADJECTIVES.split())} {rng.choice(NOUNS.split())} of" for _ in range(5))
+        + f" {rng.choice(NOUNS.split())}s."
+    )
 
 
 def _planted():
@@ -36,7 +42,16 @@ def _planted():
 
     def row(name, source, kind, split, text, group="", votes=None):
         common = {"language": "en", "licence": "MIT", "place": "here", "redacted": "", "score": None}
-        return {"id": f"{source}/{name}", "source": source, "kind": kind, "split": split, "text": text, "group": group, "votes": votes, **common}
+        return {
+            "id": f"{source}/{name}",
+            "source": source,
+            "kind": kind,
+            "split": split,
+            "text": text,
+            "group": group,
+            "votes": votes,
+            **common,
+        }
 
     def split():
         return rng.choices(("train", "validation", "test"), (8, 1, 2))[0]
@@ -134,15 +149,22 @@ def test_contamination_run_finds_planted_items_per_set(corpus, derived, tmp_path
     feedback.mkdir()
     out.mkdir()
     gather.run(gather.FeedbackConfig.model_validate(SMALLEST["feedback"]), {"held_out": derived}, feedback, silent, "")
-    dirty = next(row["text"] for row in _planted()[0] if row["split"] == "train" and len(row["text"]) > 80)
-    write_questions(tmp_path / "benchmarks", "last_word", [Question(id="dirty", text=dirty), Question(id="clean", text="q" * 60)])
+    texts = [row["text"] for row in _planted()[0] if row["split"] == "train" and len(row["text"]) > 80]
+    items = [
+        Question(id="dirty", text=texts[0]),
+        Question(id="shout", text=texts[1].upper()),
+        Question(id="clean", text="q" * 60),
+    ]
+    write_questions(tmp_path / "benchmarks", "last_word", items)
     write_questions(tmp_path / "benchmarks", "own", [Question(id="mine", text="A question that nobody asked before, however long it is?")])
     config = ContaminationConfig(seed=0, substrings=3, length=50, ngram=13)
     inputs = {"corpus": corpus, "feedback": feedback, "benchmarks": tmp_path / "benchmarks"}
     metrics = contamination.run(config, inputs, out, silent)
-    report = json.loads((out / "report.json").read_text())["last_word"]
-    assert metrics["contamination/last_word/share"] == 0.5
-    assert json.loads((out / "contaminated.json").read_text()) == {"last_word": ["dirty"], "own": []}
-    assert metrics["contamination/items/share"] == pytest.approx(1 / 3)
-    assert {(hit["item"], hit["set"]) for hit in report["hits"]} >= {("dirty", "pretrain")}
-    assert set(report["sets"]) == {"pretrain", "demonstrations", "reward_comparisons", "gold_comparisons", "prompts"}
+    reports = read_report(out)
+    report = reports["last_word"]
+    assert metrics["contamination/last_word/share"] == pytest.approx(1 / 3)
+    assert metrics["contamination/last_word/content_share"] == pytest.approx(2 / 3)
+    assert (report.written, report.content, reports["own"].content) == (("dirty",), ("dirty", "shout"), ())
+    assert metrics["contamination/items/share"] == pytest.approx(1 / 4)
+    assert {(hit.item, hit.set) for hit in report.hits["written"]} >= {("dirty", "pretrain")}
+    assert set(report.sets) == {"pretrain", "demonstrations", "reward_comparisons", "gold_comparisons", "prompts"}
