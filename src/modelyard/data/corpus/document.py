@@ -15,7 +15,9 @@ import pyarrow as pa
 Kind = Literal["text", "code", "dialog", "review"]
 Domain = Literal["movie", "amazon", "nyt", "tweets"]
 
-READ_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "source", "kind", "language", "licence", "group", "text")])
+READ_SCHEMA = pa.schema(
+    [*((name, pa.string()) for name in ("id", "source", "kind", "language", "licence", "group", "text")), ("web", pa.bool_())]
+)
 """Rows as readers give them; ``group`` keeps rows of one work (a play, a module, an article) in one split."""
 DOCUMENT_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "source", "kind", "language", "licence", "split", "text")])
 REJECT_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "source", "reason", "detail", "text")])
@@ -36,6 +38,8 @@ class Document(NamedTuple):
     licence: str
     group: str
     text: str
+    web: bool = False
+    """Whether it is a web page."""
 
 
 class Refusal(NamedTuple):
@@ -77,7 +81,7 @@ def run_inline(tables: list[pa.Table], function: TableFunction) -> Iterator[pa.T
 def to_table(documents: Iterable[Document]) -> pa.Table:
     """Documents as one table of :data:`READ_SCHEMA`."""
     columns = list(zip(*documents, strict=True)) or [()] * len(READ_SCHEMA)
-    return pa.table([pa.array(column, pa.string()) for column in columns], schema=READ_SCHEMA)
+    return pa.table([pa.array(column, kind) for column, kind in zip(columns, READ_SCHEMA.types, strict=True)], schema=READ_SCHEMA)
 
 
 def content_group(text: str) -> str:
