@@ -105,6 +105,8 @@ class CorpusIdentity(Config):
     name: str
     expectations: expectations.ExpectedConfig
     tokens: TokenFilesConfig | None
+    left_out: dict[str, list[str]]
+    """Source -> files in its directory that are no data."""
     previous: str
     """Reference of the version that drift is measured against, or nothing."""
 
@@ -133,7 +135,8 @@ def run(config: StageConfig, transform: Transform, validate: Validate, report: R
 
         built.append(store.build(spec, produce).artifact)
         report(number, len(every), unit="shard")
-    return _assemble(config, store, built, trained, validate)
+    left_out = {shard.source.name: list(shard.left_out) for shard in every if shard.left_out}
+    return _assemble(config, store, built, left_out, trained, validate)
 
 
 def _identity(config: StageConfig, shard: Shard, every: list[Shard]) -> ShardIdentity:
@@ -183,7 +186,9 @@ def _train_classifier(config: ClassifierConfig, every: list[Shard]) -> TrainedCl
     return classifier.train(sample(config.curated), sample(config.raw), config)
 
 
-def _assemble(config: StageConfig, store: Store, built: list[Artifact], trained: _Trained, validate: Validate) -> Built:
+def _assemble(
+    config: StageConfig, store: Store, built: list[Artifact], left_out: dict[str, list[str]], trained: _Trained, validate: Validate
+) -> Built:
     """The corpus of the shards: files put together, checked and reported on."""
     pointer = f"corpora/{config.name}.json"
     previous: dict[str, Any] = json.loads(store.storage.read(pointer)) if store.storage.exists(pointer) else {"ref": "", "shards": []}
@@ -191,7 +196,9 @@ def _assemble(config: StageConfig, store: Store, built: list[Artifact], trained:
     references = [artifact.ref for artifact in built]
     if previous["shards"] == references:
         previous = previous.get("previous") or {"ref": "", "shards": []}  # the same corpus again: found, not compared with itself
-    identity = CorpusIdentity(name=config.name, expectations=config.expectations, tokens=config.tokens, previous=previous["ref"])
+    identity = CorpusIdentity(
+        name=config.name, expectations=config.expectations, tokens=config.tokens, left_out=left_out, previous=previous["ref"]
+    )
 
     def produce(out: Path, _: Path) -> Mapping[str, float]:
         directories = [store.fetch(artifact) for artifact in built]
@@ -205,7 +212,7 @@ def _assemble(config: StageConfig, store: Store, built: list[Artifact], trained:
                 (out / kind).mkdir(exist_ok=True)
                 for file in sorted((directory / kind).iterdir()):
                     _link(file, out / kind / f"{number:04d}-{file.name}")
-        _write(out, config, counts, suites, built, trained)
+        _write(out, config, counts, suites, built, left_out, trained)
         return _metrics(counts) | _token_metrics(config.tokens, out)
 
     code = digest([code_version("modelyard.data.corpus.build"), suites_version(*expectations.SUITES)])[:16]
@@ -236,7 +243,13 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _write(
-    out: Path, config: StageConfig, counts: dict[str, Any], suites: list[SuiteResult], built: list[Artifact], trained: _Trained
+    out: Path,
+    config: StageConfig,
+    counts: dict[str, Any],
+    suites: list[SuiteResult],
+    built: list[Artifact],
+    left_out: dict[str, list[str]],
+    trained: _Trained,
 ) -> None:
     measured = {
         name: {"precision": value.precision._asdict(), "recall": value.recall._asdict()}
@@ -248,6 +261,7 @@ def _write(
         shards_of = [artifact for artifact in built if artifact.config["source"]["name"] == source["name"]]
         source["files"] = [file for artifact in shards_of for file in artifact.config["files"]]
         source["installed"] = shards_of[0].config["installed"] if shards_of else {}
+        source["left_out"] = left_out.get(source["name"], [])
     content = {"statistics": {**counts, "trained": measured}, "sources": sources, "expectations": [s.model_dump() for s in suites]}
     for name, value in content.items():
         (out / f"{name}.json").write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
@@ -261,4 +275,5 @@ def _metrics(counts: dict[str, Any]) -> dict[str, float]:
         **{f"documents/kept/{unit}": counts["kept"][unit] for unit in ("documents", "bytes")},
         **{f"documents/refused/{reason}": count for reason, count in refused.items()},
         **{f"documents/redacted/{kind}": count for kind, count in counts.get("redacted", {}).items()},
+        **{f"documents/cut/{rule}/characters": count for rule, count in counts.get("cut", {}).items()},
     }

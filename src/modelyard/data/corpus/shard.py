@@ -30,7 +30,9 @@ from modelyard.data.sources.stream import Row, Shard, counts_as_broken, refuse_b
 from modelyard.progress import Report
 
 _TABLE_ROWS = 500
-KEPT_SCHEMA = pa.schema([*DOCUMENT_SCHEMA, ("place", pa.string()), ("redacted", pa.string()), ("score", pa.float32())])
+KEPT_SCHEMA = pa.schema(
+    [*DOCUMENT_SCHEMA, ("place", pa.string()), ("redacted", pa.string()), ("cut", pa.string()), ("score", pa.float32())]
+)
 REFUSED_SCHEMA = pa.schema([*REJECT_SCHEMA, ("place", pa.string())])
 
 
