@@ -13,6 +13,7 @@ from typing import Any
 
 from jinja2 import Environment
 
+from modelyard.formats import json_file
 from modelyard.formats.results import Results, read_calibration
 from modelyard.model import model_directory
 from modelyard.release.card import figures
@@ -98,7 +99,7 @@ def seesaws(decision: Decision) -> list[tuple[str, str]]:
 def history(directory: Path) -> list[dict[str, float]]:
     """Logged steps of a model artifact."""
     path = directory / "history.jsonl"
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
+    return [line.fields for line in json_file.lines(path)] if path.is_file() else []
 
 
 def series(rows: list[dict[str, float]], key: str) -> list[tuple[float, float]]:
