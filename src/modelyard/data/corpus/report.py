@@ -1,7 +1,7 @@
 """The data report: one self-contained HTML page that says what became of every document and shows what each rule dropped.
 
-Waterfall of documents and bytes by reason, samples, sources, languages, redactions, characters cut, histograms of lengths and scores, expectations. Nothing is
-fetched and it reads on a phone.
+Waterfall of documents and bytes by reason, samples, sources, languages, redactions, characters cut, histograms of lengths
+and scores, expectations. Nothing is fetched and it reads on a phone.
 """
 
 from __future__ import annotations

@@ -37,7 +37,12 @@ def normalise(text: str, kind: Kind = "text") -> str:
     """The text as the corpus keeps it."""
     if kind == "code":
         return _with_line_ends(text.removeprefix("\ufeff")).strip("\n").rstrip()
-    text = _CONTROL.sub("", _with_line_ends(_mended(text)).replace("\u00a0", " "))
+    return _tidied(_mended(text))
+
+
+def _tidied(text: str) -> str:
+    """White space and control characters as the corpus keeps them."""
+    text = _CONTROL.sub("", _with_line_ends(text).replace("\u00a0", " "))
     if " \n" in text or "\t\n" in text:
         text = _TRAILING.sub("\n", text)
     if "\n\n\n\n" in text:

@@ -1,21 +1,22 @@
 """Text that is wrapped by hand: mail, RFCs, books and documentation of plain text, whose line ends are where a column ended.
 
-A line is wrapped there when the first word of the next one would not have fitted. A text is wrapped by hand when most of
-its paragraphs' inner line ends are such, at a column that people wrap at. Verse, lists and menus are not: their lines end short of any
-column. Left out: text in scripts without spaces between words.
+A line is wrapped there when the first word of the next one would not have fitted, and that word goes on with a sentence: it has no
+capital. A text is wrapped by hand when most of its paragraphs' inner line ends are such, at a column that people wrap at. Verse, lists and
+menus are not: their lines end short of a column and begin with capitals. Left out: scripts without spaces between words.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 _NARROWEST, _WIDEST = 40, 132
 """Columns of a hand-wrapped text."""
-_SHARE = 0.6
-"""Of inner line ends that are wrapped; editors and people leave ragged ones, tables and lists stand between."""
+_SHARE = 0.5
+"""Of inner line ends that are wrapped; names have capitals, editors leave ragged ends, tables and lists stand between."""
 _SLACK = 8
 """Characters that a wrapped line may end short of the column, beside the word that did not fit: people break early."""
-_BREAKS = 3
+_BREAKS = 5
 """Fewest inner line ends that say anything."""
 
 
@@ -44,12 +45,12 @@ def is_wrapped(lines: list[str]) -> bool:
     column = lengths[int(0.95 * (len(lengths) - 1))]
     if not _NARROWEST <= column <= _WIDEST:
         return False
-    ends = list(_inner_ends(lines))
-    return len(ends) >= _BREAKS and sum(end > column - _SLACK for end in ends) >= _SHARE * len(ends)
+    ends = list(_inner_ends(lines, column - _SLACK))
+    return len(ends) >= _BREAKS and sum(ends) >= _SHARE * len(ends)
 
 
-def _inner_ends(lines: list[str]) -> Iterator[int]:
-    """For each line end inside a paragraph, how long the line would be with the next one's first word."""
-    for line, after in zip(lines, lines[1:], strict=False):
+def _inner_ends(lines: list[str], longest: int) -> Iterator[bool]:
+    """For each line end inside a paragraph, whether it was made because ``longest`` was reached."""
+    for line, after in pairwise(lines):
         if (words := after.split(None, 1)) and line.strip():
-            yield len(line.rstrip()) + 1 + len(words[0])
+            yield not words[0][0].isupper() and len(line.rstrip()) + 1 + len(words[0]) > longest

@@ -66,7 +66,7 @@ def uncoded(body: bytes, transfer: str, content: str, longest: int) -> bytes:
             except (OSError, EOFError, zlib.error) as error:
                 if not is_markup(body):
                     raise CodingError(f"damaged {coding} body") from error
-        elif b"\0" in body[:1000] and coding != "identity":
+        elif b"\0" in body[:1000] and coding != "identity" and not _codec(coding):  # some write the charset there
             raise CodingError(f"unknown coding {coding[:40]!r}")
     return body
 
@@ -137,7 +137,10 @@ _PACKED = {"gzip": _gunzipped, "x-gzip": _gunzipped, "deflate": _inflated, "br":
 
 def is_markup(body: bytes) -> bool:
     """Whether a body begins as an HTML page does."""
-    return bool(_MARKUP.match(body[:4096].removeprefix(codecs.BOM_UTF8)))
+    head = body[:4096].removeprefix(codecs.BOM_UTF8)
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        head = head[2:].replace(b"\0", b"")
+    return bool(_MARKUP.match(head))
 
 
 def text_of(body: bytes, content_type: str) -> str:

@@ -84,7 +84,7 @@ def _page(record: Any, longest: int) -> str | _Unusable:
             record.parse_http()
         except (ValueError, OSError) as error:
             return _Unusable("read/invalid_http", one_line(error))
-        if (headers := record.http_headers) is None:
+        if (headers := record.http_headers) is None or headers.status_code is None:
             return _Unusable("read/invalid_http", "no HTTP header in it")
         if headers.status_code != 200:
             return _Unusable("read/http_status", f"HTTP status {headers.status_code}")
