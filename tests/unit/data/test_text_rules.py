@@ -33,19 +33,13 @@ def test_c4_cuts_lines_that_are_no_prose_and_counts_them_by_rule():
 
 
 def test_c4_refuses_a_page_that_would_lose_more_than_half_of_itself():
-    text = "\n".join(
-        [
-            *LINES,
-            "Home",
-            "Offices in all parts of the country",
-            "Everything there is about our whole company",
-            "News",
-            "All that our partners have to say to you",
-            "Shop",
-        ]
-    )
+    menu = ["Home", "Offices in all parts of the country", "Everything there is about us", "News", "All that our partners have to say"]
+    menu += ["Shop", "The page in other languages"]
+    text = "\n".join([*LINES, *menu])
+    share = sum(len(line) + 1 for line in menu) / len(text)
     refusal = c4.cut(text, C4).refusal
-    assert (refusal.reason, refusal.detail) == ("c4/mostly_cut", "54% of its characters, most by c4/unfinished_line")
+    assert share > 0.5
+    assert (refusal.reason, refusal.detail) == ("c4/mostly_cut", f"{share:.0%} of its characters, most by c4/unfinished_line")
     assert c4.cut(text, C4.model_copy(update={"max_cut": 1.0})).text == "\n".join(LINES)
 
 
