@@ -84,7 +84,7 @@ def test_csv(tmp_path, rows, pack, form):
     writer = csv.writer(sink, delimiter="," if form == "csv" else "\t", lineterminator="\n", quoting=quoting)
     writer.writerow(["n", "text"])
     for number, row in enumerate(rows):
-        bad = {"long": [number, "x " * LONGEST], "none": [number], "missing": [number, "a", "b"]}
+        bad = {"long": [number, ("x,y\n" if number % 2 else "x ") * LONGEST], "none": [number], "missing": [number, "a", "b"]}
         writer.writerow([number, row] if isinstance(row, str) else bad.get(row[0], [number, "\udcff"]))
     path = tmp_path / "rows.data"
     path.write_bytes(pack(sink.getvalue().encode("utf-8", "surrogateescape")))

@@ -73,7 +73,8 @@ def uncoded(body: bytes, transfer: str, content: str, longest: int) -> bytes:
 
 def _unchunked(body: bytes) -> bytes:
     """The chunks put together; a body that does not begin with a chunk as it is."""
-    parts, at = [], 0
+    parts: list[bytes] = []
+    at = 0
     while match := _CHUNK.match(body, at):
         size = int(match[1], 16)
         if size == 0:

@@ -55,7 +55,8 @@ def pages(stream: Stream, longest: int) -> Iterator[Record | Broken]:
     from fastwarc.warc import ArchiveIterator, WarcRecordType
 
     none = WarcRecordType.request | WarcRecordType.metadata | WarcRecordType.warcinfo
-    records: Any = ArchiveIterator(_Counted(stream), parse_http=False)
+    counted: Any = _Counted(stream)
+    records: Any = ArchiveIterator(counted, parse_http=False)
     number = 0
     for number, record in enumerate(records, 1):
         if record.record_type & none:
