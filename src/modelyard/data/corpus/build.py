@@ -90,6 +90,8 @@ class CorpusIdentity(Config):
     """What defines a corpus."""
 
     sources: list[SourceIdentity]
+    left_out: dict[str, list[str]]
+    """Source -> files in its directory that are no data."""
     filters: FiltersConfig
     classifier: ClassifierConfig | None
     blocks: BlocksConfig
@@ -112,7 +114,9 @@ def defined(config: CorpusConfig, store: Store, roots: Sequence[str]) -> CorpusI
     every = _every(config, store, roots)
     named = {shard.source.name: shard.source for shard in every}
     sources = [_source_identity(source, [shard for shard in every if shard.source is source]) for source in named.values()]
-    return CorpusIdentity(sources=sources, **{key: getattr(config, key) for key in ("filters", "classifier", "blocks", "expectations")})
+    left_out = {shard.source.name: list(shard.left_out) for shard in every if shard.left_out}
+    thresholds = {key: getattr(config, key) for key in ("filters", "classifier", "blocks", "expectations")}
+    return CorpusIdentity(sources=sources, left_out=left_out, **thresholds)
 
 
 def run(
@@ -285,7 +289,9 @@ def source_rows(every: list[Shard]) -> list[dict[str, Any]]:
             ]
         else:
             digest = source.sha256 or (files[0] if len(files) == 1 else "")
-            rows.append({"name": source.name, "path": source.path.rsplit("/", 1)[-1], "sha256": digest, **common})
+            left_out = [name for shard in mine for name in shard.left_out]
+            path = source.path.rsplit("/", 1)[-1]
+            rows.append({"name": source.name, "path": path, "sha256": digest, "left_out": left_out, **common})
     return rows
 
 
@@ -307,4 +313,5 @@ def _metrics(counts: dict[str, Any]) -> dict[str, float]:
         "corpus/bytes/kept": counts["kept"]["bytes"],
         **{f"corpus/refused/{reason}": count for reason, count in _refused(counts).items()},
         **{f"corpus/redacted/{kind}": count for kind, count in counts.get("redacted", {}).items()},
+        **{f"corpus/cut/{rule}/characters": count for rule, count in counts.get("cut", {}).items()},
     }

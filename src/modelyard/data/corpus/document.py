@@ -13,11 +13,16 @@ import pyarrow as pa
 
 Kind = Literal["text", "code", "dialog", "review"]
 
-READ_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "source", "kind", "language", "licence", "group", "text")])
+READ_SCHEMA = pa.schema(
+    [*((name, pa.string()) for name in ("id", "source", "kind", "language", "licence", "group", "text")), ("web", pa.bool_())]
+)
 """Rows as readers give them; ``group`` keeps rows of one work (a play, a module, an article) in one split, "" stands alone."""
 KEPT_SCHEMA = pa.schema(
     [
-        *((name, pa.string()) for name in ("id", "source", "kind", "language", "licence", "group", "split", "text", "place", "redacted")),
+        *(
+            (name, pa.string())
+            for name in ("id", "source", "kind", "language", "licence", "group", "split", "text", "place", "redacted", "cut")
+        ),
         ("score", pa.float32()),
         ("votes", pa.list_(pa.int8())),
     ]
@@ -43,6 +48,8 @@ class Document(NamedTuple):
     group: str
     """Name of the work it is a part of; "" for a text that stands alone."""
     text: str
+    web: bool = False
+    """Whether it is a web page."""
     votes: list[int] | None = None
     """What people said about it, in -4..4, in the raters' order of the file; None where nobody was asked."""
 
@@ -78,7 +85,8 @@ def run_inline(tables: list[pa.Table], function: TableFunction) -> Iterator[pa.T
 def to_table(documents: Iterable[Document]) -> pa.Table:
     """Documents as one table of :data:`READ_SCHEMA`."""
     columns = list(zip(*documents, strict=True)) or [()] * len(Document._fields)
-    return pa.table([pa.array(column, pa.string()) for column in columns[: len(READ_SCHEMA)]], schema=READ_SCHEMA)
+    arrays = [pa.array(column, kind) for column, kind in zip(columns, READ_SCHEMA.types, strict=False)]
+    return pa.table(arrays, schema=READ_SCHEMA)
 
 
 def one_line(error: BaseException) -> str:

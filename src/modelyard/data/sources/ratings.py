@@ -38,7 +38,7 @@ def read(source: Source, archive: Path, name: str, kind: Kind) -> list[Document]
         if key not in votes:
             raise DataError(f"source {source.name}: {name}_GroundTruth.txt: item {key} has no votes")
         said = parse_votes(votes[key], f"source {source.name}: {name}_anonDataRatings.txt: item {key}")
-        documents.append(Document(key, source.name, kind, "en", source.licence, f"{name}-{key.partition('_')[0]}", text, said))
+        documents.append(Document(key, source.name, kind, "en", source.licence, f"{name}-{key.partition('_')[0]}", text, votes=said))
     return documents
 
 

