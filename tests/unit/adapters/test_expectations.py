@@ -66,10 +66,10 @@ def test_validate_bad_documents_fail_by_the_expectations_names() -> None:
 
 def test_validate_takes_a_limit_from_its_parameters_and_names_the_one_that_is_missing() -> None:
     shares = pd.DataFrame({"source": ["a", "b"], "share": [0.7, 0.3]})
-    outcomes = [validate("stream/shares", shares, {"max_source_share": limit}).success for limit in (0.6, 0.8)]
+    outcomes = [validate("corpus/shares", shares, {"max_source_share": limit}).success for limit in (0.6, 0.8)]
     assert outcomes == [False, True]
-    with pytest.raises(ValueError, match=r"expectations/stream/shares.json: .*max_source_share") as error:
-        validate("stream/shares", shares)
+    with pytest.raises(ValueError, match=r"expectations/corpus/shares.json: .*max_source_share") as error:
+        validate("corpus/shares", shares)
     assert "\n" not in str(error.value)
 
 
@@ -97,7 +97,7 @@ def test_suites_version_changes_with_what_a_suite_says(tmp_path: Path, monkeypat
     versions = []
     for limit in (1, 2, 1):
         file.write_text(json.dumps(declared({"type": "expect_column_max_to_be_between", "kwargs": {"column": "a", "max_value": limit}})))
-        versions.append(suites_version("stream/shares"))
+        versions.append(suites_version("corpus/shares"))
     assert versions[0] == versions[2] != versions[1]
 
 

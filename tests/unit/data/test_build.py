@@ -260,7 +260,15 @@ def test_stage_documents_of_one_work_stay_on_one_side_and_a_test_share_is_kept_a
     monkeypatch.setattr(packaged, "read", lambda *_: pieces)
     monkeypatch.setattr("modelyard.data.sources.stream.fetch", lambda *_: tmp_path / "plays.whl")
     monkeypatch.setattr(build, "fetch", lambda *_: tmp_path / "plays.whl")
-    source = {"name": "plays", "package": "plays==1", "sha256": "0" * 64, "format": "gutenberg", "kind": "text", "licence": "MIT", "test": 0.3}
+    source = {
+        "name": "plays",
+        "package": "plays==1",
+        "sha256": "0" * 64,
+        "format": "gutenberg",
+        "kind": "text",
+        "licence": "MIT",
+        "test": 0.3,
+    }
     _, out = _run(_config(tmp_path, sources={"plays": source}))
     kept = _table(out, "documents").values()
     splits = {}

@@ -22,8 +22,23 @@ from modelyard.progress import silent
 
 SMALLEST = read_tree(Path(__file__).parents[3] / "configs" / "pipeline" / "smallest.toml")
 CONFIG = HeldOutConfig.model_validate(SMALLEST["held_out"])
-ADJECTIVES = "quiet moving clever tedious bright sharp gentle bitter sweet lavish hollow noisy tender honest clumsy graceful dreary lively".split()
-NOUNS = "film story plot actor scene director camera music ending script hero drama comedy thriller romance sequel remake dialogue".split()
+ADJECTIVES = ("quiet", "moving", "clever", "tedious", "bright", "sharp", "gentle", "bitter", "sweet", "lavish", "hollow", "noisy", "tender")
+NOUNS = (
+    "film",
+    "story",
+    "plot",
+    "actor",
+    "scene",
+    "director",
+    "camera",
+    "music",
+    "ending",
+    "script",
+    "hero",
+    "drama",
+    "comedy",
+    "thriller",
+)
 PROBLEM = {"task_id": "HumanEval/0", "prompt": "def f(x):\n", "canonical_solution": "    return x\n", "test": "", "entry_point": "f"}
 
 
@@ -36,7 +51,16 @@ def _planted():
 
     def row(name, source, kind, split, text, group="", votes=None):
         common = {"language": "en", "licence": "MIT", "place": "here", "redacted": "", "score": None}
-        return {"id": f"{source}/{name}", "source": source, "kind": kind, "split": split, "text": text, "group": group, "votes": votes, **common}
+        return {
+            "id": f"{source}/{name}",
+            "source": source,
+            "kind": kind,
+            "split": split,
+            "text": text,
+            "group": group,
+            "votes": votes,
+            **common,
+        }
 
     def split():
         return rng.choices(("train", "validation", "test"), (8, 1, 2))[0]
