@@ -43,7 +43,7 @@ PROBLEM = {"task_id": "HumanEval/0", "prompt": "def f(x):\n", "canonical_solutio
 
 
 def _sentence(rng):
-    return " ".join(f"the {rng.choice(ADJECTIVES)} {rng.choice(NOUNS)} of" for _ in range(5)) + f" {rng.choice(NOUNS)}s."
+    return " ".join(f"{rng.choice(ADJECTIVES)} {rng.choice(NOUNS)}" for _ in range(7)) + f" and {rng.choice(NOUNS)}s."
 
 
 def _planted():
