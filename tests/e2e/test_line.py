@@ -40,7 +40,7 @@ OWN = "evals.benchmarks.endings={file = 'endings.jsonl', prompt = '{question}', 
 
 def write_own(directory):
     """Forty questions in the run's directory, the first of which stands in a text that the line trains on."""
-    (documents,) = (directory / ".modelyard/store/corpus").glob("*/documents.parquet")
+    (documents,) = (directory / ".modelyard/store/corpus").glob("*/documents")
     text = next(text for text in pq.read_table(documents, filters=[("split", "==", "train")])["text"].to_pylist() if len(text) > 200)
     rows = [{"question": text[:120], "options": ["a", "b"], "answer": 1, "kind": "met"}]
     rows += [

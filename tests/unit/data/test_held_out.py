@@ -23,18 +23,28 @@ from modelyard.progress import silent
 
 SMALLEST = read_tree(Path(__file__).parents[3] / "configs" / "pipeline" / "smallest.toml")
 CONFIG = HeldOutConfig.model_validate(SMALLEST["held_out"])
-ADJECTIVES = """quiet moving clever tedious bright sharp gentle bitter sweet lavish hollow noisy tender honest
-clumsy graceful dreary lively"""
-NOUNS = """film story plot actor scene director camera music ending script hero drama comedy thriller romance
-sequel remake dialogue"""
+ADJECTIVES = ("quiet", "moving", "clever", "tedious", "bright", "sharp", "gentle", "bitter", "sweet", "lavish", "hollow", "noisy", "tender")
+NOUNS = (
+    "film",
+    "story",
+    "plot",
+    "actor",
+    "scene",
+    "director",
+    "camera",
+    "music",
+    "ending",
+    "script",
+    "hero",
+    "drama",
+    "comedy",
+    "thriller",
+)
 PROBLEM = {"task_id": "HumanEval/0", "prompt": "def f(x):\n", "canonical_solution": "    return x\n", "test": "", "entry_point": "f"}
 
 
 def _sentence(rng):
-    return (
-        " ".join(f"the {rng.choice(ADJECTIVES.split())} {rng.choice(NOUNS.split())} of" for _ in range(5))
-        + f" {rng.choice(NOUNS.split())}s."
-    )
+    return " ".join(f"{rng.choice(ADJECTIVES)} {rng.choice(NOUNS)}" for _ in range(7)) + f" and {rng.choice(NOUNS)}s."
 
 
 def _planted():
