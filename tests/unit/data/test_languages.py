@@ -1,4 +1,5 @@
-"""Rules per language, from the config to the tokenizer: prose stays and is labelled, what is no prose goes by its reason."""
+"""Rules per language, from the config to the tokenizer: prose stays and is labelled, what is no prose goes by
+its reason."""
 
 import random
 import tomllib
