@@ -1,10 +1,10 @@
 """What the quality rules keep and refuse in each language, and which near copies are found there.
 
-``python -m bench.languages DIRECTORY``, where ``pip install --no-deps --target DIRECTORY kolibri==0.19.5 wagtail==8.0.1``
-put the translations of two applications (and of Django). Their whole sentences make good documents, their labels menus; of every good
-document a bad one is made by shuffling its characters and one by repeating its first sentences. Documents of all other
-languages are the fourth kind of bad ones. Rules and thresholds are those of ``configs/data/web.toml`` with one accepted
-language.
+``python -m bench.languages DIRECTORY``, where ``pip install --no-deps --target DIRECTORY kolibri==0.19.5
+wagtail==8.0.1`` put the translations of two applications (and of Django). Their whole sentences make good
+documents, their labels menus; of every good document a bad one is made by shuffling its characters and one by
+repeating its first sentences. Documents of all other languages are the fourth kind of bad ones. Rules and
+thresholds are those of ``configs/data/web.toml`` with one accepted language.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Material(NamedTuple):
 
 
 def messages(directory: Path, code: str) -> Iterator[str]:
-    """Translated messages of every catalogue of a language; a catalogue is a .po file, or JSON of keys and messages."""
+    """Translated messages of a language's catalogues: .po files, or JSON of keys and messages."""
     country = re.compile(rf"{LOCALES.get(code, code)}(_[A-Z]{{2}})?")
     for path in sorted(directory.glob("**/locale/*/LC_MESSAGES/*")):
         if path.suffix not in (".po", ".json") or not country.fullmatch(path.parts[-3]):

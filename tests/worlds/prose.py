@@ -1,5 +1,6 @@
 # ruff: noqa: RUF001 (letters of many scripts are what this file is about)
-"""A page of plain prose in each of nine languages, written for the tests: what a corpus in that language is to keep."""
+"""A page of plain prose in each of nine languages, written for the tests: what a corpus in that language is
+to keep."""
 
 PROSE = {
     "en": (

@@ -108,7 +108,7 @@ def test_web_archives_give_main_text_and_set_other_responses_aside(tmp_path):
     [page], broken = _read(tmp_path / "a.warc.gz")
     assert page.text.strip() == "Hello café world."
     assert page.row["url"] == "http://example.org/a"
-    assert [reason for _, reason in broken] == ["read/not_html"] * 2
+    assert [reason for _, reason in broken] == ["read/http_status", "read/not_html"]
     tally = Tally("here", 0.0)
     assert len(list(tally.take(read(tmp_path / "a.warc.gz", "warc", TEXT)))) == 1
     tally.check()  # redirects and images speak against no archive

@@ -1,9 +1,12 @@
-"""Gopher's quality and repetition rules (Rae et al. 2021, arXiv:2112.11446, appendix A1.1), measured for a whole batch of documents at once.
+"""Gopher's quality and repetition rules (Rae et al. 2021, arXiv:2112.11446, appendix A1.1), measured for a
+whole batch of documents at once.
 
-Shares of characters are of the characters in words; an n-gram that occurs once is no repetition. Duplicate n-grams count what repeats an earlier
-occurrence, each character once. A word of duplicate (n+1)-grams is a word of duplicate n-grams, so n-grams are looked for only where shorter ones
-repeat: that makes the longer ones nearly free. Bounds on word length are scaled to the language's, its own stop words are asked for, and where no
-spaces are written words are counted by characters (:mod:`modelyard.data.filters.words`). Left out: thresholds tuned per language.
+Shares of characters are of the characters in words; an n-gram that occurs once is no repetition. Duplicate
+n-grams count what repeats an earlier occurrence, each character once. A word of duplicate (n+1)-grams is a
+word of duplicate n-grams, so n-grams are looked for only where shorter ones repeat: that makes the longer
+ones nearly free. Bounds on word length are scaled to the language's, its own stop words are asked for, and
+where no spaces are written words are counted by characters (:mod:`modelyard.data.filters.words`). Left out:
+thresholds tuned per language.
 """
 
 from __future__ import annotations
@@ -43,7 +46,7 @@ class GopherConfig(Config):
     min_letter_words: float
     """Smallest share of words with a letter (0.8)."""
     min_stop_words: int
-    """Fewest different stop words of the language (2; in English of: the, be, to, of, and, that, have, with)."""
+    """Fewest different stop words of the language (2; of English: the, be, to, of, and, that, have, with)."""
     max_duplicate_lines: float
     """Largest share of lines that repeat an earlier one (0.3)."""
     max_duplicate_line_characters: float
@@ -83,7 +86,7 @@ def judge(block: Characters, found: Words, lines: Layout, config: GopherConfig, 
 
 
 def measure(block: Characters, found: Words, layout: Layout, config: GopherConfig, language: str) -> list[_Ratio]:
-    """Every rule's measurement of every document of a block in one language, in the order in which they refuse."""
+    """Every rule's measurement of every document of a block in one language, in the order of refusal."""
     lengths = found.ends - found.starts
     letters = np.maximum(_sums(lengths, found.rows), 1)
     per_word, per_unit = np.maximum(found.counts, 1), np.maximum(np.diff(found.rows), 1)

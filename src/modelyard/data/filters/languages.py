@@ -1,11 +1,13 @@
 # ruff: noqa: RUF001 (letters of many scripts are what this file is about)
-"""What the rules must know of each language: its scripts, how long its words are, and the words without which no prose of it gets by.
+"""What the rules must know of each language: its scripts, how long its words are, and the words without which
+no prose of it gets by.
 
-Gopher (Rae et al. 2021, A1.1) asks for two of eight English words; each other language has a list of its own, of the words that its prose repeats
-most and a menu or a keyword list does not hold. Where words stand between spaces they are looked for as words; Korean particles as ends of words;
-where no spaces are written, as characters in a row, two or more of them, so that the same characters in another order do not hold them. The marks
-that end a sentence are those of every script at once: none of them means anything else in another. Left out: languages that are not in the table,
-which a config is refused for, and dialects.
+Gopher (Rae et al. 2021, A1.1) asks for two of eight English words; each other language has a list of its own,
+of the words that its prose repeats most and a menu or a keyword list does not hold. Where words stand between
+spaces they are looked for as words; Korean particles as ends of words; where no spaces are written, as
+characters in a row, two or more of them, so that the same characters in another order do not hold them. The
+marks that end a sentence are those of every script at once: none of them means anything else in another. Left
+out: languages that are not in the table, which a config is refused for, and dialects.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ def ends_sentence(line: str) -> bool:
 
 
 def line_words(line: str) -> int:
-    """Words of a line by its spaces, and by its characters where none are written: two ideographs or kana, four of Thai, Lao, Burmese and Khmer."""
+    """Words of a line by its spaces, and by its characters where none are written: two ideographs or kana are
+    one, four characters of Thai, Lao, Burmese and Khmer.
+    """
     spaced = line.count(" ") + 1
     return spaced if line.isascii() else spaced + len(_IDEOGRAPHIC.findall(line)) // 2 + len(_SOUTHEAST.findall(line)) // 4
 
@@ -43,8 +47,8 @@ class Language(NamedTuple):
     found_as: Literal["words", "ends", "characters"] = "words"
     """Where they are looked for: whole words, ends of words, anywhere in the text."""
     word: float = 5.0
-    """Typical mean word length in characters (English: 4.7, counted as 5): bounds on word length are scaled by it. Where no spaces are written, the
-    characters that :mod:`modelyard.data.filters.words` counts as one word."""
+    """Typical mean word length in characters (English: 4.7, counted as 5): bounds on word length are scaled by it.
+    Where no spaces are written, the characters that :mod:`modelyard.data.filters.words` counts as one word."""
 
     @property
     def scale(self) -> float:

@@ -1,7 +1,9 @@
-"""Repeated passages inside a document: runs of words that occurred earlier in the same text are cut (Lee et al. 2022 cut runs of 50 tokens).
+"""Repeated passages inside a document: runs of words that occurred earlier in the same text are cut (Lee et
+al. 2022 cut runs of 50 tokens).
 
-Boilerplate that a page repeats around every item goes, its first occurrence stays. Comparison ignores case, punctuation and spacing; a word is two
-or four characters where no spaces are written. Left out: passages that different documents share (near duplicates are compared whole).
+Boilerplate that a page repeats around every item goes, its first occurrence stays. Comparison ignores case,
+punctuation and spacing; a word is two or four characters where no spaces are written. Left out: passages that
+different documents share (near duplicates are compared whole).
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Quality rules after Gopher (Rae et al. 2021, arXiv:2112.11446, A1.1), C4 (Raffel et al. 2020, section 2.2) and, for
-code, Codex (Chen et al. 2021, section 3.1), with thresholds per kind because the papers' are for web pages: a review of
-nine words is a good review.
+"""Quality rules after Gopher (Rae et al. 2021, arXiv:2112.11446, A1.1), C4 (Raffel et al. 2020, section 2.2)
+and, for code, Codex (Chen et al. 2021, section 3.1), with thresholds per kind because the papers' are for web
+pages: a review of nine words is a good review.
 
-Words are counted as Gopher's rules count them, without punctuation: counting it (as some implementations do) refuses
-most real text. Repeated lines and words are compared without case. Left out: stop-word and terminal-punctuation rules,
-which sentences and docstrings fail for no fault; a trained quality classifier.
+Words are counted as Gopher's rules count them, without punctuation: counting it (as some implementations do)
+refuses most real text. Repeated lines and words are compared without case. Left out: stop-word and
+terminal-punctuation rules, which sentences and docstrings fail for no fault; a trained quality classifier.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def _web(texts: list[str], found: Words, config: QualityConfig) -> list[_Rule]:
 
 
 def _top_word(found: Words) -> tuple[Positions, Positions]:
-    """(how often the most frequent word of each document occurs, index of its first occurrence); a word that is alone counts 1."""
+    """(how often the most frequent word of each document occurs, index of its first occurrence)."""
     key = words.keyed(found.hashes, found.documents)
     places = words.likely_repeated(key)
     order = places[np.argsort(key[places], kind="stable")]

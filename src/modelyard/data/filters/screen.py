@@ -1,9 +1,10 @@
-"""The parallel pass of the corpus builder: one pure function from a table of read rows to the same rows screened.
+"""The parallel pass of the corpus builder: one pure function from a table of read rows to the same rows
+screened.
 
-Order of the rules: normalise, language, personal data, quality, Gopher, C4, repeated passages, classifier, abuse; the first
-refusal is the reason. Rules see the documents of one language together, because what they ask of a text depends on it.
-Kept rows also get their duplicate keys, so that the only serial work left is the look-up. It holds everything it needs
-and pickles by reference, so it runs as well in a loop as on Ray.
+Order of the rules: normalise, language, personal data, quality, Gopher, C4, repeated passages, classifier,
+abuse; the first refusal is the reason. Rules see the documents of one language together, because what they
+ask of a text depends on it. Kept rows also get their duplicate keys, so that the only serial work left is the
+look-up. It holds everything it needs and pickles by reference, so it runs as well in a loop as on Ray.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def screened_schema(permutations: int) -> pa.Schema:
 
 @dataclass(frozen=True)
 class Screen:
-    """Callable pass over a table; ``reason`` is null for rows that stay, ``key`` and ``signature`` are for the others."""
+    """Callable pass over a table; rows that stay have a null ``reason``, the others a null ``key`` and ``signature``."""
 
     config: FiltersConfig
     abuse: AbuseFilter

@@ -1,6 +1,8 @@
-"""The script of every letter, by Unicode's own names of characters: which of them a text is written in says more of its language than a few words.
+"""The script of every letter, by Unicode's own names of characters: which of them a text is written in says
+more of its language than a few words.
 
-Kana are one script here, and so are ideographs, which Chinese, Japanese and Korean share. Left out: scripts of signs and symbols.
+Kana are one script here, and so are ideographs, which Chinese, Japanese and Korean share. Left out: scripts
+of signs and symbols.
 """
 
 from __future__ import annotations

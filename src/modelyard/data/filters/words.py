@@ -1,11 +1,14 @@
-"""Words and word n-grams of many documents at once, as 64-bit hashes in NumPy arrays: what quality rules, duplicates and overlaps count.
+"""Words and word n-grams of many documents at once, as 64-bit hashes in NumPy arrays: what quality rules,
+duplicates and overlaps count.
 
-A word is a maximal run of letters, digits and the marks that belong to them (vowel signs of Indic scripts); an apostrophe between two of them
-belongs to the word when asked for. Hashes are polynomials over case-folded code points modulo 2^64, cut out of one prefix sum (Karp and Rabin
-1987), so that no word ever becomes a Python object; equal words have equal hashes and two different ones collide with a chance of about 2^-64 a
-pair. Scripts without spaces give one word a character when asked for: two of kana and ideographs, or four of Thai, Lao, Khmer and Burmese, then
-count as one word, and an n-gram of a document written in them has so many times more characters. Left out: segmentation by a dictionary, and case
-pairs that change a text's length (``ß``).
+A word is a maximal run of letters, digits and the marks that belong to them (vowel signs of Indic scripts);
+an apostrophe between two of them belongs to the word when asked for. Hashes are polynomials over case-folded
+code points modulo 2^64, cut out of one prefix sum (Karp and Rabin 1987), so that no word ever becomes a
+Python object; equal words have equal hashes and two different ones collide with a chance of about 2^-64 a
+pair. Scripts without spaces give one word a character when asked for: two of kana and ideographs, or four of
+Thai, Lao, Khmer and Burmese, then count as one word, and an n-gram of a document written in them has so many
+times more characters. Left out: segmentation by a dictionary, and case pairs that change a text's length
+(``ß``).
 """
 
 from __future__ import annotations
@@ -59,7 +62,7 @@ class Words(NamedTuple):
     documents: Positions
     """[words] the document of each word."""
     counts: npt.NDArray[np.float64]
-    """[documents] words, where characters of scripts without spaces count as the part of a word that they are."""
+    """[documents] words, a character of a script without spaces counted as part of one."""
     steps: Positions
     """[documents] 1, or how many characters stand for a word where most words are such characters."""
 
@@ -130,7 +133,7 @@ def words(block: Characters, apostrophes: bool = False, unspaced: bool = False) 
 
 
 def _join(block: Characters, inside: npt.NDArray[np.bool_], apostrophes: bool) -> None:
-    """Marks as inside what belongs to a word only between two of its characters: apostrophes and Unicode's invisible joiners."""
+    """Mark as inside what belongs to a word only between two of its characters: apostrophes, invisible joiners."""
     marks = [block.codes == ord("'")] if apostrophes else []
     if block.codes.max() > 0x7F:
         marks += [(block.codes == 0x200C) | (block.codes == 0x200D)]
@@ -141,7 +144,7 @@ def _join(block: Characters, inside: npt.NDArray[np.bool_], apostrophes: bool) -
 
 
 def _counted(kinds: npt.NDArray[np.uint8], rows: Positions) -> tuple[npt.NDArray[np.float64], Positions]:
-    """(counts, steps) of documents; ``kinds`` are those of the words' first characters, none where no character stands alone."""
+    """(counts, steps) of documents; ``kinds`` of the words' first characters, empty where none stands alone."""
     units = np.diff(rows)
     counts, steps = units.astype(float), np.ones(units.size, np.int64)
     for kind, size in UNSPACED.items() if kinds.size else ():
@@ -207,7 +210,10 @@ def seen_before(hashes: Hashes, documents: Positions) -> npt.NDArray[np.int8]:
 
 
 def likely_repeated(key: Hashes) -> Positions:
-    """Where, in order, all hashes stand that occur more than once, and few others: those that share a bucket. The rest need no sorting."""
+    """Where, in order, all hashes stand that occur more than once, and few others: those that share a bucket.
+
+    The rest need no sorting.
+    """
     bits = max(key.size, 1).bit_length() + 2
     bucket = (key >> np.uint64(64 - bits)).astype(np.int64)
     return np.flatnonzero(np.bincount(bucket, minlength=1)[bucket] > 1)
@@ -239,7 +245,7 @@ _RANGES = {
     ),
     SOUTHEAST: ((0x0E00, 0x0F00), (0x1000, 0x10A0), (0x1780, 0x1800), (0x19E0, 0x1A00), (0xA9E0, 0xAA00), (0xAA60, 0xAA80)),
 }
-"""Unicode's blocks of scripts that are written without spaces: Bopomofo, kana and ideographs; Thai, Lao, Burmese and Khmer."""
+"""Unicode's blocks of scripts without spaces: Bopomofo, kana, ideographs; Thai, Lao, Burmese, Khmer."""
 
 
 @cache

@@ -1,11 +1,12 @@
-"""Byte-level BPE (Radford et al. 2019, section 2.2) trained with Hugging Face ``tokenizers``, and the one chat template
-of the whole line.
+"""Byte-level BPE (Radford et al. 2019, section 2.2) trained with Hugging Face ``tokenizers``, and the one
+chat template of the whole line.
 
-Text is cut before merging as GPT-2 cuts it, with three differences. Digits are split one by one (as Llama does) so that
-numbers do not eat the small vocabulary; vowel signs stay with their letters, where GPT-2 cuts Hindi at every one of
-them; and a run of letters ends where ideographs, hiragana and katakana meet, because no token of use spans them and a
-sentence would else be one piece. The template's hash is written beside it because a template that differs between
-stages is a silent error. Left out: byte fallback (byte-level needs none) and other tokenizer families.
+Text is cut before merging as GPT-2 cuts it, with three differences. Digits are split one by one (as Llama
+does) so that numbers do not eat the small vocabulary; vowel signs stay with their letters, where GPT-2 cuts
+Hindi at every one of them; and a run of letters ends where ideographs, hiragana and katakana meet, because no
+token of use spans them and a sentence would else be one piece. The template's hash is written beside it
+because a template that differs between stages is a silent error. Left out: byte fallback (byte-level needs
+none) and other tokenizer families.
 """
 
 from __future__ import annotations
