@@ -128,6 +128,35 @@ def test_capped_takes_whole_groups_in_a_fixed_order():
     assert all(sum(d.group == group for d in taken) == 2 for group in {d.group for d in taken})
 
 
+def test_stream_nested_fields_web_pages_and_files_left_out(tmp_path):
+    directory = tmp_path / "set"
+    directory.mkdir()
+    (directory / "a.jsonl").write_text('{"meta": {"text": "one", "id": 7}}\n{"meta": {"text": "two", "id": 7}}\n{"meta": []}\n')
+    meta = pa.array([{"text": "three", "id": 8}])
+    pq.write_table(pa.table({"meta": meta, "when": pa.array([1 << 60], pa.timestamp("us"))}), directory / "b.parquet")
+    (directory / "_SUCCESS").write_text("")
+    source = SourceConfig(
+        name="s", path=str(directory), format="auto", kind="text", licence="x", text_field="meta.text", id_field="meta.id"
+    )
+    [shard] = shards(source, tmp_path, 100.0)
+    found = list(rows(shard, set()))
+    assert [
+        (row.document.id, row.broken.reason if row.broken else row.document.text) for row in found if row.document.id.count("-") == 0
+    ] == [
+        ("s/7", "one"),
+        ("s/8", "three"),
+    ]
+    assert [row.broken.reason for row in found if row.broken] == ["read/duplicate_id", "read/no_text"]
+    assert shard.left_out == ("_SUCCESS",)
+    for web in (None, True, False):
+        [shard] = shards(source.model_copy(update={"web": web}), tmp_path, 100.0)
+        assert {row.document.web for row in rows(shard, set()) if not row.broken} == {bool(web)}
+    (directory / "a.jsonl").unlink()
+    (directory / "b.parquet").unlink()
+    with pytest.raises(DataError, match=r"^source s: .*set: no data in it \(1 other files\)$"):
+        shards(source, tmp_path, 100.0)
+
+
 def _ids(directory, megabytes):
     source = SourceConfig(name="crawl", path=str(directory), format="auto", kind="text", licence="CC0-1.0")
     return [row.document.id for shard in shards(source, directory.parent / "scratch", megabytes) for row in rows(shard, set())]
