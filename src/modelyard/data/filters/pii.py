@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from modelyard.config import Config
 from modelyard.data.filters import identity_numbers
@@ -74,6 +74,15 @@ class PiiConfig(Config):
     """Country (ISO 3166, two letters) whose plans English texts follow, and texts of languages that no country is known for."""
     regions: dict[str, str] = Field(default_factory=dict)
     """Language (ISO 639-1) -> country, where it is another than :data:`modelyard.data.filters.regions.COUNTRIES` has."""
+
+    @model_validator(mode="after")
+    def _known(self) -> PiiConfig:
+        from phonenumbers import SUPPORTED_REGIONS
+
+        for key, region in (("region", self.region), *((f"regions.{code}", one) for code, one in self.regions.items())):
+            if region not in SUPPORTED_REGIONS:
+                raise ValueError(f"{key}: {region!r} is no country of ISO 3166 with a numbering plan, such as US or JP")
+        return self
 
 
 class Redacted(NamedTuple):
