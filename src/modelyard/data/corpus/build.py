@@ -173,11 +173,11 @@ def _every(config: CorpusConfig, store: Store, roots: Sequence[str]) -> list[Sha
     return every
 
 
-def _in_shards(report: Report, number: int, total: int) -> Report:
+def _in_shards(report: Report, number: int, shards_in_all: int) -> Report:
     """Progress within shard ``number``, shown as rows read."""
 
-    def rows(done: int, _: int, metrics: Mapping[str, float] = {}, unit: str = "row") -> None:
-        report(number - 1, total, {"corpus/shard/rows": float(done)}, unit="shard")
+    def rows(done: int, total: int, metrics: Mapping[str, float] = {}, unit: str = "row") -> None:
+        report(number - 1, shards_in_all, {"corpus/shard/rows": float(done)}, unit="shard")
 
     return rows
 
