@@ -169,6 +169,8 @@ def opened_rules(
 ) -> RuleBasedReward:
     """The rules of ``inputs["rbrm"]`` with their judge; ``policy`` is the engine of ``inputs["sft"]``, which may have to judge.
 
+    A rule to which the fit gave no weight is not asked: it would change no reward.
+
     Raises:
         ValueError: the judge is another than the one that agreement and weights are of, or a rule speaks about none of ``prompts``.
     """
@@ -183,7 +185,7 @@ def opened_rules(
     judge = open_judge(book.judge, execution, lambda: Subject(POLICY, policy, encoder, weights, book.judge.micro_batch))
     if judge.identity != book.judged_by:
         raise ValueError(f"rbrm: the weights of the rules are of judge {book.judged_by}, now it is {judge.identity}")
-    return RuleBasedReward(book.rules, judge)
+    return RuleBasedReward([rule for rule in book.rules if rule.weight], judge)
 
 
 def rubrics_of(rules: Sequence[Rule]) -> list[Rubric]:
