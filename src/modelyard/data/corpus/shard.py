@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -191,18 +192,20 @@ class _Lookup:
     def judge(self, keys: Hashes, bands: Hashes, signatures: Signatures) -> list[_Verdict]:
         copies, candidates = self.seen.look_up(keys, bands)
         verdicts = []
+        met = _shares_a_band(bands)
         for row, (key, band) in enumerate(zip(keys.tolist(), bands.tolist(), strict=True)):
-            mine = self.seen.copy(key)
+            mine = self.seen.copy(key) if met[row] else None
             if row in copies or mine is not None:
                 original = copies[row] if row in copies else Entry(-1, mine or 0)
                 verdicts.append(_Verdict("duplicate/exact", self._name(original), 0))
                 continue
-            near = [*candidates.get(row, []), *(Entry(-1, other) for other in self.seen.candidates(band))]
+            near = [*candidates.get(row, []), *(Entry(-1, other) for other in (self.seen.candidates(band) if met[row] else ()))]
             work = self.held.cluster(id_hash(self.groups[row])) if self.groups[row] else None
             verdict = self._near(key, work, near, signatures[row], signatures)
             verdicts.append(verdict)
             if verdict.reason is None:
-                self.seen.add(row, key, band)
+                if met[row]:
+                    self.seen.add(row, key, band)
                 self.clusters[row] = verdict.cluster
         return verdicts
 
@@ -231,6 +234,15 @@ class _Lookup:
 
     def _cluster(self, entry: Entry) -> int:
         return self.clusters[entry.row] if entry.segment < 0 else int(self.seen.segments[entry.segment].clusters[entry.row])
+
+
+def _shares_a_band(bands: Hashes) -> npt.NDArray[np.bool_]:
+    """Which documents [n] of a block have a hash of ``bands`` [n, bands] in common with another: only they can be like one another, or copies."""
+    met = np.zeros(len(bands), bool)
+    for band in bands.T:
+        _, place, times = np.unique(band, return_inverse=True, return_counts=True)
+        met |= times[place] > 1
+    return met
 
 
 def _unreadable(found: list[Row]) -> pa.Table:
