@@ -1,7 +1,10 @@
+# ruff: noqa: RUF001
 """Filters, by the reason they give; near misses stay."""
 
 from pathlib import Path
 
+import ftfy
+import hypothesis
 import numpy as np
 import pytest
 
@@ -31,6 +34,46 @@ LANGUAGE = LanguageConfig(accepted=["en"], confidence=0.6, min_letters=30)
 )
 def test_normalise_repairs_text_and_keeps_indentation(raw, clean):
     assert normalise.normalise(raw) == clean
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\u4f60\u597d\uff0c\u4e16\u754c\uff01\uff08\u771f\u7684\uff09",
+        "\u4ed6\u8bf4\uff1a\u201c\u4f60\u597d\u201d\u3002",
+        "\uff76\uff80\uff76\uff85",
+        "write `&amp;` where you mean &amp;",
+        "print('\u201cquoted\u201d')",
+    ],
+)
+def test_normalise_leaves_east_asian_punctuation_and_what_is_spoken_of_as_it_is(text):
+    assert normalise.normalise(text) == text
+
+
+def test_normalise_changes_line_ends_of_code_only():
+    code = "\ufeffx = '&amp; \u201cq\u201d \ufb01 e\u0301 \xc3\xa9'  \r\n\r\n\r\n\r\n\r\n\x0cdef f():\r    return 1 && y\n"
+    kept = "x = '&amp; \u201cq\u201d \ufb01 e\u0301 \xc3\xa9'  \n\n\n\n\n\x0cdef f():\n    return 1 && y"
+    assert normalise.normalise(code, "code") == kept
+    assert normalise.normalise(code) != kept
+
+
+PIECES = [
+    "â€™", "Ã©", "Ã ", "Â ", "é", "œ", "\u201c", "\u201d", "\u2019", "\u201e", "&amp;", "&lt;",
+    "&AMP;", "<", "\n", "\r\n", "\r", " ", "a", "B", "word ", "ﬁ", "\x80", "\x85", "\x9f", "\u2028",
+    "\ufeff", "e\u0301", "\x1b[31m", "\x00", "日本", "（", "。", "ｶ", "×", "²", "ØÙ", "à²", "вЂ", "Р",
+    "В", "\xa0", "°", "Č", "€", "ŉ", "ʼ", "'", "\"", "`", "ΒΓ", "ā€", "�", "♪", "│", "Ãƒ", "\ud83d",
+    "😀",
+]  # fmt: skip
+
+
+@hypothesis.settings(max_examples=400, deadline=None)
+@hypothesis.given(hypothesis.strategies.lists(hypothesis.strategies.sampled_from(PIECES), max_size=14).map("".join))
+def test_normalise_mends_what_ftfy_mends(text):
+    assert normalise.normalise(text) == normalise._tidied(ftfy.fix_text(text, normalise._config(text)))
+
+
+def test_normalise_takes_a_line_of_a_million_blanks_in_one_pass():
+    assert normalise.normalise("a" + " " * 2_000_000 + "\nb" + " " * 2_000_000 + "c") == "a\nb" + " " * 2_000_000 + "c"
 
 
 @pytest.mark.parametrize(("text", "reason"), [(" \n\t", "normalise/empty"), ("lost \ufffd char", "normalise/undecodable")])

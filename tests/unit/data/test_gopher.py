@@ -14,7 +14,7 @@ from modelyard.data.filters.gopher import GopherConfig
 from modelyard.data.filters.lines import layout
 
 CONFIG = GopherConfig.model_validate(
-    tomllib.loads((Path(__file__).parents[3] / "configs/data/web.toml").read_text())["filters"]["gopher"]["text"]
+    tomllib.loads((Path(__file__).parents[3] / "configs/data/web.toml").read_text())["corpus"]["filters"]["gopher"]["text"]
 )
 ALONE = regex.compile(r"[[\p{Han}\p{Hiragana}\p{Katakana}ー\p{Thai}]&&[\p{L}\p{M}\p{N}]]", regex.V1)
 WORD = regex.compile(

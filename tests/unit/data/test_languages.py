@@ -19,7 +19,7 @@ from modelyard.data.filters.quality import QualityConfig
 from modelyard.data.tokens import tokenizer
 from tests.worlds.prose import PROSE
 
-WEB = tomllib.loads((Path(__file__).parents[3] / "configs/data/web.toml").read_text())["filters"]
+WEB = tomllib.loads((Path(__file__).parents[3] / "configs/data/web.toml").read_text())["corpus"]["filters"]
 QUALITY, GOPHER = QualityConfig.model_validate(WEB["quality"]["text"]), GopherConfig.model_validate(WEB["gopher"]["text"])
 C4, COPIES = C4Config.model_validate(WEB["c4"]["text"]), DuplicatesConfig.model_validate(WEB["duplicates"])
 ALL = LanguageConfig(accepted=sorted(PROSE), confidence=0.6, min_letters=30)

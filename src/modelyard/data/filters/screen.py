@@ -48,7 +48,7 @@ class FiltersConfig(Config):
     gopher: dict[Kind, GopherConfig] = Field(default_factory=dict)
     """Kind -> Gopher's rules; kinds without an entry are not asked."""
     c4: dict[Kind, C4Config] = Field(default_factory=dict)
-    """Kind -> C4's rules; kinds without an entry are not asked."""
+    """Kind -> C4's rules, for web pages; kinds without an entry are not asked, nor is any other document."""
     repeated_passage: dict[Kind, int] = Field(default_factory=dict)
     """Kind -> words of a passage that is cut when it repeats an earlier one of its document."""
 
@@ -67,6 +67,7 @@ def screened_schema(permutations: int) -> pa.Schema:
             ("reason", pa.string()),
             ("detail", pa.string()),
             ("redacted", pa.string()),
+            ("cut", pa.string()),
             ("score", pa.float32()),
             ("key", pa.binary(16)),
             ("signature", pa.binary(4 * permutations)),
@@ -100,12 +101,13 @@ class Screen:
 
     def _first(self, row: Row) -> None:
         """Rules that look at one document at a time."""
-        text = normalise.normalise(row["text"])
+        text = normalise.normalise(row["text"], row["kind"])
         refusal = normalise.refuse(text)
         if refusal is None and row["kind"] != "code":
             row["language"], refusal = language.identify(text, self.config.language, row["language"])
-        row["text"], redacted = pii.redact(text, self.config.pii)
+        row["text"], redacted = pii.redact(text, self.config.pii, row["language"])
         row["redacted"] = ", ".join(f"{name} {count}" for name, count in sorted(redacted.items()))
+        row["cut"] = ""
         row["score"] = row["key"] = row["signature"] = None
         row["reason"], row["detail"] = refusal or (None, None)
 
@@ -128,13 +130,16 @@ class Screen:
             for code, group in groups.items():
                 self._counted(kind, code, group)
         for kind, c4_config in self.config.c4.items():
-            for row in _left(rows, kind):
-                row["text"], refusal = c4.cut(row["text"], c4_config)
-                _refuse([row], [refusal])
+            for row in [row for row in _left(rows, kind) if row["web"]]:
+                cut = c4.cut(row["text"], c4_config)
+                row["text"] = cut.text
+                _count_cut(row, cut.characters)
+                _refuse([row], [cut.refusal])
         for kind, size in self.config.repeated_passage.items():
             left = _left(rows, kind)
-            for row, (text, _) in zip(left, passages.cut([row["text"] for row in left], size), strict=True):
-                row["text"] = text
+            for row, shorter in zip(left, passages.cut([row["text"] for row in left], size), strict=True):
+                row["text"] = shorter.text
+                _count_cut(row, {"repeated_passage": shorter.characters})
         if self.classifier and (left := [row for row in rows if row["reason"] is None]):
             texts = [row["text"] for row in left]
             for row, score in zip(left, self.classifier.scores(texts).tolist(), strict=True):
@@ -144,6 +149,11 @@ class Screen:
 
 def _left(rows: list[Row], kind: Kind) -> list[Row]:
     return [row for row in rows if row["kind"] == kind and row["reason"] is None]
+
+
+def _count_cut(row: Row, characters: dict[str, int]) -> None:
+    """Note what a rule cut, in the form of ``redacted``."""
+    row["cut"] = ", ".join(filter(None, [row["cut"], *(f"{rule} {count}" for rule, count in sorted(characters.items()) if count)]))
 
 
 def _refuse(rows: list[Row], refusals: list[Refusal | None]) -> None:
