@@ -256,7 +256,7 @@ def test_stage_documents_of_one_work_stay_on_one_side_and_a_test_share_is_kept_a
     from modelyard.data.corpus.document import Document
     from modelyard.data.sources import packaged
 
-    pieces = [Document(f"{n}", "plays", "text", "en", "MIT", f"play-{n // 5}", _page(), [1, -2]) for n in range(400)]
+    pieces = [Document(f"{n}", "plays", "text", "en", "MIT", f"play-{n // 5}", _page(), votes=[1, -2]) for n in range(400)]
     monkeypatch.setattr(packaged, "read", lambda *_: pieces)
     monkeypatch.setattr("modelyard.data.sources.stream.fetch", lambda *_: tmp_path / "plays.whl")
     monkeypatch.setattr(build, "fetch", lambda *_: tmp_path / "plays.whl")

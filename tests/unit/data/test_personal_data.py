@@ -103,3 +103,9 @@ def test_recall_and_precision_on_planted_data_in_eight_languages():
 def test_kinds_that_are_not_asked_for_stay():
     only_mail = PiiConfig(kinds=["email"], region="US")
     assert pii.redact("a@b.org 8.8.8.8", only_mail).text == "[EMAIL] 8.8.8.8"
+
+
+@pytest.mark.parametrize("changed", [{"region": "UK"}, {"regions": {"de": "Germany"}}])
+def test_region_without_a_numbering_plan_is_refused(changed):
+    with pytest.raises(ValueError, match=r"regions?(\.de)?: '(UK|Germany)' is no country of ISO 3166"):
+        PiiConfig.model_validate({**CONFIG.model_dump(), **changed})

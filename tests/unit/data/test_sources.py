@@ -3,6 +3,8 @@
 import hashlib
 import zipfile
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from modelyard.data.corpus.document import DataError, Document
@@ -100,6 +102,35 @@ def test_source_relative_path_starts_at_the_first_root_that_has_it(tmp_path):
     assert [row.document.text for shard in shards(source, tmp_path, 1, roots) for row in rows(shard, set())] == ["one"]
     with pytest.raises(DataError, match=r"source crawl: a\.txt: no such file"):
         shards(source, tmp_path, 1, roots[:1])
+
+
+def test_stream_nested_fields_web_pages_and_files_left_out(tmp_path):
+    directory = tmp_path / "set"
+    directory.mkdir()
+    (directory / "a.jsonl").write_text('{"meta": {"text": "one", "id": 7}}\n{"meta": {"text": "two", "id": 7}}\n{"meta": []}\n')
+    meta = pa.array([{"text": "three", "id": 8}])
+    pq.write_table(pa.table({"meta": meta, "when": pa.array([1 << 60], pa.timestamp("us"))}), directory / "b.parquet")
+    (directory / "_SUCCESS").write_text("")
+    source = SourceConfig(
+        name="s", path=str(directory), format="auto", kind="text", licence="x", text_field="meta.text", id_field="meta.id"
+    )
+    [shard] = shards(source, tmp_path, 100.0)
+    found = list(rows(shard, set()))
+    assert [
+        (row.document.id, row.broken.reason if row.broken else row.document.text) for row in found if row.document.id.count("-") == 0
+    ] == [
+        ("s/7", "one"),
+        ("s/8", "three"),
+    ]
+    assert [row.broken.reason for row in found if row.broken] == ["read/duplicate_id", "read/no_text"]
+    assert shard.left_out == ("_SUCCESS",)
+    for web in (None, True, False):
+        [shard] = shards(source.model_copy(update={"web": web}), tmp_path, 100.0)
+        assert {row.document.web for row in rows(shard, set()) if not row.broken} == {bool(web)}
+    (directory / "a.jsonl").unlink()
+    (directory / "b.parquet").unlink()
+    with pytest.raises(DataError, match=r"^source s: .*set: no data in it \(1 other files\)$"):
+        shards(source, tmp_path, 100.0)
 
 
 def _ids(directory, megabytes):

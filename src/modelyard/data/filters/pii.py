@@ -10,17 +10,16 @@ number).
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from modelyard.config import Config
-from modelyard.data.filters import identity_numbers
+from modelyard.data.filters import addresses, identity_numbers
 from modelyard.data.filters.regions import regions_of
 
 if TYPE_CHECKING:
@@ -28,38 +27,11 @@ if TYPE_CHECKING:
 
 PiiKind = Literal["email", "ip", "card", "national_id", "phone"]
 
-_NAME = "0-9A-Za-z\u00c0-\u024f"
-_HOST = rf"(?:[{_NAME}](?:[{_NAME}-]{{0,61}}[{_NAME}])?\.)+([A-Za-z]{{2,24}})(?![0-9A-Za-z_])"
-_DOMAINS = {sign: re.compile(sign + _HOST) for sign in ("@", "\uff20")}
-_LOCAL = re.compile(rf"[{_NAME}][{_NAME}._%+-]*\Z")
-_LONGEST_LOCAL = 64
-_SERVICES = frozenset({"git", "hg", "svn", "cvs", "gitea", "gitlab"})
-"""Accounts that repositories are fetched by (``git@github.com``), which are nobody's."""
-_FILES = frozenset((
-    "png", "jpg", "jpeg", "jpe", "gif", "svg", "webp", "bmp", "ico", "icns", "tif", "tiff", "heic", "avif",
-    "psd", "pdf", "eps", "js", "mjs", "ts", "jsx", "tsx", "css", "scss", "less", "html", "htm", "xml",
-    "xsl", "json", "yml", "yaml", "toml", "ini", "cfg", "conf", "txt", "text", "log", "csv", "tsv", "tar",
-    "gz", "tgz", "bz", "xz", "zst", "rar", "jar", "war", "whl", "egg", "deb", "rpm", "exe", "dll", "dylib",
-    "bin", "iso", "img", "dmg", "php", "asp", "aspx", "jsp", "java", "class", "kt", "rb", "go", "cs", "cpp",
-    "hpp", "hxx", "vue", "svelte", "sql", "db", "sqlite", "ttf", "otf", "woff", "eot", "wav", "mpeg", "avi",
-    "mkv", "webm", "doc", "docx", "xls", "xlsx", "ppt", "pptx", "odt",
-))  # fmt: skip
-"""Ends of file names (``icon@2x.png``), none of which is a top-level domain."""
-_SCALE = re.compile(r"[@\uff20]\d+(?:\.\d+)?x\.")
-
 _SEPARATORS = " \u00a0\u202f\u3000().+/\\-\uff08\uff09\uff0e\uff0b\uff0f\uff0d\u2010-\u2015\u2212"
 _RUN_ASCII = re.compile(r"\d[\d ().+/-]{4,}\d", re.ASCII)
 _RUN = re.compile(rf"\d[\d{_SEPARATORS}]{{4,}}\d")
 _LETTERED = re.compile(r"[A-Z](?:[A-Z]\d\d(?: ?[A-Z0-9]{4}){3}|-?\d{7}|[A-Z]{5}\d\d[A-Z]|[A-Z]{3}\d{6}[HM])", re.ASCII)
 _BEFORE, _AFTER, _LONGEST = 4, 7, 48
-_IP4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?!\w|\.\d)", re.ASCII)
-_IP6 = re.compile(r"(?<![\w:])(?:[0-9A-Fa-f]{1,4}:){2,7}(?:[0-9A-Fa-f]{1,4}|:)(?::?[0-9A-Fa-f]{1,4})*(?![\w:])", re.ASCII)
-_COLONS = re.compile(r":[0-9A-Fa-f]{0,4}:")
-_VERSION = re.compile(
-    r"(?:\b(?:v|ver|vers|version|versión|versão|versione|versionen|release|rev|revision|build|update|section|chapter|rfc)"
-    r"|верси[яию]|बिल्ड|संस्करण|バージョン|ヴァージョン|版本|버전|판)[\s.:=\"'(]*$|[0-9A-Za-z_][-_]$|(?:[=~<>!]=|[~^])\s*[\"']?$",
-    re.IGNORECASE,
-)
 _CARD = re.compile(r"(?<![\w.-])(?:[2-6]\d{3}[ -]?\d{4}[ -]?\d{4}[ -]?\d{1,7}|3[47]\d{2}[ -]?\d{6}[ -]?\d{5})(?![\w-]|\.\d)", re.ASCII)
 _NO_PHONE = re.compile(r"\d+\.\d+|\d{4}[-/.]\d\d?[-/.]\d\d?|\d\d?[-/.]\d\d?[-/.]\d{4}|\d{4} ?- ?\d{4}|\d{1,8}|\d{12,}", re.ASCII)
 """Decimals, dates, spans of years and bare numbers of another length than a phone's: what most runs are."""
@@ -74,6 +46,15 @@ class PiiConfig(Config):
     """Country (ISO 3166, two letters) whose plans English texts follow, and texts of languages that no country is known for."""
     regions: dict[str, str] = Field(default_factory=dict)
     """Language (ISO 639-1) -> country, where it is another than :data:`modelyard.data.filters.regions.COUNTRIES` has."""
+
+    @model_validator(mode="after")
+    def _known(self) -> PiiConfig:
+        from phonenumbers import SUPPORTED_REGIONS
+
+        for key, region in (("region", self.region), *((f"regions.{code}", one) for code, one in self.regions.items())):
+            if region not in SUPPORTED_REGIONS:
+                raise ValueError(f"{key}: {region!r} is no country of ISO 3166 with a numbering plan, such as US or JP")
+        return self
 
 
 class Redacted(NamedTuple):
@@ -128,16 +109,16 @@ def spans(text: str, config: PiiConfig, language: str = "und") -> list[Span]:
     """Everything found, in no order; kinds may overlap."""
     result: list[Span] = []
     if "email" in config.kinds:
-        result += (span for sign, domain in _DOMAINS.items() if sign in text for span in _emails(text, domain))
+        result += (Span(*place, "email") for place in addresses.emails(text))
     if "ip" in config.kinds:
-        result += _ip6(text)
+        result += (Span(*place, "ip") for place in addresses.ip6(text))
     windows = list(_windows(text))
     regions = regions_of(text, language, config.region, config.regions) if windows else ()
     for window in windows:
         for kind in config.kinds:
             places = _places(kind, window, regions)
             found = [Span(window.begin + start, window.begin + end, kind) for start, end in places]
-            result += [span for span in found if kind != "ip" or not _is_version(text, span)]
+            result += [span for span in found if kind != "ip" or not addresses.is_version(text, span.start, span.end)]
     return result
 
 
@@ -150,15 +131,6 @@ def _apart(found: list[Span]) -> list[Span]:
         elif _ORDER.index(span.kind) < _ORDER.index(kept[-1].kind):
             kept[-1] = span
     return kept
-
-
-def _emails(text: str, domain: re.Pattern[str]) -> Iterator[Span]:
-    for match in domain.finditer(text):
-        local = _LOCAL.search(text, max(0, match.start() - _LONGEST_LOCAL), match.start())
-        if local is None or local.group().lower() in _SERVICES or _SCALE.match(match.group()):
-            continue
-        if match.group(1).lower() not in _FILES:
-            yield Span(local.start(), match.end(), "email")
 
 
 def _windows(text: str) -> Iterator[_Window]:
@@ -177,7 +149,7 @@ def _places(kind: PiiKind, window: _Window, regions: tuple[str, ...]) -> Iterato
     """(start, end) of one kind in a window."""
     text, digits = window.text, window.digits
     if kind == "ip" and digits > 3 and text.count(".") > 2:
-        yield from (match.span() for match in _IP4.finditer(text) if _is_public(match.group()))
+        yield from addresses.ip4(text)
     elif kind == "card" and digits > 12:
         yield from (match.span() for match in _CARD.finditer(text) if _is_card(match.group()))
     elif kind == "national_id" and (digits > 5 or not digits):
@@ -203,33 +175,6 @@ _ASCII: Mapping[int, int | str] = _Plain(
         **dict.fromkeys((0xA0, 0x202F, 0x3000), " "),
     }
 )
-
-
-def _ip6(text: str) -> Iterator[Span]:
-    """IPv6 addresses around two colons of which the second is at most four hexadecimal digits from the first."""
-    end = 0
-    for match in _COLONS.finditer(text):
-        if match.start() < end:
-            continue
-        begin = max(0, match.start() - 6)
-        if found := _IP6.search(text, begin, match.start() + _LONGEST):
-            end = found.end()
-            if _is_public(found.group()):
-                yield Span(*found.span(), "ip")
-
-
-def _is_public(text: str) -> bool:
-    try:
-        return ipaddress.ip_address(text).is_global
-    except ValueError:
-        return False
-
-
-def _is_version(text: str, span: Span) -> bool:
-    """Whether four numbers are a release rather than an address: what stands before says so, or zeros that hosts have not."""
-    first, second, _, last = text[span.start : span.end].translate(_ASCII).split(".")
-    zeros = int(first) < 32 and "0" in (second, last)
-    return zeros or _VERSION.search(text, max(0, span.start - 24), span.start) is not None
 
 
 def _is_card(text: str) -> bool:

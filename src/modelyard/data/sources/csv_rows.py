@@ -15,8 +15,7 @@ from modelyard.data.sources.compressed import UNREADABLE
 from modelyard.data.sources.json_rows import lines
 from modelyard.data.sources.record import Broken, Record, TextField
 
-_NO_SIGN = re.compile(rb'[^",\t]+')
-"""What does not tell where a row ends."""
+_NO_QUOTE = re.compile(rb'[^"]+')
 
 
 def rows(pieces: Iterable[bytes], field: TextField, longest: int, separator: str) -> Iterator[Record | Broken]:
@@ -29,7 +28,7 @@ def rows(pieces: Iterable[bytes], field: TextField, longest: int, separator: str
         separator: between two fields.
     """
     source = _Lines(lines(pieces, longest), longest)
-    csv.field_size_limit(max(csv.field_size_limit(), longest))
+    csv.field_size_limit(max(csv.field_size_limit(), 2 * longest))  # _Lines keeps rows below it
     reader = csv.reader(source, delimiter=separator, strict=True)
     header: list[str] = []
     while True:
@@ -66,7 +65,7 @@ def _record(place: str, header: list[str], row: list[str], field: TextField) -> 
 
 
 class _Lines:
-    """Lines as ``csv`` wants them; of a row that grows too long only what tells where it ends."""
+    """Lines as ``csv`` wants them; of a row that grows too long only its quotes, which tell where it ends."""
 
     def __init__(self, found: Iterator[bytes | int], longest: int) -> None:
         self._found, self._longest = found, longest
@@ -79,10 +78,10 @@ class _Lines:
     def __next__(self) -> str:
         line = next(self._found)
         self.number += 1
-        self.size += line if isinstance(line, int) else len(line)
-        if self.number == 1 and isinstance(line, bytes):
-            line = line.removeprefix(b"\xef\xbb\xbf")
-        if self.size > self._longest:
+        self.size += 1 + (line if isinstance(line, int) else len(line))
+        if isinstance(line, int) or self.size > self._longest:
             self.too_long = True
-            line = b"" if isinstance(line, int) else _NO_SIGN.sub(b"", line)
-        return (line if isinstance(line, bytes) else b"").decode("utf-8", errors="surrogateescape") + "\n"
+            return "" if isinstance(line, int) else _NO_QUOTE.sub(b"", line).decode()
+        if self.number == 1:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        return line.decode("utf-8", errors="surrogateescape") + "\n"
