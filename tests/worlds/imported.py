@@ -41,10 +41,6 @@ name = "imported"
 [corpus.sources]                # the corpus of smallest.toml
 megabytes = {{ human_ratings = 0.4, shakespeare = 0, tweets = 0.1, dialogs = 0.06, docstrings = 0.1, code = 0.1 }}
 
-[corpus.filters.abuse]
-training_texts = 3000
-augmented = 2000
-
 [corpus.exports]
 openings = 60
 last_word = 40

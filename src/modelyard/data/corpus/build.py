@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,6 @@ from modelyard.data.filters import abuse, classifier
 from modelyard.data.filters.abuse import Trained
 from modelyard.data.filters.classifier import ClassifierConfig, TrainedClassifier
 from modelyard.data.filters.screen import FiltersConfig, Screen
-from modelyard.data.sources import ratings, tweets
-from modelyard.data.sources.declared import SOURCES
-from modelyard.data.sources.fetch import fetch
 from modelyard.data.sources.stream import Shard, SourceConfig, rows, shards
 from modelyard.data.tokens import token_files
 from modelyard.data.tokens.token_files import TokenFilesConfig
@@ -38,7 +36,6 @@ from modelyard.progress import Report
 from modelyard.store.artifacts import NAME, Artifact, Built, Spec, Store
 from modelyard.store.code_identity import code_version
 
-_ABUSE = ("abuse_lexicon", "abuse_teacher", "tweets", "human_ratings")
 
 
 class StageExecution(Config):
@@ -142,7 +139,7 @@ def _identity(config: StageConfig, shard: Shard, every: list[Shard]) -> ShardIde
         source=shard.source.model_dump(mode="json", exclude={"path", "sha256"}),
         files=[file.sha256 for file in shard.files],
         installed=shard.versions,
-        filters=config.filters,
+        filters=config.filters.model_copy(update={"abuse": config.filters.abuse.anywhere()}),
         classifier=config.classifier,
         classifier_files=[file.sha256 for other in every if other.source.name in named for file in other.files],
         blocks=config.blocks,
@@ -154,23 +151,17 @@ class _Trained:
 
     def __init__(self, config: StageConfig, every: list[Shard], cache: Path) -> None:
         self._config, self._every, self._cache = config, every, cache
-        self.abuse: Trained | None = None
         self.classifier: TrainedClassifier | None = None
 
+    @cached_property
+    def abuse(self) -> Trained:
+        """Also wanted by the report of a corpus whose shards were all found."""
+        return abuse.build(self._config.filters.abuse, self._cache)
+
     def screen(self) -> Screen:
-        if self.abuse is None:
-            self.abuse = _train_abuse(self._config.filters, self._cache)
-            if self._config.classifier:
-                self.classifier = _train_classifier(self._config.classifier, self._every)
+        if self.classifier is None and self._config.classifier:
+            self.classifier = _train_classifier(self._config.classifier, self._every)
         return Screen(self._config.filters, self.abuse.filter, self.classifier.classifier if self.classifier else None)
-
-
-def _train_abuse(filters: FiltersConfig, cache: Path) -> Trained:
-    archives = {name: fetch(SOURCES[name], cache) for name in _ABUSE}
-    texts = [d.text for d in tweets.read(SOURCES["tweets"], archives["tweets"])]
-    texts += [d.text for d in ratings.read(SOURCES["human_ratings"], archives["human_ratings"]).documents]
-    words = abuse.lexicon(SOURCES["abuse_lexicon"], archives["abuse_lexicon"])
-    return abuse.train(texts, words, abuse.Teacher(SOURCES["abuse_teacher"], archives["abuse_teacher"]), filters.abuse)
 
 
 def _train_classifier(config: ClassifierConfig, every: list[Shard]) -> TrainedClassifier:
@@ -238,11 +229,10 @@ def _link(source: Path, target: Path) -> None:
 def _write(
     out: Path, config: StageConfig, counts: dict[str, Any], suites: list[SuiteResult], built: list[Artifact], trained: _Trained
 ) -> None:
-    measured = {
-        name: {"precision": value.precision._asdict(), "recall": value.recall._asdict()}
-        for name, value in (("abuse", trained.abuse), ("classifier", trained.classifier))
-        if value
-    }
+    measured = {"abuse": trained.abuse.report()}
+    if trained.classifier:
+        measured["classifier"] = {name: getattr(trained.classifier, name)._asdict() for name in ("precision", "recall")}
+    trained.abuse.save(out)
     sources = [s.model_dump(mode="json", exclude={"path"}) | {"path": s.path.rsplit("/", 1)[-1]} for s in config.sources]
     for source in sources:
         shards_of = [artifact for artifact in built if artifact.config["source"]["name"] == source["name"]]
@@ -251,7 +241,7 @@ def _write(
     content = {"statistics": {**counts, "trained": measured}, "sources": sources, "expectations": [s.model_dump() for s in suites]}
     for name, value in content.items():
         (out / f"{name}.json").write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    (out / "report.html").write_text(page(config.name, counts, sources, suites, out / "rejects"), "utf-8")
+    (out / "report.html").write_text(page(config.name, counts, sources, suites, out / "rejects", trained.abuse.report()), "utf-8")
 
 
 def _metrics(counts: dict[str, Any]) -> dict[str, float]:

@@ -29,7 +29,6 @@ from modelyard.data.corpus.splits import SplitsConfig, assign
 from modelyard.data.filters import abuse, duplicates
 from modelyard.data.filters.screen import FiltersConfig, Screen
 from modelyard.data.reading import Readings, SourcesConfig, read
-from modelyard.data.sources.declared import SOURCES
 from modelyard.formats.expectation import SuiteResult, Validate
 from modelyard.progress import Report
 
@@ -83,7 +82,7 @@ def run(
     readings = read(config.sources, cache, report)
     if not readings.documents:
         raise DataError("corpus: empty: the sources gave no document")
-    trained = _train_abuse(readings, config)
+    trained = abuse.build(config.filters.abuse, cache)
     rows = _screen(readings, config, Screen(config.filters, trained.filter), transform, report)
     _refuse_duplicates(rows, config)
     kept = [row for row in rows if row["reason"] is None]
@@ -97,7 +96,7 @@ def run(
     _write(out, "ratings.parquet", ratings, _RATING_SCHEMA)
     exported = exports.build(kept, config.exports, config.seed)
     _export(out, exported, readings.human_eval)
-    trained.filter.save(out)
+    trained.save(out)
     statistics = _statistics(rows, documents, ratings, exported, readings, trained)
     for name, content in (("statistics", statistics), ("sources", readings.sources), ("expectations", [s.model_dump() for s in suites])):
         (out / f"{name}.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
@@ -105,15 +104,6 @@ def run(
         result.keep_page(out)
         result.require()
     return _metrics(rows, documents, ratings, trained)
-
-
-def _train_abuse(readings: Readings, config: CorpusConfig) -> abuse.Trained:
-    texts = [document.text for document in readings.documents if document.source in ("tweets", "human_ratings")]
-    if not texts:
-        texts = [document.text for document in readings.documents if document.kind != "code"]
-    words = abuse.lexicon(SOURCES["abuse_lexicon"], readings.archives["abuse_lexicon"])
-    teacher = abuse.Teacher(SOURCES["abuse_teacher"], readings.archives["abuse_teacher"])
-    return abuse.train(texts, words, teacher, config.filters.abuse)
 
 
 def _screen(readings: Readings, config: CorpusConfig, screen: Screen, transform: Transform, report: Report) -> list[Row]:
@@ -212,7 +202,7 @@ def _statistics(
         "refused_by_source": count((row for row in rows if row["reason"]), "source", "reason"),
         "ratings": count(ratings, "domain", "split"),
         "exports": {name: len(getattr(exported, name)) for name in exported._fields} | {"human_eval": len(readings.human_eval)},
-        "abuse": {"precision": trained.precision._asdict(), "recall": trained.recall._asdict(), "lexicon_words": trained.words},
+        "abuse": trained.report(),
         "licences": count(documents, "licence"),
     }
 
@@ -226,4 +216,4 @@ def _metrics(rows: list[Row], documents: list[Row], ratings: list[Row], trained:
         "corpus/ratings/items": len(ratings),
         **{f"corpus/refused/{name}": count for name, count in sorted(refused.items())},
     }
-    return metrics | trained.precision.flat("corpus/abuse/precision") | trained.recall.flat("corpus/abuse/recall")
+    return metrics | trained.metrics("corpus/abuse")
