@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from bench.abuse_functional import CLASSES, cases
 from bench.real_text import WEB, texts
-from modelyard.data.filters import abuse, abuse_labels, abuse_training
+from modelyard.data.filters import abuse, abuse_labels
 from modelyard.data.filters.abuse import AbuseConfig, AbuseFilter
 from modelyard.data.filters.abuse_labels import CATEGORIES, UNKNOWN, Labelled
 from modelyard.stats.estimate import proportion
@@ -46,7 +46,11 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path(".modelyard/scratch/sources"))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    labels = {"path": str(options.labels.resolve()), "sha256": hashlib.sha256(options.labels.read_bytes()).hexdigest(), "licence": "as given"}
+    labels = {
+        "path": str(options.labels.resolve()),
+        "sha256": hashlib.sha256(options.labels.read_bytes()).hexdigest(),
+        "licence": "as given",
+    }
     plain = AbuseConfig.model_validate(WEB["abuse"])
     taught = AbuseConfig.model_validate({**WEB["abuse"], "labels": labels})
     assert taught.labels
@@ -80,7 +84,10 @@ def ranking(rows: Labelled, found: dict[str, abuse.Trained], peers: Path | None)
             measured[name][category] = average_precision_interval(columns[looked, number + 1], held.labels[looked, number] == 1, 0)
     refused = np.array([found["packages"].filter.refuse(text) is not None for text in held.texts])
     hits = int((refused & held.harmful).sum())
-    measured["this filter, packages"] |= {"precision": proportion(hits, max(1, refused.sum())), "recall": proportion(hits, held.harmful.sum())}
+    measured["this filter, packages"] |= {
+        "precision": proportion(hits, max(1, refused.sum())),
+        "recall": proportion(hits, held.harmful.sum()),
+    }
     for name, values in measured.items():
         for key, value in values.items():
             print(f"{name:24s} {key:18s} {value.value:.3f} [{value.low:.3f}, {value.high:.3f}]")

@@ -23,13 +23,14 @@ import numpy.typing as npt
 from modelyard.config import complaint
 
 BITS = 20
-WINDOW = 100
-"""Words of a window; windows overlap by half."""
+STEP = 25
+"""Words from one window to the next."""
+SIZES = (2, 4)
+"""Steps in a window: passages are short and long."""
 FILE = "abuse.npz"
 WORD = re.compile(r"[a-z0-9$@*]+")
 PLAIN = re.compile(r"[a-z']+")
 _LEET = str.maketrans("013457@$!", "oieastasi")
-_HALF = WINDOW // 2
 
 Buckets = npt.NDArray[np.int64]
 Reals = npt.NDArray[np.float64]
@@ -55,6 +56,11 @@ def pairs(found: npt.NDArray[np.uint64]) -> Buckets:
     """Bucket of each word with the next one, [words - 1] (none of no word)."""
     mixed = (found[:-1] * np.uint64(0x9E3779B97F4A7C15) + found[1:]) * np.uint64(0xD6E8FEB86659FD93)
     return (mixed >> np.uint64(64 - BITS)).astype(np.int64)
+
+
+def _cumulated(values: Reals) -> Reals:
+    """Sums of the first 0, 1, ... rows."""
+    return np.concatenate([np.zeros_like(values[:1]), np.cumsum(values, 0)])
 
 
 class Judgement(NamedTuple):
@@ -99,13 +105,14 @@ class AbuseModel:
         rows = self._rows[singles(found)]
         totals, squares = self.weights[rows], self.squares[rows]
         totals[:-1] += self.weights[self._rows[pairs(found)]]
-        if found.size <= WINDOW:
-            sums, norms = totals.sum(0, dtype=np.float64)[None], squares.sum(dtype=np.float64)[None]
-        else:
-            starts = np.arange(0, found.size, _HALF)
-            halves, half_norms = np.add.reduceat(totals, starts, 0, np.float64), np.add.reduceat(squares, starts, 0, np.float64)
-            sums, norms = halves[:-1] + halves[1:], half_norms[:-1] + half_norms[1:]
-        return np.asarray(sums / np.sqrt(np.maximum(norms, 1e-9))[:, None] + self.bias)
+        starts = np.arange(0, found.size, STEP)
+        sums = _cumulated(np.add.reduceat(totals, starts, 0, np.float64))
+        norms = _cumulated(np.add.reduceat(squares, starts, 0, np.float64))
+        windows = [
+            (sums[size:] - sums[:-size]) / np.sqrt(np.maximum(norms[size:] - norms[:-size], 1e-9))[:, None]
+            for size in sorted({min(size, starts.size) for size in SIZES})
+        ]
+        return np.asarray(np.concatenate(windows) + self.bias)
 
     def judge(self, text: str) -> Judgement:
         """Probabilities of abuse; all 0 for a text without a word."""
@@ -135,7 +142,7 @@ class AbuseModel:
         hasher = sha256()
         for array in (self.buckets, self.weights, self.squares, self.bias):
             hasher.update(array.tobytes())
-        hasher.update("\n".join([*sorted(self.words), "", *self.outputs, str((BITS, WINDOW, WORD.pattern))]).encode())
+        hasher.update("\n".join([*sorted(self.words), "", *self.outputs, str((BITS, STEP, SIZES, WORD.pattern))]).encode())
         return hasher.hexdigest()
 
     def save(self, directory: Path) -> None:
@@ -165,7 +172,7 @@ def load(directory: Path) -> AbuseModel:
             buckets = stored["buckets"].astype(np.int64)
             if weights.shape != (buckets.size, len(outputs)) or squares.shape != buckets.shape or bias.shape != (len(outputs),):
                 raise ValueError("its arrays do not fit together")
-            if not buckets.size or buckets[1:].size and not 0 <= buckets[1:].min() <= buckets[1:].max() < 1 << BITS:
+            if not buckets.size or (buckets[1:].size and not 0 <= buckets[1:].min() <= buckets[1:].max() < 1 << BITS):
                 raise ValueError("a bucket is out of range")
             return AbuseModel(frozenset(words), tuple(outputs), buckets, weights, squares, bias, str(stored["origin"]))
     except Exception as error:  # numpy and zipfile raise a dozen types for damaged bytes

@@ -23,7 +23,7 @@ def _texts():
     """40 texts of each category, told by one word each, and 200 of none."""
     rng = np.random.default_rng(0)
     for number in range(520):
-        words = rng.choice(WORDS, 12).tolist() + [f"unique{number}"]
+        words = [*rng.choice(WORDS, 12).tolist(), f"unique{number}"]
         key = list(HARMS)[number // 40] if number < 320 else ""
         yield {"prompt": " ".join([*words, *([HARMS[key]] * 2 if key else [])]), **{name: int(name == key) for name in HARMS}}
 

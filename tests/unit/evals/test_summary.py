@@ -9,10 +9,10 @@ from sklearn.metrics import average_precision_score
 
 from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark, Item
 from modelyard.evals.metrics import pass_at_k
-from modelyard.stats.ranking import average_precision
 from modelyard.evals.summary import by_group, in_parts, summarise
 from modelyard.formats.records import Record
 from modelyard.stats.estimate import Estimate, proportion
+from modelyard.stats.ranking import average_precision
 
 
 def record(item: str, score: float = 0.0, **more: Any) -> Record:

@@ -1,6 +1,5 @@
 """The abuse model: windows, the file it is kept in, and a slow reference for its sums."""
 
-from itertools import pairwise
 from pathlib import Path
 from zlib import crc32
 
@@ -40,22 +39,19 @@ def test_log_odds_of_a_long_text_equal_a_loop_over_windows() -> None:
     model = _model({word: [float(value)] for word, value in zip(vocabulary, rng.normal(size=60), strict=True)})
     words = rng.choice([*vocabulary, "unseen"], 333).tolist()
     found = []
-    for start in range(0, len(words) - 50, 50):
-        window = words[start : start + 100]
+    for window in [words[start : start + size] for size in (50, 100) for start in range(0, 325 + 25 - size + 1, 25)]:
         rows = [model._rows[crc32(word.encode()) >> (32 - BITS)] for word in window]
         found.append([sum(float(model.weights[row, 0]) for row in rows) / np.sqrt(sum(float(model.squares[row]) for row in rows)) - 3.0])
-    assert all(abs(value) > 0.01 for (value,) in found)
-    assert len(list(pairwise(words))) == 332
-    assert np.allclose(model.log_odds(" ".join(words)), found, atol=1e-5)
+    assert np.allclose(sorted(model.log_odds(" ".join(words)).tolist()), sorted(found), atol=1e-5)
 
 
 def test_probability_of_a_passage_survives_any_amount_of_clean_text_around_it() -> None:
     model = _model({"vile": [6.0]})
     passage, clean = " ".join(["vile"] * 50), "a quiet word "
-    alone = model.probability(f"{passage} {clean * 17}")
+    alone = model.probability(passage)
     assert alone > 0.9
     for times in (100, 1000):
-        assert model.probability(clean * times + passage + " " + clean * times) >= 0.9 * alone
+        assert model.probability(clean * times + passage + " " + clean * times) >= 0.99 * alone
 
 
 def test_probability_of_any_joins_the_outputs_of_one_window() -> None:

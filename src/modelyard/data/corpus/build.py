@@ -37,7 +37,6 @@ from modelyard.store.artifacts import NAME, Artifact, Built, Spec, Store
 from modelyard.store.code_identity import code_version
 
 
-
 class StageExecution(Config):
     """Where and how it runs; none of it changes the corpus."""
 

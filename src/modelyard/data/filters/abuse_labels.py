@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -35,6 +34,8 @@ CATEGORIES = {
     "V2": "violence/graphic",
 }
 UNKNOWN = -1
+_LEAST = 10
+"""Texts of each class: half of them must be left for the three folds of the calibration."""
 _NEAR = DuplicatesConfig(permutations=128, bands=64, shingle=3, threshold=0.3)
 """Looser than the corpus's: a text that shares a third of its shingles with one trained on has been seen."""
 
@@ -99,8 +100,8 @@ def read(config: LabelsConfig) -> Labelled:
     found = Labelled(texts, labels.reshape(len(rows), len(CATEGORIES)))
     found.labels[(found.labels == UNKNOWN) & ~found.harmful[:, None]] = 0
     for key, column in zip(CATEGORIES, found.labels.T, strict=True):
-        if min((column == 1).sum(), (column == 0).sum()) < 2:
-            raise DataError(f"{path}: {key} ({CATEGORIES[key]}): 2 texts with 1 and 2 with 0 are the least that can be learned from")
+        if min((column == 1).sum(), (column == 0).sum()) < _LEAST:
+            raise DataError(f"{path}: {key} ({CATEGORIES[key]}): {_LEAST} texts with 1 and as many with 0 are the least to learn from")
     return found
 
 
@@ -121,5 +122,3 @@ def first_half(texts: Sequence[str]) -> npt.NDArray[np.bool_]:
     The hash has a prefix of its own: a file may itself be what a plain hash of the texts selected.
     """
     return np.array([hashlib.sha256(b"half\0" + texts[first].encode()).digest()[0] < 128 for first in groups(texts)], bool)
-
-

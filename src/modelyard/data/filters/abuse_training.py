@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from string import ascii_lowercase, digits
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,10 @@ from modelyard.stats.ranking import average_precision_interval
 
 STRENGTH = 30.0
 """Inverse of the L2 penalty."""
-CONTRAST = 0.1
-"""Weight of a written contrast beside a labelled text's 1: enough to decide where the labels say nothing."""
+FOLDS = 3
+"""Of the cross-fitting that calibrates."""
+CONTRASTS = (0.1, 0.3)
+"""Weight of a harmful and of a harmless written contrast beside a labelled text's 1: they decide where the labels say nothing."""
 
 
 class Measured(NamedTuple):
@@ -51,6 +53,13 @@ class _Known(NamedTuple):
     """Buckets that differ from an unknown word's."""
 
 
+class _Line(NamedTuple):
+    """Log-odds as a linear function."""
+
+    weights: Reals
+    bias: float
+
+
 class _Features(NamedTuple):
     """One text as a row."""
 
@@ -66,13 +75,12 @@ class _Features(NamedTuple):
 def fit(labelled: Labelled, teacher: Teacher, allowed: frozenset[str], origin: str) -> AbuseModel:
     """Train on all of ``labelled``. ``allowed``: words of which the packaged model's opinion is not taken."""
     from scipy.sparse import csr_matrix, hstack
-    from sklearn.linear_model import LogisticRegression
 
     known = _known(teacher, allowed)
     written = contrasts()
     rows = [_features(WORD.findall(text.lower()), known) for text in (*labelled.texts, *written.texts)]
     labels = np.concatenate([labelled.labels, written.labels])
-    importance = np.repeat([1.0, CONTRAST], [len(labelled.texts), len(written.texts)])
+    importance = np.concatenate([np.ones(len(labelled.texts)), np.where(written.harmful, *CONTRASTS)])
     every, scales = np.concatenate([row.buckets for row in rows]), np.concatenate([row.scales for row in rows])
     used, place = np.unique(every, return_inverse=True)
     values = scales / np.repeat([row.norm for row in rows], [row.buckets.size for row in rows])
@@ -87,11 +95,10 @@ def fit(labelled: Labelled, teacher: Teacher, allowed: frozenset[str], origin: s
     weights, bias = np.zeros((buckets.size + 1, len(CATEGORIES))), np.zeros(len(CATEGORIES))
     for number in range(len(CATEGORIES)):
         looked = labels[:, number] != UNKNOWN
-        model = LogisticRegression(C=STRENGTH, solver="liblinear", random_state=0, max_iter=200)
-        model.fit(inputs[looked], labels[looked, number], importance[looked])
-        weights[np.searchsorted(buckets, used) + 1, number] = model.coef_[0][:-1] * scale
-        weights[1:, number] += model.coef_[0][-1] * known.margin[buckets]
-        bias[number] = model.intercept_[0]
+        line = _regression(inputs[looked], labels[looked, number], importance[looked])
+        weights[np.searchsorted(buckets, used) + 1, number] = line.weights[:-1] * scale
+        weights[1:, number] += line.weights[-1] * known.margin[buckets]
+        bias[number] = line.bias
     squares = np.concatenate([[known.idf.max()], known.idf[buckets]]) ** 2
     return AbuseModel(
         words=frozenset(),
@@ -102,6 +109,19 @@ def fit(labelled: Labelled, teacher: Teacher, allowed: frozenset[str], origin: s
         bias=bias.astype(np.float32),
         origin=origin,
     )
+
+
+def _regression(inputs: Any, labels: npt.NDArray[np.int8], importance: Reals) -> _Line:
+    """Logistic regression whose log-odds Platt's sigmoid corrects by what it says of texts that it was not fitted to."""
+    from sklearn.calibration import CalibratedClassifierCV
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold
+
+    model = LogisticRegression(C=STRENGTH, solver="liblinear", random_state=0, max_iter=200)
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
+    fitted = CalibratedClassifierCV(model, cv=folds, ensemble=False).fit(inputs, labels, importance).calibrated_classifiers_[0]
+    slope, offset = -float(fitted.calibrators[0].a_), -float(fitted.calibrators[0].b_)
+    return _Line(slope * fitted.estimator.coef_[0], slope * float(fitted.estimator.intercept_[0]) + offset)
 
 
 def measure(labelled: Labelled, teacher: Teacher, allowed: frozenset[str], seed: int = 0) -> Measured:
