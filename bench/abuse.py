@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from bench.abuse_functional import CLASSES, cases
 from bench.real_text import WEB, texts
+from modelyard.data.corpus.trained import train_abuse
 from modelyard.data.filters import abuse, abuse_labels
 from modelyard.data.filters.abuse import AbuseConfig, AbuseFilter
 from modelyard.data.filters.abuse_labels import CATEGORIES, UNKNOWN, Labelled
@@ -55,7 +56,7 @@ def main() -> None:
     taught = AbuseConfig.model_validate({**WEB["abuse"], "labels": labels})
     assert taught.labels
     rows = abuse_labels.read(taught.labels)
-    found = {name: abuse.build(config, options.cache) for name, config in (("packages", plain), ("labels", taught))}
+    found = {name: train_abuse(config, options.cache) for name, config in (("packages", plain), ("labels", taught))}
     result: dict[str, Any] = {"held out": ranking(rows, found, options.peers)}
     result["functional"] = {name: functional(one.filter) for name, one in found.items()}
     result["surrounded"] = {name: surrounded(one.filter, rows) for name, one in found.items()}

@@ -13,9 +13,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from modelyard.execution import ExecutionConfig
+from modelyard.formats.token_rows import write_rows
 from modelyard.model.inference.generate import generate
 from modelyard.model.network import processor
 from modelyard.model.network.architecture import ModelConfig
@@ -89,8 +88,8 @@ def main() -> int:
     print(processor.description(), flush=True)
     out = options.out or Path(tempfile.mkdtemp(prefix="capability-"))
     out.mkdir(parents=True, exist_ok=True)
-    np.save(out / "train.npy", arithmetic.training_rows(40_000, SEQ_LEN, seed=1))
-    np.save(out / "validation.npy", arithmetic.training_rows(200, SEQ_LEN, seed=2, held=True))
+    train, validation = arithmetic.training_rows(40_000, SEQ_LEN, seed=1), arithmetic.training_rows(200, SEQ_LEN, seed=2, held=True)
+    write_rows(out, {"train": train, "validation": validation}, len(arithmetic.ALPHABET), arithmetic.END)
     graded = arithmetic.benchmark(options.problems, seed=3)
     problems = [problem for _, problem in graded]
     recipes = [recipe(width, options.tokens_per_parameter) for width in sorted(options.widths)]

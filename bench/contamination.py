@@ -20,7 +20,8 @@ from pathlib import Path
 import ahocorasick_rs
 
 from bench.real_text import texts
-from modelyard.data.contamination.overlap import ContaminationConfig, batches, check, draw, strip, stripped
+from modelyard.data.contamination.folding import strip, stripped
+from modelyard.data.contamination.overlap import ContaminationConfig, batches, check, draw
 from modelyard.data.contamination.substrings import Finder
 from modelyard.model.network import processor
 
@@ -43,7 +44,7 @@ def main() -> None:
     methods: dict[str, Callable[[], set[int]]] = {
         "modelyard, substrings": lambda: _ours(patterns, documents),
         "ahocorasick_rs": lambda: _automaton(patterns, documents),
-        "modelyard, with 13-grams and documents": lambda: {m.item for m in check([items], documents, CONFIG)[0].matches},
+        "modelyard, with 13-grams and documents": lambda: {m.item for m in check([items], documents, CONFIG)[0].written.matches},
     }
     seconds: dict[str, list[float]] = {name: [] for name in methods}
     results = {}

@@ -91,9 +91,9 @@ def _write(directory: Path, megabytes: float) -> None:
                 if left <= 0:
                     break
             lap += 1
-    source = f'name = "text"\npath = "{directory / "text.jsonl"}"\nformat = "jsonl"\nkind = "text"\nlicence = "various"\n'
+    source = f'path = "{directory / "text.jsonl"}"\nformat = "jsonl"\nkind = "text"\nlicence = "various"\n'
     execution = f'store = "file://{directory / "store"}"\nscratch = "{directory.parent / "scratch"}"\n'
-    config = f'extends = "{ROOT / "configs/data/web.toml"}"\nname = "scaling"\n[[sources]]\n{source}[execution]\n{execution}'
+    config = f'extends = "{ROOT / "configs/data/web.toml"}"\nname = "scaling"\n[corpus.sources.text]\n{source}[execution]\n{execution}'
     (directory / "config.toml").write_text(config, "utf-8")
 
 
@@ -102,17 +102,18 @@ def _one(directory: str, workers: int) -> None:
     from modelyard.adapters.ray import cluster as ray_cluster
     from modelyard.adapters.ray.data import RayTransform
     from modelyard.config import load_config
-    from modelyard.data.corpus.build import StageConfig, run
+    from modelyard.data.build import DataConfig, build_corpus, store_of
     from modelyard.data.corpus.document import run_inline
     from modelyard.progress import silent
 
-    config = load_config(StageConfig, Path(directory) / "config.toml")
+    config = load_config(DataConfig, Path(directory) / "config.toml")
     started = time.perf_counter()
-    built = run(config, RayTransform(workers) if workers > 1 else run_inline, validate, silent)
+    transform = RayTransform(workers) if workers > 1 else run_inline
+    built = build_corpus(config, store_of(config), transform, validate, silent)
     seconds = time.perf_counter() - started
     ray_cluster.disconnect()
-    rate = built.artifact.metrics["documents/read/bytes"] / 1e6 / seconds
-    print(json.dumps({"seconds": seconds, "rate": rate, "kept": built.artifact.metrics["documents/kept/documents"]}))
+    rate = built.artifact.metrics["corpus/bytes/read"] / 1e6 / seconds
+    print(json.dumps({"seconds": seconds, "rate": rate, "kept": built.artifact.metrics["corpus/documents/kept"]}))
 
 
 def _plot(rows: list[dict[str, float]], path: Path) -> None:

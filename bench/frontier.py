@@ -25,6 +25,7 @@ import numpy as np
 from modelyard.config import read_tree
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import DEMONSTRATIONS, Demonstration, read
+from modelyard.formats.token_rows import TokenRows
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
 from modelyard.model.network import processor
@@ -51,7 +52,7 @@ class Measure:
         encoder = Encoder(inputs["sft"])
         self.config, self.training = config, training
         self.prompts = [encoder.opening(text) for text in openings(inputs, items)]
-        self.text = np.load(inputs["tokens"] / "validation.npy", mmap_mode="r")[config.final_rows :]
+        self.text = TokenRows(inputs["tokens"], "validation")[config.final_rows :]
         self.gold = model_directory.load(inputs["gold"], ExecutionConfig(threads=1), head="scalar")
         self.before = self._sample(training.models.reference)
         self.gold_before = self._gold(self.before)
@@ -90,7 +91,7 @@ class Measure:
 def openings(inputs: Mapping[str, Path], items: str) -> list[str]:
     """Openings of reviews: ``validation`` (to choose by) or ``test`` (the line's benchmark)."""
     if items == "test":
-        lines = (inputs["corpus"] / "benchmarks" / "openings.jsonl").read_text("utf-8").splitlines()
+        lines = (inputs["held_out"] / "benchmarks" / "openings.jsonl").read_text("utf-8").splitlines()
         return [str(json.loads(line)["prompt"]) for line in lines]
     shown = read(inputs["feedback"] / DEMONSTRATIONS, Demonstration, "validation")
     return [one.prompt for one in shown if isinstance(one.prompt, str)]
@@ -103,7 +104,8 @@ def line_inputs(store: Path) -> dict[str, Path]:
         raise ValueError(f"{store}: no results; a finished line is needed (make run)")
     results = max(manifests, key=lambda manifest: manifest.get("finished") or 0.0)["parents"]
     policy = json.loads((store / results["policy"] / "artifact.json").read_text("utf-8"))["parents"]
-    return {role: store / ref for role, ref in {**policy, "gold": results["scorer"], "corpus": results["corpus"]}.items()}
+    feedback = json.loads((store / policy["feedback"] / "artifact.json").read_text("utf-8"))["parents"]
+    return {role: store / ref for role, ref in {**policy, "gold": results["scorer"], "held_out": feedback["held_out"]}.items()}
 
 
 def run(config: PPOConfig, inputs: Mapping[str, Path], items: str, every: int, threads: int, note: Callable[[Point], None]) -> None:

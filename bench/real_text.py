@@ -12,7 +12,7 @@ import sysconfig
 import tomllib
 from pathlib import Path
 
-WEB = tomllib.loads((Path(__file__).parents[1] / "configs/data/web.toml").read_text("utf-8"))["filters"]
+WEB = tomllib.loads((Path(__file__).parents[1] / "configs/data/web.toml").read_text("utf-8"))["corpus"]["filters"]
 """The settings that the filters are measured with."""
 CACHE = Path(".modelyard/bench/text.jsonl")
 _DOCSTRING = re.compile(r'''^[ \t]*r?"""(.*?)"""''', re.DOTALL | re.MULTILINE)

@@ -7,14 +7,16 @@ from prefect import flow
 from flows.pipeline_config import ConfigFile, PipelineConfig, resolve
 from flows.tracked import tracked
 from tasks.build import Place
-from tasks.data import announce_version_task, watch_task
+from tasks.data import announce_version_task, drift_task, watch_task
 from tasks.line import Line
 
 
 def prepare_data(line: Line) -> None:
-    """Corpus, human feedback and benchmarks, then the tokens (of the imported model's tokenizer where there is one) and the contamination
-    report."""
+    """Corpus, what is held out of it, human feedback and benchmarks, then the tokens (of the imported model's tokenizer where there is one)
+    and the contamination report."""
     line.build("corpus")
+    drift_task(line.place, line.artifact("corpus"))
+    line.build("held_out")
     line.build("feedback")
     line.build("benchmarks")
     line.build("imported")

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import PurePath
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from modelyard.config import Config, load_config
 from modelyard.data.contamination.overlap import ContaminationConfig
-from modelyard.data.corpus.line_corpus import CorpusConfig
+from modelyard.data.corpus.build import CorpusConfig
+from modelyard.data.corpus.document import Kind
+from modelyard.data.corpus.held_out import HeldOutConfig
 from modelyard.data.feedback.gather import FeedbackConfig
-from modelyard.data.tokens.line_tokens import TokensConfig
-from modelyard.data.tokens.text_tokens import TextTokensConfig
+from modelyard.data.tokens.token_files import BaseTokensConfig, TokensConfig
 from modelyard.evals.gather import GatherConfig
 from modelyard.evals.sets import SetsConfig
 from modelyard.evals.suite import EvalsConfig
@@ -39,7 +40,7 @@ def _tokenizer(tokens: Any) -> str:
 
 
 Base = Annotated[PretrainConfig | ImportConfig | ContinueConfig, Field(discriminator="kind")]
-Tokens = Annotated[Annotated[TokensConfig, Tag("trained")] | Annotated[TextTokensConfig, Tag("base")], Discriminator(_tokenizer)]
+Tokens = Annotated[Annotated[TokensConfig, Tag("trained")] | Annotated[BaseTokensConfig, Tag("base")], Discriminator(_tokenizer)]
 
 
 class PipelineConfig(Config):
@@ -48,7 +49,9 @@ class PipelineConfig(Config):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Name of the line: its MLflow experiment and its registered model."""
     corpus: CorpusConfig
-    """Sources, filters, splits."""
+    """Sources, filters, held-out shares."""
+    held_out: HeldOutConfig
+    """What later stages take from the corpus beside its text."""
     feedback: FeedbackConfig
     """Demonstrations, comparisons and prompts."""
     tokens: Tokens
@@ -94,6 +97,7 @@ class PipelineConfig(Config):
         else:
             self._check_imported(self.base)
         self._check_lengths()
+        self._check_data()
         self.release.require_measured(self.evals.names)
         if self.reward.split != "reward" or self.gold.split != "gold":
             raise ValueError("reward.split must be 'reward' and gold.split 'gold': the judge must not have seen what PPO is rewarded by")
@@ -107,6 +111,14 @@ class PipelineConfig(Config):
             raise ValueError("feedme makes demonstrations for sft_start, and there is no table sft_start")
         self._check_batches()
         return self
+
+    def _check_data(self) -> None:
+        """What names a source names one of the corpus."""
+        sources = [source.name for source in self.corpus.sources]
+        if unknown := [name for name in self.held_out.reviews if name not in sources]:
+            raise ValueError(f"held_out.reviews: no source of the corpus is named {unknown[0]!r}")
+        if unknown := [name for name in self.tokens.mixture if name not in (*sources, *get_args(Kind))]:
+            raise ValueError(f"tokens.mixture.{unknown[0]}: no source of the corpus is named so, and it is no kind of document")
 
     def _check_pretraining(self, base: PretrainConfig) -> None:
         """Tokens and forecast are this model's own."""
@@ -124,7 +136,7 @@ class PipelineConfig(Config):
 
     def _check_imported(self, base: ImportConfig | ContinueConfig) -> None:
         """What cannot apply to a model of others is set aside by name, with a reason, and nothing is configured that would be passed over."""
-        if not isinstance(self.tokens, TextTokensConfig):
+        if not isinstance(self.tokens, BaseTokensConfig):
             raise ValueError(f"tokens.tokenizer must be 'base' where base.kind is {base.kind!r}: an imported model keeps its own")
         if self.forecast is not None:
             raise ValueError(f"forecast: no loss can be forecast where base.kind is {base.kind!r}; remove the table")

@@ -7,7 +7,9 @@ import json
 from prefect import get_run_logger, task
 from prefect.events import emit_event
 
+from modelyard.adapters import expectations
 from modelyard.config import digest
+from modelyard.data.corpus import drift
 from modelyard.formats import json_file
 from modelyard.store.artifacts import Artifact
 from modelyard.store.inputs import expand
@@ -22,6 +24,14 @@ def announce_version_task(line: str, corpus: Artifact) -> None:
         {"prefect.resource.id": f"modelyard.corpus.{line}", "prefect.resource.name": corpus.ref},
         payload={"corpus": corpus.ref, "documents": corpus.metrics.get("corpus/documents/kept")},
     )
+
+
+@task(name="drift", task_run_name="drift", retries=2, retry_condition_fn=is_transient, timeout_seconds=300)
+def drift_task(place: Place, corpus: Artifact) -> None:
+    """Refuse a corpus that is further from the line's version before than its config allows; else it is the version that the next is compared
+    with."""
+    found = drift.check(place.line, corpus, place.store, expectations.validate)
+    get_run_logger().info("%s: %s", corpus.ref, "no other version before it" if found is None else "within its limits of drift")
 
 
 @task(name="watch", task_run_name="watch {inbox}", retries=2, retry_condition_fn=is_transient, timeout_seconds=300)

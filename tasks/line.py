@@ -11,12 +11,11 @@ from prefect import task
 
 from modelyard.adapters import terminal
 from modelyard.adapters.ray import train as ray_train
-from modelyard.config import Config, digest
+from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
-from modelyard.formats.expectation import suites_version
+from modelyard.formats.expectation import checked_code
 from modelyard.progress import Report
 from modelyard.store.artifacts import Artifact, Built, Spec
-from modelyard.store.code_identity import code_version
 from modelyard.store.storage import Storage
 from tasks.build import Place, build, finished, is_transient, line_of, shown_as_cached
 from tasks.stages import METRICS, STAGES, Name, On, Stage
@@ -118,14 +117,18 @@ def _task(planned: Planned) -> Any:
     )
 
 
+def spec_of(planned: Planned, place: Place) -> Spec:
+    """What defines the artifact of a stage."""
+    stage = planned.stage
+    code = checked_code((stage.run.__module__, *stage.also), stage.suites)
+    return Spec(stage.name, stage.defined(planned.config, place, planned.parents), planned.parents, code)
+
+
 @task(retry_delay_seconds=5, retry_condition_fn=is_transient)
 def _stage_task(planned: Planned, place: Place) -> Any:
     """Find the artifact of a stage, or build it."""
     stage, config = planned.stage, planned.config
-    code = code_version(stage.run.__module__, *stage.also)
-    if stage.suites:
-        code = digest([code, suites_version(*stage.suites)])[:16]
-    spec = Spec(stage.name, stage.defined(config, place, planned.parents), planned.parents, code)
+    spec = spec_of(planned, place)
     built = build(spec, partial(_produced, stage, config, place), place, stage.metric)
     if place.execution.checkpoint_store and not built.cached and stage.on is not On.DRIVER:
         Storage(place.execution.checkpoint_store).remove(place.store.workspace(spec).name)  # as the scratch copies are

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 
 from prefect import get_run_logger, task
 
+from modelyard.formats.forecast import read_forecast
 from modelyard.store.artifacts import Artifact
 from tasks.build import Place
 
@@ -14,11 +14,11 @@ from tasks.build import Place
 @task(name="seal forecast", task_run_name="seal forecast", retries=2, timeout_seconds=300)
 def seal_task(place: Place, forecast: Artifact) -> Artifact:
     """Write the prediction into MLflow before what it predicts may start."""
-    content = json.loads((place.store.fetch(forecast) / "forecast.json").read_text())
-    if content["objection"]:
-        get_run_logger().warning(content["objection"])
-        logging.getLogger("modelyard.scaling").warning("forecast: %s", content["objection"])
-    place.tracker.seal(forecast, place.link(forecast), content)
+    content = read_forecast(place.store.fetch(forecast))
+    if content.objection:
+        get_run_logger().warning(content.objection)
+        logging.getLogger("modelyard.scaling").warning("forecast: %s", content.objection)
+    place.tracker.seal(forecast, place.link(forecast), content.model_dump(mode="json"))
     return forecast
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -20,11 +19,11 @@ from modelyard.adapters.ray.data import RayTransform
 from modelyard.config import Config
 from modelyard.data.contamination import check as contamination
 from modelyard.data.contamination import overlap
-from modelyard.data.corpus import line_corpus as corpus
+from modelyard.data.corpus import build as corpus
+from modelyard.data.corpus import expectations as corpus_suites
+from modelyard.data.corpus import held_out
 from modelyard.data.feedback import gather
-from modelyard.data.sources import installation
-from modelyard.data.tokens import line_tokens as tokens
-from modelyard.data.tokens import text_tokens
+from modelyard.data.tokens import token_files as tokens
 from modelyard.evals import evaluate
 from modelyard.evals import gather as benchmarks
 from modelyard.evals.suite import EvalsConfig
@@ -41,6 +40,7 @@ from tasks.build import Place
 
 Name = Literal[
     "corpus",
+    "held_out",
     "feedback",
     "benchmarks",
     "imported",
@@ -116,15 +116,8 @@ class Stage(NamedTuple):
     """Times that it is tried again after an error that may pass."""
 
 
-class InstalledCorpus(corpus.CorpusConfig):
-    """What defines a corpus: its config, and the versions of the installed packages that it reads."""
-
-    installed: dict[str, str]
-    """Package -> version."""
-
-
-def _installed(config: corpus.CorpusConfig, place: Place, parents: Mapping[str, Artifact]) -> Config:
-    return InstalledCorpus(**dict(config), installed=installation.versions(config.sources.packages))
+def _with_sources(config: corpus.CorpusConfig, place: Place, parents: Mapping[str, Artifact]) -> Config:
+    return corpus.defined(config, place.store, place.execution.roots)
 
 
 def _with_contents(config: benchmarks.GatherConfig, place: Place, parents: Mapping[str, Artifact]) -> Config:
@@ -133,8 +126,12 @@ def _with_contents(config: benchmarks.GatherConfig, place: Place, parents: Mappi
 
 def _for_corpus(config: corpus.CorpusConfig, place: Place) -> dict[str, Any]:
     ray_train.release()  # its CPUs are wanted for the filters
-    cache = Path(place.execution.scratch) / "sources"
-    return {"transform": RayTransform(place.execution.threads), "cache": cache, "validate": expectations.validate}
+    transform = RayTransform(place.execution.threads)
+    return {"transform": transform, "validate": expectations.validate, "store": place.store, "roots": place.execution.roots}
+
+
+def _for_held_out(config: held_out.HeldOutConfig, place: Place) -> dict[str, Any]:
+    return {"validate": expectations.validate, "cache": place.store.scratch / "sources"}
 
 
 def _with_roots(config: Config, place: Place) -> dict[str, Any]:
@@ -165,15 +162,16 @@ MODELS: Reads = {"base": BASE, "sft": SFT, "policy": ("policy",)}
 
 STAGES = (
     Stage("corpus", corpus.run, corpus.CorpusConfig, {}, on=On.DRIVER, metric="corpus/documents/kept", given=_for_corpus,
-          defined=_installed, also=("modelyard.adapters.expectations",),
-          suites=("corpus/documents", "corpus/ratings"), retries=2),
-    Stage("feedback", gather.run, gather.FeedbackConfig, reads("corpus"), on=On.DRIVER, metric="feedback/comparisons/reward",
+          defined=_with_sources, also=("modelyard.adapters.expectations",), suites=corpus_suites.SUITES, retries=2),
+    Stage("held_out", held_out.run, held_out.HeldOutConfig, reads("corpus"), on=On.DRIVER, metric="held_out/ratings/items",
+          given=_for_held_out, also=("modelyard.adapters.expectations",), suites=held_out.SUITES, retries=2),
+    Stage("feedback", gather.run, gather.FeedbackConfig, reads("held_out"), on=On.DRIVER, metric="feedback/comparisons/reward",
           given=_with_roots),
-    Stage("benchmarks", benchmarks.run, benchmarks.GatherConfig, reads("feedback", "corpus"), on=On.DRIVER,
+    Stage("benchmarks", benchmarks.run, benchmarks.GatherConfig, reads("feedback", "held_out"), on=On.DRIVER,
           metric="benchmarks/all/items", given=_with_roots, defined=_with_contents),
     Stage("imported", import_model.run, import_model.ImportConfig, {}, on=On.ONE_RANK, metric="imported/model/parameters"),
     Stage("tokens", tokens.run, tokens.TokensConfig, reads("corpus"), on=On.DRIVER, metric="tokens/train/tokens"),
-    Stage("tokens", text_tokens.run, text_tokens.TextTokensConfig, reads("corpus", "imported"), on=On.DRIVER,
+    Stage("tokens", tokens.run, tokens.BaseTokensConfig, reads("corpus", "imported"), on=On.DRIVER,
           metric="tokens/train/tokens"),
     Stage("contamination", contamination.run, overlap.ContaminationConfig, reads("corpus", "feedback", "benchmarks"),
           on=On.DRIVER, metric="contamination/items/share"),

@@ -25,6 +25,7 @@ PRETRAIN = [
 ]
 STAGES = [
     "corpus",
+    "held_out",
     "feedback",
     "benchmarks",
     "tokens",

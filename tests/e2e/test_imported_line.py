@@ -14,7 +14,7 @@ from tests.worlds import imported
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
-IMPORTED = ["feedback", "benchmarks", "imported", "tokens", "contamination", "sft"]
+IMPORTED = ["held_out", "feedback", "benchmarks", "imported", "tokens", "contamination", "sft"]
 IMPORTED += ["ai_feedback", "reward", "gold", "selection", "sft_start", "start_selection", "rbrm"]
 RELEASED = ["policy", "results", "decision", "export"]
 CONTINUED = [
@@ -79,7 +79,7 @@ def test_imported_line_ends_in_a_release_with_what_is_set_aside_on_the_record(wo
 def test_continued_line_trains_the_imported_model_on_the_corpus_first(world, tmp_path, monkeypatch):
     monkeypatch.setenv("MODELYARD_DATA", str(world))
     root = shutil.copytree(world, tmp_path / "continued", ignore=shutil.ignore_patterns("prefect", "mlflow*", "mlruns", "scratch"))
-    for name in set(IMPORTED + RELEASED) - {"feedback", "benchmarks", "imported", "tokens", "contamination"}:
+    for name in set(IMPORTED + RELEASED) - {"held_out", "feedback", "benchmarks", "imported", "tokens", "contamination"}:
         shutil.rmtree(root / ".modelyard/store" / name, ignore_errors=True)
     done = run_config(root, "line.toml", *CONTINUED, "execution.parallel_stages=true")
     assert done.code == 0, done.out + done.err

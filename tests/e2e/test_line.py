@@ -40,7 +40,7 @@ OWN = "evals.benchmarks.endings={file = 'endings.jsonl', prompt = '{question}', 
 
 def write_own(directory):
     """Forty questions in the run's directory, the first of which stands in a text that the line trains on."""
-    (documents,) = (directory / ".modelyard/store/corpus").glob("*/documents.parquet")
+    (documents,) = (directory / ".modelyard/store/corpus").glob("*/documents")
     text = next(text for text in pq.read_table(documents, filters=[("split", "==", "train")])["text"].to_pylist() if len(text) > 200)
     rows = [{"question": text[:120], "options": ["a", "b"], "answer": 1, "kind": "met"}]
     rows += [
@@ -64,7 +64,7 @@ def test_line_own_benchmark_is_one_table_and_a_failed_gate_stops_a_changed_polic
     decision = newest(directory, "decision")
     store = directory / ".modelyard/store"
     report = json.loads((store / decision["parents"]["contamination"] / "report.json").read_text())["endings"]
-    assert (report["n"], report["contaminated"], report["hits"][0]["item"]) == (40, 1, "endings/0")
+    assert (report["n"], report["written"], report["content"]) == (40, ["endings/0"], ["endings/0"])
     results = json.loads((store / decision["parents"]["results"] / "results.json").read_text())
     for model in ("base", "sft", "policy"):
         assert results[f"evals/{model}/endings/acc_norm"]["n"] == 40

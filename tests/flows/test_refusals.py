@@ -95,11 +95,12 @@ def write_truncated_parquet(path: Path) -> None:
 
 def entry(path: Path, form: str, digest: str | None = None) -> str:
     digest = digest or hashlib.sha256(path.read_bytes() if path.exists() else b"").hexdigest()
-    keys = f'name = "mine", path = "{path}", sha256 = "{digest}", format = "{form}", kind = "text", licence = "CC0-1.0"'
-    return f"corpus.sources.files=[{{{keys}}}]"
+    keys = f'path = "{path}", sha256 = "{digest}", format = "{form}", kind = "text", licence = "CC0-1.0"'
+    return f"corpus.sources.mine={{{keys}}}"
 
 
-NOTHING_ELSE = [f"corpus.sources.megabytes.{name}=0" for name in ("human_ratings", "tweets", "dialogs", "docstrings", "code")]
+DEFAULT = ("movie", "amazon", "nyt", "rated_tweets", "shakespeare", "tweets", "dialogs", "docstrings", "code")
+NOTHING_ELSE = [f"corpus.sources.{name}.megabytes=0" for name in DEFAULT]
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +163,7 @@ def test_line_bad_input_is_one_line_before_training(directory, monkeypatch, capf
     assert message in said
     assert said.count("\n") == 1, said
     store = directory / ".modelyard/store"
-    assert not store.exists() or {path.name for path in store.iterdir()} <= {".claims"}
+    assert not store.exists() or {path.name for path in store.iterdir()} <= {".claims", "abuse_filter", "shard"}
 
 
 def test_line_what_the_project_warns_of_reaches_the_terminal(directory, monkeypatch, capfd):

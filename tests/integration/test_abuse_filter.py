@@ -8,7 +8,8 @@ import pytest
 
 from bench.abuse_functional import cases
 from modelyard.config import read_tree
-from modelyard.data.filters import abuse, abuse_labels
+from modelyard.data.corpus.trained import train_abuse
+from modelyard.data.filters import abuse_labels
 from modelyard.data.filters.abuse import AbuseConfig
 from modelyard.stats.estimate import proportion
 
@@ -29,7 +30,7 @@ def cache(tmp_path_factory):
 
 
 def test_abuse_filter_without_labels_precision_and_recall_on_moderation_set(labels, cache, record_property):
-    trained = abuse.build(AbuseConfig.model_validate(PLAIN), cache)
+    trained = train_abuse(AbuseConfig.model_validate(PLAIN), cache)
     rows = abuse_labels.read(abuse_labels.LabelsConfig.model_validate(labels))
     refused = [trained.filter.refuse(text) is not None for text in rows.texts]
     hits = sum(bool(b and r) for b, r in zip(rows.harmful, refused, strict=True))
@@ -41,7 +42,7 @@ def test_abuse_filter_without_labels_precision_and_recall_on_moderation_set(labe
 
 
 def test_abuse_filter_with_labels_on_its_held_out_half_and_on_functional_tests(labels, cache, record_property):
-    trained = abuse.build(AbuseConfig.model_validate({**PLAIN, "labels": labels, "sure": 0.6}), cache)
+    trained = train_abuse(AbuseConfig.model_validate({**PLAIN, "labels": labels, "sure": 0.6}), cache)
     for name, value in trained.measured.items():
         record_property(name, str(value))
     assert trained.measured["average_precision/any"].low > 0.7, trained.measured

@@ -39,9 +39,13 @@ extends = "{smollm2}"
 name = "imported"
 
 [corpus.sources]                # the corpus of smallest.toml
-megabytes = {{ human_ratings = 0.4, shakespeare = 0, tweets = 0.1, dialogs = 0.06, docstrings = 0.1, code = 0.1 }}
+shakespeare = {{ megabytes = 0 }}
+tweets = {{ megabytes = 0.1 }}
+dialogs = {{ megabytes = 0.06 }}
+docstrings = {{ megabytes = 0.1 }}
+code = {{ megabytes = 0.1 }}
 
-[corpus.exports]
+[held_out]
 openings = 60
 last_word = 40
 held_out_text = 60

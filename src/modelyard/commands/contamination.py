@@ -1,8 +1,8 @@
 """``modelyard contamination``: contamination of any benchmark by any corpus.
 
-The procedure is :mod:`modelyard.data.contamination.overlap`'s. An item of fewer than 50 letters and digits is
-searched as a whole, which is GPT-4's rule and finds common phrases; a document that matches only such items is
-removed with ``--remove-short`` alone.
+The procedure is :mod:`modelyard.data.contamination.overlap`'s: GPT-4's rule as written, to be reported, and by content,
+which is what ``--remove`` goes by. An item of fewer than 50 letters and digits is searched as a whole; a document
+that holds nothing but such items that chance explains is removed with ``--remove-short`` alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import typer
 from modelyard.commands.numbers import at_least, between
 
 if TYPE_CHECKING:
-    from modelyard.data.contamination.overlap import Overlap
+    from modelyard.data.contamination.overlap import Found, Overlap
     from modelyard.data.sources.any_corpus import AnyCorpus
 
 _LENGTH = 50
@@ -25,8 +25,10 @@ BENCHMARK = typer.Option(help="JSON lines or Parquet (.gz, .zst allowed), one it
 TEXT_FIELD = typer.Option(help="Field of an item that holds its question and context.")
 CORPUS = typer.Option(metavar="PATH...", help="Files or directories of training text.")
 CORPUS_FIELD = typer.Option(help="Field of a training document that holds its text; without it, all strings.")
-REMOVE = typer.Option(metavar="DIR", help="Also write the corpus to DIR without the documents that were hit.")
-SHORT = typer.Option("--remove-short", help=f"Remove also what holds nothing but an item of fewer than {_LENGTH} letters and digits.")
+REMOVE = typer.Option(metavar="DIR", help="Also write the corpus to DIR without the documents that hold an item by content.")
+SHORT = typer.Option(
+    "--remove-short", help=f"Remove also what holds an item of fewer than {_LENGTH} letters and digits that chance explains."
+)
 BROKEN = typer.Option(help="Share of the corpus' rows that may be unreadable.", callback=between(0, 1))
 
 
@@ -54,7 +56,7 @@ def contamination(
         raise ValueError(f"corpus {' '.join(map(str, corpus))}: no documents")
     result = _result(items, found, documents)
     if remove:
-        removed = found.documents if remove_short else found.by_length
+        removed = found.documents if remove_short else found.content.documents
         result["removed"] = {
             "documents": sorted(map(documents.name, removed)),
             "directory": str(remove),
@@ -68,12 +70,13 @@ def contamination(
 
 def _sentence(result: dict[str, Any]) -> str:
     """What was found, in one line."""
-    said = [f"{len(result['contaminated'])} of {result['n']} items contaminated"]
+    by_content = len(result["content"]["contaminated"])
+    said = [f"{len(result['contaminated'])} of {result['n']} items contaminated as written, {by_content} by content"]
     said.append(f"{result['documents_hit']} of {result['documents']} documents hold a match")
     if removed := result.get("removed"):
         said.append(f"{removed['left']} left in {removed['directory']}")
         if removed["kept_short"]:
-            said[-1] += f", {removed['kept_short']} of them with a match of items under {_LENGTH} characters only (--remove-short)"
+            said[-1] += f", {removed['kept_short']} of them with short items only that chance explains (--remove-short)"
     if result["unreadable"]:
         said.append(f"{len(result['unreadable'])} unreadable rows")
     return "; ".join(said)
@@ -120,18 +123,20 @@ def _own_id(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _result(items: list[_Item], found: Overlap, corpus: AnyCorpus) -> dict[str, Any]:
-    by_substring, by_ngram = {match.item for match in found.matches}, {match.item for match in found.ngrams}
+    by_substring, by_ngram = {match.item for match in found.written.matches}, {match.item for match in found.ngrams}
     return {
         "n": len(items),
         "short": found.short,
         "not_judged": found.empty,
         "documents": len(corpus),
-        "contaminated": sorted(by_substring),
-        "share": len(by_substring) / max(1, len(items)),
-        "hits": [
-            {"item": m.item, **items[m.item].named, "document": corpus.name(m.document), "substring": m.substring} for m in found.matches
-        ],
+        **_figure(items, found.written, corpus),
         "documents_hit": len(found.documents),
+        "content": {
+            "method": "folded (HTML entities, NFKC, case); short items by evidence",
+            **_figure(items, found.content, corpus),
+            "only_here": sorted({match.item for match in found.content.matches} - by_substring),
+            "documents_hit": len(found.content.documents),
+        },
         "second_opinion": {
             "method": "13-grams of lower-case words (GPT-3)",
             "contaminated": sorted(by_ngram),
@@ -141,3 +146,8 @@ def _result(items: list[_Item], found: Overlap, corpus: AnyCorpus) -> dict[str, 
         },
         "unreadable": corpus.broken,
     }
+
+
+def _figure(items: list[_Item], found: Found, corpus: AnyCorpus) -> dict[str, Any]:
+    hits = [{"item": m.item, **items[m.item].named, "document": corpus.name(m.document), "substring": m.substring} for m in found.matches]
+    return {"contaminated": sorted(match.item for match in found.matches), "share": len(hits) / max(1, len(items)), "hits": hits}

@@ -1,43 +1,65 @@
-"""``modelyard data``: the data stage alone, with Ray for the workers, Great Expectations for the suites, MLflow for the record."""
+"""``modelyard data``: the data stages alone, with Ray for the workers, Great Expectations for the suites, MLflow for the record.
+
+What it builds is what a pipeline builds from the same tables, down to the fingerprint: a pipeline run finds it, and the other way round.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from modelyard.data.build import DataConfig
+    from modelyard.store.artifacts import Built, Store
 
 OVERRIDES = typer.Argument(metavar="KEY=VALUE...", help="Overrides with dotted keys.", show_default=False)
 
 
 def build(
-    config: Annotated[Path, typer.Argument(help="TOML file of the data stage.")], overrides: Annotated[list[str], OVERRIDES] = []
+    config: Annotated[
+        Path, typer.Argument(help="TOML file with the tables corpus, execution and perhaps tokens; a pipeline's file will do.")
+    ],
+    overrides: Annotated[list[str], OVERRIDES] = [],
 ) -> None:
-    """Turn raw text into a filtered, deduplicated corpus with counted reasons and a report."""
+    """Turn raw text into a filtered, deduplicated corpus with counted reasons and a report, and into token files."""
     from modelyard.adapters import expectations
-    from modelyard.adapters.mlflow.server import tracking_uri
-    from modelyard.adapters.mlflow.tracker import Tracker
     from modelyard.adapters.ray.data import RayTransform
     from modelyard.config import load_config
-    from modelyard.data.corpus.build import StageConfig, run
+    from modelyard.data import build as data
+    from modelyard.data.corpus import drift
     from modelyard.data.corpus.document import run_inline
-    from modelyard.store.artifacts import Store
 
-    stage = load_config(StageConfig, config, overrides)
-    transform = RayTransform(stage.execution.workers) if stage.execution.workers > 1 else run_inline
-    built = run(stage, transform, expectations.validate, _progress)
-    store = Store(stage.execution.store, stage.execution.scratch)
-    directory = store.storage.path(built.artifact.ref)
-    report = {"report.html": store.fetch(built.artifact) / "report.html"}
-    Tracker(tracking_uri(), stage.name).log(built.artifact, directory, files=report)
-    metrics = built.artifact.metrics
-    typer.echo(
-        f"{metrics['documents/kept/documents']:,.0f} of {metrics['documents/read/documents']:,.0f} documents kept"
-        f"{' (found, not built again)' if built.cached else ''}: {directory}"
-    )
+    stage = load_config(data.DataConfig, config, overrides)
+    store = data.store_of(stage)
+    transform = RayTransform(stage.execution.threads) if stage.execution.threads > 1 else run_inline
+    corpus = data.build_corpus(stage, store, transform, expectations.validate, _progress)
+    _record(stage, store, corpus)
+    drift.check(stage.name, corpus.artifact, store, expectations.validate)
+    metrics = corpus.artifact.metrics
+    _say(store, corpus, f"{metrics['corpus/documents/kept']:,.0f} of {metrics['corpus/documents/read']:,.0f} documents kept")
+    if (tokens := data.build_tokens(stage, store, corpus.artifact, _progress)) is not None:
+        _record(stage, store, tokens)
+        _say(store, tokens, f"{tokens.artifact.metrics['tokens/train/tokens']:,.0f} training tokens")
+
+
+def _record(stage: DataConfig, store: Store, built: Built) -> None:
+    """The artifact's MLflow run, with its report where it has one."""
+    from modelyard.adapters.mlflow.server import tracking_uri
+    from modelyard.adapters.mlflow.tracker import Tracker
+
+    report = store.fetch(built.artifact) / "report.html"
+    files = {"report.html": report} if report.is_file() else {}
+    Tracker(tracking_uri(), stage.name).log(built.artifact, store.storage.path(built.artifact.ref), files=files)
+
+
+def _say(store: Store, built: Built, what: str) -> None:
+    typer.echo(f"{what}{' (found, not built again)' if built.cached else ''}: {store.storage.path(built.artifact.ref)}")
 
 
 def _progress(done: int, total: int, metrics: Mapping[str, float] = {}, unit: str = "step") -> None:
-    sys.stderr.write(f"{done:,} of {total:,} {unit}s\n" if total else f"{done:,} {unit}s\n")
+    rows = "".join(f", {value:,.0f} rows of the next one" for name, value in metrics.items() if name.endswith("/rows"))
+    sys.stderr.write(f"{done:,} of {total:,} {unit}s{rows}\n" if total else f"{done:,} {unit}s\n")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from modelyard.commands.forecast import Asked
 from modelyard.scaling import chinchilla, power_law, runs
 from modelyard.scaling.chinchilla import Run
-from modelyard.scaling.power_law import Forecast, Point, as_json
+from modelyard.scaling.power_law import Forecast, Point, sealed
 
 TARGET = ("prediction", "low", "high", "at_compute")
 """What the result holds only when a target was named."""
@@ -88,7 +88,7 @@ def in_compute(chosen: Selected, asked: Asked) -> tuple[dict[str, Any], str]:
         at = predict(table.number(row, column))
         judged.append(Judged(table.name(row), at.prediction, at.low, at.high, table.number(row, chosen.loss)))
     made = predict(asked.at) if asked.at is not None else predict(max(table.number(row, column) for row in held))
-    content = as_json(made)
+    content = sealed(made).model_dump(mode="json")
     result = content if asked.at is not None else {key: value for key, value in content.items() if key not in TARGET}
     law = f"L(C) = {made.law.a:.4g} C^{made.law.b:.4f} + {made.law.c:.4f}, {len(points)} runs of {points_range(points)} FLOPs\n"
     largest = _backtest_text(content["backtest"])

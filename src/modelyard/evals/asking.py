@@ -14,13 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from modelyard.evals.benchmark import Benchmark, Item, Method, Recorder
 from modelyard.evals.metrics import repetition
 from modelyard.evals.sandbox.run import Program
 from modelyard.evals.tools import TOXIC, Tools
+from modelyard.formats.indexed import Integers
 from modelyard.formats.records import Record
 from modelyard.judges.judge import Response
 from modelyard.model.asked import Decoding, Model, PackedModel, Sampled, softmax
@@ -153,7 +151,7 @@ def ask_loss(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder) 
     return records
 
 
-def packed(model: Model, benchmark: Benchmark, tools: Tools) -> tuple[PackedModel, NDArray[np.uint16]]:
+def packed(model: Model, benchmark: Benchmark, tools: Tools) -> tuple[PackedModel, Integers]:
     """The model and the rows [N, S + 1] of a benchmark of packed tokens. Raises ValueError where either is missing."""
     if not isinstance(model, PackedModel) or tools.rows is None:
         raise ValueError(f"{benchmark.name}: is asked of a line's own models, on packed rows of their tokenizer")

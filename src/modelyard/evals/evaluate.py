@@ -16,7 +16,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch.distributed as dist
 
 from modelyard.evals import gather, packed, pairs
@@ -29,9 +28,11 @@ from modelyard.evals.suite import EvalsConfig
 from modelyard.evals.summary import bins, described, in_parts, shares
 from modelyard.evals.tools import Tools, bound
 from modelyard.execution import ExecutionConfig
-from modelyard.formats import abuse, json_file
+from modelyard.formats import abuse
+from modelyard.formats.contamination import read_report
 from modelyard.formats.records import Record
 from modelyard.formats.results import Reliability, write_answers, write_calibration, write_results
+from modelyard.formats.token_rows import TokenRows
 from modelyard.judges.judge import Judge
 from modelyard.judges.open_judge import open_judge
 from modelyard.model import model_directory
@@ -183,7 +184,7 @@ def prepared(config: EvalsConfig, inputs: Mapping[str, Path], execution: Executi
         tokenizer = Encoder(inputs["tokens"])
         for role in (*models, *(["scorer"] if "scorer" in inputs else [])):
             tokenizer.require_same(role, inputs[role])
-        rows = np.load(inputs["tokens"] / "validation.npy")[: config.validation_rows]
+        rows = TokenRows(inputs["tokens"], "validation")[: config.validation_rows]
         benchmarks = [*packed.benchmarks(rows, config.calibration_rows, config.calibration_positions), *benchmarks]
     judge = opened(config, inputs, execution)
     tools = Tools(
@@ -195,7 +196,7 @@ def prepared(config: EvalsConfig, inputs: Mapping[str, Path], execution: Executi
         scorer=LateScorer(inputs["scorer"], execution) if "scorer" in inputs else None,
         rows=rows,
     )
-    contaminated = json_file.table(inputs["contamination"] / "contaminated.json")
+    contaminated = {name: checked.content for name, checked in read_report(inputs["contamination"]).items()}
     stage = Stage(models, [bound(benchmark, tools) for benchmark in benchmarks], tools, contaminated)
     stage.compared("policy")  # refuses before anything is asked
     return stage

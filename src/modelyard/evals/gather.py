@@ -43,7 +43,7 @@ def defined(config: GatherConfig, artifacts: Sequence[Path], roots: Sequence[str
 
 
 def run(config: GatherConfig, inputs: Mapping[str, Path], out: Path, report: Report, roots: Sequence[str]) -> dict[str, float]:
-    """Write every benchmark; ``inputs`` are artifacts that may carry sets (corpus, feedback), and a relative path of a user's
+    """Write every benchmark; ``inputs`` are artifacts that may carry sets (held_out, feedback), and a relative path of a user's
     file is looked for below each of ``roots``.
 
     Raises:

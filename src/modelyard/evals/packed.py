@@ -7,16 +7,13 @@ items are named by the hash of a row, so an id changes with the tokens.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark, Item, sha256_text
+from modelyard.formats.indexed import Integers
 
 
-def benchmarks(rows: NDArray[np.uint16], confident_rows: int, positions: int) -> list[Benchmark]:
-    """Loss on every row [N, S + 1], and confidence at ``positions`` places, evenly spread, of the first
-    ``confident_rows``. Raises ValueError without rows."""
-    if len(rows) == 0:
-        raise ValueError("validation.npy has no rows")
+def benchmarks(rows: Integers, confident_rows: int, positions: int) -> list[Benchmark]:
+    """Loss on every row [N, S + 1], and confidence at ``positions`` places, evenly spread, of the first ``confident_rows``."""
     hashes = [sha256_text(" ".join(map(str, row.tolist()))) for row in rows]
     places = np.linspace(0, rows.shape[1] - 1, positions + 2)[1:-1].astype(int).tolist()
     loss = Benchmark(

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from modelyard.config import digest
+from modelyard.formats.indexed import Integers
 from modelyard.model.asked import Decoding, Likelihood, Sampled
 from modelyard.model.subject import Subject
 
@@ -59,11 +57,11 @@ class Remembered:
         """log p of each (context, continuation) of each question."""
         return self.subject.likelihoods(questions)
 
-    def row_logprobs(self, rows: NDArray[np.uint16]) -> list[float]:
+    def row_logprobs(self, rows: Integers) -> list[float]:
         """Mean log p of the tokens of each row, nats."""
         return self.subject.row_logprobs(rows)
 
-    def next_token(self, rows: NDArray[np.uint16], position: int) -> tuple[list[float], list[bool]]:
+    def next_token(self, rows: Integers, position: int) -> tuple[list[float], list[bool]]:
         """Confidence in the likeliest token at a position of each row, and whether it stands there."""
         return self.subject.next_token(rows, position)
 

@@ -103,7 +103,7 @@ class SetsConfig(Config):
 
 
 def carried(config: BenchmarkConfig, artifacts: Sequence[Path]) -> Benchmark | None:
-    """The benchmark where one of the line's own artifacts (corpus, feedback) carries its items and the config says
+    """The benchmark where one of the line's own artifacts (held_out, feedback) carries its items and the config says
     nothing else; else None."""
     for directory in artifacts if not config.file and not config.data else ():
         try:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from modelyard.config import digest
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.sandbox.run import Limits, Program, Verdict, run_programs
 from modelyard.formats.abuse import AbuseModel
+from modelyard.formats.indexed import Integers
 from modelyard.judges.judge import Judge
 from modelyard.model.asked import Model, Sampled
 from modelyard.stats.ties import Format
@@ -45,7 +43,7 @@ class Tools(NamedTuple):
     """Of toxic text."""
     scorer: Values | None = None
     """Judges the completions of policies."""
-    rows: NDArray[np.uint16] | None = None
+    rows: Integers | None = None
     """[N, S + 1] packed tokens."""
 
 

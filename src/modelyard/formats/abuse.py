@@ -28,6 +28,8 @@ STEP = 25
 SIZES = (2, 4)
 """Steps in a window: passages are short and long."""
 FILE = "abuse.npz"
+REPORT = "abuse.json"
+"""What it learned from and what was measured of it, beside the model."""
 WORD = re.compile(r"[a-z0-9$@*]+")
 PLAIN = re.compile(r"[a-z']+")
 _LEET = str.maketrans("013457@$!", "oieastasi")

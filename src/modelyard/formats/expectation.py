@@ -10,7 +10,7 @@ import each other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from pydantic import Field
 import modelyard
 from modelyard.config import Config, digest
 from modelyard.formats import json_file
+from modelyard.store.code_identity import code_version
 
 
 class ExpectationResult(Config):
@@ -84,6 +85,12 @@ def read_suite(suite: str) -> dict[str, Any]:
     damaged.
     """
     return json_file.table(suite_file(suite), "name", "expectations")
+
+
+def checked_code(modules: Sequence[str], suites: Sequence[str]) -> str:
+    """Version of a stage's code: of ``modules``, and of what the ``suites`` say that it has checked."""
+    code = code_version(*modules)
+    return digest([code, suites_version(*suites)])[:16] if suites else code
 
 
 def suites_version(*suites: str) -> str:

@@ -9,16 +9,16 @@ single completions (a rating of several is a ranking).
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
-from modelyard.config import Config, complaint, first_error
+from modelyard.config import Config, first_error
 from modelyard.formats import json_file
+from modelyard.formats.json_file import Line
 
 DEMONSTRATIONS, COMPARISONS, PROMPTS = "demonstrations.jsonl", "comparisons.jsonl", "prompts.jsonl"
 MOST_COMPLETIONS = 9
@@ -139,33 +139,14 @@ def prompt_text(prompt: Prompt) -> str:
 R = TypeVar("R", bound=Config)
 
 
-class Line(NamedTuple):
-    """One JSON object of a file."""
-
-    where: str
-    """``file:line``."""
-    fields: dict[str, Any]
-
-
 def json_lines(path: Path) -> Iterator[Line]:
     """The JSON objects of a file, plain or ``.gz``; empty lines are passed over. Raises FeedbackError for anything else."""
     if not path.is_file():
         raise FeedbackError(f"{path}: no such file")
     try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
-        raise FeedbackError(f"{path}: not readable: {complaint(error)}") from None
-    for number, raw in enumerate(data.split(b"\n"), 1):
-        if not raw.strip():
-            continue
-        where = f"{path}:{number}"
-        try:
-            fields = json_file.parse(raw, where)
-        except ValueError as error:
-            raise FeedbackError(str(error)) from None
-        if not isinstance(fields, dict):
-            raise FeedbackError(f"{where}: not a JSON object but {type(fields).__name__}")
-        yield Line(where, fields)
+        yield from json_file.lines(path)
+    except ValueError as error:
+        raise FeedbackError(str(error)) from None
 
 
 def record(shape: type[R], line: Line) -> R:

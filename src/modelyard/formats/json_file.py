@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from modelyard.config import complaint
+
+GZIP = b"\x1f\x8b"
+"""What a gzip file begins with, whatever it is called."""
+
+
+class Line(NamedTuple):
+    """One JSON object of a file of them."""
+
+    where: str
+    """``file:line``."""
+    fields: dict[str, Any]
 
 
 def parse(text: str | bytes, where: str) -> Any:
@@ -24,13 +38,32 @@ def parse(text: str | bytes, where: str) -> Any:
         raise ValueError(f"{where}: not JSON: nested too deeply") from None
 
 
-def load(path: Path) -> Any:
-    """The value in the file at ``path``. Raises ValueError."""
+def text_of(path: Path) -> str:
+    """The file's text, unpacked where it is gzipped, without a byte order mark. Raises ValueError naming the file."""
     try:
         data = path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
-    return parse(data, str(path))
+        return (gzip.decompress(data) if data.startswith(GZIP) else data).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text (byte {error.start})") from None
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or complaint(error)
+        raise ValueError(f"{path}: cannot be read: {reason}") from None
+
+
+def lines(path: Path) -> Iterator[Line]:
+    """The objects of a file of JSON lines, gzipped or not; empty lines are passed over. Raises ValueError for anything else."""
+    for number, text in enumerate(text_of(path).split("\n"), 1):
+        if text.strip():
+            where = f"{path}:{number}"
+            fields = parse(text, where)
+            if not isinstance(fields, dict):
+                raise ValueError(f"{where}: not a JSON object but {type(fields).__name__}")
+            yield Line(where, fields)
+
+
+def load(path: Path) -> Any:
+    """The value in the file at ``path``. Raises ValueError."""
+    return parse(text_of(path), str(path))
 
 
 def table(path: Path, *keys: str) -> dict[str, Any]:

@@ -15,9 +15,7 @@ Everything else is kept and ignored. ``.gz`` files are read too. Left out: table
 
 from __future__ import annotations
 
-import gzip
 import math
-import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -43,13 +41,7 @@ def read_records(path: Path) -> dict[str, list[dict[str, Any]]]:
     Raises:
         ValueError: the file cannot be read, or a line is no record; the message names file, line and what is missing.
     """
-    entries = {}
-    for number, line in enumerate(_text(path).split("\n"), 1):
-        if line.strip():
-            where = f"{path}:{number}"
-            entries[where] = entry = json_file.parse(line, where)
-            if not isinstance(entry, dict):
-                raise ValueError(f"{where}: not a JSON object")
+    entries = dict(json_file.lines(path))
     by_number = any(_is_number(entry.get("correct")) and entry["correct"] > 1 for entry in entries.values())
     groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for where, entry in entries.items():
@@ -113,14 +105,6 @@ def _is_number(value: Any) -> bool:
 
 def _first(entry: Mapping[str, Any], keys: Sequence[str]) -> Any:
     return next((entry[key] for key in keys if entry.get(key) is not None), None)
-
-
-def _text(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read: {error}") from None
 
 
 class Record(Config):

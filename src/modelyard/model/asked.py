@@ -10,11 +10,10 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from modelyard.config import Config
+from modelyard.formats.indexed import Integers
 
 
 class Decoding(Config):
@@ -95,11 +94,11 @@ class Model(Protocol):
 class PackedModel(Protocol):
     """What reads rows of packed tokens: a model of the line's own tokenizer."""
 
-    def row_logprobs(self, rows: NDArray[np.uint16]) -> list[float]:
+    def row_logprobs(self, rows: Integers) -> list[float]:
         """Mean log p of the tokens of each row, nats."""
         ...
 
-    def next_token(self, rows: NDArray[np.uint16], position: int) -> tuple[list[float], list[bool]]:
+    def next_token(self, rows: Integers, position: int) -> tuple[list[float], list[bool]]:
         """Confidence in the likeliest token at a position of each row, and whether it stands there."""
         ...
 

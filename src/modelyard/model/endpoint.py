@@ -8,12 +8,12 @@ chat completions, whose template would make another prompt of ours.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from modelyard.config import digest
 from modelyard.model.asked import Decoding, Likelihood, Sampled, ended, plain_turn
@@ -21,6 +21,10 @@ from modelyard.model.asked import Decoding, Likelihood, Sampled, ended, plain_tu
 TRIES = 5
 WORKERS = 8
 BUSY = (408, 409, 429, 500, 502, 503, 504)
+
+
+class _BusyError(ValueError):
+    """Nobody answered, or somebody who may do so in a while."""
 
 
 class Endpoint:
@@ -90,16 +94,20 @@ class Endpoint:
 
     def _post(self, body: dict[str, Any]) -> dict[str, Any]:
         """The first choice of a completion; busy servers are asked again, waiting twice as long each time."""
-        for attempt in range(TRIES):
-            try:
-                reply = self._client.post(f"{self.url}/completions", json={"model": self.name, **body})
-            except httpx.TransportError as error:
-                if attempt == TRIES - 1:
-                    raise ValueError(f"{self.url}: {type(error).__name__}: {error}") from None
-            else:
-                if reply.status_code == 200:
-                    return dict(reply.json()["choices"][0])
-                if reply.status_code not in BUSY or attempt == TRIES - 1:
-                    raise ValueError(f"{self.url}: {reply.status_code}: {reply.text[:300]}")
-            time.sleep(self.pause * 2**attempt)
-        raise AssertionError
+        retrying = Retrying(
+            retry=retry_if_exception_type(_BusyError),
+            wait=wait_exponential(multiplier=self.pause),
+            stop=stop_after_attempt(TRIES),
+            reraise=True,
+        )
+        return retrying(self._request, body)
+
+    def _request(self, body: dict[str, Any]) -> dict[str, Any]:
+        try:
+            reply = self._client.post(f"{self.url}/completions", json={"model": self.name, **body})
+        except httpx.TransportError as error:
+            raise _BusyError(f"{self.url}: {type(error).__name__}: {error}") from None
+        if reply.status_code == 200:
+            return dict(reply.json()["choices"][0])
+        kind = _BusyError if reply.status_code in BUSY else ValueError
+        raise kind(f"{self.url}: {reply.status_code}: {reply.text[:300]}")

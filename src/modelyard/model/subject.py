@@ -13,11 +13,11 @@ from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from modelyard.config import digest
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import Message, Prompt
+from modelyard.formats.indexed import Integers
 from modelyard.model import model_directory
 from modelyard.model.asked import Decoding, Likelihood, Sampled, boundary, ended, plain_turn
 from modelyard.model.encoder import Encoder
@@ -169,7 +169,7 @@ class Subject:
                 result[i] = line[last - len(continuations[i]) : last]
         return result
 
-    def row_logprobs(self, rows: NDArray[np.uint16]) -> list[float]:
+    def row_logprobs(self, rows: Integers) -> list[float]:
         """Mean log p of the tokens of each packed row [N, S + 1], nats a token."""
         means: list[float] = []
         for start in range(0, len(rows), self.micro_batch):
@@ -191,7 +191,7 @@ class Subject:
             nats[number] -= sum(logprobs)
         return [total / max(1, len(text.encode())) for total, text in zip(nats, texts, strict=True)]
 
-    def next_token(self, rows: NDArray[np.uint16], position: int) -> tuple[list[float], list[bool]]:
+    def next_token(self, rows: Integers, position: int) -> tuple[list[float], list[bool]]:
         """Confidence in the likeliest token at ``position`` of each row given those before it, and whether it stands there."""
         prompts = rows[:, :position].astype(np.int64).tolist()
         drawn = generate(self.engine, prompts, max_new_tokens=1, temperature=0.0, seed=0)

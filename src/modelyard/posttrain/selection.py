@@ -6,7 +6,6 @@ score on validation prompts. All epochs answer the same prompts with the same ra
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from pydantic import Field
 
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
+from modelyard.formats import json_file
 from modelyard.formats.feedback import PROMPTS, PromptRecord, read
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
@@ -66,6 +66,6 @@ def run(
         report(done, len(kept), unit="epoch")
     best = max(means, key=lambda epoch: means[epoch])
     policy.load_weights(best)
-    lines = [json.loads(line) for line in (inputs["sft"] / HISTORY).read_text().splitlines()]
+    lines = [line.fields for line in json_file.lines(inputs["sft"] / HISTORY)]
     model_directory.write(policy, inputs["sft"], History(lines), out)
     return {**metrics, "selection/epoch": float(int(best.name)), "selection/reward": means[best]}

@@ -16,12 +16,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import DEMONSTRATIONS, Demonstration, read
+from modelyard.formats.token_rows import Rows, TokenRows
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
 from modelyard.model.network.architecture import Precision
@@ -153,14 +153,13 @@ def run(
     }
 
 
-def mixed_in(config: SFTConfig, inputs: Mapping[str, Path]) -> NDArray[np.uint16] | None:
+def mixed_in(config: SFTConfig, inputs: Mapping[str, Path]) -> TokenRows | None:
     """The packed pretraining rows, where some are wanted. Raises ValueError where they are wanted and absent."""
     if not config.pretraining_per_batch:
         return None
     if "tokens" not in inputs:
         raise ValueError(f"sft.pretraining_share {config.pretraining_share} needs pretraining text, and this line has none")
-    rows: NDArray[np.uint16] = np.load(inputs["tokens"] / "train.npy", mmap_mode="r")
-    return rows
+    return TokenRows(inputs["tokens"], "train")
 
 
 def fit(examples: Sequence[Example], width: int) -> list[Example]:
@@ -181,7 +180,7 @@ class Batches(NamedTuple):
     """Share of the demonstrations' rows that is no padding."""
 
 
-def batches(examples: Sequence[Example], pretraining: NDArray[np.uint16] | None, config: SFTConfig, pad_id: int, width: int) -> Batches:
+def batches(examples: Sequence[Example], pretraining: Rows | None, config: SFTConfig, pad_id: int, width: int) -> Batches:
     """Step -> batch: rows of demonstrations first, then pretraining rows cut to the batch's width.
 
     Packed rows are ``width`` wide and taken in random order; otherwise a row is one demonstration beside others of similar length.

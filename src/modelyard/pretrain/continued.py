@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Literal
 
 from modelyard.execution import ExecutionConfig
+from modelyard.formats.token_rows import TokenRows, read_info
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
-from modelyard.model.training.recipe import VALIDATION, Schedule, rows_of, train_engine
+from modelyard.model.training.recipe import Schedule, train_engine
 from modelyard.model.training.token_data import held_out_loss
 from modelyard.pretrain.import_model import ImportConfig, ImportedModel
 from modelyard.progress import Report
@@ -50,10 +51,10 @@ def run(
         optim=config.optimizer,
         total_steps=config.steps,
     )
-    before = held_out_loss(engine, inputs["tokens"] / VALIDATION, config.batch, config.seed)
+    before = held_out_loss(engine, TokenRows(inputs["tokens"], "validation"), config.batch, config.seed)
     trained = train_engine(engine, config, inputs["tokens"], "base", checkpoints, execution, report)
     model_directory.write(engine, inputs["imported"], trained.history, out)
-    tokens = float(config.steps * config.batch * rows_of(inputs["tokens"]))
+    tokens = float(config.steps * config.batch * read_info(inputs["tokens"]).seq_len)
     return {
         "base/train/first_loss": trained.history.lines[0]["base/train/loss"],
         "base/train/loss": trained.history.lines[-1]["base/train/loss"],

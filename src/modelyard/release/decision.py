@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from modelyard.formats import contamination, forecast
 from modelyard.formats.expectation import Validate
 from modelyard.formats.results import read_results
 from modelyard.progress import Report
@@ -75,10 +76,11 @@ def gather(inputs: Mapping[str, Path], metric_suites: Any, unmeasured: str | Non
         weights={model: sha256_tree(inputs[model] / "checkpoint") for model in ("base", "sft", "policy")},
         suite=suite_outcome(_json(inputs["corpus"] / "expectations.json")),
         metric_suite=suite_outcome(metric_suites),
-        contamination=_json(inputs["contamination"] / "report.json"),
+        contamination=_report(inputs["contamination"]),
         searched=tuple(filter(None, (_parent(inputs["contamination"], role) for role in ("corpus", "feedback")))),
         trained=tuple(use for role in TRAINED_ON if role in inputs for use in uses(role, inputs)),
-        forecast=_sealed(inputs["forecast"]) if "forecast" in inputs else None,
+        forecast=_forecast(inputs["forecast"]) if "forecast" in inputs else None,
+        sealed_at=_finished(inputs["forecast"]) if "forecast" in inputs else None,
         base=_run_of(inputs["base"]),
         final_loss=loss.value if loss else None,
         baseline=read_results(inputs["baseline"]) if "baseline" in inputs else None,
@@ -86,9 +88,9 @@ def gather(inputs: Mapping[str, Path], metric_suites: Any, unmeasured: str | Non
     )
 
 
-def early(config: ReleaseConfig, corpus: Path, contamination: Path) -> list[Gate]:
+def early(config: ReleaseConfig, corpus: Path, searched: Path) -> list[Gate]:
     """The gates that these two artifacts can answer alone."""
-    return decide_early(suite_outcome(_json(corpus / "expectations.json")), _json(contamination / "report.json"), config)
+    return decide_early(suite_outcome(_json(corpus / "expectations.json")), _report(searched), config)
 
 
 def uses(role: str, inputs: Mapping[str, Path]) -> list[Use]:
@@ -120,10 +122,18 @@ def _parent_name(directory: Path) -> str:
     return f"{directory.parent.name}/{directory.name}"
 
 
-def _sealed(directory: Path) -> Mapping[str, Any] | None:
-    """The forecast, and when its artifact was committed: from then on nothing in it can change."""
-    forecast, manifest = _json(directory / "forecast.json"), _json(directory / MANIFEST)
-    return {**forecast, "sealed_at": manifest.get("finished") if manifest else None} if forecast else None
+def _report(directory: Path) -> contamination.Report | None:
+    return contamination.read_report(directory) if (directory / contamination.FILE).is_file() else None
+
+
+def _forecast(directory: Path) -> forecast.SealedForecast | None:
+    return forecast.read_forecast(directory) if (directory / forecast.FILE).is_file() else None
+
+
+def _finished(directory: Path) -> float | None:
+    """When an artifact was committed."""
+    manifest = _json(directory / MANIFEST)
+    return manifest.get("finished") if manifest else None
 
 
 def _run_of(directory: Path) -> Mapping[str, Any] | None:

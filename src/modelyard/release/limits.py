@@ -57,7 +57,7 @@ class BenchmarkLimits(Config):
     max_alignment_tax: float | None = Field(default=None, ge=0)
     """Mean score that post-training may cost against the base model."""
     max_contaminated: float | None = Field(default=None, ge=0, le=1)
-    """Largest share of its items found in training data."""
+    """Largest share of its items found in training data by content."""
     min_items: int | None = Field(default=None, ge=1)
     """Fewest items behind a number of it that decides."""
     max: dict[str, float] = Field(default_factory=dict)
@@ -98,7 +98,9 @@ class ReleaseConfig(Config):
     min_items: int = Field(ge=1)
     """Fewest items behind a metric or a comparison that decides."""
     max_contaminated: float = Field(ge=0, le=1)
-    """Largest share of a benchmark's items found in training data."""
+    """Largest share of a benchmark's items found in training data by content."""
+    max_contaminated_written: float | None = Field(default=None, ge=0, le=1)
+    """Largest share found as written, by the GPT-4 report's rule; by default that figure is reported and stops nothing."""
     forecast_tolerance: float = Field(gt=0)
     """Largest relative error of the sealed loss forecast."""
     alpha: float = Field(gt=0, lt=1)

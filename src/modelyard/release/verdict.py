@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from modelyard.formats.contamination import Report
 from modelyard.release.compare import Comparison
 from modelyard.release.gates.behaviour import alignment_tax_gate, calibration_gate, preference_gate, regression_gate
 from modelyard.release.gates.gate import Decision, Evidence, Gate, Verdict
@@ -38,7 +39,7 @@ def decide(evidence: Evidence, config: ReleaseConfig) -> Decision:
     return Decision(verdict=worst(gates), gates=gates, comparisons=tuple(comparisons), tax=tuple(tax), conduct=tuple(conduct))
 
 
-def decide_early(suite: Mapping[str, Any] | None, contamination: Mapping[str, Any] | None, config: ReleaseConfig) -> list[Gate]:
+def decide_early(suite: Mapping[str, Any] | None, contamination: Report | None, config: ReleaseConfig) -> list[Gate]:
     """The gates that data alone can answer, before anything is trained; each is judged again, with all evidence, at the end."""
     judges: dict[GateName, Callable[[], Gate]] = {
         "data": lambda: suite_gate("data", suite),

@@ -12,7 +12,8 @@ from itertools import product
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+
+from modelyard.formats.indexed import Integers
 
 ALPHABET = ";0123456789+="
 """A character's token is its place here; ``;`` ends an answer."""
@@ -69,7 +70,7 @@ def benchmark(each: int, seed: int) -> list[tuple[int, Problem]]:
     return chosen
 
 
-def training_rows(count: int, seq_len: int, seed: int, held: bool = False) -> NDArray[np.uint16]:
+def training_rows(count: int, seq_len: int, seed: int, held: bool = False) -> Integers:
     """Packed tokens [count, seq_len + 1] of solved problems, grades in equal shares; ``held``: of held-out problems, for validation."""
     generator = np.random.default_rng(seed)
     pools = [[encode(p.prompt + p.solution) for p in problems(grade) if held_out(p) == held] for grade in range(len(GRADES))]

@@ -25,10 +25,11 @@ from pydantic import Field, model_validator
 
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
+from modelyard.formats.forecast import write_forecast
 from modelyard.model.training.recipe import Recipe, train_language_model
 from modelyard.progress import Report
 from modelyard.scaling.chinchilla import SAME_HORIZON
-from modelyard.scaling.power_law import Point, as_json, forecast
+from modelyard.scaling.power_law import Point, forecast, sealed
 
 COLUMNS = "run,seed,layers,hidden,train_flops,train_tokens,val_loss"
 
@@ -157,7 +158,7 @@ def run(
     result = forecast(points, config.main.compute, config.main.seed, config.noise_floor)
     assert result.backtest is not None, "four sizes leave three without the largest"
     if dist.get_rank() == 0:
-        (out / "forecast.json").write_text(json.dumps(as_json(result), indent=1))
+        write_forecast(out, sealed(result))
         (out / "points.csv").write_text("\n".join(lines) + "\n")
     return {
         "forecast/main/loss": result.prediction,

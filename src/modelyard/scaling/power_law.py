@@ -16,12 +16,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.stats import t as student
+
+from modelyard.formats.forecast import LadderRun, LargestRun, SealedForecast
 
 Array = NDArray[np.float64]
 EXPONENTS: Array = -np.geomspace(0.01, 2.0, 120)
@@ -214,19 +216,17 @@ def backtest(ordered: Sequence[Point]) -> Backtest | None:
     return Backtest(largest, fit(rest)(largest), sum(held) / len(held))
 
 
-def as_json(result: Forecast) -> dict[str, Any]:
-    """A forecast as plain JSON values."""
+def sealed(result: Forecast) -> SealedForecast:
+    """A forecast as it is written down."""
     test = result.backtest
-    return {
-        "prediction": result.prediction,
-        "low": result.low,
-        "high": result.high,
-        "a": result.law.a,
-        "b": result.law.b,
-        "c": result.law.c,
-        "at_compute": result.at_compute,
-        "backtest": {**test._asdict(), "error": test.error} if test else None,
-        "steepening": result.steepening,
-        "objection": result.objection,
-        "points": [point._asdict() for point in result.points],
-    }
+    return SealedForecast(
+        prediction=result.prediction,
+        low=result.low,
+        high=result.high,
+        **result.law._asdict(),
+        at_compute=result.at_compute,
+        backtest=LargestRun(**test._asdict(), error=test.error) if test else None,
+        steepening=result.steepening,
+        objection=result.objection,
+        points=tuple(LadderRun(**point._asdict()) for point in result.points),
+    )

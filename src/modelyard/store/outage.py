@@ -1,21 +1,23 @@
 """What goes wrong between us and a store, what of it passes, and how long one waits for it.
 
-:func:`patiently` tries again with growing, jittered pauses (AWS's "full jitter") as long as the trouble is one that passes: no connection, a cut or
-stalled one, a server that is overloaded or broken. What trying again cannot change ends at once: credentials that are refused, a bucket that is not
-there, a full disk. Either way the end is one line that names the place. The libraries' own retries are
-switched off (see ``store/storage.py``): two layers of them multiply.
+:func:`patiently` tries again with growing, jittered pauses (AWS's "full jitter", by tenacity) as long as the trouble is one
+that passes: no connection, a cut or stalled one, a server that is overloaded or broken. What trying again cannot change ends
+at once: credentials that are refused, a bucket that is not there, a full disk. Either way the end is one line that names the
+place. The libraries' own retries are switched off (see ``store/storage.py``): two layers of them multiply.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
-import random
 import re
 import shutil
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
+
+from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
+from tenacity.stop import stop_base
 
 from modelyard.config import complaint
 
@@ -70,33 +72,73 @@ def patiently(
         StorageRefusedError: trying again is pointless.
         StorageError: it went on failing for ``PATIENCE_SECONDS``, or the disk is full.
     """
-    since: float | None = None
-    pause = FIRST_PAUSE_SECONDS
-    while True:
+    patience = _Patience()
+
+    def told(state: RetryCallState) -> None:
+        if state.attempt_number == 1:
+            _log.warning("%s: %s; trying again for up to %.0f s", place, cause_of(_failure(state)), PATIENCE_SECONDS)
+
+    retrying = Retrying(
+        retry=retry_if_exception(lambda error: remote and not _is_known(error) and passes(error)),
+        wait=wait_random_exponential(multiplier=FIRST_PAUSE_SECONDS, max=LONGEST_PAUSE_SECONDS),
+        stop=patience,
+        before_sleep=told,
+        sleep=sleep,
+        reraise=True,
+    )
+    try:
+        return retrying(_with_renewal(do, renew))
+    except FileNotFoundError as error:
+        if code_of(error) != "NoSuchBucket":
+            raise
+        raise StorageRefusedError(f"{place}: there is no such bucket") from error
+    except (FileExistsError, StorageError):
+        raise
+    except Exception as error:
+        if not remote or not passes(error):
+            raise _final(place, error) from error
+        raise StorageError(f"{place}: {cause_of(error)}; gave up after {patience.waited:.0f} s") from error
+
+
+class _Patience(stop_base):
+    """Stops when the first failure lies ``PATIENCE_SECONDS`` back; a request may take longer than that before it fails."""
+
+    def __init__(self) -> None:
+        self.since, self.waited = 0.0, 0.0
+
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        if retry_state.attempt_number == 1:
+            self.since = time.monotonic()
+        self.waited = time.monotonic() - self.since
+        return self.waited >= PATIENCE_SECONDS
+
+
+def _with_renewal(do: Callable[[], T], renew: Callable[[], None] | None) -> Callable[[], T]:
+    """``do`` that reads its credentials again, once, when they are refused."""
+
+    def request() -> T:
+        nonlocal renew
         try:
             return do()
-        except FileNotFoundError as error:
-            if code_of(error) != "NoSuchBucket":
-                raise
-            raise StorageRefusedError(f"{place}: there is no such bucket") from error
-        except (FileExistsError, StorageError):
-            raise
         except Exception as error:
-            if is_refusal(error) and renew is not None:
-                renew()
-                renew = None
-                continue
-            if not remote or not passes(error):
-                raise _final(place, error) from error
-            now = time.monotonic()
-            if since is None:
-                since = now
-                _log.warning("%s: %s; trying again for up to %.0f s", place, cause_of(error), PATIENCE_SECONDS)
-            left = since + PATIENCE_SECONDS - now
-            if left <= 0:
-                raise StorageError(f"{place}: {cause_of(error)}; gave up after {now - since:.0f} s") from error
-            sleep(min(left, random.uniform(pause / 2, pause)))
-            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            if renew is None or not is_refusal(error):
+                raise
+            renew()
+            renew = None
+            return do()
+
+    return request
+
+
+def _is_known(error: BaseException) -> bool:
+    """Whether it is an answer rather than trouble."""
+    return not isinstance(error, Exception) or isinstance(error, (FileNotFoundError, FileExistsError, StorageError))
+
+
+def _failure(state: RetryCallState) -> BaseException:
+    error = state.outcome.exception() if state.outcome else None
+    assert error is not None  # tenacity sleeps after failures only
+    return error
 
 
 def code_of(error: BaseException) -> str:

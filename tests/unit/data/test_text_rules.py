@@ -1,10 +1,11 @@
 """C4's lines, repeated passages and the quality classifier on planted text."""
 
 import random
+import textwrap
 
 import pytest
 
-from modelyard.data.filters import c4, classifier, passages
+from modelyard.data.filters import c4, classifier, passages, wrapped
 from modelyard.data.filters.c4 import C4Config
 from modelyard.data.filters.classifier import ClassifierConfig
 
@@ -12,17 +13,59 @@ C4 = C4Config(min_line_words=5, min_sentences=3, terminal_punctuation=True, brac
 LINES = ["This line has enough words in it.", "Another line that also has enough words!", "Is a third line with a question long enough?"]
 
 
-def test_c4_cuts_lines_that_are_no_prose():
+def test_c4_cuts_lines_that_are_no_prose_and_counts_them_by_rule():
+    prose = [f"{line[:-1]}, and it goes on for a while before it is over{line[-1]}" for line in LINES]
     planted = [
         "Home | About | Contact us today",
         "Too short.",
         "Please enable JavaScript to see this whole page.",
         "See our privacy policy before you go on.",
     ]
-    text = "\n".join(
-        [planted[0], LINES[0], planted[1], LINES[1], planted[2], LINES[2] + "[12]", planted[3], "An unfinished line that trails off..."]
+    text = "\n".join([planted[0], prose[0], planted[1], prose[1], planted[2], prose[2] + "[12]", planted[3], "An unfinished line..."])
+    cut = c4.cut(text, C4)
+    assert (cut.text, cut.refusal) == ("\n".join(prose), None)
+    assert cut.characters == {
+        "c4/unfinished_line": len(planted[0]) + 1 + len("An unfinished line...") + 1,
+        "c4/short_line": len(planted[1]) + 1,
+        "c4/policy_line": len(planted[2]) + 1 + len(planted[3]) + 1,
+        "c4/citation": len("[12]"),
+    }
+
+
+def test_c4_refuses_a_page_that_would_lose_more_than_half_of_itself():
+    menu = ["Home", "Offices in all parts of the country", "Everything there is about us", "News", "All that our partners have to say"]
+    menu += ["Shop", "The page in other languages"]
+    text = "\n".join([*LINES, *menu])
+    share = sum(len(line) + 1 for line in menu) / len(text)
+    refusal = c4.cut(text, C4).refusal
+    assert share > 0.5
+    assert (refusal.reason, refusal.detail) == ("c4/mostly_cut", f"{share:.0%} of its characters, most by c4/unfinished_line")
+    assert c4.cut(text, C4.model_copy(update={"max_cut": 1.0})).text == "\n".join(LINES)
+
+
+PROSE = (
+    "The harbour was quiet that year, and the men who had worked on the ships sat with their backs to the wall "
+    "and talked of the coal and the timber that used to come. Nobody had told them that the line was to be closed. "
+    "It was closed all the same, in the first week of the spring, and the station with it."
+)
+
+
+@pytest.mark.parametrize("column", [50, 72, 79, 100])
+def test_c4_keeps_hand_wrapped_prose_and_judges_its_paragraphs(column):
+    paragraphs = [textwrap.fill(f"{PROSE} {name} wrote it down. {PROSE}", column) for name in ("Ann", "Ben", "Cleo")]
+    heading = "Chapter the second of the book"
+    cut = c4.cut("\n\n".join([paragraphs[0], heading, *paragraphs[1:]]), C4)
+    assert cut.text == "\n\n".join(paragraphs)
+    assert cut.characters == {"c4/unfinished_line": len(heading) + 1}
+
+
+def test_wrapped_verse_lists_and_pages_of_long_lines_are_not():
+    verse = "So shaken as we are, so wan with care,\nFind we a time for frighted peace to pant,\nAnd breathe" + (
+        " short-winded accents of new broils\nTo be commenced in strands afar remote.\nNo more\nof this\nthan that\nand so we go\n"
     )
-    assert c4.cut(text, C4) == ("\n".join(LINES), None)
+    menu = "\n".join(["Home", "About us", "Contact", "A longer entry of the menu that says something", "Terms", "Imprint"] * 3)
+    assert not any(wrapped.is_wrapped(text.split("\n")) for text in (verse, menu, "\n".join([PROSE] * 9)))
+    assert wrapped.is_wrapped(textwrap.fill(PROSE, 60).split("\n"))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Indexed token files as megatron-core reads them, and the mixture."""
+"""Token files as megatron-core reads them, and the rows that the mixture makes of them."""
 
 import json
 
@@ -6,13 +6,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tokenizers import Tokenizer
+from transformers import AutoTokenizer
 
 from modelyard.data.corpus.document import DataError
 from modelyard.data.tokens import token_files
-from modelyard.data.tokens.blend import BlendConfig, blend
-from modelyard.data.tokens.indexed import IndexedWriter
-from modelyard.data.tokens.token_files import TokenFilesConfig
+from modelyard.data.tokens.token_files import TokensConfig
+from modelyard.formats.indexed import IndexedWriter
+from modelyard.formats.token_rows import TokenRows
+from modelyard.progress import silent
+
+SHARES = {"books": {"weight": 3.0, "max_epochs": 1.0}, "text": {"weight": 1.0, "max_epochs": 2.0}}
+CONFIG = TokensConfig.model_validate(
+    {"vocab_size": 300, "seq_len": 16, "train_tokens": 6000, "tokenizer_megabytes": 1.0, "seed": 0, "mixture": SHARES}
+)
 
 
 @pytest.mark.parametrize(("vocabulary", "dtype"), [(50_000, np.uint16), (100_000, np.int32)])
@@ -31,43 +37,84 @@ def test_indexed_files_are_what_megatron_core_reads(tmp_path, vocabulary, dtype)
     assert all(np.array_equal(read[index], document) for index, document in enumerate(documents))
 
 
-def test_blend_temperature_evens_out_and_caps_are_shared_out():
-    share = {"weight": 1.0, "max_epochs": 4.0}
-    available = {"web": 9000, "books": 1000, "code": 100}
-    natural = blend(available, BlendConfig(tokens=10_000, temperature=1.0, sources={"web": share, "books": share}))
-    assert {name: entry.tokens for name, entry in natural.items()} == {"web": 9000, "books": 1000}
-    even = blend(available, BlendConfig(tokens=4000, temperature=2.0, sources={"web": share, "books": share}))
-    assert {name: entry.tokens for name, entry in even.items()} == {"web": 3000, "books": 1000}, "sqrt(9) to sqrt(1)"
-    capped = blend(available, BlendConfig(tokens=10_000, temperature=1e9, sources={"web": share, "code": share}))
-    assert {name: entry.tokens for name, entry in capped.items()} == {"code": 400, "web": 9600}
-    assert capped["code"].epochs == 4.0
-    assert blend(available, BlendConfig(tokens=100_000, temperature=1.0, sources={"code": share}))["code"].tokens == 400
+def _documents():
+    return [
+        {"id": f"{source}-{n}", "split": ("test", "validation", "train", "train", "train")[n % 5], "source": source, "kind": kind}
+        | {"language": language, "text": f"{source} number {n} says: caf\u00e9 {n * 37} times \u2713"}
+        for source, kind, language in (("books", "text", "en"), ("web", "text", "en"), ("repo", "code", "python"))
+        for n in range(60)
+    ]
 
 
-def test_token_files_hold_every_document_once_with_its_boundary(tmp_path):
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("corpus")
+    (directory / "documents").mkdir()
+    rows = _documents()
+    for part, chosen in enumerate((rows[:70], rows[70:])):
+        pq.write_table(pa.Table.from_pylist(chosen), directory / "documents" / f"{part}.parquet")
+    return directory
+
+
+def _texts(source, split):
+    return [row["text"] for row in _documents() if row["source"] == source and row["split"] == split]
+
+
+def test_token_files_hold_every_document_once_and_rows_are_the_mixture(corpus, tmp_path):
     from megatron.core.datasets.indexed_dataset import IndexedDataset
 
-    (tmp_path / "documents").mkdir()
-    rows = [
-        {"id": f"{source}-{n}", "split": "validation" if n % 5 == 0 else "train", "source": source, "kind": kind, "language": language}
-        | {"text": f"{source} number {n} says: caf\u00e9 {n * 37} times"}
-        for source, kind, language in (("books", "text", "en"), ("repo", "code", "python"))
-        for n in range(20)
-    ]
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "documents" / "0.parquet")
-    mixture = {"tokens": 1000, "temperature": 1.0, "sources": {"books": {"weight": 1.0, "max_epochs": 2.0}}}
-    config = TokenFilesConfig.model_validate({"vocab_size": 300, "seq_len": 16, "tokenizer_megabytes": 1.0, "seed": 0, "mixture": mixture})
-    out = tmp_path / "tokens"
-    out.mkdir()
-    measured = token_files.write(tmp_path, config, out)
-    bpe = Tokenizer.from_file(str(out / "tokenizer.json"))
+    metrics = token_files.run(CONFIG, {"corpus": corpus}, tmp_path, silent)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     for split in ("train", "validation"):
-        read = IndexedDataset(str(out / f"{split}_repo"))
-        texts = [bpe.decode(read[index][:-1].tolist()) for index in range(len(read))]
-        assert texts == [row["text"] for row in rows if row["source"] == "repo" and row["split"] == split]
+        read = IndexedDataset(str(tmp_path / f"{split}_repo"))
+        assert [tokenizer.decode(read[index][:-1]) for index in range(len(read))] == _texts("repo", split)
         assert all(read[index][-1] == 0 for index in range(len(read)))
-    assert set(measured["bytes_per_token"]) == {"train/en", "train/code", "validation/en", "validation/code"}
-    assert json.loads((out / "mixture.json").read_text())["books"]["epochs"] == pytest.approx(2.0)
-    films = BlendConfig.model_validate({**mixture, "sources": {"films": {"weight": 1.0, "max_epochs": 1.0}}})
-    with pytest.raises(DataError, match="no training document of source films"):
-        token_files.write(tmp_path, config.model_copy(update={"mixture": films}), out)
+    assert not list(tmp_path.glob("test*"))
+    statistics = json.loads((tmp_path / "statistics.json").read_text())
+    assert set(statistics["bytes_per_token"]) == {"train/en", "train/code", "validation/en", "validation/code"}
+    assert metrics["tokens/epochs/books"] == 1.0, "its cap"
+    assert metrics["tokens/epochs/text"] == 2.0, "web: books have an entry of their own"
+    stream = TokenRows(tmp_path, "train")[:].reshape(-1).tolist()
+    pieces = tokenizer.decode(stream).split("<|endoftext|>")[:-1]
+    for source, times in (("books", 1), ("web", 2), ("repo", 0)):
+        found = [pieces.count(text) for text in _texts(source, "train")]
+        assert sum(found) >= times * len(found) - 1, "but for a document that the end of the last row cuts"
+        assert max(found) == times
+    shown = {split: set(_texts("books", split)) | set(_texts("web", split)) for split in ("train", "validation", "test")}
+    assert set(pieces) <= shown["train"]
+    held_out = tokenizer.decode(TokenRows(tmp_path, "validation")[:].reshape(-1).tolist()).split("<|endoftext|>")[:-1]
+    assert set(held_out) <= shown["validation"] | set(_texts("repo", "validation"))
+    assert len(held_out) == len(set(held_out)) >= 3 * 12 - 1
+
+
+def test_tokens_tokenizer_spells_special_tokens_and_any_text(corpus, tmp_path):
+    token_files.run(CONFIG, {"corpus": corpus}, tmp_path, silent)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    special = ("<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>")
+    assert [tokenizer.convert_tokens_to_ids(token) for token in special] == [0, 1, 2, 3, 4]
+    ids = tokenizer.apply_chat_template([{"role": "user", "content": "Hi"}], add_generation_prompt=True, return_dict=False)
+    assert tokenizer.decode(ids) == "<|endoftext|><|user|>Hi<|end|><|assistant|>"
+    text = "Ünïcode ✓, 1234 digits\n\tand tabs"
+    assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
+
+
+def test_tokens_same_seed_gives_the_same_bytes_and_another_another_order(corpus, tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        (tmp_path / name).mkdir()
+        token_files.run(CONFIG.model_copy(update={"seed": seed}), {"corpus": corpus}, tmp_path / name, silent)
+    files = {name: {file.name: file.read_bytes() for file in (tmp_path / name).iterdir()} for name in "abc"}
+    assert files["a"] == files["b"]
+    assert files["a"]["train_document.npy"] != files["c"]["train_document.npy"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mixture": {"films": {"weight": 1.0, "max_epochs": 1.0}}}, "tokens.mixture: no training document of source films"),
+        ({"seq_len": 5000, "train_tokens": 6000}, "the train split gives no row of 5001 tokens"),
+        ({"mixture": {"review": {"weight": 1.0, "max_epochs": 1.0}}}, "the train split gives no row of 17 tokens"),
+    ],
+)
+def test_tokens_nothing_to_pack_is_one_clear_line(corpus, tmp_path, changes, message):
+    with pytest.raises(DataError, match=message):
+        token_files.run(TokensConfig.model_validate({**CONFIG.model_dump(), **changes}), {"corpus": corpus}, tmp_path, silent)

@@ -15,7 +15,9 @@ from modelyard.evals.sets import SetsConfig
 from modelyard.evals.suite import EvalsConfig
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.abuse import AbuseModel
+from modelyard.formats.contamination import Checked, write_report
 from modelyard.formats.results import read_results
+from modelyard.formats.token_rows import TokenRows, write_rows
 from modelyard.model import model_directory
 from modelyard.model.asked import Decoding
 from modelyard.model.network.architecture import ModelConfig
@@ -53,7 +55,7 @@ CONFIG = EvalsConfig.model_validate(
         "calibration_rows": 6,
     }
 )
-ROLES = ("base", "sft", "policy", "tokens", "corpus", "contamination", "benchmarks")
+ROLES = ("base", "sft", "policy", "tokens", "corpus", "held_out", "contamination", "benchmarks")
 """What the results stage reads, beside the scorer."""
 
 
@@ -99,12 +101,15 @@ def write_tokenizer(directory: Path, size: int) -> int:
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("evals")
-    tokens, corpus, contamination = (root / name for name in ("tokens", "corpus", "contamination"))
+    tokens, corpus, held_out, contamination = (root / name for name in ("tokens", "corpus", "held_out", "contamination"))
     vocabulary = write_tokenizer(tokens, 288)
-    np.save(tokens / "validation.npy", np.random.default_rng(0).integers(5, vocabulary - 8, (6, 25)).astype(np.uint16))
-    lines(corpus / "benchmarks" / "openings.jsonl", [{"id": f"o{i}", "prompt": "a fine", "text": "a fine film"} for i in range(5)])
-    lines(corpus / "benchmarks" / "last_word.jsonl", [{"id": f"w{i}", "context": TEXTS[i][:-4], "word": "dog"} for i in range(4)])
-    lines(corpus / "benchmarks" / "held_out_text.jsonl", [{"id": f"t{i}", "text": text * (1 + 9 * i)} for i, text in enumerate(TEXTS[:3])])
+    rows = np.random.default_rng(0).integers(5, vocabulary - 8, (6, 25))
+    write_rows(tokens, {"validation": rows}, vocabulary=vocabulary, separator=0)
+    lines(held_out / "benchmarks" / "openings.jsonl", [{"id": f"o{i}", "prompt": "a fine", "text": "a fine film"} for i in range(5)])
+    lines(held_out / "benchmarks" / "last_word.jsonl", [{"id": f"w{i}", "context": TEXTS[i][:-4], "word": "dog"} for i in range(4)])
+    lines(
+        held_out / "benchmarks" / "held_out_text.jsonl", [{"id": f"t{i}", "text": text * (1 + 9 * i)} for i, text in enumerate(TEXTS[:3])]
+    )
     problem = {
         "prompt": "def f(x):\n",
         "entry_point": "f",
@@ -119,16 +124,18 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     (root / "xstest").mkdir()
     (root / "xstest" / "xstest_prompts.csv").write_text("id,prompt,type,label\n" + "\n".join(rows) + "\n")
     lines(
-        corpus / "benchmarks" / "human_eval.jsonl",
+        held_out / "benchmarks" / "human_eval.jsonl",
         [{"task_id": f"h{i}", **problem, "prompt": problem["prompt"] * (1 + 9 * i)} for i in range(2)],
     )
+    corpus.mkdir()
     harmless = np.zeros((1, 1), np.float32)
     AbuseModel(frozenset(), ("offensive",), np.array([-1]), harmless, harmless[0], np.array([-1.0], np.float32), "a test").save(corpus)
     contamination.mkdir()
-    (contamination / "contaminated.json").write_text(json.dumps({"openings": ["o0", "o1"], "last_word": [], "colours": ["colours/1"]}))
+    found = {"openings": ("o0", "o1"), "last_word": (), "colours": ("colours/1",)}
+    write_report(contamination, {name: Checked(n=5, content=items) for name, items in found.items()})
     (root / "benchmarks").mkdir()
     sets = GatherConfig(**{key: getattr(CONFIG, key) for key in SetsConfig.model_fields}, context=24)
-    gather.run(sets, {"corpus": corpus}, root / "benchmarks", silent, [str(root)])
+    gather.run(sets, {"held_out": held_out}, root / "benchmarks", silent, [str(root)])
     for name, seed, head in (("base", 1, "lm"), ("sft", 2, "lm"), ("policy", 2, "lm"), ("scorer", 4, "scalar")):
         write_model(root / name, tokens, vocabulary, seed, head)
     return {**{name: root / name for name in ROLES}, "scorer": root / "scorer"}
@@ -266,7 +273,7 @@ def test_subject_generation_and_scoring_agree_on_logprobs(inputs: dict[str, Path
 
 def test_subject_next_token_equals_the_argmax_of_all_labels(inputs: dict[str, Path]) -> None:
     subject = Subject.open("base", inputs["base"], EXECUTION, 64)
-    rows = np.load(inputs["tokens"] / "validation.npy")[:2]
+    rows = TokenRows(inputs["tokens"], "validation")[:2]
 
     confidences, _ = subject.next_token(rows, 7)
 

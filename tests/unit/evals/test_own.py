@@ -176,18 +176,18 @@ def test_sets_names_tables_and_a_table_of_tables_are_the_same() -> None:
 
 
 def test_gather_artifact_is_defined_by_what_its_files_hold_and_not_by_where_they_lie(tmp_path: Path) -> None:
-    corpus, here, there = (tmp_path / name for name in ("corpus", "here", "there"))
-    for directory in (corpus / "benchmarks", here, there):
+    held_out, here, there = (tmp_path / name for name in ("held_out", "here", "there"))
+    for directory in (held_out / "benchmarks", here, there):
         directory.mkdir(parents=True)
-    write(corpus / "benchmarks" / "last_word.jsonl", [{"id": "w", "context": "the king of the", "word": "castle"}])
+    write(held_out / "benchmarks" / "last_word.jsonl", [{"id": "w", "context": "the king of the", "word": "castle"}])
     for directory in (here, there):
         write(directory / "capitals.jsonl", CAPITALS)
     config = GatherConfig.model_validate({"seed": 0, "benchmarks": ["last_word", OPEN], "context": 64})
 
-    first, same = (defined(config, [corpus], [str(directory)]) for directory in (here, there))
+    first, same = (defined(config, [held_out], [str(directory)]) for directory in (here, there))
     write(there / "capitals.jsonl", [*CAPITALS[:2], {**CAPITALS[2], "capital": "Quito"}])
-    other = defined(config, [corpus], [str(there)])
-    metrics = run(config, {"corpus": corpus}, tmp_path, silent, [str(here)])
+    other = defined(config, [held_out], [str(there)])
+    metrics = run(config, {"held_out": held_out}, tmp_path, silent, [str(here)])
 
     assert first == same
     assert [name for name in first.contents if first.contents[name] != other.contents[name]] == ["capitals"]
@@ -199,4 +199,4 @@ def test_gather_artifact_is_defined_by_what_its_files_hold_and_not_by_where_they
     with pytest.raises(
         ValueError, match=r"evals.benchmarks.capitals: max_new_tokens 32 leaves no room for a prompt in a model of 24 tokens"
     ):
-        defined(config.model_copy(update={"context": 24}), [corpus], [str(here)])
+        defined(config.model_copy(update={"context": 24}), [held_out], [str(here)])

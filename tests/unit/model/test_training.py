@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from modelyard.execution import ExecutionConfig
+from modelyard.formats.token_rows import TokenRows, write_rows
 from modelyard.model.checkpoints import checkpoint
 from modelyard.model.checkpoints.writer import DiskFullError
 from modelyard.model.network.architecture import ModelConfig
@@ -34,8 +35,8 @@ class KilledError(Exception):
 def tokens(tmp_path: Path) -> Path:
     generator = np.random.default_rng(0)
     start = generator.integers(0, 128, (11, 1))  # 11 rows never divide by the batch of 4
-    np.save(tmp_path / "train.npy", ((start + np.arange(33)) % 128).astype(np.uint16))
-    np.save(tmp_path / "validation.npy", ((generator.integers(0, 128, (3, 1)) + np.arange(33)) % 128).astype(np.uint16))
+    validation = (generator.integers(0, 128, (3, 1)) + np.arange(33)) % 128
+    write_rows(tmp_path, {"train": (start + np.arange(33)) % 128, "validation": validation}, vocabulary=128, separator=0)
     return tmp_path
 
 
@@ -66,7 +67,7 @@ def test_training_killed_and_resumed_equals_an_uninterrupted_run_bit_for_bit(tok
 def test_training_killed_across_an_epoch_boundary_skips_and_repeats_no_sample(
     tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = [tuple(row[:-1].tolist()) for row in np.load(tokens / "train.npy")]
+    rows = [tuple(row[:-1].tolist()) for row in TokenRows(tokens, "train")[:]]
     assert len(set(rows)) == 11
     seen: dict[int, list[int]] = {}
     train_step = Engine.train_step
@@ -98,7 +99,7 @@ def test_training_on_a_learnable_sequence_overfits(tokens: Path, tmp_path: Path)
 
 
 def test_token_batches_across_epochs_skip_and_repeat_nothing(tokens: Path) -> None:
-    batches = TokenBatches(tokens / "train.npy", batch=4, seed=3)
+    batches = TokenBatches(TokenRows(tokens, "train"), batch=4, seed=3)
     seen = [index for step in range(11) for index in batches.indices(step)]  # 44 samples: exactly four epochs
     for epoch in range(4):
         assert sorted(seen[epoch * 11 : (epoch + 1) * 11]) == list(range(11))

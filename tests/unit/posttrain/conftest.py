@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from modelyard.data.feedback import gather as human_feedback
 from modelyard.data.feedback.gather import FeedbackConfig
 from modelyard.execution import ExecutionConfig
+from modelyard.formats.token_rows import write_rows
 from modelyard.model import model_directory
 from modelyard.model.network.architecture import ModelConfig
 from modelyard.model.training.engine import Engine
@@ -75,14 +76,14 @@ def execution() -> ExecutionConfig:
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Directories ``tokens``, ``corpus``, ``feedback`` and ``base``."""
+    """Directories ``tokens``, ``held_out``, ``feedback`` and ``base``."""
     root = tmp_path_factory.mktemp("world")
-    paths = {name: root / name for name in ("tokens", "corpus", "feedback", "base")}
+    paths = {name: root / name for name in ("tokens", "held_out", "feedback", "base")}
     for path in paths.values():
         path.mkdir()
     tokenizer = write_tokens(paths["tokens"])
-    write_corpus(paths["corpus"])
-    human_feedback.run(FEEDBACK, {"corpus": paths["corpus"]}, paths["feedback"], silent, "")
+    write_held_out(paths["held_out"])
+    human_feedback.run(FEEDBACK, {"held_out": paths["held_out"]}, paths["feedback"], silent, "")
     engine = Engine(MODEL, ExecutionConfig(threads=1), seed=0, precision="fp32", head="lm")
     assert tokenizer.get_vocab_size() <= MODEL.vocab_size
     model_directory.write(engine, paths["tokens"], History(), paths["base"])
@@ -102,12 +103,11 @@ def write_tokens(directory: Path) -> Tokenizer:
     (directory / "tokenizer_config.json").write_text(json.dumps({"chat_template": TEMPLATE}))
     stream = [token for text in texts * 40 for token in (0, *tokenizer.encode(text).ids)]
     rows = np.array(stream[: len(stream) // 33 * 33], dtype=np.uint16).reshape(-1, 33)
-    np.save(directory / "train.npy", rows[:-8])
-    np.save(directory / "validation.npy", rows[-8:])
+    write_rows(directory, {"train": rows[:-8], "validation": rows[-8:]}, vocabulary=320, separator=0)
     return tokenizer
 
 
-def write_corpus(directory: Path) -> None:
+def write_held_out(directory: Path) -> None:
     votes = np.random.default_rng(0)
     rated = [
         {"id": f"{split}-{i}", "domain": "movie", "split": split, "text": text, "votes": [int(v) for v in sign * votes.integers(1, 5, 8)]}

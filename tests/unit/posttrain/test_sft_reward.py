@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import COMPARISONS, DEMONSTRATIONS, Comparison, Demonstration, Message, read, records, write
+from modelyard.formats.token_rows import TokenRows
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
 from modelyard.posttrain import reward, sft
@@ -67,7 +68,7 @@ def test_sft_run_tokens_of_another_tokenizer_are_refused(world: dict[str, Path],
 def test_sft_batch_of_demonstrations_and_text_masks_prompts_only(world: dict[str, Path]) -> None:
     encoder = Encoder(world["base"])
     examples = [demonstration(encoder, d) for d in read(world["feedback"] / DEMONSTRATIONS, Demonstration, "train")]
-    batch = sft.batches(examples, np.load(world["tokens"] / "train.npy"), sft_config(), encoder.padding, 32).batch(3)
+    batch = sft.batches(examples, TokenRows(world["tokens"], "train"), sft_config(), encoder.padding, 32).batch(3)
     assert batch.tokens.shape[0] == 16
     assert (batch.extras["mask"][-2:] == 1).all()
     for tokens, labels, mask in zip(batch.tokens[:14], batch.labels[:14], batch.extras["mask"][:14], strict=True):

@@ -3,14 +3,14 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from modelyard.data.tokens import text_tokens
-from modelyard.data.tokens.text_tokens import TextTokensConfig
+from modelyard.data.tokens import token_files
+from modelyard.data.tokens.token_files import BaseTokensConfig
 from modelyard.execution import ExecutionConfig
+from modelyard.formats.token_rows import TokenRows
 from modelyard.model.encoder import Encoder
 from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.pretrain import continued, import_model
@@ -38,13 +38,13 @@ def made(root: Path) -> dict[str, Path]:
     for path in made.values():
         path.mkdir(parents=True)
     texts = [f"paragraph {n} of the king of the castle, red, green or blue" for n in range(200)]
-    rows = {"id": [str(n) for n in range(200)], "kind": ["text"] * 200, "text": texts}
-    pq.write_table(
-        pa.table({**rows, "split": ["validation" if n % 5 == 0 else "train" for n in range(200)]}), made["corpus"] / "documents.parquet"
-    )
+    rows = {name: [value] * 200 for name, value in (("source", "books"), ("kind", "text"), ("language", "en"))}
+    rows |= {"id": [str(n) for n in range(200)], "text": texts, "split": ["validation" if n % 5 == 0 else "train" for n in range(200)]}
+    (made["corpus"] / "documents").mkdir()
+    pq.write_table(pa.table(rows), made["corpus"] / "documents" / "0.parquet")
     import_model.run(import_config(root), {}, made["imported"], root / "ck", ExecutionConfig(inputs=str(root), threads=1), silent)
     tokens = {"seed": 0, "seq_len": 48, "train_tokens": 2000, "mixture": {"text": {"weight": 1.0, "max_epochs": 1.0}}}
-    counted = text_tokens.run(TextTokensConfig.model_validate(tokens), made, made["tokens"], silent)
+    counted = token_files.run(BaseTokensConfig.model_validate(tokens), made, made["tokens"], silent)
     assert 1900 < counted["tokens/train/tokens"] <= 2000 // 49 * 49 + 49
     return made
 
@@ -59,12 +59,23 @@ def continue_config(root: Path) -> ContinueConfig:
     return ContinueConfig(**import_config(root).model_dump(exclude={"kind"}), **schedule)
 
 
-def test_text_tokens_are_the_imported_models_own_and_begin_with_its_document_end(made):
+def _split(ids, end):
+    """The texts of a stream of tokens, each without the token that ends it."""
+    found = [[]]
+    for token in ids:
+        if token == end:
+            found.append([])
+        else:
+            found[-1].append(token)
+    return found
+
+
+def test_base_tokens_are_the_imported_models_own_and_end_documents_with_its_token(made):
     encoder = Encoder(made["tokens"])
     assert encoder.fingerprint == Encoder(made["imported"]).fingerprint
-    rows = np.load(made["tokens"] / "validation.npy")
-    assert rows[0, 0] == encoder.document_end
-    assert encoder.decode(rows[0].tolist()).startswith("paragraph ")
+    rows = TokenRows(made["tokens"], "validation")[:]
+    texts = [encoder.decode(ids) for ids in _split(rows.reshape(-1).tolist(), encoder.document_end)[:-1]]
+    assert all(text.startswith("paragraph ") and text.endswith(" green or blue") for text in texts)
     split = {text for row in rows.tolist() for text in encoder.decode(row).split("paragraph ") if text}
     assert all(int(text.split(" ", 1)[0]) % 5 == 0 for text in split if text.split(" ", 1)[0].isdigit() and "castle" in text)
 

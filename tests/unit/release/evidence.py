@@ -4,7 +4,9 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from modelyard.formats.contamination import Checked, Searched, write_report
 from modelyard.formats.expectation import ExpectationResult, SuiteResult, read_suite
+from modelyard.formats.forecast import LadderRun, SealedForecast, write_forecast
 from modelyard.formats.results import Measured, Results
 from modelyard.release.decision import TRAINED_ON
 from modelyard.release.gates.gate import Evidence, Use
@@ -69,8 +71,15 @@ METRICS = {
     "evals/base/next_token/calibration_error": Estimate(0.01, 0.0, 0.03, 100),
     "evals/policy/last_word/acc": Estimate(0.3, 0.2, 0.4, 100),
 }
-SETS = {name: {"documents": 10, "contaminated": 0} for sets in TRAINED_ON.values() for name in sets}
-REPORT = {name: {"n": 100, "contaminated": 1, "share": 0.01, "sets": SETS} for name in IDS}
+SETS = {name: Searched(documents=10) for sets in TRAINED_ON.values() for name in sets}
+
+
+def searched(content: int = 1, n: int = 100, written: int = 0) -> Checked:
+    """A benchmark of ``n`` items of which so many were found in training data by content, and as written."""
+    return Checked(n=n, written=tuple(map(str, range(written))), content=tuple(map(str, range(content))), sets=SETS)
+
+
+REPORT = {name: searched() for name in IDS}
 CORPUS, FEEDBACK = "corpus/0123456789abcdef", "feedback/fedcba9876543210"
 DATA = {"corpus": CORPUS, "feedback": FEEDBACK}
 SHAPE = {"style": "llama", "layers": 2, "hidden": 32, "heads": 4, "kv_heads": 2, "ffn_hidden": 64, "seq_len": 32, "vocab_size": 512}
@@ -115,6 +124,19 @@ def records(benchmark: str, values: list[float], weights: str) -> list[dict]:
     return [{**shared, "item": str(k), "score": score} for k, score in enumerate(values)]
 
 
+FORECAST = SealedForecast(
+    prediction=3.0,
+    low=2.9,
+    high=3.1,
+    a=30.0,
+    b=-0.1,
+    c=1.0,
+    at_compute=1e14,
+    backtest=None,
+    steepening=0.5,
+    objection="",
+    points=tuple(LadderRun(compute=10.0**k, loss=5.0 - k / 10) for k in range(9, 13)),
+)
 GOOD = Evidence(
     results=results(scores(30)),
     weights={"base": "base-1", "sft": "sft-1", "policy": "policy-1"},
@@ -123,7 +145,8 @@ GOOD = Evidence(
     contamination=REPORT,
     searched=(CORPUS, FEEDBACK),
     trained=tuple(Use(model, name, CORPUS if name == "pretrain" else FEEDBACK) for model, sets in TRAINED_ON.items() for name in sets),
-    forecast={"prediction": 3.0, "low": 2.9, "high": 3.1, "at_compute": 1e14, "sealed_at": 1000.0},
+    forecast=FORECAST,
+    sealed_at=1000.0,
     base={"started": 1001.0, "flops": 1e14},
     final_loss=3.02,
     baseline=results(scores(30), weights="production-1"),
@@ -170,10 +193,8 @@ def write_all(root: Path) -> dict[str, Path]:
     (found["policy"] / "history.jsonl").write_text('{"step": 1, "policy/objective/kl": 0.1, "policy/objective/reward": 0.2}\n')
     write(found["corpus"] / "expectations.json", [{"suite": "documents", "results": [{"name": "ids", "success": True, "detail": ""}]}])
     write(found["corpus"] / "sources.json", [{"name": "s", "package": "p", "version": "1", "sha256": "ab" * 32, "licence": "MIT"}])
-    write(found["contamination"] / "report.json", REPORT)
-    points = [{"compute": 10.0**k, "loss": 5.0 - k / 10} for k in range(9, 13)]
-    law = {"prediction": 3.0, "low": 2.9, "high": 3.1, "a": 30.0, "b": -0.1, "c": 1.0, "at_compute": 1e14, "points": points}
-    write(found["forecast"] / "forecast.json", law)
+    write_report(found["contamination"], REPORT)
+    write_forecast(found["forecast"], FORECAST)
     write(found["forecast"] / "artifact.json", {"name": "forecast", "parents": {}, "finished": 1000.0})
     run = {"started": 1001.0, "metrics": {"base/train/flops": 1e14}}
     write(found["base"] / "artifact.json", {"name": "base", "config": {"kind": "pretrain"}, "parents": {}, **run})

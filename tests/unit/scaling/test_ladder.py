@@ -11,6 +11,7 @@ import pytest
 
 from modelyard.commands.app import main
 from modelyard.execution import ExecutionConfig
+from modelyard.formats.token_rows import write_rows
 from modelyard.model.network.architecture import ModelConfig
 from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.model.training.recipe import Recipe
@@ -67,8 +68,7 @@ def test_ladder_that_would_mean_nothing_is_refused(rungs: tuple, changes: dict[s
 
 def test_ladder_killed_and_resumed_gives_the_forecast_of_an_uninterrupted_one(tmp_path: Path) -> None:
     walk = np.cumsum(np.random.default_rng(0).integers(-2, 3, (4000, 17)), axis=1) % 64
-    np.save(tmp_path / "train.npy", walk[:3800].astype(np.uint16))
-    np.save(tmp_path / "validation.npy", walk[3800:].astype(np.uint16))
+    write_rows(tmp_path, {"train": walk[:3800], "validation": walk[3800:]}, vocabulary=64, separator=0)
     execution = ExecutionConfig(threads=1, checkpoint_every=1000, log_every=1)
     made, trained = [], []
 

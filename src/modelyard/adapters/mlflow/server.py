@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ import httpx
 import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from modelyard.adapters.home import ServerError, home
 from modelyard.config import complaint
@@ -53,16 +53,16 @@ def client(uri: str) -> MlflowClient:
 
 def wait_for_answer(uri: str) -> None:
     """Until somebody answers at ``uri``, whatever is said. Raises ServerError after ``START_SECONDS``."""
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            httpx.get(uri, timeout=START_SECONDS)
-        except httpx.TransportError as error:
-            if time.monotonic() > deadline:
-                raise ServerError(f"MLFLOW_TRACKING_URI {without_password(uri)}: nobody answers ({type(error).__name__})") from error
-            time.sleep(0.5)
-        else:
-            return
+    answered = Retrying(
+        retry=retry_if_exception_type(httpx.TransportError),
+        wait=wait_fixed(0.5),
+        stop=stop_after_delay(START_SECONDS),
+        reraise=True,
+    )
+    try:
+        answered(httpx.get, uri, timeout=START_SECONDS)
+    except httpx.TransportError as error:
+        raise ServerError(f"MLFLOW_TRACKING_URI {without_password(uri)}: nobody answers ({type(error).__name__})") from error
 
 
 def experiment_id(server: MlflowClient, uri: str, name: str) -> str:

@@ -24,6 +24,9 @@ class RayTransform:
 
     def __call__(self, tables: list[pa.Table], function: Callable[[pa.Table], pa.Table]) -> Iterator[pa.Table]:
         """Yield ``function(table)`` for each table, in order, as results arrive."""
+        if len(tables) < 2:  # nothing to spread, and a plan of Ray Data costs more than one table
+            yield from map(function, tables)
+            return
         import ray
         import ray.data
 

@@ -1,20 +1,20 @@
 """Contamination of a line's benchmarks, public and own ones among them, by the text that it trains on: a stage of the line.
 
-The procedure is the GPT-4 Technical Report's (:mod:`modelyard.data.contamination.overlap`), with GPT-3's
-13-grams as a second opinion beside it. Unlike the report, the sets that fine-tuning, preference and
+The procedure is the GPT-4 Technical Report's (:mod:`modelyard.data.contamination.overlap`), as written and by
+content, with GPT-3's 13-grams as a second opinion beside them. Unlike the report, the sets that fine-tuning, preference and
 reinforcement learning use are checked as well.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
-from modelyard.data.contamination.overlap import ContaminationConfig, check
+from modelyard.data.contamination.overlap import ContaminationConfig, Overlap, check
+from modelyard.formats.contamination import Checked, Hit, Searched, write_report
 from modelyard.formats.feedback import (
     COMPARISONS,
     DEMONSTRATIONS,
@@ -32,41 +32,67 @@ from modelyard.stats.estimate import proportion
 
 def run(config: ContaminationConfig, inputs: Mapping[str, Path], out: Path, report: Report) -> dict[str, float]:
     """Check every benchmark of ``inputs["benchmarks"]`` against every set that anything is trained on, of ``corpus`` and
-    ``feedback``; the report names the sets searched."""
+    ``feedback``; writes :mod:`modelyard.formats.contamination`'s report, which names the sets searched."""
     benchmarks = read_questions(inputs["benchmarks"])
     texts = [[row.text for row in rows] for rows in benchmarks.values()]
-    result: dict[str, Any] = {name: {"n": len(rows), "sets": {}, "hits": [], "second_opinion": []} for name, rows in benchmarks.items()}
+    hits: dict[str, dict[str, list[Hit]]] = {name: {"written": [], "content": [], "ngram": []} for name in benchmarks}
+    searched: dict[str, dict[str, Searched]] = {name: {} for name in benchmarks}
     sets = _training_sets(inputs["corpus"], inputs["feedback"])
     for done, (training, documents) in enumerate(sets.items(), 1):
+        ids = [name for name, _ in documents]
         for (name, rows), found in zip(benchmarks.items(), check(texts, (text for _, text in documents), config), strict=True):
-            entry = result[name]
-            entry["sets"][training] = {"documents": len(documents), "contaminated": len(found.matches), "ngram": len(found.ngrams)}
-            entry["hits"] += [
-                {"item": rows[m.item].id, "set": training, "document": documents[m.document][0], "substring": m.substring}
-                for m in found.matches
-            ]
-            entry["second_opinion"] += [
-                {"item": rows[m.item].id, "set": training, "document": documents[m.document][0], "ngram": m.ngram} for m in found.ngrams
-            ]
+            matches = hits_of(found, training, [row.id for row in rows], ids)
+            for rule, some in matches.items():
+                hits[name][rule] += some
+            searched[name][training] = Searched(documents=len(documents), **{rule: len(some) for rule, some in matches.items()})
         report(done, len(sets), unit="set")
-    contaminated = {name: sorted({hit["item"] for hit in value["hits"]}) for name, value in result.items()}
-    metrics: dict[str, float] = {}
-    for name, value in result.items():
-        value["contaminated"] = len(contaminated[name])
-        share = proportion(len(contaminated[name]), value["n"]) if value["n"] else None
-        value["share"] = share.value if share else 0.0
-        metrics |= share.flat(f"contamination/{name}/share") if share else {}
-        metrics[f"contamination/{name}/ngram_items"] = len({hit["item"] for hit in value["second_opinion"]})
-    met, items = sum(map(len, contaminated.values())), sum(map(len, benchmarks.values()))
-    metrics = {**(proportion(met, items).flat("contamination/items/share") if items else {}), **metrics}
-    _write_json(out / "report.json", result)
-    _write_json(out / "contaminated.json", contaminated)
-    return metrics
+    checked = {
+        name: Checked(
+            n=len(rows),
+            written=_items(hits[name]["written"]),
+            content=_items(hits[name]["content"]),
+            sets=searched[name],
+            hits={rule: tuple(some) for rule, some in hits[name].items()},
+        )
+        for name, rows in benchmarks.items()
+    }
+    write_report(out, checked)
+    return metrics(checked)
+
+
+def hits_of(found: Overlap, training: str, items: list[str], documents: list[str]) -> dict[str, list[Hit]]:
+    """Rule -> the items of one benchmark found in one training set, by the names of items and documents."""
+    places = {
+        "written": [(m.item, m.document, m.substring) for m in found.written.matches],
+        "content": [(m.item, m.document, m.substring) for m in found.content.matches],
+        "ngram": [(m.item, m.document, m.ngram) for m in found.ngrams],
+    }
+    return {
+        rule: [Hit(item=items[item], set=training, document=documents[document], found=text) for item, document, text in some]
+        for rule, some in places.items()
+    }
+
+
+def metrics(checked: Mapping[str, Checked]) -> dict[str, float]:
+    """``contamination/{benchmark}/share`` as written and ``.../content_share``, with intervals; ``contamination/items/...`` over all."""
+    result: dict[str, float] = {}
+    everything = {"items": checked.values(), **{name: [one] for name, one in checked.items()}}
+    for name, some in everything.items():
+        if n := sum(one.n for one in some):
+            result |= proportion(sum(len(one.written) for one in some), n).flat(f"contamination/{name}/share")
+            result |= proportion(sum(len(one.content) for one in some), n).flat(f"contamination/{name}/content_share")
+    for name, one in checked.items():
+        result[f"contamination/{name}/ngram_items"] = len(_items(one.hits["ngram"]))
+    return result
+
+
+def _items(hits: Sequence[Hit]) -> tuple[str, ...]:
+    return tuple(sorted({hit.item for hit in hits}))
 
 
 def _training_sets(corpus: Path, feedback: Path) -> dict[str, list[tuple[str, str]]]:
     """Set -> (document id, text), every text of a set once."""
-    documents = pq.read_table(corpus / "documents.parquet", filters=[("split", "==", "train")], columns=["id", "text"])
+    documents = pq.read_table(corpus / "documents", filters=[("split", "==", "train")], columns=["id", "text"])
     demonstrations = [one for one in records(feedback / DEMONSTRATIONS, Demonstration) if one.split == "train"]
     comparisons = list(records(feedback / COMPARISONS, Comparison))
     prompts = [one for one in records(feedback / PROMPTS, PromptRecord) if one.split == "train"]
@@ -87,7 +113,3 @@ def _training_sets(corpus: Path, feedback: Path) -> dict[str, list[tuple[str, st
 
 def _pairs(table: Any) -> list[tuple[str, str]]:
     return list(zip(table.column("id").to_pylist(), table.column("text").to_pylist(), strict=True))
-
-
-def _write_json(path: Path, content: object) -> None:
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")

@@ -1,9 +1,8 @@
-"""The data stage alone and at any size: sources declared in TOML, streamed shard by shard into a checked, deduplicated corpus.
+"""Builds the ``corpus`` artifact, at any size: sources declared in TOML, streamed shard by shard into checked, deduplicated documents.
 
 Every shard is an artifact whose parent is the shard before it. That chain is what makes the stage incremental: a new source or file at the end
-leaves the earlier shards as they are, and its documents are looked up in theirs. The corpus itself is an artifact that puts the shards' files
-together (hard links on a local store), checks them and reports. Reading and look-up are serial, screening is spread over workers. Left out: a
-look-up spread over machines.
+leaves the earlier shards as they are, and its documents are looked up in theirs. The corpus puts the shards' files together (hard links on a local
+store), checks them and reports. Reading and look-up are serial, screening is spread over workers. Left out: a look-up spread over machines.
 """
 
 from __future__ import annotations
@@ -11,49 +10,51 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from modelyard.config import Config, digest
+from modelyard.config import Config
 from modelyard.data.corpus import expectations
 from modelyard.data.corpus.counts import add
-from modelyard.data.corpus.document import Transform
+from modelyard.data.corpus.document import DataError, Transform
 from modelyard.data.corpus.report import page
 from modelyard.data.corpus.shard import BlocksConfig, build
-from modelyard.data.filters import abuse, classifier
-from modelyard.data.filters.abuse import Trained
+from modelyard.data.corpus.trained import abuse_filter, open_abuse_filter, train_classifier
 from modelyard.data.filters.classifier import ClassifierConfig, TrainedClassifier
 from modelyard.data.filters.screen import FiltersConfig, Screen
-from modelyard.data.sources.stream import Shard, SourceConfig, rows, shards
-from modelyard.data.tokens import token_files
-from modelyard.data.tokens.token_files import TokenFilesConfig
-from modelyard.formats.expectation import SuiteResult, Validate, suites_version
+from modelyard.data.sources.fetch import fetch
+from modelyard.data.sources.stream import Shard, SourceConfig, shards
+from modelyard.formats.abuse import FILE as ABUSE_FILE
+from modelyard.formats.abuse import REPORT as ABUSE_REPORT
+from modelyard.formats.expectation import SuiteResult, Validate
 from modelyard.progress import Report
-from modelyard.store.artifacts import NAME, Artifact, Built, Spec, Store
+from modelyard.store.artifacts import Artifact, Spec, Store
 from modelyard.store.code_identity import code_version
 
-
-class StageExecution(Config):
-    """Where and how it runs; none of it changes the corpus."""
-
-    store: str = "file://.modelyard/store"
-    """URL of the artifact store."""
-    scratch: str = ".modelyard/scratch"
-    """Local directory for unfinished work and copies of remote inputs."""
-    workers: int = Field(default=1, ge=1)
-    """Ray tasks at once; 1 works in this process."""
+NAME = "corpus"
 
 
-class StageConfig(Config):
-    """What the stage builds."""
+def _tables(value: Any) -> Any:
+    """``[corpus.sources.NAME]``, one table each, as the list of them."""
+    if not isinstance(value, Mapping):
+        return value
+    if odd := next((name for name, table in value.items() if not isinstance(table, Mapping)), None):
+        raise ValueError(f"{odd}: expected a table, got {value[odd]!r}")
+    return [{"name": name, **table} for name, table in value.items()]
 
-    name: str = Field(pattern=f"^{NAME.pattern}$")
-    """Name of the corpus: its versions are compared with one another."""
-    sources: list[SourceConfig] = Field(min_length=1)
+
+Sources = Annotated[list[SourceConfig], BeforeValidator(_tables), Field(min_length=1)]
+"""A list of tables, or one table each: ``[corpus.sources.web]``, which a config that ``extends`` another changes or adds to."""
+
+
+class CorpusConfig(Config):
+    """What a corpus is."""
+
+    sources: Sources
     """In order: of two near duplicates the one of the earlier source stays."""
     filters: FiltersConfig
     """What is refused, redacted and cut."""
@@ -63,13 +64,9 @@ class StageConfig(Config):
     """Shards, blocks and the held-out share."""
     expectations: expectations.ExpectedConfig
     """What the corpus must look like."""
-    tokens: TokenFilesConfig | None = None
-    """Tokenizer, token files and mixture; absent: documents only."""
-    execution: StageExecution = StageExecution()
-    """Where and how it runs."""
 
     @model_validator(mode="after")
-    def _consistent(self) -> StageConfig:
+    def _consistent(self) -> CorpusConfig:
         names = [source.name for source in self.sources]
         if len(set(names)) < len(names):
             raise ValueError(f"sources: two have the name {next(name for name in names if names.count(name) > 1)}")
@@ -79,15 +76,33 @@ class StageConfig(Config):
         return self
 
 
+class SourceIdentity(Config):
+    """What defines a source, wherever it lies."""
+
+    declared: dict[str, Any]
+    """Its table, without the path."""
+    files: list[str]
+    """Hashes of its files, or of its package."""
+    installed: dict[str, str]
+    """Versions of the installed packages that it reads."""
+
+
+class CorpusIdentity(Config):
+    """What defines a corpus."""
+
+    sources: list[SourceIdentity]
+    left_out: dict[str, list[str]]
+    """Source -> files in its directory that are no data."""
+    filters: FiltersConfig
+    classifier: ClassifierConfig | None
+    blocks: BlocksConfig
+    expectations: expectations.ExpectedConfig
+
+
 class ShardIdentity(Config):
     """What defines a shard beside the one before it."""
 
-    source: dict[str, Any]
-    """The source's declaration, without where it lies."""
-    files: list[str]
-    """Hashes of its files."""
-    installed: dict[str, str]
-    """Versions of its packages."""
+    source: SourceIdentity
     filters: FiltersConfig
     classifier: ClassifierConfig | None
     classifier_files: list[str]
@@ -95,127 +110,153 @@ class ShardIdentity(Config):
     blocks: BlocksConfig
 
 
-class CorpusIdentity(Config):
-    """What defines a corpus beside its shards."""
+def defined(config: CorpusConfig, store: Store, roots: Sequence[str]) -> CorpusIdentity:
+    """The config with what its sources hold now. Raises DataError as :func:`run`."""
+    every = _every(config, store, roots)
+    named = {shard.source.name: shard.source for shard in every}
+    sources = [_source_identity(source, [shard for shard in every if shard.source is source]) for source in named.values()]
+    left_out = {shard.source.name: list(shard.left_out) for shard in every if shard.left_out}
+    thresholds = {key: getattr(config, key) for key in ("classifier", "blocks", "expectations")}
+    return CorpusIdentity(sources=sources, left_out=left_out, filters=_anywhere(config.filters), **thresholds)
 
-    name: str
-    expectations: expectations.ExpectedConfig
-    tokens: TokenFilesConfig | None
-    previous: str
-    """Reference of the version that drift is measured against, or nothing."""
 
+def run(
+    config: CorpusConfig,
+    inputs: Mapping[str, Path],
+    out: Path,
+    report: Report,
+    transform: Transform,
+    validate: Validate,
+    store: Store,
+    roots: Sequence[str],
+) -> dict[str, float]:
+    """Build what is missing of the shards in ``store`` and put the corpus together in ``out``.
 
-def run(config: StageConfig, transform: Transform, validate: Validate, report: Report) -> Built:
-    """Build the corpus, or find it.
+    Args:
+        config: what to build.
+        inputs: no artifact is needed; present because every stage has it.
+        out: empty directory.
+        report: receives progress in shards.
+        transform: runs the screening pass, inline or on workers.
+        validate: runs the declared expectations.
+        store: keeps the shards and the abuse filter.
+        roots: where a source's relative path is looked for.
 
     Raises:
-        DataError: a source that cannot be used.
+        DataError: an unusable source, or nothing left after filtering.
         ExpectationError: the corpus breaks an expectation; its shards stay built.
     """
-    store = Store(config.execution.store, config.execution.scratch)
-    scratch = Path(config.execution.scratch)
-    every = [shard for source in config.sources for shard in shards(source, scratch, config.blocks.shard_megabytes)]
-    trained = _Trained(config, every, scratch / "sources")
-    built: list[Artifact] = []
+    assert not inputs, "the corpus has no parents"
+    every = _every(config, store, roots)
+    made = _Shards(config, store, every, transform, roots)
     for number, shard in enumerate(every, 1):
-        spec = Spec(
-            "shard", _identity(config, shard, every), {"before": built[-1]} if built else {}, code_version("modelyard.data.corpus.shard")
-        )
-        earlier = [store.fetch(artifact) for artifact in built]
-
-        def produce(out: Path, checkpoints: Path, shard: Shard = shard, earlier: list[Path] = earlier) -> Mapping[str, float]:
-            checkpoints.mkdir(parents=True, exist_ok=True)
-            return build(shard, earlier, config.blocks, trained.screen(), out, checkpoints, transform, report)
-
-        built.append(store.build(spec, produce).artifact)
+        made.build(shard, _in_shards(report, number, len(every)))
         report(number, len(every), unit="shard")
-    return _assemble(config, store, built, trained, validate)
+    directories = made.directories()
+    counts = add([json.loads((directory / "counts.json").read_text("utf-8")) for directory in directories])
+    if not counts["kept"]["documents"]:
+        raise DataError(f"corpus: empty: all {counts['read']['documents']} documents were refused ({_reasons(counts)})")
+    suites = expectations.check(directories, counts, config.expectations, validate)
+    for result in suites:
+        result.keep_page(out)
+        result.require()
+    for number, directory in enumerate(directories):
+        for kind in ("documents", "rejects"):
+            (out / kind).mkdir(exist_ok=True)
+            for file in sorted((directory / kind).iterdir()):
+                _link(file, out / kind / f"{number:04d}-{file.name}")
+    for name in (ABUSE_FILE, ABUSE_REPORT):
+        shutil.copyfile(made.abuse / name, out / name)
+    _write(out, counts, suites, made)
+    return _metrics(counts)
 
 
-def _identity(config: StageConfig, shard: Shard, every: list[Shard]) -> ShardIdentity:
-    named = {*config.classifier.curated, *config.classifier.raw} if config.classifier else set()
-    return ShardIdentity(
-        source=shard.source.model_dump(mode="json", exclude={"path", "sha256"}),
-        files=[file.sha256 for file in shard.files],
-        installed=shard.versions,
-        filters=config.filters.model_copy(update={"abuse": config.filters.abuse.anywhere()}),
-        classifier=config.classifier,
-        classifier_files=[file.sha256 for other in every if other.source.name in named for file in other.files],
-        blocks=config.blocks,
-    )
+def _every(config: CorpusConfig, store: Store, roots: Sequence[str]) -> list[Shard]:
+    """The shards of all sources, in order."""
+    every = [one for source in config.sources for one in shards(source, store.scratch, config.blocks.shard_megabytes, roots)]
+    if not every:
+        raise DataError("corpus: empty: every source is left out")
+    return every
 
 
-class _Trained:
-    """The filters that are trained, made once and only when a shard is to be built."""
+def _anywhere(filters: FiltersConfig) -> FiltersConfig:
+    """The filters without where their labels lie."""
+    return filters.model_copy(update={"abuse": filters.abuse.anywhere()})
 
-    def __init__(self, config: StageConfig, every: list[Shard], cache: Path) -> None:
-        self._config, self._every, self._cache = config, every, cache
+
+def _in_shards(report: Report, number: int, shards: int) -> Report:
+    """Progress within shard ``number`` of ``shards``, shown as rows read."""
+
+    def rows(done: int, total: int, metrics: Mapping[str, float] = {}, unit: str = "row") -> None:
+        report(number - 1, shards, {"corpus/shard/rows": float(done)}, unit="shard")
+
+    return rows
+
+
+def _source_identity(source: SourceConfig, every: list[Shard]) -> SourceIdentity:
+    files = [file.sha256 for shard in every for file in shard.files] or ([source.sha256] if source.package else [])
+    declared = source.model_dump(mode="json", exclude={"path", "sha256"}, exclude_defaults=True)
+    return SourceIdentity(declared=declared, files=files, installed=every[0].versions if every else {})
+
+
+class _Shards:
+    """The shards of one corpus, each built or found after the one before it; the filters are trained only when one is to be built."""
+
+    def __init__(self, config: CorpusConfig, store: Store, every: list[Shard], transform: Transform, roots: Sequence[str]) -> None:
+        self.config, self.store, self.every, self.transform = config, store, every, transform
+        self.built: list[Artifact] = []
         self.classifier: TrainedClassifier | None = None
+        self.filter = abuse_filter(config.filters.abuse, store, every[0].cache, roots).artifact
+        self.abuse = store.fetch(self.filter)
+        self._fetched: list[Path] = []
+        self._screen: Screen | None = None
 
-    @cached_property
-    def abuse(self) -> Trained:
-        """Also wanted by the report of a corpus whose shards were all found."""
-        return abuse.build(self._config.filters.abuse, self._cache)
+    def build(self, shard: Shard, report: Report) -> None:
+        """Build the next shard, or find it."""
+        parents = {"abuse_filter": self.filter} | ({"before": self.built[-1]} if self.built else {})
+        spec = Spec("shard", self._identity(shard), parents, code_version("modelyard.data.corpus.shard"))
+
+        def produce(out: Path, checkpoints: Path) -> Mapping[str, float]:
+            checkpoints.mkdir(parents=True, exist_ok=True)
+            return build(shard, self.directories(), self.config.blocks, self.screen(), out, checkpoints, self.transform, report)
+
+        self.built.append(self.store.build(spec, produce).artifact)
+
+    def directories(self) -> list[Path]:
+        """Where the shards built so far lie, each fetched and verified once."""
+        self._fetched += [self.store.fetch(artifact) for artifact in self.built[len(self._fetched) :]]
+        return list(self._fetched)
 
     def screen(self) -> Screen:
-        if self.classifier is None and self._config.classifier:
-            self.classifier = _train_classifier(self._config.classifier, self._every)
-        return Screen(self._config.filters, self.abuse.filter, self.classifier.classifier if self.classifier else None)
+        """The filters, trained, once what the shards are read from has been fetched."""
+        if self._screen is None:
+            packages = [shard for shard in self.every if shard.source.package]
+            with ThreadPoolExecutor(max_workers=3) as pool:
+                list(pool.map(lambda shard: fetch(shard.source.distribution, shard.cache), _by_package(packages)))
+            if self.config.classifier:
+                self.classifier = train_classifier(self.config.classifier, self.every)
+            filters = self.config.filters
+            trained = self.classifier.classifier if self.classifier else None
+            self._screen = Screen(filters, open_abuse_filter(self.abuse, filters.abuse), trained)
+        return self._screen
 
-
-def _train_classifier(config: ClassifierConfig, every: list[Shard]) -> TrainedClassifier:
-    def sample(names: list[str]) -> list[str]:
-        texts: Iterator[str] = (
-            row.document.text for shard in every if shard.source.name in names for row in rows(shard, set()) if row.broken is None
+    def _identity(self, shard: Shard) -> ShardIdentity:
+        config = self.config
+        named = {*config.classifier.curated, *config.classifier.raw} if config.classifier else set()
+        return ShardIdentity(
+            source=_source_identity(shard.source, [shard]),
+            filters=_anywhere(config.filters),
+            classifier=config.classifier,
+            classifier_files=[
+                digest for other in self.every if other.source.name in named for digest in _source_identity(other.source, [other]).files
+            ],
+            blocks=config.blocks,
         )
-        return [text for text, _ in zip(texts, range(config.documents), strict=False)]
-
-    return classifier.train(sample(config.curated), sample(config.raw), config)
 
 
-def _assemble(config: StageConfig, store: Store, built: list[Artifact], trained: _Trained, validate: Validate) -> Built:
-    """The corpus of the shards: files put together, checked and reported on."""
-    pointer = f"corpora/{config.name}.json"
-    previous: dict[str, Any] = json.loads(store.storage.read(pointer)) if store.storage.exists(pointer) else {"ref": "", "shards": []}
-    parents = {f"shard_{number:04d}": artifact for number, artifact in enumerate(built)}
-    references = [artifact.ref for artifact in built]
-    if previous["shards"] == references:
-        previous = previous.get("previous") or {"ref": "", "shards": []}  # the same corpus again: found, not compared with itself
-    identity = CorpusIdentity(name=config.name, expectations=config.expectations, tokens=config.tokens, previous=previous["ref"])
-
-    def produce(out: Path, _: Path) -> Mapping[str, float]:
-        directories = [store.fetch(artifact) for artifact in built]
-        counts = add([json.loads((directory / "counts.json").read_text("utf-8")) for directory in directories])
-        before = json.loads((store.fetch(store.get(previous["ref"])) / "statistics.json").read_text("utf-8")) if previous["ref"] else None
-        suites = expectations.check(directories, counts, before, config.expectations, validate)
-        for result in suites:
-            result.require()
-        for number, directory in enumerate(directories):
-            for kind in ("documents", "rejects"):
-                (out / kind).mkdir(exist_ok=True)
-                for file in sorted((directory / kind).iterdir()):
-                    _link(file, out / kind / f"{number:04d}-{file.name}")
-        _write(out, config, counts, suites, built, trained)
-        return _metrics(counts) | _token_metrics(config.tokens, out)
-
-    code = digest([code_version("modelyard.data.corpus.build"), suites_version(*expectations.SUITES)])[:16]
-    made = store.build(Spec("documents", identity, parents, code), produce)
-    content = {"ref": made.artifact.ref, "shards": references, "previous": {"ref": previous["ref"], "shards": previous["shards"]}}
-    store.storage.write(pointer, (json.dumps(content) + "\n").encode())
-    return made
-
-
-def _token_metrics(config: TokenFilesConfig | None, out: Path) -> dict[str, float]:
-    """Write the token files of the corpus in ``out``, where the config asks for them."""
-    if config is None:
-        return {}
-    (out / "tokens").mkdir()
-    measured = token_files.write(out, config, out / "tokens")
-    (out / "tokens" / "statistics.json").write_text(json.dumps(measured, indent=1) + "\n", "utf-8")
-    return {
-        **{f"documents/tokens/{name}": count for name, count in measured["tokens"].items()},
-        **{f"documents/bytes_per_token/{name.replace('/', '_')}": value for name, value in measured["bytes_per_token"].items()},
-    }
+def _by_package(every: list[Shard]) -> list[Shard]:
+    """One shard of each package, since two sources may read one archive."""
+    return list({shard.source.package: shard for shard in every}.values())
 
 
 def _link(source: Path, target: Path) -> None:
@@ -225,29 +266,60 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _write(
-    out: Path, config: StageConfig, counts: dict[str, Any], suites: list[SuiteResult], built: list[Artifact], trained: _Trained
-) -> None:
-    measured = {"abuse": trained.abuse.report()}
-    if trained.classifier:
-        measured["classifier"] = {name: getattr(trained.classifier, name)._asdict() for name in ("precision", "recall")}
-    trained.abuse.save(out)
-    sources = [s.model_dump(mode="json", exclude={"path"}) | {"path": s.path.rsplit("/", 1)[-1]} for s in config.sources]
-    for source in sources:
-        shards_of = [artifact for artifact in built if artifact.config["source"]["name"] == source["name"]]
-        source["files"] = [file for artifact in shards_of for file in artifact.config["files"]]
-        source["installed"] = shards_of[0].config["installed"] if shards_of else {}
-    content = {"statistics": {**counts, "trained": measured}, "sources": sources, "expectations": [s.model_dump() for s in suites]}
+def _write(out: Path, counts: dict[str, Any], suites: list[SuiteResult], made: _Shards) -> None:
+    abuse = json.loads((out / ABUSE_REPORT).read_text("utf-8"))
+    measured: dict[str, Any] = {"abuse_filter": abuse}
+    if made.classifier:
+        measured["classifier"] = {key: getattr(made.classifier, key)._asdict() for key in ("precision", "recall")}
+    statistics = {**counts, "trained": measured, "shards": [artifact.ref for artifact in made.built]}
+    sources = source_rows(made.every)
+    content = {"statistics": statistics, "sources": sources, "expectations": [s.model_dump() for s in suites]}
     for name, value in content.items():
         (out / f"{name}.json").write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    (out / "report.html").write_text(page(config.name, counts, sources, suites, out / "rejects", trained.abuse.report()), "utf-8")
+    (out / "report.html").write_text(page(NAME, counts, sources, suites, out / "rejects", abuse), "utf-8")
+
+
+def source_rows(every: list[Shard]) -> list[dict[str, Any]]:
+    """``sources.json``: a row for each source of files or of a package, and for each installed package of an installation."""
+    rows: list[dict[str, Any]] = []
+    for source in {shard.source.name: shard.source for shard in every}.values():
+        mine = [shard for shard in every if shard.source.name == source.name]
+        files = [file.sha256 for shard in mine for file in shard.files]
+        common = {"format": source.format, "licence": source.licence, "files": files}
+        if source.package:
+            distribution = source.distribution
+            pinned = {key: getattr(distribution, key) for key in ("package", "version", "dist", "sha256")}
+            rows.append({"name": source.name, **pinned, **common})
+        elif source.packages:
+            installed = mine[0].versions.items()
+            rows += [
+                {"name": f"{source.name}/{package}", "package": package, "version": version, **common} for package, version in installed
+            ]
+        else:
+            digest = source.sha256 or (files[0] if len(files) == 1 else "")
+            left_out = [name for shard in mine for name in shard.left_out]
+            path = source.path.rsplit("/", 1)[-1]
+            rows.append({"name": source.name, "path": path, "sha256": digest, "left_out": left_out, **common})
+    return rows
+
+
+def _refused(counts: dict[str, Any]) -> dict[str, int]:
+    """Reason -> documents."""
+    return {key.split("\t")[0]: value for key, value in counts.get("refused", {}).items() if key.endswith("\tdocuments")}
+
+
+def _reasons(counts: dict[str, Any]) -> str:
+    ordered = sorted(_refused(counts).items(), key=lambda item: -item[1])
+    return ", ".join(f"{reason} {count}" for reason, count in ordered)
 
 
 def _metrics(counts: dict[str, Any]) -> dict[str, float]:
-    refused = {key.split("\t")[0]: value for key, value in counts.get("refused", {}).items() if key.endswith("\tdocuments")}
     return {
-        **{f"documents/read/{unit}": counts["read"][unit] for unit in ("documents", "bytes")},
-        **{f"documents/kept/{unit}": counts["kept"][unit] for unit in ("documents", "bytes")},
-        **{f"documents/refused/{reason}": count for reason, count in refused.items()},
-        **{f"documents/redacted/{kind}": count for kind, count in counts.get("redacted", {}).items()},
+        "corpus/documents/read": counts["read"]["documents"],
+        "corpus/documents/kept": counts["kept"]["documents"],
+        "corpus/bytes/read": counts["read"]["bytes"],
+        "corpus/bytes/kept": counts["kept"]["bytes"],
+        **{f"corpus/refused/{reason}": count for reason, count in _refused(counts).items()},
+        **{f"corpus/redacted/{kind}": count for kind, count in counts.get("redacted", {}).items()},
+        **{f"corpus/cut/{rule}/characters": count for rule, count in counts.get("cut", {}).items()},
     }

@@ -6,19 +6,30 @@ filters all speak Arrow. Left out: images and other modalities.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple, Protocol
 
 import pyarrow as pa
 
 Kind = Literal["text", "code", "dialog", "review"]
-Domain = Literal["movie", "amazon", "nyt", "tweets"]
 
-READ_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "source", "kind", "language", "licence", "group", "text")])
-"""Rows as readers give them; ``group`` keeps rows of one work (a play, a module, an article) in one split."""
-DOCUMENT_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "source", "kind", "language", "licence", "split", "text")])
-REJECT_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "source", "reason", "detail", "text")])
+READ_SCHEMA = pa.schema(
+    [*((name, pa.string()) for name in ("id", "source", "kind", "language", "licence", "group", "text")), ("web", pa.bool_())]
+)
+"""Rows as readers give them; ``group`` keeps rows of one work (a play, a module, an article) in one split, "" stands alone."""
+KEPT_SCHEMA = pa.schema(
+    [
+        *(
+            (name, pa.string())
+            for name in ("id", "source", "kind", "language", "licence", "group", "split", "text", "place", "redacted", "cut")
+        ),
+        ("score", pa.float32()),
+        ("votes", pa.list_(pa.int8())),
+    ]
+)
+"""A corpus's ``documents``."""
+REFUSED_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "source", "reason", "detail", "text", "place")])
+"""A corpus's ``rejects``."""
 
 
 class DataError(ValueError):
@@ -35,7 +46,12 @@ class Document(NamedTuple):
     """Declared language, ``und`` where the source does not say; ``python`` for code."""
     licence: str
     group: str
+    """Name of the work it is a part of; "" for a text that stands alone."""
     text: str
+    web: bool = False
+    """Whether it is a web page."""
+    votes: list[int] | None = None
+    """What people said about it, in -4..4, in the raters' order of the file; None where nobody was asked."""
 
 
 class Refusal(NamedTuple):
@@ -45,14 +61,6 @@ class Refusal(NamedTuple):
     """``rule_family/rule``, for example ``quality/too_short``."""
     detail: str
     """The measured value or the other document, for a person to read."""
-
-
-class Rating(NamedTuple):
-    """What people said about one text: raw votes in -4..4, in the raters' order of the file."""
-
-    id: str
-    domain: Domain
-    votes: list[int]
 
 
 class Transform(Protocol):
@@ -76,13 +84,9 @@ def run_inline(tables: list[pa.Table], function: TableFunction) -> Iterator[pa.T
 
 def to_table(documents: Iterable[Document]) -> pa.Table:
     """Documents as one table of :data:`READ_SCHEMA`."""
-    columns = list(zip(*documents, strict=True)) or [()] * len(READ_SCHEMA)
-    return pa.table([pa.array(column, pa.string()) for column in columns], schema=READ_SCHEMA)
-
-
-def content_group(text: str) -> str:
-    """A group for texts that stand alone: copies share it, so a hundred copies are held out together or not at all."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    columns = list(zip(*documents, strict=True)) or [()] * len(Document._fields)
+    arrays = [pa.array(column, kind) for column, kind in zip(columns, READ_SCHEMA.types, strict=False)]
+    return pa.table(arrays, schema=READ_SCHEMA)
 
 
 def one_line(error: BaseException) -> str:

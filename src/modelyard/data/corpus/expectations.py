@@ -1,8 +1,9 @@
-"""What a streamed corpus must look like, in suites of Great Expectations: its table, its shares, its
+"""What a corpus must look like, in suites of Great Expectations: its table, its shares, its
 refusals, and its drift from the version before.
 
-Four suites. ``documents`` looks at every row (without its text); ``shares``, ``refusals`` and ``drift`` at
-what the corpus counts add up to. A failed expectation stops the stage by its name.
+Three suites are the corpus's own: ``documents`` looks at every row (without its text), ``shares`` and ``refusals`` at what the counts add up to; a
+failed expectation stops the stage by its name. The fourth, ``drift``, compares a finished corpus with the version before it: it is a gate behind the
+stage and no part of the artifact, which is the same whatever was built before.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from modelyard.formats.expectation import SuiteResult, Validate
 _COLUMNS = ("id", "source", "kind", "language", "licence", "split", "place")
 
 
-SUITES = ("stream/documents", "stream/shares", "stream/refusals", "stream/drift")
+SUITES = ("corpus/documents", "corpus/shares", "corpus/refusals")
+"""Suites that decide whether a corpus is made."""
 
 
 class ExpectedConfig(Config):
@@ -42,22 +44,23 @@ class ExpectedConfig(Config):
     """Most that the refused share may differ."""
 
 
-def check(
-    shards: list[Path], counts: dict[str, Any], previous: dict[str, Any] | None, limits: ExpectedConfig, validate: Validate
-) -> list[SuiteResult]:
-    """Run the suites; ``previous`` are the counts of the version before, None for a first one."""
+def check(shards: list[Path], counts: dict[str, Any], limits: ExpectedConfig, validate: Validate) -> list[SuiteResult]:
+    """Run the suites over the documents of ``shards`` and what they add up to."""
     files = [file for shard in shards for file in sorted((shard / "documents").iterdir())]
     documents = pa.concat_tables([pq.read_table(file, columns=list(_COLUMNS)) for file in files]).to_pandas()
     parameters = limits.model_dump()
-    results = [validate("stream/documents", documents, parameters)]
+    results = [validate("corpus/documents", documents, parameters)]
     kept, refused = float(counts["kept"]["documents"]), float(sum(_refusals(counts).values()))
     shares = [{"source": source, "share": share} for source, share in _shares(counts, "source").items()]
-    results.append(validate("stream/shares", pd.DataFrame(shares, columns=["source", "share"]), parameters))
+    results.append(validate("corpus/shares", pd.DataFrame(shares, columns=["source", "share"]), parameters))
     share = pd.DataFrame([{"share": refused / max(1.0, kept + refused)}])
-    results.append(validate("stream/refusals", share, parameters))
-    if previous:
-        results.append(validate("stream/drift", _drift(counts, previous), parameters))
+    results.append(validate("corpus/refusals", share, parameters))
     return results
+
+
+def drift(counts: dict[str, Any], previous: dict[str, Any], limits: ExpectedConfig, validate: Validate) -> SuiteResult:
+    """How far a corpus is from the counts of the version before."""
+    return validate("corpus/drift", _drift(counts, previous), limits.model_dump())
 
 
 def _drift(counts: dict[str, Any], previous: dict[str, Any]) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """The data report: one self-contained HTML page that says what became of every document and shows what each rule dropped.
 
-Waterfall of documents and bytes by reason, samples, sources, languages, redactions, histograms of lengths and scores, expectations. Nothing is
-fetched and it reads on a phone.
+Waterfall of documents and bytes by reason, samples, sources, languages, redactions, characters cut, histograms of lengths
+and scores, expectations. Nothing is fetched and it reads on a phone.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ def page(
             by_licence=_by(counts, "licence"),
             by_split=_by(counts, "split"),
             redacted=counts.get("redacted", {}),
+            cut=counts.get("cut", {}),
             lengths=_bars(
                 {f"{2 ** float(key):,.0f}": value for key, value in sorted(counts["lengths"].items(), key=lambda i: float(i[0]))}
             ),

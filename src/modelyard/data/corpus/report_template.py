@@ -60,6 +60,8 @@ summary { cursor: pointer; font-weight: 600; padding: 4px 0; }
 <div class="axis"><span>{{ scores[0][0] }}</span><span>{{ scores[-1][0] }}</span></div></section>{% endif %}
 <section><h2>Personal data redacted</h2>{% if redacted %}<table><tbody>
 {% for kind, count in redacted.items() %}<tr><td>{{ kind }}</td><td class="n">{{ "{:,}".format(count) }}</td></tr>{% endfor %}</tbody></table>{% else %}<p class="soft">None was found.</p>{% endif %}</section>
+<section><h2>Characters cut out of kept documents</h2>{% if cut %}<table><tbody>
+{% for rule, count in cut.items() %}<tr><td>{{ rule }}</td><td class="n">{{ "{:,}".format(count) }}</td></tr>{% endfor %}</tbody></table>{% else %}<p class="soft">None were.</p>{% endif %}</section>
 </div>
 
 <section><h2>Abuse filter</h2><p>{{ abuse.origin }}{% if abuse.precision is not defined %}: not measured here{% endif %}.</p>
@@ -76,9 +78,10 @@ summary { cursor: pointer; font-weight: 600; padding: 4px 0; }
 {% for suite in suites %}{% for result in suite.results %}<tr><td>{{ suite.suite }}</td><td>{{ result.name }}</td><td class="{{ 'ok' if result.success else 'bad' }}">{{ "holds" if result.success else "fails" }}</td><td>{{ result.detail }}</td></tr>
 {% endfor %}{% endfor %}</tbody></table></section>
 
-<section><h2>Sources as declared</h2><table><thead><tr><th>name</th><th>file</th><th>format</th><th>licence</th><th>sha256</th></tr></thead><tbody>
-{% for source in sources %}<tr><td>{{ source.name }}</td><td>{{ source.path or source.installed }}</td><td>{{ source.format }}</td><td>{{ source.licence }}</td>
-<td><code>{{ source.files[0][:16] if source.files else "" }}</code>{% if source.files | length > 1 %} and {{ source.files | length - 1 }} more{% endif %}</td></tr>
-{% endfor %}</tbody></table></section>
+<section><h2>Sources as declared</h2><table><thead><tr><th>name</th><th>file or package</th><th>format</th><th>licence</th><th>sha256</th></tr></thead><tbody>
+{% for source in sources %}<tr><td>{{ source.name }}</td><td>{{ source.path or (source.package ~ " " ~ source.version) }}</td><td>{{ source.format }}</td><td>{{ source.licence }}</td>
+<td><code>{{ (source.sha256 or source.files[0])[:16] if source.sha256 or source.files else "" }}</code>{% if source.files | length > 1 %} and {{ source.files | length - 1 }} more{% endif %}</td></tr>
+{% endfor %}</tbody></table>
+{% for source in sources if source.left_out %}<p class="soft">Left out of {{ source.name }} as no data: {{ source.left_out | join(", ") }}.</p>{% endfor %}</section>
 </main></body></html>
 """

@@ -2,7 +2,8 @@
 
 A block is a stated amount of text; it is what is in memory at once. A finished block is a directory that appears by one rename, so work that is
 killed goes on behind its last block, and the result is the same bytes. Of a near-duplicate pair the later document goes. A kept document that is
-still similar to an earlier one joins its cluster, and clusters, not documents, are held out; a document similar to both sides goes.
+still similar to an earlier one joins its cluster, and clusters, not documents, are held out; a document similar to both sides goes. The documents of
+one work (a play, a module, an article) are one cluster from the start.
 """
 
 from __future__ import annotations
@@ -20,18 +21,16 @@ import pyarrow.parquet as pq
 
 from modelyard.config import Config
 from modelyard.data.corpus.counts import add, count
-from modelyard.data.corpus.document import DOCUMENT_SCHEMA, REJECT_SCHEMA, Transform, to_table
-from modelyard.data.corpus.splits import fraction
+from modelyard.data.corpus.document import KEPT_SCHEMA, REFUSED_SCHEMA, Transform, to_table
+from modelyard.data.corpus.splits import new_cluster, split_of
 from modelyard.data.filters import duplicates, seen
 from modelyard.data.filters.screen import Screen
 from modelyard.data.filters.seen import Entry, Seen, Segment, Signatures
 from modelyard.data.filters.words import Hashes, Positions
-from modelyard.data.sources.stream import Row, Shard, counts_as_broken, refuse_broken, rows
+from modelyard.data.sources.stream import Row, Shard, counts_as_broken, id_hash, refuse_broken, rows
 from modelyard.progress import Report
 
-_TABLE_ROWS = 500
-KEPT_SCHEMA = pa.schema([*DOCUMENT_SCHEMA, ("place", pa.string()), ("redacted", pa.string()), ("score", pa.float32())])
-REFUSED_SCHEMA = pa.schema([*REJECT_SCHEMA, ("place", pa.string())])
+_TABLE_ROWS = 1000
 
 
 class BlocksConfig(Config):
@@ -42,7 +41,7 @@ class BlocksConfig(Config):
     block_megabytes: float
     """Text in memory at once."""
     validation: float
-    """Share of document clusters that is held out."""
+    """Share of document clusters that measures the language-model loss; a source's own ``test`` share comes before it."""
     cluster_similarity: float
     """Estimated similarity from which documents are held out together."""
     seed: int
@@ -52,6 +51,18 @@ class BlocksConfig(Config):
 class _Block(NamedTuple):
     rows: list[Row]
     number: int
+
+
+class _Held(NamedTuple):
+    """What decides about a document's split."""
+
+    blocks: BlocksConfig
+    test: float
+    """The source's share of benchmarks."""
+
+    def cluster(self, name: int) -> int:
+        """A new cluster that begins with ``name``."""
+        return new_cluster(name, self.blocks.validation, self.test, self.blocks.seed)
 
 
 def build(
@@ -95,7 +106,7 @@ def build(
             partial = checkpoints / f"{block.number:05d}.partial"
             shutil.rmtree(partial, ignore_errors=True)
             kept = [*old, *(_Kept(seen.load(done / "index"), [done / "documents.parquet"]) for done in parts)]
-            _process(block, kept, config, screen, partial, transform)
+            _process(block, kept, _Held(config, shard.source.test), screen, partial, transform)
             os.replace(partial, part)
         parts.append(part)
         report(total, 0, unit="row")
@@ -116,13 +127,14 @@ def _blocks(found: Iterator[Row], megabytes: float) -> Iterator[_Block]:
         yield _Block(block, number)
 
 
-def _process(block: _Block, earlier: list[_Kept], config: BlocksConfig, screen: Screen, out: Path, transform: Transform) -> None:
+def _process(block: _Block, earlier: list[_Kept], held: _Held, screen: Screen, out: Path, transform: Transform) -> None:
     """Screen, look up and write one block."""
-    whole = to_table(row.document for row in block.rows if row.broken is None)
+    readable = [row for row in block.rows if row.broken is None]
+    whole = to_table(row.document for row in readable)
     tables = [whole.slice(start, _TABLE_ROWS) for start in range(0, whole.num_rows, _TABLE_ROWS)]
-    places = [row.place for row in block.rows if row.broken is None]
     screened = pa.concat_tables(transform(tables, screen)) if tables else screen(whole)
-    screened = screened.append_column("place", pa.array(places, pa.string()))
+    screened = screened.append_column("place", pa.array([row.place for row in readable], pa.string()))
+    screened = screened.append_column("votes", pa.array([row.document.votes for row in readable], pa.list_(pa.int8())))
     reasons, details = screened.column("reason").to_pylist(), screened.column("detail").to_pylist()
     kept = _indices(reason is None for reason in reasons)
     chosen = screened.take(kept)
@@ -130,13 +142,13 @@ def _process(block: _Block, earlier: list[_Kept], config: BlocksConfig, screen: 
     permutations = screen.config.duplicates.permutations
     signatures = np.frombuffer(b"".join(chosen.column("signature").to_pylist()), np.uint32).reshape(-1, permutations)
     bands = seen.band_hashes(signatures, screen.config.duplicates.bands)
-    lookup = _Lookup(earlier, chosen.column("id").to_pylist(), config, screen.config.duplicates)
+    lookup = _Lookup(earlier, chosen.column("id").to_pylist(), chosen.column("group").to_pylist(), held, screen.config.duplicates)
     verdicts = lookup.judge(keys, bands, signatures)
     for index, verdict in zip(kept.tolist(), verdicts, strict=True):
         reasons[index], details[index] = verdict.reason, verdict.detail
     stay = _indices(verdict.reason is None for verdict in verdicts)
     clusters = np.array([verdicts[place].cluster for place in stay.tolist()], np.uint64)
-    splits = [_split(int(cluster), config) for cluster in clusters.tolist()]
+    splits = [split_of(cluster) for cluster in clusters.tolist()]
     documents = chosen.take(stay).append_column("split", pa.array(splits, pa.string())).select(KEPT_SCHEMA.names)
     refused = _indices(reason is not None for reason in reasons)
     screened = screened.set_column(screened.schema.get_field_index("reason"), "reason", pa.array(reasons, pa.string()))
@@ -169,11 +181,11 @@ class _Verdict(NamedTuple):
 class _Lookup:
     """Duplicates and clusters of one block's documents, in order."""
 
-    def __init__(self, earlier: list[_Kept], ids: list[str], config: BlocksConfig, limits: duplicates.DuplicatesConfig) -> None:
+    def __init__(self, earlier: list[_Kept], ids: list[str], groups: list[str], held: _Held, limits: duplicates.DuplicatesConfig) -> None:
         self.seen = Seen([kept.segment for kept in earlier], limits.bands)
-        self.earlier, self.ids = earlier, ids
+        self.earlier, self.ids, self.groups = earlier, ids, groups
         self.names: dict[int, pa.ChunkedArray] = {}
-        self.config, self.limits = config, limits
+        self.held, self.limits = held, limits
         self.clusters: dict[int, int] = {}
 
     def judge(self, keys: Hashes, bands: Hashes, signatures: Signatures) -> list[_Verdict]:
@@ -186,25 +198,27 @@ class _Lookup:
                 verdicts.append(_Verdict("duplicate/exact", self._name(original), 0))
                 continue
             near = [*candidates.get(row, []), *(Entry(-1, other) for other in self.seen.candidates(band))]
-            verdict = self._near(key, near, signatures[row], signatures)
+            work = self.held.cluster(id_hash(self.groups[row])) if self.groups[row] else None
+            verdict = self._near(key, work, near, signatures[row], signatures)
             verdicts.append(verdict)
             if verdict.reason is None:
                 self.seen.add(row, key, band)
                 self.clusters[row] = verdict.cluster
         return verdicts
 
-    def _near(self, key: int, entries: list[Entry], signature: Signatures, signatures: Signatures) -> _Verdict:
-        """Refused when near to an entry, or when similar to entries on both sides of the held-out split."""
+    def _near(self, key: int, work: int | None, entries: list[Entry], signature: Signatures, signatures: Signatures) -> _Verdict:
+        """Refused when near to an entry, or when entries that it is similar to and the ``work`` that it is a part of are on different sides
+        of the held-out splits."""
         if not entries:
-            return _Verdict(None, None, key)
+            return _Verdict(None, None, self.held.cluster(key) if work is None else work)
         others = np.stack([signatures[e.row] if e.segment < 0 else self.seen.segments[e.segment].signatures[e.row] for e in entries])
         if near := duplicates.nearest(signature, others, self.limits.threshold):
             return _Verdict("duplicate/near", f"{self._name(entries[near.place])} {near.similarity:.2f}", 0)
-        similar = np.flatnonzero((others == signature).mean(axis=1) >= self.config.cluster_similarity).tolist()
-        clusters = [self._cluster(entries[place]) for place in similar]
-        if len({_split(cluster, self.config) for cluster in clusters}) > 1:
+        similar = np.flatnonzero((others == signature).mean(axis=1) >= self.held.blocks.cluster_similarity).tolist()
+        clusters = [*([] if work is None else [work]), *(self._cluster(entries[place]) for place in similar)]
+        if len({split_of(cluster) for cluster in clusters}) > 1:
             return _Verdict("duplicate/straddles_held_out", ", ".join(self._name(entries[place]) for place in similar[:4]), 0)
-        return _Verdict(None, None, clusters[0] if clusters else key)
+        return _Verdict(None, None, clusters[0] if clusters else self.held.cluster(key))
 
     def _name(self, entry: Entry) -> str:
         """Id of a kept document."""
@@ -217,10 +231,6 @@ class _Lookup:
 
     def _cluster(self, entry: Entry) -> int:
         return self.clusters[entry.row] if entry.segment < 0 else int(self.seen.segments[entry.segment].clusters[entry.row])
-
-
-def _split(cluster: int, config: BlocksConfig) -> str:
-    return "validation" if fraction(f"{config.seed}:cluster:{cluster}") < config.validation else "train"
 
 
 def _unreadable(found: list[Row]) -> pa.Table:

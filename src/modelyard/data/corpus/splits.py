@@ -1,51 +1,30 @@
-"""Which split a row belongs to, decided before anything is filtered: held-out rows then go first through the duplicate
-look-up, and whatever in training resembles them is removed.
+"""Which split a document belongs to. Clusters of similar documents, and works, are held out whole.
 
-A split is a function of (seed, group) alone, so a new source or another cap never moves a row to another side. Groups,
-not rows: the sentences of one article, the passages of one play, the functions of one module stay together.
+A cluster is a 64-bit number whose two lowest bits say its split, so that whoever meets the cluster later knows on which side it is. The split is a
+function of (seed, name of the cluster) and the source's shares alone: a new source or another cap never moves a document to another side.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import Literal
+from typing import Literal, get_args
 
-from pydantic import model_validator
-
-from modelyard.config import Config
-
-Split = Literal["validation", "reward", "gold", "test", "train"]
-
-
-class SplitsConfig(Config):
-    """Shares of the splits."""
-
-    validation: float
-    """Share of groups of every source held out to measure language-model loss; of rated items these are in no rating split."""
-    reward: float
-    """Share of the other rated items whose votes train the reward model."""
-    gold: float
-    """Share whose votes train the gold reward model that judges policies."""
-    test: float
-    """Share that nothing is ever trained on: benchmark openings and rating accuracy."""
-
-    @model_validator(mode="after")
-    def _shares(self) -> SplitsConfig:
-        if abs(self.reward + self.gold + self.test - 1) > 1e-9 or min(self.reward, self.gold, self.test, self.validation) < 0:
-            raise ValueError("reward, gold and test must be shares that add up to 1")
-        return self
+Split = Literal["train", "validation", "test"]
+"""train: trained on; validation: measures the language-model loss; test: items of benchmarks."""
+SPLITS: tuple[Split, ...] = get_args(Split)
+_BITS = 3
 
 
-def assign(group: str, rated: bool, config: SplitsConfig, seed: int) -> Split:
-    """The split of a group."""
-    if fraction(f"{seed}:validation:{group}") < config.validation:
-        return "validation"
-    if not rated:
-        return "train"
-    place = fraction(f"{seed}:rated:{group}")
-    if place < config.test:
-        return "test"
-    return "gold" if place < config.test + config.gold else "reward"
+def new_cluster(name: int, validation: float, test: float, seed: int) -> int:
+    """The cluster that begins with the document or work called ``name`` (64 bits), ``validation`` and ``test`` being shares."""
+    place = fraction(f"{seed}:cluster:{name}")
+    split = "test" if place < test else "validation" if place < test + validation else "train"
+    return name & ~_BITS | SPLITS.index(split)
+
+
+def split_of(cluster: int) -> Split:
+    """The split of a cluster."""
+    return SPLITS[cluster & _BITS]
 
 
 def fraction(text: str) -> float:

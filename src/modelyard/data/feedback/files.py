@@ -24,7 +24,8 @@ from pydantic import Field, model_validator
 from modelyard.config import Config
 from modelyard.data.corpus.document import DataError
 from modelyard.data.feedback.rows import ROWS, Instance, Instructions, Messages, Pair, Prompts, Ranked, Row, Shape, Transcripts
-from modelyard.formats.feedback import FeedbackError, Line, Message, Prompt, PromptSource, check_ranks, json_lines, record
+from modelyard.formats.feedback import FeedbackError, Message, Prompt, PromptSource, check_ranks, json_lines, record
+from modelyard.formats.json_file import Line
 from modelyard.store.file_hash import require_sha256
 from modelyard.store.inputs import find_input
 

@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 
 from modelyard.config import Config
 from modelyard.data.corpus.document import DataError
+from modelyard.data.corpus.held_out import RATINGS
 from modelyard.data.corpus.splits import fraction
 from modelyard.data.feedback import files as feedback_files
 from modelyard.data.feedback import votes
@@ -104,7 +105,7 @@ class Sets(NamedTuple):
 
 
 def run(config: FeedbackConfig, inputs: Mapping[str, Path], out: Path, report: Report, roots: str | Sequence[str]) -> dict[str, float]:
-    """Gather the records of ``inputs["corpus"]`` (where there is one) and of the config's files, found under ``roots``, into ``out``.
+    """Gather the records of ``inputs["held_out"]`` (where there is one) and of the config's files, found under ``roots``, into ``out``.
 
     Raises:
         DataError: a file that is missing, changed or has a bad line; two records with one id; nothing to align with.
@@ -114,8 +115,8 @@ def run(config: FeedbackConfig, inputs: Mapping[str, Path], out: Path, report: R
         _own(sets, config, file, roots)
         report(done, len(config.files), unit="file")
     sets.comparisons[:] = agreements(sets.comparisons)
-    if "corpus" in inputs and config.from_corpus:
-        _corpus(sets, config, inputs["corpus"])
+    if "held_out" in inputs and config.from_corpus:
+        _corpus(sets, config, inputs["held_out"])
     for name, records in (("demonstrations", sets.demonstrations), ("comparisons", sets.comparisons), ("prompts", sets.prompts)):
         ids = Counter(record.id for record in records)
         if twice := next((one for one, count in ids.items() if count > 1), None):
@@ -226,19 +227,19 @@ def _compared(sets: Sets, config: FeedbackConfig, file: FeedbackFile, entry: Ent
     )
 
 
-def _corpus(sets: Sets, config: FeedbackConfig, corpus: Path) -> None:
-    """What the corpus stage left: reviews to continue, dialogs to answer, and rated texts."""
-    for row in (line.fields for line in json_lines(corpus / DEMONSTRATIONS)):
+def _corpus(sets: Sets, config: FeedbackConfig, held_out: Path) -> None:
+    """What was derived from the corpus: reviews to continue, dialogs to answer, and rated texts."""
+    for row in (line.fields for line in json_lines(held_out / DEMONSTRATIONS)):
         prompt: Prompt = row["prompt"] if row["kind"] == "review" else (Message(role="user", content=row["prompt"]),)
         sets.demonstrations.append(
             Demonstration(
                 id=row["id"], split=row["split"], source="corpus", category=row["kind"], prompt=prompt, completion=row["completion"]
             )
         )
-    for row in (line.fields for line in json_lines(corpus / PROMPTS)):
+    for row in (line.fields for line in json_lines(held_out / PROMPTS)):
         sets.prompts.append(PromptRecord(id=row["id"], split="train", source="corpus", category="review", prompt=row["prompt"]))
     if config.votes is not None:
-        drawn = votes.comparisons(corpus / "ratings.parquet", config.votes, config.seed)
+        drawn = votes.comparisons(held_out / RATINGS, config.votes, config.seed)
         sets.comparisons.extend(drawn.comparisons)
         sets.counts["dropped/tied_votes"] += drawn.ties
 

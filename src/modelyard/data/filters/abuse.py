@@ -11,6 +11,7 @@ spelling tricks beyond a few digit substitutions.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,10 @@ from modelyard.data.filters import abuse_labels, abuse_teacher, abuse_training
 from modelyard.data.filters.abuse_labels import CATEGORIES, LabelsConfig
 from modelyard.data.filters.abuse_teacher import Teacher
 from modelyard.data.filters.abuse_training import Measured
-from modelyard.data.sources.declared import SOURCES, Source
-from modelyard.data.sources.fetch import fetch, member
-from modelyard.formats.abuse import PLAIN, AbuseModel
+from modelyard.data.sources.declared import Source
+from modelyard.data.sources.fetch import member
+from modelyard.formats.abuse import PLAIN, REPORT, AbuseModel
 from modelyard.stats.estimate import Estimate, proportion
-
-REPORT = "abuse.json"
 
 
 class AbuseConfig(Config):
@@ -114,20 +113,13 @@ def lexicon(source: Source, archive: Path) -> list[str]:
     return sorted({line.strip().lower() for line in lines if PLAIN.fullmatch(line.strip().lower())})
 
 
-def build(config: AbuseConfig, cache: Path) -> Trained:
-    """The filter of a config. Raises DataError for labels or packages that cannot be used."""
-    archives = {name: fetch(SOURCES[name], cache) for name in ("abuse_lexicon", "abuse_teacher")}
-    teacher = abuse_teacher.read(SOURCES["abuse_teacher"], archives["abuse_teacher"])
-    return train(lexicon(SOURCES["abuse_lexicon"], archives["abuse_lexicon"]), teacher, config)
-
-
-def train(words: list[str], teacher: Teacher, config: AbuseConfig) -> Trained:
-    """The filter from its parts: ``words`` of the lexicon, the packaged model, and the labels that the config names."""
+def train(words: list[str], teacher: Teacher, config: AbuseConfig, roots: Sequence[str] = ("",)) -> Trained:
+    """The filter from its parts: ``words`` of the lexicon, the packaged model, and the labels that the config names below ``roots``."""
     allowed = frozenset(config.allowed)
     kept = abuse_teacher.listed(teacher, words, allowed, config.lexicon)
     if config.labels is None:
         return Trained(_filter(replace(abuse_teacher.untaught(teacher, allowed), words=kept), config), {})
-    labelled = abuse_labels.read(config.labels)
+    labelled = abuse_labels.read(config.labels, roots)
     measured = abuse_training.measure(labelled, teacher, allowed)
     origin = f"{len(labelled.texts):,} labelled texts ({config.labels.licence}, sha256 {config.labels.sha256[:16]})"
     model = abuse_training.fit(labelled, teacher, allowed, origin)

@@ -44,7 +44,7 @@ class LabelsConfig(Config):
     """Where the labels are."""
 
     path: str
-    """JSON lines, plain or ``.gz``; a relative path starts at the directory that MODELYARD_DATA names, else here."""
+    """JSON lines, plain or ``.gz``; a relative path starts beside the config, else at ``execution.inputs``."""
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     """Hash of the file; another file is refused."""
     licence: str = Field(min_length=1)
@@ -87,10 +87,10 @@ class Labelled(NamedTuple):
         return Labelled([text for text, wanted in zip(self.texts, which, strict=True) if wanted], self.labels[which])
 
 
-def read(config: LabelsConfig) -> Labelled:
-    """The labelled texts. Raises DataError naming the file and the line, or a category that nothing can be learned of."""
+def read(config: LabelsConfig, roots: Sequence[str] = ("",)) -> Labelled:
+    """The labelled texts, looked for below ``roots``. Raises DataError naming the file and the line, or a category that nothing can be learned of."""
     try:
-        path = find_input(config.path, "", "filters.abuse.labels")
+        path = find_input(config.path, roots, "filters.abuse.labels")
         require_sha256(path, config.sha256, "filters.abuse.labels")
         rows = [record(_Row, line) for line in json_lines(path)]
     except ValueError as error:

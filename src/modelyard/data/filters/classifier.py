@@ -50,7 +50,7 @@ class QualityClassifier:
         return np.asarray(1 / (1 + np.exp(-(np.concatenate([np.zeros(0), *(self._block(block) for _, block in words.blocks(texts))])))))
 
     def _block(self, block: words.Characters) -> npt.NDArray[np.float64]:
-        found = words.words(block)
+        found = words.words(block, unspaced=True)
         total = np.concatenate([[0.0], np.cumsum(self.weights[found.hashes >> np.uint64(64 - _BITS)], dtype=np.float64)])
         return (total[found.rows[1:]] - total[found.rows[:-1]]) / np.maximum(np.diff(found.rows), 1) + self.bias
 
@@ -95,7 +95,7 @@ def _features(texts: list[str]) -> Any:
 
     rows = []
     for _, block in words.blocks(texts):
-        found = words.words(block)
+        found = words.words(block, unspaced=True)
         share = 1 / np.maximum(np.diff(found.rows), 1)[found.documents]
         rows.append(csr_matrix((share, found.hashes >> np.uint64(64 - _BITS), found.rows), shape=(found.rows.size - 1, 1 << _BITS)))
     return vstack(rows, format="csr")

@@ -32,7 +32,7 @@ class DuplicatesConfig(Config):
     bands: int
     """LSH bands."""
     shingle: int
-    """Words in a shingle."""
+    """Words in a shingle; where no spaces are written, two or four times as many characters."""
     threshold: float
     """Estimated Jaccard similarity from which two documents are near duplicates."""
 
@@ -62,14 +62,14 @@ def exact_key(text: str) -> bytes:
 def signatures(texts: list[str], config: DuplicatesConfig) -> npt.NDArray[np.uint32]:
     """MinHash signatures over word n-grams without links, mentions, case and punctuation, uint32 [texts, permutations].
 
-    A text with fewer words than a shingle is one shingle.
+    A text with fewer words than a shingle is one shingle. Text in scripts without spaces has shingles of characters.
     """
     from rensa import RMinHash
 
     result = np.zeros((len(texts), config.permutations), np.uint32)
     cleaned = [_NOISE.sub(" ", text) if "@" in text or "://" in text else text for text in texts]
     for begin, block in words.blocks(cleaned):
-        hashes, rows = _shingles(words.words(block), config.shingle)
+        hashes, rows = _shingles(words.words(block, unspaced=True), config.shingle)
         matrix = RMinHash.digest_matrix_from_flat_token_hashes(hashes, rows, num_perm=config.permutations, seed=1)
         result[begin : begin + rows.size - 1] = matrix.to_rows()
     return result
@@ -78,12 +78,14 @@ def signatures(texts: list[str], config: DuplicatesConfig) -> npt.NDArray[np.uin
 def _shingles(found: words.Words, size: int) -> tuple[words.Hashes, npt.NDArray[np.uint64]]:
     """(hashes, first shingle of each document and the end)."""
     counts = np.diff(found.rows)
-    parts = []
-    for n in range(1, size + 1):
-        hashes, starts = words.ngrams(found, n)
-        owner = found.documents[starts]
-        mine = counts[owner] >= size if n == size else counts[owner] == n
-        parts.append((hashes[mine], owner[mine]))
+    whole = size * found.steps
+    hashes, starts = words.ngrams(found, size)
+    parts = [(hashes, found.documents[starts])]
+    for n in range(1, int(whole.max(initial=1))):
+        if (short := (counts == n) & (n < whole)).any():
+            hashes, starts = words.ngrams(found._replace(steps=np.ones_like(whole)), n)
+            mine = short[found.documents[starts]]
+            parts.append((hashes[mine], found.documents[starts[mine]]))
     hashes, owner = (np.concatenate(part) for part in zip(*parts, strict=True))
     order = np.argsort(owner, kind="stable")
     rows = np.searchsorted(owner[order], np.arange(found.rows.size)).astype(np.uint64)

@@ -1,25 +1,29 @@
-"""Gopher's quality and repetition rules (Rae et al. 2021, arXiv:2112.11446, appendix A1.1), measured for a whole batch of documents at once.
+"""Gopher's quality and repetition rules (Rae et al. 2021, arXiv:2112.11446, appendix A1.1), measured for a
+whole batch of documents at once.
 
-Shares of characters are of the characters in words; an n-gram that occurs once is no repetition. Duplicate n-grams count what repeats an earlier
-occurrence, each character once. A word of duplicate (n+1)-grams is a word of duplicate n-grams, so n-grams are looked for only where shorter ones
-repeat: that makes the longer ones nearly free. Left out: rules for languages without spaces.
+Shares of characters are of the characters in words; an n-gram that occurs once is no repetition. Duplicate
+n-grams count what repeats an earlier occurrence, each character once. A word of duplicate (n+1)-grams is a
+word of duplicate n-grams, so n-grams are looked for only where shorter ones repeat: that makes the longer
+ones nearly free. Bounds on word length are scaled to the language's, its own stop words are asked for, and
+where no spaces are written words are counted by characters (:mod:`modelyard.data.filters.words`). Left out:
+thresholds tuned per language.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from modelyard.config import Config
 from modelyard.data.corpus.document import Refusal
 from modelyard.data.filters import words
-from modelyard.data.filters.words import LETTER, SPACE, Characters, Positions, Words
+from modelyard.data.filters.languages import LANGUAGES
+from modelyard.data.filters.lines import Chosen, Layout, Shares, Spans, layout
+from modelyard.data.filters.words import LETTER, MARK, Characters, Hashes, Positions, Words
 
-Shares = npt.NDArray[np.float64]
 _BULLETS = np.array([ord(char) for char in "\u2022\u2023\u25b6\u25c0\u25e6\u25a0\u25a1\u25aa\u25ab\u2013-*"], np.uint32)
-_STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 
 
 class GopherConfig(Config):
@@ -30,9 +34,9 @@ class GopherConfig(Config):
     max_words: int
     """Most words (100,000)."""
     min_mean_word: float
-    """Smallest mean word length (3)."""
+    """Smallest mean word length (3), of English."""
     max_mean_word: float
-    """Largest mean word length (10)."""
+    """Largest mean word length (10), of English."""
     max_symbols: float
     """Most ``#`` and most ellipses per word (0.1)."""
     max_bullet_lines: float
@@ -42,7 +46,7 @@ class GopherConfig(Config):
     min_letter_words: float
     """Smallest share of words with a letter (0.8)."""
     min_stop_words: int
-    """Fewest different words of: the, be, to, of, and, that, have, with (2)."""
+    """Fewest different stop words of the language (2; of English: the, be, to, of, and, that, have, with)."""
     max_duplicate_lines: float
     """Largest share of lines that repeat an earlier one (0.3)."""
     max_duplicate_line_characters: float
@@ -64,42 +68,54 @@ class _Ratio(NamedTuple):
     high: float
 
 
-def refuse(texts: list[str], config: GopherConfig) -> list[Refusal | None]:
-    """For each text the first rule that it breaks, with the measured value."""
-    refusals: list[Refusal | None] = [None] * len(texts)
-    for begin, block in words.blocks(texts):
-        for rule in measure(block, config):
-            for index in np.flatnonzero((rule.values < rule.low) | (rule.values > rule.high)).tolist():
-                refusals[begin + index] = refusals[begin + index] or Refusal(f"gopher/{rule.name}", f"{rule.values[index]:.3g}")
+def refuse(texts: list[str], config: GopherConfig, language: str = "en") -> list[Refusal | None]:
+    """For each text of a language the first rule that it breaks, with the measured value."""
+    refusals: list[Refusal | None] = []
+    for _, block in words.blocks(texts):
+        refusals += judge(block, words.words(block, apostrophes=True, unspaced=True), layout(block), config, language)
     return refusals
 
 
-def measure(block: Characters, config: GopherConfig) -> list[_Ratio]:
-    """Every rule's measurement of every document of a block, in the order in which they refuse."""
-    found = words.words(block, apostrophes=True)
-    count = np.diff(found.rows)
+def judge(block: Characters, found: Words, lines: Layout, config: GopherConfig, language: str) -> list[Refusal | None]:
+    """:func:`refuse` for a block that is counted already."""
+    refusals: list[Refusal | None] = [None] * (block.starts.size - 1)
+    for rule in measure(block, found, lines, config, language):
+        for index in np.flatnonzero((rule.values < rule.low) | (rule.values > rule.high)).tolist():
+            refusals[index] = refusals[index] or Refusal(f"gopher/{rule.name}", f"{rule.values[index]:.3g}")
+    return refusals
+
+
+def measure(block: Characters, found: Words, layout: Layout, config: GopherConfig, language: str) -> list[_Ratio]:
+    """Every rule's measurement of every document of a block in one language, in the order of refusal."""
     lengths = found.ends - found.starts
     letters = np.maximum(_sums(lengths, found.rows), 1)
-    per_word = np.maximum(count, 1)
+    per_word, per_unit = np.maximum(found.counts, 1), np.maximum(np.diff(found.rows), 1)
+    scale = LANGUAGES[language].scale
     top = [
         _Ratio(f"top_{n}_gram", share, 0, high)
         for n, share, high in zip((2, 3, 4), _top(found, lengths), config.max_top_ngram, strict=True)
     ]
     duplicate = _duplicate_ngrams(found, lengths, len(config.max_duplicate_ngrams))
-    lines, paragraphs = _spans(block, 1), _spans(block, 2)
+    lines, paragraphs = layout.lines, layout.paragraphs
+    again, again_paragraphs = lines.repeated(block), paragraphs.repeated(block)
     return [
-        _Ratio("word_count", count.astype(float), config.min_words, config.max_words),
-        _Ratio("word_length", letters / per_word, config.min_mean_word, config.max_mean_word),
+        _Ratio("word_count", found.counts, config.min_words, config.max_words),
+        _Ratio("word_length", letters / per_word, config.min_mean_word * scale, config.max_mean_word * scale),
         _Ratio("hashes", _per_document(block, block.codes == ord("#")) / per_word, 0, config.max_symbols),
         _Ratio("ellipses", _per_document(block, _ellipses(block)) / per_word, 0, config.max_symbols),
         _Ratio("bullet_lines", lines.share(_begins_with_bullet(block, lines)), 0, config.max_bullet_lines),
         _Ratio("ellipsis_lines", lines.share(_ends_with_ellipsis(block, lines)), 0, config.max_ellipsis_lines),
-        _Ratio("letter_words", _letter_words(block, found) / per_word, config.min_letter_words, 1),
-        _Ratio("stop_words", _stop_words(found), config.min_stop_words, np.inf),
-        _Ratio("duplicate_lines", lines.share(lines.repeated(block)), 0, config.max_duplicate_lines),
-        _Ratio("duplicate_line_characters", lines.character_share(block), 0, config.max_duplicate_line_characters),
-        _Ratio("duplicate_paragraphs", paragraphs.share(paragraphs.repeated(block)), 0, config.max_duplicate_paragraphs),
-        _Ratio("duplicate_paragraph_characters", paragraphs.character_share(block), 0, config.max_duplicate_paragraph_characters),
+        _Ratio("letter_words", _letter_words(block, found) / per_unit, config.min_letter_words, 1),
+        _Ratio("stop_words", _stop_words(block, found, language), config.min_stop_words, np.inf),
+        _Ratio("duplicate_lines", lines.share(again), 0, config.max_duplicate_lines),
+        _Ratio("duplicate_line_characters", lines.character_share(again), 0, config.max_duplicate_line_characters),
+        _Ratio("duplicate_paragraphs", paragraphs.share(again_paragraphs), 0, config.max_duplicate_paragraphs),
+        _Ratio(
+            "duplicate_paragraph_characters",
+            paragraphs.character_share(again_paragraphs),
+            0,
+            config.max_duplicate_paragraph_characters,
+        ),
         *top,
         *(
             _Ratio(f"duplicate_{n}_grams", share / letters, 0, high)
@@ -108,64 +124,26 @@ def measure(block: Characters, config: GopherConfig) -> list[_Ratio]:
     ]
 
 
-class _Spans(NamedTuple):
-    """Lines or paragraphs without surrounding space, empty ones left out."""
-
-    starts: Positions
-    ends: Positions
-    documents: Positions
-    size: int
-    """Documents of the block."""
-
-    def share(self, chosen: npt.NDArray[np.bool_]) -> Shares:
-        """Share of chosen spans in each document."""
-        total = np.bincount(self.documents, minlength=self.size)
-        return np.bincount(self.documents, chosen, self.size) / np.maximum(total, 1)
-
-    def repeated(self, block: Characters) -> npt.NDArray[np.bool_]:
-        """Whether a span repeats an earlier one of its document."""
-        return words.seen_before(words.spans(block, self.starts, self.ends), self.documents) == words.AGAIN
-
-    def character_share(self, block: Characters) -> Shares:
-        """Share of characters in repeated spans."""
-        lengths = self.ends - self.starts
-        total = np.bincount(self.documents, lengths, self.size)
-        return np.bincount(self.documents, lengths * self.repeated(block), self.size) / np.maximum(total, 1)
-
-
-def _spans(block: Characters, newlines: int) -> _Spans:
-    """Runs of text between at least ``newlines`` line ends."""
-    ink = np.flatnonzero((block.kinds & SPACE) == 0)
-    if not ink.size:
-        empty = np.zeros(0, np.int64)
-        return _Spans(empty, empty, empty, block.starts.size - 1)
-    line_ends = np.cumsum(block.codes == ord("\n"))
-    gap = line_ends[ink[1:]] - line_ends[ink[:-1]]
-    document = np.searchsorted(block.starts, ink, side="right") - 1
-    cut = np.flatnonzero((gap >= newlines) | (document[1:] != document[:-1]))
-    starts = np.concatenate([ink[:1], ink[cut + 1]])
-    ends = np.concatenate([ink[cut], ink[-1:]]) + 1
-    return _Spans(starts, ends, np.searchsorted(block.starts, starts, side="right") - 1, block.starts.size - 1)
-
-
 def _top(found: Words, lengths: Positions) -> list[Shares]:
     """Share of characters in the most frequent 2-, 3- and 4-gram of each document."""
-    documents, letters = found.documents, np.maximum(_sums(lengths, found.rows), 1)
+    letters = np.maximum(_sums(lengths, found.rows), 1)
     sizes = np.concatenate([[0], np.cumsum(lengths)])
     result = []
     repeated = np.ones(found.hashes.size, bool)
     for n in (2, 3, 4):
         hashes, starts = words.ngrams(found, n)
-        likely = repeated[starts] & repeated[np.minimum(starts + 1, repeated.size - 1)] if n > 2 else np.ones(starts.size, bool)
-        hashes, starts = hashes[likely], starts[likely]
-        key = words.keyed(hashes, documents[starts])
+        after = starts + found.widths(starts, 1)
+        likely = repeated[starts] & repeated[np.minimum(after, repeated.size - 1)] if n > 2 else np.ones(starts.size, bool)
+        key = words.keyed(hashes[likely], found.documents[starts[likely]])
+        chosen = words.likely_repeated(key)
+        key, starts = key[chosen], starts[likely][chosen]
         order = np.argsort(key, kind="stable")
         edges = np.flatnonzero(np.concatenate([[True], key[order][1:] != key[order][:-1]])) if key.size else np.zeros(0, np.int64)
         counts = np.diff(np.concatenate([edges, [key.size]]))
         first = starts[order[edges]]
-        characters = (sizes[first + n] - sizes[first]) * counts * (counts > 1)
+        characters = (sizes[first + found.widths(first, n)] - sizes[first]) * counts * (counts > 1)
         share = np.zeros(found.rows.size - 1)
-        np.maximum.at(share, documents[first], characters)
+        np.maximum.at(share, found.documents[first], characters)
         result.append(np.minimum(share / letters, 1.0))
         repeated = np.zeros(found.hashes.size, bool)
         repeated[starts[order[np.repeat(counts > 1, counts)]]] = True
@@ -174,23 +152,26 @@ def _top(found: Words, lengths: Positions) -> list[Shares]:
 
 def _duplicate_ngrams(found: Words, lengths: Positions, how_many: int) -> list[Shares]:
     """Characters in 5-, 6-, ... grams that repeat an earlier one, for each document."""
-    documents = found.documents
     result = []
     covered = np.ones(found.hashes.size, bool)
     for n in range(5, 5 + how_many):
-        hashes, starts = words.ngrams(found, n)
-        inside = np.concatenate([[0], np.cumsum(covered)])
-        likely = np.flatnonzero(inside[starts + n] - inside[starts] == n) if n > 5 else np.arange(starts.size)
-        again = words.seen_before(hashes[likely], documents[starts[likely]])
-        depth = np.zeros(found.hashes.size + 1, np.int64)
-        np.add.at(depth, starts[likely[again >= words.FIRST]], 1)
-        np.add.at(depth, starts[likely[again >= words.FIRST]] + n, -1)
-        covered = np.cumsum(depth)[:-1] > 0
-        later = np.zeros(found.hashes.size + 1, np.int64)
-        np.add.at(later, starts[likely[again == words.AGAIN]], 1)
-        np.add.at(later, starts[likely[again == words.AGAIN]] + n, -1)
-        result.append(_sums(lengths * (np.cumsum(later)[:-1] > 0), found.rows).astype(float))
+        hashes, starts = _inside(found, n, covered) if n > 5 else words.ngrams(found, n)
+        again = words.seen_before(hashes, found.documents[starts])
+        repeats, later = starts[again >= words.FIRST], starts[again == words.AGAIN]
+        covered = words.covered(found, repeats, n)
+        result.append(_sums(lengths * words.covered(found, later, n), found.rows).astype(float))
     return result
+
+
+def _inside(found: Words, n: int, covered: Chosen) -> tuple[Hashes, Positions]:
+    """The n-grams all of whose words are covered."""
+    if not covered.any():
+        return np.zeros(0, np.uint64), np.zeros(0, np.int64)
+    hashes, starts = words.ngrams(found, n)
+    inside = np.concatenate([[0], np.cumsum(covered)])
+    widths = found.widths(starts, n)
+    likely = inside[starts + widths] - inside[starts] == widths
+    return hashes[likely], starts[likely]
 
 
 def _sums(values: Positions, rows: Positions) -> Positions:
@@ -198,11 +179,11 @@ def _sums(values: Positions, rows: Positions) -> Positions:
     return total[rows[1:]] - total[rows[:-1]]
 
 
-def _per_document(block: Characters, chosen: npt.NDArray[np.bool_]) -> Positions:
+def _per_document(block: Characters, chosen: Chosen) -> Positions:
     return np.diff(np.searchsorted(np.flatnonzero(chosen), block.starts))
 
 
-def _ellipses(block: Characters) -> npt.NDArray[np.bool_]:
+def _ellipses(block: Characters) -> Chosen:
     """Where an ellipsis ends: the character, or three dots."""
     dot = block.codes == ord(".")
     ends = block.codes == 0x2026
@@ -210,28 +191,41 @@ def _ellipses(block: Characters) -> npt.NDArray[np.bool_]:
     return ends
 
 
-def _begins_with_bullet(block: Characters, lines: _Spans) -> npt.NDArray[np.bool_]:
+def _begins_with_bullet(block: Characters, lines: Spans) -> Chosen:
     return np.isin(block.codes[lines.starts], _BULLETS)
 
 
-def _ends_with_ellipsis(block: Characters, lines: _Spans) -> npt.NDArray[np.bool_]:
+def _ends_with_ellipsis(block: Characters, lines: Spans) -> Chosen:
     last, codes = lines.ends - 1, block.codes
     dots = (codes[last] == ord(".")) & (codes[np.maximum(last - 1, 0)] == ord(".")) & (codes[np.maximum(last - 2, 0)] == ord("."))
     return (codes[last] == 0x2026) | (dots & (last - lines.starts >= 2))
 
 
 def _letter_words(block: Characters, found: Words) -> Positions:
-    total = np.concatenate([[0], np.cumsum((block.kinds & LETTER) != 0)])
+    total = np.concatenate([[0], np.cumsum((block.kinds & (LETTER | MARK)) != 0)])
     return _sums((total[found.ends] > total[found.starts]).astype(np.int64), found.rows)
 
 
-def _stop_words(found: Words) -> Shares:
-    """How many different stop words each document has."""
-    wanted = words.words(words.characters([" ".join(_STOP_WORDS)])).hashes
-    documents = found.documents
+def _stop_words(block: Characters, found: Words, language: str) -> Shares:
+    """How many different stop words of the language each document has."""
+    rules = LANGUAGES[language]
     present = np.zeros(found.rows.size - 1)
-    for value in wanted.tolist():
-        held = np.zeros(present.size, bool)
-        held[documents[found.hashes == np.uint64(value)]] = True
-        present += held
+    for stop, hash_ in zip(rules.stop, _hashes(rules.stop), strict=True):
+        if rules.found_as == "words":
+            documents = found.documents[found.hashes == hash_]
+        elif rules.found_as == "ends":
+            ends = found.ends[found.ends - found.starts >= len(stop)]
+            at = ends[words.spans(block, ends - len(stop), ends) == hash_]
+            documents = np.searchsorted(block.starts, at, side="right") - 1
+        else:
+            starts = np.arange(max(block.codes.size - len(stop) + 1, 0))
+            at = starts[words.spans(block, starts, starts + len(stop)) == hash_]
+            documents = np.searchsorted(block.starts, at, side="right") - 1
+        present += np.bincount(documents, minlength=present.size) > 0
     return present
+
+
+@cache
+def _hashes(stop: tuple[str, ...]) -> list[np.uint64]:
+    block = words.characters(list(stop))
+    return list(words.spans(block, block.starts[:-1], block.starts[1:] - 1))

@@ -1,32 +1,52 @@
 """Unicode repair and normalisation: every text passes here first and is changed, not refused, unless nothing is left.
 
-ftfy mends mojibake and HTML entities, then NFC; control characters go, line ends become ``\\n``, trailing blanks and
-long runs of blank lines shrink. ASCII text without ``&`` cannot change under ftfy and skips it (most of the corpus, and
-the slowest step).
+Prose: ftfy mends mojibake and HTML entities, then NFC; control characters go, line ends become ``\\n``, trailing blanks and
+long runs of blank lines shrink. Characters keep their width, and quotation marks of Chinese, Japanese and Korean text their form: they are
+that text's punctuation. Entities and curly quotes stay where one stands in quotes, because such a text speaks of them. Code: line ends only,
+for ``&amp;`` in a string literal is code. ftfy is slow and changes few texts, so text is first asked whether it could; the answers are ftfy's.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 
 import ftfy
+from ftfy.badness import is_bad
+from ftfy.chardata import CONTROL_CHARS, HTML_ENTITY_RE, LIGATURES
+from ftfy.fixes import uncurl_quotes
 
-from modelyard.data.corpus.document import Refusal
+from modelyard.data.corpus.document import Kind, Refusal
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-_TRAILING = re.compile(r"[ \t]+\n")
+_TRAILING = re.compile(r"(?<![ \t])[ \t]+\n")
+"""The look-behind keeps a line of a million blanks from being tried a million times."""
 _BLANK_LINES = re.compile(r"\n{4,}")
-_ESCAPES = re.compile(r"[&\x1b]")
-_CONFIG = ftfy.TextFixerConfig(normalization="NFC", uncurl_quotes=True, unescape_html="auto")
+_QUOTED = re.compile(r"""["'`](?:&#?[0-9A-Za-z]{1,24};|[\u2018-\u201f])""")
+_EAST_ASIAN = re.compile(r"[\u1100-\u11ff\u3000-\u30ff\u3130-\u318f\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef]")
+_CONFIG = ftfy.TextFixerConfig(normalization="NFC", fix_character_width=False, explain=False)
+_LINE = re.compile(r"[^\n]*\n|[^\n]+")
+"""As ftfy cuts a text; other line ends are characters of a line."""
+_MAY_CHANGE = re.compile(
+    "[" + "".join(re.escape(chr(code)) for code in [*CONTROL_CHARS, *LIGATURES]) + r"\x80-\x9f\u2028\u2029\ud800-\udfff]"
+)
+"""What ftfy's smaller repairs look for."""
 
 
-def normalise(text: str) -> str:
+def normalise(text: str, kind: Kind = "text") -> str:
     """The text as the corpus keeps it."""
-    if not text.isascii() or _ESCAPES.search(text):
-        text = ftfy.fix_text(text, config=_CONFIG)
-    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\u00a0", " ")
-    text = _CONTROL.sub("", text)
-    text = _BLANK_LINES.sub("\n\n\n", _TRAILING.sub("\n", text))
+    if kind == "code":
+        return _with_line_ends(text.removeprefix("\ufeff")).strip("\n").rstrip()
+    return _tidied(_mended(text))
+
+
+def _tidied(text: str) -> str:
+    """White space and control characters as the corpus keeps them."""
+    text = _CONTROL.sub("", _with_line_ends(text).replace("\u00a0", " "))
+    if " \n" in text or "\t\n" in text:
+        text = _TRAILING.sub("\n", text)
+    if "\n\n\n\n" in text:
+        text = _BLANK_LINES.sub("\n\n\n", text)
     return text.strip("\n").rstrip()
 
 
@@ -37,3 +57,45 @@ def refuse(text: str) -> Refusal | None:
     if (lost := text.count("\ufffd")) > 0:
         return Refusal("normalise/undecodable", f"{lost} lost characters")
     return None
+
+
+def _with_line_ends(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def _mended(text: str) -> str:
+    """What :func:`ftfy.fix_text` gives. It takes a text line by line, and leaves entities alone from the first ``<`` on."""
+    if text.isascii() and "&" not in text and "\x1b" not in text:
+        return text
+    config = _config(text)
+    if len(text) > config.max_decode_length:
+        return ftfy.fix_text(text, config)
+    mended = []
+    escapes = "&" in text or "\x1b" in text
+    for line in _LINE.findall(text):
+        if "<" in line:
+            config = config._replace(unescape_html=False)
+        if line.isascii() and not (escapes and ("&" in line or "\x1b" in line)):
+            mended.append(line)
+        else:
+            mended.append(_simply(line, config) or ftfy.fix_text(line, config))
+    return "".join(mended)
+
+
+def _config(text: str) -> ftfy.TextFixerConfig:
+    """What may be mended in a text."""
+    speaks_of_them = bool(_QUOTED.search(text))
+    return _CONFIG._replace(
+        unescape_html=False if speaks_of_them else "auto",
+        uncurl_quotes=not speaks_of_them and not _EAST_ASIAN.search(text),
+    )
+
+
+def _simply(line: str, config: ftfy.TextFixerConfig) -> str | None:
+    """The line as ftfy mends it where at most quotes change; None where more might."""
+    if (config.unescape_html and HTML_ENTITY_RE.search(line)) or _MAY_CHANGE.search(line) or is_bad(line):
+        return None
+    mended = uncurl_quotes(line) if config.uncurl_quotes else line
+    if (mended != line and is_bad(mended)) or not unicodedata.is_normalized("NFC", mended):
+        return None
+    return mended

@@ -1,7 +1,9 @@
-"""Repeated passages inside a document: runs of words that occurred earlier in the same text are cut (Lee et al. 2022 cut runs of 50 tokens).
+"""Repeated passages inside a document: runs of words that occurred earlier in the same text are cut (Lee et
+al. 2022 cut runs of 50 tokens).
 
-Boilerplate that a page repeats around every item goes, its first occurrence stays. Comparison ignores case, punctuation and spacing. Left out:
-passages that different documents share (near duplicates are compared whole).
+Boilerplate that a page repeats around every item goes, its first occurrence stays. Comparison ignores case,
+punctuation and spacing; a word is two or four characters where no spaces are written. Left out: passages that
+different documents share (near duplicates are compared whole).
 """
 
 from __future__ import annotations
@@ -25,12 +27,10 @@ def cut(texts: list[str], size: int) -> list[Shortened]:
     """Cut every run of at least ``size`` words that occurred before in its text."""
     result: list[Shortened] = []
     for begin, block in words.blocks(texts):
-        found = words.words(block)
+        found = words.words(block, unspaced=True)
         hashes, starts = words.ngrams(found, size)
         again = starts[words.seen_before(hashes, found.documents[starts]) == words.AGAIN]
-        covered = np.zeros(found.hashes.size, bool)
-        for place in again.tolist():
-            covered[place : place + size] = True
+        covered = words.covered(found, again, size)
         edges = np.flatnonzero(np.diff(np.concatenate([[False], covered, [False]]).astype(np.int8)))
         spans = list(zip(found.starts[edges[0::2]].tolist(), found.ends[edges[1::2] - 1].tolist(), strict=True))
         for number in range(block.starts.size - 1):

@@ -1,50 +1,40 @@
 """Personal data, redacted by typed tokens: mail and IP addresses, phone, card and national identity numbers.
 
-A regular expression finds candidates, a checksum or a numbering plan decides: Luhn for cards, python-stdnum's validators for identity numbers,
-libphonenumber's plans for phones, the registered public ranges for IP addresses. What only looks like a number stays. Left out: names, postal
-addresses, and numbers without a checksum or a typical form (a bare nine-digit number is rarely a tax number).
+A regular expression finds candidates, a checksum or a numbering plan decides: Luhn for cards, python-stdnum's checks
+for identity numbers, libphonenumber's plans and groupings for phones, the registered public ranges for IP addresses.
+What only looks like a number stays. Numbers are looked for in runs of digits and their separators alone, of any script's
+digits, and a letter beside one bounds it unless it is a Latin one: Japanese and Korean write no space there. Left out:
+names, postal addresses, and numbers without a checksum or a typical form (a bare nine-digit number is rarely a tax
+number).
 """
 
 from __future__ import annotations
 
-import ipaddress
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Callable
-from importlib import import_module
-from typing import Literal, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from pydantic import Field, model_validator
 
 from modelyard.config import Config
+from modelyard.data.filters import addresses, identity_numbers
+from modelyard.data.filters.regions import regions_of
+
+if TYPE_CHECKING:
+    from phonenumbers import PhoneNumber
 
 PiiKind = Literal["email", "ip", "card", "national_id", "phone"]
 
-_EMAIL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._%+-]*@(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z]{2,24}\b")
-_IP4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)")
-_IP6 = re.compile(r"(?<![\w:])(?:[0-9A-Fa-f]{1,4}:){2,7}(?:[0-9A-Fa-f]{1,4}|:)(?::?[0-9A-Fa-f]{1,4})*(?![\w:])")
-_CARD = re.compile(r"(?<![\w.-])(?:[2-6]\d{3}[ -]?\d{4}[ -]?\d{4}[ -]?\d{1,7}|3[47]\d{2}[ -]?\d{6}[ -]?\d{5})(?![\w-]|\.\d)")
-_PHONE = re.compile(
-    r"(?<![\w.+/-])(?:\+\d[\d ().-]{6,18}\d|\(\d{2,5}\)[ .-]?\d[\d .-]{5,12}\d|\d{2,4}[-.]\d{3,4}[-.]\d{3,4})(?![\w/]|[.-]\d)"
-)
-_NATIONAL: tuple[tuple[str, str], ...] = (
-    ("us.ssn", r"\d{3}-\d{2}-\d{4}"),
-    ("kr.rrn", r"\d{6}-\d{7}"),
-    ("cn.ric", r"\d{17}[\dXx]"),
-    ("br.cpf", r"\d{3}\.\d{3}\.\d{3}-\d{2}"),
-    ("es.dni", r"\d{8}-?[A-Z]"),
-    ("es.nie", r"[XYZ]-?\d{7}-?[A-Z]"),
-    ("it.codicefiscale", r"[A-Z]{6}\d{2}[A-Z]\d{2}[A-Z]\d{3}[A-Z]"),
-    ("fr.nir", r"[12] ?\d{2} ?\d{2} ?\d{2} ?\d{3} ?\d{3} ?\d{2}"),
-    ("pl.pesel", r"\d{11}"),
-    ("de.idnr", r"\d{2} \d{3} \d{3} \d{3}"),
-    ("se.personnummer", r"\d{6}[-+]\d{4}"),
-    ("in_.aadhaar", r"\d{4} \d{4} \d{4}"),
-    ("ca.sin", r"\d{3}[- ]\d{3}[- ]\d{3}"),
-    ("iban", r"[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?"),
-)
-"""(module of python-stdnum, form in which the number is usually written)."""
-_NATIONAL_ANY = re.compile(r"(?<![\w.-])(?:" + "|".join(f"({form})" for _, form in _NATIONAL) + r")(?![\w-]|\.\d)")
-_DIGITS = re.compile(r"\d[\d ().:-]{4,}|[A-Z]{6}\d\d[A-Z]")
-"""Without a match nothing numeric needs to be looked for."""
+_SEPARATORS = " \u00a0\u202f\u3000().+/\\-\uff08\uff09\uff0e\uff0b\uff0f\uff0d\u2010-\u2015\u2212"
+_RUN_ASCII = re.compile(r"\d[\d ().+/-]{4,}\d", re.ASCII)
+_RUN = re.compile(rf"\d[\d{_SEPARATORS}]{{4,}}\d")
+_LETTERED = re.compile(r"[A-Z](?:[A-Z]\d\d(?: ?[A-Z0-9]{4}){3}|-?\d{7}|[A-Z]{5}\d\d[A-Z]|[A-Z]{3}\d{6}[HM])", re.ASCII)
+_BEFORE, _AFTER, _LONGEST = 4, 7, 48
+_CARD = re.compile(r"(?<![\w.-])(?:[2-6]\d{3}[ -]?\d{4}[ -]?\d{4}[ -]?\d{1,7}|3[47]\d{2}[ -]?\d{6}[ -]?\d{5})(?![\w-]|\.\d)", re.ASCII)
+_NO_PHONE = re.compile(r"\d+\.\d+|\d{4}[-/.]\d\d?[-/.]\d\d?|\d\d?[-/.]\d\d?[-/.]\d{4}|\d{4} ?- ?\d{4}|\d{1,8}|\d{12,}", re.ASCII)
+"""Decimals, dates, spans of years and bare numbers of another length than a phone's: what most runs are."""
 
 
 class PiiConfig(Config):
@@ -53,7 +43,18 @@ class PiiConfig(Config):
     kinds: list[PiiKind]
     """Kinds of personal data."""
     region: str
-    """Country (ISO 3166, two letters) whose plan a phone number without country code follows."""
+    """Country (ISO 3166, two letters) whose plans English texts follow, and texts of languages that no country is known for."""
+    regions: dict[str, str] = Field(default_factory=dict)
+    """Language (ISO 639-1) -> country, where it is another than :data:`modelyard.data.filters.regions.COUNTRIES` has."""
+
+    @model_validator(mode="after")
+    def _known(self) -> PiiConfig:
+        from phonenumbers import SUPPORTED_REGIONS
+
+        for key, region in (("region", self.region), *((f"regions.{code}", one) for code, one in self.regions.items())):
+            if region not in SUPPORTED_REGIONS:
+                raise ValueError(f"{key}: {region!r} is no country of ISO 3166 with a numbering plan, such as US or JP")
+        return self
 
 
 class Redacted(NamedTuple):
@@ -64,66 +65,150 @@ class Redacted(NamedTuple):
     """Kind -> how many were redacted."""
 
 
-def redact(text: str, config: PiiConfig) -> Redacted:
-    """Replace what the config names by ``[EMAIL]``, ``[IP]``, ``[CARD]``, ``[NATIONAL_ID]`` and ``[PHONE]``."""
+class Span(NamedTuple):
+    """One piece of personal data."""
+
+    start: int
+    """First character."""
+    end: int
+    """One after the last."""
+    kind: PiiKind
+
+
+class _Window(NamedTuple):
+    """A run of digits with what stands beside it."""
+
+    begin: int
+    """Where it starts in the text."""
+    text: str
+    """Digits, dashes and spaces of any script written in ASCII, character by character."""
+    run: str
+    """The run itself; "" for a number that begins with letters."""
+    digits: int
+
+
+_ORDER: tuple[PiiKind, ...] = ("email", "ip", "national_id", "card", "phone")
+"""Where two kinds overlap the first stands."""
+
+
+def redact(text: str, config: PiiConfig, language: str = "und") -> Redacted:
+    """Replace what the config names by ``[EMAIL]``, ``[IP]``, ``[CARD]``, ``[NATIONAL_ID]`` and ``[PHONE]``.
+
+    ``language`` is the document's (ISO 639-1), ``und`` where it is unknown; see :func:`regions_of`.
+    """
     found: Counter[str] = Counter()
-    digits = _DIGITS.search(text) is not None
-    steps: tuple[tuple[PiiKind, bool, re.Pattern[str], Callable[[re.Match[str]], bool]], ...] = (
-        ("email", "@" in text, _EMAIL, lambda _: True),
-        ("ip", digits, _IP4, _is_public),
-        ("ip", "::" in text or text.count(":") > 3, _IP6, _is_public),
-        ("card", digits, _CARD, _is_card),
-        ("national_id", digits, _NATIONAL_ANY, _is_national),
-        ("phone", digits, _PHONE, lambda match: _is_phone(match.group(), config.region)),
-    )
-    for kind, possible, pattern, valid in steps:
-        if possible and kind in config.kinds:
-            text = pattern.sub(_replacer(kind, valid, found), text)
-    return Redacted(text, dict(found))
+    pieces, end = [], 0
+    for span in _apart(spans(text, config, language)):
+        found[span.kind] += 1
+        pieces += [text[end : span.start], f"[{span.kind.upper()}]"]
+        end = span.end
+    return Redacted("".join([*pieces, text[end:]]), dict(found)) if pieces else Redacted(text, {})
 
 
-def _replacer(kind: PiiKind, valid: Callable[[re.Match[str]], bool], found: Counter[str]) -> Callable[[re.Match[str]], str]:
-    def replace(match: re.Match[str]) -> str:
-        if not valid(match):
-            return match.group()
-        found[kind] += 1
-        return f"[{kind.upper()}]"
+def spans(text: str, config: PiiConfig, language: str = "und") -> list[Span]:
+    """Everything found, in no order; kinds may overlap."""
+    result: list[Span] = []
+    if "email" in config.kinds:
+        result += (Span(*place, "email") for place in addresses.emails(text))
+    if "ip" in config.kinds:
+        result += (Span(*place, "ip") for place in addresses.ip6(text))
+    windows = list(_windows(text))
+    regions = regions_of(text, language, config.region, config.regions) if windows else ()
+    for window in windows:
+        for kind in config.kinds:
+            places = _places(kind, window, regions)
+            found = [Span(window.begin + start, window.begin + end, kind) for start, end in places]
+            result += [span for span in found if kind != "ip" or not addresses.is_version(text, span.start, span.end)]
+    return result
 
-    return replace
+
+def _apart(found: list[Span]) -> list[Span]:
+    """The spans in order, of two that overlap the one whose kind comes first."""
+    kept: list[Span] = []
+    for span in sorted(found):
+        if not kept or span.start >= kept[-1].end:
+            kept.append(span)
+        elif _ORDER.index(span.kind) < _ORDER.index(kept[-1].kind):
+            kept[-1] = span
+    return kept
 
 
-def _is_public(match: re.Match[str]) -> bool:
-    try:
-        return ipaddress.ip_address(match.group()).is_global
-    except ValueError:
-        return False
+def _windows(text: str) -> Iterator[_Window]:
+    """Every run of at least six digits and separators, and every start of a number that begins with letters."""
+    for match in (_RUN_ASCII if text.isascii() else _RUN).finditer(text):
+        begin = max(0, match.start() - _BEFORE)
+        plain = text[begin : match.end() + _AFTER].translate(_ASCII)
+        run = plain[match.start() - begin : match.end() - begin]
+        yield _Window(begin, plain, run, sum(map(str.isdigit, run)))
+    for match in _LETTERED.finditer(text):
+        begin = max(0, match.start() - _BEFORE)
+        yield _Window(begin, text[begin : match.start() + _LONGEST], "", 0)
 
 
-def _is_card(match: re.Match[str]) -> bool:
+def _places(kind: PiiKind, window: _Window, regions: tuple[str, ...]) -> Iterator[tuple[int, int]]:
+    """(start, end) of one kind in a window."""
+    text, digits = window.text, window.digits
+    if kind == "ip" and digits > 3 and text.count(".") > 2:
+        yield from addresses.ip4(text)
+    elif kind == "card" and digits > 12:
+        yield from (match.span() for match in _CARD.finditer(text) if _is_card(match.group()))
+    elif kind == "national_id" and (digits > 5 or not digits):
+        found = identity_numbers.forms(regions).any.finditer(text)
+        yield from (match.span() for match in found if identity_numbers.is_identity(match.group(), regions))
+    elif kind == "phone" and digits > 6 and ("+" in text or not _NO_PHONE.fullmatch(window.run)):
+        yield from (place for region in regions for place in _phones(text, region))
+
+
+class _Plain(dict[int, int | str]):
+    """Translates digits, dashes, spaces and full-width forms to ASCII, one character to one."""
+
+    def __missing__(self, code: int) -> int | str:
+        decimal = unicodedata.decimal(chr(code), None)
+        self[code] = code if decimal is None else str(decimal)
+        return self[code]
+
+
+_ASCII: Mapping[int, int | str] = _Plain(
+    {
+        **{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)},
+        **dict.fromkeys((*range(0x2010, 0x2016), 0x2212), "-"),
+        **dict.fromkeys((0xA0, 0x202F, 0x3000), " "),
+    }
+)
+
+
+def _is_card(text: str) -> bool:
     from stdnum import luhn
 
-    number = re.sub(r"\D", "", match.group())
+    number = re.sub(r"\D", "", text)
+    if number[0] == "2" and len(number) != 16:  # Mastercard's range alone begins so
+        return False
     return 13 <= len(number) <= 19 and len(set(number)) > 1 and bool(luhn.is_valid(number))
 
 
-def _is_national(match: re.Match[str]) -> bool:
-    # forms overlap (a Canadian number looks like the start of a German one), so every form is asked, not the first that matched
-    text = match.group()
-    return any(re.fullmatch(form, text) and checks(name, text) for name, form in _NATIONAL)
+_PHONE_BESIDE = (re.compile(r"[\w.+/-]\Z", re.ASCII), re.compile(r"[\w/]|[.-]\d", re.ASCII))
+"""What stands before and after a longer number, a path or a name."""
+_TWO_SENTENCES = re.compile(r"\.\s|\)\.")
 
 
-def checks(name: str, text: str) -> bool:
-    """Whether python-stdnum's module ``name`` takes the number for one that exists."""
-    try:
-        return bool(import_module(f"stdnum.{name}").is_valid(text))
-    except LookupError:  # python-stdnum 2.2's cn.ric, for a place that its table has without counties
-        return False
+def _phones(text: str, region: str) -> Iterator[tuple[int, int]]:
+    """Numbers that the region's plan (a ``+`` names its own) has and groups as written."""
+    from phonenumbers import Leniency, PhoneNumberMatcher
+
+    leniency = Leniency.VALID if "+" in text else Leniency.STRICT_GROUPING
+    for match in PhoneNumberMatcher(text, region, leniency=leniency):
+        raw, start = match.raw_string, match.start
+        if raw.count("(") > raw.count(")"):  # of a call, ``f(-2147483646)``
+            raw, start = raw[1:], start + 1
+        beside = _PHONE_BESIDE[0].search(text, 0, start) or _PHONE_BESIDE[1].match(text, match.end)
+        if beside or raw[0] == "-" or _TWO_SENTENCES.search(raw):
+            continue
+        if raw[0] in "+(0" or not raw.replace(" ", "").isdigit() or _is_mobile(match.number):
+            yield start, match.end
 
 
-def _is_phone(text: str, region: str) -> bool:
-    import phonenumbers
+def _is_mobile(number: PhoneNumber) -> bool:
+    """Whether the plan has the number for mobile phones alone, which people write as bare digits."""
+    from phonenumbers import PhoneNumberType, number_type
 
-    try:
-        return bool(phonenumbers.is_valid_number(phonenumbers.parse(text, region)))
-    except phonenumbers.NumberParseException:
-        return False
+    return number_type(number) == PhoneNumberType.MOBILE

@@ -1,21 +1,32 @@
-"""Quality rules after Gopher (Rae et al. 2021, arXiv:2112.11446, A1.1), C4 (Raffel et al. 2020, section 2.2) and, for
-code, Codex (Chen et al. 2021, section 3.1), with thresholds per kind because the papers' are for web pages: a review of
-nine words is a good review.
+"""Quality rules after Gopher (Rae et al. 2021, arXiv:2112.11446, A1.1), C4 (Raffel et al. 2020, section 2.2)
+and, for code, Codex (Chen et al. 2021, section 3.1), with thresholds per kind because the papers' are for web
+pages: a review of nine words is a good review.
 
-Words are maximal runs of letters, digits and apostrophes; counting punctuation as words (as some implementations do)
-refuses most real text. Left out: stop-word and terminal-punctuation rules, which sentences and docstrings fail for no
-fault; a trained quality classifier.
+Words are counted as Gopher's rules count them, without punctuation: counting it (as some implementations do)
+refuses most real text. Repeated lines and words are compared without case. Left out: stop-word and
+terminal-punctuation rules, which sentences and docstrings fail for no fault; a trained quality classifier.
 """
 
 from __future__ import annotations
 
-import re
-from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from modelyard.config import Config
 from modelyard.data.corpus.document import Refusal
+from modelyard.data.filters import words
+from modelyard.data.filters.languages import LANGUAGES
+from modelyard.data.filters.lines import Layout
+from modelyard.data.filters.words import LETTER, MARK, SPACE, Characters, Positions, Words
 
-_WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
+_BOILERPLATE = ("lorem ipsum", "enable javascript", "terms of use", "cookie policy")
+_LEAST_WORDS = 12
+"""Fewer words prove no repetition."""
+_LEAST_LINE = 4
+"""Characters of a line that counts when it repeats."""
 
 
 class QualityConfig(Config):
@@ -26,9 +37,9 @@ class QualityConfig(Config):
     max_chars: int
     """More characters: too long (a data table or a minified file)."""
     min_mean_word: float
-    """Smallest mean word length in characters (Gopher: 3)."""
+    """Smallest mean word length in characters (Gopher: 3), of English."""
     max_mean_word: float
-    """Largest mean word length (Gopher: 10)."""
+    """Largest mean word length (Gopher: 10), of English."""
     min_alpha: float
     """Smallest share of letters among characters that are no whitespace."""
     max_symbol_ratio: float
@@ -41,43 +52,104 @@ class QualityConfig(Config):
     """Longest line in characters (Codex: 1000)."""
 
 
-def refuse(text: str, kind: str, config: QualityConfig) -> Refusal | None:
-    """The first rule that the text breaks, with the measured value."""
-    words = _WORD.findall(text)
-    if len(words) < config.min_words:
-        return Refusal("quality/too_short", f"{len(words)} words")
-    if len(text) > config.max_chars:
-        return Refusal("quality/too_long", f"{len(text)} characters")
-    mean = sum(map(len, words)) / len(words)
-    if not config.min_mean_word <= mean <= config.max_mean_word:
-        return Refusal("quality/word_length", f"mean {mean:.1f}")
-    visible = sum(map(len, text.split()))
-    alpha = sum(map(str.isalpha, text)) / max(1, visible)
-    if alpha < config.min_alpha:
-        return Refusal("quality/few_letters", f"{alpha:.2f} of characters")
-    if (longest := max(map(len, text.split("\n")))) > config.max_line:
-        return Refusal("quality/long_line", f"{longest} characters")
-    return _repetition(text, words, config) or (None if kind == "code" else _web(text, words, config))
+class _Rule(NamedTuple):
+    """One rule over a block."""
+
+    name: str
+    broken: npt.NDArray[np.bool_]
+    """[documents]."""
+    detail: Callable[[int], str]
+    """What was measured in a document."""
 
 
-def _repetition(text: str, words: list[str], config: QualityConfig) -> Refusal | None:
-    lines = [line.strip() for line in text.split("\n") if len(line.strip()) > 3]
-    repeated = sum(len(line) * (count - 1) for line, count in Counter(lines).items()) / max(1, sum(map(len, lines)))
-    if repeated > config.max_duplicate_lines:
-        return Refusal("quality/duplicate_lines", f"{repeated:.2f} of characters")
-    if len(words) >= 12:
-        word, count = Counter(map(str.lower, words)).most_common(1)[0]
-        if count / len(words) > config.max_top_word:
-            return Refusal("quality/repeated_word", f"{word} {count} of {len(words)}")
-    return None
+def judge(
+    texts: list[str], block: Characters, found: Words, layout: Layout, kind: str, config: QualityConfig, language: str
+) -> list[Refusal | None]:
+    """For each document of a block the first rule that it breaks, with the measured value.
+
+    Args:
+        texts: the documents.
+        block: their characters.
+        found: their words, with apostrophes.
+        layout: their lines.
+        kind: code is not asked for symbols and boilerplate.
+        config: the thresholds.
+        language: whose word length is expected; of code, ``en``.
+    """
+    refusals: list[Refusal | None] = [None] * len(texts)
+    rules = [*_sizes(block, found, layout, config, language), *_repetition(block, found, layout, config)]
+    if kind != "code":
+        rules += _web(texts, found, config)
+    for rule in rules:
+        for index in np.flatnonzero(rule.broken).tolist():
+            refusals[index] = refusals[index] or Refusal(f"quality/{rule.name}", rule.detail(index))
+    return refusals
 
 
-def _web(text: str, words: list[str], config: QualityConfig) -> Refusal | None:
-    symbols = (text.count("#") + text.count("\u2026") + text.count("...")) / len(words)
-    if symbols > config.max_symbol_ratio:
-        return Refusal("quality/symbols", f"{symbols:.2f} per word")
-    lower = text.lower()
-    for phrase in ("lorem ipsum", "enable javascript", "terms of use", "cookie policy"):
-        if phrase in lower:
-            return Refusal("quality/boilerplate", phrase)
-    return None
+def _sizes(block: Characters, found: Words, layout: Layout, config: QualityConfig, language: str) -> list[_Rule]:
+    counts, characters = found.counts, np.diff(block.starts) - 1
+    scale = LANGUAGES[language].scale
+    mean = _sums(np.concatenate([[0], np.cumsum(found.ends - found.starts)]), found.rows) / np.maximum(counts, 1)
+    visible = _sums(np.concatenate([[0], np.cumsum((block.kinds & SPACE) == 0)]), block.starts)
+    letters = _sums(np.concatenate([[0], np.cumsum((block.kinds & (LETTER | MARK)) != 0)]), block.starts)
+    alpha = letters / np.maximum(visible, 1)
+    return [
+        _Rule("too_short", counts < config.min_words, lambda i: f"{counts[i]:.3g} words"),
+        _Rule("too_long", characters > config.max_chars, lambda i: f"{characters[i]} characters"),
+        _Rule(
+            "word_length",
+            (mean < config.min_mean_word * scale) | (mean > config.max_mean_word * scale),
+            lambda i: f"mean {mean[i]:.1f}",
+        ),
+        _Rule("few_letters", alpha < config.min_alpha, lambda i: f"{alpha[i]:.2f} of characters"),
+        _Rule("long_line", layout.longest > config.max_line, lambda i: f"{layout.longest[i]} characters"),
+    ]
+
+
+def _repetition(block: Characters, found: Words, layout: Layout, config: QualityConfig) -> list[_Rule]:
+    lines = layout.lines.where(layout.lines.ends - layout.lines.starts >= _LEAST_LINE)
+    repeated = lines.character_share(lines.repeated(block))
+    units = np.diff(found.rows)
+    top, place = _top_word(found)
+    share = top / np.maximum(units, 1)
+
+    def word(index: int) -> str:
+        at = place[index]
+        text = block.codes[found.starts[at] : found.ends[at]].tobytes().decode("utf-32-le", "surrogatepass")
+        return f"{text.lower()} {top[index]} of {units[index]}"
+
+    return [
+        _Rule("duplicate_lines", repeated > config.max_duplicate_lines, lambda i: f"{repeated[i]:.2f} of characters"),
+        _Rule("repeated_word", (units >= _LEAST_WORDS) & (share > config.max_top_word), word),
+    ]
+
+
+def _web(texts: list[str], found: Words, config: QualityConfig) -> list[_Rule]:
+    per_word = np.maximum(found.counts, 1)
+    symbols = np.array([text.count("#") + text.count("\u2026") + text.count("...") for text in texts]) / per_word
+    lower = [text.lower() for text in texts]
+    phrase = [next((phrase for phrase in _BOILERPLATE if phrase in text), "") for text in lower]
+    return [
+        _Rule("symbols", symbols > config.max_symbol_ratio, lambda i: f"{symbols[i]:.2f} per word"),
+        _Rule("boilerplate", np.array(phrase) != "", lambda i: phrase[i]),
+    ]
+
+
+def _top_word(found: Words) -> tuple[Positions, Positions]:
+    """(how often the most frequent word of each document occurs, index of its first occurrence)."""
+    key = words.keyed(found.hashes, found.documents)
+    places = words.likely_repeated(key)
+    order = places[np.argsort(key[places], kind="stable")]
+    edges = np.flatnonzero(np.concatenate([[True], key[order][1:] != key[order][:-1]])) if order.size else np.zeros(0, np.int64)
+    counts = np.diff(np.concatenate([edges, [order.size]]))
+    top = np.minimum(np.diff(found.rows), 1)
+    first = found.rows[:-1].copy()
+    best = np.argsort(counts, kind="stable")
+    documents = found.documents[order[edges[best]]]
+    top[documents], first[documents] = counts[best], order[edges[best]]
+    return top, first
+
+
+def _sums(total: Positions, rows: Positions) -> Positions:
+    """Sums over documents, of prefix sums ``total``."""
+    return total[rows[1:]] - total[rows[:-1]]

@@ -1,13 +1,19 @@
-"""Words and word n-grams of many documents at once, as 64-bit hashes in NumPy arrays: what quality rules, duplicates and overlaps count.
+"""Words and word n-grams of many documents at once, as 64-bit hashes in NumPy arrays: what quality rules,
+duplicates and overlaps count.
 
-A word is a maximal run of letters and digits; an apostrophe between two of them belongs to the word when asked for. Hashes are polynomials over
-case-folded code points modulo 2^64, cut out of one prefix sum (Karp and Rabin 1987), so that no word ever becomes a Python object; equal words
-have equal hashes and two different ones collide with a chance of about 2^-64 a pair. Left out: languages that write no spaces (their words are
-whole sentences here) and case pairs that change a text's length (``ß``).
+A word is a maximal run of letters, digits and the marks that belong to them (vowel signs of Indic scripts);
+an apostrophe between two of them belongs to the word when asked for. Hashes are polynomials over case-folded
+code points modulo 2^64, cut out of one prefix sum (Karp and Rabin 1987), so that no word ever becomes a
+Python object; equal words have equal hashes and two different ones collide with a chance of about 2^-64 a
+pair. Scripts without spaces give one word a character when asked for: two of kana and ideographs, or four of
+Thai, Lao, Khmer and Burmese, then count as one word, and an n-gram of a document written in them has so many
+times more characters. Left out: segmentation by a dictionary, and case pairs that change a text's length
+(``ß``).
 """
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator
 from functools import cache
 from typing import NamedTuple
@@ -19,7 +25,9 @@ _BASE = 0x9E3779B97F4A7C15 | 1
 _MIX = np.uint64(0xD6E8FEB86659FD93)
 _STEP = np.uint64(0xA0761D6478BD642F | 1)
 _BLOCK = 1 << 17
-LETTER, ALNUM, SPACE = 1, 2, 4
+LETTER, ALNUM, SPACE, MARK, IDEOGRAPHIC, SOUTHEAST = 1, 2, 4, 8, 16, 32
+UNSPACED = {IDEOGRAPHIC: 2, SOUTHEAST: 4}
+"""Kind of a character that is a word of its own -> how many of them count as one word."""
 SINGLE, FIRST, AGAIN = 0, 1, 2
 
 Hashes = npt.NDArray[np.uint64]
@@ -33,7 +41,7 @@ class Characters(NamedTuple):
     codes: Codes
     """[characters], as written."""
     kinds: npt.NDArray[np.uint8]
-    """[characters] LETTER | ALNUM | SPACE."""
+    """[characters] LETTER | ALNUM | SPACE | MARK | IDEOGRAPHIC | SOUTHEAST."""
     starts: Positions
     """[documents + 1] first character of each document; each ends one before the next one's start."""
     prefix: Hashes
@@ -51,11 +59,16 @@ class Words(NamedTuple):
     """[words] one after the last character."""
     rows: Positions
     """[documents + 1] first word of each document."""
+    documents: Positions
+    """[words] the document of each word."""
+    counts: npt.NDArray[np.float64]
+    """[documents] words, a character of a script without spaces counted as part of one."""
+    steps: Positions
+    """[documents] 1, or how many characters stand for a word where most words are such characters."""
 
-    @property
-    def documents(self) -> Positions:
-        """[words] the document of each word."""
-        return np.repeat(np.arange(self.rows.size - 1), np.diff(self.rows))
+    def widths(self, starts: Positions, size: int) -> Positions:
+        """How many of these words the n-grams have that :func:`ngrams` found at ``starts``."""
+        return size * self.steps[self.documents[starts]] if self.steps.max(initial=1) > 1 else np.full(starts.size, size)
 
 
 def blocks(texts: list[str]) -> Iterator[tuple[int, Characters]]:
@@ -94,23 +107,70 @@ def spans(block: Characters, starts: Positions, ends: Positions) -> Hashes:
     return (block.prefix[ends] - block.prefix[starts]) * inverse[starts]
 
 
-def words(block: Characters, apostrophes: bool = False) -> Words:
-    """The words of a block; with ``apostrophes``, ``don't`` is one."""
-    inside = (block.kinds & ALNUM) != 0
-    if apostrophes:
-        mark = (block.codes == ord("'")) | (block.codes == 0x2019)
-        mark[1:-1] &= inside[:-2] & inside[2:]
-        mark[[0, -1]] = False
-        inside = inside | mark
-    edges = np.flatnonzero(inside[1:] != inside[:-1]) + 1
-    if inside[0]:
-        edges = np.concatenate([[0], edges])
-    starts, ends = edges[0::2], edges[1::2]
-    return Words(spans(block, starts, ends), starts, ends, np.searchsorted(starts, block.starts))
+def words(block: Characters, apostrophes: bool = False, unspaced: bool = False) -> Words:
+    """The words of a block.
+
+    Args:
+        block: the characters.
+        apostrophes: ``don't`` is one word.
+        unspaced: a character of a script without spaces is a word of its own.
+    """
+    inside = (block.kinds & (ALNUM | MARK)) != 0
+    _join(block, inside, apostrophes)
+    alone = (block.kinds & (IDEOGRAPHIC | SOUTHEAST)) != 0 if unspaced else np.zeros(0, bool)
+    if alone.any():
+        cut = ~inside | alone
+        before, after = np.concatenate([[True], cut[:-1]]), np.concatenate([cut[1:], [True]])
+        starts, ends = np.flatnonzero(inside & (alone | before)), np.flatnonzero(inside & (alone | after)) + 1
+    else:
+        edges = np.flatnonzero(inside[1:] != inside[:-1]) + 1
+        edges = np.concatenate([[0], edges]) if inside[0] else edges
+        starts, ends = edges[0::2], edges[1::2]
+    rows = np.searchsorted(starts, block.starts)
+    counts, steps = _counted(block.kinds[starts] if alone.any() else np.zeros(0, np.uint8), rows)
+    documents = np.repeat(np.arange(rows.size - 1), np.diff(rows))
+    return Words(spans(block, starts, ends), starts, ends, rows, documents, counts, steps)
+
+
+def _join(block: Characters, inside: npt.NDArray[np.bool_], apostrophes: bool) -> None:
+    """Mark as inside what belongs to a word only between two of its characters: apostrophes, invisible joiners."""
+    marks = [block.codes == ord("'")] if apostrophes else []
+    if block.codes.max() > 0x7F:
+        marks += [(block.codes == 0x200C) | (block.codes == 0x200D)]
+        marks += [block.codes == 0x2019] if apostrophes else []
+    for mark in marks:
+        places = np.flatnonzero(mark[1:-1]) + 1
+        inside[places[inside[places - 1] & inside[places + 1]]] = True
+
+
+def _counted(kinds: npt.NDArray[np.uint8], rows: Positions) -> tuple[npt.NDArray[np.float64], Positions]:
+    """(counts, steps) of documents; ``kinds`` of the words' first characters, empty where none stands alone."""
+    units = np.diff(rows)
+    counts, steps = units.astype(float), np.ones(units.size, np.int64)
+    for kind, size in UNSPACED.items() if kinds.size else ():
+        places: Positions = np.flatnonzero((kinds & kind) != 0)
+        alone = np.diff(np.searchsorted(places, rows).astype(np.int64))
+        counts -= alone * (1 - 1 / size)
+        steps[2 * alone > units] = size
+    return counts, steps
 
 
 def ngrams(found: Words, size: int) -> tuple[Hashes, Positions]:
-    """(hashes of the n-grams inside documents, index of each one's first word)."""
+    """(hashes of the n-grams inside documents, index of each one's first word), in the order of the text."""
+    steps = np.unique(found.steps).tolist() or [1]
+    if len(steps) == 1:
+        return _ngrams(found, size * steps[0])
+    parts = []
+    for step in steps:
+        hashes, starts = _ngrams(found, size * step)
+        mine = found.steps[found.documents[starts]] == step
+        parts.append((hashes[mine], starts[mine]))
+    hashes, starts = (np.concatenate(part) for part in zip(*parts, strict=True))
+    order = np.argsort(starts)
+    return hashes[order], starts[order]
+
+
+def _ngrams(found: Words, size: int) -> tuple[Hashes, Positions]:
     count = found.hashes.size - size + 1
     if count <= 0:
         return np.zeros(0, np.uint64), np.zeros(0, np.int64)
@@ -120,8 +180,7 @@ def ngrams(found: Words, size: int) -> tuple[Hashes, Positions]:
         for shift in range(1, size):
             factor = factor * _STEP
             total += found.hashes[shift : shift + count] * factor
-    documents = found.documents
-    whole = np.flatnonzero(documents[:count] == documents[size - 1 :])
+    whole = np.flatnonzero(found.documents[:count] == found.documents[size - 1 :])
     return total[whole] * _MIX, whole
 
 
@@ -130,19 +189,38 @@ def keyed(hashes: Hashes, documents: Positions) -> Hashes:
     return hashes ^ (documents.astype(np.uint64) * np.uint64(_BASE))
 
 
-def seen_before(hashes: Hashes, documents: Positions) -> Positions:
+def covered(found: Words, starts: Positions, size: int) -> npt.NDArray[np.bool_]:
+    """[words] whether a word stands in one of the n-grams of ``size`` words that begin at ``starts``."""
+    depth = np.bincount(starts, minlength=found.hashes.size + 1)
+    depth -= np.bincount(starts + found.widths(starts, size), minlength=depth.size)
+    return np.cumsum(depth)[:-1] > 0
+
+
+def seen_before(hashes: Hashes, documents: Positions) -> npt.NDArray[np.int8]:
     """For each hash, given in the order of the text: SINGLE in its document, the FIRST of several, or there AGAIN."""
     key = keyed(hashes, documents)
-    order = np.argsort(key, kind="stable")
-    same = key[order][1:] == key[order][:-1]
-    before, after = np.concatenate([[False], same]), np.concatenate([same, [False]])
-    state = np.zeros(key.size, np.int64)
-    state[order] = np.where(before[: key.size], AGAIN, np.where(after[: key.size], FIRST, SINGLE))
+    places = likely_repeated(key)
+    order = places[np.argsort(key[places], kind="stable")]
+    in_order = key[order]
+    same = in_order[1:] == in_order[:-1]
+    state = np.zeros(key.size, np.int8)
+    state[order[:-1][same]] = FIRST
+    state[order[1:][same]] = AGAIN
     return state
 
 
+def likely_repeated(key: Hashes) -> Positions:
+    """Where, in order, all hashes stand that occur more than once, and few others: those that share a bucket.
+
+    The rest need no sorting.
+    """
+    bits = max(key.size, 1).bit_length() + 2
+    bucket = (key >> np.uint64(64 - bits)).astype(np.int64)
+    return np.flatnonzero(np.bincount(bucket, minlength=1)[bucket] > 1)
+
+
 def kinds_of(codes: Codes) -> npt.NDArray[np.uint8]:
-    """LETTER | ALNUM | SPACE of each code point."""
+    """Kinds of each code point: LETTER | ALNUM | SPACE | MARK | IDEOGRAPHIC | SOUTHEAST."""
     return _kinds()[codes]
 
 
@@ -158,13 +236,37 @@ def _powers(size: int) -> tuple[Hashes, Hashes]:
     return powers(_BASE), powers(pow(_BASE, -1, 1 << 64))
 
 
+_ASSIGNED = 0x40000
+"""No letter, mark or space stands above the third plane."""
+_RANGES = {
+    IDEOGRAPHIC: (
+        *((0x3005, 0x3008), (0x3021, 0x302A), (0x3041, 0x3130), (0x31A0, 0x31C0), (0x31F0, 0x3200), (0x3400, 0x4DC0), (0x4E00, 0xA000)),
+        *((0xF900, 0xFB00), (0xFF66, 0xFFA0), (0x1AFF0, 0x1B170), (0x20000, _ASSIGNED)),
+    ),
+    SOUTHEAST: ((0x0E00, 0x0F00), (0x1000, 0x10A0), (0x1780, 0x1800), (0x19E0, 0x1A00), (0xA9E0, 0xAA00), (0xAA60, 0xAA80)),
+}
+"""Unicode's blocks of scripts without spaces: Bopomofo, kana, ideographs; Thai, Lao, Burmese, Khmer."""
+
+
 @cache
 def _kinds() -> npt.NDArray[np.uint8]:
-    every = [chr(code) for code in range(0x110000)]
-    return np.array([LETTER * c.isalpha() | ALNUM * c.isalnum() | SPACE * c.isspace() for c in every], np.uint8)
+    every = [chr(code) for code in range(_ASSIGNED)]
+    kinds = np.zeros(0x110000, np.uint8)
+    kinds[:_ASSIGNED] = [LETTER * c.isalpha() | ALNUM * c.isalnum() | SPACE * c.isspace() | MARK * _is_mark(c) for c in every]
+    for kind, ranges in _RANGES.items():
+        for low, high in ranges:
+            kinds[low:high] |= kind * ((kinds[low:high] & (ALNUM | MARK)) != 0).astype(np.uint8)
+    return kinds
+
+
+def _is_mark(char: str) -> bool:
+    """Whether a character belongs to the letter before it; a selector of emoji styles does not."""
+    return unicodedata.category(char) in ("Mn", "Mc") and not "\ufe00" <= char <= "\ufe0f"
 
 
 @cache
 def _folded() -> Codes:
-    folded = (chr(code).casefold() for code in range(0x110000))
-    return np.array([ord(to) if len(to) == 1 else code for code, to in enumerate(folded)], np.uint32)
+    table = np.arange(0x110000, dtype=np.uint32)
+    folded = (chr(code).casefold() for code in range(_ASSIGNED))
+    table[:_ASSIGNED] = [ord(to) if len(to) == 1 else code for code, to in enumerate(folded)]
+    return table

@@ -7,15 +7,17 @@ stop it.
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
 import os
 import shutil
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -132,19 +134,34 @@ def _write(source: Path, target: Path, records: list[Record]) -> None:
     form = form_of(source.name)
     target.parent.mkdir(parents=True, exist_ok=True)
     if form == "parquet":
-        schema = pq.read_schema(source)
-        pq.write_table(pa.Table.from_pylist([record.row for record in records], schema=schema), target)
+        _write_parquet(source, target, {_number(record.place) for record in records})
     elif form == "file":
         target.unlink(missing_ok=True)  # of an earlier run
         if records:
             shutil.copyfile(source, target)
     else:
-        rows = [record.row if form == "jsonl" else {**record.row, "text": record.text} for record in records]
+        rows = [r.row if form == "jsonl" else {**(r.row if isinstance(r.row, dict) else {}), "text": r.text} for r in records]
         with _create(target) as file:
             file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8", "surrogatepass"))
 
 
+def _write_parquet(source: Path, target: Path, kept: set[int]) -> None:
+    """The rows of these numbers (from 1), every column of them as it is."""
+    with pq.ParquetFile(source) as file, pq.ParquetWriter(target, file.schema_arrow) as out:
+        before = 0
+        for batch in file.iter_batches(batch_size=1000):
+            chosen = [row for row in range(batch.num_rows) if before + row + 1 in kept]
+            out.write_batch(batch.take(pa.array(chosen, pa.int64())))
+            before += batch.num_rows
+
+
 def _create(path: Path) -> Any:
-    if path.suffix == ".gz":
-        return cast(BinaryIO, gzip.GzipFile(path, "wb", mtime=0))
-    return pa.CompressedOutputStream(str(path), "zstd") if path.suffix == ".zst" else path.open("wb")
+    """A file to write, packed as its name says."""
+    suffix = path.suffix.lower()
+    if suffix == ".gz":
+        return gzip.GzipFile(path, "wb", mtime=0)
+    if suffix == ".bz2":
+        return bz2.BZ2File(path, "wb")
+    if suffix == ".xz":
+        return lzma.LZMAFile(path, "wb")
+    return pa.CompressedOutputStream(str(path), "zstd") if suffix == ".zst" else path.open("wb")

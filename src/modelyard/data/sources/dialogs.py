@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from modelyard.data.corpus.document import DataError, Document, content_group, one_line
+from modelyard.data.corpus.document import DataError, Document, one_line
 from modelyard.data.sources.declared import Source
 from modelyard.data.sources.fetch import members
 
@@ -27,9 +27,9 @@ def read(source: Source, archive: Path) -> list[Document]:
         topic = parts[-1].removesuffix(".yml")
         for number, conversation in enumerate(_conversations(source, path, data)):
             lines = [" ".join(str(turn).split()) for turn in conversation if turn is not None]
-            name = f"dialog-{parts[-2]}-{topic}-{number}"
+            name = f"{parts[-2]}-{topic}-{number}"
             text = "\n".join(line for line in lines if line)
-            documents.append(Document(name, source.name, "dialog", "und", source.licence, content_group(text), text))
+            documents.append(Document(name, source.name, "dialog", "und", source.licence, "", text))
     return documents
 
 

@@ -29,7 +29,7 @@ def read(source: Source, archive: Path, passage: int) -> list[Document]:
         work = name.removesuffix("_gut.txt")
         group = "milton" if "miltondata" in path else work
         for number, text in enumerate(passages(body(_decode(data)), passage)):
-            documents.append(Document(f"shakespeare-{work}-{number}", source.name, "text", "en", source.licence, group, text))
+            documents.append(Document(f"{work}-{number}", source.name, "text", "en", source.licence, group, text))
     return documents
 
 

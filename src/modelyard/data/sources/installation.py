@@ -14,11 +14,12 @@ import inspect
 import sys
 import sysconfig
 from collections.abc import Iterator
+from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
-from modelyard.data.corpus.document import DataError, Document
+from modelyard.data.corpus.document import DataError, Document, Kind
 
 _PERMISSIVE = ("PSF", "PYTHON", "BSD", "MIT", "APACHE", "ISC", "HPND", "ZLIB", "0BSD", "CC0")
 _SKIPPED = {"test", "tests", "testing", "site-packages", "idlelib", "lib2to3", "encodings", "turtledemo", "_vendor", "vendored", "vendor"}
@@ -35,45 +36,30 @@ class Package(NamedTuple):
     """(path inside the package, where it lies)."""
 
 
-class Read(NamedTuple):
-    """What was read and from which packages."""
-
-    documents: list[Document]
-    packages: list[Package]
-
-
 def versions(packages: list[str]) -> dict[str, str]:
     """Package -> installed version; raises DataError for one that is not installed."""
-    found = (_stdlib() if name == STDLIB else _package(name) for name in packages)
-    return {package.name: package.version for package in found}
+    return {name: _found(name).version for name in packages}
 
 
-def read(packages: list[str], docstring_bytes: int, code_bytes: int, passage: int) -> Read:
-    """Docstrings (source ``docstrings``, kind text) and code (source ``code``) up to the given sizes."""
-    found = [_stdlib() if name == STDLIB else _package(name) for name in packages]
+def read(packages: list[str], code: bool, size: int, passage: int) -> Iterator[Document]:
+    """Code in pieces of about ``passage`` characters, or docstrings (kind text), file by file until ``size`` characters."""
+    found = [_found(name) for name in packages]
     files = sorted(((package, relative, path) for package in found for relative, path in package.files), key=lambda item: _order(item[1]))
-    docstrings: list[Document] = []
-    code: list[Document] = []
-    sizes = [0, 0]
+    kind, language = ("code", "python") if code else ("text", "und")
+    read_so_far = 0
     for package, relative, path in files:
-        wants = (sizes[0] < docstring_bytes, sizes[1] < code_bytes)
-        if not any(wants):
-            break
+        if read_so_far >= size:
+            return
         source = _source(path)
-        if source is None:
-            continue
-        if wants[0]:
-            texts = list(_docstrings(source))
-            sizes[0] += sum(map(len, texts))
-            docstrings += [
-                Document(f"docstring-{relative}-{n}", "docstrings", "text", "und", package.licence, relative, t)
-                for n, t in enumerate(texts)
-            ]
-        if wants[1]:
-            texts = list(_pieces(source, passage))
-            sizes[1] += sum(map(len, texts))
-            code += [Document(f"code-{relative}-{n}", "code", "code", "python", package.licence, relative, t) for n, t in enumerate(texts)]
-    return Read(docstrings + code, found)
+        for number, text in enumerate([] if source is None else _pieces(source, passage) if code else _docstrings(source)):
+            read_so_far += len(text)
+            yield Document(f"{relative}-{number}", STDLIB, cast(Kind, kind), language, package.licence, relative, text)
+
+
+@cache
+def _found(name: str) -> Package:
+    """A package, whose files are listed once a process."""
+    return _stdlib() if name == STDLIB else _package(name)
 
 
 def _stdlib() -> Package:

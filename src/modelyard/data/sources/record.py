@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from modelyard.data.corpus.document import DataError
 
-NOT_WANTED = frozenset({"read/not_html"})
+NOT_WANTED = frozenset({"read/not_html", "read/http_status", "read/revisit"})
 """Reasons that say nothing against a file: an archive is full of redirects and images."""
 
 
@@ -20,24 +20,8 @@ class Record(NamedTuple):
     place: str
     """Where in the file: ``line 7``, ``row 7``, ``record 7``; empty for the whole file."""
     text: str
-    row: dict[str, Any]
-    """Its other fields."""
-
-
-class TextField(NamedTuple):
-    """Where a row's text stands."""
-
-    name: str
-    """Field or column."""
-    or_any: bool = False
-    """Whether a row without that field is all its strings, so that dialogs and comparisons are text too."""
-
-    def of(self, row: object) -> str | None:
-        """The text, None where there is none."""
-        value = row.get(self.name) if isinstance(row, dict) else None
-        if isinstance(value, str):
-            return value
-        return ("\n".join(_strings(row)) or None) if self.or_any else None
+    row: Any
+    """Its fields by name, of a Parquet row those that were asked for; the value itself where a JSON row is no object."""
 
 
 class Broken(NamedTuple):
@@ -49,6 +33,45 @@ class Broken(NamedTuple):
     detail: str
     sample: str
     """Its beginning."""
+
+
+class TextField(NamedTuple):
+    """Where a row's text stands."""
+
+    name: str
+    """Field or column; dots lead into nested ones, where no field has the whole name."""
+    or_any: bool = False
+    """Whether a row without that field is all its strings, so that dialogs and comparisons are text too."""
+    id_name: str = ""
+    """Field or column of the id, which is read beside the text."""
+
+    def record(self, place: str, row: object, sample: str = "") -> Record | Broken:
+        """The row, or why it has no text."""
+        text = self._of(row)
+        if text is None:
+            what = f"no text in field {self.name!r} (there are {_names(row)})" if isinstance(row, dict) else "not a JSON object"
+            return Broken(place, "read/no_text", what, sample)
+        if not text.isascii():
+            try:
+                text.encode("utf-8")
+            except UnicodeEncodeError:
+                return Broken(place, "read/lone_surrogate", "half of a surrogate pair in an escape", repr(text[:200]))
+        return Record(place, text, row)
+
+    def _of(self, row: object) -> str | None:
+        value = value_at(row, self.name) if isinstance(row, dict) else None
+        if isinstance(value, str):
+            return value
+        return ("\n".join(_strings(row)) or None) if self.or_any else None
+
+
+def value_at(row: dict[str, Any], name: str) -> Any:
+    """The value of a field; ``a.b`` is field b of field a where no field is called ``a.b``; None where there is none."""
+    if name in row or "." not in name:
+        return row.get(name)
+    first, rest = name.split(".", 1)
+    inner = row.get(first)
+    return value_at(inner, rest) if isinstance(inner, dict) else None
 
 
 class Tally:
@@ -79,9 +102,27 @@ class Tally:
             raise DataError(f"{self.where}: {what}{share}")
 
 
+def invalid_utf8(place: str, data: bytes, error: UnicodeDecodeError) -> Broken:
+    """A row that is no UTF-8."""
+    what = f"invalid UTF-8 (byte 0x{data[error.start]:02x} at offset {error.start})"
+    return Broken(place, "read/invalid_utf8", what, sample(data))
+
+
+def sample(data: bytes) -> str:
+    """The beginning of a row, to be shown."""
+    return data[:2000].decode("utf-8", errors="replace")
+
+
+def _names(row: dict[str, Any]) -> str:
+    names = [str(name)[:40] for name in list(row)[:8]]
+    return ", ".join([*names, "..."] if len(row) > 8 else names) or "none"
+
+
 def _strings(value: object) -> Iterator[str]:
     if isinstance(value, str):
         yield value
+    elif isinstance(value, bytes):
+        yield value.decode("utf-8", errors="replace")
     elif isinstance(value, dict | list):
         for item in value.values() if isinstance(value, dict) else value:
             yield from _strings(item)

@@ -1,26 +1,30 @@
 """Sources of any size, declared once in TOML with licence and hash, read as a stream of documents.
 
-A source is a file, a directory or a pattern, local, ``s3://`` or ``hf://``, or an installed Python. Its files, in the order of their names, are
-grouped into shards: what is processed, kept and never read again. A new file that sorts last changes no earlier shard.
+A source is a file, a directory or a pattern, local, ``s3://`` or ``hf://``; a pinned package; or an installed Python. Its files, in the order
+of their names, are grouped into shards: what is processed, kept and never read again. A new file that sorts last changes no earlier shard.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple, cast, get_args
 
 from pydantic import Field, model_validator
 
 from modelyard.config import Config
-from modelyard.data.corpus.document import DataError, Document, Kind, content_group
-from modelyard.data.sources import installation
-from modelyard.data.sources.record import NOT_WANTED, Broken, TextField
+from modelyard.data.corpus.document import DataError, Document, Kind
+from modelyard.data.sources import installation, packaged
+from modelyard.data.sources.declared import Source
+from modelyard.data.sources.fetch import fetch
+from modelyard.data.sources.left_out import parted
+from modelyard.data.sources.packaged import PackageForm
+from modelyard.data.sources.record import NOT_WANTED, Broken, Record, TextField, value_at
 from modelyard.data.sources.record_files import Form, form_of, read
 from modelyard.store.file_hash import sha256_file
-from modelyard.store.inputs import expand, local_copy
+from modelyard.store.inputs import expand, inputs_directory, local_copy
 
 
 class SourceConfig(Config):
@@ -29,9 +33,17 @@ class SourceConfig(Config):
     name: str = Field(pattern=r"^[\w.-]+$")
     """Name in tables, ids and errors."""
     path: str = ""
-    """File, directory or pattern with ``*``; local, s3:// or hf://. Empty for ``installation``."""
-    format: Form | Literal["auto", "installation"]
-    """What the files hold; ``auto`` goes by their names; ``installation`` reads installed packages."""
+    """File, directory or pattern with ``*``; local, s3:// or hf://. Empty for a package and an installation."""
+    package: str = Field(default="", pattern=r"^$|^[A-Za-z0-9._-]+==[A-Za-z0-9._+!-]+$")
+    """Pinned distribution on the package index, ``NAME==VERSION``; its ``sha256`` must be given."""
+    dist: Literal["sdist", "wheel"] = "wheel"
+    """Which of the package's files: some data is in only one of them."""
+    part: str = ""
+    """Which of the package's sets, for ``ratings``."""
+    format: Form | PackageForm | Literal["auto", "installation"]
+    """What the files or the package hold; ``auto`` goes by the files' names; ``installation`` reads installed packages."""
+    web: bool | None = None
+    """Whether the documents are web pages, which alone are asked C4's rules; absent: those of WARC and WET files are."""
     kind: Kind
     """What the documents are; an installation gives text (docstrings) or code."""
     licence: str
@@ -41,9 +53,9 @@ class SourceConfig(Config):
     language: str = "und"
     """ISO 639-1 code where it is known."""
     text_field: str = "text"
-    """Field or column of the text."""
+    """Field or column of the text; ``meta.text`` is a field inside another."""
     id_field: str = ""
-    """Field or column of the id; empty: a number."""
+    """Field or column of the id, likewise; empty: a number."""
     max_broken: float = Field(default=0.01, ge=0, le=1)
     """Largest share of rows of a shard that may be unreadable."""
     longest_megabytes: float = 8.0
@@ -51,15 +63,37 @@ class SourceConfig(Config):
     packages: list[str] = Field(default_factory=list)
     """Installed packages, ``python`` for the standard library."""
     passage: int = 3000
-    """Characters of a piece of an installation's code."""
+    """Characters of a piece of an installation's code or of a passage of a book."""
+    megabytes: float | None = Field(default=None, ge=0)
+    """Most megabytes of text of a package or an installation, a sample by hash; 0 leaves the source out, absent: all."""
+    test: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the document clusters that is kept for benchmarks: neither trained on nor part of the validation loss."""
 
     @model_validator(mode="after")
     def _complete(self) -> SourceConfig:
-        if (self.format == "installation") != bool(self.packages) or (self.format == "installation") == bool(self.path):
-            raise ValueError(f"source {self.name}: an installation has packages and no path, any other format a path and no packages")
+        packaged_form = self.format in get_args(PackageForm)
+        wanted = "packages" if self.format == "installation" else "package" if packaged_form else "path"
+        if given := [key for key in ("path", "package", "packages") if bool(getattr(self, key)) != (key == wanted)]:
+            problem = "is missing" if given[0] == wanted else "has no meaning"
+            raise ValueError(f"source {self.name}: {given[0]} {problem} where format is {self.format!r}")
+        if packaged_form and not self.sha256:
+            raise ValueError(f"source {self.name}: sha256 is missing: a package is pinned")
+        if self.path and self.megabytes:
+            raise ValueError(f"source {self.name}: megabytes samples a package or an installation, not files")
         if self.format == "installation" and self.kind not in ("text", "code"):
             raise ValueError(f"source {self.name}: an installation gives kind text or code, not {self.kind}")
         return self
+
+    @property
+    def distribution(self) -> Source:
+        """The pinned distribution of a package."""
+        package, _, version = self.package.partition("==")
+        return Source(name=self.name, package=package, version=version, dist=self.dist, sha256=self.sha256, licence=self.licence)
+
+    @property
+    def size(self) -> int:
+        """Most characters of its text."""
+        return 1 << 62 if self.megabytes is None else int(self.megabytes * 1e6)
 
 
 class File(NamedTuple):
@@ -82,15 +116,26 @@ class Shard(NamedTuple):
     files: list[File]
     versions: dict[str, str]
     """Installed packages and their versions."""
+    cache: Path
+    """Where fetched distributions are kept."""
+    left_out: tuple[str, ...] = ()
+    """Names of files in the source's directory that are no data (:mod:`modelyard.data.sources.left_out`)."""
 
 
-def shards(source: SourceConfig, scratch: Path, megabytes: float) -> list[Shard]:
-    """The shards of a source. Raises DataError when there is no file or the files are not the declared ones."""
+def shards(source: SourceConfig, scratch: Path, megabytes: float, roots: Sequence[str] = ("",)) -> list[Shard]:
+    """The shards of a source; a relative path is looked for below each of ``roots``.
+
+    Raises:
+        DataError: there is no file of data, or the files are not the declared ones.
+    """
+    cache = scratch / "sources"
+    if source.megabytes == 0:
+        return []
+    if source.package:
+        return [Shard(source, [], {}, cache)]
     if source.format == "installation":
-        return [Shard(source, [], installation.versions(source.packages))]
-    urls = expand(source.path)
-    if not urls:
-        raise DataError(f"source {source.name}: {source.path}: no such file")
+        return [Shard(source, [], installation.versions(source.packages), cache)]
+    urls, left_out = _urls(source, roots)
     files: list[File] = []
     copies: Counter[str] = Counter()
     for url in urls:
@@ -109,7 +154,20 @@ def shards(source: SourceConfig, scratch: Path, megabytes: float) -> list[Shard]
             size = 0.0
         grouped[-1].append(file)
         size += file.size
-    return [Shard(source, group, {}) for group in grouped]
+    names = tuple(url.rsplit("/", 1)[-1] for url in left_out)
+    return [Shard(source, group, {}, cache, () if number else names) for number, group in enumerate(grouped)]
+
+
+def _urls(source: SourceConfig, roots: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The files of the first root that has any: data, and what is none."""
+    remote = "://" in source.path
+    for place in [source.path] if remote else [str(inputs_directory(root) / source.path) for root in roots]:
+        urls, left_out = parted(expand(place), place)
+        if urls:
+            return urls, left_out
+        if left_out:
+            raise DataError(f"source {source.name}: {source.path}: no data in it ({len(left_out)} other files)")
+    raise DataError(f"source {source.name}: {source.path}: no such file")
 
 
 class Row(NamedTuple):
@@ -127,16 +185,16 @@ def rows(shard: Shard, seen_ids: set[int]) -> Iterator[Row]:
     Without an id field, an id is the hash of the row's file and its number there, so that neither a file's place nor its neighbours matter.
     """
     source = shard.source
-    for record, place, own in _records(shard):
+    for record, place, own, web in _records(shard):
         name = f"{source.name}/{own}"
         if isinstance(record, Document):
-            yield Row(record._replace(id=name, source=source.name), None, place)
+            yield Row(record._replace(id=name, source=source.name, web=web), None, place)
             continue
         if isinstance(record, Broken):
             yield Row(_document(source, name, record.sample), record, place)
             continue
         if source.id_field:
-            value = record.row.get(source.id_field)
+            value = value_at(record.row, source.id_field)
             if value is None:
                 broken = Broken(record.place, "read/no_id", f"no id in field {source.id_field!r}", "")
                 yield Row(_document(source, name, record.text), broken, place)
@@ -147,7 +205,7 @@ def rows(shard: Shard, seen_ids: set[int]) -> Iterator[Row]:
                 continue
             seen_ids.add(key)
             name = f"{source.name}/{value}"
-        yield Row(_document(source, name, record.text), None, place)
+        yield Row(_document(source, name, record.text)._replace(web=web), None, place)
 
 
 def refuse_broken(shard: Shard, read_rows: int, broken: int, first: str) -> None:
@@ -168,21 +226,40 @@ def id_hash(name: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
 
 
-def _records(shard: Shard) -> Iterator[tuple[Any, str, str]]:
-    """Each row, its place and a name that no other row of the source has."""
+class _Read(NamedTuple):
+    """A row as it is read."""
+
+    record: Document | Record | Broken
+    place: str
+    own: str
+    """A name that no other row of the source has."""
+    web: bool
+
+
+def _records(shard: Shard) -> Iterator[_Read]:
+    """Every row of a shard."""
     source = shard.source
     if source.format == "installation":
-        wanted = (1 << 62, 0) if source.kind == "text" else (0, 1 << 62)
-        for document in installation.read(source.packages, *wanted, source.passage).documents:
-            yield document, document.group, document.id
+        for document in installation.read(source.packages, source.kind == "code", source.size, source.passage):
+            yield _Read(document, document.group, document.id, bool(source.web))
+        return
+    if source.package:
+        archive = fetch(source.distribution, shard.cache)
+        package_form = cast(PackageForm, source.format)
+        read_all = packaged.read(source.distribution, archive, package_form, source.part, source.kind, source.passage)
+        for document in packaged.capped(read_all, source.size):
+            yield _Read(document, f"{archive.name}: {document.id}", document.id, bool(source.web))
         return
     for file in shard.files:
-        form = form_of(file.name) if source.format == "auto" else source.format
+        form = form_of(file.name) if source.format == "auto" else cast(Form, source.format)
         own = f"{file.sha256[:16]}-{file.copy}" if file.copy else file.sha256[:16]
-        for number, record in enumerate(read(file.path, form, TextField(source.text_field), int(source.longest_megabytes * 1e6))):
-            yield record, f"{file.name}: {record.place}" if record.place else file.name, f"{own}-{number}"
+        field = TextField(source.text_field, id_name=source.id_field)
+        web = form in ("warc", "wet") if source.web is None else source.web
+        for number, record in enumerate(read(file.path, form, field, int(source.longest_megabytes * 1e6))):
+            place = f"{file.name}: {record.place}" if record.place else file.name
+            yield _Read(record, place, f"{own}-{number}", web)
 
 
 def _document(source: SourceConfig, name: str, text: str) -> Document:
     language = "python" if source.kind == "code" and source.language == "und" else source.language
-    return Document(name, source.name, source.kind, language, source.licence, content_group(text), text)
+    return Document(name, source.name, source.kind, language, source.licence, "", text)

@@ -10,7 +10,7 @@ import csv
 import io
 from pathlib import Path
 
-from modelyard.data.corpus.document import DataError, Document, content_group
+from modelyard.data.corpus.document import DataError, Document
 from modelyard.data.sources.declared import Source
 from modelyard.data.sources.fetch import member
 
@@ -24,6 +24,5 @@ def read(source: Source, archive: Path) -> list[Document]:
     documents = []
     for number, row in enumerate(rows):
         if len(row) >= 3:
-            name = f"tweet-{number}"
-            documents.append(Document(name, source.name, "text", "und", source.licence, content_group(row[2]), row[2]))
+            documents.append(Document(str(number), source.name, "text", "und", source.licence, "", row[2]))
     return documents

@@ -1,6 +1,6 @@
 """The shipped benchmarks: name -> how to build it from a data directory. Each is a plain function in the module of its kind.
 
-A directory is laid out as ``{set}/{file}`` (a corpus artifact as ``benchmarks/{file}``); files may be gzipped.
+A directory is laid out as ``{set}/{file}`` (a ``held_out`` artifact as ``benchmarks/{file}``); files may be gzipped.
 :func:`build` says what is missing where a set is not there.
 """
 

@@ -24,7 +24,7 @@ def human_eval_item(row: Row) -> Item:
 
 
 def human_eval(data: Path, shots: int | None) -> Benchmark:
-    """164 functions to complete, from the set's own file or from a corpus that carries it."""
+    """164 functions to complete, from the set's own file or from a ``held_out`` artifact that carries it."""
     refuse_shots("human_eval", shots)
     rows = jsonl(
         find(data, "human_eval/HumanEval.jsonl", "benchmarks/human_eval.jsonl"),

@@ -1,4 +1,4 @@
-"""The sets that a line's own artifacts carry: texts (``benchmarks/`` of the corpus) and prompts (of the feedback) held out
+"""The sets that a line's own artifacts carry: texts (``benchmarks/`` of ``held_out``) and prompts (of the feedback) held out
 from everything that is trained.
 
 ``held_out_text`` is whole documents, in nats a byte, so that models with different tokenizers can be compared;

@@ -11,8 +11,9 @@ import json
 from pathlib import Path
 
 from modelyard.evals.benchmark import Benchmark, Item
-from modelyard.evals.catalog.rows import Row, find, jsonl, taken, text_of
+from modelyard.evals.catalog.rows import Row, find, jsonl, taken
 from modelyard.evals.scorers import final_number
+from modelyard.formats.json_file import text_of
 from modelyard.model.asked import Decoding
 
 LANGUAGES = ("bn", "de", "es", "fr", "ja", "ru", "sw", "te", "th", "zh")

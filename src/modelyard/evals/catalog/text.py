@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark, Item
-from modelyard.evals.catalog.rows import find, jsonl, refuse_shots, taken, text_of
+from modelyard.evals.catalog.rows import find, jsonl, refuse_shots, taken
+from modelyard.formats.json_file import text_of
 
 PIECE = 2000
 """Characters of a text scored together."""

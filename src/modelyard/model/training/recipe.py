@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple, Self
 
-import numpy as np
 from pydantic import model_validator
 
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
+from modelyard.formats.token_rows import TokenRows, read_info
 from modelyard.model.network.architecture import ModelConfig, Precision
 from modelyard.model.training import trainer
 from modelyard.model.training.engine import Engine
@@ -18,9 +18,6 @@ from modelyard.model.training.spikes import SpikeConfig
 from modelyard.model.training.token_data import TokenBatches, held_out_loss, language_model_loss
 from modelyard.progress import Report
 from modelyard.stats.estimate import Estimate
-
-TRAIN, VALIDATION = "train.npy", "validation.npy"
-"""Packed rows of a ``tokens`` artifact."""
 
 
 class Schedule(Config):
@@ -84,7 +81,7 @@ def train_language_model(
     report: Report,
     measured_rows: int | None = None,
 ) -> Trained:
-    """Train by ``recipe`` on ``tokens/train.npy``, resuming from ``checkpoints``, and measure on ``tokens/validation.npy``.
+    """Train by ``recipe`` on the training rows of ``tokens``, resuming from ``checkpoints``, and measure on its validation rows.
 
     ``measured_rows``: sequences measured at once where the recipe's batch is too small to be fast; the loss does not depend on it.
     """
@@ -96,8 +93,8 @@ def train_language_model(
         optim=recipe.optimizer,
         total_steps=recipe.steps,
     )
-    if (width := rows_of(tokens)) != recipe.model.seq_len:
-        raise ValueError(f"{tokens / TRAIN}: rows of {width + 1} tokens do not fit model.seq_len {recipe.model.seq_len}")
+    if (width := read_info(tokens).seq_len) != recipe.model.seq_len:
+        raise ValueError(f"{tokens}: rows of {width + 1} tokens do not fit model.seq_len {recipe.model.seq_len}")
     return train_engine(engine, recipe, tokens, stage, checkpoints, execution, report, measured_rows)
 
 
@@ -116,12 +113,12 @@ def train_engine(
     Raises:
         ValueError: rows longer than the model reads.
     """
-    width = rows_of(tokens)
-    if width > engine.model.seq_len:
-        raise ValueError(f"{tokens / TRAIN}: rows of {width + 1} tokens are too long for model.seq_len {engine.model.seq_len}")
+    rows = TokenRows(tokens, "train")
+    if rows.seq_len > engine.model.seq_len:
+        raise ValueError(f"{tokens}: rows of {rows.width} tokens are too long for model.seq_len {engine.model.seq_len}")
     history = trainer.train(
         engine,
-        TokenBatches(tokens / TRAIN, schedule.batch, schedule.seed),
+        TokenBatches(rows, schedule.batch, schedule.seed),
         steps=schedule.steps,
         micro_batch=schedule.micro_batch,
         loss_fn=language_model_loss,
@@ -130,13 +127,8 @@ def train_engine(
         execution=execution,
         report=report,
         unit="token",
-        units_per_step=schedule.batch * width,
+        units_per_step=schedule.batch * rows.seq_len,
         spike=schedule.spike,
     )
-    held_out = held_out_loss(engine, tokens / VALIDATION, measured_rows or schedule.batch, schedule.seed)
+    held_out = held_out_loss(engine, TokenRows(tokens, "validation"), measured_rows or schedule.batch, schedule.seed)
     return Trained(engine, history, held_out)
-
-
-def rows_of(tokens: Path) -> int:
-    """S of the packed training rows [N, S + 1]."""
-    return int(np.load(tokens / TRAIN, mmap_mode="r").shape[-1]) - 1

@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import PROMPTS, PromptRecord, prompt_text, read
+from modelyard.formats.token_rows import Rows, TokenRows
 from modelyard.model import model_directory
 from modelyard.model.checkpoints import checkpoint
 from modelyard.model.encoder import Encoder
@@ -63,7 +63,7 @@ class Training(NamedTuple):
     encoder: Encoder
     rules: RuleBasedReward | None
     """Rule-based rewards; None: the reward model's alone."""
-    pretraining: NDArray[np.uint16]
+    pretraining: Rows
     sampling: SamplingConfig
 
 
@@ -82,7 +82,7 @@ def run(
     model_directory.write(released, inputs["sft"], history, out)
     chosen = epoch_indices(len(training.prompts), config.seed + 1, 0, config.final_episodes)
     prompts = [training.prompts[i] for i in chosen]
-    validation = np.load(inputs["tokens"] / "validation.npy", mmap_mode="r")[: config.final_rows]
+    validation = TokenRows(inputs["tokens"], "validation")[: config.final_rows]
     final = final_samples(
         models,
         prompts,
@@ -123,7 +123,7 @@ def prepare(config: PPOConfig, inputs: Mapping[str, Path], execution: ExecutionC
         asked=[one for one in asked if len(encoder.prompt(one.prompt)) <= room],
         encoder=encoder,
         rules=opened_rules(inputs, execution, models.reference, encoder, asked) if "rbrm" in inputs else None,
-        pretraining=np.load(inputs["tokens"] / "train.npy", mmap_mode="r"),
+        pretraining=TokenRows(inputs["tokens"], "train"),
         sampling=SamplingConfig(config.max_new_tokens, config.temperature, closing(encoder, prompts), encoder.padding, config.micro_batch),
     )
 
@@ -208,7 +208,7 @@ def update(config: PPOConfig, training: Training, rollout: Rollout, iteration: i
 
 
 def minibatches(
-    config: PPOConfig, pretraining: NDArray[np.uint16], rollout: Rollout, iteration: int, kl_coef: float
+    config: PPOConfig, pretraining: Rows, rollout: Rollout, iteration: int, kl_coef: float
 ) -> Iterator[tuple[list[Batch], Batch]]:
     """Policy batches (episodes and, with ptx, pretraining rows) and value batch (episodes) of every optimizer step."""
     estimated = experience.advantages(rollout, kl_coef, config.gae_lambda)
@@ -230,7 +230,7 @@ def minibatches(
         yield policy, Batch(tokens, labels, value_extras)
 
 
-def pretraining_batch(pretraining: NDArray[np.uint16], start: int, size: int, completion_tokens: float) -> Batch:
+def pretraining_batch(pretraining: Rows, start: int, size: int, completion_tokens: float) -> Batch:
     """``size`` whole rows of packed text from row ``start`` on (around the end), with the extras of the policy loss."""
     rows = torch.from_numpy(pretraining[(start + np.arange(size)) % len(pretraining)].astype(np.int64))
     tokens, labels = rows[:, :-1].contiguous(), rows[:, 1:].contiguous()

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 import torch.distributed as dist
-from numpy.typing import NDArray
 
+from modelyard.formats.indexed import Integers
 from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
 from modelyard.posttrain.ppo import rollout as experience
@@ -55,7 +55,7 @@ def final_samples(
     }
 
 
-def language_model_loss(models: Models, validation: NDArray[np.uint16], micro_batch: int, seed: int) -> dict[str, float]:
+def language_model_loss(models: Models, validation: Integers, micro_batch: int, seed: int) -> dict[str, float]:
     """Loss on validation tokens [N, S + 1] of the actor and of the SFT model it started from: what ptx is to keep."""
     rows = torch.from_numpy(validation.astype(np.int64))
     batch = Batch(rows[:, :-1].contiguous(), rows[:, 1:].contiguous(), {})

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from modelyard.formats.token_rows import Rows
+
 
 def length_grouped(lengths: Sequence[int], size: int, generator: np.random.Generator) -> list[list[int]]:
     """One pass over examples of the given lengths in batches of ``size`` of similar length, in random order; a random remainder is left out.
@@ -18,13 +20,13 @@ def length_grouped(lengths: Sequence[int], size: int, generator: np.random.Gener
     return [[int(i) for i in batch] for batch in ordered[generator.permutation(len(ordered))]]
 
 
-def pretraining_window(rows: NDArray[np.uint16], start: int, size: int, width: int) -> NDArray[np.int64]:
+def pretraining_window(rows: Rows, start: int, size: int, width: int) -> NDArray[np.int64]:
     """``size`` rows of packed pretraining tokens from row ``start`` on (around the end), cut to ``width + 1`` tokens.
 
     Raises:
         ValueError: the rows are shorter than that.
     """
-    taken = rows[(start + np.arange(size)) % len(rows), : width + 1]
+    taken = rows[(start + np.arange(size)) % len(rows)][:, : width + 1]
     if taken.shape[1] <= width:
-        raise ValueError(f"pretraining rows of {rows.shape[1]} tokens are too short for batches of width {width}")
+        raise ValueError(f"pretraining rows of {taken.shape[1]} tokens are too short for batches of width {width}")
     return taken.astype(np.int64)

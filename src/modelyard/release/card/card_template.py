@@ -126,9 +126,9 @@ labels, 0 for chance.</p>
 <span class="opening">{{ sample.prompt }}</span>{{ sample[model] }}</div>{% endfor %}</blockquote>{% endfor %}</section>
 
 <section><h2>Contamination</h2>
-<p class="soft small">Benchmark items of which a 50-character substring stands in a training set (GPT-4 report, appendix C), with scores on all, clean and
-contaminated items.</p>
-<div class="scroll"><table><thead><tr><th>Benchmark</th><th class="n">items</th><th class="n">contaminated</th><th class="n">share</th><th class="n">score, all</th>
+<p class="soft small">Benchmark items of which a 50-character substring stands in a training set: as written is the GPT-4 report's rule (appendix C), by content
+is the same whatever the spelling, short items where chance does not explain them. Scores on all items, on clean ones and on those contaminated by content.</p>
+<div class="scroll"><table><thead><tr><th>Benchmark</th><th class="n">items</th><th class="n">as written</th><th class="n">by content</th><th class="n">score, all</th>
 <th class="n">clean</th><th class="n">contaminated</th></tr></thead><tbody>
 {% for row in contamination %}<tr><td>{{ row[0] }}</td>{% for cell in row[1:] %}<td class="n">{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}</tbody></table></div></section>

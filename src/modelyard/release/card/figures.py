@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from modelyard.formats.forecast import SealedForecast
 from modelyard.formats.results import Reliability
 from modelyard.release.compare import Comparison
 
@@ -62,16 +63,15 @@ def loss_curve(steps: Sequence[float], losses: Sequence[float], final: float | N
     return draw(paint)
 
 
-def forecast_plot(forecast: Mapping[str, Any], final: float | None) -> str:
+def forecast_plot(forecast: SealedForecast, final: float | None) -> str:
     """The fitted law through the small runs, the sealed prediction with its interval, and what came out."""
-    points = forecast["points"]
-    at = float(forecast["at_compute"])
-    compute = np.geomspace(min(p["compute"] for p in points) / 1.5, at * 1.5, 100)
+    points, at = forecast.points, forecast.at_compute
+    compute = np.geomspace(min(p.compute for p in points) / 1.5, at * 1.5, 100)
 
     def paint(axes: Any) -> None:
-        axes.plot(compute, forecast["a"] * compute ** forecast["b"] + forecast["c"], color="#9aa5b1", linewidth=1.2, label="$L = aC^b + c$")
-        axes.plot([p["compute"] for p in points], [p["loss"] for p in points], "o", color=ACCENT, label="small runs")
-        middle, low, high = (float(forecast[key]) for key in ("prediction", "low", "high"))
+        axes.plot(compute, forecast.a * compute**forecast.b + forecast.c, color="#9aa5b1", linewidth=1.2, label="$L = aC^b + c$")
+        axes.plot([p.compute for p in points], [p.loss for p in points], "o", color=ACCENT, label="small runs")
+        middle, low, high = forecast.prediction, forecast.low, forecast.high
         error = [[max(0.0, middle - low)], [max(0.0, high - middle)]]
         axes.errorbar([at], [middle], yerr=error, fmt="s", color=THIRD, capsize=5, label=f"sealed forecast {middle:.3f}")
         if final is not None:

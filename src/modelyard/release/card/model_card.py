@@ -13,6 +13,11 @@ from typing import Any
 
 from jinja2 import Environment
 
+from modelyard.formats import json_file
+from modelyard.formats.contamination import FILE as REPORT
+from modelyard.formats.contamination import Report, read_report
+from modelyard.formats.forecast import FILE as FORECAST
+from modelyard.formats.forecast import read_forecast
 from modelyard.formats.results import Results, read_calibration
 from modelyard.model import model_directory
 from modelyard.release.card import figures
@@ -27,7 +32,7 @@ MODELS = ("base", "sft", "policy")
 def build(name: str, inputs: Mapping[str, Path], decision: Decision, results: Results) -> str:
     """The page. ``inputs`` are the decision stage's."""
     corpus, directory = inputs["corpus"], inputs["results"]
-    report = read_json(inputs["contamination"] / "report.json") or {}
+    report = read_report(inputs["contamination"]) if (inputs["contamination"] / REPORT).is_file() else {}
     page = Environment(autoescape=True).from_string(TEMPLATE)
     return page.render(
         title=name,
@@ -85,7 +90,7 @@ def plots(inputs: Mapping[str, Path], results: Results) -> list[tuple[str, str]]
         for row in ppo
         if "policy/objective/kl" in row and "policy/objective/reward" in row
     ]
-    forecast = read_json(inputs["forecast"] / "forecast.json") if "forecast" in inputs else None
+    forecast = read_forecast(inputs["forecast"]) if "forecast" in inputs and (inputs["forecast"] / FORECAST).is_file() else None
     calibration = read_calibration(inputs["results"])
     return [
         ("Pretraining loss", figures.loss_curve([x for x, _ in losses], [y for _, y in losses], value) if losses else ""),
@@ -108,7 +113,7 @@ def seesaws(decision: Decision) -> list[tuple[str, str]]:
 def history(directory: Path) -> list[dict[str, float]]:
     """Logged steps of a model artifact."""
     path = directory / "history.jsonl"
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
+    return [line.fields for line in json_file.lines(path)] if path.is_file() else []
 
 
 def series(rows: list[dict[str, float]], key: str) -> list[tuple[float, float]]:
@@ -164,14 +169,18 @@ def rule_rows(inputs: Mapping[str, Path]) -> list[tuple[str, ...]]:
     return rows
 
 
-def contamination_rows(report: Mapping[str, Any], results: Results) -> list[tuple[str, ...]]:
-    """Benchmark, items, contaminated, share, and the policy's score on all, clean and contaminated items."""
+def contamination_rows(report: Report, results: Results) -> list[tuple[str, ...]]:
+    """Benchmark, items, contaminated as written and by content, and the policy's score on all, clean and contaminated items."""
+
+    def found(items: tuple[str, ...], share: float) -> str:
+        return f"{len(items)} ({share:.1%})"
+
     rows = []
     for name, entry in report.items():
         first = results.benchmarks[name].metrics[0] if name in results.benchmarks else ""
         scores = [results.metrics.get(f"evals/policy/{name}/{first}{part}") for part in ("", "_clean", "_contaminated")]
         shown = [f"{score.value:.3f}" if score else "\u2013" for score in scores]
-        rows.append((name, str(entry["n"]), str(entry["contaminated"]), f"{entry['share']:.1%}", *shown))
+        rows.append((name, str(entry.n), found(entry.written, entry.written_share), found(entry.content, entry.content_share), *shown))
     return rows
 
 

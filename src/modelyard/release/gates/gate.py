@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from modelyard.config import Config
+from modelyard.formats.contamination import Report
+from modelyard.formats.forecast import SealedForecast
 from modelyard.formats.results import Results
 from modelyard.release.compare import Comparison
 from modelyard.release.limits import GateName, Override
@@ -45,14 +47,16 @@ class Evidence(NamedTuple):
     """Outcome of the data suite: ``success`` and ``evaluated``."""
     metric_suite: Mapping[str, Any] | None
     """Outcome of the suites on the table of metrics, like ``suite``."""
-    contamination: Mapping[str, Any] | None
-    """Benchmark -> {n, contaminated, share, sets: {training set: {documents, contaminated}}}."""
+    contamination: Report | None
+    """Benchmark -> what the contamination check found of it."""
     searched: Sequence[str]
     """``corpus/version`` and ``feedback/version`` whose sets the contamination check searched."""
     trained: Sequence[Use]
     """Every training set of every model of the line."""
-    forecast: Mapping[str, Any] | None
-    """prediction, low, high, at_compute (FLOPs); ``sealed_at``, when its artifact was committed (seconds since 1970)."""
+    forecast: SealedForecast | None
+    """The prediction of the base model's loss."""
+    sealed_at: float | None
+    """When its artifact was committed (seconds since 1970): from then on nothing in it can change."""
     base: Mapping[str, Any] | None
     """The base model's run: ``started`` (seconds since 1970) and ``flops``."""
     final_loss: float | None

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from modelyard.formats.contamination import Checked, Report
 from modelyard.release.gates.gate import Evidence, Gate, RefusedError, Use, number
 from modelyard.release.limits import ReleaseConfig
 
@@ -64,37 +65,41 @@ def contamination_gate(evidence: Evidence, config: ReleaseConfig) -> Gate:
     return gate.model_copy(update={"reason": reason})
 
 
-def contamination_shares(report: Mapping[str, Any] | None, config: ReleaseConfig) -> Gate:
+def contamination_shares(report: Report | None, config: ReleaseConfig) -> Gate:
     """What the report alone says: enough items of every gated benchmark were looked for and few of them are in training
-    data."""
+    data, by content (``max_contaminated``) and, where that is limited, as written."""
     if not report:
         raise RefusedError("contamination report is missing")
     packed = ("next_token", "validation_loss")
     if lacking := [name for name in (config.preference, *config.limits) if name not in report and name not in packed]:
         raise RefusedError(f"benchmark {lacking[0]} was not checked for contamination")
-    shares, over = dict[str, float](), list[str]()
+    shares, over, metrics = dict[str, float](), list[str](), dict[str, float]()
     for name in [name for name in report if config.of(name).own.gated]:
         held = config.of(name)
-        items = number(report[name].get("n"), f"items of {name} checked")
-        if items < held.min_items:
-            raise RefusedError(f"only {items:g} items of {name} were checked for contamination, at least {held.min_items} are needed")
-        shares[name] = number(report[name].get("share"), f"contaminated share of {name}")
-        over += [name] if shares[name] > held.max_contaminated else []
+        checked = report[name]
+        if checked.n < held.min_items:
+            raise RefusedError(f"only {checked.n} items of {name} were checked for contamination, at least {held.min_items} are needed")
+        shares[name] = checked.content_share
+        metrics |= {f"release/contamination/{name}": checked.content_share, f"release/contamination/{name}/written": checked.written_share}
+        most = config.max_contaminated_written
+        over += [name] if shares[name] > held.max_contaminated or (most is not None and checked.written_share > most) else []
     worst = max([*over, *(shares if not over else [])], key=shares.__getitem__, default="")
     allowed = config.of(worst).max_contaminated
     reason = f"worst share {shares.get(worst, 0):.1%} ({worst or 'none'}), at most {allowed:.1%} allowed"
-    metrics = {f"release/contamination/{name}": share for name, share in shares.items()}
+    if worst:
+        reason += f"; as written {report[worst].written_share:.1%}"
+        reason += "" if config.max_contaminated_written is None else f", at most {config.max_contaminated_written:.1%} allowed"
     return Gate(name="contamination", verdict="BLOCK" if over else "PROMOTE", reason=reason, metrics=metrics)
 
 
-def require_searched(benchmark: str, entry: Mapping[str, Any], trained: Sequence[Use], searched: Sequence[str]) -> None:
+def require_searched(benchmark: str, entry: Checked, trained: Sequence[Use], searched: Sequence[str]) -> None:
     """Raise RefusedError unless ``benchmark`` was looked for in every set that a model was trained on, of the very data it came from."""
     for use in trained:
         if use.data is None or use.data not in searched:
             raise RefusedError(
                 f"{use.model} was trained on {use.data or 'unknown data'}, but {' and '.join(searched) or 'none'} was searched"
             )
-        if number(entry.get("sets", {}).get(use.name, {}).get("documents", 0), f"documents of {use.name} searched") < 1:
+        if use.name not in entry.sets or entry.sets[use.name].documents < 1:
             raise RefusedError(f"{use.name}, which {use.model} was trained on, was not searched for items of {benchmark}")
 
 
@@ -111,24 +116,21 @@ def forecast_gate(evidence: Evidence, config: ReleaseConfig) -> Gate:
     if base is None:
         raise RefusedError("record of the base model's run is missing")
     sealed, started = (
-        number(forecast.get("sealed_at"), "time of the forecast's seal"),
+        number(evidence.sealed_at, "time of the forecast's seal"),
         number(base.get("started"), "start of the base model"),
     )
     if not sealed <= started:
         raise RefusedError(f"forecast was sealed {sealed - started:.0f} s after the base model's training began")
-    at, flops = (
-        number(forecast.get("at_compute"), "compute that the forecast is for"),
-        number(base.get("flops"), "compute of the base model"),
-    )
+    at, flops = forecast.at_compute, number(base.get("flops"), "compute of the base model")
     if not math.isclose(at, flops, rel_tol=1e-6):
         raise RefusedError(f"forecast is for {at:.4g} FLOPs, but the base model took {flops:.4g}")
-    prediction, low, high = (number(forecast.get(key), f"forecast {key}") for key in ("prediction", "low", "high"))
+    prediction, low, high = forecast.prediction, forecast.low, forecast.high
     loss = number(evidence.final_loss, "final validation loss")
     error = prediction / loss - 1
     inside = "inside" if low <= loss <= high else "outside"
     reason = f"forecast {prediction:.4f} [{low:.4f}, {high:.4f}] against loss {loss:.4f}: {error:+.2%}, {inside} its interval"
-    if objection := forecast.get("objection"):
-        reason += f"; {objection}"
+    if forecast.objection:
+        reason += f"; {forecast.objection}"
     metrics = {"release/forecast/prediction": prediction, "release/forecast/loss": loss, "release/forecast/error": error}
     good = abs(error) <= config.forecast_tolerance
     return Gate(

@@ -1,11 +1,12 @@
 """The many-pattern search and the procedure, against naive loops."""
 
+import math
 import random
 import re
 
 import pytest
 
-from modelyard.data.contamination import overlap
+from modelyard.data.contamination import folding, information, overlap
 from modelyard.data.contamination.overlap import ContaminationConfig
 from modelyard.data.contamination.substrings import Finder
 
@@ -36,7 +37,7 @@ def test_finder_equals_naive_search_across_lengths_scripts_and_batches(alphabet,
 
 def test_strip_keeps_letters_and_digits_of_any_script():
     for text in ("Hello, World_42!\n", "naïve — 漢字、かな; ½ x²", "हिन्दी", "a\u0301 \u00a0b"):
-        assert overlap.strip(text) == "".join(char for char in text if char.isalnum())
+        assert folding.strip(text) == "".join(char for char in text if char.isalnum())
 
 
 def test_draw_is_seeded_and_takes_a_short_item_whole():
@@ -58,21 +59,21 @@ def test_check_planted_items_equal_the_naive_procedure():
         whole = number % 2 == 0
         text = items[number] if whole else items[number][: len(items[number]) // 2]
         documents[rng.randrange(40)] += " ...\n" + text.replace(" ", " -- ")
-    stripped = [overlap.strip(document) for document in documents]
+    stripped = [folding.strip(document) for document in documents]
     expected = [
         index
         for index, item in enumerate(items)
-        if any(s in document for s in overlap.draw(overlap.strip(item), index, CONFIG) for document in stripped)
+        if any(s in document for s in overlap.draw(folding.strip(item), index, CONFIG) for document in stripped)
     ]
     [found] = overlap.check([items], documents, CONFIG)
-    assert [match.item for match in found.matches] == expected
+    assert [match.item for match in found.written.matches] == expected
     assert set(range(0, 60, 6)) <= set(expected)
-    drawn = {index: overlap.draw(overlap.strip(item), index, CONFIG) for index, item in enumerate(items)}
-    for match in found.matches:
+    drawn = {index: overlap.draw(folding.strip(item), index, CONFIG) for index, item in enumerate(items)}
+    for match in found.written.matches:
         assert match.substring in stripped[match.document]
         assert not any(s in document for s in drawn[match.item] for document in stripped[: match.document]), "the first document"
     holders = {n for n, document in enumerate(stripped) if any(s in document for index in expected for s in drawn[index])}
-    assert found.documents == holders
+    assert found.written.documents == holders
     assert [match.item for match in found.ngrams] == _naive_ngrams(items, documents)
 
 
@@ -107,6 +108,55 @@ def test_second_opinion_short_items_count_whole_and_case_and_punctuation_do_not_
 
 def test_check_item_without_letters_is_clean():
     bare, mixed = overlap.check([["... !!!", ""], ["?", "any", "y" * 50]], ["anything"], CONFIG)
-    assert (bare.matches, bare.documents, bare.short, bare.empty) == ([], frozenset(), 0, 2)
-    assert (mixed.documents, mixed.by_length, mixed.short, mixed.empty) == (frozenset({0}), frozenset(), 1, 1)
-    assert overlap.check([["... !!!", ""]], ["anything"], CONFIG)[0].matches == []
+    assert (bare.written.matches, bare.documents, bare.short, bare.empty) == ([], frozenset(), 0, 2)
+    assert (mixed.written.documents, mixed.content.documents, mixed.short, mixed.empty) == (frozenset({0}), frozenset(), 1, 1)
+    assert overlap.check([["... !!!", ""]], ["anything"], CONFIG)[0].written.matches == []
+
+
+def test_fold_gives_one_spelling_and_keeps_what_is_said():
+    spelled = ["Straße &amp; Ärger №\uff11\uff12", "STRASSE Ärger No12", "strasse &#196;rger&nbsp;no12", "Stra&szlig;e A\u0308rger NO 12"]
+    assert {folding.fold(text) for text in spelled} == {"strasseärgerno12"}
+    assert folding.fold("AT&T &lt; R&D") == "attrd"
+    assert folding.fold("&amp;amp;quot;x") == folding.fold("&quot;x") == "x"
+
+
+def _naive_bits(item, documents):
+    """The item's information by counting substrings in a loop, its own occurrences taken out."""
+    text = "\0".join(documents)
+    own = text.count(item)
+
+    def count(gram):
+        whole = sum(text.startswith(gram, at) for at in range(len(text)))
+        return max(0, whole - own * sum(item.startswith(gram, at) for at in range(len(item))))
+
+    letters = [char for char in text if "a" <= char <= "z"]
+    bits = 0.0
+    for at in range(len(item)):
+        chance = 1 / max(64, 2 * len(set(letters)))
+        for size in range(1, min(5, at + 1) + 1):
+            gram = item[at - size + 1 : at + 1]
+            above = len(letters) if size == 1 else count(gram[:-1])
+            chance = (count(gram) + 4 * chance) / (max(above, count(gram)) + 4)
+        bits -= math.log2(chance)
+    return bits
+
+
+def test_evidence_equals_a_slow_count_and_falls_with_what_others_write():
+    rng = random.Random(1)
+    common = ["howareyou", "thankyouverymuch", "seeyoutomorrow"]
+    documents = ["".join(rng.choices([*common, *"abcdefghijklmnopqrstuvwxyz"], k=30)) for _ in range(40)]
+    documents[7] += "quetzalsadmirebasalt"
+    items = ["quetzalsadmirebasalt", "howareyouthank", "abc"]
+    sample = information.Sample()
+    sample.feed(documents, 0)
+    searched = sum(map(len, documents))
+    found = sample.evidence(items, searched)
+    assert found == pytest.approx([_naive_bits(item, documents) - 20 for item in items])
+    assert found[0] > 40 > 0 > max(found[1:])
+
+
+def test_short_item_that_many_documents_hold_is_a_phrase():
+    documents = [f"document number {n} says quetzals admire basalt" for n in range(30)]
+    few, many = (overlap.check([["Quetzals admire basalt!"]], texts, CONFIG)[0] for texts in (documents[:8], documents))
+    assert [match.item for match in few.content.matches] == [0]
+    assert (many.content.matches, len(many.written.documents)) == ([], 0)

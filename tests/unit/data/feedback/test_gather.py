@@ -40,10 +40,10 @@ def config(*files: dict, **changes: object) -> FeedbackConfig:
     return FeedbackConfig.model_validate({**settings, **changes})
 
 
-def run(made: FeedbackConfig, root: Path, corpus: Path | None = None) -> tuple[dict[str, float], list, list, list]:
+def run(made: FeedbackConfig, root: Path, held_out: Path | None = None) -> tuple[dict[str, float], list, list, list]:
     out = root / "out"
     out.mkdir(exist_ok=True)
-    metrics = human_feedback.run(made, {"corpus": corpus} if corpus else {}, out, silent, str(root))
+    metrics = human_feedback.run(made, {"held_out": held_out} if held_out else {}, out, silent, str(root))
     shapes = ((DEMONSTRATIONS, Demonstration), (COMPARISONS, Comparison), (PROMPTS, PromptRecord))
     return metrics, *(list(records(out / name, shape)) for name, shape in shapes)
 
@@ -238,28 +238,28 @@ def test_corpus_and_files_meet_in_the_same_files(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    corpus = tmp_path / "corpus"
-    corpus.mkdir()
+    held_out = tmp_path / "held_out"
+    held_out.mkdir()
     shown = [("review", "the film", " was good"), ("dialog", "hello", "hi there")]
-    (corpus / "demonstrations.jsonl").write_text(
+    (held_out / "demonstrations.jsonl").write_text(
         "".join(json.dumps({"id": k, "kind": k, "prompt": p, "completion": c, "split": "train"}) + "\n" for k, p, c in shown)
     )
-    (corpus / "prompts.jsonl").write_text(json.dumps({"id": "m", "prompt": "the plot"}) + "\n")
+    (held_out / "prompts.jsonl").write_text(json.dumps({"id": "m", "prompt": "the plot"}) + "\n")
     rows = [
         {"id": f"{s}{i}", "domain": "movie", "split": s, "text": f"{s} {i}", "votes": [i % 5, i % 4, i % 3, i % 5]}
         for s in ("reward", "gold", "test")
         for i in range(30)
     ]
-    pq.write_table(pa.Table.from_pylist(rows), corpus / "ratings.parquet")
+    pq.write_table(pa.Table.from_pylist(rows), held_out / "ratings.parquet")
     drawn = {"domains": ["movie"], "test_domains": ["movie"], "completions": 4}
     votes = {**drawn, "reward": {"raters": "even", "passes": 1}, "gold": {"raters": "odd", "passes": 1}}
     made = config(file(tmp_path, "mine", "messages", [{"messages": chat("Q", "A")}]), votes=votes)
-    metrics, demonstrations, comparisons, prompts = run(made, tmp_path, corpus)
+    metrics, demonstrations, comparisons, prompts = run(made, tmp_path, held_out)
     assert {(d.source, isinstance(d.prompt, str)) for d in demonstrations} == {("mine", False), ("corpus", True), ("corpus", False)}
     assert {c.split for c in comparisons} == {"reward", "gold", "test"}
     assert [p.prompt for p in prompts] == ["the plot"]
     made_of = [metrics[f"feedback/{key}"] for key in ("comparisons/reward", "comparisons/gold", "comparisons/test", "dropped/tied_votes")]
     assert sum(made_of) == 7 + 7 + 15 + 15
     own = config(file(tmp_path, "mine", "messages", [{"messages": chat("Q", "A")}]), from_corpus=False)
-    _, demonstrations, comparisons, prompts = run(own, tmp_path, corpus)
+    _, demonstrations, comparisons, prompts = run(own, tmp_path, held_out)
     assert ({d.source for d in demonstrations}, comparisons, prompts) == ({"mine"}, [], [])

@@ -11,6 +11,7 @@ import torch
 from pydantic import ValidationError
 
 from modelyard.execution import ExecutionConfig
+from modelyard.formats.token_rows import TokenRows
 from modelyard.model import model_directory
 from modelyard.model.training.engine import Engine
 from modelyard.posttrain.ppo import loop as ppo
@@ -84,7 +85,7 @@ def test_ppo_update_two_minibatches_equals_slow_reference(inputs: Inputs, execut
     slow = slow_ppo.experience(before["actor"], before["reference"], before["reward"], before["value"], episodes, shape, c)
     order = np.random.default_rng([config.seed, 1]).permutation(16)
     parts = [[slow[i] for i in order[:8]], [slow[i] for i in order[8:]]]
-    pretraining = np.load(inputs["tokens"] / "train.npy").astype(int)
+    pretraining = TokenRows(inputs["tokens"], "train")[:].astype(int)
     assert pretraining.shape[1] > drawn.rows.tokens.shape[1] + 1  # the text has rows of its own width
     texts = [[row.tolist() for row in pretraining[(2 + k) * 4 : (3 + k) * 4]] for k in range(2)]
     policy = [lambda w, k=k: slow_ppo.policy_objective(w, parts[k], texts[k], shape, c) for k in range(2)]

@@ -5,11 +5,27 @@ from typing import Any, get_args
 
 import pytest
 
+from modelyard.formats.contamination import Searched
 from modelyard.release.gates.gate import Decision, Evidence, Use
 from modelyard.release.limits import BenchmarkLimits, GateName, Override
 from modelyard.release.verdict import decide, decide_early
 from modelyard.stats.estimate import Estimate
-from tests.unit.release.evidence import CONFIG, CORPUS, FEEDBACK, GOOD, IDS, REPORT, SETS, measured, records, results, scores, with_records
+from tests.unit.release.evidence import (
+    CONFIG,
+    CORPUS,
+    FEEDBACK,
+    FORECAST,
+    GOOD,
+    IDS,
+    REPORT,
+    SETS,
+    measured,
+    records,
+    results,
+    scores,
+    searched,
+    with_records,
+)
 
 
 def verdict_of(decision: Decision, name: str) -> tuple[str, str]:
@@ -22,7 +38,7 @@ def changed(**metrics: Any) -> Evidence:
 
 
 def forecast(**values: float | None) -> Evidence:
-    return GOOD._replace(forecast={**(GOOD.forecast or {}), **values})
+    return GOOD._replace(forecast=FORECAST.model_copy(update=values))
 
 
 def test_gate_clean_candidate_is_promoted() -> None:
@@ -92,18 +108,32 @@ def test_gate_unusable_metric_never_passes(key: str, bad: Estimate, message: str
 @pytest.mark.parametrize("name", ["last_word", "openings"])
 def test_gate_contamination_check_of_no_items_is_blocked(name: str) -> None:
     assert GOOD.contamination is not None
-    unchecked = {**GOOD.contamination, name: {**REPORT[name], "n": 0, "contaminated": 0, "share": 0.0}}
+    unchecked = {**GOOD.contamination, name: searched(content=0, n=0)}
     without = {key: value for key, value in GOOD.contamination.items() if key != name}
 
     for report in (unchecked, without):
         assert verdict_of(decide(GOOD._replace(contamination=report), CONFIG), "contamination")[0] == "BLOCK"
 
 
+def test_gate_contamination_by_content_decides_and_as_written_where_it_is_limited() -> None:
+    spelled, written = {**REPORT, "last_word": searched(content=9, written=0)}, {**REPORT, "last_word": searched(content=1, written=9)}
+    limited = CONFIG.model_copy(update={"max_contaminated_written": 0.05})
+
+    verdict, reason = verdict_of(decide(GOOD._replace(contamination=spelled), CONFIG), "contamination")
+    assert (verdict, reason) == ("BLOCK", "worst share 9.0% (last_word), at most 5.0% allowed; as written 0.0%")
+    decision = decide(GOOD._replace(contamination=written), CONFIG)
+    assert verdict_of(decision, "contamination")[0] == "PROMOTE"
+    [gate] = [gate for gate in decision.gates if gate.name == "contamination"]
+    assert (gate.metrics["release/contamination/last_word"], gate.metrics["release/contamination/last_word/written"]) == (0.01, 0.09)
+    verdict, reason = verdict_of(decide(GOOD._replace(contamination=written), limited), "contamination")
+    assert (verdict, reason[-36:]) == ("BLOCK", "as written 9.0%, at most 5.0% allowed"[-36:])
+
+
 @pytest.mark.parametrize("missing", SETS)
-@pytest.mark.parametrize("entry", [None, {"documents": 0, "contaminated": 0}])
-def test_gate_training_set_that_was_not_searched_is_refused_by_name(missing: str, entry: dict | None) -> None:
+@pytest.mark.parametrize("entry", [None, Searched(documents=0)])
+def test_gate_training_set_that_was_not_searched_is_refused_by_name(missing: str, entry: Searched | None) -> None:
     sets = {name: found for name, found in {**SETS, missing: entry}.items() if found is not None}
-    report = {**REPORT, "last_word": {**REPORT["last_word"], "sets": sets}}
+    report = {**REPORT, "last_word": searched().model_copy(update={"sets": sets})}
 
     verdict, reason = verdict_of(decide(GOOD._replace(contamination=report), CONFIG), "contamination")
 
@@ -170,20 +200,19 @@ def test_gate_too_few_items_to_compare_is_blocked() -> None:
 
 
 def test_gate_forecast_says_what_speaks_against_the_law() -> None:
-    evidence = GOOD._replace(forecast={**(GOOD.forecast or {}), "objection": "the runs fall faster"})
+    evidence = GOOD._replace(forecast=FORECAST.model_copy(update={"objection": "the runs fall faster"}))
 
     assert verdict_of(decide(evidence, CONFIG), "forecast")[1].endswith("; the runs fall faster")
 
 
 CASES: dict[str, tuple[Callable[[], Evidence], str, str]] = {
     "forecast_miss": (lambda: GOOD._replace(final_loss=3.3), "forecast", "HOLD"),
-    "forecast_sealed_late": (lambda: forecast(sealed_at=1001.5), "forecast", "BLOCK"),
-    "forecast_never_sealed": (lambda: forecast(sealed_at=None), "forecast", "BLOCK"),
+    "forecast_sealed_late": (lambda: GOOD._replace(sealed_at=1001.5), "forecast", "BLOCK"),
+    "forecast_never_sealed": (lambda: GOOD._replace(sealed_at=None), "forecast", "BLOCK"),
     "forecast_of_another_run": (lambda: forecast(at_compute=1.01e14), "forecast", "BLOCK"),
     "base_start_missing": (lambda: GOOD._replace(base={"started": None, "flops": 1e14}), "forecast", "BLOCK"),
     "base_run_missing": (lambda: GOOD._replace(base=None), "forecast", "BLOCK"),
     "forecast_missing": (lambda: GOOD._replace(forecast=None), "forecast", "BLOCK"),
-    "forecast_nan": (lambda: forecast(prediction=float("nan")), "forecast", "BLOCK"),
     "final_loss_missing": (lambda: GOOD._replace(final_loss=None), "forecast", "BLOCK"),
     "suite_missing": (lambda: GOOD._replace(suite=None), "data", "BLOCK"),
     "suite_failed": (lambda: GOOD._replace(suite={"success": False, "evaluated": 3, "failed": ["unique ids"]}), "data", "BLOCK"),
@@ -222,7 +251,7 @@ CASES: dict[str, tuple[Callable[[], Evidence], str, str]] = {
         "HOLD",
     ),
     "contaminated": (
-        lambda: GOOD._replace(contamination={name: {**entry, "share": 0.2} for name, entry in REPORT.items()}),
+        lambda: GOOD._replace(contamination=dict.fromkeys(REPORT, searched(content=20))),
         "contamination",
         "BLOCK",
     ),
@@ -286,8 +315,8 @@ def test_gate_override_without_a_name_a_reason_or_a_gate_is_refused(bad: dict) -
         (GOOD.suite, REPORT, []),
         (None, REPORT, ["data"]),
         (GOOD.suite, None, ["contamination"]),
-        (GOOD.suite, {**REPORT, "openings": {**REPORT["openings"], "share": 0.2}}, ["contamination"]),
-        (GOOD.suite, {**REPORT, "openings": {**REPORT["openings"], "n": 3}}, ["contamination"]),
+        (GOOD.suite, {**REPORT, "openings": searched(content=20)}, ["contamination"]),
+        (GOOD.suite, {**REPORT, "openings": searched(n=3)}, ["contamination"]),
     ],
 )
 def test_gate_early_stops_what_the_data_alone_will_block(suite: dict | None, report: dict | None, blocking: list[str]) -> None:

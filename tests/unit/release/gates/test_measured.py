@@ -9,7 +9,7 @@ from modelyard.release.gates.gate import Decision, Evidence
 from modelyard.release.limits import BenchmarkLimits, ReleaseConfig
 from modelyard.release.verdict import decide
 from modelyard.stats.estimate import Estimate
-from tests.unit.release.evidence import CONFIG, GOOD, IDS, REPORT, measured, scores, with_records
+from tests.unit.release.evidence import CONFIG, GOOD, IDS, REPORT, measured, scores, searched, with_records
 
 NAME = "capitals"
 EVIDENCE_IDS = {**IDS, NAME: "id-c"}
@@ -104,7 +104,7 @@ def test_benchmark_that_was_not_searched_for_in_training_data_blocks() -> None:
     same = evidence(rows(scores(50), "policy-1"), rows(scores(50), "base-1"), rows(scores(50), "production-1"))
 
     unsearched = standing(decide(same._replace(contamination=REPORT), CONFIG))
-    dirty = {**REPORT, NAME: {**REPORT["last_word"], "contaminated": 10, "share": 0.1}}
+    dirty = {**REPORT, NAME: searched(content=10)}
 
     assert unsearched == {"contamination": "benchmark capitals was not checked for contamination"}
     assert "worst share 10.0% (capitals)" in standing(decide(same._replace(contamination=dirty), CONFIG))["contamination"]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from modelyard.formats.contamination import write_report
 from modelyard.formats.results import Results
 from modelyard.progress import silent
 from modelyard.release.decision import comparable, gather, read_decision, run
@@ -227,7 +228,7 @@ def test_safety_decision_over_artifacts_on_disk(policy: tuple[int, int, int], bl
     write_conduct(inputs["results"], "policy", policy)
     write_conduct(inputs["results"], "sft", (95, 80, 60))
     write_conduct(inputs["baseline"], "policy", (95, 80, 60))
-    write(inputs["contamination"] / "report.json", dict.fromkeys(CONDUCT_IDS, REPORT["last_word"]))
+    write_report(inputs["contamination"], dict.fromkeys(CONDUCT_IDS, REPORT["last_word"]))
     suites = [{"suite": "metrics", "results": [{"name": "metric_keys_unique", "success": True, "detail": ""}]}]
 
     decision = decide(gather(inputs, suites, None), LIMITS)

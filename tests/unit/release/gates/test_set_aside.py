@@ -6,7 +6,7 @@ from modelyard.release.gates.gate import Use
 from modelyard.release.gates.origin import IMPORTED_TEXT
 from modelyard.release.limits import ReleaseConfig, SetAside
 from modelyard.release.verdict import decide
-from tests.unit.release.evidence import CONFIG, GOOD
+from tests.unit.release.evidence import CONFIG, FORECAST, GOOD
 
 IMPORTED = GOOD._replace(forecast=None, trained=(*(use for use in GOOD.trained if use.model != "base"), Use("base", IMPORTED_TEXT, None)))
 """The evidence of a line with an imported base."""
@@ -40,7 +40,7 @@ def test_evidence_that_is_absent_and_not_set_aside_blocks(reasons: dict[str, str
 
 
 def test_forecast_that_is_there_is_judged_whatever_is_set_aside() -> None:
-    missed = GOOD._replace(forecast={**(GOOD.forecast or {}), "prediction": 4.0, "low": 3.9, "high": 4.1})
+    missed = GOOD._replace(forecast=FORECAST.model_copy(update={"prediction": 4.0, "low": 3.9, "high": 4.1}))
     decision = decide(missed, aside(forecast="others trained it"))
     (gate,) = [gate for gate in decision.gates if gate.name == "forecast"]
     assert (gate.verdict, gate.set_aside) == ("HOLD", False)

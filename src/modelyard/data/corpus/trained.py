@@ -1,0 +1,62 @@
+"""The filters that a corpus trains: abuse, and where a config asks for it the quality classifier.
+
+The abuse filter is an artifact of its own. It costs seconds and depends on its own config, its labels and pinned packages only, so every
+corpus of a store with the same settings shares one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
+from pathlib import Path
+
+from modelyard.data.filters import abuse, abuse_teacher, classifier
+from modelyard.data.filters.abuse import AbuseConfig, AbuseFilter
+from modelyard.data.filters.classifier import ClassifierConfig, TrainedClassifier
+from modelyard.data.sources.declared import SOURCES
+from modelyard.data.sources.fetch import fetch
+from modelyard.data.sources.stream import Shard, rows
+from modelyard.formats.abuse import AbuseModel, load
+from modelyard.store.artifacts import Built, Spec, Store
+from modelyard.store.code_identity import code_version
+
+_ABUSE = ("abuse_lexicon", "abuse_teacher")
+NAME = "abuse_filter"
+
+
+def abuse_filter(config: AbuseConfig, store: Store, cache: Path, roots: Sequence[str]) -> Built:
+    """The artifact of the abuse filter; ``cache`` keeps the packages it is made of, ``roots`` is where its labels are looked for."""
+
+    def produce(out: Path, _: Path) -> Mapping[str, float]:
+        trained = train_abuse(config, cache, roots)
+        trained.save(out)
+        return trained.metrics(NAME)
+
+    return store.build(Spec(NAME, config.anywhere(), {}, code_version(__name__)), produce)
+
+
+def train_abuse(config: AbuseConfig, cache: Path, roots: Sequence[str] = ("",)) -> abuse.Trained:
+    """The abuse filter, made of packages and of the labels that the config names. Raises DataError where one cannot be used."""
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        archives = dict(zip(_ABUSE, pool.map(lambda name: fetch(SOURCES[name], cache), _ABUSE), strict=True))
+    teacher = abuse_teacher.read(SOURCES["abuse_teacher"], archives["abuse_teacher"])
+    return abuse.train(abuse.lexicon(SOURCES["abuse_lexicon"], archives["abuse_lexicon"]), teacher, config, roots)
+
+
+def open_abuse_filter(directory: Path, config: AbuseConfig) -> AbuseFilter:
+    """The filter of an artifact, at its operating point."""
+    model = load(directory)
+    return AbuseFilter(**{field.name: getattr(model, field.name) for field in fields(AbuseModel)}, config=config)
+
+
+def train_classifier(config: ClassifierConfig, every: list[Shard]) -> TrainedClassifier:
+    """Train the quality classifier on the sources that the config calls curated and raw."""
+
+    def sample(names: list[str]) -> list[str]:
+        texts: Iterator[str] = (
+            row.document.text for shard in every if shard.source.name in names for row in rows(shard, set()) if row.broken is None
+        )
+        return [text for text, _ in zip(texts, range(config.documents), strict=False)]
+
+    return classifier.train(sample(config.curated), sample(config.raw), config)

