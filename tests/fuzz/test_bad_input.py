@@ -82,7 +82,9 @@ def parquet() -> bytes:
 
 def npz() -> bytes:
     out = io.BytesIO()
-    np.savez_compressed(out, words=np.array(["a"]), allowed=np.array(["b"]), weights=np.ones(3, np.float32), bias=np.float64(0))
+    names = {"words": np.array(["a"]), "outputs": np.array(["b"]), "origin": np.str_("c")}
+    arrays = {"weights": np.ones((2, 1)), "squares": np.ones(2), "bias": np.zeros(1)}
+    np.savez_compressed(out, buckets=np.array([-1, 7]), **names, **arrays)
     return out.getvalue()
 
 

@@ -37,8 +37,6 @@ SIZES = {
 def _overrides(root, scratch):
     return [
         *(f"corpus.sources.{name}.megabytes={size}" for name, size in SIZES.items()),
-        "corpus.filters.abuse.training_texts=1000",
-        "corpus.filters.abuse.augmented=500",
         f"execution.store=file://{root}",
         f"execution.scratch={scratch}",
     ]

@@ -45,10 +45,6 @@ dialogs = {{ megabytes = 0.06 }}
 docstrings = {{ megabytes = 0.1 }}
 code = {{ megabytes = 0.1 }}
 
-[corpus.filters.abuse]
-training_texts = 3000
-augmented = 2000
-
 [held_out]
 openings = 60
 last_word = 40

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelyard.formats.records import Record
+from modelyard.stats import ranking
 from modelyard.stats.calibration import expected_calibration_error, reliability
 from modelyard.stats.estimate import Estimate, bootstrap_mean, proportion
 
@@ -166,21 +167,7 @@ def average_precision(items: Items, seed: int) -> Estimate:
 def ranked(items: Items) -> float:
     """Area under precision over recall."""
     positive = [(line[0].choice == 0) == bool(line[0].values["acc"]) for line in items]
-    return area([line[0].values["share_first"] for line in items], positive)
-
-
-def area(scores: Sequence[float], positive: Sequence[bool]) -> float:
-    """Area under precision over recall as a sum over ranks, tied scores taken together; NaN without a positive."""
-    order = sorted(zip(scores, positive, strict=True), key=lambda pair: -pair[0])
-    total = sum(positive)
-    if not total:
-        return math.nan
-    found, hits, seen, before = 0.0, 0, 0, 0
-    for place, (score, hit) in enumerate(order):
-        hits, seen = hits + hit, seen + 1
-        if place + 1 == len(order) or order[place + 1][0] != score:
-            found, before = found + (hits - before) / total * hits / seen, hits
-    return found
+    return ranking.average_precision([line[0].values["share_first"] for line in items], positive)
 
 
 def calibration_error(items: Items, seed: int) -> Estimate:

@@ -1,17 +1,20 @@
-"""How abusive is a text? The classifier and lexicon that the data stage trains, as a value in a file (``abuse.npz`` of the corpus).
+"""How abusive is a text? The model that the data stage makes, as a value in a file (``abuse.npz`` of the corpus).
 
 Below the stages because two of them score with it: data refuses documents, evals counts toxic completions, and stages never import each
-other. L2 logistic regression over hashed word 1-2-grams; training, operating points and the limits of its second-hand labels are the data
-stage's (``data.filters.abuse``). Left out: other languages and harms.
+other. Every word and every pair of neighbouring words adds its weight to the log-odds of each output; the sum of a window is divided by
+the root of its words' summed squared inverse document frequencies (the norm of TF-IDF without the square of repeated words). A text scores
+as its worst window, so what surrounds an abusive passage does not dilute it. Where the weights come from, and what they are worth, is the
+data stage's business (``data.filters.abuse``). Left out: other alphabets, spelling tricks beyond the lexicon's.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from hashlib import sha256
-from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -19,44 +22,118 @@ import numpy.typing as npt
 
 from modelyard.config import complaint
 
-BUCKETS = 1 << 16
+BITS = 20
+STEP = 25
+"""Words from one window to the next."""
+SIZES = (2, 4)
+"""Steps in a window: passages are short and long."""
 FILE = "abuse.npz"
-WORD = re.compile(r"[a-z']+")
+REPORT = "abuse.json"
+"""What it learned from and what was measured of it, beside the model."""
+WORD = re.compile(r"[a-z0-9$@*]+")
+PLAIN = re.compile(r"[a-z']+")
 _LEET = str.maketrans("013457@$!", "oieastasi")
 
+Buckets = npt.NDArray[np.int64]
+Reals = npt.NDArray[np.float64]
 
-def features(words: list[str]) -> npt.NDArray[np.int64]:
-    """Distinct hashed word 1- and 2-grams; crc32 because Python's hash changes from process to process."""
-    grams = {*words, *(f"{a} {b}" for a, b in pairwise(words))}
-    return np.array(sorted({crc32(gram.encode()) % BUCKETS for gram in grams}), dtype=np.int64)
+
+@lru_cache(maxsize=1 << 17)
+def code(word: str) -> int:
+    """32 bits of a word; crc32 because Python's hash changes from process to process."""
+    return crc32(word.encode())
+
+
+def codes(words: list[str]) -> npt.NDArray[np.uint64]:
+    """[words]."""
+    return np.fromiter(map(code, words), np.uint64, len(words))
+
+
+def singles(found: npt.NDArray[np.uint64]) -> Buckets:
+    """Bucket of each word, [words]."""
+    return (found >> np.uint64(32 - BITS)).astype(np.int64)
+
+
+def pairs(found: npt.NDArray[np.uint64]) -> Buckets:
+    """Bucket of each word with the next one, [words - 1] (none of no word)."""
+    mixed = (found[:-1] * np.uint64(0x9E3779B97F4A7C15) + found[1:]) * np.uint64(0xD6E8FEB86659FD93)
+    return (mixed >> np.uint64(64 - BITS)).astype(np.int64)
+
+
+def _cumulated(values: Reals) -> Reals:
+    """Sums of the first 0, 1, ... rows."""
+    return np.concatenate([np.zeros_like(values[:1]), np.cumsum(values, 0)])
+
+
+class Judgement(NamedTuple):
+    """Probabilities of one text."""
+
+    any: float
+    """One minus the product of the outputs' complements, in the window where that is largest."""
+    outputs: dict[str, float]
+    """Of each output, in the worst window for it."""
 
 
 @dataclass(frozen=True)
 class AbuseModel:
-    """The trained classifier and lexicon."""
+    """The trained model and its lexicon."""
 
     words: frozenset[str]
     """Lexicon, lower case."""
+    outputs: tuple[str, ...]
+    """What it tells apart: categories of harm, or ``offensive`` alone."""
+    buckets: Buckets
+    """[rows] bucket of each row; the first row stands for every other bucket."""
     weights: npt.NDArray[np.float32]
-    """[BUCKETS] weights of the logistic regression."""
-    bias: float
-    """Its intercept."""
-    allowed: frozenset[str]
-    """Words that it does not see."""
+    """[rows, outputs] added to the log-odds."""
+    squares: npt.NDArray[np.float32]
+    """[rows] squared inverse document frequency of a word."""
+    bias: npt.NDArray[np.float32]
+    """[outputs] log-odds of nothing."""
+    origin: str
+    """What it learned from, in words for reports and cards."""
+
+    @cached_property
+    def _rows(self) -> npt.NDArray[np.int32]:
+        rows = np.zeros(1 << BITS, np.int32)
+        rows[self.buckets[1:]] = np.arange(1, self.buckets.size, dtype=np.int32)
+        return rows
+
+    def log_odds(self, text: str) -> Reals:
+        """[windows, outputs]; no window where the text has no word."""
+        found = codes(WORD.findall(text.lower()))
+        if not found.size:
+            return np.zeros((0, len(self.outputs)))
+        rows = self._rows[singles(found)]
+        totals, squares = self.weights[rows], self.squares[rows]
+        totals[:-1] += self.weights[self._rows[pairs(found)]]
+        starts = np.arange(0, found.size, STEP)
+        sums = _cumulated(np.add.reduceat(totals, starts, 0, np.float64))
+        norms = _cumulated(np.add.reduceat(squares, starts, 0, np.float64))
+        windows = [
+            (sums[size:] - sums[:-size]) / np.sqrt(np.maximum(norms[size:] - norms[:-size], 1e-9))[:, None]
+            for size in sorted({min(size, starts.size) for size in SIZES})
+        ]
+        return np.asarray(np.concatenate(windows) + self.bias)
+
+    def judge(self, text: str) -> Judgement:
+        """Probabilities of abuse; all 0 for a text without a word."""
+        scores = self.log_odds(text)
+        if not scores.size:
+            return Judgement(0.0, dict.fromkeys(self.outputs, 0.0))
+        spared = np.logaddexp(0, scores)
+        each = (1 - np.exp(-spared.max(0))).tolist()
+        return Judgement(float(1 - np.exp(-spared.sum(1).max())), dict(zip(self.outputs, each, strict=True)))
 
     def probability(self, text: str) -> float:
-        """Classifier's probability that the text is abusive."""
-        index = features([word for word in WORD.findall(text.lower()) if word not in self.allowed])
-        if not index.size:
-            return 0.0
-        score = float(self.weights[index].sum() / np.sqrt(index.size)) + self.bias
-        return float(1.0 / (1.0 + np.exp(-score)))
+        """That the text is abusive in any way."""
+        return self.judge(text).any
 
     def word(self, text: str) -> str | None:
         """The first lexicon word of the text, as written or with digits read as letters."""
         lower = text.lower()
         for form in (lower, lower.translate(_LEET)):
-            for token in WORD.findall(form):
+            for token in PLAIN.findall(form):
                 if token in self.words:
                     return str(token)
         return None
@@ -64,14 +141,25 @@ class AbuseModel:
     @property
     def identity(self) -> str:
         """sha256 (hex) of all that its answers depend on."""
-        hasher = sha256(self.weights.tobytes() + repr(self.bias).encode())
-        hasher.update("\n".join([*sorted(self.words), "", *sorted(self.allowed)]).encode())
+        hasher = sha256()
+        for array in (self.buckets, self.weights, self.squares, self.bias):
+            hasher.update(array.tobytes())
+        hasher.update("\n".join([*sorted(self.words), "", *self.outputs, str((BITS, STEP, SIZES, WORD.pattern))]).encode())
         return hasher.hexdigest()
 
     def save(self, directory: Path) -> None:
         """Write ``abuse.npz``."""
-        words, allowed = (np.array(sorted(group), dtype=np.str_) for group in (self.words, self.allowed))
-        np.savez_compressed(directory / FILE, words=words, weights=self.weights, bias=np.float64(self.bias), allowed=allowed)
+        words, outputs = (np.array(group, dtype=np.str_) for group in (sorted(self.words), self.outputs))
+        np.savez_compressed(
+            directory / FILE,
+            words=words,
+            outputs=outputs,
+            buckets=self.buckets,
+            weights=self.weights,
+            squares=self.squares,
+            bias=self.bias,
+            origin=np.str_(self.origin),
+        )
 
 
 def load(directory: Path) -> AbuseModel:
@@ -81,7 +169,13 @@ def load(directory: Path) -> AbuseModel:
         raise ValueError(f"{path}: no such file; the corpus carries the abuse model that toxicity is judged by")
     try:
         with np.load(path, allow_pickle=False) as stored:
-            words, allowed = (frozenset(str(word) for word in stored[key]) for key in ("words", "allowed"))
-            return AbuseModel(words, stored["weights"].astype(np.float32), float(stored["bias"]), allowed)
+            words, outputs = ([str(word) for word in stored[key]] for key in ("words", "outputs"))
+            weights, squares, bias = (stored[key].astype(np.float32) for key in ("weights", "squares", "bias"))
+            buckets = stored["buckets"].astype(np.int64)
+            if weights.shape != (buckets.size, len(outputs)) or squares.shape != buckets.shape or bias.shape != (len(outputs),):
+                raise ValueError("its arrays do not fit together")
+            if not buckets.size or (buckets[1:].size and not 0 <= buckets[1:].min() <= buckets[1:].max() < 1 << BITS):
+                raise ValueError("a bucket is out of range")
+            return AbuseModel(frozenset(words), tuple(outputs), buckets, weights, squares, bias, str(stored["origin"]))
     except Exception as error:  # numpy and zipfile raise a dozen types for damaged bytes
         raise ValueError(f"{path}: damaged ({type(error).__name__}: {complaint(error)})") from None

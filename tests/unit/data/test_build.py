@@ -16,6 +16,7 @@ from modelyard.data.build import DataConfig, build_corpus, store_of
 from modelyard.data.corpus import build, drift, shard, trained
 from modelyard.data.corpus.document import DataError, run_inline
 from modelyard.data.filters import abuse
+from modelyard.data.filters.abuse_teacher import Teacher
 from modelyard.formats.expectation import ExpectationError
 from modelyard.progress import silent
 
@@ -29,18 +30,10 @@ WORDS = [
 WORDS += ["and", "the", "with", "a", "quiet", "old", "green", "carries", "finds", "under", "over", "into", "through", "before", "after"]
 
 
-class _Teacher:
-    vocabulary = ("vileword",)
-
-    def __call__(self, texts):
-        return np.array([float("vileword" in text.split()) for text in texts])
-
-
 @pytest.fixture(scope="module")
 def small_filter():
-    texts = [_page() + " vileword" * (n % 2) for n in range(40)]
-    config = abuse.AbuseConfig.model_validate({**WEB["filters"]["abuse"], "augmented": 50})
-    return abuse.train(texts, ["vileword"], _Teacher(), config)
+    teacher = Teacher(["vileword"], np.array([8.0]), np.array([2.0]), -1.0, 8.0, 0.0, frozenset())
+    return abuse.train(["vileword"], teacher, abuse.AbuseConfig.model_validate(WEB["filters"]["abuse"]))
 
 
 @pytest.fixture(autouse=True)

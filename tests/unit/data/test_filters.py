@@ -11,6 +11,7 @@ import pytest
 from modelyard.config import read_tree
 from modelyard.data.filters import abuse, language, normalise, quality, words
 from modelyard.data.filters.abuse import AbuseConfig
+from modelyard.data.filters.abuse_teacher import Teacher
 from modelyard.data.filters.language import LanguageConfig
 from modelyard.data.filters.lines import layout
 from modelyard.data.filters.screen import FiltersConfig
@@ -141,36 +142,31 @@ def test_quality_good_text_of_each_kind_stays(kind, text):
     assert _quality(text, kind, FILTERS.quality[kind]) is None
 
 
-class _Teacher:
-    """Stands in for the packaged SVM: offensive is what holds one of three words."""
-
-    vocabulary = ("badword", "table", "vileword", "window", "worseword")
-
-    def __call__(self, texts):
-        return np.array([float(any(word in text.split() for word in ("badword", "vileword", "worseword"))) for text in texts])
-
-
-ABUSE = AbuseConfig(sure=0.9, suspicious=0.3, lexicon=0.5, training_texts=400, augmented=2000, allowed=["gay", "stupid"])
-TEXTS = [
-    f"the {noun} is {adjective} today number {n}"
-    for n in range(10)
-    for noun in ("table", "window", "film")
-    for adjective in ("nice", "old", "stupid")
-]
+TEACHER = Teacher(
+    words=["badword", "gay", "stupid", "table", "vileword", "vodka"],
+    idf=np.array([4.0, 4.0, 3.0, 2.0, 5.0, 4.0]),
+    weights=np.array([2.0, 3.0, 3.0, -0.5, 2.5, 0.0]),
+    bias=-1.0,
+    slope=3.0,
+    offset=0.0,
+    stop=frozenset({"the", "is", "a"}),
+)
+ABUSE = AbuseConfig(sure=0.9, suspicious=0.2, lexicon=0.5, allowed=["gay", "stupid"])
 
 
-def test_abuse_trained_filter_refuses_by_reason_and_ignores_allowed_words():
-    trained = abuse.train(TEXTS, ["badword", "gay", "vodka"], _Teacher(), ABUSE)
+def test_abuse_without_labels_refuses_by_reason_and_ignores_allowed_words():
+    trained = abuse.train(["badword", "gay", "vodka"], TEACHER, ABUSE)
     assert trained.filter.words == {"badword"}
-    assert trained.filter.refuse("you badword vileword worseword").reason == "abuse/classifier"
+    assert trained.filter.refuse("you badword vileword").reason == "abuse/classifier"
     assert trained.filter.refuse("stupid film about the gay table") is None
-    sure = AbuseConfig(**{**ABUSE.model_dump(), "sure": 1.0})
-    milder = abuse.AbuseFilter(trained.filter.words, trained.filter.weights, trained.filter.bias, trained.filter.allowed, sure)
-    assert milder.refuse("the b4dword is old").reason == "abuse/lexicon_and_classifier" or milder.word("the b4dword is old") == "badword"
-    assert milder.refuse("the badword is old").reason == "abuse/lexicon_and_classifier"
+    milder = abuse.train(["badword"], TEACHER, ABUSE.model_copy(update={"sure": 1.0})).filter
+    assert milder.refuse("the badword table is old").reason == "abuse/lexicon_and_classifier"
+    assert milder.refuse("the vileword table is old") is None, "suspicious, and no word of the lexicon"
+    assert (trained.measured, trained.report()["origin"]) == ({}, "the packaged model of alt-profanity-check; no labels")
 
 
-def test_abuse_training_twice_gives_the_same_weights():
-    first, second = (abuse.train(TEXTS, ["badword"], _Teacher(), ABUSE).filter for _ in range(2))
-    assert np.array_equal(first.weights, second.weights)
-    assert first.bias == second.bias
+def test_abuse_without_labels_gives_the_packaged_probability():
+    """Worked by hand: the cosine-normalised TF-IDF of two words, the margin, the sigmoid."""
+    found = abuse.train([], TEACHER, ABUSE).filter.probability("The badword is a table, stupid")
+    margin = (4.0 * 2.0 + 2.0 * -0.5) / np.sqrt(4.0**2 + 2.0**2) - 1.0
+    assert found == pytest.approx(1 / (1 + np.exp(-3.0 * margin)), abs=1e-6)

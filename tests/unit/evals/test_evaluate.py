@@ -14,7 +14,7 @@ from modelyard.evals.gather import GatherConfig
 from modelyard.evals.sets import SetsConfig
 from modelyard.evals.suite import EvalsConfig
 from modelyard.execution import ExecutionConfig
-from modelyard.formats.abuse import BUCKETS, AbuseModel
+from modelyard.formats.abuse import AbuseModel
 from modelyard.formats.contamination import Checked, write_report
 from modelyard.formats.results import read_results
 from modelyard.formats.token_rows import TokenRows, write_rows
@@ -128,7 +128,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         [{"task_id": f"h{i}", **problem, "prompt": problem["prompt"] * (1 + 9 * i)} for i in range(2)],
     )
     corpus.mkdir()
-    AbuseModel(frozenset(), np.zeros(BUCKETS, np.float32), -1.0, frozenset()).save(corpus)
+    harmless = np.zeros((1, 1), np.float32)
+    AbuseModel(frozenset(), ("offensive",), np.array([-1]), harmless, harmless[0], np.array([-1.0], np.float32), "a test").save(corpus)
     contamination.mkdir()
     found = {"openings": ("o0", "o1"), "last_word": (), "colours": ("colours/1",)}
     write_report(contamination, {name: Checked(n=5, content=items) for name, items in found.items()})

@@ -8,10 +8,11 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark, Item
-from modelyard.evals.metrics import area, pass_at_k
+from modelyard.evals.metrics import pass_at_k
 from modelyard.evals.summary import by_group, in_parts, summarise
 from modelyard.formats.records import Record
 from modelyard.stats.estimate import Estimate, proportion
+from modelyard.stats.ranking import average_precision
 
 
 def record(item: str, score: float = 0.0, **more: Any) -> Record:
@@ -77,7 +78,7 @@ def test_average_precision_equals_scikit_learns() -> None:
     draw = np.random.default_rng(0)
     scores, positive = draw.integers(0, 20, 200) / 20, draw.random(200) < 0.3
 
-    assert area(scores.tolist(), positive.tolist()) == pytest.approx(average_precision_score(positive, scores))
+    assert average_precision(scores, positive) == pytest.approx(average_precision_score(positive, scores))
 
 
 def test_average_precision_of_records_ranks_by_the_first_choice() -> None:

@@ -29,6 +29,7 @@ from modelyard.data.filters.screen import FiltersConfig, Screen
 from modelyard.data.sources.fetch import fetch
 from modelyard.data.sources.stream import Shard, SourceConfig, shards
 from modelyard.formats.abuse import FILE as ABUSE_FILE
+from modelyard.formats.abuse import REPORT as ABUSE_REPORT
 from modelyard.formats.expectation import SuiteResult, Validate
 from modelyard.progress import Report
 from modelyard.store.artifacts import Artifact, Spec, Store
@@ -115,8 +116,8 @@ def defined(config: CorpusConfig, store: Store, roots: Sequence[str]) -> CorpusI
     named = {shard.source.name: shard.source for shard in every}
     sources = [_source_identity(source, [shard for shard in every if shard.source is source]) for source in named.values()]
     left_out = {shard.source.name: list(shard.left_out) for shard in every if shard.left_out}
-    thresholds = {key: getattr(config, key) for key in ("filters", "classifier", "blocks", "expectations")}
-    return CorpusIdentity(sources=sources, left_out=left_out, **thresholds)
+    thresholds = {key: getattr(config, key) for key in ("classifier", "blocks", "expectations")}
+    return CorpusIdentity(sources=sources, left_out=left_out, filters=_anywhere(config.filters), **thresholds)
 
 
 def run(
@@ -147,7 +148,7 @@ def run(
     """
     assert not inputs, "the corpus has no parents"
     every = _every(config, store, roots)
-    made = _Shards(config, store, every, transform)
+    made = _Shards(config, store, every, transform, roots)
     for number, shard in enumerate(every, 1):
         made.build(shard, _in_shards(report, number, len(every)))
         report(number, len(every), unit="shard")
@@ -164,7 +165,8 @@ def run(
             (out / kind).mkdir(exist_ok=True)
             for file in sorted((directory / kind).iterdir()):
                 _link(file, out / kind / f"{number:04d}-{file.name}")
-    shutil.copyfile(made.abuse / ABUSE_FILE, out / ABUSE_FILE)
+    for name in (ABUSE_FILE, ABUSE_REPORT):
+        shutil.copyfile(made.abuse / name, out / name)
     _write(out, counts, suites, made)
     return _metrics(counts)
 
@@ -175,6 +177,11 @@ def _every(config: CorpusConfig, store: Store, roots: Sequence[str]) -> list[Sha
     if not every:
         raise DataError("corpus: empty: every source is left out")
     return every
+
+
+def _anywhere(filters: FiltersConfig) -> FiltersConfig:
+    """The filters without where their labels lie."""
+    return filters.model_copy(update={"abuse": filters.abuse.anywhere()})
 
 
 def _in_shards(report: Report, number: int, shards: int) -> Report:
@@ -195,11 +202,11 @@ def _source_identity(source: SourceConfig, every: list[Shard]) -> SourceIdentity
 class _Shards:
     """The shards of one corpus, each built or found after the one before it; the filters are trained only when one is to be built."""
 
-    def __init__(self, config: CorpusConfig, store: Store, every: list[Shard], transform: Transform) -> None:
+    def __init__(self, config: CorpusConfig, store: Store, every: list[Shard], transform: Transform, roots: Sequence[str]) -> None:
         self.config, self.store, self.every, self.transform = config, store, every, transform
         self.built: list[Artifact] = []
         self.classifier: TrainedClassifier | None = None
-        self.filter = abuse_filter(config.filters.abuse, store, every[0].cache).artifact
+        self.filter = abuse_filter(config.filters.abuse, store, every[0].cache, roots).artifact
         self.abuse = store.fetch(self.filter)
         self._fetched: list[Path] = []
         self._screen: Screen | None = None
@@ -238,7 +245,7 @@ class _Shards:
         named = {*config.classifier.curated, *config.classifier.raw} if config.classifier else set()
         return ShardIdentity(
             source=_source_identity(shard.source, [shard]),
-            filters=config.filters,
+            filters=_anywhere(config.filters),
             classifier=config.classifier,
             classifier_files=[
                 digest for other in self.every if other.source.name in named for digest in _source_identity(other.source, [other]).files
@@ -260,7 +267,8 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _write(out: Path, counts: dict[str, Any], suites: list[SuiteResult], made: _Shards) -> None:
-    measured: dict[str, Any] = {"abuse_filter": made.filter.metrics}
+    abuse = json.loads((out / ABUSE_REPORT).read_text("utf-8"))
+    measured: dict[str, Any] = {"abuse_filter": abuse}
     if made.classifier:
         measured["classifier"] = {key: getattr(made.classifier, key)._asdict() for key in ("precision", "recall")}
     statistics = {**counts, "trained": measured, "shards": [artifact.ref for artifact in made.built]}
@@ -268,7 +276,7 @@ def _write(out: Path, counts: dict[str, Any], suites: list[SuiteResult], made: _
     content = {"statistics": statistics, "sources": sources, "expectations": [s.model_dump() for s in suites]}
     for name, value in content.items():
         (out / f"{name}.json").write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    (out / "report.html").write_text(page(NAME, counts, sources, suites, out / "rejects"), "utf-8")
+    (out / "report.html").write_text(page(NAME, counts, sources, suites, out / "rejects", abuse), "utf-8")
 
 
 def source_rows(every: list[Shard]) -> list[dict[str, Any]]:

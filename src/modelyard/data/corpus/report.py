@@ -32,8 +32,10 @@ class Step(NamedTuple):
     """``read``, ``refused`` or ``kept``."""
 
 
-def page(name: str, counts: dict[str, Any], sources: list[dict[str, Any]], suites: list[SuiteResult], rejects: Path) -> str:
-    """The page; ``rejects`` is the directory of refused rows that samples are taken from."""
+def page(
+    name: str, counts: dict[str, Any], sources: list[dict[str, Any]], suites: list[SuiteResult], rejects: Path, abuse: dict[str, Any]
+) -> str:
+    """The page; ``rejects`` is the directory of refused rows that samples are taken from, ``abuse`` what is said of the abuse filter."""
     steps = waterfall(counts)
     return (
         Environment(autoescape=True)
@@ -56,6 +58,7 @@ def page(name: str, counts: dict[str, Any], sources: list[dict[str, Any]], suite
             ),
             scores=_bars(counts.get("scores", {})),
             suites=suites,
+            abuse=abuse,
             size=human_size,
         )
     )

@@ -64,6 +64,11 @@ summary { cursor: pointer; font-weight: 600; padding: 4px 0; }
 {% for rule, count in cut.items() %}<tr><td>{{ rule }}</td><td class="n">{{ "{:,}".format(count) }}</td></tr>{% endfor %}</tbody></table>{% else %}<p class="soft">None were.</p>{% endif %}</section>
 </div>
 
+<section><h2>Abuse filter</h2><p>{{ abuse.origin }}{% if abuse.precision is not defined %}: not measured here{% endif %}.</p>
+{% if abuse.precision is defined %}<table><thead><tr><th>on held-out labels</th><th class="n">value</th><th class="n">95% interval</th><th class="n">texts</th></tr></thead><tbody>
+{% for name, value in abuse.items() if value is mapping %}<tr><td>{{ name.replace("_", " ") }}</td><td class="n">{{ "%.3f"|format(value.value) }}</td>
+<td class="n">{{ "%.3f to %.3f"|format(value.low, value.high) }}</td><td class="n">{{ value.n }}</td></tr>
+{% endfor %}</tbody></table>{% endif %}</section>
 <section><h2>What each rule dropped</h2>
 {% for reason, rows in samples.items() %}<details id="{{ reason }}"><summary>{{ reason }}</summary>
 {% for row in rows %}<div class="soft"><code>{{ row.id }}</code> {{ row.place }}{% if row.detail %} &middot; {{ row.detail }}{% endif %}</div><pre>{{ row.text or "(empty)" }}</pre>

@@ -1,20 +1,19 @@
-"""The filters that a corpus trains: abuse, an artifact of its own that later corpora find, and where a config asks for it the quality classifier.
+"""The filters that a corpus trains: abuse, and where a config asks for it the quality classifier.
 
-An abuse filter costs seconds to train and depends on its own config and pinned packages only, so every corpus of a store with the same settings
-shares one.
+The abuse filter is an artifact of its own. It costs seconds and depends on its own config, its labels and pinned packages only, so every
+corpus of a store with the same settings shares one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
 
-from modelyard.data.filters import abuse, classifier
+from modelyard.data.filters import abuse, abuse_teacher, classifier
 from modelyard.data.filters.abuse import AbuseConfig, AbuseFilter
 from modelyard.data.filters.classifier import ClassifierConfig, TrainedClassifier
-from modelyard.data.sources import ratings, tweets
 from modelyard.data.sources.declared import SOURCES
 from modelyard.data.sources.fetch import fetch
 from modelyard.data.sources.stream import Shard, rows
@@ -22,31 +21,27 @@ from modelyard.formats.abuse import AbuseModel, load
 from modelyard.store.artifacts import Built, Spec, Store
 from modelyard.store.code_identity import code_version
 
-_ABUSE = ("abuse_lexicon", "abuse_teacher", "tweets", "human_ratings")
+_ABUSE = ("abuse_lexicon", "abuse_teacher")
 NAME = "abuse_filter"
 
 
-def abuse_filter(config: AbuseConfig, store: Store, cache: Path) -> Built:
-    """The artifact of the trained abuse filter; ``cache`` keeps the packages that it is trained from."""
+def abuse_filter(config: AbuseConfig, store: Store, cache: Path, roots: Sequence[str]) -> Built:
+    """The artifact of the abuse filter; ``cache`` keeps the packages it is made of, ``roots`` is where its labels are looked for."""
 
     def produce(out: Path, _: Path) -> Mapping[str, float]:
-        trained = train_abuse(config, cache)
-        trained.filter.save(out)
-        words = {f"{NAME}/lexicon/words": float(trained.words)}
-        return trained.precision.flat(f"{NAME}/precision") | trained.recall.flat(f"{NAME}/recall") | words
+        trained = train_abuse(config, cache, roots)
+        trained.save(out)
+        return trained.metrics(NAME)
 
-    return store.build(Spec(NAME, config, {}, code_version(__name__)), produce)
+    return store.build(Spec(NAME, config.anywhere(), {}, code_version(__name__)), produce)
 
 
-def train_abuse(config: AbuseConfig, cache: Path) -> abuse.Trained:
-    """Train the abuse filter on the packages that it is made of."""
-    with ThreadPoolExecutor(max_workers=3) as pool:
+def train_abuse(config: AbuseConfig, cache: Path, roots: Sequence[str] = ("",)) -> abuse.Trained:
+    """The abuse filter, made of packages and of the labels that the config names. Raises DataError where one cannot be used."""
+    with ThreadPoolExecutor(max_workers=2) as pool:
         archives = dict(zip(_ABUSE, pool.map(lambda name: fetch(SOURCES[name], cache), _ABUSE), strict=True))
-    texts = [document.text for document in tweets.read(SOURCES["tweets"], archives["tweets"])]
-    rated = SOURCES["human_ratings"]
-    texts += [document.text for name in ratings.SETS for document in ratings.read(rated, archives["human_ratings"], name, "text")]
-    words = abuse.lexicon(SOURCES["abuse_lexicon"], archives["abuse_lexicon"])
-    return abuse.train(texts, words, abuse.Teacher(SOURCES["abuse_teacher"], archives["abuse_teacher"]), config)
+    teacher = abuse_teacher.read(SOURCES["abuse_teacher"], archives["abuse_teacher"])
+    return abuse.train(abuse.lexicon(SOURCES["abuse_lexicon"], archives["abuse_lexicon"]), teacher, config, roots)
 
 
 def open_abuse_filter(directory: Path, config: AbuseConfig) -> AbuseFilter:

@@ -1,151 +1,146 @@
 """Sexual and abusive text: a lexicon AND a classifier (GPT-4 Technical Report: "internally trained classifiers as well
 as a lexicon-based approach").
 
-The classifier is trained here, and its labels are second-hand, which is its limit: the packaged SVM of
-alt-profanity-check, itself trained on 200,000 human-labelled comments, labels the stage's own tweets and snippets,
-copies of them with words of its vocabulary put in, and that vocabulary; an L2 logistic regression over hashed word
-1-2-grams learns these labels. Precision and recall are measured against the labels on a held-out fifth of the real
-texts and, in the tests, against an independent human-labelled set. Mild and identity words (``allowed``: "stupid",
-"gay", "damn") are taken out before labelling, training and scoring: film criticism lives on the first, the packaged
-model is prejudiced against the second. The lexicon is better-profanity's list cut to words that the SVM calls
-offensive; the full list holds "vodka" and "fat". Left out: other languages, other harms (self-harm, violence), spelling
-tricks beyond a few digit substitutions.
+With labels (``labels``: a file of people's judgements that the user names) the classifier tells eight categories of harm apart, each with
+a threshold of its own, and measures itself on half of them. Without labels it is what a package brings: the SVM of alt-profanity-check,
+which finds offensive words and little else, and says so. The lexicon is better-profanity's list cut to words that the SVM calls
+offensive; it refuses only together with the classifier, and only where there are no labels: a word is no abuse. Left out: other languages,
+spelling tricks beyond a few digit substitutions.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import random
-import warnings
-from dataclasses import dataclass
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+from pydantic import Field, model_validator
 
 from modelyard.config import Config
 from modelyard.data.corpus.document import Refusal
+from modelyard.data.filters import abuse_labels, abuse_teacher, abuse_training
+from modelyard.data.filters.abuse_labels import CATEGORIES, LabelsConfig
+from modelyard.data.filters.abuse_teacher import Teacher
+from modelyard.data.filters.abuse_training import Measured
 from modelyard.data.sources.declared import Source
 from modelyard.data.sources.fetch import member
-from modelyard.formats.abuse import BUCKETS, WORD, AbuseModel, features
+from modelyard.formats.abuse import PLAIN, REPORT, AbuseModel
 from modelyard.stats.estimate import Estimate, proportion
 
 
 class AbuseConfig(Config):
-    """Training set and operating point."""
+    """What it learns from, and its operating point."""
 
     sure: float
-    """Classifier probability that refuses alone."""
+    """Probability of any abuse that refuses alone."""
     suspicious: float
-    """Classifier probability that refuses together with a lexicon word."""
+    """Probability that refuses together with a lexicon word, where there are no labels."""
     lexicon: float
-    """A listed word is kept in the lexicon when the labelling SVM gives it at least this probability alone."""
-    training_texts: int
-    """Real texts to label, taken in hash order; a fifth of them is only measured on."""
-    augmented: int
-    """Copies of training texts with offensive or other vocabulary words put in."""
+    """A listed word is kept in the lexicon when the packaged SVM gives it at least this probability alone."""
     allowed: list[str]
-    """Words that are neither in the lexicon nor seen by the classifier: mild, or names of groups of people."""
+    """Words that neither the lexicon nor the packaged SVM counts: mild, or names of groups of people. Labels speak of them in context."""
+    labels: LabelsConfig | None = None
+    """People's labels of harm; absent: the packaged SVM alone."""
+    categories: dict[str, float] = Field(default_factory=dict)
+    """Category -> probability that refuses, beside ``sure`` for all of them together; only with labels."""
+
+    @model_validator(mode="after")
+    def _known_categories(self) -> AbuseConfig:
+        if unknown := sorted(set(self.categories) - set(CATEGORIES.values())):
+            raise ValueError(f"categories: {unknown[0]!r} is none of {', '.join(CATEGORIES.values())}")
+        if self.categories and self.labels is None:
+            raise ValueError("categories: the packaged model has none; they need labels")
+        return self
+
+    def anywhere(self) -> AbuseConfig:
+        """Without where the labels lie, which changes no answer: their hash stays."""
+        return self.model_copy(update={"labels": self.labels.model_copy(update={"path": ""})}) if self.labels else self
 
 
 @dataclass(frozen=True)
 class AbuseFilter(AbuseModel):
-    """The trained model with its operating point; a value that workers receive whole."""
+    """The model with its operating point; a value that workers receive whole."""
 
     config: AbuseConfig
 
     def refuse(self, text: str) -> Refusal | None:
-        """Refuses by the classifier alone, or by lexicon and classifier together."""
-        probability = self.probability(text)
+        """Refuses by a category, by all of them together, or, without labels, by lexicon and classifier together."""
+        probability, outputs = self.judge(text)
+        for name, least in self.config.categories.items():
+            if outputs[name] >= least:
+                return Refusal(f"abuse/{name.replace('/', '_')}", f"p={outputs[name]:.2f}")
         if probability >= self.config.sure:
             return Refusal("abuse/classifier", f"p={probability:.2f}")
-        if probability >= self.config.suspicious and (word := self.word(text)):
+        if self.config.labels is None and probability >= self.config.suspicious and (word := self.word(text)):
             return Refusal("abuse/lexicon_and_classifier", f"{word}, p={probability:.2f}")
         return None
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The filter and how well its classifier reproduces its labels on texts it was not trained on."""
+    """The filter and what was measured of it."""
 
     filter: AbuseFilter
-    precision: Estimate
-    recall: Estimate
-    words: int
-    """Lexicon size."""
+    measured: dict[str, Estimate]
+    """On the half of the labels that a first model was not trained on: precision, recall and average precisions; empty without labels."""
 
+    def report(self) -> dict[str, Any]:
+        """For reports: what it learned from and how good it is."""
+        return {
+            "origin": self.filter.origin,
+            "lexicon_words": len(self.filter.words),
+            **{name: value._asdict() for name, value in self.measured.items()},
+        }
 
-class Teacher:
-    """The labelling SVM: probability that a text is offensive."""
+    def metrics(self, prefix: str) -> dict[str, float]:
+        """Flat, under ``prefix``."""
+        found: dict[str, float] = {}
+        for name, value in self.measured.items():
+            found |= value.flat(f"{prefix}/{name.replace('-', '_')}")
+        return found
 
-    def __init__(self, source: Source, archive: Path) -> None:
-        import joblib  # type: ignore[import-untyped]
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            self._vectorizer: Any = joblib.load(io.BytesIO(member(source, archive, "data/vectorizer.joblib")))
-            self._model: Any = joblib.load(io.BytesIO(member(source, archive, "data/model.joblib")))
-
-    @property
-    def vocabulary(self) -> list[str]:
-        """The words that it knows, sorted."""
-        return sorted(word for word in self._vectorizer.vocabulary_ if WORD.fullmatch(word))
-
-    def __call__(self, texts: list[str]) -> npt.NDArray[np.float64]:
-        """Probabilities, [texts]."""
-        return np.asarray(self._model.predict_proba(self._vectorizer.transform(texts))[:, 1])
+    def save(self, directory: Path) -> None:
+        """Write the model, and beside it what was measured."""
+        self.filter.save(directory)
+        (directory / REPORT).write_text(json.dumps(self.report(), indent=1) + "\n", "utf-8")
 
 
 def lexicon(source: Source, archive: Path) -> list[str]:
     """Words of the packaged list, lower case."""
     lines = member(source, archive, "better_profanity/profanity_wordlist.txt").decode("utf-8").splitlines()
-    return sorted({line.strip().lower() for line in lines if WORD.fullmatch(line.strip().lower())})
+    return sorted({line.strip().lower() for line in lines if PLAIN.fullmatch(line.strip().lower())})
 
 
-def train(texts: list[str], words: list[str], teacher: Teacher, config: AbuseConfig) -> Trained:
-    """Label ``texts`` with ``teacher``, fit on four fifths of them and on augmented copies, measure on the fifth."""
+def train(words: list[str], teacher: Teacher, config: AbuseConfig, roots: Sequence[str] = ("",)) -> Trained:
+    """The filter from its parts: ``words`` of the lexicon, the packaged model, and the labels that the config names below ``roots``."""
     allowed = frozenset(config.allowed)
-    stripped = {" ".join(word for word in WORD.findall(text.lower()) if word not in allowed) for text in texts}
-    chosen = sorted(stripped, key=lambda text: hashlib.sha256(text.encode()).digest())[: config.training_texts]
-    held, real = chosen[: len(chosen) // 5], chosen[len(chosen) // 5 :]
-    vocabulary = [word for word in teacher.vocabulary if word not in allowed]
-    rows = [*real, *vocabulary, *_augmented(real, vocabulary, teacher(vocabulary) >= 0.5, config.augmented)]
-    weights, bias = _fit([features(row.split()) for row in rows], teacher(rows) >= 0.5)
-    listed = [word for word in words if word not in allowed]
-    kept = [word for word, score in zip(listed, teacher(listed), strict=True) if score >= config.lexicon]
-    result = AbuseFilter(frozenset(kept), weights, bias, allowed, config)
-    predicted = np.array([result.probability(text) >= 0.5 for text in held], dtype=bool)
-    truth = teacher(held) >= 0.5 if held else np.zeros(0, bool)
-    agree = int((predicted & truth).sum())
-    return Trained(result, _share(agree, int(predicted.sum())), _share(agree, int(truth.sum())), len(kept))
+    kept = abuse_teacher.listed(teacher, words, allowed, config.lexicon)
+    if config.labels is None:
+        return Trained(_filter(replace(abuse_teacher.untaught(teacher, allowed), words=kept), config), {})
+    labelled = abuse_labels.read(config.labels, roots)
+    measured = abuse_training.measure(labelled, teacher, allowed)
+    origin = f"{len(labelled.texts):,} labelled texts ({config.labels.licence}, sha256 {config.labels.sha256[:16]})"
+    model = abuse_training.fit(labelled, teacher, allowed, origin)
+    return Trained(_filter(replace(model, words=kept), config), _operating_point(measured, config))
 
 
-def _augmented(texts: list[str], vocabulary: list[str], offensive: npt.NDArray[np.bool_], count: int) -> list[str]:
-    """Beginnings of texts with one or two words put in; two of three such words are offensive, so rare ones get a weight too."""
-    generator = random.Random(0)
-    bad = [word for word, flag in zip(vocabulary, offensive, strict=True) if flag]
-    rows = []
-    for number in range(count if texts and bad else 0):
-        words = generator.choice(texts).split()[:12]
-        for _ in range(generator.choice((1, 1, 2))):
-            words.insert(generator.randrange(len(words) + 1), generator.choice(bad if number % 3 else vocabulary))
-        rows.append(" ".join(words))
-    return rows
+def _filter(model: AbuseModel, config: AbuseConfig) -> AbuseFilter:
+    return AbuseFilter(**{field.name: getattr(model, field.name) for field in fields(AbuseModel)}, config=config)
+
+
+def _operating_point(measured: Measured, config: AbuseConfig) -> dict[str, Estimate]:
+    held = measured.held
+    judge = _filter(measured.model, config)
+    refused = [judge.refuse(text) is not None for text in held.texts]
+    agree = sum(bool(a and b) for a, b in zip(refused, held.harmful, strict=True))
+    return {
+        "precision": _share(agree, sum(refused)),
+        "recall": _share(agree, int(held.harmful.sum())),
+        **{f"average_precision/{name}": value for name, value in measured.average_precision.items()},
+    }
 
 
 def _share(hits: int, total: int) -> Estimate:
     return proportion(hits, total) if total else Estimate(0.0, 0.0, 1.0, 0)
-
-
-def _fit(rows: list[npt.NDArray[np.int64]], labels: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.float32], float]:
-    from scipy.sparse import csr_matrix
-    from sklearn.linear_model import LogisticRegression
-
-    pointers = np.concatenate([[0], np.cumsum([row.size for row in rows])])
-    values = np.concatenate([np.full(row.size, 1 / np.sqrt(max(1, row.size))) for row in rows])
-    matrix = csr_matrix((values, np.concatenate(rows), pointers), shape=(len(rows), BUCKETS))
-    model = LogisticRegression(C=10.0, solver="liblinear", random_state=0, max_iter=200)
-    model.fit(matrix, labels)
-    return model.coef_[0].astype(np.float32), float(model.intercept_[0])

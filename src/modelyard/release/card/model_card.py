@@ -24,6 +24,7 @@ from modelyard.release.card import figures
 from modelyard.release.card.card_template import TEMPLATE
 from modelyard.release.card.feedback import feedback
 from modelyard.release.gates.gate import Decision
+from modelyard.stats.estimate import Estimate
 
 MODELS = ("base", "sft", "policy")
 
@@ -51,6 +52,14 @@ def build(name: str, inputs: Mapping[str, Path], decision: Decision, results: Re
     )
 
 
+def abuse_judge(corpus: Path) -> str:
+    """What the corpus's model of abuse learned from, and its average precision where it was measured."""
+    report = read_json(corpus / "abuse.json") or {}
+    measured = report.get("average_precision/any")
+    figure = f", average precision {Estimate(**measured)} on held-out labels" if measured else ", not measured on labels"
+    return f"{report['origin']}{figure}" if report else "the corpus's model of abuse, of which nothing is recorded"
+
+
 def facts(inputs: Mapping[str, Path], results: Results) -> list[tuple[str, str]]:
     """What the weights are and where they come from."""
     model = model_directory.read(inputs["policy"]).model
@@ -62,6 +71,7 @@ def facts(inputs: Mapping[str, Path], results: Results) -> list[tuple[str, str]]
     ]
     return [
         ("Architecture", shape),
+        ("Toxicity is judged by", abuse_judge(inputs["corpus"])),
         ("Vocabulary", f"{model.vocab_size} byte-level BPE tokens"),
         ("Weights", results.weights.get("policy", "unknown")),
         *parents,
