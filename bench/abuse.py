@@ -30,6 +30,8 @@ from modelyard.data.filters.abuse_labels import CATEGORIES, UNKNOWN, Labelled
 from modelyard.stats.estimate import proportion
 from modelyard.stats.ranking import average_precision_interval
 
+SURE = 0.6
+"""Operating point with labels, as ``configs/data/web.toml`` suggests."""
 Scores = npt.NDArray[np.float64]
 ASK = {
     "alt-profanity-check": "from profanity_check import predict_prob\nscores = [[float(p)] for p in predict_prob(texts)]",
@@ -53,7 +55,7 @@ def main() -> None:
         "licence": "as given",
     }
     plain = AbuseConfig.model_validate(WEB["abuse"])
-    taught = AbuseConfig.model_validate({**WEB["abuse"], "labels": labels})
+    taught = AbuseConfig.model_validate({**WEB["abuse"], "labels": labels, "sure": SURE})
     assert taught.labels
     rows = abuse_labels.read(taught.labels)
     found = {name: train_abuse(config, options.cache) for name, config in (("packages", plain), ("labels", taught))}

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -30,7 +30,8 @@ SIZES = (2, 4)
 FILE = "abuse.npz"
 REPORT = "abuse.json"
 """What it learned from and what was measured of it, beside the model."""
-WORD = re.compile(r"[a-z0-9$@*]+")
+WORD = re.compile(rb"[a-z0-9$@*]+")
+"""Of lower-case text in UTF-8, in which no other character shares these bytes."""
 PLAIN = re.compile(r"[a-z']+")
 _LEET = str.maketrans("013457@$!", "oieastasi")
 
@@ -38,15 +39,10 @@ Buckets = npt.NDArray[np.int64]
 Reals = npt.NDArray[np.float64]
 
 
-@lru_cache(maxsize=1 << 17)
-def code(word: str) -> int:
-    """32 bits of a word; crc32 because Python's hash changes from process to process."""
-    return crc32(word.encode())
-
-
-def codes(words: list[str]) -> npt.NDArray[np.uint64]:
-    """[words]."""
-    return np.fromiter(map(code, words), np.uint64, len(words))
+def codes(text: str) -> npt.NDArray[np.uint64]:
+    """[words] 32 bits of each word of a text; crc32 because Python's hash changes from process to process."""
+    words = WORD.findall(text.lower().encode("utf-8", "replace"))
+    return np.fromiter(map(crc32, words), np.int64, len(words)).view(np.uint64)
 
 
 def singles(found: npt.NDArray[np.uint64]) -> Buckets:
@@ -60,9 +56,9 @@ def pairs(found: npt.NDArray[np.uint64]) -> Buckets:
     return (mixed >> np.uint64(64 - BITS)).astype(np.int64)
 
 
-def _cumulated(values: Reals) -> Reals:
-    """Sums of the first 0, 1, ... rows."""
-    return np.concatenate([np.zeros_like(values[:1]), np.cumsum(values, 0)])
+def _cumulated(values: npt.NDArray[np.float32]) -> Reals:
+    """Sums of the first 0, 1, ... rows, in fp64: windows are their differences."""
+    return np.concatenate([np.zeros_like(values[:1], np.float64), np.cumsum(values, 0, np.float64)])
 
 
 class Judgement(NamedTuple):
@@ -101,15 +97,16 @@ class AbuseModel:
 
     def log_odds(self, text: str) -> Reals:
         """[windows, outputs]; no window where the text has no word."""
-        found = codes(WORD.findall(text.lower()))
+        found = codes(text)
         if not found.size:
             return np.zeros((0, len(self.outputs)))
         rows = self._rows[singles(found)]
         totals, squares = self.weights[rows], self.squares[rows]
-        totals[:-1] += self.weights[self._rows[pairs(found)]]
+        neighbours = self._rows[pairs(found)]
+        known = np.flatnonzero(neighbours)  # one pair in ten
+        totals[known] += self.weights[neighbours[known]]
         starts = np.arange(0, found.size, STEP)
-        sums = _cumulated(np.add.reduceat(totals, starts, 0, np.float64))
-        norms = _cumulated(np.add.reduceat(squares, starts, 0, np.float64))
+        sums, norms = _cumulated(np.add.reduceat(totals, starts)), _cumulated(np.add.reduceat(squares, starts))
         windows = [
             (sums[size:] - sums[:-size]) / np.sqrt(np.maximum(norms[size:] - norms[:-size], 1e-9))[:, None]
             for size in sorted({min(size, starts.size) for size in SIZES})
@@ -121,9 +118,10 @@ class AbuseModel:
         scores = self.log_odds(text)
         if not scores.size:
             return Judgement(0.0, dict.fromkeys(self.outputs, 0.0))
-        spared = np.logaddexp(0, scores)
-        each = (1 - np.exp(-spared.max(0))).tolist()
-        return Judgement(float(1 - np.exp(-spared.sum(1).max())), dict(zip(self.outputs, each, strict=True)))
+        with np.errstate(over="ignore"):  # infinite odds are a probability of 1
+            odds = np.exp(scores)
+            any_, each = 1 - 1 / (1 + odds).prod(1).max(), 1 - 1 / (1 + odds.max(0))
+        return Judgement(float(any_), dict(zip(self.outputs, each.tolist(), strict=True)))
 
     def probability(self, text: str) -> float:
         """That the text is abusive in any way."""

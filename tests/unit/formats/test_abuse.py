@@ -14,9 +14,8 @@ def _model(weights: dict[str, list[float]], bias: tuple[float, ...] = (-3.0,), u
     """Weights of words, or of ``two words``; every known word counts 1 in the norm, others ``unknown``."""
 
     def bucket(gram: str) -> int:
-        first, *second = gram.split()
-        found = abuse.codes([first, *second])
-        return int((abuse.pairs(found) if second else abuse.singles(found))[0])
+        found = abuse.codes(gram)
+        return int((abuse.pairs(found) if found.size == 2 else abuse.singles(found))[0])
 
     grams = sorted(weights, key=bucket)
     table = np.array([[0.0] * len(bias), *(weights[gram] for gram in grams)], np.float32)

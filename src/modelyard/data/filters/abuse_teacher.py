@@ -47,7 +47,7 @@ def read(source: Source, archive: Path) -> Teacher:
         warnings.simplefilter("ignore")  # pickled by another version of scikit-learn; only plain arrays are taken from it
         vectorizer: Any = joblib.load(io.BytesIO(member(source, archive, "data/vectorizer.joblib")))
         folds: Any = joblib.load(io.BytesIO(member(source, archive, "data/model.joblib"))).calibrated_classifiers_
-    kept = sorted((word, column) for word, column in vectorizer.vocabulary_.items() if WORD.fullmatch(word))
+    kept = sorted((word, column) for word, column in vectorizer.vocabulary_.items() if WORD.fullmatch(word.encode()))
     columns = [column for _, column in kept]
     return Teacher(
         words=[word for word, _ in kept],
@@ -63,7 +63,7 @@ def read(source: Source, archive: Path) -> Teacher:
 def untaught(teacher: Teacher, allowed: frozenset[str]) -> AbuseModel:
     """The packaged model as it is, by window: ``offensive`` and nothing else."""
     rows = [n for n, word in enumerate(teacher.words) if word not in allowed]
-    buckets = singles(codes([teacher.words[n] for n in rows]))
+    buckets = singles(codes(" ".join(teacher.words[n] for n in rows)))
     buckets, first = np.unique(buckets, return_index=True)
     idf, weights = teacher.idf[rows][first], teacher.weights[rows][first]
     return AbuseModel(

@@ -19,12 +19,14 @@ import numpy.typing as npt
 from modelyard.data.filters.abuse_contrasts import contrasts
 from modelyard.data.filters.abuse_labels import CATEGORIES, UNKNOWN, Labelled, first_half
 from modelyard.data.filters.abuse_teacher import Teacher
-from modelyard.formats.abuse import BITS, WORD, AbuseModel, Buckets, Reals, codes, pairs, singles
+from modelyard.formats.abuse import BITS, AbuseModel, Buckets, Reals, codes, pairs, singles
 from modelyard.stats.estimate import Estimate
 from modelyard.stats.ranking import average_precision_interval
 
 STRENGTH = 30.0
 """Inverse of the L2 penalty."""
+LEAST = 2
+"""Texts that a word or a pair must be in to have a weight from labels; one in a single text says little and would fill the table."""
 FOLDS = 3
 """Of the cross-fitting that calibrates."""
 CONTRASTS = (0.1, 0.3)
@@ -78,7 +80,7 @@ def fit(labelled: Labelled, teacher: Teacher, allowed: frozenset[str], origin: s
 
     known = _known(teacher, allowed)
     written = contrasts()
-    rows = [_features(WORD.findall(text.lower()), known) for text in (*labelled.texts, *written.texts)]
+    rows = [_features(codes(text), known) for text in (*labelled.texts, *written.texts)]
     labels = np.concatenate([labelled.labels, written.labels])
     importance = np.concatenate([np.ones(len(labelled.texts)), np.where(written.harmful, *CONTRASTS)])
     every, scales = np.concatenate([row.buckets for row in rows]), np.concatenate([row.scales for row in rows])
@@ -87,9 +89,11 @@ def fit(labelled: Labelled, teacher: Teacher, allowed: frozenset[str], origin: s
     pointers = np.concatenate([[0], np.cumsum([row.buckets.size for row in rows])])
     words = csr_matrix((values, place, pointers), shape=(len(rows), used.size))
     words.sum_duplicates()
-    inputs = hstack([words, csr_matrix(np.array([row.margin for row in rows])[:, None])], format="csr")
     scale = np.zeros(used.size)
     scale[place] = scales
+    again = np.bincount(words.indices, minlength=used.size) >= LEAST
+    used, scale = used[again], scale[again]
+    inputs = hstack([words[:, again], csr_matrix(np.array([row.margin for row in rows])[:, None])], format="csr")
 
     buckets = np.union1d(used, known.rows)
     weights, bias = np.zeros((buckets.size + 1, len(CATEGORIES))), np.zeros(len(CATEGORIES))
@@ -141,16 +145,15 @@ def measure(labelled: Labelled, teacher: Teacher, allowed: frozenset[str], seed:
 def _known(teacher: Teacher, allowed: frozenset[str]) -> _Known:
     idf = np.full(1 << BITS, teacher.idf.max())
     margin = np.zeros(1 << BITS)
-    common = singles(codes([*sorted(teacher.stop), *ascii_lowercase, *digits]))
-    words = singles(codes(teacher.words))
+    common = singles(codes(" ".join([*sorted(teacher.stop), *ascii_lowercase, *digits])))
+    words = singles(codes(" ".join(teacher.words)))
     idf[common] = teacher.idf.min()
     idf[words] = teacher.idf
     margin[words] = teacher.idf * teacher.weights * [word not in allowed for word in teacher.words]
     return _Known(idf, margin, np.union1d(common, words))
 
 
-def _features(words: list[str], known: _Known) -> _Features:
-    found = codes(words)
+def _features(found: npt.NDArray[np.uint64], known: _Known) -> _Features:
     buckets = singles(found)
     idf = known.idf[buckets]
     norm = math.sqrt(max(float((idf**2).sum()), 1e-9))
