@@ -1,18 +1,22 @@
 """What an artifact was made of, what a change of a source would make invalid, and what differs between two releases.
 
-Everything is read from the manifests in the store (``artifact.json``), the corpus's ``sources.json`` and nothing else, so it is as true as
-they are. The role ``baseline`` is not followed: what a candidate was compared with is no part of it. Left out: columns and rows.
+Everything is read from the manifests in the store (``artifact.json``), the corpus's ``sources.json`` and nothing else.
+What is read is checked: files against their manifest, manifests against those of what was made of them; what does not
+hold is among the ``problems``. What a candidate was compared with (``baseline``, ``version_1``...) is no part of it and
+is not followed. Left out: columns and rows.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from modelyard.store.artifacts import MANIFEST, Artifact, ArtifactError, Store
+from modelyard.store.artifacts import MANIFEST, Artifact, ArtifactError, Store, parted
 
-NOT_FOLLOWED = ("baseline",)
+NOT_FOLLOWED = re.compile(r"baseline|version_\d+")
+SOURCES = "sources.json"
 
 
 class Lineage(NamedTuple):
@@ -24,6 +28,8 @@ class Lineage(NamedTuple):
     """Corpus -> its source files and packages with version, hash and licence."""
     missing: tuple[str, ...]
     """Parents that are no longer in the store."""
+    problems: tuple[str, ...] = ()
+    """What is not as it was recorded, a line each."""
 
     def named(self) -> dict[str, Artifact]:
         """Artifact name -> artifact: a line has one of each."""
@@ -34,25 +40,43 @@ def walk(store: Store, roots: Sequence[str]) -> Lineage:
     """Everything that ``roots`` (``name/version``) were made of, themselves included."""
     artifacts: dict[str, Artifact] = {}
     missing: list[str] = []
+    problems: list[str] = []
     queue = list(roots)
     while queue:
         ref = queue.pop(0)
         if ref in artifacts or ref in missing:
             continue
         try:
-            artifacts[ref] = store.get(ref)
-        except ArtifactError:
+            made = store.find(*ref.split("/", 1)) if "/" in ref else None
+        except ArtifactError as error:
+            problems.append(str(error))
+            made = None
+        if made is None:
             missing.append(ref)
             continue
-        queue += [parent for role, parent in artifacts[ref].parents.items() if role not in NOT_FOLLOWED]
-    return Lineage(
-        artifacts, {ref: sources_of(store, made) for ref, made in artifacts.items() if "sources.json" in made.files}, tuple(missing)
-    )
+        artifacts[ref] = made
+        queue += _followed(made)
+    problems += [why for made in artifacts.values() for why in broken_links(made, artifacts)]
+    sources: dict[str, list[dict[str, Any]]] = {}
+    for ref, made in artifacts.items():
+        try:
+            sources |= {ref: sources_of(store, made)} if SOURCES in made.files else {}
+        except ArtifactError as error:
+            problems.append(str(error))
+    return Lineage(artifacts, sources, tuple(missing), tuple(problems))
+
+
+def broken_links(made: Artifact, known: Mapping[str, Artifact]) -> list[str]:
+    """The parents among ``known`` that are not what ``made`` was made of, a line each; a manifest that names no hashes of its parents."""
+    if made.parent_records is None:
+        return [f"{made.ref} was made by an earlier version, which did not record its parents' hashes"] if made.parents else []
+    links = [parted(made, role, known[ref]) for role, ref in made.parents.items() if ref in known]
+    return [why for why in links if why]
 
 
 def sources_of(store: Store, corpus: Artifact) -> list[dict[str, Any]]:
-    """Rows of a corpus's ``sources.json``."""
-    rows: list[dict[str, Any]] = json.loads(store.storage.read(f"{corpus.ref}/sources.json"))
+    """Rows of a corpus's ``sources.json``. Raises ArtifactError where it is not the recorded file."""
+    rows: list[dict[str, Any]] = json.loads(store.read(corpus, SOURCES))
     return rows
 
 
@@ -135,11 +159,11 @@ def all_artifacts(store: Store) -> Iterator[Artifact]:
 
 
 def _followed(artifact: Artifact) -> list[str]:
-    return [parent for role, parent in artifact.parents.items() if role not in NOT_FOLLOWED]
+    return [parent for role, parent in artifact.parents.items() if not NOT_FOLLOWED.fullmatch(role)]
 
 
 def _reads(store: Store, artifact: Artifact, source: str) -> bool:
-    if "sources.json" not in artifact.files:
+    if SOURCES not in artifact.files:
         return False
     return any(source in (row.get(key) for key in ("name", "package", "path", "sha256")) for row in sources_of(store, artifact))
 

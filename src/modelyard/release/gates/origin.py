@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from modelyard.formats.results import Rows
 from modelyard.release.gates.gate import Evidence, Gate, RefusedError, Use, number
 from modelyard.release.limits import ReleaseConfig
 
@@ -45,6 +46,13 @@ def suite_gate(name: Literal["data", "metrics"], suite: Mapping[str, Any] | None
     )
 
 
+def metrics_gate(evidence: Evidence) -> Gate:
+    """The suites on the table of metrics found nothing, and every metric is what its records say."""
+    if evidence.contradiction:
+        raise RefusedError(f"results contradict their records: {evidence.contradiction}")
+    return suite_gate("metrics", evidence.metric_suite)
+
+
 def contamination_gate(evidence: Evidence, config: ReleaseConfig) -> Gate:
     """Few items of any benchmark that matters are in training data, and they were looked for in every set that a model was trained on."""
     gate = contamination_shares(evidence.contamination, config)
@@ -60,6 +68,7 @@ def contamination_gate(evidence: Evidence, config: ReleaseConfig) -> Gate:
         if name not in evidence.contamination:
             raise RefusedError(f"benchmark {name} was not checked for contamination")
         require_searched(name, evidence.contamination[name], trained, evidence.searched)
+        require_counted(name, evidence.contamination[name], evidence.results.of("policy").get(name, ()))
     reason = f"{gate.reason}; what the imported base was trained on is set aside: {aside}" if aside else gate.reason
     return gate.model_copy(update={"reason": reason})
 
@@ -79,12 +88,26 @@ def contamination_shares(report: Mapping[str, Any] | None, config: ReleaseConfig
         if items < held.min_items:
             raise RefusedError(f"only {items:g} items of {name} were checked for contamination, at least {held.min_items} are needed")
         shares[name] = number(report[name].get("share"), f"contaminated share of {name}")
+        met = number(report[name].get("contaminated"), f"contaminated items of {name}")
+        if not 0 <= met <= items or not math.isclose(shares[name], met / items, rel_tol=1e-9):
+            raise RefusedError(f"{met:g} of {items:g} items of {name} are no share of {shares[name]:g}")
         over += [name] if shares[name] > held.max_contaminated else []
     worst = max([*over, *(shares if not over else [])], key=shares.__getitem__, default="")
     allowed = config.of(worst).max_contaminated
     reason = f"worst share {shares.get(worst, 0):.1%} ({worst or 'none'}), at most {allowed:.1%} allowed"
     metrics = {f"release/contamination/{name}": share for name, share in shares.items()}
     return Gate(name="contamination", verdict="BLOCK" if over else "PROMOTE", reason=reason, metrics=metrics)
+
+
+def require_counted(benchmark: str, entry: Mapping[str, Any], rows: Rows) -> None:
+    """Raise RefusedError where the report counts other items of ``benchmark``, or others as contaminated, than were answered."""
+    items = {str(row["item"]): bool(row.get("contaminated")) for row in rows}
+    answered, met = len(items), sum(items.values())
+    if items and (entry["n"], entry["contaminated"]) != (answered, met):
+        raise RefusedError(
+            f"the report counts {entry['contaminated']} of {entry['n']} items of {benchmark} as contaminated, "
+            f"its records {met} of {answered}"
+        )
 
 
 def require_searched(benchmark: str, entry: Mapping[str, Any], trained: Sequence[Use], searched: Sequence[str]) -> None:

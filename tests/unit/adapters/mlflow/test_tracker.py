@@ -12,9 +12,9 @@ import mlflow
 import pytest
 
 from modelyard.adapters.mlflow.curves import AWAY_SECONDS, FLUSH_SECONDS, LiveRun
-from modelyard.adapters.mlflow.server import client, without_password
+from modelyard.adapters.mlflow.server import client
 from modelyard.adapters.mlflow.tracker import PARENT, Tracker, flatten
-from modelyard.config import Config
+from modelyard.config import Config, without_password
 from modelyard.store.artifacts import Artifact, Spec
 
 
