@@ -196,9 +196,9 @@ class Store:
     def built(self, spec: Spec) -> Artifact | None:
         """The finished artifact of ``spec``, or None. Raises ArtifactError where it was made of other parents than these."""
         artifact = self.find(spec.name, spec.version)
-        for role, parent in spec.parents.items() if artifact else ():
-            if reason := parted(artifact, role, parent):
-                raise ArtifactError(f"{reason}; delete {artifact.ref} to build it again")
+        reasons = [parted(artifact, role, parent) for role, parent in spec.parents.items()] if artifact else []
+        for reason in filter(None, reasons):
+            raise ArtifactError(f"{reason}; delete {spec.name}/{spec.version} to build it again")
         return artifact
 
     def read(self, artifact: Artifact, file: str) -> bytes:
@@ -301,10 +301,10 @@ class Store:
         return Built(artifact, cached)
 
 
-def parted(artifact: Artifact | None, role: str, parent: Artifact) -> str:
+def parted(artifact: Artifact, role: str, parent: Artifact) -> str:
     """Why ``parent`` is not what ``artifact`` was made of; "" where it is, or where a manifest of format 1 does not say."""
-    record = (artifact.parent_records or {}).get(role) if artifact else None
-    if artifact is None or record is None or record == parent.record:
+    record = (artifact.parent_records or {}).get(role)
+    if record is None or record == parent.record:
         return ""
     return f"{artifact.ref} was made of another {parent.ref} ({role}) than the store has now: edited or built again since"
 

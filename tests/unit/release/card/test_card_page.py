@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -43,8 +44,8 @@ def card(tmp_path_factory: pytest.TempPathFactory) -> str:
     root = tmp_path_factory.mktemp("card")
     inputs = evidence.write_all(root)
     evidence.write_results(inputs["baseline"], {"base": "base", "sft": "sft", "policy": "production"}, 70)
-    override = Override(gate="regression", name="Ada Lovelace", reason="a very long reason " * 8)
-    run(evidence.CONFIG.model_copy(update={"overrides": (override,)}), inputs, root, silent, evidence.satisfied, "line")
+    override = Override(gate="regression", name="Ada Lovelace", reason="a very long reason " * 8, expires=date(2026, 12, 31))
+    run(evidence.CONFIG.model_copy(update={"overrides": (override,)}), inputs, root, silent, evidence.satisfied, evidence.agreeing, "line")
     return (root / "card.html").read_text()
 
 

@@ -1,15 +1,49 @@
 """The gates: a clean candidate is promoted, and every kind of bad or missing evidence stops it for the right reason."""
 
 from collections.abc import Callable
+from datetime import date, timedelta
 from typing import Any, get_args
 
 import pytest
 
 from modelyard.release.gates.gate import Decision, Evidence, Use
-from modelyard.release.limits import BenchmarkLimits, GateName, Override
+from modelyard.release.limits import BenchmarkLimits, GateName, Override, ReleaseConfig
 from modelyard.release.verdict import decide, decide_early
 from modelyard.stats.estimate import Estimate
-from tests.unit.release.evidence import CONFIG, CORPUS, FEEDBACK, GOOD, IDS, REPORT, SETS, measured, records, results, scores, with_records
+from tests.unit.release.evidence import (
+    CONFIG,
+    CORPUS,
+    FEEDBACK,
+    GOOD,
+    IDS,
+    ITEMS,
+    REPORT,
+    SETS,
+    measured,
+    records,
+    results,
+    scores,
+    searched,
+    with_records,
+)
+
+DAY = date(2026, 12, 31)
+OVERRIDE = {"gate": "forecast", "name": "Ada", "reason": "the ladder had another mix", "expires": DAY}
+INVISIBLE = (
+    "\u200b",
+    "A\u200bda",
+    "Ada\n",
+    "Ada\x1b[2J",
+    "Ada\0",
+    "\u202eadA",
+    "\u3164",
+    "\u2800",
+    "\u2066Ada",
+    "A\u200dda",
+    "Ada\t",
+    "x" * 2001,
+)
+"""Texts that a page, a terminal or a person shows otherwise than they were written."""
 
 
 def verdict_of(decision: Decision, name: str) -> tuple[str, str]:
@@ -34,7 +68,11 @@ def test_gate_clean_candidate_is_promoted() -> None:
 
 
 def test_gate_first_release_has_nothing_to_regress_from() -> None:
-    decision = decide(GOOD._replace(baseline=None), CONFIG)
+    held = decide(GOOD._replace(baseline=None), CONFIG)
+    decision = decide(GOOD._replace(baseline=None), CONFIG.model_copy(update={"first": True}))
+
+    assert (held.verdict, verdict_of(held, "regression")[0]) == ("HOLD", "HOLD"), "an empty registry may be the wrong one"
+    assert "release.first = true" in verdict_of(held, "regression")[1]
 
     assert decision.verdict == "PROMOTE"
     assert "first release" in verdict_of(decision, "regression")[1]
@@ -97,6 +135,29 @@ def test_gate_contamination_check_of_no_items_is_blocked(name: str) -> None:
 
     for report in (unchecked, without):
         assert verdict_of(decide(GOOD._replace(contamination=report), CONFIG), "contamination")[0] == "BLOCK"
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"contaminated": -1, "share": -0.01},
+        {"contaminated": 0, "share": 0.5},
+        {"contaminated": 50, "share": 0.0},
+        {"n": 10**18},
+        {"n": 99},
+        {"contaminated": 1, "share": 0.01},
+    ],
+)
+def test_gate_contamination_that_contradicts_itself_or_the_records_is_refused(entry: dict) -> None:
+    report = {**REPORT, "last_word": {**REPORT["last_word"], **entry}}
+
+    assert verdict_of(decide(GOOD._replace(contamination=report), CONFIG), "contamination")[0] == "BLOCK"
+
+
+def test_gate_results_that_contradict_their_records_are_refused() -> None:
+    found = verdict_of(decide(GOOD._replace(contradiction="evals/policy/last_word/acc is 1"), CONFIG), "metrics")
+
+    assert found == ("BLOCK", "results contradict their records: evals/policy/last_word/acc is 1")
 
 
 @pytest.mark.parametrize("missing", SETS)
@@ -222,7 +283,7 @@ CASES: dict[str, tuple[Callable[[], Evidence], str, str]] = {
         "HOLD",
     ),
     "contaminated": (
-        lambda: GOOD._replace(contamination={name: {**entry, "share": 0.2} for name, entry in REPORT.items()}),
+        lambda: GOOD._replace(contamination={name: searched(ITEMS[name], 20) for name in REPORT}),
         "contamination",
         "BLOCK",
     ),
@@ -247,7 +308,7 @@ def test_gate_bad_evidence_is_stopped_by_its_gate_alone(case: str) -> None:
 @pytest.mark.parametrize("case", [name for name, (_, gate, _) in CASES.items() if gate != "weights"])
 def test_gate_override_lets_the_release_go_on_and_stays_on_the_record(case: str) -> None:
     evidence, name, expected = CASES[case]
-    override = Override(gate=name, name="Ada Lovelace", reason="looked at by hand")
+    override = Override(gate=name, name="Ada Lovelace", reason="looked at by hand", expires=DAY)
 
     decision = decide(evidence(), CONFIG.model_copy(update={"overrides": (override,)}))
 
@@ -257,7 +318,7 @@ def test_gate_override_lets_the_release_go_on_and_stays_on_the_record(case: str)
 
 
 def test_gate_override_covers_its_own_gate_alone() -> None:
-    override = Override(gate="forecast", name="Ada Lovelace", reason="known")
+    override = Override(gate="forecast", name="Ada Lovelace", reason="known", expires=DAY)
     config = CONFIG.model_copy(update={"overrides": (override,)})
     toxic = changed(policy__toxicity__toxicity=Estimate(0.15, 0.1, 0.21, 100))
 
@@ -268,16 +329,75 @@ def test_gate_override_covers_its_own_gate_alone() -> None:
 @pytest.mark.parametrize(
     "bad",
     [
-        {"gate": "forecast", "name": "", "reason": "x"},
-        {"gate": "forecast", "name": "A", "reason": "  "},
-        {"gate": "forecast", "name": "A"},
-        {"gate": "weights", "name": "A", "reason": "x"},
-        {"gate": "forcast", "name": "A", "reason": "x"},
+        {"name": ""},
+        {"reason": "  "},
+        {"reason": None},
+        {"gate": "weights"},
+        {"gate": "forcast"},
+        {"expires": None},
+        {"expires": "soon"},
+        *({key: text} for key in ("name", "reason") for text in INVISIBLE),
     ],
 )
 def test_gate_override_without_a_name_a_reason_or_a_gate_is_refused(bad: dict) -> None:
     with pytest.raises(ValueError, match="overrides"):
-        type(CONFIG).model_validate({**CONFIG.model_dump(), "overrides": [bad]})
+        type(CONFIG).model_validate(
+            {**CONFIG.model_dump(), "overrides": [{key: value for key, value in {**OVERRIDE, **bad}.items() if value is not None}]}
+        )
+
+
+@pytest.mark.parametrize("name", ["Ada Lovelace", "N. O'Brien-Smith 2", "王小明", "क्\u200dषमा", "José", "Zoe\u0308"])
+def test_gate_override_takes_names_of_every_script(name: str) -> None:
+    assert Override.model_validate({**OVERRIDE, "name": f" {name} "}).name == name
+
+
+def test_gate_override_that_has_expired_or_never_does_is_refused_on_the_day() -> None:
+    def config(expires: date) -> ReleaseConfig:
+        return CONFIG.model_copy(update={"overrides": (Override.model_validate({**OVERRIDE, "expires": expires}),)})
+
+    config(DAY).require_current(DAY)
+    config(DAY).require_current(DAY - timedelta(days=366))
+    with pytest.raises(ValueError, match=r"release.overrides.0.expires: Ada's override of forecast expired on 2026-12-31"):
+        config(DAY).require_current(DAY + timedelta(days=1))
+    with pytest.raises(ValueError, match="more than a year away"):
+        config(DAY).require_current(DAY - timedelta(days=367))
+
+
+@pytest.mark.parametrize(
+    ("empty", "key"),
+    [
+        ({"min_items": 1}, "release.min_items 1: so few items can never be significantly worse"),
+        ({"alpha": 1e-300}, "alpha"),
+        ({"min_items": 14, "alpha": 1e-4}, "release.min_items 14"),
+        ({"limits": {"last_word": {"min_items": 2}}}, "release.limits.last_word.min_items 2"),
+        ({"tolerance": 1e308}, "tolerance"),
+        ({"limits": {"last_word": {"tolerance": 1e308}}}, "limits.last_word.tolerance"),
+        ({"max_alignment_tax": 1.0}, "max_alignment_tax"),
+        ({"max_contaminated": 1.0}, "max_contaminated"),
+        ({"forecast_tolerance": 1e308}, "forecast_tolerance"),
+        ({"max_kl": 1e308}, "max_kl"),
+        ({"max_calibration_error": 1.0}, "max_calibration_error"),
+        ({"max_calibration_increase": 1.0}, "max_calibration_increase"),
+    ],
+)
+def test_gate_limits_that_no_model_could_miss_are_refused_when_they_are_read(empty: dict, key: str) -> None:
+    with pytest.raises(ValueError, match=key):
+        ReleaseConfig.model_validate({**CONFIG.model_dump(), **empty})
+
+
+def test_gate_limits_that_the_scores_show_to_be_empty_are_refused_or_named_by_their_gate() -> None:
+    def limits(**own: object) -> ReleaseConfig:
+        return CONFIG.model_copy(update={"limits": {**CONFIG.limits, "last_word": BenchmarkLimits.model_validate(own)}})
+
+    key = "evals/policy/last_word/acc"
+    shared = GOOD._replace(results=GOOD.results._replace(shares=frozenset({key})))
+
+    assert verdict_of(decide(GOOD, limits(tolerance=1.5)), "regression") == (
+        "BLOCK",
+        "scores of last_word lie between 0 and 1, so none can be worse by more than 1.5; set release.limits.last_word",
+    )
+    assert "at most 100.0% (an empty limit: no model can miss it)" in verdict_of(decide(shared, limits(max={"acc": 1.0})), "regression")[1]
+    assert "empty" not in verdict_of(decide(shared, limits(max={"acc": 0.9})), "regression")[1]
 
 
 @pytest.mark.parametrize(
@@ -286,7 +406,7 @@ def test_gate_override_without_a_name_a_reason_or_a_gate_is_refused(bad: dict) -
         (GOOD.suite, REPORT, []),
         (None, REPORT, ["data"]),
         (GOOD.suite, None, ["contamination"]),
-        (GOOD.suite, {**REPORT, "openings": {**REPORT["openings"], "share": 0.2}}, ["contamination"]),
+        (GOOD.suite, {**REPORT, "openings": searched(100, 20)}, ["contamination"]),
         (GOOD.suite, {**REPORT, "openings": {**REPORT["openings"], "n": 3}}, ["contamination"]),
     ],
 )
