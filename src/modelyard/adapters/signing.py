@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from modelyard.config import Config, complaint
-from modelyard.store.artifacts import MANIFEST, Artifact, Spec, Store
+from modelyard.store.artifacts import MANIFEST, Artifact, ArtifactError, Spec, Store
 from modelyard.store.code_identity import code_version
 from modelyard.store.file_hash import sha256_file
 
@@ -89,7 +89,9 @@ def check(store: Store, signature: Artifact, signed: Mapping[str, Artifact], tru
         try:
             verifier = _trusting(trusted).set_hashing_config(_hashing(role))
             verifier.verify(store.fetch(made), store.fetch(signature) / f"{role}.sig")
-        except (ValueError, TypeError, OSError) as error:
+        except ArtifactError:
+            raise
+        except Exception as error:  # of this library, cryptography and OpenSSL, which have no base in common
             problems.append(f"{made.ref}: its signature does not hold: {complaint(error)[:200]}")
     return problems
 

@@ -47,7 +47,7 @@ class World:
         self.made[name] = self.store.build(spec, produce).artifact
 
     def decide(self, rules: LineDecision) -> Artifact:
-        parents = {role: made for role, made in self.made.items() if role not in ("export", "decision", "sign_off")}
+        parents = {role: made for role, made in self.made.items() if role not in ("feedback", "export", "decision", "sign_off")}
         inputs = {role: self.store.fetch(made) for role, made in parents.items()}
 
         def produce(out: Path, checkpoints: Path) -> Mapping[str, float]:
