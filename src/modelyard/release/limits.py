@@ -159,8 +159,8 @@ class ReleaseConfig(Config):
     @model_validator(mode="after")
     def _can_fail(self) -> ReleaseConfig:
         """Fewer items than these could all flip without being significant (McNemar's exact test: p is at least 2^(1 - n))."""
-        named = [("release.min_items", self.min_items)]
-        named += [(f"release.limits.{name}.min_items", own.min_items) for name, own in self.limits.items() if own.min_items]
+        named = [("min_items", self.min_items)]
+        named += [(f"limits.{name}.min_items", own.min_items) for name, own in self.limits.items() if own.min_items]
         for key, items in named:
             if 2.0 ** (1 - items) >= self.alpha:
                 raise ValueError(

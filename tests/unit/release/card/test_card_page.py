@@ -68,7 +68,7 @@ def test_card_in_a_browser_is_whole_and_fits_its_window(browser: str, card: str,
 
 
 def test_card_override_stands_with_its_gate(card: str) -> None:
-    assert "<b>Overridden by Ada Lovelace</b>: a very long reason" in card
+    assert "<b>Overridden by Ada Lovelace</b>, until 2026-12-31: a very long reason" in card
     assert re.search(r"last_word</td>.*worse</td>", card, re.DOTALL)
 
 

@@ -366,10 +366,10 @@ def test_gate_override_that_has_expired_or_never_does_is_refused_on_the_day() ->
 @pytest.mark.parametrize(
     ("empty", "key"),
     [
-        ({"min_items": 1}, "release.min_items 1: so few items can never be significantly worse"),
+        ({"min_items": 1}, "min_items 1: so few items can never be significantly worse"),
         ({"alpha": 1e-300}, "alpha"),
-        ({"min_items": 14, "alpha": 1e-4}, "release.min_items 14"),
-        ({"limits": {"last_word": {"min_items": 2}}}, "release.limits.last_word.min_items 2"),
+        ({"min_items": 14, "alpha": 1e-4}, "min_items 14"),
+        ({"limits": {"last_word": {"min_items": 2}}}, "limits.last_word.min_items 2"),
         ({"tolerance": 1e308}, "tolerance"),
         ({"limits": {"last_word": {"tolerance": 1e308}}}, "limits.last_word.tolerance"),
         ({"max_alignment_tax": 1.0}, "max_alignment_tax"),
