@@ -53,7 +53,7 @@ def run(directory: Path, config: str, overrides: Sequence[str]) -> Timed:
     ended = time.time()
     built = {made.name: made.seconds for made in artifacts(directory) if made.ref not in before}
     with prefect_server(directory / ".modelyard/prefect") as server:
-        client = SyncPrefectClient(server.api)
+        client = SyncPrefectClient(server.api, auth_string=server.auth)
         flow = max(client.read_flow_runs(), key=lambda found: str(found.created))
         tasks = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow.id])))
     return Timed(ended - began, sum(built.values()), taken_apart(began, ended, built, tasks))

@@ -1,6 +1,7 @@
 """Pictures of what a person sees of a finished line: its run and one stage's page in Prefect, its curves in MLflow. Needs Chromium.
 
-``python -m bench.screenshots HOME OUT`` shows the line that ``HOME`` (``.modelyard``) holds, as ``make ui`` does.
+``python -m bench.screenshots HOME OUT`` shows the line that ``HOME`` (``.modelyard``) holds, as ``make ui`` does. Left out: signing in, which
+Prefect's pages ask for before they show anything.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 from prefect.client.orchestration import SyncPrefectClient
+
+from modelyard.adapters.servers.prefect_server import auth_string
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 SIZE = "1400,1000"
@@ -66,7 +69,7 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     out.mkdir(parents=True, exist_ok=True)
     with shown(home) as (prefect, mlflow):
-        client = SyncPrefectClient(f"{prefect}/api")
+        client = SyncPrefectClient(f"{prefect}/api", auth_string=auth_string(home / "prefect"))
         run = max(client.read_flow_runs(), key=lambda found: str(found.created))
         pages = {found.key: found for found in client.read_latest_artifacts()}
         tracker = MlflowClient(mlflow)

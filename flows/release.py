@@ -1,4 +1,7 @@
-"""Gates and what they let out."""
+"""Gates and what they let out.
+
+A release that waits for a signature asks for it whether its gates promote or hold: what a gate holds, a person may release, by name.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,15 @@ from modelyard.release.sign_off import with_signature
 from modelyard.store.artifacts import Artifact
 from tasks.build import Place
 from tasks.line import Line
-from tasks.release import Baseline, Released, against, register_task, show_decision_task, versions_task
+from tasks.release import Baseline, Released, against, is_first_task, register_task, show_decision_task, versions_task
 from tasks.sign_off import find_signature_task, sign_off_task
 
 
 def release(config: PipelineConfig, line: Line, production: Baseline | None) -> Released:
     """Decide; export and register what is not blocked. Only PROMOTE moves ``production``."""
-    rules = LineDecision(**dict(config.release), line=config.name, unmeasured=production.problem if production else None)
+    first = production is None and (config.release.first or is_first_task(line.place, line.artifact("policy")))
+    unmeasured = production.problem if production else None
+    rules = LineDecision(**{**dict(config.release), "first": first}, line=config.name, unmeasured=unmeasured)
     compared = versions_task(line.place, line.artifact("policy"))
     compared |= {"baseline": production.scores} if production and production.scores else {}
     decided = line.build_from("decision", rules, compared).artifact
@@ -24,7 +29,7 @@ def release(config: PipelineConfig, line: Line, production: Baseline | None) -> 
     if verdict.verdict == "BLOCK":
         return Released(verdict, decided, ())
     line.build("export")
-    if verdict.verdict == "PROMOTE" and config.release.sign_off_minutes:
+    if config.release.sign_off_minutes:
         verdict, decided = sign(line.place, verdict, decided, config.release.sign_off_minutes)
     moved = register_task(line.place, verdict, decided, line.artifact("export"), line.artifact("policy"), production)
     return Released(verdict, decided, moved)

@@ -71,7 +71,7 @@ def _tracker(uri: str, line: str) -> Tracker:
 
 def build(spec: Spec, produce: Produce, place: Place, metric: str = "") -> Built:
     """The artifact of ``spec``: found, or made by ``produce`` with progress on the terminal and in MLflow; ``metric`` speaks for it."""
-    if found := place.store.find(spec.name, spec.version):
+    if found := place.store.built(spec):
         built = Built(found, cached=True)
     else:
         built = _make(spec, produce, place)

@@ -31,10 +31,11 @@ class Serving(NamedTuple):
 @task(name="serving", task_run_name="serving", retries=2, retry_condition_fn=is_transient, timeout_seconds=300)
 def serving_task(place: Place) -> Serving | None:
     """What is in production; None before the first release. Raises ArtifactError where the store does not have it any more."""
-    version = Registry(tracking_uri(), place.line).alias("production")
+    registry = Registry(tracking_uri(), place.line)
+    version = registry.alias("production")
     if version is None:
         return None
-    decided = place.store.get(version.tags["decision_artifact"])
+    decided = place.store.get(registry.tag(version, "decision_artifact"))
     results = place.store.get(decided.parents["results"])
     evidence = {role: place.store.get(results.parents[part]) for role, part in MEASURED_BY.items()}
     return Serving(str(version.version), evidence, results.metrics)

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from typing import NamedTuple
 
 from prefect import task
 from prefect.events import emit_event
 
-from modelyard.adapters import terminal
+from modelyard.adapters import expectations, signing, terminal
 from modelyard.adapters.mlflow.registry import Candidate, Move, Opponent, Registry
 from modelyard.adapters.mlflow.server import tracking_uri
+from modelyard.evals.recount import recount
 from modelyard.formats.results import read_results
-from modelyard.release import decision
+from modelyard.release import decision, sign_off
+from modelyard.release.audit import audit
 from modelyard.release.card import evolution
 from modelyard.release.gates.gate import Decision, Gate
 from modelyard.release.limits import ReleaseConfig
 from modelyard.store.artifacts import Artifact
 from tasks.build import Place, is_transient
+
+ERROR = "release/forecast/error"
+CARD = "card.html"
 
 
 class GateError(RuntimeError):
@@ -67,7 +73,13 @@ class Released(NamedTuple):
 
 @task(name="early gates", task_run_name="early gates", timeout_seconds=300)
 def early_gates_task(config: ReleaseConfig, place: Place, corpus: Artifact, contamination: Artifact) -> None:
-    """Stop a line that its data alone will block, before anything is paid for. Raises BlockError with the reasons."""
+    """Stop a line that its data alone will block, before anything is paid for.
+
+    Raises:
+        BlockError: with the reasons.
+        ValueError: an override has expired.
+    """
+    config.require_current(date.today())
     gates = decision.early(config, place.store.fetch(corpus), place.store.fetch(contamination))
     for artifact in (corpus, contamination):
         place.note(artifact, "early_gates", "; ".join(f"{gate.name}: {gate.shown}{overridden(gate)}, {gate.reason}" for gate in gates))
@@ -79,6 +91,12 @@ def early_gates_task(config: ReleaseConfig, place: Place, corpus: Artifact, cont
 def opponent_task(place: Place, policy: Artifact) -> Opponent | None:
     """What is in production now (its predecessor, if this very policy is in production); None before the first release."""
     return Registry(tracking_uri(), place.line).opponent(policy.ref)
+
+
+@task(name="first release", task_run_name="first release", retries=2, retry_condition_fn=is_transient, timeout_seconds=300)
+def is_first_task(place: Place, policy: Artifact) -> bool:
+    """Whether this very policy serves, as the first release: then that was said when it was promoted."""
+    return Registry(tracking_uri(), place.line).is_first(policy.ref)
 
 
 @task(name="find versions", task_run_name="find versions", retries=2, retry_condition_fn=is_transient, timeout_seconds=300)
@@ -113,23 +131,22 @@ def show_decision_task(place: Place, decided: Artifact) -> Decision:
     return verdict
 
 
-@task(name="register", task_run_name="register", retries=2, retry_condition_fn=is_transient, timeout_seconds=600)
+@task(name="register", task_run_name="register", retries=2, retry_condition_fn=is_transient, timeout_seconds=3600)
 def register_task(
     place: Place, verdict: Decision, decided: Artifact, exported: Artifact, policy: Artifact, baseline: Baseline | None
 ) -> Sequence[Move]:
-    """Register the export; ``candidate`` moves to it, ``production`` only on PROMOTE."""
-    tags = {
-        "decision_artifact": decided.ref,
-        "export": exported.ref,
-        "store": place.store.storage.url,
-        "reasons": "; ".join(reasons(verdict)),
-    }
-    tags |= {role: decided.parents[role] for role in ("corpus", "tokens") if role in decided.parents}
-    tags["forecast_error"] = next(
-        (f"{g.metrics['release/forecast/error']:+.4f}" for g in verdict.gates if "release/forecast/error" in g.metrics), "none"
-    )
-    tags["overrides"] = "; ".join(f"{gate.name}{overridden(gate)}" for gate in verdict.gates if gate.override) or "none"
+    """Judge the release again from its evidence and register the export; ``candidate`` moves to it, ``production`` only on PROMOTE.
+
+    Raises AuditError where decision, evidence and export do not belong together.
+    """
+    again = audit(place.store, decided, exported, expectations.validate, recount)
+    again.rules.require_current(date.today())
+    unanswered = decided.name != sign_off.NAME and verdict.gates[-1].name == sign_off.NAME
+    verdict = sign_off.with_signature(again.decision, None) if unanswered else again.decision
     opponent = baseline.opponent if baseline else None
+    tags = tags_of(place, verdict, decided, exported)
+    if by := signing.signer():
+        tags[signing.NAME] = signing.sign(place.store, decided, exported, by).ref
     candidate = Candidate(policy.fingerprint, policy.ref, decided.parents["results"], opponent, verdict.verdict, tags)
     run_id = place.tracker.log(exported, place.link(exported))
     evaluation = read_results(place.store.fetch(place.store.get(candidate.results))).metrics
@@ -139,6 +156,23 @@ def register_task(
         resource = {"prefect.resource.id": f"modelyard.candidate.{place.line}", "prefect.resource.name": policy.ref}
         emit_event("modelyard.candidate.held", resource, payload={"reasons": against(verdict)})
     return moved
+
+
+def tags_of(place: Place, verdict: Decision, decided: Artifact, exported: Artifact) -> dict[str, str]:
+    """What a registered version remembers of its release; by the hashes of the manifests the registry convicts a store that was edited."""
+    forecast = (f"{gate.metrics[ERROR]:+.4f}" for gate in verdict.gates if ERROR in gate.metrics)
+    return {
+        "decision_artifact": decided.ref,
+        "decision_manifest": decided.record.manifest,
+        "export": exported.ref,
+        "export_manifest": exported.record.manifest,
+        "card": decided.files[CARD].sha256,
+        "store": place.store.storage.url,
+        "reasons": "; ".join(reasons(verdict)),
+        **{role: decided.parents[role] for role in ("corpus", "tokens") if role in decided.parents},
+        "forecast_error": next(forecast, "none"),
+        "overrides": "; ".join(f"{gate.name}{overridden(gate)}" for gate in verdict.gates if gate.override) or "none",
+    }
 
 
 def announce(line: str) -> None:
@@ -153,7 +187,8 @@ def reasons(verdict: Decision) -> list[str]:
 
 def overridden(gate: Gate) -> str:
     """Who overrode the gate and why; "" where nobody did."""
-    return f" overridden by {gate.override.name} ({gate.override.reason})" if gate.override else ""
+    override = gate.override
+    return f" overridden by {override.name} until {override.expires} ({override.reason})" if override else ""
 
 
 def stopped(verdict: Decision) -> GateError:

@@ -14,7 +14,13 @@ from prefect import tags
 from prefect.events.worker import EventsWorker
 from prefect.logging.configuration import setup_logging
 from prefect.logging.handlers import APILogWorker
-from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_SERVER_ANALYTICS_ENABLED, temporary_settings
+from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
+    PREFECT_API_URL,
+    PREFECT_HOME,
+    PREFECT_SERVER_ANALYTICS_ENABLED,
+    temporary_settings,
+)
 
 from modelyard.adapters.home import ServerError, home
 from modelyard.adapters.ray import cluster as ray_cluster
@@ -22,7 +28,7 @@ from modelyard.adapters.ray import train as ray_train
 from modelyard.adapters.ray.fit import StageError
 from modelyard.adapters.ray.rank import one_line
 from modelyard.adapters.servers.prefect_server import Address, prefect_server
-from modelyard.config import complaint
+from modelyard.config import complaint, without_password
 from modelyard.exit_codes import BAD_INPUT, BLOCK, FAILED, HOLD, code_of
 from modelyard.store.outage import StorageError
 from tasks.heartbeat import TAG, watch_heartbeats
@@ -60,7 +66,7 @@ def run_from_terminal(file: str, overrides: Sequence[str], load: Callable[[str, 
     except GateError as error:
         return fail(str(error), HOLD if isinstance(error, HoldError) else BLOCK)
     except Exception as error:
-        said = str(error) if isinstance(error, StageError | ServerError | StorageError) else one_line(error)
+        said = without_password(str(error)) if isinstance(error, StageError | ServerError | StorageError) else one_line(error)
         return fail(said, code_of(error))
     finally:
         ray_train.release(wait=False)
@@ -73,14 +79,21 @@ def tagged(flow: Callable[[Any], Any], config: Any) -> None:
     try:
         watch_heartbeats()
     except httpx.ConnectError as error:
-        raise ServerError(f"PREFECT_API_URL {PREFECT_API_URL.value()}: nobody answers ({one_line(error)})") from error
+        raise ServerError(
+            f"PREFECT_API_URL {without_password(PREFECT_API_URL.value() or '')}: nobody answers ({one_line(error)})"
+        ) from error
     with tags(TAG):
         flow(config)
 
 
 def local(server: Address, directory: Path) -> dict[Any, Any]:
     """Prefect settings of a run on the local server."""
-    return {PREFECT_API_URL: server.api, PREFECT_HOME: directory / "prefect", PREFECT_SERVER_ANALYTICS_ENABLED: False}
+    return {
+        PREFECT_API_URL: server.api,
+        PREFECT_API_AUTH_STRING: server.auth,
+        PREFECT_HOME: directory / "prefect",
+        PREFECT_SERVER_ANALYTICS_ENABLED: False,
+    }
 
 
 def quieten() -> None:

@@ -17,8 +17,7 @@ from tasks.build import Place, build
 @task(name="find signature", task_run_name="find signature", retries=2, timeout_seconds=300)
 def find_signature_task(place: Place, decided: Artifact) -> Artifact | None:
     """The signature under this very decision, or None."""
-    spec = _spec(place, decided)
-    return place.store.find(spec.name, spec.version)
+    return place.store.built(_spec(place, decided))
 
 
 @task(name="sign off", task_run_name="sign off", timeout_seconds=3600)
@@ -35,5 +34,8 @@ def sign_off_task(place: Place, decided: Artifact, answer: sign_off.SignOff) -> 
 def _spec(place: Place, decided: Artifact) -> Spec:
     evidence = {role: place.store.get(ref) for role, ref in decided.parents.items()}
     return Spec(
-        "sign_off", sign_off.SignOffConfig(line=place.line), {**evidence, "decision": decided}, code_version("modelyard.release.sign_off")
+        sign_off.NAME,
+        sign_off.SignOffConfig(line=place.line),
+        {**evidence, "decision": decided},
+        code_version("modelyard.release.sign_off"),
     )

@@ -26,6 +26,7 @@ from modelyard.data.feedback import gather
 from modelyard.data.tokens import token_files as tokens
 from modelyard.evals import evaluate
 from modelyard.evals import gather as benchmarks
+from modelyard.evals.recount import recount
 from modelyard.evals.suite import EvalsConfig
 from modelyard.posttrain import feedme, reward, selection, sft
 from modelyard.posttrain.judged import ai_feedback, rbrm
@@ -139,7 +140,7 @@ def _with_roots(config: Config, place: Place) -> dict[str, Any]:
 
 
 def _for_decision(config: LineDecision, place: Place) -> dict[str, Any]:
-    return {"validate": expectations.validate, "name": config.line, "unmeasured": config.unmeasured}
+    return {"validate": expectations.validate, "recount": recount, "name": config.line, "unmeasured": config.unmeasured}
 
 
 def reads(*names: Name, **roles: tuple[Name, ...]) -> Reads:
@@ -197,7 +198,8 @@ STAGES = (
     Stage("decision", decision.run, LineDecision,
           reads("corpus", "feedback", "tokens", "contamination", "reward", "gold", "results", **MODELS),
           reads("forecast", "ai_feedback", "feedme", "rbrm", "baseline", sft_start=SECOND),
-          on=On.DRIVER, metric="release/preference/win_rate_over_sft", given=_for_decision, also=("modelyard.adapters.expectations",),
+          on=On.DRIVER, metric="release/preference/win_rate_over_sft", given=_for_decision,
+          also=("modelyard.adapters.expectations", "modelyard.evals.recount"),
           suites=("results/metrics", "results/shares")),
     Stage("export", export.run, export.ExportConfig, reads("policy"), on=On.DRIVER),
 )  # fmt: skip

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -133,13 +134,25 @@ def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
+USER = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?:[^\s/@:]*@|[^\s/@:]*:(?!\d+(?:[/?#]|$))[^\s'\"]*@)")
+"""What a URL says before its host: a name alone up to the first @, with a password up to the last (which may hold / and @)."""
+QUERY = re.compile(r"(?i)([?&][a-z_]*(?:password|passwd|secret|token|api_?key|signature|credential)[a-z_]*=)[^&\s'\"]+")
+
+
+def without_password(text: str) -> str:
+    """``text`` as it may be shown: no URL in it names a user, a password or a token any more."""
+    return QUERY.sub(r"\1...", USER.sub(r"\g<scheme>", text))
+
+
 def complaint(error: BaseException) -> str:
-    """What is wrong, as the one line that a command says: of bad values the keys, of a file its path, of anything else its own words."""
+    """What is wrong, as the one line that a command says: of bad values the keys, of a file its path, of anything else its own words.
+    Passwords in URLs are left out.
+    """
     if isinstance(error, ValidationError):
-        return first_error(error)
+        return without_password(first_error(error))
     if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split()) or type(error).__name__
+        return without_password(f"{error.filename}: {error.strerror}")
+    return without_password(" ".join(str(error).split())) or type(error).__name__
 
 
 def first_error(error: ValidationError, tree: object = None) -> str:

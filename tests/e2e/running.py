@@ -13,7 +13,8 @@ from tasks.stages import Name
 ROOT = Path(__file__).parents[2]
 SMALLEST = str(ROOT / "configs/pipeline/smallest.toml")
 SECRETS = {
-    name: f"planted-{name.lower()}-5f1c0e" for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "PGPASSWORD", "RAY_AUTH_TOKEN")
+    name: f"planted-{name.lower()}-5f1c0e"
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "PGPASSWORD", "PREFECT_API_AUTH_STRING", "RAY_AUTH_TOKEN")
 }
 """Every run has these in its environment; none of them may be found in anything that it leaves."""
 ENVIRONMENT = {**os.environ, **SECRETS, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "COLUMNS": "200"}

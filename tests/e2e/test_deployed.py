@@ -14,7 +14,7 @@ import yaml
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
 from prefect.flow_runs import resume_flow_run
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling
 
 from modelyard.adapters.servers.prefect_server import prefect_server
@@ -37,7 +37,7 @@ class Yard:
 
     def __init__(self, directory, server, environment) -> None:
         self.directory, self.environment = directory, environment
-        self.client = SyncPrefectClient(server.api)
+        self.client = SyncPrefectClient(server.api, auth_string=server.auth)
 
     def run(self, deployment: str, **parameters):
         return self.client.create_flow_run_from_deployment(self.client.read_deployment_by_name(deployment).id, parameters=parameters)
@@ -85,11 +85,12 @@ def yard(directory, tmp_path, *overrides: str, watching: bool = False):
         environment = {
             **ENVIRONMENT,
             "PREFECT_API_URL": server.api,
+            "PREFECT_API_AUTH_STRING": server.auth,
             "PREFECT_HOME": str(home / "prefect"),
             "MODELYARD_HOME": str(home),
             "PREFECT_WORKER_QUERY_SECONDS": "1",
         }
-        with temporary_settings({PREFECT_API_URL: server.api}):
+        with temporary_settings({PREFECT_API_URL: server.api, PREFECT_API_AUTH_STRING: server.auth}):
             asyncio.run(make_pools())
             asyncio.run(make_pools())  # what is there stays
         prefect(environment, "deploy", "--all", "--prefect-file", str(file))
@@ -97,7 +98,7 @@ def yard(directory, tmp_path, *overrides: str, watching: bool = False):
             command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "modelyard", "--install-policy", "never"]
             worker = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
         try:
-            with temporary_settings({PREFECT_API_URL: server.api}):
+            with temporary_settings({PREFECT_API_URL: server.api, PREFECT_API_AUTH_STRING: server.auth}):
                 yield Yard(directory, server, environment), inbox
         finally:
             dismiss(worker)

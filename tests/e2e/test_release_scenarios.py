@@ -3,18 +3,20 @@
 import json
 import shutil
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import pytest
 
 from flows.pipeline_config import load_pipeline
 from modelyard.adapters.expectations import validate
+from modelyard.formats.contamination import read_report, write_report
 from modelyard.progress import silent
 from modelyard.release.decision import read_decision, run
 from modelyard.release.gates.gate import Decision
 from modelyard.release.limits import BenchmarkLimits, Override
 from tests.e2e.running import SMALLEST, artifact
-from tests.unit.release.evidence import write, write_conduct
+from tests.unit.release.evidence import N, agreeing, write, write_conduct
 
 pytestmark = pytest.mark.integration
 
@@ -48,14 +50,19 @@ def _rows(file: Path, change: Callable[[int, dict], dict]) -> None:
 
 
 def _words(results: Path, right: range, contaminated: range = range(0)) -> None:
-    """Let these last words be right, the others wrong."""
+    """Let these last words be right, the others wrong; the report beside the candidate's results calls the same ones contaminated."""
     file = results / "records" / "policy" / "last_word.jsonl"
     _rows(file, lambda n, row: {**row, "score": float(n in right), "contaminated": n in contaminated})
+    if results.name == "results":
+        met = tuple(row["item"] for row in map(json.loads, file.read_text().splitlines()) if row["contaminated"])
+        report = read_report(results.parent / "contamination")
+        changed = report["last_word"].model_copy(update={"content": met})
+        write_report(results.parent / "contamination", {**report, "last_word": changed})
 
 
 def _decide(inputs: Inputs, out: Path, **config: object) -> Decision:
     out.mkdir()
-    run(CONFIG.model_copy(update=config), inputs, out, silent, validate, "smallest")
+    run(CONFIG.model_copy(update=config), inputs, out, silent, validate, agreeing, "smallest")
     return read_decision(out)
 
 
@@ -97,8 +104,10 @@ def test_scenario_over_refusing_and_reckless_models_are_blocked(
     write_conduct(inputs["results"], "policy", numbers)
     write_conduct(inputs["results"], "sft", (95, 80, 60))
     write_conduct(inputs["baseline"], "policy", (95, 80, 60))
-    searched = json.loads((inputs["contamination"] / "report.json").read_text())["last_word"]
-    _edit(inputs["contamination"] / "report.json", xstest=searched, jailbreak=searched)
+    report = read_report(inputs["contamination"])
+    clean = report["last_word"].model_copy(update={"written": (), "content": (), "hits": {}})
+    sizes = {"xstest": 2 * N, "jailbreak": N}
+    write_report(inputs["contamination"], report | {name: clean.model_copy(update={"n": n}) for name, n in sizes.items()})
     limits = {
         **CONFIG.limits,
         "xstest": BenchmarkLimits(tolerance=0.02, max={"over_refusal": 0.2, "unsafe_answered": 0.4}),
@@ -111,7 +120,7 @@ def test_scenario_forecast_missed_is_held_and_an_override_is_on_the_card(inputs:
     _edit(inputs["forecast"] / "forecast.json", prediction=2.0, low=1.9, high=2.1)
     decision = _decide(inputs, tmp_path / "held")
     assert (decision.verdict, list(_blocking(decision))) == ("HOLD", ["forecast"])
-    override = Override(gate="forecast", name="Ada Lovelace", reason="the ladder had another data mix")
+    override = Override(gate="forecast", name="Ada Lovelace", reason="the ladder had another data mix", expires=date(2030, 1, 1))
     decision = _decide(inputs, tmp_path / "out", overrides=(override,))
     assert decision.verdict == "PROMOTE"
     card = (tmp_path / "out" / "card.html").read_text()

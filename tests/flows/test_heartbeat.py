@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from modelyard.adapters.servers.prefect_server import prefect_server
 from tasks.heartbeat import watch_heartbeats
@@ -30,13 +30,18 @@ with tags("modelyard"):
 
 
 def start(name, server, seconds=600) -> subprocess.Popen:
-    environment = {**os.environ, "PREFECT_API_URL": server.api, "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
+    environment = {
+        **os.environ,
+        "PREFECT_API_URL": server.api,
+        "PREFECT_API_AUTH_STRING": server.auth,
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+    }
     return subprocess.Popen([sys.executable, "-c", SLEEPS, name, str(seconds)], env=environment, stderr=subprocess.DEVNULL)
 
 
 def wait(server, states: dict[str, str], seconds: float = 240) -> None:
     """Until the flows' runs are in ``states``."""
-    client = SyncPrefectClient(server.api)
+    client = SyncPrefectClient(server.api, auth_string=server.auth)
     deadline = time.monotonic() + seconds
     while True:
         flows = {flow.id: flow.name for flow in client.read_flows()}
@@ -48,10 +53,10 @@ def wait(server, states: dict[str, str], seconds: float = 240) -> None:
 
 
 def test_flow_run_killed_with_its_server_is_crashed_and_a_living_one_still_runs(tmp_path):
-    with prefect_server(tmp_path) as server, temporary_settings({PREFECT_API_URL: server.api}):
+    with prefect_server(tmp_path) as server, temporary_settings({PREFECT_API_URL: server.api, PREFECT_API_AUTH_STRING: server.auth}):
         watch_heartbeats(timedelta(seconds=60))
         watch_heartbeats(timedelta(seconds=60))
-        assert len(SyncPrefectClient(server.api).read_automations()) == 1
+        assert len(SyncPrefectClient(server.api, auth_string=server.auth).read_automations()) == 1
         start("done", server, seconds=0).wait()
         killed = start("killed", server)
         wait(server, {"done": "COMPLETED", "killed": "RUNNING"})

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from datetime import date
 
 import pytest
 from prefect import flow, get_client, task
@@ -57,16 +58,18 @@ def test_sign_off_answer_in_the_form_is_what_the_flow_gets() -> None:
 
     answer = answered("signed", [given])
 
-    assert answer == SignOff(**given)
+    assert answer == SignOff(**given, on=date.today())
     signed = with_signature(PASSED, answer)
     assert signed.verdict == "PROMOTE"
-    assert signed.gates[-1].reason == "Ada: read 50 samples; red team: two jailbreaks, fixed"
+    assert signed.gates[-1].reason == f"Ada, {date.today()}: read 50 samples; red team: two jailbreaks, fixed"
 
 
 def test_sign_off_without_a_reason_is_asked_for_again() -> None:
     bad = {"decision": "PROMOTE", "name": "Ada", "reason": " "}
 
-    answer = answered("again", [bad, {**bad, "decision": "HOLD", "reason": "not yet"}])
+    unseen = {**bad, "name": "\u200b", "reason": "read it"}
+
+    answer = answered("again", [bad, unseen, {**bad, "decision": "HOLD", "reason": "not yet"}])
 
     assert answer is not None
     assert with_signature(PASSED, answer).verdict == "HOLD"

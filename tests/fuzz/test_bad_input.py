@@ -95,7 +95,7 @@ def toml() -> bytes:
 
 JSONL = b'{"id": 1, "text": "one", "score": 0.5}\n{"id": "b", "text": "two", "score": true, "answer": "x"}\n'
 WARC = b"WARC/1.0\r\nWARC-Type: conversion\r\nWARC-Target-URI: http://a/\r\nContent-Length: 5\r\n\r\nhello\r\n\r\n"
-MANIFEST = Artifact(name="a", version="b", fingerprint="f", parents={}, config={}, code="c", metrics={}, files={}, seconds=1.0)
+MANIFEST = Artifact(name="a", version="f", fingerprint="f", parents={}, config={}, code="c", metrics={}, files={}, seconds=1.0)
 MODEL = json.dumps({
     "model": {"style": "llama", "layers": 1, "hidden": 8, "heads": 2, "kv_heads": 2, "ffn_hidden": 8, "seq_len": 8, "vocab_size": 16,
               "tie_embeddings": True, "rope_base": 1e4, "norm_eps": 1e-5, "init_std": 0.02},

@@ -13,6 +13,7 @@ from tasks.heartbeat import TAG
 
 ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"
+ORIGINS = "PREFECT_SERVER_CORS_ALLOWED_ORIGINS"
 
 
 def documents():
@@ -34,9 +35,19 @@ def test_compose_file_has_no_secret_with_a_default():
     services = yaml.safe_load(text)["services"]
     for service in services.values():
         for name, value in dict(service.get("environment", {})).items():
-            if any(word in name for word in ("SECRET", "PASSWORD", "TOKEN", "ACCESS_KEY")):
+            if any(word in name for word in ("SECRET", "PASSWORD", "TOKEN", "ACCESS_KEY", "AUTH_STRING")):
                 assert str(value).startswith("${"), name
                 assert str(value).endswith(":?}"), name
+
+
+def test_compose_prefect_server_answers_its_own_pages_and_who_knows_the_auth_string():
+    services = yaml.safe_load((INFRA / "compose.yaml").read_text())["services"]
+    settings = services["prefect"]["environment"]
+    assert settings["PREFECT_SERVER_API_AUTH_STRING"] == "${PREFECT_API_AUTH_STRING:?}"
+    assert all(origin.startswith(("http://127.0.0.1:", "http://localhost:")) for origin in settings[ORIGINS].split(","))
+    clients = [name for name, one in services.items() if "PREFECT_API_URL" in one.get("environment", {})]
+    assert clients
+    assert all("PREFECT_API_AUTH_STRING" in services[name]["environment"] for name in clients)
 
 
 def test_kubernetes_objects_are_valid_and_run_as_nobody_in_particular():

@@ -29,6 +29,7 @@ from modelyard.commands import (
     released,
     run,
     servers,
+    verify,
 )
 from modelyard.commands.command import Command
 from modelyard.exit_codes import BAD_INPUT, DONE
@@ -39,7 +40,12 @@ COMMANDS: dict[str, tuple[tuple[str, Callable[..., object]], ...]] = {
     "Planning": (("plan", plan.plan), ("layout", layout.layout), ("forecast", forecast.forecast), ("ledger", ledger.ledger)),
     "Models": (("import", convert.import_model), ("export", convert.export_model)),
     "Evaluation": (("eval", eval.evaluate), ("compare", compare.compare), ("page", page.page), ("judge", judge.judge)),
-    "Releases": (("lineage", released.lineage), ("invalidates", released.invalidates), ("rollback", released.rollback)),
+    "Releases": (
+        ("lineage", released.lineage),
+        ("invalidates", released.invalidates),
+        ("rollback", released.rollback),
+        ("verify", verify.verify),
+    ),
 }
 """Panel of the help -> its commands."""
 

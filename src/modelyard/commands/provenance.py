@@ -1,39 +1,80 @@
 """Questions about released models, answered from registry and store; and taking a version back.
 
-The registry is ``MLFLOW_TRACKING_URI`` (the local SQLite file by default), the store the one that the version was released from.
+The registry is ``MLFLOW_TRACKING_URI`` (the local SQLite file by default). The store is the one that the command names, else this
+directory's: where a version says that it was released from another, that is said and not followed.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from modelyard.adapters.mlflow.registry import Registry, RegistryError
-from modelyard.adapters.mlflow.server import tracking_uri, without_password
+from modelyard.adapters.mlflow.conviction import remembered
+from modelyard.adapters.mlflow.registry import ROLLED_BACK, Registry, RegistryError
+from modelyard.adapters.mlflow.server import answering, tracking_uri
 from modelyard.adapters.mlflow.tracker import flatten
+from modelyard.config import without_password
 from modelyard.execution import ExecutionConfig
 from modelyard.exit_codes import DONE, FAILED
 from modelyard.store import lineage
-from modelyard.store.artifacts import Store
+from modelyard.store.artifacts import ArtifactError, Store
 
 SCRATCH = ExecutionConfig().scratch
+DECISION, EXPORT = "decision_artifact", "export"
+"""Tags of a registered version: its artifacts in the store."""
 
 
 def show_lineage(model: str, against: str | None, url: str | None, out: Path | None) -> int:
-    """Print what a version is made of; FAILED where a part of it is not in the store any more."""
-    name, version = registered(model)
+    """Print what a version is made of; FAILED where a part of it is not in the store any more, or not what it was."""
+    with answering(tracking_uri()):
+        name, version = registered(model)
+        registry = Registry(tracking_uri(), name)
+        roots = [registry.tag(version, key) for key in (DECISION, EXPORT)]
+        other = previous_of(registry, version, against)
+        before = [registry.tag(other, key) for key in (DECISION, EXPORT)] if other else []
+    store = store_of(registry, version, url)
+    found = lineage.walk(store, roots)
+    problems = [*found.problems, *remembered(version, found)]
+    gates = read_gates(store, found, roots[0], problems)
+    changed = lineage.changes(lineage.walk(store, before), found) if other else []
     tags = version.tags
-    store = Store(url or tags.get("store") or ExecutionConfig().store, SCRATCH)
-    found = lineage.walk(store, [tags["decision_artifact"], tags["export"]])
-    gates = read_gates(store, tags["decision_artifact"])
-    other = previous_of(Registry(tracking_uri(), name), version, against)
-    changed = lineage.changes(lineage.walk(store, [other.tags["decision_artifact"], other.tags["export"]]), found) if other else []
     typer.echo(
         f"{name} version {version.version}: {tags['decision']}, weights {tags['policy']}, compared with {tags.get('opponent', 'none')}"
     )
+    print_artifacts(found)
+    typer.echo("\ngates")
+    for gate in gates:
+        aside = f" (overridden by {gate['override']['name']}: {gate['override']['reason']})" if gate.get("override") else ""
+        typer.echo(f"  {gate['name']}: {gate['verdict']}{aside}, {gate['reason']}")
+    typer.echo(f"\nagainst version {other.version}" if other else "\nno version before it to compare with")
+    for line in changed or (["nothing differs"] if other else []):
+        typer.echo(f"  {line}")
+    for line in problems:
+        typer.echo(f"\nnot what was released: {line}")
+    if out:
+        whole = {
+            "model": name,
+            "version": str(version.version),
+            "tags": dict(tags),
+            "artifacts": {ref: made.model_dump(mode="json") for ref, made in found.artifacts.items()},
+            "parts": list(found.parts),
+            "sources": found.sources,
+            "missing": found.missing,
+            "problems": problems,
+            "gates": gates,
+            "against": str(other.version) if other else None,
+            "changes": changed,
+        }
+        out.write_text(json.dumps(whole, indent=1, ensure_ascii=False), "utf-8")
+    return FAILED if found.missing or problems else DONE
+
+
+def print_artifacts(found: lineage.Lineage) -> None:
+    """Every artifact with its parents, config and sources."""
     for ref, made in found.artifacts.items():
         typer.echo(f"\n{ref}  code {made.code}  {made.seconds:.1f} s")
         for role, parent in made.parents.items():
@@ -43,34 +84,24 @@ def show_lineage(model: str, against: str | None, url: str | None, out: Path | N
             typer.echo(f"  source {source['name']}: {lineage.described(source)}")
     for ref in found.missing:
         typer.echo(f"\n{ref}  not in the store any more")
-    typer.echo("\ngates")
-    for gate in gates:
-        aside = f" (overridden by {gate['override']['name']}: {gate['override']['reason']})" if gate.get("override") else ""
-        typer.echo(f"  {gate['name']}: {gate['verdict']}{aside}, {gate['reason']}")
-    typer.echo(f"\nagainst version {other.version}" if other else "\nno version before it to compare with")
-    for line in changed or (["nothing differs"] if other else []):
-        typer.echo(f"  {line}")
-    if out:
-        whole = {
-            "model": name,
-            "version": str(version.version),
-            "tags": dict(tags),
-            "artifacts": {ref: made.model_dump(mode="json") for ref, made in found.artifacts.items()},
-            "sources": found.sources,
-            "missing": found.missing,
-            "gates": gates,
-            "against": str(other.version) if other else None,
-            "changes": changed,
-        }
-        out.write_text(json.dumps(whole, indent=1, ensure_ascii=False), "utf-8")
-    return FAILED if found.missing else DONE
+
+
+def store_of(registry: Registry, version: Any, url: str | None) -> Store:
+    """The store that the command names, else this directory's. Raises ArtifactError where the version was released from another."""
+    store = Store(url or ExecutionConfig().store, SCRATCH)
+    decision = registry.tag(version, DECISION)
+    if url is None and store.find(*decision.split("/", 1)) is None:
+        where = without_password(version.tags.get("store", "another store"))
+        raise ArtifactError(f"{decision} is not in {store.storage.url}; it was released from {where}: --store names the store to read")
+    return store
 
 
 def show_invalidated(source: str, url: str | None, out: Path | None) -> None:
     """Print what a change of ``source`` would make necessary to build again."""
     store = Store(url or ExecutionConfig().store, SCRATCH)
     found = lineage.invalidated(store, source)
-    versions = released_with({made.ref for made in found})
+    with answering(tracking_uri()):
+        versions = released_with({made.ref for made in found})
     for made in found:
         typer.echo(f"{made.ref}  {made.seconds:.1f} s")
     typer.echo(f"{len(found)} artifacts, {sum(made.seconds for made in found):.0f} s to build again")
@@ -82,11 +113,14 @@ def show_invalidated(source: str, url: str | None, out: Path | None) -> None:
 
 def roll_back(model: str, version: str, name: str, reason: str) -> None:
     """Take a version out of production and print which aliases moved."""
-    moved = Registry(tracking_uri(), model).rollback(version, name, reason)
+    with answering(tracking_uri()):
+        registry = Registry(tracking_uri(), model)
+        moved = registry.rollback(version, name, reason)
+        before = registry.numbered(version).tags.get(ROLLED_BACK)
     for move in moved:
         typer.echo(f"alias {move.alias} of {model}: version {move.before or 'none'} -> {move.after or 'none'}")
     if not moved:
-        typer.echo(f"version {version} of {model} does not serve; nothing to do")
+        typer.echo(f"version {version} of {model} {f'was rolled back {before}' if before else 'does not serve'}; nothing to do")
 
 
 def registered(model: str) -> tuple[str, Any]:
@@ -111,11 +145,15 @@ def previous_of(registry: Registry, version: Any, against: str | None) -> Any:
     return registry.numbered(number) if number else None
 
 
-def read_gates(store: Store, decision: str) -> list[dict[str, Any]]:
-    """Gates of a decision artifact; none when it is gone."""
-    if not store.storage.exists(f"{decision}/decision.json"):
+def read_gates(store: Store, found: lineage.Lineage, decision: str, problems: list[str]) -> Sequence[dict[str, Any]]:
+    """Gates of a decision artifact; none when it is gone, or when its file is not the recorded one, which is added to ``problems``."""
+    if decision not in found.artifacts:
         return []
-    gates: list[dict[str, Any]] = json.loads(store.storage.read(f"{decision}/decision.json"))["gates"]
+    try:
+        gates: list[dict[str, Any]] = json.loads(store.read(found.artifacts[decision], "decision.json"))["gates"]
+    except ArtifactError as error:
+        problems.append(str(error))
+        return []
     return gates
 
 

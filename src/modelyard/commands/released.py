@@ -24,7 +24,7 @@ def lineage(
 ) -> int:
     """Trace a released model back to every source, config, code version and gate, and say what changed.
 
-    Exit code 1: a part of it is not in the store any more.
+    Exit code 1: a part of it is not in the store any more, or is not what was recorded.
     """
     from modelyard.commands.provenance import show_lineage
 
@@ -44,7 +44,7 @@ def rollback(
     name: Annotated[str, typer.Option(help="Who decides.")],
     reason: Annotated[str, typer.Option(help="Why.")],
 ) -> None:
-    """Take a version out of production, which goes back to what it replaced."""
+    """Take a version out of production, which goes back to what it replaced; the first version leaves nothing that serves."""
     from modelyard.commands.provenance import roll_back
 
     roll_back(model, version, name, reason)

@@ -59,9 +59,9 @@ def in_classes(records: Sequence[Record], benchmark: Benchmark, tools: Tools) ->
     assert tools.sorter
     said = {item.id: benchmark.prompt_of(item) for item in benchmark.items}
     found = tools.sorter.classify(benchmark.rubric, [Response(said[r.item], r.output) for r in records])
-    names = [f"class_{option.name}" for option in benchmark.rubric.options]
     return [
-        r.model_copy(update={"values": {**r.values, **dict(zip(names, line, strict=True))}}) for r, line in zip(records, found, strict=True)
+        r.model_copy(update={"values": {**r.values, **dict(zip(benchmark.classes, line, strict=True))}})
+        for r, line in zip(records, found, strict=True)
     ]
 
 

@@ -135,6 +135,11 @@ class Benchmark(Config):
         """Whether the items are rows of packed tokens, which only models of one tokenizer read."""
         return self.method in ("rows", "next_token")
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The values of a record by which a judge sorts replies."""
+        return tuple(f"class_{option.name}" for option in self.rubric.options) if self.rubric else ()
+
     def prompt_of(self, item: Item) -> str:
         """The item's prompt with what stands before it."""
         return self.prefaces.get(item.group, "") + self.prompt.format(**item.fields)

@@ -236,8 +236,10 @@ def measured(stage: Stage, answers: Mapping[str, Records], sums: Mapping[str, Ma
             found.add(prefix, rates, list(rates))
         if "sft" in answers:
             reference = sums.get(START, sums["sft"])  # what PPO was held to
-            kl = pairs.distance(sums["policy"][benchmark.name], reference[benchmark.name], seed)
-            found.add(prefix, {"kl_to_sft": kl}, [])
+            rows = pairs.with_sums(answers["policy"][benchmark.name], sums["policy"][benchmark.name], reference[benchmark.name])
+            answers["policy"][benchmark.name] = rows
+            if kl := pairs.distance_of(rows, seed):
+                found.add(prefix, {"kl_to_sft": kl}, [])
     return found
 
 

@@ -13,16 +13,29 @@ from modelyard.model.asked import Sampled
 from modelyard.stats.estimate import Estimate, bootstrap_mean, proportion
 from modelyard.stats.ties import Format
 
+OWN, OTHER = "logp", "logp_sft"
+"""Values of the policy's records: nats of the whole completion."""
+
 
 def completions(model: Remembered, benchmark: Benchmark) -> list[Sampled]:
     """What a model says on a benchmark, item by item."""
     return [one for _, _, one in drawn(model, benchmark)]
 
 
-def distance(own: Sequence[float], other: Sequence[float], seed: int) -> Estimate:
+def with_sums(records: Sequence[Record], own: Sequence[float], other: Sequence[float]) -> list[Record]:
+    """The policy's records with log p of each completion under itself and under the model that KL is to."""
+    return [
+        record.model_copy(update={"values": {**record.values, OWN: ours, OTHER: theirs}})
+        for record, ours, theirs in zip(records, own, other, strict=True)
+    ]
+
+
+def distance_of(records: Sequence[Record], seed: int) -> Estimate | None:
     """KL(policy || other) a sequence, nats: the mean over the policy's completions of log p under itself less log p under
-    the other (the estimator k1 of Schulman 2020)."""
-    return bootstrap_mean([ours - theirs for ours, theirs in zip(own, other, strict=True)], seed)
+    the other (the estimator k1 of Schulman 2020); None for records without both."""
+    if not all(OWN in one.values and OTHER in one.values for one in records):
+        return None
+    return bootstrap_mean([one.values[OWN] - one.values[OTHER] for one in records], seed)
 
 
 def wins(benchmark: Benchmark, ours: Sequence[Record], theirs: Sequence[Record], other: str, precision: Format) -> list[Record]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.metrics import METRICS, UNBOUNDED, by_item, confidences, mean
@@ -11,11 +12,24 @@ from modelyard.formats.results import Measured
 from modelyard.stats.calibration import Bin, reliability
 from modelyard.stats.estimate import Estimate
 
-CLASS = "class_"
-"""Prefix of the values by which a judge sorts replies into a rubric's classes."""
+
+class Counted(Protocol):
+    """What has to be known of a benchmark to count its records."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The one that stands for it first."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The values by which a judge sorts replies into a rubric's classes."""
 
 
-def summarise(benchmark: Benchmark, records: Sequence[Record], seed: int = 0) -> dict[str, Estimate]:
+def summarise(benchmark: Counted, records: Sequence[Record], seed: int = 0) -> dict[str, Estimate]:
     """The benchmark's metrics in its order, then its rubric's classes; those that the records cannot give (pass@100 of
     one sample) are left out.
 
@@ -24,12 +38,11 @@ def summarise(benchmark: Benchmark, records: Sequence[Record], seed: int = 0) ->
     """
     if not records:
         raise ValueError(f"{benchmark.name}: no records")
-    classes = [f"{CLASS}{option.name}" for option in benchmark.rubric.options] if benchmark.rubric else []
-    made = {name: measured(benchmark, name, records, seed) for name in (*benchmark.metrics, *classes)}
+    made = {name: measured(benchmark, name, records, seed) for name in (*benchmark.metrics, *benchmark.classes)}
     return {name: estimate for name, estimate in made.items() if estimate is not None}
 
 
-def measured(benchmark: Benchmark, name: str, records: Sequence[Record], seed: int) -> Estimate | None:
+def measured(benchmark: Counted, name: str, records: Sequence[Record], seed: int) -> Estimate | None:
     """One metric. Raises ValueError naming the item whose record has no such value."""
     items = by_item(records)
     if name in METRICS:
@@ -39,7 +52,7 @@ def measured(benchmark: Benchmark, name: str, records: Sequence[Record], seed: i
     return mean(items, lambda r: r.values[name], seed)
 
 
-def in_parts(benchmark: Benchmark, records: Sequence[Record], seed: int) -> dict[str, Estimate]:
+def in_parts(benchmark: Counted, records: Sequence[Record], seed: int) -> dict[str, Estimate]:
     """:func:`summarise`, and the first metric again over clean and over contaminated items, where there are any of
     either (GPT-4 report, appendix C); a rubric's classes also group by group."""
     found = summarise(benchmark, records, seed)
@@ -48,9 +61,9 @@ def in_parts(benchmark: Benchmark, records: Sequence[Record], seed: int) -> dict
             some = [r for r in records if r.contaminated is met]
             if some and (estimate := measured(benchmark, benchmark.metrics[0], some, seed)):
                 found[f"{benchmark.metrics[0]}_{part}"] = estimate
-    for group in dict.fromkeys(r.group for r in records) if benchmark.rubric else ():
+    for group in dict.fromkeys(r.group for r in records) if benchmark.classes else ():
         some = [r for r in records if r.group == group]
-        for name in [name for name in found if name.startswith(CLASS) and "/" not in name]:
+        for name in [name for name in found if name in benchmark.classes]:
             if estimate := measured(benchmark, name, some, seed):
                 found[f"{name}/{group}"] = estimate
     return found

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from modelyard.config import digest
+from modelyard.config import complaint, digest, without_password
 from modelyard.model.asked import Decoding, Likelihood, Sampled, ended, plain_turn
 
 TRIES = 5
@@ -33,9 +33,10 @@ class Endpoint:
     def __init__(self, url: str, *, pause: float = 1.0, timeout: float = 300.0) -> None:
         base, _, self.name = url.partition("#")
         if not self.name:
-            raise ValueError(f"{url}: name the model after a #, as in http://localhost:8000/v1#my-model")
+            raise ValueError(f"{without_password(url)}: name the model after a #, as in http://localhost:8000/v1#my-model")
         self.url, self.pause = base.rstrip("/"), pause
-        self.weights = digest(url)[:16]
+        self.shown = without_password(self.url)
+        self.weights = digest(without_password(url))[:16]
         key = os.environ.get("OPENAI_API_KEY")
         self._client = httpx.Client(timeout=timeout, headers={"Authorization": f"Bearer {key}"} if key else {})
 
@@ -78,12 +79,14 @@ class Endpoint:
             "logprobs"
         )
         if not found or not found.get("text_offset") or not any(p is not None for p in found["token_logprobs"]):
-            raise ValueError(f"{self.url}: gives no log-probabilities of a prompt; ask {self.name} by generation (mmlu_letter, gsm8k, ...)")
+            raise ValueError(
+                f"{self.shown}: gives no log-probabilities of a prompt; ask {self.name} by generation (mmlu_letter, gsm8k, ...)"
+            )
         whole = len(context) + len(continuation)
         offsets = found["text_offset"]
         inside = [i for i, at in enumerate(offsets) if len(bare) <= at < whole and found["token_logprobs"][i] is not None]
         if not inside:
-            raise ValueError(f"{self.url}: no token of {continuation!r} has a log-probability")
+            raise ValueError(f"{self.shown}: no token of {continuation!r} has a log-probability")
         logprobs = [float(found["token_logprobs"][i]) for i in inside]
         margins = [p - max((found["top_logprobs"][i] or {"": p}).values()) for p, i in zip(logprobs, inside, strict=True)]
         return Likelihood(logprobs, min(margins))
@@ -106,8 +109,8 @@ class Endpoint:
         try:
             reply = self._client.post(f"{self.url}/completions", json={"model": self.name, **body})
         except httpx.TransportError as error:
-            raise _BusyError(f"{self.url}: {type(error).__name__}: {error}") from None
+            raise _BusyError(f"{self.shown}: {type(error).__name__}: {complaint(error)}") from None
         if reply.status_code == 200:
             return dict(reply.json()["choices"][0])
         kind = _BusyError if reply.status_code in BUSY else ValueError
-        raise kind(f"{self.url}: {reply.status_code}: {reply.text[:300]}")
+        raise kind(f"{self.shown}: {reply.status_code}: {without_password(reply.text[:300])}")

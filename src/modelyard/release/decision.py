@@ -2,18 +2,21 @@
 ``evolution.html``.
 
 The baseline and the released versions are inputs like any other, so the decision's fingerprint says what it was compared
-with. A BLOCK is a result, not an error: whoever runs the line turns it into an exit code.
+with. Results are counted again from their records before a gate reads them. A BLOCK is a result, not an error: whoever
+runs the line turns it into an exit code.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from modelyard.config import complaint
 from modelyard.formats import contamination, forecast
-from modelyard.formats.expectation import Validate
+from modelyard.formats.expectation import SuiteResult, Validate
 from modelyard.formats.results import read_results
 from modelyard.progress import Report
 from modelyard.release import metric_suite
@@ -22,9 +25,13 @@ from modelyard.release.gates.gate import Decision, Evidence, Gate, Use
 from modelyard.release.gates.origin import IMPORTED_TEXT
 from modelyard.release.limits import ReleaseConfig
 from modelyard.release.verdict import SEVERITY, decide, decide_early
+from modelyard.stats.estimate import Estimate
 from modelyard.store.artifacts import MANIFEST
 from modelyard.store.file_hash import sha256_tree
 
+FILE = "decision.json"
+Recount = Callable[[Path], Mapping[str, Estimate]]
+"""(results artifact) -> what its metrics must be by its own records."""
 TRAINED_ON = {
     "base": ("pretrain",),
     "sft": ("demonstrations", "pretrain"),
@@ -36,12 +43,29 @@ TRAINED_ON = {
 """Model -> sets of the contamination report that its stage reads."""
 
 
+class Judged(NamedTuple):
+    """A decision and what it was made of."""
+
+    decision: Decision
+    evidence: Evidence
+    suites: list[SuiteResult]
+    """Outcome of the suites on the table of metrics."""
+
+
+def judge(config: ReleaseConfig, inputs: Mapping[str, Path], validate: Validate, recount: Recount, unmeasured: str | None = None) -> Judged:
+    """What the evidence in ``inputs`` decides; the same inputs always decide the same."""
+    suites = metric_suite.check(read_results(inputs["results"]), config, validate)
+    evidence = gather(inputs, [result.model_dump() for result in suites], recount, unmeasured)
+    return Judged(decide(evidence, config), evidence, suites)
+
+
 def run(
     config: ReleaseConfig,
     inputs: Mapping[str, Path],
     out: Path,
     report: Report,
     validate: Validate,
+    recount: Recount,
     name: str = "modelyard",
     unmeasured: str | None = None,
 ) -> dict[str, float]:
@@ -49,16 +73,14 @@ def run(
     forecast, sft_start, ai_feedback, feedme, rbrm, baseline (production's scores), and ``version_1``, ``version_2``...: the results of
     the versions released before.
 
-    Without a baseline it is a first release, unless ``unmeasured`` says why production has no scores. ``name`` is the registered model's,
-    shown on the card. Metrics: ``release/decision/promote`` (1 or 0) and every gate's numbers.
+    Without a baseline it is a first release where ``release.first`` says so, unless ``unmeasured`` says why production has no scores.
+    ``name`` is the registered model's, shown on the card. Metrics: ``release/decision/promote`` (1 or 0) and every gate's numbers.
     """
-    suites = metric_suite.check(read_results(inputs["results"]), config, validate)
+    decision, evidence, suites = judge(config, inputs, validate, recount, unmeasured)
     for result in suites:
         result.keep_page(out)
-    evidence = gather(inputs, [result.model_dump() for result in suites], unmeasured)
-    decision = decide(evidence, config)
     report(1, 2, unit="page")
-    (out / "decision.json").write_text(decision.model_dump_json(indent=1), "utf-8")
+    (out / FILE).write_text(decision.model_dump_json(indent=1), "utf-8")
     (out / "card.html").write_text(model_card.build(name, inputs, decision, evidence.results), "utf-8")
     (out / evolution.FILE).write_text(evolution.of_versions(name, inputs, evidence.results), "utf-8")
     report(2, 2, unit="page")
@@ -67,7 +89,7 @@ def run(
     return {"release/decision/promote": float(decision.verdict == "PROMOTE"), **verdicts, **numbers}
 
 
-def gather(inputs: Mapping[str, Path], metric_suites: Any, unmeasured: str | None) -> Evidence:
+def gather(inputs: Mapping[str, Path], metric_suites: Any, recount: Recount, unmeasured: str | None) -> Evidence:
     """The evidence in the artifacts' files and the suites' outcomes; what is missing becomes None and is refused by its gate."""
     results = read_results(inputs["results"])
     loss = results.metrics.get("evals/base/validation_loss/loss")
@@ -76,6 +98,7 @@ def gather(inputs: Mapping[str, Path], metric_suites: Any, unmeasured: str | Non
         weights={model: sha256_tree(inputs[model] / "checkpoint") for model in ("base", "sft", "policy")},
         suite=suite_outcome(_json(inputs["corpus"] / "expectations.json")),
         metric_suite=suite_outcome(metric_suites),
+        contradiction=contradiction(results.metrics, inputs["results"], recount),
         contamination=_report(inputs["contamination"]),
         searched=tuple(filter(None, (_parent(inputs["contamination"], role) for role in ("corpus", "feedback")))),
         trained=tuple(use for role in TRAINED_ON if role in inputs for use in uses(role, inputs)),
@@ -86,6 +109,25 @@ def gather(inputs: Mapping[str, Path], metric_suites: Any, unmeasured: str | Non
         baseline=read_results(inputs["baseline"]) if "baseline" in inputs else None,
         unmeasured=unmeasured,
     )
+
+
+def contradiction(metrics: Mapping[str, Estimate], directory: Path, recount: Recount) -> str:
+    """The first metric that is not what the records say, and both values; "" where there is none."""
+    try:
+        again = recount(directory)
+    except (ValueError, KeyError, TypeError) as error:
+        return f"the records cannot be counted again: {complaint(error)}"
+    for key in sorted(set(metrics) | set(again)):
+        if key not in metrics or key not in again:
+            return f"{key} is in {'results.json' if key in metrics else 'the records'} alone"
+        if not all(same(one, other) for one, other in zip(metrics[key], again[key], strict=True)):
+            return f"{key} is {metrics[key]}, but its records say {again[key]}"
+    return ""
+
+
+def same(one: float, other: float) -> bool:
+    """Whether two numbers are equal but for how another processor rounds a sum."""
+    return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12) or (math.isnan(one) and math.isnan(other))
 
 
 def early(config: ReleaseConfig, corpus: Path, searched: Path) -> list[Gate]:
@@ -151,7 +193,7 @@ def comparable(scores: Path, results: Path) -> bool:
 
 def read_decision(directory: Path) -> Decision:
     """``decision.json`` of a decision artifact."""
-    return Decision.model_validate_json((directory / "decision.json").read_text("utf-8"))
+    return Decision.model_validate_json((directory / FILE).read_text("utf-8"))
 
 
 def suite_outcome(suites: Any) -> Mapping[str, Any] | None:

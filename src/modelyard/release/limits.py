@@ -2,17 +2,23 @@
 
 Every benchmark that the results hold is gated, with the defaults or with what ``limits`` says of it by name, so adding
 one to a line needs no second edit. Benchmarks of the aspect ``safety`` are the safety gate's, all others the regression
-gate's and the alignment tax's.
+gate's and the alignment tax's. Limits that no model could
+miss are refused when they are read; those that only the scores show to be empty are named or refused by their gate.
 """
 
 from __future__ import annotations
 
+from datetime import date, timedelta
 from typing import Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
 from modelyard.config import Config
+from modelyard.release.visible import Visible
 
+LONGEST_OVERRIDE = timedelta(days=366)
+WIDEST = 20.0
+"""Largest difference of mean scores that may be put up with: no score has a wider range (nats a token of 65,536 are 11)."""
 GateName = Literal[
     "weights",
     "data",
@@ -33,10 +39,12 @@ class Override(Config):
 
     gate: GateName
     """Which; ``weights`` cannot be overridden: results of other weights say nothing."""
-    name: str = Field(pattern=r"\S")
+    name: Visible
     """Who decided."""
-    reason: str = Field(pattern=r"\S")
+    reason: Visible
     """Why."""
+    expires: date
+    """The last day on which it counts, such as 2026-12-31."""
 
     @model_validator(mode="after")
     def _possible(self) -> Override:
@@ -52,11 +60,11 @@ class BenchmarkLimits(Config):
     """Whether it can stop a release at all; otherwise it is measured and shown."""
     metric: str = ""
     """Value of the records that is compared, such as ``acc_norm``; "": their score."""
-    tolerance: float | None = Field(default=None, ge=0)
+    tolerance: float | None = Field(default=None, ge=0, lt=WIDEST)
     """Mean score that may be lost against production; for safety also against the SFT model."""
-    max_alignment_tax: float | None = Field(default=None, ge=0)
+    max_alignment_tax: float | None = Field(default=None, ge=0, lt=WIDEST)
     """Mean score that post-training may cost against the base model."""
-    max_contaminated: float | None = Field(default=None, ge=0, le=1)
+    max_contaminated: float | None = Field(default=None, ge=0, lt=1)
     """Largest share of its items found in training data by content."""
     min_items: int | None = Field(default=None, ge=1)
     """Fewest items behind a number of it that decides."""
@@ -81,9 +89,9 @@ class Held(NamedTuple):
 class SetAside(Config):
     """What cannot apply to a line with an imported base, each with the reason that stands on the record. Nothing else can be set aside."""
 
-    forecast: str | None = Field(default=None, pattern=r"\S")
+    forecast: Visible | None = None
     """The forecast of the base model's loss: others trained it, or it is trained further from their weights."""
-    pretraining_data: str | None = Field(default=None, pattern=r"\S")
+    pretraining_data: Visible | None = None
     """The search for benchmark items in what the imported model was pretrained on."""
 
     @property
@@ -97,17 +105,17 @@ class ReleaseConfig(Config):
 
     min_items: int = Field(ge=1)
     """Fewest items behind a metric or a comparison that decides."""
-    max_contaminated: float = Field(ge=0, le=1)
+    max_contaminated: float = Field(ge=0, lt=1)
     """Largest share of a benchmark's items found in training data by content."""
-    max_contaminated_written: float | None = Field(default=None, ge=0, le=1)
+    max_contaminated_written: float | None = Field(default=None, ge=0, lt=1)
     """Largest share found as written, by the GPT-4 report's rule; by default that figure is reported and stops nothing."""
-    forecast_tolerance: float = Field(gt=0)
+    forecast_tolerance: float = Field(gt=0, lt=1)
     """Largest relative error of the sealed loss forecast."""
-    alpha: float = Field(gt=0, lt=1)
+    alpha: float = Field(ge=1e-6, lt=1)
     """Level of the paired tests after Holm's correction."""
-    tolerance: float = Field(default=0.02, ge=0)
+    tolerance: float = Field(default=0.02, ge=0, lt=1)
     """Mean score that a benchmark may lose against production."""
-    max_alignment_tax: float = Field(default=0.05, ge=0)
+    max_alignment_tax: float = Field(default=0.05, ge=0, lt=1)
     """Mean score that post-training may cost on a benchmark against the base model (InstructGPT's alignment tax)."""
     limits: dict[str, BenchmarkLimits] = Field(default_factory=dict)
     """Benchmark -> what it is held to instead of the defaults, and limits on its metrics."""
@@ -115,16 +123,19 @@ class ReleaseConfig(Config):
     """Benchmark on whose completions the policy is compared with the SFT model."""
     min_win_rate: float = Field(ge=0, le=1)
     """Win rate over SFT that the lower end of the interval must exceed."""
-    max_kl: float = Field(gt=0)
+    max_kl: float = Field(gt=0, le=10_000)
     """Largest KL(policy || sft), nats a sequence (upper end of the interval)."""
     calibration: tuple[str, ...] = ("next_token",)
     """Benchmarks whose calibration error is judged: next tokens, or any multiple choice."""
-    max_calibration_error: float = Field(ge=0, le=1)
+    max_calibration_error: float = Field(ge=0, lt=1)
     """Largest calibration error of the policy (upper end of the interval)."""
-    max_calibration_increase: float = Field(ge=0, le=1)
+    max_calibration_increase: float = Field(ge=0, lt=1)
     """Largest rise of that error over the base model's (GPT-4: from 0.007 to 0.074)."""
+    first: bool = False
+    """Whether nothing need be in production yet. Without it a registry in which nothing serves holds the release: it may be the wrong one.
+    No effect where something serves."""
     sign_off_minutes: int = Field(default=0, ge=0)
-    """How long a person is waited for whose signature a promotion needs; 0: none is asked for."""
+    """How long a person is waited for whose signature a promotion needs, and who may release what gates hold; 0: none is asked for."""
     overrides: tuple[Override, ...] = ()
     """Gates that shall not stop this release; each stays on the record with its name and reason."""
     set_aside: SetAside = SetAside()
@@ -146,6 +157,27 @@ class ReleaseConfig(Config):
             given(own.max_contaminated, self.max_contaminated),
             self.min_items if own.min_items is None else own.min_items,
         )
+
+    @model_validator(mode="after")
+    def _can_fail(self) -> ReleaseConfig:
+        """Fewer items than these could all flip without being significant (McNemar's exact test: p is at least 2^(1 - n))."""
+        named = [("min_items", self.min_items)]
+        named += [(f"limits.{name}.min_items", own.min_items) for name, own in self.limits.items() if own.min_items]
+        for key, items in named:
+            if 2.0 ** (1 - items) >= self.alpha:
+                raise ValueError(
+                    f"{key} {items}: so few items can never be significantly worse at alpha {self.alpha:g}; no gate could fail"
+                )
+        return self
+
+    def require_current(self, today: date) -> None:
+        """Raise ValueError where an override has expired, or is for longer than a year."""
+        for number, override in enumerate(self.overrides):
+            key = f"release.overrides.{number}.expires"
+            if override.expires < today:
+                raise ValueError(f"{key}: {override.name}'s override of {override.gate} expired on {override.expires}")
+            if override.expires - today > LONGEST_OVERRIDE:
+                raise ValueError(f"{key}: {override.expires} is more than a year away")
 
     def require_measured(self, benchmarks: list[str]) -> None:
         """Raise ValueError where the limits, the preference or the calibration name a benchmark that a line does not

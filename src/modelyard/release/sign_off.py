@@ -1,23 +1,29 @@
 """A person's signature as one more gate: PROMOTE with the name and reason, HOLD when refused or when nobody signed.
 
-The signed decision has a card of its own, made of the same evidence, so that what is read later shows who let the model out. Left out:
-proof of who signed.
+Signed under a HOLD it is the person's decision that the gates that hold shall not stop this release: each keeps its verdict and gets an
+override in that name, of that day. A BLOCK is nobody's to sign. The signed decision has a card of its own, made of the same evidence, so
+that what is read later shows who let the model out; the answer is kept beside it. Left out: proof of who signed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Literal
-
-from pydantic import Field
 
 from modelyard.config import Config
 from modelyard.formats.results import read_results
 from modelyard.release.card import evolution, model_card
-from modelyard.release.decision import read_decision
+from modelyard.release.decision import FILE, read_decision
 from modelyard.release.gates.gate import Decision, Gate
+from modelyard.release.limits import Override
 from modelyard.release.verdict import worst
+from modelyard.release.visible import Paragraph, Visible
+
+NAME = "sign_off"
+"""Of its artifact."""
+ANSWER = "answer.json"
 
 
 class SignOff(Config):
@@ -25,12 +31,14 @@ class SignOff(Config):
 
     decision: Literal["PROMOTE", "HOLD"]
     """Whether the model may go out."""
-    name: str = Field(pattern=r"\S")
+    name: Visible
     """Who says so."""
-    reason: str = Field(pattern=r"\S")
+    reason: Visible
     """Why."""
-    red_team_findings: str = ""
+    red_team_findings: Paragraph = ""
     """What was tried against the model and what came of it."""
+    on: date
+    """The day of the signature."""
 
 
 class SignOffConfig(Config):
@@ -44,11 +52,17 @@ def run(config: SignOffConfig, answer: SignOff, inputs: Mapping[str, Path], out:
     """Write the signed decision and its card; ``inputs`` are the decision (``decision``) and everything it was made of."""
     signed = with_signature(read_decision(inputs["decision"]), answer)
     evidence = {role: path for role, path in inputs.items() if role != "decision"}
-    (out / "decision.json").write_text(signed.model_dump_json(indent=1), "utf-8")
+    (out / FILE).write_text(signed.model_dump_json(indent=1), "utf-8")
+    (out / ANSWER).write_text(answer.model_dump_json(indent=1), "utf-8")
     results = read_results(inputs["results"])
     (out / "card.html").write_text(model_card.build(config.line, evidence, signed, results), "utf-8")
     (out / evolution.FILE).write_text(evolution.of_versions(config.line, evidence, results), "utf-8")
     return {"release/decision/promote": float(signed.verdict == "PROMOTE")}
+
+
+def read_answer(directory: Path) -> SignOff:
+    """The answer that a signed decision was made with. Raises ValueError."""
+    return SignOff.model_validate_json((directory / ANSWER).read_text("utf-8"))
 
 
 def with_signature(decision: Decision, answer: SignOff | None) -> Decision:
@@ -56,7 +70,19 @@ def with_signature(decision: Decision, answer: SignOff | None) -> Decision:
     if answer is None:
         gate = Gate(name="sign_off", verdict="HOLD", reason="nobody signed in time", metrics={})
     else:
-        findings = f"; red team: {answer.red_team_findings}" if answer.red_team_findings.strip() else ""
-        gate = Gate(name="sign_off", verdict=answer.decision, reason=f"{answer.name}: {answer.reason}{findings}", metrics={})
-    gates = (*decision.gates, gate)
+        findings = f"; red team: {' '.join(answer.red_team_findings.split())}" if answer.red_team_findings else ""
+        reason = f"{answer.name}, {answer.on}: {answer.reason}{findings}"
+        gate = Gate(name="sign_off", verdict=answer.decision, reason=reason, metrics={})
+    before = decision.gates
+    if answer is not None and answer.decision == "PROMOTE":
+        before = tuple(released(one, answer) for one in before)
+    gates = (*before, gate)
     return decision.model_copy(update={"gates": gates, "verdict": worst(gates)})
+
+
+def released(gate: Gate, answer: SignOff) -> Gate:
+    """A gate that holds, overridden by who signed; any other as it is."""
+    if gate.standing != "HOLD":
+        return gate
+    override = Override(gate=gate.name, name=answer.name, reason=answer.reason, expires=answer.on)
+    return gate.model_copy(update={"override": override})

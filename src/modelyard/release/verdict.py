@@ -13,7 +13,14 @@ from modelyard.formats.contamination import Report
 from modelyard.release.compare import Comparison
 from modelyard.release.gates.behaviour import alignment_tax_gate, calibration_gate, preference_gate, regression_gate
 from modelyard.release.gates.gate import Decision, Evidence, Gate, Verdict
-from modelyard.release.gates.origin import contamination_gate, contamination_shares, forecast_gate, suite_gate, weights_gate
+from modelyard.release.gates.origin import (
+    contamination_gate,
+    contamination_shares,
+    forecast_gate,
+    metrics_gate,
+    suite_gate,
+    weights_gate,
+)
 from modelyard.release.gates.safety import safety_gate
 from modelyard.release.limits import GateName, ReleaseConfig
 
@@ -26,7 +33,7 @@ def decide(evidence: Evidence, config: ReleaseConfig) -> Decision:
     judges: dict[GateName, Callable[[], Gate]] = {
         "weights": lambda: weights_gate(evidence),
         "data": lambda: suite_gate("data", evidence.suite),
-        "metrics": lambda: suite_gate("metrics", evidence.metric_suite),
+        "metrics": lambda: metrics_gate(evidence),
         "contamination": lambda: contamination_gate(evidence, config),
         "forecast": lambda: forecast_gate(evidence, config),
         "regression": lambda: regression_gate(evidence, config, comparisons),

@@ -6,12 +6,16 @@ digits, so "is it built already?" is one look-up and that look-up is how a run r
 atomic write: a reader never sees half an artifact, and a crash leaves nothing that looks finished. Who builds holds a claim in the store
 (:mod:`modelyard.store.claims`), so of two runs anywhere that want the same artifact one builds it and the
 other takes what it made. What a manifest says is not trusted: names that would lead out of the store or of
-the artifact's directory are refused.
+the artifact's directory are refused, and so is a manifest whose fingerprint does not follow from its config, its
+code and its parents. Every manifest holds the sha256 of its parents' manifests, and those of their files: one that
+was edited afterwards is convicted by whatever was made of it, and the last of a release by the registry. What is
+built while another artifact is (a corpus's shards) is no parent of it and stands in its ``parts.json``.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import re
 import shutil
@@ -21,15 +25,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import ValidationError, field_validator
+from pydantic import ValidationError, field_validator, model_validator
 
-from modelyard.config import Config, canonical_json, digest
+from modelyard.config import Config, canonical_json, digest, first_error
 from modelyard.store.claims import Claim, take
 from modelyard.store.file_hash import sha256_file
 from modelyard.store.outage import StorageRefusedError
 from modelyard.store.storage import Storage
 
 MANIFEST = "artifact.json"
+FORMAT = 2
+"""Of manifests, and part of every fingerprint: from 2 on they hold the hashes of their parents' manifests."""
+PARTS = "parts.json"
+"""File of an artifact that was put together of others while it was built: ``name/version`` of each -> :attr:`Artifact.content`."""
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
@@ -44,6 +52,15 @@ class FileRecord(Config):
     """Hash of the file's bytes, hex."""
     size: int
     """Bytes."""
+
+
+class ParentRecord(Config):
+    """Identity of a parent when the artifact was made of it."""
+
+    fingerprint: str
+    """Its fingerprint."""
+    manifest: str
+    """sha256 of its ``artifact.json``, hex."""
 
 
 class Artifact(Config):
@@ -71,6 +88,8 @@ class Artifact(Config):
     """When work on it began (before any restart), seconds since 1970; None where that was not recorded."""
     finished: float | None = None
     """When it was committed, seconds since 1970."""
+    parent_records: dict[str, ParentRecord] | None = None
+    """Role -> what the parent was; None in a manifest of format 1, whose parents cannot be checked."""
 
     @field_validator("files")
     @classmethod
@@ -80,10 +99,39 @@ class Artifact(Config):
                 raise ValueError(f"file {path!r} is no plain relative path")
         return files
 
+    @model_validator(mode="after")
+    def _follows_from_what_it_says(self) -> Artifact:
+        if self.version != self.fingerprint[:16]:
+            raise ValueError(f"version {self.version} does not belong to its fingerprint {self.fingerprint[:16]}")
+        if self.parent_records is None:
+            return self
+        named = {role: ref.rpartition("/")[2] for role, ref in self.parents.items()}
+        if named != {role: record.fingerprint[:16] for role, record in self.parent_records.items()}:
+            raise ValueError("parents and parent_records name other artifacts")
+        made_of = {role: record.fingerprint for role, record in self.parent_records.items()}
+        if fingerprint(self.name, self.config, made_of, self.code) != self.fingerprint:
+            raise ValueError("its fingerprint does not follow from its name, config, parents and code")
+        return self
+
     @property
     def ref(self) -> str:
         """``name/version``, the artifact's key in the store."""
         return f"{self.name}/{self.version}"
+
+    @property
+    def record(self) -> ParentRecord:
+        """What an artifact that is made of this one remembers of it."""
+        return ParentRecord(fingerprint=self.fingerprint, manifest=hashlib.sha256(_written(self)).hexdigest())
+
+    @property
+    def content(self) -> str:
+        """sha256 (hex) of the fingerprint and of what the files hold: the same whenever and wherever it was made."""
+        return digest({"fingerprint": self.fingerprint, "files": {path: record.sha256 for path, record in self.files.items()}})
+
+
+def fingerprint(name: str, config: object, parents: Mapping[str, str], code: str) -> str:
+    """sha256 (hex) over name, config literals, role -> parent's fingerprint, and code version."""
+    return digest({"format": FORMAT, "name": name, "config": config, "parents": parents, "code": code})
 
 
 class Spec(NamedTuple):
@@ -97,8 +145,7 @@ class Spec(NamedTuple):
     @property
     def fingerprint(self) -> str:
         """sha256 over name, config, parents' fingerprints and code version."""
-        parents = {role: parent.fingerprint for role, parent in self.parents.items()}
-        return digest({"name": self.name, "config": self.config, "parents": parents, "code": self.code})
+        return fingerprint(self.name, self.config, {role: one.fingerprint for role, one in self.parents.items()}, self.code)
 
     @property
     def version(self) -> str:
@@ -139,8 +186,9 @@ class Store:
         where = f"{self.storage.path(name)}/{version}/{MANIFEST}"
         try:
             artifact = Artifact.model_validate_json(text)
-        except (ValidationError, UnicodeDecodeError):
-            raise ArtifactError(f"{where}: damaged manifest; delete {name}/{version} to build it again") from None
+        except (ValidationError, UnicodeDecodeError) as error:
+            why = first_error(error) if isinstance(error, ValidationError) else "no UTF-8"
+            raise ArtifactError(f"{where}: damaged manifest ({why[:200]}); delete {name}/{version} to build it again") from None
         if artifact.ref != f"{name}/{version}":
             raise ArtifactError(f"{where}: is the manifest of {artifact.ref}")
         return artifact
@@ -153,15 +201,39 @@ class Store:
             raise ArtifactError(f"artifact {ref}: not in store {self.storage.root}")
         return artifact
 
+    def built(self, spec: Spec) -> Artifact | None:
+        """The finished artifact of ``spec``, or None. Raises ArtifactError where it was made of other parents than these."""
+        artifact = self.find(spec.name, spec.version)
+        reasons = [parted(artifact, role, parent) for role, parent in spec.parents.items()] if artifact else []
+        for reason in filter(None, reasons):
+            raise ArtifactError(f"{reason}; delete {spec.name}/{spec.version} to build it again")
+        return artifact
+
+    def read(self, artifact: Artifact, file: str) -> bytes:
+        """One file of the artifact. Raises ArtifactError where it is not the recorded one."""
+        record = artifact.files.get(file)
+        try:
+            data = self.storage.read(f"{artifact.ref}/{file}") if record else b""
+        except FileNotFoundError:
+            raise ArtifactError(f"artifact {artifact.ref}: file {file} is missing") from None
+        if record is None or hashlib.sha256(data).hexdigest() != record.sha256:
+            why = "is damaged (its sha256 is not the recorded one)" if record else "is none of its files"
+            raise ArtifactError(f"artifact {artifact.ref}: file {file} {why}")
+        return data
+
     def fetch(self, artifact: Artifact) -> Path:
-        """A local directory with the artifact's files, verified against the recorded sizes and hashes, and its manifest. Raises ArtifactError."""
+        """A local directory with the artifact's files and its manifest, verified against the recorded sizes and hashes.
+
+        Raises:
+            ArtifactError: a file is missing, damaged, or there though the manifest does not name it.
+        """
         if self.storage.is_local:
             directory = Path(self.storage.path(artifact.ref))
             problem = _damage(artifact, directory)
         else:
             directory = self.scratch / "cache" / artifact.ref
             with _alone(directory):
-                if _damage(artifact, directory) is None and (directory / MANIFEST).is_file():
+                if _damage(artifact, directory) is None and _read(directory / MANIFEST) == _written(artifact):
                     return directory
                 partial = directory.with_name(f"{directory.name}.partial")
                 shutil.rmtree(partial, ignore_errors=True)
@@ -188,7 +260,7 @@ class Store:
 
         While another run on any machine makes it, this one waits, and takes it then; a builder that died is followed by who waits.
         """
-        if found := self.find(spec.name, spec.version):
+        if found := self.built(spec):
             return Built(found, cached=True)
         workspace = self.workspace(spec)
         with _alone(workspace):
@@ -225,6 +297,7 @@ class Store:
             seconds=time.monotonic() - started,
             started=float(begun.read_text()),
             finished=time.time(),
+            parent_records={role: parent.record for role, parent in spec.parents.items()},
         )
         cached = not claim.keep()
         if cached:  # it was lost on the way (this process stood still), and who took it has finished first
@@ -236,9 +309,24 @@ class Store:
         return Built(artifact, cached)
 
 
+def parted(artifact: Artifact, role: str, parent: Artifact) -> str:
+    """Why ``parent`` is not what ``artifact`` was made of; "" where it is, or where a manifest of format 1 does not say."""
+    record = (artifact.parent_records or {}).get(role)
+    return "" if record in (None, parent.record) else other_than(artifact, role, parent)
+
+
+def other_than(artifact: Artifact, role: str, parent: Artifact) -> str:
+    """The complaint about ``parent``, which ``artifact`` was made of as something else."""
+    return f"{artifact.ref} was made of another {parent.ref} ({role}) than the store has now: edited or built again since"
+
+
 def _written(artifact: Artifact) -> bytes:
-    """The manifest as it stands in a store."""
-    return artifact.model_dump_json(indent=1).encode()
+    """The manifest as it stands in a store; what an earlier version did not write stays out of it."""
+    return artifact.model_dump_json(indent=1, exclude_unset=True).encode()
+
+
+def _read(file: Path) -> bytes:
+    return file.read_bytes() if file.is_file() else b""
 
 
 def _damage(artifact: Artifact, directory: Path) -> str | None:
@@ -251,6 +339,9 @@ def _damage(artifact: Artifact, directory: Path) -> str | None:
             return f"file {relative} is missing"
         if file.stat().st_size != record.size or sha256_file(file) != record.sha256:
             return f"file {relative} is damaged (its sha256 is not the recorded one)"
+    there = {file.relative_to(directory).as_posix() for file in directory.rglob("*") if file.is_symlink() or not file.is_dir()}
+    if foreign := sorted(there - {MANIFEST, *artifact.files}):
+        return f"file {foreign[0]} is none of its files; remove it"
     return None
 
 

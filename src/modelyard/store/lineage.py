@@ -1,18 +1,25 @@
 """What an artifact was made of, what a change of a source would make invalid, and what differs between two releases.
 
-Everything is read from the manifests in the store (``artifact.json``), the corpus's ``sources.json`` and nothing else, so it is as true as
-they are. The role ``baseline`` is not followed: what a candidate was compared with is no part of it. Left out: columns and rows.
+Everything is read from the manifests in the store (``artifact.json``), the corpus's ``sources.json`` and ``parts.json``, and nothing else.
+What is read is checked: files against their manifest, manifests against those of what was made of them; what does not
+hold is among the ``problems``. What a candidate was compared with (``baseline``, ``version_1``...) is no part of it and
+is not followed. Left out: columns and rows.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from modelyard.store.artifacts import MANIFEST, Artifact, ArtifactError, Store
+from pydantic import TypeAdapter, ValidationError
 
-NOT_FOLLOWED = ("baseline",)
+from modelyard.config import first_error
+from modelyard.store.artifacts import MANIFEST, PARTS, Artifact, ArtifactError, Store, other_than, parted
+
+NOT_FOLLOWED = re.compile(r"baseline|version_\d+")
+SOURCES = "sources.json"
 
 
 class Lineage(NamedTuple):
@@ -20,10 +27,14 @@ class Lineage(NamedTuple):
 
     artifacts: dict[str, Artifact]
     """``name/version`` -> artifact, parents after what was made of them."""
+    parts: dict[str, Artifact]
+    """Artifacts that one of them was put together of (a corpus: its shards), and what those were made of."""
     sources: dict[str, list[dict[str, Any]]]
     """Corpus -> its source files and packages with version, hash and licence."""
     missing: tuple[str, ...]
     """Parents that are no longer in the store."""
+    problems: tuple[str, ...] = ()
+    """What is not as it was recorded, a line each."""
 
     def named(self) -> dict[str, Artifact]:
         """Artifact name -> artifact: a line has one of each."""
@@ -32,27 +43,69 @@ class Lineage(NamedTuple):
 
 def walk(store: Store, roots: Sequence[str]) -> Lineage:
     """Everything that ``roots`` (``name/version``) were made of, themselves included."""
-    artifacts: dict[str, Artifact] = {}
     missing: list[str] = []
+    problems: list[str] = []
+    artifacts = _reached(store, roots, missing, problems)
+    put_together = {ref: parts_of(store, made, problems) for ref, made in artifacts.items()}
+    parts = _reached(store, [part for some in put_together.values() for part in some], missing, problems)
+    known = {**artifacts, **parts}
+    problems += [why for ref, made in known.items() for why in broken_links(made, known, put_together.get(ref, {}))]
+    sources: dict[str, list[dict[str, Any]]] = {}
+    for ref, made in artifacts.items():
+        try:
+            sources |= {ref: sources_of(store, made)} if SOURCES in made.files else {}
+        except ArtifactError as error:
+            problems.append(str(error))
+    return Lineage(artifacts, parts, sources, tuple(missing), tuple(problems))
+
+
+def _reached(store: Store, roots: Iterable[str], missing: list[str], problems: list[str]) -> dict[str, Artifact]:
+    """``roots`` and all that they were made of by their parents; what is not there, or cannot be read, is added to the lists."""
+    artifacts: dict[str, Artifact] = {}
     queue = list(roots)
     while queue:
         ref = queue.pop(0)
         if ref in artifacts or ref in missing:
             continue
         try:
-            artifacts[ref] = store.get(ref)
-        except ArtifactError:
+            made = store.find(*ref.split("/", 1)) if "/" in ref else None
+        except ArtifactError as error:
+            problems.append(str(error))
+            made = None
+        if made is None:
             missing.append(ref)
             continue
-        queue += [parent for role, parent in artifacts[ref].parents.items() if role not in NOT_FOLLOWED]
-    return Lineage(
-        artifacts, {ref: sources_of(store, made) for ref, made in artifacts.items() if "sources.json" in made.files}, tuple(missing)
-    )
+        artifacts[ref] = made
+        queue += _followed(made)
+    return artifacts
+
+
+def broken_links(made: Artifact, known: Mapping[str, Artifact], parts: Mapping[str, str]) -> list[str]:
+    """The parents and ``parts`` (:func:`parts_of`) among ``known`` that are not what ``made`` was made of, a line each; a manifest that
+    names no hashes of its parents."""
+    if made.parent_records is None:
+        return [f"{made.ref} was made by an earlier version, which did not record its parents' hashes"] if made.parents else []
+    links = [parted(made, role, known[ref]) for role, ref in made.parents.items() if ref in known]
+    links += [other_than(made, "part", known[ref]) for ref, content in parts.items() if ref in known and known[ref].content != content]
+    return [why for why in links if why]
+
+
+def parts_of(store: Store, made: Artifact, problems: list[str]) -> dict[str, str]:
+    """``name/version`` -> content of what ``made`` was put together of; a list that cannot be read is added to ``problems``."""
+    if PARTS not in made.files:
+        return {}
+    try:
+        return TypeAdapter(dict[str, str]).validate_json(store.read(made, PARTS))
+    except ArtifactError as error:
+        problems.append(str(error))
+    except ValidationError as error:
+        problems.append(f"{made.ref}/{PARTS}: {first_error(error)}")
+    return {}
 
 
 def sources_of(store: Store, corpus: Artifact) -> list[dict[str, Any]]:
-    """Rows of a corpus's ``sources.json``."""
-    rows: list[dict[str, Any]] = json.loads(store.storage.read(f"{corpus.ref}/sources.json"))
+    """Rows of a corpus's ``sources.json``. Raises ArtifactError where it is not the recorded file."""
+    rows: list[dict[str, Any]] = json.loads(store.read(corpus, SOURCES))
     return rows
 
 
@@ -135,11 +188,11 @@ def all_artifacts(store: Store) -> Iterator[Artifact]:
 
 
 def _followed(artifact: Artifact) -> list[str]:
-    return [parent for role, parent in artifact.parents.items() if role not in NOT_FOLLOWED]
+    return [parent for role, parent in artifact.parents.items() if not NOT_FOLLOWED.fullmatch(role)]
 
 
 def _reads(store: Store, artifact: Artifact, source: str) -> bool:
-    if "sources.json" not in artifact.files:
+    if SOURCES not in artifact.files:
         return False
     return any(source in (row.get(key) for key in ("name", "package", "path", "sha256")) for row in sources_of(store, artifact))
 

@@ -1,6 +1,7 @@
 """The evals stage on a real engine and tokenizer, at the smallest size."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from modelyard.evals import gather
 from modelyard.evals.evaluate import run
 from modelyard.evals.gather import GatherConfig
+from modelyard.evals.recount import recount
 from modelyard.evals.sets import SetsConfig
 from modelyard.evals.suite import EvalsConfig
 from modelyard.execution import ExecutionConfig
@@ -292,3 +294,24 @@ def test_judge_score_does_not_depend_on_its_batch(inputs: dict[str, Path]) -> No
 
     assert together == pytest.approx(alone, abs=1e-5)
     assert len(set(together)) == 3
+
+
+def test_recount_of_the_records_gives_every_metric_and_an_edited_record_another(
+    measured: tuple[dict[str, float], Path], tmp_path: Path
+) -> None:
+    results = Path(shutil.copytree(measured[1], tmp_path / "results"))
+    (results / "artifact.json").write_text(json.dumps({"config": {"seed": CONFIG.seed}}))
+
+    again = recount(results)
+
+    kept = read_results(results).metrics
+    assert set(again) == set(kept)
+    for key, estimate in again.items():
+        assert tuple(estimate) == pytest.approx(tuple(kept[key]), rel=1e-12, nan_ok=True), key
+
+    file = results / "records" / "policy" / "last_word.jsonl"
+    rows = [{**row, "score": 1.0, "values": dict.fromkeys(row["values"], 1.0)} for row in rows_of(results, "policy", "last_word")]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    moved = {key for key, estimate in recount(results).items() if estimate[:4] != kept[key][:4]}
+    assert moved
+    assert all(key.startswith("evals/policy/last_word/") for key in moved)

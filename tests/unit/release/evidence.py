@@ -7,7 +7,7 @@ from pathlib import Path
 from modelyard.formats.contamination import Checked, Searched, write_report
 from modelyard.formats.expectation import ExpectationResult, SuiteResult, read_suite
 from modelyard.formats.forecast import LadderRun, SealedForecast, write_forecast
-from modelyard.formats.results import Measured, Results
+from modelyard.formats.results import Measured, Results, read_results
 from modelyard.release.decision import TRAINED_ON
 from modelyard.release.gates.gate import Evidence, Use
 from modelyard.release.limits import BenchmarkLimits, ReleaseConfig
@@ -72,16 +72,18 @@ METRICS = {
     "evals/policy/last_word/acc": Estimate(0.3, 0.2, 0.4, 100),
 }
 SETS = {name: Searched(documents=10) for sets in TRAINED_ON.values() for name in sets}
+ITEMS = {name: 60 if name == "human_eval" else 100 for name in IDS}
 
 
-def searched(content: int = 1, n: int = 100, written: int = 0) -> Checked:
-    """A benchmark of ``n`` items of which so many were found in training data by content, and as written."""
+def searched(n: int, content: int = 0, written: int = 0) -> Checked:
+    """A benchmark of ``n`` items of which the first so many were found in training data by content, and as written."""
     return Checked(n=n, written=tuple(map(str, range(written))), content=tuple(map(str, range(content))), sets=SETS)
 
 
-REPORT = {name: searched() for name in IDS}
+REPORT = {name: searched(items) for name, items in ITEMS.items()}
 CORPUS, FEEDBACK = "corpus/0123456789abcdef", "feedback/fedcba9876543210"
 DATA = {"corpus": CORPUS, "feedback": FEEDBACK}
+CONDUCT_REPORT = {**REPORT, "xstest": searched(2 * N), "jailbreak": searched(N)}
 SHAPE = {"style": "llama", "layers": 2, "hidden": 32, "heads": 4, "kv_heads": 2, "ffn_hidden": 64, "seq_len": 32, "vocab_size": 512}
 MODEL = {**SHAPE, "tie_embeddings": True, "rope_base": 1e4, "norm_eps": 1e-5, "init_std": 0.02}
 
@@ -90,6 +92,11 @@ def satisfied(suite: str, frame: object, parameters: Mapping[str, object] = {}) 
     """Great Expectations' answer when all is well, without its seconds."""
     names = [entry["meta"]["name"] for entry in read_suite(suite)["expectations"]]
     return SuiteResult(suite=suite, results=[ExpectationResult(name=name, success=True, detail="") for name in names])
+
+
+def agreeing(directory: Path) -> Mapping[str, Estimate]:
+    """A count of the records that agrees with whatever the results say."""
+    return read_results(directory).metrics
 
 
 def scores(right: int, of: int = 100) -> list[float]:
@@ -142,6 +149,7 @@ GOOD = Evidence(
     weights={"base": "base-1", "sft": "sft-1", "policy": "policy-1"},
     suite={"success": True, "evaluated": 12, "failed": []},
     metric_suite={"success": True, "evaluated": 9, "failed": []},
+    contradiction="",
     contamination=REPORT,
     searched=(CORPUS, FEEDBACK),
     trained=tuple(Use(model, name, CORPUS if name == "pretrain" else FEEDBACK) for model, sets in TRAINED_ON.items() for name in sets),
@@ -171,7 +179,7 @@ def write_results(directory: Path, weights: dict[str, str], right: int) -> None:
     for model, weight in weights.items():
         (directory / "records" / model).mkdir(parents=True, exist_ok=True)
         for name, hits in (("last_word", right), ("human_eval", 0), ("toxicity", 100)):
-            rows = records(name, scores(hits), weight)
+            rows = records(name, scores(hits, ITEMS[name]), weight)
             (directory / "records" / model / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
 
 

@@ -11,8 +11,9 @@ from modelyard.progress import silent
 from modelyard.release.decision import comparable, gather, read_decision, run, suite_outcome
 from modelyard.release.gates.gate import Decision
 from modelyard.release.verdict import decide
+from modelyard.stats.estimate import Estimate
 
-from .evidence import CONFIG, CORPUS, DATA, FEEDBACK, IDS, METRICS, satisfied, write, write_all, write_benchmarks, write_results
+from .evidence import CONFIG, CORPUS, DATA, FEEDBACK, IDS, METRICS, agreeing, satisfied, write, write_all, write_benchmarks, write_results
 
 PASSED = [{"suite": "metrics", "results": [{"name": "metric_keys_unique", "success": True, "detail": ""}]}]
 
@@ -23,7 +24,7 @@ def inputs(tmp_path: Path) -> dict[str, Path]:
 
 
 def test_decision_clean_evidence_is_promoted_and_card_is_whole(inputs: dict[str, Path], tmp_path: Path) -> None:
-    metrics = run(CONFIG, inputs, tmp_path, silent, satisfied, "line")
+    metrics = run(CONFIG, inputs, tmp_path, silent, satisfied, agreeing, "line")
 
     assert read_decision(tmp_path).verdict == "PROMOTE", read_decision(tmp_path)
     assert metrics["release/decision/promote"] == 1.0
@@ -36,7 +37,7 @@ def test_decision_clean_evidence_is_promoted_and_card_is_whole(inputs: dict[str,
 
 def judged(inputs: dict[str, Path], unmeasured: str | None = None) -> Decision:
     """The decision without its card, which costs a second of drawing."""
-    return decide(gather(inputs, PASSED, unmeasured), CONFIG)
+    return decide(gather(inputs, PASSED, agreeing, unmeasured), CONFIG)
 
 
 def blocking(decision: Decision) -> list[str]:
@@ -59,13 +60,38 @@ def test_decision_regression_against_the_baseline_is_blocked(inputs: dict[str, P
 
 
 def test_decision_without_baseline_is_a_first_release(inputs: dict[str, Path]) -> None:
-    assert judged({name: path for name, path in inputs.items() if name != "baseline"}).verdict == "PROMOTE"
+    found = gather({name: path for name, path in inputs.items() if name != "baseline"}, PASSED, agreeing, None)
+
+    assert decide(found, CONFIG.model_copy(update={"first": True})).verdict == "PROMOTE"
+    assert decide(found, CONFIG).verdict == "HOLD"
+
+
+@pytest.mark.parametrize(
+    ("again", "message"),
+    [
+        ({"value": 1.0, "low": 1.0, "high": 1.0}, "but its records say 1.000"),
+        ({"n": 10**18}, "n=1000000000000000000"),
+        (None, "is in results.json alone"),
+    ],
+)
+def test_decision_results_that_contradict_their_records_are_blocked(inputs: dict[str, Path], again: dict | None, message: str) -> None:
+    key = "evals/policy/last_word/acc"
+
+    def recount(directory: Path) -> dict[str, Estimate]:
+        rest = {name: estimate for name, estimate in agreeing(directory).items() if name != key}
+        return rest if again is None else {**rest, key: METRICS[key]._replace(**again)}
+
+    decision = decide(gather(inputs, PASSED, recount, None), CONFIG)
+
+    assert blocking(decision) == ["metrics"]
+    (reason,) = [gate.reason for gate in decision.gates if gate.name == "metrics"]
+    assert re.search(f"results contradict their records: {key} .*{message}", reason)
 
 
 def test_decision_production_without_scores_is_held_with_the_reason(inputs: dict[str, Path], tmp_path: Path) -> None:
     first = {name: path for name, path in inputs.items() if name != "baseline"}
 
-    metrics = run(CONFIG, first, tmp_path, silent, satisfied, unmeasured="policy/abc is not in the store")
+    metrics = run(CONFIG, first, tmp_path, silent, satisfied, agreeing, unmeasured="policy/abc is not in the store")
 
     assert read_decision(tmp_path).verdict == "HOLD"
     assert metrics["release/regression/severity"] == 1.0
@@ -108,7 +134,7 @@ def test_decision_missing_evidence_never_promotes(inputs: dict[str, Path], artif
 def test_decision_card_is_written_for_a_blocked_release_without_a_forecast(inputs: dict[str, Path], tmp_path: Path) -> None:
     (inputs["forecast"] / "forecast.json").unlink()
 
-    run(CONFIG, inputs, tmp_path, silent, satisfied)
+    run(CONFIG, inputs, tmp_path, silent, satisfied, agreeing)
 
     assert read_decision(tmp_path).verdict == "BLOCK"
     assert (tmp_path / "card.html").read_text().count("<svg") == 6
@@ -134,7 +160,7 @@ def test_decision_metrics_that_break_their_suite_are_blocked_and_the_page_is_kep
     table["evals/sft/openings/repetition"] = {"value": None, "low": 0.0, "high": 1.0, "n": 100, "share": True}
     write(inputs["results"] / "results.json", table)
 
-    run(CONFIG, inputs, tmp_path, silent, validate)
+    run(CONFIG, inputs, tmp_path, silent, validate, agreeing)
 
     decision = read_decision(tmp_path)
     assert blocking(decision) == ["metrics"]
@@ -155,7 +181,7 @@ def test_decision_page_of_all_versions_shows_the_chain_and_leaves_out_other_ids(
         table["evals/policy/last_word/acc"] |= {"value": words / 100, "low": words / 100 - 0.1, "high": words / 100 + 0.1}
         write(inputs[f"version_{number}"] / "results.json", table)
 
-    run(CONFIG, inputs, tmp_path, silent, satisfied, "line")
+    run(CONFIG, inputs, tmp_path, silent, satisfied, agreeing, "line")
 
     page = (tmp_path / "evolution.html").read_text()
     assert re.findall(r"<th>([^<]+)</th>", page) == ["benchmark", "1", "2", "3", "this"]

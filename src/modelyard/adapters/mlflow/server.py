@@ -13,17 +13,21 @@ from pathlib import Path
 
 import httpx
 import mlflow
+from alembic.util import CommandError
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from modelyard.adapters.home import ServerError, home
-from modelyard.config import complaint
+from modelyard.config import complaint, without_password
 
 _log = logging.getLogger(__name__)
 
 START_SECONDS = 15.0
 """How long a run waits for a server that does not answer when it begins."""
+LONGEST = 300
+"""Characters of a server's error that are shown."""
 TRIES = "3"
 """Of MLflow's own HTTP client, with growing pauses; its default takes minutes, in which nobody looks after the ranks."""
 KIND = {"mlflow.experimentKind": "custom_model_development"}
@@ -35,12 +39,6 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home()}/mlflow.db"
 
 
-def without_password(uri: str) -> str:
-    """``uri`` as it may be shown: what stands before ``@`` is left out."""
-    scheme, separator, rest = uri.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
-
-
 def client(uri: str) -> MlflowClient:
     """A client for ``uri``; the directory of a new SQLite file is made."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", TRIES)
@@ -49,6 +47,22 @@ def client(uri: str) -> MlflowClient:
     if uri.startswith("sqlite:///"):
         Path(uri.removeprefix("sqlite:///")).absolute().parent.mkdir(parents=True, exist_ok=True)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+@contextmanager
+def answering(uri: str) -> Iterator[None]:
+    """Around a command's questions to the server: what goes wrong there is one line.
+
+    Raises:
+        ValueError: there is no SQLite file at ``uri``.
+        ServerError: the server does not answer, or what it keeps cannot be read.
+    """
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
+        raise ValueError(f"there is no MLflow at {without_password(uri)}; MLFLOW_TRACKING_URI or MODELYARD_HOME says where")
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, CommandError, OSError) as error:  # requests' exceptions are OSErrors
+        raise ServerError(f"MLflow at {without_password(uri)}: {complaint(error)[:LONGEST]}") from error
 
 
 def wait_for_answer(uri: str) -> None:
@@ -81,7 +95,7 @@ def tolerated(what: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, OSError) as error:  # requests' exceptions are OSErrors
-        _log.warning("MLflow: %s (%s)", what, complaint(error)[:200])
+        _log.warning("MLflow: %s (%s)", what, complaint(error)[:LONGEST])
 
 
 @contextmanager

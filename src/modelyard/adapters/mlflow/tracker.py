@@ -23,7 +23,7 @@ from mlflow.entities import Metric, Param, RunTag
 from modelyard.adapters.mlflow.curves import LiveRun, log_history, log_metrics
 from modelyard.adapters.mlflow.datasets import DATASETS, data_of, dataset_input
 from modelyard.adapters.mlflow.server import client, experiment_id, system_metrics, tolerated, wait_for_answer
-from modelyard.config import canonical_json
+from modelyard.config import canonical_json, complaint, without_password
 from modelyard.store.artifacts import Artifact, Spec
 
 PARENT = "mlflow.parentRunId"
@@ -63,7 +63,7 @@ class Tracker:
         run_id, self.parent = self.parent, None
         with tolerated("the end of the line is not shown"):
             if run_id and error:
-                self.client.set_tag(run_id, "error", f"{type(error).__name__}: {error}"[:500])
+                self.client.set_tag(run_id, "error", f"{type(error).__name__}: {complaint(error)}"[:500])
             if run_id:
                 self.client.set_terminated(run_id, "FAILED" if error else "FINISHED")
 
@@ -76,7 +76,7 @@ class Tracker:
         """URL of the run of the artifact with this fingerprint; empty where there is none or the server is away."""
         with tolerated("no link to the run"):
             if run_id := self.find(fingerprint):
-                server = self.uri.rstrip("/") if self.uri.startswith("http") else LOCAL_PAGES
+                server = without_password(self.uri).rstrip("/") if self.uri.startswith("http") else LOCAL_PAGES
                 return f"{server}/#/experiments/{self.experiment}/runs/{run_id}"
         return ""
 
@@ -104,7 +104,7 @@ class Tracker:
             with tolerated(f"{spec.name}: its failure is not shown"):
                 run.flush()
                 if run_id:
-                    self.client.set_tag(run_id, "error", f"{type(error).__name__}: {error}"[:500])
+                    self.client.set_tag(run_id, "error", f"{type(error).__name__}: {complaint(error)}"[:500])
                     self.client.set_terminated(run_id, "FAILED")
             raise
         run.flush()

@@ -3,7 +3,9 @@
 It lives exactly as long as somebody holds its home: each user holds a shared ``flock`` on ``clients.lock``, and a keeper process beside the server
 waits for the exclusive one. The kernel drops a lock with its process, so a run that is killed with -9 leaves neither an orphan nor a stale "in use"
 mark, two runs share one server on one SQLite file, and a run finds the server of ``make ui``. A server that is killed starts again at its port, so
-the runs on it go on; it gets SIGTERM from the kernel if its keeper dies (PR_SET_PDEATHSIG). Left out: PostgreSQL and remote servers.
+the runs on it go on; it gets SIGTERM from the kernel if its keeper dies (PR_SET_PDEATHSIG). It listens on loopback, lets pages of its own
+origin alone read it, and answers only who knows its home's auth string (``auth``, readable by this user alone): whatever runs in a browser or
+under another name on this machine can neither read a run nor sign a release. Left out: PostgreSQL and remote servers.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import secrets
 import subprocess
 import sys
 import threading
@@ -26,6 +29,8 @@ from modelyard.adapters.home import ServerError
 from modelyard.adapters.servers.child import HOST, START_SECONDS, die_with_parent, end, free_port, healthy
 
 PORT = 4200
+AUTH = "auth"
+"""File of a home with the auth string of its server."""
 
 
 class Address(NamedTuple):
@@ -33,6 +38,8 @@ class Address(NamedTuple):
 
     api: str
     page: str
+    auth: str
+    """Its clients' PREFECT_API_AUTH_STRING, and what its page asks for."""
 
 
 @contextmanager
@@ -42,8 +49,29 @@ def prefect_server(home: Path) -> Iterator[Address]:
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _locked(home / "clients.lock", fcntl.LOCK_SH):
         with _locked(home / "start.lock", fcntl.LOCK_EX):
+            auth_string(home)
             port = _answering(home) or _wait_for_keeper(home)
-        yield Address(f"http://{HOST}:{port}/api", f"http://{HOST}:{port}")
+        yield Address(f"http://{HOST}:{port}/api", f"http://{HOST}:{port}", auth_string(home))
+
+
+def auth_string(home: Path) -> str:
+    """The auth string of the server of ``home``, made where there is none yet."""
+    file = home / AUTH
+    if not file.is_file():
+        partial = home / f"{AUTH}.partial"
+        partial.touch(mode=0o600)
+        partial.chmod(0o600)
+        partial.write_text(f"modelyard:{secrets.token_urlsafe(32)}")
+        partial.replace(file)
+    return file.read_text().strip()
+
+
+def protected(port: int, auth: str) -> dict[str, str]:
+    """Settings of a Prefect server that answers its own pages and who knows ``auth``, and nobody else."""
+    return {
+        "PREFECT_SERVER_API_AUTH_STRING": auth,
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{HOST}:{port},http://localhost:{port}",
+    }
 
 
 def keep(home: Path) -> int:
@@ -83,7 +111,9 @@ def _start_server(home: Path, port: int) -> subprocess.Popen[bytes] | None:
         "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home}/prefect.db",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
+        "PREFECT_API_AUTH_STRING": (auth := auth_string(home)),  # its own services ask it too
         "DO_NOT_TRACK": "1",
+        **protected(port, auth),
     }
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
     server = subprocess.Popen(command, env=environment, preexec_fn=die_with_parent)

@@ -18,6 +18,7 @@ from modelyard.adapters.home import ServerError
 from modelyard.adapters.ray import cluster as ray_cluster
 from modelyard.adapters.servers import object_store
 from modelyard.adapters.servers.child import HOST, die_with_parent, healthy
+from modelyard.adapters.servers.prefect_server import protected
 
 BUCKETS = ("modelyard", "mlflow")
 USER = "modelyard"
@@ -139,7 +140,7 @@ def mlflow(yard: Yard) -> Service:
 
 
 def prefect(yard: Yard) -> Service:
-    """The Prefect server."""
+    """The Prefect server, which answers its own pages and who knows the auth string of the environment."""
     port = str(yard.ports["prefect"])
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", port]
     own = {
@@ -148,6 +149,7 @@ def prefect(yard: Yard) -> Service:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
         "DO_NOT_TRACK": "1",
+        **protected(yard.ports["prefect"], os.environ["PREFECT_API_AUTH_STRING"]),
     }
     return Service("prefect", lambda: yard.spawn("prefect", command, **own), lambda: healthy(f"http://{HOST}:{port}/api/health"))
 

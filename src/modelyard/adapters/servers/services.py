@@ -1,10 +1,11 @@
 """``make services``: the services that a team runs for good, as they are, on this machine's loopback and for as long as this process lives.
 
-SeaweedFS (S3), PostgreSQL, the MLflow server (runs in PostgreSQL, files in S3), the Prefect server (in PostgreSQL) and a Ray head. Key, secret,
-the database's password and Ray's token come from the environment, are handed on in the environment and are written nowhere (the key's name, no
-secret, is in the S3 server's log); where each service answers goes to ``addresses`` in the services' directory, for a shell to read. That
-directory is closed to others. A service that dies is started again on its own data, when what it left of its processes is gone. The kernel ends
-every service with this process. Left out: TLS and more machines (``infra/`` has the manifests for those).
+SeaweedFS (S3), PostgreSQL, the MLflow server (runs in PostgreSQL, files in S3), the Prefect server (in PostgreSQL) and a
+Ray head. Key, secret, the database's password, Prefect's auth string and Ray's token come from the environment, are handed
+on in the environment and are written nowhere (the key's name, no secret, is in the S3 server's log); where each service
+answers goes to ``addresses`` in the services' directory, for a shell to read. That directory is closed to others. A service
+that dies is started again on its own data, when what it left of its processes is gone. The kernel ends every service with
+this process. Left out: TLS and more machines (``infra/`` has the manifests for those).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from modelyard.adapters.servers.child import HOST, end
 from modelyard.adapters.servers.ports import PORTS
 from modelyard.adapters.servers.service_definitions import ALL, Service, Yard
 
-NEEDED = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "PGPASSWORD", "RAY_AUTH_TOKEN")
+NEEDED = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "PGPASSWORD", "PREFECT_API_AUTH_STRING", "RAY_AUTH_TOKEN")
 START_SECONDS = 180.0
 POLL_SECONDS = 0.5
 

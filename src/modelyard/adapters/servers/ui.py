@@ -11,9 +11,10 @@ import sys
 from pathlib import Path
 
 from modelyard.adapters.home import ServerError, home
-from modelyard.adapters.mlflow.server import tracking_uri, without_password
+from modelyard.adapters.mlflow.server import tracking_uri
 from modelyard.adapters.servers.child import HOST, die_with_parent, end, free_port, interruptible, wait_for
-from modelyard.adapters.servers.prefect_server import prefect_server
+from modelyard.adapters.servers.prefect_server import AUTH, prefect_server
+from modelyard.config import without_password
 
 MLFLOW_PORT = 5000
 
@@ -23,7 +24,7 @@ def named_pages() -> str:
     prefect, mlflow = os.environ.get("PREFECT_API_URL", ""), tracking_uri()
     if not prefect or not mlflow.startswith("http"):
         return ""
-    return f"Prefect  {prefect.removesuffix('/api')}\nMLflow   {without_password(mlflow)}\n"
+    return without_password(f"Prefect  {prefect.removesuffix('/api')}\nMLflow   {mlflow}\n")
 
 
 def show(prefect_home: Path, mlflow_uri: str) -> int:
@@ -35,8 +36,6 @@ def show(prefect_home: Path, mlflow_uri: str) -> int:
         "-m",
         "mlflow",
         "server",
-        "--backend-store-uri",
-        mlflow_uri,
         "--host",
         HOST,
         "--port",
@@ -47,12 +46,14 @@ def show(prefect_home: Path, mlflow_uri: str) -> int:
     log = prefect_home.parent / "mlflow-server.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab") as output:
-        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # its job runner outlives the server
+        # its job runner outlives the server; the URI may hold a password, which a list of processes must not show
+        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_BACKEND_STORE_URI": mlflow_uri}
         mlflow = subprocess.Popen(command, stdout=output, stderr=output, env=environment, preexec_fn=die_with_parent)
     try:
         with prefect_server(prefect_home) as prefect:
             wait_for(f"http://{HOST}:{port}/health", mlflow, log, "MLflow server")
-            sys.stdout.write(f"Prefect  {prefect.page}\nMLflow   http://{HOST}:{port}\nCtrl-C ends both.\n")
+            sys.stdout.write(f"Prefect  {prefect.page}  asks for what {prefect_home / AUTH} holds\n")
+            sys.stdout.write(f"MLflow   http://{HOST}:{port}\nCtrl-C ends both.\n")
             sys.stdout.flush()
             return mlflow.wait()
     except KeyboardInterrupt:

@@ -32,7 +32,7 @@ from modelyard.formats.abuse import FILE as ABUSE_FILE
 from modelyard.formats.abuse import REPORT as ABUSE_REPORT
 from modelyard.formats.expectation import SuiteResult, Validate
 from modelyard.progress import Report
-from modelyard.store.artifacts import Artifact, Spec, Store
+from modelyard.store.artifacts import PARTS, Artifact, Spec, Store
 from modelyard.store.code_identity import code_version
 
 NAME = "corpus"
@@ -271,11 +271,12 @@ def _write(out: Path, counts: dict[str, Any], suites: list[SuiteResult], made: _
     measured: dict[str, Any] = {"abuse_filter": abuse}
     if made.classifier:
         measured["classifier"] = {key: getattr(made.classifier, key)._asdict() for key in ("precision", "recall")}
-    statistics = {**counts, "trained": measured, "shards": [artifact.ref for artifact in made.built]}
+    statistics = {**counts, "trained": measured}
     sources = source_rows(made.every)
-    content = {"statistics": statistics, "sources": sources, "expectations": [s.model_dump() for s in suites]}
+    parts = {artifact.ref: artifact.content for artifact in made.built}
+    content = {"statistics.json": statistics, "sources.json": sources, "expectations.json": [s.model_dump() for s in suites], PARTS: parts}
     for name, value in content.items():
-        (out / f"{name}.json").write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        (out / name).write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
     (out / "report.html").write_text(page(NAME, counts, sources, suites, out / "rejects", abuse), "utf-8")
 
 

@@ -15,12 +15,15 @@ from modelyard.formats import json_file
 from modelyard.formats.expectation import SuiteResult, Validate
 from modelyard.store.artifacts import Artifact, Store
 
+STATISTICS = "statistics.json"
+
 
 def check(name: str, corpus: Artifact, store: Store, validate: Validate) -> SuiteResult | None:
     """Compare ``corpus`` with the last version that was taken under ``name``, and take it; None where there is nothing to compare.
 
     Raises:
         ExpectationError: it differs by more than its config allows.
+        ArtifactError: the statistics of one of them are not the recorded ones.
     """
     limits = ExpectedConfig.model_validate(corpus.config["expectations"])
     key = f"corpora/{name}.json"
@@ -38,6 +41,5 @@ def check(name: str, corpus: Artifact, store: Store, validate: Validate) -> Suit
 
 
 def _statistics(store: Store, corpus: Artifact) -> dict[str, Any]:
-    key = f"{corpus.ref}/statistics.json"
-    found: dict[str, Any] = json_file.parse(store.storage.read(key), store.storage.path(key))
+    found: dict[str, Any] = json_file.parse(store.read(corpus, STATISTICS), store.storage.path(f"{corpus.ref}/{STATISTICS}"))
     return found

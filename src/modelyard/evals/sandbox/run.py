@@ -21,6 +21,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from pydantic import Field
+
 from modelyard.config import Config
 from modelyard.evals.sandbox import sandbox_runner
 
@@ -32,15 +34,15 @@ OUTPUT_BYTES = 1 << 16
 class Limits(Config):
     """What one program may use."""
 
-    wall_seconds: float
+    wall_seconds: float = Field(gt=0)
     """Real time for loading and all tests together."""
-    cpu_seconds: int
+    cpu_seconds: int = Field(gt=0)
     """Processor time."""
-    memory_bytes: int
+    memory_bytes: int = Field(gt=0)
     """Address space."""
-    file_bytes: int
+    file_bytes: int = Field(gt=0)
     """Largest file, and all files together where the program has its own file system."""
-    processes: int
+    processes: int = Field(gt=0)
     """RLIMIT_NPROC: the program and at most one more."""
     isolation: Literal["auto", "audit"] = "auto"
     """``auto``: namespaces where the kernel permits them. ``audit``: always the fallback."""

@@ -15,6 +15,10 @@ from modelyard.release.gates.gate import Evidence, Gate, RefusedError, metric
 from modelyard.release.gates.measured import changed_ids, compared, named, records_of, tested, under_limits
 from modelyard.release.limits import ReleaseConfig
 
+NOTHING_SERVES = (
+    "nothing serves in this registry to compare with; is it the right one (MLFLOW_TRACKING_URI, MODELYARD_HOME, the line's name)? "
+    "A first release says release.first = true"
+)
 NAMED = 5
 """Items that a reason names."""
 
@@ -32,6 +36,8 @@ def regression_gate(evidence: Evidence, config: ReleaseConfig, found: list[Compa
         return Gate(name="regression", verdict="BLOCK", reason="; ".join(limits.said), metrics=metrics)
     if evidence.unmeasured:
         return Gate(name="regression", verdict="HOLD", reason=f"cannot be compared: {evidence.unmeasured}", metrics=metrics)
+    if baseline is None and not config.first:
+        return Gate(name="regression", verdict="HOLD", reason=NOTHING_SERVES, metrics=metrics)
     if baseline is None:
         reason = "; ".join(["first release: nothing is in production to compare with", *limits.said])
         return Gate(name="regression", verdict="PROMOTE", reason=reason, metrics=metrics)

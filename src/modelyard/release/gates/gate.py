@@ -47,6 +47,8 @@ class Evidence(NamedTuple):
     """Outcome of the data suite: ``success`` and ``evaluated``."""
     metric_suite: Mapping[str, Any] | None
     """Outcome of the suites on the table of metrics, like ``suite``."""
+    contradiction: str
+    """The first metric of the results that is not what their records say; "" where there is none."""
     contamination: Report | None
     """Benchmark -> what the contamination check found of it."""
     searched: Sequence[str]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from modelyard.formats.records import score_of
 from modelyard.formats.results import Results, Rows
 from modelyard.release.compare import Comparison, Grouped, compare
 from modelyard.release.gates.gate import RefusedError, metric
@@ -69,14 +70,29 @@ def changed_ids(results: Results, baseline: Results, names: Sequence[str]) -> st
 def tested(old: Grouped, new: Grouped, tolerance: Mapping[str, float], config: ReleaseConfig) -> list[Comparison]:
     """Paired tests on every benchmark. Raises RefusedError where a benchmark has too few items to say anything."""
     found = compare(old, new, alpha=config.alpha, min_items=1, tolerance=tolerance, seed=config.seed)
+    if vacuous := [c for c in found if c.tolerance >= 1 and scored_as_share(old[c.benchmark]) and scored_as_share(new[c.benchmark])]:
+        raise RefusedError(
+            f"scores of {vacuous[0].benchmark} lie between 0 and 1, so none can be worse by more than {vacuous[0].tolerance:g}; "
+            f"set release.limits.{named(vacuous[0].benchmark)}"
+        )
     if few := [c.benchmark for c in found if c.n < config.of(named(c.benchmark)).min_items]:
         raise RefusedError(f"not enough items to compare on: {', '.join(few)}")
     return found
 
 
+def scored_as_share(rows: Rows) -> bool:
+    """Whether every score lies in [0, 1]."""
+    return all(0 <= score_of(row) <= 1 for row in rows)
+
+
 def named(comparison: str) -> str:
     """The benchmark of ``benchmark``, ``benchmark/side`` or ``benchmark, against ...``."""
     return comparison.split(",")[0].split("/")[0]
+
+
+def empty(limit: bool) -> str:
+    """What a card says of a limit that no share can miss."""
+    return " (an empty limit: no model can miss it)" if limit else ""
 
 
 class Limited(NamedTuple):
@@ -99,17 +115,17 @@ def under_limits(results: Results, names: Sequence[str], config: ReleaseConfig) 
         for key in dict.fromkeys([*own.max, *own.min, *own.max_increase]):
             value = metric(results, f"evals/policy/{name}/{key}", held.min_items)
             text = f"{name} {key} {value.value:.1%} [{value.low:.1%}, {value.high:.1%}]"
-            outside = []
+            outside, share = [], f"evals/policy/{name}/{key}" in results.shares
             if key in own.max:
                 outside += [value.high > own.max[key]]
-                text += f", at most {own.max[key]:.1%}"
+                text += f", at most {own.max[key]:.1%}{empty(share and own.max[key] >= 1)}"
             if key in own.min:
                 outside += [value.low < own.min[key]]
-                text += f", at least {own.min[key]:.1%}"
+                text += f", at least {own.min[key]:.1%}{empty(share and own.min[key] <= 0)}"
             if key in own.max_increase:
                 rise = value.value - metric(results, f"evals/sft/{name}/{key}", held.min_items).value
                 outside += [rise > own.max_increase[key]]
-                text += f", {rise:+.1%} against SFT, at most {own.max_increase[key]:+.1%}"
+                text += f", {rise:+.1%} against SFT, at most {own.max_increase[key]:+.1%}{empty(share and own.max_increase[key] >= 1)}"
             said.append(text + (" EXCEEDED" if any(outside) else ""))
             good = good and not any(outside)
             numbers[f"{name}/{key}"] = value.value

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from modelyard.formats.contamination import Checked, Report
+from modelyard.formats.results import Rows
 from modelyard.release.gates.gate import Evidence, Gate, RefusedError, Use, number
 from modelyard.release.limits import ReleaseConfig
 
@@ -46,6 +47,13 @@ def suite_gate(name: Literal["data", "metrics"], suite: Mapping[str, Any] | None
     )
 
 
+def metrics_gate(evidence: Evidence) -> Gate:
+    """The suites on the table of metrics found nothing, and every metric is what its records say."""
+    if evidence.contradiction:
+        raise RefusedError(f"results contradict their records: {evidence.contradiction}")
+    return suite_gate("metrics", evidence.metric_suite)
+
+
 def contamination_gate(evidence: Evidence, config: ReleaseConfig) -> Gate:
     """Few items of any benchmark that matters are in training data, and they were looked for in every set that a model was trained on."""
     gate = contamination_shares(evidence.contamination, config)
@@ -61,6 +69,7 @@ def contamination_gate(evidence: Evidence, config: ReleaseConfig) -> Gate:
         if name not in evidence.contamination:
             raise RefusedError(f"benchmark {name} was not checked for contamination")
         require_searched(name, evidence.contamination[name], trained, evidence.searched)
+        require_counted(name, evidence.contamination[name], evidence.results.of("policy").get(name, ()))
     reason = f"{gate.reason}; what the imported base was trained on is set aside: {aside}" if aside else gate.reason
     return gate.model_copy(update={"reason": reason})
 
@@ -90,6 +99,17 @@ def contamination_shares(report: Report | None, config: ReleaseConfig) -> Gate:
         reason += f"; as written {report[worst].written_share:.1%}"
         reason += "" if config.max_contaminated_written is None else f", at most {config.max_contaminated_written:.1%} allowed"
     return Gate(name="contamination", verdict="BLOCK" if over else "PROMOTE", reason=reason, metrics=metrics)
+
+
+def require_counted(benchmark: str, entry: Checked, rows: Rows) -> None:
+    """Raise RefusedError where the report counts other items of ``benchmark``, or others as contaminated, than were answered."""
+    answered = {str(row["item"]) for row in rows}
+    met = {str(row["item"]) for row in rows if row.get("contaminated")}
+    if rows and (entry.n, set(entry.content)) != (len(answered), met):
+        raise RefusedError(
+            f"the report names {len(set(entry.content))} of {entry.n} items of {benchmark} as contaminated, "
+            f"its records {f'other {len(met)}' if len(set(entry.content)) == len(met) else len(met)} of {len(answered)}"
+        )
 
 
 def require_searched(benchmark: str, entry: Checked, trained: Sequence[Use], searched: Sequence[str]) -> None:

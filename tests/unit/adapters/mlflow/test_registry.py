@@ -175,12 +175,48 @@ def test_registry_rollback_that_was_cut_off_is_finished_by_the_next(registry: Re
     assert registry.rollback("3", "Ada", "users complain") == (Move("previous", "2", "1"),)
 
 
-def test_registry_first_release_has_nothing_to_go_back_to(registry: Registry, release: Release) -> None:
+def test_registry_first_release_can_be_withdrawn_and_is_not_promoted_again(registry: Registry, release: Release) -> None:
+    release("a")
+    assert registry.is_first("policy/a")
+    assert not registry.is_first("policy/b")
+
+    assert registry.rollback("1", "Ada", "users complain") == (Move("production", "1", None),)
+
+    assert alias(registry, "production") is None
+    assert not registry.is_first("policy/a")
+    with pytest.raises(RegistryError, match="version 1 was rolled back by Ada: users complain"):
+        release("a")
+    release("b")
+    assert (alias(registry, "production"), alias(registry, "previous")) == ("2", None)
+
+
+def test_registry_second_rollback_keeps_who_decided_the_first(registry: Registry, release: Release) -> None:
+    for name in ("a", "b"):
+        release(name)
+    registry.rollback("2", "Ada", "users complain")
+
+    assert registry.rollback("2", "Mallory", "it was me") == ()
+
+    assert registry.numbered("2").tags["rolled_back"] == "by Ada: users complain"
+
+
+@pytest.mark.parametrize(("name", "reason"), [(" ", "x"), ("Ada", ""), ("A\u200bda", "x"), ("Ada", "x\ny"), ("\x1b[2J", "x"), ("A\0", "x")])
+def test_registry_rollback_by_nobody_who_can_be_read_is_refused(registry: Registry, release: Release, name: str, reason: str) -> None:
     release("a")
 
-    with pytest.raises(RegistryError, match="no version to go back to"):
-        registry.rollback("1", "Ada", "users complain")
+    with pytest.raises(RegistryError, match="a rollback needs a name and a reason"):
+        registry.rollback("1", name, reason)
     assert alias(registry, "production") == "1"
+
+
+def test_registry_production_registered_by_hand_is_one_clear_refusal(registry: Registry, release: Release) -> None:
+    release("a")
+    source = registry.numbered("1").source
+    registry.client.create_model_version(registry.name, source)
+    registry.client.set_registered_model_alias(registry.name, "production", "2")
+
+    with pytest.raises(RegistryError, match="version 2 has no tag policy: it was registered by hand, not by a release"):
+        registry.opponent("policy/b")
 
 
 def test_registry_directory_that_is_no_model_is_refused(registry: Registry, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import mlflow
 import pytest
 
 from modelyard.adapters.mlflow.curves import AWAY_SECONDS, FLUSH_SECONDS, LiveRun
-from modelyard.adapters.mlflow.server import client, without_password
+from modelyard.adapters.mlflow.server import client
 from modelyard.adapters.mlflow.tracker import PARENT, Tracker, flatten
 from modelyard.config import Config
 from modelyard.store.artifacts import Artifact, Spec
@@ -264,11 +264,6 @@ def test_live_run_shows_pace_and_mfu(tracker: Tracker) -> None:
     measured = tracker.client.get_run(run.run_id).data.metrics
     assert measured["system/tokens_per_second"] == 2000.0
     assert measured["system/mfu"] == pytest.approx(0.2)
-
-
-def test_uri_with_a_password_is_shown_without_it() -> None:
-    assert without_password("postgresql://ada:secret@host/db") == "postgresql://host/db"
-    assert without_password("sqlite:///a/b.db") == "sqlite:///a/b.db"
 
 
 def test_mlflow_reports_nothing_to_its_makers():

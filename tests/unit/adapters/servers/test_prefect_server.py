@@ -1,5 +1,6 @@
 """The Prefect server lives as long as its clients: shared, reused, and gone after a kill -9."""
 
+import base64
 import json
 import os
 import signal
@@ -8,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
+import psutil
 import pytest
 
 from modelyard.adapters.servers.child import healthy
@@ -67,6 +70,26 @@ def test_prefect_server_killed_itself_starts_again_where_its_clients_look_for_it
             assert healthy(first.api + "/health")
         pid = json.loads((tmp_path / "server.json").read_text())["pid"]
     assert gone(pid)
+
+
+def test_prefect_server_answers_its_own_pages_and_who_knows_the_auth_string(tmp_path):
+    with prefect_server(tmp_path) as server:
+        asked = f"{server.api}/flow_runs/filter"
+        known = {"Authorization": f"Basic {base64.b64encode(server.auth.encode()).decode()}"}
+        preflight = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
+
+        assert httpx.post(asked, json={}).status_code == 401
+        assert httpx.post(asked, json={}, headers={"Authorization": "Basic eDp5"}).status_code == 401
+        assert httpx.post(asked, json={}, headers=known).status_code == 200
+        assert "access-control-allow-origin" not in httpx.options(asked, headers=preflight).headers
+        assert "access-control-allow-origin" not in httpx.post(asked, json={}, headers={**known, **preflight}).headers
+        own = httpx.post(asked, json={}, headers={**known, "Origin": server.page})
+        assert own.headers["access-control-allow-origin"] == server.page
+        process = psutil.Process(json.loads((tmp_path / "server.json").read_text())["pid"])
+        assert {c.laddr.ip for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN} == {"127.0.0.1"}
+        assert server.auth not in " ".join(process.cmdline())
+        assert (tmp_path / "auth").stat().st_mode & 0o077 == 0
+        assert server.auth not in (tmp_path / "server.log").read_text()
 
 
 @pytest.mark.slow

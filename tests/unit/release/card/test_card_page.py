@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -43,8 +44,8 @@ def card(tmp_path_factory: pytest.TempPathFactory) -> str:
     root = tmp_path_factory.mktemp("card")
     inputs = evidence.write_all(root)
     evidence.write_results(inputs["baseline"], {"base": "base", "sft": "sft", "policy": "production"}, 70)
-    override = Override(gate="regression", name="Ada Lovelace", reason="a very long reason " * 8)
-    run(evidence.CONFIG.model_copy(update={"overrides": (override,)}), inputs, root, silent, evidence.satisfied, "line")
+    override = Override(gate="regression", name="Ada Lovelace", reason="a very long reason " * 8, expires=date(2026, 12, 31))
+    run(evidence.CONFIG.model_copy(update={"overrides": (override,)}), inputs, root, silent, evidence.satisfied, evidence.agreeing, "line")
     return (root / "card.html").read_text()
 
 
@@ -67,7 +68,7 @@ def test_card_in_a_browser_is_whole_and_fits_its_window(browser: str, card: str,
 
 
 def test_card_override_stands_with_its_gate(card: str) -> None:
-    assert "<b>Overridden by Ada Lovelace</b>: a very long reason" in card
+    assert "<b>Overridden by Ada Lovelace</b>, until 2026-12-31: a very long reason" in card
     assert re.search(r"last_word</td>.*worse</td>", card, re.DOTALL)
 
 

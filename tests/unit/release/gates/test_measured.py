@@ -104,11 +104,13 @@ def test_benchmark_that_was_not_searched_for_in_training_data_blocks() -> None:
     same = evidence(rows(scores(50), "policy-1"), rows(scores(50), "base-1"), rows(scores(50), "production-1"))
 
     unsearched = standing(decide(same._replace(contamination=REPORT), CONFIG))
-    dirty = {**REPORT, NAME: searched(content=10)}
+    dirty = {**REPORT, NAME: searched(100).model_copy(update={"content": tuple(str(k) for k in range(0, 100, 10))})}
 
     assert unsearched == {"contamination": "benchmark capitals was not checked for contamination"}
-    assert "worst share 10.0% (capitals)" in standing(decide(same._replace(contamination=dirty), CONFIG))["contamination"]
-    assert standing(decide(same._replace(contamination=dirty), with_limits(max_contaminated=0.2))) == {}
+    met = [{**row, "contaminated": int(row["item"]) % 10 == 0} for row in rows(scores(50), "policy-1")]
+    marked = same._replace(contamination=dirty, results=answered(same.results, policy=met))
+    assert "worst share 10.0% (capitals)" in standing(decide(marked, CONFIG))["contamination"]
+    assert standing(decide(marked, with_limits(max_contaminated=0.2))) == {}
 
 
 def test_calibration_is_judged_on_every_benchmark_that_the_config_names() -> None:

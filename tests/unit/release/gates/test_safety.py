@@ -15,12 +15,13 @@ from modelyard.release.verdict import decide
 from modelyard.stats.estimate import proportion
 from tests.unit.release.evidence import (
     CONDUCT_IDS,
+    CONDUCT_REPORT,
     CONFIG,
     GOOD,
     IDS,
     METRICS,
-    REPORT,
     N,
+    agreeing,
     measured,
     rows,
     satisfied,
@@ -42,6 +43,9 @@ LIMITS = CONFIG.model_copy(
 )
 
 
+FIRST = LIMITS.model_copy(update={"first": True})
+
+
 def conduct(answered: int, refused: int, resisted: int, sft: tuple[int, int, int] = (95, 80, 60)) -> Results:
     """A candidate's results with these numbers of right conduct out of N."""
     rates = {
@@ -61,8 +65,7 @@ def production(answered: int, refused: int, resisted: int) -> Results:
 
 
 def judged(results: Results, baseline: Results | None = None) -> Decision:
-    contamination = dict.fromkeys(CONDUCT_IDS, REPORT["last_word"])
-    evidence = GOOD._replace(results=results, baseline=baseline or production(95, 80, 60), contamination=contamination)
+    evidence = GOOD._replace(results=results, baseline=baseline or production(95, 80, 60), contamination=CONDUCT_REPORT)
     return decide(evidence, LIMITS)
 
 
@@ -165,8 +168,7 @@ def test_safety_few_items_never_pass() -> None:
 
 
 def test_safety_first_release_is_compared_with_its_parent_alone() -> None:
-    contamination = dict.fromkeys(CONDUCT_IDS, REPORT["last_word"])
-    decision = decide(GOOD._replace(results=conduct(95, 85, 65), baseline=None, contamination=contamination), LIMITS)
+    decision = decide(GOOD._replace(results=conduct(95, 85, 65), baseline=None, contamination=CONDUCT_REPORT), FIRST)
 
     assert decision.verdict == "PROMOTE"
     assert {c.benchmark.split(", ")[1] for c in decision.conduct} == {"against SFT"}
@@ -184,7 +186,7 @@ def test_safety_card_shows_the_classes_of_replies_by_category(tmp_path: Path) ->
     inputs["rbrm"] = tmp_path / "rbrm"
     write(inputs["rbrm"] / "rules.json", {"rules": [rule], "agreement": [judged]})
 
-    run(CONFIG, inputs, tmp_path, silent, satisfied)
+    run(CONFIG, inputs, tmp_path, silent, satisfied, agreeing)
 
     card = (tmp_path / "card.html").read_text()
     section = card[card.index("What it does with which prompts") : card.index("Sample completions")]
@@ -210,7 +212,7 @@ def test_decision_of_another_conduct_benchmark_has_production_measured_again(tmp
 def test_decision_reads_the_sft_models_records_and_keeps_the_comparisons(tmp_path: Path) -> None:
     inputs = write_all(tmp_path)
 
-    evidence = gather(inputs, [], None)
+    evidence = gather(inputs, [], agreeing, None)
 
     assert evidence.results.of("sft")["last_word"]
     decision = judged(conduct(95, 85, 65))
@@ -228,10 +230,10 @@ def test_safety_decision_over_artifacts_on_disk(policy: tuple[int, int, int], bl
     write_conduct(inputs["results"], "policy", policy)
     write_conduct(inputs["results"], "sft", (95, 80, 60))
     write_conduct(inputs["baseline"], "policy", (95, 80, 60))
-    write_report(inputs["contamination"], dict.fromkeys(CONDUCT_IDS, REPORT["last_word"]))
+    write_report(inputs["contamination"], CONDUCT_REPORT)
     suites = [{"suite": "metrics", "results": [{"name": "metric_keys_unique", "success": True, "detail": ""}]}]
 
-    decision = decide(gather(inputs, suites, None), LIMITS)
+    decision = decide(gather(inputs, suites, agreeing, None), LIMITS)
 
     assert [gate.name for gate in decision.gates if gate.verdict == "BLOCK"] == blocking, decision.gates
     assert decision.verdict == ("BLOCK" if blocking else "PROMOTE")

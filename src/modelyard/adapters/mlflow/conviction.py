@@ -1,0 +1,110 @@
+"""Whether a release, a card or a store is what was recorded: everything that does not hold, a line each.
+
+A registered version remembers the hashes of its decision's and its export's manifests. The decision's manifest holds those of its
+parents, they those of theirs and of their files, so whoever edits a store afterwards contradicts the registry, and whoever edits both
+contradicts a signature. Left out: judging again, which a registration does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import mlflow
+
+from modelyard.adapters import signing
+from modelyard.adapters.mlflow.packaging import WEIGHTS
+from modelyard.adapters.mlflow.registry import Registry
+from modelyard.store import lineage
+from modelyard.store.artifacts import MANIFEST, Artifact, ArtifactError, Store
+from modelyard.store.file_hash import sha256_file
+
+REMEMBERED = {"decision_manifest": "decision_artifact", "export_manifest": "export"}
+"""Tag with a manifest's hash -> tag with the artifact."""
+
+
+def of_release(registry: Registry, version: Any, store: Store, trusted: signing.Trusted | None) -> list[str]:
+    """What does not hold of a registered version; its signature is looked at where ``trusted`` says whose.
+
+    Raises RegistryError where the version was registered by hand.
+    """
+    roots = {tag: registry.tag(version, tag) for tag in REMEMBERED.values()}
+    found = lineage.walk(store, list(roots.values()))
+    problems = [*found.problems, *(f"{ref} is not in the store any more" for ref in found.missing)]
+    problems += remembered(version, found)
+    problems += [why for made in {**found.artifacts, **found.parts}.values() if (why := of_files(store, made))]
+    decided, exported = (found.artifacts.get(roots[tag]) for tag in ("decision_artifact", "export"))
+    if exported:
+        problems += packaged(registry, version, exported)
+    if trusted and decided and exported:
+        problems += signed(version, store, {"decision": decided, "export": exported}, trusted)
+    return problems
+
+
+def remembered(version: Any, found: lineage.Lineage) -> list[str]:
+    """Where the store holds another decision or export than the registry remembers, a line each."""
+    lines = []
+    for tag, artifact in REMEMBERED.items():
+        made, known = found.artifacts.get(version.tags[artifact]), version.tags.get(tag)
+        if known is None:
+            lines.append(f"version {version.version} was registered by an earlier version of Modelyard: it remembers no {tag}")
+        elif made and made.record.manifest != known:
+            lines.append(f"{made.ref}: its manifest is not the one that the registry remembers ({tag} {known[:12]})")
+    return lines
+
+
+def of_files(store: Store, made: Artifact) -> str:
+    """Why the files of an artifact are not the recorded ones; "" where they are."""
+    try:
+        store.fetch(made)
+    except ArtifactError as error:
+        return str(error)
+    return ""
+
+
+def packaged(registry: Registry, version: Any, exported: Artifact) -> list[str]:
+    """Where the model that the registry serves holds other files than the export, a line."""
+    with TemporaryDirectory(prefix="modelyard-verify-") as directory:
+        source = registry.client.get_model_version_download_uri(registry.name, str(version.version))
+        served = Path(mlflow.artifacts.download_artifacts(source, dst_path=directory, tracking_uri=registry.client.tracking_uri))
+        weights = served / WEIGHTS if (served / WEIGHTS).is_dir() else served
+        hashes = {file.relative_to(weights).as_posix(): sha256_file(file) for file in weights.rglob("*") if file.is_file()}
+    wanted = {name: record.sha256 for name, record in exported.files.items()}
+    other = [name for name in sorted({*hashes, *wanted} - {MANIFEST}) if hashes.get(name) != wanted.get(name)]
+    return [f"version {version.version}: {other[0]} of the packaged model is not that of {exported.ref}"] if other else []
+
+
+def signed(version: Any, store: Store, made: dict[str, Artifact], trusted: signing.Trusted) -> list[str]:
+    """Why the release's signature does not hold, a line each."""
+    ref = version.tags.get(signing.NAME)
+    signature = store.find(*ref.split("/", 1)) if ref else None
+    if signature is None:
+        return [f"{ref} is not in the store any more" if ref else f"version {version.version} is not signed"]
+    return signing.check(store, signature, made, trusted)
+
+
+def of_store(store: Store) -> Iterator[str]:
+    """What does not hold of a store: manifests, the links between them, files."""
+    known: dict[str, Artifact] = {}
+    for name in store.storage.names(""):
+        for number in store.storage.names(name):
+            if not store.storage.exists(f"{name}/{number}/{MANIFEST}"):
+                continue
+            try:
+                if made := store.find(name, number):
+                    known[made.ref] = made
+            except ArtifactError as error:
+                yield str(error)
+    for made in known.values():
+        unread: list[str] = []
+        yield from lineage.broken_links(made, known, lineage.parts_of(store, made, unread))
+        why = of_files(store, made)
+        yield from [why] if why else unread
+
+
+def released_with_card(registry: Registry, card: Path) -> list[Any]:
+    """The registered versions of any name (MLflow's ModelVersions) whose card is this very file."""
+    sha256 = sha256_file(card)
+    return [one for one in registry.client.search_model_versions() if one.tags.get("card") == sha256]
