@@ -18,10 +18,11 @@ import numpy as np
 
 from modelyard.config import Config
 from modelyard.data.corpus.document import Refusal
-from modelyard.data.filters import words
+from modelyard.data.filters import native, words
 from modelyard.data.filters.languages import LANGUAGES
 from modelyard.data.filters.lines import Chosen, Layout, Shares, Spans, layout
-from modelyard.data.filters.words import LETTER, MARK, Characters, Hashes, Positions, Words
+from modelyard.data.filters.tallies import sums, tallies
+from modelyard.data.filters.words import Characters, Hashes, Positions, Words
 
 _BULLETS = np.array([ord(char) for char in "\u2022\u2023\u25b6\u25c0\u25e6\u25a0\u25a1\u25aa\u25ab\u2013-*"], np.uint32)
 
@@ -87,25 +88,25 @@ def judge(block: Characters, found: Words, lines: Layout, config: GopherConfig, 
 
 def measure(block: Characters, found: Words, layout: Layout, config: GopherConfig, language: str) -> list[_Ratio]:
     """Every rule's measurement of every document of a block in one language, in the order of refusal."""
-    lengths = found.ends - found.starts
-    letters = np.maximum(_sums(lengths, found.rows), 1)
+    counts = tallies(block, found)
+    sizes = np.concatenate([[0], np.cumsum(found.ends - found.starts)])
+    letters = np.maximum(sums(sizes, found.rows), 1)
     per_word, per_unit = np.maximum(found.counts, 1), np.maximum(np.diff(found.rows), 1)
     scale = LANGUAGES[language].scale
     top = [
-        _Ratio(f"top_{n}_gram", share, 0, high)
-        for n, share, high in zip((2, 3, 4), _top(found, lengths), config.max_top_ngram, strict=True)
+        _Ratio(f"top_{n}_gram", share, 0, high) for n, share, high in zip((2, 3, 4), _top(found, sizes), config.max_top_ngram, strict=True)
     ]
-    duplicate = _duplicate_ngrams(found, lengths, len(config.max_duplicate_ngrams))
+    duplicate = _duplicate_ngrams(found, sizes, len(config.max_duplicate_ngrams))
     lines, paragraphs = layout.lines, layout.paragraphs
     again, again_paragraphs = lines.repeated(block), paragraphs.repeated(block)
     return [
         _Ratio("word_count", found.counts, config.min_words, config.max_words),
         _Ratio("word_length", letters / per_word, config.min_mean_word * scale, config.max_mean_word * scale),
-        _Ratio("hashes", _per_document(block, block.codes == ord("#")) / per_word, 0, config.max_symbols),
-        _Ratio("ellipses", _per_document(block, _ellipses(block)) / per_word, 0, config.max_symbols),
+        _Ratio("hashes", counts.number_signs / per_word, 0, config.max_symbols),
+        _Ratio("ellipses", counts.ellipses / per_word, 0, config.max_symbols),
         _Ratio("bullet_lines", lines.share(_begins_with_bullet(block, lines)), 0, config.max_bullet_lines),
         _Ratio("ellipsis_lines", lines.share(_ends_with_ellipsis(block, lines)), 0, config.max_ellipsis_lines),
-        _Ratio("letter_words", _letter_words(block, found) / per_unit, config.min_letter_words, 1),
+        _Ratio("letter_words", counts.lettered / per_unit, config.min_letter_words, 1),
         _Ratio("stop_words", _stop_words(block, found, language), config.min_stop_words, np.inf),
         _Ratio("duplicate_lines", lines.share(again), 0, config.max_duplicate_lines),
         _Ratio("duplicate_line_characters", lines.character_share(again), 0, config.max_duplicate_line_characters),
@@ -124,10 +125,11 @@ def measure(block: Characters, found: Words, layout: Layout, config: GopherConfi
     ]
 
 
-def _top(found: Words, lengths: Positions) -> list[Shares]:
-    """Share of characters in the most frequent 2-, 3- and 4-gram of each document."""
-    letters = np.maximum(_sums(lengths, found.rows), 1)
-    sizes = np.concatenate([[0], np.cumsum(lengths)])
+def _top(found: Words, sizes: Positions) -> list[Shares]:
+    """Share of characters in the most frequent 2-, 3- and 4-gram of each document; ``sizes`` are the characters before each word."""
+    letters = np.maximum(sums(sizes, found.rows), 1)
+    if native.available():
+        return list(np.minimum(native.top_ngrams(found.hashes, sizes, found.rows, found.steps) / letters, 1.0))
     result = []
     repeated = np.ones(found.hashes.size, bool)
     for n in (2, 3, 4):
@@ -150,8 +152,10 @@ def _top(found: Words, lengths: Positions) -> list[Shares]:
     return result
 
 
-def _duplicate_ngrams(found: Words, lengths: Positions, how_many: int) -> list[Shares]:
+def _duplicate_ngrams(found: Words, sizes: Positions, how_many: int) -> list[Shares]:
     """Characters in 5-, 6-, ... grams that repeat an earlier one, for each document."""
+    if native.available():
+        return list(native.duplicate_ngrams(found.hashes, sizes, found.rows, found.steps, how_many).astype(float))
     result = []
     covered = np.ones(found.hashes.size, bool)
     for n in range(5, 5 + how_many):
@@ -159,7 +163,8 @@ def _duplicate_ngrams(found: Words, lengths: Positions, how_many: int) -> list[S
         again = words.seen_before(hashes, found.documents[starts])
         repeats, later = starts[again >= words.FIRST], starts[again == words.AGAIN]
         covered = words.covered(found, repeats, n)
-        result.append(_sums(lengths * words.covered(found, later, n), found.rows).astype(float))
+        characters = np.diff(sizes) * words.covered(found, later, n)
+        result.append(sums(np.concatenate([[0], np.cumsum(characters)]), found.rows).astype(float))
     return result
 
 
@@ -174,23 +179,6 @@ def _inside(found: Words, n: int, covered: Chosen) -> tuple[Hashes, Positions]:
     return hashes[likely], starts[likely]
 
 
-def _sums(values: Positions, rows: Positions) -> Positions:
-    total = np.concatenate([[0], np.cumsum(values)])
-    return total[rows[1:]] - total[rows[:-1]]
-
-
-def _per_document(block: Characters, chosen: Chosen) -> Positions:
-    return np.diff(np.searchsorted(np.flatnonzero(chosen), block.starts))
-
-
-def _ellipses(block: Characters) -> Chosen:
-    """Where an ellipsis ends: the character, or three dots."""
-    dot = block.codes == ord(".")
-    ends = block.codes == 0x2026
-    ends[2:] |= dot[2:] & dot[1:-1] & dot[:-2] & ~np.concatenate([[False], dot[:-3]])
-    return ends
-
-
 def _begins_with_bullet(block: Characters, lines: Spans) -> Chosen:
     return np.isin(block.codes[lines.starts], _BULLETS)
 
@@ -201,14 +189,11 @@ def _ends_with_ellipsis(block: Characters, lines: Spans) -> Chosen:
     return (codes[last] == 0x2026) | (dots & (last - lines.starts >= 2))
 
 
-def _letter_words(block: Characters, found: Words) -> Positions:
-    total = np.concatenate([[0], np.cumsum((block.kinds & (LETTER | MARK)) != 0)])
-    return _sums((total[found.ends] > total[found.starts]).astype(np.int64), found.rows)
-
-
 def _stop_words(block: Characters, found: Words, language: str) -> Shares:
     """How many different stop words of the language each document has."""
     rules = LANGUAGES[language]
+    if native.available() and rules.found_as == "words":
+        return native.present(found.hashes, found.rows, np.array(_hashes(rules.stop), np.uint64)).astype(float)
     present = np.zeros(found.rows.size - 1)
     for stop, hash_ in zip(rules.stop, _hashes(rules.stop), strict=True):
         if rules.found_as == "words":

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from modelyard.data.filters import words
+from modelyard.data.filters import native, words
 from modelyard.data.filters.words import SPACE, Characters, Positions
 
 Shares = npt.NDArray[np.float64]
@@ -56,6 +56,10 @@ class Layout(NamedTuple):
 
 def layout(block: Characters) -> Layout:
     """The lines and paragraphs of a block."""
+    if native.available():
+        found = native.layout(block.codes, block.kinds, block.starts)
+        size = block.starts.size - 1
+        return Layout(Spans(*found.lines, size), Spans(*found.paragraphs, size), found.longest)
     stops = np.flatnonzero(block.codes == ord("\n"))
     begins = np.concatenate([[0], stops[:-1] + 1])
     owner = np.searchsorted(block.starts, begins, side="right") - 1

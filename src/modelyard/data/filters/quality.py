@@ -17,10 +17,11 @@ import numpy.typing as npt
 
 from modelyard.config import Config
 from modelyard.data.corpus.document import Refusal
-from modelyard.data.filters import words
+from modelyard.data.filters import native, words
 from modelyard.data.filters.languages import LANGUAGES
 from modelyard.data.filters.lines import Layout
-from modelyard.data.filters.words import LETTER, MARK, SPACE, Characters, Positions, Words
+from modelyard.data.filters.tallies import sums, tallies
+from modelyard.data.filters.words import Characters, Positions, Words
 
 _BOILERPLATE = ("lorem ipsum", "enable javascript", "terms of use", "cookie policy")
 _LEAST_WORDS = 12
@@ -89,10 +90,9 @@ def judge(
 def _sizes(block: Characters, found: Words, layout: Layout, config: QualityConfig, language: str) -> list[_Rule]:
     counts, characters = found.counts, np.diff(block.starts) - 1
     scale = LANGUAGES[language].scale
-    mean = _sums(np.concatenate([[0], np.cumsum(found.ends - found.starts)]), found.rows) / np.maximum(counts, 1)
-    visible = _sums(np.concatenate([[0], np.cumsum((block.kinds & SPACE) == 0)]), block.starts)
-    letters = _sums(np.concatenate([[0], np.cumsum((block.kinds & (LETTER | MARK)) != 0)]), block.starts)
-    alpha = letters / np.maximum(visible, 1)
+    mean = sums(np.concatenate([[0], np.cumsum(found.ends - found.starts)]), found.rows) / np.maximum(counts, 1)
+    tally = tallies(block, found)
+    alpha = tally.letters / np.maximum(tally.visible, 1)
     return [
         _Rule("too_short", counts < config.min_words, lambda i: f"{counts[i]:.3g} words"),
         _Rule("too_long", characters > config.max_chars, lambda i: f"{characters[i]} characters"),
@@ -136,20 +136,16 @@ def _web(texts: list[str], found: Words, config: QualityConfig) -> list[_Rule]:
 
 
 def _top_word(found: Words) -> tuple[Positions, Positions]:
-    """(how often the most frequent word of each document occurs, index of its first occurrence)."""
+    """(how often the most frequent word of each document occurs, index of its first occurrence; of several words the first)."""
+    if native.available():
+        return native.top_word(found.hashes, found.rows)
     key = words.keyed(found.hashes, found.documents)
-    places = words.likely_repeated(key)
-    order = places[np.argsort(key[places], kind="stable")]
+    order = np.argsort(key, kind="stable")
     edges = np.flatnonzero(np.concatenate([[True], key[order][1:] != key[order][:-1]])) if order.size else np.zeros(0, np.int64)
     counts = np.diff(np.concatenate([edges, [order.size]]))
-    top = np.minimum(np.diff(found.rows), 1)
-    first = found.rows[:-1].copy()
-    best = np.argsort(counts, kind="stable")
-    documents = found.documents[order[edges[best]]]
-    top[documents], first[documents] = counts[best], order[edges[best]]
+    firsts = order[edges]
+    top, first = np.zeros(found.rows.size - 1, np.int64), found.rows[:-1].copy()
+    best = np.lexsort((-firsts, counts))
+    documents = found.documents[firsts[best]]
+    top[documents], first[documents] = counts[best], firsts[best]
     return top, first
-
-
-def _sums(total: Positions, rows: Positions) -> Positions:
-    """Sums over documents, of prefix sums ``total``."""
-    return total[rows[1:]] - total[rows[:-1]]

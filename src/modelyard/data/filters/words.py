@@ -8,7 +8,7 @@ Python object; equal words have equal hashes and two different ones collide with
 pair. Scripts without spaces give one word a character when asked for: two of kana and ideographs, or four of
 Thai, Lao, Khmer and Burmese, then count as one word, and an n-gram of a document written in them has so many
 times more characters. Left out: segmentation by a dictionary, and case pairs that change a text's length
-(``ß``).
+(``ß``). Where it is built the compiled library counts (:mod:`modelyard.data.filters.native`), with the same answers.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from modelyard.data.filters import native
 
 _BASE = 0x9E3779B97F4A7C15 | 1
 _MIX = np.uint64(0xD6E8FEB86659FD93)
@@ -91,6 +93,9 @@ def characters(texts: list[str]) -> Characters:
     else:
         codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
     starts = np.concatenate([[0], np.cumsum([len(text) + 1 for text in texts])]).astype(np.int64)
+    if native.available():
+        kinds, sums = native.characters(codes, _kinds(), _folded())
+        return Characters(codes, kinds, starts, sums)
     powers, _ = _powers(1 << (codes.size + 1).bit_length())
     values = _folded()[codes].astype(np.uint64)
     values *= _MIX
@@ -104,6 +109,8 @@ def characters(texts: list[str]) -> Characters:
 def spans(block: Characters, starts: Positions, ends: Positions) -> Hashes:
     """Hash of the characters of each span, case folded."""
     _, inverse = _powers(1 << (block.codes.size + 1).bit_length())
+    if native.available():
+        return native.spans(block.prefix, inverse, starts, ends)
     return (block.prefix[ends] - block.prefix[starts]) * inverse[starts]
 
 
@@ -115,6 +122,11 @@ def words(block: Characters, apostrophes: bool = False, unspaced: bool = False) 
         apostrophes: ``don't`` is one word.
         unspaced: a character of a script without spaces is a word of its own.
     """
+    if native.available():
+        _, inverse = _powers(1 << (block.codes.size + 1).bit_length())
+        whole = native.words(block.codes, block.kinds, block.prefix, inverse, block.starts, apostrophes=apostrophes, unspaced=unspaced)
+        counts, steps = _counted(np.diff(whole.rows), whole.alone)
+        return Words(whole.hashes, whole.starts, whole.ends, whole.rows, whole.documents, counts, steps)
     inside = (block.kinds & (ALNUM | MARK)) != 0
     _join(block, inside, apostrophes)
     alone = (block.kinds & (IDEOGRAPHIC | SOUTHEAST)) != 0 if unspaced else np.zeros(0, bool)
@@ -127,7 +139,7 @@ def words(block: Characters, apostrophes: bool = False, unspaced: bool = False) 
         edges = np.concatenate([[0], edges]) if inside[0] else edges
         starts, ends = edges[0::2], edges[1::2]
     rows = np.searchsorted(starts, block.starts)
-    counts, steps = _counted(block.kinds[starts] if alone.any() else np.zeros(0, np.uint8), rows)
+    counts, steps = _counted(np.diff(rows), _alone(block.kinds[starts] if alone.any() else np.zeros(0, np.uint8), rows))
     documents = np.repeat(np.arange(rows.size - 1), np.diff(rows))
     return Words(spans(block, starts, ends), starts, ends, rows, documents, counts, steps)
 
@@ -143,20 +155,27 @@ def _join(block: Characters, inside: npt.NDArray[np.bool_], apostrophes: bool) -
         inside[places[inside[places - 1] & inside[places + 1]]] = True
 
 
-def _counted(kinds: npt.NDArray[np.uint8], rows: Positions) -> tuple[npt.NDArray[np.float64], Positions]:
-    """(counts, steps) of documents; ``kinds`` of the words' first characters, empty where none stands alone."""
-    units = np.diff(rows)
+def _alone(kinds: npt.NDArray[np.uint8], rows: Positions) -> Positions:
+    """[2, documents] words that are one character; ``kinds`` of the words' first characters, empty where none is."""
+    if not kinds.size:
+        return np.zeros((2, rows.size - 1), np.int64)
+    places = (np.flatnonzero((kinds & kind) != 0) for kind in UNSPACED)
+    return np.stack([np.diff(np.searchsorted(place, rows).astype(np.int64)) for place in places])
+
+
+def _counted(units: Positions, alone: Positions) -> tuple[npt.NDArray[np.float64], Positions]:
+    """(counts, steps) of documents with so many words, of which some are one character."""
     counts, steps = units.astype(float), np.ones(units.size, np.int64)
-    for kind, size in UNSPACED.items() if kinds.size else ():
-        places: Positions = np.flatnonzero((kinds & kind) != 0)
-        alone = np.diff(np.searchsorted(places, rows).astype(np.int64))
-        counts -= alone * (1 - 1 / size)
-        steps[2 * alone > units] = size
+    for size, characters_alone in zip(UNSPACED.values(), alone, strict=True):
+        counts -= characters_alone * (1 - 1 / size)
+        steps[2 * characters_alone > units] = size
     return counts, steps
 
 
 def ngrams(found: Words, size: int) -> tuple[Hashes, Positions]:
     """(hashes of the n-grams inside documents, index of each one's first word), in the order of the text."""
+    if native.available():
+        return native.ngrams(found.hashes, found.rows, found.steps, size)
     steps = np.unique(found.steps).tolist() or [1]
     if len(steps) == 1:
         return _ngrams(found, size * steps[0])
@@ -191,6 +210,8 @@ def keyed(hashes: Hashes, documents: Positions) -> Hashes:
 
 def covered(found: Words, starts: Positions, size: int) -> npt.NDArray[np.bool_]:
     """[words] whether a word stands in one of the n-grams of ``size`` words that begin at ``starts``."""
+    if native.available():
+        return native.covered(starts, found.widths(starts, size), found.hashes.size)
     depth = np.bincount(starts, minlength=found.hashes.size + 1)
     depth -= np.bincount(starts + found.widths(starts, size), minlength=depth.size)
     return np.cumsum(depth)[:-1] > 0
@@ -198,6 +219,8 @@ def covered(found: Words, starts: Positions, size: int) -> npt.NDArray[np.bool_]
 
 def seen_before(hashes: Hashes, documents: Positions) -> npt.NDArray[np.int8]:
     """For each hash, given in the order of the text: SINGLE in its document, the FIRST of several, or there AGAIN."""
+    if native.available():
+        return native.seen_before(hashes, documents)
     key = keyed(hashes, documents)
     places = likely_repeated(key)
     order = places[np.argsort(key[places], kind="stable")]

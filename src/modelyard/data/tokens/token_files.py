@@ -24,8 +24,9 @@ from tokenizers import Tokenizer
 from modelyard.config import Config
 from modelyard.data.corpus.document import DataError, Kind
 from modelyard.data.corpus.splits import fraction
-from modelyard.data.tokens import packing, tokenizer
+from modelyard.data.tokens import packing, spelling, tokenizer
 from modelyard.data.tokens.packing import Planned, Share
+from modelyard.data.tokens.spelling import Spelling
 from modelyard.formats.indexed import IndexedWriter, Integers
 from modelyard.formats.token_rows import INFO, Order, RowsInfo, Split, write_order
 from modelyard.model.encoder import Encoder
@@ -96,9 +97,10 @@ def run(config: TokensConfig | BaseTokensConfig, inputs: Mapping[str, Path], out
         for name in TOKENIZER_FILES:
             shutil.copyfile(inputs["imported"] / name, out / name)
     encoder = Encoder(out)
-    spelling = Tokenizer.from_file(str(out / TOKENIZER_FILES[0]))
-    vocabulary = max(spelling.get_vocab(with_added_tokens=True).values()) + 1
-    written = _write_files(corpus, spelling, encoder.document_end, vocabulary, out, report)
+    own = Tokenizer.from_file(str(out / TOKENIZER_FILES[0]))
+    spell = spelling.trained(own) if isinstance(config, TokensConfig) else spelling.imported(own)
+    vocabulary = max(own.get_vocab(with_added_tokens=True).values()) + 1
+    written = _write_files(corpus, spell, encoder.document_end, vocabulary, out, report)
     train, planned = _mixed(written, config)
     orders = {"train": train, "validation": _held_out(written, config.seed)}
     files = {split: [file.prefix for file in written.files if file.split == split] for split in SPLITS}
@@ -171,7 +173,7 @@ def _sample(corpus: Path, config: TokensConfig) -> Iterator[str]:
             yield text.text
 
 
-def _write_files(corpus: Path, spelling: Tokenizer, end: int, vocabulary: int, out: Path, report: Report) -> _Written:
+def _write_files(corpus: Path, spell: Spelling, end: int, vocabulary: int, out: Path, report: Report) -> _Written:
     """Encode every document into the files of its split and source."""
     total = sum(pq.ParquetFile(file).metadata.num_rows for file in (corpus / "documents").glob("*.parquet"))
     writers: dict[tuple[Split, str, str], IndexedWriter] = {}
@@ -179,15 +181,14 @@ def _write_files(corpus: Path, spelling: Tokenizer, end: int, vocabulary: int, o
     done = 0
     with ExitStack() as stack:
         for batch in _batches(_texts(corpus)):
-            encoded = spelling.encode_batch_fast([text.text for text in batch], add_special_tokens=False)
-            for text, item in zip(batch, encoded, strict=True):
+            for text, ids in zip(batch, spell([text.text for text in batch]), strict=True):
                 key: Any = (text.split, text.source, text.kind)
                 if key not in writers:
                     writers[key] = stack.enter_context(IndexedWriter(out / f"{text.split}_{text.source}", vocabulary))
-                writers[key].add(np.array([*item.ids, end], writers[key].dtype))
+                writers[key].add(np.append(ids, end))
                 size = sizes.setdefault(f"{text.split}/{'code' if text.kind == 'code' else text.language}", [0, 0])
                 size[0] += len(text.text.encode())
-                size[1] += len(item.ids)
+                size[1] += ids.size
             done += len(batch)
             report(done, total, unit="document")
         return _Written([_File(writer.prefix.name, *key, writer.lengths) for key, writer in sorted(writers.items())], sizes)

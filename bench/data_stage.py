@@ -1,0 +1,243 @@
+"""The whole data stage, raw text to token files: MB/s on some workers, processor time of each step in one process, bytes kept.
+
+``python -m bench.data_stage [--megabytes 20] [--workers 2] [--text FILE.jsonl] [--json OUT]``. The text is the benchmark text, or a file of JSON
+lines with ``text``; every second document is declared a web page, so that every filter is asked. Rates are of the text read. A step's time excludes
+the steps inside it, counts all threads of the process, and is measured with the reading ahead switched off. Start-up and the training of the abuse
+filter, which later corpora find, are reported apart. Every run is a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from bench.real_text import texts
+
+ROOT = Path(__file__).parents[1]
+FILTERS = ROOT / ".modelyard/bench/filters"
+"""Store of the trained abuse filter, which every run begins with."""
+_TOKENS = """
+[tokens]
+vocab_size = 32_768
+seq_len = 1024
+train_tokens = 1_000_000_000
+tokenizer_megabytes = 200.0
+seed = 0
+mixture = { text = { weight = 1.0, max_epochs = 1.0 } }
+"""
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--megabytes", type=float, default=20)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--text", type=Path)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(_run(Path(options.one[0]), int(options.one[1]))))
+        return
+    measured = {}
+    for workers in dict.fromkeys((1, options.workers)):
+        with tempfile.TemporaryDirectory() as directory:
+            _write(Path(directory), _chosen(options.text, options.megabytes))
+            command = [sys.executable, "-W", "ignore", "-m", "bench.data_stage", "--one", directory, str(workers)]
+            said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=_one_thread()).stdout
+        measured[workers] = json.loads(said.splitlines()[-1])
+        _print(workers, measured[workers])
+    if options.json:
+        options.json.write_text(json.dumps(measured, indent=1) + "\n", "utf-8")
+
+
+def _one_thread() -> dict[str, str]:
+    return {**os.environ, "RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
+def _print(workers: int, run: dict[str, Any]) -> None:
+    print(
+        "{read:.1f} MB in {documents} documents, {kept:.1%} of the bytes kept, {workers} workers: {rate:.2f} MB/s, "
+        "{cpu:.0f} CPU s; beside it once {fixed:.1f} CPU s".format(workers=workers, **run),
+        flush=True,
+    )
+    for name, milliseconds in sorted(run["steps"].items(), key=lambda item: -item[1]):
+        print(f"  {name:28s} {milliseconds:8.1f} ms/MB", flush=True)
+
+
+def _chosen(path: Path | None, megabytes: float) -> list[str]:
+    if path is None:
+        return texts(megabytes)
+    found: list[str] = []
+    size = 0.0
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            found.append(json.loads(line)["text"])
+            size += len(found[-1].encode("utf-8", "surrogatepass"))
+            if size >= megabytes * 1e6:
+                break
+    return found
+
+
+def _write(directory: Path, documents: list[str]) -> None:
+    sources = ""
+    for name, part, web in (("plain", documents[::2], "false"), ("pages", documents[1::2], "true")):
+        (directory / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in part), "utf-8")
+        sources += f'[corpus.sources.{name}]\npath = "{directory / name}.jsonl"\nformat = "jsonl"\nkind = "text"\nlicence = "various"\n'
+        sources += f"web = {web}\n"
+    execution = f'[execution]\nstore = "file://{directory / "store"}"\nscratch = "{ROOT / ".modelyard/bench/scratch"}"\n'
+    head = f'extends = "{ROOT / "configs/data/web.toml"}"\nname = "stage"\n'
+    (directory / "config.toml").write_text(head + sources + _TOKENS + execution, "utf-8")
+
+
+class _Clock:
+    """Processor time by step, each without the steps inside it."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._open = ["rest"]
+        self._last = time.process_time()
+
+    def enter(self, name: str) -> None:
+        self._charge()
+        self._open.append(name)
+
+    def leave(self) -> None:
+        self._charge()
+        self._open.pop()
+
+    def _charge(self) -> None:
+        now = time.process_time()
+        self.seconds[self._open[-1]] = self.seconds.get(self._open[-1], 0.0) + now - self._last
+        self._last = now
+
+    def function(self, owner: Any, attribute: str, name: str) -> None:
+        """Count the calls of ``owner.attribute`` as a step."""
+        original: Callable[..., Any] = getattr(owner, attribute)
+
+        @functools.wraps(original)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            self.enter(name)
+            try:
+                return original(*args, **kwargs)
+            finally:
+                self.leave()
+
+        setattr(owner, attribute, timed)
+
+    def generator(self, owner: Any, attribute: str, name: str) -> None:
+        """Count what the iterator of ``owner.attribute`` does as a step."""
+        original: Callable[..., Iterator[Any]] = getattr(owner, attribute)
+
+        @functools.wraps(original)
+        def timed(*args: Any, **kwargs: Any) -> Iterator[Any]:
+            iterator = original(*args, **kwargs)
+            while True:
+                self.enter(name)
+                try:
+                    item = next(iterator)
+                except StopIteration:
+                    return
+                finally:
+                    self.leave()
+                yield item
+
+        setattr(owner, attribute, timed)
+
+
+def _watch(clock: _Clock) -> None:
+    """Put the clock around every step."""
+    from modelyard.data.corpus import build, shard
+    from modelyard.data.filters import c4, duplicates, gopher, language, normalise, passages, pii, quality, screen, words
+    from modelyard.data.filters.abuse import AbuseFilter
+    from modelyard.data.tokens import token_files, tokenizer
+
+    clock.generator(shard, "rows", "reading")
+    clock.function(screen.Screen, "__call__", "screen: tables and rows")
+    for owner, attribute, name in (
+        (normalise, "normalise", "normalise"),
+        (language, "identify", "language"),
+        (pii, "redact", "personal data"),
+        (words, "characters", "words and lines"),
+        (words, "words", "words and lines"),
+        (screen, "layout", "words and lines"),
+        (quality, "judge", "quality"),
+        (gopher, "judge", "gopher"),
+        (c4, "cut", "c4"),
+        (passages, "cut", "repeated passages"),
+        (AbuseFilter, "refuse", "abuse"),
+        (duplicates, "signatures", "signatures"),
+        (duplicates, "exact_key", "exact keys"),
+        (shard, "_process", "look-up and writing"),
+        (shard, "_finish", "look-up and writing"),
+        (build, "_write", "report and expectations"),
+        (build.expectations, "check", "report and expectations"),
+        (tokenizer, "train", "tokenizer training"),
+        (token_files, "_write_files", "encoding and token files"),
+        (token_files, "_mixed", "mixture"),
+    ):
+        clock.function(owner, attribute, name)
+
+
+def _run(directory: Path, workers: int) -> dict[str, Any]:
+    """One corpus and its token files."""
+    from modelyard.adapters.expectations import validate
+    from modelyard.adapters.ray import cluster as ray_cluster
+    from modelyard.adapters.ray.data import RayTransform
+    from modelyard.config import load_config
+    from modelyard.data.build import DataConfig, build_corpus, build_tokens, store_of
+    from modelyard.data.corpus.document import run_inline
+    from modelyard.data.corpus.trained import abuse_filter
+    from modelyard.progress import silent
+    from modelyard.store.artifacts import Store
+
+    config = load_config(DataConfig, directory / "config.toml")
+    store = store_of(config)
+    abuse_filter(config.corpus.filters.abuse, Store(f"file://{FILTERS}", config.execution.scratch), store.scratch / "sources")
+    shutil.copytree(FILTERS, directory / "store")
+    _warm()
+    fixed = time.process_time()
+    clock = _Clock()
+    if workers == 1:
+        _watch(clock)
+    started = time.perf_counter()
+    transform = RayTransform(workers) if workers > 1 else run_inline
+    corpus = build_corpus(config, store, transform, validate, silent).artifact
+    build_tokens(config, store, corpus, silent)
+    seconds = time.perf_counter() - started
+    clock.enter("")
+    cpu = time.process_time() - fixed
+    ray_cluster.disconnect()
+    read, kept = (corpus.metrics[f"corpus/bytes/{which}"] / 1e6 for which in ("read", "kept"))
+    return {
+        "read": read,
+        "documents": corpus.metrics["corpus/documents/read"],
+        "kept": kept / read,
+        "rate": read / seconds,
+        "cpu": cpu,
+        "fixed": fixed,
+        "steps": {name: 1000 * spent / read for name, spent in clock.seconds.items()} if workers == 1 else {},
+    }
+
+
+def _warm() -> None:
+    """Make the tables that are made once a process."""
+    from modelyard.data.filters import language, scripts, words
+
+    words.words(words.characters(["a\u3042"]), apostrophes=True, unspaced=True)
+    scripts.table()
+    language.detected("A sentence that is warm enough.")
+
+
+if __name__ == "__main__":
+    main()
