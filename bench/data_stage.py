@@ -157,7 +157,7 @@ class _Clock:
 
 def _watch(clock: _Clock) -> None:
     """Put the clock around every step."""
-    from modelyard.data.corpus import build, shard
+    from modelyard.data.corpus import build, expectations, shard
     from modelyard.data.filters import c4, duplicates, gopher, language, normalise, passages, pii, quality, screen, words
     from modelyard.data.filters.abuse import AbuseFilter
     from modelyard.data.tokens import token_files, tokenizer
@@ -182,7 +182,7 @@ def _watch(clock: _Clock) -> None:
         (shard, "_process", "look-up and writing"),
         (shard, "_finish", "look-up and writing"),
         (build, "_write", "report and expectations"),
-        (build.expectations, "check", "report and expectations"),
+        (expectations, "check", "report and expectations"),
         (tokenizer, "train", "tokenizer training"),
         (token_files, "_write_files", "encoding and token files"),
         (token_files, "_mixed", "mixture"),
