@@ -1,10 +1,11 @@
-"""Everything that ``make bench-data`` measures: what the filters find, their and the contamination check's speed beside peers, the stage's cost."""
+"""Everything that ``make bench-data`` measures: the whole stage by step, what the filters find, their speed beside peers, the cost of size."""
 
 from __future__ import annotations
 
-from bench import contamination, data_filters, data_quality, data_scaling, personal_data
+from bench import contamination, data_filters, data_quality, data_scaling, data_stage, personal_data
 
 if __name__ == "__main__":
+    data_stage.main()
     data_quality.main()
     personal_data.main()
     contamination.main()

@@ -162,6 +162,7 @@ def _watch(clock: _Clock) -> None:
     from modelyard.data.filters.abuse import AbuseFilter
     from modelyard.data.tokens import token_files, tokenizer
 
+    vars(shard)["_ahead"] = iter  # a step has the processor for itself
     clock.generator(shard, "rows", "reading")
     clock.function(screen.Screen, "__call__", "screen: tables and rows")
     for owner, attribute, name in (

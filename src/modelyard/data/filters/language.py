@@ -112,7 +112,7 @@ def _letters(head: str, accepted: frozenset[str]) -> _Letters:
     counts = np.bincount(table.script[codes], minlength=len(table.names))
     shares = {table.names[index]: int(counts[index]) for index in np.flatnonzero(counts).tolist()}
     familiar = sum(count for name, count in shares.items() if name in known)
-    upper = sum(map(str.isupper, head))
+    upper = int(np.count_nonzero(kinds & words.UPPER))
     return _Letters(
         codes.size,
         upper,

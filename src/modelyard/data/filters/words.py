@@ -27,7 +27,7 @@ _BASE = 0x9E3779B97F4A7C15 | 1
 _MIX = np.uint64(0xD6E8FEB86659FD93)
 _STEP = np.uint64(0xA0761D6478BD642F | 1)
 _BLOCK = 1 << 17
-LETTER, ALNUM, SPACE, MARK, IDEOGRAPHIC, SOUTHEAST = 1, 2, 4, 8, 16, 32
+LETTER, ALNUM, SPACE, MARK, IDEOGRAPHIC, SOUTHEAST, UPPER = 1, 2, 4, 8, 16, 32, 64
 UNSPACED = {IDEOGRAPHIC: 2, SOUTHEAST: 4}
 """Kind of a character that is a word of its own -> how many of them count as one word."""
 SINGLE, FIRST, AGAIN = 0, 1, 2
@@ -43,7 +43,7 @@ class Characters(NamedTuple):
     codes: Codes
     """[characters], as written."""
     kinds: npt.NDArray[np.uint8]
-    """[characters] LETTER | ALNUM | SPACE | MARK | IDEOGRAPHIC | SOUTHEAST."""
+    """[characters] LETTER | ALNUM | SPACE | MARK | IDEOGRAPHIC | SOUTHEAST | UPPER."""
     starts: Positions
     """[documents + 1] first character of each document; each ends one before the next one's start."""
     prefix: Hashes
@@ -243,7 +243,7 @@ def likely_repeated(key: Hashes) -> Positions:
 
 
 def kinds_of(codes: Codes) -> npt.NDArray[np.uint8]:
-    """Kinds of each code point: LETTER | ALNUM | SPACE | MARK | IDEOGRAPHIC | SOUTHEAST."""
+    """Kinds of each code point: LETTER | ALNUM | SPACE | MARK | IDEOGRAPHIC | SOUTHEAST | UPPER."""
     return _kinds()[codes]
 
 
@@ -275,7 +275,9 @@ _RANGES = {
 def _kinds() -> npt.NDArray[np.uint8]:
     every = [chr(code) for code in range(_ASSIGNED)]
     kinds = np.zeros(0x110000, np.uint8)
-    kinds[:_ASSIGNED] = [LETTER * c.isalpha() | ALNUM * c.isalnum() | SPACE * c.isspace() | MARK * _is_mark(c) for c in every]
+    kinds[:_ASSIGNED] = [
+        LETTER * c.isalpha() | ALNUM * c.isalnum() | SPACE * c.isspace() | MARK * _is_mark(c) | UPPER * c.isupper() for c in every
+    ]
     for kind, ranges in _RANGES.items():
         for low, high in ranges:
             kinds[low:high] |= kind * ((kinds[low:high] & (ALNUM | MARK)) != 0).astype(np.uint8)

@@ -40,9 +40,9 @@ def trained(tokenizer: Tokenizer) -> Spelling:
     """The spelling of a tokenizer that was trained here, the same as :func:`imported` gives."""
     import tiktoken
 
-    special = {name: rank for name in SPECIAL_TOKENS if (rank := tokenizer.token_to_id(name)) is not None}
-    byte = _bytes()
-    ranks = {bytes(byte[char] for char in token): rank for token, rank in tokenizer.get_vocab().items() if token not in special}
+    vocabulary, byte = tokenizer.get_vocab(), _bytes()
+    special = {name: vocabulary.pop(name) for name in SPECIAL_TOKENS}
+    ranks = {bytes(byte[char] for char in token): rank for token, rank in vocabulary.items()}
     encoding = tiktoken.Encoding("trained", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens=special)
 
     def spell_one(text: str) -> Integers:
