@@ -19,6 +19,7 @@ from modelyard.data.filters import abuse
 from modelyard.data.filters.abuse_teacher import Teacher
 from modelyard.formats.expectation import ExpectationError
 from modelyard.progress import silent
+from modelyard.store.lineage import walk
 
 WEB = tomllib.loads((Path(__file__).parents[3] / "configs/data/web.toml").read_text())["corpus"]
 RNG = random.Random(0)
@@ -167,6 +168,8 @@ def test_stage_new_source_is_processed_alone_and_sees_the_old_ones(tmp_path, pla
     assert (again.cached, again.artifact.ref) == (True, made.artifact.ref)
     assert _drift(config, made) is None, "it is the version that was taken last"
     assert built == ["new"], "limits of drift build no shard"
+    found = walk(store_of(config), [made.artifact.ref])
+    assert (sorted(part.name for part in found.parts.values()), found.problems) == (["abuse_filter", "shard", "shard"], ())
 
 
 def test_stage_killed_in_any_block_goes_on_to_the_same_bytes(tmp_path, planted, monkeypatch):
