@@ -2,7 +2,7 @@
 
 ``python -m bench.data_stage [--megabytes 20] [--workers 2] [--text FILE.jsonl] [--json OUT]``. The text is the benchmark text, or a file of JSON
 lines with ``text``; every second document is declared a web page, so that every filter is asked. Rates are of the text read. A step's time excludes
-the steps inside it, counts all threads of the process, and is measured with the reading ahead switched off. Start-up and the training of the abuse
+the steps inside it, counts all threads of the process. Start-up and the training of the abuse
 filter, which later corpora find, are reported apart. Every run is a process of its own.
 """
 
@@ -162,7 +162,6 @@ def _watch(clock: _Clock) -> None:
     from modelyard.data.filters.abuse import AbuseFilter
     from modelyard.data.tokens import token_files, tokenizer
 
-    vars(shard)["_ahead"] = iter  # a step has the processor for itself
     clock.generator(shard, "rows", "reading")
     clock.function(screen.Screen, "__call__", "screen: tables and rows")
     for owner, attribute, name in (

@@ -1,7 +1,6 @@
 """Builds one shard of a streamed corpus: its files in blocks, each block screened in parallel, then looked up among everything kept before.
 
-A block is a stated amount of text; while one is looked up and written the next is screened and the one after it read, so three or four are in
-memory at once. A finished block is a directory that appears by one rename, so work that is
+A block is a stated amount of text; it is what is in memory at once. A finished block is a directory that appears by one rename, so work that is
 killed goes on behind its last block, and the result is the same bytes. Of a near-duplicate pair the later document goes. A kept document that is
 still similar to an earlier one joins its cluster, and clusters, not documents, are held out; a document similar to both sides goes. The documents of
 one work (a play, a module, an article) are one cluster from the start.
@@ -13,9 +12,8 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +32,6 @@ from modelyard.data.sources.stream import Row, Shard, counts_as_broken, id_hash,
 from modelyard.progress import Report
 
 _TABLE_ROWS = 1000
-_Item = TypeVar("_Item")
 
 
 class BlocksConfig(Config):
@@ -43,7 +40,7 @@ class BlocksConfig(Config):
     shard_megabytes: float
     """Files of a source are grouped until a shard has this size."""
     block_megabytes: float
-    """Text of a block; up to four of them are in memory at once."""
+    """Text in memory at once."""
     validation: float
     """Share of document clusters that measures the language-model loss; a source's own ``test`` share comes before it."""
     cluster_similarity: float
@@ -100,18 +97,17 @@ def build(
     total = broken = 0
     first = ""
     parts: list[Path] = []
-    blocks = _ahead(_blocks(rows(shard, ids), config.block_megabytes))
-    for block, screened in _ahead(_screened(blocks, screen, transform, checkpoints)):
+    for block in _blocks(rows(shard, ids), config.block_megabytes):
         total += len(block.rows)
         for row in block.rows:
             if row.broken and counts_as_broken(row.broken.reason):
                 broken, first = broken + 1, first or f"{row.place}: {row.broken.detail}"
-        part = _part(checkpoints, block)
-        if screened is not None:
+        part = checkpoints / f"{block.number:05d}"
+        if not part.exists():
             partial = checkpoints / f"{block.number:05d}.partial"
             shutil.rmtree(partial, ignore_errors=True)
             kept = [*old, *(_Kept(seen.load(done / "index"), [done / "documents.parquet"]) for done in parts)]
-            _process(block, screened, kept, _Held(config, shard.source.test), screen.config.duplicates, partial)
+            _process(block, kept, _Held(config, shard.source.test), screen, partial, transform)
             os.replace(partial, part)
         parts.append(part)
         report(total, 0, unit="row")
@@ -132,45 +128,22 @@ def _blocks(found: Iterator[Row], megabytes: float) -> Iterator[_Block]:
         yield _Block(block, number)
 
 
-def _part(checkpoints: Path, block: _Block) -> Path:
-    """Where a finished block lies."""
-    return checkpoints / f"{block.number:05d}"
-
-
-def _screened(
-    blocks: Iterator[_Block], screen: Screen, transform: Transform, checkpoints: Path
-) -> Iterator[tuple[_Block, pa.Table | None]]:
-    """Each block with its readable rows screened; None for a block that is finished."""
-    for block in blocks:
-        if _part(checkpoints, block).exists():
-            yield block, None
-            continue
-        whole = to_table(row.document for row in block.rows if row.broken is None)
-        tables = [whole.slice(start, _TABLE_ROWS) for start in range(0, whole.num_rows, _TABLE_ROWS)]
-        yield block, pa.concat_tables(transform(tables, screen)) if tables else screen(whole)
-
-
-def _ahead(items: Iterator[_Item]) -> Iterator[_Item]:
-    """The same items, the next one made in a thread while the caller works on one."""
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        following = pool.submit(next, items, None)
-        while (item := following.result()) is not None:
-            following = pool.submit(next, items, None)
-            yield item
-
-
-def _process(block: _Block, screened: pa.Table, earlier: list[_Kept], held: _Held, limits: duplicates.DuplicatesConfig, out: Path) -> None:
-    """Look up and write one block that is screened."""
+def _process(block: _Block, earlier: list[_Kept], held: _Held, screen: Screen, out: Path, transform: Transform) -> None:
+    """Screen, look up and write one block."""
     readable = [row for row in block.rows if row.broken is None]
+    whole = to_table(row.document for row in readable)
+    tables = [whole.slice(start, _TABLE_ROWS) for start in range(0, whole.num_rows, _TABLE_ROWS)]
+    screened = pa.concat_tables(transform(tables, screen)) if tables else screen(whole)
     screened = screened.append_column("place", pa.array([row.place for row in readable], pa.string()))
     screened = screened.append_column("votes", pa.array([row.document.votes for row in readable], pa.list_(pa.int8())))
     reasons, details = screened.column("reason").to_pylist(), screened.column("detail").to_pylist()
     kept = _indices(reason is None for reason in reasons)
     chosen = screened.take(kept)
     keys = np.frombuffer(b"".join(chosen.column("key").to_pylist()), np.uint64)[::2]
-    signatures = np.frombuffer(b"".join(chosen.column("signature").to_pylist()), np.uint32).reshape(-1, limits.permutations)
-    bands = seen.band_hashes(signatures, limits.bands)
-    lookup = _Lookup(earlier, chosen.column("id").to_pylist(), chosen.column("group").to_pylist(), held, limits)
+    permutations = screen.config.duplicates.permutations
+    signatures = np.frombuffer(b"".join(chosen.column("signature").to_pylist()), np.uint32).reshape(-1, permutations)
+    bands = seen.band_hashes(signatures, screen.config.duplicates.bands)
+    lookup = _Lookup(earlier, chosen.column("id").to_pylist(), chosen.column("group").to_pylist(), held, screen.config.duplicates)
     verdicts = lookup.judge(keys, bands, signatures)
     for index, verdict in zip(kept.tolist(), verdicts, strict=True):
         reasons[index], details[index] = verdict.reason, verdict.detail
