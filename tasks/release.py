@@ -163,9 +163,9 @@ def tags_of(place: Place, verdict: Decision, decided: Artifact, exported: Artifa
     forecast = (f"{gate.metrics[ERROR]:+.4f}" for gate in verdict.gates if ERROR in gate.metrics)
     return {
         "decision_artifact": decided.ref,
-        "decision_manifest": decided.record.manifest,
+        "decision_manifest": decided.manifest,
         "export": exported.ref,
-        "export_manifest": exported.record.manifest,
+        "export_manifest": exported.manifest,
         "card": decided.files[CARD].sha256,
         "store": place.store.storage.url,
         "reasons": "; ".join(reasons(verdict)),

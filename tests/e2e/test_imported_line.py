@@ -34,8 +34,9 @@ def world(finished, tmp_path_factory) -> Path:
     """A user's directory, with the corpus built already."""
     root = tmp_path_factory.mktemp("imported")
     imported.write(root)
-    corpus = Path(".modelyard/store/corpus")
-    shutil.copytree(finished[0] / corpus, root / corpus)
+    for name in ("abuse_filter", "shard", "corpus"):
+        built = Path(".modelyard/store") / name
+        shutil.copytree(finished[0] / built, root / built)
     return root
 
 

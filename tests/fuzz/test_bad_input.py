@@ -118,11 +118,11 @@ def counted(form: str) -> Callable[[Path], object]:
 
 
 def manifest(path: Path) -> None:
-    place = path.parent / "store/a/b"
+    place = path.parent / "store/a/f"
     place.mkdir(parents=True, exist_ok=True)
     (place / "artifact.json").write_bytes(path.read_bytes())
     store = Store(f"file://{path.parent}/store", str(path.parent / "scratch"))
-    if found := store.find("a", "b"):
+    if found := store.find("a", "f"):
         store.fetch(found)
 
 

@@ -38,6 +38,8 @@ FORMAT = 2
 """Of manifests, and part of every fingerprint: from 2 on they hold the hashes of their parents' manifests."""
 PARTS = "parts.json"
 """File of an artifact that was put together of others while it was built: ``name/version`` of each -> :attr:`Artifact.content`."""
+TIMES = {"seconds", "started", "finished"}
+"""Of a manifest: what differs when the same is built again."""
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
@@ -60,7 +62,7 @@ class ParentRecord(Config):
     fingerprint: str
     """Its fingerprint."""
     manifest: str
-    """sha256 of its ``artifact.json``, hex."""
+    """sha256 of its ``artifact.json`` without the times of its build, hex: one built again to the same bytes is the same."""
 
 
 class Artifact(Config):
@@ -119,9 +121,15 @@ class Artifact(Config):
         return f"{self.name}/{self.version}"
 
     @property
+    def manifest(self) -> str:
+        """sha256 (hex) of its ``artifact.json``."""
+        return hashlib.sha256(_written(self)).hexdigest()
+
+    @property
     def record(self) -> ParentRecord:
         """What an artifact that is made of this one remembers of it."""
-        return ParentRecord(fingerprint=self.fingerprint, manifest=hashlib.sha256(_written(self)).hexdigest())
+        lasting = self.model_dump_json(exclude_unset=True, exclude=TIMES)
+        return ParentRecord(fingerprint=self.fingerprint, manifest=hashlib.sha256(lasting.encode()).hexdigest())
 
     @property
     def content(self) -> str:
@@ -317,7 +325,9 @@ def parted(artifact: Artifact, role: str, parent: Artifact) -> str:
 
 def other_than(artifact: Artifact, role: str, parent: Artifact) -> str:
     """The complaint about ``parent``, which ``artifact`` was made of as something else."""
-    return f"{artifact.ref} was made of another {parent.ref} ({role}) than the store has now: edited or built again since"
+    return (
+        f"{artifact.ref} was made of another {parent.ref} ({role}) than the store has now: edited since, or built again with another result"
+    )
 
 
 def _written(artifact: Artifact) -> bytes:

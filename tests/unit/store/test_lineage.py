@@ -122,7 +122,7 @@ def test_commands_follow_a_registered_version_and_roll_it_back(
     for seed in (0, 1):
         made = make_line(store, policy=Literals(seed=seed))
         refs = {"decision_artifact": made["decision"].ref, "export": made["export"].ref, "store": store.storage.url}
-        refs |= {f"{name}_manifest": made[name].record.manifest for name in ("decision", "export")}
+        refs |= {f"{name}_manifest": made[name].manifest for name in ("decision", "export")}
         policy = made["policy"]
         candidate = Candidate(policy.fingerprint, policy.ref, made["results"].ref, registry.opponent(policy.ref), "PROMOTE", refs)
         registry.register(

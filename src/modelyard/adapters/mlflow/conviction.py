@@ -50,7 +50,7 @@ def remembered(version: Any, found: lineage.Lineage) -> list[str]:
         made, known = found.artifacts.get(version.tags[artifact]), version.tags.get(tag)
         if known is None:
             lines.append(f"version {version.version} was registered by an earlier version of Modelyard: it remembers no {tag}")
-        elif made and made.record.manifest != known:
+        elif made and made.manifest != known:
             lines.append(f"{made.ref}: its manifest is not the one that the registry remembers ({tag} {known[:12]})")
     return lines
 
