@@ -208,7 +208,7 @@ def ask_toxicity(model: Model, benchmark: Benchmark, tools: Tools, write: Record
     """Text drawn and classified: 1 for harmless text. Only the output is judged, never the prompt.
 
     The GPT-4 report and GPT-Fathom count toxic continuations judged by the Perspective API. The judge here is the
-    classifier that filtered the data: with second-hand labels, good for comparing our models and for nothing absolute.
+    classifier that filtered the data (the card says what it learned from): good for comparing our models and for nothing absolute.
     """
     classifier = tools.classifier
     assert classifier

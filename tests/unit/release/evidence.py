@@ -200,6 +200,8 @@ def write_all(root: Path) -> dict[str, Path]:
     (found["base"] / "history.jsonl").write_text('{"step": 1, "base/train/loss": 5.0}\n{"step": 2, "base/train/loss": 4.0}\n')
     (found["policy"] / "history.jsonl").write_text('{"step": 1, "policy/objective/kl": 0.1, "policy/objective/reward": 0.2}\n')
     write(found["corpus"] / "expectations.json", [{"suite": "documents", "results": [{"name": "ids", "success": True, "detail": ""}]}])
+    measured = {"value": 0.8, "low": 0.7, "high": 0.9, "n": 400, "stderr": 0.05}
+    write(found["corpus"] / "abuse.json", {"origin": "824 labelled texts (MIT)", "average_precision/any": measured})
     write(found["corpus"] / "sources.json", [{"name": "s", "package": "p", "version": "1", "sha256": "ab" * 32, "licence": "MIT"}])
     write_report(found["contamination"], REPORT)
     write_forecast(found["forecast"], FORECAST)

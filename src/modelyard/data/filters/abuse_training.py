@@ -25,11 +25,9 @@ from modelyard.stats.ranking import average_precision_interval
 
 STRENGTH = 30.0
 """Inverse of the L2 penalty."""
-LEAST = 2
-"""Texts that a word or a pair must be in to have a weight from labels; one in a single text says little and would fill the table."""
 FOLDS = 3
 """Of the cross-fitting that calibrates."""
-CONTRASTS = (0.1, 0.3)
+CONTRASTS = (0.1, 0.5)
 """Weight of a harmful and of a harmless written contrast beside a labelled text's 1: they decide where the labels say nothing."""
 
 
@@ -91,9 +89,7 @@ def fit(labelled: Labelled, teacher: Teacher, allowed: frozenset[str], origin: s
     words.sum_duplicates()
     scale = np.zeros(used.size)
     scale[place] = scales
-    again = np.bincount(words.indices, minlength=used.size) >= LEAST
-    used, scale = used[again], scale[again]
-    inputs = hstack([words[:, again], csr_matrix(np.array([row.margin for row in rows])[:, None])], format="csr")
+    inputs = hstack([words, csr_matrix(np.array([row.margin for row in rows])[:, None])], format="csr")
 
     buckets = np.union1d(used, known.rows)
     weights, bias = np.zeros((buckets.size + 1, len(CATEGORIES))), np.zeros(len(CATEGORIES))

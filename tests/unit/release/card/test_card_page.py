@@ -72,6 +72,10 @@ def test_card_override_stands_with_its_gate(card: str) -> None:
     assert re.search(r"last_word</td>.*worse</td>", card, re.DOTALL)
 
 
+def test_card_says_what_judges_toxicity_and_how_good_that_is(card: str) -> None:
+    assert "824 labelled texts (MIT), average precision 0.800 +- 0.050 [0.700, 0.900] n=400 on held-out labels" in card
+
+
 def test_card_names_the_items_that_were_lost_against_production(card: str) -> None:
     listed = re.findall(r"<b>Lost</b> ([^<]+?)\.", card)
     assert any(len(items.split(", ")) > 5 for items in listed)
