@@ -10,7 +10,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from modelyard.config import Config, load_config
 from modelyard.data.contamination.overlap import ContaminationConfig
-from modelyard.data.corpus.build import CorpusConfig
+from modelyard.data.corpus.config import CorpusConfig
 from modelyard.data.corpus.document import Kind
 from modelyard.data.corpus.held_out import HeldOutConfig
 from modelyard.data.feedback.gather import FeedbackConfig

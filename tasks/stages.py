@@ -22,6 +22,7 @@ from modelyard.data.contamination import overlap
 from modelyard.data.corpus import build as corpus
 from modelyard.data.corpus import expectations as corpus_suites
 from modelyard.data.corpus import held_out
+from modelyard.data.corpus.config import CorpusConfig
 from modelyard.data.feedback import gather
 from modelyard.data.tokens import token_files as tokens
 from modelyard.evals import evaluate
@@ -117,7 +118,7 @@ class Stage(NamedTuple):
     """Times that it is tried again after an error that may pass."""
 
 
-def _with_sources(config: corpus.CorpusConfig, place: Place, parents: Mapping[str, Artifact]) -> Config:
+def _with_sources(config: CorpusConfig, place: Place, parents: Mapping[str, Artifact]) -> Config:
     return corpus.defined(config, place.store, place.execution.roots)
 
 
@@ -125,7 +126,7 @@ def _with_contents(config: benchmarks.GatherConfig, place: Place, parents: Mappi
     return benchmarks.defined(config, [place.store.fetch(one) for one in parents.values()], place.execution.roots)
 
 
-def _for_corpus(config: corpus.CorpusConfig, place: Place) -> dict[str, Any]:
+def _for_corpus(config: CorpusConfig, place: Place) -> dict[str, Any]:
     ray_train.release()  # its CPUs are wanted for the filters
     transform = RayTransform(place.execution.threads)
     return {"transform": transform, "validate": expectations.validate, "store": place.store, "roots": place.execution.roots}
@@ -162,7 +163,7 @@ MODELS: Reads = {"base": BASE, "sft": SFT, "policy": ("policy",)}
 """The models that are measured."""
 
 STAGES = (
-    Stage("corpus", corpus.run, corpus.CorpusConfig, {}, on=On.DRIVER, metric="corpus/documents/kept", given=_for_corpus,
+    Stage("corpus", corpus.run, CorpusConfig, {}, on=On.DRIVER, metric="corpus/documents/kept", given=_for_corpus,
           defined=_with_sources, also=("modelyard.adapters.expectations",), suites=corpus_suites.SUITES, retries=2),
     Stage("held_out", held_out.run, held_out.HeldOutConfig, reads("corpus"), on=On.DRIVER, metric="held_out/ratings/items",
           given=_for_held_out, also=("modelyard.adapters.expectations",), suites=held_out.SUITES, retries=2),

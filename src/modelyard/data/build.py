@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field
 from modelyard.config import Config
 from modelyard.data.corpus import build as corpus
 from modelyard.data.corpus import expectations
-from modelyard.data.corpus.build import CorpusConfig
+from modelyard.data.corpus.config import CorpusConfig
 from modelyard.data.corpus.document import Transform
 from modelyard.data.tokens import token_files
 from modelyard.data.tokens.token_files import TokensConfig

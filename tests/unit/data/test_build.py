@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from modelyard.adapters.expectations import validate
 from modelyard.data.build import DataConfig, build_corpus, store_of
-from modelyard.data.corpus import build, drift, shard, trained
+from modelyard.data.corpus import drift, shard, shards, trained
 from modelyard.data.corpus.document import DataError, run_inline
 from modelyard.data.filters import abuse
 from modelyard.data.filters.abuse_teacher import Teacher
@@ -150,7 +150,7 @@ def test_stage_new_source_is_processed_alone_and_sees_the_old_ones(tmp_path, pla
     made, first = _run(config)
     assert _drift(config, made) is None, "there is no version before it"
     built = []
-    monkeypatch.setattr(build, "build", lambda part, *more: built.append(part.source.name) or shard.build(part, *more))
+    monkeypatch.setattr(shards, "build", lambda part, *more: built.append(part.source.name) or shard.build(part, *more))
     config = _config(tmp_path, tmp_path / "old.jsonl", tmp_path / "new.jsonl")
     made, both = _run(config)
     assert built == ["new"]
@@ -255,7 +255,7 @@ def test_stage_documents_of_one_work_stay_on_one_side_and_a_test_share_is_kept_a
     pieces = [Document(f"{n}", "plays", "text", "en", "MIT", f"play-{n // 5}", _page(), votes=[1, -2]) for n in range(400)]
     monkeypatch.setattr(packaged, "read", lambda *_: pieces)
     monkeypatch.setattr("modelyard.data.sources.stream.fetch", lambda *_: tmp_path / "plays.whl")
-    monkeypatch.setattr(build, "fetch", lambda *_: tmp_path / "plays.whl")
+    monkeypatch.setattr(shards, "fetch", lambda *_: tmp_path / "plays.whl")
     source = {
         "name": "plays",
         "package": "plays==1",

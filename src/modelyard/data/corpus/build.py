@@ -11,113 +11,33 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BeforeValidator, Field, model_validator
-
-from modelyard.config import Config
 from modelyard.data.corpus import expectations
+from modelyard.data.corpus.config import CorpusConfig, CorpusIdentity, anywhere, source_identity
 from modelyard.data.corpus.counts import add
 from modelyard.data.corpus.document import DataError, Transform
 from modelyard.data.corpus.report import page
-from modelyard.data.corpus.shard import BlocksConfig, build
-from modelyard.data.corpus.trained import abuse_filter, open_abuse_filter, train_classifier
-from modelyard.data.filters.classifier import ClassifierConfig, TrainedClassifier
-from modelyard.data.filters.screen import FiltersConfig, Screen
-from modelyard.data.sources.fetch import fetch
-from modelyard.data.sources.stream import Shard, SourceConfig, shards
+from modelyard.data.corpus.shards import Shards, source_rows
+from modelyard.data.sources.stream import Shard, shards
 from modelyard.formats.abuse import FILE as ABUSE_FILE
 from modelyard.formats.abuse import REPORT as ABUSE_REPORT
 from modelyard.formats.expectation import SuiteResult, Validate
 from modelyard.progress import Report
-from modelyard.store.artifacts import PARTS, Artifact, Spec, Store
-from modelyard.store.code_identity import code_version
+from modelyard.store.artifacts import PARTS, Store
 
 NAME = "corpus"
-
-
-def _tables(value: Any) -> Any:
-    """``[corpus.sources.NAME]``, one table each, as the list of them."""
-    if not isinstance(value, Mapping):
-        return value
-    if odd := next((name for name, table in value.items() if not isinstance(table, Mapping)), None):
-        raise ValueError(f"{odd}: expected a table, got {value[odd]!r}")
-    return [{"name": name, **table} for name, table in value.items()]
-
-
-Sources = Annotated[list[SourceConfig], BeforeValidator(_tables), Field(min_length=1)]
-"""A list of tables, or one table each: ``[corpus.sources.web]``, which a config that ``extends`` another changes or adds to."""
-
-
-class CorpusConfig(Config):
-    """What a corpus is."""
-
-    sources: Sources
-    """In order: of two near duplicates the one of the earlier source stays."""
-    filters: FiltersConfig
-    """What is refused, redacted and cut."""
-    classifier: ClassifierConfig | None = None
-    """The quality classifier; absent: nothing is refused by it."""
-    blocks: BlocksConfig
-    """Shards, blocks and the held-out share."""
-    expectations: expectations.ExpectedConfig
-    """What the corpus must look like."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> CorpusConfig:
-        names = [source.name for source in self.sources]
-        if len(set(names)) < len(names):
-            raise ValueError(f"sources: two have the name {next(name for name in names if names.count(name) > 1)}")
-        wanted = [*self.classifier.curated, *self.classifier.raw] if self.classifier else []
-        if unknown := [name for name in wanted if name not in names]:
-            raise ValueError(f"classifier: no source is named {unknown[0]}")
-        return self
-
-
-class SourceIdentity(Config):
-    """What defines a source, wherever it lies."""
-
-    declared: dict[str, Any]
-    """Its table, without the path."""
-    files: list[str]
-    """Hashes of its files, or of its package."""
-    installed: dict[str, str]
-    """Versions of the installed packages that it reads."""
-
-
-class CorpusIdentity(Config):
-    """What defines a corpus."""
-
-    sources: list[SourceIdentity]
-    left_out: dict[str, list[str]]
-    """Source -> files in its directory that are no data."""
-    filters: FiltersConfig
-    classifier: ClassifierConfig | None
-    blocks: BlocksConfig
-    expectations: expectations.ExpectedConfig
-
-
-class ShardIdentity(Config):
-    """What defines a shard beside the one before it."""
-
-    source: SourceIdentity
-    filters: FiltersConfig
-    classifier: ClassifierConfig | None
-    classifier_files: list[str]
-    """Hashes of the files that the classifier is trained on."""
-    blocks: BlocksConfig
 
 
 def defined(config: CorpusConfig, store: Store, roots: Sequence[str]) -> CorpusIdentity:
     """The config with what its sources hold now. Raises DataError as :func:`run`."""
     every = _every(config, store, roots)
     named = {shard.source.name: shard.source for shard in every}
-    sources = [_source_identity(source, [shard for shard in every if shard.source is source]) for source in named.values()]
+    sources = [source_identity(source, [shard for shard in every if shard.source is source]) for source in named.values()]
     left_out = {shard.source.name: list(shard.left_out) for shard in every if shard.left_out}
     thresholds = {key: getattr(config, key) for key in ("classifier", "blocks", "expectations")}
-    return CorpusIdentity(sources=sources, left_out=left_out, filters=_anywhere(config.filters), **thresholds)
+    return CorpusIdentity(sources=sources, left_out=left_out, filters=anywhere(config.filters), **thresholds)
 
 
 def run(
@@ -148,7 +68,7 @@ def run(
     """
     assert not inputs, "the corpus has no parents"
     every = _every(config, store, roots)
-    made = _Shards(config, store, every, transform, roots)
+    made = Shards(config, store, every, transform, roots)
     for number, shard in enumerate(every, 1):
         made.build(shard, _in_shards(report, number, len(every)))
         report(number, len(every), unit="shard")
@@ -179,11 +99,6 @@ def _every(config: CorpusConfig, store: Store, roots: Sequence[str]) -> list[Sha
     return every
 
 
-def _anywhere(filters: FiltersConfig) -> FiltersConfig:
-    """The filters without where their labels lie."""
-    return filters.model_copy(update={"abuse": filters.abuse.anywhere()})
-
-
 def _in_shards(report: Report, number: int, shards: int) -> Report:
     """Progress within shard ``number`` of ``shards``, shown as rows read."""
 
@@ -193,72 +108,6 @@ def _in_shards(report: Report, number: int, shards: int) -> Report:
     return rows
 
 
-def _source_identity(source: SourceConfig, every: list[Shard]) -> SourceIdentity:
-    files = [file.sha256 for shard in every for file in shard.files] or ([source.sha256] if source.package else [])
-    declared = source.model_dump(mode="json", exclude={"path", "sha256"}, exclude_defaults=True)
-    return SourceIdentity(declared=declared, files=files, installed=every[0].versions if every else {})
-
-
-class _Shards:
-    """The shards of one corpus, each built or found after the one before it; the filters are trained only when one is to be built."""
-
-    def __init__(self, config: CorpusConfig, store: Store, every: list[Shard], transform: Transform, roots: Sequence[str]) -> None:
-        self.config, self.store, self.every, self.transform = config, store, every, transform
-        self.built: list[Artifact] = []
-        self.classifier: TrainedClassifier | None = None
-        self.filter = abuse_filter(config.filters.abuse, store, every[0].cache, roots).artifact
-        self.abuse = store.fetch(self.filter)
-        self._fetched: list[Path] = []
-        self._screen: Screen | None = None
-
-    def build(self, shard: Shard, report: Report) -> None:
-        """Build the next shard, or find it."""
-        parents = {"abuse_filter": self.filter} | ({"before": self.built[-1]} if self.built else {})
-        spec = Spec("shard", self._identity(shard), parents, code_version("modelyard.data.corpus.shard"))
-
-        def produce(out: Path, checkpoints: Path) -> Mapping[str, float]:
-            checkpoints.mkdir(parents=True, exist_ok=True)
-            return build(shard, self.directories(), self.config.blocks, self.screen(), out, checkpoints, self.transform, report)
-
-        self.built.append(self.store.build(spec, produce).artifact)
-
-    def directories(self) -> list[Path]:
-        """Where the shards built so far lie, each fetched and verified once."""
-        self._fetched += [self.store.fetch(artifact) for artifact in self.built[len(self._fetched) :]]
-        return list(self._fetched)
-
-    def screen(self) -> Screen:
-        """The filters, trained, once what the shards are read from has been fetched."""
-        if self._screen is None:
-            packages = [shard for shard in self.every if shard.source.package]
-            with ThreadPoolExecutor(max_workers=3) as pool:
-                list(pool.map(lambda shard: fetch(shard.source.distribution, shard.cache), _by_package(packages)))
-            if self.config.classifier:
-                self.classifier = train_classifier(self.config.classifier, self.every)
-            filters = self.config.filters
-            trained = self.classifier.classifier if self.classifier else None
-            self._screen = Screen(filters, open_abuse_filter(self.abuse, filters.abuse), trained)
-        return self._screen
-
-    def _identity(self, shard: Shard) -> ShardIdentity:
-        config = self.config
-        named = {*config.classifier.curated, *config.classifier.raw} if config.classifier else set()
-        return ShardIdentity(
-            source=_source_identity(shard.source, [shard]),
-            filters=_anywhere(config.filters),
-            classifier=config.classifier,
-            classifier_files=[
-                digest for other in self.every if other.source.name in named for digest in _source_identity(other.source, [other]).files
-            ],
-            blocks=config.blocks,
-        )
-
-
-def _by_package(every: list[Shard]) -> list[Shard]:
-    """One shard of each package, since two sources may read one archive."""
-    return list({shard.source.package: shard for shard in every}.values())
-
-
 def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
@@ -266,7 +115,7 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _write(out: Path, counts: dict[str, Any], suites: list[SuiteResult], made: _Shards) -> None:
+def _write(out: Path, counts: dict[str, Any], suites: list[SuiteResult], made: Shards) -> None:
     abuse = json.loads((out / ABUSE_REPORT).read_text("utf-8"))
     measured: dict[str, Any] = {"abuse_filter": abuse}
     if made.classifier:
@@ -278,30 +127,6 @@ def _write(out: Path, counts: dict[str, Any], suites: list[SuiteResult], made: _
     for name, value in content.items():
         (out / name).write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
     (out / "report.html").write_text(page(NAME, counts, sources, suites, out / "rejects", abuse), "utf-8")
-
-
-def source_rows(every: list[Shard]) -> list[dict[str, Any]]:
-    """``sources.json``: a row for each source of files or of a package, and for each installed package of an installation."""
-    rows: list[dict[str, Any]] = []
-    for source in {shard.source.name: shard.source for shard in every}.values():
-        mine = [shard for shard in every if shard.source.name == source.name]
-        files = [file.sha256 for shard in mine for file in shard.files]
-        common = {"format": source.format, "licence": source.licence, "files": files}
-        if source.package:
-            distribution = source.distribution
-            pinned = {key: getattr(distribution, key) for key in ("package", "version", "dist", "sha256")}
-            rows.append({"name": source.name, **pinned, **common})
-        elif source.packages:
-            installed = mine[0].versions.items()
-            rows += [
-                {"name": f"{source.name}/{package}", "package": package, "version": version, **common} for package, version in installed
-            ]
-        else:
-            digest = source.sha256 or (files[0] if len(files) == 1 else "")
-            left_out = [name for shard in mine for name in shard.left_out]
-            path = source.path.rsplit("/", 1)[-1]
-            rows.append({"name": source.name, "path": path, "sha256": digest, "left_out": left_out, **common})
-    return rows
 
 
 def _refused(counts: dict[str, Any]) -> dict[str, int]:
