@@ -3,13 +3,14 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from modelyard.formats.contamination import Checked, Searched, write_report
 from modelyard.formats.expectation import ExpectationResult, SuiteResult, read_suite
 from modelyard.formats.forecast import LadderRun, SealedForecast, write_forecast
 from modelyard.formats.results import Measured, Results, read_results
 from modelyard.release.decision import TRAINED_ON
-from modelyard.release.gates.gate import Evidence, Use
+from modelyard.release.gates.gate import Decision, Evidence, Use
 from modelyard.release.limits import BenchmarkLimits, ReleaseConfig
 from modelyard.stats.estimate import Estimate, proportion
 from modelyard.store.file_hash import sha256_tree
@@ -236,3 +237,14 @@ def write_conduct(directory: Path, model: str, numbers: tuple[int, int, int]) ->
     table = json.loads((directory / "results.json").read_text())
     table |= {f"evals/{model}/{key}": proportion(N - right, N).plain() for key, right in rates}
     write(directory / "results.json", table)
+
+
+def verdict_of(decision: Decision, name: str) -> tuple[str, str]:
+    """Verdict and reason of one gate."""
+    (gate,) = [gate for gate in decision.gates if gate.name == name]
+    return gate.verdict, gate.reason
+
+
+def changed(**metrics: Any) -> Evidence:
+    """A good candidate with other values of some metrics."""
+    return GOOD._replace(results=results(scores(30), **metrics))

@@ -1,0 +1,131 @@
+"""What a releaser may set: limits that something can miss, and overrides that name a person, a reason and a day."""
+
+from datetime import date, timedelta
+
+import pytest
+
+from modelyard.release.limits import BenchmarkLimits, Override, ReleaseConfig
+from modelyard.release.verdict import decide
+from modelyard.stats.estimate import Estimate
+from tests.unit.release.evidence import (
+    CONFIG,
+    GOOD,
+    changed,
+    verdict_of,
+)
+
+DAY = date(2026, 12, 31)
+OVERRIDE = {"gate": "forecast", "name": "Ada", "reason": "the ladder had another mix", "expires": DAY}
+INVISIBLE = (
+    "\u200b",
+    "A\u200bda",
+    "Ada\n",
+    "Ada\x1b[2J",
+    "Ada\0",
+    "\u202eadA",
+    "\u3164",
+    "\u2800",
+    "\u2066Ada",
+    "A\u200dda",
+    "Ada\t",
+    "x" * 2001,
+)
+"""Texts that a page, a terminal or a person shows otherwise than they were written."""
+
+
+def test_gate_override_covers_its_own_gate_alone() -> None:
+    override = Override(gate="forecast", name="Ada Lovelace", reason="known", expires=DAY)
+    config = CONFIG.model_copy(update={"overrides": (override,)})
+    toxic = changed(policy__toxicity__toxicity=Estimate(0.15, 0.1, 0.21, 100))
+
+    assert decide(toxic._replace(final_loss=3.3), config).verdict == "BLOCK"
+    assert all(gate.override is None for gate in decide(GOOD, config).gates)  # nothing to set aside, nothing shown
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"name": ""},
+        {"reason": "  "},
+        {"reason": None},
+        {"gate": "weights"},
+        {"gate": "forcast"},
+        {"expires": None},
+        {"expires": "soon"},
+        *({key: text} for key in ("name", "reason") for text in INVISIBLE),
+    ],
+)
+def test_gate_override_without_a_name_a_reason_or_a_gate_is_refused(bad: dict) -> None:
+    with pytest.raises(ValueError, match="overrides"):
+        type(CONFIG).model_validate(
+            {**CONFIG.model_dump(), "overrides": [{key: value for key, value in {**OVERRIDE, **bad}.items() if value is not None}]}
+        )
+
+
+@pytest.mark.parametrize("name", ["Ada Lovelace", "N. O'Brien-Smith 2", "王小明", "क्\u200dषमा", "José", "Zoe\u0308"])
+def test_gate_override_takes_names_of_every_script(name: str) -> None:
+    assert Override.model_validate({**OVERRIDE, "name": f" {name} "}).name == name
+
+
+def test_gate_override_that_has_expired_or_never_does_is_refused_on_the_day() -> None:
+    def config(expires: date) -> ReleaseConfig:
+        return CONFIG.model_copy(update={"overrides": (Override.model_validate({**OVERRIDE, "expires": expires}),)})
+
+    config(DAY).require_current(DAY)
+    config(DAY).require_current(DAY - timedelta(days=366))
+    with pytest.raises(ValueError, match=r"release.overrides.0.expires: Ada's override of forecast expired on 2026-12-31"):
+        config(DAY).require_current(DAY + timedelta(days=1))
+    with pytest.raises(ValueError, match="more than a year away"):
+        config(DAY).require_current(DAY - timedelta(days=367))
+
+
+@pytest.mark.parametrize(
+    ("empty", "key"),
+    [
+        ({"min_items": 1}, "min_items 1: so few items can never be significantly worse"),
+        ({"alpha": 1e-300}, "alpha"),
+        ({"min_items": 14, "alpha": 1e-4}, "min_items 14"),
+        ({"limits": {"last_word": {"min_items": 2}}}, "limits.last_word.min_items 2"),
+        ({"tolerance": 1e308}, "tolerance"),
+        ({"limits": {"last_word": {"tolerance": 1e308}}}, "limits.last_word.tolerance"),
+        ({"max_alignment_tax": 1.0}, "max_alignment_tax"),
+        ({"max_contaminated": 1.0}, "max_contaminated"),
+        ({"forecast_tolerance": 1e308}, "forecast_tolerance"),
+        ({"max_kl": 1e308}, "max_kl"),
+        ({"max_calibration_error": 1.0}, "max_calibration_error"),
+        ({"max_calibration_increase": 1.0}, "max_calibration_increase"),
+    ],
+)
+def test_gate_limits_that_no_model_could_miss_are_refused_when_they_are_read(empty: dict, key: str) -> None:
+    with pytest.raises(ValueError, match=key):
+        ReleaseConfig.model_validate({**CONFIG.model_dump(), **empty})
+
+
+def test_gate_limits_that_the_scores_show_to_be_empty_are_refused_or_named_by_their_gate() -> None:
+    def limits(**own: object) -> ReleaseConfig:
+        return CONFIG.model_copy(update={"limits": {**CONFIG.limits, "last_word": BenchmarkLimits.model_validate(own)}})
+
+    key = "evals/policy/last_word/acc"
+    shared = GOOD._replace(results=GOOD.results._replace(shares=frozenset({key})))
+
+    assert verdict_of(decide(GOOD, limits(tolerance=1.5)), "regression") == (
+        "BLOCK",
+        "scores of last_word lie between 0 and 1, so none can be worse by more than 1.5; set release.limits.last_word",
+    )
+    assert "at most 100.0% (an empty limit: no model can miss it)" in verdict_of(decide(shared, limits(max={"acc": 1.0})), "regression")[1]
+    assert "empty" not in verdict_of(decide(shared, limits(max={"acc": 0.9})), "regression")[1]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"limits": {"mmlu": BenchmarkLimits()}}, r"release.limits.mmlu: 'mmlu' is none of evals.benchmarks \(last_word, openings\)"),
+        ({"preference": "prompts"}, "release.preference: 'prompts' is none of"),
+        ({"calibration": ("next_token", "mmlu")}, "release.calibration: 'mmlu' is none of"),
+    ],
+)
+def test_release_config_unknown_benchmark_is_refused(changed: dict, message: str) -> None:
+    config = CONFIG.model_copy(update={"limits": {}, **changed})
+
+    with pytest.raises(ValueError, match=message):
+        config.require_measured(["last_word", "openings"])
