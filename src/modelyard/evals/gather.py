@@ -11,9 +11,9 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field, TypeAdapter
 
-from modelyard.config import digest, first_error
+from modelyard.config import digest
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.sets import SetsConfig, build
 from modelyard.formats import json_file
@@ -64,14 +64,8 @@ def run(config: GatherConfig, inputs: Mapping[str, Path], out: Path, report: Rep
 
 def load(directory: Path) -> list[Benchmark]:
     """The benchmarks of an artifact, in the config's order. Raises ValueError naming the file that is none."""
-    made = []
-    for name in json_file.load(directory / ORDER):
-        path = directory / FOLDER / f"{name}.json"
-        try:
-            made.append(Benchmark.model_validate(json_file.load(path)))
-        except ValidationError as error:
-            raise ValueError(f"{path}: {first_error(error)}") from None
-    return made
+    shape = TypeAdapter(Benchmark)
+    return [json_file.read(directory / FOLDER / f"{name}.json", shape) for name in json_file.load(directory / ORDER)]
 
 
 def _all(config: GatherConfig, artifacts: Sequence[Path], roots: Sequence[str]) -> list[Benchmark]:

@@ -10,9 +10,9 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, model_validator
 
-from modelyard.config import Config, first_error
+from modelyard.config import Config
 from modelyard.formats import json_file
 
 FILE = "report.json"
@@ -81,11 +81,7 @@ _REPORT = TypeAdapter(dict[str, Checked])
 
 def read_report(directory: Path) -> dict[str, Checked]:
     """The report of a contamination artifact. Raises ValueError naming the file that is missing or damaged, and the key."""
-    path = directory / FILE
-    try:
-        return _REPORT.validate_python(json_file.table(path))
-    except ValidationError as error:
-        raise ValueError(f"{path}: {first_error(error)}") from None
+    return json_file.read(directory / FILE, _REPORT)
 
 
 def write_report(directory: Path, report: Report) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import ValidationError, model_validator
+from pydantic import TypeAdapter, model_validator
 
-from modelyard.config import Config, first_error
+from modelyard.config import Config
 from modelyard.formats import json_file
 
 FILE = "forecast.json"
@@ -69,11 +69,7 @@ class SealedForecast(Config):
 
 def read_forecast(directory: Path) -> SealedForecast:
     """The forecast of an artifact. Raises ValueError naming the file that is missing or damaged, and the key."""
-    path = directory / FILE
-    try:
-        return SealedForecast.model_validate(json_file.table(path))
-    except ValidationError as error:
-        raise ValueError(f"{path}: {first_error(error)}") from None
+    return json_file.read(directory / FILE, TypeAdapter(SealedForecast))
 
 
 def write_forecast(directory: Path, forecast: SealedForecast) -> None:

@@ -7,9 +7,13 @@ import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from modelyard.config import complaint
+from pydantic import TypeAdapter, ValidationError
+
+from modelyard.config import complaint, first_error
+
+T = TypeVar("T")
 
 GZIP = b"\x1f\x8b"
 """What a gzip file begins with, whatever it is called."""
@@ -74,3 +78,11 @@ def table(path: Path, *keys: str) -> dict[str, Any]:
     if lacking := [key for key in keys if key not in value]:
         raise ValueError(f"{path}: no {lacking[0]!r}")
     return value
+
+
+def read(path: Path, shape: TypeAdapter[T]) -> T:
+    """What the file at ``path`` holds, of this shape. Raises ValueError naming the file, and the key that is missing or wrong."""
+    try:
+        return shape.validate_python(load(path))
+    except ValidationError as error:
+        raise ValueError(f"{path}: {first_error(error)}") from None

@@ -116,11 +116,7 @@ def write_answers(out: Path, model: str, records: Mapping[str, Sequence[Record]]
 
 def read_calibration(directory: Path) -> dict[str, dict[str, Reliability]]:
     """Benchmark -> model -> reliability. Raises ValueError naming the file."""
-    path = directory / "calibration.json"
-    try:
-        return _CALIBRATION.validate_python(json_file.table(path))
-    except ValidationError as error:
-        raise ValueError(f"{path}: {first_error(error)}") from None
+    return json_file.read(directory / "calibration.json", _CALIBRATION)
 
 
 def write_calibration(directory: Path, found: Mapping[str, Mapping[str, Reliability]]) -> None:

@@ -14,9 +14,9 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ValidationError
+from pydantic import TypeAdapter
 
-from modelyard.config import Config, first_error
+from modelyard.config import Config
 from modelyard.formats import json_file
 from modelyard.formats.indexed import IndexedFile, IndexedWriter, Integers
 
@@ -78,11 +78,7 @@ def write_rows(directory: Path, rows: Mapping[Split, Integers], vocabulary: int,
 
 def read_info(directory: Path) -> RowsInfo:
     """``rows.json``. Raises ValueError naming the file and what is wrong with it."""
-    path = directory / INFO
-    try:
-        return RowsInfo.model_validate(json_file.table(path))
-    except ValidationError as error:
-        raise ValueError(f"{path}: {first_error(error)}") from None
+    return json_file.read(directory / INFO, TypeAdapter(RowsInfo))
 
 
 class TokenRows:
