@@ -17,7 +17,9 @@ from modelyard.evals.answers.numbers import final_number, same_number, same_numb
 from modelyard.stats import ties
 
 WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
-CODE_STOPS = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint", "\n@", "<|endoftext|>", "<|end|>")
+CODE_STOPS = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint", "\n@", "\n```", "<|endoftext|>", "<|end|>")
+FENCE = re.compile(r"^```(?:[^\n`]+\n(?P<named>.*?)(?:^```|\Z)|\n(?P<plain>.*?)^```)", re.S | re.M)
+"""A block between code fences; one that names its language may be cut off."""
 
 
 def whole(output: str) -> str:
@@ -32,9 +34,23 @@ def first_word(output: str) -> str:
 
 
 def function_body(output: str) -> str:
-    """The output up to where a new top-level statement begins (HumanEval, Chen et al. 2021, section 2.2)."""
+    """The output up to where a new top-level statement begins (HumanEval, Chen et al. 2021, section 2.2); what a chat model
+    puts between code fences, whole function or body, as it is."""
+    if (code := fenced(output)) is not None:
+        return f"\n{code}"
     ends = [end for stop in CODE_STOPS if (end := output.find(stop)) >= 0]
     return output[: min(ends)] if ends else output
+
+
+def program(output: str) -> str:
+    """The code between the output's fences, or all of it."""
+    return output.strip() if (code := fenced(output)) is None else code
+
+
+def fenced(output: str) -> str | None:
+    """The first block between code fences that defines something, else the first of all; None without one."""
+    blocks = [match["named"] or match["plain"] or "" for match in FENCE.finditer(output)]
+    return next((block for block in blocks if re.search(r"^\s*(?:def|class) ", block, re.M)), blocks[0]) if blocks else None
 
 
 def exact(parsed: str, target: str) -> float:
@@ -106,8 +122,10 @@ def tenths(parsed: str, target: str) -> float:
 
 
 PARSERS: dict[str, Callable[[str], str]] = {
-    function.__name__: function for function in (whole, first_word, function_body, letter, final_number, stated_answer, rating, refusal)
+    function.__name__: function
+    for function in (whole, first_word, function_body, program, letter, final_number, stated_answer, rating, refusal)
 }
 SCORERS: dict[str, Callable[[str, str], float]] = {
-    function.__name__: function for function in (exact, last_word, f1, exact_normalised, any_exact, any_f1, same_number, same_number_grouped, tenths)
+    function.__name__: function
+    for function in (exact, last_word, f1, exact_normalised, any_exact, any_f1, same_number, same_number_grouped, tenths)
 }

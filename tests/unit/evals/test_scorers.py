@@ -2,7 +2,7 @@
 
 import pytest
 
-from modelyard.evals.scorers import exact_normalised, f1, rating, refusal, tenths
+from modelyard.evals.scorers import exact_normalised, f1, function_body, program, rating, refusal, tenths
 
 
 def test_rating_outside_the_scale_is_none() -> None:
@@ -25,3 +25,13 @@ def test_f1_and_exact_normalised_as_squad() -> None:
     assert f1("", "tower") == 0.0
     assert exact_normalised("An apple.", "apple") == 1.0
     assert exact_normalised("the", "a") == 0.0
+
+
+def test_code_between_fences_is_the_program() -> None:
+    reply = "Install it:\n```sh\npip install x\n```\nThen:\n```python\ndef f(x):\n    return x\n\nprint(f(1))\n```\nDone."
+
+    assert program(reply) == "def f(x):\n    return x\n\nprint(f(1))\n"
+    assert function_body(reply) == "\n" + program(reply)
+    assert function_body("    return x\n```\nThis works.") == "    return x"
+    assert function_body("    return x\n\ndef g():\n    pass") == "    return x\n"
+    assert program(" def f(x): return x\n") == "def f(x): return x"

@@ -20,7 +20,9 @@ NEXT = re.compile(
     re.I,
 )
 """A second option beside the first."""
-LEADING = re.compile(rf"\s*{OPTION}(?=\s*(?:$|\n|\.(?![a-z])|[):,;!?\u3002\u3001\]]|-\s|[^\x00-\x7f]|(?:because|since|and|or)\b)|(?<=[)\]}}]))")
+LEADING = re.compile(
+    rf"\s*{OPTION}(?=\s*(?:$|\n|\.(?![a-z])|[):,;!?\u3002\u3001\]]|-\s|[^\x00-\x7f]|(?:because|since|and|or)\b)|(?<=[)\]}}]))"
+)
 IS = r"(?:\s*(?:is|are|would\s+be|should\s+be|must\s+be|ist|lautet|est|es|:|=))*\s*(?:(?:option|choice|letter)\s*)?:?\s*"
 ANSWERS = re.compile(
     rf"(?:\banswer(?=\s*(?:is|:|=|would|should|must|[(\[]))|\bAntwort|\br\u00e9ponse|\brespuesta){IS}{OPTION}"

@@ -87,7 +87,7 @@ def mbpp(data: Path, shots: int | None) -> Benchmark:
     shown = "".join(f"{mbpp_prompt(row)}{row['code'].rstrip()}\n[DONE]\n\n" for row in examples)
     rows = jsonl(find(data, "mbpp/test.jsonl"), "task_id", "prompt", "code", "test_list", "test_imports")
     decoding = OUTPUT.model_copy(update={"stops": ("[DONE]", "[BEGIN]", "\nYou are an expert")})
-    return coded("mbpp", tuple(mbpp_item(row) for row in rows), decoding, "whole", shown)
+    return coded("mbpp", tuple(mbpp_item(row) for row in rows), decoding, "program", shown)
 
 
 BENCHMARKS = {"human_eval": human_eval, "mbpp": mbpp}

@@ -63,7 +63,18 @@ def test_letter(output: str, expected: str) -> None:
 @given(
     st.sampled_from("ABCDEFGHIJ"),
     st.sampled_from(
-        ["{}", "({})", "[{}]", "**{}**", "{}.", "{}) it floats", "\\boxed{{{}}}", "Answer: {}", "The answer is ({}).", "\u7b54\u6848\u662f{}\u3002"]
+        [
+            "{}",
+            "({})",
+            "[{}]",
+            "**{}**",
+            "{}.",
+            "{}) it floats",
+            "\\boxed{{{}}}",
+            "Answer: {}",
+            "The answer is ({}).",
+            "\u7b54\u6848\u662f{}\u3002",
+        ]
     ),
     st.sampled_from(["", " ", "\n"]),
 )

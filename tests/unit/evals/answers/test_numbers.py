@@ -102,9 +102,8 @@ def test_final_number_is_the_same_in_every_dress(value: Decimal, separator: str,
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_final_number_reads_the_examples_of_every_language(language: str) -> None:
     rows = [json.loads(line) for line in text_of(DATA / "mgsm" / f"fewshot_{language}.jsonl").splitlines()]
-    right = ["11", "4", "29", "5", "33", "9", "39", "8"]  # the same eight problems in every language
 
-    found = {row["question"]: final_number(row["answer"]) for row in rows}
+    found = [final_number(row["answer"]) for row in rows]
 
-    assert sorted(found.values()) == sorted(right)
+    assert found == ["11", "29", "39", "9", "33", "8", "8", "5"], "the same eight problems in every language"
     assert mgsm(DATA, None, language).items[0].target == "18"
