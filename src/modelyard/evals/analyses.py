@@ -17,7 +17,7 @@ import numpy as np
 
 from modelyard.evals.benchmark import Benchmark, Item
 from modelyard.evals.catalog import build
-from modelyard.evals.catalog.choice import LETTERS
+from modelyard.evals.ways import LETTERS
 from modelyard.stats.estimate import Estimate
 
 SHOTS = (0, 1, 3, 5)

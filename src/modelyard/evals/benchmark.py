@@ -41,6 +41,7 @@ Method = Literal[
     "last_word",
     "word",
     "explain",
+    "turns",
     "code",
     "judge",
     "toxicity",
@@ -97,6 +98,8 @@ class Benchmark(Config):
     """Ask in the model's chat template (``User: ...``, ``Assistant:`` where it has none) instead of as plain text."""
     prefaces: dict[str, str] = Field(default_factory=dict)
     """Group -> what stands before the prompts of its items."""
+    examples: dict[str, tuple[Item, ...]] = Field(default_factory=dict, exclude=True)
+    """Group -> the solved items that its preface shows, for :mod:`modelyard.evals.ways`; no part of the value, whose prefaces hold them."""
     delimiter: str = " "
     """Between a prompt and what is scored after it."""
     closing: str = ""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from modelyard.config import digest
 from modelyard.formats.indexed import Integers
-from modelyard.model.asked import Decoding, Likelihood, Sampled
+from modelyard.model.asked import Decoding, Likelihood, Said, Sampled
 from modelyard.model.subject import Subject
 
 
@@ -22,7 +22,7 @@ class Remembered:
         self.name, self.weights = subject.name, subject.weights
         self._subject: Subject | None = subject
         self._said: dict[str, list[Sampled]] = {}
-        self._turns: dict[str, str] = {}
+        self._turns: dict[Said, str] = {}
 
     @property
     def subject(self) -> Subject:
@@ -38,20 +38,20 @@ class Remembered:
         """A completion of each prompt."""
         return self._once("complete", prompts, decoding, lambda: self.subject.complete(prompts, decoding))
 
-    def reply(self, messages: Sequence[str], decoding: Decoding) -> list[Sampled]:
-        """A reply to each message."""
-        return self._once("reply", messages, decoding, lambda: self.subject.reply(messages, decoding))
+    def reply(self, said: Sequence[Said], decoding: Decoding) -> list[Sampled]:
+        """A reply to each message or conversation."""
+        return self._once("reply", said, decoding, lambda: self.subject.reply(said, decoding))
 
-    def turn(self, message: str) -> str:
+    def turn(self, said: Said) -> str:
         """The text that :meth:`reply` continues."""
-        if message not in self._turns:
-            self._turns[message] = self.subject.turn(message)
-        return self._turns[message]
+        if said not in self._turns:
+            self._turns[said] = self.subject.turn(said)
+        return self._turns[said]
 
-    def prepare(self, chat: bool, messages: Sequence[str]) -> None:
+    def prepare(self, chat: bool, said: Sequence[Said]) -> None:
         """Keep the text of turns that are only looked at when the model is closed."""
-        for message in messages if chat else ():
-            self.turn(message)
+        for one in said if chat else ():
+            self.turn(one)
 
     def likelihoods(self, questions: Sequence[Sequence[tuple[str, str]]]) -> list[list[Likelihood]]:
         """log p of each (context, continuation) of each question."""
@@ -70,7 +70,7 @@ class Remembered:
         lines = self.subject.logprobs([one.prompt for one in completions], [one.tokens for one in completions])
         return [sum(line) for line in lines]
 
-    def _once(self, way: str, texts: Sequence[str], decoding: Decoding, draw: Callable[[], list[Sampled]]) -> list[Sampled]:
+    def _once(self, way: str, texts: Sequence[Said], decoding: Decoding, draw: Callable[[], list[Sampled]]) -> list[Sampled]:
         key = digest([way, list(texts), decoding])
         if key not in self._said:
             self._said[key] = draw()

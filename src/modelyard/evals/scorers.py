@@ -12,8 +12,10 @@ import string
 from collections import Counter
 from collections.abc import Callable
 
+from modelyard.evals.answers.equivalence import equivalent, math_answer
 from modelyard.evals.answers.letters import letter, stated_answer
 from modelyard.evals.answers.numbers import final_number, same_number, same_number_grouped
+from modelyard.evals.answers.spans import any_f1_arabic, any_f1_english, any_f1_words, drop_f1
 from modelyard.stats import ties
 
 WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
@@ -123,9 +125,24 @@ def tenths(parsed: str, target: str) -> float:
 
 PARSERS: dict[str, Callable[[str], str]] = {
     function.__name__: function
-    for function in (whole, first_word, function_body, program, letter, final_number, stated_answer, rating, refusal)
+    for function in (whole, first_word, function_body, program, letter, final_number, stated_answer, math_answer, rating, refusal)
 }
 SCORERS: dict[str, Callable[[str, str], float]] = {
     function.__name__: function
-    for function in (exact, last_word, f1, exact_normalised, any_exact, any_f1, same_number, same_number_grouped, tenths)
+    for function in (
+        exact,
+        last_word,
+        f1,
+        exact_normalised,
+        any_exact,
+        any_f1,
+        any_f1_words,
+        any_f1_english,
+        any_f1_arabic,
+        drop_f1,
+        same_number,
+        same_number_grouped,
+        equivalent,
+        tenths,
+    )
 }

@@ -14,10 +14,11 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, model_validator
 
 from modelyard.config import Config, first_error
-from modelyard.evals import catalog, own
+from modelyard.evals import catalog, own, ways
 from modelyard.evals.benchmark import Benchmark, sampled
 from modelyard.evals.catalog.rows import MissingDataError
 from modelyard.evals.own import OwnSet
+from modelyard.evals.ways import ChooseBy
 from modelyard.judges.rubric import NamedRubric
 from modelyard.store.inputs import find_input, inputs_directory
 
@@ -40,7 +41,9 @@ class BenchmarkConfig(OwnSet):
     samples: int | None = Field(default=None, ge=1)
     """Outputs an item (pass@k)."""
     chat: bool | None = None
-    """Ask generated text in the model's chat template, or as plain text; absent: as the benchmark does."""
+    """Ask in the model's chat template, or as plain text; absent: as the benchmark does."""
+    choose_by: ChooseBy | None = None
+    """Multiple choice: take the likeliest option, or parse the letter of a generated reply; absent: ``likelihood``."""
     rubric: NamedRubric | None = None
     """Classes into which ``evals.judge`` sorts the replies."""
 
@@ -134,12 +137,11 @@ def _data(config: BenchmarkConfig, sets: SetsConfig, roots: Sequence[str]) -> Pa
 
 
 def changed(benchmark: Benchmark, config: BenchmarkConfig) -> Benchmark:
-    """The benchmark with other decoding, template or rubric. Raises ValueError where that has no meaning."""
+    """The benchmark asked another way, with other decoding or a rubric. Raises ValueError where that has no meaning."""
+    benchmark = ways.asked(benchmark, config.choose_by, config.chat)
     keys = ("max_new_tokens", "temperature", "samples")
     decoding = {key: value for key in keys if (value := getattr(config, key)) is not None}
     update: dict[str, Any] = {"rubric": config.rubric} if config.rubric else {}
-    if config.chat is not None:
-        update["chat"] = config.chat
     if (decoding or update) and not benchmark.decoding.max_new_tokens:
         raise ValueError(f"benchmark {config.name}: generates nothing, so {next(iter({**decoding, **update}))} has no meaning")
     made = benchmark.decoding.model_copy(update=decoding)

@@ -1,7 +1,7 @@
 """What any model can be asked, whatever answers: an engine of ours, a Hugging Face directory (``model.subject``), a server (``model.endpoint``).
 
 Three questions are enough for everything that evaluates, judges or labels: complete these prompts, reply to these
-messages, and how likely are these continuations. Left out: conversations of several turns.
+messages, and how likely are these continuations. Left out: tools, images.
 """
 
 from __future__ import annotations
@@ -12,8 +12,12 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from pydantic import Field
 
-from modelyard.config import Config
+from modelyard.config import Config, digest
+from modelyard.formats.feedback import Message
 from modelyard.formats.indexed import Integers
+
+Said = str | tuple[Message, ...]
+"""What is replied to: a user's message, or a conversation that ends with one."""
 
 
 class Decoding(Config):
@@ -77,17 +81,41 @@ class Model(Protocol):
         """A completion of each prompt."""
         ...
 
-    def reply(self, messages: Sequence[str], decoding: Decoding) -> list[Sampled]:
-        """A reply to each message of a user, as the model's chat template puts it."""
+    def reply(self, said: Sequence[Said], decoding: Decoding) -> list[Sampled]:
+        """A reply to each message or conversation, as the model's chat template puts it."""
         ...
 
-    def turn(self, message: str) -> str:
-        """The text that :meth:`reply` continues."""
+    def turn(self, said: Said) -> str:
+        """The text that :meth:`reply` continues; of a server that keeps its template, the messages as they are sent."""
         ...
 
     def likelihoods(self, questions: Sequence[Sequence[tuple[str, str]]]) -> list[list[Likelihood]]:
         """log p of each (context, continuation) of each question."""
         ...
+
+
+class InChat:
+    """A model to which every prompt is a user's message: a judge that is a chat model."""
+
+    def __init__(self, model: Model) -> None:
+        self.model, self.name = model, model.name
+        self.weights = digest([model.weights, "chat"])[:16]
+
+    def complete(self, prompts: Sequence[str], decoding: Decoding) -> list[Sampled]:
+        """A reply to each prompt."""
+        return self.model.reply(prompts, decoding)
+
+    def reply(self, said: Sequence[Said], decoding: Decoding) -> list[Sampled]:
+        """A reply to each message or conversation."""
+        return self.model.reply(said, decoding)
+
+    def turn(self, said: Said) -> str:
+        """The text that a reply continues."""
+        return self.model.turn(said)
+
+    def likelihoods(self, questions: Sequence[Sequence[tuple[str, str]]]) -> list[list[Likelihood]]:
+        """log p of each (context, continuation), as plain text."""
+        return self.model.likelihoods(questions)
 
 
 @runtime_checkable
@@ -106,6 +134,18 @@ class PackedModel(Protocol):
 def plain_turn(message: str) -> str:
     """A user's message to a model without a chat template."""
     return f"User: {message}\nAssistant:"
+
+
+def conversation(said: Said) -> tuple[Message, ...]:
+    """Messages; a text is a user's."""
+    return (Message(role="user", content=said),) if isinstance(said, str) else said
+
+
+def plain_turns(said: Said) -> str:
+    """A conversation put to a model without a chat template: :func:`plain_turn` after the turns before it."""
+    *before, last = conversation(said)
+    names = {"user": "User", "assistant": "Assistant", "system": "System"}
+    return "".join(f"{names[one.role]}: {one.content}\n" for one in before) + plain_turn(last.content)
 
 
 def boundary(context: str, continuation: str) -> tuple[str, str]:

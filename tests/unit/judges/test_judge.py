@@ -220,7 +220,6 @@ def test_judge_that_is_nowhere_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
         ({"kind": "endpoint"}, "model: names the model of an endpoint"),
         ({"kind": "policy", "model": "x"}, "model: names the model of an endpoint"),
         ({"kind": "directory"}, "weights: the fingerprint"),
-        ({"kind": "endpoint", "model": "x", "chat": True}, "chat: the template"),
     ],
 )
 def test_judge_config_half_named_is_refused(settings: dict, message: str) -> None:
