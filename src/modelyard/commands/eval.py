@@ -20,6 +20,7 @@ MODEL = typer.Argument(help="Directory, models:/name@alias, or http://host/v1#na
 BENCHMARK = typer.Option(help="A name of --list, such as arc_easy, mmlu_virology, gsm8k.")
 SUITE = typer.Option(help="A TOML file of many benchmarks, such as configs/evals/fathom.toml.")
 ANALYSIS = typer.Option(help="Variants of the benchmark, into a directory: orders, shots, templates, seeds and so on.")
+LIMIT = typer.Option(help="At most N items, or a share below 1: a sample in which every subject has its share.", metavar="N")
 SHOTS = typer.Option(help="Examples in the prompt; without it, the benchmark's own number.")
 SAMPLES = typer.Option(help="Outputs an item where text is generated (pass@k).", callback=at_least(1))
 NEW_TOKENS = typer.Option(help="Longest output, where text is generated.", callback=at_least(1))
@@ -38,7 +39,7 @@ class Options(NamedTuple):
     suite: Path | None
     analysis: str | None
     data: str
-    limit: int | None
+    limit: float | None
     shots: int | None
     samples: int | None
     max_new_tokens: int | None
@@ -60,7 +61,7 @@ def evaluate(
     suite: Annotated[Path | None, SUITE] = None,
     analysis: Annotated[str | None, ANALYSIS] = None,
     data: Annotated[str | None, typer.Option(help="Directory or URL of the benchmark data.")] = None,
-    limit: Annotated[int | None, typer.Option(help="At most N items: a sample in which every subject has its share.", metavar="N")] = None,
+    limit: Annotated[float | None, LIMIT] = None,
     shots: Annotated[int | None, SHOTS] = None,
     samples: Annotated[int | None, SAMPLES] = None,
     max_new_tokens: Annotated[int | None, NEW_TOKENS] = None,

@@ -175,16 +175,22 @@ class Benchmark(Config):
         return SCORERS[self.group_scorers.get(item.group, self.scorer)](parsed, item.target)
 
 
-def sampled(items: Sequence[Item], limit: int | None, seed: int) -> tuple[Item, ...]:
-    """At most ``limit`` items: a seeded sample in which every group has its share (largest remainders), in order.
+def checked_limit(limit: float) -> float:
+    """A number of items, or a share of them below 1. Raises ValueError for anything else."""
+    if not 0 < limit < 1 and (limit < 1 or limit != int(limit)):
+        raise ValueError(f"limit must be at least 1 and whole, or a share between 0 and 1, got {limit:g}")
+    return limit
+
+
+def sampled(items: Sequence[Item], limit: float | None, seed: int) -> tuple[Item, ...]:
+    """At most ``limit`` items, or that share of them: a seeded sample in which every group has its share (largest remainders), in order.
 
     Raises:
-        ValueError: the limit is less than 1.
+        ValueError: the limit is neither a whole number of at least 1 nor a share between 0 and 1.
     """
-    if limit is None or limit >= len(items):
+    if limit is None or checked_limit(limit) >= len(items):
         return tuple(items)
-    if limit < 1:
-        raise ValueError(f"limit must be at least 1, got {limit}")
+    limit = int(limit) if limit >= 1 else max(1, round(limit * len(items)))
     groups: dict[str, list[int]] = {}
     for place, item in enumerate(items):
         groups.setdefault(item.group, []).append(place)

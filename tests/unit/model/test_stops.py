@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelyard.execution import ExecutionConfig
@@ -22,6 +22,7 @@ def spelled(ids: Sequence[int]) -> str:
     return "".join(chr(97 + i // 26) + chr(97 + i % 26) for i in ids)
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from("abc\nQ: é"), max_size=60), st.sampled_from([("Q:",), ("\n\n", "ab"), ("é",), ("caé\n",)]))
 def test_stop_texts_length_is_the_first_whole_stop(letters: list[str], texts: tuple[str, ...]) -> None:
     tokens = list("".join(letters).encode())

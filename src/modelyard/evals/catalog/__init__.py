@@ -47,7 +47,7 @@ def canonical(name: str) -> str:
     return name.lower().replace("-", "_")
 
 
-def build(name: str, data: Path, *, limit: int | None = None, shots: int | None = None, seed: int = 0) -> Benchmark:
+def build(name: str, data: Path, *, limit: float | None = None, shots: int | None = None, seed: int = 0) -> Benchmark:
     """The benchmark called ``name`` with at most ``limit`` items: a sample drawn with ``seed``, every group in its share.
 
     Raises:

@@ -1,7 +1,7 @@
 """Letters and stated answers as people write them, by their near misses."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelyard.evals.answers.letters import letter, stated_answer
@@ -60,6 +60,7 @@ def test_letter(output: str, expected: str) -> None:
     assert letter(output) == expected
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     st.sampled_from("ABCDEFGHIJ"),
     st.sampled_from(

@@ -6,7 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelyard.evals.answers.numbers import final_number, same_number, same_number_grouped
@@ -85,6 +85,7 @@ def test_same_number_knows_spellings_but_not_near_ones() -> None:
     assert same_number("1/3", "3") == 0.0
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     st.decimals(min_value=0, max_value=10**12, places=2, allow_nan=False),
     st.sampled_from([",", " ", "'", "\u00a0", "\u202f", "{,}"]),
