@@ -37,8 +37,8 @@ class Opaque:
 
 
 SEQUENCES: dict[str, type] = {kind.__name__: kind for kind in (list, tuple, set, frozenset, collections.deque)}
-MAPPINGS: dict[str, type] = {kind.__name__: kind for kind in (collections.Counter, collections.OrderedDict, dict)}
-VIEWS: dict[str, type] = {type(view).__name__: type(view) for view in ({}.keys(), {}.values(), {}.items())}
+MAPPINGS: dict[str, type[dict[Any, Any]]] = {kind.__name__: kind for kind in (collections.Counter, collections.OrderedDict, dict)}
+VIEWS: dict[str, type] = {kind.__name__: kind for kind in map(type, ({0: 0}.keys(), {0: 0}.values(), {0: 0}.items()))}
 
 
 def encode(value: Any, functions: list[Callable[..., Any]]) -> Any:
