@@ -14,15 +14,14 @@ from modelyard.store.artifacts import Artifact
 from tasks.build import Place
 from tasks.release import Released, against, overridden
 
-MODELS = ("base", "sft", "policy")
-SHOWN_AS = {"base": "base", "sft": "SFT", "policy": "PPO"}
+SHOWN_AS = {"base": "base", "no_contam": "base, no contamination", "sft": "SFT", "policy": "PPO"}
 
 
 @task(name="summary", task_run_name="summary", retries=1, timeout_seconds=300)
 def summary_task(place: Place, stages: Sequence[terminal.StageLine], results: Artifact, released: Released) -> None:
     """Show stages, samples, gates, decision and alias."""
     samples = [
-        terminal.Sample(entry["prompt"], {SHOWN_AS[model]: entry[model] for model in MODELS})
+        terminal.Sample(entry["prompt"], {shown: entry[model] for model, shown in SHOWN_AS.items() if model in entry})
         for entry in json.loads((place.store.fetch(results) / "samples.json").read_text("utf-8"))
     ]
     verdict, moved = released.verdict, released.moved

@@ -10,7 +10,8 @@ from transformers import AutoTokenizer
 
 from modelyard.data.corpus.document import DataError
 from modelyard.data.tokens import token_files
-from modelyard.data.tokens.token_files import TokensConfig
+from modelyard.data.tokens.token_files import CleanTokensConfig, TokensConfig
+from modelyard.formats.contamination import write_holding
 from modelyard.formats.indexed import IndexedWriter
 from modelyard.formats.token_rows import TokenRows
 from modelyard.progress import silent
@@ -85,6 +86,31 @@ def test_token_files_hold_every_document_once_and_rows_are_the_mixture(corpus, t
     held_out = tokenizer.decode(TokenRows(tmp_path, "validation")[:].reshape(-1).tolist()).split("<|endoftext|>")[:-1]
     assert set(held_out) <= shown["validation"] | set(_texts("repo", "validation"))
     assert len(held_out) == len(set(held_out)) >= 3 * 12 - 1
+
+
+def test_tokens_of_the_twin_are_the_same_without_the_documents_that_hold_an_item(corpus, tmp_path):
+    places = {name: tmp_path / name for name in ("tokens", "contamination", "clean")}
+    for place in places.values():
+        place.mkdir()
+    token_files.run(CONFIG, {"corpus": corpus}, places["tokens"], silent)
+    held = [row for row in _documents() if row["id"] in ("books-2", "web-7", "repo-11", "web-4")]
+    write_holding(places["contamination"], [row["id"] for row in held])
+    shared = CONFIG.model_dump(exclude={"tokenizer", "vocab_size", "tokenizer_megabytes"})
+    token_files.run(CleanTokensConfig.model_validate(shared), {"corpus": corpus, **places}, places["clean"], silent)
+
+    def texts(name, split):
+        return (
+            AutoTokenizer.from_pretrained(places[name])
+            .decode(TokenRows(places[name], split)[:].reshape(-1).tolist())
+            .split("<|endoftext|>")
+        )
+
+    assert (places["clean"] / "tokenizer.json").read_bytes() == (places["tokens"] / "tokenizer.json").read_bytes()
+    assert texts("clean", "validation") == texts("tokens", "validation"), "what losses are compared on"
+    gone = {row["text"] for row in held if row["split"] == "train"}
+    assert len(gone) == 3
+    assert not gone & set(texts("clean", "train"))
+    assert {text for text in texts("tokens", "train") if text.startswith("books")} - gone <= set(texts("clean", "train"))
 
 
 def test_tokens_tokenizer_spells_special_tokens_and_any_text(corpus, tmp_path):

@@ -3,14 +3,14 @@
 The tokenizer is trained on the training split, sampled by the mixture's own weights, or it is the imported base model's. Files are megatron-core's
 (:mod:`modelyard.formats.indexed`), one pair for each split and source, and hold each document once with the token that ends it; how often a document
 is read is the mixture's business. Documents are streamed, so memory is that of a batch and of one number a document. Documents of the ``test`` split
-are in no file.
+are in no file; the twin that never saw a benchmark item has none that holds one.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -27,6 +27,7 @@ from modelyard.data.corpus.splits import fraction
 from modelyard.data.tokens import packing, spelling, tokenizer
 from modelyard.data.tokens.packing import Planned, Share
 from modelyard.data.tokens.spelling import Spelling
+from modelyard.formats.contamination import read_holding
 from modelyard.formats.indexed import IndexedWriter, Integers
 from modelyard.formats.token_rows import INFO, Order, RowsInfo, Split, write_order
 from modelyard.model.encoder import Encoder
@@ -83,8 +84,20 @@ class BaseTokensConfig(_Rows):
     """The imported model's tokenizer."""
 
 
-def run(config: TokensConfig | BaseTokensConfig, inputs: Mapping[str, Path], out: Path, report: Report) -> dict[str, float]:
+class CleanTokensConfig(_Rows):
+    """Token files of a twin that never saw a benchmark item: the same rows to the mixture's letter, by the same tokenizer."""
+
+    tokenizer: Literal["tokens"] = "tokens"
+    """That of the line's own tokens, so that losses can be compared."""
+
+
+Tokens = TokensConfig | BaseTokensConfig | CleanTokensConfig
+
+
+def run(config: Tokens, inputs: Mapping[str, Path], out: Path, report: Report) -> dict[str, float]:
     """Write the tokens of ``inputs["corpus"]``, by the tokenizer of ``inputs["imported"]`` or one that is trained on it.
+
+    A twin's are by the tokenizer of ``inputs["tokens"]``, without the training documents that ``inputs["contamination"]`` says hold an item.
 
     Raises:
         DataError: a source of the mixture has no training document, or a split gives no row.
@@ -95,12 +108,13 @@ def run(config: TokensConfig | BaseTokensConfig, inputs: Mapping[str, Path], out
         tokenizer.save(bpe, out, config.seq_len)
     else:
         for name in TOKENIZER_FILES:
-            shutil.copyfile(inputs["imported"] / name, out / name)
+            shutil.copyfile(inputs["tokens" if isinstance(config, CleanTokensConfig) else "imported"] / name, out / name)
     encoder = Encoder(out)
     own = Tokenizer.from_file(str(out / TOKENIZER_FILES[0]))
     spell = spelling.trained(own) if isinstance(config, TokensConfig) else spelling.imported(own)
     vocabulary = max(own.get_vocab(with_added_tokens=True).values()) + 1
-    written = _write_files(corpus, spell, encoder.document_end, vocabulary, out, report)
+    left_out = read_holding(inputs["contamination"]) if isinstance(config, CleanTokensConfig) else frozenset[str]()
+    written = _write_files(corpus, left_out, spell, encoder.document_end, vocabulary, out, report)
     train, planned = _mixed(written, config)
     orders = {"train": train, "validation": _held_out(written, config.seed)}
     files = {split: [file.prefix for file in written.files if file.split == split] for split in SPLITS}
@@ -142,12 +156,14 @@ class _Text(NamedTuple):
     text: str
 
 
-def _texts(corpus: Path) -> Iterator[_Text]:
-    """The documents of a corpus that are trained or measured on."""
+def _texts(corpus: Path, left_out: Container[str] = ()) -> Iterator[_Text]:
+    """The documents of a corpus that are trained or measured on, but the training documents ``left_out``."""
     for file in sorted((corpus / "documents").glob("*.parquet")):
         for batch in pq.ParquetFile(file).iter_batches(batch_size=_BATCH, columns=list(_Text._fields)):
             columns = (batch.column(name).to_pylist() for name in _Text._fields)
-            yield from (text for text in map(_Text._make, zip(*columns, strict=True)) if text.split in SPLITS)
+            for text in map(_Text._make, zip(*columns, strict=True)):
+                if text.split in SPLITS and not (text.split == "train" and text.id in left_out):
+                    yield text
 
 
 def entry_of(source: str, kind: str, mixture: Mapping[str, Share]) -> str | None:
@@ -173,14 +189,14 @@ def _sample(corpus: Path, config: TokensConfig) -> Iterator[str]:
             yield text.text
 
 
-def _write_files(corpus: Path, spell: Spelling, end: int, vocabulary: int, out: Path, report: Report) -> _Written:
+def _write_files(corpus: Path, left_out: Container[str], spell: Spelling, end: int, vocabulary: int, out: Path, report: Report) -> _Written:
     """Encode every document into the files of its split and source."""
     total = sum(pq.ParquetFile(file).metadata.num_rows for file in (corpus / "documents").glob("*.parquet"))
     writers: dict[tuple[Split, str, str], IndexedWriter] = {}
     sizes: dict[str, list[int]] = {}
     done = 0
     with ExitStack() as stack:
-        for batch in _batches(_texts(corpus)):
+        for batch in _batches(_texts(corpus, left_out)):
             for text, ids in zip(batch, spell([text.text for text in batch]), strict=True):
                 key: Any = (text.split, text.source, text.kind)
                 if key not in writers:
@@ -205,7 +221,7 @@ def _batches(texts: Iterator[_Text]) -> Iterator[list[_Text]]:
         yield batch
 
 
-def _mixed(written: _Written, config: TokensConfig | BaseTokensConfig) -> tuple[Order, dict[str, Planned]]:
+def _mixed(written: _Written, config: Tokens) -> tuple[Order, dict[str, Planned]]:
     """The training documents as the mixture has them, all shuffled together."""
     files = [file for file in written.files if file.split == "train"]
     entries = [entry_of(file.source, file.kind, config.mixture) for file in files]
@@ -255,7 +271,7 @@ def _taken(order: Order, chosen: Integers) -> Order:
 
 
 def _measured(
-    config: TokensConfig | BaseTokensConfig,
+    config: Tokens,
     out: Path,
     written: _Written,
     planned: Mapping[str, Planned],

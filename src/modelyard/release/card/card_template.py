@@ -74,6 +74,7 @@ blockquote { margin: 0 0 14px; padding-left: 14px; border-left: 3px solid var(--
 {% endfor %}</tbody></table></div></section>
 
 {% for heading, other, found in (("Against the production version, item by item", "production", decision.comparisons),
+("What contamination gave: the base model against its twin without those documents", "twin", decision.contamination_gain),
 ("Against its base model, item by item (alignment tax)", "base", decision.tax),
 ("Conduct, item by item", "other", decision.conduct)) %}{% if found %}<section><h2>{{ heading }}</h2>
 <p class="soft small">Paired tests: McNemar for right and wrong, bootstrap for other scores; Holm's correction. "Detectable" is the smallest true difference
