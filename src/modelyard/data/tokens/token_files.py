@@ -22,14 +22,15 @@ from pydantic import Field, model_validator
 from tokenizers import Tokenizer
 
 from modelyard.config import Config
-from modelyard.data.corpus.document import DataError, Kind
+from modelyard.data.corpus.document import DataError
 from modelyard.data.corpus.splits import fraction
-from modelyard.data.tokens import packing, spelling, tokenizer
+from modelyard.data.tokens import order, packing, spelling, tokenizer
+from modelyard.data.tokens.order import TokenFile
 from modelyard.data.tokens.packing import Planned, Share
 from modelyard.data.tokens.spelling import Spelling
 from modelyard.formats.contamination import read_holding
-from modelyard.formats.indexed import IndexedWriter, Integers
-from modelyard.formats.token_rows import INFO, Order, RowsInfo, Split, write_order
+from modelyard.formats.indexed import IndexedWriter
+from modelyard.formats.token_rows import INFO, RowsInfo, Split, write_order
 from modelyard.model.encoder import Encoder
 from modelyard.progress import Report
 
@@ -115,8 +116,8 @@ def run(config: Tokens, inputs: Mapping[str, Path], out: Path, report: Report) -
     vocabulary = max(own.get_vocab(with_added_tokens=True).values()) + 1
     left_out = read_holding(inputs["contamination"]) if isinstance(config, CleanTokensConfig) else frozenset[str]()
     written = _write_files(corpus, left_out, spell, encoder.document_end, vocabulary, out, report)
-    train, planned = _mixed(written, config)
-    orders = {"train": train, "validation": _held_out(written, config.seed)}
+    train, planned = order.mixed(written.files, config.mixture, config.train_tokens, config.temperature, config.seed)
+    orders = {"train": train, "validation": order.held_out(written.files, config.seed)}
     files = {split: [file.prefix for file in written.files if file.split == split] for split in SPLITS}
     info = RowsInfo(seq_len=config.seq_len, separator=encoder.document_end, vocabulary=vocabulary, files=files)
     (out / INFO).write_text(info.model_dump_json(indent=1) + "\n", "utf-8")
@@ -129,21 +130,10 @@ def run(config: Tokens, inputs: Mapping[str, Path], out: Path, report: Report) -
     return _measured(config, out, written, planned, rows, vocabulary, encoder)
 
 
-class _File(NamedTuple):
-    """A written pair of files."""
-
-    prefix: str
-    split: Split
-    source: str
-    kind: str
-    lengths: Integers
-    """[documents] tokens, the separator included."""
-
-
 class _Written(NamedTuple):
     """All token files, and bytes and tokens of each ``split/language`` (or ``split/code``)."""
 
-    files: list[_File]
+    files: list[TokenFile]
     sizes: dict[str, list[int]]
 
 
@@ -166,11 +156,6 @@ def _texts(corpus: Path, left_out: Container[str] = ()) -> Iterator[_Text]:
                     yield text
 
 
-def entry_of(source: str, kind: str, mixture: Mapping[str, Share]) -> str | None:
-    """The entry of the mixture that a source belongs to."""
-    return next((name for name in (source, kind) if name in mixture), None)
-
-
 def _sample(corpus: Path, config: TokensConfig) -> Iterator[str]:
     """Training texts, each entry of the mixture up to its share of the tokenizer's budget, chosen by a hash of their ids."""
     sizes: dict[str, int] = {}
@@ -178,12 +163,12 @@ def _sample(corpus: Path, config: TokensConfig) -> Iterator[str]:
         for batch in pq.ParquetFile(file).iter_batches(batch_size=_BATCH, columns=["split", "source", "kind", "text"]):
             lengths = pc.binary_length(batch.column("text")).to_pylist()
             for split, source, kind, size in zip(*(batch.column(n).to_pylist() for n in ("split", "source", "kind")), lengths, strict=True):
-                if split == "train" and (entry := entry_of(source, kind, config.mixture)):
+                if split == "train" and (entry := packing.entry_of(source, kind, config.mixture)):
                     sizes[entry] = sizes.get(entry, 0) + size
     once = {name: share.model_copy(update={"max_epochs": 1.0}) for name, share in config.mixture.items()}
     planned = packing.plan(sizes, once, int(config.tokenizer_megabytes * 1e6), config.temperature)
     for text in _texts(corpus):
-        entry = entry_of(text.source, text.kind, config.mixture)
+        entry = packing.entry_of(text.source, text.kind, config.mixture)
         share = planned[entry].epochs if entry in planned else 0.0
         if text.split == "train" and fraction(f"{config.seed}:tokenizer:{text.id}") < share:
             yield text.text
@@ -207,7 +192,7 @@ def _write_files(corpus: Path, left_out: Container[str], spell: Spelling, end: i
                 size[1] += ids.size
             done += len(batch)
             report(done, total, unit="document")
-        return _Written([_File(writer.prefix.name, *key, writer.lengths) for key, writer in sorted(writers.items())], sizes)
+        return _Written([TokenFile(writer.prefix.name, *key, writer.lengths) for key, writer in sorted(writers.items())], sizes)
 
 
 def _batches(texts: Iterator[_Text]) -> Iterator[list[_Text]]:
@@ -219,55 +204,6 @@ def _batches(texts: Iterator[_Text]) -> Iterator[list[_Text]]:
             batch = []
     if batch:
         yield batch
-
-
-def _mixed(written: _Written, config: Tokens) -> tuple[Order, dict[str, Planned]]:
-    """The training documents as the mixture has them, all shuffled together."""
-    files = [file for file in written.files if file.split == "train"]
-    entries = [entry_of(file.source, file.kind, config.mixture) for file in files]
-    if unknown := sorted(set(config.mixture) - {entry for entry in entries if entry} - set(get_args(Kind))):
-        raise DataError(f"tokens.mixture: no training document of source {unknown[0]}")
-    available: dict[str, int] = {}
-    for file, entry in zip(files, entries, strict=True):
-        if entry:
-            available[entry] = available.get(entry, 0) + int(file.lengths.sum())
-    planned = packing.plan(available, config.mixture, config.train_tokens, config.temperature)
-    generator = np.random.default_rng(config.seed)
-    parts = []
-    for entry, (tokens, _) in planned.items():
-        pool = _pooled([(number, file) for number, file in enumerate(files) if entries[number] == entry])
-        parts.append(_taken(pool, packing.select(pool.lengths, tokens, generator)))
-    whole = _joined(parts)
-    return _taken(whole, generator.permutation(len(whole.lengths))), planned
-
-
-def _held_out(written: _Written, seed: int) -> Order:
-    """Every validation document once, in an order of their own, so that the first rows are a sample of all."""
-    whole = _pooled(list(enumerate(file for file in written.files if file.split == "validation")))
-    return _taken(whole, np.random.default_rng([seed, 1]).permutation(len(whole.lengths)))
-
-
-def _pooled(files: list[tuple[int, _File]]) -> Order:
-    """All documents of some files, one after another."""
-    return _joined(
-        [
-            Order(
-                files=np.full(len(file.lengths), number, np.uint16),
-                documents=np.arange(len(file.lengths), dtype=np.int64),
-                lengths=file.lengths.astype(np.int64),
-            )
-            for number, file in files
-        ]
-    )
-
-
-def _joined(parts: list[Order]) -> Order:
-    nothing = Order(files=np.zeros(0, np.uint16), documents=np.zeros(0, np.int64), lengths=np.zeros(0, np.int64))
-    return Order(**{key: np.concatenate([getattr(part, key) for part in [nothing, *parts]]) for key in Order._fields})
-
-
-def _taken(order: Order, chosen: Integers) -> Order:
-    return Order(**{key: getattr(order, key)[chosen] for key in Order._fields})
 
 
 def _measured(
