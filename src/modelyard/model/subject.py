@@ -84,19 +84,18 @@ class Subject:
         if room < 2:
             raise ValueError(f"{decoding.max_new_tokens} new tokens leave no room for a prompt in a model of {self.engine.model.seq_len}")
         fed = [ids if len(ids) <= room else [ids[0], *ids[len(ids) - room + 1 :]] for ids in full]
-        order = sorted(range(len(fed)), key=lambda i: len(fed[i]))
         drawn = generate(
             self.engine,
-            [fed[i] for i in order],
+            fed,
             max_new_tokens=decoding.max_new_tokens,
             temperature=decoding.temperature,
             seed=decoding.seed,
             stop_ids=stop_ids,
             batch=4 * self.micro_batch,
         )
-        place = {index: row for row, index in enumerate(order)}
-        texts = [ended(self.encoder.decode(drawn.tokens[place[i]]), decoding.stops) for i in range(len(fed))]
-        return [Sampled(fed[i], drawn.tokens[place[i]], drawn.logprobs[place[i]], texts[i], len(full[i]) > room) for i in range(len(fed))]
+        texts = [ended(self.encoder.decode(tokens), decoding.stops) for tokens in drawn.tokens]
+        cut = [len(ids) > room for ids in full]
+        return list(map(Sampled, fed, drawn.tokens, drawn.logprobs, texts, cut))
 
     def likelihoods(self, questions: Sequence[Sequence[tuple[str, str]]]) -> list[list[Likelihood]]:
         """log p of each (context, continuation) of each question, contexts and shared beginnings computed once.
