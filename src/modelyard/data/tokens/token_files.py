@@ -19,7 +19,6 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field, model_validator
-from tokenizers import Tokenizer
 
 from modelyard.config import Config
 from modelyard.data.corpus.document import DataError, Kind
@@ -29,6 +28,7 @@ from modelyard.data.tokens.packing import Planned, Share
 from modelyard.data.tokens.spelling import Spelling
 from modelyard.formats.indexed import IndexedWriter, Integers
 from modelyard.formats.token_rows import INFO, Order, RowsInfo, Split, write_order
+from modelyard.model import control_tokens
 from modelyard.model.encoder import Encoder
 from modelyard.progress import Report
 
@@ -68,9 +68,13 @@ class TokensConfig(_Rows):
     """Entries of the tokenizer, special tokens and bytes included."""
     tokenizer_megabytes: float = Field(gt=0)
     """Most text that the tokenizer is trained on, a sample by hash."""
+    allowed_special: tuple[str, ...] = ()
+    """Control tokens that text may spell, in documents, prompts and answers alike; any other is encoded as the characters it is."""
 
     @model_validator(mode="after")
     def _vocabulary(self) -> TokensConfig:
+        if unknown := [token for token in self.allowed_special if token not in tokenizer.SPECIAL_TOKENS]:
+            raise ValueError(f"allowed_special: {unknown[0]!r} is none of {', '.join(tokenizer.SPECIAL_TOKENS)}")
         if self.vocab_size <= 256 + len(tokenizer.SPECIAL_TOKENS):
             raise ValueError(f"vocab_size must be over {256 + len(tokenizer.SPECIAL_TOKENS)}, got {self.vocab_size}")
         return self
@@ -93,11 +97,12 @@ def run(config: TokensConfig | BaseTokensConfig, inputs: Mapping[str, Path], out
     if isinstance(config, TokensConfig):
         bpe = tokenizer.train(_sample(corpus, config), config.vocab_size)
         tokenizer.save(bpe, out, config.seq_len)
+        control_tokens.allow(out, config.allowed_special)
     else:
         for name in TOKENIZER_FILES:
             shutil.copyfile(inputs["imported"] / name, out / name)
     encoder = Encoder(out)
-    own = Tokenizer.from_file(str(out / TOKENIZER_FILES[0]))
+    own = encoder.text_tokenizer
     spell = spelling.trained(own) if isinstance(config, TokensConfig) else spelling.imported(own)
     vocabulary = max(own.get_vocab(with_added_tokens=True).values()) + 1
     written = _write_files(corpus, spell, encoder.document_end, vocabulary, out, report)
