@@ -64,15 +64,17 @@ def lines(path: Path) -> Iterator[Line]:
         if text.strip():
             where = f"{path}:{number}"
             fields = parse(text, where)
-            yield _line(where, fields, text)
+            yield _line(where, fields)
 
 
 def objects(path: Path) -> Iterator[Line]:
-    """The objects of a file of JSON lines or of one JSON array, gzipped or not, each with the line where it begins. Raises ValueError."""
+    """The objects of a file of JSON lines or of one JSON array, gzipped or not, each with the line where it begins. Raises
+    ValueError, also for text that cannot be written again.
+    """
     text = text_of(path)
     at = _past_blanks(text, 0)
     if text[at : at + 1] != "[":
-        yield from lines(path)
+        yield from map(_writable, lines(path))
         return
     decoder, line, counted = json.JSONDecoder(), 1, 0
     at = _past_blanks(text, at + 1)
@@ -83,7 +85,7 @@ def objects(path: Path) -> Iterator[Line]:
             fields, end = decoder.raw_decode(text, at)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{where}: not JSON: {complaint(error)}") from None
-        yield _line(where, fields, text[at:end])
+        yield _writable(_line(where, fields))
         at = _past_blanks(text, end)
         if text[at : at + 1] == ",":
             at = _past_blanks(text, at + 1)
@@ -99,13 +101,18 @@ def _past_blanks(text: str, at: int) -> int:
     return at
 
 
-def _line(where: str, fields: Any, spelled: str) -> Line:
-    """An object that is one and whose text can be written again. Raises ValueError."""
+def _line(where: str, fields: Any) -> Line:
+    """Raises ValueError for what is no object."""
     if not isinstance(fields, dict):
         raise ValueError(f"{where}: not a JSON object but {type(fields).__name__}")
-    if ("\\ud" in spelled or "\\uD" in spelled) and (key := _broken(fields, "")):
-        raise ValueError(f"{where}: {key}: half of a surrogate pair")
     return Line(where, fields)
+
+
+def _writable(line: Line) -> Line:
+    """The line. Raises ValueError naming the key whose text UTF-8 cannot spell."""
+    if key := _broken(line.fields, ""):
+        raise ValueError(f"{line.where}: {key}: half of a surrogate pair")
+    return line
 
 
 def _broken(value: Any, key: str) -> str:
