@@ -10,6 +10,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from modelyard.adapters import terminal
 from modelyard.adapters.servers import ui
+from modelyard.printable import markdown
 from modelyard.store.artifacts import Artifact
 from tasks.build import Place
 from tasks.release import Released, against, overridden
@@ -47,13 +48,15 @@ def _publish(summary: terminal.Summary) -> None:
     create_table_artifact(
         key="stages",
         table=[
-            {"stage": s.stage, "seconds": round(s.seconds, 1), "": "cached" if s.cached else "built", "metric": s.metric}
+            {"stage": s.stage, "seconds": round(s.seconds, 1), "": "cached" if s.cached else "built", "metric": markdown(s.metric)}
             for s in summary.stages
         ],
         description="Stages of the line",
     )
-    create_table_artifact(key="gates", table=[gate._asdict() for gate in summary.gates], description=summary.decision)
-    lines = [f"## {summary.decision}", "", summary.alias, ""]
+    gates = [{key: markdown(said) for key, said in gate._asdict().items()} for gate in summary.gates]
+    create_table_artifact(key="gates", table=gates, description=markdown(summary.decision))
+    lines = [f"## {markdown(summary.decision)}", "", markdown(summary.alias), ""]
     for sample in summary.samples:
-        lines += [f"**{sample.opening}**", "", *(f"- {model}: {text}" for model, text in sample.completions.items()), ""]
+        said = [f"- {model}: {markdown(text)}" for model, text in sample.completions.items()]
+        lines += [f"**{markdown(sample.opening)}**", "", *said, ""]
     create_markdown_artifact(key="result", markdown="\n".join(lines), description="Decision and sample completions")

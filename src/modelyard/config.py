@@ -20,6 +20,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from modelyard.printable import printable
+
 C = TypeVar("C", bound="Config")
 
 EXECUTION, INPUTS, BESIDE = "execution", "inputs", "beside"
@@ -146,13 +148,15 @@ def without_password(text: str) -> str:
 
 def complaint(error: BaseException) -> str:
     """What is wrong, as the one line that a command says: of bad values the keys, of a file its path, of anything else its own words.
-    Passwords in URLs are left out.
+    Passwords in URLs are left out, characters that are not shown are spelled.
     """
     if isinstance(error, ValidationError):
-        return without_password(first_error(error))
-    if isinstance(error, OSError) and error.filename is not None:
-        return without_password(f"{error.filename}: {error.strerror}")
-    return without_password(" ".join(str(error).split())) or type(error).__name__
+        said = first_error(error)
+    elif isinstance(error, OSError) and error.filename is not None:
+        said = f"{error.filename}: {error.strerror}"
+    else:
+        said = " ".join(str(error).split()) or type(error).__name__
+    return printable(without_password(said))
 
 
 def first_error(error: ValidationError, tree: object = None) -> str:
@@ -173,7 +177,8 @@ def keys_of(place: Sequence[str | int], tree: object, absent: bool) -> list[str 
     """The keys among the parts of a validation error's place: those that ``tree`` has, and a last one that is ``absent``."""
     keys: list[str | int] = []
     for number, part in enumerate(place, 1):
-        if keys and isinstance(tree, dict) and part not in tree and not (absent and number == len(place)):
+        kind = part not in tree if isinstance(tree, dict) else tree is not None and isinstance(part, str)
+        if keys and kind and not (absent and number == len(place)):
             continue
         keys.append(part)
         has = part in tree if isinstance(tree, dict) else isinstance(tree, list) and isinstance(part, int) and part < len(tree)

@@ -33,6 +33,7 @@ from modelyard.commands import (
 )
 from modelyard.commands.command import Command
 from modelyard.exit_codes import BAD_INPUT, DONE
+from modelyard.printable import printable
 
 COMMANDS: dict[str, tuple[tuple[str, Callable[..., object]], ...]] = {
     "Pipeline": (("run", run.run), ("ui", servers.ui), ("services", servers.services)),
@@ -72,6 +73,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         where = context.command_path if context else "modelyard"
-        sys.stderr.write(f"{where}: {' '.join(error.format_message().split())}; see {where} --help\n")
+        sys.stderr.write(f"{where}: {printable(' '.join(error.format_message().split()))}; see {where} --help\n")
         return BAD_INPUT
     return code or DONE

@@ -1,4 +1,4 @@
-"""What all commands have in common: one line of error without a traceback, and options of several words.
+"""What all commands have in common: one line of error without a traceback, options of several words, and text of others shown as text.
 
 The line is :func:`modelyard.config.complaint`'s, the exit code :func:`modelyard.exit_codes.code_of`'s. Any other
 exception than of a user's input, the system or a server is an error of ours and shows its traceback.
@@ -10,10 +10,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import typer
 from typer.core import TyperCommand
 
 from modelyard.adapters.home import ServerError
 from modelyard.exit_codes import code_of
+from modelyard.printable import printable
 
 
 class Command(TyperCommand):
@@ -48,6 +50,11 @@ def repeated(words: Sequence[str], several: set[str]) -> Iterator[str]:
         else:
             first = False
         yield word
+
+
+def say(text: str, nl: bool = True) -> None:
+    """Print ``text``, which may be of others: characters that a terminal obeys are spelled."""
+    typer.echo(printable(text), nl=nl)  # noqa: TID251
 
 
 def refuse(command: str, error: Exception) -> int:

@@ -15,6 +15,8 @@ from pydantic import Field
 
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
+from modelyard.model import control_tokens
+from modelyard.model.encoder import Encoder
 from modelyard.model.hf import gguf
 from modelyard.model.hf.conversion import import_hf
 from modelyard.progress import Report
@@ -33,6 +35,8 @@ class ImportedModel(Config):
     """Longest sequence from here on; at most what the model was made for."""
     licence: str
     """Licence of the weights."""
+    allowed_special: tuple[str, ...] = ()
+    """Control tokens that text may spell, in documents, prompts and answers alike; any other is encoded as the characters it is."""
 
 
 class ImportConfig(ImportedModel):
@@ -64,5 +68,7 @@ def run(
         path = checkpoints / "hf"
     model = import_hf(path, out, seq_len=config.seq_len)
     shutil.rmtree(checkpoints / "hf", ignore_errors=True)
+    control_tokens.allow(out, config.allowed_special)
+    Encoder(out)  # refuses a token that it does not have
     report(1, 1, unit="model")
     return {"imported/model/parameters": float(model.parameters())}

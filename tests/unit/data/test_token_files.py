@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 from transformers import AutoTokenizer
 
 from modelyard.data.corpus.document import DataError
@@ -14,6 +15,7 @@ from modelyard.data.tokens.token_files import CleanTokensConfig, TokensConfig
 from modelyard.formats.contamination import write_holding
 from modelyard.formats.indexed import IndexedWriter
 from modelyard.formats.token_rows import TokenRows
+from modelyard.model.encoder import Encoder
 from modelyard.progress import silent
 
 SHARES = {"books": {"weight": 3.0, "max_epochs": 1.0}, "text": {"weight": 1.0, "max_epochs": 2.0}}
@@ -122,6 +124,25 @@ def test_tokens_tokenizer_spells_special_tokens_and_any_text(corpus, tmp_path):
     assert tokenizer.decode(ids) == "<|endoftext|><|user|>Hi<|end|><|assistant|>"
     text = "Ünïcode ✓, 1234 digits\n\tand tabs"
     assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
+
+
+def test_tokens_documents_hold_no_control_token_but_their_end_unless_the_config_says_so(tmp_path):
+    (tmp_path / "documents").mkdir()
+    chat = "<|user|>How are you {n}?<|end|><|assistant|>Well.<|endoftext|> Bye."
+    rows = [row | {"text": chat.format(n=n)} for n, row in enumerate(_documents())]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "documents" / "0.parquet")
+    for name, allowed, inside in (("text", (), set()), ("allowed", ("<|user|>", "<|end|>"), {1, 3})):
+        out = tmp_path / name
+        out.mkdir()
+        token_files.run(CONFIG.model_copy(update={"allowed_special": allowed}), {"corpus": tmp_path}, out, silent)
+        stream = TokenRows(out, "train")[:].reshape(-1).tolist()
+        assert set(stream) & {1, 2, 3, 4} == inside
+        assert Encoder(out).allowed_special == list(allowed)
+
+
+def test_tokens_allowed_special_token_that_is_none_is_refused():
+    with pytest.raises(ValidationError, match=r"allowed_special: '<\|stop\|>' is none of <\|endoftext\|>"):
+        TokensConfig.model_validate(CONFIG.model_dump() | {"allowed_special": ["<|stop|>"]})
 
 
 def test_tokens_same_seed_gives_the_same_bytes_and_another_another_order(corpus, tmp_path):

@@ -19,7 +19,6 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field, model_validator
-from tokenizers import Tokenizer
 
 from modelyard.config import Config
 from modelyard.data.corpus.document import DataError
@@ -31,6 +30,7 @@ from modelyard.data.tokens.spelling import Spelling
 from modelyard.formats.contamination import read_holding
 from modelyard.formats.indexed import IndexedWriter
 from modelyard.formats.token_rows import INFO, RowsInfo, Split, write_order
+from modelyard.model import control_tokens
 from modelyard.model.encoder import Encoder
 from modelyard.progress import Report
 
@@ -70,9 +70,13 @@ class TokensConfig(_Rows):
     """Entries of the tokenizer, special tokens and bytes included."""
     tokenizer_megabytes: float = Field(gt=0)
     """Most text that the tokenizer is trained on, a sample by hash."""
+    allowed_special: tuple[str, ...] = ()
+    """Control tokens that text may spell, in documents, prompts and answers alike; any other is encoded as the characters it is."""
 
     @model_validator(mode="after")
     def _vocabulary(self) -> TokensConfig:
+        if unknown := [token for token in self.allowed_special if token not in tokenizer.SPECIAL_TOKENS]:
+            raise ValueError(f"allowed_special: {unknown[0]!r} is none of {', '.join(tokenizer.SPECIAL_TOKENS)}")
         if self.vocab_size <= 256 + len(tokenizer.SPECIAL_TOKENS):
             raise ValueError(f"vocab_size must be over {256 + len(tokenizer.SPECIAL_TOKENS)}, got {self.vocab_size}")
         return self
@@ -107,11 +111,12 @@ def run(config: Tokens, inputs: Mapping[str, Path], out: Path, report: Report) -
     if isinstance(config, TokensConfig):
         bpe = tokenizer.train(_sample(corpus, config), config.vocab_size)
         tokenizer.save(bpe, out, config.seq_len)
+        control_tokens.allow(out, config.allowed_special)
     else:
         for name in TOKENIZER_FILES:
             shutil.copyfile(inputs["tokens" if isinstance(config, CleanTokensConfig) else "imported"] / name, out / name)
     encoder = Encoder(out)
-    own = Tokenizer.from_file(str(out / TOKENIZER_FILES[0]))
+    own = encoder.text_tokenizer
     spell = spelling.trained(own) if isinstance(config, TokensConfig) else spelling.imported(own)
     vocabulary = max(own.get_vocab(with_added_tokens=True).values()) + 1
     left_out = read_holding(inputs["contamination"]) if isinstance(config, CleanTokensConfig) else frozenset[str]()

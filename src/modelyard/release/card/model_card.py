@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment
-
+from modelyard import printable
 from modelyard.formats import json_file
 from modelyard.formats.contamination import FILE as REPORT
 from modelyard.formats.contamination import Report, read_report
@@ -32,8 +31,7 @@ def build(name: str, inputs: Mapping[str, Path], decision: Decision, results: Re
     corpus, directory = inputs["corpus"], inputs["results"]
     report = read_report(inputs["contamination"]) if (inputs["contamination"] / REPORT).is_file() else {}
     models = [model for model in MODELS if model in results.weights]
-    page = Environment(autoescape=True).from_string(TEMPLATE)
-    return page.render(
+    return printable.page(TEMPLATE).render(
         title=name,
         name=name,
         parameters=shortened(model_directory.read(inputs["policy"]).model.parameters()),
