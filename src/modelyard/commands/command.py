@@ -10,10 +10,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import typer
 from typer.core import TyperCommand
 
 from modelyard.adapters.home import ServerError
-from modelyard.exit_codes import code_of
+from modelyard.exit_codes import BAD_INPUT, DONE, code_of
 
 
 class Command(TyperCommand):
@@ -32,6 +33,18 @@ class Command(TyperCommand):
             raise
         except (ValueError, OSError, ServerError) as error:
             return refuse(ctx.command_path, error)
+
+
+def exit_code(program: Any, arguments: Sequence[str], name: str) -> int:
+    """Run a typer program called ``name``. Words that cannot be used are one line on standard error and 2."""
+    try:
+        code = program.main(list(arguments), name, standalone_mode=False)
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)
+        where = context.command_path if context else name
+        sys.stderr.write(f"{where}: {' '.join(error.format_message().split())}; see {where} --help\n")
+        return BAD_INPUT
+    return code or DONE
 
 
 def repeated(words: Sequence[str], several: set[str]) -> Iterator[str]:
