@@ -6,15 +6,18 @@ exception than of a user's input, the system or a server is an error of ours and
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import typer
 from typer.core import TyperCommand
 
 from modelyard.adapters.home import ServerError
-from modelyard.exit_codes import BAD_INPUT, DONE, code_of
+from modelyard.exit_codes import BAD_INPUT, DONE, FAILED, code_of
 
 
 class Command(TyperCommand):
@@ -28,11 +31,28 @@ class Command(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """Run the command; its exit code, or that of the error that ended it. What is no error of a user's or a server's is raised."""
         try:
-            return super().invoke(ctx)
+            with interruptible():
+                return super().invoke(ctx)
+        except KeyboardInterrupt:
+            sys.stderr.write(f"{ctx.command_path}: interrupted\n")
+            return FAILED
         except BrokenPipeError:  # the reader of our output has gone: typer ends quietly
             raise
         except (ValueError, OSError, ServerError) as error:
             return refuse(ctx.command_path, error)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGTERM as an interrupt, as Ctrl-C is one: what runs is ended and put away in order. Of the main thread only."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def exit_code(program: Any, arguments: Sequence[str], name: str) -> int:

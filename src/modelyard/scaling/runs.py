@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from modelyard.scaling.chinchilla import SAME_HORIZON, spread
+from modelyard.whole_file import read
 
 COMPUTE = ("train_flops", "flops", "train_compute", "compute")
 TOKENS = ("train_tokens", "tokens")

@@ -2,7 +2,9 @@
 
 import importlib
 import importlib.util
+import os
 import re
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +13,7 @@ import pytest
 import typer
 
 from bench.program import program
-from modelyard.exit_codes import BAD_INPUT, DONE
+from modelyard.exit_codes import BAD_INPUT, DONE, FAILED
 
 ROOT = Path(__file__).parents[3]
 BENCHES = sorted(
@@ -55,3 +57,16 @@ def test_program_gives_a_flag_several_values_and_returns_the_exit_code(capsys: p
 def test_program_says_a_bad_file_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert program(measure, ["--out", str(tmp_path / "none")]) == BAD_INPUT
     assert capsys.readouterr().err == f"python -m {__name__}: {tmp_path / 'none'}: No such file or directory\n"
+
+
+def terminated() -> None:
+    """Gets SIGTERM while it works."""
+    os.kill(os.getpid(), signal.SIGTERM)
+    raise AssertionError("still at work")
+
+
+def test_program_that_gets_sigterm_ends_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    assert program(terminated, []) == FAILED
+    assert capsys.readouterr().err.splitlines()[-1] == f"python -m {__name__}: interrupted"
+    assert signal.getsignal(signal.SIGTERM) is before
