@@ -26,6 +26,7 @@ from modelyard.commands import (
     ledger,
     page,
     plan,
+    prune,
     released,
     run,
     servers,
@@ -44,6 +45,7 @@ COMMANDS: dict[str, tuple[tuple[str, Callable[..., object]], ...]] = {
         ("invalidates", released.invalidates),
         ("rollback", released.rollback),
         ("verify", verify.verify),
+        ("prune", prune.prune),
     ),
 }
 """Panel of the help -> its commands."""
