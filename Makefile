@@ -45,7 +45,7 @@ check: $(READY) ## ruff, mypy and the import rule
 
 bench-evals: $(READY) ## evaluation beside its peers: MODEL=HF_DIR DATA=DIR
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
-	@$(BIN)/python bench/evals.py $(MODEL) $(DATA)
+	@$(BIN)/python -m bench.evals $(MODEL) $(DATA)
 
 bench-data: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'

@@ -16,10 +16,9 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter, ValidationError
 
 from modelyard.config import first_error
-from modelyard.store.artifacts import MANIFEST, PARTS, Artifact, ArtifactError, Store, other_than, parted
+from modelyard.store.artifacts import MANIFEST, PARTS, SOURCES, Artifact, ArtifactError, Store, other_than, parted
 
 NOT_FOLLOWED = re.compile(r"baseline|version_\d+")
-SOURCES = "sources.json"
 
 
 class Lineage(NamedTuple):
@@ -32,7 +31,7 @@ class Lineage(NamedTuple):
     sources: dict[str, list[dict[str, Any]]]
     """Corpus -> its source files and packages with version, hash and licence."""
     missing: tuple[str, ...]
-    """Parents that are no longer in the store."""
+    """Parents that are no longer in the store; those whose files were pruned are among the artifacts all the same."""
     problems: tuple[str, ...] = ()
     """What is not as it was recorded, a line each."""
 
@@ -69,14 +68,16 @@ def _reached(store: Store, roots: Iterable[str], missing: list[str], problems: l
             continue
         try:
             made = store.find(*ref.split("/", 1)) if "/" in ref else None
+            known = made or (store.pruned(*ref.split("/", 1)) if "/" in ref else None)
         except ArtifactError as error:
             problems.append(str(error))
-            made = None
+            made = known = None
         if made is None:
             missing.append(ref)
+        if known is None:
             continue
-        artifacts[ref] = made
-        queue += _followed(made)
+        artifacts[ref] = known
+        queue += _followed(known)
     return artifacts
 
 
@@ -182,10 +183,9 @@ def invalidated(store: Store, source: str) -> list[Artifact]:
 
 def all_artifacts(store: Store) -> Iterator[Artifact]:
     """Every finished artifact of the store."""
-    for name in store.storage.names(""):
-        for version in store.storage.names(name):
-            if store.storage.exists(f"{name}/{version}/{MANIFEST}"):
-                yield store.get(f"{name}/{version}")
+    for ref in store.refs():
+        if store.storage.exists(f"{ref}/{MANIFEST}"):
+            yield store.get(ref)
 
 
 def _followed(artifact: Artifact) -> list[str]:

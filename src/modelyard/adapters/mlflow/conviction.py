@@ -35,7 +35,8 @@ def of_release(registry: Registry, version: Any, store: Store, trusted: signing.
     found = lineage.walk(store, list(roots.values()))
     problems = [*found.problems, *(f"{ref} is not in the store any more" for ref in found.missing)]
     problems += remembered(version, found)
-    problems += [why for made in {**found.artifacts, **found.parts}.values() if (why := of_files(store, made))]
+    kept = [made for ref, made in {**found.artifacts, **found.parts}.items() if ref not in found.missing]
+    problems += [why for made in kept if (why := of_files(store, made))]
     decided, exported = (found.artifacts.get(roots[tag]) for tag in ("decision_artifact", "export"))
     if exported:
         problems += packaged(registry, version, exported)
@@ -101,15 +102,13 @@ def signed(version: Any, store: Store, made: dict[str, Artifact], trusted: signi
 def of_store(store: Store) -> Iterator[str]:
     """What does not hold of a store: manifests, the links between them, files."""
     known: dict[str, Artifact] = {}
-    for name in store.storage.names(""):
-        for number in store.storage.names(name):
-            if not store.storage.exists(f"{name}/{number}/{MANIFEST}"):
-                continue
-            try:
-                if made := store.find(name, number):
-                    known[made.ref] = made
-            except ArtifactError as error:
-                yield str(error)
+    for ref in store.refs():
+        if not store.storage.exists(f"{ref}/{MANIFEST}"):
+            continue
+        try:
+            known[ref] = store.get(ref)
+        except ArtifactError as error:
+            yield str(error)
     for made in known.values():
         unread: list[str] = []
         yield from lineage.broken_links(made, known, lineage.parts_of(store, made, unread))

@@ -124,6 +124,8 @@ def _run(job: Job, rank: int, first: bool, mailbox: Any) -> dict[str, float]:
         if rank == 0 and (metrics or done >= total or time.monotonic() - last >= REPORT_SECONDS):
             last = time.monotonic()
             mailbox.report.remote(Event(done, total, dict(metrics), unit))
+        if done < total:
+            progress.stop_here(done, total, unit)
 
     forward = _ToMailbox(mailbox)
     logging.getLogger("modelyard").addHandler(forward)

@@ -111,9 +111,11 @@ def keep(engine: Engine, checkpoints: Path, step: int, history: History, executi
 
 @contextlib.contextmanager
 def checkpoints_written() -> Iterator[None]:
-    """Wait for the checkpoint that is being written before leaving the block; its failure is raised unless the block failed already."""
+    """A loop that writes checkpoints and stops by itself when asked to. The one that is being written is waited for before
+    leaving the block; its failure is raised unless the block failed already."""
     try:
-        yield
+        with progress.stops_itself():
+            yield
     except BaseException:
         with contextlib.suppress(CheckpointError, DiskFullError):
             checkpoint.wait()
