@@ -15,6 +15,7 @@ import typer
 from typer.main import get_command
 
 from modelyard.commands import (
+    check,
     compare,
     contamination,
     convert,
@@ -28,6 +29,7 @@ from modelyard.commands import (
     plan,
     released,
     run,
+    schema,
     servers,
     verify,
 )
@@ -36,6 +38,7 @@ from modelyard.exit_codes import BAD_INPUT, DONE
 
 COMMANDS: dict[str, tuple[tuple[str, Callable[..., object]], ...]] = {
     "Pipeline": (("run", run.run), ("ui", servers.ui), ("services", servers.services)),
+    "Configs": (("check", check.check), ("schema", schema.schema),),
     "Data": (("data", data.build), ("contamination", contamination.contamination)),
     "Planning": (("plan", plan.plan), ("layout", layout.layout), ("forecast", forecast.forecast), ("ledger", ledger.ledger)),
     "Models": (("import", convert.import_model), ("export", convert.export_model)),
