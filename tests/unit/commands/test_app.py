@@ -134,7 +134,7 @@ def test_run_where_only_the_package_is_installed_says_what_is_missing(monkeypatc
     monkeypatch.setitem(sys.modules, "flows", None)
     assert main(["run", "x.toml"]) == BAD_INPUT
     error = capsys.readouterr().err
-    assert error.startswith("modelyard run: flows.pipeline: not installed; ")
+    assert error.startswith("modelyard run: flows.pipeline: not found beside the package; ")
     assert error.count("\n") == 1
 
 
