@@ -1,8 +1,8 @@
 """The JSON schema of a config, for editors: completion, descriptions and a mark under what the config would refuse.
 
-A file holds what its user decides and takes the rest by ``extends``, so here no key is required; which ones a run still lacks is said when the file is
-read. Of the kinds that a table may have (a base is pretrained, imported or continued) any may fit what is there so far. Left out: rules between
-values, which only reading the config checks.
+A file holds what its user decides and takes the rest by ``extends``, so here no key is required; which ones a run still lacks is
+said when the file is read. Of the kinds that a table may have (a base is pretrained, imported or continued) any may fit what is
+there so far. Left out: rules between values, which only reading the config checks.
 """
 
 from __future__ import annotations

@@ -39,7 +39,11 @@ from modelyard.exit_codes import BAD_INPUT, DONE
 
 COMMANDS: dict[str, tuple[tuple[str, Callable[..., object]], ...]] = {
     "Pipeline": (("run", run.run), ("ui", servers.ui), ("services", servers.services)),
-    "Configs": (("init", init.init), ("check", check.check), ("schema", schema.schema),),
+    "Configs": (
+        ("init", init.init),
+        ("check", check.check),
+        ("schema", schema.schema),
+    ),
     "Data": (("data", data.build), ("contamination", contamination.contamination)),
     "Planning": (("plan", plan.plan), ("layout", layout.layout), ("forecast", forecast.forecast), ("ledger", ledger.ledger)),
     "Models": (("import", convert.import_model), ("export", convert.export_model)),
