@@ -7,7 +7,7 @@ any layout. Left out: fetching it, and what :mod:`modelyard.model.hf.conversion`
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -46,6 +46,16 @@ class ImportConfig(ImportedModel):
     """A base model that others pretrained."""
 
 
+def found(config: ImportedModel, roots: Sequence[str]) -> Path:
+    """The directory or file that holds the declared weights. Raises ValueError: nothing is there, or the weights are others."""
+    path = find_input(config.path, roots, "base.path")
+    weights = path if path.is_file() else path / "model.safetensors"
+    if not weights.is_file():
+        raise ValueError(f"base.path {path}: no {weights.name} in it")
+    require_sha256(weights, config.sha256, "base.path")
+    return path
+
+
 def run(
     config: ImportConfig, inputs: Mapping[str, Path], out: Path, checkpoints: Path, execution: ExecutionConfig, report: Report
 ) -> dict[str, float]:
@@ -57,11 +67,7 @@ def run(
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # the line has its own
-    path = find_input(config.path, execution.roots, "base.path")
-    weights = path if path.is_file() else path / "model.safetensors"
-    if not weights.is_file():
-        raise ValueError(f"base.path {path}: no {weights.name} in it")
-    require_sha256(weights, config.sha256, "base.path")
+    path = found(config, execution.roots)
     if path.is_file():
         shutil.rmtree(checkpoints / "hf", ignore_errors=True)
         gguf.to_hf(path, checkpoints / "hf")

