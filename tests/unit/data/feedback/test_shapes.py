@@ -150,6 +150,10 @@ def test_prompt_in_answers_is_cut_where_the_config_says_so(tmp_path: Path) -> No
     assert turn.completions == ("Scattering.", "Paint.")
     (restated,) = read(tmp_path / "f.jsonl", "pairs", [{"prompt": SKY, "chosen": f"{SKY} Well.", "rejected": "Paint."}]).entries
     assert restated.completions == (f"{SKY} Well.", "Paint."), "one answer that restates its question is an answer"
+    hello = read(tmp_path / "f.jsonl", "pairs", [{"prompt": "Hello", "chosen": "Hello! How are you?", "rejected": "Hello."}])
+    assert (len(hello.entries), hello.dropped) == (1, []), "a greeting is answered by a greeting"
+    same = read(tmp_path / "f.jsonl", "messages", [{"messages": chat(SKY, f"{SKY} A good question.")}])
+    assert (len(same.entries), same.dropped) == (1, []), "what stands in one conversation is what was said"
 
 
 @pytest.mark.parametrize("indent", [None, 2])
