@@ -94,7 +94,7 @@ def _pair(
     if scores and scores[0] < scores[1]:
         raise UselessError("scores_against_order")
     asked, said = _answers(prompt, {"chosen": chosen, "rejected": rejected})
-    tied = said[0] == said[1] or bool(scores and scores[0] == scores[1])
+    tied = said[0].strip() == said[1].strip() or bool(scores and scores[0] == scores[1])
     return Content(asked, said, (1, 1) if tied else (1, 2), scores)
 
 
@@ -122,9 +122,11 @@ def _answers(prompt: rows.Prompt | None, sides: dict[str, Side | tuple[Message, 
         said.append(answer)
     if len(set(contexts)) > 1:
         raise UselessError("different_prompts")
-    if not contexts and asked is None:
-        raise ValueError(f"prompt: needed where {' and '.join(sides)} are answers alone")
-    return contexts[0] if contexts else asked or "", tuple(said)
+    known = [*contexts[:1], *([asked] if isinstance(asked, tuple) else [])]
+    if known:
+        return max(known, key=len), tuple(said)  # one of both may have a system message
+    assert asked is not None
+    return asked, tuple(said)
 
 
 def _begins(context: tuple[Message, ...], asked: Prompt) -> bool:
