@@ -1,4 +1,4 @@
-"""A model that others pretrained as the base of a line: a Hugging Face Llama directory or a GGUF file of the Llama family.
+"""A model that others pretrained as the base of a line: a Hugging Face directory (:mod:`modelyard.model.hf.families`) or a GGUF file of Llama's.
 
 What it is follows from the hash of its weights; where it lies is said by ``execution.inputs``. It runs on one rank, and what it writes is loaded at
 any layout. Left out: fetching it, and what :mod:`modelyard.model.hf.conversion` leaves out.
@@ -18,7 +18,7 @@ from modelyard.execution import ExecutionConfig
 from modelyard.model.hf import gguf
 from modelyard.model.hf.conversion import import_hf
 from modelyard.progress import Report
-from modelyard.store.file_hash import require_sha256
+from modelyard.store.file_hash import require_sha256, sha256_list
 from modelyard.store.inputs import find_input
 
 
@@ -26,9 +26,9 @@ class ImportedModel(Config):
     """A model that others pretrained."""
 
     path: str
-    """Hugging Face directory with one ``model.safetensors``, or a ``.gguf`` file; a relative path starts at ``execution.inputs``."""
+    """Hugging Face directory with ``*.safetensors``, or a ``.gguf`` file; a relative path starts at ``execution.inputs``."""
     sha256: str
-    """Hash of the weights' file."""
+    """Hash of the weights' file; of several, what ``sha256sum *.safetensors | sha256sum`` prints in the directory."""
     seq_len: int = Field(ge=2)
     """Longest sequence from here on; at most what the model was made for."""
     licence: str
@@ -48,16 +48,13 @@ def run(
     """Write the model as a model directory.
 
     Raises:
-        ValueError: nothing is there, the weights are others than declared, or they are no Llama; one line naming path and cause.
+        ValueError: nothing is there, the weights are others than declared, or of no family that is imported; one line naming path and cause.
     """
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # the line has its own
     path = find_input(config.path, execution.roots, "base.path")
-    weights = path if path.is_file() else path / "model.safetensors"
-    if not weights.is_file():
-        raise ValueError(f"base.path {path}: no {weights.name} in it")
-    require_sha256(weights, config.sha256, "base.path")
+    _require_weights(path, config.sha256)
     if path.is_file():
         shutil.rmtree(checkpoints / "hf", ignore_errors=True)
         gguf.to_hf(path, checkpoints / "hf")
@@ -66,3 +63,14 @@ def run(
     shutil.rmtree(checkpoints / "hf", ignore_errors=True)
     report(1, 1, unit="model")
     return {"imported/model/parameters": float(model.parameters())}
+
+
+def _require_weights(path: Path, sha256: str) -> None:
+    """Raise ValueError unless the weights in a file, or in the files of a directory, have this hash."""
+    files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
+    if not files:
+        raise ValueError(f"base.path {path}: no *.safetensors in it")
+    if len(files) == 1:
+        require_sha256(files[0], sha256, "base.path")
+    elif (found := sha256_list(files)) != sha256:
+        raise ValueError(f"base.path: the {len(files)} files of weights in {path} have changed: sha256 {found}, the config says {sha256}")

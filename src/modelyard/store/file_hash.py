@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -26,6 +27,12 @@ def sha256_tree(directory: Path) -> str:
         raise ValueError(f"{directory}: no files to fingerprint")
     listing = "\n".join(f"{file.relative_to(directory).as_posix()} {sha256_file(file)}" for file in files)
     return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def sha256_list(files: Iterable[Path]) -> str:
+    """sha256 (hex) of what ``sha256sum`` prints for ``files`` from within their directory, in the order of their names."""
+    lines = [f"{sha256_file(file)}  {file.name}\n" for file in sorted(files, key=lambda file: file.name)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def require_sha256(path: Path, sha256: str, what: str) -> None:

@@ -1,7 +1,7 @@
 """Builds the ``tokens`` artifact: a tokenizer, token files of every source, and the order in which their documents are packed.
 
 The tokenizer is trained on the training split, sampled by the mixture's own weights, or it is the imported base model's. Files are megatron-core's
-(:mod:`modelyard.formats.indexed`), one pair for each split and source, and hold each document once with the token that ends it; how often a document
+(:mod:`modelyard.formats.indexed`), one pair for each split and source, and hold each document once with the token that ends it (and BOS where the tokenizer adds one); how often a document
 is read is the mixture's business. Documents are streamed, so memory is that of a batch and of one number a document. Documents of the ``test`` split
 are in no file.
 """
@@ -100,7 +100,7 @@ def run(config: TokensConfig | BaseTokensConfig, inputs: Mapping[str, Path], out
     own = Tokenizer.from_file(str(out / TOKENIZER_FILES[0]))
     spell = spelling.trained(own) if isinstance(config, TokensConfig) else spelling.imported(own)
     vocabulary = max(own.get_vocab(with_added_tokens=True).values()) + 1
-    written = _write_files(corpus, spell, encoder.document_end, vocabulary, out, report)
+    written = _write_files(corpus, spell, encoder, vocabulary, out, report)
     train, planned = _mixed(written, config)
     orders = {"train": train, "validation": _held_out(written, config.seed)}
     files = {split: [file.prefix for file in written.files if file.split == split] for split in SPLITS}
@@ -173,8 +173,10 @@ def _sample(corpus: Path, config: TokensConfig) -> Iterator[str]:
             yield text.text
 
 
-def _write_files(corpus: Path, spell: Spelling, end: int, vocabulary: int, out: Path, report: Report) -> _Written:
+def _write_files(corpus: Path, spell: Spelling, encoder: Encoder, vocabulary: int, out: Path, report: Report) -> _Written:
     """Encode every document into the files of its split and source."""
+    end = encoder.document_end
+    beginning = np.array([token for token in encoder.beginning if token != end], np.int64)  # one document's end may begin the next
     total = sum(pq.ParquetFile(file).metadata.num_rows for file in (corpus / "documents").glob("*.parquet"))
     writers: dict[tuple[Split, str, str], IndexedWriter] = {}
     sizes: dict[str, list[int]] = {}
@@ -185,7 +187,7 @@ def _write_files(corpus: Path, spell: Spelling, end: int, vocabulary: int, out: 
                 key: Any = (text.split, text.source, text.kind)
                 if key not in writers:
                     writers[key] = stack.enter_context(IndexedWriter(out / f"{text.split}_{text.source}", vocabulary))
-                writers[key].add(np.append(ids, end))
+                writers[key].add(np.concatenate((beginning, ids, [end])))
                 size = sizes.setdefault(f"{text.split}/{'code' if text.kind == 'code' else text.language}", [0, 0])
                 size[0] += len(text.text.encode())
                 size[1] += ids.size
