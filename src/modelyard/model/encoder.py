@@ -217,10 +217,9 @@ class Encoder:
         from transformers.utils.chat_template_utils import render_jinja_template
 
         spelled = [message.model_dump() for message in messages]
-        given: dict[str, Any] = {key: self._named(key) for key in ("bos_token", "eos_token", "pad_token", "unk_token")}
-        given |= {"add_generation_prompt": open_turn, "strftime_now": TODAY.strftime}
+        special = {key: self._named(key) for key in ("bos_token", "eos_token", "pad_token", "unk_token")}
         try:
-            rendered, _ = render_jinja_template([spelled], chat_template=self.template, **given)
+            rendered, _ = render_jinja_template([spelled], chat_template=dated(self.template), add_generation_prompt=open_turn, **special)
         except TemplateError as error:
             raise ValueError(f"chat template: {complaint(error)}") from None
         return str(rendered[0])
@@ -230,6 +229,16 @@ class Encoder:
         if not whole.startswith(beginning):
             raise ValueError("chat template: renders a conversation's beginning differently once the conversation goes on")
         return whole[len(beginning) :]
+
+
+def dated(template: str) -> str:
+    """The template with a clock that stands still at :data:`TODAY`: transformers takes no function from outside, so it is a macro."""
+    if "strftime_now" not in template:
+        return template
+    codes = [f"%{code}" for code in "aAbBdjmyYHIMSp"] + ["%-d", "%-m"]
+    spelled = "".join(f"|replace('{code}', '{TODAY.strftime(code)}')" for code in codes)
+    # the empty expression keeps a newline at the template's beginning, which Jinja takes away behind a block
+    return f"{{% macro strftime_now(format) %}}{{{{ format{spelled} }}}}{{% endmacro %}}{{{{ '' }}}}{template}"
 
 
 def without_prefix(tokenizer: Tokenizer) -> Tokenizer:
