@@ -5,7 +5,8 @@ model and policy continue the same openings, as everybody who loads the released
 closing token. Conversations go through the model's own chat template, a Jinja text in Hugging Face's form rendered by transformers, so no
 stage can drift from what is released; which token ends a turn is read off the template. A conversation is cut where the assistant begins
 and stops speaking, because that is where generation begins and stops; wherever no token spans such a cut the ids are those of the whole
-text. Text that spells a special token becomes it, as in transformers. Left out: templates that need tools or documents.
+text. Control tokens come from the template alone; text that spells one stays text (:mod:`modelyard.model.control_tokens`). Left out:
+templates that need tools or documents.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from tokenizers import Tokenizer
 from modelyard.config import complaint
 from modelyard.formats import json_file
 from modelyard.formats.feedback import Message, Prompt
+from modelyard.model.control_tokens import ControlTokens, allowed, named
 
 DOCUMENT_ENDS = ("<|endoftext|>", "<|end_of_text|>")
 """Tokens that end a document wherever a tokenizer has them; its ``eos_token`` may be the one that ends a turn."""
@@ -59,17 +61,21 @@ class Encoder:
             tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
         except Exception as error:  # tokenizers raises nothing narrower
             raise ValueError(f"{directory / 'tokenizer.json'}: no tokenizer: {complaint(error)}") from None
-        self._take(tokenizer, json_file.table(directory / "tokenizer_config.json"))
+        try:
+            self._take(tokenizer, json_file.table(directory / "tokenizer_config.json"))
+        except ValueError as error:
+            raise ValueError(str(error) if str(directory) in str(error) else f"{directory / 'tokenizer_config.json'}: {error}") from None
         model = directory / "model.json"
         trained_with = json_file.table(model).get(TEMPLATE_KEY) if model.is_file() else None
         if trained_with is not None and trained_with != self.template_hash:
             raise ValueError(f"{directory}: its chat template ({self.template_hash}) is not the one it was trained with ({trained_with})")
 
     def _take(self, tokenizer: Tokenizer, settings: dict[str, Any]) -> None:
-        """Raises ValueError where no token ends a document."""
+        """Raises ValueError where no token ends a document, or text may spell a control token that there is not."""
         tokenizer.no_padding()
         tokenizer.no_truncation()
         self._tokenizer, self._settings = tokenizer, settings
+        self._control = ControlTokens(tokenizer, named(settings), self.allowed_special)
         self.template: str = settings.get("chat_template") or ""
         end = self._first(*DOCUMENT_ENDS, self._named("eos_token"))
         if end is None:
@@ -94,6 +100,16 @@ class Encoder:
         return next(list(whole[:i]) for i in range(len(whole) + 1) if whole[i : i + len(bare)] == bare)
 
     @property
+    def allowed_special(self) -> list[str]:
+        """Control tokens that text may spell."""
+        return list(allowed(self._settings))
+
+    @property
+    def text_tokenizer(self) -> Tokenizer:
+        """The tokenizer as text meets it, for which text spells no control token but those of :attr:`allowed_special`."""
+        return self._control.text
+
+    @property
     def start(self) -> int:
         """The token before a text that has none of its own: as lm-evaluation-harness, BOS, or where there is none the end of the one before."""
         start = self._first(self._named("bos_token"), self._named("eos_token"))
@@ -101,14 +117,15 @@ class Encoder:
 
     @cached_property
     def turn_end(self) -> int:
-        """The token by which the assistant ends its turn: the first special one that the template puts behind what it said, or the first."""
+        """The token by which the assistant ends its turn: the first control token that the template puts behind what it said, or the first token."""
         marker = "modelyard"
-        rendered = self.render([Message(role="user", content=marker), Message(role="assistant", content=marker)])
+        rendered = self._rendered([Message(role="user", content=marker), Message(role="assistant", content=marker)])
         behind = self.ids(rendered.rpartition(marker)[2])
         if not behind:
             raise ValueError("the chat template puts nothing behind an assistant's turn, so nothing says where it ends")
-        special = {i for i, token in self._tokenizer.get_added_tokens_decoder().items() if token.special}
-        return next((token for token in behind if token in special), behind[0])
+        parts = named(self._settings)
+        control = {i for i, token in self._tokenizer.get_added_tokens_decoder().items() if token.special or token.content in parts}
+        return next((token for token in behind if token in control), behind[0])
 
     @property
     def text_ends(self) -> list[int]:
@@ -128,8 +145,9 @@ class Encoder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 of tokenizer and chat template; a model must meet the same ones in every stage."""
-        return hashlib.sha256(f"{self._tokenizer.to_str()}\n{self.template}".encode()).hexdigest()
+        """sha256 of tokenizer, chat template and :attr:`allowed_special`; a model must meet the same ones in every stage."""
+        allowed = "".join(f"\n{token}" for token in sorted(self.allowed_special))
+        return hashlib.sha256(f"{self._tokenizer.to_str()}\n{self.template}{allowed}".encode()).hexdigest()
 
     def require_same(self, role: str, directory: Path) -> None:
         """Raise ValueError when the input called ``role`` was made with another tokenizer or chat template: its ids would mean other texts."""
@@ -146,15 +164,20 @@ class Encoder:
 
     def openings(self, texts: Sequence[str]) -> list[list[int]]:
         """Many texts' beginnings; none of an empty text where the tokenizer begins texts with nothing."""
-        return [[*self.beginning, *encoding.ids] for encoding in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+        return [[*self.beginning, *encoding.ids] for encoding in self._control.text.encode_batch(list(texts), add_special_tokens=False)]
 
     def document(self, text: str) -> list[int]:
         """A whole text, as the reward model reads it."""
         return [*self.opening(text), self.document_end]
 
     def prompt(self, prompt: Prompt) -> list[int]:
-        """What generation continues: an opening, or a conversation with the assistant's turn opened after it."""
-        return self.opening(prompt) if isinstance(prompt, str) else self.turns(prompt).ids
+        """What generation continues: an opening, or a conversation with the assistant's turn opened after it, or left open where it is
+        the last.
+        """
+        if isinstance(prompt, str):
+            return self.opening(prompt)
+        ids = self.turns(prompt).ids
+        return ids[:-1] if prompt[-1].role == "assistant" else ids
 
     def turns(self, messages: Sequence[Message]) -> Turns:
         """A conversation as the chat template renders it, up to where the assistant is to speak next or has just spoken.
@@ -171,8 +194,8 @@ class Encoder:
         for number, message in enumerate(messages):
             if message.role != "assistant":
                 continue
-            opened, closed = self.render(messages[:number], open_turn=True), self.render(messages[: number + 1])
-            text, close, _ = self._after(opened, closed).rpartition(str(self._tokenizer.id_to_token(self.turn_end)))
+            opened, closed = self._rendered(messages[:number], open_turn=True), self._rendered(messages[: number + 1])
+            text, close, _ = self._after(opened, closed).rpartition(str(self._control.text.id_to_token(self.turn_end)))
             if not close:
                 raise ValueError("chat template: does not end an assistant's turn in a longer conversation as in a short one")
             if not opened.startswith(done):
@@ -183,7 +206,7 @@ class Encoder:
             spoken.append((start, len(ids)))
             done = opened + text + close  # what stands between a turn's end and the next turn is nobody's speech
         if messages[-1].role != "assistant":
-            whole = self.render(messages, open_turn=True)
+            whole = self._rendered(messages, open_turn=True)
             ids, spoken, done = (ids, spoken, done) if whole.startswith(done) else ([], [], "")
             ids = self._extended(ids, done, whole)
         return Turns(ids, spoken)
@@ -198,8 +221,8 @@ class Encoder:
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def ids(self, text: str) -> list[int]:
-        """Token ids of ``text``; special tokens only where it spells them out."""
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        """Token ids of ``text``, which holds no control token whatever it spells."""
+        return list(self._control.text.encode(text, add_special_tokens=False).ids)
 
     def continued(self, text: str) -> list[int]:
         """Token ids of a text that follows another one: without the space that sentencepiece's tokenizers put before every text."""
@@ -207,7 +230,7 @@ class Encoder:
 
     @cached_property
     def _continuing(self) -> Tokenizer:
-        return without_prefix(self._tokenizer)
+        return without_prefix(self._control.text)
 
     def render(self, messages: Sequence[Message], open_turn: bool = False) -> str:
         """The conversation as text; with ``open_turn`` the assistant's next turn is opened. Raises ValueError as :meth:`turns`."""
@@ -223,6 +246,10 @@ class Encoder:
         except TemplateError as error:
             raise ValueError(f"chat template: {complaint(error)}") from None
         return str(rendered[0])
+
+    def _rendered(self, messages: Sequence[Message], open_turn: bool = False) -> str:
+        """:meth:`render` for :meth:`ids`, which takes the template's control tokens from it and nobody else's."""
+        return self._control.rendered(messages, lambda hidden: self.render(hidden, open_turn))
 
     @staticmethod
     def _after(beginning: str, whole: str) -> str:
