@@ -20,7 +20,7 @@ from modelyard.model.encoder import Encoder
 from modelyard.model.hf import gguf
 from modelyard.model.hf.conversion import import_hf
 from modelyard.progress import Report
-from modelyard.store.file_hash import require_sha256, sha256_list
+from modelyard.store.file_hash import sha256_weights
 from modelyard.store.inputs import find_input
 
 
@@ -49,7 +49,8 @@ class ImportConfig(ImportedModel):
 def found(config: ImportedModel, roots: Sequence[str]) -> Path:
     """The directory or file that holds the declared weights. Raises ValueError: nothing is there, or the weights are others."""
     path = find_input(config.path, roots, "base.path")
-    _require_weights(path, config.sha256)
+    if (actual := sha256_weights(path)) != config.sha256:
+        raise ValueError(f"base.path: the weights of {path} have changed: sha256 {actual}, the config says {config.sha256}")
     return path
 
 
@@ -75,14 +76,3 @@ def run(
     Encoder(out)  # refuses a token that it does not have
     report(1, 1, unit="model")
     return {"imported/model/parameters": float(model.parameters())}
-
-
-def _require_weights(path: Path, sha256: str) -> None:
-    """Raise ValueError unless the weights in a file, or in the files of a directory, have this hash."""
-    files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
-    if not files:
-        raise ValueError(f"base.path {path}: no *.safetensors in it")
-    if len(files) == 1:
-        require_sha256(files[0], sha256, "base.path")
-    elif (found := sha256_list(files)) != sha256:
-        raise ValueError(f"base.path: the {len(files)} files of weights in {path} have changed: sha256 {found}, the config says {sha256}")

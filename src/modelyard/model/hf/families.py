@@ -112,8 +112,8 @@ def model_config(theirs: Any) -> ModelConfig:
     family = theirs.model_type
     if family not in FORMS:
         raise ValueError(f"model_type {family!r} is not supported, only {', '.join(get_args(Family))}")
-    wanted = {"attention_bias": False, "mlp_bias": False, "use_bidirectional_attention": False}
-    wanted["hidden_act"] = "gelu_pytorch_tanh" if family == "gemma" else "silu"  # type: ignore[assignment]
+    wanted: dict[str, object] = {"attention_bias": False, "mlp_bias": False, "use_bidirectional_attention": False}
+    wanted["hidden_act"] = "gelu_pytorch_tanh" if family == "gemma" else "silu"
     for key, value in wanted.items():
         if (found := getattr(theirs, key, None)) is not None and found != value:
             raise ValueError(f"{key} {found!r} is not supported, only {value!r}")

@@ -167,7 +167,7 @@ class Scorer:
             if len(past):
                 k = torch.cat([past.keys[number].expand(len(ids), -1, -1, -1), k], 1)
                 v = torch.cat([past.values[number].expand(len(ids), -1, -1, -1), v], 1)
-            seen = attention.layer_mask(mask, block.window, *ids.shape, ids.device)
+            seen = attention.layer_mask(mask, block.window, len(ids), ids.shape[1], ids.device)
             context = attend(q, k, v, seen, block.scale)
             if last and places is not None:  # nothing reads the other positions any more
                 context, hidden = context[places[0], places[1]], hidden[places[0], places[1]]

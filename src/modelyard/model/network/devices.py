@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -30,7 +31,8 @@ def settle(device: Device) -> None:
     """
     if device == "cpu":
         if torch.cuda.is_available():
-            torch.cuda.is_available = lambda: False
+            cuda: Any = torch.cuda
+            cuda.is_available = lambda: False
         return
     if torch.cuda.is_available():
         return
@@ -60,7 +62,7 @@ def description() -> str:
     """This process's GPU in one line: its name, driver, CUDA, NCCL, and memory."""
     free, total = (size / 2**30 for size in torch.cuda.mem_get_info())
     driver = DRIVER.read_text().split("Kernel Module", 1)[-1].split()[0] if DRIVER.is_file() else "unknown"
-    nccl = ".".join(map(str, torch.cuda.nccl.version()))  # type: ignore[no-untyped-call]
+    nccl = ".".join(map(str, torch.cuda.nccl.version()))
     return (
         f"{torch.cuda.get_device_name()}, driver {driver}, CUDA {torch.version.cuda}, NCCL {nccl}, "
         f"{free:.1f} of {total:.1f} GiB of memory free"

@@ -32,7 +32,7 @@ class ZeroCentredNorm(torch.nn.RMSNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """The norm of x [..., h] in its dtype."""
-        wide = torch.nn.functional.rms_norm(x.float(), self.normalized_shape, 1.0 + self.weight.float(), self.eps)
+        wide = torch.nn.functional.rms_norm(x.float(), list(self.normalized_shape), 1.0 + self.weight.float(), self.eps)
         return wide.to(x.dtype)
 
 
