@@ -39,9 +39,7 @@ ENCODED_TOGETHER = 256
 class Subject:
     """One model and what it can be asked."""
 
-    def __init__(
-        self, name: str, engine: Engine, encoder: Encoder, weights: str, micro_batch: int, screen: bool = False
-    ) -> None:
+    def __init__(self, name: str, engine: Engine, encoder: Encoder, weights: str, micro_batch: int, screen: bool = False) -> None:
         self.name, self.engine, self.encoder, self.weights = name, engine, encoder, weights
         self.micro_batch, self.screen = micro_batch, screen
         self._scorers: dict[str, Scorer] = {}

@@ -16,7 +16,7 @@ def test_cpu_of_a_machine_with_gpus_is_the_cpu_for_everybody(monkeypatch: pytest
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there")
 def test_gpu_that_is_not_there_is_one_line_with_torchs_reason() -> None:
-    with pytest.raises(ValueError, match="execution.device is 'cuda', but this process has no GPU: .*(compiled|driver|visible)") as caught:
+    with pytest.raises(ValueError, match=r"execution.device is 'cuda', but this process has no GPU: .*(compiled|driver|visible)") as caught:
         devices.settle("cuda")
     assert "\n" not in str(caught.value)
     devices.settle("auto")

@@ -41,7 +41,14 @@ TEXTS = ["Hello, I am fine.", "", " two  spaces", "a\nb"]
 def sentencepiece(prefix: str) -> Tokenizer:
     """A tokenizer as sentencepiece makes them: a space is put before a text by a normalizer (Llama 2) or a pre-tokenizer (Mistral)."""
     merges = [("▁", "I"), ("a", "m"), ("▁", "am"), ("▁", "H"), ("▁", "▁")]
-    pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *sorted(set(string.printable) - set(string.whitespace))]
+    pieces = [
+        "<unk>",
+        "<s>",
+        "</s>",
+        *(f"<0x{byte:02X}>" for byte in range(256)),
+        "▁",
+        *sorted(set(string.printable) - set(string.whitespace)),
+    ]
     vocabulary = {piece: i for i, piece in enumerate([*pieces, *map("".join, merges)])}
     tokenizer = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True))
     if prefix == "normalizer":
@@ -136,7 +143,11 @@ def test_special_tokens_of_the_map_and_the_default_of_several_templates_are_take
     (directory / "special_tokens_map.json").write_text(json.dumps({"bos_token": "<s>", "eos_token": "</s>"}))
     import_hf(directory, tmp_path / "ours")
     encoder = Encoder(tmp_path / "ours")
-    assert [encoder._tokenizer.id_to_token(i) for i in (encoder.start, encoder.document_end, encoder.turn_end)] == ["<s>", "</s>", "<|im_end|>"]
+    assert [encoder._tokenizer.id_to_token(i) for i in (encoder.start, encoder.document_end, encoder.turn_end)] == [
+        "<s>",
+        "</s>",
+        "<|im_end|>",
+    ]
     assert encoder.padding == encoder.document_end, "no token of its own"
     assert encoder.template == CHATML
 
@@ -146,7 +157,12 @@ def test_special_tokens_of_the_map_and_the_default_of_several_templates_are_take
     [
         ("chatml", 259, {}, r"hf: the tokenizer has id 259 \(<\|im_end\|>\), the embedding 259 rows"),
         ("chatml", ROWS, {"eos_token": None}, r"hf: the tokenizer has no <\|endoftext\|> and its config names no eos_token"),
-        ("chatml", ROWS, {"chat_template": [{"name": "rag", "template": "x"}]}, "tokenizer_config.json: chat_template: none of rag is called"),
+        (
+            "chatml",
+            ROWS,
+            {"chat_template": [{"name": "rag", "template": "x"}]},
+            "tokenizer_config.json: chat_template: none of rag is called",
+        ),
     ],
 )
 def test_import_of_what_could_not_be_used_is_refused(tmp_path: Path, kind: str, rows: int, settings: dict[str, Any], message: str) -> None:

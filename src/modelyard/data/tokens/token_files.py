@@ -1,9 +1,10 @@
 """Builds the ``tokens`` artifact: a tokenizer, token files of every source, and the order in which their documents are packed.
 
-The tokenizer is trained on the training split, sampled by the mixture's own weights, or it is the imported base model's. Files are megatron-core's
-(:mod:`modelyard.formats.indexed`), one pair for each split and source, and hold each document once with the token that ends it, and BOS where the
-tokenizer adds one; how often a document is read is the mixture's business. Documents are streamed, so memory is that of a batch and of one number a document. Documents of the ``test`` split
-are in no file; the twin that never saw a benchmark item has none that holds one.
+The tokenizer is trained on the training split, sampled by the mixture's own weights, or it is the imported base model's.
+Files are megatron-core's (:mod:`modelyard.formats.indexed`), one pair for each split and source, and hold each document once
+with the token that ends it, and BOS where the tokenizer adds one; how often a document is read is the mixture's business.
+Documents are streamed, so memory is that of a batch and of one number a document. Documents of the ``test`` split are in no
+file; the twin that never saw a benchmark item has none that holds one.
 """
 
 from __future__ import annotations

@@ -83,7 +83,9 @@ def _value(reader: Any, key: str) -> Any:
 def _llama3(file: Path, divisors: torch.Tensor, theta: float, width: int) -> dict[str, object]:
     """Llama 3.1's scaling by the largest of its divisors. Raises ValueError where the others are not those of its bands."""
     factor = float(divisors.max())
-    wanted = rope.frequencies(theta, width, None) / rope.frequencies(theta, width, rope.Llama3Scaling.model_validate({"factor": factor, **LLAMA3}))
+    wanted = rope.frequencies(theta, width, None) / rope.frequencies(
+        theta, width, rope.Llama3Scaling.model_validate({"factor": factor, **LLAMA3})
+    )
     if divisors.shape != wanted.shape or not torch.allclose(divisors, wanted, rtol=1e-3):
         raise ValueError(f"{file}: {FREQUENCIES} are not the bands of Llama 3.1 ({LLAMA3})")
     return {"rope_type": "llama3", "factor": factor, **LLAMA3}

@@ -54,7 +54,9 @@ def problem() -> str:
 def take(local_rank: int) -> None:
     """Compute on the GPU of this number. Raises ValueError where the machine has fewer."""
     if local_rank >= (found := torch.cuda.device_count()):
-        raise ValueError(f"rank {local_rank} of this machine has no GPU: it has {found}; start fewer ranks, or set execution.device to 'cpu'")
+        raise ValueError(
+            f"rank {local_rank} of this machine has no GPU: it has {found}; start fewer ranks, or set execution.device to 'cpu'"
+        )
     torch.cuda.set_device(local_rank)
 
 

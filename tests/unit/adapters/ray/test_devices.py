@@ -29,7 +29,10 @@ def test_device_of_a_layout(device: Device, ranks: int, gpus: int, grows: bool, 
 
 @pytest.mark.parametrize(
     ("device", "grows", "message"),
-    [("auto", False, "Ray has 1 GPUs for 2 ranks, so all of them compute on the CPU"), ("cuda", True, "waiting for 2 GPUs, of which .* 1 now")],
+    [
+        ("auto", False, "Ray has 1 GPUs for 2 ranks, so all of them compute on the CPU"),
+        ("cuda", True, "waiting for 2 GPUs, of which .* 1 now"),
+    ],
 )
 def test_too_few_gpus_are_said(device: Device, grows: bool, message: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
@@ -39,5 +42,5 @@ def test_too_few_gpus_are_said(device: Device, grows: bool, message: str, caplog
 
 
 def test_too_few_gpus_on_a_machine_that_gets_no_more_are_refused() -> None:
-    with pytest.raises(ValueError, match="execution.device is 'cuda', but the layout has 2 ranks and Ray 1 GPUs"):
+    with pytest.raises(ValueError, match=r"execution.device is 'cuda', but the layout has 2 ranks and Ray 1 GPUs"):
         chosen("cuda", 2, 1, grows=False)
