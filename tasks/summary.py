@@ -15,7 +15,7 @@ from tasks.build import Place
 from tasks.release import Released, against, overridden
 
 MODELS = ("base", "sft", "policy")
-SHOWN_AS = {"base": "base", "sft": "SFT", "policy": "PPO"}
+SHOWN_AS = {"base": "base", "sft": "SFT", "policy": "policy"}
 
 
 @task(name="summary", task_run_name="summary", retries=1, timeout_seconds=300)

@@ -16,10 +16,16 @@ from modelyard.posttrain.rows.masking import Example
 def demonstration(encoder: Encoder, shown: Demonstration) -> Example:
     """The demonstration with every turn of the assistant marked as trained on."""
     if isinstance(shown.prompt, str):
-        return Example(encoder.opening(shown.prompt), [*encoder.ids(shown.completion), encoder.document_end])
+        return response(encoder, shown.prompt, shown.completion)
     turns = encoder.turns((*shown.prompt, Message(role="assistant", content=shown.completion)))
     start, stop = turns.spoken[-1]
     return Example(turns.ids[:start], turns.ids[start:stop], tuple(turns.spoken[:-1]))
+
+
+def response(encoder: Encoder, prompt: Prompt, completion: str) -> Example:
+    """The completion, closed, behind its prompt as generation would have written it; of a conversation only this turn is trained on."""
+    end = encoder.document_end if isinstance(prompt, str) else encoder.turn_end
+    return Example(encoder.prompt(prompt), [*encoder.ids(completion), end])
 
 
 def whole(encoder: Encoder, prompt: Prompt, completion: str) -> list[int]:

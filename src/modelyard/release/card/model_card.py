@@ -25,8 +25,11 @@ from modelyard.release.card.card_template import TEMPLATE
 from modelyard.release.card.feedback import feedback
 from modelyard.release.gates.gate import Decision
 from modelyard.stats.estimate import Estimate
+from modelyard.store.artifacts import MANIFEST
 
 MODELS = ("base", "sft", "policy")
+ALIGNED = {"ppo": "PPO", "grpo": "GRPO", "rloo": "RLOO", "dpo": "DPO", "kwise_dpo": "K-wise DPO", "ipo": "IPO", "kto": "KTO"}
+"""``policy.algorithm`` -> how the page names it."""
 
 
 def build(name: str, inputs: Mapping[str, Path], decision: Decision, results: Results) -> str:
@@ -38,6 +41,7 @@ def build(name: str, inputs: Mapping[str, Path], decision: Decision, results: Re
         title=name,
         name=name,
         parameters=shortened(model_directory.read(inputs["policy"]).model.parameters()),
+        aligned=aligned(inputs["policy"]),
         decision=decision,
         facts=facts(inputs, results),
         figures=[*plots(inputs, results), *seesaws(decision)],
@@ -50,6 +54,12 @@ def build(name: str, inputs: Mapping[str, Path], decision: Decision, results: Re
         contamination=contamination_rows(report, results),
         sources=[*read_json(corpus / "sources.json"), *(read_json(inputs["feedback"] / "sources.json") if "feedback" in inputs else [])],
     )
+
+
+def aligned(policy: Path) -> str:
+    """By which algorithm the policy was trained, as its manifest says; "" where it says none."""
+    algorithm = (read_json(policy / MANIFEST) or {}).get("config", {}).get("algorithm", "")
+    return ALIGNED.get(algorithm, algorithm)
 
 
 def abuse_judge(corpus: Path) -> str:
@@ -83,11 +93,11 @@ def plots(inputs: Mapping[str, Path], results: Results) -> list[tuple[str, str]]
     """Caption and SVG of each figure; "" where its data are missing."""
     final = results.metrics.get("evals/base/validation_loss/loss")
     value = final.value if final else None
-    base, ppo = history(inputs["base"]), history(inputs["policy"])
+    base, policy = history(inputs["base"]), history(inputs["policy"])
     losses = series(base, "base/train/loss")
     path = [
         (row["policy/objective/kl"], row["policy/objective/reward"])
-        for row in ppo
+        for row in policy
         if "policy/objective/kl" in row and "policy/objective/reward" in row
     ]
     forecast = read_forecast(inputs["forecast"]) if "forecast" in inputs and (inputs["forecast"] / FORECAST).is_file() else None
@@ -95,7 +105,7 @@ def plots(inputs: Mapping[str, Path], results: Results) -> list[tuple[str, str]]
     return [
         ("Pretraining loss", figures.loss_curve([x for x, _ in losses], [y for _, y in losses], value) if losses else ""),
         ("Sealed forecast against the result", figures.forecast_plot(forecast, value) if forecast else ""),
-        ("Reward against KL during PPO", figures.reward_against_kl([x for x, _ in path], [y for _, y in path]) if path else ""),
+        ("Reward against KL during training of the policy", figures.reward_against_kl([x for x, _ in path], [y for _, y in path]) if path else ""),
         *((f"Calibration on {name.replace('_', ' ')}", figures.reliability(found)) for name, found in calibration.items()),
     ]
 

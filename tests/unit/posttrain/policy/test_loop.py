@@ -14,57 +14,19 @@ from modelyard.execution import ExecutionConfig
 from modelyard.formats.token_rows import TokenRows
 from modelyard.model import model_directory
 from modelyard.model.training.engine import Engine
-from modelyard.posttrain.ppo import loop as ppo
-from modelyard.posttrain.ppo import rollout
-from modelyard.posttrain.ppo.config import PPOConfig
-from modelyard.posttrain.ppo.kl_control import AdaptiveKLConfig
-from modelyard.posttrain.ppo.loop import GenerationDriftError, KLBlowUpError
+from modelyard.posttrain.policy import loop as ppo
+from modelyard.posttrain.policy import rollout
+from modelyard.posttrain.policy.config import PPOConfig
+from modelyard.posttrain.policy.kl_control import AdaptiveKLConfig
+from modelyard.posttrain.policy.loop import GenerationDriftError, KLBlowUpError
+from modelyard.posttrain.policy.prepare import Training
 from modelyard.progress import silent
 from tests.unit.posttrain.conftest import MODEL, optimizer
 
 from . import slow_ppo
+from .policies import Inputs, grpo_config, ppo_config, rloo_config, run, weights
 
 pytestmark = pytest.mark.numerics
-
-Inputs = dict[str, Path]
-
-
-def ppo_config(**changes: object) -> PPOConfig:
-    settings = {
-        "seed": 4,
-        "precision": "fp32",
-        "iterations": 4,
-        "episodes": 16,
-        "minibatches": 2,
-        "micro_batch": 4,
-        "max_new_tokens": 8,
-        "temperature": 1.0,
-        "kl_coef": 0.05,
-        "kl_stop": 50.0,
-        "on_kl_stop": "error",
-        "gae_lambda": 0.9,
-        "clip_range": 0.2,
-        "value_clip_range": 0.2,
-        "ptx_coef": 0.5,
-        "ptx_rows": 4,
-        "ema_decay": 0.5,
-        "final_episodes": 16,
-        "final_rows": 8,
-        "optimizer": optimizer(1e-3),
-        "value_optimizer": optimizer(2e-3),
-    }
-    return PPOConfig(**{**settings, **changes})
-
-
-def weights(engine: Engine) -> dict[str, torch.Tensor]:
-    return {name: parameter.detach().clone() for name, parameter in engine.gpt.named_parameters()}
-
-
-def run(config: PPOConfig, inputs: Inputs, root: Path, execution: ExecutionConfig, report: object = silent) -> dict[str, float]:
-    out = root / "out"
-    out.mkdir(parents=True, exist_ok=True)
-    return ppo.run(config, inputs, out, root / "ck", execution, report)
-
 
 def test_ppo_update_two_minibatches_equals_slow_reference(inputs: Inputs, execution: ExecutionConfig) -> None:
     """After a first update (so that policy, reference and value differ) a second one, weights and all."""
@@ -99,7 +61,7 @@ def test_ppo_update_two_minibatches_equals_slow_reference(inputs: Inputs, execut
             torch.testing.assert_close(after[key], tensor, atol=2e-6, rtol=1e-4, msg=lambda m, name=name, key=key: f"{name} {key}: {m}")
 
 
-def _fresh_optimizers(config: PPOConfig, training: ppo.Training, execution: ExecutionConfig) -> ppo.Training:
+def _fresh_optimizers(config: PPOConfig, training: Training, execution: ExecutionConfig) -> Training:
     """The same weights under optimizers that have no past."""
 
     def fresh(engine: Engine, optim: object) -> Engine:
@@ -229,6 +191,8 @@ def test_ppo_kl_above_limit_fails_with_one_line_or_stops_cleanly(inputs: Inputs,
         ({"minibatches": 3}, "episodes 16 is not divisible by minibatches 3"),
         ({"micro_batch": 3}, "multiples of micro_batch 3"),
         ({"ptx_rows": 0}, "both be positive or both be 0"),
+        ({"algorithm": "grpo"}, "Input should be 'ppo'"),
+        ({"kl_coef": 0.0, "adaptive_kl": {"target": 1.0, "gain": 0.1}}, "nothing would ever be charged"),
         ({"ema_decay": 1.0}, r"ema_decay must lie in \[0, 1\)"),
         ({"kl_coeff": 1.0}, "Extra inputs"),
         ({"adaptive_kl": {"target": 0.0, "gain": 0.1}}, "target must be positive"),
