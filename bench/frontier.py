@@ -34,8 +34,8 @@ from modelyard.posttrain.policy import loop as ppo
 from modelyard.posttrain.policy import rollout as experience
 from modelyard.posttrain.policy.config import PPOConfig
 from modelyard.posttrain.policy.hacking import signs
-from modelyard.posttrain.policy.prepare import Training
 from modelyard.posttrain.policy.measure import language_model_loss
+from modelyard.posttrain.policy.prepare import Training
 from modelyard.posttrain.policy.rewards import sequence_kl
 from modelyard.posttrain.policy.rollout import Rollout
 from modelyard.posttrain.reward import score

@@ -104,7 +104,9 @@ class PipelineConfig(Config):
         self._check_data()
         self.release.require_measured(self.evals.names)
         if self.reward.split != "reward" or self.gold.split != "gold":
-            raise ValueError("reward.split must be 'reward' and gold.split 'gold': the judge must not have seen what the policy is rewarded by")
+            raise ValueError(
+                "reward.split must be 'reward' and gold.split 'gold': the judge must not have seen what the policy is rewarded by"
+            )
         if self.feedback.votes is None and self.feedback.splits.gold == 0:
             raise ValueError("feedback.splits.gold: 0 leaves the gold reward model no comparisons")
         if self.selection and not self.sft.keep_epochs:

@@ -3,9 +3,10 @@
 Every stage defines its own :class:`Config` beside its code. A config holds only literals that define an
 artifact; where and how a stage runs (paths, workers, cadence) is a :class:`modelyard.execution.ExecutionConfig`,
 which is never part of a fingerprint. TOML rather than YAML because PyYAML reads ``3e-4`` as a string. A file may
-name others with ``extends = "tiny.toml"``, or a list of them, and then holds only what differs; tables that it names in
-``replaces = ["policy"]`` take the place of those below, which lets it choose another kind. A relative path starts beside the file that names it (or that it extends), else under ``execution.inputs``. Left out on purpose:
-environment interpolation; secrets and endpoints never stand in a config.
+name others with ``extends = "tiny.toml"``, or a list of them, and then holds only what differs. Tables that it
+names in ``replaces = ["policy"]`` take the place of those below, so that they may be of another kind. A relative
+path starts beside the file that names it (or that it extends), else under ``execution.inputs``. Left out on
+purpose: environment interpolation; secrets and endpoints never stand in a config.
 """
 
 from __future__ import annotations

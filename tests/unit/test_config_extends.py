@@ -33,7 +33,7 @@ def test_read_tree_extends_a_list_of_which_the_later_lies_over_the_earlier(tmp_p
 
 
 def test_read_tree_table_that_a_file_replaces_has_nothing_of_those_below(tmp_path):
-    (tmp_path / "base.toml").write_text('[x]\na = 1\nb = 1\n[y]\na = 1\n')
+    (tmp_path / "base.toml").write_text("[x]\na = 1\nb = 1\n[y]\na = 1\n")
     (tmp_path / "recipe.toml").write_text('replaces = ["x"]\n[x]\na = 2\n')
     (tmp_path / "child.toml").write_text('extends = ["base.toml", "recipe.toml"]\n[x]\nc = 3\n[y]\nb = 3\n')
     assert read_tree(tmp_path / "child.toml") == {"x": {"a": 2, "c": 3}, "y": {"a": 1, "b": 3}}

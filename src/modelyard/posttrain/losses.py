@@ -5,7 +5,7 @@ micro-batches.
 - Reward model, InstructGPT (arXiv:2203.02155) eq. 1: -1/C(K,2) sum log sigmoid(r_w - r_l) over the pairs of one comparison; a pair
   that ties is left out of the sum and stays in C(K,2).
 - Policy: PPO's clipped surrogate (arXiv:1707.06347, eq. 7), -log pi of text to be kept (gamma times it is PPO-ptx, InstructGPT eq. 2) and
-  the KL to a reference (GRPO, arXiv:2402.03300, eq. 4), each token weighted as the algorithm says (:mod:`modelyard.posttrain.policy.signal`).
+  the KL to a reference (GRPO, arXiv:2402.03300, eq. 4), each token weighted as the algorithm says (:mod:`modelyard.posttrain.policy.algorithms`).
 - Value: squared error to the returns, clipped around the old value like the policy's ratio (Ziegler et al., arXiv:1909.08593).
 
 A batch's ``extras`` carry what each needs, named in the functions. Metric names are the field's (summarize_from_feedback_details).

@@ -86,6 +86,8 @@ class Entry(NamedTuple):
     """None of a prompt, one of a demonstration, K of a comparison."""
     ranks: tuple[int, ...]
     scores: tuple[float, ...] | None
+    answer: str | None
+    """Of a prompt whose completions are verified."""
 
 
 class Read(NamedTuple):
@@ -154,6 +156,7 @@ def _entry(file: FeedbackFile, row: Row, line: Line, number: int) -> Entry:
         completions=completions,
         ranks=ranks,
         scores=scores,
+        answer=row.answer if isinstance(row, Prompts) else None,
     )
 
 

@@ -96,6 +96,8 @@ class Prompts(Row):
 
     source: PromptSource | None = None
     prompt: Prompt
+    answer: str | None = None
+    """What a completion that is verified must state."""
 
 
 ROWS: dict[Shape, type[Row]] = {

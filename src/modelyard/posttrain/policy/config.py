@@ -15,6 +15,7 @@ from modelyard.config import Config
 from modelyard.model.network.architecture import Precision
 from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.posttrain.policy.kl_control import AdaptiveKLConfig
+from modelyard.posttrain.policy.verified import VerifiedReward
 
 
 class PolicyConfig(Config):
@@ -47,6 +48,10 @@ class OnPolicyConfig(PolicyConfig):
     """Rounds of sampling and training. InstructGPT warms the learning rate up over 10 iterations from 1/10: ``optimizer.warmup_steps`` counts
     minibatches."""
 
+    reward_weight: float = Field(default=1.0, ge=0)
+    """Weight of the reward model's score; 0: what ``rewards`` verify is all that counts."""
+    rewards: dict[str, VerifiedReward] = Field(default_factory=dict)
+    """Name -> what a rule verifies and rewards beside the reward model."""
     iterations: int
     """Rounds of sampling and training (InstructGPT: 256k episodes = 500 rounds)."""
     episodes: int
@@ -86,6 +91,8 @@ class OnPolicyConfig(PolicyConfig):
             raise ValueError("ema_decay must lie in [0, 1)")
         if self.adaptive_kl and not self.kl_coef:
             raise ValueError("adaptive_kl scales kl_coef, and kl_coef is 0: nothing would ever be charged")
+        if not self.reward_weight and not any(reward.weight for reward in self.rewards.values()):
+            raise ValueError("reward_weight is 0 and rewards has none with a weight: nothing would be learned")
         return self
 
     @property

@@ -2,7 +2,7 @@
 
 An iteration samples completions of prompts, scores them with the frozen reward model (and rules), and makes one pass of minibatches over them:
 the terms of :func:`modelyard.posttrain.losses.policy_loss` with the weights that the config's algorithm gives
-(:mod:`modelyard.posttrain.policy.signal`), a batch of pretraining text of its own in the same gradient (InstructGPT, arXiv:2203.02155, section
+(:mod:`modelyard.posttrain.policy.algorithms`), a batch of pretraining text of its own in the same gradient (InstructGPT, arXiv:2203.02155, section
 3.5, eq. 2, appendix C.4), and for PPO the clipped value loss of a separate value model that starts as the reward model. All models live on the
 same ranks. Stops when KL to the frozen SFT model blows up, or when generation and training disagree about log-probabilities. Published values
 stand beside ours in :mod:`modelyard.posttrain.policy.config`. Left out: an entropy bonus, shared policy and value bodies, more than one inner
@@ -15,9 +15,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 
 from modelyard.execution import ExecutionConfig
+from modelyard.formats import rewards
 from modelyard.formats.feedback import prompt_text
+from modelyard.formats.rewards import Rewards
 from modelyard.model import model_directory
 from modelyard.model.checkpoints import checkpoint
 from modelyard.model.network.architecture import Precision
@@ -31,6 +34,7 @@ from modelyard.posttrain.policy.measure import finished, seed_of
 from modelyard.posttrain.policy.prepare import Training, prepare
 from modelyard.posttrain.policy.rollout import Rollout
 from modelyard.posttrain.policy.update import take_average, update
+from modelyard.posttrain.policy.verified import verified
 from modelyard.progress import Report
 
 DRIFT_LIMIT: dict[Precision, float] = {"fp32": 1e-3, "bf16": 0.1}
@@ -50,7 +54,10 @@ def run(
 ) -> dict[str, float]:
     """Train ``inputs["sft"]`` against ``inputs["reward"]`` on the prompts of ``inputs["feedback"]``, ptx text from ``inputs["tokens"]``.
 
-    With ``inputs["rbrm"]`` its rules' rewards are added. Raises ValueError where their judge is not the one their weights are of.
+    What ``config.rewards`` verify is added, and with ``inputs["rbrm"]`` its rules' rewards.
+
+    Raises:
+        ValueError: the rules' judge is not the one that their weights are of, or a verified reward speaks about no prompt.
     """
     training = prepare(config, inputs, execution)
     history = train(config, training, checkpoints, execution, report)
@@ -58,6 +65,8 @@ def run(
     if training.ema is not None:
         take_average(released, training.ema)
     model_directory.write(released, inputs["sft"], history, out)
+    if config.rewards and dist.get_rank() == 0:
+        rewards.write(out, Rewards(ids={name: reward.id for name, reward in config.rewards.items()}))
     measured = finished(
         config,
         models,
@@ -65,7 +74,7 @@ def run(
         training.sampling,
         inputs["tokens"],
         kl_coef=charge(config, history),
-        rewarded=lambda rollout, chosen: ruled(training, chosen, rollout),
+        rewarded=lambda rollout, chosen: rewarded(config, training, chosen, rollout),
     )
     return {**measured, "policy/train/iterations": float(len(history.lines))}
 
@@ -111,18 +120,23 @@ def sampled(config: OnPolicyConfig, training: Training, iteration: int) -> Rollo
     each = config.episodes // config.prompts
     chosen = [i for i in epoch_indices(len(training.prompts), config.seed, iteration * config.prompts, config.prompts) for _ in range(each)]
     rollout = experience.sample(training.models, [training.prompts[i] for i in chosen], seed_of(config, iteration), training.sampling)
-    return ruled(training, chosen, rollout)
+    return rewarded(config, training, chosen, rollout)
 
 
-def ruled(training: Training, chosen: Sequence[int], rollout: Rollout) -> Rollout:
-    """The experience of the ``chosen`` prompts with the rules' part of the reward added, where there are rules."""
-    if training.rules is None:
-        return rollout
+def rewarded(config: OnPolicyConfig, training: Training, chosen: Sequence[int], rollout: Rollout) -> Rollout:
+    """The experience of the ``chosen`` prompts with all parts of its reward: the reward model's, what is verified, and the rules'."""
+    parts, notes = {"model": config.reward_weight * rollout.parts["model"]}, dict(rollout.notes)
+    if not config.rewards and training.rules is None:
+        return rollout._replace(parts=parts)
     texts = [training.encoder.decode(completion) for completion in rollout.completions]
     asked = [training.asked[i] for i in chosen]
-    responses = [Ruled(prompt_text(one.prompt), one.category, text) for one, text in zip(asked, texts, strict=True)]
-    judged = training.rules(responses)
-    return rollout._replace(parts={**rollout.parts, "rules": torch.tensor(judged.reward)}, notes=training.rules.shares(responses, judged))
+    parts |= {f"verified/{name}": torch.tensor(values) for name, values in verified(config.rewards, asked, texts).items()}
+    if training.rules is not None:
+        responses = [Ruled(prompt_text(one.prompt), one.category, text) for one, text in zip(asked, texts, strict=True)]
+        judged = training.rules(responses)
+        parts["rules"] = torch.tensor(judged.reward)
+        notes |= training.rules.shares(responses, judged)
+    return rollout._replace(parts=parts, notes=notes)
 
 
 def charge(config: OnPolicyConfig, history: trainer.History) -> float:

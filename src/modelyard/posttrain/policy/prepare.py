@@ -18,6 +18,7 @@ from modelyard.posttrain.judged.rules import RuleBasedReward, opened_rules
 from modelyard.posttrain.policy.config import OnPolicyConfig, PPOConfig
 from modelyard.posttrain.policy.prompts import asked
 from modelyard.posttrain.policy.rollout import Models, SamplingConfig
+from modelyard.posttrain.policy.verified import require_spoken_about
 
 
 class Training(NamedTuple):
@@ -52,6 +53,7 @@ def prepare(config: OnPolicyConfig, inputs: Mapping[str, Path], execution: Execu
     critic = opened("reward", optim=config.value_optimizer) if isinstance(config, PPOConfig) else None
     models = Models(opened("sft", optim=config.optimizer), opened("sft"), opened("reward"), critic)
     prompts, records, sampling = asked(config, inputs["feedback"], encoder, models.actor.model.seq_len)
+    require_spoken_about(config.rewards, records)
     return Training(
         models=models,
         ema=opened("sft", precision="fp32") if config.ema_decay else None,

@@ -12,10 +12,10 @@ from modelyard.formats.token_rows import Rows
 from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
 from modelyard.posttrain.losses import policy_loss, value_loss
+from modelyard.posttrain.policy.algorithms import Signal, signal, terms_of, token_scale
 from modelyard.posttrain.policy.config import OnPolicyConfig, PPOConfig
 from modelyard.posttrain.policy.prepare import Training
 from modelyard.posttrain.policy.rollout import Rollout
-from modelyard.posttrain.policy.signal import Signal, signal, terms_of, token_scale
 
 
 def update(config: OnPolicyConfig, training: Training, rollout: Rollout, iteration: int, kl_coef: float) -> dict[str, float]:
@@ -42,9 +42,7 @@ def minibatches(config: OnPolicyConfig, iteration: int) -> Iterator[tuple[Tensor
         yield chosen, iteration * config.minibatches + place
 
 
-def policy_batches(
-    config: OnPolicyConfig, pretraining: Rows, rollout: Rollout, taught: Signal, chosen: Tensor, number: int
-) -> list[Batch]:
+def policy_batches(config: OnPolicyConfig, pretraining: Rows, rollout: Rollout, taught: Signal, chosen: Tensor, number: int) -> list[Batch]:
     """The ``chosen`` episodes and, with ptx, the pretraining rows of optimizer step ``number``."""
     tokens, labels, mask = (part[chosen] for part in rollout.rows)
     scale = token_scale(config, mask)
@@ -75,7 +73,7 @@ def pretraining_batch(pretraining: Rows, start: int, size: int, completion_token
     rows = torch.from_numpy(pretraining[(start + np.arange(size)) % len(pretraining)].astype(np.int64))
     tokens, labels = rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
     nothing = torch.zeros(tokens.shape)
-    extras = {name: nothing for name in ("mask", "old_logprobs", "reference_logprobs", "rl_weight", "kl_weight")}
+    extras = dict.fromkeys(("mask", "old_logprobs", "reference_logprobs", "rl_weight", "kl_weight"), nothing)
     return Batch(tokens, labels, {**extras, "ce_weight": torch.full(tokens.shape, completion_tokens / tokens.numel())})
 
 

@@ -55,9 +55,7 @@ def strangers(comparisons: Sequence[Ranked], width: int) -> list[list[Example]]:
     moved = []
     for at, one in enumerate(comparisons):
         prompt = comparisons[(at + 1) % len(comparisons)].examples[0].prompt
-        moved.append(
-            [Example(prompt[-max(1, width - len(example.completion) + 1) :], example.completion) for example in one.examples]
-        )
+        moved.append([Example(prompt[-max(1, width - len(example.completion) + 1) :], example.completion) for example in one.examples])
     return moved
 
 

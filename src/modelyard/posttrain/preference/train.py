@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from modelyard.execution import ExecutionConfig
 from modelyard.model import model_directory
@@ -103,7 +102,9 @@ def batches(config: PreferenceConfig, train: Sequence[Compared], policy: Engine,
     """
     most = max(len(one.ranked.examples) for one in train)
     if most > config.micro_batch:
-        raise ValueError(f"policy.micro_batch {config.micro_batch} is less than the {most} completions of a comparison, which stay together")
+        raise ValueError(
+            f"policy.micro_batch {config.micro_batch} is less than the {most} completions of a comparison, which stay together"
+        )
     per_epoch, lengths = len(train) // config.batch, [one.ranked.longest for one in train]
 
     @lru_cache(maxsize=2)

@@ -13,7 +13,7 @@ from typing import Any
 
 from jinja2 import Environment
 
-from modelyard.formats import json_file
+from modelyard.formats import json_file, rewards
 from modelyard.formats.contamination import FILE as REPORT
 from modelyard.formats.contamination import Report, read_report
 from modelyard.formats.forecast import FILE as FORECAST
@@ -72,7 +72,7 @@ def abuse_judge(corpus: Path) -> str:
 
 def facts(inputs: Mapping[str, Path], results: Results) -> list[tuple[str, str]]:
     """What the weights are and where they come from."""
-    model = model_directory.read(inputs["policy"]).model
+    model, rewarded = model_directory.read(inputs["policy"]).model, rewards.read(inputs["policy"]).ids
     shape = f"{model.style}, {model.layers} layers x {model.hidden}, {model.heads} heads, context {model.seq_len}"
     parents = [
         (f"{role} artifact", path.parent.name + "/" + path.name)
@@ -85,6 +85,7 @@ def facts(inputs: Mapping[str, Path], results: Results) -> list[tuple[str, str]]
         ("Vocabulary", f"{model.vocab_size} byte-level BPE tokens"),
         ("Weights", results.weights.get("policy", "unknown")),
         *parents,
+        *([("Verified rewards", ", ".join(f"{name} {identity}" for name, identity in rewarded.items()))] if rewarded else []),
         ("Benchmarks", ", ".join(f"{name} {measured.id}" for name, measured in results.benchmarks.items())),
     ]
 
@@ -105,7 +106,10 @@ def plots(inputs: Mapping[str, Path], results: Results) -> list[tuple[str, str]]
     return [
         ("Pretraining loss", figures.loss_curve([x for x, _ in losses], [y for _, y in losses], value) if losses else ""),
         ("Sealed forecast against the result", figures.forecast_plot(forecast, value) if forecast else ""),
-        ("Reward against KL during training of the policy", figures.reward_against_kl([x for x, _ in path], [y for _, y in path]) if path else ""),
+        (
+            "Reward against KL during training of the policy",
+            figures.reward_against_kl([x for x, _ in path], [y for _, y in path]) if path else "",
+        ),
         *((f"Calibration on {name.replace('_', ' ')}", figures.reliability(found)) for name, found in calibration.items()),
     ]
 

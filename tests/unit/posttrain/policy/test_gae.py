@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from modelyard.model.training.batch import UNLABELLED
-from modelyard.posttrain.policy.advantages import gae, whiten
+from modelyard.posttrain.policy.gae import gae, whiten
 from modelyard.posttrain.policy.rewards import sequence_kl, token_rewards
 from modelyard.posttrain.rows.masking import Example, last_positions, pad_examples
 

@@ -77,6 +77,8 @@ def test_policy_updates_split_over_two_ranks_equal_one_rank(layout: str, name: s
         ours, theirs = (read_checkpoint(root / where / name / model) for where in (layout, "one"))
         assert ours.keys() == theirs.keys()
         for key in theirs:
-            torch.testing.assert_close(ours[key], theirs[key], atol=2e-6, rtol=1e-4, msg=lambda m, model=model, key=key: f"{model} {key}: {m}")
+            torch.testing.assert_close(
+                ours[key], theirs[key], atol=2e-6, rtol=1e-4, msg=lambda m, model=model, key=key: f"{model} {key}: {m}"
+            )
     before, after = (read_checkpoint(root / "one" / name / f"actor-{i}") for i in range(2))
     assert max(float((after[key] - before[key]).abs().max()) for key in before) > 1e-3

@@ -1,7 +1,7 @@
 """The losses of the DPO family against the papers' equations, computed one completion, one pair and one order at a time."""
 
 import math
-from itertools import permutations
+from itertools import pairwise, permutations
 
 import pytest
 import torch
@@ -76,7 +76,7 @@ def slow_ranking(scores: list[Tensor], ranks: list[int]) -> Tensor:
     """-log of the sum over all orders that the ranking allows of the Plackett-Luce probability (DPO's eq. 18)."""
     total = 0.0
     for order in permutations(range(len(ranks))):
-        if any(ranks[a] > ranks[b] for a, b in zip(order, order[1:], strict=False)):
+        if any(ranks[a] > ranks[b] for a, b in pairwise(order)):
             continue
         probability = 1.0
         for place, k in enumerate(order):

@@ -6,9 +6,9 @@ from torch import Tensor
 
 from modelyard.model.training.batch import Batch
 from modelyard.posttrain.losses import policy_loss
+from modelyard.posttrain.policy.algorithms import signal, terms_of
 from modelyard.posttrain.policy.config import GroupConfig
 from modelyard.posttrain.policy.rollout import Rollout
-from modelyard.posttrain.policy.signal import signal, terms_of
 from modelyard.posttrain.policy.update import policy_batches
 from modelyard.posttrain.rows.masking import Rows
 
@@ -33,7 +33,9 @@ def rollout(scores: Tensor) -> Rollout:
     old = random(8, 6, seed=1, scale=0.2) - 2
     rows = Rows(torch.zeros(8, 6, dtype=torch.int64), torch.zeros(8, 6, dtype=torch.int64), mask)
     ended = torch.ones(8, dtype=torch.bool)
-    return Rollout(rows, [[0] * length for length in LENGTHS], ended, old, old + random(8, 6, seed=2, scale=0.2), None, {"model": scores}, 0.0, {})
+    return Rollout(
+        rows, [[0] * length for length in LENGTHS], ended, old, old + random(8, 6, seed=2, scale=0.2), None, {"model": scores}, 0.0, {}
+    )
 
 
 def trained(config: GroupConfig, drawn: Rollout, logprobs: Tensor, kl_coef: float) -> Tensor:
