@@ -5,12 +5,20 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from enum import StrEnum
 from typing import Any
 
 import torch
 
 from modelyard.model.hf.weights import hf_config
 from modelyard.model.network.architecture import ModelConfig
+
+
+class PrecisionName(StrEnum):
+    """A precision as a word of the command line."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
 
 
 def llama(

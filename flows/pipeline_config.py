@@ -14,7 +14,7 @@ from modelyard.data.corpus.config import CorpusConfig
 from modelyard.data.corpus.document import Kind
 from modelyard.data.corpus.held_out import HeldOutConfig
 from modelyard.data.feedback.gather import FeedbackConfig
-from modelyard.data.tokens.token_files import BaseTokensConfig, TokensConfig
+from modelyard.data.tokens.token_files import BaseTokensConfig, CleanTokensConfig, TokensConfig
 from modelyard.evals.gather import GatherConfig
 from modelyard.evals.sets import SetsConfig
 from modelyard.evals.suite import EvalsConfig
@@ -66,6 +66,9 @@ class PipelineConfig(Config):
     """Small runs that forecast the pretraining run; absent where the base is imported."""
     base: Base
     """The base model: ``kind`` "pretrain" (from random weights), "import" (of others) or "continue" (of others, trained further)."""
+    no_contam: bool = False
+    """Whether a twin of the base model is trained as well, on the corpus without the documents that hold a benchmark item; results show both
+    side by side, and ``release.max_contamination_gain`` limits what the base may be ahead."""
     sft: SFTConfig
     """Supervised fine-tuning: the model that the policy is compared with, and where it starts from unless there is an ``sft_start``."""
     ai_feedback: AIFeedbackConfig | None = None
@@ -103,6 +106,8 @@ class PipelineConfig(Config):
         self._check_lengths()
         self._check_data()
         self.release.require_measured(self.evals.names)
+        if self.no_contam and isinstance(self.base, ImportConfig):
+            raise ValueError("no_contam: there is no twin of a model that others trained; base.kind must be 'pretrain' or 'continue'")
         if self.reward.split != "reward" or self.gold.split != "gold":
             raise ValueError(
                 "reward.split must be 'reward' and gold.split 'gold': the judge must not have seen what the policy is rewarded by"
@@ -190,11 +195,21 @@ class PipelineConfig(Config):
             return None
         return ScalingConfig(**dict(self.forecast), main=self.base)
 
+    @property
+    def clean_tokens(self) -> CleanTokensConfig | None:
+        """The tokens of the twin that never saw a benchmark item: the line's own in every number; None where no twin is asked for."""
+        shared = set(CleanTokensConfig.model_fields) - {"tokenizer"}
+        return CleanTokensConfig(**{key: getattr(self.tokens, key) for key in shared}) if self.no_contam else None
+
     def of(self, stage: str) -> Config | None:
         """What defines the artifact of ``stage``; None where this line has no such stage."""
         match stage:
             case "forecast":
                 return self.ladder
+            case "no_contam_tokens":
+                return self.clean_tokens
+            case "no_contam":
+                return self.base if self.no_contam else None
             case "imported":
                 return self.base.imported if isinstance(self.base, ContinueConfig) else self.base
             case "benchmarks":

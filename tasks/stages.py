@@ -53,6 +53,8 @@ Name = Literal[
     "contamination",
     "forecast",
     "base",
+    "no_contam_tokens",
+    "no_contam",
     "sft",
     "ai_feedback",
     "reward",
@@ -155,6 +157,8 @@ def reads(*names: Name, **roles: tuple[Name, ...]) -> Reads:
 
 BASE: tuple[Name, ...] = ("base", "imported")
 """The base model: pretrained or continued, else as it was imported."""
+CLEAN: tuple[Name, ...] = ("no_contam_tokens",)
+"""Tokens of the twin that never saw a benchmark item."""
 SFT: tuple[Name, ...] = ("selection", "sft")
 """The SFT model that the policy is compared with: the chosen epoch, else the last."""
 SECOND: tuple[Name, ...] = ("start_selection", "sft_start")
@@ -184,6 +188,10 @@ STAGES = (
     Stage("forecast", ladder.run, ladder.ScalingConfig, reads("tokens"), on=On.ONE_RANK, metric="forecast/main/loss"),
     Stage("base", pretrain.run, pretrain.PretrainConfig, reads("tokens", "forecast"), metric="base/validation/loss"),
     Stage("base", continued.run, continued.ContinueConfig, reads("imported", "tokens"), metric="base/validation/loss"),
+    Stage("no_contam_tokens", tokens.run, tokens.CleanTokensConfig, reads("corpus", "tokens", "contamination"), on=On.DRIVER,
+          metric="tokens/train/tokens"),
+    Stage("no_contam", pretrain.run, pretrain.PretrainConfig, reads("forecast", tokens=CLEAN), metric="base/validation/loss"),
+    Stage("no_contam", continued.run, continued.ContinueConfig, reads("imported", tokens=CLEAN), metric="base/validation/loss"),
     Stage("sft", sft.run, sft.SFTConfig, reads("feedback", "tokens", base=BASE), metric="sft/validation/loss"),
     Stage("ai_feedback", ai_feedback.run, ai_feedback.AIFeedbackConfig, reads("sft", "feedback"), metric="ai_feedback/comparisons/made"),
     Stage("reward", reward.run, reward.RewardConfig, reads(body=("sft",), feedback=COMPARED), metric="reward/test/accuracy"),
@@ -200,12 +208,13 @@ STAGES = (
     Stage("policy", preference.run, PreferenceConfig, reads("reference", "reward", "tokens", sft=START, feedback=COMPARED),
           metric="policy/objective/reward"),
     Stage("results", evaluate.run, EvalsConfig,
-          reads("benchmarks", "corpus", "tokens", "contamination", scorer=("gold",), **MODELS), reads(sft_start=SECOND),
+          reads("benchmarks", "corpus", "tokens", "contamination", scorer=("gold",), **MODELS),
+          reads("no_contam", sft_start=SECOND),
           metric="evals/policy/*/win_rate_over_sft"),
     Stage("baseline", evaluate.run, EvalsConfig, reads("benchmarks", "corpus", "contamination", "policy", judge=SFT)),
     Stage("decision", decision.run, LineDecision,
           reads("corpus", "feedback", "tokens", "contamination", "reward", "gold", "results", **MODELS),
-          reads("forecast", "ai_feedback", "feedme", "rbrm", "baseline", sft_start=SECOND),
+          reads("forecast", "no_contam", "ai_feedback", "feedme", "rbrm", "baseline", sft_start=SECOND),
           on=On.DRIVER, metric="release/preference/win_rate_over_sft", given=_for_decision,
           also=("modelyard.adapters.expectations", "modelyard.evals.recount"),
           suites=("results/metrics", "results/shares")),

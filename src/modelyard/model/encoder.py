@@ -3,8 +3,8 @@
 Texts are spelled as in pretraining: ``<|endoftext|>``, the text, ``<|endoftext|>``; so base, SFT model and policy continue the same openings and
 the reward model reads a text up to its closing token. Conversations go through the model's own chat template, a Jinja text in Hugging Face's form
 rendered by transformers, so no stage can drift from what is released; which token ends a turn is read off the template. A conversation is encoded
-turn by turn, cut where the assistant begins and stops speaking, because that is where generation begins and stops. Text that spells a special
-token becomes it, as in transformers. Left out: templates that need tools or documents.
+turn by turn, cut where the assistant begins and stops speaking, because that is where generation begins and stops. Control tokens come from the
+template alone; text that spells one stays text (:mod:`modelyard.model.control_tokens`). Left out: templates that need tools or documents.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from tokenizers import Tokenizer
 from modelyard.config import complaint
 from modelyard.formats import json_file
 from modelyard.formats.feedback import Message, Prompt
+from modelyard.model.control_tokens import ControlTokens, allowed, named
 
 DOCUMENT_END = "<|endoftext|>"
 PADDING = "<|pad|>"
@@ -55,6 +56,10 @@ class Encoder:
             raise ValueError(f"{directory / 'tokenizer.json'}: no tokenizer: {complaint(error)}") from None
         self._settings: dict[str, Any] = json_file.table(directory / "tokenizer_config.json")
         self.template: str = self._settings.get("chat_template") or ""
+        try:
+            self._control = ControlTokens(self._tokenizer, named(self._settings), self.allowed_special)
+        except ValueError as error:
+            raise ValueError(f"{directory / 'tokenizer_config.json'}: {error}") from None
         model = directory / "model.json"
         trained_with = json_file.table(model).get(TEMPLATE_KEY) if model.is_file() else None
         if trained_with is not None and trained_with != self.template_hash:
@@ -74,6 +79,16 @@ class Encoder:
         return str(value["content"] if isinstance(value, dict) else value)
 
     @property
+    def allowed_special(self) -> list[str]:
+        """Control tokens that text may spell."""
+        return list(allowed(self._settings))
+
+    @property
+    def text_tokenizer(self) -> Tokenizer:
+        """The tokenizer as text meets it, for which text spells no control token but those of :attr:`allowed_special`."""
+        return self._control.text
+
+    @property
     def start(self) -> int:
         """The token that every text starts with."""
         return self.document_end
@@ -82,8 +97,8 @@ class Encoder:
     def turn_end(self) -> int:
         """The token by which the assistant ends its turn: what the template puts behind what it said."""
         marker = "modelyard"
-        rendered = self.render([Message(role="user", content=marker), Message(role="assistant", content=marker)])
-        behind = self._tokenizer.encode(rendered.rpartition(marker)[2], add_special_tokens=False).ids
+        rendered = self._rendered([Message(role="user", content=marker), Message(role="assistant", content=marker)])
+        behind = self.ids(rendered.rpartition(marker)[2])
         if not behind:
             raise ValueError("the chat template puts nothing behind an assistant's turn, so nothing says where it ends")
         return int(behind[0])
@@ -100,8 +115,9 @@ class Encoder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 of tokenizer and chat template; a model must meet the same ones in every stage."""
-        return hashlib.sha256(f"{self._tokenizer.to_str()}\n{self.template}".encode()).hexdigest()
+        """sha256 of tokenizer, chat template and :attr:`allowed_special`; a model must meet the same ones in every stage."""
+        allowed = "".join(f"\n{token}" for token in sorted(self.allowed_special))
+        return hashlib.sha256(f"{self._tokenizer.to_str()}\n{self.template}{allowed}".encode()).hexdigest()
 
     def require_same(self, role: str, directory: Path) -> None:
         """Raise ValueError when the input called ``role`` was made with another tokenizer or chat template: its ids would mean other texts."""
@@ -118,15 +134,20 @@ class Encoder:
 
     def openings(self, texts: Sequence[str]) -> list[list[int]]:
         """:meth:`opening` of many texts."""
-        return [[self.document_end, *encoding.ids] for encoding in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+        return [[self.document_end, *encoding.ids] for encoding in self._control.text.encode_batch(list(texts), add_special_tokens=False)]
 
     def document(self, text: str) -> list[int]:
         """A whole text, as the reward model reads it."""
         return [*self.opening(text), self.document_end]
 
     def prompt(self, prompt: Prompt) -> list[int]:
-        """What generation continues: an opening, or a conversation with the assistant's turn opened after it."""
-        return self.opening(prompt) if isinstance(prompt, str) else self.turns(prompt).ids
+        """What generation continues: an opening, or a conversation with the assistant's turn opened after it, or left open where it is
+        the last.
+        """
+        if isinstance(prompt, str):
+            return self.opening(prompt)
+        ids = self.turns(prompt).ids
+        return ids[:-1] if prompt[-1].role == "assistant" else ids
 
     def turns(self, messages: Sequence[Message]) -> Turns:
         """A conversation as the chat template renders it, up to where the assistant is to speak next or has just spoken.
@@ -140,8 +161,8 @@ class Encoder:
         for number, message in enumerate(messages):
             if message.role != "assistant":
                 continue
-            opened, closed = self.render(messages[:number], open_turn=True), self.render(messages[: number + 1])
-            text, close, _ = self._after(opened, closed).rpartition(str(self._tokenizer.id_to_token(self.turn_end)))
+            opened, closed = self._rendered(messages[:number], open_turn=True), self._rendered(messages[: number + 1])
+            text, close, _ = self._after(opened, closed).rpartition(str(self._control.text.id_to_token(self.turn_end)))
             if not close:
                 raise ValueError("chat template: does not end an assistant's turn in a longer conversation as in a short one")
             ids += self.ids(self._after(done, opened))
@@ -150,7 +171,7 @@ class Encoder:
             spoken.append((start, len(ids)))
             done = opened + text + close  # what stands between a turn's end and the next turn is nobody's speech
         if messages[-1].role != "assistant":
-            ids += self.ids(self._after(done, self.render(messages, open_turn=True)))
+            ids += self.ids(self._after(done, self._rendered(messages, open_turn=True)))
         return Turns(ids, spoken)
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -158,8 +179,8 @@ class Encoder:
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def ids(self, text: str) -> list[int]:
-        """Token ids of ``text``; special tokens only where it spells them out."""
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        """Token ids of ``text``, which holds no control token whatever it spells."""
+        return list(self._control.text.encode(text, add_special_tokens=False).ids)
 
     def render(self, messages: Sequence[Message], open_turn: bool = False) -> str:
         """The conversation as text; with ``open_turn`` the assistant's next turn is opened. Raises ValueError as :meth:`turns`."""
@@ -175,6 +196,10 @@ class Encoder:
         except TemplateError as error:
             raise ValueError(f"chat template: {complaint(error)}") from None
         return str(rendered[0])
+
+    def _rendered(self, messages: Sequence[Message], open_turn: bool = False) -> str:
+        """:meth:`render` for :meth:`ids`, which takes the template's control tokens from it and nobody else's."""
+        return self._control.rendered(messages, lambda hidden: self.render(hidden, open_turn))
 
     @staticmethod
     def _after(beginning: str, whole: str) -> str:

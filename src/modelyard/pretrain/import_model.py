@@ -7,7 +7,7 @@ any layout. Left out: fetching it, and what :mod:`modelyard.model.hf.conversion`
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +15,8 @@ from pydantic import Field
 
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
+from modelyard.model import control_tokens
+from modelyard.model.encoder import Encoder
 from modelyard.model.hf import gguf
 from modelyard.model.hf.conversion import import_hf
 from modelyard.progress import Report
@@ -33,6 +35,8 @@ class ImportedModel(Config):
     """Longest sequence from here on; at most what the model was made for."""
     licence: str
     """Licence of the weights."""
+    allowed_special: tuple[str, ...] = ()
+    """Control tokens that text may spell, in documents, prompts and answers alike; any other is encoded as the characters it is."""
 
 
 class ImportConfig(ImportedModel):
@@ -40,6 +44,16 @@ class ImportConfig(ImportedModel):
 
     kind: Literal["import"] = "import"
     """A base model that others pretrained."""
+
+
+def found(config: ImportedModel, roots: Sequence[str]) -> Path:
+    """The directory or file that holds the declared weights. Raises ValueError: nothing is there, or the weights are others."""
+    path = find_input(config.path, roots, "base.path")
+    weights = path if path.is_file() else path / "model.safetensors"
+    if not weights.is_file():
+        raise ValueError(f"base.path {path}: no {weights.name} in it")
+    require_sha256(weights, config.sha256, "base.path")
+    return path
 
 
 def run(
@@ -53,16 +67,14 @@ def run(
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # the line has its own
-    path = find_input(config.path, execution.roots, "base.path")
-    weights = path if path.is_file() else path / "model.safetensors"
-    if not weights.is_file():
-        raise ValueError(f"base.path {path}: no {weights.name} in it")
-    require_sha256(weights, config.sha256, "base.path")
+    path = found(config, execution.roots)
     if path.is_file():
         shutil.rmtree(checkpoints / "hf", ignore_errors=True)
         gguf.to_hf(path, checkpoints / "hf")
         path = checkpoints / "hf"
     model = import_hf(path, out, seq_len=config.seq_len)
     shutil.rmtree(checkpoints / "hf", ignore_errors=True)
+    control_tokens.allow(out, config.allowed_special)
+    Encoder(out)  # refuses a token that it does not have
     report(1, 1, unit="model")
     return {"imported/model/parameters": float(model.parameters())}

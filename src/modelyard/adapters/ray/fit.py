@@ -4,7 +4,7 @@ metrics or one clear error line.
 Ray Train restarts a group in which a rank raised or died up to ``max_restarts`` times; the stage then
 continues from its last checkpoint. A group that hangs loses the rank at fault (see `watch`) and is restarted
 like any other. A ValueError (the stage refuses its input) and a StopError (it has to end) are never retried.
-SIGTERM to this process or to a rank ends the stage after its step, with a checkpoint.
+SIGTERM to this process or to a rank ends the stage after its step, with a checkpoint where it keeps any.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from modelyard.adapters.ray import cluster
 from modelyard.adapters.ray.mailbox import Failure, News
 from modelyard.adapters.ray.rank import Job, one_line
 from modelyard.adapters.ray.watch import Verdict
-from modelyard.progress import Report
+from modelyard.progress import Report, Stop, request_stop
 
 POLL_SECONDS = 0.1
 STOP_SECONDS = 30
@@ -126,6 +126,8 @@ class Fit:
                 for line in news.warnings:
                     _log.warning(line)
                 if news.metrics is not None:
+                    if terminated.is_set():  # the stage was through before it heard of it: no other begins
+                        request_stop(Stop.TOLD)
                     return news
                 if not alive or any(failure.final for failure in news.failures):
                     raise self._failed(job, news)
@@ -140,6 +142,7 @@ class Fit:
                 if news.hung:
                     self._kill(news.hung)
                 if terminated.is_set() and not told:
+                    _log.warning("SIGTERM: %s ends after its step", job.stage)
                     ray.get(self.mailbox.tell_to_stop.remote())
                     told = True
                 time.sleep(POLL_SECONDS)

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from modelyard.adapters.ray import is_on_this_machine
+from modelyard.adapters.ray import is_on_this_machine, node
 from modelyard.adapters.ray.fit import Fit, Layout
 from modelyard.adapters.ray.mailbox import Mailbox
 from modelyard.adapters.ray.rank import Job, train_stage
@@ -19,6 +19,7 @@ from modelyard.adapters.ray.warm import WarmGroup
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
 from modelyard.progress import Report
+from modelyard.store import disk
 from modelyard.store.inputs import inputs_directory
 from modelyard.store.storage import Storage
 
@@ -45,12 +46,20 @@ def launch(
             ``checkpoints``.
     """
     layout = Layout(**{key: getattr(execution, key) for key in Layout._fields})
-    job = Job(stage_run, config, dict(inputs), out.absolute(), checkpoints.absolute(), from_anywhere(execution))
+    execution = from_anywhere(execution)
+    driver = "" if is_on_this_machine() else disk.identity(Path(execution.scratch))
+    job = Job(stage_run, config, dict(inputs), out.absolute(), checkpoints.absolute(), execution, driver)
+    apart = bool(driver and execution.checkpoint_store)
+    if apart:
+        node.forget(execution, job.out)
     with _turn:
         if execution.keep_workers and is_on_this_machine():
             return _on_warm_group(layout, job, report)
         release()
-        return _on_own_group(layout, job, report)
+        metrics = _on_own_group(layout, job, report)
+    if apart:
+        node.collect(execution, job.out)
+    return metrics
 
 
 def _on_own_group(layout: Layout, job: Job, report: Report) -> dict[str, float]:

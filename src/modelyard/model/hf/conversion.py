@@ -150,7 +150,7 @@ def _config(directory: Path) -> Any:
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(directory)
+        return AutoConfig.from_pretrained(directory, trust_remote_code=False)
     except StrictDataclassError as error:  # sizes that transformers itself refuses
         raise ValueError(str(error)) from None
 

@@ -22,7 +22,7 @@ def to_hf(file: Path, out: Path) -> None:
 
     if file.open("rb").read(4) != b"GGUF":
         raise ValueError(f"{file}: not a GGUF file")
-    config = AutoConfig.from_pretrained(file.parent, gguf_file=file.name)
+    config = AutoConfig.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False)
     if config.model_type != "llama":
         raise ValueError(f"{file}: model_type {config.model_type!r} is not llama")
     with torch.device("meta"):
@@ -36,4 +36,4 @@ def to_hf(file: Path, out: Path) -> None:
         bos_token_id=config.bos_token_id, eos_token_id=config.eos_token_id, pad_token_id=config.pad_token_id
     )
     model.save_pretrained(out)
-    AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(out)
+    AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False).save_pretrained(out)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from modelyard.execution import ExecutionConfig
-from modelyard.model.network import cpu_platform
+from modelyard.model.network import cpu_platform, disks
 
 T = TypeVar("T")
 
@@ -62,6 +63,7 @@ def initialize(execution: ExecutionConfig) -> Layout:
             f"world size {dist.get_world_size()} is not tensor_parallel {execution.tensor_parallel} x pipeline_parallel "
             f"{execution.pipeline_parallel} x data_parallel {execution.data_parallel}"
         )
+    disks.arrange(Path(execution.scratch))
     torch.set_num_threads(execution.threads)
     if not parallel_state.model_parallel_is_initialized():
         parallel_state.initialize_model_parallel(

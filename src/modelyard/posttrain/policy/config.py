@@ -118,6 +118,7 @@ class PPOConfig(OnPolicyConfig):
     """PPO-ptx: advantages by a critic, KL charged in the reward (InstructGPT, arXiv:2203.02155)."""
 
     algorithm: Literal["ppo"]
+    """Clipped policy gradient with a critic and, where ``ptx_coef`` is not 0, pretraining text."""
     gae_lambda: float = Field(ge=0, le=1)
     """Lambda of GAE (not published for InstructGPT)."""
     value_clip_range: float = Field(gt=0)
@@ -148,6 +149,7 @@ class GRPOConfig(GroupConfig):
     """GRPO (arXiv:2402.03300) with the normalisations of Dr. GRPO (arXiv:2503.20783) and DAPO (arXiv:2503.14476) as options."""
 
     algorithm: Literal["grpo"]
+    """Advantages relative to a group of completions."""
     scale: Literal["group", "batch", "none"]
     """What a reward's distance from its group's mean is divided by: the group's standard deviation (GRPO, DAPO), that of all episodes, or
     nothing (Dr. GRPO)."""
@@ -168,3 +170,4 @@ class RLOOConfig(GroupConfig):
     """REINFORCE leave-one-out (arXiv:2402.14740): the baseline is the mean reward of the prompt's other completions, KL charged in the reward."""
 
     algorithm: Literal["rloo"]
+    """Advantages relative to the others of a group."""

@@ -50,24 +50,28 @@ class DPOConfig(ContrastConfig):
     """DPO (arXiv:2305.18290, eq. 7) over all pairs of a ranking, each comparison counting once as for the reward model."""
 
     algorithm: Literal["dpo"]
+    """Every pair of a ranking."""
 
 
 class KWiseDPOConfig(ContrastConfig):
     """K-wise DPO: the Plackett-Luce likelihood of a whole ranking (arXiv:2305.18290, eq. 20), summed over the orders that ties leave open."""
 
     algorithm: Literal["kwise_dpo"]
+    """A whole ranking at once."""
 
 
 class IPOConfig(ContrastConfig):
     """IPO (arXiv:2310.12036, eq. 17) over all pairs of a ranking: margins are driven to 1 / (2 beta) instead of to infinity."""
 
     algorithm: Literal["ipo"]
+    """Every pair of a ranking, up to a margin."""
 
 
 class KTOConfig(PreferenceConfig):
     """KTO (arXiv:2402.01306, eq. 8): completions are good or bad by themselves, as thumbs say or as their place in a ranking does."""
 
     algorithm: Literal["kto"]
+    """Every completion by itself."""
     desirable_weight: float = Field(ge=0)
     """Lambda of good completions (KTO: the two weights times how many there are of each should be within 1 to 4/3 of each other)."""
     undesirable_weight: float = Field(ge=0)

@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment
-
+from modelyard import printable
 from modelyard.formats import json_file, rewards
 from modelyard.formats.contamination import FILE as REPORT
 from modelyard.formats.contamination import Report, read_report
@@ -23,11 +22,10 @@ from modelyard.model import model_directory
 from modelyard.release.card import figures
 from modelyard.release.card.card_template import TEMPLATE
 from modelyard.release.card.feedback import feedback
-from modelyard.release.gates.gate import Decision
+from modelyard.release.gates.gate import MODELS, Decision
 from modelyard.stats.estimate import Estimate
 from modelyard.store.artifacts import MANIFEST
 
-MODELS = ("base", "sft", "policy")
 ALIGNED = {"ppo": "PPO", "grpo": "GRPO", "rloo": "RLOO", "dpo": "DPO", "kwise_dpo": "K-wise DPO", "ipo": "IPO", "kto": "KTO"}
 """``policy.algorithm`` -> how the page names it."""
 
@@ -36,8 +34,8 @@ def build(name: str, inputs: Mapping[str, Path], decision: Decision, results: Re
     """The page. ``inputs`` are the decision stage's."""
     corpus, directory = inputs["corpus"], inputs["results"]
     report = read_report(inputs["contamination"]) if (inputs["contamination"] / REPORT).is_file() else {}
-    page = Environment(autoescape=True).from_string(TEMPLATE)
-    return page.render(
+    models = [model for model in MODELS if model in results.weights]
+    return printable.page(TEMPLATE).render(
         title=name,
         name=name,
         parameters=shortened(model_directory.read(inputs["policy"]).model.parameters()),
@@ -45,8 +43,8 @@ def build(name: str, inputs: Mapping[str, Path], decision: Decision, results: Re
         decision=decision,
         facts=facts(inputs, results),
         figures=[*plots(inputs, results), *seesaws(decision)],
-        models=MODELS,
-        metrics=[(label(key), [cell(results, model, key) for model in MODELS]) for key in measured(results)],
+        models=models,
+        metrics=[(label(key), [cell(results, model, key) for model in models]) for key in measured(results)],
         classes=classes(results),
         rules=rule_rows(inputs),
         feedback=feedback(inputs),
@@ -118,6 +116,7 @@ def seesaws(decision: Decision) -> list[tuple[str, str]]:
     """What was gained and lost, against production and against the base model; none where nothing was compared."""
     sides = (
         ("Against production: gained and lost", decision.comparisons),
+        ("Contamination: the base against its twin without those documents", decision.contamination_gain),
         ("Alignment tax: against the base model", decision.tax),
         ("Conduct: both sides of safety", decision.conduct),
     )
@@ -164,6 +163,7 @@ def classes(results: Results) -> tuple[list[str], list[tuple[str, str, list[tupl
         (f"{benchmark}, {group}".replace("_", " "), model, [cell(results, model, f"{benchmark}/{name}/{group}") for name in names])
         for benchmark, group in places
         for model in MODELS
+        if model in results.weights
     ]
     return [name.removeprefix("class_") for name in names], rows
 
