@@ -16,10 +16,19 @@ from modelyard.posttrain.rows.masking import Example
 def demonstration(encoder: Encoder, shown: Demonstration) -> Example:
     """The demonstration with every turn of the assistant marked as trained on."""
     if isinstance(shown.prompt, str):
-        return Example(encoder.opening(shown.prompt), [*encoder.continued(shown.completion), encoder.document_end])
+        return response(encoder, shown.prompt, shown.completion)
     turns = encoder.turns((*shown.prompt, Message(role="assistant", content=shown.completion)))
     start, stop = turns.spoken[-1]
     return Example(turns.ids[:start], turns.ids[start:stop], tuple(turns.spoken[:-1]))
+
+
+def response(encoder: Encoder, prompt: Prompt, completion: str) -> Example:
+    """The completion, closed, behind its prompt as generation would have written it; of a conversation only this turn is trained on."""
+    if isinstance(prompt, str):
+        return Example(encoder.opening(prompt), [*encoder.continued(completion), encoder.document_end])
+    turns = encoder.turns((*prompt, Message(role="assistant", content=completion)))
+    start, stop = turns.spoken[-1]
+    return Example(turns.ids[:start], turns.ids[start:stop])
 
 
 def whole(encoder: Encoder, prompt: Prompt, completion: str) -> list[int]:
