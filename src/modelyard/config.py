@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import tomllib
 from collections.abc import Sequence
@@ -29,6 +30,8 @@ SHIPPED = "configs"
 """Directory of the configs that come with the project."""
 LARGEST = 1 << 24
 """Bytes of a config."""
+LONGEST_LINE = 1500
+"""Characters of an error's line."""
 EXECUTION, INPUTS, BESIDE = "execution", "inputs", "beside"
 """The table that says where relative paths start: a directory of inputs, and the directories of the config's files."""
 
@@ -145,7 +148,7 @@ def located(path: Path, named: str = "") -> Path:
     """``path``, or where nothing is there and it was ``named`` ``configs/...``, the shipped file of that name."""
     first, *rest = PurePath(named or path).parts or ("",)
     shipped = shipped_configs().joinpath(*rest)
-    return shipped if first == SHIPPED and not path.exists() and shipped.is_file() else path
+    return shipped if first == SHIPPED and not os.path.exists(path) and shipped.is_file() else path
 
 
 def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -169,13 +172,19 @@ def without_password(text: str) -> str:
 
 def complaint(error: BaseException) -> str:
     """What is wrong, as the one line that a command says: of bad values the keys, of a file its path, of anything else its own words.
-    Passwords in URLs are left out.
+    Passwords in URLs are left out, and the middle of a line that nobody would read to its end.
     """
     if isinstance(error, ValidationError):
-        return without_password(first_error(error))
+        return shortened(without_password(first_error(error)))
     if isinstance(error, OSError) and error.filename is not None:
-        return without_password(f"{error.filename}: {error.strerror}")
-    return without_password(" ".join(str(error).split())) or type(error).__name__
+        return shortened(without_password(f"{error.filename}: {error.strerror}"))
+    return shortened(without_password(" ".join(str(error).split()))) or type(error).__name__
+
+
+def shortened(line: str) -> str:
+    """``line`` without its middle where it is over ``LONGEST_LINE`` characters."""
+    half = LONGEST_LINE // 2
+    return line if len(line) <= LONGEST_LINE else f"{line[:half]} ... {line[-half:]}"
 
 
 def first_error(error: ValidationError, tree: object = None) -> str:

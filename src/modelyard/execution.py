@@ -9,6 +9,9 @@ from pydantic import model_validator
 from modelyard.config import Config
 from modelyard.store.storage import Storage
 
+MOST_THREADS = 4096
+"""Of one rank: more than any machine has cores, and torch's pool of them can still be made."""
+
 
 class ExecutionConfig(Config):
     """Where and how a run happens. Changing any of it never changes what an artifact is, only how often its history was logged."""
@@ -83,6 +86,8 @@ class ExecutionConfig(Config):
         for key in ("max_restarts", "hang_seconds", "keep_every", "peak_tflops"):
             if getattr(self, key) < 0:
                 raise ValueError(f"{key} must be at least 0, got {getattr(self, key)}")
+        if self.threads > MOST_THREADS:
+            raise ValueError(f"threads must be at most {MOST_THREADS}")
         Storage(self.store)  # raises where it is no URL of a store
         if self.checkpoint_store:
             Storage(self.checkpoint_store)

@@ -62,7 +62,9 @@ def exit_code(program: Any, arguments: Sequence[str], name: str) -> int:
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         where = context.command_path if context else name
-        sys.stderr.write(f"{where}: {' '.join(error.format_message().split())}; see {where} --help\n")
+        from modelyard.config import shortened
+
+        sys.stderr.write(f"{where}: {shortened(' '.join(error.format_message().split()))}; see {where} --help\n")
         return BAD_INPUT
     return code or DONE
 

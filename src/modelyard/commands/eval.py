@@ -8,22 +8,25 @@ own directory.
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
 
-from modelyard.commands.numbers import at_least
+from modelyard.commands.numbers import at_least, between
+from modelyard.commands.outputs import require_directory
 
 MODEL = typer.Argument(help="Directory, models:/name@alias, or http://host/v1#name.", show_default=False)
 BENCHMARK = typer.Option(help="A name of --list, such as arc_easy, mmlu_virology, gsm8k.")
 SUITE = typer.Option(help="A TOML file of many benchmarks, such as configs/evals/fathom.toml.")
 ANALYSIS = typer.Option(help="Variants of the benchmark, into a directory: orders, shots, templates, seeds and so on.")
+LIMIT = typer.Option(help="At most N items: a sample in which every subject has its share.", metavar="N", callback=at_least(1))
 SHOTS = typer.Option(help="Examples in the prompt; without it, the benchmark's own number.")
 SAMPLES = typer.Option(help="Outputs an item where text is generated (pass@k).", callback=at_least(1))
 NEW_TOKENS = typer.Option(help="Longest output, where text is generated.", callback=at_least(1))
 CLASSIFIER = typer.Option(help="Directory with abuse.npz, for toxicity.")
+LARGEST_SEED = 2**63 - 1
+"""torch's."""
 OUT = typer.Option(help="Records, JSONL; metrics go to the same name with .metrics.json. A directory for a suite or an analysis.")
 
 
@@ -54,12 +57,12 @@ def evaluate(
     suite: Annotated[Path | None, SUITE] = None,
     analysis: Annotated[str | None, ANALYSIS] = None,
     data: Annotated[str | None, typer.Option(help="Directory or URL of the benchmark data.")] = None,
-    limit: Annotated[int | None, typer.Option(help="At most N items: a sample in which every subject has its share.", metavar="N")] = None,
+    limit: Annotated[int | None, LIMIT] = None,
     shots: Annotated[int | None, SHOTS] = None,
     samples: Annotated[int | None, SAMPLES] = None,
     max_new_tokens: Annotated[int | None, NEW_TOKENS] = None,
     temperature: Annotated[float | None, typer.Option(help="Of generated text.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of generated text.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of generated text.", callback=between(0, LARGEST_SEED))] = None,
     judge: Annotated[str | None, typer.Option(help="Model that rates replies, given like MODEL.")] = None,
     classifier: Annotated[Path | None, CLASSIFIER] = None,
     screen: Annotated[bool, typer.Option("--screen", help="bfloat16 first, close decisions again in fp32.")] = False,
@@ -115,7 +118,4 @@ def check(options: Options) -> None:
     several = options.suite or options.analysis
     if not several and options.out.is_dir():
         raise ValueError(f"--out {options.out}: is a directory; one benchmark's records are a file")
-    folder = options.out if several else options.out.parent
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
-        pass
+    require_directory(options.out if several else options.out.parent)

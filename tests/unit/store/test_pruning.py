@@ -70,7 +70,7 @@ def test_pruned_line_keeps_its_lineage_and_its_hashes_and_is_built_again(store: 
     found = walk(store, [made["decision"].ref])
     assert (found.artifacts, found.sources, found.problems) == (whole.artifacts, {made["corpus"].ref: SOURCES}, ())
     assert set(found.missing) == set(whole.artifacts)
-    with pytest.raises(ArtifactError, match="file data.json is missing"):
+    with pytest.raises(ArtifactError, match=r"file data\.json is missing"):
         store.read(made["tokens"], "data.json")
     assert make_line(store)["decision"].record == made["decision"].record
     assert walk(store, [made["decision"].ref]).missing == ()
