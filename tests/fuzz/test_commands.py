@@ -31,7 +31,7 @@ from modelyard.exit_codes import BAD_INPUT, DONE, FAILED
 
 ROOT = Path(__file__).parents[2]
 EACH = settings(
-    max_examples=40,
+    max_examples=25,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
