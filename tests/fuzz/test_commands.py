@@ -19,12 +19,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import psutil
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save
+from safetensors.numpy import save
 
 from modelyard.commands.app import main, program
 from modelyard.exit_codes import BAD_INPUT, DONE, FAILED
@@ -47,13 +47,15 @@ VALID = {
     "layout": ("a.toml", (ROOT / "configs/model/llama-1.3b.toml").read_bytes()),
     "pipeline": ("a.toml", f'extends = "{ROOT}/configs/pipeline/tiny.toml"\n'.encode()),
     "rubric": ("a.toml", (ROOT / "configs/rubrics/refusal_style.toml").read_bytes()),
-    "weights": ("model.safetensors", save({"w": torch.ones(2, 2)})),
+    "weights": ("model.safetensors", save({"w": np.ones((2, 2), np.float32)})),
     "metrics": (
         "a.metrics.json",
         b'{"benchmark": "b", "benchmark_id": "i", "metrics": {"acc": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}}}',
     ),
 }
-ODD = ("directory", "nothing", "pipe", "device", "bomb", "loop", "below a file", "long name")
+LONG = "long" * 100
+"""More characters than a name can have."""
+ODD = ("directory", "nothing", "pipe", "device", "bomb", "loop", "below a file", LONG)
 NUMBERS = ("0", "1", "-1", "3", "0.5", "nan", "inf", "-inf", "1e308", "1e-320", "9" * 400, "1_000", "0x10", "", " ", "one")
 WORDS = (
     "",
@@ -166,7 +168,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MODELYARD_HOME", str(tmp_path / "home"))
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-    for kind, (name, valid) in VALID.items():
+    for kind in VALID:
         (tmp_path / "odd/directory" / kind).mkdir(parents=True)
         (tmp_path / "odd/directory" / kind / "kept").write_text("kept")
         for odd in ("pipe", "device", "bomb", "loop", "below a file"):
@@ -175,7 +177,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / "odd/device" / kind).symlink_to("/dev/zero")
         (tmp_path / "odd/bomb" / kind).write_bytes(BOMB)
         (tmp_path / "odd/loop" / kind).symlink_to(kind)
-        del name, valid
     (tmp_path / "odd/below a file").rmdir()
     (tmp_path / "odd/below a file").write_text("a file")
     return tmp_path

@@ -41,8 +41,6 @@ def export_model(
     hf_dir: Annotated[Path, typer.Argument(help="Hugging Face directory to write; must not exist, or be empty.")],
 ) -> None:
     """Convert a model directory back to a Hugging Face directory, bit for bit."""
-    from transformers import AutoTokenizer
-
     from modelyard.model.hf.conversion import GENERATION, export_hf
     from modelyard.model.model_directory import read
 
@@ -51,6 +49,8 @@ def export_model(
     if (model_dir / GENERATION).is_file():
         export_hf(model_dir, hf_dir)
     else:
+        from transformers import AutoTokenizer
+
         tokenizer = AutoTokenizer.from_pretrained(model_dir)
         export_hf(model_dir, hf_dir, end_id=tokenizer.eos_token_id, pad_id=tokenizer.pad_token_id)
     typer.echo(f"{hf_dir}: written")
