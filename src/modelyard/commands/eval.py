@@ -20,7 +20,6 @@ MODEL = typer.Argument(help="Directory, models:/name@alias, or http://host/v1#na
 BENCHMARK = typer.Option(help="A name of --list, such as arc_easy, mmlu_virology, gsm8k.")
 SUITE = typer.Option(help="A TOML file of many benchmarks, such as configs/evals/fathom.toml.")
 ANALYSIS = typer.Option(help="Variants of the benchmark, into a directory: orders, shots, templates, seeds and so on.")
-LIMIT = typer.Option(help="At most N items: a sample in which every subject has its share.", metavar="N", callback=at_least(1))
 SHOTS = typer.Option(help="Examples in the prompt; without it, the benchmark's own number.")
 SAMPLES = typer.Option(help="Outputs an item where text is generated (pass@k).", callback=at_least(1))
 NEW_TOKENS = typer.Option(help="Longest output, where text is generated.", callback=at_least(1))
@@ -57,7 +56,7 @@ def evaluate(
     suite: Annotated[Path | None, SUITE] = None,
     analysis: Annotated[str | None, ANALYSIS] = None,
     data: Annotated[str | None, typer.Option(help="Directory or URL of the benchmark data.")] = None,
-    limit: Annotated[int | None, LIMIT] = None,
+    limit: Annotated[int | None, typer.Option(help="At most N items: a sample in which every subject has its share.", metavar="N")] = None,
     shots: Annotated[int | None, SHOTS] = None,
     samples: Annotated[int | None, SAMPLES] = None,
     max_new_tokens: Annotated[int | None, NEW_TOKENS] = None,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +19,18 @@ def json_option(help: str, *names: str) -> Any:
 
 def writable(path: Path | None) -> Path | None:
     """A callback of typer's options: the file that can be written there."""
+    from modelyard.config import complaint
+
     try:
         if path is not None:
             require_file(path)
     except OSError as error:
-        raise typer.BadParameter(f"{path}: {error.strerror}") from None
+        raise typer.BadParameter(complaint(error)) from None
     return path
 
 
 def require_file(path: Path) -> None:
-    """Raises OSError where no file can be written at ``path``; nothing is made."""
+    """Raises OSError where no file can be written at ``path``; nothing of it is left."""
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "is a directory", str(path))
     require_directory(path.parent)
@@ -35,12 +39,16 @@ def require_file(path: Path) -> None:
 
 
 def require_directory(path: Path) -> None:
-    """Raises OSError where ``path`` neither is a directory that can be written into nor can become one; nothing is made."""
-    there = next(place for place in (path, *path.absolute().parents) if place.exists())
-    if not there.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, "is not a directory", str(there))
-    if not os.access(there, os.W_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(there))
+    """Raises OSError where nothing can be written into ``path``, which need not be there; what is made to find out is removed."""
+    made = [place for place in (path, *path.parents) if not place.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    finally:
+        for place in made:
+            with contextlib.suppress(FileNotFoundError):
+                place.rmdir()
 
 
 def write(path: Path, text: str) -> None:
