@@ -9,6 +9,7 @@ from pydantic import model_validator
 from modelyard.config import Config
 from modelyard.store.storage import Storage
 
+Device = Literal["auto", "cuda", "cpu"]
 MOST_THREADS = 4096
 """Of one rank: more than any machine has cores, and torch's pool of them can still be made."""
 
@@ -27,6 +28,9 @@ class ExecutionConfig(Config):
     """Directories of the config's files, where a relative path is looked for first; set when they are read."""
     parallel_stages: bool = False
     """Build stages that do not read each other at the same time; worth it where there is room for both."""
+    device: Device = "auto"
+    """What ranks compute on: a GPU each (``cuda``; refused where there are too few, waited for on a cluster that grows), the CPU, or GPUs where
+    there is one for each (``auto``)."""
     tensor_parallel: int = 1
     """Ranks that share every layer's matrices."""
     pipeline_parallel: int = 1

@@ -15,12 +15,14 @@ import typer
 from typer.main import get_command
 
 from modelyard.commands import (
+    check,
     compare,
     contamination,
     convert,
     data,
     eval,
     forecast,
+    init,
     judge,
     layout,
     ledger,
@@ -29,6 +31,7 @@ from modelyard.commands import (
     prune,
     released,
     run,
+    schema,
     servers,
     verify,
 )
@@ -36,6 +39,11 @@ from modelyard.commands.command import Command, exit_code
 
 COMMANDS: dict[str, tuple[tuple[str, Callable[..., object]], ...]] = {
     "Pipeline": (("run", run.run), ("ui", servers.ui), ("services", servers.services)),
+    "Configs": (
+        ("init", init.init),
+        ("check", check.check),
+        ("schema", schema.schema),
+    ),
     "Data": (("data", data.build), ("contamination", contamination.contamination)),
     "Planning": (("plan", plan.plan), ("layout", layout.layout), ("forecast", forecast.forecast), ("ledger", ledger.ledger)),
     "Models": (("import", convert.import_model), ("export", convert.export_model)),

@@ -1,4 +1,4 @@
-"""What all commands have in common: one line of error without a traceback, and options of several words.
+"""What all commands have in common: one line of error without a traceback, options of several words, and text of others shown as text.
 
 The line is :func:`modelyard.config.complaint`'s, the exit code :func:`modelyard.exit_codes.code_of`'s. Any other
 exception than of a user's input, the system or a server is an error of ours and shows its traceback.
@@ -18,6 +18,7 @@ from typer.core import TyperCommand
 
 from modelyard.adapters.home import ServerError
 from modelyard.exit_codes import BAD_INPUT, DONE, FAILED, code_of
+from modelyard.printable import printable
 
 
 class Command(TyperCommand):
@@ -64,7 +65,8 @@ def exit_code(program: Any, arguments: Sequence[str], name: str) -> int:
         where = context.command_path if context else name
         from modelyard.config import shortened
 
-        sys.stderr.write(f"{where}: {shortened(' '.join(error.format_message().split()))}; see {where} --help\n")
+        said = shortened(printable(" ".join(error.format_message().split())))
+        sys.stderr.write(f"{where}: {said}; see {where} --help\n")
         return BAD_INPUT
     return code or DONE
 
@@ -83,6 +85,11 @@ def repeated(words: Sequence[str], several: set[str]) -> Iterator[str]:
         else:
             first = False
         yield word
+
+
+def say(text: str, nl: bool = True) -> None:
+    """Print ``text``, which may be of others: characters that a terminal obeys are spelled."""
+    typer.echo(printable(text), nl=nl)  # noqa: TID251
 
 
 def refuse(command: str, error: Exception) -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from modelyard.commands.command import say
 from modelyard.commands.numbers import at_least, between
 from modelyard.commands.outputs import json_option, require_directory, write
 
@@ -69,7 +70,7 @@ def contamination(
             "kept_short": len(found.documents) - len(removed),
         }
     write(json, json_format.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    typer.echo(f"{_sentence(result)}; report: {json}")
+    say(f"{_sentence(result)}; report: {json}")
 
 
 def _sentence(result: dict[str, Any]) -> str:

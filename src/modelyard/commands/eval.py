@@ -3,7 +3,7 @@
 MODEL: a model directory of ours, a Hugging Face directory, ``models:/name@alias`` or ``models:/name/3`` of MLflow's
 registry, or ``http://host/v1#name`` of an OpenAI-compatible server. DATA: benchmark data as
 :mod:`modelyard.evals.catalog` reads it, or an ``s3://`` or ``hf://`` URL of one; for ``--benchmark exam`` an exam's
-own directory.
+own directory. A ``--benchmark`` that ends with ``.toml`` is a file with one table of ``[evals.benchmarks]``.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from typing import Annotated, NamedTuple
 
 import typer
 
+from modelyard.commands.command import say
 from modelyard.commands.numbers import at_least, between
 from modelyard.commands.outputs import require_directory
 
 MODEL = typer.Argument(help="Directory, models:/name@alias, or http://host/v1#name.", show_default=False)
-BENCHMARK = typer.Option(help="A name of --list, such as arc_easy, mmlu_virology, gsm8k.")
+BENCHMARK = typer.Option(help="A name of --list, such as arc_easy, mmlu_virology, gsm8k, or a TOML file of your own.")
 SUITE = typer.Option(help="A TOML file of many benchmarks, such as configs/evals/fathom.toml.")
 ANALYSIS = typer.Option(help="Variants of the benchmark, into a directory: orders, shots, templates, seeds and so on.")
 SHOTS = typer.Option(help="Examples in the prompt; without it, the benchmark's own number.")
@@ -76,7 +77,7 @@ def evaluate(
     if list_:
         from modelyard.evals.catalog import names
 
-        typer.echo("\n".join(names()))
+        say("\n".join(names()))
         return
     given = {"model": model, "--data": data, "--out": out}
     if model is None or data is None or out is None:

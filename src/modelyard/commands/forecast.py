@@ -19,6 +19,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
+from modelyard.commands.command import say
 from modelyard.commands.numbers import between
 from modelyard.commands.outputs import json_option, write
 
@@ -90,4 +91,4 @@ def forecast(
     result, text = (forecasting.joint if joint else forecasting.in_compute)(chosen, asked)
     if json:
         write(json, json_format.dumps(result, indent=1) + "\n")
-    typer.echo("".join(f"warning: {line}\n" for line in result["warnings"]) + text, nl=False)
+    say("".join(f"warning: {line}\n" for line in result["warnings"]) + text, nl=False)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from modelyard.commands.command import say
 from modelyard.commands.outputs import json_option, write
 from modelyard.commands.tables import table
 
@@ -47,7 +48,7 @@ def judge(
     found = []
     for rubric in opened:
         found.append(measure(measured, rubric, seed))
-        typer.echo(agreement(rubric, found[-1]), nl=False)
+        say(agreement(rubric, found[-1]), nl=False)
     if json:
         write(json, json_format.dumps([one.model_dump() for one in found], indent=1))
 

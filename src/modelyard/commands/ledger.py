@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from modelyard.commands.command import say
 from modelyard.commands.outputs import json_option, write
 from modelyard.commands.tables import table
 
@@ -35,7 +36,7 @@ def ledger(
     if json:
         rows = [{**entry._asdict(), "error": entry.error, "inside": entry.inside} for entry in found]
         write(json, json_format.dumps(rows, indent=1) + "\n")
-    typer.echo(page(found) if found else f"no forecasts in {url}\n", nl=False)
+    say(page(found) if found else f"no forecasts in {url}\n", nl=False)
 
 
 def page(entries: Sequence[Entry]) -> str:

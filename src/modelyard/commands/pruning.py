@@ -6,11 +6,10 @@ import json
 import time
 from collections.abc import Iterable, Iterator
 
-import typer
-
 from modelyard.adapters import signing
 from modelyard.adapters.mlflow.registry import Registry
 from modelyard.adapters.mlflow.server import answering, tracking_uri
+from modelyard.commands.command import say
 from modelyard.commands.tables import table
 from modelyard.execution import ExecutionConfig
 from modelyard.release import decision, sign_off
@@ -34,14 +33,14 @@ def show(days: float, url: str | None, scratch: str | None, delete: bool) -> Non
     planned = pruning.plan(store, released | set(of_decisions(store)), days, time.time())
     for title, pieces in (("artifact", planned.artifacts), ("artifact", planned.unfinished), ("scratch", planned.scratch)):
         if pieces:
-            typer.echo(table((title, "size", "why"), [row(piece) for piece in pieces], right=("size",)))
+            say(table((title, "size", "why"), [row(piece) for piece in pieces], right=("size",)))
     for line in planned.problems:
-        typer.echo(f"kept, since it cannot be read: {line}")
+        say(f"kept, since it cannot be read: {line}")
     for why, count in planned.kept.items():
-        typer.echo(f"kept: {count} artifacts {why}")
+        say(f"kept: {count} artifacts {why}")
     if delete:
         pruning.carry_out(store, planned)
-    typer.echo(f"{readable(planned.size)} {'removed' if delete else 'would be removed; --delete removes it'}")
+    say(f"{readable(planned.size)} {'removed' if delete else 'would be removed; --delete removes it'}")
 
 
 def of_registry() -> Iterator[str]:

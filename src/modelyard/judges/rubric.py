@@ -37,7 +37,9 @@ class Example(Config):
     """A prompt with responses that a person has put into classes."""
 
     prompt: str
+    """What was asked."""
     stance: Stance
+    """What the prompt asks for."""
     responses: dict[str, str]
     """Class -> a response of that class."""
 
@@ -56,6 +58,7 @@ class Rubric(Config):
     """One multiple-choice question about a response."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    """What tables call it."""
     version: int = Field(ge=1)
     """Raised with every change of the text."""
     question: str
@@ -132,5 +135,5 @@ def _content(value: object, info: ValidationInfo) -> object:
     return read_rubric(find_input(value, (*given.get(BESIDE, ()), given.get(INPUTS, "")), "rubric"))
 
 
-NamedRubric = Annotated[Rubric, BeforeValidator(_content)]
+NamedRubric = Annotated[Rubric, BeforeValidator(_content, json_schema_input_type=Rubric | str)]
 """In a config: the path of a rubric's file, beside the config or under ``execution.inputs``; the config then holds what the file says."""

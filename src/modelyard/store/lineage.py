@@ -172,12 +172,13 @@ def invalidated(store: Store, source: str) -> list[Artifact]:
     touched = {ref for ref, artifact in everything.items() if ref == source or _reads(store, artifact, source)}
     if not touched:
         raise ValueError(f"{source}: no corpus in {store.storage.root} has such a source, and no artifact is called so")
+    made_of = {ref: [*_followed(made), *parts_of(store, made, [])] for ref, made in everything.items()}
     growing = True
     while growing:
-        more = {ref for ref, made in everything.items() if ref not in touched and touched & set(_followed(made))}
+        more = {ref for ref in everything if ref not in touched and touched & set(made_of[ref])}
         touched |= more
         growing = bool(more)
-    return [everything[ref] for ref in _in_order(touched - {source}, everything)]
+    return [everything[ref] for ref in _in_order(touched - {source}, made_of)]
 
 
 def all_artifacts(store: Store) -> Iterator[Artifact]:
@@ -197,14 +198,14 @@ def _reads(store: Store, artifact: Artifact, source: str) -> bool:
     return any(source in (row.get(key) for key in ("name", "package", "path", "sha256")) for row in sources_of(store, artifact))
 
 
-def _in_order(wanted: set[str], everything: Mapping[str, Artifact]) -> list[str]:
-    """Parents before what is made of them."""
+def _in_order(wanted: set[str], made_of: Mapping[str, Sequence[str]]) -> list[str]:
+    """Parents and parts before what is made of them."""
     ordered: list[str] = []
 
     def visit(ref: str) -> None:
         if ref in ordered or ref not in wanted:
             return
-        for parent in _followed(everything[ref]):
+        for parent in made_of[ref]:
             visit(parent)
         ordered.append(ref)
 

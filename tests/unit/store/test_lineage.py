@@ -8,7 +8,7 @@ import pytest
 from modelyard.adapters.mlflow.registry import Candidate, Registry
 from modelyard.adapters.mlflow.tracker import Tracker
 from modelyard.commands.app import main
-from modelyard.store.artifacts import Store
+from modelyard.store.artifacts import PARTS, Store
 from modelyard.store.lineage import changes, invalidated, walk
 from tests.worlds.line import SOURCES, Inner, Literals, make, make_line
 from tests.worlds.registry import log_directory
@@ -70,6 +70,15 @@ def test_invalidated_artifact_takes_what_follows_it(store: Store) -> None:
     made = make_line(store)
 
     assert {artifact.name for artifact in invalidated(store, made["policy"].ref)} == {"results", "decision", "export"}
+
+
+def test_invalidated_part_takes_what_was_put_together_of_it(store: Store) -> None:
+    filtering = make(store, "abuse_filter", Literals())
+    shard = make(store, "shard", Literals(), abuse=filtering)
+    corpus = make(store, "corpus", Literals(), {"sources.json": SOURCES, PARTS: {shard.ref: shard.content}})
+    tokens = make(store, "tokens", Literals(), corpus=corpus)
+
+    assert [artifact.ref for artifact in invalidated(store, filtering.ref)] == [shard.ref, corpus.ref, tokens.ref]
 
 
 def test_invalidated_unknown_source_is_refused(store: Store) -> None:

@@ -1,0 +1,125 @@
+"""The reference of configs: every table and key with type, default, published value and meaning, from the JSON schema of the config classes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from docsite.published import Published
+
+Schema = Mapping[str, Any]
+BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+
+
+class Table(NamedTuple):
+    """One table of a config."""
+
+    path: str
+    """Dotted path, with ``NAME`` where the user chooses the name."""
+    kind: str
+    """``base.kind`` or the like where there are several kinds of it."""
+    is_list: bool
+    """Whether it is an array of tables."""
+    schema: Schema
+
+
+def page(name: str, schema: Schema, values: Mapping[str, Published]) -> str:
+    """The page of a top-level table, as Markdown."""
+    root = schema["properties"][name]
+    lines = [f"# `[{name}]`", "", text(described(root, schema)), ""]
+    for table in tables(name, root, schema):
+        lines += [f"## `{heading(table)}`", "", text(table.schema.get("description", "")), ""]
+        lines += ["| key | type | default | published | meaning |", "| --- | --- | --- | --- | --- |"]
+        lines += [row(table, key, value, schema, values) for key, value in table.schema["properties"].items()]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def heading(table: Table) -> str:
+    """A table as a TOML file writes it."""
+    opened = f"[[{table.path}]]" if table.is_list else f"[{table.path}]"
+    return f"{opened} {table.kind}".rstrip()
+
+
+def tables(path: str, node: Schema, schema: Schema, kind: str = "", is_list: bool = False) -> Iterator[Table]:
+    """The tables at ``path`` and below, each where a file has it."""
+    node = resolved(node, schema)
+    if "properties" in node:
+        yield Table(path, kind, is_list, node)
+        for key, value in node["properties"].items():
+            yield from tables(f"{path}.{key}", value, schema)
+    elif "items" in node:
+        yield from tables(path, node["items"], schema, is_list=True)
+    elif isinstance(node.get("additionalProperties"), Mapping):
+        yield from tables(f"{path}.NAME", node["additionalProperties"], schema)
+    else:
+        kinds = [one for one in choices(node) if holds_table(one, schema)]
+        apart = len([one for one in kinds if "properties" in resolved(one, schema)]) > 1
+        for one in kinds[:] if apart else kinds[:1]:
+            yield from tables(path, one, schema, constant(resolved(one, schema)) if apart else "")
+
+
+def holds_table(node: Schema, schema: Schema) -> bool:
+    """Whether tables are found below ``node``."""
+    return next(tables("", node, schema), None) is not None
+
+
+def constant(node: Schema) -> str:
+    """The key that tells a kind of table from the others, as ``kind = "import"``."""
+    fixed = [(key, value["const"]) for key, value in node["properties"].items() if "const" in value]
+    return f'with {fixed[0][0]} = "{fixed[0][1]}"' if fixed else ""
+
+
+def row(table: Table, key: str, node: Schema, schema: Schema, values: Mapping[str, Published]) -> str:
+    """A key's row."""
+    required = key in table.schema.get("required", ())
+    default = "required" if required else code(node["default"]) if node.get("default") is not None else "absent"
+    said = values.get(f"{table.path}.{key}")
+    value = "" if said is None else f"{code(said.value)} (ours)" if said.is_ours else code(said.value)
+    cells = (f"`{key}`", type_of(node, schema), default, value, text(described(node, schema)))
+    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
+
+
+def type_of(node: Schema, schema: Schema) -> str:
+    """What a value is, in words."""
+    if "$ref" in node:
+        target = resolved(node, schema)
+        return "table" if "properties" in target else type_of(target, schema)
+    if "const" in node:
+        return code(node["const"])
+    if "enum" in node:
+        return ", ".join(code(value) for value in node["enum"])
+    if several := choices(node):
+        return " or ".join(dict.fromkeys(type_of(one, schema) for one in several))
+    if node.get("type") == "array":
+        return f"list of {type_of(node['items'], schema)}" if "items" in node else "list"
+    if isinstance(node.get("additionalProperties"), Mapping):
+        return f"name → {type_of(node['additionalProperties'], schema)}"
+    bounds = ", ".join(f"{sign} {node[word]}" for word, sign in BOUNDS.items() if word in node)
+    return f"{node.get('type', 'any')} {bounds}".rstrip()
+
+
+def choices(node: Schema) -> list[Schema]:
+    """What a value may be, one after another, but nothing at all."""
+    return [one for one in node.get("anyOf", node.get("oneOf", ())) if one.get("type") != "null"]
+
+
+def resolved(node: Schema, schema: Schema) -> Schema:
+    """``node``, or the definition that it refers to."""
+    return schema["$defs"][node["$ref"].rpartition("/")[2]] if "$ref" in node else node
+
+
+def described(node: Schema, schema: Schema) -> str:
+    """A key's description, or its table's."""
+    return str(node.get("description") or resolved(node, schema).get("description", ""))
+
+
+def code(value: object) -> str:
+    """A value as a config writes it."""
+    return f"`{json.dumps(value, ensure_ascii=False)}`"
+
+
+def text(docstring: str) -> str:
+    """A docstring on one line, its literals as Markdown's."""
+    return " ".join(docstring.split()).replace("``", "`").replace(":class:", "").replace(":mod:", "").replace(":func:", "")
