@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 from docsite.published import Published
 
 Schema = Mapping[str, Any]
+ELSEWHERE = ("Rubric",)
+"""Classes whose tables are files of their own."""
 BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 
 
@@ -43,21 +45,23 @@ def heading(table: Table) -> str:
 
 
 def tables(path: str, node: Schema, schema: Schema, kind: str = "", is_list: bool = False) -> Iterator[Table]:
-    """The tables at ``path`` and below, each where a file has it."""
+    """The tables at ``path`` and below, each where a file has it; a list that may also be a table of names is shown as that."""
     node = resolved(node, schema)
+    if node.get("title") in ELSEWHERE:
+        return
     if "properties" in node:
         yield Table(path, kind, is_list, node)
         for key, value in node["properties"].items():
-            yield from tables(f"{path}.{key}", value, schema)
+            yield from tables(f"{path}.{key}", value, schema, kind)
     elif "items" in node:
-        yield from tables(path, node["items"], schema, is_list=True)
+        yield from tables(path, node["items"], schema, kind, is_list=True)
     elif isinstance(node.get("additionalProperties"), Mapping):
-        yield from tables(f"{path}.NAME", node["additionalProperties"], schema)
+        yield from tables(f"{path}.NAME", node["additionalProperties"], schema, kind)
     else:
-        kinds = [one for one in choices(node) if holds_table(one, schema)]
-        apart = len([one for one in kinds if "properties" in resolved(one, schema)]) > 1
-        for one in kinds[:] if apart else kinds[:1]:
-            yield from tables(path, one, schema, constant(resolved(one, schema)) if apart else "")
+        held = [one for one in choices(node) if holds_table(one, schema)]
+        kinds = [one for one in held if "properties" in resolved(one, schema)]
+        for one in kinds if len(kinds) > 1 else held[-1:]:
+            yield from tables(path, one, schema, constant(resolved(one, schema)) if len(kinds) > 1 else kind)
 
 
 def holds_table(node: Schema, schema: Schema) -> bool:

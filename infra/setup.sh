@@ -39,7 +39,7 @@ add_torch() {
     add torch==2.13.0
 }
 
-echo "Setting up $VENV with $with (once; a few minutes, about 3 GB)"
+echo "Setting up $VENV with $with (once; a few minutes)"
 add_torch
 echo "  Modelyard and what else it needs"
 add --editable ".[$EXTRA]"
