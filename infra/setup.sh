@@ -3,7 +3,8 @@
 #
 # uv installs where it is on the PATH, else pip. Where a Linux machine has no NVIDIA device, torch comes from PyTorch's own
 # index of CPU wheels (https://pytorch.org/get-started/locally), which need no CUDA libraries (several GB); where that index
-# does not answer, from the configured one. Versions are those of constraints.txt either way.
+# does not answer, from the configured one. Versions are those of constraints.txt either way. With LOCKED in the environment
+# everything but the tools of the developer is a wheel whose hash is in requirements.lock.
 set -eu
 PYTHON=$1 VENV=$2 EXTRA=${3:-dev}
 TORCH_INDEX=${TORCH_INDEX-https://download.pytorch.org/whl/cpu}
@@ -40,7 +41,12 @@ add_torch() {
 }
 
 echo "Setting up $VENV with $with (once; a few minutes)"
-add_torch
+if test -n "${LOCKED-}"; then
+    echo "  what requirements.lock has, by hash"
+    add --require-hashes --only-binary :all: --requirement requirements.lock
+else
+    add_torch
+fi
 echo "  Modelyard and what else it needs"
 add --editable ".[$EXTRA]"
 echo "  done in $(($(date +%s) - began)) s, $(du -sm "$VENV" | cut -f1) MB"

@@ -3,8 +3,9 @@
 Every stage defines its own :class:`Config` beside its code. A config holds only literals that define an
 artifact; where and how a stage runs (paths, workers, cadence) is a :class:`modelyard.execution.ExecutionConfig`,
 which is never part of a fingerprint. TOML rather than YAML because PyYAML reads ``3e-4`` as a string. A file may
-name others with ``extends = "tiny.toml"``, or a list of them, and then holds only what differs. A relative path
-starts beside the file that names it (or that it extends), else under ``execution.inputs``. ``configs/...`` that is not there is the
+name others with ``extends = "tiny.toml"``, or a list of them, and then holds only what differs. Tables that it
+names in ``replaces = ["policy"]`` take the place of those below, so that they may be of another kind. A relative
+path starts beside the file that names it (or that it extends), else under ``execution.inputs``. ``configs/...`` that is not there is the
 file that comes with the package (:func:`located`), so that a config outside a clone can extend it. Left out on purpose:
 environment interpolation; secrets and endpoints never stand in a config.
 """
@@ -21,10 +22,15 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from modelyard import whole_file
+from modelyard.printable import printable
+
 C = TypeVar("C", bound="Config")
 
 SHIPPED = "configs"
 """Directory of the configs that come with the project."""
+LARGEST = 1 << 24
+"""Bytes of a config."""
 EXECUTION, INPUTS, BESIDE = "execution", "inputs", "beside"
 """The table that says where relative paths start: a directory of inputs, and the directories of the config's files."""
 
@@ -73,7 +79,7 @@ def load_config(cls: type[C], path: str | Path, overrides: Sequence[str] = ()) -
     Raises:
         ConfigError: the file is missing or no TOML, a key is unknown or missing, a value has the wrong type, or values do not fit together.
     """
-    tree, files = read_files(located(Path(path)))
+    tree, files, _ = read_files(located(Path(path)))
     for text in overrides:
         keys, value = parse_override(text)
         node = tree
@@ -105,27 +111,45 @@ class Read(NamedTuple):
     """The tables, laid over each other."""
     files: tuple[Path, ...]
     """The file and all that it extends, the uppermost first."""
+    replaces: frozenset[str]
+    """Tables that take the place of what lies below instead of lying over it."""
 
 
 def read_files(path: Path, above: tuple[Path, ...] = ()) -> Read:
     """The file's tables laid over those of the files that it extends, of which a later one lies over an earlier. Raises ConfigError."""
     try:
-        tree = tomllib.loads(path.read_text("utf-8"))
+        tree = tomllib.loads(whole_file.read(path, LARGEST).decode("utf-8"))
     except (FileNotFoundError, IsADirectoryError):
         raise ConfigError(f"{path}: no such config file") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except whole_file.FileError as error:
+        raise ConfigError(str(error)) from None
     except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number of too many digits, too deep
         raise ConfigError(f"{path}: not valid TOML: {complaint(error)}") from None
-    named = tree.pop("extends", [])
+    named, replaces = tree.pop("extends", []), _names(tree.pop("replaces", []), path)
     below: dict[str, Any] = {}
     files: tuple[Path, ...] = ()
+    inherited: frozenset[str] = frozenset()
     for parent in named if isinstance(named, list) else [named]:
         if not isinstance(parent, str) or (path.parent / parent).resolve() in (*above, path.resolve()):
             raise ConfigError(f"{path}: extends: expected the name of another file, or a list of names, got {parent!r}")
         read = read_files(located(path.parent / parent, parent), (*above, path.resolve()))
-        below, files = merged(below, read.tree), (*read.files, *files)
-    return Read(merged(below, tree), (path, *files))
+        below, files = merged(without(below, read.replaces), read.tree), (*read.files, *files)
+        inherited |= read.replaces
+    return Read(merged(without(below, replaces), tree), (path, *files), replaces | inherited)
+
+
+def _names(value: object, path: Path) -> frozenset[str]:
+    """The tables that a file replaces. Raises ConfigError."""
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise ConfigError(f"{path}: replaces: expected a list of names of tables, got {value!r}")
+    return frozenset(value)
+
+
+def without(tree: dict[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    """The tree without the tables of these names."""
+    return {key: value for key, value in tree.items() if key not in names}
 
 
 def shipped_configs() -> Path:
@@ -163,13 +187,15 @@ def without_password(text: str) -> str:
 
 def complaint(error: BaseException) -> str:
     """What is wrong, as the one line that a command says: of bad values the keys, of a file its path, of anything else its own words.
-    Passwords in URLs are left out.
+    Passwords in URLs are left out, characters that are not shown are spelled.
     """
     if isinstance(error, ValidationError):
-        return without_password(first_error(error))
-    if isinstance(error, OSError) and error.filename is not None:
-        return without_password(f"{error.filename}: {error.strerror}")
-    return without_password(" ".join(str(error).split())) or type(error).__name__
+        said = first_error(error)
+    elif isinstance(error, OSError) and error.filename is not None:
+        said = f"{error.filename}: {error.strerror}"
+    else:
+        said = " ".join(str(error).split()) or type(error).__name__
+    return printable(without_password(said))
 
 
 def first_error(error: ValidationError, tree: object = None) -> str:
@@ -190,7 +216,8 @@ def keys_of(place: Sequence[str | int], tree: object, absent: bool) -> list[str 
     """The keys among the parts of a validation error's place: those that ``tree`` has, and a last one that is ``absent``."""
     keys: list[str | int] = []
     for number, part in enumerate(place, 1):
-        if keys and isinstance(tree, dict) and part not in tree and not (absent and number == len(place)):
+        kind = part not in tree if isinstance(tree, dict) else tree is not None and isinstance(part, str)
+        if keys and kind and not (absent and number == len(place)):
             continue
         keys.append(part)
         has = part in tree if isinstance(tree, dict) else isinstance(tree, list) and isinstance(part, int) and part < len(tree)

@@ -13,12 +13,13 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from rich.console import Console
-from rich.markup import escape
+from rich.markup import escape as without_markup
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from modelyard.adapters.pace import Pace, short
+from modelyard.printable import printable
 from modelyard.progress import Report
 
 PLAIN_SECONDS = 10.0
@@ -78,7 +79,7 @@ def stage_progress(stage: str, out: Console) -> Iterator[Report]:
 def stage_done(line: StageLine, out: Console) -> None:
     """One line that stays when a stage is over."""
     how = "cached" if line.cached else f"built in {_clock(line.seconds)}"
-    out.print(Text.assemble((f"{line.stage:<16}", "bold"), (f"{how:<18}", "cyan" if line.cached else "green"), line.metric))
+    out.print(Text.assemble((f"{line.stage:<16}", "bold"), (f"{how:<18}", "cyan" if line.cached else "green"), printable(line.metric)))
 
 
 @contextmanager
@@ -159,7 +160,7 @@ def show_summary(summary: Summary, out: Console) -> None:
     style = "bold green" if summary.decision.startswith("PROMOTE") else "bold red"
     for text, how in ((summary.decision, style), (summary.alias, ""), (summary.pages, "")):
         if text:
-            out.print(Text(text, style=how))
+            out.print(Text(printable(text), style=how))
 
 
 def _stage_table(stages: Sequence[StageLine]) -> Table:
@@ -175,7 +176,7 @@ def _stage_table(stages: Sequence[StageLine]) -> Table:
 def _sample_table(sample: Sample) -> Table:
     table = Table(title=f"“{escape(_clip(sample.opening))}”", title_justify="left", show_lines=False)
     for model in sample.completions:
-        table.add_column(model, ratio=1, overflow="fold")
+        table.add_column(escape(model), ratio=1, overflow="fold")
     table.add_row(*(escape(_clip(text)) for text in sample.completions.values()))
     return table
 
@@ -188,6 +189,11 @@ def _gate_table(gates: Sequence[GateLine]) -> Table:
     for line in gates:
         table.add_row(escape(line.gate), Text(line.verdict, style=colour(line.verdict)), escape(line.reason))
     return table
+
+
+def escape(text: str) -> str:
+    """Text of others for rich: no markup, nothing that a terminal obeys."""
+    return without_markup(printable(text))
 
 
 def _clip(text: str) -> str:

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from modelyard.commands.command import say
 from modelyard.commands.project import part
 from modelyard.commands.tables import table
 from modelyard.exit_codes import BAD_INPUT, DONE
@@ -37,11 +38,11 @@ def check(
     if json:
         answer = {**found._asdict(), "rows": [row._asdict() for row in found.rows]}
         json.write_text(json_format.dumps(answer, indent=1) + "\n", "utf-8")
-    typer.echo(table(HEAD, [cells(row) for row in found.rows], right=HEAD[2:4]) + summary(found.rows), nl=False)
+    say(table(HEAD, [cells(row) for row in found.rows], right=HEAD[2:4]) + summary(found.rows), nl=False)
     if found.fetched:
-        typer.echo(f"fetched with pip first: {', '.join(found.fetched)}")
+        say(f"fetched with pip first: {', '.join(found.fetched)}")
     for line in found.missing:
-        typer.echo(f"missing: {line}")
+        say(f"missing: {line}")
     return BAD_INPUT if found.missing else DONE
 
 

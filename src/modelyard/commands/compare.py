@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from modelyard.commands.command import say
 from modelyard.commands.numbers import at_least, between
 from modelyard.commands.tables import table
 from modelyard.exit_codes import BLOCK, DONE, HOLD
@@ -61,8 +62,7 @@ def compare(
     if json:
         json.parent.mkdir(parents=True, exist_ok=True)
         json.write_text(json_format.dumps([one.model_dump() for one in found], indent=1), "utf-8")
-    shown = table(HEAD, [row(one) for one in found]) + "".join(map(flips, found))
-    typer.echo(shown.encode("utf-8", "backslashreplace").decode(), nl=False)  # ids may hold half a surrogate pair
+    say(table(HEAD, [row(one) for one in found]) + "".join(map(flips, found)), nl=False)
     return gated(found) if gate else DONE
 
 

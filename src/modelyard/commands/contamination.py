@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from modelyard.commands.command import say
 from modelyard.commands.numbers import at_least, between
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def contamination(
         }
     json.parent.mkdir(parents=True, exist_ok=True)
     json.write_text(json_format.dumps(result, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    typer.echo(f"{_sentence(result)}; report: {json}")
+    say(f"{_sentence(result)}; report: {json}")
 
 
 def _sentence(result: dict[str, Any]) -> str:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from modelyard.commands.command import say
+
 if TYPE_CHECKING:
     from modelyard.data.build import DataConfig
     from modelyard.store.artifacts import Built, Store
@@ -57,7 +59,7 @@ def _record(stage: DataConfig, store: Store, built: Built) -> None:
 
 
 def _say(store: Store, built: Built, what: str) -> None:
-    typer.echo(f"{what}{' (found, not built again)' if built.cached else ''}: {store.storage.path(built.artifact.ref)}")
+    say(f"{what}{' (found, not built again)' if built.cached else ''}: {store.storage.path(built.artifact.ref)}")
 
 
 def _progress(done: int, total: int, metrics: Mapping[str, float] = {}, unit: str = "step") -> None:

@@ -14,6 +14,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
+from modelyard.commands.command import say
 from modelyard.commands.numbers import at_least
 
 MODEL = typer.Argument(help="Directory, models:/name@alias, or http://host/v1#name.", show_default=False)
@@ -74,7 +75,7 @@ def evaluate(
     if list_:
         from modelyard.evals.catalog import names
 
-        typer.echo("\n".join(names()))
+        say("\n".join(names()))
         return
     given = {"model": model, "--data": data, "--out": out}
     if model is None or data is None or out is None:

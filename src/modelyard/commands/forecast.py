@@ -19,6 +19,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
+from modelyard.commands.command import say
 from modelyard.commands.numbers import between
 
 NOISE = 0.0015
@@ -90,4 +91,4 @@ def forecast(
     if json:
         json.parent.mkdir(parents=True, exist_ok=True)
         json.write_text(json_format.dumps(result, indent=1) + "\n", "utf-8")
-    typer.echo("".join(f"warning: {line}\n" for line in result["warnings"]) + text, nl=False)
+    say("".join(f"warning: {line}\n" for line in result["warnings"]) + text, nl=False)

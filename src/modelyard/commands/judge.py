@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from modelyard.commands.command import say
 from modelyard.commands.tables import table
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def judge(
     found = []
     for rubric in opened:
         found.append(measure(measured, rubric, seed))
-        typer.echo(agreement(rubric, found[-1]), nl=False)
+        say(agreement(rubric, found[-1]), nl=False)
     if json:
         json.write_text(json_format.dumps([one.model_dump() for one in found], indent=1), "utf-8")
 

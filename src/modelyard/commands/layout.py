@@ -25,7 +25,7 @@ def layout(
     json: Annotated[Path | None, typer.Option(help="Where the plan goes, as JSON.")] = None,
 ) -> int:
     """Plan a training run for a number of GPUs: memory, parallel layout, bubble, days. Exit code 1: nothing fits."""
-    from modelyard.config import load_config
+    from modelyard.config import complaint, load_config
     from modelyard.model.plan.layout_search import Machine, PlanConfig
     from modelyard.model.plan.planning import PlanError, plan, text
 
@@ -43,7 +43,7 @@ def layout(
     try:
         result = plan(wanted, machine)
     except PlanError as error:
-        sys.stderr.write(f"modelyard layout: {error}\n")
+        sys.stderr.write(f"modelyard layout: {complaint(error)}\n")
         return FAILED
     if json:
         json.write_text(result.model_dump_json(indent=1) + "\n", "utf-8")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from modelyard.commands.command import say
 from modelyard.commands.tables import table
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def ledger(
     if json:
         rows = [{**entry._asdict(), "error": entry.error, "inside": entry.inside} for entry in found]
         json.write_text(json_format.dumps(rows, indent=1) + "\n", "utf-8")
-    typer.echo(page(found) if found else f"no forecasts in {url}\n", nl=False)
+    say(page(found) if found else f"no forecasts in {url}\n", nl=False)
 
 
 def page(entries: Sequence[Entry]) -> str:

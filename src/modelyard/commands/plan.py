@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from modelyard.commands.command import say
+
 if TYPE_CHECKING:
     from modelyard.scaling.ladder import ScalingConfig
 
@@ -53,7 +55,7 @@ def plan(
         planned = plan_runs(recipe, ladder, compute, ratio, rungs, reach, span, depth_follows_width)
     except ValidationError as error:
         raise ValueError(f"{config}: {complaint(error)}") from None
-    typer.echo(toml(planned), nl=False)
+    say(toml(planned), nl=False)
 
 
 def optimal_ratio(points: Path, compute: float) -> float:

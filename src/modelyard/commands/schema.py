@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from modelyard.commands.command import say
 from modelyard.commands.project import part
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def schema(
     """Print the JSON schema of a config, for completion and checks in an editor."""
     text = schema_text(kind)
     if out is None:
-        typer.echo(text, nl=False)
+        say(text, nl=False)
     else:
         out.write_text(text, "utf-8")
 

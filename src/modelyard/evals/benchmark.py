@@ -118,7 +118,7 @@ class Benchmark(Config):
         metrics = [name for name in self.metrics if name in METRICS]
         return [
             definition_version("modelyard.evals.asking", f"ask_{self.method}"),
-            definition_version("modelyard.model.asked", "boundary", "ended", "plain_turn"),
+            definition_version("modelyard.model.asked", "boundary", "ended", "plain"),
             definition_version("modelyard.evals.scorers", PARSERS[self.parser].__name__, *([scorer.__name__] if scorer else [])),
             *([elsewhere()] if elsewhere else []),
             definition_version("modelyard.evals.metrics", "mean", *metrics),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from modelyard.config import digest
+from modelyard.formats.feedback import Prompt
 from modelyard.formats.indexed import Integers
 from modelyard.model.asked import Decoding, Likelihood, Sampled
 from modelyard.model.subject import Subject
@@ -34,7 +35,7 @@ class Remembered:
         """Let go of the weights."""
         self._subject = None
 
-    def complete(self, prompts: Sequence[str], decoding: Decoding) -> list[Sampled]:
+    def complete(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
         """A completion of each prompt."""
         return self._once("complete", prompts, decoding, lambda: self.subject.complete(prompts, decoding))
 
@@ -43,7 +44,7 @@ class Remembered:
         return self._once("reply", messages, decoding, lambda: self.subject.reply(messages, decoding))
 
     def turn(self, message: str) -> str:
-        """The text that :meth:`reply` continues."""
+        """The text that :meth:`reply` continues, to be looked at."""
         if message not in self._turns:
             self._turns[message] = self.subject.turn(message)
         return self._turns[message]
@@ -53,7 +54,7 @@ class Remembered:
         for message in messages if chat else ():
             self.turn(message)
 
-    def likelihoods(self, questions: Sequence[Sequence[tuple[str, str]]]) -> list[list[Likelihood]]:
+    def likelihoods(self, questions: Sequence[Sequence[tuple[Prompt, str]]]) -> list[list[Likelihood]]:
         """log p of each (context, continuation) of each question."""
         return self.subject.likelihoods(questions)
 
@@ -70,7 +71,7 @@ class Remembered:
         lines = self.subject.logprobs([one.prompt for one in completions], [one.tokens for one in completions])
         return [sum(line) for line in lines]
 
-    def _once(self, way: str, texts: Sequence[str], decoding: Decoding, draw: Callable[[], list[Sampled]]) -> list[Sampled]:
+    def _once(self, way: str, texts: Sequence[Prompt], decoding: Decoding, draw: Callable[[], list[Sampled]]) -> list[Sampled]:
         key = digest([way, list(texts), decoding])
         if key not in self._said:
             self._said[key] = draw()

@@ -18,6 +18,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
 from modelyard.config import BESIDE, INPUTS, Config, digest
 from modelyard.store.inputs import find_input
+from modelyard.whole_file import read
 
 Stance = Literal["refuse", "answer"]
 """What a prompt asks of the model: known to ask for what is not given, or known to be safe."""
@@ -120,7 +121,7 @@ class Rubric(Config):
 def read_rubric(path: Path) -> dict[str, Any]:
     """The tables of a rubric's file. Raises ValueError naming the file."""
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(read(path).decode("utf-8"))
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

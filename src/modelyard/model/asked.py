@@ -1,7 +1,8 @@
 """What any model can be asked, whatever answers: an engine of ours, a Hugging Face directory (``model.subject``), a server (``model.endpoint``).
 
 Three questions are enough for everything that evaluates, judges or labels: complete these prompts, reply to these
-messages, and how likely are these continuations. Left out: conversations of several turns.
+messages, and how likely are these continuations. What is continued is a text or a conversation, never a rendered one: only the model's
+own encoder knows a template's control tokens from text that spells them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from pydantic import Field
 
 from modelyard.config import Config
+from modelyard.formats.feedback import Prompt
 from modelyard.formats.indexed import Integers
 
 
@@ -73,8 +75,8 @@ class Model(Protocol):
     weights: str
     """Identity of what answers."""
 
-    def complete(self, prompts: Sequence[str], decoding: Decoding) -> list[Sampled]:
-        """A completion of each prompt."""
+    def complete(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
+        """A completion of each prompt; of a conversation that ends with the assistant, the rest of that turn."""
         ...
 
     def reply(self, messages: Sequence[str], decoding: Decoding) -> list[Sampled]:
@@ -82,10 +84,10 @@ class Model(Protocol):
         ...
 
     def turn(self, message: str) -> str:
-        """The text that :meth:`reply` continues."""
+        """The text that :meth:`reply` continues, to be looked at."""
         ...
 
-    def likelihoods(self, questions: Sequence[Sequence[tuple[str, str]]]) -> list[list[Likelihood]]:
+    def likelihoods(self, questions: Sequence[Sequence[tuple[Prompt, str]]]) -> list[list[Likelihood]]:
         """log p of each (context, continuation) of each question."""
         ...
 
@@ -106,6 +108,15 @@ class PackedModel(Protocol):
 def plain_turn(message: str) -> str:
     """A user's message to a model without a chat template."""
     return f"User: {message}\nAssistant:"
+
+
+def plain(prompt: Prompt) -> str:
+    """What a model without a chat template continues: a text as it is, a user's message by :func:`plain_turn`, and behind that as much
+    of the answer as there is.
+    """
+    if isinstance(prompt, str):
+        return prompt
+    return "".join(message.content if message.role == "assistant" else plain_turn(message.content) for message in prompt)
 
 
 def boundary(context: str, continuation: str) -> tuple[str, str]:

@@ -1,8 +1,9 @@
 """A model behind an OpenAI-compatible server: ``http://host:port/v1#MODEL``, the key in ``OPENAI_API_KEY``.
 
 Generation needs ``/completions``; likelihoods need a server that echoes the prompt with log-probabilities (vLLM and llama.cpp's servers do,
-hosted chat models do not), and one that does not is named in the error. Context and continuation are told apart by text offsets. Left out:
-chat completions, whose template would make another prompt of ours.
+hosted chat models do not), and one that does not is named in the error. Context and continuation are told apart by text offsets. The server
+encodes what it is sent, control tokens that a text spells as it likes. Left out: chat completions, whose template would make another prompt
+of ours.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import httpx
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from modelyard.config import complaint, digest, without_password
-from modelyard.model.asked import Decoding, Likelihood, Sampled, ended, plain_turn
+from modelyard.formats.feedback import Prompt
+from modelyard.model.asked import Decoding, Likelihood, Sampled, ended, plain, plain_turn
 
 TRIES = 5
 WORKERS = 8
@@ -40,7 +42,7 @@ class Endpoint:
         key = os.environ.get("OPENAI_API_KEY")
         self._client = httpx.Client(timeout=timeout, headers={"Authorization": f"Bearer {key}"} if key else {})
 
-    def complete(self, prompts: Sequence[str], decoding: Decoding) -> list[Sampled]:
+    def complete(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
         """A completion of each prompt; the same seed is sent with each."""
         settings: dict[str, Any] = {
             "max_tokens": decoding.max_new_tokens,
@@ -51,8 +53,8 @@ class Endpoint:
         if decoding.stops:
             settings["stop"] = list(decoding.stops[:4])  # servers take four; the text is cut at every one below
 
-        def one(prompt: str) -> Sampled:
-            choice = self._post({"prompt": prompt, **settings})
+        def one(prompt: Prompt) -> Sampled:
+            choice = self._post({"prompt": plain(prompt), **settings})
             logprobs = [float(p) for p in (choice.get("logprobs") or {}).get("token_logprobs") or [] if p is not None]
             return Sampled([], [], logprobs, ended(choice["text"], decoding.stops), False)
 
@@ -67,13 +69,13 @@ class Endpoint:
         """The text that :meth:`reply` continues."""
         return plain_turn(message)
 
-    def likelihoods(self, questions: Sequence[Sequence[tuple[str, str]]]) -> list[list[Likelihood]]:
+    def likelihoods(self, questions: Sequence[Sequence[tuple[Prompt, str]]]) -> list[list[Likelihood]]:
         """log p of each (context, continuation)."""
         flat = iter(self._all(self._likelihood, [pair for question in questions for pair in question]))
         return [[next(flat) for _ in question] for question in questions]
 
-    def _likelihood(self, pair: tuple[str, str]) -> Likelihood:
-        context, continuation = pair
+    def _likelihood(self, pair: tuple[Prompt, str]) -> Likelihood:
+        context, continuation = plain(pair[0]), pair[1]
         bare = context.rstrip()
         found = self._post({"prompt": context + continuation, "max_tokens": 1, "temperature": 0.0, "echo": True, "logprobs": 1}).get(
             "logprobs"

@@ -16,8 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import Environment
-
+from modelyard import printable
 from modelyard.formats import json_file
 from modelyard.formats.results import Results, read_results
 from modelyard.stats.estimate import Estimate
@@ -29,7 +28,7 @@ THIS = "this"
 COLUMNS = 3
 """Plots beside each other."""
 
-TEMPLATE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{{ title }}</title>
+TEMPLATE = """<!doctype html><html lang="en"><meta charset="utf-8">{{ nothing_remote }}<title>{{ title }}</title>
 <style>body{font:15px system-ui;margin:2em auto;max-width:70em;padding:0 1em}table{border-collapse:collapse;margin:1em 0}
 td,th{padding:.3em .8em;border-bottom:1px solid #ccc;text-align:right}td:first-child,th:first-child{text-align:left}
 svg{max-width:100%;height:auto}.soft{color:#52606d}</style>
@@ -177,8 +176,7 @@ def page(title: str, versions: Mapping[str, Version], analyses: Sequence[Mapping
         for row in rows
     }
     drawn = [{**entry, "figure": figure({entry["benchmark"]: estimates(entry["scores"])})} for entry in analyses]
-    template = Environment(autoescape=True).from_string(TEMPLATE)
-    return template.render(
+    return printable.page(TEMPLATE).render(
         title=title,
         rows=rows,
         versions=labels,
