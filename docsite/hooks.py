@@ -16,7 +16,7 @@ from flows.pipeline_config import PipelineConfig
 ROOT = Path(__file__).parents[1]
 ROOT_PAGES = ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
 """Pages that lie beside docs."""
-RECIPES = [ROOT / "configs/recipes" / name for name in ("instructgpt.toml", "two-sft-models.toml")]
+RECIPES = [ROOT / "configs/recipes" / name for name in ("dpo.toml", "instructgpt.toml", "two-sft-models.toml")]
 """Recipes that hold published values."""
 MODULES = {
     "model": "networks, checkpoints, training, inference, Hugging Face, planning",
