@@ -55,6 +55,7 @@ class Case(NamedTuple):
 
 
 EXPERTS = {"experts": 4, "top_k": 2, "aux_loss": 0.01}
+VARIANT = {"qkv_bias": True, "qk_norm": True}
 CASES = [
     Case(model("llama"), "fp32"),
     Case(model("llama", tie_embeddings=True), "bf16"),
@@ -71,6 +72,9 @@ CASES = [
     Case(model("gpt"), "bf16", (4, 2, 1, 1), 1),
     Case(model("llama", moe=EXPERTS), "bf16", (2, 2, 2, 4)),
     Case(model("llama", moe=EXPERTS), "fp32", (1, 1, 4, 2)),
+    Case(model("llama", variant=VARIANT), "fp32"),
+    Case(model("llama", variant=VARIANT), "bf16"),
+    Case(model("llama", variant=VARIANT), "bf16", (2, 2, 2, 1), 1),
 ]
 
 
