@@ -119,7 +119,17 @@ def test_stage_parameters_over_all_stages_are_the_model(style: str, tied: bool) 
 
 
 def published(
-    style: str, layers: int, hidden: int, heads: int, kv_heads: int, ffn: int, vocab: int, seq: int, tied: bool, moe: Any = None, **more: Any
+    style: str,
+    layers: int,
+    hidden: int,
+    heads: int,
+    kv_heads: int,
+    ffn: int,
+    vocab: int,
+    seq: int,
+    tied: bool,
+    moe: Any = None,
+    **more: Any,
 ) -> ModelConfig:
     shape = {"layers": layers, "hidden": hidden, "heads": heads, "kv_heads": kv_heads, "ffn_hidden": ffn, "vocab_size": vocab}
     return model(style, **shape, seq_len=seq, tie_embeddings=tied, moe=moe, **more)
