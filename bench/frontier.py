@@ -32,14 +32,14 @@ from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
 from modelyard.model.network import processor
 from modelyard.model.training.engine import Engine
-from modelyard.posttrain.ppo import loop as ppo
-from modelyard.posttrain.ppo import rollout as experience
-from modelyard.posttrain.ppo.config import PPOConfig
-from modelyard.posttrain.ppo.hacking import signs
-from modelyard.posttrain.ppo.loop import Training
-from modelyard.posttrain.ppo.measure import language_model_loss
-from modelyard.posttrain.ppo.rewards import sequence_kl
-from modelyard.posttrain.ppo.rollout import Rollout
+from modelyard.posttrain.policy import loop as ppo
+from modelyard.posttrain.policy import rollout as experience
+from modelyard.posttrain.policy.config import PPOConfig
+from modelyard.posttrain.policy.hacking import signs
+from modelyard.posttrain.policy.measure import language_model_loss
+from modelyard.posttrain.policy.prepare import Training
+from modelyard.posttrain.policy.rewards import sequence_kl
+from modelyard.posttrain.policy.rollout import Rollout
 from modelyard.posttrain.reward import score
 from modelyard.stats import ties
 from modelyard.stats.estimate import bootstrap_mean, proportion

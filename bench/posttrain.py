@@ -33,10 +33,10 @@ from modelyard.model.training.engine import Engine
 from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.posttrain import reward
 from modelyard.posttrain.losses import reward_loss, sft_loss
-from modelyard.posttrain.ppo import loop as ppo
-from modelyard.posttrain.ppo.config import PPOConfig
-from modelyard.posttrain.ppo.loop import Training
-from modelyard.posttrain.ppo.rollout import Models, SamplingConfig
+from modelyard.posttrain.policy import loop as ppo
+from modelyard.posttrain.policy.config import PPOConfig
+from modelyard.posttrain.policy.prepare import Training
+from modelyard.posttrain.policy.rollout import Models, SamplingConfig
 from modelyard.posttrain.reward import RewardConfig
 from modelyard.posttrain.rows.comparison_rows import Encoded
 from modelyard.posttrain.rows.masking import Example, pad_examples
@@ -59,6 +59,7 @@ Timed = Callable[[], float]
 def ppo_config(precision: Precision, **changes: object) -> PPOConfig:
     """One minibatch of all episodes, as TRL is told."""
     base = {
+        "algorithm": "ppo",
         "seed": 0,
         "precision": precision,
         "iterations": 1,

@@ -22,7 +22,7 @@ from bench.posttrain import SHAPES, ppo_config, ppo_training, token_rows
 from bench.program import program
 from modelyard.execution import ExecutionConfig
 from modelyard.model.network import processor
-from modelyard.posttrain.ppo import loop as ppo
+from modelyard.posttrain.policy import loop as ppo
 
 
 def resident(iterations: int, shape: str = "tiny") -> list[float]:

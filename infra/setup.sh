@@ -40,7 +40,7 @@ add_torch() {
     add torch==2.13.0
 }
 
-echo "Setting up $VENV with $with (once; a few minutes, about 3 GB)"
+echo "Setting up $VENV with $with (once; a few minutes)"
 if test -n "${LOCKED-}"; then
     echo "  what requirements.lock has, by hash"
     add --require-hashes --only-binary :all: --requirement requirements.lock

@@ -1,8 +1,8 @@
 """How much memory a stage takes on one rank at the peak of a step, by the counts of :mod:`modelyard.model.plan.memory`.
 
-SFT and both reward models train one model. PPO keeps four on every rank: policy and value model with gradients and optimizer, reference and reward
-model as weights. Left out: what scoring and sampling keep (evals, AI feedback), buffers of collectives and the process itself, so each number is a
-lower bound.
+SFT, both reward models and a policy that learns from comparisons train one model. A policy that samples has reference and reward model beside it on
+every rank, as weights, and PPO a value model with gradients and optimizer of its own. Left out: what scoring and sampling keep (evals, AI feedback),
+buffers of collectives and the process itself, so each number is a lower bound.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from modelyard.model.hf.shape import shape_of
 from modelyard.model.network.architecture import ModelConfig, Precision
 from modelyard.model.plan.memory import Memory, Schedule, Split, peak_memory
 from modelyard.model.training.recipe import Recipe
-from modelyard.posttrain.ppo.config import PPOConfig
+from modelyard.posttrain.policy.config import OnPolicyConfig, PPOConfig
+from modelyard.posttrain.preference.config import PreferenceConfig
 from modelyard.posttrain.reward import RewardConfig
 from modelyard.posttrain.sft import SFTConfig
 from modelyard.pretrain.continued import ContinueConfig
@@ -44,10 +45,13 @@ def peak_bytes(stage: str, config: LineConfig, model: ModelConfig | None) -> int
         case SFTConfig() | RewardConfig():
             rows = COMPLETIONS if isinstance(table, RewardConfig) else 1
             return _trained(_shortened(model, table.max_tokens), table, execution, rows).total
-        case PPOConfig():
+        case PreferenceConfig():
+            return _trained(_shortened(model, table.max_tokens), table, execution).total
+        case OnPolicyConfig():
             width = table.max_prompt_tokens + table.max_new_tokens if table.max_prompt_tokens else None
             one = _trained(_shortened(model, width), table, execution)
-            return 4 * one.weights + 2 * (one.gradients + one.optimizer) + one.activations + one.logits
+            trained = 2 if isinstance(table, PPOConfig) else 1
+            return (2 + trained) * one.weights + trained * (one.gradients + one.optimizer) + one.activations + one.logits
     return None
 
 

@@ -31,8 +31,11 @@ from modelyard.evals.recount import recount
 from modelyard.evals.suite import EvalsConfig
 from modelyard.posttrain import feedme, reward, selection, sft
 from modelyard.posttrain.judged import ai_feedback, rbrm
-from modelyard.posttrain.ppo import loop as ppo
-from modelyard.posttrain.ppo.config import PPOConfig
+from modelyard.posttrain.policy import loop as policy
+from modelyard.posttrain.policy.config import OnPolicyConfig
+from modelyard.posttrain.preference import reference
+from modelyard.posttrain.preference import train as preference
+from modelyard.posttrain.preference.config import PreferenceConfig
 from modelyard.pretrain import continued, import_model, pretrain
 from modelyard.release import decision, export
 from modelyard.release.limits import LineDecision
@@ -61,6 +64,7 @@ Name = Literal[
     "sft_start",
     "start_selection",
     "rbrm",
+    "reference",
     "policy",
     "results",
     "baseline",
@@ -160,9 +164,9 @@ SFT: tuple[Name, ...] = ("selection", "sft")
 SECOND: tuple[Name, ...] = ("start_selection", "sft_start")
 """The second SFT model: its chosen epoch, else the last."""
 START: tuple[Name, ...] = (*SECOND, *SFT)
-"""The model that PPO starts from."""
+"""The model that the policy starts from."""
 COMPARED: tuple[Name, ...] = ("ai_feedback", "feedback")
-"""Feedback of the reward model and of the gold reward model."""
+"""Feedback of the reward model, of the gold reward model and of a policy that learns from comparisons."""
 MODELS: Reads = {"base": BASE, "sft": SFT, "policy": ("policy",)}
 """The models that are measured."""
 
@@ -198,7 +202,10 @@ STAGES = (
     Stage("start_selection", selection.run, selection.SelectionConfig, reads("reward", "feedback", sft=("sft_start",)),
           metric="selection/reward"),
     Stage("rbrm", rbrm.run, rbrm.RBRMConfig, reads("reward", sft=START), metric="rbrm/fit/right"),
-    Stage("policy", ppo.run, PPOConfig, reads("reward", "feedback", "tokens", sft=START), reads("rbrm"),
+    Stage("reference", reference.run, reference.ReferenceConfig, reads(sft=START, feedback=COMPARED), metric="reference/comparisons"),
+    Stage("policy", policy.run, OnPolicyConfig, reads("reward", "feedback", "tokens", sft=START), reads("rbrm"),
+          metric="policy/objective/reward"),
+    Stage("policy", preference.run, PreferenceConfig, reads("reference", "reward", "tokens", sft=START, feedback=COMPARED),
           metric="policy/objective/reward"),
     Stage("results", evaluate.run, EvalsConfig,
           reads("benchmarks", "corpus", "tokens", "contamination", scorer=("gold",), **MODELS),

@@ -15,7 +15,7 @@ from modelyard.store.artifacts import Artifact
 from tasks.build import Place
 from tasks.release import Released, against, overridden
 
-SHOWN_AS = {"base": "base", "no_contam": "base, no contamination", "sft": "SFT", "policy": "PPO"}
+SHOWN_AS = {"base": "base", "no_contam": "base, no contamination", "sft": "SFT", "policy": "policy"}
 
 
 @task(name="summary", task_run_name="summary", retries=1, timeout_seconds=300)

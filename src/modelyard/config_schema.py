@@ -17,6 +17,11 @@ EXTENDS = {
     "description": "File that this one is laid over, or a list of files of which a later one lies over an earlier; beside this one.",
     "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
 }
+REPLACES = {
+    "description": "Tables of this file that take the place of those below instead of lying over them.",
+    "type": "array",
+    "items": {"type": "string"},
+}
 NAMES = ("properties", "$defs")
 """Where the keys of a schema are names and not words of JSON schema."""
 
@@ -24,7 +29,7 @@ NAMES = ("properties", "$defs")
 def editor_schema(config: type[Config]) -> dict[str, Any]:
     """The schema of a TOML file that is read as ``config``."""
     schema = _partial(config.model_json_schema())
-    schema["properties"] = {"extends": EXTENDS, **schema["properties"]}
+    schema["properties"] = {"extends": EXTENDS, "replaces": REPLACES, **schema["properties"]}
     return {"$schema": DIALECT, **schema}
 
 

@@ -50,6 +50,8 @@ def test_every_shipped_config_fits_the_schema_of_its_kind(kind: Kind, capsys: py
         {"evals": {"benchmarks": {"mmlu": {"shot": 5}}}},
         {"release": {"limits": {"mmlu": {"tolerance": -1}}}},
         {"extends": 3},
+        {"replaces": "policy"},
+        {"policy": {"algorithm": "grpo", "gae_lambda": 0.9}},
     ],
 )
 def test_what_reading_would_refuse_is_marked(pipeline: Draft202012Validator, wrong: dict[str, Any]) -> None:

@@ -108,6 +108,8 @@ class PromptRecord(Config):
     source: PromptSource
     category: str = ""
     prompt: Prompt
+    answer: str | None = None
+    """The right answer, where completions are verified."""
 
     @model_validator(mode="after")
     def _assistant_next(self) -> PromptRecord:

@@ -42,6 +42,8 @@ TRAINED_ON = {
     "policy": ("prompts", "pretrain"),
 }
 """Model -> sets of the contamination report that its stage reads."""
+COMPARED = ("reward_comparisons",)
+"""The same of a policy that learns from comparisons alone."""
 
 
 class Judged(NamedTuple):
@@ -142,7 +144,8 @@ def uses(role: str, inputs: Mapping[str, Path]) -> list[Use]:
     for made in ("ai_feedback", "feedme"):
         if made in inputs and feedback == _parent_name(inputs[made]):
             feedback = _parent(inputs[made], "feedback")  # what a model wrote answers people's prompts
-    found = [Use(role, name, corpus if name == "pretrain" else feedback) for name in TRAINED_ON[role]]
+    learned = COMPARED if role == "policy" and _parent(inputs[role], "reference") else TRAINED_ON[role]
+    found = [Use(role, name, corpus if name == "pretrain" else feedback) for name in learned]
     if role in ("base", "no_contam") and (kind := _kind(inputs[role])) in ("import", "continue"):
         return [Use(role, IMPORTED_TEXT, None), *(found if kind == "continue" else [])]
     return found

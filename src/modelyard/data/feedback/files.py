@@ -91,6 +91,8 @@ class Entry(NamedTuple):
     """None of a prompt, one of a demonstration, K of a comparison."""
     ranks: tuple[int, ...]
     scores: tuple[float, ...] | None
+    answer: str | None
+    """Of a prompt whose completions are verified."""
 
 
 class Read(NamedTuple):
@@ -168,6 +170,7 @@ def _entry(file: FeedbackFile, row: Row, line: Line, number: int) -> Entry:
         completions=found.completions,
         ranks=found.ranks,
         scores=found.scores,
+        answer=row.answer if isinstance(row, Prompts) else None,
     )
 
 

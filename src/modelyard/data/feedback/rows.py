@@ -183,6 +183,8 @@ class Prompts(Row):
 
     source: PromptSource | None = None
     prompt: Prompt = Field(validation_alias=AliasChoices("prompt", "messages", "conversations"))
+    answer: str | None = None
+    """What a completion that is verified must state."""
 
 
 ROWS: dict[Shape, type[Row]] = {

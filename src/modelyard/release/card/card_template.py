@@ -51,7 +51,7 @@ blockquote { margin: 0 0 14px; padding-left: 14px; border-left: 3px solid var(--
 <header>
 <h1>{{ title }}</h1>
 <p><span class="verdict {{ decision.verdict }}">{{ decision.verdict }}</span>
-<span class="soft">{{ parameters }} parameters, aligned with PPO against human ratings. Every released version: evolution.html, beside this page.</span></p>
+<span class="soft">{{ parameters }} parameters, aligned{% if aligned %} by {{ aligned }}{% endif %} with human ratings. Every released version: evolution.html, beside this page.</span></p>
 </header>
 
 <section><h2>Gates</h2>
@@ -109,7 +109,7 @@ with people's labels, 0 for chance.</p>
 {% endfor %}</tbody></table></div></section>{% endif %}
 
 {% if rules %}<section><h2>Rules that it was rewarded by</h2>
-<p class="soft small">Rubrics that a judge applied to the prompts of some categories during PPO, beside the reward model. Kappa: agreement of the judge with people's
+<p class="soft small">Rubrics that a judge applied to the prompts of some categories while the policy was trained, beside the reward model. Kappa: agreement of the judge with people's
 labels, 0 for chance.</p>
 <div class="scroll"><table><thead><tr><th>Rubric</th><th>Prompts</th><th>Wanted</th><th class="n">Weight</th><th class="n">Kappa</th></tr></thead><tbody>
 {% for row in rules %}<tr>{% for cell in row[:3] %}<td>{{ cell }}</td>{% endfor %}{% for cell in row[3:] %}<td class="n">{{ cell }}</td>{% endfor %}</tr>

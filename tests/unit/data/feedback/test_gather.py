@@ -73,7 +73,13 @@ def test_every_shape_becomes_the_same_records(tmp_path: Path) -> None:
             "ranked",
             [{"prompt": "p", "completions": ["a", "b", "c"], "ranks": [1, 3, 3], "scores": [5, 1, 1], "rater": 7}],
         ),
-        file(tmp_path, "asked", "prompts", [{"prompt": "Write a poem", "category": "brainstorm", "source": "labeler_few_shot"}], chat=True),
+        file(
+            tmp_path,
+            "asked",
+            "prompts",
+            [{"prompt": "Write a poem", "category": "brainstorm", "source": "labeler_few_shot", "answer": "a poem"}],
+            chat=True,
+        ),
         splits=everything,
     )
     metrics, demonstrations, comparisons, prompts = run(made, tmp_path)
@@ -89,6 +95,7 @@ def test_every_shape_becomes_the_same_records(tmp_path: Path) -> None:
     assert prompts[0].prompt == demonstrations[3].prompt
     assert prompt_text(prompts[0].prompt) == "Add\n\n1 2"
     assert (prompts[1].source, prompts[1].category, prompts[1].prompt[0].role) == ("labeler_few_shot", "brainstorm", "user")
+    assert [prompt.answer for prompt in prompts] == [None, "a poem"]
     assert metrics["feedback/ignored_keys/extra"] == 1
     assert {row["name"] for row in json.loads((tmp_path / "out" / "sources.json").read_text())} == {f.name for f in made.files}
 

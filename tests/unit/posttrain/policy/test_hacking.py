@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from modelyard.posttrain.ppo.hacking import correlation, distinct, repetition, signs
+from modelyard.posttrain.policy.hacking import correlation, distinct, repetition, signs
 
 FLAGS = ("flag_length", "flag_repetition", "flag_distinct", "flag_score_length")
 

@@ -8,21 +8,58 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.distributed as dist
 
 from modelyard.formats.indexed import Integers
+from modelyard.formats.token_rows import TokenRows
 from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
-from modelyard.posttrain.ppo import rollout as experience
-from modelyard.posttrain.ppo.hacking import signs
-from modelyard.posttrain.ppo.rewards import sequence_kl
-from modelyard.posttrain.ppo.rollout import Models, Rollout, SamplingConfig
+from modelyard.model.training.sample_order import epoch_indices
+from modelyard.posttrain.policy import rollout as experience
+from modelyard.posttrain.policy.config import PolicyConfig
+from modelyard.posttrain.policy.hacking import signs
+from modelyard.posttrain.policy.rewards import sequence_kl
+from modelyard.posttrain.policy.rollout import Models, Rollout, SamplingConfig
 from modelyard.stats.estimate import bootstrap_mean
 
 _log = logging.getLogger(__name__)
+
+
+def finished(
+    config: PolicyConfig,
+    models: Models,
+    prompts: Sequence[list[int]],
+    sampling: SamplingConfig,
+    tokens: Path,
+    *,
+    kl_coef: float,
+    rewarded: Callable[[Rollout, Sequence[int]], Rollout] = lambda rollout, chosen: rollout,
+) -> dict[str, float]:
+    """All of this module on ``final_episodes`` of the ``prompts`` and ``final_rows`` of the validation text in ``tokens``.
+
+    ``rewarded`` adds the parts of the reward that are not the reward model's to answers of the chosen prompts, which it gets by number.
+    """
+    chosen = epoch_indices(len(prompts), config.seed + 1, 0, config.final_episodes)
+    final = final_samples(
+        models,
+        [prompts[i] for i in chosen],
+        sampling,
+        kl_coef=kl_coef,
+        sample_seed=seed_of(config, -1),
+        seed=config.seed,
+        rewarded=lambda rollout: rewarded(rollout, chosen),
+    )
+    validation = TokenRows(tokens, "validation")[: config.final_rows]
+    return {**final, **language_model_loss(models, validation, config.micro_batch, config.seed)}
+
+
+def seed_of(config: PolicyConfig, iteration: int) -> int:
+    """Seed of an iteration's samples; -1 is the final measurement's."""
+    return int(np.random.SeedSequence([config.seed, iteration + 1]).generate_state(1)[0])
 
 
 def final_samples(
@@ -45,7 +82,7 @@ def final_samples(
     hacking = signs(rollout.completions, before.completions, rollout.scores.tolist(), seed)
     raised = [name for name, value in hacking.items() if name.startswith("flag_") and value]
     if raised and dist.get_rank() == 0:
-        _log.warning("ppo: signs of reward hacking: %s; look at the samples", ", ".join(name.removeprefix("flag_") for name in raised))
+        _log.warning("policy: signs of reward hacking: %s; look at the samples", ", ".join(name.removeprefix("flag_") for name in raised))
     return {
         **{f"policy/reference/{key.partition('/')[2]}": number for key, number in experience.statistics(before, kl_coef).items()},
         **{f"policy/{key}": number for key, number in experience.statistics(rollout, kl_coef).items()},

@@ -1,10 +1,9 @@
-"""One PPO iteration's experience: sample completions, score them, and turn scores and KL into advantages.
+"""One iteration's experience: completions, their rewards, and what policy, reference and critic say of every token.
 
-InstructGPT (arXiv:2203.02155, section 3.5 and appendix C.4): completions at temperature 1, a score for the whole text, KL to the frozen
-SFT model per token, value function of its own, GAE without discount, whitened advantages. Log-probabilities the ratio starts from come
-from the training forward pass, not from generation; how far the two differ is measured (``policy/generation_drift``). A completion cut at
-``max_new_tokens`` is scored as if it ended there. Left out: reward whitening and a penalty for missing ends, which this reward model's
-inputs make unnecessary.
+InstructGPT (arXiv:2203.02155, section 3.5 and appendix C.4): completions at temperature 1, a score for the whole text, KL to the frozen SFT
+model per token. Log-probabilities the ratio starts from come from the training forward pass, not from generation; how far the two differ is
+measured (``policy/generation_drift``). A completion cut at ``max_new_tokens`` is scored as if it ended there. Left out: reward whitening and a
+penalty for missing ends, which this reward model's inputs make unnecessary.
 """
 
 from __future__ import annotations
@@ -18,20 +17,20 @@ from torch import Tensor
 from modelyard.model.inference.generate import Generation, generate
 from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
-from modelyard.posttrain.ppo.advantages import Advantages, gae, whiten
-from modelyard.posttrain.ppo.hacking import distinct, repetition
-from modelyard.posttrain.ppo.rewards import composed, sequence_kl, token_rewards
+from modelyard.posttrain.policy.hacking import distinct, repetition
+from modelyard.posttrain.policy.rewards import composed, sequence_kl
 from modelyard.posttrain.reward import score
 from modelyard.posttrain.rows.masking import Example, Rows, masked_mean, pad_examples
 
 
 class Models(NamedTuple):
-    """The four models of PPO; only actor and value are trained."""
+    """The models that an iteration asks; only actor and value are trained."""
 
     actor: Engine
     reference: Engine
     reward: Engine
-    value: Engine
+    value: Engine | None
+    """The critic; None where the algorithm has none."""
 
 
 class SamplingConfig(NamedTuple):
@@ -56,7 +55,8 @@ class Rollout(NamedTuple):
     """[N] bool: whether the model closed the text itself."""
     logprobs: Tensor
     reference_logprobs: Tensor
-    values: Tensor
+    values: Tensor | None
+    """None without a critic."""
     parts: dict[str, Tensor]
     """[N] each: what the reward of a whole text is the sum of; ``model`` is the reward model's score."""
     drift: float
@@ -104,24 +104,16 @@ def answered(
 
 
 def sample(models: Models, prompts: Sequence[list[int]], seed: int, sampling: SamplingConfig) -> Rollout:
-    """Complete every prompt and evaluate all four models on the result."""
+    """Complete every prompt and evaluate all models on the result."""
     drawn, ended, scores = answered(models.actor, models.reward, prompts, seed, sampling)
     rows = pad_examples([Example(prompt, new) for prompt, new in zip(prompts, drawn.tokens, strict=True)], sampling.padding)
     batch = Batch(rows.tokens, rows.labels, {})
-    logprobs, reference, values = (
-        engine.evaluate(batch, sampling.micro_batch).cpu() for engine in (models.actor, models.reference, models.value)
-    )
+    logprobs, reference = (engine.evaluate(batch, sampling.micro_batch).cpu() for engine in (models.actor, models.reference))
+    values = models.value.evaluate(batch, sampling.micro_batch).cpu() if models.value is not None else None
     generated = torch.tensor([logprob for row in drawn.logprobs for logprob in row])
     drift = float((generated - logprobs[rows.mask.bool()]).abs().mean())
     parts = {"model": torch.tensor(scores)}
     return Rollout(rows, drawn.tokens, torch.tensor(ended), logprobs, reference, values, parts, drift, {})
-
-
-def advantages(rollout: Rollout, kl_coef: float, lam: float) -> Advantages:
-    """Whitened advantages and the returns the value function is to learn."""
-    rewards = token_rewards(rollout.logprobs, rollout.reference_logprobs, rollout.scores, rollout.rows.mask, kl_coef)
-    estimated = gae(rewards, rollout.values, rollout.rows.mask, lam)
-    return Advantages(whiten(estimated.advantages, rollout.rows.mask), estimated.returns)
 
 
 def statistics(rollout: Rollout, kl_coef: float) -> dict[str, float]:

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from modelyard.posttrain.ppo.kl_control import AdaptiveKLConfig, coefficient
+from modelyard.posttrain.policy.kl_control import AdaptiveKLConfig, coefficient
 
 CONTROL = AdaptiveKLConfig(target=2.0, gain=0.1)
 

@@ -1,8 +1,8 @@
-"""PPO against a slow single-file reference, its resume bit for bit, what it learns and when it stops."""
+"""PPO against a slow single-file reference; what policies that sample learn, their resume bit for bit, and when they stop."""
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,56 +14,18 @@ from modelyard.execution import ExecutionConfig
 from modelyard.formats.token_rows import TokenRows
 from modelyard.model import model_directory
 from modelyard.model.training.engine import Engine
-from modelyard.posttrain.ppo import loop as ppo
-from modelyard.posttrain.ppo import rollout
-from modelyard.posttrain.ppo.config import PPOConfig
-from modelyard.posttrain.ppo.kl_control import AdaptiveKLConfig
-from modelyard.posttrain.ppo.loop import GenerationDriftError, KLBlowUpError
-from modelyard.progress import silent
+from modelyard.posttrain.policy import loop as ppo
+from modelyard.posttrain.policy import rollout
+from modelyard.posttrain.policy.config import OnPolicyConfig, PPOConfig
+from modelyard.posttrain.policy.kl_control import AdaptiveKLConfig
+from modelyard.posttrain.policy.loop import GenerationDriftError, KLBlowUpError
+from modelyard.posttrain.policy.prepare import Training
 from tests.unit.posttrain.conftest import MODEL, optimizer
 
 from . import slow_ppo
+from .policies import Inputs, grpo_config, ppo_config, rloo_config, run, weights
 
 pytestmark = pytest.mark.numerics
-
-Inputs = dict[str, Path]
-
-
-def ppo_config(**changes: object) -> PPOConfig:
-    settings = {
-        "seed": 4,
-        "precision": "fp32",
-        "iterations": 4,
-        "episodes": 16,
-        "minibatches": 2,
-        "micro_batch": 4,
-        "max_new_tokens": 8,
-        "temperature": 1.0,
-        "kl_coef": 0.05,
-        "kl_stop": 50.0,
-        "on_kl_stop": "error",
-        "gae_lambda": 0.9,
-        "clip_range": 0.2,
-        "value_clip_range": 0.2,
-        "ptx_coef": 0.5,
-        "ptx_rows": 4,
-        "ema_decay": 0.5,
-        "final_episodes": 16,
-        "final_rows": 8,
-        "optimizer": optimizer(1e-3),
-        "value_optimizer": optimizer(2e-3),
-    }
-    return PPOConfig(**{**settings, **changes})
-
-
-def weights(engine: Engine) -> dict[str, torch.Tensor]:
-    return {name: parameter.detach().clone() for name, parameter in engine.gpt.named_parameters()}
-
-
-def run(config: PPOConfig, inputs: Inputs, root: Path, execution: ExecutionConfig, report: object = silent) -> dict[str, float]:
-    out = root / "out"
-    out.mkdir(parents=True, exist_ok=True)
-    return ppo.run(config, inputs, out, root / "ck", execution, report)
 
 
 def test_ppo_update_two_minibatches_equals_slow_reference(inputs: Inputs, execution: ExecutionConfig) -> None:
@@ -99,7 +61,7 @@ def test_ppo_update_two_minibatches_equals_slow_reference(inputs: Inputs, execut
             torch.testing.assert_close(after[key], tensor, atol=2e-6, rtol=1e-4, msg=lambda m, name=name, key=key: f"{name} {key}: {m}")
 
 
-def _fresh_optimizers(config: PPOConfig, training: ppo.Training, execution: ExecutionConfig) -> ppo.Training:
+def _fresh_optimizers(config: PPOConfig, training: Training, execution: ExecutionConfig) -> Training:
     """The same weights under optimizers that have no past."""
 
     def fresh(engine: Engine, optim: object) -> Engine:
@@ -114,10 +76,13 @@ def _fresh_optimizers(config: PPOConfig, training: ppo.Training, execution: Exec
     )
 
 
-def test_ppo_killed_and_resumed_equals_uninterrupted_bit_for_bit(inputs: Inputs, tmp_path: Path) -> None:
+@pytest.mark.parametrize("make", [ppo_config, grpo_config, rloo_config])
+def test_policy_killed_and_resumed_equals_uninterrupted_bit_for_bit(
+    make: Callable[..., OnPolicyConfig], inputs: Inputs, tmp_path: Path
+) -> None:
     execution = ExecutionConfig(checkpoint_iterations=2, threads=1)
     adaptive = AdaptiveKLConfig(target=0.1, gain=0.5)
-    config = ppo_config(iterations=5, optimizer=optimizer(1e-3, warmup_steps=6, warmup_init_ratio=0.1), adaptive_kl=adaptive)
+    config = make(iterations=5, optimizer=optimizer(1e-3, warmup_steps=6, warmup_init_ratio=0.1), adaptive_kl=adaptive)
     whole = run(config, inputs, tmp_path / "whole", execution)
 
     def killed(done: int, total: int, metrics: Mapping[str, float] = {}, unit: str = "step") -> None:
@@ -157,11 +122,15 @@ def test_ppo_small_kl_charge_raises_reward_and_ptx_keeps_the_language_model(
     assert mixed["policy/ptx/loss_high"] < plain["policy/ptx/loss_low"]
 
 
-def test_ppo_without_kl_charge_overfits_the_reward(inputs: Inputs, tmp_path: Path, execution: ExecutionConfig) -> None:
+@pytest.mark.parametrize("make", [ppo_config, grpo_config, rloo_config])
+def test_policy_without_kl_charge_overfits_the_reward(
+    make: Callable[..., OnPolicyConfig], inputs: Inputs, tmp_path: Path, execution: ExecutionConfig
+) -> None:
     """With nothing to hold it back the policy says what the reward model likes best."""
-    rates = {"optimizer": optimizer(4e-3), "value_optimizer": optimizer(5e-3)}
+    critic = {"value_optimizer": optimizer(5e-3)} if make is ppo_config else {}
     free = {"iterations": 16, "episodes": 32, "micro_batch": 8, "ema_decay": 0.0, "kl_coef": 0.0, "ptx_rows": 0, "ptx_coef": 0.0}
-    metrics = run(ppo_config(**free, **rates, final_episodes=32), inputs, tmp_path, execution)
+    config = make(**free, **critic, optimizer=optimizer(4e-3), final_episodes=32)
+    metrics = run(config, inputs, tmp_path, execution)
     spread = metrics["policy/reference/reward_std"]
     # of texts that are liked or disliked the liked ones score sqrt((1 - p) / p) spreads above the mean, where the SFT model says them with
     # probability p: 0.7 spreads even where it says two of three
@@ -179,6 +148,23 @@ def rounding(precision: str, tokens: float) -> tuple[float, float]:
         return 1e-6, 1e-6
     variance = 2 * (2**-7 * 4) ** 2 / 12
     return variance / 2 + 4 * math.sqrt(variance / tokens), variance / 2 * (1 + 4 * math.sqrt(2 / tokens))
+
+
+def test_grpo_kl_in_the_loss_holds_the_policy_near_the_sft_model(inputs: Inputs, tmp_path: Path, execution: ExecutionConfig) -> None:
+    free = {
+        "iterations": 10,
+        "episodes": 32,
+        "micro_batch": 8,
+        "ema_decay": 0.0,
+        "ptx_rows": 0,
+        "ptx_coef": 0.0,
+        "optimizer": optimizer(4e-3),
+    }
+    held, loose = (run(grpo_config(**free, kl_coef=beta), inputs, tmp_path / f"{beta}", execution) for beta in (2.0, 0.01))
+    assert held["policy/objective/kl_high"] < loose["policy/objective/kl_low"]
+    history = [json.loads(line) for line in (tmp_path / "2.0" / "out" / "history.jsonl").read_text().splitlines()]
+    assert all(line["policy/policy/ref_kl"] >= 0 for line in history)
+    assert not any("policy/value/loss" in line for line in history)
 
 
 @pytest.mark.parametrize(("precision", "limit"), [("fp32", 1e-5), ("bf16", 0.02)])
@@ -229,6 +215,8 @@ def test_ppo_kl_above_limit_fails_with_one_line_or_stops_cleanly(inputs: Inputs,
         ({"minibatches": 3}, "episodes 16 is not divisible by minibatches 3"),
         ({"micro_batch": 3}, "multiples of micro_batch 3"),
         ({"ptx_rows": 0}, "both be positive or both be 0"),
+        ({"algorithm": "grpo"}, "Input should be 'ppo'"),
+        ({"kl_coef": 0.0, "adaptive_kl": {"target": 1.0, "gain": 0.1}}, "nothing would ever be charged"),
         ({"ema_decay": 1.0}, r"ema_decay must lie in \[0, 1\)"),
         ({"kl_coeff": 1.0}, "Extra inputs"),
         ({"adaptive_kl": {"target": 0.0, "gain": 0.1}}, "target must be positive"),

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from modelyard.model.training.batch import UNLABELLED
-from modelyard.posttrain.ppo.advantages import gae, whiten
-from modelyard.posttrain.ppo.rewards import sequence_kl, token_rewards
+from modelyard.posttrain.policy.gae import gae, whiten
+from modelyard.posttrain.policy.rewards import sequence_kl, token_rewards
 from modelyard.posttrain.rows.masking import Example, last_positions, pad_examples
 
 MASK = torch.tensor([[0.0, 1, 1, 1, 0, 0], [0, 0, 1, 1, 1, 1], [1, 0, 0, 0, 0, 0]])
