@@ -8,11 +8,11 @@ export DO_NOT_TRACK := 1
 
 # make takes "policy.kl_coef=0.05" for a variable of its own; every command-line variable that is not one of make's here is
 # an override of the config. Each is one word of the shell, whatever spaces and quotes its value has.
-KNOWN     := TINY CONFIG PYTHON VENV PORTS N SEED MODEL DATA
+KNOWN     := TINY CONFIG PYTHON VENV PORTS N SEED MODEL DATA LOCKED
 GIVEN      = $(foreach _key,$(sort $(.VARIABLES)),$(if $(filter command line,$(origin $(_key))),$(_key)))
 OVERRIDES  = $(foreach _key,$(filter-out $(KNOWN),$(GIVEN)),'$(subst ','\'',$(_key)=$(value $(_key)))')
 
-.PHONY: help run test test-numerics test-all check ui clean setup services deploy chaos gpu-proof bench bench-evals bench-data bench-posttrain
+.PHONY: help run test test-numerics test-all check docs ui clean setup lock services deploy chaos gpu-proof bench bench-evals bench-data bench-posttrain
 .DEFAULT_GOAL := help
 
 # Where `make services` answers, for the configs that are meant for it.
@@ -45,7 +45,7 @@ check: $(READY) ## ruff, mypy and the import rule
 
 bench-evals: $(READY) ## evaluation beside its peers: MODEL=HF_DIR DATA=DIR
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
-	@$(BIN)/python bench/evals.py $(MODEL) $(DATA)
+	@$(BIN)/python -m bench.evals $(MODEL) $(DATA)
 
 bench-data: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
@@ -62,6 +62,14 @@ bench-%: $(READY) ## bench/NAME.py, such as bench-train
 	@$(BIN)/python -m bench.$*
 
 bench: bench-train bench-generate bench-startup ## training, generation and start-up
+
+docs: $(VENV)/.docs ## the documentation as a site, in site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "site/index.html"
+
+$(VENV)/.docs: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	@touch $@
 
 ui: $(READY) ## Prefect and MLflow pages of this and earlier runs
 	@$(BIN)/modelyard ui
@@ -81,15 +89,15 @@ deploy: $(READY) ## deployments of infra/prefect.yaml into the Prefect server at
 chaos: $(READY) ## kill -9 at random, and resume: [N=20] [SEED=0]
 	@$(BIN)/python -m bench.chaos --runs $(or $(N),20) --seed $(or $(SEED),0)
 
-setup: $(READY) ## the environment in .venv, as every other target makes it
+setup: $(READY) ## the environment in .venv, as every other target makes it (by uv or pip): [LOCKED=1, by requirements.lock]
 
-$(READY): constraints.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say which with PYTHON=...")'
-	@echo "Setting up $(VENV) (once; a few minutes)"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+lock: ## requirements.lock anew, by uv, of what pyproject.toml and constraints.txt say
+	@uv pip compile pyproject.toml --extra services --extra signing --extra build --constraint constraints.txt --quiet --no-header \
+	  --no-annotate --no-emit-index-url --generate-hashes --universal --python-version 3.11 --output-file requirements.lock
+
+$(READY): constraints.txt pyproject.toml infra/setup.sh
+	@LOCKED=$(LOCKED) infra/setup.sh $(PYTHON) $(VENV)
 	@touch $@
 
-clean: ## removes .venv, .modelyard and the caches
-	rm -rf $(VENV) .modelyard .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+clean: ## removes .venv, .modelyard, site and the caches
+	rm -rf $(VENV) .modelyard site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -8,7 +8,6 @@ scores as features (their log-odds, standardised). The functional tests and the 
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -16,12 +15,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bench.abuse_functional import CLASSES, cases
+from bench.program import REPORT, program
 from bench.real_text import WEB, texts
 from modelyard.data.corpus.trained import train_abuse
 from modelyard.data.filters import abuse, abuse_labels
@@ -41,30 +41,29 @@ ASK = {
 """What a peer's process runs: ``texts`` to ``scores``."""
 
 
-def main() -> None:
+def main(
+    labels: Path,
+    peers: Path | None = None,
+    cache: Path = Path(".modelyard/scratch/sources"),
+    report: Annotated[Path | None, REPORT] = None,
+) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--labels", type=Path, required=True)
-    parser.add_argument("--peers", type=Path)
-    parser.add_argument("--cache", type=Path, default=Path(".modelyard/scratch/sources"))
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    labels = {
-        "path": str(options.labels.resolve()),
-        "sha256": hashlib.sha256(options.labels.read_bytes()).hexdigest(),
+    named = {
+        "path": str(labels.resolve()),
+        "sha256": hashlib.sha256(labels.read_bytes()).hexdigest(),
         "licence": "as given",
     }
     plain = AbuseConfig.model_validate(WEB["abuse"])
-    taught = AbuseConfig.model_validate({**WEB["abuse"], "labels": labels, "sure": SURE})
+    taught = AbuseConfig.model_validate({**WEB["abuse"], "labels": named, "sure": SURE})
     assert taught.labels
     rows = abuse_labels.read(taught.labels)
-    found = {name: train_abuse(config, options.cache) for name, config in (("packages", plain), ("labels", taught))}
-    result: dict[str, Any] = {"held out": ranking(rows, found, options.peers)}
+    found = {name: train_abuse(config, cache) for name, config in (("packages", plain), ("labels", taught))}
+    result: dict[str, Any] = {"held out": ranking(rows, found, peers)}
     result["functional"] = {name: functional(one.filter) for name, one in found.items()}
     result["surrounded"] = {name: surrounded(one.filter, rows) for name, one in found.items()}
     result["cost"] = {name: cost(one.filter) for name, one in found.items()}
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    if report:
+        report.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
 
 
 def ranking(rows: Labelled, found: dict[str, abuse.Trained], peers: Path | None) -> dict[str, Any]:
@@ -168,4 +167,4 @@ def cost(judge: AbuseFilter) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(program(main))

@@ -6,13 +6,16 @@ Every size sees the same tokens a parameter; pass rates are of samples at temper
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
+import typer
+
+from bench.program import REPORT, program
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.token_rows import write_rows
 from modelyard.model.inference.generate import generate
@@ -73,29 +76,28 @@ def measure(made: Recipe, data: Path, directory: Path, problems: Sequence[Proble
     return Counts(made.compute, samples, found["passed"])
 
 
-def main() -> int:
+def main(
+    out: Annotated[Path | None, typer.Option(help="Keeps finished sizes; a temporary directory by default.")] = None,
+    report: Annotated[Path | None, REPORT] = None,
+    widths: Annotated[list[int], typer.Option(help="The last one is predicted (multiples of 8).")] = [16, 24, 32, 40, 56],
+    tokens_per_parameter: float = 20.0,
+    per_grade: Annotated[int, typer.Option("--problems", help="Of each grade.")] = 24,
+    samples: Annotated[int, typer.Option(help="Of each problem.")] = 50,
+    buckets: int = 4,
+    dropped: Annotated[int, typer.Option(help="Hardest problems left out.")] = 12,
+) -> int:
     """Train, count, split, predict, compare."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, help="keeps finished sizes; a temporary directory by default")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--widths", type=int, nargs="+", default=[16, 24, 32, 40, 56], help="the last one is predicted (multiples of 8)")
-    parser.add_argument("--tokens-per-parameter", type=float, default=20.0)
-    parser.add_argument("--problems", type=int, default=24, help="of each grade")
-    parser.add_argument("--samples", type=int, default=50, help="of each problem")
-    parser.add_argument("--buckets", type=int, default=4)
-    parser.add_argument("--dropped", type=int, default=12, help="hardest problems left out")
-    options = parser.parse_args()
     print(processor.description(), flush=True)
-    out = options.out or Path(tempfile.mkdtemp(prefix="capability-"))
+    out = out or Path(tempfile.mkdtemp(prefix="capability-"))
     out.mkdir(parents=True, exist_ok=True)
     train, validation = arithmetic.training_rows(40_000, SEQ_LEN, seed=1), arithmetic.training_rows(200, SEQ_LEN, seed=2, held=True)
     write_rows(out, {"train": train, "validation": validation}, len(arithmetic.ALPHABET), arithmetic.END)
-    graded = arithmetic.benchmark(options.problems, seed=3)
+    graded = arithmetic.benchmark(per_grade, seed=3)
     problems = [problem for _, problem in graded]
-    recipes = [recipe(width, options.tokens_per_parameter) for width in sorted(options.widths)]
-    counts = [measure(made, out, out / f"width_{made.model.hidden}", problems, options.samples) for made in recipes]
+    recipes = [recipe(width, tokens_per_parameter) for width in sorted(widths)]
+    counts = [measure(made, out, out / f"width_{made.model.hidden}", problems, samples) for made in recipes]
     small, large = counts[:-1], counts[-1]
-    split = capability.buckets(small, options.buckets, options.dropped)
+    split = capability.buckets(small, buckets, dropped)
     forecasts = {one.bucket: one for one in capability.forecast(small, split, large.compute, seed=0)}
     print(f"predicted at {large.compute:.3g} FLOPs, {large.compute / small[-1].compute:.1f} times the largest fitted model")
     rows = []
@@ -119,10 +121,10 @@ def main() -> int:
         names = [problem.name for of, problem in graded if of == grade]
         scores = [(model.compute, bootstrap_mean([model.passed[name] / model.samples for name in names], 0)) for model in counts]
         print(f"{described}: {capability.trend(scores)} ({', '.join(f'{score.value:.2f}' for _, score in scores)})")
-    if options.json:
-        options.json.write_text(json.dumps({"buckets": rows, "counts": [model._asdict() for model in counts]}, indent=1) + "\n")
+    if report:
+        report.write_text(json.dumps({"buckets": rows, "counts": [model._asdict() for model in counts]}, indent=1) + "\n")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program(main))

@@ -11,7 +11,6 @@ yet handed over (at most two seconds of it) is not in it.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
@@ -23,12 +22,14 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
 from bench.chaos_line import Line, victims
+from bench.program import REPORT, program
 from modelyard.adapters.servers import object_store
 from modelyard.adapters.servers.child import HOST, die_with_parent, end, healthy
 
@@ -165,33 +166,34 @@ def show(outcomes: Sequence[Outcome], out: Console) -> None:
     out.print(table)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(
+    runs: int = 20,
+    seed: Annotated[int, typer.Option(help="Which processes are killed when.")] = 0,
+    first: Annotated[int, typer.Option(help="Begin with this run of the seed's.")] = 0,
+    calm: Annotated[
+        Path | None, typer.Option(help="Keeps what the undisturbed run made; taken from there where it is kept already.")
+    ] = None,
+    report: Annotated[Path | None, REPORT] = None,
+) -> int:
     """Run the campaign; 0 when every run was good."""
-    parser = argparse.ArgumentParser(prog="python -m bench.chaos", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--runs", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0, help="which processes are killed when")
-    parser.add_argument("--first", type=int, default=0, help="begin with this run of the seed's")
-    parser.add_argument("--calm", type=Path, help="keep what the undisturbed run made here, or take it from here where it is kept already")
-    parser.add_argument("--json", type=Path, help="where the outcomes go")
-    options = parser.parse_args(arguments)
     out = Console(width=None if sys.stdout.isatty() else 180, highlight=False)
     with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as place:
-        campaign = Campaign(Path(place), random.Random(options.seed), lambda line: out.print(line, markup=False))
+        campaign = Campaign(Path(place), random.Random(seed), lambda line: out.print(line, markup=False))
         outcomes = []
         try:
-            made, seconds = undisturbed(campaign, options.calm)
+            made, seconds = undisturbed(campaign, calm)
             out.print(f"undisturbed: {len(made)} artifacts in {seconds:.0f} s")
-            for number in range(options.first, options.first + options.runs):
-                campaign.chance = random.Random(f"{options.seed}/{number}")
+            for number in range(first, first + runs):
+                campaign.chance = random.Random(f"{seed}/{number}")
                 outcomes.append(campaign.disturbed(number, made, seconds))
                 out.print(f"  {outcomes[-1]}", markup=False)
         finally:
             os.killpg(campaign.store.pid, signal.SIGKILL)
             show(outcomes, out)
-    if options.json:
-        options.json.write_text(json.dumps([one._asdict() for one in outcomes], indent=1))
-    return 0 if len(outcomes) == options.runs and all(one.is_good for one in outcomes) else 1
+    if report:
+        report.write_text(json.dumps([one._asdict() for one in outcomes], indent=1))
+    return 0 if len(outcomes) == runs and all(one.is_good for one in outcomes) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program(main))

@@ -8,15 +8,18 @@ more steps to go would not wait for it.
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Annotated
 
 import torch
+import typer
 
+from bench.program import program
 from bench.shapes import SMALL
 from bench.train import OPTIMIZER
 from modelyard.execution import ExecutionConfig
@@ -45,34 +48,31 @@ def round_of(engine: Engine, batch: Batch, mode: str, steps: int, root: Path) ->
     return held, seconds
 
 
-def main() -> None:
+def main(
+    rounds: int = 5,
+    steps: int = 6,
+    batch_rows: Annotated[int, typer.Option("--rows")] = 8,
+    threads: int = 2,
+) -> None:
     """The command."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=6)
-    parser.add_argument("--rows", type=int, default=8)
-    parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args()
     print(processor.description(), flush=True)
-    engine = Engine(SMALL, ExecutionConfig(threads=options.threads), seed=0, precision="fp32", optim=OPTIMIZER, total_steps=1000)
-    rows = torch.randint(0, SMALL.vocab_size, (options.rows, SMALL.seq_len + 1), generator=torch.Generator().manual_seed(0))
+    engine = Engine(SMALL, ExecutionConfig(threads=threads), seed=0, precision="fp32", optim=OPTIMIZER, total_steps=1000)
+    rows = torch.randint(0, SMALL.vocab_size, (batch_rows, SMALL.seq_len + 1), generator=torch.Generator().manual_seed(0))
     batch = Batch(rows[:, :-1].contiguous(), rows[:, 1:].contiguous(), {})
     found: dict[str, list[tuple[float, float]]] = {mode: [] for mode in MODES}
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch) / "checkpoints"
         root.mkdir()
         for mode in MODES:
-            round_of(engine, batch, mode, options.steps, root)
-        for _ in range(options.rounds):
+            round_of(engine, batch, mode, steps, root)
+        for _ in range(rounds):
             for mode in MODES:
-                found[mode].append(round_of(engine, batch, mode, options.steps, root))
-    print(
-        f"{SMALL.parameters():,} parameters, {options.steps} steps of {options.rows} x {SMALL.seq_len}, median of {options.rounds} rounds"
-    )
+                found[mode].append(round_of(engine, batch, mode, steps, root))
+    print(f"{SMALL.parameters():,} parameters, {steps} steps of {batch_rows} x {SMALL.seq_len}, median of {rounds} rounds")
     for mode in MODES:
         held, seconds = (statistics.median(values) for values in zip(*found[mode], strict=True))
         print(f"{mode:8} held {held * 1000:7.1f} ms   round {seconds:6.3f} s")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(program(main))

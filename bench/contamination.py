@@ -8,17 +8,20 @@ the machine disturbs little.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import re
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 import ahocorasick_rs
+import typer
 
+from bench.program import REPORT, program
 from bench.real_text import texts
 from modelyard.data.contamination.folding import strip, stripped
 from modelyard.data.contamination.overlap import ContaminationConfig, batches, check, draw
@@ -29,16 +32,15 @@ CONFIG = ContaminationConfig(seed=0, substrings=3, length=50, ngram=13)
 _SYMBOLS = re.compile(r"[\W_]+")
 
 
-def main() -> None:
+def main(
+    megabytes: float = 50.0,
+    count: Annotated[int, typer.Option("--items")] = 15_000,
+    runs: int = 3,
+    report: Annotated[Path | None, REPORT] = None,
+) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--megabytes", type=float, default=50)
-    parser.add_argument("--items", type=int, default=15_000)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
     print(processor.description(), flush=True)
-    documents, items = _material(options.megabytes, options.items)
+    documents, items = _material(megabytes, count)
     size = sum(len(text.encode()) for text in documents) / 1e6
     patterns = [(n, s) for n, item in enumerate(items) for s in draw(strip(item), n, CONFIG) if s]
     methods: dict[str, Callable[[], set[int]]] = {
@@ -48,7 +50,7 @@ def main() -> None:
     }
     seconds: dict[str, list[float]] = {name: [] for name in methods}
     results = {}
-    for _ in range(options.runs):
+    for _ in range(runs):
         for name, method in methods.items():
             started = time.process_time()
             results[name] = method()
@@ -63,8 +65,8 @@ def main() -> None:
     print(f"{size:.1f} MB, {len(documents)} documents, {len(patterns)} patterns, {len(results['ahocorasick_rs'])} items hit")
     for name, rate in rates.items():
         print(f"{name:42s} {rate:9.2f} MB/s   {rate / rates['ahocorasick_rs']:7.2f} x ahocorasick_rs")
-    if options.json:
-        options.json.write_text(json.dumps({"megabytes": size, "patterns": len(patterns), "rates": rates}, indent=1) + "\n")
+    if report:
+        report.write_text(json.dumps({"megabytes": size, "patterns": len(patterns), "rates": rates}, indent=1) + "\n")
 
 
 def _material(megabytes: float, count: int) -> tuple[list[str], list[str]]:
@@ -111,4 +113,4 @@ def _automaton(patterns: list[tuple[int, str]], documents: list[str]) -> set[int
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(program(main))

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from bench import contamination, data_filters, data_quality, data_scaling, data_stage, personal_data
+import sys
 
-if __name__ == "__main__":
+from bench import contamination, data_filters, data_quality, data_scaling, data_stage, personal_data
+from bench.program import program
+
+
+def main() -> None:
+    """Measure and print all of it."""
     data_stage.main()
     data_quality.main()
     personal_data.main()
     contamination.main()
     data_filters.main()
     data_scaling.main()
+
+
+if __name__ == "__main__":
+    sys.exit(program(main))

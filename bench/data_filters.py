@@ -7,16 +7,18 @@ of all threads are counted: MB/s is per core, and other work on the machine dist
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 from rensa import RMinHash, RMinHashLSH
 
+from bench.program import REPORT, program
 from bench.real_text import WEB, texts
 from modelyard.data.filters import c4, duplicates, gopher
 from modelyard.data.filters.c4 import C4Config
@@ -29,17 +31,16 @@ MINHASH = DuplicatesConfig(permutations=112, bands=14, shingle=5, threshold=0.0)
 """datatrove's default: 14 buckets of 8 hashes over 5-grams, every collision counts."""
 
 
-def main() -> None:
+def main(
+    megabytes: float = 50.0,
+    datatrove_megabytes: float = 1.5,
+    runs: int = 3,
+    report: Annotated[Path | None, REPORT] = None,
+) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--megabytes", type=float, default=50)
-    parser.add_argument("--datatrove-megabytes", type=float, default=1.5)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
     print(processor.description(), flush=True)
-    documents, copies = planted(options.megabytes)
-    sample, _ = planted(options.datatrove_megabytes)
+    documents, copies = planted(megabytes)
+    sample, _ = planted(datatrove_megabytes)
     filters_and_minhash(sample)  # tables are made on first use
     rates: dict[str, list[float]] = {}
     found: dict[str, set[int]] = {}
@@ -49,7 +50,7 @@ def main() -> None:
         "modelyard MinHash": (documents, minhash),
         "rensa MinHash": (documents, rensa_minhash),
     }
-    for _ in range(options.runs):
+    for _ in range(runs):
         for name, (material, method) in methods.items():
             size = sum(len(text.encode()) for text in material) / 1e6
             started = time.process_time()
@@ -64,8 +65,8 @@ def main() -> None:
         "minhash_over_rensa": median["modelyard MinHash"] / median["rensa MinHash"],
     }
     print(f"filters + MinHash: {ratios['filters_over_datatrove']:.1f} x datatrove; MinHash: {ratios['minhash_over_rensa']:.2f} x rensa")
-    if options.json:
-        options.json.write_text(json.dumps({"rates": median, "recall": recall, **ratios}, indent=1) + "\n", "utf-8")
+    if report:
+        report.write_text(json.dumps({"rates": median, "recall": recall, **ratios}, indent=1) + "\n", "utf-8")
 
 
 def planted(megabytes: float) -> tuple[list[str], set[int]]:
@@ -130,4 +131,4 @@ def datatrove_filters_and_minhash(documents: list[str]) -> set[int]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(program(main))

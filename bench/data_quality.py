@@ -7,9 +7,10 @@
 
 from __future__ import annotations
 
-import argparse
 import random
+import sys
 
+from bench.program import program
 from bench.real_text import WEB, texts
 from modelyard.data.filters import duplicates
 from modelyard.data.filters.duplicates import DuplicatesConfig
@@ -44,14 +45,13 @@ def shown(hits: int, n: int) -> str:
     return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}] of {n}"
 
 
-def main() -> None:
+def main(
+    megabytes: float = 5.0,
+) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--megabytes", type=float, default=5)
-    options = parser.parse_args()
-    documents, rng = texts(options.megabytes), random.Random(0)
+    documents, rng = texts(megabytes), random.Random(0)
     copies(documents, rng)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(program(main))

@@ -9,7 +9,6 @@ without the pages that they share (Ray's object store); raylet and Ray's other s
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import subprocess
@@ -17,30 +16,32 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Annotated
 
 import psutil
+import typer
 
+from bench.program import program
 from bench.real_text import texts
 
 ROOT = Path(__file__).parents[1]
 
 
-def main() -> None:
+def main(
+    sizes: Annotated[list[float], typer.Option("--megabytes")] = [4.0, 16.0, 64.0],
+    counts: Annotated[list[int], typer.Option("--workers")] = [1, 2],
+    out: Path = Path(".modelyard/bench"),
+    one: Annotated[tuple[str, int] | None, typer.Option(hidden=True)] = None,
+) -> None:
     """Measure every size with every number of workers."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--megabytes", type=float, nargs="+", default=[4, 16, 64])
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--out", type=Path, default=Path(".modelyard/bench"))
-    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.one:
-        _one(options.one[0], int(options.one[1]))
+    if one:
+        _one(*one)
         return
-    options.out.mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
     rows = []
-    for megabytes in options.megabytes:
-        for workers in options.workers:
-            with tempfile.TemporaryDirectory(dir=options.out) as directory:
+    for megabytes in sizes:
+        for workers in counts:
+            with tempfile.TemporaryDirectory(dir=out) as directory:
                 _write(Path(directory), megabytes)
                 command = [sys.executable, "-W", "ignore", "-m", "bench.data_scaling", "--one", directory, str(workers)]
                 rows.append({"megabytes": megabytes, "workers": workers, **_watched(command)})
@@ -48,8 +49,8 @@ def main() -> None:
                 "{megabytes:7g} MB  {workers} workers  {seconds:8.1f} s  {rate:6.2f} MB/s  peak {peak_mb:7.0f} MB".format(**rows[-1]),
                 flush=True,
             )
-    (options.out / "data_scaling.json").write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
-    _plot(rows, options.out / "data_scaling.png")
+    (out / "data_scaling.json").write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
+    _plot(rows, out / "data_scaling.png")
 
 
 def _watched(command: list[str]) -> dict[str, float]:
@@ -143,4 +144,4 @@ def _plot(rows: list[dict[str, float]], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(program(main))

@@ -8,7 +8,6 @@ filter, which later corpora find, are reported apart. Every run is a process of 
 
 from __future__ import annotations
 
-import argparse
 import functools
 import json
 import os
@@ -19,8 +18,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from bench.program import REPORT, program
 from bench.real_text import texts
 
 ROOT = Path(__file__).parents[1]
@@ -37,28 +39,27 @@ mixture = { text = { weight = 1.0, max_epochs = 1.0 } }
 """
 
 
-def main() -> None:
+def main(
+    megabytes: float = 20.0,
+    most: Annotated[int, typer.Option("--workers")] = 2,
+    text: Annotated[Path | None, typer.Option(help="JSON lines with `text` instead of the benchmark text.")] = None,
+    report: Annotated[Path | None, REPORT] = None,
+    one: Annotated[tuple[Path, int] | None, typer.Option(hidden=True)] = None,
+) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--megabytes", type=float, default=20)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--text", type=Path)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.one:
-        print(json.dumps(_run(Path(options.one[0]), int(options.one[1]))))
+    if one:
+        print(json.dumps(_run(*one)))
         return
     measured = {}
-    for workers in dict.fromkeys((1, options.workers)):
+    for workers in dict.fromkeys((1, most)):
         with tempfile.TemporaryDirectory() as directory:
-            _write(Path(directory), _chosen(options.text, options.megabytes))
+            _write(Path(directory), _chosen(text, megabytes))
             command = [sys.executable, "-W", "ignore", "-m", "bench.data_stage", "--one", directory, str(workers)]
             said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=_one_thread()).stdout
         measured[workers] = json.loads(said.splitlines()[-1])
         _print(workers, measured[workers])
-    if options.json:
-        options.json.write_text(json.dumps(measured, indent=1) + "\n", "utf-8")
+    if report:
+        report.write_text(json.dumps(measured, indent=1) + "\n", "utf-8")
 
 
 def _one_thread() -> dict[str, str]:
@@ -240,4 +241,4 @@ def _warm() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(program(main))

@@ -1,6 +1,6 @@
 """Scoring speed and agreement with lm-evaluation-harness: the same model, items, prompts, threads and process, in turns.
 
-``python bench/evals.py HF_DIR DATA_DIR [--items N] [--rounds R] [--threads T] [--peer-batch B] [--json
+``python -m bench.evals HF_DIR DATA_DIR [--items N] [--rounds R] [--threads T] [--peer-batch B] [--json
 OUT]``; needs the extra ``bench``. The peer runs its own ARC-easy, LAMBADA and MMLU templates (0-shot, and
 MMLU 5-shot) in fp32 over the same local files. Printed for each and for all together: items a second of both
 (median over rounds) and their ratio; for each also the ratio of CPU time (which other work on the machine
@@ -10,19 +10,21 @@ loading is not timed, tokenizing is.
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import statistics
+import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import typer
 
+from bench.program import REPORT, program
 from modelyard.evals.asking import ask
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.catalog import build
@@ -38,37 +40,36 @@ Choices = list[tuple[int, int, bool, bool]]
 """Of each item: choice by sum, by characters, right by sum, right by characters (a last word: greedy or not, four times)."""
 
 
-def main() -> None:
+def main(
+    model: Annotated[Path, typer.Argument()],
+    data: Annotated[Path, typer.Argument()],
+    items: int = 64,
+    rounds: int = 3,
+    threads: int = 2,
+    tasks: list[str] = ["arc_easy", "lambada", "mmlu-0", "mmlu-5"],
+    peer_batch: Annotated[str, typer.Option(help="The peer's batch size: its own default is 1, `auto` lets it search.")] = "8",
+    report: Annotated[Path | None, REPORT] = None,
+) -> None:
     """Run and print."""
-    made = argparse.ArgumentParser(description=__doc__)
-    made.add_argument("model", type=Path)
-    made.add_argument("data", type=Path)
-    made.add_argument("--items", type=int, default=64)
-    made.add_argument("--rounds", type=int, default=3)
-    made.add_argument("--threads", type=int, default=2)
-    made.add_argument("--tasks", nargs="*", default=["arc_easy", "lambada", "mmlu-0", "mmlu-5"])
-    made.add_argument("--peer-batch", default="8", help="the peer's batch size: its own default is 1, `auto` lets it search")
-    made.add_argument("--json", type=Path)
-    options = made.parse_args()
     print(processor.description(), flush=True)
     logging.disable(logging.WARNING)
     warnings.filterwarnings("ignore")
-    torch.set_num_threads(options.threads)
-    ours = Subject.open(str(options.model), options.model, ExecutionConfig(threads=options.threads), 32)
-    screened = Subject.open(str(options.model), options.model, ExecutionConfig(threads=options.threads), 32, screen=True)
+    torch.set_num_threads(threads)
+    ours = Subject.open(str(model), model, ExecutionConfig(threads=threads), 32)
+    screened = Subject.open(str(model), model, ExecutionConfig(threads=threads), 32, screen=True)
     from lm_eval.models.huggingface import HFLM
 
-    theirs = HFLM(pretrained=str(options.model), dtype="float32", batch_size=options.peer_batch, device="cpu")
-    torch.set_num_threads(options.threads)
+    theirs = HFLM(pretrained=str(model), dtype="float32", batch_size=peer_batch, device="cpu")
+    torch.set_num_threads(threads)
     print(f"fp32 products of {CPU_TOKENS} rows: {product_rate():.0f} GFLOPS", flush=True)
     results = {}
-    for task in options.tasks:
-        results[task] = compare(task, ours, screened, theirs, options)
+    for task in tasks:
+        results[task] = compare(task, ours, screened, theirs, data, items, rounds)
         print(task, json.dumps(results[task]), flush=True)
     results["all"] = together(results)
     print("all", json.dumps(results["all"]), flush=True)
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=1))
+    if report:
+        report.write_text(json.dumps(results, indent=1))
 
 
 def product_rate(width: int = 576, inner: int = 3072, times: int = 50) -> float:
@@ -83,12 +84,12 @@ def product_rate(width: int = 576, inner: int = 3072, times: int = 50) -> float:
     return 2e-9 * CPU_TOKENS * width * inner * times / statistics.median(seconds)
 
 
-def compare(task: str, ours: Subject, screened: Subject, theirs: Any, options: argparse.Namespace) -> dict[str, float]:
+def compare(task: str, ours: Subject, screened: Subject, theirs: Any, data: Path, items: int, rounds: int) -> dict[str, float]:
     """One task: rounds of ours, ours screened and theirs in turn."""
-    benchmarks = benchmarks_of(task, options.data, options.items)
+    benchmarks = benchmarks_of(task, data, items)
     count = sum(len(benchmark.items) for benchmark in benchmarks)
     with tempfile.TemporaryDirectory() as folder:
-        peer = peer_tasks(task, benchmarks, options.data, Path(folder))
+        peer = peer_tasks(task, benchmarks, data, Path(folder))
         sides: dict[str, Callable[[], Choices]] = {
             "ours": lambda: our_choices(ours, benchmarks),
             "screened": lambda: our_choices(screened, benchmarks),
@@ -97,7 +98,7 @@ def compare(task: str, ours: Subject, screened: Subject, theirs: Any, options: a
         seconds: dict[str, list[float]] = {name: [] for name in sides}
         cpu: dict[str, list[float]] = {name: [] for name in sides}
         choices: dict[str, Choices] = {}
-        for _ in range(options.rounds):
+        for _ in range(rounds):
             for name, run in sides.items():
                 started, busy = time.perf_counter(), time.process_time()
                 choices[name] = run()
@@ -245,4 +246,4 @@ def peer_choice(task: Any, doc: dict[str, Any], replies: Sequence[tuple[float, b
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(program(main))

@@ -10,7 +10,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Annotated
 
+import typer
+
+from bench.program import program
 from flows.pipeline_config import load_pipeline
 from flows.pretrain import pretrain_flow
 from modelyard.commands.ledger import page
@@ -23,10 +27,10 @@ ALONE = ("execution.threads=1", "execution.checkpoint_every=200")
 """One thread: models this small gain nothing from a second, and lose much where the second is not idle."""
 
 
-def main(arguments: list[str]) -> int:
+def main(words: Annotated[list[str], typer.Argument(metavar="[CONFIG] KEY=VALUE...")] = []) -> int:
     """Build, predict, train, judge; then say what came out."""
-    named = bool(arguments) and "=" not in arguments[0]
-    config, overrides = (arguments[0], arguments[1:]) if named else (CONFIG, arguments)
+    named = bool(words) and "=" not in words[0]
+    config, overrides = (words[0], words[1:]) if named else (CONFIG, words)
     overrides = [*(ALONE if not named else ()), *overrides]
     if code := run_from_terminal(config, overrides, load_pipeline, pretrain_flow):
         return code
@@ -39,4 +43,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(program(main))

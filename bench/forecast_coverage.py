@@ -6,12 +6,12 @@ stated floor; then the joint fit on twelve runs of three sizes and four horizons
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable
 
 import numpy as np
 
+from bench.program import program
 from modelyard.commands.forecast import NOISE
 from modelyard.scaling.chinchilla import JointLaw, Run, fit_joint
 from modelyard.scaling.power_law import Point, PowerLaw, forecast
@@ -31,11 +31,10 @@ def counted(trials: int, one: Callable[[int], tuple[float, float, float, float]]
     return f"covered {covered:4.0%}   +-{width:6.2%}   rms error {error:6.2%}"
 
 
-def main() -> int:
+def main(
+    trials: int = 60,
+) -> int:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trials", type=int, default=60)
-    trials = parser.parse_args().trials
 
     def in_compute(law: PowerLaw, noise: float, reach: float) -> str:
         def one(seed: int) -> tuple[float, float, float, float]:
@@ -62,4 +61,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program(main))

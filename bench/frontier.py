@@ -12,16 +12,18 @@ reads. Every measurement is a line of ``--out``; a run that reached ``--iteratio
 
 from __future__ import annotations
 
-import argparse
 import json
+import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
+import typer
 
+from bench.program import program
 from modelyard.config import read_tree
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import DEMONSTRATIONS, Demonstration, read
@@ -30,14 +32,14 @@ from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
 from modelyard.model.network import processor
 from modelyard.model.training.engine import Engine
-from modelyard.posttrain.ppo import loop as ppo
-from modelyard.posttrain.ppo import rollout as experience
-from modelyard.posttrain.ppo.config import PPOConfig
-from modelyard.posttrain.ppo.hacking import signs
-from modelyard.posttrain.ppo.loop import Training
-from modelyard.posttrain.ppo.measure import language_model_loss
-from modelyard.posttrain.ppo.rewards import sequence_kl
-from modelyard.posttrain.ppo.rollout import Rollout
+from modelyard.posttrain.policy import loop as ppo
+from modelyard.posttrain.policy import rollout as experience
+from modelyard.posttrain.policy.config import PPOConfig
+from modelyard.posttrain.policy.hacking import signs
+from modelyard.posttrain.policy.measure import language_model_loss
+from modelyard.posttrain.policy.prepare import Training
+from modelyard.posttrain.policy.rewards import sequence_kl
+from modelyard.posttrain.policy.rollout import Rollout
 from modelyard.posttrain.reward import score
 from modelyard.stats import ties
 from modelyard.stats.estimate import bootstrap_mean, proportion
@@ -199,43 +201,42 @@ def plot(runs: Sequence[Run], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def main() -> None:
+def main(
+    store: Annotated[Path, typer.Argument()] = Path(".modelyard/store"),
+    config: Path = Path("configs/pipeline/tiny.toml"),
+    kl: Annotated[list[float], typer.Option(help="KL coefficients.")] = [0.0, 0.02, 0.05, 0.1, 0.3],
+    gammas: Annotated[list[float], typer.Option("--gamma", help="Default: the config's policy.ptx_coef, and 0.")] = [],
+    iterations: int = 40,
+    every: int = 5,
+    items: Literal["validation", "test"] = "validation",
+    threads: int = 2,
+    settings: Annotated[list[str], typer.Option("--set", help="Other keys of [policy], as JSON values.", metavar="KEY=VALUE")] = [],
+    out: Path = Path(".modelyard/frontier.jsonl"),
+    plot_file: Annotated[Path, typer.Option("--plot")] = Path(".modelyard/frontier.png"),
+) -> None:
     """Run what is missing, then print and plot all of it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("store", type=Path, nargs="?", default=Path(".modelyard/store"))
-    parser.add_argument("--config", type=Path, default=Path("configs/pipeline/tiny.toml"))
-    parser.add_argument("--kl", type=float, nargs="*", default=[0.0, 0.02, 0.05, 0.1, 0.3])
-    parser.add_argument("--gamma", type=float, nargs="*", default=[], help="default: the config's policy.ptx_coef, and 0")
-    parser.add_argument("--iterations", type=int, default=40)
-    parser.add_argument("--every", type=int, default=5)
-    parser.add_argument("--items", choices=("validation", "test"), default="validation")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="other keys of [ppo], as JSON values")
-    parser.add_argument("--out", type=Path, default=Path(".modelyard/frontier.jsonl"))
-    parser.add_argument("--plot", type=Path, default=Path(".modelyard/frontier.png"))
-    arguments = parser.parse_args()
     print(processor.description(), flush=True)
-    base = read_tree(arguments.config)["policy"] | {"kl_stop": 1e9, "on_kl_stop": "stop", "iterations": arguments.iterations}
-    base |= {key: json.loads(value) for key, _, value in (text.partition("=") for text in arguments.set)}
-    inputs = line_inputs(arguments.store)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    done = {each.key for each in collected(arguments.out) if each.points[-1]["iteration"] >= arguments.iterations}
-    for gamma, kl_coef in product(arguments.gamma or [base["ptx_coef"], 0.0], arguments.kl):
-        key = Key(kl_coef, gamma, arguments.items, tuple(arguments.set))
+    base = read_tree(config)["policy"] | {"kl_stop": 1e9, "on_kl_stop": "stop", "iterations": iterations}
+    base |= {key: json.loads(value) for key, _, value in (text.partition("=") for text in settings)}
+    inputs = line_inputs(store)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    done = {each.key for each in collected(out) if each.points[-1]["iteration"] >= iterations}
+    for gamma, kl_coef in product(gammas or [base["ptx_coef"], 0.0], kl):
+        key = Key(kl_coef, gamma, items, tuple(settings))
         if key in done:
             continue
-        settings = base | {"kl_coef": kl_coef, "ptx_coef": gamma, "ptx_rows": base["ptx_rows"] if gamma else 0}
+        chosen = base | {"kl_coef": kl_coef, "ptx_coef": gamma, "ptx_rows": base["ptx_rows"] if gamma else 0}
 
         def note(point: Point, key: Key = key) -> None:
-            with arguments.out.open("a", encoding="utf-8") as lines:
+            with out.open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps({"key": [*key[:3], *key.settings], "point": point}) + "\n")
 
-        run(PPOConfig.model_validate(settings), inputs, arguments.items, arguments.every, arguments.threads, note)
-        print(table([each for each in collected(arguments.out) if each.key == key]), flush=True)
-    runs = [each for each in collected(arguments.out) if each.key.items == arguments.items]
+        run(PPOConfig.model_validate(chosen), inputs, items, every, threads, note)
+        print(table([each for each in collected(out) if each.key == key]), flush=True)
+    runs = [each for each in collected(out) if each.key.items == items]
     print(table(runs))
-    plot(runs, arguments.plot)
+    plot(runs, plot_file)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(program(main))

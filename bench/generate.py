@@ -5,16 +5,19 @@
 
 from __future__ import annotations
 
-import argparse
 import statistics
+import sys
 import tempfile
 import time
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import typer
 
-from bench.shapes import SMALL, SMOLLM2, TINY, alternate, peer, ratio
+from bench.program import program
+from bench.shapes import SMALL, SMOLLM2, TINY, PrecisionName, alternate, peer, ratio
 from modelyard.execution import ExecutionConfig
 from modelyard.model.hf.weights import read_checkpoint, to_hf
 from modelyard.model.inference.generate import generate
@@ -22,6 +25,7 @@ from modelyard.model.network import processor
 from modelyard.model.network.architecture import ModelConfig, Precision
 from modelyard.model.training.engine import Engine
 
+Shape = StrEnum("Shape", ["tiny", "small", "smollm2"])
 SHAPES = {"tiny": TINY, "small": SMALL, "smollm2": SMOLLM2}
 BATCH, PROMPT = 16, 16
 
@@ -66,23 +70,22 @@ def measure(shape: str, precision: Precision, count: int, rounds: int, threads: 
         print(f"  {precision}  {name:14s} {rate:9,.0f} new tokens/s {milliseconds:7.2f} ms a step   {quotient:.2f}x", flush=True)
 
 
-def main() -> None:
+def main(
+    shapes: Annotated[list[Shape], typer.Option("--shape")] = [*Shape],
+    precisions: Annotated[list[PrecisionName], typer.Option("--precision")] = [*PrecisionName],
+    new_tokens: int = 96,
+    rounds: int = 5,
+    threads: int = 2,
+) -> None:
     """Measure and print one table a shape."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--shape", choices=SHAPES, nargs="+", default=list(SHAPES))
-    parser.add_argument("--precision", choices=("fp32", "bf16"), nargs="+", default=["fp32", "bf16"])
-    parser.add_argument("--new-tokens", type=int, default=96)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    arguments = parser.parse_args()
     print(processor.description(), flush=True)
-    torch.set_num_threads(arguments.threads)
-    for shape in arguments.shape:
+    torch.set_num_threads(threads)
+    for shape in shapes:
         size = f"{SHAPES[shape].parameters() / 1e6:.2f}M parameters"
-        print(f"{shape}: {size}, random weights, batch {BATCH}, {arguments.new_tokens} new tokens, {arguments.threads} threads", flush=True)
-        for precision in arguments.precision:
-            measure(shape, precision, arguments.new_tokens, arguments.rounds, arguments.threads)
+        print(f"{shape}: {size}, random weights, batch {BATCH}, {new_tokens} new tokens, {threads} threads", flush=True)
+        for precision in precisions:
+            measure(shape, precision.value, new_tokens, rounds, threads)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(program(main))

@@ -9,17 +9,20 @@ thresholds are those of ``configs/data/web.toml`` with one accepted language.
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import json
 import os
 import random
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
+import typer
+
+from bench.program import program
 from bench.real_text import WEB
 from modelyard.data.filters import c4, duplicates, gopher, language, quality, words
 from modelyard.data.filters.c4 import C4Config
@@ -137,15 +140,14 @@ def near_copies(documents: list[str], share: float, rng: random.Random) -> int:
     return sum(copy is not None and copy.original == at for at, copy in enumerate(copies[len(documents) :]))
 
 
-def main() -> None:
+def main(
+    directory: Annotated[Path, typer.Argument()],
+    languages: list[str] = [*LANGUAGES],
+    with_reasons: Annotated[bool, typer.Option("--reasons", help="Say why good documents are refused and what bad ones are kept.")] = False,
+) -> None:
     """Measure and print a Markdown table."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("directory", type=Path)
-    parser.add_argument("--languages", nargs="*", default=sorted(LANGUAGES))
-    parser.add_argument("--reasons", action="store_true", help="say why good documents are refused and what bad ones are kept")
-    options = parser.parse_args()
     rng = random.Random(0)
-    every = {code: material(options.directory, code) for code in options.languages}
+    every = {code: material(directory, code) for code in sorted(languages)}
     every = {code: texts for code, texts in every.items() if len(texts.good) >= 5}
     print("| | kept | shuffled | boilerplate | menus | other languages | copies at 0.2% | 0.5% | 1% |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
@@ -157,9 +159,9 @@ def main() -> None:
         cells = [f"{reasons['']} of {len(texts.good)}", *(f"{n} of {len(group)}" for n, group in zip(refused, bad, strict=True))]
         cells += [f"{near_copies(texts.good, share, rng)} of {len(texts.good)}" for share in (0.002, 0.005, 0.01)]
         print(f"| {code} | {' | '.join(cells)} |", flush=True)
-        if options.reasons:
+        if with_reasons:
             print("   refused:", {reason: n for reason, n in reasons.items() if reason})
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(program(main))

@@ -8,7 +8,6 @@ waits for it.
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -17,14 +16,16 @@ import time
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
+import typer
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import TaskRun
 from rich.console import Console
 from rich.table import Table
 
+from bench.program import program
 from modelyard.adapters.servers.prefect_server import prefect_server
 from modelyard.model.network import processor
 from modelyard.store.artifacts import Artifact, Store
@@ -98,19 +99,17 @@ def show(title: str, timed: Timed, out: Console) -> None:
     out.print(table)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(
+    config: Annotated[str, typer.Argument(help="TOML file of a pipeline.")] = str(ROOT / "configs/pipeline/tiny.toml"),
+    overrides: Annotated[list[str], typer.Argument(metavar="KEY=VALUE...")] = [],
+) -> None:
     """Build, then find everything."""
-    parser = argparse.ArgumentParser(prog="python -m bench.line", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("config", nargs="?", default=str(ROOT / "configs/pipeline/tiny.toml"))
-    parser.add_argument("overrides", nargs="*")
-    options = parser.parse_args(arguments)
     out = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     out.print(processor.description())
     with tempfile.TemporaryDirectory(prefix="line-") as place:
         for title in ("everything built", "everything cached"):
-            show(title, run(Path(place), options.config, options.overrides), out)
-    return 0
+            show(title, run(Path(place), config, overrides), out)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program(main))

@@ -11,10 +11,10 @@ megabyte of English text and of code.
 
 from __future__ import annotations
 
-import argparse
 import ipaddress
 import random
 import string
+import sys
 import sysconfig
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +31,7 @@ from stdnum.jp import in_ as my_number
 from stdnum.kr import rrn
 from stdnum.ru import inn
 
+from bench.program import program
 from bench.real_text import WEB, texts
 from modelyard.data.filters import pii
 from modelyard.data.filters.pii import PiiConfig, PiiKind
@@ -229,19 +230,18 @@ def seconds(documents: list[str]) -> float:
     return best / size
 
 
-def main() -> None:
+def main(
+    each: int = 200,
+    seed: int = 0,
+    megabytes: float = 6.0,
+) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--each", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--megabytes", type=float, default=6)
-    options = parser.parse_args()
     print("language kind          recall                       precision")
-    for code, kind, (right, wrong, planted) in measured(options.each, options.seed):
+    for code, kind, (right, wrong, planted) in measured(each, seed):
         print(f"{code:8s} {kind:13s} {shown(right, planted):28s} {shown(right, right + wrong)}")
     print(processor.description())
     code_files = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))
-    print(f"English text: {1e3 * seconds(texts(options.megabytes)):.0f} CPU ms/MB")
+    print(f"English text: {1e3 * seconds(texts(megabytes)):.0f} CPU ms/MB")
     print(f"Python code: {1e3 * seconds([path.read_text('utf-8') for path in code_files]):.0f} CPU ms/MB")
 
 
@@ -252,4 +252,4 @@ def shown(hits: int, n: int) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(program(main))

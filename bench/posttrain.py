@@ -8,17 +8,21 @@ the ratio to TRL's. ``--profile`` prints where our time goes instead.
 
 from __future__ import annotations
 
-import argparse
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
 from itertools import product
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
+import typer
 
 from bench import trl_peer
-from bench.shapes import SMALL, llama, ratio
+from bench.program import program
+from bench.shapes import SMALL, PrecisionName, llama, ratio
 from bench.trl_peer import END, PAD
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import Comparison
@@ -29,10 +33,10 @@ from modelyard.model.training.engine import Engine
 from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.posttrain import reward
 from modelyard.posttrain.losses import reward_loss, sft_loss
-from modelyard.posttrain.ppo import loop as ppo
-from modelyard.posttrain.ppo.config import PPOConfig
-from modelyard.posttrain.ppo.loop import Training
-from modelyard.posttrain.ppo.rollout import Models, SamplingConfig
+from modelyard.posttrain.policy import loop as ppo
+from modelyard.posttrain.policy.config import PPOConfig
+from modelyard.posttrain.policy.prepare import Training
+from modelyard.posttrain.policy.rollout import Models, SamplingConfig
 from modelyard.posttrain.reward import RewardConfig
 from modelyard.posttrain.rows.comparison_rows import Encoded
 from modelyard.posttrain.rows.masking import Example, pad_examples
@@ -55,6 +59,7 @@ Timed = Callable[[], float]
 def ppo_config(precision: Precision, **changes: object) -> PPOConfig:
     """One minibatch of all episodes, as TRL is told."""
     base = {
+        "algorithm": "ppo",
         "seed": 0,
         "precision": precision,
         "iterations": 1,
@@ -225,8 +230,11 @@ def ppo_work(
     return EPISODES * steps, work
 
 
-CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
-WORK = {"sft": sft_work, "reward": reward_work, "ppo": ppo_work}
+Clock = Literal["wall", "cpu"]
+Work = StrEnum("Work", ["sft", "reward", "ppo"])
+Lengths = StrEnum("Lengths", ["full", "natural"])
+CLOCKS: dict[Clock, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
+WORK: dict[str, Callable[..., tuple[int, dict[str, Timed]]]] = {"sft": sft_work, "reward": reward_work, "ppo": ppo_work}
 
 
 def measured(work: Mapping[str, Timed], rounds: int) -> dict[str, list[float]]:
@@ -248,51 +256,48 @@ def profile(once: Timed) -> None:
     print(profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=25, max_name_column_width=60))
 
 
-def main() -> None:
+def main(
+    works: Annotated[list[Work], typer.Option("--work")] = [*Work],
+    precisions: Annotated[list[PrecisionName], typer.Option("--precision")] = [*PrecisionName],
+    shape: Literal["small", "tiny"] = "small",
+    rounds: int = 5,
+    steps: Annotated[int, typer.Option(help="Optimizer steps (PPO: iterations) of a round.")] = 2,
+    threads: int = 2,
+    widths: Annotated[list[Lengths], typer.Option("--lengths", help="Of SFT rows and rated texts.")] = [*Lengths],
+    clock: Annotated[Clock, typer.Option(help="cpu: seconds of this process, where other work shares the cores.")] = "wall",
+    with_compile: Annotated[bool, typer.Option("--compile", help="Measure ours compiled (execution.compile) as well.")] = False,
+    only_profile: Annotated[bool, typer.Option("--profile", help="Profile ours instead.")] = False,
+) -> None:
     """Measure and print a line for each kind of work, precision and side."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", choices=WORK, nargs="+", default=list(WORK))
-    parser.add_argument("--precision", choices=("fp32", "bf16"), nargs="+", default=["fp32", "bf16"])
-    parser.add_argument("--shape", choices=SHAPES, default="small")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=2, help="optimizer steps (PPO: iterations) of a round")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument(
-        "--lengths", choices=("full", "natural"), nargs="+", default=["full", "natural"], help="of SFT rows and rated texts"
-    )
-    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: seconds of this process, where other work shares the cores")
-    parser.add_argument("--compile", action="store_true", help="measure ours compiled (execution.compile) as well")
-    parser.add_argument("--profile", action="store_true")
-    arguments = parser.parse_args()
     print(processor.description(), flush=True)
-    torch.set_num_threads(arguments.threads)
-    model, execution = SHAPES[arguments.shape], ExecutionConfig(threads=arguments.threads)
-    print(f"{arguments.shape}: {model.parameters() / 1e6:.2f}M parameters, {arguments.threads} threads; SFT {SFT_ROWS} x {model.seq_len}, ")
+    torch.set_num_threads(threads)
+    model, execution = SHAPES[shape], ExecutionConfig(threads=threads)
+    print(f"{shape}: {model.parameters() / 1e6:.2f}M parameters, {threads} threads; SFT {SFT_ROWS} x {model.seq_len}, ")
     print(f"reward {REWARD_PAIRS} pairs x {REWARD_LENGTH} (three eighths a prompt that both share: computed once by ours, twice by TRL), ")
     print(f"PPO {EPISODES} x ({PROMPT} + {NEW_TOKENS}), one inner epoch", flush=True)
-    for name, precision, lengths in product(arguments.work, arguments.precision, arguments.lengths):
-        if name == "ppo" and lengths != arguments.lengths[0]:
+    for name, chosen, lengths in product(works, precisions, widths):
+        if name == "ppo" and lengths != widths[0]:
             continue
-        rest = lengths == "natural", CLOCKS[arguments.clock]
-        samples, work = WORK[name](model, precision, execution, arguments.steps, not arguments.profile, *rest)
-        if arguments.compile:
+        precision, rest = chosen.value, (lengths == "natural", CLOCKS[clock])
+        samples, work = WORK[name](model, precision, execution, steps, not only_profile, *rest)
+        if with_compile:
             compiled = execution.model_copy(update={"compile": True})
             work = {
                 "modelyard": work.pop("modelyard"),
-                "ours compiled": WORK[name](model, precision, compiled, arguments.steps, False, *rest)[1]["modelyard"],
+                "ours compiled": WORK[name](model, precision, compiled, steps, False, *rest)[1]["modelyard"],
                 **work,
             }
-        if arguments.profile:
+        if only_profile:
             profile(work["modelyard"])
             continue
-        seconds = measured(work, arguments.rounds)
+        seconds = measured(work, rounds)
         for side, times in seconds.items():
             rate, trl = samples / statistics.median(times), ratio(seconds, side, "trl")
             print(
-                f"  {name:6s} {precision} {lengths:7s} {side:13s} {rate:7.2f} samples/s ({arguments.clock})   {trl:.2f}x",
+                f"  {name:6s} {precision} {lengths:7s} {side:13s} {rate:7.2f} samples/s ({clock})   {trl:.2f}x",
                 flush=True,
             )
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(program(main))

@@ -8,19 +8,21 @@ straight line through what lies between, per 100 iterations.
 
 from __future__ import annotations
 
-import argparse
 import gc
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import psutil
 
 from bench.posttrain import SHAPES, ppo_config, ppo_training, token_rows
+from bench.program import program
 from modelyard.execution import ExecutionConfig
 from modelyard.model.network import processor
-from modelyard.posttrain.ppo import loop as ppo
+from modelyard.posttrain.policy import loop as ppo
 
 
 def resident(iterations: int, shape: str = "tiny") -> list[float]:
@@ -48,18 +50,17 @@ def growth(seen: list[float]) -> float:
     return float(np.polyfit(np.arange(len(settled)), settled, 1)[0] * 100)
 
 
-def main() -> None:
+def main(
+    iterations: int = 200,
+    shape: Literal["small", "tiny"] = "tiny",
+) -> None:
     """Run and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--iterations", type=int, default=200)
-    parser.add_argument("--shape", choices=SHAPES, default="tiny")
-    arguments = parser.parse_args()
     print(processor.description(), flush=True)
-    seen = resident(arguments.iterations, arguments.shape)
+    seen = resident(iterations, shape)
     settled = seen[len(seen) // 4 :]
     print(f"{len(seen)} PPO iterations: {settled[0]:.1f} MiB after {len(seen) - len(settled)}, {seen[-1]:.1f} at the end")
     print(f"largest {max(settled):.1f}; growth {growth(seen):+.2f} MiB per 100 iterations")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(program(main))

@@ -13,13 +13,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from mlflow import MlflowClient
 from prefect.client.orchestration import SyncPrefectClient
 
+from bench.program import program
 from modelyard.adapters.servers.prefect_server import auth_string
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -60,9 +63,12 @@ def take(browser: str, url: str, file: Path) -> None:
         subprocess.run(command, check=True, capture_output=True, timeout=START_SECONDS)
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(
+    home: Annotated[Path, typer.Argument(help="Directory of a finished line, such as .modelyard.")],
+    out: Annotated[Path, typer.Argument(help="Directory of the pictures.")],
+) -> int:
     """Take them all; prints each file and address."""
-    home, out = Path(arguments[0]).absolute(), Path(arguments[1])
+    home = home.absolute()
     browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     if browser is None:
         sys.stderr.write(f"no browser found (looked for {', '.join(BROWSERS)})\n")
@@ -90,4 +96,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(program(main))

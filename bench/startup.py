@@ -6,13 +6,14 @@ that were kept, and of one with workers of its own.
 
 from __future__ import annotations
 
-import argparse
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from bench.program import program
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
 from modelyard.model.network import processor
@@ -57,15 +58,14 @@ PARTS = {
 }
 
 
-def main() -> None:
+def main(
+    ranks: int = 1,
+) -> None:
     """Measure and print."""
     from bench.startup import stage as importable  # ranks find it by its module's name
     from modelyard.adapters.ray import cluster as ray_cluster
     from modelyard.adapters.ray import train as ray_train
 
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--ranks", type=int, default=1)
-    ranks = parser.parse_args().ranks
     print(processor.description(), flush=True)
     root = str(Path(__file__).parents[1])
     os.environ["PYTHONPATH"] = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -90,4 +90,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(program(main))

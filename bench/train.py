@@ -8,16 +8,19 @@ median and best tokens/s, and for each form of ours the median ratio of a round.
 
 from __future__ import annotations
 
-import argparse
 import functools
 import statistics
+import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from enum import StrEnum
+from typing import Annotated, Any
 
 import torch
+import typer
 
-from bench.shapes import SMALL, SMOLLM2, alternate, peer, ratio
+from bench.program import program
+from bench.shapes import SMALL, SMOLLM2, PrecisionName, alternate, peer, ratio
 from modelyard.execution import ExecutionConfig
 from modelyard.model.network import processor
 from modelyard.model.network.architecture import ModelConfig, Precision
@@ -26,6 +29,8 @@ from modelyard.model.training.engine import Engine
 from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.model.training.token_data import language_model_loss
 
+Shape = StrEnum("Shape", ["small", "smollm2"])
+Form = StrEnum("Form", ["eager", "compiled"])
 SHAPES = {"small": (SMALL, 16), "smollm2": (SMOLLM2, 2)}
 OPTIMIZER = OptimizerConfig(
     lr=1e-4, min_lr_ratio=1.0, warmup_steps=0, weight_decay=0.1, beta1=0.9, beta2=0.95, eps=1e-8, clip_grad=1.0, schedule="constant"
@@ -90,26 +95,23 @@ def against(seconds: dict[str, list[float]], name: str, forms: list[str]) -> str
     return "ours is " + ", ".join(f"{form} {ratio(seconds, f'modelyard {form}', name):.2f}x" for form in forms)
 
 
-def main() -> None:
+def main(
+    shapes: Annotated[list[Shape], typer.Option("--shape")] = [*Shape],
+    precisions: Annotated[list[PrecisionName], typer.Option("--precision")] = [*PrecisionName],
+    forms: list[Form] = [*Form],
+    rounds: int = 9,
+    steps: Annotated[int, typer.Option(help="Optimizer steps a round.")] = 1,
+    threads: int = 2,
+) -> None:
     """Measure and print one table a shape."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--shape", choices=SHAPES, nargs="+", default=list(SHAPES))
-    parser.add_argument("--precision", choices=("fp32", "bf16"), nargs="+", default=["fp32", "bf16"])
-    parser.add_argument("--forms", choices=("eager", "compiled"), nargs="+", default=["eager", "compiled"])
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--steps", type=int, default=1, help="optimizer steps a round")
-    parser.add_argument("--threads", type=int, default=2)
-    arguments = parser.parse_args()
     print(processor.description(), flush=True)
-    torch.set_num_threads(arguments.threads)
-    for shape in arguments.shape:
+    torch.set_num_threads(threads)
+    for shape in shapes:
         model, size = SHAPES[shape]
-        print(
-            f"{shape}: {model.parameters() / 1e6:.2f}M parameters, batch {size} x {model.seq_len}, {arguments.threads} threads", flush=True
-        )
-        for precision in arguments.precision:
-            measure(shape, precision, arguments.forms, arguments.rounds, arguments.steps, arguments.threads)
+        print(f"{shape}: {model.parameters() / 1e6:.2f}M parameters, batch {size} x {model.seq_len}, {threads} threads", flush=True)
+        for precision in precisions:
+            measure(shape, precision.value, [*map(str, forms)], rounds, steps, threads)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(program(main))

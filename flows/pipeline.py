@@ -45,6 +45,7 @@ def pipeline_flow(config: PipelineConfig | ConfigFile) -> None:
     line.build("sft_start")
     line.build("start_selection")
     line.build("rbrm")
+    line.build("reference")
     line.build("policy")
 
     line.build("results")

@@ -14,7 +14,7 @@ from modelyard.data.corpus.config import CorpusConfig
 from modelyard.data.corpus.document import Kind
 from modelyard.data.corpus.held_out import HeldOutConfig
 from modelyard.data.feedback.gather import FeedbackConfig
-from modelyard.data.tokens.token_files import BaseTokensConfig, TokensConfig
+from modelyard.data.tokens.token_files import BaseTokensConfig, CleanTokensConfig, TokensConfig
 from modelyard.evals.gather import GatherConfig
 from modelyard.evals.sets import SetsConfig
 from modelyard.evals.suite import EvalsConfig
@@ -22,7 +22,8 @@ from modelyard.execution import ExecutionConfig
 from modelyard.posttrain.feedme import FeedMEConfig
 from modelyard.posttrain.judged.ai_feedback import AIFeedbackConfig
 from modelyard.posttrain.judged.rbrm import RBRMConfig
-from modelyard.posttrain.ppo.config import PPOConfig
+from modelyard.posttrain.policy.config import GRPOConfig, PPOConfig, RLOOConfig
+from modelyard.posttrain.preference.config import DPOConfig, IPOConfig, KTOConfig, KWiseDPOConfig, PreferenceConfig
 from modelyard.posttrain.reward import RewardConfig
 from modelyard.posttrain.selection import SelectionConfig
 from modelyard.posttrain.sft import SFTConfig
@@ -40,6 +41,9 @@ def _tokenizer(tokens: Any) -> str:
 
 
 Base = Annotated[PretrainConfig | ImportConfig | ContinueConfig, Field(discriminator="kind")]
+Policy = Annotated[
+    PPOConfig | GRPOConfig | RLOOConfig | DPOConfig | KWiseDPOConfig | IPOConfig | KTOConfig, Field(discriminator="algorithm")
+]
 Tokens = Annotated[Annotated[TokensConfig, Tag("trained")] | Annotated[BaseTokensConfig, Tag("base")], Discriminator(_tokenizer)]
 
 
@@ -62,8 +66,11 @@ class PipelineConfig(Config):
     """Small runs that forecast the pretraining run; absent where the base is imported."""
     base: Base
     """The base model: ``kind`` "pretrain" (from random weights), "import" (of others) or "continue" (of others, trained further)."""
+    no_contam: bool = False
+    """Whether a twin of the base model is trained as well, on the corpus without the documents that hold a benchmark item; results show both
+    side by side, and ``release.max_contamination_gain`` limits what the base may be ahead."""
     sft: SFTConfig
-    """Supervised fine-tuning: the model that the policy is compared with, and the start of PPO where there is no ``sft_start``."""
+    """Supervised fine-tuning: the model that the policy is compared with, and where it starts from unless there is an ``sft_start``."""
     ai_feedback: AIFeedbackConfig | None = None
     """Comparisons that a model makes for the reward model; absent: people's alone."""
     reward: RewardConfig
@@ -75,14 +82,14 @@ class PipelineConfig(Config):
     feedme: FeedMEConfig | None = None
     """Demonstrations of the SFT model's own best answers, for ``sft_start``. Absent: people's."""
     sft_start: SFTConfig | None = None
-    """A second SFT from the base model, from which PPO starts (InstructGPT: 2 epochs, 10% pretraining text). Absent: PPO starts from the
-    model that it is compared with."""
+    """A second SFT from the base model, from which the policy starts (InstructGPT: 2 epochs, 10% pretraining text). Absent: it starts from
+    the model that it is compared with."""
     start_selection: SelectionConfig | None = None
     """The same choice among the epochs of ``sft_start`` (FeedME trains several). Absent: its last epoch."""
     rbrm: RBRMConfig | None = None
-    """Rule-based rewards of PPO; absent: the reward model's alone."""
-    policy: PPOConfig
-    """Policy optimisation."""
+    """Rule-based rewards of a policy that samples; absent: the reward model's alone."""
+    policy: Policy
+    """Policy optimisation: ``algorithm`` "ppo", "grpo" or "rloo" (from samples), "dpo", "kwise_dpo", "ipo" or "kto" (from comparisons)."""
     evals: EvalsConfig
     """Benchmarks and how they are run."""
     release: ReleaseConfig
@@ -99,8 +106,12 @@ class PipelineConfig(Config):
         self._check_lengths()
         self._check_data()
         self.release.require_measured(self.evals.names)
+        if self.no_contam and isinstance(self.base, ImportConfig):
+            raise ValueError("no_contam: there is no twin of a model that others trained; base.kind must be 'pretrain' or 'continue'")
         if self.reward.split != "reward" or self.gold.split != "gold":
-            raise ValueError("reward.split must be 'reward' and gold.split 'gold': the judge must not have seen what PPO is rewarded by")
+            raise ValueError(
+                "reward.split must be 'reward' and gold.split 'gold': the judge must not have seen what the policy is rewarded by"
+            )
         if self.feedback.votes is None and self.feedback.splits.gold == 0:
             raise ValueError("feedback.splits.gold: 0 leaves the gold reward model no comparisons")
         if self.selection and not self.sft.keep_epochs:
@@ -109,6 +120,8 @@ class PipelineConfig(Config):
             raise ValueError("sft_start.keep_epochs must be true for start_selection to have something to choose from")
         if self.feedme and not self.sft_start:
             raise ValueError("feedme makes demonstrations for sft_start, and there is no table sft_start")
+        if self.rbrm and isinstance(self.policy, PreferenceConfig):
+            raise ValueError(f"rbrm rewards samples, and policy.algorithm {self.policy.algorithm!r} takes none; remove the table")
         self._check_batches()
         return self
 
@@ -150,7 +163,7 @@ class PipelineConfig(Config):
     def _check_lengths(self) -> None:
         """Prompts, rows and completions fit in the model."""
         limit, where = self.base.seq_len, "base.model.seq_len" if isinstance(self.base, PretrainConfig) else "base.seq_len"
-        for key in ("sft", "sft_start", "reward", "gold"):
+        for key in ("sft", "sft_start", "reward", "gold", "policy"):
             if (wanted := getattr(getattr(self, key), "max_tokens", None) or 0) > limit:
                 raise ValueError(f"{key}.max_tokens {wanted} is more than {where} {limit}")
         for key in ("sft", "sft_start"):
@@ -169,8 +182,7 @@ class PipelineConfig(Config):
         """Every batch must split over the replicas into whole micro-batches."""
         stages = {key: getattr(self, key) for key in ("base", "sft", "sft_start", "reward", "gold")}
         batches = {f"{key}.batch": (stage.batch, stage.micro_batch) for key, stage in stages.items() if hasattr(stage, "batch")}
-        batches["policy.episodes / policy.minibatches"] = (self.policy.minibatch, self.policy.micro_batch)
-        batches["policy.ptx_rows"] = (self.policy.ptx_rows, self.policy.micro_batch)
+        batches |= self.policy.batches
         replicas = self.execution.data_parallel
         for key, (batch, micro_batch) in batches.items():
             if batch % (micro_batch * replicas):
@@ -183,16 +195,28 @@ class PipelineConfig(Config):
             return None
         return ScalingConfig(**dict(self.forecast), main=self.base)
 
+    @property
+    def clean_tokens(self) -> CleanTokensConfig | None:
+        """The tokens of the twin that never saw a benchmark item: the line's own in every number; None where no twin is asked for."""
+        shared = set(CleanTokensConfig.model_fields) - {"tokenizer"}
+        return CleanTokensConfig(**{key: getattr(self.tokens, key) for key in shared}) if self.no_contam else None
+
     def of(self, stage: str) -> Config | None:
         """What defines the artifact of ``stage``; None where this line has no such stage."""
         match stage:
             case "forecast":
                 return self.ladder
+            case "no_contam_tokens":
+                return self.clean_tokens
+            case "no_contam":
+                return self.base if self.no_contam else None
             case "imported":
                 return self.base.imported if isinstance(self.base, ContinueConfig) else self.base
             case "benchmarks":
                 sets = {key: getattr(self.evals, key) for key in SetsConfig.model_fields}
                 return GatherConfig(**sets, context=self.base.seq_len)
+            case "reference":
+                return self.policy.reference if isinstance(self.policy, PreferenceConfig) else None
             case "results" | "baseline":
                 return self.evals
             case "export":

@@ -12,13 +12,16 @@ from tasks.scaling import judge_forecast_task, seal_task
 
 
 def train_base(line: Line) -> None:
-    """Forecast and seal, train, hold the sealed forecast against what came out. An imported model is only trained where that is asked for."""
+    """Forecast and seal, train, hold the sealed forecast against what came out. An imported model is only trained where that is asked for,
+    and so is a twin on what holds no benchmark item."""
     line.build("forecast")
     if line.has("forecast"):
         seal_task(line.place, line.artifact("forecast"))
     line.build("base")
     if line.has("forecast"):
         judge_forecast_task(line.place, line.artifact("forecast"), line.artifact("base"))
+    line.build("no_contam_tokens")
+    line.build("no_contam")
 
 
 @flow(name="pretrain", flow_run_name="pretrain")

@@ -16,6 +16,7 @@ from prefect.runtime import flow_run
 from prefect.states import Running
 
 from modelyard.config import complaint, without_password
+from modelyard.printable import markdown
 from modelyard.release.sign_off import SignOff
 from tasks.release import announce
 
@@ -45,7 +46,7 @@ def ask(what: str, seconds: int) -> SignOff | None:
     """
     page = without_password(flow_run.ui_url or "")
     announce(f"waiting {seconds / 60:.0f} minutes for a signature under: {what}; resume the paused run at {page}")
-    form = SignOffForm.with_initial_data(description=what, red_team_findings="")
+    form = SignOffForm.with_initial_data(description=markdown(what), red_team_findings="")
     for attempt in range(3):
         try:
             given = pause_flow_run(wait_for_input=form, timeout=seconds, poll_interval=POLL_SECONDS, key=f"sign-off-{attempt}")

@@ -23,7 +23,7 @@ from modelyard.adapters.ray import cluster as ray_cluster
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
 from modelyard.model.network.architecture import ModelConfig
-from modelyard.progress import Report
+from modelyard.progress import PreemptedError, Report, Stop, StopError, request_stop, stop_requested
 from modelyard.store.artifacts import Artifact, Built, Spec, Store
 from tasks import page
 
@@ -70,7 +70,13 @@ def _tracker(uri: str, line: str) -> Tracker:
 
 
 def build(spec: Spec, produce: Produce, place: Place, metric: str = "") -> Built:
-    """The artifact of ``spec``: found, or made by ``produce`` with progress on the terminal and in MLflow; ``metric`` speaks for it."""
+    """The artifact of ``spec``: found, or made by ``produce`` with progress on the terminal and in MLflow; ``metric`` speaks for it.
+
+    Raises PreemptedError where this process was asked to stop during the stage before.
+    """
+    if stop_requested():
+        request_stop(Stop.NOBODY)
+        raise PreemptedError(f"stopped by SIGTERM before {spec.name}; run again to go on")
     if found := place.store.built(spec):
         built = Built(found, cached=True)
     else:
@@ -121,8 +127,8 @@ def finished(returned: Any) -> Built:
 
 
 def is_transient(task: Any, run: Any, state: State[Any]) -> bool:
-    """Prefect's retry condition: a ValueError is a refusal, which trying again does not change."""
-    return not isinstance(state.result(raise_on_failure=False), ValueError)
+    """Prefect's retry condition: a ValueError is a refusal, which trying again does not change, and who was asked to stop stops."""
+    return not isinstance(state.result(raise_on_failure=False), ValueError | StopError)
 
 
 def line_of(built: Built, metric: str) -> terminal.StageLine:

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import asyncio
+from copy import deepcopy
+from typing import Any
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
@@ -27,12 +29,31 @@ async def make_pools() -> None:
             try:
                 await client.read_work_pool(name)
             except ObjectNotFound:
-                template = await job_template(kind) or {}
+                template = hardened(await job_template(kind) or {})
                 await client.create_work_pool(WorkPoolCreate(name=name, type=kind, base_job_template=template))
             try:
                 await client.read_work_queue_by_name(QUEUE, work_pool_name=name)
             except ObjectNotFound:
                 await client.create_work_queue(QUEUE, work_pool_name=name, concurrency_limit=1)
+
+
+def hardened(template: dict[str, Any]) -> dict[str, Any]:
+    """The base job template of a work pool; pods of a Kubernetes one run as ``infra/kubernetes.yaml``'s do: as nobody in particular, without
+    privileges, under the runtime's seccomp profile, and writing to ``/tmp`` and the claim ``scratch`` alone.
+    """
+    made = deepcopy(template)
+    manifest = made.get("job_configuration", {}).get("job_manifest")
+    if manifest is None:
+        return made
+    pod = manifest["spec"]["template"]["spec"]
+    pod["securityContext"] = {"runAsNonRoot": True, "runAsUser": 1000, "fsGroup": 1000, "seccompProfile": {"type": "RuntimeDefault"}}
+    pod["automountServiceAccountToken"] = False
+    pod["volumes"] = [{"name": "tmp", "emptyDir": {}}, {"name": "scratch", "persistentVolumeClaim": {"claimName": "scratch"}}]
+    for container in pod["containers"]:
+        locked = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+        container["securityContext"] = locked
+        container["volumeMounts"] = [{"name": "tmp", "mountPath": "/tmp"}, {"name": "scratch", "mountPath": "/app/.modelyard"}]
+    return made
 
 
 if __name__ == "__main__":

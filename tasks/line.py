@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, get_args
 
 from prefect import task
 
@@ -65,7 +65,7 @@ class Line:
         Raises:
             KeyError: a stage reads what has not been built.
         """
-        planned = [one for name in names if (one := self._planned(name)) is not None]
+        planned = [self.planned(name) for name in names if stage_of(self.config, name)]
         if self.place.execution.parallel_stages and len(planned) > 1:
             futures = [_task(one).submit(one, self.place) for one in planned]
             built = [finished(future.result()) for future in futures]
@@ -92,18 +92,29 @@ class Line:
         """A row of the summary for every stage built."""
         return [line_of(built, METRICS[name]) for name, built in self.built.items()]
 
-    def _planned(self, name: Name) -> Planned | None:
-        """The stage as this line's config has it; None where it has none."""
-        config = self.config.of(name)
-        stage = next((one for one in STAGES if one.name == name and isinstance(config, one.config)), None)
+    def planned(self, name: Name) -> Planned:
+        """A stage that the config asks for, with what is built of what it reads. Raises KeyError where something of that is not built."""
+        stage, config = stage_of(self.config, name), self.config.of(name)
         if stage is None or config is None:
-            return None
+            raise KeyError(name)
         return Planned(stage, config, self._parents(stage, {}))
 
     def _parents(self, stage: Stage, given: Mapping[str, Artifact]) -> dict[str, Artifact]:
         wanted = {role: names for role, names in stage.reads.items() if role not in given}
         used = {role: names for role, names in stage.may_read.items() if any(name in self.built for name in names)}
         return {role: self.artifact(*names) for role, names in {**wanted, **used}.items()}
+
+
+def stage_of(config: LineConfig, name: Name) -> Stage | None:
+    """The stage as this line's config has it; None where it has none."""
+    table = config.of(name)
+    return next((one for one in STAGES if one.name == name and isinstance(table, one.config)), None)
+
+
+def stages_of(config: LineConfig) -> dict[Name, Stage]:
+    """The stages that a config asks for, in order, but those that every run decides anew."""
+    names: list[Name] = [name for name in get_args(Name) if name not in ("baseline", "decision")]
+    return {name: stage for name in names if (stage := stage_of(config, name))}
 
 
 def _task(planned: Planned) -> Any:

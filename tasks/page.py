@@ -16,6 +16,7 @@ from uuid import UUID
 
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 
+from modelyard.printable import markdown
 from modelyard.store.artifacts import Built
 
 SECONDS = 3.0
@@ -54,7 +55,11 @@ def show(built: Built, directory: Path | None, tracked: str, dashboard: str, sto
     if directory is not None and (points := losses(directory / "history.jsonl")):
         image = base64.b64encode(drawn(points).encode()).decode()
         lines += [f"![loss by step](data:image/svg+xml;base64,{image})", ""]
-    lines += ["| metric | value |", "| --- | ---: |", *(f"| {name} | {value:.6g} |" for name, value in list(made.metrics.items())[:ROWS])]
+    lines += [
+        "| metric | value |",
+        "| --- | ---: |",
+        *(f"| {markdown(name)} | {value:.6g} |" for name, value in list(made.metrics.items())[:ROWS]),
+    ]
     create_markdown_artifact("\n".join(lines), key=key(made.name), description=made.ref)
 
 

@@ -177,7 +177,7 @@ def tags_of(place: Place, verdict: Decision, decided: Artifact, exported: Artifa
 
 def announce(line: str) -> None:
     """A line for whoever watches the terminal."""
-    terminal.console().print(line)
+    terminal.console().print(terminal.escape(line))
 
 
 def reasons(verdict: Decision) -> list[str]:

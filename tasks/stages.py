@@ -31,8 +31,11 @@ from modelyard.evals.recount import recount
 from modelyard.evals.suite import EvalsConfig
 from modelyard.posttrain import feedme, reward, selection, sft
 from modelyard.posttrain.judged import ai_feedback, rbrm
-from modelyard.posttrain.ppo import loop as ppo
-from modelyard.posttrain.ppo.config import PPOConfig
+from modelyard.posttrain.policy import loop as policy
+from modelyard.posttrain.policy.config import OnPolicyConfig
+from modelyard.posttrain.preference import reference
+from modelyard.posttrain.preference import train as preference
+from modelyard.posttrain.preference.config import PreferenceConfig
 from modelyard.pretrain import continued, import_model, pretrain
 from modelyard.release import decision, export
 from modelyard.release.limits import LineDecision
@@ -50,6 +53,8 @@ Name = Literal[
     "contamination",
     "forecast",
     "base",
+    "no_contam_tokens",
+    "no_contam",
     "sft",
     "ai_feedback",
     "reward",
@@ -59,6 +64,7 @@ Name = Literal[
     "sft_start",
     "start_selection",
     "rbrm",
+    "reference",
     "policy",
     "results",
     "baseline",
@@ -151,14 +157,16 @@ def reads(*names: Name, **roles: tuple[Name, ...]) -> Reads:
 
 BASE: tuple[Name, ...] = ("base", "imported")
 """The base model: pretrained or continued, else as it was imported."""
+CLEAN: tuple[Name, ...] = ("no_contam_tokens",)
+"""Tokens of the twin that never saw a benchmark item."""
 SFT: tuple[Name, ...] = ("selection", "sft")
 """The SFT model that the policy is compared with: the chosen epoch, else the last."""
 SECOND: tuple[Name, ...] = ("start_selection", "sft_start")
 """The second SFT model: its chosen epoch, else the last."""
 START: tuple[Name, ...] = (*SECOND, *SFT)
-"""The model that PPO starts from."""
+"""The model that the policy starts from."""
 COMPARED: tuple[Name, ...] = ("ai_feedback", "feedback")
-"""Feedback of the reward model and of the gold reward model."""
+"""Feedback of the reward model, of the gold reward model and of a policy that learns from comparisons."""
 MODELS: Reads = {"base": BASE, "sft": SFT, "policy": ("policy",)}
 """The models that are measured."""
 
@@ -180,6 +188,10 @@ STAGES = (
     Stage("forecast", ladder.run, ladder.ScalingConfig, reads("tokens"), on=On.ONE_RANK, metric="forecast/main/loss"),
     Stage("base", pretrain.run, pretrain.PretrainConfig, reads("tokens", "forecast"), metric="base/validation/loss"),
     Stage("base", continued.run, continued.ContinueConfig, reads("imported", "tokens"), metric="base/validation/loss"),
+    Stage("no_contam_tokens", tokens.run, tokens.CleanTokensConfig, reads("corpus", "tokens", "contamination"), on=On.DRIVER,
+          metric="tokens/train/tokens"),
+    Stage("no_contam", pretrain.run, pretrain.PretrainConfig, reads("forecast", tokens=CLEAN), metric="base/validation/loss"),
+    Stage("no_contam", continued.run, continued.ContinueConfig, reads("imported", tokens=CLEAN), metric="base/validation/loss"),
     Stage("sft", sft.run, sft.SFTConfig, reads("feedback", "tokens", base=BASE), metric="sft/validation/loss"),
     Stage("ai_feedback", ai_feedback.run, ai_feedback.AIFeedbackConfig, reads("sft", "feedback"), metric="ai_feedback/comparisons/made"),
     Stage("reward", reward.run, reward.RewardConfig, reads(body=("sft",), feedback=COMPARED), metric="reward/test/accuracy"),
@@ -190,15 +202,19 @@ STAGES = (
     Stage("start_selection", selection.run, selection.SelectionConfig, reads("reward", "feedback", sft=("sft_start",)),
           metric="selection/reward"),
     Stage("rbrm", rbrm.run, rbrm.RBRMConfig, reads("reward", sft=START), metric="rbrm/fit/right"),
-    Stage("policy", ppo.run, PPOConfig, reads("reward", "feedback", "tokens", sft=START), reads("rbrm"),
+    Stage("reference", reference.run, reference.ReferenceConfig, reads(sft=START, feedback=COMPARED), metric="reference/comparisons"),
+    Stage("policy", policy.run, OnPolicyConfig, reads("reward", "feedback", "tokens", sft=START), reads("rbrm"),
+          metric="policy/objective/reward"),
+    Stage("policy", preference.run, PreferenceConfig, reads("reference", "reward", "tokens", sft=START, feedback=COMPARED),
           metric="policy/objective/reward"),
     Stage("results", evaluate.run, EvalsConfig,
-          reads("benchmarks", "corpus", "tokens", "contamination", scorer=("gold",), **MODELS), reads(sft_start=SECOND),
+          reads("benchmarks", "corpus", "tokens", "contamination", scorer=("gold",), **MODELS),
+          reads("no_contam", sft_start=SECOND),
           metric="evals/policy/*/win_rate_over_sft"),
     Stage("baseline", evaluate.run, EvalsConfig, reads("benchmarks", "corpus", "contamination", "policy", judge=SFT)),
     Stage("decision", decision.run, LineDecision,
           reads("corpus", "feedback", "tokens", "contamination", "reward", "gold", "results", **MODELS),
-          reads("forecast", "ai_feedback", "feedme", "rbrm", "baseline", sft_start=SECOND),
+          reads("forecast", "no_contam", "ai_feedback", "feedme", "rbrm", "baseline", sft_start=SECOND),
           on=On.DRIVER, metric="release/preference/win_rate_over_sft", given=_for_decision,
           also=("modelyard.adapters.expectations", "modelyard.evals.recount"),
           suites=("results/metrics", "results/shares")),

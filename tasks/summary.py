@@ -10,19 +10,19 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from modelyard.adapters import terminal
 from modelyard.adapters.servers import ui
+from modelyard.printable import markdown
 from modelyard.store.artifacts import Artifact
 from tasks.build import Place
 from tasks.release import Released, against, overridden
 
-MODELS = ("base", "sft", "policy")
-SHOWN_AS = {"base": "base", "sft": "SFT", "policy": "PPO"}
+SHOWN_AS = {"base": "base", "no_contam": "base, no contamination", "sft": "SFT", "policy": "policy"}
 
 
 @task(name="summary", task_run_name="summary", retries=1, timeout_seconds=300)
 def summary_task(place: Place, stages: Sequence[terminal.StageLine], results: Artifact, released: Released) -> None:
     """Show stages, samples, gates, decision and alias."""
     samples = [
-        terminal.Sample(entry["prompt"], {SHOWN_AS[model]: entry[model] for model in MODELS})
+        terminal.Sample(entry["prompt"], {shown: entry[model] for model, shown in SHOWN_AS.items() if model in entry})
         for entry in json.loads((place.store.fetch(results) / "samples.json").read_text("utf-8"))
     ]
     verdict, moved = released.verdict, released.moved
@@ -48,13 +48,15 @@ def _publish(summary: terminal.Summary) -> None:
     create_table_artifact(
         key="stages",
         table=[
-            {"stage": s.stage, "seconds": round(s.seconds, 1), "": "cached" if s.cached else "built", "metric": s.metric}
+            {"stage": s.stage, "seconds": round(s.seconds, 1), "": "cached" if s.cached else "built", "metric": markdown(s.metric)}
             for s in summary.stages
         ],
         description="Stages of the line",
     )
-    create_table_artifact(key="gates", table=[gate._asdict() for gate in summary.gates], description=summary.decision)
-    lines = [f"## {summary.decision}", "", summary.alias, ""]
+    gates = [{key: markdown(said) for key, said in gate._asdict().items()} for gate in summary.gates]
+    create_table_artifact(key="gates", table=gates, description=markdown(summary.decision))
+    lines = [f"## {markdown(summary.decision)}", "", markdown(summary.alias), ""]
     for sample in summary.samples:
-        lines += [f"**{sample.opening}**", "", *(f"- {model}: {text}" for model, text in sample.completions.items()), ""]
+        said = [f"- {model}: {markdown(text)}" for model, text in sample.completions.items()]
+        lines += [f"**{markdown(sample.opening)}**", "", *said, ""]
     create_markdown_artifact(key="result", markdown="\n".join(lines), description="Decision and sample completions")

@@ -9,7 +9,6 @@ of several ranks, and Ray.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -20,7 +19,11 @@ from collections.abc import Callable
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+import typer
+
+from bench.program import program
 
 
 class Part(NamedTuple):
@@ -113,22 +116,21 @@ def line_of(result: dict[str, Any]) -> str:
     return "  ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in shown.items())
 
 
-def main() -> int:
+def main(
+    out: Annotated[Path, typer.Option(help="Results, added to where the file exists.")] = Path("gpu-proof.json"),
+    tiny: Annotated[bool, typer.Option("--tiny", help="The same code on tiny shapes, on any device.")] = False,
+    chosen: Annotated[list[str], typer.Option("--parts", help="Beginnings of the names of the parts to run.")] = [""],
+    part: Annotated[str | None, typer.Option(hidden=True)] = None,
+    shared: Annotated[Path | None, typer.Option(hidden=True)] = None,
+) -> int:
     """The command; 1 when a part failed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("gpu-proof.json"), help="results, added to where the file exists")
-    parser.add_argument("--tiny", action="store_true", help="the same code on tiny shapes, on any device")
-    parser.add_argument("--parts", nargs="+", default=[""], help="beginnings of the names of the parts to run")
-    parser.add_argument("--part", help=argparse.SUPPRESS)
-    parser.add_argument("--shared", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.part:
-        run_part(options.part, options.tiny, options.shared, options.out)
+    if part and shared:
+        run_part(part, tiny, shared, out)
         return 0
-    names = [name for name in parts() if name.startswith(tuple(options.parts))]
-    found = collect(names, options.tiny, options.out)
+    names = [name for name in parts() if name.startswith(tuple(chosen))]
+    found = collect(names, tiny, out)
     return int(any("error" in found[name] for name in names))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program(main))

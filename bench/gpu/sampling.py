@@ -16,10 +16,10 @@ from modelyard.execution import ExecutionConfig
 from modelyard.model.inference.generate import generate
 from modelyard.model.network.architecture import ModelConfig
 from modelyard.model.training.engine import Engine
-from modelyard.posttrain.ppo import loop as ppo
-from modelyard.posttrain.ppo.config import PPOConfig
-from modelyard.posttrain.ppo.loop import Training
-from modelyard.posttrain.ppo.rollout import Rollout
+from modelyard.posttrain.policy import loop as ppo
+from modelyard.posttrain.policy.config import PPOConfig
+from modelyard.posttrain.policy.prepare import Training
+from modelyard.posttrain.policy.rollout import Rollout
 
 MODELS: dict[str, ModelConfig] = {
     "smollm2": SMOLLM2.model_copy(update={"seq_len": 1024}),

@@ -3,8 +3,10 @@
 Every stage defines its own :class:`Config` beside its code. A config holds only literals that define an
 artifact; where and how a stage runs (paths, workers, cadence) is a :class:`modelyard.execution.ExecutionConfig`,
 which is never part of a fingerprint. TOML rather than YAML because PyYAML reads ``3e-4`` as a string. A file may
-name others with ``extends = "tiny.toml"``, or a list of them, and then holds only what differs. A relative path
-starts beside the file that names it (or that it extends), else under ``execution.inputs``. Left out on purpose:
+name others with ``extends = "tiny.toml"``, or a list of them, and then holds only what differs. Tables that it
+names in ``replaces = ["policy"]`` take the place of those below, so that they may be of another kind. A relative
+path starts beside the file that names it (or that it extends), else under ``execution.inputs``. ``configs/...`` that is not there is the
+file that comes with the package (:func:`located`), so that a config outside a clone can extend it. Left out on purpose:
 environment interpolation; secrets and endpoints never stand in a config.
 """
 
@@ -12,16 +14,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import tomllib
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from modelyard import whole_file
+from modelyard.printable import printable
+
 C = TypeVar("C", bound="Config")
 
+SHIPPED = "configs"
+"""Directory of the configs that come with the project."""
+LARGEST = 1 << 24
+"""Bytes of a config."""
+LONGEST_LINE = 1500
+"""Characters of an error's line."""
 EXECUTION, INPUTS, BESIDE = "execution", "inputs", "beside"
 """The table that says where relative paths start: a directory of inputs, and the directories of the config's files."""
 
@@ -70,7 +82,7 @@ def load_config(cls: type[C], path: str | Path, overrides: Sequence[str] = ()) -
     Raises:
         ConfigError: the file is missing or no TOML, a key is unknown or missing, a value has the wrong type, or values do not fit together.
     """
-    tree, files = read_files(Path(path))
+    tree, files, _ = read_files(located(Path(path)))
     for text in overrides:
         keys, value = parse_override(text)
         node = tree
@@ -92,7 +104,7 @@ def load_config(cls: type[C], path: str | Path, overrides: Sequence[str] = ()) -
 
 def read_tree(path: Path) -> dict[str, Any]:
     """The file's tables laid over those of the files that it extends. Raises ConfigError."""
-    return read_files(path).tree
+    return read_files(located(path)).tree
 
 
 class Read(NamedTuple):
@@ -102,27 +114,59 @@ class Read(NamedTuple):
     """The tables, laid over each other."""
     files: tuple[Path, ...]
     """The file and all that it extends, the uppermost first."""
+    replaces: frozenset[str]
+    """Tables that take the place of what lies below instead of lying over it."""
 
 
 def read_files(path: Path, above: tuple[Path, ...] = ()) -> Read:
     """The file's tables laid over those of the files that it extends, of which a later one lies over an earlier. Raises ConfigError."""
     try:
-        tree = tomllib.loads(path.read_text("utf-8"))
+        tree = tomllib.loads(whole_file.read(path, LARGEST).decode("utf-8"))
     except (FileNotFoundError, IsADirectoryError):
         raise ConfigError(f"{path}: no such config file") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except whole_file.FileError as error:
+        raise ConfigError(str(error)) from None
     except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number of too many digits, too deep
         raise ConfigError(f"{path}: not valid TOML: {complaint(error)}") from None
-    named = tree.pop("extends", [])
+    named, replaces = tree.pop("extends", []), _names(tree.pop("replaces", []), path)
     below: dict[str, Any] = {}
     files: tuple[Path, ...] = ()
+    inherited: frozenset[str] = frozenset()
     for parent in named if isinstance(named, list) else [named]:
         if not isinstance(parent, str) or (path.parent / parent).resolve() in (*above, path.resolve()):
             raise ConfigError(f"{path}: extends: expected the name of another file, or a list of names, got {parent!r}")
-        read = read_files(path.parent / parent, (*above, path.resolve()))
-        below, files = merged(below, read.tree), (*read.files, *files)
-    return Read(merged(below, tree), (path, *files))
+        read = read_files(located(path.parent / parent, parent), (*above, path.resolve()))
+        below, files = merged(without(below, read.replaces), read.tree), (*read.files, *files)
+        inherited |= read.replaces
+    return Read(merged(without(below, replaces), tree), (path, *files), replaces | inherited)
+
+
+def _names(value: object, path: Path) -> frozenset[str]:
+    """The tables that a file replaces. Raises ConfigError."""
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise ConfigError(f"{path}: replaces: expected a list of names of tables, got {value!r}")
+    return frozenset(value)
+
+
+def without(tree: dict[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    """The tree without the tables of these names."""
+    return {key: value for key, value in tree.items() if key not in names}
+
+
+def shipped_configs() -> Path:
+    """The directory ``configs`` of the project, or of the package where that is installed from a wheel."""
+    package = Path(__file__).parent
+    carried = package / SHIPPED
+    return carried if carried.is_dir() else package.parents[1] / SHIPPED
+
+
+def located(path: Path, named: str = "") -> Path:
+    """``path``, or where nothing is there and it was ``named`` ``configs/...``, the shipped file of that name."""
+    first, *rest = PurePath(named or path).parts or ("",)
+    shipped = shipped_configs().joinpath(*rest)
+    return shipped if first == SHIPPED and not os.path.exists(path) and shipped.is_file() else path
 
 
 def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -146,13 +190,21 @@ def without_password(text: str) -> str:
 
 def complaint(error: BaseException) -> str:
     """What is wrong, as the one line that a command says: of bad values the keys, of a file its path, of anything else its own words.
-    Passwords in URLs are left out.
+    Passwords in URLs are left out, characters that are not shown are spelled, and a line that nobody would read to its end has no middle.
     """
     if isinstance(error, ValidationError):
-        return without_password(first_error(error))
-    if isinstance(error, OSError) and error.filename is not None:
-        return without_password(f"{error.filename}: {error.strerror}")
-    return without_password(" ".join(str(error).split())) or type(error).__name__
+        said = first_error(error)
+    elif isinstance(error, OSError) and error.filename is not None:
+        said = f"{error.filename}: {error.strerror}"
+    else:
+        said = " ".join(str(error).split()) or type(error).__name__
+    return shortened(printable(without_password(said)))
+
+
+def shortened(line: str) -> str:
+    """``line`` without its middle where it is over ``LONGEST_LINE`` characters."""
+    half = LONGEST_LINE // 2
+    return line if len(line) <= LONGEST_LINE else f"{line[:half]} ... {line[-half:]}"
 
 
 def first_error(error: ValidationError, tree: object = None) -> str:
@@ -173,7 +225,8 @@ def keys_of(place: Sequence[str | int], tree: object, absent: bool) -> list[str 
     """The keys among the parts of a validation error's place: those that ``tree`` has, and a last one that is ``absent``."""
     keys: list[str | int] = []
     for number, part in enumerate(place, 1):
-        if keys and isinstance(tree, dict) and part not in tree and not (absent and number == len(place)):
+        kind = part not in tree if isinstance(tree, dict) else tree is not None and isinstance(part, str)
+        if keys and kind and not (absent and number == len(place)):
             continue
         keys.append(part)
         has = part in tree if isinstance(tree, dict) else isinstance(tree, list) and isinstance(part, int) and part < len(tree)

@@ -9,6 +9,10 @@ from pydantic import model_validator
 from modelyard.config import Config
 from modelyard.store.storage import Storage
 
+Device = Literal["auto", "cuda", "cpu"]
+MOST_THREADS = 4096
+"""Of one rank: more than any machine has cores, and torch's pool of them can still be made."""
+
 
 class ExecutionConfig(Config):
     """Where and how a run happens. Changing any of it never changes what an artifact is, only how often its history was logged."""
@@ -24,6 +28,9 @@ class ExecutionConfig(Config):
     """Directories of the config's files, where a relative path is looked for first; set when they are read."""
     parallel_stages: bool = False
     """Build stages that do not read each other at the same time; worth it where there is room for both."""
+    device: Device = "auto"
+    """What ranks compute on: a GPU each (``cuda``; refused where there are too few, waited for on a cluster that grows), the CPU, or GPUs where
+    there is one for each (``auto``)."""
     tensor_parallel: int = 1
     """Ranks that share every layer's matrices."""
     pipeline_parallel: int = 1
@@ -83,6 +90,8 @@ class ExecutionConfig(Config):
         for key in ("max_restarts", "hang_seconds", "keep_every", "peak_tflops"):
             if getattr(self, key) < 0:
                 raise ValueError(f"{key} must be at least 0, got {getattr(self, key)}")
+        if self.threads > MOST_THREADS:
+            raise ValueError(f"threads must be at most {MOST_THREADS}")
         Storage(self.store)  # raises where it is no URL of a store
         if self.checkpoint_store:
             Storage(self.checkpoint_store)

@@ -1,14 +1,15 @@
 """How a stage says how far it is, that it is alive, and hears that it should stop.
 
 :class:`Report` is one call with done, total and metrics; what becomes of it (bar, MLflow, nothing) is the caller's choice. Beats and the request to
-stop belong to the process, as signals do: whatever computes calls :func:`beat`, a watchdog beside it reads :func:`beats`, and a loop looks at
-:func:`stop_requested` between two steps.
+stop belong to the process, as signals do: whatever computes calls :func:`beat`, a watchdog beside it reads :func:`beats`, and a loop that
+keeps checkpoints looks at :func:`stop_requested` between two steps. Work without checkpoints ends at its next report (:func:`stop_here`).
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import Protocol
 
@@ -53,6 +54,8 @@ class Stop(IntEnum):
 _counter = itertools.count(1)
 _beats = 0
 _stop = Stop.NOBODY
+_loops = 0
+"""Loops under way that end by themselves after their step when they are asked to."""
 
 
 def beat() -> None:
@@ -75,3 +78,22 @@ def request_stop(by: Stop) -> None:
 def stop_requested() -> Stop:
     """Who asked this process to stop."""
     return _stop
+
+
+@contextmanager
+def stops_itself() -> Iterator[None]:
+    """A loop that looks at :func:`stop_requested` and writes a checkpoint before it ends; in it :func:`stop_here` does nothing."""
+    global _loops
+    _loops += 1
+    try:
+        yield
+    finally:
+        _loops -= 1
+
+
+def stop_here(done: int, total: int, unit: str) -> None:
+    """Raises PreemptedError where this process was asked to stop and what it does keeps no checkpoints; the request is then answered."""
+    if _stop and not _loops:
+        request_stop(Stop.NOBODY)
+        of = f" of {total}" if total else ""
+        raise PreemptedError(f"stopped by SIGTERM after {done}{of} {unit}s; run again to do them again and go on")

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, get_args
 
@@ -56,10 +57,12 @@ class Done(NamedTuple):
         return [words[0] for words in named if len(words) > 1 and words[0] in NAMES and words[1] == how]
 
 
-def start(directory: Path, what: list[str], *overrides: str, config: str = SMALLEST) -> subprocess.Popen:
+def start(
+    directory: Path, what: list[str], *overrides: str, config: str = SMALLEST, environment: Mapping[str, str] = {}
+) -> subprocess.Popen:
     command = [sys.executable, *what, config, *overrides]
     return subprocess.Popen(
-        command, cwd=directory, env={**ENVIRONMENT, **data()}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=directory, env={**ENVIRONMENT, **data(), **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 

@@ -82,10 +82,15 @@ def test_continued_line_trains_the_imported_model_on_the_corpus_first(world, tmp
     root = shutil.copytree(world, tmp_path / "continued", ignore=shutil.ignore_patterns("prefect", "mlflow*", "mlruns", "scratch"))
     for name in set(IMPORTED + RELEASED) - {"held_out", "feedback", "benchmarks", "imported", "tokens", "contamination"}:
         shutil.rmtree(root / ".modelyard/store" / name, ignore_errors=True)
-    done = run_config(root, "line.toml", *CONTINUED, "execution.parallel_stages=true")
+    done = run_config(root, "line.toml", *CONTINUED, "no_contam=true", "execution.parallel_stages=true")
     assert done.code == 0, done.out + done.err
     base = artifact(root, "base")
     assert set(base["parents"]) == {"imported", "tokens"}
     assert base["metrics"]["base/validation/loss"] < base["metrics"]["base/validation/imported_loss"]
     assert artifact(root, "sft")["parents"]["base"].startswith("base/")
-    assert artifact(root, "decision")["parents"]["base"].startswith("base/")
+    parents = artifact(root, "decision")["parents"]
+    assert parents["base"].startswith("base/")
+    assert parents["no_contam"].startswith("no_contam/")
+    assert artifact(root, "no_contam")["parents"]["tokens"].startswith("no_contam_tokens/")
+    (card,) = (root / ".modelyard/store/decision").glob("*/card.html")
+    assert "the base model against its twin without those documents" in card.read_text()

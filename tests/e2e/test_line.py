@@ -19,7 +19,7 @@ def test_line_smallest_builds_every_stage_and_promotes(finished):
     assert done.stages("built")[: len(STAGES)] == STAGES
     assert "PROMOTE" in done.out
     assert "make ui" in done.out
-    assert all(model in done.out for model in ("base", "SFT", "PPO"))
+    assert all(model in done.out for model in ("base", "SFT", "policy"))
     assert aliases(directory) == {"candidate": "1", "production": "1"}
 
 

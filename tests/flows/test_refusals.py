@@ -25,6 +25,7 @@ from tasks.session import run_from_terminal
 
 ROOT = Path(__file__).parents[2]
 SMALLEST = str(ROOT / "configs/pipeline/smallest.toml")
+TINY_GRPO, TINY_DPO = (str(ROOT / f"configs/pipeline/tiny-{name}.toml") for name in ("grpo", "dpo"))
 SMOLLM2 = str(ROOT / "configs/pipeline/smollm2.toml")
 
 
@@ -47,6 +48,16 @@ SMOLLM2 = str(ROOT / "configs/pipeline/smollm2.toml")
         ([SMALLEST, "release.limits.mmlu={}"], "release.limits.mmlu: 'mmlu' is none of evals.benchmarks"),
         ([SMALLEST, "execution.store=s4://bucket/store"], "store 's4://bucket/store': scheme 's4' is not file or s3"),
         ([SMALLEST, "policy.temperature=0.5"], "policy: temperature must be 1"),
+        ([SMALLEST, "policy.algorithm=trpo"], "policy: Input tag 'trpo' found using 'algorithm' does not match"),
+        ([SMALLEST, "policy.group=4"], "policy.group: unknown key"),
+        ([TINY_GRPO, "policy.gae_lambda=0.9"], "policy.gae_lambda: unknown key"),
+        ([TINY_GRPO, "policy.group=3"], "policy: episodes 64 is not divisible by group 3"),
+        ([TINY_GRPO, "policy.group=1"], "policy.group: Input should be greater than or equal to 2"),
+        ([TINY_GRPO, "policy.clip_range_high=0.1"], "policy: clip_range_high 0.1 is less than clip_range 0.2"),
+        ([TINY_GRPO, "policy.algorithm=rloo"], "policy.scale: unknown key; policy.mean: unknown key"),
+        ([TINY_DPO, "policy.algorithm=kto"], "policy.desirable_weight: Field required"),
+        ([TINY_DPO, "policy.max_tokens=129"], "policy.max_tokens 129 is more than base.model.seq_len 128"),
+        ([TINY_DPO, "policy.beta=0"], "policy.beta: Input should be greater than 0"),
         ([SMALLEST, "base.kind=grown"], "base: Input tag 'grown' found using 'kind' does not match"),
         ([SMALLEST, "base.model.layers=some"], "base.model.layers: Input should be a valid integer"),
         ([SMALLEST, "release.set_aside.forecast=no time"], "release.set_aside.forecast: applies to a pretrained base"),
@@ -73,6 +84,13 @@ def test_line_bad_config_is_one_line_before_anything_starts(tmp_path, monkeypatc
 @pytest.mark.parametrize("path", sorted((ROOT / "configs/pipeline").glob("*.toml")), ids=lambda path: path.stem)
 def test_pipeline_configs_of_the_project_load(path):
     assert load_pipeline(str(path), []).name
+
+
+def test_rules_for_a_policy_that_takes_no_samples_are_refused(tmp_path):
+    policy = "[policy]\nprecision = 'fp32'\nmicro_batch = 16\nmax_new_tokens = 8\nfinal_episodes = 8\nfinal_rows = 8\n"
+    (tmp_path / "line.toml").write_text(f"extends = ['{SMOLLM2}', '{ROOT}/configs/recipes/dpo.toml']\n{policy}")
+    with pytest.raises(ConfigError, match=r"rbrm rewards samples, and policy\.algorithm 'dpo' takes none; remove the table"):
+        load_pipeline(str(tmp_path / "line.toml"), [])
 
 
 @pytest.mark.parametrize("name", ["forecast", "pretraining_data"])

@@ -30,9 +30,11 @@ def test_stage_runs_what_takes_its_config(stage: Stage) -> None:
 @pytest.mark.parametrize(
     ("name", "absent"),
     [
-        ("tiny", {"imported", "ai_feedback", "selection", "feedme", "sft_start", "start_selection", "rbrm"}),
-        ("smollm2", {"forecast", "base", "feedme", "start_selection"}),
-        ("smollm2-gpu", {"forecast", "base"}),
+        ("tiny", {"imported", "ai_feedback", "selection", "feedme", "sft_start", "start_selection", "rbrm", "reference"}),
+        ("tiny-grpo", {"imported", "ai_feedback", "selection", "feedme", "sft_start", "start_selection", "rbrm", "reference"}),
+        ("tiny-dpo", {"imported", "ai_feedback", "selection", "feedme", "sft_start", "start_selection", "rbrm"}),
+        ("smollm2", {"forecast", "base", "feedme", "start_selection", "reference"}),
+        ("smollm2-gpu", {"forecast", "base", "reference"}),
     ],
 )
 def test_line_has_the_stages_that_its_config_asks_for(name: str, absent: set[str]) -> None:

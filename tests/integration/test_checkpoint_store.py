@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -85,6 +89,33 @@ def test_machine_without_checkpoints_goes_on_from_the_store_bit_for_bit(tmp_path
     assert seen == [6, 7, 8]
     assert equal(whole, resumed)
     assert steps(tmp_path / "second", store) == [6, 8]
+
+
+def on_two_machines(root: Path, store: str, steps: int) -> list[dict[str, Any]]:
+    """What the ranks of :mod:`tests.integration.separate_disks_program` say."""
+    project = Path(__file__).parents[2]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m"]
+    done = subprocess.run(
+        [*command, "tests.integration.separate_disks_program", str(root), store, str(steps)],
+        capture_output=True,
+        text=True,
+        cwd=project,
+        env={**os.environ, "PYTHONPATH": f"{project / 'src'}{os.pathsep}{project}", "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return list(json.loads(done.stdout.strip().splitlines()[-1]))
+
+
+@pytest.mark.parametrize("lost", ["machine-0", "machine-1"])
+def test_ranks_on_disks_of_their_own_go_on_when_one_is_lost_bit_for_bit(tmp_path: Path, lost: str) -> None:
+    whole = on_two_machines(tmp_path / "whole", f"file://{tmp_path / 'whole-store'}", 9)
+    first = on_two_machines(tmp_path / "apart", f"file://{tmp_path / 'store'}", 7)
+    assert {rank["first"] for rank in [*whole, *first]} == {0}
+    shutil.rmtree(tmp_path / "apart" / lost)
+    resumed = on_two_machines(tmp_path / "apart", f"file://{tmp_path / 'store'}", 9)
+    assert {rank["first"] for rank in resumed} == {6}
+    assert {rank["weights"] for rank in resumed} == {rank["weights"] for rank in whole}
+    assert all(rank["kept"] == ["step_00000006", "step_00000008"] for rank in resumed)
 
 
 def test_copy_cut_short_is_not_seen_and_the_one_before_is_used(tmp_path: Path, store: str) -> None:

@@ -32,6 +32,24 @@ def test_read_tree_extends_a_list_of_which_the_later_lies_over_the_earlier(tmp_p
     assert read_tree(tmp_path / "child.toml") == {"x": {"a": 1, "b": 2, "c": 3}}
 
 
+def test_read_tree_table_that_a_file_replaces_has_nothing_of_those_below(tmp_path):
+    (tmp_path / "base.toml").write_text("[x]\na = 1\nb = 1\n[y]\na = 1\n")
+    (tmp_path / "recipe.toml").write_text('replaces = ["x"]\n[x]\na = 2\n')
+    (tmp_path / "child.toml").write_text('extends = ["base.toml", "recipe.toml"]\n[x]\nc = 3\n[y]\nb = 3\n')
+    assert read_tree(tmp_path / "child.toml") == {"x": {"a": 2, "c": 3}, "y": {"a": 1, "b": 3}}
+    (tmp_path / "grandchild.toml").write_text('extends = ["base.toml", "child.toml"]\n')
+    assert read_tree(tmp_path / "grandchild.toml") == {"x": {"a": 2, "c": 3}, "y": {"a": 1, "b": 3}}
+    (tmp_path / "without.toml").write_text('extends = "child.toml"\nreplaces = ["x"]\n')
+    assert read_tree(tmp_path / "without.toml") == {"y": {"a": 1, "b": 3}}
+
+
+@pytest.mark.parametrize("value", ['"x"', "[1]", "true"])
+def test_read_tree_replaces_no_list_of_names_is_refused(tmp_path, value):
+    (tmp_path / "a.toml").write_text(f"replaces = {value}\n")
+    with pytest.raises(ConfigError, match=r"a\.toml: replaces: expected a list of names of tables"):
+        read_tree(tmp_path / "a.toml")
+
+
 def test_relative_path_starts_beside_the_config_then_beside_what_it_extends_then_at_the_inputs(tmp_path):
     for name in ("lines", "recipes", "inputs"):
         (tmp_path / name).mkdir()

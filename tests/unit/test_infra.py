@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tasks.deployment import POOLS, QUEUE
+from tasks.deployment import POOLS, QUEUE, hardened
 from tasks.heartbeat import TAG
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +28,14 @@ def test_compose_file_is_valid_and_publishes_loopback_only():
     published = [port for service in services.values() for port in service.get("ports", [])]
     assert published
     assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+def test_compose_services_gain_no_privileges_and_ours_write_to_volumes_alone():
+    services = yaml.safe_load((INFRA / "compose.yaml").read_text())["services"]
+    assert all("no-new-privileges:true" in service["security_opt"] for service in services.values())
+    ours = [service for service in services.values() if service["image"] == "modelyard"]
+    assert len(ours) == 6
+    assert all(service["read_only"] is True and service["cap_drop"] == ["ALL"] for service in ours)
 
 
 def test_compose_file_has_no_secret_with_a_default():
@@ -65,8 +73,37 @@ def test_kubernetes_objects_are_valid_and_run_as_nobody_in_particular():
     for pod in pods:
         kubernetes_validate.validate(pod, "1.33", strict=True)
         assert pod["spec"]["securityContext"]["runAsNonRoot"]
+        assert pod["spec"]["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in pod["spec"]["containers"]:
+            held = container["securityContext"]
+            assert (held["readOnlyRootFilesystem"], held["allowPrivilegeEscalation"], held["capabilities"]) == (
+                True,
+                False,
+                {"drop": ["ALL"]},
+            )
+            assert {"/tmp", "/dev/shm", "/app/.modelyard"} == {one["mountPath"] for one in container["volumeMounts"]}
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(pods[0] | {"spec": {**pods[0]["spec"], "containers": [{"image": "no name"}]}}, "1.33", strict=True)
+
+
+def test_kubernetes_jobs_of_the_work_pool_run_as_the_pods_of_the_cluster_do():
+    kubernetes_validate = pytest.importorskip("kubernetes_validate")
+    import prefect.server.api.collections_data.views as views
+
+    [file] = Path(views.__path__[0]).glob("aggregate-worker-metadata.json")
+    shipped = json.loads(file.read_text())["prefect-kubernetes"]["kubernetes"]["default_base_job_configuration"]
+    before = json.dumps(shipped)
+    made = hardened(shipped)["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
+    assert json.dumps(shipped) == before
+    [job], [ray] = (
+        made["containers"],
+        next(d for d in documents() if d["kind"] == "RayCluster")["spec"]["headGroupSpec"]["template"]["spec"]["containers"],
+    )
+    assert job["securityContext"] == ray["securityContext"]
+    container = {"name": "job", "image": "x"} | {key: job[key] for key in ("securityContext", "volumeMounts")}
+    spec = {key: made[key] for key in ("securityContext", "volumes")} | {"containers": [container]}
+    kubernetes_validate.validate({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "job"}, "spec": spec}, "1.33", strict=True)
+    assert hardened({}) == {}
 
 
 def test_prefect_file_is_what_prefect_reads_and_every_deployment_can_be_imported():

@@ -8,6 +8,7 @@ stands there. What failed is data in the result; whether that stops anything is 
 
 from __future__ import annotations
 
+import html
 import logging
 import os
 import re
@@ -15,8 +16,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from modelyard.formats.expectation import ExpectationResult, SuiteResult, read_suite, suite_file
+from modelyard.printable import NOTHING_REMOTE, printable
 
-_LOGO_TIME = re.compile(r"\?d=\d{8}T\d{6}\.\d{6}Z")
+_REMOTE = re.compile(r"<script\b.*?</script>|<link\b[^>]*>|<img\b[^>]*>", re.DOTALL | re.IGNORECASE)
 _ELEMENT_ID = re.compile(r"(?<=-body-)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -79,7 +81,8 @@ def _expectation(entry: Any) -> Any:
 
 def _page(outcome: Any) -> str:
     """The validation as a page of Great Expectations' Data Docs, the same bytes for the same outcome: it lies in an artifact, whose manifest has the
-    time. Its words are in it; its style sheets come from the network."""
+    time. Values of the data, which it would show as markup, are escaped; what it would fetch and all of its scripts are left out.
+    """
     import numpy
     from great_expectations.render.renderer import ValidationResultsPageRenderer
     from great_expectations.render.view import DefaultJinjaPageView
@@ -88,10 +91,21 @@ def _page(outcome: Any) -> str:
         observed = (result.result or {}).get("observed_value")
         if isinstance(observed, numpy.generic):
             result.result["observed_value"] = observed.item()
+        result.result, result.exception_info = _escaped(result.result), _escaped(result.exception_info)
     outcome.meta.get("batch_markers", {}).pop("ge_load_time", None)
-    page = _LOGO_TIME.sub("", str(DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(outcome))))
+    page = _REMOTE.sub("", str(DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(outcome))))
+    page = page.replace("<head>", f"<head>{NOTHING_REMOTE}", 1)
     numbers: dict[str, str] = {}
     return _ELEMENT_ID.sub(lambda found: numbers.setdefault(found.group(), str(len(numbers))), page)
+
+
+def _escaped(value: Any) -> Any:
+    """A tree of JSON with its texts as HTML."""
+    if isinstance(value, dict):
+        return {key: _escaped(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_escaped(part) for part in value]
+    return html.escape(printable(value)) if isinstance(value, str) else value
 
 
 def _result(name: str, outcome: Any) -> ExpectationResult:

@@ -13,11 +13,13 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.markup import escape as without_markup
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from modelyard.adapters.pace import Pace, short
+from modelyard.printable import printable
 from modelyard.progress import Report
 
 PLAIN_SECONDS = 10.0
@@ -77,7 +79,7 @@ def stage_progress(stage: str, out: Console) -> Iterator[Report]:
 def stage_done(line: StageLine, out: Console) -> None:
     """One line that stays when a stage is over."""
     how = "cached" if line.cached else f"built in {_clock(line.seconds)}"
-    out.print(Text.assemble((f"{line.stage:<16}", "bold"), (f"{how:<18}", "cyan" if line.cached else "green"), line.metric))
+    out.print(Text.assemble((f"{line.stage:<16}", "bold"), (f"{how:<18}", "cyan" if line.cached else "green"), printable(line.metric)))
 
 
 @contextmanager
@@ -86,18 +88,19 @@ def _live(stage: str, out: Console) -> Iterator[Report]:
         TextColumn(f"[bold]{escape(stage):<16}"),
         BarColumn(bar_width=16),
         TextColumn("{task.fields[count]}"),
-        _RateColumn(),
+        TextColumn("{task.fields[pace]}"),
         TimeElapsedColumn(),
         TextColumn("elapsed"),
-        TimeRemainingColumn(),
-        TextColumn("left"),
         TextColumn("{task.fields[metric]}"),
     ]
+    pace = Pace()
     with Progress(*columns, console=out, transient=True) as progress:
-        bar = progress.add_task(stage, total=None, count="starting", metric="", unit="")
+        bar = progress.add_task(stage, total=None, count="starting", metric="", pace="")
 
         def report(done: int, total: int, metrics: Mapping[str, float] = {}, unit: str = "step") -> None:
-            progress.update(bar, completed=done, total=total, count=f"{_short(done)}/{_short(total)} {unit}", unit=unit)
+            pace.add(done, unit)
+            count = f"{short(done)}/{short(total)} {unit}"
+            progress.update(bar, completed=done, total=total, count=count, pace=_paced(pace, total))
             if metrics:
                 progress.update(bar, metric=escape(short_metric(metrics)))
 
@@ -108,39 +111,26 @@ def _live(stage: str, out: Console) -> Iterator[Report]:
 def _plain(stage: str, out: Console) -> Iterator[Report]:
     started = time.monotonic()
     shown = started
+    pace = Pace()
     out.print(f"{stage}: started", markup=False)
 
     def report(done: int, total: int, metrics: Mapping[str, float] = {}, unit: str = "step") -> None:
         nonlocal shown
         now = time.monotonic()
+        pace.add(done, unit)
         if now - shown < PLAIN_SECONDS:
             return
         shown = now
-        elapsed = now - started
-        rate = done / elapsed
-        left = _clock((total - done) / rate) if rate else "?"
-        out.print(
-            f"{stage}: {done:,}/{total:,} {unit}  {rate:,.1f} {unit}/s  elapsed {_clock(elapsed)}  left {left}  {short_metric(metrics)}",
-            markup=False,
-        )
+        parts = (f"{done:,}/{total:,} {unit}", _paced(pace, total), f"elapsed {_clock(now - started)}", short_metric(metrics))
+        out.print(f"{stage}: {'  '.join(filter(None, parts))}", markup=False)
 
     yield report
 
 
-class _RateColumn(ProgressColumn):
-    """Units a second."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.speed or task.finished_speed
-        return Text(f"{_short(speed)}/s" if speed else "")
-
-
-def _short(number: float) -> str:
-    """At most three digits and a magnitude: ``840``, ``17.4k``, ``1.43M``."""
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
-            return f"{number / size:.3g}{letter}"
-    return f"{number:.3g}"
+def _paced(pace: Pace, total: int) -> str:
+    """Rate and time left, as far as they are known."""
+    left = pace.left(total)
+    return pace.shown if left is None else f"{pace.shown}  left {_clock(left)}"
 
 
 def short_metric(metrics: Mapping[str, float]) -> str:
@@ -170,7 +160,7 @@ def show_summary(summary: Summary, out: Console) -> None:
     style = "bold green" if summary.decision.startswith("PROMOTE") else "bold red"
     for text, how in ((summary.decision, style), (summary.alias, ""), (summary.pages, "")):
         if text:
-            out.print(Text(text, style=how))
+            out.print(Text(printable(text), style=how))
 
 
 def _stage_table(stages: Sequence[StageLine]) -> Table:
@@ -186,7 +176,7 @@ def _stage_table(stages: Sequence[StageLine]) -> Table:
 def _sample_table(sample: Sample) -> Table:
     table = Table(title=f"“{escape(_clip(sample.opening))}”", title_justify="left", show_lines=False)
     for model in sample.completions:
-        table.add_column(model, ratio=1, overflow="fold")
+        table.add_column(escape(model), ratio=1, overflow="fold")
     table.add_row(*(escape(_clip(text)) for text in sample.completions.values()))
     return table
 
@@ -199,6 +189,11 @@ def _gate_table(gates: Sequence[GateLine]) -> Table:
     for line in gates:
         table.add_row(escape(line.gate), Text(line.verdict, style=colour(line.verdict)), escape(line.reason))
     return table
+
+
+def escape(text: str) -> str:
+    """Text of others for rich: no markup, nothing that a terminal obeys."""
+    return without_markup(printable(text))
 
 
 def _clip(text: str) -> str:

@@ -15,27 +15,35 @@ import typer
 from typer.main import get_command
 
 from modelyard.commands import (
+    check,
     compare,
     contamination,
     convert,
     data,
     eval,
     forecast,
+    init,
     judge,
     layout,
     ledger,
     page,
     plan,
+    prune,
     released,
     run,
+    schema,
     servers,
     verify,
 )
-from modelyard.commands.command import Command
-from modelyard.exit_codes import BAD_INPUT, DONE
+from modelyard.commands.command import Command, exit_code
 
 COMMANDS: dict[str, tuple[tuple[str, Callable[..., object]], ...]] = {
     "Pipeline": (("run", run.run), ("ui", servers.ui), ("services", servers.services)),
+    "Configs": (
+        ("init", init.init),
+        ("check", check.check),
+        ("schema", schema.schema),
+    ),
     "Data": (("data", data.build), ("contamination", contamination.contamination)),
     "Planning": (("plan", plan.plan), ("layout", layout.layout), ("forecast", forecast.forecast), ("ledger", ledger.ledger)),
     "Models": (("import", convert.import_model), ("export", convert.export_model)),
@@ -45,6 +53,7 @@ COMMANDS: dict[str, tuple[tuple[str, Callable[..., object]], ...]] = {
         ("invalidates", released.invalidates),
         ("rollback", released.rollback),
         ("verify", verify.verify),
+        ("prune", prune.prune),
     ),
 }
 """Panel of the help -> its commands."""
@@ -65,13 +74,6 @@ def program() -> Any:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; its exit code. Words that cannot be used are one line on standard error and 2."""
+    """Run a command; its exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
-    try:
-        code = program().main(given or ["--help"], "modelyard", standalone_mode=False)
-    except typer.TyperException as error:
-        context = getattr(error, "ctx", None)
-        where = context.command_path if context else "modelyard"
-        sys.stderr.write(f"{where}: {' '.join(error.format_message().split())}; see {where} --help\n")
-        return BAD_INPUT
-    return code or DONE
+    return exit_code(program(), given or ["--help"], "modelyard")

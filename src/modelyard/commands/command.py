@@ -1,4 +1,4 @@
-"""What all commands have in common: one line of error without a traceback, and options of several words.
+"""What all commands have in common: one line of error without a traceback, options of several words, and text of others shown as text.
 
 The line is :func:`modelyard.config.complaint`'s, the exit code :func:`modelyard.exit_codes.code_of`'s. Any other
 exception than of a user's input, the system or a server is an error of ours and shows its traceback.
@@ -6,14 +6,19 @@ exception than of a user's input, the system or a server is an error of ours and
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import typer
 from typer.core import TyperCommand
 
 from modelyard.adapters.home import ServerError
-from modelyard.exit_codes import code_of
+from modelyard.exit_codes import BAD_INPUT, DONE, FAILED, code_of
+from modelyard.printable import printable
 
 
 class Command(TyperCommand):
@@ -27,11 +32,43 @@ class Command(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """Run the command; its exit code, or that of the error that ended it. What is no error of a user's or a server's is raised."""
         try:
-            return super().invoke(ctx)
+            with interruptible():
+                return super().invoke(ctx)
+        except KeyboardInterrupt:
+            sys.stderr.write(f"{ctx.command_path}: interrupted\n")
+            return FAILED
         except BrokenPipeError:  # the reader of our output has gone: typer ends quietly
             raise
         except (ValueError, OSError, ServerError) as error:
             return refuse(ctx.command_path, error)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGTERM as an interrupt, as Ctrl-C is one: what runs is ended and put away in order. Of the main thread only."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def exit_code(program: Any, arguments: Sequence[str], name: str) -> int:
+    """Run a typer program called ``name``. Words that cannot be used are one line on standard error and 2."""
+    try:
+        code = program.main(list(arguments), name, standalone_mode=False)
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)
+        where = context.command_path if context else name
+        from modelyard.config import shortened
+
+        said = shortened(printable(" ".join(error.format_message().split())))
+        sys.stderr.write(f"{where}: {said}; see {where} --help\n")
+        return BAD_INPUT
+    return code or DONE
 
 
 def repeated(words: Sequence[str], several: set[str]) -> Iterator[str]:
@@ -48,6 +85,11 @@ def repeated(words: Sequence[str], several: set[str]) -> Iterator[str]:
         else:
             first = False
         yield word
+
+
+def say(text: str, nl: bool = True) -> None:
+    """Print ``text``, which may be of others: characters that a terminal obeys are spelled."""
+    typer.echo(printable(text), nl=nl)  # noqa: TID251
 
 
 def refuse(command: str, error: Exception) -> int:

@@ -6,13 +6,17 @@ The tests are :mod:`modelyard.release.compare`'s, the files :mod:`modelyard.form
 from __future__ import annotations
 
 import json as json_format
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from modelyard.commands.command import say
 from modelyard.commands.numbers import at_least, between
+from modelyard.commands.outputs import json_option, write
 from modelyard.commands.tables import table
+from modelyard.exit_codes import BLOCK, DONE, HOLD
 
 if TYPE_CHECKING:
     from modelyard.release.compare import Comparison
@@ -27,13 +31,14 @@ TOLERANCE = typer.Option(help="Difference of mean score, loss or gain, that is c
 def compare(
     old: Annotated[Path, typer.Argument(help="Records of the model to compare with.")],
     new: Annotated[Path, typer.Argument(help="Records of the model in question.")],
-    json: Annotated[Path | None, typer.Option(help="Where the comparison goes, with every flipped item.")] = None,
+    json: Annotated[Path | None, json_option("Where the comparison goes, with every flipped item.")] = None,
     alpha: Annotated[float, ALPHA] = 0.05,
     min_items: Annotated[int, MIN_ITEMS] = 30,
     tolerance: Annotated[float, TOLERANCE] = 0.0,
     common: Annotated[bool, typer.Option("--common", help="Compare on the items that both files have.")] = False,
-) -> None:
-    """Compare two files of per-item records by paired tests. Exit code 0 whatever was found.
+    gate: Annotated[bool, typer.Option("--gate", help="Exit code 4 where a benchmark is worse, 3 where one has too few items.")] = False,
+) -> int:
+    """Compare two files of per-item records by paired tests. Exit code 0 whatever was found, but for --gate.
 
     A file is JSON lines (.gz allowed), one item a line, of this or of another tool. Of the keys of a row the
     first one present counts:
@@ -59,10 +64,15 @@ def compare(
     margins = dict.fromkeys(before, tolerance)
     found = compare_records(before, after, alpha=alpha, min_items=min_items, tolerance=margins)
     if json:
-        json.parent.mkdir(parents=True, exist_ok=True)
-        json.write_text(json_format.dumps([one.model_dump() for one in found], indent=1), "utf-8")
-    shown = table(HEAD, [row(one) for one in found]) + "".join(map(flips, found))
-    typer.echo(shown.encode("utf-8", "backslashreplace").decode(), nl=False)  # ids may hold half a surrogate pair
+        write(json, json_format.dumps([one.model_dump() for one in found], indent=1))
+    say(table(HEAD, [row(one) for one in found]) + "".join(map(flips, found)), nl=False)
+    return gated(found) if gate else DONE
+
+
+def gated(found: Sequence[Comparison]) -> int:
+    """The exit code of a gate: what is worse blocks, what cannot be told holds."""
+    verdicts = {one.verdict for one in found}
+    return BLOCK if "worse" in verdicts else HOLD if "not enough items" in verdicts else DONE
 
 
 def row(comparison: Comparison) -> tuple[str, ...]:

@@ -10,11 +10,12 @@ from typing import Annotated
 
 import typer
 
+from modelyard.commands.command import say
 from modelyard.commands.numbers import at_least
 
 
 def import_model(
-    hf_dir: Annotated[Path, typer.Argument(help="Hugging Face directory of a Llama model.")],
+    hf_dir: Annotated[Path, typer.Argument(help="Hugging Face directory of a Llama, Mistral, Qwen 2 or 3, Gemma or SmolLM3 model.")],
     out: Annotated[Path, typer.Argument(help="Model directory to write; must not exist, or be empty.")],
     tp: Annotated[int, typer.Option(help="Tensor-parallel ranks of a layout to prove.", callback=at_least(1))] = 1,
     pp: Annotated[int, typer.Option(help="Pipeline-parallel ranks of a layout to prove.", callback=at_least(1))] = 1,
@@ -33,7 +34,7 @@ def import_model(
     if tp * pp > 1:
         difference = layout_check.prove(hf_dir, out, tp, pp)
         line += f"; at TP={tp} x PP={pp} log-probabilities within {difference:.1e} of transformers'"
-    typer.echo(line)
+    say(line)
 
 
 def export_model(
@@ -41,8 +42,6 @@ def export_model(
     hf_dir: Annotated[Path, typer.Argument(help="Hugging Face directory to write; must not exist, or be empty.")],
 ) -> None:
     """Convert a model directory back to a Hugging Face directory, bit for bit."""
-    from transformers import AutoTokenizer
-
     from modelyard.model.hf.conversion import GENERATION, export_hf
     from modelyard.model.model_directory import read
 
@@ -51,9 +50,11 @@ def export_model(
     if (model_dir / GENERATION).is_file():
         export_hf(model_dir, hf_dir)
     else:
-        tokenizer = AutoTokenizer.from_pretrained(model_dir)
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(model_dir, trust_remote_code=False)
         export_hf(model_dir, hf_dir, end_id=tokenizer.eos_token_id, pad_id=tokenizer.pad_token_id)
-    typer.echo(f"{hf_dir}: written")
+    say(f"{hf_dir}: written")
 
 
 def require_new(out: Path) -> None:

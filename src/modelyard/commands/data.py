@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from modelyard.commands.command import say
+
 if TYPE_CHECKING:
     from modelyard.data.build import DataConfig
     from modelyard.store.artifacts import Built, Store
@@ -26,14 +28,15 @@ def build(
     overrides: Annotated[list[str], OVERRIDES] = [],
 ) -> None:
     """Turn raw text into a filtered, deduplicated corpus with counted reasons and a report, and into token files."""
-    from modelyard.adapters import expectations
-    from modelyard.adapters.ray.data import RayTransform
     from modelyard.config import load_config
     from modelyard.data import build as data
     from modelyard.data.corpus import drift
     from modelyard.data.corpus.document import run_inline
 
     stage = load_config(data.DataConfig, config, overrides)
+    from modelyard.adapters import expectations  # seconds of imports, for which a config that cannot be used need not wait
+    from modelyard.adapters.ray.data import RayTransform
+
     store = data.store_of(stage)
     transform = RayTransform(stage.execution.threads) if stage.execution.threads > 1 else run_inline
     corpus = data.build_corpus(stage, store, transform, expectations.validate, _progress)
@@ -57,7 +60,7 @@ def _record(stage: DataConfig, store: Store, built: Built) -> None:
 
 
 def _say(store: Store, built: Built, what: str) -> None:
-    typer.echo(f"{what}{' (found, not built again)' if built.cached else ''}: {store.storage.path(built.artifact.ref)}")
+    say(f"{what}{' (found, not built again)' if built.cached else ''}: {store.storage.path(built.artifact.ref)}")
 
 
 def _progress(done: int, total: int, metrics: Mapping[str, float] = {}, unit: str = "step") -> None:

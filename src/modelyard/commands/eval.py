@@ -3,21 +3,22 @@
 MODEL: a model directory of ours, a Hugging Face directory, ``models:/name@alias`` or ``models:/name/3`` of MLflow's
 registry, or ``http://host/v1#name`` of an OpenAI-compatible server. DATA: benchmark data as
 :mod:`modelyard.evals.catalog` reads it, or an ``s3://`` or ``hf://`` URL of one; for ``--benchmark exam`` an exam's
-own directory.
+own directory. A ``--benchmark`` that ends with ``.toml`` is a file with one table of ``[evals.benchmarks]``.
 """
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 import typer
 
-from modelyard.commands.numbers import at_least
+from modelyard.commands.command import say
+from modelyard.commands.numbers import at_least, between
+from modelyard.commands.outputs import require_directory
 
 MODEL = typer.Argument(help="Directory, models:/name@alias, or http://host/v1#name.", show_default=False)
-BENCHMARK = typer.Option(help="A name of --list, such as arc_easy, mmlu_virology, gsm8k.")
+BENCHMARK = typer.Option(help="A name of --list, such as arc_easy, mmlu_virology, gsm8k, or a TOML file of your own.")
 SUITE = typer.Option(help="A TOML file of many benchmarks, such as configs/evals/fathom.toml.")
 ANALYSIS = typer.Option(help="Variants of the benchmark, into a directory: orders, shots, templates, seeds and so on.")
 LIMIT = typer.Option(help="At most N items, or a share below 1: a sample in which every subject has its share.", metavar="N")
@@ -28,6 +29,8 @@ CHAT = typer.Option("--chat/--plain", help="Ask through the model's chat templat
 CHOOSE_BY = typer.Option(help="Multiple choice: the likeliest option, or the letter of a generated reply.")
 JUDGE_CHAT = typer.Option("--judge-chat", help="Ask the judge through its chat template.")
 CLASSIFIER = typer.Option(help="Directory with abuse.npz, for toxicity.")
+LARGEST_SEED = 2**63 - 1
+"""torch's."""
 OUT = typer.Option(help="Records, JSONL; metrics go to the same name with .metrics.json. A directory for a suite or an analysis.")
 
 
@@ -66,7 +69,7 @@ def evaluate(
     samples: Annotated[int | None, SAMPLES] = None,
     max_new_tokens: Annotated[int | None, NEW_TOKENS] = None,
     temperature: Annotated[float | None, typer.Option(help="Of generated text.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of generated text.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of generated text.", callback=between(0, LARGEST_SEED))] = None,
     chat: Annotated[bool | None, CHAT] = None,
     choose_by: Annotated[Literal["likelihood", "letter"] | None, CHOOSE_BY] = None,
     judge: Annotated[str | None, typer.Option(help="Model that rates replies, given like MODEL.")] = None,
@@ -84,7 +87,7 @@ def evaluate(
     if list_:
         from modelyard.evals.catalog import names
 
-        typer.echo("\n".join(names()))
+        say("\n".join(names()))
         return
     given = {"model": model, "--data": data, "--out": out}
     if model is None or data is None or out is None:
@@ -129,7 +132,4 @@ def check(options: Options) -> None:
     several = options.suite or options.analysis
     if not several and options.out.is_dir():
         raise ValueError(f"--out {options.out}: is a directory; one benchmark's records are a file")
-    folder = options.out if several else options.out.parent
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
-        pass
+    require_directory(options.out if several else options.out.parent)

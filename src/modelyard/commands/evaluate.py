@@ -19,6 +19,8 @@ from modelyard.evals.analyses import ANALYSES, spread
 from modelyard.evals.asking import ask
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.catalog import build
+from modelyard.evals.sets import BenchmarkConfig, SetsConfig
+from modelyard.evals.sets import build as build_own
 from modelyard.evals.suite import SuiteConfig, aspect_means, plan
 from modelyard.evals.summary import by_group, summarise
 from modelyard.evals.tools import Tools, bound
@@ -53,12 +55,21 @@ def measure(options: Options) -> None:
     if exam is not None:
         benchmark = ways.asked(exams.benchmark_of(exam, data), options.choose_by, options.chat)
     else:
-        plain = build(options.benchmark, data, limit=options.limit, shots=options.shots)
+        plain = named(options.benchmark, data, options)
         benchmark = decoded(ways.asked(plain, options.choose_by, options.chat), options)
     records, _ = put(opened(options.model, options), benchmark, tools(options), options.out)
     if exam is not None:
         result = exams.grade_records(exam, records)
         say(f"  {result.points:g} points: score {result.score}, percentile {result.percentile_low:g} to {result.percentile_high:g}")
+
+
+def named(benchmark: str, data: Path, options: Options) -> Benchmark:
+    """A benchmark by its name, or as a TOML file describes it: a table of ``[evals.benchmarks]`` with its name, its files beside it."""
+    if not benchmark.endswith(".toml"):
+        return build(benchmark, data, limit=options.limit, shots=options.shots)
+    own = load_config(BenchmarkConfig, benchmark, [f"shots={options.shots}"] if options.shots is not None else [])
+    sets = SetsConfig(seed=0, benchmarks=(own,), limit=options.limit)
+    return build_own(own, sets, (), (str(Path(benchmark).parent), str(data)))
 
 
 def measure_suite(options: Options, file: Path, data: Path) -> None:

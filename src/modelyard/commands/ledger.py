@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from modelyard.commands.command import say
+from modelyard.commands.outputs import json_option, write
 from modelyard.commands.tables import table
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ STORE = typer.Option(help="URL of the artifact store; without it, the store of t
 
 def ledger(
     store: Annotated[str | None, STORE] = None,
-    json: Annotated[Path | None, typer.Option(help="Where the entries go, as JSON.")] = None,
+    json: Annotated[Path | None, json_option("Where the entries go, as JSON.")] = None,
 ) -> None:
     """List every forecast of a store with its result and its error."""
     from modelyard.execution import ExecutionConfig
@@ -33,8 +35,8 @@ def ledger(
     found = entries(Store(url, ExecutionConfig().scratch))
     if json:
         rows = [{**entry._asdict(), "error": entry.error, "inside": entry.inside} for entry in found]
-        json.write_text(json_format.dumps(rows, indent=1) + "\n", "utf-8")
-    typer.echo(page(found) if found else f"no forecasts in {url}\n", nl=False)
+        write(json, json_format.dumps(rows, indent=1) + "\n")
+    say(page(found) if found else f"no forecasts in {url}\n", nl=False)
 
 
 def page(entries: Sequence[Entry]) -> str:

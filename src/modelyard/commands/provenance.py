@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from modelyard.adapters.mlflow.conviction import remembered
 from modelyard.adapters.mlflow.registry import ROLLED_BACK, Registry, RegistryError
 from modelyard.adapters.mlflow.server import answering, tracking_uri
 from modelyard.adapters.mlflow.tracker import flatten
+from modelyard.commands.command import say
+from modelyard.commands.outputs import write
 from modelyard.config import without_password
 from modelyard.execution import ExecutionConfig
 from modelyard.exit_codes import DONE, FAILED
@@ -42,19 +42,17 @@ def show_lineage(model: str, against: str | None, url: str | None, out: Path | N
     gates = read_gates(store, found, roots[0], problems)
     changed = lineage.changes(lineage.walk(store, before), found) if other else []
     tags = version.tags
-    typer.echo(
-        f"{name} version {version.version}: {tags['decision']}, weights {tags['policy']}, compared with {tags.get('opponent', 'none')}"
-    )
+    say(f"{name} version {version.version}: {tags['decision']}, weights {tags['policy']}, compared with {tags.get('opponent', 'none')}")
     print_artifacts(found)
-    typer.echo("\ngates")
+    say("\ngates")
     for gate in gates:
         aside = f" (overridden by {gate['override']['name']}: {gate['override']['reason']})" if gate.get("override") else ""
-        typer.echo(f"  {gate['name']}: {gate['verdict']}{aside}, {gate['reason']}")
-    typer.echo(f"\nagainst version {other.version}" if other else "\nno version before it to compare with")
+        say(f"  {gate['name']}: {gate['verdict']}{aside}, {gate['reason']}")
+    say(f"\nagainst version {other.version}" if other else "\nno version before it to compare with")
     for line in changed or (["nothing differs"] if other else []):
-        typer.echo(f"  {line}")
+        say(f"  {line}")
     for line in problems:
-        typer.echo(f"\nnot what was released: {line}")
+        say(f"\nnot what was released: {line}")
     if out:
         whole = {
             "model": name,
@@ -69,21 +67,21 @@ def show_lineage(model: str, against: str | None, url: str | None, out: Path | N
             "against": str(other.version) if other else None,
             "changes": changed,
         }
-        out.write_text(json.dumps(whole, indent=1, ensure_ascii=False), "utf-8")
+        write(out, json.dumps(whole, indent=1, ensure_ascii=False))
     return FAILED if found.missing or problems else DONE
 
 
 def print_artifacts(found: lineage.Lineage) -> None:
     """Every artifact with its parents, config and sources."""
     for ref, made in found.artifacts.items():
-        typer.echo(f"\n{ref}  code {made.code}  {made.seconds:.1f} s")
+        say(f"\n{ref}  code {made.code}  {made.seconds:.1f} s")
         for role, parent in made.parents.items():
-            typer.echo(f"  made of {role}: {parent}")
-        typer.echo(f"  config: {' '.join(f'{key}={value}' for key, value in flatten(made.config).items()) or 'none'}")
+            say(f"  made of {role}: {parent}")
+        say(f"  config: {' '.join(f'{key}={value}' for key, value in flatten(made.config).items()) or 'none'}")
         for source in found.sources.get(ref, []):
-            typer.echo(f"  source {source['name']}: {lineage.described(source)}")
+            say(f"  source {source['name']}: {lineage.described(source)}")
     for ref in found.missing:
-        typer.echo(f"\n{ref}  not in the store any more")
+        say(f"\n{ref}  not in the store any more")
 
 
 def store_of(registry: Registry, version: Any, url: str | None) -> Store:
@@ -103,12 +101,12 @@ def show_invalidated(source: str, url: str | None, out: Path | None) -> None:
     with answering(tracking_uri()):
         versions = released_with({made.ref for made in found})
     for made in found:
-        typer.echo(f"{made.ref}  {made.seconds:.1f} s")
-    typer.echo(f"{len(found)} artifacts, {sum(made.seconds for made in found):.0f} s to build again")
+        say(f"{made.ref}  {made.seconds:.1f} s")
+    say(f"{len(found)} artifacts, {sum(made.seconds for made in found):.0f} s to build again")
     for line in versions:
-        typer.echo(f"released: {line}")
+        say(f"released: {line}")
     if out:
-        out.write_text(json.dumps({"artifacts": [made.ref for made in found], "released": versions}, indent=1), "utf-8")
+        write(out, json.dumps({"artifacts": [made.ref for made in found], "released": versions}, indent=1))
 
 
 def roll_back(model: str, version: str, name: str, reason: str) -> None:
@@ -118,9 +116,9 @@ def roll_back(model: str, version: str, name: str, reason: str) -> None:
         moved = registry.rollback(version, name, reason)
         before = registry.numbered(version).tags.get(ROLLED_BACK)
     for move in moved:
-        typer.echo(f"alias {move.alias} of {model}: version {move.before or 'none'} -> {move.after or 'none'}")
+        say(f"alias {move.alias} of {model}: version {move.before or 'none'} -> {move.after or 'none'}")
     if not moved:
-        typer.echo(f"version {version} of {model} {f'was rolled back {before}' if before else 'does not serve'}; nothing to do")
+        say(f"version {version} of {model} {f'was rolled back {before}' if before else 'does not serve'}; nothing to do")
 
 
 def registered(model: str) -> tuple[str, Any]:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from modelyard.adapters.servers.ports import PORTS
+from modelyard.commands.command import say
 
 ServiceName = StrEnum("ServiceName", ["s3", "postgresql", "mlflow", "prefect", "ray"])
 ONLY = typer.Option(help="Start these; without it, all.")
@@ -42,10 +43,10 @@ def services(
     ports = dict(zip(PORTS, (s3_port, postgresql_port, mlflow_port, prefect_port, ray_port, dashboard_port), strict=True))
     interruptible()
     try:
-        with running_services.running(home() / "services", names, ports, typer.echo) as (yard, revive):
+        with running_services.running(home() / "services", names, ports, say) as (yard, revive):
             for name in names:
-                typer.echo(f"{name:<11} {HOST}:{yard.ports[name]}  log {yard.log(name)}")
-            typer.echo(f"addresses   . {yard.directory / 'addresses'}\nCtrl-C ends all.")
+                say(f"{name:<11} {HOST}:{yard.ports[name]}  log {yard.log(name)}")
+            say(f"addresses   . {yard.directory / 'addresses'}\nCtrl-C ends all.")
             while True:
                 time.sleep(running_services.POLL_SECONDS)
                 revive()

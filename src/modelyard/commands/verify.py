@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from modelyard.commands.command import say
+
 WHAT = typer.Argument(
     metavar="NAME[@ALIAS|/VERSION]|CARD|URL", help="A registered model (production), a model card's file, or the URL of a store."
 )
@@ -59,7 +61,7 @@ def verify_card(card: Path) -> int:
     with answering(tracking_uri()):
         found = released_with_card(Registry(tracking_uri(), ""), card)
     for one in found:
-        typer.echo(f"{card} is the card of {one.name} version {one.version}: {one.tags['decision']}")
+        say(f"{card} is the card of {one.name} version {one.version}: {one.tags['decision']}")
     return said(str(card), [] if found else ["no registered version has this card"])
 
 
@@ -75,7 +77,7 @@ def verify_release(model: str, url: str | None, trusted: Any) -> int:
         registry = Registry(tracking_uri(), name)
         problems = of_release(registry, version, store_of(registry, version, url), trusted)
     if not trusted and "signature" in version.tags:
-        typer.echo("signed; --public-key or --certificates checks the signature")
+        say("signed; --public-key or --certificates checks the signature")
     return said(f"{name} version {version.version}", problems)
 
 
@@ -84,6 +86,6 @@ def said(what: str, problems: Sequence[str]) -> int:
     from modelyard.exit_codes import DONE, FAILED
 
     for line in problems:
-        typer.echo(line)
-    typer.echo(f"{what}: {f'{len(problems)} things are not what was recorded' if problems else 'everything is what was recorded'}")
+        say(line)
+    say(f"{what}: {f'{len(problems)} things are not what was recorded' if problems else 'everything is what was recorded'}")
     return FAILED if problems else DONE

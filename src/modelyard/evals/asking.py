@@ -19,7 +19,7 @@ from modelyard.evals.benchmark import Benchmark, Item, Method, Recorder
 from modelyard.evals.metrics import repetition
 from modelyard.evals.sandbox.run import Program
 from modelyard.evals.tools import TOXIC, Tools
-from modelyard.formats.feedback import Message
+from modelyard.formats.feedback import Message, Prompt
 from modelyard.formats.indexed import Integers
 from modelyard.formats.records import Record
 from modelyard.judges.judge import Response
@@ -41,6 +41,12 @@ def shown(model: Model, benchmark: Benchmark, item: Item) -> str:
     """The text that the model is shown."""
     prompt = benchmark.prompt_of(item)
     return model.turn(prompt) if benchmark.chat else prompt
+
+
+def put(benchmark: Benchmark, item: Item) -> Prompt:
+    """What the model continues: :func:`shown`, before the model's own encoder renders it."""
+    prompt = benchmark.prompt_of(item)
+    return (Message(role="user", content=prompt),) if benchmark.chat else prompt
 
 
 def drawn(model: Model, benchmark: Benchmark) -> list[tuple[int, Item, Sampled]]:
@@ -67,18 +73,18 @@ def in_classes(records: Sequence[Record], benchmark: Benchmark, tools: Tools) ->
     ]
 
 
-def options(model: Model, benchmark: Benchmark, item: Item) -> list[tuple[str, str]]:
+def options(benchmark: Benchmark, item: Item) -> list[tuple[Prompt, str]]:
     """What is scored for an item: (context, continuation) for each choice."""
     if benchmark.method == "contexts":
         preface = benchmark.prefaces.get(item.group, "")
         return [(preface + choice, benchmark.delimiter + item.target) for choice in item.choices]
-    prompt = shown(model, benchmark, item)
+    prompt = put(benchmark, item)
     return [(prompt, benchmark.delimiter + choice) for choice in item.choices]
 
 
 def ask_choices(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder) -> list[Record]:
     """Multiple choice by log-probability."""
-    found = model.likelihoods([options(model, benchmark, item) for item in benchmark.items])
+    found = model.likelihoods([options(benchmark, item) for item in benchmark.items])
     records = []
     for item, likelihoods in zip(benchmark.items, found, strict=True):
         totals = [likelihood.total for likelihood in likelihoods]
@@ -114,16 +120,17 @@ def ask_contexts(model: Model, benchmark: Benchmark, tools: Tools, write: Record
     return ask_choices(model, benchmark, tools, write)
 
 
-def continued(model: Model, benchmark: Benchmark, item: Item) -> list[tuple[str, str]]:
+def continued(benchmark: Benchmark, item: Item) -> list[tuple[Prompt, str]]:
     """The prompt and its target, whose likelihood is asked for."""
-    return [(shown(model, benchmark, item), benchmark.delimiter + item.target)]
+    return [(put(benchmark, item), benchmark.delimiter + item.target)]
 
 
 def ask_last_word(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder) -> list[Record]:
     """Whether the target is the greedy continuation, token by token, and its log-likelihood."""
-    asked = [continued(model, benchmark, item) for item in benchmark.items]
+    found = model.likelihoods([continued(benchmark, item) for item in benchmark.items])
     records = []
-    for item, ((prompt, _),), (one,) in zip(benchmark.items, asked, model.likelihoods(asked), strict=True):
+    for item, (one,) in zip(benchmark.items, found, strict=True):
+        prompt = shown(model, benchmark, item)
         said, score = (item.target, 1.0) if one.greedy else ("", 0.0)
         records.append(write(item, prompt, said, "", score, one.logprobs, values={"acc": score, "nats": -one.total}))
     return records
@@ -131,7 +138,7 @@ def ask_last_word(model: Model, benchmark: Benchmark, tools: Tools, write: Recor
 
 def ask_word(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder) -> list[Record]:
     """The word generated, judged as text, and the log-likelihood of the right one."""
-    found = model.likelihoods([continued(model, benchmark, item) for item in benchmark.items])
+    found = model.likelihoods([continued(benchmark, item) for item in benchmark.items])
     records = []
     for (number, item, one), (right,) in zip(drawn(model, benchmark), found, strict=True):
         parsed = benchmark.parse(one.text)
@@ -230,10 +237,15 @@ def ask_scalar(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder
     return records
 
 
+def begun(prompt: Prompt, answer: str) -> Prompt:
+    """The prompt with the beginning of an answer."""
+    return prompt + answer if isinstance(prompt, str) else (*prompt, Message(role="assistant", content=answer))
+
+
 def ask_explain(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder) -> list[Record]:
     """Chain of thought: an explanation is drawn, then the letter greedily."""
     outputs = drawn(model, benchmark)
-    prompts = [shown(model, benchmark, item) + one.text + benchmark.closing for _, item, one in outputs]
+    prompts = [begun(put(benchmark, item), one.text + benchmark.closing) for _, item, one in outputs]
     finals = model.complete(prompts, Decoding(max_new_tokens=4, temperature=0.0, samples=1, seed=0))
     records = []
     for (number, item, one), final in zip(outputs, finals, strict=True):

@@ -126,7 +126,7 @@ class Benchmark(Config):
         metrics = [name for name in self.metrics if name in METRICS]
         return [
             definition_version("modelyard.evals.asking", f"ask_{self.method}"),
-            definition_version("modelyard.model.asked", "boundary", "ended", "plain_turn"),
+            definition_version("modelyard.model.asked", "boundary", "ended", "plain", *(["plain_turns"] if self.method == "turns" else [])),
             *(definition_version(name, *(one.__name__ for one in judging if one.__module__ == name)) for name in modules),
             *([elsewhere()] if elsewhere else []),
             definition_version("modelyard.evals.metrics", "mean", *metrics),

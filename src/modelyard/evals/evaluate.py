@@ -44,7 +44,7 @@ from modelyard.progress import Report
 from modelyard.stats.estimate import Estimate
 from modelyard.store.file_hash import sha256_tree
 
-MODELS = ("policy", "sft", "base")
+MODELS = ("policy", "sft", "base", "no_contam")
 OTHERS = ("sft", "base")
 START = "sft_start"
 """The SFT model that PPO started from, where that is another than the one that the policy is compared with: KL is to it."""
@@ -122,7 +122,7 @@ def run(
 
     Args:
         config: what is measured.
-        inputs: ``benchmarks`` and ``contamination``; the models, any of base, sft and policy; what judging needs:
+        inputs: ``benchmarks`` and ``contamination``; the models, any of base, no_contam, sft and policy; what judging needs:
             ``scorer``, the ``corpus`` with its classifier of abuse, ``judge`` (default: sft) for a judge of kind
             ``policy``; ``sft_start`` where PPO started from another SFT model, to which KL is then measured;
             ``tokens`` where the models share its tokenizer.

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from modelyard.config import digest
+from modelyard.formats.feedback import Prompt
 from modelyard.formats.indexed import Integers
-from modelyard.model.asked import Decoding, Likelihood, Said, Sampled
+from modelyard.model.asked import Decoding, Likelihood, Sampled
 from modelyard.model.subject import Subject
 
 
@@ -22,7 +23,7 @@ class Remembered:
         self.name, self.weights = subject.name, subject.weights
         self._subject: Subject | None = subject
         self._said: dict[str, list[Sampled]] = {}
-        self._turns: dict[Said, str] = {}
+        self._turns: dict[Prompt, str] = {}
 
     @property
     def subject(self) -> Subject:
@@ -34,26 +35,26 @@ class Remembered:
         """Let go of the weights."""
         self._subject = None
 
-    def complete(self, prompts: Sequence[str], decoding: Decoding) -> list[Sampled]:
+    def complete(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
         """A completion of each prompt."""
         return self._once("complete", prompts, decoding, lambda: self.subject.complete(prompts, decoding))
 
-    def reply(self, said: Sequence[Said], decoding: Decoding) -> list[Sampled]:
+    def reply(self, said: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
         """A reply to each message or conversation."""
         return self._once("reply", said, decoding, lambda: self.subject.reply(said, decoding))
 
-    def turn(self, said: Said) -> str:
-        """The text that :meth:`reply` continues."""
+    def turn(self, said: Prompt) -> str:
+        """The text that :meth:`reply` continues, to be looked at."""
         if said not in self._turns:
             self._turns[said] = self.subject.turn(said)
         return self._turns[said]
 
-    def prepare(self, chat: bool, said: Sequence[Said]) -> None:
+    def prepare(self, chat: bool, said: Sequence[Prompt]) -> None:
         """Keep the text of turns that are only looked at when the model is closed."""
         for one in said if chat else ():
             self.turn(one)
 
-    def likelihoods(self, questions: Sequence[Sequence[tuple[str, str]]]) -> list[list[Likelihood]]:
+    def likelihoods(self, questions: Sequence[Sequence[tuple[Prompt, str]]]) -> list[list[Likelihood]]:
         """log p of each (context, continuation) of each question."""
         return self.subject.likelihoods(questions)
 
@@ -70,7 +71,7 @@ class Remembered:
         lines = self.subject.logprobs([one.prompt for one in completions], [one.tokens for one in completions])
         return [sum(line) for line in lines]
 
-    def _once(self, way: str, texts: Sequence[Said], decoding: Decoding, draw: Callable[[], list[Sampled]]) -> list[Sampled]:
+    def _once(self, way: str, texts: Sequence[Prompt], decoding: Decoding, draw: Callable[[], list[Sampled]]) -> list[Sampled]:
         key = digest([way, list(texts), decoding])
         if key not in self._said:
             self._said[key] = draw()

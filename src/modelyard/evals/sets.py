@@ -78,7 +78,8 @@ def _named(table: Any, info: ValidationInfo) -> Any:
         raise ValueError(f"{table['name']}: {first_error(error)}".replace(": config: ", ": ")) from None
 
 
-BenchmarkConfigs = Annotated[tuple[BenchmarkConfig, ...], BeforeValidator(_tables)]
+Tables = list[BenchmarkConfig | str] | dict[str, BenchmarkConfig]
+BenchmarkConfigs = Annotated[tuple[BenchmarkConfig, ...], BeforeValidator(_tables, json_schema_input_type=Tables)]
 """``["last_word", {name = "mmlu", shots = 5}]``, or one table each: ``[evals.benchmarks.mmlu]``, which a config that
 ``extends`` another adds to."""
 

@@ -22,7 +22,6 @@ LETTER = Decoding(max_new_tokens=32, temperature=0.0, samples=1, seed=0, stops=(
 INSTRUCTION = "Answer with the letter of the right option.\n\n"
 PLAIN_ONLY = {
     "contexts": "reads what follows an option in a sentence; ask it by letter",
-    "explain": "goes on writing after its own explanation",
     "loss": "scores whole texts",
     "rows": "reads packed tokens",
     "next_token": "reads packed tokens",

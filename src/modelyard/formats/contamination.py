@@ -2,12 +2,13 @@
 
 Two figures stand beside each other: as written (the GPT-4 report's rule, to be reported) and by content (folded
 spelling, short items by evidence), which is what gates and what splits scores into clean and contaminated items.
+Beside the report stand the pretraining documents that hold an item by content: a twin is trained without them.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from pydantic import Field, TypeAdapter, model_validator
@@ -16,6 +17,7 @@ from modelyard.config import Config
 from modelyard.formats import json_file
 
 FILE = "report.json"
+HOLDING = "documents.json"
 
 
 class Searched(Config):
@@ -77,6 +79,7 @@ class Checked(Config):
 
 Report = Mapping[str, Checked]
 _REPORT = TypeAdapter(dict[str, Checked])
+_IDS = TypeAdapter(list[str])
 
 
 def read_report(directory: Path) -> dict[str, Checked]:
@@ -88,3 +91,14 @@ def write_report(directory: Path, report: Report) -> None:
     """:func:`read_report`'s file."""
     content = _REPORT.dump_python(dict(report), mode="json")
     (directory / FILE).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def read_holding(directory: Path) -> frozenset[str]:
+    """Ids of the pretraining documents that hold an item of any benchmark by content. Raises ValueError naming the file."""
+    documents: list[str] = json_file.read(directory / HOLDING, _IDS)
+    return frozenset(documents)
+
+
+def write_holding(directory: Path, documents: Collection[str]) -> None:
+    """:func:`read_holding`'s file."""
+    (directory / HOLDING).write_text(json.dumps(sorted(documents), indent=1, ensure_ascii=False) + "\n", "utf-8")

@@ -16,8 +16,7 @@ from typing import Any, Protocol
 
 from pydantic import Field
 
-import modelyard
-from modelyard.config import Config, digest
+from modelyard.config import Config, digest, shipped_configs
 from modelyard.formats import json_file
 from modelyard.store.code_identity import code_version
 
@@ -74,10 +73,8 @@ class Validate(Protocol):
 
 
 def suite_file(suite: str) -> Path:
-    """The file of a suite: in the project, or in the package where that is installed from a wheel."""
-    package = Path(modelyard.__file__).parent
-    roots = (package / "configs", package.parents[1] / "configs")
-    return next((root for root in roots if root.is_dir()), roots[-1]) / "expectations" / f"{suite}.json"
+    """The file of a suite."""
+    return shipped_configs() / "expectations" / f"{suite}.json"
 
 
 def read_suite(suite: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
 from modelyard.config import Config, first_error
-from modelyard.formats import json_file
+from modelyard.formats import json_objects
 from modelyard.formats.json_file import Line
 
 DEMONSTRATIONS, COMPARISONS, PROMPTS = "demonstrations.jsonl", "comparisons.jsonl", "prompts.jsonl"
@@ -108,6 +108,8 @@ class PromptRecord(Config):
     source: PromptSource
     category: str = ""
     prompt: Prompt
+    answer: str | None = None
+    """The right answer, where completions are verified."""
 
     @model_validator(mode="after")
     def _assistant_next(self) -> PromptRecord:
@@ -140,11 +142,11 @@ R = TypeVar("R", bound=Config)
 
 
 def json_lines(path: Path) -> Iterator[Line]:
-    """The JSON objects of a file, plain or ``.gz``; empty lines are passed over. Raises FeedbackError for anything else."""
+    """The JSON objects of a file, one a line or all in one array, plain or ``.gz``. Raises FeedbackError for anything else."""
     if not path.is_file():
         raise FeedbackError(f"{path}: no such file")
     try:
-        yield from json_file.lines(path)
+        yield from json_objects.objects(path)
     except ValueError as error:
         raise FeedbackError(str(error)) from None
 
@@ -154,7 +156,8 @@ def record(shape: type[R], line: Line) -> R:
     try:
         return shape.model_validate(line.fields)
     except ValidationError as error:
-        raise FeedbackError(f"{line.where}: {first_error(error)}") from None
+        what = first_error(error, line.fields).removeprefix("config: ")  # of the line as a whole
+        raise FeedbackError(f"{line.where}: {what}") from None
 
 
 def records(path: Path, shape: type[R]) -> Iterator[R]:

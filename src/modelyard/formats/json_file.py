@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -12,11 +10,9 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from modelyard.config import complaint, first_error
+from modelyard.whole_file import read_unpacked
 
 T = TypeVar("T")
-
-GZIP = b"\x1f\x8b"
-"""What a gzip file begins with, whatever it is called."""
 
 
 class Line(NamedTuple):
@@ -45,13 +41,11 @@ def parse(text: str | bytes, where: str) -> Any:
 def text_of(path: Path) -> str:
     """The file's text, unpacked where it is gzipped, without a byte order mark. Raises ValueError naming the file."""
     try:
-        data = path.read_bytes()
-        return (gzip.decompress(data) if data.startswith(GZIP) else data).decode("utf-8-sig")
+        return read_unpacked(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text (byte {error.start})") from None
-    except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or complaint(error)
-        raise ValueError(f"{path}: cannot be read: {reason}") from None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror or complaint(error)}") from None
 
 
 def lines(path: Path) -> Iterator[Line]:

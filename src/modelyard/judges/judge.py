@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from modelyard.config import Config, digest
-from modelyard.formats.feedback import Message
+from modelyard.formats.feedback import Message, Prompt
 from modelyard.judges.rubric import Rubric
 from modelyard.model.asked import Model, log_softmax, softmax
 from modelyard.model.endpoint import Endpoint
@@ -63,7 +63,7 @@ class Asking(Config):
     shots: int
     """Prompts of each stance whose labelled responses are shown with their classes; agreement is measured on the others. 0: zero-shot."""
     chat: bool
-    """Put the question as a user's turn of the judge's own chat template, instead of as plain text."""
+    """Put the question as a user's turn of the judge's own chat template instead of as plain text."""
 
 
 class Judge:
@@ -142,15 +142,13 @@ class Judge:
         found = parallel.on_first_rank(lambda: model.letters(asked, string.ascii_uppercase[:options]))
         return [log_softmax(line) for line in found]
 
-    def _posed(self, text: str, options: int) -> list[tuple[str, str]]:
+    def _posed(self, text: str, options: int) -> list[tuple[Prompt, str]]:
         """The question with each letter as a continuation."""
         letters = string.ascii_uppercase[:options]
         if not self.asking.chat:
             return [(f"{text}\nAnswer:", f" {letter}") for letter in letters]
-        assert isinstance(self.model, Subject)
-        message = Message(role="user", content=f"{text}\n{LETTER_ONLY}")
-        turn = self.model.encoder.render([message], open_turn=True)
-        return [(turn, letter) for letter in letters]
+        asked = (Message(role="user", content=f"{text}\n{LETTER_ONLY}"),)
+        return [(asked, letter) for letter in letters]
 
 
 def of_rubric(rubric: Rubric, response: Response, shots: int) -> Question:

@@ -50,6 +50,13 @@ class JudgeConfig(Asking, JudgeModel):
     """A judge of rubrics and how it is asked."""
 
 
+def address(config: JudgeModel) -> str:
+    """Where a judge that is not the policy is: a directory or a URL. Raises ValueError where the environment does not say."""
+    if where := os.environ.get(WHERE, ""):
+        return where
+    raise ValueError(f"judge.kind {config.kind!r}: the environment variable {WHERE} must say where the judge is")
+
+
 def open_judge(config: JudgeConfig, execution: ExecutionConfig, policy: Callable[[], Subject]) -> Judge:
     """The judge; see :func:`open_model`."""
     return Judge(open_model(config, execution, policy), config)
@@ -63,9 +70,7 @@ def open_model(config: JudgeModel, execution: ExecutionConfig, policy: Callable[
     """
     if config.kind == "policy":
         return policy()
-    where = os.environ.get(WHERE, "")
-    if not where:
-        raise ValueError(f"judge.kind {config.kind!r}: the environment variable {WHERE} must say where the judge is")
+    where = address(config)
     if config.kind == "endpoint":
         return Endpoint(f"{where}#{config.model}")
     subject = Subject.open("directory", Path(where), execution, config.micro_batch)

@@ -18,6 +18,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
 from modelyard.config import BESIDE, INPUTS, Config, digest
 from modelyard.store.inputs import find_input
+from modelyard.whole_file import read
 
 Stance = Literal["refuse", "answer"]
 """What a prompt asks of the model: known to ask for what is not given, or known to be safe."""
@@ -36,7 +37,9 @@ class Example(Config):
     """A prompt with responses that a person has put into classes."""
 
     prompt: str
+    """What was asked."""
     stance: Stance
+    """What the prompt asks for."""
     responses: dict[str, str]
     """Class -> a response of that class."""
 
@@ -55,6 +58,7 @@ class Rubric(Config):
     """One multiple-choice question about a response."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    """What tables call it."""
     version: int = Field(ge=1)
     """Raised with every change of the text."""
     question: str
@@ -117,7 +121,7 @@ class Rubric(Config):
 def read_rubric(path: Path) -> dict[str, Any]:
     """The tables of a rubric's file. Raises ValueError naming the file."""
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(read(path).decode("utf-8"))
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -131,5 +135,5 @@ def _content(value: object, info: ValidationInfo) -> object:
     return read_rubric(find_input(value, (*given.get(BESIDE, ()), given.get(INPUTS, "")), "rubric"))
 
 
-NamedRubric = Annotated[Rubric, BeforeValidator(_content)]
+NamedRubric = Annotated[Rubric, BeforeValidator(_content, json_schema_input_type=Rubric | str)]
 """In a config: the path of a rubric's file, beside the config or under ``execution.inputs``; the config then holds what the file says."""

@@ -1,7 +1,8 @@
 """What any model can be asked, whatever answers: an engine of ours, a Hugging Face directory (``model.subject``), a server (``model.endpoint``).
 
 Three questions are enough for everything that evaluates, judges or labels: complete these prompts, reply to these
-messages, and how likely are these continuations. Left out: tools, images.
+messages, and how likely are these continuations. What is continued is a text or a conversation, never a rendered one: only the model's
+own encoder knows a template's control tokens from text that spells them.
 """
 
 from __future__ import annotations
@@ -13,11 +14,8 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from pydantic import Field
 
 from modelyard.config import Config, digest
-from modelyard.formats.feedback import Message
+from modelyard.formats.feedback import Message, Prompt
 from modelyard.formats.indexed import Integers
-
-Said = str | tuple[Message, ...]
-"""What is replied to: a user's message, or a conversation that ends with one."""
 
 
 class Decoding(Config):
@@ -77,19 +75,19 @@ class Model(Protocol):
     weights: str
     """Identity of what answers."""
 
-    def complete(self, prompts: Sequence[str], decoding: Decoding) -> list[Sampled]:
-        """A completion of each prompt."""
+    def complete(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
+        """A completion of each prompt; of a conversation that ends with the assistant, the rest of that turn."""
         ...
 
-    def reply(self, said: Sequence[Said], decoding: Decoding) -> list[Sampled]:
-        """A reply to each message or conversation, as the model's chat template puts it."""
+    def reply(self, said: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
+        """A reply to each message of a user, or conversation that ends with one, as the model's chat template puts it."""
         ...
 
-    def turn(self, said: Said) -> str:
-        """The text that :meth:`reply` continues; of a server that keeps its template, the messages as they are sent."""
+    def turn(self, said: Prompt) -> str:
+        """The text that :meth:`reply` continues, to be looked at; of a server that keeps its template, the messages as they are sent."""
         ...
 
-    def likelihoods(self, questions: Sequence[Sequence[tuple[str, str]]]) -> list[list[Likelihood]]:
+    def likelihoods(self, questions: Sequence[Sequence[tuple[Prompt, str]]]) -> list[list[Likelihood]]:
         """log p of each (context, continuation) of each question."""
         ...
 
@@ -101,20 +99,20 @@ class InChat:
         self.model, self.name = model, model.name
         self.weights = digest([model.weights, "chat"])[:16]
 
-    def complete(self, prompts: Sequence[str], decoding: Decoding) -> list[Sampled]:
+    def complete(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
         """A reply to each prompt."""
         return self.model.reply(prompts, decoding)
 
-    def reply(self, said: Sequence[Said], decoding: Decoding) -> list[Sampled]:
+    def reply(self, said: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
         """A reply to each message or conversation."""
         return self.model.reply(said, decoding)
 
-    def turn(self, said: Said) -> str:
+    def turn(self, said: Prompt) -> str:
         """The text that a reply continues."""
         return self.model.turn(said)
 
-    def likelihoods(self, questions: Sequence[Sequence[tuple[str, str]]]) -> list[list[Likelihood]]:
-        """log p of each (context, continuation), as plain text."""
+    def likelihoods(self, questions: Sequence[Sequence[tuple[Prompt, str]]]) -> list[list[Likelihood]]:
+        """log p of each (context, continuation), as the model itself is asked."""
         return self.model.likelihoods(questions)
 
 
@@ -136,16 +134,29 @@ def plain_turn(message: str) -> str:
     return f"User: {message}\nAssistant:"
 
 
-def conversation(said: Said) -> tuple[Message, ...]:
+def plain(prompt: Prompt) -> str:
+    """What a model without a chat template continues: a text as it is, a user's message by :func:`plain_turn`, and behind that as much
+    of the answer as there is.
+    """
+    if isinstance(prompt, str):
+        return prompt
+    return "".join(message.content if message.role == "assistant" else plain_turn(message.content) for message in prompt)
+
+
+def conversation(said: Prompt) -> tuple[Message, ...]:
     """Messages; a text is a user's."""
     return (Message(role="user", content=said),) if isinstance(said, str) else said
 
 
-def plain_turns(said: Said) -> str:
-    """A conversation put to a model without a chat template: :func:`plain_turn` after the turns before it."""
-    *before, last = conversation(said)
-    names = {"user": "User", "assistant": "Assistant", "system": "System"}
-    return "".join(f"{names[one.role]}: {one.content}\n" for one in before) + plain_turn(last.content)
+def plain_turns(said: Prompt) -> str:
+    """A conversation of several turns put to a model without a chat template: each user's message by :func:`plain_turn`, on a line of its own."""
+    turns: list[str] = []
+    for message in conversation(said):
+        if message.role == "assistant" and turns:
+            turns[-1] += f" {message.content}"
+        else:
+            turns.append(plain_turn(message.content))
+    return "\n".join(turns)
 
 
 def boundary(context: str, continuation: str) -> tuple[str, str]:

@@ -1,14 +1,17 @@
-"""Text to token ids and back, the one spelling every stage after pretraining uses.
+"""Text to token ids and back, the one spelling every stage uses, of a model trained here and of one that others released.
 
-Texts are spelled as in pretraining: ``<|endoftext|>``, the text, ``<|endoftext|>``; so base, SFT model and policy continue the same openings and
-the reward model reads a text up to its closing token. Conversations go through the model's own chat template, a Jinja text in Hugging Face's form
-rendered by transformers, so no stage can drift from what is released; which token ends a turn is read off the template. A conversation is encoded
-turn by turn, cut where the assistant begins and stops speaking, because that is where generation begins and stops. Text that spells a special
-token becomes it, as in transformers. Left out: templates that need tools or documents.
+A text begins as the tokenizer itself begins it (with BOS where it adds one) and ends with the token that ends a document; so base, SFT
+model and policy continue the same openings, as everybody who loads the released model does, and the reward model reads a text up to its
+closing token. Conversations go through the model's own chat template, a Jinja text in Hugging Face's form rendered by transformers, so no
+stage can drift from what is released; which token ends a turn is read off the template. A conversation is cut where the assistant begins
+and stops speaking, because that is where generation begins and stops; wherever no token spans such a cut the ids are those of the whole
+text. Control tokens come from the template alone; text that spells one stays text (:mod:`modelyard.model.control_tokens`). Left out:
+templates that need tools or documents.
 """
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 from collections.abc import Sequence
 from functools import cached_property
@@ -20,9 +23,14 @@ from tokenizers import Tokenizer
 from modelyard.config import complaint
 from modelyard.formats import json_file
 from modelyard.formats.feedback import Message, Prompt
+from modelyard.model.control_tokens import ControlTokens, allowed, named
+from modelyard.model.prefix_space import without_prefix
 
-DOCUMENT_END = "<|endoftext|>"
+DOCUMENT_ENDS = ("<|endoftext|>", "<|end_of_text|>")
+"""Tokens that end a document wherever a tokenizer has them; its ``eos_token`` may be the one that ends a turn."""
 PADDING = "<|pad|>"
+TODAY = datetime.date(2024, 7, 26)
+"""The day for templates that ask which it is, or tokens would change overnight; Llama 3.1's own where nobody says."""
 TEMPLATE_KEY = "chat_template"
 """Key of ``model.json`` that holds the hash of the template a model was trained with."""
 
@@ -50,48 +58,85 @@ class Encoder:
 
     def __init__(self, directory: Path) -> None:
         try:
-            self._tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+            tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
         except Exception as error:  # tokenizers raises nothing narrower
             raise ValueError(f"{directory / 'tokenizer.json'}: no tokenizer: {complaint(error)}") from None
-        self._settings: dict[str, Any] = json_file.table(directory / "tokenizer_config.json")
-        self.template: str = self._settings.get("chat_template") or ""
+        try:
+            self._take(tokenizer, json_file.table(directory / "tokenizer_config.json"))
+        except ValueError as error:
+            raise ValueError(str(error) if str(directory) in str(error) else f"{directory / 'tokenizer_config.json'}: {error}") from None
         model = directory / "model.json"
         trained_with = json_file.table(model).get(TEMPLATE_KEY) if model.is_file() else None
         if trained_with is not None and trained_with != self.template_hash:
             raise ValueError(f"{directory}: its chat template ({self.template_hash}) is not the one it was trained with ({trained_with})")
-        self.document_end = self._special(DOCUMENT_END, "eos_token")
-        self.padding = self._special(PADDING, "pad_token")
 
-    def _special(self, name: str, key: str) -> int:
-        """The id of ``name``, or of what the tokenizer's config calls ``key``."""
-        for candidate in (name, self._named(key)):
-            if candidate and (found := self._tokenizer.token_to_id(candidate)) is not None:
-                return int(found)
-        raise ValueError(f"the tokenizer has no {name} and its config names no {key}")
+    def _take(self, tokenizer: Tokenizer, settings: dict[str, Any]) -> None:
+        """Raises ValueError where no token ends a document, or text may spell a control token that there is not."""
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        self._tokenizer, self._settings = tokenizer, settings
+        self._control = ControlTokens(tokenizer, named(settings), self.allowed_special)
+        self.template: str = settings.get("chat_template") or ""
+        end = self._first(*DOCUMENT_ENDS, self._named("eos_token"))
+        if end is None:
+            raise ValueError(f"the tokenizer has no {DOCUMENT_ENDS[0]} and its config names no eos_token")
+        self.document_end = end
+        padding = self._first(PADDING, self._named("pad_token"))
+        self.padding = end if padding is None else padding  # no loss and no attention sees it: any token will do
+
+    def _first(self, *names: str) -> int | None:
+        """The id of the first of ``names`` that the tokenizer has."""
+        ids = (self._tokenizer.token_to_id(name) for name in names if name)
+        return next((int(found) for found in ids if found is not None), None)
 
     def _named(self, key: str) -> str:
         value = self._settings.get(key) or ""
         return str(value["content"] if isinstance(value, dict) else value)
 
+    @cached_property
+    def beginning(self) -> list[int]:
+        """What the tokenizer puts before a text by itself."""
+        whole, bare = (self._tokenizer.encode("a", add_special_tokens=special).ids for special in (True, False))
+        return next(list(whole[:i]) for i in range(len(whole) + 1) if whole[i : i + len(bare)] == bare)
+
+    @property
+    def allowed_special(self) -> list[str]:
+        """Control tokens that text may spell."""
+        return list(allowed(self._settings))
+
+    @property
+    def text_tokenizer(self) -> Tokenizer:
+        """The tokenizer as text meets it, for which text spells no control token but those of :attr:`allowed_special`."""
+        return self._control.text
+
     @property
     def start(self) -> int:
-        """The token that every text starts with."""
-        return self.document_end
+        """The token before a text that has none of its own: as lm-evaluation-harness, BOS, or where there is none the end of the one before."""
+        start = self._first(self._named("bos_token"), self._named("eos_token"))
+        return self.document_end if start is None else start
 
     @cached_property
     def turn_end(self) -> int:
-        """The token by which the assistant ends its turn: what the template puts behind what it said."""
+        """The token by which the assistant ends its turn: the first control token that the template puts behind what it said, or the first token."""
         marker = "modelyard"
-        rendered = self.render([Message(role="user", content=marker), Message(role="assistant", content=marker)])
-        behind = self._tokenizer.encode(rendered.rpartition(marker)[2], add_special_tokens=False).ids
+        rendered = self._rendered([Message(role="user", content=marker), Message(role="assistant", content=marker)])
+        behind = self.ids(rendered.rpartition(marker)[2])
         if not behind:
             raise ValueError("the chat template puts nothing behind an assistant's turn, so nothing says where it ends")
-        return int(behind[0])
+        parts = named(self._settings)
+        control = {i for i, token in self._tokenizer.get_added_tokens_decoder().items() if token.special or token.content in parts}
+        return next((token for token in behind if token in control), behind[0])
+
+    @property
+    def text_ends(self) -> list[int]:
+        """The tokens at which the completion of a text stops."""
+        named = self._first(self._named("eos_token"))
+        return sorted({self.document_end} | ({named} if named is not None else set()))
 
     @property
     def ends(self) -> list[int]:
-        """The tokens at which generation stops."""
-        return sorted({self.document_end, self.turn_end}) if self.template else [self.document_end]
+        """The tokens at which an answer stops."""
+        return sorted({*self.text_ends, self.turn_end}) if self.template else self.text_ends
 
     @cached_property
     def template_hash(self) -> str:
@@ -100,8 +145,9 @@ class Encoder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 of tokenizer and chat template; a model must meet the same ones in every stage."""
-        return hashlib.sha256(f"{self._tokenizer.to_str()}\n{self.template}".encode()).hexdigest()
+        """sha256 of tokenizer, chat template and :attr:`allowed_special`; a model must meet the same ones in every stage."""
+        allowed = "".join(f"\n{token}" for token in sorted(self.allowed_special))
+        return hashlib.sha256(f"{self._tokenizer.to_str()}\n{self.template}{allowed}".encode()).hexdigest()
 
     def require_same(self, role: str, directory: Path) -> None:
         """Raise ValueError when the input called ``role`` was made with another tokenizer or chat template: its ids would mean other texts."""
@@ -113,26 +159,34 @@ class Encoder:
             raise ValueError(f"{role}: made with another tokenizer than the rest")
 
     def opening(self, text: str) -> list[int]:
-        """A text's beginning, to be continued."""
-        return [self.document_end, *self.ids(text)]
+        """A text's beginning, to be continued; at least one token."""
+        return [*self.beginning, *self.ids(text)] or [self.start]
 
     def openings(self, texts: Sequence[str]) -> list[list[int]]:
-        """:meth:`opening` of many texts."""
-        return [[self.document_end, *encoding.ids] for encoding in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+        """Many texts' beginnings; none of an empty text where the tokenizer begins texts with nothing."""
+        return [[*self.beginning, *encoding.ids] for encoding in self._control.text.encode_batch(list(texts), add_special_tokens=False)]
 
     def document(self, text: str) -> list[int]:
         """A whole text, as the reward model reads it."""
         return [*self.opening(text), self.document_end]
 
     def prompt(self, prompt: Prompt) -> list[int]:
-        """What generation continues: an opening, or a conversation with the assistant's turn opened after it."""
-        return self.opening(prompt) if isinstance(prompt, str) else self.turns(prompt).ids
+        """What generation continues: an opening, or a conversation with the assistant's turn opened after it, or left open where it is
+        the last.
+        """
+        if isinstance(prompt, str):
+            return self.opening(prompt)
+        ids = self.turns(prompt).ids
+        return ids[:-1] if prompt[-1].role == "assistant" else ids
 
     def turns(self, messages: Sequence[Message]) -> Turns:
         """A conversation as the chat template renders it, up to where the assistant is to speak next or has just spoken.
 
+        Some templates render an earlier turn differently once others follow (Qwen 3 leaves out what was thought). Then the conversation is
+        as the last turn sees it, and what was said before is read, not spoken.
+
         Raises:
-            ValueError: no chat template, one that refuses the conversation, or one that renders its beginning differently once it goes on.
+            ValueError: no chat template, one that refuses the conversation, or one that renders it differently once it is answered.
         """
         ids: list[int] = []
         spoken: list[tuple[int, int]] = []
@@ -140,26 +194,43 @@ class Encoder:
         for number, message in enumerate(messages):
             if message.role != "assistant":
                 continue
-            opened, closed = self.render(messages[:number], open_turn=True), self.render(messages[: number + 1])
-            text, close, _ = self._after(opened, closed).rpartition(str(self._tokenizer.id_to_token(self.turn_end)))
+            opened, closed = self._rendered(messages[:number], open_turn=True), self._rendered(messages[: number + 1])
+            text, close, _ = self._after(opened, closed).rpartition(str(self._control.text.id_to_token(self.turn_end)))
             if not close:
                 raise ValueError("chat template: does not end an assistant's turn in a longer conversation as in a short one")
-            ids += self.ids(self._after(done, opened))
+            if not opened.startswith(done):
+                ids, spoken, done = [], [], ""
+            ids = self._extended(ids, done, opened)
             start = len(ids)
-            ids += [*self.ids(text), self.turn_end]
+            ids = [*self._extended(ids, opened, opened + text), self.turn_end]
             spoken.append((start, len(ids)))
             done = opened + text + close  # what stands between a turn's end and the next turn is nobody's speech
         if messages[-1].role != "assistant":
-            ids += self.ids(self._after(done, self.render(messages, open_turn=True)))
+            whole = self._rendered(messages, open_turn=True)
+            ids, spoken, done = (ids, spoken, done) if whole.startswith(done) else ([], [], "")
+            ids = self._extended(ids, done, whole)
         return Turns(ids, spoken)
+
+    def _extended(self, ids: list[int], done: str, whole: str) -> list[int]:
+        """The ids of ``done`` with those of what ``whole`` adds to it: of the whole text, unless a token would span the end of ``done``."""
+        together = self.ids(whole)
+        return together if together[: len(ids)] == ids else [*ids, *self.continued(whole[len(done) :])]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text without special tokens."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def ids(self, text: str) -> list[int]:
-        """Token ids of ``text``; special tokens only where it spells them out."""
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        """Token ids of ``text``, which holds no control token whatever it spells."""
+        return list(self._control.text.encode(text, add_special_tokens=False).ids)
+
+    def continued(self, text: str) -> list[int]:
+        """Token ids of a text that follows another one: without the space that sentencepiece's tokenizers put before every text."""
+        return list(self._continuing.encode(text, add_special_tokens=False).ids)
+
+    @cached_property
+    def _continuing(self) -> Tokenizer:
+        return without_prefix(self._control.text)
 
     def render(self, messages: Sequence[Message], open_turn: bool = False) -> str:
         """The conversation as text; with ``open_turn`` the assistant's next turn is opened. Raises ValueError as :meth:`turns`."""
@@ -171,13 +242,27 @@ class Encoder:
         spelled = [message.model_dump() for message in messages]
         special = {key: self._named(key) for key in ("bos_token", "eos_token", "pad_token", "unk_token")}
         try:
-            rendered, _ = render_jinja_template([spelled], chat_template=self.template, add_generation_prompt=open_turn, **special)
+            rendered, _ = render_jinja_template([spelled], chat_template=dated(self.template), add_generation_prompt=open_turn, **special)
         except TemplateError as error:
             raise ValueError(f"chat template: {complaint(error)}") from None
         return str(rendered[0])
+
+    def _rendered(self, messages: Sequence[Message], open_turn: bool = False) -> str:
+        """:meth:`render` for :meth:`ids`, which takes the template's control tokens from it and nobody else's."""
+        return self._control.rendered(messages, lambda hidden: self.render(hidden, open_turn))
 
     @staticmethod
     def _after(beginning: str, whole: str) -> str:
         if not whole.startswith(beginning):
             raise ValueError("chat template: renders a conversation's beginning differently once the conversation goes on")
         return whole[len(beginning) :]
+
+
+def dated(template: str) -> str:
+    """The template with a clock that stands still at :data:`TODAY`: transformers takes no function from outside, so it is a macro."""
+    if "strftime_now" not in template:
+        return template
+    codes = [f"%{code}" for code in "aAbBdjmyYHIMSp"] + ["%-d", "%-m"]
+    spelled = "".join(f"|replace('{code}', '{TODAY.strftime(code)}')" for code in codes)
+    # the empty expression keeps a newline at the template's beginning, which Jinja takes away behind a block
+    return f"{{% macro strftime_now(format) %}}{{{{ format{spelled} }}}}{{% endmacro %}}{{{{ '' }}}}{template}"

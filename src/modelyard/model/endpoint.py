@@ -2,7 +2,8 @@
 
 Plain text goes to ``/completions``, conversations to ``/chat/completions``, where the server's own template is used. Likelihoods need a
 server that echoes the prompt with log-probabilities (vLLM does, hosted chat models do not), letters of a judge the likeliest first tokens
-of a chat reply; a server that gives neither is named in the error. Context and continuation are told apart by text offsets. Left out: tools.
+of a chat reply; a server that gives neither is named in the error. Context and continuation are told apart by text offsets. The server
+encodes what it is sent, control tokens that a text spells as it likes. Left out: going on in the middle of an answer, tools.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import httpx
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from modelyard.config import complaint, digest, without_password
-from modelyard.model.asked import Decoding, Likelihood, Said, Sampled, conversation, ended
+from modelyard.formats.feedback import Prompt
+from modelyard.model.asked import Decoding, Likelihood, Sampled, conversation, ended
 
 TRIES = 5
 WORKERS = 8
@@ -43,37 +45,37 @@ class Endpoint:
         key = os.environ.get("OPENAI_API_KEY")
         self._client = httpx.Client(timeout=timeout, headers={"Authorization": f"Bearer {key}"} if key else {})
 
-    def complete(self, prompts: Sequence[str], decoding: Decoding) -> list[Sampled]:
-        """A completion of each prompt; the same seed is sent with each."""
+    def complete(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
+        """A completion of each prompt, which is a text; the same seed is sent with each."""
 
-        def one(prompt: str) -> Sampled:
-            choice = self._post("completions", {"prompt": prompt, "logprobs": 1, **settings(decoding)})
+        def one(prompt: Prompt) -> Sampled:
+            choice = self._post("completions", {"prompt": self._text(prompt), "logprobs": 1, **settings(decoding)})
             logprobs = [float(p) for p in (choice.get("logprobs") or {}).get("token_logprobs") or [] if p is not None]
             return Sampled([], [], logprobs, ended(choice["text"], decoding.stops), False)
 
         return self._all(one, prompts)
 
-    def reply(self, said: Sequence[Said], decoding: Decoding) -> list[Sampled]:
+    def reply(self, said: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
         """A reply to each message or conversation, by the server's own chat template."""
 
-        def one(messages: Said) -> Sampled:
+        def one(messages: Prompt) -> Sampled:
             choice = self._post("chat/completions", {"messages": spelled(messages), **settings(decoding)})
             return Sampled([], [], [], ended((choice.get("message") or {}).get("content") or "", decoding.stops), False)
 
         return self._all(one, said)
 
-    def turn(self, said: Said) -> str:
+    def turn(self, said: Prompt) -> str:
         """The messages as they are sent: the text that the server makes of them is not known."""
         return json.dumps(spelled(said), ensure_ascii=False)
 
-    def letters(self, said: Sequence[Said], letters: str) -> list[list[float]]:
+    def letters(self, said: Sequence[Prompt], letters: str) -> list[list[float]]:
         """log p of each letter as the first token of a reply, from the 20 likeliest; a letter that is none of them has the last one's.
 
         Raises:
             ValueError: the server gives no log-probabilities, or no letter is among the likeliest.
         """
 
-        def one(messages: Said) -> list[float]:
+        def one(messages: Prompt) -> list[float]:
             body = {"messages": spelled(messages), "max_tokens": 1, "temperature": 0.0, "logprobs": True, "top_logprobs": LIKELIEST}
             content = (self._post("chat/completions", body).get("logprobs") or {}).get("content")
             if not content or not content[0].get("top_logprobs"):
@@ -87,13 +89,19 @@ class Endpoint:
 
         return self._all(one, said)
 
-    def likelihoods(self, questions: Sequence[Sequence[tuple[str, str]]]) -> list[list[Likelihood]]:
+    def likelihoods(self, questions: Sequence[Sequence[tuple[Prompt, str]]]) -> list[list[Likelihood]]:
         """log p of each (context, continuation)."""
         flat = iter(self._all(self._likelihood, [pair for question in questions for pair in question]))
         return [[next(flat) for _ in question] for question in questions]
 
-    def _likelihood(self, pair: tuple[str, str]) -> Likelihood:
-        context, continuation = pair
+    def _text(self, prompt: Prompt) -> str:
+        """A text to go on with. Raises ValueError for a conversation: what the server's template makes of it is not known."""
+        if not isinstance(prompt, str):
+            raise ValueError(f"{self.shown}: the template of {self.name} is not known; in chat ask it by letter or by generation")
+        return prompt
+
+    def _likelihood(self, pair: tuple[Prompt, str]) -> Likelihood:
+        context, continuation = self._text(pair[0]), pair[1]
         bare = context.rstrip()
         body = {"prompt": context + continuation, "max_tokens": 1, "temperature": 0.0, "echo": True, "logprobs": 1}
         found = self._post("completions", body).get("logprobs")
@@ -144,6 +152,6 @@ def settings(decoding: Decoding) -> dict[str, Any]:
     return {**drawn, "stop": list(decoding.stops[:4])} if decoding.stops else drawn
 
 
-def spelled(said: Said) -> list[dict[str, str]]:
+def spelled(said: Prompt) -> list[dict[str, str]]:
     """Messages as the API takes them."""
     return [message.model_dump() for message in conversation(said)]

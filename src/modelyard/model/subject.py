@@ -1,6 +1,6 @@
 """A model under test: an engine with its tokenizer, asked for completions, log-likelihoods and next-token confidences.
 
-Text goes in as in pretraining, ``<|endoftext|>`` first, so base, SFT and policy answer the same prompt. A prompt longer than the context
+Text goes in as the model's tokenizer begins it, so base, SFT, policy and the released model answer the same prompt. A prompt longer than the context
 is cut on the left and the record says so. Conversations go through the model's own chat template.
 """
 
@@ -19,7 +19,7 @@ from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import Prompt
 from modelyard.formats.indexed import Integers
 from modelyard.model import model_directory
-from modelyard.model.asked import Decoding, Likelihood, Said, Sampled, boundary, conversation, ended, plain_turns
+from modelyard.model.asked import Decoding, Likelihood, Sampled, boundary, conversation, ended, plain, plain_turns
 from modelyard.model.encoder import Encoder
 from modelyard.model.hf import conversion
 from modelyard.model.hf.tokenizer import HubEncoder
@@ -40,9 +40,7 @@ ENCODED_TOGETHER = 256
 class Subject:
     """One model and what it can be asked."""
 
-    def __init__(
-        self, name: str, engine: Engine, encoder: Encoder | HubEncoder, weights: str, micro_batch: int, screen: bool = False
-    ) -> None:
+    def __init__(self, name: str, engine: Engine, encoder: Encoder, weights: str, micro_batch: int, screen: bool = False) -> None:
         self.name, self.engine, self.encoder, self.weights = name, engine, encoder, weights
         self.micro_batch, self.screen = micro_batch, screen
         self._scorers: dict[str, Scorer] = {}
@@ -58,20 +56,21 @@ class Subject:
             return cls(name, conversion.load(directory, execution, precision="fp32"), HubEncoder(directory), weights, micro_batch, screen)
         raise ValueError(f"{directory}: neither a model directory (model.json) nor a Hugging Face one (config.json)")
 
-    def complete(self, prompts: Sequence[str], decoding: Decoding) -> list[Sampled]:
-        """A completion of each prompt, in order."""
-        full = [ids or [self.encoder.start] for ids in self.encoder.openings(prompts)]
-        return self._drawn(full, decoding, [self.encoder.document_end])
+    def complete(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
+        """A completion of each prompt, in order; of a conversation that ends with the assistant, the rest of that turn."""
+        shown = [self._shown(prompt) for prompt in prompts]
+        ends = self.encoder.text_ends if all(isinstance(prompt, str) for prompt in shown) else self.encoder.ends
+        return self._drawn([ids or [self.encoder.start] for ids in self._fed(shown)], decoding, ends)
 
-    def reply(self, said: Sequence[Said], decoding: Decoding) -> list[Sampled]:
+    def reply(self, said: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
         """A reply to each message or conversation, as the model's chat template puts it; without a template to ``User: ...``, ``Assistant:``."""
         if not self.encoder.template:
             stops = (*decoding.stops, "\nUser:")
             return self.complete([plain_turns(one) for one in said], decoding.model_copy(update={"stops": stops}))
         return self.follow([conversation(one) for one in said], decoding)
 
-    def turn(self, said: Said) -> str:
-        """The text that :meth:`reply` continues."""
+    def turn(self, said: Prompt) -> str:
+        """The text that :meth:`reply` continues, to be looked at."""
         if not self.encoder.template:
             return plain_turns(said)
         return self.encoder.render(conversation(said), open_turn=True)
@@ -85,10 +84,9 @@ class Subject:
         if room < 2:
             raise ValueError(f"{decoding.max_new_tokens} new tokens leave no room for a prompt in a model of {self.engine.model.seq_len}")
         fed = [ids if len(ids) <= room else [ids[0], *ids[len(ids) - room + 1 :]] for ids in full]
-        order = sorted(range(len(fed)), key=lambda i: len(fed[i]))
         drawn = generate(
             self.engine,
-            [fed[i] for i in order],
+            fed,
             max_new_tokens=decoding.max_new_tokens,
             temperature=decoding.temperature,
             seed=decoding.seed,
@@ -96,15 +94,16 @@ class Subject:
             stop_texts=StopTexts(decoding.stops, self.encoder.decode) if decoding.stops else None,
             batch=4 * self.micro_batch,
         )
-        place = {index: row for row, index in enumerate(order)}
-        texts = [ended(self.encoder.decode(drawn.tokens[place[i]]), decoding.stops) for i in range(len(fed))]
-        return [Sampled(fed[i], drawn.tokens[place[i]], drawn.logprobs[place[i]], texts[i], len(full[i]) > room) for i in range(len(fed))]
+        texts = [ended(self.encoder.decode(tokens), decoding.stops) for tokens in drawn.tokens]
+        cut = [len(ids) > room for ids in full]
+        return list(map(Sampled, fed, drawn.tokens, drawn.logprobs, texts, cut))
 
-    def likelihoods(self, questions: Sequence[Sequence[tuple[str, str]]]) -> list[list[Likelihood]]:
+    def likelihoods(self, questions: Sequence[Sequence[tuple[Prompt, str]]]) -> list[list[Likelihood]]:
         """log p of each (context, continuation) of each question, contexts and shared beginnings computed once.
 
         Text becomes tokens as in lm-evaluation-harness: space at the end of a context belongs to the continuation, both are encoded together
-        and cut where the context alone would end. An empty context is the token that starts a text.
+        and cut where the context alone would end. An empty context is the token that starts a text. Behind a conversation the continuation
+        is what the assistant says, encoded by itself as training encodes it.
         """
         whole = self._queries(questions)
         pieces = [windows(query, self.engine.model.seq_len) for query in whole]
@@ -133,23 +132,38 @@ class Subject:
             self._scorers[gemm] = Scorer(self.engine, gemm)
         return self._scorers[gemm]
 
-    def _queries(self, questions: Sequence[Sequence[tuple[str, str]]]) -> list[Query]:
+    def _shown(self, prompt: Prompt) -> Prompt:
+        """The prompt, a conversation as plain text where there is no chat template."""
+        return prompt if self.encoder.template else plain(prompt)
+
+    def _fed(self, shown: Sequence[Prompt]) -> list[list[int]]:
+        """Token ids of what is continued; texts together, which is faster."""
+        opened = iter(self.encoder.openings([prompt for prompt in shown if isinstance(prompt, str)]))
+        return [next(opened) if isinstance(prompt, str) else self.encoder.prompt(prompt) for prompt in shown]
+
+    def _split(self, context: Prompt, continuation: str) -> tuple[Prompt, str]:
+        shown = self._shown(context)
+        return boundary(shown, continuation) if isinstance(shown, str) else (shown, continuation)
+
+    def _queries(self, questions: Sequence[Sequence[tuple[Prompt, str]]]) -> list[Query]:
         """Token ids; some hundred questions at a time, since an encoded batch is many times its text."""
-        split = [[boundary(*pair) for pair in question] for question in questions]
+        split = [[self._split(*pair) for pair in question] for question in questions]
         queries: list[Query] = []
         for start in range(0, len(split), ENCODED_TOGETHER):
             queries += self._encoded(split[start : start + ENCODED_TOGETHER])
         return queries
 
-    def _encoded(self, questions: Sequence[Sequence[tuple[str, str]]]) -> list[Query]:
+    def _encoded(self, questions: Sequence[Sequence[tuple[Prompt, str]]]) -> list[Query]:
         contexts = list({context for question in questions for context, _ in question})
-        fed = dict(zip(contexts, self.encoder.openings(contexts), strict=True))
-        wholes = iter(self.encoder.openings([context + new for question in questions for context, new in question]))
+        fed = dict(zip(contexts, self._fed(contexts), strict=True))
+        pairs = [pair for question in questions for pair in question]
+        wholes = iter(self.encoder.openings([context + new for context, new in pairs if isinstance(context, str)]))
         queries = []
         for question in questions:
             prefixes, continuations = [], []
-            for context, _ in question:
-                prefix, whole = fed[context], next(wholes)
+            for context, new in question:
+                prefix = fed[context]
+                whole = next(wholes) if isinstance(context, str) else [*prefix, *self.encoder.continued(new)]
                 if not prefix:
                     start = self.encoder.start
                     prefix, whole = [start], whole if whole[:1] == [start] else [start, *whole]
@@ -181,11 +195,14 @@ class Subject:
         return means
 
     def nats_per_byte(self, texts: Sequence[str]) -> list[float]:
-        """-log p of each text after ``<|endoftext|>``, nats a UTF-8 byte. A text longer than the context is read in consecutive windows."""
+        """-log p of each text after its beginning (BOS, else the document's end), nats a UTF-8 byte.
+
+        A text longer than the context is read in consecutive windows.
+        """
         limit = self.engine.model.seq_len
         cut: list[tuple[int, list[int]]] = []
         for number, text in enumerate(texts):
-            ids = [self.encoder.document_end, *self.encoder.ids(text)]
+            ids = [*(self.encoder.beginning or [self.encoder.document_end]), *self.encoder.ids(text)]
             cut += [(number, ids[start : start + limit + 1]) for start in range(0, len(ids) - 1, limit)]
         found = self.logprobs([window[:1] for _, window in cut], [window[1:] for _, window in cut])
         nats = [0.0] * len(texts)

@@ -29,7 +29,7 @@ from modelyard.formats.feedback import (
 )
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
-from modelyard.posttrain.ppo.rollout import SamplingConfig, answered
+from modelyard.posttrain.policy.rollout import SamplingConfig, answered
 from modelyard.posttrain.rows.encoding import closing
 from modelyard.progress import Report
 

@@ -4,12 +4,13 @@ micro-batches.
 - SFT: -log p of completion tokens.
 - Reward model, InstructGPT (arXiv:2203.02155) eq. 1: -1/C(K,2) sum log sigmoid(r_w - r_l) over the pairs of one comparison; a pair
   that ties is left out of the sum and stays in C(K,2).
-- Policy: PPO's clipped surrogate (arXiv:1707.06347, eq. 7) plus, for PPO-ptx (InstructGPT eq. 2), -gamma log pi of pretraining tokens.
+- Policy: PPO's clipped surrogate (arXiv:1707.06347, eq. 7), -log pi of text to be kept (gamma times it is PPO-ptx, InstructGPT eq. 2) and
+  the KL to a reference (GRPO, arXiv:2402.03300, eq. 4), each token weighted as the algorithm says (:mod:`modelyard.posttrain.policy.algorithms`).
 - Value: squared error to the returns, clipped around the old value like the policy's ratio (Ziegler et al., arXiv:1909.08593).
 
 A batch's ``extras`` carry what each needs, named in the functions. Metric names are the field's (summarize_from_feedback_details).
-Positions outside a mask are never read. Left out: an entropy bonus (the KL to the reference does its work) and per-sequence
-normalisation.
+Positions outside a mask are never read. Left out: an entropy bonus (the KL to the reference does its work). The losses of policies trained on
+comparisons are :mod:`modelyard.posttrain.preference.losses`.
 """
 
 from __future__ import annotations
@@ -77,28 +78,51 @@ def reward_loss(values: Tensor, batch: Batch, precision: Precision = "fp32") -> 
     return LossOutput(loss, pairs.shares.sum().round(), {"loss": loss.detach(), "accuracy": won, "margin": margin})
 
 
-def policy_loss(clip_range: float, ptx_coef: float) -> LossFn:
-    """PPO's policy loss per completion token, plus ``ptx_coef`` (gamma) times the mean -log pi of pretraining tokens.
+class Terms(NamedTuple):
+    """What a policy's update is made of: rl + ``ce_coef`` x ce + ``kl_coef`` x ref_kl, each a sum over tokens with weights of their own."""
 
-    Extras [b, S]: ``mask``, ``old_logprobs`` and ``advantages`` of sampled rows; ``ptx_scale`` is 0 on them and, on pretraining tokens,
-    completion tokens / pretraining tokens of the whole batch: the engine divides by completion tokens, so both terms become means.
+    clip_low: float
+    """How far the ratio may fall below 1 before it earns nothing more."""
+    clip_high: float
+    """And rise above it."""
+    ce_coef: float
+    """On -log pi: gamma of PPO-ptx."""
+    kl_coef: float
+    """On the KL to the reference; 0: that term is not computed."""
+
+
+def policy_loss(terms: Terms) -> LossFn:
+    """The three terms of a policy's update over the tokens of a micro-batch; the weights say which algorithm it is.
+
+    - rl, PPO's clipped surrogate: -min(w ratio, w clip(ratio)), w being advantage x the token's share.
+    - ce: -w log pi.
+    - ref_kl: w (exp(d) - d - 1) with d = log pi_ref - log pi (Schulman's k3, GRPO's eq. 4: never negative, unbiased).
+
+    Extras [b, S]: ``mask`` is 1 on sampled tokens, over which the engine divides and metrics are means; ``old_logprobs``; ``rl_weight``,
+    ``ce_weight`` and, where ``kl_coef`` is not 0, ``kl_weight`` and ``reference_logprobs``. A weight counts sampled tokens: on pretraining
+    text ``ce_weight`` is sampled tokens / pretraining tokens of the whole batch, so that the term becomes a mean.
     """
 
     def loss_fn(logprobs: Tensor, batch: Batch) -> LossOutput:
-        mask, old, advantages, ptx_scale = (batch.extras[key] for key in ("mask", "old_logprobs", "advantages", "ptx_scale"))
+        mask, old, rl_weight, ce_weight = (batch.extras[key] for key in ("mask", "old_logprobs", "rl_weight", "ce_weight"))
         log_ratio = torch.where(mask.bool(), logprobs - old, torch.zeros_like(logprobs))
         ratio = log_ratio.exp()
-        unclipped, clipped = -advantages * ratio, -advantages * ratio.clamp(1 - clip_range, 1 + clip_range)
-        surrogate = masked_sum(torch.maximum(unclipped, clipped), mask)
-        ptx = -masked_sum(logprobs, ptx_scale)
+        unclipped, clipped = -rl_weight * ratio, -rl_weight * ratio.clamp(1 - terms.clip_low, 1 + terms.clip_high)
+        rl, ce = masked_sum(torch.maximum(unclipped, clipped), mask), -masked_sum(logprobs, ce_weight)
+        loss = rl + terms.ce_coef * ce
         metrics = {
-            "policy/loss": surrogate.detach(),
+            "policy/loss": rl.detach(),
             "policy/clipfrac": masked_sum((clipped > unclipped).to(mask.dtype), mask),
             "policy/approxkl": masked_sum(0.5 * log_ratio.detach() ** 2, mask),
             "policy/ratio": masked_sum(ratio.detach(), mask),
-            "ptx/loss": ptx.detach(),
+            "ptx/loss": ce.detach(),
         }
-        return LossOutput(surrogate + ptx_coef * ptx, mask.sum(), metrics)
+        if terms.kl_coef:
+            away = torch.where(mask.bool(), batch.extras["reference_logprobs"] - logprobs, torch.zeros_like(logprobs))
+            ref_kl = masked_sum(away.exp() - away - 1, batch.extras["kl_weight"])
+            loss = loss + terms.kl_coef * ref_kl
+            metrics["policy/ref_kl"] = ref_kl.detach()
+        return LossOutput(loss, mask.sum(), metrics)
 
     return loss_fn
 

@@ -35,10 +35,10 @@ from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.model.training.spikes import SpikeConfig
 from modelyard.posttrain.comparisons import accuracy, accuracy_by_margin, human_ceiling, judged, win_calibration
 from modelyard.posttrain.losses import reward_loss
-from modelyard.posttrain.rows.comparison_rows import NOTHING, Encoded, Row, batch_of, rows_of, shares
+from modelyard.posttrain.rows.comparison_rows import NOTHING, Encoded, batch_of, rows_of, shares
 from modelyard.posttrain.rows.encoding import whole
-from modelyard.posttrain.rows.masking import fill_rows, pad_lines
-from modelyard.posttrain.rows.sampling import length_grouped
+from modelyard.posttrain.rows.masking import pad_lines
+from modelyard.posttrain.rows.sampling import length_grouped, whole_groups
 from modelyard.progress import Report
 
 MARGIN_EDGES = (0.0, 0.5, 1.0, 1.5, 2.5)
@@ -173,13 +173,7 @@ def batches(comparisons: Sequence[Encoded], config: RewardConfig, model: ModelCo
     def batch(step: int) -> Batch:
         epoch, place = divmod(step, per_epoch)
         made = [rows_of(number, comparisons[i], shared) for number, i in enumerate(grouped(epoch)[place])]
-        groups = fill_rows([len(rows) for rows in made], micro_batch)
-        groups += [[] for _ in range(-len(groups) % replicas)]
-        rows: list[Row] = []
-        for stop, group in enumerate(groups, 1):
-            rows += [row for number in group for row in made[number]]
-            rows += [NOTHING] * (stop * micro_batch - len(rows))
-        return batch_of(rows, shared, pad_id)
+        return batch_of(whole_groups(made, micro_batch, replicas, NOTHING), shared, pad_id)
 
     return Batches(batch, micro_batch)
 

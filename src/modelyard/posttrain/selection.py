@@ -18,7 +18,7 @@ from modelyard.formats.feedback import PROMPTS, PromptRecord, read
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
 from modelyard.model.training.trainer import HISTORY, History
-from modelyard.posttrain.ppo.rollout import SamplingConfig, answered
+from modelyard.posttrain.policy.rollout import SamplingConfig, answered
 from modelyard.posttrain.rows.encoding import closing, fitting_prompts
 from modelyard.posttrain.sft import EPOCHS
 from modelyard.progress import Report

@@ -1,4 +1,4 @@
-"""A model that others pretrained as the base of a line: a Hugging Face Llama directory or a GGUF file of the Llama family.
+"""A model that others pretrained as the base of a line: a Hugging Face directory (:mod:`modelyard.model.hf.families`) or a GGUF file of Llama's.
 
 What it is follows from the hash of its weights; where it lies is said by ``execution.inputs``. It runs on one rank, and what it writes is loaded at
 any layout. Left out: fetching it, and what :mod:`modelyard.model.hf.conversion` leaves out.
@@ -7,7 +7,7 @@ any layout. Left out: fetching it, and what :mod:`modelyard.model.hf.conversion`
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,10 +15,12 @@ from pydantic import Field
 
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
+from modelyard.model import control_tokens
+from modelyard.model.encoder import Encoder
 from modelyard.model.hf import gguf
 from modelyard.model.hf.conversion import import_hf
 from modelyard.progress import Report
-from modelyard.store.file_hash import require_sha256
+from modelyard.store.file_hash import sha256_weights
 from modelyard.store.inputs import find_input
 
 
@@ -26,13 +28,15 @@ class ImportedModel(Config):
     """A model that others pretrained."""
 
     path: str
-    """Hugging Face directory with one ``model.safetensors``, or a ``.gguf`` file; a relative path starts at ``execution.inputs``."""
+    """Hugging Face directory with ``*.safetensors``, or a ``.gguf`` file; a relative path starts at ``execution.inputs``."""
     sha256: str
-    """Hash of the weights' file."""
+    """Hash of the weights' file; of several, what ``sha256sum *.safetensors | sha256sum`` prints in the directory."""
     seq_len: int = Field(ge=2)
     """Longest sequence from here on; at most what the model was made for."""
     licence: str
     """Licence of the weights."""
+    allowed_special: tuple[str, ...] = ()
+    """Control tokens that text may spell, in documents, prompts and answers alike; any other is encoded as the characters it is."""
 
 
 class ImportConfig(ImportedModel):
@@ -42,27 +46,33 @@ class ImportConfig(ImportedModel):
     """A base model that others pretrained."""
 
 
+def found(config: ImportedModel, roots: Sequence[str]) -> Path:
+    """The directory or file that holds the declared weights. Raises ValueError: nothing is there, or the weights are others."""
+    path = find_input(config.path, roots, "base.path")
+    if (actual := sha256_weights(path)) != config.sha256:
+        raise ValueError(f"base.path: the weights of {path} have changed: sha256 {actual}, the config says {config.sha256}")
+    return path
+
+
 def run(
     config: ImportConfig, inputs: Mapping[str, Path], out: Path, checkpoints: Path, execution: ExecutionConfig, report: Report
 ) -> dict[str, float]:
     """Write the model as a model directory.
 
     Raises:
-        ValueError: nothing is there, the weights are others than declared, or they are no Llama; one line naming path and cause.
+        ValueError: nothing is there, the weights are others than declared, or of no family that is imported; one line naming path and cause.
     """
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # the line has its own
-    path = find_input(config.path, execution.roots, "base.path")
-    weights = path if path.is_file() else path / "model.safetensors"
-    if not weights.is_file():
-        raise ValueError(f"base.path {path}: no {weights.name} in it")
-    require_sha256(weights, config.sha256, "base.path")
+    path = found(config, execution.roots)
     if path.is_file():
         shutil.rmtree(checkpoints / "hf", ignore_errors=True)
         gguf.to_hf(path, checkpoints / "hf")
         path = checkpoints / "hf"
     model = import_hf(path, out, seq_len=config.seq_len)
     shutil.rmtree(checkpoints / "hf", ignore_errors=True)
+    control_tokens.allow(out, config.allowed_special)
+    Encoder(out)  # refuses a token that it does not have
     report(1, 1, unit="model")
     return {"imported/model/parameters": float(model.parameters())}

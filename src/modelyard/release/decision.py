@@ -21,7 +21,7 @@ from modelyard.formats.results import read_results
 from modelyard.progress import Report
 from modelyard.release import metric_suite
 from modelyard.release.card import evolution, model_card
-from modelyard.release.gates.gate import Decision, Evidence, Gate, Use
+from modelyard.release.gates.gate import MODELS, Decision, Evidence, Gate, Use
 from modelyard.release.gates.origin import IMPORTED_TEXT
 from modelyard.release.limits import ReleaseConfig
 from modelyard.release.verdict import SEVERITY, decide, decide_early
@@ -34,6 +34,7 @@ Recount = Callable[[Path], Mapping[str, Estimate]]
 """(results artifact) -> what its metrics must be by its own records."""
 TRAINED_ON = {
     "base": ("pretrain",),
+    "no_contam": ("pretrain",),
     "sft": ("demonstrations", "pretrain"),
     "sft_start": ("demonstrations", "pretrain"),
     "reward": ("reward_comparisons", "demonstrations"),
@@ -41,6 +42,8 @@ TRAINED_ON = {
     "policy": ("prompts", "pretrain"),
 }
 """Model -> sets of the contamination report that its stage reads."""
+COMPARED = ("reward_comparisons",)
+"""The same of a policy that learns from comparisons alone."""
 
 
 class Judged(NamedTuple):
@@ -70,7 +73,7 @@ def run(
     unmeasured: str | None = None,
 ) -> dict[str, float]:
     """Judge ``inputs`` results, base, sft, reward, gold, policy, corpus, feedback, tokens and contamination; where the line has them also
-    forecast, sft_start, ai_feedback, feedme, rbrm, baseline (production's scores), and ``version_1``, ``version_2``...: the results of
+    forecast, no_contam, sft_start, ai_feedback, feedme, rbrm, baseline (production's scores), and ``version_1``, ``version_2``...: the results of
     the versions released before.
 
     Without a baseline it is a first release where ``release.first`` says so, unless ``unmeasured`` says why production has no scores.
@@ -95,7 +98,7 @@ def gather(inputs: Mapping[str, Path], metric_suites: Any, recount: Recount, unm
     loss = results.metrics.get("evals/base/validation_loss/loss")
     return Evidence(
         results=results,
-        weights={model: sha256_tree(inputs[model] / "checkpoint") for model in ("base", "sft", "policy")},
+        weights={model: sha256_tree(inputs[model] / "checkpoint") for model in MODELS if model in inputs},
         suite=suite_outcome(_json(inputs["corpus"] / "expectations.json")),
         metric_suite=suite_outcome(metric_suites),
         contradiction=contradiction(results.metrics, inputs["results"], recount),
@@ -141,8 +144,9 @@ def uses(role: str, inputs: Mapping[str, Path]) -> list[Use]:
     for made in ("ai_feedback", "feedme"):
         if made in inputs and feedback == _parent_name(inputs[made]):
             feedback = _parent(inputs[made], "feedback")  # what a model wrote answers people's prompts
-    found = [Use(role, name, corpus if name == "pretrain" else feedback) for name in TRAINED_ON[role]]
-    if role == "base" and (kind := _kind(inputs[role])) in ("import", "continue"):
+    learned = COMPARED if role == "policy" and _parent(inputs[role], "reference") else TRAINED_ON[role]
+    found = [Use(role, name, corpus if name == "pretrain" else feedback) for name in learned]
+    if role in ("base", "no_contam") and (kind := _kind(inputs[role])) in ("import", "continue"):
         return [Use(role, IMPORTED_TEXT, None), *(found if kind == "continue" else [])]
     return found
 

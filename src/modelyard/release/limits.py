@@ -109,6 +109,8 @@ class ReleaseConfig(Config):
     """Largest share of a benchmark's items found in training data by content."""
     max_contaminated_written: float | None = Field(default=None, ge=0, lt=1)
     """Largest share found as written, by the GPT-4 report's rule; by default that figure is reported and stops nothing."""
+    max_contamination_gain: float = Field(default=0.05, ge=0, lt=1)
+    """Mean score by which the base model may be ahead of its twin that never saw a benchmark item, where the line trains one."""
     forecast_tolerance: float = Field(gt=0, lt=1)
     """Largest relative error of the sealed loss forecast."""
     alpha: float = Field(ge=1e-6, lt=1)

@@ -29,12 +29,12 @@ SEVERITY: dict[Verdict, int] = {"PROMOTE": 0, "HOLD": 1, "BLOCK": 2}
 
 def decide(evidence: Evidence, config: ReleaseConfig) -> Decision:
     """Judge every gate; one that cannot use its evidence blocks with the reason."""
-    comparisons, tax, conduct = list[Comparison](), list[Comparison](), list[Comparison]()
+    comparisons, gain, tax, conduct = list[Comparison](), list[Comparison](), list[Comparison](), list[Comparison]()
     judges: dict[GateName, Callable[[], Gate]] = {
         "weights": lambda: weights_gate(evidence),
         "data": lambda: suite_gate("data", evidence.suite),
         "metrics": lambda: metrics_gate(evidence),
-        "contamination": lambda: contamination_gate(evidence, config),
+        "contamination": lambda: contamination_gate(evidence, config, gain),
         "forecast": lambda: forecast_gate(evidence, config),
         "regression": lambda: regression_gate(evidence, config, comparisons),
         "alignment_tax": lambda: alignment_tax_gate(evidence.results, config, tax),
@@ -43,7 +43,8 @@ def decide(evidence: Evidence, config: ReleaseConfig) -> Decision:
         "preference": lambda: preference_gate(evidence.results, config),
     }
     gates = tuple(overridden(judged(name, judge), config) for name, judge in judges.items())
-    return Decision(verdict=worst(gates), gates=gates, comparisons=tuple(comparisons), tax=tuple(tax), conduct=tuple(conduct))
+    found = {"comparisons": comparisons, "contamination_gain": gain, "tax": tax, "conduct": conduct}
+    return Decision(verdict=worst(gates), gates=gates, **{name: tuple(some) for name, some in found.items()})
 
 
 def decide_early(suite: Mapping[str, Any] | None, contamination: Report | None, config: ReleaseConfig) -> list[Gate]:

@@ -11,12 +11,12 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
+from modelyard.printable import HIDDEN, JOINERS
+
 LONGEST = 2000
-JOINERS = "\u200c\u200d"
-"""ZERO WIDTH NON-JOINER and JOINER: part of the spelling in Persian and in scripts of India."""
 BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0")
 """Letters and symbols that show nothing."""
-UNSEEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+UNSEEN = (*HIDDEN, "Co", "Cn")
 """Unicode categories of what is not shown."""
 
 

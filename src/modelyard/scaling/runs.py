@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from modelyard.scaling.chinchilla import SAME_HORIZON, spread
+from modelyard.whole_file import read
 
 COMPUTE = ("train_flops", "flops", "train_compute", "compute")
 TOKENS = ("train_tokens", "tokens")
@@ -83,7 +84,7 @@ class Selection(NamedTuple):
 def read_table(path: Path) -> Table:
     """A comma-, semicolon- or tab-separated file with a header. Raises ValueError naming file and line."""
     try:
-        text = path.read_text("utf-8-sig")
+        text = read(path).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ValueError(f"{path}: cannot be read: {reason}") from None

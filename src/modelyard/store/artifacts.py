@@ -14,14 +14,13 @@ built while another artifact is (a corpus's shards) is no parent of it and stand
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import hashlib
 import json
 import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +29,7 @@ from pydantic import ValidationError, field_validator, model_validator
 from modelyard.config import Config, canonical_json, digest, first_error
 from modelyard.store.claims import Claim, take
 from modelyard.store.file_hash import sha256_file
+from modelyard.store.local_lock import alone
 from modelyard.store.outage import StorageRefusedError
 from modelyard.store.storage import Storage
 
@@ -38,6 +38,10 @@ FORMAT = 2
 """Of manifests, and part of every fingerprint: from 2 on they hold the hashes of their parents' manifests."""
 PARTS = "parts.json"
 """File of an artifact that was put together of others while it was built: ``name/version`` of each -> :attr:`Artifact.content`."""
+SOURCES = "sources.json"
+"""File of a corpus: what it was made of."""
+USED, PRUNED = ".used", ".pruned"
+"""Folders of a store: when a run last took an artifact; manifests and provenance of those whose files were pruned."""
 TIMES = {"seconds", "started", "finished"}
 """Of a manifest: what differs when the same is built again."""
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -185,13 +189,20 @@ class Store:
             ArtifactError: its manifest is unreadable or another's, or ``name`` or ``version`` is no plain name.
             StorageError: the store could not be asked.
         """
+        return self._manifest("", name, version)
+
+    def pruned(self, name: str, version: str) -> Artifact | None:
+        """What :mod:`modelyard.store.pruning` kept of an artifact: its manifest. Raises as :meth:`find` does."""
+        return self._manifest(f"{PRUNED}/", name, version)
+
+    def _manifest(self, folder: str, name: str, version: str) -> Artifact | None:
         if not (NAME.fullmatch(name) and NAME.fullmatch(version)):
             raise ArtifactError(f"artifact {name}/{version}: expected NAME/VERSION of letters, digits, '_', '-' and '.'")
         try:
-            text = self.storage.read(f"{name}/{version}/{MANIFEST}")
+            text = self.storage.read(f"{folder}{name}/{version}/{MANIFEST}")
         except FileNotFoundError:
             return None
-        where = f"{self.storage.path(name)}/{version}/{MANIFEST}"
+        where = f"{self.storage.path(folder + name)}/{version}/{MANIFEST}"
         try:
             artifact = Artifact.model_validate_json(text)
         except (ValidationError, UnicodeDecodeError) as error:
@@ -209,25 +220,45 @@ class Store:
             raise ArtifactError(f"artifact {ref}: not in store {self.storage.root}")
         return artifact
 
+    def refs(self) -> Iterator[str]:
+        """``name/version`` of everything in the store, finished or not."""
+        for name in filter(NAME.fullmatch, self.storage.names("")):
+            for version in filter(NAME.fullmatch, self.storage.names(name)):
+                yield f"{name}/{version}"
+
     def built(self, spec: Spec) -> Artifact | None:
-        """The finished artifact of ``spec``, or None. Raises ArtifactError where it was made of other parents than these."""
+        """The finished artifact of ``spec``, or None; that a run takes it is noted in the store.
+
+        Raises:
+            ArtifactError: it was made of other parents than these.
+        """
         artifact = self.find(spec.name, spec.version)
         reasons = [parted(artifact, role, parent) for role, parent in spec.parents.items()] if artifact else []
         for reason in filter(None, reasons):
             raise ArtifactError(f"{reason}; delete {spec.name}/{spec.version} to build it again")
+        if artifact:
+            with contextlib.suppress(StorageRefusedError):  # a store that one may only read
+                self.storage.write(f"{USED}/{artifact.ref}", repr(time.time()).encode())
         return artifact
 
     def read(self, artifact: Artifact, file: str) -> bytes:
         """One file of the artifact. Raises ArtifactError where it is not the recorded one."""
         record = artifact.files.get(file)
         try:
-            data = self.storage.read(f"{artifact.ref}/{file}") if record else b""
+            data = self._bytes(artifact, file) if record else b""
         except FileNotFoundError:
             raise ArtifactError(f"artifact {artifact.ref}: file {file} is missing") from None
         if record is None or hashlib.sha256(data).hexdigest() != record.sha256:
             why = "is damaged (its sha256 is not the recorded one)" if record else "is none of its files"
             raise ArtifactError(f"artifact {artifact.ref}: file {file} {why}")
         return data
+
+    def _bytes(self, artifact: Artifact, file: str) -> bytes:
+        """A file as it is, or as it was kept when the artifact was pruned. Raises FileNotFoundError."""
+        try:
+            return self.storage.read(f"{artifact.ref}/{file}")
+        except FileNotFoundError:
+            return self.storage.read(f"{PRUNED}/{artifact.ref}/{file}")
 
     def fetch(self, artifact: Artifact) -> Path:
         """A local directory with the artifact's files and its manifest, verified against the recorded sizes and hashes.
@@ -240,7 +271,7 @@ class Store:
             problem = _damage(artifact, directory)
         else:
             directory = self.scratch / "cache" / artifact.ref
-            with _alone(directory):
+            with alone(directory):
                 if _damage(artifact, directory) is None and _read(directory / MANIFEST) == _written(artifact):
                     return directory
                 partial = directory.with_name(f"{directory.name}.partial")
@@ -271,7 +302,7 @@ class Store:
         if found := self.built(spec):
             return Built(found, cached=True)
         workspace = self.workspace(spec)
-        with _alone(workspace):
+        with alone(workspace):
             claim = take(self.storage, f"{spec.name}-{spec.version}", lambda: self.find(spec.name, spec.version) is not None)
             if claim is None:
                 return Built(self.get(f"{spec.name}/{spec.version}"), cached=True)
@@ -353,12 +384,3 @@ def _damage(artifact: Artifact, directory: Path) -> str | None:
     if foreign := sorted(there - {MANIFEST, *artifact.files}):
         return f"file {foreign[0]} is none of its files; remove it"
     return None
-
-
-@contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """Wait until no other process on this machine works on ``directory``; the kernel drops the lock with its process."""
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with open(f"{directory}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

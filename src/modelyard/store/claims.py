@@ -31,6 +31,8 @@ FOLDER = ".claims"
 BEAT_SECONDS = 10.0
 EXPIRY_SECONDS = 60.0
 POLL_SECONDS = 1.0
+STARTTIME = 19
+"""Field of ``/proc/PID/stat`` behind the name (the 22nd of proc(5))."""
 
 _held: set[str] = set()
 """Ids of the claims that this process holds."""
@@ -149,14 +151,8 @@ def _words(owner: dict[str, Any]) -> bytes:
 
 
 def _me() -> dict[str, Any]:
-    process = psutil.Process()
-    return {
-        "id": uuid.uuid4().hex,
-        "host": socket.gethostname(),
-        "machine": _machine(),
-        "pid": process.pid,
-        "started": process.create_time(),
-    }
+    pid = os.getpid()
+    return {"id": uuid.uuid4().hex, "host": socket.gethostname(), "machine": _machine(), "pid": pid, "born": _born(pid)}
 
 
 def _machine() -> str:
@@ -174,8 +170,18 @@ def _is_gone(holder: dict[str, Any]) -> bool:
     if holder.get("pid") == os.getpid():
         return holder.get("id") not in _held
     try:
-        return bool(abs(psutil.Process(int(holder["pid"])).create_time() - float(holder["started"])) > 1)
+        return _born(int(holder["pid"])) != holder.get("born")
     except (psutil.NoSuchProcess, KeyError, TypeError, ValueError):
         return True
     except psutil.Error:
         return False
+
+
+def _born(pid: int) -> float:
+    """When a process of this machine began: clock ticks since the machine did, which no step of the clock changes; where /proc does not
+    say them, seconds since 1970. Raises psutil.NoSuchProcess."""
+    try:
+        after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return psutil.Process(pid).create_time()
+    return float(after_name[STARTTIME])

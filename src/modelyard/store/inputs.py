@@ -13,6 +13,7 @@ import fsspec
 from modelyard.config import complaint
 from modelyard.store.outage import StorageRefusedError, patiently
 from modelyard.store.storage import Storage
+from modelyard.whole_file import require_regular
 
 _VERSION = ("ETag", "VersionId", "blob_id", "LastModified", "mtime", "size")
 """What a filesystem may tell of the version of a file."""
@@ -79,6 +80,7 @@ def find_input(path: str, roots: str | Sequence[str], what: str) -> Path:
     places = [inputs_directory(root) / path for root in ([roots] if isinstance(roots, str) else roots)]
     for place in places:  # an absolute path stays as it is
         if place.exists():
+            require_regular(place)
             return place
     beside = " nor beside the config" if len(places) > 1 else ""
     raise ValueError(f"{what}: {places[-1]}: no such file{beside} (a relative path starts at execution.inputs or MODELYARD_DATA)")

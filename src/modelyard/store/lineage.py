@@ -16,10 +16,9 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter, ValidationError
 
 from modelyard.config import first_error
-from modelyard.store.artifacts import MANIFEST, PARTS, Artifact, ArtifactError, Store, other_than, parted
+from modelyard.store.artifacts import MANIFEST, PARTS, SOURCES, Artifact, ArtifactError, Store, other_than, parted
 
 NOT_FOLLOWED = re.compile(r"baseline|version_\d+")
-SOURCES = "sources.json"
 
 
 class Lineage(NamedTuple):
@@ -32,7 +31,7 @@ class Lineage(NamedTuple):
     sources: dict[str, list[dict[str, Any]]]
     """Corpus -> its source files and packages with version, hash and licence."""
     missing: tuple[str, ...]
-    """Parents that are no longer in the store."""
+    """Parents that are no longer in the store; those whose files were pruned are among the artifacts all the same."""
     problems: tuple[str, ...] = ()
     """What is not as it was recorded, a line each."""
 
@@ -69,14 +68,16 @@ def _reached(store: Store, roots: Iterable[str], missing: list[str], problems: l
             continue
         try:
             made = store.find(*ref.split("/", 1)) if "/" in ref else None
+            known = made or (store.pruned(*ref.split("/", 1)) if "/" in ref else None)
         except ArtifactError as error:
             problems.append(str(error))
-            made = None
+            made = known = None
         if made is None:
             missing.append(ref)
+        if known is None:
             continue
-        artifacts[ref] = made
-        queue += _followed(made)
+        artifacts[ref] = known
+        queue += _followed(known)
     return artifacts
 
 
@@ -171,20 +172,20 @@ def invalidated(store: Store, source: str) -> list[Artifact]:
     touched = {ref for ref, artifact in everything.items() if ref == source or _reads(store, artifact, source)}
     if not touched:
         raise ValueError(f"{source}: no corpus in {store.storage.root} has such a source, and no artifact is called so")
+    made_of = {ref: [*_followed(made), *parts_of(store, made, [])] for ref, made in everything.items()}
     growing = True
     while growing:
-        more = {ref for ref, made in everything.items() if ref not in touched and touched & set(_followed(made))}
+        more = {ref for ref in everything if ref not in touched and touched & set(made_of[ref])}
         touched |= more
         growing = bool(more)
-    return [everything[ref] for ref in _in_order(touched - {source}, everything)]
+    return [everything[ref] for ref in _in_order(touched - {source}, made_of)]
 
 
 def all_artifacts(store: Store) -> Iterator[Artifact]:
     """Every finished artifact of the store."""
-    for name in store.storage.names(""):
-        for version in store.storage.names(name):
-            if store.storage.exists(f"{name}/{version}/{MANIFEST}"):
-                yield store.get(f"{name}/{version}")
+    for ref in store.refs():
+        if store.storage.exists(f"{ref}/{MANIFEST}"):
+            yield store.get(ref)
 
 
 def _followed(artifact: Artifact) -> list[str]:
@@ -197,14 +198,14 @@ def _reads(store: Store, artifact: Artifact, source: str) -> bool:
     return any(source in (row.get(key) for key in ("name", "package", "path", "sha256")) for row in sources_of(store, artifact))
 
 
-def _in_order(wanted: set[str], everything: Mapping[str, Artifact]) -> list[str]:
-    """Parents before what is made of them."""
+def _in_order(wanted: set[str], made_of: Mapping[str, Sequence[str]]) -> list[str]:
+    """Parents and parts before what is made of them."""
     ordered: list[str] = []
 
     def visit(ref: str) -> None:
         if ref in ordered or ref not in wanted:
             return
-        for parent in _followed(everything[ref]):
+        for parent in made_of[ref]:
             visit(parent)
         ordered.append(ref)
 

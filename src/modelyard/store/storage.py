@@ -123,6 +123,10 @@ class Storage:
         else:
             self._try(key, lambda path: _upload(self.fs, file, path))
 
+    def size(self, key: str) -> int:
+        """Bytes of the file or tree at ``key``, 0 where there is none."""
+        return int(self._try(key, lambda path: self.fs.du(path)))
+
     def remove(self, key: str) -> None:
         """Delete the file or tree at ``key``; nothing there is no error."""
         with contextlib.suppress(FileNotFoundError):

@@ -1,6 +1,7 @@
 """Suites of expectations, judged by the real Great Expectations."""
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -123,3 +124,18 @@ def test_check_page_is_of_the_outcome_alone_and_shows_it_unchanged() -> None:
     one, other = (check(suite, pd.DataFrame(found)).page for _ in range(2))
     assert one == other
     assert all(shown in one for shown in ("5.6", *found["id"][:2]))
+
+
+def test_check_page_shows_values_as_text_and_fetches_nothing() -> None:
+    hostile = ["<script>alert(1)</script>", "<img src=//x.example/p>", "a\u202ebc\x1b[31m"]
+    suite = declared(
+        {"type": "expect_column_values_to_be_in_set", "kwargs": {"column": "id", "value_set": ["c"]}, "meta": {"name": "known"}}
+    )
+
+    result = check(suite, pd.DataFrame({"id": hostile}))
+
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in result.page
+    assert "a\\u202ebc\\u001b[31m" in result.page
+    assert not re.search(r"<(script|link|img|iframe)\b|url\(http|@import", result.page, re.IGNORECASE)
+    assert result.page.index("Content-Security-Policy") < result.page.index("<style")
+    assert hostile[0] in result.results[0].detail, "the result itself is as it was"

@@ -73,7 +73,7 @@ def test_unknown_option_of_every_command_is_one_line_and_2(fresh) -> None:
         assert err == f"modelyard {name}: No such option: --no-such-option; see modelyard {name} --help\n"
 
 
-@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"ui", "services", "ledger"}))
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"ui", "services", "ledger", "prune", "schema"}))
 def test_command_without_what_it_needs_is_one_line_and_2(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([name]) == BAD_INPUT
     error = capsys.readouterr().err
@@ -134,7 +134,7 @@ def test_run_where_only_the_package_is_installed_says_what_is_missing(monkeypatc
     monkeypatch.setitem(sys.modules, "flows", None)
     assert main(["run", "x.toml"]) == BAD_INPUT
     error = capsys.readouterr().err
-    assert error.startswith("modelyard run: flows.pipeline: not installed; ")
+    assert error.startswith("modelyard run: flows.pipeline: not found beside the package; ")
     assert error.count("\n") == 1
 
 

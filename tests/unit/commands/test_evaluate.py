@@ -164,7 +164,7 @@ def chatting(directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(directory / "hf", root)
     settings = json.loads((root / "tokenizer_config.json").read_text())
     template = (
-        "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}[assistant] {% endif %}"
+        "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}[assistant]:{% endif %}"
     )
     (root / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": template}))
     return root
@@ -189,7 +189,7 @@ def test_chat_only_server_answers_multiple_choice_by_letter(
     assert theirs[0]["benchmark_id"] == ours[0]["benchmark_id"] != unasked[0]["benchmark_id"]
     shown = f"Question: {QUESTIONS[0][0]}\nA. sparrow\nB. granite rock\nC. oak\nD. trout\nAnswer:"
     asked = f"Answer with the letter of the right option.\n\n{shown} A\n\n"
-    assert ours[0]["prompt"] == f"[user] {asked}{shown}\n[assistant] "
+    assert ours[0]["prompt"] == f"[user] {asked}{shown}\n[assistant]:"
     assert json.loads(theirs[0]["prompt"]) == [{"role": "user", "content": f"{asked}{shown}"}]
     assert [one["target"] for one in ours] == ["A", "B", "C", "A"]
     assert plain == 2
@@ -199,9 +199,9 @@ def test_chat_only_server_answers_multiple_choice_by_letter(
 def test_likelihoods_in_chat_are_those_after_the_open_turn(chatting: Path, data: Path, tmp_path: Path) -> None:
     records = run(chatting, "arc_easy", data, tmp_path / "a.jsonl", "--chat")
 
-    prompt = f"[user] Question: {QUESTIONS[1][0]}\nAnswer:\n[assistant] "
+    prompt = f"[user] Question: {QUESTIONS[1][0]}\nAnswer:\n[assistant]:"
     assert records[1]["prompt"] == prompt
-    expected = [total for total, _ in reference(chatting, [(prompt.rstrip(), f" {text}") for text in QUESTIONS[1][1]])]
+    expected = [total for total, _ in reference(chatting, [(prompt, text) for text in QUESTIONS[1][1]])]
     assert records[1]["logprobs"] == pytest.approx(expected, abs=1e-3)
 
 

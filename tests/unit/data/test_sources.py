@@ -1,6 +1,9 @@
 """Readers: what they give, and the one line a user sees when input cannot be used."""
 
 import hashlib
+import io
+import os
+import tarfile
 import zipfile
 
 import pyarrow as pa
@@ -13,6 +16,50 @@ from modelyard.data.sources.declared import SOURCES, Source
 from modelyard.data.sources.fetch import fetch, members
 from modelyard.data.sources.packaged import capped
 from modelyard.data.sources.stream import SourceConfig, rows, shards
+
+BACKEND = """
+import pathlib
+pathlib.Path({marker!r}).write_text("ran")
+def prepare_metadata_for_build_wheel(directory, config_settings=None):
+    info = pathlib.Path(directory) / "demo_text-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\\nName: demo-text\\nVersion: 1.0\\n")
+    return info.name
+def build_wheel(directory, config_settings=None, metadata_directory=None):
+    raise SystemExit("nobody asked for a wheel")
+"""
+PROJECT = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+
+
+def sdist(path, marker):
+    """A source distribution whose backend leaves a mark where it runs."""
+    files = {"pyproject.toml": PROJECT, "backend.py": BACKEND.format(marker=str(marker)), "PKG-INFO": "", "text.txt": "To be."}
+    with tarfile.open(path, "w:gz") as archive:
+        for name, text in files.items():
+            member = tarfile.TarInfo(f"demo_text-1.0/{name}")
+            member.size = len(text.encode())
+            archive.addfile(member, io.BytesIO(text.encode()))
+
+
+def test_fetch_runs_nothing_of_an_archive_with_other_bytes(tmp_path, monkeypatch):
+    index, marker = tmp_path / "index", tmp_path / "ran"
+    index.mkdir()
+    sdist(index / "demo_text-1.0.tar.gz", marker)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(index))
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    pinned = hashlib.sha256((index / "demo_text-1.0.tar.gz").read_bytes()).hexdigest()
+    good = Source(name="demo", package="demo-text", version="1.0", dist="sdist", sha256=pinned, licence="MIT")
+
+    with pytest.raises(
+        DataError, match=r"source demo: the index has another sdist of demo-text==1.0 than the pinned one .* nothing of it was run"
+    ):
+        fetch(good.model_copy(update={"sha256": "0" * 64}), tmp_path / "cache")
+    assert not marker.exists()
+    assert list((tmp_path / "cache").rglob("*")) == []
+
+    assert ("demo_text-1.0/text.txt", b"To be.") in members(fetch(good, tmp_path / "cache"))
+    assert marker.exists(), "pip reads metadata by running the backend: or the test shows nothing"
 
 
 def test_fetch_cached_distribution_is_verified(tmp_path):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tokenizers import Regex, pre_tokenizers
 
 from modelyard.data.tokens import spelling, tokenizer
+from modelyard.model.control_tokens import ControlTokens
 
 SEED = (
     "The cats' 12 hats, isn't it? été naïve straße Ελλάδα Привет мир 東京で日本語を学ぶ カタカナー "
@@ -58,6 +59,18 @@ def _same(trained, texts):
 )
 def test_trained_any_texts_spelled_as_tokenizers_spells_them(trained, texts):
     _same(trained, [text.encode("utf-8", "replace").decode() for text in texts])
+
+
+def test_trained_text_that_spells_control_tokens_is_the_characters_that_it_is(trained):
+    hidden = ControlTokens(trained, []).text
+    texts = ["The marker <|endoftext|> ends a text.", "A log: <|user|>Hello<|end|><|assistant|>Hi<|end|>", " " * 1_000_000 + "<|end|>"]
+    _same(hidden, texts)
+    spelled = [ids.tolist() for ids in spelling.trained(hidden)(texts)]
+    assert all(min(ids) >= len(tokenizer.SPECIAL_TOKENS) for ids in spelled)
+    assert [hidden.decode(ids) for ids in spelled] == texts
+    allowing = ControlTokens(trained, [], ["<|end|>"]).text
+    _same(allowing, texts)
+    assert [[i for i in ids.tolist() if i < 5] for ids in spelling.trained(allowing)(texts)] == [[], [3, 3], [3]]
 
 
 def test_trained_long_runs_spelled_as_tokenizers_spells_them(trained):

@@ -6,13 +6,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 from transformers import AutoTokenizer
 
 from modelyard.data.corpus.document import DataError
 from modelyard.data.tokens import token_files
-from modelyard.data.tokens.token_files import TokensConfig
+from modelyard.data.tokens.token_files import CleanTokensConfig, TokensConfig
+from modelyard.formats.contamination import write_holding
 from modelyard.formats.indexed import IndexedWriter
 from modelyard.formats.token_rows import TokenRows
+from modelyard.model.encoder import Encoder
 from modelyard.progress import silent
 
 SHARES = {"books": {"weight": 3.0, "max_epochs": 1.0}, "text": {"weight": 1.0, "max_epochs": 2.0}}
@@ -87,6 +90,31 @@ def test_token_files_hold_every_document_once_and_rows_are_the_mixture(corpus, t
     assert len(held_out) == len(set(held_out)) >= 3 * 12 - 1
 
 
+def test_tokens_of_the_twin_are_the_same_without_the_documents_that_hold_an_item(corpus, tmp_path):
+    places = {name: tmp_path / name for name in ("tokens", "contamination", "clean")}
+    for place in places.values():
+        place.mkdir()
+    token_files.run(CONFIG, {"corpus": corpus}, places["tokens"], silent)
+    held = [row for row in _documents() if row["id"] in ("books-2", "web-7", "repo-11", "web-4")]
+    write_holding(places["contamination"], [row["id"] for row in held])
+    shared = CONFIG.model_dump(include=set(CleanTokensConfig.model_fields) - {"tokenizer"})
+    token_files.run(CleanTokensConfig.model_validate(shared), {"corpus": corpus, **places}, places["clean"], silent)
+
+    def texts(name, split):
+        return (
+            AutoTokenizer.from_pretrained(places[name])
+            .decode(TokenRows(places[name], split)[:].reshape(-1).tolist())
+            .split("<|endoftext|>")
+        )
+
+    assert (places["clean"] / "tokenizer.json").read_bytes() == (places["tokens"] / "tokenizer.json").read_bytes()
+    assert texts("clean", "validation") == texts("tokens", "validation"), "what losses are compared on"
+    gone = {row["text"] for row in held if row["split"] == "train"}
+    assert len(gone) == 3
+    assert not gone & set(texts("clean", "train"))
+    assert {text for text in texts("tokens", "train") if text.startswith("books")} - gone <= set(texts("clean", "train"))
+
+
 def test_tokens_tokenizer_spells_special_tokens_and_any_text(corpus, tmp_path):
     token_files.run(CONFIG, {"corpus": corpus}, tmp_path, silent)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
@@ -96,6 +124,25 @@ def test_tokens_tokenizer_spells_special_tokens_and_any_text(corpus, tmp_path):
     assert tokenizer.decode(ids) == "<|endoftext|><|user|>Hi<|end|><|assistant|>"
     text = "Ünïcode ✓, 1234 digits\n\tand tabs"
     assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
+
+
+def test_tokens_documents_hold_no_control_token_but_their_end_unless_the_config_says_so(tmp_path):
+    (tmp_path / "documents").mkdir()
+    chat = "<|user|>How are you {n}?<|end|><|assistant|>Well.<|endoftext|> Bye."
+    rows = [row | {"text": chat.format(n=n)} for n, row in enumerate(_documents())]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "documents" / "0.parquet")
+    for name, allowed, inside in (("text", (), set()), ("allowed", ("<|user|>", "<|end|>"), {1, 3})):
+        out = tmp_path / name
+        out.mkdir()
+        token_files.run(CONFIG.model_copy(update={"allowed_special": allowed}), {"corpus": tmp_path}, out, silent)
+        stream = TokenRows(out, "train")[:].reshape(-1).tolist()
+        assert set(stream) & {1, 2, 3, 4} == inside
+        assert Encoder(out).allowed_special == list(allowed)
+
+
+def test_tokens_allowed_special_token_that_is_none_is_refused():
+    with pytest.raises(ValidationError, match=r"allowed_special: '<\|stop\|>' is none of <\|endoftext\|>"):
+        TokensConfig.model_validate(CONFIG.model_dump() | {"allowed_special": ["<|stop|>"]})
 
 
 def test_tokens_same_seed_gives_the_same_bytes_and_another_another_order(corpus, tmp_path):

@@ -12,9 +12,9 @@ from modelyard.evals.catalog.choice import scored
 from modelyard.evals.catalog.safety import mt_bench_turns
 from modelyard.evals.summary import summarise
 from modelyard.evals.tools import Tools, bound
-from modelyard.formats.feedback import Message
+from modelyard.formats.feedback import Message, Prompt
 from modelyard.formats.json_file import parse
-from modelyard.model.asked import Decoding, InChat, Said, Sampled, conversation, plain_turns
+from modelyard.model.asked import Decoding, InChat, Sampled, conversation, plain_turns
 from tests.unit.judges.scripted import Scripted
 
 
@@ -24,13 +24,13 @@ class Talker(Scripted):
     def __init__(self, say: Sequence[str]) -> None:
         super().__init__()
         self.lines = list(say)
-        self.heard: list[Said] = []
+        self.heard: list[Prompt] = []
 
-    def reply(self, said: Sequence[Said], decoding: Decoding) -> list[Sampled]:
+    def reply(self, said: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
         self.heard += said
         return [Sampled([], [], [], f"{self.lines[len(conversation(one)) // 2]} {conversation(one)[0].content}", False) for one in said]
 
-    def turn(self, said: Said) -> str:
+    def turn(self, said: Prompt) -> str:
         return plain_turns(said)
 
 

@@ -7,6 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer
 
 from modelyard.evals.asking import ask
 from modelyard.evals.catalog import build
@@ -155,10 +156,11 @@ def test_xstest_of_a_real_model_shows_in_its_records_what_the_model_was_shown(da
 
     records = ask(subject, benchmark, Tools())
 
+    spelled = Tokenizer.from_file(str(root / "ours" / "tokenizer.json"))
     replies = subject.reply([item.fields["prompt"] for item in benchmark.items], benchmark.decoding)
     assert len(records) == SAFE + UNSAFE
     for record, reply, item in zip(records, replies, benchmark.items, strict=True):
         assert record.prompt == f"<|user|>{item.fields['prompt']}<|end|><|assistant|>"
-        assert subject.encoder.ids(record.prompt) == reply.prompt
+        assert spelled.encode(record.prompt).ids == reply.prompt
         assert record.prompt_sha256 == sha256(record.prompt.encode()).hexdigest()
         assert (record.output, record.benchmark_id, record.target) == (reply.text, benchmark.id, item.target)

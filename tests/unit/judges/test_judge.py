@@ -172,7 +172,9 @@ def test_judge_behind_a_server_gives_the_directorys_probabilities(
     if chat:
         directory = shutil.copytree(directory, tmp_path / "hf")
         settings = json.loads((directory / "tokenizer_config.json").read_text())
-        template = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}[assistant]:{% endif %}"
+        template = (
+            "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}[assistant]:{% endif %}"
+        )
         (directory / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": template}))
     local = Subject.open("x", directory, execution, 4)
     here = Judge(local, asking(2, "nothing", chat=chat)).classify(RUBRIC, RESPONSES)

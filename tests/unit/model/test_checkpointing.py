@@ -78,9 +78,9 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Holds back the mark of completeness until it is set, as a slow disk would."""
     opened, seal = threading.Event(), checkpoint.seal
 
-    def slow(directory: Path, written: dict[str, Any]) -> None:
+    def slow(directory: Path, written: dict[str, Any], files: object = None) -> None:
         assert opened.wait(60)
-        seal(directory, written)
+        seal(directory, written, files)
 
     monkeypatch.setattr(checkpoint, "seal", slow)
     yield opened

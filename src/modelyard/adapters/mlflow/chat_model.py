@@ -2,12 +2,16 @@
 
 Saved with every registered version as code (MLflow's "models from code": no pickle), so this file stands alone and whoever loads a version
 needs mlflow, torch and transformers but not this project. The files are hashed at load and compared with the hashes written when the
-version was made; one changed byte and nothing is loaded. Left out: streaming, batching of conversations of different lengths.
+version was made; one changed byte and nothing is loaded. This file and the others beside the weights are hashed too, outside of the package,
+where ``modelyard verify`` looks. Control tokens that a message spells stay text. Left out: streaming, batching of conversations of different
+lengths.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +42,8 @@ class ChatModel(PythonModel):
         require_untouched(directory, context.model_config["sha256"])
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        self.tokenizer = AutoTokenizer.from_pretrained(directory)
-        self.model = AutoModelForCausalLM.from_pretrained(directory).eval()
+        self.tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+        self.model = AutoModelForCausalLM.from_pretrained(directory, trust_remote_code=False).eval()
 
     def predict(self, model_input: list[Conversation], params: dict[str, Any] | None = None) -> list[str]:
         """The assistant's answer to each conversation.
@@ -54,8 +58,7 @@ class ChatModel(PythonModel):
         torch.manual_seed(int(given["seed"]))
         answers = []
         for conversation in model_input:
-            messages = [message.model_dump() for message in conversation.messages]
-            ids = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+            ids = self.prompt([message.model_dump() for message in conversation.messages])
             context = int(self.model.config.max_position_embeddings)
             new = min(int(given["max_new_tokens"]), max(1, context // 2))
             prompt = torch.tensor([ids[-(context - new) :]])  # a conversation longer than the context loses its beginning
@@ -71,6 +74,26 @@ class ChatModel(PythonModel):
                 )
             answers.append(self.tokenizer.decode(output[0, prompt.shape[1] :], skip_special_tokens=True))
         return answers
+
+    def prompt(self, messages: list[dict[str, str]]) -> list[int]:
+        """Token ids of a conversation with the assistant's turn opened. Control tokens come from the chat template; one that a message
+        spells is encoded as the characters that it is, unless ``allowed_special`` of the tokenizer's config lists it.
+        """
+        free = set(self.tokenizer.init_kwargs.get("allowed_special") or ())
+        special = {token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special}
+        control = sorted({*special, *self.tokenizer.all_special_tokens} - free, key=lambda token: (-len(token), token))
+        spelled = re.compile("|".join(map(re.escape, control)) or r"(?!)")
+        nonce = secrets.token_hex(16)  # nobody can write it
+        hidden = [
+            {**one, "content": spelled.sub(lambda found: f"{nonce}{control.index(found[0]):06d}", one["content"])} for one in messages
+        ]
+        text = self.tokenizer.apply_chat_template(hidden, add_generation_prompt=True, tokenize=False)
+        ids: list[int] = []
+        for piece in re.split(f"({nonce}[0-9]{{6}})", text):
+            said = piece.startswith(nonce)
+            shown = control[int(piece[-6:])] if said else piece
+            ids += self.tokenizer.encode(shown, add_special_tokens=False, split_special_tokens=said)
+        return ids
 
     def _ends(self) -> list[int]:
         """Tokens that end an answer: of a turn and of a document, as far as the tokenizer has them."""

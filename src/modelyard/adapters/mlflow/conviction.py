@@ -7,7 +7,8 @@ contradicts a signature. Left out: judging again, which a registration does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import mlflow
 
 from modelyard.adapters import signing
-from modelyard.adapters.mlflow.packaging import WEIGHTS
+from modelyard.adapters.mlflow.packaging import CODE, WEIGHTS, tree_hashes
 from modelyard.adapters.mlflow.registry import Registry
 from modelyard.store import lineage
 from modelyard.store.artifacts import MANIFEST, Artifact, ArtifactError, Store
@@ -34,7 +35,8 @@ def of_release(registry: Registry, version: Any, store: Store, trusted: signing.
     found = lineage.walk(store, list(roots.values()))
     problems = [*found.problems, *(f"{ref} is not in the store any more" for ref in found.missing)]
     problems += remembered(version, found)
-    problems += [why for made in {**found.artifacts, **found.parts}.values() if (why := of_files(store, made))]
+    kept = [made for ref, made in {**found.artifacts, **found.parts}.items() if ref not in found.missing]
+    problems += [why for made in kept if (why := of_files(store, made))]
     decided, exported = (found.artifacts.get(roots[tag]) for tag in ("decision_artifact", "export"))
     if exported:
         problems += packaged(registry, version, exported)
@@ -65,15 +67,27 @@ def of_files(store: Store, made: Artifact) -> str:
 
 
 def packaged(registry: Registry, version: Any, exported: Artifact) -> list[str]:
-    """Where the model that the registry serves holds other files than the export, a line."""
+    """Where the model that the registry serves holds other weights than the export, or other code than was packaged, a line each."""
     with TemporaryDirectory(prefix="modelyard-verify-") as directory:
         source = registry.client.get_model_version_download_uri(registry.name, str(version.version))
         served = Path(mlflow.artifacts.download_artifacts(source, dst_path=directory, tracking_uri=registry.client.tracking_uri))
         weights = served / WEIGHTS if (served / WEIGHTS).is_dir() else served
-        hashes = {file.relative_to(weights).as_posix(): sha256_file(file) for file in weights.rglob("*") if file.is_file()}
+        hashes, served_hashes = tree_hashes(weights), tree_hashes(served)
     wanted = {name: record.sha256 for name, record in exported.files.items()}
     other = [name for name in sorted({*hashes, *wanted} - {MANIFEST}) if hashes.get(name) != wanted.get(name)]
-    return [f"version {version.version}: {other[0]} of the packaged model is not that of {exported.ref}"] if other else []
+    lines = [f"version {version.version}: {other[0]} of the packaged model is not that of {exported.ref}"] if other else []
+    code = {name: sha256 for name, sha256 in served_hashes.items() if not name.startswith(f"{WEIGHTS}/")}
+    return [*lines, *(packaged_code(registry, version, code) if weights != served else [])]
+
+
+def packaged_code(registry: Registry, version: Any, code: Mapping[str, str]) -> list[str]:
+    """Where the files beside the packaged weights (path -> sha256) are not those that were registered, a line."""
+    listed = registry.client.get_logged_model(version.tags["model_id"]).tags.get(CODE)
+    if listed is None:
+        return [f"version {version.version} was registered by an earlier version of Modelyard: nobody recorded its code ({CODE})"]
+    wanted = json.loads(listed)
+    other = [name for name in sorted({*code, *wanted}) if code.get(name) != wanted.get(name)]
+    return [f"version {version.version}: {other[0]} of the packaged model is not the code that was registered"] if other else []
 
 
 def signed(version: Any, store: Store, made: dict[str, Artifact], trusted: signing.Trusted) -> list[str]:
@@ -88,15 +102,13 @@ def signed(version: Any, store: Store, made: dict[str, Artifact], trusted: signi
 def of_store(store: Store) -> Iterator[str]:
     """What does not hold of a store: manifests, the links between them, files."""
     known: dict[str, Artifact] = {}
-    for name in store.storage.names(""):
-        for number in store.storage.names(name):
-            if not store.storage.exists(f"{name}/{number}/{MANIFEST}"):
-                continue
-            try:
-                if made := store.find(name, number):
-                    known[made.ref] = made
-            except ArtifactError as error:
-                yield str(error)
+    for ref in store.refs():
+        if not store.storage.exists(f"{ref}/{MANIFEST}"):
+            continue
+        try:
+            known[ref] = store.get(ref)
+        except ArtifactError as error:
+            yield str(error)
     for made in known.values():
         unread: list[str] = []
         yield from lineage.broken_links(made, known, lineage.parts_of(store, made, unread))

@@ -24,6 +24,7 @@ from modelyard.adapters.mlflow.curves import LiveRun, log_history, log_metrics
 from modelyard.adapters.mlflow.datasets import DATASETS, data_of, dataset_input
 from modelyard.adapters.mlflow.server import client, experiment_id, system_metrics, tolerated, wait_for_answer
 from modelyard.config import canonical_json, complaint, without_password
+from modelyard.printable import markdown
 from modelyard.store.artifacts import Artifact, Spec
 
 PARENT = "mlflow.parentRunId"
@@ -185,7 +186,7 @@ class Tracker:
         """
         for shown in filter(None, (run_id, self.parent)):
             self.client.set_tag(shown, "decision", verdict)
-        self.client.set_tag(run_id, "mlflow.note.content", f"**{verdict}**\n\n" + "\n".join(f"- {reason}" for reason in reasons))
+        self.client.set_tag(run_id, "mlflow.note.content", f"**{verdict}**\n\n" + "\n".join(f"- {markdown(reason)}" for reason in reasons))
         self.client.set_terminated(run_id, "FINISHED" if verdict == "PROMOTE" else "FAILED")
 
     def _create(self, made: Spec | Artifact) -> str:

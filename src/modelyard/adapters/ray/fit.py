@@ -4,7 +4,7 @@ metrics or one clear error line.
 Ray Train restarts a group in which a rank raised or died up to ``max_restarts`` times; the stage then
 continues from its last checkpoint. A group that hangs loses the rank at fault (see `watch`) and is restarted
 like any other. A ValueError (the stage refuses its input) and a StopError (it has to end) are never retried.
-SIGTERM to this process or to a rank ends the stage after its step, with a checkpoint.
+SIGTERM to this process or to a rank ends the stage after its step, with a checkpoint where it keeps any.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from modelyard.adapters.ray import cluster
 from modelyard.adapters.ray.mailbox import Failure, News
 from modelyard.adapters.ray.rank import Job, one_line
 from modelyard.adapters.ray.watch import Verdict
-from modelyard.progress import Report
+from modelyard.execution import Device
+from modelyard.progress import Report, Stop, request_stop
 
 POLL_SECONDS = 0.1
 STOP_SECONDS = 30
@@ -44,6 +45,8 @@ class Layout(NamedTuple):
     pipeline_parallel: int
     data_parallel: int
     expert_parallel: int
+    device: Device
+    """``cuda`` or ``cpu``, as decided for this cluster."""
     threads: int
     max_restarts: int
     scratch: str
@@ -95,7 +98,7 @@ class Fit:
         from modelyard.adapters.ray.process_group import OwnAddressConfig
 
         resources = ray.cluster_resources()
-        use_gpu = resources.get("GPU", 0) >= self.layout.ranks
+        use_gpu = self.layout.device == "cuda"
         cpus = min(float(self.layout.threads), resources.get("CPU", 1) / self.layout.ranks)
         threads = str(self.layout.threads)
         return TorchTrainer(
@@ -126,6 +129,8 @@ class Fit:
                 for line in news.warnings:
                     _log.warning(line)
                 if news.metrics is not None:
+                    if terminated.is_set():  # the stage was through before it heard of it: no other begins
+                        request_stop(Stop.TOLD)
                     return news
                 if not alive or any(failure.final for failure in news.failures):
                     raise self._failed(job, news)
@@ -140,6 +145,7 @@ class Fit:
                 if news.hung:
                     self._kill(news.hung)
                 if terminated.is_set() and not told:
+                    _log.warning("SIGTERM: %s ends after its step", job.stage)
                     ray.get(self.mailbox.tell_to_stop.remote())
                     told = True
                 time.sleep(POLL_SECONDS)

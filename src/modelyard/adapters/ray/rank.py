@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from modelyard import progress
+from modelyard.adapters.ray import node
 from modelyard.adapters.ray.mailbox import Event, Failure
 from modelyard.adapters.ray.watch import place_of, pulse_seconds
 from modelyard.config import Config, complaint, first_error
@@ -35,6 +36,8 @@ class Job(NamedTuple):
     out: Path
     checkpoints: Path
     execution: ExecutionConfig
+    driver: str
+    """The disk of ``out``; "" where everything is on one machine (see :func:`modelyard.adapters.ray.node.of`)."""
 
     @property
     def stage(self) -> str:
@@ -68,13 +71,14 @@ def run_and_report(job: Job, mailbox: Any) -> bool:
     import ray
     import ray.train
 
-    rank = ray.train.get_context().get_world_rank()
+    context = ray.train.get_context()
+    rank = context.get_world_rank()
     attempt = ray.get(mailbox.begin.remote(rank, ray.get_runtime_context().current_actor, progress.beats()))
     if attempt is None:
         return False
     try:
         with _pulse(job, rank, attempt, mailbox):
-            metrics = _run(job, rank, mailbox)
+            metrics = _run(job, rank, context.get_local_rank() == 0, mailbox)
     except BaseException as error:
         final = isinstance(error, ValueError | progress.StopError)
         known = getattr(error, "rank", None)  # of errors that every rank raises for one rank's cause
@@ -107,7 +111,8 @@ def _pulse(job: Job, rank: int, attempt: int, mailbox: Any) -> Iterator[None]:
         done.set()
 
 
-def _run(job: Job, rank: int, mailbox: Any) -> dict[str, float]:
+def _run(job: Job, rank: int, first: bool, mailbox: Any) -> dict[str, float]:
+    """The stage's metrics; ``first``: of the ranks on this node."""
     import torch
 
     torch.set_num_threads(job.execution.threads)
@@ -119,11 +124,17 @@ def _run(job: Job, rank: int, mailbox: Any) -> dict[str, float]:
         if rank == 0 and (metrics or done >= total or time.monotonic() - last >= REPORT_SECONDS):
             last = time.monotonic()
             mailbox.report.remote(Event(done, total, dict(metrics), unit))
+        if done < total:
+            progress.stop_here(done, total, unit)
 
     forward = _ToMailbox(mailbox)
     logging.getLogger("modelyard").addHandler(forward)
     try:
-        return dict(job.run(job.config, job.inputs, job.out, job.checkpoints, job.execution, report))
+        here = node.of(job.inputs, job.out, job.checkpoints, job.execution, job.driver, first=first)
+        metrics = dict(job.run(job.config, here.inputs, here.out, here.checkpoints, here.execution, report))
+        if first:
+            node.send(here)
+        return metrics
     finally:
         logging.getLogger("modelyard").removeHandler(forward)
 

@@ -11,7 +11,8 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from modelyard.adapters.ray import is_on_this_machine
+from modelyard.adapters.ray import is_on_this_machine, node
+from modelyard.adapters.ray.devices import placed
 from modelyard.adapters.ray.fit import Fit, Layout
 from modelyard.adapters.ray.mailbox import Mailbox
 from modelyard.adapters.ray.rank import Job, train_stage
@@ -19,6 +20,7 @@ from modelyard.adapters.ray.warm import WarmGroup
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
 from modelyard.progress import Report
+from modelyard.store import disk
 from modelyard.store.inputs import inputs_directory
 from modelyard.store.storage import Storage
 
@@ -41,16 +43,26 @@ def launch(
     """Run ``stage_run(config, inputs, out, checkpoints, execution, report)`` on every rank and return rank 0's metrics.
 
     Raises:
+        ValueError: fewer GPUs than ``execution.device`` asks for.
         StageError: a rank raised, or died more often than ``execution.max_restarts`` allows; one line, with the traceback in a file beside
             ``checkpoints``.
     """
+    execution = placed(execution)
     layout = Layout(**{key: getattr(execution, key) for key in Layout._fields})
-    job = Job(stage_run, config, dict(inputs), out.absolute(), checkpoints.absolute(), from_anywhere(execution))
+    execution = from_anywhere(execution)
+    driver = "" if is_on_this_machine() else disk.identity(Path(execution.scratch))
+    job = Job(stage_run, config, dict(inputs), out.absolute(), checkpoints.absolute(), execution, driver)
+    apart = bool(driver and execution.checkpoint_store)
+    if apart:
+        node.forget(execution, job.out)
     with _turn:
         if execution.keep_workers and is_on_this_machine():
             return _on_warm_group(layout, job, report)
         release()
-        return _on_own_group(layout, job, report)
+        metrics = _on_own_group(layout, job, report)
+    if apart:
+        node.collect(execution, job.out)
+    return metrics
 
 
 def _on_own_group(layout: Layout, job: Job, report: Report) -> dict[str, float]:

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from modelyard.data.contamination.overlap import ContaminationConfig, Overlap, check
-from modelyard.formats.contamination import Checked, Hit, Searched, write_report
+from modelyard.formats.contamination import Checked, Hit, Searched, write_holding, write_report
 from modelyard.formats.feedback import (
     COMPARISONS,
     DEMONSTRATIONS,
@@ -29,6 +29,9 @@ from modelyard.formats.questions import read_questions
 from modelyard.progress import Report
 from modelyard.stats.estimate import proportion
 
+PRETRAIN = "pretrain"
+"""The training set that is the corpus."""
+
 
 def run(config: ContaminationConfig, inputs: Mapping[str, Path], out: Path, report: Report) -> dict[str, float]:
     """Check every benchmark of ``inputs["benchmarks"]`` against every set that anything is trained on, of ``corpus`` and
@@ -37,6 +40,7 @@ def run(config: ContaminationConfig, inputs: Mapping[str, Path], out: Path, repo
     texts = [[row.text for row in rows] for rows in benchmarks.values()]
     hits: dict[str, dict[str, list[Hit]]] = {name: {"written": [], "content": [], "ngram": []} for name in benchmarks}
     searched: dict[str, dict[str, Searched]] = {name: {} for name in benchmarks}
+    holding = set[str]()
     sets = _training_sets(inputs["corpus"], inputs["feedback"])
     for done, (training, documents) in enumerate(sets.items(), 1):
         ids = [name for name, _ in documents]
@@ -44,6 +48,7 @@ def run(config: ContaminationConfig, inputs: Mapping[str, Path], out: Path, repo
             matches = hits_of(found, training, [row.id for row in rows], ids)
             for rule, some in matches.items():
                 hits[name][rule] += some
+            holding |= {ids[document] for document in found.content.documents} if training == PRETRAIN else set()
             searched[name][training] = Searched(documents=len(documents), **{rule: len(some) for rule, some in matches.items()})
         report(done, len(sets), unit="set")
     checked = {
@@ -57,7 +62,8 @@ def run(config: ContaminationConfig, inputs: Mapping[str, Path], out: Path, repo
         for name, rows in benchmarks.items()
     }
     write_report(out, checked)
-    return metrics(checked)
+    write_holding(out, holding)
+    return {**metrics(checked), "contamination/holding/documents": float(len(holding))}
 
 
 def hits_of(found: Overlap, training: str, items: list[str], documents: list[str]) -> dict[str, list[Hit]]:
@@ -101,7 +107,7 @@ def _training_sets(corpus: Path, feedback: Path) -> dict[str, list[tuple[str, st
         for split in ("reward", "gold")
     }
     return {
-        "pretrain": _pairs(documents),
+        PRETRAIN: _pairs(documents),
         "demonstrations": [(one.id, prompt_text(one.prompt) + one.completion) for one in demonstrations],
         **{
             f"{split}_comparisons": [(name, text) for text, name in {text: name for name, text in rows}.items()]

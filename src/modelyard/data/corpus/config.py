@@ -24,7 +24,8 @@ def _tables(value: Any) -> Any:
     return [{"name": name, **table} for name, table in value.items()]
 
 
-Sources = Annotated[list[SourceConfig], BeforeValidator(_tables), Field(min_length=1)]
+Tables = list[SourceConfig] | dict[str, SourceConfig]
+Sources = Annotated[list[SourceConfig], BeforeValidator(_tables, json_schema_input_type=Tables), Field(min_length=1)]
 """A list of tables, or one table each: ``[corpus.sources.web]``, which a config that ``extends`` another changes or adds to."""
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
-from jinja2 import Environment
 
+from modelyard import printable
 from modelyard.data.corpus.counts import GROUP
 from modelyard.data.corpus.report_template import TEMPLATE
 from modelyard.formats.expectation import SuiteResult
@@ -37,30 +37,24 @@ def page(
 ) -> str:
     """The page; ``rejects`` is the directory of refused rows that samples are taken from, ``abuse`` what is said of the abuse filter."""
     steps = waterfall(counts)
-    return (
-        Environment(autoescape=True)
-        .from_string(TEMPLATE)
-        .render(
-            name=name,
-            steps=steps,
-            samples=_samples(rejects),
-            sources=sources,
-            kept=counts["kept"],
-            read=counts["read"],
-            by_source=_by(counts, "source"),
-            by_language=_by(counts, "language"),
-            by_licence=_by(counts, "licence"),
-            by_split=_by(counts, "split"),
-            redacted=counts.get("redacted", {}),
-            cut=counts.get("cut", {}),
-            lengths=_bars(
-                {f"{2 ** float(key):,.0f}": value for key, value in sorted(counts["lengths"].items(), key=lambda i: float(i[0]))}
-            ),
-            scores=_bars(counts.get("scores", {})),
-            suites=suites,
-            abuse=abuse,
-            size=human_size,
-        )
+    return printable.page(TEMPLATE).render(
+        name=name,
+        steps=steps,
+        samples=_samples(rejects),
+        sources=sources,
+        kept=counts["kept"],
+        read=counts["read"],
+        by_source=_by(counts, "source"),
+        by_language=_by(counts, "language"),
+        by_licence=_by(counts, "licence"),
+        by_split=_by(counts, "split"),
+        redacted=counts.get("redacted", {}),
+        cut=counts.get("cut", {}),
+        lengths=_bars({f"{2 ** float(key):,.0f}": value for key, value in sorted(counts["lengths"].items(), key=lambda i: float(i[0]))}),
+        scores=_bars(counts.get("scores", {})),
+        suites=suites,
+        abuse=abuse,
+        size=human_size,
     )
 
 

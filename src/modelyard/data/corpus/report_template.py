@@ -4,7 +4,7 @@
 TEMPLATE = """<!doctype html>
 <html lang="en">
 <head>
-<meta charset="utf-8">
+<meta charset="utf-8">{{ nothing_remote }}
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ name }}: data report</title>
 <link rel="icon" href="data:,">

@@ -193,7 +193,14 @@ class Prompts:
             return
         self.seen.add(prefix)
         self.sets.prompts.append(
-            PromptRecord(id=entry.id, split=_side(place, self.config), source=entry.source, category=entry.category, prompt=entry.prompt)
+            PromptRecord(
+                id=entry.id,
+                split=_side(place, self.config),
+                source=entry.source,
+                category=entry.category,
+                prompt=entry.prompt,
+                answer=entry.answer,
+            )
         )
 
     def _prefix(self, prompt: Prompt) -> str:

@@ -1,21 +1,78 @@
-"""The shapes in which a line of a user's own feedback may come (:mod:`modelyard.data.feedback.files` reads them)."""
+"""The shapes in which a line of a user's own feedback may come (:mod:`modelyard.data.feedback.content` says what they mean).
+
+Keys and roles are those of the formats in use: OpenAI's messages with content parts, ShareGPT's ``conversations`` of ``from`` and ``value``,
+TRL's pairs, UltraFeedback's completions with scores. Keys that no record has are kept aside, to be counted.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AliasChoices, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from modelyard.config import Config
-from modelyard.formats.feedback import MOST_COMPLETIONS, Conversation, Prompt, PromptSource
+from modelyard.formats.feedback import MOST_COMPLETIONS, PromptSource
 
-Shape = Literal["messages", "instructions", "pairs", "transcripts", "ranked", "prompts"]
+Shape = Literal["messages", "instructions", "pairs", "transcripts", "ranked", "scored", "prompts"]
+TOOL = "tool"
+ROLES = {
+    **dict.fromkeys(("system", "developer"), "system"),
+    **dict.fromkeys(("user", "human", "prompter"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "model", "bot"), "assistant"),
+    **dict.fromkeys(("tool", "function", "function_call", "observation", "ipython"), TOOL),
+}
+"""What a role is called in use -> whose turn it is."""
+
+
+def _kind(value: object) -> str:
+    return "text" if isinstance(value, str) else "nothing" if value is None else "message" if isinstance(value, dict) else "several"
+
+
+class Part(Config):
+    """A part of a message's content."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    type: str = "text"
+    text: str | None = None
+
+
+Said = Annotated[
+    Annotated[str, Tag("text")] | Annotated[tuple[Part, ...], Tag("several")] | Annotated[None, Tag("nothing")], Discriminator(_kind)
+]
+
+
+class Turn(Config):
+    """One turn as it comes."""
+
+    model_config = ConfigDict(extra="allow")
+
+    role: str = Field(validation_alias=AliasChoices("role", "from"))
+    content: Said = Field(default=None, validation_alias=AliasChoices("content", "value"))
+    weight: float | None = None
+    """OpenAI's: 0 for a turn that is not to be trained on."""
+    tool_calls: Any = None
+    function_call: Any = None
+
+    @field_validator("role")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in ROLES:
+            raise ValueError(f"expected one of {', '.join(ROLES)}, got {value!r}")
+        return ROLES[value]
+
+
+Turns = tuple[Turn, ...]
+Prompt = Annotated[Annotated[str, Tag("text")] | Annotated[Turns, Tag("several")], Discriminator(_kind)]
+"""Text, or the turns before the assistant's next one."""
+Side = Annotated[Annotated[str, Tag("text")] | Annotated[Turns, Tag("several")] | Annotated[Turn, Tag("message")], Discriminator(_kind)]
+"""One answer: text, the message that it is, or a conversation that ends with it."""
 
 
 class Row(Config):
-    """What may stand in a line of every shape; other keys are passed over."""
+    """What may stand in a line of every shape; other keys are passed over and counted."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="allow")
 
     id: str | int | None = None
     category: str | None = None
@@ -23,16 +80,16 @@ class Row(Config):
     rater: str | int | None = None
     source: str | None = None
     consent: bool = False
-
-
-Side = Annotated[Annotated[str, Tag("text")] | Conversation, Discriminator(lambda value: "text" if isinstance(value, str) else "messages")]
-"""One answer: text, or a conversation that ends with it."""
+    system: str | None = None
+    """System message of the line's conversation."""
+    tools: Any = None
+    functions: Any = None
 
 
 class Messages(Row):
     """A demonstration: a conversation, or a prompt and its completion."""
 
-    messages: Conversation | None = None
+    messages: Turns | None = Field(default=None, validation_alias=AliasChoices("messages", "conversations"))
     prompt: Prompt | None = None
     completion: Side | None = None
 
@@ -66,13 +123,20 @@ class Instructions(Row):
             raise ValueError("output: needed, or instances in its place")
         return self
 
+    @property
+    def shown(self) -> Instance:
+        """The input and output that count: the line's own, else its first instance."""
+        return self.instances[0] if self.output is None else Instance(input=self.input, output=self.output)
+
 
 class Pair(Row):
     """A comparison of two answers; without a prompt, what the two conversations share is it."""
 
-    prompt: Prompt | None = None
+    prompt: Prompt | None = Field(default=None, validation_alias=AliasChoices("prompt", "conversations"))
     chosen: Side
     rejected: Side
+    score_chosen: float | None = None
+    score_rejected: float | None = None
 
 
 class Transcripts(Row):
@@ -90,12 +154,37 @@ class Ranked(Row):
     ranks: tuple[int, ...]
     scores: tuple[float, ...] | None = None
 
+    @model_validator(mode="after")
+    def _one_each(self) -> Ranked:
+        for name, values in (("ranks", self.ranks), ("scores", self.scores)):
+            if values is not None and len(values) != len(self.completions):
+                raise ValueError(f"{name}: {len(values)} for {len(self.completions)} completions")
+        return self
+
+
+class ScoredCompletion(Config):
+    """An answer with the mark that it got."""
+
+    model_config = ConfigDict(extra="allow")
+
+    text: Side = Field(validation_alias=AliasChoices("text", "response", "content"))
+    score: float | None = Field(validation_alias=AliasChoices("score", "overall_score"))
+
+
+class Scored(Row):
+    """A comparison of answers by their marks (UltraFeedback, Cui et al. 2023); the highest is the best, equal ones tie."""
+
+    prompt: Prompt = Field(validation_alias=AliasChoices("prompt", "instruction"))
+    completions: tuple[ScoredCompletion, ...] = Field(max_length=MOST_COMPLETIONS)
+
 
 class Prompts(Row):
     """A prompt to sample from."""
 
     source: PromptSource | None = None
-    prompt: Prompt
+    prompt: Prompt = Field(validation_alias=AliasChoices("prompt", "messages", "conversations"))
+    answer: str | None = None
+    """What a completion that is verified must state."""
 
 
 ROWS: dict[Shape, type[Row]] = {
@@ -104,5 +193,6 @@ ROWS: dict[Shape, type[Row]] = {
     "pairs": Pair,
     "transcripts": Transcripts,
     "ranked": Ranked,
+    "scored": Scored,
     "prompts": Prompts,
 }

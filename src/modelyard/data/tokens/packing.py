@@ -36,6 +36,11 @@ class Planned(NamedTuple):
     """Times its documents are seen."""
 
 
+def entry_of(source: str, kind: str, mixture: Mapping[str, Share]) -> str | None:
+    """The entry of the mixture that a source belongs to."""
+    return next((name for name in (source, kind) if name in mixture), None)
+
+
 def plan(available: Mapping[str, int], mixture: Mapping[str, Share], budget: int, temperature: float | None = None) -> dict[str, Planned]:
     """Tokens and epochs of each entry.
 

@@ -1,9 +1,11 @@
 """Texts to token ids, many at once: a trained tokenizer's merges run in tiktoken, an imported one's in tokenizers.
 
 A tokenizer of :mod:`modelyard.data.tokens.tokenizer` has tiktoken's form: byte-level merges, one regular expression of
-pieces, special tokens where a text spells them. tiktoken merges the pair whose joint token comes first, tokenizers the
-pair whose merge does. In a trained vocabulary that is the same: a token's bytes reach the merge that makes it by the
-merges before it, which see nothing beyond those bytes, so its two parts are always the ones that it was made of.
+pieces, added tokens where a text spells them. Given the tokenizer as text meets it
+(:mod:`modelyard.model.control_tokens`), no document becomes a control token that it spells. tiktoken merges the pair
+whose joint token comes first, tokenizers the pair whose merge does. In a trained vocabulary that is the same: a token's
+bytes reach the merge that makes it by the merges before it, which see nothing beyond those bytes, so its two parts are
+always the ones that it was made of.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import Protocol
 import numpy as np
 from tokenizers import Tokenizer
 
-from modelyard.data.tokens.tokenizer import PATTERN, SPECIAL_TOKENS
+from modelyard.data.tokens.tokenizer import PATTERN
 from modelyard.formats.indexed import Integers
 
 
@@ -41,9 +43,9 @@ def trained(tokenizer: Tokenizer) -> Spelling:
     import tiktoken
 
     vocabulary, byte = tokenizer.get_vocab(), _bytes()
-    special = {name: vocabulary.pop(name) for name in SPECIAL_TOKENS}
+    added = {token.content: vocabulary.pop(token.content) for token in tokenizer.get_added_tokens_decoder().values()}
     ranks = {bytes(byte[char] for char in token): rank for token, rank in vocabulary.items()}
-    encoding = tiktoken.Encoding("trained", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens=special)
+    encoding = tiktoken.Encoding("trained", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens=added)
 
     def spell_one(text: str) -> Integers:
         try:

@@ -1,16 +1,17 @@
 """Builds the ``tokens`` artifact: a tokenizer, token files of every source, and the order in which their documents are packed.
 
-The tokenizer is trained on the training split, sampled by the mixture's own weights, or it is the imported base model's. Files are megatron-core's
-(:mod:`modelyard.formats.indexed`), one pair for each split and source, and hold each document once with the token that ends it; how often a document
-is read is the mixture's business. Documents are streamed, so memory is that of a batch and of one number a document. Documents of the ``test`` split
-are in no file.
+The tokenizer is trained on the training split, sampled by the mixture's own weights, or it is the imported base model's.
+Files are megatron-core's (:mod:`modelyard.formats.indexed`), one pair for each split and source, and hold each document once
+with the token that ends it, and BOS where the tokenizer adds one; how often a document is read is the mixture's business.
+Documents are streamed, so memory is that of a batch and of one number a document. Documents of the ``test`` split are in no
+file; the twin that never saw a benchmark item has none that holds one.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -19,16 +20,18 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field, model_validator
-from tokenizers import Tokenizer
 
 from modelyard.config import Config
-from modelyard.data.corpus.document import DataError, Kind
+from modelyard.data.corpus.document import DataError
 from modelyard.data.corpus.splits import fraction
-from modelyard.data.tokens import packing, spelling, tokenizer
+from modelyard.data.tokens import order, packing, spelling, tokenizer
+from modelyard.data.tokens.order import TokenFile
 from modelyard.data.tokens.packing import Planned, Share
 from modelyard.data.tokens.spelling import Spelling
-from modelyard.formats.indexed import IndexedWriter, Integers
-from modelyard.formats.token_rows import INFO, Order, RowsInfo, Split, write_order
+from modelyard.formats.contamination import read_holding
+from modelyard.formats.indexed import IndexedWriter
+from modelyard.formats.token_rows import INFO, RowsInfo, Split, write_order
+from modelyard.model import control_tokens
 from modelyard.model.encoder import Encoder
 from modelyard.progress import Report
 
@@ -68,9 +71,13 @@ class TokensConfig(_Rows):
     """Entries of the tokenizer, special tokens and bytes included."""
     tokenizer_megabytes: float = Field(gt=0)
     """Most text that the tokenizer is trained on, a sample by hash."""
+    allowed_special: tuple[str, ...] = ()
+    """Control tokens that text may spell, in documents, prompts and answers alike; any other is encoded as the characters it is."""
 
     @model_validator(mode="after")
     def _vocabulary(self) -> TokensConfig:
+        if unknown := [token for token in self.allowed_special if token not in tokenizer.SPECIAL_TOKENS]:
+            raise ValueError(f"allowed_special: {unknown[0]!r} is none of {', '.join(tokenizer.SPECIAL_TOKENS)}")
         if self.vocab_size <= 256 + len(tokenizer.SPECIAL_TOKENS):
             raise ValueError(f"vocab_size must be over {256 + len(tokenizer.SPECIAL_TOKENS)}, got {self.vocab_size}")
         return self
@@ -83,8 +90,20 @@ class BaseTokensConfig(_Rows):
     """The imported model's tokenizer."""
 
 
-def run(config: TokensConfig | BaseTokensConfig, inputs: Mapping[str, Path], out: Path, report: Report) -> dict[str, float]:
+class CleanTokensConfig(_Rows):
+    """Token files of a twin that never saw a benchmark item: the same rows to the mixture's letter, by the same tokenizer."""
+
+    tokenizer: Literal["tokens"] = "tokens"
+    """That of the line's own tokens, so that losses can be compared."""
+
+
+Tokens = TokensConfig | BaseTokensConfig | CleanTokensConfig
+
+
+def run(config: Tokens, inputs: Mapping[str, Path], out: Path, report: Report) -> dict[str, float]:
     """Write the tokens of ``inputs["corpus"]``, by the tokenizer of ``inputs["imported"]`` or one that is trained on it.
+
+    A twin's are by the tokenizer of ``inputs["tokens"]``, without the training documents that ``inputs["contamination"]`` says hold an item.
 
     Raises:
         DataError: a source of the mixture has no training document, or a split gives no row.
@@ -93,16 +112,18 @@ def run(config: TokensConfig | BaseTokensConfig, inputs: Mapping[str, Path], out
     if isinstance(config, TokensConfig):
         bpe = tokenizer.train(_sample(corpus, config), config.vocab_size)
         tokenizer.save(bpe, out, config.seq_len)
+        control_tokens.allow(out, config.allowed_special)
     else:
         for name in TOKENIZER_FILES:
-            shutil.copyfile(inputs["imported"] / name, out / name)
+            shutil.copyfile(inputs["tokens" if isinstance(config, CleanTokensConfig) else "imported"] / name, out / name)
     encoder = Encoder(out)
-    own = Tokenizer.from_file(str(out / TOKENIZER_FILES[0]))
+    own = encoder.text_tokenizer
     spell = spelling.trained(own) if isinstance(config, TokensConfig) else spelling.imported(own)
     vocabulary = max(own.get_vocab(with_added_tokens=True).values()) + 1
-    written = _write_files(corpus, spell, encoder.document_end, vocabulary, out, report)
-    train, planned = _mixed(written, config)
-    orders = {"train": train, "validation": _held_out(written, config.seed)}
+    left_out = read_holding(inputs["contamination"]) if isinstance(config, CleanTokensConfig) else frozenset[str]()
+    written = _write_files(corpus, left_out, spell, encoder, vocabulary, out, report)
+    train, planned = order.mixed(written.files, config.mixture, config.train_tokens, config.temperature, config.seed)
+    orders = {"train": train, "validation": order.held_out(written.files, config.seed)}
     files = {split: [file.prefix for file in written.files if file.split == split] for split in SPLITS}
     info = RowsInfo(seq_len=config.seq_len, separator=encoder.document_end, vocabulary=vocabulary, files=files)
     (out / INFO).write_text(info.model_dump_json(indent=1) + "\n", "utf-8")
@@ -115,21 +136,10 @@ def run(config: TokensConfig | BaseTokensConfig, inputs: Mapping[str, Path], out
     return _measured(config, out, written, planned, rows, vocabulary, encoder)
 
 
-class _File(NamedTuple):
-    """A written pair of files."""
-
-    prefix: str
-    split: Split
-    source: str
-    kind: str
-    lengths: Integers
-    """[documents] tokens, the separator included."""
-
-
 class _Written(NamedTuple):
     """All token files, and bytes and tokens of each ``split/language`` (or ``split/code``)."""
 
-    files: list[_File]
+    files: list[TokenFile]
     sizes: dict[str, list[int]]
 
 
@@ -142,17 +152,14 @@ class _Text(NamedTuple):
     text: str
 
 
-def _texts(corpus: Path) -> Iterator[_Text]:
-    """The documents of a corpus that are trained or measured on."""
+def _texts(corpus: Path, left_out: Container[str] = ()) -> Iterator[_Text]:
+    """The documents of a corpus that are trained or measured on, but the training documents ``left_out``."""
     for file in sorted((corpus / "documents").glob("*.parquet")):
         for batch in pq.ParquetFile(file).iter_batches(batch_size=_BATCH, columns=list(_Text._fields)):
             columns = (batch.column(name).to_pylist() for name in _Text._fields)
-            yield from (text for text in map(_Text._make, zip(*columns, strict=True)) if text.split in SPLITS)
-
-
-def entry_of(source: str, kind: str, mixture: Mapping[str, Share]) -> str | None:
-    """The entry of the mixture that a source belongs to."""
-    return next((name for name in (source, kind) if name in mixture), None)
+            for text in map(_Text._make, zip(*columns, strict=True)):
+                if text.split in SPLITS and not (text.split == "train" and text.id in left_out):
+                    yield text
 
 
 def _sample(corpus: Path, config: TokensConfig) -> Iterator[str]:
@@ -162,36 +169,40 @@ def _sample(corpus: Path, config: TokensConfig) -> Iterator[str]:
         for batch in pq.ParquetFile(file).iter_batches(batch_size=_BATCH, columns=["split", "source", "kind", "text"]):
             lengths = pc.binary_length(batch.column("text")).to_pylist()
             for split, source, kind, size in zip(*(batch.column(n).to_pylist() for n in ("split", "source", "kind")), lengths, strict=True):
-                if split == "train" and (entry := entry_of(source, kind, config.mixture)):
+                if split == "train" and (entry := packing.entry_of(source, kind, config.mixture)):
                     sizes[entry] = sizes.get(entry, 0) + size
     once = {name: share.model_copy(update={"max_epochs": 1.0}) for name, share in config.mixture.items()}
     planned = packing.plan(sizes, once, int(config.tokenizer_megabytes * 1e6), config.temperature)
     for text in _texts(corpus):
-        entry = entry_of(text.source, text.kind, config.mixture)
+        entry = packing.entry_of(text.source, text.kind, config.mixture)
         share = planned[entry].epochs if entry in planned else 0.0
         if text.split == "train" and fraction(f"{config.seed}:tokenizer:{text.id}") < share:
             yield text.text
 
 
-def _write_files(corpus: Path, spell: Spelling, end: int, vocabulary: int, out: Path, report: Report) -> _Written:
+def _write_files(
+    corpus: Path, left_out: Container[str], spell: Spelling, encoder: Encoder, vocabulary: int, out: Path, report: Report
+) -> _Written:
     """Encode every document into the files of its split and source."""
+    end = encoder.document_end
+    beginning = np.array([token for token in encoder.beginning if token != end], np.int64)  # one document's end may begin the next
     total = sum(pq.ParquetFile(file).metadata.num_rows for file in (corpus / "documents").glob("*.parquet"))
     writers: dict[tuple[Split, str, str], IndexedWriter] = {}
     sizes: dict[str, list[int]] = {}
     done = 0
     with ExitStack() as stack:
-        for batch in _batches(_texts(corpus)):
+        for batch in _batches(_texts(corpus, left_out)):
             for text, ids in zip(batch, spell([text.text for text in batch]), strict=True):
                 key: Any = (text.split, text.source, text.kind)
                 if key not in writers:
                     writers[key] = stack.enter_context(IndexedWriter(out / f"{text.split}_{text.source}", vocabulary))
-                writers[key].add(np.append(ids, end))
+                writers[key].add(np.concatenate((beginning, ids, [end])))
                 size = sizes.setdefault(f"{text.split}/{'code' if text.kind == 'code' else text.language}", [0, 0])
                 size[0] += len(text.text.encode())
                 size[1] += ids.size
             done += len(batch)
             report(done, total, unit="document")
-        return _Written([_File(writer.prefix.name, *key, writer.lengths) for key, writer in sorted(writers.items())], sizes)
+        return _Written([TokenFile(writer.prefix.name, *key, writer.lengths) for key, writer in sorted(writers.items())], sizes)
 
 
 def _batches(texts: Iterator[_Text]) -> Iterator[list[_Text]]:
@@ -205,57 +216,8 @@ def _batches(texts: Iterator[_Text]) -> Iterator[list[_Text]]:
         yield batch
 
 
-def _mixed(written: _Written, config: TokensConfig | BaseTokensConfig) -> tuple[Order, dict[str, Planned]]:
-    """The training documents as the mixture has them, all shuffled together."""
-    files = [file for file in written.files if file.split == "train"]
-    entries = [entry_of(file.source, file.kind, config.mixture) for file in files]
-    if unknown := sorted(set(config.mixture) - {entry for entry in entries if entry} - set(get_args(Kind))):
-        raise DataError(f"tokens.mixture: no training document of source {unknown[0]}")
-    available: dict[str, int] = {}
-    for file, entry in zip(files, entries, strict=True):
-        if entry:
-            available[entry] = available.get(entry, 0) + int(file.lengths.sum())
-    planned = packing.plan(available, config.mixture, config.train_tokens, config.temperature)
-    generator = np.random.default_rng(config.seed)
-    parts = []
-    for entry, (tokens, _) in planned.items():
-        pool = _pooled([(number, file) for number, file in enumerate(files) if entries[number] == entry])
-        parts.append(_taken(pool, packing.select(pool.lengths, tokens, generator)))
-    whole = _joined(parts)
-    return _taken(whole, generator.permutation(len(whole.lengths))), planned
-
-
-def _held_out(written: _Written, seed: int) -> Order:
-    """Every validation document once, in an order of their own, so that the first rows are a sample of all."""
-    whole = _pooled(list(enumerate(file for file in written.files if file.split == "validation")))
-    return _taken(whole, np.random.default_rng([seed, 1]).permutation(len(whole.lengths)))
-
-
-def _pooled(files: list[tuple[int, _File]]) -> Order:
-    """All documents of some files, one after another."""
-    return _joined(
-        [
-            Order(
-                files=np.full(len(file.lengths), number, np.uint16),
-                documents=np.arange(len(file.lengths), dtype=np.int64),
-                lengths=file.lengths.astype(np.int64),
-            )
-            for number, file in files
-        ]
-    )
-
-
-def _joined(parts: list[Order]) -> Order:
-    nothing = Order(files=np.zeros(0, np.uint16), documents=np.zeros(0, np.int64), lengths=np.zeros(0, np.int64))
-    return Order(**{key: np.concatenate([getattr(part, key) for part in [nothing, *parts]]) for key in Order._fields})
-
-
-def _taken(order: Order, chosen: Integers) -> Order:
-    return Order(**{key: getattr(order, key)[chosen] for key in Order._fields})
-
-
 def _measured(
-    config: TokensConfig | BaseTokensConfig,
+    config: Tokens,
     out: Path,
     written: _Written,
     planned: Mapping[str, Planned],

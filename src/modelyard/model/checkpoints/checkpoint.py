@@ -3,6 +3,7 @@
 A checkpoint directory counts only when its ``complete.json`` stands in it and every file is as it says (size and sha256). That file is written
 last, after every rank has written its part, so a kill at any moment leaves the checkpoint before as the newest whole one, and a file that was
 cut or changed on disk is found before anything is loaded. How the files come to be, beside training, is :mod:`modelyard.model.checkpoints.writer`.
+Ranks on disks of their own write to them; whole is then what :mod:`modelyard.model.checkpoints.mirror` holds, and a restart fetches it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import torch.distributed as dist
 
 from modelyard.model.checkpoints import metadata_check, writer
+from modelyard.model.network import disks
 from modelyard.store.file_hash import sha256_file
 
 COMPLETE = "complete.json"
@@ -37,11 +39,11 @@ def save(state: dict[str, Any], directory: Path, note: dict[str, Any], then: Seq
         CheckpointError: it failed otherwise.
     """
     writer.wait()
-    if dist.get_rank() == 0:
+    if disks.is_first():
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
     dist.barrier()
-    writer.start(state, directory, lambda: seal(directory, note) if dist.get_rank() == 0 else None, then or ())
+    writer.start(state, directory, lambda group: _sealed(directory, note, group), then or ())
     if then is None:
         wait()
 
@@ -49,13 +51,37 @@ def save(state: dict[str, Any], directory: Path, note: dict[str, Any], then: Seq
 wait = writer.wait
 
 
-def seal(directory: Path, note: dict[str, Any]) -> None:
-    """Declare what stands in ``directory`` a whole checkpoint: ``complete.json`` with ``note`` and each file's size and sha256. One rank calls it."""
-    names = sorted(path.name for path in directory.iterdir() if not path.name.startswith(COMPLETE))
-    files = {name: {"bytes": (directory / name).stat().st_size, "sha256": digest} for name, digest in _digests(directory, names).items()}
+def _sealed(directory: Path, note: dict[str, Any], group: Any) -> None:
+    """Seal the checkpoint on the disk of rank 0 with the files of all disks; every rank calls it."""
+    mine: dict[str, Any] | OSError = {}
+    try:
+        mine = _described(directory) if disks.is_first() else {}
+    except OSError as error:  # told below: the others wait for this rank
+        mine = error
+    parts = [mine]
+    if not disks.is_shared():
+        parts *= dist.get_world_size(group)
+        dist.all_gather_object(parts, mine, group=group)
+    for part in parts:
+        if isinstance(part, OSError):
+            raise part
+    if dist.get_rank() == 0:
+        seal(directory, note, {name: file for part in parts if isinstance(part, dict) for name, file in part.items()})
+
+
+def seal(directory: Path, note: dict[str, Any], files: Mapping[str, Any] | None = None) -> None:
+    """Declare ``files`` (None: what stands in ``directory``) a whole checkpoint: ``complete.json`` with ``note`` and each file's size and sha256.
+    One rank calls it."""
+    files = _described(directory) if files is None else dict(sorted(files.items()))
     partial = directory / f"{COMPLETE}.partial"
     partial.write_text(json.dumps({"note": note, "files": files}))
     partial.replace(directory / COMPLETE)
+
+
+def _described(directory: Path) -> dict[str, Any]:
+    """File -> size and sha256 of what stands in ``directory``."""
+    names = sorted(path.name for path in directory.iterdir() if not path.name.startswith(COMPLETE))
+    return {name: {"bytes": (directory / name).stat().st_size, "sha256": digest} for name, digest in _digests(directory, names).items()}
 
 
 def _digests(directory: Path, names: list[str]) -> dict[str, str]:
@@ -109,23 +135,42 @@ def latest(root: Path, *beside: Path) -> Path | None:
     ``beside`` are further roots whose checkpoint of the same step must be undamaged too (models that are trained together). Each newer one that
     is passed over is logged in one line with its reason.
     """
-    box = [_newest(root, beside) if dist.get_rank() == 0 else None]
+    elsewhere = _whole_elsewhere(root, beside)
+    box = [_newest(root, beside, elsewhere) if dist.get_rank() == 0 else None]
     dist.broadcast_object_list(box, 0)
-    return box[0]
+    return root / box[0] if box[0] else None
 
 
-def _newest(root: Path, beside: tuple[Path, ...]) -> Path | None:
+def _whole_elsewhere(root: Path, beside: Sequence[Path]) -> list[set[str]]:
+    """Names of the checkpoints that are whole on each disk but rank 0's; every rank calls it."""
+    if disks.is_shared():
+        return []
+    mine = None
+    if disks.is_first() and dist.get_rank() > 0:
+        mine = {path.name for path in root.glob("step_*") if _refusal(path, beside) is None}
+    found: list[set[str] | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, mine)
+    return [names for names in found if names is not None]
+
+
+def _refusal(candidate: Path, beside: Sequence[Path]) -> tuple[Path, str] | None:
+    """The part of a checkpoint that cannot be used, and why; None where all of it can."""
+    parts = (candidate, *(other / candidate.name for other in beside))
+    return next(((part, reason) for part in parts if (reason := damage(part))), None)
+
+
+def _newest(root: Path, beside: Sequence[Path], elsewhere: Sequence[Collection[str]]) -> str | None:
+    """Name of the newest checkpoint that is whole on this disk and on every other."""
     refused: list[tuple[Path, str]] = []
     newest = None
     for candidate in sorted(root.glob("step_*"), reverse=True):
-        parts = [candidate, *(other / candidate.name for other in beside)]
-        reasons = [(part, reason) for part in parts if (reason := damage(part))]
-        if not reasons:
-            newest = candidate
+        found = _refusal(candidate, beside)
+        if found is None and all(candidate.name in names for names in elsewhere):
+            newest = candidate.name
             break
-        refused.append(reasons[0])
+        refused.append(found or (candidate, "not whole on every machine"))
     for part, reason in refused:
-        _log.warning("checkpoint %s is not used: %s; going on from %s", part, reason, newest.name if newest else "the start")
+        _log.warning("checkpoint %s is not used: %s; going on from %s", part, reason, newest or "the start")
     return newest
 
 
@@ -141,10 +186,11 @@ def superseded(names: Sequence[str], last: int, every: int) -> list[str]:
 
 
 def prune(root: Path, last: int, every: int) -> None:
-    """Delete the complete checkpoints that :func:`superseded` picks, and half-written ones older than the newest. Rank 0 only."""
-    if dist.get_rank() != 0:
+    """Delete the complete checkpoints that :func:`superseded` picks, and half-written ones older than the newest. One rank of each disk does it;
+    on a disk without rank 0 those that it has its part of are the complete ones."""
+    if not disks.is_first():
         return
-    complete = sorted(path.parent.name for path in root.glob(f"step_*/{COMPLETE}"))
+    complete = sorted(path.name for path in root.glob("step_*") if dist.get_rank() > 0 or (path / COMPLETE).is_file())
     half_written = [path.name for path in root.glob("step_*") if complete and path.name not in complete and path.name < complete[-1]]
     for name in superseded(complete, last, every) + half_written:
         shutil.rmtree(root / name, ignore_errors=True)

@@ -21,6 +21,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from modelyard.config import complaint
+from modelyard.model.network import disks
 from modelyard.progress import StopError, beat
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -44,16 +45,19 @@ class DiskFullError(StopError):
     """A checkpoint for which there is no room; trying again would end the same way."""
 
 
-def start(state: dict[str, Any], directory: Path, seal: Part, then: Sequence[Part] = ()) -> None:
+def start(state: dict[str, Any], directory: Path, seal: Callable[[Any], None], then: Sequence[Part] = ()) -> None:
     """Copy a sharded ``state`` and write it to the existing ``directory`` in the background; every rank calls it, after :func:`wait`.
 
-    On every rank's thread ``seal`` runs once all ranks have written, then the parts of ``then``, each when the one before is done on all ranks.
+    On every rank's thread ``seal(group)``, with the threads' process group, runs once all ranks have written, then the parts of ``then``,
+    each when the one before is done on all ranks.
     A part of ``then`` that fails is logged, and the checkpoint stays.
     """
     global _thread
     group = _own_group()
     write = _copied(state, directory)
-    _thread = threading.Thread(target=_save, args=(lambda: write(group), seal, then, directory, group), name="checkpoint", daemon=True)
+    _thread = threading.Thread(
+        target=_save, args=(lambda: write(group), lambda: seal(group), then, directory, group), name="checkpoint", daemon=True
+    )
     _thread.start()
 
 
@@ -92,7 +96,7 @@ def _save(write: Part, seal: Part, then: Sequence[Part], directory: Path, group:
         for part in (write, seal):
             failed = _together(part, directory, group)
             if failed is not None:
-                if dist.get_rank() == 0:
+                if disks.is_first():
                     shutil.rmtree(directory, ignore_errors=True)
                 rank, (line, full) = failed
                 raise DiskFullError(line, rank) if full else CheckpointError(f"rank {rank}: {line}", rank)

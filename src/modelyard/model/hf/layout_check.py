@@ -32,7 +32,8 @@ def prove(hf_directory: Path, directory: Path, tp: int, pp: int) -> float:
 
     described = model_directory.read(directory)
     tokens = _tokens(described.model.vocab_size, min(LENGTH, described.model.seq_len))
-    theirs = AutoModelForCausalLM.from_pretrained(hf_directory, dtype=torch.bfloat16 if described.precision == "bf16" else torch.float32)
+    dtype = torch.bfloat16 if described.precision == "bf16" else torch.float32
+    theirs = AutoModelForCausalLM.from_pretrained(hf_directory, dtype=dtype, trust_remote_code=False)
     with torch.no_grad():
         logits = theirs(tokens[:, :-1]).logits.float()
     expected = torch.log_softmax(logits, -1).gather(2, tokens[:, 1:, None]).squeeze()

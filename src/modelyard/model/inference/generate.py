@@ -1,10 +1,11 @@
 """Batched sampling with a key-value cache and log-probabilities, at any TP/PP/DP layout.
 
 The forward steps are :mod:`modelyard.model.inference.decode`'s.
-Prompts of different lengths share one cache without padding masks: after a prefill of the shortest prompt's length, longer prompts are fed token
-by token in place of samples, so every position is computed exactly as in training. Sampling is inverse-CDF on uniforms drawn from one seeded CPU
-generator for the whole batch, so the same seed gives the same text however the work is split. Top-p is Holtzman et al. 2020's nucleus. Stop tokens
-and stop texts (:mod:`modelyard.model.inference.stops`) end a batch as soon as all of its sequences have met one. Left out: beams.
+Prompts of like length (:mod:`modelyard.model.inference.grouping`) share one cache without padding masks: after a prefill of the shortest prompt's
+length, longer prompts are fed token by token in place of samples, so every position is computed exactly as in training. Sampling is inverse-CDF on
+uniforms drawn from one seeded CPU generator for all prompts, so the same seed gives the same text however the work is split. Top-p is Holtzman et
+al. 2020's nucleus. Stop tokens and stop texts (:mod:`modelyard.model.inference.stops`) end a batch as
+soon as all of its sequences have met one. Left out: beams.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from modelyard import progress
 from modelyard.model.inference.decode import Decoder, Weights
+from modelyard.model.inference.grouping import READING, groups
 from modelyard.model.inference.stops import StopTexts
 from modelyard.model.network import parallel
 from modelyard.model.training.engine import Engine
@@ -60,21 +62,22 @@ def generate(
     if longest + max_new_tokens > engine.model.seq_len:
         raise ValueError(f"{longest} prompt tokens + {max_new_tokens} new ones exceed seq_len {engine.model.seq_len}")
     uniforms = torch.rand(len(prompts), max_new_tokens, generator=torch.Generator().manual_seed(seed))
-    tokens: list[list[int]] = []
-    logprobs: list[list[float]] = []
+    tokens: list[list[int]] = [[]] * len(prompts)
+    logprobs: list[list[float]] = [[]] * len(prompts)
+    done = 0
     with torch.inference_mode():
         weights = Weights(engine, max(1, min(batch, len(prompts))))
-    for start in range(0, len(prompts), batch):
-        part = prompts[start : start + batch]
+    for chosen in groups([len(p) for p in prompts], batch, max_new_tokens, READING[parallel.device().type]):
+        part = [prompts[i] for i in chosen]
         stops = (stop_ids, stop_texts)
-        new, logp = _generate_batch(engine, weights, part, max_new_tokens, temperature, top_p, uniforms[start : start + batch], *stops)
-        for row, row_logp in zip(new.tolist(), logp.tolist(), strict=True):
+        new, logp = _generate_batch(engine, weights, part, max_new_tokens, temperature, top_p, uniforms[chosen], *stops)
+        for i, row, row_logp in zip(chosen, new.tolist(), logp.tolist(), strict=True):
             length = next((i + 1 for i, token in enumerate(row) if token in stop_ids), max_new_tokens)
             if stop_texts:
                 length = stop_texts.length(row[:length])
-            tokens.append(row[:length])
-            logprobs.append(row_logp[:length])
-        report(len(tokens), len(prompts))
+            tokens[i], logprobs[i] = row[:length], row_logp[:length]
+        done += len(chosen)
+        report(done, len(prompts))
     return Generation(tokens, logprobs)
 
 

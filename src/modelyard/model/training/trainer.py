@@ -22,7 +22,7 @@ from modelyard.config import complaint
 from modelyard.execution import ExecutionConfig
 from modelyard.model.checkpoints import checkpoint, mirror
 from modelyard.model.checkpoints.writer import CheckpointError, DiskFullError
-from modelyard.model.network import parallel
+from modelyard.model.network import disks, parallel
 from modelyard.model.training import spikes
 from modelyard.model.training.batch import Batch, LossFn
 from modelyard.model.training.engine import Engine
@@ -72,18 +72,19 @@ def resume(engine: Engine, checkpoints: Path, execution: ExecutionConfig, *besid
 
 
 def fetch(checkpoints: Path, execution: ExecutionConfig) -> None:
-    """Bring the checkpoints here that only the store has whole: the newest ``execution.keep_last`` of them.
+    """Bring the checkpoints here, once to every disk, that only the store has whole: the newest ``execution.keep_last`` of them.
 
     Raises:
         CheckpointError: the store cannot be read; starting over without what it holds would be worse.
     """
     store = mirror.of(execution, checkpoints)
-    if store is None or dist.get_rank() != 0:
+    if store is None or not disks.is_first():
         return
     try:
         checkpoints.mkdir(parents=True, exist_ok=True)
         for name in store.steps()[-execution.keep_last :]:
-            if not (checkpoints / name / checkpoint.COMPLETE).is_file():
+            there = checkpoints / name
+            if checkpoint.damage(there) if not disks.is_shared() else not (there / checkpoint.COMPLETE).is_file():
                 store.pull(name, checkpoints)
     except Exception as error:
         cause = complaint(error)
@@ -110,9 +111,11 @@ def keep(engine: Engine, checkpoints: Path, step: int, history: History, executi
 
 @contextlib.contextmanager
 def checkpoints_written() -> Iterator[None]:
-    """Wait for the checkpoint that is being written before leaving the block; its failure is raised unless the block failed already."""
+    """A loop that writes checkpoints and stops by itself when asked to. The one that is being written is waited for before
+    leaving the block; its failure is raised unless the block failed already."""
     try:
-        yield
+        with progress.stops_itself():
+            yield
     except BaseException:
         with contextlib.suppress(CheckpointError, DiskFullError):
             checkpoint.wait()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from modelyard.formats.token_rows import Rows
+from modelyard.posttrain.rows.masking import fill_rows
+
+T = TypeVar("T")
 
 
 def length_grouped(lengths: Sequence[int], size: int, generator: np.random.Generator) -> list[list[int]]:
@@ -18,6 +22,22 @@ def length_grouped(lengths: Sequence[int], size: int, generator: np.random.Gener
     kept = generator.permutation(len(lengths))[: len(lengths) // size * size]
     ordered = kept[np.argsort(np.asarray(lengths)[kept], kind="stable")].reshape(-1, size)
     return [[int(i) for i in batch] for batch in ordered[generator.permutation(len(ordered))]]
+
+
+def whole_groups(groups: Sequence[Sequence[T]], micro_batch: int, replicas: int, nothing: T) -> list[T]:
+    """The rows of all groups, every group whole in one micro-batch; what is left of a micro-batch, and micro-batches that the replicas lack to
+    have equally many, are filled up with ``nothing``.
+
+    Raises:
+        ValueError: a group has more rows than a micro-batch.
+    """
+    packed = fill_rows([len(group) for group in groups], micro_batch)
+    packed += [[] for _ in range(-len(packed) % replicas)]
+    rows: list[T] = []
+    for stop, numbers in enumerate(packed, 1):
+        rows += [row for number in numbers for row in groups[number]]
+        rows += [nothing] * (stop * micro_batch - len(rows))
+    return rows
 
 
 def pretraining_window(rows: Rows, start: int, size: int, width: int) -> NDArray[np.int64]:

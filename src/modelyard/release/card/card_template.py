@@ -4,7 +4,7 @@
 TEMPLATE = """<!doctype html>
 <html lang="en">
 <head>
-<meta charset="utf-8">
+<meta charset="utf-8">{{ nothing_remote }}
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ title }}: model card</title>
 <link rel="icon" href="data:,">
@@ -51,7 +51,7 @@ blockquote { margin: 0 0 14px; padding-left: 14px; border-left: 3px solid var(--
 <header>
 <h1>{{ title }}</h1>
 <p><span class="verdict {{ decision.verdict }}">{{ decision.verdict }}</span>
-<span class="soft">{{ parameters }} parameters, aligned with PPO against human ratings. Every released version: evolution.html, beside this page.</span></p>
+<span class="soft">{{ parameters }} parameters, aligned{% if aligned %} by {{ aligned }}{% endif %} with human ratings. Every released version: evolution.html, beside this page.</span></p>
 </header>
 
 <section><h2>Gates</h2>
@@ -74,6 +74,7 @@ blockquote { margin: 0 0 14px; padding-left: 14px; border-left: 3px solid var(--
 {% endfor %}</tbody></table></div></section>
 
 {% for heading, other, found in (("Against the production version, item by item", "production", decision.comparisons),
+("What contamination gave: the base model against its twin without those documents", "twin", decision.contamination_gain),
 ("Against its base model, item by item (alignment tax)", "base", decision.tax),
 ("Conduct, item by item", "other", decision.conduct)) %}{% if found %}<section><h2>{{ heading }}</h2>
 <p class="soft small">Paired tests: McNemar for right and wrong, bootstrap for other scores; Holm's correction. "Detectable" is the smallest true difference
@@ -108,7 +109,7 @@ with people's labels, 0 for chance.</p>
 {% endfor %}</tbody></table></div></section>{% endif %}
 
 {% if rules %}<section><h2>Rules that it was rewarded by</h2>
-<p class="soft small">Rubrics that a judge applied to the prompts of some categories during PPO, beside the reward model. Kappa: agreement of the judge with people's
+<p class="soft small">Rubrics that a judge applied to the prompts of some categories while the policy was trained, beside the reward model. Kappa: agreement of the judge with people's
 labels, 0 for chance.</p>
 <div class="scroll"><table><thead><tr><th>Rubric</th><th>Prompts</th><th>Wanted</th><th class="n">Weight</th><th class="n">Kappa</th></tr></thead><tbody>
 {% for row in rules %}<tr>{% for cell in row[:3] %}<td>{{ cell }}</td>{% endfor %}{% for cell in row[3:] %}<td class="n">{{ cell }}</td>{% endfor %}</tr>
@@ -147,16 +148,16 @@ short reviews: both are proxies. It is not meant to be used for anything that ma
 <section><h2>Load it</h2>
 <pre>import mlflow
 
-chat = mlflow.pyfunc.load_model("models:/{{ name }}@production")  # every file is checked against its hash
+chat = mlflow.pyfunc.load_model({{ ("models:/" ~ name ~ "@production") | tojson }})  # every file is checked against its hash
 print(chat.predict([{"messages": [{"role": "user", "content": "Good morning, how are you?"}]}], params={"temperature": 1.0}))</pre>
 <p>Or the same weights in transformers:</p>
 <pre>import mlflow
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-path = mlflow.artifacts.download_artifacts("models:/{{ name }}@production") + "/artifacts/model"
+path = mlflow.artifacts.download_artifacts({{ ("models:/" ~ name ~ "@production") | tojson }}) + "/artifacts/model"
 tokenizer = AutoTokenizer.from_pretrained(path)
 model = AutoModelForCausalLM.from_pretrained(path)
-inputs = tokenizer("&lt;|endoftext|&gt;{{ samples[0].prompt if samples else 'The' }}", return_tensors="pt")
+inputs = tokenizer({{ ("<|endoftext|>" ~ (samples[0].prompt if samples else "The")) | tojson }}, return_tensors="pt")
 print(tokenizer.decode(model.generate(**inputs, max_new_tokens=24, do_sample=True)[0]))</pre></section>
 </main></body></html>
 """

@@ -83,7 +83,7 @@ def forecast_plot(forecast: SealedForecast, final: float | None) -> str:
 
 
 def reward_against_kl(kl: Sequence[float], reward: Sequence[float]) -> str:
-    """PPO's path: reward gained for distance from the SFT model, first step to last."""
+    """The path of a policy that samples: reward gained for distance from the SFT model, first step to last."""
 
     def paint(axes: Any) -> None:
         axes.plot(kl, reward, color=GRID, linewidth=1.0)

@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment
-
-from modelyard.formats import json_file
+from modelyard import printable
+from modelyard.formats import json_file, rewards
 from modelyard.formats.contamination import FILE as REPORT
 from modelyard.formats.contamination import Report, read_report
 from modelyard.formats.forecast import FILE as FORECAST
@@ -23,26 +22,29 @@ from modelyard.model import model_directory
 from modelyard.release.card import figures
 from modelyard.release.card.card_template import TEMPLATE
 from modelyard.release.card.feedback import feedback
-from modelyard.release.gates.gate import Decision
+from modelyard.release.gates.gate import MODELS, Decision
 from modelyard.stats.estimate import Estimate
+from modelyard.store.artifacts import MANIFEST
 
-MODELS = ("base", "sft", "policy")
+ALIGNED = {"ppo": "PPO", "grpo": "GRPO", "rloo": "RLOO", "dpo": "DPO", "kwise_dpo": "K-wise DPO", "ipo": "IPO", "kto": "KTO"}
+"""``policy.algorithm`` -> how the page names it."""
 
 
 def build(name: str, inputs: Mapping[str, Path], decision: Decision, results: Results) -> str:
     """The page. ``inputs`` are the decision stage's."""
     corpus, directory = inputs["corpus"], inputs["results"]
     report = read_report(inputs["contamination"]) if (inputs["contamination"] / REPORT).is_file() else {}
-    page = Environment(autoescape=True).from_string(TEMPLATE)
-    return page.render(
+    models = [model for model in MODELS if model in results.weights]
+    return printable.page(TEMPLATE).render(
         title=name,
         name=name,
         parameters=shortened(model_directory.read(inputs["policy"]).model.parameters()),
+        aligned=aligned(inputs["policy"]),
         decision=decision,
         facts=facts(inputs, results),
         figures=[*plots(inputs, results), *seesaws(decision)],
-        models=MODELS,
-        metrics=[(label(key), [cell(results, model, key) for model in MODELS]) for key in measured(results)],
+        models=models,
+        metrics=[(label(key), [cell(results, model, key) for model in models]) for key in measured(results)],
         classes=classes(results),
         rules=rule_rows(inputs),
         feedback=feedback(inputs),
@@ -50,6 +52,12 @@ def build(name: str, inputs: Mapping[str, Path], decision: Decision, results: Re
         contamination=contamination_rows(report, results),
         sources=[*read_json(corpus / "sources.json"), *(read_json(inputs["feedback"] / "sources.json") if "feedback" in inputs else [])],
     )
+
+
+def aligned(policy: Path) -> str:
+    """By which algorithm the policy was trained, as its manifest says; "" where it says none."""
+    algorithm = (read_json(policy / MANIFEST) or {}).get("config", {}).get("algorithm", "")
+    return ALIGNED.get(algorithm, algorithm)
 
 
 def abuse_judge(corpus: Path) -> str:
@@ -62,7 +70,7 @@ def abuse_judge(corpus: Path) -> str:
 
 def facts(inputs: Mapping[str, Path], results: Results) -> list[tuple[str, str]]:
     """What the weights are and where they come from."""
-    model = model_directory.read(inputs["policy"]).model
+    model, rewarded = model_directory.read(inputs["policy"]).model, rewards.read(inputs["policy"]).ids
     shape = f"{model.style}, {model.layers} layers x {model.hidden}, {model.heads} heads, context {model.seq_len}"
     parents = [
         (f"{role} artifact", path.parent.name + "/" + path.name)
@@ -75,6 +83,7 @@ def facts(inputs: Mapping[str, Path], results: Results) -> list[tuple[str, str]]
         ("Vocabulary", f"{model.vocab_size} byte-level BPE tokens"),
         ("Weights", results.weights.get("policy", "unknown")),
         *parents,
+        *([("Verified rewards", ", ".join(f"{name} {identity}" for name, identity in rewarded.items()))] if rewarded else []),
         ("Benchmarks", ", ".join(f"{name} {measured.id}" for name, measured in results.benchmarks.items())),
     ]
 
@@ -83,11 +92,11 @@ def plots(inputs: Mapping[str, Path], results: Results) -> list[tuple[str, str]]
     """Caption and SVG of each figure; "" where its data are missing."""
     final = results.metrics.get("evals/base/validation_loss/loss")
     value = final.value if final else None
-    base, ppo = history(inputs["base"]), history(inputs["policy"])
+    base, policy = history(inputs["base"]), history(inputs["policy"])
     losses = series(base, "base/train/loss")
     path = [
         (row["policy/objective/kl"], row["policy/objective/reward"])
-        for row in ppo
+        for row in policy
         if "policy/objective/kl" in row and "policy/objective/reward" in row
     ]
     forecast = read_forecast(inputs["forecast"]) if "forecast" in inputs and (inputs["forecast"] / FORECAST).is_file() else None
@@ -95,7 +104,10 @@ def plots(inputs: Mapping[str, Path], results: Results) -> list[tuple[str, str]]
     return [
         ("Pretraining loss", figures.loss_curve([x for x, _ in losses], [y for _, y in losses], value) if losses else ""),
         ("Sealed forecast against the result", figures.forecast_plot(forecast, value) if forecast else ""),
-        ("Reward against KL during PPO", figures.reward_against_kl([x for x, _ in path], [y for _, y in path]) if path else ""),
+        (
+            "Reward against KL during training of the policy",
+            figures.reward_against_kl([x for x, _ in path], [y for _, y in path]) if path else "",
+        ),
         *((f"Calibration on {name.replace('_', ' ')}", figures.reliability(found)) for name, found in calibration.items()),
     ]
 
@@ -104,6 +116,7 @@ def seesaws(decision: Decision) -> list[tuple[str, str]]:
     """What was gained and lost, against production and against the base model; none where nothing was compared."""
     sides = (
         ("Against production: gained and lost", decision.comparisons),
+        ("Contamination: the base against its twin without those documents", decision.contamination_gain),
         ("Alignment tax: against the base model", decision.tax),
         ("Conduct: both sides of safety", decision.conduct),
     )
@@ -150,6 +163,7 @@ def classes(results: Results) -> tuple[list[str], list[tuple[str, str, list[tupl
         (f"{benchmark}, {group}".replace("_", " "), model, [cell(results, model, f"{benchmark}/{name}/{group}") for name in names])
         for benchmark, group in places
         for model in MODELS
+        if model in results.weights
     ]
     return [name.removeprefix("class_") for name in names], rows
 

@@ -21,13 +21,15 @@ from modelyard.release.limits import GateName, Override
 from modelyard.stats.estimate import Estimate
 
 Verdict = Literal["PROMOTE", "HOLD", "BLOCK"]
+MODELS = ("base", "no_contam", "sft", "policy")
+"""Models that are measured, in the order of their making; a line without a twin has no ``no_contam``."""
 
 
 class Use(NamedTuple):
     """A training set that went into a model."""
 
     model: str
-    """base, sft, reward, gold or policy."""
+    """base, no_contam, sft, sft_start, reward, gold or policy."""
     name: str
     """The set, as the contamination report calls it."""
     data: str | None
@@ -107,6 +109,8 @@ class Decision(Config):
     """Benchmark by benchmark against production; empty for a first release."""
     tax: tuple[Comparison, ...]
     """Benchmark by benchmark against the base model."""
+    contamination_gain: tuple[Comparison, ...] = ()
+    """Benchmark by benchmark, the base model against its twin that never saw an item; empty for a line without one."""
     conduct: tuple[Comparison, ...] = ()
     """Every side of safety against the SFT model and against production."""
 

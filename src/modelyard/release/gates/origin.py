@@ -10,17 +10,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from modelyard.formats.contamination import Checked, Report
-from modelyard.formats.results import Rows
+from modelyard.formats.results import Results, Rows
+from modelyard.release.compare import Comparison
 from modelyard.release.gates.gate import Evidence, Gate, RefusedError, Use, number
+from modelyard.release.gates.measured import compared, records_of, tested
 from modelyard.release.limits import ReleaseConfig
 
+REQUIRED = ("base", "sft", "policy")
+"""Models that every line measures."""
+TWIN = "no_contam"
+"""The base model's twin that was trained without the documents that hold a benchmark item."""
 IMPORTED_TEXT = "pretraining of the imported model"
 """What an imported model was trained on before: no set that anybody here could search."""
 
 
 def weights_gate(evidence: Evidence) -> Gate:
     """The results were measured on the weights to be released."""
-    for model in ("base", "sft", "policy"):
+    for model in dict.fromkeys([*REQUIRED, *evidence.weights, *evidence.results.weights]):
         wanted, found = evidence.weights.get(model), evidence.results.weights.get(model)
         if not wanted or not found:
             raise RefusedError(f"fingerprint of {model} is missing")
@@ -54,8 +60,9 @@ def metrics_gate(evidence: Evidence) -> Gate:
     return suite_gate("metrics", evidence.metric_suite)
 
 
-def contamination_gate(evidence: Evidence, config: ReleaseConfig) -> Gate:
-    """Few items of any benchmark that matters are in training data, and they were looked for in every set that a model was trained on."""
+def contamination_gate(evidence: Evidence, config: ReleaseConfig, found: list[Comparison]) -> Gate:
+    """Few items of any benchmark that matters are in training data, they were looked for in every set that a model was trained on, and
+    a base model that has a twin owes none of its scores to them; the comparisons with the twin are added to ``found``."""
     gate = contamination_shares(evidence.contamination, config)
     aside = config.set_aside.pretraining_data
     trained = [use for use in evidence.trained if not (aside and use.name == IMPORTED_TEXT)]
@@ -71,7 +78,23 @@ def contamination_gate(evidence: Evidence, config: ReleaseConfig) -> Gate:
         require_searched(name, evidence.contamination[name], trained, evidence.searched)
         require_counted(name, evidence.contamination[name], evidence.results.of("policy").get(name, ()))
     reason = f"{gate.reason}; what the imported base was trained on is set aside: {aside}" if aside else gate.reason
-    return gate.model_copy(update={"reason": reason})
+    gate = gate.model_copy(update={"reason": reason})
+    return beside_twin(gate, evidence.results, config, found) if TWIN in evidence.results.weights else gate
+
+
+def beside_twin(gate: Gate, results: Results, config: ReleaseConfig, found: list[Comparison]) -> Gate:
+    """The gate, which HOLDs where the base model is further ahead of its twin than ``max_contamination_gain`` (paired tests)."""
+    names = [name for name in compared(results, config, safety=False) if results.benchmarks[name].searched]
+    if not names:
+        raise RefusedError("no benchmark was measured on which the base model and its twin can be compared")
+    without, base = (records_of(results, model, names, config) for model in (TWIN, "base"))
+    gains = tested(without, base, dict.fromkeys(base, config.max_contamination_gain), config)
+    found += gains
+    ahead = [f"{c.benchmark} {c.difference:+.4f} (p {c.p_holm:.4f})" for c in gains if c.verdict == "better"]
+    said = f"the base is ahead of its twin without those documents on {', '.join(ahead)}" if ahead else "no better than its twin"
+    metrics = gate.metrics | {f"release/contamination_gain/{c.benchmark}": c.difference for c in gains}
+    verdict = "HOLD" if ahead and gate.verdict == "PROMOTE" else gate.verdict
+    return gate.model_copy(update={"verdict": verdict, "reason": f"{gate.reason}; {said}", "metrics": metrics})
 
 
 def contamination_shares(report: Report | None, config: ReleaseConfig) -> Gate:

@@ -73,7 +73,13 @@ def test_every_shape_becomes_the_same_records(tmp_path: Path) -> None:
             "ranked",
             [{"prompt": "p", "completions": ["a", "b", "c"], "ranks": [1, 3, 3], "scores": [5, 1, 1], "rater": 7}],
         ),
-        file(tmp_path, "asked", "prompts", [{"prompt": "Write a poem", "category": "brainstorm", "source": "labeler_few_shot"}], chat=True),
+        file(
+            tmp_path,
+            "asked",
+            "prompts",
+            [{"prompt": "Write a poem", "category": "brainstorm", "source": "labeler_few_shot", "answer": "a poem"}],
+            chat=True,
+        ),
         splits=everything,
     )
     metrics, demonstrations, comparisons, prompts = run(made, tmp_path)
@@ -89,6 +95,7 @@ def test_every_shape_becomes_the_same_records(tmp_path: Path) -> None:
     assert prompts[0].prompt == demonstrations[3].prompt
     assert prompt_text(prompts[0].prompt) == "Add\n\n1 2"
     assert (prompts[1].source, prompts[1].category, prompts[1].prompt[0].role) == ("labeler_few_shot", "brainstorm", "user")
+    assert [prompt.answer for prompt in prompts] == [None, "a poem"]
     assert metrics["feedback/ignored_keys/extra"] == 1
     assert {row["name"] for row in json.loads((tmp_path / "out" / "sources.json").read_text())} == {f.name for f in made.files}
 
@@ -172,13 +179,30 @@ def test_splits_keep_a_prompt_or_a_user_on_one_side_of_all_sets_and_strangers_ou
 @pytest.mark.parametrize(
     ("shape", "row", "settings", "message"),
     [
-        ("messages", {"messages": chat("Q")}, {}, "messages: must end with an assistant's turn"),
-        ("messages", {"prompt": "a"}, {}, "messages: needed, or prompt and completion"),
+        ("messages", {"messages": chat("", "A")[1:]}, {}, "messages: an assistant's turn that answers nothing"),
+        (
+            "messages",
+            {"messages": [{"role": "boss", "content": "Q"}]},
+            {},
+            "messages.0.role: expected one of system, developer, user, human",
+        ),
+        ("messages", {"conversations": [{"from": "human", "value": 3}]}, {}, "conversations.0.value: "),
+        ("messages", {"messages": [{"role": "user", "content": [{"type": "text", "text": 1}]}]}, {}, "messages.0.content.0.text: "),
+        ("messages", r'{"messages": [{"role": "user", "content": "smile \ud83d"}]}', {}, "messages.0.content: half of a surrogate pair"),
+        ("messages", {"prompt": "p", "completion": "c", "system": "s"}, {}, "system: is of a conversation"),
+        ("messages", {"prompt": "a"}, {}, ":2: messages: needed, or prompt and completion"),
         ("messages", {"messages": chat("Q", "A", "B", "C")[1:]}, {}, ""),
         ("instructions", {"instruction": "i"}, {}, "output: needed, or instances in its place"),
         ("instructions", {"instruction": "i", "instances": [{"input": "x"}]}, {}, "instances.0.output: Field required"),
         ("pairs", {"chosen": "a", "rejected": "b"}, {}, "prompt: needed where chosen and rejected are strings"),
-        ("pairs", {"prompt": "p", "chosen": chat("a", "b"), "rejected": "c"}, {}, "chosen: must be text or one assistant message"),
+        (
+            "pairs",
+            {"prompt": "p", "chosen": chat("a", "b"), "rejected": "c"},
+            {},
+            "chosen: a conversation that does not begin with the prompt",
+        ),
+        ("pairs", {"prompt": "p", "chosen": "p, b", "rejected": "c"}, {"prompt_in_answers": True}, "does not begin with the prompt"),
+        ("scored", {"prompt": "p", "completions": [{"text": "a"}]}, {}, "completions.0.score: Field required"),
         ("pairs", {"prompt": "p", "chosen": "a"}, {}, "rejected: Field required"),
         ("transcripts", {"chosen": "hello", "rejected": "b"}, {}, "chosen: no transcript of Human: and Assistant: turns"),
         ("ranked", {"prompt": "p", "completions": ["a", "b"], "ranks": [1]}, {}, "ranks: 1 for 2 completions"),
@@ -196,8 +220,10 @@ def test_bad_line_is_named_by_file_line_and_key(tmp_path: Path, shape: str, row:
         "pairs": {"prompt": "p", "chosen": "a", "rejected": "b"},
         "transcripts": {"chosen": "\n\nHuman: Q\n\nAssistant: a", "rejected": "\n\nHuman: Q\n\nAssistant: b"},
         "ranked": {"prompt": "p", "completions": ["a", "b"], "ranks": [1, 2]},
+        "scored": {"prompt": "p", "completions": [{"text": "a", "score": 1}, {"text": "b", "score": 2}]},
         "prompts": {"prompt": "p", "user": "u"},
     }[shape]
+    fine |= {"chosen": "p: a", "rejected": "p: b"} if settings.get("prompt_in_answers") else {}
     made = config(file(tmp_path, "mine", shape, [fine, row], **settings))
     if not message:
         run(made, tmp_path)

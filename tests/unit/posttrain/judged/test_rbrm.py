@@ -19,13 +19,13 @@ from modelyard.posttrain.judged import rbrm, rules
 from modelyard.posttrain.judged.overruling import fit_weights, ruling
 from modelyard.posttrain.judged.rbrm import RBRMConfig
 from modelyard.posttrain.judged.rules import Rule, RuleBasedReward
-from modelyard.posttrain.ppo import loop as ppo
+from modelyard.posttrain.policy import loop as ppo
 from modelyard.progress import silent
 from modelyard.stats.estimate import Estimate, proportion
 from tests.unit import small_model
 from tests.unit.judges.scripted import Scripted, biased
 from tests.unit.posttrain.conftest import optimizer
-from tests.unit.posttrain.ppo.test_loop import Inputs, ppo_config, run
+from tests.unit.posttrain.policy.policies import Inputs, ppo_config, run
 
 pytestmark = pytest.mark.numerics
 

@@ -3,8 +3,7 @@
 import json
 from pathlib import Path
 
-from jinja2 import Environment
-
+from modelyard import printable
 from modelyard.judges import record
 from modelyard.judges.agreement import Agreement
 from modelyard.judges.open_judge import JudgeConfig
@@ -74,7 +73,7 @@ def test_card_without_ai_feedback_says_nothing_of_it(tmp_path: Path) -> None:
 
 def test_card_sections_show_the_tables_and_escape_reasons(tmp_path: Path) -> None:
     start, end = TEMPLATE.index("{% if feedback.counts %}"), TEMPLATE.index("{% if rules %}")
-    page = Environment(autoescape=True).from_string(TEMPLATE[start:end])
+    page = printable.page(TEMPLATE[start:end])
 
     shown = page.render(feedback=feedback(world(tmp_path)))
 

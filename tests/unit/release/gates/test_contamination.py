@@ -15,6 +15,7 @@ from tests.unit.release.evidence import (
     REPORT,
     SETS,
     changed,
+    records,
     results,
     scores,
     searched,
@@ -96,6 +97,24 @@ def test_gate_model_of_other_data_than_searched_is_refused() -> None:
     verdict, reason = verdict_of(decide(GOOD._replace(trained=trained), CONFIG), "contamination")
 
     assert (verdict, reason) == ("BLOCK", f"gold was trained on feedback/other, but {CORPUS} and {FEEDBACK} was searched")
+
+
+@pytest.mark.parametrize(("ahead", "twin", "verdict"), [(30, 30, "PROMOTE"), (30, 27, "PROMOTE"), (60, 30, "HOLD"), (30, 60, "PROMOTE")])
+def test_gate_base_ahead_of_the_twin_that_never_saw_an_item_is_held(ahead: int, twin: int, verdict: str) -> None:
+    words = {"base": (ahead, "base-1"), "no_contam": (twin, "twin-1")}
+    found = with_records(GOOD.results, "no_contam", {"human_eval": records("human_eval", [0.0] * 60, "twin-1")})
+    for model, (right, weights) in words.items():
+        found = with_records(found, model, {"last_word": records("last_word", scores(right), weights)})
+    found = found._replace(weights={**GOOD.results.weights, "no_contam": "twin-1"})
+    evidence = GOOD._replace(results=found, weights={**GOOD.weights, "no_contam": "twin-1"})
+
+    decision = decide(evidence, CONFIG)
+
+    assert verdict_of(decision, "contamination")[0] == verdict
+    [shown] = [c for c in decision.contamination_gain if c.benchmark == "last_word"]
+    assert round(shown.difference * 100) == ahead - twin
+    other = decide(evidence._replace(weights=GOOD.weights), CONFIG)
+    assert verdict_of(other, "weights") == ("BLOCK", "fingerprint of no_contam is missing")
 
 
 def contaminated(rows: list[dict], items: range) -> list[dict]:

@@ -1,0 +1,213 @@
+"""What a line of feedback says: a prompt, its completions, their order.
+
+A line of the right form that cannot be used is dropped with a reason, never silently: an answer that is empty, also one in the middle of a
+conversation (``empty_completion``), an empty prompt (``empty_prompt``), a conversation that nobody answered (``unanswered``), one with tools
+(``tool_calls``), with images or sound (``not_text``) or with turns of other weights (``turn_weight``), answers to different prompts
+(``different_prompts``), answers that repeat the prompt (``prompt_repeated``), that all tie (``tie``), of which one text has two ranks
+(``text_at_two_ranks``), without marks (``no_score``), alone (``one_completion``) or marked against their order (``scores_against_order``).
+A form that means nothing is a ValueError that begins with the key.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from modelyard.data.feedback import rows
+from modelyard.data.feedback.rows import TOOL, Instructions, Messages, Pair, Prompts, Ranked, Row, Scored, Side, Transcripts, Turn
+from modelyard.formats.feedback import Message, Prompt
+
+REPEATED = 16
+"""Characters from which a prompt that all answers begin with is a copy: a greeting is answered by a greeting."""
+_TURN = re.compile(r"\n\n(Human|Assistant):[ \t]*")
+
+
+class UselessError(Exception):
+    """A line of the right form that cannot be used; the argument is the reason."""
+
+
+class Content(NamedTuple):
+    """What a line says."""
+
+    prompt: Prompt
+    completions: tuple[str, ...]
+    """None of a prompt, one of a demonstration, K of a comparison."""
+    ranks: tuple[int, ...] = ()
+    scores: tuple[float, ...] | None = None
+    beside: bool = True
+    """Whether the prompt stands beside the completions rather than in one conversation with them."""
+
+
+def content(row: Row) -> Content:
+    """What the row says, as its file has it. Raises UselessError, and ValueError starting with the key at fault."""
+    if row.tools or row.functions:
+        raise UselessError("tool_calls")
+    match row:
+        case Prompts():
+            return Content(_asked(row.prompt), ())
+        case Messages():
+            return _demonstration(row)
+        case Instructions():
+            shown = row.shown
+            asked = f"{row.instruction}\n\n{shown.input}" if shown.input.strip() else row.instruction
+            return Content(asked, (shown.output.strip(),))
+        case Ranked():
+            prompt, said = _answers(row.prompt, {f"completions.{i}": side for i, side in enumerate(row.completions)})
+            return distinct(Content(prompt, said, row.ranks, row.scores))
+        case Scored():
+            return _scored(row)
+        case Transcripts():
+            found = _pair(None, _transcript(row.chosen, "chosen"), _transcript(row.rejected, "rejected"), None)
+            return found._replace(beside=False)
+        case Pair():
+            scores = None if row.score_chosen is None or row.score_rejected is None else (row.score_chosen, row.score_rejected)
+            return _pair(row.prompt, row.chosen, row.rejected, scores)
+    raise AssertionError(f"no content of {type(row).__name__}")
+
+
+def _demonstration(row: Messages) -> Content:
+    if row.messages is not None:
+        context, said = _last_turn(_messages(row.messages), "messages")
+        return Content(context, (said,), beside=False)
+    assert row.prompt is not None
+    assert row.completion is not None
+    prompt, said_once = _answers(row.prompt, {"completion": row.completion})
+    return Content(prompt, said_once)
+
+
+def _scored(row: Scored) -> Content:
+    scores = [one.score for one in row.completions]
+    if len(scores) < 2:
+        raise UselessError("one_completion")
+    known = tuple(score for score in scores if score is not None)
+    if len(known) < len(scores):
+        raise UselessError("no_score")
+    prompt, said = _answers(row.prompt, {f"completions.{i}.text": one.text for i, one in enumerate(row.completions)})
+    order = sorted(set(known), reverse=True)
+    return distinct(Content(prompt, said, tuple(1 + order.index(score) for score in known), known))
+
+
+def _pair(
+    prompt: rows.Prompt | None, chosen: Side | tuple[Message, ...], rejected: Side | tuple[Message, ...], scores: tuple[float, float] | None
+) -> Content:
+    if scores and scores[0] < scores[1]:
+        raise UselessError("scores_against_order")
+    asked, said = _answers(prompt, {"chosen": chosen, "rejected": rejected})
+    tied = said[0].strip() == said[1].strip() or bool(scores and scores[0] == scores[1])
+    return Content(asked, said, (1, 1) if tied else (1, 2), scores)
+
+
+def _answers(prompt: rows.Prompt | None, sides: dict[str, Side | tuple[Message, ...]]) -> tuple[Prompt, tuple[str, ...]]:
+    """Prompt and answers. An answer is text, one message, or a conversation that begins with the prompt, or with that of the others where
+    the line has none of its own.
+    """
+    asked = None if prompt is None else _asked(prompt)
+    contexts: list[tuple[Message, ...]] = []
+    said: list[str] = []
+    for key, side in sides.items():
+        spoken = side if isinstance(side, str) else _messages((side,) if isinstance(side, Turn) else side)
+        if isinstance(spoken, str):
+            if asked is None:
+                raise ValueError(f"prompt: needed where {' and '.join(sides)} are strings")
+            said.append(spoken)
+            continue
+        if asked is not None and len(spoken) == 1 and spoken[0].role == "assistant":
+            said.append(spoken[0].content)
+            continue
+        context, answer = _last_turn(spoken, key)
+        if asked is not None and not _begins(context, asked):
+            raise ValueError(f"{key}: a conversation that does not begin with the prompt")
+        contexts.append(context)
+        said.append(answer)
+    if len(set(contexts)) > 1:
+        raise UselessError("different_prompts")
+    known = [*contexts[:1], *([asked] if isinstance(asked, tuple) else [])]
+    if known:
+        return max(known, key=len), tuple(said)  # one of both may have a system message
+    assert asked is not None
+    return asked, tuple(said)
+
+
+def _begins(context: tuple[Message, ...], asked: Prompt) -> bool:
+    """Whether the turns before an answer are the prompt, a system message apart."""
+    spoken = [(one.role, one.content.strip()) for one in context if one.role != "system"]
+    if isinstance(asked, str):
+        return spoken == [("user", asked.strip())]
+    return spoken == [(one.role, one.content.strip()) for one in asked if one.role != "system"]
+
+
+def distinct(found: Content) -> Content:
+    """The comparison with each text once. Raises UselessError where one text has two ranks."""
+    places: dict[str, int] = {}
+    for number, text in enumerate(found.completions):
+        first = places.setdefault(text.strip(), number)
+        if found.ranks[first] != found.ranks[number]:
+            raise UselessError("text_at_two_ranks")
+    kept = sorted(places.values())
+    if len(kept) < 2:
+        raise UselessError("tie")
+    scores = tuple(found.scores[i] for i in kept) if found.scores else None
+    return Content(found.prompt, tuple(found.completions[i] for i in kept), tuple(found.ranks[i] for i in kept), scores)
+
+
+def without_prompt(found: Content, expected: bool) -> Content:
+    """The content with the prompt cut from the completions that begin with it, where that is ``expected`` of the file.
+
+    Raises:
+        UselessError: all completions repeat the prompt, which stands beside them, and nobody said so.
+        ValueError: a completion does not although the file's do.
+    """
+    conversation = not isinstance(found.prompt, str)
+    asked = (found.prompt if isinstance(found.prompt, str) else found.prompt[-1].content).strip()
+    repeats = [bool(asked) and text.lstrip().startswith(asked) for text in found.completions]
+    if not expected:
+        if found.completions and all(repeats) and found.beside and len(asked) >= REPEATED:
+            raise UselessError("prompt_repeated")
+        return found
+    if not all(repeats):
+        raise ValueError("prompt_in_answers: a completion does not begin with the prompt")
+    cut = (text.lstrip()[len(asked) :] for text in found.completions)
+    return found._replace(completions=tuple(text.strip() if conversation else text for text in cut))
+
+
+def _asked(prompt: rows.Prompt) -> Prompt:
+    return prompt if isinstance(prompt, str) else _messages(prompt)
+
+
+def _messages(turns: Sequence[Turn | Message]) -> tuple[Message, ...]:
+    """The turns as a record holds them. Raises UselessError for what is no text, or nothing."""
+    if not turns:
+        raise UselessError("empty_prompt")
+    return tuple(turn if isinstance(turn, Message) else _message(turn) for turn in turns)
+
+
+def _message(turn: Turn) -> Message:
+    if turn.role == TOOL or turn.tool_calls or turn.function_call:
+        raise UselessError("tool_calls")
+    if turn.weight not in (None, 1):
+        raise UselessError("turn_weight")
+    if isinstance(turn.content, tuple):
+        if any(part.text is None for part in turn.content):
+            raise UselessError("not_text")
+        text = "".join(part.text or "" for part in turn.content)
+    else:
+        text = turn.content or ""
+    return Message.model_validate({"role": turn.role, "content": text})
+
+
+def _last_turn(messages: tuple[Message, ...], key: str) -> tuple[tuple[Message, ...], str]:
+    if messages[-1].role != "assistant":
+        raise UselessError("unanswered")
+    if len(messages) < 2:
+        raise ValueError(f"{key}: an assistant's turn that answers nothing")
+    return messages[:-1], messages[-1].content
+
+
+def _transcript(text: str, key: str) -> tuple[Message, ...]:
+    """``\\n\\nHuman: ...\\n\\nAssistant: ...`` as messages."""
+    parts = _TURN.split(text)
+    if parts[0].strip() or len(parts) < 3:
+        raise ValueError(f"{key}: no transcript of Human: and Assistant: turns")
+    roles: dict[str, Literal["user", "assistant"]] = {"Human": "user", "Assistant": "assistant"}
+    return tuple(Message(role=roles[who], content=said.strip()) for who, said in zip(parts[1::2], parts[2::2], strict=True))

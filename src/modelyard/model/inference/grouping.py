@@ -1,0 +1,41 @@
+"""Which prompts are continued together.
+
+A batch is read up to the end of its shortest prompt at once; from there to the end of its longest completion it goes token by token. Prompts of
+like length therefore share a batch, and batches are cut where that costs least: a step of n sequences costs what reading the weights does, which is
+as much as so many more sequences, plus n.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+READING = {"cpu": 16, "cuda": 512}
+"""Device -> sequences whose products cost as much as reading the weights once. On two CPU cores 10 for 135M parameters, more for fewer."""
+
+
+def groups(lengths: Sequence[int], most: int, new: int, reading: int) -> list[list[int]]:
+    """Indices of the prompts of each batch, shortest first.
+
+    Args:
+        lengths: tokens of each prompt.
+        most: prompts of a batch, at most.
+        new: tokens that are drawn after each.
+        reading: see :data:`READING`.
+    """
+    order = np.argsort(lengths, kind="stable")
+    ordered = np.asarray(lengths)[order]
+    cost, begin = np.zeros(len(order) + 1), np.zeros(len(order) + 1, int)
+    for end in range(1, len(order) + 1):
+        first = np.arange(max(0, end - most), end)
+        steps = ordered[end - 1] - ordered[first] + new
+        total = cost[first] + steps * (reading + end - first)
+        begin[end] = first[total.argmin()]
+        cost[end] = total.min()
+    found: list[list[int]] = []
+    end = len(order)
+    while end:
+        found.append(order[begin[end] : end].tolist())
+        end = begin[end]
+    return found[::-1]

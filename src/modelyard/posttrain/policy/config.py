@@ -1,0 +1,173 @@
+"""Settings of the ``policy`` stage where it samples: PPO-ptx, GRPO and RLOO, with the published values beside ours.
+
+An algorithm is a table of its own keys, so a combination that means nothing (a critic's clip range for GRPO, a group size for PPO) is an
+unknown key when the config is read. What all policies share, those that are trained on comparisons
+(:mod:`modelyard.posttrain.preference.config`) among them, is :class:`PolicyConfig`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from modelyard.config import Config
+from modelyard.model.network.architecture import Precision
+from modelyard.model.training.optimizer import OptimizerConfig
+from modelyard.posttrain.policy.kl_control import AdaptiveKLConfig
+from modelyard.posttrain.policy.verified import VerifiedReward
+
+
+class PolicyConfig(Config):
+    """What every policy has, however it is trained."""
+
+    seed: int
+    """Prompts, samples and order of what is trained on."""
+    precision: Precision
+    """``fp32`` or ``bf16`` parameters."""
+    micro_batch: int = Field(ge=1)
+    """Rows of one forward pass on one replica."""
+    max_new_tokens: int = Field(ge=1)
+    """Longest completion that is sampled."""
+    max_prompt_tokens: int | None = None
+    """Longest prompt that is sampled from; absent: what the model's ``seq_len`` leaves beside a completion."""
+    final_episodes: int
+    """Completions sampled from the finished policy to measure KL and reward."""
+    final_rows: int
+    """Rows of validation tokens on which the language model's loss is measured before and after."""
+    optimizer: OptimizerConfig
+    """AdamW of the policy (InstructGPT's learning rate was not published for the released models)."""
+
+    @property
+    def batches(self) -> dict[str, tuple[int, int]]:
+        """Key -> rows of a batch and of a micro-batch: what the replicas have to share evenly."""
+        raise NotImplementedError
+
+
+class OnPolicyConfig(PolicyConfig):
+    """Rounds of sampling and training. InstructGPT warms the learning rate up over 10 iterations from 1/10: ``optimizer.warmup_steps`` counts
+    minibatches."""
+
+    reward_weight: float = Field(default=1.0, ge=0)
+    """Weight of the reward model's score; 0: what ``rewards`` verify is all that counts."""
+    rewards: dict[str, VerifiedReward] = Field(default_factory=dict)
+    """Name -> what a rule verifies and rewards beside the reward model."""
+    iterations: int
+    """Rounds of sampling and training (InstructGPT: 256k episodes = 500 rounds)."""
+    episodes: int
+    """Completions sampled in an iteration (InstructGPT: 512)."""
+    minibatches: int
+    """Optimizer steps of an iteration, one pass over its episodes (InstructGPT: 8 of 64 episodes, one inner epoch)."""
+    temperature: float
+    """Sampling temperature (InstructGPT: 1; log-probabilities are always those at 1)."""
+    kl_coef: float = Field(ge=0)
+    """Beta, charge per nat of KL to the SFT model (InstructGPT: 0.02, for its reward model's scale); with ``adaptive_kl`` the first one."""
+    adaptive_kl: AdaptiveKLConfig | None = None
+    """Moves the charge towards a target KL; absent: it is fixed, as InstructGPT's."""
+    kl_stop: float
+    """Mean KL of an iteration's sequences, in nats, above which training stops."""
+    on_kl_stop: Literal["stop", "error"]
+    """``stop`` keeps the policy as it is and ends the loop; ``error`` fails the run."""
+    clip_range: float = Field(gt=0)
+    """Clip of the policy's ratio (InstructGPT: 0.2)."""
+    ptx_coef: float
+    """Gamma on the mean loss of pretraining tokens (InstructGPT: 27.8, against its own normalisation; 0: no pretraining text)."""
+    ptx_rows: int
+    """Rows of pretraining text of a minibatch, as long as they were packed (InstructGPT: 8 times the episodes)."""
+    ema_decay: float
+    """Decay of the released weights' moving average over iterations (InstructGPT: 0.992); 0 releases the last weights."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> OnPolicyConfig:
+        if self.minibatches < 1 or self.episodes % self.minibatches:
+            raise ValueError(f"episodes {self.episodes} is not divisible by minibatches {self.minibatches}")
+        if self.minibatch % self.micro_batch or self.ptx_rows % self.micro_batch:
+            raise ValueError(f"minibatch {self.minibatch} and ptx_rows {self.ptx_rows} must be multiples of micro_batch {self.micro_batch}")
+        if (self.ptx_coef > 0) != (self.ptx_rows > 0):
+            raise ValueError("ptx_coef and ptx_rows must both be positive or both be 0")
+        if self.temperature != 1 or self.iterations < 1:
+            raise ValueError("temperature must be 1 (the KL is measured under the sampling distribution) and iterations >= 1")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError("ema_decay must lie in [0, 1)")
+        if self.adaptive_kl and not self.kl_coef:
+            raise ValueError("adaptive_kl scales kl_coef, and kl_coef is 0: nothing would ever be charged")
+        if not self.reward_weight and not any(reward.weight for reward in self.rewards.values()):
+            raise ValueError("reward_weight is 0 and rewards has none with a weight: nothing would be learned")
+        return self
+
+    @property
+    def minibatch(self) -> int:
+        """Episodes of an optimizer step."""
+        return self.episodes // self.minibatches
+
+    @property
+    def prompts(self) -> int:
+        """Prompts of an iteration."""
+        return self.episodes
+
+    @property
+    def batches(self) -> dict[str, tuple[int, int]]:
+        """Minibatches of episodes and of pretraining text."""
+        return {
+            "policy.episodes / policy.minibatches": (self.minibatch, self.micro_batch),
+            "policy.ptx_rows": (self.ptx_rows, self.micro_batch),
+        }
+
+
+class PPOConfig(OnPolicyConfig):
+    """PPO-ptx: advantages by a critic, KL charged in the reward (InstructGPT, arXiv:2203.02155)."""
+
+    algorithm: Literal["ppo"]
+    """Clipped policy gradient with a critic and, where ``ptx_coef`` is not 0, pretraining text."""
+    gae_lambda: float = Field(ge=0, le=1)
+    """Lambda of GAE (not published for InstructGPT)."""
+    value_clip_range: float = Field(gt=0)
+    """How far from its old value a value may move within an iteration (InstructGPT: 0.2)."""
+    value_optimizer: OptimizerConfig
+    """AdamW of the value model (InstructGPT: 9e-6)."""
+
+
+class GroupConfig(OnPolicyConfig):
+    """Several completions of a prompt, whose rewards are each other's baseline; there is no critic."""
+
+    group: int = Field(ge=2)
+    """Completions of a prompt (DeepSeekMath: 64; RLOO: 2 to 4)."""
+
+    @model_validator(mode="after")
+    def _whole_groups(self) -> GroupConfig:
+        if self.episodes % self.group:
+            raise ValueError(f"episodes {self.episodes} is not divisible by group {self.group}")
+        return self
+
+    @property
+    def prompts(self) -> int:
+        """Prompts of an iteration."""
+        return self.episodes // self.group
+
+
+class GRPOConfig(GroupConfig):
+    """GRPO (arXiv:2402.03300) with the normalisations of Dr. GRPO (arXiv:2503.20783) and DAPO (arXiv:2503.14476) as options."""
+
+    algorithm: Literal["grpo"]
+    """Advantages relative to a group of completions."""
+    scale: Literal["group", "batch", "none"]
+    """What a reward's distance from its group's mean is divided by: the group's standard deviation (GRPO, DAPO), that of all episodes, or
+    nothing (Dr. GRPO)."""
+    mean: Literal["sequence", "token", "longest"]
+    """Over what losses of tokens are averaged: each completion and then all of them (GRPO), all tokens alike (DAPO), or completions as if each
+    were ``max_new_tokens`` long (Dr. GRPO), so that a long wrong answer costs no less a token than a short one."""
+    clip_range_high: float | None = Field(default=None, gt=0)
+    """Clip above 1 where it is wider than ``clip_range`` below (DAPO: 0.28); absent: the same."""
+
+    @model_validator(mode="after")
+    def _wider(self) -> GRPOConfig:
+        if self.clip_range_high is not None and self.clip_range_high < self.clip_range:
+            raise ValueError(f"clip_range_high {self.clip_range_high} is less than clip_range {self.clip_range}")
+        return self
+
+
+class RLOOConfig(GroupConfig):
+    """REINFORCE leave-one-out (arXiv:2402.14740): the baseline is the mean reward of the prompt's other completions, KL charged in the reward."""
+
+    algorithm: Literal["rloo"]
+    """Advantages relative to the others of a group."""

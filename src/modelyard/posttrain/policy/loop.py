@@ -1,0 +1,168 @@
+"""Policies that learn from their own samples: PPO-ptx, GRPO and RLOO in one loop, on the engine that trains everything else.
+
+An iteration samples completions of prompts, scores them with the frozen reward model (and rules), and makes one pass of minibatches over them:
+the terms of :func:`modelyard.posttrain.losses.policy_loss` with the weights that the config's algorithm gives
+(:mod:`modelyard.posttrain.policy.algorithms`), a batch of pretraining text of its own in the same gradient (InstructGPT, arXiv:2203.02155, section
+3.5, eq. 2, appendix C.4), and for PPO the clipped value loss of a separate value model that starts as the reward model. All models live on the
+same ranks. Stops when KL to the frozen SFT model blows up, or when generation and training disagree about log-probabilities. Published values
+stand beside ours in :mod:`modelyard.posttrain.policy.config`. Left out: an entropy bonus, shared policy and value bodies, more than one inner
+epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from modelyard.execution import ExecutionConfig
+from modelyard.formats import rewards
+from modelyard.formats.feedback import prompt_text
+from modelyard.formats.rewards import Rewards
+from modelyard.model import model_directory
+from modelyard.model.checkpoints import checkpoint
+from modelyard.model.network.architecture import Precision
+from modelyard.model.training import trainer
+from modelyard.model.training.sample_order import epoch_indices
+from modelyard.posttrain.judged.rules import Ruled
+from modelyard.posttrain.policy import rollout as experience
+from modelyard.posttrain.policy.config import OnPolicyConfig
+from modelyard.posttrain.policy.kl_control import coefficient
+from modelyard.posttrain.policy.measure import finished, seed_of
+from modelyard.posttrain.policy.prepare import Training, prepare
+from modelyard.posttrain.policy.rollout import Rollout
+from modelyard.posttrain.policy.update import take_average, update
+from modelyard.posttrain.policy.verified import verified
+from modelyard.progress import Report
+
+DRIFT_LIMIT: dict[Precision, float] = {"fp32": 1e-3, "bf16": 0.1}
+"""Mean |log p in generation - log p in training| of sampled tokens, nats, above which the two are not the same model."""
+
+
+class KLBlowUpError(RuntimeError):
+    """The policy left the SFT model further than ``kl_stop`` allows."""
+
+
+class GenerationDriftError(RuntimeError):
+    """Generation gives sampled tokens other log-probabilities than the training forward: every ratio would be wrong."""
+
+
+def run(
+    config: OnPolicyConfig, inputs: Mapping[str, Path], out: Path, checkpoints: Path, execution: ExecutionConfig, report: Report
+) -> dict[str, float]:
+    """Train ``inputs["sft"]`` against ``inputs["reward"]`` on the prompts of ``inputs["feedback"]``, ptx text from ``inputs["tokens"]``.
+
+    What ``config.rewards`` verify is added, and with ``inputs["rbrm"]`` its rules' rewards.
+
+    Raises:
+        ValueError: the rules' judge is not the one that their weights are of, or a verified reward speaks about no prompt.
+    """
+    training = prepare(config, inputs, execution)
+    history = train(config, training, checkpoints, execution, report)
+    models, released = training.models, training.models.actor
+    if training.ema is not None:
+        take_average(released, training.ema)
+    model_directory.write(released, inputs["sft"], history, out)
+    if config.rewards and dist.get_rank() == 0:
+        rewards.write(out, Rewards(ids={name: reward.id for name, reward in config.rewards.items()}))
+    measured = finished(
+        config,
+        models,
+        training.prompts,
+        training.sampling,
+        inputs["tokens"],
+        kl_coef=charge(config, history),
+        rewarded=lambda rollout, chosen: rewarded(config, training, chosen, rollout),
+    )
+    return {**measured, "policy/train/iterations": float(len(history.lines))}
+
+
+def train(config: OnPolicyConfig, training: Training, checkpoints: Path, execution: ExecutionConfig, report: Report) -> trainer.History:
+    """The loop, from the newest checkpoint on. Raises KLBlowUpError where the config asks for an error, and GenerationDriftError."""
+    history = resume(training, checkpoints, execution)
+    report(len(history.lines), config.iterations, unit="iteration")
+    with trainer.checkpoints_written():
+        for iteration in range(len(history.lines), config.iterations):
+            rollout, kl_coef = sampled(config, training, iteration), charge(config, history)
+            metrics = experience.statistics(rollout, kl_coef)
+            if rollout.drift > DRIFT_LIMIT[config.precision]:
+                raise GenerationDriftError(
+                    f"iteration {iteration}: generation and training differ by {rollout.drift:.2g} nats a token, "
+                    f"at most {DRIFT_LIMIT[config.precision]:g} is rounding"
+                )
+            blown = metrics["objective/kl"] > config.kl_stop
+            if blown and config.on_kl_stop == "error":
+                raise KLBlowUpError(
+                    f"iteration {iteration}: KL {metrics['objective/kl']:.2f} nats exceeds policy.kl_stop {config.kl_stop:g}; "
+                    "raise policy.kl_coef or lower policy.optimizer.lr"
+                )
+            if blown:
+                break
+            metrics |= update(config, training, rollout, iteration, kl_coef)
+            named = {f"policy/{key}": value for key, value in metrics.items()}
+            history.add(iteration + 1, named)
+            report(iteration + 1, config.iterations, named, unit="iteration")
+            if iteration + 1 == config.iterations:
+                break
+            preempted = trainer.stop_agreed(training.models.actor)
+            if preempted or (iteration + 1) % execution.checkpoint_iterations == 0:
+                keep(training, checkpoints, history, execution)
+            if preempted:
+                checkpoint.wait()
+                raise preempted
+    return history
+
+
+def sampled(config: OnPolicyConfig, training: Training, iteration: int) -> Rollout:
+    """The experience of one iteration; completions of one prompt stand together."""
+    each = config.episodes // config.prompts
+    chosen = [i for i in epoch_indices(len(training.prompts), config.seed, iteration * config.prompts, config.prompts) for _ in range(each)]
+    rollout = experience.sample(training.models, [training.prompts[i] for i in chosen], seed_of(config, iteration), training.sampling)
+    return rewarded(config, training, chosen, rollout)
+
+
+def rewarded(config: OnPolicyConfig, training: Training, chosen: Sequence[int], rollout: Rollout) -> Rollout:
+    """The experience of the ``chosen`` prompts with all parts of its reward: the reward model's, what is verified, and the rules'."""
+    parts, notes = {"model": config.reward_weight * rollout.parts["model"]}, dict(rollout.notes)
+    if not config.rewards and training.rules is None:
+        return rollout._replace(parts=parts)
+    texts = [training.encoder.decode(completion) for completion in rollout.completions]
+    asked = [training.asked[i] for i in chosen]
+    parts |= {f"verified/{name}": torch.tensor(values) for name, values in verified(config.rewards, asked, texts).items()}
+    if training.rules is not None:
+        responses = [Ruled(prompt_text(one.prompt), one.category, text) for one, text in zip(asked, texts, strict=True)]
+        judged = training.rules(responses)
+        parts["rules"] = torch.tensor(judged.reward)
+        notes |= training.rules.shares(responses, judged)
+    return rollout._replace(parts=parts, notes=notes)
+
+
+def charge(config: OnPolicyConfig, history: trainer.History) -> float:
+    """The KL coefficient of the iteration that follows ``history``."""
+    return coefficient(config.kl_coef, config.adaptive_kl, [line["policy/objective/kl"] for line in history.lines])
+
+
+def resume(training: Training, checkpoints: Path, execution: ExecutionConfig) -> trainer.History:
+    """Load the newest step at which every model's checkpoint is whole; the actor's is written last."""
+    critic = training.models.value
+    beside = [name for name, engine in (("value", critic), ("ema", training.ema)) if engine is not None]
+    history = trainer.resume(training.models.actor, checkpoints / "actor", execution, *(checkpoints / name for name in beside))
+    if history.lines:
+        step = checkpoint.step_directory(Path(), training.models.actor.step)
+        if critic is not None:
+            critic.load(checkpoints / "value" / step)
+        if training.ema is not None:
+            training.ema.load_weights(checkpoints / "ema" / step)
+    return history
+
+
+def keep(training: Training, checkpoints: Path, history: trainer.History, execution: ExecutionConfig) -> None:
+    """Checkpoint everything that changes, the actor last."""
+    step = training.models.actor.step
+    if training.ema is not None:
+        trainer.keep(training.ema, checkpoints / "ema", step, trainer.History(), execution)
+    if training.models.value is not None:
+        trainer.keep(training.models.value, checkpoints / "value", step, trainer.History(), execution)
+    trainer.keep(training.models.actor, checkpoints / "actor", step, history, execution)

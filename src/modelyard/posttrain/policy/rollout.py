@@ -1,0 +1,137 @@
+"""One iteration's experience: completions, their rewards, and what policy, reference and critic say of every token.
+
+InstructGPT (arXiv:2203.02155, section 3.5 and appendix C.4): completions at temperature 1, a score for the whole text, KL to the frozen SFT
+model per token. Log-probabilities the ratio starts from come from the training forward pass, not from generation; how far the two differ is
+measured (``policy/generation_drift``). A completion cut at ``max_new_tokens`` is scored as if it ended there. Left out: reward whitening and a
+penalty for missing ends, which this reward model's inputs make unnecessary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from modelyard.model.inference.generate import Generation, generate
+from modelyard.model.training.batch import Batch
+from modelyard.model.training.engine import Engine
+from modelyard.posttrain.policy.hacking import distinct, repetition
+from modelyard.posttrain.policy.rewards import composed, sequence_kl
+from modelyard.posttrain.reward import score
+from modelyard.posttrain.rows.masking import Example, Rows, masked_mean, pad_examples
+
+
+class Models(NamedTuple):
+    """The models that an iteration asks; only actor and value are trained."""
+
+    actor: Engine
+    reference: Engine
+    reward: Engine
+    value: Engine | None
+    """The critic; None where the algorithm has none."""
+
+
+class SamplingConfig(NamedTuple):
+    """How completions are drawn."""
+
+    max_new_tokens: int
+    temperature: float
+    end: int
+    """The token that ends a completion."""
+    padding: int
+    micro_batch: int = 1
+    """Rows of a forward pass over finished texts."""
+
+
+class Rollout(NamedTuple):
+    """Sampled completions and what the models say of them; [N, S] unless noted, aligned with labels."""
+
+    rows: Rows
+    completions: list[list[int]]
+    """Sampled tokens, the closing one included where it was sampled."""
+    ended: Tensor
+    """[N] bool: whether the model closed the text itself."""
+    logprobs: Tensor
+    reference_logprobs: Tensor
+    values: Tensor | None
+    """None without a critic."""
+    parts: dict[str, Tensor]
+    """[N] each: what the reward of a whole text is the sum of; ``model`` is the reward model's score."""
+    drift: float
+    """Mean |log p in generation - log p in training| of the sampled tokens, nats."""
+    notes: dict[str, float]
+    """What else the parts say of these completions, by metric."""
+
+    @property
+    def scores(self) -> Tensor:
+        """[N]: reward of each whole text."""
+        return composed(self.parts)
+
+
+class Answers(NamedTuple):
+    """Sampled completions and what a reward model says of the whole texts."""
+
+    drawn: Generation
+    ended: list[bool]
+    """Whether the model closed the text itself."""
+    scores: list[float]
+    """Of every text, closed where it was cut."""
+
+
+def answered(
+    policy: Engine,
+    reward: Engine,
+    prompts: Sequence[list[int]],
+    seed: int,
+    sampling: SamplingConfig,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Answers:
+    """Complete every prompt (token ids) and score the results."""
+    drawn = generate(
+        policy,
+        prompts,
+        max_new_tokens=sampling.max_new_tokens,
+        temperature=sampling.temperature,
+        seed=seed,
+        stop_ids=[sampling.end],
+        report=report,
+    )
+    ended = [new[-1] == sampling.end for new in drawn.tokens]
+    texts = [prompt + new + ([] if closed else [sampling.end]) for prompt, new, closed in zip(prompts, drawn.tokens, ended, strict=True)]
+    return Answers(drawn, ended, score(reward, texts, sampling.padding))
+
+
+def sample(models: Models, prompts: Sequence[list[int]], seed: int, sampling: SamplingConfig) -> Rollout:
+    """Complete every prompt and evaluate all models on the result."""
+    drawn, ended, scores = answered(models.actor, models.reward, prompts, seed, sampling)
+    rows = pad_examples([Example(prompt, new) for prompt, new in zip(prompts, drawn.tokens, strict=True)], sampling.padding)
+    batch = Batch(rows.tokens, rows.labels, {})
+    logprobs, reference = (engine.evaluate(batch, sampling.micro_batch).cpu() for engine in (models.actor, models.reference))
+    values = models.value.evaluate(batch, sampling.micro_batch).cpu() if models.value is not None else None
+    generated = torch.tensor([logprob for row in drawn.logprobs for logprob in row])
+    drift = float((generated - logprobs[rows.mask.bool()]).abs().mean())
+    parts = {"model": torch.tensor(scores)}
+    return Rollout(rows, drawn.tokens, torch.tensor(ended), logprobs, reference, values, parts, drift, {})
+
+
+def statistics(rollout: Rollout, kl_coef: float) -> dict[str, float]:
+    """What to watch: KL and reward, and the signs of reward hacking (length, repetition, sameness)."""
+    kl = sequence_kl(rollout.logprobs, rollout.reference_logprobs, rollout.rows.mask)
+    lengths = [len(completion) for completion in rollout.completions]
+    return {
+        "objective/kl": float(kl.mean()),
+        "objective/reward": float(rollout.scores.mean()),
+        "objective/reward_std": float(rollout.scores.std(correction=0)),
+        "objective/kl_coef": kl_coef,
+        "objective/objective": float((rollout.scores - kl_coef * kl).mean()),
+        "objective/entropy": -float(masked_mean(rollout.logprobs, rollout.rows.mask)),
+        "objective/length": sum(lengths) / len(lengths),
+        "objective/ended": float(rollout.ended.float().mean()),
+        "objective/repetition": sum(repetition(completion) for completion in rollout.completions) / len(rollout.completions),
+        "objective/distinct": distinct(rollout.completions),
+        "policy/generation_drift": rollout.drift,
+        **{f"reward/{name}": float(part.mean()) for name, part in rollout.parts.items()},
+        **rollout.notes,
+    }

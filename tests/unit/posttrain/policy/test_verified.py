@@ -1,0 +1,115 @@
+"""What a rule verifies: near misses, refusals, and a policy that learns to do what is rewarded."""
+
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from modelyard.execution import ExecutionConfig
+from modelyard.formats.feedback import PromptRecord
+from modelyard.formats.rewards import read
+from modelyard.posttrain.policy.verified import VerifiedReward, require_spoken_about, verified
+from tests.unit.posttrain.conftest import optimizer
+
+from .policies import Inputs, grpo_config, run
+
+pytestmark = pytest.mark.numerics
+
+NUMBER = VerifiedReward(pattern=r"####\s*(\S+)\s*$", expects="number", weight=2.0)
+TEXT = VerifiedReward(pattern=r"<answer>(.*?)</answer>", expects="text", weight=1.0)
+FORM = VerifiedReward(pattern=r"\A<think>[^<]+</think>\s*<answer>[^<]+</answer>\s*\Z", expects="match", weight=1.0)
+
+
+def asked(answer: str | None, category: str = "") -> PromptRecord:
+    return PromptRecord(id="p", split="train", source="synthetic", category=category, prompt="how many", answer=answer)
+
+
+@pytest.mark.parametrize(
+    ("reward", "answer", "completion", "earned"),
+    [
+        (NUMBER, "5", "2 and 3 are 5\n#### 5", 2.0),
+        (NUMBER, "5", "#### 25", 0.0),
+        (NUMBER, "5", "#### 5\n#### 6", 0.0),
+        (NUMBER, "6", "#### 5\n#### 6", 2.0),
+        (NUMBER, "5", "the answer is 5", 0.0),
+        (NUMBER, "5", "#### five", 0.0),
+        (NUMBER, "1000", "#### 1,000.0", 2.0),
+        (NUMBER, "0.1", "#### 0.10", 2.0),
+        (NUMBER, "-3", "#### 3", 0.0),
+        (NUMBER, "nan", "#### nan", 0.0),
+        (NUMBER, "5", "", 0.0),
+        (TEXT, "Paris", "<answer> Paris </answer>", 1.0),
+        (TEXT, "Paris", "<answer>Paris, Texas</answer>", 0.0),
+        (TEXT, "Paris", "Paris", 0.0),
+        (FORM, None, "<think>so</think> <answer>yes</answer>", 1.0),
+        (FORM, None, "<think></think> <answer>yes</answer>", 0.0),
+        (FORM, None, "well, <think>so</think> <answer>yes</answer>", 0.0),
+    ],
+)
+def test_verified_reward_is_earned_as_the_pattern_says_and_not_otherwise(
+    reward: VerifiedReward, answer: str | None, completion: str, earned: float
+) -> None:
+    assert verified({"r": reward}, [asked(answer)], [completion]) == {"r": [earned]}
+
+
+def test_verified_reward_speaks_about_its_categories_and_prompts_with_an_answer() -> None:
+    sums = NUMBER.model_copy(update={"categories": ("sums",)})
+    prompts = [asked("5", "sums"), asked("5", "other"), asked(None, "sums")]
+    assert verified({"sums": sums}, prompts, ["#### 5"] * 3) == {"sums": [2.0, 0.0, 0.0]}
+    with pytest.raises(ValueError, match=r"policy.rewards.sums: there is no prompt of category sums with an answer"):
+        require_spoken_about({"sums": sums}, prompts[1:])
+    require_spoken_about({"form": FORM}, prompts[2:])
+
+
+def test_verified_reward_id_changes_with_its_fields() -> None:
+    assert NUMBER.id == NUMBER.model_copy().id
+    assert len({NUMBER.id, TEXT.id, FORM.id, NUMBER.model_copy(update={"weight": 1.0}).id}) == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"pattern": "("}, "is no regular expression"),
+        ({"pattern": "####"}, "has 0 groups; expects 'number' compares the only one"),
+        ({"expects": "code"}, "Input should be 'match', 'text' or 'number'"),
+    ],
+)
+def test_verified_reward_impossible_values_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        VerifiedReward(**{**NUMBER.model_dump(), **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"reward_weight": 0.0}, "nothing would be learned"),
+        ({"reward_weight": 0.0, "rewards": {"form": FORM.model_copy(update={"weight": 0.0})}}, "nothing would be learned"),
+    ],
+)
+def test_policy_config_rewards_without_meaning_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        grpo_config(**changes)
+
+
+def test_grpo_learns_what_is_verified_without_the_reward_model(inputs: Inputs, tmp_path: Path, execution: ExecutionConfig) -> None:
+    """One in four of the SFT model's sentences says "dull"; nothing but the rule asks for it."""
+    free = {
+        "iterations": 12,
+        "episodes": 32,
+        "group": 8,
+        "micro_batch": 8,
+        "ema_decay": 0.0,
+        "kl_coef": 0.0,
+        "ptx_rows": 0,
+        "ptx_coef": 0.0,
+    }
+    dull = VerifiedReward(pattern=r"\bdull\b", expects="match", weight=1.0)
+    config = grpo_config(**free, reward_weight=0.0, rewards={"dull": dull}, optimizer=optimizer(4e-3), final_episodes=32)
+    metrics = run(config, inputs, tmp_path, execution)
+    assert metrics["policy/reference/verified/dull"] < 0.5
+    assert metrics["policy/reward/verified/dull"] == pytest.approx(metrics["policy/objective/reward"])
+    assert metrics["policy/objective/reward"] > 0.9
+    assert read(tmp_path / "out").ids == {"dull": dull.id}
+    history = [json.loads(line) for line in (tmp_path / "out" / "history.jsonl").read_text().splitlines()]
+    assert history[-1]["policy/group/reward_std"] < history[0]["policy/group/reward_std"]

@@ -1,0 +1,161 @@
+"""Policies that learn from comparisons: what they learn, what is left out, and resume bit for bit."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from modelyard.execution import ExecutionConfig
+from modelyard.formats.feedback import COMPARISONS, Comparison, Message, records, write
+from modelyard.model import model_directory
+from modelyard.model.encoder import Encoder
+from modelyard.posttrain.losses import NO_COMPARISON
+from modelyard.posttrain.preference import reference, train
+from modelyard.posttrain.preference.config import PreferenceConfig
+from modelyard.posttrain.preference.ranked import log_likelihoods, ranked, strangers
+from modelyard.posttrain.preference.rows import NOTHING, batch_of, rows_of, thumb, with_thumbs
+from modelyard.posttrain.rows.masking import Example
+from modelyard.progress import silent
+from tests.unit.posttrain.conftest import optimizer
+
+from .preferences import Inputs, dpo_config, ipo_config, kto_config, kwise_config, run
+
+pytestmark = pytest.mark.numerics
+
+Make = Callable[..., PreferenceConfig]
+
+
+@pytest.mark.parametrize("make", [dpo_config, ipo_config, kwise_config, kto_config])
+def test_preference_policy_learns_the_order_of_test_comparisons(
+    make: Make, inputs: Inputs, tmp_path: Path, execution: ExecutionConfig
+) -> None:
+    metrics = run(make(optimizer=optimizer(3e-3), final_episodes=64), inputs, tmp_path, execution)
+    # pairs of two liked or two disliked texts are ordered by chance, so the best that can be had is about 0.75
+    assert metrics["policy/test/accuracy_low"] > 0.6
+    history = [json.loads(line) for line in (tmp_path / "out" / "history.jsonl").read_text().splitlines()]
+    first, last = history[0], history[-1]
+    assert first["policy/train/margin"] == pytest.approx(0.0, abs=1e-5), "policy and reference start equal"
+    assert first["policy/train/accuracy"] == pytest.approx(0.5), "so every pair ties"
+    assert last["policy/train/margin"] > 0
+    assert last["policy/train/reward/chosen"] > last["policy/train/reward/rejected"]
+    assert metrics["policy/objective/reward"] > metrics["policy/reference/reward"], "the reward model learned from the same comparisons"
+    assert metrics["policy/objective/kl"] > 0
+
+
+@pytest.mark.parametrize("make", [kwise_config, kto_config])
+def test_preference_policy_killed_and_resumed_equals_uninterrupted_bit_for_bit(make: Make, inputs: Inputs, tmp_path: Path) -> None:
+    execution = ExecutionConfig(checkpoint_every=3, log_every=1, threads=1)
+    config = make(optimizer=optimizer(1e-3, warmup_steps=4), epochs=0.5)
+    whole = run(config, inputs, tmp_path / "whole", execution)
+
+    def killed(done: int, total: int, metrics: Mapping[str, float] = {}, unit: str = "step") -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(config, inputs, tmp_path / "cut", execution, killed)
+    seen: list[int] = []
+    resumed = run(config, inputs, tmp_path / "cut", execution, lambda done, *_, **__: seen.append(done))
+    assert seen[:2] == [3, 4]
+    assert resumed == whole
+    left, right = (tmp_path / name / "out" for name in ("whole", "cut"))
+    assert (left / "history.jsonl").read_text() == (right / "history.jsonl").read_text()
+    models = [model_directory.load(path, execution, precision="fp32", head="lm").gpt.state_dict() for path in (left, right)]
+    tensors = [key for key, value in models[0].items() if isinstance(value, torch.Tensor)]
+    assert tensors
+    assert all(torch.equal(models[0][key], models[1][key]) for key in tensors)
+
+
+def test_reference_of_other_comparisons_is_refused(inputs: Inputs, tmp_path: Path, execution: ExecutionConfig) -> None:
+    kept = tmp_path / "reference"
+    kept.mkdir()
+    reference.run(kwise_config().reference, inputs, kept, tmp_path, execution, silent)
+    lines = list(records(kept / reference.FILE, reference.Reference))
+    write(kept / reference.FILE, lines[1:])
+    with pytest.raises(ValueError, match="is not of the comparisons that the policy is trained on"):
+        train.run(kwise_config(), {**inputs, "reference": kept}, tmp_path, tmp_path / "ck", execution, silent)
+
+
+def test_preference_micro_batch_smaller_than_a_comparison_is_refused(inputs: Inputs, tmp_path: Path, execution: ExecutionConfig) -> None:
+    with pytest.raises(ValueError, match=r"policy.micro_batch 3 is less than the 4 completions of a comparison"):
+        run(kwise_config(micro_batch=3), inputs, tmp_path, execution)
+
+
+def test_ranked_comparison_with_a_long_completion_is_left_out_and_counted(inputs: Inputs, tmp_path: Path) -> None:
+    encoder = Encoder(inputs["sft"])
+    given = [
+        Comparison(id="fits", split="reward", source="s", prompt="the film", completions=(" is good", " is bad"), ranks=(1, 2)),
+        Comparison(id="long", split="reward", source="s", prompt="the film", completions=(" is good", " is bad" * 40), ranks=(1, 2)),
+        Comparison(id="gold", split="gold", source="s", prompt="the film", completions=(" is good", " is bad"), ranks=(1, 2)),
+        Comparison(
+            id="chat", split="test", source="s", prompt=(Message(role="user", content="hello"),), completions=("good", "bad"), ranks=(2, 1)
+        ),
+    ]
+    write(tmp_path / COMPARISONS, given)
+    found = ranked(tmp_path, encoder, 24)
+    assert [one.comparison.id for one in found.fitting] == ["fits", "chat"]
+    assert found.too_long == 1
+    plain, chat = (one.examples[0] for one in found.fitting)
+    assert plain.completion[-1] == encoder.document_end, "nothing teaches never to stop"
+    assert plain.prompt == encoder.prompt("the film")
+    assert chat.completion[-1] == encoder.turn_end
+
+
+def test_strangers_are_every_completion_behind_the_next_prompt_cut_to_fit(inputs: Inputs, tmp_path: Path) -> None:
+    encoder = Encoder(inputs["sft"])
+    prompts = ("the film", "the plot of it all")
+    given = [
+        Comparison(id=prompt, split="reward", source="s", prompt=prompt, completions=(" is good", " is bad today"), ranks=(1, 2))
+        for prompt in prompts
+    ]
+    write(tmp_path / COMPARISONS, given)
+    found = ranked(tmp_path, encoder, 32).fitting
+    moved = strangers(found, 6)
+    for one, other, group in ((found[0], found[1], moved[0]), (found[1], found[0], moved[1])):
+        for example, stranger in zip(one.examples, group, strict=True):
+            assert stranger.completion == example.completion
+            assert 0 < len(stranger.prompt) <= len(other.examples[0].prompt)
+            assert other.examples[0].prompt[-len(stranger.prompt) :] == stranger.prompt
+            assert stranger.length <= max(6, len(example.completion))
+
+
+def test_rows_of_a_batch_carry_ranks_thumbs_and_means(inputs: Inputs) -> None:
+    config = kto_config()
+    tied = Comparison(id="a", split="reward", source="s", prompt="", completions=("x", "y", "z", "w"), ranks=(1, 2, 2, 3))
+    pair = Comparison(id="b", split="reward", source="s", prompt="", completions=("x", "y"), ranks=(2, 1))
+    compared = [train.Ranked(one, [Example([0], [5, 6, 0])] * len(one.completions)) for one in (tied, pair)]
+    rows = [row for number, one in enumerate(compared) for row in rows_of(number, one, [-1.0] * len(one.examples))]
+    batch = with_thumbs(batch_of([*rows, NOTHING, NOTHING], 9), config, 0.25)
+    assert batch.extras["comparison"].tolist() == [0, 0, 0, 0, 1, 1, NO_COMPARISON, NO_COMPARISON]
+    assert batch.extras["thumb"].tolist() == [1, 0, 0, -1, -1, 1, 0, 0]
+    # two comparisons and four thumbs: divided by two, the weights make a mean over four
+    assert batch.extras["weight"].tolist() == pytest.approx([0.5, 0, 0, 0.625, 0.625, 0.5, 0, 0])
+    assert float(batch.extras["ce_weight"].sum()) == pytest.approx(2.0)
+    assert (batch.extras["ce_weight"].sum(dim=1) > 0).tolist() == [True, False, False, False, False, True, False, False]
+    assert [thumb(rank, (1, 2)) for rank in (1, 2)] == [1, -1]
+
+
+def test_log_likelihoods_are_sums_over_completions(inputs: Inputs, execution: ExecutionConfig) -> None:
+    engine = model_directory.load(inputs["sft"], execution, precision="fp32", head="lm")
+    examples = [Example([0, 7, 8], [9, 10, 11]), Example([0], [5, 6, 7, 0]), Example([0, 4, 4, 4, 4], [9])]
+    together = log_likelihoods(engine, examples, 2, 4)
+    alone = [log_likelihoods(engine, [example], 1, 4)[0] for example in examples]
+    assert together == pytest.approx(alone, abs=1e-4)
+    assert max(together) < 0
+
+
+@pytest.mark.parametrize(
+    ("make", "changes", "message"),
+    [
+        (dpo_config, {"beta": 0.0}, "greater than 0"),
+        (dpo_config, {"clip_range": 0.2}, "Extra inputs"),
+        (kto_config, {"sft_coef": 0.1}, "Extra inputs"),
+        (kto_config, {"desirable_weight": 0.0, "undesirable_weight": 0.0}, "nothing would be learned"),
+    ],
+)
+def test_preference_config_impossible_values_are_refused(make: Make, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        make(**changes)
