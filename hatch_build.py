@@ -1,4 +1,7 @@
-"""Compiles ``counting.c`` when the package is installed; without a compiler there is a warning, and NumPy counts."""
+"""Compiles ``counting.c`` when the package is installed; without a compiler there is a warning, and NumPy counts.
+
+A wheel also carries what lies beside the package in the project and a pipeline run needs, under names inside the package.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 SOURCE = Path("src/modelyard/data/filters/counting.c")
 LIBRARY = SOURCE.with_name("_counting.so")
+CARRIED = {"configs": "modelyard/configs", "flows": "modelyard/project/flows", "tasks": "modelyard/project/tasks"}
+"""Directory of the project -> its place in a wheel; an editable installation finds them in the project."""
 
 
 class CompiledFilters(BuildHookInterface):  # type: ignore[misc, type-arg]
@@ -22,6 +27,8 @@ class CompiledFilters(BuildHookInterface):  # type: ignore[misc, type-arg]
         """Compile; a wheel (``version`` is ``standard``, or ``editable`` where the source tree is used) is then for this platform."""
         if self.target_name != "wheel":
             return
+        if version != "editable":
+            build_data["force_include"] |= {str(Path(self.root) / name): place for name, place in CARRIED.items()}
         try:
             compile_library(Path(self.root))
         except (OSError, subprocess.CalledProcessError) as error:

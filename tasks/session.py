@@ -30,6 +30,7 @@ from modelyard.adapters.ray.rank import one_line
 from modelyard.adapters.servers.prefect_server import Address, prefect_server
 from modelyard.config import complaint, without_password
 from modelyard.exit_codes import BAD_INPUT, BLOCK, FAILED, HOLD, code_of
+from modelyard.printable import printable
 from modelyard.store.outage import StorageError
 from tasks.heartbeat import TAG, watch_heartbeats
 from tasks.release import GateError, HoldError
@@ -45,6 +46,7 @@ def run_from_terminal(file: str, overrides: Sequence[str], load: Callable[[str, 
     except ValueError as error:
         return fail(complaint(error), BAD_INPUT)
     directory = home()
+    judged = False
     quieten()
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -59,18 +61,20 @@ def run_from_terminal(file: str, overrides: Sequence[str], load: Callable[[str, 
                     tagged(flow, config)
                 finally:
                     drain()
+        judged = True
     except KeyboardInterrupt:
         return fail("interrupted; the next run goes on from the last checkpoint")
     except httpx.ConnectError as error:
         return fail(f"the Prefect server is gone ({one_line(error)}); the next run goes on from the last checkpoint")
     except GateError as error:
+        judged = True
         return fail(str(error), HOLD if isinstance(error, HoldError) else BLOCK)
     except Exception as error:
         said = without_password(str(error)) if isinstance(error, StageError | ServerError | StorageError) else one_line(error)
         return fail(said, code_of(error))
     finally:
         ray_train.release(wait=False)
-        ray_cluster.disconnect()
+        ray_cluster.disconnect(keep_logs=not judged)
     return 0
 
 
@@ -112,5 +116,5 @@ def drain() -> None:
 
 def fail(message: str, code: int = FAILED) -> int:
     """Say it on standard error; the exit code."""
-    sys.stderr.write(f"{message}\n")
+    sys.stderr.write(f"{printable(message)}\n")
     return code

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import tomllib
 from collections.abc import Sequence
@@ -31,6 +32,8 @@ SHIPPED = "configs"
 """Directory of the configs that come with the project."""
 LARGEST = 1 << 24
 """Bytes of a config."""
+LONGEST_LINE = 1500
+"""Characters of an error's line."""
 EXECUTION, INPUTS, BESIDE = "execution", "inputs", "beside"
 """The table that says where relative paths start: a directory of inputs, and the directories of the config's files."""
 
@@ -163,7 +166,7 @@ def located(path: Path, named: str = "") -> Path:
     """``path``, or where nothing is there and it was ``named`` ``configs/...``, the shipped file of that name."""
     first, *rest = PurePath(named or path).parts or ("",)
     shipped = shipped_configs().joinpath(*rest)
-    return shipped if first == SHIPPED and not path.exists() and shipped.is_file() else path
+    return shipped if first == SHIPPED and not os.path.exists(path) and shipped.is_file() else path
 
 
 def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -187,7 +190,7 @@ def without_password(text: str) -> str:
 
 def complaint(error: BaseException) -> str:
     """What is wrong, as the one line that a command says: of bad values the keys, of a file its path, of anything else its own words.
-    Passwords in URLs are left out, characters that are not shown are spelled.
+    Passwords in URLs are left out, characters that are not shown are spelled, and a line that nobody would read to its end has no middle.
     """
     if isinstance(error, ValidationError):
         said = first_error(error)
@@ -195,7 +198,13 @@ def complaint(error: BaseException) -> str:
         said = f"{error.filename}: {error.strerror}"
     else:
         said = " ".join(str(error).split()) or type(error).__name__
-    return printable(without_password(said))
+    return shortened(printable(without_password(said)))
+
+
+def shortened(line: str) -> str:
+    """``line`` without its middle where it is over ``LONGEST_LINE`` characters."""
+    half = LONGEST_LINE // 2
+    return line if len(line) <= LONGEST_LINE else f"{line[:half]} ... {line[-half:]}"
 
 
 def first_error(error: ValidationError, tree: object = None) -> str:

@@ -10,6 +10,8 @@ from modelyard.config import Config
 from modelyard.store.storage import Storage
 
 Device = Literal["auto", "cuda", "cpu"]
+MOST_THREADS = 4096
+"""Of one rank: more than any machine has cores, and torch's pool of them can still be made."""
 
 
 class ExecutionConfig(Config):
@@ -88,6 +90,8 @@ class ExecutionConfig(Config):
         for key in ("max_restarts", "hang_seconds", "keep_every", "peak_tflops"):
             if getattr(self, key) < 0:
                 raise ValueError(f"{key} must be at least 0, got {getattr(self, key)}")
+        if self.threads > MOST_THREADS:
+            raise ValueError(f"threads must be at most {MOST_THREADS}")
         Storage(self.store)  # raises where it is no URL of a store
         if self.checkpoint_store:
             Storage(self.checkpoint_store)

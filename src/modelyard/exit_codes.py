@@ -11,11 +11,18 @@
 
 from __future__ import annotations
 
+import errno
+
 DONE, FAILED, BAD_INPUT, HOLD, BLOCK = range(5)
 PATHS = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
 """What the operating system says of a path that somebody named wrongly; its other errors are failures."""
 
 
+NAMES = (errno.ENAMETOOLONG, errno.ELOOP)
+"""The same of names that no file can have."""
+
+
 def code_of(error: BaseException) -> int:
     """The exit code of a program that ``error`` ended."""
-    return BAD_INPUT if isinstance(error, (ValueError, *PATHS)) else FAILED
+    misnamed = isinstance(error, OSError) and error.errno in NAMES
+    return BAD_INPUT if misnamed or isinstance(error, (ValueError, *PATHS)) else FAILED

@@ -7,6 +7,7 @@ memory. What is streamed in bounded memory is :mod:`modelyard.data.sources`' wor
 from __future__ import annotations
 
 import gzip
+import io
 import stat
 import zlib
 from pathlib import Path
@@ -45,7 +46,7 @@ def read_unpacked(path: Path, most: int = LARGEST) -> bytes:
         return data
     most = min(most, max(FREE, RATIO * len(data)))
     try:
-        with gzip.open(path) as file:
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
             return _bounded(path, file.read(most + 1), most)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise FileError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None

@@ -58,3 +58,28 @@ def test_make_run_hands_overrides_on_word_for_word(environment: Path) -> None:
 
 def test_make_run_without_overrides_runs_the_tiny_line(environment: Path) -> None:
     assert json.loads(make("run", f"VENV={environment}")) == ["run", "configs/pipeline/tiny.toml"]
+
+
+def test_make_run_hands_on_what_shell_and_make_would_take_for_their_own(environment: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "ran"
+    values = [
+        f"$(shell touch {mark})",
+        f"`touch {mark}`",
+        f"'; touch {mark}; '",
+        "#50%",
+        "a\\",
+        '"',
+        "''",
+        "$$",
+        "%",
+        "ä\u3042",
+        "x" * 10_000,
+        "",
+        "a\tb",
+        "~",
+        "*",
+    ]
+    overrides = [f"table.key_{number}={value}" for number, value in enumerate(values)]
+    called = json.loads(make("run", f"VENV={environment}", *overrides))
+    assert sorted(called[2:]) == sorted(overrides)
+    assert not mark.exists()

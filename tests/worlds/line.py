@@ -31,11 +31,13 @@ def make(store: Store, name: str, config: Config, files: dict[str, object] | Non
     return store.build(Spec(name, config, parents, f"code-of-{name}"), produce).artifact
 
 
-def make_line(store: Store, sources: list[dict] = SOURCES, corpus: Config = PLAIN, policy: Config = PLAIN) -> dict[str, Artifact]:
+def make_line(
+    store: Store, sources: list[dict] = SOURCES, corpus: Config = PLAIN, policy: Config = PLAIN, verdict: str = "PROMOTE"
+) -> dict[str, Artifact]:
     made = {"corpus": make(store, "corpus", corpus, {"sources.json": sources})}
     made["tokens"] = make(store, "tokens", Literals(), corpus=made["corpus"])
     made["policy"] = make(store, "policy", policy, tokens=made["tokens"])
     made["results"] = make(store, "results", Literals(), policy=made["policy"])
-    made["decision"] = make(store, "decision", Literals(), {"decision.json": {"gates": GATES}}, results=made["results"])
+    made["decision"] = make(store, "decision", Literals(), {"decision.json": {"gates": GATES, "verdict": verdict}}, results=made["results"])
     made["export"] = make(store, "export", Literals(), {"config.json": {}}, policy=made["policy"])
     return made

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from modelyard.commands.command import say
+from modelyard.commands.outputs import json_option, write
 from modelyard.commands.project import part
 from modelyard.commands.tables import table
 from modelyard.exit_codes import BAD_INPUT, DONE
@@ -28,7 +29,7 @@ GIB, MIB = 1 << 30, 1 << 20
 def check(
     config: Annotated[str, CONFIG],
     overrides: Annotated[list[str], OVERRIDES] = [],
-    json: Annotated[Path | None, typer.Option(help="Where the answer goes, as JSON.")] = None,
+    json: Annotated[Path | None, json_option("Where the answer goes, as JSON.")] = None,
 ) -> int:
     """Say what a run would build, what is cached, how long and how much memory it takes, and what is missing. Nothing is started.
 
@@ -37,7 +38,7 @@ def check(
     found = part("tasks.outlook").outlook(part("flows.pipeline_config").load_pipeline(config, overrides))
     if json:
         answer = {**found._asdict(), "rows": [row._asdict() for row in found.rows]}
-        json.write_text(json_format.dumps(answer, indent=1) + "\n", "utf-8")
+        write(json, json_format.dumps(answer, indent=1) + "\n")
     say(table(HEAD, [cells(row) for row in found.rows], right=HEAD[2:4]) + summary(found.rows), nl=False)
     if found.fetched:
         say(f"fetched with pip first: {', '.join(found.fetched)}")

@@ -63,7 +63,10 @@ def exit_code(program: Any, arguments: Sequence[str], name: str) -> int:
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         where = context.command_path if context else name
-        sys.stderr.write(f"{where}: {printable(' '.join(error.format_message().split()))}; see {where} --help\n")
+        from modelyard.config import shortened
+
+        said = shortened(printable(" ".join(error.format_message().split())))
+        sys.stderr.write(f"{where}: {said}; see {where} --help\n")
         return BAD_INPUT
     return code or DONE
 

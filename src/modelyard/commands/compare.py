@@ -14,6 +14,7 @@ import typer
 
 from modelyard.commands.command import say
 from modelyard.commands.numbers import at_least, between
+from modelyard.commands.outputs import json_option, write
 from modelyard.commands.tables import table
 from modelyard.exit_codes import BLOCK, DONE, HOLD
 
@@ -30,7 +31,7 @@ TOLERANCE = typer.Option(help="Difference of mean score, loss or gain, that is c
 def compare(
     old: Annotated[Path, typer.Argument(help="Records of the model to compare with.")],
     new: Annotated[Path, typer.Argument(help="Records of the model in question.")],
-    json: Annotated[Path | None, typer.Option(help="Where the comparison goes, with every flipped item.")] = None,
+    json: Annotated[Path | None, json_option("Where the comparison goes, with every flipped item.")] = None,
     alpha: Annotated[float, ALPHA] = 0.05,
     min_items: Annotated[int, MIN_ITEMS] = 30,
     tolerance: Annotated[float, TOLERANCE] = 0.0,
@@ -60,8 +61,7 @@ def compare(
     margins = dict.fromkeys(before, tolerance)
     found = compare_records(before, after, alpha=alpha, min_items=min_items, tolerance=margins)
     if json:
-        json.parent.mkdir(parents=True, exist_ok=True)
-        json.write_text(json_format.dumps([one.model_dump() for one in found], indent=1), "utf-8")
+        write(json, json_format.dumps([one.model_dump() for one in found], indent=1))
     say(table(HEAD, [row(one) for one in found]) + "".join(map(flips, found)), nl=False)
     return gated(found) if gate else DONE
 

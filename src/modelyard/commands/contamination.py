@@ -15,6 +15,7 @@ import typer
 
 from modelyard.commands.command import say
 from modelyard.commands.numbers import at_least, between
+from modelyard.commands.outputs import json_option, require_directory, write
 
 if TYPE_CHECKING:
     from modelyard.data.contamination.overlap import Found, Overlap
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _LENGTH = 50
 """Characters of a substring, GPT-4's."""
+LONGEST = 1 << 26
+"""Bytes of an item; a longer one is unreadable."""
 BENCHMARK = typer.Option(help="JSON lines or Parquet (.gz, .zst allowed), one item a row.")
 TEXT_FIELD = typer.Option(help="Field of an item that holds its question and context.")
 CORPUS = typer.Option(metavar="PATH...", help="Files or directories of training text.")
@@ -37,7 +40,7 @@ def contamination(
     benchmark: Annotated[Path, BENCHMARK],
     text_field: Annotated[str, TEXT_FIELD],
     corpus: Annotated[list[Path], CORPUS],
-    json: Annotated[Path, typer.Option(help="Where the report goes.")],
+    json: Annotated[Path, json_option("Where the report goes.")],
     corpus_field: Annotated[str, CORPUS_FIELD] = "text",
     max_broken: Annotated[float, BROKEN] = 0.01,
     seed: Annotated[int, typer.Option(help="Of the draws.", callback=at_least(0))] = 0,
@@ -48,6 +51,8 @@ def contamination(
     from modelyard.data.contamination.overlap import ContaminationConfig, check
     from modelyard.data.sources.any_corpus import AnyCorpus
 
+    if remove:
+        require_directory(remove)
     items = _items(benchmark, text_field)
     documents = AnyCorpus(corpus, corpus_field, max_broken)
     _require_apart(documents, benchmark, json, remove)
@@ -64,8 +69,7 @@ def contamination(
             "left": documents.write_without(removed, remove),
             "kept_short": len(found.documents) - len(removed),
         }
-    json.parent.mkdir(parents=True, exist_ok=True)
-    json.write_text(json_format.dumps(result, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    write(json, json_format.dumps(result, indent=1, ensure_ascii=False) + "\n")
     say(f"{_sentence(result)}; report: {json}")
 
 
@@ -110,7 +114,7 @@ def _items(path: Path, field: str) -> list[_Item]:
         raise ValueError(f"benchmark {path}: no such file")
     form = form_of(path.name)
     tally = Tally(f"benchmark {path}", 0.0)
-    rows = tally.take(read(path, "jsonl" if form == "file" else form, TextField(field)))
+    rows = tally.take(read(path, "jsonl" if form == "file" else form, TextField(field), LONGEST))
     items = [_Item(record.text, _own_id(record.row)) for record in rows]
     tally.check()
     if not items:

@@ -42,8 +42,6 @@ def export_model(
     hf_dir: Annotated[Path, typer.Argument(help="Hugging Face directory to write; must not exist, or be empty.")],
 ) -> None:
     """Convert a model directory back to a Hugging Face directory, bit for bit."""
-    from transformers import AutoTokenizer
-
     from modelyard.model.hf.conversion import GENERATION, export_hf
     from modelyard.model.model_directory import read
 
@@ -52,6 +50,8 @@ def export_model(
     if (model_dir / GENERATION).is_file():
         export_hf(model_dir, hf_dir)
     else:
+        from transformers import AutoTokenizer
+
         tokenizer = AutoTokenizer.from_pretrained(model_dir, trust_remote_code=False)
         export_hf(model_dir, hf_dir, end_id=tokenizer.eos_token_id, pad_id=tokenizer.pad_token_id)
     say(f"{hf_dir}: written")

@@ -28,14 +28,15 @@ def build(
     overrides: Annotated[list[str], OVERRIDES] = [],
 ) -> None:
     """Turn raw text into a filtered, deduplicated corpus with counted reasons and a report, and into token files."""
-    from modelyard.adapters import expectations
-    from modelyard.adapters.ray.data import RayTransform
     from modelyard.config import load_config
     from modelyard.data import build as data
     from modelyard.data.corpus import drift
     from modelyard.data.corpus.document import run_inline
 
     stage = load_config(data.DataConfig, config, overrides)
+    from modelyard.adapters import expectations  # seconds of imports, for which a config that cannot be used need not wait
+    from modelyard.adapters.ray.data import RayTransform
+
     store = data.store_of(stage)
     transform = RayTransform(stage.execution.threads) if stage.execution.threads > 1 else run_inline
     corpus = data.build_corpus(stage, store, transform, expectations.validate, _progress)

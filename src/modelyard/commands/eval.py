@@ -8,14 +8,14 @@ own directory. A ``--benchmark`` that ends with ``.toml`` is a file with one tab
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
 
 from modelyard.commands.command import say
-from modelyard.commands.numbers import at_least
+from modelyard.commands.numbers import at_least, between
+from modelyard.commands.outputs import require_directory
 
 MODEL = typer.Argument(help="Directory, models:/name@alias, or http://host/v1#name.", show_default=False)
 BENCHMARK = typer.Option(help="A name of --list, such as arc_easy, mmlu_virology, gsm8k, or a TOML file of your own.")
@@ -25,6 +25,8 @@ SHOTS = typer.Option(help="Examples in the prompt; without it, the benchmark's o
 SAMPLES = typer.Option(help="Outputs an item where text is generated (pass@k).", callback=at_least(1))
 NEW_TOKENS = typer.Option(help="Longest output, where text is generated.", callback=at_least(1))
 CLASSIFIER = typer.Option(help="Directory with abuse.npz, for toxicity.")
+LARGEST_SEED = 2**63 - 1
+"""torch's."""
 OUT = typer.Option(help="Records, JSONL; metrics go to the same name with .metrics.json. A directory for a suite or an analysis.")
 
 
@@ -60,7 +62,7 @@ def evaluate(
     samples: Annotated[int | None, SAMPLES] = None,
     max_new_tokens: Annotated[int | None, NEW_TOKENS] = None,
     temperature: Annotated[float | None, typer.Option(help="Of generated text.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of generated text.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of generated text.", callback=between(0, LARGEST_SEED))] = None,
     judge: Annotated[str | None, typer.Option(help="Model that rates replies, given like MODEL.")] = None,
     classifier: Annotated[Path | None, CLASSIFIER] = None,
     screen: Annotated[bool, typer.Option("--screen", help="bfloat16 first, close decisions again in fp32.")] = False,
@@ -116,7 +118,4 @@ def check(options: Options) -> None:
     several = options.suite or options.analysis
     if not several and options.out.is_dir():
         raise ValueError(f"--out {options.out}: is a directory; one benchmark's records are a file")
-    folder = options.out if several else options.out.parent
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
-        pass
+    require_directory(options.out if several else options.out.parent)

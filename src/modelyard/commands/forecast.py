@@ -21,6 +21,7 @@ import typer
 
 from modelyard.commands.command import say
 from modelyard.commands.numbers import between
+from modelyard.commands.outputs import json_option, write
 
 NOISE = 0.0015
 """Default noise floor: the published ladder's runs scatter by 0.11 to 0.14% (one standard deviation) around their law at one horizon."""
@@ -68,7 +69,7 @@ def forecast(
     joint: Annotated[bool, JOINT] = False,
     at_params: Annotated[float | None, AT_PARAMS] = None,
     at_tokens: Annotated[float | None, AT_TOKENS] = None,
-    json: Annotated[Path | None, typer.Option(help="Where the forecast goes, as JSON.")] = None,
+    json: Annotated[Path | None, json_option("Where the forecast goes, as JSON.")] = None,
     loss_column: Annotated[str | None, LOSS] = None,
     noise: Annotated[float, DEVIATION] = NOISE,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
@@ -89,6 +90,5 @@ def forecast(
     chosen = forecasting.choose(asked)
     result, text = (forecasting.joint if joint else forecasting.in_compute)(chosen, asked)
     if json:
-        json.parent.mkdir(parents=True, exist_ok=True)
-        json.write_text(json_format.dumps(result, indent=1) + "\n", "utf-8")
+        write(json, json_format.dumps(result, indent=1) + "\n")
     say("".join(f"warning: {line}\n" for line in result["warnings"]) + text, nl=False)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from modelyard.commands.command import say
+from modelyard.commands.outputs import json_option, write
 from modelyard.commands.tables import table
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def judge(
     chat: Annotated[bool, typer.Option("--chat", help="Ask in the judge's chat template.")] = False,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
-    json: Annotated[Path | None, typer.Option(help="Where the agreement goes, as JSON.")] = None,
+    json: Annotated[Path | None, json_option("Where the agreement goes, as JSON.")] = None,
 ) -> None:
     """Measure how far a judge agrees with people, on the labelled responses of rubrics."""
     from modelyard.judges.agreement import measure
@@ -49,7 +50,7 @@ def judge(
         found.append(measure(measured, rubric, seed))
         say(agreement(rubric, found[-1]), nl=False)
     if json:
-        json.write_text(json_format.dumps([one.model_dump() for one in found], indent=1), "utf-8")
+        write(json, json_format.dumps([one.model_dump() for one in found], indent=1))
 
 
 def open_rubric(path: Path) -> Rubric:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from modelyard.commands.outputs import json_option, write
 from modelyard.exit_codes import DONE, FAILED
 
 CONFIG = typer.Argument(help="TOML: precision, tokens, batch and a table model; see configs/model.")
@@ -22,7 +23,7 @@ def layout(
     peak_tflops: Annotated[float | None, typer.Option(help="Peak of one, TFLOP/s (989.4, an H100's dense bf16).")] = None,
     mfu: Annotated[float | None, typer.Option(help="Share of the peak that is reached outside the bubble (0.4).")] = None,
     chunks: Annotated[int | None, typer.Option(help="Model chunks a pipeline stage holds in turn (1).")] = None,
-    json: Annotated[Path | None, typer.Option(help="Where the plan goes, as JSON.")] = None,
+    json: Annotated[Path | None, json_option("Where the plan goes, as JSON.")] = None,
 ) -> int:
     """Plan a training run for a number of GPUs: memory, parallel layout, bubble, days. Exit code 1: nothing fits."""
     from modelyard.config import complaint, load_config
@@ -46,6 +47,6 @@ def layout(
         sys.stderr.write(f"modelyard layout: {complaint(error)}\n")
         return FAILED
     if json:
-        json.write_text(result.model_dump_json(indent=1) + "\n", "utf-8")
+        write(json, result.model_dump_json(indent=1) + "\n")
     sys.stdout.write(text(wanted, machine, result))
     return DONE

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from modelyard.commands.command import say
+from modelyard.commands.outputs import json_option, write
 from modelyard.commands.tables import table
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ STORE = typer.Option(help="URL of the artifact store; without it, the store of t
 
 def ledger(
     store: Annotated[str | None, STORE] = None,
-    json: Annotated[Path | None, typer.Option(help="Where the entries go, as JSON.")] = None,
+    json: Annotated[Path | None, json_option("Where the entries go, as JSON.")] = None,
 ) -> None:
     """List every forecast of a store with its result and its error."""
     from modelyard.execution import ExecutionConfig
@@ -34,7 +35,7 @@ def ledger(
     found = entries(Store(url, ExecutionConfig().scratch))
     if json:
         rows = [{**entry._asdict(), "error": entry.error, "inside": entry.inside} for entry in found]
-        json.write_text(json_format.dumps(rows, indent=1) + "\n", "utf-8")
+        write(json, json_format.dumps(rows, indent=1) + "\n")
     say(page(found) if found else f"no forecasts in {url}\n", nl=False)
 
 

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from modelyard.commands.outputs import writable, write
+
 
 def page(
-    out: Annotated[Path, typer.Argument(metavar="OUT.html", help="The page.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.html", help="The page.", callback=writable)],
     versions: Annotated[list[str], typer.Argument(metavar="LABEL=DIRECTORY...", help="Results of each version, oldest first.")],
 ) -> None:
     """Show results of model versions as one HTML page: tables, and the versions as a chain."""
@@ -19,4 +21,4 @@ def page(
     for text, (label, _, path) in zip(versions, pairs, strict=True):
         if not (label and path):
             raise ValueError(f"{text}: expected LABEL=DIRECTORY")
-    out.write_text(render({label: Path(path) for label, _, path in pairs}), "utf-8")
+    write(out, render({label: Path(path) for label, _, path in pairs}))

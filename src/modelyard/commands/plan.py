@@ -12,13 +12,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from modelyard.commands.command import say
+from modelyard.commands.numbers import between
 
 if TYPE_CHECKING:
     from modelyard.scaling.ladder import ScalingConfig
 
 CONFIG = typer.Argument(help="A pipeline's TOML file, for shape, recipe and exponents.")
-COMPUTE = typer.Option(metavar="FLOPS", help="Budget of the main run.")
-RATIO = typer.Option(metavar="R", help="Horizon of the main run.")
+COMPUTE = typer.Option(metavar="FLOPS", help="Budget of the main run.", callback=between(0, 1e40, ends=False))
+RATIO = typer.Option(metavar="R", help="Horizon of the main run.", callback=between(0, 1e9, ends=False))
+RUNGS = typer.Option(help="Runs of the ladder.", callback=between(4, 1000))
+REACH = typer.Option(help="Budget over the largest rung's compute.", callback=between(1, 1e12, ends=False))
+SPAN = typer.Option(help="Largest over smallest rung's compute.", callback=between(1, 1e12, ends=False))
 POINTS = typer.Option(metavar="CSV", help="Runs of several horizons, for the compute-optimal one.")
 
 
@@ -27,9 +31,9 @@ def plan(
     compute: Annotated[float, COMPUTE],
     tokens_per_parameter: Annotated[float | None, RATIO] = None,
     points: Annotated[Path | None, POINTS] = None,
-    rungs: Annotated[int, typer.Option(help="Runs of the ladder.")] = 5,
-    reach: Annotated[float, typer.Option(help="Budget over the largest rung's compute.")] = 100.0,
-    span: Annotated[float, typer.Option(help="Largest over smallest rung's compute.")] = 20.0,
+    rungs: Annotated[int, RUNGS] = 5,
+    reach: Annotated[float, REACH] = 100.0,
+    span: Annotated[float, SPAN] = 20.0,
     depth_follows_width: Annotated[bool, typer.Option("--depth-follows-width", help="Deepen with the width.")] = False,
 ) -> None:
     """Choose size and tokens for a compute budget, and a ladder of small runs that forecasts the loss.

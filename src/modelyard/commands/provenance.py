@@ -16,6 +16,7 @@ from modelyard.adapters.mlflow.registry import ROLLED_BACK, Registry, RegistryEr
 from modelyard.adapters.mlflow.server import answering, tracking_uri
 from modelyard.adapters.mlflow.tracker import flatten
 from modelyard.commands.command import say
+from modelyard.commands.outputs import write
 from modelyard.config import without_password
 from modelyard.execution import ExecutionConfig
 from modelyard.exit_codes import DONE, FAILED
@@ -66,7 +67,7 @@ def show_lineage(model: str, against: str | None, url: str | None, out: Path | N
             "against": str(other.version) if other else None,
             "changes": changed,
         }
-        out.write_text(json.dumps(whole, indent=1, ensure_ascii=False), "utf-8")
+        write(out, json.dumps(whole, indent=1, ensure_ascii=False))
     return FAILED if found.missing or problems else DONE
 
 
@@ -105,7 +106,7 @@ def show_invalidated(source: str, url: str | None, out: Path | None) -> None:
     for line in versions:
         say(f"released: {line}")
     if out:
-        out.write_text(json.dumps({"artifacts": [made.ref for made in found], "released": versions}, indent=1), "utf-8")
+        write(out, json.dumps({"artifacts": [made.ref for made in found], "released": versions}, indent=1))
 
 
 def roll_back(model: str, version: str, name: str, reason: str) -> None:

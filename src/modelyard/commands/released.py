@@ -10,8 +10,10 @@ from typing import Annotated
 
 import typer
 
+from modelyard.commands.outputs import json_option
+
 Url = Annotated[str | None, typer.Option("--store", help="URL of the artifact store.")]
-Answer = Annotated[Path | None, typer.Option("--json", help="Where the whole answer goes, as JSON.")]
+Answer = Annotated[Path | None, json_option("Where the whole answer goes, as JSON.", "--json")]
 MODEL = typer.Argument(metavar="NAME[@ALIAS|/VERSION]", help="Registered model; without alias or version, production.")
 SOURCE = typer.Argument(help="Name, package, path or sha256 of a source, or NAME/VERSION of an artifact.")
 

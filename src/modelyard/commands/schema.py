@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from modelyard.commands.command import say
+from modelyard.commands.outputs import writable, write
 from modelyard.commands.project import part
 
 if TYPE_CHECKING:
@@ -33,14 +34,14 @@ KIND = typer.Argument(help="Which file: a pipeline's, or that of modelyard data,
 
 def schema(
     kind: Annotated[Kind, KIND] = Kind.pipeline,
-    out: Annotated[Path | None, typer.Option(help="File to write; without it, standard output.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write; without it, standard output.", callback=writable)] = None,
 ) -> None:
     """Print the JSON schema of a config, for completion and checks in an editor."""
     text = schema_text(kind)
     if out is None:
         say(text, nl=False)
     else:
-        out.write_text(text, "utf-8")
+        write(out, text)
 
 
 def schema_text(kind: Kind) -> str:

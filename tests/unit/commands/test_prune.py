@@ -11,7 +11,7 @@ from modelyard.commands.app import main
 from modelyard.exit_codes import BAD_INPUT, DONE
 from modelyard.store.artifacts import Artifact, Store
 from modelyard.store.pruning import DAY
-from tests.worlds.line import Literals, make, make_line
+from tests.worlds.line import Literals, make_line
 from tests.worlds.registry import log_directory
 
 
@@ -22,13 +22,6 @@ def age(store: Store) -> None:
         manifest = json.loads(file.read_text())
         file.write_text(json.dumps({**manifest, "finished": manifest["finished"] - 40 * DAY}))
     store.storage.remove(".used")
-
-
-def line(store: Store, seed: int, verdict: str) -> dict[str, Artifact]:
-    made = make_line(store, policy=Literals(seed=seed))
-    return made | {
-        "decision": make(store, "decision", Literals(seed=seed), {"decision.json": {"verdict": verdict}}, results=made["results"])
-    }
 
 
 @pytest.fixture
@@ -43,6 +36,7 @@ def register(store: Store, made: dict[str, Artifact], verdict: str, uri: str) ->
     registry, tracker = Registry(uri, "line"), Tracker(uri, "line")
     policy = made["policy"]
     tags = {"decision_artifact": made["decision"].ref, "export": made["export"].ref}
+    tags |= {f"{name}_manifest": store.get(made[name].ref).manifest for name in ("decision", "export")}
     candidate = Candidate(policy.fingerprint, policy.ref, made["results"].ref, registry.opponent(policy.ref), verdict, tags)
     run = tracker.client.create_run(tracker.experiment).info.run_id
     registry.register(candidate, store.fetch(made["export"]), run, log=log_directory)
@@ -53,7 +47,9 @@ def test_prune_says_first_removes_on_demand_and_keeps_releases_and_decisions(
 ) -> None:
     assert main(["prune"]) == BAD_INPUT
     assert "there is no MLflow" in capsys.readouterr().err
-    released, held, blocked, tried = (line(store, seed, verdict) for seed, verdict in enumerate(("PROMOTE", "HOLD", "BLOCK", "BLOCK")))
+    released, held, blocked, tried = (
+        make_line(store, policy=Literals(seed=seed), verdict=verdict) for seed, verdict in enumerate(("PROMOTE", "HOLD", "BLOCK", "BLOCK"))
+    )
     age(store)
     uri = f"sqlite:///{tmp_path}/.modelyard/mlflow.db"
     register(store, released, "PROMOTE", uri)

@@ -40,13 +40,21 @@ def tracking_uri() -> str:
 
 
 def client(uri: str) -> MlflowClient:
-    """A client for ``uri``; the directory of a new SQLite file is made."""
+    """A client for ``uri``; the directory of a new SQLite file is made. Raises ServerError where another version of MLflow made the database."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", TRIES)
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     if uri.startswith("sqlite:///"):
         Path(uri.removeprefix("sqlite:///")).absolute().parent.mkdir(parents=True, exist_ok=True)
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    try:
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    except (MlflowException, CommandError) as error:
+        if "schema" not in str(error) and "revision" not in str(error):
+            raise
+        raise ServerError(
+            f"MLflow at {without_password(uri)}: its database is of another version of MLflow; copy it, then "
+            f"mlflow db upgrade {without_password(uri)} ({complaint(error)[:LONGEST]})"
+        ) from error
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import secrets
 from pathlib import Path
 
 import modelyard
-from modelyard.adapters.ray import LOOPBACK, is_on_this_machine
+from modelyard.adapters.ray import LOOPBACK, is_on_this_machine, sessions
 
 # Read when Ray is imported or its processes start; the user's own values win.
 QUIET = {
@@ -34,6 +34,9 @@ LOCAL = {**LOOPBACK, "GLOO_SOCKET_IFNAME": "lo"}
 
 # Nobody restarts the GCS of a cluster of our own: to wait Ray's 60 s for it is to hang.
 OWN = {"RAY_gcs_rpc_server_reconnect_timeout_s": "10"}
+
+_session: Path | None = None
+"""Where the cluster that this process started keeps its logs."""
 
 
 def connect() -> None:
@@ -57,14 +60,18 @@ def connect() -> None:
     # Ray guards a local cluster by a token; this one is known to nobody else and is never on disk (Ray's own would be, world-readable).
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+    sessions.remove_left()
     # On a local cluster a rank's CPUs are a promise, not a limit, so a layout of more ranks than cores still starts.
-    ray.init(
+    started = ray.init(
         address="local",
         num_cpus=max(os.cpu_count() or 1, 2),
         include_dashboard=False,
         log_to_driver=False,
         logging_level="ERROR",
     )
+    global _session
+    _session = Path(started.address_info["session_dir"])
+    sessions.note(_session)
 
 
 def dashboard() -> str:
@@ -72,9 +79,13 @@ def dashboard() -> str:
     return os.environ.get("MODELYARD_RAY_DASHBOARD", "")
 
 
-def disconnect() -> None:
-    """Stop the local cluster (or leave the remote one). Does nothing when not connected."""
+def disconnect(*, keep_logs: bool = False) -> None:
+    """Stop the local cluster (or leave the remote one); its logs go with it, unless they are to be kept. Does nothing when not connected."""
     import ray
 
     if ray.is_initialized():
         ray.shutdown()
+    global _session
+    session, _session = _session, None
+    if session is not None and not keep_logs:
+        sessions.remove(session)

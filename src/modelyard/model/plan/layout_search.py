@@ -40,6 +40,10 @@ class PlanConfig(Config):
         return self
 
 
+MOST, LARGEST = 1_000_000, 1e9
+"""Of what is counted, and of what is measured: beyond any machine, and far from where floats end."""
+
+
 class Machine(Config):
     """The GPUs to plan for."""
 
@@ -61,10 +65,12 @@ class Machine(Config):
     @model_validator(mode="after")
     def _ranges(self) -> Machine:
         for key in ("gpus", "gpus_per_node", "chunks"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
+            if not 1 <= getattr(self, key) <= MOST:
+                raise ValueError(f"{key} must be from 1 to {MOST:,}")
         if not 0 < self.mfu <= 1 or self.peak_tflops <= 0 or self.reserve_gib < 0 or self.memory_gib <= 0:
             raise ValueError("mfu must lie in (0, 1], peak_tflops and memory_gib must be positive, reserve_gib not negative")
+        if max(self.peak_tflops, self.reserve_gib, self.memory_gib) > LARGEST:
+            raise ValueError(f"peak_tflops, reserve_gib and memory_gib must be at most {LARGEST:g}")
         return self
 
 

@@ -10,11 +10,12 @@ changes (``release.compare`` tests pairs).
 from __future__ import annotations
 
 import io
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from pydantic import TypeAdapter, ValidationError
 
 from modelyard import printable
 from modelyard.formats import json_file
@@ -25,6 +26,9 @@ FILE = "evolution.html"
 VERSION = "version_"
 """Prefix of the decision stage's inputs that are results of released versions."""
 THIS = "this"
+Plain = dict[str, float | None]
+SCORES: TypeAdapter[dict[str, Plain]] = TypeAdapter(dict[str, Plain])
+SPREAD: TypeAdapter[dict[str, float]] = TypeAdapter(dict[str, float])
 COLUMNS = 3
 """Plots beside each other."""
 
@@ -105,12 +109,42 @@ def read(directory: Path) -> tuple[dict[str, Score], list[dict[str, Any]]]:
     found = {}
     for path in sorted(directory.glob("*.metrics.json")):
         content = json_file.table(path, "benchmark", "benchmark_id", "metrics")
-        metric, entry = next(iter(content["metrics"].items()))
-        found[str(content["benchmark"])] = Score(content["benchmark_id"], metric, Estimate.of(entry))
-    analyses = [json.loads(path.read_text("utf-8")) for path in sorted(directory.glob("*analysis.json"))]
+        metric, entry = next(iter(scores_of(path, "metrics", content["metrics"]).items()))
+        found[str(content["benchmark"])] = Score(str(content["benchmark_id"]), metric, Estimate.of(entry))
+    analyses = [read_analysis(path) for path in sorted(directory.glob("*analysis.json"))]
     if not found and not analyses:
         raise ValueError(f"{directory}: no results.json, no *.metrics.json and no *analysis.json")
     return found, analyses
+
+
+def read_analysis(path: Path) -> dict[str, Any]:
+    """An analysis as ``modelyard eval --analysis`` writes it. Raises ValueError naming file and key."""
+    content = json_file.table(path, "analysis", "benchmark", "scores", "spread")
+    try:
+        spread = SPREAD.validate_python(content["spread"])
+    except ValidationError:
+        spread = {}
+    if not {"lowest", "highest", "deviation"} <= set(spread):
+        raise ValueError(f"{path}: spread: expected the numbers lowest, highest and deviation")
+    return {
+        "analysis": str(content["analysis"]),
+        "benchmark": str(content["benchmark"]),
+        "scores": scores_of(path, "scores", content["scores"]),
+        "spread": spread,
+    }
+
+
+def scores_of(path: Path, key: str, value: object) -> dict[str, Plain]:
+    """Name -> plain estimate of a file's ``key``; never empty. Raises ValueError."""
+    try:
+        scores = SCORES.validate_python(value)
+        if not scores or any(one.get("value") is None for one in scores.values()):
+            raise KeyError("value")
+        for one in scores.values():
+            Estimate.of(one)
+    except (ValidationError, KeyError):
+        raise ValueError(f"{path}: {key}: expected names, each with value, low, high and n") from None
+    return scores
 
 
 def evolution(versions: Sequence[Version]) -> list[Row]:
