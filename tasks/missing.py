@@ -7,7 +7,7 @@ URL (``s3://``, ``hf://``) are left to the run: looking at them would fetch them
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from modelyard.adapters import signing
@@ -69,7 +69,7 @@ Check = Callable[[Any, ExecutionConfig], object]
 """(config, execution); raises ValueError or OSError."""
 
 
-def _complaints(checked: list[tuple[Config, Check]], execution: ExecutionConfig) -> Iterator[str]:
+def _complaints(checked: Sequence[tuple[Config, Check]], execution: ExecutionConfig) -> Iterator[str]:
     for table, check in checked:
         try:
             check(table, execution)
