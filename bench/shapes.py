@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from modelyard.model.hf.weights import hf_config
+from modelyard.model.hf.families import hf_config
 from modelyard.model.network.architecture import ModelConfig
 
 
@@ -51,9 +51,9 @@ SMOLLM2 = llama(30, 576, 9, 3, 1536, 49_152, 256, 100_000.0)
 
 def peer(model: ModelConfig, dtype: torch.dtype = torch.float32) -> Any:
     """transformers' Llama with SDPA attention, random weights."""
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaForCausalLM
 
-    return LlamaForCausalLM(LlamaConfig(**hf_config(model, dtype), attn_implementation="sdpa", use_cache=False)).to(dtype)
+    return LlamaForCausalLM(hf_config(model, dtype, attn_implementation="sdpa", use_cache=False)).to(dtype)
 
 
 def alternate(work: Mapping[str, Callable[[], object]], rounds: int, times: int = 1) -> dict[str, list[float]]:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 
 from bench.shapes import peer
-from modelyard.model.hf.weights import hf_config
+from modelyard.model.hf.families import hf_config
 from modelyard.model.network.architecture import ModelConfig, Precision
 
 Timed = Callable[[], float]
@@ -36,9 +36,9 @@ def tokenizer(vocab_size: int) -> Any:
 
 def classifier(model: ModelConfig) -> Any:
     """transformers' Llama with a scalar head."""
-    from transformers import LlamaConfig, LlamaForSequenceClassification
+    from transformers import LlamaForSequenceClassification
 
-    config = LlamaConfig(**hf_config(model, torch.float32), attn_implementation="sdpa", use_cache=False, num_labels=1, pad_token_id=PAD)
+    config = hf_config(model, torch.float32, attn_implementation="sdpa", use_cache=False, num_labels=1, pad_token_id=PAD)
     return LlamaForSequenceClassification(config)
 
 

@@ -9,6 +9,8 @@ from pydantic import model_validator
 from modelyard.config import Config
 from modelyard.store.storage import Storage
 
+Device = Literal["auto", "cuda", "cpu"]
+
 
 class ExecutionConfig(Config):
     """Where and how a run happens. Changing any of it never changes what an artifact is, only how often its history was logged."""
@@ -24,6 +26,9 @@ class ExecutionConfig(Config):
     """Directories of the config's files, where a relative path is looked for first; set when they are read."""
     parallel_stages: bool = False
     """Build stages that do not read each other at the same time; worth it where there is room for both."""
+    device: Device = "auto"
+    """What ranks compute on: a GPU each (``cuda``; refused where there are too few, waited for on a cluster that grows), the CPU, or GPUs where
+    there is one for each (``auto``)."""
     tensor_parallel: int = 1
     """Ranks that share every layer's matrices."""
     pipeline_parallel: int = 1

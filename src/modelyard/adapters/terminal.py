@@ -14,10 +14,11 @@ from typing import NamedTuple
 
 from rich.console import Console
 from rich.markup import escape as without_markup
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from modelyard.adapters.pace import Pace, short
 from modelyard.printable import printable
 from modelyard.progress import Report
 
@@ -87,18 +88,19 @@ def _live(stage: str, out: Console) -> Iterator[Report]:
         TextColumn(f"[bold]{escape(stage):<16}"),
         BarColumn(bar_width=16),
         TextColumn("{task.fields[count]}"),
-        _RateColumn(),
+        TextColumn("{task.fields[pace]}"),
         TimeElapsedColumn(),
         TextColumn("elapsed"),
-        TimeRemainingColumn(),
-        TextColumn("left"),
         TextColumn("{task.fields[metric]}"),
     ]
+    pace = Pace()
     with Progress(*columns, console=out, transient=True) as progress:
-        bar = progress.add_task(stage, total=None, count="starting", metric="", unit="")
+        bar = progress.add_task(stage, total=None, count="starting", metric="", pace="")
 
         def report(done: int, total: int, metrics: Mapping[str, float] = {}, unit: str = "step") -> None:
-            progress.update(bar, completed=done, total=total, count=f"{_short(done)}/{_short(total)} {unit}", unit=unit)
+            pace.add(done, unit)
+            count = f"{short(done)}/{short(total)} {unit}"
+            progress.update(bar, completed=done, total=total, count=count, pace=_paced(pace, total))
             if metrics:
                 progress.update(bar, metric=escape(short_metric(metrics)))
 
@@ -109,39 +111,26 @@ def _live(stage: str, out: Console) -> Iterator[Report]:
 def _plain(stage: str, out: Console) -> Iterator[Report]:
     started = time.monotonic()
     shown = started
+    pace = Pace()
     out.print(f"{stage}: started", markup=False)
 
     def report(done: int, total: int, metrics: Mapping[str, float] = {}, unit: str = "step") -> None:
         nonlocal shown
         now = time.monotonic()
+        pace.add(done, unit)
         if now - shown < PLAIN_SECONDS:
             return
         shown = now
-        elapsed = now - started
-        rate = done / elapsed
-        left = _clock((total - done) / rate) if rate else "?"
-        out.print(
-            f"{stage}: {done:,}/{total:,} {unit}  {rate:,.1f} {unit}/s  elapsed {_clock(elapsed)}  left {left}  {short_metric(metrics)}",
-            markup=False,
-        )
+        parts = (f"{done:,}/{total:,} {unit}", _paced(pace, total), f"elapsed {_clock(now - started)}", short_metric(metrics))
+        out.print(f"{stage}: {'  '.join(filter(None, parts))}", markup=False)
 
     yield report
 
 
-class _RateColumn(ProgressColumn):
-    """Units a second."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.speed or task.finished_speed
-        return Text(f"{_short(speed)}/s" if speed else "")
-
-
-def _short(number: float) -> str:
-    """At most three digits and a magnitude: ``840``, ``17.4k``, ``1.43M``."""
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
-            return f"{number / size:.3g}{letter}"
-    return f"{number:.3g}"
+def _paced(pace: Pace, total: int) -> str:
+    """Rate and time left, as far as they are known."""
+    left = pace.left(total)
+    return pace.shown if left is None else f"{pace.shown}  left {_clock(left)}"
 
 
 def short_metric(metrics: Mapping[str, float]) -> str:

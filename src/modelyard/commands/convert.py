@@ -15,7 +15,7 @@ from modelyard.commands.numbers import at_least
 
 
 def import_model(
-    hf_dir: Annotated[Path, typer.Argument(help="Hugging Face directory of a Llama model.")],
+    hf_dir: Annotated[Path, typer.Argument(help="Hugging Face directory of a Llama, Mistral, Qwen 2 or 3, Gemma or SmolLM3 model.")],
     out: Annotated[Path, typer.Argument(help="Model directory to write; must not exist, or be empty.")],
     tp: Annotated[int, typer.Option(help="Tensor-parallel ranks of a layout to prove.", callback=at_least(1))] = 1,
     pp: Annotated[int, typer.Option(help="Pipeline-parallel ranks of a layout to prove.", callback=at_least(1))] = 1,

@@ -69,13 +69,13 @@ def write(source: Path, target: Path, filled: Mapping[str, str]) -> None:
 
 def _declared(model: Path | None) -> dict[str, str]:
     """The model with the hash of its weights, and the hashes of the example data. Raises ValueError where the model is not there."""
-    from modelyard.store.file_hash import sha256_file
+    from modelyard.store.file_hash import sha256_file, sha256_weights
 
     data = STARTS / Start.model / "data"
     hashes = {key: sha256_file(data / f"{key.lower()}.jsonl") for key in ("DEMONSTRATIONS", "COMPARISONS")}
     if model is None:
         return {**hashes, "MODEL": NOT_YET, "SHA256": "0" * 64}
-    weights = model if model.is_file() else model / "model.safetensors"
-    if not weights.is_file():
-        raise ValueError(f"--model {model}: neither a GGUF file nor a directory with {weights.name}")
-    return {**hashes, "MODEL": str(model.absolute()), "SHA256": sha256_file(weights)}
+    try:
+        return {**hashes, "MODEL": str(model.absolute()), "SHA256": sha256_weights(model)}
+    except ValueError as error:
+        raise ValueError(f"--model {error}") from None

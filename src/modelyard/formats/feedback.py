@@ -17,7 +17,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
 from modelyard.config import Config, first_error
-from modelyard.formats import json_file
+from modelyard.formats import json_objects
 from modelyard.formats.json_file import Line
 
 DEMONSTRATIONS, COMPARISONS, PROMPTS = "demonstrations.jsonl", "comparisons.jsonl", "prompts.jsonl"
@@ -146,7 +146,7 @@ def json_lines(path: Path) -> Iterator[Line]:
     if not path.is_file():
         raise FeedbackError(f"{path}: no such file")
     try:
-        yield from json_file.objects(path)
+        yield from json_objects.objects(path)
     except ValueError as error:
         raise FeedbackError(str(error)) from None
 

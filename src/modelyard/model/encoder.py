@@ -1,15 +1,19 @@
-"""Text to token ids and back, the one spelling every stage after pretraining uses.
+"""Text to token ids and back, the one spelling every stage uses, of a model trained here and of one that others released.
 
-Texts are spelled as in pretraining: ``<|endoftext|>``, the text, ``<|endoftext|>``; so base, SFT model and policy continue the same openings and
-the reward model reads a text up to its closing token. Conversations go through the model's own chat template, a Jinja text in Hugging Face's form
-rendered by transformers, so no stage can drift from what is released; which token ends a turn is read off the template. A conversation is encoded
-turn by turn, cut where the assistant begins and stops speaking, because that is where generation begins and stops. Control tokens come from the
-template alone; text that spells one stays text (:mod:`modelyard.model.control_tokens`). Left out: templates that need tools or documents.
+A text begins as the tokenizer itself begins it (with BOS where it adds one) and ends with the token that ends a document; so base, SFT
+model and policy continue the same openings, as everybody who loads the released model does, and the reward model reads a text up to its
+closing token. Conversations go through the model's own chat template, a Jinja text in Hugging Face's form rendered by transformers, so no
+stage can drift from what is released; which token ends a turn is read off the template. A conversation is cut where the assistant begins
+and stops speaking, because that is where generation begins and stops; wherever no token spans such a cut the ids are those of the whole
+text. Control tokens come from the template alone; text that spells one stays text (:mod:`modelyard.model.control_tokens`). Left out:
+templates that need tools or documents.
 """
 
 from __future__ import annotations
 
+import datetime
 import hashlib
+import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -22,8 +26,11 @@ from modelyard.formats import json_file
 from modelyard.formats.feedback import Message, Prompt
 from modelyard.model.control_tokens import ControlTokens, allowed, named
 
-DOCUMENT_END = "<|endoftext|>"
+DOCUMENT_ENDS = ("<|endoftext|>", "<|end_of_text|>")
+"""Tokens that end a document wherever a tokenizer has them; its ``eos_token`` may be the one that ends a turn."""
 PADDING = "<|pad|>"
+TODAY = datetime.date(2024, 7, 26)
+"""The day for templates that ask which it is, or tokens would change overnight; Llama 3.1's own where nobody says."""
 TEMPLATE_KEY = "chat_template"
 """Key of ``model.json`` that holds the hash of the template a model was trained with."""
 
@@ -51,32 +58,46 @@ class Encoder:
 
     def __init__(self, directory: Path) -> None:
         try:
-            self._tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+            tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
         except Exception as error:  # tokenizers raises nothing narrower
             raise ValueError(f"{directory / 'tokenizer.json'}: no tokenizer: {complaint(error)}") from None
-        self._settings: dict[str, Any] = json_file.table(directory / "tokenizer_config.json")
-        self.template: str = self._settings.get("chat_template") or ""
         try:
-            self._control = ControlTokens(self._tokenizer, named(self._settings), self.allowed_special)
+            self._take(tokenizer, json_file.table(directory / "tokenizer_config.json"))
         except ValueError as error:
-            raise ValueError(f"{directory / 'tokenizer_config.json'}: {error}") from None
+            raise ValueError(str(error) if str(directory) in str(error) else f"{directory / 'tokenizer_config.json'}: {error}") from None
         model = directory / "model.json"
         trained_with = json_file.table(model).get(TEMPLATE_KEY) if model.is_file() else None
         if trained_with is not None and trained_with != self.template_hash:
             raise ValueError(f"{directory}: its chat template ({self.template_hash}) is not the one it was trained with ({trained_with})")
-        self.document_end = self._special(DOCUMENT_END, "eos_token")
-        self.padding = self._special(PADDING, "pad_token")
 
-    def _special(self, name: str, key: str) -> int:
-        """The id of ``name``, or of what the tokenizer's config calls ``key``."""
-        for candidate in (name, self._named(key)):
-            if candidate and (found := self._tokenizer.token_to_id(candidate)) is not None:
-                return int(found)
-        raise ValueError(f"the tokenizer has no {name} and its config names no {key}")
+    def _take(self, tokenizer: Tokenizer, settings: dict[str, Any]) -> None:
+        """Raises ValueError where no token ends a document, or text may spell a control token that there is not."""
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        self._tokenizer, self._settings = tokenizer, settings
+        self._control = ControlTokens(tokenizer, named(settings), self.allowed_special)
+        self.template: str = settings.get("chat_template") or ""
+        end = self._first(*DOCUMENT_ENDS, self._named("eos_token"))
+        if end is None:
+            raise ValueError(f"the tokenizer has no {DOCUMENT_ENDS[0]} and its config names no eos_token")
+        self.document_end = end
+        padding = self._first(PADDING, self._named("pad_token"))
+        self.padding = end if padding is None else padding  # no loss and no attention sees it: any token will do
+
+    def _first(self, *names: str) -> int | None:
+        """The id of the first of ``names`` that the tokenizer has."""
+        ids = (self._tokenizer.token_to_id(name) for name in names if name)
+        return next((int(found) for found in ids if found is not None), None)
 
     def _named(self, key: str) -> str:
         value = self._settings.get(key) or ""
         return str(value["content"] if isinstance(value, dict) else value)
+
+    @cached_property
+    def beginning(self) -> list[int]:
+        """What the tokenizer puts before a text by itself."""
+        whole, bare = (self._tokenizer.encode("a", add_special_tokens=special).ids for special in (True, False))
+        return next(list(whole[:i]) for i in range(len(whole) + 1) if whole[i : i + len(bare)] == bare)
 
     @property
     def allowed_special(self) -> list[str]:
@@ -90,23 +111,32 @@ class Encoder:
 
     @property
     def start(self) -> int:
-        """The token that every text starts with."""
-        return self.document_end
+        """The token before a text that has none of its own: as lm-evaluation-harness, BOS, or where there is none the end of the one before."""
+        start = self._first(self._named("bos_token"), self._named("eos_token"))
+        return self.document_end if start is None else start
 
     @cached_property
     def turn_end(self) -> int:
-        """The token by which the assistant ends its turn: what the template puts behind what it said."""
+        """The token by which the assistant ends its turn: the first control token that the template puts behind what it said, or the first token."""
         marker = "modelyard"
         rendered = self._rendered([Message(role="user", content=marker), Message(role="assistant", content=marker)])
         behind = self.ids(rendered.rpartition(marker)[2])
         if not behind:
             raise ValueError("the chat template puts nothing behind an assistant's turn, so nothing says where it ends")
-        return int(behind[0])
+        parts = named(self._settings)
+        control = {i for i, token in self._tokenizer.get_added_tokens_decoder().items() if token.special or token.content in parts}
+        return next((token for token in behind if token in control), behind[0])
+
+    @property
+    def text_ends(self) -> list[int]:
+        """The tokens at which the completion of a text stops."""
+        named = self._first(self._named("eos_token"))
+        return sorted({self.document_end} | ({named} if named is not None else set()))
 
     @property
     def ends(self) -> list[int]:
-        """The tokens at which generation stops."""
-        return sorted({self.document_end, self.turn_end}) if self.template else [self.document_end]
+        """The tokens at which an answer stops."""
+        return sorted({*self.text_ends, self.turn_end}) if self.template else self.text_ends
 
     @cached_property
     def template_hash(self) -> str:
@@ -129,12 +159,12 @@ class Encoder:
             raise ValueError(f"{role}: made with another tokenizer than the rest")
 
     def opening(self, text: str) -> list[int]:
-        """A text's beginning, to be continued."""
-        return [self.document_end, *self.ids(text)]
+        """A text's beginning, to be continued; at least one token."""
+        return [*self.beginning, *self.ids(text)] or [self.start]
 
     def openings(self, texts: Sequence[str]) -> list[list[int]]:
-        """:meth:`opening` of many texts."""
-        return [[self.document_end, *encoding.ids] for encoding in self._control.text.encode_batch(list(texts), add_special_tokens=False)]
+        """Many texts' beginnings; none of an empty text where the tokenizer begins texts with nothing."""
+        return [[*self.beginning, *encoding.ids] for encoding in self._control.text.encode_batch(list(texts), add_special_tokens=False)]
 
     def document(self, text: str) -> list[int]:
         """A whole text, as the reward model reads it."""
@@ -152,8 +182,11 @@ class Encoder:
     def turns(self, messages: Sequence[Message]) -> Turns:
         """A conversation as the chat template renders it, up to where the assistant is to speak next or has just spoken.
 
+        Some templates render an earlier turn differently once others follow (Qwen 3 leaves out what was thought). Then the conversation is
+        as the last turn sees it, and what was said before is read, not spoken.
+
         Raises:
-            ValueError: no chat template, one that refuses the conversation, or one that renders its beginning differently once it goes on.
+            ValueError: no chat template, one that refuses the conversation, or one that renders it differently once it is answered.
         """
         ids: list[int] = []
         spoken: list[tuple[int, int]] = []
@@ -165,14 +198,23 @@ class Encoder:
             text, close, _ = self._after(opened, closed).rpartition(str(self._control.text.id_to_token(self.turn_end)))
             if not close:
                 raise ValueError("chat template: does not end an assistant's turn in a longer conversation as in a short one")
-            ids += self.ids(self._after(done, opened))
+            if not opened.startswith(done):
+                ids, spoken, done = [], [], ""
+            ids = self._extended(ids, done, opened)
             start = len(ids)
-            ids += [*self.ids(text), self.turn_end]
+            ids = [*self._extended(ids, opened, opened + text), self.turn_end]
             spoken.append((start, len(ids)))
             done = opened + text + close  # what stands between a turn's end and the next turn is nobody's speech
         if messages[-1].role != "assistant":
-            ids += self.ids(self._after(done, self._rendered(messages, open_turn=True)))
+            whole = self._rendered(messages, open_turn=True)
+            ids, spoken, done = (ids, spoken, done) if whole.startswith(done) else ([], [], "")
+            ids = self._extended(ids, done, whole)
         return Turns(ids, spoken)
+
+    def _extended(self, ids: list[int], done: str, whole: str) -> list[int]:
+        """The ids of ``done`` with those of what ``whole`` adds to it: of the whole text, unless a token would span the end of ``done``."""
+        together = self.ids(whole)
+        return together if together[: len(ids)] == ids else [*ids, *self.continued(whole[len(done) :])]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text without special tokens."""
@@ -181,6 +223,14 @@ class Encoder:
     def ids(self, text: str) -> list[int]:
         """Token ids of ``text``, which holds no control token whatever it spells."""
         return list(self._control.text.encode(text, add_special_tokens=False).ids)
+
+    def continued(self, text: str) -> list[int]:
+        """Token ids of a text that follows another one: without the space that sentencepiece's tokenizers put before every text."""
+        return list(self._continuing.encode(text, add_special_tokens=False).ids)
+
+    @cached_property
+    def _continuing(self) -> Tokenizer:
+        return without_prefix(self._control.text)
 
     def render(self, messages: Sequence[Message], open_turn: bool = False) -> str:
         """The conversation as text; with ``open_turn`` the assistant's next turn is opened. Raises ValueError as :meth:`turns`."""
@@ -192,7 +242,7 @@ class Encoder:
         spelled = [message.model_dump() for message in messages]
         special = {key: self._named(key) for key in ("bos_token", "eos_token", "pad_token", "unk_token")}
         try:
-            rendered, _ = render_jinja_template([spelled], chat_template=self.template, add_generation_prompt=open_turn, **special)
+            rendered, _ = render_jinja_template([spelled], chat_template=dated(self.template), add_generation_prompt=open_turn, **special)
         except TemplateError as error:
             raise ValueError(f"chat template: {complaint(error)}") from None
         return str(rendered[0])
@@ -206,3 +256,34 @@ class Encoder:
         if not whole.startswith(beginning):
             raise ValueError("chat template: renders a conversation's beginning differently once the conversation goes on")
         return whole[len(beginning) :]
+
+
+def dated(template: str) -> str:
+    """The template with a clock that stands still at :data:`TODAY`: transformers takes no function from outside, so it is a macro."""
+    if "strftime_now" not in template:
+        return template
+    codes = [f"%{code}" for code in "aAbBdjmyYHIMSp"] + ["%-d", "%-m"]
+    spelled = "".join(f"|replace('{code}', '{TODAY.strftime(code)}')" for code in codes)
+    # the empty expression keeps a newline at the template's beginning, which Jinja takes away behind a block
+    return f"{{% macro strftime_now(format) %}}{{{{ format{spelled} }}}}{{% endmacro %}}{{{{ '' }}}}{template}"
+
+
+def without_prefix(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer, or a copy where it puts a space before a text, which the copy does not."""
+    whole = json.loads(tokenizer.to_str())
+    normalizer, pieces = _steps(whole["normalizer"], "normalizers"), _steps(whole["pre_tokenizer"], "pretokenizers")
+    prefixes = [step for step in normalizer if step["type"] == "Prepend"]
+    splits = [step for step in pieces if step["type"] == "Metaspace" or step.get("add_prefix_space")]
+    if not prefixes and not splits:
+        return tokenizer
+    for step in splits:
+        step |= {"prepend_scheme": "never"} if step["type"] == "Metaspace" else {"add_prefix_space": False}
+    whole["normalizer"] = {"type": "Sequence", "normalizers": [step for step in normalizer if step not in prefixes]}
+    return Tokenizer.from_str(json.dumps(whole))
+
+
+def _steps(part: dict[str, Any] | None, several: str) -> list[dict[str, Any]]:
+    """The steps of a tokenizer's normalizer or pre-tokenizer as its file lists them."""
+    if part is None:
+        return []
+    return list(part[several]) if several in part else [part]

@@ -1,6 +1,6 @@
 """A model under test: an engine with its tokenizer, asked for completions, log-likelihoods and next-token confidences.
 
-Text goes in as in pretraining, ``<|endoftext|>`` first, so base, SFT and policy answer the same prompt. A prompt longer than the context
+Text goes in as the model's tokenizer begins it, so base, SFT, policy and the released model answer the same prompt. A prompt longer than the context
 is cut on the left and the record says so. Conversations go through the model's own chat template.
 """
 
@@ -39,9 +39,7 @@ ENCODED_TOGETHER = 256
 class Subject:
     """One model and what it can be asked."""
 
-    def __init__(
-        self, name: str, engine: Engine, encoder: Encoder | HubEncoder, weights: str, micro_batch: int, screen: bool = False
-    ) -> None:
+    def __init__(self, name: str, engine: Engine, encoder: Encoder, weights: str, micro_batch: int, screen: bool = False) -> None:
         self.name, self.engine, self.encoder, self.weights = name, engine, encoder, weights
         self.micro_batch, self.screen = micro_batch, screen
         self._scorers: dict[str, Scorer] = {}
@@ -60,7 +58,7 @@ class Subject:
     def complete(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
         """A completion of each prompt, in order; of a conversation that ends with the assistant, the rest of that turn."""
         shown = [self._shown(prompt) for prompt in prompts]
-        ends = [self.encoder.document_end] if all(isinstance(prompt, str) for prompt in shown) else self.encoder.ends
+        ends = self.encoder.text_ends if all(isinstance(prompt, str) for prompt in shown) else self.encoder.ends
         return self._drawn([ids or [self.encoder.start] for ids in self._fed(shown)], decoding, ends)
 
     def reply(self, prompts: Sequence[str], decoding: Decoding) -> list[Sampled]:
@@ -163,7 +161,7 @@ class Subject:
             prefixes, continuations = [], []
             for context, new in question:
                 prefix = fed[context]
-                whole = next(wholes) if isinstance(context, str) else [*prefix, *self.encoder.ids(new)]
+                whole = next(wholes) if isinstance(context, str) else [*prefix, *self.encoder.continued(new)]
                 if not prefix:
                     start = self.encoder.start
                     prefix, whole = [start], whole if whole[:1] == [start] else [start, *whole]
@@ -195,11 +193,14 @@ class Subject:
         return means
 
     def nats_per_byte(self, texts: Sequence[str]) -> list[float]:
-        """-log p of each text after ``<|endoftext|>``, nats a UTF-8 byte. A text longer than the context is read in consecutive windows."""
+        """-log p of each text after its beginning (BOS, else the document's end), nats a UTF-8 byte.
+
+        A text longer than the context is read in consecutive windows.
+        """
         limit = self.engine.model.seq_len
         cut: list[tuple[int, list[int]]] = []
         for number, text in enumerate(texts):
-            ids = [self.encoder.document_end, *self.encoder.ids(text)]
+            ids = [*(self.encoder.beginning or [self.encoder.document_end]), *self.encoder.ids(text)]
             cut += [(number, ids[start : start + limit + 1]) for start in range(0, len(ids) - 1, limit)]
         found = self.logprobs([window[:1] for _, window in cut], [window[1:] for _, window in cut])
         nats = [0.0] * len(texts)

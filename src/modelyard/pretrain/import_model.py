@@ -1,4 +1,4 @@
-"""A model that others pretrained as the base of a line: a Hugging Face Llama directory or a GGUF file of the Llama family.
+"""A model that others pretrained as the base of a line: a Hugging Face directory (:mod:`modelyard.model.hf.families`) or a GGUF file of Llama's.
 
 What it is follows from the hash of its weights; where it lies is said by ``execution.inputs``. It runs on one rank, and what it writes is loaded at
 any layout. Left out: fetching it, and what :mod:`modelyard.model.hf.conversion` leaves out.
@@ -20,7 +20,7 @@ from modelyard.model.encoder import Encoder
 from modelyard.model.hf import gguf
 from modelyard.model.hf.conversion import import_hf
 from modelyard.progress import Report
-from modelyard.store.file_hash import require_sha256
+from modelyard.store.file_hash import sha256_weights
 from modelyard.store.inputs import find_input
 
 
@@ -28,9 +28,9 @@ class ImportedModel(Config):
     """A model that others pretrained."""
 
     path: str
-    """Hugging Face directory with one ``model.safetensors``, or a ``.gguf`` file; a relative path starts at ``execution.inputs``."""
+    """Hugging Face directory with ``*.safetensors``, or a ``.gguf`` file; a relative path starts at ``execution.inputs``."""
     sha256: str
-    """Hash of the weights' file."""
+    """Hash of the weights' file; of several, what ``sha256sum *.safetensors | sha256sum`` prints in the directory."""
     seq_len: int = Field(ge=2)
     """Longest sequence from here on; at most what the model was made for."""
     licence: str
@@ -49,10 +49,8 @@ class ImportConfig(ImportedModel):
 def found(config: ImportedModel, roots: Sequence[str]) -> Path:
     """The directory or file that holds the declared weights. Raises ValueError: nothing is there, or the weights are others."""
     path = find_input(config.path, roots, "base.path")
-    weights = path if path.is_file() else path / "model.safetensors"
-    if not weights.is_file():
-        raise ValueError(f"base.path {path}: no {weights.name} in it")
-    require_sha256(weights, config.sha256, "base.path")
+    if (actual := sha256_weights(path)) != config.sha256:
+        raise ValueError(f"base.path: the weights of {path} have changed: sha256 {actual}, the config says {config.sha256}")
     return path
 
 
@@ -62,7 +60,7 @@ def run(
     """Write the model as a model directory.
 
     Raises:
-        ValueError: nothing is there, the weights are others than declared, or they are no Llama; one line naming path and cause.
+        ValueError: nothing is there, the weights are others than declared, or of no family that is imported; one line naming path and cause.
     """
     from transformers.utils import logging
 

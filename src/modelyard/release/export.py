@@ -1,6 +1,6 @@
 """The ``export`` stage: the policy as a Hugging Face directory, as it is registered and loaded by everyone else.
 
-A model of ours is closed by its document end; an imported one keeps its own generation config where it brought one. An
+Its generation config says what begins a text and every token that ends one or an answer, as the policy was trained. An
 export belongs to a policy by content: :func:`difference` writes it again and compares file by file. Left out: other formats.
 """
 
@@ -27,7 +27,7 @@ def run(config: ExportConfig, inputs: Mapping[str, Path], out: Path, report: Rep
 
     logging.disable_progress_bar()  # the line has its own
     encoder = Encoder(inputs["policy"])
-    export_hf(inputs["policy"], out, end_id=encoder.document_end, pad_id=encoder.padding)
+    export_hf(inputs["policy"], out, start_id=encoder.start, end_id=encoder.ends, pad_id=encoder.padding)
     report(1, 1, unit="model")
     return {}
 

@@ -28,6 +28,22 @@ def sha256_tree(directory: Path) -> str:
     return hashlib.sha256(listing.encode()).hexdigest()
 
 
+def sha256_weights(path: Path) -> str:
+    """sha256 (hex) of a model's weights: of the file ``path``, or of the one ``*.safetensors`` in the directory ``path``.
+
+    Of several it is what ``sha256sum *.safetensors | sha256sum`` prints there.
+
+    Raises:
+        ValueError: the directory has none.
+    """
+    files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
+    if not files:
+        raise ValueError(f"{path}: no such file, and no *.safetensors in it")
+    if len(files) == 1:
+        return sha256_file(files[0])
+    return hashlib.sha256("".join(f"{sha256_file(file)}  {file.name}\n" for file in files).encode()).hexdigest()
+
+
 def require_sha256(path: Path, sha256: str, what: str) -> None:
     """Raise ValueError in one line where the file is another than the config says."""
     if (actual := sha256_file(path)) != sha256:

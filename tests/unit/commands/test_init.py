@@ -92,7 +92,7 @@ def test_makefile_of_every_start_lists_its_targets(start: str, empty: Path) -> N
         (["full"], "full: is there already and not an empty directory"),
         (["new", "--name", "a b"], "--name 'a b': expected letters, digits"),
         (["new", "--model", "x"], "--model: has no meaning beside --start scratch"),
-        (["new", "--start", "model", "--model", "none"], "--model none: neither a GGUF file nor a directory"),
+        (["new", "--start", "model", "--model", "none"], "--model none: no such file, and no *.safetensors"),
     ],
 )
 def test_what_cannot_be_begun_is_one_line_and_leaves_nothing(

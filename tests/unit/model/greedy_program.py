@@ -1,4 +1,4 @@
-"""Runs on every rank: a model directory at each named layout (``2x1``: TP x PP) continues prompts greedily and scores rows; rank 0 prints JSON."""
+"""Runs on every rank: each model directory at each named layout (``2x1``: TP x PP) continues prompts greedily and scores rows; rank 0 prints JSON."""
 
 from __future__ import annotations
 
@@ -31,19 +31,21 @@ def measure(directory: Path, execution: ExecutionConfig, prompts: list[list[int]
     return {"tokens": tokens, "scores": scores.tolist(), "logits": logits}
 
 
-def main(directory: Path, inputs: Path, layouts: list[str]) -> None:
+def main(inputs: Path, layouts: list[str]) -> None:
     from megatron.core import parallel_state
 
-    given, results = json.loads(inputs.read_text()), {}
+    given = json.loads(inputs.read_text())
+    results: dict[str, dict[str, Any]] = {directory: {} for directory in given["directories"]}
     dist.init_process_group("gloo")
     for layout in layouts:
         tp, pp = (int(size) for size in layout.split("x"))
         execution = ExecutionConfig(threads=1, tensor_parallel=tp, pipeline_parallel=pp)
-        results[layout] = measure(directory, execution, given["prompts"], torch.tensor(given["rows"]))
+        for directory, answers in results.items():
+            answers[layout] = measure(Path(directory), execution, given["prompts"], torch.tensor(given["rows"]))
         parallel_state.destroy_model_parallel()
     if dist.get_rank() == 0:
         print(json.dumps(results))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
+    main(Path(sys.argv[1]), sys.argv[2:])

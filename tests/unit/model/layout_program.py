@@ -13,6 +13,8 @@ import torch.distributed as dist
 from modelyard.execution import ExecutionConfig
 from modelyard.model.inference.generate import generate
 from modelyard.model.network.architecture import Head, ModelConfig, MoEConfig
+from modelyard.model.network.rope import YarnScaling
+from modelyard.model.network.variant import LLAMA, Variant
 from modelyard.model.training.batch import SEGMENTS, STEM, Batch, LossOutput
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.optimizer import OptimizerConfig
@@ -41,11 +43,11 @@ class Split(NamedTuple):
 
 LAYOUTS: dict[int, dict[str, Split]] = {
     2: {
-        "tp2": Split(TP2, ("llama-tied", "gpt-untied"), ("llama-untied", "gpt-tied")),
+        "tp2": Split(TP2, ("llama-tied", "gpt-untied", "llama-variant"), ("llama-untied", "gpt-tied")),
         "tp2-sp": Split(SP2, (), ("llama-experts", "gpt-untied", "llama-tied")),
-        "tp2-sp-selective": Split({**SP2, "recompute": "selective"}, ("llama-untied",), ("llama-tied", "gpt-untied")),
+        "tp2-sp-selective": Split({**SP2, "recompute": "selective"}, ("llama-untied", "llama-variant"), ("llama-tied", "gpt-untied")),
         "tp2-sp-full": Split({**SP2, "recompute": "full"}, ("gpt-tied", "llama-experts"), ("gpt-untied", "llama-tied")),
-        "pp2": Split(PP2, ("gpt-tied", "llama-experts"), ("llama-tied", "llama-untied", "gpt-untied")),
+        "pp2": Split(PP2, ("gpt-tied", "llama-experts", "llama-variant"), ("llama-tied", "llama-untied", "gpt-untied")),
         "pp2-full": Split({**PP2, "recompute": "full"}, (), ("llama-tied", "gpt-untied")),
         "dp2": Split(DP2, ("llama-tied", "gpt-untied"), ("llama-experts",)),
         "ep2": Split(EP2, ("llama-experts",), ("gpt-experts",)),
@@ -66,7 +68,20 @@ def cases(kind: str, ranks: int | None = None) -> list[tuple[str, str]]:
     return [(layout, name) for world in worlds for layout, split in LAYOUTS[world].items() for name in getattr(split, kind)]
 
 
-def model(style: str, tied: bool, *, experts: bool = False, vocab_size: int = 128) -> ModelConfig:
+VARIANT = Variant(
+    qkv_bias=True,
+    qk_norm=True,
+    window=7,
+    window_layers=(1,),
+    no_rope_layers=(0,),
+    gate="gelu_tanh",
+    zero_centred_norms=True,
+    scaled_embedding=True,
+)
+YARN = YarnScaling(factor=4.0, original_max_position_embeddings=8)
+
+
+def model(style: str, tied: bool, *, experts: bool = False, variant: bool = False, vocab_size: int = 128) -> ModelConfig:
     return ModelConfig(
         style=style,  # type: ignore[arg-type]
         layers=2,
@@ -81,13 +96,16 @@ def model(style: str, tied: bool, *, experts: bool = False, vocab_size: int = 12
         norm_eps=1e-5,
         init_std=0.1,
         moe=MoEConfig(experts=4, top_k=2, aux_loss=0.1) if experts else None,
+        variant=VARIANT if variant else LLAMA,
+        rope_scaling=YARN if variant else None,
     )
 
 
 def case(name: str) -> ModelConfig:
     """A model by the name it has in ``LAYOUTS``."""
     style, kind = name.split("-")
-    return model(style, kind == "tied", experts=kind == "experts", vocab_size=128 if style == "llama" else ODD_VOCABULARY)
+    vocab_size = 128 if style == "llama" else ODD_VOCABULARY
+    return model(style, kind in ("tied", "variant"), experts=kind == "experts", variant=kind == "variant", vocab_size=vocab_size)
 
 
 def batch(length: int = 25) -> Batch:

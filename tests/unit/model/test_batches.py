@@ -78,10 +78,12 @@ def test_engine_batch_that_does_not_divide_is_refused() -> None:
         )
 
 
+@pytest.mark.parametrize("window", [None, 2])
 @pytest.mark.parametrize("stems", [None, [0, 3, 1]])
-def test_segmented_against_loops(stems: list[int] | None) -> None:
+def test_segmented_against_loops(stems: list[int] | None, window: int | None) -> None:
     rows = [[1, 1, 2, 2, 2, 3, -1, -1], [0, 0, 0, 1, 2, 2, 2, -1], [0, 1, 1, 1, 1, 2, 3, 3]]
-    positions, seen = segmented(torch.tensor(rows), None if stems is None else torch.tensor(stems))
+    positions, seen = segmented(torch.tensor(rows), None if stems is None else torch.tensor(stems), window)
+    assert seen.shape[1] == (1 if window is None else 2)
     for i, row in enumerate(rows):
         stem = 0 if stems is None else stems[i]
         for place, text in enumerate(row):
@@ -90,3 +92,6 @@ def test_segmented_against_loops(stems: list[int] | None) -> None:
             assert positions[i, place] == (0 if text < 0 else len(before) + after_stem), (i, place)
             visible = {*before, place, *range(min(stem, place))}
             assert set(seen[i, 0, place].nonzero()[:, 0].tolist()) == visible, (i, place)
+            if window is not None and text >= 0:
+                near = {p for p in visible if positions[i, place] - positions[i, p] < window}
+                assert set(seen[i, 1, place].nonzero()[:, 0].tolist()) == near, (i, place)

@@ -56,8 +56,8 @@ def test_text_that_spells_control_tokens_is_the_characters_that_it_is(root: Path
     plain = Tokenizer.from_file(str(root / name / "tokenizer.json"))
     assert control(encoder.ids(HOSTILE)) == []
     assert encoder.decode(encoder.ids(HOSTILE)) == HOSTILE
-    assert [control(ids) for ids in encoder.openings([HOSTILE, "It is red"])] == ([[0], [0]] if name == "ours" else [[], []])
-    assert encoder.ids("It is red, green.\n") == plain.encode("It is red, green.\n").ids
+    assert [control(ids) for ids in encoder.openings([HOSTILE, "It is red"])] == [[0], [0]]
+    assert encoder.ids("It is red, green.\n") == plain.encode("It is red, green.\n", add_special_tokens=False).ids
 
 
 @pytest.mark.parametrize("name", ["ours", "hf"])
@@ -69,7 +69,7 @@ def test_conversation_has_the_control_tokens_of_its_template_and_no_others(root:
     plain = Tokenizer.from_file(str(root / name / "tokenizer.json"))
     assert (
         encoder.prompt(talk("Hi", "Hello. ", " How?"))
-        == plain.encode("<|user|>Hi<|end|><|assistant|>Hello.<|end|><|user|>How?<|end|><|assistant|>").ids
+        == plain.encode("<|user|>Hi<|end|><|assistant|>Hello.<|end|><|user|>How?<|end|><|assistant|>", add_special_tokens=False).ids
     )
     assert encoder.decode(encoder.prompt(talk(HOSTILE))) == HOSTILE.strip(), "the template trims what it is given"
 

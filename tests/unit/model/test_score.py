@@ -31,11 +31,12 @@ def some_queries(seed: int) -> list[Query]:
     return queries
 
 
-@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
-@pytest.mark.parametrize("style", ["llama", "gpt"])
-def test_score_equals_the_plain_forward_of_each_continuation(style: str, tied: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["llama-tied", "llama-untied", "llama-variant", "gpt-tied", "gpt-untied"])
+def test_score_equals_the_plain_forward_of_each_continuation(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(score, "WORTH", 32)  # so that the short preface of these queries is shared
-    engine = Engine(model(style, tied), ExecutionConfig(threads=1), seed=3, precision="fp32")
+    style, kind = name.split("-")
+    shape = model(style, kind != "untied", variant=kind == "variant")
+    engine = Engine(shape, ExecutionConfig(threads=1), seed=3, precision="fp32")
     queries = some_queries(1)
 
     found = Scorer(engine).score(queries, tokens=64)

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from modelyard.data.feedback import gather as human_feedback
 from modelyard.data.feedback.gather import FeedbackConfig
@@ -99,9 +99,10 @@ def write_tokens(directory: Path) -> Tokenizer:
     tokenizer.train_from_iterator(
         texts, trainers.BpeTrainer(vocab_size=320, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False)
     )
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"{SPECIAL[0]} $A", special_tokens=[(SPECIAL[0], 0)])
     tokenizer.save(str(directory / "tokenizer.json"))
     (directory / "tokenizer_config.json").write_text(json.dumps({"chat_template": TEMPLATE}))
-    stream = [token for text in texts * 40 for token in (0, *tokenizer.encode(text).ids)]
+    stream = [token for text in texts * 40 for token in tokenizer.encode(text).ids]
     rows = np.array(stream[: len(stream) // 33 * 33], dtype=np.uint16).reshape(-1, 33)
     write_rows(directory, {"train": rows[:-8], "validation": rows[-8:]}, vocabulary=320, separator=0)
     return tokenizer

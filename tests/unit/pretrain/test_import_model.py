@@ -1,6 +1,7 @@
 """An imported model as the base of a line, and trained further: its own tokens everywhere, resumed bit for bit, refused in one line."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pyarrow as pa
@@ -112,12 +113,25 @@ def test_continued_run_refuses_tokens_of_another_tokenizer(root, made):
         continued.run(continue_config(root), made, root / "out", root / "ck", ExecutionConfig(threads=1), silent)
 
 
+def test_import_of_weights_in_several_files_is_known_by_what_sha256sum_prints(root: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(root / "hf")
+    (root / "hf" / "model.safetensors").unlink()
+    model.save_pretrained(root / "hf", max_shard_size="20KB")
+    printed = subprocess.run("sha256sum *.safetensors | sha256sum", shell=True, cwd=root / "hf", capture_output=True, text=True, check=True)
+    config = ImportConfig(path="hf", sha256=printed.stdout.split()[0], seq_len=64, licence="CC0")
+    execution = ExecutionConfig(inputs=str(root), threads=1)
+    metrics = import_model.run(config, {}, tmp_path / "out", tmp_path / "ck", execution, silent)
+    assert metrics["imported/model/parameters"] == sum(parameter.numel() for parameter in model.parameters())
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"path": "nowhere"}, r"base.path: .*nowhere: no such file \(a relative path starts at execution.inputs or MODELYARD_DATA\)"),
-        ({"path": "tokens"}, r"base.path .*tokens: no model.safetensors in it"),
-        ({"sha256": "00"}, r"base.path: .*model.safetensors has changed: sha256 \w{64}, the config says 00"),
+        ({"path": "tokens"}, r"tokens: no such file, and no \*.safetensors in it"),
+        ({"sha256": "00"}, r"base.path: the weights of .*hf have changed: sha256 \w{64}, the config says 00"),
         ({"seq_len": 4096}, r"seq_len 4096 is more than the model's 256"),
     ],
 )

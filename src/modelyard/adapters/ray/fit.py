@@ -22,6 +22,7 @@ from modelyard.adapters.ray import cluster
 from modelyard.adapters.ray.mailbox import Failure, News
 from modelyard.adapters.ray.rank import Job, one_line
 from modelyard.adapters.ray.watch import Verdict
+from modelyard.execution import Device
 from modelyard.progress import Report, Stop, request_stop
 
 POLL_SECONDS = 0.1
@@ -44,6 +45,8 @@ class Layout(NamedTuple):
     pipeline_parallel: int
     data_parallel: int
     expert_parallel: int
+    device: Device
+    """``cuda`` or ``cpu``, as decided for this cluster."""
     threads: int
     max_restarts: int
     scratch: str
@@ -95,7 +98,7 @@ class Fit:
         from modelyard.adapters.ray.process_group import OwnAddressConfig
 
         resources = ray.cluster_resources()
-        use_gpu = resources.get("GPU", 0) >= self.layout.ranks
+        use_gpu = self.layout.device == "cuda"
         cpus = min(float(self.layout.threads), resources.get("CPU", 1) / self.layout.ranks)
         threads = str(self.layout.threads)
         return TorchTrainer(

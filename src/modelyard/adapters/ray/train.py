@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from modelyard.adapters.ray import is_on_this_machine, node
+from modelyard.adapters.ray.devices import placed
 from modelyard.adapters.ray.fit import Fit, Layout
 from modelyard.adapters.ray.mailbox import Mailbox
 from modelyard.adapters.ray.rank import Job, train_stage
@@ -42,9 +43,11 @@ def launch(
     """Run ``stage_run(config, inputs, out, checkpoints, execution, report)`` on every rank and return rank 0's metrics.
 
     Raises:
+        ValueError: fewer GPUs than ``execution.device`` asks for.
         StageError: a rank raised, or died more often than ``execution.max_restarts`` allows; one line, with the traceback in a file beside
             ``checkpoints``.
     """
+    execution = placed(execution)
     layout = Layout(**{key: getattr(execution, key) for key in Layout._fields})
     execution = from_anywhere(execution)
     driver = "" if is_on_this_machine() else disk.identity(Path(execution.scratch))

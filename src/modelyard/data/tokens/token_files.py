@@ -1,9 +1,10 @@
 """Builds the ``tokens`` artifact: a tokenizer, token files of every source, and the order in which their documents are packed.
 
-The tokenizer is trained on the training split, sampled by the mixture's own weights, or it is the imported base model's. Files are megatron-core's
-(:mod:`modelyard.formats.indexed`), one pair for each split and source, and hold each document once with the token that ends it; how often a document
-is read is the mixture's business. Documents are streamed, so memory is that of a batch and of one number a document. Documents of the ``test`` split
-are in no file; the twin that never saw a benchmark item has none that holds one.
+The tokenizer is trained on the training split, sampled by the mixture's own weights, or it is the imported base model's.
+Files are megatron-core's (:mod:`modelyard.formats.indexed`), one pair for each split and source, and hold each document once
+with the token that ends it, and BOS where the tokenizer adds one; how often a document is read is the mixture's business.
+Documents are streamed, so memory is that of a batch and of one number a document. Documents of the ``test`` split are in no
+file; the twin that never saw a benchmark item has none that holds one.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ def run(config: Tokens, inputs: Mapping[str, Path], out: Path, report: Report) -
     spell = spelling.trained(own) if isinstance(config, TokensConfig) else spelling.imported(own)
     vocabulary = max(own.get_vocab(with_added_tokens=True).values()) + 1
     left_out = read_holding(inputs["contamination"]) if isinstance(config, CleanTokensConfig) else frozenset[str]()
-    written = _write_files(corpus, left_out, spell, encoder.document_end, vocabulary, out, report)
+    written = _write_files(corpus, left_out, spell, encoder, vocabulary, out, report)
     train, planned = order.mixed(written.files, config.mixture, config.train_tokens, config.temperature, config.seed)
     orders = {"train": train, "validation": order.held_out(written.files, config.seed)}
     files = {split: [file.prefix for file in written.files if file.split == split] for split in SPLITS}
@@ -179,8 +180,12 @@ def _sample(corpus: Path, config: TokensConfig) -> Iterator[str]:
             yield text.text
 
 
-def _write_files(corpus: Path, left_out: Container[str], spell: Spelling, end: int, vocabulary: int, out: Path, report: Report) -> _Written:
+def _write_files(
+    corpus: Path, left_out: Container[str], spell: Spelling, encoder: Encoder, vocabulary: int, out: Path, report: Report
+) -> _Written:
     """Encode every document into the files of its split and source."""
+    end = encoder.document_end
+    beginning = np.array([token for token in encoder.beginning if token != end], np.int64)  # one document's end may begin the next
     total = sum(pq.ParquetFile(file).metadata.num_rows for file in (corpus / "documents").glob("*.parquet"))
     writers: dict[tuple[Split, str, str], IndexedWriter] = {}
     sizes: dict[str, list[int]] = {}
@@ -191,7 +196,7 @@ def _write_files(corpus: Path, left_out: Container[str], spell: Spelling, end: i
                 key: Any = (text.split, text.source, text.kind)
                 if key not in writers:
                     writers[key] = stack.enter_context(IndexedWriter(out / f"{text.split}_{text.source}", vocabulary))
-                writers[key].add(np.append(ids, end))
+                writers[key].add(np.concatenate((beginning, ids, [end])))
                 size = sizes.setdefault(f"{text.split}/{'code' if text.kind == 'code' else text.language}", [0, 0])
                 size[0] += len(text.text.encode())
                 size[1] += ids.size

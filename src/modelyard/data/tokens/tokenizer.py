@@ -16,7 +16,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 SPECIAL_TOKENS = ["<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>"]
 """In the order of their ids."""
@@ -50,6 +50,8 @@ def train(texts: Iterable[str], vocab_size: int) -> Tokenizer:
         vocab_size=vocab_size, special_tokens=SPECIAL_TOKENS, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer)
+    end = SPECIAL_TOKENS[END_OF_TEXT]  # whoever loads the tokenizer begins a text as pretraining does
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"{end} $A", special_tokens=[(end, END_OF_TEXT)])
     return tokenizer
 
 

@@ -1,8 +1,8 @@
-"""Hugging Face directories to model directories and back, for the Llama family.
+"""Hugging Face directories to model directories and back, for the families of :mod:`modelyard.model.hf.families`.
 
-A model directory's checkpoint holds every tensor whole and is loaded at any layout. Weights in float32 and bfloat16 come back bit for bit; float16 is
-widened to float32, which holds every value of it. Tokenizer, chat template and generation config travel along.
-Left out: ``pytorch_model.bin`` (pickles), other families, models with experts.
+A model directory's checkpoint holds every tensor whole and is loaded at any layout. Weights in float32 and bfloat16 come back bit for bit; float16,
+and a mixture of formats, is widened to float32, which holds every value of them. Tokenizer, chat template and generation config travel along.
+No code of a directory is run. Left out: ``pytorch_model.bin`` (pickles).
 """
 
 from __future__ import annotations
@@ -19,62 +19,66 @@ from modelyard.execution import ExecutionConfig
 from modelyard.formats import json_file
 from modelyard.model.checkpoints import checkpoint
 from modelyard.model.encoder import TEMPLATE_KEY, template_hash, template_of
-from modelyard.model.hf import tokenizer
-from modelyard.model.hf.weights import Weights, from_hf, hf_config, model_config, read_checkpoint, require_llama, to_hf
+from modelyard.model.hf.families import family_of, hf_config, model_config
+from modelyard.model.hf.tokenizer import HubEncoder, check
+from modelyard.model.hf.weights import Weights, from_hf, read_checkpoint, to_hf
 from modelyard.model.model_directory import TOKENIZER_FILES, read
 from modelyard.model.network import parallel
 from modelyard.model.network.architecture import ModelConfig, Precision
 from modelyard.model.training.engine import Engine
 
 GENERATION = "generation_config.json"
-TEMPLATE = "chat_template.jinja"
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
-def export_hf(directory: Path, out: Path, *, end_id: int | None = None, pad_id: int | None = None) -> None:
+def export_hf(
+    directory: Path, out: Path, *, start_id: int | None = None, end_id: int | list[int] | None = None, pad_id: int | None = None
+) -> None:
     """Write the model directory as a Hugging Face directory: config, safetensors, generation config, tokenizer and chat template.
 
-    ``end_id`` (document boundary: beginning and end) and ``pad_id`` are for a model of ours; an imported one has its ids in its own
-    ``generation_config.json``.
+    ``end_id`` (what ends a text or an answer), ``start_id`` (what begins a text; the first ``end_id`` where absent) and ``pad_id`` are for a
+    model that was trained here; one that was only imported has its ids in its own ``generation_config.json``.
 
     Raises:
-        ValueError: the model is no Llama, or nothing says which ids begin and end a text.
+        ValueError: no family has a place for the model, or nothing says which ids begin and end a text.
     """
-    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+    from transformers import AutoModelForCausalLM, GenerationConfig
 
     model = read(directory).model
-    require_llama(model)
+    family_of(model)
     _require_tokenizer(directory)
     weights = _stored(directory, model)
     if end_id is not None:
-        generation = GenerationConfig(bos_token_id=end_id, eos_token_id=end_id, pad_token_id=pad_id, do_sample=False)
+        first = end_id if isinstance(end_id, int) else end_id[0]
+        start_id = first if start_id is None else start_id
+        generation = GenerationConfig(bos_token_id=start_id, eos_token_id=end_id, pad_token_id=pad_id, do_sample=False)
     elif (directory / GENERATION).is_file():
         json_file.table(directory / GENERATION)
         generation = GenerationConfig.from_pretrained(directory)
     else:
         raise ValueError(f"{directory}: no {GENERATION} and no end_id, so nothing says which id ends a text")
     special = {key: getattr(generation, key) for key in SPECIAL}
-    config = LlamaConfig(**hf_config(model, weights["model.norm.weight"].dtype), **special)
+    config = hf_config(model, weights["model.norm.weight"].dtype, **special)
     with torch.device("meta"):
-        llama = LlamaForCausalLM(config)
+        theirs = AutoModelForCausalLM.from_config(config)
     if model.tie_embeddings:
         weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
-    llama.load_state_dict(weights, assign=True)
-    llama.tie_weights()
-    llama.generation_config = generation
-    llama.save_pretrained(out)
+    theirs.load_state_dict(weights, assign=True)
+    theirs.tie_weights()
+    theirs.generation_config = generation
+    theirs.save_pretrained(out)
     for name in TOKENIZER_FILES:
         shutil.copyfile(directory / name, out / name)
 
 
 def import_hf(directory: Path, out: Path, *, tp: int = 1, pp: int = 1, seq_len: int | None = None) -> ModelConfig:
-    """Write a Hugging Face Llama directory as a model directory, loadable at any layout; it can be split over ``tp`` x ``pp`` ranks.
+    """Write a Hugging Face directory as a model directory, loadable at any layout; it can be split over ``tp`` x ``pp`` ranks.
 
     ``seq_len``: longest sequence from here on, where that is to be less than what the model was made for.
 
     Raises:
-        ValueError: no Llama of ours, or not so divisible; one line naming the file and the key or tensor.
+        ValueError: a model with parts that ours has not, or not so divisible; one line naming the file and the key or tensor.
     """
     if not directory.is_dir():
         raise ValueError(f"{directory}: no such directory")
@@ -82,12 +86,15 @@ def import_hf(directory: Path, out: Path, *, tp: int = 1, pp: int = 1, seq_len: 
     if (directory / GENERATION).is_file():
         json_file.table(directory / GENERATION)
     model, weights, precision = _read(directory, tp, pp)
+    encoder = HubEncoder(directory)
+    encoder.require_rows(model.vocab_size)
     if seq_len is not None:
         if seq_len > model.seq_len:
             raise ValueError(f"{directory}: seq_len {seq_len} is more than the model's {model.seq_len}")
         model = model.model_copy(update={"seq_len": seq_len})
     out.mkdir(parents=True, exist_ok=True)
-    _carry_texts(directory, out)
+    encoder.save(out)
+    _carry_generation(directory, out)
     _write(weights, model, precision, out)
     return model
 
@@ -97,7 +104,7 @@ def _require_tokenizer(directory: Path) -> None:
     for name in TOKENIZER_FILES:
         if not (directory / name).is_file():
             raise ValueError(f"{directory}: no {name}; a model without its tokenizer cannot be used")
-    tokenizer.check(directory)
+    check(directory)
 
 
 def _stored(directory: Path, model: ModelConfig) -> Weights:
@@ -111,7 +118,7 @@ def _stored(directory: Path, model: ModelConfig) -> Weights:
 
 
 def load(directory: Path, execution: ExecutionConfig, *, precision: Precision | None = None) -> Engine:
-    """An engine with the weights of a Hugging Face Llama directory, at this run's layout, nothing written; fp32 unless told or stored as bf16.
+    """An engine with the weights of a Hugging Face directory, at this run's layout, nothing written; fp32 unless told or stored as bf16.
 
     Raises:
         ValueError: as :func:`import_hf`, but for the tokenizer.
@@ -132,15 +139,15 @@ def _read(directory: Path, tp: int, pp: int) -> tuple[ModelConfig, Weights, Prec
     theirs = read_safetensors(directory)
     if not theirs:
         raise ValueError(f"{directory}: the weights' files hold no tensor")
-    dtype = next(iter(theirs.values())).dtype
-    if odd := next((name for name, tensor in theirs.items() if tensor.is_floating_point() and not bool(tensor.isfinite().all())), None):
+    if odd := next((name for name, tensor in theirs.items() if tensor.dtype not in DTYPES), None):
+        raise ValueError(f"{directory}: {odd} is {theirs[odd].dtype}; weights must be float32, bfloat16 or float16")
+    if odd := next((name for name, tensor in theirs.items() if not bool(tensor.isfinite().all())), None):
         raise ValueError(f"{directory}: {odd} holds values that are not finite")
-    if odd := next((name for name, tensor in theirs.items() if tensor.dtype not in DTYPES or tensor.dtype != dtype), None):
-        raise ValueError(f"{directory}: {odd} is {theirs[odd].dtype}; weights must all be float32, all bfloat16 or all float16")
-    if dtype == torch.float16:
+    bf16 = all(tensor.dtype == torch.bfloat16 for tensor in theirs.values())
+    if not bf16:
         theirs = {name: tensor.float() for name, tensor in theirs.items()}
     try:
-        return model, from_hf(theirs, model), "bf16" if dtype == torch.bfloat16 else "fp32"
+        return model, from_hf(theirs, model), "bf16" if bf16 else "fp32"
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{directory}: {complaint(error)}") from None
 
@@ -199,13 +206,8 @@ def _write(weights: Weights, model: ModelConfig, precision: Precision, out: Path
     (out / "model.json").write_text(json.dumps(description, indent=1))
 
 
-def _carry_texts(directory: Path, out: Path) -> None:
-    """Tokenizer, chat template (into ``tokenizer_config.json``, where every stage looks for it) and generation config."""
-    shutil.copyfile(directory / "tokenizer.json", out / "tokenizer.json")
-    settings = json_file.table(directory / "tokenizer_config.json")
-    if (directory / TEMPLATE).is_file():
-        settings["chat_template"] = (directory / TEMPLATE).read_text("utf-8")
-    (out / "tokenizer_config.json").write_text(json.dumps(settings, indent=2, ensure_ascii=False), "utf-8")
+def _carry_generation(directory: Path, out: Path) -> None:
+    """Generation config, or one with the special tokens of ``config.json``."""
     if (directory / GENERATION).is_file():
         shutil.copyfile(directory / GENERATION, out / GENERATION)
     else:

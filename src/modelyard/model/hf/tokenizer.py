@@ -1,21 +1,28 @@
-"""The tokenizer of a Hugging Face directory, for asking the model that lies there."""
+"""The tokenizer of a Hugging Face directory as transformers loads it, for asking the model that lies there and for importing it.
+
+Which tokens a text becomes is spread over a directory's files, and some of it (``add_bos_token``, a class's own normalizer, special tokens of
+``special_tokens_map.json``, a list of chat templates) is known to transformers only. :func:`resolved` asks it once; from then on the tokenizer
+is two files that say everything. No code of the directory is run. Left out: tokenizers that are not the ``tokenizers`` library's.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
+
 from modelyard.config import complaint
 from modelyard.formats import json_file
-from modelyard.formats.feedback import Message, Prompt
-from modelyard.model.control_tokens import SETTINGS, ControlTokens, allowed
+from modelyard.model.encoder import Encoder
+
+SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 
 def check(directory: Path) -> None:
     """Raises ValueError naming the tokenizer's file that is there and cannot be read."""
-    from tokenizers import Tokenizer
-
     for name in ("tokenizer.json", "tokenizer_config.json"):
         if (directory / name).is_file():
             json_file.table(directory / name)
@@ -26,67 +33,60 @@ def check(directory: Path) -> None:
             raise ValueError(f"{path}: no tokenizer: {complaint(error)}") from None
 
 
-class HubEncoder:
-    """The tokenizer of a Hugging Face directory, with what :class:`~modelyard.model.encoder.Encoder` offers.
+def resolved(directory: Path) -> tuple[Tokenizer, dict[str, Any]]:
+    """The directory's tokenizer and its settings: ``tokenizer_config.json`` with special tokens and the one chat template in it.
 
-    A text begins as the tokenizer itself begins it (with BOS where it adds one), which is how lm-evaluation-harness asks. Control tokens
-    come from the template alone (:mod:`modelyard.model.control_tokens`).
+    Raises:
+        ValueError: a file cannot be read, transformers does not load it, or none of several chat templates is the default; one line.
     """
+    from transformers import AutoTokenizer
+
+    check(directory)
+    try:
+        theirs: Any = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+    except Exception as error:  # whatever a class of tokenizers does with a file it does not expect
+        raise ValueError(f"{directory}: transformers does not load its tokenizer: {complaint(error)}") from None
+    if not getattr(theirs, "is_fast", False):
+        raise ValueError(f"{directory}: its tokenizer is none of the tokenizers library's")
+    path = directory / "tokenizer_config.json"
+    settings = json_file.table(path) if path.is_file() else {}
+    settings.pop("auto_map", None)
+    settings |= {key: str(token) for key in SPECIAL if (token := getattr(theirs, key)) is not None}
+    template = theirs.chat_template
+    if isinstance(template, dict):
+        if "default" not in template:
+            raise ValueError(f"{path}: chat_template: none of {', '.join(sorted(template))} is called default")
+        template = template["default"]
+    if template:
+        settings["chat_template"] = template
+    return theirs.backend_tokenizer, settings
+
+
+class HubEncoder(Encoder):
+    """The encoder of a Hugging Face directory: what :class:`~modelyard.model.encoder.Encoder` is for its import."""
 
     def __init__(self, directory: Path) -> None:
-        from transformers import AutoTokenizer
+        """Raises ValueError as :func:`resolved`, and where no token ends a document."""
+        self.directory = directory
+        try:
+            self._take(*resolved(directory))
+        except ValueError as error:
+            raise ValueError(str(error) if str(directory) in str(error) else f"{directory}: {error}") from None
 
-        check(directory)
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
-        if not getattr(self._tokenizer, "is_fast", False):
-            raise ValueError(f"{directory}: no tokenizer that the tokenizers library reads")
-        free = allowed(json_file.table(directory / SETTINGS)) if (directory / SETTINGS).is_file() else ()
-        self._control = ControlTokens(self._tokenizer.backend_tokenizer, self._tokenizer.all_special_tokens, free)
-        end = self._tokenizer.eos_token_id
-        if end is None:
-            raise ValueError(f"{directory}: the tokenizer has no end-of-text token")
-        self.document_end = int(end)
-        self.start = int(end if self._tokenizer.bos_token_id is None else self._tokenizer.bos_token_id)
-        self.padding = self.document_end
+    def require_rows(self, rows: int) -> None:
+        """Raise ValueError where the tokenizer has an id beyond an embedding of ``rows``."""
+        token, largest = max(self._tokenizer.get_vocab(with_added_tokens=True).items(), key=lambda entry: entry[1], default=("", -1))
+        if largest >= rows:
+            raise ValueError(f"{self.directory}: the tokenizer has id {largest} ({token}), the embedding {rows} rows")
 
-    def ids(self, text: str) -> list[int]:
-        """Token ids of ``text``, which holds no control token whatever it spells."""
-        return list(self._control.text.encode(text, add_special_tokens=False).ids)
-
-    def openings(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of beginnings of documents."""
-        return [list(encoding.ids) for encoding in self._control.text.encode_batch(list(texts))]
-
-    @property
-    def template(self) -> str:
-        """The chat template; "" without one."""
-        return str(self._tokenizer.chat_template or "")
-
-    @property
-    def ends(self) -> list[int]:
-        """The tokens at which generation stops."""
-        return [self.document_end]
-
-    def render(self, messages: Sequence[Message], open_turn: bool = False) -> str:
-        """A conversation as text, the assistant's next turn opened after it where asked. Raises ValueError without a template."""
-        return self._applied(messages, add_generation_prompt=open_turn)
-
-    def prompt(self, prompt: Prompt) -> list[int]:
-        """What generation continues: a text's beginning, or a conversation with the assistant's turn opened after it, or left open where it
-        is the last.
-        """
-        if isinstance(prompt, str):
-            return self.openings([prompt])[0]
-        begun = prompt[-1].role == "assistant"
-        how = {"continue_final_message": True} if begun else {"add_generation_prompt": True}
-        return self.ids(self._control.rendered(prompt, lambda hidden: self._applied(hidden, **how)))
-
-    def _applied(self, messages: Sequence[Message], **how: bool) -> str:
-        if not self.template:
-            raise ValueError(f"{self._tokenizer.name_or_path}: the tokenizer has no chat template")
-        spelled = [message.model_dump() for message in messages]
-        return str(self._tokenizer.apply_chat_template(spelled, tokenize=False, **how))
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text without special tokens."""
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+    def save(self, out: Path) -> None:
+        """Write ``tokenizer.json``, as it lies there if that says all, and ``tokenizer_config.json``."""
+        file = self.directory / "tokenizer.json"
+        own = Tokenizer.from_file(str(file))
+        own.no_padding()
+        own.no_truncation()
+        if own.to_str() == self._tokenizer.to_str():
+            shutil.copyfile(file, out / file.name)
+        else:
+            self._tokenizer.save(str(out / file.name))
+        (out / "tokenizer_config.json").write_text(json.dumps(self._settings, indent=2, ensure_ascii=False), "utf-8")

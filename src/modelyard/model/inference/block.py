@@ -15,7 +15,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from modelyard.model.network import onednn
+from modelyard.model.network import fused, onednn
+from modelyard.model.network.modules import ZeroCentredNorm
 
 
 class Product:
@@ -55,10 +56,9 @@ class Rotation(NamedTuple):
     sin: Tensor
 
     @classmethod
-    def of(cls, angles: Tensor, dtype: torch.dtype) -> Rotation:
-        """Of megatron-core's angles, both halves alike."""
-        half, sin = angles.shape[-1] // 2, angles.sin()
-        return cls(angles.cos().to(dtype), torch.cat((-sin[..., :half], sin[..., half:]), -1).to(dtype))
+    def of(cls, gpt: Any, angles: Tensor, dtype: torch.dtype) -> Rotation:
+        """Of a ``LanguageModel``'s angles, both halves alike."""
+        return cls(*fused.rotary_factors(angles, dtype, gpt.amplitude))
 
     def turn(self, x: Tensor) -> Tensor:
         """Rotated [..., d]."""
@@ -72,9 +72,12 @@ class Block:
         attention, mlp = layer.self_attention, layer.mlp
         self.groups, self.width = attention.num_query_groups_per_partition, attention.hidden_size_per_attention_head
         self.ratio = attention.num_attention_heads_per_partition // self.groups
-        self.scale = attention.core_attention.softmax_scale
-        self.gated, self.tp_group = layer.config.gated_linear_unit, tp_group
+        self.scale, self.window = attention.core_attention.softmax_scale, attention.core_attention.window
+        config = layer.config
+        self.gated, self.activation, self.tp_group = config.gated_linear_unit, config.activation_func, tp_group
         self.norms = layer.input_layernorm, layer.pre_mlp_layernorm
+        self.head_norms = (attention.q_layernorm, attention.k_layernorm) if config.qk_layernorm else None
+        self.rotates = not (config.no_rope_freq and config.no_rope_freq[layer.layer_number - 1])
         self.experts = None if hasattr(mlp, "linear_fc1") else mlp
         self.qkv = Product(attention.linear_qkv.weight, attention.linear_qkv.bias, rows, products)
         self.projection = _RowParallel(attention.linear_proj, rows, tp_group, products)
@@ -85,9 +88,12 @@ class Block:
     def heads(self, hidden: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor]:
         """Hidden [b, n, h] -> a group's r queries and its key, rotated [b, n, groups, r + 1, d], and its value [b, n, groups, d]."""
         batch, count, _ = hidden.shape
-        fused = self.qkv(norm(self.norms[0], hidden)).view(batch, count, self.groups, self.ratio + 2, self.width)
-        turned = fused[..., : self.ratio + 1, :]
-        return turned if rotation is None else rotation.turn(turned), fused[..., self.ratio + 1, :]
+        qkv = self.qkv(norm(self.norms[0], hidden)).view(batch, count, self.groups, self.ratio + 2, self.width)
+        turned, value = qkv[..., : self.ratio + 1, :], qkv[..., self.ratio + 1, :]
+        if self.head_norms is not None:
+            of_queries, of_keys = self.head_norms
+            turned = torch.cat((norm(of_queries, turned[..., : self.ratio, :]), norm(of_keys, turned[..., self.ratio :, :])), -2)
+        return rotation.turn(turned) if rotation is not None and self.rotates else turned, value
 
     def finish(self, hidden: Tensor, context: Tensor) -> Tensor:
         """Hidden states [..., h] (overwritten) and their attention's context [..., heads * d] -> the layer's output [..., h]."""
@@ -100,9 +106,9 @@ class Block:
         inner = self.up(normed)
         if self.gated:
             gate, up = inner.chunk(2, -1)
-            inner = F.silu(gate).mul_(up)
+            inner = self.activation(gate).mul_(up)
         else:
-            inner = F.gelu(inner)
+            inner = self.activation(inner)
         hidden += self.down(inner)
         return hidden
 
@@ -130,7 +136,14 @@ def norm(module: Any, x: Tensor) -> Tensor:
         return F.layer_norm(x, module.normalized_shape, weight, module.bias.to(x.dtype), module.eps)
     wide = x.float()
     scale = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().mul_(1 / x.shape[-1]).add_(module.eps).rsqrt_()
+    if isinstance(module, ZeroCentredNorm):
+        return (wide * scale * (1.0 + module.weight.float())).to(x.dtype)
     return (wide * scale).to(x.dtype) * weight
+
+
+def scaled(gpt: Any, hidden: Tensor) -> Tensor:
+    """Embeddings times the model's factor, if it has one."""
+    return hidden if gpt.embedding_scale is None else hidden * gpt.embedding_scale
 
 
 def fusible_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:

@@ -2,7 +2,7 @@
 
 What :class:`modelyard.model.inference.decode.Decoder` does for one token in some hundred and fifty calls of torch, this does in one, with all
 that lies between the products fused; docs/benchmarks.md has what that gives. One compilation serves every model of a shape and every position.
-Left out: tensor and pipeline parallelism, experts, biases and GPUs, where the step stays as it is.
+Left out: tensor and pipeline parallelism, experts, variants and GPUs, where the step stays as it is.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class CompiledStep:
     def fits(engine: Engine) -> bool:
         """Whether a step of this engine's model can be compiled here."""
         layout, model = engine.layout, engine.model
-        plain = layout.tp == layout.pp == 1 and model.style == "llama" and model.moe is None
+        plain = layout.tp == layout.pp == 1 and model.is_plain
         return engine.compile and plain and onednn.multiplies(next(engine.gpt.parameters()))
 
     def __call__(self, tokens: Tensor, position: int, rotation: Rotation, keys: list[Tensor], values: list[Tensor]) -> Tensor:

@@ -2,8 +2,8 @@
 
 A decoding step of a small model is nearly all overhead and reading of weights, so the layer is :mod:`modelyard.model.inference.block`'s: few
 calls, packed weights. Tests hold its log-probabilities to the training forward's (1e-5 in fp32) for both styles, at every layout. Buffers are
-allocated once; the r queries of a key group stand side by side, so grouped attention is plain attention. Left out: anything but causal prefill
-and one-token steps.
+allocated once, for layers with a window too, which look at their end; the r queries of a key group stand side by side, so grouped attention is
+plain attention. Left out: anything but causal prefill and one-token steps.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from modelyard.model.inference.block import Block, Rotation, norm, output_product
+from modelyard.model.inference.block import Block, Rotation, norm, output_product, scaled
 from modelyard.model.inference.compiled_decode import ROUND, CompiledStep
 from modelyard.model.inference.graphed_step import GraphedStep
-from modelyard.model.network import onednn, parallel
+from modelyard.model.network import attention, onednn, parallel
 from modelyard.model.training.engine import Engine
 
 
@@ -44,7 +44,7 @@ class Decoder:
         self.caches = [_Cache(block, batch, length, weights.dtype) for block in weights.blocks]
         self.rotation: Rotation | None = None
         if engine.model.style == "llama":
-            self.rotation = Rotation.of(self.gpt.rotary_pos_emb(length).view(1, length, 1, 1, -1), weights.dtype)
+            self.rotation = Rotation.of(self.gpt, self.gpt.rotary_pos_emb(length).view(1, length, 1, 1, -1), weights.dtype)
         self.graphed: GraphedStep | None = None
         if GraphedStep.fits(engine) and weights.output and self.rotation:
             caches = [(cache.keys, cache.values) for cache in self.caches]
@@ -77,6 +77,7 @@ class Decoder:
             hidden = F.embedding(tokens, embedding.word_embeddings.weight)
         else:
             hidden = embedding.word_embeddings(tokens).clone()
+        hidden = scaled(self.gpt, hidden)
         if embedding.add_position_embedding:
             hidden += embedding.position_embeddings.weight[position : position + tokens.shape[1]]
         return hidden
@@ -108,7 +109,7 @@ class _Cache:
     """Keys [b * groups, d, length] and values [b * groups, length, d] of one layer."""
 
     def __init__(self, block: Block, batch: int, length: int, dtype: torch.dtype) -> None:
-        self.ratio, self.scale = block.ratio, block.scale or block.width**-0.5
+        self.ratio, self.scale, self.window = block.ratio, block.scale or block.width**-0.5, block.window
         rows = batch * block.groups
         dtype = onednn.product_dtype(dtype, parallel.device())  # they are factors of every later step
         # zeros: a masked place must not hold what is no number
@@ -121,16 +122,20 @@ class _Cache:
         batch, count, groups, _, width = turned.shape
         end, ratio = position + count, self.ratio
         key = turned[..., ratio, :]
-        if count == 1:  # the queries of a group are rows of one product, and all of them see the whole cache
+        if count == 1:  # the queries of a group are rows of one product, and all of them see the whole cache or its window
             self.keys[:, :, position] = key.reshape(-1, width)
             self.values[:, position] = value.reshape(-1, width)
             query = turned[:, 0, :, :ratio].reshape(batch * groups, ratio, width).to(self.keys.dtype)
-            scores = torch.baddbmm(self.nothing, query, self.keys[:, :, :end], beta=0, alpha=self.scale)
-            return torch.bmm(torch.softmax(scores, -1), self.values[:, :end]).view(batch, 1, -1).to(value.dtype)
+            seen = slice(max(0, end - self.window) if self.window else 0, end)
+            scores = torch.baddbmm(self.nothing, query, self.keys[:, :, seen], beta=0, alpha=self.scale)
+            return torch.bmm(torch.softmax(scores, -1), self.values[:, seen]).view(batch, 1, -1).to(value.dtype)
         assert position == 0, "several tokens at once only at the beginning"
         self.keys.view(batch, groups, width, -1)[..., :end] = key.permute(0, 2, 3, 1)
         self.values.view(batch, groups, -1, width)[:, :, :end] = value.transpose(1, 2)
         query = turned[..., :ratio, :].reshape(batch, count, -1, width).transpose(1, 2)
         keys, values = key.transpose(1, 2), value.transpose(1, 2)
-        context = F.scaled_dot_product_attention(query, keys, values, is_causal=True, scale=self.scale, enable_gqa=ratio > 1)
+        mask = attention.layer_mask(None, self.window, batch, count, query.device)
+        context = F.scaled_dot_product_attention(
+            query, keys, values, attn_mask=mask, is_causal=mask is None, scale=self.scale, enable_gqa=ratio > 1
+        )
         return context.transpose(1, 2).reshape(batch, count, -1)

@@ -3,7 +3,7 @@
 Launched one by one, the thousand kernels of a small model's step take the host ten times as long as the GPU. A graph launches them at once: it reads
 the position from memory, and attention looks at a whole block of the cache behind a mask, so one graph serves every position of a block. With
 ``execution.compile`` the layer is compiled first, which fuses what lies between its products. Left out: tensor and pipeline parallelism, experts,
-biases and learned positions, where the step stays as it is.
+variants and learned positions, where the step stays as it is.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class GraphedStep:
     def fits(engine: Engine) -> bool:
         """Whether the step of this engine's model can be captured."""
         layout, model = engine.layout, engine.model
-        return engine.device.type == "cuda" and layout.tp == layout.pp == 1 and model.style == "llama" and model.moe is None
+        return engine.device.type == "cuda" and layout.tp == layout.pp == 1 and model.is_plain
 
     def __call__(self, tokens: Tensor, position: int) -> Tensor:
         """Logits [b, V] in fp32 after tokens [b] at ``position``, in memory that the next step overwrites."""

@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modelyard.model.inference.block import Block, Rotation, norm, output_product
+from modelyard.model.inference.block import Block, Rotation, norm, output_product, scaled
 from modelyard.model.inference.queries import Query, Row, batched, families, layout
-from modelyard.model.network import parallel
+from modelyard.model.network import attention, parallel
 from modelyard.model.training.engine import Engine
 
 LOGIT_ROWS = 256
@@ -59,7 +59,7 @@ class Scorer:
     def __init__(self, engine: Engine, gemm: Literal["fp32", "bf16"] = "fp32") -> None:
         if engine.layout.tp * engine.layout.pp > 1:
             raise ValueError("scoring with shared prefixes needs a whole model on one rank")
-        self.gpt, self.seq_len = engine.gpt, engine.model.seq_len
+        self.gpt, self.seq_len, self.window = engine.gpt, engine.model.seq_len, engine.model.variant.window
         rows = GPU_TOKENS if parallel.device().type == "cuda" else CPU_TOKENS
         with torch.inference_mode():
             self.blocks = [
@@ -107,6 +107,9 @@ class Scorer:
         seen = (segments[:, None, :] == 0) | (segments[:, None, :] == segments[:, :, None])
         seen &= torch.ones(width, width, dtype=torch.bool, device=ids.device).tril()
         mask = torch.cat([seen.new_ones(len(rows), width, shared), seen], -1)[:, None]
+        if self.window:
+            keys = torch.cat([torch.arange(shared, device=ids.device).expand(len(rows), -1), positions], 1)
+            mask = torch.cat([mask, mask & (positions[:, None, :, None] - keys[:, None, None] < self.window)], 1)
         wanted = [
             (i, node - shared, token)
             for i, row in enumerate(rows)
@@ -146,7 +149,7 @@ class Scorer:
     ) -> Tensor:
         """Tokens [b, n] to final hidden states [N, h] of ``places`` ([2, N]: row, node); with ``keep``, keys and values go there instead."""
         gpt = self.gpt
-        hidden = F.embedding(ids, gpt.embedding.word_embeddings.weight).float()
+        hidden = scaled(gpt, F.embedding(ids, gpt.embedding.word_embeddings.weight).float())
         rotation = None
         if gpt.position_embedding_type == "rope":
             rotation = self._rotation(positions)
@@ -164,7 +167,8 @@ class Scorer:
             if len(past):
                 k = torch.cat([past.keys[number].expand(len(ids), -1, -1, -1), k], 1)
                 v = torch.cat([past.values[number].expand(len(ids), -1, -1, -1), v], 1)
-            context = attend(q, k, v, mask, block.scale)
+            seen = attention.layer_mask(mask, block.window, len(ids), ids.shape[1], ids.device)
+            context = attend(q, k, v, seen, block.scale)
             if last and places is not None:  # nothing reads the other positions any more
                 context, hidden = context[places[0], places[1]], hidden[places[0], places[1]]
             hidden = block.finish(hidden, context)
@@ -175,7 +179,7 @@ class Scorer:
         need = int(positions.max()) + 1
         if self._angles is None or len(self._angles) < need:
             self._angles = self.gpt.rotary_pos_emb(min(self.seq_len, 2 * need))[:, 0, 0].float()
-        return Rotation.of(self._angles[positions][:, :, None, None], torch.float32)
+        return Rotation.of(self.gpt, self._angles[positions][:, :, None, None], torch.float32)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None) -> Tensor:

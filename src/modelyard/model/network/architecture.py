@@ -1,13 +1,16 @@
 """The model: megatron-core's ``GPTModel``, Llama style or GPT-2/3 style, with a language-model or a scalar head.
 
-Llama style: RMSNorm, SwiGLU, rotary positions, grouped queries, no biases (Touvron et al. 2023). GPT style: LayerNorm, GELU, learned
-positions, biases (Radford et al. 2019, Brown et al. 2020). Either may have a mixture of experts in place of every feed-forward block (Fedus et
-al. 2021; without biases). Knows nothing of training; parallelism is megatron-core's. Left out: shared experts, experts in some layers only.
+Llama style: RMSNorm, SwiGLU, rotary positions, grouped queries, no biases (Touvron et al. 2023), or a variant of it
+(:mod:`modelyard.model.network.variant`). GPT style: LayerNorm, GELU, learned positions, biases (Radford et al. 2019,
+Brown et al. 2020). Either may have a mixture of experts in place of every feed-forward block (Fedus et al. 2021; without
+biases). Knows nothing of training; parallelism is megatron-core's. Left out: shared experts, experts in some layers only.
 """
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -15,14 +18,23 @@ from pydantic import model_validator
 
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
-from modelyard.model.network import experts
+from modelyard.model.network import experts, rope
 from modelyard.model.network.attention import SdpaAttention
 from modelyard.model.network.experts import MoEConfig
 from modelyard.model.network.modules import Norm, ScalarHead
 from modelyard.model.network.parallel import Layout
+from modelyard.model.network.rope import RopeScaling
+from modelyard.model.network.variant import LLAMA, Variant
 
 Head = Literal["lm", "scalar"]
 Precision = Literal["fp32", "bf16"]
+Family = Literal["llama", "mistral", "qwen2", "qwen3", "gemma", "smollm3"]
+"""Architectures of Hugging Face that a model can be."""
+
+GATES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "silu": torch.nn.functional.silu,
+    "gelu_tanh": functools.partial(torch.nn.functional.gelu, approximate="tanh"),
+}
 
 
 class ModelConfig(Config):
@@ -54,8 +66,12 @@ class ModelConfig(Config):
     """Standard deviation of initial weights; output projections get ``init_std / sqrt(2 layers)``."""
     head_dim: int | None = None
     """Width of a head; ``hidden / heads`` where absent."""
-    rope_scaling: float | None = None
-    """Factor by which Llama 3.1 stretches the slow rotary frequencies (from 8,192 positions, bands 1 and 4); absent: none."""
+    rope_scaling: RopeScaling | None = None
+    """How rotary positions are stretched; absent: not at all."""
+    variant: Variant = LLAMA
+    """Parts in which the layers differ from Llama's."""
+    family: Family | None = None
+    """Architecture of Hugging Face that the model is exported as; absent: the first that has its parts."""
     moe: MoEConfig | None = None
     """Mixture of experts; absent: dense."""
 
@@ -73,6 +89,11 @@ class ModelConfig(Config):
             raise ValueError(f"hidden {self.hidden} is not divisible by heads {self.heads}")
         if self.heads % self.kv_heads:
             raise ValueError(f"heads {self.heads} is not divisible by kv_heads {self.kv_heads}")
+        self.variant.check(self.layers)
+        if self.variant != LLAMA and (self.style != "llama" or self.moe is not None):
+            raise ValueError("variant: only of a llama-style model without experts")
+        if self.style == "llama" and self.head_width % 2:
+            raise ValueError(f"heads of odd width {self.head_width} cannot be rotated")
         return self
 
     @property
@@ -84,6 +105,11 @@ class ModelConfig(Config):
     def has_biases(self) -> bool:
         """Whether linear layers have biases."""
         return self.style == "gpt" and self.moe is None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a dense Llama without variant parts, which faster paths are written for."""
+        return self.style == "llama" and self.moe is None and self.variant == LLAMA
 
     def check_layout(self, tensor_parallel: int, pipeline_parallel: int, expert_parallel: int = 1) -> None:
         """Raise ValueError when this model cannot be split so."""
@@ -111,6 +137,7 @@ class ModelConfig(Config):
             layer += ffn + self._norm
         if self.has_biases:
             layer += qkv + self.hidden + self.ffn_hidden + self.hidden
+        layer += qkv * self.variant.qkv_bias + 2 * self.head_width * self.variant.qk_norm
         positions = self.seq_len * self.hidden if self.style == "gpt" else 0
         embeddings = self.vocab_size * self.hidden * (1 if self.tie_embeddings else 2)
         return embeddings + positions + self.layers * layer + self._norm
@@ -122,7 +149,7 @@ class ModelConfig(Config):
     def flops_per_token(self) -> float:
         """Training FLOPs of one token, forward and backward (PaLM, appendix B).
 
-        6 x (parameters that multiply) + 12 x layers x width of all heads x seq_len.
+        6 x (parameters that multiply) + 12 x layers x width of all heads x seq_len; windows are not taken off.
         """
         embedding = self.vocab_size * self.hidden
         matmul = self.parameters(active=True) - embedding * (0 if self.tie_embeddings else 1)
@@ -137,7 +164,7 @@ def transformer_config(model: ModelConfig, execution: ExecutionConfig, precision
     from modelyard.model.network import language_model
 
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    llama = model.style == "llama"
+    llama, variant = model.style == "llama", model.variant
     cuda = torch.cuda.is_available()
     return TransformerConfig(
         num_layers=model.layers,
@@ -149,8 +176,9 @@ def transformer_config(model: ModelConfig, execution: ExecutionConfig, precision
         normalization="RMSNorm" if llama else "LayerNorm",
         layernorm_epsilon=model.norm_eps,
         gated_linear_unit=llama,
-        activation_func=torch.nn.functional.silu if llama else torch.nn.functional.gelu,
+        activation_func=GATES[variant.gate] if llama else torch.nn.functional.gelu,
         add_bias_linear=model.has_biases,
+        **_variant(variant, model.layers),
         hidden_dropout=dropout,
         attention_dropout=0.0,
         bf16=precision == "bf16",
@@ -166,14 +194,26 @@ def transformer_config(model: ModelConfig, execution: ExecutionConfig, precision
         perform_initialization=True,  # also marks which dimension of a weight is split
         use_cpu_initialization=not cuda,
         gradient_accumulation_fusion=False,
-        bias_activation_fusion=cuda
-        and llama,  # compiled by torch on first use; megatron-core's fused GELU is another function than torch's
+        # compiled by torch on first use; megatron-core's fused GELU is another function than torch's
+        bias_activation_fusion=cuda and llama and variant.gate == "silu",
         bias_dropout_fusion=cuda,
         masked_softmax_fusion=False,
         apply_rope_fusion=llama and language_model.use_fused_rotary(),
         persist_layer_norm=False,
         calculate_per_token_loss=True,
     )
+
+
+def _variant(variant: Variant, layers: int) -> dict[str, Any]:
+    """Megatron-core's names of a variant's parts; its window counts the tokens before the one that looks."""
+    return {
+        "add_qkv_bias": variant.qkv_bias,
+        "qk_layernorm": variant.qk_norm,
+        "layernorm_zero_centered_gamma": variant.zero_centred_norms,
+        "window_size": (variant.window - 1, 0) if variant.window else None,
+        "window_attn_skip_freq": [int(window is not None) for window in variant.windows(layers)],
+        "no_rope_freq": [int(layer in variant.no_rope_layers) for layer in range(layers)] if variant.no_rope_layers else None,
+    }
 
 
 def _recomputation(execution: ExecutionConfig) -> dict[str, Any]:
@@ -193,6 +233,8 @@ def block_spec(model: ModelConfig, config: Any) -> Any:
     attention, mlp = spec.submodules.self_attention.submodules, spec.submodules.mlp.submodules
     attention.core_attention = SdpaAttention
     attention.linear_qkv, attention.linear_proj = ColumnParallel, RowParallel
+    if model.variant.qk_norm:
+        attention.q_layernorm = attention.k_layernorm = Norm
     if model.moe is None or not torch.cuda.is_available():
         feed_forward = mlp.experts.submodules if model.moe else mlp
         feed_forward.linear_fc1, feed_forward.linear_fc2 = ColumnParallel, RowParallel
@@ -208,8 +250,12 @@ def build(model: ModelConfig, execution: ExecutionConfig, layout: Layout, precis
 
     model.check_layout(execution.tensor_parallel, execution.pipeline_parallel, execution.expert_parallel)
     config = transformer_config(model, execution, precision, dropout)
+    llama = model.style == "llama"
     module = LanguageModel(
         real_vocab=model.vocab_size,
+        embedding_scale=math.sqrt(model.hidden) if model.variant.scaled_embedding else None,
+        frequencies=rope.frequencies(model.rope_base, model.head_width, model.rope_scaling) if llama else None,
+        amplitude=rope.amplitude(model.rope_scaling),
         config=config,
         transformer_layer_spec=block_spec(model, config),
         vocab_size=model.padded_vocab(layout.tp),
@@ -217,10 +263,7 @@ def build(model: ModelConfig, execution: ExecutionConfig, layout: Layout, precis
         pre_process=layout.is_first_stage,
         post_process=layout.is_last_stage,
         share_embeddings_and_output_weights=model.tie_embeddings and head == "lm",
-        position_embedding_type="rope" if model.style == "llama" else "learned_absolute",
-        rotary_base=model.rope_base,
-        rope_scaling=model.rope_scaling is not None,
-        rope_scaling_factor=model.rope_scaling or 1.0,
+        position_embedding_type="rope" if llama else "learned_absolute",
     )
     if head == "scalar" and layout.is_last_stage:
         module.output_layer = ScalarHead(config)

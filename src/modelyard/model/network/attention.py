@@ -1,9 +1,10 @@
 """Core attention on ``torch.nn.functional.scaled_dot_product_attention``, given to megatron-core through the layer spec.
 
-megatron-core's own CPU path materialises the scores. This one does not, and takes grouped keys and values as they are. It knows two masks of its
-own: causal, and none for a decoding step whose single query sees the whole cache; rows of several texts bring theirs. One case is better off with
+megatron-core's own CPU path materialises the scores. This one does not, and takes grouped keys and values as they are. It knows one mask of its
+own, the causal one; rows of several texts bring theirs. One case is better off with
 its scores in memory: training in bf16 on a CPU at short lengths, where torch's flash kernel is slower than fp32 but matrix products are twice as
-fast. Where a CPU has no bf16 instructions, training computes in fp32. megatron-core's packed sequences (one row without padding) are left out.
+fast. Where a CPU has no bf16 instructions, training computes in fp32. A window (Mistral's) is a mask where a row is longer than it. Left out:
+megatron-core's packed sequences (one row without padding), and kernels that skip what a window hides.
 """
 
 from __future__ import annotations
@@ -38,7 +39,11 @@ class SdpaAttention(torch.nn.Module):
     """Scaled dot-product attention over this tensor-parallel rank's heads."""
 
     def __init__(self, config: Any, layer_number: int, attn_mask_type: Any, attention_type: str, **unused: Any) -> None:
+        from megatron.core.transformer.utils import is_layer_window_attention
+
         super().__init__()
+        windowed = is_layer_window_attention(config.window_size, config.window_attn_skip_freq, layer_number)
+        self.window: int | None = config.window_size[0] + 1 if windowed else None
         self.config = config
         self.attn_mask_type = attn_mask_type
         self.softmax_scale = unused.get("softmax_scale")
@@ -54,31 +59,48 @@ class SdpaAttention(torch.nn.Module):
         attention_bias: Tensor | None = None,
         packed_seq_params: Any = None,
     ) -> Tensor:
-        """Query [sq, b, heads, d], key and value [sk, b, groups, d] -> context [sq, b, heads * d]."""
+        """Query [sq, b, heads, d], key and value [sk, b, groups, d] -> context [sq, b, heads * d].
+
+        ``attention_mask`` [b, 1, sq, sk], or [b, 2, sq, sk] with what windows leave of it second (see ``batch.segmented``).
+        """
         assert packed_seq_params is None, "packed sequences are not supported"
         assert attention_bias is None, "attention bias is not supported"
         length, batch, heads, width = query.shape
-        causal = length == key.shape[0]
-        assert causal or length == 1, f"{length} queries against {key.shape[0]} keys: only prefill or one-token steps"
+        assert length == key.shape[0], f"{length} queries against {key.shape[0]} keys: steps of decoding are model.inference's"
         query, key, value = (x.permute(1, 2, 0, 3) for x in (query, key, value))
-        assert causal or attention_mask is None, "a mask is for whole rows"
+        mask = layer_mask(attention_mask, self.window, batch, length, query.device)
         kept, learns = query.dtype, query.requires_grad and query.device.type == "cpu"
         if learns:  # bf16's flash kernel has a slow backward pass
             query, key, value = (onednn.computed(x) for x in (query, key, value))
         if learns and query.dtype == torch.bfloat16 and length <= SHORT and not self.dropout:
-            context = _MaterialisedAttention.apply(query, key, value, self.softmax_scale or width**-0.5, attention_mask)
+            context = _MaterialisedAttention.apply(query, key, value, self.softmax_scale or width**-0.5, mask)
             return context.permute(2, 0, 1, 3).reshape(length, batch, heads * width)
         context = F.scaled_dot_product_attention(
             query,
             key,
             value,
-            attn_mask=attention_mask,
-            is_causal=attention_mask is None and causal and length > 1,
+            attn_mask=mask,
+            is_causal=mask is None and length > 1,
             dropout_p=self.dropout if self.training else 0.0,
             scale=self.softmax_scale,
             enable_gqa=heads != key.shape[1],
         )
         return context.to(kept).permute(2, 0, 1, 3).reshape(length, batch, heads * width)
+
+
+def layer_mask(mask: Tensor | None, window: int | None, batch: int, length: int, device: torch.device) -> Tensor | None:
+    """Who sees whom in a layer [b, 1, s, s]; None: everybody whatever stands before.
+
+    ``mask`` is that of all layers (None: each row is one text) as ``batch.segmented`` makes it. A token's window is itself and what stands
+    before it, ``window`` tokens together.
+    """
+    if mask is not None:
+        return mask[:, -1:] if window else mask[:, :1]
+    if window is None or length <= window:
+        return None
+    places = torch.arange(length, device=device)
+    back = places[:, None] - places
+    return ((back >= 0) & (back < window)).expand(batch, 1, -1, -1)
 
 
 class _MaterialisedAttention(torch.autograd.Function):

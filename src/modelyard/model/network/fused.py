@@ -116,13 +116,13 @@ def _blocks(rows: int, columns: int, device: str) -> list[slice]:
     return [slice(start, min(start + size, columns)) for start in range(0, columns, size)]
 
 
-def rotary_factors(angles: Tensor, dtype: torch.dtype) -> Tensor:
+def rotary_factors(angles: Tensor, dtype: torch.dtype, amplitude: float = 1.0) -> Tensor:
     """Factors [2, ..., d] of :func:`rotary` from angles [..., d] whose halves are alike: the cosine, and the
-    sine with its first half negated.
+    sine with its first half negated, both times ``amplitude``.
     """
     sin = angles.sin()
     half = angles.shape[-1] // 2
-    return torch.stack((angles.cos(), torch.cat((-sin[..., :half], sin[..., half:]), -1))).to(dtype)
+    return (torch.stack((angles.cos(), torch.cat((-sin[..., :half], sin[..., half:]), -1))) * amplitude).to(dtype)
 
 
 def rotary(x: Tensor, factors: Tensor, interleaved: bool = False) -> Tensor:

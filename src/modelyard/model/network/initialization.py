@@ -2,7 +2,7 @@
 
 Every parameter is drawn whole from its own generator, seeded by (seed, global parameter name), and then cut to this rank's shard; so TP=2 or
 PP=2 starts from the same model as one rank, and an expert is the same expert on whatever rank it lives. GPT-2's scheme: normal(0, std), output
-projections scaled by 1/sqrt(2 layers) (Radford et al. 2019, section 2.3), norms 1, biases 0.
+projections scaled by 1/sqrt(2 layers) (Radford et al. 2019, section 2.3), norms 1 (0 where 1 is added to their weight), biases 0.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def _draw(name: str, parameter: Tensor, model: ModelConfig, layout: Layout, seed
     shape = _full_shape(name, parameter, model, layout)
     if name.endswith("bias"):
         return torch.zeros(shape)
-    if "layernorm" in name or "norm" in name:
-        return torch.ones(shape)
+    if "norm" in name:
+        return torch.zeros(shape) if model.variant.zero_centred_norms else torch.ones(shape)
     generator = torch.Generator().manual_seed(int(hashlib.sha256(f"{seed}/{name}".encode()).hexdigest()[:15], 16))
     std = model.init_std
     if name.endswith(("linear_proj.weight", "linear_fc2.weight")):

@@ -1,13 +1,15 @@
 """megatron-core's ``GPTModel`` with our faster parts: fused output layer and loss, rotary positions in fewer passes, oneDNN's products.
 
-Same parameters, names and mathematics; only what runs between the matrix products differs (see :mod:`modelyard.model.network.fused`), and rotary
-angles are those of the position ids, which megatron-core does not look at. Left out: multi-token prediction.
+Same parameters, names and mathematics; only what runs between the matrix products differs (see
+:mod:`modelyard.model.network.fused`). Rotary angles are those of the position ids, which megatron-core does not look at,
+by our own frequencies (:mod:`modelyard.model.network.rope`). Left out: multi-token prediction.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 from megatron.core.models.common.embeddings import rope_utils
 from megatron.core.models.gpt import GPTModel
 from megatron.core.tensor_parallel import (
@@ -24,9 +26,16 @@ from modelyard.model.network import fused, onednn
 class LanguageModel(GPTModel):
     """``GPTModel`` that turns hidden states and labels into losses without materialising fp32 logits; negative labels have none (0)."""
 
-    def __init__(self, *, real_vocab: int, **settings: Any) -> None:
+    def __init__(
+        self, *, real_vocab: int, embedding_scale: float | None, frequencies: Tensor | None, amplitude: float, **settings: Any
+    ) -> None:
+        """``embedding_scale``: what embeddings are multiplied by; ``frequencies`` [d / 2] and ``amplitude`` of rotary positions."""
         super().__init__(**settings)
-        self.real_vocab = real_vocab
+        self.real_vocab, self.amplitude = real_vocab, amplitude
+        # rounded as the weights are, which is how Gemma was trained
+        self.embedding_scale = None if embedding_scale is None else float(torch.tensor(embedding_scale, dtype=self.config.params_dtype))
+        if frequencies is not None:
+            self.rotary_pos_emb.inv_freq = frequencies.to(self.rotary_pos_emb.inv_freq.device)
         self._places: Tensor | slice | None = None
 
     def forward(self, *inputs: Any, places: Tensor | slice | None = None, **arguments: Any) -> Tensor:
@@ -45,9 +54,11 @@ class LanguageModel(GPTModel):
         They are those of ``position_ids`` [b, S]; [1, S] where all rows count alike gives [2, S, 1, 1, d].
         """
         hidden, angles, *rest = super()._preprocess(position_ids=position_ids, **arguments)
+        if hidden is not None and self.embedding_scale is not None:
+            hidden = hidden * self.embedding_scale
         if angles is None:
             return hidden, None, *rest
-        return hidden, fused.rotary_factors(angles[:, 0][position_ids.t()], self.config.params_dtype), *rest
+        return hidden, fused.rotary_factors(angles[:, 0][position_ids.t()], self.config.params_dtype, self.amplitude), *rest
 
     def _postprocess(self, hidden_states: Tensor, *, labels: Tensor | None, **arguments: Any) -> Tensor:
         if labels is None or not self.post_process:

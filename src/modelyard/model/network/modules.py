@@ -27,13 +27,22 @@ class ScalarHead(torch.nn.Module):
         return torch.nn.functional.linear(hidden.float(), self.weight.float(), self.bias.float()), None
 
 
+class ZeroCentredNorm(torch.nn.RMSNorm):
+    """RMSNorm that multiplies by 1 + weight, in fp32 throughout (Gemma)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The norm of x [..., h] in its dtype."""
+        wide = torch.nn.functional.rms_norm(x.float(), list(self.normalized_shape), 1.0 + self.weight.float(), self.eps)
+        return wide.to(x.dtype)
+
+
 class Norm:
     """torch's RMSNorm or LayerNorm, its weights marked for the sum over tensor-parallel ranks that sequence parallelism needs."""
 
     def __new__(cls, config: Any, hidden_size: int, eps: float = 1e-5, **unused: Any) -> torch.nn.Module:  # type: ignore[misc]
         """A norm of ``hidden_size``."""
-        kind = torch.nn.RMSNorm if config.normalization == "RMSNorm" else torch.nn.LayerNorm
-        module = kind(hidden_size, eps=eps)
+        plain = torch.nn.RMSNorm if config.normalization == "RMSNorm" else torch.nn.LayerNorm
+        module = (ZeroCentredNorm if config.layernorm_zero_centered_gamma else plain)(hidden_size, eps=eps)
         for parameter in module.parameters():
             parameter.sequence_parallel = config.sequence_parallel  # type: ignore[attr-defined]
         return module

@@ -6,6 +6,7 @@ engine needs by name. Expert parallelism shares whole experts over tensor- and d
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections.abc import Callable
@@ -16,9 +17,10 @@ import torch
 import torch.distributed as dist
 
 from modelyard.execution import ExecutionConfig
-from modelyard.model.network import cpu_platform, disks
+from modelyard.model.network import cpu_platform, devices, disks
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 
 class Layout(NamedTuple):
@@ -51,8 +53,9 @@ def initialize(execution: ExecutionConfig) -> Layout:
     ``torch.distributed`` is used as it is when Ray Train started it; otherwise it is started, from torchrun's environment or as a world of one.
 
     Raises:
-        ValueError: the world size is not TP x PP x DP.
+        ValueError: the world size is not TP x PP x DP, or there is no device as ``execution.device`` asks for.
     """
+    devices.settle(execution.device)
     cpu_platform.install()
     from megatron.core import parallel_state, tensor_parallel
 
@@ -72,6 +75,8 @@ def initialize(execution: ExecutionConfig) -> Layout:
             expert_model_parallel_size=execution.expert_parallel,
             expert_tensor_parallel_size=1,
         )
+        if torch.cuda.is_available() and dist.get_rank() == 0:
+            _log.warning("ranks compute on GPUs; the first: %s", devices.description())
     tensor_parallel.model_parallel_cuda_manual_seed(0, force_reset_rng=True)
     return Layout(
         tp=execution.tensor_parallel,
@@ -90,7 +95,7 @@ def _start_distributed() -> None:
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     if "RANK" in os.environ:
         if backend == "nccl":  # torchrun leaves every rank of a machine on its first GPU (Ray Train does not)
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+            devices.take(int(os.environ["LOCAL_RANK"]))
         dist.init_process_group(backend)
         return
     store = dist.FileStore(  # type: ignore[attr-defined]

@@ -59,8 +59,10 @@ class LossOutput(NamedTuple):
 LossFn = Callable[[Tensor, Batch], LossOutput]
 
 
-def segmented(segments: Tensor, stem: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def segmented(segments: Tensor, stem: Tensor | None = None, window: int | None = None) -> tuple[Tensor, Tensor]:
     """Position in its own text [b, S] int64, and who may see whom [b, 1, S, S] bool: earlier positions of the same text and of the stem.
+
+    With a ``window`` the mask is [b, 2, S, S]; the second one leaves out positions that many or more behind.
 
     ``segments`` [b, S]: positions of one text are neighbours and have one number; negative ones are padding, at position 0. ``stem`` [b]: the first
     so many positions, with a number of their own, are what every text of the row begins with; its own positions go on from there.
@@ -73,4 +75,9 @@ def segmented(segments: Tensor, stem: Tensor | None = None) -> tuple[Tensor, Ten
     if stem is not None:
         positions += starts.minimum(stem[:, None])
         seen |= places[:, None, :] < stem[:, None, None]
-    return positions.masked_fill_(segments < 0, 0), (seen & (places[:, :, None] >= places[:, None, :]))[:, None]
+    positions.masked_fill_(segments < 0, 0)
+    seen &= places[:, :, None] >= places[:, None, :]
+    if window is None:
+        return positions, seen[:, None]
+    near = positions[:, :, None] - positions[:, None, :] < window
+    return positions, torch.stack((seen, seen & near), 1)

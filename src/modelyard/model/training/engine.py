@@ -234,7 +234,7 @@ class Engine(Stored):
         positions, mask = torch.arange(tokens.shape[1], device=self.device).clamp_(max=self.model.seq_len - 1)[None], None
         if SEGMENTS in batch.extras:
             segments = F.pad(batch.extras[SEGMENTS], fill, value=-1)
-            positions, mask = segmented(segments, batch.extras.get(STEM))
+            positions, mask = segmented(segments, batch.extras.get(STEM), self.model.variant.window)
         output = chunk(tokens, positions, mask, labels=labels if self.head == "lm" else None, places=places)
 
         def loss(raw: Tensor) -> tuple[Tensor, Tensor, LossOutput]:

@@ -1,7 +1,7 @@
 """How demonstrations and completions become token ids, the same in every stage of alignment.
 
-Plain text runs from ``<|endoftext|>`` to ``<|endoftext|>``; a conversation runs as the chat template renders it up to the token that ends the
-assistant's last turn. A prompt is followed by its completion exactly as generation would have followed it.
+Plain text runs from the model's own beginning of a text to the token that ends a document; a conversation runs as the chat template renders it
+up to the token that ends the assistant's last turn. A prompt is followed by its completion exactly as generation would have followed it.
 """
 
 from __future__ import annotations
@@ -24,15 +24,19 @@ def demonstration(encoder: Encoder, shown: Demonstration) -> Example:
 
 def response(encoder: Encoder, prompt: Prompt, completion: str) -> Example:
     """The completion, closed, behind its prompt as generation would have written it; of a conversation only this turn is trained on."""
-    end = encoder.document_end if isinstance(prompt, str) else encoder.turn_end
-    return Example(encoder.prompt(prompt), [*encoder.ids(completion), end])
+    if isinstance(prompt, str):
+        return Example(encoder.opening(prompt), [*encoder.continued(completion), encoder.document_end])
+    turns = encoder.turns((*prompt, Message(role="assistant", content=completion)))
+    start, stop = turns.spoken[-1]
+    return Example(turns.ids[:start], turns.ids[start:stop])
 
 
 def whole(encoder: Encoder, prompt: Prompt, completion: str) -> list[int]:
     """Prompt and completion, closed: what the reward model reads."""
     if isinstance(prompt, str):
         return encoder.document(prompt + completion)
-    return [*encoder.prompt(prompt), *encoder.ids(completion), encoder.turn_end]
+    turns = encoder.turns((*prompt, Message(role="assistant", content=completion)))
+    return turns.ids[: turns.spoken[-1][1]]
 
 
 def fitting_prompts(encoder: Encoder, prompts: Sequence[Prompt], width: int) -> list[list[int]]:

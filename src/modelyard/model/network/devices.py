@@ -1,0 +1,71 @@
+"""Which device this process computes on, settled once and before anything asks CUDA.
+
+``execution.device`` says what is wanted; everything else (megatron-core, our own choices of kernels) asks ``torch.cuda.is_available()``, whose
+answer is made to agree. So a rank on the CPU of a machine with GPUs never mixes the two, and a rank that was given a GPU that torch cannot use
+(a driver too old, a build without CUDA) ends in one line instead of computing on the CPU for days. Left out: other makers' devices.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from modelyard.config import complaint
+from modelyard.execution import Device
+
+DRIVER = Path("/proc/driver/nvidia/version")
+"""Where Linux says which NVIDIA driver is loaded."""
+
+_log = logging.getLogger(__name__)
+
+
+def settle(device: Device) -> None:
+    """Make ``torch.cuda.is_available()`` say what ``device`` asks for; "auto" takes a GPU where torch has one.
+
+    Raises:
+        ValueError: "cuda", and torch has no GPU; one line with its reason.
+    """
+    if device == "cpu":
+        if torch.cuda.is_available():
+            cuda: Any = torch.cuda
+            cuda.is_available = lambda: False
+        return
+    if torch.cuda.is_available():
+        return
+    if device == "cuda":
+        raise ValueError(f"execution.device is 'cuda', but this process has no GPU: {problem()}")
+    if DRIVER.is_file() and torch.version.cuda is not None:  # somebody expects more of this machine
+        _log.warning("computing on the CPU although an NVIDIA driver is loaded: %s", problem())
+
+
+def problem() -> str:
+    """Why torch sees no GPU, in one line."""
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        return complaint(error)
+    return f"none is visible (CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', '')!r})"
+
+
+def take(local_rank: int) -> None:
+    """Compute on the GPU of this number. Raises ValueError where the machine has fewer."""
+    if local_rank >= (found := torch.cuda.device_count()):
+        raise ValueError(
+            f"rank {local_rank} of this machine has no GPU: it has {found}; start fewer ranks, or set execution.device to 'cpu'"
+        )
+    torch.cuda.set_device(local_rank)
+
+
+def description() -> str:
+    """This process's GPU in one line: its name, driver, CUDA, NCCL, and memory."""
+    free, total = (size / 2**30 for size in torch.cuda.mem_get_info())
+    driver = DRIVER.read_text().split("Kernel Module", 1)[-1].split()[0] if DRIVER.is_file() else "unknown"
+    nccl = ".".join(map(str, torch.cuda.nccl.version()))
+    return (
+        f"{torch.cuda.get_device_name()}, driver {driver}, CUDA {torch.version.cuda}, NCCL {nccl}, "
+        f"{free:.1f} of {total:.1f} GiB of memory free"
+    )

@@ -1,0 +1,123 @@
+"""Every family of Hugging Face that is imported: the same function as transformers' at every layout, exported back bit for bit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from modelyard.commands.app import main
+from modelyard.execution import ExecutionConfig
+from modelyard.model import model_directory
+from modelyard.model.hf.conversion import import_hf
+from modelyard.model.hf.families import hf_config, model_config
+from modelyard.model.network import rope
+from modelyard.model.training.batch import Batch
+
+from . import families_world as world
+from . import greedy_program as program
+from .test_hf import assert_answers, launched, random_prompts, tensors
+
+ONE = ExecutionConfig(threads=1)
+SPLIT = ("llama3", "llama-yarn", "mistral", "qwen2-window", "qwen3", "gemma", "smollm3")
+"""Families that are also run on two ranks."""
+INERT = {"smollm3-plain": {"no_rope_layer_interval"}}
+"""Keys that say nothing once ``no_rope_layers`` is written out."""
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every family as transformers writes it (``{name}/hf``) and imported (``{name}/ours``)."""
+    root = tmp_path_factory.mktemp("families")
+    for name in world.FAMILIES:
+        world.write(root / name / "hf", name)
+        import_hf(root / name / "hf", root / name / "ours", tp=2, pp=2)
+    return root
+
+
+def few_prompts() -> tuple[list[list[int]], torch.Tensor]:
+    """Four prompts of different lengths, and rows to score."""
+    prompts, rows = random_prompts(world.VOCABULARY)
+    return prompts[:4], rows
+
+
+@pytest.fixture(scope="module")
+def split(written: Path) -> dict[Path, dict[str, Any]]:
+    return launched(2, [written / name / "ours" for name in SPLIT], ["2x1", "1x2"], *few_prompts())
+
+
+@pytest.mark.parametrize("name", world.FAMILIES)
+def test_import_of_a_family_is_transformers_function(written: Path, name: str) -> None:
+    answer = program.measure(written / name / "ours", ONE, *few_prompts())
+    assert_answers(written / name / "hf", {"1x1": answer}, *few_prompts())
+
+
+@pytest.mark.parametrize("name", SPLIT)
+def test_import_of_a_family_on_two_ranks_is_transformers_function(written: Path, split: dict[Path, dict[str, Any]], name: str) -> None:
+    assert split[written / name / "ours"].keys() == {"2x1", "1x2"}
+    assert_answers(written / name / "hf", split[written / name / "ours"], *few_prompts())
+
+
+@pytest.mark.parametrize("name", world.FAMILIES)
+def test_family_comes_back_bit_for_bit_as_the_class_it_was(written: Path, tmp_path: Path, name: str) -> None:
+    assert len(list((written / name / "hf").glob("*.safetensors"))) > 1, "in several files"
+    assert main(["export", str(written / name / "ours"), str(tmp_path / "back")]) == 0
+    before, after = tensors(written / name / "hf"), tensors(tmp_path / "back")
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    old, new = (json.loads((place / "config.json").read_text()) for place in (written / name / "hf", tmp_path / "back"))
+    assert {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)} <= INERT.get(name, set())
+
+
+def test_weights_of_several_formats_are_widened_to_the_one_that_holds_all(tmp_path: Path) -> None:
+    world.write(tmp_path / "hf", "qwen3", shard="50GB")
+    file = tmp_path / "hf" / "model.safetensors"
+    mixed = {name: tensor if "norm" in name else tensor.bfloat16() for name, tensor in load_file(file).items()}
+    save_file(mixed, file, {"format": "pt"})
+    import_hf(tmp_path / "hf", tmp_path / "ours")
+    assert model_directory.read(tmp_path / "ours").precision == "fp32"
+    assert main(["export", str(tmp_path / "ours"), str(tmp_path / "back")]) == 0
+    back = tensors(tmp_path / "back")
+    assert all(torch.equal(back[name], tensor.float()) for name, tensor in mixed.items())
+
+
+def test_vocabulary_of_llama_3_is_scored_to_its_last_token(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+
+    world.write(tmp_path / "hf", "llama3")
+    for file in (tmp_path / "hf").glob("*.safetensors*"):
+        file.unlink()
+    LlamaForCausalLM(LlamaConfig(**{**world.SHAPE, "vocab_size": 128_256, "hidden_size": 8})).save_pretrained(tmp_path / "hf")
+    import_hf(tmp_path / "hf", tmp_path / "ours")
+    rows = torch.tensor([[128_255, 5, 70_000, 128_000, 128_255, 65_536]])
+    with torch.no_grad():
+        logits = AutoModelForCausalLM.from_pretrained(tmp_path / "hf")(rows[:, :-1]).logits
+    expected = torch.log_softmax(logits, -1).gather(2, rows[:, 1:, None]).squeeze(2)
+    found = model_directory.load(tmp_path / "ours", ONE).evaluate(Batch(rows[:, :-1], rows[:, 1:], {}), 1)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", [name for name, (_, change) in world.FAMILIES.items() if "rope_parameters" in change])
+def test_rotary_frequencies_are_transformers_at_full_size(name: str) -> None:
+    from transformers import AutoConfig
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    family, change = world.FAMILIES[name]
+    parameters = {**change["rope_parameters"], "original_max_position_embeddings": 8192}
+    shape = {**world.SHAPE, "hidden_size": 4096, "num_attention_heads": 32, "max_position_embeddings": 131_072}
+    theirs = AutoConfig.for_model(family, **{**shape, "rope_parameters": parameters})
+    inverse, factor = ROPE_INIT_FUNCTIONS[parameters["rope_type"]](theirs, torch.device("cpu"))
+    ours = model_config(theirs)
+    torch.testing.assert_close(rope.frequencies(ours.rope_base, ours.head_width, ours.rope_scaling), inverse, rtol=1e-6, atol=0)
+    assert rope.amplitude(ours.rope_scaling) == pytest.approx(factor, rel=1e-12)
+
+
+def test_family_that_does_not_have_a_models_parts_is_refused(written: Path) -> None:
+    qwen = model_directory.read(written / "qwen2" / "ours").model
+    assert hf_config(qwen.model_copy(update={"family": None}), torch.float32).model_type == "qwen2"
+    with pytest.raises(ValueError, match=r"model.family 'llama' is not what model.variant says \(qkv_bias\)"):
+        hf_config(qwen.model_copy(update={"family": "llama"}), torch.float32)
