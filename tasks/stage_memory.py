@@ -7,13 +7,13 @@ buffers of collectives and the process itself, so each number is a lower bound.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
 from modelyard.model.hf.shape import shape_of
 from modelyard.model.network.architecture import ModelConfig, Precision
-from modelyard.model.plan.memory import Memory, Recompute, Schedule, Split, peak_memory
+from modelyard.model.plan.memory import Memory, Schedule, Split, peak_memory
 from modelyard.model.training.recipe import Recipe
 from modelyard.posttrain.policy.config import OnPolicyConfig, PPOConfig
 from modelyard.posttrain.preference.config import PreferenceConfig
@@ -80,5 +80,5 @@ def _trained(model: ModelConfig, table: Any, execution: ExecutionConfig, rows: i
     split = Split(execution.tensor_parallel, execution.pipeline_parallel, execution.data_parallel, execution.expert_parallel)
     items = getattr(table, "batch", None) or table.minibatch
     microbatches = max(1, items // (table.micro_batch * split.data))
-    recompute: Recompute = "full" if execution.recompute == "full" else "none"
+    recompute: Literal["none", "full"] = "full" if execution.recompute == "full" else "none"
     return peak_memory(model, split, Schedule(table.micro_batch * rows, microbatches, 1, recompute), precision)
