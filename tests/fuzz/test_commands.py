@@ -94,9 +94,8 @@ COMMANDS = {
     "layout": Row("<layout> --gpus # --memory-gib # ~--gpus-per-node # ~--reserve-gib # ~--peak-tflops # ~--mfu # ~--chunks # ~--json >"),
     "plan": Row("<pipeline> --compute # ~--tokens-per-parameter # ~--points <runs> ~--rungs # ~--reach # ~--span # ~--depth-follows-width"),
     "judge": Row("<rubric> --judge <weights> ~--orders # ~--shots # ~--threads # ~--json >"),
-    "eval": Row(
-        "<weights> --data <records> --out > ~--benchmark arc_easy ~--suite <layout> ~--limit # ~--shots # ~--samples # ~--threads #"
-    ),
+    "eval": Row("<weights> --data <records> --out > --benchmark arc_easy ~--limit # ~--shots # ~--samples # ~--threads #"),
+    "eval --suite": Row("<weights> --data <records> --out > --suite <layout> ~--limit #"),
     "page": Row("> one=<metrics> ~?"),
     "import": Row("<weights> > ~--tp # ~--pp #"),
     "export": Row("<weights> >"),
@@ -107,7 +106,7 @@ COMMANDS = {
     "prune": Row("~--older-than # ~--store ? ~--scratch > ~--delete"),
     "verify": Row("? ~--store ? ~--public-key <records>"),
     "run": Row("<pipeline> no.such=? ~?"),
-    "data": Row("<pipeline> no.such=? ~?"),
+    "data": Row("<pipeline> corpus.no_such=? ~?"),
     "check": Row("<pipeline> no.such=? ~?"),
     "schema": Row("~? ~--out >"),
     "init": Row("> ~--start ? ~--model <weights> ~--name ?"),
