@@ -64,7 +64,7 @@ bench-%: $(READY) ## bench/NAME.py, such as bench-train
 bench: bench-train bench-generate bench-startup ## training, generation and start-up
 
 docs: $(VENV)/.docs ## the documentation as a site, in site/
-	@$(BIN)/python -m mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 	@echo "site/index.html"
 
 $(VENV)/.docs: $(READY)

@@ -36,8 +36,8 @@ from modelyard.posttrain.policy import loop as ppo
 from modelyard.posttrain.policy import rollout as experience
 from modelyard.posttrain.policy.config import PPOConfig
 from modelyard.posttrain.policy.hacking import signs
-from modelyard.posttrain.policy.measure import language_model_loss
-from modelyard.posttrain.policy.prepare import Training
+from modelyard.posttrain.policy.measure import language_model_loss, seed_of
+from modelyard.posttrain.policy.prepare import Training, prepare
 from modelyard.posttrain.policy.rewards import sequence_kl
 from modelyard.posttrain.policy.rollout import Rollout
 from modelyard.posttrain.reward import score
@@ -81,7 +81,7 @@ class Measure:
 
     def _sample(self, engine: Engine) -> Rollout:
         return experience.sample(
-            self.training.models._replace(actor=engine), self.prompts, ppo.seed_of(self.config, -1), self.training.sampling
+            self.training.models._replace(actor=engine), self.prompts, seed_of(self.config, -1), self.training.sampling
         )
 
     def _gold(self, drawn: Rollout) -> list[float]:
@@ -113,7 +113,7 @@ def line_inputs(store: Path) -> dict[str, Path]:
 def run(config: PPOConfig, inputs: Mapping[str, Path], items: str, every: int, threads: int, note: Callable[[Point], None]) -> None:
     """Train from the start and tell ``note`` what was measured at iterations 0, ``every``, 2 ``every``, ... and the last."""
     execution = ExecutionConfig(threads=threads, checkpoint_iterations=10**6)
-    training = ppo.prepare(config, inputs, execution)
+    training = prepare(config, inputs, execution)
     measure = Measure(config, inputs, training, items)
     note(measure(0))
 

@@ -37,6 +37,7 @@ from modelyard.posttrain.policy import loop as ppo
 from modelyard.posttrain.policy.config import PPOConfig
 from modelyard.posttrain.policy.prepare import Training
 from modelyard.posttrain.policy.rollout import Models, SamplingConfig
+from modelyard.posttrain.policy.update import update
 from modelyard.posttrain.reward import RewardConfig
 from modelyard.posttrain.rows.comparison_rows import Encoded
 from modelyard.posttrain.rows.masking import Example, pad_examples
@@ -86,7 +87,7 @@ def ppo_config(precision: Precision, **changes: object) -> PPOConfig:
 
 
 def ppo_training(config: PPOConfig, model: ModelConfig, execution: ExecutionConfig, prompts: list[list[int]]) -> Training:
-    """The four models of PPO (and the average, where the config has one) with random weights, as ``ppo.prepare`` makes them from files."""
+    """The four models of PPO (and the average, where the config has one) with random weights, as ``policy.prepare`` makes them from files."""
     steps = config.iterations * config.minibatches
 
     def engine(head: str, optim: OptimizerConfig | None = None, precision: Precision = config.precision) -> Engine:
@@ -222,7 +223,7 @@ def ppo_work(
 
     def iteration(number: int) -> None:
         rollout = ppo.sampled(config, training, number)
-        ppo.update(config, training, rollout, number, config.kl_coef)
+        update(config, training, rollout, number, config.kl_coef)
 
     work = {"modelyard": timed(iteration, steps, now)}
     if peers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from modelyard.commands.app import COMMANDS, program
@@ -20,19 +21,15 @@ def page() -> str:
 
 def section(name: str, command: Any) -> list[str]:
     """A command: usage, help, and a row for every argument and option."""
-    arguments = " ".join(param.make_metavar(command.make_context(name, [], resilient_parsing=True)) for param in positional(command))
-    lines = [f"### `modelyard {name} {arguments} [OPTIONS]`".replace(" ]", "]"), "", command.help.strip(), ""]
+    context = command.make_context(f"modelyard {name}", [], resilient_parsing=True)
+    usage = re.sub(r"\{(\w+)\}", lambda match: match[1].upper(), " ".join(command.get_usage(context).split()).removeprefix("Usage: "))
+    lines = [f"### {name}", "", f"`{usage}`", "", command.help.strip(), ""]
     rows = [(", ".join(f"`{flag}`" for flag in param.opts), shown(param)) for param in command.params if getattr(param, "help", None)]
     if rows:
         lines += ["| argument or option | meaning |", "| --- | --- |"]
         lines += [f"| {flags} | {meaning} |" for flags, meaning in rows]
         lines.append("")
     return lines
-
-
-def positional(command: Any) -> list[Any]:
-    """The arguments of a command."""
-    return [param for param in command.params if param.param_type_name == "argument"]
 
 
 def shown(param: Any) -> str:

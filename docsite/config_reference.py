@@ -6,9 +6,12 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from docsite.published import Published
+from docsite.docstrings import as_markdown
+from docsite.published import KINDS, Published, Values
 
 Schema = Mapping[str, Any]
+ELSEWHERE = ("Rubric",)
+"""Classes whose tables are files of their own."""
 BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 
 
@@ -24,7 +27,7 @@ class Table(NamedTuple):
     schema: Schema
 
 
-def page(name: str, schema: Schema, values: Mapping[str, Published]) -> str:
+def page(name: str, schema: Schema, values: Values) -> str:
     """The page of a top-level table, as Markdown."""
     root = schema["properties"][name]
     lines = [f"# `[{name}]`", "", text(described(root, schema)), ""]
@@ -43,21 +46,23 @@ def heading(table: Table) -> str:
 
 
 def tables(path: str, node: Schema, schema: Schema, kind: str = "", is_list: bool = False) -> Iterator[Table]:
-    """The tables at ``path`` and below, each where a file has it."""
+    """The tables at ``path`` and below, each where a file has it; a list that may also be a table of names is shown as that."""
     node = resolved(node, schema)
+    if node.get("title") in ELSEWHERE:
+        return
     if "properties" in node:
         yield Table(path, kind, is_list, node)
         for key, value in node["properties"].items():
-            yield from tables(f"{path}.{key}", value, schema)
+            yield from tables(f"{path}.{key}", value, schema, kind)
     elif "items" in node:
-        yield from tables(path, node["items"], schema, is_list=True)
+        yield from tables(path, node["items"], schema, kind, is_list=True)
     elif isinstance(node.get("additionalProperties"), Mapping):
-        yield from tables(f"{path}.NAME", node["additionalProperties"], schema)
+        yield from tables(f"{path}.NAME", node["additionalProperties"], schema, kind)
     else:
-        kinds = [one for one in choices(node) if holds_table(one, schema)]
-        apart = len([one for one in kinds if "properties" in resolved(one, schema)]) > 1
-        for one in kinds[:] if apart else kinds[:1]:
-            yield from tables(path, one, schema, constant(resolved(one, schema)) if apart else "")
+        held = [one for one in choices(node) if holds_table(one, schema)]
+        kinds = [one for one in held if "properties" in resolved(one, schema)]
+        for one in kinds if len(kinds) > 1 else held[-1:]:
+            yield from tables(path, one, schema, constant(resolved(one, schema)) if len(kinds) > 1 else kind)
 
 
 def holds_table(node: Schema, schema: Schema) -> bool:
@@ -66,17 +71,26 @@ def holds_table(node: Schema, schema: Schema) -> bool:
 
 
 def constant(node: Schema) -> str:
-    """The key that tells a kind of table from the others, as ``kind = "import"``."""
-    fixed = [(key, value["const"]) for key, value in node["properties"].items() if "const" in value]
-    return f'with {fixed[0][0]} = "{fixed[0][1]}"' if fixed else ""
+    """The key that tells a kind of table from the others, as ``with kind = "import"``; a class may stand for several."""
+    for key in KINDS:
+        value = node["properties"].get(key, {})
+        if names := [value["const"]] if "const" in value else value.get("enum", []):
+            return f"with {key} = {', '.join(json.dumps(name) for name in names)}"
+    return ""
 
 
-def row(table: Table, key: str, node: Schema, schema: Schema, values: Mapping[str, Published]) -> str:
+def said(table: Table, key: str, values: Values) -> Published | None:
+    """What the last recipe says of a key that is of this kind of table."""
+    fitting = [one for one in values.get(f"{table.path}.{key}", ()) if not one.of or json.dumps(one.of) in table.kind or not table.kind]
+    return fitting[-1] if fitting else None
+
+
+def row(table: Table, key: str, node: Schema, schema: Schema, values: Values) -> str:
     """A key's row."""
     required = key in table.schema.get("required", ())
     default = "required" if required else code(node["default"]) if node.get("default") is not None else "absent"
-    said = values.get(f"{table.path}.{key}")
-    value = "" if said is None else f"{code(said.value)} (ours)" if said.is_ours else code(said.value)
+    recipe = said(table, key, values)
+    value = "" if recipe is None else f"{code(recipe.value)} (ours)" if recipe.is_ours else code(recipe.value)
     cells = (f"`{key}`", type_of(node, schema), default, value, text(described(node, schema)))
     return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
 
@@ -121,5 +135,5 @@ def code(value: object) -> str:
 
 
 def text(docstring: str) -> str:
-    """A docstring on one line, its literals as Markdown's."""
-    return " ".join(docstring.split()).replace("``", "`").replace(":class:", "").replace(":mod:", "").replace(":func:", "")
+    """A docstring on one line, as Markdown."""
+    return " ".join(as_markdown(docstring).split()).replace("``", "`")

@@ -16,7 +16,8 @@ from flows.pipeline_config import PipelineConfig
 ROOT = Path(__file__).parents[1]
 ROOT_PAGES = ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
 """Pages that lie beside docs."""
-RECIPES = [ROOT / "configs/recipes" / name for name in ("instructgpt.toml", "two-sft-models.toml")]
+ALGORITHMS = ("dpo.toml", "kto.toml", "grpo.toml", "rloo.toml")
+RECIPES = [ROOT / "configs/recipes" / name for name in ("instructgpt.toml", "two-sft-models.toml", *ALGORITHMS)]
 """Recipes that hold published values."""
 MODULES = {
     "model": "networks, checkpoints, training, inference, Hugging Face, planning",
@@ -75,7 +76,7 @@ def overview(tables: list[str], schema: dict[str, Any]) -> str:
     ]
     intro = (
         "# Config\n\nA pipeline's TOML file, table by table. `extends` names a file, or a list, that it is laid over. *Published* is the value\n"
-        "that InstructGPT's recipes in `configs/recipes` hold; *(ours)* marks those that the paper does not give. For completion in an\n"
+        "that the recipe of the paper in `configs/recipes` holds; *(ours)* marks those that the paper does not give. For completion in an\n"
         "editor: `modelyard schema --out pipeline.schema.json`.\n\n`name` is the name of the pipeline: its MLflow experiment and its\n"
         "registered model.\n\n| table | what it decides |\n| --- | --- |\n"
     )

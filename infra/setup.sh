@@ -40,13 +40,15 @@ add_torch() {
     add torch==2.13.0
 }
 
-echo "Setting up $VENV with $with (once; a few minutes, about 3 GB)"
+echo "Setting up $VENV with $with (once; a few minutes)"
 if test -n "${LOCKED-}"; then
     echo "  what requirements.lock has, by hash"
     add --require-hashes --only-binary :all: --requirement requirements.lock
+    isolation=--no-build-isolation # it has what builds the project
 else
+    isolation=
     add_torch
 fi
 echo "  Modelyard and what else it needs"
-add --editable ".[$EXTRA]"
+add $isolation --editable ".[$EXTRA]"
 echo "  done in $(($(date +%s) - began)) s, $(du -sm "$VENV" | cut -f1) MB"

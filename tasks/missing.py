@@ -7,7 +7,7 @@ URL (``s3://``, ``hf://``) are left to the run: looking at them would fetch them
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from modelyard.adapters import signing
@@ -49,7 +49,7 @@ def missing(config: LineConfig) -> Missing:
     """Everything that a run of ``config`` would be refused for by its inputs."""
     checked = [(table, check) for table in _tables(config) for kind, check in CHECKS if isinstance(table, kind)]
     others = [*_complaints(checked, config.execution), *_unsigned()]
-    sources = [(source, _source) for source in _sources(config)]
+    sources: list[tuple[Config, Check]] = [(source, _source) for source in _sources(config)]
     return Missing(list(_complaints(sources, config.execution)), list(dict.fromkeys(others)))
 
 
@@ -69,7 +69,7 @@ Check = Callable[[Any, ExecutionConfig], object]
 """(config, execution); raises ValueError or OSError."""
 
 
-def _complaints(checked: list[tuple[Config, Check]], execution: ExecutionConfig) -> Iterator[str]:
+def _complaints(checked: Sequence[tuple[Config, Check]], execution: ExecutionConfig) -> Iterator[str]:
     for table, check in checked:
         try:
             check(table, execution)

@@ -30,6 +30,7 @@ from modelyard.adapters.ray.rank import one_line
 from modelyard.adapters.servers.prefect_server import Address, prefect_server
 from modelyard.config import complaint, without_password
 from modelyard.exit_codes import BAD_INPUT, BLOCK, FAILED, HOLD, code_of
+from modelyard.printable import printable
 from modelyard.store.outage import StorageError
 from tasks.heartbeat import TAG, watch_heartbeats
 from tasks.release import GateError, HoldError
@@ -115,5 +116,5 @@ def drain() -> None:
 
 def fail(message: str, code: int = FAILED) -> int:
     """Say it on standard error; the exit code."""
-    sys.stderr.write(f"{message}\n")
+    sys.stderr.write(f"{printable(message)}\n")
     return code

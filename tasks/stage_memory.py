@@ -7,7 +7,7 @@ buffers of collectives and the process itself, so each number is a lower bound.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
@@ -80,5 +80,5 @@ def _trained(model: ModelConfig, table: Any, execution: ExecutionConfig, rows: i
     split = Split(execution.tensor_parallel, execution.pipeline_parallel, execution.data_parallel, execution.expert_parallel)
     items = getattr(table, "batch", None) or table.minibatch
     microbatches = max(1, items // (table.micro_batch * split.data))
-    recompute = "full" if execution.recompute == "full" else "none"
+    recompute: Literal["none", "full"] = "full" if execution.recompute == "full" else "none"
     return peak_memory(model, split, Schedule(table.micro_batch * rows, microbatches, 1, recompute), precision)

@@ -20,6 +20,7 @@ from modelyard.posttrain.policy import loop as ppo
 from modelyard.posttrain.policy.config import PPOConfig
 from modelyard.posttrain.policy.prepare import Training
 from modelyard.posttrain.policy.rollout import Rollout
+from modelyard.posttrain.policy.update import update
 
 MODELS: dict[str, ModelConfig] = {
     "smollm2": SMOLLM2.model_copy(update={"seq_len": 1024}),
@@ -70,7 +71,7 @@ def ppo_iterations(shape: str, tiny: bool) -> dict[str, Any]:
         drawn: list[Rollout] = []
         sampled.append(each(functools.partial(_sample_into, drawn, config, training, iteration)))
         drift = max(drift, drawn[0].drift)
-        updated.append(each(functools.partial(ppo.update, config, training, drawn[0], iteration, config.kl_coef)))
+        updated.append(each(functools.partial(update, config, training, drawn[0], iteration, config.kl_coef)))
     return {
         "shape": shape,
         "episodes": episodes,

@@ -86,6 +86,13 @@ def test_pipeline_configs_of_the_project_load(path):
     assert load_pipeline(str(path), []).name
 
 
+def test_rules_for_a_policy_that_takes_no_samples_are_refused(tmp_path):
+    policy = "[policy]\nprecision = 'fp32'\nmicro_batch = 16\nmax_new_tokens = 8\nfinal_episodes = 8\nfinal_rows = 8\n"
+    (tmp_path / "line.toml").write_text(f"extends = ['{SMOLLM2}', '{ROOT}/configs/recipes/dpo.toml']\n{policy}")
+    with pytest.raises(ConfigError, match=r"rbrm rewards samples, and policy\.algorithm 'dpo' takes none; remove the table"):
+        load_pipeline(str(tmp_path / "line.toml"), [])
+
+
 @pytest.mark.parametrize("name", ["forecast", "pretraining_data"])
 def test_imported_line_that_does_not_say_why_something_is_left_out_is_refused(tmp_path, name):
     reason = {"forecast": "pretraining_data", "pretraining_data": "forecast"}[name]

@@ -49,6 +49,9 @@ def compare(
     - and the right one: target, gold, label, correct, answer
     - benchmark: benchmark, task, dataset; "benchmark" where there is none
     - identity: benchmark_id; results of different ids are never compared
+
+    Read as their tools write them: samples of lm-evaluation-harness (each filter by itself), logs of inspect_ai
+    (.eval, .json; each scorer by itself), per_instance_stats.json of HELM, and OpenCompass's results with details.
     """
     from modelyard.formats import records
     from modelyard.release.compare import Grouped, in_common

@@ -9,7 +9,7 @@ own directory. A ``--benchmark`` that ends with ``.toml`` is a file with one tab
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import typer
 
@@ -21,9 +21,13 @@ MODEL = typer.Argument(help="Directory, models:/name@alias, or http://host/v1#na
 BENCHMARK = typer.Option(help="A name of --list, such as arc_easy, mmlu_virology, gsm8k, or a TOML file of your own.")
 SUITE = typer.Option(help="A TOML file of many benchmarks, such as configs/evals/fathom.toml.")
 ANALYSIS = typer.Option(help="Variants of the benchmark, into a directory: orders, shots, templates, seeds and so on.")
+LIMIT = typer.Option(help="At most N items, or a share below 1: a sample in which every subject has its share.", metavar="N")
 SHOTS = typer.Option(help="Examples in the prompt; without it, the benchmark's own number.")
 SAMPLES = typer.Option(help="Outputs an item where text is generated (pass@k).", callback=at_least(1))
 NEW_TOKENS = typer.Option(help="Longest output, where text is generated.", callback=at_least(1))
+CHAT = typer.Option("--chat/--plain", help="Ask through the model's chat template, or as plain text; without it, as the benchmark does.")
+CHOOSE_BY = typer.Option(help="Multiple choice: the likeliest option, or the letter of a generated reply.")
+JUDGE_CHAT = typer.Option("--judge-chat", help="Ask the judge through its chat template.")
 CLASSIFIER = typer.Option(help="Directory with abuse.npz, for toxicity.")
 LARGEST_SEED = 2**63 - 1
 """torch's."""
@@ -38,13 +42,16 @@ class Options(NamedTuple):
     suite: Path | None
     analysis: str | None
     data: str
-    limit: int | None
+    limit: float | None
     shots: int | None
     samples: int | None
     max_new_tokens: int | None
     temperature: float | None
     seed: int | None
+    chat: bool | None
+    choose_by: Literal["likelihood", "letter"] | None
     judge: str | None
+    judge_chat: bool
     classifier: Path | None
     screen: bool
     threads: int
@@ -57,13 +64,16 @@ def evaluate(
     suite: Annotated[Path | None, SUITE] = None,
     analysis: Annotated[str | None, ANALYSIS] = None,
     data: Annotated[str | None, typer.Option(help="Directory or URL of the benchmark data.")] = None,
-    limit: Annotated[int | None, typer.Option(help="At most N items: a sample in which every subject has its share.", metavar="N")] = None,
+    limit: Annotated[float | None, LIMIT] = None,
     shots: Annotated[int | None, SHOTS] = None,
     samples: Annotated[int | None, SAMPLES] = None,
     max_new_tokens: Annotated[int | None, NEW_TOKENS] = None,
     temperature: Annotated[float | None, typer.Option(help="Of generated text.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of generated text.", callback=between(0, LARGEST_SEED))] = None,
+    chat: Annotated[bool | None, CHAT] = None,
+    choose_by: Annotated[Literal["likelihood", "letter"] | None, CHOOSE_BY] = None,
     judge: Annotated[str | None, typer.Option(help="Model that rates replies, given like MODEL.")] = None,
+    judge_chat: Annotated[bool, JUDGE_CHAT] = False,
     classifier: Annotated[Path | None, CLASSIFIER] = None,
     screen: Annotated[bool, typer.Option("--screen", help="bfloat16 first, close decisions again in fp32.")] = False,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
@@ -94,7 +104,10 @@ def evaluate(
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         seed=seed,
+        chat=chat,
+        choose_by=choose_by,
         judge=judge,
+        judge_chat=judge_chat,
         classifier=classifier,
         screen=screen,
         threads=threads,
@@ -112,7 +125,8 @@ def check(options: Options) -> None:
     if (options.benchmark is None) == (options.suite is None):
         raise ValueError("exactly one of --benchmark and --suite is needed; see --help")
     if options.analysis:
-        idle = [f"--{name}" for name in ("suite", "shots", "samples", "temperature", "seed") if getattr(options, name) is not None]
+        settable = ("suite", "shots", "samples", "temperature", "seed", "choose_by", "chat")
+        idle = [f"--{name.replace('_', '-')}" for name in settable if getattr(options, name) is not None]
         if idle:
             raise ValueError(f"--analysis {options.analysis} sets its own variants; {idle[0]} has no meaning beside it")
     several = options.suite or options.analysis

@@ -14,7 +14,7 @@ from pathlib import Path
 from modelyard.adapters.mlflow.model_source import local_directory
 from modelyard.commands.eval import Options
 from modelyard.config import load_config
-from modelyard.evals import exams
+from modelyard.evals import exams, ways
 from modelyard.evals.analyses import ANALYSES, spread
 from modelyard.evals.asking import ask
 from modelyard.evals.benchmark import Benchmark
@@ -27,7 +27,7 @@ from modelyard.evals.tools import Tools, bound
 from modelyard.execution import ExecutionConfig
 from modelyard.formats import abuse
 from modelyard.formats.records import Record, write_records
-from modelyard.model.asked import Decoding, Model
+from modelyard.model.asked import Decoding, InChat, Model
 from modelyard.model.endpoint import Endpoint
 from modelyard.model.subject import Subject
 from modelyard.stats.estimate import Estimate
@@ -53,9 +53,10 @@ def measure(options: Options) -> None:
         return
     exam = exams.load(data) if options.benchmark == "exam" else None
     if exam is not None:
-        benchmark = exams.benchmark_of(exam, data)
+        benchmark = ways.asked(exams.benchmark_of(exam, data), options.choose_by, options.chat)
     else:
-        benchmark = decoded(named(options.benchmark, data, options), options)
+        plain = named(options.benchmark, data, options)
+        benchmark = decoded(ways.asked(plain, options.choose_by, options.chat), options)
     records, _ = put(opened(options.model, options), benchmark, tools(options), options.out)
     if exam is not None:
         result = exams.grade_records(exam, records)
@@ -82,7 +83,9 @@ def measure_suite(options: Options, file: Path, data: Path) -> None:
         if entry.benchmark is None:
             continue
         try:
-            _, metrics = put(model, decoded(entry.benchmark, options, strict=False), helpers, options.out / f"{entry.name}.jsonl")
+            chosen = options.choose_by if entry.benchmark.method in ways.BY_LIKELIHOOD else None
+            benchmark = decoded(ways.asked(entry.benchmark, chosen, options.chat), options, strict=False)
+            _, metrics = put(model, benchmark, helpers, options.out / f"{entry.name}.jsonl")
             found[entry.name] = next(iter(metrics.values()))
         except ValueError as error:
             missing[entry.name] = str(error)
@@ -137,6 +140,8 @@ def decoded(benchmark: Benchmark, options: Options, strict: bool = True) -> Benc
 def tools(options: Options) -> Tools:
     """The judge and the classifier, where they are given."""
     judge = opened(options.judge, options) if options.judge else None
+    if judge and options.judge_chat:
+        judge = InChat(judge)
     return Tools(judge=judge, classifier=abuse.load(options.classifier) if options.classifier else None)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from modelyard.evals.benchmark import Benchmark, Item
 from modelyard.evals.catalog import build
-from modelyard.evals.catalog.choice import LETTERS
+from modelyard.evals.ways import LETTERS
 from modelyard.stats.estimate import Estimate
 
 SHOTS = (0, 1, 3, 5)
@@ -42,7 +42,7 @@ class Spread(NamedTuple):
     """Standard deviation between variants (0 for one)."""
 
 
-def shots(name: str, data: Path, limit: int | None) -> Variants:
+def shots(name: str, data: Path, limit: float | None) -> Variants:
     """0, 1, 3 and 5 examples, as far as the set has them."""
     found: Variants = {}
     for count in SHOTS:
@@ -54,7 +54,7 @@ def shots(name: str, data: Path, limit: int | None) -> Variants:
     return found
 
 
-def templates(name: str, data: Path, limit: int | None) -> Variants:
+def templates(name: str, data: Path, limit: float | None) -> Variants:
     """Wordings around the same question, without examples. Raises ValueError where the question is not a field of the items."""
     plain = build(name, data, limit=limit, shots=0)
     if any("question" not in item.fields for item in plain.items):
@@ -66,7 +66,7 @@ def templates(name: str, data: Path, limit: int | None) -> Variants:
     return found
 
 
-def orders(name: str, data: Path, limit: int | None) -> Variants:
+def orders(name: str, data: Path, limit: float | None) -> Variants:
     """Options of lettered questions in other orders, the same permutations for every model."""
     plain = build(name, data, limit=limit)
     lettered = all("\nA. " in item.fields.get("question", "") for item in plain.items)
@@ -94,7 +94,7 @@ def reordered(item: Item, order: list[int]) -> Item:
     return item.model_copy(update={"fields": fields, "right": right, "target": LETTERS[right[0]]})
 
 
-def temperature(name: str, data: Path, limit: int | None) -> Variants:
+def temperature(name: str, data: Path, limit: float | None) -> Variants:
     """Generated answers at rising temperature."""
     plain = generated(name, data, limit)
     return {
@@ -103,14 +103,14 @@ def temperature(name: str, data: Path, limit: int | None) -> Variants:
     }
 
 
-def seeds(name: str, data: Path, limit: int | None) -> Variants:
+def seeds(name: str, data: Path, limit: float | None) -> Variants:
     """The same sampling five times: the variance that a single run hides."""
     plain = generated(name, data, limit)
     hot = {"temperature": plain.decoding.temperature or 0.7}
     return {f"seed {s}": plain.model_copy(update={"decoding": plain.decoding.model_copy(update={**hot, "seed": s})}) for s in range(SEEDS)}
 
 
-def generated(name: str, data: Path, limit: int | None) -> Benchmark:
+def generated(name: str, data: Path, limit: float | None) -> Benchmark:
     """A benchmark that draws text. Raises ValueError for another."""
     plain = build(name, data, limit=limit)
     if plain.decoding.max_new_tokens == 0:
@@ -118,14 +118,14 @@ def generated(name: str, data: Path, limit: int | None) -> Benchmark:
     return plain
 
 
-def chain_of_thought(name: str, data: Path, limit: int | None) -> Variants:
+def chain_of_thought(name: str, data: Path, limit: float | None) -> Variants:
     """MMLU by letter at once, and after an explanation."""
     if name != "mmlu":
         raise ValueError(f"{name}: the comparison of direct and explained answers is made on mmlu")
     return {"direct": build("mmlu_letter", data, limit=limit), "explained": build("mmlu_explained", data, limit=limit)}
 
 
-ANALYSES: dict[str, Callable[[str, Path, int | None], Variants]] = {
+ANALYSES: dict[str, Callable[[str, Path, float | None], Variants]] = {
     "shots": shots,
     "templates": templates,
     "orders": orders,

@@ -5,9 +5,10 @@
 (WinoGrande, partial evaluation of Trinh and Le 2018); ``last_word`` asks whether the word is the greedy continuation,
 ``word`` judges the word that is generated (both LAMBADA, Paperno et al. 2016); ``generate`` judges text as a user sees
 it; ``explain`` draws an explanation and then asks for the letter at temperature 0 (GPT-4 report, appendix A); ``code``
-runs tests; ``judge`` lets another model rate; ``toxicity`` lets a classifier judge, ``scalar`` a scorer model; ``loss``
-is the log-likelihood of whole texts, ``rows`` that of packed tokens, and ``next_token`` predicts in them. The function
-``ask_{method}`` is what runs and what a benchmark's id hashes. Left out: several turns.
+runs tests; ``judge`` lets another model rate, ``turns`` each of the two replies of a conversation; ``toxicity`` lets a
+classifier judge, ``scalar`` a scorer model; ``loss`` is the log-likelihood of whole texts, ``rows`` that of packed
+tokens, and ``next_token`` predicts in them. The function ``ask_{method}`` is what runs and what a benchmark's id hashes.
+Left out: conversations of more than two turns.
 """
 
 from __future__ import annotations
@@ -287,6 +288,41 @@ def ask_judge(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder)
     return records
 
 
+def ask_turns(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder) -> list[Record]:
+    """Two turns (MT-Bench): the follow-up is put after the model's own first reply, and another model rates each reply.
+
+    The record holds the second reply and, in its prompt, the first; ratings are of both turns and their mean.
+    """
+    assert tools.judge
+    greedy = Decoding(max_new_tokens=256, temperature=0.0, samples=1, seed=0)
+    firsts = drawn(model, benchmark)
+    talks = [
+        (
+            Message(role="user", content=benchmark.prompt_of(item)),
+            Message(role="assistant", content=one.text.strip()),
+            Message(role="user", content=item.fields["follow_up"]),
+        )
+        for _, item, one in firsts
+    ]
+    seconds = model.reply(talks, benchmark.decoding)
+    judged = []
+    for (_, item, one), talk, two in zip(firsts, talks, seconds, strict=True):
+        for turn, shown_turns, reply in ((1, talk[:1], one), (2, talk, two)):
+            said = "\n\n".join(f"{message.role.capitalize()}: {message.content}" for message in shown_turns)
+            judged.append(benchmark.closing.format(conversation=said, reply=reply.text.strip(), reference=item.fields[f"reference_{turn}"]))
+    verdicts = iter(tools.judge.complete(judged, greedy))
+    records = []
+    for (number, item, _), talk, two in zip(firsts, talks, seconds, strict=True):
+        words = [next(verdicts).text for _ in (1, 2)]
+        parsed = [benchmark.parse(text) for text in words]
+        ratings = [benchmark.score(text, item) for text in parsed]
+        mean = sum(ratings) / 2
+        values = {"rating": mean, "rating_1": ratings[0], "rating_2": ratings[1], "parsed": float(all(parsed))}
+        note = "\n\n".join(words)
+        records.append(write(item, model.turn(talk), two.text, " ".join(parsed), mean, two.logprobs, note, values=values, sample=number))
+    return records
+
+
 def cut_note(one: Sampled) -> str:
     """What a record says of a prompt that was too long."""
     return "prompt cut" if one.cut else ""
@@ -300,6 +336,7 @@ METHODS: Mapping[Method, Ask] = {
     "last_word": ask_last_word,
     "word": ask_word,
     "explain": ask_explain,
+    "turns": ask_turns,
     "code": ask_code,
     "judge": ask_judge,
     "toxicity": ask_toxicity,

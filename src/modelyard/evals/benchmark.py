@@ -4,7 +4,7 @@ Its id hashes all of them with the code that asks, parses, scores and summarises
 alike and results of different ids are never compared (``release.compare`` refuses). The idea is inspect_ai's task as a
 value and marin's frozen evaluation policy; the per-item records follow GPT-Fathom's "all outputs are kept". Prompts
 that begin alike keep that beginning in ``prefaces`` (few-shot examples of a subject), so that it is stored, hashed and
-computed once. Left out: prompts of several turns.
+computed once. Left out: examples as turns of a conversation.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from __future__ import annotations
 import string
 from collections.abc import Callable, Collection, Mapping, Sequence
 from hashlib import sha256
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from modelyard.config import Config, digest
 from modelyard.evals.metrics import METRICS
@@ -31,6 +31,8 @@ SCORED_ELSEWHERE: dict[str, Callable[[], str]] = {
 }
 """Scorer -> identity of its code, where that is neither a function of ``scorers.SCORERS`` nor of the asking."""
 
+ABSENT_UNLESS_SET = ("group_scorers",)
+"""Fields that a benchmark without them does not show: the ids of those that were there before stay."""
 NOTHING_DRAWN = Decoding(max_new_tokens=0, temperature=0.0, samples=0, seed=0)
 Method = Literal[
     "generate",
@@ -39,6 +41,7 @@ Method = Literal[
     "last_word",
     "word",
     "explain",
+    "turns",
     "code",
     "judge",
     "toxicity",
@@ -85,6 +88,8 @@ class Benchmark(Config):
     scorer: str
     """Key of ``scorers.SCORERS``, or what judges instead: ``unit_tests``, ``log_likelihood``, ``scorer_model``,
     ``preference``, ``toxicity``."""
+    group_scorers: dict[str, str] = Field(default_factory=dict)
+    """Group -> key of ``scorers.SCORERS`` in place of :attr:`scorer`: numbers are read by the group's language."""
     metrics: tuple[str, ...]
     """Names of the metrics made of the records, the one that stands for the benchmark first."""
     method: Method = "generate"
@@ -93,6 +98,8 @@ class Benchmark(Config):
     """Ask in the model's chat template (``User: ...``, ``Assistant:`` where it has none) instead of as plain text."""
     prefaces: dict[str, str] = Field(default_factory=dict)
     """Group -> what stands before the prompts of its items."""
+    examples: dict[str, tuple[Item, ...]] = Field(default_factory=dict, exclude=True)
+    """Group -> the solved items that its preface shows, for :mod:`modelyard.evals.ways`; no part of the value, whose prefaces hold them."""
     delimiter: str = " "
     """Between a prompt and what is scored after it."""
     closing: str = ""
@@ -113,16 +120,24 @@ class Benchmark(Config):
         return digest({"benchmark": self, "code": self._code()})[:16]
 
     def _code(self) -> list[str]:
-        scorer = SCORERS.get(self.scorer)
+        judging = [PARSERS[self.parser], *(SCORERS[name] for name in self._scorers() if name in SCORERS)]
+        modules = dict.fromkeys(function.__module__ for function in judging)
         elsewhere = SCORED_ELSEWHERE.get(self.scorer)
         metrics = [name for name in self.metrics if name in METRICS]
         return [
             definition_version("modelyard.evals.asking", f"ask_{self.method}"),
-            definition_version("modelyard.model.asked", "boundary", "ended", "plain"),
-            definition_version("modelyard.evals.scorers", PARSERS[self.parser].__name__, *([scorer.__name__] if scorer else [])),
+            definition_version("modelyard.model.asked", "boundary", "ended", "plain", *(["plain_turns"] if self.method == "turns" else [])),
+            *(definition_version(name, *(one.__name__ for one in judging if one.__module__ == name)) for name in modules),
             *([elsewhere()] if elsewhere else []),
             definition_version("modelyard.evals.metrics", "mean", *metrics),
         ]
+
+    def _scorers(self) -> list[str]:
+        return [self.scorer, *sorted(set(self.group_scorers.values()) - {self.scorer})]
+
+    @model_serializer(mode="wrap")
+    def _shown(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if value or name not in ABSENT_UNLESS_SET}
 
     @property
     def of_text(self) -> bool:
@@ -157,19 +172,25 @@ class Benchmark(Config):
 
     def score(self, parsed: str, item: Item) -> float:
         """Score of a parsed answer."""
-        return SCORERS[self.scorer](parsed, item.target)
+        return SCORERS[self.group_scorers.get(item.group, self.scorer)](parsed, item.target)
 
 
-def sampled(items: Sequence[Item], limit: int | None, seed: int) -> tuple[Item, ...]:
-    """At most ``limit`` items: a seeded sample in which every group has its share (largest remainders), in order.
+def checked_limit(limit: float) -> float:
+    """A number of items, or a share of them below 1. Raises ValueError for anything else."""
+    if not 0 < limit < 1 and (limit < 1 or limit != int(limit)):
+        raise ValueError(f"limit must be at least 1 and whole, or a share between 0 and 1, got {limit:g}")
+    return limit
+
+
+def sampled(items: Sequence[Item], limit: float | None, seed: int) -> tuple[Item, ...]:
+    """At most ``limit`` items, or that share of them: a seeded sample in which every group has its share (largest remainders), in order.
 
     Raises:
-        ValueError: the limit is less than 1.
+        ValueError: the limit is neither a whole number of at least 1 nor a share between 0 and 1.
     """
-    if limit is None or limit >= len(items):
+    if limit is None or checked_limit(limit) >= len(items):
         return tuple(items)
-    if limit < 1:
-        raise ValueError(f"limit must be at least 1, got {limit}")
+    limit = int(limit) if limit >= 1 else max(1, round(limit * len(items)))
     groups: dict[str, list[int]] = {}
     for place, item in enumerate(items):
         groups.setdefault(item.group, []).append(place)

@@ -36,7 +36,7 @@ from modelyard.formats.token_rows import TokenRows
 from modelyard.judges.judge import Judge
 from modelyard.judges.open_judge import open_judge
 from modelyard.model import model_directory
-from modelyard.model.asked import Sampled
+from modelyard.model.asked import InChat, Sampled
 from modelyard.model.encoder import Encoder
 from modelyard.model.network import parallel
 from modelyard.model.subject import ScorerModel, Subject
@@ -190,7 +190,7 @@ def prepared(config: EvalsConfig, inputs: Mapping[str, Path], execution: Executi
     tools = Tools(
         sandbox=config.sandbox,
         run=lambda programs, limits: parallel.on_first_rank(lambda: run_programs(programs, limits)),
-        judge=judge.model if judge else None,
+        judge=InChat(judge.model) if judge and judge.asking.chat else judge.model if judge else None,
         sorter=judge,
         classifier=abuse.load(inputs["corpus"]) if "corpus" in inputs else None,
         scorer=LateScorer(inputs["scorer"], execution) if "scorer" in inputs else None,

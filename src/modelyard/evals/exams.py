@@ -16,9 +16,10 @@ from typing import NamedTuple
 from pydantic import Field, model_validator
 
 from modelyard.config import Config, load_config
-from modelyard.evals.benchmark import Benchmark, Item
-from modelyard.evals.catalog.choice import LETTERS, mmlu_question, scored
-from modelyard.evals.catalog.rows import find, jsonl
+from modelyard.evals.benchmark import Benchmark
+from modelyard.evals.catalog.choice import lettered_item, scored
+from modelyard.evals.catalog.options import option_rows
+from modelyard.evals.catalog.rows import find, lines_of
 from modelyard.formats.records import Record
 
 
@@ -83,16 +84,9 @@ def load(directory: Path) -> Exam:
 def benchmark_of(exam: Exam, directory: Path) -> Benchmark:
     """All sections as one benchmark of letters, a section a group. Raises ValueError for a missing or broken file."""
     items = tuple(
-        Item(
-            id=f"{exam.name}/{section.name}/{line}",
-            fields={"question": mmlu_question(row)},
-            target=LETTERS[row["answer"]],
-            group=section.name,
-            choices=tuple(LETTERS[: len(row["choices"])]),
-            right=(row["answer"],),
-        )
+        lettered_item(f"{exam.name}/{section.name}/{line}", row).model_copy(update={"group": section.name, "question": ""})
         for section in exam.sections
-        for line, row in enumerate(jsonl(find(directory, f"{section.name}.jsonl"), "question", "choices", "answer"))
+        for line, row in enumerate(option_rows(lines_of(find(directory, f"{section.name}.jsonl")), lettered=True))
     )
     header = "The following are multiple choice questions (with answers).\n\n"
     return scored(f"exam_{exam.name}", items, "{question}", "acc", {section.name: header for section in exam.sections})

@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 
 from modelyard.config import Config
 from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark, Item
-from modelyard.evals.catalog.choice import LETTERS
+from modelyard.evals.catalog.options import place
 from modelyard.evals.catalog.rows import Row, jsonl, table, taken
 from modelyard.evals.scorers import PARSERS, SCORERS
 from modelyard.model.asked import Decoding
@@ -136,27 +136,12 @@ def _item(name: str, own: OwnSet, row: Row, path: Path, number: int) -> Item:
     if not isinstance(choices, list) or len(choices) < 2 or not all(str(one).strip() for one in choices):
         raise ValueError(f"{path}:{number}: {own.choices}: not a list of at least two options")
     try:
-        right = tuple(_place(one, choices) for one in (given if isinstance(given, list) else [given]))
+        right = tuple(place(one, choices) for one in (given if isinstance(given, list) else [given]))
     except ValueError as error:
         raise ValueError(f"{path}:{number}: {own.answer}: {error}") from None
     if not right:
         raise ValueError(f"{path}:{number}: {own.answer}: no right option")
     return Item(**known, target=str(choices[right[0]]), choices=tuple(map(str, choices)), right=right)
-
-
-def _place(answer: object, choices: list[Any]) -> int:
-    """Which option an answer means: its place from 0, its text or its letter."""
-    if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(choices):
-        return answer
-    texts = [str(one) for one in choices]
-    if isinstance(answer, str):
-        if texts.count(answer) == 1:
-            return texts.index(answer)
-        if len(answer) == 1 and answer in LETTERS[: len(choices)]:
-            return LETTERS.index(answer)
-        if answer.isdecimal() and int(answer) < len(choices):
-            return int(answer)
-    raise ValueError(f"{answer!r} is no option: neither a place below {len(choices)}, nor a letter, nor one option's text")
 
 
 def _examples(name: str, own: OwnSet, roots: Sequence[str], shots: int, items: tuple[Item, ...]) -> dict[str, str]:

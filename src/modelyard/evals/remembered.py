@@ -23,7 +23,7 @@ class Remembered:
         self.name, self.weights = subject.name, subject.weights
         self._subject: Subject | None = subject
         self._said: dict[str, list[Sampled]] = {}
-        self._turns: dict[str, str] = {}
+        self._turns: dict[Prompt, str] = {}
 
     @property
     def subject(self) -> Subject:
@@ -39,20 +39,20 @@ class Remembered:
         """A completion of each prompt."""
         return self._once("complete", prompts, decoding, lambda: self.subject.complete(prompts, decoding))
 
-    def reply(self, messages: Sequence[str], decoding: Decoding) -> list[Sampled]:
-        """A reply to each message."""
-        return self._once("reply", messages, decoding, lambda: self.subject.reply(messages, decoding))
+    def reply(self, said: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
+        """A reply to each message or conversation."""
+        return self._once("reply", said, decoding, lambda: self.subject.reply(said, decoding))
 
-    def turn(self, message: str) -> str:
+    def turn(self, said: Prompt) -> str:
         """The text that :meth:`reply` continues, to be looked at."""
-        if message not in self._turns:
-            self._turns[message] = self.subject.turn(message)
-        return self._turns[message]
+        if said not in self._turns:
+            self._turns[said] = self.subject.turn(said)
+        return self._turns[said]
 
-    def prepare(self, chat: bool, messages: Sequence[str]) -> None:
+    def prepare(self, chat: bool, said: Sequence[Prompt]) -> None:
         """Keep the text of turns that are only looked at when the model is closed."""
-        for message in messages if chat else ():
-            self.turn(message)
+        for one in said if chat else ():
+            self.turn(one)
 
     def likelihoods(self, questions: Sequence[Sequence[tuple[Prompt, str]]]) -> list[list[Likelihood]]:
         """log p of each (context, continuation) of each question."""

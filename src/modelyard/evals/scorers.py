@@ -2,8 +2,7 @@
 hash them.
 
 Black-box parsing as in GPT-Fathom (arXiv:2309.16583, section 3.3): what a model says is judged, and a reply that does not follow the
-format scores 0. Left out: free-text equivalence (LaTeX,
-paraphrase), which needs a judge.
+format scores 0. Numbers and letters as people write them are :mod:`modelyard.evals.answers`. Left out: paraphrase, which needs a judge.
 """
 
 from __future__ import annotations
@@ -13,10 +12,16 @@ import string
 from collections import Counter
 from collections.abc import Callable
 
+from modelyard.evals.answers.equivalence import equivalent, math_answer
+from modelyard.evals.answers.letters import letter, stated_answer
+from modelyard.evals.answers.numbers import final_number, same_number, same_number_grouped
+from modelyard.evals.answers.spans import any_f1_arabic, any_f1_english, any_f1_words, drop_f1
 from modelyard.stats import ties
 
 WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
-CODE_STOPS = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint", "\n@", "<|endoftext|>", "<|end|>")
+CODE_STOPS = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint", "\n@", "\n```", "<|endoftext|>", "<|end|>")
+FENCE = re.compile(r"^```(?:[^\n`]+\n(?P<named>.*?)(?:^```|\Z)|\n(?P<plain>.*?)^```)", re.S | re.M)
+"""A block between code fences; one that names its language may be cut off."""
 
 
 def whole(output: str) -> str:
@@ -31,9 +36,23 @@ def first_word(output: str) -> str:
 
 
 def function_body(output: str) -> str:
-    """The output up to where a new top-level statement begins (HumanEval, Chen et al. 2021, section 2.2)."""
+    """The output up to where a new top-level statement begins (HumanEval, Chen et al. 2021, section 2.2); what a chat model
+    puts between code fences, whole function or body, as it is."""
+    if (code := fenced(output)) is not None:
+        return f"\n{code}"
     ends = [end for stop in CODE_STOPS if (end := output.find(stop)) >= 0]
     return output[: min(ends)] if ends else output
+
+
+def program(output: str) -> str:
+    """The code between the output's fences, or all of it."""
+    return output.strip() if (code := fenced(output)) is None else code
+
+
+def fenced(output: str) -> str | None:
+    """The first block between code fences that defines something, else the first of all; None without one."""
+    blocks = [match["named"] or match["plain"] or "" for match in FENCE.finditer(output)]
+    return next((block for block in blocks if re.search(r"^\s*(?:def|class) ", block, re.M)), blocks[0]) if blocks else None
 
 
 def exact(parsed: str, target: str) -> float:
@@ -49,40 +68,6 @@ def last_word(parsed: str, target: str) -> float:
 def preference(candidate: float, other: float, precision: ties.Format) -> float:
     """1 when the candidate's score is higher, 0 when lower, 0.5 for a tie; ``precision``: the scorer model's."""
     return ties.preferred(candidate, other, precision)
-
-
-def letter(output: str) -> str:
-    """The letter a reply settles on: ``B``, ``(B)``, ``B.``, ``answer is (B)``; "" when it names none or several.
-
-    A letter that begins a word is none (``A cat``), and neither is ``I`` or ``a`` in running text.
-    """
-    text = output.strip()
-    if match := re.match(r"\(?([A-J])(?:[).:,]|\s*$|\s*\n)", text):
-        return match.group(1)
-    found = {m.upper() for m in re.findall(r"(?i:answer|choice|option)\s*(?:(?i:is|would be)|:)?\s*:?\s*\(?([A-J])\b", text)}
-    return found.pop() if len(found) == 1 else ""
-
-
-def final_number(output: str) -> str:
-    """The number a worked solution ends in: after ``####`` or ``answer is``, else the last one; "" when there is none. Commas go, ``18.0`` is 18."""
-    number = r"-?\$?\d[\d,]*(?:\.\d+)?"
-    for pattern in (rf"####\s*({number})", rf"(?i:answer(?: is)?:?)\s*\$?({number})"):
-        if found := re.findall(pattern, output):
-            return plain_number(found[0] if "####" in pattern else found[-1])
-    found = re.findall(number, output)
-    return plain_number(found[-1]) if found else ""
-
-
-def plain_number(text: str) -> str:
-    """``$1,234.50`` -> ``1234.5``."""
-    digits = text.replace(",", "").replace("$", "")
-    return digits.rstrip("0").rstrip(".") if "." in digits else digits
-
-
-def stated_answer(output: str) -> str:
-    """What follows the first ``the answer is``, up to the end of the sentence (BBH's chain-of-thought format); "" without it."""
-    match = re.search(r"the answer is\s*:?\s*(.+?)\.?\s*(?:\n|$)", output)
-    return match.group(1).strip() if match else ""
 
 
 def rating(output: str) -> str:
@@ -133,19 +118,31 @@ def any_f1(parsed: str, target: str) -> float:
     return max(f1(parsed, one) for one in target.split("\n"))
 
 
-def same_number(parsed: str, target: str) -> float:
-    """1.0 when both are the same number."""
-    return exact(parsed, plain_number(target))
-
-
 def tenths(parsed: str, target: str) -> float:
     """A judge's rating of 1 to 10 as a share of 10; no rating is 0."""
     return float(parsed) / 10 if parsed else 0.0
 
 
 PARSERS: dict[str, Callable[[str], str]] = {
-    function.__name__: function for function in (whole, first_word, function_body, letter, final_number, stated_answer, rating, refusal)
+    function.__name__: function
+    for function in (whole, first_word, function_body, program, letter, final_number, stated_answer, math_answer, rating, refusal)
 }
 SCORERS: dict[str, Callable[[str, str], float]] = {
-    function.__name__: function for function in (exact, last_word, f1, exact_normalised, any_exact, any_f1, same_number, tenths)
+    function.__name__: function
+    for function in (
+        exact,
+        last_word,
+        f1,
+        exact_normalised,
+        any_exact,
+        any_f1,
+        any_f1_words,
+        any_f1_english,
+        any_f1_arabic,
+        drop_f1,
+        same_number,
+        same_number_grouped,
+        equivalent,
+        tenths,
+    )
 }

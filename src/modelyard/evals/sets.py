@@ -11,15 +11,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo, model_validator
 
 from modelyard.config import Config, first_error
-from modelyard.evals import catalog, own
-from modelyard.evals.benchmark import Benchmark, sampled
+from modelyard.evals import catalog, own, ways
+from modelyard.evals.benchmark import Benchmark, checked_limit, sampled
 from modelyard.evals.catalog.rows import MissingDataError
 from modelyard.evals.own import OwnSet
+from modelyard.evals.ways import ChooseBy
 from modelyard.judges.rubric import NamedRubric
 from modelyard.store.inputs import find_input, inputs_directory
+
+Limit = Annotated[int | float, AfterValidator(checked_limit)]
+"""A number of items, or a share of them."""
 
 
 class BenchmarkConfig(OwnSet):
@@ -31,8 +35,8 @@ class BenchmarkConfig(OwnSet):
     """Directory of its files; "": ``evals.data``. Where files lie is no part of what is measured."""
     shots: int | None = Field(default=None, ge=0)
     """Examples in the prompt; absent: the benchmark's own number."""
-    limit: int | None = Field(default=None, ge=1)
-    """Most items, a seeded sample in which every group has its share; absent: ``evals.limit``."""
+    limit: Limit | None = None
+    """Most items, or a share of them below 1; a seeded sample in which every group has its share; absent: ``evals.limit``."""
     max_new_tokens: int | None = Field(default=None, ge=1)
     """Longest output, where text is generated."""
     temperature: float | None = Field(default=None, ge=0)
@@ -40,7 +44,9 @@ class BenchmarkConfig(OwnSet):
     samples: int | None = Field(default=None, ge=1)
     """Outputs an item (pass@k)."""
     chat: bool | None = None
-    """Ask generated text in the model's chat template, or as plain text; absent: as the benchmark does."""
+    """Ask in the model's chat template, or as plain text; absent: as the benchmark does."""
+    choose_by: ChooseBy | None = None
+    """Multiple choice: take the likeliest option, or parse the letter of a generated reply; absent: ``likelihood``."""
     rubric: NamedRubric | None = None
     """Classes into which ``evals.judge`` sorts the replies."""
 
@@ -87,8 +93,8 @@ class SetsConfig(Config):
     """What base, SFT model, policy and production answer."""
     data: str = Field(default="", exclude=True)
     """Directory of public benchmarks' files, below ``execution.inputs``; a corpus brings its own sets."""
-    limit: int | None = Field(default=None, ge=1)
-    """Most items of every benchmark that has no limit of its own; absent: all."""
+    limit: Limit | None = None
+    """Most items, or a share below 1, of every benchmark that has no limit of its own; absent: all."""
 
     @model_validator(mode="after")
     def _once(self) -> SetsConfig:
@@ -135,12 +141,11 @@ def _data(config: BenchmarkConfig, sets: SetsConfig, roots: Sequence[str]) -> Pa
 
 
 def changed(benchmark: Benchmark, config: BenchmarkConfig) -> Benchmark:
-    """The benchmark with other decoding, template or rubric. Raises ValueError where that has no meaning."""
+    """The benchmark asked another way, with other decoding or a rubric. Raises ValueError where that has no meaning."""
+    benchmark = ways.asked(benchmark, config.choose_by, config.chat)
     keys = ("max_new_tokens", "temperature", "samples")
     decoding = {key: value for key in keys if (value := getattr(config, key)) is not None}
     update: dict[str, Any] = {"rubric": config.rubric} if config.rubric else {}
-    if config.chat is not None:
-        update["chat"] = config.chat
     if (decoding or update) and not benchmark.decoding.max_new_tokens:
         raise ValueError(f"benchmark {config.name}: generates nothing, so {next(iter({**decoding, **update}))} has no meaning")
     made = benchmark.decoding.model_copy(update=decoding)

@@ -75,7 +75,7 @@ class Planned(NamedTuple):
     """Why it cannot run; "" when it can."""
 
 
-def plan(suite: SuiteConfig, data: Path, limit: int | None) -> list[Planned]:
+def plan(suite: SuiteConfig, data: Path, limit: float | None) -> list[Planned]:
     """Build what can be built; what has no data is missing with the file that was looked for, and changes no mean."""
     planned = []
     for aspect, names in suite.aspects.items():

@@ -53,7 +53,7 @@ def bound(benchmark: Benchmark, tools: Tools) -> Benchmark:
     Raises:
         ValueError: ``tools`` lacks it.
     """
-    made = [judged_by(benchmark, tools)] if benchmark.method in ("code", "judge", "toxicity", "scalar") else []
+    made = [judged_by(benchmark, tools)] if benchmark.method in ("code", "judge", "turns", "toxicity", "scalar") else []
     if benchmark.rubric:
         if tools.sorter is None:
             raise ValueError(f"{benchmark.name}: its rubric needs a judge")
@@ -69,11 +69,12 @@ def judged_by(benchmark: Benchmark, tools: Tools) -> str:
         return digest([tools.classifier.identity, TOXIC])[:16]
     if benchmark.method == "scalar" and tools.scorer:
         return tools.scorer.weights
-    if benchmark.method == "judge" and tools.judge:
+    if benchmark.method in ("judge", "turns") and tools.judge:
         return f"{tools.judge.name} {tools.judge.weights}"
     needed = {
         "toxicity": "a classifier of abuse (--classifier DIR, the corpus artifact with abuse.npz)",
         "judge": "a judging model (--judge MODEL)",
+        "turns": "a judging model (--judge MODEL)",
         "scalar": "the scorer model of a line",
     }
     raise ValueError(f"{benchmark.name}: needs {needed[benchmark.method]}")

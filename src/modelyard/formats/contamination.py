@@ -95,7 +95,8 @@ def write_report(directory: Path, report: Report) -> None:
 
 def read_holding(directory: Path) -> frozenset[str]:
     """Ids of the pretraining documents that hold an item of any benchmark by content. Raises ValueError naming the file."""
-    return frozenset(json_file.read(directory / HOLDING, _IDS))
+    documents: list[str] = json_file.read(directory / HOLDING, _IDS)
+    return frozenset(documents)
 
 
 def write_holding(directory: Path, documents: Collection[str]) -> None:

@@ -10,7 +10,8 @@
 | identity | ``benchmark_id``; results of different ids are never compared |
 
 Where answers are numbers of choices, ``correct`` is the right one's number, if any line of the file has one above 1.
-Everything else is kept and ignored. ``.gz`` files are read too. Left out: tables (CSV, Parquet).
+Everything else is kept and ignored. ``.gz`` files are read too. Files of other tools are :mod:`modelyard.formats.item_files`.
+Left out: tables (CSV, Parquet).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 from pydantic import Field
 
 from modelyard.config import Config
-from modelyard.formats import json_file
+from modelyard.formats import item_files
 
 ITEM = ("item", "item_id", "id", "doc_id", "task_id", "question_id")
 SCORE = ("score", "correct", "is_correct", "passed", "acc", "exact_match")
@@ -39,19 +40,26 @@ def read_records(path: Path) -> dict[str, list[dict[str, Any]]]:
     """Benchmark -> records with ``item`` (str) and ``score`` (float) filled in.
 
     Raises:
-        ValueError: the file cannot be read, or a line is no record; the message names file, line and what is missing.
+        ValueError: the file cannot be read, a line is no record, or an item is two different questions; the message names
+            file, line and what is missing.
     """
-    entries = dict(json_file.lines(path))
-    by_number = any(_is_number(entry.get("correct")) and entry["correct"] > 1 for entry in entries.values())
+    entries = list(item_files.rows(path))
+    by_number = any(_is_number(entry.get("correct")) and entry["correct"] > 1 for _, entry in entries)
     groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for where, entry in entries.items():
+    contents: dict[tuple[str, str], Any] = {}
+    for where, entry in entries:
         try:
             scored = {**entry, "item": item_of(entry), "score": score_of(entry, by_number)}
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
-        groups[str(_first(entry, BENCHMARK) or "benchmark")].append(scored)
+        name = str(_first(entry, BENCHMARK) or "benchmark")
+        if contents.setdefault((name, scored["item"]), entry.get("content")) != entry.get("content"):
+            raise ValueError(f"{where}: item {scored['item']} is another question before; give each task a file of its own")
+        groups[name].append(scored)
     if not groups:
         raise ValueError(f"{path}: no records")
+    if all(_by_text(entry) for _, entry in entries) and not any(one["score"] for some in groups.values() for one in some):
+        raise ValueError(f"{path}: no output is the text of its target; give each row a score")
     return dict(groups)
 
 
@@ -83,6 +91,8 @@ def score_of(entry: Mapping[str, Any], by_number: bool = False) -> float:
     answer, target = _first(entry, ANSWER), _first(entry, TARGET)
     for key in SCORE:
         value = entry.get(key)
+        if key != "correct" and value is not None and not isinstance(value, bool | int | float):
+            raise ValueError(f"{key} is {str(value)[:40]!r}, not a number")
         if isinstance(value, bool | int | float) and not (by_number and key == "correct" and _is_number(answer)):
             try:
                 score = float(value)
@@ -93,9 +103,14 @@ def score_of(entry: Mapping[str, Any], by_number: bool = False) -> float:
             if key != "score" and not 0 <= score <= 1:
                 raise ValueError(f"{key} is {value}, not between 0 and 1")
             return score
-    if answer is not None and target is not None:
+    if answer is not None and target is not None and not isinstance(answer, dict | list) and not isinstance(target, dict | list):
         return float(str(answer).strip() == str(target).strip())
     raise ValueError(f"no numeric score (one of {', '.join(SCORE)}) and no answer ({', '.join(ANSWER)}) beside its {', '.join(TARGET)}")
+
+
+def _by_text(entry: Mapping[str, Any]) -> bool:
+    """Whether a row has nothing to judge by but a whole output beside its target."""
+    return not any(isinstance(entry.get(key), bool | int | float) for key in SCORE) and _first(entry, ANSWER) is entry.get("output")
 
 
 def _is_number(value: Any) -> bool:

@@ -17,11 +17,13 @@ from modelyard.config import Config, digest
 from modelyard.formats.feedback import Message, Prompt
 from modelyard.judges.rubric import Rubric
 from modelyard.model.asked import Model, log_softmax, softmax
+from modelyard.model.endpoint import Endpoint
 from modelyard.model.network import parallel
 from modelyard.model.subject import Subject
 
 NOTHING = "N/A"
 """Stands for prompt and response where a judge's bias is measured on no response."""
+LETTER_ONLY = "Answer with the letter only."
 
 
 class Question(NamedTuple):
@@ -61,7 +63,7 @@ class Asking(Config):
     shots: int
     """Prompts of each stance whose labelled responses are shown with their classes; agreement is measured on the others. 0: zero-shot."""
     chat: bool
-    """Put the question as a user's turn of the judge's own chat template (local judges), instead of as plain text."""
+    """Put the question as a user's turn of the judge's own chat template instead of as plain text."""
 
 
 class Judge:
@@ -70,7 +72,7 @@ class Judge:
     def __init__(self, model: Model, asking: Asking) -> None:
         if asking.orders < 1 or asking.shots < 0:
             raise ValueError(f"judge.orders must be at least 1 and judge.shots at least 0, got {asking.orders} and {asking.shots}")
-        if asking.chat and not (isinstance(model, Subject) and model.encoder.template):
+        if asking.chat and not isinstance(model, Endpoint) and not (isinstance(model, Subject) and model.encoder.template):
             raise ValueError(f"{model.name}: its chat template is not known; set judge.chat = false")
         self.model, self.asking = model, asking
         self._biases: dict[tuple[Question, ...], list[list[float]]] = {}
@@ -123,6 +125,10 @@ class Judge:
 
     def _letters(self, questions: Sequence[Question], orders: int) -> list[list[float]]:
         """log p of each letter among the letters, for every question in every order."""
+        if self.asking.chat and isinstance(self.model, Endpoint):
+            return self._replied(
+                self.model, [question.spelled(by) for question in questions for by in range(orders)], len(questions[0].options)
+            )
         asked = [self._posed(question.spelled(by), len(question.options)) for question in questions for by in range(orders)]
         if isinstance(self.model, Subject) and self.model.split:
             found = self.model.likelihoods(asked)
@@ -130,12 +136,18 @@ class Judge:
             found = parallel.on_first_rank(lambda: self.model.likelihoods(asked))
         return [log_softmax([one.total for one in line]) for line in found]
 
+    def _replied(self, model: Endpoint, texts: Sequence[str], options: int) -> list[list[float]]:
+        """log p of each letter among the letters, of a server's chat model."""
+        asked = [f"{text}\n{LETTER_ONLY}" for text in texts]
+        found = parallel.on_first_rank(lambda: model.letters(asked, string.ascii_uppercase[:options]))
+        return [log_softmax(line) for line in found]
+
     def _posed(self, text: str, options: int) -> list[tuple[Prompt, str]]:
         """The question with each letter as a continuation."""
         letters = string.ascii_uppercase[:options]
         if not self.asking.chat:
             return [(f"{text}\nAnswer:", f" {letter}") for letter in letters]
-        asked = (Message(role="user", content=f"{text}\nAnswer with the letter only."),)
+        asked = (Message(role="user", content=f"{text}\n{LETTER_ONLY}"),)
         return [(asked, letter) for letter in letters]
 
 

@@ -49,12 +49,6 @@ class JudgeModel(Config):
 class JudgeConfig(Asking, JudgeModel):
     """A judge of rubrics and how it is asked."""
 
-    @model_validator(mode="after")
-    def _askable(self) -> JudgeConfig:
-        if self.kind == "endpoint" and self.chat:
-            raise ValueError("chat: the template of a server's model is not known")
-        return self
-
 
 def address(config: JudgeModel) -> str:
     """Where a judge that is not the policy is: a directory or a URL. Raises ValueError where the environment does not say."""

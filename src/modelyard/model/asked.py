@@ -13,8 +13,8 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from pydantic import Field
 
-from modelyard.config import Config
-from modelyard.formats.feedback import Prompt
+from modelyard.config import Config, digest
+from modelyard.formats.feedback import Message, Prompt
 from modelyard.formats.indexed import Integers
 
 
@@ -79,17 +79,41 @@ class Model(Protocol):
         """A completion of each prompt; of a conversation that ends with the assistant, the rest of that turn."""
         ...
 
-    def reply(self, messages: Sequence[str], decoding: Decoding) -> list[Sampled]:
-        """A reply to each message of a user, as the model's chat template puts it."""
+    def reply(self, said: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
+        """A reply to each message of a user, or conversation that ends with one, as the model's chat template puts it."""
         ...
 
-    def turn(self, message: str) -> str:
-        """The text that :meth:`reply` continues, to be looked at."""
+    def turn(self, said: Prompt) -> str:
+        """The text that :meth:`reply` continues, to be looked at; of a server that keeps its template, the messages as they are sent."""
         ...
 
     def likelihoods(self, questions: Sequence[Sequence[tuple[Prompt, str]]]) -> list[list[Likelihood]]:
         """log p of each (context, continuation) of each question."""
         ...
+
+
+class InChat:
+    """A model to which every prompt is a user's message: a judge that is a chat model."""
+
+    def __init__(self, model: Model) -> None:
+        self.model, self.name = model, model.name
+        self.weights = digest([model.weights, "chat"])[:16]
+
+    def complete(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
+        """A reply to each prompt."""
+        return self.model.reply(prompts, decoding)
+
+    def reply(self, said: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
+        """A reply to each message or conversation."""
+        return self.model.reply(said, decoding)
+
+    def turn(self, said: Prompt) -> str:
+        """The text that a reply continues."""
+        return self.model.turn(said)
+
+    def likelihoods(self, questions: Sequence[Sequence[tuple[Prompt, str]]]) -> list[list[Likelihood]]:
+        """log p of each (context, continuation), as the model itself is asked."""
+        return self.model.likelihoods(questions)
 
 
 @runtime_checkable
@@ -117,6 +141,22 @@ def plain(prompt: Prompt) -> str:
     if isinstance(prompt, str):
         return prompt
     return "".join(message.content if message.role == "assistant" else plain_turn(message.content) for message in prompt)
+
+
+def conversation(said: Prompt) -> tuple[Message, ...]:
+    """Messages; a text is a user's."""
+    return (Message(role="user", content=said),) if isinstance(said, str) else said
+
+
+def plain_turns(said: Prompt) -> str:
+    """A conversation of several turns put to a model without a chat template: each user's message by :func:`plain_turn`, on a line of its own."""
+    turns: list[str] = []
+    for message in conversation(said):
+        if message.role == "assistant" and turns:
+            turns[-1] += f" {message.content}"
+        else:
+            turns.append(plain_turn(message.content))
+    return "\n".join(turns)
 
 
 def boundary(context: str, continuation: str) -> tuple[str, str]:

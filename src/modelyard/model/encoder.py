@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +24,7 @@ from modelyard.config import complaint
 from modelyard.formats import json_file
 from modelyard.formats.feedback import Message, Prompt
 from modelyard.model.control_tokens import ControlTokens, allowed, named
+from modelyard.model.prefix_space import without_prefix
 
 DOCUMENT_ENDS = ("<|endoftext|>", "<|end_of_text|>")
 """Tokens that end a document wherever a tokenizer has them; its ``eos_token`` may be the one that ends a turn."""
@@ -266,24 +266,3 @@ def dated(template: str) -> str:
     spelled = "".join(f"|replace('{code}', '{TODAY.strftime(code)}')" for code in codes)
     # the empty expression keeps a newline at the template's beginning, which Jinja takes away behind a block
     return f"{{% macro strftime_now(format) %}}{{{{ format{spelled} }}}}{{% endmacro %}}{{{{ '' }}}}{template}"
-
-
-def without_prefix(tokenizer: Tokenizer) -> Tokenizer:
-    """The tokenizer, or a copy where it puts a space before a text, which the copy does not."""
-    whole = json.loads(tokenizer.to_str())
-    normalizer, pieces = _steps(whole["normalizer"], "normalizers"), _steps(whole["pre_tokenizer"], "pretokenizers")
-    prefixes = [step for step in normalizer if step["type"] == "Prepend"]
-    splits = [step for step in pieces if step["type"] == "Metaspace" or step.get("add_prefix_space")]
-    if not prefixes and not splits:
-        return tokenizer
-    for step in splits:
-        step |= {"prepend_scheme": "never"} if step["type"] == "Metaspace" else {"add_prefix_space": False}
-    whole["normalizer"] = {"type": "Sequence", "normalizers": [step for step in normalizer if step not in prefixes]}
-    return Tokenizer.from_str(json.dumps(whole))
-
-
-def _steps(part: dict[str, Any] | None, several: str) -> list[dict[str, Any]]:
-    """The steps of a tokenizer's normalizer or pre-tokenizer as its file lists them."""
-    if part is None:
-        return []
-    return list(part[several]) if several in part else [part]

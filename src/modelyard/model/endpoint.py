@@ -1,13 +1,14 @@
 """A model behind an OpenAI-compatible server: ``http://host:port/v1#MODEL``, the key in ``OPENAI_API_KEY``.
 
-Generation needs ``/completions``; likelihoods need a server that echoes the prompt with log-probabilities (vLLM and llama.cpp's servers do,
-hosted chat models do not), and one that does not is named in the error. Context and continuation are told apart by text offsets. The server
-encodes what it is sent, control tokens that a text spells as it likes. Left out: chat completions, whose template would make another prompt
-of ours.
+Plain text goes to ``/completions``, conversations to ``/chat/completions``, where the server's own template is used. Likelihoods need a
+server that echoes the prompt with log-probabilities (vLLM does, hosted chat models do not), letters of a judge the likeliest first tokens
+of a chat reply; a server that gives neither is named in the error. Context and continuation are told apart by text offsets. The server
+encodes what it is sent, control tokens that a text spells as it likes. Left out: going on in the middle of an answer, tools.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,10 +19,12 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from modelyard.config import complaint, digest, without_password
 from modelyard.formats.feedback import Prompt
-from modelyard.model.asked import Decoding, Likelihood, Sampled, ended, plain, plain_turn
+from modelyard.model.asked import Decoding, Likelihood, Sampled, conversation, ended
 
 TRIES = 5
 WORKERS = 8
+LIKELIEST = 20
+"""Most first tokens that the API tells of."""
 BUSY = (408, 409, 429, 500, 502, 503, 504)
 
 
@@ -43,47 +46,67 @@ class Endpoint:
         self._client = httpx.Client(timeout=timeout, headers={"Authorization": f"Bearer {key}"} if key else {})
 
     def complete(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
-        """A completion of each prompt; the same seed is sent with each."""
-        settings: dict[str, Any] = {
-            "max_tokens": decoding.max_new_tokens,
-            "temperature": decoding.temperature,
-            "seed": decoding.seed,
-            "logprobs": 1,
-        }
-        if decoding.stops:
-            settings["stop"] = list(decoding.stops[:4])  # servers take four; the text is cut at every one below
+        """A completion of each prompt, which is a text; the same seed is sent with each."""
 
         def one(prompt: Prompt) -> Sampled:
-            choice = self._post({"prompt": plain(prompt), **settings})
+            choice = self._post("completions", {"prompt": self._text(prompt), "logprobs": 1, **settings(decoding)})
             logprobs = [float(p) for p in (choice.get("logprobs") or {}).get("token_logprobs") or [] if p is not None]
             return Sampled([], [], logprobs, ended(choice["text"], decoding.stops), False)
 
         return self._all(one, prompts)
 
-    def reply(self, messages: Sequence[str], decoding: Decoding) -> list[Sampled]:
-        """A reply to each message of a user, by completion: the server's own template is not used."""
-        stops = (*decoding.stops, "\nUser:")
-        return self.complete([self.turn(message) for message in messages], decoding.model_copy(update={"stops": stops}))
+    def reply(self, said: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
+        """A reply to each message or conversation, by the server's own chat template."""
 
-    def turn(self, message: str) -> str:
-        """The text that :meth:`reply` continues."""
-        return plain_turn(message)
+        def one(messages: Prompt) -> Sampled:
+            choice = self._post("chat/completions", {"messages": spelled(messages), **settings(decoding)})
+            return Sampled([], [], [], ended((choice.get("message") or {}).get("content") or "", decoding.stops), False)
+
+        return self._all(one, said)
+
+    def turn(self, said: Prompt) -> str:
+        """The messages as they are sent: the text that the server makes of them is not known."""
+        return json.dumps(spelled(said), ensure_ascii=False)
+
+    def letters(self, said: Sequence[Prompt], letters: str) -> list[list[float]]:
+        """log p of each letter as the first token of a reply, from the 20 likeliest; a letter that is none of them has the last one's.
+
+        Raises:
+            ValueError: the server gives no log-probabilities, or no letter is among the likeliest.
+        """
+
+        def one(messages: Prompt) -> list[float]:
+            body = {"messages": spelled(messages), "max_tokens": 1, "temperature": 0.0, "logprobs": True, "top_logprobs": LIKELIEST}
+            content = (self._post("chat/completions", body).get("logprobs") or {}).get("content")
+            if not content or not content[0].get("top_logprobs"):
+                raise ValueError(f"{self.shown}: gives no log-probabilities of a reply, so {self.name} cannot judge")
+            top: dict[str, float] = {}
+            for token in content[0]["top_logprobs"]:
+                top.setdefault(token["token"].strip(), float(token["logprob"]))
+            if not any(letter in top for letter in letters):
+                raise ValueError(f"{self.shown}: {self.name} answers {next(iter(top))!r}, and none of {', '.join(letters)} is likely")
+            return [top.get(letter, min(top.values())) for letter in letters]
+
+        return self._all(one, said)
 
     def likelihoods(self, questions: Sequence[Sequence[tuple[Prompt, str]]]) -> list[list[Likelihood]]:
         """log p of each (context, continuation)."""
         flat = iter(self._all(self._likelihood, [pair for question in questions for pair in question]))
         return [[next(flat) for _ in question] for question in questions]
 
+    def _text(self, prompt: Prompt) -> str:
+        """A text to go on with. Raises ValueError for a conversation: what the server's template makes of it is not known."""
+        if not isinstance(prompt, str):
+            raise ValueError(f"{self.shown}: the template of {self.name} is not known; in chat ask it by letter or by generation")
+        return prompt
+
     def _likelihood(self, pair: tuple[Prompt, str]) -> Likelihood:
-        context, continuation = plain(pair[0]), pair[1]
+        context, continuation = self._text(pair[0]), pair[1]
         bare = context.rstrip()
-        found = self._post({"prompt": context + continuation, "max_tokens": 1, "temperature": 0.0, "echo": True, "logprobs": 1}).get(
-            "logprobs"
-        )
+        body = {"prompt": context + continuation, "max_tokens": 1, "temperature": 0.0, "echo": True, "logprobs": 1}
+        found = self._post("completions", body).get("logprobs")
         if not found or not found.get("text_offset") or not any(p is not None for p in found["token_logprobs"]):
-            raise ValueError(
-                f"{self.shown}: gives no log-probabilities of a prompt; ask {self.name} by generation (mmlu_letter, gsm8k, ...)"
-            )
+            raise ValueError(f"{self.shown}: gives no log-probabilities of a prompt; ask {self.name} by letter or by generation")
         whole = len(context) + len(continuation)
         offsets = found["text_offset"]
         inside = [i for i, at in enumerate(offsets) if len(bare) <= at < whole and found["token_logprobs"][i] is not None]
@@ -97,22 +120,38 @@ class Endpoint:
         with ThreadPoolExecutor(max_workers=WORKERS) as pool:
             return list(pool.map(work, inputs))
 
-    def _post(self, body: dict[str, Any]) -> dict[str, Any]:
-        """The first choice of a completion; busy servers are asked again, waiting twice as long each time."""
+    def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """The first choice of an answer; busy servers are asked again, waiting twice as long each time."""
         retrying = Retrying(
             retry=retry_if_exception_type(_BusyError),
             wait=wait_exponential(multiplier=self.pause),
             stop=stop_after_attempt(TRIES),
             reraise=True,
         )
-        return retrying(self._request, body)
+        return retrying(self._request, path, body)
 
-    def _request(self, body: dict[str, Any]) -> dict[str, Any]:
+    def _request(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         try:
-            reply = self._client.post(f"{self.url}/completions", json={"model": self.name, **body})
+            reply = self._client.post(f"{self.url}/{path}", json={"model": self.name, **body})
         except httpx.TransportError as error:
             raise _BusyError(f"{self.shown}: {type(error).__name__}: {complaint(error)}") from None
         if reply.status_code == 200:
             return dict(reply.json()["choices"][0])
+        if reply.status_code == 404:
+            way = "a chat template" if path == "completions" else "plain text"
+            raise ValueError(
+                f"{self.shown}: has no /{path} for {self.name}; ask it through {way}, or check the address and the model's name"
+            )
         kind = _BusyError if reply.status_code in BUSY else ValueError
         raise kind(f"{self.shown}: {reply.status_code}: {without_password(reply.text[:300])}")
+
+
+def settings(decoding: Decoding) -> dict[str, Any]:
+    """How a server is to draw; it takes four stops, and the text is cut at every one here."""
+    drawn: dict[str, Any] = {"max_tokens": decoding.max_new_tokens, "temperature": decoding.temperature, "seed": decoding.seed}
+    return {**drawn, "stop": list(decoding.stops[:4])} if decoding.stops else drawn
+
+
+def spelled(said: Prompt) -> list[dict[str, str]]:
+    """Messages as the API takes them."""
+    return [message.model_dump() for message in conversation(said)]

@@ -16,10 +16,10 @@ import torch
 
 from modelyard.config import digest
 from modelyard.execution import ExecutionConfig
-from modelyard.formats.feedback import Message, Prompt
+from modelyard.formats.feedback import Prompt
 from modelyard.formats.indexed import Integers
 from modelyard.model import model_directory
-from modelyard.model.asked import Decoding, Likelihood, Sampled, boundary, ended, plain, plain_turn
+from modelyard.model.asked import Decoding, Likelihood, Sampled, boundary, conversation, ended, plain, plain_turns
 from modelyard.model.encoder import Encoder
 from modelyard.model.hf import conversion
 from modelyard.model.hf.tokenizer import HubEncoder
@@ -27,6 +27,7 @@ from modelyard.model.inference.generate import generate
 from modelyard.model.inference.queries import Query
 from modelyard.model.inference.score import Scorer
 from modelyard.model.inference.screening import likelihoods, screened
+from modelyard.model.inference.stops import StopTexts
 from modelyard.model.inference.windows import joined, windows
 from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
@@ -61,18 +62,18 @@ class Subject:
         ends = self.encoder.text_ends if all(isinstance(prompt, str) for prompt in shown) else self.encoder.ends
         return self._drawn([ids or [self.encoder.start] for ids in self._fed(shown)], decoding, ends)
 
-    def reply(self, prompts: Sequence[str], decoding: Decoding) -> list[Sampled]:
-        """A reply to each message of a user, as the model's chat template puts it; without a template to ``User: ...``, ``Assistant:``."""
+    def reply(self, said: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
+        """A reply to each message or conversation, as the model's chat template puts it; without a template to ``User: ...``, ``Assistant:``."""
         if not self.encoder.template:
             stops = (*decoding.stops, "\nUser:")
-            return self.complete([plain_turn(prompt) for prompt in prompts], decoding.model_copy(update={"stops": stops}))
-        return self.follow([(Message(role="user", content=prompt),) for prompt in prompts], decoding)
+            return self.complete([plain_turns(one) for one in said], decoding.model_copy(update={"stops": stops}))
+        return self.follow([conversation(one) for one in said], decoding)
 
-    def turn(self, message: str) -> str:
+    def turn(self, said: Prompt) -> str:
         """The text that :meth:`reply` continues, to be looked at."""
         if not self.encoder.template:
-            return plain_turn(message)
-        return self.encoder.render([Message(role="user", content=message)], open_turn=True)
+            return plain_turns(said)
+        return self.encoder.render(conversation(said), open_turn=True)
 
     def follow(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
         """What the model says after each prompt as alignment trains it: a text goes on, a conversation is answered."""
@@ -90,6 +91,7 @@ class Subject:
             temperature=decoding.temperature,
             seed=decoding.seed,
             stop_ids=stop_ids,
+            stop_texts=StopTexts(decoding.stops, self.encoder.decode) if decoding.stops else None,
             batch=4 * self.micro_batch,
         )
         texts = [ended(self.encoder.decode(tokens), decoding.stops) for tokens in drawn.tokens]

@@ -74,7 +74,7 @@ def compare(
     """Compare every benchmark (name -> records) of ``old`` with the same one of ``new``.
 
     Raises:
-        ValueError: the benchmarks are not the same, their ids differ, or the items differ.
+        ValueError: the benchmarks are not the same, their ids differ, or the items or what was asked in one differ.
     """
     if set(old) != set(new) or not old:
         raise ValueError(f"benchmarks differ: old has {sorted(old)}, new has {sorted(new)}")
@@ -110,6 +110,9 @@ def _one(
         example = f", for example {alone[0]!r}" if alone else ""
         raise ValueError(f"{name}: items differ ({len(before)} old, {len(after)} new, {len(set(before) & set(after))} in both{example})")
     items = sorted(before)
+    asked = [{records.item_of(entry): entry.get("content") for entry in side} for side in (old, new)]
+    if other := [item for item in items if asked[0][item] != asked[1][item] and None not in (asked[0][item], asked[1][item])]:
+        raise ValueError(f"{name}: item {other[0]} is another question in the two files ({len(other)} of {len(items)} items)")
     a, b = np.array([before[i] for i in items]), np.array([after[i] for i in items])
     difference = b - a
     gained = tuple(item for item, d in zip(items, difference, strict=True) if d > 0)

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,111 @@ def test_compare_command_unwritable_result_is_one_line(tmp_path: Path, capsys: p
     assert main(["compare", str(file), str(file), "--json", str(file / "out.json")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert main(["compare", str(file), str(file)]) == 0
+
+
+def harness(k: int, score: float, name: str = "strict-match", hash_: str = "h", **more: object) -> dict:
+    """A row as ``lm_eval --log_samples`` writes it."""
+    row = {"doc_id": k, "doc": {"question": f"q{k}"}, "target": f"#### {k}", "arguments": {}, "resps": [["x"]], "filtered_resps": ["x"]}
+    return {**row, "filter": name, "metrics": ["exact_match"], "doc_hash": f"{hash_}{k}", "exact_match": score, **more}
+
+
+def sample(k: int, grade: object, **more: object) -> dict:
+    """A sample as inspect_ai logs it."""
+    score = {"value": grade, "answer": "x"}
+    return {"id": k, "epoch": 1, "input": f"q{k}", "target": "x", "scores": {"match": score}, "output": {"choices": []}, **more}
+
+
+def compared(old: Path, new: Path, out: Path) -> dict[str, dict]:
+    assert main(["compare", str(old), str(new), "--json", str(out)]) == 0
+    return {one["benchmark"]: one for one in json.loads(out.read_text())}
+
+
+def test_compare_command_filters_of_the_harness_are_two_benchmarks(tmp_path: Path) -> None:
+    name = "samples_gsm8k_2026-01-02T03-04-05.678901.jsonl"
+    old, new = tmp_path / "old" / name, tmp_path / "new" / name
+    for path, strict in ((old, 0.0), (new, 1.0)):
+        path.parent.mkdir()
+        rows = [harness(k, strict) for k in range(40)] + [harness(k, float(k % 2), "flexible-extract") for k in range(40)]
+        path.write_text("\n".join(map(json.dumps, rows)))
+
+    found = compared(old, new, tmp_path / "out.json")
+
+    assert {key: (one["old"], one["new"], one["verdict"]) for key, one in found.items()} == {
+        "gsm8k (strict-match)": (0.0, 1.0, "better"),
+        "gsm8k (flexible-extract)": (0.5, 0.5, "same"),
+    }
+
+
+def test_compare_command_reads_logs_of_inspect(tmp_path: Path) -> None:
+    log = {"version": 2, "status": "success", "eval": {"task": "arc", "model": "m"}}
+    grades = {"old": "C", "new": "I"}
+    for side, grade in grades.items():
+        samples = [sample(k, grade if k < 30 else "P") for k in range(40)]
+        with zipfile.ZipFile(tmp_path / f"{side}.eval", "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("header.json", json.dumps(log))
+            for one in samples:
+                archive.writestr(f"samples/{one['id']}_epoch_1.json", json.dumps(one))
+        (tmp_path / f"{side}.json").write_text(json.dumps({**log, "samples": samples}))
+        (tmp_path / f"{side}.jsonl").write_text("\n".join(map(json.dumps, samples)))
+
+    for suffix, name in ((".eval", "arc"), (".json", "arc"), (".jsonl", "benchmark")):
+        found = compared(tmp_path / f"old{suffix}", tmp_path / f"new{suffix}", tmp_path / "out.json")
+        assert {key: (one["n"], one["old"], one["new"]) for key, one in found.items()} == {name: (40, 0.875, 0.125)}
+    mixed = compared(tmp_path / "old.eval", tmp_path / "new.json", tmp_path / "out.json")
+    assert mixed["arc"]["verdict"] == "worse"
+
+
+def test_compare_command_reads_helm_and_opencompass(tmp_path: Path) -> None:
+    for side, right in (("old", 1.0), ("new", 0.0)):
+        run = tmp_path / f"mmlu:subject=law,model={side}"
+        run.mkdir()
+        stats = [{"name": {"name": "num_tokens"}, "mean": 9.0}, {"name": {"name": "exact_match", "split": "test"}, "mean": right}]
+        instances = [{"instance_id": f"id{k}", "train_trial_index": 0, "stats": stats} for k in range(30)]
+        (run / "per_instance_stats.json").write_text(json.dumps(instances))
+        (tmp_path / side).mkdir()
+        details = {"type": "GEN", **{str(k): {"pred": "x", "correct": bool(right)} for k in range(30)}}
+        (tmp_path / side / "gsm8k.json").write_text(json.dumps({"accuracy": 100 * right, "details": details}))
+
+    helm = compared(*(tmp_path / f"mmlu:subject=law,model={s}" / "per_instance_stats.json" for s in ("old", "new")), tmp_path / "out.json")
+    compass = compared(tmp_path / "old" / "gsm8k.json", tmp_path / "new" / "gsm8k.json", tmp_path / "out.json")
+
+    assert {name: (one["n"], one["verdict"]) for name, one in {**helm, **compass}.items()} == {
+        "mmlu:subject=law": (30, "worse"),
+        "gsm8k": (30, "worse"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([harness(0, 1.0), harness(1, 1.0, hash_="other")], "item 1 is another question in the two files (1 of 2 items)"),
+        ([harness(0, 1.0), harness(1, 1.0), harness(0, 0.0, hash_="other")], "new.jsonl:3: item 0 is another question before"),
+        ([harness(0, 1.0), {**harness(1, 1.0), "exact_match": [1, 2]}], "new.jsonl:2: none of its metrics (exact_match) is a score"),
+        ([harness(0, 1.0), harness(1, 1.0, metrics=["perplexity"], perplexity=3.0)], "none of its metrics (perplexity) is a score"),
+        ([sample(0, "C"), sample(1, "maybe")], "new.jsonl:2: score 'match' is 'maybe', neither a number nor one of C, P, I, N"),
+        ([sample(0, "C"), sample(1, "C", scores={})], "new.jsonl:2: no scores"),
+        ([{"id": 0, "score": "C", "output": "x", "target": "x"}], "new.jsonl:1: score is 'C', not a number"),
+        ([{"id": 0, "output": {"text": "x"}, "target": "x"}], "new.jsonl:1: no numeric score"),
+        ([{"id": 0, "output": "It is 7.", "target": "7"}, {"id": 1, "output": "8!", "target": "8"}], "new.jsonl: no output is the text"),
+    ],
+)
+def test_compare_command_unreadable_score_is_an_error_never_zero(
+    rows: list[dict], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new = tmp_path / "old.jsonl", tmp_path / "new.jsonl"
+    old.write_text("\n".join(json.dumps(harness(k, 1.0)) for k in range(2)))
+    new.write_text("\n".join(map(json.dumps, rows)))
+
+    assert main(["compare", str(old), str(new)]) == 2
+
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_compare_command_other_archive_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with zipfile.ZipFile(tmp_path / "a.eval", "w") as archive:
+        archive.writestr("readme", "x")
+
+    assert main(["compare", str(tmp_path / "a.eval"), str(tmp_path / "a.eval")]) == 2
+    assert "a zip archive without header.json and samples/" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -156,9 +157,59 @@ def test_endpoint_gives_the_local_models_scores(directory: Path, data: Path, tmp
     assert any(entry["output"] for entry in letters[0])
 
 
+@pytest.fixture(scope="module")
+def chatting(directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model with a chat template."""
+    root = tmp_path_factory.mktemp("chat") / "hf"
+    shutil.copytree(directory / "hf", root)
+    settings = json.loads((root / "tokenizer_config.json").read_text())
+    template = (
+        "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}[assistant]:{% endif %}"
+    )
+    (root / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": template}))
+    return root
+
+
+def test_chat_only_server_answers_multiple_choice_by_letter(
+    chatting: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr("modelyard.model.endpoint.WORKERS", 1)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    letter = ["--choose-by", "letter", "--max-new-tokens", "3"]
+    with serving(Subject.open("x", chatting, EXECUTION, 4), only="chat/completions") as base:
+        url = f"{base}#tiny"
+        theirs = run(url, "arc_easy", data, tmp_path / "a.jsonl", "--chat", "--shots", "1", *letter)
+        plain = main(["eval", url, "--benchmark", "arc_easy", "--data", str(data), "--out", str(tmp_path / "b.jsonl"), *letter])
+    refusal = capsys.readouterr().err
+    ours = run(chatting, "arc_easy", data, tmp_path / "c.jsonl", "--chat", "--shots", "1", *letter)
+    unasked = run(chatting, "arc_easy", data, tmp_path / "d.jsonl", *letter)
+
+    assert [one["output"] for one in theirs] == [one["output"] for one in ours]
+    assert any(one["output"] for one in ours)
+    assert theirs[0]["benchmark_id"] == ours[0]["benchmark_id"] != unasked[0]["benchmark_id"]
+    shown = f"Question: {QUESTIONS[0][0]}\nA. sparrow\nB. granite rock\nC. oak\nD. trout\nAnswer:"
+    asked = f"Answer with the letter of the right option.\n\n{shown} A\n\n"
+    assert ours[0]["prompt"] == f"[user] {asked}{shown}\n[assistant]:"
+    assert json.loads(theirs[0]["prompt"]) == [{"role": "user", "content": f"{asked}{shown}"}]
+    assert [one["target"] for one in ours] == ["A", "B", "C", "A"]
+    assert plain == 2
+    assert "has no /completions for tiny; ask it through a chat template" in refusal
+
+
+def test_likelihoods_in_chat_are_those_after_the_open_turn(chatting: Path, data: Path, tmp_path: Path) -> None:
+    records = run(chatting, "arc_easy", data, tmp_path / "a.jsonl", "--chat")
+
+    prompt = f"[user] Question: {QUESTIONS[1][0]}\nAnswer:\n[assistant]:"
+    assert records[1]["prompt"] == prompt
+    expected = [total for total, _ in reference(chatting, [(prompt, text) for text in QUESTIONS[1][1]])]
+    assert records[1]["logprobs"] == pytest.approx(expected, abs=1e-3)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--benchmark", "perplexity", "--chat"], "perplexity: scores whole texts, so it has no chat form"),
+        (["--benchmark", "lambada", "--choose-by", "letter"], "lambada: does not choose by likelihood"),
         (["--benchmark", "arc_harder"], "benchmark 'arc_harder': not known"),
         (["--benchmark", "gsm8k"], "missing data: none of gsm8k/train.jsonl"),
         (["--benchmark", "mmlu_cooking"], "mmlu has no subject 'cooking'; it has birds, old_ships"),

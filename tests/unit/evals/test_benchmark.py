@@ -167,5 +167,8 @@ def test_limit_is_a_seeded_sample_of_every_group() -> None:
     assert chosen == sampled(items, 221, seed=0) != sampled(items, 221, seed=1)
     assert [item.id for item in chosen[:3]] != ["large-0", "large-1", "large-2"]
     assert sampled(items, 10_000, seed=0) == tuple(items)
-    with pytest.raises(ValueError, match="limit must be at least 1"):
-        sampled(items, 0, seed=0)
+    assert sampled(items, 1 / 3, seed=0) == chosen, "663 / 3: a share is the number that it comes to"
+    assert len(sampled(items[:3], 0.01, seed=0)) == 1
+    for wrong in (0, -1, 1.5):
+        with pytest.raises(ValueError, match="limit must be at least 1 and whole, or a share between 0 and 1"):
+            sampled(items, wrong, seed=0)

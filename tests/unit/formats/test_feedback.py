@@ -59,9 +59,9 @@ def test_records_written_are_read_again(tmp_path: Path) -> None:
         (
             Comparison,
             {"prompt": [{"role": "robot", "content": ""}]},
-            "prompt.messages.0.role: Input should be 'system', 'user' or 'assistant'",
+            "prompt.0.role: Input should be 'system', 'user' or 'assistant'",
         ),
-        (Comparison, {"prompt": []}, "prompt.messages: Tuple should have at least 1 item"),
+        (Comparison, {"prompt": []}, "prompt: Tuple should have at least 1 item"),
         (Comparison, {"split": "training"}, "split: Input should be 'reward', 'gold' or 'test'"),
         (Comparison, {"judge": "me"}, "judge: unknown key"),
         (Comparison, {"agreement": 1.5}, "agreement: Input should be less than or equal to 1"),

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -161,13 +162,23 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "hf"
 
 
-def test_judge_behind_a_server_gives_the_directorys_probabilities(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("chat", [False, True])
+def test_judge_behind_a_server_gives_the_directorys_probabilities(
+    chat: bool, directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("modelyard.model.endpoint.WORKERS", 1)
     execution = ExecutionConfig(threads=1)
-    config = {"orders": 2, "calibrate": "nothing", "shots": 0, "chat": False}
+    config = {"orders": 2, "calibrate": "nothing", "shots": 0, "chat": chat}
+    if chat:
+        directory = shutil.copytree(directory, tmp_path / "hf")
+        settings = json.loads((directory / "tokenizer_config.json").read_text())
+        template = (
+            "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}[assistant]:{% endif %}"
+        )
+        (directory / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": template}))
     local = Subject.open("x", directory, execution, 4)
-    here = Judge(local, asking(2, "nothing")).classify(RUBRIC, RESPONSES)
-    with serving(local) as url:
+    here = Judge(local, asking(2, "nothing", chat=chat)).classify(RUBRIC, RESPONSES)
+    with serving(local, only="chat/completions" if chat else "completions") as url:
         monkeypatch.setenv("MODELYARD_JUDGE", url)
         monkeypatch.setattr(Endpoint, "__init__", _quick(Endpoint.__init__))
         judge = open_judge(JudgeConfig(kind="endpoint", model="tiny", **config), execution, lambda: local)
@@ -220,7 +231,6 @@ def test_judge_that_is_nowhere_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
         ({"kind": "endpoint"}, "model: names the model of an endpoint"),
         ({"kind": "policy", "model": "x"}, "model: names the model of an endpoint"),
         ({"kind": "directory"}, "weights: the fingerprint"),
-        ({"kind": "endpoint", "model": "x", "chat": True}, "chat: the template"),
     ],
 )
 def test_judge_config_half_named_is_refused(settings: dict, message: str) -> None:

@@ -55,6 +55,7 @@ class Case(NamedTuple):
 
 
 EXPERTS = {"experts": 4, "top_k": 2, "aux_loss": 0.01}
+VARIANT = {"qkv_bias": True, "qk_norm": True}
 CASES = [
     Case(model("llama"), "fp32"),
     Case(model("llama", tie_embeddings=True), "bf16"),
@@ -71,6 +72,9 @@ CASES = [
     Case(model("gpt"), "bf16", (4, 2, 1, 1), 1),
     Case(model("llama", moe=EXPERTS), "bf16", (2, 2, 2, 4)),
     Case(model("llama", moe=EXPERTS), "fp32", (1, 1, 4, 2)),
+    Case(model("llama", variant=VARIANT), "fp32"),
+    Case(model("llama", variant=VARIANT), "bf16"),
+    Case(model("llama", variant=VARIANT), "bf16", (2, 2, 2, 1), 1),
 ]
 
 
@@ -115,10 +119,20 @@ def test_stage_parameters_over_all_stages_are_the_model(style: str, tied: bool) 
 
 
 def published(
-    style: str, layers: int, hidden: int, heads: int, kv_heads: int, ffn: int, vocab: int, seq: int, tied: bool, moe: Any = None
+    style: str,
+    layers: int,
+    hidden: int,
+    heads: int,
+    kv_heads: int,
+    ffn: int,
+    vocab: int,
+    seq: int,
+    tied: bool,
+    moe: Any = None,
+    **more: Any,
 ) -> ModelConfig:
     shape = {"layers": layers, "hidden": hidden, "heads": heads, "kv_heads": kv_heads, "ffn_hidden": ffn, "vocab_size": vocab}
-    return model(style, **shape, seq_len=seq, tie_embeddings=tied, moe=moe)
+    return model(style, **shape, seq_len=seq, tie_embeddings=tied, moe=moe, **more)
 
 
 @pytest.mark.parametrize(
@@ -129,6 +143,9 @@ def published(
         (published("gpt", 48, 1600, 25, 25, 6400, 50257, 1024, True), 1_557_611_200, 0),  # GPT-2 XL
         (published("llama", 32, 4096, 32, 32, 11008, 32000, 4096, False), 6_738_415_616, 0),  # Llama 2 7B
         (published("llama", 32, 4096, 32, 8, 14336, 128256, 8192, False), 8_030_261_248, 0),  # Llama 3 8B
+        (published("llama", 24, 896, 14, 2, 4864, 151936, 32768, True, variant={"qkv_bias": True}), 494_032_768, 0),  # Qwen 2.5 0.5B
+        (published("llama", 28, 1024, 16, 8, 3072, 151936, 40960, True, head_dim=128, variant={"qk_norm": True}), 596_049_920, 0),  # Qwen 3
+        (published("llama", 18, 2048, 8, 1, 16384, 256000, 8192, True, head_dim=256), 2_506_172_416, 0),  # Gemma 2B
     ],
 )
 def test_parameters_of_published_models(shape: ModelConfig, total: int, tolerance: float) -> None:

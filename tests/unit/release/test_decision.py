@@ -8,7 +8,7 @@ import pytest
 from modelyard.adapters.expectations import validate
 from modelyard.formats.results import read_results
 from modelyard.progress import silent
-from modelyard.release.decision import comparable, gather, read_decision, run, suite_outcome
+from modelyard.release.decision import comparable, gather, read_decision, run, suite_outcome, uses
 from modelyard.release.gates.gate import Decision
 from modelyard.release.verdict import decide
 from modelyard.stats.estimate import Estimate
@@ -107,6 +107,19 @@ def test_decision_model_made_from_other_data_than_searched_is_blocked(inputs: di
 
     assert blocking(decision) == ["contamination"]
     assert f"/another, but {CORPUS} and {FEEDBACK} was searched" in str(decision)
+
+
+def test_decision_policy_of_comparisons_was_trained_on_them_and_the_card_names_its_algorithm(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    made = {"name": "policy", "config": {"algorithm": "kwise_dpo"}, "parents": {**DATA, "reference": "reference/kept"}}
+    write(inputs["policy"] / "artifact.json", made)
+
+    run(CONFIG, inputs, tmp_path, silent, satisfied, agreeing, "line")
+
+    assert [(use.name, use.data) for use in uses("policy", inputs)] == [("reward_comparisons", FEEDBACK)]
+    assert read_decision(tmp_path).verdict == "PROMOTE"
+    assert "aligned by K-wise DPO with human ratings" in (tmp_path / "card.html").read_text()
 
 
 def test_results_of_other_benchmark_ids_are_not_comparable(inputs: dict[str, Path]) -> None:

@@ -18,6 +18,8 @@ from modelyard.data.feedback import rows
 from modelyard.data.feedback.rows import TOOL, Instructions, Messages, Pair, Prompts, Ranked, Row, Scored, Side, Transcripts, Turn
 from modelyard.formats.feedback import Message, Prompt
 
+REPEATED = 16
+"""Characters from which a prompt that all answers begin with is a copy: a greeting is answered by a greeting."""
 _TURN = re.compile(r"\n\n(Human|Assistant):[ \t]*")
 
 
@@ -33,6 +35,8 @@ class Content(NamedTuple):
     """None of a prompt, one of a demonstration, K of a comparison."""
     ranks: tuple[int, ...] = ()
     scores: tuple[float, ...] | None = None
+    beside: bool = True
+    """Whether the prompt stands beside the completions rather than in one conversation with them."""
 
 
 def content(row: Row) -> Content:
@@ -54,7 +58,8 @@ def content(row: Row) -> Content:
         case Scored():
             return _scored(row)
         case Transcripts():
-            return _pair(None, _transcript(row.chosen, "chosen"), _transcript(row.rejected, "rejected"), None)
+            found = _pair(None, _transcript(row.chosen, "chosen"), _transcript(row.rejected, "rejected"), None)
+            return found._replace(beside=False)
         case Pair():
             scores = None if row.score_chosen is None or row.score_rejected is None else (row.score_chosen, row.score_rejected)
             return _pair(row.prompt, row.chosen, row.rejected, scores)
@@ -64,7 +69,7 @@ def content(row: Row) -> Content:
 def _demonstration(row: Messages) -> Content:
     if row.messages is not None:
         context, said = _last_turn(_messages(row.messages), "messages")
-        return Content(context, (said,))
+        return Content(context, (said,), beside=False)
     assert row.prompt is not None
     assert row.completion is not None
     prompt, said_once = _answers(row.prompt, {"completion": row.completion})
@@ -89,7 +94,7 @@ def _pair(
     if scores and scores[0] < scores[1]:
         raise UselessError("scores_against_order")
     asked, said = _answers(prompt, {"chosen": chosen, "rejected": rejected})
-    tied = said[0] == said[1] or bool(scores and scores[0] == scores[1])
+    tied = said[0].strip() == said[1].strip() or bool(scores and scores[0] == scores[1])
     return Content(asked, said, (1, 1) if tied else (1, 2), scores)
 
 
@@ -117,9 +122,11 @@ def _answers(prompt: rows.Prompt | None, sides: dict[str, Side | tuple[Message, 
         said.append(answer)
     if len(set(contexts)) > 1:
         raise UselessError("different_prompts")
-    if not contexts and asked is None:
-        raise ValueError(f"prompt: needed where {' and '.join(sides)} are answers alone")
-    return contexts[0] if contexts else asked or "", tuple(said)
+    known = [*contexts[:1], *([asked] if isinstance(asked, tuple) else [])]
+    if known:
+        return max(known, key=len), tuple(said)  # one of both may have a system message
+    assert asked is not None
+    return asked, tuple(said)
 
 
 def _begins(context: tuple[Message, ...], asked: Prompt) -> bool:
@@ -148,14 +155,14 @@ def without_prompt(found: Content, expected: bool) -> Content:
     """The content with the prompt cut from the completions that begin with it, where that is ``expected`` of the file.
 
     Raises:
-        UselessError: all completions repeat the prompt and nobody said so.
+        UselessError: all completions repeat the prompt, which stands beside them, and nobody said so.
         ValueError: a completion does not although the file's do.
     """
     conversation = not isinstance(found.prompt, str)
     asked = (found.prompt if isinstance(found.prompt, str) else found.prompt[-1].content).strip()
     repeats = [bool(asked) and text.lstrip().startswith(asked) for text in found.completions]
     if not expected:
-        if found.completions and all(repeats):
+        if found.completions and all(repeats) and found.beside and len(asked) >= REPEATED:
             raise UselessError("prompt_repeated")
         return found
     if not all(repeats):

@@ -1,6 +1,7 @@
 """The shipped benchmarks: name -> how to build it from a data directory. Each is a plain function in the module of its kind.
 
-A directory is laid out as ``{set}/{file}`` (a ``held_out`` artifact as ``benchmarks/{file}``); files may be gzipped.
+A directory is laid out as ``{set}/{file}`` (a ``held_out`` artifact as ``benchmarks/{file}``), files gzipped or not, or holds
+in ``{set}/`` what the Hub publishes, Parquet or JSON lines under their own field names (:mod:`modelyard.evals.catalog.rows`).
 :func:`build` says what is missing where a set is not there.
 """
 
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from modelyard.evals.benchmark import Benchmark, sampled
-from modelyard.evals.catalog import choice, code, corpus, more, reasoning, safety, text
+from modelyard.evals.catalog import choice, code, corpus, more, reasoning, safety, short_answers, text
 
 Builder = Callable[[Path, int | None], Benchmark]
 """(data directory, shots or None for the benchmark's own number) -> benchmark with all its items."""
@@ -23,6 +24,7 @@ BENCHMARKS: dict[str, Builder] = {
     **code.BENCHMARKS,
     **safety.BENCHMARKS,
     **more.BENCHMARKS,
+    **short_answers.BENCHMARKS,
 }
 FAMILIES = {**choice.FAMILIES, **reasoning.FAMILIES}
 """Prefix -> builder of one member: ``mmlu_virology``, ``mgsm_de``, ``bbh_navigate``."""
@@ -45,7 +47,7 @@ def canonical(name: str) -> str:
     return name.lower().replace("-", "_")
 
 
-def build(name: str, data: Path, *, limit: int | None = None, shots: int | None = None, seed: int = 0) -> Benchmark:
+def build(name: str, data: Path, *, limit: float | None = None, shots: int | None = None, seed: int = 0) -> Benchmark:
     """The benchmark called ``name`` with at most ``limit`` items: a sample drawn with ``seed``, every group in its share.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Functions written to a description: HumanEval (Chen et al. 2021) and MBPP (Austin et al. 2021, sanitised), run in the sandbox.
+"""Functions written to a description: HumanEval (Chen et al. 2021) and MBPP (Austin et al. 2021, sanitised or full), run in the sandbox.
 
 HumanEval 0-shot, MBPP after three solved examples (its tasks 2, 3 and 4). Greedy pass@1 here; more samples at temperature 0.8 give pass@10
 and pass@100 by the unbiased estimator. Left out: languages other than Python.
@@ -7,12 +7,15 @@ and pass@100 by the unbiased estimator. Left out: languages other than Python.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from modelyard.evals.benchmark import Benchmark, Item
-from modelyard.evals.catalog.rows import Row, find, jsonl, refuse_shots, taken
+from modelyard.evals.catalog.rows import Row, load, own_file, refuse_shots, taken, text
+from modelyard.formats.json_file import Line
 from modelyard.model.asked import Decoding
 
+PROBLEM = ("task_id", "prompt", "entry_point", "test", "canonical_solution")
 OUTPUT = Decoding(max_new_tokens=320, temperature=0.0, samples=1, seed=0)
 
 
@@ -26,14 +29,9 @@ def human_eval_item(row: Row) -> Item:
 def human_eval(data: Path, shots: int | None) -> Benchmark:
     """164 functions to complete, from the set's own file or from a ``held_out`` artifact that carries it."""
     refuse_shots("human_eval", shots)
-    rows = jsonl(
-        find(data, "human_eval/HumanEval.jsonl", "benchmarks/human_eval.jsonl"),
-        "task_id",
-        "prompt",
-        "entry_point",
-        "test",
-        "canonical_solution",
-    )
+    carried = "benchmarks/human_eval.jsonl"
+    own = carried if own_file(data, carried) else "human_eval/HumanEval.jsonl"
+    rows = [{key: text(line, key) for key in PROBLEM} for line in load(data, own, "human_eval/**/test*")]
     return coded("human_eval", tuple(human_eval_item(row) for row in rows), OUTPUT, "function_body", "")
 
 
@@ -82,12 +80,35 @@ def mbpp_item(row: Row) -> Item:
 
 def mbpp(data: Path, shots: int | None) -> Benchmark:
     """257 short functions, 3-shot."""
-    source = find(data, "mbpp/fewshot.jsonl")
-    examples = taken(jsonl(source, "prompt", "code", "test_list"), 3 if shots is None else shots, source)
-    shown = "".join(f"{mbpp_prompt(row)}{row['code'].rstrip()}\n[DONE]\n\n" for row in examples)
-    rows = jsonl(find(data, "mbpp/test.jsonl"), "task_id", "prompt", "code", "test_list", "test_imports")
+    rows = load(data, "mbpp/test.jsonl", "mbpp/**/sanitized/test*")
+    examples = load(data, "mbpp/fewshot.jsonl", "mbpp/**/sanitized/prompt*")
+    return of_tasks("mbpp", rows, examples, shots)
+
+
+def mbpp_full(data: Path, shots: int | None) -> Benchmark:
+    """The 500 functions of the paper, after its tasks 2, 3 and 4."""
+    prompts = load(data, "mbpp/full-prompt.jsonl", "mbpp/**/full/prompt*")
+    examples = [line for line in prompts if line.fields.get("task_id") in (2, 3, 4)]
+    return of_tasks("mbpp_full", load(data, "mbpp/full-test.jsonl", "mbpp/**/full/test*"), examples, shots)
+
+
+def of_tasks(name: str, lines: Sequence[Line], examples: Sequence[Line], shots: int | None) -> Benchmark:
+    """The tasks after the first examples."""
+    shown = "".join(
+        f"{mbpp_prompt(row)}{row['code'].rstrip()}\n[DONE]\n\n"
+        for row in map(mbpp_row, taken(examples, 3 if shots is None else shots, f"{name}'s examples"))
+    )
     decoding = OUTPUT.model_copy(update={"stops": ("[DONE]", "[BEGIN]", "\nYou are an expert")})
-    return coded("mbpp", tuple(mbpp_item(row) for row in rows), decoding, "whole", shown)
+    return coded(name, tuple(mbpp_item(mbpp_row(line)) for line in lines), decoding, "program", shown)
 
 
-BENCHMARKS = {"human_eval": human_eval, "mbpp": mbpp}
+def mbpp_row(line: Line) -> Row:
+    """A task under the sanitised set's names (the full one says ``text`` and ``test_setup_code``). Raises ValueError naming the line."""
+    row = line.fields
+    setup = row.get("test_imports", [row["test_setup_code"]] if row.get("test_setup_code") else [])
+    if not isinstance(row.get("test_list"), list) or not isinstance(setup, list):
+        raise ValueError(f"{line.where}: no list 'test_list'")
+    return {**row, "prompt": text(line, "prompt", "text"), "code": text(line, "code"), "test_imports": setup}
+
+
+BENCHMARKS = {"human_eval": human_eval, "mbpp": mbpp, "mbpp_full": mbpp_full}

@@ -1,115 +1,166 @@
-"""The sets of GPT-Fathom (arXiv:2309.16583, table 1) that have no reader of their own: question answering, options by text, options by letter.
+"""Options in the forms of their papers and of lm-evaluation-harness: HellaSwag, RACE, AGIEval, C-Eval.
 
-One layout for all: ``{set}/samples.jsonl`` and ``{set}/fewshot.jsonl`` with ``question``, an optional ``context``, and ``choices`` with
-``answer`` (an index), or ``answers`` (texts, any of which is right). Nothing of them is shipped; where the files are missing the error names
-them. Left out: MATH's equivalence of LaTeX (answers are compared as text).
+HellaSwag is an activity and a beginning, its ending scored a character; RACE an article whose earlier questions are solved
+and whose last is asked, by the text of the option; AGIEval a question that brings its own wording; C-Eval a subject's
+header, its own examples and ``\u7b54\u6848\uff1a``. Files are the Hub's (``hellaswag/**/validation*``) or ``{set}/samples.jsonl`` and
+``{set}/fewshot.jsonl`` with ``question``, ``choices``, ``answer`` and, where there is one, ``context`` and ``subject``.
+Nothing of them is shipped. Short answers are :mod:`modelyard.evals.catalog.short_answers`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ast
+import re
+from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 from modelyard.evals.benchmark import Benchmark, Item
-from modelyard.evals.catalog.choice import LETTERS, by_text, mmlu_question, scored
-from modelyard.evals.catalog.reasoning import worked
-from modelyard.evals.catalog.rows import Row, find, jsonl, taken
-from modelyard.model.asked import Decoding
+from modelyard.evals.catalog.choice import by_text, lettered_item, lettered_question, scored
+from modelyard.evals.catalog.options import OptionRow, option_row, option_rows
+from modelyard.evals.catalog.rows import load, taken
+from modelyard.formats import json_file
+from modelyard.formats.json_file import Line
+
+C_EVAL_HEADER = (
+    "\u4ee5\u4e0b\u662f\u4e2d\u56fd\u5173\u4e8e{}\u7684\u5355\u9879\u9009\u62e9\u9898\uff0c"
+    "\u8bf7\u9009\u51fa\u5176\u4e2d\u7684\u6b63\u786e\u7b54\u6848\u3002\n\n"
+)
+"""Multiple-choice questions about a subject of China's exams; choose the right answer."""
 
 
-def asked(row: Row) -> str:
-    """Context and question."""
-    context = f"{row['context'].strip()}\n" if row.get("context") else ""
-    return f"{context}Question: {row['question'].strip()}\nAnswer:"
+def hellaswag(data: Path, shots: int | None) -> Benchmark:
+    """The likeliest ending by its text, a character."""
+    rows = [ending(line) for line in load(data, "hellaswag/samples.jsonl", "hellaswag/**/validation*")]
+    examples: Sequence[OptionRow] = []
+    if count := 1 if shots is None else shots:
+        lines = load(data, "hellaswag/fewshot.jsonl", "hellaswag/**/train*")
+        examples = taken([ending(line) for line in lines[:count]], count, lines[0].where)
+    return by_text("hellaswag", rows, examples, "{question}", "acc_norm")
 
 
-def bare(row: Row) -> str:
-    """Context and question without the words around them: what training sets are searched for."""
-    return f"{row.get('context') or ''}\n{row['question']}".strip()
+def ending(line: Line) -> OptionRow:
+    """Activity, beginning and cleaned endings; a row without ``ctx_a`` brings its question ready."""
+    where, row = line
+    if "ctx_a" not in row:
+        return option_row(line, ("question",), lettered=False)
+    question = f"{row.get('activity_label')}: {row['ctx_a']} {str(row.get('ctx_b') or '').capitalize()}"
+    found = option_row(Line(where, {**row, "question": question}), ("question",), lettered=False)
+    return found._replace(question=cleaned(question), choices=tuple(map(cleaned, found.choices)))
 
 
-def read(data: Path, name: str, shots: int, *keys: str) -> tuple[list[Row], list[Row]]:
-    """Items and the examples shown before each."""
-    rows = jsonl(find(data, f"{name}/samples.jsonl"), "question", *keys)
-    if not shots:
-        return rows, []
-    source = find(data, f"{name}/fewshot.jsonl")
-    return rows, list(taken(jsonl(source, "question", *keys), shots, source))
+def cleaned(text: str) -> str:
+    """Without WikiHow's marks: a title begins a sentence, other brackets go."""
+    return re.sub(r"\[.*?\]", "", text.strip().replace(" [title]", ". ")).replace("  ", " ")
 
 
-def open_answer(data: Path, shots: int | None, *, name: str, usual_shots: int, scorer: str) -> Benchmark:
-    """A short answer, compared with each right one after normalising."""
-    rows, examples = read(data, name, usual_shots if shots is None else shots, "answers")
-    items = tuple(
-        Item(
-            id=f"{name}/{line}",
-            fields={"question": asked(row)},
-            target="\n".join(row["answers"]),
-            question=bare(row),
-        )
-        for line, row in enumerate(rows)
+def race(data: Path, shots: int | None, *, name: str, part: str) -> Benchmark:
+    """The last question of each article after the earlier ones with their answers, by the text of the option."""
+    rows = articles(load(data, f"{name}/samples.jsonl", f"race/**/{part}/test*"))
+    examples: Sequence[OptionRow] = []
+    if shots:
+        lines = load(data, f"{name}/fewshot.jsonl", f"race/**/{part}/train*")
+        examples = taken(articles(lines), shots, lines[0].where)
+    return by_text(name, rows, examples, "{question}", "acc")
+
+
+def articles(lines: Sequence[Line]) -> list[OptionRow]:
+    """One row an article: its last question, after the article and its solved ones."""
+    rows = [row for line in lines for row in problems(line)]
+    made = []
+    for article, group in groupby(rows, lambda row: row.context):
+        *solved, last = group
+        text = "".join(solved_problem(row) for row in solved)
+        made.append(last._replace(question=f"Article: {article}\n\n{text}{last.question}"))
+    return made
+
+
+def problems(line: Line) -> list[OptionRow]:
+    """The questions of a row: one, or all of its article as a list written out. Raises ValueError naming the line."""
+    where, row = line
+    if "problems" not in row:
+        return [option_row(line, ("question",), lettered=False)]
+    listed = row["problems"]
+    try:
+        found = ast.literal_eval(listed) if isinstance(listed, str) else listed
+        return [option_row(Line(where, {**one, "article": row.get("article")}), ("question",), lettered=False) for one in found]
+    except (SyntaxError, TypeError) as error:
+        raise ValueError(f"{where}: problems: not a list of questions ({type(error).__name__})") from None
+
+
+def solved_problem(row: OptionRow) -> str:
+    """A sentence to complete with its completion, or a question with its answer."""
+    if row.question.endswith("  _  ."):
+        return f"{row.question[:-5]}{row.first}\n"
+    return f"Question: {row.question}\nAnswer: {row.first}\n"
+
+
+def agieval(data: Path, shots: int | None, *, name: str) -> Benchmark:
+    """A question in its own wording, its options by likelihood; rows without one in MMLU's form. Examples are of the row's subject."""
+    lines = load(data, f"{name}/samples.jsonl", f"{name}/**/test*")
+    if any("query" in line.fields for line in lines):
+        if shots:
+            raise ValueError(f"{name} has no examples to show: its questions come in wordings of their own")
+        return by_text(name, option_rows(lines, question=("query",)), (), "{question}", "acc")
+    return lettered(data, 3 if shots is None else shots, name, option_rows(lines, lettered=True), f"{name}/fewshot.jsonl")
+
+
+def c_eval(data: Path, shots: int | None) -> Benchmark:
+    """Each subject with its Chinese name (of ``subject_mapping.json``) and five examples of its dev set."""
+    lines = [with_subject(line) for line in load(data, "c_eval/samples.jsonl", "c_eval/**/val*")]
+    path = data / "c_eval" / "subject_mapping.json"
+    names = {key: value[1] for key, value in json_file.table(path).items()} if path.is_file() else {}
+    rows = option_rows(lines, lettered=True)
+    headers = {row.subject: C_EVAL_HEADER.format(names.get(row.subject, row.subject)) for row in rows}
+    return lettered(
+        data, 5 if shots is None else shots, "c_eval", rows, "c_eval/fewshot.jsonl", "c_eval/**/dev*", headers, "\u7b54\u6848\uff1a"
     )
-    return Benchmark(
-        name=name,
-        items=items,
-        prompt="{question}",
-        decoding=Decoding(max_new_tokens=32, temperature=0.0, samples=1, seed=0, stops=("\n",)),
-        parser="whole",
-        scorer=scorer,
-        metrics=(scorer, "parsed"),
-        prefaces={"": "".join(f"{asked(row)} {row['answers'][0]}\n\n" for row in examples)},
-    )
 
 
-def option_text(data: Path, shots: int | None, *, name: str, usual_shots: int) -> Benchmark:
-    """The likeliest option by its text, a character (HellaSwag)."""
-    rows, examples = read(data, name, usual_shots if shots is None else shots, "choices", "answer")
-    return by_text(name, rows, examples, ("Question:", "Answer:"), "acc_norm")
+def with_subject(line: Line) -> Line:
+    """A row with its subject: the folder of the Hub's file where the row names none."""
+    folder = Path(line.where.rpartition(":")[0]).parent.name
+    return Line(line.where, {**line.fields, "subject": line.fields.get("subject") or folder})
 
 
-def option_letter(data: Path, shots: int | None, *, name: str, usual_shots: int) -> Benchmark:
-    """The likeliest letter, after the options (RACE, AGIEval, C-Eval)."""
-    rows, examples = read(data, name, usual_shots if shots is None else shots, "choices", "answer")
+def lettered(
+    data: Path,
+    shots: int,
+    name: str,
+    rows: Sequence[OptionRow],
+    own: str,
+    hub: str = "",
+    headers: dict[str, str] | None = None,
+    label: str = "Answer:",
+) -> Benchmark:
+    """The likeliest letter after the options, with the first examples of the row's own subject, or of all where examples have none."""
 
-    def question(row: Row) -> str:
-        return (f"{row['context'].strip()}\n" if row.get("context") else "") + mmlu_question(row)
+    def asked(row: OptionRow) -> str:
+        return (f"{row.context.strip()}\n" if row.context else "") + lettered_question(row, label)
 
-    items = tuple(
-        Item(
-            id=f"{name}/{line}",
-            fields={"question": question(row)},
-            target=LETTERS[row["answer"]],
-            choices=tuple(LETTERS[: len(row["choices"])]),
-            right=(row["answer"],),
-            question=bare(row),
-        )
-        for line, row in enumerate(rows)
-    )
-    shown = "".join(f"{question(row)} {LETTERS[row['answer']]}\n\n" for row in examples)
-    return scored(name, items, "{question}", "acc", {"": shown})
-
-
-def maths(data: Path, shots: int | None) -> Benchmark:
-    """MATH, 4-shot chain of thought; the examples' ``solution`` ends in ``So the answer is``."""
-    rows, examples = read(data, "math", 4 if shots is None else shots, "answers")
-    items = tuple(Item(id=f"math/{line}", fields={"question": row["question"]}, target=row["answers"][0]) for line, row in enumerate(rows))
-    shown = "".join(f"Q: {row['question']}\nA: {row.get('solution', '')} So the answer is {row['answers'][0]}.\n\n" for row in examples)
-    return worked("math", items, "Q: {question}\nA:", {"": shown}, ("\n\nQ:", "\nQ:"), "stated_answer")
+    prefaces = headers or {row.subject: "" for row in rows}
+    if shots:
+        lines = [with_subject(line) if headers else line for line in load(data, own, *([hub] if hub else []))]
+        examples = option_rows(lines, lettered=True)
+        for subject, header in prefaces.items():
+            mine = [row for row in examples if row.subject == subject] or [row for row in examples if not row.subject]
+            shown = "".join(f"{asked(row)} {row.letter}\n\n" for row in taken(mine, shots, lines[0].where.rpartition(":")[0]))
+            prefaces[subject] = header + shown
+    items = tuple(with_context(lettered_item(f"{name}/{line}", row, label), row, asked(row)) for line, row in enumerate(rows))
+    return scored(name, items, "{question}", "acc", prefaces)
 
 
-OPEN = {
-    "natural_questions": (1, "any_exact"),
-    "web_questions": (1, "any_exact"),
-    "trivia_qa": (1, "any_exact"),
-    "drop": (3, "any_f1"),
-    "tydi_qa": (1, "any_f1"),
-}
-LETTER = {"race_m": 1, "race_h": 1, "agieval_en": 3, "agieval_zh": 3, "c_eval": 5}
+def with_context(item: Item, row: OptionRow, asked: str) -> Item:
+    """The item with its passage before it, which training sets are searched for too."""
+    return item.model_copy(update={"fields": {"question": asked}, "question": f"{row.context}\n{row.question}".strip()})
+
 
 BENCHMARKS: dict[str, Callable[[Path, int | None], Benchmark]] = {
-    **{name: partial(open_answer, name=name, usual_shots=count, scorer=scorer) for name, (count, scorer) in OPEN.items()},
-    **{name: partial(option_letter, name=name, usual_shots=count) for name, count in LETTER.items()},
-    "hellaswag": partial(option_text, name="hellaswag", usual_shots=1),
-    "math": maths,
+    "hellaswag": hellaswag,
+    "race_m": partial(race, name="race_m", part="middle"),
+    "race_h": partial(race, name="race_h", part="high"),
+    "agieval_en": partial(agieval, name="agieval_en"),
+    "agieval_zh": partial(agieval, name="agieval_zh"),
+    "c_eval": c_eval,
 }

@@ -1,8 +1,9 @@
-"""Worked answers: GSM8K (Cobbe et al. 2021), MGSM (Shi et al. 2023), BIG-Bench Hard (Suzgun et al. 2023), trivia by exact words.
+"""Worked answers: GSM8K (Cobbe et al. 2021), MGSM (Shi et al. 2023), BIG-Bench Hard (Suzgun et al. 2023), MATH (Hendrycks et al. 2021).
 
-Chain of thought from fixed examples: the first eight of GSM8K's training set with its own ``####`` lines, MGSM's eight in its language, BBH's
-three with ``So the answer is``. Black-box parsing: the number or phrase the reply states. Left out: MATH and DROP, whose data would have
-to be at hand.
+Chain of thought from fixed examples: the first eight of GSM8K's training set with its own ``####`` lines (``gsm8k``), or the eight of Wei et al.
+(2022) as lm-evaluation-harness's task file holds them (``gsm8k_cot``); MGSM's eight in its language, BBH's three with ``So the answer is``, MATH's
+first four training problems with their solutions. Black-box parsing: the number, phrase or formula that the reply states; numbers are read as
+the language writes them. A reply ends where the next question would begin, never at a blank line. Left out: votes over several solutions.
 """
 
 from __future__ import annotations
@@ -10,19 +11,23 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import yaml
+
+from modelyard.evals.answers.equivalence import math_answer
+from modelyard.evals.answers.numbers import final_number
 from modelyard.evals.benchmark import Benchmark, Item
-from modelyard.evals.catalog.rows import Row, find, jsonl, taken
-from modelyard.evals.scorers import final_number
-from modelyard.formats.json_file import text_of
+from modelyard.evals.catalog.rows import Row, find, jsonl, load, taken, text
+from modelyard.formats.json_file import Line, text_of
 from modelyard.model.asked import Decoding
 
+GROUPED_BY_POINTS = ("de", "es", "fr", "ru")
+"""Languages of MGSM in which a point before three digits sets thousands apart."""
 LANGUAGES = ("bn", "de", "es", "fr", "ja", "ru", "sw", "te", "th", "zh")
 
 
 def worked(name: str, items: tuple[Item, ...], prompt: str, prefaces: dict[str, str], stops: tuple[str, ...], parser: str) -> Benchmark:
     """Greedy generation of a solution, judged by the answer it states."""
-    number = parser == "final_number"
-    scorer = "same_number" if number else "exact"
+    scorer = {"final_number": "same_number", "math_answer": "equivalent"}.get(parser, "exact")
     return Benchmark(
         name=name,
         items=items,
@@ -35,19 +40,41 @@ def worked(name: str, items: tuple[Item, ...], prompt: str, prefaces: dict[str, 
     )
 
 
+def gsm8k_items(data: Path) -> tuple[Item, ...]:
+    """The test problems with their numbers."""
+    lines = load(data, "gsm8k/test.jsonl", "gsm8k/**/main/test*")
+    return tuple(
+        Item(id=f"gsm8k/{place}", fields={"question": text(line, "question")}, target=final_number(text(line, "answer")))
+        for place, line in enumerate(lines)
+    )
+
+
 def gsm8k(data: Path, shots: int | None) -> Benchmark:
-    """Grade-school problems, 8-shot chain of thought."""
+    """Grade-school problems, 8-shot, with the solutions of the training set."""
     count = 8 if shots is None else shots
     shown = ""
     if count:
-        source = find(data, "gsm8k/train.jsonl")
-        own = taken(jsonl(source, "question", "answer"), count, source)
-        shown = "".join(f"Question: {row['question']}\nAnswer: {row['answer']}\n\n" for row in own)
-    rows = jsonl(find(data, "gsm8k/test.jsonl"), "question", "answer")
-    items = tuple(
-        Item(id=f"gsm8k/{line}", fields={"question": row["question"]}, target=final_number(row["answer"])) for line, row in enumerate(rows)
-    )
-    return worked("gsm8k", items, "Question: {question}\nAnswer:", {"": shown}, ("\n\n", "Question:"), "final_number")
+        lines = load(data, "gsm8k/train.jsonl", "gsm8k/**/main/train*")
+        own = taken(lines, count, lines[0].where.rpartition(":")[0])
+        shown = "".join(f"Question: {text(line, 'question')}\nAnswer: {text(line, 'answer')}\n\n" for line in own)
+    return worked("gsm8k", gsm8k_items(data), "Question: {question}\nAnswer:", {"": shown}, ("Question:",), "final_number")
+
+
+def gsm8k_cot(data: Path, shots: int | None) -> Benchmark:
+    """Grade-school problems after the eight solved ones of Wei et al. 2022, of the harness's task file ``gsm8k/gsm8k-cot.yaml``.
+
+    Raises:
+        ValueError: the file is missing or holds no solved problems.
+    """
+    path = find(data, "gsm8k/gsm8k-cot.yaml")
+    try:
+        samples = yaml.safe_load(text_of(path))["fewshot_config"]["samples"]
+        own = [(str(one["question"]), str(one["target"])) for one in samples]
+    except (yaml.YAMLError, KeyError, TypeError):
+        raise ValueError(f"{path}: no fewshot_config.samples of question and target, as lm-evaluation-harness's gsm8k_cot has") from None
+    chosen = taken(own, 8 if shots is None else shots, path)
+    shown = "".join(f"Q: {question}\nA: {solution}\n\n" for question, solution in chosen)
+    return worked("gsm8k_cot", gsm8k_items(data), "Q: {question}\nA:", {"": shown}, ("Q:",), "final_number")
 
 
 def mgsm(data: Path, shots: int | None, language: str | None = None) -> Benchmark:
@@ -55,7 +82,7 @@ def mgsm(data: Path, shots: int | None, language: str | None = None) -> Benchmar
     if language is not None and language not in LANGUAGES:
         raise ValueError(f"mgsm has no language {language!r}; it has {', '.join(LANGUAGES)}")
     items: list[Item] = []
-    prefaces = {}
+    prefaces, stops = {}, []
     for code in LANGUAGES if language is None else (language,):
         source = find(data, f"mgsm/fewshot_{code}.jsonl")
         examples = jsonl(source, "question", "answer")
@@ -63,12 +90,14 @@ def mgsm(data: Path, shots: int | None, language: str | None = None) -> Benchmar
             f"{row['question']}\n{row['answer']}\n\n" for row in taken(examples, min(8, len(examples)) if shots is None else shots, source)
         )
         ask, reply = (opening(examples[0], key) for key in ("question", "answer"))
+        stops.append(ask)
         for line, row in enumerate(jsonl(find(data, f"mgsm/samples_{code}.jsonl"), "question", "answer")):
             fields = {"question": f"{ask} {row['question']}\n{reply}"}
             item_id, question = f"mgsm/{code}/{line}", str(row["question"])
             items.append(Item(id=item_id, fields=fields, target=str(row["answer"]), group=code, question=question))
     name = "mgsm" if language is None else f"mgsm_{language}"
-    return worked(name, tuple(items), "{question}", prefaces, ("\n\n",), "final_number")
+    made = worked(name, tuple(items), "{question}", prefaces, tuple(filter(None, stops)), "final_number")
+    return made.model_copy(update={"group_scorers": {code: "same_number_grouped" for code in prefaces if code in GROUPED_BY_POINTS}})
 
 
 def opening(example: Row, key: str) -> str:
@@ -78,6 +107,34 @@ def opening(example: Row, key: str) -> str:
         if found and len(head) < 40:
             return head + colon
     return ""
+
+
+def maths(data: Path, shots: int | None) -> Benchmark:
+    """MATH, 4-shot with the solutions of the training set; answers are compared by what they mean."""
+    lines = load(data, "math/samples.jsonl", "math/**/test*")
+    shown = ""
+    if count := 4 if shots is None else shots:
+        examples = load(data, "math/fewshot.jsonl", "math/**/train*")
+        own = [solution(line) for line in taken(examples, count, examples[0].where.rpartition(":")[0])]
+        shown = "".join(f"Problem:\n{problem}\n\nSolution: {worked_out}\n\n" for problem, worked_out, _ in own)
+    items = []
+    for place, line in enumerate(lines):
+        problem, _, answer = solution(line)
+        kind = str(line.fields.get("type") or "")
+        items.append(Item(id=f"math/{place}", fields={"question": problem}, target=answer, group=kind))
+    return worked(
+        "math", tuple(items), "Problem:\n{question}\n\nSolution:", {item.group: shown for item in items}, ("Problem:",), "math_answer"
+    )
+
+
+def solution(line: Line) -> tuple[str, str, str]:
+    """Problem, solution and answer, which a solution's last box holds. Raises ValueError naming the line without one."""
+    worked_out = str(line.fields.get("solution") or "")
+    answers = line.fields.get("answers") or line.fields.get("answer")
+    answer = str(answers[0] if isinstance(answers, list) else answers or "") or math_answer(worked_out)
+    if not answer:
+        raise ValueError(f"{line.where}: neither an answer nor a solution that boxes one")
+    return text(line, "problem", "question"), worked_out or f"The final answer is $\\boxed{{{answer}}}$.", answer
 
 
 def bbh(data: Path, shots: int | None, task: str | None = None) -> Benchmark:
@@ -98,5 +155,5 @@ def bbh(data: Path, shots: int | None, task: str | None = None) -> Benchmark:
     return worked("bbh" if task is None else f"bbh_{task}", tuple(items), prompt, prefaces, ("\n\nQ:", "\nQ:"), "stated_answer")
 
 
-BENCHMARKS = {"gsm8k": gsm8k, "mgsm": mgsm, "bbh": bbh}
+BENCHMARKS = {"gsm8k": gsm8k, "gsm8k_cot": gsm8k_cot, "mgsm": mgsm, "bbh": bbh, "math": maths}
 FAMILIES = {"mgsm": mgsm, "bbh": bbh}

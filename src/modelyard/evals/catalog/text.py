@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark, Item
-from modelyard.evals.catalog.rows import find, jsonl, refuse_shots, taken
-from modelyard.formats.json_file import text_of
+from modelyard.evals.catalog.rows import find, jsonl, load, refuse_shots, taken, text
+from modelyard.formats.json_file import Line, text_of
 
 PIECE = 2000
 """Characters of a text scored together."""
@@ -23,10 +23,8 @@ def lambada(data: Path, shots: int | None) -> Benchmark:
         source = find(data, "lambada/fewshot.jsonl")
         own = taken(jsonl(source, "sample"), shots, source)
         shown = "".join(f"{row['sample'][0]['content']} {row['sample'][1]['content']}\n\n" for row in own)
-    rows = jsonl(find(data, "lambada/samples.jsonl"), "input", "ideal")
-    items = tuple(
-        Item(id=f"lambada/{line}", fields={"context": row["input"][-1]["content"]}, target=row["ideal"]) for line, row in enumerate(rows)
-    )
+    passages = [passage(line) for line in load(data, "lambada/samples.jsonl", "lambada/**/test*")]
+    items = tuple(Item(id=f"lambada/{place}", fields={"context": context}, target=word) for place, (context, word) in enumerate(passages))
     return Benchmark(
         name="lambada",
         items=items,
@@ -38,6 +36,17 @@ def lambada(data: Path, shots: int | None) -> Benchmark:
         method="last_word",
         prefaces={"": shown},
     )
+
+
+def passage(line: Line) -> tuple[str, str]:
+    """What is read, and its last word; the Hub's rows are the whole text. Raises ValueError naming the line."""
+    row = line.fields
+    if "text" in row:
+        context, _, word = text(line, "text").rpartition(" ")
+        return context, word
+    if not isinstance(row.get("input"), list) or not row["input"] or "ideal" not in row:
+        raise ValueError(f"{line.where}: no {'input' if 'ideal' in row else 'ideal'!r}")
+    return str(row["input"][-1]["content"]), text(line, "ideal")
 
 
 def perplexity(data: Path, shots: int | None) -> Benchmark:

@@ -1,13 +1,14 @@
 """Runs one untrusted program and the tests that judge it. Executed as a script (``python -I -S sandbox_runner.py LIMITS``), standard
-library only.
+library and :mod:`modelyard.evals.sandbox.crossing` only.
 
 Two processes with nothing shared but a pipe. The *checker* (this process) holds the benchmark's own prompt and tests and a secret token;
 the *program* runs in a child made before the token is read, so the secret is never in its memory. Every call the tests make to the
 candidate function travels over the pipe as plain values, so an object that claims to equal everything, a patched ``assert`` or a patched
-checker cannot reach the verdict: only right answers do. The child has its own PID, network, mount, IPC and (unprivileged) user namespace,
-a root that shows nothing but the interpreter, an empty environment, no capabilities and rlimits. Where the kernel forbids namespaces the
-child falls back to rlimits and an audit hook that refuses sockets, processes, signals and writes: weaker (native code passes by it), and
-reported as ``audit`` so that nobody mistakes one for the other. Left out: seccomp filters and cgroups.
+checker cannot reach the verdict: only right answers do (:mod:`modelyard.evals.sandbox.crossing`). The child has its own PID, network,
+mount, IPC and (unprivileged) user namespace, a root that shows nothing but the interpreter, an empty environment, no capabilities and
+rlimits. Where the kernel forbids namespaces the child falls back to rlimits and an audit hook that refuses sockets, processes, signals
+and writes: weaker (native code passes by it), and reported as ``audit`` so that nobody mistakes one for the other. Left out: seccomp
+filters and cgroups.
 """
 
 from __future__ import annotations
@@ -17,15 +18,19 @@ import ctypes
 import json
 import os
 import resource
-import select
 import signal
 import struct
 import sys
 import time
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-REPLY_BYTES = 1 << 20
+if __name__ == "__main__":  # no site-packages here: our own root, for the next line only
+    sys.path.insert(0, str(Path(__file__).parents[3]))
+from modelyard.evals.sandbox.crossing import Peer, receive, send
+
+if __name__ == "__main__":
+    del sys.path[0]
 NEWNS, NEWIPC, NEWUTS, NEWUSER, NEWPID, NEWNET = 0x20000, 0x8000000, 0x4000000, 0x10000000, 0x20000000, 0x40000000
 MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECUREBITS, PR_SET_NO_NEW_PRIVS = 1, 4, 28, 38
@@ -66,76 +71,6 @@ def call(name: str, *args: Any) -> int:
         error = ctypes.get_errno()
         raise OSError(error, f"{name}: {os.strerror(error)}")
     return result
-
-
-# ---------------------------------------------------------------- plain values over a pipe
-
-
-def encode(value: Any) -> Any:
-    """JSON that keeps tuples, sets and dicts with any keys apart. Raises TypeError for anything but exact built-in values."""
-    kind = type(value)
-    if value is None or kind in (bool, str):
-        return value
-    if kind is int:
-        return {"int": hex(value)}
-    if kind is float:
-        return {"float": value.hex() if value == value else "nan"}
-    if kind is complex:
-        return {"complex": [encode(value.real), encode(value.imag)]}
-    if kind in (bytes, bytearray):
-        return {"bytes": value.hex()}
-    if kind in (list, tuple, set, frozenset):
-        return {kind.__name__: [encode(item) for item in value]}
-    if kind is dict:
-        return {"dict": [[encode(k), encode(v)] for k, v in value.items()]}
-    raise TypeError(f"a {kind.__name__} cannot leave the sandbox")
-
-
-def decode(value: Any) -> Any:
-    """Inverse of :func:`encode`; safe on hostile input because it builds only built-in values."""
-    if not isinstance(value, dict):
-        return value
-    ((kind, body),) = value.items()
-    simple: dict[str, Callable[[Any], Any]] = {"int": lambda body: int(body, 16), "float": float.fromhex, "bytes": bytes.fromhex}
-    if kind in simple:
-        return simple[kind](body)
-    if kind == "complex":
-        return complex(decode(body[0]), decode(body[1]))
-    if kind == "dict":
-        return {decode(k): decode(v) for k, v in body}
-    return {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}[kind](decode(item) for item in body)
-
-
-def send(fd: int, message: Any) -> None:
-    """Write one length-prefixed message."""
-    data = json.dumps(message).encode()
-    data = struct.pack(">I", len(data)) + data
-    while data:
-        data = data[os.write(fd, data) :]
-
-
-def receive(fd: int, deadline: float | None) -> Any:
-    """Read one message.
-
-    Raises TimeoutError at the deadline (monotonic seconds), EOFError when the other side is gone, ValueError past the size limit.
-    """
-    (length,) = struct.unpack(">I", _exactly(fd, 4, deadline))
-    if length > REPLY_BYTES:
-        raise ValueError(f"a reply of {length} bytes is over the limit of {REPLY_BYTES}")
-    return json.loads(_exactly(fd, length, deadline))
-
-
-def _exactly(fd: int, count: int, deadline: float | None) -> bytes:
-    data = b""
-    while len(data) < count:
-        wait = None if deadline is None else max(0.0, deadline - time.monotonic())
-        if not select.select([fd], [], [], wait)[0]:
-            raise TimeoutError
-        piece = os.read(fd, count - len(data))
-        if not piece:
-            raise EOFError
-        data += piece
-    return data
 
 
 # ---------------------------------------------------------------- the program's side
@@ -255,13 +190,13 @@ def serve(requests: int, replies: int, isolation: str) -> None:
     send(replies, {"isolation": isolation})
     message = receive(requests, None)
     scope: dict[str, Any] = {"__name__": "program"}
+    peer = Peer(requests, replies, None)
     try:
         exec(compile(message["program"], "program.py", "exec"), scope)
-        candidate = scope[message["entry_point"]]
+        peer.functions.append(scope[message["entry_point"]])
         send(replies, {"ready": True})
         while True:
-            args = decode(receive(requests, None))
-            send(replies, {"value": encode(candidate(*args["args"], **args["kwargs"]))})
+            peer.answer(receive(requests, None))
     except EOFError:
         os._exit(0)
     except BaseException as error:
@@ -277,30 +212,19 @@ def die_with_parent() -> None:
 # ---------------------------------------------------------------- the checker's side
 
 
-def check(requests: int, replies: int, job: dict[str, Any], deadline: float) -> str:
-    """Run the benchmark's tests against the program; returns its isolation. Raises whatever failed."""
-    isolation = str(receive(replies, deadline)["isolation"])
+def check(requests: int, replies: int, job: dict[str, Any], deadline: float) -> None:
+    """Run the benchmark's tests against the program. Raises whatever failed."""
     send(requests, {"program": job["program"], "entry_point": job["entry_point"]})
-    answer(replies, deadline)
-
-    def candidate(*args: Any, **kwargs: Any) -> Any:
-        send(requests, encode({"args": list(args), "kwargs": kwargs}))
-        return decode(answer(replies, deadline)["value"])
-
+    first = receive(replies, deadline)
+    if not isinstance(first, dict) or "ready" not in first:
+        raise RuntimeError(str(first.get("error") if isinstance(first, dict) else first)[:500])
+    candidate = Peer(replies, requests, deadline).remote(0)
     scope: dict[str, Any] = {"__name__": "tests"}
     exec(compile(job["setup"], "setup.py", "exec"), scope)
     exec(compile(job["test"], "test.py", "exec"), scope)
+    tests = scope["check"]  # before the candidate, which may have this very name
     scope[job["entry_point"]] = candidate
-    scope["check"](candidate)
-    return isolation
-
-
-def answer(replies: int, deadline: float) -> dict[str, Any]:
-    """The program's next answer; raises RuntimeError with its error."""
-    reply = receive(replies, deadline)
-    if not isinstance(reply, dict) or "error" in reply:
-        raise RuntimeError(str(reply.get("error") if isinstance(reply, dict) else reply)[:500])
-    return reply
+    tests(candidate)
 
 
 def main() -> None:
@@ -320,9 +244,12 @@ def main() -> None:
     os.close(request_read)
     os.close(reply_write)
     job = json.loads(sys.stdin.buffer.read())
+    resource.setrlimit(resource.RLIMIT_AS, (limits["memory_bytes"], limits["memory_bytes"]))  # tests compute on what the program says
     result = {"token": "", "reason": ""}
     try:
-        result["isolation"] = check(request_write, reply_read, job, time.monotonic() + limits["wall_seconds"])
+        deadline = time.monotonic() + limits["wall_seconds"]
+        result["isolation"] = str(receive(reply_read, deadline)["isolation"])
+        check(request_write, reply_read, job, deadline)
         result["token"] = job["token"]
     except TimeoutError:
         result["reason"] = "timeout"

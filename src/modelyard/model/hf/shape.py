@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from modelyard.config import complaint
-from modelyard.model.hf.weights import model_config
+from modelyard.model.hf.families import model_config
 from modelyard.model.network.architecture import ModelConfig
 
 
@@ -15,7 +15,7 @@ def shape_of(path: Path) -> ModelConfig:
 
     try:
         if path.is_file():
-            return model_config(AutoConfig.from_pretrained(path.parent, gguf_file=path.name))
-        return model_config(AutoConfig.from_pretrained(path))
+            return model_config(AutoConfig.from_pretrained(path.parent, gguf_file=path.name, trust_remote_code=False))
+        return model_config(AutoConfig.from_pretrained(path, trust_remote_code=False))
     except (ValueError, OSError, KeyError) as error:
         raise ValueError(f"{path}: {complaint(error)}") from None

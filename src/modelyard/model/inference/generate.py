@@ -4,7 +4,8 @@ The forward steps are :mod:`modelyard.model.inference.decode`'s.
 Prompts of like length (:mod:`modelyard.model.inference.grouping`) share one cache without padding masks: after a prefill of the shortest prompt's
 length, longer prompts are fed token by token in place of samples, so every position is computed exactly as in training. Sampling is inverse-CDF on
 uniforms drawn from one seeded CPU generator for all prompts, so the same seed gives the same text however the work is split. Top-p is Holtzman et
-al. 2020's nucleus. Left out: beams and stop strings.
+al. 2020's nucleus. Stop tokens and stop texts (:mod:`modelyard.model.inference.stops`) end a batch as
+soon as all of its sequences have met one. Left out: beams.
 """
 
 from __future__ import annotations
@@ -18,12 +19,16 @@ from torch import Tensor
 from modelyard import progress
 from modelyard.model.inference.decode import Decoder, Weights
 from modelyard.model.inference.grouping import READING, groups
+from modelyard.model.inference.stops import StopTexts
 from modelyard.model.network import parallel
 from modelyard.model.training.engine import Engine
 
+TEXT_EVERY = 4
+"""Steps between two looks for stop texts on a CPU: decoding costs about as much as the steps it saves."""
+
 
 class Generation(NamedTuple):
-    """New tokens of each prompt (the stop token included when it was sampled) and their log-probabilities at temperature 1 and top-p 1."""
+    """New tokens of each prompt (a stop included when it was sampled) and their log-probabilities at temperature 1 and top-p 1."""
 
     tokens: list[list[int]]
     logprobs: list[list[float]]
@@ -37,6 +42,7 @@ def generate(
     temperature: float,
     seed: int,
     stop_ids: Sequence[int] = (),
+    stop_texts: StopTexts | None = None,
     top_p: float = 1.0,
     batch: int = 256,
     report: Callable[[int, int], None] = lambda done, total: None,
@@ -63,9 +69,12 @@ def generate(
         weights = Weights(engine, max(1, min(batch, len(prompts))))
     for chosen in groups([len(p) for p in prompts], batch, max_new_tokens, READING[parallel.device().type]):
         part = [prompts[i] for i in chosen]
-        new, logp = _generate_batch(engine, weights, part, max_new_tokens, temperature, top_p, uniforms[chosen], stop_ids)
+        stops = (stop_ids, stop_texts)
+        new, logp = _generate_batch(engine, weights, part, max_new_tokens, temperature, top_p, uniforms[chosen], *stops)
         for i, row, row_logp in zip(chosen, new.tolist(), logp.tolist(), strict=True):
             length = next((i + 1 for i, token in enumerate(row) if token in stop_ids), max_new_tokens)
+            if stop_texts:
+                length = stop_texts.length(row[:length])
             tokens[i], logprobs[i] = row[:length], row_logp[:length]
         done += len(chosen)
         report(done, len(prompts))
@@ -81,8 +90,9 @@ def _generate_batch(
     top_p: float,
     uniforms: Tensor,
     stop_ids: Sequence[int],
+    stop_texts: StopTexts | None,
 ) -> tuple[Tensor, Tensor]:
-    """New tokens and log-probabilities, each [B, max_new]; after a stop token anything may stand."""
+    """New tokens and log-probabilities, each [B, max_new]; after a stop anything may stand."""
     dp, device = engine.layout.dp, parallel.device()
     fill = -len(prompts) % dp
     rows = [*prompts, *[prompts[-1]] * fill]
@@ -102,7 +112,7 @@ def _generate_batch(
     stops = torch.tensor(stop_ids, device=device, dtype=torch.long)
     engine.chunk.eval()
     engine.split_sequences(False)
-    position, ask_every = 0, 1 if device.type == "cpu" and dp == 1 else 16
+    position, ask_every = 0, 16 if device.type != "cpu" or dp > 1 else TEXT_EVERY if stop_texts else 1
     with torch.inference_mode():
         decoder = Decoder(engine, weights, share, end)
         for step in range(shortest, end):
@@ -111,13 +121,23 @@ def _generate_batch(
             position = step
             chosen, logp[:, step] = _sample(logits, temperature, top_p, uniform[:, step])
             sequence[:, step] = chosen if step >= longest else torch.where(sampling[:, step], chosen, sequence[:, step])
-            if stop_ids:
+            if stop_ids or stop_texts:
                 done |= sampling[:, step] & torch.isin(chosen, stops)
-                if (step - shortest) % ask_every == 0 and _all_done(done | (drawn[:, step] >= max_new - 1), dp):
+                asked = (step - shortest) % ask_every == 0
+                if asked and stop_texts:
+                    done |= _met(stop_texts, sequence, lengths, done, step + 1, ask_every)
+                if asked and _all_done(done | (drawn[:, step] >= max_new - 1), dp):
                     break
     columns = lengths[:, None] + torch.arange(max_new, device=device)
     gathered = [parallel.gather_data_parallel(x.gather(1, columns)) for x in (sequence, logp)]
     return gathered[0][: len(prompts)], gathered[1][: len(prompts)]
+
+
+def _met(stop_texts: StopTexts, sequence: Tensor, lengths: Tensor, done: Tensor, end: int, fresh: int) -> Tensor:
+    """Which of the sequences [b, S], of which ``end`` tokens are there, have met a stop text in their last ``fresh`` tokens."""
+    rows = zip(sequence[:, :end].tolist(), lengths.tolist(), done.tolist(), strict=True)
+    met = [not over and length < end and stop_texts.within(row[length:], fresh) for row, length, over in rows]
+    return torch.tensor(met, device=done.device)
 
 
 def _all_done(done: Tensor, replicas: int) -> bool:

@@ -88,6 +88,7 @@ def stage_parameters(model: ModelConfig, split: Split, stage: int) -> RankParame
     layer = (2 * h * queries + 2 * h * kv) // t + 2 * norm
     if model.has_biases:
         layer += (queries + 2 * kv + f) // t + 2 * h
+    layer += model.variant.qkv_bias * (queries + 2 * kv) // t + model.variant.qk_norm * 2 * model.head_width
     matrices = (3 if model.style == "llama" else 2) * h * f
     layer += h * model.moe.experts if model.moe else matrices // t
     layers = model.layers // split.pipeline
@@ -112,6 +113,8 @@ def layer_activations(model: ModelConfig, tensor: int, precision: Precision) -> 
     else:
         norms = 2 * (2 * FP32 * h + size * h + FP32)  # input and normalised input in fp32, output, 1/rms
         apart = queries + kv  # queries and keys after their rotation
+        if model.variant.qk_norm:
+            norms += (2 * FP32 + size) * (queries + kv) + FP32 * (model.heads + model.kv_heads)
     attention = (
         size * (2 * queries + 2 * kv + apart) + FP32 * model.heads
     )  # queries, keys, values fused; context; log-sum-exp of the scores

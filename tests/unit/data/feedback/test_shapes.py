@@ -34,6 +34,7 @@ def spoken(prompt: Any) -> Any:
 
 
 ASKED = [("user", SKY)]
+BRIEF = {"role": "system", "content": "Be brief."}
 PAIR = (ASKED, ("Scattering.", "Paint."), (1, 2))
 
 
@@ -43,6 +44,11 @@ PAIR = (ASKED, ("Scattering.", "Paint."), (1, 2))
         ("pairs", {"prompt": SKY, "chosen": chat(SKY, "Scattering."), "rejected": chat(SKY, "Paint.")}, PAIR),
         ("pairs", {"prompt": chat(SKY), "chosen": chat(SKY, "Scattering."), "rejected": "Paint."}, PAIR),
         ("pairs", {"prompt": chat(SKY), "chosen": chat("", "Scattering.")[1], "rejected": chat("", "Paint.")[1:]}, PAIR),
+        (
+            "pairs",
+            {"prompt": [BRIEF, *chat(SKY)], "chosen": chat(SKY, "Scattering."), "rejected": chat(SKY, "Paint.")},
+            ([("system", "Be brief."), *ASKED], *PAIR[1:]),
+        ),
         ("pairs", {"conversations": shared(SKY), "chosen": shared("", "Scattering.")[1], "rejected": shared("", "Paint.")[1]}, PAIR),
         (
             "scored",
@@ -116,6 +122,7 @@ PICTURE = {"role": "user", "content": [{"type": "text", "text": "What is it?"}, 
         ("pairs", {"prompt": SKY, "chosen": f"{SKY} Scattering.", "rejected": f"{SKY} Paint."}, "prompt_repeated"),
         ("pairs", {"chosen": chat("One", "", "Two", "2"), "rejected": chat("One", "", "Two", "3")}, "empty_completion"),
         ("pairs", {"prompt": "p", "chosen": "a", "rejected": "b", "score_chosen": 1, "score_rejected": 2}, "scores_against_order"),
+        ("pairs", {"prompt": "p", "chosen": "a", "rejected": " a\n"}, "tie"),
         ("pairs", {"prompt": "p", "chosen": "a", "rejected": "b", "score_chosen": 2, "score_rejected": 2}, "tie"),
         ("ranked", {"prompt": "p", "completions": ["a", "b", "a "], "ranks": [1, 2, 3]}, "text_at_two_ranks"),
         ("ranked", {"prompt": SKY, "completions": [f"{SKY} {n}" for n in range(3)], "ranks": [1, 2, 3]}, "prompt_repeated"),
@@ -150,6 +157,10 @@ def test_prompt_in_answers_is_cut_where_the_config_says_so(tmp_path: Path) -> No
     assert turn.completions == ("Scattering.", "Paint.")
     (restated,) = read(tmp_path / "f.jsonl", "pairs", [{"prompt": SKY, "chosen": f"{SKY} Well.", "rejected": "Paint."}]).entries
     assert restated.completions == (f"{SKY} Well.", "Paint."), "one answer that restates its question is an answer"
+    hello = read(tmp_path / "f.jsonl", "pairs", [{"prompt": "Hello", "chosen": "Hello! How are you?", "rejected": "Hello."}])
+    assert (len(hello.entries), hello.dropped) == (1, []), "a greeting is answered by a greeting"
+    same = read(tmp_path / "f.jsonl", "messages", [{"messages": chat(SKY, f"{SKY} A good question.")}])
+    assert (len(same.entries), same.dropped) == (1, []), "what stands in one conversation is what was said"
 
 
 @pytest.mark.parametrize("indent", [None, 2])

@@ -126,3 +126,75 @@ def test_sandbox_exact_values_cross_the_pipe() -> None:
 
 def test_sandbox_tests_may_use_the_prompts_helpers() -> None:
     assert run("def square(x): return x * x", "def check(candidate):\n    assert candidate(helper(5)) == 25\n").passed
+
+
+VALUES = {
+    "counter": ("from collections import Counter\ndef square(x): return Counter(x)", "assert candidate('abba') == {'a': 2, 'b': 2}"),
+    "counter_methods": (
+        "from collections import Counter\ndef square(x): return Counter(x)",
+        "assert candidate('aab').most_common(1) == [('a', 2)]",
+    ),
+    "defaultdict": (
+        "from collections import defaultdict\ndef square(x):\n    d = defaultdict(int)\n    for c in x: d[c] += 1\n    return d",
+        "assert candidate('aa') == {'a': 2}",
+    ),
+    "list_subclass": ("class L(list): pass\ndef square(x): return L([x])", "assert candidate(3) == [3]"),
+    "int_enum": ("import enum\nclass E(enum.IntEnum):\n    ONE = 1\ndef square(x): return E.ONE", "assert candidate(3) == 1"),
+    "namedtuple": (
+        "from collections import namedtuple\nP = namedtuple('P', 'a b')\ndef square(x): return P(x, x)",
+        "assert candidate(1) == (1, 1)",
+    ),
+    "fraction": ("from fractions import Fraction\ndef square(x): return Fraction(x, 2)", "assert candidate(3) == 1.5"),
+    "decimal": ("from decimal import Decimal\ndef square(x): return Decimal('1.5')", "assert candidate(3) * 2 == 3"),
+    "range": ("def square(x): return range(x)", "assert list(candidate(3)) == [0, 1, 2] and candidate(3) == range(3)"),
+    "deque": ("from collections import deque\ndef square(x): return deque(x)", "assert list(candidate([1, 2])) == [1, 2]"),
+    "generator": ("def square(x):\n    yield from range(x)", "assert list(candidate(3)) == [0, 1, 2]"),
+    "dict_keys": ("def square(x): return {x: 1}.keys()", "assert candidate(3) == {3}"),
+    "match": ("import re\ndef square(x): return re.match('a', x)", "assert candidate('ab')\n    assert not candidate('b')"),
+    "function_argument": ("def square(g, x): return g(x)", "assert candidate(lambda v: v + 1, 2) == 3"),
+    "function_returned": ("def square(x): return lambda y: x + y", "assert candidate(2)(3) == 5"),
+    "in_place": ("def square(x): x.sort()", "x = [3, 1]\n    assert candidate(x) is None\n    assert x == [1, 3]"),
+    "expected_error": (
+        "def square(x):\n    if x < 0: raise ValueError('negative')\n    return x",
+        "try: candidate(-1)\n    except ValueError: pass\n    else: assert False\n    assert candidate(1) == 1",
+    ),
+    "error_of_its_own": (
+        "class Mine(KeyError): pass\ndef square(x): raise Mine(x)",
+        "try: candidate(-1)\n    except LookupError: return\n    assert False",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_sandbox_right_value_of_the_standard_library_passes(name: str) -> None:
+    code, test = VALUES[name]
+
+    assert run(code, f"def check(candidate):\n    {test}\n") == Verdict(True, "", run("def square(x): return x * x").isolation)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "class I(int):\n    def __eq__(self, other): return True\n    __hash__ = int.__hash__\ndef square(x): return I(0)",
+        "class L(list):\n    def __eq__(self, other): return True\ndef square(x): return L()",
+        "class F:\n    def __call__(self): return 4\n    def __eq__(self, other): return True\ndef square(x): return F()",
+        "def square(x): raise AssertionError('quiet')",
+        "def square(x):\n    while True: yield x",
+        "x = []\nx.append(x)\ndef square(_): return x",
+        "import modelyard.evals.sandbox.crossing as m\nm.encode = lambda value, functions: {'opaque': True}\ndef square(x): return x",
+        "import modelyard.evals.sandbox.crossing as m\nm.encode = lambda value, functions: {'function': 0}\ndef square(x): return x",
+    ],
+)
+def test_sandbox_disguised_wrong_value_fails(code: str) -> None:
+    verdict = run(code)
+
+    assert not verdict.passed
+    assert verdict.isolation == run("def square(x): return x * x").isolation, "failing verdicts say where they ran too"
+
+
+def test_sandbox_function_named_check_is_no_test() -> None:
+    program = Program(
+        "def check(n): return n == 70", "check", "", "def check(candidate):\n    assert check(70) == True\n    assert check(1) == False\n"
+    )
+
+    assert run_program(program, LIMITS).passed

@@ -13,7 +13,9 @@ from pydantic import ValidationError
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.token_rows import TokenRows
 from modelyard.model import model_directory
+from modelyard.model.hf.weights import read_checkpoint
 from modelyard.model.training.engine import Engine
+from modelyard.model.training.trainer import History, checkpoints_written
 from modelyard.posttrain.policy import loop as ppo
 from modelyard.posttrain.policy import rollout
 from modelyard.posttrain.policy.config import OnPolicyConfig, PPOConfig
@@ -227,7 +229,9 @@ def test_ppo_config_impossible_values_are_refused(changes: dict[str, object], me
         ppo_config(**changes)
 
 
-def test_averaged_weights_in_bf16_move_wherever_the_actors_do(inputs: Inputs, execution: ExecutionConfig) -> None:
+def test_averaged_weights_in_bf16_move_wherever_the_actors_do_and_resume_whole(
+    inputs: Inputs, execution: ExecutionConfig, tmp_path: Path
+) -> None:
     # at InstructGPT's 0.992 a move is less than half of bf16's spacing for nearly every weight
     config = ppo_config(precision="bf16", ema_decay=0.992, iterations=3, optimizer=optimizer(1e-3), value_optimizer=optimizer(1e-3))
     training = ppo.prepare(config, inputs, execution)
@@ -239,5 +243,13 @@ def test_averaged_weights_in_bf16_move_wherever_the_actors_do(inputs: Inputs, ex
     moved = {name: (value.float() != start[name].float()) for name, value in actor.items()}
     followed = sum(int(((averaged[name] != start[name]) & moved[name]).sum()) for name in moved)
     assert followed == sum(int(mask.sum()) for mask in moved.values()) > 0
+    with checkpoints_written():
+        ppo.keep(training, tmp_path, History(), execution)
+    [kept] = (tmp_path / "ema").iterdir()
+    assert {tensor.dtype for tensor in read_checkpoint(kept).values()} == {torch.float32}
+    again = ppo.prepare(config, inputs, execution)
+    assert again.ema is not None
+    again.ema.load_weights(kept)  # as ppo.resume does
+    assert all(torch.equal(value, averaged[name]) for name, value in weights(again.ema).items())
     ppo.take_average(training.models.actor, training.ema)
     assert all(torch.equal(value, averaged[name].bfloat16()) for name, value in weights(training.models.actor).items())

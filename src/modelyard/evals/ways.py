@@ -1,0 +1,117 @@
+"""A benchmark asked another way: through a chat template, or with the letter of an option generated and parsed.
+
+Both ways are fields of the benchmark, so each has an id of its own. Multiple choice by likelihood needs log-probabilities
+of texts, which chat models behind a server do not give; by letter any model can be asked, as GPT-Fathom
+(arXiv:2309.16583) does. Options that have no letters get them, and where the right one always stands first they are
+shuffled by the item's id. Left out: examples as turns of a conversation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from modelyard.evals.benchmark import Benchmark, Item, sha256_text
+from modelyard.model.asked import Decoding
+
+LETTERS = "ABCDEFGHIJ"
+BY_LIKELIHOOD = ("choices", "contexts")
+LETTER = Decoding(max_new_tokens=32, temperature=0.0, samples=1, seed=0, stops=("\n",))
+INSTRUCTION = "Answer with the letter of the right option.\n\n"
+PLAIN_ONLY = {
+    "contexts": "reads what follows an option in a sentence; ask it by letter",
+    "loss": "scores whole texts",
+    "rows": "reads packed tokens",
+    "next_token": "reads packed tokens",
+}
+"""Method -> why it has no chat form."""
+ChooseBy = Literal["likelihood", "letter"]
+
+
+def asked(benchmark: Benchmark, choose_by: ChooseBy | None, chat: bool | None) -> Benchmark:
+    """The benchmark by letter or by likelihood, in chat or as plain text; None: as it is.
+
+    Raises:
+        ValueError: what is asked for has no meaning for this benchmark.
+    """
+    if choose_by and benchmark.method not in BY_LIKELIHOOD:
+        raise ValueError(f"benchmark {benchmark.name}: does not choose by likelihood, so choose_by has no meaning")
+    if choose_by == "letter":
+        benchmark = by_letter(benchmark)
+    return benchmark if chat is None or chat == benchmark.chat else in_chat(benchmark, chat)
+
+
+def in_chat(benchmark: Benchmark, chat: bool) -> Benchmark:
+    """Asked in the model's chat template, or as plain text. Raises ValueError where it has only one of the two."""
+    if chat and benchmark.method in PLAIN_ONLY:
+        raise ValueError(f"benchmark {benchmark.name}: {PLAIN_ONLY[benchmark.method]}, so it has no chat form")
+    if benchmark.method == "turns":
+        raise ValueError(f"benchmark {benchmark.name}: is a conversation, so it has no plain form")
+    update: dict[str, Any] = {"chat": chat}
+    if benchmark.method in ("choices", "last_word", "word"):
+        update["delimiter"] = "" if chat else " "
+    if benchmark.parser == "letter":  # a chat model may begin with a line of its own
+        update["decoding"] = benchmark.decoding.model_copy(update={"stops": () if chat else LETTER.stops})
+    return benchmark.model_copy(update=update)
+
+
+def by_letter(benchmark: Benchmark) -> Benchmark:
+    """Multiple choice with the letter generated and parsed. Raises ValueError where several options of an item are right."""
+    if several := [item.id for item in benchmark.items if len(item.right) != 1]:
+        raise ValueError(f"benchmark {benchmark.name}: {several[0]} has several right options, so no letter is the answer")
+    if all(item.choices == tuple(LETTERS[: len(item.choices)]) for item in benchmark.items):
+        items, prompt = benchmark.items, benchmark.prompt
+        prefaces = {item.group: INSTRUCTION + benchmark.prefaces.get(item.group, "") for item in items}
+    else:
+        shuffle = all(item.right == (0,) for item in benchmark.items)
+        items, prompt = tuple(lettered(benchmark, item, shuffle) for item in benchmark.items), "{asked}"
+        prefaces = {item.group: INSTRUCTION + solved(benchmark, benchmark.examples.get(item.group, ()), shuffle) for item in items}
+    update = {
+        "items": items,
+        "prompt": prompt,
+        "prefaces": prefaces,
+        "method": "generate",
+        "decoding": LETTER,
+        "parser": "letter",
+        "scorer": "exact",
+        "metrics": ("exact", "parsed"),
+    }
+    return benchmark.model_copy(update=update)
+
+
+def lettered(benchmark: Benchmark, item: Item, shuffle: bool) -> Item:
+    """An item whose options stand in the prompt, before its last line (``Answer:``)."""
+    order = list(range(len(item.choices)))
+    if shuffle:
+        order = np.random.default_rng(int(sha256_text(item.id)[:16], 16)).permutation(len(order)).tolist()
+    texts = options(benchmark, item)
+    listed = "\n".join(f"{letter}. {texts[place]}" for letter, place in zip(LETTERS, order, strict=False))
+    head, _, label = benchmark.prompt.format(**item.fields).rpartition("\n")
+    if not head or not label.endswith((":", "\uff1a")):  # the prompt ends with the question itself
+        head, label = f"{head}\n{label}".strip(), "Answer:"
+    right = order.index(item.right[0])
+    return item.model_copy(
+        update={
+            "fields": {"asked": f"{head}\n{listed}\n{label}"},
+            "question": benchmark.question_of(item),
+            "choices": tuple(LETTERS[: len(order)]),
+            "right": (right,),
+            "target": LETTERS[right],
+        }
+    )
+
+
+def options(benchmark: Benchmark, item: Item) -> list[str]:
+    """The texts of an item's options; of sentences that each completes, without what stands before."""
+    if benchmark.method != "contexts":
+        return list(item.choices)
+    before = item.fields["sentence"].partition("_")[0]
+    return [choice.removeprefix(before) for choice in item.choices]
+
+
+def solved(benchmark: Benchmark, examples: Sequence[Item], shuffle: bool) -> str:
+    """Examples with their letters."""
+    shown = [lettered(benchmark, example, shuffle) for example in examples]
+    return "".join(f"{one.fields['asked']} {one.target}\n\n" for one in shown)

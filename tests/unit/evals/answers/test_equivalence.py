@@ -1,0 +1,54 @@
+"""Formulas that mean the same, by their near misses."""
+
+import pytest
+
+from modelyard.evals.answers.equivalence import equivalent, math_answer
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        (r"So $x = \boxed{\frac{1}{2}}$.", r"\frac{1}{2}"),
+        (r"First \boxed{1}, then \boxed{2}.", "2"),
+        (r"\boxed{\left\{1, 2\right\}}", r"\left\{1, 2\right\}"),
+        ("Final Answer: The final answer is $[2,5)$. I hope it is correct.", "[2,5)"),
+        ("The answer is 3.5.", "3.5"),
+        ("I do not know.", ""),
+    ],
+)
+def test_math_answer(output: str, expected: str) -> None:
+    assert math_answer(output) == expected
+
+
+@pytest.mark.parametrize(
+    ("ours", "right", "same"),
+    [
+        (r"\dfrac12", r"\frac{1}{2}", True),
+        ("0.5", r"\frac{1}{2}", True),
+        ("1/3", r"\frac{1}{3}", True),
+        ("0.33", r"\frac{1}{3}", False),
+        ("1+x", "x+1", True),
+        ("x-1", "1-x", False),
+        (r"2\sqrt{2}", r"\sqrt{8}", True),
+        (r"(3,\frac{\pi}{2})", r"\left( 3, \frac{\pi}{2} \right)", True),
+        ("(4,3)", "(3,4)", False),
+        (r"\{2,1\}", r"\{1,2\}", True),
+        (r"[2,5)", r"(2,5)", False),
+        (r"10\%", "10", True),
+        (r"5^\circ", "5", True),
+        (r"5\text{ cm}", "5", True),
+        (r"\text{(B)}", r"\text{(C)}", False),
+        ("25", "5", False),
+        ("", "0", False),
+    ],
+)
+def test_equivalent(ours: str, right: str, same: bool) -> None:
+    pytest.importorskip("math_verify")
+
+    assert equivalent(ours, right) == float(same)
+
+
+@pytest.mark.parametrize("ours", ["9^{9^{9^9}}", "9^{99999}", "9999!", "3!!!", "1" * 400])
+def test_answer_whose_value_would_not_end_is_compared_as_text(ours: str) -> None:
+    assert equivalent(ours, "1") == 0.0
+    assert equivalent(ours, ours) == 1.0

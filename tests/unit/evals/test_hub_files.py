@@ -1,0 +1,194 @@
+"""Sets as the Hub publishes them load without a converter; rows that cannot be asked are one line that names them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from modelyard.evals.catalog import build
+
+DATE = {"day": "", "month": "", "year": ""}
+SETS: dict[str, tuple[str, list[dict[str, Any]], str, str, tuple[int, ...]]] = {
+    "arc_easy": (
+        "arc/ARC-Easy/test-00000-of-00001",
+        [{"id": "x", "question": "Which flies?", "choices": {"text": ["cow", "owl"], "label": ["1", "2"]}, "answerKey": "2"}],
+        "Question: Which flies?\nAnswer:",
+        "owl",
+        (1,),
+    ),
+    "winogrande": (
+        "winogrande/winogrande_xl/validation-00000-of-00001",
+        [{"sentence": "The cup fits _ well.", "option1": "here", "option2": "there", "answer": "2"}],
+        "The cup fits _ well.",
+        "well.",
+        (1,),
+    ),
+    "lambada": ("lambada/default/test-00000-of-00001", [{"text": "the king of the castle"}], "the king of the", "castle", ()),
+    "gsm8k": (
+        "gsm8k/main/test-00000-of-00001",
+        [{"question": "One and one?", "answer": "1+1=2\n#### 2"}],
+        "Question: One and one?\nAnswer:",
+        "2",
+        (),
+    ),
+    "math": (
+        "math/algebra/test-00000-of-00001",
+        [{"problem": "What is $x$?", "level": "1", "type": "Algebra", "solution": "It is $\\boxed{\\frac{1}{2}}$."}],
+        "Problem:\nWhat is $x$?\n\nSolution:",
+        "\\frac{1}{2}",
+        (),
+    ),
+    "web_questions": (
+        "web_questions/default/test-00000-of-00001",
+        [{"url": "u", "question": "who?", "answers": ["him", "her"]}],
+        "Question: who?\nAnswer:",
+        "him\nher",
+        (),
+    ),
+    "drop": (
+        "drop/data/validation-00000-of-00001",
+        [{"query_id": "q", "passage": "P.", "question": "Which?", "answers_spans": {"spans": ["a b", "c"], "types": ["span"]}}],
+        "P. Which?",
+        "a b\x1fc",
+        (),
+    ),
+    "tydi_qa": (
+        "tydi_qa/secondary_task/validation-00000-of-00001",
+        [
+            {
+                "id": "finnish-1",
+                "title": "t",
+                "context": "K.",
+                "question": "Mik\u00e4?",
+                "answers": {"text": ["t\u00e4m\u00e4"], "answer_start": [0]},
+            }
+        ],
+        "Konteksti: K.\n\nKysymys: Mik\u00e4?\n\nVastaus:",
+        "t\u00e4m\u00e4",
+        (),
+    ),
+    "agieval_en": (
+        "agieval_en/data/test-00000-of-00001",
+        [{"query": "Q: What? A: Among A through B, the answer is", "choices": ["(A)x", "(B)y"], "gold": [1]}],
+        "Q: What? A: Among A through B, the answer is",
+        "(B)y",
+        (1,),
+    ),
+    "human_eval": (
+        "human_eval/openai_humaneval/test-00000-of-00001",
+        [{"task_id": "H/0", "prompt": "def f():\n", "canonical_solution": "    pass\n", "test": "def check(c): pass", "entry_point": "f"}],
+        "def f():\n",
+        "    pass\n",
+        (),
+    ),
+}
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows), path.with_name(path.name + ".parquet"))
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_parquet_of_the_hub_is_read_as_published(name: str, tmp_path: Path) -> None:
+    file, rows, prompt, target, right = SETS[name]
+    write(tmp_path / file, rows)
+
+    benchmark = build(name, tmp_path, shots=None if name in ("human_eval", "agieval_en", "lambada") else 0)
+
+    (item,) = benchmark.items
+    assert benchmark.prompt_of(item) == prompt
+    assert (item.target, item.right) == (target, right)
+
+
+def test_questions_in_wordings_of_their_own_have_no_examples(tmp_path: Path) -> None:
+    write(tmp_path / SETS["agieval_en"][0], SETS["agieval_en"][1])
+
+    with pytest.raises(ValueError, match="agieval_en has no examples to show"):
+        build("agieval_en", tmp_path, shots=2)
+
+
+def test_full_mbpp_shows_the_papers_three_tasks(tmp_path: Path) -> None:
+    rows = [
+        {
+            "task_id": k,
+            "text": f"Task {k}.",
+            "code": f"def f{k}():\n    return {k}",
+            "test_list": [f"assert f{k}() == {k}"],
+            "test_setup_code": "",
+        }
+        for k in range(1, 13)
+    ]
+    write(tmp_path / "mbpp/full/prompt-00000-of-00001", rows[:10])
+    write(tmp_path / "mbpp/full/test-00000-of-00001", rows[10:])
+
+    benchmark = build("mbpp_full", tmp_path)
+
+    assert [item.id for item in benchmark.items] == ["mbpp/11", "mbpp/12"]
+    assert [f"Task {k}." in benchmark.prompt_of(benchmark.items[0]) for k in (1, 2, 3, 4, 5, 11)] == [False, True, True, True, False, True]
+
+
+def test_examples_of_short_answers_are_of_the_items_language(tmp_path: Path) -> None:
+    def row(language: str, k: int) -> dict[str, Any]:
+        return {"id": f"{language}-{k}", "context": f"c{k}", "question": f"q{k}", "answers": {"text": [f"a{k}"], "answer_start": [0]}}
+
+    write(tmp_path / "tydi_qa/secondary_task/train-0", [row("english", 1), row("korean", 2), row("english", 3)])
+    write(tmp_path / "tydi_qa/secondary_task/validation-0", [row("korean", 4), row("english", 5)])
+
+    benchmark = build("tydi_qa", tmp_path)
+
+    assert [[f"c{k}" in benchmark.prompt_of(item) for k in (1, 2, 3)] for item in benchmark.items] == [
+        [False, True, False],
+        [True, False, False],
+    ]
+    assert benchmark.score("An a5", benchmark.items[1]) == 1.0
+    assert benchmark.score("an a4", benchmark.items[0]) == pytest.approx(2 / 3), "articles are English's own"
+
+
+GOOD = {"question": "Which?", "choices": ["a", "b"], "answer": 1, "subject": "law"}
+
+
+@pytest.mark.parametrize(
+    ("change", "right"),
+    [({"answer": "B"}, 1), ({"answer": "1"}, 1), ({"answer": "a"}, 0), ({"choices": ["x", "1"], "answer": "1"}, 1)],
+)
+def test_answer_as_letter_place_or_text_is_understood(change: dict[str, Any], right: int, tmp_path: Path) -> None:
+    (tmp_path / "mmlu").mkdir()
+    for name in ("fewshot", "test"):
+        (tmp_path / "mmlu" / f"{name}.jsonl").write_text(json.dumps({**GOOD, **change}) + "\n")
+
+    assert build("mmlu", tmp_path, shots=1).items[0].right == (right,)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"answer": -1}, "answer: -1 is no option"),
+        ({"answer": 2}, "answer: 2 is no option"),
+        ({"answer": None}, "answer: None is no option"),
+        ({"answer": []}, "answer: no right option"),
+        ({"question": None}, "no 'question'"),
+        ({"choices": ["a", ""]}, "choices: not a list of at least two texts"),
+        ({"choices": "ab"}, "choices: not a list of at least two texts"),
+        ({"choices": [str(k) for k in range(11)]}, "choices: 11 options, and there are letters for 10"),
+    ],
+)
+def test_row_that_cannot_be_asked_is_named_with_its_line(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    (tmp_path / "mmlu").mkdir()
+    (tmp_path / "mmlu" / "fewshot.jsonl").write_text(json.dumps(GOOD) + "\n")
+    (tmp_path / "mmlu" / "test.jsonl").write_text(json.dumps(GOOD) + "\n" + json.dumps({**GOOD, **change}) + "\n")
+
+    with pytest.raises(ValueError, match=r"test\.jsonl:2: ") as error:
+        build("mmlu", tmp_path, shots=0)
+    assert message in str(error.value)
+
+
+def test_mc2_of_one_right_answer_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "truthfulqa").mkdir()
+    (tmp_path / "truthfulqa" / "samples.jsonl").write_text(json.dumps(GOOD) + "\n")
+
+    with pytest.raises(ValueError, match="one right answer a question, so no MC2"):
+        build("truthfulqa_mc2", tmp_path)

@@ -1,0 +1,114 @@
+"""One benchmark asked in several ways: letters for options without any, chat, and a conversation of two turns."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from modelyard.evals import ways
+from modelyard.evals.asking import ask
+from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark, Item
+from modelyard.evals.catalog.choice import scored
+from modelyard.evals.catalog.safety import mt_bench_turns
+from modelyard.evals.summary import summarise
+from modelyard.evals.tools import Tools, bound
+from modelyard.formats.feedback import Message, Prompt
+from modelyard.formats.json_file import parse
+from modelyard.model.asked import Decoding, InChat, Sampled, conversation, plain_turns
+from tests.unit.judges.scripted import Scripted
+
+
+class Talker(Scripted):
+    """A model that answers conversations; ``heard`` holds them."""
+
+    def __init__(self, say: Sequence[str]) -> None:
+        super().__init__()
+        self.lines = list(say)
+        self.heard: list[Prompt] = []
+
+    def reply(self, said: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
+        self.heard += said
+        return [Sampled([], [], [], f"{self.lines[len(conversation(one)) // 2]} {conversation(one)[0].content}", False) for one in said]
+
+    def turn(self, said: Prompt) -> str:
+        return plain_turns(said)
+
+
+def options(count: int, right: int = 0) -> Benchmark:
+    items = tuple(
+        Item(id=f"q/{k}", fields={"question": f"Which {k}?"}, target="", choices=("ant", "bee", "cow", "dog"), right=(right,))
+        for k in range(count)
+    )
+    made = scored("animals", items, "Question: {question}\nAnswer:", "acc_norm", {"": "unused"})
+    return made.model_copy(update={"examples": {"": items[:1]}})
+
+
+def test_options_get_letters_before_the_last_line_and_examples_too() -> None:
+    made = ways.by_letter(options(3, right=2))
+
+    first = "Question: Which 0?\nA. ant\nB. bee\nC. cow\nD. dog\nAnswer:"
+    assert made.prompt_of(made.items[1]) == f"{ways.INSTRUCTION}{first} C\n\n{first.replace('0', '1')}"
+    assert [item.target for item in made.items] == ["C", "C", "C"]
+    assert made.question_of(made.items[1]) == "Which 1?", "what training sets are searched for stays"
+    assert [made.score(made.parse(said), made.items[0]) for said in (" (C)", "**C**", "B", "C or D")] == [1.0, 1.0, 0.0, 0.0]
+
+
+def test_right_options_that_always_come_first_are_shuffled_the_same_way_each_time() -> None:
+    made = ways.by_letter(options(40))
+
+    assert made == ways.by_letter(options(40))
+    assert {item.target for item in made.items} == set("ABCD")
+    for item in made.items:
+        assert f"\n{item.target}. ant\n" in item.fields["asked"] + "\n"
+
+
+def test_every_way_has_an_id_of_its_own() -> None:
+    plain = options(2, right=1)
+    made = [ways.asked(plain, choose_by, chat) for choose_by in ("likelihood", "letter") for chat in (False, True)]
+
+    assert len({one.id for one in made}) == 4
+    assert made[0].id == plain.id, "the way it was asked before keeps its id"
+    assert made[1].delimiter == "", "an open turn is followed by the answer itself"
+    assert made[3].decoding.stops == (), "a chat model may begin with a line of its own"
+
+
+@pytest.mark.parametrize(
+    ("change", "choose_by", "chat", "message"),
+    [
+        (
+            {"items": (Item(id="q", fields={"question": "x"}, target="", choices=("a", "b"), right=(0, 1)),)},
+            "letter",
+            None,
+            "q has several right",
+        ),
+        ({"method": "loss", "decoding": NOTHING_DRAWN}, None, True, "scores whole texts, so it has no chat form"),
+        ({"method": "contexts"}, None, True, "ask it by letter"),
+        ({"method": "generate"}, "letter", None, "does not choose by likelihood"),
+    ],
+)
+def test_way_without_meaning_is_refused(change: dict, choose_by: ways.ChooseBy, chat: bool, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ways.asked(options(1, right=1).model_copy(update=change), choose_by, chat)
+
+
+def test_second_turn_follows_the_models_own_first_reply_and_both_are_rated(tmp_path: Path) -> None:
+    folder = tmp_path / "mt_bench"
+    folder.mkdir()
+    (folder / "question.jsonl").write_text('{"question_id": 1, "category": "math", "turns": ["One?", "Two?"]}\n')
+    (folder / "gpt-4.jsonl").write_text('{"question_id": 1, "choices": [{"turns": ["It is 1.", "It is 2."]}]}\n')
+    model, judge = Talker(["first of", "second of"]), Scripted(say=lambda prompt: "[[9]]" if "It is 1." in prompt else "fair [[4]]")
+    tools = Tools(judge=judge)
+
+    benchmark = bound(mt_bench_turns(tmp_path, None), tools)
+    (record,) = ask(model, benchmark, tools)
+
+    talk = (Message(role="user", content="One?"), Message(role="assistant", content="first of One?"), Message(role="user", content="Two?"))
+    assert model.heard == ["One?", talk]
+    assert record.prompt == "User: One?\nAssistant: first of One?\nUser: Two?\nAssistant:"
+    assert (record.output, record.score, record.values["rating_1"], record.values["rating_2"]) == ("second of One?", 0.65, 0.9, 0.4)
+    assert "User: One?\n\nAssistant: first of One?\n\nUser: Two?\n\nLast reply:\nsecond of One?" in judge.asked[1]
+    assert "It is 2." in judge.asked[1]
+    assert "Two?" not in judge.asked[0]
+    assert list(summarise(benchmark, [record])) == ["rating", "rating_1", "rating_2", "parsed"]
+    assert benchmark.id != bound(mt_bench_turns(tmp_path, None), Tools(judge=InChat(judge))).id, "a judge in chat is another judge"
+    assert parse(benchmark.model_dump_json(), "x")["method"] == "turns"
