@@ -88,7 +88,8 @@ def store_of(registry: Registry, version: Any, url: str | None) -> Store:
     """The store that the command names, else this directory's. Raises ArtifactError where the version was released from another."""
     store = Store(url or ExecutionConfig().store, SCRATCH)
     decision = registry.tag(version, DECISION)
-    if url is None and store.find(*decision.split("/", 1)) is None:
+    place = decision.split("/", 1)
+    if url is None and store.find(*place) is None and store.pruned(*place) is None:
         where = without_password(version.tags.get("store", "another store"))
         raise ArtifactError(f"{decision} is not in {store.storage.url}; it was released from {where}: --store names the store to read")
     return store
