@@ -27,8 +27,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MODELYARD_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     small_model.write(tmp_path, seq_len=512)
-    assert main(["init", "ours", "--start", "model", "--model", "hf"]) == 0
-    return Path("ours/modelyard.toml")
+    assert main(["init", "project", "--start", "model", "--model", "hf"]) == 0
+    return Path("project/modelyard.toml")
 
 
 def rows(config: PipelineConfig) -> dict[str, Row]:

@@ -50,7 +50,7 @@ def test_contamination_finds_the_one_item(tmp_path: Path, monkeypatch: pytest.Mo
     code, found = run("contamination", tmp_path, monkeypatch)
     assert code == DONE
     assert found["contaminated"] == found["content"]["contaminated"] == [2]
-    assert [hit["document"] for hit in found["content"]["hits"]] == ["pages.jsonl:2"]
+    assert [hit["document"] for hit in found["content"]["hits"]] == ["train/pages.jsonl:2"]
 
 
 def test_plan_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,8 +173,8 @@ def tydi_qa(data: Path, shots: int | None) -> Benchmark:
         made = item(f"tydi_qa/{place}", row, language)
         items.append(made.model_copy(update={"fields": {"question": labelled(row, language)}}))
     scorers = {"english": "any_f1_english", "arabic": "any_f1_arabic"}
-    made = drawn("tydi_qa", items, form, prefaces)
-    return made.model_copy(update={"group_scorers": {key: value for key, value in scorers.items() if key in prefaces}})
+    whole = drawn("tydi_qa", items, form, prefaces)
+    return whole.model_copy(update={"group_scorers": {key: value for key, value in scorers.items() if key in prefaces}})
 
 
 def language_of(row: Asked) -> str:
