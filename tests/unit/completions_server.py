@@ -55,16 +55,15 @@ class Completions(BaseHTTPRequestHandler):
 
     def likeliest(self, body: dict[str, Any]) -> dict[str, Any]:
         """The letters A to T as the likeliest first tokens of a reply."""
-        turn = self.subject.turn(messages_of(body))
         letters = string.ascii_uppercase[: body["top_logprobs"]]
-        (found,) = self.subject.likelihoods([[(turn, letter) for letter in letters]])
+        (found,) = self.subject.likelihoods([[(messages_of(body), letter) for letter in letters]])
         top = [{"token": letter, "logprob": one.total} for letter, one in zip(letters, found, strict=True)]
         return {"message": {"content": "A"}, "logprobs": {"content": [{"token": "A", "top_logprobs": top}]}}
 
     def scored(self, prompt: str) -> dict[str, Any]:
         """The prompt's own log-probabilities, and those of the likeliest token in each place."""
-        encoding = self.subject.encoder._tokenizer(prompt, return_offsets_mapping=True)
-        ids, offsets = encoding["input_ids"], [start for start, _ in encoding["offset_mapping"]]
+        encoding = self.subject.encoder._tokenizer.encode(prompt)
+        ids, offsets = encoding.ids, [start for start, _ in encoding.offsets]
         scorer = Scorer(self.subject.engine)
         ((whole,),) = scorer.score([Query([ids[:1]], [ids[1:]])])
         each = [one.margin for (one,) in scorer.score([Query([ids[:i]], [[ids[i]]]) for i in range(1, len(ids))])]

@@ -63,14 +63,15 @@ def run(model: str | Path, benchmark: str, data: Path, out: Path, *more: str) ->
     return [json.loads(line) for line in out.read_text().splitlines()]
 
 
-def reference(directory: Path, pairs: list[tuple[str, str]]) -> list[tuple[float, bool]]:
-    """Summed log p and greediness by transformers, one continuation at a time, with lm-evaluation-harness's rule of where tokens are cut."""
+def reference(directory: Path, pairs: list[tuple[str, str]], *, special: bool = True) -> list[tuple[float, bool]]:
+    """Summed log p and greediness by transformers, one continuation at a time, with lm-evaluation-harness's rule of where tokens are cut;
+    ``special``: a text begins as the tokenizer begins it."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model, tokenizer = AutoModelForCausalLM.from_pretrained(directory), AutoTokenizer.from_pretrained(directory)
     found = []
     for context, continuation in pairs:
-        prefix, whole = tokenizer.encode(context), tokenizer.encode(context + continuation)
+        prefix, whole = (tokenizer.encode(text, add_special_tokens=special) for text in (context, context + continuation))
         with torch.no_grad():
             logprobs = torch.log_softmax(model(torch.tensor([whole[:-1]])).logits[0], -1)[len(prefix) - 1 :]
         wanted = torch.tensor(whole[len(prefix) :])
@@ -106,7 +107,7 @@ def test_command_our_directory_starts_texts_as_in_pretraining(directory: Path, d
 
     numbers = [int(entry["item"].removeprefix("arc_easy/")) for entry in records]
     assert len(set(numbers)) == 2, "a sample, not the first two"
-    pairs = [("<|endoftext|>" + records[0]["prompt"], f" {text}") for text in QUESTIONS[numbers[0]][1]]
+    pairs = [(records[0]["prompt"], f" {text}") for text in QUESTIONS[numbers[0]][1]]
     assert records[0]["logprobs"] == pytest.approx([total for total, _ in reference(directory / "hf", pairs)], abs=1e-3)
 
 
@@ -201,7 +202,7 @@ def test_likelihoods_in_chat_are_those_after_the_open_turn(chatting: Path, data:
 
     prompt = f"[user] Question: {QUESTIONS[1][0]}\nAnswer:\n[assistant]:"
     assert records[1]["prompt"] == prompt
-    expected = [total for total, _ in reference(chatting, [(prompt, text) for text in QUESTIONS[1][1]])]
+    expected = [total for total, _ in reference(chatting, [(prompt, text) for text in QUESTIONS[1][1]], special=False)]
     assert records[1]["logprobs"] == pytest.approx(expected, abs=1e-3)
 
 
