@@ -114,7 +114,7 @@ def layer_activations(model: ModelConfig, tensor: int, precision: Precision) -> 
         norms = 2 * (2 * FP32 * h + size * h + FP32)  # input and normalised input in fp32, output, 1/rms
         apart = queries + kv  # queries and keys after their rotation
         if model.variant.qk_norm:
-            norms += (2 * FP32 + size) * (queries + kv) + FP32 * (model.heads + model.kv_heads)
+            norms += FP32 * (2 * (queries + kv) + model.heads + model.kv_heads)  # as above, but the rotation keeps no input; not measured
     attention = (
         size * (2 * queries + 2 * kv + apart) + FP32 * model.heads
     )  # queries, keys, values fused; context; log-sum-exp of the scores
