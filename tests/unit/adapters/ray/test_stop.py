@@ -45,8 +45,8 @@ def run_on_rank(stage) -> dict[str, float]:
     class Mailbox:
         report = warn = SimpleNamespace(remote=lambda *words: None)
 
-    job = rank.Job(stage, Nothing(), {}, Path("out"), Path("checkpoints"), ExecutionConfig(threads=1))
-    return rank._run(job, 0, Mailbox)
+    job = rank.Job(stage, Nothing(), {}, Path("out"), Path("checkpoints"), ExecutionConfig(threads=1), "")
+    return rank._run(job, 0, True, Mailbox)
 
 
 def test_stage_without_checkpoints_ends_at_its_next_report_and_says_where() -> None:
