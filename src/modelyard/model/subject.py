@@ -239,9 +239,14 @@ class ScorerModel:
 
 
 def batches(rows: Sequence[Sequence[int]], size: int) -> list[list[int]]:
-    """Indices in batches of ``size`` rows of like length."""
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-    return [order[start : start + size] for start in range(0, len(order), size)]
+    """Indices in batches of at most ``size`` rows of like length: the longest is at most a third and 16 tokens longer than the shortest, so that
+    little of what is computed is padding."""
+    found: list[list[int]] = []
+    for i in sorted(range(len(rows)), key=lambda i: len(rows[i])):
+        if not found or len(found[-1]) == size or len(rows[i]) > len(rows[found[-1][0]]) * 4 / 3 + 16:
+            found.append([])
+        found[-1].append(i)
+    return found
 
 
 def pad(rows: Sequence[Sequence[int]], padding: int) -> torch.Tensor:
