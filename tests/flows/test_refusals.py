@@ -181,7 +181,7 @@ def test_line_bad_input_is_one_line_before_training(directory, monkeypatch, capf
     assert message in said
     assert said.count("\n") == 1, said
     store = directory / ".modelyard/store"
-    assert not store.exists() or {path.name for path in store.iterdir()} <= {".claims", "abuse_filter", "shard"}
+    assert not store.exists() or {path.name for path in store.iterdir()} <= {".claims", ".used", "abuse_filter", "shard"}
 
 
 def test_line_what_the_project_warns_of_reaches_the_terminal(directory, monkeypatch, capfd):

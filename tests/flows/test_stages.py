@@ -40,7 +40,11 @@ def test_stage_runs_what_takes_its_config(stage: Stage) -> None:
 def test_line_has_the_stages_that_its_config_asks_for(name: str, absent: set[str]) -> None:
     config = load_pipeline(str(PIPELINES / f"{name}.toml"), [])
     had = {stage.name for stage in STAGES if stage.name != "decision" and isinstance(config.of(stage.name), stage.config)}
-    assert {stage.name for stage in STAGES} - had == absent | {"decision"}, "the decision's config is made when production is known"
+    missing = absent | {"decision", "no_contam_tokens", "no_contam"}
+    assert {stage.name for stage in STAGES} - had == missing, "the decision's config is made when production is known"
+    if not {"base"} & absent:
+        twin = load_pipeline(str(PIPELINES / f"{name}.toml"), ["no_contam=true"])
+        assert (twin.of("no_contam"), twin.of("no_contam_tokens").seed) == (twin.base, twin.tokens.seed)
 
 
 def test_list_with_a_stage_that_reads_what_comes_later_is_refused() -> None:

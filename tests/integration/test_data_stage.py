@@ -67,7 +67,7 @@ def test_data_stages_give_the_same_on_workers_and_in_a_pipeline(tmp_path):
     pipeline = load_pipeline(str(SMALLEST), overrides["loop"])
     line = Line(pipeline)
     place = Place(pipeline.name, pipeline.execution)
-    assert spec_of(line._planned("corpus"), place).version == built.artifact.version, "a pipeline finds what the command built"
+    assert spec_of(line.planned("corpus"), place).version == built.artifact.version, "a pipeline finds what the command built"
     line.built["corpus"] = built
     assert spec_of(line._planned("tokens"), place).version == tokens.artifact.version
 

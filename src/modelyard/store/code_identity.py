@@ -7,12 +7,16 @@ does. Left out: versions of libraries, which ``constraints.txt`` holds.
 from __future__ import annotations
 
 import ast
+import threading
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import modelyard
 from modelyard.config import digest
+
+_PARSING = threading.Lock()
+"""Held while a module is parsed: stages that begin together parse in threads, and CPython 3.11 counts the depth of all of them as one (gh-106905)."""
 
 
 @cache
@@ -70,7 +74,10 @@ def definition_version(module: str, *names: str) -> str:
 @cache
 def _parse(name: str) -> ast.Module | None:
     path = _file(name)
-    return None if path is None else _without_docstrings(ast.parse(path.read_text("utf-8")))
+    if path is None:
+        return None
+    with _PARSING:
+        return _without_docstrings(ast.parse(path.read_text("utf-8")))
 
 
 def _definitions(module: str) -> tuple[dict[str, ast.stmt], dict[str, tuple[str, str]]]:

@@ -7,7 +7,8 @@ import pytest
 
 from modelyard.evals.analyses import ANALYSES, reordered, spread
 from modelyard.evals.benchmark import Item
-from modelyard.evals.catalog.choice import mmlu_question
+from modelyard.evals.catalog.choice import lettered_question
+from modelyard.evals.catalog.options import OptionRow
 from modelyard.stats.estimate import Estimate
 
 
@@ -21,12 +22,12 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_orders_move_the_right_option_with_its_text() -> None:
-    row = {"question": "Which wood?\nA. is no option", "choices": ["oak", "elm", "ash", "fir"], "answer": 1}
-    item = Item(id="x", fields={"question": mmlu_question(row)}, target="B", choices=tuple("ABCD"), right=(1,))
+    row = OptionRow("mmlu:1", "Which wood?\nA. is no option", ("oak", "elm", "ash", "fir"), (1,), "", "")
+    item = Item(id="x", fields={"question": lettered_question(row)}, target="B", choices=tuple("ABCD"), right=(1,))
 
     moved = reordered(item, [3, 2, 1, 0])
 
-    assert moved.fields["question"] == mmlu_question({**row, "choices": ["fir", "ash", "elm", "oak"]})
+    assert moved.fields["question"] == lettered_question(row._replace(choices=("fir", "ash", "elm", "oak")))
     assert (moved.right, moved.target) == ((2,), "C")
     assert reordered(moved, [3, 2, 1, 0]) == item
 

@@ -51,9 +51,14 @@ def test_catalog_missing_data_is_named(name: str, tmp_path: Path) -> None:
         build(name, tmp_path)
 
 
+ASKED = [{"role": "user", "content": "The king went to"}]
+
+
 def test_catalog_broken_line_is_named(tmp_path: Path) -> None:
     (tmp_path / "lambada").mkdir()
-    (tmp_path / "lambada" / "samples.jsonl").write_text(json.dumps({"input": [], "ideal": "x"}) + "\n" + json.dumps({"input": []}) + "\n")
+    (tmp_path / "lambada" / "samples.jsonl").write_text(
+        json.dumps({"input": ASKED, "ideal": "x"}) + "\n" + json.dumps({"input": ASKED}) + "\n"
+    )
 
     with pytest.raises(ValueError, match=r"samples\.jsonl:2: no 'ideal'"):
         build("lambada", tmp_path)

@@ -161,6 +161,6 @@ def test_xstest_of_a_real_model_shows_in_its_records_what_the_model_was_shown(da
     assert len(records) == SAFE + UNSAFE
     for record, reply, item in zip(records, replies, benchmark.items, strict=True):
         assert record.prompt == f"<|user|>{item.fields['prompt']}<|end|><|assistant|>"
-        assert spelled.encode(record.prompt).ids == reply.prompt
+        assert spelled.encode(record.prompt, add_special_tokens=False).ids == reply.prompt
         assert record.prompt_sha256 == sha256(record.prompt.encode()).hexdigest()
         assert (record.output, record.benchmark_id, record.target) == (reply.text, benchmark.id, item.target)

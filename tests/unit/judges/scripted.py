@@ -27,8 +27,8 @@ class Scripted:
         self.decodings.append(decoding)
         return [Sampled([], [], [], self.say(prompt), False) for prompt in prompts]
 
-    def reply(self, messages: Sequence[str], decoding: Decoding) -> list[Sampled]:
-        return self.complete(messages, decoding)
+    def reply(self, said: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
+        return self.complete([one if isinstance(one, str) else one[-1].content for one in said], decoding)
 
     def follow(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
         return self.complete([prompt_text(prompt) for prompt in prompts], decoding)

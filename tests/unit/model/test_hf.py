@@ -169,7 +169,8 @@ def test_export_of_a_trained_model_directory_and_back_is_bit_identical(tmp_path:
     before, after = read_checkpoint(tmp_path / "model" / "checkpoint"), read_checkpoint(tmp_path / "back" / "checkpoint")
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
-    assert model_directory.load(tmp_path / "back", ONE).model == model_directory.read(tmp_path / "model").model
+    whose = {"family": "llama"}  # an import names it
+    assert model_directory.load(tmp_path / "back", ONE).model == model_directory.read(tmp_path / "model").model.model_copy(update=whose)
 
 
 def harm(directory: Path, how: str) -> None:

@@ -23,6 +23,8 @@ class Event(NamedTuple):
     total: int
     metrics: Mapping[str, float]
     unit: str
+    at: float
+    """When it was sent, seconds since 1970: calls of an asyncio actor may overtake each other."""
 
 
 class Failure(NamedTuple):
@@ -129,7 +131,7 @@ class Mailbox:
 
     async def news(self) -> News:
         """Driver: all that happened since the last call."""
-        events, self.events = self.events, []
+        events, self.events = sorted(self.events, key=lambda event: event.at), []
         warnings, self.warnings = self.warnings, []
         return News(events, warnings, list(self.failures), self.metrics, self.attempt, self._hung())
 

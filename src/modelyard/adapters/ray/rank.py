@@ -123,7 +123,7 @@ def _run(job: Job, rank: int, first: bool, mailbox: Any) -> dict[str, float]:
         progress.beat()
         if rank == 0 and (metrics or done >= total or time.monotonic() - last >= REPORT_SECONDS):
             last = time.monotonic()
-            mailbox.report.remote(Event(done, total, dict(metrics), unit))
+            mailbox.report.remote(Event(done, total, dict(metrics), unit, time.time()))
         if done < total:
             progress.stop_here(done, total, unit)
 

@@ -30,18 +30,21 @@ class LinearScaling(_Scaling):
     """Every frequency divided by the factor."""
 
     kind: Literal["linear"] = "linear"
+    """Which of the published scalings."""
 
 
 class DynamicScaling(_Scaling):
     """The base grows with sequences longer than the model's ``seq_len``; there are none, so nothing is scaled."""
 
     kind: Literal["dynamic"] = "dynamic"
+    """Which of the published scalings."""
 
 
 class Llama3Scaling(_Scaling):
     """Slow frequencies divided by the factor, fast ones kept, those between blended."""
 
     kind: Literal["llama3"] = "llama3"
+    """Which of the published scalings."""
     low_freq_factor: float = Field(gt=0)
     """Frequencies with fewer rotations than this over the original length are slow."""
     high_freq_factor: float = Field(gt=0)
@@ -54,6 +57,7 @@ class YarnScaling(_Scaling):
     """Blended by rotations over the original length, attention's logits scaled."""
 
     kind: Literal["yarn"] = "yarn"
+    """Which of the published scalings."""
     original_max_position_embeddings: int = Field(ge=1)
     """Length the model was pretrained at."""
     beta_fast: float | None = Field(default=None, gt=0)
