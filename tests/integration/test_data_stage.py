@@ -69,7 +69,7 @@ def test_data_stages_give_the_same_on_workers_and_in_a_pipeline(tmp_path):
     place = Place(pipeline.name, pipeline.execution)
     assert spec_of(line.planned("corpus"), place).version == built.artifact.version, "a pipeline finds what the command built"
     line.built["corpus"] = built
-    assert spec_of(line._planned("tokens"), place).version == tokens.artifact.version
+    assert spec_of(line.planned("tokens"), place).version == tokens.artifact.version
 
     inputs = {"corpus": corpus}
     for name in ("held_out", "feedback", "benchmarks", "contamination"):

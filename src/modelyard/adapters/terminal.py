@@ -79,7 +79,7 @@ def stage_progress(stage: str, out: Console) -> Iterator[Report]:
 def stage_done(line: StageLine, out: Console) -> None:
     """One line that stays when a stage is over."""
     how = "cached" if line.cached else f"built in {_clock(line.seconds)}"
-    out.print(Text.assemble((f"{line.stage:<16}", "bold"), (f"{how:<18}", "cyan" if line.cached else "green"), printable(line.metric)))
+    out.print(Text.assemble((f"{line.stage:<17}", "bold"), (f"{how:<18}", "cyan" if line.cached else "green"), printable(line.metric)))
 
 
 @contextmanager

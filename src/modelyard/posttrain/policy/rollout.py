@@ -112,7 +112,7 @@ def sample(models: Models, prompts: Sequence[list[int]], seed: int, sampling: Sa
     values = models.value.evaluate(batch, sampling.micro_batch).cpu() if models.value is not None else None
     generated = torch.tensor([logprob for row in drawn.logprobs for logprob in row])
     drift = float((generated - logprobs[rows.mask.bool()]).abs().mean())
-    parts = {"model": torch.tensor(scores)}
+    parts = {"model": torch.tensor(scores, dtype=torch.float32)}
     return Rollout(rows, drawn.tokens, torch.tensor(ended), logprobs, reference, values, parts, drift, {})
 
 
