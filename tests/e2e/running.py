@@ -101,8 +101,8 @@ def is_built(directory: Path, name: str) -> bool:
 
 
 def copy(origin: Path, target: Path, without: tuple[str, ...] = ()) -> Path:
-    """A copy of a finished run's directory, less some artifacts."""
-    shutil.copytree(origin, target, ignore=shutil.ignore_patterns("prefect"))
+    """A copy of a finished run's directory, less some artifacts; Prefect's database comes along, as making one takes ten seconds."""
+    shutil.copytree(origin, target, ignore=shutil.ignore_patterns("server.*", "*.lock", "auth"))
     for name in without:
         shutil.rmtree(target / ".modelyard/store" / name)
     return target

@@ -85,7 +85,7 @@ def stage_done(line: StageLine, out: Console) -> None:
 @contextmanager
 def _live(stage: str, out: Console) -> Iterator[Report]:
     columns = [
-        TextColumn(f"[bold]{escape(stage):<16}"),
+        TextColumn(f"[bold]{escape(stage):<17}"),
         BarColumn(bar_width=16),
         TextColumn("{task.fields[count]}"),
         TextColumn("{task.fields[pace]}"),

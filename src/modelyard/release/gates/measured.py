@@ -114,7 +114,7 @@ def under_limits(results: Results, names: Sequence[str], config: ReleaseConfig) 
         own = held.own
         for key in dict.fromkeys([*own.max, *own.min, *own.max_increase]):
             value = metric(results, f"evals/policy/{name}/{key}", held.min_items)
-            text = f"{name} {key} {value.value:.1%} [{value.low:.1%}, {value.high:.1%}]"
+            text = f"{name if key == name else f'{name} {key}'} {value.value:.1%} [{value.low:.1%}, {value.high:.1%}]"
             outside, share = [], f"evals/policy/{name}/{key}" in results.shares
             if key in own.max:
                 outside += [value.high > own.max[key]]
