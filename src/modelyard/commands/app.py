@@ -32,13 +32,14 @@ from modelyard.commands import (
     released,
     run,
     schema,
+    serve,
     servers,
     verify,
 )
 from modelyard.commands.command import Command, exit_code
 
 COMMANDS: dict[str, tuple[tuple[str, Callable[..., object]], ...]] = {
-    "Pipeline": (("run", run.run), ("ui", servers.ui), ("services", servers.services)),
+    "Pipeline": (("run", run.run), ("serve", serve.serve), ("ui", servers.ui), ("services", servers.services)),
     "Configs": (
         ("init", init.init),
         ("check", check.check),

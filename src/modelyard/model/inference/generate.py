@@ -119,7 +119,7 @@ def _generate_batch(
             progress.beat()
             logits = decoder.logits(sequence[:, position:step], position)
             position = step
-            chosen, logp[:, step] = _sample(logits, temperature, top_p, uniform[:, step])
+            chosen, logp[:, step] = sample(logits, temperature, top_p, uniform[:, step])
             sequence[:, step] = chosen if step >= longest else torch.where(sampling[:, step], chosen, sequence[:, step])
             if stop_ids or stop_texts:
                 done |= sampling[:, step] & torch.isin(chosen, stops)
@@ -148,7 +148,7 @@ def _all_done(done: Tensor, replicas: int) -> bool:
     return int(ended) == replicas
 
 
-def _sample(logits: Tensor, temperature: float, top_p: float, uniform: Tensor) -> tuple[Tensor, Tensor]:
+def sample(logits: Tensor, temperature: float, top_p: float, uniform: Tensor) -> tuple[Tensor, Tensor]:
     """Tokens [b] and their log-probabilities at temperature 1 from logits [b, V] and uniforms [b]."""
     logprobs = torch.log_softmax(logits, -1)
     if temperature == 0:

@@ -1,0 +1,43 @@
+"""``modelyard serve``: a model behind an OpenAI-compatible server, until interrupted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from modelyard.commands.command import say
+from modelyard.commands.numbers import at_least, between
+
+MODEL = typer.Argument(help="models:/name@alias, or a model directory of ours or of Hugging Face.", show_default=False)
+NAME = typer.Option(help="What clients call it; without it, MODEL's own name.")
+HOST = typer.Option(help="Address to listen on; the server asks nobody for a key, so behind 127.0.0.1 belongs a proxy that does.")
+ROWS = typer.Option(help="Requests answered at once; each holds keys and values of a whole context.", callback=at_least(1))
+WAITING = typer.Option(help="Requests that may wait for their turn; one more is told to come again (429).", callback=at_least(0))
+
+
+def serve(
+    model: Annotated[str, MODEL],
+    name: Annotated[str | None, NAME] = None,
+    host: Annotated[str, HOST] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0: any that is free.", callback=between(0, 65535))] = 8000,
+    rows: Annotated[int, ROWS] = 8,
+    waiting: Annotated[int, WAITING] = 64,
+    threads: Annotated[int, typer.Option(help="CPU threads.", callback=at_least(1))] = 2,
+) -> None:
+    """Answer /v1/chat/completions and /v1/completions, whole or streamed; requests share decoding steps.
+
+    An alias is looked up once, when the server starts.
+    """
+    from modelyard.adapters.mlflow.model_source import local_directory
+    from modelyard.commands.evaluate import CACHE
+    from modelyard.execution import ExecutionConfig
+    from modelyard.model.subject import Subject
+    from modelyard.serving.served_model import ServedModel
+    from modelyard.serving.server import run
+
+    called = name or (model.removeprefix("models:/") if model.startswith("models:/") else Path(model).name)
+    directory = local_directory(model, CACHE / "models")
+    subject = Subject.open(called, directory, ExecutionConfig(threads=threads), micro_batch=rows)
+    run(ServedModel(called, subject, rows, waiting), host, port, say)

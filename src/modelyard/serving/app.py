@@ -1,0 +1,162 @@
+"""The HTTP side: OpenAI's ``/v1/chat/completions``, ``/v1/completions`` and ``/v1/models``, whole or streamed.
+
+``/`` is a page to chat at. Errors are OpenAI's: 400 what cannot be asked, 404 another model, 429 too many wait, 503 going down. A client that
+hangs up frees its row. Left out: keys and TLS (a proxy's), content filters, feedback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
+
+from modelyard.config import shortened
+from modelyard.serving.batcher import ClosedError, FullError, Piece
+from modelyard.serving.protocol import CHAT, TEXT, ChatRequest, CompletionRequest, Kind, Replies, problem, usage
+from modelyard.serving.served_model import ServedModel, Submitted
+
+PAGE = Path(__file__).parent / "chat.html"
+HANG_UP_SECONDS = 0.2
+"""How often a client that waits for a whole answer is looked for."""
+
+
+class RefusedError(Exception):
+    """An error that a client is told."""
+
+    def __init__(self, status: int, message: str, kind: str, code: str | None = None) -> None:
+        super().__init__(message)
+        self.response = JSONResponse(problem(message, kind, code), status, {"Retry-After": "1"} if status in (429, 503) else None)
+
+
+class Conversation:
+    """One request: its pieces as they come from the decoding thread."""
+
+    def __init__(self, model: ServedModel, request: ChatRequest | CompletionRequest) -> None:
+        """Raises RefusedError."""
+        if request.model not in (model.name, model.name.partition("@")[0]):
+            said = f"model {shortened(request.model)!r} is not served here; {model.name!r} is"
+            raise RefusedError(404, said, "invalid_request_error", "model_not_found")
+        self.model, loop = model, asyncio.get_running_loop()
+        self.pieces: asyncio.Queue[Piece] = asyncio.Queue()
+        self.request = request
+        self.submitted = self._submit(lambda piece: loop.call_soon_threadsafe(self.pieces.put_nowait, piece))
+        self.kind: Kind = CHAT if isinstance(request, ChatRequest) else TEXT
+        self.replies = Replies(self.kind, model.name, model.fingerprint)
+
+    def _submit(self, tell: Any) -> Submitted:
+        try:
+            return self.model.submit(self.request, tell)
+        except ValueError as error:
+            code = "context_length_exceeded" if "exceed the context" in str(error) else None
+            raise RefusedError(400, shortened(str(error)), "invalid_request_error", code) from None
+        except FullError as error:
+            raise RefusedError(429, f"{error}; try again", "rate_limit_error", "queue_full") from None
+        except ClosedError as error:
+            raise RefusedError(503, str(error), "server_error") from None
+
+    async def whole(self, client: Request) -> Response:
+        """Wait for the end; nobody is answered who has gone."""
+        texts: list[str] = []
+        while True:
+            try:
+                piece = await asyncio.wait_for(self.pieces.get(), HANG_UP_SECONDS)
+            except TimeoutError:
+                if await client.is_disconnected():
+                    self.submitted.answer.cancel()
+                continue
+            texts.append(piece.text)
+            if piece.reason:
+                break
+        if piece.reason == "error":
+            raise RefusedError(503, piece.problem, "server_error")
+        if piece.reason == "cancelled":
+            return Response(status_code=499)
+        said = self.model.said(self.submitted.answer) if self._wants_logprobs() else None
+        return JSONResponse(self.replies.whole("".join(texts), piece.reason, self._usage(piece), said))
+
+    async def streamed(self) -> AsyncIterator[str]:
+        """Server-sent events, as they come."""
+        try:
+            if self.kind is CHAT:
+                yield event(self.replies.piece("", first=True))
+            while True:
+                piece = await self.pieces.get()
+                if piece.text:
+                    yield event(self.replies.piece(piece.text))
+                if piece.reason == "error":
+                    yield event(problem(piece.problem, "server_error"))
+                    return
+                if piece.reason in ("stop", "length"):
+                    yield event(self.replies.piece(None, piece.reason))
+                    break
+                if piece.reason:
+                    return
+            if self.request.stream_options.include_usage:
+                yield event(self.replies.usage(self._usage(piece)))
+            yield "data: [DONE]\n\n"
+        finally:
+            self.submitted.answer.cancel()  # of one that has ended already nothing is left to free
+
+    def _wants_logprobs(self) -> bool:
+        return self.request.logprobs if isinstance(self.request, ChatRequest) else self.request.logprobs is not None
+
+    def _usage(self, piece: Piece) -> dict[str, int]:
+        return usage(self.submitted.prompt_tokens, piece.tokens)
+
+
+def event(body: dict[str, Any]) -> str:
+    """One server-sent event."""
+    return f"data: {json.dumps(body, ensure_ascii=False)}\n\n"
+
+
+def application(model: ServedModel) -> FastAPI:
+    """The server of one model."""
+    app = FastAPI(title=f"Modelyard: {model.name}", docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_exception_handler(RefusedError, lambda _, error: error.response)
+    app.add_exception_handler(RequestValidationError, lambda _, error: invalid(error))
+
+    async def answer(request: ChatRequest | CompletionRequest, client: Request) -> Response:
+        conversation = Conversation(model, request)
+        if request.stream:
+            return StreamingResponse(conversation.streamed(), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+        return await conversation.whole(client)
+
+    @app.post("/v1/chat/completions")
+    async def chat(request: ChatRequest, client: Request) -> Response:
+        return await answer(request, client)
+
+    @app.post("/v1/completions")
+    async def complete(request: CompletionRequest, client: Request) -> Response:
+        return await answer(request, client)
+
+    @app.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        entry = {"id": model.name, "object": "model", "created": 0, "owned_by": "modelyard", "max_model_len": model.context}
+        return {"object": "list", "data": [entry]}
+
+    @app.get("/")
+    async def page() -> Response:
+        policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; frame-ancestors 'none'"
+        return HTMLResponse(PAGE.read_text("utf-8"), headers={"Content-Security-Policy": policy})
+
+    @app.get("/health")
+    async def health() -> Response:
+        (serving, waiting), ended = model.batcher.load, model.batcher.problem
+        body = {"model": model.name, "weights": model.subject.weights, "serving": serving, "waiting": waiting, "problem": ended}
+        return JSONResponse(body, 503 if ended else 200)
+
+    return app
+
+
+def invalid(error: RequestValidationError) -> Response:
+    """What cannot be asked, by its field."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"] if part != "body")
+    said = str(first["msg"]).removeprefix("Value error, ")
+    return JSONResponse(problem(f"{field}: {said}" if field else said, "invalid_request_error"), 400)

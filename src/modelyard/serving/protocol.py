@@ -1,0 +1,184 @@
+"""Requests and answers of OpenAI's API, as far as they are served: chat completions, completions, models.
+
+A field that would change the answer and is not served is refused by name, never passed over. Left out: tools,
+several answers at once, pictures, penalties.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from modelyard.formats.feedback import Message
+
+NOT_SERVED = {
+    "tools": (None, []),
+    "tool_choice": (None, "none"),
+    "functions": (None, []),
+    "n": (None, 1),
+    "best_of": (None, 1),
+    "frequency_penalty": (None, 0),
+    "presence_penalty": (None, 0),
+    "logit_bias": (None, {}),
+    "suffix": (None, ""),
+    "echo": (None, False),
+    "top_logprobs": (None, 0),
+    "response_format": (None, {"type": "text"}),
+    "modalities": (None, ["text"]),
+    "audio": (None,),
+}
+"""Field -> its values that ask for nothing."""
+Stops = Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=4)]
+
+
+class StreamOptions(BaseModel):
+    """``stream_options``."""
+
+    include_usage: bool = False
+
+
+class Request(BaseModel):
+    """What both kinds of request have in common."""
+
+    model_config = ConfigDict(extra="allow")
+
+    model: str
+    max_tokens: int | None = Field(None, ge=1)
+    temperature: float = Field(1.0, ge=0, le=2, allow_inf_nan=False)
+    top_p: float = Field(1.0, gt=0, le=1)
+    seed: int | None = Field(None, ge=0, lt=2**63)
+    stop: Stops | None = None
+    stream: bool = False
+    stream_options: StreamOptions = StreamOptions()
+    user: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fit(cls, given: Any) -> Any:
+        """One stop text as a list; refuse what is not served."""
+        if not isinstance(given, dict):
+            return given
+        for name, idle in NOT_SERVED.items():
+            if name in given and given[name] not in idle:
+                raise ValueError(f"{name}: not served")
+        known = {name: value for name, value in given.items() if value is not None or name in ("max_tokens", "seed", "stop", "user")}
+        if isinstance(known.get("stop"), str):
+            known["stop"] = [known["stop"]]
+        return known
+
+    @property
+    def longest(self) -> int | None:
+        """Most new tokens that are wanted."""
+        return self.max_tokens
+
+    @property
+    def drawn_by(self) -> int:
+        """The seed, or one that nobody knows."""
+        return secrets.randbits(62) if self.seed is None else self.seed
+
+
+class ChatRequest(Request):
+    """``POST /v1/chat/completions``."""
+
+    messages: Annotated[list[Message], Field(min_length=1)]
+    max_completion_tokens: int | None = Field(None, ge=1)
+    logprobs: bool = False
+
+    @field_validator("messages", mode="before")
+    @classmethod
+    def _texts(cls, given: Any) -> Any:
+        """Content in parts as one text, where every part is text."""
+        if not isinstance(given, list):
+            return given
+        return [{**one, "content": joined(one["content"])} if isinstance(one, dict) and "content" in one else one for one in given]
+
+    @property
+    def longest(self) -> int | None:
+        """Most new tokens that are wanted, by the name of today or that of before."""
+        return self.max_completion_tokens or self.max_tokens
+
+
+class CompletionRequest(Request):
+    """``POST /v1/completions``."""
+
+    prompt: str
+    max_tokens: int | None = Field(16, ge=1)
+    logprobs: Annotated[int, Field(ge=0, le=1)] | None = None
+
+
+class Kind(NamedTuple):
+    """How the two kinds of answer are named and where their text stands."""
+
+    prefix: str
+    whole: str
+    piece: str
+
+
+CHAT = Kind("chatcmpl-", "chat.completion", "chat.completion.chunk")
+TEXT = Kind("cmpl-", "text_completion", "text_completion")
+Finish = Literal["stop", "length"]
+
+
+class Said(NamedTuple):
+    """Log-probabilities of an answer's tokens."""
+
+    tokens: list[str]
+    logprobs: list[float]
+
+
+class Replies:
+    """The JSON of one answer, whole or in pieces."""
+
+    def __init__(self, kind: Kind, model: str, fingerprint: str) -> None:
+        self.kind, self.model, self.fingerprint = kind, model, fingerprint
+        self.id, self.created = f"{kind.prefix}{secrets.token_hex(12)}", int(time.time())
+
+    def whole(self, text: str, finish: Finish, usage: dict[str, int], said: Said | None) -> dict[str, Any]:
+        """The answer at once."""
+        body = {"message": {"role": "assistant", "content": text, "refusal": None}} if self.kind is CHAT else {"text": text}
+        choice = {"index": 0, **body, "finish_reason": finish, "logprobs": self._logprobs(said)}
+        return {**self._head(self.kind.whole), "choices": [choice], "usage": usage}
+
+    def piece(self, text: str | None, finish: Finish | None = None, first: bool = False) -> dict[str, Any]:
+        """A piece of it; ``first`` names the role."""
+        if self.kind is CHAT:
+            delta = {**({"role": "assistant"} if first else {}), **({"content": text} if text is not None else {})}
+            choice: dict[str, Any] = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
+        else:
+            choice = {"index": 0, "text": text or "", "finish_reason": finish, "logprobs": None}
+        return {**self._head(self.kind.piece), "choices": [choice]}
+
+    def usage(self, usage: dict[str, int]) -> dict[str, Any]:
+        """The last piece where usage was asked for."""
+        return {**self._head(self.kind.piece), "choices": [], "usage": usage}
+
+    def _head(self, name: str) -> dict[str, Any]:
+        return {"id": self.id, "object": name, "created": self.created, "model": self.model, "system_fingerprint": self.fingerprint}
+
+    def _logprobs(self, said: Said | None) -> dict[str, Any] | None:
+        if said is None:
+            return None
+        if self.kind is TEXT:
+            return {"tokens": said.tokens, "token_logprobs": said.logprobs, "top_logprobs": None, "text_offset": None}
+        pairs = zip(said.tokens, said.logprobs, strict=True)
+        return {"content": [{"token": t, "logprob": p, "bytes": list(t.encode()), "top_logprobs": []} for t, p in pairs], "refusal": None}
+
+
+def joined(content: Any) -> Any:
+    """The text of a list of text parts; anything else as it is."""
+    if isinstance(content, list) and all(isinstance(part, dict) and part.get("type") == "text" for part in content):
+        return "".join(str(part.get("text", "")) for part in content)
+    return content
+
+
+def usage(prompt: int, new: int) -> dict[str, int]:
+    """Tokens read and said."""
+    return {"prompt_tokens": prompt, "completion_tokens": new, "total_tokens": prompt + new}
+
+
+def problem(message: str, kind: str, code: str | None = None) -> dict[str, Any]:
+    """The body of an error."""
+    return {"error": {"message": message, "type": kind, "param": None, "code": code}}

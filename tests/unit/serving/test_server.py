@@ -1,0 +1,152 @@
+"""The real server, asked by OpenAI's own client."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+
+from modelyard.execution import ExecutionConfig
+from modelyard.model.asked import Decoding
+from modelyard.model.endpoint import Endpoint
+from modelyard.model.subject import Subject
+from tests.unit import small_model
+from tests.worlds.imported import TEMPLATE
+
+pytestmark = pytest.mark.integration
+
+SAID = [{"role": "user", "content": "Which of these is red?"}]
+GREEDY = Decoding(max_new_tokens=24, temperature=0.0, samples=1, seed=0)
+
+
+class Server:
+    def __init__(self, directory: Path, *options: str) -> None:
+        command = [sys.executable, "-m", "modelyard", "serve", str(directory), "--port", "0", "--threads", "1", *options]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=directory.parent)
+        said = self.process.stdout.readline()
+        found = re.search(r"API at (http://\S+/v1)", said)
+        assert found, said + self.process.stderr.read()
+        self.url = found[1]
+        self.client = openai.OpenAI(base_url=self.url, api_key="none", max_retries=0, timeout=60)
+
+    def end(self) -> tuple[int, str]:
+        self.process.send_signal(signal.SIGTERM)
+        _, said = self.process.communicate(timeout=60)
+        return self.process.returncode, said
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("served")
+    small_model.write(root)
+    settings = json.loads((root / "hf" / "tokenizer_config.json").read_text())
+    (root / "hf" / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": TEMPLATE}))
+    return root / "hf"
+
+
+@pytest.fixture(scope="module")
+def server(model: Path):
+    running = Server(model, "--rows", "3")
+    yield running
+    assert running.end() == (0, "")
+
+
+@pytest.fixture(scope="module")
+def subject(model: Path) -> Subject:
+    return Subject.open("x", model, ExecutionConfig(threads=1), 4)
+
+
+def test_chat_whole_and_streamed_are_what_the_model_says_and_name_it(server: Server, subject: Subject) -> None:
+    (expected,) = subject.reply([SAID[0]["content"]], GREEDY)
+    given = {"model": "hf", "messages": SAID, "max_tokens": 24, "temperature": 0}
+    whole = server.client.chat.completions.create(**given, logprobs=True)
+    assert whole.choices[0].message.content == expected.text
+    assert whole.system_fingerprint == f"fp_{subject.weights[:16]}"
+    assert whole.usage.completion_tokens == len(expected.tokens)
+    assert [token.logprob for token in whole.choices[0].logprobs.content] == pytest.approx(expected.logprobs, abs=1e-4)
+    chunks = list(server.client.chat.completions.create(**given, stream=True, stream_options={"include_usage": True}))
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks[:-1]) == expected.text
+    assert [chunk.choices[0].finish_reason for chunk in chunks[:-1]][-1] == whole.choices[0].finish_reason
+    assert chunks[-1].usage == whole.usage
+    assert len(chunks) > 4
+
+
+def test_many_at_once_with_seeds_of_their_own_get_what_each_gets_alone(server: Server, subject: Subject) -> None:
+    def drawn(seed: int) -> str:
+        return (
+            server.client.completions.create(model="hf", prompt="the king", max_tokens=30, temperature=1, seed=seed, stop="e")
+            .choices[0]
+            .text
+        )
+
+    with ThreadPoolExecutor(12) as pool:
+        found = list(pool.map(drawn, range(12)))
+    how = Decoding(max_new_tokens=30, temperature=1.0, samples=1, seed=0, stops=("e",))
+    assert found == [subject.complete(["the king"], how.model_copy(update={"seed": seed}))[0].text for seed in range(12)]
+
+
+def test_our_own_client_and_the_list_of_models(server: Server, subject: Subject) -> None:
+    assert Endpoint(f"{server.url}#hf").reply(["Good morning"], GREEDY)[0].text == subject.reply(["Good morning"], GREEDY)[0].text
+    (listed,) = server.client.models.list().data
+    assert (listed.id, listed.max_model_len) == ("hf", 256)
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "said"),
+    [
+        ({"model": "other"}, openai.NotFoundError, "model 'other' is not served here; 'hf' is"),
+        ({"temperature": -1}, openai.BadRequestError, "temperature: Input should be greater than or equal to 0"),
+        ({"messages": []}, openai.BadRequestError, "messages: "),
+        ({"messages": [{"role": "robot", "content": "x"}]}, openai.BadRequestError, "messages.0.role: "),
+        ({"n": 2}, openai.BadRequestError, "n: not served"),
+        ({"tools": [{"type": "function", "function": {"name": "x"}}]}, openai.BadRequestError, "tools: not served"),
+        ({"max_tokens": 4000}, openai.BadRequestError, "new ones exceed the context of 256"),
+        ({"stop": [""]}, openai.BadRequestError, "stop.0: "),
+    ],
+)
+def test_what_cannot_be_answered_is_refused_by_name(server: Server, given: dict, error: type, said: str) -> None:
+    with pytest.raises(error) as found:
+        server.client.chat.completions.create(**{"model": "hf", "messages": SAID, "max_tokens": 4, **given})
+    assert said in found.value.body["message"]
+    assert httpx.post(f"{server.url}/chat/completions", content=b"{").status_code == 400
+
+
+def test_who_hangs_up_frees_the_row_and_who_comes_too_many_is_told_to_come_again(model: Path) -> None:
+    server = Server(model, "--rows", "1", "--waiting", "0")
+    health = server.url.replace("/v1", "/health")
+    body = {"model": "hf", "messages": SAID, "max_tokens": 200, "temperature": 2}
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: httpx.post(f"{server.url}/chat/completions", json=body, timeout=60), range(8)))
+    assert {one.status_code for one in answers} == {200, 429}
+    with httpx.stream("POST", f"{server.url}/chat/completions", json={**body, "stream": True}, timeout=60) as answer:
+        next(answer.iter_lines())
+    while httpx.get(health).json()["serving"]:
+        pass
+    assert server.client.chat.completions.create(model="hf", messages=SAID, max_tokens=4).usage.completion_tokens >= 1
+    assert server.end() == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["nowhere"], "nowhere: no such directory"),
+        (["models:/tiny@production"], "there is no MLflow at"),
+        (["--rows", "0", "x"], "must be at least 1"),
+    ],
+)
+def test_what_cannot_be_served_is_one_line(tmp_path: Path, options: list[str], said: str) -> None:
+    command = [sys.executable, "-m", "modelyard", "serve", *options]
+    environment = {**os.environ, "MODELYARD_HOME": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
