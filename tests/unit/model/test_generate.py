@@ -84,7 +84,7 @@ def test_top_p_outside_its_range_is_refused(engine: Engine) -> None:
 def test_top_p_samples_only_the_nucleus_in_proportion() -> None:
     logits = torch.tensor([0.4, 0.05, 0.3, 0.2, 0.05]).log().expand(30_000, -1)
     uniform = torch.cat([torch.zeros(1), torch.rand(29_999, generator=torch.Generator().manual_seed(0))])
-    tokens, logprobs = module._sample(logits, 1.0, 0.65, uniform)
+    tokens, logprobs = module.sample(logits, 1.0, 0.65, uniform)
     # 0.4 + 0.3 reach 0.65; the token that crosses it belongs to the nucleus
     share = torch.bincount(tokens, minlength=5) / len(tokens)
     torch.testing.assert_close(share, torch.tensor([4 / 7, 0, 3 / 7, 0, 0]), rtol=0, atol=0.01)
@@ -93,7 +93,7 @@ def test_top_p_samples_only_the_nucleus_in_proportion() -> None:
 
 def test_a_uniform_of_zero_never_draws_a_token_without_probability() -> None:
     logits = torch.tensor([[float("-inf"), 0.0, 1.0]])
-    assert module._sample(logits, 1.0, 1.0, torch.zeros(1))[0].tolist() == [1]
+    assert module.sample(logits, 1.0, 1.0, torch.zeros(1))[0].tolist() == [1]
 
 
 def test_graphed_step_without_its_graph_gives_the_logits_of_the_plain_step(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ Left out: clean-up; what is fetched stays in the given directory, so a second co
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -40,25 +41,41 @@ def local_directory(location: str, into: Path) -> Path:
     return target
 
 
+def registered_source(uri: str) -> str:
+    """What the registry has under ``models:/name@alias`` or ``models:/name/3`` now: where that version's files lie.
+
+    Raises:
+        ValueError: there is no registry, or no such version in it.
+    """
+    server = _registry(uri)
+    if not re.fullmatch(r"models:/[^/@]+(@[^/@]+|/\d+)", uri):
+        raise ValueError(f"{uri}: expected models:/NAME@ALIAS or models:/NAME/VERSION")
+    registry, name = client(server), uri.removeprefix("models:/")
+    try:
+        if "@" in name:
+            return str(registry.get_model_version_by_alias(*name.rsplit("@", 1)).source)
+        return str(registry.get_model_version(*name.rsplit("/", 1)).source)
+    except (MlflowException, TypeError) as error:
+        raise ValueError(f"{uri}: not found at {without_password(server)}: {complaint(error)}") from None
+
+
 def _from_mlflow(uri: str, into: Path) -> Path:
     """The files of a registered version, of a packaged one its weights; an alias is looked up each time, since it moves."""
-    server = tracking_uri()
-    if server.startswith("sqlite:///") and not Path(server.removeprefix("sqlite:///")).is_file():
-        raise ValueError(f"{uri}: there is no MLflow at {without_password(server)}; MLFLOW_TRACKING_URI says where")
-    if uri.startswith("models:/") and not re.fullmatch(r"models:/[^/@]+(@[^/@]+|/\d+)", uri):
-        raise ValueError(f"{uri}: expected models:/NAME@ALIAS or models:/NAME/VERSION")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    server = _registry(uri)
+    source = registered_source(uri) if uri.startswith("models:/") else uri
     try:
-        source = uri
-        if uri.startswith("models:/"):
-            registry, name = client(server), uri.removeprefix("models:/")
-            if "@" in name:
-                version = registry.get_model_version_by_alias(*name.rsplit("@", 1))
-            else:
-                version = registry.get_model_version(*name.rsplit("/", 1))
-            source = version.source
         target = into / digest([server, source])[:16]
         target.mkdir(parents=True, exist_ok=True)
         found = Path(mlflow.artifacts.download_artifacts(source, dst_path=str(target), tracking_uri=server))
         return found / WEIGHTS if (found / WEIGHTS).is_dir() else found
     except (MlflowException, TypeError) as error:
         raise ValueError(f"{uri}: not found at {without_password(server)}: {complaint(error)}") from None
+
+
+def _registry(uri: str) -> str:
+    """MLflow's address. Raises ValueError where a local one does not exist."""
+    server = tracking_uri()
+    if server.startswith("sqlite:///") and not Path(server.removeprefix("sqlite:///")).is_file():
+        raise ValueError(f"{uri}: there is no MLflow at {without_password(server)}; MLFLOW_TRACKING_URI says where")
+    return server
