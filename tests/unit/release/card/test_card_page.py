@@ -16,7 +16,8 @@ from modelyard.release.limits import Override
 from tests.unit.release import evidence
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-FIGURES = 6
+FIGURES = 7
+"""Loss, forecast, reward against KL, calibration, and what changed against production, base and SFT model."""
 PAGE = """<!doctype html><title>probe</title><iframe id="page" width="{width}" height="800" srcdoc="{card}"></iframe><script>
 addEventListener("load", () => {{
   const page = document.getElementById("page").contentDocument, wide = page.documentElement.clientWidth;
