@@ -141,9 +141,10 @@ class Engine(Stored):
     def evaluate(self, batch: Batch, micro_batch: int) -> Tensor:
         """Outputs [B, S] without gradients, the same on every rank: log p(label) for a language model, values for a scalar head (fp32).
 
-        Where a language model's label is :data:`UNLABELLED` stands 0.
+        Where a language model's label is :data:`UNLABELLED` stands 0. A batch is filled up to the replicas' number, never to ``micro_batch``.
         """
         size = batch.tokens.shape[0]
+        micro_batch = min(micro_batch, -(-size // self.layout.dp))
         share = self.layout.dp * micro_batch
         padded = -(-size // share) * share
         if padded != size:
