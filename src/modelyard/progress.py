@@ -2,7 +2,8 @@
 
 :class:`Report` is one call with done, total and metrics; what becomes of it (bar, MLflow, nothing) is the caller's choice. Beats and the request to
 stop belong to the process, as signals do: whatever computes calls :func:`beat`, a watchdog beside it reads :func:`beats`, and a loop that
-keeps checkpoints looks at :func:`stop_requested` between two steps. Work without checkpoints ends at its next report (:func:`stop_here`).
+keeps checkpoints looks at :func:`stop_requested` between two steps. Work without checkpoints ends at its next beat or report
+(:func:`stop_here`).
 """
 
 from __future__ import annotations
@@ -58,10 +59,13 @@ _loops = 0
 """Loops under way that end by themselves after their step when they are asked to."""
 
 
-def beat() -> None:
-    """A sign of life: one piece of work is done."""
+def beat(*, stop: bool = True) -> None:
+    """A sign of life: one piece of work is done. With ``stop``, raises PreemptedError where :func:`stop_here` would."""
     global _beats
     _beats = next(_counter)
+    if stop and _stop and not _loops:
+        request_stop(Stop.NOBODY)
+        raise PreemptedError("stopped by SIGTERM between two reports; run again to do them again and go on")
 
 
 def beats() -> int:

@@ -95,3 +95,13 @@ def test_segmented_against_loops(stems: list[int] | None, window: int | None) ->
             if window is not None and text >= 0:
                 near = {p for p in visible if positions[i, place] - positions[i, p] < window}
                 assert set(seen[i, 1, place].nonzero()[:, 0].tolist()) == near, (i, place)
+
+
+def test_a_batch_of_fewer_rows_than_asked_at_once_is_computed_as_it_is() -> None:
+    engine = Engine(program.model("llama", True), ONE, seed=3, precision="fp32")
+    tokens, widths = torch.arange(1, 31).view(3, 10), list[int]()
+    engine.gpt.embedding.word_embeddings.register_forward_pre_hook(lambda _, given: widths.append(given[0].shape[0]))
+    together = engine.evaluate(Batch(tokens[:, :-1], tokens[:, 1:], {}), 64)
+    one = engine.evaluate(Batch(tokens[:1, :-1], tokens[:1, 1:], {}), 64)
+    assert widths == [3, 1]
+    torch.testing.assert_close(together[:1], one, rtol=1e-5, atol=1e-5)

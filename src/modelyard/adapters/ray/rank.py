@@ -120,7 +120,7 @@ def _run(job: Job, rank: int, first: bool, mailbox: Any) -> dict[str, float]:
 
     def report(done: int, total: int, metrics: Mapping[str, float] = {}, unit: str = "step") -> None:
         nonlocal last
-        progress.beat()
+        progress.beat(stop=False)
         if rank == 0 and (metrics or done >= total or time.monotonic() - last >= REPORT_SECONDS):
             last = time.monotonic()
             mailbox.report.remote(Event(done, total, dict(metrics), unit, time.time()))

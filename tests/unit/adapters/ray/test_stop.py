@@ -55,6 +55,22 @@ def test_stage_without_checkpoints_ends_at_its_next_report_and_says_where() -> N
     assert progress.stop_requested() is Stop.NOBODY
 
 
+def test_work_between_two_reports_ends_at_its_next_beat_and_a_finished_stage_is_kept() -> None:
+    def computes(config, inputs, out, checkpoints, execution, report):
+        progress.request_stop(Stop.TOLD)
+        progress.beat()
+        raise AssertionError("it went on")
+
+    def finishes(config, inputs, out, checkpoints, execution, report):
+        progress.request_stop(Stop.TOLD)
+        report(5, 5, unit="item")
+        return {"scores/items": 5.0}
+
+    with pytest.raises(PreemptedError, match="stopped by SIGTERM between two reports; run again"):
+        run_on_rank(computes)
+    assert run_on_rank(finishes) == {"scores/items": 5.0}
+
+
 def test_loop_with_checkpoints_is_left_to_end_after_its_step() -> None:
     assert run_on_rank(trains) == {"scores/items": 5.0}
     assert progress.stop_requested() is Stop.TOLD
