@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ NAME = typer.Option(help="What clients call it; without it, MODEL's own name.")
 HOST = typer.Option(help="Address to listen on; the server asks nobody for a key, so behind 127.0.0.1 belongs a proxy that does.")
 ROWS = typer.Option(help="Requests answered at once; each holds keys and values of a whole context.", callback=at_least(1))
 WAITING = typer.Option(help="Requests that may wait for their turn; one more is told to come again (429).", callback=at_least(0))
+FOLLOW = typer.Option(help="Seconds between two looks at the alias; 0: it is looked up once.", callback=at_least(0))
 
 
 def serve(
@@ -25,19 +27,43 @@ def serve(
     rows: Annotated[int, ROWS] = 8,
     waiting: Annotated[int, WAITING] = 64,
     threads: Annotated[int, typer.Option(help="CPU threads.", callback=at_least(1))] = 2,
+    follow: Annotated[float, FOLLOW] = 10.0,
 ) -> None:
     """Answer /v1/chat/completions and /v1/completions, whole or streamed; requests share decoding steps.
 
-    An alias is looked up once, when the server starts.
+    What an alias names is looked up again every few seconds: another version takes over without a request lost.
     """
-    from modelyard.adapters.mlflow.model_source import local_directory
+    from contextlib import ExitStack
+
+    from modelyard.adapters.mlflow.model_source import local_directory, registered_source
     from modelyard.commands.evaluate import CACHE
     from modelyard.execution import ExecutionConfig
     from modelyard.model.subject import Subject
+    from modelyard.serving.current import Current, Follower
     from modelyard.serving.served_model import ServedModel
     from modelyard.serving.server import run
 
     called = name or (model.removeprefix("models:/") if model.startswith("models:/") else Path(model).name)
-    directory = local_directory(model, CACHE / "models")
-    subject = Subject.open(called, directory, ExecutionConfig(threads=threads), micro_batch=rows)
-    run(ServedModel(called, subject, rows, waiting), host, port, say)
+    followed = follow > 0 and model.startswith("models:/") and "@" in model
+
+    def load() -> ServedModel:
+        subject = Subject.open(called, local_directory(model, CACHE / "models"), ExecutionConfig(threads=threads), micro_batch=rows)
+        return ServedModel(called, subject, rows, waiting)
+
+    source = registered_source(model) if followed else ""
+    current = Current(called, load(), source)
+    with ExitStack() as ended:
+        if followed:
+            ended.callback(Follower(current, partial(named, model), load, follow, say).close)
+        run(current, host, port, say)
+
+
+def named(model: str) -> str:
+    """What the alias names now. Raises NothingReleasedError where it names nothing."""
+    from modelyard.adapters.mlflow.model_source import NoVersionError, registered_source
+    from modelyard.serving.current import NothingReleasedError
+
+    try:
+        return registered_source(model)
+    except NoVersionError as error:
+        raise NothingReleasedError(str(error)) from None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 
 from modelyard.config import shortened
 from modelyard.serving.batcher import ClosedError, FullError, Piece
+from modelyard.serving.current import Current
 from modelyard.serving.protocol import CHAT, TEXT, ChatRequest, CompletionRequest, Kind, Replies, problem, usage
 from modelyard.serving.served_model import ServedModel, Submitted
 
@@ -37,28 +38,36 @@ class RefusedError(Exception):
 class Conversation:
     """One request: its pieces as they come from the decoding thread."""
 
-    def __init__(self, model: ServedModel, request: ChatRequest | CompletionRequest) -> None:
+    def __init__(self, current: Current, request: ChatRequest | CompletionRequest) -> None:
         """Raises RefusedError."""
-        if request.model not in (model.name, model.name.partition("@")[0]):
-            said = f"model {shortened(request.model)!r} is not served here; {model.name!r} is"
+        if request.model not in (current.name, current.name.partition("@")[0]):
+            said = f"model {shortened(request.model)!r} is not served here; {current.name!r} is"
             raise RefusedError(404, said, "invalid_request_error", "model_not_found")
-        self.model, loop = model, asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
         self.pieces: asyncio.Queue[Piece] = asyncio.Queue()
         self.request = request
-        self.submitted = self._submit(lambda piece: loop.call_soon_threadsafe(self.pieces.put_nowait, piece))
-        self.kind: Kind = CHAT if isinstance(request, ChatRequest) else TEXT
-        self.replies = Replies(self.kind, model.name, model.fingerprint)
 
-    def _submit(self, tell: Any) -> Submitted:
-        try:
-            return self.model.submit(self.request, tell)
-        except ValueError as error:
-            code = "context_length_exceeded" if "exceed the context" in str(error) else None
-            raise RefusedError(400, shortened(str(error)), "invalid_request_error", code) from None
-        except FullError as error:
-            raise RefusedError(429, f"{error}; try again", "rate_limit_error", "queue_full") from None
-        except ClosedError as error:
-            raise RefusedError(503, str(error), "server_error") from None
+        def tell(piece: Piece) -> None:
+            loop.call_soon_threadsafe(self.pieces.put_nowait, piece)
+
+        self.model, self.submitted = self._submit(current, tell)
+        self.kind: Kind = CHAT if isinstance(request, ChatRequest) else TEXT
+        self.replies = Replies(self.kind, current.name, self.model.fingerprint)
+
+    def _submit(self, current: Current, tell: Callable[[Piece], None]) -> tuple[ServedModel, Submitted]:
+        """Who answers, and the request on its way: to the model that answers now, even if it took over in this very moment."""
+        while (model := current.model) is not None:
+            try:
+                return model, model.submit(self.request, tell)
+            except ValueError as error:
+                code = "context_length_exceeded" if "exceed the context" in str(error) else None
+                raise RefusedError(400, shortened(str(error)), "invalid_request_error", code) from None
+            except FullError as error:
+                raise RefusedError(429, f"{error}; try again", "rate_limit_error", "queue_full") from None
+            except ClosedError as error:
+                if current.model is model:
+                    raise RefusedError(503, str(error), "server_error") from None
+        raise RefusedError(503, f"nothing is released as {current.name}", "server_error", "nothing_released")
 
     async def whole(self, client: Request) -> Response:
         """Wait for the end; nobody is answered who has gone."""
@@ -115,14 +124,14 @@ def event(body: dict[str, Any]) -> str:
     return f"data: {json.dumps(body, ensure_ascii=False)}\n\n"
 
 
-def application(model: ServedModel) -> FastAPI:
-    """The server of one model."""
-    app = FastAPI(title=f"Modelyard: {model.name}", docs_url=None, redoc_url=None, openapi_url=None)
+def application(current: Current) -> FastAPI:
+    """The server of one model, whichever it is now."""
+    app = FastAPI(title=f"Modelyard: {current.name}", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_exception_handler(RefusedError, lambda _, error: error.response)
     app.add_exception_handler(RequestValidationError, lambda _, error: invalid(error))
 
     async def answer(request: ChatRequest | CompletionRequest, client: Request) -> Response:
-        conversation = Conversation(model, request)
+        conversation = Conversation(current, request)
         if request.stream:
             return StreamingResponse(conversation.streamed(), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
         return await conversation.whole(client)
@@ -137,7 +146,9 @@ def application(model: ServedModel) -> FastAPI:
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
-        entry = {"id": model.name, "object": "model", "created": 0, "owned_by": "modelyard", "max_model_len": model.context}
+        if (model := current.model) is None:
+            return {"object": "list", "data": []}
+        entry = {"id": current.name, "object": "model", "created": 0, "owned_by": "modelyard", "max_model_len": model.context}
         return {"object": "list", "data": [entry]}
 
     @app.get("/")
@@ -147,8 +158,10 @@ def application(model: ServedModel) -> FastAPI:
 
     @app.get("/health")
     async def health() -> Response:
+        if (model := current.model) is None:
+            return JSONResponse({"model": current.name, "weights": None, "problem": "nothing is released"}, 503)
         (serving, waiting), ended = model.batcher.load, model.batcher.problem
-        body = {"model": model.name, "weights": model.subject.weights, "serving": serving, "waiting": waiting, "problem": ended}
+        body = {"model": current.name, "weights": model.subject.weights, "serving": serving, "waiting": waiting, "problem": ended}
         return JSONResponse(body, 503 if ended else 200)
 
     return app

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -20,28 +18,13 @@ from modelyard.model.asked import Decoding
 from modelyard.model.endpoint import Endpoint
 from modelyard.model.subject import Subject
 from tests.unit import small_model
+from tests.unit.serving.running import Server
 from tests.worlds.imported import TEMPLATE
 
 pytestmark = pytest.mark.integration
 
 SAID = [{"role": "user", "content": "Which of these is red?"}]
 GREEDY = Decoding(max_new_tokens=24, temperature=0.0, samples=1, seed=0)
-
-
-class Server:
-    def __init__(self, directory: Path, *options: str) -> None:
-        command = [sys.executable, "-m", "modelyard", "serve", str(directory), "--port", "0", "--threads", "1", *options]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=directory.parent)
-        said = self.process.stdout.readline()
-        found = re.search(r"API at (http://\S+/v1)", said)
-        assert found, said + self.process.stderr.read()
-        self.url = found[1]
-        self.client = openai.OpenAI(base_url=self.url, api_key="none", max_retries=0, timeout=60)
-
-    def end(self) -> tuple[int, str]:
-        self.process.send_signal(signal.SIGTERM)
-        _, said = self.process.communicate(timeout=60)
-        return self.process.returncode, said
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +38,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(model: Path):
-    running = Server(model, "--rows", "3")
+    running = Server(model, "--rows", "3", directory=model.parent)
     yield running
     assert running.end() == (0, "")
 
@@ -121,7 +104,7 @@ def test_what_cannot_be_answered_is_refused_by_name(server: Server, given: dict,
 
 
 def test_who_hangs_up_frees_the_row_and_who_comes_too_many_is_told_to_come_again(model: Path) -> None:
-    server = Server(model, "--rows", "1", "--waiting", "0")
+    server = Server(model, "--rows", "1", "--waiting", "0", directory=model.parent)
     health = server.url.replace("/v1", "/health")
     body = {"model": "hf", "messages": SAID, "max_tokens": 200, "temperature": 2}
     with ThreadPoolExecutor(8) as pool:

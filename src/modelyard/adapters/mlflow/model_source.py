@@ -18,6 +18,10 @@ from modelyard.adapters.mlflow.server import client, tracking_uri
 from modelyard.config import complaint, digest, without_password
 
 
+class NoVersionError(ValueError):
+    """A version or alias that the registry does not have."""
+
+
 def local_directory(location: str, into: Path) -> Path:
     """The directory that ``location`` names, downloaded under ``into`` where it is not local.
 
@@ -45,7 +49,8 @@ def registered_source(uri: str) -> str:
     """What the registry has under ``models:/name@alias`` or ``models:/name/3`` now: where that version's files lie.
 
     Raises:
-        ValueError: there is no registry, or no such version in it.
+        NoVersionError: the registry has no such version.
+        ValueError: there is no registry, or it cannot be asked.
     """
     server = _registry(uri)
     if not re.fullmatch(r"models:/[^/@]+(@[^/@]+|/\d+)", uri):
@@ -55,8 +60,9 @@ def registered_source(uri: str) -> str:
         if "@" in name:
             return str(registry.get_model_version_by_alias(*name.rsplit("@", 1)).source)
         return str(registry.get_model_version(*name.rsplit("/", 1)).source)
-    except (MlflowException, TypeError) as error:
-        raise ValueError(f"{uri}: not found at {without_password(server)}: {complaint(error)}") from None
+    except MlflowException as error:
+        kind = NoVersionError if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE") else ValueError
+        raise kind(f"{uri}: not found at {without_password(server)}: {complaint(error)}") from None
 
 
 def _from_mlflow(uri: str, into: Path) -> Path:

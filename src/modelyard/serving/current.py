@@ -1,0 +1,89 @@
+"""Which model answers now, and the thread that looks whether a registry's alias names another.
+
+A new version is loaded beside the one that answers, then takes the new requests; the old one ends what it took in and is
+forgotten. Where the alias names nothing any more, as after a rollback of the first version, nothing answers. A registry that cannot be
+asked, or a version that cannot be loaded, changes nothing. Left out: canary and shadow.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from modelyard.config import complaint
+from modelyard.serving.served_model import ServedModel
+
+
+class NothingReleasedError(ValueError):
+    """An alias that names no version."""
+
+
+class Current:
+    """The model that takes new requests."""
+
+    def __init__(self, name: str, model: ServedModel, source: str = "") -> None:
+        """``source``: what the alias named when ``model`` was loaded."""
+        self.name, self.source = name, source
+        self.model: ServedModel | None = model
+
+    def swap(self, model: ServedModel | None, source: str) -> None:
+        """Give new requests to ``model``, or to nobody; returns when the old one has ended what it took in."""
+        before, self.model, self.source = self.model, model, source
+        if before is not None:
+            before.batcher.close()
+
+    def close(self) -> None:
+        """End what was taken in and take in nothing more."""
+        if self.model is not None:
+            self.model.batcher.close()
+
+
+class Follower:
+    """Looks at the alias every few seconds, in a thread of its own."""
+
+    def __init__(
+        self,
+        current: Current,
+        look: Callable[[], str],
+        load: Callable[[], ServedModel],
+        seconds: float,
+        say: Callable[[str], None],
+    ) -> None:
+        """``look``: what the alias names, or NothingReleasedError; ``load``: the model that it names."""
+        self.current, self.look, self.load, self.seconds, self.say = current, look, load, seconds, say
+        self._said = ""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="alias", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Look no more."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self.seconds):
+            try:
+                self._follow()
+                self._said = ""
+            except Exception as error:  # whatever the registry or the new version is: the old one goes on
+                self._once(f"{self.current.name}: not followed: {complaint(error)}")
+
+    def _follow(self) -> None:
+        try:
+            source = self.look()
+        except NothingReleasedError as error:
+            if self.current.model is not None:
+                self.current.swap(None, "")
+                self.say(f"{self.current.name}: {complaint(error)}; nothing answers")
+            return
+        if source == self.current.source:
+            return
+        model = self.load()
+        self.current.swap(model, source)
+        self.say(f"{self.current.name}: {model.fingerprint} answers now")
+
+    def _once(self, text: str) -> None:
+        if text != self._said:
+            self.say(text)
+        self._said = text
