@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from modelyard.commands.command import say
 from modelyard.commands.numbers import at_least, between
+
+if TYPE_CHECKING:
+    from modelyard.serving.content_filter import ContentFilter
 
 MODEL = typer.Argument(help="models:/name@alias, or a model directory of ours or of Hugging Face.", show_default=False)
 NAME = typer.Option(help="What clients call it; without it, MODEL's own name.")
@@ -17,6 +20,11 @@ HOST = typer.Option(help="Address to listen on; the server asks nobody for a key
 ROWS = typer.Option(help="Requests answered at once; each holds keys and values of a whole context.", callback=at_least(1))
 WAITING = typer.Option(help="Requests that may wait for their turn; one more is told to come again (429).", callback=at_least(0))
 FOLLOW = typer.Option(help="Seconds between two looks at the alias; 0: it is looked up once.", callback=at_least(0))
+
+CLASSIFIER = typer.Option(
+    help="Directory with abuse.npz: prompts and answers that it flags are held. 'release': of the version's corpus; 'none'."
+)
+THRESHOLD = typer.Option(help="Probability from which on the classifier holds a text.", callback=between(0, 1, ends=False))
 
 
 def serve(
@@ -28,6 +36,8 @@ def serve(
     waiting: Annotated[int, WAITING] = 64,
     threads: Annotated[int, typer.Option(help="CPU threads.", callback=at_least(1))] = 2,
     follow: Annotated[float, FOLLOW] = 10.0,
+    classifier: Annotated[str, CLASSIFIER] = "release",
+    threshold: Annotated[float, THRESHOLD] = 0.5,
 ) -> None:
     """Answer /v1/chat/completions and /v1/completions, whole or streamed; requests share decoding steps.
 
@@ -50,12 +60,35 @@ def serve(
         subject = Subject.open(called, local_directory(model, CACHE / "models"), ExecutionConfig(threads=threads), micro_batch=rows)
         return ServedModel(called, subject, rows, waiting)
 
+    content_filter = filter_of(model, classifier, threshold)
     source = registered_source(model) if followed else ""
     current = Current(called, load(), source)
     with ExitStack() as ended:
         if followed:
             ended.callback(Follower(current, partial(named, model), load, follow, say).close)
-        run(current, host, port, say)
+        run(current, content_filter, host, port, say)
+
+
+def filter_of(model: str, classifier: str, threshold: float) -> ContentFilter | None:
+    """What holds prompts and answers; None where nothing does, which is said. Raises ValueError where a classifier is named that is not there."""
+    from modelyard.adapters.mlflow.model_source import registered_tags
+    from modelyard.execution import ExecutionConfig
+    from modelyard.formats import abuse
+    from modelyard.serving.content_filter import ContentFilter
+    from modelyard.store.artifacts import Store
+
+    directory: Path | None = None if classifier in ("none", "release") else Path(classifier)
+    if classifier == "release" and model.startswith("models:/"):
+        tags = registered_tags(model)
+        url, corpus = (tags.get(key, "") for key in ("store", "corpus"))
+        store = Store(url, ExecutionConfig().scratch) if url and corpus else None
+        if store and store.find(*corpus.split("/")):
+            directory = store.fetch(store.get(corpus))
+    if directory is None:
+        say("content filter: none")
+        return None
+    say(f"content filter: {directory / abuse.FILE} from {threshold:g}")
+    return ContentFilter(abuse.load(directory), threshold)
 
 
 def named(model: str) -> str:

@@ -1,13 +1,14 @@
 """The HTTP side: OpenAI's ``/v1/chat/completions``, ``/v1/completions`` and ``/v1/models``, whole or streamed.
 
 ``/`` is a page to chat at. Errors are OpenAI's: 400 what cannot be asked, 404 another model, 429 too many wait, 503 going down. A client that
-hangs up frees its row. Left out: keys and TLS (a proxy's), content filters, feedback.
+hangs up frees its row. Left out: keys and TLS (a proxy's), feedback.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 
 from modelyard.config import shortened
 from modelyard.serving.batcher import ClosedError, FullError, Piece
+from modelyard.serving.content_filter import ContentFilter, Held
 from modelyard.serving.current import Current
-from modelyard.serving.protocol import CHAT, TEXT, ChatRequest, CompletionRequest, Kind, Replies, problem, usage
+from modelyard.serving.protocol import CHAT, TEXT, ChatRequest, CompletionRequest, Kind, ModerationRequest, Replies, problem, usage
 from modelyard.serving.served_model import ServedModel, Submitted
 
 PAGE = Path(__file__).parent / "chat.html"
@@ -38,12 +40,14 @@ class RefusedError(Exception):
 class Conversation:
     """One request: its pieces as they come from the decoding thread."""
 
-    def __init__(self, current: Current, request: ChatRequest | CompletionRequest) -> None:
+    def __init__(self, current: Current, request: ChatRequest | CompletionRequest, content_filter: ContentFilter | None) -> None:
         """Raises RefusedError."""
         if request.model not in (current.name, current.name.partition("@")[0]):
             said = f"model {shortened(request.model)!r} is not served here; {current.name!r} is"
             raise RefusedError(404, said, "invalid_request_error", "model_not_found")
-        loop = asyncio.get_running_loop()
+        if content_filter and (category := next(filter(None, map(content_filter.category, request.texts)), None)):
+            raise RefusedError(400, f"the prompt is held by the content filter: {category}", "invalid_request_error", "content_filter")
+        self.held, loop = Held(content_filter), asyncio.get_running_loop()
         self.pieces: asyncio.Queue[Piece] = asyncio.Queue()
         self.request = request
 
@@ -69,48 +73,62 @@ class Conversation:
                     raise RefusedError(503, str(error), "server_error") from None
         raise RefusedError(503, f"nothing is released as {current.name}", "server_error", "nothing_released")
 
-    async def whole(self, client: Request) -> Response:
-        """Wait for the end; nobody is answered who has gone."""
-        texts: list[str] = []
-        while True:
-            try:
-                piece = await asyncio.wait_for(self.pieces.get(), HANG_UP_SECONDS)
-            except TimeoutError:
-                if await client.is_disconnected():
-                    self.submitted.answer.cancel()
-                continue
-            texts.append(piece.text)
-            if piece.reason:
-                break
-        if piece.reason == "error":
-            raise RefusedError(503, piece.problem, "server_error")
-        if piece.reason == "cancelled":
-            return Response(status_code=499)
-        said = self.model.said(self.submitted.answer) if self._wants_logprobs() else None
-        return JSONResponse(self.replies.whole("".join(texts), piece.reason, self._usage(piece), said))
-
-    async def streamed(self) -> AsyncIterator[str]:
-        """Server-sent events, as they come."""
+    async def passed(self, client: Request) -> AsyncIterator[Piece]:
+        """The pieces as they may leave, the last one with a reason; nothing more is decoded for a client that has gone, or after the
+        content filter has spoken."""
         try:
-            if self.kind is CHAT:
-                yield event(self.replies.piece("", first=True))
             while True:
-                piece = await self.pieces.get()
-                if piece.text:
-                    yield event(self.replies.piece(piece.text))
-                if piece.reason == "error":
-                    yield event(problem(piece.problem, "server_error"))
+                try:
+                    piece = await asyncio.wait_for(self.pieces.get(), HANG_UP_SECONDS)
+                except TimeoutError:
+                    if await client.is_disconnected():
+                        self.submitted.answer.cancel()
+                    continue
+                text, category = self.held.take(piece.text, last=piece.reason is not None)
+                if category:
+                    yield Piece(text, piece.tokens, "content_filter", category)
                     return
-                if piece.reason in ("stop", "length"):
-                    yield event(self.replies.piece(None, piece.reason))
-                    break
+                yield piece._replace(text=text)
                 if piece.reason:
                     return
-            if self.request.stream_options.include_usage:
-                yield event(self.replies.usage(self._usage(piece)))
-            yield "data: [DONE]\n\n"
         finally:
             self.submitted.answer.cancel()  # of one that has ended already nothing is left to free
+
+    async def whole(self, client: Request) -> Response:
+        """The answer at once, when it has ended."""
+        texts: list[str] = []
+        async for piece in self.passed(client):
+            texts.append(piece.text)
+        match piece.reason:
+            case "error":
+                raise RefusedError(503, piece.problem, "server_error")
+            case "cancelled" | None:
+                return Response(status_code=499)
+            case finish:
+                told = self._wants_logprobs() and finish != "content_filter"
+                said = self.model.said(self.submitted.answer) if told else None
+                return JSONResponse(self.replies.whole("".join(texts), finish, self._usage(piece), said))
+
+    async def streamed(self, client: Request) -> AsyncIterator[str]:
+        """Server-sent events, as they come."""
+        if self.kind is CHAT:
+            yield event(self.replies.piece("", first=True))
+        async for piece in self.passed(client):
+            if piece.text:
+                yield event(self.replies.piece(piece.text))
+            match piece.reason:
+                case "error":
+                    yield event(problem(piece.problem, "server_error"))
+                    return
+                case "cancelled":
+                    return
+                case None:
+                    continue
+                case finish:
+                    yield event(self.replies.piece(None, finish))
+        if self.request.stream_options.include_usage:
+            yield event(self.replies.usage(self._usage(piece)))
+        yield "data: [DONE]\n\n"
 
     def _wants_logprobs(self) -> bool:
         return self.request.logprobs if isinstance(self.request, ChatRequest) else self.request.logprobs is not None
@@ -124,16 +142,16 @@ def event(body: dict[str, Any]) -> str:
     return f"data: {json.dumps(body, ensure_ascii=False)}\n\n"
 
 
-def application(current: Current) -> FastAPI:
+def application(current: Current, content_filter: ContentFilter | None) -> FastAPI:
     """The server of one model, whichever it is now."""
     app = FastAPI(title=f"Modelyard: {current.name}", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_exception_handler(RefusedError, lambda _, error: error.response)
     app.add_exception_handler(RequestValidationError, lambda _, error: invalid(error))
 
     async def answer(request: ChatRequest | CompletionRequest, client: Request) -> Response:
-        conversation = Conversation(current, request)
+        conversation = Conversation(current, request, content_filter)
         if request.stream:
-            return StreamingResponse(conversation.streamed(), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+            return StreamingResponse(conversation.streamed(client), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
         return await conversation.whole(client)
 
     @app.post("/v1/chat/completions")
@@ -143,6 +161,13 @@ def application(current: Current) -> FastAPI:
     @app.post("/v1/completions")
     async def complete(request: CompletionRequest, client: Request) -> Response:
         return await answer(request, client)
+
+    @app.post("/v1/moderations")
+    async def moderate(request: ModerationRequest) -> dict[str, Any]:
+        if content_filter is None:
+            raise RefusedError(404, "no classifier is served here", "invalid_request_error")
+        results = [content_filter.moderation(text) for text in request.texts]
+        return {"id": f"modr-{secrets.token_hex(12)}", "model": content_filter.model.identity[:16], "results": results}
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:

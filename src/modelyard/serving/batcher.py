@@ -23,7 +23,8 @@ from modelyard.serving.streamed_text import StreamedText
 
 _log = logging.getLogger(__name__)
 
-Reason = Literal["stop", "length", "cancelled", "error"]
+Reason = Literal["stop", "length", "content_filter", "cancelled", "error"]
+"""Why an answer ended; ``content_filter`` is said behind the batcher, of what it decoded."""
 
 
 class FullError(RuntimeError):
@@ -44,7 +45,7 @@ class Piece(NamedTuple):
     reason: Reason | None = None
     """Why the answer ended; None while it goes on."""
     problem: str = ""
-    """What went wrong, where ``reason`` is ``error``."""
+    """What went wrong, where ``reason`` is ``error``; the category, where it is ``content_filter``."""
 
 
 class Asked(NamedTuple):

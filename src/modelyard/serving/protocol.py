@@ -1,4 +1,5 @@
-"""Requests and answers of OpenAI's API, as far as they are served: chat completions, completions, models.
+"""Requests and answers of OpenAI's API, as far as they are served: chat completions, completions, models,
+moderations.
 
 A field that would change the answer and is not served is refused by name, never passed over. Left out: tools,
 several answers at once, pictures, penalties.
@@ -87,6 +88,11 @@ class ChatRequest(Request):
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool = False
 
+    @property
+    def texts(self) -> list[str]:
+        """All that is said in it."""
+        return [message.content for message in self.messages]
+
     @field_validator("messages", mode="before")
     @classmethod
     def _texts(cls, given: Any) -> Any:
@@ -108,6 +114,23 @@ class CompletionRequest(Request):
     max_tokens: int | None = Field(16, ge=1)
     logprobs: Annotated[int, Field(ge=0, le=1)] | None = None
 
+    @property
+    def texts(self) -> list[str]:
+        """All that is said in it."""
+        return [self.prompt]
+
+
+class ModerationRequest(BaseModel):
+    """``POST /v1/moderations``."""
+
+    input: str | Annotated[list[str], Field(min_length=1)]
+    model: str | None = None
+
+    @property
+    def texts(self) -> list[str]:
+        """What is to be judged."""
+        return [self.input] if isinstance(self.input, str) else self.input
+
 
 class Kind(NamedTuple):
     """How the two kinds of answer are named and where their text stands."""
@@ -119,7 +142,7 @@ class Kind(NamedTuple):
 
 CHAT = Kind("chatcmpl-", "chat.completion", "chat.completion.chunk")
 TEXT = Kind("cmpl-", "text_completion", "text_completion")
-Finish = Literal["stop", "length"]
+Finish = Literal["stop", "length", "content_filter"]
 
 
 class Said(NamedTuple):

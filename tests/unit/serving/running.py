@@ -17,9 +17,10 @@ class Server:
     def __init__(self, model: str | Path, *options: str, directory: Path) -> None:
         command = [sys.executable, "-m", "modelyard", "serve", str(model), "--port", "0", "--threads", "1", *options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=directory)
+        self.filter = self.process.stdout.readline()
         said = self.process.stdout.readline()
         found = re.search(r"API at (http://\S+/v1)", said)
-        assert found, said + self.process.stderr.read()
+        assert found, self.filter + said + self.process.stderr.read()
         self.url = found[1]
         self.client = openai.OpenAI(base_url=self.url, api_key="none", max_retries=0, timeout=60)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import mlflow
@@ -52,14 +53,24 @@ def registered_source(uri: str) -> str:
         NoVersionError: the registry has no such version.
         ValueError: there is no registry, or it cannot be asked.
     """
+    return str(_version(uri).source)
+
+
+def registered_tags(uri: str) -> dict[str, str]:
+    """What the release left on a registered version: refs of corpus, decision and export, the store's URL. Raises as :func:`registered_source`."""
+    return dict(_version(uri).tags)
+
+
+def _version(uri: str) -> Any:
+    """MLflow's ModelVersion."""
     server = _registry(uri)
     if not re.fullmatch(r"models:/[^/@]+(@[^/@]+|/\d+)", uri):
         raise ValueError(f"{uri}: expected models:/NAME@ALIAS or models:/NAME/VERSION")
     registry, name = client(server), uri.removeprefix("models:/")
     try:
         if "@" in name:
-            return str(registry.get_model_version_by_alias(*name.rsplit("@", 1)).source)
-        return str(registry.get_model_version(*name.rsplit("/", 1)).source)
+            return registry.get_model_version_by_alias(*name.rsplit("@", 1))
+        return registry.get_model_version(*name.rsplit("/", 1))
     except MlflowException as error:
         kind = NoVersionError if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE") else ValueError
         raise kind(f"{uri}: not found at {without_password(server)}: {complaint(error)}") from None
