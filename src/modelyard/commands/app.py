@@ -21,6 +21,7 @@ from modelyard.commands import (
     convert,
     data,
     eval,
+    feedback,
     forecast,
     init,
     judge,
@@ -39,7 +40,13 @@ from modelyard.commands import (
 from modelyard.commands.command import Command, exit_code
 
 COMMANDS: dict[str, tuple[tuple[str, Callable[..., object]], ...]] = {
-    "Pipeline": (("run", run.run), ("serve", serve.serve), ("ui", servers.ui), ("services", servers.services)),
+    "Pipeline": (
+        ("run", run.run),
+        ("serve", serve.serve),
+        ("feedback", feedback.feedback),
+        ("ui", servers.ui),
+        ("services", servers.services),
+    ),
     "Configs": (
         ("init", init.init),
         ("check", check.check),

@@ -26,6 +26,9 @@ CLASSIFIER = typer.Option(
 )
 THRESHOLD = typer.Option(help="Probability from which on the classifier holds a text.", callback=between(0, 1, ends=False))
 
+BOOK = typer.Option(help="Database of answers and feedback, as a URL of SQLAlchemy's; 'none'. Without it, .modelyard/serving.db.")
+KEEP = typer.Option(help="Hours that an answer is kept whose user did not agree to more.", callback=at_least(0))
+
 
 def serve(
     model: Annotated[str, MODEL],
@@ -38,6 +41,8 @@ def serve(
     follow: Annotated[float, FOLLOW] = 10.0,
     classifier: Annotated[str, CLASSIFIER] = "release",
     threshold: Annotated[float, THRESHOLD] = 0.5,
+    book: Annotated[str | None, BOOK] = None,
+    keep_hours: Annotated[float, KEEP] = 24.0,
 ) -> None:
     """Answer /v1/chat/completions and /v1/completions, whole or streamed; requests share decoding steps.
 
@@ -47,8 +52,10 @@ def serve(
 
     from modelyard.adapters.mlflow.model_source import local_directory, registered_source
     from modelyard.commands.evaluate import CACHE
+    from modelyard.commands.feedback import default_book
     from modelyard.execution import ExecutionConfig
     from modelyard.model.subject import Subject
+    from modelyard.serving.book import Book
     from modelyard.serving.current import Current, Follower
     from modelyard.serving.served_model import ServedModel
     from modelyard.serving.server import run
@@ -61,12 +68,13 @@ def serve(
         return ServedModel(called, subject, rows, waiting)
 
     content_filter = filter_of(model, classifier, threshold)
+    kept = None if book == "none" else Book(book or default_book(), keep_hours)
     source = registered_source(model) if followed else ""
     current = Current(called, load(), source)
     with ExitStack() as ended:
         if followed:
             ended.callback(Follower(current, partial(named, model), load, follow, say).close)
-        run(current, content_filter, host, port, say)
+        run(current, content_filter, kept, host, port, say)
 
 
 def filter_of(model: str, classifier: str, threshold: float) -> ContentFilter | None:

@@ -1,7 +1,7 @@
 """The HTTP side: OpenAI's ``/v1/chat/completions``, ``/v1/completions`` and ``/v1/models``, whole or streamed.
 
 ``/`` is a page to chat at. Errors are OpenAI's: 400 what cannot be asked, 404 another model, 429 too many wait, 503 going down. A client that
-hangs up frees its row. Left out: keys and TLS (a proxy's), feedback.
+hangs up frees its row. Left out: keys and TLS (a proxy's).
 """
 
 from __future__ import annotations
@@ -19,9 +19,21 @@ from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 
 from modelyard.config import shortened
 from modelyard.serving.batcher import ClosedError, FullError, Piece
+from modelyard.serving.book import Book, Entry, Opinion, UnknownAnswerError
 from modelyard.serving.content_filter import ContentFilter, Held
 from modelyard.serving.current import Current
-from modelyard.serving.protocol import CHAT, TEXT, ChatRequest, CompletionRequest, Kind, ModerationRequest, Replies, problem, usage
+from modelyard.serving.protocol import (
+    CHAT,
+    TEXT,
+    ChatRequest,
+    CompletionRequest,
+    FeedbackRequest,
+    Kind,
+    ModerationRequest,
+    Replies,
+    problem,
+    usage,
+)
 from modelyard.serving.served_model import ServedModel, Submitted
 
 PAGE = Path(__file__).parent / "chat.html"
@@ -40,7 +52,9 @@ class RefusedError(Exception):
 class Conversation:
     """One request: its pieces as they come from the decoding thread."""
 
-    def __init__(self, current: Current, request: ChatRequest | CompletionRequest, content_filter: ContentFilter | None) -> None:
+    def __init__(
+        self, current: Current, request: ChatRequest | CompletionRequest, content_filter: ContentFilter | None, book: Book | None
+    ) -> None:
         """Raises RefusedError."""
         if request.model not in (current.name, current.name.partition("@")[0]):
             said = f"model {shortened(request.model)!r} is not served here; {current.name!r} is"
@@ -57,6 +71,7 @@ class Conversation:
         self.model, self.submitted = self._submit(current, tell)
         self.kind: Kind = CHAT if isinstance(request, ChatRequest) else TEXT
         self.replies = Replies(self.kind, current.name, self.model.fingerprint)
+        self.book, self._delivered = book, ""
 
     def _submit(self, current: Current, tell: Callable[[Piece], None]) -> tuple[ServedModel, Submitted]:
         """Who answers, and the request on its way: to the model that answers now, even if it took over in this very moment."""
@@ -86,13 +101,16 @@ class Conversation:
                     continue
                 text, category = self.held.take(piece.text, last=piece.reason is not None)
                 if category:
-                    yield Piece(text, piece.tokens, "content_filter", category)
-                    return
+                    piece = Piece("", piece.tokens, "content_filter", category)
+                self._delivered += text
+                if piece.reason:  # before the client hears of the end: then it may speak of the answer
+                    await asyncio.to_thread(self._note, piece.reason)
                 yield piece._replace(text=text)
                 if piece.reason:
                     return
         finally:
             self.submitted.answer.cancel()  # of one that has ended already nothing is left to free
+            self._note("cancelled")
 
     async def whole(self, client: Request) -> Response:
         """The answer at once, when it has ended."""
@@ -130,6 +148,15 @@ class Conversation:
             yield event(self.replies.usage(self._usage(piece)))
         yield "data: [DONE]\n\n"
 
+    def _note(self, finish: str) -> None:
+        """Write what was delivered into the book, once."""
+        book, self.book = self.book, None
+        if book:
+            request, served = self.request, self.model
+            prompt = tuple(request.messages) if isinstance(request, ChatRequest) else request.prompt
+            said = (request.user or "", served.name, served.fingerprint, prompt, self._delivered, finish, request.store)
+            book.note(Entry(self.replies.id, *said))
+
     def _wants_logprobs(self) -> bool:
         return self.request.logprobs if isinstance(self.request, ChatRequest) else self.request.logprobs is not None
 
@@ -142,14 +169,14 @@ def event(body: dict[str, Any]) -> str:
     return f"data: {json.dumps(body, ensure_ascii=False)}\n\n"
 
 
-def application(current: Current, content_filter: ContentFilter | None) -> FastAPI:
+def application(current: Current, content_filter: ContentFilter | None, book: Book | None) -> FastAPI:
     """The server of one model, whichever it is now."""
     app = FastAPI(title=f"Modelyard: {current.name}", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_exception_handler(RefusedError, lambda _, error: error.response)
     app.add_exception_handler(RequestValidationError, lambda _, error: invalid(error))
 
     async def answer(request: ChatRequest | CompletionRequest, client: Request) -> Response:
-        conversation = Conversation(current, request, content_filter)
+        conversation = Conversation(current, request, content_filter, book)
         if request.stream:
             return StreamingResponse(conversation.streamed(client), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
         return await conversation.whole(client)
@@ -168,6 +195,17 @@ def application(current: Current, content_filter: ContentFilter | None) -> FastA
             raise RefusedError(404, "no classifier is served here", "invalid_request_error")
         results = [content_filter.moderation(text) for text in request.texts]
         return {"id": f"modr-{secrets.token_hex(12)}", "model": content_filter.model.identity[:16], "results": results}
+
+    @app.post("/v1/feedback")
+    def feedback(request: FeedbackRequest) -> dict[str, Any]:
+        if book is None:
+            raise RefusedError(404, "this server keeps no answers", "invalid_request_error")
+        said = Opinion(request.rating, request.not_factual, request.better, request.comment)
+        try:
+            book.hear(request.id, said, request.user, request.consent)
+        except UnknownAnswerError as error:
+            raise RefusedError(404, str(error), "invalid_request_error", "unknown_answer") from None
+        return {"id": request.id, "object": "feedback", "kept": True}
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:

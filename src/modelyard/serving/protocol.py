@@ -32,6 +32,7 @@ NOT_SERVED = {
     "audio": (None,),
 }
 """Field -> its values that ask for nothing."""
+NULLABLE = ("max_tokens", "seed", "stop", "user")
 Stops = Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=4)]
 
 
@@ -54,7 +55,10 @@ class Request(BaseModel):
     stop: Stops | None = None
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
-    user: str | None = None
+    user: Annotated[str, Field(max_length=200)] | None = None
+    """The client's pseudonym for whoever asks."""
+    store: bool = False
+    """OpenAI's word for consent: the answer may be kept and used for training."""
 
     @model_validator(mode="before")
     @classmethod
@@ -65,7 +69,7 @@ class Request(BaseModel):
         for name, idle in NOT_SERVED.items():
             if name in given and given[name] not in idle:
                 raise ValueError(f"{name}: not served")
-        known = {name: value for name, value in given.items() if value is not None or name in ("max_tokens", "seed", "stop", "user")}
+        known = {name: value for name, value in given.items() if value is not None or name in NULLABLE}
         if isinstance(known.get("stop"), str):
             known["stop"] = [known["stop"]]
         return known
@@ -118,6 +122,20 @@ class CompletionRequest(Request):
     def texts(self) -> list[str]:
         """All that is said in it."""
         return [self.prompt]
+
+
+class FeedbackRequest(BaseModel):
+    """``POST /v1/feedback``: what a user says of an answer, by its id."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    user: str = ""
+    rating: Literal["up", "down"] | None = None
+    not_factual: bool = False
+    better: Annotated[str, Field(max_length=20_000)] = ""
+    comment: Annotated[str, Field(max_length=20_000)] = ""
+    consent: bool | None = None
 
 
 class ModerationRequest(BaseModel):

@@ -1,0 +1,50 @@
+"""``modelyard feedback``: what users said of served answers, as files for the next line; and withdrawal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from modelyard.commands.command import say
+
+OUT = typer.Option(help="Directory for prompts, demonstrations, comparisons and flags of users who agreed, as JSON lines.")
+WITHDRAW = typer.Option(help="Remove all that is this user's, and name the artifacts that hold it.", metavar="USER")
+BOOK = typer.Option(help="Database that modelyard serve writes, as a URL of SQLAlchemy's; without it, .modelyard/serving.db.")
+
+
+def feedback(
+    out: Annotated[Path | None, OUT] = None,
+    withdraw: Annotated[str | None, WITHDRAW] = None,
+    book: Annotated[str | None, BOOK] = None,
+    store: Annotated[str | None, typer.Option(help="URL of the artifact store that withdrawal looks in.")] = None,
+) -> None:
+    """Write what users agreed to give to the next line (--out), or take back what is a user's (--withdraw).
+
+    The paths and hashes that are printed belong under [[feedback.files]] and [ai_feedback.flags] of a config.
+    """
+    if (out is None) == (withdraw is None):
+        raise ValueError("exactly one of --out and --withdraw is needed; see --help")
+    from modelyard.execution import ExecutionConfig
+    from modelyard.serving.book import Book
+    from modelyard.serving.next_line import holding, write
+    from modelyard.store.artifacts import Store
+
+    opened = Book(book or default_book())
+    if out is not None:
+        for name, (count, sha256) in write(opened.agreed(), out).items():
+            say(f"{out / name}  {count} records  sha256 {sha256}")
+        return
+    receipts = opened.withdraw(str(withdraw))
+    say(f"{len(receipts)} answers removed")
+    for ref in holding(Store(store or ExecutionConfig().store, ExecutionConfig().scratch), receipts) if receipts else ():
+        say(f"held by {ref}: build it again from files without them")
+
+
+def default_book() -> str:
+    """URL of this machine's database."""
+    from modelyard.adapters.home import home
+
+    home().mkdir(parents=True, exist_ok=True, mode=0o700)
+    return f"sqlite:///{home() / 'serving.db'}"

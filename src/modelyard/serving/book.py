@@ -1,0 +1,195 @@
+"""What was answered and what users said of it, in one database (SQLAlchemy: SQLite by default, PostgreSQL by URL).
+
+Consent travels with every answer. Without it an answer is kept for the retention time, so that its user can still say something about
+it, and never becomes training data; with it (OpenAI's ``store``, or said later with the feedback) it is kept until its user withdraws.
+Personal data is redacted before anything is written. Left out: who a user really is; ``user`` is the pseudonym that the client sends.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple
+
+import sqlalchemy as sql
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+
+from modelyard.config import complaint, without_password
+from modelyard.data.filters.pii import PiiConfig, redact
+from modelyard.formats.feedback import Message, Prompt
+
+PII = PiiConfig(kinds=["email", "ip", "card", "national_id", "phone"], region="US")
+HOUR = 3600.0
+
+
+class UnknownAnswerError(ValueError):
+    """There is no answer of that receipt, or its time is over."""
+
+
+class _Table(DeclarativeBase):
+    """Tables of the book."""
+
+
+class _Answer(_Table):
+    __tablename__ = "answers"
+
+    receipt: Mapped[str] = mapped_column(sql.String(80), primary_key=True)
+    said_at: Mapped[float] = mapped_column(index=True)
+    user: Mapped[str] = mapped_column(sql.String(200), index=True)
+    model: Mapped[str] = mapped_column(sql.String(200))
+    weights: Mapped[str] = mapped_column(sql.String(80))
+    prompt: Mapped[str]
+    reply: Mapped[str]
+    finish: Mapped[str] = mapped_column(sql.String(20))
+    consent: Mapped[bool]
+    opinions: Mapped[list[_Opinion]] = relationship(cascade="all, delete-orphan", order_by="_Opinion.number")
+
+
+class _Opinion(_Table):
+    __tablename__ = "opinions"
+
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    receipt: Mapped[str] = mapped_column(sql.ForeignKey("answers.receipt", ondelete="CASCADE"), index=True)
+    said_at: Mapped[float]
+    rating: Mapped[str | None] = mapped_column(sql.String(4))
+    not_factual: Mapped[bool]
+    better: Mapped[str]
+    comment: Mapped[str]
+
+
+class Entry(NamedTuple):
+    """One answer as it was delivered."""
+
+    receipt: str
+    user: str
+    """Pseudonym; "" where the client named none."""
+    model: str
+    weights: str
+    prompt: Prompt
+    reply: str
+    finish: str
+    consent: bool
+
+
+class Opinion(NamedTuple):
+    """What a user said of an answer."""
+
+    rating: Literal["up", "down"] | None
+    not_factual: bool
+    better: str
+    """The answer that should have been given; "" without one."""
+    comment: str
+
+
+class Kept(NamedTuple):
+    """An answer whose user agreed that it may be used, and what was said of it."""
+
+    entry: Entry
+    opinions: Sequence[Opinion]
+
+
+class Book:
+    """The database. Safe to use from several threads and processes."""
+
+    def __init__(self, url: str, retention_hours: float = 24.0) -> None:
+        """Raises ValueError where the database cannot be opened."""
+        self.retention = retention_hours * HOUR
+        try:
+            self._engine = sql.create_engine(url)
+            if self._engine.dialect.name == "sqlite":
+                sql.event.listen(self._engine, "connect", lambda connection, _: connection.execute("PRAGMA foreign_keys=ON"))
+            _Table.metadata.create_all(self._engine)
+        except (SQLAlchemyError, ImportError) as error:
+            raise ValueError(f"{without_password(url)}: {complaint(error)}") from None
+
+    def note(self, entry: Entry) -> None:
+        """Write an answer, without personal data, and forget those whose time is over."""
+        with self._session() as session:
+            self._forget(session)
+            session.add(
+                _Answer(
+                    receipt=entry.receipt,
+                    said_at=time.time(),
+                    user=entry.user,
+                    model=entry.model,
+                    weights=entry.weights,
+                    prompt=json.dumps(_plain(entry.prompt), ensure_ascii=False),
+                    reply=_clean(entry.reply),
+                    finish=entry.finish,
+                    consent=entry.consent,
+                )
+            )
+
+    def hear(self, receipt: str, opinion: Opinion, user: str, consent: bool | None) -> None:
+        """Write what the user of an answer says of it; ``consent`` changes what was agreed where it is not None.
+
+        Raises:
+            UnknownAnswerError: there is no such answer, its time is over, or it is another user's.
+        """
+        with self._session() as session:
+            self._forget(session)
+            answer = session.get(_Answer, receipt)
+            if answer is None or answer.user != user:
+                raise UnknownAnswerError(f"no answer {receipt} of this user is kept")
+            if consent is not None:
+                answer.consent = consent
+            answer.opinions.append(
+                _Opinion(
+                    said_at=time.time(),
+                    rating=opinion.rating,
+                    not_factual=opinion.not_factual,
+                    better=_clean(opinion.better),
+                    comment=_clean(opinion.comment),
+                )
+            )
+
+    def withdraw(self, user: str) -> list[str]:
+        """Remove all that is a user's; the receipts that went."""
+        with self._session() as session:
+            gone = list(session.scalars(sql.select(_Answer).where(_Answer.user == user)))
+            receipts = [answer.receipt for answer in gone]
+            for answer in gone:
+                session.delete(answer)
+        return receipts
+
+    def agreed(self) -> list[Kept]:
+        """Every answer whose user agreed, the oldest first."""
+        with self._session() as session:
+            rows = session.scalars(sql.select(_Answer).where(_Answer.consent).order_by(_Answer.said_at, _Answer.receipt))
+            return [Kept(_entry(row), [_opinion(one) for one in row.opinions]) for row in rows]
+
+    def _forget(self, session: Session) -> None:
+        """Answers without consent whose retention time is over."""
+        over = time.time() - self.retention
+        for answer in session.scalars(sql.select(_Answer).where(~_Answer.consent, _Answer.said_at < over)):
+            session.delete(answer)
+
+    @contextmanager
+    def _session(self) -> Iterator[Session]:
+        with Session(self._engine) as session, session.begin():
+            yield session
+
+
+def _entry(row: _Answer) -> Entry:
+    prompt = json.loads(row.prompt)
+    said: Prompt = prompt if isinstance(prompt, str) else tuple(Message.model_validate(message) for message in prompt)
+    return Entry(row.receipt, row.user, row.model, row.weights, said, row.reply, row.finish, row.consent)
+
+
+def _opinion(row: _Opinion) -> Opinion:
+    rating: Any = row.rating
+    return Opinion(rating, row.not_factual, row.better, row.comment)
+
+
+def _plain(prompt: Prompt) -> Any:
+    """The prompt as JSON, without personal data."""
+    if isinstance(prompt, str):
+        return _clean(prompt)
+    return [{"role": message.role, "content": _clean(message.content)} for message in prompt]
+
+
+def _clean(text: str) -> str:
+    return redact(text, PII).text
