@@ -109,6 +109,9 @@ COMMANDS = {
     "data": Row("<pipeline> corpus.no_such=? ~?"),
     "check": Row("<pipeline> no.such=? ~?"),
     "schema": Row("~? ~--out >"),
+    "serve": Row("? ~--name ? ~--port # ~--rows # ~--waiting # ~--threads # ~--follow # ~--classifier <records> ~--threshold # ~--book ?"),
+    "feedback": Row("--out > ~--book ?"),
+    "feedback --withdraw": Row("--withdraw ? ~--book ? ~--store ?"),
     "init": Row("> ~--start ? ~--model <weights> ~--name ?"),
 }
 SERVE_UNTIL_INTERRUPTED = {"ui", "services"}

@@ -13,6 +13,9 @@ OUT = typer.Option(help="Directory for prompts, demonstrations, comparisons and 
 WITHDRAW = typer.Option(help="Remove all that is this user's, and name the artifacts that hold it.", metavar="USER")
 BOOK = typer.Option(help="Database that modelyard serve writes, as a URL of SQLAlchemy's; without it, .modelyard/serving.db.")
 
+DATABASE = "serving.db"
+"""This machine's, in the home directory."""
+
 
 def feedback(
     out: Annotated[Path | None, OUT] = None,
@@ -24,14 +27,19 @@ def feedback(
 
     The paths and hashes that are printed belong under [[feedback.files]] and [ai_feedback.flags] of a config.
     """
-    if (out is None) == (withdraw is None):
-        raise ValueError("exactly one of --out and --withdraw is needed; see --help")
+    if out is None and withdraw is None:
+        raise ValueError("missing --out or --withdraw; see --help")
+    if out is not None and withdraw is not None:
+        raise ValueError("--out and --withdraw are two things; see --help")
+    from modelyard.adapters.home import home
     from modelyard.execution import ExecutionConfig
     from modelyard.serving.book import Book
     from modelyard.serving.next_line import holding, write
     from modelyard.store.artifacts import Store
 
-    opened = Book(book or default_book())
+    if book is None and not (home() / DATABASE).is_file():
+        raise ValueError(f"{home() / DATABASE}: no such file; modelyard serve writes it")
+    opened = Book(default_book() if book is None else book)
     if out is not None:
         for name, (count, sha256) in write(opened.agreed(), out).items():
             say(f"{out / name}  {count} records  sha256 {sha256}")
@@ -47,4 +55,4 @@ def default_book() -> str:
     from modelyard.adapters.home import home
 
     home().mkdir(parents=True, exist_ok=True, mode=0o700)
-    return f"sqlite:///{home() / 'serving.db'}"
+    return f"sqlite:///{home() / DATABASE}"

@@ -17,7 +17,7 @@ def between(low: float, high: float, *, ends: bool = True) -> Callable[[float | 
     def check(value: float | None) -> float | None:
         if value is not None and not (low <= value <= high if ends else low < value < high):
             words = ("be from", "to") if ends else ("lie between", "and")
-            raise typer.BadParameter(f"must {words[0]} {low:g} {words[1]} {high:g}, got {value:g}")
+            raise typer.BadParameter(f"must {words[0]} {low:g} {words[1]} {high:g}, got {shown(value)}")
         return value
 
     return check
@@ -28,7 +28,15 @@ def at_least(low: float) -> Callable[[float | None], float | None]:
 
     def check(value: float | None) -> float | None:
         if value is not None and not low <= value < math.inf:
-            raise typer.BadParameter(f"must be at least {low:g}, got {value:g}")
+            raise typer.BadParameter(f"must be at least {low:g}, got {shown(value)}")
         return value
 
     return check
+
+
+def shown(value: float) -> str:
+    """The number, an integer that no float holds by its beginning."""
+    try:
+        return f"{value:g}"
+    except OverflowError:
+        return f"{str(value)[:20]}..."

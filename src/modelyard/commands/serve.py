@@ -56,7 +56,9 @@ def serve(
     from modelyard.execution import ExecutionConfig
     from modelyard.model.subject import Subject
     from modelyard.serving.book import Book
+    from modelyard.serving.conversation import Serving
     from modelyard.serving.current import Current, Follower
+    from modelyard.serving.metrics import Metrics
     from modelyard.serving.served_model import ServedModel
     from modelyard.serving.server import run
 
@@ -68,13 +70,13 @@ def serve(
         return ServedModel(called, subject, rows, waiting)
 
     content_filter = filter_of(model, classifier, threshold)
-    kept = None if book == "none" else Book(book or default_book(), keep_hours)
     source = registered_source(model) if followed else ""
     current = Current(called, load(), source)
+    kept = None if book == "none" else Book(default_book() if book is None else book, keep_hours)
     with ExitStack() as ended:
         if followed:
             ended.callback(Follower(current, partial(named, model), load, follow, say).close)
-        run(current, content_filter, kept, host, port, say)
+        run(Serving(current, content_filter, kept, Metrics()), host, port, say)
 
 
 def filter_of(model: str, classifier: str, threshold: float) -> ContentFilter | None:

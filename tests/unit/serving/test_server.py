@@ -110,6 +110,10 @@ def test_who_hangs_up_frees_the_row_and_who_comes_too_many_is_told_to_come_again
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: httpx.post(f"{server.url}/chat/completions", json=body, timeout=60), range(8)))
     assert {one.status_code for one in answers} == {200, 429}
+    counted = httpx.get(server.url.replace("/v1", "/metrics")).text
+    refused = [one.status_code for one in answers].count(429)
+    assert f'modelyard_refused_total{{code="queue_full",status="429"}} {refused}.0' in counted
+    assert f"modelyard_answer_seconds_count {8 - refused}.0" in counted
     with httpx.stream("POST", f"{server.url}/chat/completions", json={**body, "stream": True}, timeout=60) as answer:
         next(answer.iter_lines())
     while httpx.get(health).json()["serving"]:

@@ -1,0 +1,166 @@
+"""One request under way: checked, put in the queue, its pieces judged, delivered, counted and written down."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any, NamedTuple
+
+from fastapi import Request, Response
+from fastapi.responses import JSONResponse
+
+from modelyard.config import shortened
+from modelyard.serving.batcher import ClosedError, FullError, Piece
+from modelyard.serving.book import Book, Entry
+from modelyard.serving.content_filter import ContentFilter, Held
+from modelyard.serving.current import Current
+from modelyard.serving.metrics import Metrics, Watch
+from modelyard.serving.protocol import CHAT, TEXT, ChatRequest, CompletionRequest, Kind, Replies, problem, usage
+from modelyard.serving.served_model import ServedModel, Submitted
+
+HANG_UP_SECONDS = 0.2
+"""How often a client that waits for a whole answer is looked for."""
+
+
+class RefusedError(Exception):
+    """An error that a client is told."""
+
+    def __init__(self, status: int, message: str, kind: str, code: str | None = None) -> None:
+        super().__init__(message)
+        self.status, self.code = status, code or kind
+        self.response = JSONResponse(problem(message, kind, code), status, {"Retry-After": "1"} if status in (429, 503) else None)
+
+
+class Serving(NamedTuple):
+    """What a server answers with."""
+
+    current: Current
+    content_filter: ContentFilter | None
+    book: Book | None
+    metrics: Metrics
+
+
+class Conversation:
+    """One request: its pieces as they come from the decoding thread."""
+
+    def __init__(self, serving: Serving, request: ChatRequest | CompletionRequest) -> None:
+        """Raises RefusedError."""
+        current, content_filter = serving.current, serving.content_filter
+        if request.model not in (current.name, current.name.partition("@")[0]):
+            said = f"model {shortened(request.model)!r} is not served here; {current.name!r} is"
+            raise RefusedError(404, said, "invalid_request_error", "model_not_found")
+        if content_filter and (category := next(filter(None, map(content_filter.category, request.texts)), None)):
+            raise RefusedError(400, f"the prompt is held by the content filter: {category}", "invalid_request_error", "content_filter")
+        self.held, loop = Held(content_filter), asyncio.get_running_loop()
+        self.pieces: asyncio.Queue[Piece] = asyncio.Queue()
+        self.request = request
+
+        def tell(piece: Piece) -> None:
+            loop.call_soon_threadsafe(self.pieces.put_nowait, piece)
+
+        self.model, self.submitted = self._submit(current, tell)
+        self.kind: Kind = CHAT if isinstance(request, ChatRequest) else TEXT
+        self.replies = Replies(self.kind, current.name, self.model.fingerprint)
+        self.watch = Watch(serving.metrics, self.model.fingerprint)
+        self._book, self._delivered, self._noted = serving.book, "", False
+
+    def _submit(self, current: Current, tell: Callable[[Piece], None]) -> tuple[ServedModel, Submitted]:
+        """Who answers, and the request on its way: to the model that answers now, even if it took over in this very moment."""
+        while (model := current.model) is not None:
+            try:
+                return model, model.submit(self.request, tell)
+            except ValueError as error:
+                code = "context_length_exceeded" if "exceed the context" in str(error) else None
+                raise RefusedError(400, shortened(str(error)), "invalid_request_error", code) from None
+            except FullError as error:
+                raise RefusedError(429, f"{error}; try again", "rate_limit_error", "queue_full") from None
+            except ClosedError as error:
+                if current.model is model:
+                    raise RefusedError(503, str(error), "server_error") from None
+        raise RefusedError(503, f"nothing is released as {current.name}", "server_error", "nothing_released")
+
+    async def passed(self, client: Request) -> AsyncIterator[Piece]:
+        """The pieces as they may leave, the last one with a reason; nothing more is decoded for a client that has gone, or after the
+        content filter has spoken."""
+        try:
+            while True:
+                try:
+                    piece = await asyncio.wait_for(self.pieces.get(), HANG_UP_SECONDS)
+                except TimeoutError:
+                    if await client.is_disconnected():
+                        self.submitted.answer.cancel()
+                    continue
+                text, category = self.held.take(piece.text, last=piece.reason is not None)
+                if category:
+                    piece = Piece("", piece.tokens, "content_filter", category)
+                self._delivered += text
+                if text:
+                    self.watch.text()
+                if piece.reason:  # before the client hears of the end: then it may speak of the answer
+                    await asyncio.to_thread(self._note, piece.reason)
+                yield piece._replace(text=text)
+                if piece.reason:
+                    return
+        finally:
+            self.submitted.answer.cancel()  # of one that has ended already nothing is left to free
+            self._note("cancelled")
+
+    async def whole(self, client: Request) -> Response:
+        """The answer at once, when it has ended."""
+        texts: list[str] = []
+        async for piece in self.passed(client):
+            texts.append(piece.text)
+        match piece.reason:
+            case "error":
+                raise RefusedError(503, piece.problem, "server_error")
+            case "cancelled" | None:
+                return Response(status_code=499)
+            case finish:
+                told = self._wants_logprobs() and finish != "content_filter"
+                said = self.model.said(self.submitted.answer) if told else None
+                return JSONResponse(self.replies.whole("".join(texts), finish, self._usage(piece), said))
+
+    async def streamed(self, client: Request) -> AsyncIterator[str]:
+        """Server-sent events, as they come."""
+        if self.kind is CHAT:
+            yield event(self.replies.piece("", first=True))
+        async for piece in self.passed(client):
+            if piece.text:
+                yield event(self.replies.piece(piece.text))
+            match piece.reason:
+                case "error":
+                    yield event(problem(piece.problem, "server_error"))
+                    return
+                case "cancelled":
+                    return
+                case None:
+                    continue
+                case finish:
+                    yield event(self.replies.piece(None, finish))
+        if self.request.stream_options.include_usage:
+            yield event(self.replies.usage(self._usage(piece)))
+        yield "data: [DONE]\n\n"
+
+    def _note(self, finish: str) -> None:
+        """Count the answer and write what was delivered into the book, once."""
+        if self._noted:
+            return
+        self._noted = True
+        self.watch.ended(finish, len(self.submitted.answer.tokens))
+        if self._book:
+            request, served = self.request, self.model
+            prompt = tuple(request.messages) if isinstance(request, ChatRequest) else request.prompt
+            said = (request.user or "", served.name, served.fingerprint, prompt, self._delivered, finish, request.store)
+            self._book.note(Entry(self.replies.id, *said))
+
+    def _wants_logprobs(self) -> bool:
+        return self.request.logprobs if isinstance(self.request, ChatRequest) else self.request.logprobs is not None
+
+    def _usage(self, piece: Piece) -> dict[str, int]:
+        return usage(self.submitted.prompt_tokens, piece.tokens)
+
+
+def event(body: dict[str, Any]) -> str:
+    """One server-sent event."""
+    return f"data: {json.dumps(body, ensure_ascii=False)}\n\n"
