@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import modelyard
 from modelyard.config import digest
@@ -33,11 +34,9 @@ def code_version(*modules: str) -> str:
         name = queue.pop()
         if name in seen:
             continue
-        tree = _parse(name)
-        if tree is None:
-            continue
-        seen[name] = ast.dump(tree)
-        queue.extend(name for imported in _imports(tree) for name in imported if _is_ours(name))
+        if found := _module(name):
+            seen[name] = found.dump
+            queue.extend(found.imports)
     return digest(seen)[:16]
 
 
@@ -69,6 +68,23 @@ def definition_version(module: str, *names: str) -> str:
                 elif _is_ours(source):
                     queue.append((source, original))
     return digest(seen)[:16]
+
+
+class _Module(NamedTuple):
+    """What is hashed of a module."""
+
+    dump: str
+    imports: tuple[str, ...]
+    """Modules of this package."""
+
+
+@cache
+def _module(name: str) -> _Module | None:
+    """Read once, however many stages are made of it."""
+    tree = _parse(name)
+    if tree is None:
+        return None
+    return _Module(ast.dump(tree), tuple(name for imported in _imports(tree) for name in imported if _is_ours(name)))
 
 
 @cache

@@ -66,7 +66,7 @@ def test_benchmark_id_is_the_same_for_equal_values() -> None:
 def edited(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, str], None]:
     """``edited(module, old, new)``: the module's source reads otherwise from now on."""
     changed: dict[str, str] = {}
-    original, caches = code_identity._parse, (code_identity.code_version, code_identity.definition_version)
+    original, caches = code_identity._parse, (code_identity.code_version, code_identity.definition_version, code_identity._module)
 
     def parse(name: str) -> ast.Module | None:
         return code_identity._without_docstrings(ast.parse(changed[name])) if name in changed else original(name)

@@ -33,7 +33,7 @@ def neighbour(x):
 def read_from(directories: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on identities are of the package's files in these directories."""
     monkeypatch.setattr(sys.modules["modelyard"], "__path__", directories)
-    for cached in (code_version, definition_version, code_identity._parse, code_identity._file):
+    for cached in (code_version, definition_version, code_identity._module, code_identity._parse, code_identity._file):
         cached.cache_clear()
 
 
