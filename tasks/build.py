@@ -7,7 +7,7 @@ The artifact store alone decides what is cached. Prefect is told, not asked: a s
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from modelyard.adapters import terminal
+from modelyard.adapters.mlflow.past_builds import past_builds
 from modelyard.adapters.mlflow.server import tracking_uri
 from modelyard.adapters.mlflow.tracker import Tracker
 from modelyard.adapters.ray import cluster as ray_cluster
@@ -69,8 +70,9 @@ def _tracker(uri: str, line: str) -> Tracker:
     return Tracker(uri, line)
 
 
-def build(spec: Spec, produce: Produce, place: Place, metric: str = "") -> Built:
-    """The artifact of ``spec``: found, or made by ``produce`` with progress on the terminal and in MLflow; ``metric`` speaks for it.
+def build(spec: Spec, produce: Produce, place: Place, metric: str = "", order: Sequence[str] = ()) -> Built:
+    """The artifact of ``spec``: found, or made by ``produce`` with progress on the terminal and in MLflow; ``metric`` speaks for it, ``order``
+    are the stages of the line in their order.
 
     Raises PreemptedError where this process was asked to stop during the stage before.
     """
@@ -80,7 +82,7 @@ def build(spec: Spec, produce: Produce, place: Place, metric: str = "") -> Built
     if found := place.store.built(spec):
         built = Built(found, cached=True)
     else:
-        built = _make(spec, produce, place)
+        built = _make(spec, produce, place, order)
     directory = None if built.cached else place.store.fetch(built.artifact)
     place.tracker.record(built.artifact, place.link(built.artifact), lambda made: directory or place.store.fetch(made))
     page.show(built, directory, place.page(built.artifact), ray_cluster.dashboard(), place.link(built.artifact))
@@ -90,13 +92,13 @@ def build(spec: Spec, produce: Produce, place: Place, metric: str = "") -> Built
     return built
 
 
-def _make(spec: Spec, produce: Produce, place: Place) -> Built:
+def _make(spec: Spec, produce: Produce, place: Place, order: Sequence[str]) -> Built:
     store, tracker = place.store, place.tracker
     inputs = {role: store.fetch(parent) for role, parent in spec.parents.items()}
     shown = page.Progress(spec.name)
     with (
         tracker.live(spec, flops_share(spec.config, place.execution)) as run,
-        terminal.stage_progress(spec.name, terminal.console()) as bar,
+        terminal.stage_progress(spec.name, terminal.console(), ahead(spec.name, place, order)) as bar,
     ):
 
         def report(done: int, total: int, metrics: Mapping[str, float] = {}, unit: str = "step") -> None:
@@ -105,6 +107,22 @@ def _make(spec: Spec, produce: Produce, place: Place) -> Built:
             shown(done, total, unit)
 
         return store.build(spec, lambda out, checkpoints: produce(inputs, out, checkpoints, report))
+
+
+def ahead(stage: str, place: Place, order: Sequence[str]) -> str:
+    """Where in the line a stage stands; "" where it is no stage of ``order``."""
+    if stage not in order:
+        return ""
+    rest = order[order.index(stage) :]
+    past = _past(tracking_uri(), place.line)
+    seconds = sum(past[name] for name in rest) if all(name in past for name in rest) else None
+    return terminal.ahead(order.index(stage) + 1, len(order), seconds)
+
+
+@lru_cache(maxsize=4)
+def _past(uri: str, line: str) -> Mapping[str, float]:
+    """Stage -> seconds of its newest build before this run."""
+    return {stage: build.seconds for stage, build in past_builds(uri, line).items()}
 
 
 def flops_share(config: Config, execution: ExecutionConfig) -> float:

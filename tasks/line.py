@@ -47,6 +47,8 @@ class Planned(NamedTuple):
     stage: Stage
     config: Config
     parents: Mapping[str, Artifact]
+    order: tuple[Name, ...] = ()
+    """The stages of the line."""
 
 
 class Line:
@@ -56,6 +58,7 @@ class Line:
         self.config = config
         self.place = Place(config.name, config.execution)
         self.built: dict[Name, Built] = {}
+        self.order: tuple[Name, ...] = tuple(name for name in get_args(Name) if name == "decision" or name in stages_of(config))
 
     def build(self, *names: Name) -> None:
         """Build the stages, but those that the config does not ask for.
@@ -76,7 +79,7 @@ class Line:
     def build_from(self, name: Name, config: Config, given: Mapping[str, Artifact] = {}) -> Built:
         """Build one stage from a config that is made for it, with ``given`` artifacts in the place of the line's own, and remember it."""
         stage = next(one for one in STAGES if one.name == name)
-        planned = Planned(stage, config, {**self._parents(stage, given), **given})
+        planned = Planned(stage, config, {**self._parents(stage, given), **given}, self.order)
         self.built[name] = finished(_task(planned)(planned, self.place))
         return self.built[name]
 
@@ -97,7 +100,7 @@ class Line:
         stage, config = stage_of(self.config, name), self.config.of(name)
         if stage is None or config is None:
             raise KeyError(name)
-        return Planned(stage, config, self._parents(stage, {}))
+        return Planned(stage, config, self._parents(stage, {}), self.order)
 
     def _parents(self, stage: Stage, given: Mapping[str, Artifact]) -> dict[str, Artifact]:
         wanted = {role: names for role, names in stage.reads.items() if role not in given}
@@ -140,7 +143,7 @@ def _stage_task(planned: Planned, place: Place) -> Any:
     """Find the artifact of a stage, or build it."""
     stage, config = planned.stage, planned.config
     spec = spec_of(planned, place)
-    built = build(spec, partial(_produced, stage, config, place), place, stage.metric)
+    built = build(spec, partial(_produced, stage, config, place), place, stage.metric, planned.order)
     if place.execution.checkpoint_store and not built.cached and stage.on is not On.DRIVER:
         Storage(place.execution.checkpoint_store).remove(place.store.workspace(spec).name)  # as the scratch copies are
     return shown_as_cached(built)

@@ -9,6 +9,9 @@ from typing import get_type_hints
 import pytest
 
 from flows.pipeline_config import load_pipeline
+from modelyard.adapters.mlflow.past_builds import PastBuild
+from modelyard.execution import ExecutionConfig
+from tasks import build
 from tasks.stages import STAGES, On, Stage, check, reads
 
 PIPELINES = Path(__file__).parents[2] / "configs" / "pipeline"
@@ -53,3 +56,14 @@ def test_list_with_a_stage_that_reads_what_comes_later_is_refused() -> None:
         check(late)
     with pytest.raises(ValueError, match="stage export: has no row in the list of stages"):
         check([stage for stage in STAGES if stage.name != "export"])
+
+
+def test_stage_says_where_in_the_line_it_stands_and_what_the_rest_took_before(monkeypatch) -> None:
+    place = build.Place("line", ExecutionConfig())
+    monkeypatch.setattr(build, "past_builds", lambda uri, line: {"sft": PastBuild(60.0, {}), "policy": PastBuild(75.0, {})})
+    build._past.cache_clear()
+    order = ("corpus", "sft", "policy")
+    assert build.ahead("sft", place, order) == "stage 2 of 3; from here on 2:15 before"
+    assert build.ahead("corpus", place, order) == "stage 1 of 3"
+    assert build.ahead("baseline", place, order) == ""
+    build._past.cache_clear()

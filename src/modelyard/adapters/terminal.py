@@ -69,11 +69,17 @@ def console() -> Console:
 
 
 @contextmanager
-def stage_progress(stage: str, out: Console) -> Iterator[Report]:
-    """A :class:`Report` that shows ``stage`` at work until the block ends."""
+def stage_progress(stage: str, out: Console, ahead: str = "") -> Iterator[Report]:
+    """A :class:`Report` that shows ``stage`` at work until the block ends; ``ahead``: where in the line it stands."""
     show = _live if out.is_terminal else _plain
-    with show(stage, out) as report:
+    with show(stage, out, ahead) as report:
         yield report
+
+
+def ahead(number: int, total: int, seconds: float | None) -> str:
+    """Where in the line a stage stands: its number, and how long it and what comes after it took before, where all of that is known."""
+    took = "" if seconds is None else f"; from here on {_clock(seconds)} before"
+    return f"stage {number} of {total}{took}"
 
 
 def stage_done(line: StageLine, out: Console) -> None:
@@ -83,7 +89,7 @@ def stage_done(line: StageLine, out: Console) -> None:
 
 
 @contextmanager
-def _live(stage: str, out: Console) -> Iterator[Report]:
+def _live(stage: str, out: Console, ahead: str) -> Iterator[Report]:
     columns = [
         TextColumn(f"[bold]{escape(stage):<17}"),
         BarColumn(bar_width=16),
@@ -92,6 +98,7 @@ def _live(stage: str, out: Console) -> Iterator[Report]:
         TimeElapsedColumn(),
         TextColumn("elapsed"),
         TextColumn("{task.fields[metric]}"),
+        TextColumn(f"[dim]{escape(ahead)}"),
     ]
     pace = Pace()
     with Progress(*columns, console=out, transient=True) as progress:
@@ -108,11 +115,11 @@ def _live(stage: str, out: Console) -> Iterator[Report]:
 
 
 @contextmanager
-def _plain(stage: str, out: Console) -> Iterator[Report]:
+def _plain(stage: str, out: Console, ahead: str) -> Iterator[Report]:
     started = time.monotonic()
     shown = started
     pace = Pace()
-    out.print(f"{stage}: started", markup=False)
+    out.print(f"{stage}: started{f' ({ahead})' if ahead else ''}", markup=False)
 
     def report(done: int, total: int, metrics: Mapping[str, float] = {}, unit: str = "step") -> None:
         nonlocal shown
