@@ -133,6 +133,7 @@ def test_who_hangs_up_frees_the_row_and_who_comes_too_many_is_told_to_come_again
 def test_what_cannot_be_served_is_one_line(tmp_path: Path, options: list[str], said: str) -> None:
     command = [sys.executable, "-m", "modelyard", "serve", *options]
     environment = {**os.environ, "MODELYARD_HOME": str(tmp_path)}
+    environment.pop("MLFLOW_TRACKING_URI", None)  # MLflow's set_tracking_uri leaves it behind in the process
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
     assert done.returncode == 2
     assert said in done.stderr
