@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Annotated
 
 import typer
 
+from modelyard.adapters.home import ServerError, home
+from modelyard.adapters.servers.prefect_server import starting
 from modelyard.commands.project import part
 
 CONFIG = typer.Argument(help="TOML file of the pipeline, such as configs/pipeline/tiny.toml.")
@@ -17,5 +22,18 @@ def run(config: Annotated[str, CONFIG], overrides: Annotated[list[str], OVERRIDE
 
     Exit code: 0 promoted, 1 failed, 2 the config cannot be used, 3 HOLD, 4 BLOCK.
     """
-    code: int = part("flows.pipeline").run(config, overrides)
+    with ExitStack() as server:
+        begin(server, config, overrides)
+        code: int = part("flows.pipeline").run(config, overrides)
     return code
+
+
+def begin(server: ExitStack, config: str, overrides: Sequence[str]) -> None:
+    """Start the run's own Prefect server while the flow is imported, for a config that can be used; what is wrong the run itself says."""
+    try:
+        part("flows.pipeline_config").load_pipeline(config, overrides)
+        if not os.environ.get("PREFECT_API_URL"):
+            home().mkdir(parents=True, exist_ok=True, mode=0o700)
+            server.enter_context(starting(home() / "prefect"))
+    except (ValueError, OSError, ServerError):
+        pass

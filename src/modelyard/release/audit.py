@@ -8,6 +8,7 @@ kept, and the export what the policy's weights export to. Left out: proof of who
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from modelyard.formats.expectation import Validate
@@ -31,18 +32,39 @@ class Audited(NamedTuple):
     """The limits that it was held to."""
 
 
+class Evidence(NamedTuple):
+    """What a release rests on, as it lies in the store."""
+
+    unsigned: Artifact
+    """The decision before somebody signed it."""
+    rules: LineDecision
+    inputs: dict[str, Path]
+    """Role -> what the decision was made of."""
+
+
+def evidence(store: Store, decided: Artifact, exported: Artifact) -> Evidence:
+    """What ``decided`` (a decision, or a signed one) and ``exported`` rest on; every hash on the way is checked.
+
+    Raises:
+        AuditError: something is not what was made of it or is gone; the line names it.
+    """
+    found = lineage.walk(store, [decided.ref, exported.ref])
+    if wrong := [*found.problems, *(f"{ref} is not in the store any more" for ref in found.missing)]:
+        raise AuditError(wrong[0])
+    unsigned = store.get(decided.parents["decision"]) if decided.name == sign_off.NAME else decided
+    inputs = {role: store.fetch(store.get(ref)) for role, ref in unsigned.parents.items()}
+    for ref in (unsigned.ref, decided.ref, exported.ref, *exported.parents.values()):
+        store.fetch(store.get(ref))
+    return Evidence(unsigned, LineDecision.model_validate(unsigned.config), inputs)
+
+
 def audit(store: Store, decided: Artifact, exported: Artifact, validate: Validate, recount: decision.Recount) -> Audited:
     """Judge again what ``decided`` (a decision, or a signed one) says of ``exported``.
 
     Raises:
         AuditError: something is not what it should be; the line names it.
     """
-    found = lineage.walk(store, [decided.ref, exported.ref])
-    if wrong := [*found.problems, *(f"{ref} is not in the store any more" for ref in found.missing)]:
-        raise AuditError(wrong[0])
-    unsigned = store.get(decided.parents["decision"]) if decided.name == sign_off.NAME else decided
-    rules = LineDecision.model_validate(unsigned.config)
-    inputs = {role: store.fetch(store.get(ref)) for role, ref in unsigned.parents.items()}
+    unsigned, rules, inputs = evidence(store, decided, exported)
     again = decision.judge(rules, inputs, validate, recount, rules.unmeasured).decision
     require_same(unsigned.ref, decision.read_decision(store.fetch(unsigned)), again)
     if decided is not unsigned:

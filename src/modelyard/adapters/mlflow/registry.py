@@ -28,6 +28,8 @@ ROLLED_BACK = "rolled_back"
 """Tag: who took the version out of production, and why."""
 VERSIONS = "mlflow.modelVersions"
 """Tag by which MLflow's page of a logged model shows the versions made from it."""
+LONGEST = 5000
+"""Characters that MLflow keeps of a tag."""
 LogModel = Callable[[MlflowClient, Path, str, Mapping[str, Estimate]], str]
 """(server, directory, run id, evaluation) -> id of the logged model."""
 
@@ -101,6 +103,14 @@ class Registry:
         """Whether the policy ``policy/version`` serves and was promoted when nothing did."""
         serving = self.alias("production")
         return serving is not None and serving.tags.get("policy") == policy and serving.tags.get("opponent") == NONE
+
+    def serves(self, policy: str, tags: Mapping[str, str]) -> bool:
+        """Whether the policy ``policy/version`` is candidate and production, promoted with these very tags."""
+        serving, newest = self.alias("production"), self.alias("candidate")
+        if serving is None or newest is None or serving.version != newest.version:
+            return False
+        wanted = {"policy": policy, "decision": "PROMOTE", **tags}
+        return all(serving.tags.get(key) == value[:LONGEST] for key, value in wanted.items())
 
     def tag(self, version: Any, key: str) -> str:
         """A tag that every version has which a release registered. Raises RegistryError naming the version without it."""
@@ -245,7 +255,7 @@ class Registry:
             against = candidate.opponent
             tags |= {"opponent": against.policy if against else NONE, "opponent_scores": against.scores if against else NONE}
         for key, value in tags.items():
-            self.client.set_model_version_tag(self.name, version, key, value[:5000])
+            self.client.set_model_version_tag(self.name, version, key, value[:LONGEST])
 
     def _ensure_model(self) -> None:
         try:

@@ -43,14 +43,27 @@ class Address(NamedTuple):
 
 
 @contextmanager
-def prefect_server(home: Path) -> Iterator[Address]:
-    """Hold the Prefect server of ``home``, starting it when nobody else has. Raises ServerError."""
+def starting(home: Path) -> Iterator[None]:
+    """Hold the Prefect server of ``home``, started when nobody else has, without waiting until it answers.
+
+    What takes time at the start of a run can go on meanwhile. Raises ServerError.
+    """
     home = home.absolute()
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _locked(home / "clients.lock", fcntl.LOCK_SH):
         with _locked(home / "start.lock", fcntl.LOCK_EX):
             auth_string(home)
-            port = _answering(home) or _wait_for_keeper(home)
+            _ensure_keeper(home)
+        yield
+
+
+@contextmanager
+def prefect_server(home: Path) -> Iterator[Address]:
+    """Hold the Prefect server of ``home``, starting it when nobody else has. Raises ServerError."""
+    home = home.absolute()
+    with starting(home):
+        with _locked(home / "start.lock", fcntl.LOCK_EX):
+            port = _wait_for_port(home)
         yield Address(f"http://{HOST}:{port}/api", f"http://{HOST}:{port}", auth_string(home))
 
 
@@ -146,19 +159,31 @@ def _listens(pid: int, port: int) -> bool:
     return any(socket.status == psutil.CONN_LISTEN and socket.laddr.port == port for socket in sockets)
 
 
-def _wait_for_keeper(home: Path) -> int:
-    """Port of the server that a keeper, the one there is or a new one, starts. Raises ServerError."""
-    keeper = None
+def _wait_for_port(home: Path) -> int:
+    """Port at which the server of ``home`` answers. Raises ServerError."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if port := _answering(home):
             return port
-        if keeper is None and not _is_kept(home):
-            keeper = _start_keeper(home)
-        if keeper and keeper.poll() is not None:
+        if not _is_kept(home):
             break
         time.sleep(0.1)
-    raise ServerError(f"Prefect server did not start; see {home / 'server.log'}")
+    raise _not_started(home)
+
+
+def _not_started(home: Path) -> ServerError:
+    return ServerError(f"Prefect server did not start; see {home / 'server.log'}")
+
+
+def _ensure_keeper(home: Path) -> None:
+    """A keeper that lives. Raises ServerError."""
+    if _is_kept(home):
+        return
+    keeper = _start_keeper(home)
+    while not _is_kept(home):
+        if keeper.poll() is not None:
+            raise _not_started(home)
+        time.sleep(0.02)
 
 
 def _is_kept(home: Path) -> bool:
