@@ -1,6 +1,12 @@
 """What every process of the suite needs."""
 
 import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
 
 import modelyard.adapters.ray  # noqa: F401  sets what Ray reads when it is imported, before a test module imports Ray
 
@@ -15,3 +21,30 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: next((i for i, part in enumerate(LONG) if f"tests/{part}" in item.nodeid), len(LONG)))
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A directory that every process of the suite sees."""
+    base = tmp_path_factory.getbasetemp()
+    return base if worker_id == "master" else base.parent
+
+
+@pytest.fixture(scope="session")
+def seed_prefect(shared: Path) -> Callable[[Path], Path]:
+    """Puts a Prefect database that is new and complete into a server's home: making one takes ten seconds."""
+    from modelyard.adapters.servers.prefect_server import prefect_server
+
+    database = shared / "new-prefect" / "prefect.db"
+    with FileLock(shared / "new-prefect.lock"):
+        if not database.exists():
+            with prefect_server(shared / "new-prefect.partial"):
+                pass
+            (shared / "new-prefect.partial").rename(database.parent)
+
+    def seed(home: Path) -> Path:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        shutil.copyfile(database, home / "prefect.db")
+        return home
+
+    return seed

@@ -9,16 +9,13 @@ from tests.e2e.running import PIPELINE, Done, line
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory, worker_id):
-    """Directory and output of a run that started from nothing."""
-    shared = tmp_path_factory.getbasetemp()
-    if worker_id != "master":
-        shared = shared.parent
+def finished(shared, seed_prefect):
+    """Directory and output of a run that started from nothing but a database of Prefect's."""
     directory = shared / "finished"
     with FileLock(shared / "finished.lock"):
         record = directory / "done.json"
         if not record.exists():
-            directory.mkdir(exist_ok=True)
+            seed_prefect(directory / ".modelyard/prefect")
             record.write_text(json.dumps(line(directory, PIPELINE)))
         done = Done(*json.loads(record.read_text()))
     assert done.code == 0, done.out + done.err

@@ -30,10 +30,11 @@ CONTINUED = [
 
 
 @pytest.fixture(scope="module")
-def world(finished, tmp_path_factory) -> Path:
+def world(finished, tmp_path_factory, seed_prefect) -> Path:
     """A user's directory, with the corpus built already."""
     root = tmp_path_factory.mktemp("imported")
     imported.write(root)
+    seed_prefect(root / ".modelyard/prefect")
     for name in ("abuse_filter", "shard", "corpus"):
         built = Path(".modelyard/store") / name
         shutil.copytree(finished[0] / built, root / built)
@@ -77,6 +78,7 @@ def test_imported_line_ends_in_a_release_with_what_is_set_aside_on_the_record(wo
     assert json.loads(exported.read_text())["chat_template"] == imported.TEMPLATE
 
 
+@pytest.mark.slow
 def test_continued_line_trains_the_imported_model_on_the_corpus_first(world, tmp_path, monkeypatch):
     monkeypatch.setenv("MODELYARD_DATA", str(world))
     root = shutil.copytree(world, tmp_path / "continued", ignore=shutil.ignore_patterns("prefect", "mlflow*", "mlruns", "scratch"))

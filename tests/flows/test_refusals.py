@@ -122,10 +122,10 @@ NOTHING_ELSE = [f"corpus.sources.{name}.megabytes=0" for name in DEFAULT]
 
 
 @pytest.fixture(scope="module")
-def directory(tmp_path_factory):
+def directory(tmp_path_factory, seed_prefect):
     """Where the refused lines start; they share one Prefect server."""
     directory = tmp_path_factory.mktemp("refused")
-    with prefect_server(directory / ".modelyard/prefect"):
+    with prefect_server(seed_prefect(directory / ".modelyard/prefect")):
         yield directory
 
 
@@ -154,11 +154,11 @@ def in_this_process(directory, arguments, capfd):
             "jsonl",
             lambda path: path.write_bytes(b'{"text": "caf\xe9"}\n'),
             None,
-            [],
+            NOTHING_ELSE,
             "bad.jsonl: line 1: invalid UTF-8",
         ),
-        (in_this_process, "bad.parquet", "parquet", write_truncated_parquet, None, [], "bad.parquet"),
-        (in_this_process, "missing.jsonl", "jsonl", lambda path: None, None, [], "missing.jsonl"),
+        (in_this_process, "bad.parquet", "parquet", write_truncated_parquet, None, NOTHING_ELSE, "bad.parquet"),
+        (in_this_process, "missing.jsonl", "jsonl", lambda path: None, None, NOTHING_ELSE, "missing.jsonl"),
         (in_this_process, "changed.jsonl", "jsonl", lambda path: path.write_text('{"text": "another"}\n'), "0" * 64, [], "changed.jsonl"),
         (
             in_this_process,

@@ -28,6 +28,11 @@ with prefect_server(Path(sys.argv[1])) as address:
 """
 
 
+@pytest.fixture
+def home(tmp_path, seed_prefect):
+    return seed_prefect(tmp_path)
+
+
 def hold(home: Path) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", HOLDER, str(home)], stdout=subprocess.PIPE, text=True)
 
@@ -41,39 +46,39 @@ def gone(pid: int, seconds: float = 20) -> bool:
     return False
 
 
-def test_prefect_server_killed_clients_leave_no_orphan_and_next_start_works(tmp_path):
-    first, second = hold(tmp_path), hold(tmp_path)
+def test_prefect_server_killed_clients_leave_no_orphan_and_next_start_works(home):
+    first, second = hold(home), hold(home)
     api = first.stdout.readline()
     assert api == second.stdout.readline(), "two runs at once must share one server"
-    pid = json.loads((tmp_path / "server.json").read_text())["pid"]
+    pid = json.loads((home / "server.json").read_text())["pid"]
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
-    with prefect_server(tmp_path) as address:
+    with prefect_server(home) as address:
         assert address.api == api.strip(), "the second run still needs the server"
         os.kill(second.pid, signal.SIGKILL)
         second.wait()
         assert healthy(address.api + "/health")
     assert gone(pid)
-    with prefect_server(tmp_path) as again:
+    with prefect_server(home) as again:
         assert healthy(again.api + "/health")
-        pid = json.loads((tmp_path / "server.json").read_text())["pid"]
+        pid = json.loads((home / "server.json").read_text())["pid"]
     assert gone(pid)
 
 
-def test_prefect_server_killed_itself_starts_again_where_its_clients_look_for_it(tmp_path):
-    with prefect_server(tmp_path) as first:
-        pid = json.loads((tmp_path / "server.json").read_text())["pid"]
+def test_prefect_server_killed_itself_starts_again_where_its_clients_look_for_it(home):
+    with prefect_server(home) as first:
+        pid = json.loads((home / "server.json").read_text())["pid"]
         os.kill(pid, signal.SIGKILL)
         assert gone(pid)
-        with prefect_server(tmp_path) as second:
+        with prefect_server(home) as second:
             assert second == first
             assert healthy(first.api + "/health")
-        pid = json.loads((tmp_path / "server.json").read_text())["pid"]
+        pid = json.loads((home / "server.json").read_text())["pid"]
     assert gone(pid)
 
 
-def test_prefect_server_answers_its_own_pages_and_who_knows_the_auth_string(tmp_path):
-    with prefect_server(tmp_path) as server:
+def test_prefect_server_answers_its_own_pages_and_who_knows_the_auth_string(home):
+    with prefect_server(home) as server:
         asked = f"{server.api}/flow_runs/filter"
         known = {"Authorization": f"Basic {base64.b64encode(server.auth.encode()).decode()}"}
         preflight = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
@@ -85,11 +90,11 @@ def test_prefect_server_answers_its_own_pages_and_who_knows_the_auth_string(tmp_
         assert "access-control-allow-origin" not in httpx.post(asked, json={}, headers={**known, **preflight}).headers
         own = httpx.post(asked, json={}, headers={**known, "Origin": server.page})
         assert own.headers["access-control-allow-origin"] == server.page
-        process = psutil.Process(json.loads((tmp_path / "server.json").read_text())["pid"])
+        process = psutil.Process(json.loads((home / "server.json").read_text())["pid"])
         assert {c.laddr.ip for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN} == {"127.0.0.1"}
         assert server.auth not in " ".join(process.cmdline())
-        assert (tmp_path / "auth").stat().st_mode & 0o077 == 0
-        assert server.auth not in (tmp_path / "server.log").read_text()
+        assert (home / "auth").stat().st_mode & 0o077 == 0
+        assert server.auth not in (home / "server.log").read_text()
 
 
 @pytest.mark.slow
