@@ -162,6 +162,7 @@ def test_commands_without_a_registry_or_with_a_broken_one_end_in_one_line(
 ) -> None:
     broken = tmp_path / "broken.db"
     broken.write_text("no database at all " * 100)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     for uri, code, said in (
         (f"sqlite:///{tmp_path}/none.db", 2, "there is no MLflow at sqlite:///"),
         (f"sqlite:///{broken}", 1, "MLflow at sqlite:///"),
