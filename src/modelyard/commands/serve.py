@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
@@ -21,6 +21,9 @@ ROWS = typer.Option(help="Requests answered at once; each holds keys and values 
 WAITING = typer.Option(help="Requests that may wait for their turn; one more is told to come again (429).", callback=at_least(0))
 FOLLOW = typer.Option(help="Seconds between two looks at the alias; 0: it is looked up once.", callback=at_least(0))
 
+LOOK_SECONDS = 10.0
+"""Between two looks at a trial where no alias is followed."""
+
 CLASSIFIER = typer.Option(
     help="Directory with abuse.npz: prompts and answers that it flags are held. 'release': of the version's corpus; 'none'."
 )
@@ -28,6 +31,11 @@ THRESHOLD = typer.Option(help="Probability from which on the classifier holds a 
 
 BOOK = typer.Option(help="Database of answers and feedback, as a URL of SQLAlchemy's; 'none'. Without it, .modelyard/serving.db.")
 KEEP = typer.Option(help="Hours that an answer is kept whose user did not agree to more.", callback=at_least(0))
+
+CANARY = typer.Option(help="Version that answers a share of the users until what they say shows it worse, given like MODEL.")
+SHADOW = typer.Option(help="Version that is asked what MODEL is asked and answers nobody, given like MODEL.")
+SHARE = typer.Option(help="Share of users (canary) or requests (shadow); without it 0.05 and 1.", callback=between(0, 1))
+ALPHA = typer.Option(help="Probability with which a version as good as MODEL is stopped, by each test.", callback=between(0, 1, ends=False))
 
 
 def serve(
@@ -43,6 +51,10 @@ def serve(
     threshold: Annotated[float, THRESHOLD] = 0.5,
     book: Annotated[str | None, BOOK] = None,
     keep_hours: Annotated[float, KEEP] = 24.0,
+    canary: Annotated[str | None, CANARY] = None,
+    shadow: Annotated[str | None, SHADOW] = None,
+    share: Annotated[float | None, SHARE] = None,
+    alpha: Annotated[float, ALPHA] = 0.05,
 ) -> None:
     """Answer /v1/chat/completions and /v1/completions, whole or streamed; requests share decoding steps.
 
@@ -55,28 +67,70 @@ def serve(
     from modelyard.commands.feedback import default_book
     from modelyard.execution import ExecutionConfig
     from modelyard.model.subject import Subject
+    from modelyard.serving.beside import Beside, Referee
     from modelyard.serving.book import Book
     from modelyard.serving.conversation import Serving
     from modelyard.serving.current import Current, Follower
     from modelyard.serving.metrics import Metrics
     from modelyard.serving.served_model import ServedModel
     from modelyard.serving.server import run
+    from modelyard.serving.trial import Judge, TrialRecord
 
-    called = name or (model.removeprefix("models:/") if model.startswith("models:/") else Path(model).name)
-    followed = follow > 0 and model.startswith("models:/") and "@" in model
+    tried = trial_of(canary, shadow, share, book)
 
-    def load() -> ServedModel:
-        subject = Subject.open(called, local_directory(model, CACHE / "models"), ExecutionConfig(threads=threads), micro_batch=rows)
-        return ServedModel(called, subject, rows, waiting)
+    def opened(spec: str, called: str) -> tuple[Current, Follower | None]:
+        """A model, and who follows its alias where it has one."""
+
+        def load() -> ServedModel:
+            subject = Subject.open(called, local_directory(spec, CACHE / "models"), ExecutionConfig(threads=threads), micro_batch=rows)
+            return ServedModel(called, subject, rows, waiting)
+
+        followed = follow > 0 and spec.startswith("models:/") and "@" in spec
+        source = registered_source(spec) if followed else ""
+        current = Current(called, load(), source)
+        return current, Follower(current, partial(named, spec), load, follow, say) if followed else None
 
     content_filter = filter_of(model, classifier, threshold)
-    source = registered_source(model) if followed else ""
-    current = Current(called, load(), source)
     kept = None if book == "none" else Book(default_book() if book is None else book, keep_hours)
     with ExitStack() as ended:
-        if followed:
-            ended.callback(Follower(current, partial(named, model), load, follow, say).close)
-        run(Serving(current, content_filter, kept, Metrics()), host, port, say)
+        current, follower = opened(model, name or name_of(model))
+        if follower:
+            ended.callback(follower.close)
+        beside = None
+        if tried and kept:
+            record = TrialRecord(kept)
+            other, follower = opened(tried.model, name_of(tried.model))
+            if follower:
+                ended.callback(follower.close)
+            beside = Beside(other, tried.kind, tried.share, record)
+            ended.callback(Referee(current, beside, Judge(record, alpha), follow or LOOK_SECONDS, say).close)
+        run(Serving(current, content_filter, kept, Metrics(), beside), host, port, say)
+
+
+class Tried(NamedTuple):
+    """A version that is to be tried."""
+
+    model: str
+    kind: Literal["canary", "shadow"]
+    share: float
+
+
+def trial_of(canary: str | None, shadow: str | None, share: float | None, book: str | None) -> Tried | None:
+    """The version on trial, if any. Raises ValueError where the options do not belong together."""
+    if canary and shadow:
+        raise ValueError("--canary and --shadow: one version at a time is tried")
+    if share is not None and not (canary or shadow):
+        raise ValueError("--share: belongs to --canary or --shadow")
+    if (canary or shadow) and book == "none":
+        raise ValueError("--book none: a version is tried by what is kept of answers")
+    if canary:
+        return Tried(canary, "canary", 0.05 if share is None else share)
+    return Tried(shadow, "shadow", 1.0 if share is None else share) if shadow else None
+
+
+def name_of(model: str) -> str:
+    """What clients call a model that has no other name."""
+    return model.removeprefix("models:/") if model.startswith("models:/") else Path(model).name
 
 
 def filter_of(model: str, classifier: str, threshold: float) -> ContentFilter | None:

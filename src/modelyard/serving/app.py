@@ -25,7 +25,7 @@ PAGE = Path(__file__).parent / "chat.html"
 def application(serving: Serving) -> FastAPI:
     """The server of one model, whichever it is now."""
     app = FastAPI(title=f"Modelyard: {serving.current.name}", docs_url=None, redoc_url=None, openapi_url=None)
-    current, content_filter, book, metrics = serving
+    current, content_filter, book, metrics, beside = serving
 
     def refused(error: RefusedError) -> Response:
         metrics.refused(error.status, error.code)
@@ -82,6 +82,8 @@ def application(serving: Serving) -> FastAPI:
     @app.get("/metrics")
     async def counted() -> Response:
         load = current.model.batcher.load if current.model else (0, 0)
+        if beside:
+            metrics.tried(beside.kind, beside.state()["share"])
         return Response(metrics.page(*load), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/health")
@@ -90,6 +92,7 @@ def application(serving: Serving) -> FastAPI:
             return JSONResponse({"model": current.name, "weights": None, "problem": "nothing is released"}, 503)
         (serving, waiting), ended = model.batcher.load, model.batcher.problem
         body = {"model": current.name, "weights": model.subject.weights, "serving": serving, "waiting": waiting, "problem": ended}
+        body |= {"beside": beside.state()} if beside else {}
         return JSONResponse(body, 503 if ended else 200)
 
     return app

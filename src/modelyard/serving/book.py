@@ -29,11 +29,13 @@ class UnknownAnswerError(ValueError):
     """There is no answer of that receipt, or its time is over."""
 
 
-class _Table(DeclarativeBase):
-    """Tables of the book."""
+class Table(DeclarativeBase):
+    """A table of the database."""
 
 
-class _Answer(_Table):
+class Answered(Table):
+    """An answer as it was delivered."""
+
     __tablename__ = "answers"
 
     receipt: Mapped[str] = mapped_column(sql.String(80), primary_key=True)
@@ -45,10 +47,12 @@ class _Answer(_Table):
     reply: Mapped[str]
     finish: Mapped[str] = mapped_column(sql.String(20))
     consent: Mapped[bool]
-    opinions: Mapped[list[_Opinion]] = relationship(cascade="all, delete-orphan", order_by="_Opinion.number")
+    opinions: Mapped[list[Said]] = relationship(cascade="all, delete-orphan", order_by="Said.number")
 
 
-class _Opinion(_Table):
+class Said(Table):
+    """What its user said of it."""
+
     __tablename__ = "opinions"
 
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
@@ -98,19 +102,19 @@ class Book:
         """Raises ValueError where the database cannot be opened."""
         self.retention = retention_hours * HOUR
         try:
-            self._engine = sql.create_engine(url)
-            if self._engine.dialect.name == "sqlite":
-                sql.event.listen(self._engine, "connect", lambda connection, _: connection.execute("PRAGMA foreign_keys=ON"))
-            _Table.metadata.create_all(self._engine)
+            self.engine = sql.create_engine(url)
+            if self.engine.dialect.name == "sqlite":
+                sql.event.listen(self.engine, "connect", lambda connection, _: connection.execute("PRAGMA foreign_keys=ON"))
+            Table.metadata.create_all(self.engine)
         except (SQLAlchemyError, ImportError) as error:
             raise ValueError(f"{without_password(url)}: {complaint(error)}") from None
 
     def note(self, entry: Entry) -> None:
         """Write an answer, without personal data, and forget those whose time is over."""
-        with self._session() as session:
+        with self.session() as session:
             self._forget(session)
             session.add(
-                _Answer(
+                Answered(
                     receipt=entry.receipt,
                     said_at=time.time(),
                     user=entry.user,
@@ -129,15 +133,15 @@ class Book:
         Raises:
             UnknownAnswerError: there is no such answer, its time is over, or it is another user's.
         """
-        with self._session() as session:
+        with self.session() as session:
             self._forget(session)
-            answer = session.get(_Answer, receipt)
+            answer = session.get(Answered, receipt)
             if answer is None or answer.user != user:
                 raise UnknownAnswerError(f"no answer {receipt} of this user is kept")
             if consent is not None:
                 answer.consent = consent
             answer.opinions.append(
-                _Opinion(
+                Said(
                     said_at=time.time(),
                     rating=opinion.rating,
                     not_factual=opinion.not_factual,
@@ -148,8 +152,8 @@ class Book:
 
     def withdraw(self, user: str) -> list[str]:
         """Remove all that is a user's; the receipts that went."""
-        with self._session() as session:
-            gone = list(session.scalars(sql.select(_Answer).where(_Answer.user == user)))
+        with self.session() as session:
+            gone = list(session.scalars(sql.select(Answered).where(Answered.user == user)))
             receipts = [answer.receipt for answer in gone]
             for answer in gone:
                 session.delete(answer)
@@ -157,29 +161,30 @@ class Book:
 
     def agreed(self) -> list[Kept]:
         """Every answer whose user agreed, the oldest first."""
-        with self._session() as session:
-            rows = session.scalars(sql.select(_Answer).where(_Answer.consent).order_by(_Answer.said_at, _Answer.receipt))
+        with self.session() as session:
+            rows = session.scalars(sql.select(Answered).where(Answered.consent).order_by(Answered.said_at, Answered.receipt))
             return [Kept(_entry(row), [_opinion(one) for one in row.opinions]) for row in rows]
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """One transaction."""
+        with Session(self.engine) as session, session.begin():
+            yield session
 
     def _forget(self, session: Session) -> None:
         """Answers without consent whose retention time is over."""
         over = time.time() - self.retention
-        for answer in session.scalars(sql.select(_Answer).where(~_Answer.consent, _Answer.said_at < over)):
+        for answer in session.scalars(sql.select(Answered).where(~Answered.consent, Answered.said_at < over)):
             session.delete(answer)
 
-    @contextmanager
-    def _session(self) -> Iterator[Session]:
-        with Session(self._engine) as session, session.begin():
-            yield session
 
-
-def _entry(row: _Answer) -> Entry:
+def _entry(row: Answered) -> Entry:
     prompt = json.loads(row.prompt)
     said: Prompt = prompt if isinstance(prompt, str) else tuple(Message.model_validate(message) for message in prompt)
     return Entry(row.receipt, row.user, row.model, row.weights, said, row.reply, row.finish, row.consent)
 
 
-def _opinion(row: _Opinion) -> Opinion:
+def _opinion(row: Said) -> Opinion:
     rating: Any = row.rating
     return Opinion(rating, row.not_factual, row.better, row.comment)
 

@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 
 from modelyard.config import shortened
 from modelyard.serving.batcher import ClosedError, FullError, Piece
+from modelyard.serving.beside import Beside
 from modelyard.serving.book import Book, Entry
 from modelyard.serving.content_filter import ContentFilter, Held
 from modelyard.serving.current import Current
@@ -39,6 +40,8 @@ class Serving(NamedTuple):
     content_filter: ContentFilter | None
     book: Book | None
     metrics: Metrics
+    beside: Beside | None = None
+    """A version on trial."""
 
 
 class Conversation:
@@ -59,11 +62,20 @@ class Conversation:
         def tell(piece: Piece) -> None:
             loop.call_soon_threadsafe(self.pieces.put_nowait, piece)
 
-        self.model, self.submitted = self._submit(current, tell)
+        canary = serving.beside.model_for(request.user) if serving.beside else None
+        self.model, self.submitted = self._tried(canary, tell) or self._submit(current, tell)
         self.kind: Kind = CHAT if isinstance(request, ChatRequest) else TEXT
         self.replies = Replies(self.kind, current.name, self.model.fingerprint)
         self.watch = Watch(serving.metrics, self.model.fingerprint)
         self._book, self._delivered, self._noted = serving.book, "", False
+        self._shadow = serving.beside.shadow(request, self.replies.id, content_filter) if serving.beside else None
+
+    def _tried(self, canary: ServedModel | None, tell: Callable[[Piece], None]) -> tuple[ServedModel, Submitted] | None:
+        """The canary and the request on its way to it; None where it does not take it."""
+        try:
+            return (canary, canary.submit(self.request, tell)) if canary else None
+        except (ValueError, FullError, ClosedError):
+            return None
 
     def _submit(self, current: Current, tell: Callable[[Piece], None]) -> tuple[ServedModel, Submitted]:
         """Who answers, and the request on its way: to the model that answers now, even if it took over in this very moment."""
@@ -153,6 +165,8 @@ class Conversation:
             prompt = tuple(request.messages) if isinstance(request, ChatRequest) else request.prompt
             said = (request.user or "", served.name, served.fingerprint, prompt, self._delivered, finish, request.store)
             self._book.note(Entry(self.replies.id, *said))
+        if self._shadow:
+            self._shadow.served(self.model.fingerprint, finish)
 
     def _wants_logprobs(self) -> bool:
         return self.request.logprobs if isinstance(self.request, ChatRequest) else self.request.logprobs is not None

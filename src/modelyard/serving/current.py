@@ -2,7 +2,7 @@
 
 A new version is loaded beside the one that answers, then takes the new requests; the old one ends what it took in and is
 forgotten. Where the alias names nothing any more, as after a rollback of the first version, nothing answers. A registry that cannot be
-asked, or a version that cannot be loaded, changes nothing. Left out: canary and shadow.
+asked, or a version that cannot be loaded, changes nothing. A version on trial has one of its own (:mod:`modelyard.serving.beside`).
 """
 
 from __future__ import annotations

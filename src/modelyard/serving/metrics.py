@@ -31,6 +31,7 @@ class Metrics:
         )
         self._serving = Gauge("modelyard_serving", "Requests that are answered now.", registry=self.registry)
         self._waiting = Gauge("modelyard_waiting", "Requests that wait for a row.", registry=self.registry)
+        self._tried = Gauge("modelyard_tried_share", "Of users or requests, for the version on trial.", ("kind",), registry=self.registry)
 
     def refused(self, status: int, code: str) -> None:
         """A request that got an error."""
@@ -39,6 +40,10 @@ class Metrics:
     def opinion(self, rating: str | None, not_factual: bool) -> None:
         """Feedback of a user."""
         self._opinions.labels(rating or "none", str(not_factual).lower()).inc()
+
+    def tried(self, kind: str, share: float) -> None:
+        """The share that a version on trial has now; 0 when it was stopped."""
+        self._tried.labels(kind).set(share)
 
     def page(self, serving: int, waiting: int) -> bytes:
         """Prometheus' text format, with the load of this moment."""

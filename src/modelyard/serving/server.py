@@ -32,3 +32,5 @@ def run(serving: Serving, host: str, port: int, say: Callable[[str], None]) -> N
     finally:
         listener.close()
         current.close()
+        if serving.beside:
+            serving.beside.current.close()

@@ -1,4 +1,5 @@
-"""Paired tests on the same items: McNemar's exact test, the paired bootstrap (Efron 1979), Student's t, and Holm's correction (1979).
+"""Paired tests on the same items: McNemar's exact test, the paired bootstrap (Efron 1979), Student's t, and Holm's correction (1979);
+Fisher's exact test for counts of different items.
 
 Left out: equivalence tests, multilevel models.
 """
@@ -9,12 +10,17 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import binomtest, ttest_1samp
+from scipy.stats import binomtest, fisher_exact, ttest_1samp
 
 
 def mcnemar(gained: int, lost: int) -> float:
     """Exact two-sided p-value that gains and losses are equally likely."""
     return 1.0 if gained + lost == 0 else float(binomtest(gained, gained + lost, 0.5).pvalue)
+
+
+def fisher(bad: int, n: int, other_bad: int, other_n: int) -> float:
+    """One-sided p-value of Fisher's exact test that ``bad`` of ``n`` is no larger share than ``other_bad`` of ``other_n``."""
+    return float(fisher_exact([[bad, n - bad], [other_bad, other_n - other_bad]], alternative="greater").pvalue)
 
 
 def paired_bootstrap(differences: np.ndarray, seed: int, resamples: int = 2000) -> tuple[float, float, float]:

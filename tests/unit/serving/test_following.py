@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from pathlib import Path
@@ -15,27 +14,12 @@ from mlflow import MlflowClient
 from modelyard.execution import ExecutionConfig
 from modelyard.model.asked import Decoding
 from modelyard.model.subject import Subject
-from tests.unit import small_model
 from tests.unit.serving.running import Server
-from tests.worlds.imported import TEMPLATE
 
 pytestmark = pytest.mark.integration
 
 SAID = "Which of these is red?"
 GREEDY = Decoding(max_new_tokens=24, temperature=0.0, samples=1, seed=0)
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two versions of a model."""
-    directories = []
-    for seed in (5, 6):
-        root = tmp_path_factory.mktemp(f"version{seed}")
-        small_model.write(root, seed=seed)
-        file = root / "hf" / "tokenizer_config.json"
-        file.write_text(json.dumps({**json.loads(file.read_text()), "chat_template": TEMPLATE}))
-        directories.append(root / "hf")
-    return directories
 
 
 def test_alias_that_moves_under_load_loses_no_request_and_one_that_goes_serves_nobody(

@@ -128,6 +128,9 @@ def test_who_hangs_up_frees_the_row_and_who_comes_too_many_is_told_to_come_again
         (["nowhere"], "nowhere: no such directory"),
         (["models:/tiny@production"], "there is no MLflow at"),
         (["--rows", "0", "x"], "must be at least 1"),
+        (["x", "--canary", "y", "--shadow", "z"], "--canary and --shadow: one version at a time is tried"),
+        (["x", "--share", "0.5"], "--share: belongs to --canary or --shadow"),
+        (["x", "--canary", "y", "--book", "none"], "--book none: a version is tried by what is kept of answers"),
     ],
 )
 def test_what_cannot_be_served_is_one_line(tmp_path: Path, options: list[str], said: str) -> None:
