@@ -8,10 +8,9 @@ import pytest
 from prefect import flow, get_client, task
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 from prefect.flow_runs import resume_flow_run
-from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+from prefect.testing.utilities import prefect_test_harness
 
 from flows.sign_off import ask
-from modelyard.adapters.servers.prefect_server import prefect_server
 from modelyard.release.gates.gate import Decision, Gate
 from modelyard.release.sign_off import SignOff, with_signature
 
@@ -20,11 +19,8 @@ PASSED = Decision(verdict="PROMOTE", gates=(Gate(name="data", verdict="PROMOTE",
 
 
 @pytest.fixture(scope="module", autouse=True)
-def server(tmp_path_factory, seed_prefect):
-    with (
-        prefect_server(seed_prefect(tmp_path_factory.mktemp("server"))) as server,
-        temporary_settings({PREFECT_API_URL: server.api, PREFECT_API_AUTH_STRING: server.auth}),
-    ):
+def server():
+    with prefect_test_harness(server_startup_timeout=120):
         yield
 
 
