@@ -19,11 +19,14 @@ from typing import NamedTuple
 import torch.distributed as dist
 
 from modelyard.evals import gather, packed, pairs
-from modelyard.evals.asking import ask, drawn
+from modelyard.evals.asking import drawn
 from modelyard.evals.benchmark import Benchmark
+from modelyard.evals.methods import ask
 from modelyard.evals.metrics import by_item
 from modelyard.evals.remembered import Remembered
+from modelyard.evals.reviewed import grader_agreement
 from modelyard.evals.sandbox.run import run_programs
+from modelyard.evals.scanner import scan
 from modelyard.evals.suite import EvalsConfig
 from modelyard.evals.summary import bins, described, in_parts, shares
 from modelyard.evals.tools import Tools, bound
@@ -33,6 +36,7 @@ from modelyard.formats.contamination import read_report
 from modelyard.formats.records import Record
 from modelyard.formats.results import Reliability, write_answers, write_calibration, write_results
 from modelyard.formats.token_rows import TokenRows
+from modelyard.judges.agreement import Agreement
 from modelyard.judges.judge import Judge
 from modelyard.judges.open_judge import open_judge
 from modelyard.model import model_directory
@@ -168,9 +172,13 @@ def run(
             answers[name][benchmark.name] = asked(said[name], benchmark, stage)
             tick(benchmark)
     found = measured(stage, answers, sums, config.seed)
+    graders = agreements(stage, config.seed)
     if dist.get_rank() == 0:
         write(out, stage, answers, found, {name: model.weights for name, model in said.items()})
-    return {key: value for name, estimate in found.metrics.items() for key, value in estimate.flat(name).items()}
+        if graders:
+            write_graders(out, graders)
+    kappas = {f"evals/graders/{one.rubric.split('-')[0]}/kappa": one.kappa for one in graders.values()}
+    return {**kappas, **{key: value for name, estimate in found.metrics.items() for key, value in estimate.flat(name).items()}}
 
 
 def prepared(config: EvalsConfig, inputs: Mapping[str, Path], execution: ExecutionConfig) -> Stage:
@@ -190,6 +198,7 @@ def prepared(config: EvalsConfig, inputs: Mapping[str, Path], execution: Executi
     tools = Tools(
         sandbox=config.sandbox,
         run=lambda programs, limits: parallel.on_first_rank(lambda: run_programs(programs, limits)),
+        scan=lambda programs: parallel.on_first_rank(lambda: scan(programs)),
         judge=InChat(judge.model) if judge and judge.asking.chat else judge.model if judge else None,
         sorter=judge,
         classifier=abuse.load(inputs["corpus"]) if "corpus" in inputs else None,
@@ -215,6 +224,18 @@ def opened(config: EvalsConfig, inputs: Mapping[str, Path], execution: Execution
 def asked(model: Remembered, benchmark: Benchmark, stage: Stage) -> list[Record]:
     """The records of a model on a benchmark."""
     return ask(model, benchmark, stage.tools, stage.contaminated.get(benchmark.name, ()))
+
+
+def agreements(stage: Stage, seed: int) -> dict[str, Agreement]:
+    """Rubric -> how far the judge that graded by it agrees with people; every rank asks."""
+    sorter = stage.tools.sorter
+    found = [one for benchmark in stage.benchmarks if sorter for one in grader_agreement(benchmark, sorter, seed)]
+    return {one.rubric: one for one in found}
+
+
+def write_graders(out: Path, graders: Mapping[str, Agreement]) -> None:
+    """``graders.json``: beside the scores, what the judge behind them is worth."""
+    (out / "graders.json").write_text(json.dumps([one.model_dump() for one in graders.values()], indent=1), "utf-8")
 
 
 def measured(stage: Stage, answers: Mapping[str, Records], sums: Mapping[str, Mapping[str, Sequence[float]]], seed: int) -> Found:

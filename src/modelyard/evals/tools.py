@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from modelyard.config import digest
+from modelyard.evals import scanner
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.sandbox.run import Limits, Program, Verdict, run_programs
+from modelyard.evals.scanner import Scanned
 from modelyard.formats.abuse import AbuseModel
 from modelyard.formats.indexed import Integers
 from modelyard.judges.judge import Judge
@@ -16,6 +18,10 @@ from modelyard.stats.ties import Format
 
 TOXIC = 0.5
 """Probability of abuse from which a text is toxic."""
+
+
+JUDGED = ("code", "judge", "turns", "toxicity", "scalar", "scan", "graded")
+"""Methods whose scores are somebody else's."""
 
 
 class Values(Protocol):
@@ -35,10 +41,11 @@ class Tools(NamedTuple):
 
     sandbox: Limits = Limits(wall_seconds=10.0, cpu_seconds=10, memory_bytes=1 << 30, file_bytes=1 << 24, processes=2)
     run: Callable[[Sequence[Program], Limits], list[Verdict]] = run_programs
+    scan: Callable[[Sequence[str]], list[Scanned]] = scanner.scan
     judge: Model | None = None
     """Rates replies."""
     sorter: Judge | None = None
-    """Sorts replies into the classes of a rubric."""
+    """Sorts replies into the classes of a rubric, and grades them."""
     classifier: AbuseModel | None = None
     """Of toxic text."""
     scorer: Values | None = None
@@ -53,7 +60,7 @@ def bound(benchmark: Benchmark, tools: Tools) -> Benchmark:
     Raises:
         ValueError: ``tools`` lacks it.
     """
-    made = [judged_by(benchmark, tools)] if benchmark.method in ("code", "judge", "turns", "toxicity", "scalar") else []
+    made = [judged_by(benchmark, tools)] if benchmark.method in JUDGED else []
     if benchmark.rubric:
         if tools.sorter is None:
             raise ValueError(f"{benchmark.name}: its rubric needs a judge")
@@ -67,6 +74,12 @@ def judged_by(benchmark: Benchmark, tools: Tools) -> str:
         return digest(tools.sandbox)[:16]
     if benchmark.method == "toxicity" and tools.classifier:
         return digest([tools.classifier.identity, TOXIC])[:16]
+    if benchmark.method == "scan":
+        return scanner.identity()
+    if benchmark.method == "graded" and not benchmark.graders:
+        raise ValueError(f"{benchmark.name}: needs graders: rubrics such as configs/rubrics/truthful.toml (--grader FILE, graders = [...])")
+    if benchmark.method == "graded" and tools.sorter:
+        return tools.sorter.identity
     if benchmark.method == "scalar" and tools.scorer:
         return tools.scorer.weights
     if benchmark.method in ("judge", "turns") and tools.judge:
@@ -75,6 +88,7 @@ def judged_by(benchmark: Benchmark, tools: Tools) -> str:
         "toxicity": "a classifier of abuse (--classifier DIR, the corpus artifact with abuse.npz)",
         "judge": "a judging model (--judge MODEL)",
         "turns": "a judging model (--judge MODEL)",
+        "graded": "a judging model (--judge MODEL)",
         "scalar": "the scorer model of a line",
     }
     raise ValueError(f"{benchmark.name}: needs {needed[benchmark.method]}")
