@@ -1,4 +1,5 @@
-"""What a run of a config would be refused for: files that are not there or not the declared ones, judges without an address, packages.
+"""What a run of a config would be refused for: files that are not there or not the declared ones, judges without an address, packages, and
+isolation for generated code that this machine does not give.
 
 Every check is the one that the stage itself makes, with its words, so a config that passes here is not refused there for its inputs. Files behind a
 URL (``s3://``, ``hf://``) are left to the run: looking at them would fetch them.
@@ -18,10 +19,13 @@ from modelyard.data.filters.abuse_labels import LabelsConfig
 from modelyard.data.sources import stream
 from modelyard.data.sources.fetch import is_fetched
 from modelyard.data.sources.stream import SourceConfig
-from modelyard.evals import sets
+from modelyard.evals import catalog, sets
+from modelyard.evals.catalog import code
 from modelyard.evals.catalog import corpus as carried
 from modelyard.evals.catalog.rows import MissingDataError
 from modelyard.evals.gather import GatherConfig
+from modelyard.evals.sandbox.run import require
+from modelyard.evals.suite import EvalsConfig
 from modelyard.execution import ExecutionConfig
 from modelyard.judges.open_judge import JudgeModel, address
 from modelyard.posttrain.judged.ai_feedback import FlagFile
@@ -118,6 +122,11 @@ def _benchmarks(config: GatherConfig, execution: ExecutionConfig) -> None:
         raise ValueError("; ".join(problems))
 
 
+def _sandbox(config: EvalsConfig, execution: ExecutionConfig) -> None:
+    if any(catalog.canonical(one.set_name) in code.BENCHMARKS for one in config.benchmarks):
+        require(config.sandbox)
+
+
 CHECKS: tuple[tuple[type[Config], Check], ...] = (
     (FeedbackFile, _feedback),
     (LabelsConfig, _labels),
@@ -125,6 +134,7 @@ CHECKS: tuple[tuple[type[Config], Check], ...] = (
     (ImportedModel, _model),
     (JudgeModel, _judge),
     (GatherConfig, _benchmarks),
+    (EvalsConfig, _sandbox),
 )
 """Kind of table -> what its files or addresses must be."""
 

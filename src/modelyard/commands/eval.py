@@ -29,6 +29,7 @@ CHAT = typer.Option("--chat/--plain", help="Ask through the model's chat templat
 CHOOSE_BY = typer.Option(help="Multiple choice: the likeliest option, or the letter of a generated reply.")
 JUDGE_CHAT = typer.Option("--judge-chat", help="Ask the judge through its chat template.")
 GRADER = typer.Option("--grader", help="Rubrics that grade replies, such as configs/rubrics/truthful.toml.", metavar="RUBRIC.toml...")
+ISOLATION = typer.Option(help="Of generated code: namespaces, or on machines without them a filter of system calls alone.")
 CLASSIFIER = typer.Option(help="Directory with abuse.npz, for toxicity.")
 LARGEST_SEED = 2**63 - 1
 """torch's."""
@@ -55,6 +56,7 @@ class Options(NamedTuple):
     judge_chat: bool
     grader: tuple[Path, ...]
     classifier: Path | None
+    isolation: Literal["namespaces", "seccomp"]
     screen: bool
     threads: int
     out: Path
@@ -78,6 +80,7 @@ def evaluate(
     judge_chat: Annotated[bool, JUDGE_CHAT] = False,
     grader: Annotated[list[Path] | None, GRADER] = None,
     classifier: Annotated[Path | None, CLASSIFIER] = None,
+    isolation: Annotated[Literal["namespaces", "seccomp"], ISOLATION] = "namespaces",
     screen: Annotated[bool, typer.Option("--screen", help="bfloat16 first, close decisions again in fp32.")] = False,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
     out: Annotated[Path | None, OUT] = None,
@@ -113,6 +116,7 @@ def evaluate(
         judge_chat=judge_chat,
         grader=tuple(grader or ()),
         classifier=classifier,
+        isolation=isolation,
         screen=screen,
         threads=threads,
         out=out,

@@ -26,7 +26,7 @@ from modelyard.evals.sets import BenchmarkConfig, SetsConfig
 from modelyard.evals.sets import build as build_own
 from modelyard.evals.suite import SuiteConfig, aspect_means, plan
 from modelyard.evals.summary import by_group, summarise
-from modelyard.evals.tools import Tools, bound
+from modelyard.evals.tools import SANDBOX, Tools, bound
 from modelyard.execution import ExecutionConfig
 from modelyard.formats import abuse
 from modelyard.formats.records import Record, write_records
@@ -167,6 +167,7 @@ def tools(options: Options) -> Tools:
     judge = opened(options.judge, options) if options.judge else None
     asking = Asking(orders=ORDERS, calibrate="examples", shots=0, chat=options.judge_chat)
     return Tools(
+        sandbox=SANDBOX.model_copy(update={"isolation": options.isolation}),
         judge=InChat(judge) if judge and options.judge_chat else judge,
         sorter=Judge(judge, asking) if judge else None,
         classifier=abuse.load(options.classifier) if options.classifier else None,

@@ -244,7 +244,7 @@ def ask_code(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder) 
     ]
     records = []
     for (number, item, one), body, verdict in zip(outputs, bodies, tools.run(programs, tools.sandbox), strict=True):
-        note = f"{verdict.reason or 'passed'} ({verdict.isolation or 'no answer'})" + ("; prompt cut" if one.cut else "")
+        note = f"{verdict.reason or 'passed'} ({verdict.isolation or 'not run'})" + ("; prompt cut" if one.cut else "")
         score, prompt = float(verdict.passed), shown(model, benchmark, item)
         records.append(write(item, prompt, one.text, body, score, one.logprobs, note, values={"passed": score}, sample=number))
     return records

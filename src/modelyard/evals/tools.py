@@ -16,6 +16,8 @@ from modelyard.judges.judge import Judge
 from modelyard.model.asked import Model, Sampled
 from modelyard.stats.ties import Format
 
+SANDBOX = Limits(wall_seconds=10.0, cpu_seconds=10, memory_bytes=1 << 30, file_bytes=1 << 24, processes=2)
+"""What generated code may use where nothing else is said."""
 TOXIC = 0.5
 """Probability of abuse from which a text is toxic."""
 
@@ -39,7 +41,7 @@ class Values(Protocol):
 class Tools(NamedTuple):
     """What judging may need beside the model."""
 
-    sandbox: Limits = Limits(wall_seconds=10.0, cpu_seconds=10, memory_bytes=1 << 30, file_bytes=1 << 24, processes=2)
+    sandbox: Limits = SANDBOX
     run: Callable[[Sequence[Program], Limits], list[Verdict]] = run_programs
     scan: Callable[[Sequence[str]], list[Scanned]] = scanner.scan
     judge: Model | None = None
