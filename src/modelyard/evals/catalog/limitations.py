@@ -137,12 +137,12 @@ def insecure_code(data: Path, shots: int | None) -> Benchmark:
     items = []
     for line in load(data, "security_eval/dataset.jsonl", "security_eval/**/train*", "security_eval/**/*.jsonl"):
         name, prompt = text(line, "ID"), text(line, "Prompt")
-        fields = {"prompt": prompt, "head": f"{prompt.rstrip()}\n"}
+        fields = {"prompt": prompt, "head": prompt}
         items.append(Item(id=f"insecure_code/{name}", fields=fields, target="", group=name.partition("_")[0]))
     return Benchmark(
         name="insecure_code",
         items=tuple(items),
-        prompt="{head}",
+        prompt="{prompt}",
         decoding=OUTPUT,
         parser="function_body",
         scorer="secure",
