@@ -194,7 +194,7 @@ def put(model: Model, benchmark: Benchmark, helpers: Tools, out: Path) -> Put:
     benchmark = bound(benchmark, helpers)
     records = ask(model, benchmark, helpers)
     seconds = time.monotonic() - started
-    graders = grader_agreement(benchmark, helpers.sorter, seed=0) if helpers.sorter and benchmark.graders else []
+    graders = grader_agreement(benchmark.graders, helpers.sorter, seed=0)
     return Put(records, report(benchmark, records, graders, seconds, out), graders)
 
 

@@ -102,7 +102,7 @@ def sample(pairs: list[Pair], limit: int | None, seed: int) -> list[Pair]:
 
 def rows(found: PairResult, models: bool) -> list[tuple[str, ...]]:
     """One row a number."""
-    made = [("the first model wins", *cells(found.wins))] if models else []
+    made: list[tuple[str, ...]] = [("the first model wins", *cells(found.wins))] if models else []
     made.append(("contradicts itself when positions are swapped", *cells(found.contradicted)))
     made.append(("takes what stands in front (0.5: no bias)", *cells(found.front)))
     if one := found.agreement:

@@ -36,9 +36,9 @@ from modelyard.formats.contamination import read_report
 from modelyard.formats.records import Record
 from modelyard.formats.results import Reliability, write_answers, write_calibration, write_results
 from modelyard.formats.token_rows import TokenRows
-from modelyard.judges.agreement import Agreement
 from modelyard.judges.judge import Judge
 from modelyard.judges.open_judge import open_judge
+from modelyard.judges.record import write_graders
 from modelyard.model import model_directory
 from modelyard.model.asked import InChat, Sampled
 from modelyard.model.encoder import Encoder
@@ -172,12 +172,13 @@ def run(
             answers[name][benchmark.name] = asked(said[name], benchmark, stage)
             tick(benchmark)
     found = measured(stage, answers, sums, config.seed)
-    graders = agreements(stage, config.seed)
+    rubrics = [rubric for benchmark in stage.benchmarks for rubric in benchmark.graders]
+    graders = grader_agreement(rubrics, stage.tools.sorter, config.seed)  # every rank asks
     if dist.get_rank() == 0:
         write(out, stage, answers, found, {name: model.weights for name, model in said.items()})
         if graders:
             write_graders(out, graders)
-    kappas = {f"evals/graders/{one.rubric.split('-')[0]}/kappa": one.kappa for one in graders.values()}
+    kappas = {f"evals/graders/{one.rubric.split('-')[0]}/kappa": one.kappa for one in graders}
     return {**kappas, **{key: value for name, estimate in found.metrics.items() for key, value in estimate.flat(name).items()}}
 
 
@@ -224,18 +225,6 @@ def opened(config: EvalsConfig, inputs: Mapping[str, Path], execution: Execution
 def asked(model: Remembered, benchmark: Benchmark, stage: Stage) -> list[Record]:
     """The records of a model on a benchmark."""
     return ask(model, benchmark, stage.tools, stage.contaminated.get(benchmark.name, ()))
-
-
-def agreements(stage: Stage, seed: int) -> dict[str, Agreement]:
-    """Rubric -> how far the judge that graded by it agrees with people; every rank asks."""
-    sorter = stage.tools.sorter
-    found = [one for benchmark in stage.benchmarks if sorter for one in grader_agreement(benchmark, sorter, seed)]
-    return {one.rubric: one for one in found}
-
-
-def write_graders(out: Path, graders: Mapping[str, Agreement]) -> None:
-    """``graders.json``: beside the scores, what the judge behind them is worth."""
-    (out / "graders.json").write_text(json.dumps([one.model_dump() for one in graders.values()], indent=1), "utf-8")
 
 
 def measured(stage: Stage, answers: Mapping[str, Records], sums: Mapping[str, Mapping[str, Sequence[float]]], seed: int) -> Found:

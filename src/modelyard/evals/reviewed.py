@@ -9,7 +9,7 @@ beside the scores. Left out: explanations of a grade.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from modelyard.evals.asking import cut_note, drawn, shown
 from modelyard.evals.benchmark import Benchmark, Recorder
@@ -87,9 +87,9 @@ def graded_by(benchmark: Benchmark, graders: Sequence[Rubric]) -> Benchmark:
     return benchmark.model_copy(update={"graders": tuple(graders), "metrics": metrics})
 
 
-def grader_agreement(benchmark: Benchmark, judge: Judge, seed: int) -> list[Agreement]:
-    """How far the judge agrees with people on each grader's labelled responses."""
-    return [measure(judge, rubric, seed) for rubric in benchmark.graders]
+def grader_agreement(graders: Iterable[Rubric], judge: Judge | None, seed: int) -> list[Agreement]:
+    """How far the judge agrees with people on the labelled responses of each grader, once; nothing where there is no judge."""
+    return [measure(judge, rubric, seed) for rubric in {one.id: one for one in graders}.values()] if judge else []
 
 
 def credit_error(rubric: Rubric, agreement: Agreement) -> tuple[float, float]:

@@ -10,6 +10,7 @@ from modelyard.config import load_config
 from modelyard.evals.benchmark import Benchmark, sampled
 from modelyard.evals.catalog import build
 from modelyard.evals.methods import ask
+from modelyard.evals.reviewed import grader_agreement
 from modelyard.evals.scanner import scan
 from modelyard.evals.sets import BenchmarkConfig, changed
 from modelyard.evals.suite import SuiteConfig, plan
@@ -18,8 +19,10 @@ from modelyard.evals.tools import Tools, bound
 from modelyard.evals.ways import by_letter
 from modelyard.formats.records import Record
 from modelyard.judges.judge import Asking, Judge
+from modelyard.judges.record import read_graders, write_graders
 from modelyard.judges.rubric import Rubric, read_rubric
 from modelyard.model.asked import Decoding, Likelihood, Sampled
+from modelyard.release.card.feedback import feedback
 from tests.unit.evals import limitation_sets
 from tests.unit.judges.scripted import Scripted
 
@@ -235,3 +238,19 @@ def test_translated_mmlu_asks_every_language_with_its_own_examples(data: Path) -
         build("mmlu_translated", data)
     with pytest.raises(ValueError, match="no language 'fr'; it has de, it_it, sw"):
         build("mmlu_translated_fr", data)
+
+
+def test_grader_s_agreement_is_kept_with_the_results_and_stands_on_the_card(data: Path, tmp_path: Path) -> None:
+    planned = plan(load_config(SuiteConfig, SUITE), data, None, SUITE.parent)
+    graded = [one.benchmark for one in planned if one.name.startswith("truthfulqa") and one.benchmark]
+    judge = Judge(Scripted(lambda context, letter: -1.0 * (letter == "B")), Asking(orders=1, calibrate="none", shots=0, chat=False))
+
+    found = grader_agreement([rubric for one in graded for rubric in one.graders], judge, 0)
+    write_graders(tmp_path, found)
+
+    assert grader_agreement((), None, 0) == []
+    assert [one.rubric.split("-")[0] for one in found] == ["true", "informative"], "once, however many benchmarks"
+    assert {(one.accuracy, one.kappa) for one in read_graders(tmp_path)} == {(0.5, 0.0)}, "always A"
+    rows = feedback({"results": tmp_path}).graders
+    assert [row[2].partition(" ")[0] for row in rows] == ["0.50", "0.50"]
+    assert read_graders(tmp_path / "none") == ()

@@ -137,7 +137,7 @@ def test_exam_free_response_is_sampled_at_0_6_and_graded_with_its_error_stated(t
     assert "Full credit needs: Names the fine." in judge.model.asked[0]
     assert [r.score for r in records] == [1.0, 1.0, 0.5, 0.0, 1.0]
     assert exams.grade_records(exam, records) == (40 + 60 * (0.75 + 0.5) / 2 - 0.0, "pass", 30, 90)
-    (agreement,) = grader_agreement(free, judge, 0)
+    (agreement,) = grader_agreement(free.graders, judge, 0)
     off, absolute = credit_error(exam.grader, agreement)
     labels = [one.label for one in exam.grader.labelled()]
     worth = [1.0, 0.5, 0.0]
