@@ -8,6 +8,7 @@ URL (``s3://``, ``hf://``) are left to the run: looking at them would fetch them
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -55,6 +56,15 @@ def missing(config: LineConfig) -> Missing:
     others = [*_complaints(checked, config.execution), *_unsigned()]
     sources: list[tuple[Config, Check]] = [(source, _source) for source in _sources(config)]
     return Missing(list(_complaints(sources, config.execution)), list(dict.fromkeys(others)))
+
+
+def require_isolation(config: LineConfig) -> None:
+    """Raise ValueError where the line's benchmarks run generated code and this machine does not give the isolation: before anything is
+    trained, not when it is measured. The machines of a Ray cluster elsewhere are not asked.
+    """
+    results = config.of("results")
+    if isinstance(results, EvalsConfig) and "RAY_ADDRESS" not in os.environ:
+        _sandbox(results, config.execution)
 
 
 def to_fetch(config: LineConfig) -> list[str]:
@@ -114,7 +124,7 @@ def _benchmarks(config: GatherConfig, execution: ExecutionConfig) -> None:
         try:
             sets.build(one, config, (), execution.roots)
         except MissingDataError as error:
-            if one.name not in CARRIED:
+            if one.set_name not in CARRIED:
                 problems.append(f"benchmark {one.name}: {complaint(error)}")
         except ValueError as error:
             problems.append(complaint(error))
