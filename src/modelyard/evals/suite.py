@@ -38,7 +38,7 @@ class EvalsConfig(SetsConfig):
     @model_validator(mode="after")
     def _judged(self) -> EvalsConfig:
         if self.judge is None and (asked := [one.name for one in self.benchmarks if one.rubric or one.graders]):
-            raise ValueError(f"benchmarks: {asked[0]} has a rubric or graders, and there is no judge")
+            raise ValueError(f"benchmarks: {asked[0]} has a rubric, and there is no judge")
         return self
 
 
