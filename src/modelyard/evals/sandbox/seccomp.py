@@ -36,8 +36,8 @@ ABSENT = ("clone3", "openat2")
 TERMINAL = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 """``ioctl``: settings, size and bytes waiting of a terminal, FIONBIO, FIONCLEX, FIOCLEX."""
 CLONE_THREAD = 0x10000
-FUTURE_PROCESSES = 0x7E020000
-"""``clone``'s flags that make namespaces."""
+CLONE_NEW = 0x7E020000
+"""``clone``'s flags that make namespaces (``CLONE_NEW*``)."""
 PR_SET_NAME, PR_GET_NAME = 15, 16
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | 0o20000000
 """``open``'s flags that write, ``O_TMPFILE`` among them."""
@@ -66,9 +66,9 @@ def program(namespaces: bool) -> bytes:
         allow(made, "prctl", seccomp.ALLOW, seccomp.Arg(0, seccomp.EQ, option))
     allow(made, "prlimit64", seccomp.ALLOW, seccomp.Arg(0, seccomp.EQ, 0), seccomp.Arg(2, seccomp.EQ, 0))  # reading one's own
     if namespaces:
-        allow(made, "clone", seccomp.ALLOW, seccomp.Arg(0, seccomp.MASKED_EQ, FUTURE_PROCESSES, 0))
+        allow(made, "clone", seccomp.ALLOW, seccomp.Arg(0, seccomp.MASKED_EQ, CLONE_NEW, 0))
     else:
-        allow(made, "clone", seccomp.ALLOW, seccomp.Arg(0, seccomp.MASKED_EQ, CLONE_THREAD | FUTURE_PROCESSES, CLONE_THREAD))
+        allow(made, "clone", seccomp.ALLOW, seccomp.Arg(0, seccomp.MASKED_EQ, CLONE_THREAD | CLONE_NEW, CLONE_THREAD))
         allow(made, "open", seccomp.ALLOW, seccomp.Arg(1, seccomp.MASKED_EQ, WRITING, 0))
         allow(made, "openat", seccomp.ALLOW, seccomp.Arg(2, seccomp.MASKED_EQ, WRITING, 0))
     with tempfile.TemporaryFile() as file:
