@@ -25,9 +25,9 @@ import torch
 import typer
 
 from bench.program import REPORT, program
-from modelyard.evals.asking import ask
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.catalog import build
+from modelyard.evals.methods import ask
 from modelyard.evals.tools import Tools
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.records import Record

@@ -17,6 +17,7 @@ from flows.pretrain import train_base
 from flows.release import release
 from flows.tracked import tracked
 from tasks.line import Line
+from tasks.missing import require_isolation
 from tasks.release import early_gates_task, stopped
 from tasks.session import run_from_terminal
 from tasks.summary import summary_task
@@ -31,6 +32,7 @@ def pipeline_flow(config: PipelineConfig | ConfigFile) -> None:
         config: the line, or its file with overrides.
     """
     config = resolve(config)
+    require_isolation(config)
     line = Line(config)
 
     prepare_data(line)

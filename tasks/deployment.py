@@ -39,14 +39,20 @@ async def make_pools() -> None:
 
 def hardened(template: dict[str, Any]) -> dict[str, Any]:
     """The base job template of a work pool; pods of a Kubernetes one run as ``infra/kubernetes.yaml``'s do: as nobody in particular, without
-    privileges, under the runtime's seccomp profile, and writing to ``/tmp`` and the claim ``scratch`` alone.
+    privileges, under ``infra/seccomp.json``, and writing to ``/tmp`` and the claim ``scratch`` alone.
     """
     made = deepcopy(template)
     manifest = made.get("job_configuration", {}).get("job_manifest")
     if manifest is None:
         return made
     pod = manifest["spec"]["template"]["spec"]
-    pod["securityContext"] = {"runAsNonRoot": True, "runAsUser": 1000, "fsGroup": 1000, "seccompProfile": {"type": "RuntimeDefault"}}
+    pod["securityContext"] = {
+        "runAsNonRoot": True,
+        "runAsUser": 1000,
+        "fsGroup": 1000,
+        "seccompProfile": {"type": "Localhost", "localhostProfile": "modelyard.json"},
+        "appArmorProfile": {"type": "Unconfined"},
+    }
     pod["automountServiceAccountToken"] = False
     pod["volumes"] = [{"name": "tmp", "emptyDir": {}}, {"name": "scratch", "persistentVolumeClaim": {"claimName": "scratch"}}]
     for container in pod["containers"]:

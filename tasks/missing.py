@@ -1,4 +1,5 @@
-"""What a run of a config would be refused for: files that are not there or not the declared ones, judges without an address, packages.
+"""What a run of a config would be refused for: files that are not there or not the declared ones, judges without an address, packages, and
+isolation for generated code that this machine does not give.
 
 Every check is the one that the stage itself makes, with its words, so a config that passes here is not refused there for its inputs. Files behind a
 URL (``s3://``, ``hf://``) are left to the run: looking at them would fetch them.
@@ -7,6 +8,7 @@ URL (``s3://``, ``hf://``) are left to the run: looking at them would fetch them
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -18,10 +20,13 @@ from modelyard.data.filters.abuse_labels import LabelsConfig
 from modelyard.data.sources import stream
 from modelyard.data.sources.fetch import is_fetched
 from modelyard.data.sources.stream import SourceConfig
-from modelyard.evals import sets
+from modelyard.evals import catalog, sets
+from modelyard.evals.catalog import code
 from modelyard.evals.catalog import corpus as carried
 from modelyard.evals.catalog.rows import MissingDataError
 from modelyard.evals.gather import GatherConfig
+from modelyard.evals.sandbox.run import require
+from modelyard.evals.suite import EvalsConfig
 from modelyard.execution import ExecutionConfig
 from modelyard.judges.open_judge import JudgeModel, address
 from modelyard.posttrain.judged.ai_feedback import FlagFile
@@ -51,6 +56,15 @@ def missing(config: LineConfig) -> Missing:
     others = [*_complaints(checked, config.execution), *_unsigned()]
     sources: list[tuple[Config, Check]] = [(source, _source) for source in _sources(config)]
     return Missing(list(_complaints(sources, config.execution)), list(dict.fromkeys(others)))
+
+
+def require_isolation(config: LineConfig) -> None:
+    """Raise ValueError where the line's benchmarks run generated code and this machine does not give the isolation: before anything is
+    trained, not when it is measured. The machines of a Ray cluster elsewhere are not asked.
+    """
+    results = config.of("results")
+    if isinstance(results, EvalsConfig) and "RAY_ADDRESS" not in os.environ:
+        _sandbox(results, config.execution)
 
 
 def to_fetch(config: LineConfig) -> list[str]:
@@ -110,12 +124,17 @@ def _benchmarks(config: GatherConfig, execution: ExecutionConfig) -> None:
         try:
             sets.build(one, config, (), execution.roots)
         except MissingDataError as error:
-            if one.name not in CARRIED:
+            if one.set_name not in CARRIED:
                 problems.append(f"benchmark {one.name}: {complaint(error)}")
         except ValueError as error:
             problems.append(complaint(error))
     if problems:
         raise ValueError("; ".join(problems))
+
+
+def _sandbox(config: EvalsConfig, execution: ExecutionConfig) -> None:
+    if any(catalog.canonical(one.set_name) in code.BENCHMARKS for one in config.benchmarks):
+        require(config.sandbox)
 
 
 CHECKS: tuple[tuple[type[Config], Check], ...] = (
@@ -125,6 +144,7 @@ CHECKS: tuple[tuple[type[Config], Check], ...] = (
     (ImportedModel, _model),
     (JudgeModel, _judge),
     (GatherConfig, _benchmarks),
+    (EvalsConfig, _sandbox),
 )
 """Kind of table -> what its files or addresses must be."""
 

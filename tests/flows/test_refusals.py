@@ -20,6 +20,7 @@ from modelyard.config import ConfigError
 from modelyard.data.corpus.document import DataError
 from modelyard.exit_codes import BAD_INPUT, BLOCK, FAILED, HOLD
 from modelyard.store.outage import StorageError
+from tasks.missing import missing, require_isolation
 from tasks.release import BlockError, HoldError
 from tasks.session import run_from_terminal
 
@@ -238,3 +239,22 @@ def test_line_whose_surroundings_are_amiss_names_what_to_change(directory, monke
     assert message in said
     assert said.count("\n") == 1, said
     assert (directory / "file").read_text() == "in the way"
+
+
+def test_generated_code_without_isolation_is_refused_before_any_work(monkeypatch, tmp_path):
+    def refused(limits):
+        raise ValueError(f"generated code is not run here, isolation {limits.isolation!r} cannot be had")
+
+    monkeypatch.setattr("tasks.missing.require", refused)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with_code = load_pipeline(SMALLEST, [f"execution.store=file://{tmp_path}/store"])
+    with pytest.raises(ValueError, match="isolation 'namespaces' cannot be had"):
+        pipeline.pipeline_flow.fn.__wrapped__(with_code)
+    assert not (tmp_path / "store").exists()
+    assert any("cannot be had" in line for line in missing(with_code).others)
+    without = with_code.evals.model_copy(
+        update={"benchmarks": tuple(one for one in with_code.evals.benchmarks if one.name != "human_eval")}
+    )
+    require_isolation(with_code.model_copy(update={"evals": without}))
+    monkeypatch.setenv("RAY_ADDRESS", "elsewhere:6379")
+    require_isolation(with_code)

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 SHIPPED = {
     Kind.pipeline: [*ROOT.glob("configs/pipeline/*.toml"), *ROOT.glob("configs/recipes/*.toml")],
     Kind.suite: [*ROOT.glob("configs/evals/*.toml")],
+    Kind.exam: [*ROOT.glob("configs/exams/*/*.toml")],
     Kind.layout: [*ROOT.glob("configs/model/*.toml")],
     Kind.rubric: [*ROOT.glob("configs/rubrics/*.toml")],
     Kind.data: [*ROOT.glob("configs/data/*.toml")],

@@ -1,6 +1,8 @@
 """What says where the line runs, held against the schemas of those who read it: compose, Kubernetes, Prefect. Offline."""
 
 import json
+import os
+import site
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +40,44 @@ def test_compose_services_gain_no_privileges_and_ours_write_to_volumes_alone():
     assert all(service["read_only"] is True and service["cap_drop"] == ["ALL"] for service in ours)
 
 
+CONFINED = """
+import ctypes, json, os, sys
+import pyseccomp as seccomp
+from modelyard.evals.sandbox.run import Limits, Program, run_program
+profile, forbidden = json.loads(open(sys.argv[1]).read()), sys.argv[2:]
+made = seccomp.SyscallFilter(seccomp.ALLOW)
+for name in [*(name for rule in profile["syscalls"] for name in rule["names"]), *forbidden]:
+    try: made.add_rule(seccomp.ERRNO(1), name)
+    except (RuntimeError, OSError): pass
+if os.getuid() == 0:
+    os.setgroups([])
+    os.setresgid(1000, 1000, 1000)
+    os.setresuid(1000, 1000, 1000)
+ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)
+made.load()
+limits = Limits(wall_seconds=20, cpu_seconds=5, memory_bytes=1 << 28, file_bytes=1 << 24, processes=2)
+print(run_program(Program("def f(): return 1", "f", "", "def check(f): assert f() == 1"), limits).isolation or "nothing was run")
+"""
+
+
+@pytest.mark.parametrize(
+    ("forbidden", "isolation"), [([], "namespaces+seccomp"), (["unshare"], "nothing was run"), (["mount"], "nothing was run")]
+)
+def test_container_profile_permits_the_sandbox_to_an_unprivileged_user(forbidden, isolation):
+    """As uid 1000 without capabilities and privileges to gain, under the profile; without what it adds to a runtime's own nothing runs."""
+    if subprocess.run(["unshare", "--user", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this kernel gives no user namespaces")
+    base = Path(os.path.realpath(sys.executable))
+    everybodys = all(place.stat().st_mode & 0o1 for place in base.parents)
+    python = sys.executable if everybodys or os.getuid() else f"/usr/bin/python{sys.version_info[0]}.{sys.version_info[1]}"
+    if not Path(python).exists():
+        pytest.skip("no interpreter that another user can run")
+    command = [python, "-c", CONFINED, str(INFRA / "seccomp.json"), *forbidden]
+    paths = {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), *site.getsitepackages()])}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=paths)
+    assert done.stdout.strip() == isolation
+
+
 def test_compose_file_has_no_secret_with_a_default():
     text = (INFRA / "compose.yaml").read_text()
     services = yaml.safe_load(text)["services"]
@@ -70,10 +110,12 @@ def test_kubernetes_objects_are_valid_and_run_as_nobody_in_particular():
         else:
             kubernetes_validate.validate(document, "1.33", strict=True)
     assert len(pods) == 2
+    [copier] = [document for document in documents() if document["kind"] == "DaemonSet"]
+    assert "/kubelet/modelyard.json" in copier["spec"]["template"]["spec"]["containers"][0]["command"][-1]
     for pod in pods:
         kubernetes_validate.validate(pod, "1.33", strict=True)
         assert pod["spec"]["securityContext"]["runAsNonRoot"]
-        assert pod["spec"]["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod["spec"]["securityContext"]["seccompProfile"] == {"type": "Localhost", "localhostProfile": "modelyard.json"}
         for container in pod["spec"]["containers"]:
             held = container["securityContext"]
             assert (held["readOnlyRootFilesystem"], held["allowPrivilegeEscalation"], held["capabilities"]) == (
@@ -100,6 +142,8 @@ def test_kubernetes_jobs_of_the_work_pool_run_as_the_pods_of_the_cluster_do():
         next(d for d in documents() if d["kind"] == "RayCluster")["spec"]["headGroupSpec"]["template"]["spec"]["containers"],
     )
     assert job["securityContext"] == ray["securityContext"]
+    cluster = next(d for d in documents() if d["kind"] == "RayCluster")["spec"]["headGroupSpec"]["template"]["spec"]
+    assert made["securityContext"] == cluster["securityContext"]
     container = {"name": "job", "image": "x"} | {key: job[key] for key in ("securityContext", "volumeMounts")}
     spec = {key: made[key] for key in ("securityContext", "volumes")} | {"containers": [container]}
     kubernetes_validate.validate({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "job"}, "spec": spec}, "1.33", strict=True)

@@ -29,6 +29,7 @@ from modelyard.commands import (
     ledger,
     page,
     plan,
+    prefer,
     prune,
     released,
     run,
@@ -55,7 +56,13 @@ COMMANDS: dict[str, tuple[tuple[str, Callable[..., object]], ...]] = {
     "Data": (("data", data.build), ("contamination", contamination.contamination)),
     "Planning": (("plan", plan.plan), ("layout", layout.layout), ("forecast", forecast.forecast), ("ledger", ledger.ledger)),
     "Models": (("import", convert.import_model), ("export", convert.export_model)),
-    "Evaluation": (("eval", eval.evaluate), ("compare", compare.compare), ("page", page.page), ("judge", judge.judge)),
+    "Evaluation": (
+        ("eval", eval.evaluate),
+        ("compare", compare.compare),
+        ("page", page.page),
+        ("judge", judge.judge),
+        ("prefer", prefer.prefer),
+    ),
     "Releases": (
         ("lineage", released.lineage),
         ("invalidates", released.invalidates),

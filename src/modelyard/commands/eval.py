@@ -28,6 +28,8 @@ NEW_TOKENS = typer.Option(help="Longest output, where text is generated.", callb
 CHAT = typer.Option("--chat/--plain", help="Ask through the model's chat template, or as plain text; without it, as the benchmark does.")
 CHOOSE_BY = typer.Option(help="Multiple choice: the likeliest option, or the letter of a generated reply.")
 JUDGE_CHAT = typer.Option("--judge-chat", help="Ask the judge through its chat template.")
+GRADER = typer.Option("--grader", help="Rubrics that grade replies, such as configs/rubrics/truthful.toml.", metavar="RUBRIC.toml...")
+ISOLATION = typer.Option(help="Of generated code: namespaces, or on machines without them a filter of system calls alone.")
 CLASSIFIER = typer.Option(help="Directory with abuse.npz, for toxicity.")
 LARGEST_SEED = 2**63 - 1
 """torch's."""
@@ -52,7 +54,9 @@ class Options(NamedTuple):
     choose_by: Literal["likelihood", "letter"] | None
     judge: str | None
     judge_chat: bool
+    grader: tuple[Path, ...]
     classifier: Path | None
+    isolation: Literal["namespaces", "seccomp"]
     screen: bool
     threads: int
     out: Path
@@ -74,7 +78,9 @@ def evaluate(
     choose_by: Annotated[Literal["likelihood", "letter"] | None, CHOOSE_BY] = None,
     judge: Annotated[str | None, typer.Option(help="Model that rates replies, given like MODEL.")] = None,
     judge_chat: Annotated[bool, JUDGE_CHAT] = False,
+    grader: Annotated[list[Path] | None, GRADER] = None,
     classifier: Annotated[Path | None, CLASSIFIER] = None,
+    isolation: Annotated[Literal["namespaces", "seccomp"], ISOLATION] = "namespaces",
     screen: Annotated[bool, typer.Option("--screen", help="bfloat16 first, close decisions again in fp32.")] = False,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
     out: Annotated[Path | None, OUT] = None,
@@ -108,7 +114,9 @@ def evaluate(
         choose_by=choose_by,
         judge=judge,
         judge_chat=judge_chat,
+        grader=tuple(grader or ()),
         classifier=classifier,
+        isolation=isolation,
         screen=screen,
         threads=threads,
         out=out,

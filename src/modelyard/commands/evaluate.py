@@ -10,23 +10,28 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from modelyard.adapters.mlflow.model_source import local_directory
 from modelyard.commands.eval import Options
+from modelyard.commands.judge import open_rubric
 from modelyard.config import load_config
 from modelyard.evals import exams, ways
 from modelyard.evals.analyses import ANALYSES, spread
-from modelyard.evals.asking import ask
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.catalog import build
+from modelyard.evals.methods import ask
+from modelyard.evals.reviewed import graded_by, grader_agreement
 from modelyard.evals.sets import BenchmarkConfig, SetsConfig
 from modelyard.evals.sets import build as build_own
 from modelyard.evals.suite import SuiteConfig, aspect_means, plan
 from modelyard.evals.summary import by_group, summarise
-from modelyard.evals.tools import Tools, bound
+from modelyard.evals.tools import SANDBOX, Tools, bound
 from modelyard.execution import ExecutionConfig
 from modelyard.formats import abuse
 from modelyard.formats.records import Record, write_records
+from modelyard.judges.agreement import Agreement
+from modelyard.judges.judge import Asking, Judge
 from modelyard.model.asked import Decoding, InChat, Model
 from modelyard.model.endpoint import Endpoint
 from modelyard.model.subject import Subject
@@ -35,6 +40,8 @@ from modelyard.stats.estimate import Estimate
 CACHE = Path(".modelyard/fetched")
 say = partial(print, flush=True)
 MICRO_BATCH = 8
+ORDERS = 4
+"""In which a judge reads a rubric's options."""
 DECODING = ("max_new_tokens", "samples", "temperature", "seed")
 """Options that change how text is generated."""
 
@@ -51,22 +58,41 @@ def measure(options: Options) -> None:
     if options.analysis:
         measure_variants(options, options.analysis, options.benchmark, data)
         return
-    exam = exams.load(data) if options.benchmark == "exam" else None
-    if exam is not None:
-        benchmark = ways.asked(exams.benchmark_of(exam, data), options.choose_by, options.chat)
-    else:
-        plain = named(options.benchmark, data, options)
-        benchmark = decoded(ways.asked(plain, options.choose_by, options.chat), options)
-    records, _ = put(opened(options.model, options), benchmark, tools(options), options.out)
-    if exam is not None:
-        result = exams.grade_records(exam, records)
-        say(f"  {result.points:g} points: score {result.score}, percentile {result.percentile_low:g} to {result.percentile_high:g}")
+    if options.benchmark == "exam":
+        measure_exam(options, data)
+        return
+    plain = named(options.benchmark, data, options)
+    benchmark = decoded(ways.asked(plain, options.choose_by, options.chat), options)
+    put(opened(options.model, options), benchmark, tools(options), options.out)
+
+
+def measure_exam(options: Options, data: Path) -> None:
+    """Every section, the score and its percentiles; sections of free response lie beside those of choices, as ``NAME-free.jsonl``."""
+    exam = exams.load(data)
+    benchmarks = exams.benchmarks_of(exam, data)
+    model, helpers = opened(options.model, options), tools(options)
+    records: list[Record] = []
+    errors: list[Agreement] = []
+    for benchmark in [bound(one, helpers) for one in benchmarks]:
+        free = benchmark.method == "graded"
+        out = (
+            options.out.with_name(f"{options.out.name.removesuffix('.jsonl')}-free.jsonl") if free and len(benchmarks) > 1 else options.out
+        )
+        asked = benchmark if free else ways.asked(benchmark, options.choose_by, options.chat)
+        measured = put(model, asked, helpers, out)
+        records += measured.records
+        errors += measured.graders
+    result = exams.grade_records(exam, records)
+    say(f"  {result.points:g} points: score {result.score}, percentile {result.percentile_low:g} to {result.percentile_high:g}")
+    for one in errors:
+        say(f"  {exams.grading_error(exam, one)}")
 
 
 def named(benchmark: str, data: Path, options: Options) -> Benchmark:
     """A benchmark by its name, or as a TOML file describes it: a table of ``[evals.benchmarks]`` with its name, its files beside it."""
     if not benchmark.endswith(".toml"):
-        return build(benchmark, data, limit=options.limit, shots=options.shots)
+        built = build(benchmark, data, limit=options.limit, shots=options.shots)
+        return graded_by(built, [open_rubric(path) for path in options.grader]) if options.grader else built
     own = load_config(BenchmarkConfig, benchmark, [f"shots={options.shots}"] if options.shots is not None else [])
     sets = SetsConfig(seed=0, benchmarks=(own,), limit=options.limit)
     return build_own(own, sets, (), (str(Path(benchmark).parent), str(data)))
@@ -75,7 +101,7 @@ def named(benchmark: str, data: Path, options: Options) -> Benchmark:
 def measure_suite(options: Options, file: Path, data: Path) -> None:
     """Every benchmark of a suite whose data is there; what is missing is said, on the screen and in ``suite.json``."""
     suite = load_config(SuiteConfig, file)
-    planned = plan(suite, data, options.limit)
+    planned = plan(suite, data, options.limit, file.parent)
     model, helpers = opened(options.model, options), tools(options)
     found: dict[str, Estimate] = {}
     missing = {entry.name: entry.missing for entry in planned if entry.missing}
@@ -85,8 +111,7 @@ def measure_suite(options: Options, file: Path, data: Path) -> None:
         try:
             chosen = options.choose_by if entry.benchmark.method in ways.BY_LIKELIHOOD else None
             benchmark = decoded(ways.asked(entry.benchmark, chosen, options.chat), options, strict=False)
-            _, metrics = put(model, benchmark, helpers, options.out / f"{entry.name}.jsonl")
-            found[entry.name] = next(iter(metrics.values()))
+            found[entry.name] = put(model, benchmark, helpers, options.out / f"{entry.name}.jsonl").primary
         except ValueError as error:
             missing[entry.name] = str(error)
     for name, reason in missing.items():
@@ -112,7 +137,7 @@ def measure_variants(options: Options, analysis: str, benchmark: str, data: Path
     for label, variant in variants.items():
         say(f"{label}:")
         out = options.out / f"{analysis}-{label.replace(' ', '-')}.jsonl"
-        scores[label] = next(iter(put(model, variant, helpers, out)[1].values()))
+        scores[label] = put(model, variant, helpers, out).primary
     between = spread(scores)
     say(f"spread: {between.lowest:.4f} to {between.highest:.4f}, standard deviation {between.deviation:.4f} between variants")
     summary = {
@@ -140,17 +165,37 @@ def decoded(benchmark: Benchmark, options: Options, strict: bool = True) -> Benc
 def tools(options: Options) -> Tools:
     """The judge and the classifier, where they are given."""
     judge = opened(options.judge, options) if options.judge else None
-    if judge and options.judge_chat:
-        judge = InChat(judge)
-    return Tools(judge=judge, classifier=abuse.load(options.classifier) if options.classifier else None)
+    asking = Asking(orders=ORDERS, calibrate="nothing", shots=0, chat=options.judge_chat)  # as modelyard judge asks
+    return Tools(
+        sandbox=SANDBOX.model_copy(update={"isolation": options.isolation}),
+        judge=InChat(judge) if judge and options.judge_chat else judge,
+        sorter=Judge(judge, asking) if judge else None,
+        classifier=abuse.load(options.classifier) if options.classifier else None,
+    )
 
 
-def put(model: Model, benchmark: Benchmark, helpers: Tools, out: Path) -> tuple[list[Record], dict[str, Estimate]]:
+class Put(NamedTuple):
+    """What one benchmark gave."""
+
+    records: list[Record]
+    metrics: dict[str, Estimate]
+    graders: list[Agreement]
+    """The judge beside people, for each rubric that graded."""
+
+    @property
+    def primary(self) -> Estimate:
+        """The metric that stands for the benchmark."""
+        return next(iter(self.metrics.values()))
+
+
+def put(model: Model, benchmark: Benchmark, helpers: Tools, out: Path) -> Put:
     """Ask, write and report one benchmark."""
     started = time.monotonic()
     benchmark = bound(benchmark, helpers)
     records = ask(model, benchmark, helpers)
-    return records, report(benchmark, records, time.monotonic() - started, out)
+    seconds = time.monotonic() - started
+    graders = grader_agreement(benchmark.graders, helpers.sorter, seed=0)
+    return Put(records, report(benchmark, records, graders, seconds, out), graders)
 
 
 def opened(spec: str, options: Options) -> Model:
@@ -161,7 +206,7 @@ def opened(spec: str, options: Options) -> Model:
     return Subject.open(spec, directory, ExecutionConfig(threads=options.threads), MICRO_BATCH, screen=options.screen)
 
 
-def report(benchmark: Benchmark, records: Sequence[Record], seconds: float, out: Path) -> dict[str, Estimate]:
+def report(benchmark: Benchmark, records: Sequence[Record], graders: Sequence[Agreement], seconds: float, out: Path) -> dict[str, Estimate]:
     """Write records and metrics; print one line a metric."""
     found, groups = summarise(benchmark, records), by_group(records)
     write_records(out, records)
@@ -173,9 +218,17 @@ def report(benchmark: Benchmark, records: Sequence[Record], seconds: float, out:
         "seconds": round(seconds, 3),
         "metrics": {name: value.plain() for name, value in found.items()},
         "groups": {name: value.plain() for name, value in groups.items()},
+        **({"graders": [one.model_dump() for one in graders]} if graders else {}),
     }
     out.with_name(out.name.removesuffix(".jsonl") + ".metrics.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False), "utf-8")
     say(f"{benchmark.name} {records[0].benchmark_id}: {len(benchmark.items)} items in {seconds:.1f} s -> {out}")
     for name, value in found.items():
         say(f"  {name}: {value}")
+    for one in graders:
+        say(f"  {one.judge} agrees with {one.accuracy:.0%} of {one.n} labels of {one.rubric}, kappa {kappa_of(one)}")
     return found
+
+
+def kappa_of(one: Agreement) -> str:
+    """With its interval."""
+    return f"{one.kappa:.2f} [{one.kappa_low:.2f}, {one.kappa_high:.2f}]"

@@ -20,16 +20,17 @@ from modelyard.commands.project import part
 if TYPE_CHECKING:
     from modelyard.config import Config
 
-Kind = StrEnum("Kind", ["pipeline", "data", "suite", "layout", "rubric"])
+Kind = StrEnum("Kind", ["pipeline", "data", "suite", "exam", "layout", "rubric"])
 CONFIGS = {
     Kind.pipeline: ("flows.pipeline_config", "PipelineConfig"),
     Kind.data: ("modelyard.data.build", "DataConfig"),
     Kind.suite: ("modelyard.evals.suite", "SuiteConfig"),
+    Kind.exam: ("modelyard.evals.exams", "Exam"),
     Kind.layout: ("modelyard.model.plan.layout_search", "PlanConfig"),
     Kind.rubric: ("modelyard.judges.rubric", "Rubric"),
 }
 """Kind of file -> module and class that read it."""
-KIND = typer.Argument(help="Which file: a pipeline's, or that of modelyard data, eval --suite, layout or judge.")
+KIND = typer.Argument(help="Which file: a pipeline's, or that of modelyard data, eval --suite, an exam, layout or judge.")
 
 
 def schema(

@@ -7,34 +7,23 @@
 it; ``explain`` draws an explanation and then asks for the letter at temperature 0 (GPT-4 report, appendix A); ``code``
 runs tests; ``judge`` lets another model rate, ``turns`` each of the two replies of a conversation; ``toxicity`` lets a
 classifier judge, ``scalar`` a scorer model; ``loss`` is the log-likelihood of whole texts, ``rows`` that of packed
-tokens, and ``next_token`` predicts in them. The function ``ask_{method}`` is what runs and what a benchmark's id hashes.
+tokens, and ``next_token`` predicts in them. The function ``ask_{method}`` is what runs and what a benchmark's id hashes;
+:mod:`modelyard.evals.methods` calls it by name.
 Left out: conversations of more than two turns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable
 
-from modelyard.evals.benchmark import Benchmark, Item, Method, Recorder
+from modelyard.evals.benchmark import Benchmark, Item, Recorder
 from modelyard.evals.metrics import repetition
 from modelyard.evals.sandbox.run import Program
 from modelyard.evals.tools import TOXIC, Tools
 from modelyard.formats.feedback import Message, Prompt
 from modelyard.formats.indexed import Integers
 from modelyard.formats.records import Record
-from modelyard.judges.judge import Response
 from modelyard.model.asked import Decoding, Model, PackedModel, Sampled, softmax
-
-
-def ask(model: Model, benchmark: Benchmark, tools: Tools, contaminated: Collection[str] = ()) -> list[Record]:
-    """Every item of a :func:`bound` benchmark put to ``model``, in order; ``contaminated`` names items that training met.
-
-    Raises:
-        ValueError: the benchmark needs a judge that ``tools`` lacks, or the model cannot give what the method asks for.
-    """
-    write = Recorder(model.name, model.weights, benchmark, benchmark.id, contaminated)
-    records = METHODS[benchmark.method](model, benchmark, tools, write)
-    return in_classes(records, benchmark, tools) if benchmark.rubric else records
 
 
 def shown(model: Model, benchmark: Benchmark, item: Item) -> str:
@@ -59,18 +48,6 @@ def drawn(model: Model, benchmark: Benchmark) -> list[tuple[int, Item, Sampled]]
         outputs += [(number, item, one) for item, one in zip(benchmark.items, draw(prompts, decoding), strict=True)]
     order = {item.id: place for place, item in enumerate(benchmark.items)}
     return sorted(outputs, key=lambda output: (order[output[1].id], output[0]))
-
-
-def in_classes(records: Sequence[Record], benchmark: Benchmark, tools: Tools) -> list[Record]:
-    """The records with the probability of each of the rubric's classes."""
-    assert benchmark.rubric
-    assert tools.sorter
-    said = {item.id: benchmark.prompt_of(item) for item in benchmark.items}
-    found = tools.sorter.classify(benchmark.rubric, [Response(said[r.item], r.output) for r in records])
-    return [
-        r.model_copy(update={"values": {**r.values, **dict(zip(benchmark.classes, line, strict=True))}})
-        for r, line in zip(records, found, strict=True)
-    ]
 
 
 def options(benchmark: Benchmark, item: Item) -> list[tuple[Prompt, str]]:
@@ -267,7 +244,7 @@ def ask_code(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder) 
     ]
     records = []
     for (number, item, one), body, verdict in zip(outputs, bodies, tools.run(programs, tools.sandbox), strict=True):
-        note = f"{verdict.reason or 'passed'} ({verdict.isolation or 'no answer'})" + ("; prompt cut" if one.cut else "")
+        note = f"{verdict.reason or 'passed'} ({verdict.isolation or 'not run'})" + ("; prompt cut" if one.cut else "")
         score, prompt = float(verdict.passed), shown(model, benchmark, item)
         records.append(write(item, prompt, one.text, body, score, one.logprobs, note, values={"passed": score}, sample=number))
     return records
@@ -326,23 +303,3 @@ def ask_turns(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder)
 def cut_note(one: Sampled) -> str:
     """What a record says of a prompt that was too long."""
     return "prompt cut" if one.cut else ""
-
-
-Ask = Callable[[Model, Benchmark, Tools, Recorder], list[Record]]
-METHODS: Mapping[Method, Ask] = {
-    "generate": ask_generate,
-    "choices": ask_choices,
-    "contexts": ask_contexts,
-    "last_word": ask_last_word,
-    "word": ask_word,
-    "explain": ask_explain,
-    "turns": ask_turns,
-    "code": ask_code,
-    "judge": ask_judge,
-    "toxicity": ask_toxicity,
-    "scalar": ask_scalar,
-    "loss": ask_loss,
-    "rows": ask_rows,
-    "next_token": ask_next_token,
-}
-"""A benchmark's id hashes ``ask_{method}``, so each method's function has that name."""

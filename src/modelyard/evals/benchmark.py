@@ -26,12 +26,13 @@ from modelyard.model.asked import Decoding
 from modelyard.store.code_identity import code_version, definition_version
 
 SCORED_ELSEWHERE: dict[str, Callable[[], str]] = {
-    "unit_tests": lambda: code_version("modelyard.evals.sandbox.sandbox_runner"),
+    "unit_tests": lambda: code_version("modelyard.evals.sandbox.sandbox_runner", "modelyard.evals.sandbox.seccomp"),
     "preference": lambda: definition_version("modelyard.evals.scorers", "preference"),
+    "secure": lambda: definition_version("modelyard.evals.scanner", "scan"),
 }
 """Scorer -> identity of its code, where that is neither a function of ``scorers.SCORERS`` nor of the asking."""
 
-ABSENT_UNLESS_SET = ("group_scorers",)
+ABSENT_UNLESS_SET = ("group_scorers", "graders")
 """Fields that a benchmark without them does not show: the ids of those that were there before stay."""
 NOTHING_DRAWN = Decoding(max_new_tokens=0, temperature=0.0, samples=0, seed=0)
 Method = Literal[
@@ -49,8 +50,17 @@ Method = Literal[
     "loss",
     "rows",
     "next_token",
+    "scan",
+    "graded",
 ]
-"""How a model is asked: ``ask_{method}`` of :mod:`modelyard.evals.asking` runs, and its source is part of the id."""
+"""How a model is asked: ``ask_{method}`` of :mod:`modelyard.evals.asking` or of :data:`REVIEWED` runs, and its source is part of the id."""
+REVIEWED = {"scan": "modelyard.evals.reviewed", "graded": "modelyard.evals.reviewed"}
+"""Method -> module of its function, where that is not :mod:`modelyard.evals.asking`."""
+
+
+def _empty(value: object) -> bool:
+    """Left out of a value's JSON, so that the ids of benchmarks that were there before a field stay."""
+    return not value
 
 
 class Item(Config):
@@ -70,6 +80,10 @@ class Item(Config):
     """Which of them are right, from 0."""
     question: str = ""
     """Question and context without the answer, as training sets are searched for them; "": the fields of the prompt."""
+    kinds: tuple[str, ...] = Field(default=(), exclude_if=_empty)
+    """What each option is, where it matters which wrong one is chosen: a record's value ``chose_{kind}`` says whether it was."""
+    unit: str = Field(default="", exclude_if=_empty)
+    """Name that items share which a limit takes together, such as one question asked in two ways; "": the item alone."""
 
 
 class Benchmark(Config):
@@ -87,7 +101,7 @@ class Benchmark(Config):
     """Key of ``scorers.PARSERS``."""
     scorer: str
     """Key of ``scorers.SCORERS``, or what judges instead: ``unit_tests``, ``log_likelihood``, ``scorer_model``,
-    ``preference``, ``toxicity``."""
+    ``preference``, ``toxicity``, ``secure``, ``graded``."""
     group_scorers: dict[str, str] = Field(default_factory=dict)
     """Group -> key of ``scorers.SCORERS`` in place of :attr:`scorer`: numbers are read by the group's language."""
     metrics: tuple[str, ...]
@@ -107,6 +121,8 @@ class Benchmark(Config):
     ``question``, ``answer``."""
     rubric: Rubric | None = None
     """Classes that replies are also sorted into by a judge; each becomes a value ``class_{name}`` of the record."""
+    graders: tuple[Rubric, ...] = ()
+    """``graded``: questions that a judge answers about each reply; what its class is worth is the record's value of the rubric's name."""
     judge: str = ""
     """Identity of the model, classifier or sandbox that judges. Part of the id."""
     aspect: str = ""
@@ -125,11 +141,12 @@ class Benchmark(Config):
         elsewhere = SCORED_ELSEWHERE.get(self.scorer)
         metrics = [name for name in self.metrics if name in METRICS]
         return [
-            definition_version("modelyard.evals.asking", f"ask_{self.method}"),
+            definition_version(REVIEWED.get(self.method, "modelyard.evals.asking"), f"ask_{self.method}"),
             definition_version("modelyard.model.asked", "boundary", "ended", "plain", *(["plain_turns"] if self.method == "turns" else [])),
             *(definition_version(name, *(one.__name__ for one in judging if one.__module__ == name)) for name in modules),
             *([elsewhere()] if elsewhere else []),
             definition_version("modelyard.evals.metrics", "mean", *metrics),
+            *([definition_version("modelyard.evals.methods", "in_kinds")] if any(item.kinds for item in self.items) else []),
         ]
 
     def _scorers(self) -> list[str]:
@@ -185,21 +202,29 @@ def checked_limit(limit: float) -> float:
 def sampled(items: Sequence[Item], limit: float | None, seed: int) -> tuple[Item, ...]:
     """At most ``limit`` items, or that share of them: a seeded sample in which every group has its share (largest remainders), in order.
 
+    Items of one unit are taken or left together.
+
     Raises:
         ValueError: the limit is neither a whole number of at least 1 nor a share between 0 and 1.
     """
     if limit is None or checked_limit(limit) >= len(items):
         return tuple(items)
-    limit = int(limit) if limit >= 1 else max(1, round(limit * len(items)))
-    groups: dict[str, list[int]] = {}
+    units: dict[str | int, list[int]] = {}
     for place, item in enumerate(items):
-        groups.setdefault(item.group, []).append(place)
-    exact = {name: limit * len(places) / len(items) for name, places in groups.items()}
+        units.setdefault(item.unit or place, []).append(place)
+    whole = list(units.values())
+    limit = int(limit) if limit >= 1 else max(1, round(limit * len(items)))
+    if len(whole) < len(items):
+        limit = max(1, limit * len(whole) // len(items))
+    groups: dict[str, list[int]] = {}
+    for number, places in enumerate(whole):
+        groups.setdefault(items[places[0]].group, []).append(number)
+    exact = {name: limit * len(numbers) / len(whole) for name, numbers in groups.items()}
     counts = {name: int(share) for name, share in exact.items()}
     for name in sorted(groups, key=lambda name: counts[name] - exact[name])[: limit - sum(counts.values())]:
         counts[name] += 1
     generator = np.random.default_rng(seed)
-    chosen = {place for name, places in groups.items() for place in generator.permutation(places)[: counts[name]].tolist()}
+    chosen = {place for name, own in groups.items() for number in generator.permutation(own)[: counts[name]] for place in whole[number]}
     return tuple(item for place, item in enumerate(items) if place in chosen)
 
 

@@ -19,11 +19,14 @@ from typing import NamedTuple
 import torch.distributed as dist
 
 from modelyard.evals import gather, packed, pairs
-from modelyard.evals.asking import ask, drawn
+from modelyard.evals.asking import drawn
 from modelyard.evals.benchmark import Benchmark
+from modelyard.evals.methods import ask
 from modelyard.evals.metrics import by_item
 from modelyard.evals.remembered import Remembered
+from modelyard.evals.reviewed import grader_agreement
 from modelyard.evals.sandbox.run import run_programs
+from modelyard.evals.scanner import scan
 from modelyard.evals.suite import EvalsConfig
 from modelyard.evals.summary import bins, described, in_parts, shares
 from modelyard.evals.tools import Tools, bound
@@ -35,6 +38,7 @@ from modelyard.formats.results import Reliability, write_answers, write_calibrat
 from modelyard.formats.token_rows import TokenRows
 from modelyard.judges.judge import Judge
 from modelyard.judges.open_judge import open_judge
+from modelyard.judges.record import write_graders
 from modelyard.model import model_directory
 from modelyard.model.asked import InChat, Sampled
 from modelyard.model.encoder import Encoder
@@ -168,9 +172,14 @@ def run(
             answers[name][benchmark.name] = asked(said[name], benchmark, stage)
             tick(benchmark)
     found = measured(stage, answers, sums, config.seed)
+    rubrics = [rubric for benchmark in stage.benchmarks for rubric in benchmark.graders]
+    graders = grader_agreement(rubrics, stage.tools.sorter, config.seed)  # every rank asks
     if dist.get_rank() == 0:
         write(out, stage, answers, found, {name: model.weights for name, model in said.items()})
-    return {key: value for name, estimate in found.metrics.items() for key, value in estimate.flat(name).items()}
+        if graders:
+            write_graders(out, graders)
+    kappas = {f"evals/graders/{one.rubric.split('-')[0]}/kappa": one.kappa for one in graders}
+    return {**kappas, **{key: value for name, estimate in found.metrics.items() for key, value in estimate.flat(name).items()}}
 
 
 def prepared(config: EvalsConfig, inputs: Mapping[str, Path], execution: ExecutionConfig) -> Stage:
@@ -190,6 +199,7 @@ def prepared(config: EvalsConfig, inputs: Mapping[str, Path], execution: Executi
     tools = Tools(
         sandbox=config.sandbox,
         run=lambda programs, limits: parallel.on_first_rank(lambda: run_programs(programs, limits)),
+        scan=lambda programs: parallel.on_first_rank(lambda: scan(programs)),
         judge=InChat(judge.model) if judge and judge.asking.chat else judge.model if judge else None,
         sorter=judge,
         classifier=abuse.load(inputs["corpus"]) if "corpus" in inputs else None,

@@ -2,32 +2,44 @@
 
 An exam is a directory: ``exam.toml`` with its sections and tables, and one JSONL of questions a section. Each section's share of right answers is
 scaled to its points, the points are rounded to a row of the score table, and the row gives the published percentile range, of which the report
-states the lower end too. ``modelyard eval MODEL --benchmark exam --data EXAM_DIR``
-runs one whose sections are multiple choice (``{section}.jsonl``: question, choices, answer). No tables are
-shipped: they belong to the boards that publish them. Left out: essays graded by people.
+states the lower end too. ``modelyard eval MODEL --benchmark exam --data EXAM_DIR`` runs one. Sections of choices are
+``{section}.jsonl`` with question, choices and answer; sections of free response, with question and ``criteria`` for full
+credit, are sampled at temperature 0.6 and graded by a judge with the exam's rubric, as the report's are by people. What the
+judge's grades are off by on labelled responses stands beside the result. No tables are shipped: they belong to the boards
+that publish them. Left out: images in questions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
 from modelyard.config import Config, load_config
-from modelyard.evals.benchmark import Benchmark
+from modelyard.evals.benchmark import Benchmark, Item
 from modelyard.evals.catalog.choice import lettered_item, scored
 from modelyard.evals.catalog.options import option_rows
-from modelyard.evals.catalog.rows import find, lines_of
+from modelyard.evals.catalog.rows import find, lines_of, text
+from modelyard.evals.metrics import by_item
+from modelyard.evals.reviewed import credit_error, graded_by
 from modelyard.formats.records import Record
+from modelyard.judges.agreement import Agreement
+from modelyard.judges.rubric import NamedRubric
+from modelyard.model.asked import Decoding
+
+TEMPERATURE = 0.6
+"""Of free responses (GPT-4 report, appendix A.5)."""
 
 
 class Section(Config):
     """A part of an exam."""
 
     name: str
-    """multiple_choice, free_response..."""
+    """Of the part and of its file."""
+    kind: Literal["choices", "free_response"] = "choices"
+    """How it is asked and graded."""
     points: float = Field(gt=0)
     """Most points."""
     penalty: float = Field(default=0.0, ge=0)
@@ -56,6 +68,12 @@ class Exam(Config):
     """Its parts."""
     table: tuple[ScoreRow, ...] = Field(min_length=1)
     """Rising in ``least``, the first row at the lowest possible points."""
+    grader: NamedRubric | None = None
+    """Rubric of free responses, a file beside ``exam.toml``; what its classes are worth for an answer is the share of credit."""
+    max_new_tokens: int = Field(default=512, ge=1)
+    """Longest free response."""
+    samples: int = Field(default=1, ge=1)
+    """Free responses a question, whose credit is averaged."""
 
     @model_validator(mode="after")
     def _rising(self) -> Exam:
@@ -64,6 +82,9 @@ class Exam(Config):
         for row in self.table:
             if row.percentile_low > row.percentile_high:
                 raise ValueError(f"table: score {row.score!r} has percentile_low above percentile_high")
+        free = [section.name for section in self.sections if section.kind == "free_response"]
+        if bool(free) != bool(self.grader):
+            raise ValueError(f"grader: the rubric of sections of free response, of which there are {len(free)}")
         return self
 
 
@@ -81,20 +102,79 @@ def load(directory: Path) -> Exam:
     return load_config(Exam, directory / "exam.toml")
 
 
-def benchmark_of(exam: Exam, directory: Path) -> Benchmark:
-    """All sections as one benchmark of letters, a section a group. Raises ValueError for a missing or broken file."""
+def benchmarks_of(exam: Exam, directory: Path) -> list[Benchmark]:
+    """Sections of choices as one benchmark of letters, of free response as one that is graded; a section is a group.
+
+    Raises:
+        ValueError: a section's file is missing or broken.
+    """
+    chosen = [section.name for section in exam.sections if section.kind == "choices"]
+    free = [section.name for section in exam.sections if section.kind == "free_response"]
+    made = [of_choices(exam, chosen, directory)] if chosen else []
+    return [*made, of_free_response(exam, free, directory)] if free else made
+
+
+def of_choices(exam: Exam, sections: Sequence[str], directory: Path) -> Benchmark:
+    """Letters by likelihood."""
     items = tuple(
-        lettered_item(f"{exam.name}/{section.name}/{line}", row).model_copy(update={"group": section.name, "question": ""})
-        for section in exam.sections
-        for line, row in enumerate(option_rows(lines_of(find(directory, f"{section.name}.jsonl")), lettered=True))
+        lettered_item(f"{exam.name}/{section}/{line}", row).model_copy(update={"group": section, "question": ""})
+        for section in sections
+        for line, row in enumerate(option_rows(lines_of(find(directory, f"{section}.jsonl")), lettered=True))
     )
     header = "The following are multiple choice questions (with answers).\n\n"
-    return scored(f"exam_{exam.name}", items, "{question}", "acc", {section.name: header for section in exam.sections})
+    return scored(f"exam_{exam.name}", items, "{question}", "acc", dict.fromkeys(sections, header))
+
+
+def of_free_response(exam: Exam, sections: Sequence[str], directory: Path) -> Benchmark:
+    """Answers in the model's own words, graded."""
+    items = tuple(
+        Item(
+            id=f"{exam.name}/{section}/{place}",
+            fields={"question": text(line, "question").strip(), "criteria": text(line, "criteria").strip()},
+            target="",
+            group=section,
+        )
+        for section in sections
+        for place, line in enumerate(lines_of(find(directory, f"{section}.jsonl")))
+    )
+    assert exam.grader
+    graded = Benchmark(
+        name=f"exam_{exam.name}_free_response",
+        items=items,
+        prompt="{question}",
+        decoding=Decoding(max_new_tokens=exam.max_new_tokens, temperature=TEMPERATURE, samples=exam.samples, seed=0),
+        parser="whole",
+        scorer="graded",
+        metrics=("parsed",),
+        method="graded",
+        chat=True,
+        closing="{question}\n\nFull credit needs: {criteria}",
+    )
+    return graded_by(graded, [exam.grader])
 
 
 def grade_records(exam: Exam, records: Sequence[Record]) -> Result:
-    """:func:`grade` of the records of :func:`benchmark_of`."""
-    return grade(exam, {section.name: [r.score for r in records if r.group == section.name] for section in exam.sections})
+    """:func:`grade` of the records of :func:`benchmarks_of`; samples of a question are averaged."""
+    items = by_item(records)
+    scores = {section.name: [mean_score(line) for line in items if line[0].group == section.name] for section in exam.sections}
+    return grade(exam, scores)
+
+
+def mean_score(samples: Sequence[Record]) -> float:
+    """Of one question."""
+    return sum(r.score for r in samples) / len(samples)
+
+
+def grading_error(exam: Exam, agreement: Agreement) -> str:
+    """What the judge's grades are off by on labelled responses, as credit and as points of this exam."""
+    assert exam.grader
+    off, absolute = credit_error(exam.grader, agreement)
+    points = sum(section.points for section in exam.sections if section.kind == "free_response")
+    return (
+        f"graded by {agreement.judge}, whose credit on {agreement.n} labelled responses is off by {absolute:.2f} of 1 each and {off:+.2f} on "
+        f"average: {off * points:+.1f} of the {points:g} points of free response; kappa {agreement.kappa:.2f} "
+        f"[{agreement.kappa_low:.2f}, {agreement.kappa_high:.2f}]"
+    )
 
 
 def grade(exam: Exam, scores: Mapping[str, Sequence[float]]) -> Result:

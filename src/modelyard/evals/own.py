@@ -1,12 +1,15 @@
 """A user's own benchmark: one TOML table that says where the items are, how they are asked and how they are scored.
 
 With ``choices`` the likeliest option is taken, without them text is generated, parsed and compared. ``{column}`` in the
-prompt is a column of the file; ``fields`` gives columns other names. The file is JSON lines or CSV, gzipped or not.
+prompt is a column of the file; ``fields`` gives columns other names. The file is JSON lines, CSV or Parquet, or a pattern
+with ``*`` of several, so that most sets of the Hub are a table and no program (``configs/evals/limitations.toml``).
 Left out: what needs a program to build (a function of :mod:`modelyard.evals.catalog`).
 """
 
 from __future__ import annotations
 
+import ast
+import re
 import string
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,11 +20,12 @@ from pydantic import Field, model_validator
 from modelyard.config import Config
 from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark, Item
 from modelyard.evals.catalog.options import place
-from modelyard.evals.catalog.rows import Row, jsonl, table, taken
+from modelyard.evals.catalog.rows import MissingDataError, lines_of, published, taken
 from modelyard.evals.scorers import PARSERS, SCORERS
+from modelyard.formats.json_file import Line
 from modelyard.model.asked import Decoding
 from modelyard.store.file_hash import require_sha256
-from modelyard.store.inputs import find_input
+from modelyard.store.inputs import find_input, inputs_directory
 
 OUTPUT = 32
 """Longest output where nothing is said, tokens."""
@@ -32,9 +36,10 @@ class OwnSet(Config):
     of the catalog."""
 
     file: str = ""
-    """JSON lines or CSV with one item a row, beside the config or below ``execution.inputs``."""
+    """JSON lines, CSV or Parquet with one item a row, or a pattern with ``*`` of such files, beside the config or below
+    ``execution.inputs``."""
     sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
-    """Of the file; another content stops the run. "": any (its content is part of the benchmark's id)."""
+    """Of the (one) file; another content stops the run. "": any (its content is part of the benchmark's id)."""
     fields: dict[str, str] = Field(default_factory=dict)
     """Name in the prompt -> column, where they differ."""
     prompt: str = "{question}"
@@ -42,10 +47,16 @@ class OwnSet(Config):
     answer: str = "answer"
     """Column with the right answer: a text or a list of texts any of which is right; with ``choices`` the right option's
     place from 0, its letter, its text, or a list of places."""
-    choices: str = ""
-    """Column with the list of options; the likeliest is taken."""
+    values: dict[str, str] = Field(default_factory=dict)
+    """What is written for an answer in the file -> what it is called here (``hateful`` -> ``yes``)."""
+    choices: str | tuple[str, ...] = ""
+    """Column with the list of options, or the options that all rows share; the likeliest is taken."""
     group: str = ""
     """Column with the item's group: a subject, a language."""
+    date: str = ""
+    """Column with the item's date (``2024-05-31``, ``2024/05``); groups are then ``before`` and ``after`` the ``cutoff``."""
+    cutoff: str = Field(default="", pattern=r"^(\d{4}(-\d{2}){0,2})?$")
+    """First day after the training data of the model: what happened from then on it cannot know."""
     id: str = ""
     """Column with the item's id; "": the row's number."""
     parser: str = "whole"
@@ -72,6 +83,10 @@ class OwnSet(Config):
             raise ValueError(f"scorer {self.scorer!r}: is none of {', '.join(sorted(SCORERS))}")
         if self.parser not in PARSERS:
             raise ValueError(f"parser {self.parser!r}: is none of {', '.join(sorted(PARSERS))}")
+        if bool(self.date) != bool(self.cutoff) or (self.date and self.group):
+            raise ValueError("date: goes with a cutoff, and both make the groups in the place of group")
+        if isinstance(self.choices, tuple) and len(set(self.choices)) != max(2, len(self.choices)):
+            raise ValueError("choices: options that all rows share are at least two, each once")
         try:
             placeholders(self.prompt)
         except ValueError as error:
@@ -93,10 +108,14 @@ def build(name: str, own: OwnSet, roots: Sequence[str], shots: int) -> Benchmark
     Raises:
         ValueError: the file is missing, not the one declared, or a row of it cannot be used; the line names it.
     """
-    path = find_input(own.file, roots, f"benchmark {name}")
+    paths = _files(name, own, roots)
     if own.sha256:
-        require_sha256(path, own.sha256, f"benchmark {name}")
-    items = tuple(_item(name, own, row, path, number) for number, row in enumerate(_rows(path, own), 1))
+        if len(paths) > 1:
+            raise ValueError(f"benchmark {name}: sha256 is of one file, and {own.file} names {len(paths)}")
+        require_sha256(paths[0], own.sha256, f"benchmark {name}")
+    rows = [line for path in paths for line in _rows(path, own)]
+    items = tuple(_item(name, own, line, number) for number, line in enumerate(rows, 1))
+    path = paths[0]
     if twice := _first_twice([item.id for item in items]):
         raise ValueError(f"{path}: two items have the id {twice!r}")
     shared: dict[str, Any] = {"name": name, "items": items, "prompt": own.prompt, "aspect": own.aspect}
@@ -113,35 +132,81 @@ def build(name: str, own: OwnSet, roots: Sequence[str], shots: int) -> Benchmark
     return Benchmark.model_validate({**shared, **asked})
 
 
-def _rows(path: Path, own: OwnSet) -> list[Row]:
+def _files(name: str, own: OwnSet, roots: Sequence[str]) -> list[Path]:
+    """The file, or the files of a pattern below the first root that has any. Raises MissingDataError where there are none."""
+    if "*" not in own.file:
+        try:
+            return [find_input(own.file, roots, f"benchmark {name}")]
+        except ValueError as error:
+            raise MissingDataError(str(error)) from None
+    places = [inputs_directory(root) for root in roots]
+    found = next(filter(None, (published(place, own.file) for place in places)), None)
+    if not found:
+        raise MissingDataError(f"benchmark {name}: missing data: no {own.file} in {' or '.join(map(str, places))}")
+    return found
+
+
+def _rows(path: Path, own: OwnSet) -> list[Line]:
     columns = [*(own.fields.get(name, name) for name in placeholders(own.prompt)), own.answer]
-    columns += [column for column in (own.choices, own.group, own.id) if column]
-    return (table if path.name.removesuffix(".gz").endswith(".csv") else jsonl)(path, *columns)
+    columns += [column for column in (own.choices, own.group, own.id, own.date) if column and isinstance(column, str)]
+    rows = lines_of(path)
+    if not rows:
+        raise ValueError(f"{path}: no items")
+    for where, row in rows:
+        if lacking := [key for key in columns if key not in row]:
+            raise ValueError(f"{where}: no {lacking[0]!r}")
+    return rows
 
 
-def _item(name: str, own: OwnSet, row: Row, path: Path, number: int) -> Item:
+def _item(name: str, own: OwnSet, line: Line, number: int) -> Item:
+    where, row = line
     fields = {key: str(row[own.fields.get(key, key)]) for key in placeholders(own.prompt)}
-    given = row[own.answer]
+    if own.choices:  # what is scored begins with the space before an option
+        fields = {key: value.rstrip() for key, value in fields.items()}
+    given = own.values.get(row[own.answer], row[own.answer]) if isinstance(row[own.answer], str) else row[own.answer]
     known: dict[str, Any] = {
         "id": str(row[own.id]) if own.id else f"{name}/{number - 1}",
         "fields": fields,
-        "group": str(row[own.group]) if own.group else "",
+        "group": _period(own, line) if own.date else str(row[own.group]) if own.group else "",
     }
     if not own.choices:
         answers = [str(one) for one in given] if isinstance(given, list) else [str(given)]
         if given is None or not any(one.strip() for one in answers):
-            raise ValueError(f"{path}:{number}: {own.answer}: no answer")
+            raise ValueError(f"{where}: {own.answer}: no answer")
         return Item(**known, target="\n".join(answers))
-    choices = row[own.choices]
-    if not isinstance(choices, list) or len(choices) < 2 or not all(str(one).strip() for one in choices):
-        raise ValueError(f"{path}:{number}: {own.choices}: not a list of at least two options")
+    choices = row[own.choices] if isinstance(own.choices, str) else own.choices
+    if isinstance(choices, str):
+        choices = _listed(choices)
+    if not isinstance(choices, list | tuple) or len(choices) < 2 or not all(str(one).strip() for one in choices):
+        raise ValueError(f"{where}: {own.choices}: not a list of at least two options")
+    choices = [str(one).strip() for one in choices]
     try:
-        right = tuple(place(one, choices) for one in (given if isinstance(given, list) else [given]))
+        right = tuple(
+            place(one.strip() if isinstance(one, str) else one, choices) for one in (given if isinstance(given, list) else [given])
+        )
     except ValueError as error:
-        raise ValueError(f"{path}:{number}: {own.answer}: {error}") from None
+        raise ValueError(f"{where}: {own.answer}: {error}") from None
     if not right:
-        raise ValueError(f"{path}:{number}: {own.answer}: no right option")
-    return Item(**known, target=str(choices[right[0]]), choices=tuple(map(str, choices)), right=right)
+        raise ValueError(f"{where}: {own.answer}: no right option")
+    return Item(**known, target=choices[right[0]], choices=tuple(choices), right=right)
+
+
+def _listed(spelled: str) -> Any:
+    """A list that a cell of a CSV file spells (``[' Y', ' N']``); None for anything else."""
+    try:
+        return ast.literal_eval(spelled)
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return None
+
+
+def _period(own: OwnSet, line: Line) -> str:
+    """``before`` or ``after`` the cutoff. Raises ValueError naming the line without a date."""
+    said = str(line.fields[own.date])
+    if not (found := re.match(r"(\d{4})(?:[-/.](\d{2}))?(?:[-/.](\d{2}))?", said)):
+        raise ValueError(f"{line.where}: {own.date}: {said[:40]!r} is no date such as 2024-05-31")
+    date = "-".join(part for part in found.groups() if part)
+    length = min(len(date), len(own.cutoff))
+    return "before" if date[:length] < own.cutoff[:length] else "after"
 
 
 def _examples(name: str, own: OwnSet, roots: Sequence[str], shots: int, items: tuple[Item, ...]) -> dict[str, str]:
@@ -149,7 +214,7 @@ def _examples(name: str, own: OwnSet, roots: Sequence[str], shots: int, items: t
     if not own.examples:
         raise ValueError(f"benchmark {name}: {shots} shots, and there is no file of examples")
     path = find_input(own.examples, roots, f"benchmark {name}")
-    solved = [_item(name, own, row, path, number) for number, row in enumerate(taken(_rows(path, own), shots, path), 1)]
+    solved = [_item(name, own, line, number) for number, line in enumerate(taken(_rows(path, own), shots, path), 1)]
     shown = "".join(f"{own.prompt.format(**one.fields)} {one.target.splitlines()[0]}\n\n" for one in solved)
     return dict.fromkeys([item.group for item in items], shown)
 

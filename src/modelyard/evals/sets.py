@@ -18,6 +18,7 @@ from modelyard.evals import catalog, own, ways
 from modelyard.evals.benchmark import Benchmark, checked_limit, sampled
 from modelyard.evals.catalog.rows import MissingDataError
 from modelyard.evals.own import OwnSet
+from modelyard.evals.reviewed import graded_by
 from modelyard.evals.ways import ChooseBy
 from modelyard.judges.rubric import NamedRubric
 from modelyard.store.inputs import find_input, inputs_directory
@@ -31,6 +32,8 @@ class BenchmarkConfig(OwnSet):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
     """What results, gates and card call it."""
+    catalog: str = ""
+    """Its name in the catalog, where it is called otherwise here: one set can then be asked in two ways."""
     data: str = Field(default="", exclude=True)
     """Directory of its files; "": ``evals.data``. Where files lie is no part of what is measured."""
     shots: int | None = Field(default=None, ge=0)
@@ -49,14 +52,25 @@ class BenchmarkConfig(OwnSet):
     """Multiple choice: take the likeliest option, or parse the letter of a generated reply; absent: ``likelihood``."""
     rubric: NamedRubric | None = None
     """Classes into which ``evals.judge`` sorts the replies."""
+    graders: tuple[NamedRubric, ...] = ()
+    """Rubrics by which ``evals.judge`` grades the replies, where a benchmark is graded: TruthfulQA's, free answers of exams."""
 
     @model_validator(mode="after")
     def _known(self) -> BenchmarkConfig:
+        if self.catalog and (self.file or catalog.known(self.name)):
+            raise ValueError("catalog: names a set of the catalog for a benchmark that is not called like one and has no file")
         if self.file and catalog.known(self.name):
             raise ValueError("is a benchmark of the catalog; give your own file another name")
-        if not self.file and not catalog.known(self.name):
-            raise ValueError(f"not known, and it has no file; there are {', '.join(catalog.names())}")
+        if not self.file and not catalog.known(self.set_name):
+            raise ValueError(
+                f"{self.set_name if self.catalog else ''} not known, and it has no file; there are {', '.join(catalog.names())}".strip()
+            )
         return self
+
+    @property
+    def set_name(self) -> str:
+        """Its name in the catalog."""
+        return self.catalog or self.name
 
 
 def _tables(value: Any, info: ValidationInfo) -> Any:
@@ -106,7 +120,7 @@ class SetsConfig(Config):
     @property
     def names(self) -> list[str]:
         """Names of the benchmarks, as results call them."""
-        return [one.name if one.file else catalog.canonical(one.name) for one in self.benchmarks]
+        return [one.name if one.file or one.catalog else catalog.canonical(one.name) for one in self.benchmarks]
 
 
 def carried(config: BenchmarkConfig, artifacts: Sequence[Path]) -> Benchmark | None:
@@ -114,7 +128,7 @@ def carried(config: BenchmarkConfig, artifacts: Sequence[Path]) -> Benchmark | N
     nothing else; else None."""
     for directory in artifacts if not config.file and not config.data else ():
         try:
-            return catalog.build(config.name, directory, shots=config.shots)
+            return catalog.build(config.set_name, directory, shots=config.shots)
         except MissingDataError:
             continue
     return None
@@ -129,7 +143,8 @@ def build(config: BenchmarkConfig, sets: SetsConfig, artifacts: Sequence[Path], 
     if config.file:
         built = own.build(config.name, config, roots, config.shots or 0)
     else:
-        built = carried(config, artifacts) or catalog.build(config.name, _data(config, sets, roots), shots=config.shots)
+        built = carried(config, artifacts) or catalog.build(config.set_name, _data(config, sets, roots), shots=config.shots)
+        built = built.model_copy(update={"name": config.name}) if config.catalog else built
     items = sampled(built.items, config.limit or sets.limit, sets.seed)
     return changed(built.model_copy(update={"items": items}), config)
 
@@ -143,6 +158,10 @@ def _data(config: BenchmarkConfig, sets: SetsConfig, roots: Sequence[str]) -> Pa
 def changed(benchmark: Benchmark, config: BenchmarkConfig) -> Benchmark:
     """The benchmark asked another way, with other decoding or a rubric. Raises ValueError where that has no meaning."""
     benchmark = ways.asked(benchmark, config.choose_by, config.chat)
+    if config.graders:
+        if benchmark.method != "graded":
+            raise ValueError(f"benchmark {config.name}: is not graded, so graders have no meaning; a rubric sorts its replies")
+        benchmark = graded_by(benchmark, config.graders)
     keys = ("max_new_tokens", "temperature", "samples")
     decoding = {key: value for key in keys if (value := getattr(config, key)) is not None}
     update: dict[str, Any] = {"rubric": config.rubric} if config.rubric else {}

@@ -16,7 +16,7 @@ from modelyard.config import Config
 from modelyard.evals import catalog
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.sandbox.run import Limits
-from modelyard.evals.sets import SetsConfig
+from modelyard.evals.sets import BenchmarkConfig, BenchmarkConfigs, SetsConfig, build
 from modelyard.judges.open_judge import JudgeConfig
 from modelyard.stats.estimate import Estimate
 
@@ -37,7 +37,7 @@ class EvalsConfig(SetsConfig):
 
     @model_validator(mode="after")
     def _judged(self) -> EvalsConfig:
-        if self.judge is None and (asked := [one.name for one in self.benchmarks if one.rubric]):
+        if self.judge is None and (asked := [one.name for one in self.benchmarks if one.rubric or one.graders]):
             raise ValueError(f"benchmarks: {asked[0]} has a rubric, and there is no judge")
         return self
 
@@ -49,14 +49,20 @@ class SuiteConfig(Config):
     """What the suite is called."""
     aspects: dict[str, tuple[str, ...]]
     """Aspect -> benchmarks."""
-    shots: dict[str, int]
+    shots: dict[str, int] = Field(default_factory=dict)
     """Benchmark -> examples in the prompt, where not its usual number."""
+    benchmarks: BenchmarkConfigs = ()
+    """Tables, as those of ``[evals.benchmarks]``, of the benchmarks that are not simply named: sets of files, or of the catalog
+    with what is to differ."""
 
     @model_validator(mode="after")
     def _known(self) -> SuiteConfig:
         named = [name for members in self.aspects.values() for name in members]
+        described = {one.name for one in self.benchmarks}
+        if idle := described - set(named):
+            raise ValueError(f"benchmarks.{sorted(idle)[0]}: is in no aspect")
         for name in [*named, *self.shots]:
-            if not catalog.known(name):
+            if name not in described and not catalog.known(name):
                 raise ValueError(f"benchmark {name!r} is not known")
         if twice := {name for name in named if named.count(name) > 1}:
             raise ValueError(f"benchmark {twice.pop()!r} is named twice")
@@ -75,17 +81,30 @@ class Planned(NamedTuple):
     """Why it cannot run; "" when it can."""
 
 
-def plan(suite: SuiteConfig, data: Path, limit: float | None) -> list[Planned]:
-    """Build what can be built; what has no data is missing with the file that was looked for, and changes no mean."""
+def plan(suite: SuiteConfig, data: Path, limit: float | None, beside: Path = Path()) -> list[Planned]:
+    """Build what can be built; what has no data is missing with the file that was looked for, and changes no mean.
+
+    ``beside`` is the directory of the suite's file, where files that its tables name are looked for before ``data``.
+    """
     planned = []
+    tables = {one.name: one for one in suite.benchmarks}
     for aspect, names in suite.aspects.items():
         for name in names:
             try:
-                built = catalog.build(name, data, limit=limit, shots=suite.shots.get(name))
+                built = (
+                    described(tables[name], limit, data, beside)
+                    if name in tables
+                    else catalog.build(name, data, limit=limit, shots=suite.shots.get(name))
+                )
                 planned.append(Planned(aspect, name, built, ""))
             except ValueError as error:
                 planned.append(Planned(aspect, name, None, str(error)))
     return planned
+
+
+def described(config: BenchmarkConfig, limit: float | None, data: Path, beside: Path) -> Benchmark:
+    """The benchmark of a table; ``limit`` is for all that have none of their own."""
+    return build(config, SetsConfig(seed=0, benchmarks=(config,), limit=limit), (), (str(beside), str(data)))
 
 
 def aspect_means(planned: list[Planned], found: Mapping[str, Estimate]) -> dict[str, str]:

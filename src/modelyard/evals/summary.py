@@ -70,10 +70,15 @@ def in_parts(benchmark: Counted, records: Sequence[Record], seed: int) -> dict[s
 
 
 def by_group(records: Sequence[Record], seed: int = 0) -> dict[str, Estimate]:
-    """Mean score of each group; empty where there is only one."""
-    groups = dict.fromkeys(r.group for r in records)
-    made = {g: mean(by_item([r for r in records if r.group == g]), lambda r: r.score, seed) for g in groups}
-    return {g: estimate for g, estimate in made.items() if estimate and len(groups) > 1}
+    """Mean score of each group, and of ``de`` over all groups ``de/...``; empty where there is only one."""
+    groups: dict[str, list[Record]] = {}
+    for r in records:
+        for name in dict.fromkeys((r.group.partition("/")[0], r.group)):
+            groups.setdefault(name, []).append(r)
+    if len({r.group for r in records}) < 2:
+        return {}
+    made = {name: mean(by_item(some), lambda r: r.score, seed) for name, some in groups.items()}
+    return {name: estimate for name, estimate in made.items() if estimate}
 
 
 def bins(records: Sequence[Record]) -> list[Bin]:

@@ -6,16 +6,24 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from modelyard.config import digest
+from modelyard.evals import scanner
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.sandbox.run import Limits, Program, Verdict, run_programs
+from modelyard.evals.scanner import Scanned
 from modelyard.formats.abuse import AbuseModel
 from modelyard.formats.indexed import Integers
 from modelyard.judges.judge import Judge
 from modelyard.model.asked import Model, Sampled
 from modelyard.stats.ties import Format
 
+SANDBOX = Limits(wall_seconds=10.0, cpu_seconds=10, memory_bytes=1 << 30, file_bytes=1 << 24, processes=2)
+"""What generated code may use where nothing else is said."""
 TOXIC = 0.5
 """Probability of abuse from which a text is toxic."""
+
+
+JUDGED = ("code", "judge", "turns", "toxicity", "scalar", "scan", "graded")
+"""Methods whose scores are somebody else's."""
 
 
 class Values(Protocol):
@@ -33,12 +41,13 @@ class Values(Protocol):
 class Tools(NamedTuple):
     """What judging may need beside the model."""
 
-    sandbox: Limits = Limits(wall_seconds=10.0, cpu_seconds=10, memory_bytes=1 << 30, file_bytes=1 << 24, processes=2)
+    sandbox: Limits = SANDBOX
     run: Callable[[Sequence[Program], Limits], list[Verdict]] = run_programs
+    scan: Callable[[Sequence[str]], list[Scanned]] = scanner.scan
     judge: Model | None = None
     """Rates replies."""
     sorter: Judge | None = None
-    """Sorts replies into the classes of a rubric."""
+    """Sorts replies into the classes of a rubric, and grades them."""
     classifier: AbuseModel | None = None
     """Of toxic text."""
     scorer: Values | None = None
@@ -53,7 +62,7 @@ def bound(benchmark: Benchmark, tools: Tools) -> Benchmark:
     Raises:
         ValueError: ``tools`` lacks it.
     """
-    made = [judged_by(benchmark, tools)] if benchmark.method in ("code", "judge", "turns", "toxicity", "scalar") else []
+    made = [judged_by(benchmark, tools)] if benchmark.method in JUDGED else []
     if benchmark.rubric:
         if tools.sorter is None:
             raise ValueError(f"{benchmark.name}: its rubric needs a judge")
@@ -67,6 +76,12 @@ def judged_by(benchmark: Benchmark, tools: Tools) -> str:
         return digest(tools.sandbox)[:16]
     if benchmark.method == "toxicity" and tools.classifier:
         return digest([tools.classifier.identity, TOXIC])[:16]
+    if benchmark.method == "scan":
+        return scanner.identity()
+    if benchmark.method == "graded" and not benchmark.graders:
+        raise ValueError(f"{benchmark.name}: needs graders: rubrics such as configs/rubrics/truthful.toml (--grader FILE, graders = [...])")
+    if benchmark.method == "graded" and tools.sorter:
+        return tools.sorter.identity
     if benchmark.method == "scalar" and tools.scorer:
         return tools.scorer.weights
     if benchmark.method in ("judge", "turns") and tools.judge:
@@ -75,6 +90,7 @@ def judged_by(benchmark: Benchmark, tools: Tools) -> str:
         "toxicity": "a classifier of abuse (--classifier DIR, the corpus artifact with abuse.npz)",
         "judge": "a judging model (--judge MODEL)",
         "turns": "a judging model (--judge MODEL)",
+        "graded": "a judging model (--judge MODEL)",
         "scalar": "the scorer model of a line",
     }
     raise ValueError(f"{benchmark.name}: needs {needed[benchmark.method]}")

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from modelyard.evals.benchmark import Benchmark, Item, sha256_text
+from modelyard.evals.metrics import OF_KINDS
 from modelyard.model.asked import Decoding
 
 LETTERS = "ABCDEFGHIJ"
@@ -76,7 +77,7 @@ def by_letter(benchmark: Benchmark) -> Benchmark:
         "decoding": LETTER,
         "parser": "letter",
         "scorer": "exact",
-        "metrics": ("exact", "parsed"),
+        "metrics": ("exact", "parsed", *(name for name in benchmark.metrics if name in OF_KINDS)),
     }
     return benchmark.model_copy(update=update)
 
@@ -99,6 +100,7 @@ def lettered(benchmark: Benchmark, item: Item, shuffle: bool) -> Item:
             "choices": tuple(LETTERS[: len(order)]),
             "right": (right,),
             "target": LETTERS[right],
+            "kinds": tuple(item.kinds[place] for place in order) if item.kinds else (),
         }
     )
 

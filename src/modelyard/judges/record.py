@@ -6,12 +6,17 @@ artifact and on the card. Left out: what the judge answered; that is in the reco
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from modelyard.config import Config
+from modelyard.formats import json_file
 from modelyard.judges.agreement import Agreement
 
-FILE = "ai_feedback.json"
+FILE, GRADERS = "ai_feedback.json", "graders.json"
+AGREEMENTS = TypeAdapter(tuple[Agreement, ...])
 
 
 class SetAside(Config):
@@ -63,3 +68,14 @@ def read(directory: Path) -> AIFeedbackRecord | None:
     """The record of an ``ai_feedback`` artifact; None where there is none."""
     path = directory / FILE
     return AIFeedbackRecord.model_validate_json(path.read_text("utf-8")) if path.is_file() else None
+
+
+def write_graders(directory: Path, agreements: Sequence[Agreement]) -> None:
+    """``graders.json`` of results: what the judge is worth that graded replies."""
+    (directory / GRADERS).write_bytes(AGREEMENTS.dump_json(tuple(agreements), indent=1))
+
+
+def read_graders(directory: Path) -> tuple[Agreement, ...]:
+    """:func:`write_graders`'s; empty where nothing was graded."""
+    path = directory / GRADERS
+    return json_file.read(path, AGREEMENTS) if path.is_file() else ()

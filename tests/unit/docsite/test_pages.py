@@ -21,7 +21,14 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 CONTRIBUTING = sorted(ROOT.glob("docs/contributing/*.md"))
 BLOCK = re.compile(r"^```(\w+)?(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-KINDS = {"data": Kind.data, "suite": Kind.suite, "layout": Kind.layout, "rubric": Kind.rubric, "modelyard": Kind.pipeline}
+KINDS = {
+    "data": Kind.data,
+    "suite": Kind.suite,
+    "exam": Kind.exam,
+    "layout": Kind.layout,
+    "rubric": Kind.rubric,
+    "modelyard": Kind.pipeline,
+}
 MAKE_VARIABLES = {"CONFIG", "PYTHON", "VENV", "PORTS", "N", "SEED", "MODEL", "DATA", "TINY", "OLD", "NEW"}
 
 

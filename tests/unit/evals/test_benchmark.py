@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.evals.asking import METHODS
 from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark, Item, sampled
 from modelyard.evals.catalog.safety import ATTACKS, REPLY
+from modelyard.evals.methods import METHODS
 from modelyard.model.asked import Decoding
 from modelyard.store import code_identity
 

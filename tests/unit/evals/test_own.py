@@ -10,9 +10,9 @@ import pytest
 from pydantic import ValidationError
 
 from modelyard.config import first_error
-from modelyard.evals.asking import ask
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.gather import GatherConfig, defined, load, run
+from modelyard.evals.methods import ask
 from modelyard.evals.sets import SetsConfig, build
 from modelyard.evals.summary import summarise
 from modelyard.evals.tools import Tools

@@ -7,8 +7,13 @@ import pytest
 
 from modelyard.config import ConfigError, load_config
 from modelyard.evals import exams
+from modelyard.evals.methods import ask
+from modelyard.evals.reviewed import credit_error, grader_agreement
 from modelyard.evals.suite import SuiteConfig, aspect_means, plan
+from modelyard.evals.tools import Tools
+from modelyard.judges.judge import Asking, Judge
 from modelyard.stats.estimate import Estimate
+from tests.unit.judges.scripted import Scripted
 
 ROOT = Path(__file__).parents[3]
 EXAM = """
@@ -94,7 +99,84 @@ def test_exam_questions_become_one_benchmark_by_section(exam: exams.Exam, tmp_pa
     for section in ("signs", "rules"):
         (tmp_path / f"{section}.jsonl").write_text(json.dumps({"question": "Stop?", "choices": ["yes", "no"], "answer": 0}) + "\n")
 
-    built = exams.benchmark_of(exam, tmp_path)
+    (built,) = exams.benchmarks_of(exam, tmp_path)
 
     assert [item.group for item in built.items] == ["signs", "rules"]
     assert built.prompt_of(built.items[0]).endswith("Stop?\nA. yes\nB. no\nAnswer:")
+
+
+GRADED = EXAM.replace('name = "rules"', 'name = "rules"\nkind = "free_response"').replace(
+    'name = "driving"', f'name = "driving"\nsamples = 2\ngrader = "{ROOT}/configs/rubrics/credit.toml"'
+)
+
+
+def credits(context: str, letter: str) -> float:
+    """Full credit for what names the fine, partial for what is a sentence, none else, in whichever order the options stand."""
+    said = context.rpartition("Response:\n")[2]
+    wanted = "Full" if "fine" in said else "Partial" if "." in said else "No"
+    return 0.0 if f"\n{letter}. {wanted} credit" in context else -3.0
+
+
+def test_exam_free_response_is_sampled_at_0_6_and_graded_with_its_error_stated(tmp_path: Path) -> None:
+    (tmp_path / "exam.toml").write_text(GRADED)
+    (tmp_path / "signs.jsonl").write_text(json.dumps({"question": "Stop?", "choices": ["yes", "no"], "answer": 0}) + "\n")
+    asked = [{"question": f"Why {n}?", "criteria": "Names the fine."} for n in range(2)]
+    (tmp_path / "rules.jsonl").write_text("".join(json.dumps(one) + "\n" for one in asked))
+    exam = exams.load(tmp_path)
+    letters, free = exams.benchmarks_of(exam, tmp_path)
+    judge = Judge(Scripted(credits), Asking(orders=3, calibrate="none", shots=0, chat=False))
+    said = iter(["There is a fine.", "Dunno", "It is a rule.", "The fine is high."])
+    model = Scripted(lambda context, letter: float(letter == "A"), lambda prompt: next(said))
+    model.turn = lambda said: str(said)  # type: ignore[attr-defined]
+    tools = Tools(sorter=judge)
+
+    records = [*ask(model, letters, tools), *ask(model, free, tools)]
+
+    assert {decoding.temperature for decoding in model.decodings} == {0.6}
+    assert [decoding.seed for decoding in model.decodings] == [0, 1], "each sample has a seed of its own"
+    assert "Full credit needs: Names the fine." in judge.model.asked[0]
+    assert [r.score for r in records] == [1.0, 1.0, 0.5, 0.0, 1.0]
+    assert exams.grade_records(exam, records) == (40 + 60 * (0.75 + 0.5) / 2 - 0.0, "pass", 30, 90)
+    (agreement,) = grader_agreement(free.graders, judge, 0)
+    off, absolute = credit_error(exam.grader, agreement)
+    labels = [one.label for one in exam.grader.labelled()]
+    worth = [1.0, 0.5, 0.0]
+    graded = [0 if "fine" in one.response else 1 if "." in one.response else 2 for one in exam.grader.labelled()]
+    differences = [worth[a] - worth[b] for a, b in zip(graded, labels, strict=True)]
+    assert off == pytest.approx(sum(differences) / len(differences))
+    assert absolute == pytest.approx(sum(map(abs, differences)) / len(differences))
+    assert f"{off * 60:+.1f} of the 60 points" in exams.grading_error(exam, agreement)
+
+
+def test_exam_free_response_needs_a_grader_that_gives_credit(tmp_path: Path) -> None:
+    (tmp_path / "exam.toml").write_text(EXAM.replace('name = "rules"', 'name = "rules"\nkind = "free_response"'))
+    with pytest.raises(ConfigError, match="grader: the rubric of sections of free response"):
+        exams.load(tmp_path)
+    (tmp_path / "exam.toml").write_text(GRADED.replace("credit.toml", "refusal_style.toml"))
+    (tmp_path / "rules.jsonl").write_text('{"question": "Why?", "criteria": "x"}\n')
+    (tmp_path / "signs.jsonl").write_text('{"question": "Stop?", "choices": ["yes", "no"], "answer": 0}\n')
+    with pytest.raises(ValueError, match="worth from 0 to 1"):
+        exams.benchmarks_of(exams.load(tmp_path), tmp_path)
+
+
+def test_suite_table_names_a_set_twice_and_what_it_asks_otherwise(tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text(
+        'name = "s"\n[aspects]\ncode = ["human_eval", "at_k", "own"]\n[benchmarks.at_k]\ncatalog = "human_eval"\nsamples = 200\n'
+        'temperature = 0.8\n[benchmarks.own]\nfile = "own.jsonl"\n'
+    )
+    (tmp_path / "own.jsonl").write_text('{"question": "a", "answer": "b"}\n')
+    row = dict.fromkeys(("task_id", "prompt", "entry_point", "test", "canonical_solution"), "x")
+    (tmp_path / "data" / "human_eval").mkdir(parents=True)
+    (tmp_path / "data" / "human_eval" / "HumanEval.jsonl").write_text(json.dumps(row) + "\n")
+
+    greedy, sampled, own = plan(load_config(SuiteConfig, tmp_path / "s.toml"), tmp_path / "data", None, tmp_path)
+
+    assert greedy.benchmark
+    assert sampled.benchmark
+    assert (greedy.benchmark.decoding.samples, sampled.benchmark.decoding.samples) == (1, 200)
+    assert sampled.benchmark.name == "at_k"
+    assert sampled.benchmark.metrics == ("pass_at_1", "pass_at_10", "pass_at_100")
+    assert own.benchmark
+    (tmp_path / "s.toml").write_text('name = "s"\n[aspects]\ncode = ["human_eval"]\n[benchmarks.stray]\nfile = "own.jsonl"\n')
+    with pytest.raises(ConfigError, match=r"benchmarks\.stray: is in no aspect"):
+        load_config(SuiteConfig, tmp_path / "s.toml")

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from modelyard.evals import ways
-from modelyard.evals.asking import ask
 from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark, Item
 from modelyard.evals.catalog.choice import scored
 from modelyard.evals.catalog.safety import mt_bench_turns
+from modelyard.evals.methods import ask
 from modelyard.evals.summary import summarise
 from modelyard.evals.tools import Tools, bound
 from modelyard.formats.feedback import Message, Prompt

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from modelyard.evals.asking import ask
 from modelyard.evals.catalog import build
+from modelyard.evals.methods import ask
 from modelyard.evals.sets import SetsConfig
 from modelyard.evals.sets import build as built
 from modelyard.evals.suite import EvalsConfig

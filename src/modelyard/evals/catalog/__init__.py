@@ -11,7 +11,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from modelyard.evals.benchmark import Benchmark, sampled
-from modelyard.evals.catalog import choice, code, corpus, more, reasoning, safety, short_answers, text
+from modelyard.evals.catalog import (
+    choice,
+    code,
+    corpus,
+    limitations,
+    more,
+    reasoning,
+    safety,
+    short_answers,
+    text,
+    translated,
+    truthfulness,
+)
 
 Builder = Callable[[Path, int | None], Benchmark]
 """(data directory, shots or None for the benchmark's own number) -> benchmark with all its items."""
@@ -25,9 +37,12 @@ BENCHMARKS: dict[str, Builder] = {
     **safety.BENCHMARKS,
     **more.BENCHMARKS,
     **short_answers.BENCHMARKS,
+    **limitations.BENCHMARKS,
+    **translated.BENCHMARKS,
+    **truthfulness.BENCHMARKS,
 }
-FAMILIES = {**choice.FAMILIES, **reasoning.FAMILIES}
-"""Prefix -> builder of one member: ``mmlu_virology``, ``mgsm_de``, ``bbh_navigate``."""
+FAMILIES = {**choice.FAMILIES, **reasoning.FAMILIES, **translated.FAMILIES}
+"""Prefix -> builder of one member: ``mmlu_virology``, ``mgsm_de``, ``bbh_navigate``, ``mmlu_translated_de``."""
 
 
 def names() -> list[str]:
@@ -38,8 +53,13 @@ def names() -> list[str]:
 def known(name: str) -> bool:
     """Whether :func:`build` knows the name."""
     key = canonical(name)
-    family, _, member = key.partition("_")
-    return key in BENCHMARKS or (family in FAMILIES and bool(member))
+    return key in BENCHMARKS or member_of(key) is not None
+
+
+def member_of(key: str) -> tuple[str, str] | None:
+    """``mmlu_translated_de`` -> ``("mmlu_translated", "de")``: the longest family that the name begins with; None without one."""
+    fitting = [family for family in FAMILIES if key.startswith(f"{family}_") and len(key) > len(family) + 1]
+    return max(((family, key[len(family) + 1 :]) for family in fitting), default=None, key=lambda one: len(one[0]))
 
 
 def canonical(name: str) -> str:
@@ -54,11 +74,10 @@ def build(name: str, data: Path, *, limit: float | None = None, shots: int | Non
         ValueError: no such name, missing data, or a number of shots that its examples do not give.
     """
     key = canonical(name)
-    family, _, member = key.partition("_")
     if key in BENCHMARKS:
         built = BENCHMARKS[key](data, shots)
-    elif family in FAMILIES and member:
-        built = FAMILIES[family](data, shots, member)
+    elif one := member_of(key):
+        built = FAMILIES[one[0]](data, shots, one[1])
     else:
         raise ValueError(f"benchmark {name!r}: not known; there are {', '.join(names())}")
     return built.model_copy(update={"items": sampled(built.items, limit, seed)})

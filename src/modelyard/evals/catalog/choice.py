@@ -4,7 +4,7 @@ Prompts are those of lm-evaluation-harness, so that scores can be held against i
 examples of its dev set; ARC and TruthfulQA by the text of the option; WinoGrande by what follows the option in the sentence. TruthfulQA's six
 questions that come first are read from the harness's own task file where it lies beside the data; MC2, the share of probability on all right
 answers, needs a file that has them all. Also MMLU as a user meets it: letter generated (``mmlu_letter``), or explained first
-(``mmlu_explained``); and translated, three examples, letters and ``Answer`` in English (GPT-4 report, section 4). Sets of other layouts are in
+(``mmlu_explained``); translated it is :mod:`modelyard.evals.catalog.translated`. Sets of other layouts are in
 :mod:`modelyard.evals.catalog.more`. Any of them by generated letter or in chat is :mod:`modelyard.evals.ways`.
 """
 
@@ -47,21 +47,26 @@ def lettered_item(item_id: str, row: OptionRow, label: str = "Answer:") -> Item:
     )
 
 
-def mmlu(data: Path, shots: int | None, subject: str | None = None, *, folder: str = "mmlu", usual_shots: int = 5) -> Benchmark:
-    """All subjects, or one; each with the first examples of its own dev set."""
-    lines = load(data, f"{folder}/fewshot.jsonl", f"{folder}/**/all/dev*")
+def mmlu_header(subject: str) -> str:
+    """What stands before a subject's examples."""
+    return f"The following are multiple choice questions (with answers) about {subject.replace('_', ' ')}.\n\n"
+
+
+def mmlu(data: Path, shots: int | None, subject: str | None = None) -> Benchmark:
+    """All subjects, or one; each with the first five examples of its own dev set."""
+    lines = load(data, "mmlu/fewshot.jsonl", "mmlu/**/all/dev*")
     source, examples = lines[0].where.rpartition(":")[0], option_rows(lines, lettered=True)
-    rows = option_rows(load(data, f"{folder}/test.jsonl", f"{folder}/**/all/test*"), lettered=True)
+    rows = option_rows(load(data, "mmlu/test.jsonl", "mmlu/**/all/test*"), lettered=True)
     subjects = list(dict.fromkeys(row.subject for row in rows))
     if subject is not None and subject not in subjects:
         raise ValueError(f"mmlu has no subject {subject!r}; it has {', '.join(subjects)}")
     prefaces = {}
     for name in subjects if subject is None else [subject]:
-        own = taken([row for row in examples if row.subject == name], usual_shots if shots is None else shots, source)
+        own = taken([row for row in examples if row.subject == name], 5 if shots is None else shots, source)
         shown = "".join(f"{lettered_question(row)} {row.letter}\n\n" for row in own)
-        prefaces[name] = f"The following are multiple choice questions (with answers) about {name.replace('_', ' ')}.\n\n{shown}"
-    items = tuple(lettered_item(f"{folder}/{line}", row) for line, row in enumerate(rows) if row.subject in prefaces)
-    name = folder if subject is None else f"{folder}_{subject}"
+        prefaces[name] = mmlu_header(name) + shown
+    items = tuple(lettered_item(f"mmlu/{line}", row) for line, row in enumerate(rows) if row.subject in prefaces)
+    name = "mmlu" if subject is None else f"mmlu_{subject}"
     return scored(name, items, "{question}", "acc", prefaces)
 
 
@@ -140,8 +145,7 @@ def truthfulqa(data: Path, shots: int | None, *, targets: str) -> Benchmark:
         ValueError: MC2 of a file that has one right answer a question.
     """
     name, scorer = f"truthfulqa_{targets}", "acc" if targets == "mc1" else "mc2"
-    lines = load(data, "truthfulqa/samples.jsonl", "truthfulqa/**/multiple_choice/validation*")
-    rows = option_rows([of_targets(line, f"{targets}_targets") for line in lines])
+    rows = truthfulqa_rows(data, targets)
     if targets == "mc2" and all(len(row.right) == 1 for row in rows):
         raise ValueError(f"{rows[0].where}: one right answer a question, so no MC2; the Hub's truthful_qa (multiple_choice) has them all")
     if shots is None and (path := own_file(data, PRIMER)):
@@ -151,6 +155,12 @@ def truthfulqa(data: Path, shots: int | None, *, targets: str) -> Benchmark:
     source = find(data, "truthfulqa/fewshot.jsonl") if count else Path()
     examples = taken(option_rows(load(data, "truthfulqa/fewshot.jsonl")), count, source) if count else []
     return by_text(name, rows, examples, "Q: {question}\nA:", scorer)
+
+
+def truthfulqa_rows(data: Path, targets: str) -> list[OptionRow]:
+    """Questions with the options of MC1 or MC2."""
+    lines = load(data, "truthfulqa/samples.jsonl", "truthfulqa/**/multiple_choice/validation*")
+    return option_rows([of_targets(line, f"{targets}_targets") for line in lines])
 
 
 def of_targets(line: Line, key: str) -> Line:
@@ -205,7 +215,6 @@ BENCHMARKS: dict[str, Callable[[Path, int | None], Benchmark]] = {
     "mmlu": mmlu,
     "mmlu_letter": mmlu_letter,
     "mmlu_explained": mmlu_explained,
-    "mmlu_translated": partial(mmlu, folder="mmlu_translated", usual_shots=3),
     "arc_easy": partial(arc, part="easy"),
     "arc_challenge": partial(arc, part="challenge"),
     "winogrande": winogrande,

@@ -1,7 +1,7 @@
 """Reading benchmark files: our own layout, or the files of the Hub as they are published, with the place of every row.
 
 Our own layout is one JSON lines or CSV file a set, plain or gzipped. The Hub's is found below the set's folder by a
-pattern (``hf download OWNER/SET --repo-type dataset --local-dir DATA/SET``): Parquet or JSON lines, all files of a split.
+pattern (``hf download OWNER/SET --repo-type dataset --local-dir DATA/SET``): Parquet, CSV or JSON lines, all files of a split.
 Left out: loading scripts.
 """
 
@@ -22,7 +22,7 @@ from modelyard.formats.json_file import Line
 
 Row = dict[str, Any]
 T = TypeVar("T")
-PUBLISHED = (".parquet", ".jsonl", ".jsonl.gz", ".json", ".json.gz")
+PUBLISHED = (".parquet", ".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".csv.gz")
 
 
 class MissingDataError(ValueError):
@@ -65,7 +65,9 @@ def published(data: Path, pattern: str) -> list[Path]:
 
 
 def lines_of(path: Path) -> list[Line]:
-    """Every row of a Parquet or JSON lines file. Raises ValueError naming the file."""
+    """Every row of a Parquet, CSV or JSON lines file. Raises ValueError naming the file."""
+    if path.name.removesuffix(".gz").endswith(".csv"):
+        return [Line(f"{path}: row {number}", row) for number, row in enumerate(table(path), 1)]
     if path.suffix != ".parquet":
         return list(json_file.lines(path))
     try:

@@ -1,8 +1,8 @@
 """Runs generated code and says whether it passes its tests: the host's side of :mod:`modelyard.evals.sandbox.sandbox_runner`.
 
 Execution follows HumanEval (Chen et al. 2021, section 2.3: an isolated process with a timeout), hardened: a success needs a fresh random
-token that only the checker knows and prints after every test passed. Each verdict carries its isolation (``namespaces`` or the weaker
-``audit``). Left out: other languages.
+token that only the checker knows and prints after every test passed. Each verdict carries the isolation that the program ran in,
+``namespaces+seccomp`` or what was asked for in its place; where that cannot be had, nothing runs. Left out: other languages.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from pydantic import Field
 
 from modelyard.config import Config
-from modelyard.evals.sandbox import sandbox_runner
+from modelyard.evals.sandbox import sandbox_runner, seccomp
 
 RUNNER = Path(sandbox_runner.__file__)
 GRACE_SECONDS = 2.0
@@ -39,13 +40,14 @@ class Limits(Config):
     cpu_seconds: int = Field(gt=0)
     """Processor time."""
     memory_bytes: int = Field(gt=0)
-    """Address space."""
+    """Address space of each process. No memory is shared beside it, so shared memory counts."""
     file_bytes: int = Field(gt=0)
     """Largest file, and all files together where the program has its own file system."""
     processes: int = Field(gt=0)
     """RLIMIT_NPROC: the program and at most one more."""
-    isolation: Literal["auto", "audit"] = "auto"
-    """``auto``: namespaces where the kernel permits them. ``audit``: always the fallback."""
+    isolation: Literal["namespaces", "seccomp"] = "namespaces"
+    """``namespaces``: a world of its own and a filter of system calls, or nothing is run. ``seccomp``: the filter alone, for machines
+    that give no namespaces: programs write nothing, but can read what the user can read."""
 
 
 class Program(NamedTuple):
@@ -67,6 +69,7 @@ class Verdict(NamedTuple):
     passed: bool
     reason: str
     isolation: str
+    """``namespaces+seccomp`` or ``seccomp``; "" where it never ran."""
 
 
 def run_program(program: Program, limits: Limits) -> Verdict:
@@ -75,7 +78,8 @@ def run_program(program: Program, limits: Limits) -> Verdict:
     directory = tempfile.mkdtemp(prefix="sandbox-")
     os.chmod(directory, 0o755)
     job = {"token": token, "program": program.code, "entry_point": program.entry_point, "setup": program.setup, "test": program.test}
-    argument = json.dumps({**limits.model_dump(), "directory": directory})
+    compiled = seccomp.program(limits.isolation == "namespaces")
+    argument = json.dumps({**limits.model_dump(), "directory": directory, "filter": compiled.hex()})
     command = [sys.executable, "-I", "-S", str(RUNNER), argument]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={}, cwd=directory, start_new_session=True
@@ -84,7 +88,9 @@ def run_program(program: Program, limits: Limits) -> Verdict:
         output, _ = process.communicate(json.dumps(job).encode(), timeout=limits.wall_seconds + GRACE_SECONDS)
         return _verdict(output[:OUTPUT_BYTES], token)
     except subprocess.TimeoutExpired:
-        return Verdict(False, "timeout", "")
+        os.killpg(process.pid, signal.SIGKILL)
+        output, _ = process.communicate()
+        return Verdict(False, "timeout", _verdict(output[:OUTPUT_BYTES], token).isolation)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -93,15 +99,31 @@ def run_program(program: Program, limits: Limits) -> Verdict:
 
 
 def run_programs(programs: Sequence[Program], limits: Limits, workers: int = 2) -> list[Verdict]:
-    """Run many, ``workers`` at a time, in order."""
+    """Run many, ``workers`` at a time, in order. Raises ValueError where :func:`require` does, before any of them."""
+    require(limits)
     with ThreadPoolExecutor(max_workers=workers) as pool:
         return list(pool.map(lambda program: run_program(program, limits), programs))
 
 
+@cache
+def require(limits: Limits) -> None:
+    """Raise ValueError unless this machine gives the isolation that ``limits`` names."""
+    probe = run_program(Program("def f():\n    return 1\n", "f", "", "def check(f):\n    assert f() == 1\n"), limits)
+    if not probe.passed:
+        other = "; evals.sandbox.isolation = 'seccomp' (--isolation seccomp) runs them without" if limits.isolation == "namespaces" else ""
+        raise ValueError(f"generated code is not run here, isolation {limits.isolation!r} cannot be had: {probe.reason}{other}")
+
+
 def _verdict(output: bytes, token: str) -> Verdict:
-    try:
-        result = json.loads(output)
-    except ValueError:
-        return Verdict(False, "the checker was ended", "")
-    passed = isinstance(result, dict) and secrets.compare_digest(str(result.get("token")), token)
-    return Verdict(passed, "" if passed else str(result.get("reason")), str(result.get("isolation", "")))
+    isolation, reason, passed = "", "the checker was ended", False
+    for line in output.splitlines():
+        try:
+            said = json.loads(line)
+        except ValueError:
+            break
+        if "isolation" in said:
+            isolation = str(said["isolation"])
+        else:
+            passed = secrets.compare_digest(str(said.get("token")), token)
+            reason = "" if passed else str(said.get("reason"))
+    return Verdict(passed, reason, isolation)

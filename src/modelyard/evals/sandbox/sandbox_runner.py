@@ -5,15 +5,15 @@ Two processes with nothing shared but a pipe. The *checker* (this process) holds
 the *program* runs in a child made before the token is read, so the secret is never in its memory. Every call the tests make to the
 candidate function travels over the pipe as plain values, so an object that claims to equal everything, a patched ``assert`` or a patched
 checker cannot reach the verdict: only right answers do (:mod:`modelyard.evals.sandbox.crossing`). The child has its own PID, network,
-mount, IPC and (unprivileged) user namespace, a root that shows nothing but the interpreter, an empty environment, no capabilities and
-rlimits. Where the kernel forbids namespaces the child falls back to rlimits and an audit hook that refuses sockets, processes, signals
-and writes: weaker (native code passes by it), and reported as ``audit`` so that nobody mistakes one for the other. Left out: seccomp
-filters and cgroups.
+mount, IPC and (unprivileged) user namespace, a root that shows nothing but the interpreter, an empty environment, no capabilities,
+rlimits and a filter of system calls (:mod:`modelyard.evals.sandbox.seccomp`). Where the kernel forbids namespaces no program is run,
+unless ``seccomp`` is asked for by name: then rlimits, a narrower filter and an audit hook stand alone, and the program can read what its
+user can read. The isolation is printed before anything is run, so that it is known of every program whatever becomes of it. Left out:
+cgroups.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import json
 import os
@@ -33,7 +33,8 @@ if __name__ == "__main__":
     del sys.path[0]
 NEWNS, NEWIPC, NEWUTS, NEWUSER, NEWPID, NEWNET = 0x20000, 0x8000000, 0x4000000, 0x10000000, 0x20000000, 0x40000000
 MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECUREBITS, PR_SET_NO_NEW_PRIVS = 1, 4, 28, 38
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_SECUREBITS, PR_SET_NO_NEW_PRIVS = 1, 4, 22, 28, 38
+SECCOMP_MODE_FILTER = 2
 SYS_MOUNT_SETATTR, SYS_CAPSET = 442, {"x86_64": 126, "aarch64": 91}
 REFUSED = (
     "socket.",
@@ -85,23 +86,25 @@ def child(limits: dict[str, Any], requests: int, replies: int) -> None:
     os.closerange(max(requests, replies) + 1, 256)
     os.environ.clear()
     die_with_parent()
-    isolation = "audit"
-    if limits["isolation"] == "auto":
-        with contextlib.suppress(OSError, KeyError):
+    namespaces = limits["isolation"] == "namespaces"
+    try:
+        if namespaces:
             isolate(limits)
-            isolation = "namespaces"
-    if isolation == "namespaces" and (
-        program := os.fork()
-    ):  # the first process in the namespace is its init: its death ends every process in it
-        while os.wait()[0] != program:
-            pass
-        os._exit(0)
-    set_rlimits(limits)
-    drop_privileges(keep_files=isolation == "namespaces")
-    if isolation == "audit":
-        os.chdir(limits["directory"])
+            if program := os.fork():  # the first process in the namespace is its init: its death ends every process in it
+                while os.wait()[0] != program:
+                    pass
+                os._exit(0)
+        set_rlimits(limits)
+        drop_privileges(keep_files=namespaces)
+        if not namespaces:
+            os.chdir(limits["directory"])
+        filter_system_calls(bytes.fromhex(limits["filter"]))
+    except (OSError, KeyError, ValueError) as error:
+        send(replies, {"isolation": "", "reason": str(error)})
+        os._exit(1)
+    if not namespaces:
         sys.addaudithook(refuse)
-    serve(requests, replies, isolation)
+    serve(requests, replies, "namespaces+seccomp" if namespaces else "seccomp")
 
 
 def isolate(limits: dict[str, Any]) -> None:
@@ -177,8 +180,15 @@ def drop_privileges(keep_files: bool) -> None:
     call("syscall", SYS_CAPSET[os.uname().machine], header, none)
 
 
+def filter_system_calls(program: bytes) -> None:
+    """Hand the kernel a filter that no later call can lift. Raises OSError where it takes none."""
+    instructions = ctypes.create_string_buffer(program, len(program))
+    described = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(instructions))
+    call("prctl", PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.c_char_p(described), 0, 0)
+
+
 def refuse(event: str, args: tuple[Any, ...]) -> None:
-    """Audit hook of the fallback. ``/proc`` shows the environment of other processes of the same user."""
+    """Audit hook where there are no namespaces. ``/proc`` shows the environment of other processes of the same user."""
     writes = event == "open" and isinstance(args[2], int) and bool(args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC))
     peeks = event == "open" and isinstance(args[0], str | bytes) and os.path.realpath(os.fsdecode(args[0])).startswith("/proc")
     if writes or peeks or event.startswith(REFUSED) or event.startswith(REFUSED_TOO):
@@ -228,7 +238,7 @@ def check(requests: int, replies: int, job: dict[str, Any], deadline: float) -> 
 
 
 def main() -> None:
-    """Make the child, read the job from stdin, print one line of JSON: the token if and only if every test passed."""
+    """Make the child, read the job from stdin, print two lines of JSON: the isolation, and the token if and only if every test passed."""
     limits = json.loads(sys.argv[1])
     request_read, request_write = os.pipe()
     reply_read, reply_write = os.pipe()
@@ -248,7 +258,10 @@ def main() -> None:
     result = {"token": "", "reason": ""}
     try:
         deadline = time.monotonic() + limits["wall_seconds"]
-        result["isolation"] = str(receive(reply_read, deadline)["isolation"])
+        first = receive(reply_read, deadline)
+        os.write(1, json.dumps({"isolation": first["isolation"]}).encode() + b"\n")
+        if not first["isolation"]:
+            raise OSError(f"the sandbox could not be made: {first['reason']}")
         check(request_write, reply_read, job, deadline)
         result["token"] = job["token"]
     except TimeoutError:

@@ -4,7 +4,8 @@ Each source where the config asks: rankings of K samples by rules (:mod:`modelya
 among the policy's own samples (:mod:`modelyard.posttrain.judged.rlaif`), the closed-domain loop and flagged outputs against
 hallucination (:mod:`modelyard.posttrain.judged.hallucination`); and people's comparisons that rules contradict are put in the rules'
 order. The records are people's records with another rater, so a reward model trained on the artifact has the judge distilled into it.
-Rankings and the closed-domain loop measure their judge on labelled responses first; where it agrees too little they make nothing, and
+Rankings and the closed-domain loop measure their judge on labelled responses first, RLAIF on people's comparisons; where it agrees too
+little they make nothing, and
 ``ai_feedback.json`` says so beside how many comparisons are whose. Left out: judging again what was judged before, and looking for
 benchmark items in flagged outputs.
 """
@@ -22,7 +23,7 @@ from pydantic import Field, model_validator
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import COMPARISONS, DEMONSTRATIONS, PROMPTS, Comparison, PromptRecord, read, records, write
-from modelyard.judges import record
+from modelyard.judges import pairwise, record
 from modelyard.judges.agreement import Agreement
 from modelyard.judges.judge import Judge
 from modelyard.judges.open_judge import JudgeConfig, open_judge, open_model
@@ -199,7 +200,19 @@ def ranked_samples(
 def preferences(
     config: RLAIFConfig, policy: Subject, judge: Judge, prompts: Sequence[PromptRecord], given: Sequence[Comparison], seed: int
 ) -> Made:
-    """The judge's rankings of the policy's samples, and its agreement with people's test comparisons."""
+    """The judge's rankings of the policy's samples; none where it agrees too little with people's test comparisons."""
+    people = pairwise.of_comparisons([one for one in given if one.split == "test"][: config.agreement_comparisons])
+    what = "preferences among the policy's samples"
+    if not people:
+        return Made(
+            [], {"set_aside": 1.0}, (), (SetAside(what=what, reason="people's test comparisons have no pair to measure the judge on"),)
+        )
+    measured = pairwise.judged(judge, people, seed)[1].agreement
+    assert measured
+    found = {key: float(getattr(measured, key)) for key in ("accuracy", "kappa", "kappa_low", "kappa_high", "n")}
+    metrics = {f"agreement_{key}": value for key, value in found.items()}
+    if not measured.kappa >= config.min_kappa:
+        return Made([], {**metrics, "set_aside": 1.0}, (measured,), (SetAside(what=what, reason=below(measured, config.min_kappa)),))
     chosen = prompts[: config.prompts]
     decoding = Decoding(max_new_tokens=config.max_new_tokens, temperature=config.temperature, samples=1, seed=seed)
     drawn = policy.follow([one.prompt for one in chosen for _ in range(config.samples)], decoding)
@@ -209,11 +222,8 @@ def preferences(
         if len(distinct := tuple(dict.fromkeys(texts))) > 1:
             candidates.append(Candidates(one.id, one.prompt, distinct, one.category))
     labels = rlaif.label(judge, candidates, "reward", config.tie)
-    metrics = {"tied": float(labels.tied), "all_alike": float(len(chosen) - len(candidates)), **labels.contradicted.flat("contradicted")}
-    people = [one for one in given if one.split == "test"][: config.agreement_comparisons]
-    if people:
-        metrics |= rlaif.agreement(judge, people).flat("agreement")
-    return Made(labels.comparisons, metrics)
+    metrics |= {"tied": float(labels.tied), "all_alike": float(len(chosen) - len(candidates)), **labels.contradicted.flat("contradicted")}
+    return Made(labels.comparisons, {**metrics, "set_aside": 0.0}, (measured,))
 
 
 def faithful(config: ClosedDomainConfig, policy: Subject, judge: Model, prompts: Sequence[PromptRecord]) -> Made:

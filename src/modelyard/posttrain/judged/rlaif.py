@@ -1,10 +1,10 @@
 """RLAIF: a judge's preferences as comparisons that a reward model is trained on (Lee et al., arXiv:2309.00267; Bai et al., arXiv:2212.08073).
 
-For every pair of completions of a prompt the judge says which is better, in both positions, and the two answers are averaged (2309.00267,
-section 2.1.1). K completions are ranked by their mean probability of winning; nearly equal ones tie. The records are those that people's
-rankings make, with the judge as the rater, so that the reward stage cannot tell them apart and they can be mixed. How often the judge
-contradicts itself when positions are swapped, and how often it agrees with people where both ranked the same, is measured. Rewards straight from
-a judge's grades are :mod:`modelyard.posttrain.judged.rules`'. Left out: soft labels (the reward loss takes ranks) and chain of thought.
+For every pair of completions of a prompt the judge says which is better, in both positions (:mod:`modelyard.judges.pairwise`).
+K completions are ranked by their mean probability of winning; nearly equal ones tie. The records are those that people's
+rankings make, with the judge as the rater, so that the reward stage cannot tell them apart and they can be mixed. How far the
+judge agrees with people is measured first: too little is too little to label by. Rewards straight from a judge's grades are
+:mod:`modelyard.posttrain.judged.rules`'. Left out: soft labels (the reward loss takes ranks) and chain of thought.
 """
 
 from __future__ import annotations
@@ -16,13 +16,11 @@ from typing import NamedTuple
 from pydantic import Field
 
 from modelyard.config import Config
-from modelyard.formats.feedback import Comparison, Prompt, prompt_text
-from modelyard.judges.judge import NOTHING, Judge, Question
+from modelyard.formats.feedback import Comparison, Prompt
+from modelyard.judges.judge import Judge
 from modelyard.judges.open_judge import JudgeConfig
-from modelyard.stats import ties
+from modelyard.judges.pairwise import prefer
 from modelyard.stats.estimate import Estimate, proportion
-
-WHICH = "Which of the two responses to the message is better: more helpful, true, clear and harmless?"
 
 
 class RLAIFConfig(Config):
@@ -42,6 +40,8 @@ class RLAIFConfig(Config):
     """Difference of mean winning probability under which two answers tie."""
     agreement_comparisons: int = Field(ge=1)
     """Most of people's test comparisons on which the judge's agreement is measured."""
+    min_kappa: float = Field(ge=-1, le=1)
+    """Least agreement with them (Cohen's kappa over pairs without ties); a judge below it, or without any to be measured on, labels nothing."""
 
 
 class Candidates(NamedTuple):
@@ -53,15 +53,6 @@ class Candidates(NamedTuple):
     category: str = ""
 
 
-class Preference(NamedTuple):
-    """A judge on two completions of one prompt."""
-
-    first: float
-    """Probability that the first is better, mean over positions."""
-    contradicted: bool
-    """Whether the judge chose the other one once the positions were swapped."""
-
-
 class Labels(NamedTuple):
     """What a judge made of candidates."""
 
@@ -71,20 +62,6 @@ class Labels(NamedTuple):
     """Prompts whose completions all tie."""
     contradicted: Estimate
     """Share of pairs on which the judge contradicts itself when positions are swapped."""
-
-
-def prefer(judge: Judge, pairs: Sequence[tuple[Prompt, str, str]]) -> list[Preference]:
-    """The judge's preference in each (prompt, first, second). Raises ValueError for a judge that is asked in one order only."""
-    if judge.asking.orders < 2:
-        raise ValueError("judge.orders must be at least 2: preferences are asked in both positions")
-    asked = [question(prompt_text(prompt), first, second) for prompt, first, second in pairs]
-    answers = judge.by_order(asked, (question(NOTHING, NOTHING, NOTHING),))
-    return [Preference((one[0] + other[0]) / 2, (one[0] > 0.5) != (other[0] > 0.5)) for one, other in answers]
-
-
-def question(prompt: str, first: str, second: str) -> Question:
-    """Which of two responses is better."""
-    return Question(f"User's message:\n{prompt.strip()}\n\n{WHICH}", (first.strip() or "(empty)", second.strip() or "(empty)"))
 
 
 def label(judge: Judge, candidates: Sequence[Candidates], split: str, tie: float) -> Labels:
@@ -133,16 +110,3 @@ def ranked(scores: Sequence[float], tie: float) -> tuple[int, ...]:
             rank, leader = rank + 1, scores[i]
         ranks[i] = rank
     return tuple(ranks)
-
-
-def agreement(judge: Judge, comparisons: Sequence[Comparison]) -> Estimate:
-    """How often the judge orders a pair as its rater did, over all pairs without a tie; undecided pairs count a half.
-
-    Raises:
-        ValueError: no comparison has such a pair.
-    """
-    pairs = [(one, better, worse) for one in comparisons for better, worse in one.pairs()]
-    if not pairs:
-        raise ValueError("no pair to compare the judge with people on")
-    said = prefer(judge, [(one.prompt, one.completions[better], one.completions[worse]) for one, better, worse in pairs])
-    return proportion(sum(ties.preferred(p.first, 1 - p.first, "fp32") for p in said), len(said))

@@ -103,6 +103,12 @@ with people's labels, 0 for chance.</p>
 {% for row in feedback.agreement %}<tr><td>{{ row[0] }}</td><td>{{ row[1] }}</td><td class="n">{{ row[2] }}</td></tr>
 {% endfor %}</tbody></table></div></section>{% endif %}
 
+{% if feedback.graders %}<section><h2>Who graded its replies</h2>
+<p class="soft small">Agreement of the judge with people on labelled responses of each rubric. Scores of benchmarks that it graded are worth no more than that.</p>
+<div class="scroll"><table><thead><tr><th>Rubric</th><th>Judge</th><th class="n">Accuracy</th><th class="n">Kappa</th></tr></thead><tbody>
+{% for row in feedback.graders %}<tr><td>{{ row[0] }}</td><td>{{ row[1] }}</td><td class="n">{{ row[2] }}</td><td class="n">{{ row[3] }}</td></tr>
+{% endfor %}</tbody></table></div></section>{% endif %}
+
 {% if feedback.set_aside %}<section><h2>Set aside</h2>
 <p class="soft small">What the config asks for and was not done, with the reason.</p>
 <div class="scroll"><table><tbody>{% for what, reason in feedback.set_aside %}<tr><td>{{ what }}</td><td>{{ reason }}</td></tr>

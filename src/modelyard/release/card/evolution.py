@@ -22,7 +22,9 @@ from modelyard.formats import json_file
 from modelyard.formats.results import Results, read_results
 from modelyard.stats.estimate import Estimate
 
-FILE = "evolution.html"
+FILE, RESULTS, POLICY = "evolution.html", "results.json", "policy"
+CHAIN = ("base", "no_contam", "sft_start", "sft", POLICY)
+"""Models of a line, each made of one before it."""
 VERSION = "version_"
 """Prefix of the decision stage's inputs that are results of released versions."""
 THIS = "this"
@@ -76,6 +78,14 @@ class Row(NamedTuple):
     cells: list[Cell]
 
 
+class Source(NamedTuple):
+    """Where the results of a version are."""
+
+    directory: Path
+    model: str = ""
+    """Of a results artifact; "": the policy."""
+
+
 Version = Mapping[str, Score]
 """Benchmark -> score."""
 
@@ -85,12 +95,12 @@ def number(value: float | None) -> str:
     return "-" if value is None or math.isnan(value) else f"{value:.4f}"
 
 
-def of_results(results: Results, model: str = "policy") -> dict[str, Score]:
-    """The first metric of every benchmark that versions are compared on."""
+def of_results(results: Results, model: str = POLICY, every: bool = False) -> dict[str, Score]:
+    """The first metric of every benchmark that versions are compared on, or of ``every`` one: ids tell what can be compared."""
     found = {}
     for name, measured in results.benchmarks.items():
         estimate = results.metrics.get(f"evals/{model}/{name}/{measured.metrics[0]}")
-        if measured.between_versions and estimate:
+        if estimate and (every or measured.between_versions):
             found[name] = Score(measured.id, measured.metrics[0], estimate)
     return found
 
@@ -102,10 +112,25 @@ def of_versions(name: str, inputs: Mapping[str, Path], results: Results) -> str:
     return page(f"{name}: every released version", {**versions, THIS: of_results(results)}, [])
 
 
-def read(directory: Path) -> tuple[dict[str, Score], list[dict[str, Any]]]:
-    """Scores by benchmark, and analyses. Raises ValueError where the directory holds neither."""
-    if (directory / "results.json").is_file():
-        return of_results(read_results(directory)), []
+def models_of(directory: Path) -> list[str]:
+    """The models of a results artifact, in the order in which each is made of the one before. Raises ValueError for no such artifact."""
+    if not (directory / RESULTS).is_file():
+        raise ValueError(f"{directory}: no {RESULTS} of a line; other results need a label, as in LABEL={directory}")
+    found = read_results(directory).records
+    return [name for name in CHAIN if name in found] + sorted(set(found) - set(CHAIN))
+
+
+def read(source: Source) -> tuple[dict[str, Score], list[dict[str, Any]]]:
+    """Scores by benchmark, and analyses. Raises ValueError where the directory holds neither, or has no such model."""
+    directory = source.directory
+    if (directory / RESULTS).is_file():
+        results = read_results(directory)
+        model = source.model or POLICY
+        if model not in results.records:
+            raise ValueError(f"{directory}: has no model {model!r}; it has {', '.join(sorted(results.records))}")
+        return of_results(results, model, every=True), []
+    if source.model:
+        raise ValueError(f"{directory}: no {RESULTS}, so it has one model, and {source.model!r} names none")
     found = {}
     for path in sorted(directory.glob("*.metrics.json")):
         content = json_file.table(path, "benchmark", "benchmark_id", "metrics")
@@ -195,9 +220,9 @@ def figure(lines: Mapping[str, Sequence[tuple[str, Estimate]]]) -> str:
     return text.getvalue()[text.getvalue().index("<svg") :]
 
 
-def render(sources: Mapping[str, Path]) -> str:
-    """The page of version label -> directory. Raises ValueError for a directory without results."""
-    found = {label: read(directory) for label, directory in sources.items()}
+def render(sources: Mapping[str, Source]) -> str:
+    """The page of version label -> results. Raises ValueError for a directory without results."""
+    found = {label: read(source) for label, source in sources.items()}
     analyses = [{**entry, "label": label} for label, (_, own) in found.items() for entry in own]
     return page("Evaluation", {label: scores for label, (scores, _) in found.items() if scores}, analyses)
 

@@ -29,6 +29,8 @@ class Feedback(NamedTuple):
     """Rubric, judge, kappa with its interval."""
     set_aside: list[tuple[str, str]]
     """What, and why."""
+    graders: list[tuple[str, ...]]
+    """Of replies to benchmarks: rubric, judge, accuracy and kappa with their intervals."""
 
 
 def feedback(inputs: Mapping[str, Path]) -> Feedback:
@@ -45,6 +47,15 @@ def feedback(inputs: Mapping[str, Path]) -> Feedback:
             for one in (found.agreement if found else ())
         ],
         set_aside=aside,
+        graders=[
+            (
+                one.rubric,
+                one.judge,
+                f"{one.accuracy:.2f} [{one.accuracy_low:.2f}, {one.accuracy_high:.2f}] n={one.n}",
+                f"{one.kappa:.2f} [{one.kappa_low:.2f}, {one.kappa_high:.2f}]",
+            )
+            for one in (record.read_graders(inputs["results"]) if "results" in inputs else ())
+        ],
     )
 
 

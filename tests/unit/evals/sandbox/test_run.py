@@ -2,17 +2,21 @@
 """The sandbox: right programs pass, hostile ones are survived and score as failure, under both kinds of isolation."""
 
 import os
+import shutil
 import time
+from pathlib import Path
 
 import pytest
 
-from modelyard.evals.sandbox.run import Limits, Program, Verdict, run_program
+from modelyard.evals.sandbox import run as runner
+from modelyard.evals.sandbox import sandbox_runner
+from modelyard.evals.sandbox.run import Limits, Program, Verdict, run_program, run_programs
 
 LIMITS = Limits(wall_seconds=3.0, cpu_seconds=2, memory_bytes=256 << 20, file_bytes=16 << 20, processes=2)
 TEST = "def check(candidate):\n    assert candidate(2) == 4\n    assert candidate(-3) == 9\n"
 
 
-def run(code: str, test: str = TEST, isolation: str = "auto") -> Verdict:
+def run(code: str, test: str = TEST, isolation: str = "namespaces") -> Verdict:
     limits = Limits.model_validate({**LIMITS.model_dump(), "isolation": isolation})
     return run_program(Program(code, "square", "def helper(x):\n    return x\n\ndef square(x):\n    pass\n", test), limits)
 
@@ -47,7 +51,7 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("isolation", ["auto", "audit"])
+@pytest.mark.parametrize("isolation", ["namespaces", "seccomp"])
 @pytest.mark.parametrize("name", HOSTILE)
 def test_sandbox_hostile_program_is_survived_and_fails(name: str, isolation: str) -> None:
     started = time.monotonic()
@@ -56,22 +60,22 @@ def test_sandbox_hostile_program_is_survived_and_fails(name: str, isolation: str
 
     assert not verdict.passed
     assert verdict.reason
+    assert verdict.isolation == ("seccomp" if isolation == "seccomp" else "namespaces+seccomp"), "failing verdicts say where they ran too"
     assert time.monotonic() - started < LIMITS.wall_seconds + 5
 
 
-@pytest.mark.parametrize("isolation", ["auto", "audit"])
+@pytest.mark.parametrize("isolation", ["namespaces", "seccomp"])
 def test_sandbox_right_program_passes_under_either_isolation(isolation: str) -> None:
     verdict = run("def square(x): return x * x", isolation=isolation)
 
-    assert verdict.passed, verdict
-    assert verdict.isolation in ("namespaces", "audit")
+    assert verdict == Verdict(True, "", "seccomp" if isolation == "seccomp" else "namespaces+seccomp")
 
 
 def test_sandbox_right_program_that_exits_early_fails() -> None:
     assert not run("import os\ndef square(x):\n    if x < 0: os._exit(0)\n    return x * x").passed
 
 
-@pytest.mark.parametrize("isolation", ["auto", "audit"])
+@pytest.mark.parametrize("isolation", ["namespaces", "seccomp"])
 def test_sandbox_environment_is_empty(isolation: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET_KEY", "hunter2")
     code = "import os\ndef square(x):\n    return x * x if 'hunter2' not in str(dict(os.environ)) else 'leak'"
@@ -80,7 +84,7 @@ def test_sandbox_environment_is_empty(isolation: str, monkeypatch: pytest.Monkey
     assert not run("import os\ndef square(x): return x * x if os.environ['SECRET_KEY'] else 0", isolation=isolation).passed
 
 
-@pytest.mark.parametrize("isolation", ["auto", "audit"])
+@pytest.mark.parametrize("isolation", ["namespaces", "seccomp"])
 def test_sandbox_socket_is_refused(isolation: str) -> None:
     code = "import socket\ns = socket.create_connection(('127.0.0.1', PORT), timeout=1)\ndef square(x): return x * x"
     import socket
@@ -92,7 +96,7 @@ def test_sandbox_socket_is_refused(isolation: str) -> None:
     assert "Error" in verdict.reason
 
 
-@pytest.mark.parametrize("isolation", ["auto", "audit"])
+@pytest.mark.parametrize("isolation", ["namespaces", "seccomp"])
 def test_sandbox_files_outside_are_safe(isolation: str, tmp_path) -> None:
     victim = tmp_path / "victim.txt"
     victim.write_text("precious")
@@ -111,10 +115,92 @@ def test_sandbox_files_outside_are_safe(isolation: str, tmp_path) -> None:
 def test_sandbox_namespaces_hide_the_users_files(tmp_path) -> None:
     secret = tmp_path / "key"
     secret.write_text("hunter2")
-    if run("def square(x): return x * x").isolation != "namespaces":
-        pytest.skip("this kernel does not permit namespaces here")
-
     assert "FileNotFoundError" in run(f"open({str(secret)!r}).read()\ndef square(x): return x * x").reason
+
+
+RAW = {  # by the runner's own libc, which no audit hook sees; each answers rightly only where the call was let through
+    "socket": "m.libc.syscall(41, 2, 1, 0) >= 0",
+    "kill_parent": "m.libc.syscall(62, m.libc.syscall(110), 0) == 0",
+    "write_file": "m.libc.syscall(2, b'/tmp/written\\0', 0o101, 0o644) >= 0",
+    "create_file": "m.libc.syscall(257, -100, b'/tmp/written\\0', 0o102, 0o644) >= 0",
+    "fork": "m.libc.syscall(57) >= 0",
+    "trace": "m.libc.syscall(101, 16, m.libc.syscall(110), 0, 0) == 0",
+    "memory_of_others": "m.libc.syscall(310, m.libc.syscall(110), None, 0, None, 0, 0) == 0",
+    "memfd": "m.libc.syscall(319, b'x', 0) >= 0",
+    "message_queue": "m.libc.syscall(68, 0, 0o1600) >= 0",
+    "execute": "m.libc.syscall(59, b'/bin/true\\0', None, None) == 0",
+    "user_namespace": "m.libc.syscall(272, 0x10000000) == 0",
+    "lifted_limit": "m.resource.setrlimit(m.resource.RLIMIT_CPU, (1, 1)) is None",
+    "io_uring": "m.libc.syscall(425, 1, None) != -1",
+}
+ALLOWED = {"namespaces": {"write_file", "create_file"}, "seccomp": set()}
+"""What a program may do in a world of its own."""
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers of system calls are those of x86-64")
+@pytest.mark.parametrize(
+    ("name", "isolation"),
+    [(name, kind) for name in RAW for kind in ALLOWED if (name, kind) not in (("kill_parent", "namespaces"), ("fork", "namespaces"))],
+)
+def test_sandbox_raw_system_call_is_refused(name: str, isolation: str) -> None:
+    code = f"import __main__ as m\ntry: done = {RAW[name]}\nexcept Exception: done = False\ndef square(x): return x * x if done else 'no'"
+    verdict = run(code, isolation=isolation)
+    assert verdict.passed == (name in ALLOWED[isolation]), verdict
+
+
+SHARED = """
+import ctypes
+l = ctypes.CDLL(None, use_errno=True)
+l.shmat.restype = ctypes.c_void_p
+l.shmat.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_int]
+l.shmdt.argtypes = [ctypes.c_void_p]
+held, size = 0, 64 << 20
+for _ in range(16):
+    segment = l.shmget(0, ctypes.c_size_t(size), 0o1600)
+    place = l.shmat(segment, None, 0) if segment >= 0 else None
+    if place in (None, 2**64 - 1): break
+    ctypes.memset(place, 1, size)
+    l.shmdt(place)
+    held += size
+def square(x): return x * x if held > (256 << 20) else f'held {held}'
+"""
+
+
+@pytest.mark.parametrize(
+    "code", [SHARED, SHARED.replace("l.shmget(0, ctypes.c_size_t(size), 0o1600)", "-1") + "import mmap\nx = mmap.mmap(-1, 1 << 30)"]
+)
+def test_sandbox_memory_limit_counts_shared_memory(code: str) -> None:
+    verdict = run(code)
+    assert not verdict.passed
+    assert verdict.isolation == "namespaces+seccomp"
+
+
+def test_sandbox_without_namespaces_runs_nothing_unless_asked_by_name(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Path(sandbox_runner.__file__).read_text("utf-8")
+    package = tmp_path / "modelyard" / "evals" / "sandbox"
+    package.mkdir(parents=True)
+    for place in (package.parents[1], package.parent, package):
+        (place / "__init__.py").touch()
+    shutil.copy(Path(sandbox_runner.__file__).with_name("crossing.py"), package)
+    refused = 'if name == "unshare": raise OSError(1, "unshare: Operation not permitted")'
+    (package / "sandbox_runner.py").write_text(
+        source.replace("    result = int(getattr(libc", f"    {refused}\n    result = int(getattr(libc")
+    )
+    monkeypatch.setattr(runner, "RUNNER", package / "sandbox_runner.py")
+    witness = tmp_path / "ran"
+    runner.require.cache_clear()
+
+    verdict = run(f"open({str(witness)!r}, 'w')\ndef square(x): return x * x")
+
+    assert (verdict.passed, verdict.isolation) == (False, "")
+    assert "unshare: Operation not permitted" in verdict.reason
+    assert not witness.exists()
+    programs = [Program("def square(x): return x * x", "square", "", TEST)]
+    with pytest.raises(ValueError, match=r"isolation 'namespaces' cannot be had: .*unshare.*isolation seccomp"):
+        run_programs(programs, LIMITS)
+    by_name = Limits.model_validate({**LIMITS.model_dump(), "isolation": "seccomp"})
+    assert run_programs(programs, by_name) == [Verdict(True, "", "seccomp")]
+    runner.require.cache_clear()
 
 
 def test_sandbox_exact_values_cross_the_pipe() -> None:

@@ -42,6 +42,7 @@ def config(judge: Path, flags: Path) -> AIFeedbackConfig:
                 "temperature": 1.0,
                 "tie": 0.0,
                 "agreement_comparisons": 5,
+                "min_kappa": -1.0,
             },
             "closed_domain": {
                 "judge": {"kind": "directory", "weights": weights},
@@ -117,13 +118,19 @@ def test_ai_feedback_adds_a_models_comparisons_to_peoples(world: dict[str, Path]
         if (count := sum(one.source == source and one.split == "reward" for one in new))
     }
     assert sum(one.comparisons for one in kept.counts) == len(found)
-    assert [one.rubric.split("-")[0] for one in kept.agreement] == ["refusal_style", "closed_domain"]
+    assert [one.rubric.split("-")[0] for one in kept.agreement] == ["refusal_style", "preference", "closed_domain"]
     assert kept.set_aside == ()
     assert (out / PROMPTS).read_bytes() == (feedback / PROMPTS).read_bytes()
 
     alone = made.model_copy(update={"keep_comparisons": False, "rankings": None, "closed_domain": None, "flags": None})
     ai_feedback.run(alone, {"sft": world["base"], "feedback": feedback}, out, tmp_path, EXECUTION, silent)
     assert {one.source for one in records(out / COMPARISONS, Comparison) if one.split == "reward"} == {"rlaif"}
+
+    strict = alone.model_copy(update={"keep_comparisons": True, "rlaif": made.rlaif.model_copy(update={"min_kappa": 1.0})})
+    ai_feedback.run(strict, {"sft": world["base"], "feedback": feedback}, out, tmp_path, EXECUTION, silent)
+    assert list(records(out / COMPARISONS, Comparison)) == given, "a judge that agrees too little labels nothing"
+    set_aside = record.read(out).set_aside
+    assert ["preferences among the policy's samples" in one.what and "below min_kappa 1" in one.reason for one in set_aside] == [True]
 
     flags.write_text(flags.read_text() + "\n")
     flags_alone, loop_alone = (

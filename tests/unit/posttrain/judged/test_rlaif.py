@@ -1,12 +1,10 @@
-"""AI preferences: positions swapped and averaged, K completions ranked, ties, and records like people's."""
-
-import math
+"""AI preferences: K completions ranked by their wins, ties, and records like people's."""
 
 import pytest
 
 from modelyard.formats.feedback import Comparison
 from modelyard.judges.judge import Asking, Judge
-from modelyard.posttrain.judged.rlaif import Candidates, agreement, label, prefer, ranked
+from modelyard.posttrain.judged.rlaif import Candidates, label, ranked
 from tests.unit.judges.scripted import Scripted, biased
 
 BOTH = Asking(orders=2, calibrate="none", shots=0, chat=False)
@@ -15,22 +13,6 @@ WORTH = {"great": 2.0, "fine": 1.0, "fair": 1.0, "bad": -1.0}
 
 def by_worth(context: str, option: str) -> float:
     return WORTH.get(option, 0.0)
-
-
-def sigmoid(x: float) -> float:
-    return 1 / (1 + math.exp(-x))
-
-
-def test_preference_is_the_mean_of_both_positions_hand_worked() -> None:
-    judge = Judge(Scripted(biased(by_worth, "A")), BOTH)  # 3 nats for whatever stands first
-
-    great_bad, bad_great, equal = prefer(judge, [("p", "great", "bad"), ("p", "bad", "great"), ("p", "fine", "fair")])
-
-    assert great_bad.first == pytest.approx((sigmoid(3 + 3) + 1 - sigmoid(-3 + 3)) / 2)
-    assert bad_great.first == pytest.approx(1 - great_bad.first)
-    assert equal.first == pytest.approx(0.5)
-    assert equal.contradicted
-    assert not prefer(Judge(Scripted(biased(by_worth, "")), BOTH), [("p", "great", "bad")])[0].contradicted
 
 
 def test_labels_rank_completions_by_wins_tie_near_equals_and_name_the_judge() -> None:
@@ -60,24 +42,7 @@ def test_ranked_near_scores_share_the_rank_of_their_first(scores: tuple[float, .
     assert ranked(scores, 0.05) == ranks
 
 
-def test_agreement_with_people_counts_pairs_without_ties() -> None:
-    def said(name: str, completions: tuple[str, ...], ranks: tuple[int, ...]) -> Comparison:
-        fields = {"id": name, "split": "test", "source": "people", "prompt": "p", "completions": completions, "ranks": ranks}
-        return Comparison.model_validate(fields)
-
-    judge = Judge(Scripted(biased(by_worth, "")), BOTH)
-    people = [said("a", ("great", "bad", "fine"), (1, 3, 2)), said("b", ("bad", "great"), (1, 2)), said("c", ("fine", "fair"), (1, 2))]
-
-    found = agreement(judge, people)
-
-    assert (found.value, found.n) == (pytest.approx(3.5 / 5), 5)  # three pairs of a right, b wrong, c undecided
-
-
 def test_labels_that_cannot_be_made_are_refused() -> None:
     judge = Judge(Scripted(), BOTH)
     with pytest.raises(ValueError, match="x: fewer than two completions"):
         label(judge, [Candidates("x", "p", ("alone",))], "reward", 0.1)
-    with pytest.raises(ValueError, match="asked in both positions"):
-        prefer(Judge(Scripted(), Asking(orders=1, calibrate="none", shots=0, chat=False)), [("p", "a", "b")])
-    with pytest.raises(ValueError, match="no pair to compare"):
-        agreement(judge, [])

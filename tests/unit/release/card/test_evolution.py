@@ -21,7 +21,7 @@ def write(directory: Path, score: float, identity: str = "1") -> Path:
 
 def test_page_shows_each_steps_change_and_compares_no_other_ids(tmp_path: Path) -> None:
     sources = {"base": write(tmp_path / "a", 0.5), "sft": write(tmp_path / "b", 0.6, "2"), "policy": write(tmp_path / "c", 0.45)}
-    versions = [evolution.read(path)[0] for path in sources.values()]
+    versions = [evolution.read(evolution.Source(path))[0] for path in sources.values()]
 
     (row,) = evolution.evolution(versions)
 
@@ -42,7 +42,7 @@ def test_page_reads_the_results_of_a_line_and_analyses(tmp_path: Path) -> None:
     content = {"analysis": "shots", "benchmark": "mmlu", "scores": {"0 shots": one}, "spread": spread}
     (tmp_path / "analysis" / "shots-analysis.json").write_text(json.dumps(content))
 
-    html = evolution.render({"v1": tmp_path / "results", "what if": tmp_path / "analysis"})
+    html = evolution.render({"v1": evolution.Source(tmp_path / "results"), "what if": evolution.Source(tmp_path / "analysis")})
 
     assert "last_word (acc)" in html
     assert "shots: mmlu (what if)" in html
@@ -53,3 +53,31 @@ def test_page_of_a_directory_without_results_is_one_line(tmp_path: Path, capsys:
     assert main(["page", str(tmp_path / "out.html"), f"x={tmp_path}"]) == 2
 
     assert f"{tmp_path}: no results.json, no *.metrics.json and no *analysis.json\n" in capsys.readouterr().err
+
+
+def test_page_of_a_lines_results_alone_is_the_chain_of_its_models(tmp_path: Path, capsys: Any) -> None:
+    write_results(tmp_path / "old", {"policy": "o"}, 50)
+    write_results(tmp_path / "new", {"policy": "p", "base": "b", "sft": "s"}, 50)
+    measured = json.loads((tmp_path / "new" / "results.json").read_text())
+    measured |= {f"evals/{model}/last_word/acc": measured["evals/policy/last_word/acc"] for model in ("base", "sft")}
+    (tmp_path / "new" / "results.json").write_text(json.dumps(measured))
+    out = tmp_path / "out.html"
+
+    assert main(["page", str(out), str(tmp_path / "new")]) == 0
+    html = out.read_text()
+    assert html.index("<th>base</th>") < html.index("<th>sft</th>") < html.index("<th>policy</th>")
+    assert html.count("<svg") == 1
+
+    assert main(["page", str(out), f"v1={tmp_path / 'old'}", f"v2={tmp_path / 'new'}#sft", f"v3={tmp_path / 'new'}"]) == 0
+    assert all(f"<th>v{n}</th>" in out.read_text() for n in (1, 2, 3))
+    assert out.read_text().count("<svg") == 1
+
+    for argument, line in (
+        (f"x={tmp_path / 'old'}#sft", "has no model 'sft'; it has policy"),
+        (str(tmp_path), "other results need a label"),
+        ("=x", "expected LABEL=DIRECTORY"),
+    ):
+        assert main(["page", str(out), argument]) == 2
+        assert line in capsys.readouterr().err
+    assert main(["page", str(out), str(tmp_path / "new"), str(tmp_path / "old")]) == 2
+    assert "'policy' is the label of two versions" in capsys.readouterr().err
