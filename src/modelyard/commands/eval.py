@@ -28,7 +28,7 @@ NEW_TOKENS = typer.Option(help="Longest output, where text is generated.", callb
 CHAT = typer.Option("--chat/--plain", help="Ask through the model's chat template, or as plain text; without it, as the benchmark does.")
 CHOOSE_BY = typer.Option(help="Multiple choice: the likeliest option, or the letter of a generated reply.")
 JUDGE_CHAT = typer.Option("--judge-chat", help="Ask the judge through its chat template.")
-GRADER = typer.Option("--grader", help="Rubrics that grade replies, such as configs/rubrics/truthful.toml.", metavar="RUBRIC.toml...")
+GRADER = typer.Option("--grader", help="Rubrics that grade replies, such as configs/rubrics/true.toml.", metavar="RUBRIC.toml...")
 ISOLATION = typer.Option(help="Of generated code: namespaces, or on machines without them a filter of system calls alone.")
 CLASSIFIER = typer.Option(help="Directory with abuse.npz, for toxicity.")
 LARGEST_SEED = 2**63 - 1

@@ -79,7 +79,7 @@ def judged_by(benchmark: Benchmark, tools: Tools) -> str:
     if benchmark.method == "scan":
         return scanner.identity()
     if benchmark.method == "graded" and not benchmark.graders:
-        raise ValueError(f"{benchmark.name}: needs graders: rubrics such as configs/rubrics/truthful.toml (--grader FILE, graders = [...])")
+        raise ValueError(f"{benchmark.name}: needs graders: rubrics such as configs/rubrics/true.toml (--grader FILE, graders = [...])")
     if benchmark.method == "graded" and tools.sorter:
         return tools.sorter.identity
     if benchmark.method == "scalar" and tools.scorer:

@@ -183,7 +183,7 @@ def test_insecure_code_says_what_was_found_where(data: Path) -> None:
     assert by_group(records).keys() == {"CWE-078", "CWE-089", "CWE-502", "CWE-327"}
 
 
-@pytest.mark.parametrize("name", ["truthful", "informative", "credit"])
+@pytest.mark.parametrize("name", ["true", "informative", "credit"])
 def test_grading_rubric_has_labelled_responses_of_every_class(name: str) -> None:
     rubric = Rubric.model_validate(read_rubric(ROOT / "configs" / "rubrics" / f"{name}.toml"))
     labels = [one.label for one in rubric.labelled()]
@@ -225,7 +225,7 @@ def test_truthfulqa_is_true_and_informative_only_where_both_graders_say_so(data:
 def test_graded_benchmark_without_graders_or_judge_is_refused(data: Path) -> None:
     with pytest.raises(ValueError, match="needs graders"):
         bound(build("truthfulqa_qa", data), Tools())
-    table = BenchmarkConfig.model_validate({"name": "truthfulqa_qa", "graders": [read_rubric(ROOT / "configs/rubrics/truthful.toml")]})
+    table = BenchmarkConfig.model_validate({"name": "truthfulqa_qa", "graders": [read_rubric(ROOT / "configs/rubrics/true.toml")]})
     assert table.graders[0].name == "true"
     with pytest.raises(ValueError, match="graders have no meaning"):
         changed(build("insecure_code", data), table)
