@@ -78,30 +78,29 @@ def serve(
 
     tried = trial_of(canary, shadow, share, book)
 
-    def opened(spec: str, called: str) -> tuple[Current, Follower | None]:
-        """A model, and who follows its alias where it has one."""
-
-        def load() -> ServedModel:
-            subject = Subject.open(called, local_directory(spec, CACHE / "models"), ExecutionConfig(threads=threads), micro_batch=rows)
-            return ServedModel(called, subject, rows, waiting)
-
-        followed = follow > 0 and spec.startswith("models:/") and "@" in spec
-        source = registered_source(spec) if followed else ""
-        current = Current(called, load(), source)
-        return current, Follower(current, partial(named, spec), load, follow, say) if followed else None
-
     content_filter = filter_of(model, classifier, threshold)
-    kept = None if book == "none" else Book(default_book() if book is None else book, keep_hours)
     with ExitStack() as ended:
-        current, follower = opened(model, name or name_of(model))
-        if follower:
-            ended.callback(follower.close)
+
+        def opened(spec: str, called: str) -> Current:
+            """A model, whose alias is followed where it has one."""
+
+            def load() -> ServedModel:
+                subject = Subject.open(called, local_directory(spec, CACHE / "models"), ExecutionConfig(threads=threads), micro_batch=rows)
+                return ServedModel(called, subject, rows, waiting)
+
+            followed = follow > 0 and spec.startswith("models:/") and "@" in spec
+            source = registered_source(spec) if followed else ""
+            current = Current(called, load(), source)
+            if followed:
+                ended.callback(Follower(current, partial(named, spec), load, follow, say).close)
+            return current
+
+        current = opened(model, name or name_of(model))
+        other = opened(tried.model, name_of(tried.model)) if tried else None
+        kept = None if book == "none" else Book(default_book() if book is None else book, keep_hours)
         beside = None
-        if tried and kept:
+        if tried and other and kept:
             record = TrialRecord(kept)
-            other, follower = opened(tried.model, name_of(tried.model))
-            if follower:
-                ended.callback(follower.close)
             beside = Beside(other, tried.kind, tried.share, record)
             ended.callback(Referee(current, beside, Judge(record, alpha), follow or LOOK_SECONDS, say).close)
         run(Serving(current, content_filter, kept, Metrics(), beside), host, port, say)
