@@ -247,7 +247,7 @@ def test_generated_code_without_isolation_is_refused_before_any_work(monkeypatch
 
     monkeypatch.setattr("tasks.missing.require", refused)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    with_code = load_pipeline(SMALLEST, [f"execution.store=file://{tmp_path}/store"])
+    with_code = load_pipeline(SMALLEST, [f"execution.store=file://{tmp_path}/store", "evals.sandbox.isolation=namespaces"])
     with pytest.raises(ValueError, match="isolation 'namespaces' cannot be had"):
         pipeline.pipeline_flow.fn.__wrapped__(with_code)
     assert not (tmp_path / "store").exists()

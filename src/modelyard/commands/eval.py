@@ -56,7 +56,7 @@ class Options(NamedTuple):
     judge_chat: bool
     grader: tuple[Path, ...]
     classifier: Path | None
-    isolation: Literal["namespaces", "seccomp"]
+    isolation: Literal["namespaces", "seccomp", "available"]
     screen: bool
     threads: int
     out: Path
@@ -80,7 +80,7 @@ def evaluate(
     judge_chat: Annotated[bool, JUDGE_CHAT] = False,
     grader: Annotated[list[Path] | None, GRADER] = None,
     classifier: Annotated[Path | None, CLASSIFIER] = None,
-    isolation: Annotated[Literal["namespaces", "seccomp"], ISOLATION] = "namespaces",
+    isolation: Annotated[Literal["namespaces", "seccomp", "available"], ISOLATION] = "namespaces",
     screen: Annotated[bool, typer.Option("--screen", help="bfloat16 first, close decisions again in fp32.")] = False,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
     out: Annotated[Path | None, OUT] = None,
