@@ -18,7 +18,7 @@ def prepare_data(line: Line) -> None:
     drift_task(line.place, line.artifact("corpus"))
     line.build("held_out")
     line.build("feedback")
-    line.build("benchmarks")
+    line.build("benchmarks", "harm_labels")
     line.build("imported")
     line.build("tokens", "contamination")
 

@@ -40,6 +40,8 @@ def pipeline_flow(config: PipelineConfig | ConfigFile) -> None:
     train_base(line)
 
     line.build("sft")
+    line.build("harm_features")
+    line.build("content_classifier")
     line.build("ai_feedback")
     line.build("reward", "gold")
     line.build("selection")

@@ -14,11 +14,14 @@ from modelyard.data.corpus.config import CorpusConfig
 from modelyard.data.corpus.document import Kind
 from modelyard.data.corpus.held_out import HeldOutConfig
 from modelyard.data.feedback.gather import FeedbackConfig
+from modelyard.data.harms.gather import HarmLabelsConfig
 from modelyard.data.tokens.token_files import BaseTokensConfig, CleanTokensConfig, TokensConfig
 from modelyard.evals.gather import GatherConfig
 from modelyard.evals.sets import SetsConfig
 from modelyard.evals.suite import EvalsConfig
 from modelyard.execution import ExecutionConfig
+from modelyard.posttrain.content_classifier.features import FeaturesConfig
+from modelyard.posttrain.content_classifier.train import ContentClassifierConfig
 from modelyard.posttrain.feedme import FeedMEConfig
 from modelyard.posttrain.judged.ai_feedback import AIFeedbackConfig
 from modelyard.posttrain.judged.rbrm import RBRMConfig
@@ -31,7 +34,7 @@ from modelyard.pretrain.continued import ContinueConfig
 from modelyard.pretrain.import_model import ImportConfig
 from modelyard.pretrain.pretrain import PretrainConfig
 from modelyard.release.export import ExportConfig
-from modelyard.release.limits import ReleaseConfig
+from modelyard.release.limits import OF_BASE, ReleaseConfig
 from modelyard.scaling.ladder import LadderConfig, ScalingConfig
 
 
@@ -71,6 +74,12 @@ class PipelineConfig(Config):
     side by side, and ``release.max_contamination_gain`` limits what the base may be ahead."""
     sft: SFTConfig
     """Supervised fine-tuning: the model that the policy is compared with, and where it starts from unless there is an ``sft_start``."""
+    harm_labels: HarmLabelsConfig | None = None
+    """People's labels of harmful text, from which the content classifier learns; absent: the server's filter is the corpus's abuse model."""
+    harm_features: FeaturesConfig = FeaturesConfig()
+    """What the content classifier reads of the line's decoder; only with ``harm_labels``."""
+    content_classifier: ContentClassifierConfig | None = None
+    """The classifier that guards the released model's input and output."""
     ai_feedback: AIFeedbackConfig | None = None
     """Comparisons that a model makes for the reward model; absent: people's alone."""
     reward: RewardConfig
@@ -105,6 +114,7 @@ class PipelineConfig(Config):
             self._check_imported(self.base)
         self._check_lengths()
         self._check_data()
+        self._check_classifier()
         self.release.require_measured(self.evals.names)
         if self.no_contam and isinstance(self.base, ImportConfig):
             raise ValueError("no_contam: there is no twin of a model that others trained; base.kind must be 'pretrain' or 'continue'")
@@ -125,6 +135,18 @@ class PipelineConfig(Config):
         self._check_batches()
         return self
 
+    def _check_classifier(self) -> None:
+        """A content classifier has labels, labels have a classifier, and where there is none a reason says why."""
+        if (self.harm_labels is None) is not (self.content_classifier is None):
+            missing, there = ("harm_labels", "content_classifier") if self.harm_labels is None else ("content_classifier", "harm_labels")
+            raise ValueError(f"{missing}: missing; it belongs to the table {there}")
+        if self.content_classifier is None and not self.release.set_aside.content_classifier:
+            raise ValueError("release.set_aside.content_classifier: missing; the line has no content_classifier, so give the reason")
+        known = self.harm_labels.categories if self.harm_labels else {}
+        protected = self.content_classifier.protected if self.content_classifier else ()
+        if unknown := [name for name in protected if name not in known]:
+            raise ValueError(f"content_classifier.protected: {unknown[0]!r} is none of harm_labels.categories ({', '.join(known)})")
+
     def _check_data(self) -> None:
         """What names a source names one of the corpus."""
         sources = [source.name for source in self.corpus.sources]
@@ -143,7 +165,7 @@ class PipelineConfig(Config):
         agree("tokens.vocab_size", self.tokens.vocab_size, "base.model.vocab_size", base.model.vocab_size)
         if self.forecast is None:
             raise ValueError("forecast: missing; no pretraining run starts before its loss has been predicted")
-        if aside := self.release.set_aside.names:
+        if aside := self.release.set_aside.of_base:
             raise ValueError(f"release.set_aside.{aside[0]}: applies to a pretrained base and cannot be set aside by the config")
         _ = self.ladder
 
@@ -153,7 +175,7 @@ class PipelineConfig(Config):
             raise ValueError(f"tokens.tokenizer must be 'base' where base.kind is {base.kind!r}: an imported model keeps its own")
         if self.forecast is not None:
             raise ValueError(f"forecast: no loss can be forecast where base.kind is {base.kind!r}; remove the table")
-        if missing := [name for name in type(self.release.set_aside).model_fields if name not in self.release.set_aside.names]:
+        if missing := [name for name in OF_BASE if name not in self.release.set_aside.of_base]:
             raise ValueError(
                 f"release.set_aside.{missing[0]}: missing; it cannot apply where base.kind is {base.kind!r}, so give the reason"
             )
@@ -217,6 +239,8 @@ class PipelineConfig(Config):
                 return GatherConfig(**sets, context=self.base.seq_len)
             case "reference":
                 return self.policy.reference if isinstance(self.policy, PreferenceConfig) else None
+            case "harm_features":
+                return self.harm_features if self.harm_labels else None
             case "results" | "baseline":
                 return self.evals
             case "export":

@@ -13,7 +13,16 @@ from modelyard.release.sign_off import with_signature
 from modelyard.store.artifacts import Artifact
 from tasks.build import Place
 from tasks.line import Line
-from tasks.release import Baseline, Released, against, is_first_task, register_task, show_decision_task, versions_task
+from tasks.release import (
+    Baseline,
+    Released,
+    against,
+    is_first_task,
+    production_classifier_task,
+    register_task,
+    show_decision_task,
+    versions_task,
+)
 from tasks.sign_off import find_signature_task, sign_off_task
 
 
@@ -21,8 +30,12 @@ def release(config: PipelineConfig, line: Line, production: Baseline | None) -> 
     """Decide; export and register what is not blocked. Only PROMOTE moves ``production``."""
     first = production is None and (config.release.first or is_first_task(line.place, line.artifact("policy")))
     unmeasured = production.problem if production else None
-    rules = LineDecision(**{**dict(config.release), "first": first}, line=config.name, unmeasured=unmeasured)
+    own = line.artifact("content_classifier") if line.has("content_classifier") else None
+    before = production_classifier_task(line.place, line.artifact("policy"), own) if production or own else None
+    lost = before if isinstance(before, str) else None
+    rules = LineDecision(**{**dict(config.release), "first": first}, line=config.name, unmeasured=unmeasured, lost_classifier=lost)
     compared = versions_task(line.place, line.artifact("policy"))
+    compared |= {"production_classifier": before} if isinstance(before, Artifact) else {}
     compared |= {"baseline": production.scores} if production and production.scores else {}
     decided = line.build_from("decision", rules, compared).artifact
     verdict = show_decision_task(line.place, decided)

@@ -107,6 +107,14 @@ def versions_task(place: Place, policy: Artifact) -> dict[str, Artifact]:
     return {f"{evolution.VERSION}{number}": place.store.get(ref) for number, ref in kept.items()}
 
 
+@task(name="find classifier", task_run_name="find classifier", retries=2, retry_condition_fn=is_transient, timeout_seconds=300)
+def production_classifier_task(place: Place, policy: Artifact, own: Artifact | None) -> Artifact | str | None:
+    """The content classifier that ``own`` is compared with: that of what serves or, where that is this very release, of what it replaced; only
+    its ref where the store does not have it; None where there is none."""
+    ref = Registry(tracking_uri(), place.line).classifier(policy.ref, own.ref if own else "")
+    return (place.store.get(ref) if place.store.find(*ref.split("/")) else ref) if ref else None
+
+
 @task(name="find scores", task_run_name="find scores", retries=2, retry_condition_fn=is_transient, timeout_seconds=300)
 def scores_task(place: Place, opponent: Opponent, results: Artifact) -> Scores:
     """The opponent's scores if they are by the benchmarks of ``results``, else its weights, which can be measured again; or why neither."""
@@ -173,7 +181,7 @@ def tags_of(place: Place, verdict: Decision, decided: Artifact, exported: Artifa
         "card": decided.files[CARD].sha256,
         "store": place.store.storage.url,
         "reasons": "; ".join(reasons(verdict)),
-        **{role: decided.parents[role] for role in ("corpus", "tokens") if role in decided.parents},
+        **{role: decided.parents[role] for role in ("corpus", "tokens", "content_classifier") if role in decided.parents},
         "forecast_error": next(forecast, "none"),
         "overrides": "; ".join(f"{gate.name}{overridden(gate)}" for gate in verdict.gates if gate.override) or "none",
     }

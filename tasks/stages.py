@@ -24,12 +24,15 @@ from modelyard.data.corpus import expectations as corpus_suites
 from modelyard.data.corpus import held_out
 from modelyard.data.corpus.config import CorpusConfig
 from modelyard.data.feedback import gather
+from modelyard.data.harms import gather as harm_labels
 from modelyard.data.tokens import token_files as tokens
 from modelyard.evals import evaluate
 from modelyard.evals import gather as benchmarks
 from modelyard.evals.recount import recount
 from modelyard.evals.suite import EvalsConfig
 from modelyard.posttrain import feedme, reward, selection, sft
+from modelyard.posttrain.content_classifier import features as harm_features
+from modelyard.posttrain.content_classifier import train as content_classifier
 from modelyard.posttrain.judged import ai_feedback, rbrm
 from modelyard.posttrain.policy import loop as policy
 from modelyard.posttrain.policy.config import OnPolicyConfig
@@ -48,6 +51,7 @@ Name = Literal[
     "held_out",
     "feedback",
     "benchmarks",
+    "harm_labels",
     "imported",
     "tokens",
     "contamination",
@@ -56,6 +60,8 @@ Name = Literal[
     "no_contam_tokens",
     "no_contam",
     "sft",
+    "harm_features",
+    "content_classifier",
     "ai_feedback",
     "reward",
     "gold",
@@ -128,6 +134,10 @@ def _with_sources(config: CorpusConfig, place: Place, parents: Mapping[str, Arti
     return corpus.defined(config, place.store, place.execution.roots)
 
 
+def _with_labels(config: harm_labels.HarmLabelsConfig, place: Place, parents: Mapping[str, Artifact]) -> Config:
+    return harm_labels.defined(config)
+
+
 def _with_contents(config: benchmarks.GatherConfig, place: Place, parents: Mapping[str, Artifact]) -> Config:
     return benchmarks.defined(config, [place.store.fetch(one) for one in parents.values()], place.execution.roots)
 
@@ -147,7 +157,13 @@ def _with_roots(config: Config, place: Place) -> dict[str, Any]:
 
 
 def _for_decision(config: LineDecision, place: Place) -> dict[str, Any]:
-    return {"validate": expectations.validate, "recount": recount, "name": config.line, "unmeasured": config.unmeasured}
+    return {
+        "validate": expectations.validate,
+        "recount": recount,
+        "name": config.line,
+        "unmeasured": config.unmeasured,
+        "lost_classifier": config.lost_classifier,
+    }
 
 
 def reads(*names: Name, **roles: tuple[Name, ...]) -> Reads:
@@ -165,6 +181,8 @@ SECOND: tuple[Name, ...] = ("start_selection", "sft_start")
 """The second SFT model: its chosen epoch, else the last."""
 START: tuple[Name, ...] = (*SECOND, *SFT)
 """The model that the policy starts from."""
+DECODER: tuple[Name, ...] = ("imported", "sft")
+"""The model whose representations the content classifier reads: the imported one, which releases share, else the SFT model."""
 COMPARED: tuple[Name, ...] = ("ai_feedback", "feedback")
 """Feedback of the reward model, of the gold reward model and of a policy that learns from comparisons."""
 MODELS: Reads = {"base": BASE, "sft": SFT, "policy": ("policy",)}
@@ -179,6 +197,8 @@ STAGES = (
           given=_with_roots),
     Stage("benchmarks", benchmarks.run, benchmarks.GatherConfig, reads("feedback", "held_out"), on=On.DRIVER,
           metric="benchmarks/all/items", given=_with_roots, defined=_with_contents),
+    Stage("harm_labels", harm_labels.run, harm_labels.HarmLabelsConfig, {}, on=On.DRIVER, metric="harm_labels/texts",
+          given=_with_roots, defined=_with_labels),
     Stage("imported", import_model.run, import_model.ImportConfig, {}, on=On.ONE_RANK, metric="imported/model/parameters"),
     Stage("tokens", tokens.run, tokens.TokensConfig, reads("corpus"), on=On.DRIVER, metric="tokens/train/tokens"),
     Stage("tokens", tokens.run, tokens.BaseTokensConfig, reads("corpus", "imported"), on=On.DRIVER,
@@ -193,6 +213,10 @@ STAGES = (
     Stage("no_contam", pretrain.run, pretrain.PretrainConfig, reads("forecast", tokens=CLEAN), metric="base/validation/loss"),
     Stage("no_contam", continued.run, continued.ContinueConfig, reads("imported", tokens=CLEAN), metric="base/validation/loss"),
     Stage("sft", sft.run, sft.SFTConfig, reads("feedback", "tokens", base=BASE), metric="sft/validation/loss"),
+    Stage("harm_features", harm_features.run, harm_features.FeaturesConfig, reads("harm_labels", decoder=DECODER), on=On.ONE_RANK,
+          metric="harm_features/windows"),
+    Stage("content_classifier", content_classifier.run, content_classifier.ContentClassifierConfig,
+          reads("harm_labels", "harm_features"), on=On.DRIVER, metric="content_classifier/any/auprc"),
     Stage("ai_feedback", ai_feedback.run, ai_feedback.AIFeedbackConfig, reads("sft", "feedback"), metric="ai_feedback/comparisons/made"),
     Stage("reward", reward.run, reward.RewardConfig, reads(body=("sft",), feedback=COMPARED), metric="reward/test/accuracy"),
     Stage("gold", reward.run, reward.RewardConfig, reads(body=BASE, feedback=COMPARED), metric="gold/test/accuracy"),
@@ -214,7 +238,7 @@ STAGES = (
     Stage("baseline", evaluate.run, EvalsConfig, reads("benchmarks", "corpus", "contamination", "policy", judge=SFT)),
     Stage("decision", decision.run, LineDecision,
           reads("corpus", "feedback", "tokens", "contamination", "reward", "gold", "results", **MODELS),
-          reads("forecast", "no_contam", "ai_feedback", "feedme", "rbrm", "baseline", sft_start=SECOND),
+          reads("forecast", "no_contam", "content_classifier", "ai_feedback", "feedme", "rbrm", "baseline", sft_start=SECOND),
           on=On.DRIVER, metric="release/preference/win_rate_over_sft", given=_for_decision,
           also=("modelyard.adapters.expectations", "modelyard.evals.recount"),
           suites=("results/metrics", "results/shares")),

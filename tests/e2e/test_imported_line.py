@@ -14,8 +14,8 @@ from tests.worlds import imported
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
-IMPORTED = ["held_out", "feedback", "benchmarks", "imported", "tokens", "contamination", "sft"]
-IMPORTED += ["ai_feedback", "reward", "gold", "selection", "sft_start", "start_selection", "rbrm"]
+IMPORTED = ["held_out", "feedback", "benchmarks", "harm_labels", "imported", "tokens", "contamination", "sft"]
+IMPORTED += ["harm_features", "content_classifier", "ai_feedback", "reward", "gold", "selection", "sft_start", "start_selection", "rbrm"]
 RELEASED = ["policy", "results", "decision", "export"]
 CONTINUED = [
     "base.kind=continue",
@@ -71,6 +71,10 @@ def test_imported_line_ends_in_a_release_with_what_is_set_aside_on_the_record(wo
         assert trained["parents"]["feedback"].startswith("ai_feedback/")
         assert trained["metrics"][f"{role}/train/judge"] > 0
     shown = " ".join(card.read_text().split())
+    assert "<h2>Content classifier</h2>" in shown
+    assert "<td>cruel (protected)</td>" in shown
+    assert gates["content_classifier"]["reason"].startswith("nothing to compare with; any harm: AUPRC")
+    assert artifact(world, "harm_features")["parents"]["decoder"] == parents["base"], "the classifier reads the imported model"
     assert "<td>rankings</td><td>judge</td>" in shown
     assert "comparisons against hallucination by closed_domain-v1-" in shown
     assert "below min_kappa 0.3" in shown

@@ -30,12 +30,16 @@ def test_stage_runs_what_takes_its_config(stage: Stage) -> None:
     assert parameters[: len(wanted)] == wanted
 
 
+UNLABELLED = ("harm_labels", "harm_features", "content_classifier")
+"""Stages of a line that has labels of harm."""
+
+
 @pytest.mark.parametrize(
     ("name", "absent"),
     [
-        ("tiny", {"imported", "ai_feedback", "selection", "feedme", "sft_start", "start_selection", "rbrm", "reference"}),
-        ("tiny-grpo", {"imported", "ai_feedback", "selection", "feedme", "sft_start", "start_selection", "rbrm", "reference"}),
-        ("tiny-dpo", {"imported", "ai_feedback", "selection", "feedme", "sft_start", "start_selection", "rbrm"}),
+        ("tiny", {"imported", *UNLABELLED, "ai_feedback", "selection", "feedme", "sft_start", "start_selection", "rbrm", "reference"}),
+        ("tiny-grpo", {"imported", *UNLABELLED, "ai_feedback", "selection", "feedme", "sft_start", "start_selection", "rbrm", "reference"}),
+        ("tiny-dpo", {"imported", *UNLABELLED, "ai_feedback", "selection", "feedme", "sft_start", "start_selection", "rbrm"}),
         ("smollm2", {"forecast", "base", "feedme", "start_selection", "reference"}),
         ("smollm2-gpu", {"forecast", "base", "reference"}),
     ],

@@ -70,6 +70,26 @@ shape = "transcripts"
 category = "red_team"
 also_prompts = true
 
+[[harm_labels.files]]
+path = "harms.jsonl"
+sha256 = "{harms}"
+licence = "CC0-1.0"
+
+[harm_labels.prompts]
+path = "xstest/xstest_prompts.csv"
+sha256 = "{xstest}"
+
+[harm_labels.categories]
+rude = "R"
+cruel = "C"
+
+[harm_features]
+max_tokens = 48
+
+[content_classifier]
+protected = ["cruel"]
+heads = {{ directions = 16, hidden = 8, steps = 40 }}
+
 [base]
 path = "hf"
 sha256 = "{weights}"
@@ -206,6 +226,7 @@ def write(root: Path) -> Path:
     pairs = [{"chosen": _talk(question, "green"), "rejected": _talk(question, "blue blue")} for question in asked]
     for name, rows in (("shown", shown), ("compared", pairs)):
         (root / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (root / "harms.jsonl").write_text("".join(json.dumps(row) + "\n" for row in harms()))
     (root / "polite.toml").write_text(RUBRIC)
     (root / "xstest").mkdir()
     refused = [f"{n},How do I {verb} it?,t,{label},f,n" for n, (verb, label) in enumerate([("end", "safe"), ("take", "unsafe")] * 12)]
@@ -216,10 +237,23 @@ def write(root: Path) -> Path:
             smollm2=ROOT / "configs" / "pipeline" / "smollm2.toml",
             shown=sha256_file(root / "shown.jsonl"),
             compared=sha256_file(root / "compared.jsonl"),
+            harms=sha256_file(root / "harms.jsonl"),
+            xstest=sha256_file(root / "xstest" / "xstest_prompts.csv"),
             weights=sha256_file(root / "hf" / "model.safetensors"),
         )
     )
     return config
+
+
+def harms() -> list[dict[str, str | int]]:
+    """Texts of two kinds of harm that one word tells, and harmless ones."""
+    rows: list[dict[str, str | int]] = []
+    for number, (kind, thing) in enumerate((kind, thing) for kind in KINDS for thing in THINGS):
+        said = ("", "you zzqx ", "i will wwyk the ")[number % 3]
+        rows.append(
+            {"prompt": f"{said}{kind} {thing} of house {number * 7919 % 1000}", "R": int(number % 3 == 1), "C": int(number % 3 == 2)}
+        )
+    return rows
 
 
 def _talk(question: str, answer: str) -> str:

@@ -25,9 +25,16 @@ LOOK_SECONDS = 10.0
 """Between two looks at a trial where no alias is followed."""
 
 CLASSIFIER = typer.Option(
-    help="Directory with abuse.npz: prompts and answers that it flags are held. 'release': of the version's corpus; 'none'."
+    help="What holds prompts and answers. 'release': the version's content classifier, else its corpus's abuse model; a directory with "
+    "abuse.npz; 'none'."
 )
-THRESHOLD = typer.Option(help="Probability from which on the classifier holds a text.", callback=between(0, 1, ends=False))
+THRESHOLD = typer.Option(
+    help="Probability from which on a text is held; without it, each category's own, and 0.5 of an abuse model.",
+    callback=between(0, 1, ends=False),
+)
+
+ABUSE_THRESHOLD = 0.5
+"""Of an abuse model, which has none of its own."""
 
 BOOK = typer.Option(help="Database of answers and feedback, as a URL of SQLAlchemy's; 'none'. Without it, .modelyard/serving.db.")
 KEEP = typer.Option(help="Hours that an answer is kept whose user did not agree to more.", callback=at_least(0))
@@ -48,7 +55,7 @@ def serve(
     threads: Annotated[int, typer.Option(help="CPU threads.", callback=at_least(1))] = 2,
     follow: Annotated[float, FOLLOW] = 10.0,
     classifier: Annotated[str, CLASSIFIER] = "release",
-    threshold: Annotated[float, THRESHOLD] = 0.5,
+    threshold: Annotated[float | None, THRESHOLD] = None,
     book: Annotated[str | None, BOOK] = None,
     keep_hours: Annotated[float, KEEP] = 24.0,
     canary: Annotated[str | None, CANARY] = None,
@@ -78,15 +85,15 @@ def serve(
 
     tried = trial_of(canary, shadow, share, book)
 
-    content_filter = filter_of(model, classifier, threshold)
     with ExitStack() as ended:
 
-        def opened(spec: str, called: str) -> Current:
-            """A model, whose alias is followed where it has one."""
+        def opened(spec: str, called: str, judged: bool) -> Current:
+            """A model, with what holds its texts where it is ``judged`` by itself; its alias is followed where it has one."""
 
             def load() -> ServedModel:
                 subject = Subject.open(called, local_directory(spec, CACHE / "models"), ExecutionConfig(threads=threads), micro_batch=rows)
-                return ServedModel(called, subject, rows, waiting)
+                content_filter = filter_of(spec, classifier, threshold, threads) if judged else None
+                return ServedModel(called, subject, rows, waiting, content_filter)
 
             followed = follow > 0 and spec.startswith("models:/") and "@" in spec
             source = registered_source(spec) if followed else ""
@@ -95,15 +102,15 @@ def serve(
                 ended.callback(Follower(current, partial(named, spec), load, follow, say).close)
             return current
 
-        current = opened(model, name or name_of(model))
-        other = opened(tried.model, name_of(tried.model)) if tried else None
+        current = opened(model, name or name_of(model), judged=True)
+        other = opened(tried.model, name_of(tried.model), judged=False) if tried else None  # the served version's filter judges both
         kept = None if book == "none" else Book(default_book() if book is None else book, keep_hours)
         beside = None
         if tried and other and kept:
             record = TrialRecord(kept)
             beside = Beside(other, tried.kind, tried.share, record)
             ended.callback(Referee(current, beside, Judge(record, alpha), follow or LOOK_SECONDS, say).close)
-        run(Serving(current, content_filter, kept, Metrics(), beside), host, port, say)
+        run(Serving(current, kept, Metrics(), beside), host, port, say)
 
 
 class Tried(NamedTuple):
@@ -132,26 +139,46 @@ def name_of(model: str) -> str:
     return model.removeprefix("models:/") if model.startswith("models:/") else Path(model).name
 
 
-def filter_of(model: str, classifier: str, threshold: float) -> ContentFilter | None:
+def filter_of(model: str, classifier: str, threshold: float | None, threads: int) -> ContentFilter | None:
     """What holds prompts and answers; None where nothing does, which is said. Raises ValueError where a classifier is named that is not there."""
+    if classifier == "release":
+        return filter_of_release(model, threshold, threads)
+    if classifier == "none":
+        say("content filter: none")
+        return None
+    return abuse_filter(Path(classifier), threshold)
+
+
+def filter_of_release(model: str, threshold: float | None, threads: int) -> ContentFilter | None:
+    """The content classifier of a registered version, else the abuse model of its corpus; None where the store has neither."""
     from modelyard.adapters.mlflow.model_source import registered_tags
+    from modelyard.adapters.mlflow.registry import CLASSIFIER as TAG
     from modelyard.execution import ExecutionConfig
-    from modelyard.formats import abuse
+    from modelyard.posttrain.content_classifier.open import decoder_of, open_classifier
     from modelyard.serving.content_filter import ContentFilter
     from modelyard.store.artifacts import Store
 
-    directory: Path | None = None if classifier in ("none", "release") else Path(classifier)
-    if classifier == "release" and model.startswith("models:/"):
-        tags = registered_tags(model)
-        url, corpus = (tags.get(key, "") for key in ("store", "corpus"))
-        store = Store(url, ExecutionConfig().scratch) if url and corpus else None
-        if store and store.find(*corpus.split("/")):
-            directory = store.fetch(store.get(corpus))
-    if directory is None:
-        say("content filter: none")
-        return None
-    say(f"content filter: {directory / abuse.FILE} from {threshold:g}")
-    return ContentFilter(abuse.load(directory), threshold)
+    tags = registered_tags(model) if model.startswith("models:/") else {}
+    store = Store(tags["store"], ExecutionConfig().scratch) if tags.get("store") else None
+    if store and (ref := tags.get(TAG)):
+        made = store.get(ref)  # a release that was judged with a classifier is not served without it
+        opened = open_classifier(store.fetch(made), store.fetch(decoder_of(store, made)), ExecutionConfig(threads=threads))
+        say(f"content filter: {ref}" + (f" from {threshold:g}" if threshold else ""))
+        return ContentFilter(opened, threshold or ABUSE_THRESHOLD, {} if threshold else opened.thresholds)
+    if store and (corpus := tags.get("corpus")) and store.find(*corpus.split("/")):
+        return abuse_filter(store.fetch(store.get(corpus)), threshold)
+    say("content filter: none")
+    return None
+
+
+def abuse_filter(directory: Path, threshold: float | None) -> ContentFilter:
+    """The abuse model in a directory. Raises ValueError where there is none."""
+    from modelyard.formats import abuse
+    from modelyard.serving.content_filter import ContentFilter
+
+    least = threshold or ABUSE_THRESHOLD
+    say(f"content filter: {directory / abuse.FILE} from {least:g}")
+    return ContentFilter(abuse.load(directory), least)
 
 
 def named(model: str) -> str:

@@ -65,7 +65,7 @@ def audit(store: Store, decided: Artifact, exported: Artifact, validate: Validat
         AuditError: something is not what it should be; the line names it.
     """
     unsigned, rules, inputs = evidence(store, decided, exported)
-    again = decision.judge(rules, inputs, validate, recount, rules.unmeasured).decision
+    again = decision.judge(rules, inputs, validate, recount, rules.unmeasured, rules.lost_classifier).decision
     require_same(unsigned.ref, decision.read_decision(store.fetch(unsigned)), again)
     if decided is not unsigned:
         if decided.parents != {**unsigned.parents, "decision": unsigned.ref}:

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from modelyard.config import complaint
-from modelyard.formats import contamination, forecast
+from modelyard.formats import contamination, forecast, harms
 from modelyard.formats.expectation import SuiteResult, Validate
 from modelyard.formats.results import read_results
 from modelyard.progress import Report
 from modelyard.release import metric_suite
 from modelyard.release.card import evolution, model_card
-from modelyard.release.gates.gate import MODELS, Decision, Evidence, Gate, Use
+from modelyard.release.gates.gate import MODELS, Classified, Decision, Evidence, Gate, Use
 from modelyard.release.gates.origin import IMPORTED_TEXT
 from modelyard.release.limits import ReleaseConfig
 from modelyard.release.verdict import SEVERITY, decide, decide_early
@@ -55,10 +55,17 @@ class Judged(NamedTuple):
     """Outcome of the suites on the table of metrics."""
 
 
-def judge(config: ReleaseConfig, inputs: Mapping[str, Path], validate: Validate, recount: Recount, unmeasured: str | None = None) -> Judged:
+def judge(
+    config: ReleaseConfig,
+    inputs: Mapping[str, Path],
+    validate: Validate,
+    recount: Recount,
+    unmeasured: str | None = None,
+    lost_classifier: str | None = None,
+) -> Judged:
     """What the evidence in ``inputs`` decides; the same inputs always decide the same."""
     suites = metric_suite.check(read_results(inputs["results"]), config, validate)
-    evidence = gather(inputs, [result.model_dump() for result in suites], recount, unmeasured)
+    evidence = gather(inputs, [result.model_dump() for result in suites], recount, unmeasured, lost_classifier)
     return Judged(decide(evidence, config), evidence, suites)
 
 
@@ -71,15 +78,16 @@ def run(
     recount: Recount,
     name: str = "modelyard",
     unmeasured: str | None = None,
+    lost_classifier: str | None = None,
 ) -> dict[str, float]:
     """Judge ``inputs`` results, base, sft, reward, gold, policy, corpus, feedback, tokens and contamination; where the line has them also
-    forecast, no_contam, sft_start, ai_feedback, feedme, rbrm, baseline (production's scores), and ``version_1``, ``version_2``...: the results of
-    the versions released before.
+    forecast, no_contam, sft_start, ai_feedback, feedme, rbrm, content_classifier, production_classifier, baseline (production's scores), and
+    ``version_1``, ``version_2``...: the results of the versions released before.
 
     Without a baseline it is a first release where ``release.first`` says so, unless ``unmeasured`` says why production has no scores.
     ``name`` is the registered model's, shown on the card. Metrics: ``release/decision/promote`` (1 or 0) and every gate's numbers.
     """
-    decision, evidence, suites = judge(config, inputs, validate, recount, unmeasured)
+    decision, evidence, suites = judge(config, inputs, validate, recount, unmeasured, lost_classifier)
     for result in suites:
         result.keep_page(out)
     report(1, 2, unit="page")
@@ -92,7 +100,9 @@ def run(
     return {"release/decision/promote": float(decision.verdict == "PROMOTE"), **verdicts, **numbers}
 
 
-def gather(inputs: Mapping[str, Path], metric_suites: Any, recount: Recount, unmeasured: str | None) -> Evidence:
+def gather(
+    inputs: Mapping[str, Path], metric_suites: Any, recount: Recount, unmeasured: str | None, lost_classifier: str | None = None
+) -> Evidence:
     """The evidence in the artifacts' files and the suites' outcomes; what is missing becomes None and is refused by its gate."""
     results = read_results(inputs["results"])
     loss = results.metrics.get("evals/base/validation_loss/loss")
@@ -111,6 +121,9 @@ def gather(inputs: Mapping[str, Path], metric_suites: Any, recount: Recount, unm
         final_loss=loss.value if loss else None,
         baseline=read_results(inputs["baseline"]) if "baseline" in inputs else None,
         unmeasured=unmeasured,
+        classifier=_classified(inputs.get("content_classifier")),
+        production_classifier=_classified(inputs.get("production_classifier")),
+        lost_classifier=lost_classifier,
     )
 
 
@@ -170,6 +183,10 @@ def _parent_name(directory: Path) -> str:
 
 def _report(directory: Path) -> contamination.Report | None:
     return contamination.read_report(directory) if (directory / contamination.FILE).is_file() else None
+
+
+def _classified(directory: Path | None) -> Classified | None:
+    return Classified(harms.read_report(directory), harms.read_verdicts(directory)) if directory else None
 
 
 def _forecast(directory: Path) -> forecast.SealedForecast | None:

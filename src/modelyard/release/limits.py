@@ -29,6 +29,7 @@ GateName = Literal[
     "alignment_tax",
     "calibration",
     "safety",
+    "content_classifier",
     "preference",
     "sign_off",
 ]
@@ -86,18 +87,26 @@ class Held(NamedTuple):
     min_items: int
 
 
+OF_BASE = ("forecast", "pretraining_data")
+"""What cannot apply to a line with an imported base, and always applies to one that is pretrained."""
+
+
 class SetAside(Config):
-    """What cannot apply to a line with an imported base, each with the reason that stands on the record. Nothing else can be set aside."""
+    """What cannot apply to a line, each with the reason that stands on the record. Nothing else can be set aside."""
 
     forecast: Visible | None = None
     """The forecast of the base model's loss: others trained it, or it is trained further from their weights."""
     pretraining_data: Visible | None = None
     """The search for benchmark items in what the imported model was pretrained on."""
 
+    content_classifier: Visible | None = None
+    """The classifier that guards what the released model is asked and says: nobody labelled texts for this line. No
+    effect where there is one."""
+
     @property
-    def names(self) -> list[str]:
-        """What is set aside."""
-        return [name for name, reason in self if reason is not None]
+    def of_base(self) -> list[str]:
+        """What is set aside of :data:`OF_BASE`."""
+        return [name for name in OF_BASE if getattr(self, name) is not None]
 
 
 class ReleaseConfig(Config):
@@ -193,9 +202,12 @@ class ReleaseConfig(Config):
 
 
 class LineDecision(ReleaseConfig):
-    """What defines a decision and its card: the thresholds, the line that the card names, and why production could not be measured."""
+    """What defines a decision and its card: the thresholds, the line that the card names, and what of production
+    could not be measured or is gone."""
 
     line: str
     """Name of the line."""
     unmeasured: str | None
     """Reason; None where production was measured or there is none."""
+    lost_classifier: str | None = None
+    """Production's content classifier, where the store does not have it any more."""

@@ -12,6 +12,7 @@ from typing import Any
 from modelyard.formats.contamination import Report
 from modelyard.release.compare import Comparison
 from modelyard.release.gates.behaviour import alignment_tax_gate, calibration_gate, preference_gate, regression_gate
+from modelyard.release.gates.content_classifier import content_classifier_gate
 from modelyard.release.gates.gate import Decision, Evidence, Gate, Verdict
 from modelyard.release.gates.origin import (
     contamination_gate,
@@ -29,7 +30,7 @@ SEVERITY: dict[Verdict, int] = {"PROMOTE": 0, "HOLD": 1, "BLOCK": 2}
 
 def decide(evidence: Evidence, config: ReleaseConfig) -> Decision:
     """Judge every gate; one that cannot use its evidence blocks with the reason."""
-    comparisons, gain, tax, conduct = list[Comparison](), list[Comparison](), list[Comparison](), list[Comparison]()
+    comparisons, gain, tax, conduct, filtered = (list[Comparison]() for _ in range(5))
     judges: dict[GateName, Callable[[], Gate]] = {
         "weights": lambda: weights_gate(evidence),
         "data": lambda: suite_gate("data", evidence.suite),
@@ -40,10 +41,11 @@ def decide(evidence: Evidence, config: ReleaseConfig) -> Decision:
         "alignment_tax": lambda: alignment_tax_gate(evidence.results, config, tax),
         "calibration": lambda: calibration_gate(evidence.results, config),
         "safety": lambda: safety_gate(evidence, config, conduct),
+        "content_classifier": lambda: content_classifier_gate(evidence, config, filtered),
         "preference": lambda: preference_gate(evidence.results, config),
     }
     gates = tuple(overridden(judged(name, judge), config) for name, judge in judges.items())
-    found = {"comparisons": comparisons, "contamination_gain": gain, "tax": tax, "conduct": conduct}
+    found = {"comparisons": comparisons, "contamination_gain": gain, "tax": tax, "conduct": conduct, "content_classifier": filtered}
     return Decision(verdict=worst(gates), gates=gates, **{name: tuple(some) for name, some in found.items()})
 
 

@@ -6,6 +6,7 @@ asked, 404 another model, 429 too many wait, 503 going down. A client that hangs
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ PAGE = Path(__file__).parent / "chat.html"
 def application(serving: Serving) -> FastAPI:
     """The server of one model, whichever it is now."""
     app = FastAPI(title=f"Modelyard: {serving.current.name}", docs_url=None, redoc_url=None, openapi_url=None)
-    current, content_filter, book, metrics, beside = serving
+    current, book, metrics, beside = serving
 
     def refused(error: RefusedError) -> Response:
         metrics.refused(error.status, error.code)
@@ -35,7 +36,7 @@ def application(serving: Serving) -> FastAPI:
     app.add_exception_handler(RequestValidationError, lambda _, error: refused(invalid(error)))
 
     async def answer(request: ChatRequest | CompletionRequest, client: Request) -> Response:
-        conversation = Conversation(serving, request)
+        conversation = await Conversation.begin(serving, request)
         if request.stream:
             return StreamingResponse(conversation.streamed(client), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
         return await conversation.whole(client)
@@ -50,9 +51,9 @@ def application(serving: Serving) -> FastAPI:
 
     @app.post("/v1/moderations")
     async def moderate(request: ModerationRequest) -> dict[str, Any]:
-        if content_filter is None:
+        if current.model is None or (content_filter := current.model.content_filter) is None:
             raise RefusedError(404, "no classifier is served here", "invalid_request_error")
-        results = [content_filter.moderation(text) for text in request.texts]
+        results = await asyncio.to_thread(lambda: [content_filter.moderation(text) for text in request.texts])
         return {"id": f"modr-{secrets.token_hex(12)}", "model": content_filter.model.identity[:16], "results": results}
 
     @app.post("/v1/feedback")

@@ -1,17 +1,19 @@
 """What may not be asked and what may not be said: every text is judged before it leaves.
 
 A stream is held back until a window of it has been judged together with what was said before; only then does the window go. So
-the bytes that a client gets are bytes that were judged and passed, in a stream as in a whole answer. The judge is the abuse model
-that the line's data stage makes (:mod:`modelyard.formats.abuse`). Left out: a classifier on the model's own representations, other languages
-than the abuse model knows.
+the bytes that a client gets are bytes that were judged and passed, in a stream as in a whole answer. The judge is the release's content
+classifier (:mod:`modelyard.posttrain.content_classifier`) with a threshold for each category, or, where it has none, the abuse model that the
+data stage makes (:mod:`modelyard.formats.abuse`) with one for all. Left out: languages that the judge was not taught.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
-from modelyard.formats.abuse import SIZES, STEP, AbuseModel
+from modelyard.formats.abuse import SIZES, STEP, Judgement
+from modelyard.formats.harms import ANY
 
 WINDOW = 8
 """Words that are judged, and then sent, together."""
@@ -21,22 +23,47 @@ _WORDS = re.compile(r"\S+\s+")
 """Whole words: behind each of them stands the space that ends it."""
 
 
-class ContentFilter:
-    """An abuse model and the probability from which on a text is held."""
+class TextJudge(Protocol):
+    """Probabilities of harm of a text. Called from several threads."""
 
-    def __init__(self, model: AbuseModel, threshold: float) -> None:
-        self.model, self.threshold = model, threshold
+    @property
+    def identity(self) -> str:
+        """Hash of all that its answers depend on."""
+
+    def judge(self, text: str) -> Judgement:
+        """Of any harm, and of each category."""
+
+
+class ContentFilter:
+    """A judge and the probabilities from which on a text is held."""
+
+    def __init__(self, model: TextJudge, threshold: float, thresholds: Mapping[str, float] = {}) -> None:
+        """``thresholds``: category, or ``any`` -> probability, where ``threshold`` is not what holds it."""
+        self.model, self.threshold, self.thresholds = model, threshold, thresholds
 
     def category(self, text: str) -> str | None:
-        """What the text is held for: the output of the highest probability; None where it passes."""
+        """What the text is held for: the category farthest above its threshold, else the likeliest; None where it passes."""
         found = self.model.judge(text)
-        return max(found.outputs, key=lambda name: found.outputs[name]) if found.any >= self.threshold else None
+        flags = self._flags(found)
+        if not (flags or self._holds(ANY, found.any)):
+            return None
+        return max(flags or found.outputs, key=lambda name: found.outputs[name] / self._of(name) if flags else found.outputs[name])
 
     def moderation(self, text: str) -> dict[str, Any]:
         """One result of ``/v1/moderations``."""
         found = self.model.judge(text)
-        flags = {name: value >= self.threshold for name, value in found.outputs.items()}
-        return {"flagged": found.any >= self.threshold, "categories": flags, "category_scores": found.outputs}
+        flags = self._flags(found)
+        categories = {name: name in flags for name in found.outputs}
+        return {"flagged": bool(flags) or self._holds(ANY, found.any), "categories": categories, "category_scores": found.outputs}
+
+    def _flags(self, found: Judgement) -> list[str]:
+        return [name for name, value in found.outputs.items() if self._holds(name, value)]
+
+    def _holds(self, name: str, value: float) -> bool:
+        return value >= self._of(name)
+
+    def _of(self, name: str) -> float:
+        return self.thresholds.get(name, self.threshold)
 
 
 class Held:

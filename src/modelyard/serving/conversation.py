@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, NamedTuple
 
 from fastapi import Request, Response
@@ -37,7 +37,6 @@ class Serving(NamedTuple):
     """What a server answers with."""
 
     current: Current
-    content_filter: ContentFilter | None
     book: Book | None
     metrics: Metrics
     beside: Beside | None = None
@@ -47,14 +46,24 @@ class Serving(NamedTuple):
 class Conversation:
     """One request: its pieces as they come from the decoding thread."""
 
-    def __init__(self, serving: Serving, request: ChatRequest | CompletionRequest) -> None:
-        """Raises RefusedError."""
-        current, content_filter = serving.current, serving.content_filter
+    @classmethod
+    async def begin(cls, serving: Serving, request: ChatRequest | CompletionRequest) -> Conversation:
+        """Put the request in the queue, once its prompt has passed the content filter of the version that serves; the same filter judges its
+        answer, whoever gives it. Raises RefusedError."""
+        current = serving.current
         if request.model not in (current.name, current.name.partition("@")[0]):
             said = f"model {shortened(request.model)!r} is not served here; {current.name!r} is"
             raise RefusedError(404, said, "invalid_request_error", "model_not_found")
-        if content_filter and (category := next(filter(None, map(content_filter.category, request.texts)), None)):
-            raise RefusedError(400, f"the prompt is held by the content filter: {category}", "invalid_request_error", "content_filter")
+        if (model := current.model) is None:
+            raise RefusedError(503, f"nothing is released as {current.name}", "server_error", "nothing_released")
+        if (held := model.content_filter) and (category := await asyncio.to_thread(held_for, held, request.texts)):
+            said = f"the prompt is held by the content filter: {category}"
+            raise RefusedError(400, said, "invalid_request_error", "content_filter")
+        return cls(serving, request, held)
+
+    def __init__(self, serving: Serving, request: ChatRequest | CompletionRequest, content_filter: ContentFilter | None) -> None:
+        """Raises RefusedError."""
+        current = serving.current
         self.held, loop = Held(content_filter), asyncio.get_running_loop()
         self.pieces: asyncio.Queue[Piece] = asyncio.Queue()
         self.request = request
@@ -103,7 +112,9 @@ class Conversation:
                     if await client.is_disconnected():
                         self.submitted.answer.cancel()
                     continue
-                text, category = self.held.take(piece.text, last=piece.reason is not None)
+                last = piece.reason is not None
+                judged = self.held.filter is not None  # by a model that takes its time: others are served meanwhile
+                text, category = await asyncio.to_thread(self.held.take, piece.text, last) if judged else (piece.text, None)
                 if category:
                     piece = Piece("", piece.tokens, "content_filter", category)
                 self._delivered += text
@@ -173,6 +184,11 @@ class Conversation:
 
     def _usage(self, piece: Piece) -> dict[str, int]:
         return usage(self.submitted.prompt_tokens, piece.tokens)
+
+
+def held_for(content_filter: ContentFilter, texts: Sequence[str]) -> str | None:
+    """The category for which the first text is held that is; None where all pass."""
+    return next(filter(None, map(content_filter.category, texts)), None)
 
 
 def event(body: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The model that a server answers with: its name, its weights, its tokenizer and the rows it decodes in."""
+"""The model that a server answers with: its name, its weights, its tokenizer, the rows it decodes in and what holds its texts."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from modelyard.model.asked import plain_turns
 from modelyard.model.inference.slots import Slots
 from modelyard.model.subject import Subject
 from modelyard.serving.batcher import Answer, Asked, Batcher, Piece
+from modelyard.serving.content_filter import ContentFilter
 from modelyard.serving.protocol import ChatRequest, CompletionRequest, Said
 
 SHORTEST = 16
@@ -26,9 +27,10 @@ class Submitted(NamedTuple):
 class ServedModel:
     """A subject and its batcher."""
 
-    def __init__(self, name: str, subject: Subject, rows: int, waiting: int) -> None:
-        """``rows``: requests answered at once; ``waiting``: requests that may wait. Raises ValueError as :class:`Slots`."""
-        self.name, self.subject = name, subject
+    def __init__(self, name: str, subject: Subject, rows: int, waiting: int, content_filter: ContentFilter | None = None) -> None:
+        """``rows``: requests answered at once; ``waiting``: requests that may wait; ``content_filter``: of this version, None: nothing is
+        held. Raises ValueError as :class:`Slots`."""
+        self.name, self.subject, self.content_filter = name, subject, content_filter
         self.context = subject.engine.model.seq_len
         self.batcher = Batcher(Slots(subject.engine, rows), subject.encoder.decode, waiting)
 

@@ -11,7 +11,7 @@ from modelyard.formats.forecast import LadderRun, SealedForecast, write_forecast
 from modelyard.formats.results import Measured, Results, read_results
 from modelyard.release.decision import TRAINED_ON
 from modelyard.release.gates.gate import Decision, Evidence, Use
-from modelyard.release.limits import BenchmarkLimits, ReleaseConfig
+from modelyard.release.limits import BenchmarkLimits, ReleaseConfig, SetAside
 from modelyard.stats.estimate import Estimate, proportion
 from modelyard.store.file_hash import sha256_tree
 
@@ -30,6 +30,7 @@ CONFIG = ReleaseConfig(
     max_kl=6.0,
     max_calibration_error=0.2,
     max_calibration_increase=0.1,
+    set_aside=SetAside(content_classifier="nobody labelled texts"),
     seed=0,
 )
 IDS = {"last_word": "id-1", "human_eval": "id-2", "toxicity": "id-3", "held_out_text": "id-4", "openings": "id-5"}

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from modelyard.adapters.expectations import validate
+from modelyard.formats.harms import Report, Verdict
 from modelyard.formats.results import read_results
 from modelyard.progress import silent
 from modelyard.release.decision import comparable, gather, read_decision, run, suite_outcome, uses
@@ -96,6 +97,33 @@ def test_decision_production_without_scores_is_held_with_the_reason(inputs: dict
     assert read_decision(tmp_path).verdict == "HOLD"
     assert metrics["release/regression/severity"] == 1.0
     assert "policy/abc is not in the store" in (tmp_path / "card.html").read_text()
+
+
+def test_decision_with_a_content_classifier_compares_it_with_productions_and_shows_both(inputs: dict[str, Path], tmp_path: Path) -> None:
+    found = {**inputs, "content_classifier": tmp_path / "new", "production_classifier": tmp_path / "old"}
+    write_classifier(found["content_classifier"], blocked=10)
+    write_classifier(found["production_classifier"], blocked=38)
+
+    metrics = run(CONFIG, found, tmp_path, silent, satisfied, agreeing, "line")
+
+    assert read_decision(tmp_path).verdict == "HOLD"
+    assert metrics["release/content_classifier/severity"] == 1.0
+    assert metrics["release/content_classifier/hate"] == pytest.approx(-0.7)
+    card = (tmp_path / "card.html").read_text()
+    assert "<h2>Content classifier</h2>" in card
+    assert "The content classifier against production" in card
+    lost = gather({**inputs, "content_classifier": found["content_classifier"]}, PASSED, agreeing, None, "content_classifier/gone")
+    assert decide(lost, CONFIG).verdict == "HOLD"
+
+
+def write_classifier(directory: Path, blocked: int) -> None:
+    """A classifier's report and its verdicts on 40 hateful texts, so many of them blocked, and 40 safe prompts, none blocked."""
+    said = [Verdict(id=f"h{n}", group="labelled", labels={"hate": 1}, scores={}, flags=("hate",) if n < blocked else ()) for n in range(40)]
+    said += [Verdict(id=f"s{n}", group="safe", scores={}, flags=()) for n in range(40)]
+    report = Report(origin="80 texts", decoder="", protected=("hate",), categories={}, blocked={}, baseline_blocked={}, reliability=())
+    directory.mkdir()
+    (directory / "classifier.json").write_text(report.model_dump_json())
+    (directory / "verdicts.jsonl").write_text("".join(one.model_dump_json() + "\n" for one in said))
 
 
 @pytest.mark.parametrize("role", ["tokens", "reward", "gold", "policy"])

@@ -24,6 +24,8 @@ from modelyard.release.visible import visible
 from modelyard.stats.estimate import Estimate
 
 NONE = "none"
+CLASSIFIER = "content_classifier"
+"""Tag: the content classifier's artifact that the version is served with."""
 ROLLED_BACK = "rolled_back"
 """Tag: who took the version out of production, and why."""
 VERSIONS = "mlflow.modelVersions"
@@ -98,6 +100,14 @@ class Registry:
         if tags.get("opponent", NONE) == NONE:
             return None
         return Opponent(tags["opponent"], self.tag(serving, "opponent_scores"), self.version_of(tags["opponent"]))
+
+    def classifier(self, policy: str, own: str) -> str:
+        """Content classifier (``name/version``) that serves, or, where the policy serves with ``own`` already, of what it replaced; "" for none."""
+        serving = self.alias("production")
+        if serving is not None and (serving.tags.get("policy"), serving.tags.get(CLASSIFIER, "")) == (policy, own):
+            number = self.version_of(serving.tags.get("opponent", NONE))
+            serving = self.numbered(number) if number else None
+        return str(serving.tags.get(CLASSIFIER, "")) if serving is not None else ""
 
     def is_first(self, policy: str) -> bool:
         """Whether the policy ``policy/version`` serves and was promoted when nothing did."""

@@ -76,7 +76,8 @@ blockquote { margin: 0 0 14px; padding-left: 14px; border-left: 3px solid var(--
 {% for heading, other, found in (("Against the production version, item by item", "production", decision.comparisons),
 ("What contamination gave: the base model against its twin without those documents", "twin", decision.contamination_gain),
 ("Against its base model, item by item (alignment tax)", "base", decision.tax),
-("Conduct, item by item", "other", decision.conduct)) %}{% if found %}<section><h2>{{ heading }}</h2>
+("Conduct, item by item", "other", decision.conduct),
+("The content classifier against production's, text by text", "production", decision.content_classifier)) %}{% if found %}<section><h2>{{ heading }}</h2>
 <p class="soft small">Paired tests: McNemar for right and wrong, bootstrap for other scores; Holm's correction. "Detectable" is the smallest true difference
 that this many items show in four cases of five.</p>
 <div class="scroll"><table><thead><tr><th>Benchmark</th><th class="n">items</th><th class="n">{{ other }}</th><th class="n">this</th><th class="n">difference</th>
@@ -113,6 +114,19 @@ with people's labels, 0 for chance.</p>
 <p class="soft small">What the config asks for and was not done, with the reason.</p>
 <div class="scroll"><table><tbody>{% for what, reason in feedback.set_aside %}<tr><td>{{ what }}</td><td>{{ reason }}</td></tr>
 {% endfor %}</tbody></table></div></section>{% endif %}
+
+{% if classifier %}<section><h2>Content classifier</h2>
+<p class="soft small">It judges what the served model is asked and says. Measured on {{ classifier.origin }}, none of them trained on, at the thresholds that
+serve; the baseline is TF-IDF with logistic regression on the same texts. Value [95% interval]; AUPRC: area under precision over recall.</p>
+<div class="scroll"><table><thead><tr><th>Category</th><th class="n">positives</th><th class="n">AUPRC</th><th class="n">baseline</th><th class="n">gain</th>
+<th class="n">precision</th><th class="n">recall</th><th class="n">calibration error</th></tr></thead><tbody>
+{% for row in classifier.categories %}<tr><td>{{ row[0] }}</td>{% for cell in row[1:] %}<td class="n">{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}</tbody></table></div>
+{% if classifier.blocked %}<p class="soft small">Prompts without categories: safe ones that look unsafe, unsafe ones, and harmless sentences that name groups of
+people, with the names that are blocked most often.</p>
+<div class="scroll"><table><thead><tr><th>Prompts</th><th class="n">blocked</th><th class="n">by the baseline</th></tr></thead><tbody>
+{% for row in classifier.blocked %}<tr><td>{{ row[0] }}</td>{% for cell in row[1:] %}<td class="n">{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}</tbody></table></div>{% endif %}</section>{% endif %}
 
 {% if rules %}<section><h2>Rules that it was rewarded by</h2>
 <p class="soft small">Rubrics that a judge applied to the prompts of some categories while the policy was trained, beside the reward model. Kappa: agreement of the judge with people's

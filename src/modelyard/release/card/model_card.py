@@ -21,6 +21,7 @@ from modelyard.formats.results import Results, read_calibration
 from modelyard.model import model_directory
 from modelyard.release.card import figures
 from modelyard.release.card.card_template import TEMPLATE
+from modelyard.release.card.content_classifier import classifier
 from modelyard.release.card.feedback import feedback
 from modelyard.release.gates.gate import MODELS, Decision
 from modelyard.stats.estimate import Estimate
@@ -48,6 +49,7 @@ def build(name: str, inputs: Mapping[str, Path], decision: Decision, results: Re
         classes=classes(results),
         rules=rule_rows(inputs),
         feedback=feedback(inputs),
+        classifier=classifier(inputs),
         samples=json.loads((directory / "samples.json").read_text("utf-8")),
         contamination=contamination_rows(report, results),
         sources=[*read_json(corpus / "sources.json"), *(read_json(inputs["feedback"] / "sources.json") if "feedback" in inputs else [])],

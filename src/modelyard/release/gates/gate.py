@@ -15,6 +15,8 @@ from typing import Any, Literal, NamedTuple
 from modelyard.config import Config
 from modelyard.formats.contamination import Report
 from modelyard.formats.forecast import SealedForecast
+from modelyard.formats.harms import Report as ClassifierReport
+from modelyard.formats.harms import Verdict as Said
 from modelyard.formats.results import Results
 from modelyard.release.compare import Comparison
 from modelyard.release.limits import GateName, Override
@@ -34,6 +36,15 @@ class Use(NamedTuple):
     """The set, as the contamination report calls it."""
     data: str | None
     """``corpus/version`` or ``feedback/version`` it was read from; None: unknown."""
+
+
+class Classified(NamedTuple):
+    """A content classifier, as far as versions of it are compared."""
+
+    report: ClassifierReport
+    """What it is worth."""
+    verdicts: Sequence[Said]
+    """What it said of every held-out text."""
 
 
 class Evidence(NamedTuple):
@@ -69,6 +80,12 @@ class Evidence(NamedTuple):
     """Results of the production model."""
     unmeasured: str | None
     """Why the production model has no results by today's benchmarks; None where it has or where there is none."""
+    classifier: Classified | None = None
+    """The content classifier that the release is served with."""
+    production_classifier: Classified | None = None
+    """The one that production is served with; None where it has none."""
+    lost_classifier: str | None = None
+    """The artifact of production's that the store does not have any more."""
 
 
 class Gate(Config):
@@ -113,6 +130,8 @@ class Decision(Config):
     """Benchmark by benchmark, the base model against its twin that never saw an item; empty for a line without one."""
     conduct: tuple[Comparison, ...] = ()
     """Every side of safety against the SFT model and against production."""
+    content_classifier: tuple[Comparison, ...] = ()
+    """Kind of text by kind of text, the content classifier against production's."""
 
 
 class RefusedError(ValueError):

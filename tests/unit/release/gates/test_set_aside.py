@@ -13,7 +13,7 @@ IMPORTED = GOOD._replace(forecast=None, trained=(*(use for use in GOOD.trained i
 
 
 def aside(**reasons: str) -> ReleaseConfig:
-    return CONFIG.model_copy(update={"set_aside": SetAside(**reasons)})
+    return CONFIG.model_copy(update={"set_aside": SetAside(**{"content_classifier": "nobody labelled texts", **reasons})})
 
 
 def test_set_aside_gates_let_an_imported_base_out_with_the_reasons_shown() -> None:
@@ -23,7 +23,7 @@ def test_set_aside_gates_let_an_imported_base_out_with_the_reasons_shown() -> No
     assert (gates["forecast"].shown, gates["forecast"].reason) == ("set aside", "others trained it")
     assert gates["contamination"].shown == "PROMOTE", "what the line itself trained on was searched"
     assert "set aside: nobody kept its texts" in gates["contamination"].reason
-    assert [gate.name for gate in decision.gates if gate.set_aside] == ["forecast"]
+    assert [gate.name for gate in decision.gates if gate.set_aside] == ["forecast", "content_classifier"]
 
 
 @pytest.mark.parametrize(

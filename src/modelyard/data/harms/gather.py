@@ -1,0 +1,155 @@
+"""The ``harm_labels`` stage: people's labels of harm as typed records, near duplicates on one side of the split, and probes beside them.
+
+The categories are those of OpenAI's moderation paper (Markov et al. 2022, arXiv:2208.03274, section 3.1) unless the config has a taxonomy of its
+own. Half of the groups of near duplicates (``test_share``) is held out by the hash of each group's first text, so a text stays on its side
+whatever is added. Probes are never trained on: a file of safe and unsafe prompts such as XSTest, and sentences that name groups of people
+(:mod:`modelyard.data.harms.identity`). Left out: labelling more.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field, field_validator, model_validator
+
+from modelyard.config import Config
+from modelyard.data.filters.abuse_labels import CATEGORIES, LabelsConfig, groups
+from modelyard.data.harms import identity
+from modelyard.formats import json_file
+from modelyard.formats.feedback import json_lines, write
+from modelyard.formats.harms import ANY, PROBES, TEXTS, HarmText, Probe
+from modelyard.formats.json_file import Line
+from modelyard.progress import Report
+from modelyard.store.file_hash import require_sha256
+from modelyard.store.inputs import find_input
+
+LEAST = 5
+"""Texts with 1, and with 0, that each category needs on the side that is trained on."""
+MARKOV = {name: key for key, name in CATEGORIES.items()}
+
+
+class HarmLabelsConfig(Config):
+    """Which labels, and how they are split."""
+
+    files: tuple[LabelsConfig, ...] = Field(min_length=1)
+    """JSON lines: the text as ``prompt`` or ``text``, and a key of 0 or 1 (or absent: nobody looked) for each category."""
+    categories: dict[str, str] = Field(default=MARKOV, min_length=1)
+    """Category -> its key in the files; absent: Markov et al.'s eight, with OpenAI's keys."""
+    test_share: float = Field(default=0.5, gt=0, lt=1)
+    """Share of the groups of near duplicates that is only measured on."""
+    prompts: LabelsConfig | None = None
+    """A CSV file with the columns ``prompt`` and ``label`` (``safe`` or ``unsafe``), XSTest for example; absent: none."""
+
+    @field_validator("categories")
+    @classmethod
+    def _named(cls, value: dict[str, str]) -> dict[str, str]:
+        if ANY in value:
+            raise ValueError(f"{ANY!r} is harm of any category and cannot be one")
+        if twice := [key for key in value.values() if list(value.values()).count(key) > 1]:
+            raise ValueError(f"the key {twice[0]!r} stands for two categories")
+        return value
+
+    @model_validator(mode="after")
+    def _keys(self) -> HarmLabelsConfig:
+        if taken := [key for key in self.categories.values() if key in ("prompt", "text")]:
+            raise ValueError(f"categories: {taken[0]!r} is the key of the text")
+        return self
+
+
+def defined(config: HarmLabelsConfig) -> HarmLabelsConfig:
+    """The config without where its files lie, which changes nothing: their hashes stay."""
+    bare = tuple(file.model_copy(update={"path": ""}) for file in config.files)
+    prompts = config.prompts and config.prompts.model_copy(update={"path": ""})
+    return config.model_copy(update={"files": bare, "prompts": prompts})
+
+
+def run(config: HarmLabelsConfig, inputs: Mapping[str, Path], out: Path, report: Report, roots: Sequence[str]) -> dict[str, float]:
+    """Write ``harms.jsonl`` and ``probes.jsonl``; a relative path is looked for below each of ``roots``.
+
+    Raises:
+        ValueError: a file is missing or of another hash, a row is none (file, line, key), or a category has too few texts to learn from.
+    """
+    texts = labelled(config, roots)
+    found = split(texts, config.test_share)
+    for name in config.categories:
+        known = [sum(one.labels.get(name) == value for one in found if one.split == "train") for value in (1, 0)]
+        if min(known) < LEAST:
+            raise ValueError(
+                f"harm_labels.categories: {name}: {known[0]} texts with 1 and {known[1]} with 0 to learn from; {LEAST} are needed"
+            )
+    probes = [*(prompts(config.prompts, roots) if config.prompts else []), *identity.probes()]
+    write(out / TEXTS, found)
+    write(out / PROBES, probes)
+    report(1, 1, unit="file")
+    counts = {f"harm_labels/{name}/positives": float(sum(one.labels.get(name) == 1 for one in found)) for name in config.categories}
+    sides = {f"harm_labels/{side}/texts": float(sum(one.split == side for one in found)) for side in ("train", "test")}
+    return {"harm_labels/texts": float(len(found)), "harm_labels/groups": float(len({one.group for one in found})), **sides, **counts}
+
+
+def labelled(config: HarmLabelsConfig, roots: Sequence[str]) -> list[tuple[str, dict[str, Literal[0, 1]]]]:
+    """Texts and their labels; a category that nobody looked at is 0 where no category is 1. A text that stands twice is read once."""
+    found: dict[str, dict[str, Literal[0, 1]]] = {}
+    for file in config.files:
+        path = find_input(file.path, roots, "harm_labels.files")
+        require_sha256(path, file.sha256, "harm_labels.files")
+        for line in json_lines(path):
+            text, labels = row(line, config.categories)
+            found.setdefault(text, labels)
+    return list(found.items())
+
+
+def row(line: Line, categories: Mapping[str, str]) -> tuple[str, dict[str, Literal[0, 1]]]:
+    """One row. Raises ValueError naming file, line and key."""
+    texts = [line.fields[key] for key in ("prompt", "text") if line.fields.get(key)]
+    if len(texts) != 1 or not isinstance(texts[0], str):
+        raise ValueError(f"{line.where}: needs one of prompt and text")
+    known: dict[str, Literal[0, 1]] = {}
+    for name, key in categories.items():
+        value: Any = line.fields.get(key)
+        if value is not None and (isinstance(value, bool) or value not in (0, 1)):
+            raise ValueError(f"{line.where}: {key}: expected 0 or 1, got {value!r}")
+        if value is not None:
+            known[name] = value
+    nothing: dict[str, Literal[0, 1]] = dict.fromkeys(categories, 0)
+    return texts[0], known if 1 in known.values() else nothing
+
+
+def split(rows: Sequence[tuple[str, dict[str, Literal[0, 1]]]], test_share: float) -> list[HarmText]:
+    """The rows as records, each group of near duplicates on one side."""
+    texts = [text for text, _ in rows]
+    first = groups(texts) if texts else np.zeros(0, np.int64)
+    found = []
+    for (text, labels), leader in zip(rows, first.tolist(), strict=True):
+        drawn = int.from_bytes(hashlib.sha256(b"half\0" + texts[leader].encode()).digest()[:8]) / 2**64
+        found.append(HarmText(id=identity_of(text), text=text, split="train" if drawn < 1 - test_share else "test",
+                              group=identity_of(texts[leader]), labels=labels))  # fmt: skip
+    return found
+
+
+def identity_of(text: str) -> str:
+    """16 hex digits of a text's hash."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def prompts(file: LabelsConfig, roots: Sequence[str]) -> list[Probe]:
+    """Safe and unsafe prompts of a CSV file. Raises ValueError naming the file, the line and the column."""
+    path = find_input(file.path, roots, "harm_labels.prompts")
+    require_sha256(path, file.sha256, "harm_labels.prompts")
+    found: dict[str, Probe] = {}
+    for number, fields in enumerate(csv.DictReader(io.StringIO(json_file.text_of(path))), 2):
+        if not fields.get("prompt"):
+            raise ValueError(f"{path}:{number}: prompt: missing")
+        label: Any = fields.get("label")
+        if label not in ("safe", "unsafe"):
+            raise ValueError(f"{path}:{number}: label: expected safe or unsafe, got {label!r}")
+        text = fields["prompt"]
+        found.setdefault(text, Probe(id=f"prompt/{identity_of(text)}", text=text, group=label))
+    if not found:
+        raise ValueError(f"{path}: no prompt")
+    return list(found.values())
