@@ -102,6 +102,7 @@ COMMANDS = {
     "ledger": Row("~--store ? ~--json >"),
     "invalidates": Row("? ~--store ? ~--json >"),
     "lineage": Row("? ~--against ? ~--store ? ~--json >"),
+    "summary": Row("? --out > ~--answers <pipeline> ~--store ?"),
     "rollback": Row("? ? --name ? --reason ?"),
     "prune": Row("~--older-than # ~--store ? ~--scratch > ~--delete"),
     "verify": Row("? ~--store ? ~--public-key <records>"),

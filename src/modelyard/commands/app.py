@@ -35,6 +35,7 @@ from modelyard.commands import (
     schema,
     serve,
     servers,
+    summary,
     verify,
 )
 from modelyard.commands.command import Command, exit_code
@@ -58,6 +59,7 @@ COMMANDS: dict[str, tuple[tuple[str, Callable[..., object]], ...]] = {
     "Evaluation": (("eval", eval.evaluate), ("compare", compare.compare), ("page", page.page), ("judge", judge.judge)),
     "Releases": (
         ("lineage", released.lineage),
+        ("summary", summary.summary),
         ("invalidates", released.invalidates),
         ("rollback", released.rollback),
         ("verify", verify.verify),
