@@ -103,6 +103,7 @@ COMMANDS = {
     "invalidates": Row("? ~--store ? ~--json >"),
     "lineage": Row("? ~--against ? ~--store ? ~--json >"),
     "summary": Row("? --out > ~--answers <pipeline> ~--store ?"),
+    "claims": Row("? --out > ~--producer ? ~--store ?"),
     "rollback": Row("? ? --name ? --reason ?"),
     "prune": Row("~--older-than # ~--store ? ~--scratch > ~--delete"),
     "verify": Row("? ~--store ? ~--public-key <records>"),

@@ -16,6 +16,7 @@ from typer.main import get_command
 
 from modelyard.commands import (
     check,
+    claims,
     compare,
     contamination,
     convert,
@@ -60,6 +61,7 @@ COMMANDS: dict[str, tuple[tuple[str, Callable[..., object]], ...]] = {
     "Releases": (
         ("lineage", released.lineage),
         ("summary", summary.summary),
+        ("claims", claims.claims),
         ("invalidates", released.invalidates),
         ("rollback", released.rollback),
         ("verify", verify.verify),

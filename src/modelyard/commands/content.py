@@ -22,16 +22,8 @@ from modelyard.store.artifacts import MANIFEST, Artifact, Store
 
 def write_summary(model: str, out: Path, answers: Path | None, url: str | None) -> int:
     """Write the page and say what it leaves open; FAILED where the store lacks an artifact that the release was made of."""
-    with answering(tracking_uri()):
-        name, version = registered(model)
-        registry = Registry(tracking_uri(), name)
-        ref = registry.tag(version, DECISION)
-    store = store_of(registry, version, url)
-    decided = found(store, ref)
-    if decided and decided.name == sign_off.NAME:
-        decided = found(store, decided.parents["decision"])
+    label, store, decided = decision_of(model, url)
     if decided is None:
-        say(f"{ref}: not in the store any more")
         return FAILED
     with tempfile.TemporaryDirectory() as place:
         inputs, missing = copied(store, decided, Path(place))
@@ -40,13 +32,27 @@ def write_summary(model: str, out: Path, answers: Path | None, url: str | None) 
         if missing:
             return FAILED
         given = read_answers(answers) if answers else TrainingContent.model_validate(decided.config.get("training_content", {}))
-        label = f"{name} version {version.version}"
         write(out, content_summary.build(label, inputs, given))
         open_ = content_summary.blanks(content_summary.sections(label, inputs, given))
     say(f"{out}: {len(open_)} answers to be stated{':' if open_ else ''}")
     for key in open_:
         say(f"  {key}")
     return DONE
+
+
+def decision_of(model: str, url: str | None) -> tuple[str, Store, Artifact | None]:
+    """Name and version of a release, its store, and its decision before any signature; None, and said, where the store has it no more."""
+    with answering(tracking_uri()):
+        name, version = registered(model)
+        registry = Registry(tracking_uri(), name)
+        ref = registry.tag(version, DECISION)
+    store = store_of(registry, version, url)
+    decided = found(store, ref)
+    if decided and decided.name == sign_off.NAME:
+        decided = found(store, ref := decided.parents["decision"])
+    if decided is None:
+        say(f"{ref}: not in the store any more")
+    return f"{name} version {version.version}", store, decided
 
 
 def read_answers(file: Path) -> TrainingContent:
