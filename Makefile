@@ -8,11 +8,11 @@ export DO_NOT_TRACK := 1
 
 # make takes "policy.kl_coef=0.05" for a variable of its own; every command-line variable that is not one of make's here is
 # an override of the config. Each is one word of the shell, whatever spaces and quotes its value has.
-KNOWN     := TINY CONFIG PYTHON VENV PORTS N SEED MODEL DATA LOCKED
+KNOWN     := MODELYARD_IMAGE TINY CONFIG PYTHON VENV PORTS N SEED MODEL DATA LOCKED
 GIVEN      = $(foreach _key,$(sort $(.VARIABLES)),$(if $(filter command line,$(origin $(_key))),$(_key)))
 OVERRIDES  = $(foreach _key,$(filter-out $(KNOWN),$(GIVEN)),'$(subst ','\'',$(_key)=$(value $(_key)))')
 
-.PHONY: help run test test-numerics test-all check docs ui serve clean setup lock services deploy chaos gpu-proof bench bench-evals bench-data bench-posttrain
+.PHONY: help run test test-numerics test-all check docs ui serve clean setup lock services deploy kubernetes chaos gpu-proof bench bench-evals bench-data bench-posttrain
 .DEFAULT_GOAL := help
 
 # Where `make services` answers, for the configs that are meant for it.
@@ -86,8 +86,11 @@ $(VENV)/.services: $(READY)
 
 deploy: $(READY) ## deployments of infra/prefect.yaml into the Prefect server at PREFECT_API_URL
 	@test -n "$$PREFECT_API_URL" || { echo "PREFECT_API_URL: not set; after make services: . .modelyard/services/addresses"; exit 1; }
-	@$(BIN)/python -m tasks.deployment
-	@$(BIN)/prefect --no-prompt deploy --all --prefect-file infra/prefect.yaml
+	@$(BIN)/python -m tasks.deployment .modelyard/prefect.yaml
+	@$(BIN)/prefect --no-prompt deploy --all --prefect-file .modelyard/prefect.yaml
+
+kubernetes: $(READY) ## infra/kubernetes.yaml with the image that MODELYARD_IMAGE names by digest, for kubectl apply -f -
+	@$(BIN)/python -m tasks.image
 
 chaos: $(READY) ## kill -9 at random, and resume: [N=20] [SEED=0]
 	@$(BIN)/python -m bench.chaos --runs $(or $(N),20) --seed $(or $(SEED),0)

@@ -123,6 +123,9 @@ def _plot(rows: list[dict[str, float]], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    from modelyard.page_style import PLOT, SERIES
+
+    pyplot.rcParams.update(PLOT | {"axes.prop_cycle": matplotlib.cycler(color=list(SERIES))})  # type: ignore[arg-type]
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.6))
     for workers in sorted({row["workers"] for row in rows}):
         mine = [row for row in rows if row["workers"] == workers]

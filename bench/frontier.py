@@ -175,6 +175,9 @@ def plot(runs: Sequence[Run], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    from modelyard.page_style import FAINT, PLOT
+
+    pyplot.rcParams.update(PLOT)  # type: ignore[arg-type]
     figure, panels = pyplot.subplots(1, 3, figsize=(15, 4.5), constrained_layout=True)
     panels[2].set_yscale("symlog", linthresh=2.0)
     coefficients = sorted({each.key.kl_coef for each in runs})
@@ -193,9 +196,9 @@ def plot(runs: Sequence[Run], path: Path) -> None:
     panels[0].set_ylabel("score minus SFT's (faint: the reward model's)")
     panels[0].legend(fontsize=7)
     panels[1].set_ylabel("win rate over SFT by the unseen gold reward model")
-    panels[1].axhline(0.5, color="grey", linewidth=0.8)
+    panels[1].axhline(0.5, color=FAINT, linewidth=0.8)
     panels[2].set_ylabel("held-out loss against SFT, %")
-    panels[2].axhline(2.0, color="grey", linewidth=0.8)
+    panels[2].axhline(2.0, color=FAINT, linewidth=0.8)
     for panel in panels:
         panel.set_xlabel("square root of KL(policy || SFT) of a completion, nats")
     figure.savefig(path, dpi=110)

@@ -1,34 +1,33 @@
-"""Pictures of what a person sees of a finished line: its run and one stage's page in Prefect, its curves in MLflow. Needs Chromium.
+"""Pictures of what a person sees of a finished line: its pages, and with ``--servers`` its run in Prefect and its curves in MLflow. Needs Chromium.
 
-``python -m bench.screenshots HOME OUT`` shows the line that ``HOME`` (``.modelyard``) holds, as ``make ui`` does. Left out: signing in, which
-Prefect's pages ask for before they show anything.
+``python -m bench.screenshots HOME OUT`` draws the pages of the newest release in ``HOME/store`` again from its artifacts, with the code that
+runs, so that the pictures of the documentation show today's pages. Prefect's pages are signed in to with the home's own auth string.
 """
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from mlflow import MlflowClient
-from prefect.client.orchestration import SyncPrefectClient
 
+from bench.browser import Page, browser
 from bench.program import program
-from modelyard.adapters.servers.prefect_server import auth_string
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-SIZE = "1400,1000"
-SETTLE_MILLISECONDS = 20_000
-START_SECONDS = 240
+SERVERS_SETTLE_SECONDS = 20.0
+VIEWS: tuple[tuple[str, int, int, str], ...] = (("", 1200, 1500, "light"), ("-dark", 1200, 1500, "dark"), ("-phone", 390, 844, "light"))
+"""Suffix of the file, CSS pixels, colour scheme."""
+PICTURED = ("card", "evolution", "training-content", "data-report")
 
 
 @contextmanager
@@ -48,50 +47,95 @@ def shown(home: Path) -> Iterator[tuple[str, str]]:
         servers.wait()
 
 
-def take(browser: str, url: str, file: Path) -> None:
-    """A picture of ``url`` once its scripts have settled."""
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        options = [
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--hide-scrollbars",
-            f"--user-data-dir={profile}",
-            f"--window-size={SIZE}",
-        ]
-        command = [browser, *options, f"--virtual-time-budget={SETTLE_MILLISECONDS}", f"--screenshot={file}", url]
-        subprocess.run(command, check=True, capture_output=True, timeout=START_SECONDS)
+def pages(store_url: str, scratch: str) -> dict[str, str]:
+    """Name -> HTML of the newest decision's pages and of its corpus's report. Raises ValueError where the store has no decision."""
+    from modelyard.data.corpus import report
+    from modelyard.formats.expectation import SuiteResult
+    from modelyard.formats.results import read_results
+    from modelyard.release.card import content_summary, evolution, model_card
+    from modelyard.release.decision import read_decision
+    from modelyard.release.limits import LineDecision
+    from modelyard.store.artifacts import Store
+    from modelyard.store.lineage import all_artifacts
+
+    store = Store(store_url, scratch)
+    decisions = [one for one in all_artifacts(store) if one.name == "decision"]
+    if not decisions:
+        raise ValueError(f"{store.storage.url}: no decision")
+    newest = max(decisions, key=lambda one: one.finished or 0.0)
+    rules = LineDecision.model_validate(newest.config)
+    inputs = {role: store.fetch(store.get(ref)) for role, ref in newest.parents.items()}
+    results, decision, corpus = read_results(inputs["results"]), read_decision(store.fetch(newest)), inputs["corpus"]
+    suites = [SuiteResult.model_validate(row) for row in json.loads((corpus / "expectations.json").read_text("utf-8"))]
+    kept = [json.loads((corpus / f"{name}.json").read_text("utf-8")) for name in ("statistics", "sources", "abuse")]
+    return {
+        "card": model_card.build(rules.line, inputs, decision, results),
+        "evolution": evolution.of_versions(rules.line, inputs, results),
+        "training-content": content_summary.build(rules.line, inputs, rules.training_content),
+        "data-report": report.page("corpus", kept[0], kept[1], suites, corpus / "rejects", kept[2]),
+    }
+
+
+def addresses(prefect: str, mlflow: str, auth: str) -> dict[str, str]:
+    """Name -> address of the servers' pages about the newest run and its base model."""
+    from mlflow import MlflowClient
+    from prefect.client.orchestration import SyncPrefectClient
+
+    client = SyncPrefectClient(f"{prefect}/api", auth_string=auth)
+    run = max(client.read_flow_runs(), key=lambda found: str(found.created))
+    artifacts = {found.key: found for found in client.read_latest_artifacts()}
+    tracker = MlflowClient(mlflow)
+    experiment = next(found for found in tracker.search_experiments() if found.name != "Default")
+    staged = tracker.search_runs([experiment.experiment_id])
+    base = next(found for found in staged if found.data.tags.get("stage") in ("base", "imported"))
+    return {
+        "prefect-run": f"{prefect}/runs/flow-run/{run.id}",
+        "prefect-stage": f"{prefect}/artifacts/artifact/{artifacts['base'].latest_id}",
+        "mlflow-runs": f"{mlflow}/#/experiments/{experiment.experiment_id}/runs",
+        "mlflow-base": f"{mlflow}/#/experiments/{experiment.experiment_id}/runs/{base.info.run_id}/model-metrics",
+    }
+
+
+def take(page: Page, written: Mapping[str, str], out: Path, scale: float) -> Iterator[Path]:
+    """A picture of each page in each view."""
+    with tempfile.TemporaryDirectory() as place:
+        for name, html in written.items():
+            file = Path(place) / f"{name}.html"
+            file.write_text(html, "utf-8")
+            for suffix, width, height, scheme in VIEWS:
+                target = out / f"{name}{suffix}.png"
+                page.picture(file.as_uri(), target, width, height, "dark" if scheme == "dark" else "light", scale)
+                yield target
 
 
 def main(
     home: Annotated[Path, typer.Argument(help="Directory of a finished line, such as .modelyard.")],
     out: Annotated[Path, typer.Argument(help="Directory of the pictures.")],
+    store: Annotated[str, typer.Option(help="URL of the line's store; that of the home.")] = "",
+    only: Annotated[list[str], typer.Option(help=f"Pages: {', '.join(PICTURED)}.")] = [],
+    servers: Annotated[bool, typer.Option("--servers", help="Prefect's and MLflow's pages too.")] = False,
+    scale: Annotated[float, typer.Option(min=0.5, max=3.0, help="Pixels of the picture for each of a page's.")] = 1.0,
 ) -> int:
-    """Take them all; prints each file and address."""
+    """Take them all; prints each file."""
+    from modelyard.adapters.servers.prefect_server import auth_string
+
     home = home.absolute()
-    browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if browser is None:
-        sys.stderr.write(f"no browser found (looked for {', '.join(BROWSERS)})\n")
-        return 1
+    if unknown := set(only) - set(PICTURED):
+        raise ValueError(f"--only {sorted(unknown)[0]}: none of {', '.join(PICTURED)}")
+    with tempfile.TemporaryDirectory() as scratch:
+        written = pages(store or f"file://{home}/store", scratch)
     out.mkdir(parents=True, exist_ok=True)
-    with shown(home) as (prefect, mlflow):
-        client = SyncPrefectClient(f"{prefect}/api", auth_string=auth_string(home / "prefect"))
-        run = max(client.read_flow_runs(), key=lambda found: str(found.created))
-        pages = {found.key: found for found in client.read_latest_artifacts()}
-        tracker = MlflowClient(mlflow)
-        experiment = next(found for found in tracker.search_experiments() if found.name != "Default")
-        base = next(found for found in tracker.search_runs([experiment.experiment_id]) if found.data.tags.get("stage") == "base")
-        addresses = {
-            "prefect-run": f"{prefect}/runs/flow-run/{run.id}",
-            "prefect-stage": f"{prefect}/artifacts/artifact/{pages['base'].latest_id}",
-            "prefect-artifacts": f"{prefect}/artifacts",
-            "mlflow-runs": f"{mlflow}/#/experiments/{experiment.experiment_id}/runs",
-            "mlflow-base": f"{mlflow}/#/experiments/{experiment.experiment_id}/runs/{base.info.run_id}/model-metrics",
-        }
-        for name, url in addresses.items():
-            started = time.monotonic()
-            take(browser, url, out / f"{name}.png")
-            sys.stdout.write(f"{out / name}.png  {url}  {time.monotonic() - started:.0f} s\n")
+    with browser() as page:
+        for file in take(page, {name: html for name, html in written.items() if not only or name in only}, out, scale):
+            sys.stdout.write(f"{file}\n")
+        if servers:
+            auth = auth_string(home / "prefect")
+            page.remember({"prefect-password": base64.b64encode(auth.encode()).decode()})
+            with shown(home) as (prefect, mlflow):
+                for name, url in addresses(prefect, mlflow, auth).items():
+                    started = time.monotonic()
+                    page.picture(url, out / f"{name}.png", settle=SERVERS_SETTLE_SECONDS)
+                    sys.stdout.write(f"{out / name}.png  {url}  {time.monotonic() - started:.0f} s\n")
     return 0
 
 

@@ -1,21 +1,30 @@
 """What a Prefect server needs before it gets the deployments of ``infra/prefect.yaml``: work pools, their queues, and the watch over heartbeats.
 
-``make deploy`` runs it (``python -m tasks.deployment``) in place of a start of Prefect's CLI for each. What is there already stays as it is.
+``make deploy`` runs it (``python -m tasks.deployment FILE``) in place of a start of Prefect's CLI for each, and deploys the ``FILE`` that it
+writes: ``infra/prefect.yaml`` with the image of the cluster by digest (:mod:`tasks.image`). What is there already stays as it is.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
+import yaml
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectNotFound
 from prefect.workers.utilities import get_default_base_job_template_for_infrastructure_type as job_template
 
+from modelyard.config import complaint
+from modelyard.exit_codes import BAD_INPUT, DONE
+from modelyard.printable import printable
 from tasks.heartbeat import watch_heartbeats
+from tasks.image import DOCS, VARIABLE, needs_image, own_image, with_image
 
+PREFECT = Path(__file__).parents[1] / "infra/prefect.yaml"
 POOLS = {"modelyard": "process", "modelyard-cluster": "kubernetes"}
 """Work pool -> where its runs are: on the machine of its worker, or jobs of a cluster."""
 QUEUE = "line"
@@ -62,6 +71,23 @@ def hardened(template: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
-if __name__ == "__main__":
+def main(file: Path) -> int:
+    """Write the deployments to ``file`` and make what they need; 2 where ``MODELYARD_IMAGE`` names no image by digest."""
+    declared = yaml.safe_load(PREFECT.read_text())
+    try:
+        image = own_image()
+    except ValueError as error:
+        sys.stderr.write(f"{printable(complaint(error))}\n")
+        return BAD_INPUT
+    for deployment in declared["deployments"] if image is None else []:
+        if needs_image(deployment):
+            sys.stderr.write(f"{deployment['name']}: left out; {VARIABLE} names no image, see {DOCS}\n")
     asyncio.run(make_pools())
     watch_heartbeats()
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    file.write_text(yaml.safe_dump(with_image(declared, image), sort_keys=False))
+    return DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

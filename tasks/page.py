@@ -16,6 +16,7 @@ from uuid import UUID
 
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 
+from modelyard import page_style
 from modelyard.printable import markdown
 from modelyard.store.artifacts import Built
 
@@ -82,7 +83,7 @@ def drawn(points: Sequence[tuple[float, float]]) -> str:
     (left, right), (low, high) = ((min(values), max(values)) for values in zip(*points, strict=True))
     across, up = (WIDTH - 80) / (right - left or 1), (HEIGHT - 40) / (high - low or 1)
     path = " ".join(f"{60 + (x - left) * across:.1f},{10 + (high - y) * up:.1f}" for x, y in points)
-    text = '<text x="{}" y="{}" font-family="sans-serif" font-size="12" fill="#777" text-anchor="{}">{}</text>'
+    text = f'<text x="{{}}" y="{{}}" font-family="sans-serif" font-size="12" fill="{page_style.FAINT}" text-anchor="{{}}">{{}}</text>'
     labels = [
         text.format(54, 18, "end", f"{high:.4g}"),
         text.format(54, HEIGHT - 26, "end", f"{low:.4g}"),
@@ -90,4 +91,4 @@ def drawn(points: Sequence[tuple[float, float]]) -> str:
         text.format(WIDTH - 20, HEIGHT - 8, "end", f"step {right:g}"),
     ]
     frame = f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}">'
-    return f'{frame}<polyline points="{path}" fill="none" stroke="#2a6fdb" stroke-width="2"/>{"".join(labels)}</svg>'
+    return f'{frame}<polyline points="{path}" fill="none" stroke="{page_style.FIRST}" stroke-width="2"/>{"".join(labels)}</svg>'

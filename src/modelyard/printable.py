@@ -13,6 +13,8 @@ import unicodedata
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from modelyard import page_style
+
 if TYPE_CHECKING:
     from jinja2 import Environment, Template
 
@@ -23,10 +25,6 @@ JOINERS = "\u200c\u200d"
 """ZERO WIDTH NON-JOINER and JOINER: part of the spelling in Persian and in scripts of India, and of some pictures."""
 _PLAIN = re.compile(r"[\n\t -~]*")
 _MARKDOWN = re.compile(r"[\\`*_{}\[\]()#|~!]|:(?=//)|(?<=www)\.|^[-+=]|(?<=^\d)\.|(?<=^\d\d)\.")
-
-
-NOTHING_REMOTE = """<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">"""
-"""For the head of a page that needs no network: no script runs in it and nothing is fetched, whatever gets into it."""
 
 
 def printable(text: str) -> str:
@@ -43,7 +41,8 @@ def markdown(text: str) -> str:
 
 
 def page(template: str) -> Template:
-    """An HTML page: what is put into it is escaped and printable, unless it is markup of ours. ``nothing_remote`` is for its head."""
+    """An HTML page: what is put into it is escaped and printable, unless it is markup of ours. ``nothing_remote`` and
+    ``style`` (:mod:`modelyard.page_style`) are for its head, ``sorting`` for its end."""
     return _pages().from_string(template)
 
 
@@ -53,7 +52,9 @@ def _pages() -> Environment:
     from markupsafe import Markup
 
     pages = Environment(autoescape=True, finalize=_finished)
-    pages.globals["nothing_remote"] = Markup(NOTHING_REMOTE)
+    pages.globals["nothing_remote"] = Markup(page_style.NOTHING_REMOTE)
+    pages.globals["style"] = Markup(page_style.css())
+    pages.globals["sorting"] = Markup(f"<script>{page_style.SORT}</script>")
     return pages
 
 

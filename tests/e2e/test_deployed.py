@@ -19,6 +19,7 @@ from prefect.states import Cancelling
 
 from modelyard.adapters.servers.prefect_server import prefect_server
 from tasks.deployment import make_pools
+from tasks.image import with_image
 from tests.e2e.running import ENVIRONMENT, ROOT, SMALLEST, aliases, copy, is_built
 from tests.e2e.test_killed import orphans
 
@@ -68,7 +69,7 @@ class Yard:
 @contextmanager
 def yard(directory, tmp_path, *overrides: str, watching: bool = False):
     home = directory / ".modelyard"
-    declared = yaml.safe_load((ROOT / "infra/prefect.yaml").read_text())
+    declared = with_image(yaml.safe_load((ROOT / "infra/prefect.yaml").read_text()), f"modelyard@sha256:{'0' * 64}")
     inbox = tmp_path / "inbox"
     inbox.mkdir()
     for deployment in declared["deployments"]:  # the same deployments, on the smallest config and a store of their own

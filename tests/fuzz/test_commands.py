@@ -103,6 +103,8 @@ COMMANDS = {
     "ledger": Row("~--store ? ~--json >"),
     "invalidates": Row("? ~--store ? ~--json >"),
     "lineage": Row("? ~--against ? ~--store ? ~--json >"),
+    "summary": Row("? --out > ~--answers <pipeline> ~--store ?"),
+    "claims": Row("? --out > ~--producer ? ~--store ?"),
     "rollback": Row("? ? --name ? --reason ?"),
     "prune": Row("~--older-than # ~--store ? ~--scratch > ~--delete"),
     "verify": Row("? ~--store ? ~--public-key <records>"),

@@ -3,6 +3,7 @@
 import json
 import os
 import site
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import yaml
 
 from tasks.deployment import POOLS, QUEUE, hardened
 from tasks.heartbeat import TAG
+from tasks.image import BY_DIGEST, VARIABLE, with_image
 
 ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"
@@ -173,4 +175,68 @@ def test_ray_versions_of_cluster_and_project_are_one():
     [cluster] = [document for document in documents() if document["apiVersion"].startswith("ray.io/")]
     pinned = next(line for line in (ROOT / "constraints.txt").read_text().splitlines() if line.startswith("ray=="))
     assert pinned == f"ray=={cluster['spec']['rayVersion']}"
-    assert json.dumps(cluster).count("modelyard:latest") == 2
+    assert json.dumps(cluster).count(f'"{VARIABLE}"') == 2
+
+
+def named_images():
+    """Every container image that a file of ``infra/`` names, ours by its word; a variable of compose by what it is without one."""
+
+    def walk(value):
+        if isinstance(value, dict):
+            yield from (one for key, one in value.items() if key in ("image", "PYTHON") and isinstance(one, str))
+            for one in value.values():
+                yield from walk(one)
+        elif isinstance(value, list):
+            for one in value:
+                yield from walk(one)
+
+    for file in sorted(INFRA.glob("*.yaml")):
+        for document in yaml.safe_load_all(file.read_text()):
+            yield from ((file.name, re.sub(r"^\$\{\w+:-(.*)\}$", r"\1", image)) for image in walk(document))
+    for line in (INFRA / "Dockerfile").read_text().splitlines():
+        if found := re.match(r"ARG PYTHON=(\S+)|FROM (?!\$\{PYTHON\})(\S+)", line):
+            yield "Dockerfile", found[1] or found[2]
+
+
+def test_every_image_of_others_is_pinned_by_digest_and_ours_waits_for_one():
+    images = set(named_images())
+    ours = {("compose.yaml", "modelyard"), ("kubernetes.yaml", VARIABLE), ("prefect.yaml", VARIABLE)}  # compose builds it where it runs
+    assert ours < images
+    assert all(BY_DIGEST.fullmatch(image) for _, image in images - ours), images
+    assert {file for file, _ in images - ours} == {"compose.yaml", "Dockerfile"}
+    assert len({image for _, image in images if image.startswith("python")}) == 1, "compose builds on another Python than the Dockerfile"
+    assert not BY_DIGEST.fullmatch(VARIABLE)
+
+
+DIGEST = "sha256:" + "0123456789abcdef" * 4
+
+
+def filled(named):
+    environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
+    environment |= {VARIABLE: named} if named is not None else {}
+    return subprocess.run([sys.executable, "-m", "tasks.image"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_cluster_manifests_are_printed_for_an_image_by_digest_only():
+    image = f"registry.example:5000/team/modelyard:0.2@{DIGEST}"
+    done = filled(image)
+    assert (done.returncode, done.stderr) == (0, "")
+    [cluster] = [one for one in yaml.safe_load_all(done.stdout) if one["apiVersion"].startswith("ray.io/")]
+    pods = [cluster["spec"]["headGroupSpec"], *cluster["spec"]["workerGroupSpecs"]]
+    assert [one["image"] for pod in pods for one in pod["template"]["spec"]["containers"]] == [image, image]
+    for refused in (None, "", "modelyard:latest", "modelyard", f"modelyard@{DIGEST[:-1]}", f"modelyard@{DIGEST} --privileged", "a\nb"):
+        done = filled(refused)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), refused
+        assert VARIABLE in done.stderr
+
+
+def test_deployments_that_run_our_image_get_it_by_digest_or_are_left_out():
+    declared = yaml.safe_load((INFRA / "prefect.yaml").read_text())
+    names = [one["name"] for one in declared["deployments"]]
+    without = with_image(declared, None)
+    assert [name for name in names if name not in {one["name"] for one in without["deployments"]}] == ["weekly-cluster"]
+    filled_in = with_image(declared, f"modelyard@{DIGEST}")
+    assert [one["name"] for one in filled_in["deployments"]] == names
+    assert VARIABLE not in json.dumps([without, filled_in])
+    assert filled_in["deployments"][-1]["work_pool"]["job_variables"]["image"] == f"modelyard@{DIGEST}"
+    assert VARIABLE in json.dumps(declared), "what was given stays as it was"

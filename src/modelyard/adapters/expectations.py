@@ -16,7 +16,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from modelyard.formats.expectation import ExpectationResult, SuiteResult, read_suite, suite_file
-from modelyard.printable import NOTHING_REMOTE, printable
+from modelyard.page_style import NOTHING_REMOTE
+from modelyard.printable import printable
 
 _REMOTE = re.compile(r"<script\b.*?</script>|<link\b[^>]*>|<img\b[^>]*>", re.DOTALL | re.IGNORECASE)
 _ELEMENT_ID = re.compile(r"(?<=-body-)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")

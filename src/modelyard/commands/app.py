@@ -16,6 +16,7 @@ from typer.main import get_command
 
 from modelyard.commands import (
     check,
+    claims,
     compare,
     contamination,
     convert,
@@ -36,6 +37,7 @@ from modelyard.commands import (
     schema,
     serve,
     servers,
+    summary,
     verify,
 )
 from modelyard.commands.command import Command, exit_code
@@ -65,6 +67,8 @@ COMMANDS: dict[str, tuple[tuple[str, Callable[..., object]], ...]] = {
     ),
     "Releases": (
         ("lineage", released.lineage),
+        ("summary", summary.summary),
+        ("claims", claims.claims),
         ("invalidates", released.invalidates),
         ("rollback", released.rollback),
         ("verify", verify.verify),

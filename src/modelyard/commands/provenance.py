@@ -74,7 +74,7 @@ def show_lineage(model: str, against: str | None, url: str | None, out: Path | N
 def print_artifacts(found: lineage.Lineage) -> None:
     """Every artifact with its parents, config and sources."""
     for ref, made in found.artifacts.items():
-        say(f"\n{ref}  code {made.code}  {made.seconds:.1f} s")
+        say(f"\n{ref}  code {made.code}  {made.seconds:.1f} s{f'  by {made.builder}' if made.builder else ''}")
         for role, parent in made.parents.items():
             say(f"  made of {role}: {parent}")
         say(f"  config: {' '.join(f'{key}={value}' for key, value in flatten(made.config).items()) or 'none'}")

@@ -1,5 +1,5 @@
-"""The decision stage: read the evidence of all stages, judge it, write ``decision.json``, ``card.html`` and
-``evolution.html``.
+"""The decision stage: read the evidence of all stages, judge it, write ``decision.json``, ``card.html``,
+``evolution.html`` and ``training_content.html``.
 
 The baseline and the released versions are inputs like any other, so the decision's fingerprint says what it was compared
 with. Results are counted again from their records before a gate reads them. A BLOCK is a result, not an error: whoever
@@ -22,6 +22,8 @@ from modelyard.progress import Report
 from modelyard.release import metric_suite
 from modelyard.release.card import evolution, model_card
 from modelyard.release.gates.gate import MODELS, Classified, Decision, Evidence, Gate, Use
+from modelyard.release.card import content_summary, evolution, model_card
+from modelyard.release.gates.gate import MODELS, Decision, Evidence, Gate, Use
 from modelyard.release.gates.origin import IMPORTED_TEXT
 from modelyard.release.limits import ReleaseConfig
 from modelyard.release.verdict import SEVERITY, decide, decide_early
@@ -94,6 +96,7 @@ def run(
     (out / FILE).write_text(decision.model_dump_json(indent=1), "utf-8")
     (out / "card.html").write_text(model_card.build(name, inputs, decision, evidence.results), "utf-8")
     (out / evolution.FILE).write_text(evolution.of_versions(name, inputs, evidence.results), "utf-8")
+    (out / content_summary.FILE).write_text(content_summary.build(name, inputs, config.training_content), "utf-8")
     report(2, 2, unit="page")
     verdicts = {f"release/{gate.name}/severity": float(SEVERITY[gate.verdict]) for gate in decision.gates}
     numbers = {key: value for gate in decision.gates for key, value in gate.metrics.items()}

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from modelyard.config import Config
+from modelyard.release.training_content import TrainingContent
 from modelyard.release.visible import Visible
 
 LONGEST_OVERRIDE = timedelta(days=366)
@@ -151,6 +152,8 @@ class ReleaseConfig(Config):
     """Gates that shall not stop this release; each stays on the record with its name and reason."""
     set_aside: SetAside = SetAside()
     """What cannot apply to this line, by name, with the reason."""
+    training_content: TrainingContent = TrainingContent()
+    """What the public summary of training content says that no lineage knows."""
     seed: int
     """Of the bootstrap."""
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 from modelyard.config import Config
 from modelyard.formats.results import read_results
-from modelyard.release.card import evolution, model_card
+from modelyard.release.card import content_summary, evolution, model_card
 from modelyard.release.decision import FILE, read_decision
 from modelyard.release.gates.gate import Decision, Gate
 from modelyard.release.limits import Override
@@ -57,6 +57,7 @@ def run(config: SignOffConfig, answer: SignOff, inputs: Mapping[str, Path], out:
     results = read_results(inputs["results"])
     (out / "card.html").write_text(model_card.build(config.line, evidence, signed, results), "utf-8")
     (out / evolution.FILE).write_text(evolution.of_versions(config.line, evidence, results), "utf-8")
+    (out / content_summary.FILE).write_bytes((inputs["decision"] / content_summary.FILE).read_bytes())
     return {"release/decision/promote": float(signed.verdict == "PROMOTE")}
 
 

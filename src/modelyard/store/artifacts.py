@@ -20,7 +20,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,7 +42,7 @@ SOURCES = "sources.json"
 """File of a corpus: what it was made of."""
 USED, PRUNED = ".used", ".pruned"
 """Folders of a store: when a run last took an artifact; manifests and provenance of those whose files were pruned."""
-TIMES = {"seconds", "started", "finished"}
+CIRCUMSTANCES = {"seconds", "started", "finished", "builder"}
 """Of a manifest: what differs when the same is built again."""
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
@@ -66,7 +66,7 @@ class ParentRecord(Config):
     fingerprint: str
     """Its fingerprint."""
     manifest: str
-    """sha256 of its ``artifact.json`` without the times of its build, hex: one built again to the same bytes is the same."""
+    """sha256 of its ``artifact.json`` without the times and the maker of its build, hex: one built again to the same bytes is the same."""
 
 
 class Artifact(Config):
@@ -91,9 +91,12 @@ class Artifact(Config):
     seconds: float
     """Wall time of the build."""
     started: float | None = None
-    """When work on it began (before any restart), seconds since 1970; None where that was not recorded."""
+    """When work on it began (before any restart), seconds since 1970, never before its parents were committed, whatever the clock says; None
+    where that was not recorded."""
     finished: float | None = None
     """When it was committed, seconds since 1970."""
+    builder: str | None = None
+    """User and machine of the process that built it, ``user@host``; None where that was not recorded."""
     parent_records: dict[str, ParentRecord] | None = None
     """Role -> what the parent was; None in a manifest of format 1, whose parents cannot be checked."""
 
@@ -132,7 +135,7 @@ class Artifact(Config):
     @property
     def record(self) -> ParentRecord:
         """What an artifact that is made of this one remembers of it."""
-        lasting = self.model_dump_json(exclude_unset=True, exclude=TIMES)
+        lasting = self.model_dump_json(exclude_unset=True, exclude=CIRCUMSTANCES)
         return ParentRecord(fingerprint=self.fingerprint, manifest=hashlib.sha256(lasting.encode()).hexdigest())
 
     @property
@@ -316,7 +319,7 @@ class Store:
         out.mkdir(parents=True)
         begun = workspace / "begun"
         if not begun.exists():
-            begun.write_text(repr(time.time()))
+            begun.write_text(repr(_now(after=[parent.finished or 0.0 for parent in spec.parents.values()])))
         started = time.monotonic()
         metrics = produce(out, workspace / "checkpoints")
         files = {
@@ -324,6 +327,7 @@ class Store:
             for file in sorted(out.rglob("*"))
             if file.is_file()
         }
+        work_began = float(begun.read_text())
         artifact = Artifact(
             name=spec.name,
             version=spec.version,
@@ -334,8 +338,9 @@ class Store:
             metrics=dict(metrics),
             files=files,
             seconds=time.monotonic() - started,
-            started=float(begun.read_text()),
-            finished=time.time(),
+            started=work_began,
+            finished=_now(after=[work_began]),
+            builder=f"{claim.owner['user']}@{claim.owner['host']}",
             parent_records={role: parent.record for role, parent in spec.parents.items()},
         )
         cached = not claim.keep()
@@ -346,6 +351,11 @@ class Store:
             self.storage.write(f"{artifact.ref}/{MANIFEST}", _written(artifact))
         shutil.rmtree(workspace, ignore_errors=True)
         return Built(artifact, cached)
+
+
+def _now(after: Sequence[float]) -> float:
+    """Seconds since 1970, but never before what is known to lie behind: clocks are set back, and another machine's may be ahead."""
+    return max([time.time(), *after])
 
 
 def parted(artifact: Artifact, role: str, parent: Artifact) -> str:

@@ -13,6 +13,7 @@ import contextlib
 import json
 import logging
 import os
+import pwd
 import socket
 import threading
 import time
@@ -118,7 +119,8 @@ def take(storage: Storage, name: str, finished: Callable[[], bool]) -> Claim | N
             _held.discard(owner["id"])
             continue
         if not told:
-            _log.warning("%s is being built by process %s on %s; waiting for it", name, holder.get("pid"), holder.get("host"))
+            where = (holder.get("pid"), holder.get("user"), holder.get("host"))
+            _log.warning("%s is being built by process %s of %s on %s; waiting for it", name, *where)
             told = True
         time.sleep(POLL_SECONDS)
         quiet += POLL_SECONDS
@@ -152,7 +154,22 @@ def _words(owner: dict[str, Any]) -> bytes:
 
 def _me() -> dict[str, Any]:
     pid = os.getpid()
-    return {"id": uuid.uuid4().hex, "host": socket.gethostname(), "machine": _machine(), "pid": pid, "born": _born(pid)}
+    return {
+        "id": uuid.uuid4().hex,
+        "user": _user(),
+        "host": socket.gethostname(),
+        "machine": _machine(),
+        "pid": pid,
+        "born": _born(pid),
+    }
+
+
+def _user() -> str:
+    """Name of the user that this process is, whatever its environment says; the number where nobody gave it a name (as in containers)."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
 
 
 def _machine() -> str:
@@ -171,10 +188,23 @@ def _is_gone(holder: dict[str, Any]) -> bool:
         return holder.get("id") not in _held
     try:
         return _born(int(holder["pid"])) != holder.get("born")
-    except (psutil.NoSuchProcess, KeyError, TypeError, ValueError):
+    except psutil.NoSuchProcess:
+        return not _is_hidden(int(holder["pid"]))
+    except (KeyError, TypeError, ValueError):
         return True
     except psutil.Error:
         return False
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether a process is there that /proc does not show: another user's, on a machine that mounts it with ``hidepid``."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return False
 
 
 def _born(pid: int) -> float:

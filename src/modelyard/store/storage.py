@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 import fsspec
 
 from modelyard.store.outage import code_of, patiently
+from modelyard.store.sharing import make_room, share
 
 T = TypeVar("T")
 
@@ -98,7 +99,7 @@ class Storage:
         if not self.is_local:
             self._try(key, lambda path: self.fs.pipe_file(path, data))
             return
-        self._try(key, lambda path: _write_aside(path, data, os.replace))
+        self._try(key, lambda path: _write_aside(self.root, path, data, os.replace))
 
     def create(self, key: str, data: bytes) -> bool:
         """Write a small file unless there is one; False if somebody else's is there. Of two who try at once exactly one succeeds.
@@ -107,7 +108,7 @@ class Storage:
         """
         try:
             if self.is_local:
-                self._try(key, lambda path: _write_aside(path, data, os.link))
+                self._try(key, lambda path: _write_aside(self.root, path, data, os.link))
             else:
                 self._try(key, lambda path: _create_object(self.fs, path, data))
         except FileExistsError:
@@ -119,7 +120,7 @@ class Storage:
     def put_file(self, file: Path, key: str) -> None:
         """Copy one local file to ``key``; a reader sees all of it or nothing."""
         if self.is_local:
-            self._try(key, lambda path: _copy_aside(file, path))
+            self._try(key, lambda path: _copy_aside(self.root, file, path))
         else:
             self._try(key, lambda path: _upload(self.fs, file, path))
 
@@ -136,7 +137,7 @@ class Storage:
         """Bring a finished local directory to ``key`` in place of what stands there (moved on a local store, uploaded file by file elsewhere)."""
         self.remove(key)
         if self.is_local:
-            self._try(key, lambda path: _move(directory, path))
+            self._try(key, lambda path: _move(self.root, directory, path))
             return
         self.put_files(directory, sorted(file for file in directory.rglob("*") if file.is_file()), key)
 
@@ -192,43 +193,38 @@ def _s3(identity: str, renewals: int, process: int) -> Any:
     return fs
 
 
-def _write_aside(path: str, data: bytes, finish: Callable[[str, str], None]) -> None:
+def _write_aside(root: str, path: str, data: bytes, finish: Callable[[str, str], None]) -> None:
     """Write beside ``path`` and bring it there whole (``os.replace``: in place of what stands there; ``os.link``: only where nothing does)."""
-    _make_room(path)
+    make_room(root, path)
     partial = f"{path}.{uuid.uuid4().hex}.partial"
     try:
         with open(partial, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        share(root, partial)
         finish(partial, path)
     finally:
         with contextlib.suppress(OSError):
             os.unlink(partial)
 
 
-def _copy_aside(file: Path, path: str) -> None:
-    _make_room(path)
+def _copy_aside(root: str, file: Path, path: str) -> None:
+    make_room(root, path)
     partial = f"{path}.{uuid.uuid4().hex}.partial"
     try:
         shutil.copyfile(file, partial)
+        share(root, partial)
         os.replace(partial, path)
     finally:
         with contextlib.suppress(OSError):
             os.unlink(partial)
 
 
-def _move(directory: Path, path: str) -> None:
-    _make_room(path)
+def _move(root: str, directory: Path, path: str) -> None:
+    make_room(root, path)
+    share(root, str(directory))
     shutil.move(str(directory), path)
-
-
-def _make_room(path: str) -> None:
-    """The directories above ``path``; a file in their place is no "exists already"."""
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:
-        raise NotADirectoryError(error.errno, "a file stands where a directory is wanted", error.filename) from None
 
 
 def _create_object(fs: Any, path: str, data: bytes) -> None:

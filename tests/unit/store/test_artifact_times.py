@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from modelyard.config import Config
+from modelyard.store import artifacts
 from modelyard.store.artifacts import Spec, Store
 
 
@@ -35,3 +36,26 @@ def test_artifact_begun_before_a_crash_keeps_its_start_and_is_finished_when_comm
     assert made.finished is not None
     assert before <= made.started <= crashed[0] <= made.finished <= time.time()
     assert store.find("base", spec.version) == made
+
+
+def test_times_follow_the_order_of_the_work_when_the_clock_is_set_back_or_another_machine_s_is_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [5000.0]
+    monkeypatch.setattr(artifacts.time, "time", lambda: clock[0])
+    store = Store(f"file://{tmp_path}/store", str(tmp_path / "scratch"))
+    forecast = store.build(Spec("forecast", Nothing(), {}, "code"), lambda out, _: {}).artifact
+    clock[0] -= 3600.0  # another machine, an hour behind
+
+    def produce(out: Path, checkpoints: Path) -> Mapping[str, float]:
+        clock[0] -= 60.0  # set back while it works
+        return {}
+
+    base = (
+        Store(store.storage.url, str(tmp_path / "fresh")).build(Spec("base", Nothing(), {"forecast": forecast}, "code"), produce).artifact
+    )
+    assert (forecast.finished, base.started, base.finished) == (5000.0, 5000.0, 5000.0)
+    assert 0 <= base.seconds < 60, "measured by a clock that nobody sets"
+    clock[0] = 6000.0
+    later = store.build(Spec("policy", Nothing(), {"base": base}, "code"), lambda out, _: {}).artifact
+    assert (later.started, later.finished) == (6000.0, 6000.0)

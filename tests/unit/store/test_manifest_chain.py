@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from modelyard.adapters.mlflow.conviction import of_store
+from modelyard.store import claims
 from modelyard.store.artifacts import PARTS, Artifact, ArtifactError, Store
 from modelyard.store.lineage import walk
 from tests.unit.store.test_lineage import Literals, make, make_line
@@ -101,11 +102,16 @@ def test_shard_edited_after_its_corpus_was_put_together_is_convicted_by_the_corp
     assert walk(store, [made.ref]).missing == (last.ref,)
 
 
-def test_artifact_is_taken_from_the_cache_where_its_parent_was_built_again_to_the_same_bytes_only(store: Store) -> None:
+def test_artifact_is_taken_from_the_cache_where_its_parent_was_built_again_to_the_same_bytes_only(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = make_line(store)
 
     store.storage.remove(made["tokens"].ref)
+    monkeypatch.setattr(claims, "_user", lambda: "somebody else")
     again = make(store, "tokens", Literals(), corpus=made["corpus"])
+    assert (again.builder or "").startswith("somebody else@")
+    assert again.builder != made["tokens"].builder
     assert make(store, "policy", Literals(), tokens=again) == made["policy"]
     assert walk(store, [made["decision"].ref]).problems == ()
 

@@ -8,31 +8,17 @@ TEMPLATE = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ name }}: data report</title>
 <link rel="icon" href="data:,">
-<style>
-:root { --ink: #1f2933; --soft: #52606d; --line: #e1e5ea; --bg: #f5f7f9; --card: #fff; --good: #1d7a46; --bad: #b3261e; --bar: #7a9cc6; }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--bg); color: var(--ink); font: 16px/1.5 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; }
-main { max-width: 1080px; margin: 0 auto; padding: 24px 20px 64px; }
-h1 { font-size: 1.9rem; margin: 0 0 .3rem; } h2 { font-size: 1.15rem; margin: 0 0 .7rem; }
-.soft { color: var(--soft); }
-section { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 18px 20px; margin: 16px 0; overflow-x: auto; }
-.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 16px; } .grid section { margin: 0; }
-table { border-collapse: collapse; width: 100%; font-size: .92rem; }
-th { text-align: left; color: var(--soft); font-weight: 600; white-space: nowrap; }
-th, td { padding: 6px 12px 6px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-tr:last-child td { border-bottom: 0; }
+<style>{{ style }}
+section { overflow-x: auto; }
 td.track { width: 34%; min-width: 120px; }
 .track div { position: relative; height: 1.1em; background: var(--bg); border-radius: 3px; }
 .track i { position: absolute; top: 0; bottom: 0; border-radius: 3px; min-width: 2px; }
-.read i, .kept i { background: var(--good); } .refused i { background: var(--bad); }
+.read i, .kept i { background: var(--third); } .refused i { background: var(--second); }
 .bars { display: flex; align-items: flex-end; gap: 2px; height: 140px; }
-.bars div { flex: 1; background: var(--bar); min-height: 1px; border-radius: 2px 2px 0 0; }
+.bars div { flex: 1; background: var(--first); min-height: 1px; border-radius: 2px 2px 0 0; }
 .axis { display: flex; justify-content: space-between; font-size: .8rem; color: var(--soft); }
-code, pre { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: .84rem; }
-pre { background: var(--bg); border-radius: 8px; padding: 10px 12px; white-space: pre-wrap; overflow-wrap: anywhere; margin: 6px 0 12px; max-height: 14em; overflow-y: auto; }
-summary { cursor: pointer; font-weight: 600; padding: 4px 0; }
-.ok { color: var(--good); } .bad { color: var(--bad); }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 6px 0 12px; max-height: 14em; overflow-y: auto; }
+summary { font-weight: 600; overflow-wrap: anywhere; }
 </style>
 </head>
 <body><main>
@@ -40,9 +26,9 @@ summary { cursor: pointer; font-weight: 600; padding: 4px 0; }
 <p class="soft">{{ "{:,}".format(kept.documents) }} of {{ "{:,}".format(read.documents) }} documents kept, {{ size(kept.bytes) }} of {{ size(read.bytes) }}.</p>
 
 <section><h2>What became of every document</h2>
-<table><thead><tr><th>step</th><th class="n">documents</th><th class="n">bytes</th><th class="n">left</th><th></th></tr></thead><tbody>
+<table class="fixed"><thead><tr><th>step</th><th class="n">documents</th><th class="n">bytes</th><th class="n">left</th><th></th></tr></thead><tbody>
 {% for step in steps %}<tr><td>{% if step.kind == "refused" and step.name in samples %}<a href="#{{ step.name }}">{{ step.name }}</a>{% else %}<b>{{ step.name }}</b>{% endif %}</td>
-<td class="n">{{ "-" if step.kind == "refused" }}{{ "{:,}".format(step.documents) }}</td><td class="n">{{ size(step.bytes) }}</td><td class="n">{{ "{:,}".format(step.left) }}</td>
+<td class="n">{{ "-" if step.kind == "refused" and step.documents }}{{ "{:,}".format(step.documents) }}</td><td class="n">{{ size(step.bytes) }}</td><td class="n">{{ "{:,}".format(step.left) }}</td>
 <td class="track {{ step.kind }}"><div>{% set whole = [read.documents, 1] | max %}<i style="left:{{ 100 * step.left / whole if step.kind == 'refused' else 0 }}%;width:{{ 100 * step.documents / whole }}%"></i></div></td></tr>
 {% endfor %}</tbody></table></section>
 
@@ -83,5 +69,7 @@ summary { cursor: pointer; font-weight: 600; padding: 4px 0; }
 <td><code>{{ (source.sha256 or source.files[0])[:16] if source.sha256 or source.files else "" }}</code>{% if source.files | length > 1 %} and {{ source.files | length - 1 }} more{% endif %}</td></tr>
 {% endfor %}</tbody></table>
 {% for source in sources if source.left_out %}<p class="soft">Left out of {{ source.name }} as no data: {{ source.left_out | join(", ") }}.</p>{% endfor %}</section>
-</main></body></html>
+<p class="source">Made by <code>modelyard data</code> or <code>modelyard run</code> of the config whose corpus this is; the numbers are in
+<code>statistics.json</code> beside this page.</p>
+</main>{{ sorting }}</body></html>
 """

@@ -8,40 +8,12 @@ TEMPLATE = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ title }}: model card</title>
 <link rel="icon" href="data:,">
-<style>
-:root { --ink: #1f2933; --soft: #52606d; --line: #e1e5ea; --bg: #f5f7f9; --card: #fff; --good: #1d7a46; --hold: #9a5b00; --bad: #b3261e; }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--bg); color: var(--ink); font: 16px/1.55 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; }
-main { max-width: 1080px; margin: 0 auto; padding: 24px 20px 64px; }
-header { padding: 12px 0 8px; }
-h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .35rem; }
-h2 { font-size: 1.15rem; margin: 0 0 .7rem; }
-p { margin: .3rem 0 .7rem; }
-.soft { color: var(--soft); }
-.small { font-size: .87rem; }
-section, figure { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 18px 20px; margin: 16px 0; }
-figure { margin: 0; min-width: 0; }
-figure svg { width: 100%; height: auto; display: block; }
-figcaption { font-weight: 600; margin-bottom: 6px; }
-.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 16px; margin: 16px 0; }
-.verdict { display: inline-block; font-weight: 700; letter-spacing: .04em; padding: 2px 10px; border-radius: 999px; color: #fff; white-space: nowrap; }
-.PROMOTE { background: var(--good); } .HOLD { background: var(--hold); } .BLOCK { background: var(--bad); }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: .92rem; }
-th { text-align: left; color: var(--soft); font-weight: 600; white-space: nowrap; }
-th, td { padding: 7px 12px 7px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-tr:last-child td { border-bottom: 0; } td { min-width: 6.5rem; } td.n { min-width: 0; } td code { white-space: nowrap; }
-code, pre { font-family: ui-monospace, "SFMono-Regular", "DejaVu Sans Mono", monospace; font-size: .86rem; }
-code, .flips { overflow-wrap: anywhere; }
-pre { background: var(--bg); border-radius: 8px; padding: 12px 14px; overflow-x: auto; margin: 8px 0; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: 4px 16px; margin: 0; }
-dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
+<style>{{ style }}
+td { min-width: 6.5rem; } td.n { min-width: 0; } td code { white-space: nowrap; }
+.flips { overflow-wrap: anywhere; }
 blockquote { margin: 0 0 14px; padding-left: 14px; border-left: 3px solid var(--line); }
 .opening { font-weight: 600; }
 @media (max-width: 640px) {
-  main { padding: 12px 12px 40px; } h1 { font-size: 1.5rem; } section, figure { padding: 14px; }
-  dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: 8px; }
   .gates, .gates tbody, .gates tr, .gates td { display: block; } .gates thead { display: none; } .gates td { border: 0; padding: 2px 0; }
   .gates tr { border-bottom: 1px solid var(--line); padding: 8px 0; } .gates tr:last-child { border: 0; }
 }
@@ -51,7 +23,7 @@ blockquote { margin: 0 0 14px; padding-left: 14px; border-left: 3px solid var(--
 <header>
 <h1>{{ title }}</h1>
 <p><span class="verdict {{ decision.verdict }}">{{ decision.verdict }}</span>
-<span class="soft">{{ parameters }} parameters, aligned{% if aligned %} by {{ aligned }}{% endif %} with human ratings. Every released version: evolution.html, beside this page.</span></p>
+<span class="soft">{{ parameters }} parameters, aligned{% if aligned %} by {{ aligned }}{% endif %} with human ratings. Beside this page: evolution.html, every released version, and training_content.html, what it was trained on.</span></p>
 </header>
 
 <section><h2>Gates</h2>
@@ -64,7 +36,8 @@ blockquote { margin: 0 0 14px; padding-left: 14px; border-left: 3px solid var(--
 <dl>{% for key, value in facts %}<dt>{{ key }}</dt><dd>{{ value }}</dd>{% endfor %}</dl></section>
 
 <div class="grid">
-{% for caption, svg in figures %}<figure><figcaption>{{ caption }}</figcaption>{% if svg %}{{ svg | safe }}{% else %}<p class="soft">No data.</p>{% endif %}</figure>
+{% for caption, svg, command in figures %}<figure><figcaption>{{ caption }}</figcaption>{% if svg %}{{ svg | safe }}{% else %}<p class="soft">No data.</p>{% endif %}
+<p class="source"><code>{{ command }}</code></p></figure>
 {% endfor %}</div>
 
 <section><h2>Measured</h2>
@@ -179,5 +152,5 @@ tokenizer = AutoTokenizer.from_pretrained(path)
 model = AutoModelForCausalLM.from_pretrained(path)
 inputs = tokenizer({{ ("<|endoftext|>" ~ (samples[0].prompt if samples else "The")) | tojson }}, return_tensors="pt")
 print(tokenizer.decode(model.generate(**inputs, max_new_tokens=24, do_sample=True)[0]))</pre></section>
-</main></body></html>
+</main>{{ sorting }}</body></html>
 """

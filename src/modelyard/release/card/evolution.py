@@ -9,7 +9,6 @@ changes (``release.compare`` tests pairs).
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,8 @@ from pydantic import TypeAdapter, ValidationError
 from modelyard import printable
 from modelyard.formats import json_file
 from modelyard.formats.results import Results, read_results
+from modelyard.release.card import figures
+from modelyard.release.card.evolution_template import TEMPLATE
 from modelyard.stats.estimate import Estimate
 
 FILE, RESULTS, POLICY = "evolution.html", "results.json", "policy"
@@ -31,25 +32,6 @@ THIS = "this"
 Plain = dict[str, float | None]
 SCORES: TypeAdapter[dict[str, Plain]] = TypeAdapter(dict[str, Plain])
 SPREAD: TypeAdapter[dict[str, float]] = TypeAdapter(dict[str, float])
-COLUMNS = 3
-"""Plots beside each other."""
-
-TEMPLATE = """<!doctype html><html lang="en"><meta charset="utf-8">{{ nothing_remote }}<title>{{ title }}</title>
-<style>body{font:15px system-ui;margin:2em auto;max-width:70em;padding:0 1em}table{border-collapse:collapse;margin:1em 0}
-td,th{padding:.3em .8em;border-bottom:1px solid #ccc;text-align:right}td:first-child,th:first-child{text-align:left}
-svg{max-width:100%;height:auto}.soft{color:#52606d}</style>
-<h1>{{ title }}</h1>
-{% if rows %}<h2>Versions</h2><table><tr><th>benchmark</th>{% for name in versions %}<th>{{ name }}</th>{% endfor %}</tr>
-{% for row in rows %}<tr><td>{{ row.name }} ({{ row.metric }})</td>{% for cell in row.cells %}<td>{{ cell.text }}
-{% if cell.change is not none %}<br><span class="soft">{{ '%+.4f'|format(cell.change) }}</span>{% endif %}</td>
-{% endfor %}</tr>{% endfor %}</table>{{ evolution|safe }}
-<p>95% intervals over items; the second line of a cell is the change from the version before. A dash: not measured, or
-measured by another benchmark id than the newest version.</p>{% endif %}
-{% for item in analyses %}<h2>{{ item.analysis }}: {{ item.benchmark }} ({{ item.label }})</h2><table>
-<tr><th>variant</th><th>score</th><th>standard error</th><th>95% interval</th><th>n</th></tr>{% for name, s in item.scores.items() %}
-<tr><td>{{ name }}</td><td>{{ '%.4f'|format(s.value) }}</td><td>{{ number(s.stderr) }}</td><td>{{ number(s.low) }} to {{ number(s.high) }}</td>
-<td>{{ s.n }}</td></tr>{% endfor %}</table><p>Spread: {{ '%.4f'|format(item.spread.lowest) }} to {{ '%.4f'|format(item.spread.highest) }}, standard
-deviation {{ '%.4f'|format(item.spread.deviation) }} between variants.</p>{{ item.figure|safe }}{% endfor %}</html>"""
 
 
 class Score(NamedTuple):
@@ -191,33 +173,17 @@ def evolution(versions: Sequence[Version]) -> list[Row]:
     return rows
 
 
-def figure(lines: Mapping[str, Sequence[tuple[str, Estimate]]]) -> str:
-    """SVG: for each line a plot of its own with its points in order and their intervals."""
-    import matplotlib
+def figure(points: Sequence[tuple[str, Estimate]]) -> str:
+    """SVG: the points in their order, with their intervals."""
+    values = [one.value for _, one in points]
+    below = [0.0 if math.isnan(one.low) else max(0.0, one.value - one.low) for _, one in points]
+    above = [0.0 if math.isnan(one.high) else max(0.0, one.high - one.value) for _, one in points]
 
-    matplotlib.use("svg")
-    from matplotlib.figure import Figure
-
-    shown = {name: points for name, points in lines.items() if points}
-    if not shown:
-        return ""
-    wide = min(COLUMNS, len(shown))
-    tall = -(-len(shown) // wide)
-    drawing = Figure(figsize=(3.2 * wide, 2.4 * tall), layout="constrained")
-    for axes, (name, points) in zip(drawing.subplots(tall, wide, squeeze=False).flat, shown.items(), strict=False):
-        values = [one.value for _, one in points]
-        below = [0.0 if math.isnan(one.low) else max(0.0, one.value - one.low) for _, one in points]
-        above = [0.0 if math.isnan(one.high) else max(0.0, one.high - one.value) for _, one in points]
+    def paint(axes: Any) -> None:
         axes.errorbar([label for label, _ in points], values, yerr=[below, above], marker="o", capsize=3)
-        axes.set_title(name, fontsize=9)
-        axes.tick_params(labelsize=8)
-        axes.grid(axis="y", alpha=0.3)
-    for empty in drawing.axes[len(shown) :]:
-        empty.set_axis_off()
-    text = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "evolution"}):
-        drawing.savefig(text, format="svg", metadata={"Date": None})
-    return text.getvalue()[text.getvalue().index("<svg") :]
+        axes.margins(x=0.15)
+
+    return figures.draw(paint, height=2.2)
 
 
 def render(sources: Mapping[str, Source]) -> str:
@@ -234,12 +200,12 @@ def page(title: str, versions: Mapping[str, Version], analyses: Sequence[Mapping
         f"{row.name} ({row.metric})": [(label, cell.estimate) for label, cell in zip(labels, row.cells, strict=True) if cell.estimate]
         for row in rows
     }
-    drawn = [{**entry, "figure": figure({entry["benchmark"]: estimates(entry["scores"])})} for entry in analyses]
+    drawn = [{**entry, "figure": figure(estimates(entry["scores"]))} for entry in analyses]
     return printable.page(TEMPLATE).render(
         title=title,
         rows=rows,
         versions=labels,
-        evolution=figure(lines) if len(labels) > 1 else "",
+        evolution=[(caption, figure(points)) for caption, points in lines.items() if points] if len(labels) > 1 else [],
         analyses=drawn,
         number=number,
     )

@@ -6,7 +6,6 @@ interaction.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,47 +13,20 @@ import numpy as np
 
 from modelyard.formats.forecast import SealedForecast
 from modelyard.formats.results import Reliability
+from modelyard.page_style import BAD, FAINT, FIRST, GRID, INK, SECOND, THIRD, figure
 from modelyard.release.compare import Comparison
 
-INK, GRID, ACCENT, SECOND, THIRD = "#1f2933", "#d9dee4", "#1f6feb", "#d9730d", "#2f8f5b"
-STYLE = {
-    "svg.hashsalt": "card",
-    "font.size": 9.5,
-    "axes.edgecolor": "#9aa5b1",
-    "axes.labelcolor": INK,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-}
 
-
-def draw(paint: Callable[[Any], None]) -> str:
+def draw(paint: Callable[[Any], None], width: float = 4.6, height: float = 3.1) -> str:
     """Run ``paint`` on fresh axes; the figure as an ``<svg>`` element."""
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(5.4, 3.4), layout="constrained")
-        paint(figure.add_subplot())
-        FigureCanvasSVG(figure)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    return figure(lambda drawing: paint(drawing.add_subplot()), width, height)
 
 
 def loss_curve(steps: Sequence[float], losses: Sequence[float], final: float | None) -> str:
     """Training loss by step, with the held-out loss at the end."""
 
     def paint(axes: Any) -> None:
-        axes.plot(steps, losses, color=ACCENT, linewidth=1.6, label="training")
+        axes.plot(steps, losses, color=FIRST, linewidth=1.6, label="training")
         if final is not None:
             axes.axhline(final, color=SECOND, linestyle="--", linewidth=1.2, label=f"held out {final:.3f}")
         axes.set(xlabel="optimizer step", ylabel="loss, nats a token")
@@ -69,8 +41,8 @@ def forecast_plot(forecast: SealedForecast, final: float | None) -> str:
     compute = np.geomspace(min(p.compute for p in points) / 1.5, at * 1.5, 100)
 
     def paint(axes: Any) -> None:
-        axes.plot(compute, forecast.a * compute**forecast.b + forecast.c, color="#9aa5b1", linewidth=1.2, label="$L = aC^b + c$")
-        axes.plot([p.compute for p in points], [p.loss for p in points], "o", color=ACCENT, label="small runs")
+        axes.plot(compute, forecast.a * compute**forecast.b + forecast.c, color=FAINT, linewidth=1.2, label="$L = aC^b + c$")
+        axes.plot([p.compute for p in points], [p.loss for p in points], "o", color=FIRST, label="small runs")
         middle, low, high = forecast.prediction, forecast.low, forecast.high
         error = [[max(0.0, middle - low)], [max(0.0, high - middle)]]
         axes.errorbar([at], [middle], yerr=error, fmt="s", color=THIRD, capsize=5, label=f"sealed forecast {middle:.3f}")
@@ -86,17 +58,19 @@ def reward_against_kl(kl: Sequence[float], reward: Sequence[float]) -> str:
     """The path of a policy that samples: reward gained for distance from the SFT model, first step to last."""
 
     def paint(axes: Any) -> None:
-        axes.plot(kl, reward, color=GRID, linewidth=1.0)
-        marks = axes.scatter(kl, reward, c=range(len(kl)), cmap="viridis", s=18, zorder=3)
-        axes.figure.colorbar(marks, ax=axes, label="logged step")
+        axes.plot(kl, reward, color=FAINT, linewidth=1.0)
+        axes.plot(kl, reward, "o", color=FIRST, markersize=3.5, label="logged steps")
+        axes.plot(kl[:1], reward[:1], "s", color=THIRD, markersize=7, label="first")
+        axes.plot(kl[-1:], reward[-1:], "^", color=SECOND, markersize=8, label="last")
         axes.set(xlabel="KL(policy || SFT), nats a sequence", ylabel="reward")
+        axes.legend()
 
     return draw(paint)
 
 
 def seesaw(comparisons: Sequence[Comparison]) -> str:
     """Gains to the right, losses to the left, one bar a benchmark with its interval; the mark is the loss put up with."""
-    colours = {"better": THIRD, "worse": "#b3261e", "same": "#9aa5b1", "not enough items": GRID}
+    colours = {"better": THIRD, "worse": BAD, "same": FAINT, "not enough items": GRID}
 
     def paint(axes: Any) -> None:
         places = list(range(len(comparisons)))
@@ -110,15 +84,15 @@ def seesaw(comparisons: Sequence[Comparison]) -> str:
         axes.set_yticks(places, [f"{c.benchmark}\n{c.verdict}, n={c.n}" for c in comparisons])
         axes.invert_yaxis()
 
-    return draw(paint)
+    return draw(paint, height=0.9 + 0.5 * len(comparisons))
 
 
 def reliability(found: Mapping[str, Reliability]) -> str:
     """Confidence against accuracy on one benchmark, one line a model."""
 
     def paint(axes: Any) -> None:
-        axes.plot([0, 1], [0, 1], color="#9aa5b1", linestyle="--", linewidth=1.0)
-        for name, colour, mark in (("base", ACCENT, "o"), ("sft", THIRD, "s"), ("policy", SECOND, "^")):
+        axes.plot([0, 1], [0, 1], color=FAINT, linestyle="--", linewidth=1.0)
+        for name, colour, mark in (("base", FIRST, "o"), ("sft", THIRD, "s"), ("policy", SECOND, "^")):
             if name not in found:
                 continue
             bins = [b for b in found[name].bins if b.n]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from modelyard import printable
 from modelyard.formats import json_file, rewards
@@ -43,7 +43,7 @@ def build(name: str, inputs: Mapping[str, Path], decision: Decision, results: Re
         aligned=aligned(inputs["policy"]),
         decision=decision,
         facts=facts(inputs, results),
-        figures=[*plots(inputs, results), *seesaws(decision)],
+        figures=[*plots(inputs, results), *seesaws(decision, inputs)],
         models=models,
         metrics=[(label(key), [cell(results, model, key) for model in models]) for key in measured(results)],
         classes=classes(results),
@@ -90,8 +90,18 @@ def facts(inputs: Mapping[str, Path], results: Results) -> list[tuple[str, str]]
     ]
 
 
-def plots(inputs: Mapping[str, Path], results: Results) -> list[tuple[str, str]]:
-    """Caption and SVG of each figure; "" where its data are missing."""
+class Plot(NamedTuple):
+    """A figure of the card."""
+
+    caption: str
+    svg: str
+    """"" where its data are missing."""
+    command: str
+    """What shows or makes its numbers again."""
+
+
+def plots(inputs: Mapping[str, Path], results: Results) -> list[Plot]:
+    """The figures of forecast, training and calibration."""
     final = results.metrics.get("evals/base/validation_loss/loss")
     value = final.value if final else None
     base, policy = history(inputs["base"]), history(inputs["policy"])
@@ -103,26 +113,46 @@ def plots(inputs: Mapping[str, Path], results: Results) -> list[tuple[str, str]]
     ]
     forecast = read_forecast(inputs["forecast"]) if "forecast" in inputs and (inputs["forecast"] / FORECAST).is_file() else None
     calibration = read_calibration(inputs["results"])
+    curve = figures.loss_curve([x for x, _ in losses], [y for _, y in losses], value) if losses else ""
+    walk = figures.reward_against_kl([x for x, _ in path], [y for _, y in path]) if path else ""
     return [
-        ("Pretraining loss", figures.loss_curve([x for x, _ in losses], [y for _, y in losses], value) if losses else ""),
-        ("Sealed forecast against the result", figures.forecast_plot(forecast, value) if forecast else ""),
-        (
-            "Reward against KL during training of the policy",
-            figures.reward_against_kl([x for x, _ in path], [y for _, y in path]) if path else "",
+        Plot("Pretraining loss", curve, f"modelyard run; {stored(inputs['base'])}/history.jsonl"),
+        Plot("Sealed forecast against the result", figures.forecast_plot(forecast, value) if forecast else "", "modelyard ledger"),
+        Plot("Reward against KL during training of the policy", walk, f"modelyard run; {stored(inputs['policy'])}/history.jsonl"),
+        *(
+            Plot(
+                f"Calibration on {name.replace('_', ' ')}",
+                figures.reliability(found),
+                f"modelyard run; {stored(inputs['results'])}/calibration.json",
+            )
+            for name, found in calibration.items()
         ),
-        *((f"Calibration on {name.replace('_', ' ')}", figures.reliability(found)) for name, found in calibration.items()),
     ]
 
 
-def seesaws(decision: Decision) -> list[tuple[str, str]]:
+def seesaws(decision: Decision, inputs: Mapping[str, Path]) -> list[Plot]:
     """What was gained and lost, against production and against the base model; none where nothing was compared."""
+
+    def records(model: str, role: str = "results") -> str:
+        return f"{stored(inputs[role])}/records/{model}/BENCHMARK.jsonl" if role in inputs else ""
+
     sides = (
-        ("Against production: gained and lost", decision.comparisons),
-        ("Contamination: the base against its twin without those documents", decision.contamination_gain),
-        ("Alignment tax: against the base model", decision.tax),
-        ("Conduct: both sides of safety", decision.conduct),
+        ("Against production: gained and lost", decision.comparisons, records("policy", "baseline"), records("policy")),
+        (
+            "Contamination: the base against its twin without those documents",
+            decision.contamination_gain,
+            records("no_contam"),
+            records("base"),
+        ),
+        ("Alignment tax: against the base model", decision.tax, records("base"), records("policy")),
+        ("Conduct: both sides of safety", decision.conduct, records("sft"), records("policy")),
     )
-    return [(caption, figures.seesaw(found)) for caption, found in sides if found]
+    return [Plot(caption, figures.seesaw(found), f"modelyard compare {old} {new}") for caption, found, old, new in sides if found]
+
+
+def stored(directory: Path) -> str:
+    """``name/version`` of the artifact in ``directory``."""
+    return f"{directory.parent.name}/{directory.name}"
 
 
 def history(directory: Path) -> list[dict[str, float]]:
