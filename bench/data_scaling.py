@@ -123,9 +123,9 @@ def _plot(rows: list[dict[str, float]], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    from modelyard.page_style import PLOT, SERIES
+    from modelyard.page_style import PLOT
 
-    pyplot.rcParams.update(PLOT | {"axes.prop_cycle": matplotlib.cycler(color=list(SERIES))})  # type: ignore[arg-type]
+    pyplot.rcParams.update(PLOT)
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.6))
     for workers in sorted({row["workers"] for row in rows}):
         mine = [row for row in rows if row["workers"] == workers]

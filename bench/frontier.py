@@ -177,7 +177,7 @@ def plot(runs: Sequence[Run], path: Path) -> None:
 
     from modelyard.page_style import FAINT, PLOT
 
-    pyplot.rcParams.update(PLOT)  # type: ignore[arg-type]
+    pyplot.rcParams.update(PLOT)
     figure, panels = pyplot.subplots(1, 3, figsize=(15, 4.5), constrained_layout=True)
     panels[2].set_yscale("symlog", linthresh=2.0)
     coefficients = sorted({each.key.kl_coef for each in runs})

@@ -36,6 +36,7 @@ GOOD, BAD = COLOURS["good"][0], COLOURS["bad"][0]
 PLOT = {
     "svg.hashsalt": "figure",
     "font.size": 9.5,
+    "axes.prop_cycle": f"cycler('color', {list(SERIES)})",
     "axes.edgecolor": FAINT,
     "axes.labelcolor": INK,
     "axes.titlesize": 9.5,
@@ -144,8 +145,7 @@ def figure(paint: Any, width: float = 4.6, height: float = 3.1) -> str:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    settings = PLOT | {"axes.prop_cycle": matplotlib.cycler(color=list(SERIES))}
-    with matplotlib.rc_context(settings):  # type: ignore[arg-type]
+    with matplotlib.rc_context(PLOT):
         drawing = Figure(figsize=(width, height), layout="constrained")
         paint(drawing)
         FigureCanvasSVG(drawing)
