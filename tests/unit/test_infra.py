@@ -2,8 +2,8 @@
 
 import json
 import os
-import site
 import re
+import site
 import subprocess
 import sys
 from pathlib import Path

@@ -20,10 +20,8 @@ from modelyard.formats.expectation import SuiteResult, Validate
 from modelyard.formats.results import read_results
 from modelyard.progress import Report
 from modelyard.release import metric_suite
-from modelyard.release.card import evolution, model_card
-from modelyard.release.gates.gate import MODELS, Classified, Decision, Evidence, Gate, Use
 from modelyard.release.card import content_summary, evolution, model_card
-from modelyard.release.gates.gate import MODELS, Decision, Evidence, Gate, Use
+from modelyard.release.gates.gate import MODELS, Classified, Decision, Evidence, Gate, Use
 from modelyard.release.gates.origin import IMPORTED_TEXT
 from modelyard.release.limits import ReleaseConfig
 from modelyard.release.verdict import SEVERITY, decide, decide_early
