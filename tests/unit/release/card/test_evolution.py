@@ -65,11 +65,11 @@ def test_page_of_a_lines_results_alone_is_the_chain_of_its_models(tmp_path: Path
 
     assert main(["page", str(out), str(tmp_path / "new")]) == 0
     html = out.read_text()
-    assert html.index("<th>base</th>") < html.index("<th>sft</th>") < html.index("<th>policy</th>")
+    assert html.index(">base</th>") < html.index(">sft</th>") < html.index(">policy</th>")
     assert html.count("<svg") == 1
 
     assert main(["page", str(out), f"v1={tmp_path / 'old'}", f"v2={tmp_path / 'new'}#sft", f"v3={tmp_path / 'new'}"]) == 0
-    assert all(f"<th>v{n}</th>" in out.read_text() for n in (1, 2, 3))
+    assert all(f">v{n}</th>" in out.read_text() for n in (1, 2, 3))
     assert out.read_text().count("<svg") == 1
 
     for argument, line in (
