@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+import typer
 
 from bench.program import REPORT, program
 from modelyard.data.filters.abuse_labels import LabelsConfig
@@ -38,7 +39,7 @@ Labels = npt.NDArray[np.int8]
 
 def main(
     model: Path,
-    labels: Path,
+    labels: Annotated[Path, typer.Option(help="JSON lines with OpenAI's keys.")],
     prompts: Path | None = None,
     out: Path = Path(".modelyard/bench/content_classifier"),
     max_tokens: int = 192,
