@@ -66,11 +66,11 @@ def test_page_of_a_lines_results_alone_is_the_chain_of_its_models(tmp_path: Path
     assert main(["page", str(out), str(tmp_path / "new")]) == 0
     html = out.read_text()
     assert html.index(">base</th>") < html.index(">sft</th>") < html.index(">policy</th>")
-    assert html.count("<svg") == 1
+    assert html.count("<svg") == html.count("<figcaption>") == 2
 
     assert main(["page", str(out), f"v1={tmp_path / 'old'}", f"v2={tmp_path / 'new'}#sft", f"v3={tmp_path / 'new'}"]) == 0
     assert all(f">v{n}</th>" in out.read_text() for n in (1, 2, 3))
-    assert out.read_text().count("<svg") == 1
+    assert out.read_text().count("<svg") == 2
 
     for argument, line in (
         (f"x={tmp_path / 'old'}#sft", "has no model 'sft'; it has policy"),
