@@ -28,6 +28,7 @@ NEW_TOKENS = typer.Option(help="Longest output, where text is generated.", callb
 CHAT = typer.Option("--chat/--plain", help="Ask through the model's chat template, or as plain text; without it, as the benchmark does.")
 CHOOSE_BY = typer.Option(help="Multiple choice: the likeliest option, or the letter of a generated reply.")
 JUDGE_CHAT = typer.Option("--judge-chat", help="Ask the judge through its chat template.")
+JUDGE_SHOTS = typer.Option(help="Prompts of a rubric whose labelled responses the grading judge is shown.", callback=at_least(0))
 GRADER = typer.Option("--grader", help="Rubrics that grade replies, such as configs/rubrics/true.toml.", metavar="RUBRIC.toml...")
 ISOLATION = typer.Option(help="Of generated code: namespaces, or on machines without them a filter of system calls alone.")
 CLASSIFIER = typer.Option(help="Directory with abuse.npz, for toxicity.")
@@ -54,6 +55,7 @@ class Options(NamedTuple):
     choose_by: Literal["likelihood", "letter"] | None
     judge: str | None
     judge_chat: bool
+    judge_shots: int
     grader: tuple[Path, ...]
     classifier: Path | None
     isolation: Literal["namespaces", "seccomp", "available"]
@@ -78,6 +80,7 @@ def evaluate(
     choose_by: Annotated[Literal["likelihood", "letter"] | None, CHOOSE_BY] = None,
     judge: Annotated[str | None, typer.Option(help="Model that rates replies, given like MODEL.")] = None,
     judge_chat: Annotated[bool, JUDGE_CHAT] = False,
+    judge_shots: Annotated[int, JUDGE_SHOTS] = 0,
     grader: Annotated[list[Path] | None, GRADER] = None,
     classifier: Annotated[Path | None, CLASSIFIER] = None,
     isolation: Annotated[Literal["namespaces", "seccomp", "available"], ISOLATION] = "namespaces",
@@ -114,6 +117,7 @@ def evaluate(
         choose_by=choose_by,
         judge=judge,
         judge_chat=judge_chat,
+        judge_shots=judge_shots,
         grader=tuple(grader or ()),
         classifier=classifier,
         isolation=isolation,

@@ -165,7 +165,7 @@ def decoded(benchmark: Benchmark, options: Options, strict: bool = True) -> Benc
 def tools(options: Options) -> Tools:
     """The judge and the classifier, where they are given."""
     judge = opened(options.judge, options) if options.judge else None
-    asking = Asking(orders=ORDERS, calibrate="nothing", shots=0, chat=options.judge_chat)  # as modelyard judge asks
+    asking = Asking(orders=ORDERS, calibrate="nothing", shots=options.judge_shots, chat=options.judge_chat)  # as modelyard judge asks
     return Tools(
         sandbox=SANDBOX.model_copy(update={"isolation": options.isolation}),
         judge=InChat(judge) if judge and options.judge_chat else judge,
