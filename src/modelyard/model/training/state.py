@@ -122,7 +122,14 @@ class Stored:
     def load_weights(self, directory: Path) -> None:
         """Take the weights at ``directory``, below the adapters where there are any; a scalar head stays fresh when the checkpoint is a language
         model's."""
-        wanted = self._sharded_plain()
+        self._load_plain(directory, self._sharded_plain())
+
+    def load_head(self, directory: Path) -> None:
+        """Take the scalar head at ``directory``, if model and checkpoint have one; every other weight is there already (see ``body``)."""
+        if self.head == "scalar":
+            self._load_plain(directory, {key: value for key, value in self._sharded_plain().items() if key.startswith("output_layer.")})
+
+    def _load_plain(self, directory: Path, wanted: dict[str, Any]) -> None:
         if self.head == "scalar":
             from torch.distributed.checkpoint.filesystem import FileSystemReader
 
