@@ -36,12 +36,14 @@ class LoRAConfig(Config):
     """What B A is multiplied by, times ``rank`` (Hu et al.: the first rank that is tried, and not tuned, section 4.1; 32 at rank 4 for GPT-2)."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of a product's inputs that its adapters do not see in training (Hu et al.: 0.1 for GPT-2)."""
-    targets: tuple[Target, ...] = Field(min_length=1)
+    targets: tuple[Target, ...]
     """Matrices that get adapters, in every layer (Hu et al.: ``q_proj`` and ``v_proj``, section 7.1; all seven come closer to full training)."""
 
     @field_validator("targets")
     @classmethod
     def _each_once(cls, targets: tuple[Target, ...]) -> tuple[Target, ...]:
+        if not targets:
+            raise ValueError("at least one matrix must get adapters")
         if len(set(targets)) < len(targets):
             raise ValueError(f"{next(name for name in targets if targets.count(name) > 1)} is there twice")
         return targets

@@ -139,6 +139,28 @@ def read(directory: Path) -> Adapter:
     return Adapter(lora, tensors, str(base), directory)
 
 
+def merge(adapter: Adapter, weights: dict[str, Tensor]) -> None:
+    """Merge an adapter into the state dict of a Hugging Face causal language model, in place, as PEFT does.
+
+    Raises:
+        ValueError: a tensor of the adapter is missing, has another shape or belongs to no matrix of the model.
+    """
+    path, unused = adapter.path / WEIGHTS, set(adapter.tensors)
+    layers = sum(name.endswith(".self_attn.q_proj.weight") for name in weights)
+    for layer in range(layers):
+        for target in adapter.lora.targets:
+            pair, place = names(layer, target), f"model.layers.{layer}.{BLOCKS[target]}.{target}.weight"
+            if missing := next((name for name in pair if name not in adapter.tensors), None):
+                raise ValueError(f"{path}: no tensor {missing}")
+            a, b = (adapter.tensors[name].float() for name in pair)
+            if (b.shape[0], a.shape[1]) != tuple(weights[place].shape) or a.shape[0] != b.shape[1]:
+                raise ValueError(f"{path}: {pair[0]}: a matrix of {tuple(weights[place].shape)} has no place for it")
+            weights[place] = weights[place].clone().add_((b @ a) * adapter.lora.scale)
+            unused -= {*pair}
+    if unused:
+        raise ValueError(f"{path}: tensor {sorted(unused)[0]} has no place in this model ({len(unused)} such tensors)")
+
+
 def take(engine: Engine, adapter: Adapter) -> None:
     """Give an engine built with ``adapter.lora`` the adapter's values (and head, if it has one), at any layout.
 
