@@ -91,13 +91,15 @@ def load(
     """An engine with the weights of ``directory``, at this run's layout. ``head="scalar"`` on a language model gives it a fresh scalar head.
 
     ``lora`` puts new adapters on the weights. ``body`` is an engine whose weights it takes where those of ``directory`` are the same, or are the
-    same but for adapters, which it then has instead of ``lora``'s; else the engine has weights of its own.
+    same but for adapters, which it then has instead of ``lora``'s (of which the dropout stays); else the engine has weights of its own.
     """
     description = read(directory)
     own = checkpoint.identity(directory / "checkpoint")
     assert body is None or body.lora or body.optimizer is None, "weights that are trained cannot be lent"
     shared = body is not None and body.base == own
     adapter = adapter_on(directory, body) if body is not None and not shared else None
+    if adapter is not None:
+        lora = adapter.lora.model_copy(update={"dropout": lora.dropout if lora else 0.0})
     engine = Engine(
         description.model,
         execution,
@@ -107,7 +109,7 @@ def load(
         optim=optim,
         total_steps=total_steps,
         dropout=dropout,
-        lora=adapter.lora if adapter else lora,
+        lora=lora,
         body=body if adapter or shared else None,
     )
     if adapter is not None:

@@ -89,7 +89,7 @@ def test_reward_models_adapter_file_has_the_head_and_loads_as_the_merged_model(a
     body = model_directory.load(adapted["sft"], execution)
     on_body = model_directory.load(adapted["reward"], execution, body=body)
     alone = model_directory.load(adapted["reward"], execution)
-    assert on_body.lora == SOME
+    assert on_body.lora == SOME.model_copy(update={"dropout": 0.0})
     assert alone.lora is None
     encoder = Encoder(adapted["sft"])
     texts = [encoder.document(text) for text in ("the film is good today", "the plot is dull again")]
