@@ -67,13 +67,18 @@ def measure(shape: str, lora: LoRAConfig | None, threads: int) -> dict[str, int]
     }
 
 
-def main(shape: Literal["tiny", "small", "smollm2"] = "smollm2", threads: int = 2, side: Literal["both", "full", "adapters"] = "both") -> None:
+def main(
+    shape: Literal["tiny", "small", "smollm2"] = "smollm2", threads: int = 2, side: Literal["both", "full", "adapters"] = "both"
+) -> None:
     """Measure both sides and print a line each; ``--side`` measures one in this process and prints JSON."""
     if side != "both":
         print(json.dumps(measure(shape, LORA if side == "adapters" else None, threads)))
         return
     print(processor.description())
-    print(f"{shape}: {SHAPES[shape].parameters() / 1e6:.2f}M parameters, PPO's four models, fp32, rank {LORA.rank} on all matrices", flush=True)
+    print(
+        f"{shape}: {SHAPES[shape].parameters() / 1e6:.2f}M parameters, PPO's four models, fp32, rank {LORA.rank} on all matrices",
+        flush=True,
+    )
     for name in ("full", "adapters"):
         command = [sys.executable, "-m", "bench.lora_memory", "--shape", shape, "--threads", str(threads), "--side", name]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -28,8 +28,8 @@ from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import Comparison
 from modelyard.model.network import processor
 from modelyard.model.network.architecture import ModelConfig, Precision
-from modelyard.model.training.batch import Batch
 from modelyard.model.network.lora import LoRAConfig
+from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.posttrain import reward

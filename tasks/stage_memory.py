@@ -2,7 +2,7 @@
 
 SFT, both reward models and a policy that learns from comparisons train one model. A policy that samples has reference and reward model beside it on
 every rank, as weights, PPO a value model with gradients and optimizer of its own, and an average of the policy's weights where one is kept. With
-adapters, models on one body count it once, and only adapters have gradients and optimizer. Left out: what scoring and sampling keep (evals, AI feedback),
+adapters, models on one body count it once, and only adapters have gradients and optimizer. Left out: what scoring and sampling keep,
 buffers of collectives and the process itself, so each number is a lower bound.
 """
 
@@ -99,4 +99,6 @@ def _trained(model: ModelConfig, table: Any, execution: ExecutionConfig, rows: i
     items = getattr(table, "batch", None) or table.minibatch
     microbatches = max(1, items // (table.micro_batch * split.data))
     recompute: Literal["none", "full"] = "full" if execution.recompute == "full" else "none"
-    return peak_memory(model, split, Schedule(table.micro_batch * rows, microbatches, 1, recompute), precision, lora=getattr(table, "lora", None))
+    return peak_memory(
+        model, split, Schedule(table.micro_batch * rows, microbatches, 1, recompute), precision, lora=getattr(table, "lora", None)
+    )

@@ -1,8 +1,9 @@
 """A trained model as files: ``checkpoint/`` (weights), ``model.json`` (shape, head, hash of the chat template), ``tokenizer*.json`` and the
 training history.
 
-Where adapters were trained, ``checkpoint/`` has them merged, so that whoever reads the model need not know of them, and ``adapter/`` holds them as PEFT
-does, with the hash of the checkpoint that they belong to: models whose adapters belong to the same one can be in memory on one body.
+Where adapters were trained, ``checkpoint/`` has them merged, so that whoever reads the model need not know of them, and ``adapter/`` holds
+them as PEFT does, with the hash of the checkpoint that they belong to: models whose adapters belong to the same one can be in memory on one
+body.
 """
 
 from __future__ import annotations

@@ -106,7 +106,8 @@ def case(name: str) -> ModelConfig:
     """A model by the name it has in ``LAYOUTS``."""
     style, kind = name.split("-")
     vocab_size = 128 if style == "llama" else ODD_VOCABULARY
-    return model(style, kind in ("tied", "variant", "adapters", "dropped"), experts=kind == "experts", variant=kind == "variant", vocab_size=vocab_size)
+    tied = kind in ("tied", "variant", "adapters", "dropped")
+    return model(style, tied, experts=kind == "experts", variant=kind == "variant", vocab_size=vocab_size)
 
 
 def adapters_of(name: str) -> LoRAConfig | None:

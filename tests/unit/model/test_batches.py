@@ -73,9 +73,7 @@ def test_engine_batches_of_two_widths_equal_one_padded_batch(head: str, tmp_path
 
 def test_engine_batch_that_does_not_divide_is_refused() -> None:
     with pytest.raises(ValueError, match="a batch of 3 does not divide by data_parallel 1 x micro_batch 2"):
-        program.engine(ONE, "llama-tied", "lm").train_step(
-            [program.batch(), program.batch().rows(0, 3)], 2, program.masked_loss
-        )
+        program.engine(ONE, "llama-tied", "lm").train_step([program.batch(), program.batch().rows(0, 3)], 2, program.masked_loss)
 
 
 @pytest.mark.parametrize("window", [None, 2])

@@ -57,9 +57,7 @@ class Case(NamedTuple):
 
 
 EXPERTS = {"experts": 4, "top_k": 2, "aux_loss": 0.01}
-ADAPTERS = LoRAConfig(
-    rank=4, alpha=8.0, targets=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-)
+ADAPTERS = LoRAConfig(rank=4, alpha=8.0, targets=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"))
 VARIANT = {"qkv_bias": True, "qk_norm": True}
 CASES = [
     Case(model("llama"), "fp32"),

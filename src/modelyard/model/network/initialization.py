@@ -2,7 +2,8 @@
 
 Every parameter is drawn whole from its own generator, seeded by (seed, global parameter name), and then cut to this rank's shard; so TP=2 or
 PP=2 starts from the same model as one rank, and an expert is the same expert on whatever rank it lives. GPT-2's scheme: normal(0, std), output
-projections scaled by 1/sqrt(2 layers) (Radford et al. 2019, section 2.3), norms 1 (0 where 1 is added to their weight), biases 0. Adapters begin as PEFT's.
+projections scaled by 1/sqrt(2 layers) (Radford et al. 2019, section 2.3), norms 1 (0 where 1 is added to their weight), biases 0. Adapters begin as
+PEFT's.
 """
 
 from __future__ import annotations
