@@ -35,6 +35,7 @@ def test_stage_runs_what_takes_its_config(stage: Stage) -> None:
     [
         ("tiny", {"imported", "ai_feedback", "selection", "feedme", "sft_start", "start_selection", "rbrm", "reference"}),
         ("tiny-grpo", {"imported", "ai_feedback", "selection", "feedme", "sft_start", "start_selection", "rbrm", "reference"}),
+        ("tiny-lora", {"imported", "ai_feedback", "selection", "feedme", "sft_start", "start_selection", "rbrm", "reference"}),
         ("tiny-dpo", {"imported", "ai_feedback", "selection", "feedme", "sft_start", "start_selection", "rbrm"}),
         ("smollm2", {"forecast", "base", "feedme", "start_selection", "reference"}),
         ("smollm2-gpu", {"forecast", "base", "reference"}),
