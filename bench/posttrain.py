@@ -28,6 +28,7 @@ from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import Comparison
 from modelyard.model.network import processor
 from modelyard.model.network.architecture import ModelConfig, Precision
+from modelyard.model.network.lora import LoRAConfig
 from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.optimizer import OptimizerConfig
@@ -87,10 +88,17 @@ def ppo_config(precision: Precision, **changes: object) -> PPOConfig:
 
 
 def ppo_training(config: PPOConfig, model: ModelConfig, execution: ExecutionConfig, prompts: list[list[int]]) -> Training:
-    """The four models of PPO (and the average, where the config has one) with random weights, as ``policy.prepare`` makes them from files."""
+    """The four models of PPO (and the average, where the config has one) with random weights, as ``policy.prepare`` makes them from files: with
+    adapters, all on one body."""
     steps = config.iterations * config.minibatches
 
-    def engine(head: str, optim: OptimizerConfig | None = None, precision: Precision = config.precision) -> Engine:
+    def engine(
+        head: str,
+        optim: OptimizerConfig | None = None,
+        precision: Precision = config.precision,
+        lora: LoRAConfig | None = config.lora,
+        body: Engine | None = None,
+    ) -> Engine:
         return Engine(
             model,
             execution,
@@ -99,12 +107,17 @@ def ppo_training(config: PPOConfig, model: ModelConfig, execution: ExecutionConf
             head=head,  # type: ignore[arg-type]
             optim=optim,
             total_steps=steps,
+            lora=lora,
+            body=body,
         )
 
     text = np.random.default_rng(1).integers(2, model.vocab_size, (256, model.seq_len + 1)).astype(np.uint16)
-    models = Models(engine("lm", config.optimizer), engine("lm"), engine("scalar"), engine("scalar", config.value_optimizer))
+    actor = engine("lm", config.optimizer)
+    body = actor if config.lora else None
+    reference, reward = engine("lm", lora=None, body=body), engine("scalar", body=body)
+    models = Models(actor, reference, reward, engine("scalar", config.value_optimizer, body=body))
     sampling = SamplingConfig(config.max_new_tokens, 1.0, END, PAD, config.micro_batch)
-    ema = engine("lm", precision="fp32") if config.ema_decay else None
+    ema = engine("lm", precision="fp32", body=body) if config.ema_decay else None
     return Training(models, ema, prompts, asked=[], encoder=None, rules=None, pretraining=text, sampling=sampling)  # type: ignore[arg-type]
 
 

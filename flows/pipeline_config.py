@@ -163,6 +163,12 @@ class PipelineConfig(Config):
             raise ValueError("tokens.tokenizer 'base' is of an imported model, but base.kind is 'pretrain'")
         agree("tokens.seq_len", self.tokens.seq_len, "base.model.seq_len", base.model.seq_len)
         agree("tokens.vocab_size", self.tokens.vocab_size, "base.model.vocab_size", base.model.vocab_size)
+        for key in ("sft", "sft_start", "reward", "gold", "policy"):
+            if getattr(getattr(self, key), "lora", None):
+                try:
+                    base.model.check_adapters()
+                except ValueError as error:
+                    raise ValueError(f"{key}.{error}") from None
         if self.forecast is None:
             raise ValueError("forecast: missing; no pretraining run starts before its loss has been predicted")
         if aside := self.release.set_aside.of_base:

@@ -1,7 +1,8 @@
 """How much memory a stage takes on one rank at the peak of a step, by the counts of :mod:`modelyard.model.plan.memory`.
 
 SFT, both reward models and a policy that learns from comparisons train one model. A policy that samples has reference and reward model beside it on
-every rank, as weights, and PPO a value model with gradients and optimizer of its own. Left out: what scoring and sampling keep (evals, AI feedback),
+every rank, as weights, PPO a value model with gradients and optimizer of its own, and an average of the policy's weights where one is kept. With
+adapters, models on one body count it once, and only adapters have gradients and optimizer. Left out: what scoring and sampling keep,
 buffers of collectives and the process itself, so each number is a lower bound.
 """
 
@@ -13,7 +14,7 @@ from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
 from modelyard.model.hf.shape import shape_of
 from modelyard.model.network.architecture import ModelConfig, Precision
-from modelyard.model.plan.memory import Memory, Schedule, Split, peak_memory
+from modelyard.model.plan.memory import FP32, Memory, Schedule, Split, element_bytes, peak_memory
 from modelyard.model.training.recipe import Recipe
 from modelyard.posttrain.policy.config import OnPolicyConfig, PPOConfig
 from modelyard.posttrain.preference.config import PreferenceConfig
@@ -49,10 +50,27 @@ def peak_bytes(stage: str, config: LineConfig, model: ModelConfig | None) -> int
             return _trained(_shortened(model, table.max_tokens), table, execution).total
         case OnPolicyConfig():
             width = table.max_prompt_tokens + table.max_new_tokens if table.max_prompt_tokens else None
-            one = _trained(_shortened(model, width), table, execution)
-            trained = 2 if isinstance(table, PPOConfig) else 1
-            return (2 + trained) * one.weights + trained * (one.gradients + one.optimizer) + one.activations + one.logits
+            return _sampling(_shortened(model, width), table, config)
     return None
+
+
+def _sampling(model: ModelConfig, table: OnPolicyConfig, config: LineConfig) -> int:
+    """Actor, reference, reward model, critic and average of a policy that samples; a critic is of the policy's or the reward model's rank."""
+    one, trained = _trained(model, table, config.execution), 2 if isinstance(table, PPOConfig) else 1
+    updated = trained * (one.gradients + one.optimizer) + one.activations + one.logits
+    average = FP32 // element_bytes(table.precision) if table.ema_decay else 0
+    if table.lora is None:
+        return (2 + trained + average) * one.weights + updated
+    body = _trained(model, table.model_copy(update={"lora": None}), config.execution).weights
+    bodies = 1 if one_body(config) else 2
+    return bodies * body + (1 + trained + average) * (one.weights - body) + updated
+
+
+def one_body(config: LineConfig) -> bool:
+    """Whether reward model and critic stand on the policy's body: the reward model is adapters on the model that the policy starts from."""
+    reward = config.of("reward")
+    others = ("selection", "sft_start")
+    return isinstance(reward, RewardConfig) and reward.lora is not None and not any(config.of(stage) for stage in others)
 
 
 def base_model(config: LineConfig) -> ModelConfig | None:
@@ -75,10 +93,12 @@ def _shortened(model: ModelConfig, width: int | None) -> ModelConfig:
 
 
 def _trained(model: ModelConfig, table: Any, execution: ExecutionConfig, rows: int = 1) -> Memory:
-    """A model in training, with ``table``'s precision and micro-batch of so many rows an item."""
+    """A model in training, with ``table``'s precision, adapters and micro-batch of so many rows an item."""
     precision: Precision = table.precision
     split = Split(execution.tensor_parallel, execution.pipeline_parallel, execution.data_parallel, execution.expert_parallel)
     items = getattr(table, "batch", None) or table.minibatch
     microbatches = max(1, items // (table.micro_batch * split.data))
     recompute: Literal["none", "full"] = "full" if execution.recompute == "full" else "none"
-    return peak_memory(model, split, Schedule(table.micro_batch * rows, microbatches, 1, recompute), precision)
+    return peak_memory(
+        model, split, Schedule(table.micro_batch * rows, microbatches, 1, recompute), precision, lora=getattr(table, "lora", None)
+    )

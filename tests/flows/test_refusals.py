@@ -26,7 +26,7 @@ from tasks.session import run_from_terminal
 
 ROOT = Path(__file__).parents[2]
 SMALLEST = str(ROOT / "configs/pipeline/smallest.toml")
-TINY_GRPO, TINY_DPO = (str(ROOT / f"configs/pipeline/tiny-{name}.toml") for name in ("grpo", "dpo"))
+TINY_GRPO, TINY_DPO, TINY_LORA = (str(ROOT / f"configs/pipeline/tiny-{name}.toml") for name in ("grpo", "dpo", "lora"))
 SMOLLM2 = str(ROOT / "configs/pipeline/smollm2.toml")
 
 
@@ -59,6 +59,10 @@ SMOLLM2 = str(ROOT / "configs/pipeline/smollm2.toml")
         ([TINY_DPO, "policy.algorithm=kto"], "policy.desirable_weight: Field required"),
         ([TINY_DPO, "policy.max_tokens=129"], "policy.max_tokens 129 is more than base.model.seq_len 128"),
         ([TINY_DPO, "policy.beta=0"], "policy.beta: Input should be greater than 0"),
+        ([TINY_LORA, "policy.lora.rank=0"], "policy.lora.rank: Input should be greater than or equal to 1"),
+        ([TINY_LORA, 'sft.lora.targets=["lm_head"]'], "sft.lora.targets.0: Input should be 'q_proj', 'k_proj'"),
+        ([TINY_LORA, "base.lora.rank=8"], "base: lora: adapters are for post-training (sft, reward, policy)"),
+        ([TINY_LORA, "base.model.style=gpt"], "sft.lora: only dense llama-style models take adapters, this one is of style 'gpt'"),
         ([SMALLEST, "base.kind=grown"], "base: Input tag 'grown' found using 'kind' does not match"),
         ([SMALLEST, "base.model.layers=some"], "base.model.layers: Input should be a valid integer"),
         ([SMALLEST, 'release.set_aside={content_classifier=""}'], "release.set_aside.content_classifier"),

@@ -39,6 +39,7 @@ UNLABELLED = ("harm_labels", "harm_features", "content_classifier")
     [
         ("tiny", {"imported", *UNLABELLED, "ai_feedback", "selection", "feedme", "sft_start", "start_selection", "rbrm", "reference"}),
         ("tiny-grpo", {"imported", *UNLABELLED, "ai_feedback", "selection", "feedme", "sft_start", "start_selection", "rbrm", "reference"}),
+        ("tiny-lora", {"imported", *UNLABELLED, "ai_feedback", "selection", "feedme", "sft_start", "start_selection", "rbrm", "reference"}),
         ("tiny-dpo", {"imported", *UNLABELLED, "ai_feedback", "selection", "feedme", "sft_start", "start_selection", "rbrm"}),
         ("smollm2", {"forecast", "base", "feedme", "start_selection", "reference"}),
         ("smollm2-gpu", {"forecast", "base", "reference"}),

@@ -19,6 +19,7 @@ def import_model(
     out: Annotated[Path, typer.Argument(help="Model directory to write; must not exist, or be empty.")],
     tp: Annotated[int, typer.Option(help="Tensor-parallel ranks of a layout to prove.", callback=at_least(1))] = 1,
     pp: Annotated[int, typer.Option(help="Pipeline-parallel ranks of a layout to prove.", callback=at_least(1))] = 1,
+    adapter: Annotated[Path | None, typer.Option(help="Directory of a PEFT LoRA adapter to merge into the weights.")] = None,
 ) -> None:
     """Convert a Hugging Face directory to a model directory, loadable at any layout that divides it.
 
@@ -28,8 +29,10 @@ def import_model(
     from modelyard.model.hf import layout_check
     from modelyard.model.hf.conversion import import_hf
 
+    if adapter is not None and tp * pp > 1:
+        raise ValueError("--adapter: a layout is proved against the directory as it is; prove it without the adapter")
     require_new(out)
-    model = import_hf(hf_dir, out, tp=tp, pp=pp)
+    model = import_hf(hf_dir, out, tp=tp, pp=pp, adapter=adapter)
     line = f"{out}: {model.parameters():,} parameters, loadable at any layout that divides it"
     if tp * pp > 1:
         difference = layout_check.prove(hf_dir, out, tp, pp)

@@ -1,5 +1,10 @@
 """A trained model as files: ``checkpoint/`` (weights), ``model.json`` (shape, head, hash of the chat template), ``tokenizer*.json`` and the
-training history."""
+training history.
+
+Where adapters were trained, ``checkpoint/`` has them merged, so that whoever reads the model need not know of them, and ``adapter/`` holds
+them as PEFT does, with the hash of the checkpoint that they belong to: models whose adapters belong to the same one can be in memory on one
+body.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +19,18 @@ from pydantic import ValidationError
 from modelyard.config import first_error
 from modelyard.execution import ExecutionConfig
 from modelyard.formats import json_file
+from modelyard.model.checkpoints import checkpoint
 from modelyard.model.encoder import TEMPLATE_KEY, template_hash, template_of
 from modelyard.model.network.architecture import Head, ModelConfig, Precision
+from modelyard.model.network.lora import LoRAConfig
+from modelyard.model.training import adapter_file
+from modelyard.model.training.adapter_file import Adapter
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.model.training.trainer import History
 
+ADAPTER = "adapter"
+"""Folder of a model that was trained by adapters."""
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
@@ -32,8 +43,11 @@ class ModelFile(NamedTuple):
 
 
 def write(engine: Engine, tokenizer: Path, history: History, out: Path) -> None:
-    """Write the engine's weights and all that is needed to use them; every rank calls it."""
+    """Write the engine's weights and all that is needed to use them; every rank calls it. ``tokenizer``: the directory that has its files, for
+    an engine with adapters that of the model below them."""
     engine.save_weights(out / "checkpoint")
+    if engine.lora is not None:
+        adapter_file.write(engine, f"{tokenizer.parent.name}/{tokenizer.name}", out / ADAPTER)
     if dist.get_rank() == 0:
         description = {
             "model": engine.model.model_dump(),
@@ -72,9 +86,21 @@ def load(
     optim: OptimizerConfig | None = None,
     total_steps: int = 1,
     dropout: float = 0.0,
+    lora: LoRAConfig | None = None,
+    body: Engine | None = None,
 ) -> Engine:
-    """An engine with the weights of ``directory``, at this run's layout. ``head="scalar"`` on a language model gives it a fresh scalar head."""
+    """An engine with the weights of ``directory``, at this run's layout. ``head="scalar"`` on a language model gives it a fresh scalar head.
+
+    ``lora`` puts new adapters on the weights. ``body`` is an engine whose weights it takes where those of ``directory`` are the same, or are the
+    same but for adapters, which it then has instead of ``lora``'s (of which the dropout stays); else the engine has weights of its own.
+    """
     description = read(directory)
+    own = checkpoint.identity(directory / "checkpoint")
+    assert body is None or body.lora or body.optimizer is None, "weights that are trained cannot be lent"
+    shared = body is not None and body.base == own
+    adapter = adapter_on(directory, body) if body is not None and not shared else None
+    if adapter is not None:
+        lora = adapter.lora.model_copy(update={"dropout": lora.dropout if lora else 0.0})
     engine = Engine(
         description.model,
         execution,
@@ -84,6 +110,24 @@ def load(
         optim=optim,
         total_steps=total_steps,
         dropout=dropout,
+        lora=lora,
+        body=body if adapter or shared else None,
     )
-    engine.load_weights(directory / "checkpoint")
+    if adapter is not None:
+        engine.base = adapter.base
+        adapter_file.take(engine, adapter)
+        return engine
+    engine.base = own
+    if shared:
+        engine.load_head(directory / "checkpoint")
+    else:
+        engine.load_weights(directory / "checkpoint")
     return engine
+
+
+def adapter_on(directory: Path, body: Engine) -> Adapter | None:
+    """The adapter of the model at ``directory``, where it belongs to the weights of ``body``."""
+    if not (directory / ADAPTER).is_dir():
+        return None
+    adapter = adapter_file.read(directory / ADAPTER)
+    return adapter if body.base and adapter.base == body.base else None

@@ -28,6 +28,7 @@ from modelyard.formats.feedback import COMPARISONS, DEMONSTRATIONS, Comparison, 
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
 from modelyard.model.network.architecture import ModelConfig, Precision
+from modelyard.model.network.lora import LoRAConfig
 from modelyard.model.training import trainer
 from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
@@ -68,6 +69,9 @@ class RewardConfig(Config):
     """Most demonstrations whose mean score becomes 0."""
     optimizer: OptimizerConfig
     """AdamW; InstructGPT: 9e-6, cosine to 10%."""
+    lora: LoRAConfig | None = None
+    """Adapters that are trained in place of all weights (``[reward.lora]``); absent: all weights are. With adapters on the
+    model that the policy starts from, PPO has both on one body."""
     spike: SpikeConfig | None = None
     """When a step is not taken because its loss stands out; absent: never."""
 
@@ -93,7 +97,14 @@ def run(
     per_epoch = steps_per_epoch(len(train), config)
     steps = config.epochs * per_epoch
     engine = model_directory.load(
-        inputs["body"], execution, seed=config.seed, precision=config.precision, head="scalar", optim=config.optimizer, total_steps=steps
+        inputs["body"],
+        execution,
+        seed=config.seed,
+        precision=config.precision,
+        head="scalar",
+        optim=config.optimizer,
+        total_steps=steps,
+        lora=config.lora,
     )
     data = batches(train, config, engine.model, encoder.padding, execution.data_parallel)
     history = trainer.train(

@@ -25,6 +25,7 @@ from modelyard.formats.token_rows import Rows, TokenRows
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
 from modelyard.model.network.architecture import Precision
+from modelyard.model.network.lora import LoRAConfig
 from modelyard.model.training import trainer
 from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
@@ -68,6 +69,8 @@ class SFTConfig(Config):
     """Whether the weights after every epoch are kept, for a choice among them (InstructGPT: by reward-model score)."""
     optimizer: OptimizerConfig
     """AdamW; InstructGPT decays by cosine to 10% without warm-up."""
+    lora: LoRAConfig | None = None
+    """Adapters that are trained in place of all weights (``[sft.lora]``); absent: all weights are."""
     spike: SpikeConfig | None = None
     """When a step is not taken because its loss stands out; absent: never."""
 
@@ -119,6 +122,7 @@ def run(
         optim=config.optimizer,
         total_steps=steps,
         dropout=config.dropout,
+        lora=config.lora,
     )
     before = validation_loss(engine, held_out, config.micro_batch, encoder.padding, config.seed)
 

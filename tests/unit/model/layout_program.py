@@ -13,6 +13,7 @@ import torch.distributed as dist
 from modelyard.execution import ExecutionConfig
 from modelyard.model.inference.generate import generate
 from modelyard.model.network.architecture import Head, ModelConfig, MoEConfig
+from modelyard.model.network.lora import LoRAConfig
 from modelyard.model.network.rope import YarnScaling
 from modelyard.model.network.variant import LLAMA, Variant
 from modelyard.model.training.batch import SEGMENTS, STEM, Batch, LossOutput
@@ -43,13 +44,13 @@ class Split(NamedTuple):
 
 LAYOUTS: dict[int, dict[str, Split]] = {
     2: {
-        "tp2": Split(TP2, ("llama-tied", "gpt-untied", "llama-variant"), ("llama-untied", "gpt-tied")),
+        "tp2": Split(TP2, ("llama-tied", "gpt-untied", "llama-variant", "llama-dropped"), ("llama-untied", "gpt-tied")),
         "tp2-sp": Split(SP2, (), ("llama-experts", "gpt-untied", "llama-tied")),
         "tp2-sp-selective": Split({**SP2, "recompute": "selective"}, ("llama-untied", "llama-variant"), ("llama-tied", "gpt-untied")),
-        "tp2-sp-full": Split({**SP2, "recompute": "full"}, ("gpt-tied", "llama-experts"), ("gpt-untied", "llama-tied")),
-        "pp2": Split(PP2, ("gpt-tied", "llama-experts", "llama-variant"), ("llama-tied", "llama-untied", "gpt-untied")),
+        "tp2-sp-full": Split({**SP2, "recompute": "full"}, ("gpt-tied", "llama-experts", "llama-adapters"), ("gpt-untied", "llama-tied")),
+        "pp2": Split(PP2, ("gpt-tied", "llama-experts", "llama-variant", "llama-adapters"), ("llama-tied", "llama-untied", "gpt-untied")),
         "pp2-full": Split({**PP2, "recompute": "full"}, (), ("llama-tied", "gpt-untied")),
-        "dp2": Split(DP2, ("llama-tied", "gpt-untied"), ("llama-experts",)),
+        "dp2": Split(DP2, ("llama-tied", "gpt-untied", "llama-adapters"), ("llama-experts",)),
         "ep2": Split(EP2, ("llama-experts",), ("gpt-experts",)),
         "tp2-sp-ep2": Split({**SP2, "expert_parallel": 2}, (), ("llama-experts",)),
     },
@@ -105,7 +106,15 @@ def case(name: str) -> ModelConfig:
     """A model by the name it has in ``LAYOUTS``."""
     style, kind = name.split("-")
     vocab_size = 128 if style == "llama" else ODD_VOCABULARY
-    return model(style, kind in ("tied", "variant"), experts=kind == "experts", variant=kind == "variant", vocab_size=vocab_size)
+    tied = kind in ("tied", "variant", "adapters", "dropped")
+    return model(style, tied, experts=kind == "experts", variant=kind == "variant", vocab_size=vocab_size)
+
+
+def adapters_of(name: str) -> LoRAConfig | None:
+    """The adapters of a case; queries and the gate have none, so that fused products are adapted in part."""
+    targets = ("k_proj", "v_proj", "o_proj", "up_proj", "down_proj")
+    dropout = {"llama-adapters": 0.0, "llama-dropped": 0.1}
+    return LoRAConfig(rank=3, alpha=6.0, dropout=dropout[name], targets=targets) if name in dropout else None
 
 
 def batch(length: int = 25) -> Batch:
@@ -141,17 +150,19 @@ def masked_loss(output: torch.Tensor, part: Batch) -> LossOutput:
     return LossOutput(((output + 1).square() * mask).sum(), mask.sum(), {"mean": (output * mask).sum()})
 
 
-def engine(execution: ExecutionConfig, shape: ModelConfig, head: Head) -> Engine:
-    return Engine(shape, execution, seed=3, precision="fp32", head=head, optim=OPTIMIZER, total_steps=6)
+def engine(execution: ExecutionConfig, name: str, head: Head) -> Engine:
+    """The engine of a case."""
+    return Engine(case(name), execution, seed=3, precision="fp32", head=head, optim=OPTIMIZER, total_steps=6, lora=adapters_of(name))
 
 
-def measure(execution: ExecutionConfig, shape: ModelConfig, first: Path, saved: Path | None) -> dict[str, Any]:
+def measure(execution: ExecutionConfig, name: str, first: Path, saved: Path | None) -> dict[str, Any]:
     """Losses and gradient norms of three steps; then from ``saved`` if given (written at another layout) scores, samples and two more steps.
 
     Scores and samples are of equal weights: after three steps AdamW has turned the layouts' roundings of gradients near 0 into whole steps.
     The checkpoint after the first step goes to ``first``: its first moments are the gradients of every parameter.
     """
-    data, lm, scalar = batch_of(shape), engine(execution, shape, "lm"), engine(execution, shape, "scalar")
+    shape = case(name)
+    data, lm, scalar = batch_of(shape), engine(execution, name, "lm"), engine(execution, name, "scalar")
     steps = [lm.train_step(data, 2, masked_loss)]
     lm.save(first)
     steps += [e.train_step(data, 2, masked_loss) for e in (lm, lm, scalar, scalar)]
@@ -179,7 +190,7 @@ def main() -> None:
     for layout, split in LAYOUTS[ranks].items():
         for name in getattr(split, kind):
             execution = ExecutionConfig(threads=1, **split.sizes)
-            results[f"{layout}/{name}"] = measure(execution, case(name), root / layout / name, root / "one-three-steps" / name)
+            results[f"{layout}/{name}"] = measure(execution, name, root / layout / name, root / "one-three-steps" / name)
         if parallel_state.model_parallel_is_initialized():
             parallel_state.destroy_model_parallel()
     if dist.get_rank() == 0:

@@ -13,6 +13,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from modelyard.execution import ExecutionConfig
 from modelyard.model.network import attention
 from modelyard.model.network.architecture import ModelConfig
+from modelyard.model.network.lora import LoRAConfig
 from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.optimizer import OptimizerConfig
@@ -36,7 +37,13 @@ def state_bytes(optimizer: Any) -> int:
 
 
 def measure(
-    model: ModelConfig, precision: Any, sizes: tuple[int, int, int, int], stage: int, micro_batch: int, recompute: Any
+    model: ModelConfig,
+    precision: Any,
+    sizes: tuple[int, int, int, int],
+    stage: int,
+    micro_batch: int,
+    recompute: Any,
+    lora: dict[str, Any] | None,
 ) -> dict[str, int]:
     """Bytes of tensor-parallel rank 0 of pipeline stage ``stage``; activations of one micro-batch, on a one-stage pipeline only."""
     from megatron.core import parallel_state
@@ -52,15 +59,15 @@ def measure(
         recompute=recompute,
         threads=1,
     )
-    engine = Engine(model, execution, seed=0, precision=precision, optim=OPTIMIZER, total_steps=2)
+    engine = Engine(model, execution, seed=0, precision=precision, optim=OPTIMIZER, total_steps=2, lora=lora and LoRAConfig(**lora))
     assert engine.optimizer is not None
-    for parameter in engine.gpt.parameters():
+    for parameter in engine.trained():
         parameter.main_grad.normal_()
     engine.optimizer.step()
     result = {
         "parameters": sum(parameter.numel() for parameter in engine.gpt.parameters()),
         "weights": nbytes(engine.gpt.parameters()),
-        "gradients": nbytes(parameter.main_grad for parameter in engine.gpt.parameters()),
+        "gradients": nbytes(parameter.main_grad for parameter in engine.trained()),
         "optimizer": state_bytes(engine.optimizer),
     }
     if pipeline == 1:

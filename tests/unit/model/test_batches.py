@@ -42,7 +42,7 @@ def assert_same_step(one: Engine, other: Engine, first: Batch | list[Batch], sec
 
 @pytest.mark.parametrize("case", ["llama-tied", "gpt-untied"])
 def test_engine_labels_not_asked_for_change_nothing_else(case: str, tmp_path: Path) -> None:
-    one, other = (program.engine(ONE, program.case(case), "lm") for _ in range(2))
+    one, other = (program.engine(ONE, case, "lm") for _ in range(2))
     data = program.batch()
     keep = data.extras["mask"]
     everything, asked = one.evaluate(data, 2), one.evaluate(masked(data), 2)
@@ -53,7 +53,7 @@ def test_engine_labels_not_asked_for_change_nothing_else(case: str, tmp_path: Pa
 
 
 def test_engine_rows_without_any_label_add_nothing(tmp_path: Path) -> None:
-    one, other = (program.engine(ONE, program.case("llama-tied"), "lm") for _ in range(2))
+    one, other = (program.engine(ONE, "llama-tied", "lm") for _ in range(2))
     data = program.batch()
     first = data.rows(0, 4)
     empty = data.rows(4, 8)._replace(extras={"mask": torch.zeros(4, 25, dtype=torch.bool)})
@@ -62,7 +62,7 @@ def test_engine_rows_without_any_label_add_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("head", ["lm", "scalar"])
 def test_engine_batches_of_two_widths_equal_one_padded_batch(head: str, tmp_path: Path) -> None:
-    one, other = (program.engine(ONE, program.case("llama-tied"), head) for _ in range(2))
+    one, other = (program.engine(ONE, "llama-tied", head) for _ in range(2))
     wide, narrow = program.batch(25), program.batch(11).rows(0, 4)
     extended = padded(narrow, 25)
     joined = Batch(*(torch.cat(pair) for pair in zip(wide[:2], extended[:2], strict=True)), {
@@ -73,9 +73,7 @@ def test_engine_batches_of_two_widths_equal_one_padded_batch(head: str, tmp_path
 
 def test_engine_batch_that_does_not_divide_is_refused() -> None:
     with pytest.raises(ValueError, match="a batch of 3 does not divide by data_parallel 1 x micro_batch 2"):
-        program.engine(ONE, program.case("llama-tied"), "lm").train_step(
-            [program.batch(), program.batch().rows(0, 3)], 2, program.masked_loss
-        )
+        program.engine(ONE, "llama-tied", "lm").train_step([program.batch(), program.batch().rows(0, 3)], 2, program.masked_loss)
 
 
 @pytest.mark.parametrize("window", [None, 2])

@@ -33,8 +33,8 @@ class Measured(NamedTuple):
 def measured_on_one_rank(root: Path, case: str) -> dict[str, Any]:
     """One rank's answers, and its checkpoint after three steps for the others to go on from."""
     shape = program.case(case)
-    answer = program.measure(ONE, shape, root / "one" / case, None)
-    source = program.engine(ONE, shape, "lm")
+    answer = program.measure(ONE, case, root / "one" / case, None)
+    source = program.engine(ONE, case, "lm")
     for _ in range(3):
         source.train_step(program.batch_of(shape), 2, program.masked_loss)
     source.save(root / "one-three-steps" / case)
@@ -87,7 +87,7 @@ def assert_same_computation(results: Measured, layout: str, case: str) -> None:
     torch.testing.assert_close(found, expected, rtol=2e-5, atol=0)
     assert split["sampled"] == one["sampled"]
     # and one rank goes on from the layout's checkpoint after its first step
-    engine = program.engine(ONE, program.case(case), "lm")
+    engine = program.engine(ONE, case, "lm")
     engine.load(results.root / layout / case)
     onward = [engine.train_step(program.batch_of(program.case(case)), 2, program.masked_loss)["loss"] for _ in range(2)]
     torch.testing.assert_close(torch.tensor(onward), torch.tensor(one["loss"][1:3]), rtol=1e-5, atol=0)
@@ -122,7 +122,7 @@ def test_distributed_optimizer_at_two_replicas_keeps_half_of_the_state_on_each(r
 @pytest.mark.parametrize("case", ["llama-tied", "gpt-untied"])
 @pytest.mark.parametrize("micro_batch", [1, 4, 8])
 def test_gradient_accumulation_in_other_pieces_is_the_same_step(results: Measured, case: str, micro_batch: int) -> None:
-    engine = program.engine(ONE, program.case(case), "lm")
+    engine = program.engine(ONE, case, "lm")
     steps = [engine.train_step(program.batch_of(program.case(case)), micro_batch, program.masked_loss) for _ in range(3)]
     for key in ("loss", "grad_norm"):
         expected = torch.tensor(results.answers[f"one/{case}"][key][:3])
@@ -132,7 +132,7 @@ def test_gradient_accumulation_in_other_pieces_is_the_same_step(results: Measure
 @pytest.mark.parametrize("case", ["llama-tied", "gpt-untied", "llama-experts"])
 def test_generation_logprobs_against_training_forward_are_equal(results: Measured, case: str) -> None:
     answers = results.answers[f"one/{case}"]
-    engine = program.engine(ONE, program.case(case), "lm")
+    engine = program.engine(ONE, case, "lm")
     engine.load(results.root / "one-three-steps" / case)
     for prompt, new, logprobs in zip(program.PROMPTS, answers["sampled"], answers["logprobs"], strict=True):
         tokens = torch.tensor([prompt + new])

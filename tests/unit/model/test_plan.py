@@ -13,6 +13,7 @@ import pytest
 
 from modelyard.config import load_config
 from modelyard.model.network.architecture import ModelConfig
+from modelyard.model.network.lora import LoRAConfig
 from modelyard.model.plan import memory
 from modelyard.model.plan.layout_search import Machine, PlanConfig, layouts
 from modelyard.model.plan.memory import Schedule, Split
@@ -52,12 +53,16 @@ class Case(NamedTuple):
     sizes: tuple[int, int, int, int] = (1, 1, 1, 1)
     stage: int = 0
     recompute: Any = "none"
+    lora: LoRAConfig | None = None
 
 
 EXPERTS = {"experts": 4, "top_k": 2, "aux_loss": 0.01}
+ADAPTERS = LoRAConfig(rank=4, alpha=8.0, targets=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"))
 VARIANT = {"qkv_bias": True, "qk_norm": True}
 CASES = [
     Case(model("llama"), "fp32"),
+    Case(model("llama"), "fp32", lora=ADAPTERS),
+    Case(model("llama", tie_embeddings=True), "bf16", (2, 2, 2, 1), 1, lora=ADAPTERS),
     Case(model("llama", tie_embeddings=True), "bf16"),
     Case(model("llama", kv_heads=8, layers=2), "bf16"),
     Case(model("gpt"), "fp32"),
@@ -79,7 +84,10 @@ CASES = [
 @pytest.fixture(scope="module")
 def measured() -> list[dict[str, int]]:
     """What real engines of CASES hold."""
-    cases = [{**case._asdict(), "model": case.model.model_dump(), "micro_batch": 2} for case in CASES]
+    cases = [
+        {**case._asdict(), "model": case.model.model_dump(), "lora": case.lora and case.lora.model_dump(), "micro_batch": 2}
+        for case in CASES
+    ]
     done = subprocess.run(
         [sys.executable, memory_program.__file__, json.dumps(cases)],
         capture_output=True,
@@ -94,8 +102,9 @@ def measured() -> list[dict[str, int]]:
 def test_memory_against_a_real_engine_is_exact_and_activations_close(measured: list[dict[str, int]], number: int) -> None:
     case, real = CASES[number], measured[number]
     split = Split(*case.sizes)
-    counted = memory.rank_memory(case.model, split, Schedule(2, 1, 1, case.recompute), case.precision, case.stage)
-    assert sum(memory.stage_parameters(case.model, split, case.stage)) == real["parameters"]
+    counted = memory.rank_memory(case.model, split, Schedule(2, 1, 1, case.recompute), case.precision, case.stage, lora=case.lora)
+    adapters = memory.adapter_parameters(case.model, split, case.lora) if case.lora else 0
+    assert sum(memory.stage_parameters(case.model, split, case.stage)) + adapters == real["parameters"]
     assert (counted.weights, counted.gradients) == (real["weights"], real["gradients"])
     # a replica's share of the optimizer is cut from a flat buffer that is padded by up to 128 elements
     assert abs(real["optimizer"] - counted.optimizer) <= 2 * 128 * memory.optimizer_bytes(case.precision)

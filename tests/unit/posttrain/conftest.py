@@ -16,6 +16,7 @@ from modelyard.execution import ExecutionConfig
 from modelyard.formats.token_rows import write_rows
 from modelyard.model import model_directory
 from modelyard.model.network.architecture import ModelConfig
+from modelyard.model.network.lora import LoRAConfig
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.model.training.trainer import History
@@ -56,6 +57,8 @@ FEEDBACK = FeedbackConfig.model_validate(
         },
     }
 )
+ALL = LoRAConfig(rank=4, alpha=6.0, targets=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"))
+SOME = LoRAConfig(rank=2, alpha=8.0, dropout=0.1, targets=("v_proj", "gate_proj"))
 SENTENCES = [
     (f"the {noun} is {adjective} {ending}", sign)
     for noun, (adjective, sign), ending in itertools.product(
@@ -145,4 +148,23 @@ def inputs(world: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
     sft.run(sft_config(epochs=8), world, paths["sft"], root / "a", execution, silent)
     body = {"body": paths["sft"], "feedback": world["feedback"]}
     reward.run(RewardConfig(**REWARD), body, paths["reward"], root / "b", execution, silent)
+    return paths
+
+
+@pytest.fixture(scope="session")
+def adapted(world: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The world with an SFT model and a reward model on it, both trained by adapters; ``kept`` has the SFT's checkpoints."""
+    from modelyard.posttrain import reward, sft
+    from modelyard.posttrain.reward import RewardConfig
+
+    from .test_sft_reward import REWARD, sft_config
+
+    root = tmp_path_factory.mktemp("adapted")
+    execution = ExecutionConfig(checkpoint_every=8, log_every=100, threads=1)
+    paths = {**world, "sft": root / "sft" / "0001", "reward": root / "reward" / "0001", "kept": root / "a"}
+    for name in ("sft", "reward"):
+        paths[name].mkdir(parents=True)
+    sft.run(sft_config(epochs=8, lora=ALL), world, paths["sft"], paths["kept"], execution, silent)
+    body = {"body": paths["sft"], "feedback": world["feedback"]}
+    reward.run(RewardConfig(**{**REWARD, "lora": SOME}), body, paths["reward"], root / "b", execution, silent)
     return paths

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch.distributed as dist
 
+from modelyard.config import digest
 from modelyard.model.checkpoints import metadata_check, writer
 from modelyard.model.network import disks
 from modelyard.store.file_hash import sha256_file
@@ -108,6 +109,17 @@ def damage(directory: Path) -> str | None:
 
 def _seal(directory: Path) -> dict[str, Any]:
     return dict(json.loads((directory / COMPLETE).read_text()))
+
+
+def identity(directory: Path) -> str:
+    """Hash (hex) of the files of a whole checkpoint, by the hashes that were taken when it was written: equal weights have equal ones.
+
+    Raises:
+        ValueError: there is no complete checkpoint at ``directory``.
+    """
+    if not (directory / COMPLETE).is_file():
+        raise ValueError(f"{directory}: no complete checkpoint")
+    return digest({name: file["sha256"] for name, file in _seal(directory)["files"].items()})
 
 
 def load(state: dict[str, Any], directory: Path) -> dict[str, Any]:

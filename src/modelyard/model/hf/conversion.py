@@ -25,6 +25,7 @@ from modelyard.model.hf.weights import Weights, from_hf, read_checkpoint, to_hf
 from modelyard.model.model_directory import TOKENIZER_FILES, read
 from modelyard.model.network import parallel
 from modelyard.model.network.architecture import ModelConfig, Precision
+from modelyard.model.training import adapter_file
 from modelyard.model.training.engine import Engine
 
 GENERATION = "generation_config.json"
@@ -72,10 +73,13 @@ def export_hf(
         shutil.copyfile(directory / name, out / name)
 
 
-def import_hf(directory: Path, out: Path, *, tp: int = 1, pp: int = 1, seq_len: int | None = None) -> ModelConfig:
+def import_hf(
+    directory: Path, out: Path, *, tp: int = 1, pp: int = 1, seq_len: int | None = None, adapter: Path | None = None
+) -> ModelConfig:
     """Write a Hugging Face directory as a model directory, loadable at any layout; it can be split over ``tp`` x ``pp`` ranks.
 
-    ``seq_len``: longest sequence from here on, where that is to be less than what the model was made for.
+    ``seq_len``: longest sequence from here on, where that is to be less than what the model was made for; ``adapter``: directory of a PEFT LoRA
+    adapter that is merged into the weights.
 
     Raises:
         ValueError: a model with parts that ours has not, or not so divisible; one line naming the file and the key or tensor.
@@ -85,7 +89,7 @@ def import_hf(directory: Path, out: Path, *, tp: int = 1, pp: int = 1, seq_len: 
     _require_tokenizer(directory)
     if (directory / GENERATION).is_file():
         json_file.table(directory / GENERATION)
-    model, weights, precision = _read(directory, tp, pp)
+    model, weights, precision = _read(directory, tp, pp, adapter)
     encoder = HubEncoder(directory)
     encoder.require_rows(model.vocab_size)
     if seq_len is not None:
@@ -129,7 +133,7 @@ def load(directory: Path, execution: ExecutionConfig, *, precision: Precision | 
     return engine
 
 
-def _read(directory: Path, tp: int, pp: int) -> tuple[ModelConfig, Weights, Precision]:
+def _read(directory: Path, tp: int, pp: int, adapter: Path | None = None) -> tuple[ModelConfig, Weights, Precision]:
     """Shape, global tensors and precision of a Hugging Face directory that can be split so. Raises ValueError."""
     try:
         model = model_config(_config(directory))
@@ -139,6 +143,8 @@ def _read(directory: Path, tp: int, pp: int) -> tuple[ModelConfig, Weights, Prec
     theirs = read_safetensors(directory)
     if not theirs:
         raise ValueError(f"{directory}: the weights' files hold no tensor")
+    if adapter is not None:
+        adapter_file.merge(adapter_file.read(adapter), theirs)
     if odd := next((name for name, tensor in theirs.items() if tensor.dtype not in DTYPES), None):
         raise ValueError(f"{directory}: {odd} is {theirs[odd].dtype}; weights must be float32, bfloat16 or float16")
     if odd := next((name for name, tensor in theirs.items() if not bool(tensor.isfinite().all())), None):

@@ -2,8 +2,8 @@
 
 :mod:`~modelyard.model.inference.decode` and :mod:`~modelyard.model.inference.score` differ in what a token may see; what a layer does before and
 after attention is here once. Batch first. On a CPU the weights of a product are laid out anew for oneDNN, once for many calls: on the few rows
-of a decoding step that takes a third of the time of torch's product (docs/benchmarks.md). Norms and experts are the modules themselves. Left
-out: gradients.
+of a decoding step that takes a third of the time of torch's product (docs/benchmarks.md). Norms and experts are the modules themselves, and
+adapters are merged into the weights. Left out: gradients.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modelyard.model.network import fused, onednn
+from modelyard.model.network.lora import weight_of
 from modelyard.model.network.modules import ZeroCentredNorm
 
 
@@ -79,10 +80,10 @@ class Block:
         self.head_norms = (attention.q_layernorm, attention.k_layernorm) if config.qk_layernorm else None
         self.rotates = not (config.no_rope_freq and config.no_rope_freq[layer.layer_number - 1])
         self.experts = None if hasattr(mlp, "linear_fc1") else mlp
-        self.qkv = Product(attention.linear_qkv.weight, attention.linear_qkv.bias, rows, products)
+        self.qkv = Product(weight_of(attention.linear_qkv), attention.linear_qkv.bias, rows, products)
         self.projection = _RowParallel(attention.linear_proj, rows, tp_group, products)
         if self.experts is None:
-            self.up = Product(mlp.linear_fc1.weight, mlp.linear_fc1.bias, rows, products)
+            self.up = Product(weight_of(mlp.linear_fc1), mlp.linear_fc1.bias, rows, products)
             self.down = _RowParallel(mlp.linear_fc2, rows, tp_group, products)
 
     def heads(self, hidden: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor]:
@@ -118,7 +119,7 @@ class _RowParallel:
 
     def __init__(self, linear: Any, rows: int, tp_group: Any | None, dtype: torch.dtype | None) -> None:
         self.tp_group = tp_group
-        self.product = Product(linear.weight, linear.bias if tp_group is None else None, rows, dtype)
+        self.product = Product(weight_of(linear), linear.bias if tp_group is None else None, rows, dtype)
         self.bias = None if tp_group is None else linear.bias
 
     def __call__(self, x: Tensor) -> Tensor:

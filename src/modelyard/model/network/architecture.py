@@ -18,9 +18,10 @@ from pydantic import model_validator
 
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
-from modelyard.model.network import experts, rope
+from modelyard.model.network import experts, lora, rope
 from modelyard.model.network.attention import SdpaAttention
 from modelyard.model.network.experts import MoEConfig
+from modelyard.model.network.lora import LoRAConfig
 from modelyard.model.network.modules import Norm, ScalarHead
 from modelyard.model.network.parallel import Layout
 from modelyard.model.network.rope import RopeScaling
@@ -110,6 +111,12 @@ class ModelConfig(Config):
     def is_plain(self) -> bool:
         """Whether it is a dense Llama without variant parts, which faster paths are written for."""
         return self.style == "llama" and self.moe is None and self.variant == LLAMA
+
+    def check_adapters(self) -> None:
+        """Raise ValueError when adapters have no place in this model, which is Hugging Face's layout of a dense Llama."""
+        if self.style != "llama" or self.moe is not None:
+            what = f"of style {self.style!r}" if self.style != "llama" else "with experts (model.moe)"
+            raise ValueError(f"lora: only dense llama-style models take adapters, this one is {what}")
 
     def check_layout(self, tensor_parallel: int, pipeline_parallel: int, expert_parallel: int = 1) -> None:
         """Raise ValueError when this model cannot be split so."""
@@ -242,7 +249,15 @@ def block_spec(model: ModelConfig, config: Any) -> Any:
     return TransformerBlockSubmodules(layer_specs=[spec] * get_num_layers_to_build(config), layer_norm=Norm)
 
 
-def build(model: ModelConfig, execution: ExecutionConfig, layout: Layout, precision: Precision, head: Head, dropout: float = 0.0) -> Any:
+def build(
+    model: ModelConfig,
+    execution: ExecutionConfig,
+    layout: Layout,
+    precision: Precision,
+    head: Head,
+    dropout: float = 0.0,
+    adapters: LoRAConfig | None = None,
+) -> Any:
     """This rank's part of the model, weights not yet initialised (see :mod:`modelyard.model.network.initialization`)."""
     from megatron.core.transformer.module import Float16Module
 
@@ -268,6 +283,9 @@ def build(model: ModelConfig, execution: ExecutionConfig, layout: Layout, precis
     if head == "scalar" and layout.is_last_stage:
         module.output_layer = ScalarHead(config)
     experts.mark_copies(module, execution)
+    if adapters is not None:
+        model.check_adapters()
+        lora.adapt(module.decoder.layers, adapters, layout, model.head_width)
     if torch.cuda.is_available():
         module.cuda(torch.cuda.current_device())
     return Float16Module(config, module) if precision == "bf16" else module

@@ -68,14 +68,15 @@ class _LabelLogprobs(torch.autograd.Function):
         hidden, weight, logprobs, whole, *normalisers = ctx.saved_tensors
         kept, ctx.kept = ctx.kept, None  # overwritten below: a second backward pass computes it again
         wide, grad_hidden = onednn.computed(hidden), torch.zeros(hidden.shape, dtype=torch.float32, device=hidden.device)
-        grad_weight = torch.zeros_like(weight, dtype=wide.dtype)
+        grad_weight = torch.zeros_like(weight, dtype=wide.dtype) if ctx.needs_input_grad[1] else None
         for number, block in enumerate(_blocks(len(hidden), ctx.real, hidden.device.type)):
             label = Label.of(ctx.own, block)
             known = kept[number] if kept is not None else logit_passes.normalised(product(hidden, weight[block]), label).kept
             slope = onednn.computed(logit_passes.slope(known, normalisers[number], whole, logprobs, grad, label))
-            torch.mm(slope.t(), wide, out=grad_weight[block])
+            if grad_weight is not None:
+                torch.mm(slope.t(), wide, out=grad_weight[block])
             grad_hidden += product(slope, weight[block].t())
-        return grad_hidden.to(hidden.dtype), grad_weight.to(weight.dtype), None, None, None
+        return grad_hidden.to(hidden.dtype), None if grad_weight is None else grad_weight.to(weight.dtype), None, None, None
 
 
 def product(x: Tensor, weight: Tensor) -> Tensor:
@@ -95,7 +96,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
+        ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, weight)
         return product(x.reshape(-1, x.shape[-1]), weight).view(*x.shape[:-1], weight.shape[0])
 
     @staticmethod
@@ -103,7 +104,7 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         flat = onednn.computed(grad.reshape(-1, grad.shape[-1]))
-        grad_x = product(flat, weight.t()).view(x.shape).to(x.dtype) if ctx.needs_input_grad[0] else None
+        grad_x = product(flat, weight.t()).view(*grad.shape[:-1], -1).to(grad.dtype) if ctx.needs_input_grad[0] else None
         if not ctx.needs_input_grad[1]:
             return grad_x, None
         return grad_x, (flat.t() @ onednn.computed(x.reshape(-1, x.shape[-1]))).to(weight.dtype)

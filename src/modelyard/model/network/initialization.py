@@ -2,29 +2,34 @@
 
 Every parameter is drawn whole from its own generator, seeded by (seed, global parameter name), and then cut to this rank's shard; so TP=2 or
 PP=2 starts from the same model as one rank, and an expert is the same expert on whatever rank it lives. GPT-2's scheme: normal(0, std), output
-projections scaled by 1/sqrt(2 layers) (Radford et al. 2019, section 2.3), norms 1 (0 where 1 is added to their weight), biases 0.
+projections scaled by 1/sqrt(2 layers) (Radford et al. 2019, section 2.3), norms 1 (0 where 1 is added to their weight), biases 0. Adapters begin as
+PEFT's.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Container
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from modelyard.model.network import lora
 from modelyard.model.network.architecture import ModelConfig
 from modelyard.model.network.parallel import Layout
 
 VOCABULARY = ("embedding.word_embeddings.weight", "output_layer.weight")
 
 
-def initialize_weights(module: Any, model: ModelConfig, layout: Layout, seed: int) -> None:
-    """Fill this rank's parameters in place."""
+def initialize_weights(module: Any, model: ModelConfig, layout: Layout, seed: int, names: Container[str] | None = None) -> None:
+    """Fill this rank's parameters in place; ``names``: only those."""
     gpt = getattr(module, "module", module)
     with torch.no_grad():
         for name, parameter in gpt.named_parameters():
+            if names is not None and name not in names:
+                continue
             name = _global_name(gpt, name, model, layout)
             if name == "output_layer.weight" and model.tie_embeddings and parameter.shape[0] != 1:
                 name = "embedding.word_embeddings.weight"
@@ -55,11 +60,13 @@ def _full_shape(name: str, parameter: Tensor, model: ModelConfig, layout: Layout
 
 def _draw(name: str, parameter: Tensor, model: ModelConfig, layout: Layout, seed: int) -> Tensor:
     shape = _full_shape(name, parameter, model, layout)
-    if name.endswith("bias"):
+    if name.endswith("bias") or f".{lora.PLACE}.b." in name:
         return torch.zeros(shape)
     if "norm" in name:
         return torch.zeros(shape) if model.variant.zero_centred_norms else torch.ones(shape)
     generator = torch.Generator().manual_seed(int(hashlib.sha256(f"{seed}/{name}".encode()).hexdigest()[:15], 16))
+    if lora.is_adapter(name):
+        return (torch.rand(shape, generator=generator) * 2 - 1) * lora.initial_bound(shape[1])
     std = model.init_std
     if name.endswith(("linear_proj.weight", "linear_fc2.weight")):
         std /= math.sqrt(2 * model.layers)
@@ -72,7 +79,7 @@ def _shard(full: Tensor, name: str, parameter: Tensor, model: ModelConfig, layou
     if full.shape == parameter.shape:
         return full
     dim = parameter.partition_dim  # type: ignore[attr-defined]
-    if "linear_fc1" in name and model.style == "llama":
+    if "linear_fc1" in name and model.style == "llama" and not lora.is_adapter(name):
         gate, up = full.chunk(2, dim)
         return torch.cat([gate.chunk(layout.tp, dim)[layout.tp_rank], up.chunk(layout.tp, dim)[layout.tp_rank]], dim)
     return full.chunk(layout.tp, dim)[layout.tp_rank]

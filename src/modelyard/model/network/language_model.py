@@ -18,9 +18,11 @@ from megatron.core.tensor_parallel import (
     copy_to_tensor_model_parallel_region,
     gather_from_sequence_parallel_region,
 )
+from megatron.core.transformer.utils import make_sharded_tensors_for_checkpoint
 from torch import Tensor
 
 from modelyard.model.network import fused, onednn
+from modelyard.model.network.lora import PLACE, Adapters
 
 
 class LanguageModel(GPTModel):
@@ -56,6 +58,9 @@ class LanguageModel(GPTModel):
         hidden, angles, *rest = super()._preprocess(position_ids=position_ids, **arguments)
         if hidden is not None and self.embedding_scale is not None:
             hidden = hidden * self.embedding_scale
+        if hidden is not None and self.training and torch.is_grad_enabled() and self.config.recompute_granularity == "full":
+            # a layer that is computed again learns only if its input does, which a frozen embedding's does not
+            hidden = hidden if hidden.requires_grad else hidden.requires_grad_()
         if angles is None:
             return hidden, None, *rest
         return hidden, fused.rotary_factors(angles[:, 0][position_ids.t()], self.config.params_dtype, self.amplitude), *rest
@@ -82,7 +87,28 @@ class LanguageModel(GPTModel):
 
 
 class _OwnProduct:
-    """Mixed into megatron-core's linear layers: the product is ours wherever no communication is woven into its backward pass."""
+    """Mixed into megatron-core's linear layers: the product is ours wherever no communication is woven into its backward pass, and adapters
+    (:mod:`modelyard.model.network.lora`) add to it."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.adapters: Adapters | None = None
+
+    def forward(self, input_: Tensor, *args: Any, **settings: Any) -> tuple[Tensor, Tensor | None]:
+        """megatron-core's, with what adapters add."""
+        output, bias = super().forward(input_, *args, **settings)  # type: ignore[misc]
+        if self.adapters is not None:
+            output = output + self.adapters(input_, self.sequence_parallel, self.tp_group)  # type: ignore[attr-defined]
+        return output, bias
+
+    def sharded_state_dict(self, prefix: str = "", sharded_offsets: Any = (), metadata: Any = None) -> dict[str, Any]:
+        """megatron-core's, with adapters cut as their layer is."""
+        entries: dict[str, Any] = super().sharded_state_dict(prefix, sharded_offsets, metadata)  # type: ignore[misc]
+        if self.adapters is None:
+            return entries
+        own = self.adapters.state_dict(prefix=f"{PLACE}.", keep_vars=True)
+        groups = {"tp_group": self.tp_group, "dp_cp_group": metadata["dp_cp_group"]}  # type: ignore[attr-defined]
+        return entries | make_sharded_tensors_for_checkpoint(own, prefix, self.adapters.split_axes(), sharded_offsets, **groups)
 
     def _forward_impl(self, input: Tensor, weight: Tensor, *args: Any, **settings: Any) -> Tensor:
         if args or settings["allreduce_dgrad"] or settings["sequence_parallel"] or settings["gradient_accumulation_fusion"]:

@@ -13,6 +13,7 @@ from pydantic import model_validator
 
 from modelyard.config import Config
 from modelyard.model.network.architecture import ModelConfig, Precision
+from modelyard.model.network.lora import LoRAConfig
 from modelyard.model.plan import memory
 from modelyard.model.plan.memory import Memory, Recompute, Schedule, Split
 
@@ -31,12 +32,16 @@ class PlanConfig(Config):
     """Training tokens of the whole run."""
     batch: int
     """Sequences of one optimizer step, over all replicas."""
+    lora: LoRAConfig | None = None
+    """Adapters that are trained in place of all weights; absent: all weights are."""
 
     @model_validator(mode="after")
     def _positive(self) -> PlanConfig:
         for key in ("tokens", "batch"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
+        if self.lora:
+            self.model.check_adapters()
         return self
 
 
@@ -103,7 +108,7 @@ def layouts(config: PlanConfig, machine: Machine) -> Iterator[Candidate]:
             bubble = (split.pipeline - 1) / (count * machine.chunks + split.pipeline - 1)
             for recompute, cost in RECOMPUTED:
                 schedule = Schedule(micro_batch, count, machine.chunks, recompute)
-                needed = memory.peak_memory(config.model, split, schedule, config.precision)
+                needed = memory.peak_memory(config.model, split, schedule, config.precision, lora=config.lora)
                 yield Candidate(split, schedule, needed, bubble, machine.mfu * (1 - bubble) / cost)
 
 

@@ -6,7 +6,8 @@ over the replicas (Rajbhandari et al. 2020, ZeRO stage 1). A rank holds whole ex
 not split matrices (sequence parallelism). Activations are the tensors that autograd keeps for the layer spec of
 :mod:`modelyard.model.network.architecture` (the terms are Korthikanti et al. 2022, section 4, without its dropout masks and attention scores,
 which are never materialised here). Left out: buffers of collectives, workspace of kernels, fragmentation and the padding of flat buffers (the
-plan's reserve is for them), and tokens that a mixture's router sends to one expert more than to another.
+plan's reserve is for them), and tokens that a mixture's router sends to one expert more than to another. With adapters (LoRA) only they have
+gradients and optimizer; autograd keeps their ranks' columns and no normalised input of the frozen norms.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Literal, NamedTuple
 
 from modelyard.model.network import fused
 from modelyard.model.network.architecture import ModelConfig, Precision
+from modelyard.model.network.lora import LoRAConfig, Target
 
 Recompute = Literal["none", "full"]
 FP32 = 4
@@ -103,6 +105,16 @@ def stage_parameters(model: ModelConfig, split: Split, stage: int) -> RankParame
     return RankParameters(dense, expert)
 
 
+def adapter_parameters(model: ModelConfig, split: Split, lora: LoRAConfig) -> int:
+    """Parameters of the adapters on any tensor-parallel rank of a pipeline stage (Hu et al. 2021, section 4.1): B is cut under column-parallel
+    products, A under row-parallel ones."""
+    h, queries, kv = model.hidden, model.head_width * model.heads, model.head_width * model.kv_heads
+    column: dict[Target, int] = {"q_proj": queries, "k_proj": kv, "v_proj": kv, "gate_proj": model.ffn_hidden, "up_proj": model.ffn_hidden}
+    row: dict[Target, int] = {"o_proj": queries, "down_proj": model.ffn_hidden}
+    widths = sum(h + {**column, **row}[name] // split.tensor for name in lora.targets)
+    return model.layers // split.pipeline * lora.rank * widths
+
+
 def layer_activations(model: ModelConfig, tensor: int, precision: Precision) -> float:
     """Bytes a token that autograd keeps of one layer on one of ``tensor`` ranks."""
     size, h, gpt = element_bytes(precision), model.hidden, model.style == "gpt"
@@ -136,27 +148,38 @@ def in_flight(split: Split, schedule: Schedule, stage: int) -> float:
 
 
 def rank_memory(
-    model: ModelConfig, split: Split, schedule: Schedule, precision: Precision, stage: int, replicas: int | None = None
+    model: ModelConfig,
+    split: Split,
+    schedule: Schedule,
+    precision: Precision,
+    stage: int,
+    replicas: int | None = None,
+    lora: LoRAConfig | None = None,
 ) -> Memory:
-    """Bytes by part of a rank of pipeline stage ``stage``; ``replicas=1`` says what it were without the distributed optimizer."""
+    """Bytes by part of a rank of pipeline stage ``stage``; ``replicas=1`` says what it were without the distributed optimizer, ``lora`` with
+    adapters in place of training all weights."""
     size = element_bytes(precision)
-    parameters = stage_parameters(model, split, stage)
+    held = sum(stage_parameters(model, split, stage)) + (adapter_parameters(model, split, lora) if lora else 0)
+    parameters = RankParameters(adapter_parameters(model, split, lora), 0) if lora else stage_parameters(model, split, stage)
     dense, expert = -(-parameters.dense // (replicas or split.data)), -(-parameters.expert // (replicas or split.expert_replicas))
     optimizer = optimizer_bytes(precision) * (dense + expert)
     tokens = schedule.micro_batch * model.seq_len
     layers = model.layers // split.pipeline
     layer = layer_activations(model, split.tensor, precision)
-    held = in_flight(split, schedule, stage)
+    normalised = FP32 * model.hidden / split.tensor if lora else 0.0  # what a frozen norm need not keep
+    if lora:
+        layer += size * lora.rank * len(lora.targets) - 2 * normalised
+    batches = in_flight(split, schedule, stage)
     kept = size * model.hidden / split.tensor  # a recomputed layer keeps its input
-    per_token = held * layers * layer if schedule.recompute == "none" else held * layers * kept + layer
+    per_token = batches * layers * layer if schedule.recompute == "none" else batches * layers * kept + layer
     logits = 0.0
     if stage == split.pipeline - 1:
         # what the last norm keeps; the logits, all of them where they are kept, else one piece (see label_logprobs)
-        per_token += (2 * FP32 + size if model.style == "llama" else 2 * size) * model.hidden / split.tensor
+        per_token += (2 * FP32 + size if model.style == "llama" else 2 * size) * model.hidden / split.tensor - normalised
         elements = tokens * model.padded_vocab(split.tensor) / split.tensor
         logits = size * (elements if elements * size <= fused.KEPT_BYTES["cuda"] else min(elements, fused.PIECE_ELEMENTS["cuda"]))
     return Memory(
-        weights=size * sum(parameters),
+        weights=size * held,
         gradients=FP32 * sum(parameters),
         optimizer=optimizer,
         activations=round(tokens * per_token),
@@ -164,7 +187,14 @@ def rank_memory(
     )
 
 
-def peak_memory(model: ModelConfig, split: Split, schedule: Schedule, precision: Precision, replicas: int | None = None) -> Memory:
+def peak_memory(
+    model: ModelConfig,
+    split: Split,
+    schedule: Schedule,
+    precision: Precision,
+    replicas: int | None = None,
+    lora: LoRAConfig | None = None,
+) -> Memory:
     """Memory of the stage that needs most: the first (embedding, most micro-batches in flight), one after it, or the last (logits)."""
     stages = {0, min(1, split.pipeline - 1), split.pipeline - 1}
-    return max((rank_memory(model, split, schedule, precision, stage, replicas) for stage in stages), key=lambda memory: memory.total)
+    return max((rank_memory(model, split, schedule, precision, stage, replicas, lora) for stage in stages), key=lambda memory: memory.total)

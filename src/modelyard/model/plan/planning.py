@@ -25,7 +25,9 @@ class Plan(Config):
     """A run laid out; what ``--json`` writes. Bytes are those of the GPU that needs most."""
 
     parameters: int
-    """Trainable parameters."""
+    """Parameters of the model."""
+    trained: int
+    """Parameters that are trained: all of them, or those of adapters."""
     active_parameters: int
     """Parameters a token passes through (fewer than all in a mixture of experts)."""
     flops: float
@@ -63,7 +65,7 @@ class Plan(Config):
     free_bytes: int
     """Left of the memory after these and the reserve."""
     checkpoint_bytes: int
-    """One checkpoint: weights and optimizer, whole."""
+    """One checkpoint: what is trained and its optimizer, whole."""
     bubble: float
     """Share of the time a stage waits: (p - 1) / (m v + p - 1)."""
     utilisation: float
@@ -101,10 +103,12 @@ def _planned(config: PlanConfig, machine: Machine, best: Candidate) -> Plan:
     model, split, schedule = config.model, best.split, best.schedule
     flops = model.flops_per_token() * config.tokens
     seconds = flops / (machine.gpus * machine.peak_tflops * 1e12 * best.utilisation)
-    whole = memory.peak_memory(model, split, schedule, config.precision, replicas=1)
+    whole = memory.peak_memory(model, split, schedule, config.precision, replicas=1, lora=config.lora)
     parameters = model.parameters()
+    trained = memory.adapter_parameters(model, Split(1, 1, 1), config.lora) if config.lora else parameters
     return Plan(
         parameters=parameters,
+        trained=trained,
         active_parameters=model.parameters(active=True),
         flops=flops,
         steps=-(-config.tokens // (config.batch * model.seq_len)),
@@ -119,7 +123,7 @@ def _planned(config: PlanConfig, machine: Machine, best: Candidate) -> Plan:
         undistributed_optimizer_bytes=whole.optimizer,
         total_bytes=best.memory.total,
         free_bytes=int((machine.memory_gib - machine.reserve_gib) * GIB) - best.memory.total,
-        checkpoint_bytes=parameters * (memory.element_bytes(config.precision) + memory.optimizer_bytes(config.precision)),
+        checkpoint_bytes=trained * (memory.element_bytes(config.precision) + memory.optimizer_bytes(config.precision)),
         bubble=best.bubble,
         utilisation=best.utilisation,
         days=seconds / 86_400,
@@ -135,7 +139,7 @@ def text(config: PlanConfig, machine: Machine, result: Plan) -> str:
 
     split = Split(result.tensor_parallel, result.pipeline_parallel, result.data_parallel, result.expert_parallel)
     lines = [
-        f"parameters    {result.parameters:,} ({result.active_parameters:,} active)",
+        f"parameters    {result.parameters:,} ({result.active_parameters:,} active, {result.trained:,} trained)",
         f"FLOPs         {result.flops:.3e} for {config.tokens:,} tokens: {config.tokens:,} x {config.model.flops_per_token():.3e} a token",
         f"layout        {describe(split)} on {machine.gpus} GPUs, distributed optimizer",
         f"batch         {config.batch} = DP {result.data_parallel} x {result.microbatches} micro-batches x {result.micro_batch}; "

@@ -21,6 +21,7 @@ from modelyard import progress
 from modelyard.execution import ExecutionConfig
 from modelyard.model.network import architecture, attention, initialization, parallel
 from modelyard.model.network.architecture import Head, ModelConfig, Precision
+from modelyard.model.network.lora import LoRAConfig
 from modelyard.model.training import optimizer
 from modelyard.model.training.batch import SEGMENTS, STEM, UNLABELLED, Batch, LossFn, LossOutput, labelled, segmented, to_device
 from modelyard.model.training.optimizer import OptimizerConfig
@@ -54,12 +55,21 @@ class Engine(Stored):
         optim: OptimizerConfig | None = None,
         total_steps: int = 1,
         dropout: float = 0.0,
+        lora: LoRAConfig | None = None,
+        body: Engine | None = None,
     ) -> None:
-        self.model, self.head, self.seed, self.precision, self.dropout = model, head, seed, precision, dropout
+        """``lora``: adapters are trained and the other weights stay; ``body``: an engine whose weights it takes for those that it does not train,
+        so that both are in memory once."""
+        self.model, self.head, self.seed, self.precision, self.dropout, self.lora = model, head, seed, precision, dropout, lora
         self.layout, self.device = parallel.initialize(execution), parallel.device()
         self.step, self.compile = 0, execution.compile
-        module = architecture.build(model, execution, self.layout, precision, head, dropout)
-        initialization.initialize_weights(module, model, self.layout, seed)
+        module = architecture.build(model, execution, self.layout, precision, head, dropout, lora)
+        self.chunk = module
+        own = self._share(body) if body is not None else None
+        initialization.initialize_weights(module, model, self.layout, seed, own)
+        if lora is not None:
+            for name, parameter in self.gpt.named_parameters():
+                parameter.requires_grad_(self._is_trained(name))
         self._sequence_parallel = _sequence_parallel_switches(module)
         self._sequence_multiple = self._width_multiple = GPU_WIDTHS if self.device.type == "cuda" else 1
         self.chunk = self._wrap(module) if optim else module
@@ -92,6 +102,18 @@ class Engine(Stored):
             if group.intra_distributed_optimizer_instance_size == 1:  # gloo copies every gradient and weight that it sends to nobody
                 group.start_grad_sync = group.start_param_sync = lambda *_, **__: None
         return wrapped
+
+    def _share(self, body: Engine) -> set[str]:
+        """Put the other engine's parameters in the place of those that this one does not train; returns the names of the rest."""
+        theirs = {name: parameter for name, parameter in body.gpt.named_parameters() if not body._is_trained(name) or not body.lora}
+        own = set()
+        for name, parameter in list(self.gpt.named_parameters()):
+            if (self.lora and self._is_trained(name)) or name not in theirs or theirs[name].shape != parameter.shape:
+                own.add(name)
+                continue
+            place, _, leaf = name.rpartition(".")
+            self.gpt.get_submodule(place)._parameters[leaf] = theirs[name]
+        return own
 
     def split_sequences(self, on: bool) -> None:
         """Sequence parallelism on (to train) or off (to score and generate: nothing is kept for a backward pass, and lengths are free)."""
@@ -250,7 +272,7 @@ class Engine(Stored):
     def _seed_randomness(self) -> None:
         from megatron.core import tensor_parallel
 
-        if not self.dropout:
+        if not self.dropout and not (self.lora and self.lora.dropout):
             return  # nothing else is drawn while training
         replica = self.layout.dp_rank * 7_919  # what is dropped must differ between replicas
         tensor_parallel.model_parallel_cuda_manual_seed((self.seed * 1_000_003 + self.step + replica) % (1 << 31), force_reset_rng=True)

@@ -38,6 +38,13 @@ class Schedule(Config):
     spike: SpikeConfig | None = None
     """When a step is not taken because its loss stands out; absent: never."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_adapters(cls, given: object) -> object:
+        if isinstance(given, dict) and "lora" in given:
+            raise ValueError("lora: adapters are for post-training (sft, reward, policy); a base model trains all its weights")
+        return given
+
     @model_validator(mode="after")
     def _divides(self) -> Self:
         if self.steps < 1:

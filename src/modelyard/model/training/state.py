@@ -1,8 +1,12 @@
-"""Weights and state in and out of an engine: all of it, to go on at any layout, or its weights alone, from files or whole tensors."""
+"""Weights and state in and out of an engine: all of it, to go on at any layout, or its weights alone, from files or whole tensors.
+
+An engine with adapters keeps what it trains and says by hash which weights stand below; its weights alone are whole and have the adapters merged.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,7 @@ from torch import Tensor
 
 from modelyard.model.checkpoints import checkpoint
 from modelyard.model.network.architecture import Head, ModelConfig
+from modelyard.model.network.lora import LoRAConfig, adapted, is_adapter, weight_of
 from modelyard.model.training import optimizer
 
 
@@ -23,6 +28,9 @@ class Stored:
     chunk: Any
     optimizer: Any
     schedule: Any
+    lora: LoRAConfig | None
+    base: str = ""
+    """Hash of the checkpoint whose weights stand below the adapters; "" where there are none or it came from no file."""
 
     @property
     def gpt(self) -> Any:
@@ -32,56 +40,103 @@ class Stored:
             module = module.module
         return module
 
+    def _is_trained(self, name: str) -> bool:
+        """Whether the parameter of this name is trained: all are but for those below adapters; a scalar head is trained with them."""
+        return self.lora is None or is_adapter(name) or (self.head == "scalar" and name.startswith("output_layer."))
+
+    def trained(self) -> list[torch.nn.Parameter]:
+        """The parameters that an update moves."""
+        return [parameter for name, parameter in self.gpt.named_parameters() if self._is_trained(name)]
+
     def _sharded_model(self) -> dict[str, Any]:
         """Sharded weights; without the empty ``_extra_state`` entries that only Transformer Engine's layers fill."""
         return {key: value for key, value in self.gpt.sharded_state_dict().items() if not key.endswith("_extra_state")}
 
-    def _take_weights(self, loaded: dict[str, Any]) -> None:
+    def _sharded_own(self) -> dict[str, Any]:
+        """The part of them that is trained."""
+        return {key: value for key, value in self._sharded_model().items() if self._is_trained(key)}
+
+    def _sharded_plain(self) -> dict[str, Any]:
+        """Those of a model without adapters, as they stand below the adapters."""
+        return {key: value for key, value in self._sharded_model().items() if not is_adapter(key)}
+
+    def _sharded_merged(self) -> dict[str, Any]:
+        """The same with the adapters merged."""
+        entries, parameters = self._sharded_plain(), dict(self.gpt.named_parameters())
+        for layer, name, linear in adapted(self.gpt):
+            key = f"decoder.layers.{layer - self._first_layer}.{name}.weight"
+            assert entries[key].data is parameters[key]
+            entries[key] = dataclasses.replace(entries[key], data=weight_of(linear))
+        return entries
+
+    @property
+    def _first_layer(self) -> int:
+        """Number of this stage's first layer, from 0."""
+        return int(self.gpt.decoder.layers[0].layer_number) - 1
+
+    def _take_weights(self, loaded: dict[str, Any], wanted: Collection[str]) -> None:
+        """Take tensors under the names of ``wanted``; an output layer may be missing among them."""
         missing, unexpected = self.gpt.load_state_dict(loaded, strict=False)
-        lacking = [key for key in missing if not key.endswith("_extra_state") and not key.startswith("output_layer.")]
+        lacking = [key for key in missing if key in wanted and not key.startswith("output_layer.")]
         assert not lacking, f"checkpoint lacks {lacking}"
         assert not unexpected, f"checkpoint has unknown {unexpected}"
 
     def save(self, directory: Path, extra: Mapping[str, Any] | None = None, then: Sequence[Callable[[], None]] | None = None) -> None:
-        """Everything needed to go on from here: weights, optimizer (if any), schedule, step, and ``extra`` (JSON) in the note.
+        """Everything needed to go on from here: what is trained, optimizer (if any), schedule, step, and ``extra`` (JSON) in the note.
 
         ``then`` is :func:`modelyard.model.checkpoints.checkpoint.save`'s: with it the state is written beside what follows.
         """
-        model = self._sharded_model()
+        model = self._sharded_own()
         state: dict[str, Any] = {"model": model}
         if self.optimizer is not None:
             state |= {"optimizer": optimizer.sharded_state(self.optimizer, model), "updates": optimizer.updates(self.optimizer)}
-        checkpoint.save(state, directory, {"step": self.step, **(extra or {})}, then)
+        below = {"base": self.base} if self.lora else {}
+        checkpoint.save(state, directory, {"step": self.step, **below, **(extra or {})}, then)
 
     def load(self, directory: Path) -> dict[str, Any]:
-        """Continue from :meth:`save`, at this or any other layout; returns the note."""
-        assert self.optimizer is not None
-        assert self.schedule is not None
-        model = self._sharded_model()
-        state = {"model": model, "optimizer": optimizer.sharded_state(self.optimizer, model, loading=True)}
-        loaded = checkpoint.load(state, directory)
-        self._take_weights(loaded["model"])
-        optimizer.load_sharded_state(self.optimizer, loaded["optimizer"], loaded["updates"])
+        """Continue from :meth:`save`, at this or any other layout; returns the note.
+
+        Raises:
+            ValueError: its adapters are of other weights than these.
+        """
         note = checkpoint.note(directory)
+        if self.lora and note.get("base") != self.base:
+            raise ValueError(f"{directory}: its adapters were trained on other weights than those of this run")
+        model = self._sharded_own()
+        state: dict[str, Any] = {"model": model}
+        if self.optimizer is not None:
+            state["optimizer"] = optimizer.sharded_state(self.optimizer, model, loading=True)
+        loaded = checkpoint.load(state, directory)
+        self._take_weights(loaded["model"], model)
         self.step = int(note["step"])
-        self.schedule.num_steps = 0
-        self.schedule.step(self.step)
+        if self.optimizer is not None:
+            optimizer.load_sharded_state(self.optimizer, loaded["optimizer"], loaded["updates"])
+            self.schedule.num_steps = 0
+            self.schedule.step(self.step)
         return note
 
     def save_weights(self, directory: Path) -> None:
-        """Weights only, for the stages that follow."""
-        checkpoint.save({"model": self._sharded_model()}, directory, {"step": self.step})
+        """Weights only, adapters merged, for the stages that follow."""
+        checkpoint.save({"model": self._sharded_merged()}, directory, {"step": self.step})
 
     def load_weights(self, directory: Path) -> None:
-        """Take the weights at ``directory``; a scalar head stays fresh when the checkpoint is a language model's."""
-        wanted = self._sharded_model()
+        """Take the weights at ``directory``, below the adapters where there are any; a scalar head stays fresh when the checkpoint is a language
+        model's."""
+        self._load_plain(directory, self._sharded_plain())
+
+    def load_head(self, directory: Path) -> None:
+        """Take the scalar head at ``directory``, if model and checkpoint have one; every other weight is there already (see ``body``)."""
+        if self.head == "scalar":
+            self._load_plain(directory, {key: value for key, value in self._sharded_plain().items() if key.startswith("output_layer.")})
+
+    def _load_plain(self, directory: Path, wanted: dict[str, Any]) -> None:
         if self.head == "scalar":
             from torch.distributed.checkpoint.filesystem import FileSystemReader
 
             stored = FileSystemReader(str(directory)).read_metadata().state_dict_metadata
             wanted = {key: value for key, value in wanted.items() if not key.startswith("output_layer.") or "output_layer.bias" in stored}
         loaded = checkpoint.load({"model": wanted}, directory)
-        self._take_weights(loaded["model"])
+        self._take_weights(loaded["model"], wanted)
         if self.optimizer is not None:
             self.optimizer.reload_model_params()
 
@@ -104,9 +159,10 @@ class Stored:
             return whole[wanted.global_slice()].reshape(wanted.local_shape)
 
         taken = {}
-        for name, entry in self._sharded_model().items():
+        wanted = self._sharded_plain()
+        for name, entry in wanted.items():
             if isinstance(entry, ShardedTensorFactory):
                 taken[name] = entry.merge_fn([part(piece) for piece in entry.build()])
             elif isinstance(entry, ShardedTensor):
                 taken[name] = part(entry)
-        self._take_weights(taken)
+        self._take_weights(taken, wanted)

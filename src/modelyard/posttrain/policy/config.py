@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from modelyard.config import Config
 from modelyard.model.network.architecture import Precision
+from modelyard.model.network.lora import LoRAConfig
 from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.posttrain.policy.kl_control import AdaptiveKLConfig
 from modelyard.posttrain.policy.verified import VerifiedReward
@@ -37,6 +38,9 @@ class PolicyConfig(Config):
     """Rows of validation tokens on which the language model's loss is measured before and after."""
     optimizer: OptimizerConfig
     """AdamW of the policy (InstructGPT's learning rate was not published for the released models)."""
+    lora: LoRAConfig | None = None
+    """Adapters that are trained in place of all weights (``[policy.lora]``); absent: all weights are. The reference is then the same
+    body without them, and PPO's critic and reward model stand on it too where they can."""
 
     @property
     def batches(self) -> dict[str, tuple[int, int]]:

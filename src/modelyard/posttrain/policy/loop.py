@@ -31,9 +31,9 @@ from modelyard.posttrain.policy import rollout as experience
 from modelyard.posttrain.policy.config import OnPolicyConfig
 from modelyard.posttrain.policy.kl_control import coefficient
 from modelyard.posttrain.policy.measure import finished, seed_of
-from modelyard.posttrain.policy.prepare import Training, prepare
+from modelyard.posttrain.policy.prepare import Training, prepare, take_average
 from modelyard.posttrain.policy.rollout import Rollout
-from modelyard.posttrain.policy.update import take_average, update
+from modelyard.posttrain.policy.update import update
 from modelyard.posttrain.policy.verified import verified
 from modelyard.progress import Report
 
@@ -156,7 +156,7 @@ def resume(training: Training, checkpoints: Path, execution: ExecutionConfig) ->
         if critic is not None:
             critic.load(checkpoints / "value" / step)
         if training.ema is not None:
-            training.ema.load_weights(checkpoints / "ema" / step)
+            training.ema.load(checkpoints / "ema" / step)
     return history
 
 

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import PromptRecord
 from modelyard.formats.token_rows import Rows, TokenRows
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
 from modelyard.model.network.architecture import Head, Precision
+from modelyard.model.network.lora import LoRAConfig
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.posttrain.judged.rules import RuleBasedReward, opened_rules
@@ -37,26 +40,76 @@ class Training(NamedTuple):
     sampling: SamplingConfig
 
 
+def opened_models(config: OnPolicyConfig, inputs: Mapping[str, Path], execution: ExecutionConfig) -> Models:
+    """Actor, reference, reward model and critic.
+
+    With adapters the actor's body is the reference's, and that of reward model and critic where the reward model is adapters on the same weights;
+    else these two share the reward model's.
+    """
+    actor = _opened("sft", config, inputs, execution, optim=config.optimizer, lora=config.lora)
+    body = actor if config.lora else None
+    reference, reward = (_opened(role, config, inputs, execution, body=body) for role in ("sft", "reward"))
+    critic = None
+    if isinstance(config, PPOConfig):
+        below = body if reward.lora else reward if config.lora else None
+        critic = _opened("reward", config, inputs, execution, optim=config.value_optimizer, lora=config.lora, body=below)
+    return Models(actor, reference, reward, critic)
+
+
+def averaged(config: OnPolicyConfig, inputs: Mapping[str, Path], execution: ExecutionConfig, actor: Engine) -> Engine:
+    """The engine of the actor's averaged weights in fp32, as they are before the first update."""
+    if not config.lora:
+        return _opened("sft", config, inputs, execution, precision="fp32")
+    ema = _opened("sft", config, inputs, execution, precision="fp32", lora=config.lora, body=actor)
+    take_average(ema, actor)
+    return ema
+
+
+def _opened(
+    role: str,
+    config: OnPolicyConfig,
+    inputs: Mapping[str, Path],
+    execution: ExecutionConfig,
+    *,
+    optim: OptimizerConfig | None = None,
+    precision: Precision | None = None,
+    lora: LoRAConfig | None = None,
+    body: Engine | None = None,
+) -> Engine:
+    head: Head = "lm" if role == "sft" else "scalar"
+    steps = config.iterations * config.minibatches
+    precision = precision or config.precision
+    return model_directory.load(
+        inputs[role],
+        execution,
+        seed=config.seed,
+        precision=precision,
+        head=head,
+        total_steps=steps,
+        optim=optim,
+        lora=lora,
+        body=body,
+    )
+
+
+def take_average(actor: Engine, ema: Engine) -> None:
+    """Give one engine what another has trained, rounded to its precision: the averaged weights to the actor once it is trained."""
+    with torch.no_grad():
+        for current, average in zip(actor.trained(), ema.trained(), strict=True):
+            current.copy_(average)
+
+
 def prepare(config: OnPolicyConfig, inputs: Mapping[str, Path], execution: ExecutionConfig) -> Training:
     """Actor, reference and EMA from the SFT model, reward and value (PPO's) from the reward model."""
-    steps = config.iterations * config.minibatches
-
-    def opened(role: str, optim: OptimizerConfig | None = None, precision: Precision = config.precision) -> Engine:
-        head: Head = "lm" if role == "sft" else "scalar"
-        return model_directory.load(
-            inputs[role], execution, seed=config.seed, precision=precision, head=head, total_steps=steps, optim=optim
-        )
-
     encoder = Encoder(inputs["sft"])
     for role in ("reward", "tokens"):
         encoder.require_same(role, inputs[role])
-    critic = opened("reward", optim=config.value_optimizer) if isinstance(config, PPOConfig) else None
-    models = Models(opened("sft", optim=config.optimizer), opened("sft"), opened("reward"), critic)
+    models = opened_models(config, inputs, execution)
     prompts, records, sampling = asked(config, inputs["feedback"], encoder, models.actor.model.seq_len)
     require_spoken_about(config.rewards, records)
     return Training(
         models=models,
-        ema=opened("sft", precision="fp32") if config.ema_decay else None,
+        ema=averaged(config, inputs, execution, models.actor) if config.ema_decay else None,
         prompts=prompts,
         asked=records,
         encoder=encoder,

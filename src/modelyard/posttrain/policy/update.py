@@ -84,12 +84,5 @@ def follow(ema: Engine, actor: Engine, decay: float) -> None:
     weight, which would then never move.
     """
     with torch.no_grad():
-        for averaged, current in zip(ema.gpt.parameters(), actor.gpt.parameters(), strict=True):
+        for averaged, current in zip(ema.trained(), actor.trained(), strict=True):
             averaged.lerp_(current.detach().to(averaged.dtype), 1 - decay)
-
-
-def take_average(actor: Engine, ema: Engine) -> None:
-    """Give the actor the averaged weights, rounded to its precision, once it is trained."""
-    with torch.no_grad():
-        for current, averaged in zip(actor.gpt.parameters(), ema.gpt.parameters(), strict=True):
-            current.copy_(averaged)

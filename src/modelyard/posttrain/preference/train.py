@@ -60,7 +60,14 @@ def run(
         raise ValueError(f"policy: {len(train)} comparisons of split 'reward' do not fill one batch of {config.batch}")
     steps = max(1, round(config.epochs * per_epoch))
     policy = model_directory.load(
-        inputs["sft"], execution, seed=config.seed, precision=config.precision, head="lm", optim=config.optimizer, total_steps=steps
+        inputs["sft"],
+        execution,
+        seed=config.seed,
+        precision=config.precision,
+        head="lm",
+        optim=config.optimizer,
+        total_steps=steps,
+        lora=config.lora,
     )
     history = trainer.train(
         policy,
@@ -75,8 +82,9 @@ def run(
         spike=config.spike,
     )
     model_directory.write(policy, inputs["sft"], history, out)
-    frozen = model_directory.load(inputs["sft"], execution, precision=config.precision, head="lm")
-    reward = model_directory.load(inputs["reward"], execution, precision=config.precision, head="scalar")
+    body = policy if config.lora else None
+    frozen = model_directory.load(inputs["sft"], execution, precision=config.precision, head="lm", body=body)
+    reward = model_directory.load(inputs["reward"], execution, precision=config.precision, head="scalar", body=body)
     given = asked(config, inputs["feedback"], encoder, seq_len)
     return {
         **finished(config, Models(policy, frozen, reward, None), given.prompts, given.sampling, inputs["tokens"], kl_coef=0.0),

@@ -20,7 +20,7 @@ from modelyard.posttrain.preference.config import KTOConfig, KWiseDPOConfig, Pre
 from modelyard.posttrain.preference.losses import preference_loss
 from modelyard.progress import silent
 
-ALGORITHMS = {"ppo": PPOConfig, "grpo": GRPOConfig, "kwise_dpo": KWiseDPOConfig, "kto": KTOConfig}
+ALGORITHMS = {"ppo": PPOConfig, "ppo_lora": PPOConfig, "grpo": GRPOConfig, "kwise_dpo": KWiseDPOConfig, "kto": KTOConfig}
 LAYOUTS = {"tp2": {"tensor_parallel": 2}, "dp2": {"data_parallel": 2}, "pp2": {"pipeline_parallel": 2}}
 
 
@@ -66,12 +66,12 @@ def main() -> None:
 
     given = json.loads(Path(sys.argv[1]).read_text())
     configs = {name: ALGORITHMS[name](**config) for name, config in given["configs"].items()}
-    inputs = {name: Path(path) for name, path in given["inputs"].items()}
+    inputs = {name: {role: Path(path) for role, path in paths.items()} for name, paths in given["inputs"].items()}
     dist.init_process_group("gloo")
     results: dict[str, Any] = {}
     for layout, sizes in LAYOUTS.items():
         for name, config in configs.items():
-            found = measure(config, inputs, ExecutionConfig(threads=1, **sizes), Path(given["out"]) / layout / name)
+            found = measure(config, inputs[name], ExecutionConfig(threads=1, **sizes), Path(given["out"]) / layout / name)
             results.setdefault(layout, {})[name] = found
         parallel_state.destroy_model_parallel()
     if dist.get_rank() == 0:

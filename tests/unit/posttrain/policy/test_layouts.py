@@ -15,7 +15,7 @@ import torch
 from modelyard.execution import ExecutionConfig
 from modelyard.model.hf.weights import read_checkpoint
 from modelyard.posttrain.policy.config import PolicyConfig
-from tests.unit.posttrain.conftest import optimizer
+from tests.unit.posttrain.conftest import ALL, optimizer
 from tests.unit.posttrain.preference.preferences import kto_config, kwise_config
 
 from . import policy_program
@@ -27,6 +27,7 @@ pytestmark = pytest.mark.numerics
 SLOW = optimizer(5e-3, eps=1e-3, clip_grad=0.5)
 CONFIGS: dict[str, PolicyConfig] = {
     "ppo": ppo_config(micro_batch=2, optimizer=SLOW, value_optimizer=SLOW),
+    "ppo_lora": ppo_config(micro_batch=2, optimizer=SLOW, value_optimizer=SLOW, lora=ALL),
     "grpo": grpo_config(micro_batch=2, optimizer=SLOW),
     "kwise_dpo": kwise_config(optimizer=SLOW),
     "kto": kto_config(optimizer=SLOW),
@@ -41,16 +42,17 @@ class Measured(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def measured(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Measured:
+def measured(inputs: Inputs, adapted: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Measured:
     root = tmp_path_factory.mktemp("policy-layouts")
+    read = {name: adapted if name == "ppo_lora" else inputs for name in CONFIGS}
     given = {
         "configs": {name: config.model_dump() for name, config in CONFIGS.items()},
-        "inputs": {name: str(path) for name, path in inputs.items()},
+        "inputs": {name: {role: str(path) for role, path in roles.items()} for name, roles in read.items()},
         "out": str(root),
     }
     (root / "given.json").write_text(json.dumps(given))
     alone = ExecutionConfig(threads=1)
-    one = {name: policy_program.measure(config, inputs, alone, root / "one" / name) for name, config in CONFIGS.items()}
+    one = {name: policy_program.measure(config, read[name], alone, root / "one" / name) for name, config in CONFIGS.items()}
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", policy_program.__file__]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[4] / "src"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([*command, str(root / "given.json")], capture_output=True, text=True, env=environment)
