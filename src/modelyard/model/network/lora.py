@@ -78,9 +78,9 @@ class Adapters(torch.nn.Module):
         self.b = torch.nn.ParameterDict({m.name: torch.nn.Parameter(torch.zeros(m.rows, lora.rank, **like)) for m in chosen})
         split, same, dim = (self.a, self.b, 1) if row else (self.b, self.a, 0)
         for parameter in split.values():
-            parameter.tensor_model_parallel, parameter.partition_dim, parameter.partition_stride = True, dim, 1  # type: ignore[attr-defined]
+            parameter.tensor_model_parallel, parameter.partition_dim, parameter.partition_stride = True, dim, 1
         for parameter in same.values():
-            parameter.sequence_parallel = linear.sequence_parallel  # type: ignore[attr-defined]  # each rank sees a part of the sequence
+            parameter.sequence_parallel = linear.sequence_parallel  # each rank sees a part of the sequence
 
     @property
     def names(self) -> tuple[Target, ...]:

@@ -28,7 +28,7 @@ SCORE = f"{PREFIX}score."
 BLOCKS: dict[Target, str] = {
     **dict.fromkeys(("q_proj", "k_proj", "v_proj", "o_proj"), "self_attn"),
     **dict.fromkeys(("gate_proj", "up_proj", "down_proj"), "mlp"),
-}  # type: ignore[dict-item]
+}
 PLAIN: dict[str, Any] = {
     "peft_type": "LORA",
     "bias": "none",
