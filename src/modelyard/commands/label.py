@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from modelyard.desk.work.batches import BatchConfig, ItemRow
     from modelyard.model.asked import Model
 
-BATCH = typer.Argument(help="TOML file that describes a batch: its items, guidelines, overlap, and how answers are drawn.", show_default=False)
+BATCH = typer.Argument(
+    help="TOML file that describes a batch: its items, guidelines, overlap, and how answers are drawn.", show_default=False
+)
 OUT = typer.Option(help="Directory for comparisons, demonstrations and prompts of those who agreed, and every label, as JSON lines.")
 ONLY = typer.Option(help="With --out: of this batch alone.", metavar="NAME")
 BOOK = typer.Option(help="Database, as a URL of SQLAlchemy's; without it, .modelyard/serving.db.")

@@ -6,6 +6,7 @@ written: no item is given twice and no audit entry is lost. Readers see one stat
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         """Open ``url`` and bring its tables up to date. Raises ValueError where that cannot be done."""
+        self._turn = threading.Lock()  # waits without SQLite's polling; other processes still take their turns there
         try:
             self.engine = sql.create_engine(url, pool_size=20, max_overflow=40)
             if self.engine.dialect.name == "sqlite":
@@ -54,7 +56,7 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """A session that is alone in writing; an error takes back all that it did."""
-        with Session(self._writer) as session, session.begin():
+        with self._turn, Session(self._writer) as session, session.begin():
             yield session
 
     def close(self) -> None:
