@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from modelyard.commands.command import say
 from modelyard.commands.numbers import between
+
+if TYPE_CHECKING:
+    from modelyard.store.artifacts import Store
 
 LONGEST_LINE = 4096
 BOOK = typer.Option(help="Database, as a URL of SQLAlchemy's; without it, .modelyard/serving.db.")
@@ -32,6 +35,7 @@ def desk(
     from modelyard.commands.feedback import default_book
     from modelyard.config import load_config
     from modelyard.desk.database import Database
+    from modelyard.desk.releases import Releases
     from modelyard.desk.server import run
     from modelyard.desk.settings import DeskConfig
     from modelyard.desk.web.app import application
@@ -39,7 +43,7 @@ def desk(
     settings = load_config(DeskConfig, config) if config else DeskConfig()
     database = Database(book or default_book())
     try:
-        run(application(database, settings), host, port, say)
+        run(application(database, settings, Releases(opened_store(store))), host, port, say)
     finally:
         database.close()
 
@@ -89,12 +93,18 @@ def account(
 
 def held_by(pseudonym: str, store: str | None) -> None:
     """Name the artifacts that hold a labeler's records."""
-    from modelyard.execution import ExecutionConfig
     from modelyard.serving.next_line import holding
+
+    for ref in holding(opened_store(store), [pseudonym]):
+        say(f"held by {ref}: build it again from files without them")
+
+
+def opened_store(url: str | None) -> Store:
+    """The artifact store at ``url``, or this installation's."""
+    from modelyard.execution import ExecutionConfig
     from modelyard.store.artifacts import Store
 
-    for ref in holding(Store(store or ExecutionConfig().store, ExecutionConfig().scratch), [pseudonym]):
-        say(f"held by {ref}: build it again from files without them")
+    return Store(url or ExecutionConfig().store, ExecutionConfig().scratch)
 
 
 def read_password(file: str | None) -> str:

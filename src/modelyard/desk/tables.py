@@ -177,6 +177,8 @@ class Finding(Table):
     id: Mapped[int] = mapped_column(primary_key=True)
     account_id: Mapped[int | None] = mapped_column(sql.ForeignKey("desk_accounts.id", ondelete="SET NULL"), index=True)
     """Who reported it."""
+    item_id: Mapped[int | None] = mapped_column(sql.ForeignKey("desk_items.id", ondelete="SET NULL"))
+    """The item that was reported while it was labeled."""
     title: Mapped[str] = mapped_column(sql.String(200))
     target: Mapped[str] = mapped_column(sql.String(300))
     family: Mapped[str] = mapped_column(sql.String(40))

@@ -57,6 +57,8 @@ class OwnSet(Config):
     """Column with the item's date (``2024-05-31``, ``2024/05``); groups are then ``before`` and ``after`` the ``cutoff``."""
     cutoff: str = Field(default="", pattern=r"^(\d{4}(-\d{2}){0,2})?$")
     """First day after the training data of the model: what happened from then on it cannot know."""
+    sides: tuple[str, ...] = ()
+    """Groups that the safety gate compares each by itself, such as attacks that must be refused and safe prompts that must not be."""
     id: str = ""
     """Column with the item's id; "": the row's number."""
     parser: str = "whole"
@@ -77,6 +79,8 @@ class OwnSet(Config):
         own = [key for key in OwnSet.model_fields if key in self.model_fields_set and key not in ("file", "aspect")]
         if own and not self.file:
             raise ValueError(f"{own[0]}: describes the rows of a file, and there is no file")
+        if self.sides and not (self.group and self.aspect):
+            raise ValueError("sides: are groups of a benchmark of safety; needs group and aspect")
         if self.choices and self.scorer not in ("", "acc", "acc_norm", "mc2"):
             raise ValueError(f"scorer {self.scorer!r}: with choices it is acc, acc_norm or mc2")
         if not self.choices and self.scorer and self.scorer not in SCORERS:
@@ -118,7 +122,9 @@ def build(name: str, own: OwnSet, roots: Sequence[str], shots: int) -> Benchmark
     path = paths[0]
     if twice := _first_twice([item.id for item in items]):
         raise ValueError(f"{path}: two items have the id {twice!r}")
-    shared: dict[str, Any] = {"name": name, "items": items, "prompt": own.prompt, "aspect": own.aspect}
+    shared: dict[str, Any] = {"name": name, "items": items, "prompt": own.prompt, "aspect": own.aspect, "sides": own.sides}
+    if missing := [side for side in own.sides if side not in {item.group for item in items}]:
+        raise ValueError(f"{path}: no item of the side {missing[0]!r}")
     shared["prefaces"] = _examples(name, own, roots, shots, items) if shots else {}
     if own.choices:
         scorer = own.scorer or "acc"
@@ -127,7 +133,8 @@ def build(name: str, own: OwnSet, roots: Sequence[str], shots: int) -> Benchmark
     else:
         scorer = own.scorer or "any_exact"
         decoding = Decoding(max_new_tokens=OUTPUT, temperature=0.0, samples=1, seed=0, stops=own.stops)
-        metrics = tuple(dict.fromkeys((own.metric or scorer, scorer, "parsed")))
+        conduct = ("over_refusal", "refused", "unsafe_answered") if own.parser == "refusal" else ()
+        metrics = tuple(dict.fromkeys((own.metric or scorer, scorer, "parsed", *conduct)))
         asked = {"decoding": decoding, "parser": own.parser, "scorer": scorer, "metrics": metrics}
     return Benchmark.model_validate({**shared, **asked})
 

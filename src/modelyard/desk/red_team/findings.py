@@ -65,7 +65,9 @@ def report_item(session: Session, by: Account, item: Item, reason: str) -> Findi
     batch = session.get_one(Batch, item.batch_id)
     title = f"Reported while labeling: {batch.name}/{item.key}"
     whole = [*said, {"role": "assistant", "content": answers or "(no answers)"}]
-    return mark(session, by, f"batch {batch.name}", whole, Marked(title, "direct", "other", 2, reason))
+    finding = mark(session, by, f"batch {batch.name}", whole, Marked(title, "direct", "other", 2, reason))
+    finding.item_id = item.id
+    return finding
 
 
 def confirm(session: Session, by: Account, finding: Finding, better: str, boundary: Sequence[str], severity: int) -> None:

@@ -18,7 +18,7 @@ from fastapi.staticfiles import StaticFiles
 from modelyard.desk.database import Database
 from modelyard.desk.releases import Releases
 from modelyard.desk.settings import DeskConfig
-from modelyard.desk.web import admin, home, labeling, quality, sign_in
+from modelyard.desk.web import admin, home, labeling, quality, red_team, releasing, sign_in
 from modelyard.desk.web.desk import LOOPBACK, Desk, RefusedError, SignInError, see
 
 STATIC = Path(__file__).parent / "static"
@@ -45,7 +45,7 @@ def application(database: Database, config: DeskConfig, releases: Releases | Non
     app = FastAPI(title="Modelyard desk", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.desk = desk = Desk(database, config, releases)
     app.mount("/static", StaticFiles(directory=STATIC))
-    for module in (home, sign_in, labeling, quality, admin):
+    for module in (home, sign_in, labeling, quality, admin, red_team, releasing):
         app.include_router(module.router)
 
     @app.middleware("http")

@@ -68,29 +68,6 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_desk_chats_account_id"), "desk_chats", ["account_id"], unique=False)
     op.create_table(
-        "desk_findings",
-        sql.Column("id", sql.Integer(), nullable=False),
-        sql.Column("account_id", sql.Integer(), nullable=True),
-        sql.Column("title", sql.String(length=200), nullable=False),
-        sql.Column("target", sql.String(length=300), nullable=False),
-        sql.Column("family", sql.String(length=40), nullable=False),
-        sql.Column("category", sql.String(length=40), nullable=False),
-        sql.Column("severity", sql.Integer(), nullable=False),
-        sql.Column("messages", sql.JSON(), nullable=False),
-        sql.Column("repeats", sql.Integer(), nullable=True),
-        sql.Column("state", sql.String(length=20), nullable=False),
-        sql.Column("reported_at", sql.Float(), nullable=False),
-        sql.Column("decided_at", sql.Float(), nullable=True),
-        sql.Column("decided_by", sql.String(length=80), nullable=False),
-        sql.Column("note", sql.String(), nullable=False),
-        sql.Column("better", sql.String(), nullable=False),
-        sql.Column("boundary", sql.JSON(), nullable=False),
-        sql.ForeignKeyConstraint(["account_id"], ["desk_accounts.id"], name=op.f("fk_desk_findings_account_id"), ondelete="SET NULL"),
-        sql.ForeignKeyConstraint(["repeats"], ["desk_findings.id"], name=op.f("fk_desk_findings_repeats"), ondelete="SET NULL"),
-        sql.PrimaryKeyConstraint("id", name=op.f("pk_desk_findings")),
-    )
-    op.create_index(op.f("ix_desk_findings_account_id"), "desk_findings", ["account_id"], unique=False)
-    op.create_table(
         "desk_items",
         sql.Column("id", sql.Integer(), nullable=False),
         sql.Column("batch_id", sql.Integer(), nullable=False),
@@ -144,6 +121,31 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_desk_assignments_account_id"), "desk_assignments", ["account_id"], unique=False)
     op.create_index(op.f("ix_desk_assignments_item_id"), "desk_assignments", ["item_id"], unique=False)
+    op.create_table(
+        "desk_findings",
+        sql.Column("id", sql.Integer(), nullable=False),
+        sql.Column("account_id", sql.Integer(), nullable=True),
+        sql.Column("item_id", sql.Integer(), nullable=True),
+        sql.Column("title", sql.String(length=200), nullable=False),
+        sql.Column("target", sql.String(length=300), nullable=False),
+        sql.Column("family", sql.String(length=40), nullable=False),
+        sql.Column("category", sql.String(length=40), nullable=False),
+        sql.Column("severity", sql.Integer(), nullable=False),
+        sql.Column("messages", sql.JSON(), nullable=False),
+        sql.Column("repeats", sql.Integer(), nullable=True),
+        sql.Column("state", sql.String(length=20), nullable=False),
+        sql.Column("reported_at", sql.Float(), nullable=False),
+        sql.Column("decided_at", sql.Float(), nullable=True),
+        sql.Column("decided_by", sql.String(length=80), nullable=False),
+        sql.Column("note", sql.String(), nullable=False),
+        sql.Column("better", sql.String(), nullable=False),
+        sql.Column("boundary", sql.JSON(), nullable=False),
+        sql.ForeignKeyConstraint(["account_id"], ["desk_accounts.id"], name=op.f("fk_desk_findings_account_id"), ondelete="SET NULL"),
+        sql.ForeignKeyConstraint(["item_id"], ["desk_items.id"], name=op.f("fk_desk_findings_item_id"), ondelete="SET NULL"),
+        sql.ForeignKeyConstraint(["repeats"], ["desk_findings.id"], name=op.f("fk_desk_findings_repeats"), ondelete="SET NULL"),
+        sql.PrimaryKeyConstraint("id", name=op.f("pk_desk_findings")),
+    )
+    op.create_index(op.f("ix_desk_findings_account_id"), "desk_findings", ["account_id"], unique=False)
 
     if op.get_bind().dialect.name == "sqlite":
         for what in ("UPDATE", "DELETE"):
@@ -154,7 +156,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Take everything away."""
-    for table in ("assignments", "sessions", "items", "findings", "chats", "batches", "audit", "accounts"):
+    for table in ("findings", "assignments", "sessions", "items", "chats", "batches", "audit", "accounts"):
         op.drop_table(f"desk_{table}")
     if op.get_bind().dialect.name != "sqlite":
         op.execute("DROP FUNCTION desk_audit_kept")

@@ -47,3 +47,20 @@ function key(form, event, changed) {
 }
 
 for (const form of document.querySelectorAll("form.item")) item(form);
+
+// Of a conversation with a target: an answer is marked in a dialog, and what was sent leaves the box.
+function chat(form) {
+  const dialog = document.getElementById("mark");
+  document.addEventListener("click", (event) => {
+    const mark = event.target.closest("[data-mark]");
+    if (mark) { dialog.querySelector("[name=upto]").value = mark.dataset.mark; dialog.showModal(); }
+    if (event.target.closest("[data-close]")) dialog.close();
+  });
+  const turns = document.getElementById("turns");
+  new MutationObserver(() => { form.elements.said.value = ""; form.elements.said.focus(); turns.lastElementChild?.scrollIntoView({block: "end"}); }).observe(turns, {childList: true});
+  form.elements.said.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); form.requestSubmit(); }
+  });
+}
+
+for (const form of document.querySelectorAll("form#say")) chat(form);

@@ -1,0 +1,30 @@
+"""Talking to a model under attack, behind an OpenAI-compatible server such as ``modelyard serve``.
+
+The answer is what the target's users would get: a content filter's refusal is an answer too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from modelyard.formats.feedback import Message
+from modelyard.model.asked import Decoding
+from modelyard.model.endpoint import Endpoint
+
+LONGEST_ANSWER = 512
+TIMEOUT_SECONDS = 120.0
+HELD = "(held by the target's content filter)"
+
+
+def answer(target: str, messages: Sequence[dict[str, Any]], seed: int) -> str:
+    """What the target ``http://host:port/v1#MODEL`` replies. Raises ValueError where it cannot be asked."""
+    asked = tuple(Message.model_validate(message) for message in messages)
+    how = Decoding(max_new_tokens=LONGEST_ANSWER, temperature=0.7, samples=1, seed=seed)
+    try:
+        (said,) = Endpoint(target, pause=0.1, timeout=TIMEOUT_SECONDS).reply([asked], how)
+    except ValueError as error:
+        if "content_filter" in str(error):
+            return HELD
+        raise
+    return said.text or "(nothing)"

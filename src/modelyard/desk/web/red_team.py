@@ -1,0 +1,176 @@
+"""The red team: conversations with a target, automatic attacks, findings and what experts decide about them."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import sqlalchemy as sql
+from fastapi import APIRouter, Depends, Response
+from sqlalchemy.orm import Session
+
+from modelyard.desk import audit
+from modelyard.desk.red_team import findings
+from modelyard.desk.red_team.families import CATEGORIES, FAMILIES, SEVERITIES
+from modelyard.desk.red_team.findings import FindingError, Marked
+from modelyard.desk.sessions import Actor
+from modelyard.desk.tables import Account, Chat, Finding, Item
+from modelyard.desk.web.desk import Asked, Desk, RefusedError, TheDesk, asking, chosen, number, posted, see
+
+router = APIRouter()
+Attacker = Annotated[Actor, Depends(asking("labeler", "expert"))]
+FromAttacker = Annotated[Asked, Depends(posted("labeler", "expert"))]
+FromExpert = Annotated[Asked, Depends(posted("expert"))]
+LONGEST_MESSAGE = 20_000
+WORDS = {"families": FAMILIES, "categories": CATEGORIES, "severities": SEVERITIES}
+
+
+@router.get("/red-team")
+def overview(desk: TheDesk, actor: Attacker) -> Response:
+    """Targets, one's own conversations, and findings: experts see all, others their own."""
+    with desk.database.read() as session:
+        mine = sql.select(Finding).order_by(Finding.state.desc(), Finding.severity.desc(), Finding.id)
+        found = session.scalars(mine if actor.has("expert") else mine.where(Finding.account_id == actor.id)).all()
+        chats = session.scalars(sql.select(Chat).where(Chat.account_id == actor.id).order_by(Chat.id.desc()).limit(50)).all()
+        return desk.show("red_team.html", actor, findings=found, chats=chats, targets=desk.config.targets, **WORDS)
+
+
+@router.post("/red-team")
+def begin(desk: TheDesk, asked: FromAttacker) -> Response:
+    """Begin a conversation, or run every automatic attack on a request as a conversation each."""
+    target = chosen(asked.form, "target", desk.config.targets)
+    family = chosen(asked.form, "family", list(FAMILIES))
+    request = asked.form.get("request", "").strip()[:LONGEST_MESSAGE]
+    if asked.form.get("automatic") and not request:
+        raise RefusedError(400, "Write the request that the attacks shall carry.")
+    if asked.form.get("automatic"):
+        _attack(desk, asked.actor, target, request)
+        return see("/red-team")
+    with desk.database.write() as session:
+        chat = _begun(session, asked.actor, target, family, [])
+        session.flush()
+        place = chat.id
+    return see(f"/chats/{place}")
+
+
+@router.get("/chats/{place}")
+def chat(place: int, desk: TheDesk, actor: Attacker) -> Response:
+    """A conversation."""
+    with desk.database.read() as session:
+        return desk.show("chat.html", actor, chat=_own(session, place, actor), problem="", **WORDS)
+
+
+@router.post("/chats/{place}/say")
+def say(place: int, desk: TheDesk, asked: FromAttacker) -> Response:
+    """Say something to the target; the page's conversation with its answer."""
+    said, problem = asked.form.get("said", "").strip()[:LONGEST_MESSAGE], ""
+    with desk.database.read() as session:
+        mine = _own(session, place, asked.actor)
+        messages, target = list(mine.messages), mine.target
+    try:
+        if said:
+            messages += [{"role": "user", "content": said}]
+            messages += [{"role": "assistant", "content": _answer(target, messages)}]
+            with desk.database.write() as session:
+                _own(session, place, asked.actor).messages = messages
+    except ValueError as error:
+        problem = str(error)
+    with desk.database.read() as session:
+        return desk.show("turns.html", asked.actor, chat=_own(session, place, asked.actor), problem=problem)
+
+
+@router.post("/chats/{place}")
+def mark(place: int, desk: TheDesk, asked: FromAttacker) -> Response:
+    """Report an answer of the conversation."""
+    form, upto = asked.form, int(number(asked.form, "upto"))
+    try:
+        with desk.database.write() as session:
+            mine = _own(session, place, asked.actor)
+            marked = Marked(
+                form.get("title", ""), mine.family, form.get("category", ""), int(number(form, "severity")), form.get("note", "")
+            )
+            found = findings.mark(session, session.get_one(Account, asked.actor.id), mine.target, mine.messages[:upto], marked)
+            place_of = found.id
+    except FindingError as error:
+        raise RefusedError(400, str(error)) from None
+    return see(f"/findings/{place_of}")
+
+
+@router.get("/findings/{place}")
+def finding(place: int, desk: TheDesk, actor: Attacker) -> Response:
+    """A finding, and for an expert what to decide about it."""
+    with desk.database.read() as session:
+        return _finding(desk, session, place, actor, "")
+
+
+@router.post("/findings/{place}")
+def decide(place: int, desk: TheDesk, asked: FromExpert) -> Response:
+    """Confirm or dismiss a finding."""
+    action, form, problem = chosen(asked.form, "action", ("confirm", "dismiss")), asked.form, ""
+    try:
+        with desk.database.write() as session:
+            found, by = session.get(Finding, place), session.get_one(Account, asked.actor.id)
+            if found is None:
+                raise RefusedError(404, "There is no such finding.")
+            if action == "confirm":
+                findings.confirm(
+                    session, by, found, form.get("better", ""), form.get("boundary", "").split("\n"), int(number(form, "severity"))
+                )
+            else:
+                findings.dismiss(session, by, found, form.get("note", ""))
+                _give_out_again(session, found)
+    except FindingError as error:
+        problem = str(error)
+    if problem:
+        with desk.database.read() as session:
+            return _finding(desk, session, place, asked.actor, problem, 400)
+    return see("/red-team")
+
+
+def _attack(desk: Desk, actor: Actor, target: str, request: str) -> None:
+    """Every automatic attack, each kept as a conversation."""
+    from modelyard.desk.red_team.attacks import attacks
+
+    for attack in attacks(request):
+        messages = [message.model_dump() for message in attack.messages]
+        try:
+            messages.append({"role": "assistant", "content": _answer(target, messages)})
+        except ValueError as error:
+            raise RefusedError(502, str(error)) from None
+        with desk.database.write() as session:
+            _begun(session, actor, target, attack.family, messages)
+
+
+def _begun(session: Session, actor: Actor, target: str, family: str, messages: list[dict[str, str]]) -> Chat:
+    chat = Chat(account_id=actor.id, target=target, family=family, messages=messages, started_at=time.time())
+    session.add(chat)
+    audit.note(session, actor.pseudonym, "attack begun", target, family=family)
+    return chat
+
+
+def _answer(target: str, messages: list[dict[str, str]]) -> str:
+    from modelyard.desk.red_team.target import answer
+
+    return answer(target, messages, len(messages))
+
+
+def _own(session: Session, place: int, actor: Actor) -> Chat:
+    found = session.get(Chat, place)
+    if found is None or found.account_id != actor.id:
+        raise RefusedError(404, "There is no such conversation of yours.")
+    return found
+
+
+def _finding(desk: Desk, session: Session, place: int, actor: Actor, problem: str, status: int = 200) -> Response:
+    found = session.get(Finding, place)
+    if found is None or not (actor.has("expert") or found.account_id == actor.id):
+        raise RefusedError(404, "There is no such finding of yours.")
+    decides = actor.has("expert") and found.state == "reported" and found.account_id != actor.id
+    measures = found.family in desk.config.regression_families
+    return desk.show("finding.html", actor, status, finding=found, decides=decides, measures=measures, problem=problem, **WORDS)
+
+
+def _give_out_again(session: Session, found: Finding) -> None:
+    """An item that was reported while it was labeled, and is none to withhold."""
+    if found.item_id is not None and (item := session.get(Item, found.item_id)) is not None:
+        item.withheld = False
