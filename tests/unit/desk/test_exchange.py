@@ -1,0 +1,120 @@
+"""Label Studio's and Potato's files, there and back: the same texts, orders, ties and raters."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from modelyard.commands.app import main
+from modelyard.desk.database import Database
+from modelyard.desk.settings import DeskConfig
+from modelyard.desk.tables import Account, Batch
+from modelyard.desk.work import assignment as work
+from tests.unit.desk.browsing import batch, people, question
+
+STUDIO = [
+    {
+        "id": 7,
+        "data": {"prompt": "Why?", "items": [{"id": "a", "body": "So."}, {"id": "b", "body": "Because."}, {"id": "c", "body": "Hm."}]},
+        "annotations": [
+            {"completed_by": {"id": 3, "email": "u@example.org"}, "result": [{"type": "ranker", "value": {"ranker": ["b", "c", "a"]}}]},
+            {
+                "completed_by": 4,
+                "result": [
+                    {"type": "choices", "value": {}},
+                    {"type": "ranker", "value": {"ranker": {"good": ["a", "b"], "_": [], "bad": ["c"]}}},
+                ],
+            },
+            {"completed_by": 5, "result": [{"type": "ranker", "value": {"ranker": {"good": ["a"], "_": ["b", "c"]}}}]},
+            {"completed_by": 6, "was_cancelled": True, "result": []},
+            {"completed_by": 8, "result": []},
+        ],
+    },
+    {
+        "id": 9,
+        "data": {"prompt": "Who?", "text1": "I.", "text2": "You."},
+        "annotations": [{"completed_by": 4, "result": [{"type": "pairwise", "value": {"selected": "right"}}]}],
+    },
+]  # fmt: skip
+
+
+def compared(out: Path) -> list[tuple]:
+    rows = [json.loads(line) for line in (out / "comparisons.jsonl").read_text().splitlines()]
+    return sorted((json.dumps(row["prompt"]), tuple(row["completions"]), tuple(row["ranks"]), row["rater"]) for row in rows)
+
+
+def test_label_studio_export_becomes_comparisons_with_ties_and_what_cannot_be_used_is_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = tmp_path / "export.json", tmp_path / "out"
+    file.write_text(json.dumps(STUDIO))
+    assert main(["label", "--convert", str(file), "--form", "label-studio", "--out", str(out)]) == 0
+    three = ("So.", "Because.", "Hm.")
+    assert compared(out) == [
+        ('"Who?"', ("I.", "You."), (2, 1), "4"),
+        ('"Why?"', three, (1, 1, 2), "4"),
+        ('"Why?"', three, (3, 1, 2), "u@example.org"),
+    ]
+    said = capsys.readouterr().out
+    for line in ("1 dropped: not_all_ranked", "1 dropped: skipped", "1 dropped: no_ranking"):
+        assert line in said
+    (tmp_path / "b.toml").write_text(f'name = "b"\nkind = "ranking"\nitems = "{out}/items.jsonl"\n')
+    assert main(["label", str(tmp_path / "b.toml"), "--book", f"sqlite:///{tmp_path}/desk.db"]) == 0
+    assert "2 items added" in capsys.readouterr().out
+
+
+def test_rankings_go_out_in_both_forms_and_come_back_as_they_were(database: Database, tmp_path: Path) -> None:
+    team = people(database, "lea", "leo")
+    batch(database, [question(number, answers=4 + number) for number in range(3)], overlap=2)
+    with database.write() as session:
+        for place, account in enumerate(team):
+            while given := work.following(session, session.get_one(Account, account.id), session.get_one(Batch, 1), DeskConfig()):
+                count = len(given.shown)
+                ranks = [1 + (number + place) % 3 for number in range(count)]
+                work.submit(session, given, {"ranks": ranks, "ratings": [3] * count, "flags": [[]] * count}, 0)
+    book = str(database.engine.url)
+    assert main(["label", "--out", str(tmp_path / "ours"), "--book", book]) == 0
+    wanted = compared(tmp_path / "ours")
+    assert len(wanted) == 6
+    for form, back in (
+        ("label-studio", [str(tmp_path / "label-studio/label-studio.json")]),
+        ("potato", [str(tmp_path / "potato/annotation_output"), "--items", str(tmp_path / "potato/potato-items.jsonl")]),
+    ):
+        assert main(["label", "--out", str(tmp_path / form), "--form", form, "--book", book]) == 0
+        assert main(["label", "--convert", *back, "--form", form, "--out", str(tmp_path / f"{form}-back")]) == 0
+        assert compared(tmp_path / f"{form}-back") == wanted
+
+
+def test_potato_ties_choices_and_useless_orders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "items.jsonl").write_text(
+        '{"id": "i", "text": "Q", "responses": ["x", "y", "z"]}\n{"id": "p", "left": "l", "right": "r"}\n'
+    )
+    rows = [
+        {"id": "i", "user_id": "u", "label_annotations": {"q": {"rank_order": "B, C=A"}}},
+        {"id": "i", "user_id": "v", "label_annotations": {"q": {"rank_order": "B,C"}}},
+        {"id": "i", "user_id": "w", "label_annotations": {"q": {"rank_order": "B,C,A,A"}}},
+        {"id": "p", "user_id": "u", "label_annotations": {"other": {"Yes": "1"}, "pair": {"selection": "B"}}},
+    ]
+    mine = tmp_path / "u.jsonl"
+    mine.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["label", "--convert", str(mine), "--items", str(tmp_path / "items.jsonl"), "--form", "potato", "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    assert compared(tmp_path / "out") == [('""', ("l", "r"), (2, 1), "u"), ('"Q"', ("x", "y", "z"), (2, 1, 2), "u")]
+    assert "1 dropped: not_all_ranked\n1 dropped: answer_twice" in capsys.readouterr().out
+    mine.write_text('{"id": "none", "label_annotations": {}}\n')
+    assert main(words) == 2
+    assert "u.jsonl:1: id:" in capsys.readouterr().err
+    assert main([*words[:3], *words[5:]]) == 2
+    assert "--form potato needs --items" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "content", ["{}", "[1]", '[{"data": 1}]', '[{"data": {"items": [{"id": 1}]}}]', '[{"data": {"text1": "a"}}]', "nope"]
+)
+def test_file_of_another_form_is_refused_by_name(content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "x.json").write_text(content)
+    assert main(["label", "--convert", str(tmp_path / "x.json"), "--form", "label-studio", "--out", str(tmp_path / "out")]) == 2
+    assert "x.json" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
