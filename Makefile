@@ -12,7 +12,7 @@ KNOWN     := MODELYARD_IMAGE TINY CONFIG PYTHON VENV PORTS N SEED MODEL DATA LOC
 GIVEN      = $(foreach _key,$(sort $(.VARIABLES)),$(if $(filter command line,$(origin $(_key))),$(_key)))
 OVERRIDES  = $(foreach _key,$(filter-out $(KNOWN),$(GIVEN)),'$(subst ','\'',$(_key)=$(value $(_key)))')
 
-.PHONY: help run test test-numerics test-all check docs ui serve clean setup lock services deploy kubernetes chaos gpu-proof bench bench-evals bench-data bench-posttrain
+.PHONY: help run test test-numerics test-all check docs ui serve desk clean setup lock services deploy kubernetes chaos gpu-proof bench bench-evals bench-data bench-posttrain
 .DEFAULT_GOAL := help
 
 # Where `make services` answers, for the configs that are meant for it.
@@ -76,6 +76,9 @@ ui: $(READY) ## Prefect and MLflow pages of this and earlier runs
 
 serve: $(READY) ## chat with a released model at a page, OpenAI's API beside it: [MODEL=models:/tiny@production]
 	@$(BIN)/modelyard serve $(or $(MODEL),models:/tiny@production)
+
+desk: $(READY) ## labelers, red team and releasers at one web page; first: modelyard account NAME --role admin
+	@$(BIN)/modelyard desk
 
 services: $(VENV)/.services ## real servers on loopback until interrupted: [PORTS='--prefect-port 4201']
 	@$(BIN)/modelyard services $(PORTS)

@@ -116,6 +116,13 @@ COMMANDS = {
     "serve --canary": Row("? --canary ? ~--shadow ? ~--share # ~--alpha # ~--book ?"),
     "feedback": Row("--out > ~--book ?"),
     "feedback --withdraw": Row("--withdraw ? ~--book ? ~--store ?"),
+    "desk": Row("--port -1 ~--config <layout> ~--book ? ~--store ?"),
+    "account": Row("? --role ? --password-file <records> --book ?"),
+    "account --remove": Row("? --remove --book ?"),
+    "label": Row("<layout> --book ?"),
+    "label --out": Row("--out > --book ? ~--only ? ~--form ?"),
+    "label --convert": Row("--convert <records> --form ? ~--items <packed> --out >"),
+    "findings": Row("--out > --book ? ~--config <layout>"),
     "init": Row("> ~--start ? ~--model <weights> ~--name ?"),
 }
 SERVE_UNTIL_INTERRUPTED = {"ui", "services"}

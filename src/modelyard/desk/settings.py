@@ -46,5 +46,7 @@ class DeskConfig(Config):
     """From which figures on a labeler is recommended for work."""
     targets: tuple[str, ...] = ()
     """Servers that the red team may talk to, as ``http://host:port/v1#MODEL``."""
+    answer_tokens: int = Field(default=512, ge=1)
+    """Longest answer of a target, tokens."""
     regression_families: tuple[str, ...] = ATTACKS
     """Attack families whose findings are measured and never trained on."""

@@ -1,6 +1,7 @@
 """A ratio of sums over groups of unequal size, with a percentile bootstrap over the groups (Efron 1979).
 
-Such as pairs that two labelers order alike, of pairs that both decide, where an item brings many pairs and they are not independent.
+Such as pairs that two labelers order alike, of pairs that both decide, where an item brings many pairs and they are not independent. Where all groups have the same ratio the
+interval is Wilson's (1927) over groups.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from modelyard.stats.estimate import Estimate
+from modelyard.stats.estimate import Estimate, proportion
 
 RESAMPLES = 1000
 
@@ -25,4 +26,6 @@ def bootstrapped_ratio(counted: Sequence[tuple[int, int]], seed: int) -> Estimat
     sums = weights @ whole
     draws = sums[:, 0] / sums[:, 1]
     value, (low, high) = float(hits / tries), np.quantile(draws, [0.025, 0.975])
+    if low == high:  # all groups alike: resampling them knows no doubt, so each counts as one trial
+        _, low, high, _, _ = proportion(value * len(whole), len(whole))
     return Estimate(value, min(float(low), value), max(float(high), value), int(tries), float(draws.std(ddof=1)))

@@ -89,6 +89,7 @@ def test_ratio_is_of_sums_and_wider_than_if_pairs_were_independent() -> None:
     found = bootstrapped_ratio([(6, 6), (0, 6)] * 20 + [(0, 0)], 1)
     assert (found.value, found.n) == (0.5, 240)
     assert found.high - found.low > 3 * 0.5 / math.sqrt(240)
+    assert bootstrapped_ratio([(6, 6)] * 3, 1).low < 0.5, "three items of which all pairs agree prove little"
 
 
 def labelled(

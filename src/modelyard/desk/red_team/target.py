@@ -12,15 +12,14 @@ from modelyard.formats.feedback import Message
 from modelyard.model.asked import Decoding
 from modelyard.model.endpoint import Endpoint
 
-LONGEST_ANSWER = 512
 TIMEOUT_SECONDS = 120.0
 HELD = "(held by the target's content filter)"
 
 
-def answer(target: str, messages: Sequence[dict[str, Any]], seed: int) -> str:
+def answer(target: str, messages: Sequence[dict[str, Any]], seed: int, most_tokens: int) -> str:
     """What the target ``http://host:port/v1#MODEL`` replies. Raises ValueError where it cannot be asked."""
     asked = tuple(Message.model_validate(message) for message in messages)
-    how = Decoding(max_new_tokens=LONGEST_ANSWER, temperature=0.7, samples=1, seed=seed)
+    how = Decoding(max_new_tokens=most_tokens, temperature=0.7, samples=1, seed=seed)
     try:
         (said,) = Endpoint(target, pause=0.1, timeout=TIMEOUT_SECONDS).reply([asked], how)
     except ValueError as error:

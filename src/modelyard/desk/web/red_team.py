@@ -22,6 +22,8 @@ Attacker = Annotated[Actor, Depends(asking("labeler", "expert"))]
 FromAttacker = Annotated[Asked, Depends(posted("labeler", "expert"))]
 FromExpert = Annotated[Asked, Depends(posted("expert"))]
 LONGEST_MESSAGE = 20_000
+GIVEN_UP = 3
+"""Attacks that a target did not answer, after which no more are tried."""
 WORDS = {"families": FAMILIES, "categories": CATEGORIES, "severities": SEVERITIES}
 
 
@@ -70,7 +72,7 @@ def say(place: int, desk: TheDesk, asked: FromAttacker) -> Response:
     try:
         if said:
             messages += [{"role": "user", "content": said}]
-            messages += [{"role": "assistant", "content": _answer(target, messages)}]
+            messages += [{"role": "assistant", "content": _answer(desk, target, messages)}]
             with desk.database.write() as session:
                 _own(session, place, asked.actor).messages = messages
     except ValueError as error:
@@ -128,15 +130,22 @@ def decide(place: int, desk: TheDesk, asked: FromExpert) -> Response:
 
 
 def _attack(desk: Desk, actor: Actor, target: str, request: str) -> None:
-    """Every automatic attack, each kept as a conversation."""
+    """Every automatic attack, each kept as a conversation; one that the target cannot be sent (too long for it) stays without an answer.
+
+    Raises RefusedError where it fails at several.
+    """
     from modelyard.desk.red_team.attacks import attacks
 
-    for attack in attacks(request):
+    problems: list[str] = []
+    found = attacks(request)
+    for attack in found:
         messages = [message.model_dump() for message in attack.messages]
         try:
-            messages.append({"role": "assistant", "content": _answer(target, messages)})
+            messages.append({"role": "assistant", "content": _answer(desk, target, messages)})
         except ValueError as error:
-            raise RefusedError(502, str(error)) from None
+            problems.append(str(error))
+        if len(problems) == GIVEN_UP:
+            raise RefusedError(502, problems[0])
         with desk.database.write() as session:
             _begun(session, actor, target, attack.family, messages)
 
@@ -148,10 +157,10 @@ def _begun(session: Session, actor: Actor, target: str, family: str, messages: l
     return chat
 
 
-def _answer(target: str, messages: list[dict[str, str]]) -> str:
+def _answer(desk: Desk, target: str, messages: list[dict[str, str]]) -> str:
     from modelyard.desk.red_team.target import answer
 
-    return answer(target, messages, len(messages))
+    return answer(target, messages, len(messages), desk.config.answer_tokens)
 
 
 def _own(session: Session, place: int, actor: Actor) -> Chat:

@@ -57,7 +57,7 @@ function chat(form) {
     if (event.target.closest("[data-close]")) dialog.close();
   });
   const turns = document.getElementById("turns");
-  new MutationObserver(() => { form.elements.said.value = ""; form.elements.said.focus(); turns.lastElementChild?.scrollIntoView({block: "end"}); }).observe(turns, {childList: true});
+  new MutationObserver(() => { if (!turns.querySelector(".problem")) form.elements.said.value = ""; form.elements.said.focus(); turns.lastElementChild?.scrollIntoView({block: "end"}); }).observe(turns, {childList: true});
   form.elements.said.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); form.requestSubmit(); }
   });
