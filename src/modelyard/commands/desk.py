@@ -12,9 +12,13 @@ from modelyard.commands.command import say
 from modelyard.commands.numbers import between
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from modelyard.desk.tables import Account
     from modelyard.store.artifacts import Store
 
 LONGEST_LINE = 4096
+WRITTEN_BY = "modelyard account"
 BOOK = typer.Option(help="Database, as a URL of SQLAlchemy's; without it, .modelyard/serving.db.")
 CONFIG = typer.Option(help="TOML file with the desk's settings: hosts, a proxy's header, limits, targets of the red team.")
 HOST = typer.Option(help="Address to listen on; behind 127.0.0.1 belongs a proxy with TLS.")
@@ -41,7 +45,7 @@ def desk(
     from modelyard.desk.web.app import application
 
     settings = load_config(DeskConfig, config) if config else DeskConfig()
-    database = Database(book or default_book())
+    database = Database(default_book() if book is None else book)
     try:
         run(application(database, settings, Releases(opened_store(store))), host, port, say)
     finally:
@@ -68,27 +72,37 @@ def account(
         raise ValueError("--remove stands alone; see --help")
     if not remove and not role and password_file is None:
         raise ValueError("missing --role, --password-file or --remove; see --help")
-    database = Database(book or default_book())
-    with database.read() as session:
-        there = session.scalars(accounts.named(name)).first() is not None
     if remove:
-        with database.write() as session:
+        url = default_book(WRITTEN_BY) if book is None else book
+        with Database(url, create=False).write() as session:
             gone = accounts.remove(session, audit.COMMAND, accounts.find(session, name))
         say(f"{gone.pseudonym} removed: {gone.answers} answers, {gone.chats} chats")
         held_by(gone.pseudonym, store)
         return
-    password = None if no_password or (there and password_file is None) else read_password(password_file)
+    accounts.check(name, role)
+    given = None if password_file is None else read_password(password_file)
+    if given is not None:
+        accounts.check_password(given)
+    database = Database(default_book("" if role else WRITTEN_BY) if book is None else book, create=bool(role))
+    with database.read() as session:
+        there = session.scalars(accounts.named(name)).first() is not None
+    if not there and given is None and not no_password:
+        given = read_password(None)
     with database.write() as session:
-        if not there:
-            made = accounts.create(session, audit.COMMAND, name, role or [], password)
-            say(f"{made.name}: {', '.join(made.roles)}; in records {made.pseudonym}")
-            return
-        found = accounts.find(session, name)
-        if role:
-            accounts.set_roles(session, audit.COMMAND, found, role)
-        if password is not None:
-            accounts.set_password(session, audit.COMMAND, found, password)
+        found = changed(session, name, role, given) if there else accounts.create(session, audit.COMMAND, name, role or [], given)
         say(f"{found.name}: {', '.join(found.roles)}; in records {found.pseudonym}")
+
+
+def changed(session: Session, name: str, roles: list[str] | None, password: str | None) -> Account:
+    """An account with other roles or another password. Raises ValueError."""
+    from modelyard.desk import accounts, audit
+
+    found = accounts.find(session, name)
+    if roles:
+        accounts.set_roles(session, audit.COMMAND, found, roles)
+    if password is not None:
+        accounts.set_password(session, audit.COMMAND, found, password)
+    return found
 
 
 def held_by(pseudonym: str, store: str | None) -> None:

@@ -31,15 +31,12 @@ def feedback(
         raise ValueError("missing --out or --withdraw; see --help")
     if out is not None and withdraw is not None:
         raise ValueError("--out and --withdraw are two things; see --help")
-    from modelyard.adapters.home import home
     from modelyard.execution import ExecutionConfig
     from modelyard.serving.book import Book
     from modelyard.serving.next_line import holding, write
     from modelyard.store.artifacts import Store
 
-    if book is None and not (home() / DATABASE).is_file():
-        raise ValueError(f"{home() / DATABASE}: no such file; modelyard serve writes it")
-    opened = Book(default_book() if book is None else book)
+    opened = Book(default_book("modelyard serve") if book is None else book)
     if out is not None:
         for name, (count, sha256) in write(opened.agreed(), out).items():
             say(f"{out / name}  {count} records  sha256 {sha256}")
@@ -50,9 +47,11 @@ def feedback(
         say(f"held by {ref}: build it again from files without them")
 
 
-def default_book() -> str:
-    """URL of this machine's database."""
+def default_book(written_by: str = "") -> str:
+    """URL of this machine's database; ValueError where it must have been ``written_by`` a command and is not there."""
     from modelyard.adapters.home import home
 
+    if written_by and not (home() / DATABASE).is_file():
+        raise ValueError(f"{home() / DATABASE}: no such file; {written_by} writes it")
     home().mkdir(parents=True, exist_ok=True, mode=0o700)
     return f"sqlite:///{home() / DATABASE}"

@@ -33,7 +33,7 @@ def findings(
     from modelyard.desk.tables import Finding
 
     settings = load_config(DeskConfig, config) if config else DeskConfig()
-    with Database(book or default_book()).read() as session:
+    with Database(default_book("modelyard account") if book is None else book, create=False).read() as session:
         confirmed = session.scalars(sql.select(Finding).order_by(Finding.id)).all()
         for name, (count, sha256) in write(confirmed, settings.regression_families, out).items():
             say(f"{out / name}  {count} records  sha256 {sha256}")

@@ -68,16 +68,17 @@ def label(
 
     if batch is not None:
         config, guidelines, rows = described(batch, threads)
-        from modelyard.desk.work.batches import add
+        from modelyard.desk.work.batches import add, check
 
-        with Database(book or default_book()).write() as session:
+        check(config, rows)
+        with Database(default_book() if book is None else book).write() as session:
             done = add(session, config, guidelines, rows)
         say(f"batch {config.name}: {done.added} items added, {done.there} were there")
         return
     from modelyard.desk.work.export import labels
 
     assert out is not None
-    with Database(book or default_book()).read() as session:
+    with Database(default_book("modelyard account") if book is None else book, create=False).read() as session:
         found = labels(session, only)
         if only is not None and not found:
             raise ValueError(f"--only {only}: no labels of such a batch")

@@ -138,9 +138,23 @@ def verified(session: Session, name: str, password: str) -> Account | None:
 
 def hashed(password: str) -> str:
     """The hash that is kept. Raises AccountError for a password that is too short or too long."""
+    check_password(password)
+    return _HASHER.hash(password)
+
+
+def check(name: str, roles: Sequence[str] | None) -> None:
+    """Raise AccountError for a name or roles that no account can have."""
+    _name(name)
+    if roles is not None:
+        _roles(roles)
+
+
+def check_password(password: str) -> None:
+    """Raise AccountError for a password that is too short, too long or no text."""
     if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
         raise AccountError(f"password: needs {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters, got {len(password)}")
-    return _HASHER.hash(password)
+    if not password.isprintable():
+        raise AccountError("password: has characters that nobody can type")
 
 
 def _name(name: str) -> str:

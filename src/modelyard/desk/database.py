@@ -33,10 +33,16 @@ PATIENCE_MS = 30_000
 class Database:
     """Safe to use from several threads and processes."""
 
-    def __init__(self, url: str) -> None:
-        """Open ``url`` and bring its tables up to date. Raises ValueError where that cannot be done."""
+    def __init__(self, url: str, *, create: bool = True) -> None:
+        """Open ``url`` and bring its tables up to date.
+
+        Raises ValueError where that cannot be done, or without ``create`` where there is no such file of SQLite's.
+        """
         self._turn = threading.Lock()  # waits without SQLite's polling; other processes still take their turns there
         try:
+            named = sql.make_url(url)
+            if not create and named.get_backend_name() == "sqlite" and not Path(named.database or "").is_file():
+                raise ValueError(f"{named.database or 'sqlite://'}: no such database; modelyard desk, account and label write it")
             self.engine = sql.create_engine(url, pool_size=20, max_overflow=40)
             if self.engine.dialect.name == "sqlite":
                 sql.event.listen(self.engine, "connect", _opened)

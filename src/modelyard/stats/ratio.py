@@ -1,7 +1,7 @@
 """A ratio of sums over groups of unequal size, with a percentile bootstrap over the groups (Efron 1979).
 
-Such as pairs that two labelers order alike, of pairs that both decide, where an item brings many pairs and they are not independent. Where all groups have the same ratio the
-interval is Wilson's (1927) over groups.
+Such as pairs that two labelers order alike, of pairs that both decide, where an item brings many pairs and they are not independent.
+Where all groups have the same ratio the interval is Wilson's (1927) over groups.
 """
 
 from __future__ import annotations

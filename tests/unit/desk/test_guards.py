@@ -187,10 +187,12 @@ def test_account_command_makes_the_first_admin_and_says_what_is_wrong(tmp_path: 
         (["ann"], "missing --role"),
         (["eve", "--role", "king", "--no-password"], "roles: some of labeler"),
         (["eve", "--remove"], "no such account"),
+        (["eve", "--role", "labeler", "--no-password", "--book", f"sqlite:///{tmp_path}"], "unable to open database"),
+        (["eve", "--remove", "--book", f"sqlite:///{tmp_path}/none.db"], "none.db: no such database"),
         (["ann", "--remove"], "is the only admin"),
         (["eve", "--role", "labeler", "--password-file", str(tmp_path / "none")], "none"),
     ):
-        assert main(["account", *words, "--book", book]) == 2
+        assert main(["account", *words, *([] if "--book" in words else ["--book", book])]) == 2
         assert said in (line := capsys.readouterr().err)
         assert line.count("\n") == 1
     secret.write_text("short\n")

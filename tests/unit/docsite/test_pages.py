@@ -28,6 +28,8 @@ KINDS = {
     "layout": Kind.layout,
     "rubric": Kind.rubric,
     "modelyard": Kind.pipeline,
+    "desk": Kind.desk,
+    "batch": Kind.batch,
 }
 MAKE_VARIABLES = {"CONFIG", "PYTHON", "VENV", "PORTS", "N", "SEED", "MODEL", "DATA", "TINY", "OLD", "NEW"}
 

@@ -153,8 +153,19 @@ def drawn(config: Drawing, models: Sequence[Model], items: Sequence[ItemRow]) ->
     ]
 
 
+def check(config: BatchConfig, items: Sequence[ItemRow]) -> None:
+    """Raise ValueError for an item that nobody can work on."""
+    for item in items:
+        texts = {one if isinstance(one, str) else one.text for one in item.completions}
+        if config.kind == "ranking" and len(texts) < 2:
+            raise ValueError(f"item {item.id}: a ranking needs two different answers, got {len(texts)}")
+        if config.kind != "ranking" and item.reference:
+            raise ValueError(f"item {item.id}: reference: is of rankings")
+
+
 def add(session: Session, config: BatchConfig, guidelines: str, items: Sequence[ItemRow]) -> Imported:
     """Put a batch and its items into the database. Raises ValueError where the batch there is of another kind."""
+    check(config, items)
     batch = session.scalars(sql.select(Batch).where(Batch.name == config.name)).first()
     if batch is None:
         batch = Batch(name=config.name, created_at=time.time(), open=True, kind=config.kind, screening=config.screening)
@@ -172,10 +183,6 @@ def add(session: Session, config: BatchConfig, guidelines: str, items: Sequence[
 
 def _item(config: BatchConfig, batch: int, row: ItemRow) -> Item:
     samples = [Completion(text=one) if isinstance(one, str) else one for one in row.completions]
-    if config.kind == "ranking" and len({one.text for one in samples}) < 2:
-        raise ValueError(f"item {row.id}: a ranking needs two different answers, got {len({one.text for one in samples})}")
-    if row.reference and any(word in config.kind for word in ("demonstration",)):
-        raise ValueError(f"item {row.id}: reference: is of rankings")
     return Item(
         batch_id=batch,
         key=row.id,
