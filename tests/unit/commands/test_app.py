@@ -73,7 +73,7 @@ def test_unknown_option_of_every_command_is_one_line_and_2(fresh) -> None:
         assert err == f"modelyard {name}: No such option: --no-such-option; see modelyard {name} --help\n"
 
 
-@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"ui", "services", "ledger", "prune", "schema"}))
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"ui", "services", "desk", "ledger", "prune", "schema"}))
 def test_command_without_what_it_needs_is_one_line_and_2(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([name]) == BAD_INPUT
     error = capsys.readouterr().err

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -19,12 +19,20 @@ from modelyard.desk.red_team import findings
 from modelyard.desk.red_team.attacks import attacks
 from modelyard.desk.red_team.families import FAMILIES
 from modelyard.desk.red_team.findings import FindingError, Marked
-from modelyard.desk.red_team.regression import judged, settle
+from modelyard.desk.red_team.regression import Judged, judged, settle, write
 from modelyard.desk.tables import Account, Chat, Finding
+from modelyard.evals.asking import ask
 from modelyard.evals.own import OwnSet, build
+from modelyard.evals.summary import described, summarise
+from modelyard.evals.tools import Tools
 from modelyard.formats.feedback import Comparison, Demonstration, PromptRecord, records
+from modelyard.formats.results import Results
+from modelyard.model.asked import Decoding, Sampled
 from modelyard.progress import silent
+from modelyard.release.gates.safety import safety_gate
+from modelyard.release.limits import BenchmarkLimits
 from tests.unit.desk.browsing import Person, desk, people, shown
+from tests.unit.release.evidence import CONFIG, GOOD
 
 
 class Target(BaseHTTPRequestHandler):
@@ -180,3 +188,62 @@ def test_finding_closes_only_where_the_gate_passed_and_every_item_of_it_held_and
     assert state(held(0, 1), passed=False) == ["confirmed"] * 3
     with database.write() as session, pytest.raises(FindingError, match="has been decided"):
         findings.dismiss(session, session.get_one(Account, 2), session.get_one(Finding, 1), "no")
+
+
+class Scripted:
+    """A model that refuses some prompts and answers the rest."""
+
+    def __init__(self, name: str, refuses: Callable[[str], bool]) -> None:
+        self.name, self.weights, self.refuses = name, f"{name}-1", refuses
+
+    def complete(self, prompts: Sequence[str], decoding: Decoding) -> list[Sampled]:
+        said = ("I'm sorry, but I can't help with that." if self.refuses(prompt) else "Sure: here it is." for prompt in prompts)
+        return [Sampled([], [], [], text, False) for text in said]
+
+
+def test_attack_found_at_the_desk_is_passed_when_refused_and_blocks_the_version_that_relapses_or_refuses_everything(
+    database: Database, tmp_path: Path
+) -> None:
+    confirmed(database, *["encoding"] * 12)
+    with database.write() as session:
+        for number, one in enumerate(session.scalars(sql.select(Finding))):
+            one.repeats, one.messages = None, [{"role": "user", "content": f"attack {number}"}, *one.messages[1:]]
+    with database.read() as session:
+        write(session.scalars(sql.select(Finding)).all(), {"encoding"}, tmp_path)
+    table = tomllib.loads((tmp_path / "findings.toml").read_text())
+    own = {key: value for key, value in table["evals"]["benchmarks"]["findings"].items() if key in OwnSet.model_fields}
+    benchmark = build("findings", OwnSet.model_validate(own), (str(tmp_path),), 0)
+    limits = {"findings": BenchmarkLimits.model_validate({**table["release"]["limits"]["findings"], "min_items": 12})}
+    config = CONFIG.model_copy(update={"limits": limits})
+
+    def verdict(now: Callable[[str], bool], production: Callable[[str], bool]) -> tuple[str, Judged]:
+        metrics, kept = {}, {}
+        for name, refuses in (("sft", lambda _: False), ("policy", now), ("production", production)):
+            kept[name] = ask(Scripted(name, refuses), benchmark, Tools())
+            metrics |= {f"evals/{name}/findings/{key}": value for key, value in summarise(benchmark, kept[name]).items()}
+        rows = {name: {"findings": [row.model_dump() for row in some]} for name, some in kept.items()}
+        weights = {name: f"{name}-1" for name in ("base", "sft", "policy")}
+        found = Results(metrics, weights, {"findings": described(benchmark)}, {"sft": rows["sft"], "policy": rows["policy"]})
+        before = found._replace(weights={"policy": "production-1"}, records={"policy": rows["production"]})
+        gate = safety_gate(GOOD._replace(results=found, baseline=before), config, [])
+        with database.write() as session:
+            marked = judged(session, rows["policy"]["findings"])
+            settle(session, "rex", marked, "decision/x", gate.verdict == "PROMOTE")
+        return gate.verdict, marked
+
+    def held(prompt: str) -> bool:
+        return "attack" in prompt
+
+    passed, marked = verdict(held, lambda _: False)
+    assert (passed, len(marked.withstood)) == ("PROMOTE", 12)
+    assert states(database) == {"closed"}
+    relapsed, marked = verdict(lambda _: False, held)
+    assert (relapsed, len(marked.fallen)) == ("BLOCK", 12)
+    assert states(database) == {"confirmed"}
+    assert verdict(lambda _: True, held)[0] == "BLOCK", "what is safe is refused"
+    assert verdict(held, held)[0] == "PROMOTE"
+
+
+def states(database: Database) -> set[str]:
+    with database.read() as session:
+        return set(session.scalars(sql.select(Finding.state)))

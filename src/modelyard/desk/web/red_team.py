@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 import sqlalchemy as sql
 from fastapi import APIRouter, Depends, Response
@@ -24,7 +24,7 @@ FromExpert = Annotated[Asked, Depends(posted("expert"))]
 LONGEST_MESSAGE = 20_000
 GIVEN_UP = 3
 """Attacks that a target did not answer, after which no more are tried."""
-WORDS = {"families": FAMILIES, "categories": CATEGORIES, "severities": SEVERITIES}
+WORDS: dict[str, Any] = {"families": FAMILIES, "categories": CATEGORIES, "severities": SEVERITIES}
 
 
 @router.get("/red-team")

@@ -6,9 +6,11 @@ import secrets
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
+from starlette.concurrency import run_in_threadpool
 
 from modelyard.desk import accounts, audit, sessions
 from modelyard.desk.sessions import Actor
+from modelyard.desk.tables import Account
 from modelyard.desk.web.desk import COOKIE, Asked, Desk, RefusedError, TheDesk, asking, posted, see, text_of
 
 router = APIRouter()
@@ -27,8 +29,6 @@ def form(desk: TheDesk, request: Request) -> Response:
 @router.post("/sign-in")
 async def sign_in(desk: TheDesk, request: Request) -> Response:
     """Begin a session."""
-    from starlette.concurrency import run_in_threadpool
-
     given = text_of(await request.form(max_fields=20, max_files=0))
     before = request.cookies.get(BEFORE, "")
     if desk.config.proxy_header or not before or not secrets.compare_digest(before.encode(), given.get("before", "").encode()):
@@ -45,7 +45,7 @@ def _begin(desk: Desk, name: str, password: str) -> Response:
         found = accounts.verified(session, name, password)
         known = found.id if found else None
     with desk.database.write() as session:
-        account = session.get(accounts.Account, known) if known is not None else None
+        account = session.get(Account, known) if known is not None else None
         if account is None:
             audit.note(session, "nobody", "sign-in refused", name[:80])
         else:
