@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from modelyard.desk.work.batches import BatchConfig, ItemRow
     from modelyard.desk.work.export import Label
     from modelyard.model.asked import Model
+    from modelyard.model.subject import ScorerModel
 
 
 class Form(StrEnum):
@@ -134,7 +135,29 @@ def described(file: Path, threads: int) -> tuple[BatchConfig, str, list[ItemRow]
         guidelines = (file.parent / config.guidelines).read_text("utf-8")
     if config.draw is not None:
         items = drawn(config.draw, [opened(one, threads) for one in config.draw.models], items)
+        kept = [item for item in items if config.kind != "ranking" or len(set(item.texts)) > 1]
+        if len(kept) < len(items):
+            say(f"{len(items) - len(kept)} of {len(items)} items left out: fewer than two different answers were drawn")
+        items = kept
+    if config.reward:
+        from modelyard.desk.work.scoring import scored
+
+        items = scored(items, reward_model(config.reward, threads))
     return config, guidelines, items
+
+
+def reward_model(spec: str, threads: int) -> ScorerModel:
+    """The reward model that ``spec`` names. Raises ValueError for a model of another kind."""
+    from modelyard.adapters.mlflow.model_source import local_directory
+    from modelyard.commands.evaluate import CACHE, MICRO_BATCH
+    from modelyard.execution import ExecutionConfig
+    from modelyard.formats import json_file
+    from modelyard.model.subject import ScorerModel
+
+    directory = local_directory(spec, CACHE / "models")
+    if json_file.table(directory / "model.json", "head")["head"] != "scalar":
+        raise ValueError(f"{spec}: is no reward model")
+    return ScorerModel(directory, ExecutionConfig(threads=threads), MICRO_BATCH)
 
 
 def opened(spec: str, threads: int) -> Model:

@@ -22,6 +22,12 @@ from modelyard.desk.work import assignment as work
 from modelyard.desk.work.answers import Ranking
 from modelyard.desk.work.export import labels
 from modelyard.desk.work.value import disagreement, unsureness
+from modelyard.execution import ExecutionConfig
+from modelyard.model import model_directory
+from modelyard.model.subject import ScorerModel
+from modelyard.model.training.trainer import History
+from modelyard.posttrain.rows.encoding import whole
+from tests.unit import small_model
 from tests.unit.desk.browsing import Person, batch, desk, people, question, shown
 from tests.unit.desk.test_guards import POSTGRESQL, postgresql
 
@@ -180,15 +186,16 @@ def test_item_left_open_goes_to_another_and_what_was_saved_of_it_is_found_again(
         assert work.following(session, b, one, config) is None, "never the same item twice"
 
 
+@pytest.mark.parametrize("items", [60, pytest.param(500, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
-    "kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.skipif(not POSTGRESQL, reason="no PostgreSQL server"))]
+    "kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.skipif(not POSTGRESQL, reason="no PostgreSQL server is installed"))]
 )
-def test_twenty_labelers_at_once_lose_nothing_and_share_no_place(kind: str, tmp_path: Path) -> None:
+def test_twenty_labelers_at_once_lose_nothing_and_share_no_place(kind: str, items: int, tmp_path: Path) -> None:
     if kind == "postgresql":
         with postgresql(tmp_path) as url:
-            _at_once(url, 40)
+            _at_once(url, items)
     else:
-        _at_once(f"sqlite:///{tmp_path}/desk.db", 500)
+        _at_once(f"sqlite:///{tmp_path}/desk.db", items)
 
 
 def _at_once(url: str, items: int, overlap: int = 3, labelers: int = 20) -> None:
@@ -255,3 +262,41 @@ def test_label_command_imports_once_and_names_what_is_wrong(tmp_path: Path, caps
     assert main(["label", str(config), "--out", "x", "--book", book]) == 2
     assert main(["label", "--out", str(tmp_path / "out"), "--only", "none", "--book", book]) == 2
     assert not (tmp_path / "out").exists()
+
+
+def test_answers_are_drawn_from_models_and_valued_by_a_reward_model_without_a_word_to_the_labeler(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small_model.write(tmp_path)
+    engine = model_directory.load(tmp_path / "ours", ExecutionConfig(threads=1), head="scalar", seed=1)
+    model_directory.write(engine, tmp_path / "tokens", History(), tmp_path / "reward")
+    prompts = [{"id": f"p{number}", "prompt": f"the king {number}", "split": "train", "source": "user"} for number in range(3)]
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in prompts))
+    config = f"""name = "b"
+kind = "ranking"
+items = "prompts.jsonl"
+reward = "{tmp_path}/reward"
+[draw]
+models = ["{tmp_path}/hf", "{tmp_path}/ours"]
+k = 5
+max_new_tokens = 6
+"""
+    (tmp_path / "b.toml").write_text(config)
+    book = f"sqlite:///{tmp_path}/desk.db"
+    assert main(["label", str(tmp_path / "b.toml"), "--book", book, "--threads", "1"]) == 0, capsys.readouterr().err
+    database = Database(book)
+    with database.read() as session:
+        items = session.scalars(sql.select(Item).order_by(Item.id)).all()
+        for item in items:
+            assert len(item.samples) == len({sample["text"] for sample in item.samples}) == 5
+            assert {sample["model"] for sample in item.samples} == {f"{tmp_path}/hf", f"{tmp_path}/ours"}
+            assert 0 < item.value <= 1
+        wanted = ScorerModel(tmp_path / "reward", ExecutionConfig(threads=1), 1)
+        texts = [sample["text"] for sample in items[0].samples]
+        by_hand = [wanted.scores([whole(wanted.encoder, "the king 0", text)])[0] for text in texts]
+        assert items[0].value == pytest.approx(unsureness(by_hand), abs=1e-6)
+    people(database, "lea")
+    assert str(tmp_path) not in Person(desk(database), "lea").get("/work/1").text
+    (tmp_path / "b.toml").write_text(config.replace(f"{tmp_path}/reward", f"{tmp_path}/ours"))
+    assert main(["label", str(tmp_path / "b.toml"), "--book", book]) == 2
+    assert "ours: is no reward model" in capsys.readouterr().err

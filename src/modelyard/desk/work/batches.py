@@ -58,6 +58,8 @@ class BatchConfig(Config):
     """Whether it comes before work: everybody gets every item, and nothing of it is exported."""
     draw: Drawing | None = None
     """How answers are drawn; absent: the items bring them."""
+    reward: str = ""
+    """Reward model (``models:/NAME@ALIAS`` or a directory): items whose answers it is unsure of come first. "": what the items say."""
 
 
 class Reference(Config):
@@ -110,6 +112,11 @@ class ItemRow(Config):
         return self
 
     @property
+    def texts(self) -> list[str]:
+        """The answers."""
+        return [one if isinstance(one, str) else one.text for one in self.completions]
+
+    @property
     def worth(self) -> float:
         """How early it should be looked at, from 0 to 1 where it is computed."""
         return self.value if self.value is not None else max(unsureness(self.scores), disagreement(self.judges))
@@ -137,14 +144,14 @@ def rows(path: Path) -> list[ItemRow]:
 
 
 def drawn(config: Drawing, models: Sequence[Model], items: Sequence[ItemRow]) -> list[ItemRow]:
-    """The items with K distinct answers of the models in turn; an answer that says nothing or says the same again is left out."""
+    """The items with up to K distinct answers of the models in turn; one that says nothing or the same again is drawn anew, K times at most."""
     texts: list[dict[str, str]] = [{} for _ in items]
-    for place in range(config.k):
+    for place in range(2 * config.k):
         model = models[place % len(models)]
         how = Decoding(max_new_tokens=config.max_new_tokens, temperature=config.temperature, samples=1, seed=config.seed + place)
-        for asks in (model.complete, model.reply):
-            mine = [number for number, item in enumerate(items) if isinstance(item.prompt, str) == (asks == model.complete)]
-            for number, said in zip(mine, asks([items[number].prompt for number in mine], how) if mine else (), strict=True):
+        for asks, of_text in ((model.complete, True), (model.reply, False)):
+            wanted = [n for n, item in enumerate(items) if isinstance(item.prompt, str) is of_text and len(texts[n]) < config.k]
+            for number, said in zip(wanted, asks([items[n].prompt for n in wanted], how) if wanted else (), strict=True):
                 if said.text.strip():
                     texts[number].setdefault(said.text, model.name)
     return [
@@ -156,7 +163,7 @@ def drawn(config: Drawing, models: Sequence[Model], items: Sequence[ItemRow]) ->
 def check(config: BatchConfig, items: Sequence[ItemRow]) -> None:
     """Raise ValueError for an item that nobody can work on."""
     for item in items:
-        texts = {one if isinstance(one, str) else one.text for one in item.completions}
+        texts = set(item.texts)
         if config.kind == "ranking" and len(texts) < 2:
             raise ValueError(f"item {item.id}: a ranking needs two different answers, got {len(texts)}")
         if config.kind != "ranking" and item.reference:
