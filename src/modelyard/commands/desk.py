@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from modelyard.store.artifacts import Store
 
 LONGEST_LINE = 4096
+LAST_SECONDS = 5
+"""How long a page under way may take when the desk is told to go."""
 WRITTEN_BY = "modelyard account"
 BOOK = typer.Option(help="Database, as a URL of SQLAlchemy's; without it, .modelyard/serving.db.")
 CONFIG = typer.Option(help="TOML file with the desk's settings: hosts, a proxy's header, limits, targets of the red team.")
@@ -40,14 +42,15 @@ def desk(
     from modelyard.config import load_config
     from modelyard.desk.database import Database
     from modelyard.desk.releases import Releases
-    from modelyard.desk.server import run
     from modelyard.desk.settings import DeskConfig
     from modelyard.desk.web.app import application
+    from modelyard.serving.listening import listen
 
     settings = load_config(DeskConfig, config) if config else DeskConfig()
     database = Database(default_book() if book is None else book)
     try:
-        run(application(database, settings, Releases(opened_store(store))), host, port, say)
+        app = application(database, settings, Releases(opened_store(store)))
+        listen(app, host, port, lambda address: say(f"desk at {address}; Ctrl-C ends it"), LAST_SECONDS)
     finally:
         database.close()
 

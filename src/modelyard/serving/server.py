@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-import socket
 from collections.abc import Callable
-
-import uvicorn
 
 from modelyard.serving.app import application
 from modelyard.serving.conversation import Serving
+from modelyard.serving.listening import listen
 
 LAST_SECONDS = 30
 """How long answers under way may take when the server is told to go."""
@@ -18,19 +15,12 @@ LAST_SECONDS = 30
 def run(serving: Serving, host: str, port: int, say: Callable[[str], None]) -> None:
     """Serve until SIGINT or SIGTERM. Raises OSError where nobody can listen at ``host`` and ``port``."""
     current = serving.current
-    listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    shown = f"[{host}]" if ":" in host else host
-    address = f"http://{shown}:{listener.getsockname()[1]}"
     weights = current.model.fingerprint if current.model else "nothing released"
-    say(f"{current.name} ({weights}): chat at {address}, API at {address}/v1; Ctrl-C ends it")
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    config = uvicorn.Config(application(serving), access_log=False, log_level="warning", timeout_graceful_shutdown=LAST_SECONDS)
+
+    def told(address: str) -> None:
+        say(f"{current.name} ({weights}): chat at {address}, API at {address}/v1; Ctrl-C ends it")
+
     try:
-        uvicorn.Server(config).run(sockets=[listener])
-    except KeyboardInterrupt:  # uvicorn passes on the signal that it obeyed
-        return
+        listen(application(serving), host, port, told, LAST_SECONDS)
     finally:
-        listener.close()
         current.close()
-        if serving.beside:
-            serving.beside.current.close()

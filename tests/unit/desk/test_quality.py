@@ -77,11 +77,16 @@ def test_alpha_is_its_definition_with_missing_ratings_and_is_zero_for_chance() -
     assert agreement(rankings(20, [0.0, 0.0], dice)).pairwise.value == 1
 
 
+def test_alpha_of_orders_without_ties_is_twice_the_agreement_less_one_wherever_the_better_answer_stands() -> None:
+    found = agreement(rankings(300, [0.4, 0.2, 0.3], np.random.default_rng(5)))
+    assert found.alpha.value == pytest.approx(2 * found.pairwise.value - 1, abs=1e-3)
+
+
 def test_ties_make_no_pair_of_the_papers_figure_and_a_third_value_of_alpha() -> None:
     one, other = Ranked(0, "a", (1, 1, 2)), Ranked(0, "b", (1, 2, 2))
     found = agreement([one, other])
     assert (found.pairwise.value, found.pairwise.n) == (1.0, 1)
-    assert found.alpha.value == pytest.approx(slow_alpha([[1, 0], [0, 0], [0, 1]]))
+    assert found.alpha.value == pytest.approx(slow_alpha([[1, 0], [0, 0], [0, 1], [1, 2], [2, 2], [2, 1]]))
     assert with_reference([((1, 1, 2), (1, 2, 3))]).value == pytest.approx(2 / 3)
 
 

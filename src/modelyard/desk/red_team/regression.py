@@ -65,7 +65,7 @@ def write(findings: Sequence[Finding], families: Collection[str], out: Path) -> 
         COMPARISONS: [
             {**_common(one), "rater": one.decided_by, "prompt": _asked(one), "completions": [one.better, _said(one)], "ranks": [1, 2]}
             for one in training
-            if one.better != _said(one)
+            if one.better != _said(one) and one.item_id is None  # of an item no single answer was marked
         ],
         REGRESSION: [row for one in ours for row in regression(one, one.family in families)],
     }

@@ -103,13 +103,18 @@ def _counted(pairs: Iterable[tuple[Ranked, Ranked]]) -> tuple[int, int]:
 
 
 def _alpha(items: Sequence[Sequence[Ranked]]) -> Estimate:
-    """Over every pair of answers as a unit with the values better, tie and worse."""
+    """Over every pair of answers as a unit with the values better, tie and worse.
+
+    Each pair counts in both directions: which of two answers comes first in an item is arbitrary, and where the better one mostly
+    does, chance would otherwise seem to agree.
+    """
     rows, groups = [], []
     for number, some in enumerate(items):
         for i, j in combinations(range(len(some[0].ranks)), 2):
             signs = np.sign([one.ranks[i] - one.ranks[j] for one in some]) + 1
-            rows.append(np.bincount(signs, minlength=3))
-            groups.append(number)
+            counts = np.bincount(signs, minlength=3)
+            rows += [counts, counts[::-1]]
+            groups += [number, number]
     if not rows:
         return UNKNOWN
     return bootstrapped_alpha(np.array(rows, dtype=np.int64), np.array(groups, dtype=np.int64), "nominal", SEED)
