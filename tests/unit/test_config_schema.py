@@ -21,6 +21,8 @@ SHIPPED = {
     Kind.layout: [*ROOT.glob("configs/model/*.toml")],
     Kind.rubric: [*ROOT.glob("configs/rubrics/*.toml")],
     Kind.data: [*ROOT.glob("configs/data/*.toml")],
+    Kind.desk: [*ROOT.glob("configs/desk/*.toml")],
+    Kind.batch: [*ROOT.glob("configs/label/*.toml")],
 }
 
 

@@ -126,13 +126,13 @@ def told(out: Path, made: dict[str, tuple[int, str]]) -> None:
 
 def described(file: Path, threads: int) -> tuple[BatchConfig, str, list[ItemRow]]:
     """The batch, its guidelines and its items with the answers that models draw. Raises ValueError."""
-    from modelyard.config import load_config
+    from modelyard.config import load_config, located
     from modelyard.desk.work.batches import BatchConfig, drawn, rows
 
-    config = load_config(BatchConfig, file)
-    items, guidelines = rows(file.parent / config.items), ""
+    config, beside = load_config(BatchConfig, file), located(file).parent
+    items, guidelines = rows(beside / config.items), ""
     if config.guidelines:
-        guidelines = (file.parent / config.guidelines).read_text("utf-8")
+        guidelines = (beside / config.guidelines).read_text("utf-8")
     if config.draw is not None:
         items = drawn(config.draw, [opened(one, threads) for one in config.draw.models], items)
         kept = [item for item in items if config.kind != "ranking" or len(set(item.texts)) > 1]

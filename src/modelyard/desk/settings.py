@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from modelyard.config import Config
+from modelyard.config import Config, without_password
+from modelyard.desk.red_team.families import FAMILIES
 
 ATTACKS = ("encoding", "many_shot", "multi_turn")
 """Families that measure and never train, by default: one that changes the letters, one that fills the context, one that takes turns."""
@@ -50,3 +51,13 @@ class DeskConfig(Config):
     """Longest answer of a target, tokens."""
     regression_families: tuple[str, ...] = ATTACKS
     """Attack families whose findings are measured and never trained on."""
+
+    @model_validator(mode="after")
+    def _known(self) -> DeskConfig:
+        for family in self.regression_families:
+            if family not in FAMILIES:
+                raise ValueError(f"regression_families: {family!r} is none of {', '.join(FAMILIES)}")
+        for target in self.targets:
+            if not target.startswith(("http://", "https://")) or not target.partition("#")[2]:
+                raise ValueError(f"targets: {without_password(target)}: expected http://host:port/v1#MODEL")
+        return self

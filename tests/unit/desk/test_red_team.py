@@ -20,6 +20,7 @@ from modelyard.desk.red_team.attacks import attacks
 from modelyard.desk.red_team.families import FAMILIES
 from modelyard.desk.red_team.findings import FindingError, Marked
 from modelyard.desk.red_team.regression import Judged, judged, settle, write
+from modelyard.desk.settings import DeskConfig
 from modelyard.desk.tables import Account, Chat, Finding
 from modelyard.evals.asking import ask
 from modelyard.evals.own import OwnSet, build
@@ -188,6 +189,15 @@ def test_finding_closes_only_where_the_gate_passed_and_every_item_of_it_held_and
     assert state(held(0, 1), passed=False) == ["confirmed"] * 3
     with database.write() as session, pytest.raises(FindingError, match="has been decided"):
         findings.dismiss(session, session.get_one(Account, 2), session.get_one(Finding, 1), "no")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("regression_families", ["rolepaly"]), ("targets", ["http://u:secret@host/v1"]), ("targets", ["x#y"])]
+)
+def test_settings_name_known_families_and_whole_targets(key: str, value: list[str]) -> None:
+    with pytest.raises(ValueError, match=key) as refused:
+        DeskConfig.model_validate({key: value})
+    assert "u:secret" not in str(refused.value).splitlines()[2]
 
 
 class Scripted:

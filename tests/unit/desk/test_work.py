@@ -258,6 +258,8 @@ def test_label_command_imports_once_and_names_what_is_wrong(tmp_path: Path, caps
     ):
         assert put({**bad, "id": "x"} if "completions" in bad and "reference" not in bad and bad["source"] != "nobody" else bad) == 2
         assert said.replace("q0", "x") in capsys.readouterr().err
+    assert main(["label", "configs/label/screening.toml", "--book", book]) == 0
+    assert "batch screening: 4 items added" in capsys.readouterr().out
     assert main(["label", "--book", book]) == 2
     assert main(["label", str(config), "--out", "x", "--book", book]) == 2
     assert main(["label", "--out", str(tmp_path / "out"), "--only", "none", "--book", book]) == 2
