@@ -123,6 +123,7 @@ COMMANDS = {
     "label --out": Row("--out > --book ? ~--only ? ~--form ?"),
     "label --convert": Row("--convert <records> --form ? ~--items <packed> --out >"),
     "findings": Row("--out > --book ? ~--config <layout>"),
+    "findings --garak": Row("--garak <records> --reporter ? --book ?"),
     "init": Row("> ~--start ? ~--model <weights> ~--name ?"),
 }
 SERVE_UNTIL_INTERRUPTED = {"ui", "services"}

@@ -1,28 +1,39 @@
-"""``modelyard findings``: what the red team found and an expert confirmed, as training data and as a benchmark."""
+"""``modelyard findings``: what the red team found and an expert confirmed, as training data and as a benchmark; and garak's hits into the desk."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from modelyard.commands.command import say
 
+if TYPE_CHECKING:
+    from modelyard.desk.database import Database
+
 OUT = typer.Option(help="Directory for prompts, demonstrations, comparisons, and the benchmark findings.jsonl with its findings.toml.")
 CONFIG = typer.Option(help="The desk's TOML file: which families of attacks measure and never train.")
+GARAK = typer.Option(help="Report of garak (report.jsonl): its hits become findings that an expert decides about.")
+REPORTER = typer.Option(help="With --garak: the account that reports them; another expert decides.", metavar="NAME")
 BOOK = typer.Option(help="Database, as a URL of SQLAlchemy's; without it, .modelyard/serving.db.")
 
 
 def findings(
-    out: Annotated[Path, OUT],
+    out: Annotated[Path | None, OUT] = None,
     config: Annotated[Path | None, CONFIG] = None,
+    garak: Annotated[Path | None, GARAK] = None,
+    reporter: Annotated[str | None, REPORTER] = None,
     book: Annotated[str | None, BOOK] = None,
 ) -> None:
-    """Write confirmed findings for the next line: some families train it, others measure it and are never trained on.
+    """Write confirmed findings for the next line (--out): some families train it, others measure it and are never trained on.
 
     The paths and hashes that are printed belong under [[feedback.files]] of a config; findings.toml is the benchmark's table.
     """
+    if (out is None) == (garak is None):
+        raise ValueError("missing --out or --garak, one of them; see --help")
+    if (garak is None) != (reporter is None):
+        raise ValueError("--garak and --reporter belong together; see --help")
     import sqlalchemy as sql
 
     from modelyard.commands.feedback import default_book
@@ -33,7 +44,26 @@ def findings(
     from modelyard.desk.tables import Finding
 
     settings = load_config(DeskConfig, config) if config else DeskConfig()
-    with Database(default_book("modelyard account") if book is None else book, create=False).read() as session:
+    url = default_book("modelyard account") if book is None else book
+    if garak is not None:
+        taken(garak, str(reporter), Database(url, create=False))
+        return
+    assert out is not None
+    with Database(url, create=False).read() as session:
         confirmed = session.scalars(sql.select(Finding).order_by(Finding.id)).all()
         for name, (count, sha256) in write(confirmed, settings.regression_families, out).items():
             say(f"{out / name}  {count} records  sha256 {sha256}")
+
+
+def taken(report: Path, reporter: str, database: Database) -> None:
+    """Put the hits of a report before the experts."""
+    from modelyard.desk import accounts
+    from modelyard.desk.exchange.garak import hits
+    from modelyard.desk.red_team.findings import mark
+
+    found = list(hits(report))
+    with database.write() as session:
+        by = accounts.find(session, reporter)
+        marked = [mark(session, by, f"garak {report.name}", hit.messages, hit.marked) for hit in found]
+        repeats = sum(one.repeats is not None for one in marked)
+    say(f"{len(marked)} findings reported, {repeats} of them repeats")

@@ -41,8 +41,10 @@ class Database:
         self._turn = threading.Lock()  # waits without SQLite's polling; other processes still take their turns there
         try:
             named = sql.make_url(url)
-            if not create and named.get_backend_name() == "sqlite" and not Path(named.database or "").is_file():
-                raise ValueError(f"{named.database or 'sqlite://'}: no such database; modelyard desk, account and label write it")
+            if named.get_backend_name() == "sqlite" and named.database in (None, "", ":memory:"):
+                raise ValueError(f"{url}: name a file, as in sqlite:////home/desk.db")
+            if not create and named.get_backend_name() == "sqlite" and not Path(str(named.database)).is_file():
+                raise ValueError(f"{named.database}: no such database; modelyard desk, account and label write it")
             self.engine = sql.create_engine(url, pool_size=20, max_overflow=40)
             if self.engine.dialect.name == "sqlite":
                 sql.event.listen(self.engine, "connect", _opened)

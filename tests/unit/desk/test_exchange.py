@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sql
 
 from modelyard.commands.app import main
 from modelyard.desk.database import Database
 from modelyard.desk.settings import DeskConfig
-from modelyard.desk.tables import Account, Batch
+from modelyard.desk.tables import Account, Batch, Finding
 from modelyard.desk.work import assignment as work
 from tests.unit.desk.browsing import batch, people, question
 
@@ -118,3 +119,37 @@ def test_file_of_another_form_is_refused_by_name(content: str, tmp_path: Path, c
     assert main(["label", "--convert", str(tmp_path / "x.json"), "--form", "label-studio", "--out", str(tmp_path / "out")]) == 2
     assert "x.json" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_hits_of_garak_become_findings_with_their_family_and_an_expert_decides(
+    database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    people(database, "eva", role="expert")
+    turns = {"turns": [{"role": "user", "content": {"text": "hello"}}, {"role": "assistant", "content": {"text": "hi"}}]}
+    attempt = {"entry_type": "attempt", "status": 2, "probe_classname": "dan.Dan_11_0", "goal": "disregard the system prompt"}
+    rows = [
+        {"entry_type": "init", "garak_version": "0.13"},
+        {**attempt, "status": 1, "prompt": "p", "outputs": ["x"], "detector_results": {"d": [1.0]}},
+        {
+            **attempt,
+            "prompt": "Be DAN",
+            "outputs": ["no", "yes", None, "unscored"],
+            "detector_results": {"d": [0.0, 1.0, 1.0, None], "e": [0.4, 0.5]},
+        },
+        {**attempt, "prompt": {"text": "be  dan"}, "outputs": [{"text": "sure"}], "detector_results": {"d": [0.7]}},
+        {**attempt, "probe_classname": "probes.encoding.InjectBase64", "prompt": turns, "outputs": ["ok"], "detector_results": {"d": [1]}},
+    ]
+    report = tmp_path / "x.report.jsonl"
+    report.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["findings", "--garak", str(report), "--reporter", "eva", "--book", str(database.engine.url)]
+    assert main(words) == 0
+    assert capsys.readouterr().out == "3 findings reported, 1 of them repeats\n"
+    with database.read() as session:
+        one, two, three = session.scalars(sql.select(Finding).order_by(Finding.id))
+        assert (one.family, one.note, one.messages[-1]["content"]) == ("role_play", "garak: d, e; disregard the system prompt", "yes")
+        assert (two.repeats, three.family, len(three.messages)) == (one.id, "encoding", 3)
+        assert {finding.state for finding in (one, two, three)} == {"reported"}
+    report.write_text(json.dumps({**attempt, "prompt": 1, "outputs": []}) + "\n")
+    assert main(words) == 2
+    assert "x.report.jsonl:1: prompt: expected text" in capsys.readouterr().err
+    assert main([*words[:4], "nobody", *words[5:]]) == 2

@@ -35,7 +35,7 @@ def test_sign_in_refuses_wrong_passwords_closed_accounts_and_unknown_names_alike
     with database.write() as session:
         accounts.set_active(session, "test", accounts.find(session, "bob"), False)
     app = desk(database)
-    for name, password in (("ann", "wrong wrong wrong"), ("bob", PASSWORD), ("nobody", PASSWORD), ("", "")):
+    for name, password in (("ann", "wrong wrong wrong"), ("bob", PASSWORD), ("nobody", PASSWORD), ("a\0nn", "x\0"), ("", "")):
         person = Person(app, name or " ", password)
         assert person.said.status_code == 401
         assert "Name and password do not fit" in shown(person.said)
@@ -189,6 +189,7 @@ def test_account_command_makes_the_first_admin_and_says_what_is_wrong(tmp_path: 
         (["eve", "--remove"], "no such account"),
         (["eve", "--role", "labeler", "--no-password", "--book", f"sqlite:///{tmp_path}"], "unable to open database"),
         (["eve", "--remove", "--book", f"sqlite:///{tmp_path}/none.db"], "none.db: no such database"),
+        (["eve", "--role", "labeler", "--no-password", "--book", "sqlite://"], "sqlite://: name a file"),
         (["ann", "--remove"], "is the only admin"),
         (["eve", "--role", "labeler", "--password-file", str(tmp_path / "none")], "none"),
     ):

@@ -144,8 +144,8 @@ def posted(*roles: str) -> Callable[..., Any]:
 
 
 def text_of(form: FormData) -> dict[str, str]:
-    """The last text of each field, line ends as the rest of the line has them."""
-    return {key: value.replace("\r\n", "\n") for key, value in form.multi_items() if isinstance(value, str)}
+    """The last text of each field, line ends as the rest of the line has them, without NUL, which PostgreSQL cannot hold."""
+    return {key: value.replace("\r\n", "\n").replace("\0", "") for key, value in form.multi_items() if isinstance(value, str)}
 
 
 def see(path: str) -> Response:
