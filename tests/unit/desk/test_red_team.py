@@ -22,7 +22,7 @@ from modelyard.desk.red_team.findings import FindingError, Marked
 from modelyard.desk.red_team.regression import Judged, judged, settle, write
 from modelyard.desk.settings import DeskConfig
 from modelyard.desk.tables import Account, Chat, Finding
-from modelyard.evals.asking import ask
+from modelyard.evals.methods import ask
 from modelyard.evals.own import OwnSet, build
 from modelyard.evals.summary import described, summarise
 from modelyard.evals.tools import Tools
