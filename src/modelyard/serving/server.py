@@ -24,3 +24,5 @@ def run(serving: Serving, host: str, port: int, say: Callable[[str], None]) -> N
         listen(application(serving), host, port, told, LAST_SECONDS)
     finally:
         current.close()
+        if serving.beside:
+            serving.beside.current.close()
