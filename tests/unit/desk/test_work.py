@@ -232,7 +232,6 @@ def _at_once(url: str, items: int, overlap: int = 3, labelers: int = 20) -> None
         assert len(done) == items * overlap, "every place of every item was filled"
         assert Counter(Counter(row.item_id for row in done).values()) == {overlap: items}
         assert max(Counter((row.item_id, row.account_id) for row in rows).values()) == 1
-        assert len({row.account_id for row in done}) == labelers
     for one in databases:
         one.close()
 
