@@ -61,7 +61,7 @@ def label(
         converted(convert, items, form, out)
         return
     if (batch is None) == (out is None):
-        raise ValueError("missing a batch's file or --out; see --help")
+        raise ValueError("missing a batch's file or --out, one of them; see --help")
     if items is not None or (out is None and (only is not None or form is not Form.OURS)):
         raise ValueError(f"{'--items belongs to --convert' if items else '--only and --form belong to --out'}; see --help")
     from modelyard.commands.feedback import default_book

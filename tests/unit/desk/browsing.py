@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
@@ -20,7 +21,7 @@ from modelyard.desk.web.app import application
 from modelyard.desk.work.batches import BatchConfig, ItemRow, add
 
 PASSWORD = "correct horse battery"
-POSTGRESQL = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"))), None)
+POSTGRESQL = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"))), None) if find_spec("psycopg2") else None
 
 
 class Person:
