@@ -22,6 +22,8 @@ from modelyard.adapters.pace import Pace, short
 from modelyard.printable import printable
 from modelyard.progress import Report
 
+STAGE = 19
+"""Of the column with stages' names: the longest, and a space."""
 PLAIN_SECONDS = 10.0
 WIDTH = 120
 CHARACTERS = 300
@@ -85,13 +87,13 @@ def ahead(number: int, total: int, seconds: float | None) -> str:
 def stage_done(line: StageLine, out: Console) -> None:
     """One line that stays when a stage is over."""
     how = "cached" if line.cached else f"built in {_clock(line.seconds)}"
-    out.print(Text.assemble((f"{line.stage:<17}", "bold"), (f"{how:<18}", "cyan" if line.cached else "green"), printable(line.metric)))
+    out.print(Text.assemble((f"{line.stage:<{STAGE}}", "bold"), (f"{how:<18}", "cyan" if line.cached else "green"), printable(line.metric)))
 
 
 @contextmanager
 def _live(stage: str, out: Console, ahead: str) -> Iterator[Report]:
     columns = [
-        TextColumn(f"[bold]{escape(stage):<17}"),
+        TextColumn(f"[bold]{escape(stage):<{STAGE}}"),
         BarColumn(bar_width=16),
         TextColumn("{task.fields[count]}"),
         TextColumn("{task.fields[pace]}"),

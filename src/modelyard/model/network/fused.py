@@ -104,7 +104,7 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         flat = onednn.computed(grad.reshape(-1, grad.shape[-1]))
-        grad_x = product(flat, weight.t()).view(*grad.shape[:-1], -1).to(grad.dtype) if ctx.needs_input_grad[0] else None
+        grad_x = product(flat, weight.t()).view(*grad.shape[:-1], weight.shape[1]).to(grad.dtype) if ctx.needs_input_grad[0] else None
         if not ctx.needs_input_grad[1]:
             return grad_x, None
         return grad_x, (flat.t() @ onednn.computed(x.reshape(-1, x.shape[-1]))).to(weight.dtype)
