@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from modelyard.config import Config
 from modelyard.judges.judge import Judge, Response
@@ -59,10 +60,28 @@ def compare(rubric: Rubric, judge: str, labelled: Sequence[Labelled], probabilit
     """Agreement of given probabilities [responses][options] with the labels."""
     said = np.argmax(np.asarray(probabilities), axis=1)
     labels = np.array([one.label for one in labelled])
+    given = [line[one.label] for line, one in zip(probabilities, labelled, strict=True)]
+    return agreement(rubric.id, judge, labels, said, given, [one.prompt for one in labelled], len(rubric.options), seed)
+
+
+def agreement(
+    question: str,
+    judge: str,
+    labels: NDArray[np.int64],
+    said: NDArray[np.int64],
+    probabilities: Sequence[float],
+    prompts: Sequence[str],
+    options: int,
+    seed: int,
+) -> Agreement:
+    """Agreement of the classes ``said`` [n] with ``labels`` [n], which the judge gave these probabilities, on these prompts.
+
+    ``question``: id of the rubric, or of what was asked.
+    """
     accuracy = proportion(float((said == labels).sum()), len(labels))
-    kappa = bootstrapped_kappa(labels, said, [one.prompt for one in labelled], len(rubric.options), seed)
+    kappa = bootstrapped_kappa(labels, said, prompts, options, seed)
     return Agreement(
-        rubric=rubric.id,
+        rubric=question,
         judge=judge,
         n=len(labels),
         accuracy=accuracy.value,
@@ -71,6 +90,6 @@ def compare(rubric: Rubric, judge: str, labelled: Sequence[Labelled], probabilit
         kappa=kappa.value,
         kappa_low=kappa.low,
         kappa_high=kappa.high,
-        label_probability=float(np.mean([line[one.label] for line, one in zip(probabilities, labelled, strict=True)])),
-        confusion=tuple(tuple(int(n) for n in line) for line in confusion(labels, said, len(rubric.options))),
+        label_probability=float(np.mean(probabilities)),
+        confusion=tuple(tuple(int(n) for n in line) for line in confusion(labels, said, options)),
     )

@@ -18,11 +18,10 @@ import numpy as np
 from modelyard.config import digest
 from modelyard.formats.feedback import Comparison, Prompt, prompt_text
 from modelyard.formats.json_file import Line
-from modelyard.judges.agreement import Agreement
+from modelyard.judges.agreement import Agreement, agreement
 from modelyard.judges.judge import NOTHING, Judge, Question
 from modelyard.stats import ties
 from modelyard.stats.estimate import Estimate, proportion
-from modelyard.stats.kappa import bootstrapped_kappa, confusion
 
 WHICH = "Which of the two responses to the message is better: more helpful, true, clear and harmless?"
 LAST_TURN = "\n\nAssistant:"
@@ -97,32 +96,20 @@ def judged(judge: Judge, pairs: Sequence[Pair], seed: int) -> tuple[list[Prefere
         wins=proportion(sum(wins), len(wins)),
         contradicted=proportion(sum(one.contradicted for one in said), len(said)),
         front=proportion(sum(one.front for one in said) * 2, len(said) * 2),
-        agreement=agreement(judge, [pairs[place] for place in labelled], [said[place] for place in labelled], seed) if labelled else None,
+        agreement=agreed(judge, [pairs[place] for place in labelled], [said[place] for place in labelled], seed) if labelled else None,
         consistent=proportion(sum(right), len(right)) if right else None,
     )
     return said, result
 
 
-def agreement(judge: Judge, pairs: Sequence[Pair], said: Sequence[Preference], seed: int) -> Agreement:
+def agreed(judge: Judge, pairs: Sequence[Pair], said: Sequence[Preference], seed: int) -> Agreement:
     """How far preferences are people's, by accuracy and kappa over prompts; an undecided pair agrees with nobody."""
     labels = np.array([pair.better for pair in pairs])
     decided = [ties.preferred(one.first, 1 - one.first, "fp32") for one in said]
     answers = np.array([1 - label if win == 0.5 else int(win < 0.5) for win, label in zip(decided, labels.tolist(), strict=True)])
-    accuracy = proportion(float((answers == labels).sum()), len(labels))
-    kappa = bootstrapped_kappa(labels, answers, [prompt_text(pair.prompt) for pair in pairs], 2, seed)
-    return Agreement(
-        rubric=f"preference-{digest(WHICH)[:8]}",
-        judge=judge.identity,
-        n=len(labels),
-        accuracy=accuracy.value,
-        accuracy_low=accuracy.low,
-        accuracy_high=accuracy.high,
-        kappa=kappa.value,
-        kappa_low=kappa.low,
-        kappa_high=kappa.high,
-        label_probability=float(np.mean([one.first if pair.better == 0 else 1 - one.first for one, pair in zip(said, pairs, strict=True)])),
-        confusion=tuple(tuple(int(n) for n in line) for line in confusion(labels, answers, 2)),
-    )
+    given = [one.first if pair.better == 0 else 1 - one.first for one, pair in zip(said, pairs, strict=True)]
+    prompts = [prompt_text(pair.prompt) for pair in pairs]
+    return agreement(f"preference-{digest(WHICH)[:8]}", judge.identity, labels, answers, given, prompts, 2, seed)
 
 
 def of_comparisons(comparisons: Sequence[Comparison]) -> list[Pair]:

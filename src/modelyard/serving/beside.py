@@ -13,10 +13,10 @@ import threading
 from collections.abc import Callable
 from typing import Any, Literal
 
-from modelyard.config import complaint
 from modelyard.serving.batcher import ClosedError, FullError, Piece
 from modelyard.serving.content_filter import ContentFilter, Held
 from modelyard.serving.current import Current
+from modelyard.serving.lookout import Lookout
 from modelyard.serving.protocol import ChatRequest, CompletionRequest
 from modelyard.serving.served_model import ServedModel
 from modelyard.serving.trial import Judge, TrialRecord
@@ -105,28 +105,15 @@ class Shadow:
                 self.record.pair(self.receipt, weights, self.weights, finish == "content_filter", self._finish == "content_filter")
 
 
-class Referee:
-    """Looks every few seconds whether the version on trial is worse, in a thread of its own."""
+class Referee(Lookout):
+    """Looks whether the version on trial is worse."""
 
     def __init__(self, served: Current, beside: Beside, judge: Judge, seconds: float, say: Callable[[str], None]) -> None:
-        self.served, self.beside, self.judge, self.seconds, self.say = served, beside, judge, seconds, say
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="trial", daemon=True)
-        self._thread.start()
+        self.served, self.beside, self.judge = served, beside, judge
+        super().__init__(f"{beside.current.name}: not judged", seconds, say)
 
-    def close(self) -> None:
-        """Look no more."""
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(self.seconds):
-            try:
-                self._look()
-            except Exception as error:  # a database that is away: the trial goes on until it can be judged
-                self.say(f"{self.beside.current.name}: not judged: {complaint(error)}")
-
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Stop the version where it is found worse."""
         served, tried = self.served.model, self.beside.current.model
         if served is None or tried is None or served.fingerprint == tried.fingerprint or self.beside.stopped(tried):
             return

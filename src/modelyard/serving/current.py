@@ -7,10 +7,10 @@ asked, or a version that cannot be loaded, changes nothing. A version on trial h
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
 from modelyard.config import complaint
+from modelyard.serving.lookout import Lookout
 from modelyard.serving.served_model import ServedModel
 
 
@@ -38,40 +38,25 @@ class Current:
             self.model.batcher.close()
 
 
-class Follower:
-    """Looks at the alias every few seconds, in a thread of its own."""
+class Follower(Lookout):
+    """Looks whether an alias names another version."""
 
     def __init__(
         self,
         current: Current,
-        look: Callable[[], str],
+        named: Callable[[], str],
         load: Callable[[], ServedModel],
         seconds: float,
         say: Callable[[str], None],
     ) -> None:
-        """``look``: what the alias names, or NothingReleasedError; ``load``: the model that it names."""
-        self.current, self.look, self.load, self.seconds, self.say = current, look, load, seconds, say
-        self._said = ""
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="alias", daemon=True)
-        self._thread.start()
+        """``named``: what the alias names, or NothingReleasedError; ``load``: the model that it names."""
+        self.current, self.named, self.load = current, named, load
+        super().__init__(f"{current.name}: not followed", seconds, say)
 
-    def close(self) -> None:
-        """Look no more."""
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(self.seconds):
-            try:
-                self._follow()
-                self._said = ""
-            except Exception as error:  # whatever the registry or the new version is: the old one goes on
-                self._once(f"{self.current.name}: not followed: {complaint(error)}")
-
-    def _follow(self) -> None:
+    def look(self) -> None:
+        """Swap the model where the alias has moved."""
         try:
-            source = self.look()
+            source = self.named()
         except NothingReleasedError as error:
             if self.current.model is not None:
                 self.current.swap(None, "")
@@ -82,8 +67,3 @@ class Follower:
         model = self.load()
         self.current.swap(model, source)
         self.say(f"{self.current.name}: {model.fingerprint} answers now")
-
-    def _once(self, text: str) -> None:
-        if text != self._said:
-            self.say(text)
-        self._said = text

@@ -90,7 +90,7 @@ def test_pages_are_for_their_roles_and_say_nothing_to_strangers(database: Databa
         assert ada.get(path).status_code == 200
         assert Person(app).get(path).url.path == "/sign-in"
     assert lea.post("/accounts", name="eve", role="admin", password=PASSWORD).status_code == 403
-    assert ada.get("/work/1").status_code == 403
+    assert ada.get("/batches/1").status_code == 403
     assert Person(app).get("/no/such/page").status_code == 404
     assert Person(app).get("/static/../app.py").status_code == 404
 

@@ -40,7 +40,7 @@ def test_export_of_the_desk_becomes_the_feedback_that_the_same_votes_from_a_file
     app, votes = desk(database, attention_every=3), []
     for place, account in enumerate(team):
         person = Person(app, account.name)
-        while texts((page := person.get("/work/1")).text):
+        while texts((page := person.get("/batches/1")).text):
             shown = texts(page.text)
             number = int(shown[0].split()[-1])
             ranks = {f"answer {answer} to {number}": 1 + (answer * (place + 1) + number) % 3 for answer in range(4)}

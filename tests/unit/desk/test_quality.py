@@ -148,7 +148,7 @@ def test_expert_grades_demonstrations_blind_and_copies_of_the_model_are_shown(da
     app = desk(database)
     lea, eva = Person(app, "lea"), Person(app, "eva")
     for _ in range(2):
-        page = lea.get("/work/1")
+        page = lea.get("/batches/1")
         assert lea.post(page.url.path, action="submit", completion=" ").status_code == 400
         lea.post(page.url.path, action="submit", prompt="Have you rye bread?", completion=said.upper())
     with database.read() as session:

@@ -46,7 +46,7 @@ def test_labeler_sees_no_model_name_ranks_with_ties_and_the_export_has_it_in_the
     (lea,) = people(database, "lea")
     batch(database, [question(0)])
     person = Person(desk(database), "lea")
-    page = person.get("/work/1")
+    page = person.get("/batches/1")
     assert "secret-model" not in page.text
     assert "Be truthful." in page.text
     order = texts(page.text)
@@ -71,7 +71,7 @@ def test_orders_shown_differ_between_labelers_and_items(database: Database) -> N
     for name in ("lea", "leo"):
         person = Person(desk(database), name)
         for _ in range(6):
-            page = person.get("/work/1")
+            page = person.get("/batches/1")
             orders.add(tuple(text.split()[1] for text in texts(page.text)))
             person.post(page.url.path, action="submit", **filled(4))
     assert len(orders) > 4
@@ -81,10 +81,10 @@ def test_half_done_work_is_saved_resumed_and_refused_with_what_is_missing(databa
     people(database, "lea")
     batch(database, [question(0), question(1)])
     person = Person(desk(database), "lea")
-    page = person.get("/work/1")
+    page = person.get("/batches/1")
     saved = person.post(f"{page.url.path}/save", **{"rank-1": "3", "rating-0": "7", "comment": "so far"})
     assert saved.text.startswith("Saved ")
-    again = Person(desk(database), "lea").get("/work/1")
+    again = Person(desk(database), "lea").get("/batches/1")
     assert again.url.path == page.url.path
     for one in ('name="rank-1" value="3" checked', 'name="rating-0" value="7" checked', "so far</textarea>"):
         assert one in again.text
@@ -113,15 +113,15 @@ def test_nobody_reaches_anothers_item_or_works_without_consent_or_before_the_scr
     batch(database, [question(2)], "s", screening=True)
     app = desk(database)
     lea, leo, new = (Person(app, name) for name in ("lea", "leo", "new"))
-    mine = lea.get("/work/1").url.path
+    mine = lea.get("/batches/1").url.path
     assert leo.get(mine).status_code == 404
     assert leo.post(mine, action="submit", **filled(4)).status_code == 404
-    assert new.get("/work/1").status_code == 403
-    assert lea.get("/work/2").status_code == 403
-    assert "question 2" in shown(new.get("/work/2"))
+    assert new.get("/batches/1").status_code == 403
+    assert lea.get("/batches/2").status_code == 403
+    assert "question 2" in shown(new.get("/batches/2"))
     with database.write() as session:
         accounts.find(session, "lea").consented_at = None
-    assert lea.get("/work/1").url.path == "/me"
+    assert lea.get("/batches/1").url.path == "/me"
 
 
 def test_reported_item_is_kept_from_everybody_and_waits_for_an_expert(database: Database) -> None:
@@ -129,10 +129,10 @@ def test_reported_item_is_kept_from_everybody_and_waits_for_an_expert(database: 
     batch(database, [question(0)], overlap=2)
     app = desk(database)
     lea, leo = Person(app, "lea"), Person(app, "leo")
-    theirs = leo.get("/work/1").url.path
-    page = lea.get("/work/1")
+    theirs = leo.get("/batches/1").url.path
+    page = lea.get("/batches/1")
     lea.post(page.url.path, action="report", reason="answer 2 is a threat", **filled(4))
-    assert "Nothing is left" in shown(leo.get("/work/1"))
+    assert "Nothing is left" in shown(leo.get("/batches/1"))
     assert leo.get(theirs).status_code == 200, "who has it open may still send or skip it"
     with database.read() as session:
         finding = session.scalars(sql.select(Finding)).one()
@@ -298,7 +298,7 @@ max_new_tokens = 6
         by_hand = [wanted.scores([whole(wanted.encoder, "the king 0", text)])[0] for text in texts]
         assert items[0].value == pytest.approx(unsureness(by_hand), abs=1e-6)
     people(database, "lea")
-    assert str(tmp_path) not in Person(desk(database), "lea").get("/work/1").text
+    assert str(tmp_path) not in Person(desk(database), "lea").get("/batches/1").text
     (tmp_path / "b.toml").write_text(config.replace(f"{tmp_path}/reward", f"{tmp_path}/ours"))
     assert main(["label", str(tmp_path / "b.toml"), "--book", book]) == 2
     assert "ours: is no reward model" in capsys.readouterr().err

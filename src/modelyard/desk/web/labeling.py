@@ -25,7 +25,7 @@ Labeler = Annotated[Actor, Depends(asking("labeler"))]
 FromLabeler = Annotated[Asked, Depends(posted("labeler"))]
 
 
-@router.get("/work/{number}")
+@router.get("/batches/{number}")
 def next_item(number: int, desk: TheDesk, actor: Labeler) -> Response:
     """Go to the open item of a batch, or take a new one."""
     if not actor.consented:
@@ -82,7 +82,7 @@ def send(number: int, desk: TheDesk, asked: FromLabeler) -> Response:
             problem = str(error)
         if problem:
             return _page(desk, session, actor, mine, problem, 400)
-    return see(f"/work/{batch}")
+    return see(f"/batches/{batch}")
 
 
 def own(session: Session, number: int, actor: Actor) -> Assignment:
@@ -146,7 +146,7 @@ def _page(desk: Desk, session: Session, actor: Actor, mine: Assignment, problem:
     item = session.get_one(Item, mine.item_id)
     batch = session.get_one(Batch, item.batch_id)
     if mine.state not in ("open", "lapsed"):
-        return see(f"/work/{batch.id}")
+        return see(f"/batches/{batch.id}")
     texts = [item.samples[sample]["text"] for sample in mine.shown]
     shown = {"problem": problem, "batch": batch, "item": item, "mine": mine, "texts": texts, "prompt": json.loads(item.prompt)}
     answer = read(batch.kind, mine.answer, len(item.samples))
