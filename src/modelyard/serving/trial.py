@@ -40,6 +40,15 @@ class _Stopped(Table):
     reason: Mapped[str]
 
 
+class _Look(Table):
+    __tablename__ = "looks"
+
+    test: Mapped[str] = mapped_column(sql.String(20), primary_key=True)
+    served: Mapped[str] = mapped_column(sql.String(80), primary_key=True)
+    tried: Mapped[str] = mapped_column(sql.String(80), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+
+
 class Heard(NamedTuple):
     """Answers of one version."""
 
@@ -87,6 +96,14 @@ class TrialRecord:
             n, lost, gained = session.execute(counted.where(both)).one()
         return n, lost, gained
 
+    def is_first_look(self, test: str, served: str, tried: str, number: int) -> bool:
+        """Whether nobody has taken this look yet; it is taken now."""
+        with self.book.session() as session:
+            if session.get(_Look, (test, served, tried, number)) is not None:
+                return False
+            session.add(_Look(test=test, served=served, tried=tried, number=number))
+        return True
+
     def stop(self, weights: str, reason: str) -> None:
         """Remember that a version was found worse."""
         with self.book.session() as session:
@@ -103,12 +120,12 @@ class Judge:
     """Tests a version on trial at growing numbers of answers, so that looking often does not condemn by chance.
 
     The first look is at :data:`FIRST_LOOK` answers, the k-th at twice as many as the one before, at ``alpha`` times
-    6 / (pi k)^2: over all looks a version as good as the served one is stopped with probability at most ``alpha`` by each of the two tests.
+    6 / (pi k)^2, and no look is taken twice, by whichever server. So a version as good as the served one is stopped with
+    probability at most ``alpha`` by each of the two tests, however long the trial.
     """
 
     def __init__(self, record: TrialRecord, alpha: float) -> None:
         self.record, self.alpha = record, alpha
-        self._looked: set[tuple[str, str, int]] = set()
 
     def verdict(self, served: str, tried: str) -> str:
         """Why the version on trial is worse than the served one; "" where nothing says so."""
@@ -119,7 +136,7 @@ class Judge:
         if since is None:
             return ""
         its, other = self.record.heard(tried, since), self.record.heard(served, since)
-        if not other.answers or (bound := self._bound("opinions", tried, its.answers)) is None:
+        if not other.answers or (bound := self._bound("opinions", served, tried, its.answers)) is None:
             return ""
         p = fisher(its.bad, its.answers, other.bad, other.answers)
         if p >= bound:
@@ -128,18 +145,15 @@ class Judge:
 
     def _by_pairs(self, served: str, tried: str) -> str:
         n, lost, gained = self.record.pairs(served, tried)
-        bound = self._bound("pairs", tried, n)
+        bound = self._bound("pairs", served, tried, n)
         p = mcnemar(gained, lost)
         if bound is None or lost <= gained or p >= bound:
             return ""
         return f"of {n} prompts asked of both, {lost} were held of it alone and {gained} of {served} alone (p {p:.2g})"
 
-    def _bound(self, test: str, tried: str, n: int) -> float | None:
+    def _bound(self, test: str, served: str, tried: str, n: int) -> float | None:
         """The level of the look that is due at ``n`` answers; None where none is."""
         if n < FIRST_LOOK:
             return None
         look = 1 + int(math.log2(n / FIRST_LOOK))
-        if (test, tried, look) in self._looked:
-            return None
-        self._looked.add((test, tried, look))
-        return self.alpha * 6 / (math.pi * look) ** 2
+        return self.alpha * 6 / (math.pi * look) ** 2 if self.record.is_first_look(test, served, tried, look) else None

@@ -68,6 +68,12 @@ class Counts:
     def __init__(self, tried: float, served: float, seed: int) -> None:
         self.rates, self.draw = {"new": tried, "old": served}, random.Random(seed)
         self.found = {"new": [0, 0], "old": [0, 0]}
+        self.looks: set[tuple[object, ...]] = set()
+
+    def is_first_look(self, *look: object) -> bool:
+        first = look not in self.looks
+        self.looks.add(look)
+        return first
 
     def answer(self) -> None:
         for weights, times in (("new", 1), ("old", 10)):
@@ -107,7 +113,10 @@ def test_pairs_of_which_the_tried_one_is_held_more_often_stop_it(tmp_path: Path)
         record.pair(f"b{n}", "old", "new", served_held=n == 59, tried_held=n % 4 == 0)
     reason = Judge(record, 0.05).verdict("old", "new")
     assert reason.startswith("of 60 prompts asked of both, 15 were held of it alone and 1 of old alone (p ")
-    assert Judge(record, 1e-6).verdict("old", "new") == ""
+    assert Judge(record, 0.05).verdict("old", "new") == "", "another server does not take the same look again"
+    stricter = TrialRecord(Book(f"sqlite:///{tmp_path}/other.db"))
+    stricter.pairs = record.pairs  # type: ignore[method-assign]
+    assert Judge(stricter, 1e-6).verdict("old", "new") == ""
 
 
 def ask(server: Server, user: str) -> Any:
