@@ -100,7 +100,7 @@ figcaption { font-weight: 600; margin-bottom: 6px; }
 .grid section { margin: 0; min-width: 0; }
 .verdict { display: inline-block; font-weight: 700; letter-spacing: .04em; padding: 2px 10px; border-radius: 999px; white-space: nowrap; }
 .verdict { color: var(--on-badge); }
-.PROMOTE { background: var(--good); } .HOLD { background: var(--hold); } .BLOCK { background: var(--bad); }
+.PROMOTE { background: var(--good); } .HOLD { background: var(--hold); } .BLOCK { background: var(--bad); } .aside { background: var(--soft); }
 .ok { color: var(--good); } .bad { color: var(--bad); }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; }

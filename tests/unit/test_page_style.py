@@ -50,7 +50,7 @@ def test_text_and_lines_stand_out_on_both_pages(place: int) -> None:
     colours = {name: values[place] for name, values in page_style.COLOURS.items()}
     for text, ground in itertools.product(("ink", "soft", "good", "hold", "bad", "link"), ("card", "bg")):
         assert contrast(colours[text], colours[ground]) >= 4.5, (text, ground)
-    for badge in ("good", "hold", "bad"):
+    for badge in ("good", "hold", "bad", "soft"):
         assert contrast(colours["on-badge"], colours[badge]) >= 4.5, badge
     for line in ("first", "second", "third", "faint"):
         assert contrast(colours[line], colours["card"]) >= 3.0, line
