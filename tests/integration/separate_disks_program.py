@@ -11,7 +11,7 @@ from pathlib import Path
 import torch.distributed as dist
 
 from modelyard.model.checkpoints import checkpoint
-from modelyard.model.network import disks
+from modelyard.model.network import disks, parallel
 from tests.integration.test_checkpoint_store import train
 
 
@@ -34,3 +34,4 @@ def main(root: str, store: str, steps: str) -> None:
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    parallel.leave()

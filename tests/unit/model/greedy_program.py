@@ -13,6 +13,7 @@ import torch.distributed as dist
 from modelyard.execution import ExecutionConfig
 from modelyard.model import model_directory
 from modelyard.model.inference.generate import generate
+from modelyard.model.network import parallel
 from modelyard.model.training.batch import Batch
 
 NEW_TOKENS = 64
@@ -49,3 +50,4 @@ def main(inputs: Path, layouts: list[str]) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]), sys.argv[2:])
+    parallel.leave()

@@ -12,6 +12,7 @@ import torch.distributed as dist
 
 from modelyard.execution import ExecutionConfig
 from modelyard.model.inference.generate import generate
+from modelyard.model.network import parallel
 from modelyard.model.network.architecture import Head, ModelConfig, MoEConfig
 from modelyard.model.network.lora import LoRAConfig
 from modelyard.model.network.rope import YarnScaling
@@ -199,3 +200,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    parallel.leave()

@@ -21,7 +21,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from modelyard.config import complaint
-from modelyard.model.network import disks
+from modelyard.model.network import disks, parallel
 from modelyard.progress import StopError, beat
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -53,7 +53,7 @@ def start(state: dict[str, Any], directory: Path, seal: Callable[[Any], None], t
     A part of ``then`` that fails is logged, and the checkpoint stays.
     """
     global _thread
-    group = _own_group()
+    group = parallel.background_group()
     write = _copied(state, directory)
     _thread = threading.Thread(
         target=_save, args=(lambda: write(group), lambda: seal(group), then, directory, group), name="checkpoint", daemon=True
@@ -78,16 +78,6 @@ def wait() -> None:
 
 _thread: threading.Thread | None = None
 _error: Exception | None = None
-_groups: dict[int, Any] = {}
-
-
-def _own_group() -> Any:
-    """The threads' process group of this world; made once, by all ranks."""
-    key = id(dist.group.WORLD)
-    if key not in _groups:
-        _groups.clear()
-        _groups[key] = dist.new_group(backend="gloo")
-    return _groups[key]
 
 
 def _save(write: Part, seal: Part, then: Sequence[Part], directory: Path, group: Any) -> None:

@@ -19,6 +19,7 @@ import torch.distributed as dist
 
 from modelyard.execution import ExecutionConfig
 from modelyard.model import model_directory
+from modelyard.model.network import parallel
 from modelyard.model.network.architecture import Precision
 from modelyard.model.training.batch import Batch
 
@@ -72,8 +73,8 @@ def main(directory: Path, tp: int, pp: int, answer: Path) -> None:
     scores = engine.evaluate(Batch(tokens[:, :-1], tokens[:, 1:], {}), 1)
     if dist.get_rank() == 0:
         answer.write_text(json.dumps(scores[0].tolist()))
-    dist.barrier()
 
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))
+    parallel.leave()

@@ -6,12 +6,14 @@ engine needs by name. Expert parallelism shares whole experts over tensor- and d
 
 from __future__ import annotations
 
+import atexit
+import gc
 import logging
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -91,6 +93,20 @@ def initialize(execution: ExecutionConfig) -> Layout:
     )
 
 
+def leave() -> None:
+    """End this process's groups once every rank has come here: the last call of a program under torchrun, when no engine is left.
+
+    A gloo group has threads that free tensors, for which they need Python; one that does so while the interpreter ends aborts the process.
+    """
+    from megatron.core import parallel_state
+
+    dist.barrier()
+    _background.clear()
+    parallel_state.destroy_model_parallel()
+    gc.collect()  # what holds a group, in cycles too
+    dist.destroy_process_group()
+
+
 def _start_distributed() -> None:
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     if "RANK" in os.environ:
@@ -102,6 +118,24 @@ def _start_distributed() -> None:
         os.path.join(tempfile.mkdtemp(), "rendezvous"), 1
     )
     dist.init_process_group(backend, store=store, rank=0, world_size=1)
+    atexit.register(_leave_alone)
+
+
+def _leave_alone() -> None:
+    if dist.is_initialized() and dist.get_world_size() == 1:
+        leave()
+
+
+_background: dict[int, Any] = {}
+
+
+def background_group() -> Any:
+    """The gloo group of what runs beside training, for this world; made once, by all ranks."""
+    key = id(dist.group.WORLD)
+    if key not in _background:
+        _background.clear()
+        _background[key] = dist.new_group(backend="gloo")
+    return _background[key]
 
 
 def device() -> torch.device:

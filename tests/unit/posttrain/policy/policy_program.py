@@ -13,6 +13,7 @@ import torch.distributed as dist
 from modelyard.execution import ExecutionConfig
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
+from modelyard.model.network import parallel
 from modelyard.posttrain.policy import loop
 from modelyard.posttrain.policy.config import GRPOConfig, OnPolicyConfig, PolicyConfig, PPOConfig
 from modelyard.posttrain.preference import reference, train
@@ -80,3 +81,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    parallel.leave()
