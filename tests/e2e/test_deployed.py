@@ -20,8 +20,8 @@ from prefect.states import Cancelling
 from modelyard.adapters.servers.prefect_server import prefect_server
 from tasks.deployment import make_pools
 from tasks.image import with_image
-from tests.e2e.running import ENVIRONMENT, ROOT, SMALLEST, aliases, copy, is_built
-from tests.e2e.test_killed import orphans
+from tests.e2e.killing import orphans
+from tests.e2e.running import ENVIRONMENT, ROOT, SMALLEST, STAGES, aliases, artifact, copy, is_built
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
@@ -118,13 +118,15 @@ def dismiss(worker: subprocess.Popen) -> None:
         worker.wait()
 
 
-def test_deployment_started_by_an_event_is_completed_by_a_worker(finished, tmp_path):
+def test_deployment_started_by_an_event_is_completed_by_a_worker_that_finds_every_stage(finished, tmp_path):
     directory = copy(finished[0], tmp_path / "event", without=("decision", "export"))
-    with yard(directory, tmp_path) as (there, _):
+    with yard(directory, tmp_path, f"execution.checkpoint_store=file://{tmp_path}/checkpoints") as (there, _):
         prefect(there.environment, "event", "emit", "modelyard.data.version", "--resource-id", "modelyard.corpus.smallest")
         line = there.wait("weekly", lambda state: state.is_final())
         assert line.state.is_completed(), f"{line.state} {there.worker_log()}"
     assert is_built(directory, "export")
+    for stage in STAGES[:-2]:  # one manifest, the run's before
+        assert artifact(directory, stage) == artifact(finished[0], stage)
     assert aliases(directory)["production"] == "1"
 
 

@@ -1,4 +1,4 @@
-"""The smallest line, as a person runs it: end to end, cached, changed, refused by a gate, split over two ranks.
+"""The smallest line, as a person runs it: end to end, killed and gone on with, changed, refused by a gate, split over two ranks.
 
 One full run is shared; every other test works on a copy of its store, so it only pays for what it changes.
 """
@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from modelyard.exit_codes import HOLD
+from tests.e2e.killing import OFTEN, kill_in, orphans
 from tests.e2e.running import PIPELINE, PRETRAIN, STAGES, aliases, artifact, copy, line, newest
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
@@ -21,18 +22,6 @@ def test_line_smallest_builds_every_stage_and_promotes(finished):
     assert "make ui" in done.out
     assert all(model in done.out for model in ("base", "SFT", "policy"))
     assert aliases(directory) == {"candidate": "1", "production": "1"}
-
-
-def test_line_second_run_finds_every_stage(finished, tmp_path):
-    done = line(
-        copy(finished[0], tmp_path / "again"),
-        PIPELINE,
-        f"execution.checkpoint_store=file://{tmp_path}/checkpoints",
-        "execution.parallel_stages=true",
-    )
-    assert done.code == 0, done.err
-    assert done.stages("built") == []
-    assert set(done.stages("cached")) == set(STAGES)
 
 
 OWN = "evals.benchmarks.endings={file = 'endings.jsonl', prompt = '{question}', choices = 'options', group = 'kind', metric = 'acc_norm'}"
@@ -49,13 +38,29 @@ def write_own(directory):
     (directory / "endings.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def test_line_own_benchmark_is_one_table_and_a_failed_gate_stops_a_changed_policy(finished, tmp_path):
-    directory = copy(finished[0], tmp_path / "changed")
+@pytest.fixture(scope="module")
+def changed(finished, tmp_path_factory):
+    """A copy of the run, killed in pretraining and gone on with as another line: a benchmark of the user's own, a policy and a gate that differ."""
+    directory = copy(finished[0], tmp_path_factory.mktemp("changed") / "line", without=("base",))
     write_own(directory)
-    done = line(directory, PIPELINE, "policy.kl_coef=0.5", OWN, "release.min_win_rate=0.99")
-    rebuilt = ["benchmarks", "contamination", "policy", "results", "baseline", "decision"]  # production answers the new benchmark too
-    assert done.stages("built")[: len(rebuilt)] == rebuilt
-    assert set(STAGES[: STAGES.index("policy")]) - set(rebuilt) <= set(done.stages("cached"))
+    kill_in("base", directory)
+    overrides = (*OFTEN, "policy.kl_coef=0.5", OWN, "release.min_win_rate=0.99", "execution.parallel_stages=true")
+    return directory, line(directory, PIPELINE, *overrides)
+
+
+def test_line_killed_in_pretraining_goes_on_to_the_same_base_model(finished, changed):
+    directory, done = changed
+    assert "base" in done.stages("built"), done.err
+    assert artifact(directory, "base")["files"] == artifact(finished[0], "base")["files"]
+    assert not orphans(directory)
+
+
+def test_line_own_benchmark_is_one_table_and_a_failed_gate_stops_a_changed_policy(changed):
+    directory, done = changed
+    rebuilt = {"benchmarks", "contamination", "base", "policy", "results", "decision", "export"}
+    rebuilt.add("baseline")  # production answers the new benchmark too
+    assert set(done.stages("built")) == rebuilt
+    assert set(STAGES[: STAGES.index("policy")]) - rebuilt <= set(done.stages("cached"))
     assert done.code == HOLD
     assert done.err.startswith("HOLD: preference: wins ")
     assert done.err.count("\n") == 1

@@ -45,19 +45,19 @@ class Split(NamedTuple):
 
 LAYOUTS: dict[int, dict[str, Split]] = {
     2: {
-        "tp2": Split(TP2, ("llama-tied", "gpt-untied", "llama-variant", "llama-dropped"), ("llama-untied", "gpt-tied")),
+        "tp2": Split(TP2, ("llama-variant", "llama-dropped", "gpt-untied"), ("llama-tied", "llama-untied", "gpt-tied")),
         "tp2-sp": Split(SP2, (), ("llama-experts", "gpt-untied", "llama-tied")),
-        "tp2-sp-selective": Split({**SP2, "recompute": "selective"}, ("llama-untied", "llama-variant"), ("llama-tied", "gpt-untied")),
-        "tp2-sp-full": Split({**SP2, "recompute": "full"}, ("gpt-tied", "llama-experts", "llama-adapters"), ("gpt-untied", "llama-tied")),
-        "pp2": Split(PP2, ("gpt-tied", "llama-experts", "llama-variant", "llama-adapters"), ("llama-tied", "llama-untied", "gpt-untied")),
+        "tp2-sp-selective": Split({**SP2, "recompute": "selective"}, ("llama-untied",), ("llama-variant", "llama-tied", "gpt-untied")),
+        "tp2-sp-full": Split({**SP2, "recompute": "full"}, ("gpt-tied", "llama-adapters"), ("llama-experts", "gpt-untied", "llama-tied")),
+        "pp2": Split(PP2, ("gpt-tied", "llama-variant", "llama-adapters"), ("llama-experts", "llama-tied", "llama-untied", "gpt-untied")),
         "pp2-full": Split({**PP2, "recompute": "full"}, (), ("llama-tied", "gpt-untied")),
-        "dp2": Split(DP2, ("llama-tied", "gpt-untied", "llama-adapters"), ("llama-experts",)),
+        "dp2": Split(DP2, ("llama-tied",), ("gpt-untied", "llama-adapters", "llama-experts")),
         "ep2": Split(EP2, ("llama-experts",), ("gpt-experts",)),
         "tp2-sp-ep2": Split({**SP2, "expert_parallel": 2}, (), ("llama-experts",)),
     },
     4: {
         "tp2-pp2": Split({**TP2, **PP2}, ("llama-tied",), ("gpt-untied", "llama-untied", "gpt-tied")),
-        "tp2-sp-pp2-full": Split({**SP2, **PP2, "recompute": "full"}, ("gpt-untied",), ("llama-tied", "llama-experts")),
+        "tp2-sp-pp2-full": Split({**SP2, **PP2, "recompute": "full"}, (), ("gpt-untied", "llama-tied", "llama-experts")),
         "tp2-sp-dp2-ep2": Split({**SP2, **EP2}, ("llama-experts",), ("gpt-experts",)),
         "dp2-pp2": Split({**PP2, **DP2}, (), ("llama-tied", "gpt-tied")),
     },

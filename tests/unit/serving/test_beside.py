@@ -132,7 +132,7 @@ def health(server: Server) -> dict[str, Any]:
 def test_canary_that_its_users_dislike_is_stopped_and_no_later_server_tries_it(models: list[Path], tmp_path: Path) -> None:
     options = ["--canary", str(models[1]), "--share", "0.5", "--follow", "0.1", "--rows", "2"]
     server = Server(models[0], *options, directory=tmp_path)
-    answers = [ask(server, f"user{n}") for n in range(100)]
+    answers = [ask(server, f"user{n}") for n in range(40)]
     served = {one.system_fingerprint for one in answers}
     tried = f"fp_{health(server)['beside']['weights'][:16]}"
     assert len(served) == 2
@@ -143,7 +143,7 @@ def test_canary_that_its_users_dislike_is_stopped_and_no_later_server_tries_it(m
         if answer.system_fingerprint == tried:
             body = {"id": answer.id, "user": f"user{n}", "rating": "down"}
             assert httpx.post(f"{server.url}/feedback", json=body).status_code == 200
-    for n in range(100, 240):
+    for n in range(40, 240):
         ask(server, f"user{n}")
         if health(server)["beside"]["stopped"]:
             break

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -79,6 +79,19 @@ def _cuda_type_name(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
     return answer.replace("torch.", "torch.cuda.", 1) if isinstance(answer, str) and "cuda" not in answer else answer
 
 
+@contextlib.contextmanager
+def _without_compiler() -> Iterator[None]:
+    """megatron-core hands its fused functions, of which the CPU runs none, to ``torch.compile`` as it is imported; that alone takes more than a
+    second, because the whole compiler is loaded."""
+    compiler: Any = torch
+    compile_ = compiler.compile
+    compiler.compile = lambda function: function
+    try:
+        yield
+    finally:
+        compiler.compile = compile_
+
+
 _TENSOR_TYPE = torch.Tensor.type
 _installed = False
 
@@ -104,6 +117,8 @@ def install() -> None:
     torch.Tensor.type = _cuda_type_name  # type: ignore[method-assign, assignment]
     torch.Tensor.cuda = lambda self, *args, **kwargs: self  # type: ignore[method-assign]
 
+    with _without_compiler():
+        importlib.import_module("megatron.core")
     random: Any = importlib.import_module("megatron.core.tensor_parallel.random")
     random._get_cuda_rng_state = lambda device="cpu", clone=False, graph_safe=False: torch.get_rng_state()
     random._set_cuda_rng_state = lambda state, device=-1, graph_safe=False: torch.set_rng_state(state)

@@ -100,19 +100,13 @@ def test_launch_two_ranks_returns_metrics_files_progress_and_warnings(place, cap
     assert again["tiny/ranks"] == 3.0
 
 
+def test_launch_failing_rank_is_named_with_its_cause(place):
+    with pytest.raises(StageError, match="rank 1: OSError: disk full"):
+        launch(stumble, place, data_parallel=2, threads=1, max_restarts=0)
+
+
 def test_launch_same_layout_reuses_the_worker(place):
     assert launch(count, place)["tiny/pid"] == launch(count, place)["tiny/pid"]
-
-
-def test_launch_without_kept_workers_is_a_fit_each_with_the_same_outcome(place):
-    events = []
-    first = launch(count, place, keep_workers=False, report=lambda done, total, m={}, unit="step": events.append((done, total)))
-    again = launch(count, place, keep_workers=False)  # the same name in Ray: nothing of the run before is taken up
-    assert first["tiny/pid"] != again["tiny/pid"]
-    assert first["tiny/ranks"] == again["tiny/ranks"] == 1.0
-    assert events == [(1, 3), (2, 3), (3, 3)]
-    with pytest.raises(StageError, match="rank 0: steps: must not be negative"):
-        launch(count, place, steps=-1, keep_workers=False)
 
 
 def test_launch_refused_input_is_one_line_and_not_retried(place):
@@ -129,9 +123,15 @@ def test_launch_rank_that_always_dies_names_it(place):
         launch(die_always, place, max_restarts=0)
 
 
-def test_launch_failing_rank_is_named_with_its_cause(place):
-    with pytest.raises(StageError, match="rank 1: OSError: disk full"):
-        launch(stumble, place, data_parallel=2, threads=1, max_restarts=0)
+def test_launch_without_kept_workers_is_a_fit_each_with_the_same_outcome(place):
+    events = []
+    first = launch(count, place, keep_workers=False, report=lambda done, total, m={}, unit="step": events.append((done, total)))
+    assert first["tiny/ranks"] == 1.0
+    assert events == [(1, 3), (2, 3), (3, 3)]
+    with pytest.raises(
+        StageError, match="rank 0: steps: must not be negative"
+    ):  # the same name in Ray: nothing of the run before is taken up
+        launch(count, place, steps=-1, keep_workers=False)
 
 
 def test_launch_paths_sent_to_ranks_mean_the_same_in_any_directory(tmp_path, monkeypatch):

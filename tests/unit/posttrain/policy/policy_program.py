@@ -23,6 +23,14 @@ from modelyard.progress import silent
 
 ALGORITHMS = {"ppo": PPOConfig, "ppo_lora": PPOConfig, "grpo": GRPOConfig, "kwise_dpo": KWiseDPOConfig, "kto": KTOConfig}
 LAYOUTS = {"tp2": {"tensor_parallel": 2}, "dp2": {"data_parallel": 2}, "pp2": {"pipeline_parallel": 2}}
+DEFAULT = {"tp2": ["ppo", "ppo_lora", "kto"], "dp2": ["ppo", "kwise_dpo"], "pp2": ["ppo", "grpo"]}
+"""Layout -> the policies of the default suite; the slow one has the others."""
+SLOW = {layout: [name for name in ALGORITHMS if name not in names] for layout, names in DEFAULT.items()}
+
+
+def cases(split: dict[str, list[str]]) -> list[tuple[str, str]]:
+    """(layout, policy) of ``DEFAULT`` or ``SLOW``."""
+    return [(layout, name) for layout, names in split.items() for name in names]
 
 
 def measure(config: PolicyConfig, inputs: dict[str, Path], execution: ExecutionConfig, out: Path) -> dict[str, Any]:
@@ -70,9 +78,10 @@ def main() -> None:
     inputs = {name: {role: Path(path) for role, path in paths.items()} for name, paths in given["inputs"].items()}
     dist.init_process_group("gloo")
     results: dict[str, Any] = {}
-    for layout, sizes in LAYOUTS.items():
-        for name, config in configs.items():
-            found = measure(config, inputs[name], ExecutionConfig(threads=1, **sizes), Path(given["out"]) / layout / name)
+    for layout, names in given["split"].items():
+        for name in names:
+            execution = ExecutionConfig(threads=1, **LAYOUTS[layout])
+            found = measure(configs[name], inputs[name], execution, Path(given["out"]) / layout / name)
             results.setdefault(layout, {})[name] = found
         parallel_state.destroy_model_parallel()
     if dist.get_rank() == 0:

@@ -41,13 +41,13 @@ class Measured(NamedTuple):
     root: Path
 
 
-@pytest.fixture(scope="module")
-def measured(inputs: Inputs, adapted: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Measured:
-    root = tmp_path_factory.mktemp("policy-layouts")
+def run(split: dict[str, list[str]], inputs: Inputs, adapted: Inputs, root: Path) -> Measured:
+    """Every layout's answers for the policies that ``split`` names, beside one rank's."""
     read = {name: adapted if name == "ppo_lora" else inputs for name in CONFIGS}
     given = {
         "configs": {name: config.model_dump() for name, config in CONFIGS.items()},
         "inputs": {name: {role: str(path) for role, path in roles.items()} for name, roles in read.items()},
+        "split": split,
         "out": str(root),
     }
     (root / "given.json").write_text(json.dumps(given))
@@ -60,9 +60,29 @@ def measured(inputs: Inputs, adapted: Inputs, tmp_path_factory: pytest.TempPathF
     return Measured({"one": one, **json.loads(done.stdout.strip().splitlines()[-1])}, root)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize("layout", list(policy_program.LAYOUTS))
+@pytest.fixture(scope="module")
+def measured(inputs: Inputs, adapted: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Measured:
+    return run(policy_program.DEFAULT, inputs, adapted, tmp_path_factory.mktemp("policy-layouts"))
+
+
+@pytest.fixture(scope="module")
+def slow_measured(inputs: Inputs, adapted: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Measured:
+    return run(policy_program.SLOW, inputs, adapted, tmp_path_factory.mktemp("policy-layouts"))
+
+
+@pytest.mark.parametrize(("layout", "name"), policy_program.cases(policy_program.DEFAULT))
 def test_policy_updates_split_over_two_ranks_equal_one_rank(layout: str, name: str, measured: Measured) -> None:
+    assert_same_updates(layout, name, measured)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("layout", "name"), policy_program.cases(policy_program.SLOW))
+def test_every_other_policy_split_over_two_ranks_equals_one_rank(layout: str, name: str, slow_measured: Measured) -> None:
+    assert_same_updates(layout, name, slow_measured)
+
+
+def assert_same_updates(layout: str, name: str, measured: Measured) -> None:
+    """Texts, numbers, metrics and weights of two updates."""
     split, one = measured.answers[layout][name], measured.answers["one"][name]
     assert split["completions"] == one["completions"]
     for found, expected in zip(split["numbers"], one["numbers"], strict=True):
