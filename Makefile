@@ -21,7 +21,10 @@ ADDRESSES := $(if $(findstring services,$(CONFIG)),. .modelyard/services/address
 help: ## this list
 	@awk -F ' *## *' '/^[a-z%-]+:.*##/ { sub(/:.*/, "", $$1); printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(READY) ## the whole pipeline, set-up included: [CONFIG=configs/pipeline/tiny.toml] [policy.kl_coef=0.05 ...]
+# What a config of questions by reasoning-gym needs beside the rest.
+TASKS := $(if $(findstring verified,$(CONFIG)),$(VENV)/.tasks)
+
+run: $(READY) $(TASKS) ## the whole pipeline, set-up included: [CONFIG=configs/pipeline/tiny.toml] [policy.kl_coef=0.05 ...]
 	@$(ADDRESSES) $(BIN)/modelyard run $(CONFIG) $(OVERRIDES)
 
 test: $(READY) ## the tests, the pipeline end to end at its smallest among them
@@ -82,6 +85,10 @@ desk: $(READY) ## labelers, red team and releasers at one web page; first: model
 
 services: $(VENV)/.services ## real servers on loopback until interrupted: [PORTS='--prefect-port 4201']
 	@$(BIN)/modelyard services $(PORTS)
+
+$(VENV)/.tasks: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[tasks]'
+	@touch $@
 
 $(VENV)/.services: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[services]'

@@ -103,7 +103,7 @@ def passed_at(items: Items, k: int, seed: int) -> Estimate | None:
     """pass@k over items, or None where an item has fewer than k samples."""
     if min(len(line) for line in items) < k:
         return None
-    each = [pass_at_k(len(line), sum(r.values["passed"] > 0 for r in line), k) for line in items]
+    each = [pass_at_k(len(line), sum(r.score == 1 for r in line), k) for line in items]
     return proportion(sum(each), len(each)) if set(each) <= {0.0, 1.0} else bootstrap_mean(each, seed, RESAMPLES)
 
 

@@ -1,4 +1,4 @@
-"""Builds the ``feedback`` artifact: demonstrations, comparisons and prompts of the corpus and of the user's own files, as the same records.
+"""Builds the ``feedback`` artifact: demonstrations, comparisons and prompts of the corpus, of the user's own files and of tasks, as the same records.
 
 After InstructGPT (arXiv:2203.02155, section 3.2 and appendix A.3): prompts that share a long prefix are one prompt, a user gives at most so many,
 personal data is redacted, splits go by user or by prompt, and users' traffic is read only with consent. What is dropped is counted by reason and
@@ -13,7 +13,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -25,6 +25,7 @@ from modelyard.data.feedback import files as feedback_files
 from modelyard.data.feedback import votes
 from modelyard.data.feedback.agreement import agreements, folded, said
 from modelyard.data.feedback.files import Entry, FeedbackFile
+from modelyard.data.feedback.tasks import LIBRARY, TaskSet, questions
 from modelyard.data.feedback.votes import VotesConfig
 from modelyard.data.filters.pii import PiiConfig, redact
 from modelyard.formats.feedback import (
@@ -70,8 +71,10 @@ class FeedbackConfig(Config):
     """How the corpus's ratings become comparisons; absent: they do not."""
     files: tuple[FeedbackFile, ...] = ()
     """The user's own files."""
+    tasks: tuple[TaskSet, ...] = ()
+    """Questions whose answers are known, for rewards that a rule verifies."""
     splits: FeedbackSplits
-    """What is held out of the files."""
+    """What is held out of files and tasks."""
     pii: PiiConfig
     """What is redacted in the files."""
     prefix_characters: int = Field(ge=8)
@@ -83,9 +86,9 @@ class FeedbackConfig(Config):
     def _names(self) -> FeedbackConfig:
         if self.votes and not self.from_corpus:
             raise ValueError("votes: are the corpus's, but from_corpus is false")
-        names = [file.name for file in self.files]
+        names = [one.name for one in (*self.files, *self.tasks)]
         if len(set(names)) < len(names):
-            raise ValueError(f"files: two are called {next(name for name in names if names.count(name) > 1)}")
+            raise ValueError(f"files and tasks: two are called {next(name for name in names if names.count(name) > 1)}")
         return self
 
 
@@ -114,6 +117,8 @@ def run(config: FeedbackConfig, inputs: Mapping[str, Path], out: Path, report: R
     for done, file in enumerate(config.files, 1):
         _own(sets, config, file, roots)
         report(done, len(config.files), unit="file")
+    for task in config.tasks:
+        _made(sets, config, task)
     sets.comparisons[:] = agreements(sets.comparisons)
     if "held_out" in inputs and config.from_corpus:
         _corpus(sets, config, inputs["held_out"])
@@ -128,6 +133,7 @@ def run(config: FeedbackConfig, inputs: Mapping[str, Path], out: Path, report: R
     write(out / PROMPTS, sets.prompts)
     (out / "dropped.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in sets.dropped), "utf-8")
     rows = [{"name": f.name, "package": Path(f.path).name, "version": "", "sha256": f.sha256, "licence": f.licence} for f in config.files]
+    rows += [{"name": t.name, "package": LIBRARY, "version": t.version, "sha256": "", "licence": "Apache-2.0"} for t in config.tasks]
     (out / "sources.json").write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", "utf-8")
     metrics = _metrics(sets)
     (out / "statistics.json").write_text(json.dumps(metrics, indent=1) + "\n", "utf-8")
@@ -171,6 +177,17 @@ def _own(sets: Sets, config: FeedbackConfig, file: FeedbackFile, roots: str | Se
                 completion=entry.completions[0],
             )
             sets.demonstrations.append(shown)
+
+
+def _made(sets: Sets, config: FeedbackConfig, task: TaskSet) -> None:
+    """The questions of a task, and demonstrations of a share of them."""
+    for question in questions(task):
+        prompt: Prompt = (Message(role="user", content=question.prompt),) if task.chat else question.prompt
+        shared: dict[str, Any] = {"id": f"{task.name}-{question.number}", "category": task.name, "prompt": prompt}
+        shared["split"] = _side(fraction(f"{config.seed}:feedback:{folded(question.prompt)}"), config)
+        sets.prompts.append(PromptRecord(source="synthetic", answer=question.answer, **shared))
+        if fraction(f"{config.seed}:demonstrated:{question.prompt}") < task.demonstrated:
+            sets.demonstrations.append(Demonstration(source=task.name, completion=question.answer, **shared))
 
 
 class Prompts:

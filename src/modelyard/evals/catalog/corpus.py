@@ -5,7 +5,8 @@ from everything that is trained.
 ``last_word`` follows LAMBADA (Paperno et al. 2016; greedy, judged as text); ``openings`` are the beginnings of reviews
 on which policies are compared, judged by the scorer model, and ``toxicity`` judges the same completions by the corpus's
 classifier of abuse. ``prompts`` are the users' messages that no stage was given, for a line that aligns conversations;
-those of several turns are left out. Completions are drawn at temperature 1, since KL(policy || SFT) is measured on them.
+those of several turns are left out. ``answers`` are those whose right answer is known, such as tasks that a library
+makes. Completions are drawn at temperature 1, since KL(policy || SFT) is measured on them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark, Item
-from modelyard.evals.catalog.rows import find, jsonl, refuse_shots
+from modelyard.evals.catalog.rows import MissingDataError, find, jsonl, refuse_shots
 from modelyard.formats.feedback import PROMPTS, PromptRecord, records
 from modelyard.model.asked import Decoding
 
@@ -107,4 +108,43 @@ def prompts(data: Path, shots: int | None) -> Benchmark:
     )
 
 
-BENCHMARKS = {"held_out_text": held_out_text, "last_word": last_word, "openings": openings, "toxicity": toxicity, "prompts": prompts}
+def answers(data: Path, shots: int | None) -> Benchmark:
+    """Held-out prompts whose right answer is known, asked as a policy with verified rewards is: the answer and nothing else.
+
+    Greedy; with ``samples`` and a temperature also pass@k.
+    """
+    refuse_shots("answers", shots)
+    path = find(data, PROMPTS)
+    known = [one for one in records(path, PromptRecord) if one.split == "validation" and one.answer]
+    chats = {not isinstance(one.prompt, str) for one in known}
+    if len(chats) != 1 or any(len(one.prompt) != 1 for one in known if not isinstance(one.prompt, str)):
+        raise MissingDataError(f"{path}: no held-out prompts with answers that are all text or all single messages")
+    items = tuple(
+        Item(
+            id=one.id,
+            fields={"prompt": one.prompt if isinstance(one.prompt, str) else one.prompt[0].content},
+            target=one.answer or "",
+            group=one.category,
+        )
+        for one in known
+    )
+    return Benchmark(
+        name="answers",
+        items=items,
+        prompt="{prompt}",
+        decoding=WORD.model_copy(update={"max_new_tokens": 16}),
+        parser="whole",
+        scorer="exact",
+        metrics=("exact", "pass_at_1", "pass_at_10", "pass_at_100"),
+        chat=chats == {True},
+    )
+
+
+BENCHMARKS = {
+    "answers": answers,
+    "held_out_text": held_out_text,
+    "last_word": last_word,
+    "openings": openings,
+    "toxicity": toxicity,
+    "prompts": prompts,
+}

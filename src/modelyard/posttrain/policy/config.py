@@ -32,6 +32,8 @@ class PolicyConfig(Config):
     """Longest completion that is sampled."""
     max_prompt_tokens: int | None = None
     """Longest prompt that is sampled from; absent: what the model's ``seq_len`` leaves beside a completion."""
+    prompt_categories: tuple[str, ...] = ()
+    """Categories of the prompts that are sampled from; none: all."""
     final_episodes: int
     """Completions sampled from the finished policy to measure KL and reward."""
     final_rows: int

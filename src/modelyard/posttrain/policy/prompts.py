@@ -24,9 +24,13 @@ def asked(config: PolicyConfig, feedback: Path, encoder: Encoder, seq_len: int) 
     """The training prompts of ``feedback`` that fit beside a completion in a model of ``seq_len``.
 
     Raises:
-        ValueError: none fits, or some are plain text and some conversations.
+        ValueError: none is of the categories asked for, none fits, or some are plain text and some conversations.
     """
     records = read(feedback / PROMPTS, PromptRecord, "train")
+    if wanted := config.prompt_categories:
+        if missing := set(wanted) - {record.category for record in records}:
+            raise ValueError(f"policy.prompt_categories: there is no prompt of category {sorted(missing)[0]!r}")
+        records = [record for record in records if record.category in wanted]
     prompts = [record.prompt for record in records]
     room = min(seq_len - config.max_new_tokens, config.max_prompt_tokens or seq_len)
     return Asked(

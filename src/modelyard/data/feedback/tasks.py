@@ -1,0 +1,101 @@
+"""Questions with answers that reasoning-gym makes and checks (arXiv:2505.24760; the extra ``tasks``): what a policy learns by rewards that a rule
+verifies (:mod:`modelyard.posttrain.policy.verified`), shown in demonstrations as far as is wanted.
+
+A question is a prompt record with its answer; those held out are the benchmark ``answers``. Everything follows from the table and the library's
+version, which it names. Left out: tasks with several right answers, which only the library's own scorer can tell.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterator
+from importlib import metadata
+from typing import Any, NamedTuple
+
+from pydantic import Field, model_validator
+
+from modelyard.config import Config
+from modelyard.data.corpus.document import DataError
+
+LIBRARY = "reasoning-gym"
+OWN = ("question", "answer")
+
+
+class TaskSet(Config):
+    """One kind of question."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    """Source of the demonstrations and category of the prompts."""
+    task: str
+    """Name of the data set in reasoning-gym, such as ``chain_sum``."""
+    version: str
+    """Of reasoning-gym: another version makes other questions."""
+    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    """What its data set is told beside seed and size, such as ``max_digits``."""
+    seed: int
+    """Of the questions."""
+    size: int = Field(ge=1)
+    """Questions that are made; one that was made before is left out."""
+    prompt: str = "{question}"
+    """``str.format`` template over ``question`` and what the library says of an item (``expression``)."""
+    demonstrated: float = Field(ge=0, le=1)
+    """Share of the questions whose answer is shown in a demonstration."""
+    chat: bool = False
+    """Whether the prompt is a user's turn instead of text to be continued."""
+
+    @model_validator(mode="after")
+    def _template(self) -> TaskSet:
+        try:
+            named = {name for _, name, _, _ in string.Formatter().parse(self.prompt) if name is not None}
+        except ValueError as error:
+            raise ValueError(f"prompt {self.prompt!r}: {error}") from None
+        if not named or not all(name.isidentifier() for name in named) or "answer" in named:
+            raise ValueError(f"prompt {self.prompt!r}: needs fields by name, such as {{question}}, and not the answer")
+        return self
+
+
+class Question(NamedTuple):
+    """What is asked and the right answer."""
+
+    number: int
+    """Its place in the library's data set, from 0."""
+    prompt: str
+    answer: str
+
+
+def questions(task: TaskSet) -> Iterator[Question]:
+    """The questions in order, each prompt once.
+
+    Raises:
+        DataError: the library is missing or of another version, or does not make what the table asks for; the line names the key.
+    """
+    where = f"feedback.tasks: {task.name}"
+    try:
+        installed = metadata.version(LIBRARY)
+    except metadata.PackageNotFoundError:
+        raise DataError(f"{where}: needs {LIBRARY} {task.version}: pip install 'modelyard[tasks]'") from None
+    if installed != task.version:
+        raise DataError(f"{where}: version: {LIBRARY} {task.version} is asked for, {installed} is installed")
+    seen: set[str] = set()
+    for number, item in enumerate(_made(task, where)):
+        fields = {**item["metadata"], "question": item["question"]}
+        try:
+            prompt = task.prompt.format(**fields)
+        except KeyError as error:
+            raise DataError(f"{where}: prompt: {task.task} says no {error} of an item; it says {', '.join(sorted(fields))}") from None
+        answer = str(item["answer"]).strip()
+        if not answer:
+            raise DataError(f"{where}: task: {task.task} states no answer for item {number}")
+        if prompt not in seen:
+            seen.add(prompt)
+            yield Question(number, prompt, answer)
+
+
+def _made(task: TaskSet, where: str) -> list[dict[str, Any]]:
+    import reasoning_gym
+
+    try:
+        return list(reasoning_gym.create_dataset(task.task, seed=task.seed, size=task.size, **task.options))
+    except (ValueError, TypeError, AssertionError) as error:
+        said = str(error).partition("__init__() ")[2] or str(error)
+        raise DataError(f"{where}: {LIBRARY}: {said}") from None
