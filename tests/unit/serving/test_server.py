@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +10,7 @@ import httpx
 import openai
 import pytest
 
+from modelyard.commands.app import main
 from modelyard.execution import ExecutionConfig
 from modelyard.model.asked import Decoding
 from modelyard.model.endpoint import Endpoint
@@ -133,11 +131,13 @@ def test_who_hangs_up_frees_the_row_and_who_comes_too_many_is_told_to_come_again
         (["x", "--canary", "y", "--book", "none"], "--book none: a version is tried by what is kept of answers"),
     ],
 )
-def test_what_cannot_be_served_is_one_line(tmp_path: Path, options: list[str], said: str) -> None:
-    command = [sys.executable, "-m", "modelyard", "serve", *options]
-    environment = {**os.environ, "MODELYARD_HOME": str(tmp_path)}
-    environment.pop("MLFLOW_TRACKING_URI", None)  # MLflow's set_tracking_uri leaves it behind in the process
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
-    assert done.returncode == 2
-    assert said in done.stderr
-    assert done.stderr.count("\n") == 1
+def test_what_cannot_be_served_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], options: list[str], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MODELYARD_HOME", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow's set_tracking_uri leaves it behind in the process
+    assert main(["serve", *options]) == 2
+    err = capfd.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
