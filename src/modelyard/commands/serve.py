@@ -13,6 +13,7 @@ from modelyard.commands.numbers import at_least, between
 
 if TYPE_CHECKING:
     from modelyard.serving.content_filter import ContentFilter
+    from modelyard.serving.served_model import ServedModel
 
 MODEL = typer.Argument(help="models:/name@alias, or a model directory of ours or of Hugging Face.", show_default=False)
 NAME = typer.Option(help="What clients call it; without it, MODEL's own name.")
@@ -39,6 +40,9 @@ ABUSE_THRESHOLD = 0.5
 BOOK = typer.Option(help="Database of answers and feedback, as a URL of SQLAlchemy's; 'none'. Without it, .modelyard/serving.db.")
 KEEP = typer.Option(help="Hours that an answer is kept whose user did not agree to more.", callback=at_least(0))
 
+ENGINE = typer.Option(
+    help="What decodes: 'own', or a command that serves a Hugging Face directory as vLLM does, given DIRECTORY --host --port: 'vllm serve'."
+)
 CANARY = typer.Option(help="Version that answers a share of the users until what they say shows it worse, given like MODEL.")
 SHADOW = typer.Option(help="Version that is asked what MODEL is asked and answers nobody, given like MODEL.")
 SHARE = typer.Option(help="Share of users (canary) or requests (shadow); without it 0.05 and 1.", callback=between(0, 1))
@@ -53,6 +57,7 @@ def serve(
     rows: Annotated[int, ROWS] = 8,
     waiting: Annotated[int, WAITING] = 64,
     threads: Annotated[int, typer.Option(help="CPU threads.", callback=at_least(1))] = 2,
+    engine: Annotated[str, ENGINE] = "own",
     follow: Annotated[float, FOLLOW] = 10.0,
     classifier: Annotated[str, CLASSIFIER] = "release",
     threshold: Annotated[float | None, THRESHOLD] = None,
@@ -87,13 +92,18 @@ def serve(
 
     with ExitStack() as ended:
 
+        def held(spec: str, judged: bool) -> ContentFilter | None:
+            return filter_of(spec, classifier, threshold, threads) if judged else None
+
         def opened(spec: str, called: str, judged: bool) -> Current:
             """A model, with what holds its texts where it is ``judged`` by itself; its alias is followed where it has one."""
 
             def load() -> ServedModel:
-                subject = Subject.open(called, local_directory(spec, CACHE / "models"), ExecutionConfig(threads=threads), micro_batch=rows)
-                content_filter = filter_of(spec, classifier, threshold, threads) if judged else None
-                return ServedModel(called, subject, rows, waiting, content_filter)
+                directory = local_directory(spec, CACHE / "models")
+                if engine != "own":
+                    return elsewhere(called, directory, engine, rows + waiting, held(spec, judged))
+                subject = Subject.open(called, directory, ExecutionConfig(threads=threads), micro_batch=rows)
+                return ServedModel.here(called, subject, rows, waiting, held(spec, judged))
 
             followed = follow > 0 and spec.startswith("models:/") and "@" in spec
             source = registered_source(spec) if followed else ""
@@ -111,6 +121,26 @@ def serve(
             beside = Beside(other, tried.kind, tried.share, record)
             ended.callback(Referee(current, beside, Judge(record, alpha), follow or LOOK_SECONDS, say).close)
         run(Serving(current, kept, Metrics(), beside), host, port, say)
+
+
+def elsewhere(name: str, directory: Path, command: str, most: int, content_filter: ContentFilter | None) -> ServedModel:
+    """The model of a Hugging Face directory, decoded by a server that ``command`` starts and that ends with the model's last answer.
+
+    Raises ValueError where the directory is none, ServerError where the server does not start.
+    """
+    from contextlib import ExitStack
+
+    from modelyard.adapters.home import home
+    from modelyard.adapters.servers.decoder import decoder
+    from modelyard.serving.served_model import Reader, ServedModel
+    from modelyard.serving.upstream import Upstream
+
+    reader = Reader.of_directory(directory)
+    with ExitStack() as running:
+        url = running.enter_context(decoder(command, directory, home() / f"engine-{reader.weights[:16]}.log"))
+        upstream = Upstream(url, reader.encoder.decode, most)
+        upstream.end = running.pop_all().close
+    return ServedModel(name, reader, upstream, content_filter)
 
 
 class Tried(NamedTuple):

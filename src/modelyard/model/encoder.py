@@ -105,6 +105,11 @@ class Encoder:
         return list(allowed(self._settings))
 
     @property
+    def vocabulary(self) -> int:
+        """Entries of the tokenizer, added tokens included."""
+        return int(self._tokenizer.get_vocab_size())
+
+    @property
     def text_tokenizer(self) -> Tokenizer:
         """The tokenizer as text meets it, for which text spells no control token but those of :attr:`allowed_special`."""
         return self._control.text

@@ -52,8 +52,8 @@ class Subject:
             weights = sha256_tree(directory / "checkpoint")
             return cls(name, model_directory.load(directory, execution), Encoder(directory), weights, micro_batch, screen)
         if (directory / "config.json").is_file():
-            weights = digest([sha256_file(file) for file in sorted(directory.glob("*.safetensors"))])
-            return cls(name, conversion.load(directory, execution, precision="fp32"), HubEncoder(directory), weights, micro_batch, screen)
+            engine = conversion.load(directory, execution, precision="fp32")
+            return cls(name, engine, HubEncoder(directory), weights_of(directory), micro_batch, screen)
         raise ValueError(f"{directory}: neither a model directory (model.json) nor a Hugging Face one (config.json)")
 
     def complete(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
@@ -236,6 +236,11 @@ class ScorerModel:
             for line, i in zip(values.tolist(), chosen, strict=True):
                 result[i] = line[len(rows[i]) - 1]
         return result
+
+
+def weights_of(directory: Path) -> str:
+    """Hash of the weights in a Hugging Face directory."""
+    return digest([sha256_file(file) for file in sorted(directory.glob("*.safetensors"))])
 
 
 def batches(rows: Sequence[Sequence[int]], size: int) -> list[list[int]]:

@@ -92,7 +92,7 @@ def application(serving: Serving) -> FastAPI:
         if (model := current.model) is None:
             return JSONResponse({"model": current.name, "weights": None, "problem": "nothing is released"}, 503)
         (serving, waiting), ended = model.batcher.load, model.batcher.problem
-        body = {"model": current.name, "weights": model.subject.weights, "serving": serving, "waiting": waiting, "problem": ended}
+        body = {"model": current.name, "weights": model.weights, "serving": serving, "waiting": waiting, "problem": ended}
         body |= {"beside": beside.state()} if beside else {}
         return JSONResponse(body, 503 if ended else 200)
 

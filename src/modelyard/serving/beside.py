@@ -64,7 +64,7 @@ class Beside:
         """For ``/health``."""
         model = self.current.model
         told = {"kind": self.kind, "model": self.current.name, "share": self.share if self._model() else 0.0}
-        return {**told, "weights": model.subject.weights if model else None, "stopped": self.stopped(model) if model else ""}
+        return {**told, "weights": model.weights if model else None, "stopped": self.stopped(model) if model else ""}
 
     def _model(self) -> ServedModel | None:
         model = self.current.model

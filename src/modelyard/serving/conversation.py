@@ -17,7 +17,7 @@ from modelyard.serving.book import Book, Entry
 from modelyard.serving.content_filter import ContentFilter, Held
 from modelyard.serving.current import Current
 from modelyard.serving.metrics import Metrics, Watch
-from modelyard.serving.protocol import CHAT, TEXT, ChatRequest, CompletionRequest, Kind, Replies, problem, usage
+from modelyard.serving.protocol import CHAT, TEXT, ChatRequest, CompletionRequest, Kind, Replies, Said, problem, usage
 from modelyard.serving.served_model import ServedModel, Submitted
 
 HANG_UP_SECONDS = 0.2
@@ -56,9 +56,12 @@ class Conversation:
             raise RefusedError(404, said, "invalid_request_error", "model_not_found")
         if (model := current.model) is None:
             raise RefusedError(503, f"nothing is released as {current.name}", "server_error", "nothing_released")
-        if (held := model.content_filter) and (category := await asyncio.to_thread(held_for, held, request.texts)):
-            said = f"the prompt is held by the content filter: {category}"
-            raise RefusedError(400, said, "invalid_request_error", "content_filter")
+        if held := model.content_filter:
+            if isinstance(request, CompletionRequest) and request.return_token_ids:
+                raise RefusedError(400, "return_token_ids: not served where a content filter holds texts", "invalid_request_error")
+            if category := await asyncio.to_thread(held_for, held, model.texts(request)):
+                said = f"the prompt is held by the content filter: {category}"
+                raise RefusedError(400, said, "invalid_request_error", "content_filter")
         return cls(serving, request, held)
 
     def __init__(self, serving: Serving, request: ChatRequest | CompletionRequest, content_filter: ContentFilter | None) -> None:
@@ -148,8 +151,14 @@ class Conversation:
         """Server-sent events, as they come."""
         if self.kind is CHAT:
             yield event(self.replies.piece("", first=True))
+        sent, with_tokens = 0, isinstance(self.request, CompletionRequest) and self.request.return_token_ids
         async for piece in self.passed(client):
-            if piece.text:
+            if with_tokens and piece.tokens > sent:
+                answer = self.submitted.answer
+                said = self.model.said(answer, sent, piece.tokens) if self._wants_logprobs() else None
+                yield event(self.replies.piece(piece.text, ids=answer.tokens[sent : piece.tokens], said=said))
+                sent = piece.tokens
+            elif piece.text:
                 yield event(self.replies.piece(piece.text))
             match piece.reason:
                 case "error":
@@ -159,6 +168,8 @@ class Conversation:
                     return
                 case None:
                     continue
+                case finish if with_tokens:
+                    yield event(self.replies.piece(None, finish, ids=(), said=Said([], [])))
                 case finish:
                     yield event(self.replies.piece(None, finish))
         if self.request.stream_options.include_usage:
@@ -173,7 +184,7 @@ class Conversation:
         self.watch.ended(finish, len(self.submitted.answer.tokens))
         if self._book:
             request, served = self.request, self.model
-            prompt = tuple(request.messages) if isinstance(request, ChatRequest) else request.prompt
+            prompt = tuple(request.messages) if isinstance(request, ChatRequest) else served.texts(request)[0]
             said = (request.user or "", served.name, served.fingerprint, prompt, self._delivered, finish, request.store)
             self._book.note(Entry(self.replies.id, *said))
         if self._shadow:

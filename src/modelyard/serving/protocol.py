@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -112,16 +113,16 @@ class ChatRequest(Request):
 
 
 class CompletionRequest(Request):
-    """``POST /v1/completions``."""
+    """``POST /v1/completions``, with vLLM's ``stop_token_ids`` and ``return_token_ids`` beside OpenAI's fields."""
 
-    prompt: str
+    prompt: str | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    """Text, or the token ids that it becomes."""
     max_tokens: int | None = Field(16, ge=1)
     logprobs: Annotated[int, Field(ge=0, le=1)] | None = None
-
-    @property
-    def texts(self) -> list[str]:
-        """All that is said in it."""
-        return [self.prompt]
+    stop_token_ids: list[Annotated[int, Field(ge=0)]] = []
+    """Tokens that end the answer, beside those of the model."""
+    return_token_ids: bool = False
+    """Whether a stream says the tokens of each piece."""
 
 
 class FeedbackRequest(BaseModel):
@@ -183,13 +184,21 @@ class Replies:
         choice = {"index": 0, **body, "finish_reason": finish, "logprobs": self._logprobs(said)}
         return {**self._head(self.kind.whole), "choices": [choice], "usage": usage}
 
-    def piece(self, text: str | None, finish: Finish | None = None, first: bool = False) -> dict[str, Any]:
-        """A piece of it; ``first`` names the role."""
+    def piece(
+        self,
+        text: str | None,
+        finish: Finish | None = None,
+        first: bool = False,
+        ids: Sequence[int] | None = None,
+        said: Said | None = None,
+    ) -> dict[str, Any]:
+        """A piece of it; ``first`` names the role, ``ids`` are its tokens and ``said`` their log-probabilities, where they were asked for."""
         if self.kind is CHAT:
             delta = {**({"role": "assistant"} if first else {}), **({"content": text} if text is not None else {})}
             choice: dict[str, Any] = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
         else:
-            choice = {"index": 0, "text": text or "", "finish_reason": finish, "logprobs": None}
+            choice = {"index": 0, "text": text or "", "finish_reason": finish, "logprobs": self._logprobs(said)}
+            choice |= {} if ids is None else {"token_ids": list(ids)}
         return {**self._head(self.kind.piece), "choices": [choice]}
 
     def usage(self, usage: dict[str, int]) -> dict[str, Any]:

@@ -1,15 +1,19 @@
-"""The model that a server answers with: its name, its weights, its tokenizer, the rows it decodes in and what holds its texts."""
+"""The model that a server answers with: its name, its weights, its tokenizer, what decodes it and what holds its texts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
+from modelyard.formats import json_file
 from modelyard.formats.feedback import Prompt
 from modelyard.model.asked import plain_turns
+from modelyard.model.encoder import Encoder
+from modelyard.model.hf.tokenizer import HubEncoder
 from modelyard.model.inference.slots import Slots
-from modelyard.model.subject import Subject
-from modelyard.serving.batcher import Answer, Asked, Batcher, Piece
+from modelyard.model.subject import Subject, weights_of
+from modelyard.serving.batcher import Asked, Batcher, Piece
 from modelyard.serving.content_filter import ContentFilter
 from modelyard.serving.protocol import ChatRequest, CompletionRequest, Said
 
@@ -17,27 +21,86 @@ SHORTEST = 16
 """New tokens that a request without ``max_tokens`` has at least room for, or its prompt is too long."""
 
 
+class Answering(Protocol):
+    """An answer under way."""
+
+    tokens: list[int]
+    """New ones so far."""
+    logprobs: list[float]
+    """Of each at temperature 1."""
+
+    def cancel(self) -> None:
+        """Nobody listens any more."""
+
+
+class Engine(Protocol):
+    """What decodes: :class:`~modelyard.serving.batcher.Batcher` here, :class:`~modelyard.serving.upstream.Upstream` elsewhere."""
+
+    problem: str
+    """Why nothing is decoded any more; "" while it is."""
+
+    def submit(self, asked: Asked, tell: Callable[[Piece], None]) -> Answering:
+        """Take a request in. Raises FullError and ClosedError."""
+
+    @property
+    def load(self) -> tuple[int, int]:
+        """Requests that are answered, and that wait."""
+
+    def close(self) -> None:
+        """Answer what was taken in, take in nothing more."""
+
+
+class Reader(NamedTuple):
+    """How a model reads, and which it is."""
+
+    encoder: Encoder
+    weights: str
+    """Hash of its weights."""
+    context: int
+    """Tokens of prompt and answer together."""
+
+    @classmethod
+    def of_subject(cls, subject: Subject) -> Reader:
+        """Of a model that is loaded here."""
+        return cls(subject.encoder, subject.weights, subject.engine.model.seq_len)
+
+    @classmethod
+    def of_directory(cls, directory: Path) -> Reader:
+        """Of a Hugging Face directory that another server loads. Raises ValueError where it is none."""
+        path = directory / "config.json"
+        if not path.is_file():
+            raise ValueError(f"{directory}: no config.json; another engine reads Hugging Face directories (modelyard export writes one)")
+        context = json_file.table(path).get("max_position_embeddings")
+        if not isinstance(context, int):
+            raise ValueError(f"{path}: max_position_embeddings: missing")
+        return cls(HubEncoder(directory), weights_of(directory), context)
+
+
 class Submitted(NamedTuple):
     """A request on its way."""
 
-    answer: Answer
+    answer: Answering
     prompt_tokens: int
 
 
 class ServedModel:
-    """A subject and its batcher."""
+    """How a model reads, what decodes it and what holds its texts."""
 
-    def __init__(self, name: str, subject: Subject, rows: int, waiting: int, content_filter: ContentFilter | None = None) -> None:
-        """``rows``: requests answered at once; ``waiting``: requests that may wait; ``content_filter``: of this version, None: nothing is
-        held. Raises ValueError as :class:`Slots`."""
-        self.name, self.subject, self.content_filter = name, subject, content_filter
-        self.context = subject.engine.model.seq_len
-        self.batcher = Batcher(Slots(subject.engine, rows), subject.encoder.decode, waiting)
+    def __init__(self, name: str, reader: Reader, batcher: Engine, content_filter: ContentFilter | None = None) -> None:
+        """``content_filter``: of this version, None: nothing is held."""
+        self.name, self.batcher, self.content_filter = name, batcher, content_filter
+        self.encoder, self.weights, self.context = reader
+
+    @classmethod
+    def here(cls, name: str, subject: Subject, rows: int, waiting: int, content_filter: ContentFilter | None = None) -> ServedModel:
+        """Decoded in this process, ``rows`` requests at once while ``waiting`` more wait. Raises ValueError as :class:`Slots`."""
+        batcher = Batcher(Slots(subject.engine, rows), subject.encoder.decode, waiting)
+        return cls(name, Reader.of_subject(subject), batcher, content_filter)
 
     @property
     def fingerprint(self) -> str:
         """Of the weights; every answer carries it."""
-        return f"fp_{self.subject.weights[:16]}"
+        return f"fp_{self.weights[:16]}"
 
     def submit(self, request: ChatRequest | CompletionRequest, tell: Callable[[Piece], None]) -> Submitted:
         """Put a request in the queue.
@@ -51,19 +114,29 @@ class ServedModel:
         wanted = request.longest or max(room, SHORTEST)
         if wanted > room:
             raise ValueError(f"{len(prompt)} prompt tokens and {wanted} new ones exceed the context of {self.context}")
+        size = self.encoder.vocabulary
+        if strange := next((token for token in prompt if token >= size), None):
+            raise ValueError(f"prompt: token {strange} is none of the model's")
         stops = (*(request.stop or ()), *stops)
         asked = Asked(prompt, wanted, request.temperature, request.top_p, request.drawn_by, stops, frozenset(ends))
         return Submitted(self.batcher.submit(asked, tell), len(prompt))
 
-    def said(self, answer: Answer) -> Said:
-        """The answer's tokens, each as it reads alone, with their log-probabilities."""
-        return Said([self.subject.encoder.decode([token]) for token in answer.tokens], list(answer.logprobs))
+    def said(self, answer: Answering, start: int = 0, stop: int | None = None) -> Said:
+        """The answer's tokens from ``start`` to ``stop``, each as it reads alone, with their log-probabilities."""
+        return Said([self.encoder.decode([token]) for token in answer.tokens[start:stop]], answer.logprobs[start:stop])
+
+    def texts(self, request: ChatRequest | CompletionRequest) -> list[str]:
+        """All that is said in a request, tokens as the text that they are."""
+        if isinstance(request, ChatRequest):
+            return request.texts
+        return [request.prompt if isinstance(request.prompt, str) else self.encoder.decode(request.prompt)]
 
     def _prompt(self, request: ChatRequest | CompletionRequest) -> tuple[list[int], tuple[str, ...], list[int]]:
         """Token ids, stop texts of a model without a chat template, and the tokens that end an answer."""
-        encoder = self.subject.encoder
+        encoder = self.encoder
         if isinstance(request, CompletionRequest):
-            return encoder.opening(request.prompt), (), encoder.text_ends
+            prompt = request.prompt
+            return encoder.opening(prompt) if isinstance(prompt, str) else prompt, (), [*encoder.text_ends, *request.stop_token_ids]
         said: Prompt = tuple(request.messages)
         if encoder.template:
             return encoder.prompt(said), (), encoder.ends

@@ -86,7 +86,7 @@ class FeedbackConfig(Config):
     def _names(self) -> FeedbackConfig:
         if self.votes and not self.from_corpus:
             raise ValueError("votes: are the corpus's, but from_corpus is false")
-        names = [one.name for one in (*self.files, *self.tasks)]
+        names = [*(file.name for file in self.files), *(task.name for task in self.tasks)]
         if len(set(names)) < len(names):
             raise ValueError(f"files and tasks: two are called {next(name for name in names if names.count(name) > 1)}")
         return self
