@@ -16,6 +16,7 @@ from modelyard.adapters import signing
 from modelyard.config import Config, complaint
 from modelyard.data.corpus.config import CorpusConfig
 from modelyard.data.feedback.files import FeedbackFile
+from modelyard.data.feedback.tasks import TaskSet, require_library
 from modelyard.data.filters.abuse_labels import LabelsConfig
 from modelyard.data.sources import stream
 from modelyard.data.sources.fetch import is_fetched
@@ -25,11 +26,12 @@ from modelyard.evals.catalog import code
 from modelyard.evals.catalog import corpus as carried
 from modelyard.evals.catalog.rows import MissingDataError
 from modelyard.evals.gather import GatherConfig
-from modelyard.evals.sandbox.run import require
 from modelyard.evals.suite import EvalsConfig
 from modelyard.execution import ExecutionConfig
 from modelyard.judges.open_judge import JudgeModel, address
+from modelyard.judges.sandbox.run import require
 from modelyard.posttrain.judged.ai_feedback import FlagFile
+from modelyard.posttrain.policy.config import OnPolicyConfig
 from modelyard.pretrain import import_model
 from modelyard.pretrain.import_model import ImportedModel
 from modelyard.store.artifacts import Store
@@ -59,12 +61,16 @@ def missing(config: LineConfig) -> Missing:
 
 
 def require_isolation(config: LineConfig) -> None:
-    """Raise ValueError where the line's benchmarks run generated code and this machine does not give the isolation: before anything is
-    trained, not when it is measured. The machines of a Ray cluster elsewhere are not asked.
+    """Raise ValueError where the line's benchmarks or rewards run generated code and this machine does not give the isolation: before anything
+    is trained, not when it is measured. The machines of a Ray cluster elsewhere are not asked.
     """
-    results = config.of("results")
-    if isinstance(results, EvalsConfig) and "RAY_ADDRESS" not in os.environ:
+    if "RAY_ADDRESS" in os.environ:
+        return
+    results, policy = config.of("results"), config.of("policy")
+    if isinstance(results, EvalsConfig):
         _sandbox(results, config.execution)
+    if isinstance(policy, OnPolicyConfig):
+        _rewarded(policy, config.execution)
 
 
 def to_fetch(config: LineConfig) -> list[str]:
@@ -137,6 +143,15 @@ def _sandbox(config: EvalsConfig, execution: ExecutionConfig) -> None:
         require(config.sandbox)
 
 
+def _rewarded(config: OnPolicyConfig, execution: ExecutionConfig) -> None:
+    if config.runs_programs:
+        require(config.sandbox)
+
+
+def _tasks(task: TaskSet, execution: ExecutionConfig) -> None:
+    require_library(task)
+
+
 CHECKS: tuple[tuple[type[Config], Check], ...] = (
     (FeedbackFile, _feedback),
     (LabelsConfig, _labels),
@@ -145,6 +160,8 @@ CHECKS: tuple[tuple[type[Config], Check], ...] = (
     (JudgeModel, _judge),
     (GatherConfig, _benchmarks),
     (EvalsConfig, _sandbox),
+    (OnPolicyConfig, _rewarded),
+    (TaskSet, _tasks),
 )
 """Kind of table -> what its files or addresses must be."""
 

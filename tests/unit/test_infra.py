@@ -45,7 +45,7 @@ def test_compose_services_gain_no_privileges_and_ours_write_to_volumes_alone():
 CONFINED = """
 import ctypes, json, os, sys
 import pyseccomp as seccomp
-from modelyard.evals.sandbox.run import Limits, Program, run_program
+from modelyard.judges.sandbox.run import Limits, Program, run_program
 profile, forbidden = json.loads(open(sys.argv[1]).read()), sys.argv[2:]
 made = seccomp.SyscallFilter(seccomp.ALLOW)
 for name in [*(name for rule in profile["syscalls"] for name in rule["names"]), *forbidden]:

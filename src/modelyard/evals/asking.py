@@ -18,11 +18,11 @@ from collections.abc import Callable
 
 from modelyard.evals.benchmark import Benchmark, Item, Recorder
 from modelyard.evals.metrics import repetition
-from modelyard.evals.sandbox.run import Program
 from modelyard.evals.tools import TOXIC, Tools
 from modelyard.formats.feedback import Message, Prompt
 from modelyard.formats.indexed import Integers
 from modelyard.formats.records import Record
+from modelyard.judges.sandbox.run import Program
 from modelyard.model.asked import Decoding, Model, PackedModel, Sampled, softmax
 
 

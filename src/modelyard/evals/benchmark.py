@@ -26,7 +26,7 @@ from modelyard.model.asked import Decoding
 from modelyard.store.code_identity import code_version, definition_version
 
 SCORED_ELSEWHERE: dict[str, Callable[[], str]] = {
-    "unit_tests": lambda: code_version("modelyard.evals.sandbox.sandbox_runner", "modelyard.evals.sandbox.seccomp"),
+    "unit_tests": lambda: code_version("modelyard.judges.sandbox.sandbox_runner", "modelyard.judges.sandbox.seccomp"),
     "preference": lambda: definition_version("modelyard.evals.scorers", "preference"),
     "secure": lambda: definition_version("modelyard.evals.scanner", "scan"),
 }

@@ -25,7 +25,6 @@ from modelyard.evals.methods import ask
 from modelyard.evals.metrics import by_item
 from modelyard.evals.remembered import Remembered
 from modelyard.evals.reviewed import grader_agreement
-from modelyard.evals.sandbox.run import run_programs
 from modelyard.evals.scanner import scan
 from modelyard.evals.suite import EvalsConfig
 from modelyard.evals.summary import bins, described, in_parts, shares
@@ -39,6 +38,7 @@ from modelyard.formats.token_rows import TokenRows
 from modelyard.judges.judge import Judge
 from modelyard.judges.open_judge import open_judge
 from modelyard.judges.record import write_graders
+from modelyard.judges.sandbox.run import run_programs
 from modelyard.model import model_directory
 from modelyard.model.asked import InChat, Sampled
 from modelyard.model.encoder import Encoder

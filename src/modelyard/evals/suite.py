@@ -15,9 +15,9 @@ from pydantic import Field, model_validator
 from modelyard.config import Config
 from modelyard.evals import catalog
 from modelyard.evals.benchmark import Benchmark
-from modelyard.evals.sandbox.run import Limits
 from modelyard.evals.sets import BenchmarkConfig, BenchmarkConfigs, SetsConfig, build
 from modelyard.judges.open_judge import JudgeConfig
+from modelyard.judges.sandbox.run import Limits
 from modelyard.stats.estimate import Estimate
 
 

@@ -8,11 +8,11 @@ from typing import NamedTuple, Protocol
 from modelyard.config import digest
 from modelyard.evals import scanner
 from modelyard.evals.benchmark import Benchmark
-from modelyard.evals.sandbox.run import Limits, Program, Verdict, run_programs
 from modelyard.evals.scanner import Scanned
 from modelyard.formats.abuse import AbuseModel
 from modelyard.formats.indexed import Integers
 from modelyard.judges.judge import Judge
+from modelyard.judges.sandbox.run import Limits, Program, Verdict, run_programs
 from modelyard.model.asked import Model, Sampled
 from modelyard.stats.ties import Format
 

@@ -2,7 +2,7 @@
 
 A problem is a line such as ``47+8=`` and wants ``55;``. The grades differ in digits and carries, so a model that has learnt one has not learnt
 the next, and samples at temperature 1 hit every grade now and then. One problem in five is never trained on. Left out: code that could loop or
-import (``evals.sandbox.run`` runs that).
+import (``judges.sandbox.run`` runs that).
 """
 
 from __future__ import annotations

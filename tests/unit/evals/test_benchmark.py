@@ -96,7 +96,7 @@ def edited(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, str], None]:
         (BASE, "modelyard.evals.asking", "benchmark.decoding.seed + number", "benchmark.decoding.seed"),
         (TOXIC, "modelyard.evals.tools", "TOXIC = 0.5", "TOXIC = 0.4"),
         (TOXIC, "modelyard.evals.metrics", "1 - r.score", "r.score"),
-        (CODE, "modelyard.evals.sandbox.sandbox_runner", '"token"', '"key"'),
+        (CODE, "modelyard.judges.sandbox.sandbox_runner", '"token"', '"key"'),
         (CODE, "modelyard.evals.metrics", "1.0 - math.comb", "math.comb"),
         (XSTEST, "modelyard.evals.scorers", '"as an ai", ', ""),
         (XSTEST, "modelyard.evals.asking", "model.turn(prompt) if benchmark.chat else prompt", "prompt"),
@@ -119,7 +119,7 @@ def test_benchmark_id_changes_with_the_code_that_asks_and_scores_it(
     [
         (LOSS, "modelyard.evals.asking", "choice in item.right", "choice not in item.right"),
         (LOSS, "modelyard.evals.scorers", '"as an ai", ', ""),
-        (BASE, "modelyard.evals.sandbox.sandbox_runner", '"token"', '"key"'),
+        (BASE, "modelyard.judges.sandbox.sandbox_runner", '"token"', '"key"'),
         (BASE, "modelyard.evals.tools", "TOXIC = 0.5", "TOXIC = 0.4"),
         (XSTEST, "modelyard.evals.metrics", "1.0 - math.comb", "math.comb"),
         (CODE, "modelyard.judges.judge", "NOTHING", "NONE"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from modelyard.evals.catalog import BENCHMARKS, build
-from modelyard.evals.sandbox.run import Limits, Program, run_programs
+from modelyard.judges.sandbox.run import Limits, Program, run_programs
 
 DATA = Path(os.environ.get("MODELYARD_EVAL_DATA") or Path(__file__).parents[3].parent / "shared" / "data")
 ITEMS = {

@@ -63,12 +63,8 @@ class Question(NamedTuple):
     answer: str
 
 
-def questions(task: TaskSet) -> Iterator[Question]:
-    """The questions in order, each prompt once.
-
-    Raises:
-        DataError: the library is missing or of another version, or does not make what the table asks for; the line names the key.
-    """
+def require_library(task: TaskSet) -> None:
+    """Raise DataError unless the library is installed in the version that the table names."""
     where = f"feedback.tasks: {task.name}"
     try:
         installed = metadata.version(LIBRARY)
@@ -76,6 +72,16 @@ def questions(task: TaskSet) -> Iterator[Question]:
         raise DataError(f"{where}: needs {LIBRARY} {task.version}: pip install 'modelyard[tasks]'") from None
     if installed != task.version:
         raise DataError(f"{where}: version: {LIBRARY} {task.version} is asked for, {installed} is installed")
+
+
+def questions(task: TaskSet) -> Iterator[Question]:
+    """The questions in order, each prompt once.
+
+    Raises:
+        DataError: the library is missing or of another version, or does not make what the table asks for; the line names the key.
+    """
+    require_library(task)
+    where = f"feedback.tasks: {task.name}"
     seen: set[str] = set()
     for number, item in enumerate(_made(task, where)):
         fields = {**item["metadata"], "question": item["question"]}

@@ -6,13 +6,13 @@ and pass@100 by the unbiased estimator. Left out: languages other than Python.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from modelyard.evals.benchmark import Benchmark, Item
 from modelyard.evals.catalog.rows import Row, load, own_file, refuse_shots, taken, text
 from modelyard.formats.json_file import Line
+from modelyard.judges.sandbox.run import of_asserts
 from modelyard.model.asked import Decoding
 
 PROBLEM = ("task_id", "prompt", "entry_point", "test", "canonical_solution")
@@ -63,17 +63,15 @@ def mbpp_item(row: Row) -> Item:
         ValueError: no function of the reference solution is called in the tests.
     """
     tests = "\n".join(row["test_list"])
-    defined = re.findall(r"^def\s+(\w+)", row["code"], re.M)
-    entry = next((name for name in reversed(defined) if re.search(rf"\b{name}\s*\(", tests)), None)
-    if entry is None:
-        raise ValueError(f"mbpp task {row['task_id']}: its tests call none of {', '.join(defined) or 'no function'}")
-    body = "\n".join(f"    {line}" for line in tests.split("\n"))
+    program = of_asserts("", row["code"], tests, "\n".join(row["test_imports"]))
+    if program is None:
+        raise ValueError(f"mbpp task {row['task_id']}: its tests call no function of the reference solution")
     fields = {
         "prompt": mbpp_prompt(row),
         "head": "",
-        "setup": "\n".join(row["test_imports"]),
-        "entry_point": entry,
-        "test": f"def check(candidate):\n{body}\n",
+        "setup": program.setup,
+        "entry_point": program.entry_point,
+        "test": program.test,
     }
     return Item(id=f"mbpp/{row['task_id']}", fields=fields, target=row["code"])
 

@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from modelyard.config import Config
+from modelyard.judges.sandbox.run import Limits
 from modelyard.model.network.architecture import Precision
 from modelyard.model.network.lora import LoRAConfig
 from modelyard.model.training.optimizer import OptimizerConfig
@@ -58,6 +59,8 @@ class OnPolicyConfig(PolicyConfig):
     """Weight of the reward model's score; 0: what ``rewards`` verify is all that counts."""
     rewards: dict[str, VerifiedReward] = Field(default_factory=dict)
     """Name -> what a rule verifies and rewards beside the reward model."""
+    sandbox: Limits = Limits(wall_seconds=15.0, cpu_seconds=5, memory_bytes=1 << 29, file_bytes=1 << 24, processes=2)
+    """What a rewarded program may use (``expects = "tests"``)."""
     iterations: int
     """Rounds of sampling and training (InstructGPT: 256k episodes = 500 rounds)."""
     episodes: int
@@ -100,6 +103,11 @@ class OnPolicyConfig(PolicyConfig):
         if not self.reward_weight and not any(reward.weight for reward in self.rewards.values()):
             raise ValueError("reward_weight is 0 and rewards has none with a weight: nothing would be learned")
         return self
+
+    @property
+    def runs_programs(self) -> bool:
+        """Whether a reward runs what the policy writes."""
+        return any(reward.expects == "tests" for reward in self.rewards.values())
 
     @property
     def minibatch(self) -> int:

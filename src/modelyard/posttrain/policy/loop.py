@@ -130,9 +130,8 @@ def rewarded(config: OnPolicyConfig, training: Training, chosen: Sequence[int], 
         return rollout._replace(parts=parts)
     texts = [training.encoder.decode(completion) for completion in rollout.completions]
     asked = [training.asked[i] for i in chosen]
-    parts |= {
-        f"verified/{name}": torch.tensor(values, dtype=torch.float32) for name, values in verified(config.rewards, asked, texts).items()
-    }
+    earned = verified(config.rewards, asked, texts, config.sandbox)
+    parts |= {f"verified/{name}": torch.tensor(values, dtype=torch.float32) for name, values in earned.items()}
     if training.rules is not None:
         responses = [Ruled(prompt_text(one.prompt), one.category, text) for one, text in zip(asked, texts, strict=True)]
         judged = training.rules(responses)

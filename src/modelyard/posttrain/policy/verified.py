@@ -18,7 +18,9 @@ from pydantic import model_validator
 
 from modelyard.config import Config, digest
 from modelyard.formats.feedback import PromptRecord
-from modelyard.store.code_identity import definition_version
+from modelyard.judges.sandbox import sandbox_runner, seccomp
+from modelyard.judges.sandbox.run import Limits, Program, of_asserts, run_programs
+from modelyard.store.code_identity import code_version, definition_version
 
 
 class VerifiedReward(Config):
@@ -26,9 +28,10 @@ class VerifiedReward(Config):
 
     pattern: str
     """Regular expression that is searched in the completion, over all lines; its last match counts."""
-    expects: Literal["match", "text", "number"]
+    expects: Literal["match", "text", "number", "tests"]
     """``match``: that the pattern is found. ``text``, ``number``: that its only group equals the prompt's ``answer``, as text without
-    surrounding space or as a number (``1,000`` is 1000.0)."""
+    surrounding space or as a number (``1,000`` is 1000.0). ``tests``: that the group is a Python program which passes the ``answer``, assert
+    statements that call a function of it (``policy.sandbox`` says what it may use)."""
     weight: float
     """Reward of a completion that does as expected, beside the reward model's score; one that does not earns 0."""
     categories: tuple[str, ...] = ()
@@ -49,7 +52,9 @@ class VerifiedReward(Config):
     @property
     def id(self) -> str:
         """First 16 hex digits of a hash over its fields and the code that verifies."""
-        return digest({"reward": self, "code": definition_version("modelyard.posttrain.policy.verified", "right")})[:16]
+        code = definition_version("modelyard.posttrain.policy.verified", "program_of" if self.expects == "tests" else "right")
+        sandbox = code_version(sandbox_runner.__name__, seccomp.__name__) if self.expects == "tests" else ""
+        return digest({"reward": self, "code": code, **({"sandbox": sandbox} if sandbox else {})})[:16]
 
     def speaks_about(self, prompt: PromptRecord) -> bool:
         """Whether a completion of ``prompt`` can earn it."""
@@ -76,15 +81,35 @@ def number(text: str) -> Decimal | None:
     return value if value.is_finite() else None
 
 
-def verified(rewards: Mapping[str, VerifiedReward], prompts: Sequence[PromptRecord], completions: Sequence[str]) -> dict[str, list[float]]:
-    """Name -> reward of every completion; 0 where a reward does not speak about its prompt."""
-    return {
-        name: [
-            reward.weight * (reward.speaks_about(prompt) and right(reward, prompt, completion))
-            for prompt, completion in zip(prompts, completions, strict=True)
-        ]
-        for name, reward in rewards.items()
-    }
+def program_of(reward: VerifiedReward, prompt: PromptRecord, completion: str) -> Program | None:
+    """The program in ``completion`` with the prompt's tests; None where there is none, or none of its functions is tested."""
+    found = list(re.finditer(reward.pattern, completion, re.MULTILINE))
+    code = found[-1].group(1) or "" if found else ""
+    return of_asserts(code, code, prompt.answer or "")
+
+
+def passing(reward: VerifiedReward, prompts: Sequence[PromptRecord], completions: Sequence[str], sandbox: Limits) -> list[bool]:
+    """Whether each completion's program passes its prompt's tests. Raises ValueError where ``sandbox`` cannot be had."""
+    programs = [program_of(reward, prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
+    verdicts = iter(run_programs([program for program in programs if program], sandbox))
+    return [program is not None and next(verdicts).passed for program in programs]
+
+
+def verified(
+    rewards: Mapping[str, VerifiedReward], prompts: Sequence[PromptRecord], completions: Sequence[str], sandbox: Limits
+) -> dict[str, list[float]]:
+    """Name -> reward of every completion; 0 where a reward does not speak about its prompt. Programs run in ``sandbox``."""
+    earned = {}
+    for name, reward in rewards.items():
+        asked = [i for i, prompt in enumerate(prompts) if reward.speaks_about(prompt)]
+        chosen, said = [prompts[i] for i in asked], [completions[i] for i in asked]
+        if reward.expects == "tests":
+            judged = passing(reward, chosen, said, sandbox)
+        else:
+            judged = [right(reward, prompt, text) for prompt, text in zip(chosen, said, strict=True)]
+        values = dict(zip(asked, judged, strict=True))
+        earned[name] = [reward.weight * values.get(i, False) for i in range(len(prompts))]
+    return earned
 
 
 def require_spoken_about(rewards: Mapping[str, VerifiedReward], prompts: Sequence[PromptRecord]) -> None:

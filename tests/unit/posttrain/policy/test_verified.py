@@ -9,6 +9,9 @@ from pydantic import ValidationError
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import PromptRecord
 from modelyard.formats.rewards import read
+from modelyard.judges.sandbox.run import Limits
+from modelyard.model.encoder import Encoder
+from modelyard.posttrain.policy import prompts
 from modelyard.posttrain.policy.verified import VerifiedReward, require_spoken_about, verified
 from tests.unit.posttrain.conftest import optimizer
 
@@ -19,6 +22,10 @@ pytestmark = pytest.mark.numerics
 NUMBER = VerifiedReward(pattern=r"####\s*(\S+)\s*$", expects="number", weight=2.0)
 TEXT = VerifiedReward(pattern=r"<answer>(.*?)</answer>", expects="text", weight=1.0)
 FORM = VerifiedReward(pattern=r"\A<think>[^<]+</think>\s*<answer>[^<]+</answer>\s*\Z", expects="match", weight=1.0)
+
+
+SANDBOX = Limits(wall_seconds=15.0, cpu_seconds=5, memory_bytes=1 << 29, file_bytes=1 << 24, processes=2, isolation="available")
+CODE = VerifiedReward(pattern=r"```python\n(?s:(.*?))```", expects="tests", weight=3.0)
 
 
 def asked(answer: str | None, category: str = "") -> PromptRecord:
@@ -50,16 +57,48 @@ def asked(answer: str | None, category: str = "") -> PromptRecord:
 def test_verified_reward_is_earned_as_the_pattern_says_and_not_otherwise(
     reward: VerifiedReward, answer: str | None, completion: str, earned: float
 ) -> None:
-    assert verified({"r": reward}, [asked(answer)], [completion]) == {"r": [earned]}
+    assert verified({"r": reward}, [asked(answer)], [completion], SANDBOX) == {"r": [earned]}
+
+
+@pytest.mark.parametrize(
+    ("code", "earned"),
+    [
+        ("def add(a, b):\n    return a + b\n", 3.0),
+        ("def helper(a):\n    return a\n\ndef add(a, b):\n    return helper(a) + b\n", 3.0),
+        ("def add(a, b):\n    return a - b\n", 0.0),
+        ("def plus(a, b):\n    return a + b\n", 0.0),
+        ("def add(a, b:\n", 0.0),
+        ("def add(a, b):\n    while True: pass\n", 0.0),
+        ("import os\ndef add(a, b):\n    os._exit(0)\n", 0.0),
+        ("class Five:\n    def __eq__(self, other): return True\ndef add(a, b):\n    return Five()\n", 0.0),
+    ],
+    ids=["right", "helper", "wrong", "other-name", "syntax", "endless", "exits", "equals-all"],
+)
+def test_program_earns_its_reward_by_passing_the_tests_in_the_sandbox(code: str, earned: float) -> None:
+    tests = "assert add(1, 2) == 3\nassert add(-1, 1) == 0"
+    completions = [f"So:\n```python\n{code}```\nThat is it.", code]  # the second one is not where the pattern looks
+    limits = SANDBOX.model_copy(update={"cpu_seconds": 1, "wall_seconds": 4.0})
+    assert verified({"code": CODE}, [asked(tests)] * 2, completions, limits) == {"code": [earned, 0.0]}
+
+
+def test_prompts_of_other_categories_are_not_sampled_from(inputs: Inputs, tmp_path: Path) -> None:
+    encoder = Encoder(inputs["sft"])
+    every = prompts.asked(grpo_config(), inputs["feedback"], encoder, 64)
+    kinds = {record.category for record in every.records}
+    for kind in kinds:
+        chosen = prompts.asked(grpo_config(prompt_categories=(kind,)), inputs["feedback"], encoder, 64)
+        assert chosen.records == [record for record in every.records if record.category == kind]
+    with pytest.raises(ValueError, match=r"policy.prompt_categories: there is no prompt of category 'sums'"):
+        prompts.asked(grpo_config(prompt_categories=("sums",)), inputs["feedback"], encoder, 64)
 
 
 def test_verified_reward_speaks_about_its_categories_and_prompts_with_an_answer() -> None:
     sums = NUMBER.model_copy(update={"categories": ("sums",)})
-    prompts = [asked("5", "sums"), asked("5", "other"), asked(None, "sums")]
-    assert verified({"sums": sums}, prompts, ["#### 5"] * 3) == {"sums": [2.0, 0.0, 0.0]}
+    records = [asked("5", "sums"), asked("5", "other"), asked(None, "sums")]
+    assert verified({"sums": sums}, records, ["#### 5"] * 3, SANDBOX) == {"sums": [2.0, 0.0, 0.0]}
     with pytest.raises(ValueError, match=r"policy.rewards.sums: there is no prompt of category sums with an answer"):
-        require_spoken_about({"sums": sums}, prompts[1:])
-    require_spoken_about({"form": FORM}, prompts[2:])
+        require_spoken_about({"sums": sums}, records[1:])
+    require_spoken_about({"form": FORM}, records[2:])
 
 
 def test_verified_reward_id_changes_with_its_fields() -> None:
@@ -72,7 +111,7 @@ def test_verified_reward_id_changes_with_its_fields() -> None:
     [
         ({"pattern": "("}, "is no regular expression"),
         ({"pattern": "####"}, "has 0 groups; expects 'number' compares the only one"),
-        ({"expects": "code"}, "Input should be 'match', 'text' or 'number'"),
+        ({"expects": "code"}, "Input should be 'match', 'text', 'number' or 'tests'"),
     ],
 )
 def test_verified_reward_impossible_values_are_refused(changes: dict[str, object], message: str) -> None:

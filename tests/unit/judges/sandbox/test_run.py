@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.evals.sandbox import run as runner
-from modelyard.evals.sandbox import sandbox_runner
-from modelyard.evals.sandbox.run import Limits, Program, Verdict, run_program, run_programs
+from modelyard.judges.sandbox import run as runner
+from modelyard.judges.sandbox import sandbox_runner
+from modelyard.judges.sandbox.run import Limits, Program, Verdict, run_program, run_programs
 
 LIMITS = Limits(wall_seconds=3.0, cpu_seconds=2, memory_bytes=256 << 20, file_bytes=16 << 20, processes=2)
 TEST = "def check(candidate):\n    assert candidate(2) == 4\n    assert candidate(-3) == 9\n"
@@ -273,8 +273,8 @@ def test_sandbox_right_value_of_the_standard_library_passes(name: str) -> None:
         "def square(x): raise AssertionError('quiet')",
         "def square(x):\n    while True: yield x",
         "x = []\nx.append(x)\ndef square(_): return x",
-        "import modelyard.evals.sandbox.crossing as m\nm.encode = lambda value, functions: {'opaque': True}\ndef square(x): return x",
-        "import modelyard.evals.sandbox.crossing as m\nm.encode = lambda value, functions: {'function': 0}\ndef square(x): return x",
+        "import modelyard.judges.sandbox.crossing as m\nm.encode = lambda value, functions: {'opaque': True}\ndef square(x): return x",
+        "import modelyard.judges.sandbox.crossing as m\nm.encode = lambda value, functions: {'function': 0}\ndef square(x): return x",
     ],
 )
 def test_sandbox_disguised_wrong_value_fails(code: str) -> None:

@@ -1,12 +1,12 @@
 """Runs one untrusted program and the tests that judge it. Executed as a script (``python -I -S sandbox_runner.py LIMITS``), standard
-library and :mod:`modelyard.evals.sandbox.crossing` only.
+library and :mod:`modelyard.judges.sandbox.crossing` only.
 
 Two processes with nothing shared but a pipe. The *checker* (this process) holds the benchmark's own prompt and tests and a secret token;
 the *program* runs in a child made before the token is read, so the secret is never in its memory. Every call the tests make to the
 candidate function travels over the pipe as plain values, so an object that claims to equal everything, a patched ``assert`` or a patched
-checker cannot reach the verdict: only right answers do (:mod:`modelyard.evals.sandbox.crossing`). The child has its own PID, network,
+checker cannot reach the verdict: only right answers do (:mod:`modelyard.judges.sandbox.crossing`). The child has its own PID, network,
 mount, IPC and (unprivileged) user namespace, a root that shows nothing but the interpreter, an empty environment, no capabilities,
-rlimits and a filter of system calls (:mod:`modelyard.evals.sandbox.seccomp`). Where the kernel forbids namespaces no program is run,
+rlimits and a filter of system calls (:mod:`modelyard.judges.sandbox.seccomp`). Where the kernel forbids namespaces no program is run,
 unless ``seccomp`` is asked for by name: then rlimits, a narrower filter and an audit hook stand alone, and the program can read what its
 user can read. The isolation is printed before anything is run, so that it is known of every program whatever becomes of it. Left out:
 cgroups.
@@ -27,7 +27,7 @@ from typing import Any
 
 if __name__ == "__main__":  # no site-packages here: our own root, for the next line only
     sys.path.insert(0, str(Path(__file__).parents[3]))
-from modelyard.evals.sandbox.crossing import Peer, receive, send
+from modelyard.judges.sandbox.crossing import Peer, receive, send
 
 if __name__ == "__main__":
     del sys.path[0]

@@ -1,4 +1,4 @@
-"""Runs generated code and says whether it passes its tests: the host's side of :mod:`modelyard.evals.sandbox.sandbox_runner`.
+"""Runs generated code and says whether it passes its tests: the host's side of :mod:`modelyard.judges.sandbox.sandbox_runner`.
 
 Execution follows HumanEval (Chen et al. 2021, section 2.3: an isolated process with a timeout), hardened: a success needs a fresh random
 token that only the checker knows and prints after every test passed. Each verdict carries the isolation that the program ran in,
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -25,7 +26,7 @@ from typing import Literal, NamedTuple
 from pydantic import Field
 
 from modelyard.config import Config
-from modelyard.evals.sandbox import sandbox_runner, seccomp
+from modelyard.judges.sandbox import sandbox_runner, seccomp
 
 RUNNER = Path(sandbox_runner.__file__)
 GRACE_SECONDS = 2.0
@@ -62,6 +63,19 @@ class Program(NamedTuple):
     """Trusted definitions that the tests use (HumanEval: the prompt)."""
     test: str
     """Trusted; defines ``check(candidate)``."""
+
+
+DEFINED = re.compile(r"^def\s+(\w+)", re.MULTILINE)
+"""Functions at the top of a program."""
+
+
+def of_asserts(code: str, defined: str, asserts: str, setup: str = "") -> Program | None:
+    """``code`` judged by assert statements that call, by its name, the last such function of ``defined`` (MBPP's form); None where they call
+    none of its functions."""
+    name = next((name for name in reversed(DEFINED.findall(defined)) if re.search(rf"\b{name}\s*\(", asserts)), None)
+    if name is None:
+        return None
+    return Program(code, name, setup, "def check(candidate):\n" + "\n".join(f"    {line}" for line in asserts.split("\n")) + "\n")
 
 
 class Verdict(NamedTuple):
@@ -123,7 +137,7 @@ def require(limits: Limits) -> None:
     """Raise ValueError unless this machine gives the isolation that ``limits`` names."""
     probe = run_program(Program("def f():\n    return 1\n", "f", "", "def check(f):\n    assert f() == 1\n"), limits)
     if not probe.passed:
-        other = "; evals.sandbox.isolation = 'seccomp' (--isolation seccomp) runs them without" if limits.isolation == "namespaces" else ""
+        other = "; sandbox.isolation = 'seccomp' (--isolation seccomp) runs them without" if limits.isolation == "namespaces" else ""
         raise ValueError(f"generated code is not run here, isolation {limits.isolation!r} cannot be had: {probe.reason}{other}")
 
 

@@ -4,7 +4,7 @@ JSON, length-prefixed. Values of the standard library cross as themselves (``Cou
 as the built-in that they extend, functions as calls in the other direction; what a call changes of its arguments and what
 it raises, as in one process. Anything else is an object that is true or false and equal to nothing. Reading builds only
 values of the standard library, so a hostile sender can lie about its values and do nothing else. Standard library only:
-:mod:`modelyard.evals.sandbox.sandbox_runner` imports it in a bare interpreter. Left out: attributes of subclasses.
+:mod:`modelyard.judges.sandbox.sandbox_runner` imports it in a bare interpreter. Left out: attributes of subclasses.
 """
 
 from __future__ import annotations
