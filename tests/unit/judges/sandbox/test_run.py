@@ -179,7 +179,7 @@ def test_sandbox_memory_limit_counts_shared_memory(code: str) -> None:
 
 def test_sandbox_without_namespaces_runs_nothing_unless_asked_by_name(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = Path(sandbox_runner.__file__).read_text("utf-8")
-    package = tmp_path / "modelyard" / "evals" / "sandbox"
+    package = tmp_path / "modelyard" / "judges" / "sandbox"
     package.mkdir(parents=True)
     for place in (package.parents[1], package.parent, package):
         (place / "__init__.py").touch()
