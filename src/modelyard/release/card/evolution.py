@@ -78,12 +78,21 @@ def number(value: float | None) -> str:
 
 
 def of_results(results: Results, model: str = POLICY, every: bool = False) -> dict[str, Score]:
-    """The first metric of every benchmark that versions are compared on, or of ``every`` one: ids tell what can be compared."""
+    """The first metric of every benchmark that versions are compared on, or of ``every`` one: ids tell what can be compared.
+
+    Of several tries pass@10 and pass@100 stand beside it: alignment turns what a model can do in many into what it does in one, and may cost
+    some of the many (GPT-Fathom, arXiv:2309.16583).
+    """
     found = {}
     for name, measured in results.benchmarks.items():
-        estimate = results.metrics.get(f"evals/{model}/{name}/{measured.metrics[0]}")
-        if estimate and (every or measured.between_versions):
-            found[name] = Score(measured.id, measured.metrics[0], estimate)
+        if not (every or measured.between_versions):
+            continue
+        first, *others = measured.metrics
+        for metric in (first, *(other for other in others if other.startswith("pass_at_"))):
+            if estimate := results.metrics.get(f"evals/{model}/{name}/{metric}"):
+                found[name if metric == first else f"{name} {metric.removeprefix('pass_').replace('_', ' ')}"] = Score(
+                    measured.id, metric, estimate
+                )
     return found
 
 

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from modelyard.commands.app import main
+from modelyard.formats.results import Measured, Results
 from modelyard.release.card import evolution
+from modelyard.stats.estimate import Estimate
 from tests.unit.release.evidence import write_results
 
 
@@ -81,3 +83,18 @@ def test_page_of_a_lines_results_alone_is_the_chain_of_its_models(tmp_path: Path
         assert line in capsys.readouterr().err
     assert main(["page", str(out), str(tmp_path / "new"), str(tmp_path / "old")]) == 2
     assert "'policy' is the label of two versions" in capsys.readouterr().err
+
+
+def test_chain_shows_what_many_tries_give_beside_what_one_gives() -> None:
+    shares = {"base": (0.05, 0.6), "sft": (0.3, 0.95), "policy": (0.8, 0.9)}
+    metrics = {
+        f"evals/{model}/answers/{metric}": Estimate(value, value - 0.02, value + 0.02, 100)
+        for model, pair in shares.items()
+        for metric, value in zip(("pass_at_1", "pass_at_100"), pair, strict=True)
+    }
+    measured = {"answers": Measured(id="a", metrics=("pass_at_1", "pass_at_10", "pass_at_100"))}
+    results = Results(metrics, {}, measured, {})
+    one, hundred = evolution.evolution([evolution.of_results(results, model) for model in shares])
+    assert (one.name, hundred.name) == ("answers", "answers at 100")
+    assert [cell.change for cell in one.cells] == [None, pytest.approx(0.25), pytest.approx(0.5)]
+    assert [cell.change for cell in hundred.cells] == [None, pytest.approx(0.35), pytest.approx(-0.05)]
