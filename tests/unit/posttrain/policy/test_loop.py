@@ -78,7 +78,7 @@ def _fresh_optimizers(config: PPOConfig, training: Training, execution: Executio
     )
 
 
-@pytest.mark.parametrize("make", [ppo_config, grpo_config, rloo_config])
+@pytest.mark.parametrize("make", [ppo_config, grpo_config, pytest.param(rloo_config, marks=pytest.mark.slow)])
 def test_policy_killed_and_resumed_equals_uninterrupted_bit_for_bit(
     make: Callable[..., OnPolicyConfig], inputs: Inputs, tmp_path: Path
 ) -> None:
@@ -124,7 +124,7 @@ def test_ppo_small_kl_charge_raises_reward_and_ptx_keeps_the_language_model(
     assert mixed["policy/ptx/loss_high"] < plain["policy/ptx/loss_low"]
 
 
-@pytest.mark.parametrize("make", [ppo_config, grpo_config, rloo_config])
+@pytest.mark.parametrize("make", [ppo_config, grpo_config, pytest.param(rloo_config, marks=pytest.mark.slow)])
 def test_policy_without_kl_charge_overfits_the_reward(
     make: Callable[..., OnPolicyConfig], inputs: Inputs, tmp_path: Path, execution: ExecutionConfig
 ) -> None:

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.numerics
 Make = Callable[..., PreferenceConfig]
 
 
-@pytest.mark.parametrize("make", [dpo_config, ipo_config, kwise_config, kto_config])
+@pytest.mark.parametrize("make", [dpo_config, pytest.param(ipo_config, marks=pytest.mark.slow), kwise_config, kto_config])
 def test_preference_policy_learns_the_order_of_test_comparisons(
     make: Make, inputs: Inputs, tmp_path: Path, execution: ExecutionConfig
 ) -> None:
@@ -45,7 +45,7 @@ def test_preference_policy_learns_the_order_of_test_comparisons(
     assert metrics["policy/objective/kl"] > 0
 
 
-@pytest.mark.parametrize("make", [kwise_config, kto_config])
+@pytest.mark.parametrize("make", [kwise_config, pytest.param(kto_config, marks=pytest.mark.slow)])
 def test_preference_policy_killed_and_resumed_equals_uninterrupted_bit_for_bit(make: Make, inputs: Inputs, tmp_path: Path) -> None:
     execution = ExecutionConfig(checkpoint_every=3, log_every=1, threads=1)
     config = make(optimizer=optimizer(1e-3, warmup_steps=4), epochs=0.5)
