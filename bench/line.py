@@ -28,8 +28,9 @@ from rich.table import Table
 from bench.program import program
 from modelyard.adapters.servers.prefect_server import prefect_server
 from modelyard.model.network import processor
-from modelyard.store.artifacts import Artifact, Store
+from modelyard.store.artifacts import Store
 from modelyard.store.lineage import all_artifacts
+from modelyard.store.manifest import Artifact
 
 ROOT = Path(__file__).parents[1]
 

@@ -13,7 +13,7 @@ from modelyard.data.contamination.overlap import ContaminationConfig
 from modelyard.data.corpus.config import CorpusConfig
 from modelyard.data.corpus.document import Kind
 from modelyard.data.corpus.held_out import HeldOutConfig
-from modelyard.data.feedback.gather import FeedbackConfig
+from modelyard.data.feedback.config import FeedbackConfig
 from modelyard.data.harms.gather import HarmLabelsConfig
 from modelyard.data.tokens.token_files import BaseTokensConfig, CleanTokensConfig, TokensConfig
 from modelyard.evals.gather import GatherConfig

@@ -10,7 +10,7 @@ from flows.sign_off import ask
 from modelyard.release.gates.gate import Decision
 from modelyard.release.limits import LineDecision
 from modelyard.release.sign_off import with_signature
-from modelyard.store.artifacts import Artifact
+from modelyard.store.manifest import Artifact
 from tasks.build import Place
 from tasks.line import Line
 from tasks.release import (

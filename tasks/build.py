@@ -25,7 +25,8 @@ from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
 from modelyard.model.network.architecture import ModelConfig
 from modelyard.progress import PreemptedError, Report, Stop, StopError, request_stop, stop_requested
-from modelyard.store.artifacts import Artifact, Built, Spec, Store
+from modelyard.store.artifacts import Built, Store
+from modelyard.store.manifest import Artifact, Spec
 from tasks import page
 
 Produce = Callable[[Mapping[str, Path], Path, Path, Report], Mapping[str, float]]

@@ -11,8 +11,8 @@ from modelyard.adapters import expectations
 from modelyard.config import digest
 from modelyard.data.corpus import drift
 from modelyard.formats import json_file
-from modelyard.store.artifacts import Artifact
 from modelyard.store.inputs import expand
+from modelyard.store.manifest import Artifact
 from tasks.build import Place, is_transient
 
 

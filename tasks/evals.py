@@ -10,7 +10,7 @@ from prefect.artifacts import create_table_artifact
 
 from modelyard.adapters.mlflow.registry import Registry
 from modelyard.adapters.mlflow.server import tracking_uri
-from modelyard.store.artifacts import Artifact
+from modelyard.store.manifest import Artifact
 from tasks.build import Place, is_transient
 
 MEASURED_BY = {"policy": "policy", "benchmarks": "benchmarks", "corpus": "corpus", "contamination": "contamination", "judge": "sft"}

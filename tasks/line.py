@@ -15,7 +15,8 @@ from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.expectation import checked_code
 from modelyard.progress import Report
-from modelyard.store.artifacts import Artifact, Built, Spec
+from modelyard.store.artifacts import Built
+from modelyard.store.manifest import Artifact, Spec
 from modelyard.store.storage import Storage
 from tasks.build import Place, build, finished, is_transient, line_of, shown_as_cached
 from tasks.stages import METRICS, STAGES, Name, On, Stage

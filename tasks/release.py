@@ -19,7 +19,7 @@ from modelyard.release.audit import audit, evidence
 from modelyard.release.card import evolution
 from modelyard.release.gates.gate import Decision, Gate
 from modelyard.release.limits import ReleaseConfig
-from modelyard.store.artifacts import Artifact
+from modelyard.store.manifest import Artifact
 from tasks.build import Place, is_transient
 
 ERROR = "release/forecast/error"

@@ -7,7 +7,7 @@ import logging
 from prefect import get_run_logger, task
 
 from modelyard.formats.forecast import read_forecast
-from modelyard.store.artifacts import Artifact
+from modelyard.store.manifest import Artifact
 from tasks.build import Place
 
 

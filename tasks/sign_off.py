@@ -9,7 +9,7 @@ from prefect import task
 
 from modelyard.progress import Report
 from modelyard.release import sign_off, signature
-from modelyard.store.artifacts import Artifact
+from modelyard.store.manifest import Artifact
 from tasks.build import Place, build
 
 

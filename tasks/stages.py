@@ -24,6 +24,7 @@ from modelyard.data.corpus import expectations as corpus_suites
 from modelyard.data.corpus import held_out
 from modelyard.data.corpus.config import CorpusConfig
 from modelyard.data.feedback import gather
+from modelyard.data.feedback.config import FeedbackConfig
 from modelyard.data.harms import gather as harm_labels
 from modelyard.data.tokens import token_files as tokens
 from modelyard.evals import evaluate
@@ -43,7 +44,7 @@ from modelyard.pretrain import continued, import_model, pretrain
 from modelyard.release import decision, export
 from modelyard.release.limits import LineDecision
 from modelyard.scaling import ladder
-from modelyard.store.artifacts import Artifact
+from modelyard.store.manifest import Artifact
 from tasks.build import Place
 
 Name = Literal[
@@ -193,7 +194,7 @@ STAGES = (
           defined=_with_sources, also=("modelyard.adapters.expectations",), suites=corpus_suites.SUITES, retries=2),
     Stage("held_out", held_out.run, held_out.HeldOutConfig, reads("corpus"), on=On.DRIVER, metric="held_out/ratings/items",
           given=_for_held_out, also=("modelyard.adapters.expectations",), suites=held_out.SUITES, retries=2),
-    Stage("feedback", gather.run, gather.FeedbackConfig, reads("held_out"), on=On.DRIVER, metric="feedback/comparisons/reward",
+    Stage("feedback", gather.run, FeedbackConfig, reads("held_out"), on=On.DRIVER, metric="feedback/comparisons/reward",
           given=_with_roots),
     Stage("benchmarks", benchmarks.run, benchmarks.GatherConfig, reads("feedback", "held_out"), on=On.DRIVER,
           metric="benchmarks/all/items", given=_with_roots, defined=_with_contents),

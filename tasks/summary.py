@@ -11,7 +11,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from modelyard.adapters import terminal
 from modelyard.adapters.servers import ui
 from modelyard.printable import markdown
-from modelyard.store.artifacts import Artifact
+from modelyard.store.manifest import Artifact
 from tasks.build import Place
 from tasks.release import Released, against, overridden
 

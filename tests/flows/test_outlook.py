@@ -14,7 +14,7 @@ from modelyard.commands.app import main
 from modelyard.config import Config
 from modelyard.pretrain import import_model
 from modelyard.pretrain.import_model import ImportConfig
-from modelyard.store.artifacts import Artifact
+from modelyard.store.manifest import Artifact
 from tasks.line import Line, spec_of
 from tasks.outlook import Row, outlook
 from tests.unit import small_model

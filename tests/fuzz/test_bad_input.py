@@ -39,7 +39,8 @@ from modelyard.model.checkpoints import checkpoint, metadata_check
 from modelyard.model.encoder import Encoder
 from modelyard.model.hf.conversion import read_safetensors
 from modelyard.scaling.runs import read_table
-from modelyard.store.artifacts import Artifact, Store
+from modelyard.store.artifacts import Store
+from modelyard.store.manifest import Artifact
 
 ROOT = Path(__file__).parents[2]
 QUICK = settings(

@@ -17,7 +17,8 @@ import pytest
 
 from modelyard.config import Config
 from modelyard.store import claims, outage, storage
-from modelyard.store.artifacts import MANIFEST, Artifact, ArtifactError, Spec, Store
+from modelyard.store.artifacts import Store
+from modelyard.store.manifest import MANIFEST, Artifact, ArtifactError, Spec
 from modelyard.store.outage import StorageError, StorageRefusedError, patiently
 from modelyard.store.storage import Storage
 from tests.integration.faulty import Fault, error, proxy

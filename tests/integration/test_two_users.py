@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.store.artifacts import Spec, Store
+from modelyard.store.artifacts import Store
 from modelyard.store.claims import FOLDER
+from modelyard.store.manifest import Spec
 from modelyard.store.storage import Storage
 from tests.integration.user_program import GROUP, Word
 

@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 from modelyard.config import Config
-from modelyard.store.artifacts import Spec, Store
+from modelyard.store.artifacts import Store
+from modelyard.store.manifest import Spec
 from modelyard.store.outage import StorageError
 
 GROUP = 42000

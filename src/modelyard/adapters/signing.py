@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from modelyard.config import Config, complaint
-from modelyard.store.artifacts import MANIFEST, Artifact, ArtifactError, Spec, Store
+from modelyard.store.artifacts import Store
 from modelyard.store.code_identity import code_version
 from modelyard.store.file_hash import sha256_file
+from modelyard.store.manifest import MANIFEST, Artifact, ArtifactError, Spec
 
 NAME = "signature"
 SIGNED = ("decision", "export")

@@ -14,7 +14,8 @@ from modelyard.formats import forecast
 from modelyard.formats.results import read_results
 from modelyard.release.claims import Claim, of_release
 from modelyard.release.limits import LineDecision
-from modelyard.store.artifacts import Artifact, Store
+from modelyard.store.artifacts import Store
+from modelyard.store.manifest import Artifact
 
 RESULTS = ("results.json", "weights.json", "benchmarks.json")
 """Of a results artifact: all but the records."""

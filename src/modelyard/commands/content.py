@@ -17,7 +17,8 @@ from modelyard.exit_codes import DONE, FAILED
 from modelyard.release import sign_off
 from modelyard.release.card import content_summary
 from modelyard.release.training_content import KEY, TrainingContent
-from modelyard.store.artifacts import MANIFEST, Artifact, Store
+from modelyard.store.artifacts import Store
+from modelyard.store.manifest import MANIFEST, Artifact
 
 
 def write_summary(model: str, out: Path, answers: Path | None, url: str | None) -> int:

@@ -21,7 +21,8 @@ from modelyard.config import without_password
 from modelyard.execution import ExecutionConfig
 from modelyard.exit_codes import DONE, FAILED
 from modelyard.store import lineage
-from modelyard.store.artifacts import ArtifactError, Store
+from modelyard.store.artifacts import Store
+from modelyard.store.manifest import ArtifactError
 
 SCRATCH = ExecutionConfig().scratch
 DECISION, EXPORT = "decision_artifact", "export"

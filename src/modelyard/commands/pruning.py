@@ -14,7 +14,8 @@ from modelyard.commands.tables import table
 from modelyard.execution import ExecutionConfig
 from modelyard.release import decision, sign_off
 from modelyard.store import pruning
-from modelyard.store.artifacts import ArtifactError, Store
+from modelyard.store.artifacts import Store
+from modelyard.store.manifest import ArtifactError
 from modelyard.store.pruning import Piece
 
 DECISION = "decision"

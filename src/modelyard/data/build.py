@@ -14,7 +14,8 @@ from modelyard.data.tokens.token_files import TokensConfig
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.expectation import Validate, checked_code
 from modelyard.progress import Report
-from modelyard.store.artifacts import NAME, Artifact, Built, Spec, Store
+from modelyard.store.artifacts import Built, Store
+from modelyard.store.manifest import NAME, Artifact, Spec
 
 CHECKED_BY = "modelyard.adapters.expectations"
 """Module that runs the suites; its code is part of what a corpus is."""

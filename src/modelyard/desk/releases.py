@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from modelyard.store import lineage
-from modelyard.store.artifacts import Artifact, Store
+from modelyard.store.artifacts import Store
+from modelyard.store.manifest import Artifact
 
 if TYPE_CHECKING:
     from modelyard.release.gates.gate import Decision

@@ -19,7 +19,7 @@ from modelyard.formats import json_file
 from modelyard.formats.records import Record
 from modelyard.formats.results import Rows, read_results
 from modelyard.stats.estimate import Estimate
-from modelyard.store.artifacts import MANIFEST
+from modelyard.store.manifest import MANIFEST
 
 CLASS = "class_"
 OVER = "_over_"

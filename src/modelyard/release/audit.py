@@ -16,7 +16,8 @@ from modelyard.release import decision, export, sign_off
 from modelyard.release.gates.gate import Decision
 from modelyard.release.limits import LineDecision
 from modelyard.store import lineage
-from modelyard.store.artifacts import Artifact, Store
+from modelyard.store.artifacts import Store
+from modelyard.store.manifest import Artifact
 
 
 class AuditError(ValueError):

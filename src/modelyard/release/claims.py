@@ -13,7 +13,7 @@ from modelyard.formats.forecast import SealedForecast
 from modelyard.formats.results import Results
 from modelyard.release.limits import LineDecision
 from modelyard.stats.estimate import Estimate
-from modelyard.store.artifacts import Artifact
+from modelyard.store.manifest import Artifact
 
 
 class Claim(NamedTuple):

@@ -26,8 +26,8 @@ from modelyard.release.gates.origin import IMPORTED_TEXT
 from modelyard.release.limits import ReleaseConfig
 from modelyard.release.verdict import SEVERITY, decide, decide_early
 from modelyard.stats.estimate import Estimate
-from modelyard.store.artifacts import MANIFEST
 from modelyard.store.file_hash import sha256_tree
+from modelyard.store.manifest import MANIFEST
 
 FILE = "decision.json"
 Recount = Callable[[Path], Mapping[str, Estimate]]

@@ -4,8 +4,9 @@ whichever is first counts, and the next run of the release finds it."""
 from __future__ import annotations
 
 from modelyard.release import sign_off
-from modelyard.store.artifacts import Artifact, Built, Spec, Store
+from modelyard.store.artifacts import Built, Store
 from modelyard.store.code_identity import code_version
+from modelyard.store.manifest import Artifact, Spec
 
 
 def spec(store: Store, line: str, decided: Artifact) -> Spec:

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter, ValidationError
 
 from modelyard.config import first_error
-from modelyard.store.artifacts import MANIFEST, PARTS, SOURCES, Artifact, ArtifactError, Store, other_than, parted
+from modelyard.store.artifacts import Store
+from modelyard.store.manifest import MANIFEST, PARTS, SOURCES, Artifact, ArtifactError, other_than, parted
 
 NOT_FOLLOWED = re.compile(r"baseline|version_\d+")
 

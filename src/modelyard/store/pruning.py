@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from modelyard.store import lineage
-from modelyard.store.artifacts import MANIFEST, PARTS, PRUNED, SOURCES, USED, Artifact, ArtifactError, Store
+from modelyard.store.artifacts import PRUNED, USED, Store
 from modelyard.store.claims import FOLDER as CLAIMS
 from modelyard.store.local_lock import LockedError, alone, lock_of
+from modelyard.store.manifest import MANIFEST, PARTS, SOURCES, Artifact, ArtifactError
 
 DAY = 24 * 3600.0
 WORKSPACE = re.compile(r"(?P<name>.+)-(?P<version>[0-9a-f]{16})")

@@ -11,7 +11,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from modelyard.adapters import signing
 from modelyard.adapters.signing import Signer, SigningError, Trusted, check, sign, signer
-from modelyard.store.artifacts import Artifact, Store
+from modelyard.store.artifacts import Store
+from modelyard.store.manifest import Artifact
 from tests.unit.store.test_lineage import make_line
 from tests.unit.store.test_manifest_chain import replace
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from modelyard.commands.app import main
 from modelyard.config import Config
-from modelyard.store.artifacts import Artifact, Spec, Store
+from modelyard.store.artifacts import Store
+from modelyard.store.manifest import Artifact, Spec
 
 
 class Made(Config):

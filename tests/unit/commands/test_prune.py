@@ -9,7 +9,8 @@ from modelyard.adapters.mlflow.registry import Candidate, Registry
 from modelyard.adapters.mlflow.tracker import Tracker
 from modelyard.commands.app import main
 from modelyard.exit_codes import BAD_INPUT, DONE
-from modelyard.store.artifacts import Artifact, Store
+from modelyard.store.artifacts import Store
+from modelyard.store.manifest import Artifact
 from modelyard.store.pruning import DAY
 from tests.worlds.line import Literals, make_line
 from tests.worlds.registry import log_directory

@@ -16,6 +16,7 @@ from modelyard.data.corpus import held_out
 from modelyard.data.corpus.document import KEPT_SCHEMA
 from modelyard.data.corpus.held_out import HeldOutConfig
 from modelyard.data.feedback import gather
+from modelyard.data.feedback.config import FeedbackConfig
 from modelyard.formats.contamination import read_report
 from modelyard.formats.expectation import ExpectationError
 from modelyard.formats.questions import Question, write_questions
@@ -158,7 +159,7 @@ def test_contamination_run_finds_planted_items_per_set(corpus, derived, tmp_path
     feedback, out = tmp_path / "feedback", tmp_path / "out"
     feedback.mkdir()
     out.mkdir()
-    gather.run(gather.FeedbackConfig.model_validate(SMALLEST["feedback"]), {"held_out": derived}, feedback, silent, "")
+    gather.run(FeedbackConfig.model_validate(SMALLEST["feedback"]), {"held_out": derived}, feedback, silent, "")
     texts = [row["text"] for row in _planted()[0] if row["split"] == "train" and len(row["text"]) > 80]
     items = [
         Question(id="dirty", text=texts[0]),

@@ -9,22 +9,24 @@ import pytest
 
 from modelyard.commands.app import main
 from modelyard.data.feedback import gather
+from modelyard.data.feedback.config import FeedbackConfig
 from modelyard.desk.database import Database
 from modelyard.formats.feedback import Comparison, records
 from modelyard.progress import silent
-from modelyard.store.artifacts import Spec, Store
+from modelyard.store.artifacts import Store
 from modelyard.store.file_hash import sha256_file
+from modelyard.store.manifest import Spec
 from tests.unit.desk.browsing import Person, batch, desk, people, question
 from tests.unit.desk.test_work import texts
 
 
-def gathered(file: Path, out: Path) -> gather.FeedbackConfig:
+def gathered(file: Path, out: Path) -> FeedbackConfig:
     config = {
         "seed": 3, "splits": {"held_out": 0.3, "gold": 0.2, "held_out_raters": 0.0}, "prefix_characters": 100, "prompts_per_user": 9,
         "pii": {"kinds": [], "region": "US"},
         "files": [{"name": "desk", "path": str(file), "sha256": sha256_file(file), "licence": "ours", "shape": "ranked"}],
     }  # fmt: skip
-    found = gather.FeedbackConfig.model_validate(config)
+    found = FeedbackConfig.model_validate(config)
     out.mkdir()
     gather.run(found, {}, out, silent, (str(file.parent),))
     return found

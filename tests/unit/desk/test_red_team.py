@@ -14,6 +14,7 @@ import sqlalchemy as sql
 
 from modelyard.commands.app import main
 from modelyard.data.feedback import gather
+from modelyard.data.feedback.config import FeedbackConfig
 from modelyard.desk.database import Database
 from modelyard.desk.red_team import findings
 from modelyard.desk.red_team.attacks import attacks
@@ -151,7 +152,7 @@ def test_families_that_measure_train_nothing_and_the_benchmark_has_both_sides(
         "pii": {"kinds": [], "region": "US"}, "prompts_per_user": 200,
     }  # fmt: skip
     (tmp_path / "feedback").mkdir()
-    gather.run(gather.FeedbackConfig.model_validate(config), {}, tmp_path / "feedback", silent, (str(out),))
+    gather.run(FeedbackConfig.model_validate(config), {}, tmp_path / "feedback", silent, (str(out),))
     kept = tmp_path / "feedback"
     (comparison, _) = records(kept / "comparisons.jsonl", Comparison)
     assert (comparison.completions, comparison.ranks, comparison.rater) == (("No to role_play.", "harm 0"), (1, 2), "eve")

@@ -11,7 +11,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from modelyard.data.feedback import gather as human_feedback
-from modelyard.data.feedback.gather import FeedbackConfig
+from modelyard.data.feedback.config import FeedbackConfig
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.token_rows import write_rows
 from modelyard.model import model_directory

@@ -14,8 +14,9 @@ from modelyard.release import decision, export, sign_off
 from modelyard.release.audit import AuditError, audit
 from modelyard.release.gates.gate import Decision
 from modelyard.release.limits import LineDecision
-from modelyard.store.artifacts import Artifact, Spec, Store
+from modelyard.store.artifacts import Store
 from modelyard.store.file_hash import sha256_tree
+from modelyard.store.manifest import Artifact, Spec
 from tests.unit import small_model
 from tests.unit.release.evidence import CONFIG, agreeing, satisfied, write_all, write_results
 from tests.unit.release.test_sign_off import ANSWER

@@ -10,7 +10,7 @@ from modelyard.formats.forecast import read_forecast
 from modelyard.formats.results import read_results
 from modelyard.release.claims import Claim, of_release
 from modelyard.release.limits import BenchmarkLimits, LineDecision
-from modelyard.store.artifacts import Artifact
+from modelyard.store.manifest import Artifact
 from tests.unit.release import evidence
 
 falsify = pytest.importorskip("falsify_prml")

@@ -12,11 +12,13 @@ import pytest
 
 from modelyard.commands.app import main
 from modelyard.data.feedback import gather
+from modelyard.data.feedback.config import FeedbackConfig
 from modelyard.formats.feedback import Comparison, Demonstration, Message, PromptRecord, records
 from modelyard.posttrain.judged import hallucination
 from modelyard.progress import silent
 from modelyard.serving.book import Book, Entry, Opinion, UnknownAnswerError
-from modelyard.store.artifacts import Spec, Store
+from modelyard.store.artifacts import Store
+from modelyard.store.manifest import Spec
 from tests.unit import small_model
 from tests.unit.serving.running import Server
 from tests.worlds.imported import TEMPLATE
@@ -122,7 +124,7 @@ def test_prompts_and_flags_of_a_served_model_stand_in_the_next_lines_feedback_un
         }
         for name, shape in shapes.items()
     ]
-    config = gather.FeedbackConfig.model_validate(
+    config = FeedbackConfig.model_validate(
         {
             "seed": 0,
             "from_corpus": False,

@@ -21,7 +21,8 @@ from modelyard.posttrain.content_classifier.heads import HeadsConfig
 from modelyard.posttrain.content_classifier.train import ContentClassifierConfig
 from modelyard.progress import silent
 from modelyard.serving.content_filter import Held
-from modelyard.store.artifacts import Artifact, Spec, Store
+from modelyard.store.artifacts import Store
+from modelyard.store.manifest import Artifact, Spec
 from tests.unit import small_model
 from tests.worlds.imported import harms
 

@@ -10,7 +10,8 @@ import pytest
 
 from modelyard.config import Config
 from modelyard.store import artifacts
-from modelyard.store.artifacts import Spec, Store
+from modelyard.store.artifacts import Store
+from modelyard.store.manifest import Spec
 
 
 class Nothing(Config):

@@ -8,8 +8,9 @@ import pytest
 from modelyard.adapters.mlflow.registry import Candidate, Registry
 from modelyard.adapters.mlflow.tracker import Tracker
 from modelyard.commands.app import main
-from modelyard.store.artifacts import PARTS, Store
+from modelyard.store.artifacts import Store
 from modelyard.store.lineage import changes, invalidated, walk
+from modelyard.store.manifest import PARTS
 from tests.worlds.line import SOURCES, Inner, Literals, make, make_line
 from tests.worlds.registry import log_directory
 

@@ -9,8 +9,9 @@ import pytest
 
 from modelyard.adapters.mlflow.conviction import of_store
 from modelyard.store import claims
-from modelyard.store.artifacts import PARTS, Artifact, ArtifactError, Store
+from modelyard.store.artifacts import Store
 from modelyard.store.lineage import walk
+from modelyard.store.manifest import PARTS, Artifact, ArtifactError
 from tests.unit.store.test_lineage import Literals, make, make_line
 
 

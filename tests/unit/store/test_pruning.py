@@ -12,9 +12,10 @@ import psutil
 import pytest
 
 from modelyard.store import claims, pruning
-from modelyard.store.artifacts import Artifact, ArtifactError, Store
+from modelyard.store.artifacts import Store
 from modelyard.store.lineage import walk
 from modelyard.store.local_lock import LockedError, alone, lock_of
+from modelyard.store.manifest import Artifact, ArtifactError
 from tests.worlds.line import SOURCES, Literals, make, make_line
 
 LATER = 40 * pruning.DAY

@@ -19,8 +19,9 @@ from modelyard.adapters import signing
 from modelyard.adapters.mlflow.packaging import CODE, WEIGHTS, tree_hashes
 from modelyard.adapters.mlflow.registry import Registry
 from modelyard.store import lineage
-from modelyard.store.artifacts import MANIFEST, Artifact, ArtifactError, Store
+from modelyard.store.artifacts import Store
 from modelyard.store.file_hash import sha256_file
+from modelyard.store.manifest import MANIFEST, Artifact, ArtifactError
 
 REMEMBERED = {"decision_manifest": "decision_artifact", "export_manifest": "export"}
 """Tag with a manifest's hash -> tag with the artifact."""

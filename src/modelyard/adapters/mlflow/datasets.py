@@ -11,7 +11,7 @@ import json
 
 from mlflow.entities import Dataset, DatasetInput, InputTag
 
-from modelyard.store.artifacts import Artifact
+from modelyard.store.manifest import Artifact
 
 DATASETS = frozenset({"corpus", "held_out", "feedback", "benchmarks", "tokens", "harm_labels", "ai_feedback", "feedme"})
 """Artifacts that are data."""

@@ -23,8 +23,8 @@ from mlflow import MlflowClient
 
 from modelyard.adapters.mlflow.server import active_run
 from modelyard.stats.estimate import Estimate
-from modelyard.store.artifacts import MANIFEST
 from modelyard.store.file_hash import sha256_file
+from modelyard.store.manifest import MANIFEST
 
 WEIGHTS = "artifacts/model"
 """Where the Hugging Face directory lies in an MLflow model."""

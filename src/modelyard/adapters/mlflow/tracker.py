@@ -25,7 +25,7 @@ from modelyard.adapters.mlflow.datasets import DATASETS, data_of, dataset_input
 from modelyard.adapters.mlflow.server import client, experiment_id, system_metrics, tolerated, wait_for_answer
 from modelyard.config import canonical_json, complaint, without_password
 from modelyard.printable import markdown
-from modelyard.store.artifacts import Artifact, Spec
+from modelyard.store.manifest import Artifact, Spec
 
 PARENT = "mlflow.parentRunId"
 """The tag by which MLflow nests runs."""

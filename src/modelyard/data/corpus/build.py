@@ -25,7 +25,8 @@ from modelyard.formats.abuse import FILE as ABUSE_FILE
 from modelyard.formats.abuse import REPORT as ABUSE_REPORT
 from modelyard.formats.expectation import SuiteResult, Validate
 from modelyard.progress import Report
-from modelyard.store.artifacts import PARTS, Store
+from modelyard.store.artifacts import Store
+from modelyard.store.manifest import PARTS
 
 NAME = "corpus"
 

@@ -13,7 +13,8 @@ from modelyard.data.corpus import expectations
 from modelyard.data.corpus.expectations import ExpectedConfig
 from modelyard.formats import json_file
 from modelyard.formats.expectation import SuiteResult, Validate
-from modelyard.store.artifacts import Artifact, Store
+from modelyard.store.artifacts import Store
+from modelyard.store.manifest import Artifact
 
 STATISTICS = "statistics.json"
 

@@ -20,8 +20,9 @@ from modelyard.data.filters.screen import Screen
 from modelyard.data.sources.fetch import fetch
 from modelyard.data.sources.stream import Shard
 from modelyard.progress import Report
-from modelyard.store.artifacts import Artifact, Spec, Store
+from modelyard.store.artifacts import Store
 from modelyard.store.code_identity import code_version
+from modelyard.store.manifest import Artifact, Spec
 
 
 class Shards:

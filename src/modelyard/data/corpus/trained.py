@@ -18,8 +18,9 @@ from modelyard.data.sources.declared import SOURCES
 from modelyard.data.sources.fetch import fetch
 from modelyard.data.sources.stream import Shard, rows
 from modelyard.formats.abuse import AbuseModel, load
-from modelyard.store.artifacts import Built, Spec, Store
+from modelyard.store.artifacts import Built, Store
 from modelyard.store.code_identity import code_version
+from modelyard.store.manifest import Spec
 
 _ABUSE = ("abuse_lexicon", "abuse_teacher")
 NAME = "abuse_filter"

@@ -15,18 +15,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pydantic import Field, model_validator
-
-from modelyard.config import Config
 from modelyard.data.corpus.document import DataError
 from modelyard.data.corpus.held_out import RATINGS
 from modelyard.data.corpus.splits import fraction
 from modelyard.data.feedback import files as feedback_files
 from modelyard.data.feedback import votes
 from modelyard.data.feedback.agreement import agreements, folded, said
+from modelyard.data.feedback.config import FeedbackConfig
 from modelyard.data.feedback.files import Entry, FeedbackFile
 from modelyard.data.feedback.tasks import LIBRARY, TaskSet, questions
-from modelyard.data.feedback.votes import VotesConfig
 from modelyard.data.filters.pii import PiiConfig, redact
 from modelyard.formats.feedback import (
     COMPARISONS,
@@ -41,55 +38,6 @@ from modelyard.formats.feedback import (
     write,
 )
 from modelyard.progress import Report
-
-
-class FeedbackSplits(Config):
-    """Shares of what the user's files bring; the corpus has its own."""
-
-    held_out: float = Field(ge=0, lt=1)
-    """Share of prompts (or users) that nothing is trained on: validation demonstrations and prompts, test comparisons."""
-    gold: float = Field(ge=0, lt=1)
-    """Share whose comparisons train the judge of policies and nothing else."""
-    held_out_raters: float = Field(ge=0, lt=1)
-    """Share of the named raters whose comparisons are only measured on."""
-
-    @model_validator(mode="after")
-    def _room(self) -> FeedbackSplits:
-        if self.held_out + self.gold >= 1:
-            raise ValueError("held_out and gold leave nothing to train on")
-        return self
-
-
-class FeedbackConfig(Config):
-    """Everything that defines the feedback."""
-
-    seed: int
-    """Of draws and splits."""
-    from_corpus: bool = True
-    """Whether the corpus's reviews, dialogs and ratings become feedback, beside the files; a model that converses has no use for reviews."""
-    votes: VotesConfig | None = None
-    """How the corpus's ratings become comparisons; absent: they do not."""
-    files: tuple[FeedbackFile, ...] = ()
-    """The user's own files."""
-    tasks: tuple[TaskSet, ...] = ()
-    """Questions whose answers are known, for rewards that a rule verifies."""
-    splits: FeedbackSplits
-    """What is held out of files and tasks."""
-    pii: PiiConfig
-    """What is redacted in the files."""
-    prefix_characters: int = Field(ge=8)
-    """Prompts whose first so many characters are the same (case and spacing apart) are one prompt."""
-    prompts_per_user: int = Field(ge=1)
-    """Most prompts of one user (InstructGPT: 200)."""
-
-    @model_validator(mode="after")
-    def _names(self) -> FeedbackConfig:
-        if self.votes and not self.from_corpus:
-            raise ValueError("votes: are the corpus's, but from_corpus is false")
-        names = [*(file.name for file in self.files), *(task.name for task in self.tasks)]
-        if len(set(names)) < len(names):
-            raise ValueError(f"files and tasks: two are called {next(name for name in names if names.count(name) > 1)}")
-        return self
 
 
 class Sets(NamedTuple):

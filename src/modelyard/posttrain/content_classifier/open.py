@@ -10,8 +10,9 @@ from modelyard.model.encoder import Encoder
 from modelyard.posttrain.content_classifier import classifier
 from modelyard.posttrain.content_classifier.classifier import ContentClassifier
 from modelyard.posttrain.content_classifier.features import Reader, read_settings
-from modelyard.store.artifacts import Artifact, Store
+from modelyard.store.artifacts import Store
 from modelyard.store.file_hash import sha256_tree
+from modelyard.store.manifest import Artifact
 
 
 def decoder_of(store: Store, made: Artifact) -> Artifact:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from modelyard import printable
 from modelyard.release.card.content_template import TEMPLATE
 from modelyard.release.training_content import KEY, Kind, SourceOrigin, TrainingContent
-from modelyard.store.artifacts import MANIFEST, SOURCES
+from modelyard.store.manifest import MANIFEST, SOURCES
 
 FILE = "training_content.html"
 STATISTICS = "statistics.json"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from modelyard.judges import record
-from modelyard.store.artifacts import MANIFEST
+from modelyard.store.manifest import MANIFEST
 
 RANKERS = {"": "all", "people/": "people", "judge/": "a judge"}
 """Part of a metric's key -> whose comparisons it is of."""

@@ -25,7 +25,7 @@ from modelyard.release.card.content_classifier import classifier
 from modelyard.release.card.feedback import feedback
 from modelyard.release.gates.gate import MODELS, Decision
 from modelyard.stats.estimate import Estimate
-from modelyard.store.artifacts import MANIFEST
+from modelyard.store.manifest import MANIFEST
 
 ALIGNED = {"ppo": "PPO", "grpo": "GRPO", "rloo": "RLOO", "dpo": "DPO", "kwise_dpo": "K-wise DPO", "ipo": "IPO", "kto": "KTO"}
 """``policy.algorithm`` -> how the page names it."""

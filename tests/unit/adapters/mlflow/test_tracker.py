@@ -15,7 +15,7 @@ from modelyard.adapters.mlflow.curves import AWAY_SECONDS, FLUSH_SECONDS, LiveRu
 from modelyard.adapters.mlflow.server import client
 from modelyard.adapters.mlflow.tracker import PARENT, Tracker, flatten
 from modelyard.config import Config
-from modelyard.store.artifacts import Artifact, Spec
+from modelyard.store.manifest import Artifact, Spec
 
 
 class Inner(Config):

@@ -12,7 +12,7 @@ from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
 from modelyard.model.training import trainer
 from modelyard.progress import PreemptedError, Stop
-from modelyard.store.artifacts import Spec
+from modelyard.store.manifest import Spec
 from tasks import build
 
 

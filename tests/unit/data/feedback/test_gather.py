@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from modelyard.data.corpus.document import DataError
 from modelyard.data.feedback import gather as human_feedback
-from modelyard.data.feedback.gather import FeedbackConfig
+from modelyard.data.feedback.config import FeedbackConfig
 from modelyard.formats.feedback import (
     COMPARISONS,
     DEMONSTRATIONS,

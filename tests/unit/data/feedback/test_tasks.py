@@ -7,7 +7,8 @@ import reasoning_gym
 
 from modelyard.data.corpus.document import DataError
 from modelyard.data.feedback import gather
-from modelyard.data.feedback.gather import FeedbackConfig
+from modelyard.data.feedback.config import FeedbackConfig
+from modelyard.data.feedback.tasks import TaskSet
 from modelyard.evals import catalog
 from modelyard.formats.feedback import DEMONSTRATIONS, PROMPTS, Demonstration, PromptRecord, records
 from modelyard.posttrain.policy.verified import VerifiedReward, right
@@ -90,4 +91,4 @@ def test_what_the_library_does_not_make_is_one_line(tmp_path: Path, changes: dic
 @pytest.mark.parametrize("prompt", ["no field", "{}", "{answer}", "{question"])
 def test_template_without_a_named_field_or_with_the_answer_is_refused(prompt: str) -> None:
     with pytest.raises(ValueError, match="prompt"):
-        gather.TaskSet.model_validate(SUMS | {"prompt": prompt})
+        TaskSet.model_validate(SUMS | {"prompt": prompt})
