@@ -52,9 +52,13 @@ class VerifiedReward(Config):
     @property
     def id(self) -> str:
         """First 16 hex digits of a hash over its fields and the code that verifies."""
-        code = definition_version("modelyard.posttrain.policy.verified", "program_of" if self.expects == "tests" else "right")
-        sandbox = code_version(sandbox_runner.__name__, seccomp.__name__) if self.expects == "tests" else ""
-        return digest({"reward": self, "code": code, **({"sandbox": sandbox} if sandbox else {})})[:16]
+        code: list[str] = [definition_version("modelyard.posttrain.policy.verified", "program_of" if self.expects == "tests" else "right")]
+        if self.expects == "tests":
+            code += [
+                definition_version("modelyard.judges.sandbox.run", "of_asserts"),
+                code_version(sandbox_runner.__name__, seccomp.__name__),
+            ]
+        return digest({"reward": self, "code": code})[:16]
 
     def speaks_about(self, prompt: PromptRecord) -> bool:
         """Whether a completion of ``prompt`` can earn it."""
