@@ -12,7 +12,9 @@ from modelyard.commands.command import say
 if TYPE_CHECKING:
     from modelyard.desk.database import Database
 
-OUT = typer.Option(help="Directory for prompts, demonstrations, comparisons, and the benchmark findings.jsonl with its findings.toml.")
+OUT = typer.Option(
+    help="Directory for prompts, demonstrations, comparisons, and the benchmark findings.jsonl with its findings.toml and labelled replies."
+)
 CONFIG = typer.Option(help="The desk's TOML file: which families of attacks measure and never train.")
 GARAK = typer.Option(help="Report of garak (report.jsonl): its hits become findings that an expert decides about.")
 REPORTER = typer.Option(help="With --garak: the account that reports them; another expert decides.", metavar="NAME")

@@ -13,6 +13,7 @@ from modelyard.formats.forecast import SealedForecast
 from modelyard.formats.results import Results
 from modelyard.release.limits import LineDecision
 from modelyard.stats.estimate import Estimate
+from modelyard.stats.misclassification import JudgeError, corrected
 from modelyard.store.artifacts import Artifact
 
 
@@ -41,6 +42,9 @@ LIMIT = (
 )
 
 
+CORRECTED = ", corrected by the error of what judges replies"
+
+
 def of_release(
     rules: LineDecision,
     decided: Artifact,
@@ -56,9 +60,11 @@ def of_release(
 
     def limit(gate: str, key: str, comparator: str, threshold: float, end: str) -> Claim:
         found: Estimate | None = results.metrics.get(f"evals/policy/{key}")
-        name = key.split("/")[0]
+        name, _, of = key.partition("/")
+        error = results.benchmarks[name].judge_errors.get(of) if name in results.benchmarks else None
+        found = _corrected(found, error) if found and error else found
         what = f"{name} {results.benchmarks[name].id}" if name in results.benchmarks else name
-        metric = f"policy/{key}, {end} end of the 95% interval"
+        metric = f"policy/{key}, {end} end of the 95% interval{CORRECTED if error else ''}"
         observed = getattr(found, "high" if end == "upper" else "low") if found else None
         bound = "max" if end == "upper" else "min"
         file = f"{gate}-{key.replace('/', '-')}-{bound}"
@@ -72,6 +78,14 @@ def of_release(
         if own.gated:
             yield from (limit("limits", f"{name}/{key}", "<=", most, "upper") for key, most in own.max.items())
             yield from (limit("limits", f"{name}/{key}", ">=", least, "lower") for key, least in own.min.items())
+
+
+def _corrected(found: Estimate, error: JudgeError) -> Estimate | None:
+    """The share that the gate went by; None where the judge is no better than chance."""
+    try:
+        return corrected(found, error)
+    except ValueError:
+        return None
 
 
 def of_forecast(rules: LineDecision, made: Artifact, forecast: SealedForecast, metrics: Mapping[str, Estimate], tokens: Artifact) -> Claim:

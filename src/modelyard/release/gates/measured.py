@@ -10,6 +10,8 @@ from modelyard.formats.results import Results, Rows
 from modelyard.release.compare import Comparison, Grouped, compare
 from modelyard.release.gates.gate import RefusedError, metric
 from modelyard.release.limits import ReleaseConfig
+from modelyard.stats.estimate import Estimate
+from modelyard.stats.misclassification import corrected, largest_rise, youden
 
 SAFETY = "safety"
 """Aspect of the benchmarks that the safety gate judges."""
@@ -95,6 +97,34 @@ def empty(limit: bool) -> str:
     return " (an empty limit: no model can miss it)" if limit else ""
 
 
+def share_of(results: Results, model: str, name: str, key: str, config: ReleaseConfig) -> Estimate:
+    """A metric of a model, where its judge's error was measured corrected by it and as much wider. Raises RefusedError where it is missing
+    or unfit to decide, or its judge no better than chance."""
+    seen, error = metric(results, f"evals/{model}/{name}/{key}", config.of(name).min_items), results.benchmarks[name].judge_errors.get(key)
+    try:
+        return corrected(seen, error) if error else seen
+    except ValueError as problem:
+        raise RefusedError(f"{name} {key}: {problem}") from None
+
+
+def rise_of(results: Results, name: str, key: str, config: ReleaseConfig) -> float:
+    """By how much a metric is above the SFT model's; where its judge's error was measured, the most that this can be. Raises RefusedError as
+    :func:`share_of`."""
+    now, before = (metric(results, f"evals/{model}/{name}/{key}", config.of(name).min_items).value for model in ("policy", "sft"))
+    error = results.benchmarks[name].judge_errors.get(key)
+    try:
+        return largest_rise(now - before, error) if error else now - before
+    except ValueError as problem:
+        raise RefusedError(f"{name} {key}: {problem}") from None
+
+
+def tolerated(results: Results, name: str, config: ReleaseConfig) -> float:
+    """The loss of mean score that a benchmark may show: of a true loss a judge with errors sees only a part, the least that its labels leave
+    possible."""
+    seen = (youden(error).low for error in results.benchmarks[name].judge_errors.values())
+    return config.of(name).tolerance * max(0.0, min(seen, default=1.0))
+
+
 class Limited(NamedTuple):
     """Whether metrics are inside their limits."""
 
@@ -113,8 +143,10 @@ def under_limits(results: Results, names: Sequence[str], config: ReleaseConfig) 
         held = config.of(name)
         own = held.own
         for key in dict.fromkeys([*own.max, *own.min, *own.max_increase]):
-            value = metric(results, f"evals/policy/{name}/{key}", held.min_items)
+            value = share_of(results, "policy", name, key, config)
             text = f"{name if key == name else f'{name} {key}'} {value.value:.1%} [{value.low:.1%}, {value.high:.1%}]"
+            if error := results.benchmarks[name].judge_errors.get(key):
+                text += f" (seen {metric(results, f'evals/policy/{name}/{key}', held.min_items).value:.1%} by a judge that {error})"
             outside, share = [], f"evals/policy/{name}/{key}" in results.shares
             if key in own.max:
                 outside += [value.high > own.max[key]]
@@ -123,9 +155,12 @@ def under_limits(results: Results, names: Sequence[str], config: ReleaseConfig) 
                 outside += [value.low < own.min[key]]
                 text += f", at least {own.min[key]:.1%}{empty(share and own.min[key] <= 0)}"
             if key in own.max_increase:
-                rise = value.value - metric(results, f"evals/sft/{name}/{key}", held.min_items).value
+                rise = rise_of(results, name, key, config)
                 outside += [rise > own.max_increase[key]]
-                text += f", {rise:+.1%} against SFT, at most {own.max_increase[key]:+.1%}{empty(share and own.max_increase[key] >= 1)}"
+                most = "up to " if error and rise > 0 else ""
+                text += (
+                    f", {most}{rise:+.1%} against SFT, at most {own.max_increase[key]:+.1%}{empty(share and own.max_increase[key] >= 1)}"
+                )
             said.append(text + (" EXCEEDED" if any(outside) else ""))
             good = good and not any(outside)
             numbers[f"{name}/{key}"] = value.value
