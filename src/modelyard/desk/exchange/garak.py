@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from modelyard.desk.exchange.foreign import rows, table, text
+from modelyard.desk.exchange.foreign import Hit, rows, table, text
 from modelyard.desk.red_team.findings import Marked
 from modelyard.formats.feedback import json_lines
 
@@ -27,14 +27,6 @@ FAMILIES = {
     "grandma": "fiction",
 }
 """Module of a probe -> family; any other is ``other``."""
-
-
-class Hit(NamedTuple):
-    """An answer that a detector holds for harm."""
-
-    messages: list[dict[str, str]]
-    """The conversation and the answer."""
-    marked: Marked
 
 
 def hits(path: Path) -> Iterator[Hit]:
