@@ -23,6 +23,10 @@ FAMILIES = {
     "latentinjection": "instruction_override",
     "encoding": "encoding",
     "smuggling": "encoding",
+    "badchars": "encoding",
+    "fitd": "multi_turn",
+    "goat": "multi_turn",
+    "atkgen": "multi_turn",
     "phrasing": "tense",
     "grandma": "fiction",
 }
