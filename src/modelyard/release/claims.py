@@ -13,7 +13,7 @@ from modelyard.formats.forecast import SealedForecast
 from modelyard.formats.results import Results
 from modelyard.release.limits import LineDecision
 from modelyard.stats.estimate import Estimate
-from modelyard.stats.misclassification import JudgeError, corrected
+from modelyard.stats.misclassification import corrected
 from modelyard.store.artifacts import Artifact
 
 
@@ -62,7 +62,7 @@ def of_release(
         found: Estimate | None = results.metrics.get(f"evals/policy/{key}")
         name, _, of = key.partition("/")
         error = results.benchmarks[name].judge_errors.get(of) if name in results.benchmarks else None
-        found = _corrected(found, error) if found and error else found
+        found = corrected(found, error) if found and error else found
         what = f"{name} {results.benchmarks[name].id}" if name in results.benchmarks else name
         metric = f"policy/{key}, {end} end of the 95% interval{CORRECTED if error else ''}"
         observed = getattr(found, "high" if end == "upper" else "low") if found else None
@@ -78,14 +78,6 @@ def of_release(
         if own.gated:
             yield from (limit("limits", f"{name}/{key}", "<=", most, "upper") for key, most in own.max.items())
             yield from (limit("limits", f"{name}/{key}", ">=", least, "lower") for key, least in own.min.items())
-
-
-def _corrected(found: Estimate, error: JudgeError) -> Estimate | None:
-    """The share that the gate went by; None where the judge is no better than chance."""
-    try:
-        return corrected(found, error)
-    except ValueError:
-        return None
 
 
 def of_forecast(rules: LineDecision, made: Artifact, forecast: SealedForecast, metrics: Mapping[str, Estimate], tokens: Artifact) -> Claim:

@@ -52,11 +52,10 @@ def youden(error: JudgeError) -> Estimate:
     return Estimate(value, low, min(1.0, high), min(error.positives, error.negatives))
 
 
-def corrected(seen: Estimate, error: JudgeError) -> Estimate:
-    """The true share behind the one ``seen`` among ``seen.n`` items, in [0, 1]. Raises ValueError where the judge is not shown to be better
-    than chance."""
+def corrected(seen: Estimate, error: JudgeError) -> Estimate | None:
+    """The true share behind the one ``seen`` among ``seen.n`` items, in [0, 1]; None where the judge is not shown to be better than chance."""
     if youden(error).low <= 0:
-        raise ValueError(f"a judge that {error} is not shown to be better than chance")
+        return None
     miss, alarm = 1 - error.hits / error.positives, error.false_alarms / error.negatives
     value = min(1.0, max(0.0, (seen.value - alarm) / (1 - miss - alarm)))
     share = _moved(seen.value, seen.n, Z95**2)
@@ -70,15 +69,14 @@ def corrected(seen: Estimate, error: JudgeError) -> Estimate:
     return Estimate(value, min(low, value), max(high, value), seen.n, spread)
 
 
-def largest_rise(seen: float, error: JudgeError) -> float:
-    """The most that a share can have risen that the judge sees rise by ``seen``, for all that is known of the judge.
+def largest_rise(seen: float, error: JudgeError) -> float | None:
+    """The most that a share can have risen that the judge sees rise by ``seen``, for all that is known of the judge; None as of
+    :func:`corrected`.
 
-    Of a true change it sees the part :func:`youden`; sampling of the items is not in it. Raises ValueError as :func:`corrected`.
+    Of a true change it sees the part :func:`youden`; sampling of the items is not in it.
     """
     sharpness = youden(error)
-    if sharpness.low <= 0:
-        raise ValueError(f"a judge that {error} is not shown to be better than chance")
-    return seen / (sharpness.low if seen > 0 else sharpness.high)
+    return seen / (sharpness.low if seen > 0 else sharpness.high) if sharpness.low > 0 else None
 
 
 class _Share(NamedTuple):

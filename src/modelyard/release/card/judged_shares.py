@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from modelyard.formats.results import Results
 from modelyard.release.gates.gate import MODELS
+from modelyard.stats.estimate import Estimate
 from modelyard.stats.misclassification import corrected
 
 UNKNOWN = "no better than chance"
@@ -18,7 +19,7 @@ def judged_shares(results: Results) -> list[tuple[str, ...]]:
             f"{error.false_alarms} of {error.negatives}",
             model,
             f"{seen.value:.3f}",
-            _corrected(results, model, name, key),
+            _shown(corrected(seen, error)),
         )
         for name, measured in results.benchmarks.items()
         for key, error in measured.judge_errors.items()
@@ -27,9 +28,5 @@ def judged_shares(results: Results) -> list[tuple[str, ...]]:
     ]
 
 
-def _corrected(results: Results, model: str, name: str, key: str) -> str:
-    try:
-        found = corrected(results.metrics[f"evals/{model}/{name}/{key}"], results.benchmarks[name].judge_errors[key])
-    except ValueError:
-        return UNKNOWN
-    return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
+def _shown(found: Estimate | None) -> str:
+    return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]" if found else UNKNOWN

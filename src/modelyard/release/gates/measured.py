@@ -11,7 +11,7 @@ from modelyard.release.compare import Comparison, Grouped, compare
 from modelyard.release.gates.gate import RefusedError, metric
 from modelyard.release.limits import ReleaseConfig
 from modelyard.stats.estimate import Estimate
-from modelyard.stats.misclassification import corrected, largest_rise, youden
+from modelyard.stats.misclassification import JudgeError, corrected, largest_rise, youden
 
 SAFETY = "safety"
 """Aspect of the benchmarks that the safety gate judges."""
@@ -97,25 +97,11 @@ def empty(limit: bool) -> str:
     return " (an empty limit: no model can miss it)" if limit else ""
 
 
-def share_of(results: Results, model: str, name: str, key: str, config: ReleaseConfig) -> Estimate:
-    """A metric of a model, where its judge's error was measured corrected by it and as much wider. Raises RefusedError where it is missing
-    or unfit to decide, or its judge no better than chance."""
-    seen, error = metric(results, f"evals/{model}/{name}/{key}", config.of(name).min_items), results.benchmarks[name].judge_errors.get(key)
-    try:
-        return corrected(seen, error) if error else seen
-    except ValueError as problem:
-        raise RefusedError(f"{name} {key}: {problem}") from None
-
-
-def rise_of(results: Results, name: str, key: str, config: ReleaseConfig) -> float:
-    """By how much a metric is above the SFT model's; where its judge's error was measured, the most that this can be. Raises RefusedError as
-    :func:`share_of`."""
-    now, before = (metric(results, f"evals/{model}/{name}/{key}", config.of(name).min_items).value for model in ("policy", "sft"))
-    error = results.benchmarks[name].judge_errors.get(key)
-    try:
-        return largest_rise(now - before, error) if error else now - before
-    except ValueError as problem:
-        raise RefusedError(f"{name} {key}: {problem}") from None
+def corrected_share(seen: Estimate, error: JudgeError, what: str) -> Estimate:
+    """A share with its judge's error in value and interval. Raises RefusedError where the judge may be no better than chance."""
+    if (found := corrected(seen, error)) is None:
+        raise RefusedError(f"{what}: a judge that {error} is not shown to be better than chance")
+    return found
 
 
 def tolerated(results: Results, name: str, config: ReleaseConfig) -> float:
@@ -143,10 +129,12 @@ def under_limits(results: Results, names: Sequence[str], config: ReleaseConfig) 
         held = config.of(name)
         own = held.own
         for key in dict.fromkeys([*own.max, *own.min, *own.max_increase]):
-            value = share_of(results, "policy", name, key, config)
-            text = f"{name if key == name else f'{name} {key}'} {value.value:.1%} [{value.low:.1%}, {value.high:.1%}]"
+            what = name if key == name else f"{name} {key}"
+            value = seen = metric(results, f"evals/policy/{name}/{key}", held.min_items)
             if error := results.benchmarks[name].judge_errors.get(key):
-                text += f" (seen {metric(results, f'evals/policy/{name}/{key}', held.min_items).value:.1%} by a judge that {error})"
+                value = corrected_share(seen, error, what)
+            text = f"{what} {value.value:.1%} [{value.low:.1%}, {value.high:.1%}]"
+            text += f" (seen {seen.value:.1%} by a judge that {error})" if error else ""
             outside, share = [], f"evals/policy/{name}/{key}" in results.shares
             if key in own.max:
                 outside += [value.high > own.max[key]]
@@ -155,7 +143,8 @@ def under_limits(results: Results, names: Sequence[str], config: ReleaseConfig) 
                 outside += [value.low < own.min[key]]
                 text += f", at least {own.min[key]:.1%}{empty(share and own.min[key] <= 0)}"
             if key in own.max_increase:
-                rise = rise_of(results, name, key, config)
+                rise = seen.value - metric(results, f"evals/sft/{name}/{key}", held.min_items).value
+                rise = (largest_rise(rise, error) or 0.0) if error else rise
                 outside += [rise > own.max_increase[key]]
                 most = "up to " if error and rise > 0 else ""
                 text += (
