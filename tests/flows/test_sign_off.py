@@ -93,7 +93,7 @@ def test_sign_off_at_the_desk_resumes_the_paused_run_with_what_was_signed(world:
     somebody.start()
     run = waiting_for_the_desk.with_options(flow_run_name="desk")
 
-    assert run(world.store.storage.url, world.store.scratch, held.version) == answer
+    assert run(world.store.storage.url, str(world.store.scratch), held.version) == answer
     kept = world.store.built(signature.spec(world.store, "line", held))
     assert kept
     assert world.audited(kept).verdict == "PROMOTE"
