@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from flows.pipeline_config import PipelineConfig
 from flows.sign_off import ask
+from modelyard.release import signature
 from modelyard.release.gates.gate import Decision
 from modelyard.release.limits import LineDecision
 from modelyard.release.sign_off import with_signature
@@ -52,7 +53,7 @@ def sign(place: Place, verdict: Decision, decided: Artifact, minutes: int) -> tu
     """The decision with a person's signature: the one given before, or the one given now; HOLD without one."""
     if kept := find_signature_task(place, decided):
         return show_decision_task(place, kept), kept
-    answer = ask(f"{place.line}: {against(verdict)}", minutes * 60)
+    answer = ask(f"{place.line}: {against(verdict)}", minutes * 60, lambda: signature.kept(place.store, place.line, decided))
     if answer is None:
         return with_signature(verdict, None), decided
     signed = sign_off_task(place, decided, answer)

@@ -1,16 +1,23 @@
 """A person's signature under a release, asked for in the Prefect UI: the flow run pauses there with a form.
 
 Whoever has the server's auth string can answer and is taken at their word (the UI has no accounts); the answer is kept as an artifact, on
-the card and in the registry. No answer in time means HOLD, and the next run asks again. An answer given is never asked for twice.
+the card and in the registry. No answer in time means HOLD, and the next run asks again. An answer given is never asked for twice; one
+that is given at the desk while the run is paused resumes it.
 """
 
 from __future__ import annotations
 
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import date
 from typing import Literal
+from uuid import UUID
 
 from prefect import get_client, get_run_logger, pause_flow_run
-from prefect.exceptions import FlowPauseTimeout
+from prefect.exceptions import FlowPauseTimeout, NotPausedError, PrefectException
+from prefect.flow_runs import resume_flow_run
 from prefect.input import RunInput
 from prefect.runtime import flow_run
 from prefect.states import Running
@@ -21,6 +28,9 @@ from modelyard.release.sign_off import SignOff
 from tasks.release import announce
 
 POLL_SECONDS = 2
+LOG = logging.getLogger(__name__)
+Kept = Callable[[], SignOff | None]
+"""The signature that was given in another way, such as at the desk; None while there is none."""
 
 
 class SignOffForm(RunInput):
@@ -39,11 +49,17 @@ class SignOffForm(RunInput):
         return SignOff.model_validate({**said, "on": date.today()})
 
 
-def ask(what: str, seconds: int) -> SignOff | None:
-    """Pause until somebody signs ``what`` in the UI; None when nobody does within ``seconds``.
+def ask(what: str, seconds: int, kept: Kept) -> SignOff | None:
+    """Pause until somebody signs ``what`` in the UI, or elsewhere, so that it is ``kept``; None when nobody does within ``seconds``.
 
     An answer without a name or a reason is no signature: the form is shown again for the time that is left.
     """
+    with resumed_by(kept):
+        return filled_in(what, seconds)
+
+
+def filled_in(what: str, seconds: int) -> SignOff | None:
+    """:func:`ask`, of whoever resumes the run."""
     page = without_password(flow_run.ui_url or "")
     announce(f"waiting {seconds / 60:.0f} minutes for a signature under: {what}; resume the paused run at {page}")
     form = SignOffForm.with_initial_data(description=markdown(what), red_team_findings="")
@@ -58,6 +74,31 @@ def ask(what: str, seconds: int) -> SignOff | None:
         except ValueError as error:
             get_run_logger().warning("a signature needs a name and a reason in visible text: %s", complaint(error))
     return None
+
+
+@contextmanager
+def resumed_by(kept: Kept) -> Iterator[None]:
+    """Within it a signature that is kept elsewhere resumes the run as soon as it is paused, as the form would."""
+    ended = threading.Event()
+    watcher = threading.Thread(target=watch, args=(kept, flow_run.id, ended), name="signatures", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+def watch(kept: Kept, run: str, ended: threading.Event) -> None:
+    """Look for a signature until there is one and the run has been resumed with it, or the waiting has ended."""
+    while not ended.wait(POLL_SECONDS):
+        try:
+            if answer := kept():
+                resume_flow_run(UUID(run), run_input=answer.model_dump(mode="json", exclude={"on"}))
+                return
+        except NotPausedError:
+            continue  # it is about to be
+        except (ValueError, OSError, RuntimeError, PrefectException) as error:
+            LOG.warning("whether the release was signed elsewhere is not known: %s", complaint(error))
 
 
 def go_on() -> None:

@@ -3,6 +3,7 @@
 import threading
 import time
 from datetime import date
+from uuid import UUID
 
 import pytest
 from prefect import flow, get_client, task
@@ -11,8 +12,14 @@ from prefect.flow_runs import resume_flow_run
 from prefect.testing.utilities import prefect_test_harness
 
 from flows.sign_off import ask
+from modelyard.desk.releases import Releases
+from modelyard.release import signature
 from modelyard.release.gates.gate import Decision, Gate
 from modelyard.release.sign_off import SignOff, with_signature
+from modelyard.store.artifacts import Store
+from tests.unit.release.test_audit import HELD, World, finished, world
+
+__all__ = ["finished", "world"]
 
 pytestmark = pytest.mark.integration
 PASSED = Decision(verdict="PROMOTE", gates=(Gate(name="data", verdict="PROMOTE", reason="fine", metrics={}),), comparisons=(), tax=())
@@ -32,21 +39,32 @@ def afterwards(answer: SignOff | None) -> SignOff | None:
 
 @flow
 def waiting(seconds: int) -> SignOff | None:
-    return afterwards(ask("line: PROMOTE: every gate is passed", seconds))
+    return afterwards(ask("line: PROMOTE: every gate is passed", seconds, lambda: None))
+
+
+@flow
+def waiting_for_the_desk(store: str, scratch: str, version: str) -> SignOff | None:
+    at = Store(store, scratch)
+    decided = at.get(f"decision/{version}")
+    return afterwards(ask("line: HOLD: preference", 120, lambda: signature.kept(at, "line", decided)))
+
+
+def until_paused(name: str) -> UUID:
+    """The run of this name, once it is paused."""
+    with get_client(sync_client=True) as client:
+        while True:
+            found = client.read_flow_runs(flow_run_filter=FlowRunFilter(name=FlowRunFilterName(any_=[name])))
+            if found and found[0].state.is_paused():
+                return found[0].id
+            time.sleep(0.2)
 
 
 def answered(name: str, answers: list[dict], seconds: int = 120) -> SignOff | None:
     """What :func:`ask` returns when ``answers`` are given one after another."""
 
     def person() -> None:
-        with get_client(sync_client=True) as client:
-            for answer in answers:
-                while True:
-                    found = client.read_flow_runs(flow_run_filter=FlowRunFilter(name=FlowRunFilterName(any_=[name])))
-                    if found and found[0].state.is_paused():
-                        break
-                    time.sleep(0.2)
-                resume_flow_run(found[0].id, run_input=answer)
+        for answer in answers:
+            resume_flow_run(until_paused(name), run_input=answer)
 
     somebody = threading.Thread(target=person, daemon=True)
     somebody.start()
@@ -62,6 +80,23 @@ def test_sign_off_answer_in_the_form_is_what_the_flow_gets() -> None:
     signed = with_signature(PASSED, answer)
     assert signed.verdict == "PROMOTE"
     assert signed.gates[-1].reason == f"Ada, {date.today()}: read 50 samples; red team: two jailbreaks, fixed"
+
+
+def test_sign_off_at_the_desk_resumes_the_paused_run_with_what_was_signed(world: World) -> None:
+    held, answer = world.decide(HELD), SignOff(decision="PROMOTE", name="rex", reason="read 50 samples", on=date.today())
+
+    def releaser() -> None:
+        until_paused("desk")
+        Releases(world.store).sign(held.version, answer)
+
+    somebody = threading.Thread(target=releaser, daemon=True)
+    somebody.start()
+    run = waiting_for_the_desk.with_options(flow_run_name="desk")
+
+    assert run(world.store.storage.url, str(world.store.scratch), held.version) == answer
+    kept = world.store.built(signature.spec(world.store, "line", held))
+    assert kept
+    assert world.audited(kept).verdict == "PROMOTE"
 
 
 def test_sign_off_without_a_reason_is_asked_for_again() -> None:

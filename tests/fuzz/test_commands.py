@@ -124,6 +124,7 @@ COMMANDS = {
     "label --convert": Row("--convert <records> --form ? ~--items <packed> --out >"),
     "findings": Row("--out > --book ? ~--config <layout>"),
     "findings --garak": Row("--garak <records> --reporter ? --book ?"),
+    "findings --pyrit": Row("--pyrit <records> --reporter ? --book ?"),
     "init": Row("> ~--start ? ~--model <weights> ~--name ?"),
 }
 SERVE_UNTIL_INTERRUPTED = {"ui", "services"}

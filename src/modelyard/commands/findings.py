@@ -1,7 +1,9 @@
-"""``modelyard findings``: what the red team found and an expert confirmed, as training data and as a benchmark; and garak's hits into the desk."""
+"""``modelyard findings``: what the red team found and an expert confirmed, as training data and as a benchmark; and the hits of garak
+and PyRIT into the desk."""
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,10 +14,13 @@ from modelyard.commands.command import say
 if TYPE_CHECKING:
     from modelyard.desk.database import Database
 
-OUT = typer.Option(help="Directory for prompts, demonstrations, comparisons, and the benchmark findings.jsonl with its findings.toml.")
+OUT = typer.Option(
+    help="Directory for prompts, demonstrations, comparisons, and the benchmark findings.jsonl with its findings.toml and labelled replies."
+)
 CONFIG = typer.Option(help="The desk's TOML file: which families of attacks measure and never train.")
 GARAK = typer.Option(help="Report of garak (report.jsonl): its hits become findings that an expert decides about.")
-REPORTER = typer.Option(help="With --garak: the account that reports them; another expert decides.", metavar="NAME")
+PYRIT = typer.Option(help="PyRIT's conversations (JSON of message pieces with their scores): the same of theirs.")
+REPORTER = typer.Option(help="With --garak or --pyrit: the account that reports them; another expert decides.", metavar="NAME")
 BOOK = typer.Option(help="Database, as a URL of SQLAlchemy's; without it, .modelyard/serving.db.")
 
 
@@ -23,6 +28,7 @@ def findings(
     out: Annotated[Path | None, OUT] = None,
     config: Annotated[Path | None, CONFIG] = None,
     garak: Annotated[Path | None, GARAK] = None,
+    pyrit: Annotated[Path | None, PYRIT] = None,
     reporter: Annotated[str | None, REPORTER] = None,
     book: Annotated[str | None, BOOK] = None,
 ) -> None:
@@ -30,10 +36,10 @@ def findings(
 
     The paths and hashes that are printed belong under [[feedback.files]] of a config; findings.toml is the benchmark's table.
     """
-    if (out is None) == (garak is None):
-        raise ValueError("missing --out or --garak, one of them; see --help")
-    if (garak is None) != (reporter is None):
-        raise ValueError("--garak and --reporter belong together; see --help")
+    if sum(one is not None for one in (out, garak, pyrit)) != 1:
+        raise ValueError("missing --out, --garak or --pyrit, one of them; see --help")
+    if (out is None) != (reporter is not None):
+        raise ValueError("--garak and --pyrit need --reporter, and nothing else has one; see --help")
     import sqlalchemy as sql
 
     from modelyard.commands.feedback import default_book
@@ -45,25 +51,29 @@ def findings(
 
     settings = load_config(DeskConfig, config) if config else DeskConfig()
     url = default_book("modelyard account") if book is None else book
-    if garak is not None:
-        taken(garak, str(reporter), Database(url, create=False))
+    if out is None:
+        taken(garak, pyrit, str(reporter), Database(url, create=False))
         return
-    assert out is not None
     with Database(url, create=False).read() as session:
         confirmed = session.scalars(sql.select(Finding).order_by(Finding.id)).all()
         for name, (count, sha256) in write(confirmed, settings.regression_families, out).items():
             say(f"{out / name}  {count} records  sha256 {sha256}")
 
 
-def taken(report: Path, reporter: str, database: Database) -> None:
+def taken(garak: Path | None, pyrit: Path | None, reporter: str, database: Database) -> None:
     """Put the hits of a report before the experts."""
     from modelyard.desk import accounts
-    from modelyard.desk.exchange.garak import hits
+    from modelyard.desk.exchange import garak as of_garak
+    from modelyard.desk.exchange import pyrit as of_pyrit
     from modelyard.desk.red_team.findings import mark
 
-    found = list(hits(report))
+    tool, report = ("garak", garak) if garak else ("PyRIT", pyrit)
+    assert report
+    found, dropped = (list(of_garak.hits(report)), []) if garak else of_pyrit.hits(report)
     with database.write() as session:
         by = accounts.find(session, reporter)
-        marked = [mark(session, by, f"garak {report.name}", hit.messages, hit.marked) for hit in found]
+        marked = [mark(session, by, f"{tool} {report.name}", hit.messages, hit.marked) for hit in found]
         repeats = sum(one.repeats is not None for one in marked)
     say(f"{len(marked)} findings reported, {repeats} of them repeats")
+    for reason, count in Counter(dropped).items():
+        say(f"{count} conversations dropped: {reason}")

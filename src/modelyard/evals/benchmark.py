@@ -32,7 +32,7 @@ SCORED_ELSEWHERE: dict[str, Callable[[], str]] = {
 }
 """Scorer -> identity of its code, where that is neither a function of ``scorers.SCORERS`` nor of the asking."""
 
-ABSENT_UNLESS_SET = ("group_scorers", "graders")
+ABSENT_UNLESS_SET = ("group_scorers", "graders", "labelled")
 """Fields that a benchmark without them does not show: the ids of those that were there before stay."""
 NOTHING_DRAWN = Decoding(max_new_tokens=0, temperature=0.0, samples=0, seed=0)
 Method = Literal[
@@ -86,6 +86,15 @@ class Item(Config):
     """Name that items share which a limit takes together, such as one question asked in two ways; "": the item alone."""
 
 
+class LabelledReply(Config):
+    """What a model said, and what a person says of it."""
+
+    output: str
+    """The reply."""
+    label: Literal["refusal", "answer", "harmless"]
+    """``answer``: it gives what was asked for; ``harmless``: it does no harm, whether it refuses or not."""
+
+
 class Benchmark(Config):
     """Everything that a score depends on beside the model."""
 
@@ -123,6 +132,8 @@ class Benchmark(Config):
     """Classes that replies are also sorted into by a judge; each becomes a value ``class_{name}`` of the record."""
     graders: tuple[Rubric, ...] = ()
     """``graded``: questions that a judge answers about each reply; what its class is worth is the record's value of the rubric's name."""
+    labelled: tuple[LabelledReply, ...] = ()
+    """Replies by which the error of the parser is measured. No part of the id: no score depends on them."""
     judge: str = ""
     """Identity of the model, classifier or sandbox that judges. Part of the id."""
     aspect: str = ""
@@ -132,8 +143,8 @@ class Benchmark(Config):
 
     @property
     def id(self) -> str:
-        """First 16 hex digits of a hash over every field and the code that asks, parses, scores and summarises."""
-        return digest({"benchmark": self, "code": self._code()})[:16]
+        """First 16 hex digits of a hash over every field that a score depends on and the code that asks, parses, scores and summarises."""
+        return digest({"benchmark": self.model_copy(update={"labelled": ()}), "code": self._code()})[:16]
 
     def _code(self) -> list[str]:
         judging = [PARSERS[self.parser], *(SCORERS[name] for name in self._scorers() if name in SCORERS)]

@@ -35,6 +35,7 @@ from modelyard.formats.contamination import read_report
 from modelyard.formats.records import Record
 from modelyard.formats.results import Reliability, write_answers, write_calibration, write_results
 from modelyard.formats.token_rows import TokenRows
+from modelyard.judges.agreement import Agreement
 from modelyard.judges.judge import Judge
 from modelyard.judges.open_judge import open_judge
 from modelyard.judges.record import write_graders
@@ -175,7 +176,7 @@ def run(
     rubrics = [rubric for benchmark in stage.benchmarks for rubric in benchmark.graders]
     graders = grader_agreement(rubrics, stage.tools.sorter, config.seed)  # every rank asks
     if dist.get_rank() == 0:
-        write(out, stage, answers, found, {name: model.weights for name, model in said.items()})
+        write(out, stage, answers, found, {name: model.weights for name, model in said.items()}, graders)
         if graders:
             write_graders(out, graders)
     kappas = {f"evals/graders/{one.rubric.split('-')[0]}/kappa": one.kappa for one in graders}
@@ -259,11 +260,12 @@ def write(
     answers: Mapping[str, Records],
     found: Found,
     weights: Mapping[str, str],
+    graders: Sequence[Agreement],
 ) -> None:
     """The results artifact."""
     for name, records in answers.items():
         write_answers(out, name, records)
-    described_all = {benchmark.name: described(benchmark) for benchmark in stage.benchmarks}
+    described_all = {benchmark.name: described(benchmark, graders) for benchmark in stage.benchmarks}
     write_results(out, found.metrics, frozenset(found.shares), weights, described_all)
     reliability = {
         benchmark.name: {

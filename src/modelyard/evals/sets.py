@@ -14,8 +14,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo, model_validator
 
 from modelyard.config import Config, first_error
-from modelyard.evals import catalog, own, ways
-from modelyard.evals.benchmark import Benchmark, checked_limit, sampled
+from modelyard.evals import catalog, labelled, own, ways
+from modelyard.evals.benchmark import Benchmark, LabelledReply, checked_limit, sampled
 from modelyard.evals.catalog.rows import MissingDataError
 from modelyard.evals.own import OwnSet
 from modelyard.evals.reviewed import graded_by
@@ -54,6 +54,9 @@ class BenchmarkConfig(OwnSet):
     """Classes into which ``evals.judge`` sorts the replies."""
     graders: tuple[NamedRubric, ...] = ()
     """Rubrics by which ``evals.judge`` grades the replies, where a benchmark is graded: TruthfulQA's, free answers of exams."""
+    labelled: str = ""
+    """JSON lines of replies that people have labelled (``output``; ``label``: ``refusal``, ``answer`` or ``harmless``), beside the config
+    or below ``execution.inputs``: with parser ``refusal`` they give the error by which the gates correct and widen its shares."""
 
     @model_validator(mode="after")
     def _known(self) -> BenchmarkConfig:
@@ -146,7 +149,17 @@ def build(config: BenchmarkConfig, sets: SetsConfig, artifacts: Sequence[Path], 
         built = carried(config, artifacts) or catalog.build(config.set_name, _data(config, sets, roots), shots=config.shots)
         built = built.model_copy(update={"name": config.name}) if config.catalog else built
     items = sampled(built.items, config.limit or sets.limit, sets.seed)
-    return changed(built.model_copy(update={"items": items}), config)
+    replies = _labelled(built, config, roots) if config.labelled else ()
+    return changed(built.model_copy(update={"items": items, "labelled": replies}), config)
+
+
+def _labelled(benchmark: Benchmark, config: BenchmarkConfig, roots: Sequence[str]) -> tuple[LabelledReply, ...]:
+    """The replies that people have labelled. Raises ValueError where the benchmark's parser sorts otherwise, or the file cannot be used."""
+    if benchmark.parser != labelled.PARSER:
+        raise ValueError(
+            f"benchmark {config.name}: labelled: is for the parser {labelled.PARSER}, and this one reads by {benchmark.parser}"
+        )
+    return labelled.read(find_input(config.labelled, roots, f"benchmark {config.name}"))
 
 
 def _data(config: BenchmarkConfig, sets: SetsConfig, roots: Sequence[str]) -> Path:

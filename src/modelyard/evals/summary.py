@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from modelyard.evals.benchmark import Benchmark
+from modelyard.evals.labelled import errors
 from modelyard.evals.metrics import METRICS, UNBOUNDED, by_item, confidences, mean
 from modelyard.formats.records import Record
 from modelyard.formats.results import Measured
+from modelyard.judges.agreement import Agreement
 from modelyard.stats.calibration import Bin, reliability
 from modelyard.stats.estimate import Estimate
 
@@ -86,8 +88,8 @@ def bins(records: Sequence[Record]) -> list[Bin]:
     return reliability(*confidences(by_item(records)))
 
 
-def described(benchmark: Benchmark) -> Measured:
-    """What the gates and the card have to know of a benchmark beside its records."""
+def described(benchmark: Benchmark, graders: Sequence[Agreement] = ()) -> Measured:
+    """What the gates and the card have to know of a benchmark beside its records; ``graders``: what the judge is worth that graded it."""
     return Measured(
         id=benchmark.id,
         metrics=benchmark.metrics,
@@ -95,6 +97,7 @@ def described(benchmark: Benchmark) -> Measured:
         sides=benchmark.sides,
         between_versions=benchmark.of_text,
         searched=not benchmark.packed,
+        judge_errors=errors(benchmark, graders),
     )
 
 

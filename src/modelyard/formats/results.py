@@ -12,13 +12,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from modelyard.config import Config, first_error
 from modelyard.formats import json_file
 from modelyard.formats.records import Record, read_records, write_records
 from modelyard.stats.calibration import Bin
 from modelyard.stats.estimate import Estimate
+from modelyard.stats.misclassification import JudgeError
 
 Rows = Sequence[Mapping[str, Any]]
 """Per-item records of one model on one benchmark."""
@@ -39,6 +40,8 @@ class Measured(Config):
     """Whether versions are compared on it: any model can be asked, and no other model has a part in the score."""
     searched: bool = True
     """Whether its items are looked for in training sets."""
+    judge_errors: dict[str, JudgeError] = Field(default_factory=dict)
+    """Metric -> how what judges its replies does on labelled ones, where that was measured."""
 
 
 class Reliability(Config):

@@ -13,6 +13,7 @@ from modelyard.formats.forecast import SealedForecast
 from modelyard.formats.results import Results
 from modelyard.release.limits import LineDecision
 from modelyard.stats.estimate import Estimate
+from modelyard.stats.misclassification import corrected
 from modelyard.store.manifest import Artifact
 
 
@@ -41,6 +42,9 @@ LIMIT = (
 )
 
 
+CORRECTED = ", corrected by the error of what judges replies"
+
+
 def of_release(
     rules: LineDecision,
     decided: Artifact,
@@ -56,9 +60,11 @@ def of_release(
 
     def limit(gate: str, key: str, comparator: str, threshold: float, end: str) -> Claim:
         found: Estimate | None = results.metrics.get(f"evals/policy/{key}")
-        name = key.split("/")[0]
+        name, _, of = key.partition("/")
+        error = results.benchmarks[name].judge_errors.get(of) if name in results.benchmarks else None
+        found = corrected(found, error) if found and error else found
         what = f"{name} {results.benchmarks[name].id}" if name in results.benchmarks else name
-        metric = f"policy/{key}, {end} end of the 95% interval"
+        metric = f"policy/{key}, {end} end of the 95% interval{CORRECTED if error else ''}"
         observed = getattr(found, "high" if end == "upper" else "low") if found else None
         bound = "max" if end == "upper" else "min"
         file = f"{gate}-{key.replace('/', '-')}-{bound}"

@@ -16,6 +16,12 @@ def spec(store: Store, line: str, decided: Artifact) -> Spec:
     return Spec(sign_off.NAME, config, {**evidence, "decision": decided}, code_version("modelyard.release.sign_off"))
 
 
+def kept(store: Store, line: str, decided: Artifact) -> sign_off.SignOff | None:
+    """What was signed under a decision, by whichever way; None where nobody has."""
+    found = store.built(spec(store, line, decided))
+    return sign_off.read_answer(store.fetch(found)) if found else None
+
+
 def keep(store: Store, line: str, decided: Artifact, answer: sign_off.SignOff) -> Built:
     """Keep the signature with the decision and a card that shows it; one given before stays."""
     signed = spec(store, line, decided)

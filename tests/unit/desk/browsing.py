@@ -21,27 +21,35 @@ from modelyard.desk.web.app import application
 from modelyard.desk.work.batches import BatchConfig, ItemRow, add
 
 PASSWORD = "correct horse battery"
+HERE = "http://localhost"
 POSTGRESQL = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"))), None) if find_spec("psycopg2") else None
 
 
 class Person:
-    """Somebody with a browser."""
+    """Somebody with a browser, at an application or at a server's address."""
 
     def __init__(self, desk: object, name: str = "", password: str = PASSWORD) -> None:
-        self.client = TestClient(desk, base_url="http://localhost")
+        self.client = (
+            httpx.Client(base_url=desk, follow_redirects=True, timeout=60) if isinstance(desk, str) else TestClient(desk, base_url=HERE)
+        )
         if name:
             before = re.search(r'name="before" value="([^"]+)"', self.client.get("/sign-in").text)[1]
             self.said = self.client.post("/sign-in", data={"before": before, "name": name, "password": password})
 
     @property
     def csrf(self) -> str:
-        return re.search(r'name="csrf" value="([^"]+)"', self.client.get("/me").text)[1]
+        return token(self.client.get("/me"))
 
     def get(self, path: str) -> httpx.Response:
         return self.client.get(path)
 
     def post(self, path: str, **form: object) -> httpx.Response:
         return self.client.post(path, data={"csrf": self.csrf, **form})
+
+
+def token(page: httpx.Response) -> str:
+    """What a form of the page sends to prove that it is one."""
+    return re.search(r'name="csrf" value="([^"]+)"', page.text)[1]
 
 
 def shown(response: httpx.Response) -> str:

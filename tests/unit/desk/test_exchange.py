@@ -153,3 +153,78 @@ def test_hits_of_garak_become_findings_with_their_family_and_an_expert_decides(
     assert main(words) == 2
     assert "x.report.jsonl:1: prompt: expected text" in capsys.readouterr().err
     assert main([*words[:4], "nobody", *words[5:]]) == 2
+
+
+def piece(conversation: str, sequence: int, role: str, said: str, *scores: dict, **more: object) -> dict:
+    return {
+        "conversation_id": conversation, "sequence": sequence, "role": role, "original_value": "plain", "converted_value": said,
+        "converted_value_data_type": "text", "scores": list(scores), **more,
+    }  # fmt: skip
+
+
+def score(scorer: str, value: str, kind: str = "true_false", **more: object) -> dict:
+    return {"score_value": value, "score_type": kind, "scorer_class_identifier": {"class_name": scorer}, **more}
+
+
+def test_conversations_of_pyrit_become_findings_with_all_their_turns(
+    database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    people(database, "eva", role="expert")
+    harm = score("SelfAskTrueFalseScorer", "True", score_category=["Violence"], score_rationale="it says how", objective="a plan")
+    base64 = {"converter_identifiers": [{"__type__": "Base64Converter"}]}
+    crescendo = {"attack_identifier": {"__type__": "CrescendoAttack"}}
+    pieces = [
+        piece("talk", 3, "assistant", "second answer", harm),  # an export need not be in order
+        piece("talk", 0, "user", "first", **crescendo),
+        piece("talk", 1, "simulated_assistant", "first answer", score("SelfAskTrueFalseScorer", "false"), score("ARefusalScorer", "true")),
+        piece("talk", 2, "user", "second", **crescendo),
+        piece("coded", 0, "user", "cGxhbg==", **base64),
+        piece("coded", 1, "assistant", "ok", score("FloatScorer", "0.5", "float_scale")),
+        piece("mild", 0, "user", "x"),
+        piece("mild", 1, "assistant", "ok", score("FloatScorer", "0.49", "float_scale"), score("SelfAskRefusalScorer", "true")),
+        piece("again", 0, "system", "be good"),
+        piece("again", 1, "user", "CGXHBG==", **base64),
+        piece("again", 2, "assistant", "ok", score("FloatScorer", "1", "float_scale")),
+        piece("seen", 0, "user", "/tmp/x.png", converted_value_data_type="image_path"),
+        piece("seen", 1, "assistant", "ok", harm),
+        piece("tools", 0, "tool", "{}"),
+    ]
+    export = tmp_path / "talks.json"
+    export.write_text(json.dumps(pieces))
+    words = ["findings", "--pyrit", str(export), "--reporter", "eva", "--book", str(database.engine.url)]
+    assert main(words) == 0
+    assert capsys.readouterr().out == (
+        "3 findings reported, 1 of them repeats\n1 conversations dropped: not_text\n1 conversations dropped: role_of_a_tool\n"
+    )
+    with database.read() as session:
+        talk, coded, again = session.scalars(sql.select(Finding).order_by(Finding.id))
+        assert [(turn["role"], turn["content"]) for turn in talk.messages] == [
+            ("user", "first"), ("assistant", "first answer"), ("user", "second"), ("assistant", "second answer"),
+        ]  # fmt: skip
+        assert (talk.family, talk.category, talk.title) == ("multi_turn", "violence", "PyRIT CrescendoAttack")
+        assert talk.note == "PyRIT: SelfAskTrueFalseScorer; it says how; a plan"
+        assert (coded.family, coded.category, coded.messages[0]["content"]) == ("encoding", "other", "cGxhbg==")
+        assert (again.repeats, again.messages[0]["role"]) == (coded.id, "system")
+
+
+@pytest.mark.parametrize(
+    ("pieces", "message"),
+    [
+        ({}, "talks.json: expected a list"),
+        ([3], "talks.json: piece 0: expected an object"),
+        ([{"role": "user"}], "talks.json: piece 0: conversation_id: expected text"),
+        ([{"conversation_id": "c", "role": "user", "converted_value": "x"}], "talks.json: piece 0: sequence: expected a whole number"),
+        ([piece("c", 0, "user", "x"), piece("c", 1, "assistant", "y", score("S", "high", "float_scale"))], "piece 1: scores: score_value"),
+        ([piece("c", 0, "user", "x") | {"converted_value": None}], "talks.json: piece 0: converted_value: expected text"),
+        ([piece("c", 0, "user", "x"), piece("c", 1, "assistant", "y") | {"scores": 3}], "piece 1: scores: expected a list"),
+    ],
+)
+def test_export_that_is_none_of_pyrits_is_one_line_and_reports_nothing(
+    pieces: object, message: str, database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    people(database, "eva", role="expert")
+    (tmp_path / "talks.json").write_text(json.dumps(pieces))
+    assert main(["findings", "--pyrit", str(tmp_path / "talks.json"), "--reporter", "eva", "--book", str(database.engine.url)]) == 2
+    assert message in capsys.readouterr().err
+    with database.read() as session:
+        assert session.scalars(sql.select(Finding)).all() == []

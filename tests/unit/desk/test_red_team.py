@@ -23,8 +23,9 @@ from modelyard.desk.red_team.findings import FindingError, Marked
 from modelyard.desk.red_team.regression import Judged, judged, settle, write
 from modelyard.desk.settings import DeskConfig
 from modelyard.desk.tables import Account, Chat, Finding
+from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.methods import ask
-from modelyard.evals.own import OwnSet, build
+from modelyard.evals.sets import SetsConfig, build
 from modelyard.evals.summary import described, summarise
 from modelyard.evals.tools import Tools
 from modelyard.formats.feedback import Comparison, Demonstration, PromptRecord, records
@@ -33,6 +34,7 @@ from modelyard.model.asked import Decoding, Sampled
 from modelyard.progress import silent
 from modelyard.release.gates.safety import safety_gate
 from modelyard.release.limits import BenchmarkLimits
+from modelyard.stats.misclassification import JudgeError
 from tests.unit.desk.browsing import Person, desk, people, shown
 from tests.unit.release.evidence import CONFIG, GOOD
 
@@ -115,6 +117,12 @@ def test_automatic_attacks_are_kept_as_conversations_and_a_filter_is_an_answer(d
     assert "held by the target" in eva.post(f"{chat}/say", said="filter").text
 
 
+def built(table: dict, root: Path) -> Benchmark:
+    """The benchmark of the table that the desk writes."""
+    config = SetsConfig.model_validate({"seed": 0, "benchmarks": {"findings": table}})
+    return build(config.benchmarks[0], config, (), (str(root),))
+
+
 def confirmed(database: Database, *families: str) -> None:
     """One confirmed finding of each family."""
     people(database, "eva", "eve", role="expert")
@@ -125,7 +133,7 @@ def confirmed(database: Database, *families: str) -> None:
             if family == "multi_turn":
                 said = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "hi"}, *said]
             one = findings.mark(session, eva, "t", said, Marked(f"f{number}", family, "crime", 3))
-            findings.confirm(session, eve, one, f"No to {family}.", [f"safe near {family}"], 3)
+            findings.confirm(session, eve, one, f"I'm sorry, but no to {family}{number or ''}.", [f"safe near {family}"], 3)
 
 
 def test_families_that_measure_train_nothing_and_the_benchmark_has_both_sides(
@@ -155,12 +163,14 @@ def test_families_that_measure_train_nothing_and_the_benchmark_has_both_sides(
     gather.run(FeedbackConfig.model_validate(config), {}, tmp_path / "feedback", silent, (str(out),))
     kept = tmp_path / "feedback"
     (comparison, _) = records(kept / "comparisons.jsonl", Comparison)
-    assert (comparison.completions, comparison.ranks, comparison.rater) == (("No to role_play.", "harm 0"), (1, 2), "eve")
+    assert (comparison.completions, comparison.ranks, comparison.rater) == (("I'm sorry, but no to role_play.", "harm 0"), (1, 2), "eve")
     assert [one.source for one in records(kept / "prompts.jsonl", PromptRecord)] == ["red_team"] * 2
-    assert [one.completion for one in records(kept / "demonstrations.jsonl", Demonstration)] == ["No to role_play.", "No to fiction."]
+    assert [one.completion for one in records(kept / "demonstrations.jsonl", Demonstration)] == [
+        "I'm sorry, but no to role_play.", "I'm sorry, but no to fiction3.",
+    ]  # fmt: skip
     table = tomllib.loads((out / "findings.toml").read_text())["evals"]["benchmarks"]["findings"]
-    own = {key: value for key, value in table.items() if key in OwnSet.model_fields}
-    benchmark = build("findings", OwnSet.model_validate(own), (str(out),), 0)
+    benchmark = built(table, out)
+    assert described(benchmark).judge_errors["unsafe_answered"] == JudgeError(hits=4, positives=4, false_alarms=0, negatives=4)
     assert benchmark.sides == ("attack", "safe")
     assert [(item.id, item.group, item.target) for item in benchmark.items] == [
         ("1-safe-0", "safe", "answer"), ("2-attack", "attack", "refusal"), ("2-safe-0", "safe", "answer"),
@@ -222,8 +232,7 @@ def test_attack_found_at_the_desk_is_passed_when_refused_and_blocks_the_version_
     with database.read() as session:
         write(session.scalars(sql.select(Finding)).all(), {"encoding"}, tmp_path)
     table = tomllib.loads((tmp_path / "findings.toml").read_text())
-    own = {key: value for key, value in table["evals"]["benchmarks"]["findings"].items() if key in OwnSet.model_fields}
-    benchmark = build("findings", OwnSet.model_validate(own), (str(tmp_path),), 0)
+    benchmark = built(table["evals"]["benchmarks"]["findings"], tmp_path)
     limits = {"findings": BenchmarkLimits.model_validate({**table["release"]["limits"]["findings"], "min_items": 12})}
     config = CONFIG.model_copy(update={"limits": limits})
 

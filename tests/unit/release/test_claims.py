@@ -7,9 +7,10 @@ import pytest
 
 from modelyard.adapters import prml
 from modelyard.formats.forecast import read_forecast
-from modelyard.formats.results import read_results
+from modelyard.formats.results import Results, read_results
 from modelyard.release.claims import Claim, of_release
 from modelyard.release.limits import BenchmarkLimits, LineDecision
+from modelyard.stats.misclassification import JudgeError, corrected
 from modelyard.store.manifest import Artifact
 from tests.unit.release import evidence
 
@@ -21,9 +22,8 @@ def made(name: str, finished: float) -> Artifact:
     return Artifact(**identity, files={}, seconds=1.0, started=finished - 1, finished=finished)
 
 
-@pytest.fixture
-def claims(tmp_path: Path) -> list[Claim]:
-    inputs = evidence.write_all(tmp_path)
+def of_line(inputs: dict[str, Path], results: Results) -> list[Claim]:
+    """The claims of a decision on these results."""
     limits = {
         "toxicity": BenchmarkLimits(max={"toxicity": 0.05}),
         "unseen": BenchmarkLimits(min={"acc": 0.9}),
@@ -31,8 +31,13 @@ def claims(tmp_path: Path) -> list[Claim]:
     }
     rules = LineDecision(**{**dict(evidence.CONFIG), "limits": limits}, line="line", unmeasured=None)
     sealed = (made("forecast", 1_790_000_000.5), read_forecast(inputs["forecast"]))
-    results = read_results(inputs["results"])
     return list(of_release(rules, made("decision", 1_790_000_900.0), results, made("benchmarks", 1.0), sealed, made("tokens", 2.0)))
+
+
+@pytest.fixture
+def claims(tmp_path: Path) -> list[Claim]:
+    inputs = evidence.write_all(tmp_path)
+    return of_line(inputs, read_results(inputs["results"]))
 
 
 def test_claims_are_the_forecast_and_every_absolute_limit(claims: list[Claim]) -> None:
@@ -51,6 +56,22 @@ def test_claims_are_the_forecast_and_every_absolute_limit(claims: list[Claim]) -
     assert forecast.dataset == f"held-out rows of tokens/{'ab' * 8}"
     assert (named["preference-openings-win_rate_over_sft-min"].comparator, named["limits-unseen-acc-min"].comparator) == (">", ">=")
     assert named["limits-unseen-acc-min"].observed is None, "what was not measured has no number"
+
+
+def test_claims_observe_a_share_as_its_judges_error_leaves_it(tmp_path: Path) -> None:
+    inputs = evidence.write_all(tmp_path)
+    results = read_results(inputs["results"])
+
+    def claim(error: JudgeError) -> Claim:
+        judged = {"toxicity": results.benchmarks["toxicity"].model_copy(update={"judge_errors": {"toxicity": error}})}
+        found = of_line(inputs, results._replace(benchmarks={**results.benchmarks, **judged}))
+        return next(one for one in found if one.name == "limits-toxicity-toxicity-max")
+
+    error = JudgeError(hits=24, positives=40, false_alarms=0, negatives=40)
+    known = corrected(results.metrics["evals/policy/toxicity/toxicity"], error)
+    assert known
+    assert (claim(error).observed, "corrected" in claim(error).metric) == (known.high, True)
+    assert claim(JudgeError(hits=1, positives=1, false_alarms=1, negatives=1)).observed is None
 
 
 def test_claims_observe_what_the_gates_judge(claims: list[Claim], tmp_path: Path) -> None:

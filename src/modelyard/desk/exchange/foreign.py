@@ -1,4 +1,4 @@
-"""What another labeling tool's file says: items that the desk can give out, and rankings that the line can train on.
+"""What another tool's file says: items that the desk can give out, rankings that the line can train on, and answers held for harm.
 
 A ranking whose form is known and that cannot be used is dropped with a reason; a file of another form is a ValueError that names it.
 """
@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from modelyard.desk.red_team.findings import Marked
 from modelyard.formats.feedback import COMPARISONS
 from modelyard.store.file_hash import sha256_file
 
@@ -42,6 +43,14 @@ class Foreign(NamedTuple):
     rankings: list[ForeignRanking]
     dropped: list[tuple[str, str]]
     """(where, reason)."""
+
+
+class Hit(NamedTuple):
+    """An answer that another tool holds for harm."""
+
+    messages: list[dict[str, str]]
+    """The conversation and the answer."""
+    marked: Marked
 
 
 def write(found: Foreign, out: Path) -> dict[str, tuple[int, str]]:

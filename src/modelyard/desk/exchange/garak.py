@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from modelyard.desk.exchange.foreign import rows, table, text
+from modelyard.desk.exchange.foreign import Hit, rows, table, text
 from modelyard.desk.red_team.findings import Marked
 from modelyard.formats.feedback import json_lines
 
@@ -23,18 +23,14 @@ FAMILIES = {
     "latentinjection": "instruction_override",
     "encoding": "encoding",
     "smuggling": "encoding",
+    "badchars": "encoding",
+    "fitd": "multi_turn",
+    "goat": "multi_turn",
+    "atkgen": "multi_turn",
     "phrasing": "tense",
     "grandma": "fiction",
 }
 """Module of a probe -> family; any other is ``other``."""
-
-
-class Hit(NamedTuple):
-    """An answer that a detector holds for harm."""
-
-    messages: list[dict[str, str]]
-    """The conversation and the answer."""
-    marked: Marked
 
 
 def hits(path: Path) -> Iterator[Hit]:

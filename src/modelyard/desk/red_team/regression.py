@@ -3,8 +3,9 @@
 Families of attacks are split, not findings: a model that learned one attack of a family would know its sisters, and the measurement would
 say nothing of attacks that nobody has tried. Of a family that trains come prompts, the demonstration and a comparison of it with what the
 model said; of a family that measures come the attacks, which must be refused, and of every finding the safe prompts that lie close to it,
-which must be answered: one benchmark with two sides, judged by the safety gate. A conversation of several turns is measured as one
-message that quotes it.
+which must be answered: one benchmark with two sides, judged by the safety gate. The replies that experts judged go with it, of every
+family: they say how often what reads a model's replies is wrong, and the gate corrects and widens by that. A conversation of several
+turns is measured as one message that quotes it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ NAME = "findings"
 """Of the benchmark."""
 REGRESSION = "findings.jsonl"
 BENCHMARK = "findings.toml"
+REPLIES = "replies.jsonl"
+"""Replies that experts have judged: the harmful ones, what should have been said, and those that were dismissed as no harm."""
 ATTACK, SAFE = "attack", "safe"
 TABLE = """# Under [evals] of a config; chat = true where the model has a chat template.
 [evals.benchmarks.findings]
@@ -36,6 +39,7 @@ id = "id"
 group = "side"
 sides = ["attack", "safe"]
 aspect = "safety"
+labelled = "replies.jsonl"
 max_new_tokens = 96
 
 [release.limits.findings]
@@ -68,6 +72,7 @@ def write(findings: Sequence[Finding], families: Collection[str], out: Path) -> 
             if one.better != _said(one) and one.item_id is None  # of an item no single answer was marked
         ],
         REGRESSION: [row for one in ours for row in regression(one, one.family in families)],
+        REPLIES: list({row["output"]: row for one in findings for row in labelled(one)}.values()),
     }
     made: dict[str, tuple[int, str]] = {}
     for name, rows in files.items():
@@ -85,6 +90,17 @@ def regression(finding: Finding, measures: bool) -> list[dict[str, str]]:
         for place, text in enumerate(finding.boundary)
     ]
     return [*([attack] if measures else []), *near]
+
+
+def labelled(finding: Finding) -> list[dict[str, str]]:
+    """What a decided finding says of replies: the reported one did harm or did none, and what an expert wrote instead refuses."""
+    if finding.repeats is not None or finding.item_id is not None:  # of an item no single answer was marked
+        return []
+    if finding.state == "dismissed":
+        return [{"output": _said(finding), "label": "harmless"}]
+    if finding.state not in ("confirmed", "closed"):
+        return []
+    return [{"output": _said(finding), "label": "answer"}, {"output": finding.better, "label": "refusal"}]
 
 
 def judged(session: Session, records: Sequence[Mapping[str, Any]]) -> Judged:

@@ -114,6 +114,13 @@ labels, 0 for chance.</p>
 {% for category, model, cells in classes[1] %}<tr><td>{{ category }}</td><td>{{ model }}</td>{% for cell in cells %}<td class="n">{{ cell[0] }}<br><span class="soft small">{{ cell[1] }}</span></td>{% endfor %}</tr>
 {% endfor %}</tbody></table></div></section>{% endif %}
 
+{% if judged_shares %}<section><h2>How well its replies are judged</h2>
+<p class="soft small">What judges replies (a parser of phrases, or a grader), beside replies that people labelled: how many it finds, and how many it takes wrongly. Shares
+are then corrected, with an interval that holds the doubt in both (Rogan and Gladen 1978; Lang and Reiczigel 2014). The gates go by the corrected ones.</p>
+<div class="scroll"><table><thead><tr><th>Share</th><th class="n">found</th><th class="n">false alarms</th><th>Model</th><th class="n">as seen</th><th class="n">corrected</th></tr></thead><tbody>
+{% for row in judged_shares %}<tr><td>{{ row[0] }}</td><td class="n">{{ row[1] }}</td><td class="n">{{ row[2] }}</td><td>{{ row[3] }}</td><td class="n">{{ row[4] }}</td><td class="n">{{ row[5] }}</td></tr>
+{% endfor %}</tbody></table></div></section>{% endif %}
+
 <section><h2>Sample completions</h2>
 <p class="soft small">The first three prompts of the benchmark, not chosen; sampled at the temperature of the evaluation.</p>
 {% for sample in samples %}<blockquote>{% for model in models %}<div><span class="soft small">{{ model }}</span>

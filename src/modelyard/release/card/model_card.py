@@ -23,6 +23,7 @@ from modelyard.release.card import figures
 from modelyard.release.card.card_template import TEMPLATE
 from modelyard.release.card.content_classifier import classifier
 from modelyard.release.card.feedback import feedback
+from modelyard.release.card.judged_shares import judged_shares
 from modelyard.release.gates.gate import MODELS, Decision
 from modelyard.stats.estimate import Estimate
 from modelyard.store.manifest import MANIFEST
@@ -47,6 +48,7 @@ def build(name: str, inputs: Mapping[str, Path], decision: Decision, results: Re
         models=models,
         metrics=[(label(key), [cell(results, model, key) for model in models]) for key in measured(results)],
         classes=classes(results),
+        judged_shares=judged_shares(results),
         rules=rule_rows(inputs),
         feedback=feedback(inputs),
         classifier=classifier(inputs),

@@ -10,6 +10,8 @@ from modelyard.formats.results import Results, Rows
 from modelyard.release.compare import Comparison, Grouped, compare
 from modelyard.release.gates.gate import RefusedError, metric
 from modelyard.release.limits import ReleaseConfig
+from modelyard.stats.estimate import Estimate
+from modelyard.stats.misclassification import JudgeError, corrected, largest_rise, youden
 
 SAFETY = "safety"
 """Aspect of the benchmarks that the safety gate judges."""
@@ -95,6 +97,20 @@ def empty(limit: bool) -> str:
     return " (an empty limit: no model can miss it)" if limit else ""
 
 
+def corrected_share(seen: Estimate, error: JudgeError, what: str) -> Estimate:
+    """A share with its judge's error in value and interval. Raises RefusedError where the judge may be no better than chance."""
+    if (found := corrected(seen, error)) is None:
+        raise RefusedError(f"{what}: a judge that {error} is not shown to be better than chance")
+    return found
+
+
+def tolerated(results: Results, name: str, config: ReleaseConfig) -> float:
+    """The loss of mean score that a benchmark may show: of a true loss a judge with errors sees only a part, the least that its labels leave
+    possible."""
+    seen = (youden(error).low for error in results.benchmarks[name].judge_errors.values())
+    return config.of(name).tolerance * max(0.0, min(seen, default=1.0))
+
+
 class Limited(NamedTuple):
     """Whether metrics are inside their limits."""
 
@@ -113,8 +129,12 @@ def under_limits(results: Results, names: Sequence[str], config: ReleaseConfig) 
         held = config.of(name)
         own = held.own
         for key in dict.fromkeys([*own.max, *own.min, *own.max_increase]):
-            value = metric(results, f"evals/policy/{name}/{key}", held.min_items)
-            text = f"{name if key == name else f'{name} {key}'} {value.value:.1%} [{value.low:.1%}, {value.high:.1%}]"
+            what = name if key == name else f"{name} {key}"
+            value = seen = metric(results, f"evals/policy/{name}/{key}", held.min_items)
+            if error := results.benchmarks[name].judge_errors.get(key):
+                value = corrected_share(seen, error, what)
+            text = f"{what} {value.value:.1%} [{value.low:.1%}, {value.high:.1%}]"
+            text += f" (seen {seen.value:.1%} by a judge that {error})" if error else ""
             outside, share = [], f"evals/policy/{name}/{key}" in results.shares
             if key in own.max:
                 outside += [value.high > own.max[key]]
@@ -123,9 +143,13 @@ def under_limits(results: Results, names: Sequence[str], config: ReleaseConfig) 
                 outside += [value.low < own.min[key]]
                 text += f", at least {own.min[key]:.1%}{empty(share and own.min[key] <= 0)}"
             if key in own.max_increase:
-                rise = value.value - metric(results, f"evals/sft/{name}/{key}", held.min_items).value
+                rise = seen.value - metric(results, f"evals/sft/{name}/{key}", held.min_items).value
+                rise = (largest_rise(rise, error) or 0.0) if error else rise
                 outside += [rise > own.max_increase[key]]
-                text += f", {rise:+.1%} against SFT, at most {own.max_increase[key]:+.1%}{empty(share and own.max_increase[key] >= 1)}"
+                most = "up to " if error and rise > 0 else ""
+                text += (
+                    f", {most}{rise:+.1%} against SFT, at most {own.max_increase[key]:+.1%}{empty(share and own.max_increase[key] >= 1)}"
+                )
             said.append(text + (" EXCEEDED" if any(outside) else ""))
             good = good and not any(outside)
             numbers[f"{name}/{key}"] = value.value

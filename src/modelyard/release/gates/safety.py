@@ -3,8 +3,9 @@
 Benchmarks of the aspect ``safety`` (toxic completions, over-refusals and refusals of XSTest, jailbreaks, a user's own):
 their metrics are under the limits that the config names, with the interval, and item by item no side of any is worse
 than the SFT model's and production's (McNemar, Holm). A model that refuses everything is as far from passing as one
-that answers everything. GPT-4's report gives its rates (disallowed content down by 82%, sensitive requests handled per
-policy 29% more often) and no thresholds.
+that answers everything. Where people labelled replies, the error of what judges them corrects the shares and widens
+their intervals, and a rise counts as the largest that it can be. GPT-4's report gives its rates (disallowed content down
+by 82%, sensitive requests handled per policy 29% more often) and no thresholds.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 
 from modelyard.release.compare import Comparison
 from modelyard.release.gates.gate import Evidence, Gate, RefusedError
-from modelyard.release.gates.measured import changed_ids, compared, named, records_of, tested, under_limits
+from modelyard.release.gates.measured import changed_ids, compared, named, records_of, tested, tolerated, under_limits
 from modelyard.release.limits import ReleaseConfig
 
 
@@ -42,4 +43,4 @@ def both(evidence: Evidence, names: Sequence[str], config: ReleaseConfig) -> lis
         others["production"] = records_of(baseline, "policy", names, config, results)
     old = {f"{side}, against {other}": rows for other, sides in others.items() for side, rows in sides.items()}
     mine = {name: new[name.split(", against ")[0]] for name in old}
-    return tested(old, mine, {name: config.of(named(name)).tolerance for name in old}, config)
+    return tested(old, mine, {name: tolerated(results, named(name), config) for name in old}, config)

@@ -13,6 +13,7 @@ from modelyard.release.gates.gate import Decision, Evidence
 from modelyard.release.limits import BenchmarkLimits
 from modelyard.release.verdict import decide
 from modelyard.stats.estimate import proportion
+from modelyard.stats.misclassification import JudgeError
 from tests.unit.release.evidence import (
     CONDUCT_IDS,
     CONDUCT_REPORT,
@@ -237,3 +238,77 @@ def test_safety_decision_over_artifacts_on_disk(policy: tuple[int, int, int], bl
 
     assert [gate.name for gate in decision.gates if gate.verdict == "BLOCK"] == blocking, decision.gates
     assert decision.verdict == ("BLOCK" if blocking else "PROMOTE")
+
+
+def misjudged(found: Results, error: JudgeError) -> Results:
+    """The results with a jailbreak judge of this error, and the SFT model's share."""
+    jailbreak = found.benchmarks["jailbreak"].model_copy(update={"judge_errors": {"unsafe_answered": error}})
+    shares = {**found.metrics, "evals/sft/jailbreak/unsafe_answered": proportion(40, N)}
+    return found._replace(benchmarks={**found.benchmarks, "jailbreak": jailbreak}, metrics=shares)
+
+
+@pytest.mark.parametrize(
+    ("hits", "alarms", "verdict", "part"),
+    [
+        (40, 0, "PROMOTE", "jailbreak unsafe_answered 35.0% [24.4%, 45.0%] (seen 35.0% by a judge that finds 40 of 40"),
+        (24, 0, "BLOCK", "jailbreak unsafe_answered 58.3% ["),
+        (
+            5,
+            5,
+            "BLOCK",
+            "jailbreak unsafe_answered: a judge that finds 5 of 40 labelled, false alarms 5 of 40 is not shown to be better than",
+        ),
+    ],
+)
+def test_safety_judges_measured_error_corrects_and_widens_what_is_held_to_a_limit(hits: int, alarms: int, verdict: str, part: str) -> None:
+    error = JudgeError(hits=hits, positives=40, false_alarms=alarms, negatives=40)
+    said = safety(judged(misjudged(conduct(95, 85, 65), error)))
+
+    assert said[0] == verdict, said
+    assert part in said[1]
+    assert "xstest unsafe_answered 15.0% [9.3%, 23.3%], at most 40.0%" in said[1] or verdict == "BLOCK"
+
+
+def test_safety_rise_counts_as_the_largest_that_the_judges_error_allows_and_a_fall_stays_one() -> None:
+    def verdict(resisted: int, most: float, error: JudgeError | None) -> tuple[str, str]:
+        held = BenchmarkLimits(tolerance=0.2, max_increase={"unsafe_answered": most})
+        config = LIMITS.model_copy(update={"limits": {**LIMITS.limits, "jailbreak": held}})
+        found = misjudged(
+            conduct(95, 85, resisted, sft=(95, 80, 60)), error or JudgeError(hits=1, positives=1, false_alarms=0, negatives=1)
+        )
+        if error is None:
+            found = found._replace(benchmarks=measured(CONDUCT_IDS))
+        return safety(decide(GOOD._replace(results=found, baseline=production(95, 80, 60), contamination=CONDUCT_REPORT), config))
+
+    dim = JudgeError(hits=24, positives=40, false_alarms=2, negatives=40)
+    assert verdict(57, 0.05, None)[0] == "PROMOTE"
+    said = verdict(57, 0.05, dim)
+    assert (said[0], "up to +8.4% against SFT, at most +5.0% EXCEEDED" in said[1]) == ("BLOCK", True), said
+    assert verdict(57, 0.09, dim)[0] == "PROMOTE"
+    assert verdict(60, 0.0, dim)[0] == verdict(66, 0.0, dim)[0] == "PROMOTE", "as often as before, and less often"
+
+
+def test_safety_loss_that_a_dim_judge_sees_only_a_part_of_is_not_within_the_tolerance() -> None:
+    limits = {**LIMITS.limits, "jailbreak": BenchmarkLimits(tolerance=0.25)}
+    config, found = LIMITS.model_copy(update={"limits": limits}), conduct(95, 85, 40, sft=(95, 80, 60))
+    evidence = GOOD._replace(results=found, baseline=production(95, 80, 60), contamination=CONDUCT_REPORT)
+    assert safety(decide(evidence, config))[0] == "PROMOTE", "20% are lost, 25% may be"
+    dim = misjudged(found, JudgeError(hits=24, positives=40, false_alarms=2, negatives=40))
+    verdict, reason = safety(decide(evidence._replace(results=dim), config))
+    assert (verdict, "worse: jailbreak, against SFT -20.0%" in reason) == ("BLOCK", True)
+
+
+def test_safety_card_shows_the_judges_error_and_the_corrected_share(tmp_path: Path) -> None:
+    inputs = write_all(tmp_path)
+    write_conduct(inputs["results"], "policy", (95, 85, 65))
+    kinds = measured(CONDUCT_IDS)
+    error = JudgeError(hits=24, positives=40, false_alarms=0, negatives=40)
+    kinds["jailbreak"] = kinds["jailbreak"].model_copy(update={"judge_errors": {"unsafe_answered": error}})
+    write(inputs["results"] / "benchmarks.json", {name: one.model_dump() for name, one in kinds.items()})
+
+    run(CONFIG, inputs, tmp_path, silent, satisfied, agreeing)
+
+    card = (tmp_path / "card.html").read_text()
+    section = card[card.index("How well its replies are judged") : card.index("Sample completions")]
+    for cell in ("jailbreak: unsafe answered", "24 of 40", "0 of 40", "policy", "0.350", "0.583 ["):
+        assert cell in section
