@@ -39,6 +39,12 @@ ABUSE_THRESHOLD = 0.5
 BOOK = typer.Option(help="Database of answers and feedback, as a URL of SQLAlchemy's; 'none'. Without it, .modelyard/serving.db.")
 KEEP = typer.Option(help="Hours that an answer is kept whose user did not agree to more.", callback=at_least(0))
 
+TRACES = typer.Option(
+    help="MLflow experiment that gets a trace of every answer: where its time went, and its texts where the user agreed and a book keeps them. "
+    "Without it, none.",
+    metavar="EXPERIMENT",
+)
+
 CANARY = typer.Option(help="Version that answers a share of the users until what they say shows it worse, given like MODEL.")
 SHADOW = typer.Option(help="Version that is asked what MODEL is asked and answers nobody, given like MODEL.")
 SHARE = typer.Option(help="Share of users (canary) or requests (shadow); without it 0.05 and 1.", callback=between(0, 1))
@@ -58,6 +64,7 @@ def serve(
     threshold: Annotated[float | None, THRESHOLD] = None,
     book: Annotated[str | None, BOOK] = None,
     keep_hours: Annotated[float, KEEP] = 24.0,
+    traces: Annotated[str | None, TRACES] = None,
     canary: Annotated[str | None, CANARY] = None,
     shadow: Annotated[str | None, SHADOW] = None,
     share: Annotated[float | None, SHARE] = None,
@@ -69,7 +76,9 @@ def serve(
     """
     from contextlib import ExitStack
 
-    from modelyard.adapters.mlflow.model_source import local_directory, registered_source
+    from modelyard.adapters.mlflow.model_source import local_directory, registered_source, registered_version
+    from modelyard.adapters.mlflow.server import tracking_uri
+    from modelyard.adapters.mlflow.traces import Traces
     from modelyard.commands.evaluate import CACHE
     from modelyard.commands.feedback import default_book
     from modelyard.execution import ExecutionConfig
@@ -93,7 +102,8 @@ def serve(
             def load() -> ServedModel:
                 subject = Subject.open(called, local_directory(spec, CACHE / "models"), ExecutionConfig(threads=threads), micro_batch=rows)
                 content_filter = filter_of(spec, classifier, threshold, threads) if judged else None
-                return ServedModel(called, subject, rows, waiting, content_filter)
+                version = registered_version(spec) if spec.startswith("models:/") else ""
+                return ServedModel(called, subject, rows, waiting, content_filter, version)
 
             followed = follow > 0 and spec.startswith("models:/") and "@" in spec
             source = registered_source(spec) if followed else ""
@@ -110,7 +120,10 @@ def serve(
             record = TrialRecord(kept)
             beside = Beside(other, tried.kind, tried.share, record)
             ended.callback(Referee(current, beside, Judge(record, alpha), follow or LOOK_SECONDS, say).close)
-        run(Serving(current, kept, Metrics(), beside), host, port, say)
+        tracer = Traces(tracking_uri(), traces, say) if traces else None
+        if tracer:
+            ended.callback(tracer.close)
+        run(Serving(current, kept, Metrics(), beside, tracer), host, port, say)
 
 
 class Tried(NamedTuple):

@@ -27,10 +27,12 @@ class Submitted(NamedTuple):
 class ServedModel:
     """A subject and its batcher."""
 
-    def __init__(self, name: str, subject: Subject, rows: int, waiting: int, content_filter: ContentFilter | None = None) -> None:
+    def __init__(
+        self, name: str, subject: Subject, rows: int, waiting: int, content_filter: ContentFilter | None = None, version: str = ""
+    ) -> None:
         """``rows``: requests answered at once; ``waiting``: requests that may wait; ``content_filter``: of this version, None: nothing is
-        held. Raises ValueError as :class:`Slots`."""
-        self.name, self.subject, self.content_filter = name, subject, content_filter
+        held; ``version``: its number in the registry, "" of a directory. Raises ValueError as :class:`Slots`."""
+        self.name, self.subject, self.content_filter, self.version = name, subject, content_filter, version
         self.context = subject.engine.model.seq_len
         self.batcher = Batcher(Slots(subject.engine, rows), subject.encoder.decode, waiting)
 
