@@ -184,9 +184,8 @@ def beside(model: Path, clients: Sequence[int], requests: int, new: int, threads
     sides = [Side("modelyard", ours(str(model), threads, rows, "none"), model.name, {}), *peers(model, threads, dtype)]
     texts: dict[int, list[str]] = {}
     found: dict[str, Any] = {}
-    print(
-        f"{'server':22} {'clients':>7} {'requests/s':>10} {'tokens/s':>9} {'first text':>10} {'p50':>7} {'p99':>7}  requests, tokens: ours over theirs"
-    )
+    heads = f"{'requests/s':>10} {'tokens/s':>9} {'first text':>10} {'p50':>7} {'p99':>7}"
+    print(f"{'server':22} {'clients':>7} {heads}  requests and tokens, ours over theirs; texts that are ours")
     for side in sides:
         try:
             with started(side) as url:
