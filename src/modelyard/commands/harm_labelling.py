@@ -11,10 +11,12 @@ import numpy as np
 from pydantic import ConfigDict, ValidationError
 
 from modelyard.commands.command import say
+from modelyard.commands.outputs import write
 from modelyard.config import Config, first_error, load_config
 from modelyard.data.filters.abuse_labels import groups
 from modelyard.data.harms import gather
 from modelyard.data.harms.gather import HarmLabelsConfig
+from modelyard.desk.exchange import harm_reviews as exchange
 from modelyard.execution import ExecutionConfig
 from modelyard.formats import harm_reviews
 from modelyard.formats.feedback import json_lines
@@ -23,6 +25,7 @@ from modelyard.posttrain.content_classifier.cross_scores import Labelled, cross_
 from modelyard.posttrain.content_classifier.features import Features, FeaturesConfig, Reader
 from modelyard.posttrain.content_classifier.next_labels import Shares
 from modelyard.posttrain.content_classifier.train import ContentClassifierConfig
+from modelyard.store.file_hash import sha256_file
 
 
 class Tables(Config):
@@ -69,13 +72,32 @@ def opened(config: Path, decoder: str | None, threads: int) -> Opened:
     return bare._replace(known=Labelled.of(found, bare.read([one.text for one in found])))
 
 
-def write_suspects(opened: Opened, out: Path, most: int) -> None:
-    """The labels that are doubted, for people to answer."""
+def write_suspects(opened: Opened, out: Path, most: int, desk: Path | None) -> None:
+    """The labels that are doubted, for people to answer in the file, or at the desk. Raises ValueError where ``out`` has answers already."""
+    if out.is_file() and any(review.answer is not None for _, review in harm_reviews.read(out)):
+        raise ValueError(f"{out}: has answers already; name another file")
     found = suspects(opened.known, cross_scored(opened.known, opened.tables.content_classifier), most)
-    harm_reviews.write(out, found)
+    write(out, harm_reviews.lines(found))
     known = int((opened.known.labels[:, 1:] >= 0).sum())
     say(f"{out}: {len(found)} doubtful labels of {known:,}, {sum(one.confident for one in found)} of them by confident learning too")
-    say('fill in "answer" (0 or 1) and name the file under [[harm_labels.reviews]]')
+    if desk:
+        name = exchange.write_batch(found, desk)
+        say(f"modelyard label {desk / 'batch.toml'}; then modelyard label --out OUT --only {name}, and --answers OUT/labels.jsonl here")
+    else:
+        say('fill in "answer" (0 or 1) and name the file under [[harm_labels.reviews]]')
+
+
+def fill_in(suspects: Path, labels: Path) -> None:
+    """The desk's votes as answers of the file, which keeps those that it has."""
+    before = [review for _, review in harm_reviews.read(suspects)]
+    after = exchange.voted(before, labels)
+    aside = suspects.with_name(f".{suspects.name}.new")
+    write(aside, harm_reviews.lines(after))
+    aside.replace(suspects)
+    known = [one for one in after if one.answer is not None]
+    changed = sum(one.answer != one.label for one in known)
+    say(f"{suspects}: {len(known)} of {len(after)} labels answered, {changed} of them otherwise than they stand")
+    say(f"name it under [[harm_labels.reviews]]: sha256 {sha256_file(suspects)}")
 
 
 def write_next(opened: Opened, pool: Path, out: Path, category: str, number: int, random: float, above: float, seed: int) -> None:
@@ -99,7 +121,7 @@ def write_next(opened: Opened, pool: Path, out: Path, category: str, number: int
     rows = [
         {"prompt": texts[one.place], **dict.fromkeys(keys), "chosen": one.reason, "score": round(float(p[one.place]), 4)} for one in chosen
     ]
-    out.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
+    write(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     counts = ", ".join(f"{sum(one.reason == why for one in chosen)} {said}" for why, said in SAID.items())
     say(f"{out}: {len(chosen)} of {len(texts):,} texts that are no near duplicates of others: {counts}")
     say(f"fill in {', '.join(keys)} (0 or 1) and name the file under [[harm_labels.files]]")

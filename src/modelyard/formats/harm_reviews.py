@@ -34,9 +34,9 @@ class Review(Config):
     """Who said it."""
 
 
-def write(path: Path, reviews: Iterable[Review]) -> None:
+def lines(reviews: Iterable[Review]) -> str:
     """One a line; open answers as null, to be filled in."""
-    path.write_text("".join(one.model_dump_json() + "\n" for one in reviews), "utf-8")
+    return "".join(one.model_dump_json() + "\n" for one in reviews)
 
 
 def read(path: Path) -> list[tuple[Line, Review]]:
