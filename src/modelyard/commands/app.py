@@ -26,6 +26,7 @@ from modelyard.commands import (
     feedback,
     findings,
     forecast,
+    harms,
     init,
     judge,
     label,
@@ -59,7 +60,7 @@ COMMANDS: dict[str, tuple[tuple[str, Callable[..., object]], ...]] = {
         ("schema", schema.schema),
     ),
     "People": (("desk", desk.desk), ("account", desk.account), ("label", label.label), ("findings", findings.findings)),
-    "Data": (("data", data.build), ("contamination", contamination.contamination)),
+    "Data": (("data", data.build), ("contamination", contamination.contamination), ("harms", harms.harms)),
     "Planning": (("plan", plan.plan), ("layout", layout.layout), ("forecast", forecast.forecast), ("ledger", ledger.ledger)),
     "Models": (("import", convert.import_model), ("export", convert.export_model)),
     "Evaluation": (

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from modelyard.commands.command import say
+
+if TYPE_CHECKING:
+    from modelyard.serving.book import Book
 
 OUT = typer.Option(help="Directory for prompts, demonstrations, comparisons and flags of users who agreed, as JSON lines.")
 WITHDRAW = typer.Option(help="Remove all that is this user's, and name the artifacts that hold it.", metavar="USER")
@@ -41,10 +44,29 @@ def feedback(
         for name, (count, sha256) in write(opened.agreed(), out).items():
             say(f"{out / name}  {count} records  sha256 {sha256}")
         return
-    receipts = opened.withdraw(str(withdraw))
+    receipts = withdrawn(opened, str(withdraw))
     say(f"{len(receipts)} answers removed")
     for ref in holding(Store(store or ExecutionConfig().store, ExecutionConfig().scratch), receipts) if receipts else ():
         say(f"held by {ref}: build it again from files without them")
+
+
+def withdrawn(book: Book, user: str) -> list[str]:
+    """Receipts of a user's answers, which are removed: from MLflow's traces first, since only the book knows whose they are.
+
+    Raises ServerError where MLflow does not answer; then nothing is removed from the book.
+    """
+    from modelyard.adapters.mlflow.server import answering, tracking_uri
+    from modelyard.adapters.mlflow.traces import withdraw
+
+    uri, traced = tracking_uri(), 0
+    known = book.receipts(user)
+    local = uri.removeprefix("sqlite:///") if uri.startswith("sqlite:///") else None
+    if known and (local is None or Path(local).is_file()):
+        with answering(uri):
+            traced = withdraw(uri, known)
+    if traced:
+        say(f"{traced} traces removed from MLflow")
+    return book.withdraw(user)
 
 
 def default_book(written_by: str = "") -> str:

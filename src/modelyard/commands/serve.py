@@ -43,6 +43,12 @@ KEEP = typer.Option(help="Hours that an answer is kept whose user did not agree 
 ENGINE = typer.Option(
     help="What decodes: 'own', or a command that serves a Hugging Face directory as vLLM does, given DIRECTORY --host --port: 'vllm serve'."
 )
+TRACES = typer.Option(
+    help="MLflow experiment that gets a trace of every answer: where its time went, and its texts where the user agreed and a book keeps them. "
+    "Without it, none.",
+    metavar="EXPERIMENT",
+)
+
 CANARY = typer.Option(help="Version that answers a share of the users until what they say shows it worse, given like MODEL.")
 SHADOW = typer.Option(help="Version that is asked what MODEL is asked and answers nobody, given like MODEL.")
 SHARE = typer.Option(help="Share of users (canary) or requests (shadow); without it 0.05 and 1.", callback=between(0, 1))
@@ -63,6 +69,7 @@ def serve(
     threshold: Annotated[float | None, THRESHOLD] = None,
     book: Annotated[str | None, BOOK] = None,
     keep_hours: Annotated[float, KEEP] = 24.0,
+    traces: Annotated[str | None, TRACES] = None,
     canary: Annotated[str | None, CANARY] = None,
     shadow: Annotated[str | None, SHADOW] = None,
     share: Annotated[float | None, SHARE] = None,
@@ -74,7 +81,9 @@ def serve(
     """
     from contextlib import ExitStack
 
-    from modelyard.adapters.mlflow.model_source import local_directory, registered_source
+    from modelyard.adapters.mlflow.model_source import local_directory, registered_source, registered_version
+    from modelyard.adapters.mlflow.server import tracking_uri
+    from modelyard.adapters.mlflow.traces import Traces
     from modelyard.commands.evaluate import CACHE
     from modelyard.commands.feedback import default_book
     from modelyard.execution import ExecutionConfig
@@ -100,10 +109,11 @@ def serve(
 
             def load() -> ServedModel:
                 directory = local_directory(spec, CACHE / "models")
+                version = registered_version(spec) if spec.startswith("models:/") else ""
                 if engine != "own":
-                    return elsewhere(called, directory, engine, rows + waiting, held(spec, judged))
+                    return elsewhere(called, directory, engine, rows + waiting, held(spec, judged), version)
                 subject = Subject.open(called, directory, ExecutionConfig(threads=threads), micro_batch=rows)
-                return ServedModel.here(called, subject, rows, waiting, held(spec, judged))
+                return ServedModel.here(called, subject, rows, waiting, held(spec, judged), version)
 
             followed = follow > 0 and spec.startswith("models:/") and "@" in spec
             source = registered_source(spec) if followed else ""
@@ -120,10 +130,13 @@ def serve(
             record = TrialRecord(kept)
             beside = Beside(other, tried.kind, tried.share, record)
             ended.callback(Referee(current, beside, Judge(record, alpha), follow or LOOK_SECONDS, say).close)
-        run(Serving(current, kept, Metrics(), beside), host, port, say)
+        tracer = Traces(tracking_uri(), traces, say) if traces else None
+        if tracer:
+            ended.callback(tracer.close)
+        run(Serving(current, kept, Metrics(), beside, tracer), host, port, say)
 
 
-def elsewhere(name: str, directory: Path, command: str, most: int, content_filter: ContentFilter | None) -> ServedModel:
+def elsewhere(name: str, directory: Path, command: str, most: int, content_filter: ContentFilter | None, version: str) -> ServedModel:
     """The model of a Hugging Face directory, decoded by a server that ``command`` starts and that ends with the model's last answer.
 
     Raises ValueError where the directory is none, ServerError where the server does not start.
@@ -140,7 +153,7 @@ def elsewhere(name: str, directory: Path, command: str, most: int, content_filte
         url = running.enter_context(decoder(command, directory, home() / f"engine-{reader.weights[:16]}.log"))
         upstream = Upstream(url, reader.encoder.decode, most)
         upstream.end = running.pop_all().close
-    return ServedModel(name, reader, upstream, content_filter)
+    return ServedModel(name, reader, upstream, content_filter, version)
 
 
 class Tried(NamedTuple):

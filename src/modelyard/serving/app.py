@@ -26,7 +26,7 @@ PAGE = Path(__file__).parent / "chat.html"
 def application(serving: Serving) -> FastAPI:
     """The server of one model, whichever it is now."""
     app = FastAPI(title=f"Modelyard: {serving.current.name}", docs_url=None, redoc_url=None, openapi_url=None)
-    current, book, metrics, beside = serving
+    current, book, metrics, beside, tracer = serving
 
     def refused(error: RefusedError) -> Response:
         metrics.refused(error.status, error.code)
@@ -66,6 +66,8 @@ def application(serving: Serving) -> FastAPI:
         except UnknownAnswerError as error:
             raise RefusedError(404, str(error), "invalid_request_error", "unknown_answer") from None
         metrics.opinion(request.rating, request.not_factual)
+        if tracer and request.consent is False:
+            tracer.forget([request.id])
         return {"id": request.id, "object": "feedback", "kept": True}
 
     @app.get("/v1/models")

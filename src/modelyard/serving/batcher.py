@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -71,6 +72,10 @@ class Answer:
     logprobs: list[float] = field(default_factory=list)
     """Of each new token at temperature 1."""
     cancelled: bool = False
+    entered: float | None = None
+    """When it got a row and its prompt began to be read, by ``time.monotonic``; None while it waits."""
+    ended: float | None = None
+    """When its row was free again; None until then."""
 
     def __post_init__(self) -> None:
         self._generator = torch.Generator().manual_seed(self.asked.seed)
@@ -167,6 +172,7 @@ class Batcher:
         if answer.cancelled:
             answer.tell(Piece("", 0, "cancelled"))
             return
+        answer.entered = time.monotonic()
         try:
             logits = self.slots.enter(answer.asked.prompt)
         except ValueError as error:
@@ -190,6 +196,7 @@ class Batcher:
 
     def _leave(self, row: int) -> None:
         moved = self.slots.leave(row)
+        self._serving[row].ended = time.monotonic()
         last = self._serving.pop()
         if moved is not None:
             self._serving[row] = last

@@ -120,8 +120,8 @@ class Book:
                     user=entry.user,
                     model=entry.model,
                     weights=entry.weights,
-                    prompt=json.dumps(_plain(entry.prompt), ensure_ascii=False),
-                    reply=_clean(entry.reply),
+                    prompt=json.dumps(plain(entry.prompt), ensure_ascii=False),
+                    reply=clean(entry.reply),
                     finish=entry.finish,
                     consent=entry.consent,
                 )
@@ -145,8 +145,8 @@ class Book:
                     said_at=time.time(),
                     rating=opinion.rating,
                     not_factual=opinion.not_factual,
-                    better=_clean(opinion.better),
-                    comment=_clean(opinion.comment),
+                    better=clean(opinion.better),
+                    comment=clean(opinion.comment),
                 )
             )
 
@@ -158,6 +158,11 @@ class Book:
             for answer in gone:
                 session.delete(answer)
         return receipts
+
+    def receipts(self, user: str) -> list[str]:
+        """Of all answers that are a user's."""
+        with self.session() as session:
+            return list(session.scalars(sql.select(Answered.receipt).where(Answered.user == user)))
 
     def agreed(self) -> list[Kept]:
         """Every answer whose user agreed, the oldest first."""
@@ -189,12 +194,13 @@ def _opinion(row: Said) -> Opinion:
     return Opinion(rating, row.not_factual, row.better, row.comment)
 
 
-def _plain(prompt: Prompt) -> Any:
+def plain(prompt: Prompt) -> Any:
     """The prompt as JSON, without personal data."""
     if isinstance(prompt, str):
-        return _clean(prompt)
-    return [{"role": message.role, "content": _clean(message.content)} for message in prompt]
+        return clean(prompt)
+    return [{"role": message.role, "content": clean(message.content)} for message in prompt]
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
+    """A text without personal data."""
     return redact(text, PII).text

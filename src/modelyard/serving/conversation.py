@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -11,14 +12,16 @@ from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 
 from modelyard.config import shortened
+from modelyard.formats.feedback import Prompt
 from modelyard.serving.batcher import ClosedError, FullError, Piece
 from modelyard.serving.beside import Beside
-from modelyard.serving.book import Book, Entry
+from modelyard.serving.book import Book, Entry, clean, plain
 from modelyard.serving.content_filter import ContentFilter, Held
 from modelyard.serving.current import Current
 from modelyard.serving.metrics import Metrics, Watch
 from modelyard.serving.protocol import CHAT, TEXT, ChatRequest, CompletionRequest, Kind, Replies, Said, problem, usage
 from modelyard.serving.served_model import ServedModel, Submitted
+from modelyard.serving.traces import AnswerTrace, Texts, Timeline, Tracer
 
 HANG_UP_SECONDS = 0.2
 """How often a client that waits for a whole answer is looked for."""
@@ -41,6 +44,8 @@ class Serving(NamedTuple):
     metrics: Metrics
     beside: Beside | None = None
     """A version on trial."""
+    tracer: Tracer | None = None
+    """Who keeps traces of answers."""
 
 
 class Conversation:
@@ -50,21 +55,26 @@ class Conversation:
     async def begin(cls, serving: Serving, request: ChatRequest | CompletionRequest) -> Conversation:
         """Put the request in the queue, once its prompt has passed the content filter of the version that serves; the same filter judges its
         answer, whoever gives it. Raises RefusedError."""
-        current = serving.current
+        current, timeline = serving.current, Timeline()
         if request.model not in (current.name, current.name.partition("@")[0]):
             said = f"model {shortened(request.model)!r} is not served here; {current.name!r} is"
             raise RefusedError(404, said, "invalid_request_error", "model_not_found")
         if (model := current.model) is None:
             raise RefusedError(503, f"nothing is released as {current.name}", "server_error", "nothing_released")
-        if held := model.content_filter:
-            if isinstance(request, CompletionRequest) and request.return_token_ids:
-                raise RefusedError(400, "return_token_ids: not served where a content filter holds texts", "invalid_request_error")
-            if category := await asyncio.to_thread(held_for, held, model.texts(request)):
-                said = f"the prompt is held by the content filter: {category}"
-                raise RefusedError(400, said, "invalid_request_error", "content_filter")
-        return cls(serving, request, held)
+        if (held := model.content_filter) and isinstance(request, CompletionRequest) and request.return_token_ids:
+            raise RefusedError(400, "return_token_ids: not served where a content filter holds texts", "invalid_request_error")
+        judging = time.monotonic()
+        category = await asyncio.to_thread(held_for, held, model.texts(request)) if held else None
+        if held:
+            timeline.prompt_judged(judging)
+        if category:
+            said = f"the prompt is held by the content filter: {category}"
+            raise RefusedError(400, said, "invalid_request_error", "content_filter")
+        return cls(serving, request, held, timeline)
 
-    def __init__(self, serving: Serving, request: ChatRequest | CompletionRequest, content_filter: ContentFilter | None) -> None:
+    def __init__(
+        self, serving: Serving, request: ChatRequest | CompletionRequest, content_filter: ContentFilter | None, timeline: Timeline
+    ) -> None:
         """Raises RefusedError."""
         current = serving.current
         self.held, loop = Held(content_filter), asyncio.get_running_loop()
@@ -74,12 +84,14 @@ class Conversation:
         def tell(piece: Piece) -> None:
             loop.call_soon_threadsafe(self.pieces.put_nowait, piece)
 
+        submitted_at = time.monotonic()
         canary = serving.beside.model_for(request.user) if serving.beside else None
         self.model, self.submitted = self._tried(canary, tell) or self._submit(current, tell)
         self.kind: Kind = CHAT if isinstance(request, ChatRequest) else TEXT
         self.replies = Replies(self.kind, current.name, self.model.fingerprint)
-        self.watch = Watch(serving.metrics, self.model.fingerprint)
-        self._book, self._delivered, self._noted = serving.book, "", False
+        self.watch = Watch(serving.metrics, self.model.fingerprint, timeline)
+        self._book, self._delivered, self._noted, self._category = serving.book, "", False, ""
+        self._tracer, self._timeline, self._submitted_at = serving.tracer, timeline, submitted_at
         self._shadow = serving.beside.shadow(request, self.replies.id, content_filter) if serving.beside else None
 
     def _tried(self, canary: ServedModel | None, tell: Callable[[Piece], None]) -> tuple[ServedModel, Submitted] | None:
@@ -116,10 +128,9 @@ class Conversation:
                         self.submitted.answer.cancel()
                     continue
                 last = piece.reason is not None
-                judged = self.held.filter is not None  # by a model that takes its time: others are served meanwhile
-                text, category = await asyncio.to_thread(self.held.take, piece.text, last) if judged else (piece.text, None)
+                text, category = await self._judged(piece.text, last)
                 if category:
-                    piece = Piece("", piece.tokens, "content_filter", category)
+                    piece, self._category = Piece("", piece.tokens, "content_filter", category), category
                 self._delivered += text
                 if text:
                     self.watch.text()
@@ -131,6 +142,18 @@ class Conversation:
         finally:
             self.submitted.answer.cancel()  # of one that has ended already nothing is left to free
             self._note("cancelled")
+
+    async def _judged(self, text: str, last: bool) -> tuple[str, str | None]:
+        """What may leave now, and the category for which nothing more may."""
+        if self.held.filter is None:
+            return text, None
+        begun = time.monotonic()
+        passed, category = await asyncio.to_thread(
+            self.held.take, text, last
+        )  # by a model that takes its time: others are served meanwhile
+        if passed or category:
+            self._timeline.window_judged(begun)
+        return passed, category
 
     async def whole(self, client: Request) -> Response:
         """The answer at once, when it has ended."""
@@ -184,11 +207,40 @@ class Conversation:
         self.watch.ended(finish, len(self.submitted.answer.tokens))
         if self._book:
             request, served = self.request, self.model
-            prompt = tuple(request.messages) if isinstance(request, ChatRequest) else served.texts(request)[0]
-            said = (request.user or "", served.name, served.fingerprint, prompt, self._delivered, finish, request.store)
+            said = (request.user or "", served.name, served.fingerprint, self._said(), self._delivered, finish, request.store)
             self._book.note(Entry(self.replies.id, *said))
         if self._shadow:
             self._shadow.served(self.model.fingerprint, finish)
+        if self._tracer:
+            self._tracer.send(self._trace(finish))
+
+    def _trace(self, finish: str) -> AnswerTrace:
+        """Where the time of the answer went; its texts only where a book keeps them for a user who agreed, since withdrawal goes by the book."""
+        answer, served, timeline, request = self.submitted.answer, self.model, self._timeline, self.request
+        ended, texts = time.monotonic(), None
+        if request.store and self._book:
+            texts = Texts(plain(self._said()), clean(self._delivered))
+        known: dict[str, str | int | float] = {
+            "receipt": self.replies.id, "model": served.name, "version": served.version, "weights": served.fingerprint, "finish": finish,
+            "category": self._category, "prompt_tokens": self.submitted.prompt_tokens, "new_tokens": len(answer.tokens),
+        }  # fmt: skip
+        if timeline.first_text is not None:
+            known["first_text_seconds"] = round(timeline.first_text, 6)
+        return AnswerTrace(
+            receipt=self.replies.id,
+            begun=timeline.at(timeline.begun),
+            ended=timeline.at(ended),
+            phases=timeline.phases(self._submitted_at, answer.entered, answer.ended, ended),
+            prompt_tokens=self.submitted.prompt_tokens,
+            new_tokens=len(answer.tokens),
+            failed=finish == "error",
+            attributes={key: value for key, value in known.items() if value != ""},
+            texts=texts,
+        )
+
+    def _said(self) -> Prompt:
+        """What was asked, tokens as the text that they are."""
+        return tuple(self.request.messages) if isinstance(self.request, ChatRequest) else self.model.texts(self.request)[0]
 
     def _wants_logprobs(self) -> bool:
         return self.request.logprobs if isinstance(self.request, ChatRequest) else self.request.logprobs is not None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from modelyard.serving.traces import Timeline
 
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 """Upper bounds of the histograms."""
@@ -53,19 +53,18 @@ class Metrics:
 
 
 class Watch:
-    """The clock of one answer."""
+    """Counts one answer, by its clock."""
 
-    def __init__(self, metrics: Metrics, weights: str) -> None:
-        self._metrics, self._weights, self._begun, self._heard = metrics, weights, time.monotonic(), False
+    def __init__(self, metrics: Metrics, weights: str, timeline: Timeline) -> None:
+        self._metrics, self._weights, self._timeline = metrics, weights, timeline
 
     def text(self) -> None:
         """Some text leaves; the first time is what counts."""
-        if not self._heard:
-            self._heard = True
-            self._metrics._first.observe(time.monotonic() - self._begun)
+        if self._timeline.text():
+            self._metrics._first.observe(self._timeline.seconds)
 
     def ended(self, finish: str, tokens: int) -> None:
         """The answer is over."""
         self._metrics._answers.labels(self._weights, finish).inc()
         self._metrics._tokens.labels(self._weights).inc(tokens)
-        self._metrics._whole.observe(time.monotonic() - self._begun)
+        self._metrics._whole.observe(self._timeline.seconds)

@@ -28,6 +28,10 @@ class Answering(Protocol):
     """New ones so far."""
     logprobs: list[float]
     """Of each at temperature 1."""
+    entered: float | None
+    """When its prompt began to be read, by ``time.monotonic``; None while it waits."""
+    ended: float | None
+    """When nothing more was decoded for it; None until then."""
 
     def cancel(self) -> None:
         """Nobody listens any more."""
@@ -86,16 +90,18 @@ class Submitted(NamedTuple):
 class ServedModel:
     """How a model reads, what decodes it and what holds its texts."""
 
-    def __init__(self, name: str, reader: Reader, batcher: Engine, content_filter: ContentFilter | None = None) -> None:
-        """``content_filter``: of this version, None: nothing is held."""
-        self.name, self.batcher, self.content_filter = name, batcher, content_filter
+    def __init__(self, name: str, reader: Reader, batcher: Engine, content_filter: ContentFilter | None = None, version: str = "") -> None:
+        """``content_filter``: of this version, None: nothing is held; ``version``: its number in the registry, "" of a directory."""
+        self.name, self.batcher, self.content_filter, self.version = name, batcher, content_filter, version
         self.encoder, self.weights, self.context = reader
 
     @classmethod
-    def here(cls, name: str, subject: Subject, rows: int, waiting: int, content_filter: ContentFilter | None = None) -> ServedModel:
+    def here(
+        cls, name: str, subject: Subject, rows: int, waiting: int, content_filter: ContentFilter | None = None, version: str = ""
+    ) -> ServedModel:
         """Decoded in this process, ``rows`` requests at once while ``waiting`` more wait. Raises ValueError as :class:`Slots`."""
         batcher = Batcher(Slots(subject.engine, rows), subject.encoder.decode, waiting)
-        return cls(name, Reader.of_subject(subject), batcher, content_filter)
+        return cls(name, Reader.of_subject(subject), batcher, content_filter, version)
 
     @property
     def fingerprint(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,6 +38,9 @@ class Heard:
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     cancelled: bool = False
+    entered: float | None = None
+    """When the other server took it in, by ``time.monotonic``; how long it waits there is not known here."""
+    ended: float | None = None
 
     def cancel(self) -> None:
         """Nobody listens any more; the connection ends with the next piece."""
@@ -109,9 +113,12 @@ class Upstream:
 
     def _hear(self, heard: Heard) -> None:
         try:
-            heard.tell(self._heard(heard))
+            last = self._heard(heard)
         except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
-            heard.tell(Piece("", len(heard.tokens), "error", f"{self.url}: {complaint(error)}"))
+            last = Piece("", len(heard.tokens), "error", f"{self.url}: {complaint(error)}")
+        heard.ended = time.monotonic()
+        try:
+            heard.tell(last)
         finally:
             with self._lock:
                 self._hearing.discard(threading.current_thread())
@@ -119,6 +126,7 @@ class Upstream:
     def _heard(self, heard: Heard) -> Piece:
         """The last piece, all before it having been told."""
         with self._client.stream("POST", f"{self.url}/completions", json=self._body(heard.asked)) as response:
+            heard.entered = time.monotonic()
             if response.status_code != 200:
                 response.read()
                 raise UpstreamError(f"status {response.status_code}: {response.text[:200]}")

@@ -83,13 +83,16 @@ def test_book_that_cannot_be_opened_is_named_without_its_password() -> None:
 
 @pytest.mark.integration
 def test_prompts_and_flags_of_a_served_model_stand_in_the_next_lines_feedback_until_their_user_withdraws(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small_model.write(tmp_path)
     settings = tmp_path / "hf" / "tokenizer_config.json"
     settings.write_text(json.dumps({**json.loads(settings.read_text()), "chat_template": TEMPLATE}))
     url = f"sqlite:///{tmp_path}/book.db"
-    server = Server(tmp_path / "hf", "--book", url, directory=tmp_path)
+    with monkeypatch.context() as away:  # a tracking server that nobody answers at holds no answer
+        away.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+        away.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        server = Server(tmp_path / "hf", "--book", url, "--traces", "said", directory=tmp_path)
     given = {"model": "hf", "max_tokens": 12, "temperature": 0}
 
     def ask(text: str, user: str, *, store: bool) -> str:

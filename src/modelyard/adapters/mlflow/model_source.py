@@ -56,6 +56,11 @@ def registered_source(uri: str) -> str:
     return str(_version(uri).source)
 
 
+def registered_version(uri: str) -> str:
+    """Number of the version that ``models:/name@alias`` or ``models:/name/3`` names now. Raises as :func:`registered_source`."""
+    return str(_version(uri).version)
+
+
 def registered_tags(uri: str) -> dict[str, str]:
     """What the release left on a registered version: refs of corpus, decision and export, the store's URL. Raises as :func:`registered_source`."""
     return dict(_version(uri).tags)

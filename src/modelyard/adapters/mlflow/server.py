@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -87,14 +87,15 @@ def wait_for_answer(uri: str) -> None:
         raise ServerError(f"MLFLOW_TRACKING_URI {without_password(uri)}: nobody answers ({type(error).__name__})") from error
 
 
-def experiment_id(server: MlflowClient, uri: str, name: str) -> str:
-    """The experiment called ``name``, made when it does not exist. On SQLite its files lie in ``mlartifacts`` beside the database."""
+def experiment_id(server: MlflowClient, uri: str, name: str, tags: Mapping[str, str] = KIND) -> str:
+    """The experiment called ``name``, made with ``tags`` when it does not exist. On SQLite its files lie in ``mlartifacts`` beside the
+    database."""
     if found := server.get_experiment_by_name(name):
         return str(found.experiment_id)
     location = None
     if uri.startswith("sqlite:///"):
         location = (Path(uri.removeprefix("sqlite:///")).absolute().parent / "mlartifacts").as_uri()
-    return str(server.create_experiment(name, artifact_location=location, tags=KIND))
+    return str(server.create_experiment(name, artifact_location=location, tags=dict(tags)))
 
 
 @contextmanager

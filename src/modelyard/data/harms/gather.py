@@ -21,7 +21,7 @@ from pydantic import Field, field_validator, model_validator
 from modelyard.config import Config
 from modelyard.data.filters.abuse_labels import CATEGORIES, LabelsConfig, groups
 from modelyard.data.harms import identity
-from modelyard.formats import json_file
+from modelyard.formats import harm_reviews, json_file
 from modelyard.formats.feedback import json_lines, write
 from modelyard.formats.harms import ANY, PROBES, TEXTS, HarmText, Probe
 from modelyard.formats.json_file import Line
@@ -43,6 +43,8 @@ class HarmLabelsConfig(Config):
     """Category -> its key in the files; absent: Markov et al.'s eight, with OpenAI's keys."""
     test_share: float = Field(default=0.5, gt=0, lt=1)
     """Share of the groups of near duplicates that is only measured on."""
+    reviews: tuple[LabelsConfig, ...] = ()
+    """JSON lines of ``modelyard harms --suspects`` with a person's answers: labels that were looked at again."""
     prompts: LabelsConfig | None = None
     """A CSV file with the columns ``prompt`` and ``label`` (``safe`` or ``unsafe``), XSTest for example; absent: none."""
 
@@ -64,9 +66,12 @@ class HarmLabelsConfig(Config):
 
 def defined(config: HarmLabelsConfig) -> HarmLabelsConfig:
     """The config without where its files lie, which changes nothing: their hashes stay."""
-    bare = tuple(file.model_copy(update={"path": ""}) for file in config.files)
-    prompts = config.prompts and config.prompts.model_copy(update={"path": ""})
-    return config.model_copy(update={"files": bare, "prompts": prompts})
+    bare = {
+        "files": tuple(file.model_copy(update={"path": ""}) for file in config.files),
+        "reviews": tuple(file.model_copy(update={"path": ""}) for file in config.reviews),
+        "prompts": config.prompts and config.prompts.model_copy(update={"path": ""}),
+    }
+    return config.model_copy(update=bare)
 
 
 def run(config: HarmLabelsConfig, inputs: Mapping[str, Path], out: Path, report: Report, roots: Sequence[str]) -> dict[str, float]:
@@ -75,8 +80,7 @@ def run(config: HarmLabelsConfig, inputs: Mapping[str, Path], out: Path, report:
     Raises:
         ValueError: a file is missing or of another hash, a row is none (file, line, key), or a category has too few texts to learn from.
     """
-    texts = labelled(config, roots)
-    found = split(texts, config.test_share)
+    found, reviewed = records(config, roots)
     for name in config.categories:
         known = [sum(one.labels.get(name) == value for one in found if one.split == "train") for value in (1, 0)]
         if min(known) < LEAST:
@@ -89,7 +93,18 @@ def run(config: HarmLabelsConfig, inputs: Mapping[str, Path], out: Path, report:
     report(1, 1, unit="file")
     counts = {f"harm_labels/{name}/positives": float(sum(one.labels.get(name) == 1 for one in found)) for name in config.categories}
     sides = {f"harm_labels/{side}/texts": float(sum(one.split == side for one in found)) for side in ("train", "test")}
-    return {"harm_labels/texts": float(len(found)), "harm_labels/groups": float(len({one.group for one in found})), **sides, **counts}
+    groups = float(len({one.group for one in found}))
+    return {"harm_labels/texts": float(len(found)), "harm_labels/groups": groups, **reviewed, **sides, **counts}
+
+
+def records(config: HarmLabelsConfig, roots: Sequence[str]) -> tuple[list[HarmText], dict[str, float]]:
+    """The labelled texts as they were reviewed, and how many labels that was. Raises ValueError as :func:`run`."""
+    texts = labelled(config, roots)
+    answers = answered(config, roots, texts)
+    corrected = sum(labels[name] != answer for text, labels in texts for name, answer in answers.get(text, {}).items())
+    found = split([(text, {**labels, **answers.get(text, {})}) for text, labels in texts], config.test_share)
+    counts = {"harm_labels/reviewed": float(sum(map(len, answers.values()))), "harm_labels/corrected": float(corrected)}
+    return found, counts if config.reviews else {}
 
 
 def labelled(config: HarmLabelsConfig, roots: Sequence[str]) -> list[tuple[str, dict[str, Literal[0, 1]]]]:
@@ -104,11 +119,35 @@ def labelled(config: HarmLabelsConfig, roots: Sequence[str]) -> list[tuple[str, 
     return list(found.items())
 
 
+def answered(
+    config: HarmLabelsConfig, roots: Sequence[str], rows: Sequence[tuple[str, dict[str, Literal[0, 1]]]]
+) -> dict[str, dict[str, Literal[0, 1]]]:
+    """Text -> category -> what a person says who looked again.
+
+    Raises:
+        ValueError: a line is no review, is of a text or a label that the files do not have (any more), or contradicts another (file, line).
+    """
+    texts = {identity_of(text): (text, labels) for text, labels in rows}
+    found: dict[str, dict[str, Literal[0, 1]]] = {}
+    for file in config.reviews:
+        path = find_input(file.path, roots, "harm_labels.reviews")
+        require_sha256(path, file.sha256, "harm_labels.reviews")
+        for line, review in harm_reviews.read(path):
+            if review.answer is None:
+                continue
+            text, labels = texts.get(review.id, ("", {}))
+            if labels.get(review.category) != review.label:
+                raise ValueError(f"{line.where}: no text {review.id} has {review.category} = {review.label}: the labels changed since")
+            if found.setdefault(text, {}).setdefault(review.category, review.answer) != review.answer:
+                raise ValueError(f"{line.where}: {review.category} of {review.id} was answered otherwise before")
+    return found
+
+
 def row(line: Line, categories: Mapping[str, str]) -> tuple[str, dict[str, Literal[0, 1]]]:
     """One row. Raises ValueError naming file, line and key."""
-    texts = [line.fields[key] for key in ("prompt", "text") if line.fields.get(key)]
-    if len(texts) != 1 or not isinstance(texts[0], str):
-        raise ValueError(f"{line.where}: needs one of prompt and text")
+    text = text_of(line)
+    if all(key in line.fields and line.fields[key] is None for key in categories.values()):
+        raise ValueError(f"{line.where}: {next(iter(categories.values()))} and all others are null: label the text, or take the line out")
     known: dict[str, Literal[0, 1]] = {}
     for name, key in categories.items():
         value: Any = line.fields.get(key)
@@ -117,7 +156,15 @@ def row(line: Line, categories: Mapping[str, str]) -> tuple[str, dict[str, Liter
         if value is not None:
             known[name] = value
     nothing: dict[str, Literal[0, 1]] = dict.fromkeys(categories, 0)
-    return texts[0], known if 1 in known.values() else nothing
+    return text, known if 1 in known.values() else nothing
+
+
+def text_of(line: Line) -> str:
+    """What a line is about. Raises ValueError naming file and line."""
+    texts = [line.fields[key] for key in ("prompt", "text") if line.fields.get(key)]
+    if len(texts) != 1 or not isinstance(texts[0], str):
+        raise ValueError(f"{line.where}: needs one of prompt and text")
+    return texts[0]
 
 
 def split(rows: Sequence[tuple[str, dict[str, Literal[0, 1]]]], test_share: float) -> list[HarmText]:
