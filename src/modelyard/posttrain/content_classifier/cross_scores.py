@@ -74,7 +74,7 @@ def cross_scored(known: Labelled, config: ContentClassifierConfig, halves: int =
             kept, left = np.flatnonzero(sides != side), np.flatnonzero(sides == side)
             if len(kept) and len(left):
                 features = known.features.some(left) if known.features is not None else None
-                total[left] += judged(known, kept, [known.texts[n].text for n in left], features, config).probabilities
+                total[left] += judged(known, kept, [known.texts[int(n)].text for n in left], features, config).probabilities
     return total / halves
 
 
