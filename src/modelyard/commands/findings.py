@@ -69,7 +69,7 @@ def taken(garak: Path | None, pyrit: Path | None, reporter: str, database: Datab
 
     tool, report = ("garak", garak) if garak else ("PyRIT", pyrit)
     assert report
-    found, dropped = (list(of_garak.hits(report)), []) if garak else of_pyrit.hits(report)
+    found, dropped = (list(of_garak.hits(report)), list[str]()) if garak else of_pyrit.hits(report)
     with database.write() as session:
         by = accounts.find(session, reporter)
         marked = [mark(session, by, f"{tool} {report.name}", hit.messages, hit.marked) for hit in found]
