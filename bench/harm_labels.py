@@ -78,8 +78,13 @@ def shown(what: str, rounds: Sequence[dict[str, float]]) -> dict[str, Any]:
 
 def any_precision(known: Labelled, test: Labelled) -> float:
     """Average precision of any harm on the held-out texts, by a classifier of all of ``known``."""
-    scored = judged(known, np.arange(len(known.texts)), [one.text for one in test.texts], None, CONFIG)
+    scored = judged(of_any(known), np.arange(len(known.texts)), [one.text for one in test.texts], None, CONFIG)
     return average_precision(scored.probabilities[:, 0], test.labels[:, 0] == 1)
+
+
+def of_any(known: Labelled) -> Labelled:
+    """Without the categories: each has a head and words of its own, so what is said of any harm is the same."""
+    return known._replace(labels=known.labels[:, :1], names=known.names[:1])
 
 
 def planted(train: Sequence[HarmText], test: Sequence[HarmText], share: float, seed: int) -> dict[str, float]:
@@ -152,7 +157,7 @@ def of_set(name: str, found: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_]
 
 def grown(train: Sequence[HarmText], test: Sequence[HarmText], start: int, batch: int, batches: int, seed: int) -> dict[str, float]:
     """Average precision of any harm after each batch, by who chose it, and the harmful texts among what was labelled."""
-    pool, held = Labelled.of(train), Labelled.of(test)
+    pool, held = of_any(Labelled.of(train)), Labelled.of(test)
     order = np.random.default_rng(seed).permutation(len(train))
     labelled: dict[str, Rows] = dict.fromkeys(ARMS, order[:start])
     found: dict[str, float] = {}
