@@ -80,11 +80,18 @@ def early_gates_task(config: ReleaseConfig, place: Place, corpus: Artifact, cont
         ValueError: an override has expired.
     """
     config.require_current(date.today())
-    gates = decision.early(config, place.store.fetch(corpus), place.store.fetch(contamination))
+    checked = {"data": place.store.fetch(corpus), "contamination": place.store.fetch(contamination)}
+    gates = decision.early(config, checked["data"], checked["contamination"])
     for artifact in (corpus, contamination):
         place.note(artifact, "early_gates", "; ".join(f"{gate.name}: {gate.shown}{overridden(gate)}, {gate.reason}" for gate in gates))
-    if blocking := [f"{gate.name}: {gate.reason}" for gate in gates if gate.standing == "BLOCK"]:
-        raise BlockError(f"BLOCK before training: {'; '.join(blocking)}")
+    if blocking := [gate for gate in gates if gate.standing == "BLOCK"]:
+        reasons = "; ".join(f"{gate.name}: {gate.reason}" for gate in blocking)
+        reports = ", ".join(str(checked[gate.name] / REPORTS[gate.name]) for gate in blocking)
+        raise BlockError(f"BLOCK before training: {reasons}; by item: {reports}")
+
+
+REPORTS = {"data": "expectations.json", "contamination": "report.json"}
+"""Gate -> file of its artifact that says what it saw."""
 
 
 @task(name="find opponent", task_run_name="find opponent", retries=2, retry_condition_fn=is_transient, timeout_seconds=300)

@@ -9,6 +9,7 @@ computed once. Left out: examples as turns of a conversation.
 
 from __future__ import annotations
 
+import re
 import string
 from collections.abc import Callable, Collection, Mapping, Sequence
 from hashlib import sha256
@@ -34,6 +35,10 @@ SCORED_ELSEWHERE: dict[str, Callable[[], str]] = {
 
 ABSENT_UNLESS_SET = ("group_scorers", "graders", "labelled")
 """Fields that a benchmark without them does not show: the ids of those that were there before stay."""
+LEAST_WORDS = 4
+"""Of a question that is looked for without the prompt around it, in scripts with spaces."""
+UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0e7f]")
+"""Letters of scripts in which few words are many."""
 NOTHING_DRAWN = Decoding(max_new_tokens=0, temperature=0.0, samples=0, seed=0)
 Method = Literal[
     "generate",
@@ -188,11 +193,15 @@ class Benchmark(Config):
         return self.prefaces.get(item.group, "") + self.prompt.format(**item.fields)
 
     def question_of(self, item: Item) -> str:
-        """What is looked for in training sets: question and context, without examples, instructions or answer."""
+        """What is looked for in training sets: question and context, without examples, instructions or answer.
+
+        Fields that are a name alone (``{country}``) ask nothing by themselves: then it is the prompt that they stand in.
+        """
         if item.question:
             return item.question
         names = [name for _, name, _, _ in string.Formatter().parse(self.prompt) if name]
-        return "\n".join(item.fields[name] for name in dict.fromkeys(names))
+        asked = "\n".join(item.fields[name] for name in dict.fromkeys(names))
+        return asked if len(asked.split()) >= LEAST_WORDS or UNSPACED.search(asked) else self.prompt.format(**item.fields)
 
     def parse(self, output: str) -> str:
         """What an output says; "" where the parser finds no answer."""

@@ -10,6 +10,7 @@ import pytest
 
 from flows.pipeline_config import load_pipeline
 from modelyard.commands.app import main
+from modelyard.evals import own
 from modelyard.exit_codes import BAD_INPUT, BLOCK, DONE, HOLD
 from tests.unit import small_model
 
@@ -105,3 +106,19 @@ def test_what_cannot_be_begun_is_one_line_and_leaves_nothing(
     assert message in error
     assert error.count("\n") == 1
     assert sorted(path.name for path in empty.rglob("*")) == ["full", "kept"]
+
+
+@pytest.mark.parametrize("start", ["scratch", "model"])
+def test_start_is_stopped_by_none_of_its_own_examples(empty: Path, start: str) -> None:
+    assert main(["init", "mine", "--start", start]) == DONE
+    config = load_pipeline("mine/modelyard.toml", [])
+    built = {one.name: own.build(one.name, one, ("mine",), 0) for one in config.evals.benchmarks if one.file}
+    asked = [benchmark.question_of(item) for benchmark in built.values() for item in benchmark.items]
+    assert min(len(question.split()) for question in asked) >= 4, "a name alone stands in many a text"
+    assert "The capital of Peru is" in asked
+    measured = {*config.evals.names} & {"toxicity"} | {name for name, one in built.items() if one.aspect == "safety"}
+    assert measured, "without a benchmark of safety the safety gate blocks"
+    for benchmark in built.values():
+        for side in benchmark.sides or ("",):
+            enough = config.release.of(benchmark.name).min_items
+            assert sum(item.group == side or not side for item in benchmark.items) >= enough
