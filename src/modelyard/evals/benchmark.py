@@ -201,7 +201,8 @@ class Benchmark(Config):
             return item.question
         names = [name for _, name, _, _ in string.Formatter().parse(self.prompt) if name]
         asked = "\n".join(item.fields[name] for name in dict.fromkeys(names))
-        return asked if len(asked.split()) >= LEAST_WORDS or UNSPACED.search(asked) else self.prompt.format(**item.fields)
+        whole = asked.rstrip().endswith("?") or len(asked.split()) >= LEAST_WORDS or UNSPACED.search(asked)
+        return asked if whole else self.prompt.format(**item.fields)
 
     def parse(self, output: str) -> str:
         """What an output says; "" where the parser finds no answer."""
