@@ -197,7 +197,8 @@ def test_gather_artifact_is_defined_by_what_its_files_hold_and_not_by_where_they
     assert metrics["benchmarks/all/items"] == 4
     assert [benchmark.name for benchmark in load(tmp_path)] == ["last_word", "capitals"]
     questions = read_questions(tmp_path)
-    assert [(one.id, one.text) for one in questions["capitals"]] == [(f"capitals/{i}", row["land"]) for i, row in enumerate(CAPITALS)]
+    expected = [(f"capitals/{i}", f"The capital of {row['land']} is") for i, row in enumerate(CAPITALS)]  # a country alone asks nothing
+    assert [(one.id, one.text) for one in questions["capitals"]] == expected
     assert questions["last_word"][0].text == "the king of the"
     with pytest.raises(
         ValueError, match=r"evals.benchmarks.capitals: max_new_tokens 32 leaves no room for a prompt in a model of 24 tokens"
