@@ -112,7 +112,9 @@ COMMANDS = {
     "data": Row("<pipeline> corpus.no_such=? ~?"),
     "check": Row("<pipeline> no.such=? ~?"),
     "schema": Row("~? ~--out >"),
-    "serve": Row("? ~--name ? ~--port # ~--rows # ~--waiting # ~--threads # ~--follow # ~--classifier <records> ~--threshold # ~--book ?"),
+    "serve": Row(
+        "? ~--name ? ~--port # ~--rows # ~--waiting # ~--threads # ~--follow # ~--classifier <records> ~--threshold # ~--book ? ~--traces ?"
+    ),
     "serve --canary": Row("? --canary ? ~--shadow ? ~--share # ~--alpha # ~--book ?"),
     "feedback": Row("--out > ~--book ?"),
     "feedback --withdraw": Row("--withdraw ? ~--book ? ~--store ?"),
@@ -125,6 +127,8 @@ COMMANDS = {
     "findings": Row("--out > --book ? ~--config <layout>"),
     "findings --garak": Row("--garak <records> --reporter ? --book ?"),
     "findings --pyrit": Row("--pyrit <records> --reporter ? --book ?"),
+    "harms": Row("<layout> --suspects > ~--most # ~--desk > ~--seed # ~--threads #"),
+    "harms --next": Row("<layout> --pool <records> --next > ~--number # ~--random # ~--above # ~--category ? ~--seed #"),
     "init": Row("> ~--start ? ~--model <weights> ~--name ?"),
 }
 SERVE_UNTIL_INTERRUPTED = {"ui", "services"}

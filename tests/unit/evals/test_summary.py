@@ -46,7 +46,7 @@ def test_mean_has_the_standard_error_of_a_proportion_and_an_interval_around_it()
 
 
 def test_samples_of_an_item_are_one_item() -> None:
-    records = [record(item, values={"passed": float(k < right)}, sample=k) for item, right in (("x", 1), ("y", 0)) for k in range(10)]
+    records = [record(item, float(k < right), sample=k) for item, right in (("x", 1), ("y", 0)) for k in range(10)]
 
     found = summarise(benchmark("pass_at_1", "pass_at_10", "pass_at_100"), records)
 
