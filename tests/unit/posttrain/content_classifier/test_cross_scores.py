@@ -33,12 +33,13 @@ def test_planted_errors_are_doubted_most_by_halves_that_hold_no_near_duplicate(r
     marks = np.array([[0.0, "zzqx" in one.text, "wwyk" in one.text] for one in found], np.float32)
     features = Features(marks + np.random.default_rng(0).normal(0, 0.05, marks.shape).astype(np.float32), np.arange(len(found)))
     known = Labelled.of(found, features if read else None)
-    doubtful = suspects(known, cross_scored(known, CONFIG), most=50)
+    scores = cross_scored(known, CONFIG, halves=2)
+    doubtful = suspects(known, scores, most=50)
     first = {(one.id, one.category) for one in doubtful[:3]}
     assert first == {(found[number].id, "cruel") for number in FLIPPED}
     assert all(one.answer is None and one.label != (one.id == found[14].id) for one in doubtful[:3])
     assert {half(one.group, 0) for one in found} == {half(one.group, 1) for one in found} == {0, 1}
-    assert suspects(known, cross_scored(known, CONFIG), most=2) == doubtful[:2]
+    assert suspects(known, scores, most=2) == doubtful[:2]
 
 
 def test_confident_learning_is_the_papers_count_done_by_hand() -> None:
