@@ -146,18 +146,20 @@ number is there to be compared with larger runs of the same line. Toxicity is ju
 short reviews: both are proxies. It is not meant to be used for anything that matters to a person.</p></section>
 
 <section><h2>Load it</h2>
+{% set alias = {"PROMOTE": "production", "HOLD": "candidate"}.get(decision.verdict) %}{% if alias %}
 <pre>import mlflow
 
-chat = mlflow.pyfunc.load_model({{ ("models:/" ~ name ~ "@production") | tojson }})  # every file is checked against its hash
+chat = mlflow.pyfunc.load_model({{ ("models:/" ~ name ~ "@" ~ alias) | tojson }})  # every file is checked against its hash
 print(chat.predict([{"messages": [{"role": "user", "content": "Good morning, how are you?"}]}], params={"temperature": 1.0}))</pre>
 <p>Or the same weights in transformers:</p>
 <pre>import mlflow
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-path = mlflow.artifacts.download_artifacts({{ ("models:/" ~ name ~ "@production") | tojson }}) + "/artifacts/model"
+path = mlflow.artifacts.download_artifacts({{ ("models:/" ~ name ~ "@" ~ alias) | tojson }}) + "/artifacts/model"
 tokenizer = AutoTokenizer.from_pretrained(path)
 model = AutoModelForCausalLM.from_pretrained(path)
 inputs = tokenizer({{ ("<|endoftext|>" ~ (samples[0].prompt if samples else "The")) | tojson }}, return_tensors="pt")
-print(tokenizer.decode(model.generate(**inputs, max_new_tokens=24, do_sample=True)[0]))</pre></section>
+print(tokenizer.decode(model.generate(**inputs, max_new_tokens=24, do_sample=True)[0]))</pre>
+{% else %}<p>What is blocked is registered under no alias.</p>{% endif %}</section>
 </main>{{ sorting }}</body></html>
 """

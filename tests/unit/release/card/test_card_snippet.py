@@ -23,7 +23,7 @@ from modelyard.release.card.card_template import TEMPLATE
 def test_snippet_is_python_that_holds_the_prompt_as_text(prompt: str) -> None:
     page = printable.page(TEMPLATE[TEMPLATE.index("<section><h2>Load it") : TEMPLATE.index("</main>")])
 
-    shown = page.render(name="line", samples=[{"prompt": prompt}])
+    shown = page.render(name="line", samples=[{"prompt": prompt}], decision={"verdict": "PROMOTE"})
 
     assert "<script" not in shown
     assert not re.search("[\u202e\x1b]", shown)
@@ -32,3 +32,10 @@ def test_snippet_is_python_that_holds_the_prompt_as_text(prompt: str) -> None:
         assert "models:/line@production" in [node.value for node in nodes if isinstance(node, ast.Constant)]
         assert "os" not in [node.id for node in nodes if isinstance(node, ast.Name)]
     assert f"<|endoftext|>{prompt}" in [node.value for node in nodes if isinstance(node, ast.Constant)]
+
+
+@pytest.mark.parametrize(("verdict", "alias"), [("PROMOTE", "production"), ("HOLD", "candidate"), ("BLOCK", None)])
+def test_snippet_names_the_alias_that_the_verdict_gives(verdict: str, alias: str | None) -> None:
+    page = printable.page(TEMPLATE[TEMPLATE.index("<section><h2>Load it") : TEMPLATE.index("</main>")])
+    shown = page.render(name="line", samples=[], decision={"verdict": verdict})
+    assert set(re.findall(r"models:/line@(\w+)", shown)) == ({alias} if alias else set())
