@@ -62,8 +62,8 @@ class Asked(NamedTuple):
 
 
 @dataclass
-class Answer:
-    """An answer under way. ``tell`` is called from the thread that decodes; :meth:`cancel` may be called from any."""
+class UnderWay:
+    """An answer that is being made, here or by another server. ``tell`` is called from a thread that makes it."""
 
     asked: Asked
     tell: Callable[[Piece], None]
@@ -73,17 +73,22 @@ class Answer:
     """Of each new token at temperature 1."""
     cancelled: bool = False
     entered: float | None = None
-    """When it got a row and its prompt began to be read, by ``time.monotonic``; None while it waits."""
+    """When its prompt began to be read (at another server: when that took it in), by ``time.monotonic``; None while it waits."""
     ended: float | None = None
-    """When its row was free again; None until then."""
+    """When nothing more was made for it; None until then."""
+
+    def cancel(self) -> None:
+        """Nobody listens any more; nothing is made after the step under way. May be called from any thread."""
+        self.cancelled = True
+
+
+@dataclass
+class Answer(UnderWay):
+    """An answer that is decoded in a row here."""
 
     def __post_init__(self) -> None:
         self._generator = torch.Generator().manual_seed(self.asked.seed)
         self._uniforms = torch.rand(1, self.asked.max_new_tokens, generator=self._generator)[0]
-
-    def cancel(self) -> None:
-        """Nobody listens any more; its row is free after the step under way."""
-        self.cancelled = True
 
     def drawn(self, logits: Tensor) -> Piece:
         """The next token of logits [1, V], and what it adds."""

@@ -13,28 +13,12 @@ from modelyard.model.encoder import Encoder
 from modelyard.model.hf.tokenizer import HubEncoder
 from modelyard.model.inference.slots import Slots
 from modelyard.model.subject import Subject, weights_of
-from modelyard.serving.batcher import Asked, Batcher, Piece
+from modelyard.serving.batcher import Asked, Batcher, Piece, UnderWay
 from modelyard.serving.content_filter import ContentFilter
 from modelyard.serving.protocol import ChatRequest, CompletionRequest, Said
 
 SHORTEST = 16
 """New tokens that a request without ``max_tokens`` has at least room for, or its prompt is too long."""
-
-
-class Answering(Protocol):
-    """An answer under way."""
-
-    tokens: list[int]
-    """New ones so far."""
-    logprobs: list[float]
-    """Of each at temperature 1."""
-    entered: float | None
-    """When its prompt began to be read, by ``time.monotonic``; None while it waits."""
-    ended: float | None
-    """When nothing more was decoded for it; None until then."""
-
-    def cancel(self) -> None:
-        """Nobody listens any more."""
 
 
 class Engine(Protocol):
@@ -43,7 +27,7 @@ class Engine(Protocol):
     problem: str
     """Why nothing is decoded any more; "" while it is."""
 
-    def submit(self, asked: Asked, tell: Callable[[Piece], None]) -> Answering:
+    def submit(self, asked: Asked, tell: Callable[[Piece], None]) -> UnderWay:
         """Take a request in. Raises FullError and ClosedError."""
 
     @property
@@ -83,7 +67,7 @@ class Reader(NamedTuple):
 class Submitted(NamedTuple):
     """A request on its way."""
 
-    answer: Answering
+    answer: UnderWay
     prompt_tokens: int
 
 
@@ -127,7 +111,7 @@ class ServedModel:
         asked = Asked(prompt, wanted, request.temperature, request.top_p, request.drawn_by, stops, frozenset(ends))
         return Submitted(self.batcher.submit(asked, tell), len(prompt))
 
-    def said(self, answer: Answering, start: int = 0, stop: int | None = None) -> Said:
+    def said(self, answer: UnderWay, start: int = 0, stop: int | None = None) -> Said:
         """The answer's tokens from ``start`` to ``stop``, each as it reads alone, with their log-probabilities."""
         return Said([self.encoder.decode([token]) for token in answer.tokens[start:stop]], answer.logprobs[start:stop])
 

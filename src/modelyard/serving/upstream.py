@@ -11,13 +11,12 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
 from modelyard.config import complaint
-from modelyard.serving.batcher import Asked, ClosedError, FullError, Piece, Reason
+from modelyard.serving.batcher import Asked, ClosedError, FullError, Piece, Reason, UnderWay
 from modelyard.serving.streamed_text import StreamedText
 
 SECONDS = httpx.Timeout(600.0, connect=10.0)
@@ -28,23 +27,8 @@ class UpstreamError(ValueError):
     """What the other server says or does that is no answer; one line."""
 
 
-@dataclass
-class Heard:
-    """An answer under way at the other server; :meth:`cancel` may be called from any thread."""
-
-    asked: Asked
-    tell: Callable[[Piece], None]
-    text: StreamedText
-    tokens: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    cancelled: bool = False
-    entered: float | None = None
-    """When the other server took it in, by ``time.monotonic``; how long it waits there is not known here."""
-    ended: float | None = None
-
-    def cancel(self) -> None:
-        """Nobody listens any more; the connection ends with the next piece."""
-        self.cancelled = True
+class Heard(UnderWay):
+    """An answer under way at the other server."""
 
     def grown(self, choice: dict[str, Any]) -> Piece:
         """What one event adds. Raises UpstreamError where it brings no token ids."""
