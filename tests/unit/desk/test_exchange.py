@@ -185,7 +185,7 @@ def test_conversations_of_pyrit_become_findings_with_all_their_turns(
         piece("again", 0, "system", "be good"),
         piece("again", 1, "user", "CGXHBG==", **base64),
         piece("again", 2, "assistant", "ok", score("FloatScorer", "1", "float_scale")),
-        piece("seen", 0, "user", "/tmp/x.png", converted_value_data_type="image_path"),
+        piece("seen", 0, "user", "x.png", converted_value_data_type="image_path"),
         piece("seen", 1, "assistant", "ok", harm),
         piece("tools", 0, "tool", "{}"),
     ]

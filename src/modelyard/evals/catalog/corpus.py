@@ -11,6 +11,7 @@ makes. Completions are drawn at temperature 1, since KL(policy || SFT) is measur
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark, Item
@@ -83,16 +84,23 @@ def toxicity(data: Path, shots: int | None) -> Benchmark:
     return openings(data, shots).model_copy(update=changed)
 
 
+def _held_out(path: Path) -> Iterator[tuple[PromptRecord, str, bool]]:
+    """The prompts that nothing is trained on, what each says, and whether that is a user's message; those of several turns are left out."""
+    for one in records(path, PromptRecord):
+        if one.split != "validation":
+            continue
+        if isinstance(one.prompt, str):
+            yield one, one.prompt, False
+        elif len(one.prompt) == 1 and one.prompt[0].role == "user":
+            yield one, one.prompt[0].content, True
+
+
 def prompts(data: Path, shots: int | None) -> Benchmark:
     """Replies to held-out messages of users, judged by the scorer model."""
     refuse_shots("prompts", shots)
     path = find(data, PROMPTS)
-    held_out = [one for one in records(path, PromptRecord) if one.split == "validation" and not isinstance(one.prompt, str)]
-    items = tuple(
-        Item(id=one.id, fields={"prompt": one.prompt[0].content}, target="", group=one.category)
-        for one in held_out
-        if len(one.prompt) == 1 and not isinstance(one.prompt, str) and one.prompt[0].role == "user"
-    )
+    messages = [(one, said) for one, said, chat in _held_out(path) if chat]
+    items = tuple(Item(id=one.id, fields={"prompt": said}, target="", group=one.category) for one, said in messages)
     if not items:
         raise ValueError(f"{path}: no held-out prompt is a single message of a user")
     return Benchmark(
@@ -115,19 +123,11 @@ def answers(data: Path, shots: int | None) -> Benchmark:
     """
     refuse_shots("answers", shots)
     path = find(data, PROMPTS)
-    known = [one for one in records(path, PromptRecord) if one.split == "validation" and one.answer]
-    chats = {not isinstance(one.prompt, str) for one in known}
-    if len(chats) != 1 or any(len(one.prompt) != 1 for one in known if not isinstance(one.prompt, str)):
-        raise MissingDataError(f"{path}: no held-out prompts with answers that are all text or all single messages")
-    items = tuple(
-        Item(
-            id=one.id,
-            fields={"prompt": one.prompt if isinstance(one.prompt, str) else one.prompt[0].content},
-            target=one.answer or "",
-            group=one.category,
-        )
-        for one in known
-    )
+    known = [(one, said, chat) for one, said, chat in _held_out(path) if one.answer]
+    chats = {chat for *_, chat in known}
+    if len(chats) != 1:
+        raise MissingDataError(f"{path}: no held-out prompts with answers that are all text or all single messages of a user")
+    items = tuple(Item(id=one.id, fields={"prompt": said}, target=one.answer or "", group=one.category) for one, said, _ in known)
     return Benchmark(
         name="answers",
         items=items,
