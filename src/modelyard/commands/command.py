@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
 
 import typer
@@ -28,6 +29,17 @@ class Command(TyperCommand):
         """Parse words into options and arguments."""
         several = {flag for param in self.params if getattr(param, "multiple", False) for flag in param.opts}
         return super().parse_args(ctx, list(repeated(args, several)))
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Show the help with its brackets: rich takes ``[release.limits]`` for a style and leaves it out."""
+        from rich.markup import escape
+
+        shown = copy(self)
+        shown.help, shown.params = escape(self.help or ""), [copy(param) for param in self.params]
+        for param in shown.params:
+            if explained := getattr(param, "help", None):
+                vars(param)["help"] = escape(explained)
+        super(Command, shown).format_help(ctx, formatter)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; its exit code, or that of the error that ended it. What is no error of a user's or a server's is raised."""

@@ -34,7 +34,7 @@ def findings(
 ) -> None:
     """Write confirmed findings for the next line (--out): some families train it, others measure it and are never trained on.
 
-    The paths and hashes that are printed belong under feedback.files of a config; findings.toml is the benchmark's table.
+    The paths and hashes that are printed belong under [[feedback.files]] of a config; findings.toml is the benchmark's table.
     """
     if sum(one is not None for one in (out, garak, pyrit)) != 1:
         raise ValueError("missing --out, --garak or --pyrit, one of them; see --help")

@@ -52,7 +52,7 @@ def label(
 ) -> None:
     """Put a batch of items before the labelers of modelyard desk, or write what they said (--out).
 
-    The paths and hashes that are printed belong under feedback.files of a config. With --convert, another tool's file becomes such
+    The paths and hashes that are printed belong under [[feedback.files]] of a config. With --convert, another tool's file becomes such
     files, and items for a batch.
     """
     if convert is not None:

@@ -144,6 +144,12 @@ def test_error_of_ours_is_not_hidden(monkeypatch) -> None:
         main(["run", "x.toml"])
 
 
+@pytest.mark.parametrize(("command", "shown"), [("label", "[[feedback.files]]"), ("summary", "[release.training_content]")])
+def test_help_keeps_the_brackets_of_tables(command: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    assert shown in capsys.readouterr().out.replace("\n", " ")
+
+
 def test_help_says_what_the_code_does(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "300")
     main(["layout", "--help"])
