@@ -1,5 +1,5 @@
 """What a run of a config would be refused for: files that are not there or not the declared ones, judges without an address, packages, and
-isolation for generated code that this machine does not give.
+isolation for generated code that this machine does not give; overrides that have expired.
 
 Every check is the one that the stage itself makes, with its words, so a config that passes here is not refused there for its inputs. Files behind a
 URL (``s3://``, ``hf://``) are left to the run: looking at them would fetch them.
@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable, Iterator, Sequence
+from datetime import date
 from typing import Any, NamedTuple
 
 from modelyard.adapters import signing
@@ -34,6 +35,7 @@ from modelyard.posttrain.judged.ai_feedback import FlagFile
 from modelyard.posttrain.policy.config import OnPolicyConfig
 from modelyard.pretrain import import_model
 from modelyard.pretrain.import_model import ImportedModel
+from modelyard.release.limits import ReleaseConfig
 from modelyard.store.artifacts import Store
 from modelyard.store.file_hash import require_sha256
 from modelyard.store.inputs import find_input
@@ -54,7 +56,8 @@ class Missing(NamedTuple):
 
 def missing(config: LineConfig) -> Missing:
     """Everything that a run of ``config`` would be refused for by its inputs."""
-    checked = [(table, check) for table in _tables(config) for kind, check in CHECKS if isinstance(table, kind)]
+    tables = [*_tables(config), *_within(getattr(config, "release", None))]
+    checked = [(table, check) for table in tables for kind, check in CHECKS if isinstance(table, kind)]
     others = [*_complaints(checked, config.execution), *_unsigned()]
     sources: list[tuple[Config, Check]] = [(source, _source) for source in _sources(config)]
     return Missing(list(_complaints(sources, config.execution)), list(dict.fromkeys(others)))
@@ -152,7 +155,12 @@ def _tasks(task: TaskSet, execution: ExecutionConfig) -> None:
     require_library(task)
 
 
+def _overrides(config: ReleaseConfig, execution: ExecutionConfig) -> None:
+    config.require_current(date.today())
+
+
 CHECKS: tuple[tuple[type[Config], Check], ...] = (
+    (ReleaseConfig, _overrides),
     (FeedbackFile, _feedback),
     (LabelsConfig, _labels),
     (FlagFile, _flags),

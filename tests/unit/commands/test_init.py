@@ -45,6 +45,13 @@ def test_start_from_scratch_lacks_nothing(empty: Path, capsys: pytest.CaptureFix
     assert "capitals" in config.evals.names
 
 
+def test_check_names_an_override_that_has_expired(empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", "poems"]) == DONE
+    override = '{gate = "contamination", name = "Ada", reason = "read them", expires = 2025-12-31}'
+    assert main(["check", "poems/modelyard.toml", f"release.overrides=[{override}]"]) == BAD_INPUT
+    assert "missing: release.overrides" in capsys.readouterr().out
+
+
 def test_start_from_a_model_lacks_nothing_once_it_is_named(empty: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["init", "ours", "--start", "model"]) == DONE
     assert main(["check", "ours/modelyard.toml"]) == BAD_INPUT
