@@ -13,17 +13,17 @@ from modelyard.adapters.servers.child import HOST, die_with_parent, end, free_po
 
 
 @contextmanager
-def decoder(command: str, model: Path, log: Path) -> Iterator[str]:
+def started_engine(command: str, model: Path, log: Path) -> Iterator[str]:
     """Start ``command DIRECTORY --host HOST --port PORT``; yields the address up to ``/v1`` once ``/health`` answers, and ends it.
 
     Raises ServerError, which names ``log``, where it does not start.
     """
     port = free_port(0)
-    started = [*shlex.split(command), str(model), "--host", HOST, "--port", str(port)]
+    words = [*shlex.split(command), str(model), "--host", HOST, "--port", str(port)]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as said:
         try:
-            process = subprocess.Popen(started, stdin=subprocess.DEVNULL, stdout=said, stderr=said, preexec_fn=die_with_parent)
+            process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=said, stderr=said, preexec_fn=die_with_parent)
         except (OSError, IndexError) as error:
             raise ServerError(f"--engine {command!r}: {error}") from None
     try:
