@@ -31,7 +31,7 @@ test: $(READY) ## the tests, the pipeline end to end at its smallest among them
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # What is computed must not turn on the processor: once more as one with AVX2 alone computes, and as one with neither AVX2 nor AVX-512.
-NUMERICS := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'numerics and not slow' tests/unit/model tests/unit/posttrain
+NUMERICS := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'numerics and not slow and not sampled' tests/unit/model tests/unit/posttrain
 
 test-numerics: $(READY) ## the numeric tests as on processors with fewer instructions
 	@ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(NUMERICS) -k 'not killed'

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Annotated, Any, get_args
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from modelyard.config import Config, load_config
+from modelyard.config import Config, ConfigError, load_config, read_tree
 from modelyard.data.contamination.overlap import ContaminationConfig
 from modelyard.data.corpus.config import CorpusConfig
 from modelyard.data.corpus.document import Kind
@@ -33,6 +33,7 @@ from modelyard.posttrain.sft import SFTConfig
 from modelyard.pretrain.continued import ContinueConfig
 from modelyard.pretrain.import_model import ImportConfig
 from modelyard.pretrain.pretrain import PretrainConfig
+from modelyard.printable import printable
 from modelyard.release.export import ExportConfig
 from modelyard.release.limits import OF_BASE, ReleaseConfig
 from modelyard.scaling.ladder import LadderConfig, ScalingConfig
@@ -274,8 +275,15 @@ def resolve(config: PipelineConfig | ConfigFile) -> PipelineConfig:
     return load_pipeline(config.file, config.overrides) if isinstance(config, ConfigFile) else config
 
 
+OTHER_FILES = "a suite of benchmarks is for modelyard eval --suite, a shape of a model for modelyard plan"
+
+
 def load_pipeline(file: str, overrides: Sequence[str]) -> PipelineConfig:
     """Read a pipeline's TOML file. Raises ConfigError with one line naming file and key."""
+    found = read_tree(Path(file))
+    if not found.keys() & {"corpus", "feedback", "base", "policy", "release"}:
+        there = ", ".join(map(printable, found)) or "nothing"
+        raise ConfigError(f"{file}: not a pipeline: there is no [corpus], [base], [policy] or [release], but {there}; {OTHER_FILES}")
     return load_config(PipelineConfig, file, overrides)
 
 

@@ -13,8 +13,8 @@ CHECKPOINTED = {"forecast", "base", "reward", "gold", "policy"}
 """Stages that are killed once they have a checkpoint; the others, and SFT with its two steps, as soon as they work."""
 
 
-def kill_in(stage: str, directory: Path) -> None:
-    """Start the line and kill it in the middle of ``stage``."""
+def kill_in(stage: str, directory: Path) -> str:
+    """Start the line and kill it in the middle of ``stage``; what it printed."""
     process = start(directory, PIPELINE, *OFTEN)
     begun = f"{stage}-*/checkpoints/*" if stage in CHECKPOINTED else f"{stage}-*/out"
     deadline = time.monotonic() + 300
@@ -23,8 +23,9 @@ def kill_in(stage: str, directory: Path) -> None:
         assert time.monotonic() < deadline, f"{stage} did not start"
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    printed, _ = process.communicate()
     assert not is_built(directory, stage), f"{stage}: killed too late to prove anything"
+    return printed
 
 
 def orphans(directory: Path, seconds: float = 20) -> list[str]:

@@ -4,7 +4,7 @@ import pytest
 
 from modelyard.adapters.servers.prefect_server import prefect_server
 from tests.e2e.killing import OFTEN, kill_in, orphans
-from tests.e2e.running import PIPELINE, STAGES, aliases, artifact, copy, line
+from tests.e2e.running import PIPELINE, PRETRAIN, STAGES, aliases, artifact, copy, line
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(2400)]
 
@@ -21,4 +21,7 @@ def test_line_killed_in_every_stage_ends_as_an_undisturbed_one(finished, tmp_pat
     assert aliases(directory) == {"candidate": "1", "production": "1"}
     for stage in STAGES:
         assert artifact(directory, stage)["files"] == artifact(finished[0], stage)["files"], stage
+    undisturbed = copy(finished[0], tmp_path / "undisturbed", without=("base",))  # the one that the shared run was killed in
+    assert line(undisturbed, PRETRAIN).code == 0
+    assert artifact(undisturbed, "base")["files"] == artifact(directory, "base")["files"]
     assert not orphans(directory)

@@ -35,6 +35,10 @@ SMOLLM2 = str(ROOT / "configs/pipeline/smollm2.toml")
     [
         (["missing.toml"], "missing.toml: no such config file"),
         ([SMALLEST, "policy.kl_coeff=0.05"], "policy.kl_coeff: unknown key"),
+        (
+            [str(ROOT / "configs/evals/limitations.toml")],
+            "not a pipeline: there is no [corpus], [base], [policy] or [release], but name, aspects",
+        ),
         ([SMALLEST, "policy.kl_coef=high"], "policy.kl_coef: Input should be a valid number"),
         ([SMALLEST, "policy.kl_coef"], "override 'policy.kl_coef': expected KEY=VALUE"),
         ([SMALLEST, "execution.tensor_parallel=3"], "model.heads 4 is not divisible by execution.tensor_parallel 3"),

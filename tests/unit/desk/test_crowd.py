@@ -1,4 +1,4 @@
-"""Twenty labelers whose errors are those of real raters, at once at a real server: screening, agreement and export are what was planted.
+"""Twenty labelers whose errors are those of real raters, at once at a real server: screening, agreement, export and reward model are as planted.
 
 A labeler's vote on a text is drawn from the votes that some nineteen people gave it (``real_votes.txt``), so that each errs as real raters
 do; how often two such labelers order a pair alike then follows exactly from the votes. One is careless: their votes are another text's.
@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pytest
 import sqlalchemy as sql
+import torch
 import uvicorn
 
 from modelyard.commands.app import main
@@ -29,9 +29,18 @@ from modelyard.desk.tables import Account, Assignment, Item
 from modelyard.desk.work import quality
 from modelyard.desk.work.agreement import Ranked, pairwise, ranked
 from modelyard.desk.work.export import labels
+from modelyard.execution import ExecutionConfig
+from modelyard.formats.feedback import DEMONSTRATIONS
+from modelyard.model import model_directory
+from modelyard.posttrain import reward
+from modelyard.posttrain.reward import RewardConfig
+from modelyard.progress import silent
 from tests.unit.desk.browsing import Person, batch, desk, people, question, token
 from tests.unit.desk.test_line import gathered
 from tests.unit.desk.test_work import texts
+from tests.unit.posttrain.conftest import world as world
+from tests.unit.posttrain.policy.policies import weights
+from tests.unit.posttrain.test_sft_reward import REWARD
 
 K, LABELERS, OVERLAP = 4, 20, 3
 SCREENED = 8
@@ -132,7 +141,7 @@ def works(person: Person, number: int, batch_id: int, items: dict[int, Rated]) -
 
 
 def test_twenty_real_raters_at_once_are_screened_counted_and_exported_as_they_voted(
-    database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    database: Database, world: dict[str, Path], tmp_path: Path
 ) -> None:
     rated = dict(enumerate(for_work())) | dict(enumerate(for_screening(), FIRST))
     work = [number for number in rated if number < FIRST]
@@ -168,15 +177,31 @@ def test_twenty_real_raters_at_once_are_screened_counted_and_exported_as_they_vo
     assert main(["label", "--out", str(tmp_path / "desk"), "--book", str(database.engine.url)]) == 0
     by_hand = tmp_path / "by-hand.jsonl"
     by_hand.write_text("".join(json.dumps(row) + "\n" for row in as_a_file(votes)))
-    gathered(tmp_path / "desk/comparisons.jsonl", tmp_path / "from-desk")
-    gathered(by_hand, tmp_path / "from-file")
+    gathered(tmp_path / "desk/comparisons.jsonl", tmp_path / "from-desk", held_out_raters=0.2)
+    gathered(by_hand, tmp_path / "from-file", held_out_raters=0.2)
     for name in ("comparisons.jsonl", "prompts.jsonl", "demonstrations.jsonl"):
         assert (tmp_path / "from-desk" / name).read_bytes() == (tmp_path / "from-file" / name).read_bytes()
-    assert len((tmp_path / "from-desk/comparisons.jsonl").read_text().splitlines()) > 100
+    assert len((tmp_path / "from-desk/comparisons.jsonl").read_text().splitlines()) > 80
+
+    (learned, desk_weights), (same, file_weights) = (rewarded(world, tmp_path / name) for name in ("from-desk", "from-file"))
+    assert learned == same
+    assert all(torch.equal(desk_weights[name], file_weights[name]) for name in desk_weights)
+    assert learned["reward/train/accuracy"] > 0.6
+    assert learned["reward/held_out_raters/accuracy_n"] > 0, "some labelers are only asked about what it learned"
+
+
+def rewarded(world: dict[str, Path], feedback: Path) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
+    """What was measured of a reward model that is trained on ``feedback``, and its weights."""
+    (feedback / DEMONSTRATIONS).write_bytes((world["feedback"] / DEMONSTRATIONS).read_bytes())
+    out = feedback / "reward"
+    out.mkdir()
+    config, execution = RewardConfig(**{**REWARD, "epochs": 6}), ExecutionConfig(log_every=100, threads=1)
+    metrics = reward.run(config, {"body": world["base"], "feedback": feedback}, out, feedback / "ck", execution, silent)
+    return metrics, weights(model_directory.load(out, execution, seed=0, precision="fp32", head="scalar"))
 
 
 def as_a_file(votes: dict[tuple[int, str], list[int]]) -> Iterator[dict]:
-    """The same votes as somebody without a desk would write them down. A reward model is a pure function of the feedback that they become."""
+    """The same votes as somebody without a desk would write them down."""
     for (item, rater), ranks in sorted(votes.items()):
         yield {
             "id": f"work-q{item}-{rater}", "rater": rater, "prompt": [{"role": "user", "content": f"question {item}"}],

@@ -20,9 +20,9 @@ from tests.unit.desk.browsing import Person, batch, desk, people, question
 from tests.unit.desk.test_work import texts
 
 
-def gathered(file: Path, out: Path) -> FeedbackConfig:
+def gathered(file: Path, out: Path, held_out_raters: float = 0.0) -> FeedbackConfig:
     config = {
-        "seed": 3, "splits": {"held_out": 0.3, "gold": 0.2, "held_out_raters": 0.0}, "prefix_characters": 100, "prompts_per_user": 9,
+        "seed": 3, "splits": {"held_out": 0.3, "gold": 0.2, "held_out_raters": held_out_raters}, "prefix_characters": 100, "prompts_per_user": 9,
         "pii": {"kinds": [], "region": "US"},
         "files": [{"name": "desk", "path": str(file), "sha256": sha256_file(file), "licence": "ours", "shape": "ranked"}],
     }  # fmt: skip

@@ -199,14 +199,15 @@ def test_twenty_labelers_at_once_lose_nothing_and_share_no_place(kind: str, item
 
 
 def _at_once(url: str, items: int, overlap: int = 3, labelers: int = 20) -> None:
-    """Everybody takes items until none is left, skips some and leaves some for a moment; a database for each of four processes' worth."""
+    """Everybody takes items until none is left and skips some, and comes back until nothing is left for anybody: the last places may be given back
+    when others have gone. A database for each of four processes' worth."""
     databases = [Database(url) for _ in range(4)]
     team = people(databases[0], *(f"l{number}" for number in range(labelers)))
     batch(databases[0], [question(number) for number in range(items)], overlap=overlap)
-    config = DeskConfig(random_share=0.5)
+    config, dices = DeskConfig(random_share=0.5), [random.Random(place) for place in range(labelers)]
 
     def labels_all(place: int) -> Counter[str]:
-        mine, dice, said = databases[place % 4], random.Random(place), Counter[str]()
+        mine, dice, said = databases[place % 4], dices[place], Counter[str]()
         while True:
             with mine.write() as session:
                 given = work.following(session, session.get_one(Account, team[place].id), session.get_one(Batch, 1), config)
@@ -223,7 +224,9 @@ def _at_once(url: str, items: int, overlap: int = 3, labelers: int = 20) -> None
                     said["done"] += 1
 
     with ThreadPoolExecutor(labelers) as pool:
-        said = sum(pool.map(labels_all, range(labelers)), Counter())
+        said = Counter[str]()
+        while found := sum(pool.map(labels_all, range(labelers)), Counter()):
+            said += found
     with databases[0].read() as session:
         rows = session.scalars(sql.select(Assignment)).all()
         states = Counter(row.state for row in rows)

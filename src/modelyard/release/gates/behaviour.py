@@ -12,15 +12,13 @@ from collections.abc import Sequence
 from modelyard.formats.results import Results
 from modelyard.release.compare import Comparison, Grouped
 from modelyard.release.gates.gate import Evidence, Gate, RefusedError, metric
-from modelyard.release.gates.measured import changed_ids, compared, named, records_of, tested, under_limits
+from modelyard.release.gates.measured import changed_ids, compared, first, named, records_of, tested, under_limits
 from modelyard.release.limits import ReleaseConfig
 
 NOTHING_SERVES = (
     "nothing serves in this registry to compare with; is it the right one (MLFLOW_TRACKING_URI, MODELYARD_HOME, the line's name)? "
     "A first release says release.first = true"
 )
-NAMED = 5
-"""Items that a reason names."""
 
 
 def regression_gate(evidence: Evidence, config: ReleaseConfig, found: list[Comparison]) -> Gate:
@@ -65,8 +63,7 @@ def verdict_of(against: Sequence[Comparison], flips: Sequence[Comparison], said:
 
 def lost(found: Comparison) -> str:
     """How many items production had and the candidate has not, the first of them by name; the card names all."""
-    names = ", ".join(found.lost[:NAMED]) + (", ..." if len(found.lost) > NAMED else "")
-    return f"{len(found.lost)} items lost: {names}" if found.lost else "0 items lost"
+    return f"{len(found.lost)} items lost: {first(found.lost)}" if found.lost else "0 items lost"
 
 
 def flipped(old: Grouped, new: Grouped, found: Sequence[Comparison], config: ReleaseConfig) -> list[Comparison]:

@@ -15,6 +15,8 @@ from modelyard.stats.misclassification import JudgeError, corrected, largest_ris
 
 SAFETY = "safety"
 """Aspect of the benchmarks that the safety gate judges."""
+NAMED = 5
+"""Items that a reason names."""
 
 
 def compared(results: Results, config: ReleaseConfig, *, safety: bool) -> list[str]:
@@ -111,6 +113,21 @@ def tolerated(results: Results, name: str, config: ReleaseConfig) -> float:
     return config.of(name).tolerance * max(0.0, min(seen, default=1.0))
 
 
+def failed_items(results: Results, name: str, key: str, mean: float) -> str:
+    """The items that earned nothing of a metric that is below its limit, the first of them by name; "" where the records do not hold it."""
+    rows = results.of("policy").get(name, ())
+    values = [row.get("values", {}).get(key, score_of(row)) for row in rows]
+    if not rows or abs(sum(values) / len(values) - mean) > 1e-6:
+        return ""
+    failed = [str(row["item"]) for row, value in zip(rows, values, strict=True) if value == 0]
+    return f" ({len(failed)} items failed: {first(failed)})" if failed else ""
+
+
+def first(items: Sequence[str]) -> str:
+    """The first few, as a reason names them."""
+    return ", ".join(items[:NAMED]) + (", ..." if len(items) > NAMED else "")
+
+
 class Limited(NamedTuple):
     """Whether metrics are inside their limits."""
 
@@ -150,7 +167,8 @@ def under_limits(results: Results, names: Sequence[str], config: ReleaseConfig) 
                 text += (
                     f", {most}{rise:+.1%} against SFT, at most {own.max_increase[key]:+.1%}{empty(share and own.max_increase[key] >= 1)}"
                 )
-            said.append(text + (" EXCEEDED" if any(outside) else ""))
+            below = key in own.min and value.low < own.min[key]
+            said.append(text + (" EXCEEDED" if any(outside) else "") + (failed_items(results, name, key, seen.value) if below else ""))
             good = good and not any(outside)
             numbers[f"{name}/{key}"] = value.value
     return Limited(good, said, numbers)

@@ -74,8 +74,8 @@ def launch(stage, place: Path, steps=3, report=lambda *a, **k: None, **execution
     return ray_train.launch(stage, config, inputs, place / "out", place / "work" / "checkpoints", where, report)
 
 
-def test_local_cluster_and_its_ranks_listen_on_loopback_only(place):
-    launch(count, place, data_parallel=2, threads=1)
+def on_loopback_only() -> None:
+    """The local cluster and its ranks listen there."""
     listening = set()
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -86,7 +86,7 @@ def test_local_cluster_and_its_ranks_listen_on_loopback_only(place):
     assert {address for _, address in listening} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, listening
 
 
-def test_launch_two_ranks_returns_metrics_files_progress_and_warnings(place, caplog):
+def test_launch_two_ranks_returns_metrics_files_progress_and_warnings_and_listens_on_loopback(place, caplog):
     events = []
     metrics = launch(
         count, place, data_parallel=2, threads=1, report=lambda done, total, m={}, unit="step": events.append((done, total, m))
@@ -98,6 +98,7 @@ def test_launch_two_ranks_returns_metrics_files_progress_and_warnings(place, cap
     assert "seen on rank 0" in caplog.messages
     again = launch(count, place, data_parallel=2, threads=1)
     assert again["tiny/ranks"] == 3.0
+    on_loopback_only()
 
 
 def test_launch_failing_rank_is_named_with_its_cause(place):
@@ -123,6 +124,7 @@ def test_launch_rank_that_always_dies_names_it(place):
         launch(die_always, place, max_restarts=0)
 
 
+@pytest.mark.slow
 def test_launch_without_kept_workers_is_a_fit_each_with_the_same_outcome(place):
     events = []
     first = launch(count, place, keep_workers=False, report=lambda done, total, m={}, unit="step": events.append((done, total)))

@@ -131,6 +131,7 @@ def test_policy_config_rewards_without_meaning_are_refused(changes: dict[str, ob
         grpo_config(**changes)
 
 
+@pytest.mark.sampled
 def test_grpo_learns_what_is_verified_without_the_reward_model(inputs: Inputs, tmp_path: Path, execution: ExecutionConfig) -> None:
     """One in four of the SFT model's sentences says "dull"; nothing but the rule asks for it."""
     free = {
