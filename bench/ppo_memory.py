@@ -8,6 +8,7 @@ straight line through what lies between, per 100 iterations.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import sys
 import tempfile
@@ -26,17 +27,20 @@ from modelyard.posttrain.policy import loop as ppo
 
 
 def resident(iterations: int, shape: str = "tiny") -> list[float]:
-    """Resident MiB after every iteration."""
+    """Resident MiB after every iteration, once what is free is handed back to the system: how much an allocator keeps is chance."""
     model = SHAPES[shape]
     execution = ExecutionConfig(threads=1, checkpoint_iterations=20)
     batches = {"episodes": 16, "minibatches": 2, "micro_batch": 8, "ptx_rows": 8, "ptx_coef": 0.5, "ema_decay": 0.9, "max_new_tokens": 24}
     config = ppo_config("fp32", iterations=iterations, **batches)
     training = ppo_training(config, model, execution, token_rows(model, [12] * 64, 0))
     process, seen = psutil.Process(), []
+    hand_back = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
 
     def report(done: int, total: int, metrics: Mapping[str, float] = {}, unit: str = "step") -> None:
         if metrics:
             gc.collect()
+            if hand_back is not None:
+                hand_back(0)
             seen.append(process.memory_info().rss / 2**20)
 
     with tempfile.TemporaryDirectory() as scratch:

@@ -14,6 +14,7 @@ from tests.e2e.running import PIPELINE, STAGES, artifact, ended, line, start
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 LAYOUT = ["execution.data_parallel=2", "execution.threads=1", "execution.checkpoint_every=2", "execution.checkpoint_iterations=1"]
+LAYOUT += ["base.micro_batch=8", "sft.micro_batch=4", "reward.micro_batch=8", "gold.micro_batch=8", "policy.micro_batch=2"]
 ROOT = Path(__file__).parents[2]
 
 

@@ -22,4 +22,5 @@ def test_growth_of_a_line_is_its_slope() -> None:
 def test_ppo_sixty_iterations_resident_memory_is_flat() -> None:
     seen = ppo_memory.resident(60)
     assert len(seen) == 60
-    assert max(seen[45:]) - max(seen[15:30]) < 8.0  # one copy of the 0.16M weights kept an iteration would be 19
+    # kernels of the shapes that turn up first take some 9 MiB; one copy of the 0.16M weights kept an iteration would be 19 more
+    assert max(seen[45:]) - max(seen[15:30]) < 14.0
