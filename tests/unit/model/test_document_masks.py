@@ -73,6 +73,7 @@ def test_packed_row_is_its_documents_alone_in_losses_and_gradients(tmp_path: Pat
     assert steps[0]["loss"] == pytest.approx(-float(expected.mean()), rel=1e-5)
     for key in ("loss", "grad_norm"):
         assert steps[0][key] == pytest.approx(steps[1][key], rel=1e-5)
+    assert apart.gpt.embedding.word_embeddings.weight.main_grad.norm() > 1e-3, "gradients are still there after the step"
     for (name, ours), (_, theirs) in zip(together.gpt.named_parameters(), apart.gpt.named_parameters(), strict=True):
         assert (ours.main_grad - theirs.main_grad).norm() <= 1e-5 * theirs.main_grad.norm(), name
 
