@@ -26,6 +26,7 @@ from bench.shapes import SMALL, PrecisionName, llama, ratio
 from bench.trl_peer import END, PAD
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import Comparison
+from modelyard.formats.token_rows import PackedRows
 from modelyard.model.network import processor
 from modelyard.model.network.architecture import ModelConfig, Precision
 from modelyard.model.network.lora import LoRAConfig
@@ -111,7 +112,7 @@ def ppo_training(config: PPOConfig, model: ModelConfig, execution: ExecutionConf
             body=body,
         )
 
-    text = np.random.default_rng(1).integers(2, model.vocab_size, (256, model.seq_len + 1)).astype(np.uint16)
+    text = PackedRows(np.random.default_rng(1).integers(2, model.vocab_size, (256, model.seq_len + 1)).astype(np.uint16))
     actor = engine("lm", config.optimizer)
     body = actor if config.lora else None
     reference, reward = engine("lm", lora=None, body=body), engine("scalar", body=body)

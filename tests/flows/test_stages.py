@@ -40,6 +40,10 @@ UNLABELLED = ("harm_labels", "harm_features", "content_classifier")
         ("tiny", {"imported", *UNLABELLED, "ai_feedback", "selection", "feedme", "sft_start", "start_selection", "rbrm", "reference"}),
         ("tiny-grpo", {"imported", *UNLABELLED, "ai_feedback", "selection", "feedme", "sft_start", "start_selection", "rbrm", "reference"}),
         ("tiny-lora", {"imported", *UNLABELLED, "ai_feedback", "selection", "feedme", "sft_start", "start_selection", "rbrm", "reference"}),
+        (
+            "tiny-masks",
+            {"imported", *UNLABELLED, "ai_feedback", "selection", "feedme", "sft_start", "start_selection", "rbrm", "reference"},
+        ),
         ("tiny-dpo", {"imported", *UNLABELLED, "ai_feedback", "selection", "feedme", "sft_start", "start_selection", "rbrm"}),
         ("smollm2", {"forecast", "base", "feedme", "start_selection", "reference"}),
         ("smollm2-gpu", {"forecast", "base", "reference"}),
@@ -53,6 +57,7 @@ def test_line_has_the_stages_that_its_config_asks_for(name: str, absent: set[str
     if not {"base"} & absent:
         twin = load_pipeline(str(PIPELINES / f"{name}.toml"), ["no_contam=true"])
         assert (twin.of("no_contam"), twin.of("no_contam_tokens").seed) == (twin.base, twin.tokens.seed)
+        assert twin.of("no_contam_tokens").document_masks == twin.tokens.document_masks == (name == "tiny-masks")
 
 
 def test_list_with_a_stage_that_reads_what_comes_later_is_refused() -> None:

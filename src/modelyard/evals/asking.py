@@ -20,8 +20,8 @@ from modelyard.evals.benchmark import Benchmark, Item, Recorder
 from modelyard.evals.metrics import repetition
 from modelyard.evals.tools import TOXIC, Tools
 from modelyard.formats.feedback import Message, Prompt
-from modelyard.formats.indexed import Integers
 from modelyard.formats.records import Record
+from modelyard.formats.token_rows import PackedRows
 from modelyard.judges.sandbox.run import Program
 from modelyard.model.asked import Decoding, Model, PackedModel, Sampled, softmax
 
@@ -137,8 +137,8 @@ def ask_loss(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder) 
     return records
 
 
-def packed(model: Model, benchmark: Benchmark, tools: Tools) -> tuple[PackedModel, Integers]:
-    """The model and the rows [N, S + 1] of a benchmark of packed tokens. Raises ValueError where either is missing."""
+def packed(model: Model, benchmark: Benchmark, tools: Tools) -> tuple[PackedModel, PackedRows]:
+    """The model and the rows of a benchmark of packed tokens. Raises ValueError where either is missing."""
     if not isinstance(model, PackedModel) or tools.rows is None:
         raise ValueError(f"{benchmark.name}: is asked of a line's own models, on packed rows of their tokenizer")
     return model, tools.rows
@@ -148,7 +148,7 @@ def ask_rows(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder) 
     """log p of packed rows, the mean a token."""
     reader, rows = packed(model, benchmark, tools)
     found = reader.row_logprobs(rows[[int(item.fields["row"]) for item in benchmark.items]])
-    tokens = float(rows.shape[1] - 1)
+    tokens = float(rows.tokens.shape[1] - 1)
     return [
         write(item, "", "", "", value, [value], values={"nats": -value * tokens, "tokens": tokens})
         for item, value in zip(benchmark.items, found, strict=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from modelyard.config import digest
 from modelyard.formats.feedback import Prompt
-from modelyard.formats.indexed import Integers
+from modelyard.formats.token_rows import PackedRows
 from modelyard.model.asked import Decoding, Likelihood, Sampled
 from modelyard.model.subject import Subject
 
@@ -58,11 +58,11 @@ class Remembered:
         """log p of each (context, continuation) of each question."""
         return self.subject.likelihoods(questions)
 
-    def row_logprobs(self, rows: Integers) -> list[float]:
+    def row_logprobs(self, rows: PackedRows) -> list[float]:
         """Mean log p of the tokens of each row, nats."""
         return self.subject.row_logprobs(rows)
 
-    def next_token(self, rows: Integers, position: int) -> tuple[list[float], list[bool]]:
+    def next_token(self, rows: PackedRows, position: int) -> tuple[list[float], list[bool]]:
         """Confidence in the likeliest token at a position of each row, and whether it stands there."""
         return self.subject.next_token(rows, position)
 

@@ -10,7 +10,7 @@ from modelyard.evals import scanner
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.scanner import Scanned
 from modelyard.formats.abuse import AbuseModel
-from modelyard.formats.indexed import Integers
+from modelyard.formats.token_rows import PackedRows
 from modelyard.judges.judge import Judge
 from modelyard.judges.sandbox.run import Limits, Program, Verdict, run_programs
 from modelyard.model.asked import Model, Sampled
@@ -52,8 +52,8 @@ class Tools(NamedTuple):
     """Of toxic text."""
     scorer: Values | None = None
     """Judges the completions of policies."""
-    rows: Integers | None = None
-    """[N, S + 1] packed tokens."""
+    rows: PackedRows | None = None
+    """Packed tokens."""
 
 
 def bound(benchmark: Benchmark, tools: Tools) -> Benchmark:

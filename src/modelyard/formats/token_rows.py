@@ -4,11 +4,16 @@ Documents are packed into rows of ``seq_len + 1`` tokens (Brown et al. 2020, app
 the token files hold each document once, ``{split}_file.npy`` and ``{split}_document.npy`` say in which order documents follow each other (as
 often as the mixture repeats them), ``{split}_start.npy`` where each begins in the stream that is cut into rows. All are memory-mapped, so a
 rank reads the rows of its batches and nothing else, of a vocabulary of any size. A row is a function of its number alone.
+
+By choice (:attr:`RowsInfo.document_masks`) the documents of a row are kept apart: rows come with the number of each token's document, from the
+files' own boundaries and not from tokens that a text may spell, and whoever reads them attends within a document and counts positions from its
+beginning (Llama 3, arXiv:2407.21783, section 3.2). The tokens are the same either way, and every token but a row's first has a loss either way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -22,6 +27,12 @@ from modelyard.formats.indexed import IndexedFile, IndexedWriter, Integers
 
 INFO = "rows.json"
 Split = Literal["train", "validation"]
+DocumentMasks = Literal["at_end", "after_end"]
+"""Where a document begins that sees itself alone.
+
+``at_end``: with the separator of the document before, as a text is opened where the tokenizer has no BOS of its own; the separator then predicts
+the document's first token. ``after_end``: behind it, with the BOS that is the document's first token; the separator then predicts that BOS.
+"""
 
 
 class RowsInfo(Config):
@@ -35,15 +46,44 @@ class RowsInfo(Config):
     """Token ids, largest one plus 1."""
     files: dict[Split, list[str]]
     """Split -> prefixes of its token files, in the order of their numbers."""
+    document_masks: DocumentMasks | None = None
+    """Whether and where the documents of a row are kept apart; None: a token sees all of the row before it."""
+
+
+@dataclass(frozen=True, eq=False)
+class PackedRows:
+    """Packed rows in memory; a slice or numbers of rows give some of them."""
+
+    tokens: Integers
+    """[N, S + 1] token ids."""
+    documents: Integers | None = None
+    """[N, S + 1] the number in its row of each token's document, never falling; None: a token sees all of the row before it."""
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __getitem__(self, rows: Any) -> PackedRows:
+        return PackedRows(self.tokens[rows], None if self.documents is None else self.documents[rows])
+
+    def cut(self, width: int) -> PackedRows:
+        """The first ``width`` tokens of every row."""
+        return self[:, :width]
+
+    def before(self, position: int) -> list[list[int]]:
+        """What is seen of each row to predict its token at ``position`` (1 or more), at least one token."""
+        lines = self.tokens[:, :position]
+        if self.documents is None:
+            return [line.tolist() for line in lines]
+        return [line[own == own[-1]].tolist() for line, own in zip(lines, self.documents[:, :position], strict=True)]
 
 
 class Rows(Protocol):
-    """Packed rows [N, S + 1], of a tokens artifact (:class:`TokenRows`) or in memory."""
+    """Packed rows, N of them, of a tokens artifact (:class:`TokenRows`) or in memory (:class:`PackedRows`)."""
 
     def __len__(self) -> int:
         """N."""
 
-    def __getitem__(self, rows: Any, /) -> Integers:
+    def __getitem__(self, rows: Any, /) -> PackedRows:
         """The rows of these numbers."""
 
 
@@ -65,15 +105,30 @@ def write_order(directory: Path, split: Split, order: Order) -> None:
     np.save(directory / f"{split}_start.npy", np.concatenate([[0], np.cumsum(order.lengths)]).astype(np.int64))
 
 
+def write_documents(
+    directory: Path,
+    documents: Mapping[Split, Sequence[Integers]],
+    seq_len: int,
+    vocabulary: int,
+    separator: int,
+    document_masks: DocumentMasks | None = None,
+) -> None:
+    """Write documents, [tokens] each with the separator that ends it, as the rows of their split: each once, in this order."""
+    for split, texts in documents.items():
+        with IndexedWriter(directory / split, vocabulary) as writer:
+            for text in texts:
+                writer.add(text)
+        numbers = np.arange(len(texts), dtype=np.int64)
+        write_order(directory, split, Order(np.zeros(len(texts), np.uint16), numbers, writer.lengths.astype(np.int64)))
+    files: dict[Split, list[str]] = {split: [split] for split in documents}
+    info = RowsInfo(seq_len=seq_len, separator=separator, vocabulary=vocabulary, files=files, document_masks=document_masks)
+    (directory / INFO).write_text(info.model_dump_json(indent=1) + "\n", "utf-8")
+
+
 def write_rows(directory: Path, rows: Mapping[Split, Integers], vocabulary: int, separator: int) -> None:
     """Write rows [N, S + 1] that are packed already, as one document each split."""
     width = next(iter(rows.values())).shape[1]
-    for split, packed in rows.items():
-        with IndexedWriter(directory / split, vocabulary) as writer:
-            writer.add(packed.reshape(-1))
-        write_order(directory, split, Order(np.zeros(1, np.uint16), np.zeros(1, np.int64), np.array([packed.size], np.int64)))
-    info = RowsInfo(seq_len=width - 1, separator=separator, vocabulary=vocabulary, files={split: [split] for split in rows})
-    (directory / INFO).write_text(info.model_dump_json(indent=1) + "\n", "utf-8")
+    write_documents(directory, {split: [packed.reshape(-1)] for split, packed in rows.items()}, width - 1, vocabulary, separator)
 
 
 def read_info(directory: Path) -> RowsInfo:
@@ -82,7 +137,7 @@ def read_info(directory: Path) -> RowsInfo:
 
 
 class TokenRows:
-    """The rows of a split, [N, S + 1]; indexing by numbers or a slice reads those rows."""
+    """The rows of a split; indexing by numbers or a slice reads those rows."""
 
     def __init__(self, directory: Path, split: Split) -> None:
         """Raises ValueError naming the file that is missing or damaged, or a split without a row."""
@@ -102,24 +157,39 @@ class TokenRows:
         """S."""
         return self.info.seq_len
 
-    def __getitem__(self, rows: slice | Sequence[int] | npt.NDArray[np.int64]) -> Integers:
-        """The rows [n, S + 1], in the order asked for."""
-        numbers: Iterable[int] = range(*rows.indices(self._rows)) if isinstance(rows, slice) else (int(number) for number in rows)
-        taken = [self._row(number) for number in numbers]
-        return np.stack(taken) if taken else np.zeros((0, self.width), np.int32)
+    def __getitem__(self, rows: slice | Sequence[int] | npt.NDArray[np.int64]) -> PackedRows:
+        """The rows, in the order asked for."""
+        numbers = list(range(*rows.indices(self._rows))) if isinstance(rows, slice) else [int(number) for number in rows]
+        if wrong := [number for number in numbers if not 0 <= number < self._rows]:
+            raise IndexError(f"row {wrong[0]} of {self._rows}")
+        return PackedRows(
+            self._stacked(self._tokens, numbers), self._stacked(self._documents, numbers) if self.info.document_masks else None
+        )
 
-    def _row(self, number: int) -> Integers:
+    def _stacked(self, read: Callable[[int], Integers], numbers: Sequence[int]) -> Integers:
+        return np.stack([read(number) for number in numbers]) if numbers else np.zeros((0, self.width), np.int32)
+
+    def _places(self, number: int) -> range:
+        """Which documents of the order reach into a row."""
+        first = int(np.searchsorted(self._start, number * self.width, "right")) - 1
+        return range(first, int(np.searchsorted(self._start, (number + 1) * self.width, "left")))
+
+    def _tokens(self, number: int) -> Integers:
         """One row of the stream of documents, each with the separator that ends it."""
-        if not 0 <= number < self._rows:
-            raise IndexError(f"row {number} of {self._rows}")
         begin, end = number * self.width, (number + 1) * self.width
-        first = int(np.searchsorted(self._start, begin, "right")) - 1
         parts: list[Integers] = []
-        for place in range(first, int(np.searchsorted(self._start, end, "left"))):
+        for place in self._places(number):
             start, stop = int(self._start[place]), int(self._start[place + 1])
             file = self._files[int(self._file[place])]
             parts.append(file.part(int(self._document[place]), max(begin, start) - start, min(end, stop) - start))
         return np.concatenate(parts)
+
+    def _documents(self, number: int) -> Integers:
+        """The document of each token of a row, counted from the one that reaches into it; a separator is the next one's where it opens it."""
+        places = self._places(number)
+        ends = self._start[places.start + 1 : places.stop + 1]
+        tokens = np.arange(number * self.width, (number + 1) * self.width)
+        return np.searchsorted(ends, tokens + (self.info.document_masks == "at_end"), "right")
 
 
 def _mapped(path: Path) -> Integers:

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from modelyard.config import Config, digest
 from modelyard.formats.feedback import Message, Prompt
-from modelyard.formats.indexed import Integers
+from modelyard.formats.token_rows import PackedRows
 
 
 class Decoding(Config):
@@ -120,11 +120,11 @@ class InChat:
 class PackedModel(Protocol):
     """What reads rows of packed tokens: a model of the line's own tokenizer."""
 
-    def row_logprobs(self, rows: Integers) -> list[float]:
+    def row_logprobs(self, rows: PackedRows) -> list[float]:
         """Mean log p of the tokens of each row, nats."""
         ...
 
-    def next_token(self, rows: Integers, position: int) -> tuple[list[float], list[bool]]:
+    def next_token(self, rows: PackedRows, position: int) -> tuple[list[float], list[bool]]:
         """Confidence in the likeliest token at a position of each row, and whether it stands there."""
         ...
 

@@ -17,7 +17,7 @@ import torch
 from modelyard.config import digest
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import Prompt
-from modelyard.formats.indexed import Integers
+from modelyard.formats.token_rows import PackedRows
 from modelyard.model import model_directory
 from modelyard.model.asked import Decoding, Likelihood, Sampled, boundary, conversation, ended, plain, plain_turns
 from modelyard.model.encoder import Encoder
@@ -31,6 +31,7 @@ from modelyard.model.inference.stops import StopTexts
 from modelyard.model.inference.windows import joined, windows
 from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
+from modelyard.model.training.token_data import sequences
 from modelyard.store.file_hash import sha256_file, sha256_tree
 
 ENCODED_TOGETHER = 256
@@ -185,13 +186,11 @@ class Subject:
                 result[i] = line[last - len(continuations[i]) : last]
         return result
 
-    def row_logprobs(self, rows: Integers) -> list[float]:
-        """Mean log p of the tokens of each packed row [N, S + 1], nats a token."""
+    def row_logprobs(self, rows: PackedRows) -> list[float]:
+        """Mean log p of the tokens of each packed row, nats a token."""
         means: list[float] = []
         for start in range(0, len(rows), self.micro_batch):
-            part = torch.from_numpy(rows[start : start + self.micro_batch].astype(np.int64))
-            output = self.engine.evaluate(Batch(part[:, :-1].contiguous(), part[:, 1:].contiguous(), {}), self.micro_batch)
-            means += output.mean(1).tolist()
+            means += self.engine.evaluate(sequences(rows[start : start + self.micro_batch]), self.micro_batch).mean(1).tolist()
         return means
 
     def nats_per_byte(self, texts: Sequence[str]) -> list[float]:
@@ -210,12 +209,11 @@ class Subject:
             nats[number] -= sum(logprobs)
         return [total / max(1, len(text.encode())) for total, text in zip(nats, texts, strict=True)]
 
-    def next_token(self, rows: Integers, position: int) -> tuple[list[float], list[bool]]:
+    def next_token(self, rows: PackedRows, position: int) -> tuple[list[float], list[bool]]:
         """Confidence in the likeliest token at ``position`` of each row given those before it, and whether it stands there."""
-        prompts = rows[:, :position].astype(np.int64).tolist()
-        drawn = generate(self.engine, prompts, max_new_tokens=1, temperature=0.0, seed=0)
+        drawn = generate(self.engine, rows.before(position), max_new_tokens=1, temperature=0.0, seed=0)
         confidences = [min(1.0, float(np.exp(line[0]))) for line in drawn.logprobs]
-        return confidences, [new[0] == int(row[position]) for new, row in zip(drawn.tokens, rows, strict=True)]
+        return confidences, [new[0] == there for new, there in zip(drawn.tokens, rows.tokens[:, position].tolist(), strict=True)]
 
 
 class ScorerModel:

@@ -27,10 +27,11 @@ from modelyard.model.encoder import Encoder
 from modelyard.model.network.architecture import Precision
 from modelyard.model.network.lora import LoRAConfig
 from modelyard.model.training import trainer
-from modelyard.model.training.batch import Batch
+from modelyard.model.training.batch import SEGMENTS, Batch
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.model.training.spikes import SpikeConfig
+from modelyard.model.training.token_data import sequences
 from modelyard.posttrain.losses import sft_loss
 from modelyard.posttrain.rows.encoding import demonstration
 from modelyard.posttrain.rows.masking import Example, fill_rows, pack_examples, pad_examples
@@ -187,7 +188,8 @@ class Batches(NamedTuple):
 def batches(examples: Sequence[Example], pretraining: Rows | None, config: SFTConfig, pad_id: int, width: int) -> Batches:
     """Step -> batch: rows of demonstrations first, then pretraining rows cut to the batch's width.
 
-    Packed rows are ``width`` wide and taken in random order; otherwise a row is one demonstration beside others of similar length.
+    Packed rows are ``width`` wide and taken in random order; otherwise a row is one demonstration beside others of similar length. Documents of a
+    pretraining row see each other unless the rows keep them apart.
     """
     size, mixed = config.demonstrations_per_batch, config.pretraining_per_batch
     lengths = [example.length for example in examples]
@@ -204,13 +206,14 @@ def batches(examples: Sequence[Example], pretraining: Rows | None, config: SFTCo
         epoch, place = divmod(step, len(rows) // size)
         packed = pack_examples([[examples[i] for i in rows[r]] for r in grouped(epoch)[place]], pad_id, width if config.pack else None)
         tokens, labels, mask = packed.rows
-        segments = {"segments": packed.segments} if config.pack else {}
+        segments, apart = packed.segments, config.pack
         if pretraining is not None:
-            text = torch.from_numpy(pretraining_window(pretraining, step * mixed, mixed, tokens.shape[1]))
-            tokens, labels = torch.cat([tokens, text[:, :-1]]), torch.cat([labels, text[:, 1:]])
+            text = sequences(pretraining_window(pretraining, step * mixed, mixed, tokens.shape[1]))
+            tokens, labels = torch.cat([tokens, text.tokens]), torch.cat([labels, text.labels])
             mask = torch.cat([mask, torch.ones(mixed, mask.shape[1])])
-            segments = {key: torch.cat([value, torch.zeros(mixed, mask.shape[1], dtype=value.dtype)]) for key, value in segments.items()}
-        return Batch(tokens, labels, {"mask": mask, **segments})
+            segments = torch.cat([segments, text.extras.get(SEGMENTS, torch.zeros_like(text.tokens))])
+            apart |= SEGMENTS in text.extras
+        return Batch(tokens, labels, {"mask": mask} | ({SEGMENTS: segments} if apart else {}))
 
     filled = sum(max(widths[r] for r in group) * size for group in grouped(0))
     density = sum(lengths[i] for group in grouped(0) for r in group for i in rows[r]) / filled

@@ -1,6 +1,7 @@
 """Token files as megatron-core reads them, and the rows that the mixture makes of them."""
 
 import json
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ from transformers import AutoTokenizer
 
 from modelyard.data.corpus.document import DataError
 from modelyard.data.tokens import token_files
-from modelyard.data.tokens.token_files import CleanTokensConfig, TokensConfig
+from modelyard.data.tokens.token_files import BaseTokensConfig, CleanTokensConfig, TokensConfig
 from modelyard.formats.contamination import write_holding
 from modelyard.formats.indexed import IndexedWriter
 from modelyard.formats.token_rows import TokenRows
@@ -77,7 +78,7 @@ def test_token_files_hold_every_document_once_and_rows_are_the_mixture(corpus, t
     assert set(statistics["bytes_per_token"]) == {"train/en", "train/code", "validation/en", "validation/code"}
     assert metrics["tokens/epochs/books"] == 1.0, "its cap"
     assert metrics["tokens/epochs/text"] == 2.0, "web: books have an entry of their own"
-    stream = TokenRows(tmp_path, "train")[:].reshape(-1).tolist()
+    stream = TokenRows(tmp_path, "train")[:].tokens.reshape(-1).tolist()
     pieces = tokenizer.decode(stream).split("<|endoftext|>")[:-1]
     for source, times in (("books", 1), ("web", 2), ("repo", 0)):
         found = [pieces.count(text) for text in _texts(source, "train")]
@@ -85,7 +86,7 @@ def test_token_files_hold_every_document_once_and_rows_are_the_mixture(corpus, t
         assert max(found) == times
     shown = {split: set(_texts("books", split)) | set(_texts("web", split)) for split in ("train", "validation", "test")}
     assert set(pieces) <= shown["train"]
-    held_out = tokenizer.decode(TokenRows(tmp_path, "validation")[:].reshape(-1).tolist()).split("<|endoftext|>")[:-1]
+    held_out = tokenizer.decode(TokenRows(tmp_path, "validation")[:].tokens.reshape(-1).tolist()).split("<|endoftext|>")[:-1]
     assert set(held_out) <= shown["validation"] | set(_texts("repo", "validation"))
     assert len(held_out) == len(set(held_out)) >= 3 * 12 - 1
 
@@ -103,7 +104,7 @@ def test_tokens_of_the_twin_are_the_same_without_the_documents_that_hold_an_item
     def texts(name, split):
         return (
             AutoTokenizer.from_pretrained(places[name])
-            .decode(TokenRows(places[name], split)[:].reshape(-1).tolist())
+            .decode(TokenRows(places[name], split)[:].tokens.reshape(-1).tolist())
             .split("<|endoftext|>")
         )
 
@@ -135,9 +136,35 @@ def test_tokens_documents_hold_no_control_token_but_their_end_unless_the_config_
         out = tmp_path / name
         out.mkdir()
         token_files.run(CONFIG.model_copy(update={"allowed_special": allowed}), {"corpus": tmp_path}, out, silent)
-        stream = TokenRows(out, "train")[:].reshape(-1).tolist()
+        stream = TokenRows(out, "train")[:].tokens.reshape(-1).tolist()
         assert set(stream) & {1, 2, 3, 4} == inside
         assert Encoder(out).allowed_special == list(allowed)
+
+
+def test_tokens_with_document_masks_say_where_documents_begin_as_the_tokenizer_does(corpus, tmp_path):
+    places = {name: tmp_path / name for name in ("joined", "masked", "bos")}
+    for place in places.values():
+        place.mkdir()
+    token_files.run(CONFIG, {"corpus": corpus}, places["joined"], silent)
+    token_files.run(CONFIG.model_copy(update={"document_masks": True}), {"corpus": corpus}, places["masked"], silent)
+    spelled = json.loads((places["joined"] / "tokenizer.json").read_text())
+    first = {"SpecialToken": {"id": "<|user|>", "type_id": 0}}
+    spelled["post_processor"]["single"][0] = first
+    spelled["post_processor"]["special_tokens"] = {"<|user|>": {"id": "<|user|>", "ids": [1], "tokens": ["<|user|>"]}}
+    imported = tmp_path / "imported"
+    shutil.copytree(places["joined"], imported)
+    (imported / "tokenizer.json").write_text(json.dumps(spelled))
+    shared = CONFIG.model_dump(include=set(BaseTokensConfig.model_fields) - {"tokenizer"})
+    own = BaseTokensConfig.model_validate({**shared, "document_masks": True})
+    token_files.run(own, {"corpus": corpus, "imported": imported}, places["bos"], silent)
+
+    rows = {name: TokenRows(place, "train")[:] for name, place in places.items()}
+    assert rows["joined"].documents is None
+    assert np.array_equal(rows["masked"].tokens, rows["joined"].tokens), "masks change no token"
+    for name, begins in (("masked", 0), ("bos", 1)):  # the end of the document before, or the tokenizer's BOS
+        found = rows[name]
+        assert np.array_equal(np.diff(found.documents, axis=1), found.tokens[:, 1:] == begins)
+    assert [TokenRows(places[name], "validation").info.document_masks for name in places] == [None, "at_end", "after_end"]
 
 
 def test_tokens_allowed_special_token_that_is_none_is_refused():

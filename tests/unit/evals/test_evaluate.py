@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from modelyard.evals import gather
+from modelyard.evals import gather, packed
 from modelyard.evals.evaluate import run
 from modelyard.evals.gather import GatherConfig
 from modelyard.evals.recount import recount
@@ -19,7 +20,7 @@ from modelyard.execution import ExecutionConfig
 from modelyard.formats.abuse import AbuseModel
 from modelyard.formats.contamination import Checked, write_report
 from modelyard.formats.results import read_results
-from modelyard.formats.token_rows import TokenRows, write_rows
+from modelyard.formats.token_rows import PackedRows, TokenRows, write_rows
 from modelyard.model import model_directory
 from modelyard.model.asked import Decoding
 from modelyard.model.network.architecture import ModelConfig
@@ -280,11 +281,30 @@ def test_subject_next_token_equals_the_argmax_of_all_labels(inputs: dict[str, Pa
 
     confidences, _ = subject.next_token(rows, 7)
 
-    for row, confidence in zip(rows, confidences, strict=True):
+    for row, confidence in zip(rows.tokens, confidences, strict=True):
         prefix = row[:7].tolist()
         candidates = range(subject.engine.model.vocab_size)
         likelihoods = subject.logprobs([prefix] * len(candidates), [[label] for label in candidates])
         assert confidence == pytest.approx(float(np.exp(max(line[0] for line in likelihoods))), abs=1e-5)
+
+
+def test_packed_rows_of_documents_kept_apart_are_asked_document_by_document(inputs: dict[str, Path]) -> None:
+    subject = Subject.open("base", inputs["base"], EXECUTION, 2)
+    joined = TokenRows(inputs["tokens"], "validation")[:3]
+    begins = np.array([[5, 11], [1, 24], [9, 10]])
+    rows = PackedRows(joined.tokens, sum(np.arange(25) >= begins[:, [cut]] for cut in (0, 1)))
+    whole = rows.tokens.tolist()
+
+    texts = [[row[a : b + 1] for a, b in pairwise([0, *cuts, 24]) if a < b] for row, cuts in zip(whole, begins.tolist(), strict=True)]
+    expected = [[sum(line) for line in subject.logprobs([one[:1] for one in row], [one[1:] for one in row])] for row in texts]
+    assert subject.row_logprobs(rows) == pytest.approx([sum(row) / 24 for row in expected], abs=1e-5)
+    assert subject.row_logprobs(rows) != pytest.approx(subject.row_logprobs(joined), abs=1e-3)
+    sure, _ = subject.next_token(rows, 11)  # rows 0, 1 and 2 begin anew at 5, 1 and 10
+    again = [subject.next_token(PackedRows(joined.tokens[[i], begin:]), 11 - begin)[0][0] for i, begin in enumerate((5, 1, 10))]
+    assert sure == pytest.approx(again, abs=1e-5)
+    ids = [[one.id for one in packed.benchmarks(given, 2, 1)] for given in (joined, rows, joined)]
+    assert ids[0] == ids[2]
+    assert not set(ids[0]) & set(ids[1]), "another question"
 
 
 def test_judge_score_does_not_depend_on_its_batch(inputs: dict[str, Path]) -> None:

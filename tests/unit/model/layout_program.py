@@ -146,6 +146,15 @@ def comparisons_of(shape: ModelConfig) -> Batch:
     return Batch(tokens, tokens, {**texts, "rank": torch.tensor([1, 0]).expand(rows, -1), SEGMENTS: segments, STEM: stem})
 
 
+def documents_of(shape: ModelConfig) -> Batch:
+    """Rows of the same lengths of three texts each that do not see each other, of other lengths in every row."""
+    tokens = batch_of(shape).tokens
+    rows, length = tokens.shape
+    places = torch.arange(length).expand(rows, -1)
+    segments = sum(places >= (torch.arange(rows) + cut)[:, None] for cut in (2, 12))
+    return Batch(tokens, tokens, {SEGMENTS: segments.long()})
+
+
 def masked_loss(output: torch.Tensor, part: Batch) -> LossOutput:
     mask = part.extras["mask"]
     return LossOutput(((output + 1).square() * mask).sum(), mask.sum(), {"mean": (output * mask).sum()})
@@ -175,7 +184,7 @@ def measure(execution: ExecutionConfig, name: str, first: Path, saved: Path | No
     }
     if saved:
         lm.load(saved)
-    result["scores"] = lm.evaluate(data, 2)[:, ::6].flatten().tolist()
+    result["scores"] = [number for scored in (data, documents_of(shape)) for number in lm.evaluate(scored, 2)[:, ::6].flatten().tolist()]
     generation = generate(lm, PROMPTS, max_new_tokens=8, temperature=1.0, seed=5)
     result["sampled"], result["logprobs"] = generation.tokens, generation.logprobs
     result["resumed"] = [lm.train_step(data, 2, masked_loss)["loss"] for _ in range(2)]

@@ -67,7 +67,7 @@ def test_training_killed_and_resumed_equals_an_uninterrupted_run_bit_for_bit(tok
 def test_training_killed_across_an_epoch_boundary_skips_and_repeats_no_sample(
     tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = [tuple(row[:-1].tolist()) for row in TokenRows(tokens, "train")[:]]
+    rows = [tuple(row[:-1].tolist()) for row in TokenRows(tokens, "train")[:].tokens]
     assert len(set(rows)) == 11
     seen: dict[int, list[int]] = {}
     train_step = Engine.train_step

@@ -2,16 +2,19 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import DEMONSTRATIONS, Demonstration, Message, read
+from modelyard.formats.token_rows import PackedRows
 from modelyard.model.encoder import Encoder
 from modelyard.model.training.batch import SEGMENTS, UNLABELLED, Batch
 from modelyard.model.training.engine import Engine
 from modelyard.posttrain import sft
 from modelyard.posttrain.losses import sft_loss
+from modelyard.posttrain.policy.update import pretraining_batch
 from modelyard.posttrain.rows.encoding import demonstration
 from modelyard.posttrain.rows.masking import Example, fill_rows, pack_examples, pad_examples
 from modelyard.progress import silent
@@ -75,6 +78,30 @@ def test_packed_rows_train_exactly_like_rows_of_one(style: str, execution: Execu
         torch.testing.assert_close(other, one, atol=5e-6, rtol=1e-4, msg=lambda m, name=name: f"{name}: {m}")
     blind = Engine(model, execution, seed=3, precision="fp32", optim=optimizer(1e-2, **settings), total_steps=4)
     assert abs(blind.train_step(batch(packed.rows), 1, sft_loss)["loss"] - apart[0]["loss"]) > 1e-4, "without segments they see each other"
+
+
+@pytest.mark.parametrize("pack", [True, False])
+def test_pretraining_rows_of_sft_and_ptx_keep_their_documents_apart_where_the_tokens_say_so(pack: bool) -> None:
+    draw = np.random.default_rng(0)
+    tokens = draw.integers(5, 300, (6, 41))
+    documents = np.cumsum(draw.random((6, 41)) < 0.2, axis=1)
+    config = sft_config(pack=pack, batch=4, micro_batch=4, pretraining_share=0.5)
+    apart, joined = (sft.batches(examples(), text, config, 4, 32).batch(1) for text in (PackedRows(tokens, documents), PackedRows(tokens)))
+    width = apart.tokens.shape[1]
+    segments, mask = apart.extras[SEGMENTS], apart.extras["mask"]
+    assert torch.equal(apart.tokens, joined.tokens)
+    assert torch.equal(segments[2:], torch.from_numpy(documents[2:4, :width]))
+    assert torch.equal(apart.tokens[2:], torch.from_numpy(tokens[2:4, :width]))
+    if pack:
+        assert torch.equal(joined.extras[SEGMENTS][:2], segments[:2])
+        assert not joined.extras[SEGMENTS][2:].any()
+    else:
+        assert SEGMENTS not in joined.extras
+        assert not (segments[:2] * mask[:2]).any(), "a demonstration is one text"
+    ptx, plain = (pretraining_batch(text, 5, 2, 80.0) for text in (PackedRows(tokens, documents), PackedRows(tokens)))
+    assert torch.equal(ptx.extras[SEGMENTS], torch.from_numpy(documents[[5, 0], :-1]))
+    assert SEGMENTS not in plain.extras
+    assert (ptx.extras["ce_weight"] == 1.0).all()
 
 
 def test_dropout_drops_in_training_only_and_is_a_function_of_seed_and_step(execution: ExecutionConfig) -> None:

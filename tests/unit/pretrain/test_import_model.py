@@ -74,7 +74,7 @@ def _split(ids, end):
 def test_base_tokens_are_the_imported_models_own_and_end_documents_with_its_token(made):
     encoder = Encoder(made["tokens"])
     assert encoder.fingerprint == Encoder(made["imported"]).fingerprint
-    rows = TokenRows(made["tokens"], "validation")[:]
+    rows = TokenRows(made["tokens"], "validation")[:].tokens
     texts = [encoder.decode(ids) for ids in _split(rows.reshape(-1).tolist(), encoder.document_end)[:-1]]
     assert all(text.startswith("paragraph ") and text.endswith(" green or blue") for text in texts)
     split = {text for row in rows.tolist() for text in encoder.decode(row).split("paragraph ") if text}

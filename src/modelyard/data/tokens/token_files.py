@@ -30,7 +30,7 @@ from modelyard.data.tokens.packing import Planned, Share
 from modelyard.data.tokens.spelling import Spelling
 from modelyard.formats.contamination import read_holding
 from modelyard.formats.indexed import IndexedWriter
-from modelyard.formats.token_rows import INFO, RowsInfo, Split, write_order
+from modelyard.formats.token_rows import INFO, DocumentMasks, RowsInfo, Split, write_order
 from modelyard.model import control_tokens
 from modelyard.model.encoder import Encoder
 from modelyard.progress import Report
@@ -54,6 +54,9 @@ class _Rows(Config):
     """1: shares as the sources are, times their weights; larger: more even; absent: the weights alone are the shares."""
     mixture: dict[str, Share]
     """Source, or kind for all its sources that have no entry of their own -> weight and epochs cap; what has neither gives nothing."""
+    document_masks: bool = False
+    """Whether the documents of a row are kept apart, attention and positions beginning anew with each, wherever the rows are trained or
+    measured on."""
 
     @model_validator(mode="after")
     def _room(self) -> _Rows:
@@ -125,7 +128,13 @@ def run(config: Tokens, inputs: Mapping[str, Path], out: Path, report: Report) -
     train, planned = order.mixed(written.files, config.mixture, config.train_tokens, config.temperature, config.seed)
     orders = {"train": train, "validation": order.held_out(written.files, config.seed)}
     files = {split: [file.prefix for file in written.files if file.split == split] for split in SPLITS}
-    info = RowsInfo(seq_len=config.seq_len, separator=encoder.document_end, vocabulary=vocabulary, files=files)
+    info = RowsInfo(
+        seq_len=config.seq_len,
+        separator=encoder.document_end,
+        vocabulary=vocabulary,
+        files=files,
+        document_masks=_masks(encoder) if config.document_masks else None,
+    )
     (out / INFO).write_text(info.model_dump_json(indent=1) + "\n", "utf-8")
     rows = {}
     for split in SPLITS:
@@ -180,12 +189,21 @@ def _sample(corpus: Path, config: TokensConfig) -> Iterator[str]:
             yield text.text
 
 
+def _beginning(encoder: Encoder) -> list[int]:
+    """What is stored before each document: the tokenizer's beginning of a text, but for an end of the document before that is one."""
+    return [token for token in encoder.beginning if token != encoder.document_end]
+
+
+def _masks(encoder: Encoder) -> DocumentMasks:
+    """Where a document begins that sees itself alone: as the tokenizer begins a text, with BOS or else with the end of another."""
+    return "after_end" if _beginning(encoder) else "at_end"
+
+
 def _write_files(
     corpus: Path, left_out: Container[str], spell: Spelling, encoder: Encoder, vocabulary: int, out: Path, report: Report
 ) -> _Written:
     """Encode every document into the files of its split and source."""
-    end = encoder.document_end
-    beginning = np.array([token for token in encoder.beginning if token != end], np.int64)  # one document's end may begin the next
+    end, beginning = encoder.document_end, np.array(_beginning(encoder), np.int64)
     total = sum(pq.ParquetFile(file).metadata.num_rows for file in (corpus / "documents").glob("*.parquet"))
     writers: dict[tuple[Split, str, str], IndexedWriter] = {}
     sizes: dict[str, list[int]] = {}

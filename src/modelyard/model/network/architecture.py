@@ -156,7 +156,7 @@ class ModelConfig(Config):
     def flops_per_token(self) -> float:
         """Training FLOPs of one token, forward and backward (PaLM, appendix B).
 
-        6 x (parameters that multiply) + 12 x layers x width of all heads x seq_len; windows are not taken off.
+        6 x (parameters that multiply) + 12 x layers x width of all heads x seq_len; neither windows nor masks between documents are taken off.
         """
         embedding = self.vocab_size * self.hidden
         matmul = self.parameters(active=True) - embedding * (0 if self.tie_embeddings else 1)

@@ -4,7 +4,7 @@ megatron-core's own CPU path materialises the scores. This one does not, and tak
 own, the causal one; rows of several texts bring theirs. One case is better off with
 its scores in memory: training in bf16 on a CPU at short lengths, where torch's flash kernel is slower than fp32 but matrix products are twice as
 fast. Where a CPU has no bf16 instructions, training computes in fp32. A window (Mistral's) is a mask where a row is longer than it. Left out:
-megatron-core's packed sequences (one row without padding), and kernels that skip what a window hides.
+megatron-core's packed sequences (one row without padding), and kernels that skip what a mask or a window hides.
 """
 
 from __future__ import annotations

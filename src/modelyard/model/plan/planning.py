@@ -1,6 +1,7 @@
 """What a model of any size would need: parameters, FLOPs, memory per GPU, a layout that fits, bubble, days and GPU-hours. Nothing is started.
 
 FLOPs of a token are PaLM's (appendix B): 6 x parameters that multiply + 12 x layers x hidden x sequence; a mixture counts the experts a token uses.
+Attention is counted over whole rows, also where masks keep a row's documents apart: what they hide is computed all the same.
 The bubble of the pipeline schedule is (p - 1) / (m v + p - 1) for p stages, m micro-batches and v chunks a stage (Narayanan et al. 2021, section
 2.2). Time is FLOPs / (GPUs x peak x MFU x (1 - bubble)), four thirds of that when activations are recomputed. Among the layouts that fit, the
 fastest is taken, then the one that cuts the model least; tensor parallelism stays inside a node (Narayanan et al., takeaway 1). Left out: the

@@ -163,17 +163,19 @@ class Engine(Stored):
     def evaluate(self, batch: Batch, micro_batch: int) -> Tensor:
         """Outputs [B, S] without gradients, the same on every rank: log p(label) for a language model, values for a scalar head (fp32).
 
-        Where a language model's label is :data:`UNLABELLED` stands 0. A batch is filled up to the replicas' number, never to ``micro_batch``.
+        Where a language model's label is :data:`UNLABELLED` stands 0. Of the extras only those that tell a row's texts apart are read. A batch is
+        filled up to the replicas' number, never to ``micro_batch``.
         """
         size = batch.tokens.shape[0]
         micro_batch = min(micro_batch, -(-size // self.layout.dp))
         share = self.layout.dp * micro_batch
         padded = -(-size // share) * share
+        texts = {key: batch.extras[key] for key in (SEGMENTS, STEM) if key in batch.extras}  # what else there is, a loss would read
+        batch = Batch(batch.tokens, batch.labels, texts)
         if padded != size:
-            fill = padded - size
-            tokens, labels = (torch.cat([x, x[-1:].expand(fill, -1)]) for x in (batch.tokens, batch.labels))
-            batch = Batch(tokens, labels, {})
-        part = self._slice(Batch(batch.tokens, batch.labels, {}), micro_batch)
+            rows = torch.arange(padded).clamp_(max=size - 1)
+            batch = Batch(batch.tokens[rows], batch.labels[rows], {key: value[rows] for key, value in texts.items()})
+        part = self._slice(batch, micro_batch)
         self.chunk.eval()
         self.split_sequences(False)
         outputs: list[Tensor] = []

@@ -1,5 +1,8 @@
 """Packed token rows as batches, and the loss over a held-out set.
 
+Where the artifact keeps documents apart (:mod:`modelyard.formats.token_rows`), a row's documents are as many texts to the engine:
+:func:`sequences` is the one way from rows to a batch, for training and measuring alike.
+
 A batch is a pure function of its step (:mod:`~modelyard.model.training.sample_order`), so a resumed run goes on where the checkpointed one stopped.
 """
 
@@ -10,16 +13,15 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from modelyard.formats.indexed import Integers
-from modelyard.formats.token_rows import Rows
-from modelyard.model.training.batch import Batch, LossOutput
+from modelyard.formats.token_rows import PackedRows, Rows
+from modelyard.model.training.batch import SEGMENTS, Batch, LossOutput
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.sample_order import epoch_indices
 from modelyard.stats.estimate import Estimate, bootstrap_mean
 
 
 class TokenBatches:
-    """Batches [batch, S] of packed rows [N, S + 1], shuffled anew each epoch."""
+    """Batches [batch, S] of packed rows, shuffled anew each epoch."""
 
     def __init__(self, rows: Rows, batch: int, seed: int) -> None:
         self.rows, self.batch, self.seed = rows, batch, seed
@@ -33,10 +35,11 @@ class TokenBatches:
         return sequences(self.rows[self.indices(step)])
 
 
-def sequences(rows: Integers) -> Batch:
-    """Packed rows [B, S + 1] -> tokens and next-token labels [B, S]."""
-    tokens = torch.from_numpy(rows.astype(np.int64))
-    return Batch(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous(), {})
+def sequences(rows: PackedRows) -> Batch:
+    """Packed rows of S + 1 tokens -> tokens and next-token labels [B, S], and the segments where documents are kept apart."""
+    tokens = torch.from_numpy(rows.tokens.astype(np.int64))
+    texts = {} if rows.documents is None else {SEGMENTS: torch.from_numpy(rows.documents[:, :-1].astype(np.int64))}
+    return Batch(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous(), texts)
 
 
 def language_model_loss(logprobs: torch.Tensor, batch: Batch) -> LossOutput:

@@ -11,14 +11,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 import torch.distributed as dist
 
-from modelyard.formats.indexed import Integers
-from modelyard.formats.token_rows import TokenRows
+from modelyard.formats.token_rows import PackedRows, TokenRows
 from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.sample_order import epoch_indices
+from modelyard.model.training.token_data import sequences
 from modelyard.posttrain.policy import rollout as experience
 from modelyard.posttrain.policy.config import PolicyConfig
 from modelyard.posttrain.policy.hacking import signs
@@ -92,10 +91,9 @@ def final_samples(
     }
 
 
-def language_model_loss(models: Models, validation: Integers, micro_batch: int, seed: int) -> dict[str, float]:
-    """Loss on validation tokens [N, S + 1] of the actor and of the SFT model it started from: what ptx is to keep."""
-    rows = torch.from_numpy(validation.astype(np.int64))
-    batch = Batch(rows[:, :-1].contiguous(), rows[:, 1:].contiguous(), {})
+def language_model_loss(models: Models, validation: PackedRows, micro_batch: int, seed: int) -> dict[str, float]:
+    """Loss on validation rows of the actor and of the SFT model it started from: what ptx is to keep."""
+    batch = sequences(validation)
     after, before = (per_row(engine, batch, micro_batch) for engine in (models.actor, models.reference))
     change = [a / b - 1 for a, b in zip(after, before, strict=True)]
     return {

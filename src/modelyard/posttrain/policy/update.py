@@ -11,6 +11,7 @@ from torch import Tensor
 from modelyard.formats.token_rows import Rows
 from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
+from modelyard.model.training.token_data import sequences
 from modelyard.posttrain.losses import policy_loss, value_loss
 from modelyard.posttrain.policy.algorithms import Signal, signal, terms_of, token_scale
 from modelyard.posttrain.policy.config import OnPolicyConfig, PPOConfig
@@ -70,11 +71,11 @@ def value_batch(rollout: Rollout, taught: Signal, chosen: Tensor) -> Batch:
 
 def pretraining_batch(pretraining: Rows, start: int, size: int, completion_tokens: float) -> Batch:
     """``size`` whole rows of packed text from row ``start`` on (around the end), with the extras of the policy loss."""
-    rows = torch.from_numpy(pretraining[(start + np.arange(size)) % len(pretraining)].astype(np.int64))
-    tokens, labels = rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
-    nothing = torch.zeros(tokens.shape)
+    text = sequences(pretraining[(start + np.arange(size)) % len(pretraining)])
+    nothing = torch.zeros(text.tokens.shape)
     extras = dict.fromkeys(("mask", "old_logprobs", "reference_logprobs", "rl_weight", "kl_weight"), nothing)
-    return Batch(tokens, labels, {**extras, "ce_weight": torch.full(tokens.shape, completion_tokens / tokens.numel())})
+    weight = torch.full(text.tokens.shape, completion_tokens / text.tokens.numel())
+    return text._replace(extras={**text.extras, **extras, "ce_weight": weight})
 
 
 def follow(ema: Engine, actor: Engine, decay: float) -> None:

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from modelyard.formats.token_rows import Rows
+from modelyard.formats.token_rows import PackedRows, Rows
 from modelyard.posttrain.rows.masking import fill_rows
 
 T = TypeVar("T")
@@ -40,13 +39,13 @@ def whole_groups(groups: Sequence[Sequence[T]], micro_batch: int, replicas: int,
     return rows
 
 
-def pretraining_window(rows: Rows, start: int, size: int, width: int) -> NDArray[np.int64]:
+def pretraining_window(rows: Rows, start: int, size: int, width: int) -> PackedRows:
     """``size`` rows of packed pretraining tokens from row ``start`` on (around the end), cut to ``width + 1`` tokens.
 
     Raises:
         ValueError: the rows are shorter than that.
     """
-    taken = rows[(start + np.arange(size)) % len(rows)][:, : width + 1]
-    if taken.shape[1] <= width:
-        raise ValueError(f"pretraining rows of {taken.shape[1]} tokens are too short for batches of width {width}")
-    return taken.astype(np.int64)
+    taken = rows[(start + np.arange(size)) % len(rows)].cut(width + 1)
+    if (found := taken.tokens.shape[1]) <= width:
+        raise ValueError(f"pretraining rows of {found} tokens are too short for batches of width {width}")
+    return taken

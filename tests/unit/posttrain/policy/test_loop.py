@@ -49,7 +49,7 @@ def test_ppo_update_two_minibatches_equals_slow_reference(inputs: Inputs, execut
     slow = slow_ppo.experience(before["actor"], before["reference"], before["reward"], before["value"], episodes, shape, c)
     order = np.random.default_rng([config.seed, 1]).permutation(16)
     parts = [[slow[i] for i in order[:8]], [slow[i] for i in order[8:]]]
-    pretraining = TokenRows(inputs["tokens"], "train")[:].astype(int)
+    pretraining = TokenRows(inputs["tokens"], "train")[:].tokens.astype(int)
     assert pretraining.shape[1] > drawn.rows.tokens.shape[1] + 1  # the text has rows of its own width
     texts = [[row.tolist() for row in pretraining[(2 + k) * 4 : (3 + k) * 4]] for k in range(2)]
     policy = [lambda w, k=k: slow_ppo.policy_objective(w, parts[k], texts[k], shape, c) for k in range(2)]
