@@ -1,26 +1,26 @@
-"""Writes one checkpoint beside training: the state is copied, a thread of each rank writes the copy, and the next save waits for it.
+"""Writes one checkpoint beside training: a rank's part of the state is copied, a thread of it writes the copy, and the next save waits for it.
 
 The format is megatron-core's; its own writers start a manager process and one writer process a bucket for each save, which costs seconds on a
 small machine, so torch's file writer runs here in a thread. The threads of the ranks speak to each other over a gloo group of their own, so
-they never meet the collectives of training. One save at a time; whatever fails in it fails on every rank, with one line, when it is waited for.
+they never meet the collectives of training; there they agree on what is written, and that it has no gaps and no overlaps. One save at a time (of
+models that are trained together, one of all); whatever fails in it fails on every rank, with one line, when it is waited for.
 """
 
 from __future__ import annotations
 
-import copy
 import errno
+import functools
 import logging
 import shutil
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import torch
 import torch.distributed as dist
-from torch import Tensor
 
 from modelyard.config import complaint
+from modelyard.model.checkpoints import host_copy
 from modelyard.model.network import disks, parallel
 from modelyard.progress import StopError, beat
 
@@ -45,19 +45,28 @@ class DiskFullError(StopError):
     """A checkpoint for which there is no room; trying again would end the same way."""
 
 
-def start(state: dict[str, Any], directory: Path, seal: Callable[[Any], None], then: Sequence[Part] = ()) -> None:
-    """Copy a sharded ``state`` and write it to the existing ``directory`` in the background; every rank calls it, after :func:`wait`.
+class Writing(NamedTuple):
+    """A checkpoint to write."""
 
-    On every rank's thread ``seal(group)``, with the threads' process group, runs once all ranks have written, then the parts of ``then``,
-    each when the one before is done on all ranks.
-    A part of ``then`` that fails is logged, and the checkpoint stays.
+    state: dict[str, Any]
+    """Sharded state dict."""
+    directory: Path
+    """Where it goes; it exists."""
+    seal: Callable[[Any], None]
+    """Run on every rank's thread, with the threads' process group, once all ranks have written."""
+
+
+def start(writings: Sequence[Writing], then: Sequence[Part] = (), *, copies: bool) -> None:
+    """Copy the states and write them in the background, one after the other; every rank calls it, after :func:`wait`.
+
+    Without ``copies`` the caller changes nothing before :func:`wait` has returned. When one fails those behind it are not written. When all
+    are whole the parts of ``then`` run on every rank's thread, each when the one before is done on all ranks; one that fails is logged and the last.
     """
     global _thread
     group = parallel.background_group()
-    write = _copied(state, directory)
-    _thread = threading.Thread(
-        target=_save, args=(lambda: write(group), lambda: seal(group), then, directory, group), name="checkpoint", daemon=True
-    )
+    deferred = [_deferred(writing) for writing in writings]
+    arrive = host_copy.replace([tensor for each in deferred for tensor in each.tensors]) if copies else None
+    _thread = threading.Thread(target=_write_all, args=(writings, deferred, then, arrive, group), name="checkpoint", daemon=True)
     _thread.start()
 
 
@@ -80,26 +89,40 @@ _thread: threading.Thread | None = None
 _error: Exception | None = None
 
 
-def _save(write: Part, seal: Part, then: Sequence[Part], directory: Path, group: Any) -> None:
+def _write_all(writings: Sequence[Writing], deferred: Sequence[Any], then: Sequence[Part], arrive: Part | None, group: Any) -> None:
     global _error
+    begun = 0
     try:
-        for part in (write, seal):
-            failed = _together(part, directory, group)
-            if failed is not None:
-                if disks.is_first():
-                    shutil.rmtree(directory, ignore_errors=True)
-                rank, (line, full) = failed
-                raise DiskFullError(line, rank) if full else CheckpointError(f"rank {rank}: {line}", rank)
-        for part in then:
-            failed = _together(part, directory, group)
-            if failed is not None:
-                if dist.get_rank() == 0:
-                    _log.warning("rank %d: %s; the copy on this machine is whole", failed[0], failed[1][0])
-                break
+        if arrive is not None:
+            arrive()
+        for writing, each in zip(writings, deferred, strict=True):
+            begun += 1
+            _write(writing, functools.partial(each.write, group), group)
+        _run(then, writings[-1].directory, group)
     except (DiskFullError, CheckpointError) as error:
         _error = error
+        for unwritten in writings[begun - 1 :]:
+            if disks.is_first():
+                shutil.rmtree(unwritten.directory, ignore_errors=True)
     except Exception as error:  # the threads lost each other: a rank is gone
-        _error = CheckpointError(f"checkpoint {directory}: {type(error).__name__}: {complaint(error)}")
+        _error = CheckpointError(f"checkpoint {writings[begun - 1].directory}: {type(error).__name__}: {complaint(error)}")
+
+
+def _write(writing: Writing, write: Part, group: Any) -> None:
+    for part in (write, lambda: writing.seal(group)):
+        failed = _together(part, writing.directory, group)
+        if failed is not None:
+            rank, (line, full) = failed
+            raise DiskFullError(line, rank) if full else CheckpointError(f"rank {rank}: {line}", rank)
+
+
+def _run(then: Sequence[Part], directory: Path, group: Any) -> None:
+    for part in then:
+        failed = _together(part, directory, group)
+        if failed is not None:
+            if dist.get_rank() == 0:
+                _log.warning("rank %d: %s; the copy on this machine is whole", failed[0], failed[1][0])
+            break
 
 
 def _together(part: Part, directory: Path, group: Any) -> tuple[int, tuple[str, bool]] | None:
@@ -141,15 +164,11 @@ def _causes(error: BaseException) -> list[BaseException]:
     return found
 
 
-def _on_host(tensor: Tensor) -> Tensor:
-    """A copy in memory that training does not touch; from a GPU it is under way when this returns, ahead of what training does next there."""
-    if tensor.device.type == "cpu":
-        return tensor.clone()
-    return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
+def _deferred(writing: Writing) -> Any:
+    """Hand a state to megatron-core as a save, but keep back the writing of tensors: returns what will write them.
 
-
-def _copied(state: dict[str, Any], directory: Path) -> Callable[[Any], None]:
-    """Hand ``state`` to megatron-core as a save, but keep back the writing of tensors: returns it as a function of the process group."""
+    Whether the ranks' parts make wholes is left to torch, which asks it in the thread; megatron-core would on the thread of training.
+    """
     from megatron.core import dist_checkpointing
     from megatron.core.dist_checkpointing.mapping import ShardedTensor
     from megatron.core.dist_checkpointing.strategies import torch as mcore
@@ -163,29 +182,30 @@ def _copied(state: dict[str, Any], directory: Path) -> Callable[[Any], None]:
             """Nothing."""
 
     class DeferredWriter(mcore.TorchDistSaveShardedStrategy):
-        """megatron-core's ``torch_dist`` format; copies what it is given and writes it later."""
+        """megatron-core's ``torch_dist`` format; takes what it is given and writes it later."""
 
-        copied: Any = None
-        arrived: Any = None
+        parts: Any = None
 
         def save(self, sharded_state_dict: dict[str, Any], checkpoint_dir: Path) -> None:
-            """Copy this rank's shards to memory that training does not touch."""
-            renamed, _, _ = mcore._replace_state_dict_keys_with_sharded_keys(sharded_state_dict, self.keep_only_main_replica)
-            for part in (item for parts in renamed.values() for item in (parts if isinstance(parts, list) else [parts])):
-                part.data = _on_host(part.data.detach()) if isinstance(part, ShardedTensor) else copy.deepcopy(part.data)
-            self.copied = mcore.mcore_to_pyt_state_dict(renamed, False)
-            self.arrived = torch.cuda.current_stream().record_event()
+            """Take this rank's shards."""
+            self.parts, _, _ = mcore._replace_state_dict_keys_with_sharded_keys(sharded_state_dict, self.keep_only_main_replica)
+
+        @property
+        def tensors(self) -> list[ShardedTensor]:
+            """Those of them that are tensors."""
+            return [part for parts in self.parts.values() for part in parts if isinstance(part, ShardedTensor)]
 
         def write(self, group: Any) -> None:
-            """Write the copy; every rank's thread calls it."""
-            self.arrived.synchronize()
+            """Write them; every rank's thread calls it."""
             dcp_save(
-                self.copied,
-                storage_writer=PlaceFreeWriter(directory, thread_count=1),
+                mcore.mcore_to_pyt_state_dict(self.parts, False),
+                # one tensor after the other: copying ahead would take a stream of the thread's device, which is the first GPU on every rank
+                storage_writer=PlaceFreeWriter(writing.directory, thread_count=1, per_thread_copy_ahead=0),
                 planner=mcore.MCoreSavePlanner(dedup_replicated_tensors=False, flatten_state_dict=False),
                 process_group=group,
             )
+            self.parts = {}  # the copies go as soon as they are written
 
     writer = DeferredWriter("torch_dist", 1)
-    dist_checkpointing.save(state, str(directory), sharded_strategy=writer)
-    return writer.write
+    dist_checkpointing.save(writing.state, str(writing.directory), sharded_strategy=writer, validate_access_integrity=False)
+    return writer

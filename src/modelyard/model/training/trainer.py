@@ -7,12 +7,13 @@ steps (PPO's rollouts) writes its own loop on the same :func:`resume`, :func:`ke
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -20,7 +21,7 @@ import torch.distributed as dist
 from modelyard import progress
 from modelyard.config import complaint
 from modelyard.execution import ExecutionConfig
-from modelyard.model.checkpoints import checkpoint, mirror
+from modelyard.model.checkpoints import checkpoint, host_copy, mirror
 from modelyard.model.checkpoints.writer import CheckpointError, DiskFullError
 from modelyard.model.network import disks, parallel
 from modelyard.model.training import spikes
@@ -91,22 +92,34 @@ def fetch(checkpoints: Path, execution: ExecutionConfig) -> None:
         raise CheckpointError(f"checkpoint_store {execution.checkpoint_store}: {type(error).__name__}: {cause}") from error
 
 
-def keep(engine: Engine, checkpoints: Path, step: int, history: History, execution: ExecutionConfig) -> None:
-    """Checkpoint the engine and its history as of ``step``, beside the training that follows; copy it to the store; prune older ones.
+class Kept(NamedTuple):
+    """A model to checkpoint, where its checkpoints are, and the history that goes into this one."""
+
+    engine: Engine
+    checkpoints: Path
+    history: History
+
+
+def keep(models: Sequence[Kept], step: int, execution: ExecutionConfig) -> None:
+    """Checkpoint models as of ``step``, in their order and beside the training that follows; copy them to the store; prune older ones.
 
     Raises:
         DiskFullError, CheckpointError: the save before this one failed.
     """
-    directory, store = checkpoint.step_directory(checkpoints, step), mirror.of(execution, checkpoints)
-    then: list[Callable[[], None]] = [lambda: checkpoint.prune(checkpoints, execution.keep_last, execution.keep_every)]
-    if store is not None:
-        then += [
-            lambda: store.begin(directory),
-            lambda: store.upload(directory),
-            lambda: store.complete(directory),
-            lambda: store.prune(execution.keep_last, execution.keep_every),
-        ]
-    engine.save(directory, history.note(), then)
+    places = [checkpoint.step_directory(kept.checkpoints, step) for kept in models]
+    saves = [kept.engine.to_save(place, kept.history.note()) for kept, place in zip(models, places, strict=True)]
+    checkpoint.save_beside(saves, _when_whole(places, execution))
+
+
+def _when_whole(places: Sequence[Path], execution: ExecutionConfig) -> list[Callable[[], None]]:
+    """What to do, part by part, when the checkpoints of a step at ``places`` are whole on this machine. None is pruned before all are whole."""
+    stay = (execution.keep_last, execution.keep_every)
+    stores = [(place, store) for place in places if (store := mirror.of(execution, place.parent)) is not None]
+    return [
+        *(functools.partial(checkpoint.prune, place.parent, *stay) for place in places),
+        *(functools.partial(part, place) for place, store in stores for part in (store.begin, store.upload, store.complete)),
+        *(functools.partial(store.prune, *stay) for _, store in stores),
+    ]
 
 
 @contextlib.contextmanager
@@ -120,7 +133,10 @@ def checkpoints_written() -> Iterator[None]:
         with contextlib.suppress(CheckpointError, DiskFullError):
             checkpoint.wait()
         raise
-    checkpoint.wait()
+    else:
+        checkpoint.wait()
+    finally:
+        host_copy.release()
 
 
 def stop_agreed(engine: Engine) -> PreemptedError | None:
@@ -181,7 +197,7 @@ def train(
                 break
             preempted = stop_agreed(engine)
             if preempted or step % execution.checkpoint_every == 0:
-                keep(engine, checkpoints, step, history, execution)
+                keep([Kept(engine, checkpoints, history)], step, execution)
             if preempted:
                 checkpoint.wait()
                 raise preempted
