@@ -28,8 +28,8 @@ from modelyard.config import load_config
 from modelyard.formats.harms import HarmText
 from modelyard.judges.agreement import Agreement
 from modelyard.judges.answers import Answers
-from modelyard.judges.harm_rules import HarmRule, HarmRules, Posed, Reals, examples
-from modelyard.judges.judge import Asking, Judge
+from modelyard.judges.harm_rules import HarmRule, HarmRules, Posed, Reals, asking, examples
+from modelyard.judges.judge import Judge
 from modelyard.posttrain.content_classifier.cross_scores import Labelled, judged
 from modelyard.stats.ranking import average_precision
 
@@ -56,7 +56,6 @@ def main(
     draws: Annotated[int, typer.Option(help="Of those texts; each is asked anew.")] = 2,
     shots: Annotated[list[int], typer.Option(help="Examples of either kind that are shown; 0 leaves few-shot labels out.")] = [4],
     orders: int = 2,
-    calibrate: Annotated[Literal["none", "nothing"], typer.Option(help="Whether what is answered about nothing is divided out.")] = "nothing",
     chat: Annotated[bool, typer.Option("--chat", help="Ask in the judge's chat template.")] = False,
     threads: int = 2,
     answers: Annotated[Path | None, typer.Option(help="Keep what was answered there, and take what is there.")] = None,
@@ -70,21 +69,16 @@ def main(
     opened, result = open_judge(model, threads), dict[str, Any]()
     with TemporaryDirectory() as place:
         kept = Answers(answers or Path(place) / "answers")
-        asked = Asked(judge_of(opened, orders, calibrate, 0, chat), {name: known[name] for name in category or known}, kept)
+        asked = Asked(Judge(opened, asking(orders, 0, chat)), {name: known[name] for name in category or known}, kept)
         print(f"judge {asked.judge.identity}; rules for {', '.join(asked.rules)}; mean [95% interval over draws]", flush=True)
         result |= zero_shot(asked, train, sample(test, texts, 0), flipped, seeds)
         for count in filter(None, shots):
-            few = asked._replace(judge=judge_of(opened, orders, calibrate, count, chat))
+            few = asked._replace(judge=Judge(opened, asking(orders, count, chat)))
             rounds = [few_shot(few, train, test, start, texts, count, seed) for seed in range(draws)]
             name = f"{count} examples of either kind, {start} texts of people"
             result[name] = shown(name, rounds)
     if report:
         report.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
-
-
-def judge_of(model: Any, orders: int, calibrate: str, shots: int, chat: bool) -> Judge:
-    """The judge, asked so."""
-    return Judge(model, Asking.model_validate({"orders": orders, "calibrate": calibrate, "shots": shots, "chat": chat}))
 
 
 def told(found: Agreement) -> str:

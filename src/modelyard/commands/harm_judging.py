@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,11 +27,10 @@ from modelyard.formats.feedback import json_lines
 from modelyard.formats.harms import ANY, JUDGED, HarmText, Judged, RuleAnswer
 from modelyard.judges.agreement import Agreement
 from modelyard.judges.answers import Answers
-from modelyard.judges.harm_rules import HarmRule, HarmRules, Posed, Reals, examples
-from modelyard.judges.judge import Asking, Judge
+from modelyard.judges.harm_rules import HarmRule, HarmRules, Posed, Reals, asking, examples
+from modelyard.judges.judge import Judge
 from modelyard.posttrain.content_classifier.cross_scores import Labelled, suspects
 from modelyard.store.file_hash import sha256_file
-
 
 HEAD = ("rule", "labels", "with 1", "agrees", "kappa", "95% interval", "")
 
@@ -47,7 +46,6 @@ class JudgeOptions(NamedTuple):
     shots: int
     """Examples of each kind; 0: zero-shot."""
     orders: int
-    calibrate: Literal["none", "nothing"]
     chat: bool
     limit: int | None
     """Most texts that are asked about."""
@@ -197,9 +195,9 @@ def rules_of(options: JudgeOptions, tables: Tables) -> dict[str, HarmRule]:
 
 def opened(options: JudgeOptions, out: Path) -> Session:
     """The judge, with the answers that an earlier try at ``out`` left."""
-    asking = Asking(orders=options.orders, calibrate=options.calibrate, shots=options.shots, chat=options.chat)
     answers = Answers(out.with_name(f".{out.name}.answers"))
-    return Session(Judge(open_judge(options.judge, options.threads), asking), answers, options)
+    how = asking(options.orders, options.shots, options.chat)
+    return Session(Judge(open_judge(options.judge, options.threads), how), answers, options)
 
 
 def require_good(session: Session, asked: Sequence[Asked]) -> list[Asked]:

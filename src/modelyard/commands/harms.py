@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -16,7 +16,9 @@ MOST = typer.Option(help="Doubtful labels that are written.", callback=at_least(
 DESK = typer.Option(help="With --suspects: also a batch for modelyard label, so that labelers of the desk answer.", metavar="DIR")
 ANSWERS = typer.Option(help="labels.jsonl of the desk: fill its votes into the file that --suspects names.", metavar="FILE")
 NEXT = json_option("JSON lines: texts of the pool to label next. Labelled, they are one of harm_labels.files.")
-LABEL = json_option("JSON lines: texts of the pool with --judge's labels, rules and probabilities, to train on as one of harm_labels.files.")
+LABEL = json_option(
+    "JSON lines: texts of the pool with --judge's labels, rules and probabilities, to train on as one of harm_labels.files."
+)
 POOL = typer.Option(help="JSON lines with prompt or text, plain or .gz: texts that nobody labelled.")
 NUMBER = typer.Option(help="Texts to label next.", callback=at_least(1))
 AT_RANDOM = typer.Option(help="Share of them that is drawn at random; the rest after it and --above is what the classifier is unsure of.",
@@ -30,13 +32,14 @@ JUDGE = typer.Option(
     metavar="MODEL", help="Directory, or http://host:port/v1#name: asked each rule, zero-shot of held-out labels with --suspects."
 )
 RULES = typer.Option(help="TOML file with a rule for each category.")
-SHOTS = typer.Option(help="With --label: examples that break a rule, and as many that do not, which the judge is shown.", callback=at_least(1))
+SHOTS = typer.Option(
+    help="With --label: examples that break a rule, and as many that do not, which the judge is shown.", callback=at_least(1)
+)
 LIMIT = typer.Option(help="At most N texts are judged, a seeded sample.", callback=at_least(1))
 AGREEMENT = typer.Option(help="With --label: at most N labelled texts a rule to measure the judge on.", callback=at_least(1))
 MIN_KAPPA = typer.Option(help="What the lower end of the judge's kappa must lie above, a rule [0 for --suspects, 0.4 for --label].",
                          callback=between(-1, 1), show_default=False)  # fmt: skip
 ORDERS = typer.Option(help="Orders of the two answers that are averaged.", callback=between(1, 2))
-CALIBRATE = typer.Option(help="Whether what the judge answers about nothing is divided out.")
 CHAT = typer.Option("--chat", help="Ask in the judge's chat template.")
 KEPT = json_option("Where the judge's agreement goes, as JSON.")
 
@@ -64,7 +67,6 @@ def harms(
     agreement: Annotated[int | None, AGREEMENT] = None,
     min_kappa: Annotated[float | None, MIN_KAPPA] = None,
     orders: Annotated[int, ORDERS] = 2,
-    calibrate: Annotated[Literal["none", "nothing"], CALIBRATE] = "nothing",
     chat: Annotated[bool, CHAT] = False,
     json: Annotated[Path | None, KEPT] = None,
 ) -> None:
@@ -90,7 +92,7 @@ def harms(
 
         least = min_kappa if min_kappa is not None else 0.0 if suspects else 0.4
         options = harm_judging.JudgeOptions(
-            judge=judge, rules=rules, category=category, shots=shots if label else 0, orders=orders, calibrate=calibrate, chat=chat,
+            judge=judge, rules=rules, category=category, shots=shots if label else 0, orders=orders, chat=chat,
             limit=limit, held=agreement, min_kappa=least, seed=seed, threads=threads, json=json,
         )  # fmt: skip
         if suspects is not None:

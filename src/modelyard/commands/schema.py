@@ -33,7 +33,9 @@ CONFIGS = {
     Kind.batch: ("modelyard.desk.work.batches", "BatchConfig"),
 }
 """Kind of file -> module and class that read it."""
-KIND = typer.Argument(help="Which file: a pipeline's, or that of modelyard data, eval --suite, an exam, layout, judge, harms --rules, desk or label.")
+KIND = typer.Argument(
+    help="Which file: a pipeline's, or that of modelyard data, eval --suite, an exam, layout, judge, harms --rules, desk or label."
+)
 
 
 def schema(

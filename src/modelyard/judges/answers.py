@@ -10,8 +10,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import ConfigDict
-
 from modelyard.config import Config, digest
 from modelyard.formats import json_file
 from modelyard.formats.feedback import record
@@ -24,8 +22,6 @@ TOGETHER = 32
 
 class Answer(Config):
     """One line."""
-
-    model_config = ConfigDict(allow_inf_nan=False)
 
     key: str
     p: list[float]

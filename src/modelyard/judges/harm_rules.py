@@ -2,7 +2,8 @@
 
 The GPT-4 Technical Report (arXiv:2303.08774, system card, section 4.2) has the model classify by a content policy's rules, zero-shot to
 find mislabelled test data and few-shot to label training data. One TOML file holds a taxonomy's rules (``configs/harm_rules/``). A rule's
-id hashes all that the judge reads but the text, examples included. Left out: several rules in one question; reasons before the answer.
+id hashes all that the judge reads but the text, examples included. What a judge says of no text is no bias here, since that keeps every rule:
+orders are averaged, and calibration is left out, as are several rules in one question and reasons before the answer.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from modelyard.config import Config, digest
 from modelyard.formats.harms import HarmText
 from modelyard.judges.agreement import Agreement, agreement
 from modelyard.judges.answers import Answers
-from modelyard.judges.judge import NOTHING, Judge, Question
+from modelyard.judges.judge import NOTHING, Asking, Judge, Question
 from modelyard.progress import Report, silent
 
 QUESTION = "You check texts against one rule on harmful content.\n\nRule: {}\n\nDoes the last text break the rule?"
@@ -30,6 +31,11 @@ LONGEST = 1500
 LONGEST_EXAMPLE = 400
 """Characters of an example that are read; shorter ones are preferred."""
 Reals = npt.NDArray[np.float64]
+
+
+def asking(orders: int, shots: int, chat: bool) -> Asking:
+    """How rules are put to a judge."""
+    return Asking(orders=orders, calibrate="none", shots=shots, chat=chat)
 
 
 class HarmRule(Config):

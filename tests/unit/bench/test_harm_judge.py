@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from bench import harm_judge
-from bench.harm_judge import Asked, few_shot, judge_of, zero_shot
+from bench.harm_judge import Asked, few_shot, zero_shot
 from modelyard.data.harms import gather
 from modelyard.judges.answers import Answers
-from modelyard.judges.harm_rules import HarmRule
+from modelyard.judges.harm_rules import HarmRule, asking
+from modelyard.judges.judge import Judge
 from tests.unit.judges.scripted import Scripted, biased
 from tests.worlds.imported import harms
 
@@ -26,7 +27,7 @@ def knows(context: str, option: str) -> float:
 @pytest.mark.parametrize("good", [True, False])
 def test_bench_of_a_judge_that_knows_and_of_one_that_guesses(good: bool, tmp_path: Path) -> None:
     model = Scripted(biased(knows if good else lambda context, option: 0.0, ""))
-    asked = Asked(judge_of(model, 1, "none", 0, False), RULES, Answers(tmp_path / "answers"))
+    asked = Asked(Judge(model, asking(1, 0, False)), RULES, Answers(tmp_path / "answers"))
     texts = gather.split([gather.Row(str(row["prompt"]), {"rude": int(row["R"]), "cruel": int(row["C"])}) for row in harms()], 0.5)
     train, test = ([one for one in texts if one.split == side] for side in ("train", "test"))
 
@@ -43,5 +44,5 @@ def test_bench_of_a_judge_that_knows_and_of_one_that_guesses(good: bool, tmp_pat
     assert [labelled[f"kappa of {name}"] for name in RULES] == [float(good)] * 2
     assert (labelled["and more by the judge"] == labelled["and more by people"]) is good
     assert labelled["and more by people"] > 0.9
-    with pytest.raises(ValueError, match="--category kind: .* has rules for sexual"):
+    with pytest.raises(ValueError, match=r"--category kind: .* has rules for sexual"):
         harm_judge.main("nowhere", labels=tmp_path / "labels.jsonl", category=["kind"])

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import math
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from modelyard.data.harms import gather
 from modelyard.execution import ExecutionConfig
 from modelyard.formats import harm_reviews
 from modelyard.formats.harms import HarmText, read_texts
-from modelyard.judges.harm_rules import HarmRule, Posed
-from modelyard.judges.judge import Asking, Judge
+from modelyard.judges.harm_rules import HarmRule, Posed, asking
+from modelyard.judges.judge import Judge
 from modelyard.model.endpoint import Endpoint
 from modelyard.model.subject import Subject
 from modelyard.progress import silent
@@ -58,7 +59,7 @@ def judging(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Told, list[str]]]
     monkeypatch.setattr(Endpoint, "__init__", lambda self, url: quick(self, url, pause=0.0))
     model = Told(answer)
     with serving(model, only="chat/completions") as url:  # type: ignore[arg-type]
-        yield model, ["--judge", f"{url}#large", "--chat", "--calibrate", "none"]
+        yield model, ["--judge", f"{url}#large", "--chat"]
 
 
 def world(root: Path, rows: list[dict[str, Any]], *more: tuple[str, str]) -> Path:
@@ -124,7 +125,9 @@ def test_pool_is_labelled_by_the_rules_that_the_judge_is_good_at_and_says_how(
 ) -> None:
     file, out, kept = world(tmp_path, harms()), tmp_path / "more.jsonl", tmp_path / "agreement.json"
     people, _ = texts_of(tmp_path, file)
-    pool = [{"text": f"{('you zzqx', 'i will wwyk', 'so')[number % 3]} said {number * 41} to {number * 97}"} for number in range(12)]
+    draw = random.Random(0)
+    told = [" ".join(f"w{draw.randrange(1000)}" for _ in range(8)) for _ in range(12)]
+    pool = [{"text": f"{('you zzqx', 'i will wwyk', 'so')[number % 3]} {said}"} for number, said in enumerate(told)]
     (tmp_path / "pool.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*pool, {"text": harms()[0]["prompt"]}]))
     with judging(monkeypatch) as (model, judge):
         words = ["harms", str(file), "--pool", str(tmp_path / "pool.jsonl"), "--label", str(out), "--rules", str(tmp_path / "rules.toml"),
@@ -132,7 +135,7 @@ def test_pool_is_labelled_by_the_rules_that_the_judge_is_good_at_and_says_how(
         assert main([*words, "--category", "cruel"]) == 2
         assert "the best is cruel-v3-" in (error := capsys.readouterr().err)
         assert "with 0.00 [0.00, 0.00]" in error
-        assert not any("said 41 " in said for said in model.said()), "nothing of the pool was asked of a judge that guesses"
+        assert not any(told[0] in said for said in model.said()), "nothing of the pool was asked of a judge that guesses"
         assert main(words) == 0
     printed = capsys.readouterr().out
     assert "12 texts, of them by the judge rude 4" in printed
@@ -142,7 +145,8 @@ def test_pool_is_labelled_by_the_rules_that_the_judge_is_good_at_and_says_how(
     shown, train = set(agreed["rude"]["examples"]), [one for one in people.values() if one.split == "train"]
     assert (agreed["rude"]["used"], agreed["cruel"]["used"], len(shown)) == (True, False, 4)
     assert shown <= {one.id for one in train}
-    assert agreed["rude"]["agreement"]["n"] == len(train) - 4
+    near = {one.group for one in train if one.id in shown}
+    assert agreed["rude"]["agreement"]["n"] == sum(one.group not in near for one in train) < len(train) - 3
     assert all(said.count("Answer: ") == 4 for said in model.said())
 
     found = [json.loads(line) for line in out.read_text().splitlines()]
@@ -165,7 +169,7 @@ def test_small_model_in_a_directory_doubts_what_it_says_against(tmp_path: Path, 
              "--category", "rude", "--limit", "8", "--orders", "1", "--threads", "1"]  # fmt: skip
     assert main([*words, "--min-kappa", "-1"]) == 0
     judge = Judge(Subject.open("hf", tmp_path / "hf", ExecutionConfig(threads=1), 8),
-                  Asking(orders=1, calibrate="nothing", shots=0, chat=False))  # fmt: skip
+                  asking(orders=1, shots=0, chat=False))  # fmt: skip
     posed = Posed("rude", HarmRule(version=1, text="A text must not say zzqx."))
     found = [review for _, review in harm_reviews.read(out)]
     said = judge.choose([posed.question(one.text) for one in found], (posed.question("N/A"),))

@@ -10,8 +10,8 @@ import pytest
 
 from modelyard.formats.harms import HarmText
 from modelyard.judges.answers import Answers
-from modelyard.judges.harm_rules import LONGEST, HarmRule, Posed, examples
-from modelyard.judges.judge import Asking, Judge
+from modelyard.judges.harm_rules import LONGEST, HarmRule, Posed, asking, examples
+from modelyard.judges.judge import Judge
 
 from .scripted import Scripted, biased
 
@@ -24,7 +24,7 @@ def text(number: int, rude: int, cruel: int = 0) -> HarmText:
 
 
 def judge(model: Scripted) -> Judge:
-    return Judge(model, Asking(orders=2, calibrate="nothing", shots=1, chat=False))  # type: ignore[arg-type]
+    return Judge(model, asking(orders=2, shots=1, chat=False))  # type: ignore[arg-type]
 
 
 def knows(context: str, option: str) -> float:
@@ -33,13 +33,13 @@ def knows(context: str, option: str) -> float:
 
 
 def test_rule_is_asked_in_both_orders_of_its_answers_with_examples_and_the_start_of_the_text(tmp_path: Path) -> None:
-    model = Scripted(biased(knows, "A"))
+    model = Scripted(biased(lambda context, option: 5 * knows(context, option), "A"))
     shown = (text(1, 1), text(2, 0))
     posed = Posed("rude", RULE, shown)
     p = posed.ask(judge(model), ["a goose" + "!" * 5000, "a swan", "a goose" + "!" * 5000], Answers(tmp_path / "answers"))
 
-    sure = 1 / (1 + math.exp(-2))
-    assert p.tolist() == pytest.approx([sure, 1 - sure, sure], abs=1e-3), "its love of the first place is divided out"
+    sure = (1 / (1 + math.exp(-13)) + 1 / (1 + math.exp(-7))) / 2
+    assert p.tolist() == pytest.approx([sure, 1 - sure, sure], abs=1e-4), "its love of the first place is averaged out"
     assert model.asked[0] == (
         "You check texts against one rule on harmful content.\n\nRule: Nobody may be called a goose.\n\nDoes the last text break the rule?\n"
         "A. Yes, it breaks the rule\nB. No, it does not break the rule\n\nText:\nyou goose 1\n\nAnswer: A\n\nText:\nyou swan 2\n\nAnswer: B\n\n"
@@ -47,7 +47,7 @@ def test_rule_is_asked_in_both_orders_of_its_answers_with_examples_and_the_start
     )
     assert "A. No, it does not break the rule\nB. Yes" in model.asked[1]
     assert "you goose 1\n\nAnswer: B" in model.asked[1]
-    assert sum("a goose" in one for one in model.asked) == 2, "a text that stands twice is asked once"
+    assert sum("a goose!" in one for one in model.asked) == 2, "a text that stands twice is asked once"
 
     ids = {posed.id, Posed("rude", RULE).id, Posed("rude", RULE, shown[::-1]).id, Posed("rude", RULE.model_copy(update={"text": "x"})).id}
     assert len(ids) == 4
@@ -63,7 +63,7 @@ def test_answers_of_a_run_that_was_killed_are_not_asked_again_and_a_cut_line_is(
     path.write_text("".join(lines[:40]) + lines[40][:30])
     model = Scripted(biased(knows, ""))
     assert posed.ask(judge(model), texts, Answers(path)).tolist() == whole.tolist()
-    assert sum("N/A" not in one for one in model.asked) == 2 * 30
+    assert len(model.asked) == 2 * 30
     assert {json.loads(line)["key"] for line in path.read_text().splitlines()} == {json.loads(line)["key"] for line in lines}
     other = Scripted(biased(knows, ""))
     other.weights = "another"

@@ -18,8 +18,8 @@ def test_card_shows_categories_with_intervals_and_the_names_blocked_most(tmp_pat
     one = CategoryReport(threshold=0.5, positives=7, auprc=_share(0.7), baseline=_share(0.6), gain=_share(0.1), precision=UNKNOWN, recall=_share(0.5),
                          calibration_error=_share(0.2))  # fmt: skip
     blocked = {"safe": _share(0.25), "identity": _share(0.3), **{f"identity/{term}": _share(n / 10) for n, term in enumerate("abcdefg", 1)}}
-    report = Report(origin="9 held-out texts", learned="3 of 8", decoder="", protected=("hate",), categories={"any": one, "hate": one}, blocked=blocked,
-                    baseline_blocked=dict.fromkeys(blocked, _share(0.5)), reliability=())  # fmt: skip
+    report = Report(origin="9 held-out texts", learned="3 of 8", decoder="", protected=("hate",), categories={"any": one, "hate": one},
+                    blocked=blocked, baseline_blocked=dict.fromkeys(blocked, _share(0.5)), reliability=())  # fmt: skip
     (tmp_path / REPORT).write_text(report.model_dump_json())
     found = classifier({"content_classifier": tmp_path})
     assert (found.origin, found.learned) == ("9 held-out texts", "3 of 8")
