@@ -94,7 +94,7 @@ def zero_shot(asked: Asked, train: Sequence[HarmText], test: Sequence[HarmText],
     p, agreements = np.full(held.labels.shape, 0.5), []
     for column, (name, rule) in zip(columns, asked.rules.items(), strict=True):
         rows = np.flatnonzero(held.labels[:, column] >= 0)
-        some, posed = [test[n] for n in rows], Posed(name, rule)
+        some, posed = [test[int(n)] for n in rows], Posed(name, rule)
         p[rows, column] = posed.ask(asked.judge, [one.text for one in some], asked.answers)
         agreements.append(posed.measure(asked.judge, some, p[rows, column], 0))
         print(told(agreements[-1]), flush=True)
