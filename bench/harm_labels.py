@@ -3,7 +3,8 @@
 ``python -m bench.harm_labels --labels FILE.jsonl.gz [--json OUT]``, by words alone (TF-IDF). The training half is the stage's, and every gain is
 measured on the other half. Planted: a share of the known labels of categories is flipped, and the cross-scores of the flipped labels rank them;
 confident learning's set stands beside cleanlab's, where that is installed. Chosen: from a few labelled texts on, a batch is added again and
-again, as ``modelyard harms --next`` chooses it or at random, from the same start. What the files themselves have wrong counts as right.
+again, as ``modelyard harms --next`` chooses it or at random, from the same start. What the files themselves have wrong counts as right. What a
+judge is worth that is asked rules is ``bench.harm_judge``'s.
 """
 
 from __future__ import annotations
@@ -50,11 +51,7 @@ def main(
     report: Annotated[Path | None, REPORT] = None,
 ) -> None:
     """Measure and print."""
-    with TemporaryDirectory() as place:
-        declared = LabelsConfig(path=str(labels.resolve()), sha256=hashlib.sha256(labels.read_bytes()).hexdigest(), licence="as given")
-        gather.run(gather.HarmLabelsConfig(files=(declared,)), {}, Path(place), silent, [""])
-        texts = read_texts(Path(place))
-    train, test = ([one for one in texts if one.split == side] for side in ("train", "test"))
+    train, test = halves_of(labels)
     result: dict[str, Any] = {"train": len(train), "test": len(test)}
     print(f"{len(train)} texts to learn from, {len(test)} to measure on; {seeds} seeds; mean [95% interval over seeds]")
     for share in flipped:
@@ -65,6 +62,15 @@ def main(
     result["chosen, rare"] = shown(f"the same where {rare:.0%} of the texts are harmful", chosen)
     if report:
         report.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+
+
+def halves_of(labels: Path) -> tuple[list[HarmText], list[HarmText]]:
+    """The texts to learn from, and those to measure on, as the stage splits them."""
+    declared = LabelsConfig(path=str(labels.resolve()), sha256=hashlib.sha256(labels.read_bytes()).hexdigest(), licence="as given")
+    with TemporaryDirectory() as place:
+        gather.run(gather.HarmLabelsConfig(files=(declared,)), {}, Path(place), silent, [""])
+        texts = read_texts(Path(place))
+    return [one for one in texts if one.split == "train"], [one for one in texts if one.split == "test"]
 
 
 def shown(what: str, rounds: Sequence[dict[str, float]]) -> dict[str, Any]:
@@ -90,12 +96,9 @@ def of_any(known: Labelled) -> Labelled:
 def planted(train: Sequence[HarmText], test: Sequence[HarmText], share: float, seed: int) -> dict[str, float]:
     """Flip labels, look for them, and put right what a reviewer of as many labels as were flipped would."""
     clean, held = Labelled.of(train), Labelled.of(test)
-    generator = np.random.default_rng(seed)
-    cells = np.argwhere(clean.labels >= 0)
-    cells = cells[cells[:, 1] > 0]  # any follows from the categories
-    drawn = generator.permutation(len(cells))[: round(share * len(cells))]
-    wrong = np.zeros(clean.labels.shape, bool)
-    wrong[tuple(cells[drawn].T)] = True
+    may = clean.labels >= 0
+    may[:, 0] = False  # any follows from the categories
+    wrong = flips(may, share, seed)
     spoiled = with_labels(clean, np.where(wrong, 1 - clean.labels, clean.labels).astype(np.int8))
     known = spoiled.labels[:, 1:] >= 0
     truth = wrong[:, 1:][known]
@@ -122,6 +125,15 @@ def planted(train: Sequence[HarmText], test: Sequence[HarmText], share: float, s
     scores["after review"] = any_precision(with_labels(clean, mended), held)
     found |= {f"any harm, labels {name}": value for name, value in scores.items()}
     return found | {"any harm, gain of the review": scores["after review"] - scores["flipped"]}
+
+
+def flips(may: npt.NDArray[np.bool_], share: float, seed: int) -> npt.NDArray[np.bool_]:
+    """Which labels are flipped: ``share`` of those that may be, drawn at random."""
+    cells = np.argwhere(may)
+    drawn = np.random.default_rng(seed).permutation(len(cells))[: round(share * len(cells))]
+    wrong = np.zeros(may.shape, bool)
+    wrong[tuple(cells[drawn].T)] = True
+    return wrong
 
 
 def with_labels(known: Labelled, labels: Labels) -> Labelled:

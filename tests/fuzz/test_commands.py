@@ -129,6 +129,8 @@ COMMANDS = {
     "findings --pyrit": Row("--pyrit <records> --reporter ? --book ?"),
     "harms": Row("<layout> --suspects > ~--most # ~--desk > ~--seed # ~--threads #"),
     "harms --next": Row("<layout> --pool <records> --next > ~--number # ~--random # ~--above # ~--category ? ~--seed #"),
+    "harms --judge": Row("<layout> --suspects > --judge <weights> ~--rules <rubric> ~--limit # ~--min-kappa # ~--orders # ~--json >"),
+    "harms --label": Row("<layout> --pool <records> --label > --judge <weights> ~--rules <layout> ~--shots # ~--agreement # ~--category ?"),
     "init": Row("> ~--start ? ~--model <weights> ~--name ?"),
 }
 SERVE_UNTIL_INTERRUPTED = {"ui", "services"}

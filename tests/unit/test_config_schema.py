@@ -20,6 +20,7 @@ SHIPPED = {
     Kind.exam: [*ROOT.glob("configs/exams/*/*.toml")],
     Kind.layout: [*ROOT.glob("configs/model/*.toml")],
     Kind.rubric: [*ROOT.glob("configs/rubrics/*.toml")],
+    Kind.rules: [*ROOT.glob("configs/harm_rules/*.toml")],
     Kind.data: [*ROOT.glob("configs/data/*.toml")],
     Kind.desk: [*ROOT.glob("configs/desk/*.toml")],
     Kind.batch: [*ROOT.glob("configs/label/*.toml")],

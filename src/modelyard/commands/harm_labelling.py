@@ -20,6 +20,7 @@ from modelyard.desk.exchange import harm_reviews as exchange
 from modelyard.execution import ExecutionConfig
 from modelyard.formats import harm_reviews
 from modelyard.formats.feedback import json_lines
+from modelyard.formats.harm_reviews import Review
 from modelyard.posttrain.content_classifier import next_labels
 from modelyard.posttrain.content_classifier.cross_scores import Labelled, cross_scored, judged, suspects
 from modelyard.posttrain.content_classifier.features import Features, FeaturesConfig, Reader
@@ -74,11 +75,20 @@ def opened(config: Path, decoder: str | None, threads: int) -> Opened:
 
 def write_suspects(opened: Opened, out: Path, most: int, desk: Path | None) -> None:
     """The labels that are doubted, for people to answer in the file, or at the desk. Raises ValueError where ``out`` has answers already."""
+    require_unanswered(out)
+    found = suspects(opened.known, cross_scored(opened.known, opened.tables.content_classifier), most)
+    hand_out(found, int((opened.known.labels[:, 1:] >= 0).sum()), out, desk)
+
+
+def require_unanswered(out: Path) -> None:
+    """Raises ValueError where somebody has answered in the file already."""
     if out.is_file() and any(review.answer is not None for _, review in harm_reviews.read(out)):
         raise ValueError(f"{out}: has answers already; name another file")
-    found = suspects(opened.known, cross_scored(opened.known, opened.tables.content_classifier), most)
+
+
+def hand_out(found: Sequence[Review], known: int, out: Path, desk: Path | None) -> None:
+    """Doubtful labels of ``known`` to be answered in the file, or at the desk."""
     write(out, harm_reviews.lines(found))
-    known = int((opened.known.labels[:, 1:] >= 0).sum())
     say(f"{out}: {len(found)} doubtful labels of {known:,}, {sum(one.confident for one in found)} of them by confident learning too")
     if desk:
         name = exchange.write_batch(found, desk)

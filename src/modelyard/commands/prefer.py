@@ -10,7 +10,7 @@ from __future__ import annotations
 import json as json_format
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 PAIRS = typer.Argument(metavar="PAIRS | OURS THEIRS", help="A file of pairs, or the records of two models on one benchmark.")
 ORDERS = 2
+T = TypeVar("T")
 HEAD = ("", "value", "95% interval", "n")
 
 
@@ -91,8 +92,8 @@ def of_models(ours: Path, theirs: Path) -> list[Pair]:
     ]
 
 
-def sample(pairs: list[Pair], limit: int | None, seed: int) -> list[Pair]:
-    """At most ``limit`` of the pairs, in order."""
+def sample(pairs: list[T], limit: int | None, seed: int) -> list[T]:
+    """At most ``limit`` of them, in order."""
     import numpy as np
 
     if limit is None or limit >= len(pairs):

@@ -20,7 +20,7 @@ from modelyard.commands.project import part
 if TYPE_CHECKING:
     from modelyard.config import Config
 
-Kind = StrEnum("Kind", ["pipeline", "data", "suite", "exam", "layout", "rubric", "desk", "batch"])
+Kind = StrEnum("Kind", ["pipeline", "data", "suite", "exam", "layout", "rubric", "rules", "desk", "batch"])
 CONFIGS = {
     Kind.pipeline: ("flows.pipeline_config", "PipelineConfig"),
     Kind.data: ("modelyard.data.build", "DataConfig"),
@@ -28,11 +28,14 @@ CONFIGS = {
     Kind.exam: ("modelyard.evals.exams", "Exam"),
     Kind.layout: ("modelyard.model.plan.layout_search", "PlanConfig"),
     Kind.rubric: ("modelyard.judges.rubric", "Rubric"),
+    Kind.rules: ("modelyard.judges.harm_rules", "HarmRules"),
     Kind.desk: ("modelyard.desk.settings", "DeskConfig"),
     Kind.batch: ("modelyard.desk.work.batches", "BatchConfig"),
 }
 """Kind of file -> module and class that read it."""
-KIND = typer.Argument(help="Which file: a pipeline's, or that of modelyard data, eval --suite, an exam, layout, judge, desk or label.")
+KIND = typer.Argument(
+    help="Which file: a pipeline's, or that of modelyard data, eval --suite, an exam, layout, judge, harms --rules, desk or label."
+)
 
 
 def schema(

@@ -25,9 +25,13 @@ class Review(Config):
     label: Literal[0, 1]
     """As it stands."""
     doubt: float
-    """Probability that it is the other, by models that did not learn from it."""
+    """Probability that it is the other, by models that did not learn from it, or by a judge."""
     confident: bool
     """Whether confident learning finds it too (Northcutt et al. 2021, arXiv:1911.00068)."""
+    judge: str = ""
+    """Identity of the judge that doubts it, asked zero-shot; "": models that learned from other labels do."""
+    rule: str = ""
+    """Id of the rule that the judge was asked."""
     answer: Literal[0, 1] | None = None
     """What a person says; null: nobody has looked."""
     by: str = ""

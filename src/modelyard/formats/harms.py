@@ -18,6 +18,8 @@ from modelyard.formats import json_file
 from modelyard.formats.feedback import record
 from modelyard.stats.calibration import Bin
 
+JUDGED = "judged"
+"""Key of a row of labels under which a judge says how it came to them."""
 TEXTS, PROBES, REPORT, VERDICTS = "harms.jsonl", "probes.jsonl", "classifier.json", "verdicts.jsonl"
 ANY = "any"
 """Name of "harmful in any way" beside the categories."""
@@ -25,8 +27,26 @@ IDENTITY: Final = "identity"
 """Group of harmless sentences that name people, beside ``safe`` and ``unsafe`` prompts."""
 
 
+class RuleAnswer(Config):
+    """What a judge said of one text by the rule of one category."""
+
+    rule: str
+    """Id of the rule as it was put, the examples that were shown included."""
+    probability: float = Field(ge=0, le=1)
+    """That the text breaks it."""
+
+
+class Judged(Config):
+    """How the labels of a row came about that a judge gave."""
+
+    judge: str
+    """Its identity: name, and hash of its weights and of the way of asking."""
+    rules: dict[str, RuleAnswer] = Field(min_length=1)
+    """Category -> what was said; the row has labels for these and for no other."""
+
+
 class HarmText(Config):
-    """A text that people labelled."""
+    """A labelled text."""
 
     id: str
     """Hash of the text."""
@@ -37,6 +57,8 @@ class HarmText(Config):
     """Id of the first text of its group of near duplicates."""
     labels: dict[str, Literal[0, 1]]
     """Category -> whether the text is so; absent where nobody looked."""
+    judge: str = ""
+    """Identity of the judge that labelled it, which is trained on and never measured on; "": people did."""
 
     @property
     def harmful(self) -> bool:
@@ -108,7 +130,9 @@ class Report(Config):
     """What is known of a content classifier."""
 
     origin: str
-    """What it learned from."""
+    """What it was measured on."""
+    learned: str = ""
+    """How many of the texts that it learned from a judge labelled; "": none."""
     decoder: str
     """Fingerprint of the decoder that its features come from."""
     protected: tuple[str, ...]

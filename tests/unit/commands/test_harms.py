@@ -100,4 +100,4 @@ def test_pool_becomes_a_file_to_label_that_is_refused_until_it_is(tmp_path: Path
     said = capsys.readouterr().err
     assert "--category kind: expected one of any, rude, cruel" in said
     assert "--random, --above: random and above are 1.8 together" in said
-    assert "--next and --pool belong together" in said
+    assert "--next and --label want a --pool" in said

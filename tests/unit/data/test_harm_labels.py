@@ -13,6 +13,7 @@ from modelyard.data.filters.abuse_labels import LabelsConfig
 from modelyard.data.harms import gather
 from modelyard.data.harms.gather import HarmLabelsConfig
 from modelyard.formats.harms import read_probes, read_texts
+from modelyard.posttrain.content_classifier.measure import columns
 from modelyard.progress import silent
 from tests.worlds.imported import harms
 
@@ -71,6 +72,45 @@ def test_harm_labels_bad_row_is_refused_by_line_and_key(tmp_path: Path, row: obj
         _run(_config(tmp_path, [*harms(), row]), tmp_path)
 
 
+def _judged(text: str, **said: float) -> dict:
+    """A row as a judge labels it: key -> probability; the other keys null."""
+    rules = {name: {"rule": f"{name}-v1-0", "probability": said[key]} for name, key in NAMES.items() if key in said}
+    return {"prompt": text, **dict.fromkeys(NAMES.values()), **{key: int(p > 0.5) for key, p in said.items()},
+            "judged": {"judge": "large 12", "rules": rules}}  # fmt: skip
+
+
+def test_harm_labels_of_a_judge_are_trained_on_where_it_was_heard_and_never_measured_on(tmp_path: Path) -> None:
+    _run(_config(tmp_path, harms()), tmp_path)
+    before = {one.text: one for one in read_texts(tmp_path / "out")}
+    new = [_judged(f"strange talk number {number} by nobody at {number * 37}", R=0.9 * (number % 2)) for number in range(20)]
+    held = next(one.text for one in before.values() if one.split == "test")
+    own = next(one.text for one in before.values() if one.split == "train" and one.labels["rude"])
+    near = _judged(held + " ", R=0.0)  # a near duplicate of a held-out text
+    judged = _file(tmp_path / "judged.jsonl", "".join(json.dumps(row) + "\n" for row in [*new, near, _judged(own, R=0.1)]))
+    files = [judged, _file(tmp_path / "labels.jsonl", "".join(json.dumps(row) + "\n" for row in harms()))]
+    metrics = _run(HarmLabelsConfig(files=files, categories=NAMES), tmp_path)
+    after = {one.text: one for one in read_texts(tmp_path / "out")}
+    assert {text: one for text, one in after.items() if not one.judge} == before, "people's labels and sides stay, whatever is named first"
+    mine = {text: one for text, one in after.items() if one.judge}
+    assert set(mine) == {row["prompt"] for row in new}
+    assert {(one.split, one.judge, *one.labels) for one in mine.values()} == {("train", "large 12", "rude")}
+    assert (metrics["harm_labels/judged"], metrics["harm_labels/judged_left_out"]) == (20, 1)
+
+    names = ("any", "rude", "cruel")
+    rows = columns(sorted(mine.values(), key=lambda one: one.labels["rude"]), names)
+    assert rows.tolist() == [[-1, 0, -1]] * 10 + [[1, 1, -1]] * 10, "harmless by one rule is not harmless"
+    assert (columns(list(before.values()), names) >= 0).all()
+
+    for row, message in (
+        ({**new[0], "R": 1}, "judged.rules: rude: what the judge said is not what stands there"),
+        ({**new[0], "C": 0}, "judged.rules: cruel: what the judge"),
+        ({**new[0], "judged": {"judge": "x"}}, "judged: rules: Field required"),
+    ):
+        bad = _file(tmp_path / "judged.jsonl", json.dumps(row) + "\n")
+        with pytest.raises(ValueError, match=rf"judged\.jsonl:1: {message}"):
+            _run(HarmLabelsConfig(files=[*files[1:], bad], categories=NAMES), tmp_path)
+
+
 def test_harm_labels_category_without_texts_and_taxonomies_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"harm_labels\.categories: vile: 0 texts with 1"):
         _run(_config(tmp_path, harms(), categories={**NAMES, "vile": "V"}), tmp_path)
@@ -78,6 +118,7 @@ def test_harm_labels_category_without_texts_and_taxonomies_that_make_no_sense_ar
         ({"any": "A"}, "'any' is harm of any"),
         ({"a": "R", "b": "R"}, "'R' stands for two"),
         ({"a": "text"}, "key of the"),
+        ({"a": "judged"}, "key of what a judge"),
     ):
         with pytest.raises(ValidationError, match=said):
             _config(tmp_path, harms(), categories=categories)

@@ -27,6 +27,7 @@ KINDS = {
     "exam": Kind.exam,
     "layout": Kind.layout,
     "rubric": Kind.rubric,
+    "rules": Kind.rules,
     "modelyard": Kind.pipeline,
     "desk": Kind.desk,
     "batch": Kind.batch,

@@ -2,7 +2,8 @@
 
 The categories are those of OpenAI's moderation paper (Markov et al. 2022, arXiv:2208.03274, section 3.1) unless the config has a taxonomy of its
 own. Half of the groups of near duplicates (``test_share``) is held out by the hash of each group's first text, so a text stays on its side
-whatever is added. Probes are never trained on: a file of safe and unsafe prompts such as XSTest, and sentences that name groups of people
+whatever is added. Texts that a judge labelled (``modelyard harms --label``) are trained on and never measured on, and where people labelled
+one too, theirs counts. Probes are never trained on: a file of safe and unsafe prompts such as XSTest, and sentences that name groups of people
 (:mod:`modelyard.data.harms.identity`). Left out: labelling more.
 """
 
@@ -13,17 +14,17 @@ import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from modelyard.config import Config
+from modelyard.config import Config, first_error
 from modelyard.data.filters.abuse_labels import CATEGORIES, LabelsConfig, groups
 from modelyard.data.harms import identity
 from modelyard.formats import harm_reviews, json_file
 from modelyard.formats.feedback import json_lines, write
-from modelyard.formats.harms import ANY, PROBES, TEXTS, HarmText, Probe
+from modelyard.formats.harms import ANY, JUDGED, PROBES, TEXTS, HarmText, Judged, Probe
 from modelyard.formats.json_file import Line
 from modelyard.progress import Report
 from modelyard.store.file_hash import require_sha256
@@ -32,6 +33,8 @@ from modelyard.store.inputs import find_input
 LEAST = 5
 """Texts with 1, and with 0, that each category needs on the side that is trained on."""
 MARKOV = {name: key for key, name in CATEGORIES.items()}
+Labels = dict[str, Literal[0, 1]]
+"""Category -> whether a text is so; absent where nobody looked."""
 
 
 class HarmLabelsConfig(Config):
@@ -61,7 +64,18 @@ class HarmLabelsConfig(Config):
     def _keys(self) -> HarmLabelsConfig:
         if taken := [key for key in self.categories.values() if key in ("prompt", "text")]:
             raise ValueError(f"categories: {taken[0]!r} is the key of the text")
+        if JUDGED in self.categories.values():
+            raise ValueError(f"categories: {JUDGED!r} is the key of what a judge says of its labels")
         return self
+
+
+class Row(NamedTuple):
+    """One text of the files."""
+
+    text: str
+    labels: Labels
+    judge: str = ""
+    """Identity of the judge that labelled it; "": people did."""
 
 
 def defined(config: HarmLabelsConfig) -> HarmLabelsConfig:
@@ -99,43 +113,44 @@ def run(config: HarmLabelsConfig, inputs: Mapping[str, Path], out: Path, report:
 
 def records(config: HarmLabelsConfig, roots: Sequence[str]) -> tuple[list[HarmText], dict[str, float]]:
     """The labelled texts as they were reviewed, and how many labels that was. Raises ValueError as :func:`run`."""
-    texts = labelled(config, roots)
-    answers = answered(config, roots, texts)
-    corrected = sum(labels[name] != answer for text, labels in texts for name, answer in answers.get(text, {}).items())
-    found = split([(text, {**labels, **answers.get(text, {})}) for text, labels in texts], config.test_share)
-    counts = {"harm_labels/reviewed": float(sum(map(len, answers.values()))), "harm_labels/corrected": float(corrected)}
-    return found, counts if config.reviews else {}
+    rows = labelled(config, roots)
+    answers = answered(config, roots, rows)
+    corrected = sum(one.labels[name] != answer for one in rows for name, answer in answers.get(one.text, {}).items())
+    found = split([one._replace(labels={**one.labels, **answers.get(one.text, {})}) for one in rows], config.test_share)
+    reviewed = {"harm_labels/reviewed": float(sum(map(len, answers.values()))), "harm_labels/corrected": float(corrected)}
+    kept, given = sum(bool(one.judge) for one in found), sum(bool(one.judge) for one in rows)
+    judged = {"harm_labels/judged": float(kept), "harm_labels/judged_left_out": float(given - kept)}
+    return found, {**(reviewed if config.reviews else {}), **(judged if given else {})}
 
 
-def labelled(config: HarmLabelsConfig, roots: Sequence[str]) -> list[tuple[str, dict[str, Literal[0, 1]]]]:
-    """Texts and their labels; a category that nobody looked at is 0 where no category is 1. A text that stands twice is read once."""
-    found: dict[str, dict[str, Literal[0, 1]]] = {}
+def labelled(config: HarmLabelsConfig, roots: Sequence[str]) -> list[Row]:
+    """The texts, people's first; one that stands twice is read once, as people labelled it where they did."""
+    people: dict[str, Row] = {}
+    judged: dict[str, Row] = {}
     for file in config.files:
         path = find_input(file.path, roots, "harm_labels.files")
         require_sha256(path, file.sha256, "harm_labels.files")
         for line in json_lines(path):
-            text, labels = row(line, config.categories)
-            found.setdefault(text, labels)
-    return list(found.items())
+            one = row(line, config.categories)
+            (judged if one.judge else people).setdefault(one.text, one)
+    return [*people.values(), *(one for text, one in judged.items() if text not in people)]
 
 
-def answered(
-    config: HarmLabelsConfig, roots: Sequence[str], rows: Sequence[tuple[str, dict[str, Literal[0, 1]]]]
-) -> dict[str, dict[str, Literal[0, 1]]]:
+def answered(config: HarmLabelsConfig, roots: Sequence[str], rows: Sequence[Row]) -> dict[str, Labels]:
     """Text -> category -> what a person says who looked again.
 
     Raises:
         ValueError: a line is no review, is of a text or a label that the files do not have (any more), or contradicts another (file, line).
     """
-    texts = {identity_of(text): (text, labels) for text, labels in rows}
-    found: dict[str, dict[str, Literal[0, 1]]] = {}
+    texts = {identity_of(one.text): one for one in rows}
+    found: dict[str, Labels] = {}
     for file in config.reviews:
         path = find_input(file.path, roots, "harm_labels.reviews")
         require_sha256(path, file.sha256, "harm_labels.reviews")
         for line, review in harm_reviews.read(path):
             if review.answer is None:
                 continue
-            text, labels = texts.get(review.id, ("", {}))
+            text, labels, _ = texts.get(review.id, Row("", {}))
             if labels.get(review.category) != review.label:
                 raise ValueError(f"{line.where}: no text {review.id} has {review.category} = {review.label}: the labels changed since")
             if found.setdefault(text, {}).setdefault(review.category, review.answer) != review.answer:
@@ -143,20 +158,35 @@ def answered(
     return found
 
 
-def row(line: Line, categories: Mapping[str, str]) -> tuple[str, dict[str, Literal[0, 1]]]:
-    """One row. Raises ValueError naming file, line and key."""
+def row(line: Line, categories: Mapping[str, str]) -> Row:
+    """One row; a category that nobody looked at is 0 where people found no category to be 1. Raises ValueError naming file, line and key."""
     text = text_of(line)
     if all(key in line.fields and line.fields[key] is None for key in categories.values()):
         raise ValueError(f"{line.where}: {next(iter(categories.values()))} and all others are null: label the text, or take the line out")
-    known: dict[str, Literal[0, 1]] = {}
+    known: Labels = {}
     for name, key in categories.items():
         value: Any = line.fields.get(key)
         if value is not None and (isinstance(value, bool) or value not in (0, 1)):
             raise ValueError(f"{line.where}: {key}: expected 0 or 1, got {value!r}")
         if value is not None:
             known[name] = value
-    nothing: dict[str, Literal[0, 1]] = dict.fromkeys(categories, 0)
-    return text, known if 1 in known.values() else nothing
+    if line.fields.get(JUDGED) is not None:
+        return Row(text, known, judge_of(line, known))
+    nothing: Labels = dict.fromkeys(categories, 0)
+    return Row(text, known if 1 in known.values() else nothing)
+
+
+def judge_of(line: Line, known: Labels) -> str:
+    """Who gave the labels of a row that a judge labelled. Raises ValueError naming file, line and key."""
+    try:
+        judged = Judged.model_validate(line.fields[JUDGED])
+    except ValidationError as error:
+        raise ValueError(f"{line.where}: {JUDGED}: {first_error(error).removeprefix('config: ')}") from None
+    for name in {**known, **judged.rules}:
+        answer = judged.rules.get(name)
+        if answer is None or known.get(name) != (answer.probability > 0.5):
+            raise ValueError(f"{line.where}: {JUDGED}.rules: {name}: what the judge said is not what stands there")
+    return judged.judge
 
 
 def text_of(line: Line) -> str:
@@ -167,15 +197,17 @@ def text_of(line: Line) -> str:
     return texts[0]
 
 
-def split(rows: Sequence[tuple[str, dict[str, Literal[0, 1]]]], test_share: float) -> list[HarmText]:
-    """The rows as records, each group of near duplicates on one side."""
-    texts = [text for text, _ in rows]
+def split(rows: Sequence[Row], test_share: float) -> list[HarmText]:
+    """The rows (people's first) as records, each group of near duplicates on one side: a judge's are trained on, or left out."""
+    texts = [one.text for one in rows]
     first = groups(texts) if texts else np.zeros(0, np.int64)
     found = []
-    for (text, labels), leader in zip(rows, first.tolist(), strict=True):
+    for one, leader in zip(rows, first.tolist(), strict=True):
         drawn = int.from_bytes(hashlib.sha256(b"half\0" + texts[leader].encode()).digest()[:8]) / 2**64
-        found.append(HarmText(id=identity_of(text), text=text, split="train" if drawn < 1 - test_share else "test",
-                              group=identity_of(texts[leader]), labels=labels))  # fmt: skip
+        train = drawn < 1 - test_share or bool(rows[leader].judge)
+        if train or not one.judge:
+            found.append(HarmText(id=identity_of(one.text), text=one.text, split="train" if train else "test",
+                                  group=identity_of(texts[leader]), labels=one.labels, judge=one.judge))  # fmt: skip
     return found
 
 

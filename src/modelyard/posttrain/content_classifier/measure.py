@@ -95,9 +95,13 @@ def verdicts(texts: Sequence[HarmText], probes: Sequence[Probe], scored: Scored)
 
 
 def columns(texts: Sequence[HarmText], names: Sequence[str]) -> npt.NDArray[np.int8]:
-    """Labels [texts, C] of ``any`` and the categories: 1, 0 or -1 where nobody looked."""
+    """Labels [texts, C] of ``any`` and the categories: 1, 0 or -1 where nobody looked; ``any`` is 0 only where every category is."""
     rows = [[-1 if (value := labelled(one.labels, name)) is None else value for name in names] for one in texts]
-    return np.array(rows, np.int8).reshape(len(texts), len(names))
+    found = np.array(rows, np.int8).reshape(len(texts), len(names))
+    if ANY in names:
+        column, unknown = found[:, names.index(ANY)], (found == -1).any(1)
+        column[unknown & (column == 0)] = -1
+    return found
 
 
 def share(hits: int, total: int) -> Estimate:

@@ -82,7 +82,9 @@ def run(config: ContentClassifierConfig, inputs: Mapping[str, Path], out: Path, 
     scored = measure.Scored(names, fitted.classifier.probabilities(every.some(asked), spoken), fitted.classifier.calibrated.thresholds)
     beside = measure.Scored(names, fitted.baseline.probabilities([fitted.classifier.words.logits(spoken)]), fitted.baseline.thresholds)
     write(out / VERDICTS, measure.verdicts(held, probes, scored))
-    found = _report(config, scored, beside, labels[test], held, probes, settings.decoder)
+    by_judge = sum(bool(texts[n].judge) for n in train)
+    learned = f"{by_judge:,} of the {len(train):,} texts that it learned from were labelled by a judge" if by_judge else ""
+    found = _report(config, scored, beside, labels[test], held, probes, settings.decoder).model_copy(update={"learned": learned})
     (out / REPORT).write_text(found.model_dump_json(indent=1), "utf-8")
     report(1, 1, unit="report")
     return metrics(found)

@@ -90,7 +90,8 @@ with people's labels, 0 for chance.</p>
 
 {% if classifier %}<section><h2>Content classifier</h2>
 <p class="soft small">It judges what the served model is asked and says. Measured on {{ classifier.origin }}, none of them trained on, at the thresholds that
-serve; the baseline is TF-IDF with logistic regression on the same texts. Value [95% interval]; AUPRC: area under precision over recall.</p>
+serve; the baseline is TF-IDF with logistic regression on the same texts. Value [95% interval]; AUPRC: area under precision over recall.{% if classifier.learned %}
+{{ classifier.learned }}.{% endif %}</p>
 <div class="scroll"><table><thead><tr><th>Category</th><th class="n">positives</th><th class="n">AUPRC</th><th class="n">baseline</th><th class="n">gain</th>
 <th class="n">precision</th><th class="n">recall</th><th class="n">calibration error</th></tr></thead><tbody>
 {% for row in classifier.categories %}<tr><td>{{ row[0] }}</td>{% for cell in row[1:] %}<td class="n">{{ cell }}</td>{% endfor %}</tr>

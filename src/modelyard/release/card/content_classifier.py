@@ -16,6 +16,8 @@ class Classifier(NamedTuple):
     """Tables of the card's section."""
 
     origin: str
+    learned: str
+    """How many of its training texts a judge labelled; "": none."""
     categories: list[tuple[str, ...]]
     """Category, held-out positives, AUPRC, the baseline's, the gain, precision, recall, calibration error."""
     blocked: list[tuple[str, ...]]
@@ -39,4 +41,4 @@ def classifier(inputs: Mapping[str, Path]) -> Classifier | None:
     shares: list[tuple[str, ...]] = [
         (key.replace("/", ": "), str(report.blocked[key]), str(beside[key])) for key in (*groups, *terms[:WORST]) if key in beside
     ]
-    return Classifier(report.origin, rows, shares)
+    return Classifier(report.origin, report.learned, rows, shares)

@@ -21,9 +21,9 @@ FLIPPED = (3, 4, 14)
 
 def texts() -> list[HarmText]:
     """All of the world, with three labels of ``cruel`` flipped."""
-    rows = [(str(row["prompt"]), {"rude": int(row["R"]), "cruel": int(row["C"])}) for row in harms()]
+    rows = [gather.Row(str(row["prompt"]), {"rude": int(row["R"]), "cruel": int(row["C"])}) for row in harms()]
     for number in FLIPPED:
-        rows[number][1]["cruel"] ^= 1
+        rows[number].labels["cruel"] ^= 1
     return gather.split(rows, 0.5)
 
 

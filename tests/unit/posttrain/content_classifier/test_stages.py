@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,11 +26,18 @@ from tests.worlds.imported import harms
 CONFIG = ContentClassifierConfig(seed=0, protected=("cruel",), heads=HeadsConfig(directions=16, steps=60))
 
 
+def judged() -> list[dict[str, Any]]:
+    """Texts that a judge labelled by one of the two rules."""
+    said = {"judge": "large 12", "rules": {"rude": {"rule": "rude-v1-0", "probability": 0.9}}}
+    things = ("ladder under heavy snow", "violin", "garden wall with ivy on it")
+    return [{"prompt": f"you zzqx {thing}", "R": 1, "C": None, "judged": said} for thing in things]
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("classifier")
     small_model.write(root)
-    (root / "harms.jsonl").write_text("".join(json.dumps(row) + "\n" for row in harms()))
+    (root / "harms.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*harms(), *judged()]))
     found = {
         "decoder": root / "ours",
         "harm_labels": root / "labels",
@@ -58,6 +66,8 @@ def test_report_is_what_the_verdicts_say_of_held_out_texts_alone(world: dict[str
         said = [bool(v.flags) if name == ANY else name in v.flags for v in labelled]
         assert one.recall.value == sum(a and b for a, b in zip(said, truth, strict=True)) / sum(truth)
     assert report.categories["cruel"].auprc.value > 0.9, "one word tells it"
+    learned = [one for one in texts if one.split == "train"]
+    assert report.learned == f"3 of the {len(learned)} texts that it learned from were labelled by a judge"
     passing = [one for one in verdicts if one.group == "identity"]
     assert report.blocked["identity"].value == sum(bool(one.flags) for one in passing) / len(passing)
     assert report.blocked["identity"].n == sum(found.n for key, found in report.blocked.items() if key.startswith("identity/"))
