@@ -29,7 +29,7 @@ from modelyard.evals.catalog.rows import MissingDataError
 from modelyard.evals.gather import GatherConfig
 from modelyard.evals.suite import EvalsConfig
 from modelyard.execution import ExecutionConfig
-from modelyard.judges.open_judge import JudgeModel, address
+from modelyard.judges.open_judge import AskedModel, address
 from modelyard.judges.sandbox.run import require
 from modelyard.posttrain.judged.ai_feedback import FlagFile
 from modelyard.posttrain.policy.config import OnPolicyConfig
@@ -122,9 +122,9 @@ def _model(model: ImportedModel, execution: ExecutionConfig) -> None:
     import_model.found(model, execution.roots)
 
 
-def _judge(judge: JudgeModel, execution: ExecutionConfig) -> None:
-    if judge.kind != "policy":
-        address(judge)
+def _asked(model: AskedModel, execution: ExecutionConfig) -> None:
+    if model.kind != "policy":
+        address(model)
 
 
 def _benchmarks(config: GatherConfig, execution: ExecutionConfig) -> None:
@@ -165,7 +165,7 @@ CHECKS: tuple[tuple[type[Config], Check], ...] = (
     (LabelsConfig, _labels),
     (FlagFile, _flags),
     (ImportedModel, _model),
-    (JudgeModel, _judge),
+    (AskedModel, _asked),
     (GatherConfig, _benchmarks),
     (EvalsConfig, _sandbox),
     (OnPolicyConfig, _rewarded),

@@ -32,17 +32,20 @@ def test_stage_runs_what_takes_its_config(stage: Stage) -> None:
 
 UNLABELLED = ("harm_labels", "harm_features", "content_classifier")
 """Stages of a line that has labels of harm."""
+PLAIN = ("imported", *UNLABELLED, "ai_feedback", "selection", "feedme", "sft_start", "start_selection", "rbrm")
+"""Stages that the tiny lines do without."""
 
 
 @pytest.mark.parametrize(
     ("name", "absent"),
     [
-        ("tiny", {"imported", *UNLABELLED, "ai_feedback", "selection", "feedme", "sft_start", "start_selection", "rbrm", "reference"}),
-        ("tiny-grpo", {"imported", *UNLABELLED, "ai_feedback", "selection", "feedme", "sft_start", "start_selection", "rbrm", "reference"}),
-        ("tiny-lora", {"imported", *UNLABELLED, "ai_feedback", "selection", "feedme", "sft_start", "start_selection", "rbrm", "reference"}),
-        ("tiny-dpo", {"imported", *UNLABELLED, "ai_feedback", "selection", "feedme", "sft_start", "start_selection", "rbrm"}),
-        ("smollm2", {"forecast", "base", "feedme", "start_selection", "reference"}),
-        ("smollm2-gpu", {"forecast", "base", "reference"}),
+        ("tiny", {*PLAIN, "instructions", "reference"}),
+        ("tiny-grpo", {*PLAIN, "instructions", "reference"}),
+        ("tiny-lora", {*PLAIN, "instructions", "reference"}),
+        ("tiny-dpo", {*PLAIN, "instructions"}),
+        ("tiny-taught", {*PLAIN, "reference"}),
+        ("smollm2", {"instructions", "forecast", "base", "feedme", "start_selection", "reference"}),
+        ("smollm2-gpu", {"instructions", "forecast", "base", "reference"}),
     ],
 )
 def test_line_has_the_stages_that_its_config_asks_for(name: str, absent: set[str]) -> None:
@@ -72,3 +75,16 @@ def test_stage_says_where_in_the_line_it_stands_and_what_the_rest_took_before(mo
     assert build.ahead("corpus", place, order) == "stage 1 of 3"
     assert build.ahead("baseline", place, order) == ""
     build._past.cache_clear()
+
+
+def test_line_with_a_teacher_hands_what_it_taught_to_those_who_learn_from_demonstrations_and_prompts() -> None:
+    config = load_pipeline(str(PIPELINES / "tiny-taught.toml"), [])
+    table = config.of("instructions")
+    assert (table.contamination, table.pii) == (config.contamination, config.feedback.pii)
+    plain = load_pipeline(str(PIPELINES / "tiny.toml"), [])
+    assert plain.of("instructions") is None
+    first = {stage.name: stage.reads["feedback"][0] for stage in STAGES if "feedback" in stage.reads}
+    taught = {name for name, player in first.items() if player == "instructions"}
+    assert taught == {"sft", "feedme", "policy"}
+    assert first["sft_start"] == "feedme"
+    assert {first[name] for name in ("instructions", "benchmarks", "contamination")} == {"feedback"}
