@@ -2,8 +2,8 @@
 
 ``MODELYARD_TEACHER=... python -m bench.instructions STORE OUT --config configs/pipeline/tiny-taught.toml``. STORE is the store of a finished line,
 whose newest base model, tokens, feedback and benchmarks are taken; the config says what is taught and how SFT trains. OUT keeps what the teacher
-made, so a second call asks for nothing. The loss is of people's held-out demonstrations of the config's categories; more demonstrations are more steps, so
-people's alone are also trained on for as many. Left out: preference between the models' answers, which needs a judge that knows the task.
+made, so a second call asks for nothing. The loss is of people's held-out demonstrations of the config's categories; more demonstrations are more
+steps, so people's alone are also trained on for as many. Left out: preference between the models' answers, which needs a judge that knows the task.
 """
 
 from __future__ import annotations

@@ -11,6 +11,9 @@ import pytest
 from flows.pipeline_config import load_pipeline
 from modelyard.adapters.mlflow.past_builds import PastBuild
 from modelyard.execution import ExecutionConfig
+from modelyard.posttrain.feedme import FeedMEConfig
+from modelyard.posttrain.policy.config import OnPolicyConfig
+from modelyard.posttrain.sft import SFTConfig
 from tasks import build
 from tasks.stages import STAGES, On, Stage, check, reads
 
@@ -83,8 +86,7 @@ def test_line_with_a_teacher_hands_what_it_taught_to_those_who_learn_from_demons
     assert (table.contamination, table.pii) == (config.contamination, config.feedback.pii)
     plain = load_pipeline(str(PIPELINES / "tiny.toml"), [])
     assert plain.of("instructions") is None
-    first = {stage.name: stage.reads["feedback"][0] for stage in STAGES if "feedback" in stage.reads}
-    taught = {name for name, player in first.items() if player == "instructions"}
-    assert taught == {"sft", "feedme", "policy"}
-    assert first["sft_start"] == "feedme"
-    assert {first[name] for name in ("instructions", "benchmarks", "contamination")} == {"feedback"}
+    readers = {(stage.name, stage.config): stage.reads["feedback"] for stage in STAGES if "feedback" in stage.reads}
+    taught = {stage for stage, players in readers.items() if "instructions" in players}
+    assert taught == {("sft", SFTConfig), ("feedme", FeedMEConfig), ("sft_start", SFTConfig), ("policy", OnPolicyConfig)}
+    assert all(players[-1] == "feedback" for players in readers.values()), "a line without a teacher hands on people's"

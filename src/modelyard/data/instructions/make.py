@@ -72,9 +72,9 @@ class Making:
         self.left_out: list[dict[str, str]] = []
         self.requests = self.proposed = 0
 
-    def leave_out(self, reason: str, text: str) -> None:
-        """Note that something is not taken."""
-        self.left_out.append({"reason": reason, "text": text})
+    def leave_out(self, reason: str, text: str, **named: str) -> None:
+        """Note that something is not taken; ``id`` of what later requests may have shown."""
+        self.left_out.append({"reason": reason, "text": text, **named})
 
     def round(self) -> None:
         """Some requests, and the answers to what they brought."""
@@ -126,7 +126,7 @@ class Making:
         """What was kept but for these places, which hold a benchmark item."""
         taken = set(places)
         for place in sorted(taken):
-            self.leave_out("contaminated", self.kept[place].instruction)
+            self.leave_out("contaminated", self.kept[place].instruction, id=self.kept[place].id)
         return [one for place, one in enumerate(self.kept) if place not in taken]
 
 

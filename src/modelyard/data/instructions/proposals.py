@@ -103,6 +103,6 @@ def listed(said: Said) -> list[str]:
     for match in _NUMBERED.finditer(said.text):
         if not starts or int(match[1]) == int(starts[-1][1]) + 1:
             starts.append(match)
-    ends = [match.start() for match in starts[1:]] + [len(said.text)]
+    ends = [*(match.start() for match in starts[1:]), len(said.text)][: len(starts)]
     items = [said.text[match.end() : end].strip() for match, end in zip(starts, ends, strict=True)]
     return [item for item in (items if said.ended else items[:-1]) if item]

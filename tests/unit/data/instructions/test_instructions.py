@@ -37,7 +37,9 @@ from modelyard.store.file_hash import sha256_file
 from tests.unit import small_model
 from tests.unit.completions_server import scripted
 
-TOPICS = ("rivers", "clocks", "bread", "violins", "glaciers", "maps of Rome", "moths", "tides", "chess", "copper")
+NOUNS = ("rivers", "clocks", "bread", "violins", "glaciers", "moths", "tides", "chess", "copper")
+TOPICS = [" ".join(f"{noun}{n}" for n in range(12)) for noun in NOUNS]
+"""Each has so many words of its own that the same question about another one is no near duplicate."""
 EXAM = "Which of the planets of our solar system has the shortest day, and about how many hours does that day last there?"
 HELD_OUT = "Explain in two sentences why the leaves of trees turn red in autumn"
 PROPOSED = {
@@ -128,7 +130,7 @@ def config(**changes: Any) -> TaughtConfig:
     settings: dict[str, Any] = {
         "seed": 1,
         "teacher": {"kind": "endpoint", "model": "big", "name": "Big-1", "licence": "Apache-2.0"},
-        "number": 6,
+        "number": 10,
         "requests": 8,
         "per_request": 11,
         "at_once": 2,
@@ -165,7 +167,8 @@ def test_teacher_demonstrations_stay_with_their_provenance_and_the_rest_is_left_
         assert stayed == (fate == "stays"), text
         assert fate == "stays" or fate in reasons, text
     assert {one.teacher for one in own} == {instructions.Teacher(name="Big-1", licence="Apache-2.0", identity="big")}
-    assert all(len(one.shown) == 5 and set(one.shown) <= {f"p{n}" for n in range(12)} | {one.id for one in own} for one in own)
+    known = {f"p{n}" for n in range(12)} | {one.id for one in own} | {row["id"] for row in left_out if "id" in row}
+    assert all(len(one.shown) == 5 and set(one.shown) <= known for one in own)
     assert any(name.startswith("instructions/") for one in own for name in one.shown), "the teacher's own are shown too"
     assert all("[EMAIL]" in one.completion and "@" not in one.completion for one in own)
     counted = {reason: sum(row["reason"] == reason for row in left_out) for reason in {row["reason"] for row in left_out}}
