@@ -56,8 +56,8 @@ class Missing(NamedTuple):
 
 def missing(config: LineConfig) -> Missing:
     """Everything that a run of ``config`` would be refused for by its inputs."""
-    tables = [*_tables(config), *_within(getattr(config, "release", None))]
-    checked = [(table, check) for table in tables for kind, check in CHECKS if isinstance(table, kind)]
+    every = [*tables(config), *_within(getattr(config, "release", None))]
+    checked = [(table, check) for table in every for kind, check in CHECKS if isinstance(table, kind)]
     others = [*_complaints(checked, config.execution), *_unsigned()]
     sources: list[tuple[Config, Check]] = [(source, _source) for source in _sources(config)]
     return Missing(list(_complaints(sources, config.execution)), list(dict.fromkeys(others)))
@@ -190,7 +190,7 @@ def _sources(config: LineConfig) -> list[SourceConfig]:
     return corpus.sources if isinstance(corpus, CorpusConfig) else []
 
 
-def _tables(config: LineConfig) -> Iterator[Config]:
+def tables(config: LineConfig) -> Iterator[Config]:
     """Every table of every stage that the line has."""
     for name in stages_of(config):
         yield from _within(config.of(name))

@@ -27,7 +27,7 @@ class AskedModel(Config):
     """A model of others that a stage asks."""
 
     role: ClassVar[str] = "model"
-    """What errors call it; the environment variable ``MODELYARD_`` with this name says where it is."""
+    """What errors call it."""
     kind: Literal["policy", "directory", "endpoint"]
     """``policy``: the model that PPO starts from; ``directory``: one of ours or of Hugging Face; ``endpoint``: an OpenAI-compatible server."""
     model: str = ""
@@ -36,6 +36,11 @@ class AskedModel(Config):
     """``directory``: first hex digits of the fingerprint of its weights; another model is refused."""
     micro_batch: int = Field(default=8, ge=1)
     """Rows of one forward pass (models in a directory)."""
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that says where it is."""
+        return f"MODELYARD_{self.role.upper()}"
 
     @model_validator(mode="after")
     def _named(self) -> AskedModel:
@@ -58,10 +63,9 @@ class JudgeConfig(Asking, JudgeModel):
 
 def address(config: AskedModel) -> str:
     """Where a model that is not the policy is: a directory or a URL. Raises ValueError where the environment does not say."""
-    variable = f"MODELYARD_{config.role.upper()}"
-    if where := os.environ.get(variable, ""):
+    if where := os.environ.get(config.variable, ""):
         return where
-    raise ValueError(f"{config.role}.kind {config.kind!r}: the environment variable {variable} must say where the {config.role} is")
+    raise ValueError(f"{config.role}.kind {config.kind!r}: the environment variable {config.variable} must say where the {config.role} is")
 
 
 def open_judge(config: JudgeConfig, execution: ExecutionConfig, policy: Callable[[], Subject]) -> Judge:

@@ -172,9 +172,9 @@ def of_people(feedback: Path) -> People:
     demonstrations = list(records(feedback / DEMONSTRATIONS, Demonstration))
     prompts = list(records(feedback / PROMPTS, PromptRecord))
     tests = [one.prompt for one in records(feedback / COMPARISONS, Comparison) if one.split == "test"]
-    trained = [one.prompt for one in (*demonstrations, *prompts) if one.split == "train"]
-    held_out = [one.prompt for one in (*demonstrations, *prompts) if one.split == "validation"]
-    return People(demonstrations, prompts, distinct(trained), distinct([*held_out, *tests]))
+    given: list[Demonstration | PromptRecord] = [*demonstrations, *prompts]
+    held_out = [one.prompt for one in given if one.split == "validation"]
+    return People(demonstrations, prompts, distinct(one.prompt for one in given if one.split == "train"), distinct([*held_out, *tests]))
 
 
 def distinct(prompts: Iterable[Prompt]) -> list[str]:
