@@ -136,10 +136,18 @@ class PipelineConfig(Config):
             raise ValueError("feedme makes demonstrations for sft_start, and there is no table sft_start")
         if self.rbrm and isinstance(self.policy, PreferenceConfig):
             raise ValueError(f"rbrm rewards samples, and policy.algorithm {self.policy.algorithm!r} takes none; remove the table")
-        if self.instructions and self.instructions.also_prompts and isinstance(self.policy, PreferenceConfig) and not self.feedme:
-            raise ValueError(f"instructions.also_prompts: policy.algorithm {self.policy.algorithm!r} samples from no prompts")
+        if self.instructions:
+            self._check_instructions(self.instructions)
         self._check_batches()
         return self
+
+    def _check_instructions(self, instructions: InstructionsConfig) -> None:
+        """What a teacher writes can be told apart from people's, and is used."""
+        names = ["corpus", *(file.name for file in self.feedback.files), *(task.name for task in self.feedback.tasks)]
+        if instructions.teacher.name in names:
+            raise ValueError(f"instructions.teacher.name {instructions.teacher.name!r} is the name of feedback of another source")
+        if instructions.also_prompts and isinstance(self.policy, PreferenceConfig) and not self.feedme:
+            raise ValueError(f"instructions.also_prompts: policy.algorithm {self.policy.algorithm!r} samples from no prompts")
 
     def _check_classifier(self) -> None:
         """A content classifier has labels, labels have a classifier, and where there is none a reason says why."""

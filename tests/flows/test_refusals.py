@@ -84,6 +84,7 @@ SMOLLM2 = str(ROOT / "configs/pipeline/smollm2.toml")
         ([TAUGHT, "instructions.teacher.kind=policy"], "instructions.teacher.kind: Input should be 'directory' or 'endpoint'"),
         ([TAUGHT, "instructions.teacher.model="], "instructions.teacher: model: names the model of an endpoint, and of nothing else"),
         ([TAUGHT, "instructions.number=5000"], "instructions: number 5000 is more than requests x per_request ask for (2400)"),
+        ([TAUGHT, "instructions.teacher.name=corpus"], "instructions.teacher.name 'corpus' is the name of feedback of another source"),
         ([TAUGHT, "instructions.teacher.licence="], "instructions.teacher.licence: String should have at least 1 character"),
         ([SMALLEST, "feedback.votes.gold.raters=even"], "gold.raters: must differ from reward.raters"),
     ],

@@ -49,7 +49,9 @@ class WordBounds(Config):
     """How long a text may be, in words; of scripts without spaces a few characters are one."""
 
     least: int = Field(ge=1)
+    """Fewest words."""
     most: int = Field(ge=1)
+    """Most words."""
 
     @model_validator(mode="after")
     def _ordered(self) -> WordBounds:
