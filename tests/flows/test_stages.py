@@ -10,6 +10,7 @@ import pytest
 
 from flows.pipeline_config import load_pipeline
 from modelyard.adapters.mlflow.past_builds import PastBuild
+from modelyard.config import ConfigError
 from modelyard.execution import ExecutionConfig
 from modelyard.posttrain.feedme import FeedMEConfig
 from modelyard.posttrain.policy.config import OnPolicyConfig
@@ -90,3 +91,11 @@ def test_line_with_a_teacher_hands_what_it_taught_to_those_who_learn_from_demons
     taught = {stage for stage, players in readers.items() if "instructions" in players}
     assert taught == {("sft", SFTConfig), ("feedme", FeedMEConfig), ("sft_start", SFTConfig), ("policy", OnPolicyConfig)}
     assert all(players[-1] == "feedback" for players in readers.values()), "a line without a teacher hands on people's"
+
+
+def test_instructions_as_prompts_of_a_policy_that_samples_from_none_are_refused(tmp_path: Path) -> None:
+    files = [str(PIPELINES / "tiny-taught.toml"), str(PIPELINES / "tiny-dpo.toml")]
+    (tmp_path / "dpo.toml").write_text(f"extends = {files}\n")
+    assert load_pipeline(str(tmp_path / "dpo.toml"), []).of("instructions") is not None
+    with pytest.raises(ConfigError, match=r"instructions.also_prompts: policy.algorithm 'kwise_dpo' samples from no prompts"):
+        load_pipeline(str(tmp_path / "dpo.toml"), ["instructions.also_prompts=true"])
