@@ -97,7 +97,7 @@ def _own(sets: Sets, config: FeedbackConfig, file: FeedbackFile, roots: str | Se
     prompts = Prompts(config, sets)
     seen: set[str] = set()
     for raw in read.entries:
-        entry = redacted(raw, config.pii, sets.counts)
+        entry = _redacted(raw, config.pii, sets.counts)
         if entry.source == "user" and not entry.consent:
             sets.drop(entry.id, "no_consent", entry.where)
             continue
@@ -216,9 +216,7 @@ def _corpus(sets: Sets, config: FeedbackConfig, held_out: Path) -> None:
         sets.counts["dropped/tied_votes"] += drawn.ties
 
 
-def redacted(entry: Entry, config: PiiConfig, counts: Counter[str]) -> Entry:
-    """The entry without personal data; ``redacted/{kind}`` is counted."""
-
+def _redacted(entry: Entry, config: PiiConfig, counts: Counter[str]) -> Entry:
     def clean(text: str) -> str:
         found = redact(text, config)
         counts.update({f"redacted/{kind}": count for kind, count in found.found.items()})

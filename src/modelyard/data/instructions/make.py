@@ -18,10 +18,9 @@ from typing import Any, NamedTuple
 
 from modelyard.data.corpus.document import DataError
 from modelyard.data.feedback.agreement import said as said_of
-from modelyard.data.filters.pii import redact
 from modelyard.data.instructions.config import Drawing, TaughtConfig
 from modelyard.data.instructions.filters import Instructions, contaminated, refused_answer
-from modelyard.data.instructions.proposals import Example, listed, request, seeds
+from modelyard.data.instructions.proposals import Example, listed, redacted, request, seeds
 from modelyard.data.instructions.teacher import JOURNAL, Teacher
 from modelyard.execution import ExecutionConfig
 from modelyard.formats import instructions
@@ -95,7 +94,7 @@ class Making:
     def _passed(self, item: str) -> str:
         """The instruction without personal data; "" where it is left out."""
         self.proposed += 1
-        text = self._redacted(item)
+        text = redacted(item, self.config.pii, self.counts)
         if reason := self.there.refuse(text):
             self.leave_out(reason, text)
             return ""
@@ -113,14 +112,9 @@ class Making:
                 teacher=self.teacher.provenance,
                 shown=one.shown,
                 instruction=one.text,
-                completion=self._redacted(reply.text.strip()),
+                completion=redacted(reply.text.strip(), self.config.pii, self.counts),
             )
             self.kept.append(made)
-
-    def _redacted(self, text: str) -> str:
-        found = redact(text, self.config.pii)
-        self.counts.update({f"redacted/{kind}": count for kind, count in found.found.items()})
-        return found.text
 
     def without(self, places: Iterable[int]) -> list[TaughtDemonstration]:
         """What was kept but for these places, which hold a benchmark item."""

@@ -17,7 +17,7 @@ import numpy as np
 from modelyard.data.corpus.document import DataError
 from modelyard.data.feedback import files
 from modelyard.data.feedback.agreement import folded
-from modelyard.data.feedback.gather import redacted
+from modelyard.data.filters.pii import PiiConfig, redact
 from modelyard.data.instructions.config import InstructionsConfig, TaughtConfig
 from modelyard.data.instructions.filters import off
 from modelyard.data.instructions.teacher import Said
@@ -69,10 +69,16 @@ def _of_file(config: TaughtConfig, roots: str | Sequence[str], counts: Counter[s
         if raw.source == "user" and not raw.consent:
             counts["seeds_without_consent"] += 1
             continue
-        entry = redacted(raw, config.pii, counts)
-        if text := entry.prompt if isinstance(entry.prompt, str) else single_turn(entry.prompt):
-            found.append(Example(entry.id, text))
+        if text := raw.prompt if isinstance(raw.prompt, str) else single_turn(raw.prompt):
+            found.append(Example(raw.id, redacted(text, config.pii, counts)))
     return found
+
+
+def redacted(text: str, config: PiiConfig, counts: Counter[str]) -> str:
+    """The text without personal data; ``redacted/{kind}`` is counted."""
+    found = redact(text, config)
+    counts.update({f"redacted/{kind}": count for kind, count in found.found.items()})
+    return found.text
 
 
 def single_turn(prompt: Prompt) -> str:
