@@ -37,7 +37,7 @@ from modelyard.formats.feedback import (
     write,
 )
 from modelyard.formats.instructions import InstructionsRecord, TaughtDemonstration
-from modelyard.formats.questions import read_questions
+from modelyard.formats.questions import Question, read_questions
 from modelyard.judges.open_judge import open_elsewhere
 from modelyard.model.asked import Decoding
 from modelyard.progress import Report
@@ -116,12 +116,15 @@ class Making:
             )
             self.kept.append(made)
 
-    def without(self, places: Iterable[int]) -> list[TaughtDemonstration]:
-        """What was kept but for these places, which hold a benchmark item."""
-        taken = set(places)
+    def finish(self, benchmarks: Mapping[str, Sequence[Question]]) -> list[TaughtDemonstration]:
+        """As many as are wanted, but for those that hold a benchmark item."""
+        for one in self.kept[self.config.number :]:
+            self.leave_out("surplus", one.instruction, id=one.id)
+        wanted = self.kept[: self.config.number]
+        taken = contaminated([one.text for one in wanted], benchmarks, self.config.contamination)
         for place in sorted(taken):
-            self.leave_out("contaminated", self.kept[place].instruction, id=self.kept[place].id)
-        return [one for place, one in enumerate(self.kept) if place not in taken]
+            self.leave_out("contaminated", wanted[place].instruction, id=wanted[place].id)
+        return [one for place, one in enumerate(wanted) if place not in taken]
 
 
 def run(
@@ -140,8 +143,7 @@ def run(
     while len(making.kept) < config.number and making.requests < config.requests:
         making.round()
         report(min(len(making.kept), config.number), config.number, {"instructions/requests": float(making.requests)}, unit="demonstration")
-    del making.kept[config.number :]
-    made = making.without(contaminated([one.text for one in making.kept], read_questions(inputs["benchmarks"]), config.contamination))
+    made = making.finish(read_questions(inputs["benchmarks"]))
     reasons = Counter(row["reason"] for row in making.left_out)
     if not made:
         said = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common()) or "nothing was proposed"

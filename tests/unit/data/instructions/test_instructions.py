@@ -171,6 +171,7 @@ def test_teacher_demonstrations_stay_with_their_provenance_and_the_rest_is_left_
     assert all(len(one.shown) == 5 and set(one.shown) <= known for one in own)
     assert any(name.startswith("instructions/") for one in own for name in one.shown), "the teacher's own are shown too"
     assert all("[EMAIL]" in one.completion and "@" not in one.completion for one in own)
+    assert metrics["instructions/proposed"] == len(own) + sum(row["reason"] not in ("no_list", "long_request") for row in left_out)
     counted = {reason: sum(row["reason"] == reason for row in left_out) for reason in {row["reason"] for row in left_out}}
     assert record.left_out == counted
     assert metrics == {
