@@ -12,14 +12,15 @@ from tasks.line import Line
 
 
 def prepare_data(line: Line) -> None:
-    """Corpus, what is held out of it, human feedback and benchmarks, then the tokens (of the imported model's tokenizer where there is one)
-    and the contamination report."""
+    """Corpus, what is held out of it, human feedback, benchmarks and what a stronger model teaches, then the tokens (of the imported model's
+    tokenizer where there is one) and the contamination report."""
     line.build("corpus")
     drift_task(line.place, line.artifact("corpus"))
     line.build("held_out")
     line.build("feedback")
     line.build("benchmarks", "harm_labels")
     line.build("imported")
+    line.build("instructions")
     line.build("tokens", "contamination")
 
 

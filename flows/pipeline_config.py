@@ -15,6 +15,7 @@ from modelyard.data.corpus.document import Kind
 from modelyard.data.corpus.held_out import HeldOutConfig
 from modelyard.data.feedback.config import FeedbackConfig
 from modelyard.data.harms.gather import HarmLabelsConfig
+from modelyard.data.instructions.config import InstructionsConfig, TaughtConfig
 from modelyard.data.tokens.token_files import BaseTokensConfig, CleanTokensConfig, TokensConfig
 from modelyard.evals.gather import GatherConfig
 from modelyard.evals.sets import SetsConfig
@@ -64,6 +65,8 @@ class PipelineConfig(Config):
     """Demonstrations, comparisons and prompts."""
     tokens: Tokens
     """Tokenizer (trained here, or the base model's) and packing."""
+    instructions: InstructionsConfig | None = None
+    """Demonstrations that a stronger model writes, for ``sft`` and ``sft_start``; absent: people's alone."""
     contamination: ContaminationConfig
     """The check of every training set against every benchmark."""
     forecast: LadderConfig | None = None
@@ -133,8 +136,18 @@ class PipelineConfig(Config):
             raise ValueError("feedme makes demonstrations for sft_start, and there is no table sft_start")
         if self.rbrm and isinstance(self.policy, PreferenceConfig):
             raise ValueError(f"rbrm rewards samples, and policy.algorithm {self.policy.algorithm!r} takes none; remove the table")
+        if self.instructions:
+            self._check_instructions(self.instructions)
         self._check_batches()
         return self
+
+    def _check_instructions(self, instructions: InstructionsConfig) -> None:
+        """What a teacher writes can be told apart from people's, and is used."""
+        names = ["corpus", *(file.name for file in self.feedback.files), *(task.name for task in self.feedback.tasks)]
+        if instructions.teacher.name in names:
+            raise ValueError(f"instructions.teacher.name {instructions.teacher.name!r} is the name of feedback of another source")
+        if instructions.also_prompts and isinstance(self.policy, PreferenceConfig) and not self.feedme:
+            raise ValueError(f"instructions.also_prompts: policy.algorithm {self.policy.algorithm!r} samples from no prompts")
 
     def _check_classifier(self) -> None:
         """A content classifier has labels, labels have a classifier, and where there is none a reason says why."""
@@ -225,6 +238,13 @@ class PipelineConfig(Config):
         return ScalingConfig(**dict(self.forecast), main=self.base)
 
     @property
+    def taught(self) -> TaughtConfig | None:
+        """What a stronger model is asked for, with the line's rules about personal data and contamination; None where nobody is asked."""
+        if self.instructions is None:
+            return None
+        return TaughtConfig(**dict(self.instructions), pii=self.feedback.pii, contamination=self.contamination)
+
+    @property
     def clean_tokens(self) -> CleanTokensConfig | None:
         """The tokens of the twin that never saw a benchmark item: the line's own in every number; None where no twin is asked for."""
         shared = set(CleanTokensConfig.model_fields) - {"tokenizer"}
@@ -235,6 +255,8 @@ class PipelineConfig(Config):
         match stage:
             case "forecast":
                 return self.ladder
+            case "instructions":
+                return self.taught
             case "no_contam_tokens":
                 return self.clean_tokens
             case "no_contam":

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import wraps
 
 from flows.pipeline_config import ConfigFile, PipelineConfig, resolve
+from tasks.asked_models import fetch_asked
 from tasks.build import Place
 
 LineFlow = Callable[[PipelineConfig | ConfigFile], None]
@@ -19,6 +20,7 @@ def tracked(function: LineFlow) -> LineFlow:
     @wraps(function)
     def run(config: PipelineConfig | ConfigFile) -> None:
         config = resolve(config)
+        fetch_asked(config)
         shown = config.model_dump(mode="json", exclude={"execution"})
         with Place(config.name, config.execution).tracker.line_run(config.name, shown):
             function(config)

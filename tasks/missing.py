@@ -29,7 +29,7 @@ from modelyard.evals.catalog.rows import MissingDataError
 from modelyard.evals.gather import GatherConfig
 from modelyard.evals.suite import EvalsConfig
 from modelyard.execution import ExecutionConfig
-from modelyard.judges.open_judge import JudgeModel, address
+from modelyard.judges.open_judge import AskedModel, address
 from modelyard.judges.sandbox.run import require
 from modelyard.posttrain.judged.ai_feedback import FlagFile
 from modelyard.posttrain.policy.config import OnPolicyConfig
@@ -56,8 +56,8 @@ class Missing(NamedTuple):
 
 def missing(config: LineConfig) -> Missing:
     """Everything that a run of ``config`` would be refused for by its inputs."""
-    tables = [*_tables(config), *_within(getattr(config, "release", None))]
-    checked = [(table, check) for table in tables for kind, check in CHECKS if isinstance(table, kind)]
+    every = [*tables(config), *_within(getattr(config, "release", None))]
+    checked = [(table, check) for table in every for kind, check in CHECKS if isinstance(table, kind)]
     others = [*_complaints(checked, config.execution), *_unsigned()]
     sources: list[tuple[Config, Check]] = [(source, _source) for source in _sources(config)]
     return Missing(list(_complaints(sources, config.execution)), list(dict.fromkeys(others)))
@@ -122,9 +122,9 @@ def _model(model: ImportedModel, execution: ExecutionConfig) -> None:
     import_model.found(model, execution.roots)
 
 
-def _judge(judge: JudgeModel, execution: ExecutionConfig) -> None:
-    if judge.kind != "policy":
-        address(judge)
+def _asked(model: AskedModel, execution: ExecutionConfig) -> None:
+    if model.kind != "policy":
+        address(model)
 
 
 def _benchmarks(config: GatherConfig, execution: ExecutionConfig) -> None:
@@ -165,7 +165,7 @@ CHECKS: tuple[tuple[type[Config], Check], ...] = (
     (LabelsConfig, _labels),
     (FlagFile, _flags),
     (ImportedModel, _model),
-    (JudgeModel, _judge),
+    (AskedModel, _asked),
     (GatherConfig, _benchmarks),
     (EvalsConfig, _sandbox),
     (OnPolicyConfig, _rewarded),
@@ -190,7 +190,7 @@ def _sources(config: LineConfig) -> list[SourceConfig]:
     return corpus.sources if isinstance(corpus, CorpusConfig) else []
 
 
-def _tables(config: LineConfig) -> Iterator[Config]:
+def tables(config: LineConfig) -> Iterator[Config]:
     """Every table of every stage that the line has."""
     for name in stages_of(config):
         yield from _within(config.of(name))

@@ -26,6 +26,8 @@ from modelyard.data.corpus.config import CorpusConfig
 from modelyard.data.feedback import gather
 from modelyard.data.feedback.config import FeedbackConfig
 from modelyard.data.harms import gather as harm_labels
+from modelyard.data.instructions import make as instructions
+from modelyard.data.instructions.config import TaughtConfig
 from modelyard.data.tokens import token_files as tokens
 from modelyard.evals import evaluate
 from modelyard.evals import gather as benchmarks
@@ -54,6 +56,7 @@ Name = Literal[
     "benchmarks",
     "harm_labels",
     "imported",
+    "instructions",
     "tokens",
     "contamination",
     "forecast",
@@ -184,6 +187,8 @@ START: tuple[Name, ...] = (*SECOND, *SFT)
 """The model that the policy starts from."""
 DECODER: tuple[Name, ...] = ("imported", "sft")
 """The model whose representations the content classifier reads: the imported one, which releases share, else the SFT model."""
+SHOWN: tuple[Name, ...] = ("instructions", "feedback")
+"""Feedback of what learns from demonstrations or samples from prompts: people's with a teacher's, else people's."""
 COMPARED: tuple[Name, ...] = ("ai_feedback", "feedback")
 """Feedback of the reward model, of the gold reward model and of a policy that learns from comparisons."""
 MODELS: Reads = {"base": BASE, "sft": SFT, "policy": ("policy",)}
@@ -201,11 +206,12 @@ STAGES = (
     Stage("harm_labels", harm_labels.run, harm_labels.HarmLabelsConfig, {}, on=On.DRIVER, metric="harm_labels/texts",
           given=_with_roots, defined=_with_labels),
     Stage("imported", import_model.run, import_model.ImportConfig, {}, on=On.ONE_RANK, metric="imported/model/parameters"),
+    Stage("instructions", instructions.run, TaughtConfig, reads("feedback", "benchmarks"), on=On.ONE_RANK, metric="instructions/kept"),
     Stage("tokens", tokens.run, tokens.TokensConfig, reads("corpus"), on=On.DRIVER, metric="tokens/train/tokens"),
     Stage("tokens", tokens.run, tokens.BaseTokensConfig, reads("corpus", "imported"), on=On.DRIVER,
           metric="tokens/train/tokens"),
     Stage("contamination", contamination.run, overlap.ContaminationConfig, reads("corpus", "feedback", "benchmarks"),
-          on=On.DRIVER, metric="contamination/items/share"),
+          reads("instructions"), on=On.DRIVER, metric="contamination/items/share"),
     Stage("forecast", ladder.run, ladder.ScalingConfig, reads("tokens"), on=On.ONE_RANK, metric="forecast/main/loss"),
     Stage("base", pretrain.run, pretrain.PretrainConfig, reads("tokens", "forecast"), metric="base/validation/loss"),
     Stage("base", continued.run, continued.ContinueConfig, reads("imported", "tokens"), metric="base/validation/loss"),
@@ -213,7 +219,7 @@ STAGES = (
           metric="tokens/train/tokens"),
     Stage("no_contam", pretrain.run, pretrain.PretrainConfig, reads("forecast", tokens=CLEAN), metric="base/validation/loss"),
     Stage("no_contam", continued.run, continued.ContinueConfig, reads("imported", tokens=CLEAN), metric="base/validation/loss"),
-    Stage("sft", sft.run, sft.SFTConfig, reads("feedback", "tokens", base=BASE), metric="sft/validation/loss"),
+    Stage("sft", sft.run, sft.SFTConfig, reads("tokens", base=BASE, feedback=SHOWN), metric="sft/validation/loss"),
     Stage("harm_features", harm_features.run, harm_features.FeaturesConfig, reads("harm_labels", decoder=DECODER), on=On.ONE_RANK,
           metric="harm_features/windows"),
     Stage("content_classifier", content_classifier.run, content_classifier.ContentClassifierConfig,
@@ -222,13 +228,13 @@ STAGES = (
     Stage("reward", reward.run, reward.RewardConfig, reads(body=("sft",), feedback=COMPARED), metric="reward/test/accuracy"),
     Stage("gold", reward.run, reward.RewardConfig, reads(body=BASE, feedback=COMPARED), metric="gold/test/accuracy"),
     Stage("selection", selection.run, selection.SelectionConfig, reads("sft", "reward", "feedback"), metric="selection/reward"),
-    Stage("feedme", feedme.run, feedme.FeedMEConfig, reads("reward", "feedback", sft=SFT), metric="feedme/sampled"),
-    Stage("sft_start", sft.run, sft.SFTConfig, reads("tokens", base=BASE, feedback=("feedme", "feedback")), metric="sft/validation/loss"),
+    Stage("feedme", feedme.run, feedme.FeedMEConfig, reads("reward", sft=SFT, feedback=SHOWN), metric="feedme/sampled"),
+    Stage("sft_start", sft.run, sft.SFTConfig, reads("tokens", base=BASE, feedback=("feedme", *SHOWN)), metric="sft/validation/loss"),
     Stage("start_selection", selection.run, selection.SelectionConfig, reads("reward", "feedback", sft=("sft_start",)),
           metric="selection/reward"),
     Stage("rbrm", rbrm.run, rbrm.RBRMConfig, reads("reward", sft=START), metric="rbrm/fit/right"),
     Stage("reference", reference.run, reference.ReferenceConfig, reads(sft=START, feedback=COMPARED), metric="reference/comparisons"),
-    Stage("policy", policy.run, OnPolicyConfig, reads("reward", "feedback", "tokens", sft=START), reads("rbrm"),
+    Stage("policy", policy.run, OnPolicyConfig, reads("reward", "tokens", sft=START, feedback=SHOWN), reads("rbrm"),
           metric="policy/objective/reward"),
     Stage("policy", preference.run, PreferenceConfig, reads("reference", "reward", "tokens", sft=START, feedback=COMPARED),
           metric="policy/objective/reward"),
@@ -239,7 +245,7 @@ STAGES = (
     Stage("baseline", evaluate.run, EvalsConfig, reads("benchmarks", "corpus", "contamination", "policy", judge=SFT)),
     Stage("decision", decision.run, LineDecision,
           reads("corpus", "feedback", "tokens", "contamination", "reward", "gold", "results", **MODELS),
-          reads("forecast", "no_contam", "content_classifier", "ai_feedback", "feedme", "rbrm", "baseline", sft_start=SECOND),
+          reads("forecast", "no_contam", "content_classifier", "instructions", "ai_feedback", "feedme", "rbrm", "baseline", sft_start=SECOND),
           on=On.DRIVER, metric="release/preference/win_rate_over_sft", given=_for_decision,
           also=("modelyard.adapters.expectations", "modelyard.evals.recount"),
           suites=("results/metrics", "results/shares")),

@@ -27,6 +27,7 @@ from tasks.session import run_from_terminal
 ROOT = Path(__file__).parents[2]
 SMALLEST = str(ROOT / "configs/pipeline/smallest.toml")
 TINY_GRPO, TINY_DPO, TINY_LORA = (str(ROOT / f"configs/pipeline/tiny-{name}.toml") for name in ("grpo", "dpo", "lora"))
+TAUGHT = str(ROOT / "configs/pipeline/tiny-taught.toml")
 SMOLLM2 = str(ROOT / "configs/pipeline/smollm2.toml")
 
 
@@ -79,6 +80,12 @@ SMOLLM2 = str(ROOT / "configs/pipeline/smollm2.toml")
         ([SMOLLM2, "sft.keep_epochs=false"], "sft.keep_epochs must be true for selection to have something to choose from"),
         ([SMOLLM2, "feedback.splits.gold=0"], "feedback.splits.gold: 0 leaves the gold reward model no comparisons"),
         ([SMALLEST, "tokens.seq_len=64"], "tokens.seq_len is 64, but base.model.seq_len is 32"),
+        ([TAUGHT, "instructions.made_shots=8"], "instructions: made_shots 8 leaves no example of people among shots 8"),
+        ([TAUGHT, "instructions.teacher.kind=policy"], "instructions.teacher.kind: Input should be 'directory' or 'endpoint'"),
+        ([TAUGHT, "instructions.teacher.model="], "instructions.teacher: model: names the model of an endpoint, and of nothing else"),
+        ([TAUGHT, "instructions.number=5000"], "instructions: number 5000 is more than requests x per_request ask for (2400)"),
+        ([TAUGHT, "instructions.teacher.name=corpus"], "instructions.teacher.name 'corpus' is the name of feedback of another source"),
+        ([TAUGHT, "instructions.teacher.licence="], "instructions.teacher.licence: String should have at least 1 character"),
         ([SMALLEST, "feedback.votes.gold.raters=even"], "gold.raters: must differ from reward.raters"),
     ],
 )

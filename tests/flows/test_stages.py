@@ -10,7 +10,11 @@ import pytest
 
 from flows.pipeline_config import load_pipeline
 from modelyard.adapters.mlflow.past_builds import PastBuild
+from modelyard.config import ConfigError
 from modelyard.execution import ExecutionConfig
+from modelyard.posttrain.feedme import FeedMEConfig
+from modelyard.posttrain.policy.config import OnPolicyConfig
+from modelyard.posttrain.sft import SFTConfig
 from tasks import build
 from tasks.stages import STAGES, On, Stage, check, reads
 
@@ -32,21 +36,21 @@ def test_stage_runs_what_takes_its_config(stage: Stage) -> None:
 
 UNLABELLED = ("harm_labels", "harm_features", "content_classifier")
 """Stages of a line that has labels of harm."""
+PLAIN = ("imported", *UNLABELLED, "ai_feedback", "selection", "feedme", "sft_start", "start_selection", "rbrm")
+"""Stages that the tiny lines do without."""
 
 
 @pytest.mark.parametrize(
     ("name", "absent"),
     [
-        ("tiny", {"imported", *UNLABELLED, "ai_feedback", "selection", "feedme", "sft_start", "start_selection", "rbrm", "reference"}),
-        ("tiny-grpo", {"imported", *UNLABELLED, "ai_feedback", "selection", "feedme", "sft_start", "start_selection", "rbrm", "reference"}),
-        ("tiny-lora", {"imported", *UNLABELLED, "ai_feedback", "selection", "feedme", "sft_start", "start_selection", "rbrm", "reference"}),
-        (
-            "tiny-masks",
-            {"imported", *UNLABELLED, "ai_feedback", "selection", "feedme", "sft_start", "start_selection", "rbrm", "reference"},
-        ),
-        ("tiny-dpo", {"imported", *UNLABELLED, "ai_feedback", "selection", "feedme", "sft_start", "start_selection", "rbrm"}),
-        ("smollm2", {"forecast", "base", "feedme", "start_selection", "reference"}),
-        ("smollm2-gpu", {"forecast", "base", "reference"}),
+        ("tiny", {*PLAIN, "instructions", "reference"}),
+        ("tiny-grpo", {*PLAIN, "instructions", "reference"}),
+        ("tiny-lora", {*PLAIN, "instructions", "reference"}),
+        ("tiny-masks", {*PLAIN, "instructions", "reference"}),
+        ("tiny-dpo", {*PLAIN, "instructions"}),
+        ("tiny-taught", {*PLAIN, "reference"}),
+        ("smollm2", {"instructions", "forecast", "base", "feedme", "start_selection", "reference"}),
+        ("smollm2-gpu", {"instructions", "forecast", "base", "reference"}),
     ],
 )
 def test_line_has_the_stages_that_its_config_asks_for(name: str, absent: set[str]) -> None:
@@ -77,3 +81,23 @@ def test_stage_says_where_in_the_line_it_stands_and_what_the_rest_took_before(mo
     assert build.ahead("corpus", place, order) == "stage 1 of 3"
     assert build.ahead("baseline", place, order) == ""
     build._past.cache_clear()
+
+
+def test_line_with_a_teacher_hands_what_it_taught_to_those_who_learn_from_demonstrations_and_prompts() -> None:
+    config = load_pipeline(str(PIPELINES / "tiny-taught.toml"), [])
+    table = config.of("instructions")
+    assert (table.contamination, table.pii) == (config.contamination, config.feedback.pii)
+    plain = load_pipeline(str(PIPELINES / "tiny.toml"), [])
+    assert plain.of("instructions") is None
+    readers = {(stage.name, stage.config): stage.reads["feedback"] for stage in STAGES if "feedback" in stage.reads}
+    taught = {stage for stage, players in readers.items() if "instructions" in players}
+    assert taught == {("sft", SFTConfig), ("feedme", FeedMEConfig), ("sft_start", SFTConfig), ("policy", OnPolicyConfig)}
+    assert all(players[-1] == "feedback" for players in readers.values()), "a line without a teacher hands on people's"
+
+
+def test_instructions_as_prompts_of_a_policy_that_samples_from_none_are_refused(tmp_path: Path) -> None:
+    files = [str(PIPELINES / "tiny-taught.toml"), str(PIPELINES / "tiny-dpo.toml")]
+    (tmp_path / "dpo.toml").write_text(f"extends = {files}\n")
+    assert load_pipeline(str(tmp_path / "dpo.toml"), []).of("instructions") is not None
+    with pytest.raises(ConfigError, match=r"instructions.also_prompts: policy.algorithm 'kwise_dpo' samples from no prompts"):
+        load_pipeline(str(tmp_path / "dpo.toml"), ["instructions.also_prompts=true"])

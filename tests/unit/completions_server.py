@@ -1,11 +1,11 @@
 """A real HTTP server that answers ``/v1/completions`` and ``/v1/chat/completions`` as vLLM does, by a real model behind it; every third
-request is turned away first. ``only`` is the one path that it has."""
+request is turned away first. ``only`` is the one path that it has. :func:`scripted` is one whose chat replies a function gives."""
 
 import contextlib
 import json
 import string
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -83,6 +83,34 @@ def messages_of(body: dict[str, Any]) -> tuple[Message, ...]:
 def serving(subject: Subject, only: str | None = None) -> Iterator[str]:
     """The server's ``http://host:port/v1`` while it runs. One request at a time: engines are not thread-safe."""
     handler = type("Handler", (Completions,), {"subject": subject, "only": only, "busy": 0})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/v1"
+        finally:
+            server.shutdown()
+
+
+class Scripted(BaseHTTPRequestHandler):
+    reply: Callable[[str], tuple[str, str] | None]
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        said = type(self).reply(body["messages"][-1]["content"])
+        self.send_response(400 if said is None else 200)
+        self.end_headers()
+        if said is not None:
+            choice = {"message": {"role": "assistant", "content": said[0]}, "finish_reason": said[1]}
+            self.wfile.write(json.dumps({"choices": [choice]}).encode())
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Quiet."""
+
+
+@contextlib.contextmanager
+def scripted(reply: Callable[[str], tuple[str, str] | None]) -> Iterator[str]:
+    """A chat server's ``http://host:port/v1``: ``reply`` gives text and ``finish_reason`` to what the user said last, or None, which is refused."""
+    handler = type("Handler", (Scripted,), {"reply": staticmethod(reply)})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:

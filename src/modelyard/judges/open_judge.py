@@ -1,6 +1,7 @@
-"""Which model judges: one behind an OpenAI-compatible server, a directory on this machine, or the policy's own family.
+"""Which model judges (or teaches): one behind an OpenAI-compatible server, a directory on this machine, or the policy's own family.
 
-The config says what the judge is, the environment where it is: ``MODELYARD_JUDGE`` holds a directory or a server's ``http://host:port/v1``.
+The config says what the model is, the environment where it is: ``MODELYARD_JUDGE`` holds a judge's directory or its server's
+``http://host:port/v1``, and ``MODELYARD_`` with another role's name that role's.
 A directory's weights are checked against the config, so the artifact's identity does not hang on a path. A server cannot be checked; what it
 was is stored with the agreement. Left out: several judges at once.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -21,13 +22,12 @@ from modelyard.model.asked import Model
 from modelyard.model.endpoint import Endpoint
 from modelyard.model.subject import Subject
 
-WHERE = "MODELYARD_JUDGE"
-"""Environment variable with the judge's directory or URL."""
 
+class AskedModel(Config):
+    """A model of others that a stage asks."""
 
-class JudgeModel(Config):
-    """A model that judges."""
-
+    role: ClassVar[str] = "model"
+    """What errors call it."""
     kind: Literal["policy", "directory", "endpoint"]
     """``policy``: the model that PPO starts from; ``directory``: one of ours or of Hugging Face; ``endpoint``: an OpenAI-compatible server."""
     model: str = ""
@@ -35,10 +35,15 @@ class JudgeModel(Config):
     weights: str = Field(default="", pattern=r"^[0-9a-f]*$")
     """``directory``: first hex digits of the fingerprint of its weights; another model is refused."""
     micro_batch: int = Field(default=8, ge=1)
-    """Rows of one forward pass (local judges)."""
+    """Rows of one forward pass (models in a directory)."""
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that says where it is."""
+        return f"MODELYARD_{self.role.upper()}"
 
     @model_validator(mode="after")
-    def _named(self) -> JudgeModel:
+    def _named(self) -> AskedModel:
         if (self.kind == "endpoint") != bool(self.model):
             raise ValueError("model: names the model of an endpoint, and of nothing else")
         if (self.kind == "directory") != bool(self.weights):
@@ -46,15 +51,21 @@ class JudgeModel(Config):
         return self
 
 
+class JudgeModel(AskedModel):
+    """A model that judges."""
+
+    role: ClassVar[str] = "judge"
+
+
 class JudgeConfig(Asking, JudgeModel):
     """A judge of rubrics and how it is asked."""
 
 
-def address(config: JudgeModel) -> str:
-    """Where a judge that is not the policy is: a directory or a URL. Raises ValueError where the environment does not say."""
-    if where := os.environ.get(WHERE, ""):
+def address(config: AskedModel) -> str:
+    """Where a model that is not the policy is: a directory or a URL. Raises ValueError where the environment does not say."""
+    if where := os.environ.get(config.variable, ""):
         return where
-    raise ValueError(f"judge.kind {config.kind!r}: the environment variable {WHERE} must say where the judge is")
+    raise ValueError(f"{config.role}.kind {config.kind!r}: the environment variable {config.variable} must say where the {config.role} is")
 
 
 def open_judge(config: JudgeConfig, execution: ExecutionConfig, policy: Callable[[], Subject]) -> Judge:
@@ -63,17 +74,20 @@ def open_judge(config: JudgeConfig, execution: ExecutionConfig, policy: Callable
 
 
 def open_model(config: JudgeModel, execution: ExecutionConfig, policy: Callable[[], Subject]) -> Model:
-    """The model that judges; ``policy`` opens the model that PPO starts from.
+    """The model that judges; ``policy`` opens the model that PPO starts from. Raises ValueError as :func:`open_elsewhere`."""
+    return policy() if config.kind == "policy" else open_elsewhere(config, execution)
+
+
+def open_elsewhere(config: AskedModel, execution: ExecutionConfig) -> Endpoint | Subject:
+    """A model that is none of the line's.
 
     Raises:
-        ValueError: ``MODELYARD_JUDGE`` is not set, or what it names is another model than the config's.
+        ValueError: the environment does not say where it is, or what it names is another model than the config's.
     """
-    if config.kind == "policy":
-        return policy()
     where = address(config)
     if config.kind == "endpoint":
         return Endpoint(f"{where}#{config.model}")
     subject = Subject.open("directory", Path(where), execution, config.micro_batch)
     if not subject.weights.startswith(config.weights):
-        raise ValueError(f"{where}: its weights are {subject.weights[:16]}, not judge.weights {config.weights}")
+        raise ValueError(f"{where}: its weights are {subject.weights[:16]}, not {config.role}.weights {config.weights}")
     return subject

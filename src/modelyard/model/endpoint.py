@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
@@ -30,6 +30,14 @@ BUSY = (408, 409, 429, 500, 502, 503, 504)
 
 class _BusyError(ValueError):
     """Nobody answered, or somebody who may do so in a while."""
+
+
+class Reply(NamedTuple):
+    """What a chat model answered."""
+
+    text: str
+    ended: bool
+    """False where the server says that it was cut at ``max_tokens`` (``finish_reason``)."""
 
 
 class Endpoint:
@@ -57,10 +65,15 @@ class Endpoint:
 
     def reply(self, said: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
         """A reply to each message or conversation, by the server's own chat template."""
+        return [Sampled([], [], [], reply.text, False) for reply in self.replies(said, decoding)]
 
-        def one(messages: Prompt) -> Sampled:
+    def replies(self, said: Sequence[Prompt], decoding: Decoding) -> list[Reply]:
+        """As :meth:`reply`, and whether each ended by itself."""
+
+        def one(messages: Prompt) -> Reply:
             choice = self._post("chat/completions", {"messages": spelled(messages), **settings(decoding)})
-            return Sampled([], [], [], ended((choice.get("message") or {}).get("content") or "", decoding.stops), False)
+            text = (choice.get("message") or {}).get("content") or ""
+            return Reply(ended(text, decoding.stops), choice.get("finish_reason") != "length")
 
         return self._all(one, said)
 

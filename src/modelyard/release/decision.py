@@ -44,6 +44,8 @@ TRAINED_ON = {
 """Model -> sets of the contamination report that its stage reads."""
 COMPARED = ("reward_comparisons",)
 """The same of a policy that learns from comparisons alone."""
+INSTRUCTIONS = "instructions"
+"""The set of what a teacher wrote, of a model whose feedback holds it."""
 
 
 class Judged(NamedTuple):
@@ -81,8 +83,8 @@ def run(
     lost_classifier: str | None = None,
 ) -> dict[str, float]:
     """Judge ``inputs`` results, base, sft, reward, gold, policy, corpus, feedback, tokens and contamination; where the line has them also
-    forecast, no_contam, sft_start, ai_feedback, feedme, rbrm, content_classifier, production_classifier, baseline (production's scores), and
-    ``version_1``, ``version_2``...: the results of the versions released before.
+    forecast, no_contam, sft_start, instructions, ai_feedback, feedme, rbrm, content_classifier, production_classifier, baseline (production's
+    scores), and ``version_1``, ``version_2``...: the results of the versions released before.
 
     Without a baseline it is a first release where ``release.first`` says so, unless ``unmeasured`` says why production has no scores.
     ``name`` is the registered model's, shown on the card. Metrics: ``release/decision/promote`` (1 or 0) and every gate's numbers.
@@ -114,7 +116,7 @@ def gather(
         metric_suite=suite_outcome(metric_suites),
         contradiction=contradiction(results.metrics, inputs["results"], recount),
         contamination=_report(inputs["contamination"]),
-        searched=tuple(filter(None, (_parent(inputs["contamination"], role) for role in ("corpus", "feedback")))),
+        searched=tuple(filter(None, (_parent(inputs["contamination"], role) for role in ("corpus", "feedback", INSTRUCTIONS)))),
         trained=tuple(use for role in TRAINED_ON if role in inputs for use in uses(role, inputs)),
         forecast=_forecast(inputs["forecast"]) if "forecast" in inputs else None,
         sealed_at=_finished(inputs["forecast"]) if "forecast" in inputs else None,
@@ -158,8 +160,14 @@ def uses(role: str, inputs: Mapping[str, Path]) -> list[Use]:
     for made in ("ai_feedback", "feedme"):
         if made in inputs and feedback == _parent_name(inputs[made]):
             feedback = _parent(inputs[made], "feedback")  # what a model wrote answers people's prompts
+    taught = _parent_name(inputs[INSTRUCTIONS]) if INSTRUCTIONS in inputs else None
+    if taught and feedback == taught:
+        feedback = _parent(inputs[INSTRUCTIONS], "feedback")
+    else:
+        taught = None
     learned = COMPARED if role == "policy" and _parent(inputs[role], "reference") else TRAINED_ON[role]
     found = [Use(role, name, corpus if name == "pretrain" else feedback) for name in learned]
+    found += [Use(role, INSTRUCTIONS, taught)] if taught else []
     if role in ("base", "no_contam") and (kind := _kind(inputs[role])) in ("import", "continue"):
         return [Use(role, IMPORTED_TEXT, None), *(found if kind == "continue" else [])]
     return found

@@ -19,7 +19,7 @@ from modelyard.store.artifacts import Store
 from modelyard.store.file_hash import sha256_file
 
 FLAGS = "flags.jsonl"
-USED = ("feedback", "ai_feedback")
+USED = ("feedback", "instructions", "ai_feedback")
 """Stages whose artifacts hold records of users."""
 
 
@@ -76,6 +76,7 @@ def _flags(kept: Sequence[Kept]) -> Iterator[dict[str, Any]]:
 
 
 def _mentions(directory: Path, receipts: Sequence[str]) -> bool:
-    """Whether a record's id names one of the receipts."""
+    """Whether a record's id, or that of what a teacher was shown for it, names one of the receipts."""
     rows = (json.loads(line) for file in sorted(directory.glob("*.jsonl")) for line in file.read_text("utf-8").splitlines())
-    return any(receipt in str(row.get("id", "")) for row in rows for receipt in receipts)
+    named = (str(name) for row in rows for name in (row.get("id", ""), *row.get("shown", ())))
+    return any(receipt in name for name in named for receipt in receipts)

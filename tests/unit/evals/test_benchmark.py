@@ -98,7 +98,7 @@ def edited(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, str], None]:
         (TOXIC, "modelyard.evals.metrics", "1 - r.score", "r.score"),
         (CODE, "modelyard.judges.sandbox.sandbox_runner", '"token"', '"key"'),
         (CODE, "modelyard.evals.metrics", "1.0 - math.comb", "math.comb"),
-        (XSTEST, "modelyard.evals.scorers", '"as an ai", ', ""),
+        (XSTEST, "modelyard.judges.refusal", '"as an ai", ', ""),
         (XSTEST, "modelyard.evals.asking", "model.turn(prompt) if benchmark.chat else prompt", "prompt"),
         (XSTEST, "modelyard.evals.metrics", 'replied(items, "answer", "refusal", seed)', 'replied(items, "answer", "answer", seed)'),
         (XSTEST, "modelyard.model.asked", "Assistant:", "Bot:"),
@@ -118,7 +118,7 @@ def test_benchmark_id_changes_with_the_code_that_asks_and_scores_it(
     ("benchmark", "module", "old", "new"),
     [
         (LOSS, "modelyard.evals.asking", "choice in item.right", "choice not in item.right"),
-        (LOSS, "modelyard.evals.scorers", '"as an ai", ', ""),
+        (LOSS, "modelyard.judges.refusal", '"as an ai", ', ""),
         (BASE, "modelyard.judges.sandbox.sandbox_runner", '"token"', '"key"'),
         (BASE, "modelyard.evals.tools", "TOXIC = 0.5", "TOXIC = 0.4"),
         (XSTEST, "modelyard.evals.metrics", "1.0 - math.comb", "math.comb"),

@@ -2,7 +2,8 @@
 
 import pytest
 
-from modelyard.evals.scorers import exact_normalised, f1, function_body, program, rating, refusal, tenths
+from modelyard.evals.scorers import exact_normalised, f1, function_body, program, rating, tenths
+from modelyard.judges.refusal import refusal
 
 
 def test_rating_outside_the_scale_is_none() -> None:

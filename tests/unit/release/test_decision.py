@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from modelyard.adapters.expectations import validate
+from modelyard.formats.contamination import Searched, write_report
 from modelyard.formats.harms import Report, Verdict
 from modelyard.formats.results import read_results
 from modelyard.progress import silent
@@ -14,7 +15,21 @@ from modelyard.release.gates.gate import Decision
 from modelyard.release.verdict import decide
 from modelyard.stats.estimate import Estimate
 
-from .evidence import CONFIG, CORPUS, DATA, FEEDBACK, IDS, METRICS, agreeing, satisfied, write, write_all, write_benchmarks, write_results
+from .evidence import (
+    CONFIG,
+    CORPUS,
+    DATA,
+    FEEDBACK,
+    IDS,
+    METRICS,
+    REPORT,
+    agreeing,
+    satisfied,
+    write,
+    write_all,
+    write_benchmarks,
+    write_results,
+)
 
 PASSED = [{"suite": "metrics", "results": [{"name": "metric_keys_unique", "success": True, "detail": ""}]}]
 
@@ -148,6 +163,57 @@ def test_decision_policy_of_comparisons_was_trained_on_them_and_the_card_names_i
     assert [(use.name, use.data) for use in uses("policy", inputs)] == [("reward_comparisons", FEEDBACK)]
     assert read_decision(tmp_path).verdict == "PROMOTE"
     assert "aligned by K-wise DPO with human ratings" in (tmp_path / "card.html").read_text()
+
+
+TAUGHT = {"name": "Big <1>", "licence": "CC-BY-4.0", "identity": "b1b2"}
+
+
+def write_taught(inputs: dict[str, Path], root: Path, searched: bool) -> str:
+    """A line whose SFT learned from a teacher too; its ``name/version``. ``searched``: the contamination check knows of it."""
+    directory = root / "instructions" / "0a0b"
+    counts = {"seeds": 12, "requests": 34, "proposed": 567, "kept": 89, "people": 210, "left_out": {"near_duplicate": 345}}
+    write(directory / "artifact.json", {"name": "instructions", "parents": {"feedback": FEEDBACK}})
+    write(directory / "instructions.json", {"teacher": TAUGHT, **counts})
+    write(directory / "sources.json", [{"name": "Big <1>", "package": "teacher", "version": "", "sha256": "", "licence": "CC-BY-4.0"}])
+    inputs["instructions"] = directory
+    ref = f"{directory.parent.name}/{directory.name}"
+    write(inputs["sft"] / "artifact.json", {"name": "sft", "parents": {**DATA, "feedback": ref}})
+    if searched:
+        write(inputs["contamination"] / "artifact.json", {"name": "contamination", "parents": {**DATA, "instructions": ref}})
+        report = {
+            name: one.model_copy(update={"sets": {**one.sets, "instructions": Searched(documents=89)}}) for name, one in REPORT.items()
+        }
+        write_report(inputs["contamination"], report)
+    return ref
+
+
+def test_decision_model_that_a_teacher_taught_was_searched_for_it_and_the_card_says_who(inputs: dict[str, Path], tmp_path: Path) -> None:
+    ref = write_taught(inputs, tmp_path, searched=True)
+    assert [(use.name, use.data) for use in uses("sft", inputs)] == [
+        ("demonstrations", FEEDBACK),
+        ("pretrain", CORPUS),
+        ("instructions", ref),
+    ]
+    assert uses("gold", inputs)[0].data == FEEDBACK
+
+    run(CONFIG, inputs, tmp_path, silent, satisfied, agreeing, "line")
+
+    assert read_decision(tmp_path).verdict == "PROMOTE", read_decision(tmp_path)
+    card = (tmp_path / "card.html").read_text()
+    for said in ("<dd>Big &lt;1&gt;</dd>", "<dd>CC-BY-4.0</dd>", "89 of the teacher, 210 of people", "near duplicate", ">345<"):
+        assert said in card
+    assert "<td>Big &lt;1&gt;</td>" in card, "among the sources"
+    summary = (tmp_path / "training_content.html").read_text()
+    assert "89 instructions and answers that Big &lt;1&gt; (b1b2; licence: CC-BY-4.0) wrote" in summary
+
+
+def test_decision_teachers_demonstrations_that_nobody_searched_are_blocked(inputs: dict[str, Path], tmp_path: Path) -> None:
+    ref = write_taught(inputs, tmp_path, searched=False)
+    decision = judged(inputs)
+    assert blocking(decision) == ["contamination"]
+    assert f"sft was trained on {ref}, but {CORPUS} and {FEEDBACK} was searched" in str(decision)
+    write(inputs["sft"] / "artifact.json", {"name": "sft", "parents": DATA})
+    assert blocking(judged(inputs)) == [], "a model that did not learn from it needs no search of it"
 
 
 def test_results_of_other_benchmark_ids_are_not_comparable(inputs: dict[str, Path]) -> None:

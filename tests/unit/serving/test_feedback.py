@@ -155,8 +155,15 @@ def test_prompts_and_flags_of_a_served_model_stand_in_the_next_lines_feedback_un
     assert silent_user not in (tmp_path / "said" / "prompts.jsonl").read_text()
 
     after = store.build(Spec("sft", PLAIN, {"feedback": made}, "code"), lambda out, _: {}).artifact
+
+    def shown_to_a_teacher(out: Path, _: Path) -> dict[str, float]:
+        (out / "instructions.jsonl").write_text(json.dumps({"id": "instructions/0", "shown": [f"prompts-{agreed}"]}) + "\n")
+        return {}
+
+    taught = store.build(Spec("instructions", PLAIN, {}, "code"), shown_to_a_teacher).artifact
     assert main(["feedback", "--book", url, "--withdraw", "ann", "--store", f"file://{tmp_path}/store"]) == 0
     said = capsys.readouterr().out
+    assert f"held by {taught.ref}" in said
     assert "1 answers removed" in said
     assert f"held by {made.ref}" in said
     assert f"held by {after.ref}" in said

@@ -13,7 +13,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag
 
 from modelyard.store.manifest import Artifact
 
-DATASETS = frozenset({"corpus", "held_out", "feedback", "benchmarks", "tokens", "harm_labels", "ai_feedback", "feedme"})
+DATASETS = frozenset({"corpus", "held_out", "feedback", "benchmarks", "tokens", "harm_labels", "instructions", "ai_feedback", "feedme"})
 """Artifacts that are data."""
 EVALUATIONS = frozenset({"results", "baseline", "contamination"})
 """Stages that measure on data instead of training on it."""

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from modelyard.data.contamination.overlap import ContaminationConfig, Overlap, check
+from modelyard.formats import instructions
 from modelyard.formats.contamination import Checked, Hit, Searched, write_holding, write_report
 from modelyard.formats.feedback import (
     COMPARISONS,
@@ -31,17 +32,21 @@ from modelyard.stats.estimate import proportion
 
 PRETRAIN = "pretrain"
 """The training set that is the corpus."""
+INSTRUCTIONS = "instructions"
+"""Demonstrations that a teacher wrote."""
 
 
 def run(config: ContaminationConfig, inputs: Mapping[str, Path], out: Path, report: Report) -> dict[str, float]:
-    """Check every benchmark of ``inputs["benchmarks"]`` against every set that anything is trained on, of ``corpus`` and
-    ``feedback``; writes :mod:`modelyard.formats.contamination`'s report, which names the sets searched."""
+    """Check every benchmark of ``inputs["benchmarks"]`` against every set that anything is trained on, of ``corpus``, ``feedback`` and (where
+    the line has it) ``instructions``; writes :mod:`modelyard.formats.contamination`'s report, which names the sets searched."""
     benchmarks = read_questions(inputs["benchmarks"])
     texts = [[row.text for row in rows] for rows in benchmarks.values()]
     hits: dict[str, dict[str, list[Hit]]] = {name: {"written": [], "content": [], "ngram": []} for name in benchmarks}
     searched: dict[str, dict[str, Searched]] = {name: {} for name in benchmarks}
     holding = set[str]()
     sets = _training_sets(inputs["corpus"], inputs["feedback"])
+    if "instructions" in inputs:
+        sets[INSTRUCTIONS] = [(one.id, one.text) for one in instructions.read(inputs["instructions"])]
     for done, (training, documents) in enumerate(sets.items(), 1):
         ids = [name for name, _ in documents]
         for (name, rows), found in zip(benchmarks.items(), check(texts, (text for _, text in documents), config), strict=True):

@@ -64,6 +64,13 @@ that this many items show in four cases of five.</p>
 <p class="soft small flips">{% if c.lost %}<b>Lost</b> {{ c.lost | join(", ") }}. {% endif %}{% if c.gained %}<b>Gained</b> {{ c.gained | join(", ") }}.{% endif %}</p></details>
 {% endfor %}</section>{% endif %}{% endfor %}
 
+{% if taught %}<section><h2>What a stronger model taught it</h2>
+<p class="soft small">Demonstrations that the teacher wrote: instructions like people's, and its answers to them. Left out: by reason.</p>
+<dl>{% for key, value in taught.facts %}<dt>{{ key }}</dt><dd>{{ value }}</dd>{% endfor %}</dl>
+{% if taught.left_out %}<div class="scroll"><table><thead><tr><th>Left out</th><th class="n">number</th></tr></thead><tbody>
+{% for row in taught.left_out %}<tr><td>{{ row[0] }}</td><td class="n">{{ row[1] }}</td></tr>
+{% endfor %}</tbody></table></div>{% endif %}</section>{% endif %}
+
 {% if feedback.counts %}<section><h2>Who ranked what the reward models learned from</h2>
 <p class="soft small">Comparisons that people made, and rankings of the model's own answers by a judge. Pairs: without ties. Kappa: agreement of the judge
 with people's labels, 0 for chance.</p>

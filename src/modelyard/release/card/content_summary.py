@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from modelyard import printable
+from modelyard.formats.instructions import RECORD, read_record
 from modelyard.release.card.content_template import TEMPLATE
 from modelyard.release.training_content import KEY, Kind, SourceOrigin, TrainingContent
 from modelyard.store.manifest import MANIFEST, SOURCES
@@ -28,6 +29,7 @@ READS = {
     "tokens": (),
     "base": (),
     "policy": (),
+    "instructions": (RECORD,),
     "ai_feedback": ("ai_feedback.json",),
     "feedme": (),
 }
@@ -258,6 +260,10 @@ def users(inputs: Mapping[str, Path]) -> Iterator[Answer]:
 
 def synthetic(inputs: Mapping[str, Path]) -> Iterator[Answer]:
     """What models wrote that a model of the line learned from, and which models."""
+    if "instructions" in inputs:
+        record = read_record(inputs["instructions"])
+        who = f"{record.teacher.name} ({record.teacher.identity}; licence: {record.teacher.licence})"
+        yield Answer("Demonstrations of another model", f"{record.kept:,} instructions and answers that {who} wrote")
     if "ai_feedback" in inputs:
         counts = _manifest(inputs, "ai_feedback").get("metrics", {})
         judges = sorted({one["judge"] for one in _json(inputs["ai_feedback"] / "ai_feedback.json").get("agreement", []) if "judge" in one})

@@ -23,6 +23,7 @@ from modelyard.release.card import figures
 from modelyard.release.card.card_template import TEMPLATE
 from modelyard.release.card.content_classifier import classifier
 from modelyard.release.card.feedback import feedback
+from modelyard.release.card.instructions import taught
 from modelyard.release.card.judged_shares import judged_shares
 from modelyard.release.gates.gate import MODELS, Decision
 from modelyard.stats.estimate import Estimate
@@ -34,7 +35,7 @@ ALIGNED = {"ppo": "PPO", "grpo": "GRPO", "rloo": "RLOO", "dpo": "DPO", "kwise_dp
 
 def build(name: str, inputs: Mapping[str, Path], decision: Decision, results: Results) -> str:
     """The page. ``inputs`` are the decision stage's."""
-    corpus, directory = inputs["corpus"], inputs["results"]
+    directory = inputs["results"]
     report = read_report(inputs["contamination"]) if (inputs["contamination"] / REPORT).is_file() else {}
     models = [model for model in MODELS if model in results.weights]
     return printable.page(TEMPLATE).render(
@@ -51,10 +52,13 @@ def build(name: str, inputs: Mapping[str, Path], decision: Decision, results: Re
         judged_shares=judged_shares(results),
         rules=rule_rows(inputs),
         feedback=feedback(inputs),
+        taught=taught(inputs),
         classifier=classifier(inputs),
         samples=json.loads((directory / "samples.json").read_text("utf-8")),
         contamination=contamination_rows(report, results),
-        sources=[*read_json(corpus / "sources.json"), *(read_json(inputs["feedback"] / "sources.json") if "feedback" in inputs else [])],
+        sources=[
+            row for role in ("corpus", "feedback", "instructions") if role in inputs for row in read_json(inputs[role] / "sources.json")
+        ],
     )
 
 

@@ -1,0 +1,31 @@
+"""Where the models are that a line asks and did not make: what the environment names in MLflow's registry becomes a directory.
+
+``MODELYARD_TEACHER`` and ``MODELYARD_JUDGE`` may hold ``models:/NAME@ALIAS``; the ranks that ask know directories and servers only. What an alias
+names moves, and the config holds the hash of the weights, so another version than was meant is refused. Left out: ranks on other machines that share
+no disk with this one; there the variable names a directory of theirs, or a server.
+"""
+
+from __future__ import annotations
+
+import os
+
+from modelyard.adapters.home import home
+from modelyard.adapters.mlflow.model_source import local_directory
+from modelyard.judges.open_judge import AskedModel
+from tasks.line import LineConfig
+from tasks.missing import tables
+
+REGISTERED = ("models:/", "runs:/")
+
+
+def fetch_asked(config: LineConfig) -> None:
+    """Fetch the registered models that the line asks, and let the environment name their directories from here on.
+
+    Raises:
+        ValueError: the registry has no such version, or is not there.
+    """
+    asked = {table.variable for table in tables(config) if isinstance(table, AskedModel) and table.kind == "directory"}
+    for variable in sorted(asked):
+        where = os.environ.get(variable, "")
+        if where.startswith(REGISTERED):
+            os.environ[variable] = str(local_directory(where, home() / "fetched" / "models").absolute())

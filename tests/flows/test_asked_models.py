@@ -1,0 +1,47 @@
+"""A registered model that a line asks is fetched before its ranks begin."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from flows.pipeline_config import load_pipeline
+from modelyard.adapters.mlflow.server import client, experiment_id
+from modelyard.execution import ExecutionConfig
+from modelyard.judges.open_judge import open_elsewhere
+from modelyard.model.subject import Subject
+from tasks.asked_models import fetch_asked
+from tests.unit import small_model
+
+TAUGHT = str(Path(__file__).parents[2] / "configs" / "pipeline" / "tiny-taught.toml")
+
+
+def test_teacher_of_the_registry_becomes_a_directory_of_the_weights_that_the_config_means(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_model.write(tmp_path)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("MODELYARD_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    server = client(uri)
+    created = server.create_run(experiment_id(server, uri, "big"))
+    server.log_artifacts(created.info.run_id, str(tmp_path / "hf"), "model")
+    server.create_registered_model("big")
+    server.create_model_version("big", source=f"{created.info.artifact_uri}/model", run_id=created.info.run_id)
+
+    execution = ExecutionConfig(threads=1)
+    weights = Subject.open("x", tmp_path / "hf", execution, 4).weights
+    as_directory = ["instructions.teacher.kind=directory", "instructions.teacher.model=", f"instructions.teacher.weights={weights[:16]}"]
+    config = load_pipeline(TAUGHT, as_directory)
+    monkeypatch.setenv("MODELYARD_TEACHER", "models:/big/1")
+    fetch_asked(config)
+    assert Path(os.environ["MODELYARD_TEACHER"]).is_relative_to(tmp_path / "home")
+    assert open_elsewhere(config.instructions.teacher, execution).weights == weights
+
+    monkeypatch.setenv("MODELYARD_TEACHER", "models:/big/2")
+    with pytest.raises(ValueError, match="models:/big/2: not found at"):
+        fetch_asked(config)
+    monkeypatch.setenv("MODELYARD_TEACHER", "http://127.0.0.1:9/v1")
+    fetch_asked(load_pipeline(TAUGHT, []))
+    assert os.environ["MODELYARD_TEACHER"] == "http://127.0.0.1:9/v1"
