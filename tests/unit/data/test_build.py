@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from modelyard.adapters.expectations import validate
 from modelyard.data.build import DataConfig, build_corpus, store_of
 from modelyard.data.corpus import drift, shard, shards, trained
+from modelyard.data.corpus.deduplicate import in_process
 from modelyard.data.corpus.document import DataError, run_inline
 from modelyard.data.filters import abuse
 from modelyard.data.filters.abuse_teacher import Teacher
@@ -66,7 +67,7 @@ def _config(root, *paths, max_broken=0.01, **changes):
 
 
 def _run(config):
-    made = build_corpus(config, store_of(config), run_inline, validate, silent)
+    made = build_corpus(config, store_of(config), run_inline, in_process, validate, silent)
     return made, store_of(config).fetch(made.artifact)
 
 
@@ -177,7 +178,7 @@ def test_stage_killed_in_any_block_goes_on_to_the_same_bytes(tmp_path, planted, 
     _lines(tmp_path / "crawl.jsonl", rows)
     _, whole = _run(_config(tmp_path / "a", tmp_path / "crawl.jsonl"))
     config = _config(tmp_path / "b", tmp_path / "crawl.jsonl")
-    process, calls = shard._process, []
+    process, calls = shard.process, []
 
     def killed(*arguments):
         calls.append(arguments[0].number)
@@ -185,7 +186,7 @@ def test_stage_killed_in_any_block_goes_on_to_the_same_bytes(tmp_path, planted, 
             raise KeyboardInterrupt
         process(*arguments)
 
-    monkeypatch.setattr(shard, "_process", killed)
+    monkeypatch.setattr(shard, "process", killed)
     for _ in range(40):
         try:
             _, resumed = _run(config)
