@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as json_format
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -55,11 +55,12 @@ def plan(
     if json:
         parts = {"plan": made, "wanted": asked, "costs": costs}
         write(json, json_format.dumps({name: part.model_dump() for name, part in parts.items()}, indent=1) + "\n")
-    say(page(made, planning.assumptions(costs, asked, stage.corpus.blocks)), nl=False)
+    lines = {"advice": planning.advice(made, costs), "assumed": planning.assumptions(costs, asked, stage.corpus.blocks)}
+    say(page(made, lines), nl=False)
 
 
-def page(made: Plan, assumptions: Sequence[str]) -> str:
-    """The plan as text."""
+def page(made: Plan, lines: Mapping[str, Sequence[str]]) -> str:
+    """The plan as text, with lists of ``lines`` by heading."""
     head = ("step", "on", "core hours", "hours")
     steps = [(step.name, step.on, number(step.core_hours), number(step.hours)) for step in made.steps]
     rows = {
@@ -72,12 +73,13 @@ def page(made: Plan, assumptions: Sequence[str]) -> str:
         "written": f"{amount(made.output_bytes)} of documents and rejects",
     }
     shown = "".join(f"{name:<10}{value}\n" for name, value in rows.items())
-    return table(head, steps, right=head[2:]) + "\n" + shown + "\nassumed:\n" + "".join(f"- {line}\n" for line in assumptions)
+    lists = (f"\n{heading}:\n" + "".join(f"- {line}\n" for line in some) for heading, some in lines.items() if some)
+    return table(head, steps, right=head[2:]) + "\n" + shown + "".join(lists)
 
 
 def number(value: float) -> str:
-    """Three digits of small numbers, all of those before the point of large ones."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    """Three digits of small and of huge numbers, all of those before the point of large ones."""
+    return f"{value:,.0f}" if 100 <= value < 1e12 else f"{value:.3g}"
 
 
 def amount(value: float) -> str:

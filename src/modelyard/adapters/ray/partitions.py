@@ -61,7 +61,7 @@ class RayPartitions:
     def hold(self, kept: Sequence[Kept]) -> None:
         """As :meth:`modelyard.data.corpus.deduplicate.Partitions.hold`."""
         end = self._kept[-1].end if self._kept else 0
-        self._kept = kept
+        self._kept = list(kept)
         if self._here and self._workers > 1 and (kept[-1].end if kept else 0) >= self._fewest:
             self._here, end = None, 0
             ray_cluster.connect()
@@ -107,7 +107,8 @@ class RayPartitions:
         actor = self._actors[part]
         if self._shared_disk:
             return actor.hold.remote(self._kept)
-        return actor.add.remote(*(ray.put(cut(one, part, self._workers)) for one in beyond(self._kept, end)))
+        pieces = [ray.put(cut(one, part, self._workers)) for one in beyond(self._kept, end)]
+        return actor.add.remote(self._kept[-1].end if self._kept else 0, *pieces)
 
     def _started(self, part: int) -> Any:
         import ray
@@ -126,10 +127,11 @@ class _Held:
     def hold(self, kept: Sequence[Kept]) -> None:
         self.partition.hold(kept)
 
-    def add(self, *pieces: Slice) -> None:
+    def add(self, end: int, *pieces: Slice) -> None:
         for piece in pieces:
             if piece.kept.first >= self.partition.end:
                 self.partition.add(on_disk(piece))
+        assert self.partition.end == end, "a segment is missing"
 
     def ask(self, function: Callable[..., Answer], *given: Any) -> Answer:
         return function(self.partition, *given)

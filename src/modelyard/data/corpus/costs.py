@@ -2,14 +2,14 @@
 
 Processor time is counted, so that neither other work on the machine nor a slow disk is part of it. The sample is a block that goes the way of every
 block, in one process with an index of one part; what the screen and the partitions do is told apart from what the driver does. Left out: fetching
-files, Ray's copies between processes, and what happens once a run (training the filters, the report).
+files, Ray's copies between processes, and what happens once (training the filters, what a source does before its first row, the report).
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from pydantic import Field
 from modelyard.config import Config
 from modelyard.data.corpus.config import CorpusConfig
 from modelyard.data.corpus.deduplicate import Answer, LocalPartitions, Rules
-from modelyard.data.corpus.document import DataError, TableFunction, run_inline
+from modelyard.data.corpus.document import DataError, TableFunction, run_inline, to_table
 from modelyard.data.corpus.shard import Block, finish, process
 from modelyard.data.corpus.shards import Shards
 from modelyard.data.corpus.splits import HeldOut
@@ -95,9 +95,11 @@ def measure(config: CorpusConfig, store: Store, roots: Sequence[str], megabytes:
     if not every:
         raise DataError("corpus: empty: every source is left out")
     screen = Shards(config, store, every, run_inline, roots).screen()
+    sources = _opened(every)
+    screen(to_table(row.document for first, _ in sources for row in first if row.broken is None))  # loads what is loaded once
     empty = psutil.Process().memory_info().rss
     began = clock()
-    sample = _sample(every, megabytes)
+    sample = _sample(sources, megabytes)
     read = clock() - began
     size = sum(len(row.document.text.encode("utf-8", "surrogatepass")) for row in sample)
     if not size:
@@ -139,19 +141,28 @@ def measure(config: CorpusConfig, store: Store, roots: Sequence[str], megabytes:
     )
 
 
-def _sample(every: list[Shard], megabytes: float) -> list[Row]:
-    """Rows of the first shard of each source in turn, until there are ``megabytes`` of text or no more rows."""
+Opened = list[tuple[list[Row], Iterator[Row]]]
+"""The first row of each source, and an iterator of the others."""
+
+
+def _opened(every: list[Shard]) -> Opened:
+    """The first shard of each source, begun: what a reader does before its first row does not grow with the source."""
     firsts: dict[str, Iterator[Row]] = {}
     for shard in every:
         firsts.setdefault(shard.source.name, rows(shard, set()))
-    found: list[Row] = []
-    size = 0
-    for turn in zip_longest(*firsts.values()):
+    return [(list(islice(iterator, 1)), iterator) for iterator in firsts.values()]
+
+
+def _sample(sources: Opened, megabytes: float) -> list[Row]:
+    """Rows of each source in turn, until there are ``megabytes`` of text or no more rows."""
+    found = [row for first, _ in sources for row in first]
+    size = sum(len(row.document.text) for row in found)
+    for turn in zip_longest(*(iterator for _, iterator in sources)):
+        if size >= megabytes * 1e6:
+            break
         mine = [row for row in turn if row is not None]
         found += mine
         size += sum(len(row.document.text) for row in mine)
-        if size >= megabytes * 1e6:
-            break
     return found
 
 

@@ -126,20 +126,34 @@ def plan(costs: Costs, wanted: Wanted, blocks: BlocksConfig) -> Plan:
     )
 
 
+def advice(made: Plan, costs: Costs) -> list[str]:
+    """What would make most of a plan's hours fewer."""
+    hours = {step.name: step.hours for step in made.steps}
+    found = []
+    if costs.pairs and hours["look-up: compare"] + hours["read the index from disk"] > made.hours / 2:
+        found.append(
+            "most hours go to comparing documents that share a band by chance: more rows a band (fewer corpus.filters.duplicates.bands) "
+            "or longer shingles make fewer of them"
+        )
+    if made.least_hours > made.hours / 2:
+        found.append("most hours are the driver's, which reads and writes alone: more workers save little")
+    return found
+
+
 def assumptions(costs: Costs, wanted: Wanted, blocks: BlocksConfig) -> list[str]:
     """What the plan rests on, each in one line."""
-    one_in = "none seen" if not costs.pairs else f"one pair of kept documents in {1 / costs.pairs:,.0f}"
+    one_in = f"one pair of kept documents in {1 / costs.pairs:,.0f}" if costs.pairs else "no pair of kept documents"
     per_mb = f"read {costs.read:.4f}, screen {costs.screen:.4f}, write and judge {costs.write:.4f}"
     return [
         f"sample: {costs.megabytes:.2f} MB, {costs.documents:,} documents of {', '.join(costs.sources)}, in equal shares as far as they reach",
         f"processor seconds of one core here, a MB: {per_mb}",
         f"the same, a document: resolve {costs.resolve:.2e}, search {costs.search:.2e} a run, merge {costs.merge:.2e} a level",
-        f"documents stay and repeat one another as in the sample: {costs.kept:.1%} kept, {one_in} shares a band by chance "
-        f"({costs.compare:.1e} s each)",
+        f"documents stay and resemble one another as in the sample, so comparisons grow with the square of the corpus: {costs.kept:.1%} kept, "
+        f"{one_in} shares a band, {costs.compare:.1e} s each",
         f"sizes as in the sample: documents and rejects {costs.output:.2f} bytes a byte, index {costs.index:,.0f} bytes a document",
         f"shards of {blocks.shard_megabytes:,g} MB and blocks of {blocks.block_megabytes:,g} MB of text, as the config says",
         f"a worker is one core as fast as this one with {wanted.memory_gib:g} GiB and {wanted.disk_reads:,g} random reads a second; "
         f"filters take {costs.filter_bytes / 2**30:.2f} GiB of it",
         f"price: {wanted.rate:g} for a core and hour, of all workers and the driver, for all of the hours; storage is not in it",
-        "not counted: fetching, Ray's copies between processes, failures, tokens",
+        "not counted: fetching, what a source does before its first row, Ray's copies between processes, failures, tokens",
     ]
