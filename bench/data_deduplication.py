@@ -1,6 +1,6 @@
 """The look-up of a block in the index of a corpus: in this process and on 1, 2, 4 Ray actors, and once as a shuffle of Ray Data.
 
-``python -m bench.data_deduplication [--documents 1000000] [--block 20000] [--workers 1 2 4] [--shuffle] [--json OUT]``.
+``python -m bench.data_deduplication [--documents 500000] [--block 10000] [--workers 1 2 4] [--shuffle] [--json OUT]``.
 The index holds signatures of random numbers in segments of 125,000; of the block's documents one in four has a copy
 there and one in ten a copy in the block. Wall seconds of :func:`modelyard.data.corpus.deduplicate.judge`, the least of
 ``--runs``; every way must give the same verdicts. With ``--shuffle`` Ray Data groups the same bands (new rows and the
@@ -35,8 +35,8 @@ SEGMENT = 125_000
 
 
 def main(
-    documents: int = 1_000_000,
-    block: int = 20_000,
+    documents: int = 500_000,
+    block: int = 10_000,
     counts: Annotated[list[int], typer.Option("--workers")] = [1, 2, 4],
     runs: int = 3,
     shuffle: Annotated[bool, typer.Option("--shuffle")] = False,
