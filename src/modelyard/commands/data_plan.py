@@ -64,7 +64,8 @@ def page(made: Plan, lines: Mapping[str, Sequence[str]]) -> str:
     head = ("step", "on", "core hours", "hours")
     steps = [(step.name, step.on, number(step.core_hours), number(step.hours)) for step in made.steps]
     rows = {
-        "hours": f"{number(made.hours)} ({number(made.hours / 24)} days); {number(made.least_hours)} of them the driver's, however many workers",
+        "hours": f"{number(made.hours)} ({number(made.hours / 24)} days); {number(made.least_hours)} of them the driver's, however many workers; "
+        f"{number(made.hours_alike)} in all if a document met no more others than in the sample",
         "price": number(made.price),
         "documents": f"{number(made.documents)} read, {number(made.kept)} kept, in {made.shards:,} shards and {made.blocks:,} blocks",
         "memory": f"driver {amount(made.driver_bytes)}, worker {amount(made.worker_bytes)}",

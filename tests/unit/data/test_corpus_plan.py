@@ -45,6 +45,7 @@ def test_plan_of_64_blocks_is_what_a_hand_works_out() -> None:
     assert hours["look-up: compare"] == pytest.approx(65_536 * 1e-6 / 4)
     assert hours["read the index from disk"] == 0.0
     assert made.hours == pytest.approx(sum(hours.values()) / 3600)
+    assert (made.hours - made.hours_alike) * 3600 == pytest.approx((65_536 - 512_000 * 1e-6 * 250) * 1e-6 / 4)
     assert made.price == pytest.approx(made.hours * 5 * 0.5)
     assert made.least_hours == pytest.approx(122.88 / 3600)
     assert (made.index_bytes, made.spilled_bytes, made.output_bytes) == pytest.approx((2.56e8, 0.0, 8.192e8))

@@ -2,14 +2,15 @@
 
 A block is read and written by the driver and screened and looked up by workers, one after another, so hours are the driver's and the workers' share
 added. A look-up searches every run of the index (a log-structured merge tree of blocks: on average half of TIER - 1 runs on each of log_TIER(blocks)
-levels), and compares signatures with those kept documents that share a band. Two documents share one by chance as often as in the sample, so
-comparisons grow with the square of the corpus. What of the index does not fit beside a worker's filters is read from its disk. Left out: time for
+levels), and compares signatures with those kept documents that share a band. Two documents share one as often as in the sample, so comparisons grow
+with the square of the corpus; where new text is less and less like the old they grow more slowly, down to ``hours_alike``. What of the index does not fit beside a worker's filters is read from its disk. Left out: time for
 fetching, for Ray's copies, for failures, for tokens.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 from pydantic import Field
 
@@ -17,6 +18,9 @@ from modelyard.config import Config
 from modelyard.data.corpus.costs import SEARCHED, Costs
 from modelyard.data.corpus.shard import BlocksConfig
 from modelyard.data.filters.partition import TIER
+
+
+DRIVER = "driver"
 
 
 class Wanted(Config):
@@ -52,6 +56,8 @@ class Plan(Config):
     """In order."""
     hours: float
     """On the clock."""
+    hours_alike: float
+    """The same, if a document met no more others in the whole corpus than in the sample."""
     least_hours: float
     """With any number of workers: the driver's."""
     price: float
@@ -78,52 +84,73 @@ class Plan(Config):
     """Documents and rejects."""
 
 
+class _Size(NamedTuple):
+    """How large everything is."""
+
+    megabytes: float
+    documents: float
+    kept: float
+    levels: float
+    """Of the merge tree."""
+    runs: float
+    spilled: float
+    """Share of the index."""
+
+
 def plan(costs: Costs, wanted: Wanted, blocks: BlocksConfig) -> Plan:
     """Hours, memory, disk and price of ``wanted``."""
-    megabytes, workers = wanted.bytes / 1e6, wanted.workers
+    megabytes = wanted.bytes / 1e6
     documents = megabytes * costs.documents / costs.megabytes
     kept = documents * costs.kept
     pieces, shards = (max(1, math.ceil(megabytes / size)) for size in (blocks.block_megabytes, blocks.shard_megabytes))
-    levels = math.log(max(pieces, 1), TIER)
-    runs = 1 + levels * (TIER - 1) / 2
-    deeper = math.log2(max(2.0, kept / 2 / workers)) / math.log2(SEARCHED)
-    comparisons = documents * costs.pairs * kept / 2
+    levels = math.log(pieces, TIER)
     index = kept * costs.index
-    room = max(0.0, wanted.memory_gib * 2**30 - costs.filter_bytes) * workers
+    room = max(0.0, wanted.memory_gib * 2**30 - costs.filter_bytes) * wanted.workers
     spilled = max(0.0, index - room)
-    reads = (documents * runs * costs.columns + comparisons) * (spilled / index if index else 0.0)
-    serial = {"read": megabytes * costs.read, "write, and judge": megabytes * costs.write}
-    spread = {
-        "screen": megabytes * costs.screen,
-        "look-up: search": documents * (costs.resolve + runs * costs.search * deeper),
-        "look-up: merge the index": kept * costs.merge * levels,
-        "look-up: compare": comparisons * costs.compare,
-    }
-    steps = [Step(name=name, on="driver", core_hours=spent / 3600, hours=spent / 3600) for name, spent in serial.items()]
-    steps += [
-        Step(name=name, on=f"{workers:,} workers", core_hours=spent / 3600, hours=spent / 3600 / workers) for name, spent in spread.items()
-    ]
-    steps.append(
-        Step(name="read the index from disk", on=f"{workers:,} disks", core_hours=0.0, hours=reads / wanted.disk_reads / workers / 3600)
-    )
+    size = _Size(megabytes, documents, kept, levels, 1 + levels * (TIER - 1) / 2, spilled / index if index else 0.0)
+    comparisons = documents * costs.pairs * kept / 2
+    steps = _steps(costs, wanted, size, comparisons)
+    alike = _steps(costs, wanted, size, documents * costs.pairs * costs.documents * costs.kept / 2)
     hours = sum(step.hours for step in steps)
     return Plan(
         steps=steps,
         hours=hours,
-        least_hours=sum(step.hours for step in steps if step.on == "driver"),
-        price=hours * (workers + 1) * wanted.rate,
+        hours_alike=sum(step.hours for step in alike),
+        least_hours=sum(step.hours for step in steps if step.on == DRIVER),
+        price=hours * (wanted.workers + 1) * wanted.rate,
         documents=documents,
         kept=kept,
         blocks=pieces,
         shards=shards,
-        runs=runs,
+        runs=size.runs,
         comparisons=comparisons,
         driver_bytes=costs.filter_bytes + min(wanted.bytes, blocks.block_megabytes * 1e6) * costs.block_bytes,
-        worker_bytes=costs.filter_bytes + (index - spilled) / workers,
+        worker_bytes=costs.filter_bytes + (index - spilled) / wanted.workers,
         index_bytes=index,
         spilled_bytes=spilled,
         output_bytes=wanted.bytes * costs.output,
     )
+
+
+def _steps(costs: Costs, wanted: Wanted, size: _Size, comparisons: float) -> list[Step]:
+    """The work and its hours, given how many signatures are compared."""
+    workers = wanted.workers
+    deeper = math.log2(max(2.0, size.kept / 2 / workers)) / math.log2(SEARCHED)
+    reads = (size.documents * size.runs * costs.columns + comparisons) * size.spilled
+    work = [
+        ("read", DRIVER, size.megabytes * costs.read),
+        ("write, and judge", DRIVER, size.megabytes * costs.write),
+        ("screen", "", size.megabytes * costs.screen),
+        ("look-up: search", "", size.documents * (costs.resolve + size.runs * costs.search * deeper)),
+        ("look-up: merge the index", "", size.kept * costs.merge * size.levels),
+        ("look-up: compare", "", comparisons * costs.compare),
+    ]
+    steps = [
+        Step(name=name, on=on or f"{workers:,} workers", core_hours=spent / 3600, hours=spent / 3600 / (1 if on else workers))
+        for name, on, spent in work
+    ]
+    waited = reads / wanted.disk_reads / workers / 3600
+    return [*steps, Step(name="read the index from disk", on=f"{workers:,} disks", core_hours=0.0, hours=waited)]
 
 
 def advice(made: Plan, costs: Costs) -> list[str]:

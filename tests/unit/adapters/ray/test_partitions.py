@@ -34,10 +34,9 @@ def test_actors_give_the_verdicts_of_one_loop(tmp_path, workers, shared_disk):
         assert partitions.count == workers
 
 
-@pytest.mark.parametrize("shared_disk", [True, False])
-def test_killed_actor_is_built_again_from_the_index_and_the_verdicts_stay(tmp_path, shared_disk):
+def test_killed_actor_is_built_again_from_the_index_and_the_verdicts_stay(tmp_path):
     documents, later = arrivals_of(200, seed=5), arrivals_of(200, seed=6)
-    with ray_partitions(2, fewest=1, shared_disk=shared_disk)() as partitions:
+    with ray_partitions(2, fewest=1, shared_disk=False)() as partitions:
         in_blocks(documents, [50, 100, 150], partitions, tmp_path)
         kept: list[seen.Kept] = []
         for number in range(4):
