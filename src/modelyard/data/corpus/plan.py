@@ -3,8 +3,8 @@
 A block is read and written by the driver and screened and looked up by workers, one after another, so hours are the driver's and the workers' share
 added. A look-up searches every run of the index (a log-structured merge tree of blocks: on average half of TIER - 1 runs on each of log_TIER(blocks)
 levels), and compares signatures with those kept documents that share a band. Two documents share one as often as in the sample, so comparisons grow
-with the square of the corpus; where new text is less and less like the old they grow more slowly, down to ``hours_alike``. What of the index does not fit beside a worker's filters is read from its disk. Left out: time for
-fetching, for Ray's copies, for failures, for tokens.
+with the square of the corpus; where new text is less and less like the old they grow more slowly, down to ``hours_alike``. What of the index does not
+fit beside a worker's filters is read from its disk. Left out: time for fetching, for Ray's copies, for failures, for tokens.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from modelyard.config import Config
 from modelyard.data.corpus.costs import SEARCHED, Costs
 from modelyard.data.corpus.shard import BlocksConfig
 from modelyard.data.filters.partition import TIER
-
 
 DRIVER = "driver"
 
