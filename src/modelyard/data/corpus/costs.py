@@ -221,7 +221,7 @@ def _search(clock: Clock) -> float:
     draw = np.random.default_rng(0)
     hashes = np.sort(draw.integers(0, 1 << 63, SEARCHED, np.uint64))
     column = Sorted(hashes, np.zeros(SEARCHED, np.uint32))
-    query = Query(np.arange(_QUERIES), draw.integers(0, 1 << 63, _QUERIES, np.uint64))
+    query = Query(np.arange(_QUERIES), np.sort(draw.integers(0, 1 << 63, _QUERIES, np.uint64)))
     began = clock()
     matches(column, 0, query)
     return (clock() - began) / _QUERIES

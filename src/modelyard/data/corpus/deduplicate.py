@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from modelyard.data.corpus.splits import HeldOut, split_of
 from modelyard.data.filters import duplicates
-from modelyard.data.filters.partition import Owners, Pairs, Partition, Query, Similar, owners
+from modelyard.data.filters.partition import Owners, Pairs, Partition, Query, Similar, all_similar, owners
 from modelyard.data.filters.seen import Kept, Seen, Signatures
 from modelyard.data.filters.words import Hashes, Positions
 
@@ -149,10 +149,7 @@ def _similar(pairs: Pairs, signatures: Signatures, partitions: Partitions, rules
         mine = pairs.others % partitions.count == part
         documents, rows = np.unique(pairs.documents[mine], return_inverse=True)
         asked.append((Pairs(rows.reshape(-1), pairs.others[mine]), signatures[documents], least, documents))
-    found = partitions.each(_similar_in, asked)
-    joined = Similar(*(np.concatenate(column) for column in zip(*found, strict=True)))
-    order = np.lexsort((joined.numbers, joined.documents))
-    return Similar(*(column[order] for column in joined))
+    return all_similar(partitions.each(_similar_in, asked))
 
 
 def _similar_in(partition: Partition, pairs: Pairs, signatures: Signatures, least: float, documents: Positions) -> Similar:
@@ -194,7 +191,7 @@ def _group(group: Owners, arrivals: Arrivals, copies: Positions, similar: Simila
     met = np.where(meets[group], np.cumsum(meets[group]) - 1, -1)
     place = np.full(len(copies), -1, np.int64)
     place[group] = np.arange(group.size)
-    mine = Similar(*(column[place[similar.documents] >= 0] for column in similar))
+    mine = similar.at(place[similar.documents] >= 0)
     chosen = group[meets[group]]
     return _Group(
         group.tolist(),
@@ -219,7 +216,7 @@ def _resolve(_: Partition, group: _Group, rules: Rules) -> list[Verdict]:
         if copy >= 0 or mine is not None:
             verdicts.append(Verdict("duplicate/exact", [copy if mine is None or copy >= 0 else ~group.rows[mine]], 1.0, 0))
             continue
-        old = Similar(*(column[bounds[place] : bounds[place + 1]] for column in group.similar))
+        old = group.similar.at(slice(bounds[place], bounds[place + 1]))
         others = [] if met < 0 else seen.candidates(bands[met])
         agree = (group.signatures[group.met[others]] == group.signatures[met]).mean(axis=1) if others else np.zeros(0)
         near = _Near(

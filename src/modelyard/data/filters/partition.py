@@ -145,6 +145,17 @@ class Similar(NamedTuple):
     """Estimated Jaccard similarity."""
     clusters: Hashes
 
+    def at(self, where: slice | Positions | npt.NDArray[np.bool_]) -> Similar:
+        """Some of them."""
+        return Similar(self.documents[where], self.numbers[where], self.similarities[where], self.clusters[where])
+
+
+def all_similar(every: Sequence[Similar]) -> Similar:
+    """Several answers as one, by document and then by number."""
+    documents, numbers = (np.concatenate([getattr(one, name) for one in every]) for name in ("documents", "numbers"))
+    similarities, clusters = np.concatenate([one.similarities for one in every]), np.concatenate([one.clusters for one in every])
+    return Similar(documents, numbers, similarities, clusters).at(np.lexsort((numbers, documents)))
+
 
 class Partition:
     """One part of the index."""
@@ -173,6 +184,7 @@ class Partition:
 
     def look_up(self, queries: list[Query]) -> Met:
         """Kept documents that share a hash with the documents of ``queries`` (one a column), and documents that share one among themselves."""
+        queries = [_ordered(query) for query in queries]  # by hash, so that a search goes through a run once
         found = [
             [matches(run.columns[column], run.first, query) for run in self._runs] or [_none()] for column, query in enumerate(queries)
         ]
@@ -238,20 +250,28 @@ def _joined(every: list[Pairs]) -> Pairs:
     return Pairs(*(np.concatenate(column) for column in zip(*every, strict=True)))
 
 
+def _ordered(query: Query) -> Query:
+    order = np.argsort(query.hashes, kind="stable")
+    return Query(query.documents[order], query.hashes[order])
+
+
 def matches(column: Sorted, first: int, query: Query) -> Pairs:
     """Every document of ``query`` with every kept one of equal hash."""
-    low, high = np.searchsorted(column.hashes, query.hashes, "left"), np.searchsorted(column.hashes, query.hashes, "right")
-    counts = high - low
-    if not counts.any():
+    low = np.searchsorted(column.hashes, query.hashes, "left")
+    hit = np.flatnonzero(low < len(column.hashes))
+    hit = hit[column.hashes[low[hit]] == query.hashes[hit]]
+    if not hit.size:
         return _none()
+    low = low[hit]
+    counts = np.searchsorted(column.hashes, query.hashes[hit], "right") - low
     place = np.repeat(low - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
-    return Pairs(np.repeat(query.documents, counts), column.rows[place].astype(np.int64) + first)
+    return Pairs(np.repeat(query.documents[hit], counts), column.rows[place].astype(np.int64) + first)
 
 
 def _links(query: Query) -> Pairs:
-    """Documents with equal hashes, each with the first of them."""
-    order = np.argsort(query.hashes, kind="stable")
-    hashes, documents = query.hashes[order], query.documents[order]
-    new = np.concatenate([np.ones(min(1, hashes.size), bool), hashes[1:] != hashes[:-1]])
-    firsts = documents[np.flatnonzero(new)[np.cumsum(new) - 1]] if hashes.size else documents
-    return Pairs(documents[~new], firsts[~new])
+    """Documents with equal hashes, each with the first of them; ``query`` is in the order of hashes and then of documents."""
+    if not query.hashes.size:
+        return _none()
+    new = np.concatenate([[True], query.hashes[1:] != query.hashes[:-1]])
+    firsts = query.documents[np.flatnonzero(new)[np.cumsum(new) - 1]]
+    return Pairs(query.documents[~new], firsts[~new])
