@@ -216,19 +216,16 @@ def _resolve(_: Partition, group: _Group, rules: Rules) -> list[Verdict]:
         if copy >= 0 or mine is not None:
             verdicts.append(Verdict("duplicate/exact", [copy if mine is None or copy >= 0 else ~group.rows[mine]], 1.0, 0))
             continue
-        old = group.similar.at(slice(bounds[place], bounds[place + 1]))
-        others = [] if met < 0 else seen.candidates(bands[met])
-        agree = (group.signatures[group.met[others]] == group.signatures[met]).mean(axis=1) if others else np.zeros(0)
-        near = _Near(
-            [*old.numbers.tolist(), *(~group.rows[other] for other in others)],
-            np.concatenate([old.similarities, agree]),
-            [*old.clusters.tolist(), *(clusters[other] for other in others)],
-        )
-        verdicts.append(_near(key, None if work is None else rules.held.cluster(work), near, rules))
-        if verdicts[-1].reason is None:
+        old, others = slice(bounds[place], bounds[place + 1]), [] if met < 0 else seen.candidates(bands[met])
+        if others or old.start < old.stop:
+            verdict = _near(key, None if work is None else rules.held.cluster(work), _around(group, place, old, others, clusters), rules)
+        else:
+            verdict = Verdict(None, [], 0.0, rules.held.cluster(key if work is None else work))
+        verdicts.append(verdict)
+        if verdict.reason is None:
             if met >= 0:
                 seen.add(place, key, bands[met])
-            clusters[place] = verdicts[-1].cluster
+            clusters[place] = verdict.cluster
     return verdicts
 
 
@@ -238,6 +235,17 @@ class _Near(NamedTuple):
     originals: list[int]
     similarities: npt.NDArray[np.float64]
     clusters: list[int]
+
+
+def _around(group: _Group, place: int, old: slice, others: list[int], clusters: dict[int, int]) -> _Near:
+    """The kept documents that share a band with the one at ``place``: ``old`` ones among those similar, and ``others`` of the group."""
+    before, met = group.similar.at(old), group.met[place]
+    agree = (group.signatures[group.met[others]] == group.signatures[met]).mean(axis=1) if others else np.zeros(0)
+    return _Near(
+        [*before.numbers.tolist(), *(~group.rows[other] for other in others)],
+        np.concatenate([before.similarities, agree]),
+        [*before.clusters.tolist(), *(clusters[other] for other in others)],
+    )
 
 
 def _near(key: int, work: int | None, near: _Near, rules: Rules) -> Verdict:
