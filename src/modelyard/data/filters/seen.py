@@ -94,7 +94,8 @@ def save(part: Segment, directory: Path) -> None:
 
 def load(directory: Path) -> Segment:
     """A segment as memory maps."""
-    return Segment(*(np.load(directory / f"{name}.npy", mmap_mode="r") for name in FILES), ids=load_ids(directory))
+    arrays = {name: np.load(directory / f"{name}.npy", mmap_mode="r") for name in FILES}
+    return Segment(**arrays, ids=load_ids(directory))
 
 
 def load_ids(directory: Path) -> pa.ChunkedArray:
