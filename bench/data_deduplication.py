@@ -24,7 +24,8 @@ import typer
 from bench.program import REPORT, program
 from modelyard.adapters.ray import cluster
 from modelyard.adapters.ray.partitions import ray_partitions
-from modelyard.data.corpus.deduplicate import Arrivals, OpenPartitions, Rules, Verdict, in_process, judge
+from modelyard.data.corpus.deduplicate import Arrivals, Rules, Verdict, judge
+from modelyard.data.corpus.partitions import OpenPartitions, in_process
 from modelyard.data.corpus.splits import HeldOut
 from modelyard.data.filters import seen
 from modelyard.data.filters.duplicates import DuplicatesConfig

@@ -105,8 +105,8 @@ def _one(directory: str, workers: int) -> None:
     from modelyard.adapters.ray.partitions import ray_partitions
     from modelyard.config import load_config
     from modelyard.data.build import DataConfig, build_corpus, store_of
-    from modelyard.data.corpus.deduplicate import in_process
     from modelyard.data.corpus.document import run_inline
+    from modelyard.data.corpus.partitions import in_process
     from modelyard.progress import silent
 
     config = load_config(DataConfig, Path(directory) / "config.toml")

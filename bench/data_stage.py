@@ -198,8 +198,8 @@ def _run(directory: Path, workers: int) -> dict[str, Any]:
     from modelyard.adapters.ray.partitions import ray_partitions
     from modelyard.config import load_config
     from modelyard.data.build import DataConfig, build_corpus, build_tokens, store_of
-    from modelyard.data.corpus.deduplicate import in_process
     from modelyard.data.corpus.document import run_inline
+    from modelyard.data.corpus.partitions import in_process
     from modelyard.data.corpus.trained import abuse_filter
     from modelyard.progress import silent
     from modelyard.store.artifacts import Store

@@ -14,8 +14,8 @@ from modelyard.config import load_config
 from modelyard.data.build import DataConfig, build_corpus, build_tokens, store_of
 from modelyard.data.contamination import check as contamination
 from modelyard.data.corpus import held_out
-from modelyard.data.corpus.deduplicate import in_process
 from modelyard.data.corpus.document import run_inline
+from modelyard.data.corpus.partitions import in_process
 from modelyard.data.feedback import gather as human_feedback
 from modelyard.evals import gather
 from modelyard.formats.token_rows import TokenRows

@@ -32,8 +32,8 @@ def build(
     from modelyard.config import load_config
     from modelyard.data import build as data
     from modelyard.data.corpus import drift
-    from modelyard.data.corpus.deduplicate import in_process
     from modelyard.data.corpus.document import run_inline
+    from modelyard.data.corpus.partitions import in_process
 
     stage = load_config(data.DataConfig, config, overrides)
     from modelyard.adapters import expectations  # seconds of imports, for which a config that cannot be used need not wait

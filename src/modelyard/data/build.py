@@ -8,8 +8,8 @@ from modelyard.config import Config
 from modelyard.data.corpus import build as corpus
 from modelyard.data.corpus import expectations
 from modelyard.data.corpus.config import CorpusConfig
-from modelyard.data.corpus.deduplicate import OpenPartitions
 from modelyard.data.corpus.document import Transform
+from modelyard.data.corpus.partitions import OpenPartitions
 from modelyard.data.tokens import token_files
 from modelyard.data.tokens.token_files import TokensConfig
 from modelyard.execution import ExecutionConfig

@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from modelyard.adapters.expectations import validate
 from modelyard.data.build import DataConfig, build_corpus, store_of
 from modelyard.data.corpus import drift, shard, shards, trained
-from modelyard.data.corpus.deduplicate import in_process
 from modelyard.data.corpus.document import DataError, run_inline
+from modelyard.data.corpus.partitions import in_process
 from modelyard.data.filters import abuse
 from modelyard.data.filters.abuse_teacher import Teacher
 from modelyard.formats.expectation import ExpectationError

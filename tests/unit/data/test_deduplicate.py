@@ -2,7 +2,8 @@
 
 import pytest
 
-from modelyard.data.corpus.deduplicate import LocalPartitions, judge
+from modelyard.data.corpus.deduplicate import judge
+from modelyard.data.corpus.partitions import LocalPartitions
 from modelyard.data.filters import partition, seen
 from tests.worlds.copies import RULES, arrivals_of, in_blocks, in_order
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from modelyard.adapters.ray import cluster as ray_cluster
 from modelyard.adapters.ray import is_on_this_machine
-from modelyard.data.corpus.deduplicate import Answer, LocalPartitions, OpenPartitions, Partitions
+from modelyard.data.corpus.partitions import Answer, LocalPartitions, OpenPartitions, Partitions
 from modelyard.data.filters.partition import Partition, Slice, beyond, cut, on_disk
 from modelyard.data.filters.seen import Kept
 
@@ -44,7 +44,7 @@ def ray_partitions(workers: int, fewest: int = FEWEST, shared_disk: bool | None 
 
 
 class RayPartitions:
-    """A ``modelyard.data.corpus.deduplicate.Partitions`` of Ray actors."""
+    """A ``modelyard.data.corpus.partitions.Partitions`` of Ray actors."""
 
     def __init__(self, workers: int, fewest: int, shared_disk: bool) -> None:
         """Args: as :func:`ray_partitions`."""
@@ -59,7 +59,7 @@ class RayPartitions:
         return 1 if self._here else self._workers
 
     def hold(self, kept: Sequence[Kept]) -> None:
-        """As :meth:`modelyard.data.corpus.deduplicate.Partitions.hold`."""
+        """As :meth:`modelyard.data.corpus.partitions.Partitions.hold`."""
         end = self._kept[-1].end if self._kept else 0
         self._kept = list(kept)
         if self._here and self._workers > 1 and (kept[-1].end if kept else 0) >= self._fewest:
@@ -72,7 +72,7 @@ class RayPartitions:
         self._all(lambda part: self._sent(part, end))
 
     def each(self, function: Callable[..., Answer], arguments: Sequence[tuple[Any, ...]]) -> list[Answer]:
-        """As :meth:`modelyard.data.corpus.deduplicate.Partitions.each`."""
+        """As :meth:`modelyard.data.corpus.partitions.Partitions.each`."""
         if self._here:
             return self._here.each(function, arguments)
         return self._all(lambda part: self._actors[part].ask.remote(function, *arguments[part]))

@@ -17,8 +17,8 @@ from typing import Any
 from modelyard.data.corpus import expectations
 from modelyard.data.corpus.config import CorpusConfig, CorpusIdentity, anywhere, source_identity
 from modelyard.data.corpus.counts import add
-from modelyard.data.corpus.deduplicate import OpenPartitions
 from modelyard.data.corpus.document import DataError, Transform
+from modelyard.data.corpus.partitions import OpenPartitions
 from modelyard.data.corpus.report import page
 from modelyard.data.corpus.shards import Shards, source_rows
 from modelyard.data.sources.stream import Shard, shards

@@ -20,14 +20,16 @@ from pydantic import Field
 
 from modelyard.config import Config
 from modelyard.data.corpus.config import CorpusConfig
-from modelyard.data.corpus.deduplicate import Answer, LocalPartitions, Rules
+from modelyard.data.corpus.deduplicate import Rules
 from modelyard.data.corpus.document import DataError, TableFunction, run_inline, to_table
+from modelyard.data.corpus.partitions import Answer, LocalPartitions
 from modelyard.data.corpus.shard import Block, finish, process
 from modelyard.data.corpus.shards import Shards
 from modelyard.data.corpus.splits import HeldOut
 from modelyard.data.filters import seen
-from modelyard.data.filters.partition import TIER, Pairs, Partition, Query, Run, Sorted, matches, merged
+from modelyard.data.filters.partition import Partition
 from modelyard.data.filters.seen import Kept
+from modelyard.data.filters.sorted_runs import TIER, Pairs, Query, Run, Sorted, matches, merged
 from modelyard.data.sources.stream import Row, Shard, rows, shards
 from modelyard.store.artifacts import Store
 

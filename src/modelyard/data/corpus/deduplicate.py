@@ -9,62 +9,20 @@ partitions change one, and one partition in this process is the case of a single
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from modelyard.data.corpus.partitions import Partitions
 from modelyard.data.corpus.splits import HeldOut, split_of
 from modelyard.data.filters import duplicates
-from modelyard.data.filters.partition import Owners, Pairs, Partition, Query, Similar, all_similar, owners
-from modelyard.data.filters.seen import Kept, Seen, Signatures
+from modelyard.data.filters.partition import Owners, Partition, Similar, all_similar, owners
+from modelyard.data.filters.seen import Seen, Signatures
+from modelyard.data.filters.sorted_runs import Pairs, Query
 from modelyard.data.filters.words import Hashes, Positions
 
 Reason = Literal["duplicate/exact", "duplicate/near", "duplicate/straddles_held_out"]
-Answer = TypeVar("Answer")
-
-
-class Partitions(Protocol):
-    """The index of a corpus's kept documents, in parts that answer at the same time."""
-
-    @property
-    def count(self) -> int:
-        """How many parts there are; it may change when more is held."""
-
-    def hold(self, kept: Sequence[Kept]) -> None:
-        """Add to the index what of ``kept``, all segments so far in order, it lacks."""
-
-    def each(self, function: Callable[..., Answer], arguments: Sequence[tuple[Any, ...]]) -> list[Answer]:
-        """``function(partition, *arguments)`` for each part with its own arguments, in order."""
-
-
-OpenPartitions = Callable[[], AbstractContextManager[Partitions]]
-"""Opens an empty index; what it needs is given back in the end."""
-
-
-class LocalPartitions:
-    """The :class:`Partitions` of this process alone, by default the whole index as one part."""
-
-    def __init__(self, count: int = 1) -> None:
-        self.count = count
-        self._parts = [Partition(part, count) for part in range(count)]
-
-    def hold(self, kept: Sequence[Kept]) -> None:
-        """As :meth:`Partitions.hold`."""
-        for part in self._parts:
-            part.hold(kept)
-
-    def each(self, function: Callable[..., Answer], arguments: Sequence[tuple[Any, ...]]) -> list[Answer]:
-        """As :meth:`Partitions.each`."""
-        return [function(part, *given) for part, given in zip(self._parts, arguments, strict=True)]
-
-
-@contextmanager
-def in_process(count: int = 1) -> Iterator[Partitions]:
-    """An :data:`OpenPartitions` without workers."""
-    yield LocalPartitions(count)
 
 
 class Rules(NamedTuple):

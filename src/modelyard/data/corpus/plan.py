@@ -17,7 +17,7 @@ from pydantic import Field
 from modelyard.config import Config
 from modelyard.data.corpus.costs import SEARCHED, Costs
 from modelyard.data.corpus.shard import BlocksConfig
-from modelyard.data.filters.partition import TIER
+from modelyard.data.filters.sorted_runs import TIER
 
 DRIVER = "driver"
 

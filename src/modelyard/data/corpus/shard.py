@@ -23,8 +23,9 @@ import pyarrow.parquet as pq
 
 from modelyard.config import Config
 from modelyard.data.corpus.counts import add, count
-from modelyard.data.corpus.deduplicate import Arrivals, Partitions, Rules, Verdict, judge
+from modelyard.data.corpus.deduplicate import Arrivals, Rules, Verdict, judge
 from modelyard.data.corpus.document import KEPT_SCHEMA, REFUSED_SCHEMA, Transform, to_table
+from modelyard.data.corpus.partitions import Partitions
 from modelyard.data.corpus.splits import HeldOut, split_of
 from modelyard.data.filters import seen
 from modelyard.data.filters.screen import Screen

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from modelyard.data.corpus.config import CorpusConfig, ShardIdentity, anywhere, source_identity
-from modelyard.data.corpus.deduplicate import Partitions
 from modelyard.data.corpus.document import Transform
+from modelyard.data.corpus.partitions import Partitions
 from modelyard.data.corpus.shard import build
 from modelyard.data.corpus.trained import abuse_filter, open_abuse_filter, train_classifier
 from modelyard.data.filters.classifier import TrainedClassifier

@@ -9,22 +9,19 @@ a look-up in N shards searches 7 log8(N) runs. Left out: merging signatures, whi
 from __future__ import annotations
 
 import bisect
-import tempfile
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from modelyard.data.filters.seen import Kept, Segment, Signatures, load
+from modelyard.data.filters.sorted_runs import TIER, Pairs, Query, Run, Sorted, joined, links, matches, merged, ordered, stored
 from modelyard.data.filters.words import Hashes, Positions
 
-TIER = 8
-"""Runs of one size that are merged into one of the next."""
 _PAIRS = 65_536
 """Pairs whose signatures are compared at once."""
 Owners = npt.NDArray[np.intp]
-_Kind = TypeVar("_Kind", bound=np.generic)
 
 
 def owners(hashes: Hashes, parts: int) -> Owners:
@@ -34,14 +31,6 @@ def owners(hashes: Hashes, parts: int) -> Owners:
 
 def _edges(parts: int) -> Hashes:
     return np.array([(number << 64) // parts for number in range(parts)], np.uint64)
-
-
-class Sorted(NamedTuple):
-    """Hashes of one column (the exact key, or a band) in ascending order."""
-
-    hashes: Hashes
-    rows: npt.NDArray[np.integer[Any]]
-    """Of each hash's document, counted from the first one of its run."""
 
 
 class Rows(NamedTuple):
@@ -85,44 +74,9 @@ def _within(column: Sorted, part: int, parts: int) -> Sorted:
 
 def on_disk(piece: Slice) -> Slice:
     """A slice that came from another machine, in files that end with this process."""
-    columns = [Sorted(_stored(column.hashes), _stored(column.rows)) for column in piece.columns]
-    rows = piece.rows._replace(signatures=_stored(piece.rows.signatures), clusters=_stored(piece.rows.clusters))
+    columns = [Sorted(stored(column.hashes), stored(column.rows)) for column in piece.columns]
+    rows = piece.rows._replace(signatures=stored(piece.rows.signatures), clusters=stored(piece.rows.clusters))
     return Slice(piece.kept, columns, rows)
-
-
-def _stored(values: npt.NDArray[_Kind]) -> npt.NDArray[_Kind]:
-    """The array, memory-mapped from a file without a name."""
-    if not values.size:
-        return values.copy()
-    with tempfile.TemporaryFile() as file:
-        stored = np.memmap(file, values.dtype, "w+", shape=values.shape)
-    stored[...] = values
-    return stored
-
-
-class Run(NamedTuple):
-    """Sorted hashes of consecutive segments."""
-
-    first: int
-    """Number of the first document."""
-    level: int
-    """Times that it was merged."""
-    columns: list[Sorted]
-
-
-class Query(NamedTuple):
-    """What is looked up in one column of a part."""
-
-    documents: Positions
-    """Of the work at hand, ascending."""
-    hashes: Hashes
-
-
-class Pairs(NamedTuple):
-    """Documents of the work at hand and others that share a hash with them."""
-
-    documents: Positions
-    others: Positions
 
 
 class Met(NamedTuple):
@@ -184,15 +138,10 @@ class Partition:
 
     def look_up(self, queries: list[Query]) -> Met:
         """Kept documents that share a hash with the documents of ``queries`` (one a column), and documents that share one among themselves."""
-        queries = [_ordered(query) for query in queries]  # by hash, so that a search goes through a run once
-        found = [
-            [matches(run.columns[column], run.first, query) for run in self._runs] or [_none()] for column, query in enumerate(queries)
-        ]
-        return Met(
-            _joined(found[0]),
-            _joined([pairs for column in found[1:] for pairs in column] or [_none()]),
-            _joined([_links(query) for query in queries]),
-        )
+        queries = [ordered(query) for query in queries]
+        found = [[matches(run.columns[column], run.first, query) for run in self._runs] for column, query in enumerate(queries)]
+        candidates = [pairs for column in found[1:] for pairs in column]
+        return Met(joined(found[0]), joined(candidates), joined([links(query) for query in queries]))
 
     def similar(self, pairs: Pairs, signatures: Signatures, least: float) -> Similar:
         """The pairs of documents and numbers, all of this part, whose signatures agree in at least a share ``least``.
@@ -228,50 +177,3 @@ def beyond(kept: Sequence[Kept], end: int) -> list[Kept]:
     new = [one for one in kept[bisect.bisect_left(kept, end, key=lambda one: one.first) :] if one.documents]
     assert (new[0].first if new else kept[-1].end if kept else 0) == end, "half a segment is held"
     return new
-
-
-def merged(runs: list[Run]) -> Run:
-    """Several runs as one."""
-    first = runs[0].first
-    columns = []
-    for parts in zip(*(run.columns for run in runs), strict=True):
-        hashes = np.concatenate([part.hashes for part in parts])
-        rows = np.concatenate([part.rows + np.int64(run.first - first) for part, run in zip(parts, runs, strict=True)])
-        order = np.argsort(hashes, kind="stable")
-        columns.append(Sorted(_stored(hashes[order]), _stored(rows[order])))
-    return Run(first, runs[0].level + 1, columns)
-
-
-def _none() -> Pairs:
-    return Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64))
-
-
-def _joined(every: list[Pairs]) -> Pairs:
-    return Pairs(*(np.concatenate(column) for column in zip(*every, strict=True)))
-
-
-def _ordered(query: Query) -> Query:
-    order = np.argsort(query.hashes, kind="stable")
-    return Query(query.documents[order], query.hashes[order])
-
-
-def matches(column: Sorted, first: int, query: Query) -> Pairs:
-    """Every document of ``query`` with every kept one of equal hash."""
-    low = np.searchsorted(column.hashes, query.hashes, "left")
-    hit = np.flatnonzero(low < len(column.hashes))
-    hit = hit[column.hashes[low[hit]] == query.hashes[hit]]
-    if not hit.size:
-        return _none()
-    low = low[hit]
-    counts = np.searchsorted(column.hashes, query.hashes[hit], "right") - low
-    place = np.repeat(low - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
-    return Pairs(np.repeat(query.documents[hit], counts), column.rows[place].astype(np.int64) + first)
-
-
-def _links(query: Query) -> Pairs:
-    """Documents with equal hashes, each with the first of them; ``query`` is in the order of hashes and then of documents."""
-    if not query.hashes.size:
-        return _none()
-    new = np.concatenate([[True], query.hashes[1:] != query.hashes[:-1]])
-    firsts = query.documents[np.flatnonzero(new)[np.cumsum(new) - 1]]
-    return Pairs(query.documents[~new], firsts[~new])
