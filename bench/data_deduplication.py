@@ -4,7 +4,7 @@
 The index holds signatures of random numbers in segments of 125,000; of the block's documents one in four has a copy
 there and one in ten a copy in the block. Wall seconds of :func:`modelyard.data.corpus.deduplicate.judge`, the least of
 ``--runs``; every way must give the same verdicts. With ``--shuffle`` Ray Data groups the same bands (new rows and the
-index's, by key, in two parts): what a shuffle for each block would cost, before any signature is compared.
+index's, by the first bit of their key): what a shuffle for each block would cost, before any signature is compared.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def shuffled(kept: list[seen.Kept], arrivals: Arrivals) -> float:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     began = time.perf_counter()
     ray.data.DataContext.get_current().enable_progress_bars = False
-    met = ray.data.from_arrow(tables).groupby("part", num_partitions=2).map_groups(meeting, batch_format="pyarrow").take_all()
+    met = ray.data.from_arrow(tables).groupby("part").map_groups(meeting, batch_format="pyarrow").take_all()
     spent = time.perf_counter() - began
     assert sum(row["met"] for row in met)
     return spent
