@@ -1,10 +1,11 @@
-"""Everything that ``make bench-data`` measures: the whole stage by step, what the filters find, their speed beside peers, the cost of size."""
+"""Everything that ``make bench-data`` measures: the whole stage by step, what the filters find, their speed beside peers, the
+look-up of duplicates on workers, the cost of size."""
 
 from __future__ import annotations
 
 import sys
 
-from bench import contamination, data_filters, data_quality, data_scaling, data_stage, personal_data
+from bench import contamination, data_deduplication, data_filters, data_quality, data_scaling, data_stage, personal_data
 from bench.program import program
 
 
@@ -15,6 +16,7 @@ def main() -> None:
     personal_data.main()
     contamination.main()
     data_filters.main()
+    data_deduplication.main()
     data_scaling.main()
 
 

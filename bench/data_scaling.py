@@ -102,15 +102,18 @@ def _one(directory: str, workers: int) -> None:
     from modelyard.adapters.expectations import validate
     from modelyard.adapters.ray import cluster as ray_cluster
     from modelyard.adapters.ray.data import RayTransform
+    from modelyard.adapters.ray.partitions import ray_partitions
     from modelyard.config import load_config
     from modelyard.data.build import DataConfig, build_corpus, store_of
     from modelyard.data.corpus.document import run_inline
+    from modelyard.data.corpus.partitions import in_process
     from modelyard.progress import silent
 
     config = load_config(DataConfig, Path(directory) / "config.toml")
     started = time.perf_counter()
     transform = RayTransform(workers) if workers > 1 else run_inline
-    built = build_corpus(config, store_of(config), transform, validate, silent)
+    partitions = ray_partitions(workers) if workers > 1 else in_process
+    built = build_corpus(config, store_of(config), transform, partitions, validate, silent)
     seconds = time.perf_counter() - started
     ray_cluster.disconnect()
     rate = built.artifact.metrics["corpus/bytes/read"] / 1e6 / seconds

@@ -179,8 +179,8 @@ def _watch(clock: _Clock) -> None:
         (AbuseFilter, "refuse", "abuse"),
         (duplicates, "signatures", "signatures"),
         (duplicates, "exact_key", "exact keys"),
-        (shard, "_process", "look-up and writing"),
-        (shard, "_finish", "look-up and writing"),
+        (shard, "process", "look-up and writing"),
+        (shard, "finish", "look-up and writing"),
         (build, "_write", "report and expectations"),
         (expectations, "check", "report and expectations"),
         (tokenizer, "train", "tokenizer training"),
@@ -195,9 +195,11 @@ def _run(directory: Path, workers: int) -> dict[str, Any]:
     from modelyard.adapters.expectations import validate
     from modelyard.adapters.ray import cluster as ray_cluster
     from modelyard.adapters.ray.data import RayTransform
+    from modelyard.adapters.ray.partitions import ray_partitions
     from modelyard.config import load_config
     from modelyard.data.build import DataConfig, build_corpus, build_tokens, store_of
     from modelyard.data.corpus.document import run_inline
+    from modelyard.data.corpus.partitions import in_process
     from modelyard.data.corpus.trained import abuse_filter
     from modelyard.progress import silent
     from modelyard.store.artifacts import Store
@@ -213,7 +215,8 @@ def _run(directory: Path, workers: int) -> dict[str, Any]:
         _watch(clock)
     started = time.perf_counter()
     transform = RayTransform(workers) if workers > 1 else run_inline
-    corpus = build_corpus(config, store, transform, validate, silent).artifact
+    partitions = ray_partitions(workers) if workers > 1 else in_process
+    corpus = build_corpus(config, store, transform, partitions, validate, silent).artifact
     build_tokens(config, store, corpus, silent)
     seconds = time.perf_counter() - started
     clock.enter("")

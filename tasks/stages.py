@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from modelyard.adapters import expectations
 from modelyard.adapters.ray import train as ray_train
 from modelyard.adapters.ray.data import RayTransform
+from modelyard.adapters.ray.partitions import ray_partitions
 from modelyard.config import Config
 from modelyard.data.contamination import check as contamination
 from modelyard.data.contamination import overlap
@@ -148,8 +149,14 @@ def _with_contents(config: benchmarks.GatherConfig, place: Place, parents: Mappi
 
 def _for_corpus(config: CorpusConfig, place: Place) -> dict[str, Any]:
     ray_train.release()  # its CPUs are wanted for the filters
-    transform = RayTransform(place.execution.threads)
-    return {"transform": transform, "validate": expectations.validate, "store": place.store, "roots": place.execution.roots}
+    workers = place.execution.threads
+    return {
+        "transform": RayTransform(workers),
+        "partitions": ray_partitions(workers),
+        "validate": expectations.validate,
+        "store": place.store,
+        "roots": place.execution.roots,
+    }
 
 
 def _for_held_out(config: held_out.HeldOutConfig, place: Place) -> dict[str, Any]:

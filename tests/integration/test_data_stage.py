@@ -9,11 +9,13 @@ import ray
 from flows.pipeline_config import load_pipeline
 from modelyard.adapters.expectations import validate
 from modelyard.adapters.ray.data import RayTransform
+from modelyard.adapters.ray.partitions import ray_partitions
 from modelyard.config import load_config
 from modelyard.data.build import DataConfig, build_corpus, build_tokens, store_of
 from modelyard.data.contamination import check as contamination
 from modelyard.data.corpus import held_out
 from modelyard.data.corpus.document import run_inline
+from modelyard.data.corpus.partitions import in_process
 from modelyard.data.feedback import gather as human_feedback
 from modelyard.evals import gather
 from modelyard.formats.token_rows import TokenRows
@@ -42,9 +44,9 @@ def _overrides(root, scratch):
     ]
 
 
-def _built(config, transform):
+def _built(config, transform, partitions):
     store = store_of(config)
-    built = build_corpus(config, store, transform, validate, silent)
+    built = build_corpus(config, store, transform, partitions, validate, silent)
     directory = store.fetch(built.artifact)
     content = {path.relative_to(directory).as_posix(): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
     return built, directory, {name: data for name, data in content.items() if name != "artifact.json"}
@@ -54,8 +56,8 @@ def _built(config, transform):
 def test_data_stages_give_the_same_on_workers_and_in_a_pipeline(tmp_path):
     overrides = {name: _overrides(tmp_path / name, tmp_path / "scratch") for name in ("loop", "four")}
     config = {name: load_config(DataConfig, SMALLEST, given) for name, given in overrides.items()}
-    built, corpus, loop = _built(config["loop"], run_inline)
-    assert _built(config["four"], RayTransform(4))[2] == loop
+    built, corpus, loop = _built(config["loop"], run_inline, in_process)
+    assert _built(config["four"], RayTransform(4), ray_partitions(4, fewest=1))[2] == loop
     ray.shutdown()
     refused = {name.removeprefix("corpus/refused/") for name in built.artifact.metrics}
     assert {"language/not_accepted", "normalise/undecodable", "duplicate/exact", "quality/too_short"} <= refused

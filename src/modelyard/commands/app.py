@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 import typer
+from typer.core import TyperGroup
 from typer.main import get_command
 
 from modelyard.commands import (
@@ -21,6 +22,7 @@ from modelyard.commands import (
     contamination,
     convert,
     data,
+    data_plan,
     desk,
     eval,
     feedback,
@@ -60,7 +62,7 @@ COMMANDS: dict[str, tuple[tuple[str, Callable[..., object]], ...]] = {
         ("schema", schema.schema),
     ),
     "People": (("desk", desk.desk), ("account", desk.account), ("label", label.label), ("findings", findings.findings)),
-    "Data": (("data", data.build), ("contamination", contamination.contamination), ("harms", harms.harms)),
+    "Data": (("data", data.build), ("data plan", data_plan.plan), ("contamination", contamination.contamination), ("harms", harms.harms)),
     "Planning": (("plan", plan.plan), ("layout", layout.layout), ("forecast", forecast.forecast), ("ledger", ledger.ledger)),
     "Models": (("import", convert.import_model), ("export", convert.export_model)),
     "Evaluation": (
@@ -80,9 +82,20 @@ COMMANDS: dict[str, tuple[tuple[str, Callable[..., object]], ...]] = {
         ("prune", prune.prune),
     ),
 }
-"""Panel of the help -> its commands."""
+"""Panel of the help -> its commands; a name may have two words of which the first is a command too."""
+
+
+class Program(TyperGroup):
+    """The commands, the longest name first."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that ``args`` begin with, and the words behind its name."""
+        two = " ".join(args[:2])
+        return super().resolve_command(ctx, [two, *args[2:]] if len(args) > 1 and two in self.commands else args)
+
 
 app = typer.Typer(
+    cls=Program,
     help="Build, align, measure, release and serve language models. Exit codes: 0 done or promoted, 1 failed, 2 bad input, 3 HOLD, 4 BLOCK.",
     pretty_exceptions_enable=False,
 )

@@ -1,4 +1,5 @@
 """``modelyard data``: the data stages alone, with Ray for the workers, Great Expectations for the suites, MLflow for the record.
+What a corpus of another size would take is :mod:`modelyard.commands.data_plan`'s.
 
 What it builds is what a pipeline builds from the same tables, down to the fingerprint: a pipeline run finds it, and the other way round.
 """
@@ -32,14 +33,18 @@ def build(
     from modelyard.data import build as data
     from modelyard.data.corpus import drift
     from modelyard.data.corpus.document import run_inline
+    from modelyard.data.corpus.partitions import in_process
 
     stage = load_config(data.DataConfig, config, overrides)
     from modelyard.adapters import expectations  # seconds of imports, for which a config that cannot be used need not wait
     from modelyard.adapters.ray.data import RayTransform
+    from modelyard.adapters.ray.partitions import ray_partitions
 
     store = data.store_of(stage)
-    transform = RayTransform(stage.execution.threads) if stage.execution.threads > 1 else run_inline
-    corpus = data.build_corpus(stage, store, transform, expectations.validate, _progress)
+    workers = stage.execution.threads
+    transform = RayTransform(workers) if workers > 1 else run_inline
+    partitions = ray_partitions(workers) if workers > 1 else in_process
+    corpus = data.build_corpus(stage, store, transform, partitions, expectations.validate, _progress)
     _record(stage, store, corpus)
     drift.check(stage.name, corpus.artifact, store, expectations.validate)
     metrics = corpus.artifact.metrics

@@ -6,6 +6,7 @@ Typer's own ``min`` and ``max`` let NaN through and have no open interval.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 
 import typer
@@ -32,6 +33,21 @@ def at_least(low: float) -> Callable[[float | None], float | None]:
         return value
 
     return check
+
+
+_UNITS = {
+    unit: factor
+    for power, letter in enumerate("KMGTPE", 1)
+    for unit, factor in ((f"{letter}B", 1000.0**power), (f"{letter}IB", 1024.0**power))
+} | {"": 1.0, "B": 1.0}
+
+
+def size(text: str) -> float:
+    """Bytes of ``100TB``, ``5 GiB`` or ``1000``; a parser of typer's options."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:[eE]\+?\d{1,2})?)\s*([A-Za-z]*)\s*", text, re.ASCII)
+    if match is None or match[2].upper() not in _UNITS or not 0 < (value := float(match[1]) * _UNITS[match[2].upper()]) <= 1e21:
+        raise typer.BadParameter(f"must be a size such as 100TB or 5GiB, above 0 and at most 1 ZB, got {text[:20]!r}")
+    return value
 
 
 def shown(value: float) -> str:

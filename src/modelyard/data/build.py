@@ -9,6 +9,7 @@ from modelyard.data.corpus import build as corpus
 from modelyard.data.corpus import expectations
 from modelyard.data.corpus.config import CorpusConfig
 from modelyard.data.corpus.document import Transform
+from modelyard.data.corpus.partitions import OpenPartitions
 from modelyard.data.tokens import token_files
 from modelyard.data.tokens.token_files import TokensConfig
 from modelyard.execution import ExecutionConfig
@@ -41,13 +42,15 @@ def store_of(config: DataConfig) -> Store:
     return Store(config.execution.store, config.execution.scratch)
 
 
-def build_corpus(config: DataConfig, store: Store, transform: Transform, validate: Validate, report: Report) -> Built:
+def build_corpus(
+    config: DataConfig, store: Store, transform: Transform, partitions: OpenPartitions, validate: Validate, report: Report
+) -> Built:
     """Build the corpus, or find it. Raises as :func:`modelyard.data.corpus.build.run`."""
     roots = config.execution.roots
     spec = Spec(
         corpus.NAME, corpus.defined(config.corpus, store, roots), {}, checked_code((corpus.__name__, CHECKED_BY), expectations.SUITES)
     )
-    return store.build(spec, lambda out, _: corpus.run(config.corpus, {}, out, report, transform, validate, store, roots))
+    return store.build(spec, lambda out, _: corpus.run(config.corpus, {}, out, report, transform, partitions, validate, store, roots))
 
 
 def build_tokens(config: DataConfig, store: Store, made: Artifact, report: Report) -> Built | None:

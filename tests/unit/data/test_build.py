@@ -15,6 +15,7 @@ from modelyard.adapters.expectations import validate
 from modelyard.data.build import DataConfig, build_corpus, store_of
 from modelyard.data.corpus import drift, shard, shards, trained
 from modelyard.data.corpus.document import DataError, run_inline
+from modelyard.data.corpus.partitions import in_process
 from modelyard.data.filters import abuse
 from modelyard.data.filters.abuse_teacher import Teacher
 from modelyard.formats.expectation import ExpectationError
@@ -65,8 +66,8 @@ def _config(root, *paths, max_broken=0.01, **changes):
     return DataConfig.model_validate({"name": "planted", "corpus": corpus | changes, "execution": execution} | named)
 
 
-def _run(config):
-    made = build_corpus(config, store_of(config), run_inline, validate, silent)
+def _run(config, parts=1):
+    made = build_corpus(config, store_of(config), run_inline, lambda: in_process(parts), validate, silent)
     return made, store_of(config).fetch(made.artifact)
 
 
@@ -152,7 +153,7 @@ def test_stage_new_source_is_processed_alone_and_sees_the_old_ones(tmp_path, pla
     built = []
     monkeypatch.setattr(shards, "build", lambda part, *more: built.append(part.source.name) or shard.build(part, *more))
     config = _config(tmp_path, tmp_path / "old.jsonl", tmp_path / "new.jsonl")
-    made, both = _run(config)
+    made, both = _run(config, parts=4)
     assert built == ["new"]
     for _ in range(2):
         with pytest.raises(ExpectationError, match="suite drift failed: drift_refused"):
@@ -172,12 +173,12 @@ def test_stage_new_source_is_processed_alone_and_sees_the_old_ones(tmp_path, pla
     assert (sorted(part.name for part in found.parts.values()), found.problems) == (["abuse_filter", "shard", "shard"], ())
 
 
-def test_stage_killed_in_any_block_goes_on_to_the_same_bytes(tmp_path, planted, monkeypatch):
+def test_stage_killed_in_any_block_goes_on_to_the_same_bytes_with_other_partitions(tmp_path, planted, monkeypatch):
     _, rows, _ = planted
     _lines(tmp_path / "crawl.jsonl", rows)
     _, whole = _run(_config(tmp_path / "a", tmp_path / "crawl.jsonl"))
     config = _config(tmp_path / "b", tmp_path / "crawl.jsonl")
-    process, calls = shard._process, []
+    process, calls = shard.process, []
 
     def killed(*arguments):
         calls.append(arguments[0].number)
@@ -185,10 +186,10 @@ def test_stage_killed_in_any_block_goes_on_to_the_same_bytes(tmp_path, planted, 
             raise KeyboardInterrupt
         process(*arguments)
 
-    monkeypatch.setattr(shard, "_process", killed)
+    monkeypatch.setattr(shard, "process", killed)
     for _ in range(40):
         try:
-            _, resumed = _run(config)
+            _, resumed = _run(config, parts=1 + len(calls) % 3)
             break
         except KeyboardInterrupt:
             continue

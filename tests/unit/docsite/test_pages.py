@@ -91,8 +91,9 @@ def test_commands_and_options_exist() -> None:
     known, seen = program().commands, 0
     for block, words in commands():
         if words[0] == "modelyard":
-            assert words[1] in known, block.where
-            options = {flag for param in known[words[1]].params for flag in (*param.opts, *param.secondary_opts)}
+            name = two if (two := " ".join(words[1:3])) in known else words[1]
+            assert name in known, block.where
+            options = {flag for param in known[name].params for flag in (*param.opts, *param.secondary_opts)}
             unknown = [word for word in words[2:] if word.startswith("--") and word not in {*options, "--help"}]
             assert unknown == [], block.where
             seen += 1

@@ -2,7 +2,7 @@
 
 Every shard is an artifact whose parent is the shard before it. That chain is what makes the stage incremental: a new source or file at the end
 leaves the earlier shards as they are, and its documents are looked up in theirs. The corpus puts the shards' files together (hard links on a local
-store), checks them and reports. Reading and look-up are serial, screening is spread over workers. Left out: a look-up spread over machines.
+store), checks them and reports. Reading and writing are serial, screening and the look-up are spread over workers.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from modelyard.data.corpus import expectations
 from modelyard.data.corpus.config import CorpusConfig, CorpusIdentity, anywhere, source_identity
 from modelyard.data.corpus.counts import add
 from modelyard.data.corpus.document import DataError, Transform
+from modelyard.data.corpus.partitions import OpenPartitions
 from modelyard.data.corpus.report import page
 from modelyard.data.corpus.shards import Shards, source_rows
 from modelyard.data.sources.stream import Shard, shards
@@ -47,6 +48,7 @@ def run(
     out: Path,
     report: Report,
     transform: Transform,
+    partitions: OpenPartitions,
     validate: Validate,
     store: Store,
     roots: Sequence[str],
@@ -59,6 +61,7 @@ def run(
         out: empty directory.
         report: receives progress in shards.
         transform: runs the screening pass, inline or on workers.
+        partitions: opens the index of kept documents, in one part or spread over workers.
         validate: runs the declared expectations.
         store: keeps the shards and the abuse filter.
         roots: where a source's relative path is looked for.
@@ -70,9 +73,10 @@ def run(
     assert not inputs, "the corpus has no parents"
     every = _every(config, store, roots)
     made = Shards(config, store, every, transform, roots)
-    for number, shard in enumerate(every, 1):
-        made.build(shard, _in_shards(report, number, len(every)))
-        report(number, len(every), unit="shard")
+    with partitions() as index:
+        for number, shard in enumerate(every, 1):
+            made.build(shard, index, _in_shards(report, number, len(every)))
+            report(number, len(every), unit="shard")
     directories = made.directories()
     counts = add([json.loads((directory / "counts.json").read_text("utf-8")) for directory in directories])
     if not counts["kept"]["documents"]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from modelyard.data.corpus.config import CorpusConfig, ShardIdentity, anywhere, source_identity
 from modelyard.data.corpus.document import Transform
+from modelyard.data.corpus.partitions import Partitions
 from modelyard.data.corpus.shard import build
 from modelyard.data.corpus.trained import abuse_filter, open_abuse_filter, train_classifier
 from modelyard.data.filters.classifier import TrainedClassifier
@@ -37,14 +38,14 @@ class Shards:
         self._fetched: list[Path] = []
         self._screen: Screen | None = None
 
-    def build(self, shard: Shard, report: Report) -> None:
-        """Build the next shard, or find it."""
+    def build(self, shard: Shard, partitions: Partitions, report: Report) -> None:
+        """Build the next shard, or find it; ``partitions`` hold what is of this corpus."""
         parents = {"abuse_filter": self.filter} | ({"before": self.built[-1]} if self.built else {})
         spec = Spec("shard", self._identity(shard), parents, code_version("modelyard.data.corpus.shard"))
 
         def produce(out: Path, checkpoints: Path) -> Mapping[str, float]:
             checkpoints.mkdir(parents=True, exist_ok=True)
-            return build(shard, self.directories(), self.config.blocks, self.screen(), out, checkpoints, self.transform, report)
+            return build(shard, self.directories(), self.config.blocks, self.screen(), out, checkpoints, self.transform, partitions, report)
 
         self.built.append(self.store.build(spec, produce).artifact)
 

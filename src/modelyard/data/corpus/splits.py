@@ -7,7 +7,7 @@ function of (seed, name of the cluster) and the source's shares alone: a new sou
 from __future__ import annotations
 
 import hashlib
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 Split = Literal["train", "validation", "test"]
 """train: trained on; validation: measures the language-model loss; test: items of benchmarks."""
@@ -20,6 +20,20 @@ def new_cluster(name: int, validation: float, test: float, seed: int) -> int:
     place = fraction(f"{seed}:cluster:{name}")
     split = "test" if place < test else "validation" if place < test + validation else "train"
     return name & ~_BITS | SPLITS.index(split)
+
+
+class HeldOut(NamedTuple):
+    """What decides about the split of a new cluster."""
+
+    validation: float
+    """Share of clusters that measures the language-model loss."""
+    test: float
+    """The source's share of benchmarks."""
+    seed: int
+
+    def cluster(self, name: int) -> int:
+        """A new cluster that begins with ``name``."""
+        return new_cluster(name, self.validation, self.test, self.seed)
 
 
 def split_of(cluster: int) -> Split:

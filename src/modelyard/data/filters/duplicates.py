@@ -1,8 +1,9 @@
 """Exact and near duplicates: MinHash signatures (Broder 1997; rensa's implementation) and banded LSH, deterministic in
 document order.
 
-Signatures are computed inside the parallel pass; the look-up is one serial pass over them. Of several copies the first
-in the given order stays, so a caller that puts held-out documents first removes from training whatever resembles them.
+Signatures are computed inside the parallel pass. :func:`find` is the serial look-up of a few documents; a corpus's is
+:mod:`modelyard.data.corpus.deduplicate`, over any number of partitions. Of several copies the first in the given order
+stays, so a caller that puts held-out documents first removes from training whatever resembles them.
 A pair found by LSH counts only when the signatures' estimated Jaccard similarity reaches the threshold. Left out:
 repeated passages inside otherwise different documents.
 """
@@ -100,7 +101,7 @@ def find(keys: list[bytes], signature: npt.NDArray[np.uint32], config: Duplicate
         signature: uint32 [documents, permutations].
         config: bands and threshold.
     """
-    seen = Seen([], config.bands)
+    seen = Seen(config.bands)
     bands = band_hashes(signature, config.bands).tolist()
     found: list[Duplicate | None] = []
     for index, key in enumerate(np.frombuffer(b"".join(keys), np.uint64)[::2].tolist()):
@@ -109,32 +110,16 @@ def find(keys: list[bytes], signature: npt.NDArray[np.uint32], config: Duplicate
             found.append(Duplicate(copy, 1.0, exact=True))
             continue
         candidates = seen.candidates(bands[index])
-        near = nearest(signature[index], signature[candidates], config.threshold)
-        found.append(Duplicate(candidates[near.place], near.similarity, exact=False) if near else None)
+        similarities = (signature[candidates] == signature[index]).mean(axis=1)
+        near = nearest(similarities, config.threshold)
+        found.append(None if near is None else Duplicate(candidates[near], float(similarities[near]), exact=False))
         if near is None:
             seen.add(index, key, bands[index])
     return found
 
 
-class Nearest(NamedTuple):
-    """The most similar of some candidates."""
-
-    place: int
-    """Its index among them."""
-    similarity: float
-    """Estimated Jaccard similarity."""
-
-
-def nearest(signature: npt.NDArray[np.uint32], candidates: npt.NDArray[np.uint32], threshold: float) -> Nearest | None:
-    """The first of the most similar candidates, when it reaches the threshold.
-
-    Args:
-        signature: [permutations].
-        candidates: [candidates, permutations].
-        threshold: least estimated similarity.
-    """
-    if not len(candidates):
+def nearest(similarities: npt.NDArray[np.float64], threshold: float) -> int | None:
+    """The place of the first of the largest, when it reaches the threshold."""
+    if not similarities.size or similarities.max() < threshold:
         return None
-    similarity = (candidates == signature).mean(axis=1)
-    best = int(similarity.argmax())
-    return Nearest(best, float(similarity[best])) if similarity[best] >= threshold else None
+    return int(similarities.argmax())

@@ -1,8 +1,7 @@
-"""What is already in a corpus: exact keys, LSH bands and signatures of kept documents, in memory or in files of earlier shards.
+"""What is already in a corpus: exact keys, LSH bands, signatures and ids of kept documents, in files of earlier shards and blocks.
 
-A shard's part is written once, sorted, and only read afterwards (memory-mapped, so that the index of a large corpus costs disk, not memory): a new
-shard looks itself up in the old ones without reading their text. Left out: merging the parts of very many shards, and a look-up spread over
-machines.
+A shard's index is written once, sorted, and only read afterwards (memory-mapped, so that the index of a large corpus costs disk, not memory): a new
+shard looks itself up in the old ones without reading their text. :mod:`modelyard.data.filters.partition` looks up, in one part or in many.
 """
 
 from __future__ import annotations
@@ -12,21 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
-from modelyard.data.filters.words import Hashes, Positions
+from modelyard.data.filters.words import Hashes
 
 Signatures = npt.NDArray[np.uint32]
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 FILES = ("exact", "exact_rows", "bands", "band_rows", "signatures", "clusters")
-
-
-class Entry(NamedTuple):
-    """A kept document."""
-
-    segment: int
-    """Index of its segment, -1 for the documents added last."""
-    row: int
-    """Its row there."""
+IDS = "ids.arrow"
 
 
 class Segment(NamedTuple):
@@ -44,6 +36,28 @@ class Segment(NamedTuple):
     """[n, permutations]."""
     clusters: Hashes
     """[n]."""
+    ids: pa.ChunkedArray
+    """[n] strings."""
+
+
+class Kept(NamedTuple):
+    """Kept documents of an earlier shard or block, numbered in their order in the corpus."""
+
+    directory: Path
+    """Of its segment."""
+    first: int
+    """Number of its first document."""
+    documents: int
+
+    @property
+    def end(self) -> int:
+        """Number of the document after its last."""
+        return self.first + self.documents
+
+
+def following(earlier: list[Kept], directory: Path) -> Kept:
+    """The segment in ``directory``, whose documents come after those of ``earlier``."""
+    return Kept(directory, earlier[-1].end if earlier else 0, len(np.load(directory / "clusters.npy", mmap_mode="r")))
 
 
 def band_hashes(signatures: Signatures, bands: int) -> Hashes:
@@ -56,7 +70,7 @@ def band_hashes(signatures: Signatures, bands: int) -> Hashes:
     return total
 
 
-def segment(keys: Hashes, bands: Hashes, signatures: Signatures, clusters: Hashes) -> Segment:
+def segment(keys: Hashes, bands: Hashes, signatures: Signatures, clusters: Hashes, ids: pa.ChunkedArray) -> Segment:
     """The index of kept documents, in their order."""
     exact, order = np.argsort(keys, kind="stable"), np.argsort(bands, axis=0, kind="stable")
     return Segment(
@@ -66,6 +80,7 @@ def segment(keys: Hashes, bands: Hashes, signatures: Signatures, clusters: Hashe
         np.ascontiguousarray(order.T.astype(np.uint32)),
         signatures,
         clusters,
+        ids,
     )
 
 
@@ -74,11 +89,24 @@ def save(part: Segment, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     for name in FILES:
         np.save(directory / f"{name}.npy", getattr(part, name))
+    _save_ids(part.ids, directory)
 
 
 def load(directory: Path) -> Segment:
     """A segment as memory maps."""
-    return Segment(*(np.load(directory / f"{name}.npy", mmap_mode="r") for name in FILES))
+    arrays = {name: np.load(directory / f"{name}.npy", mmap_mode="r") for name in FILES}
+    return Segment(**arrays, ids=load_ids(directory))
+
+
+def load_ids(directory: Path) -> pa.ChunkedArray:
+    """The ids of a segment's documents as a memory map."""
+    return pa.ipc.open_file(pa.memory_map(str(directory / IDS))).read_all().column("id")
+
+
+def _save_ids(ids: pa.ChunkedArray, directory: Path) -> None:
+    table = pa.table({"id": ids}).combine_chunks()
+    with pa.OSFile(str(directory / IDS), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
 
 
 def merge(parts: list[Segment], directory: Path) -> None:
@@ -109,35 +137,22 @@ def merge(parts: list[Segment], directory: Path) -> None:
         hashes[band], owners[band] = values[order], value_rows[order]
     for part, offset in zip(parts, offsets[:-1].tolist(), strict=True):
         signatures[offset : offset + len(part.clusters)] = part.signatures
+    _save_ids(pa.chunked_array([chunk for part in parts for chunk in part.ids.chunks], pa.string()), directory)
 
 
 class Seen:
-    """Kept documents of earlier segments, and those added since."""
+    """Kept documents in memory: those of the work at hand."""
 
-    def __init__(self, segments: list[Segment], bands: int) -> None:
-        self.segments = segments
-        self._bands = bands
+    def __init__(self, bands: int) -> None:
         self._exact: dict[int, int] = {}
         self._buckets: list[dict[int, list[int]]] = [{} for _ in range(bands)]
 
-    def look_up(self, keys: Hashes, bands: Hashes) -> tuple[dict[int, Entry], dict[int, list[Entry]]]:
-        """(document -> exact copy, document -> LSH candidates) among the earlier segments."""
-        copies: dict[int, Entry] = {}
-        candidates: dict[int, set[Entry]] = {}
-        for number, part in enumerate(self.segments):
-            for document, row in _matches(part.exact, part.exact_rows, keys):
-                copies.setdefault(document, Entry(number, row))
-            for band in range(self._bands):
-                for document, row in _matches(part.bands[band], part.band_rows[band], bands[:, band]):
-                    candidates.setdefault(document, set()).add(Entry(number, row))
-        return copies, {document: sorted(found) for document, found in candidates.items()}
-
     def copy(self, key: int) -> int | None:
-        """Row of an exact copy among the documents added."""
+        """Row of an exact copy."""
         return self._exact.get(key)
 
     def candidates(self, bands: list[int]) -> list[int]:
-        """Rows of LSH candidates among the documents added, in order."""
+        """Rows of LSH candidates, in order."""
         return sorted({row for bucket, band in zip(self._buckets, bands, strict=True) for row in bucket.get(band, ())})
 
     def add(self, row: int, key: int, bands: list[int]) -> None:
@@ -145,13 +160,3 @@ class Seen:
         self._exact[key] = row
         for bucket, band in zip(self._buckets, bands, strict=True):
             bucket.setdefault(band, []).append(row)
-
-
-def _matches(table: Hashes, rows: npt.NDArray[np.uint32], wanted: Hashes) -> list[tuple[int, int]]:
-    """(index in ``wanted``, row) of every equal hash."""
-    low, high = np.searchsorted(table, wanted, "left"), np.searchsorted(table, wanted, "right")
-    counts = high - low
-    if not counts.any():
-        return []
-    place: Positions = np.repeat(low - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
-    return list(zip(np.repeat(np.arange(wanted.size), counts).tolist(), rows[place].tolist(), strict=True))
