@@ -2,7 +2,7 @@
 
 ``python -m bench.document_masks``; ``--shape small --precision fp32`` is a part of it. Both read the same token files through the batches
 that pretraining reads, documents of random lengths (geometric, ``--mean`` tokens), so the making of a batch is inside the clock. Printed:
-median and least seconds a step, and the median ratio of a round.
+median and least seconds a step, and the median ratio of a round; with ``--cpu`` seconds are the process's own, for a machine that others use.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import statistics
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -45,7 +47,9 @@ def batches(directory: Path, model: ModelConfig, size: int, mean: int, masks: Do
     return TokenBatches(TokenRows(directory, "train"), size, seed=0)
 
 
-def measure(root: Path, shape: str, precision: Precision, mean: int, rounds: int, count: int, threads: int) -> None:
+def measure(
+    root: Path, shape: str, precision: Precision, mean: int, rounds: int, count: int, threads: int, clock: Callable[[], float]
+) -> None:
     """One shape at one precision."""
     model, size = SHAPES[shape]
     steps = {}
@@ -54,7 +58,7 @@ def measure(root: Path, shape: str, precision: Precision, mean: int, rounds: int
         engine = Engine(model, ExecutionConfig(threads=threads), seed=0, precision=precision, optim=OPTIMIZER, total_steps=1000)
         steps[name] = lambda engine=engine, rows=rows: engine.train_step(rows(engine.step), size, language_model_loss)
         steps[name]()
-    seconds = alternate(steps, rounds, count)
+    seconds = alternate(steps, rounds, count, clock)
     for name, times in seconds.items():
         each = [value / count for value in times]
         print(f"  {precision}  {name:18s} {statistics.median(each):7.3f} s a step (least {min(each):.3f})", flush=True)
@@ -68,6 +72,7 @@ def main(
     rounds: int = 9,
     steps: Annotated[int, typer.Option(help="Optimizer steps a round.")] = 1,
     threads: int = 2,
+    cpu: Annotated[bool, typer.Option("--cpu", help="CPU seconds of the process instead of the clock's.")] = False,
 ) -> None:
     """Measure and print one table a shape."""
     print(processor.description(), flush=True)
@@ -77,7 +82,8 @@ def main(
             model, size = SHAPES[shape]
             print(f"{shape}: {model.parameters() / 1e6:.2f}M parameters, batch {size} x {model.seq_len}, {threads} threads", flush=True)
             for precision in precisions:
-                measure(Path(directory), shape, precision.value, mean, rounds, steps, threads)
+                clock = time.process_time if cpu else time.perf_counter
+                measure(Path(directory), shape, precision.value, mean, rounds, steps, threads, clock)
 
 
 if __name__ == "__main__":

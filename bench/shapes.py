@@ -56,15 +56,17 @@ def peer(model: ModelConfig, dtype: torch.dtype = torch.float32) -> Any:
     return LlamaForCausalLM(hf_config(model, dtype, attn_implementation="sdpa", use_cache=False)).to(dtype)
 
 
-def alternate(work: Mapping[str, Callable[[], object]], rounds: int, times: int = 1) -> dict[str, list[float]]:
+def alternate(
+    work: Mapping[str, Callable[[], object]], rounds: int, times: int = 1, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
     """Seconds of each piece of work done ``times`` times, once a round and in turn, so that a change of the machine's load meets all alike."""
     seconds: dict[str, list[float]] = {name: [] for name in work}
     for _ in range(rounds):
         for name, once in work.items():
-            start = time.perf_counter()
+            start = clock()
             for _ in range(times):
                 once()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(clock() - start)
     return seconds
 
 
