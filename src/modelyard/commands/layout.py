@@ -23,6 +23,8 @@ def layout(
     peak_tflops: Annotated[float | None, typer.Option(help="Peak of one, TFLOP/s (989.4, an H100's dense bf16).")] = None,
     mfu: Annotated[float | None, typer.Option(help="Share of the peak that is reached outside the bubble (0.4).")] = None,
     chunks: Annotated[int | None, typer.Option(help="Model chunks a pipeline stage holds in turn (1).")] = None,
+    copy_gib_per_second: Annotated[float | None, typer.Option(help="Rate from a GPU to pinned host memory, GiB/s (10).")] = None,
+    disk_gib_per_second: Annotated[float | None, typer.Option(help="Rate at which a node writes checkpoints, GiB/s (1).")] = None,
     json: Annotated[Path | None, json_option("Where the plan goes, as JSON.")] = None,
 ) -> int:
     """Plan a training run for a number of GPUs: memory, parallel layout, bubble, days. Exit code 1: nothing fits."""
@@ -38,6 +40,8 @@ def layout(
         "peak_tflops": peak_tflops,
         "mfu": mfu,
         "chunks": chunks,
+        "copy_gib_per_second": copy_gib_per_second,
+        "disk_gib_per_second": disk_gib_per_second,
     }
     machine = Machine.model_validate({name: value for name, value in given.items() if value is not None})
     wanted = load_config(PlanConfig, config)

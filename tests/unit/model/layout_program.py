@@ -160,7 +160,8 @@ def measure(execution: ExecutionConfig, name: str, first: Path, saved: Path | No
     """Losses and gradient norms of three steps; then from ``saved`` if given (written at another layout) scores, samples and two more steps.
 
     Scores and samples are of equal weights: after three steps AdamW has turned the layouts' roundings of gradients near 0 into whole steps.
-    The checkpoint after the first step goes to ``first``: its first moments are the gradients of every parameter.
+    The checkpoint after the first step goes to ``first``: its first moments are the gradients of every parameter. What was loaded from ``saved``
+    is saved again, beside ``first``.
     """
     shape = case(name)
     data, lm, scalar = batch_of(shape), engine(execution, name, "lm"), engine(execution, name, "scalar")
@@ -175,6 +176,7 @@ def measure(execution: ExecutionConfig, name: str, first: Path, saved: Path | No
     }
     if saved:
         lm.load(saved)
+        lm.save(first.with_name(f"{first.name}-again"))
     result["scores"] = lm.evaluate(data, 2)[:, ::6].flatten().tolist()
     generation = generate(lm, PROMPTS, max_new_tokens=8, temperature=1.0, seed=5)
     result["sampled"], result["logprobs"] = generation.tokens, generation.logprobs

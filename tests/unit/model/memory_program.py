@@ -36,6 +36,14 @@ def state_bytes(optimizer: Any) -> int:
     return nbytes(moments) + nbytes(copies)
 
 
+def written_bytes(engine: Engine) -> int:
+    """What this rank copies and writes of a checkpoint."""
+    from megatron.core.dist_checkpointing.dict_utils import nested_values
+    from megatron.core.dist_checkpointing.mapping import is_main_replica
+
+    return nbytes(part.data for part in nested_values(engine._own_share()) if is_main_replica(part.replica_id))
+
+
 def measure(
     model: ModelConfig,
     precision: Any,
@@ -69,6 +77,7 @@ def measure(
         "weights": nbytes(engine.gpt.parameters()),
         "gradients": nbytes(parameter.main_grad for parameter in engine.trained()),
         "optimizer": state_bytes(engine.optimizer),
+        "checkpoint": written_bytes(engine),
     }
     if pipeline == 1:
         result["activations"] = saved_bytes(engine, model, micro_batch)

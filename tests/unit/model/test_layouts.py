@@ -91,6 +91,11 @@ def assert_same_computation(results: Measured, layout: str, case: str) -> None:
     engine.load(results.root / layout / case)
     onward = [engine.train_step(program.batch_of(program.case(case)), 2, program.masked_loss)["loss"] for _ in range(2)]
     torch.testing.assert_close(torch.tensor(onward), torch.tensor(one["loss"][1:3]), rtol=1e-5, atol=0)
+    # what was read at this layout and written again is what one rank wrote, to the bit
+    wrote, again = (read_checkpoint(place) for place in (results.root / "one-three-steps" / case, results.root / layout / f"{case}-again"))
+    assert wrote.keys() == again.keys()
+    for name in wrote:
+        assert torch.equal(again[name][: len(wrote[name])], wrote[name]), name
     # after one step the first moments are the clipped gradients
     rows = program.case(case).vocab_size
     theirs, ours = (read_checkpoint(results.root / where / case) for where in (layout, "one"))

@@ -116,6 +116,15 @@ def test_memory_against_a_real_engine_is_exact_and_activations_close(measured: l
         assert counted.activations - again == pytest.approx(real["activations"], rel=ACTIVATION_TOLERANCE)
 
 
+@pytest.mark.parametrize("number", range(len(CASES)))
+def test_checkpoint_share_against_what_a_real_rank_writes_is_its_cut_of_the_flat_buffer(
+    measured: list[dict[str, int]], number: int
+) -> None:
+    case, real = CASES[number], measured[number]
+    counted = memory.checkpoint_bytes(case.model, Split(*case.sizes), case.precision, case.stage, case.lora)
+    assert abs(real["checkpoint"] - counted) <= 2 * 128 * (memory.optimizer_bytes(case.precision) + memory.element_bytes(case.precision))
+
+
 @pytest.mark.parametrize("style", ["llama", "gpt"])
 @pytest.mark.parametrize("tied", [True, False])
 def test_stage_parameters_over_all_stages_are_the_model(style: str, tied: bool) -> None:
@@ -204,6 +213,23 @@ def test_schedule_holds_micro_batches_of_the_stages_behind() -> None:
     assert memory.in_flight(Split(1, 4, 1), Schedule(1, 2, 1, "none"), 0) == 2
     # Korthikanti et al. 2022, section 4.2.3: interleaving holds 1 + (p - 1) / (p v) times as much
     assert memory.in_flight(Split(1, 4, 1), chunked, 0) == 4 * (1 + 3 / (4 * 2))
+
+
+def test_plan_says_what_a_checkpoint_takes_of_a_node_at_the_rates_given() -> None:
+    config = load_config(PlanConfig, CONFIGS / "llama-1.3b.toml")
+    result = plan(config, Machine(gpus=8, memory_gib=80, copy_gib_per_second=20, disk_gib_per_second=2))
+    assert result.checkpoint_bytes == result.parameters * 14  # bf16 weights; fp32 weights and moments
+    assert result.checkpoint_rank_bytes * 8 == result.checkpoint_node_bytes
+    # eight ranks cut it among them but for what tensor-parallel ranks copy of each other
+    assert result.checkpoint_bytes <= result.checkpoint_node_bytes <= 1.01 * result.checkpoint_bytes + 14 * 8
+    assert result.checkpoint_held_seconds == result.checkpoint_rank_bytes / GIB / 20
+    assert result.checkpoint_write_seconds == result.checkpoint_node_bytes / GIB / 2
+
+
+@pytest.mark.parametrize("rate", ["copy_gib_per_second", "disk_gib_per_second"])
+def test_machine_without_a_rate_is_refused(rate: str) -> None:
+    with pytest.raises(ValueError, match="copy_gib_per_second and disk_gib_per_second must be positive"):
+        Machine.model_validate({"gpus": 8, "memory_gib": 80, rate: 0})
 
 
 def test_plan_that_does_not_fit_says_how_much_is_missing() -> None:

@@ -1,9 +1,10 @@
 """Checkpoints in megatron-core's distributed format: written at one layout, read at any other.
 
 A checkpoint directory counts only when its ``complete.json`` stands in it and every file is as it says (size and sha256). That file is written
-last, after every rank has written its part, so a kill at any moment leaves the checkpoint before as the newest whole one, and a file that was
-cut or changed on disk is found before anything is loaded. How the files come to be, beside training, is :mod:`modelyard.model.checkpoints.writer`.
-Ranks on disks of their own write to them; whole is then what :mod:`modelyard.model.checkpoints.mirror` holds, and a restart fetches it.
+last, after every rank has written and hashed its part, so a kill at any moment leaves the checkpoint before as the newest whole one, and a
+file that was cut or changed on disk is found before anything is loaded. How the files come to be, beside training, is
+:mod:`modelyard.model.checkpoints.writer`. Ranks on disks of their own write to them; whole is then what
+:mod:`modelyard.model.checkpoints.mirror` holds, and a restart fetches it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def save(state: dict[str, Any], directory: Path, note: dict[str, Any], then: Seq
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
     dist.barrier()
-    writer.start(state, directory, lambda group: _sealed(directory, note, group), then or ())
+    writer.start(state, directory, lambda group: _sealed(directory, note, group), then)
     if then is None:
         wait()
 
@@ -53,45 +54,52 @@ wait = writer.wait
 
 
 def _sealed(directory: Path, note: dict[str, Any], group: Any) -> None:
-    """Seal the checkpoint on the disk of rank 0 with the files of all disks; every rank calls it."""
-    mine: dict[str, Any] | OSError = {}
+    """Seal the checkpoint on the disk of rank 0 with what every rank says of its own files; every rank calls it."""
+    mine: dict[str, Any] | OSError
     try:
-        mine = _described(directory) if disks.is_first() else {}
+        mine = _described(directory, [path.name for path in directory.iterdir() if owner(path) == dist.get_rank()])
     except OSError as error:  # told below: the others wait for this rank
         mine = error
-    parts = [mine]
-    if not disks.is_shared():
-        parts *= dist.get_world_size(group)
-        dist.all_gather_object(parts, mine, group=group)
+    parts: list[dict[str, Any] | OSError] = [{}] * dist.get_world_size(group)
+    dist.all_gather_object(parts, mine, group=group)
+    files: dict[str, Any] = {}
     for part in parts:
         if isinstance(part, OSError):
             raise part
+        files |= part
     if dist.get_rank() == 0:
-        seal(directory, note, {name: file for part in parts if isinstance(part, dict) for name, file in part.items()})
+        seal(directory, note, files)
 
 
-def seal(directory: Path, note: dict[str, Any], files: Mapping[str, Any] | None = None) -> None:
-    """Declare ``files`` (None: what stands in ``directory``) a whole checkpoint: ``complete.json`` with ``note`` and each file's size and sha256.
-    One rank calls it."""
-    files = _described(directory) if files is None else dict(sorted(files.items()))
+def owner(path: Path) -> int:
+    """The rank that wrote a file of a checkpoint (``__3_0.distcp``: rank 3); 0 for what all share."""
+    first = path.name.removeprefix("__").split("_")[0]
+    return int(first) if path.name.startswith("__") and first.isdigit() else 0
+
+
+def seal(directory: Path, note: dict[str, Any], files: Mapping[str, Any]) -> None:
+    """Declare ``files`` (name -> size and sha256) a whole checkpoint by writing ``complete.json``, with ``note``. One rank calls it."""
     partial = directory / f"{COMPLETE}.partial"
-    partial.write_text(json.dumps({"note": note, "files": files}))
+    partial.write_text(json.dumps({"note": note, "files": dict(sorted(files.items()))}))
     partial.replace(directory / COMPLETE)
 
 
-def _described(directory: Path) -> dict[str, Any]:
-    """File -> size and sha256 of what stands in ``directory``."""
-    names = sorted(path.name for path in directory.iterdir() if not path.name.startswith(COMPLETE))
+def _described(directory: Path, names: Sequence[str]) -> dict[str, Any]:
+    """File -> size and sha256 of those of ``names`` that belong to what was saved."""
+    names = sorted(name for name in names if not name.startswith(COMPLETE))
     return {name: {"bytes": (directory / name).stat().st_size, "sha256": digest} for name, digest in _digests(directory, names).items()}
 
 
-def _digests(directory: Path, names: list[str]) -> dict[str, str]:
+def _digests(directory: Path, names: Sequence[str]) -> dict[str, str]:
     with ThreadPoolExecutor(HASHING_THREADS) as pool:
         return dict(zip(names, pool.map(lambda name: sha256_file(directory / name), names), strict=True))
 
 
-def damage(directory: Path) -> str | None:
-    """Why the checkpoint at ``directory`` cannot be used, or None when every file is as it was written."""
+def damage(directory: Path, reader: int = 0, readers: int = 1) -> str | None:
+    """Why the checkpoint at ``directory`` cannot be used, or None when every file is as it was written.
+
+    Of ``readers`` that ask it together each reads its share of the files; sizes they all look at.
+    """
     if not (directory / COMPLETE).is_file():
         return f"half-written (no {COMPLETE})"
     try:
@@ -103,8 +111,8 @@ def damage(directory: Path) -> str | None:
             return f"{name} is missing"
         if (found := (directory / name).stat().st_size) != size:
             return f"{name} has {found} bytes, {size} were written"
-    digests = _digests(directory, list(files))
-    return next((f"{name} has changed since it was written (sha256)" for name in files if digests[name] != files[name][1]), None)
+    digests = _digests(directory, list(files)[reader::readers])
+    return next((f"{name} has changed since it was written (sha256)" for name, digest in digests.items() if digest != files[name][1]), None)
 
 
 def _seal(directory: Path) -> dict[str, Any]:
@@ -144,46 +152,31 @@ def note(directory: Path) -> dict[str, Any]:
 def latest(root: Path, *beside: Path) -> Path | None:
     """The newest undamaged checkpoint under ``root`` (directories ``step_00000042``), or None; every rank calls it and gets the same answer.
 
-    ``beside`` are further roots whose checkpoint of the same step must be undamaged too (models that are trained together). Each newer one that
-    is passed over is logged in one line with its reason.
+    ``beside`` are further roots whose checkpoint of the same step must be undamaged too (models that are trained together). The ranks of a disk
+    share the reading. Each newer one that is passed over is logged in one line with its reason.
     """
-    elsewhere = _whole_elsewhere(root, beside)
-    box = [_newest(root, beside, elsewhere) if dist.get_rank() == 0 else None]
+    box = [sorted((path.name for path in root.glob("step_*")), reverse=True)]
     dist.broadcast_object_list(box, 0)
-    return root / box[0] if box[0] else None
-
-
-def _whole_elsewhere(root: Path, beside: Sequence[Path]) -> list[set[str]]:
-    """Names of the checkpoints that are whole on each disk but rank 0's; every rank calls it."""
-    if disks.is_shared():
-        return []
-    mine = None
-    if disks.is_first() and dist.get_rank() > 0:
-        mine = {path.name for path in root.glob("step_*") if _refusal(path, beside) is None}
-    found: list[set[str] | None] = [None] * dist.get_world_size()
-    dist.all_gather_object(found, mine)
-    return [names for names in found if names is not None]
+    refused: list[tuple[Path, str]] = []
+    newest = None
+    for name in box[0]:
+        refusals = [_refusal(root / name, beside)] * dist.get_world_size()
+        dist.all_gather_object(refusals, refusals[0])
+        refusal = next((found for found in refusals if found is not None), None)
+        if refusal is None:
+            newest = name
+            break
+        refused.append(refusal)
+    for part, reason in refused if dist.get_rank() == 0 else ():
+        _log.warning("checkpoint %s is not used: %s; going on from %s", part, reason, newest or "the start")
+    return root / newest if newest else None
 
 
 def _refusal(candidate: Path, beside: Sequence[Path]) -> tuple[Path, str] | None:
-    """The part of a checkpoint that cannot be used, and why; None where all of it can."""
+    """The part of a checkpoint that cannot be used as far as this rank has looked, and why; None where all of that can."""
     parts = (candidate, *(other / candidate.name for other in beside))
-    return next(((part, reason) for part in parts if (reason := damage(part))), None)
-
-
-def _newest(root: Path, beside: Sequence[Path], elsewhere: Sequence[Collection[str]]) -> str | None:
-    """Name of the newest checkpoint that is whole on this disk and on every other."""
-    refused: list[tuple[Path, str]] = []
-    newest = None
-    for candidate in sorted(root.glob("step_*"), reverse=True):
-        found = _refusal(candidate, beside)
-        if found is None and all(candidate.name in names for names in elsewhere):
-            newest = candidate.name
-            break
-        refused.append(found or (candidate, "not whole on every machine"))
-    for part, reason in refused:
-        _log.warning("checkpoint %s is not used: %s; going on from %s", part, reason, newest or "the start")
-    return newest
+    found = next(((part, reason) for part in parts if (reason := damage(part, *disks.place()))), None)
+    return found if found is None or disks.is_that_of_rank_0() else (candidate, "not whole on every machine")
 
 
 def superseded(names: Sequence[str], last: int, every: int) -> list[str]:

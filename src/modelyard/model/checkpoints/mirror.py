@@ -12,7 +12,7 @@ from pathlib import Path
 import torch.distributed as dist
 
 from modelyard.execution import ExecutionConfig
-from modelyard.model.checkpoints.checkpoint import COMPLETE, superseded
+from modelyard.model.checkpoints.checkpoint import COMPLETE, owner, superseded
 from modelyard.progress import beat
 from modelyard.store.storage import Storage
 
@@ -36,7 +36,7 @@ class Mirror:
     def upload(self, directory: Path) -> None:
         """Upload the files that this rank wrote, on rank 0 also those that belong to no rank; every rank calls it, after :meth:`begin` is done."""
         for path in sorted(directory.iterdir()):
-            if _owner(path) == dist.get_rank() and path.name != COMPLETE:
+            if owner(path) == dist.get_rank() and path.name != COMPLETE:
                 self.storage.put_file(path, f"{self.key}/{directory.name}/{path.name}")
                 beat()
 
@@ -73,9 +73,3 @@ def of(execution: ExecutionConfig, checkpoints: Path) -> Mirror | None:
     return Mirror(
         execution.checkpoint_store, (place.relative_to(scratch) if place.is_relative_to(scratch) else Path(place.name)).as_posix()
     )
-
-
-def _owner(path: Path) -> int:
-    """The rank that wrote a file (``__3_0.distcp``: rank 3); 0 for what all share."""
-    first = path.name.removeprefix("__").split("_")[0]
-    return int(first) if path.name.startswith("__") and first.isdigit() else 0

@@ -1,13 +1,13 @@
-"""Writes one checkpoint beside training: the state is copied, a thread of each rank writes the copy, and the next save waits for it.
+"""Writes one checkpoint beside training: a rank's part of the state is copied, a thread of it writes the copy, and the next save waits for it.
 
 The format is megatron-core's; its own writers start a manager process and one writer process a bucket for each save, which costs seconds on a
 small machine, so torch's file writer runs here in a thread. The threads of the ranks speak to each other over a gloo group of their own, so
-they never meet the collectives of training. One save at a time; whatever fails in it fails on every rank, with one line, when it is waited for.
+they never meet the collectives of training; there they agree on what is written, and that it has no gaps and no overlaps. One save at a time;
+whatever fails in it fails on every rank, with one line, when it is waited for.
 """
 
 from __future__ import annotations
 
-import copy
 import errno
 import logging
 import shutil
@@ -16,11 +16,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.distributed as dist
-from torch import Tensor
 
 from modelyard.config import complaint
+from modelyard.model.checkpoints import host_copy
 from modelyard.model.network import disks, parallel
 from modelyard.progress import StopError, beat
 
@@ -45,8 +44,10 @@ class DiskFullError(StopError):
     """A checkpoint for which there is no room; trying again would end the same way."""
 
 
-def start(state: dict[str, Any], directory: Path, seal: Callable[[Any], None], then: Sequence[Part] = ()) -> None:
+def start(state: dict[str, Any], directory: Path, seal: Callable[[Any], None], then: Sequence[Part] | None = None) -> None:
     """Copy a sharded ``state`` and write it to the existing ``directory`` in the background; every rank calls it, after :func:`wait`.
+
+    With ``then`` None nothing is copied: the caller changes nothing before :func:`wait` has returned.
 
     On every rank's thread ``seal(group)``, with the threads' process group, runs once all ranks have written, then the parts of ``then``,
     each when the one before is done on all ranks.
@@ -54,9 +55,9 @@ def start(state: dict[str, Any], directory: Path, seal: Callable[[Any], None], t
     """
     global _thread
     group = parallel.background_group()
-    write = _copied(state, directory)
+    write = _deferred(state, directory, copies=then is not None)
     _thread = threading.Thread(
-        target=_save, args=(lambda: write(group), lambda: seal(group), then, directory, group), name="checkpoint", daemon=True
+        target=_save, args=(lambda: write(group), lambda: seal(group), then or (), directory, group), name="checkpoint", daemon=True
     )
     _thread.start()
 
@@ -141,15 +142,11 @@ def _causes(error: BaseException) -> list[BaseException]:
     return found
 
 
-def _on_host(tensor: Tensor) -> Tensor:
-    """A copy in memory that training does not touch; from a GPU it is under way when this returns, ahead of what training does next there."""
-    if tensor.device.type == "cpu":
-        return tensor.clone()
-    return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
+def _deferred(state: dict[str, Any], directory: Path, copies: bool) -> Callable[[Any], None]:
+    """Hand ``state`` to megatron-core as a save, but keep back the writing of tensors: returns it as a function of the process group.
 
-
-def _copied(state: dict[str, Any], directory: Path) -> Callable[[Any], None]:
-    """Hand ``state`` to megatron-core as a save, but keep back the writing of tensors: returns it as a function of the process group."""
+    Whether the ranks' parts make wholes is left to torch, which asks it in the thread; megatron-core would on the thread of training.
+    """
     from megatron.core import dist_checkpointing
     from megatron.core.dist_checkpointing.mapping import ShardedTensor
     from megatron.core.dist_checkpointing.strategies import torch as mcore
@@ -163,29 +160,34 @@ def _copied(state: dict[str, Any], directory: Path) -> Callable[[Any], None]:
             """Nothing."""
 
     class DeferredWriter(mcore.TorchDistSaveShardedStrategy):
-        """megatron-core's ``torch_dist`` format; copies what it is given and writes it later."""
+        """megatron-core's ``torch_dist`` format; takes what it is given and writes it later."""
 
-        copied: Any = None
-        arrived: Any = None
+        taken: Any = None
+        arrive: Any = None
 
         def save(self, sharded_state_dict: dict[str, Any], checkpoint_dir: Path) -> None:
             """Copy this rank's shards to memory that training does not touch."""
             renamed, _, _ = mcore._replace_state_dict_keys_with_sharded_keys(sharded_state_dict, self.keep_only_main_replica)
-            for part in (item for parts in renamed.values() for item in (parts if isinstance(parts, list) else [parts])):
-                part.data = _on_host(part.data.detach()) if isinstance(part, ShardedTensor) else copy.deepcopy(part.data)
-            self.copied = mcore.mcore_to_pyt_state_dict(renamed, False)
-            self.arrived = torch.cuda.current_stream().record_event()
+            parts = [part for parts in renamed.values() for part in parts]
+            tensors = [part for part in parts if isinstance(part, ShardedTensor)]
+            if copies:
+                found, self.arrive = host_copy.copied([part.data.detach() for part in tensors])
+                for part, data in zip(tensors, found, strict=True):
+                    part.data = data
+            self.taken = mcore.mcore_to_pyt_state_dict(renamed, False)
 
         def write(self, group: Any) -> None:
-            """Write the copy; every rank's thread calls it."""
-            self.arrived.synchronize()
+            """Write it; every rank's thread calls it."""
+            if self.arrive is not None:
+                self.arrive()
             dcp_save(
-                self.copied,
-                storage_writer=PlaceFreeWriter(directory, thread_count=1),
+                self.taken,
+                # one tensor after the other: copying ahead would take a stream of the thread's device, which is the first GPU on every rank
+                storage_writer=PlaceFreeWriter(directory, thread_count=1, per_thread_copy_ahead=0),
                 planner=mcore.MCoreSavePlanner(dedup_replicated_tensors=False, flatten_state_dict=False),
                 process_group=group,
             )
 
     writer = DeferredWriter("torch_dist", 1)
-    dist_checkpointing.save(state, str(directory), sharded_strategy=writer)
+    dist_checkpointing.save(state, str(directory), sharded_strategy=writer, validate_access_integrity=False)
     return writer.write

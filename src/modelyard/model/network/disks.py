@@ -34,10 +34,22 @@ def is_shared() -> bool:
     return len(set(_names())) <= 1
 
 
+def place() -> tuple[int, int]:
+    """This rank's number among those on its disk, and how many they are."""
+    names = _names()
+    own = names[dist.get_rank()]
+    return names[: dist.get_rank()].count(own), names.count(own)
+
+
 def is_first() -> bool:
     """Whether this rank is the first of those on its disk, which does there what has to be done once."""
+    return place()[0] == 0
+
+
+def is_that_of_rank_0() -> bool:
+    """Whether this rank's disk is rank 0's."""
     names = _names()
-    return names.index(names[dist.get_rank()]) == dist.get_rank()
+    return names[dist.get_rank()] == names[0]
 
 
 def _names() -> list[str]:

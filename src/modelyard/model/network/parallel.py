@@ -143,6 +143,15 @@ def device() -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
+def replicas(name: str) -> int:
+    """How many ranks hold the same part of the parameter ``name`` apart from copies on tensor-parallel ranks; of experts there may be more."""
+    from megatron.core import parallel_state
+
+    if ".experts." in name:
+        return int(parallel_state.get_expert_data_parallel_world_size())
+    return int(parallel_state.get_data_parallel_world_size())
+
+
 def from_last_stage(tensor: torch.Tensor | None, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
     """What the last pipeline stage computed, on every stage."""
     from megatron.core import parallel_state

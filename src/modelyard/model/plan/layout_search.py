@@ -66,6 +66,11 @@ class Machine(Config):
     """Share of the peak that model FLOPs reach outside the bubble, without recomputation."""
     chunks: int = 1
     """Model chunks a pipeline stage holds in turn (interleaved schedule); the engine runs 1."""
+    copy_gib_per_second: float = 10.0
+    """Rate at which one GPU copies to pinned host memory (a PCIe 4 link has 32 GB/s), in GiB/s; a first checkpoint
+    pins the memory besides."""
+    disk_gib_per_second: float = 1.0
+    """Rate at which a node's ranks write checkpoints together, in GiB/s."""
 
     @model_validator(mode="after")
     def _ranges(self) -> Machine:
@@ -74,8 +79,11 @@ class Machine(Config):
                 raise ValueError(f"{key} must be from 1 to {MOST:,}")
         if not 0 < self.mfu <= 1 or self.peak_tflops <= 0 or self.reserve_gib < 0 or self.memory_gib <= 0:
             raise ValueError("mfu must lie in (0, 1], peak_tflops and memory_gib must be positive, reserve_gib not negative")
-        if max(self.peak_tflops, self.reserve_gib, self.memory_gib) > LARGEST:
-            raise ValueError(f"peak_tflops, reserve_gib and memory_gib must be at most {LARGEST:g}")
+        rates = (self.copy_gib_per_second, self.disk_gib_per_second)
+        if min(rates) <= 0:
+            raise ValueError("copy_gib_per_second and disk_gib_per_second must be positive")
+        if max(self.peak_tflops, self.reserve_gib, self.memory_gib, *rates) > LARGEST:
+            raise ValueError(f"peak_tflops, reserve_gib, memory_gib and rates must be at most {LARGEST:g}")
         return self
 
 

@@ -198,3 +198,20 @@ def peak_memory(
     """Memory of the stage that needs most: the first (embedding, most micro-batches in flight), one after it, or the last (logits)."""
     stages = {0, min(1, split.pipeline - 1), split.pipeline - 1}
     return max((rank_memory(model, split, schedule, precision, stage, replicas, lora) for stage in stages), key=lambda memory: memory.total)
+
+
+def checkpoint_bytes(model: ModelConfig, split: Split, precision: Precision, stage: int, lora: LoRAConfig | None = None) -> int:
+    """Bytes of a checkpoint that a rank of pipeline stage ``stage`` copies to host memory and writes: its share of what is trained and of the
+    optimizer. Of a tied embedding on two stages the first writes it."""
+    parameters = RankParameters(adapter_parameters(model, split, lora), 0) if lora else stage_parameters(model, split, stage)
+    dense = parameters.dense
+    if model.tie_embeddings and stage == split.pipeline - 1 > 0 and not lora:
+        dense -= model.padded_vocab(split.tensor) * model.hidden // split.tensor
+    share = -(-dense // split.data) + -(-parameters.expert // split.expert_replicas)
+    return share * (element_bytes(precision) + optimizer_bytes(precision))
+
+
+def peak_checkpoint_bytes(model: ModelConfig, split: Split, precision: Precision, lora: LoRAConfig | None = None) -> int:
+    """The same of the stage that writes most."""
+    stages = {0, min(1, split.pipeline - 1), split.pipeline - 1}
+    return max(checkpoint_bytes(model, split, precision, stage, lora) for stage in stages)

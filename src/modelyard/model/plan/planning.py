@@ -4,7 +4,8 @@ FLOPs of a token are PaLM's (appendix B): 6 x parameters that multiply + 12 x la
 The bubble of the pipeline schedule is (p - 1) / (m v + p - 1) for p stages, m micro-batches and v chunks a stage (Narayanan et al. 2021, section
 2.2). Time is FLOPs / (GPUs x peak x MFU x (1 - bubble)), four thirds of that when activations are recomputed. Among the layouts that fit, the
 fastest is taken, then the one that cuts the model least; tensor parallelism stays inside a node (Narayanan et al., takeaway 1). Left out: the
-cost of communication, which the MFU has to stand for, and time for evaluation, checkpoints and failures.
+cost of communication, which the MFU has to stand for, and time for evaluation, checkpoints and failures in the days; what a checkpoint costs is
+said beside them, at rates that are given.
 """
 
 from __future__ import annotations
@@ -66,6 +67,14 @@ class Plan(Config):
     """Left of the memory after these and the reserve."""
     checkpoint_bytes: int
     """One checkpoint: what is trained and its optimizer, whole."""
+    checkpoint_rank_bytes: int
+    """What the rank with most copies to host memory and writes of it: its own share, nothing is gathered."""
+    checkpoint_node_bytes: int
+    """The same for all ranks of a node: host memory that checkpoints take there, and what its disk is given."""
+    checkpoint_held_seconds: float
+    """How long a checkpoint keeps weights from being changed: until a rank's share is copied."""
+    checkpoint_write_seconds: float
+    """How long it is written, beside training; a next one that begins earlier waits."""
     bubble: float
     """Share of the time a stage waits: (p - 1) / (m v + p - 1)."""
     utilisation: float
@@ -106,6 +115,8 @@ def _planned(config: PlanConfig, machine: Machine, best: Candidate) -> Plan:
     whole = memory.peak_memory(model, split, schedule, config.precision, replicas=1, lora=config.lora)
     parameters = model.parameters()
     trained = memory.adapter_parameters(model, Split(1, 1, 1), config.lora) if config.lora else parameters
+    share = memory.peak_checkpoint_bytes(model, split, config.precision, config.lora)
+    node = share * min(machine.gpus, machine.gpus_per_node)
     return Plan(
         parameters=parameters,
         trained=trained,
@@ -124,6 +135,10 @@ def _planned(config: PlanConfig, machine: Machine, best: Candidate) -> Plan:
         total_bytes=best.memory.total,
         free_bytes=int((machine.memory_gib - machine.reserve_gib) * GIB) - best.memory.total,
         checkpoint_bytes=trained * (memory.element_bytes(config.precision) + memory.optimizer_bytes(config.precision)),
+        checkpoint_rank_bytes=share,
+        checkpoint_node_bytes=node,
+        checkpoint_held_seconds=share / GIB / machine.copy_gib_per_second,
+        checkpoint_write_seconds=node / GIB / machine.disk_gib_per_second,
         bubble=best.bubble,
         utilisation=best.utilisation,
         days=seconds / 86_400,
@@ -155,7 +170,10 @@ def text(config: PlanConfig, machine: Machine, result: Plan) -> str:
         f"  logits      {gib(result.logits_bytes)}",
         f"  reserve     {gib(int(machine.reserve_gib * GIB))}",
         f"  free        {gib(result.free_bytes)}",
-        f"checkpoint    {result.checkpoint_bytes / GIB:,.1f} GiB",
+        f"checkpoint    {result.checkpoint_bytes / GIB:,.1f} GiB, of which a rank copies and writes {result.checkpoint_rank_bytes / GIB:,.2f} GiB",
+        f"  host memory {gib(result.checkpoint_node_bytes)} a node",
+        f"  held        {result.checkpoint_held_seconds:8.2f} s at {machine.copy_gib_per_second:g} GiB/s from a GPU",
+        f"  written in  {result.checkpoint_write_seconds:8.1f} s at {machine.disk_gib_per_second:g} GiB/s to a node's disk, beside training",
         f"time          {result.days:,.1f} days, {result.gpu_hours:,.0f} GPU-hours at {result.utilisation:.1%} of {machine.peak_tflops:g} TFLOP/s "
         f"(MFU {machine.mfu:.0%} before bubble and recomputation)",
     ]

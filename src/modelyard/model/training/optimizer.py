@@ -1,12 +1,12 @@
 """AdamW through megatron-core: clipping, mixed precision, state shared out over the replicas, and the learning-rate schedule.
 
 Every layout uses megatron-core's distributed optimizer (Rajbhandari et al. 2019, stage 1), one replica too, so a checkpoint has one form and is
-read at any layout.
+read at any layout. A rank saves and loads its own part of the state (:mod:`modelyard.model.checkpoints.shards`); nothing is gathered.
 """
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import torch
@@ -14,9 +14,11 @@ import torch.distributed as dist
 from pydantic import Field, model_validator
 
 from modelyard.config import Config
+from modelyard.model.checkpoints import host_copy, shards
 from modelyard.model.network.architecture import Precision
 
-SHARDING = "fully_reshardable"
+STATE = ("param", "exp_avg", "exp_avg_sq")
+"""What AdamW keeps of a parameter: its value in fp32 and two moments."""
 
 
 class OptimizerConfig(Config):
@@ -70,9 +72,8 @@ def create(config: OptimizerConfig, chunk: Any, precision: Precision) -> Any:
     )
     whole = get_megatron_optimizer(settings, [chunk])
     for part in whole.chained_optimizers:
-        _keep_padding(part)
         if not distrib_optimizer.HAVE_APEX_OR_TE:
-            _keep_steps(part)
+            _begin_state(part)
     for group in whole.param_groups:
         group["fused"] = True  # torch's AdamW in one pass over memory; Apex's and Transformer Engine's do not look at it
     return whole
@@ -92,6 +93,7 @@ def step(optimizer: Any, clip_grad: float, count: torch.Tensor) -> float:
     scale = divisor * (norm / clip_grad).clamp(min=1.0) if clip_grad > 0 else divisor
     for part in optimizer.chained_optimizers:
         part.optimizer.grad_scale, part.optimizer.found_inf = scale, (~norm.isfinite()).float()
+    host_copy.before_change()
     optimizer.step_with_ready_grads()
     return float(norm)
 
@@ -109,53 +111,53 @@ def _squared_norm(optimizer: Any) -> torch.Tensor:
     return torch.stack(sums).sum()
 
 
-def sharded_state(optimizer: Any, model: dict[str, Any], *, loading: bool = False) -> dict[str, Any]:
-    """Main weights and moments as a sharded state dict under the names of the sharded weights ``model``.
+def sharded_state(optimizer: Any, model: dict[str, Any], replicas: Callable[[str], int]) -> dict[str, Any]:
+    """This rank's part of main weights and moments as a sharded state dict of views of them, which a load therefore fills.
 
-    megatron-core's own dict also names how parameters were grouped, which differs when experts are shared out; here a checkpoint is one at every
-    layout. Rates and decays come from the config, and the number of updates is :func:`updates`.
+    Keys are those of the sharded weights ``model``, each of which ``replicas(name)`` ranks hold. megatron-core's own dict gathers the whole state
+    on every replica, and names how parameters were grouped, which differs when experts are shared out; here a checkpoint is one at every layout.
+    Rates and decays come from the config, and the number of updates is :func:`updates`.
     """
-    kind = {"distrib_optim_sharding_type": SHARDING}
-    states = {}
-    for i, part in enumerate(optimizer.chained_optimizers):
-        whole = part.data_parallel_group.size() == 1 and not loading
-        states[str(i)] = (
-            _unshared_state(part, model) if whole else part.sharded_state_dict(model, is_loading=loading, metadata=kind)["param_state"]
-        )
-    return states
-
-
-def _unshared_state(part: Any, model: dict[str, Any]) -> dict[int, dict[str, Any]]:
-    """What megatron-core gathers for a checkpoint, from where it stands: with one replica every rank has its parameters' whole state.
-
-    megatron-core 0.16.1 copies it some six times over on the training thread, with one replica too.
-    """
-    from megatron.core.dist_checkpointing.dict_utils import nested_values
-    from megatron.core.dist_checkpointing.mapping import ShardedTensorFactory
-    from megatron.core.dist_checkpointing.utils import extract_sharded_tensors_and_factories
-
-    entries = {entry.data: entry for entry in nested_values(extract_sharded_tensors_and_factories(model)[0])}
-    parameters = [parameter for buffer in part.buffers for parameter in buffer.param_index_map]
-    state: dict[int, dict[str, Any]] = {}
-    for number, parameter in enumerate(parameters):
-        entry, own = entries[parameter], part._get_main_param_and_optimizer_states(parameter)
-        state[number] = {}
-        for name in ("param", "exp_avg", "exp_avg_sq"):
-            tensor = own[name].view(entry.data.shape)
-            changes: dict[str, Any] = {"key": f"optimizer.state.{name}.{entry.key}", "data": tensor}
-            if not isinstance(entry, ShardedTensorFactory):
-                changes["dtype"] = tensor.dtype
-            state[number][name] = dataclasses.replace(entry, **changes)
+    entries = {entry.data: (name, entry) for name, entry in model.items()}
+    state = {}
+    for part in optimizer.chained_optimizers:
+        if not part.optimizer.state:  # of an optimizer that makes it in its first step
+            part.load_state_dict(part.state_dict())
+        cut = part.data_parallel_group.size()
+        for parameter, start in _own(part):
+            name, entry = entries[parameter]
+            replica = entry.replica_id[-1] % (
+                replicas(name) // cut
+            )  # of those with the same run; experts may have more than the group has ranks
+            own = part._get_main_param_and_optimizer_states(parameter)
+            for kind in STATE:
+                if kind == "param" and _shares_memory(own[kind], parameter):
+                    continue  # in fp32 it is the weight, which the model's part saves and loads
+                run = shards.run_of(entry, own[kind].detach().view(-1), start, replica, f"optimizer.state.{kind}.")
+                state |= {f"{kind}.{name}.{number}": piece for number, piece in enumerate(run)}
     return state
 
 
-def load_sharded_state(optimizer: Any, loaded: dict[str, Any], count: int) -> None:
-    """Take what was loaded into :func:`sharded_state`'s dict, and the number of updates behind it."""
-    for i, part in enumerate(optimizer.chained_optimizers):
-        own = part.state_dict()
-        for group in own["optimizer"]["param_groups"]:
-            group["step"] = count
-        part.load_state_dict({**own, "param_state": loaded[str(i)], "param_state_sharding_type": SHARDING})
+def _shares_memory(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+
+
+def _own(part: Any) -> Iterator[tuple[torch.nn.Parameter, int]]:
+    """The parameters that this rank has state of, each with the first of its elements that it has."""
+    for ranges in part.gbuf_ranges:
+        for buckets in ranges.values():
+            for bucket in buckets:
+                yield from ((parameter, own["param"].start) for parameter, own in bucket["param_map"].items())
+
+
+def take_updates(optimizer: Any, count: int) -> None:
+    """Say how many updates are behind the state that was loaded into :func:`sharded_state`'s views."""
+    for part in optimizer.chained_optimizers:
+        for group in part.optimizer.param_groups:
+            group["step"] = count  # where Apex and Transformer Engine keep it; torch keeps one a parameter
+        for state in part.optimizer.state.values():
+            if "step" in state:
+                state["step"].fill_(count)
 
 
 def updates(optimizer: Any) -> int:
@@ -163,39 +165,12 @@ def updates(optimizer: Any) -> int:
     return int(optimizer.chained_optimizers[0].state_dict()["optimizer"]["param_groups"][0].get("step") or 0)
 
 
-def _keep_padding(part: Any) -> None:
-    """Let every parameter's state be saved from where it stands.
-
-    megatron-core 0.16.1 pads each bucket of its buffer, leaves the padding out when it gathers the state for a checkpoint, and then cuts parameters
-    out at the places they have with it: where a padded bucket stands before another (a pipeline's tied embedding has one of its own), it saves
-    the wrong numbers. Counting the padding as content keeps the places.
-    """
-    for buffer in part.buffers:
-        buffer.numel_unpadded = buffer.numel
-        for bucket in buffer.buckets:
-            bucket.numel_unpadded = bucket.grad_data.numel()
-
-
-def _keep_steps(part: Any) -> None:
-    """Let a distributed optimizer over torch's AdamW be loaded.
-
-    torch keeps the number of steps per parameter. megatron-core 0.16.1 saves it once for all, but reads it from a state that has none before the
-    first step, gives every parameter the same tensor when it loads (so that each would count for all), and then looks for it among the loaded
-    moments (``KeyError: 'step'``).
-    """
+def _begin_state(part: Any) -> None:
+    """Make the state that torch's AdamW makes in its first step, so that there is one to save and to load before it."""
     for group in part.optimizer.param_groups:
         for parameter in group["params"]:
             zeros = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
             part.optimizer.state[parameter] = {"step": torch.zeros((), device=parameter.device), **zeros}
-    set_states = part._set_main_param_and_optimizer_states
-
-    def set_with_own_step(model_parameter: Any, tensors: dict[str, torch.Tensor]) -> None:
-        group, order = part.model_param_group_index_map[model_parameter]
-        state = part.optimizer.state[part.optimizer.param_groups[group]["params"][order]]
-        state["step"] = state["step"].clone()
-        set_states(model_parameter, {"step": state["step"], **tensors})
-
-    part._set_main_param_and_optimizer_states = set_with_own_step
 
 
 def schedule(config: OptimizerConfig, optimizer: Any, total_steps: int) -> Any:

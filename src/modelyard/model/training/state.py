@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modelyard.model.checkpoints import checkpoint
+from modelyard.model.checkpoints import checkpoint, shards
+from modelyard.model.network import parallel
 from modelyard.model.network.architecture import Head, ModelConfig
 from modelyard.model.network.lora import LoRAConfig, adapted, is_adapter, weight_of
 from modelyard.model.training import optimizer
@@ -81,15 +82,22 @@ class Stored:
         assert not lacking, f"checkpoint lacks {lacking}"
         assert not unexpected, f"checkpoint has unknown {unexpected}"
 
+    def _own_share(self) -> dict[str, Any]:
+        """What this rank writes of a checkpoint: its share of what is trained, which its replicas hold too, and its part of the optimizer."""
+        model = self._sharded_own()
+        state: dict[str, Any] = {"model": shards.shared_out(model, parallel.replicas)}
+        if self.optimizer is not None:
+            state["optimizer"] = optimizer.sharded_state(self.optimizer, model, parallel.replicas)
+        return state
+
     def save(self, directory: Path, extra: Mapping[str, Any] | None = None, then: Sequence[Callable[[], None]] | None = None) -> None:
         """Everything needed to go on from here: what is trained, optimizer (if any), schedule, step, and ``extra`` (JSON) in the note.
 
         ``then`` is :func:`modelyard.model.checkpoints.checkpoint.save`'s: with it the state is written beside what follows.
         """
-        model = self._sharded_own()
-        state: dict[str, Any] = {"model": model}
+        state = self._own_share()
         if self.optimizer is not None:
-            state |= {"optimizer": optimizer.sharded_state(self.optimizer, model), "updates": optimizer.updates(self.optimizer)}
+            state["updates"] = optimizer.updates(self.optimizer)
         below = {"base": self.base} if self.lora else {}
         checkpoint.save(state, directory, {"step": self.step, **below, **(extra or {})}, then)
 
@@ -105,19 +113,19 @@ class Stored:
         model = self._sharded_own()
         state: dict[str, Any] = {"model": model}
         if self.optimizer is not None:
-            state["optimizer"] = optimizer.sharded_state(self.optimizer, model, loading=True)
+            state["optimizer"] = optimizer.sharded_state(self.optimizer, model, parallel.replicas)
         loaded = checkpoint.load(state, directory)
         self._take_weights(loaded["model"], model)
         self.step = int(note["step"])
         if self.optimizer is not None:
-            optimizer.load_sharded_state(self.optimizer, loaded["optimizer"], loaded["updates"])
+            optimizer.take_updates(self.optimizer, loaded["updates"])
             self.schedule.num_steps = 0
             self.schedule.step(self.step)
         return note
 
     def save_weights(self, directory: Path) -> None:
         """Weights only, adapters merged, for the stages that follow."""
-        checkpoint.save({"model": self._sharded_merged()}, directory, {"step": self.step})
+        checkpoint.save({"model": shards.shared_out(self._sharded_merged(), parallel.replicas)}, directory, {"step": self.step})
 
     def load_weights(self, directory: Path) -> None:
         """Take the weights at ``directory``, below the adapters where there are any; a scalar head stays fresh when the checkpoint is a language

@@ -20,7 +20,7 @@ import torch.distributed as dist
 from modelyard import progress
 from modelyard.config import complaint
 from modelyard.execution import ExecutionConfig
-from modelyard.model.checkpoints import checkpoint, mirror
+from modelyard.model.checkpoints import checkpoint, host_copy, mirror
 from modelyard.model.checkpoints.writer import CheckpointError, DiskFullError
 from modelyard.model.network import disks, parallel
 from modelyard.model.training import spikes
@@ -120,7 +120,10 @@ def checkpoints_written() -> Iterator[None]:
         with contextlib.suppress(CheckpointError, DiskFullError):
             checkpoint.wait()
         raise
-    checkpoint.wait()
+    else:
+        checkpoint.wait()
+    finally:
+        host_copy.release()
 
 
 def stop_agreed(engine: Engine) -> PreemptedError | None:
