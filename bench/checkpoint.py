@@ -62,7 +62,7 @@ def round_of(engine: Engine, batch: Batch, mode: str, steps: int, root: Path) ->
             before = _begin_peak()
             if mode != "none":
                 asked = time.perf_counter()
-                engine.save(directory, then=() if mode == "beside" else None)
+                engine.save(directory, beside=mode == "beside")
                 held = time.perf_counter() - asked
         engine.train_step(batch, batch.tokens.shape[0] // engine.layout.dp, language_model_loss)
     seconds = time.perf_counter() - started

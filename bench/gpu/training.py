@@ -158,7 +158,7 @@ def checkpoints(tiny: bool) -> dict[str, Any]:
         directory = checkpoint.step_directory(Path(root), engine.step)
         plain = each(lambda: stepped(engine, steps))
         started = time.perf_counter()
-        engine.save(directory, then=())
+        engine.save(directory, beside=True)
         held = time.perf_counter() - started
         went_on: list[float] = []
         beside = each(lambda: went_on.extend(stepped(engine, steps)))

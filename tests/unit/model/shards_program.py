@@ -77,7 +77,7 @@ def measured(root: Path) -> dict[str, Any]:
     before = state(trained)
     watched(GATHERS, gathered)
     checkpoint.sha256_file = hash_file  # type: ignore[attr-defined]
-    trained.save(root / "step_00000002", then=())
+    trained.save(root / "step_00000002", beside=True)
     gathered = list(gathered)
     trained.train_step(batch(), 2, masked_loss)
     checkpoint.wait()

@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch.distributed as dist
 
@@ -30,24 +30,50 @@ HASHING_THREADS = 8
 _log = logging.getLogger(__name__)
 
 
-def save(state: dict[str, Any], directory: Path, note: dict[str, Any], then: Sequence[Callable[[], None]] | None = None) -> None:
-    """Write a sharded state dict; every rank calls it. ``note`` (step and the like) goes into ``complete.json``.
+class Save(NamedTuple):
+    """What to write, where, and what of it to note."""
 
-    With ``then`` (parts to run when the checkpoint is whole, see :func:`modelyard.model.checkpoints.writer.start`) it returns as soon as the state
-    is copied, and the next save or :func:`wait` raises what went wrong; without, it returns when all is written.
+    state: dict[str, Any]
+    """Sharded state dict."""
+    directory: Path
+    """A checkpoint's own; what stood there goes."""
+    note: dict[str, Any]
+    """Goes into ``complete.json``: the step and the like."""
+    then: Sequence[Callable[[], None]] = ()
+    """Parts to run when the checkpoint is whole (see :class:`modelyard.model.checkpoints.writer.Writing`)."""
+
+
+def save(state: dict[str, Any], directory: Path, note: dict[str, Any]) -> None:
+    """Write a sharded state dict and return when it is whole; every rank calls it.
 
     Raises:
         DiskFullError: this save or the one before found no room on some rank.
         CheckpointError: it failed otherwise.
     """
+    _begin([Save(state, directory, note)], copies=False)
+    wait()
+
+
+def save_beside(saves: Sequence[Save]) -> None:
+    """Write sharded state dicts, one after the other, beside what follows: returns as soon as their states are copied. Every rank calls it.
+
+    Raises:
+        DiskFullError, CheckpointError: the save before this one failed; what goes wrong with this the next one or :func:`wait` raises.
+    """
+    _begin(saves, copies=True)
+
+
+def _begin(saves: Sequence[Save], *, copies: bool) -> None:
     writer.wait()
-    if disks.is_first():
+    for directory in (one.directory for one in saves if disks.is_first()):
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
     dist.barrier()
-    writer.start(state, directory, lambda group: _sealed(directory, note, group), then)
-    if then is None:
-        wait()
+    writer.start([writer.Writing(one.state, one.directory, _sealing(one), one.then) for one in saves], copies=copies)
+
+
+def _sealing(one: Save) -> Callable[[Any], None]:
+    return lambda group: _sealed(one.directory, one.note, group)
 
 
 wait = writer.wait

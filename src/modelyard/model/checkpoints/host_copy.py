@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,8 +24,17 @@ _streams: dict[torch.device, torch.cuda.Stream] = {}
 _under_way: torch.cuda.Event | None = None
 
 
+def replace(holders: Sequence[Any]) -> Callable[[], None]:
+    """Put in the place of each holder's ``data`` a copy in host memory that training does not touch; returns what to call, from any thread,
+    before they are read."""
+    copies, arrive = copied([holder.data.detach() for holder in holders])
+    for holder, copy in zip(holders, copies, strict=True):
+        holder.data = copy
+    return arrive
+
+
 def copied(tensors: Sequence[Tensor]) -> tuple[list[Tensor], Callable[[], None]]:
-    """Copies in host memory that training does not touch, and what to call, from any thread, before they are read."""
+    """Copies of ``tensors``, all of one device, and what to call before they are read."""
     if not tensors or tensors[0].device.type == "cpu":
         return [tensor.clone() for tensor in tensors], lambda: None
     global _under_way

@@ -57,7 +57,11 @@ def run_of(entry: Any, flat: Tensor, start: int, replica: int, prefix: str = "")
 
 
 def shared_out(entries: Mapping[str, Any], replicas: Callable[[str], int]) -> dict[str, Any]:
-    """This rank's share of the weights ``entries``, each of which ``replicas(name)`` ranks hold: of all of them in a row an equal run."""
+    """This rank's share of the weights ``entries``, each of which ``replicas(name)`` ranks hold: of all of them in a row an equal run.
+
+    Weights that another tensor-parallel rank or pipeline stage writes are left out.
+    """
+    entries = {name: entry for name, entry in entries.items() if not any(entry.replica_id[:2])}
     totals: dict[int, int] = {}
     for name, entry in entries.items():
         totals[replicas(name)] = totals.get(replicas(name), 0) + entry.data.numel()

@@ -2,19 +2,20 @@
 
 The format is megatron-core's; its own writers start a manager process and one writer process a bucket for each save, which costs seconds on a
 small machine, so torch's file writer runs here in a thread. The threads of the ranks speak to each other over a gloo group of their own, so
-they never meet the collectives of training; there they agree on what is written, and that it has no gaps and no overlaps. One save at a time;
-whatever fails in it fails on every rank, with one line, when it is waited for.
+they never meet the collectives of training; there they agree on what is written, and that it has no gaps and no overlaps. One save at a time (of
+models that are trained together, one of all); whatever fails in it fails on every rank, with one line, when it is waited for.
 """
 
 from __future__ import annotations
 
 import errno
+import functools
 import logging
 import shutil
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch.distributed as dist
 
@@ -44,21 +45,29 @@ class DiskFullError(StopError):
     """A checkpoint for which there is no room; trying again would end the same way."""
 
 
-def start(state: dict[str, Any], directory: Path, seal: Callable[[Any], None], then: Sequence[Part] | None = None) -> None:
-    """Copy a sharded ``state`` and write it to the existing ``directory`` in the background; every rank calls it, after :func:`wait`.
+class Writing(NamedTuple):
+    """A checkpoint to write, and what to run for it on every rank's thread, each part when the one before is done on all ranks."""
 
-    With ``then`` None nothing is copied: the caller changes nothing before :func:`wait` has returned.
+    state: dict[str, Any]
+    """Sharded state dict."""
+    directory: Path
+    """Where it goes; it exists."""
+    seal: Callable[[Any], None]
+    """Run with the threads' process group once all ranks have written."""
+    then: Sequence[Part] = ()
+    """Run when the checkpoint is whole; a part that fails is logged, and the checkpoint stays."""
 
-    On every rank's thread ``seal(group)``, with the threads' process group, runs once all ranks have written, then the parts of ``then``,
-    each when the one before is done on all ranks.
-    A part of ``then`` that fails is logged, and the checkpoint stays.
+
+def start(writings: Sequence[Writing], *, copies: bool) -> None:
+    """Copy the states and write them in the background, one after the other; every rank calls it, after :func:`wait`.
+
+    Without ``copies`` the caller changes nothing before :func:`wait` has returned. When one fails those behind it are not written.
     """
     global _thread
     group = parallel.background_group()
-    write = _deferred(state, directory, copies=then is not None)
-    _thread = threading.Thread(
-        target=_save, args=(lambda: write(group), lambda: seal(group), then or (), directory, group), name="checkpoint", daemon=True
-    )
+    deferred = [_deferred(writing) for writing in writings]
+    arrive = host_copy.replace([tensor for each in deferred for tensor in each.tensors]) if copies else None
+    _thread = threading.Thread(target=_write_all, args=(writings, deferred, arrive, group), name="checkpoint", daemon=True)
     _thread.start()
 
 
@@ -81,26 +90,34 @@ _thread: threading.Thread | None = None
 _error: Exception | None = None
 
 
-def _save(write: Part, seal: Part, then: Sequence[Part], directory: Path, group: Any) -> None:
+def _write_all(writings: Sequence[Writing], deferred: Sequence[Any], arrive: Part | None, group: Any) -> None:
     global _error
-    try:
-        for part in (write, seal):
-            failed = _together(part, directory, group)
-            if failed is not None:
+    for number, (writing, each) in enumerate(zip(writings, deferred, strict=True)):
+        try:
+            if arrive is not None:
+                arrive()
+            _write(writing, functools.partial(each.write, group), group)
+        except Exception as error:
+            known = isinstance(error, (DiskFullError, CheckpointError))  # else the threads lost each other: a rank is gone
+            _error = error if known else CheckpointError(f"checkpoint {writing.directory}: {type(error).__name__}: {complaint(error)}")
+            for unwritten in writings[number if known else number + 1 :]:
                 if disks.is_first():
-                    shutil.rmtree(directory, ignore_errors=True)
-                rank, (line, full) = failed
-                raise DiskFullError(line, rank) if full else CheckpointError(f"rank {rank}: {line}", rank)
-        for part in then:
-            failed = _together(part, directory, group)
-            if failed is not None:
-                if dist.get_rank() == 0:
-                    _log.warning("rank %d: %s; the copy on this machine is whole", failed[0], failed[1][0])
-                break
-    except (DiskFullError, CheckpointError) as error:
-        _error = error
-    except Exception as error:  # the threads lost each other: a rank is gone
-        _error = CheckpointError(f"checkpoint {directory}: {type(error).__name__}: {complaint(error)}")
+                    shutil.rmtree(unwritten.directory, ignore_errors=True)
+            return
+
+
+def _write(writing: Writing, write: Part, group: Any) -> None:
+    for part in (write, lambda: writing.seal(group)):
+        failed = _together(part, writing.directory, group)
+        if failed is not None:
+            rank, (line, full) = failed
+            raise DiskFullError(line, rank) if full else CheckpointError(f"rank {rank}: {line}", rank)
+    for part in writing.then:
+        failed = _together(part, writing.directory, group)
+        if failed is not None:
+            if dist.get_rank() == 0:
+                _log.warning("rank %d: %s; the copy on this machine is whole", failed[0], failed[1][0])
+            break
 
 
 def _together(part: Part, directory: Path, group: Any) -> tuple[int, tuple[str, bool]] | None:
@@ -142,8 +159,8 @@ def _causes(error: BaseException) -> list[BaseException]:
     return found
 
 
-def _deferred(state: dict[str, Any], directory: Path, copies: bool) -> Callable[[Any], None]:
-    """Hand ``state`` to megatron-core as a save, but keep back the writing of tensors: returns it as a function of the process group.
+def _deferred(writing: Writing) -> Any:
+    """Hand a state to megatron-core as a save, but keep back the writing of tensors: returns what will write them.
 
     Whether the ranks' parts make wholes is left to torch, which asks it in the thread; megatron-core would on the thread of training.
     """
@@ -162,32 +179,28 @@ def _deferred(state: dict[str, Any], directory: Path, copies: bool) -> Callable[
     class DeferredWriter(mcore.TorchDistSaveShardedStrategy):
         """megatron-core's ``torch_dist`` format; takes what it is given and writes it later."""
 
-        taken: Any = None
-        arrive: Any = None
+        parts: Any = None
 
         def save(self, sharded_state_dict: dict[str, Any], checkpoint_dir: Path) -> None:
-            """Copy this rank's shards to memory that training does not touch."""
-            renamed, _, _ = mcore._replace_state_dict_keys_with_sharded_keys(sharded_state_dict, self.keep_only_main_replica)
-            parts = [part for parts in renamed.values() for part in parts]
-            tensors = [part for part in parts if isinstance(part, ShardedTensor)]
-            if copies:
-                found, self.arrive = host_copy.copied([part.data.detach() for part in tensors])
-                for part, data in zip(tensors, found, strict=True):
-                    part.data = data
-            self.taken = mcore.mcore_to_pyt_state_dict(renamed, False)
+            """Take this rank's shards."""
+            self.parts, _, _ = mcore._replace_state_dict_keys_with_sharded_keys(sharded_state_dict, self.keep_only_main_replica)
+
+        @property
+        def tensors(self) -> list[ShardedTensor]:
+            """Those of them that are tensors."""
+            return [part for parts in self.parts.values() for part in parts if isinstance(part, ShardedTensor)]
 
         def write(self, group: Any) -> None:
-            """Write it; every rank's thread calls it."""
-            if self.arrive is not None:
-                self.arrive()
+            """Write them; every rank's thread calls it."""
             dcp_save(
-                self.taken,
+                mcore.mcore_to_pyt_state_dict(self.parts, False),
                 # one tensor after the other: copying ahead would take a stream of the thread's device, which is the first GPU on every rank
-                storage_writer=PlaceFreeWriter(directory, thread_count=1, per_thread_copy_ahead=0),
+                storage_writer=PlaceFreeWriter(writing.directory, thread_count=1, per_thread_copy_ahead=0),
                 planner=mcore.MCoreSavePlanner(dedup_replicated_tensors=False, flatten_state_dict=False),
                 process_group=group,
             )
+            self.parts = {}  # the copies go as soon as they are written
 
     writer = DeferredWriter("torch_dist", 1)
-    dist_checkpointing.save(state, str(directory), sharded_strategy=writer, validate_access_integrity=False)
-    return writer.write
+    dist_checkpointing.save(writing.state, str(writing.directory), sharded_strategy=writer, validate_access_integrity=False)
+    return writer

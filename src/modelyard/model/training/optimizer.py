@@ -126,9 +126,8 @@ def sharded_state(optimizer: Any, model: dict[str, Any], replicas: Callable[[str
         cut = part.data_parallel_group.size()
         for parameter, start in _own(part):
             name, entry = entries[parameter]
-            replica = entry.replica_id[-1] % (
-                replicas(name) // cut
-            )  # of those with the same run; experts may have more than the group has ranks
+            # among those with the same run: one, but for experts that tensor-parallel ranks hold too
+            replica = entry.replica_id[-1] % (replicas(name) // cut)
             own = part._get_main_param_and_optimizer_states(parameter)
             for kind in STATE:
                 if kind == "param" and _shares_memory(own[kind], parameter):

@@ -90,16 +90,21 @@ class Stored:
             state["optimizer"] = optimizer.sharded_state(self.optimizer, model, parallel.replicas)
         return state
 
-    def save(self, directory: Path, extra: Mapping[str, Any] | None = None, then: Sequence[Callable[[], None]] | None = None) -> None:
-        """Everything needed to go on from here: what is trained, optimizer (if any), schedule, step, and ``extra`` (JSON) in the note.
-
-        ``then`` is :func:`modelyard.model.checkpoints.checkpoint.save`'s: with it the state is written beside what follows.
-        """
+    def to_save(self, directory: Path, extra: Mapping[str, Any], then: Sequence[Callable[[], None]] = ()) -> checkpoint.Save:
+        """Everything needed to go on from here: what is trained, optimizer (if any), schedule, step, and ``extra`` (JSON) in the note."""
         state = self._own_share()
         if self.optimizer is not None:
             state["updates"] = optimizer.updates(self.optimizer)
         below = {"base": self.base} if self.lora else {}
-        checkpoint.save(state, directory, {"step": self.step, **below, **(extra or {})}, then)
+        return checkpoint.Save(state, directory, {"step": self.step, **below, **extra}, then)
+
+    def save(self, directory: Path, *, beside: bool = False) -> None:
+        """Write :meth:`to_save`'s state: return when it is whole or, with ``beside``, as soon as it is copied."""
+        one = self.to_save(directory, {})
+        if beside:
+            checkpoint.save_beside([one])
+        else:
+            checkpoint.save(one.state, one.directory, one.note)
 
     def load(self, directory: Path) -> dict[str, Any]:
         """Continue from :meth:`save`, at this or any other layout; returns the note.

@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -91,12 +91,32 @@ def fetch(checkpoints: Path, execution: ExecutionConfig) -> None:
         raise CheckpointError(f"checkpoint_store {execution.checkpoint_store}: {type(error).__name__}: {cause}") from error
 
 
-def keep(engine: Engine, checkpoints: Path, step: int, history: History, execution: ExecutionConfig) -> None:
-    """Checkpoint the engine and its history as of ``step``, beside the training that follows; copy it to the store; prune older ones.
+class Kept(NamedTuple):
+    """A model to checkpoint, where its checkpoints are, and the history that goes into this one."""
+
+    engine: Engine
+    checkpoints: Path
+    history: History
+
+
+def keep(models: Sequence[Kept], step: int, execution: ExecutionConfig) -> None:
+    """Checkpoint models as of ``step``, in their order and beside the training that follows; copy each to the store; prune older ones.
 
     Raises:
         DiskFullError, CheckpointError: the save before this one failed.
     """
+    checkpoint.save_beside(
+        [
+            kept.engine.to_save(
+                checkpoint.step_directory(kept.checkpoints, step), kept.history.note(), _when_whole(kept.checkpoints, step, execution)
+            )
+            for kept in models
+        ]
+    )
+
+
+def _when_whole(checkpoints: Path, step: int, execution: ExecutionConfig) -> list[Callable[[], None]]:
+    """What to do, part by part, when the checkpoint of ``step`` is whole on this machine."""
     directory, store = checkpoint.step_directory(checkpoints, step), mirror.of(execution, checkpoints)
     then: list[Callable[[], None]] = [lambda: checkpoint.prune(checkpoints, execution.keep_last, execution.keep_every)]
     if store is not None:
@@ -106,7 +126,7 @@ def keep(engine: Engine, checkpoints: Path, step: int, history: History, executi
             lambda: store.complete(directory),
             lambda: store.prune(execution.keep_last, execution.keep_every),
         ]
-    engine.save(directory, history.note(), then)
+    return then
 
 
 @contextlib.contextmanager
@@ -184,7 +204,7 @@ def train(
                 break
             preempted = stop_agreed(engine)
             if preempted or step % execution.checkpoint_every == 0:
-                keep(engine, checkpoints, step, history, execution)
+                keep([Kept(engine, checkpoints, history)], step, execution)
             if preempted:
                 checkpoint.wait()
                 raise preempted

@@ -161,9 +161,7 @@ def resume(training: Training, checkpoints: Path, execution: ExecutionConfig) ->
 
 def keep(training: Training, checkpoints: Path, history: trainer.History, execution: ExecutionConfig) -> None:
     """Checkpoint everything that changes, the actor last."""
-    step = training.models.actor.step
-    if training.ema is not None:
-        trainer.keep(training.ema, checkpoints / "ema", step, trainer.History(), execution)
-    if training.models.value is not None:
-        trainer.keep(training.models.value, checkpoints / "value", step, trainer.History(), execution)
-    trainer.keep(training.models.actor, checkpoints / "actor", step, history, execution)
+    models = {"ema": training.ema, "value": training.models.value}
+    kept = [trainer.Kept(engine, checkpoints / name, trainer.History()) for name, engine in models.items() if engine is not None]
+    actor = training.models.actor
+    trainer.keep([*kept, trainer.Kept(actor, checkpoints / "actor", history)], actor.step, execution)
