@@ -39,8 +39,6 @@ class Save(NamedTuple):
     """A checkpoint's own; what stood there goes."""
     note: dict[str, Any]
     """Goes into ``complete.json``: the step and the like."""
-    then: Sequence[Callable[[], None]] = ()
-    """Parts to run when the checkpoint is whole (see :class:`modelyard.model.checkpoints.writer.Writing`)."""
 
 
 def save(state: dict[str, Any], directory: Path, note: dict[str, Any]) -> None:
@@ -54,22 +52,24 @@ def save(state: dict[str, Any], directory: Path, note: dict[str, Any]) -> None:
     wait()
 
 
-def save_beside(saves: Sequence[Save]) -> None:
+def save_beside(saves: Sequence[Save], then: Sequence[Callable[[], None]] = ()) -> None:
     """Write sharded state dicts, one after the other, beside what follows: returns as soon as their states are copied. Every rank calls it.
+
+    ``then`` are parts to run when all are whole (see :func:`modelyard.model.checkpoints.writer.start`).
 
     Raises:
         DiskFullError, CheckpointError: the save before this one failed; what goes wrong with this the next one or :func:`wait` raises.
     """
-    _begin(saves, copies=True)
+    _begin(saves, then, copies=True)
 
 
-def _begin(saves: Sequence[Save], *, copies: bool) -> None:
+def _begin(saves: Sequence[Save], then: Sequence[Callable[[], None]] = (), *, copies: bool) -> None:
     writer.wait()
     for directory in (one.directory for one in saves if disks.is_first()):
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
     dist.barrier()
-    writer.start([writer.Writing(one.state, one.directory, _sealing(one), one.then) for one in saves], copies=copies)
+    writer.start([writer.Writing(one.state, one.directory, _sealing(one)) for one in saves], then, copies=copies)
 
 
 def _sealing(one: Save) -> Callable[[Any], None]:

@@ -46,28 +46,27 @@ class DiskFullError(StopError):
 
 
 class Writing(NamedTuple):
-    """A checkpoint to write, and what to run for it on every rank's thread, each part when the one before is done on all ranks."""
+    """A checkpoint to write."""
 
     state: dict[str, Any]
     """Sharded state dict."""
     directory: Path
     """Where it goes; it exists."""
     seal: Callable[[Any], None]
-    """Run with the threads' process group once all ranks have written."""
-    then: Sequence[Part] = ()
-    """Run when the checkpoint is whole; a part that fails is logged, and the checkpoint stays."""
+    """Run on every rank's thread, with the threads' process group, once all ranks have written."""
 
 
-def start(writings: Sequence[Writing], *, copies: bool) -> None:
+def start(writings: Sequence[Writing], then: Sequence[Part] = (), *, copies: bool) -> None:
     """Copy the states and write them in the background, one after the other; every rank calls it, after :func:`wait`.
 
-    Without ``copies`` the caller changes nothing before :func:`wait` has returned. When one fails those behind it are not written.
+    Without ``copies`` the caller changes nothing before :func:`wait` has returned. When one fails those behind it are not written. When all
+    are whole the parts of ``then`` run on every rank's thread, each when the one before is done on all ranks; one that fails is logged and the last.
     """
     global _thread
     group = parallel.background_group()
     deferred = [_deferred(writing) for writing in writings]
     arrive = host_copy.replace([tensor for each in deferred for tensor in each.tensors]) if copies else None
-    _thread = threading.Thread(target=_write_all, args=(writings, deferred, arrive, group), name="checkpoint", daemon=True)
+    _thread = threading.Thread(target=_write_all, args=(writings, deferred, then, arrive, group), name="checkpoint", daemon=True)
     _thread.start()
 
 
@@ -90,20 +89,23 @@ _thread: threading.Thread | None = None
 _error: Exception | None = None
 
 
-def _write_all(writings: Sequence[Writing], deferred: Sequence[Any], arrive: Part | None, group: Any) -> None:
+def _write_all(writings: Sequence[Writing], deferred: Sequence[Any], then: Sequence[Part], arrive: Part | None, group: Any) -> None:
     global _error
-    for number, (writing, each) in enumerate(zip(writings, deferred, strict=True)):
-        try:
-            if arrive is not None:
-                arrive()
+    begun = 0
+    try:
+        if arrive is not None:
+            arrive()
+        for writing, each in zip(writings, deferred, strict=True):
+            begun += 1
             _write(writing, functools.partial(each.write, group), group)
-        except Exception as error:
-            known = isinstance(error, (DiskFullError, CheckpointError))  # else the threads lost each other: a rank is gone
-            _error = error if known else CheckpointError(f"checkpoint {writing.directory}: {type(error).__name__}: {complaint(error)}")
-            for unwritten in writings[number if known else number + 1 :]:
-                if disks.is_first():
-                    shutil.rmtree(unwritten.directory, ignore_errors=True)
-            return
+        _run(then, writings[-1].directory, group)
+    except (DiskFullError, CheckpointError) as error:
+        _error = error
+        for unwritten in writings[begun - 1 :]:
+            if disks.is_first():
+                shutil.rmtree(unwritten.directory, ignore_errors=True)
+    except Exception as error:  # the threads lost each other: a rank is gone
+        _error = CheckpointError(f"checkpoint {writings[begun - 1].directory}: {type(error).__name__}: {complaint(error)}")
 
 
 def _write(writing: Writing, write: Part, group: Any) -> None:
@@ -112,8 +114,11 @@ def _write(writing: Writing, write: Part, group: Any) -> None:
         if failed is not None:
             rank, (line, full) = failed
             raise DiskFullError(line, rank) if full else CheckpointError(f"rank {rank}: {line}", rank)
-    for part in writing.then:
-        failed = _together(part, writing.directory, group)
+
+
+def _run(then: Sequence[Part], directory: Path, group: Any) -> None:
+    for part in then:
+        failed = _together(part, directory, group)
         if failed is not None:
             if dist.get_rank() == 0:
                 _log.warning("rank %d: %s; the copy on this machine is whole", failed[0], failed[1][0])

@@ -6,7 +6,7 @@ An engine with adapters keeps what it trains and says by hash which weights stan
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -90,13 +90,13 @@ class Stored:
             state["optimizer"] = optimizer.sharded_state(self.optimizer, model, parallel.replicas)
         return state
 
-    def to_save(self, directory: Path, extra: Mapping[str, Any], then: Sequence[Callable[[], None]] = ()) -> checkpoint.Save:
+    def to_save(self, directory: Path, extra: Mapping[str, Any]) -> checkpoint.Save:
         """Everything needed to go on from here: what is trained, optimizer (if any), schedule, step, and ``extra`` (JSON) in the note."""
         state = self._own_share()
         if self.optimizer is not None:
             state["updates"] = optimizer.updates(self.optimizer)
         below = {"base": self.base} if self.lora else {}
-        return checkpoint.Save(state, directory, {"step": self.step, **below, **extra}, then)
+        return checkpoint.Save(state, directory, {"step": self.step, **below, **extra})
 
     def save(self, directory: Path, *, beside: bool = False) -> None:
         """Write :meth:`to_save`'s state: return when it is whole or, with ``beside``, as soon as it is copied."""

@@ -7,6 +7,7 @@ steps (PPO's rollouts) writes its own loop on the same :func:`resume`, :func:`ke
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -100,33 +101,26 @@ class Kept(NamedTuple):
 
 
 def keep(models: Sequence[Kept], step: int, execution: ExecutionConfig) -> None:
-    """Checkpoint models as of ``step``, in their order and beside the training that follows; copy each to the store; prune older ones.
+    """Checkpoint models as of ``step``, in their order and beside the training that follows; copy them to the store; prune older ones.
 
     Raises:
         DiskFullError, CheckpointError: the save before this one failed.
     """
-    checkpoint.save_beside(
-        [
-            kept.engine.to_save(
-                checkpoint.step_directory(kept.checkpoints, step), kept.history.note(), _when_whole(kept.checkpoints, step, execution)
-            )
-            for kept in models
-        ]
-    )
+    places = [checkpoint.step_directory(kept.checkpoints, step) for kept in models]
+    saves = [kept.engine.to_save(place, kept.history.note()) for kept, place in zip(models, places, strict=True)]
+    checkpoint.save_beside(saves, _when_whole(places, execution))
 
 
-def _when_whole(checkpoints: Path, step: int, execution: ExecutionConfig) -> list[Callable[[], None]]:
-    """What to do, part by part, when the checkpoint of ``step`` is whole on this machine."""
-    directory, store = checkpoint.step_directory(checkpoints, step), mirror.of(execution, checkpoints)
-    then: list[Callable[[], None]] = [lambda: checkpoint.prune(checkpoints, execution.keep_last, execution.keep_every)]
-    if store is not None:
-        then += [
-            lambda: store.begin(directory),
-            lambda: store.upload(directory),
-            lambda: store.complete(directory),
-            lambda: store.prune(execution.keep_last, execution.keep_every),
-        ]
-    return then
+def _when_whole(places: Sequence[Path], execution: ExecutionConfig) -> list[Callable[[], None]]:
+    """What to do, part by part, when the checkpoints of a step at ``places`` are whole on this machine. None is pruned before all are whole."""
+    kept, copied, stores = (execution.keep_last, execution.keep_every), [], []
+    for place in places:
+        store = mirror.of(execution, place.parent)
+        if store is not None:
+            copied += [functools.partial(part, place) for part in (store.begin, store.upload, store.complete)]
+            stores.append(store)
+    pruned = [functools.partial(checkpoint.prune, place.parent, *kept) for place in places]
+    return [*pruned, *copied, *(functools.partial(store.prune, *kept) for store in stores)]
 
 
 @contextlib.contextmanager
