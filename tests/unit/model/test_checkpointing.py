@@ -136,6 +136,28 @@ def test_training_prunes_by_the_policy(tmp_path: Path) -> None:
     assert not half_written.exists()
 
 
+def test_models_trained_together_are_copied_at_once_and_pruned_when_all_are_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = [trainer.Kept(engine(), tmp_path / name, trainer.History()) for name in ("value", "actor")]
+    execution, seal, seen = EXECUTION.model_copy(update={"keep_last": 1}), checkpoint.seal, []
+
+    def look(directory: Path, written: dict[str, Any], files: Any) -> None:
+        seen.append((directory.parent.name, complete(tmp_path / "value"), complete(tmp_path / "actor")))
+        seal(directory, written, files)
+
+    trainer.keep(models, 1, execution)
+    checkpoint.wait()
+    monkeypatch.setattr(checkpoint, "seal", look)
+    before = [parameter.clone() for parameter in models[1].engine.gpt.parameters()]
+    trainer.keep(models, 2, execution)
+    for kept in models:
+        kept.engine.train_step(batch(), 4, masked_loss)
+    checkpoint.wait()
+    assert seen == [("value", [1], [1]), ("actor", [1, 2], [1])]
+    assert [complete(kept.checkpoints) for kept in models] == [[2], [2]]
+    models[1].engine.load(checkpoint.step_directory(tmp_path / "actor", 2))
+    assert all(torch.equal(a, b) for a, b in zip(before, models[1].engine.gpt.parameters(), strict=True))
+
+
 def test_full_disk_stops_with_one_line_and_keeps_the_checkpoint_before(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 

@@ -113,14 +113,13 @@ def keep(models: Sequence[Kept], step: int, execution: ExecutionConfig) -> None:
 
 def _when_whole(places: Sequence[Path], execution: ExecutionConfig) -> list[Callable[[], None]]:
     """What to do, part by part, when the checkpoints of a step at ``places`` are whole on this machine. None is pruned before all are whole."""
-    kept, copied, stores = (execution.keep_last, execution.keep_every), [], []
-    for place in places:
-        store = mirror.of(execution, place.parent)
-        if store is not None:
-            copied += [functools.partial(part, place) for part in (store.begin, store.upload, store.complete)]
-            stores.append(store)
-    pruned = [functools.partial(checkpoint.prune, place.parent, *kept) for place in places]
-    return [*pruned, *copied, *(functools.partial(store.prune, *kept) for store in stores)]
+    stay = (execution.keep_last, execution.keep_every)
+    stores = [(place, store) for place in places if (store := mirror.of(execution, place.parent)) is not None]
+    return [
+        *(functools.partial(checkpoint.prune, place.parent, *stay) for place in places),
+        *(functools.partial(part, place) for place, store in stores for part in (store.begin, store.upload, store.complete)),
+        *(functools.partial(store.prune, *stay) for _, store in stores),
+    ]
 
 
 @contextlib.contextmanager
