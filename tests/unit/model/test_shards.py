@@ -76,6 +76,7 @@ def test_packed_copies_are_apart_aligned_and_equal() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_copies_from_a_gpu_hold_what_stood_there_when_they_were_asked_for() -> None:
     tensors = [torch.randn(1 << 20, device="cuda") for _ in range(8)]
     for _ in range(3):
