@@ -77,6 +77,7 @@ CASES = [
     Case(model("gpt"), "bf16", (4, 2, 1, 1), 1),
     Case(model("llama", moe=EXPERTS), "bf16", (2, 2, 2, 4)),
     Case(model("llama", moe=EXPERTS), "fp32", (1, 1, 4, 2)),
+    Case(model("llama", moe=EXPERTS), "bf16", (2, 1, 2, 1)),
     Case(model("llama", variant=VARIANT), "bf16", (2, 2, 2, 1), 1),
 ]
 

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +15,8 @@ from megatron.core.dist_checkpointing.mapping import ShardedTensor
 
 from modelyard.model.checkpoints import host_copy
 from modelyard.model.checkpoints.shards import Box, boxes, run_of, shared_out
+
+from .shares_program import LAYOUTS
 
 
 @pytest.mark.parametrize("shape", [(), (5,), (3, 4), (4, 1), (1, 4), (2, 3, 4), (2, 1, 3, 2), (0, 3)])
@@ -60,6 +67,24 @@ def test_weights_shared_out_over_replicas_are_written_once_and_evenly(replicas: 
         assert filled[name].count_nonzero() == weight.numel()
     assert sum(counts) == 33
     assert max(counts) - min(counts) <= 1
+
+
+def test_ranks_of_every_kind_of_layout_write_each_element_once_and_replicas_alike() -> None:
+    project = Path(__file__).parents[3]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.unit.model.shares_program"],
+        capture_output=True,
+        text=True,
+        cwd=project,
+        env={**os.environ, "PYTHONPATH": f"{project / 'src'}{os.pathsep}{project}", "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    assert {layout: wrong for layout, (_, wrong) in found.items()} == {layout: [] for layout in LAYOUTS}
+    for layout, (_, sizes) in LAYOUTS.items():
+        tensor, data = sizes.get("tensor_parallel", 1), sizes["data_parallel"]
+        replicas = torch.tensor(found[layout][0]).view(-1, data, tensor)  # ranks count through tensor, data, pipeline
+        assert (replicas.amax(1) <= 1.1 * replicas.amin(1)).all(), layout
 
 
 def test_packed_copies_are_apart_aligned_and_equal() -> None:

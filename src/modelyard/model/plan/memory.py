@@ -40,6 +40,12 @@ class Split(NamedTuple):
         """Ranks that hold the same experts."""
         return self.tensor * self.data // self.expert
 
+    @property
+    def expert_cuts(self) -> int:
+        """Ranks over which the optimizer of the same experts is cut: those that hold them; only the replicas where no rank shares experts out, since
+        megatron-core takes such experts for weights like any."""
+        return self.expert_replicas if self.expert > 1 else self.data
+
 
 class Schedule(NamedTuple):
     """How a step runs on a layout: rows of a micro-batch, micro-batches of a step, model chunks a stage holds, and what is recomputed."""
@@ -161,7 +167,7 @@ def rank_memory(
     size = element_bytes(precision)
     held = sum(stage_parameters(model, split, stage)) + (adapter_parameters(model, split, lora) if lora else 0)
     parameters = RankParameters(adapter_parameters(model, split, lora), 0) if lora else stage_parameters(model, split, stage)
-    dense, expert = -(-parameters.dense // (replicas or split.data)), -(-parameters.expert // (replicas or split.expert_replicas))
+    dense, expert = -(-parameters.dense // (replicas or split.data)), -(-parameters.expert // (replicas or split.expert_cuts))
     optimizer = optimizer_bytes(precision) * (dense + expert)
     tokens = schedule.micro_batch * model.seq_len
     layers = model.layers // split.pipeline
@@ -207,8 +213,8 @@ def checkpoint_bytes(model: ModelConfig, split: Split, precision: Precision, sta
     dense = parameters.dense
     if model.tie_embeddings and stage == split.pipeline - 1 > 0 and not lora:
         dense -= model.padded_vocab(split.tensor) * model.hidden // split.tensor
-    share = -(-dense // split.data) + -(-parameters.expert // split.expert_replicas)
-    return share * (element_bytes(precision) + optimizer_bytes(precision))
+    weights, state = (-(-dense // split.data) + -(-parameters.expert // ranks) for ranks in (split.expert_replicas, split.expert_cuts))
+    return weights * element_bytes(precision) + state * optimizer_bytes(precision)
 
 
 def peak_checkpoint_bytes(model: ModelConfig, split: Split, precision: Precision, lora: LoRAConfig | None = None) -> int:
