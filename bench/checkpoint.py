@@ -1,6 +1,6 @@
 """What a checkpoint costs training: written beside it, and written while it waits, in turn, on one rank or on several replicas.
 
-``python -m bench.checkpoint``; ``--ranks 2`` has two replicas on this machine (gloo). A round trains ``--steps`` steps and saves in the middle of
+``make bench-checkpoint``; ``--ranks`` replicas run on this machine (gloo). A round trains ``--steps`` steps and saves in the middle of
 them; printed are medians over the rounds of how long the loop was held by the save and of the whole round, beside a round that does not save, and
 by how much the rank with most grew above what it was resident with before the save, until its checkpoint was whole. Beside training the last
 checkpoint of a round is waited for outside the round, as a run with more steps to go would not wait for it.
@@ -103,11 +103,11 @@ def measured(shape: str, ranks: int, rounds: int, steps: int, rows: int, threads
 
 def main(
     shape: Literal["tiny", "small", "smollm2"] = "small",
-    ranks: int = 1,
+    ranks: int = 2,
     rounds: int = 5,
     steps: int = 6,
     batch_rows: Annotated[int, typer.Option("--rows")] = 8,
-    threads: int = 2,
+    threads: int = 1,
 ) -> None:
     """The command; it starts itself once a rank."""
     if "BENCH_ROOT" in os.environ:
