@@ -119,13 +119,13 @@ def main(
         parallel.leave()
         return
     print(processor.description(), flush=True)
-    with tempfile.TemporaryDirectory() as root:
+    with tempfile.TemporaryDirectory() as scratch:
         group = [
             subprocess.Popen(
                 [sys.executable, "-m", "bench.checkpoint", *sys.argv[1:]],
                 stdout=subprocess.PIPE,
                 text=True,
-                env={**os.environ, "BENCH_ROOT": root, "BENCH_RANK": str(rank)},
+                env={**os.environ, "BENCH_ROOT": scratch, "BENCH_RANK": str(rank)},
             )
             for rank in range(ranks)
         ]

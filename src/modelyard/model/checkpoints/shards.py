@@ -48,7 +48,7 @@ def run_of(entry: Any, flat: Tensor, start: int, replica: int, prefix: str = "")
 
     They are views of ``flat``, and their keys begin with ``prefix``. ``replica`` is their number among those with the same run; 0 is saved.
     """
-    parts = []
+    parts: list[Any] = []
     for piece, begin in _pieces(entry):
         first, last = max(start, begin), min(start + flat.numel(), begin + prod(piece.local_shape))
         if first < last:
@@ -65,7 +65,8 @@ def shared_out(entries: Mapping[str, Any], replicas: Callable[[str], int]) -> di
     totals: dict[int, int] = {}
     for name, entry in entries.items():
         totals[replicas(name)] = totals.get(replicas(name), 0) + entry.data.numel()
-    shares, passed = {}, dict.fromkeys(totals, 0)
+    shares: dict[str, Any] = {}
+    passed = dict.fromkeys(totals, 0)
     for name, entry in entries.items():
         count, size = replicas(name), entry.data.numel()
         total, rank, begin = totals[count], entry.replica_id[-1], passed[count]

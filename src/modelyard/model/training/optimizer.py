@@ -119,7 +119,7 @@ def sharded_state(optimizer: Any, model: dict[str, Any], replicas: Callable[[str
     Rates and decays come from the config, and the number of updates is :func:`updates`.
     """
     entries = {entry.data: (name, entry) for name, entry in model.items()}
-    state = {}
+    state: dict[str, Any] = {}
     for part in optimizer.chained_optimizers:
         if not part.optimizer.state:  # of an optimizer that makes it in its first step
             part.load_state_dict(part.state_dict())
