@@ -81,15 +81,15 @@ def losses(
 
 
 def sides(line: PipelineConfig, shown: Mapping[str, list[Demonstration]]) -> dict[str, tuple[SFTConfig, list[Demonstration]]]:
-    """Side -> how SFT trains and on what."""
+    """Side -> how SFT trains and on what; the teacher's alone where they fill a batch."""
     people, teacher = shown["people"], shown["teacher"]
     longer = line.sft.model_copy(update={"epochs": line.sft.epochs * (len(people) + len(teacher)) / len(people)})
-    return {
+    found = {
         "people": (line.sft, people),
         "people, as many steps as both": (longer, people),
         "people and teacher": (line.sft, [*people, *teacher]),
-        "teacher": (line.sft, teacher),
     }
+    return found | ({"teacher": (line.sft, teacher)} if len(teacher) >= line.sft.demonstrations_per_batch else {})
 
 
 def main(
