@@ -20,7 +20,8 @@ from modelyard.data.filters.partition import Partition, Slice, beyond, cut, on_d
 from modelyard.data.filters.seen import Kept
 
 FEWEST = 2_000_000
-"""Documents in the index from which actors hold it; below it they cost more than they save (``python -m bench.data_deduplication``)."""
+"""Documents in the index from which actors hold it. A choice, not a measurement: what actors cost and save beside each other turns on the machine
+(``python -m bench.data_deduplication``)."""
 
 
 def ray_partitions(workers: int, fewest: int = FEWEST, shared_disk: bool | None = None) -> OpenPartitions:
