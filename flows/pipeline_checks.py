@@ -1,0 +1,147 @@
+"""Whether the tables of a line fit together: what a stage names is there, what it is given it can take, and batches split over the replicas."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, get_args
+
+from modelyard.data.corpus.document import Kind
+from modelyard.data.instructions.config import InstructionsConfig
+from modelyard.data.tokens.token_files import BaseTokensConfig, TokensConfig
+from modelyard.posttrain.preference.config import PreferenceConfig
+from modelyard.posttrain.sft import SFTConfig
+from modelyard.pretrain.continued import ContinueConfig
+from modelyard.pretrain.import_model import ImportConfig
+from modelyard.pretrain.pretrain import PretrainConfig
+from modelyard.release.limits import OF_BASE
+
+if TYPE_CHECKING:
+    from flows.pipeline_config import PipelineConfig
+
+
+def check_fit(config: PipelineConfig) -> None:
+    """Raise ValueError naming the key that does not fit."""
+    if isinstance(config.base, PretrainConfig):
+        check_pretraining(config, config.base)
+    else:
+        check_imported(config, config.base)
+    check_lengths(config)
+    check_data(config)
+    check_classifier(config)
+    config.release.require_measured(config.evals.names)
+    if config.no_contam and isinstance(config.base, ImportConfig):
+        raise ValueError("no_contam: there is no twin of a model that others trained; base.kind must be 'pretrain' or 'continue'")
+    if config.reward.split != "reward" or config.gold.split != "gold":
+        raise ValueError("reward.split must be 'reward' and gold.split 'gold': the judge must not have seen what the policy is rewarded by")
+    if config.feedback.votes is None and config.feedback.splits.gold == 0:
+        raise ValueError("feedback.splits.gold: 0 leaves the gold reward model no comparisons")
+    if config.selection and not config.sft.keep_epochs:
+        raise ValueError("sft.keep_epochs must be true for selection to have something to choose from")
+    if config.start_selection and not (config.sft_start and config.sft_start.keep_epochs):
+        raise ValueError("sft_start.keep_epochs must be true for start_selection to have something to choose from")
+    if config.feedme and not config.sft_start:
+        raise ValueError("feedme makes demonstrations for sft_start, and there is no table sft_start")
+    if config.rbrm and isinstance(config.policy, PreferenceConfig):
+        raise ValueError(f"rbrm rewards samples, and policy.algorithm {config.policy.algorithm!r} takes none; remove the table")
+    if config.instructions:
+        check_instructions(config, config.instructions)
+    check_batches(config)
+
+
+def check_instructions(config: PipelineConfig, instructions: InstructionsConfig) -> None:
+    """What a teacher writes can be told apart from people's, and is used."""
+    names = ["corpus", *(file.name for file in config.feedback.files), *(task.name for task in config.feedback.tasks)]
+    if instructions.teacher.name in names:
+        raise ValueError(f"instructions.teacher.name {instructions.teacher.name!r} is the name of feedback of another source")
+    if instructions.also_prompts and isinstance(config.policy, PreferenceConfig) and not config.feedme:
+        raise ValueError(f"instructions.also_prompts: policy.algorithm {config.policy.algorithm!r} samples from no prompts")
+
+
+def check_classifier(config: PipelineConfig) -> None:
+    """A content classifier has labels, labels have a classifier, and where there is none a reason says why."""
+    if (config.harm_labels is None) is not (config.content_classifier is None):
+        missing, there = ("harm_labels", "content_classifier") if config.harm_labels is None else ("content_classifier", "harm_labels")
+        raise ValueError(f"{missing}: missing; it belongs to the table {there}")
+    if config.content_classifier is None and not config.release.set_aside.content_classifier:
+        raise ValueError("release.set_aside.content_classifier: missing; the line has no content_classifier, so give the reason")
+    known = config.harm_labels.categories if config.harm_labels else {}
+    protected = config.content_classifier.protected if config.content_classifier else ()
+    if unknown := [name for name in protected if name not in known]:
+        raise ValueError(f"content_classifier.protected: {unknown[0]!r} is none of harm_labels.categories ({', '.join(known)})")
+
+
+def check_data(config: PipelineConfig) -> None:
+    """What names a source names one of the corpus."""
+    sources = [source.name for source in config.corpus.sources]
+    if unknown := [name for name in config.held_out.reviews if name not in sources]:
+        raise ValueError(f"held_out.reviews: no source of the corpus is named {unknown[0]!r}")
+    if unknown := [name for name in config.tokens.mixture if name not in (*sources, *get_args(Kind))]:
+        raise ValueError(f"tokens.mixture.{unknown[0]}: no source of the corpus is named so, and it is no kind of document")
+
+
+def check_pretraining(config: PipelineConfig, base: PretrainConfig) -> None:
+    """Tokens and forecast are this model's own."""
+    execution = config.execution
+    base.model.check_layout(execution.tensor_parallel, execution.pipeline_parallel, execution.expert_parallel)
+    if not isinstance(config.tokens, TokensConfig):
+        raise ValueError("tokens.tokenizer 'base' is of an imported model, but base.kind is 'pretrain'")
+    agree("tokens.seq_len", config.tokens.seq_len, "base.model.seq_len", base.model.seq_len)
+    agree("tokens.vocab_size", config.tokens.vocab_size, "base.model.vocab_size", base.model.vocab_size)
+    for key in ("sft", "sft_start", "reward", "gold", "policy"):
+        if getattr(getattr(config, key), "lora", None):
+            try:
+                base.model.check_adapters()
+            except ValueError as error:
+                raise ValueError(f"{key}.{error}") from None
+    if config.forecast is None:
+        raise ValueError("forecast: missing; no pretraining run starts before its loss has been predicted")
+    if aside := config.release.set_aside.of_base:
+        raise ValueError(f"release.set_aside.{aside[0]}: applies to a pretrained base and cannot be set aside by the config")
+    _ = config.ladder
+
+
+def check_imported(config: PipelineConfig, base: ImportConfig | ContinueConfig) -> None:
+    """What cannot apply to a model of others is set aside by name, with a reason, and nothing is configured that would be passed over."""
+    if not isinstance(config.tokens, BaseTokensConfig):
+        raise ValueError(f"tokens.tokenizer must be 'base' where base.kind is {base.kind!r}: an imported model keeps its own")
+    if config.forecast is not None:
+        raise ValueError(f"forecast: no loss can be forecast where base.kind is {base.kind!r}; remove the table")
+    if missing := [name for name in OF_BASE if name not in config.release.set_aside.of_base]:
+        raise ValueError(f"release.set_aside.{missing[0]}: missing; it cannot apply where base.kind is {base.kind!r}, so give the reason")
+    if config.tokens.seq_len > base.seq_len:
+        raise ValueError(f"tokens.seq_len {config.tokens.seq_len} is more than base.seq_len {base.seq_len}")
+
+
+def check_lengths(config: PipelineConfig) -> None:
+    """Prompts, rows and completions fit in the model."""
+    limit, where = config.base.seq_len, "base.model.seq_len" if isinstance(config.base, PretrainConfig) else "base.seq_len"
+    for key in ("sft", "sft_start", "reward", "gold", "policy"):
+        if (wanted := getattr(getattr(config, key), "max_tokens", None) or 0) > limit:
+            raise ValueError(f"{key}.max_tokens {wanted} is more than {where} {limit}")
+    for key in ("sft", "sft_start"):
+        stage: SFTConfig | None = getattr(config, key)
+        if stage and stage.pretraining_per_batch and config.tokens.seq_len < (width := stage.max_tokens or limit):
+            raise ValueError(f"tokens.seq_len {config.tokens.seq_len} is less than the width of {key}'s rows {width}")
+    if config.policy.max_new_tokens >= limit:
+        raise ValueError(f"policy.max_new_tokens {config.policy.max_new_tokens} leaves no room for a prompt in seq_len {limit}")
+    for one in config.evals.benchmarks:
+        if (one.max_new_tokens or 0) + 2 > limit:
+            raise ValueError(
+                f"evals.benchmarks.{one.name}.max_new_tokens {one.max_new_tokens} leaves no room for a prompt in seq_len {limit}"
+            )
+
+
+def check_batches(config: PipelineConfig) -> None:
+    """Every batch must split over the replicas into whole micro-batches."""
+    stages = {key: getattr(config, key) for key in ("base", "sft", "sft_start", "reward", "gold")}
+    batches = {f"{key}.batch": (stage.batch, stage.micro_batch) for key, stage in stages.items() if hasattr(stage, "batch")}
+    batches |= config.policy.batches
+    replicas = config.execution.data_parallel
+    for key, (batch, micro_batch) in batches.items():
+        if batch % (micro_batch * replicas):
+            raise ValueError(f"{key} {batch} is not divisible by micro_batch {micro_batch} x execution.data_parallel {replicas}")
+
+
+def agree(left: str, one: int, right: str, other: int) -> None:
+    """Raise ValueError unless both are equal."""
+    if one != other:
+        raise ValueError(f"{left} is {one}, but {right} is {other}")
