@@ -62,9 +62,6 @@ def join(meeting: Meeting) -> None:
         "MASTER_PORT": str(meeting.port),
         "RANK": str(rank),
         "WORLD_SIZE": str(ranks),
-        "LOCAL_RANK": str(context.get_local_rank()),
-        "LOCAL_WORLD_SIZE": str(context.get_local_world_size()),
-        "NODE_RANK": str(context.get_node_rank()),
     }
     os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")  # as Ray Train sets it: a failed collective ends the process
     listening = _listener.detach() if rank == 0 and _listener else None
@@ -78,6 +75,7 @@ def join(meeting: Meeting) -> None:
         master_listen_fd=listening,
         use_libuv=True,
     )
+    os.environ |= _local(store, rank, ranks)
     dist.init_process_group(
         meeting.backend,
         store=dist.PrefixStore("default", store),
@@ -86,6 +84,20 @@ def join(meeting: Meeting) -> None:
         timeout=timeout,
     )
     signal.signal(signal.SIGTERM, lambda number, frame: progress.request_stop(progress.Stop.SIGNALLED))
+
+
+def _local(store: Any, rank: int, ranks: int) -> dict[str, str]:
+    """The rank's place among those of its node, by the nodes' ids: Ray Train goes by addresses, which two nodes of one machine share."""
+    import ray
+
+    store.set(f"node/{rank}", ray.get_runtime_context().get_node_id())
+    nodes = [store.get(f"node/{other}") for other in range(ranks)]
+    mine = nodes[rank]
+    return {
+        "LOCAL_RANK": str(nodes[:rank].count(mine)),
+        "LOCAL_WORLD_SIZE": str(nodes.count(mine)),
+        "NODE_RANK": str(list(dict.fromkeys(nodes)).index(mine)),
+    }
 
 
 class OwnAddressBackend(_TorchBackend):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 import time
 import traceback
@@ -78,7 +79,7 @@ def run_and_report(job: Job, mailbox: Any) -> bool:
         return False
     try:
         with _pulse(job, rank, attempt, mailbox):
-            metrics = _run(job, rank, context.get_local_rank() == 0, mailbox)
+            metrics = _run(job, rank, os.environ["LOCAL_RANK"] == "0", mailbox)
     except BaseException as error:
         final = isinstance(error, ValueError | progress.StopError)
         known = getattr(error, "rank", None)  # of errors that every rank raises for one rank's cause
