@@ -1,5 +1,6 @@
 """What every process of the suite needs."""
 
+import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -15,6 +16,7 @@ LONG = ("e2e/test_line", "integration/", "flows/", "unit/model/test_layouts", "u
 
 
 def pytest_configure(config):
+    logging.getLogger("c10d-NullHandler-dcp_logger").setLevel(logging.WARNING)  # torch's checkpoints write dozens of lines each
     worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
     os.environ["PREFECT_SERVER_API_PORT"] = str(4200 + 10 * int(worker))  # two processes must not want one port
 
