@@ -70,7 +70,7 @@ def test_answers_of_a_run_that_was_killed_are_not_asked_again_and_a_cut_line_is(
     posed.ask(judge(other), texts[:1], Answers(path))
     assert other.asked, "another judge's answers are its own"
     path.write_text('{"key": "x"}\n')
-    with pytest.raises(ValueError, match=r"answers:1: p: Field required"):
+    with pytest.raises(ValueError, match=r"answers:1: value: Input should be a valid list"):
         Answers(path)
 
 

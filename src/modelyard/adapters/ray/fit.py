@@ -74,11 +74,14 @@ class Fit:
         """
         cluster.connect()
         import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         self.layout = layout
         self.error: BaseException | None = None
-        # Zero CPUs and no own environment: it moves into a process that Ray started in advance.
-        self.mailbox: Any = ray.remote(num_cpus=0)(mailbox).remote(*mailbox_arguments)
+        # Zero CPUs and no own environment: it moves into a process that Ray started in advance. On this node: what ranks said must
+        # outlive a node that they were on.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self.mailbox: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(mailbox).remote(*mailbox_arguments)
         trainer = self._trainer(loop, {**arguments, "mailbox": self.mailbox}, name)
         self.thread = threading.Thread(target=self._fit, args=(trainer,), name="ray-train", daemon=True)
         self.thread.start()

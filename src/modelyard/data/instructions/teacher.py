@@ -1,22 +1,20 @@
 """The teacher, and a journal of what it said: whatever was answered before a run died is not asked again.
 
 A reply's key is the hash of what was asked and how it was to be drawn, so a run that goes on from the beginning finds its own replies and asks only
-for the rest. The journal lies with the stage's checkpoints, one JSON object a line, and a line that a crash cut is not there. Left out: a journal for
-a run that goes on at another machine.
+for the rest. The journal lies with the stage's checkpoints. Left out: a journal for a run that goes on at another machine.
 """
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from modelyard.config import digest
 from modelyard.data.instructions.config import TeacherConfig
-from modelyard.formats import instructions, json_file
+from modelyard.formats import instructions
 from modelyard.formats.feedback import Prompt
+from modelyard.formats.journal import Journal
 from modelyard.model import endpoint
 from modelyard.model.asked import Decoding, conversation
 from modelyard.model.endpoint import Endpoint
@@ -40,41 +38,20 @@ class Teacher:
     """A model that is asked every question once."""
 
     def __init__(self, model: Endpoint | Subject, config: TeacherConfig, journal: Path) -> None:
-        self.model, self.journal = model, journal
+        self.model, self.journal = model, Journal(journal, Said)
         identity = config.model if isinstance(model, Endpoint) else model.weights
         self.provenance = instructions.Teacher(name=config.name, licence=config.licence, identity=identity)
-        self._said = remembered(journal)
 
     def ask(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Said]:
         """A reply to each, remembered or asked for."""
         keys = [digest([conversation(prompt), decoding]) for prompt in prompts]
-        new = list({key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in self._said}.items())
+        new = list({key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in self.journal}.items())
         together = endpoint.WORKERS if isinstance(self.model, Endpoint) else len(new)
         for start in range(0, len(new), together or 1):
             asked = dict(new[start : start + together])
-            self._remember(dict(zip(asked, replies(self.model, list(asked.values()), decoding), strict=True)))
+            self.journal.add(dict(zip(asked, replies(self.model, list(asked.values()), decoding), strict=True)))
             beat()
-        return [self._said[key] for key in keys]
-
-    def _remember(self, said: dict[str, Said]) -> None:
-        """Write replies down before anything is made of them."""
-        self.journal.parent.mkdir(parents=True, exist_ok=True)
-        with self.journal.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps({"key": key, **one._asdict()}, ensure_ascii=False) + "\n" for key, one in said.items())
-            file.flush()
-            os.fsync(file.fileno())
-        self._said |= said
-
-
-def remembered(journal: Path) -> dict[str, Said]:
-    """What the journal holds; a last line without its end is cut off the file."""
-    if not journal.is_file():
-        return {}
-    content = journal.read_bytes()
-    if (end := content.rfind(b"\n") + 1) < len(content):
-        os.truncate(journal, end)
-    rows = (line.fields for line in json_file.lines(journal))
-    return {row["key"]: Said(row["text"], row["ended"], row["whole"]) for row in rows}
+        return [self.journal[key] for key in keys]
 
 
 def replies(model: Endpoint | Subject, prompts: Sequence[Prompt], decoding: Decoding) -> list[Said]:
