@@ -86,10 +86,10 @@ class PipelineConfig(Config):
     """The classifier that guards the released model's input and output."""
     ai_feedback: AIFeedbackConfig | None = None
     """Comparisons that a model makes for the reward model; absent: people's alone."""
-    reward: RewardConfig
-    """Reward model."""
-    gold: RewardConfig
-    """The gold reward model, which judges the win rate: of other raters and items than the reward model."""
+    reward: RewardConfig | None = None
+    """Reward model; absent in a line without a policy."""
+    gold: RewardConfig | None = None
+    """The gold reward model, which judges the win rate: of other raters and items than the reward model. Absent in a line without a policy."""
     selection: SelectionConfig | None = None
     """Choice among the epochs of SFT by reward-model score; the chosen one is what the policy is compared with. Absent: the last epoch."""
     feedme: FeedMEConfig | None = None
@@ -101,8 +101,9 @@ class PipelineConfig(Config):
     """The same choice among the epochs of ``sft_start`` (FeedME trains several). Absent: its last epoch."""
     rbrm: RBRMConfig | None = None
     """Rule-based rewards of a policy that samples; absent: the reward model's alone."""
-    policy: Policy
-    """Policy optimisation: ``algorithm`` "ppo", "grpo" or "rloo" (from samples), "dpo", "kwise_dpo", "ipo" or "kto" (from comparisons)."""
+    policy: Policy | None = None
+    """Policy optimisation: ``algorithm`` "ppo", "grpo" or "rloo" (from samples), "dpo", "kwise_dpo", "ipo" or "kto" (from comparisons).
+    Absent: the SFT model is released, and ``release.set_aside.preference`` says why."""
     evals: EvalsConfig
     """Benchmarks and how they are run."""
     release: ReleaseConfig

@@ -192,13 +192,15 @@ SECOND: tuple[Name, ...] = ("start_selection", "sft_start")
 """The second SFT model: its chosen epoch, else the last."""
 START: tuple[Name, ...] = (*SECOND, *SFT)
 """The model that the policy starts from."""
+RELEASED: tuple[Name, ...] = ("policy", *SFT)
+"""The model that is released: the policy, or the SFT model of a line that ends with it."""
 DECODER: tuple[Name, ...] = ("imported", "sft")
 """The model whose representations the content classifier reads: the imported one, which releases share, else the SFT model."""
 SHOWN: tuple[Name, ...] = ("instructions", "feedback")
 """Feedback of what learns from demonstrations or samples from prompts: people's with a teacher's, else people's."""
 COMPARED: tuple[Name, ...] = ("ai_feedback", "feedback")
 """Feedback of the reward model, of the gold reward model and of a policy that learns from comparisons."""
-MODELS: Reads = {"base": BASE, "sft": SFT, "policy": ("policy",)}
+MODELS: Reads = {"base": BASE, "sft": SFT, "policy": RELEASED}
 """The models that are measured."""
 
 STAGES = (
@@ -246,17 +248,18 @@ STAGES = (
     Stage("policy", preference.run, PreferenceConfig, reads("reference", "reward", "tokens", sft=START, feedback=COMPARED),
           metric="policy/objective/reward"),
     Stage("results", evaluate.run, EvalsConfig,
-          reads("benchmarks", "corpus", "tokens", "contamination", scorer=("gold",), **MODELS),
-          reads("no_contam", sft_start=SECOND),
+          reads("benchmarks", "corpus", "tokens", "contamination", **MODELS),
+          reads("no_contam", scorer=("gold",), sft_start=SECOND),
           metric="evals/policy/*/win_rate_over_sft"),
-    Stage("baseline", evaluate.run, EvalsConfig, reads("benchmarks", "corpus", "contamination", "policy", judge=SFT)),
+    Stage("baseline", evaluate.run, EvalsConfig, reads("benchmarks", "corpus", "contamination", policy=RELEASED, judge=SFT)),
     Stage("decision", decision.run, LineDecision,
-          reads("corpus", "feedback", "tokens", "contamination", "reward", "gold", "results", **MODELS),
-          reads("forecast", "no_contam", "content_classifier", "instructions", "ai_feedback", "feedme", "rbrm", "baseline", sft_start=SECOND),
+          reads("corpus", "feedback", "tokens", "contamination", "results", **MODELS),
+          reads("reward", "gold", "forecast", "no_contam", "content_classifier", "instructions", "ai_feedback", "feedme", "rbrm", "baseline",
+                sft_start=SECOND),
           on=On.DRIVER, metric="release/preference/win_rate_over_sft", given=_for_decision,
           also=("modelyard.adapters.expectations", "modelyard.evals.recount"),
           suites=("results/metrics", "results/shares")),
-    Stage("export", export.run, export.ExportConfig, reads("policy"), on=On.DRIVER),
+    Stage("export", export.run, export.ExportConfig, reads(policy=RELEASED), on=On.DRIVER),
 )  # fmt: skip
 
 METRICS = {stage.name: stage.metric for stage in STAGES}

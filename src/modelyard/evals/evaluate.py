@@ -34,6 +34,7 @@ from modelyard.formats import abuse
 from modelyard.formats.contamination import read_report
 from modelyard.formats.records import Record
 from modelyard.formats.results import Reliability, write_answers, write_calibration, write_results
+from modelyard.formats.results import measured as measured_models
 from modelyard.formats.token_rows import TokenRows
 from modelyard.judges.agreement import Agreement
 from modelyard.judges.judge import Judge
@@ -185,7 +186,7 @@ def run(
 
 def prepared(config: EvalsConfig, inputs: Mapping[str, Path], execution: ExecutionConfig) -> Stage:
     """The stage's benchmarks with the identity of what judges each, and the tools to judge by."""
-    models = tuple(name for name in MODELS if name in inputs)
+    models = measured_models(MODELS, inputs)
     benchmarks = gather.load(inputs["benchmarks"])
     if models == ("policy",):
         benchmarks = [benchmark for benchmark in benchmarks if benchmark.of_text]

@@ -71,6 +71,16 @@ class Results(NamedTuple):
         return self.records.get(model, {})
 
 
+def measured(models: Sequence[str], inputs: Mapping[str, Path]) -> tuple[str, ...]:
+    """Those of ``models`` that are measured, of a stage's inputs; an SFT model that is itself what is released counts once, as the policy."""
+    return tuple(name for name in models if name in inputs and not (name == "sft" and ends_with_sft(inputs)))
+
+
+def ends_with_sft(inputs: Mapping[str, Path]) -> bool:
+    """Whether the line has no policy, so that its SFT model plays that role."""
+    return "sft" in inputs and inputs["sft"] == inputs.get("policy")
+
+
 _BENCHMARKS = TypeAdapter(dict[str, Measured])
 _CALIBRATION = TypeAdapter(dict[str, dict[str, Reliability]])
 

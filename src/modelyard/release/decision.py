@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from modelyard.config import complaint
 from modelyard.formats import contamination, forecast, harms
 from modelyard.formats.expectation import SuiteResult, Validate
-from modelyard.formats.results import read_results
+from modelyard.formats.results import ends_with_sft, measured, read_results
 from modelyard.progress import Report
 from modelyard.release import metric_suite
 from modelyard.release.card import content_summary, evolution, model_card
@@ -111,13 +111,13 @@ def gather(
     loss = results.metrics.get("evals/base/validation_loss/loss")
     return Evidence(
         results=results,
-        weights={model: sha256_tree(inputs[model] / "checkpoint") for model in MODELS if model in inputs},
+        weights={model: sha256_tree(inputs[model] / "checkpoint") for model in measured(MODELS, inputs)},
         suite=suite_outcome(_json(inputs["corpus"] / "expectations.json")),
         metric_suite=suite_outcome(metric_suites),
         contradiction=contradiction(results.metrics, inputs["results"], recount),
         contamination=_report(inputs["contamination"]),
         searched=tuple(filter(None, (_parent(inputs["contamination"], role) for role in ("corpus", "feedback", INSTRUCTIONS)))),
-        trained=tuple(use for role in TRAINED_ON if role in inputs for use in uses(role, inputs)),
+        trained=tuple(use for role in trained_roles(inputs) for use in uses(role, inputs)),
         forecast=_forecast(inputs["forecast"]) if "forecast" in inputs else None,
         sealed_at=_finished(inputs["forecast"]) if "forecast" in inputs else None,
         base=_run_of(inputs["base"]),
@@ -127,7 +127,13 @@ def gather(
         classifier=_classified(inputs.get("content_classifier")),
         production_classifier=_classified(inputs.get("production_classifier")),
         lost_classifier=lost_classifier,
+        ends_with_sft=ends_with_sft(inputs),
     )
+
+
+def trained_roles(inputs: Mapping[str, Path]) -> list[str]:
+    """The models among ``inputs``; one that plays two roles is named by what it was trained as."""
+    return [role for role in TRAINED_ON if role in inputs and not (role == "policy" and ends_with_sft(inputs))]
 
 
 def contradiction(metrics: Mapping[str, Estimate], directory: Path, recount: Recount) -> str:

@@ -75,7 +75,7 @@ class BenchmarkLimits(Config):
     min: dict[str, float] = Field(default_factory=dict)
     """Metric -> smallest value that the lower end of the policy's interval may have."""
     max_increase: dict[str, float] = Field(default_factory=dict)
-    """Metric -> largest rise of its value over the SFT model's."""
+    """Metric -> largest rise of its value over the SFT model's; over the base model's where the SFT model is released."""
 
 
 class Held(NamedTuple):
@@ -103,6 +103,8 @@ class SetAside(Config):
     content_classifier: Visible | None = None
     """The classifier that guards what the released model is asked and says: nobody labelled texts for this line. No
     effect where there is one."""
+    preference: Visible | None = None
+    """The comparison of the policy with the SFT model, in a line that has no policy and releases its SFT model."""
 
     @property
     def of_base(self) -> list[str]:
@@ -198,7 +200,8 @@ class ReleaseConfig(Config):
         measure; ``next_token`` and ``validation_loss`` are measured wherever there are packed tokens."""
         known = {*benchmarks, "next_token", "validation_loss"}
         named = [(f"release.limits.{name}", name) for name in self.limits]
-        named += [("release.preference", self.preference), *(("release.calibration", name) for name in self.calibration)]
+        named += [] if self.set_aside.preference else [("release.preference", self.preference)]
+        named += [("release.calibration", name) for name in self.calibration]
         for key, name in named:
             if name not in known:
                 raise ValueError(f"{key}: {name!r} is none of evals.benchmarks ({', '.join(benchmarks)})")

@@ -42,7 +42,7 @@ def decide(evidence: Evidence, config: ReleaseConfig) -> Decision:
         "calibration": lambda: calibration_gate(evidence.results, config),
         "safety": lambda: safety_gate(evidence, config, conduct),
         "content_classifier": lambda: content_classifier_gate(evidence, config, filtered),
-        "preference": lambda: preference_gate(evidence.results, config),
+        "preference": lambda: preference_gate(evidence, config),
     }
     gates = tuple(overridden(judged(name, judge), config) for name, judge in judges.items())
     found = {"comparisons": comparisons, "contamination_gain": gain, "tax": tax, "conduct": conduct, "content_classifier": filtered}

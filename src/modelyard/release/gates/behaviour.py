@@ -116,8 +116,12 @@ def calibration_gate(results: Results, config: ReleaseConfig) -> Gate:
     return Gate(name="calibration", verdict="PROMOTE" if good else "HOLD", reason=reason, metrics=metrics)
 
 
-def preference_gate(results: Results, config: ReleaseConfig) -> Gate:
-    """The policy beats SFT for a judge it never saw, without having gone far from it."""
+def preference_gate(evidence: Evidence, config: ReleaseConfig) -> Gate:
+    """The policy beats SFT for a judge it never saw, without having gone far from it. A line that ends with SFT has no policy: its config
+    says why."""
+    if evidence.ends_with_sft and (aside := config.set_aside.preference):
+        return Gate(name="preference", verdict="PROMOTE", reason=aside, metrics={}, set_aside=True)
+    results = evidence.results
     prefix, least = f"evals/policy/{config.preference}", config.of(config.preference).min_items
     wins = metric(results, f"{prefix}/win_rate_over_sft", least)
     kl = metric(results, f"{prefix}/kl_to_sft", least)

@@ -84,6 +84,8 @@ class Evidence(NamedTuple):
     """The content classifier that the release is served with."""
     production_classifier: Classified | None = None
     """The one that production is served with; None where it has none."""
+    ends_with_sft: bool = False
+    """Whether what is released is the SFT model itself: then nothing was optimised against a reward model, and it is compared with its base."""
     lost_classifier: str | None = None
     """The artifact of production's that the store does not have any more."""
 
