@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, TypeGuard, TypeVar
 
 from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
@@ -32,18 +32,46 @@ class FeedbackError(ValueError):
     """A record that cannot be used; the message is one line: ``file:line: key: what is wrong``."""
 
 
+class TextPart(Config):
+    """Text of a turn that holds images too."""
+
+    type: Literal["text"] = "text"
+    text: str
+
+
+class ImagePart(Config):
+    """An image of a turn."""
+
+    type: Literal["image"] = "image"
+    image: str
+    """Its id in the ``images/`` folder beside the records."""
+
+
+Part = Annotated[TextPart | ImagePart, Discriminator("type")]
+
+
 class Message(Config):
     """One turn of a conversation."""
 
     role: Literal["system", "user", "assistant"]
     """Who speaks."""
-    content: str
+    content: str | tuple[Part, ...]
     """What is said."""
 
 
 Text = Annotated[str, Tag("text")]
 Conversation = Annotated[tuple[Message, ...], Field(min_length=1), Tag("messages")]
-Prompt = Annotated[Text | Conversation, Discriminator(lambda value: "text" if isinstance(value, str) else "messages")]
+Interleaved = Annotated[tuple[Part, ...], Field(min_length=1), Tag("parts")]
+
+
+def _form(value: object) -> str:
+    if isinstance(value, str):
+        return "text"
+    first = value[0] if isinstance(value, list | tuple) and value else None
+    return "parts" if isinstance(first, TextPart | ImagePart) or (isinstance(first, dict) and "type" in first) else "messages"
+
+
+Prompt = Annotated[Text | Conversation | Interleaved, Discriminator(_form)]
 """Plain text to be continued, or the messages before the assistant's next turn. The tags only keep errors to the form that was meant."""
 
 
@@ -131,6 +159,19 @@ def check_ranks(completions: tuple[str, ...], ranks: tuple[int, ...]) -> None:
         raise ValueError(f"ranks: count from 1 (best), got {min(ranks)}")
     if len(set(ranks)) == 1:
         raise ValueError("ranks: all completions tie, so nothing is compared")
+
+
+def is_text(prompt: Prompt) -> TypeGuard[str | tuple[Part, ...]]:
+    """Whether a prompt is a text to be continued, with images in it or not, and no conversation."""
+    return isinstance(prompt, str) or isinstance(prompt[0], TextPart | ImagePart)
+
+
+def images_of(prompt: Prompt) -> tuple[str, ...]:
+    """The ids of its images, in their order."""
+    if isinstance(prompt, str):
+        return ()
+    parts = prompt if is_text(prompt) else [part for message in prompt if not isinstance(message.content, str) for part in message.content]
+    return tuple(part.image for part in parts if isinstance(part, ImagePart))
 
 
 def prompt_text(prompt: Prompt) -> str:
