@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -40,6 +40,8 @@ class Measured(Config):
     """Whether versions are compared on it: any model can be asked, and no other model has a part in the score."""
     searched: bool = True
     """Whether its items are looked for in training sets."""
+    images: Literal["", "shown", "blank"] = ""
+    """Whether its items hold images, and whether those were shown or, as a control, all grey."""
     judge_errors: dict[str, JudgeError] = Field(default_factory=dict)
     """Metric -> how what judges its replies does on labelled ones, where that was measured."""
 
