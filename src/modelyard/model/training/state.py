@@ -17,8 +17,9 @@ from torch import Tensor
 from modelyard.model.checkpoints import checkpoint, shards
 from modelyard.model.network import parallel
 from modelyard.model.network.architecture import Head, ModelConfig
-from modelyard.model.network.initialization import VISION
+from modelyard.model.network.initialization import VISION, VOCABULARY
 from modelyard.model.network.lora import LoRAConfig, adapted, is_adapter, weight_of
+from modelyard.model.network.parallel import Layout
 from modelyard.model.training import optimizer
 
 
@@ -32,6 +33,7 @@ class Stored:
 
     model: ModelConfig
     head: Head
+    layout: Layout
     step: int
     chunk: Any
     optimizer: Any
@@ -153,7 +155,7 @@ class Stored:
 
     def load_weights(self, directory: Path) -> None:
         """Take the weights at ``directory``, below the adapters where there are any; a scalar head stays fresh when the checkpoint is a language
-        model's."""
+        model's, a patch encoder when it is that of a model that reads text only."""
         self._load_plain(directory, self._sharded_plain())
 
     def load_head(self, directory: Path) -> None:
@@ -162,13 +164,31 @@ class Stored:
             self._load_plain(directory, {key: value for key, value in self._sharded_plain().items() if key.startswith("output_layer.")})
 
     def _load_plain(self, directory: Path, wanted: dict[str, Any]) -> None:
-        if self.head == "scalar":
+        if self.head == "scalar" or self.model.vision is not None:
             from torch.distributed.checkpoint.filesystem import FileSystemReader
 
             stored = FileSystemReader(str(directory)).read_metadata().state_dict_metadata
-            wanted = {key: value for key, value in wanted.items() if not key.startswith("output_layer.") or "output_layer.bias" in stored}
+            fresh = [VISION] if not any(name.removeprefix("model.").startswith(VISION) for name in stored) else []
+            fresh += ["output_layer."] if self.head == "scalar" and "output_layer.bias" not in stored else []
+            wanted = {key: value for key, value in wanted.items() if not key.startswith(tuple(fresh))}
         loaded = checkpoint.load({"model": wanted}, directory)
         self._take_weights(loaded["model"], wanted)
+        if self.optimizer is not None:
+            self.optimizer.reload_model_params()
+
+    def begin_rows(self, known: int) -> None:
+        """Begin the vocabulary's rows from ``known`` on as the mean of those before, so that a token nobody has met is about as likely as any.
+
+        Every rank calls it behind :meth:`load_weights` of a checkpoint that has fewer rows.
+        """
+        for name, parameter in self.gpt.named_parameters():
+            if name not in VOCABULARY:
+                continue
+            first = self.layout.tp_rank * len(parameter)
+            numbers = torch.arange(first, first + len(parameter), device=parameter.device)
+            mean = parallel.summed_over_tensor_ranks(parameter.detach()[numbers < known].double().sum(0)) / known
+            with torch.no_grad():
+                parameter[(numbers >= known) & (numbers < self.model.vocab_size)] = mean.to(parameter.dtype)
         if self.optimizer is not None:
             self.optimizer.reload_model_params()
 
