@@ -28,6 +28,7 @@ def check_fit(config: PipelineConfig) -> None:
     check_data(config)
     check_classifier(config)
     check_policy(config)
+    check_vision(config)
     config.release.require_measured(config.evals.names)
     if config.no_contam and isinstance(config.base, ImportConfig):
         raise ValueError("no_contam: there is no twin of a model that others trained; base.kind must be 'pretrain' or 'continue'")
@@ -76,6 +77,18 @@ def check_policy(config: PipelineConfig) -> None:
         raise ValueError("reward.split must be 'reward' and gold.split 'gold': the judge must not have seen what the policy is rewarded by")
     if config.feedback.votes is None and config.feedback.splits.gold == 0:
         raise ValueError("feedback.splits.gold: 0 leaves the gold reward model no comparisons")
+
+
+def check_vision(config: PipelineConfig) -> None:
+    """What is shown images is measured on some beside a twin that never saw one, and nothing is asked about images that sees none."""
+    asked = [one.name for one in config.evals.benchmarks if one.of_images]
+    if config.sees and not asked:
+        raise ValueError("evals.benchmarks: none has images, and the release is held to what it sees; name one, such as easy_vqa")
+    if asked and not config.sees:
+        raise ValueError(f"evals.benchmarks.{asked[0]}: asks about images, and the line has no projector that shows its models any")
+    for key in ("projector", "sft"):
+        if getattr(getattr(config, key), "blank", False):
+            raise ValueError(f"{key}.blank: the line trains its blank twin itself; remove the key")
 
 
 def check_classifier(config: PipelineConfig) -> None:
@@ -154,7 +167,7 @@ def check_lengths(config: PipelineConfig) -> None:
 
 def check_batches(config: PipelineConfig) -> None:
     """Every batch must split over the replicas into whole micro-batches."""
-    stages = {key: getattr(config, key) for key in ("base", "sft", "sft_start", "reward", "gold")}
+    stages = {key: getattr(config, key) for key in ("base", "projector", "sft", "sft_start", "reward", "gold")}
     batches = {f"{key}.batch": (stage.batch, stage.micro_batch) for key, stage in stages.items() if hasattr(stage, "batch")}
     batches |= config.policy.batches if config.policy else {}
     replicas = config.execution.data_parallel

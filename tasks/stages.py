@@ -34,7 +34,7 @@ from modelyard.evals import evaluate
 from modelyard.evals import gather as benchmarks
 from modelyard.evals.recount import recount
 from modelyard.evals.suite import EvalsConfig
-from modelyard.posttrain import feedme, reward, selection, sft
+from modelyard.posttrain import feedme, projector, reward, selection, sft
 from modelyard.posttrain.content_classifier import features as harm_features
 from modelyard.posttrain.content_classifier import train as content_classifier
 from modelyard.posttrain.judged import ai_feedback, rbrm
@@ -64,7 +64,10 @@ Name = Literal[
     "base",
     "no_contam_tokens",
     "no_contam",
+    "projector",
+    "no_vision_projector",
     "sft",
+    "no_vision",
     "harm_features",
     "content_classifier",
     "ai_feedback",
@@ -184,6 +187,8 @@ def reads(*names: Name, **roles: tuple[Name, ...]) -> Reads:
 
 BASE: tuple[Name, ...] = ("base", "imported")
 """The base model: pretrained or continued, else as it was imported."""
+BLIND: tuple[Name, ...] = ("no_vision_projector",)
+"""What the twin that never saw an image is fine-tuned from, in the place of the projector."""
 CLEAN: tuple[Name, ...] = ("no_contam_tokens",)
 """Tokens of the twin that never saw a benchmark item."""
 SFT: tuple[Name, ...] = ("selection", "sft")
@@ -228,7 +233,11 @@ STAGES = (
           metric="tokens/train/tokens"),
     Stage("no_contam", pretrain.run, pretrain.PretrainConfig, reads("forecast", tokens=CLEAN), metric="base/validation/loss"),
     Stage("no_contam", continued.run, continued.ContinueConfig, reads("imported", tokens=CLEAN), metric="base/validation/loss"),
-    Stage("sft", sft.run, sft.SFTConfig, reads("tokens", base=BASE, feedback=SHOWN), metric="sft/validation/loss"),
+    Stage("projector", projector.run, projector.ProjectorConfig, reads(base=BASE, feedback=SHOWN), metric="projector/validation/loss"),
+    Stage("no_vision_projector", projector.run, projector.ProjectorConfig, reads(base=BASE, feedback=SHOWN),
+          metric="projector/validation/loss"),
+    Stage("sft", sft.run, sft.SFTConfig, reads("tokens", base=BASE, feedback=SHOWN), reads("projector"), metric="sft/validation/loss"),
+    Stage("no_vision", sft.run, sft.SFTConfig, reads("tokens", base=BASE, feedback=SHOWN), reads(projector=BLIND), metric="sft/validation/loss"),
     Stage("harm_features", harm_features.run, harm_features.FeaturesConfig, reads("harm_labels", decoder=DECODER), on=On.ONE_RANK,
           metric="harm_features/windows"),
     Stage("content_classifier", content_classifier.run, content_classifier.ContentClassifierConfig,
@@ -249,13 +258,13 @@ STAGES = (
           metric="policy/objective/reward"),
     Stage("results", evaluate.run, EvalsConfig,
           reads("benchmarks", "corpus", "tokens", "contamination", **MODELS),
-          reads("no_contam", scorer=("gold",), sft_start=SECOND),
+          reads("no_contam", "no_vision", scorer=("gold",), sft_start=SECOND),
           metric="evals/policy/*/win_rate_over_sft"),
     Stage("baseline", evaluate.run, EvalsConfig, reads("benchmarks", "corpus", "contamination", policy=RELEASED, judge=SFT)),
     Stage("decision", decision.run, LineDecision,
           reads("corpus", "feedback", "tokens", "contamination", "results", **MODELS),
-          reads("reward", "gold", "forecast", "no_contam", "content_classifier", "instructions", "ai_feedback", "feedme", "rbrm", "baseline",
-                sft_start=SECOND),
+          reads("reward", "gold", "forecast", "no_contam", "projector", "no_vision_projector", "no_vision", "content_classifier",
+                "instructions", "ai_feedback", "feedme", "rbrm", "baseline", seeing=("sft",), sft_start=SECOND),
           on=On.DRIVER, metric="release/preference/win_rate_over_sft", given=_for_decision,
           also=("modelyard.adapters.expectations", "modelyard.evals.recount"),
           suites=("results/metrics", "results/shares")),

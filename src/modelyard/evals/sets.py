@@ -75,6 +75,11 @@ class BenchmarkConfig(OwnSet):
         return self
 
     @property
+    def of_images(self) -> bool:
+        """Whether its items hold images."""
+        return bool(self.images) or (not self.file and catalog.canonical(self.set_name) in catalog.images.BENCHMARKS)
+
+    @property
     def set_name(self) -> str:
         """Its name in the catalog."""
         return self.catalog or self.name

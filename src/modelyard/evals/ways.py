@@ -71,7 +71,13 @@ def explained(benchmark: Benchmark) -> Benchmark:
     if benchmark.method != "generate":
         raise ValueError(f"benchmark {benchmark.name}: draws no answer that could be explained first; choose_by = 'letter' makes it one")
     drawn = benchmark.decoding.model_copy(update={"max_new_tokens": THOUGHT, "stops": ("\n\n",)})
-    update = {"method": "explain", "prompt": f"{benchmark.prompt} {THINK}", "closing": CLOSING, "decoding": drawn, "metrics": ("acc", "parsed")}
+    update = {
+        "method": "explain",
+        "prompt": f"{benchmark.prompt} {THINK}",
+        "closing": CLOSING,
+        "decoding": drawn,
+        "metrics": ("acc", "parsed"),
+    }
     return benchmark.model_copy(update=update)
 
 

@@ -46,6 +46,23 @@ class Measured(Config):
     """Metric -> how what judges its replies does on labelled ones, where that was measured."""
 
 
+class Shown(Config):
+    """An item with images, as the card shows it."""
+
+    benchmark: str
+    item: str
+    """Its id."""
+    images: tuple[str, ...]
+    """Data URLs of PNGs."""
+    question: str
+    choices: tuple[str, ...]
+    """Options, where there are any."""
+    target: str
+    """The right answer."""
+    outputs: dict[str, str]
+    """Model -> what it says."""
+
+
 class Reliability(Config):
     """Confidence against accuracy of one model on one benchmark."""
 
@@ -84,6 +101,8 @@ def ends_with_sft(inputs: Mapping[str, Path]) -> bool:
 
 
 _BENCHMARKS = TypeAdapter(dict[str, Measured])
+SHOWN = "shown.json"
+_SHOWN = TypeAdapter(list[Shown])
 _CALIBRATION = TypeAdapter(dict[str, dict[str, Reliability]])
 
 
@@ -132,6 +151,17 @@ def write_answers(out: Path, model: str, records: Mapping[str, Sequence[Record]]
 def read_calibration(directory: Path) -> dict[str, dict[str, Reliability]]:
     """Benchmark -> model -> reliability. Raises ValueError naming the file."""
     return json_file.read(directory / "calibration.json", _CALIBRATION)
+
+
+def read_shown(directory: Path) -> list[Shown]:
+    """Items with images, and what was said of them; none of results without."""
+    return json_file.read(directory / SHOWN, _SHOWN) if (directory / SHOWN).is_file() else []
+
+
+def write_shown(directory: Path, shown: Sequence[Shown]) -> None:
+    """:func:`read_shown`'s file; none where there is nothing to show."""
+    if shown:
+        (directory / SHOWN).write_bytes(_SHOWN.dump_json(list(shown), indent=1))
 
 
 def write_calibration(directory: Path, found: Mapping[str, Mapping[str, Reliability]]) -> None:

@@ -28,6 +28,7 @@ GateName = Literal[
     "forecast",
     "regression",
     "alignment_tax",
+    "vision",
     "calibration",
     "safety",
     "content_classifier",
@@ -123,6 +124,8 @@ class ReleaseConfig(Config):
     """Largest share found as written, by the GPT-4 report's rule; by default that figure is reported and stops nothing."""
     max_contamination_gain: float = Field(default=0.05, ge=0, lt=1)
     """Mean score by which the base model may be ahead of its twin that never saw a benchmark item, where the line trains one."""
+    min_vision_gain: float = Field(default=0.0, ge=0, lt=1)
+    """Mean score by which a release that is shown images must be ahead of its twin that never saw one, on every benchmark with images."""
     forecast_tolerance: float = Field(gt=0, lt=1)
     """Largest relative error of the sealed loss forecast."""
     alpha: float = Field(ge=1e-6, lt=1)

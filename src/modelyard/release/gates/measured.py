@@ -64,6 +64,11 @@ def scored(row: Mapping[str, Any], key: str, name: str) -> Mapping[str, Any]:
     return {**row, "score": row["values"][key]}
 
 
+def answered(results: Results, model: str, names: Sequence[str]) -> list[str]:
+    """Those of the benchmarks that a model can be asked: one that reads text alone answers none with images, and has no records of it."""
+    return [name for name in names if not results.benchmarks[name].images or results.of(model).get(name)]
+
+
 def before(results: Results) -> str:
     """The model that the release is held against: the SFT model, or where that is what is released, the base model."""
     return "sft" if "sft" in results.weights else "base"

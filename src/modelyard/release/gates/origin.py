@@ -13,7 +13,7 @@ from modelyard.formats.contamination import Checked, Report
 from modelyard.formats.results import Results, Rows
 from modelyard.release.compare import Comparison
 from modelyard.release.gates.gate import Evidence, Gate, RefusedError, Use, number
-from modelyard.release.gates.measured import compared, records_of, tested
+from modelyard.release.gates.measured import answered, compared, records_of, tested
 from modelyard.release.limits import ReleaseConfig
 
 REQUIRED = ("base", "policy")
@@ -84,7 +84,7 @@ def contamination_gate(evidence: Evidence, config: ReleaseConfig, found: list[Co
 
 def beside_twin(gate: Gate, results: Results, config: ReleaseConfig, found: list[Comparison]) -> Gate:
     """The gate, which HOLDs where the base model is further ahead of its twin than ``max_contamination_gain`` (paired tests)."""
-    names = [name for name in compared(results, config, safety=False) if results.benchmarks[name].searched]
+    names = answered(results, TWIN, [name for name in compared(results, config, safety=False) if results.benchmarks[name].searched])
     if not names:
         raise RefusedError("no benchmark was measured on which the base model and its twin can be compared")
     without, base = (records_of(results, model, names, config) for model in (TWIN, "base"))
