@@ -170,6 +170,10 @@ def _with_roots(config: Config, place: Place) -> dict[str, Any]:
     return {"roots": place.execution.roots}
 
 
+def _for_feedback(config: FeedbackConfig, place: Place) -> dict[str, Any]:
+    return {"roots": place.execution.roots, "cache": place.store.scratch / "sources"}
+
+
 def _for_decision(config: LineDecision, place: Place) -> dict[str, Any]:
     return {
         "validate": expectations.validate,
@@ -214,7 +218,7 @@ STAGES = (
     Stage("held_out", held_out.run, held_out.HeldOutConfig, reads("corpus"), on=On.DRIVER, metric="held_out/ratings/items",
           given=_for_held_out, also=("modelyard.adapters.expectations",), suites=held_out.SUITES, retries=2),
     Stage("feedback", gather.run, FeedbackConfig, reads("held_out"), on=On.DRIVER, metric="feedback/comparisons/reward",
-          given=_with_roots),
+          given=_for_feedback),
     Stage("benchmarks", benchmarks.run, benchmarks.GatherConfig, reads("feedback", "held_out"), on=On.DRIVER,
           metric="benchmarks/all/items", given=_with_roots, defined=_with_contents),
     Stage("harm_labels", harm_labels.run, harm_labels.HarmLabelsConfig, {}, on=On.DRIVER, metric="harm_labels/texts",
