@@ -10,7 +10,7 @@ single completions (a rating of several is a ranking).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, TypeGuard, TypeVar
 
@@ -166,11 +166,12 @@ def is_text(prompt: Prompt) -> TypeGuard[str | tuple[Part, ...]]:
     return isinstance(prompt, str) or isinstance(prompt[0], TextPart | ImagePart)
 
 
-def images_of(prompt: Prompt) -> tuple[str, ...]:
+def images_of(prompt: Prompt | Sequence[Part]) -> tuple[str, ...]:
     """The ids of its images, in their order."""
     if isinstance(prompt, str):
         return ()
-    parts = prompt if is_text(prompt) else [part for message in prompt if not isinstance(message.content, str) for part in message.content]
+    content = [one.content if isinstance(one, Message) else (one,) for one in prompt]
+    parts = [part for one in content if not isinstance(one, str) for part in one]
     return tuple(part.image for part in parts if isinstance(part, ImagePart))
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import itertools
 import json
 from collections.abc import Sequence
 from functools import cached_property
@@ -25,7 +26,7 @@ from tokenizers import Tokenizer
 
 from modelyard.config import complaint
 from modelyard.formats import json_file
-from modelyard.formats.feedback import Message, Part, Prompt, is_text
+from modelyard.formats.feedback import Message, Part, Prompt, images_of, is_text
 from modelyard.model.control_tokens import ControlTokens, allowed, named, spelled
 from modelyard.model.prefix_space import without_prefix
 
@@ -188,19 +189,20 @@ class Encoder:
 
     def opening(self, text: str | Sequence[Part]) -> list[int]:
         """A text's beginning, images in it or not, to be continued; at least one token. Raises ValueError as :meth:`image`."""
-        return [*self.beginning, *self.ids(self._written(text))] or [self.start]
+        return self._widened([*self.beginning, *self.ids(self._written(text))], images_of(text)) or [self.start]
 
     def openings(self, texts: Sequence[str | Sequence[Part]]) -> list[list[int]]:
         """Many texts' beginnings; none of an empty text where the tokenizer begins texts with nothing."""
         written = [self._written(text) for text in texts]
-        return [[*self.beginning, *encoding.ids] for encoding in self._control.text.encode_batch(written, add_special_tokens=False)]
+        encoded = self._control.text.encode_batch(written, add_special_tokens=False)
+        return [self._widened([*self.beginning, *one.ids], images_of(text)) for one, text in zip(encoded, texts, strict=True)]
 
     def _written(self, text: str | Sequence[Part]) -> str:
-        """A text for :attr:`text_tokenizer`, with images as their control tokens."""
-        return text if isinstance(text, str) else spelled(text, lambda image: self.image(image).replace(IMAGE, self._control.names[IMAGE]))
+        """A text for :attr:`text_tokenizer`, with an image as its control token."""
+        return text if isinstance(text, str) else spelled(text, lambda image: self._control.names[self._image(image)])
 
-    def image(self, image: str) -> str:
-        """The placeholders that an image stands as.
+    def _image(self, image: str) -> str:
+        """The control token that images stand as.
 
         Raises:
             ValueError: the model reads text only, or nobody said where its images are.
@@ -209,7 +211,19 @@ class Encoder:
             raise ValueError("a prompt holds an image, and this model reads text only")
         if self.pictures is None:
             raise ValueError("a prompt holds an image, which nothing here reads")
-        return IMAGE * self.pictures.positions(image)
+        return IMAGE
+
+    def _widened(self, ids: list[int], images: Sequence[str]) -> list[int]:
+        """Ids with the placeholder of each image as often as it takes positions. Raises ValueError where an image was left out."""
+        return [token for token, times in zip(ids, self._times(ids, images), strict=True) for _ in range(times)] if images else ids
+
+    def _times(self, ids: Sequence[int], images: Sequence[str]) -> list[int]:
+        """How often each of ids, with one placeholder an image, stands in the end."""
+        assert self.pictures is not None
+        if (there := ids.count(self.placeholder)) != len(images):
+            raise ValueError(f"chat template: shows {there} of {len(images)} images")
+        counts = iter([self.pictures.positions(image) for image in images])
+        return [next(counts) if token == self.placeholder else 1 for token in ids]
 
     def document(self, text: str) -> list[int]:
         """A whole text, as the reward model reads it."""
@@ -254,6 +268,10 @@ class Encoder:
             whole = self._rendered(messages, open_turn=True)
             ids, spoken, done = (ids, spoken, done) if whole.startswith(done) else ([], [], "")
             ids = self._extended(ids, done, whole)
+        images = images_of(tuple(messages))
+        if images:
+            ends = [0, *itertools.accumulate(self._times(ids, images))]
+            ids, spoken = self._widened(ids, images), [(ends[start], ends[stop]) for start, stop in spoken]
         return Turns(ids, spoken)
 
     def _extended(self, ids: list[int], done: str, whole: str) -> list[int]:
@@ -294,7 +312,7 @@ class Encoder:
 
     def _rendered(self, messages: Sequence[Message], open_turn: bool = False) -> str:
         """:meth:`render` for :meth:`ids`, which takes the template's control tokens from it and nobody else's."""
-        return self._control.rendered(messages, lambda hidden: self.render(hidden, open_turn), self.image)
+        return self._control.rendered(messages, lambda hidden: self.render(hidden, open_turn), self._image)
 
     @staticmethod
     def _after(beginning: str, whole: str) -> str:
