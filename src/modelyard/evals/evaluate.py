@@ -308,7 +308,7 @@ def shown(stage: Stage, answers: Mapping[str, Records]) -> list[Shown]:
             if benchmark.name in records
         }
         for item in [one for one in benchmark.items if one.images][:PICTURES]:
-            pictures = tuple(data_url(stage.images.row(image).bytes) for image in item.images)
+            pictures = tuple(data_url(stage.images.row(image).png) for image in item.images)
             found.append(
                 Shown(
                     benchmark=benchmark.name,

@@ -50,8 +50,8 @@ class Image(NamedTuple):
     """One image as it is stored."""
 
     id: str
-    """sha256 (hex) of :attr:`bytes`."""
-    bytes: bytes
+    """sha256 (hex) of :attr:`png`."""
+    png: bytes
     """PNG of the cleaned pixels, RGB."""
     width: int
     height: int
@@ -145,7 +145,7 @@ class NearCopies:
 
     def _shrunk(self, image: Image) -> NDArray[np.int16]:
         if image.id not in self._small:
-            with Pillow.open(io.BytesIO(image.bytes)) as opened:
+            with Pillow.open(io.BytesIO(image.png)) as opened:
                 self._small[image.id] = np.asarray(opened.convert("RGB").resize((16, 16), Pillow.Resampling.BOX), dtype=np.int16)
         return self._small[image.id]
 
@@ -170,11 +170,11 @@ class ImageFiles:
         if image not in self._places:
             raise ValueError(f"{self.directory}: no image {image[:16]}")
         table, row = self._places[image]
-        return Image(**self._tables[table].slice(row, 1).to_pylist()[0])
+        return Image(*self._tables[table].slice(row, 1).to_pylist()[0].values())
 
     def pixels(self, image: str) -> NDArray[np.uint8]:
         """[h, w, 3]. Raises ValueError as :meth:`row`."""
-        with Pillow.open(io.BytesIO(self.row(image).bytes)) as opened:
+        with Pillow.open(io.BytesIO(self.row(image).png)) as opened:
             return np.asarray(opened.convert("RGB"))
 
     def size(self, image: str) -> tuple[int, int]:
@@ -198,4 +198,5 @@ def write(directory: Path, rows: Iterable[Image], name: str = "0") -> None:
     if not once:
         return
     (directory / FOLDER).mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist([row._asdict() for row in once.values()], schema=SCHEMA), directory / FOLDER / f"{name}.parquet")
+    table = pa.Table.from_pylist([dict(zip(SCHEMA.names, row, strict=True)) for row in once.values()], schema=SCHEMA)
+    pq.write_table(table, directory / FOLDER / f"{name}.parquet")
