@@ -21,7 +21,9 @@ def shapes(right: list[float], weights: str, contaminated: int = 0) -> list[dict
     return [{**shared, "item": str(k), "score": score, "contaminated": k < contaminated} for k, score in enumerate(right)]
 
 
-def seen(right: list[float], twin: list[float], *, words: int = 30, contaminated: int = 0, images: str = "shown", name: str = SHAPES) -> Evidence:
+def seen(
+    right: list[float], twin: list[float], *, words: int = 30, contaminated: int = 0, images: str = "shown", name: str = SHAPES
+) -> Evidence:
     """A good candidate that is shown images and its twin, with their scores on them and the twin's last words."""
     found = with_records(GOOD.results, "policy", {SHAPES: shapes(right, "policy-1", contaminated)})
     blind = {SHAPES: shapes(twin, "twin-1", contaminated), "last_word": records("last_word", scores(words), "twin-1")}
@@ -84,7 +86,10 @@ def test_absence_never_passes() -> None:
     evidence = seen(scores(87), scores(67))
     weights = {name: one for name, one in evidence.results.weights.items() if name != "no_vision"}
     alone = evidence._replace(results=evidence.results._replace(weights=weights), weights=GOOD.weights)
-    assert verdict_of(decide(alone, FIRST), "vision") == ("BLOCK", "the release is shown images, and no twin that never saw one was measured")
+    assert verdict_of(decide(alone, FIRST), "vision") == (
+        "BLOCK",
+        "the release is shown images, and no twin that never saw one was measured",
+    )
     blank = seen(scores(87), scores(67), images="blank")
     assert verdict_of(decide(blank, FIRST), "vision")[1].startswith("no benchmark with images was measured")
     other = evidence._replace(twin_differs="sft.seed")
@@ -111,7 +116,10 @@ def test_twin_is_one_by_all_but_its_images(changed: dict, said: str, tmp_path: P
     config = {"seed": 1, "epochs": 2.0, "blank": False}
     twin = {**config, "blank": True} | {key: value for key, value in changed.items() if key != "feedback"}
     fed = {key: value for key, value in changed.items() if key == "feedback"}
-    made = {"seeing": (config, {**parents, "projector": "projector/1"}), "no_vision": (twin, {**parents, **fed, "projector": "no_vision_projector/1"})}
+    made = {
+        "seeing": (config, {**parents, "projector": "projector/1"}),
+        "no_vision": (twin, {**parents, **fed, "projector": "no_vision_projector/1"}),
+    }
     for role, (own, by) in made.items():
         (tmp_path / role).mkdir()
         (tmp_path / role / "artifact.json").write_text(json.dumps({"name": role, "config": own, "parents": by}))
