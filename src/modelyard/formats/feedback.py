@@ -147,7 +147,7 @@ class PromptRecord(Config):
 
 def check_prompt(prompt: Prompt) -> None:
     """Raise ValueError unless the assistant is next to speak."""
-    if not isinstance(prompt, str) and prompt[-1].role == "assistant":
+    if not is_text(prompt) and prompt[-1].role == "assistant":
         raise ValueError("prompt: ends with the assistant's turn, so there is nothing to answer")
 
 
@@ -177,7 +177,14 @@ def images_of(prompt: Prompt | Sequence[Part]) -> tuple[str, ...]:
 
 def prompt_text(prompt: Prompt) -> str:
     """All that a prompt says, roles left out: what duplicates and contamination are looked for in."""
-    return prompt if isinstance(prompt, str) else "\n".join(message.content for message in prompt)
+    if isinstance(prompt, str):
+        return prompt
+    return content_text(prompt) if is_text(prompt) else "\n".join(content_text(message.content) for message in prompt)
+
+
+def content_text(content: str | tuple[Part, ...]) -> str:
+    """What a turn or a text says, images left out."""
+    return content if isinstance(content, str) else "".join(part.text for part in content if isinstance(part, TextPart)).strip()
 
 
 R = TypeVar("R", bound=Config)

@@ -19,7 +19,7 @@ from modelyard.data.corpus.document import DataError
 from modelyard.data.corpus.held_out import RATINGS
 from modelyard.data.corpus.splits import fraction
 from modelyard.data.feedback import files as feedback_files
-from modelyard.data.feedback import votes
+from modelyard.data.feedback import image_sets, votes
 from modelyard.data.feedback.agreement import agreements, folded, said
 from modelyard.data.feedback.config import FeedbackConfig
 from modelyard.data.feedback.files import Entry, FeedbackFile
@@ -32,8 +32,11 @@ from modelyard.formats.feedback import (
     Comparison,
     Demonstration,
     Message,
+    Part,
     Prompt,
     PromptRecord,
+    TextPart,
+    is_text,
     json_lines,
     write,
 )
@@ -55,8 +58,11 @@ class Sets(NamedTuple):
         self.dropped.append({"id": name, "reason": reason, "where": where})
 
 
-def run(config: FeedbackConfig, inputs: Mapping[str, Path], out: Path, report: Report, roots: str | Sequence[str]) -> dict[str, float]:
-    """Gather the records of ``inputs["held_out"]`` (where there is one) and of the config's files, found under ``roots``, into ``out``.
+def run(
+    config: FeedbackConfig, inputs: Mapping[str, Path], out: Path, report: Report, roots: str | Sequence[str], cache: Path = Path()
+) -> dict[str, float]:
+    """Gather the records of ``inputs["held_out"]`` (where there is one) and of the config's files, found under ``roots``, into ``out``; packages with
+    images are fetched into ``cache``.
 
     Raises:
         DataError: a file that is missing, changed or has a bad line; two records with one id; nothing to align with.
@@ -67,6 +73,13 @@ def run(config: FeedbackConfig, inputs: Mapping[str, Path], out: Path, report: R
         report(done, len(config.files), unit="file")
     for task in config.tasks:
         _made(sets, config, task)
+    shown = [image_sets.made(table, cache) for table in config.images]
+    for one in shown:
+        sets.demonstrations.extend(one.demonstrations)
+        for what, reason in one.dropped:
+            sets.drop(what, reason, one.benchmark)
+        image_sets.write_benchmark(out, one)
+    image_sets.write_images(out, shown)
     sets.comparisons[:] = agreements(sets.comparisons)
     if "held_out" in inputs and config.from_corpus:
         _corpus(sets, config, inputs["held_out"])
@@ -82,6 +95,11 @@ def run(config: FeedbackConfig, inputs: Mapping[str, Path], out: Path, report: R
     (out / "dropped.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in sets.dropped), "utf-8")
     rows = [{"name": f.name, "package": Path(f.path).name, "version": "", "sha256": f.sha256, "licence": f.licence} for f in config.files]
     rows += [{"name": t.name, "package": LIBRARY, "version": t.version, "sha256": "", "licence": "Apache-2.0"} for t in config.tasks]
+    rows += [
+        {"name": s.name, "package": s.package, "version": s.version, "sha256": s.sha256, "licence": s.licence}
+        for table in config.images
+        for s in table.sources
+    ]
     (out / "sources.json").write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", "utf-8")
     metrics = _metrics(sets)
     (out / "statistics.json").write_text(json.dumps(metrics, indent=1) + "\n", "utf-8")
@@ -222,10 +240,17 @@ def _redacted(entry: Entry, config: PiiConfig, counts: Counter[str]) -> Entry:
         counts.update({f"redacted/{kind}": count for kind, count in found.found.items()})
         return found.text
 
+    def written(content: str | tuple[Part, ...]) -> str | tuple[Part, ...]:
+        if isinstance(content, str):
+            return clean(content)
+        return tuple(TextPart(text=clean(part.text)) if isinstance(part, TextPart) else part for part in content)
+
     prompt = (
         clean(entry.prompt)
         if isinstance(entry.prompt, str)
-        else tuple(Message(role=message.role, content=clean(message.content)) for message in entry.prompt)
+        else written(entry.prompt)
+        if is_text(entry.prompt)
+        else tuple(message.model_copy(update={"content": written(message.content)}) for message in entry.prompt)
     )
     return entry._replace(prompt=prompt, completions=tuple(clean(completion) for completion in entry.completions))
 

@@ -42,7 +42,9 @@ class Gallery:
         """Token ids with the placeholders of ``images`` as the numbers of their positions. Raises ValueError where they do not fit."""
         numbers = [number for image in images for number in self._numbers(image)]
         if sum(token == self.placeholder for token in ids) != len(numbers):
-            raise ValueError(f"a prompt has {sum(token == self.placeholder for token in ids)} placeholders for {len(numbers)} positions of images")
+            raise ValueError(
+                f"a prompt has {sum(token == self.placeholder for token in ids)} placeholders for {len(numbers)} positions of images"
+            )
         left = iter(numbers)
         return [next(left) if token == self.placeholder else token for token in ids]
 

@@ -104,7 +104,9 @@ def pack_examples(
         segments[row, start:] = len(group)
         if shared[row]:
             segments[row, shared[row] :] += 1  # the stem has a number of its own
-    images = [group[0].images if stem else tuple(i for one in group for i in one.images) for group, stem in zip(groups, shared, strict=True)]
+    images = [
+        group[0].images if stem else tuple(i for one in group for i in one.images) for group, stem in zip(groups, shared, strict=True)
+    ]
     return Packed(Rows(tokens, labels.masked_fill(mask == 0, UNLABELLED), mask), segments, torch.tensor(shared), images)
 
 
