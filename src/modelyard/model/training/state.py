@@ -140,7 +140,7 @@ class Stored:
         if self.optimizer is not None:
             state["optimizer"] = optimizer.sharded_state(self.optimizer, model, parallel.replicas)
         loaded = checkpoint.load(state, directory)
-        self._take_weights(loaded["model"], model)
+        self._take_weights(loaded.get("model", {}), model)  # a pipeline stage may have nothing to train
         self.step = int(note["step"])
         if self.optimizer is not None:
             optimizer.take_updates(self.optimizer, loaded["updates"])
