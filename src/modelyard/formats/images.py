@@ -41,12 +41,12 @@ MOST_PIXELS = 1 << 26
 COPY_BITS, COPY_LEVELS = 4, 16
 """Bits in which the perceptual hashes of copies differ at most, and levels of 255 by which no colour of their 16 x 16 pictures does."""
 READ = ("BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
-"""Formats that are read: pixels and nothing that is run (Pillow gives an EPS file to Ghostscript). An MPO is the JPEG of many phones, which holds a
-second picture behind the first."""
+"""Formats that are read: pixels and nothing that is run (Pillow gives an EPS file to Ghostscript). An MPO is the JPEG of many phones, which holds
+a second picture behind the first."""
 GROUP_BYTES, KEPT_BYTES = 1 << 22, 1 << 28
 """Of images that are written together, and of those that a reader keeps."""
 DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,", re.IGNORECASE)
-SCHEMA = pa.schema([("id", pa.string()), ("png", pa.binary()), ("width", pa.int32()), ("height", pa.int32()), ("phash", pa.string()),
+SCHEMA = pa.schema([("id", pa.string()), ("bytes", pa.binary()), ("width", pa.int32()), ("height", pa.int32()), ("phash", pa.string()),
                     ("source", pa.string()), ("licence", pa.string())])  # fmt: skip
 BROKEN = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, KeyError, IndexError, TypeError, OverflowError)
 """What Pillow raises of files that are none."""
@@ -56,10 +56,13 @@ class ImageError(ValueError):
     """An image that cannot be used; the message says why in a few words."""
 
     def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-        """What it is counted under: ``broken``, ``animated``, ``too_many_bytes``, ``too_many_pixels``, or of a reference ``behind_url``, ``elsewhere``
-        or ``missing``."""
+        super().__init__(reason, message)
+        self.reason, self.message = reason, message
+        """What it is counted under: ``broken``, ``animated``, ``too_many_bytes``, ``too_many_pixels``, or of a reference ``behind_url``,
+        ``elsewhere`` or ``missing``."""
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class Image(NamedTuple):
@@ -176,7 +179,8 @@ class NearCopies:
     """Images that are looked for among others: perceptual hashes find who may be a copy, small pictures side by side say who is.
 
     Plain drawings share hashes by the hundred (of easy-VQA's test pictures 61% lie within 2 bits of one to train on, and none is a copy), so a hash
-    alone convicts nobody. Hashes that differ in at most :data:`COPY_BITS` bits have one of ``COPY_BITS + 1`` parts in common, by which they are found.
+    alone convicts nobody. Hashes that differ in at most :data:`COPY_BITS` bits have one of ``COPY_BITS + 1`` parts in common, by which they are
+    found.
     """
 
     def __init__(self, images: Iterable[Image] = ()) -> None:
@@ -260,7 +264,7 @@ class ImageFiles:
         key = (place.file, place.group)
         if key not in self._groups:
             rows = self._files[place.file].read_row_group(place.group).to_pylist()
-            self._groups[key] = [Image(**row) for row in rows]
+            self._groups[key] = [Image(*row.values()) for row in rows]
             self._bytes += sum(len(one.png) for one in self._groups[key])
             while self._bytes > KEPT_BYTES and len(self._groups) > 1:
                 self._bytes -= sum(len(one.png) for one in self._groups.popitem(last=False)[1])
@@ -324,7 +328,7 @@ class ImageWriter:
         if self._writer is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = pq.ParquetWriter(self.path, SCHEMA)
-        self._writer.write_table(pa.Table.from_pylist([one._asdict() for one in self._waiting], schema=SCHEMA))
+        self._writer.write_table(pa.Table.from_pylist([dict(zip(SCHEMA.names, one, strict=True)) for one in self._waiting], schema=SCHEMA))
         self._waiting, self._bytes = [], 0
 
 

@@ -2,11 +2,11 @@
 
 A line of the right form that cannot be used is dropped with a reason, never silently: an answer that is empty, also one in the middle of a
 conversation (``empty_completion``), an empty prompt (``empty_prompt``), a conversation that nobody answered (``unanswered``), one with tools
-(``tool_calls``), with sound, or with images elsewhere than in a user's turn (``not_text``) or with turns of other weights (``turn_weight``), answers to different prompts
-(``different_prompts``), answers that repeat the prompt (``prompt_repeated``), that all tie (``tie``), of which one text has two ranks
-(``text_at_two_ranks``), without marks (``no_score``), alone (``one_completion``) or marked against their order (``scores_against_order``).
-Images stand in it by what the file calls them; :mod:`modelyard.data.feedback.file_images` reads them. A form that means nothing is a ValueError that
-begins with the key.
+(``tool_calls``), with sound, or with images elsewhere than in a user's turn (``not_text``), with other images than places for them
+(``images_without_place``) or with turns of other weights (``turn_weight``), answers to different prompts (``different_prompts``), answers that
+repeat the prompt (``prompt_repeated``), that all tie (``tie``), of which one text has two ranks (``text_at_two_ranks``), without marks
+(``no_score``), alone (``one_completion``) or marked against their order (``scores_against_order``). Images stand in it by what the file calls
+them; :mod:`modelyard.data.feedback.file_images` reads them. A form that means nothing is a ValueError that begins with the key.
 """
 
 from __future__ import annotations

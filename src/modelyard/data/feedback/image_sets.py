@@ -15,6 +15,10 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+from PIL import ImageDraw, ImageFont
+from PIL.ImageFont import FreeTypeFont
 from pydantic import Field
 
 from modelyard.config import Config
@@ -145,8 +149,6 @@ def _easy_vqa(archive: Path, part: str) -> Iterator[Pair]:
 
 def _emoji(table: ImageSet, cache: Path) -> tuple[list[Pair], list[tuple[str, str]]]:
     """Every emoji of one code point that the font draws, each picture once, and what is left out."""
-    from PIL import ImageFont
-
     names = json_file.parse(member(EMOJI_NAMES, fetch(EMOJI_NAMES, cache), "unicode_codes/emoji.json"), "emoji.json")
     font = ImageFont.truetype(io.BytesIO(member(OPENMOJI, fetch(OPENMOJI, cache), f"/{FONT}")), round(table.size * 0.75))
     absent = _drawn("\U0010fffd", font, table.size)
@@ -168,11 +170,8 @@ def _emoji(table: ImageSet, cache: Path) -> tuple[list[Pair], list[tuple[str, st
     return list(found.values()), dropped
 
 
-def _drawn(text: str, font: object, size: int) -> np.ndarray:  # type: ignore[type-arg]
+def _drawn(text: str, font: FreeTypeFont, size: int) -> NDArray[np.uint8]:
     """An emoji [size, size, 3] on white, in the middle."""
-    from PIL import Image as Pillow
-    from PIL import ImageDraw
-
     canvas = Pillow.new("RGB", (size, size), "white")
     ImageDraw.Draw(canvas).text((size / 2, size / 2), text, font=font, embedded_color=True, anchor="mm")
     return np.asarray(canvas)

@@ -148,18 +148,18 @@ class Engine(Stored):
         batches = [batch] if isinstance(batch, Batch) else batch
         metrics = self._run([self._slice(each, micro_batch) for each in batches], micro_batch, loss_fn, backward=True)
         self.schedule.step(1)
-        lr = self.optimizer.param_groups[0]["lr"]
+        lr = optimizer.rate(self.optimizer)
         if not all(math.isfinite(value) for value in metrics.values()):
             rank = self._source()
             raise NotFiniteError(f"rank {rank}: loss is {metrics['loss']} at step {self.step}", rank)
         if metrics["loss"] > loss_limit:
             self.step += 1
-            return {**metrics, "skipped": 1.0, "lr": float(lr)}
+            return {**metrics, "skipped": 1.0, "lr": lr}
         grad_norm = optimizer.step(self.optimizer, self._clip_grad, self._count)
         if not math.isfinite(grad_norm):
             raise NotFiniteError(f"rank {self.layout.rank}: gradient norm is {grad_norm} at step {self.step}", self.layout.rank)
         self.step += 1
-        return {**metrics, "grad_norm": grad_norm, "lr": float(lr)}
+        return {**metrics, "grad_norm": grad_norm, "lr": lr}
 
     def evaluate(self, batch: Batch, micro_batch: int) -> Tensor:
         """Outputs [B, S] without gradients, the same on every rank: log p(label) for a language model, values for a scalar head (fp32).

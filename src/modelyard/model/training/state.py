@@ -22,7 +22,6 @@ from modelyard.model.network.lora import LoRAConfig, adapted, is_adapter, weight
 from modelyard.model.network.parallel import Layout
 from modelyard.model.training import optimizer
 
-
 Part = Literal["language", "projector", "vision", "all"]
 """What is trained of a model that is shown images: the language model, the projector to it, projector and patch encoder, or everything."""
 PROJECTOR = (f"{VISION}projector.", f"{VISION}newline")
@@ -141,7 +140,7 @@ class Stored:
         if self.optimizer is not None:
             state["optimizer"] = optimizer.sharded_state(self.optimizer, model, parallel.replicas)
         loaded = checkpoint.load(state, directory)
-        self._take_weights(loaded["model"], model)
+        self._take_weights(loaded.get("model", {}), model)  # a pipeline stage may have nothing to train
         self.step = int(note["step"])
         if self.optimizer is not None:
             optimizer.take_updates(self.optimizer, loaded["updates"])
