@@ -96,6 +96,12 @@ def of_pixels(pixels: NDArray[np.uint8], source: str = "", licence: str = "") ->
     return Image(sha256(data).hexdigest(), data, width, height, perceptual_hash(pixels), source, licence)
 
 
+def pixels_of(png: bytes) -> NDArray[np.uint8]:
+    """[h, w, 3] of a stored image."""
+    with Pillow.open(io.BytesIO(png)) as opened:
+        return np.asarray(opened.convert("RGB"))
+
+
 def perceptual_hash(pixels: NDArray[np.uint8]) -> str:
     """Which of the 8 x 8 lowest frequencies of the grey picture, made 32 x 32, are above their median (pHash); 16 hex digits."""
     small = Pillow.fromarray(pixels).convert("L").resize((32, 32), Pillow.Resampling.BOX)
@@ -139,9 +145,11 @@ class NearCopies:
 
     def of(self, image: Image) -> str:
         """The id of an image that this one is, or nearly copies; "" where there is none."""
-        near = np.nonzero(np.bitwise_count(self._hashes ^ np.uint64(int(image.phash, 16))) <= COPY_BITS)[0] if self.images else ()
-        own = self._shrunk(image) if len(near) else None
-        return next((self.images[i].id for i in near if np.abs(self._shrunk(self.images[i]) - own).max() <= COPY_LEVELS), "")
+        near = np.nonzero(np.bitwise_count(self._hashes ^ np.uint64(int(image.phash, 16))) <= COPY_BITS)[0].tolist() if self.images else []
+        return next((self.images[i].id for i in near if self._alike(self.images[i], image)), "")
+
+    def _alike(self, one: Image, other: Image) -> bool:
+        return bool(np.abs(self._shrunk(one) - self._shrunk(other)).max() <= COPY_LEVELS)
 
     def _shrunk(self, image: Image) -> NDArray[np.int16]:
         if image.id not in self._small:
@@ -174,8 +182,7 @@ class ImageFiles:
 
     def pixels(self, image: str) -> NDArray[np.uint8]:
         """[h, w, 3]. Raises ValueError as :meth:`row`."""
-        with Pillow.open(io.BytesIO(self.row(image).png)) as opened:
-            return np.asarray(opened.convert("RGB"))
+        return pixels_of(self.row(image).png)
 
     def size(self, image: str) -> tuple[int, int]:
         """Width and height."""
