@@ -33,8 +33,8 @@ from modelyard.evals.tools import Tools, bound
 from modelyard.execution import ExecutionConfig
 from modelyard.formats import abuse
 from modelyard.formats.contamination import read_report
-from modelyard.formats.records import Record
 from modelyard.formats.images import ImageFiles, data_url
+from modelyard.formats.records import Record
 from modelyard.formats.results import Reliability, Shown, write_answers, write_calibration, write_results, write_shown
 from modelyard.formats.results import measured as measured_models
 from modelyard.formats.token_rows import TokenRows

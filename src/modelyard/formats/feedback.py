@@ -12,9 +12,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, TypeGuard, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
+from typing_extensions import TypeIs
 
 from modelyard.config import Config, first_error
 from modelyard.formats import json_objects
@@ -161,7 +162,7 @@ def check_ranks(completions: tuple[str, ...], ranks: tuple[int, ...]) -> None:
         raise ValueError("ranks: all completions tie, so nothing is compared")
 
 
-def is_text(prompt: Prompt) -> TypeGuard[str | tuple[Part, ...]]:
+def is_text(prompt: Prompt) -> TypeIs[str | tuple[Part, ...]]:
     """Whether a prompt is a text to be continued, with images in it or not, and no conversation."""
     return isinstance(prompt, str) or isinstance(prompt[0], TextPart | ImagePart)
 

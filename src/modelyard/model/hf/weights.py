@@ -65,7 +65,9 @@ def to_hf(weights: Weights, model: ModelConfig) -> Weights:
     behind."""
     if model.vision is not None:
         language = to_hf(weights, model.model_copy(update={"vision": None}))
-        renamed = {name if name == "lm_head.weight" else llava.LANGUAGE + name.removeprefix("model."): part for name, part in language.items()}
+        renamed = {
+            name if name == "lm_head.weight" else llava.LANGUAGE + name.removeprefix("model."): part for name, part in language.items()
+        }
         return renamed | llava.to_hf(weights, model.vision)
     kinds, rows = _qkv(model)
     out = {

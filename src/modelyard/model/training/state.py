@@ -22,7 +22,6 @@ from modelyard.model.network.lora import LoRAConfig, adapted, is_adapter, weight
 from modelyard.model.network.parallel import Layout
 from modelyard.model.training import optimizer
 
-
 Part = Literal["language", "projector", "vision", "all"]
 """What is trained of a model that is shown images: the language model, the projector to it, projector and patch encoder, or everything."""
 PROJECTOR = (f"{VISION}projector.", f"{VISION}newline")
