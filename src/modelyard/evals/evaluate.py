@@ -35,7 +35,7 @@ from modelyard.formats import abuse
 from modelyard.formats.contamination import read_report
 from modelyard.formats.images import ImageFiles, data_url
 from modelyard.formats.records import Record
-from modelyard.formats.results import Reliability, Shown, write_answers, write_calibration, write_results, write_shown
+from modelyard.formats.results import Reliability, Reply, Shown, write_answers, write_calibration, write_results, write_shown
 from modelyard.formats.results import measured as measured_models
 from modelyard.formats.token_rows import TokenRows
 from modelyard.judges.agreement import Agreement
@@ -302,22 +302,23 @@ def shown(stage: Stage, answers: Mapping[str, Records]) -> list[Shown]:
     """The first items with images of every benchmark, and what each model that was asked says of them."""
     found = []
     for benchmark in [one for one in stage.benchmarks if one.seen and not one.blank]:
-        said = {
-            name: {r.item: r.output.strip() for r in records[benchmark.name]}
-            for name, records in answers.items()
-            if benchmark.name in records
-        }
-        for item in [one for one in benchmark.items if one.images][:PICTURES]:
-            pictures = tuple(data_url(stage.images.row(image).bytes) for image in item.images)
+        first = {item.id: item for item in [one for one in benchmark.items if one.images][:PICTURES]}
+        replies: dict[str, dict[str, Reply]] = {item: {} for item in first}
+        for name in [name for name in answers if benchmark.name in answers[name]]:
+            for row in [row for row in answers[name][benchmark.name] if row.item in first and not row.sample]:
+                normalised = benchmark.scorer == "acc_norm" and row.choice_normalised >= 0
+                said = first[row.item].choices[row.choice_normalised] if normalised else row.output.strip()
+                replies[row.item][name] = Reply(said=said, score=row.score)
+        for item in first.values():
             found.append(
                 Shown(
                     benchmark=benchmark.name,
                     item=item.id,
-                    images=pictures,
+                    images=tuple(data_url(stage.images.row(image).png) for image in item.images),
                     question=benchmark.question_of(item),
                     choices=item.choices,
                     target=item.target,
-                    outputs={name: outputs[item.id] for name, outputs in said.items()},
+                    replies=replies[item.id],
                 )
             )
     return found

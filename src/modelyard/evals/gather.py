@@ -1,8 +1,8 @@
 """The benchmarks stage: every benchmark of a line as a value, read once and for all.
 
 ``benchmarks/{name}.json`` is the value, which the evals stage puts to models; ``questions/{name}.jsonl`` is what the
-contamination check looks for in training sets; ``images/`` holds the images that items name. What is in an artifact is found by its content, not by where its files
-lay: its config is :func:`defined` with the hashes of what was read.
+contamination check looks for in training sets; ``images/`` holds the images that items name. What is in an artifact is
+found by its content, not by where its files lay: its config is :func:`defined` with the hashes of what was read.
 """
 
 from __future__ import annotations

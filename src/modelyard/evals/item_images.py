@@ -12,9 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from modelyard import whole_file
 from modelyard.evals.benchmark import IMAGE
-from modelyard.formats.images import MOST_BYTES, Image, ImageError, cleaned, is_data_url, of_data_url
+from modelyard.formats.images import Image, ImageError, cleaned, referenced
 from modelyard.formats.json_file import Line
 
 PLACE = "image"
@@ -29,7 +28,7 @@ def images_of(line: Line, columns: Sequence[str], beside: Path) -> list[Image]:
         for cell in _cells(line.fields.get(column)):
             try:
                 found.append(cleaned(_bytes(cell, beside), source=str(beside)))
-            except (ImageError, OSError, whole_file.FileError) as error:
+            except ImageError as error:
                 raise ValueError(f"{line.where}: {column}: {error}") from None
     return found
 
@@ -44,7 +43,7 @@ def _cells(value: Any) -> Iterator[Any]:
 
 
 def _bytes(cell: Any, beside: Path) -> bytes:
-    """What an image's file holds. Raises ImageError, OSError or FileError."""
+    """What an image's file holds. Raises ImageError."""
     if isinstance(cell, Mapping) and "image_url" in cell:
         cell = cell["image_url"]
     if isinstance(cell, Mapping) and (cell.get("bytes") or cell.get("url")):
@@ -54,12 +53,8 @@ def _bytes(cell: Any, beside: Path) -> bytes:
     if isinstance(cell, bytes):
         return cell
     if not isinstance(cell, str):
-        raise ImageError(f"neither a path nor a data URL nor bytes, but {type(cell).__name__}")
-    if is_data_url(cell):
-        return of_data_url(cell)
-    if "://" in cell:
-        raise ImageError(f"{cell[:60]!r} is behind a URL; a benchmark's images are files or data URLs")
-    return whole_file.read(beside / cell, MOST_BYTES)
+        raise ImageError("broken", f"neither a path nor a data URL nor bytes, but {type(cell).__name__}")
+    return referenced(cell, beside)
 
 
 def placed(names: Sequence[str], fields: Mapping[str, str], images: Sequence[str]) -> tuple[dict[str, str], tuple[str, ...]]:

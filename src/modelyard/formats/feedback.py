@@ -1,16 +1,17 @@
 """Human feedback as every stage meets it: demonstrations, comparisons and prompts, typed and validated, one JSON object a line.
 
 InstructGPT's three data sets (arXiv:2203.02155, sections 3.2 to 3.4). A prompt is either plain text to be continued or the messages of a
-conversation whose next turn is the assistant's; which of the two it is decides how it is encoded, and nothing else does. Comparisons hold K = 2
+conversation whose next turn is the assistant's; which of the two it is decides how it is encoded, and nothing else does. Either may hold
+images, by their ids in the ``images/`` folder beside the records (:mod:`modelyard.formats.images`). Comparisons hold K = 2
 to 9 completions of one prompt with their ranks, ties included, and who ranked them. The ``feedback`` artifact is these three files; what people
-bring is turned into them by :mod:`modelyard.data.feedback.files`. Left out: images, tools, and ratings of
+bring is turned into them by :mod:`modelyard.data.feedback.files`. Left out: tools, images in what the assistant says, and ratings of
 single completions (a rating of several is a ranking).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -174,6 +175,19 @@ def images_of(prompt: Prompt | Sequence[Part]) -> tuple[str, ...]:
     content = [one.content if isinstance(one, Message) else (one,) for one in prompt]
     parts = [part for one in content if not isinstance(one, str) for part in one]
     return tuple(part.image for part in parts if isinstance(part, ImagePart))
+
+
+def with_images(prompt: Prompt, ids: Mapping[str, str]) -> Prompt:
+    """The prompt with every image by what ``ids`` calls it."""
+    if isinstance(prompt, str):
+        return prompt
+    if is_text(prompt):
+        return _renamed(prompt, ids)
+    return tuple(one if isinstance(one.content, str) else one.model_copy(update={"content": _renamed(one.content, ids)}) for one in prompt)
+
+
+def _renamed(parts: tuple[Part, ...], ids: Mapping[str, str]) -> tuple[Part, ...]:
+    return tuple(ImagePart(image=ids[part.image]) if isinstance(part, ImagePart) else part for part in parts)
 
 
 def prompt_text(prompt: Prompt) -> str:

@@ -46,6 +46,13 @@ class Measured(Config):
     """Metric -> how what judges its replies does on labelled ones, where that was measured."""
 
 
+class Reply(Config):
+    """What a model says of an item with images."""
+
+    said: str
+    score: float
+
+
 class Shown(Config):
     """An item with images, as the card shows it."""
 
@@ -59,7 +66,7 @@ class Shown(Config):
     """Options, where there are any."""
     target: str
     """The right answer."""
-    outputs: dict[str, str]
+    replies: dict[str, Reply]
     """Model -> what it says."""
 
 

@@ -38,7 +38,7 @@ def hits(rows: Sequence[Question], benchmarks: Path, feedback: Path, training: S
         for image in row.images:
             owners.setdefault(image, []).append(row.id)
     files = ImageFiles(feedback)
-    copies = NearCopies([files.row(image) for image in dict.fromkeys(image for one in training.values() for image in one)])
+    copies = NearCopies(files.row(image) for image in dict.fromkeys(image for one in training.values() for image in one))
     found: dict[str, list[Hit]] = {name: [] for name in training}
     for image, items in owners.items():
         if not (met := copies.of(asked.row(image))):

@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+from PIL import ImageDraw, ImageFont
+from PIL.ImageFont import FreeTypeFont
 from pydantic import Field
 
 from modelyard.config import Config
@@ -80,16 +84,17 @@ class Made(NamedTuple):
 
 def made(table: ImageSet, cache: Path) -> Made:
     """Demonstrations and benchmark of a set; its packages are fetched into ``cache``. Raises DataError."""
+    dropped: list[tuple[str, str]] = []
     if table.package == "easy_vqa":
         archive = fetch(EASY_VQA, cache)
         train, asked = (list(_easy_vqa(archive, part)) for part in ("train", "test"))
-        benchmark, dropped = "easy_vqa", []
+        benchmark = "easy_vqa"
     else:
         drawn, dropped = _emoji(table, cache)
         asked = [pair for pair in drawn if _share(table, pair) < table.benchmark]
         train = [pair for pair in drawn if _share(table, pair) >= table.benchmark]
         benchmark = "emoji_captions"
-    copies = NearCopies([pair.image for pair in asked])
+    copies = NearCopies(pair.image for pair in asked)
     near = {name for name, pair in {pair.image.id: pair for pair in train}.items() if copies.of(pair.image)}
     dropped += [(f"{table.name}/{name[:16]}", "near_copy_of_benchmark") for name in sorted(near)]
     kept = [pair for pair in train if pair.image.id not in near]
@@ -108,11 +113,6 @@ def write_benchmark(out: Path, set_: Made) -> None:
         for number, pair in enumerate(set_.asked)
     ]
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
-
-
-def write_images(out: Path, sets: Sequence[Made]) -> None:
-    """The images of all sets, each once."""
-    images.write(out, (image for one in sets for image in one.images.values()))
 
 
 def _share(table: ImageSet, pair: Pair) -> float:
@@ -149,8 +149,6 @@ def _easy_vqa(archive: Path, part: str) -> Iterator[Pair]:
 
 def _emoji(table: ImageSet, cache: Path) -> tuple[list[Pair], list[tuple[str, str]]]:
     """Every emoji of one code point that the font draws, each picture once, and what is left out."""
-    from PIL import ImageFont
-
     names = json_file.parse(member(EMOJI_NAMES, fetch(EMOJI_NAMES, cache), "unicode_codes/emoji.json"), "emoji.json")
     font = ImageFont.truetype(io.BytesIO(member(OPENMOJI, fetch(OPENMOJI, cache), f"/{FONT}")), round(table.size * 0.75))
     absent = _drawn("\U0010fffd", font, table.size)
@@ -172,11 +170,8 @@ def _emoji(table: ImageSet, cache: Path) -> tuple[list[Pair], list[tuple[str, st
     return list(found.values()), dropped
 
 
-def _drawn(text: str, font: object, size: int) -> np.ndarray:  # type: ignore[type-arg]
+def _drawn(text: str, font: FreeTypeFont, size: int) -> NDArray[np.uint8]:
     """An emoji [size, size, 3] on white, in the middle."""
-    from PIL import Image as Pillow
-    from PIL import ImageDraw
-
     canvas = Pillow.new("RGB", (size, size), "white")
-    ImageDraw.Draw(canvas).text((size / 2, size / 2), text, font=font, embedded_color=True, anchor="mm")  # type: ignore[arg-type]
+    ImageDraw.Draw(canvas).text((size / 2, size / 2), text, font=font, embedded_color=True, anchor="mm")
     return np.asarray(canvas)
