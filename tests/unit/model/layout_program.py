@@ -49,11 +49,10 @@ class Split(NamedTuple):
     slow: tuple[str, ...] = ()
 
 
+IMAGES = ("llama-images", "llama-shown")
 LAYOUTS: dict[int, dict[str, Split]] = {
     2: {
-        "tp2": Split(
-            TP2, ("llama-variant", "llama-dropped", "gpt-untied"), ("llama-images", "llama-shown", "llama-tied", "llama-untied", "gpt-tied")
-        ),
+        "tp2": Split(TP2, ("llama-variant", "llama-dropped", "gpt-untied"), (*IMAGES, "llama-tied", "llama-untied", "gpt-tied")),
         "tp2-sp": Split(SP2, (), ("llama-experts", "gpt-untied", "llama-tied")),
         "tp2-sp-selective": Split(
             {**SP2, "recompute": "selective"}, ("llama-untied", "llama-images"), ("llama-variant", "llama-tied", "gpt-untied")
@@ -61,11 +60,11 @@ LAYOUTS: dict[int, dict[str, Split]] = {
         "tp2-sp-full": Split(
             {**SP2, "recompute": "full"},
             ("gpt-tied", "llama-adapters"),
-            ("llama-images", "llama-shown", "llama-experts", "gpt-untied", "llama-tied"),
+            (*IMAGES, "llama-experts", "gpt-untied", "llama-tied"),
         ),
         "pp2": Split(
             PP2,
-            ("gpt-tied", "llama-variant", "llama-adapters", "llama-images", "llama-shown"),
+            ("gpt-tied", "llama-variant", "llama-adapters", *IMAGES),
             ("llama-experts", "llama-tied", "llama-untied", "gpt-untied"),
         ),
         "pp2-full": Split({**PP2, "recompute": "full"}, (), ("llama-tied", "gpt-untied")),
