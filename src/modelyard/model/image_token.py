@@ -25,4 +25,6 @@ def add(tokenizer: Path, out: Path) -> int:
     if own.token_to_id(IMAGE) is None:
         own.add_special_tokens([AddedToken(IMAGE, special=True, normalized=False)])
         own.save(str(out / FILES[0]))
-    return int(own.token_to_id(IMAGE))
+    found = own.token_to_id(IMAGE)
+    assert found is not None
+    return int(found)

@@ -1,8 +1,8 @@
 """Images as a language model is shown them: pixels cut into tiles, and the tiles of a batch.
 
 What is resized and where is :mod:`modelyard.model.network.vision`'s; how, is transformers' ``LlavaNextImageProcessor`` on Pillow: bicubic on whole
-bytes, what the grid has too much of in black. A blank picture has an image's size and one grey, so that a model that is trained or asked without seeing
-has everything else the same. Left out: animations, transparency (stages that take images in make them RGB).
+bytes, what the grid has too much of in black. A blank picture has an image's size and one grey, so that a model that is trained or asked without
+seeing has everything else the same. Left out: animations, transparency (stages that take images in make them RGB).
 """
 
 from __future__ import annotations

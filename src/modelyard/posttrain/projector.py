@@ -2,9 +2,9 @@
 it images.
 
 The base model gets a patch encoder, a projector and a token that images stand as (:mod:`modelyard.model.image_token`), and demonstrations that hold
-images are trained on as in :mod:`modelyard.posttrain.sft`, which trains everything afterwards. LLaVA's patch encoder is CLIP's and stays as it is, too;
-here it begins at random unless the base model brings one, so it is trained with the projector (``train_encoder``). Text demonstrations are not read:
-they could teach nothing. Left out: a patch encoder of others beside a language model of another origin.
+images are trained on as in :mod:`modelyard.posttrain.sft`, which trains everything afterwards. LLaVA's patch encoder is CLIP's and stays as it is;
+here it begins at random unless the base model brings one, so it is trained with the projector (``train_encoder``). Text demonstrations are not
+read: they could teach nothing. Left out: a patch encoder of others beside a language model of another origin.
 """
 
 from __future__ import annotations

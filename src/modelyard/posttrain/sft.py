@@ -108,9 +108,9 @@ class SFTConfig(Config):
 def run(
     config: SFTConfig, inputs: Mapping[str, Path], out: Path, checkpoints: Path, execution: ExecutionConfig, report: Report
 ) -> dict[str, float]:
-    """Fine-tune ``inputs["projector"]``, else ``inputs["base"]``, on the demonstrations of ``inputs["feedback"]`` mixed with text of ``inputs["tokens"]``.
+    """Fine-tune ``inputs["projector"]``, else ``inputs["base"]``, on the demonstrations of ``inputs["feedback"]``.
 
-    Tokens are not needed where ``pretraining_share`` is 0.
+    Text of ``inputs["tokens"]`` is mixed in. Tokens are not needed where ``pretraining_share`` is 0.
     """
     base = inputs["projector"] if "projector" in inputs else inputs["base"]
     encoder, model = Encoder(base), model_directory.read(base).model
@@ -202,15 +202,24 @@ class Rowed(Protocol):
     """What a config says of a batch's rows (see :class:`SFTConfig`)."""
 
     @property
-    def seed(self) -> int: ...
+    def seed(self) -> int:
+        """Order of the examples."""
+
     @property
-    def pack(self) -> bool: ...
+    def pack(self) -> bool:
+        """Whether short demonstrations share rows."""
+
     @property
-    def share_images(self) -> int: ...
+    def share_images(self) -> int:
+        """Most demonstrations of one image that share a row."""
+
     @property
-    def demonstrations_per_batch(self) -> int: ...
+    def demonstrations_per_batch(self) -> int:
+        """Rows of demonstrations."""
+
     @property
-    def pretraining_per_batch(self) -> int: ...
+    def pretraining_per_batch(self) -> int:
+        """Rows of pretraining text."""
 
 
 def batches(

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from modelyard.formats import json_file
 from modelyard.formats.feedback import Prompt, images_of
-from modelyard.formats.images import ImagesInMemory
+from modelyard.formats.images import Held
 from modelyard.model.asked import plain_turns
 from modelyard.model.encoder import Encoder
 from modelyard.model.hf.tokenizer import HubEncoder
@@ -136,11 +136,9 @@ class ServedModel:
             return None
         if self._shown is None:
             raise ValueError("images are not served: this model reads text only")
-        return self._shown(ImagesInMemory(request.images))
+        return self._shown(Held(request.images))
 
-    def _prompt(
-        self, request: ChatRequest | CompletionRequest, gallery: Gallery | None
-    ) -> tuple[list[int], tuple[str, ...], list[int]]:
+    def _prompt(self, request: ChatRequest | CompletionRequest, gallery: Gallery | None) -> tuple[list[int], tuple[str, ...], list[int]]:
         """Token ids, stop texts of a model without a chat template, and the tokens that end an answer."""
         encoder = self.encoder if gallery is None else self.encoder.seeing(gallery.pictures)
         if isinstance(request, CompletionRequest):

@@ -49,13 +49,24 @@ class Split(NamedTuple):
     slow: tuple[str, ...] = ()
 
 
+IMAGES = ("llama-images", "llama-shown")
 LAYOUTS: dict[int, dict[str, Split]] = {
     2: {
-        "tp2": Split(TP2, ("llama-variant", "llama-dropped", "gpt-untied"), ("llama-images", "llama-shown", "llama-tied", "llama-untied", "gpt-tied")),
+        "tp2": Split(TP2, ("llama-variant", "llama-dropped", "gpt-untied"), (*IMAGES, "llama-tied", "llama-untied", "gpt-tied")),
         "tp2-sp": Split(SP2, (), ("llama-experts", "gpt-untied", "llama-tied")),
-        "tp2-sp-selective": Split({**SP2, "recompute": "selective"}, ("llama-untied", "llama-images"), ("llama-variant", "llama-tied", "gpt-untied")),
-        "tp2-sp-full": Split({**SP2, "recompute": "full"}, ("gpt-tied", "llama-adapters"), ("llama-images", "llama-shown", "llama-experts", "gpt-untied", "llama-tied")),
-        "pp2": Split(PP2, ("gpt-tied", "llama-variant", "llama-adapters", "llama-images", "llama-shown"), ("llama-experts", "llama-tied", "llama-untied", "gpt-untied")),
+        "tp2-sp-selective": Split(
+            {**SP2, "recompute": "selective"}, ("llama-untied", "llama-images"), ("llama-variant", "llama-tied", "gpt-untied")
+        ),
+        "tp2-sp-full": Split(
+            {**SP2, "recompute": "full"},
+            ("gpt-tied", "llama-adapters"),
+            (*IMAGES, "llama-experts", "gpt-untied", "llama-tied"),
+        ),
+        "pp2": Split(
+            PP2,
+            ("gpt-tied", "llama-variant", "llama-adapters", *IMAGES),
+            ("llama-experts", "llama-tied", "llama-untied", "gpt-untied"),
+        ),
         "pp2-full": Split({**PP2, "recompute": "full"}, (), ("llama-tied", "gpt-untied")),
         "dp2": Split(DP2, ("llama-tied", "llama-images"), ("llama-shown", "gpt-untied", "llama-adapters", "llama-experts")),
         "ep2": Split(EP2, ("llama-experts",), ("gpt-experts",)),
