@@ -86,6 +86,7 @@ def cleaned(data: bytes, source: str = "", licence: str = "") -> Image:
     """The image that a file's bytes hold. Raises ImageError for one that is broken, animated or too large."""
     if len(data) > MOST_BYTES:
         raise ImageError("too_many_bytes", f"more than {MOST_BYTES >> 20} MB")
+    Pillow.init()  # or a format whose plugin nobody has loaded yet is a KeyError
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
