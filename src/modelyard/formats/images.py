@@ -17,7 +17,7 @@ import struct
 import warnings
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -294,6 +294,22 @@ class ImageFiles:
 
     def __len__(self) -> int:
         return len(self._places)
+
+
+class Held:
+    """Images in memory, as a model is shown them."""
+
+    def __init__(self, images: Mapping[str, Image]) -> None:
+        self.images = images
+
+    def pixels(self, image: str) -> NDArray[np.uint8]:
+        """[h, w, 3]. Raises KeyError for an id that is not there."""
+        return pixels_of(self.images[image].png)
+
+    def size(self, image: str) -> tuple[int, int]:
+        """Width and height."""
+        found = self.images[image]
+        return found.width, found.height
 
 
 class ImageWriter:
