@@ -40,9 +40,9 @@ MOST_PIXELS = 1 << 26
 """Width times height of an image; a decompression bomb is one with more."""
 COPY_BITS, COPY_LEVELS = 4, 16
 """Bits in which the perceptual hashes of copies differ at most, and levels of 255 by which no colour of their 16 x 16 pictures does."""
-READ = ("BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
-"""Formats that are read: pixels and nothing that is run (Pillow gives an EPS file to Ghostscript). An MPO is the JPEG of many phones, which holds
-a second picture behind the first."""
+READ = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""Formats that are read: pixels and nothing that is run (Pillow gives an EPS file to Ghostscript). An MPO, the JPEG of many phones, which holds
+a second picture behind the first, is opened as one."""
 GROUP_BYTES, KEPT_BYTES = 1 << 22, 1 << 28
 """Of images that are written together, and of those that a reader keeps."""
 DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,", re.IGNORECASE)
