@@ -127,7 +127,7 @@ def test_texts_that_hold_the_place_of_an_image_and_prompts_without_one_are_refus
     written(tmp_path / "items.jsonl", [{"question": "a \ufffc b", "answer": "a", "image": "a.png"}])
     with pytest.raises(ValueError, match=r"items.jsonl:1: question: holds U\+FFFC, which stands for images"):
         built(tmp_path, images="image")
-    with pytest.raises(ValueError, match="has no {image}, where the images would stand"):
+    with pytest.raises(ValueError, match=r"has no \{image\}, where the images would stand"):
         OwnSet(file="x", images="image", prompt="{question}")
     written(tmp_path / "items.jsonl", [{"question": "q", "answer": "a", "image": None}])
     with pytest.raises(ValueError, match="no row has an image in image"):
