@@ -18,7 +18,7 @@ from modelyard.commands.judge import open_rubric
 from modelyard.config import load_config
 from modelyard.evals import exams, ways
 from modelyard.evals.analyses import ANALYSES, spread
-from modelyard.evals.benchmark import Benchmark
+from modelyard.evals.benchmark import Benchmark, Held
 from modelyard.evals.catalog import build
 from modelyard.evals.methods import ask
 from modelyard.evals.reviewed import graded_by, grader_agreement
@@ -192,10 +192,19 @@ def put(model: Model, benchmark: Benchmark, helpers: Tools, out: Path) -> Put:
     """Ask, write and report one benchmark."""
     started = time.monotonic()
     benchmark = bound(benchmark, helpers)
+    if benchmark.seen:
+        shown_to(model, benchmark)
     records = ask(model, benchmark, helpers)
     seconds = time.monotonic() - started
     graders = grader_agreement(benchmark.graders, helpers.sorter, seed=0)
     return Put(records, report(benchmark, records, graders, seconds, out), graders)
+
+
+def shown_to(model: Model, benchmark: Benchmark) -> None:
+    """Let the model see the benchmark's images. Raises ValueError where it reads text only."""
+    if not isinstance(model, Subject | Endpoint) or not model.sees:
+        raise ValueError(f"{benchmark.name}: asks about images, and {model.name} reads text only")
+    model.show(Held(benchmark.pictures), benchmark.blank)
 
 
 def opened(spec: str, options: Options) -> Model:

@@ -67,6 +67,8 @@ class OwnSet(Config):
     """Groups that the safety gate compares each by itself, such as attacks that must be refused and safe prompts that must not be."""
     id: str = ""
     """Column with the item's id; "": the row's number."""
+    only: dict[str, str] = Field(default_factory=dict)
+    """Column -> what it must hold for a row to be an item (``question_type = "multiple-choice"``); others are passed over."""
     parser: str = "whole"
     """Key of ``scorers.PARSERS``: what an output says."""
     scorer: str = ""
@@ -179,9 +181,9 @@ def _files(name: str, own: OwnSet, roots: Sequence[str]) -> list[Path]:
 def _rows(path: Path, own: OwnSet) -> list[Line]:
     columns = [*(own.fields.get(name, name) for name in _texts(own)), own.answer]
     columns += [column for column in (own.choices, own.group, own.id, own.date) if column and isinstance(column, str)]
-    rows = lines_of(path)
+    rows = [line for line in lines_of(path) if all(str(line.fields.get(column)) == value for column, value in own.only.items())]
     if not rows:
-        raise ValueError(f"{path}: no items")
+        raise ValueError(f"{path}: no items{f' with {own.only}' if own.only else ''}")
     for where, row in rows:
         if lacking := [key for key in columns if key not in row]:
             raise ValueError(f"{where}: no {lacking[0]!r}")

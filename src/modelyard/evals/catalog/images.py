@@ -1,7 +1,7 @@
 """Sets with images: easy-VQA's questions, and captions of emoji that nobody showed in training, retrieved among several.
 
-easy-VQA (Zhou 2019) asks for shape, colour and presence of one shape on a plain ground; every reply is drawn and compared with the one right
-answer of 13. Its own test images are asked about; without seeing, the likeliest answer to each question is right 67% of the time. ``emoji_captions`` is
+easy-VQA (Zhou 2019) asks for shape, colour and presence of one shape on a plain ground; every reply is drawn and compared with the one
+right answer of 13. Its own test images are asked about; without seeing, the likeliest answer to each question is right 67% of the time. ``emoji_captions`` is
 retrieval, as image-text models are measured (Karpathy and Fei-Fei 2015): the caption of the image among those of :data:`AMONG` - 1 other images, by
 likelihood, so that chance is 1 in :data:`AMONG`. Both are asked in chat, as SFT teaches. Read are the rows that a line's feedback carries
 (``benchmarks/{name}.jsonl`` with images of the same artifact), or the files of the package ``easy-vqa``.
@@ -9,7 +9,7 @@ likelihood, so that chance is 1 in :data:`AMONG`. Both are asked in chat, as SFT
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,7 @@ def carried(data: Path, name: str) -> Found:
         raise MissingDataError(f"missing data: no benchmarks/{name}.jsonl in {data}")
     files = ImageFiles(data)
     pictures: dict[str, Image] = {}
-    items = []
+    items: list[Item] = []
     for where, row in json_file.lines(path):
         if lacking := [key for key in ("id", "image", "question", "answer") if not isinstance(row.get(key), str)]:
             raise ValueError(f"{where}: no {lacking[0]!r}")
@@ -109,7 +109,7 @@ def packaged(data: Path) -> Found:
     if not path.is_file():
         raise MissingDataError(f"missing data: neither benchmarks/easy_vqa.jsonl nor {PACKAGE}/questions.json (package easy-vqa) in {data}")
     shown: dict[int, Image] = {}
-    items = []
+    items: list[Item] = []
     for line in numbered(path):
         question, answer, number = (line.fields[key] for key in ("question", "answer", "number"))
         if number not in shown:
@@ -146,4 +146,7 @@ def asked(row: dict[str, Any], image: str) -> Item:
     )
 
 
-BENCHMARKS = {"easy_vqa": easy_vqa, "emoji_captions": partial(captions, name="emoji_captions")}
+BENCHMARKS: dict[str, Callable[[Path, int | None], Benchmark]] = {
+    "easy_vqa": easy_vqa,
+    "emoji_captions": partial(captions, name="emoji_captions"),
+}

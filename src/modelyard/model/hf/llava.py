@@ -238,7 +238,12 @@ def check_processor(directory: Path, vision: VisionConfig) -> None:
     if not given and isinstance(nested, dict):
         path, given = directory / PROCESSOR, nested
     side = {"height": vision.tile, "width": vision.tile}
-    wanted: dict[str, list[object]] = {"image_mean": [[0.5] * 3], "image_std": [[0.5] * 3], "size": [side, {"shortest_edge": vision.tile}], "resample": [3]}
+    wanted: dict[str, list[object]] = {
+        "image_mean": [[0.5] * 3],
+        "image_std": [[0.5] * 3],
+        "size": [side, {"shortest_edge": vision.tile}],
+        "resample": [3],
+    }
     for key, values in wanted.items():
         if key in given and given[key] not in values:
             raise ValueError(f"{path}: {key} {given[key]!r} is not supported, only {values[0]!r}")
