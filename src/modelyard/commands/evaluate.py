@@ -18,7 +18,7 @@ from modelyard.commands.judge import open_rubric
 from modelyard.config import load_config
 from modelyard.evals import exams, ways
 from modelyard.evals.analyses import ANALYSES, spread
-from modelyard.evals.benchmark import Benchmark, Held
+from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.catalog import build
 from modelyard.evals.methods import ask
 from modelyard.evals.reviewed import graded_by, grader_agreement
@@ -29,6 +29,7 @@ from modelyard.evals.summary import by_group, summarise
 from modelyard.evals.tools import SANDBOX, Tools, bound
 from modelyard.execution import ExecutionConfig
 from modelyard.formats import abuse
+from modelyard.formats.images import Held
 from modelyard.formats.records import Record, write_records
 from modelyard.judges.agreement import Agreement
 from modelyard.judges.judge import Asking, Judge

@@ -16,14 +16,13 @@ from hashlib import sha256
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from modelyard.config import Config, digest
 from modelyard.evals.metrics import METRICS
 from modelyard.evals.scorers import PARSERS, SCORERS
 from modelyard.formats.feedback import ImagePart, Part, TextPart
-from modelyard.formats.images import Image, pixels_of
+from modelyard.formats.images import Image
 from modelyard.formats.records import Record
 from modelyard.judges.rubric import Rubric
 from modelyard.model.asked import Decoding
@@ -250,22 +249,6 @@ class Benchmark(Config):
     def score(self, parsed: str, item: Item) -> float:
         """Score of a parsed answer."""
         return SCORERS[self.group_scorers.get(item.group, self.scorer)](parsed, item.target)
-
-
-class Held:
-    """The images of a benchmark that was built from files, as a model is shown them."""
-
-    def __init__(self, pictures: Mapping[str, Image]) -> None:
-        self.pictures = pictures
-
-    def pixels(self, image: str) -> NDArray[np.uint8]:
-        """[h, w, 3]. Raises KeyError for an id that is not there."""
-        return pixels_of(self.pictures[image].png)
-
-    def size(self, image: str) -> tuple[int, int]:
-        """Width and height."""
-        found = self.pictures[image]
-        return found.width, found.height
 
 
 def interleaved(text: str, images: Sequence[str]) -> str | tuple[Part, ...]:

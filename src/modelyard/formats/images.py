@@ -17,7 +17,7 @@ import struct
 import warnings
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -40,9 +40,8 @@ MOST_PIXELS = 1 << 26
 """Width times height of an image; a decompression bomb is one with more."""
 COPY_BITS, COPY_LEVELS = 4, 16
 """Bits in which the perceptual hashes of copies differ at most, and levels of 255 by which no colour of their 16 x 16 pictures does."""
-READ = ("BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
-"""Formats that are read: pixels and nothing that is run (Pillow gives an EPS file to Ghostscript). An MPO is the JPEG of many phones, which holds
-a second picture behind the first."""
+READ = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""Formats that are read: pixels and nothing that is run (Pillow gives an EPS file to Ghostscript)."""
 GROUP_BYTES, KEPT_BYTES = 1 << 22, 1 << 28
 """Of images that are written together, and of those that a reader keeps."""
 DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,", re.IGNORECASE)
@@ -93,7 +92,7 @@ def cleaned(data: bytes, source: str = "", licence: str = "") -> Image:
                 if opened.width * opened.height > MOST_PIXELS:
                     raise ImageError("too_many_pixels", f"{opened.width} x {opened.height} pixels, more than {MOST_PIXELS}")
                 if opened.format != "MPO" and getattr(opened, "is_animated", False):
-                    raise ImageError("animated", "animated")
+                    raise ImageError("animated", "animated")  # an MPO is many phones' JPEG, with a second picture behind the first
                 layered = ImageOps.exif_transpose(_eight_bits(opened)).convert("RGBA")
     except ImageError:
         raise
@@ -165,7 +164,7 @@ def referenced(reference: str, folder: Path) -> bytes:
     try:
         return whole_file.read(folder / reference, MOST_BYTES)
     except OSError:
-        raise ImageError("missing", f"{said!r}: no such file") from None
+        raise ImageError("missing", f"{said!r}: No such file") from None
     except whole_file.FileError:
         raise ImageError("too_many_bytes", f"{said!r}: no regular file of at most {MOST_BYTES >> 20} MB") from None
 
@@ -293,6 +292,22 @@ class ImageFiles:
 
     def __len__(self) -> int:
         return len(self._places)
+
+
+class Held:
+    """Images in memory, as a model is shown them."""
+
+    def __init__(self, images: Mapping[str, Image]) -> None:
+        self.images = images
+
+    def pixels(self, image: str) -> NDArray[np.uint8]:
+        """[h, w, 3]. Raises KeyError for an id that is not there."""
+        return pixels_of(self.images[image].png)
+
+    def size(self, image: str) -> tuple[int, int]:
+        """Width and height."""
+        found = self.images[image]
+        return found.width, found.height
 
 
 class ImageWriter:

@@ -13,6 +13,7 @@ An image stands as one token, :data:`IMAGE`, as often as it takes positions, whi
 
 from __future__ import annotations
 
+import copy
 import datetime
 import hashlib
 import itertools
@@ -20,7 +21,7 @@ import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 from tokenizers import Tokenizer
 
@@ -124,6 +125,12 @@ class Encoder:
     def placeholder(self) -> int | None:
         """The token that images stand as; None of a model that reads text only."""
         return self._first(IMAGE)
+
+    def seeing(self, pictures: Sized) -> Self:
+        """The same tokenizer for other images; this one keeps its own."""
+        other = copy.copy(self)
+        other.pictures = pictures
+        return other
 
     @property
     def vocabulary(self) -> int:

@@ -61,10 +61,16 @@ class Subject:
 
         A model that reads text only stays one: asked about an image, it raises ValueError.
         """
+        if self.sees:
+            self.gallery = self.gallery_of(images, blank)
+            self.encoder.pictures = self.gallery.pictures
+
+    def gallery_of(self, images: Images, blank: bool = False) -> Gallery:
+        """Images as the model is shown them; it must be one that :attr:`sees`."""
         vision, placeholder = self.engine.model.vision, self.encoder.placeholder
-        if vision is not None and placeholder is not None:
-            pictures = Pictures(vision, images, blank)
-            self.encoder.pictures, self.gallery = pictures, Gallery(self.engine, pictures, placeholder)
+        assert vision is not None, "a model that reads text only is shown no images"
+        assert placeholder is not None, "and its tokenizer has no token for them"
+        return Gallery(self.engine, Pictures(vision, images, blank), placeholder)
 
     @classmethod
     def open(cls, name: str, directory: Path, execution: ExecutionConfig, micro_batch: int, screen: bool = False) -> Subject:

@@ -61,7 +61,7 @@ class Asked(NamedTuple):
     stops: tuple[str, ...]
     stop_ids: frozenset[int]
     gallery: Gallery | None = None
-    """Of the images in the prompt, in which they stand by its numbers."""
+    """The images that stand in the prompt, by whose numbers they do."""
 
 
 @dataclass

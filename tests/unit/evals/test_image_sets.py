@@ -86,7 +86,13 @@ def test_image_is_a_path_a_data_url_bytes_or_a_part_of_a_chat(tmp_path: Path) ->
     (tmp_path / "pictures" / "a.png").write_bytes(picture(10))
     url = f"data:image/png;base64,{base64.b64encode(picture(20)).decode()}"
     part = {"type": "image_url", "image_url": {"url": url}}
-    rows = [{"image": "pictures/a.png"}, {"image": url}, {"image": part}, {"image": {"path": "pictures/a.png", "bytes": None}}, {"image": [url, part]}]
+    rows = [
+        {"image": "pictures/a.png"},
+        {"image": url},
+        {"image": part},
+        {"image": {"path": "pictures/a.png", "bytes": None}},
+        {"image": [url, part]},
+    ]
     written(tmp_path / "items.jsonl", [{"question": "which?", "answer": "x", **row} for row in rows])
 
     found = built(tmp_path, images="image")
@@ -153,7 +159,14 @@ def test_mmmu_puts_images_where_its_question_names_them(tmp_path: Path) -> None:
 
     [item] = found.items
     a, b, c = (name_of(level) for level in (10, 20, 30))
-    places = (ImagePart(image=c), TextPart(text="Is "), ImagePart(image=b), TextPart(text=" left of "), ImagePart(image=a), TextPart(text="?\nAnswer:"))
+    places = (
+        ImagePart(image=c),
+        TextPart(text="Is "),
+        ImagePart(image=b),
+        TextPart(text=" left of "),
+        ImagePart(image=a),
+        TextPart(text="?\nAnswer:"),
+    )
     assert found.parts_of(item) == places
     assert found.question_of(item) == "Is  left of ?\n\nAnswer:".replace("\n\nAnswer:", "") or "left of" in found.question_of(item)
     assert [one.score for one in records(found, Listener({a: "no", b: "", c: ""}))] == [1.0]
@@ -162,9 +175,18 @@ def test_mmmu_puts_images_where_its_question_names_them(tmp_path: Path) -> None:
 def test_examples_come_first_with_their_images_by_letter_too(tmp_path: Path) -> None:
     for level in (10, 20, 30):
         (tmp_path / f"{level}.png").write_bytes(picture(level))
-    written(tmp_path / "shown.jsonl", [{"question": "tone?", "answer": "dark", "image": "10.png"}, {"question": "tone?", "answer": "light", "image": "30.png"}])
+    written(
+        tmp_path / "shown.jsonl",
+        [{"question": "tone?", "answer": "dark", "image": "10.png"}, {"question": "tone?", "answer": "light", "image": "30.png"}],
+    )
     written(tmp_path / "items.jsonl", [{"question": "tone?", "answer": "dark", "image": "20.png"}])
-    shared = {"images": "image", "choices": ["dark", "light"], "examples": "shown.jsonl", "shots": 2, "prompt": "{image}\n{question}\nAnswer:"}
+    shared = {
+        "images": "image",
+        "choices": ["dark", "light"],
+        "examples": "shown.jsonl",
+        "shots": 2,
+        "prompt": "{image}\n{question}\nAnswer:",
+    }
     a, b, c = (name_of(level) for level in (10, 20, 30))
 
     plain, letters = built(tmp_path, **shared), built(tmp_path, **shared, choose_by="letter")
@@ -173,7 +195,9 @@ def test_examples_come_first_with_their_images_by_letter_too(tmp_path: Path) -> 
         parts = found.parts_of(found.items[0])
         assert [part.image for part in parts if isinstance(part, ImagePart)] == [a, c, b]
     assert "dark\n\n" in plain.prompt_of(plain.items[0])
-    assert letters.prompt_of(letters.items[0]).startswith("Answer with the letter of the right option.\n\n<image>\ntone?\nA. dark\nB. light\nAnswer: A\n\n")
+    assert letters.prompt_of(letters.items[0]).startswith(
+        "Answer with the letter of the right option.\n\n<image>\ntone?\nA. dark\nB. light\nAnswer: A\n\n"
+    )
     model = Listener({b: "A"})
     assert [one.score for one in records(letters, model)] == [1.0]
     assert set(letters.pictures) >= set(letters.image_ids) == {a, b, c}
