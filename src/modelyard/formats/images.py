@@ -94,7 +94,7 @@ def cleaned(data: bytes, source: str = "", licence: str = "") -> Image:
                 if opened.width * opened.height > MOST_PIXELS:
                     raise ImageError("too_many_pixels", f"{opened.width} x {opened.height} pixels, more than {MOST_PIXELS}")
                 if opened.format != "MPO" and getattr(opened, "is_animated", False):
-                    raise ImageError("animated", "animated")
+                    raise ImageError("animated", "animated")  # an MPO is many phones' JPEG, with a second picture behind the first
                 layered = ImageOps.exif_transpose(_eight_bits(opened)).convert("RGBA")
     except ImageError:
         raise
@@ -166,7 +166,7 @@ def referenced(reference: str, folder: Path) -> bytes:
     try:
         return whole_file.read(folder / reference, MOST_BYTES)
     except OSError:
-        raise ImageError("missing", f"{said!r}: no such file") from None
+        raise ImageError("missing", f"{said!r}: No such file") from None
     except whole_file.FileError:
         raise ImageError("too_many_bytes", f"{said!r}: no regular file of at most {MOST_BYTES >> 20} MB") from None
 

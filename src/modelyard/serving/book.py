@@ -2,7 +2,8 @@
 
 Consent travels with every answer. Without it an answer is kept for the retention time, so that its user can still say something about
 it, and never becomes training data; with it (OpenAI's ``store``, or said later with the feedback) it is kept until its user withdraws.
-Personal data is redacted before anything is written; of an image its id is kept and nothing else. Left out: who a user really is; ``user`` is the pseudonym that the client sends.
+Personal data is redacted before anything is written; of an image its id is kept and nothing else. Left out: who a user really is; ``user`` is
+the pseudonym that the client sends.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What users said, as files that the next line takes: prompts, demonstrations, comparisons and flagged outputs.
 
-Only answers whose users agreed, and none about images, of which the book keeps the ids alone. The shapes are those of ``[[feedback.files]]`` (:mod:`modelyard.data.feedback.files`) and of
+Only answers whose users agreed, and none about images, of which the book keeps the ids alone. The shapes are those of
+``[[feedback.files]]`` (:mod:`modelyard.data.feedback.files`) and of
 ``ai_feedback.flags`` (:class:`modelyard.posttrain.judged.hallucination.Flag`); a record's id is its answer's receipt, by which a
 withdrawal finds it again in artifacts.
 """
