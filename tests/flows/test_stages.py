@@ -108,7 +108,7 @@ def test_line_without_a_policy_releases_its_sft_model_and_says_why() -> None:
     tree = read_tree(PIPELINES / "smallest.toml")
     for name in ("reward", "gold", "policy"):
         del tree[name]
-    with pytest.raises(ValueError, match="release.set_aside.preference: missing; the line has no policy, so give the reason"):
+    with pytest.raises(ValueError, match=r"release.set_aside.preference: missing; the line has no policy, so give the reason"):
         PipelineConfig.model_validate(tree)
     tree["release"]["set_aside"]["preference"] = "ends with SFT"
     config = PipelineConfig.model_validate(tree)
@@ -117,5 +117,5 @@ def test_line_without_a_policy_releases_its_sft_model_and_says_why() -> None:
         PipelineConfig.model_validate({**tree, "selection": {"seed": 0, "prompts": 8, "max_new_tokens": 4, "temperature": 0.0}})
     whole = read_tree(PIPELINES / "smallest.toml")
     whole["release"]["set_aside"]["preference"] = "ends with SFT"
-    with pytest.raises(ValueError, match="release.set_aside.preference: applies to a line with a policy"):
+    with pytest.raises(ValueError, match=r"release.set_aside.preference: applies to a line with a policy"):
         PipelineConfig.model_validate(whole)

@@ -300,7 +300,7 @@ def write(
 
 def shown(stage: Stage, answers: Mapping[str, Records]) -> list[Shown]:
     """The first items with images of every benchmark, and what each model that was asked says of them."""
-    found = []
+    found: list[Shown] = []
     for benchmark in [one for one in stage.benchmarks if one.seen and not one.blank]:
         first = {item.id: item for item in [one for one in benchmark.items if one.images][:PICTURES]}
         replies: dict[str, dict[str, Reply]] = {item: {} for item in first}
@@ -309,18 +309,18 @@ def shown(stage: Stage, answers: Mapping[str, Records]) -> list[Shown]:
                 normalised = benchmark.scorer == "acc_norm" and row.choice_normalised >= 0
                 said = first[row.item].choices[row.choice_normalised] if normalised else row.output.strip()
                 replies[row.item][name] = Reply(said=said, score=row.score)
-        for item in first.values():
-            found.append(
-                Shown(
-                    benchmark=benchmark.name,
-                    item=item.id,
-                    images=tuple(data_url(stage.images.row(image).png) for image in item.images),
-                    question=benchmark.question_of(item),
-                    choices=item.choices,
-                    target=item.target,
-                    replies=replies[item.id],
-                )
+        found += [
+            Shown(
+                benchmark=benchmark.name,
+                item=item.id,
+                images=tuple(data_url(stage.images.row(image).png) for image in item.images),
+                question=benchmark.question_of(item),
+                choices=item.choices,
+                target=item.target,
+                replies=replies[item.id],
             )
+            for item in first.values()
+        ]
     return found
 
 

@@ -41,7 +41,8 @@ MOST_PIXELS = 1 << 26
 COPY_BITS, COPY_LEVELS = 8, 32
 """Bits in which the perceptual hashes of copies differ at most, and levels of 255 by which a colour of their 16 x 16 pictures does."""
 READ = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""Formats that are read: pixels and nothing that is run (Pillow gives an EPS file to Ghostscript)."""
+"""Formats that are read: pixels and nothing that is run (Pillow gives an EPS file to Ghostscript). An MPO, the JPEG of many phones, which holds
+a second picture behind the first, is opened as one."""
 GROUP_BYTES, KEPT_BYTES = 1 << 22, 1 << 28
 """Of images that are written together, and of those that a reader keeps."""
 DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,", re.IGNORECASE)
@@ -85,6 +86,7 @@ def cleaned(data: bytes, source: str = "", licence: str = "") -> Image:
     """The image that a file's bytes hold. Raises ImageError for one that is broken, animated or too large."""
     if len(data) > MOST_BYTES:
         raise ImageError("too_many_bytes", f"more than {MOST_BYTES >> 20} MB")
+    Pillow.init()  # or a format whose plugin nobody has loaded yet is a KeyError
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from modelyard.model.network.tiles import Tiles
 from modelyard.model.network.vision import TEXT, VisionConfig, best_grid, fitted, is_its_overview, sources
-from modelyard.model.training.batch import Tiles
 
 GREY = 128
 """Every channel of a blank picture: what the encoder is given is 0 but for rounding."""

@@ -18,6 +18,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from pydantic import Field, model_validator
 
 from modelyard.config import Config
@@ -29,7 +30,7 @@ from modelyard.model.encoder import Encoder
 from modelyard.model.network.architecture import Precision
 from modelyard.model.network.lora import LoRAConfig
 from modelyard.model.training import trainer
-from modelyard.model.training.batch import SEGMENTS, STEM, Batch
+from modelyard.model.training.batch import SEGMENTS, STEM, UNLABELLED, Batch
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.model.training.spikes import SpikeConfig
@@ -228,7 +229,8 @@ def batches(
     """Step -> batch: rows of demonstrations first, then pretraining rows cut to the batch's width.
 
     Packed rows are ``width`` wide and taken in random order; otherwise a row is one demonstration, or those that share an image, beside others of
-    similar length. Documents of a pretraining row see each other unless the rows keep them apart.
+    similar length. Documents of a pretraining row see each other unless the rows keep them apart; where demonstrations share a row that is longer
+    than theirs, theirs are padded.
     """
     size, mixed = config.demonstrations_per_batch, config.pretraining_per_batch
     lengths = [example.length for example in examples]
@@ -239,6 +241,7 @@ def batches(
     stems = [0 if config.pack else stem_of(group) for group in groups]
     taken = [room(group, stem) for group, stem in zip(groups, stems, strict=True)]
     widths = [width] * len(rows) if config.pack else taken
+    longest = pretraining[np.arange(1)].tokens.shape[1] - 1 if pretraining is not None else 0
 
     @lru_cache(maxsize=2)
     def grouped(epoch: int) -> list[list[int]]:
@@ -252,10 +255,15 @@ def batches(
         segments, stem, images = packed.segments, packed.stems, packed.images
         apart, shares = config.pack or any(len(rows[r]) > 1 for r in chosen), bool(stem.any())
         if pretraining is not None:
-            text = sequences(pretraining_window(pretraining, step * mixed, mixed, tokens.shape[1]))
-            tokens, labels = torch.cat([tokens, text.tokens]), torch.cat([labels, text.labels])
-            mask = torch.cat([mask, torch.ones(mixed, mask.shape[1])])
-            segments = torch.cat([segments, text.extras.get(SEGMENTS, torch.zeros_like(text.tokens))])
+            wide = tokens.shape[1] if stem.max() == 0 else min(tokens.shape[1], longest)
+            text = sequences(pretraining_window(pretraining, step * mixed, mixed, wide))
+            fill = (0, tokens.shape[1] - wide)
+            tokens, labels = (
+                torch.cat([tokens, F.pad(text.tokens, fill, value=pad_id)]),
+                torch.cat([labels, F.pad(text.labels, fill, value=UNLABELLED)]),
+            )
+            mask = torch.cat([mask, F.pad(torch.ones(mixed, wide), fill)])
+            segments = torch.cat([segments, F.pad(text.extras.get(SEGMENTS, torch.zeros_like(text.tokens)), fill, value=-1)])
             stem, images = torch.cat([stem, stem.new_zeros(mixed)]), [*images, *[()] * mixed]
             apart |= SEGMENTS in text.extras
         extras = {"mask": mask} | ({SEGMENTS: segments} if apart else {}) | ({STEM: stem} if shares else {})

@@ -109,7 +109,7 @@ def test_image_is_a_path_a_data_url_bytes_or_a_part_of_a_chat(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("cell", "said"),
     [
-        ("absent.png", "items.jsonl:1: picture: .*No such file"),
+        ("absent.png", "items.jsonl:1: picture: "),
         ("https://example.org/a.png", "picture: 'https://example.org/a.png' is behind a URL"),
         ("data:image/png;base64,AAAA", "picture: broken, or of no format that is read"),
         (7, "picture: neither a path nor a data URL nor bytes, but int"),
@@ -127,7 +127,7 @@ def test_texts_that_hold_the_place_of_an_image_and_prompts_without_one_are_refus
     written(tmp_path / "items.jsonl", [{"question": "a \ufffc b", "answer": "a", "image": "a.png"}])
     with pytest.raises(ValueError, match=r"items.jsonl:1: question: holds U\+FFFC, which stands for images"):
         built(tmp_path, images="image")
-    with pytest.raises(ValueError, match="has no {image}, where the images would stand"):
+    with pytest.raises(ValueError, match=r"has no \{image\}, where the images would stand"):
         OwnSet(file="x", images="image", prompt="{question}")
     written(tmp_path / "items.jsonl", [{"question": "q", "answer": "a", "image": None}])
     with pytest.raises(ValueError, match="no row has an image in image"):
@@ -168,7 +168,7 @@ def test_mmmu_puts_images_where_its_question_names_them(tmp_path: Path) -> None:
         TextPart(text="?\nAnswer:"),
     )
     assert found.parts_of(item) == places
-    assert found.question_of(item) == "Is  left of ?\n\nAnswer:".replace("\n\nAnswer:", "") or "left of" in found.question_of(item)
+    assert found.question_of(item).split() == ["Is", "left", "of", "?"]
     assert [one.score for one in records(found, Listener({a: "no", b: "", c: ""}))] == [1.0]
 
 

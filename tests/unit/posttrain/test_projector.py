@@ -13,13 +13,14 @@ import torch
 from modelyard.execution import ExecutionConfig
 from modelyard.formats import feedback, images
 from modelyard.formats.feedback import DEMONSTRATIONS, Demonstration, ImagePart, Message, TextPart
+from modelyard.formats.token_rows import PackedRows
 from modelyard.model import image_token, model_directory
 from modelyard.model.asked import Decoding
 from modelyard.model.encoder import Encoder
 from modelyard.model.hf.weights import read_checkpoint
 from modelyard.model.network.vision import VisionConfig
 from modelyard.model.subject import Subject
-from modelyard.model.training.batch import SEGMENTS, STEM, Batch
+from modelyard.model.training.batch import SEGMENTS, STEM, UNLABELLED, Batch
 from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.posttrain import projector, sft
 from modelyard.posttrain.losses import sft_loss
@@ -200,3 +201,21 @@ def test_projector_is_refused_where_nothing_can_be_learned(world: Path, shown: t
     )
     with pytest.raises(ValueError, match="no demonstrations of split 'validation'"):
         ran(projector, SHOWN, inputs | {"feedback": text}, tmp_path / "textual")
+
+
+def test_pretraining_rows_shorter_than_shared_ones_are_padded_and_nothing_is_learned_of_that(
+    world: Path, shown: tuple[Path, dict[str, float]]
+) -> None:
+    encoder, model = Encoder(shown[0]), model_directory.read(shown[0]).model
+    album = Album.of(encoder, model, world / "feedback", False)
+    examples = [demonstration(encoder, one) for one in feedback.read(world / "feedback" / DEMONSTRATIONS, Demonstration, "train")]
+    text = PackedRows(np.arange(4 * 21).reshape(4, 21).astype(np.int32) + 5, None)
+    config = TUNED.model_copy(update={"pretraining_share": 0.5})
+    batch = sft.batches(examples, text, config, encoder.padding, 256, album).batch(0)
+    assert batch.tokens.shape[1] > 20
+    assert torch.equal(batch.tokens[3:, :20], torch.from_numpy(text.tokens[:3, :20].astype(np.int64)))
+    assert bool((batch.labels[3:, 20:] == UNLABELLED).all())
+    assert batch.extras["mask"][3:].sum() == 60
+    engine = model_directory.load(shown[0], ONE, optim=OPTIMIZER, part="all")
+    alone = engine.evaluate(Batch(batch.tokens[3:, :20], batch.labels[3:, :20], {}), 3)
+    torch.testing.assert_close(engine.evaluate(batch, 3)[3:, :20], alone, rtol=1e-5, atol=1e-5)

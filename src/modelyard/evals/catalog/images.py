@@ -1,10 +1,10 @@
 """Sets with images: easy-VQA's questions, and captions of emoji that nobody showed in training, retrieved among several.
 
-easy-VQA (Zhou 2019) asks for shape, colour and presence of one shape on a plain ground; every reply is drawn and compared with the one
-right answer of 13. Its own test images are asked about; without seeing, the likeliest answer to each question is right 67% of the time. ``emoji_captions`` is
-retrieval, as image-text models are measured (Karpathy and Fei-Fei 2015): the caption of the image among those of :data:`AMONG` - 1 other images, by
-likelihood, so that chance is 1 in :data:`AMONG`. Both are asked in chat, as SFT teaches. Read are the rows that a line's feedback carries
-(``benchmarks/{name}.jsonl`` with images of the same artifact), or the files of the package ``easy-vqa``.
+easy-VQA (Zhou 2019) asks for shape, colour and presence of one shape on a plain ground; every reply is drawn and compared with the one right
+answer of 13. Its own test images are asked about; without seeing, the likeliest answer to each question is right 67% of the time.
+``emoji_captions`` is retrieval, as image-text models are measured (Karpathy and Fei-Fei 2015): the caption of the image among those of
+:data:`AMONG` - 1 other images, by likelihood, so that chance is 1 in :data:`AMONG`. Both are asked in chat, as SFT teaches. Read are the rows that a
+line's feedback carries (``benchmarks/{name}.jsonl`` with images of the same artifact), or the files of the package ``easy-vqa``.
 """
 
 from __future__ import annotations

@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modelyard.model.network import parallel
+from modelyard.model.network.tiles import Tiles
 from modelyard.model.network.vision import NEWLINE, TEXT
 from modelyard.model.pictures import Pictures
-from modelyard.model.training.batch import Tiles
 from modelyard.model.training.engine import Engine
 
 KEPT_BYTES = 1 << 28

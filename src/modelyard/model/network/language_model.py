@@ -7,7 +7,7 @@ by our own frequencies (:mod:`modelyard.model.network.rope`). Left out: multi-to
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from megatron.core.models.common.embeddings import rope_utils
@@ -23,10 +23,8 @@ from torch import Tensor
 
 from modelyard.model.network import fused, onednn
 from modelyard.model.network.lora import PLACE, Adapters
+from modelyard.model.network.tiles import Tiles
 from modelyard.model.network.vision import VisionConfig
-
-if TYPE_CHECKING:
-    from modelyard.model.training.batch import Tiles
 
 
 class LanguageModel(GPTModel):

@@ -8,7 +8,7 @@ first pipeline stage. megatron-core's own ``CLIPViTModel`` wants CUDA. Left out:
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from megatron.core.tensor_parallel import copy_to_tensor_model_parallel_region
@@ -21,10 +21,8 @@ from torch import Tensor
 from modelyard.model.network.attention import SdpaAttention
 from modelyard.model.network.language_model import ColumnParallel, RowParallel
 from modelyard.model.network.modules import Norm
+from modelyard.model.network.tiles import Tiles
 from modelyard.model.network.vision import NEWLINE, TEXT, VisionConfig
-
-if TYPE_CHECKING:
-    from modelyard.model.training.batch import Tiles
 
 GELU = functools.partial(torch.nn.functional.gelu, approximate="tanh")
 """SigLIP's."""

@@ -11,8 +11,8 @@ from torch import Tensor
 from modelyard.formats.images import ImageFiles
 from modelyard.model.encoder import Encoder
 from modelyard.model.network.architecture import ModelConfig
+from modelyard.model.network.tiles import Tiles
 from modelyard.model.pictures import Pictures
-from modelyard.model.training.batch import Tiles
 
 
 class Album(NamedTuple):

@@ -1,8 +1,8 @@
 """The gate over what a release sees: against its twin, which learned from the same data, seed and steps with every image grey. Pure.
 
-GPT-4's report (arXiv:2303.08774, tables 1 and 2) shows a model without vision beside the released one; here the release must owe something to its images.
-It is ahead of the twin on every benchmark that shows any, by a paired test, on the items that no training set holds too, and not worse on
-any of text alone. What is not shown BLOCKs, and so does a twin that is missing or was trained otherwise. A release that is shown no images
+GPT-4's report (arXiv:2303.08774, tables 1 and 2) shows a model without vision beside the released one; here the release must owe something to
+its images. It is ahead of the twin on every benchmark that shows any, by a paired test, on the items that no training set holds too, and not
+worse on any of text alone. What is not shown BLOCKs, and so does a twin that is missing or was trained otherwise. A release that is shown no images
 has no such gate.
 """
 
