@@ -283,3 +283,17 @@ def test_engine_that_trains_a_part_leaves_the_rest_as_it_is(ours: Path) -> None:
         changed = {name for name, parameter in engine.gpt.named_parameters() if not torch.equal(parameter, before[name])}
         assert changed
         assert all(name.startswith(moved) for name in changed)
+
+
+def test_registered_model_that_sees_chats_in_text(exported: Path, subject: Subject) -> None:
+    from types import SimpleNamespace
+
+    from modelyard.adapters.mlflow.chat_model import ChatModel
+    from modelyard.store.file_hash import sha256_file
+
+    hashes = {file.name: sha256_file(file) for file in exported.iterdir()}
+    chat = ChatModel()
+    chat.load_context(SimpleNamespace(artifacts={"model": str(exported)}, model_config={"sha256": hashes}))
+    said = "It is red, green or blue."
+    answer = chat.predict([{"messages": [{"role": "user", "content": said}]}], {"max_new_tokens": 8})
+    assert answer == [subject.reply([said], GREEDY)[0].text]
