@@ -23,6 +23,7 @@ from modelyard.model.inference.slots import Slots
 from modelyard.model.network.architecture import ModelConfig
 from modelyard.model.network.vision import VisionConfig, is_its_overview
 from modelyard.model.pictures import GREY, Pictures, tiles_of
+from modelyard.model.plan.memory import Split, stage_parameters
 from modelyard.model.subject import Subject
 from modelyard.model.training.batch import UNLABELLED, Batch, LossOutput
 from modelyard.model.training.engine import Engine
@@ -229,6 +230,7 @@ def test_part_of_a_batch_has_the_tiles_of_its_rows() -> None:
 def test_parameters_are_counted_as_the_model_has_them(ours: Path) -> None:
     engine = model_directory.load(ours, ONE)
     assert engine.model.parameters() == sum(parameter.numel() for parameter in engine.gpt.parameters())
+    assert stage_parameters(engine.model, Split(1, 1, 1), 0).dense == engine.model.parameters()
     assert engine.model.flops_per_token() == engine.model.model_copy(update={"vision": None}).flops_per_token()
 
 
