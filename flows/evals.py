@@ -13,7 +13,7 @@ from tasks.release import Baseline, opponent_task, scores_task
 
 def measure_production(config: PipelineConfig, line: Line) -> Baseline | None:
     """What the candidate is compared with; production is measured again where the benchmarks have changed since. None: a first release."""
-    opponent = opponent_task(line.place, line.artifact("policy"))
+    opponent = opponent_task(line.place, line.released)
     if opponent is None:
         return None
     scores = scores_task(line.place, opponent, line.artifact("results"))

@@ -39,7 +39,8 @@ def pipeline_flow(config: PipelineConfig | ConfigFile) -> None:
     early_gates_task(config.release, line.place, line.artifact("corpus"), line.artifact("contamination"))
     train_base(line)
 
-    line.build("sft")
+    line.build("projector", "no_vision_projector")
+    line.build("sft", "no_vision")
     line.build("harm_features")
     line.build("content_classifier")
     line.build("ai_feedback")

@@ -27,13 +27,11 @@ def check_fit(config: PipelineConfig) -> None:
     check_lengths(config)
     check_data(config)
     check_classifier(config)
+    check_policy(config)
+    check_vision(config)
     config.release.require_measured(config.evals.names)
     if config.no_contam and isinstance(config.base, ImportConfig):
         raise ValueError("no_contam: there is no twin of a model that others trained; base.kind must be 'pretrain' or 'continue'")
-    if config.reward.split != "reward" or config.gold.split != "gold":
-        raise ValueError("reward.split must be 'reward' and gold.split 'gold': the judge must not have seen what the policy is rewarded by")
-    if config.feedback.votes is None and config.feedback.splits.gold == 0:
-        raise ValueError("feedback.splits.gold: 0 leaves the gold reward model no comparisons")
     if config.selection and not config.sft.keep_epochs:
         raise ValueError("sft.keep_epochs must be true for selection to have something to choose from")
     if config.start_selection and not (config.sft_start and config.sft_start.keep_epochs):
@@ -52,8 +50,45 @@ def check_instructions(config: PipelineConfig, instructions: InstructionsConfig)
     names = ["corpus", *(file.name for file in config.feedback.files), *(task.name for task in config.feedback.tasks)]
     if instructions.teacher.name in names:
         raise ValueError(f"instructions.teacher.name {instructions.teacher.name!r} is the name of feedback of another source")
+    if instructions.also_prompts and config.policy is None:
+        raise ValueError("instructions.also_prompts: a line without a policy samples from no prompts")
     if instructions.also_prompts and isinstance(config.policy, PreferenceConfig) and not config.feedme:
         raise ValueError(f"instructions.also_prompts: policy.algorithm {config.policy.algorithm!r} samples from no prompts")
+
+
+NEEDED, UNUSED = ("reward", "gold"), ("ai_feedback", "selection", "feedme", "sft_start", "start_selection", "rbrm")
+"""Tables that a policy needs, and those that nothing reads in a line without one."""
+
+
+def check_policy(config: PipelineConfig) -> None:
+    """A policy has a reward model and a judge of its own; a line without one has nothing that only a policy would use, and says why."""
+    aside = config.release.set_aside.preference
+    if config.policy is None:
+        if idle := [key for key in (*NEEDED, *UNUSED) if getattr(config, key) is not None]:
+            raise ValueError(f"{idle[0]}: the line has no policy, so nothing would use it; remove the table")
+        if not aside:
+            raise ValueError("release.set_aside.preference: missing; the line has no policy, so give the reason")
+        return
+    if aside:
+        raise ValueError("release.set_aside.preference: applies to a line with a policy and cannot be set aside by the config")
+    if lacking := [key for key in NEEDED if getattr(config, key) is None]:
+        raise ValueError(f"{lacking[0]}: missing; the line has a policy")
+    if config.reward and config.gold and (config.reward.split, config.gold.split) != ("reward", "gold"):
+        raise ValueError("reward.split must be 'reward' and gold.split 'gold': the judge must not have seen what the policy is rewarded by")
+    if config.feedback.votes is None and config.feedback.splits.gold == 0:
+        raise ValueError("feedback.splits.gold: 0 leaves the gold reward model no comparisons")
+
+
+def check_vision(config: PipelineConfig) -> None:
+    """What is shown images is measured on some beside a twin that never saw one, and nothing is asked about images that sees none."""
+    asked = [one.name for one in config.evals.benchmarks if one.of_images]
+    if config.sees and not asked:
+        raise ValueError("evals.benchmarks: none has images, and the release is held to what it sees; name one, such as easy_vqa")
+    if asked and not config.sees:
+        raise ValueError(f"evals.benchmarks.{asked[0]}: asks about images, and the line has no projector that shows its models any")
+    for key in ("projector", "sft"):
+        if getattr(getattr(config, key), "blank", False):
+            raise ValueError(f"{key}.blank: the line trains its blank twin itself; remove the key")
 
 
 def check_classifier(config: PipelineConfig) -> None:
@@ -121,7 +156,7 @@ def check_lengths(config: PipelineConfig) -> None:
         stage: SFTConfig | None = getattr(config, key)
         if stage and stage.pretraining_per_batch and config.tokens.seq_len < (width := stage.max_tokens or limit):
             raise ValueError(f"tokens.seq_len {config.tokens.seq_len} is less than the width of {key}'s rows {width}")
-    if config.policy.max_new_tokens >= limit:
+    if config.policy and config.policy.max_new_tokens >= limit:
         raise ValueError(f"policy.max_new_tokens {config.policy.max_new_tokens} leaves no room for a prompt in seq_len {limit}")
     for one in config.evals.benchmarks:
         if (one.max_new_tokens or 0) + 2 > limit:
@@ -132,9 +167,9 @@ def check_lengths(config: PipelineConfig) -> None:
 
 def check_batches(config: PipelineConfig) -> None:
     """Every batch must split over the replicas into whole micro-batches."""
-    stages = {key: getattr(config, key) for key in ("base", "sft", "sft_start", "reward", "gold")}
+    stages = {key: getattr(config, key) for key in ("base", "projector", "sft", "sft_start", "reward", "gold")}
     batches = {f"{key}.batch": (stage.batch, stage.micro_batch) for key, stage in stages.items() if hasattr(stage, "batch")}
-    batches |= config.policy.batches
+    batches |= config.policy.batches if config.policy else {}
     replicas = config.execution.data_parallel
     for key, (batch, micro_batch) in batches.items():
         if batch % (micro_batch * replicas):

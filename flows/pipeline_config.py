@@ -28,6 +28,7 @@ from modelyard.posttrain.judged.ai_feedback import AIFeedbackConfig
 from modelyard.posttrain.judged.rbrm import RBRMConfig
 from modelyard.posttrain.policy.config import GRPOConfig, PPOConfig, RLOOConfig
 from modelyard.posttrain.preference.config import DPOConfig, IPOConfig, KTOConfig, KWiseDPOConfig, PreferenceConfig
+from modelyard.posttrain.projector import ProjectorConfig
 from modelyard.posttrain.reward import RewardConfig
 from modelyard.posttrain.selection import SelectionConfig
 from modelyard.posttrain.sft import SFTConfig
@@ -76,6 +77,11 @@ class PipelineConfig(Config):
     no_contam: bool = False
     """Whether a twin of the base model is trained as well, on the corpus without the documents that hold a benchmark item; results show both
     side by side, and ``release.max_contamination_gain`` limits what the base may be ahead."""
+    projector: ProjectorConfig | None = None
+    """What shows the base model images: patch encoder and projector, trained before ``sft``. Absent: it reads text only, or brings its own.
+    With it a twin is trained that never saw an image (``no_vision``), and the gate ``vision`` holds the release against it."""
+    no_vision: bool = False
+    """Whether that twin is trained for a base model that brings its own patch encoder; with ``projector`` it always is."""
     sft: SFTConfig
     """Supervised fine-tuning: the model that the policy is compared with, and where it starts from unless there is an ``sft_start``."""
     harm_labels: HarmLabelsConfig | None = None
@@ -86,10 +92,10 @@ class PipelineConfig(Config):
     """The classifier that guards the released model's input and output."""
     ai_feedback: AIFeedbackConfig | None = None
     """Comparisons that a model makes for the reward model; absent: people's alone."""
-    reward: RewardConfig
-    """Reward model."""
-    gold: RewardConfig
-    """The gold reward model, which judges the win rate: of other raters and items than the reward model."""
+    reward: RewardConfig | None = None
+    """Reward model; absent in a line without a policy."""
+    gold: RewardConfig | None = None
+    """The gold reward model, which judges the win rate: of other raters and items than the reward model. Absent in a line without a policy."""
     selection: SelectionConfig | None = None
     """Choice among the epochs of SFT by reward-model score; the chosen one is what the policy is compared with. Absent: the last epoch."""
     feedme: FeedMEConfig | None = None
@@ -101,8 +107,9 @@ class PipelineConfig(Config):
     """The same choice among the epochs of ``sft_start`` (FeedME trains several). Absent: its last epoch."""
     rbrm: RBRMConfig | None = None
     """Rule-based rewards of a policy that samples; absent: the reward model's alone."""
-    policy: Policy
-    """Policy optimisation: ``algorithm`` "ppo", "grpo" or "rloo" (from samples), "dpo", "kwise_dpo", "ipo" or "kto" (from comparisons)."""
+    policy: Policy | None = None
+    """Policy optimisation: ``algorithm`` "ppo", "grpo" or "rloo" (from samples), "dpo", "kwise_dpo", "ipo" or "kto" (from comparisons).
+    Absent: the SFT model is released, and ``release.set_aside.preference`` says why."""
     evals: EvalsConfig
     """Benchmarks and how they are run."""
     release: ReleaseConfig
@@ -135,6 +142,11 @@ class PipelineConfig(Config):
         shared = set(CleanTokensConfig.model_fields) - {"tokenizer"}
         return CleanTokensConfig(**{key: getattr(self.tokens, key) for key in shared}) if self.no_contam else None
 
+    @property
+    def sees(self) -> bool:
+        """Whether the line's models are shown images."""
+        return self.projector is not None or self.no_vision
+
     def of(self, stage: str) -> Config | None:
         """What defines the artifact of ``stage``; None where this line has no such stage."""
         match stage:
@@ -146,6 +158,10 @@ class PipelineConfig(Config):
                 return self.clean_tokens
             case "no_contam":
                 return self.base if self.no_contam else None
+            case "no_vision_projector":
+                return self.projector.model_copy(update={"blank": True}) if self.projector else None
+            case "no_vision":
+                return self.sft.model_copy(update={"blank": True}) if self.sees else None
             case "imported":
                 return self.base.imported if isinstance(self.base, ContinueConfig) else self.base
             case "benchmarks":

@@ -29,13 +29,13 @@ from tasks.sign_off import find_signature_task, sign_off_task
 
 def release(config: PipelineConfig, line: Line, production: Baseline | None) -> Released:
     """Decide; export and register what is not blocked. Only PROMOTE moves ``production``."""
-    first = production is None and (config.release.first or is_first_task(line.place, line.artifact("policy")))
+    first = production is None and (config.release.first or is_first_task(line.place, line.released))
     unmeasured = production.problem if production else None
     own = line.artifact("content_classifier") if line.has("content_classifier") else None
-    before = production_classifier_task(line.place, line.artifact("policy"), own) if production or own else None
+    before = production_classifier_task(line.place, line.released, own) if production or own else None
     lost = before if isinstance(before, str) else None
     rules = LineDecision(**{**dict(config.release), "first": first}, line=config.name, unmeasured=unmeasured, lost_classifier=lost)
-    compared = versions_task(line.place, line.artifact("policy"))
+    compared = versions_task(line.place, line.released)
     compared |= {"production_classifier": before} if isinstance(before, Artifact) else {}
     compared |= {"baseline": production.scores} if production and production.scores else {}
     decided = line.build_from("decision", rules, compared).artifact
@@ -45,7 +45,7 @@ def release(config: PipelineConfig, line: Line, production: Baseline | None) -> 
     line.build("export")
     if config.release.sign_off_minutes:
         verdict, decided = sign(line.place, verdict, decided, config.release.sign_off_minutes)
-    moved = register_task(line.place, verdict, decided, line.artifact("export"), line.artifact("policy"), production)
+    moved = register_task(line.place, verdict, decided, line.artifact("export"), line.released, production)
     return Released(verdict, decided, moved)
 
 

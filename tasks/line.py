@@ -19,7 +19,7 @@ from modelyard.store.artifacts import Built
 from modelyard.store.manifest import Artifact, Spec
 from modelyard.store.storage import Storage
 from tasks.build import Place, build, finished, is_transient, line_of, shown_as_cached
-from tasks.stages import METRICS, STAGES, Name, On, Stage
+from tasks.stages import METRICS, RELEASED, STAGES, Name, On, Stage
 
 RANKS_TIMEOUT_SECONDS = 7 * 24 * 3600
 DRIVER_TIMEOUT_SECONDS = 3600
@@ -87,6 +87,11 @@ class Line:
     def artifact(self, *names: Name) -> Artifact:
         """The first of the artifacts that the line has. Raises KeyError where it has none of them."""
         return self.built[next((name for name in names if name in self.built), names[0])].artifact
+
+    @property
+    def released(self) -> Artifact:
+        """The model that is released."""
+        return self.artifact(*RELEASED)
 
     def has(self, name: Name) -> bool:
         """Whether the stage is built."""

@@ -41,7 +41,7 @@ from modelyard.store.file_hash import require_sha256
 from modelyard.store.inputs import find_input
 from tasks.line import LineConfig, stages_of
 
-CARRIED = {*carried.BENCHMARKS, "human_eval"}
+CARRIED = {*carried.BENCHMARKS, *catalog.images.BENCHMARKS, "human_eval"}
 """Benchmarks that the line's own artifacts bring."""
 
 

@@ -34,7 +34,7 @@ from modelyard.evals import evaluate
 from modelyard.evals import gather as benchmarks
 from modelyard.evals.recount import recount
 from modelyard.evals.suite import EvalsConfig
-from modelyard.posttrain import feedme, reward, selection, sft
+from modelyard.posttrain import feedme, projector, reward, selection, sft
 from modelyard.posttrain.content_classifier import features as harm_features
 from modelyard.posttrain.content_classifier import train as content_classifier
 from modelyard.posttrain.judged import ai_feedback, rbrm
@@ -64,7 +64,10 @@ Name = Literal[
     "base",
     "no_contam_tokens",
     "no_contam",
+    "projector",
+    "no_vision_projector",
     "sft",
+    "no_vision",
     "harm_features",
     "content_classifier",
     "ai_feedback",
@@ -167,6 +170,10 @@ def _with_roots(config: Config, place: Place) -> dict[str, Any]:
     return {"roots": place.execution.roots}
 
 
+def _for_feedback(config: FeedbackConfig, place: Place) -> dict[str, Any]:
+    return {"roots": place.execution.roots, "cache": place.store.scratch / "sources"}
+
+
 def _for_decision(config: LineDecision, place: Place) -> dict[str, Any]:
     return {
         "validate": expectations.validate,
@@ -184,6 +191,8 @@ def reads(*names: Name, **roles: tuple[Name, ...]) -> Reads:
 
 BASE: tuple[Name, ...] = ("base", "imported")
 """The base model: pretrained or continued, else as it was imported."""
+BLIND: tuple[Name, ...] = ("no_vision_projector",)
+"""What the twin that never saw an image is fine-tuned from, in the place of the projector."""
 CLEAN: tuple[Name, ...] = ("no_contam_tokens",)
 """Tokens of the twin that never saw a benchmark item."""
 SFT: tuple[Name, ...] = ("selection", "sft")
@@ -192,13 +201,15 @@ SECOND: tuple[Name, ...] = ("start_selection", "sft_start")
 """The second SFT model: its chosen epoch, else the last."""
 START: tuple[Name, ...] = (*SECOND, *SFT)
 """The model that the policy starts from."""
+RELEASED: tuple[Name, ...] = ("policy", *SFT)
+"""The model that is released: the policy, or the SFT model of a line that ends with it."""
 DECODER: tuple[Name, ...] = ("imported", "sft")
 """The model whose representations the content classifier reads: the imported one, which releases share, else the SFT model."""
 SHOWN: tuple[Name, ...] = ("instructions", "feedback")
 """Feedback of what learns from demonstrations or samples from prompts: people's with a teacher's, else people's."""
 COMPARED: tuple[Name, ...] = ("ai_feedback", "feedback")
 """Feedback of the reward model, of the gold reward model and of a policy that learns from comparisons."""
-MODELS: Reads = {"base": BASE, "sft": SFT, "policy": ("policy",)}
+MODELS: Reads = {"base": BASE, "sft": SFT, "policy": RELEASED}
 """The models that are measured."""
 
 STAGES = (
@@ -207,7 +218,7 @@ STAGES = (
     Stage("held_out", held_out.run, held_out.HeldOutConfig, reads("corpus"), on=On.DRIVER, metric="held_out/ratings/items",
           given=_for_held_out, also=("modelyard.adapters.expectations",), suites=held_out.SUITES, retries=2),
     Stage("feedback", gather.run, FeedbackConfig, reads("held_out"), on=On.DRIVER, metric="feedback/comparisons/reward",
-          given=_with_roots),
+          given=_for_feedback),
     Stage("benchmarks", benchmarks.run, benchmarks.GatherConfig, reads("feedback", "held_out"), on=On.DRIVER,
           metric="benchmarks/all/items", given=_with_roots, defined=_with_contents),
     Stage("harm_labels", harm_labels.run, harm_labels.HarmLabelsConfig, {}, on=On.DRIVER, metric="harm_labels/texts",
@@ -226,7 +237,11 @@ STAGES = (
           metric="tokens/train/tokens"),
     Stage("no_contam", pretrain.run, pretrain.PretrainConfig, reads("forecast", tokens=CLEAN), metric="base/validation/loss"),
     Stage("no_contam", continued.run, continued.ContinueConfig, reads("imported", tokens=CLEAN), metric="base/validation/loss"),
-    Stage("sft", sft.run, sft.SFTConfig, reads("tokens", base=BASE, feedback=SHOWN), metric="sft/validation/loss"),
+    Stage("projector", projector.run, projector.ProjectorConfig, reads(base=BASE, feedback=SHOWN), metric="projector/validation/loss"),
+    Stage("no_vision_projector", projector.run, projector.ProjectorConfig, reads(base=BASE, feedback=SHOWN),
+          metric="projector/validation/loss"),
+    Stage("sft", sft.run, sft.SFTConfig, reads("tokens", base=BASE, feedback=SHOWN), reads("projector"), metric="sft/validation/loss"),
+    Stage("no_vision", sft.run, sft.SFTConfig, reads("tokens", base=BASE, feedback=SHOWN), reads(projector=BLIND), metric="sft/validation/loss"),
     Stage("harm_features", harm_features.run, harm_features.FeaturesConfig, reads("harm_labels", decoder=DECODER), on=On.ONE_RANK,
           metric="harm_features/windows"),
     Stage("content_classifier", content_classifier.run, content_classifier.ContentClassifierConfig,
@@ -246,17 +261,18 @@ STAGES = (
     Stage("policy", preference.run, PreferenceConfig, reads("reference", "reward", "tokens", sft=START, feedback=COMPARED),
           metric="policy/objective/reward"),
     Stage("results", evaluate.run, EvalsConfig,
-          reads("benchmarks", "corpus", "tokens", "contamination", scorer=("gold",), **MODELS),
-          reads("no_contam", sft_start=SECOND),
+          reads("benchmarks", "corpus", "tokens", "contamination", **MODELS),
+          reads("no_contam", "no_vision", scorer=("gold",), sft_start=SECOND),
           metric="evals/policy/*/win_rate_over_sft"),
-    Stage("baseline", evaluate.run, EvalsConfig, reads("benchmarks", "corpus", "contamination", "policy", judge=SFT)),
+    Stage("baseline", evaluate.run, EvalsConfig, reads("benchmarks", "corpus", "contamination", policy=RELEASED, judge=SFT)),
     Stage("decision", decision.run, LineDecision,
-          reads("corpus", "feedback", "tokens", "contamination", "reward", "gold", "results", **MODELS),
-          reads("forecast", "no_contam", "content_classifier", "instructions", "ai_feedback", "feedme", "rbrm", "baseline", sft_start=SECOND),
+          reads("corpus", "feedback", "tokens", "contamination", "results", **MODELS),
+          reads("reward", "gold", "forecast", "no_contam", "projector", "no_vision_projector", "no_vision", "content_classifier",
+                "instructions", "ai_feedback", "feedme", "rbrm", "baseline", seeing=("sft",), sft_start=SECOND),
           on=On.DRIVER, metric="release/preference/win_rate_over_sft", given=_for_decision,
           also=("modelyard.adapters.expectations", "modelyard.evals.recount"),
           suites=("results/metrics", "results/shares")),
-    Stage("export", export.run, export.ExportConfig, reads("policy"), on=On.DRIVER),
+    Stage("export", export.run, export.ExportConfig, reads(policy=RELEASED), on=On.DRIVER),
 )  # fmt: skip
 
 METRICS = {stage.name: stage.metric for stage in STAGES}

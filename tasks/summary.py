@@ -15,7 +15,7 @@ from modelyard.store.manifest import Artifact
 from tasks.build import Place
 from tasks.release import Released, against, overridden
 
-SHOWN_AS = {"base": "base", "no_contam": "base, no contamination", "sft": "SFT", "policy": "policy"}
+SHOWN_AS = {"base": "base", "no_contam": "base, no contamination", "no_vision": "SFT, no vision", "sft": "SFT", "policy": "policy"}
 
 
 @task(name="summary", task_run_name="summary", retries=1, timeout_seconds=300)

@@ -8,14 +8,15 @@ from typing import get_type_hints
 
 import pytest
 
-from flows.pipeline_config import load_pipeline
+from flows.pipeline_config import PipelineConfig, load_pipeline
 from modelyard.adapters.mlflow.past_builds import PastBuild
-from modelyard.config import ConfigError
+from modelyard.config import ConfigError, read_tree
 from modelyard.execution import ExecutionConfig
 from modelyard.posttrain.feedme import FeedMEConfig
 from modelyard.posttrain.policy.config import OnPolicyConfig
 from modelyard.posttrain.sft import SFTConfig
 from tasks import build
+from tasks.line import stages_of
 from tasks.stages import STAGES, On, Stage, check, reads
 
 PIPELINES = Path(__file__).parents[2] / "configs" / "pipeline"
@@ -101,3 +102,20 @@ def test_instructions_as_prompts_of_a_policy_that_samples_from_none_are_refused(
     assert load_pipeline(str(tmp_path / "dpo.toml"), []).of("instructions") is not None
     with pytest.raises(ConfigError, match=r"instructions.also_prompts: policy.algorithm 'kwise_dpo' samples from no prompts"):
         load_pipeline(str(tmp_path / "dpo.toml"), ["instructions.also_prompts=true"])
+
+
+def test_line_without_a_policy_releases_its_sft_model_and_says_why() -> None:
+    tree = read_tree(PIPELINES / "smallest.toml")
+    for name in ("reward", "gold", "policy"):
+        del tree[name]
+    with pytest.raises(ValueError, match=r"release.set_aside.preference: missing; the line has no policy, so give the reason"):
+        PipelineConfig.model_validate(tree)
+    tree["release"]["set_aside"]["preference"] = "ends with SFT"
+    config = PipelineConfig.model_validate(tree)
+    assert not {"reward", "gold", "policy"} & set(stages_of(config))
+    with pytest.raises(ValueError, match="selection: the line has no policy, so nothing would use it; remove the table"):
+        PipelineConfig.model_validate({**tree, "selection": {"seed": 0, "prompts": 8, "max_new_tokens": 4, "temperature": 0.0}})
+    whole = read_tree(PIPELINES / "smallest.toml")
+    whole["release"]["set_aside"]["preference"] = "ends with SFT"
+    with pytest.raises(ValueError, match=r"release.set_aside.preference: applies to a line with a policy"):
+        PipelineConfig.model_validate(whole)

@@ -29,6 +29,7 @@ from modelyard.evals.summary import by_group, summarise
 from modelyard.evals.tools import SANDBOX, Tools, bound
 from modelyard.execution import ExecutionConfig
 from modelyard.formats import abuse
+from modelyard.formats.images import Held
 from modelyard.formats.records import Record, write_records
 from modelyard.judges.agreement import Agreement
 from modelyard.judges.judge import Asking, Judge
@@ -192,10 +193,19 @@ def put(model: Model, benchmark: Benchmark, helpers: Tools, out: Path) -> Put:
     """Ask, write and report one benchmark."""
     started = time.monotonic()
     benchmark = bound(benchmark, helpers)
+    if benchmark.seen:
+        shown_to(model, benchmark)
     records = ask(model, benchmark, helpers)
     seconds = time.monotonic() - started
     graders = grader_agreement(benchmark.graders, helpers.sorter, seed=0)
     return Put(records, report(benchmark, records, graders, seconds, out), graders)
+
+
+def shown_to(model: Model, benchmark: Benchmark) -> None:
+    """Let the model see the benchmark's images. Raises ValueError where it reads text only."""
+    if not isinstance(model, Subject | Endpoint) or not model.sees:
+        raise ValueError(f"{benchmark.name}: asks about images, and {model.name} reads text only")
+    model.show(Held(benchmark.pictures), benchmark.blank)
 
 
 def opened(spec: str, options: Options) -> Model:

@@ -19,29 +19,34 @@ from collections.abc import Callable
 from modelyard.evals.benchmark import Benchmark, Item, Recorder
 from modelyard.evals.metrics import repetition
 from modelyard.evals.tools import TOXIC, Tools
-from modelyard.formats.feedback import Message, Prompt
+from modelyard.formats.feedback import Message, Prompt, is_text
 from modelyard.formats.records import Record
 from modelyard.formats.token_rows import PackedRows
 from modelyard.judges.sandbox.run import Program
-from modelyard.model.asked import Decoding, Model, PackedModel, Sampled, softmax
+from modelyard.model.asked import Decoding, Model, PackedModel, Sampled, softmax, together
 
 
 def shown(model: Model, benchmark: Benchmark, item: Item) -> str:
     """The text that the model is shown."""
-    prompt = benchmark.prompt_of(item)
-    return model.turn(prompt) if benchmark.chat else prompt
+    return model.turn(said(benchmark, item)) if benchmark.chat else benchmark.prompt_of(item)
+
+
+def said(benchmark: Benchmark, item: Item) -> Prompt:
+    """What a user says: a text, or a message that holds images."""
+    parts = benchmark.parts_of(item)
+    return parts if isinstance(parts, str) else (Message(role="user", content=parts),)
 
 
 def put(benchmark: Benchmark, item: Item) -> Prompt:
     """What the model continues: :func:`shown`, before the model's own encoder renders it."""
-    prompt = benchmark.prompt_of(item)
-    return (Message(role="user", content=prompt),) if benchmark.chat else prompt
+    parts = benchmark.parts_of(item)
+    return (Message(role="user", content=parts),) if benchmark.chat else parts
 
 
 def drawn(model: Model, benchmark: Benchmark) -> list[tuple[int, Item, Sampled]]:
     """(sample number, item, output) of every output; each sample number has a seed of its own."""
     draw = model.reply if benchmark.chat else model.complete
-    prompts = [benchmark.prompt_of(item) for item in benchmark.items]
+    prompts = [said(benchmark, item) if benchmark.chat else benchmark.parts_of(item) for item in benchmark.items]
     outputs: list[tuple[int, Item, Sampled]] = []
     for number in range(benchmark.decoding.samples):
         decoding = benchmark.decoding.model_copy(update={"seed": benchmark.decoding.seed + number})
@@ -216,14 +221,14 @@ def ask_scalar(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder
 
 def begun(prompt: Prompt, answer: str) -> Prompt:
     """The prompt with the beginning of an answer."""
-    return prompt + answer if isinstance(prompt, str) else (*prompt, Message(role="assistant", content=answer))
+    return together(prompt, answer) if is_text(prompt) else (*prompt, Message(role="assistant", content=answer))
 
 
 def ask_explain(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder) -> list[Record]:
-    """Chain of thought: an explanation is drawn, then the letter greedily."""
+    """Chain of thought: an explanation is drawn, then the letter or the answer greedily."""
     outputs = drawn(model, benchmark)
     prompts = [begun(put(benchmark, item), one.text + benchmark.closing) for _, item, one in outputs]
-    finals = model.complete(prompts, Decoding(max_new_tokens=4, temperature=0.0, samples=1, seed=0))
+    finals = model.complete(prompts, Decoding(max_new_tokens=4 if benchmark.parser == "letter" else 16, temperature=0.0, samples=1, seed=0))
     records = []
     for (number, item, one), final in zip(outputs, finals, strict=True):
         parsed = benchmark.parse(final.text)

@@ -21,6 +21,8 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from modelyard.config import Config, digest
 from modelyard.evals.metrics import METRICS
 from modelyard.evals.scorers import PARSERS, SCORERS
+from modelyard.formats.feedback import ImagePart, Part, TextPart
+from modelyard.formats.images import Image
 from modelyard.formats.records import Record
 from modelyard.judges.rubric import Rubric
 from modelyard.model.asked import Decoding
@@ -33,12 +35,16 @@ SCORED_ELSEWHERE: dict[str, Callable[[], str]] = {
 }
 """Scorer -> identity of its code, where that is neither a function of ``scorers.SCORERS`` nor of the asking."""
 
-ABSENT_UNLESS_SET = ("group_scorers", "graders", "labelled")
+ABSENT_UNLESS_SET = ("group_scorers", "graders", "labelled", "preface_images", "blank")
 """Fields that a benchmark without them does not show: the ids of those that were there before stay."""
 LEAST_WORDS = 4
 """Of a question that is looked for without the prompt around it, in scripts with spaces."""
 UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0e7f]")
 """Letters of scripts in which few words are many."""
+IMAGE = "\ufffc"
+"""Where an image stands in a text: Unicode's object replacement character, which texts of files may not hold."""
+SHOWN_IMAGE = "<image>"
+"""The same to people."""
 NOTHING_DRAWN = Decoding(max_new_tokens=0, temperature=0.0, samples=0, seed=0)
 Method = Literal[
     "generate",
@@ -87,6 +93,8 @@ class Item(Config):
     """Question and context without the answer, as training sets are searched for them; "": the fields of the prompt."""
     kinds: tuple[str, ...] = Field(default=(), exclude_if=_empty)
     """What each option is, where it matters which wrong one is chosen: a record's value ``chose_{kind}`` says whether it was."""
+    images: tuple[str, ...] = Field(default=(), exclude_if=_empty)
+    """Ids of its images, in the order in which they stand in its prompt."""
     unit: str = Field(default="", exclude_if=_empty)
     """Name that items share which a limit takes together, such as one question asked in two ways; "": the item alone."""
 
@@ -126,6 +134,10 @@ class Benchmark(Config):
     """Ask in the model's chat template (``User: ...``, ``Assistant:`` where it has none) instead of as plain text."""
     prefaces: dict[str, str] = Field(default_factory=dict)
     """Group -> what stands before the prompts of its items."""
+    preface_images: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Group -> ids of the images in its preface, in their order."""
+    blank: bool = False
+    """Every image is shown grey: the control that says what can be answered without seeing."""
     examples: dict[str, tuple[Item, ...]] = Field(default_factory=dict, exclude=True)
     """Group -> the solved items that its preface shows, for :mod:`modelyard.evals.ways`; no part of the value, whose prefaces hold them."""
     delimiter: str = " "
@@ -137,6 +149,8 @@ class Benchmark(Config):
     """Classes that replies are also sorted into by a judge; each becomes a value ``class_{name}`` of the record."""
     graders: tuple[Rubric, ...] = ()
     """``graded``: questions that a judge answers about each reply; what its class is worth is the record's value of the rubric's name."""
+    pictures: dict[str, Image] = Field(default_factory=dict, exclude=True)
+    """The images themselves where it was built from files, for the artifact that holds it; no part of the value, whose items name them by content."""
     labelled: tuple[LabelledReply, ...] = ()
     """Replies by which the error of the parser is measured. No part of the id: no score depends on them."""
     judge: str = ""
@@ -188,17 +202,41 @@ class Benchmark(Config):
         """The values of a record by which a judge sorts replies."""
         return tuple(f"class_{option.name}" for option in self.rubric.options) if self.rubric else ()
 
-    def prompt_of(self, item: Item) -> str:
-        """The item's prompt with what stands before it."""
+    @property
+    def seen(self) -> bool:
+        """Whether it has images, so that only a model that is shown images can be asked."""
+        return any(item.images for item in self.items)
+
+    @property
+    def image_ids(self) -> list[str]:
+        """Every image of its items and examples, once."""
+        shown = [*self.preface_images.values(), *(item.images for item in self.items)]
+        return list(dict.fromkeys(image for images in shown for image in images))
+
+    def written(self, item: Item) -> str:
+        """The item's prompt with what stands before it; :data:`IMAGE` where images stand."""
         return self.prefaces.get(item.group, "") + self.prompt.format(**item.fields)
+
+    def prompt_of(self, item: Item) -> str:
+        """:meth:`written` as people read it."""
+        return self.written(item).replace(IMAGE, SHOWN_IMAGE)
+
+    def parts_of(self, item: Item) -> str | tuple[Part, ...]:
+        """The item's prompt with its images, and with those of the examples before it; a text where there are none.
+
+        Raises:
+            ValueError: there are other images than places for them.
+        """
+        return interleaved(self.written(item), (*self.preface_images.get(item.group, ()), *item.images))
 
     def question_of(self, item: Item) -> str:
         """What is looked for in training sets: question and context, without examples, instructions or answer.
 
         Fields that are a name alone (``{country}``) ask nothing by themselves: then it is the prompt that they stand in.
         """
-        if item.question:
-            return item.question
+        return (item.question or self._question(item)).replace(IMAGE, "").strip() if item.images else item.question or self._question(item)
+
+    def _question(self, item: Item) -> str:
         names = [name for _, name, _, _ in string.Formatter().parse(self.prompt) if name]
         asked = "\n".join(item.fields[name] for name in dict.fromkeys(names))
         whole = asked.rstrip().endswith("?") or len(asked.split()) >= LEAST_WORDS or UNSPACED.search(asked)
@@ -211,6 +249,19 @@ class Benchmark(Config):
     def score(self, parsed: str, item: Item) -> float:
         """Score of a parsed answer."""
         return SCORERS[self.group_scorers.get(item.group, self.scorer)](parsed, item.target)
+
+
+def interleaved(text: str, images: Sequence[str]) -> str | tuple[Part, ...]:
+    """A text with images at its places for them (:data:`IMAGE`). Raises ValueError where they are not as many."""
+    first, *others = text.split(IMAGE)
+    if len(others) != len(images):
+        raise ValueError(f"{len(images)} images for {len(others)} places: {text[:80]!r}")
+    if not images:
+        return text
+    parts: list[Part] = [TextPart(text=first)]
+    for image, after in zip(images, others, strict=True):
+        parts += [ImagePart(image=image), TextPart(text=after)]
+    return tuple(part for part in parts if isinstance(part, ImagePart) or part.text)
 
 
 def checked_limit(limit: float) -> float:
@@ -295,6 +346,7 @@ class Recorder(NamedTuple):
             values=dict(values),
             sample=sample,
             contaminated=item.id in self.contaminated,
+            images=item.images,
             note=note,
         )
 

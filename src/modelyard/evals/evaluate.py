@@ -5,7 +5,8 @@ are the loss and the next-token confidence on them. Completions that a scorer mo
 also compared between models: win rates over SFT and base, and KL(policy || SFT) a sequence. Everything comes with n,
 interval, and over clean and contaminated items apart (GPT-4 report, appendix C). Models are loaded one after another.
 With the policy as the only model it is production that is measured: by what any model can be asked, whatever its
-tokenizer. Nothing is checkpointed: the stage is short.
+tokenizer. Benchmarks with images are put to the models that are shown images, and to the twin that never saw one with every image
+grey, as it was trained. Nothing is checkpointed: the stage is short.
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ from modelyard.evals.tools import Tools, bound
 from modelyard.execution import ExecutionConfig
 from modelyard.formats import abuse
 from modelyard.formats.contamination import read_report
+from modelyard.formats.images import ImageFiles, data_url
 from modelyard.formats.records import Record
-from modelyard.formats.results import Reliability, write_answers, write_calibration, write_results
+from modelyard.formats.results import Reliability, Reply, Shown, write_answers, write_calibration, write_results, write_shown
+from modelyard.formats.results import measured as measured_models
 from modelyard.formats.token_rows import TokenRows
 from modelyard.judges.agreement import Agreement
 from modelyard.judges.judge import Judge
@@ -49,12 +52,16 @@ from modelyard.progress import Report
 from modelyard.stats.estimate import Estimate
 from modelyard.store.file_hash import sha256_tree
 
-MODELS = ("policy", "sft", "base", "no_contam")
+MODELS = ("policy", "sft", "base", "no_contam", "no_vision")
+BLIND = "no_vision"
+"""The twin that was trained with every image grey, and is asked so."""
 OTHERS = ("sft", "base")
 START = "sft_start"
 """The SFT model that PPO started from, where that is another than the one that the policy is compared with: KL is to it."""
 MICRO_BATCH = 64
 SAMPLES = 3
+PICTURES = 8
+"""Items of a benchmark whose images stand on the card."""
 Records = dict[str, list[Record]]
 """Benchmark -> records, in the order of its items."""
 
@@ -67,6 +74,12 @@ class Stage(NamedTuple):
     tools: Tools
     contaminated: Mapping[str, Collection[str]]
     """Benchmark -> items found in a training set."""
+    images: ImageFiles
+    """What the benchmarks' items show."""
+
+    def asked_of(self, model: Remembered) -> list[Benchmark]:
+        """The benchmarks that a model can answer: those with images only where it is shown any."""
+        return [benchmark for benchmark in self.benchmarks if model.sees or not benchmark.seen]
 
     @property
     def judged_later(self) -> list[Benchmark]:
@@ -127,7 +140,7 @@ def run(
 
     Args:
         config: what is measured.
-        inputs: ``benchmarks`` and ``contamination``; the models, any of base, no_contam, sft and policy; what judging needs:
+        inputs: ``benchmarks`` and ``contamination``; the models, any of base, no_contam, sft, policy and no_vision; what judging needs:
             ``scorer``, the ``corpus`` with its classifier of abuse, ``judge`` (default: sft) for a judge of kind
             ``policy``; ``sft_start`` where PPO started from another SFT model, to which KL is then measured;
             ``tokens`` where the models share its tokenizer.
@@ -155,7 +168,8 @@ def run(
     for name in stage.models:
         model = said[name] = Remembered(Subject.open(name, inputs[name], execution, MICRO_BATCH))
         answers[name] = {}
-        for benchmark in stage.benchmarks:
+        for benchmark in stage.asked_of(model):
+            model.show(stage.images, benchmark.blank or name == BLIND)
             if benchmark in stage.judged_later:
                 model.prepare(benchmark.chat, [benchmark.prompt_of(item) for item in benchmark.items])
                 drawn(model, benchmark)
@@ -185,7 +199,7 @@ def run(
 
 def prepared(config: EvalsConfig, inputs: Mapping[str, Path], execution: ExecutionConfig) -> Stage:
     """The stage's benchmarks with the identity of what judges each, and the tools to judge by."""
-    models = tuple(name for name in MODELS if name in inputs)
+    models = measured_models(MODELS, inputs)
     benchmarks = gather.load(inputs["benchmarks"])
     if models == ("policy",):
         benchmarks = [benchmark for benchmark in benchmarks if benchmark.of_text]
@@ -208,7 +222,7 @@ def prepared(config: EvalsConfig, inputs: Mapping[str, Path], execution: Executi
         rows=rows,
     )
     contaminated = {name: checked.content for name, checked in read_report(inputs["contamination"]).items()}
-    stage = Stage(models, [bound(benchmark, tools) for benchmark in benchmarks], tools, contaminated)
+    stage = Stage(models, [bound(benchmark, tools) for benchmark in benchmarks], tools, contaminated, ImageFiles(inputs["benchmarks"]))
     stage.compared("policy")  # refuses before anything is asked
     return stage
 
@@ -233,7 +247,7 @@ def measured(stage: Stage, answers: Mapping[str, Records], sums: Mapping[str, Ma
     model -> benchmark -> log p of the policy's completions."""
     found = Found({}, set())
     for name, records in answers.items():
-        for benchmark in stage.benchmarks:
+        for benchmark in [one for one in stage.benchmarks if one.name in records]:
             estimates = in_parts(benchmark, records[benchmark.name], seed)
             found.add(f"evals/{name}/{benchmark.name}", estimates, shares(benchmark, estimates))
     for benchmark in stage.judged_later if "policy" in answers else ():
@@ -274,12 +288,40 @@ def write(
                 bins=tuple(bins(records[benchmark.name])),
             )
             for name, records in answers.items()
+            if benchmark.name in records
         }
         for benchmark in stage.benchmarks
         if "calibration_error" in benchmark.metrics
     }
     write_calibration(out, reliability)
+    write_shown(out, shown(stage, answers))
     (out / "samples.json").write_text(json.dumps(samples(stage, answers), indent=1, ensure_ascii=False), "utf-8")
+
+
+def shown(stage: Stage, answers: Mapping[str, Records]) -> list[Shown]:
+    """The first items with images of every benchmark, and what each model that was asked says of them."""
+    found: list[Shown] = []
+    for benchmark in [one for one in stage.benchmarks if one.seen and not one.blank]:
+        first = {item.id: item for item in [one for one in benchmark.items if one.images][:PICTURES]}
+        replies: dict[str, dict[str, Reply]] = {item: {} for item in first}
+        for name in [name for name in answers if benchmark.name in answers[name]]:
+            for row in [row for row in answers[name][benchmark.name] if row.item in first and not row.sample]:
+                normalised = benchmark.scorer == "acc_norm" and row.choice_normalised >= 0
+                said = first[row.item].choices[row.choice_normalised] if normalised else row.output.strip()
+                replies[row.item][name] = Reply(said=said, score=row.score)
+        found += [
+            Shown(
+                benchmark=benchmark.name,
+                item=item.id,
+                images=tuple(data_url(stage.images.row(image).png) for image in item.images),
+                question=benchmark.question_of(item),
+                choices=item.choices,
+                target=item.target,
+                replies=replies[item.id],
+            )
+            for item in first.values()
+        ]
+    return found
 
 
 def samples(stage: Stage, answers: Mapping[str, Records]) -> list[dict[str, str]]:

@@ -1,8 +1,8 @@
 """The benchmarks stage: every benchmark of a line as a value, read once and for all.
 
 ``benchmarks/{name}.json`` is the value, which the evals stage puts to models; ``questions/{name}.jsonl`` is what the
-contamination check looks for in training sets. What is in an artifact is found by its content, not by where its files
-lay: its config is :func:`defined` with the hashes of what was read.
+contamination check looks for in training sets; ``images/`` holds the images that items name. What is in an artifact is
+found by its content, not by where its files lay: its config is :func:`defined` with the hashes of what was read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pydantic import Field, TypeAdapter
 from modelyard.config import digest
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.sets import SetsConfig, build
-from modelyard.formats import json_file
+from modelyard.formats import images, json_file
 from modelyard.formats.questions import Question, write_questions
 from modelyard.progress import Report
 
@@ -54,9 +54,10 @@ def run(config: GatherConfig, inputs: Mapping[str, Path], out: Path, report: Rep
     made = _all(config, list(inputs.values()), roots)
     for done, benchmark in enumerate(made, 1):
         (out / FOLDER / f"{benchmark.name}.json").write_text(benchmark.model_dump_json(), "utf-8")
-        questions = (Question(id=item.id, text=benchmark.question_of(item)) for item in benchmark.items)
+        questions = (Question(id=item.id, text=benchmark.question_of(item), images=item.images) for item in benchmark.items)
         write_questions(out, benchmark.name, questions)
         metrics[f"benchmarks/{benchmark.name}/items"] = len(benchmark.items)
+        images.write(out, (benchmark.pictures[image] for image in benchmark.image_ids), benchmark.name)
         report(done, len(made), unit="benchmark")
     (out / ORDER).write_text(json.dumps([benchmark.name for benchmark in made]), "utf-8")
     return {"benchmarks/all/items": sum(metrics.values()), **metrics}

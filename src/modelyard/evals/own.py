@@ -2,7 +2,8 @@
 
 With ``choices`` the likeliest option is taken, without them text is generated, parsed and compared. ``{column}`` in the
 prompt is a column of the file; ``fields`` gives columns other names. The file is JSON lines, CSV or Parquet, or a pattern
-with ``*`` of several, so that most sets of the Hub are a table and no program (``configs/evals/limitations.toml``).
+with ``*`` of several, so that most sets of the Hub are a table and no program (``configs/evals/limitations.toml``). With ``images``
+items are asked about images, as ScienceQA's, AI2D's, ChartQA's and MMMU's are (``configs/evals/images.toml``).
 Left out: what needs a program to build (a function of :mod:`modelyard.evals.catalog`).
 """
 
@@ -18,10 +19,12 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from modelyard.config import Config
-from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark, Item
+from modelyard.evals.benchmark import IMAGE, NOTHING_DRAWN, Benchmark, Item
 from modelyard.evals.catalog.options import place
 from modelyard.evals.catalog.rows import MissingDataError, lines_of, published, taken
+from modelyard.evals.item_images import PLACE, images_of, placed
 from modelyard.evals.scorers import PARSERS, SCORERS
+from modelyard.formats.images import Image
 from modelyard.formats.json_file import Line
 from modelyard.model.asked import Decoding
 from modelyard.store.file_hash import require_sha256
@@ -49,6 +52,9 @@ class OwnSet(Config):
     place from 0, its letter, its text, or a list of places."""
     values: dict[str, str] = Field(default_factory=dict)
     """What is written for an answer in the file -> what it is called here (``hateful`` -> ``yes``)."""
+    images: str | tuple[str, ...] = ""
+    """Column with the item's image, or several: a path beside the file, a data URL, bytes (as Parquet of the Hub holds them) or a list of any
+    of these. ``{image}`` in the prompt is where they stand; in fields ``<image 1>`` (MMMU) is where that one stands."""
     choices: str | tuple[str, ...] = ""
     """Column with the list of options, or the options that all rows share; the likeliest is taken."""
     group: str = ""
@@ -61,6 +67,8 @@ class OwnSet(Config):
     """Groups that the safety gate compares each by itself, such as attacks that must be refused and safe prompts that must not be."""
     id: str = ""
     """Column with the item's id; "": the row's number."""
+    only: dict[str, str] = Field(default_factory=dict)
+    """Column -> what it must hold for a row to be an item (``question_type = "multiple-choice"``); others are passed over."""
     parser: str = "whole"
     """Key of ``scorers.PARSERS``: what an output says."""
     scorer: str = ""
@@ -92,10 +100,22 @@ class OwnSet(Config):
         if isinstance(self.choices, tuple) and len(set(self.choices)) != max(2, len(self.choices)):
             raise ValueError("choices: options that all rows share are at least two, each once")
         try:
-            placeholders(self.prompt)
+            names = placeholders(self.template)
         except ValueError as error:
             raise ValueError(f"prompt {self.prompt!r}: {error}") from None
+        if self.images and PLACE not in names:
+            raise ValueError(f"prompt {self.prompt!r}: has no {{{PLACE}}}, where the images would stand")
         return self
+
+    @property
+    def template(self) -> str:
+        """The prompt; images stand before a question where nothing else is said."""
+        return f"{{{PLACE}}}\n{{question}}" if self.images and "prompt" not in self.model_fields_set else self.prompt
+
+    @property
+    def image_columns(self) -> tuple[str, ...]:
+        """Columns with images."""
+        return (self.images,) if isinstance(self.images, str) else self.images
 
 
 def placeholders(prompt: str) -> list[str]:
@@ -117,15 +137,20 @@ def build(name: str, own: OwnSet, roots: Sequence[str], shots: int) -> Benchmark
         if len(paths) > 1:
             raise ValueError(f"benchmark {name}: sha256 is of one file, and {own.file} names {len(paths)}")
         require_sha256(paths[0], own.sha256, f"benchmark {name}")
-    rows = [line for path in paths for line in _rows(path, own)]
-    items = tuple(_item(name, own, line, number) for number, line in enumerate(rows, 1))
+    pictures: dict[str, Image] = {}
+    rows = [(path, line) for path in paths for line in _rows(path, own)]
+    items = tuple(_item(name, own, line, number, path.parent, pictures) for number, (path, line) in enumerate(rows, 1))
     path = paths[0]
+    if own.images and not pictures:
+        raise ValueError(f"{path}: no row has an image in {' or '.join(own.image_columns)}")
     if twice := _first_twice([item.id for item in items]):
         raise ValueError(f"{path}: two items have the id {twice!r}")
-    shared: dict[str, Any] = {"name": name, "items": items, "prompt": own.prompt, "aspect": own.aspect, "sides": own.sides}
+    shared: dict[str, Any] = {"name": name, "items": items, "prompt": own.template, "aspect": own.aspect, "sides": own.sides}
     if missing := [side for side in own.sides if side not in {item.group for item in items}]:
         raise ValueError(f"{path}: no item of the side {missing[0]!r}")
-    shared["prefaces"] = _examples(name, own, roots, shots, items) if shots else {}
+    if shots:
+        shared |= _examples(name, own, roots, shots, items, pictures)
+    shared["pictures"] = pictures
     if own.choices:
         scorer = own.scorer or "acc"
         metrics = tuple(dict.fromkeys((own.metric or scorer, "acc", "acc_norm", "calibration_error")))
@@ -154,20 +179,33 @@ def _files(name: str, own: OwnSet, roots: Sequence[str]) -> list[Path]:
 
 
 def _rows(path: Path, own: OwnSet) -> list[Line]:
-    columns = [*(own.fields.get(name, name) for name in placeholders(own.prompt)), own.answer]
+    columns = [*(own.fields.get(name, name) for name in _texts(own)), own.answer]
     columns += [column for column in (own.choices, own.group, own.id, own.date) if column and isinstance(column, str)]
-    rows = lines_of(path)
+    rows = [line for line in lines_of(path) if all(str(line.fields.get(column)) == value for column, value in own.only.items())]
     if not rows:
-        raise ValueError(f"{path}: no items")
+        raise ValueError(f"{path}: no items{f' with {own.only}' if own.only else ''}")
     for where, row in rows:
         if lacking := [key for key in columns if key not in row]:
             raise ValueError(f"{where}: no {lacking[0]!r}")
     return rows
 
 
-def _item(name: str, own: OwnSet, line: Line, number: int) -> Item:
+def _texts(own: OwnSet) -> list[str]:
+    """Names of the prompt's fields that are texts."""
+    return [name for name in placeholders(own.template) if not (own.images and name == PLACE)]
+
+
+def _item(name: str, own: OwnSet, line: Line, number: int, beside: Path, pictures: dict[str, Image]) -> Item:
+    """The row as an item; its images are added to ``pictures``, files looked for in ``beside``."""
     where, row = line
-    fields = {key: str(row[own.fields.get(key, key)]) for key in placeholders(own.prompt)}
+    fields = {key: str(row[own.fields.get(key, key)]) for key in _texts(own)}
+    if holding := [key for key, text in fields.items() if IMAGE in text]:
+        raise ValueError(f"{where}: {own.fields.get(holding[0], holding[0])}: holds U+FFFC, which stands for images")
+    images: tuple[str, ...] = ()
+    if own.images:
+        found = images_of(line, own.image_columns, beside)
+        pictures.update({one.id: one for one in found})
+        fields, images = placed(placeholders(own.template), fields, [one.id for one in found])
     if own.choices:  # what is scored begins with the space before an option
         fields = {key: value.rstrip() for key, value in fields.items()}
     given = own.values.get(row[own.answer], row[own.answer]) if isinstance(row[own.answer], str) else row[own.answer]
@@ -175,6 +213,7 @@ def _item(name: str, own: OwnSet, line: Line, number: int) -> Item:
         "id": str(row[own.id]) if own.id else f"{name}/{number - 1}",
         "fields": fields,
         "group": _period(own, line) if own.date else str(row[own.group]) if own.group else "",
+        "images": images,
     }
     if not own.choices:
         answers = [str(one) for one in given] if isinstance(given, list) else [str(given)]
@@ -216,14 +255,22 @@ def _period(own: OwnSet, line: Line) -> str:
     return "before" if date[:length] < own.cutoff[:length] else "after"
 
 
-def _examples(name: str, own: OwnSet, roots: Sequence[str], shots: int, items: tuple[Item, ...]) -> dict[str, str]:
-    """Group -> the solved examples before its prompts, the same for all."""
+def _examples(
+    name: str, own: OwnSet, roots: Sequence[str], shots: int, items: tuple[Item, ...], pictures: dict[str, Image]
+) -> dict[str, Any]:
+    """The fields of a benchmark that shows solved examples before its prompts, the same for all groups."""
     if not own.examples:
         raise ValueError(f"benchmark {name}: {shots} shots, and there is no file of examples")
     path = find_input(own.examples, roots, f"benchmark {name}")
-    solved = [_item(name, own, line, number) for number, line in enumerate(taken(_rows(path, own), shots, path), 1)]
-    shown = "".join(f"{own.prompt.format(**one.fields)} {one.target.splitlines()[0]}\n\n" for one in solved)
-    return dict.fromkeys([item.group for item in items], shown)
+    rows = enumerate(taken(_rows(path, own), shots, path), 1)
+    solved = tuple(_item(name, own, line, number, path.parent, pictures) for number, line in rows)
+    shown = "".join(f"{own.template.format(**one.fields)} {one.target.splitlines()[0]}\n\n" for one in solved)
+    groups, images = dict.fromkeys([item.group for item in items]), tuple(image for one in solved for image in one.images)
+    return {
+        "prefaces": dict.fromkeys(groups, shown),
+        "preface_images": dict.fromkeys(groups, images) if images else {},
+        "examples": dict.fromkeys(groups, solved),
+    }
 
 
 def _first_twice(ids: list[str]) -> str:

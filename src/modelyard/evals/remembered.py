@@ -13,6 +13,7 @@ from modelyard.config import digest
 from modelyard.formats.feedback import Prompt
 from modelyard.formats.token_rows import PackedRows
 from modelyard.model.asked import Decoding, Likelihood, Sampled
+from modelyard.model.pictures import Images
 from modelyard.model.subject import Subject
 
 
@@ -24,12 +25,23 @@ class Remembered:
         self._subject: Subject | None = subject
         self._said: dict[str, list[Sampled]] = {}
         self._turns: dict[Prompt, str] = {}
+        self._blank = False
 
     @property
     def subject(self) -> Subject:
         """The model itself, until it is closed."""
         assert self._subject, f"{self.name} is closed and was asked something new"
         return self._subject
+
+    @property
+    def sees(self) -> bool:
+        """Whether it can be asked about images."""
+        return self.subject.sees
+
+    def show(self, images: Images, blank: bool) -> None:
+        """From here on prompts may hold ``images``; ``blank``: every one of them grey."""
+        self._blank = blank
+        self.subject.show(images, blank)
 
     def close(self) -> None:
         """Let go of the weights."""
@@ -72,7 +84,7 @@ class Remembered:
         return [sum(line) for line in lines]
 
     def _once(self, way: str, texts: Sequence[Prompt], decoding: Decoding, draw: Callable[[], list[Sampled]]) -> list[Sampled]:
-        key = digest([way, list(texts), decoding])
+        key = digest([way, list(texts), decoding, self._blank])
         if key not in self._said:
             self._said[key] = draw()
         return self._said[key]

@@ -20,6 +20,8 @@ from modelyard.judges.refusal import refusal
 from modelyard.stats import ties
 
 WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
+RELAXED = 0.05
+"""By how much of a chart's number an answer may be off."""
 CODE_STOPS = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint", "\n@", "\n```", "<|endoftext|>", "<|end|>")
 FENCE = re.compile(r"^```(?:[^\n`]+\n(?P<named>.*?)(?:^```|\Z)|\n(?P<plain>.*?)^```)", re.S | re.M)
 """A block between code fences; one that names its language may be cut off."""
@@ -107,6 +109,22 @@ def any_f1(parsed: str, target: str) -> float:
     return max(f1(parsed, one) for one in target.split("\n"))
 
 
+def any_relaxed(parsed: str, target: str) -> float:
+    """ChartQA's relaxed accuracy (Masry et al. 2022, section 5): a number within 5% of a right one, any other answer by :func:`any_exact`."""
+    said = read_off(parsed)
+    for one in target.split("\n"):
+        right = read_off(one)
+        if said is not None and right is not None and (said == right or (right != 0 and abs(said - right) / abs(right) <= RELAXED)):
+            return 1.0
+    return any_exact(parsed, target)
+
+
+def read_off(text: str) -> float | None:
+    """A number as a chart writes it, a percent sign or not; None for anything else."""
+    plain = text.strip().removesuffix("%").replace(",", "").strip()
+    return float(plain) if re.fullmatch(r"[-+]?\d+(\.\d+)?", plain) else None
+
+
 def tenths(parsed: str, target: str) -> float:
     """A judge's rating of 1 to 10 as a share of 10; no rating is 0."""
     return float(parsed) / 10 if parsed else 0.0
@@ -125,6 +143,7 @@ SCORERS: dict[str, Callable[[str, str], float]] = {
         exact_normalised,
         any_exact,
         any_f1,
+        any_relaxed,
         any_f1_words,
         any_f1_english,
         any_f1_arabic,

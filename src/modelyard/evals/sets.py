@@ -50,6 +50,10 @@ class BenchmarkConfig(OwnSet):
     """Ask in the model's chat template, or as plain text; absent: as the benchmark does."""
     choose_by: ChooseBy | None = None
     """Multiple choice: take the likeliest option, or parse the letter of a generated reply; absent: ``likelihood``."""
+    explain: bool = False
+    """Chain of thought: an explanation is drawn first, then the answer."""
+    blank: bool = False
+    """Show every image grey: the control that says what can be answered without seeing."""
     rubric: NamedRubric | None = None
     """Classes into which ``evals.judge`` sorts the replies."""
     graders: tuple[NamedRubric, ...] = ()
@@ -69,6 +73,11 @@ class BenchmarkConfig(OwnSet):
                 f"{self.set_name if self.catalog else ''} not known, and it has no file; there are {', '.join(catalog.names())}".strip()
             )
         return self
+
+    @property
+    def of_images(self) -> bool:
+        """Whether its items hold images."""
+        return bool(self.images) or (not self.file and catalog.canonical(self.set_name) in catalog.images.BENCHMARKS)
 
     @property
     def set_name(self) -> str:
@@ -170,7 +179,7 @@ def _data(config: BenchmarkConfig, sets: SetsConfig, roots: Sequence[str]) -> Pa
 
 def changed(benchmark: Benchmark, config: BenchmarkConfig) -> Benchmark:
     """The benchmark asked another way, with other decoding or a rubric. Raises ValueError where that has no meaning."""
-    benchmark = ways.asked(benchmark, config.choose_by, config.chat)
+    benchmark = ways.asked(benchmark, config.choose_by, config.chat, config.explain, config.blank)
     if config.graders:
         if benchmark.method != "graded":
             raise ValueError(f"benchmark {config.name}: is not graded, so graders have no meaning; a rubric sorts its replies")

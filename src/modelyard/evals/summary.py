@@ -95,7 +95,8 @@ def described(benchmark: Benchmark, graders: Sequence[Agreement] = ()) -> Measur
         metrics=benchmark.metrics,
         aspect=benchmark.aspect,
         sides=benchmark.sides,
-        between_versions=benchmark.of_text,
+        between_versions=benchmark.of_text and not benchmark.blank,
+        images="blank" if benchmark.blank else "shown" if benchmark.seen else "",
         searched=not benchmark.packed,
         judge_errors=errors(benchmark, graders),
     )

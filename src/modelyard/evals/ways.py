@@ -21,6 +21,8 @@ LETTERS = "ABCDEFGHIJ"
 BY_LIKELIHOOD = ("choices", "contexts")
 LETTER = Decoding(max_new_tokens=32, temperature=0.0, samples=1, seed=0, stops=("\n",))
 INSTRUCTION = "Answer with the letter of the right option.\n\n"
+THINK, CLOSING, THOUGHT = "Let's think step by step.", "\nThe answer is", 192
+"""What asks for an explanation, what then asks for the answer, and the longest explanation in tokens."""
 PLAIN_ONLY = {
     "contexts": "reads what follows an option in a sentence; ask it by letter",
     "loss": "scores whole texts",
@@ -31,8 +33,8 @@ PLAIN_ONLY = {
 ChooseBy = Literal["likelihood", "letter"]
 
 
-def asked(benchmark: Benchmark, choose_by: ChooseBy | None, chat: bool | None) -> Benchmark:
-    """The benchmark by letter or by likelihood, in chat or as plain text; None: as it is.
+def asked(benchmark: Benchmark, choose_by: ChooseBy | None, chat: bool | None, explain: bool = False, blank: bool = False) -> Benchmark:
+    """The benchmark by letter or by likelihood, in chat or as plain text (None: as it is), explained first, or with its images grey.
 
     Raises:
         ValueError: what is asked for has no meaning for this benchmark.
@@ -41,6 +43,12 @@ def asked(benchmark: Benchmark, choose_by: ChooseBy | None, chat: bool | None) -
         raise ValueError(f"benchmark {benchmark.name}: does not choose by likelihood, so choose_by has no meaning")
     if choose_by == "letter":
         benchmark = by_letter(benchmark)
+    if explain:
+        benchmark = explained(benchmark)
+    if blank and not benchmark.seen:
+        raise ValueError(f"benchmark {benchmark.name}: has no images, so blank has no meaning")
+    if blank:
+        benchmark = benchmark.model_copy(update={"blank": True})
     return benchmark if chat is None or chat == benchmark.chat else in_chat(benchmark, chat)
 
 
@@ -58,6 +66,21 @@ def in_chat(benchmark: Benchmark, chat: bool) -> Benchmark:
     return benchmark.model_copy(update=update)
 
 
+def explained(benchmark: Benchmark) -> Benchmark:
+    """Chain of thought: an explanation is drawn, then the answer greedily. Raises ValueError where no text is drawn and parsed."""
+    if benchmark.method != "generate":
+        raise ValueError(f"benchmark {benchmark.name}: draws no answer that could be explained first; choose_by = 'letter' makes it one")
+    drawn = benchmark.decoding.model_copy(update={"max_new_tokens": THOUGHT, "stops": ("\n\n",)})
+    update = {
+        "method": "explain",
+        "prompt": f"{benchmark.prompt} {THINK}",
+        "closing": CLOSING,
+        "decoding": drawn,
+        "metrics": ("acc", "parsed"),
+    }
+    return benchmark.model_copy(update=update)
+
+
 def by_letter(benchmark: Benchmark) -> Benchmark:
     """Multiple choice with the letter generated and parsed. Raises ValueError where several options of an item are right."""
     if several := [item.id for item in benchmark.items if len(item.right) != 1]:
@@ -69,10 +92,12 @@ def by_letter(benchmark: Benchmark) -> Benchmark:
         shuffle = all(item.right == (0,) for item in benchmark.items)
         items, prompt = tuple(lettered(benchmark, item, shuffle) for item in benchmark.items), "{asked}"
         prefaces = {item.group: INSTRUCTION + solved(benchmark, benchmark.examples.get(item.group, ()), shuffle) for item in items}
+    shown = {group: tuple(image for one in examples for image in one.images) for group, examples in benchmark.examples.items()}
     update = {
         "items": items,
         "prompt": prompt,
         "prefaces": prefaces,
+        "preface_images": {group: images for group, images in shown.items() if images},
         "method": "generate",
         "decoding": LETTER,
         "parser": "letter",

@@ -1,20 +1,22 @@
 """Human feedback as every stage meets it: demonstrations, comparisons and prompts, typed and validated, one JSON object a line.
 
 InstructGPT's three data sets (arXiv:2203.02155, sections 3.2 to 3.4). A prompt is either plain text to be continued or the messages of a
-conversation whose next turn is the assistant's; which of the two it is decides how it is encoded, and nothing else does. Comparisons hold K = 2
+conversation whose next turn is the assistant's; which of the two it is decides how it is encoded, and nothing else does. Either may hold
+images, by their ids in the ``images/`` folder beside the records (:mod:`modelyard.formats.images`). Comparisons hold K = 2
 to 9 completions of one prompt with their ranks, ties included, and who ranked them. The ``feedback`` artifact is these three files; what people
-bring is turned into them by :mod:`modelyard.data.feedback.files`. Left out: images, tools, and ratings of
+bring is turned into them by :mod:`modelyard.data.feedback.files`. Left out: tools, images in what the assistant says, and ratings of
 single completions (a rating of several is a ranking).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
+from typing_extensions import TypeIs
 
 from modelyard.config import Config, first_error
 from modelyard.formats import json_objects
@@ -32,18 +34,46 @@ class FeedbackError(ValueError):
     """A record that cannot be used; the message is one line: ``file:line: key: what is wrong``."""
 
 
+class TextPart(Config):
+    """Text of a turn that holds images too."""
+
+    type: Literal["text"] = "text"
+    text: str
+
+
+class ImagePart(Config):
+    """An image of a turn."""
+
+    type: Literal["image"] = "image"
+    image: str
+    """Its id in the ``images/`` folder beside the records."""
+
+
+Part = Annotated[TextPart | ImagePart, Discriminator("type")]
+
+
 class Message(Config):
     """One turn of a conversation."""
 
     role: Literal["system", "user", "assistant"]
     """Who speaks."""
-    content: str
+    content: str | tuple[Part, ...]
     """What is said."""
 
 
 Text = Annotated[str, Tag("text")]
 Conversation = Annotated[tuple[Message, ...], Field(min_length=1), Tag("messages")]
-Prompt = Annotated[Text | Conversation, Discriminator(lambda value: "text" if isinstance(value, str) else "messages")]
+Interleaved = Annotated[tuple[Part, ...], Field(min_length=1), Tag("parts")]
+
+
+def _form(value: object) -> str:
+    if isinstance(value, str):
+        return "text"
+    first = value[0] if isinstance(value, list | tuple) and value else None
+    return "parts" if isinstance(first, TextPart | ImagePart) or (isinstance(first, dict) and "type" in first) else "messages"
+
+
+Prompt = Annotated[Text | Conversation | Interleaved, Discriminator(_form)]
 """Plain text to be continued, or the messages before the assistant's next turn. The tags only keep errors to the form that was meant."""
 
 
@@ -119,7 +149,7 @@ class PromptRecord(Config):
 
 def check_prompt(prompt: Prompt) -> None:
     """Raise ValueError unless the assistant is next to speak."""
-    if not isinstance(prompt, str) and prompt[-1].role == "assistant":
+    if not is_text(prompt) and prompt[-1].role == "assistant":
         raise ValueError("prompt: ends with the assistant's turn, so there is nothing to answer")
 
 
@@ -133,9 +163,43 @@ def check_ranks(completions: tuple[str, ...], ranks: tuple[int, ...]) -> None:
         raise ValueError("ranks: all completions tie, so nothing is compared")
 
 
+def is_text(prompt: Prompt) -> TypeIs[str | tuple[Part, ...]]:
+    """Whether a prompt is a text to be continued, with images in it or not, and no conversation."""
+    return isinstance(prompt, str) or isinstance(prompt[0], TextPart | ImagePart)
+
+
+def images_of(prompt: Prompt | Sequence[Part]) -> tuple[str, ...]:
+    """The ids of its images, in their order."""
+    if isinstance(prompt, str):
+        return ()
+    content = [one.content if isinstance(one, Message) else (one,) for one in prompt]
+    parts = [part for one in content if not isinstance(one, str) for part in one]
+    return tuple(part.image for part in parts if isinstance(part, ImagePart))
+
+
+def with_images(prompt: Prompt, ids: Mapping[str, str]) -> Prompt:
+    """The prompt with every image by what ``ids`` calls it."""
+    if isinstance(prompt, str):
+        return prompt
+    if is_text(prompt):
+        return _renamed(prompt, ids)
+    return tuple(one if isinstance(one.content, str) else one.model_copy(update={"content": _renamed(one.content, ids)}) for one in prompt)
+
+
+def _renamed(parts: tuple[Part, ...], ids: Mapping[str, str]) -> tuple[Part, ...]:
+    return tuple(ImagePart(image=ids[part.image]) if isinstance(part, ImagePart) else part for part in parts)
+
+
 def prompt_text(prompt: Prompt) -> str:
     """All that a prompt says, roles left out: what duplicates and contamination are looked for in."""
-    return prompt if isinstance(prompt, str) else "\n".join(message.content for message in prompt)
+    if isinstance(prompt, str):
+        return prompt
+    return content_text(prompt) if is_text(prompt) else "\n".join(content_text(message.content) for message in prompt)
+
+
+def content_text(content: str | tuple[Part, ...]) -> str:
+    """What a turn or a text says, images left out."""
+    return content if isinstance(content, str) else "".join(part.text for part in content if isinstance(part, TextPart)).strip()
 
 
 R = TypeVar("R", bound=Config)

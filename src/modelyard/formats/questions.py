@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from pydantic import Field
+
 from modelyard.config import Config
 from modelyard.formats.feedback import json_lines, record
 
@@ -21,6 +23,8 @@ class Question(Config):
     """The item's id in the benchmark's records."""
     text: str
     """Question and context, without the answer."""
+    images: tuple[str, ...] = Field(default=(), exclude_if=lambda images: not images)
+    """Ids of the images that it is about, in ``images/`` of the same artifact."""
 
 
 def write_questions(directory: Path, benchmark: str, questions: Iterable[Question]) -> None:

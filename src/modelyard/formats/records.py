@@ -161,6 +161,8 @@ class Record(Config):
     """The right answer; "" where a program or a model judges."""
     sample: int = 0
     """Number of the output where several are drawn."""
+    images: tuple[str, ...] = Field(default=(), exclude_if=lambda images: not images)
+    """Ids of the images that were shown."""
     note: str = ""
     """Reason of a failure, isolation of the sandbox, a prompt that was cut."""
 

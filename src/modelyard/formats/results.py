@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -40,8 +40,34 @@ class Measured(Config):
     """Whether versions are compared on it: any model can be asked, and no other model has a part in the score."""
     searched: bool = True
     """Whether its items are looked for in training sets."""
+    images: Literal["", "shown", "blank"] = ""
+    """Whether its items hold images, and whether those were shown or, as a control, all grey."""
     judge_errors: dict[str, JudgeError] = Field(default_factory=dict)
     """Metric -> how what judges its replies does on labelled ones, where that was measured."""
+
+
+class Reply(Config):
+    """What a model says of an item with images."""
+
+    said: str
+    score: float
+
+
+class Shown(Config):
+    """An item with images, as the card shows it."""
+
+    benchmark: str
+    item: str
+    """Its id."""
+    images: tuple[str, ...]
+    """Data URLs of PNGs."""
+    question: str
+    choices: tuple[str, ...]
+    """Options, where there are any."""
+    target: str
+    """The right answer."""
+    replies: dict[str, Reply]
+    """Model -> what it says."""
 
 
 class Reliability(Config):
@@ -71,7 +97,19 @@ class Results(NamedTuple):
         return self.records.get(model, {})
 
 
+def measured(models: Sequence[str], inputs: Mapping[str, Path]) -> tuple[str, ...]:
+    """Those of ``models`` that are measured, of a stage's inputs; an SFT model that is itself what is released counts once, as the policy."""
+    return tuple(name for name in models if name in inputs and not (name == "sft" and ends_with_sft(inputs)))
+
+
+def ends_with_sft(inputs: Mapping[str, Path]) -> bool:
+    """Whether the line has no policy, so that its SFT model plays that role."""
+    return "sft" in inputs and inputs["sft"] == inputs.get("policy")
+
+
 _BENCHMARKS = TypeAdapter(dict[str, Measured])
+SHOWN = "shown.json"
+_SHOWN = TypeAdapter(list[Shown])
 _CALIBRATION = TypeAdapter(dict[str, dict[str, Reliability]])
 
 
@@ -120,6 +158,17 @@ def write_answers(out: Path, model: str, records: Mapping[str, Sequence[Record]]
 def read_calibration(directory: Path) -> dict[str, dict[str, Reliability]]:
     """Benchmark -> model -> reliability. Raises ValueError naming the file."""
     return json_file.read(directory / "calibration.json", _CALIBRATION)
+
+
+def read_shown(directory: Path) -> list[Shown]:
+    """Items with images, and what was said of them; none of results without."""
+    return json_file.read(directory / SHOWN, _SHOWN) if (directory / SHOWN).is_file() else []
+
+
+def write_shown(directory: Path, shown: Sequence[Shown]) -> None:
+    """:func:`read_shown`'s file; none where there is nothing to show."""
+    if shown:
+        (directory / SHOWN).write_bytes(_SHOWN.dump_json(list(shown), indent=1))
 
 
 def write_calibration(directory: Path, found: Mapping[str, Mapping[str, Reliability]]) -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from pydantic import Field
 
 from modelyard.config import Config, digest
-from modelyard.formats.feedback import Message, Prompt
+from modelyard.formats.feedback import Message, Part, Prompt, TextPart, is_text
 from modelyard.formats.token_rows import PackedRows
 
 
@@ -134,35 +134,63 @@ def plain_turn(message: str) -> str:
     return f"User: {message}\nAssistant:"
 
 
-def plain(prompt: Prompt) -> str:
+Written = str | tuple[Part, ...]
+"""A text, images in it or not."""
+
+
+def together(*pieces: Written) -> Written:
+    """Texts one behind the other, as a text where no image is in them."""
+    found: list[Part] = []
+    for part in (one for piece in pieces for one in ((TextPart(text=piece),) if isinstance(piece, str) else piece)):
+        if isinstance(part, TextPart) and found and isinstance(found[-1], TextPart):
+            part = TextPart(text=found.pop().text + part.text)  # type: ignore[union-attr]
+        found.append(part)
+    if all(isinstance(part, TextPart) for part in found):
+        return "".join(part.text for part in found if isinstance(part, TextPart))
+    return tuple(found)
+
+
+def _plain_turn(content: Written) -> Written:
+    """:func:`plain_turn` of a message that may hold images."""
+    before, after = plain_turn("\0").split("\0")
+    return together(before, content, after)
+
+
+def plain(prompt: Prompt) -> Written:
     """What a model without a chat template continues: a text as it is, a user's message by :func:`plain_turn`, and behind that as much
     of the answer as there is.
     """
-    if isinstance(prompt, str):
+    if is_text(prompt):
         return prompt
-    return "".join(message.content if message.role == "assistant" else plain_turn(message.content) for message in prompt)
+    return together(*(message.content if message.role == "assistant" else _plain_turn(message.content) for message in prompt))
 
 
 def conversation(said: Prompt) -> tuple[Message, ...]:
     """Messages; a text is a user's."""
-    return (Message(role="user", content=said),) if isinstance(said, str) else said
+    return (Message(role="user", content=said),) if is_text(said) else said
 
 
-def plain_turns(said: Prompt) -> str:
+def plain_turns(said: Prompt) -> Written:
     """A conversation of several turns put to a model without a chat template: each user's message by :func:`plain_turn`, on a line of its own."""
-    turns: list[str] = []
+    turns: list[Written] = []
     for message in conversation(said):
         if message.role == "assistant" and turns:
-            turns[-1] += f" {message.content}"
+            turns[-1] = together(turns[-1], " ", message.content)
         else:
-            turns.append(plain_turn(message.content))
-    return "\n".join(turns)
+            turns.append(_plain_turn(message.content))
+    return together(*(piece for number, turn in enumerate(turns) for piece in (("\n", turn) if number else (turn,))))
 
 
-def boundary(context: str, continuation: str) -> tuple[str, str]:
+def boundary(context: Written, continuation: str) -> tuple[Written, str]:
     """Space at the end of the context moves to the continuation, where tokenizers want it."""
-    bare = context.rstrip()
-    return bare, context[len(bare) :] + continuation
+    if isinstance(context, str):
+        bare = context.rstrip()
+        return bare, context[len(bare) :] + continuation
+    last = context[-1]
+    if not isinstance(last, TextPart):
+        return context, continuation
+    text, continuation = boundary(last.text, continuation)
+    return together(context[:-1], text), continuation
 
 
 def ended(text: str, stops: Sequence[str]) -> str:

@@ -23,7 +23,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from modelyard.formats import json_file
-from modelyard.formats.feedback import Message
+from modelyard.formats.feedback import Message, Part, TextPart
 
 SETTINGS, ALLOWED = "tokenizer_config.json", "allowed_special"
 """The file beside a tokenizer, and its key that lists the control tokens which text may spell."""
@@ -56,6 +56,13 @@ def allow(directory: Path, tokens: Sequence[str]) -> None:
         (directory / SETTINGS).write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
+def spelled(content: str | Sequence[Part], image: Callable[[str], str], text: Callable[[str], str] = str) -> str:
+    """Text, or text and images, as one string: every text as ``text`` puts it, every image as ``image`` does its id."""
+    if isinstance(content, str):
+        return text(content)
+    return "".join(text(part.text) if isinstance(part, TextPart) else image(part.image) for part in content)
+
+
 class ControlTokens:
     """A tokenizer's control tokens, and the tokenizer as text meets it."""
 
@@ -72,22 +79,28 @@ class ControlTokens:
             )
         kept = sorted(ids.keys() - free)
         nonce = secrets.token_hex(16)
-        self._names = {token: f"{nonce}c{number:06d}" for number, token in enumerate(kept)}
+        self.names = {token: f"{nonce}c{number:06d}" for number, token in enumerate(kept)}
+        """Control token -> how :attr:`text` spells it."""
         self._masks = {token: f"{nonce}m{number:06d}" for number, token in enumerate(kept)}
         self._unmasked = {mask: token for token, mask in self._masks.items()}
         self._spelled = re.compile("|".join(map(re.escape, sorted(kept, key=len, reverse=True))) or r"(?!)")
         self._masked = re.compile(f"{nonce}m[0-9]{{6}}")
-        self.text = _renamed(tokenizer, self._names)
+        self.text = _renamed(tokenizer, self.names)
         """The tokenizer in which text spells no control token."""
-        assert all(self.text.token_to_id(name) == ids[token] for token, name in self._names.items())
+        assert all(self.text.token_to_id(name) == ids[token] for token, name in self.names.items())
 
-    def rendered(self, messages: Sequence[Message], render: Callable[[Sequence[Message]], str]) -> str:
+    def rendered(
+        self, messages: Sequence[Message], render: Callable[[Sequence[Message]], str], image: Callable[[str], str] = lambda image: ""
+    ) -> str:
         """The conversation as ``render`` puts it, for :attr:`text`: the template's control tokens by their names, those that a message
-        spells as they are spelled.
+        spells as they are spelled. ``image``: an image's id -> the control tokens that it stands as.
         """
-        hidden = [message.model_copy(update={"content": self._spelled.sub(self._mask, message.content)}) for message in messages]
-        whole = self._spelled.sub(lambda found: self._names[found[0]], render(hidden))
+        hidden = [message.model_copy(update={"content": spelled(message.content, image, self._hidden)}) for message in messages]
+        whole = self._spelled.sub(lambda found: self.names[found[0]], render(hidden))
         return self._masked.sub(lambda found: self._unmasked[found[0]], whole)
+
+    def _hidden(self, text: str) -> str:
+        return self._spelled.sub(self._mask, text)
 
     def _mask(self, found: re.Match[str]) -> str:
         return self._masks[found[0]]

@@ -5,30 +5,37 @@ model and policy continue the same openings, as everybody who loads the released
 closing token. Conversations go through the model's own chat template, a Jinja text in Hugging Face's form rendered by transformers, so no
 stage can drift from what is released; which token ends a turn is read off the template. A conversation is cut where the assistant begins
 and stops speaking, because that is where generation begins and stops; wherever no token spans such a cut the ids are those of the whole
-text. Control tokens come from the template alone; text that spells one stays text (:mod:`modelyard.model.control_tokens`). Left out:
-templates that need tools or documents.
+text. Control tokens come from the template alone; text that spells one stays text (:mod:`modelyard.model.control_tokens`).
+
+An image stands as one token, :data:`IMAGE`, as often as it takes positions, which :mod:`modelyard.model.pictures` knows; which images those are,
+:func:`~modelyard.formats.feedback.images_of` says in their order. Left out: templates that need tools or documents.
 """
 
 from __future__ import annotations
 
+import copy
 import datetime
 import hashlib
+import itertools
+import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, Self
 
 from tokenizers import Tokenizer
 
 from modelyard.config import complaint
 from modelyard.formats import json_file
-from modelyard.formats.feedback import Message, Prompt
-from modelyard.model.control_tokens import ControlTokens, allowed, named
+from modelyard.formats.feedback import Message, Part, Prompt, images_of, is_text
+from modelyard.model.control_tokens import ControlTokens, allowed, named, spelled
 from modelyard.model.prefix_space import without_prefix
 
 DOCUMENT_ENDS = ("<|endoftext|>", "<|end_of_text|>")
 """Tokens that end a document wherever a tokenizer has them; its ``eos_token`` may be the one that ends a turn."""
 PADDING = "<|pad|>"
+IMAGE = "<image>"
+"""The token that images stand as."""
 TODAY = datetime.date(2024, 7, 26)
 """The day for templates that ask which it is, or tokens would change overnight; Llama 3.1's own where nobody says."""
 TEMPLATE_KEY = "chat_template"
@@ -53,8 +60,18 @@ class Turns(NamedTuple):
     """[start, stop) of what the assistant said, each with the token that ends its turn."""
 
 
+class Sized(Protocol):
+    """What knows how large images are to a model (:class:`modelyard.model.pictures.Pictures`)."""
+
+    def positions(self, image: str) -> int:
+        """Positions that the image with this id takes in a text. Raises ValueError where there is none."""
+
+
 class Encoder:
     """The tokenizer and chat template of one model."""
+
+    pictures: Sized | None = None
+    """What knows the sizes of the images that it is given; without it a prompt with an image is refused."""
 
     def __init__(self, directory: Path) -> None:
         try:
@@ -104,6 +121,17 @@ class Encoder:
         """Control tokens that text may spell."""
         return list(allowed(self._settings))
 
+    @cached_property
+    def placeholder(self) -> int | None:
+        """The token that images stand as; None of a model that reads text only."""
+        return self._first(IMAGE)
+
+    def seeing(self, pictures: Sized) -> Self:
+        """The same tokenizer for other images; this one keeps its own."""
+        other = copy.copy(self)
+        other.pictures = pictures
+        return other
+
     @property
     def vocabulary(self) -> int:
         """Entries of the tokenizer, added tokens included."""
@@ -150,9 +178,12 @@ class Encoder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 of tokenizer, chat template and :attr:`allowed_special`; a model must meet the same ones in every stage."""
+        """sha256 of tokenizer, chat template and :attr:`allowed_special`; a model must meet the same ones in every stage.
+
+        :data:`IMAGE`, which a model gets when it learns to see, is left out: text is encoded alike with it and without.
+        """
         allowed = "".join(f"\n{token}" for token in sorted(self.allowed_special))
-        return hashlib.sha256(f"{self._tokenizer.to_str()}\n{self.template}{allowed}".encode()).hexdigest()
+        return hashlib.sha256(f"{_without_image(self._tokenizer)}\n{self.template}{allowed}".encode()).hexdigest()
 
     def require_same(self, role: str, directory: Path) -> None:
         """Raise ValueError when the input called ``role`` was made with another tokenizer or chat template: its ids would mean other texts."""
@@ -163,13 +194,43 @@ class Encoder:
         if other.fingerprint != self.fingerprint:
             raise ValueError(f"{role}: made with another tokenizer than the rest")
 
-    def opening(self, text: str) -> list[int]:
-        """A text's beginning, to be continued; at least one token."""
-        return [*self.beginning, *self.ids(text)] or [self.start]
+    def opening(self, text: str | Sequence[Part]) -> list[int]:
+        """A text's beginning, images in it or not, to be continued; at least one token. Raises ValueError as :meth:`image`."""
+        return self._widened([*self.beginning, *self.ids(self._written(text))], images_of(text)) or [self.start]
 
-    def openings(self, texts: Sequence[str]) -> list[list[int]]:
+    def openings(self, texts: Sequence[str | Sequence[Part]]) -> list[list[int]]:
         """Many texts' beginnings; none of an empty text where the tokenizer begins texts with nothing."""
-        return [[*self.beginning, *encoding.ids] for encoding in self._control.text.encode_batch(list(texts), add_special_tokens=False)]
+        written = [self._written(text) for text in texts]
+        encoded = self._control.text.encode_batch(written, add_special_tokens=False)
+        return [self._widened([*self.beginning, *one.ids], images_of(text)) for one, text in zip(encoded, texts, strict=True)]
+
+    def _written(self, text: str | Sequence[Part]) -> str:
+        """A text for :attr:`text_tokenizer`, with an image as its control token."""
+        return text if isinstance(text, str) else spelled(text, lambda image: self._control.names[self._image(image)])
+
+    def _image(self, image: str) -> str:
+        """The control token that images stand as.
+
+        Raises:
+            ValueError: the model reads text only, or nobody said where its images are.
+        """
+        if self.placeholder is None:
+            raise ValueError("a prompt holds an image, and this model reads text only")
+        if self.pictures is None:
+            raise ValueError("a prompt holds an image, which nothing here reads")
+        return IMAGE
+
+    def _widened(self, ids: list[int], images: Sequence[str]) -> list[int]:
+        """Ids with the placeholder of each image as often as it takes positions. Raises ValueError where an image was left out."""
+        return [token for token, times in zip(ids, self._times(ids, images), strict=True) for _ in range(times)] if images else ids
+
+    def _times(self, ids: Sequence[int], images: Sequence[str]) -> list[int]:
+        """How often each of ids, with one placeholder an image, stands in the end."""
+        assert self.pictures is not None
+        if (there := ids.count(self.placeholder)) != len(images):
+            raise ValueError(f"chat template: shows {there} of {len(images)} images")
+        counts = iter([self.pictures.positions(image) for image in images])
+        return [next(counts) if token == self.placeholder else 1 for token in ids]
 
     def document(self, text: str) -> list[int]:
         """A whole text, as the reward model reads it."""
@@ -179,7 +240,7 @@ class Encoder:
         """What generation continues: an opening, or a conversation with the assistant's turn opened after it, or left open where it is
         the last.
         """
-        if isinstance(prompt, str):
+        if is_text(prompt):
             return self.opening(prompt)
         ids = self.turns(prompt).ids
         return ids[:-1] if prompt[-1].role == "assistant" else ids
@@ -214,6 +275,10 @@ class Encoder:
             whole = self._rendered(messages, open_turn=True)
             ids, spoken, done = (ids, spoken, done) if whole.startswith(done) else ([], [], "")
             ids = self._extended(ids, done, whole)
+        images = images_of(tuple(messages))
+        if images:
+            ends = [0, *itertools.accumulate(self._times(ids, images))]
+            ids, spoken = self._widened(ids, images), [(ends[start], ends[stop]) for start, stop in spoken]
         return Turns(ids, spoken)
 
     def _extended(self, ids: list[int], done: str, whole: str) -> list[int]:
@@ -244,23 +309,32 @@ class Encoder:
         from jinja2 import TemplateError
         from transformers.utils.chat_template_utils import render_jinja_template
 
-        spelled = [message.model_dump() for message in messages]
+        written = [message.model_dump() | {"content": spelled(message.content, lambda image: IMAGE)} for message in messages]
         special = {key: self._named(key) for key in ("bos_token", "eos_token", "pad_token", "unk_token")}
         try:
-            rendered, _ = render_jinja_template([spelled], chat_template=dated(self.template), add_generation_prompt=open_turn, **special)
+            rendered, _ = render_jinja_template([written], chat_template=dated(self.template), add_generation_prompt=open_turn, **special)
         except TemplateError as error:
             raise ValueError(f"chat template: {complaint(error)}") from None
         return str(rendered[0])
 
     def _rendered(self, messages: Sequence[Message], open_turn: bool = False) -> str:
         """:meth:`render` for :meth:`ids`, which takes the template's control tokens from it and nobody else's."""
-        return self._control.rendered(messages, lambda hidden: self.render(hidden, open_turn))
+        return self._control.rendered(messages, lambda hidden: self.render(hidden, open_turn), self._image)
 
     @staticmethod
     def _after(beginning: str, whole: str) -> str:
         if not whole.startswith(beginning):
             raise ValueError("chat template: renders a conversation's beginning differently once the conversation goes on")
         return whole[len(beginning) :]
+
+
+def _without_image(tokenizer: Tokenizer) -> str:
+    """The tokenizer's own file, without :data:`IMAGE` where it was added to it."""
+    if tokenizer.token_to_id(IMAGE) is None:
+        return str(tokenizer.to_str())
+    whole = json.loads(tokenizer.to_str())
+    whole["added_tokens"] = [token for token in whole["added_tokens"] if token["content"] != IMAGE]
+    return str(Tokenizer.from_str(json.dumps(whole)).to_str())
 
 
 def dated(template: str) -> str:

@@ -10,19 +10,24 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import httpx
+import numpy as np
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from modelyard.config import complaint, digest, without_password
-from modelyard.formats.feedback import Prompt
+from modelyard.formats.feedback import ImagePart, Part, Prompt
+from modelyard.formats.images import data_url, of_pixels
 from modelyard.model.asked import Decoding, Likelihood, Sampled, conversation, ended
+from modelyard.model.pictures import GREY, Images
 
 TRIES = 5
 WORKERS = 8
+SHOWN = "<image>"
+"""What stands for an image where a message is only looked at."""
 LIKELIEST = 20
 """Most first tokens that the API tells of."""
 BUSY = (408, 409, 429, 500, 502, 503, 504)
@@ -50,8 +55,25 @@ class Endpoint:
         self.url, self.pause = base.rstrip("/"), pause
         self.shown = without_password(self.url)
         self.weights = digest(without_password(url))[:16]
+        self._images: Images | None = None
+        self._blank = False
         key = os.environ.get("OPENAI_API_KEY")
         self._client = httpx.Client(timeout=timeout, headers={"Authorization": f"Bearer {key}"} if key else {})
+
+    @property
+    def sees(self) -> bool:
+        """Whether it can be asked about images: only the server knows, and says so when it is asked."""
+        return True
+
+    def show(self, images: Images, blank: bool = False) -> None:
+        """From here on prompts may hold ``images``, which go out as data URLs; ``blank``: every one of them grey."""
+        self._images, self._blank = images, blank
+
+    def _url(self, image: str) -> str:
+        if self._images is None:
+            raise ValueError(f"{self.shown}: a prompt holds an image, which nothing here reads")
+        pixels = self._images.pixels(image)
+        return data_url(of_pixels(np.full_like(pixels, GREY) if self._blank else pixels).png)
 
     def complete(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
         """A completion of each prompt, which is a text; the same seed is sent with each."""
@@ -71,7 +93,7 @@ class Endpoint:
         """As :meth:`reply`, and whether each ended by itself."""
 
         def one(messages: Prompt) -> Reply:
-            choice = self._post("chat/completions", {"messages": spelled(messages), **settings(decoding)})
+            choice = self._post("chat/completions", {"messages": spelled(messages, self._url), **settings(decoding)})
             text = (choice.get("message") or {}).get("content") or ""
             return Reply(ended(text, decoding.stops), choice.get("finish_reason") != "length")
 
@@ -79,7 +101,7 @@ class Endpoint:
 
     def turn(self, said: Prompt) -> str:
         """The messages as they are sent: the text that the server makes of them is not known."""
-        return json.dumps(spelled(said), ensure_ascii=False)
+        return json.dumps(spelled(said, lambda image: SHOWN), ensure_ascii=False)
 
     def letters(self, said: Sequence[Prompt], letters: str) -> list[list[float]]:
         """log p of each letter as the first token of a reply, from the 20 likeliest; a letter that is none of them has the last one's.
@@ -89,7 +111,13 @@ class Endpoint:
         """
 
         def one(messages: Prompt) -> list[float]:
-            body = {"messages": spelled(messages), "max_tokens": 1, "temperature": 0.0, "logprobs": True, "top_logprobs": LIKELIEST}
+            body = {
+                "messages": spelled(messages, self._url),
+                "max_tokens": 1,
+                "temperature": 0.0,
+                "logprobs": True,
+                "top_logprobs": LIKELIEST,
+            }
             content = (self._post("chat/completions", body).get("logprobs") or {}).get("content")
             if not content or not content[0].get("top_logprobs"):
                 raise ValueError(f"{self.shown}: gives no log-probabilities of a reply, so {self.name} cannot judge")
@@ -165,6 +193,13 @@ def settings(decoding: Decoding) -> dict[str, Any]:
     return {**drawn, "stop": list(decoding.stops[:4])} if decoding.stops else drawn
 
 
-def spelled(said: Prompt) -> list[dict[str, str]]:
-    """Messages as the API takes them."""
-    return [message.model_dump() for message in conversation(said)]
+def spelled(said: Prompt, url: Callable[[str], str]) -> list[dict[str, Any]]:
+    """Messages as the API takes them; ``url`` of an image's id."""
+
+    def part(one: Part) -> dict[str, Any]:
+        return {"type": "image_url", "image_url": {"url": url(one.image)}} if isinstance(one, ImagePart) else one.model_dump()
+
+    return [
+        {"role": message.role, "content": message.content if isinstance(message.content, str) else [part(one) for one in message.content]}
+        for message in conversation(said)
+    ]

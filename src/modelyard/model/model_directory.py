@@ -23,10 +23,12 @@ from modelyard.model.checkpoints import checkpoint
 from modelyard.model.encoder import TEMPLATE_KEY, template_hash, template_of
 from modelyard.model.network.architecture import Head, ModelConfig, Precision
 from modelyard.model.network.lora import LoRAConfig
+from modelyard.model.network.vision import VisionConfig
 from modelyard.model.training import adapter_file
 from modelyard.model.training.adapter_file import Adapter
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.optimizer import OptimizerConfig
+from modelyard.model.training.state import Part
 from modelyard.model.training.trainer import History
 
 ADAPTER = "adapter"
@@ -87,12 +89,18 @@ def load(
     total_steps: int = 1,
     dropout: float = 0.0,
     lora: LoRAConfig | None = None,
+    part: Part = "language",
+    vision: VisionConfig | None = None,
+    vocab_size: int | None = None,
     body: Engine | None = None,
 ) -> Engine:
     """An engine with the weights of ``directory``, at this run's layout. ``head="scalar"`` on a language model gives it a fresh scalar head.
 
     ``lora`` puts new adapters on the weights. ``body`` is an engine whose weights it takes where those of ``directory`` are the same, or are the
     same but for adapters, which it then has instead of ``lora``'s (of which the dropout stays); else the engine has weights of its own.
+
+    ``vision`` gives a model that reads text only a fresh patch encoder and projector, ``vocab_size`` makes room for further tokens; ``part`` is
+    what is trained of a model that is shown images.
     """
     description = read(directory)
     own = checkpoint.identity(directory / "checkpoint")
@@ -101,8 +109,12 @@ def load(
     adapter = adapter_on(directory, body) if body is not None and not shared else None
     if adapter is not None:
         lora = adapter.lora.model_copy(update={"dropout": lora.dropout if lora else 0.0})
+    model = description.model
+    if vision is not None:
+        assert model.vision is None, f"{directory} is shown images already"
+        model = ModelConfig.model_validate({**model.model_dump(), "vision": vision, "vocab_size": vocab_size or model.vocab_size})
     engine = Engine(
-        description.model,
+        model,
         execution,
         seed=seed,
         precision=precision or description.precision,
@@ -111,6 +123,7 @@ def load(
         total_steps=total_steps,
         dropout=dropout,
         lora=lora,
+        part=part,
         body=body if adapter or shared else None,
     )
     if adapter is not None:
@@ -122,6 +135,8 @@ def load(
         engine.load_head(directory / "checkpoint")
     else:
         engine.load_weights(directory / "checkpoint")
+    if model.vocab_size > description.model.vocab_size:
+        engine.begin_rows(description.model.vocab_size)
     return engine
 
 

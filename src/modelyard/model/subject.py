@@ -1,7 +1,8 @@
 """A model under test: an engine with its tokenizer, asked for completions, log-likelihoods and next-token confidences.
 
 Text goes in as the model's tokenizer begins it, so base, SFT, policy and the released model answer the same prompt. A prompt longer than the context
-is cut on the left and the record says so. Conversations go through the model's own chat template.
+is cut on the left and the record says so. Conversations go through the model's own chat template. Images are those that :meth:`Subject.show` was
+given; asked ``blank``, a model is asked the same with every image grey.
 """
 
 from __future__ import annotations
@@ -16,20 +17,23 @@ import torch
 
 from modelyard.config import digest
 from modelyard.execution import ExecutionConfig
-from modelyard.formats.feedback import Prompt
+from modelyard.formats.feedback import Prompt, images_of, is_text
 from modelyard.formats.token_rows import PackedRows
 from modelyard.model import model_directory
-from modelyard.model.asked import Decoding, Likelihood, Sampled, boundary, conversation, ended, plain, plain_turns
-from modelyard.model.encoder import Encoder
+from modelyard.model.asked import Decoding, Likelihood, Sampled, Written, boundary, conversation, ended, plain, plain_turns, together
+from modelyard.model.control_tokens import spelled
+from modelyard.model.encoder import IMAGE, Encoder
 from modelyard.model.hf import conversion
 from modelyard.model.hf.tokenizer import HubEncoder
+from modelyard.model.inference.gallery import Gallery
 from modelyard.model.inference.generate import generate
 from modelyard.model.inference.queries import Query
 from modelyard.model.inference.score import Scorer
 from modelyard.model.inference.screening import likelihoods, screened
 from modelyard.model.inference.stops import StopTexts
 from modelyard.model.inference.windows import joined, windows
-from modelyard.model.training.batch import Batch
+from modelyard.model.pictures import Images, Pictures
+from modelyard.model.training.batch import UNLABELLED, Batch
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.token_data import sequences
 from modelyard.store.file_hash import sha256_file, sha256_tree
@@ -45,6 +49,28 @@ class Subject:
         self.name, self.engine, self.encoder, self.weights = name, engine, encoder, weights
         self.micro_batch, self.screen = micro_batch, screen
         self._scorers: dict[str, Scorer] = {}
+        self.gallery: Gallery | None = None
+
+    @property
+    def sees(self) -> bool:
+        """Whether the model can be asked about images."""
+        return self.engine.model.vision is not None and self.encoder.placeholder is not None
+
+    def show(self, images: Images, blank: bool = False) -> None:
+        """From here on prompts may hold ``images``, in the place of those before; ``blank``: every one of them grey.
+
+        A model that reads text only stays one: asked about an image, it raises ValueError.
+        """
+        if self.sees:
+            self.gallery = self.gallery_of(images, blank)
+            self.encoder.pictures = self.gallery.pictures
+
+    def gallery_of(self, images: Images, blank: bool = False) -> Gallery:
+        """Images as the model is shown them; it must be one that :attr:`sees`."""
+        vision, placeholder = self.engine.model.vision, self.encoder.placeholder
+        assert vision is not None, "a model that reads text only is shown no images"
+        assert placeholder is not None, "and its tokenizer has no token for them"
+        return Gallery(self.engine, Pictures(vision, images, blank), placeholder)
 
     @classmethod
     def open(cls, name: str, directory: Path, execution: ExecutionConfig, micro_batch: int, screen: bool = False) -> Subject:
@@ -60,7 +86,7 @@ class Subject:
     def complete(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
         """A completion of each prompt, in order; of a conversation that ends with the assistant, the rest of that turn."""
         shown = [self._shown(prompt) for prompt in prompts]
-        ends = self.encoder.text_ends if all(isinstance(prompt, str) for prompt in shown) else self.encoder.ends
+        ends = self.encoder.text_ends if all(map(is_text, shown)) else self.encoder.ends
         return self._drawn([ids or [self.encoder.start] for ids in self._fed(shown)], decoding, ends)
 
     def reply(self, said: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
@@ -73,12 +99,12 @@ class Subject:
     def turn(self, said: Prompt) -> str:
         """The text that :meth:`reply` continues, to be looked at."""
         if not self.encoder.template:
-            return plain_turns(said)
+            return spelled(plain_turns(said), lambda image: IMAGE)
         return self.encoder.render(conversation(said), open_turn=True)
 
     def follow(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
         """What the model says after each prompt as alignment trains it: a text goes on, a conversation is answered."""
-        return self._drawn([self.encoder.prompt(prompt) for prompt in prompts], decoding, self.encoder.ends)
+        return self._drawn([self._numbered(self.encoder.prompt(prompt), prompt) for prompt in prompts], decoding, self.encoder.ends)
 
     def _drawn(self, full: Sequence[list[int]], decoding: Decoding, stop_ids: Sequence[int]) -> list[Sampled]:
         room = self.engine.model.seq_len - decoding.max_new_tokens
@@ -94,9 +120,12 @@ class Subject:
             stop_ids=stop_ids,
             stop_texts=StopTexts(decoding.stops, self.encoder.decode) if decoding.stops else None,
             batch=4 * self.micro_batch,
+            gallery=self.gallery,
         )
         texts = [ended(self.encoder.decode(tokens), decoding.stops) for tokens in drawn.tokens]
         cut = [len(ids) > room for ids in full]
+        if self.gallery:
+            fed = [self.gallery.spelled(ids) for ids in fed]
         return list(map(Sampled, fed, drawn.tokens, drawn.logprobs, texts, cut))
 
     def likelihoods(self, questions: Sequence[Sequence[tuple[Prompt, str]]]) -> list[list[Likelihood]]:
@@ -111,9 +140,13 @@ class Subject:
         queries = [query for some in pieces for query in some]
         if self.screen and not self.split and len(queries) == len(whole):
             return screened(
-                self._scorer("fp32"), self._scorer("bf16"), queries, [[len(new.strip()) for _, new in question] for question in questions]
+                self._scorer("fp32"),
+                self._scorer("bf16"),
+                queries,
+                [[len(new.strip()) for _, new in question] for question in questions],
+                self.gallery,
             )
-        found = iter(self._of_split(queries) if self.split else likelihoods(self._scorer("fp32"), queries))
+        found = iter(self._of_split(queries) if self.split else likelihoods(self._scorer("fp32"), queries, self.gallery))
         return [joined([next(found) for _ in some], query) for some, query in zip(pieces, whole, strict=True)]
 
     @property
@@ -139,12 +172,23 @@ class Subject:
 
     def _fed(self, shown: Sequence[Prompt]) -> list[list[int]]:
         """Token ids of what is continued; texts together, which is faster."""
-        opened = iter(self.encoder.openings([prompt for prompt in shown if isinstance(prompt, str)]))
-        return [next(opened) if isinstance(prompt, str) else self.encoder.prompt(prompt) for prompt in shown]
+        opened = iter(self._openings([prompt for prompt in shown if is_text(prompt)]))
+        return [next(opened) if is_text(prompt) else self._numbered(self.encoder.prompt(prompt), prompt) for prompt in shown]
+
+    def _openings(self, texts: Sequence[Written]) -> list[list[int]]:
+        return [self._numbered(ids, text) for ids, text in zip(self.encoder.openings(texts), texts, strict=True)]
+
+    def _numbered(self, ids: list[int], prompt: Prompt) -> list[int]:
+        """Token ids with images by the gallery's numbers."""
+        images = images_of(prompt)
+        if not images:
+            return ids
+        assert self.gallery is not None, "the encoder refuses images that nobody has shown"
+        return self.gallery.numbered(ids, images)
 
     def _split(self, context: Prompt, continuation: str) -> tuple[Prompt, str]:
         shown = self._shown(context)
-        return boundary(shown, continuation) if isinstance(shown, str) else (shown, continuation)
+        return boundary(shown, continuation) if is_text(shown) else (shown, continuation)
 
     def _queries(self, questions: Sequence[Sequence[tuple[Prompt, str]]]) -> list[Query]:
         """Token ids; some hundred questions at a time, since an encoded batch is many times its text."""
@@ -158,13 +202,13 @@ class Subject:
         contexts = list({context for question in questions for context, _ in question})
         fed = dict(zip(contexts, self._fed(contexts), strict=True))
         pairs = [pair for question in questions for pair in question]
-        wholes = iter(self.encoder.openings([context + new for context, new in pairs if isinstance(context, str)]))
+        wholes = iter(self._openings([together(context, new) for context, new in pairs if is_text(context)]))
         queries = []
         for question in questions:
             prefixes, continuations = [], []
             for context, new in question:
                 prefix = fed[context]
-                whole = next(wholes) if isinstance(context, str) else [*prefix, *self.encoder.continued(new)]
+                whole = next(wholes) if is_text(context) else [*prefix, *self.encoder.continued(new)]
                 if not prefix:
                     start = self.encoder.start
                     prefix, whole = [start], whole if whole[:1] == [start] else [start, *whole]
@@ -180,7 +224,11 @@ class Subject:
         result: list[list[float]] = [[] for _ in rows]
         for chosen in batches(rows, self.micro_batch):
             padded = pad([rows[i] for i in chosen], self.encoder.padding)
-            output = self.engine.evaluate(Batch(padded[:, :-1].contiguous(), padded[:, 1:].contiguous(), {}), self.micro_batch)
+            tokens, tiles = self.gallery.batch(padded[:, :-1]) if self.gallery else (padded[:, :-1], None)
+            labels = padded[:, 1:]
+            if self.gallery:
+                labels = labels.masked_fill(self.gallery.places(labels), UNLABELLED)
+            output = self.engine.evaluate(Batch(tokens.contiguous(), labels.contiguous(), {}, tiles), self.micro_batch)
             for line, i in zip(output.tolist(), chosen, strict=True):
                 last = len(rows[i]) - 1
                 result[i] = line[last - len(continuations[i]) : last]

@@ -3,7 +3,9 @@
 Loss on what the assistant says only, in every turn of a conversation and in completions of plain text, with pretraining text mixed in as for the
 model PPO starts from (appendix C.4: 2 epochs, 10% pretraining data). The 16-epoch baseline is the same stage with ``dropout`` 0.2, no mix and
 ``keep_epochs``, from whose weights :mod:`modelyard.posttrain.selection` takes the ones that the reward model likes best. Short examples may share
-rows (``pack``); which ones do is fixed for a run and changes nothing, since none sees another. Left out: loss on prompts.
+rows (``pack``); which ones do is fixed for a run and changes nothing, since none sees another. A model that is shown images learns from
+demonstrations with images and without, all of its parts at once, as in LLaVA's second stage (Liu et al. 2023, arXiv:2304.08485, section 4.2);
+demonstrations of one image may share it (``share_images``), which changes nothing either. Left out: loss on prompts.
 """
 
 from __future__ import annotations
@@ -12,10 +14,11 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from pydantic import Field, model_validator
 
 from modelyard.config import Config
@@ -27,14 +30,15 @@ from modelyard.model.encoder import Encoder
 from modelyard.model.network.architecture import Precision
 from modelyard.model.network.lora import LoRAConfig
 from modelyard.model.training import trainer
-from modelyard.model.training.batch import SEGMENTS, Batch
+from modelyard.model.training.batch import SEGMENTS, STEM, UNLABELLED, Batch
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.model.training.spikes import SpikeConfig
 from modelyard.model.training.token_data import sequences
 from modelyard.posttrain.losses import sft_loss
+from modelyard.posttrain.rows.album import NO_ALBUM, Album
 from modelyard.posttrain.rows.encoding import demonstration
-from modelyard.posttrain.rows.masking import Example, fill_rows, pack_examples, pad_examples
+from modelyard.posttrain.rows.masking import Example, alike, fill_rows, pack_examples, pad_examples, room, stem_of
 from modelyard.posttrain.rows.sampling import length_grouped, pretraining_window
 from modelyard.progress import Report
 from modelyard.stats.estimate import Estimate, bootstrap_mean
@@ -74,9 +78,15 @@ class SFTConfig(Config):
     """Adapters that are trained in place of all weights (``[sft.lora]``); absent: all weights are."""
     spike: SpikeConfig | None = None
     """When a step is not taken because its loss stands out; absent: never."""
+    share_images: int = Field(default=1, ge=1)
+    """Most demonstrations of one image that share a row, in which the image stands once."""
+    blank: bool = False
+    """Whether every image is grey: the same training without seeing."""
 
     @model_validator(mode="after")
     def _fits(self) -> SFTConfig:
+        if self.pack and self.share_images > 1:
+            raise ValueError("pack and share_images are two ways to share rows: only one of them")
         if self.epochs <= 0:
             raise ValueError(f"epochs must be positive, got {self.epochs}")
         if not 0 <= self.pretraining_share < 1 or self.demonstrations_per_batch < 1:
@@ -99,23 +109,25 @@ class SFTConfig(Config):
 def run(
     config: SFTConfig, inputs: Mapping[str, Path], out: Path, checkpoints: Path, execution: ExecutionConfig, report: Report
 ) -> dict[str, float]:
-    """Fine-tune ``inputs["base"]`` on the demonstrations of ``inputs["feedback"]`` mixed with text of ``inputs["tokens"]``.
+    """Fine-tune ``inputs["projector"]``, else ``inputs["base"]``, on the demonstrations of ``inputs["feedback"]``.
 
-    Tokens are not needed where ``pretraining_share`` is 0.
+    Text of ``inputs["tokens"]`` is mixed in. Tokens are not needed where ``pretraining_share`` is 0.
     """
-    encoder = Encoder(inputs["base"])
+    base = inputs["projector"] if "projector" in inputs else inputs["base"]
+    encoder, model = Encoder(base), model_directory.read(base).model
     if "tokens" in inputs:
         encoder.require_same("tokens", inputs["tokens"])
-    width = config.max_tokens or model_directory.read(inputs["base"]).model.seq_len
+    width = config.max_tokens or model.seq_len
+    album = Album.of(encoder, model, inputs["feedback"], config.blank)
     train, validation = (
         [demonstration(encoder, d) for d in read(inputs["feedback"] / DEMONSTRATIONS, Demonstration, split)]
         for split in ("train", "validation")
     )
     fitting, held_out = fit(train, width), fit(validation, width)
-    data = batches(fitting, mixed_in(config, inputs), config, encoder.padding, width)
+    data = batches(fitting, mixed_in(config, inputs), config, encoder.padding, width, album)
     steps = max(1, round(config.epochs * data.per_epoch))
     engine = model_directory.load(
-        inputs["base"],
+        base,
         execution,
         seed=config.seed,
         precision=config.precision,
@@ -124,8 +136,9 @@ def run(
         total_steps=steps,
         dropout=config.dropout,
         lora=config.lora,
+        part="all" if any(example.images for example in fitting) else "language",
     )
-    before = validation_loss(engine, held_out, config.micro_batch, encoder.padding, config.seed)
+    before = validation_loss(engine, held_out, config.micro_batch, encoder.padding, config.seed, album)
 
     def keep_epoch(step: int) -> None:
         if config.keep_epochs and (step % data.per_epoch == 0 or step == steps):
@@ -144,10 +157,10 @@ def run(
         spike=config.spike,
         after_step=keep_epoch,
     )
-    model_directory.write(engine, inputs["base"], history, out)
+    model_directory.write(engine, base, history, out)
     if config.keep_epochs and engine.layout.rank == 0:
         shutil.copytree(checkpoints / EPOCHS, out / EPOCHS)
-    after = validation_loss(engine, held_out, config.micro_batch, encoder.padding, config.seed)
+    after = validation_loss(engine, held_out, config.micro_batch, encoder.padding, config.seed, album)
     return {
         **after.flat("sft/validation/loss"),
         "sft/validation/base_loss": before.value,
@@ -155,6 +168,7 @@ def run(
         "sft/data/examples": float(len(fitting)),
         "sft/data/too_long": float(len(train) - len(fitting)),
         "sft/data/tokens_in_rows": data.density,
+        **({"sft/data/with_images": float(sum(bool(example.images) for example in fitting))} if album.pictures else {}),
     }
 
 
@@ -185,18 +199,49 @@ class Batches(NamedTuple):
     """Share of the demonstrations' rows that is no padding."""
 
 
-def batches(examples: Sequence[Example], pretraining: Rows | None, config: SFTConfig, pad_id: int, width: int) -> Batches:
+class Rowed(Protocol):
+    """What a config says of a batch's rows (see :class:`SFTConfig`)."""
+
+    @property
+    def seed(self) -> int:
+        """Order of the examples."""
+
+    @property
+    def pack(self) -> bool:
+        """Whether short demonstrations share rows."""
+
+    @property
+    def share_images(self) -> int:
+        """Most demonstrations of one image that share a row."""
+
+    @property
+    def demonstrations_per_batch(self) -> int:
+        """Rows of demonstrations."""
+
+    @property
+    def pretraining_per_batch(self) -> int:
+        """Rows of pretraining text."""
+
+
+def batches(
+    examples: Sequence[Example], pretraining: Rows | None, config: Rowed, pad_id: int, width: int, album: Album = NO_ALBUM
+) -> Batches:
     """Step -> batch: rows of demonstrations first, then pretraining rows cut to the batch's width.
 
-    Packed rows are ``width`` wide and taken in random order; otherwise a row is one demonstration beside others of similar length. Documents of a
-    pretraining row see each other unless the rows keep them apart.
+    Packed rows are ``width`` wide and taken in random order; otherwise a row is one demonstration, or those that share an image, beside others of
+    similar length. Documents of a pretraining row see each other unless the rows keep them apart; where demonstrations share a row that is longer
+    than theirs, theirs are padded.
     """
     size, mixed = config.demonstrations_per_batch, config.pretraining_per_batch
     lengths = [example.length for example in examples]
-    rows = fill_rows(lengths, width) if config.pack else [[i] for i in range(len(examples))]
+    rows = fill_rows(lengths, width) if config.pack else alike(examples, album.placeholder, config.share_images)
     if len(rows) < size:
         raise ValueError(f"{len(rows)} rows of demonstrations do not fill one batch of {size}")
-    widths = [width if config.pack else lengths[i] for i, *_ in rows]
+    groups = [[examples[i] for i in row] for row in rows]
+    stems = [0 if config.pack else stem_of(group) for group in groups]
+    taken = [room(group, stem) for group, stem in zip(groups, stems, strict=True)]
+    widths = [width] * len(rows) if config.pack else taken
+    longest = pretraining[np.arange(1)].tokens.shape[1] - 1 if pretraining is not None else 0
 
     @lru_cache(maxsize=2)
     def grouped(epoch: int) -> list[list[int]]:
@@ -204,30 +249,43 @@ def batches(examples: Sequence[Example], pretraining: Rows | None, config: SFTCo
 
     def batch(step: int) -> Batch:
         epoch, place = divmod(step, len(rows) // size)
-        packed = pack_examples([[examples[i] for i in rows[r]] for r in grouped(epoch)[place]], pad_id, width if config.pack else None)
+        chosen = grouped(epoch)[place]
+        packed = pack_examples([groups[r] for r in chosen], pad_id, width if config.pack else None, [stems[r] for r in chosen])
         tokens, labels, mask = packed.rows
-        segments, apart = packed.segments, config.pack
+        segments, stem, images = packed.segments, packed.stems, packed.images
+        apart, shares = config.pack or any(len(rows[r]) > 1 for r in chosen), bool(stem.any())
         if pretraining is not None:
-            text = sequences(pretraining_window(pretraining, step * mixed, mixed, tokens.shape[1]))
-            tokens, labels = torch.cat([tokens, text.tokens]), torch.cat([labels, text.labels])
-            mask = torch.cat([mask, torch.ones(mixed, mask.shape[1])])
-            segments = torch.cat([segments, text.extras.get(SEGMENTS, torch.zeros_like(text.tokens))])
+            wide = tokens.shape[1] if stem.max() == 0 else min(tokens.shape[1], longest)
+            text = sequences(pretraining_window(pretraining, step * mixed, mixed, wide))
+            fill = (0, tokens.shape[1] - wide)
+            tokens, labels = (
+                torch.cat([tokens, F.pad(text.tokens, fill, value=pad_id)]),
+                torch.cat([labels, F.pad(text.labels, fill, value=UNLABELLED)]),
+            )
+            mask = torch.cat([mask, F.pad(torch.ones(mixed, wide), fill)])
+            segments = torch.cat([segments, F.pad(text.extras.get(SEGMENTS, torch.zeros_like(text.tokens)), fill, value=-1)])
+            stem, images = torch.cat([stem, stem.new_zeros(mixed)]), [*images, *[()] * mixed]
             apart |= SEGMENTS in text.extras
-        return Batch(tokens, labels, {"mask": mask} | ({SEGMENTS: segments} if apart else {}))
+        extras = {"mask": mask} | ({SEGMENTS: segments} if apart else {}) | ({STEM: stem} if shares else {})
+        return Batch(tokens, labels, extras, album.tiles(tokens, images))
 
     filled = sum(max(widths[r] for r in group) * size for group in grouped(0))
-    density = sum(lengths[i] for group in grouped(0) for r in group for i in rows[r]) / filled
+    density = sum(taken[r] for group in grouped(0) for r in group) / filled
     return Batches(batch, len(rows) // size, density)
 
 
-def validation_loss(engine: Engine, examples: Sequence[Example], micro_batch: int, pad_id: int, seed: int) -> Estimate:
+def validation_loss(
+    engine: Engine, examples: Sequence[Example], micro_batch: int, pad_id: int, seed: int, album: Album = NO_ALBUM
+) -> Estimate:
     """-log p a trained token, in nats; the interval is a bootstrap over examples with their token counts taken as fixed."""
     sums: list[float] = []
     tokens = 0.0
     ordered = sorted(examples, key=lambda example: example.length)
     for start in range(0, len(ordered), VALIDATION_ROWS):
-        rows = pad_examples(ordered[start : start + VALIDATION_ROWS], pad_id)
-        logprobs = engine.evaluate(Batch(rows.tokens, rows.labels, {}), micro_batch).cpu()
+        part = ordered[start : start + VALIDATION_ROWS]
+        rows = pad_examples(part, pad_id)
+        tiles = album.tiles(rows.tokens, [example.images for example in part])
+        logprobs = engine.evaluate(Batch(rows.tokens, rows.labels, {}, tiles), micro_batch).cpu()
         sums += (-(logprobs * rows.mask).sum(dim=1)).tolist()
         tokens += float(rows.mask.sum())
     return bootstrap_mean([one * len(ordered) / tokens for one in sums], seed)

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 from modelyard.config import complaint
 from modelyard.formats import contamination, forecast, harms
 from modelyard.formats.expectation import SuiteResult, Validate
-from modelyard.formats.results import read_results
+from modelyard.formats.results import ends_with_sft, measured, read_results
+from modelyard.model import model_directory
 from modelyard.progress import Report
 from modelyard.release import metric_suite
 from modelyard.release.card import content_summary, evolution, model_card
@@ -35,13 +36,18 @@ Recount = Callable[[Path], Mapping[str, Estimate]]
 TRAINED_ON = {
     "base": ("pretrain",),
     "no_contam": ("pretrain",),
+    "projector": ("demonstrations",),
+    "no_vision_projector": ("demonstrations",),
     "sft": ("demonstrations", "pretrain"),
+    "no_vision": ("demonstrations", "pretrain"),
     "sft_start": ("demonstrations", "pretrain"),
     "reward": ("reward_comparisons", "demonstrations"),
     "gold": ("gold_comparisons", "demonstrations"),
     "policy": ("prompts", "pretrain"),
 }
 """Model -> sets of the contamination report that its stage reads."""
+TWINS = {"projector": "no_vision_projector", "seeing": "no_vision"}
+"""Model that is shown images -> its twin that never was; ``seeing`` is the SFT model as it was trained."""
 COMPARED = ("reward_comparisons",)
 """The same of a policy that learns from comparisons alone."""
 INSTRUCTIONS = "instructions"
@@ -82,9 +88,9 @@ def run(
     unmeasured: str | None = None,
     lost_classifier: str | None = None,
 ) -> dict[str, float]:
-    """Judge ``inputs`` results, base, sft, reward, gold, policy, corpus, feedback, tokens and contamination; where the line has them also
-    forecast, no_contam, sft_start, instructions, ai_feedback, feedme, rbrm, content_classifier, production_classifier, baseline (production's
-    scores), and ``version_1``, ``version_2``...: the results of the versions released before.
+    """Judge ``inputs`` results, base, sft, policy, corpus, feedback, tokens and contamination; where the line has them also reward, gold,
+    forecast, no_contam, no_vision with what it is the twin of, sft_start, instructions, ai_feedback, feedme, rbrm, content_classifier,
+    production_classifier, baseline (production's scores), and ``version_1``, ``version_2``...: the results of the versions released before.
 
     Without a baseline it is a first release where ``release.first`` says so, unless ``unmeasured`` says why production has no scores.
     ``name`` is the registered model's, shown on the card. Metrics: ``release/decision/promote`` (1 or 0) and every gate's numbers.
@@ -111,13 +117,13 @@ def gather(
     loss = results.metrics.get("evals/base/validation_loss/loss")
     return Evidence(
         results=results,
-        weights={model: sha256_tree(inputs[model] / "checkpoint") for model in MODELS if model in inputs},
+        weights={model: sha256_tree(inputs[model] / "checkpoint") for model in measured(MODELS, inputs)},
         suite=suite_outcome(_json(inputs["corpus"] / "expectations.json")),
         metric_suite=suite_outcome(metric_suites),
         contradiction=contradiction(results.metrics, inputs["results"], recount),
         contamination=_report(inputs["contamination"]),
         searched=tuple(filter(None, (_parent(inputs["contamination"], role) for role in ("corpus", "feedback", INSTRUCTIONS)))),
-        trained=tuple(use for role in TRAINED_ON if role in inputs for use in uses(role, inputs)),
+        trained=tuple(use for role in trained_roles(inputs) for use in uses(role, inputs)),
         forecast=_forecast(inputs["forecast"]) if "forecast" in inputs else None,
         sealed_at=_finished(inputs["forecast"]) if "forecast" in inputs else None,
         base=_run_of(inputs["base"]),
@@ -127,7 +133,35 @@ def gather(
         classifier=_classified(inputs.get("content_classifier")),
         production_classifier=_classified(inputs.get("production_classifier")),
         lost_classifier=lost_classifier,
+        ends_with_sft=ends_with_sft(inputs),
+        sees=model_directory.read(inputs["policy"]).model.vision is not None,
+        twin_differs=twin_differs(inputs),
     )
+
+
+def twin_differs(inputs: Mapping[str, Path]) -> str:
+    """What else than ``blank`` differs between how a line's own models that are shown images were made and how their twins were; "" where nothing
+    does, or there is no twin."""
+    for role, twin in TWINS.items():
+        if twin not in inputs:
+            continue
+        if role not in inputs:
+            return f"there is a {twin} and no {role}"
+        own, other = (_json(inputs[name] / MANIFEST) or {} for name in (role, twin))
+        if not other.get("config", {}).get("blank"):
+            return f"{twin} was not trained blank"
+        keys = sorted(set(own["config"]) | set(other["config"]))
+        if differ := [key for key in keys if key != "blank" and own["config"].get(key) != other["config"].get(key)]:
+            return f"{role}.{differ[0]}"
+        parents = [{name: ref for name, ref in one["parents"].items() if name != "projector"} for one in (own, other)]
+        if parents[0] != parents[1] or ("projector" in own["parents"]) is not ("projector" in other["parents"]):
+            return f"what {role} and {twin} were made from"
+    return ""
+
+
+def trained_roles(inputs: Mapping[str, Path]) -> list[str]:
+    """The models among ``inputs``; one that plays two roles is named by what it was trained as."""
+    return [role for role in TRAINED_ON if role in inputs and not (role == "policy" and ends_with_sft(inputs))]
 
 
 def contradiction(metrics: Mapping[str, Estimate], directory: Path, recount: Recount) -> str:

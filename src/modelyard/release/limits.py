@@ -28,6 +28,7 @@ GateName = Literal[
     "forecast",
     "regression",
     "alignment_tax",
+    "vision",
     "calibration",
     "safety",
     "content_classifier",
@@ -75,7 +76,7 @@ class BenchmarkLimits(Config):
     min: dict[str, float] = Field(default_factory=dict)
     """Metric -> smallest value that the lower end of the policy's interval may have."""
     max_increase: dict[str, float] = Field(default_factory=dict)
-    """Metric -> largest rise of its value over the SFT model's."""
+    """Metric -> largest rise of its value over the SFT model's; over the base model's where the SFT model is released."""
 
 
 class Held(NamedTuple):
@@ -103,6 +104,8 @@ class SetAside(Config):
     content_classifier: Visible | None = None
     """The classifier that guards what the released model is asked and says: nobody labelled texts for this line. No
     effect where there is one."""
+    preference: Visible | None = None
+    """The comparison of the policy with the SFT model, in a line that has no policy and releases its SFT model."""
 
     @property
     def of_base(self) -> list[str]:
@@ -121,6 +124,8 @@ class ReleaseConfig(Config):
     """Largest share found as written, by the GPT-4 report's rule; by default that figure is reported and stops nothing."""
     max_contamination_gain: float = Field(default=0.05, ge=0, lt=1)
     """Mean score by which the base model may be ahead of its twin that never saw a benchmark item, where the line trains one."""
+    min_vision_gain: float = Field(default=0.0, ge=0, lt=1)
+    """Mean score by which a release that is shown images must be ahead of its twin that never saw one, on every benchmark with images."""
     forecast_tolerance: float = Field(gt=0, lt=1)
     """Largest relative error of the sealed loss forecast."""
     alpha: float = Field(ge=1e-6, lt=1)
@@ -198,7 +203,8 @@ class ReleaseConfig(Config):
         measure; ``next_token`` and ``validation_loss`` are measured wherever there are packed tokens."""
         known = {*benchmarks, "next_token", "validation_loss"}
         named = [(f"release.limits.{name}", name) for name in self.limits]
-        named += [("release.preference", self.preference), *(("release.calibration", name) for name in self.calibration)]
+        named += [] if self.set_aside.preference else [("release.preference", self.preference)]
+        named += [("release.calibration", name) for name in self.calibration]
         for key, name in named:
             if name not in known:
                 raise ValueError(f"{key}: {name!r} is none of evals.benchmarks ({', '.join(benchmarks)})")

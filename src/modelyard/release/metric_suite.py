@@ -12,18 +12,20 @@ import pandas as pd
 
 from modelyard.formats.expectation import SuiteResult, Validate
 from modelyard.formats.results import Results
+from modelyard.release.gates.measured import before
 from modelyard.release.limits import ReleaseConfig
 
 COLUMNS = ("value", "low", "high", "n")
 
 
-def needed(config: ReleaseConfig) -> list[str]:
-    """The metrics that the gates read by name."""
-    keys = [f"evals/policy/{config.preference}/{key}" for key in ("win_rate_over_sft", "kl_to_sft")]
+def needed(config: ReleaseConfig, before: str = "sft") -> list[str]:
+    """The metrics that the gates read by name; ``before`` is the model that the release is held against."""
+    compared = ("win_rate_over_sft", "kl_to_sft") if not config.set_aside.preference else ()
+    keys = [f"evals/policy/{config.preference}/{key}" for key in compared]
     keys += [f"evals/{model}/{name}/calibration_error" for model in ("base", "policy") for name in config.calibration]
     for name, own in config.limits.items():
         keys += [f"evals/policy/{name}/{key}" for key in (*own.max, *own.min, *own.max_increase) if own.gated]
-        keys += [f"evals/sft/{name}/{key}" for key in own.max_increase if own.gated]
+        keys += [f"evals/{before}/{name}/{key}" for key in own.max_increase if own.gated]
     return sorted(set(keys))
 
 
@@ -32,5 +34,5 @@ def check(results: Results, config: ReleaseConfig, validate: Validate) -> list[S
     rows = [{"key": key, **estimate._asdict()} for key, estimate in results.metrics.items()]
     table = pd.DataFrame(rows, columns=["key", *COLUMNS])
     shares = table[table["key"].isin(results.shares)]
-    whole = validate("results/metrics", table, {"needed": needed(config)})
+    whole = validate("results/metrics", table, {"needed": needed(config, before(results))})
     return [whole, validate("results/shares", shares)]

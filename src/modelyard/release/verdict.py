@@ -23,6 +23,7 @@ from modelyard.release.gates.origin import (
     weights_gate,
 )
 from modelyard.release.gates.safety import safety_gate
+from modelyard.release.gates.vision import vision_gate
 from modelyard.release.limits import GateName, ReleaseConfig
 
 SEVERITY: dict[Verdict, int] = {"PROMOTE": 0, "HOLD": 1, "BLOCK": 2}
@@ -30,7 +31,7 @@ SEVERITY: dict[Verdict, int] = {"PROMOTE": 0, "HOLD": 1, "BLOCK": 2}
 
 def decide(evidence: Evidence, config: ReleaseConfig) -> Decision:
     """Judge every gate; one that cannot use its evidence blocks with the reason."""
-    comparisons, gain, tax, conduct, filtered = (list[Comparison]() for _ in range(5))
+    comparisons, gain, tax, seen, conduct, filtered = (list[Comparison]() for _ in range(6))
     judges: dict[GateName, Callable[[], Gate]] = {
         "weights": lambda: weights_gate(evidence),
         "data": lambda: suite_gate("data", evidence.suite),
@@ -39,13 +40,15 @@ def decide(evidence: Evidence, config: ReleaseConfig) -> Decision:
         "forecast": lambda: forecast_gate(evidence, config),
         "regression": lambda: regression_gate(evidence, config, comparisons),
         "alignment_tax": lambda: alignment_tax_gate(evidence.results, config, tax),
+        **({"vision": lambda: vision_gate(evidence, config, seen)} if evidence.sees else {}),
         "calibration": lambda: calibration_gate(evidence.results, config),
         "safety": lambda: safety_gate(evidence, config, conduct),
         "content_classifier": lambda: content_classifier_gate(evidence, config, filtered),
-        "preference": lambda: preference_gate(evidence.results, config),
+        "preference": lambda: preference_gate(evidence, config),
     }
     gates = tuple(overridden(judged(name, judge), config) for name, judge in judges.items())
-    found = {"comparisons": comparisons, "contamination_gain": gain, "tax": tax, "conduct": conduct, "content_classifier": filtered}
+    found = {"comparisons": comparisons, "contamination_gain": gain, "tax": tax, "vision": seen, "conduct": conduct}
+    found |= {"content_classifier": filtered}
     return Decision(verdict=worst(gates), gates=gates, **{name: tuple(some) for name, some in found.items()})
 
 

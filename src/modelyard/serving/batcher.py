@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from modelyard.model.inference.gallery import Gallery
 from modelyard.model.inference.generate import sample
 from modelyard.model.inference.slots import Slots
 from modelyard.serving.streamed_text import StreamedText
@@ -59,6 +60,8 @@ class Asked(NamedTuple):
     seed: int
     stops: tuple[str, ...]
     stop_ids: frozenset[int]
+    gallery: Gallery | None = None
+    """The images that stand in the prompt, by whose numbers they do."""
 
 
 @dataclass
@@ -179,7 +182,7 @@ class Batcher:
             return
         answer.entered = time.monotonic()
         try:
-            logits = self.slots.enter(answer.asked.prompt)
+            logits = self.slots.enter(answer.asked.prompt, answer.asked.gallery)
         except ValueError as error:
             answer.tell(Piece("", 0, "error", str(error)))
             return

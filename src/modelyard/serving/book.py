@@ -2,7 +2,8 @@
 
 Consent travels with every answer. Without it an answer is kept for the retention time, so that its user can still say something about
 it, and never becomes training data; with it (OpenAI's ``store``, or said later with the feedback) it is kept until its user withdraws.
-Personal data is redacted before anything is written. Left out: who a user really is; ``user`` is the pseudonym that the client sends.
+Personal data is redacted before anything is written; of an image its id is kept and nothing else. Left out: who a user really is; ``user`` is
+the pseudonym that the client sends.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, rela
 
 from modelyard.config import complaint, without_password
 from modelyard.data.filters.pii import PiiConfig, redact
-from modelyard.formats.feedback import Message, Prompt
+from modelyard.formats.feedback import Message, Part, Prompt, TextPart, is_text
 
 PII = PiiConfig(kinds=["email", "ip", "card", "national_id", "phone"], region="US")
 HOUR = 3600.0
@@ -196,9 +197,15 @@ def _opinion(row: Said) -> Opinion:
 
 def plain(prompt: Prompt) -> Any:
     """The prompt as JSON, without personal data."""
-    if isinstance(prompt, str):
-        return clean(prompt)
-    return [{"role": message.role, "content": clean(message.content)} for message in prompt]
+    if is_text(prompt):
+        return _written(prompt)
+    return [{"role": message.role, "content": _written(message.content)} for message in prompt]
+
+
+def _written(content: str | tuple[Part, ...]) -> Any:
+    if isinstance(content, str):
+        return clean(content)
+    return [{"type": "text", "text": clean(part.text)} if isinstance(part, TextPart) else part.model_dump() for part in content]
 
 
 def clean(text: str) -> str:

@@ -12,7 +12,8 @@ from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 
 from modelyard.config import shortened
-from modelyard.formats.feedback import Prompt
+from modelyard.formats.feedback import Prompt, images_of
+from modelyard.formats.images import ImageError
 from modelyard.serving.batcher import ClosedError, FullError, Piece
 from modelyard.serving.beside import Beside
 from modelyard.serving.book import Book, Entry, clean, plain
@@ -61,6 +62,8 @@ class Conversation:
             raise RefusedError(404, said, "invalid_request_error", "model_not_found")
         if (model := current.model) is None:
             raise RefusedError(503, f"nothing is released as {current.name}", "server_error", "nothing_released")
+        if isinstance(request, ChatRequest):
+            await read_images(request)
         if (held := model.content_filter) and isinstance(request, CompletionRequest) and request.return_token_ids:
             raise RefusedError(400, "return_token_ids: not served where a content filter holds texts", "invalid_request_error")
         judging = time.monotonic()
@@ -247,6 +250,15 @@ class Conversation:
 
     def _usage(self, piece: Piece) -> dict[str, int]:
         return usage(self.submitted.prompt_tokens, piece.tokens)
+
+
+async def read_images(request: ChatRequest) -> None:
+    """Decode the images of a request beside the others' answers. Raises RefusedError."""
+    if images_of(tuple(request.messages)):
+        try:
+            await asyncio.to_thread(request.read_images)
+        except ImageError as error:
+            raise RefusedError(400, f"messages: image_url: {error}", "invalid_request_error", "invalid_image") from None
 
 
 def held_for(content_filter: ContentFilter, texts: Sequence[str]) -> str | None:

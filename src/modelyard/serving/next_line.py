@@ -1,6 +1,7 @@
 """What users said, as files that the next line takes: prompts, demonstrations, comparisons and flagged outputs.
 
-Only answers whose users agreed. The shapes are those of ``[[feedback.files]]`` (:mod:`modelyard.data.feedback.files`) and of
+Only answers whose users agreed, and none about images, of which the book keeps the ids alone. The shapes are those of
+``[[feedback.files]]`` (:mod:`modelyard.data.feedback.files`) and of
 ``ai_feedback.flags`` (:class:`modelyard.posttrain.judged.hallucination.Flag`); a record's id is its answer's receipt, by which a
 withdrawal finds it again in artifacts.
 """
@@ -12,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from modelyard.formats.feedback import COMPARISONS, DEMONSTRATIONS, PROMPTS, Prompt
+from modelyard.formats.feedback import COMPARISONS, DEMONSTRATIONS, PROMPTS, Prompt, images_of
 from modelyard.serving.book import Kept
 from modelyard.store import lineage
 from modelyard.store.artifacts import Store
@@ -26,6 +27,7 @@ USED = ("feedback", "instructions", "ai_feedback")
 def write(kept: Sequence[Kept], out: Path) -> dict[str, tuple[int, str]]:
     """Write the files into ``out``; file -> number of records and sha256, for the config."""
     out.mkdir(parents=True, exist_ok=True)
+    kept = [one for one in kept if not images_of(one.entry.prompt)]
     files = {
         PROMPTS: [{**_common(one), "source": "user"} for one in kept],
         DEMONSTRATIONS: [{**_common(one), "source": "user", "completion": better} for one in kept for better in _better(one)],

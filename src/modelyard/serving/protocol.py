@@ -1,8 +1,9 @@
 """Requests and answers of OpenAI's API, as far as they are served: chat completions, completions, models,
 moderations.
 
-A field that would change the answer and is not served is refused by name, never passed over. Left out: tools,
-several answers at once, pictures, penalties.
+A field that would change the answer and is not served is refused by name, never passed over. A user's turn may hold images as data URLs;
+they are read once the request is taken up (:meth:`ChatRequest.read_images`), never fetched from elsewhere. Left out: tools,
+several answers at once, penalties, ``detail`` of an image, which every model cuts in its own way.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import time
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
-from modelyard.formats.feedback import Message
+from modelyard.formats.feedback import Message, content_text, images_of, with_images
+from modelyard.formats.images import Image, cleaned, is_data_url, of_data_url
 
 NOT_SERVED = {
     "tools": (None, []),
@@ -33,6 +35,8 @@ NOT_SERVED = {
     "audio": (None,),
 }
 """Field -> its values that ask for nothing."""
+MOST_IMAGES = 16
+"""Of a request."""
 NULLABLE = ("max_tokens", "seed", "stop", "user")
 Stops = Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=4)]
 
@@ -92,19 +96,40 @@ class ChatRequest(Request):
     messages: Annotated[list[Message], Field(min_length=1)]
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool = False
+    _images: dict[str, Image] = PrivateAttr(default_factory=dict)
 
     @property
     def texts(self) -> list[str]:
         """All that is said in it."""
-        return [message.content for message in self.messages]
+        return [content_text(message.content) for message in self.messages]
+
+    @property
+    def images(self) -> dict[str, Image]:
+        """Those of :meth:`read_images`, by the ids by which the messages then name them."""
+        return self._images
+
+    def read_images(self) -> None:
+        """Decode the images that the messages hold as data URLs. Raises ImageError for one that cannot be used."""
+        urls = images_of(tuple(self.messages))
+        read = {url: cleaned(of_data_url(url)) for url in dict.fromkeys(urls)}
+        self._images = {one.id: one for one in read.values()}
+        named = with_images(tuple(self.messages), {url: one.id for url, one in read.items()})
+        self.messages = [one for one in named if isinstance(one, Message)]
 
     @field_validator("messages", mode="before")
     @classmethod
-    def _texts(cls, given: Any) -> Any:
-        """Content in parts as one text, where every part is text."""
+    def _contents(cls, given: Any) -> Any:
+        """Content in parts as one text, where every part is text, and else with images as records have them."""
         if not isinstance(given, list):
             return given
-        return [{**one, "content": joined(one["content"])} if isinstance(one, dict) and "content" in one else one for one in given]
+        return [{**one, "content": parts(one)} if isinstance(one, dict) and "content" in one else one for one in given]
+
+    @field_validator("messages")
+    @classmethod
+    def _few(cls, messages: list[Message]) -> list[Message]:
+        if (count := len(images_of(tuple(messages)))) > MOST_IMAGES:
+            raise ValueError(f"{count} images, and at most {MOST_IMAGES} are served")
+        return messages
 
     @property
     def longest(self) -> int | None:
@@ -217,11 +242,26 @@ class Replies:
         return {"content": [{"token": t, "logprob": p, "bytes": list(t.encode()), "top_logprobs": []} for t, p in pairs], "refusal": None}
 
 
-def joined(content: Any) -> Any:
-    """The text of a list of text parts; anything else as it is."""
-    if isinstance(content, list) and all(isinstance(part, dict) and part.get("type") == "text" for part in content):
+def parts(message: dict[str, Any]) -> Any:
+    """The content of a message: the text of a list of text parts, images among them by their data URLs; anything else as it is.
+
+    Raises ValueError for an image that is no data URL or that a user did not send.
+    """
+    content = message["content"]
+    if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
+        return content
+    if all(part.get("type") == "text" for part in content):
         return "".join(str(part.get("text", "")) for part in content)
-    return content
+    if message.get("role") != "user":
+        raise ValueError(f"images of a {message.get('role')!r} message are not served, those of a user are")
+    return [_image(part) if part.get("type") == "image_url" else part for part in content if part.get("type") != "text" or part.get("text")]
+
+
+def _image(part: dict[str, Any]) -> dict[str, Any]:
+    url = part["image_url"].get("url") if isinstance(part.get("image_url"), dict) else part.get("image_url")
+    if not isinstance(url, str) or not is_data_url(url):
+        raise ValueError("image_url: images are served as data URLs (data:image/png;base64,...), nothing is fetched")
+    return {"type": "image", "image": url}
 
 
 def usage(prompt: int, new: int) -> dict[str, int]:

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from modelyard.formats import json_file
-from modelyard.formats.feedback import Prompt
+from modelyard.formats.feedback import Prompt, images_of
+from modelyard.formats.images import Held
 from modelyard.model.asked import plain_turns
 from modelyard.model.encoder import Encoder
 from modelyard.model.hf.tokenizer import HubEncoder
+from modelyard.model.inference.gallery import Gallery
 from modelyard.model.inference.slots import Slots
+from modelyard.model.pictures import Images
 from modelyard.model.subject import Subject, weights_of
 from modelyard.serving.batcher import Asked, Batcher, Piece, UnderWay
 from modelyard.serving.content_filter import ContentFilter
@@ -46,11 +49,13 @@ class Reader(NamedTuple):
     """Hash of its weights."""
     context: int
     """Tokens of prompt and answer together."""
+    shown: Callable[[Images], Gallery] | None = None
+    """How it is shown images; None where it reads text only."""
 
     @classmethod
     def of_subject(cls, subject: Subject) -> Reader:
         """Of a model that is loaded here."""
-        return cls(subject.encoder, subject.weights, subject.engine.model.seq_len)
+        return cls(subject.encoder, subject.weights, subject.engine.model.seq_len, subject.gallery_of if subject.sees else None)
 
     @classmethod
     def of_directory(cls, directory: Path) -> Reader:
@@ -77,7 +82,7 @@ class ServedModel:
     def __init__(self, name: str, reader: Reader, batcher: Engine, content_filter: ContentFilter | None = None, version: str = "") -> None:
         """``content_filter``: of this version, None: nothing is held; ``version``: its number in the registry, "" of a directory."""
         self.name, self.batcher, self.content_filter, self.version = name, batcher, content_filter, version
-        self.encoder, self.weights, self.context = reader
+        self.encoder, self.weights, self.context, self._shown = reader
 
     @classmethod
     def here(
@@ -96,10 +101,12 @@ class ServedModel:
         """Put a request in the queue.
 
         Raises:
-            ValueError: prompt and new tokens do not fit the context, or the chat template refuses the conversation.
+            ValueError: prompt and new tokens do not fit the context, the chat template refuses the conversation, or it holds images and the
+                model reads text only.
             FullError, ClosedError: as :meth:`Batcher.submit`.
         """
-        prompt, stops, ends = self._prompt(request)
+        gallery = self._gallery(request)
+        prompt, stops, ends = self._prompt(request, gallery)
         room = self.context - len(prompt)
         wanted = request.longest or max(room, SHORTEST)
         if wanted > room:
@@ -108,7 +115,9 @@ class ServedModel:
         if strange := next((token for token in prompt if token >= size), None):
             raise ValueError(f"prompt: token {strange} is none of the model's")
         stops = (*(request.stop or ()), *stops)
-        asked = Asked(prompt, wanted, request.temperature, request.top_p, request.drawn_by, stops, frozenset(ends))
+        if gallery and isinstance(request, ChatRequest):
+            prompt = gallery.numbered(prompt, images_of(tuple(request.messages)))
+        asked = Asked(prompt, wanted, request.temperature, request.top_p, request.drawn_by, stops, frozenset(ends), gallery)
         return Submitted(self.batcher.submit(asked, tell), len(prompt))
 
     def said(self, answer: UnderWay, start: int = 0, stop: int | None = None) -> Said:
@@ -121,9 +130,17 @@ class ServedModel:
             return request.texts
         return [request.prompt if isinstance(request.prompt, str) else self.encoder.decode(request.prompt)]
 
-    def _prompt(self, request: ChatRequest | CompletionRequest) -> tuple[list[int], tuple[str, ...], list[int]]:
+    def _gallery(self, request: ChatRequest | CompletionRequest) -> Gallery | None:
+        """The images of a request; each has its own, so nobody is shown another's and none outlives its answer."""
+        if not isinstance(request, ChatRequest) or not request.images:
+            return None
+        if self._shown is None:
+            raise ValueError("images are not served: this model reads text only")
+        return self._shown(Held(request.images))
+
+    def _prompt(self, request: ChatRequest | CompletionRequest, gallery: Gallery | None) -> tuple[list[int], tuple[str, ...], list[int]]:
         """Token ids, stop texts of a model without a chat template, and the tokens that end an answer."""
-        encoder = self.encoder
+        encoder = self.encoder if gallery is None else self.encoder.seeing(gallery.pictures)
         if isinstance(request, CompletionRequest):
             prompt = request.prompt
             return encoder.opening(prompt) if isinstance(prompt, str) else prompt, (), [*encoder.text_ends, *request.stop_token_ids]

@@ -7,19 +7,24 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
 from modelyard.execution import ExecutionConfig
-from modelyard.model.inference.generate import generate
+from modelyard.model.inference.gallery import Gallery
+from modelyard.model.inference.generate import Generation, generate
 from modelyard.model.network import parallel
 from modelyard.model.network.architecture import Head, ModelConfig, MoEConfig
 from modelyard.model.network.lora import LoRAConfig
 from modelyard.model.network.rope import YarnScaling
 from modelyard.model.network.variant import LLAMA, Variant
-from modelyard.model.training.batch import SEGMENTS, STEM, Batch, LossOutput
+from modelyard.model.network.vision import VisionConfig
+from modelyard.model.pictures import Pictures
+from modelyard.model.training.batch import SEGMENTS, STEM, UNLABELLED, Batch, LossOutput
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.optimizer import OptimizerConfig
+from modelyard.model.training.state import Part
 from modelyard.posttrain.losses import reward_loss
 
 OPTIMIZER = OptimizerConfig(
@@ -27,6 +32,7 @@ OPTIMIZER = OptimizerConfig(
 )
 PROMPTS = [[1, 2, 3], [4, 5, 6, 7, 8], [9, 10]]
 ODD_VOCABULARY = 127  # no multiple of the tensor-parallel ranks
+PLACEHOLDER = 126
 
 TP2 = {"tensor_parallel": 2}
 SP2 = {**TP2, "sequence_parallel": True}
@@ -43,20 +49,31 @@ class Split(NamedTuple):
     slow: tuple[str, ...] = ()
 
 
+IMAGES = ("llama-images", "llama-shown")
 LAYOUTS: dict[int, dict[str, Split]] = {
     2: {
-        "tp2": Split(TP2, ("llama-variant", "llama-dropped", "gpt-untied"), ("llama-tied", "llama-untied", "gpt-tied")),
+        "tp2": Split(TP2, ("llama-variant", "llama-dropped", "gpt-untied"), (*IMAGES, "llama-tied", "llama-untied", "gpt-tied")),
         "tp2-sp": Split(SP2, (), ("llama-experts", "gpt-untied", "llama-tied")),
-        "tp2-sp-selective": Split({**SP2, "recompute": "selective"}, ("llama-untied",), ("llama-variant", "llama-tied", "gpt-untied")),
-        "tp2-sp-full": Split({**SP2, "recompute": "full"}, ("gpt-tied", "llama-adapters"), ("llama-experts", "gpt-untied", "llama-tied")),
-        "pp2": Split(PP2, ("gpt-tied", "llama-variant", "llama-adapters"), ("llama-experts", "llama-tied", "llama-untied", "gpt-untied")),
+        "tp2-sp-selective": Split(
+            {**SP2, "recompute": "selective"}, ("llama-untied", "llama-images"), ("llama-variant", "llama-tied", "gpt-untied")
+        ),
+        "tp2-sp-full": Split(
+            {**SP2, "recompute": "full"},
+            ("gpt-tied", "llama-adapters"),
+            (*IMAGES, "llama-experts", "gpt-untied", "llama-tied"),
+        ),
+        "pp2": Split(
+            PP2,
+            ("gpt-tied", "llama-variant", "llama-adapters", *IMAGES),
+            ("llama-experts", "llama-tied", "llama-untied", "gpt-untied"),
+        ),
         "pp2-full": Split({**PP2, "recompute": "full"}, (), ("llama-tied", "gpt-untied")),
-        "dp2": Split(DP2, ("llama-tied",), ("gpt-untied", "llama-adapters", "llama-experts")),
+        "dp2": Split(DP2, ("llama-tied", "llama-images"), ("llama-shown", "gpt-untied", "llama-adapters", "llama-experts")),
         "ep2": Split(EP2, ("llama-experts",), ("gpt-experts",)),
         "tp2-sp-ep2": Split({**SP2, "expert_parallel": 2}, (), ("llama-experts",)),
     },
     4: {
-        "tp2-pp2": Split({**TP2, **PP2}, ("llama-tied",), ("gpt-untied", "llama-untied", "gpt-tied")),
+        "tp2-pp2": Split({**TP2, **PP2}, ("llama-tied",), ("llama-images", "gpt-untied", "llama-untied", "gpt-tied")),
         "tp2-sp-pp2-full": Split({**SP2, **PP2, "recompute": "full"}, (), ("gpt-untied", "llama-tied", "llama-experts")),
         "tp2-sp-dp2-ep2": Split({**SP2, **EP2}, ("llama-experts",), ("gpt-experts",)),
         "dp2-pp2": Split({**PP2, **DP2}, (), ("llama-tied", "gpt-tied")),
@@ -83,7 +100,14 @@ VARIANT = Variant(
 YARN = YarnScaling(factor=4.0, original_max_position_embeddings=8)
 
 
-def model(style: str, tied: bool, *, experts: bool = False, variant: bool = False, vocab_size: int = 128) -> ModelConfig:
+VISION = VisionConfig(tile=4, patch=2, grids=((1, 1), (1, 2)), layers=2, hidden=16, heads=2, ffn_hidden=24)
+SIZES = {"square": (4, 4), "wide": (11, 5), "tall": (3, 6)}
+"""Width and height of images that take 10, 14 and 9 positions."""
+
+
+def model(
+    style: str, tied: bool, *, experts: bool = False, variant: bool = False, vision: bool = False, vocab_size: int = 128
+) -> ModelConfig:
     return ModelConfig(
         style=style,  # type: ignore[arg-type]
         layers=2,
@@ -100,15 +124,21 @@ def model(style: str, tied: bool, *, experts: bool = False, variant: bool = Fals
         moe=MoEConfig(experts=4, top_k=2, aux_loss=0.1) if experts else None,
         variant=VARIANT if variant else LLAMA,
         rope_scaling=YARN if variant else None,
+        vision=VISION if vision else None,
     )
+
+
+SEEING: dict[str, Part] = {"images": "all", "shown": "vision"}
+"""Cases with images: all is trained, or what shows them to a language model that stays as it is."""
 
 
 def case(name: str) -> ModelConfig:
     """A model by the name it has in ``LAYOUTS``."""
     style, kind = name.split("-")
     vocab_size = 128 if style == "llama" else ODD_VOCABULARY
-    tied = kind in ("tied", "variant", "adapters", "dropped")
-    return model(style, tied, experts=kind == "experts", variant=kind == "variant", vocab_size=vocab_size)
+    tied = kind in ("tied", "variant", "adapters", "dropped", "shown")
+    parts = {"experts": kind == "experts", "variant": kind == "variant", "vision": kind in SEEING}
+    return model(style, tied, **parts, vocab_size=vocab_size)
 
 
 def adapters_of(name: str) -> LoRAConfig | None:
@@ -129,7 +159,41 @@ def batch(length: int = 25) -> Batch:
 
 def batch_of(shape: ModelConfig) -> Batch:
     """The batch of a case; with experts of a length that needs no padding, which would count in their balancing loss."""
+    if shape.vision:
+        return with_images(batch())
     return batch(24) if shape.moe else batch()
+
+
+class Drawn:
+    """Images of random pixels."""
+
+    def size(self, image: str) -> tuple[int, int]:
+        return SIZES[image.split("-")[0]]
+
+    def pixels(self, image: str) -> np.ndarray:
+        width, height = self.size(image)
+        return np.random.default_rng(list(image.encode())).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+PICTURES = Pictures(VISION, Drawn())
+ROWS = [["square-1"], ["square-2", "tall-1"], [], ["wide-1"], ["tall-2"], [], ["square-1", "square-3"], []]
+"""Images of the rows of a batch: of two replicas and of every micro-batch another number."""
+
+
+def with_images(plain: Batch) -> Batch:
+    """The batch with images in its rows, each behind two tokens of text; nothing is asked where one stands."""
+    tokens = plain.tokens.clone()
+    for line, images in zip(tokens, ROWS, strict=True):
+        start = 2
+        for image in images:
+            line[start : start + PICTURES.positions(image)] = PLACEHOLDER
+            start += PICTURES.positions(image) + 2
+        line[start:][line[start:] == PLACEHOLDER] = 0
+        line[:2][line[:2] == PLACEHOLDER] = 0
+    labels = torch.cat([tokens[:, 1:], plain.labels[:, -1:]], 1)
+    asked = labels != PLACEHOLDER
+    mask = plain.extras["mask"] & asked
+    return Batch(tokens, labels.masked_fill(~asked, UNLABELLED), {"mask": mask}, PICTURES.shown(tokens, ROWS, PLACEHOLDER))
 
 
 def comparisons_of(shape: ModelConfig) -> Batch:
@@ -162,7 +226,19 @@ def masked_loss(output: torch.Tensor, part: Batch) -> LossOutput:
 
 def engine(execution: ExecutionConfig, name: str, head: Head) -> Engine:
     """The engine of a case."""
-    return Engine(case(name), execution, seed=3, precision="fp32", head=head, optim=OPTIMIZER, total_steps=6, lora=adapters_of(name))
+    part = SEEING.get(name.split("-")[1], "language")
+    settings = {"head": head, "optim": OPTIMIZER, "total_steps": 6, "lora": adapters_of(name), "part": part}
+    return Engine(case(name), execution, seed=3, precision="fp32", **settings)
+
+
+def sampled(lm: Engine) -> Generation:
+    """Texts drawn after the prompts, with images in them where the model is shown any."""
+    prompts, gallery = PROMPTS, None
+    if lm.model.vision:
+        gallery = Gallery(lm, PICTURES, PLACEHOLDER)
+        shown = ["square-1", "wide-1", "square-1"]
+        prompts = [gallery.numbered([*ids, *[PLACEHOLDER] * PICTURES.positions(i), 5], [i]) for ids, i in zip(PROMPTS, shown, strict=True)]
+    return generate(lm, prompts, max_new_tokens=8, temperature=1.0, seed=5, gallery=gallery)
 
 
 def measure(execution: ExecutionConfig, name: str, first: Path, saved: Path | None) -> dict[str, Any]:
@@ -187,7 +263,7 @@ def measure(execution: ExecutionConfig, name: str, first: Path, saved: Path | No
         lm.load(saved)
         lm.save(first.with_name(f"{first.name}-again"))
     result["scores"] = [number for scored in (data, documents_of(shape)) for number in lm.evaluate(scored, 2)[:, ::6].flatten().tolist()]
-    generation = generate(lm, PROMPTS, max_new_tokens=8, temperature=1.0, seed=5)
+    generation = sampled(lm)
     result["sampled"], result["logprobs"] = generation.tokens, generation.logprobs
     result["resumed"] = [lm.train_step(data, 2, masked_loss)["loss"] for _ in range(2)]
     return result

@@ -2,7 +2,7 @@
 
 The procedure is the GPT-4 Technical Report's (:mod:`modelyard.data.contamination.overlap`), as written and by
 content, with GPT-3's 13-grams as a second opinion beside them. Unlike the report, the sets that fine-tuning, preference and
-reinforcement learning use are checked as well.
+reinforcement learning use are checked as well. Items about images are found by their images (:mod:`modelyard.data.contamination.images`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from modelyard.data.contamination import images
 from modelyard.data.contamination.overlap import ContaminationConfig, Overlap, check
 from modelyard.formats import instructions
 from modelyard.formats.contamination import Checked, Hit, Searched, write_holding, write_report
@@ -40,7 +41,11 @@ def run(config: ContaminationConfig, inputs: Mapping[str, Path], out: Path, repo
     """Check every benchmark of ``inputs["benchmarks"]`` against every set that anything is trained on, of ``corpus``, ``feedback`` and (where
     the line has it) ``instructions``; writes :mod:`modelyard.formats.contamination`'s report, which names the sets searched."""
     benchmarks = read_questions(inputs["benchmarks"])
-    texts = [[row.text for row in rows] for rows in benchmarks.values()]
+    worded = {name: [row for row in rows if not row.images] for name, rows in benchmarks.items()}
+    texts = [[row.text for row in rows] for rows in worded.values()]
+    pictured = {name: [row for row in rows if row.images] for name, rows in benchmarks.items()}
+    training_images = images.shown(inputs["feedback"]) if any(pictured.values()) else {}
+    seen = {name: images.hits(rows, inputs["benchmarks"], inputs["feedback"], training_images) for name, rows in pictured.items() if rows}
     hits: dict[str, dict[str, list[Hit]]] = {name: {"written": [], "content": [], "ngram": []} for name in benchmarks}
     searched: dict[str, dict[str, Searched]] = {name: {} for name in benchmarks}
     holding = set[str]()
@@ -49,8 +54,10 @@ def run(config: ContaminationConfig, inputs: Mapping[str, Path], out: Path, repo
         sets[INSTRUCTIONS] = [(one.id, one.text) for one in instructions.read(inputs["instructions"])]
     for done, (training, documents) in enumerate(sets.items(), 1):
         ids = [name for name, _ in documents]
-        for (name, rows), found in zip(benchmarks.items(), check(texts, (text for _, text in documents), config), strict=True):
+        for (name, rows), found in zip(worded.items(), check(texts, (text for _, text in documents), config), strict=True):
             matches = hits_of(found, training, [row.id for row in rows], ids)
+            if copies := seen.get(name, {}).get(training):
+                matches |= {rule: [*matches[rule], *copies] for rule in ("written", "content")}
             for rule, some in matches.items():
                 hits[name][rule] += some
             holding |= {ids[document] for document in found.content.documents} if training == PRETRAIN else set()

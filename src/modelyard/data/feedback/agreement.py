@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modelyard.formats.feedback import Comparison, Prompt, prompt_text
+from modelyard.formats.feedback import Comparison, Prompt, images_of, is_text, prompt_text
 
 
 def agreements(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """The comparisons, each that other raters made too with how often these order its pairs in the same way (their ties left out)."""
     by_item: dict[tuple[str, ...], list[int]] = {}
     for place, one in enumerate(comparisons):
-        by_item.setdefault((folded(prompt_text(one.prompt)), *sorted(one.completions)), []).append(place)
+        by_item.setdefault((folded(prompt_text(one.prompt)), *images_of(one.prompt), *sorted(one.completions)), []).append(place)
     found = list(comparisons)
     for places in by_item.values():
         for place in places:
@@ -35,7 +35,7 @@ def _same_order(one: Comparison, other: Comparison) -> list[float]:
 
 def said(prompt: Prompt) -> str:
     """What the prompt says, system messages apart: they are the same for many."""
-    return prompt if isinstance(prompt, str) else prompt_text(tuple(message for message in prompt if message.role != "system"))
+    return prompt_text(prompt) if is_text(prompt) else prompt_text(tuple(message for message in prompt if message.role != "system"))
 
 
 def folded(text: str) -> str:

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from modelyard.config import Config
 from modelyard.data.feedback.files import FeedbackFile
+from modelyard.data.feedback.image_sets import ImageSet
 from modelyard.data.feedback.tasks import TaskSet
 from modelyard.data.feedback.votes import VotesConfig
 from modelyard.data.filters.pii import PiiConfig
@@ -41,6 +42,8 @@ class FeedbackConfig(Config):
     """The user's own files."""
     tasks: tuple[TaskSet, ...] = ()
     """Questions whose answers are known, for rewards that a rule verifies."""
+    images: tuple[ImageSet, ...] = ()
+    """Pictures with questions and answers."""
     splits: FeedbackSplits
     """What is held out of files and tasks."""
     pii: PiiConfig
@@ -54,7 +57,7 @@ class FeedbackConfig(Config):
     def _names(self) -> FeedbackConfig:
         if self.votes and not self.from_corpus:
             raise ValueError("votes: are the corpus's, but from_corpus is false")
-        names = [*(file.name for file in self.files), *(task.name for task in self.tasks)]
+        names = [*(file.name for file in self.files), *(task.name for task in self.tasks), *(one.name for one in self.images)]
         if len(set(names)) < len(names):
             raise ValueError(f"files and tasks: two are called {next(name for name in names if names.count(name) > 1)}")
         return self

@@ -2,24 +2,27 @@
 
 A line of the right form that cannot be used is dropped with a reason, never silently: an answer that is empty, also one in the middle of a
 conversation (``empty_completion``), an empty prompt (``empty_prompt``), a conversation that nobody answered (``unanswered``), one with tools
-(``tool_calls``), with images or sound (``not_text``) or with turns of other weights (``turn_weight``), answers to different prompts
-(``different_prompts``), answers that repeat the prompt (``prompt_repeated``), that all tie (``tie``), of which one text has two ranks
-(``text_at_two_ranks``), without marks (``no_score``), alone (``one_completion``) or marked against their order (``scores_against_order``).
-A form that means nothing is a ValueError that begins with the key.
+(``tool_calls``), with sound, or with images elsewhere than in a user's turn (``not_text``), with other images than places for them
+(``images_without_place``) or with turns of other weights (``turn_weight``), answers to different prompts (``different_prompts``), answers that
+repeat the prompt (``prompt_repeated``), that all tie (``tie``), of which one text has two ranks (``text_at_two_ranks``), without marks
+(``no_score``), alone (``one_completion``) or marked against their order (``scores_against_order``). Images stand in it by what the file calls
+them; :mod:`modelyard.data.feedback.file_images` reads them. A form that means nothing is a ValueError that begins with the key.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from modelyard.data.feedback import rows
 from modelyard.data.feedback.rows import TOOL, Instructions, Messages, Pair, Prompts, Ranked, Row, Scored, Side, Transcripts, Turn
-from modelyard.formats.feedback import Message, Prompt
+from modelyard.formats.feedback import ImagePart, Message, Part, Prompt, TextPart, content_text, is_text
 
 REPEATED = 16
 """Characters from which a prompt that all answers begin with is a copy: a greeting is answered by a greeting."""
+MARK = "<image>"
+"""Where an image stands in a turn, as LLaVA writes it."""
 _TURN = re.compile(r"\n\n(Human|Assistant):[ \t]*")
 
 
@@ -113,7 +116,7 @@ def _answers(prompt: rows.Prompt | None, sides: dict[str, Side | tuple[Message, 
             said.append(spoken)
             continue
         if asked is not None and len(spoken) == 1 and spoken[0].role == "assistant":
-            said.append(spoken[0].content)
+            said.append(content_text(spoken[0].content))
             continue
         context, answer = _last_turn(spoken, key)
         if asked is not None and not _begins(context, asked):
@@ -122,7 +125,7 @@ def _answers(prompt: rows.Prompt | None, sides: dict[str, Side | tuple[Message, 
         said.append(answer)
     if len(set(contexts)) > 1:
         raise UselessError("different_prompts")
-    known = [*contexts[:1], *([asked] if isinstance(asked, tuple) else [])]
+    known = [*contexts[:1], *([asked] if asked is not None and not is_text(asked) else [])]
     if known:
         return max(known, key=len), tuple(said)  # one of both may have a system message
     assert asked is not None
@@ -131,10 +134,14 @@ def _answers(prompt: rows.Prompt | None, sides: dict[str, Side | tuple[Message, 
 
 def _begins(context: tuple[Message, ...], asked: Prompt) -> bool:
     """Whether the turns before an answer are the prompt, a system message apart."""
-    spoken = [(one.role, one.content.strip()) for one in context if one.role != "system"]
-    if isinstance(asked, str):
-        return spoken == [("user", asked.strip())]
-    return spoken == [(one.role, one.content.strip()) for one in asked if one.role != "system"]
+    spoken = [(one.role, _bare(one.content)) for one in context if one.role != "system"]
+    if is_text(asked):
+        return spoken == [("user", _bare(asked))]
+    return spoken == [(one.role, _bare(one.content)) for one in asked if one.role != "system"]
+
+
+def _bare(content: str | tuple[Part, ...]) -> object:
+    return content.strip() if isinstance(content, str) else content
 
 
 def distinct(found: Content) -> Content:
@@ -159,7 +166,7 @@ def without_prompt(found: Content, expected: bool) -> Content:
         ValueError: a completion does not although the file's do.
     """
     conversation = not isinstance(found.prompt, str)
-    asked = (found.prompt if isinstance(found.prompt, str) else found.prompt[-1].content).strip()
+    asked = content_text(found.prompt if is_text(found.prompt) else found.prompt[-1].content).strip()
     repeats = [bool(asked) and text.lstrip().startswith(asked) for text in found.completions]
     if not expected:
         if found.completions and all(repeats) and found.beside and len(asked) >= REPEATED:
@@ -188,6 +195,8 @@ def _message(turn: Turn) -> Message:
     if turn.weight not in (None, 1):
         raise UselessError("turn_weight")
     if isinstance(turn.content, tuple):
+        if any(part.image is not None for part in turn.content):
+            return _pictured(turn.role, turn.content)
         if any(part.text is None for part in turn.content):
             raise UselessError("not_text")
         text = "".join(part.text or "" for part in turn.content)
@@ -196,12 +205,41 @@ def _message(turn: Turn) -> Message:
     return Message.model_validate({"role": turn.role, "content": text})
 
 
+def _pictured(role: str, parts: Sequence[rows.Part]) -> Message:
+    """A user's turn with images."""
+    if role != "user" or any(part.text is None and part.image is None for part in parts):
+        raise UselessError("not_text")
+    content = tuple(TextPart(text=part.text or "") if part.image is None else ImagePart(image=part.image) for part in parts)
+    return Message(role="user", content=content)
+
+
+def with_marked(prompt: Prompt, row: Row) -> Prompt:
+    """The conversation with the line's own images where its users say ``<image>``. Raises UselessError where the numbers differ."""
+    images = [row.image] if row.image is not None else [one if isinstance(one, str) else one.path for one in row.images]
+    if not images:
+        return prompt
+    marks = 0 if is_text(prompt) else sum(content_text(one.content).count(MARK) for one in prompt if one.role == "user")
+    if is_text(prompt) or marks != len(images):
+        raise UselessError("images_without_place")
+    left = iter(images)
+    return tuple(one if one.role != "user" or not isinstance(one.content, str) else _marked(one.content, left) for one in prompt)
+
+
+def _marked(text: str, images: Iterator[str]) -> Message:
+    """A user's turn with the next images in the place of its marks."""
+    before, *others = text.split(MARK)
+    if not others:
+        return Message(role="user", content=text)
+    pieces = [TextPart(text=before), *(part for other in others for part in (ImagePart(image=next(images)), TextPart(text=other)))]
+    return Message(role="user", content=tuple(part for part in pieces if isinstance(part, ImagePart) or part.text))
+
+
 def _last_turn(messages: tuple[Message, ...], key: str) -> tuple[tuple[Message, ...], str]:
     if messages[-1].role != "assistant":
         raise UselessError("unanswered")
     if len(messages) < 2:
         raise ValueError(f"{key}: an assistant's turn that answers nothing")
-    return messages[:-1], messages[-1].content
+    return messages[:-1], content_text(messages[-1].content)
 
 
 def _transcript(text: str, key: str) -> tuple[Message, ...]:

@@ -11,7 +11,9 @@
   ``overall_score``; the highest score is the best
 - ``prompts``: ``{"prompt": ..., "category": ..., "source": ..., "consent": true, "user": ...}``
 
-A prompt is a string (text to be continued; a user's turn with ``chat = true``) or a list of messages, whose content may come in parts. ``id``,
+A prompt is a string (text to be continued; a user's turn with ``chat = true``) or a list of messages, whose content may come in parts. A user's
+turn may hold images: parts ``{"type": "image_url", "image_url": {"url": ...}}`` with a data URL or the path of a file below the folder of this
+one, or ``<image>`` in the text and ``image`` or ``images`` beside it (LLaVA). ``id``,
 ``category``, ``user``, ``rater`` and ``system`` may stand in every shape; other keys are passed over and counted. One bad line ends the reading
 with ``file:line: key: what is wrong``; a line of the right form that cannot be used is dropped with a reason
 (:mod:`modelyard.data.feedback.content`).
@@ -27,9 +29,22 @@ from pydantic import Field, model_validator
 
 from modelyard.config import Config
 from modelyard.data.corpus.document import DataError
-from modelyard.data.feedback.content import UselessError, content, without_prompt
+from modelyard.data.feedback.content import UselessError, content, with_marked, without_prompt
+from modelyard.data.feedback.file_images import FileImages, Named, require_listed
 from modelyard.data.feedback.rows import ROWS, Instructions, Prompts, Row, Shape
-from modelyard.formats.feedback import FeedbackError, Message, Prompt, PromptSource, check_ranks, json_lines, record
+from modelyard.formats.feedback import (
+    FeedbackError,
+    Message,
+    Prompt,
+    PromptSource,
+    check_ranks,
+    content_text,
+    images_of,
+    is_text,
+    json_lines,
+    record,
+)
+from modelyard.formats.images import NearCopies
 from modelyard.formats.json_file import Line
 from modelyard.store.file_hash import require_sha256
 from modelyard.store.inputs import find_input
@@ -44,6 +59,8 @@ class FeedbackFile(Config):
     """The file, plain or ``.gz``; a relative path starts beside the config, else at ``execution.inputs``."""
     sha256: str
     """Hash of the file: another file is other feedback."""
+    images_sha256: str = ""
+    """Hash over the image files that its lines name: of ``sha256sum``'s lines in the order of their paths; a run without it says which it is."""
     licence: str
     """Its licence."""
     shape: Shape
@@ -91,6 +108,8 @@ class Entry(NamedTuple):
     """None of a prompt, one of a demonstration, K of a comparison."""
     ranks: tuple[int, ...]
     scores: tuple[float, ...] | None
+    image: str
+    """Id of the first image that its prompt shows, or of what that one copies; "" where it shows none."""
     answer: str | None
     """Of a prompt whose completions are verified."""
 
@@ -103,10 +122,16 @@ class Read(NamedTuple):
     """Key that no record has -> lines that carry it."""
     dropped: list[tuple[str, str]]
     """(``file:line``, reason) of well-formed lines that cannot be used."""
+    images: dict[str, Named]
+    """Id of an image -> where it is."""
 
 
-def read(file: FeedbackFile, roots: str | Sequence[str]) -> Read:
-    """Every line of the file. Raises DataError: no such file, another file than declared, or a bad line."""
+def read(file: FeedbackFile, roots: str | Sequence[str], asked: NearCopies | None = None) -> Read:
+    """Every line of the file; ``asked``: the images of benchmarks, which no line may show.
+
+    Raises:
+        DataError: no such file, another file or other images than declared, or a bad line.
+    """
     try:
         path = find_input(file.path, roots, f"feedback file {file.name}")
         require_sha256(path, file.sha256, f"feedback file {file.name}")
@@ -115,6 +140,7 @@ def read(file: FeedbackFile, roots: str | Sequence[str]) -> Read:
     entries: list[Entry] = []
     dropped: list[tuple[str, str]] = []
     ignored: Counter[str] = Counter()
+    images = FileImages(path.parent, file.name, file.licence, asked or NearCopies())
     try:
         for number, line in enumerate(json_lines(path)):
             if number == file.limit:
@@ -122,15 +148,16 @@ def read(file: FeedbackFile, roots: str | Sequence[str]) -> Read:
             row = record(ROWS[file.shape], line)
             ignored.update(_passed_over(row))
             try:
-                entries.append(_entry(file, row, line, number))
+                entries.append(_entry(file, row, line, number, images))
             except UselessError as reason:
                 dropped.append((line.where, str(reason)))
     except FeedbackError as error:
         raise DataError(str(error)) from None
+    require_listed(images.sha256, file.images_sha256, f"feedback file {file.name}")
     if not entries:
         reasons = ", ".join(f"{count} {reason}" for reason, count in Counter(reason for _, reason in dropped).most_common())
         raise DataError(f"feedback file {file.name}: {path}: no line of it can be used" + (f": {reasons}" if reasons else ""))
-    return Read(entries, dict(ignored), dropped)
+    return Read(entries, dict(ignored), dropped, images.named)
 
 
 def _passed_over(value: Any, key: str = "") -> set[str]:
@@ -144,10 +171,10 @@ def _passed_over(value: Any, key: str = "") -> set[str]:
     return {*(f"{here}{name}" for name in value.model_extra or ()), *deeper}
 
 
-def _entry(file: FeedbackFile, row: Row, line: Line, number: int) -> Entry:
+def _entry(file: FeedbackFile, row: Row, line: Line, number: int, images: FileImages) -> Entry:
     try:
         found = content(row)
-        found = without_prompt(found._replace(prompt=_prompt(file, row, found.prompt)), file.prompt_in_answers)
+        found = without_prompt(found._replace(prompt=with_marked(_prompt(file, row, found.prompt), row)), file.prompt_in_answers)
         if file.split_by == "user" and row.user is None:
             raise ValueError("user: needed, since the file is split by user")
         if not all(completion.strip() for completion in found.completions):
@@ -156,6 +183,7 @@ def _entry(file: FeedbackFile, row: Row, line: Line, number: int) -> Entry:
             raise UselessError("tie")
         if found.ranks:
             check_ranks(found.completions, found.ranks)
+        prompt = images.put(found.prompt)
     except ValueError as error:
         raise FeedbackError(f"{line.where}: {error}") from None
     return Entry(
@@ -166,10 +194,11 @@ def _entry(file: FeedbackFile, row: Row, line: Line, number: int) -> Entry:
         rater="" if row.rater is None else str(row.rater),
         source=row.source if isinstance(row, Prompts) and row.source else file.source,
         consent=row.consent,
-        prompt=found.prompt,
+        prompt=prompt,
         completions=found.completions,
         ranks=found.ranks,
         scores=found.scores,
+        image=next((images.like[image] for image in images_of(prompt)), ""),
         answer=row.answer if isinstance(row, Prompts) else None,
     )
 
@@ -182,7 +211,7 @@ def _category(file: FeedbackFile, row: Row) -> str:
 
 def _prompt(file: FeedbackFile, row: Row, prompt: Prompt) -> Prompt:
     """The prompt as a record holds it: a string in a chat file is a user's turn, and the line's or the file's system message comes first."""
-    if isinstance(prompt, str):
+    if is_text(prompt):
         if not file.chat:
             if row.system:
                 raise ValueError("system: is of a conversation, and a prompt of this file is text to be continued (chat = false)")
@@ -191,7 +220,7 @@ def _prompt(file: FeedbackFile, row: Row, prompt: Prompt) -> Prompt:
     if prompt[-1].role != "user":
         raise ValueError(f"prompt: ends with the {prompt[-1].role}'s turn, not with the user's")
     for reason, role in (("empty_prompt", "user"), ("empty_completion", "assistant")):
-        if any(message.role == role and not message.content.strip() for message in prompt):
+        if any(message.role == role and not content_text(message.content).strip() and not images_of((message,)) for message in prompt):
             raise UselessError(reason)
     system = row.system or file.system
     if system and prompt[0].role != "system":

@@ -18,10 +18,11 @@ from typing import Any, Literal, NamedTuple
 from modelyard.data.corpus.document import DataError
 from modelyard.data.corpus.held_out import RATINGS
 from modelyard.data.corpus.splits import fraction
+from modelyard.data.feedback import file_images, image_sets, votes
 from modelyard.data.feedback import files as feedback_files
-from modelyard.data.feedback import votes
 from modelyard.data.feedback.agreement import agreements, folded, said
 from modelyard.data.feedback.config import FeedbackConfig
+from modelyard.data.feedback.file_images import Named
 from modelyard.data.feedback.files import Entry, FeedbackFile
 from modelyard.data.feedback.tasks import LIBRARY, TaskSet, questions
 from modelyard.data.filters.pii import PiiConfig, redact
@@ -32,11 +33,16 @@ from modelyard.formats.feedback import (
     Comparison,
     Demonstration,
     Message,
+    Part,
     Prompt,
     PromptRecord,
+    TextPart,
+    images_of,
+    is_text,
     json_lines,
     write,
 )
+from modelyard.formats.images import ImageWriter, NearCopies
 from modelyard.progress import Report
 
 
@@ -49,24 +55,36 @@ class Sets(NamedTuple):
     dropped: list[dict[str, str]]
     counts: Counter[str]
     """What is not a drop: redactions by kind, keys passed over."""
+    images: dict[str, Named]
+    """Id of an image that a file names -> where it is."""
 
     def drop(self, name: str, reason: str, where: str) -> None:
         """Note that something is left out."""
         self.dropped.append({"id": name, "reason": reason, "where": where})
 
 
-def run(config: FeedbackConfig, inputs: Mapping[str, Path], out: Path, report: Report, roots: str | Sequence[str]) -> dict[str, float]:
-    """Gather the records of ``inputs["held_out"]`` (where there is one) and of the config's files, found under ``roots``, into ``out``.
+def run(
+    config: FeedbackConfig, inputs: Mapping[str, Path], out: Path, report: Report, roots: str | Sequence[str], cache: Path = Path()
+) -> dict[str, float]:
+    """Gather the records of ``inputs["held_out"]`` (where there is one) and of the config's files, found under ``roots``, into ``out``; packages with
+    images are fetched into ``cache``.
 
     Raises:
         DataError: a file that is missing, changed or has a bad line; two records with one id; nothing to align with.
     """
-    sets = Sets([], [], [], [], Counter())
+    sets = Sets([], [], [], [], Counter(), {})
+    shown = [image_sets.made(table, cache) for table in config.images]
+    asked = NearCopies(pair.image for one in shown for pair in one.asked)
     for done, file in enumerate(config.files, 1):
-        _own(sets, config, file, roots)
+        _own(sets, config, file, roots, asked)
         report(done, len(config.files), unit="file")
     for task in config.tasks:
         _made(sets, config, task)
+    for one in shown:
+        sets.demonstrations.extend(one.demonstrations)
+        for what, reason in one.dropped:
+            sets.drop(what, reason, one.benchmark)
+        image_sets.write_benchmark(out, one)
     sets.comparisons[:] = agreements(sets.comparisons)
     if "held_out" in inputs and config.from_corpus:
         _corpus(sets, config, inputs["held_out"])
@@ -76,21 +94,39 @@ def run(config: FeedbackConfig, inputs: Mapping[str, Path], out: Path, report: R
             raise DataError(f"feedback: two {name} have the id {twice}")
     if not sets.demonstrations and not sets.comparisons and not sets.prompts:
         raise DataError("feedback: nothing is left of the files, and the corpus gives none")
+    _write_images(sets, shown, out)
     write(out / DEMONSTRATIONS, sets.demonstrations)
     write(out / COMPARISONS, sets.comparisons)
     write(out / PROMPTS, sets.prompts)
     (out / "dropped.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in sets.dropped), "utf-8")
     rows = [{"name": f.name, "package": Path(f.path).name, "version": "", "sha256": f.sha256, "licence": f.licence} for f in config.files]
     rows += [{"name": t.name, "package": LIBRARY, "version": t.version, "sha256": "", "licence": "Apache-2.0"} for t in config.tasks]
+    rows += [
+        {"name": s.name, "package": s.package, "version": s.version, "sha256": s.sha256, "licence": s.licence}
+        for table in config.images
+        for s in table.sources
+    ]
     (out / "sources.json").write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", "utf-8")
     metrics = _metrics(sets)
     (out / "statistics.json").write_text(json.dumps(metrics, indent=1) + "\n", "utf-8")
     return metrics
 
 
-def _own(sets: Sets, config: FeedbackConfig, file: FeedbackFile, roots: str | Sequence[str]) -> None:
+def _write_images(sets: Sets, shown: Sequence[image_sets.Made], out: Path) -> None:
+    """The images of sets, and those of files that a record shows."""
+    prompts = (one.prompt for records in (sets.demonstrations, sets.comparisons, sets.prompts) for one in records)
+    used = list(dict.fromkeys(image for prompt in prompts for image in images_of(prompt) if image in sets.images))
+    with ImageWriter(out) as writer:
+        for image in (image for one in shown for image in one.images.values()):
+            writer.add(image)
+        for image in file_images.of_all(sets.images, used):
+            writer.add(image)
+
+
+def _own(sets: Sets, config: FeedbackConfig, file: FeedbackFile, roots: str | Sequence[str], asked: NearCopies) -> None:
     """The records of one file."""
-    read = feedback_files.read(file, roots)
+    read = feedback_files.read(file, roots, asked)
+    sets.images.update(read.images)
     for where, reason in read.dropped:
         sets.drop("", reason, where)
     sets.counts.update({f"ignored_keys/{key}": count for key, count in read.ignored.items()})
@@ -101,7 +137,7 @@ def _own(sets: Sets, config: FeedbackConfig, file: FeedbackFile, roots: str | Se
         if entry.source == "user" and not entry.consent:
             sets.drop(entry.id, "no_consent", entry.where)
             continue
-        group = entry.group if file.split_by == "user" else folded(said(entry.prompt))
+        group = entry.group if file.split_by == "user" else entry.image or folded(said(entry.prompt))
         place = fraction(f"{config.seed}:feedback:{group}")
         if file.shape == "prompts":
             prompts.add(entry, place)
@@ -169,7 +205,7 @@ class Prompts:
         )
 
     def _prefix(self, prompt: Prompt) -> str:
-        return folded(said(prompt))[: self.config.prefix_characters]
+        return "".join((*images_of(prompt), folded(said(prompt))[: self.config.prefix_characters]))
 
 
 def _side(place: float, config: FeedbackConfig) -> Literal["train", "validation"]:
@@ -222,11 +258,16 @@ def _redacted(entry: Entry, config: PiiConfig, counts: Counter[str]) -> Entry:
         counts.update({f"redacted/{kind}": count for kind, count in found.found.items()})
         return found.text
 
-    prompt = (
-        clean(entry.prompt)
-        if isinstance(entry.prompt, str)
-        else tuple(Message(role=message.role, content=clean(message.content)) for message in entry.prompt)
-    )
+    def written(content: str | tuple[Part, ...]) -> str | tuple[Part, ...]:
+        if isinstance(content, str):
+            return clean(content)
+        return tuple(TextPart(text=clean(part.text)) if isinstance(part, TextPart) else part for part in content)
+
+    prompt: Prompt
+    if is_text(entry.prompt):
+        prompt = written(entry.prompt)
+    else:
+        prompt = tuple(message.model_copy(update={"content": written(message.content)}) for message in entry.prompt)
     return entry._replace(prompt=prompt, completions=tuple(clean(completion) for completion in entry.completions))
 
 

@@ -1,6 +1,7 @@
 """The shapes in which a line of a user's own feedback may come (:mod:`modelyard.data.feedback.content` says what they mean).
 
-Keys and roles are those of the formats in use: OpenAI's messages with content parts, ShareGPT's ``conversations`` of ``from`` and ``value``,
+Keys and roles are those of the formats in use: OpenAI's messages with content parts, images among them, ShareGPT's ``conversations`` of ``from``
+and ``value``, LLaVA's ``image`` beside them,
 TRL's pairs, UltraFeedback's completions with scores. Keys that no record has are kept aside, to be counted.
 """
 
@@ -28,6 +29,14 @@ def _kind(value: object) -> str:
     return "text" if isinstance(value, str) else "nothing" if value is None else "message" if isinstance(value, dict) else "several"
 
 
+class ImageUrl(Config):
+    """Where an image is, as OpenAI writes it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    url: str
+
+
 class Part(Config):
     """A part of a message's content."""
 
@@ -35,6 +44,13 @@ class Part(Config):
 
     type: str = "text"
     text: str | None = None
+    image_url: Annotated[ImageUrl | str | None, Field(union_mode="left_to_right")] = None
+    """A data URL, or the path of a file beside this one."""
+
+    @property
+    def image(self) -> str | None:
+        """Where its image is, if it is one."""
+        return self.image_url.url if isinstance(self.image_url, ImageUrl) else self.image_url
 
 
 Said = Annotated[
@@ -69,6 +85,14 @@ Side = Annotated[Annotated[str, Tag("text")] | Annotated[Turns, Tag("several")] 
 """One answer: text, the message that it is, or a conversation that ends with it."""
 
 
+class ImageFile(Config):
+    """An image as the Hub's viewers write it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    path: str
+
+
 class Row(Config):
     """What may stand in a line of every shape; other keys are passed over and counted."""
 
@@ -82,6 +106,10 @@ class Row(Config):
     consent: bool = False
     system: str | None = None
     """System message of the line's conversation."""
+    image: str | None = None
+    """Where the image is that stands as ``<image>`` in a user's turn, as LLaVA writes it."""
+    images: tuple[str | ImageFile, ...] = ()
+    """The same of several, in their order."""
     tools: Any = None
     functions: Any = None
 

@@ -21,7 +21,7 @@ from modelyard.data.filters.pii import PiiConfig, redact
 from modelyard.data.instructions.config import InstructionsConfig, TaughtConfig
 from modelyard.data.instructions.filters import off
 from modelyard.data.instructions.teacher import Said
-from modelyard.formats.feedback import DEMONSTRATIONS, Demonstration, Message, Prompt, records
+from modelyard.formats.feedback import DEMONSTRATIONS, Demonstration, Message, Prompt, content_text, images_of, is_text, records
 
 _NUMBERED = re.compile(r"^[ \t]*\**(\d{1,4})[.):]\**[ \t]+", re.M)
 
@@ -82,11 +82,12 @@ def redacted(text: str, config: PiiConfig, counts: Counter[str]) -> str:
 
 
 def single_turn(prompt: Prompt) -> str:
-    """What the user says in a conversation of one turn, system messages apart; "" for a text to be continued and for longer conversations."""
-    if isinstance(prompt, str):
+    """What the user says in a conversation of one turn, system messages apart; "" for a text to be continued, for longer conversations and for
+    one about images, which no teacher is shown."""
+    if is_text(prompt) or images_of(prompt):
         return ""
     spoken = [message for message in prompt if message.role != "system"]
-    return spoken[0].content.strip() if len(spoken) == 1 and spoken[0].role == "user" else ""
+    return content_text(spoken[0].content).strip() if len(spoken) == 1 and spoken[0].role == "user" else ""
 
 
 def request(number: int, config: InstructionsConfig, people: Sequence[Example], made: Sequence[Example]) -> Request:

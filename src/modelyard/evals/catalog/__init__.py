@@ -15,6 +15,7 @@ from modelyard.evals.catalog import (
     choice,
     code,
     corpus,
+    images,
     limitations,
     more,
     reasoning,
@@ -40,6 +41,7 @@ BENCHMARKS: dict[str, Builder] = {
     **limitations.BENCHMARKS,
     **translated.BENCHMARKS,
     **truthfulness.BENCHMARKS,
+    **images.BENCHMARKS,
 }
 FAMILIES = {**choice.FAMILIES, **reasoning.FAMILIES, **translated.FAMILIES}
 """Prefix -> builder of one member: ``mmlu_virology``, ``mgsm_de``, ``bbh_navigate``, ``mmlu_translated_de``."""

@@ -5,7 +5,7 @@ from everything that is trained.
 ``last_word`` follows LAMBADA (Paperno et al. 2016; greedy, judged as text); ``openings`` are the beginnings of reviews
 on which policies are compared, judged by the scorer model, and ``toxicity`` judges the same completions by the corpus's
 classifier of abuse. ``prompts`` are the users' messages that no stage was given, for a line that aligns conversations;
-those of several turns are left out. ``answers`` are those whose right answer is known, such as tasks that a library
+those of several turns and those about images are left out. ``answers`` are those whose right answer is known, such as tasks that a library
 makes. Completions are drawn at temperature 1, since KL(policy || SFT) is measured on them.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark, Item
 from modelyard.evals.catalog.rows import MissingDataError, find, jsonl, refuse_shots
-from modelyard.formats.feedback import PROMPTS, PromptRecord, records
+from modelyard.formats.feedback import PROMPTS, PromptRecord, content_text, images_of, is_text, records
 from modelyard.model.asked import Decoding
 
 WORD = Decoding(max_new_tokens=6, temperature=0.0, samples=1, seed=0)
@@ -87,12 +87,12 @@ def toxicity(data: Path, shots: int | None) -> Benchmark:
 def _held_out(path: Path) -> Iterator[tuple[PromptRecord, str, bool]]:
     """The prompts that nothing is trained on, what each says, and whether that is a user's message; those of several turns are left out."""
     for one in records(path, PromptRecord):
-        if one.split != "validation":
+        if one.split != "validation" or images_of(one.prompt):
             continue
-        if isinstance(one.prompt, str):
-            yield one, one.prompt, False
+        if is_text(one.prompt):
+            yield one, content_text(one.prompt), False
         elif len(one.prompt) == 1 and one.prompt[0].role == "user":
-            yield one, one.prompt[0].content, True
+            yield one, content_text(one.prompt[0].content), True
 
 
 def prompts(data: Path, shots: int | None) -> Benchmark:

@@ -18,7 +18,8 @@ from modelyard.config import complaint
 from modelyard.execution import ExecutionConfig
 from modelyard.formats import json_file
 from modelyard.model.checkpoints import checkpoint
-from modelyard.model.encoder import TEMPLATE_KEY, template_hash, template_of
+from modelyard.model.encoder import TEMPLATE_KEY, Encoder, template_hash, template_of
+from modelyard.model.hf import llava
 from modelyard.model.hf.families import family_of, hf_config, model_config
 from modelyard.model.hf.tokenizer import HubEncoder, check
 from modelyard.model.hf.weights import Weights, from_hf, read_checkpoint, to_hf
@@ -44,7 +45,7 @@ def export_hf(
     Raises:
         ValueError: no family has a place for the model, or nothing says which ids begin and end a text.
     """
-    from transformers import AutoModelForCausalLM, GenerationConfig
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, GenerationConfig
 
     model = read(directory).model
     family_of(model)
@@ -60,11 +61,16 @@ def export_hf(
     else:
         raise ValueError(f"{directory}: no {GENERATION} and no end_id, so nothing says which id ends a text")
     special = {key: getattr(generation, key) for key in SPECIAL}
-    config = hf_config(model, weights["model.norm.weight"].dtype, **special)
+    of_language = "model." if model.vision is None else llava.LANGUAGE
+    config = hf_config(model, weights[f"{of_language}norm.weight"].dtype, **special)
+    if model.vision is not None:
+        encoder = Encoder(directory)
+        config = llava.hf_config(model, config, llava.placeholder_of(encoder, directory))
+        llava.write_processor(_made(out), model.vision, encoder.template)
     with torch.device("meta"):
-        theirs = AutoModelForCausalLM.from_config(config)
+        theirs = (AutoModelForCausalLM if model.vision is None else AutoModelForImageTextToText).from_config(config)
     if model.tie_embeddings:
-        weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
+        weights["lm_head.weight"] = weights[f"{of_language}embed_tokens.weight"]
     theirs.load_state_dict(weights, assign=True)
     theirs.tie_weights()
     theirs.generation_config = generation
@@ -92,6 +98,9 @@ def import_hf(
     model, weights, precision = _read(directory, tp, pp, adapter)
     encoder = HubEncoder(directory)
     encoder.require_rows(model.vocab_size)
+    if model.vision is not None:
+        llava.placeholder_of(encoder, directory)
+        llava.check_processor(directory, model.vision)
     if seq_len is not None:
         if seq_len > model.seq_len:
             raise ValueError(f"{directory}: seq_len {seq_len} is more than the model's {model.seq_len}")
@@ -101,6 +110,11 @@ def import_hf(
     _carry_generation(directory, out)
     _write(weights, model, precision, out)
     return model
+
+
+def _made(out: Path) -> Path:
+    out.mkdir(parents=True, exist_ok=True)
+    return out
 
 
 def _require_tokenizer(directory: Path) -> None:

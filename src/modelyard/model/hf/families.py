@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, get_args
 
 import torch
 
+from modelyard.model.hf import llava
 from modelyard.model.network.architecture import Family, ModelConfig
 from modelyard.model.network.rope import DynamicScaling, LinearScaling, Llama3Scaling, RopeScaling, YarnScaling
 from modelyard.model.network.variant import LLAMA, Variant
@@ -109,6 +110,9 @@ def model_config(theirs: Any) -> ModelConfig:
     Raises:
         ValueError: another family, or a key of its config asks for what our model does not have; the key and its value are named.
     """
+    if theirs.model_type == llava.MODEL_TYPE:
+        language = model_config(theirs.text_config).model_dump() | {"tie_embeddings": theirs.tie_word_embeddings}
+        return ModelConfig.model_validate({**language, "vision": llava.vision_config(theirs)})
     family = theirs.model_type
     if family not in FORMS:
         raise ValueError(f"model_type {family!r} is not supported, only {', '.join(get_args(Family))}")

@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 from modelyard.config import complaint
 from modelyard.formats import json_file
 from modelyard.model.encoder import Encoder
+from modelyard.model.hf.llava import PARTS
 
 SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token")
 
@@ -58,7 +59,7 @@ def resolved(directory: Path) -> tuple[Tokenizer, dict[str, Any]]:
             raise ValueError(f"{path}: chat_template: none of {', '.join(sorted(template))} is called default")
         template = template["default"]
     if template:
-        settings["chat_template"] = template
+        settings["chat_template"] = template.removeprefix(PARTS)
     return theirs.backend_tokenizer, settings
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from modelyard.model.checkpoints import metadata_check
+from modelyard.model.hf import llava
 from modelyard.model.network.architecture import ModelConfig
 
 Weights = dict[str, Tensor]
@@ -60,7 +61,14 @@ def _qkv(model: ModelConfig) -> tuple[tuple[str, ...], dict[str, int]]:
 
 
 def to_hf(weights: Weights, model: ModelConfig) -> Weights:
-    """Global megatron tensors -> state dict of a causal language model. Rows that pad the vocabulary are left behind."""
+    """Global megatron tensors -> state dict of a causal language model, or of one that is shown images. Rows that pad the vocabulary are left
+    behind."""
+    if model.vision is not None:
+        language = to_hf(weights, model.model_copy(update={"vision": None}))
+        renamed = {
+            name if name == "lm_head.weight" else llava.LANGUAGE + name.removeprefix("model."): part for name, part in language.items()
+        }
+        return renamed | llava.to_hf(weights, model.vision)
     kinds, rows = _qkv(model)
     out = {
         "model.embed_tokens.weight": weights["embedding.word_embeddings.weight"][: model.vocab_size],
@@ -87,6 +95,9 @@ def from_hf(weights: Weights, model: ModelConfig) -> Weights:
     Raises:
         ValueError: a tensor is missing or has no place in our model (a bias, an untied head of a tied model), named.
     """
+    if model.vision is not None:
+        seeing, language = llava.from_hf(weights, model.vision)
+        return seeing | from_hf(language, model.model_copy(update={"vision": None}))
     kinds, rows = _qkv(model)
     weights = dict(weights)
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from modelyard.model.inference.block import Block, Rotation, norm, output_product, scaled
 from modelyard.model.inference.compiled_decode import ROUND, CompiledStep
+from modelyard.model.inference.gallery import Gallery
 from modelyard.model.inference.graphed_step import GraphedStep
 from modelyard.model.network import attention, onednn, parallel
 from modelyard.model.training.engine import Engine
@@ -36,8 +37,9 @@ class Weights:
 class Decoder:
     """The keys and values of ``batch`` sequences of at most ``length`` tokens, and the steps that add to them."""
 
-    def __init__(self, engine: Engine, weights: Weights, batch: int, length: int) -> None:
-        self.engine, self.gpt, self.weights = engine, engine.gpt, weights
+    def __init__(self, engine: Engine, weights: Weights, batch: int, length: int, gallery: Gallery | None = None) -> None:
+        """``gallery``: of the images whose positions are among the tokens that are fed."""
+        self.engine, self.gpt, self.weights, self.gallery = engine, engine.gpt, weights, gallery
         self.compiled = weights.compiled if weights.compiled and weights.compiled.rows == batch else None
         if self.compiled:
             length += -length % ROUND
@@ -53,10 +55,11 @@ class Decoder:
     def logits(self, tokens: Tensor, position: int) -> Tensor:
         """Feed tokens [b, n] at ``position`` through every stage; logits [b, V] of the token after them, fp32, on every rank."""
         layout, (batch, count) = self.engine.layout, tokens.shape
-        if self.compiled and self.rotation and count == 1:
+        seen = self.gallery is not None and bool(self.gallery.places(tokens).any())  # a compiled step embeds words only
+        if not seen and self.compiled and self.rotation and count == 1:
             keys, values = [cache.keys for cache in self.caches], [cache.values for cache in self.caches]
             return self.compiled(tokens[:, 0].contiguous(), position, self.rotation, keys, values)[:, : self.engine.model.vocab_size]
-        if self.graphed and count == 1:
+        if not seen and self.graphed and count == 1:
             return self.graphed(tokens[:, 0], position)
         hidden = self._embed(tokens, position) if layout.is_first_stage else self._receive(batch, count)
         rotation = None
@@ -72,12 +75,15 @@ class Decoder:
         return parallel.from_last_stage(None, (batch, self.engine.model.vocab_size), torch.float32)
 
     def _embed(self, tokens: Tensor, position: int) -> Tensor:
-        embedding = self.gpt.embedding
+        embedding, gallery = self.gpt.embedding, self.gallery
+        words = tokens if gallery is None else gallery.words(tokens)
         if self.weights.tp_group is None:
-            hidden = F.embedding(tokens, embedding.word_embeddings.weight)
+            hidden = F.embedding(words, embedding.word_embeddings.weight)
         else:
-            hidden = embedding.word_embeddings(tokens).clone()
+            hidden = embedding.word_embeddings(words).clone()
         hidden = scaled(self.gpt, hidden)
+        if gallery is not None:
+            hidden = gallery.embed(tokens, hidden)
         if embedding.add_position_embedding:
             hidden += embedding.position_embeddings.weight[position : position + tokens.shape[1]]
         return hidden

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from modelyard import progress
 from modelyard.model.inference.decode import Decoder, Weights
+from modelyard.model.inference.gallery import Gallery
 from modelyard.model.inference.grouping import READING, groups
 from modelyard.model.inference.stops import StopTexts
 from modelyard.model.network import parallel
@@ -45,11 +46,13 @@ def generate(
     stop_texts: StopTexts | None = None,
     top_p: float = 1.0,
     batch: int = 256,
+    gallery: Gallery | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Generation:
     """Sample from a language model; greedy at temperature 0. The same result on every rank.
 
-    ``top_p``: draw only from the likeliest tokens that together have this much probability (at ``temperature``).
+    ``top_p``: draw only from the likeliest tokens that together have this much probability (at ``temperature``). ``gallery``: of the images in
+    the prompts, in which they stand by its numbers.
 
     Raises:
         ValueError: an empty prompt, prompt and new tokens longer than the model's ``seq_len``, or a ``top_p`` outside (0, 1].
@@ -70,7 +73,7 @@ def generate(
     for chosen in groups([len(p) for p in prompts], batch, max_new_tokens, READING[parallel.device().type]):
         part = [prompts[i] for i in chosen]
         stops = (stop_ids, stop_texts)
-        new, logp = _generate_batch(engine, weights, part, max_new_tokens, temperature, top_p, uniforms[chosen], *stops)
+        new, logp = _generate_batch(engine, weights, part, max_new_tokens, temperature, top_p, uniforms[chosen], *stops, gallery)
         for i, row, row_logp in zip(chosen, new.tolist(), logp.tolist(), strict=True):
             length = next((i + 1 for i, token in enumerate(row) if token in stop_ids), max_new_tokens)
             if stop_texts:
@@ -91,6 +94,7 @@ def _generate_batch(
     uniforms: Tensor,
     stop_ids: Sequence[int],
     stop_texts: StopTexts | None,
+    gallery: Gallery | None,
 ) -> tuple[Tensor, Tensor]:
     """New tokens and log-probabilities, each [B, max_new]; after a stop anything may stand."""
     dp, device = engine.layout.dp, parallel.device()
@@ -114,7 +118,7 @@ def _generate_batch(
     engine.split_sequences(False)
     position, ask_every = 0, 16 if device.type != "cpu" or dp > 1 else TEXT_EVERY if stop_texts else 1
     with torch.inference_mode():
-        decoder = Decoder(engine, weights, share, end)
+        decoder = Decoder(engine, weights, share, end, gallery)
         for step in range(shortest, end):
             progress.beat()
             logits = decoder.logits(sequence[:, position:step], position)

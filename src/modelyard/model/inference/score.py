@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modelyard.model.inference.block import Block, Rotation, norm, output_product, scaled
+from modelyard.model.inference.gallery import Gallery, embedded
 from modelyard.model.inference.queries import Query, Row, batched, families, layout
 from modelyard.model.network import attention, parallel
 from modelyard.model.training.engine import Engine
@@ -67,15 +68,24 @@ class Scorer:
             ]
             self.output = output_product(self.gpt, rows, torch.float32)
         self._angles: Tensor | None = None
+        self._gallery: Gallery | None = None
 
     def score(
-        self, queries: Sequence[Query], *, tokens: int | None = None, report: Callable[[int, int], None] = lambda done, total: None
+        self,
+        queries: Sequence[Query],
+        *,
+        tokens: int | None = None,
+        gallery: Gallery | None = None,
+        report: Callable[[int, int], None] = lambda done, total: None,
     ) -> list[list[Scored]]:
         """Every continuation of every query, in order; ``tokens``: size of a batch (None: the device's), ``report`` hears (queries done, all).
+
+        ``gallery``: of the images in the prefixes, in which they stand by its numbers.
 
         Raises:
             ValueError: a query without prefix, or a continuation that is empty or longer than the context.
         """
+        self._gallery = gallery
         tokens = tokens or (GPU_TOKENS if parallel.device().type == "cuda" else CPU_TOKENS)
         rows = [layout(i, query, self.seq_len) for i, query in enumerate(queries)]
         results: list[list[Scored]] = [[] for _ in queries]
@@ -149,7 +159,9 @@ class Scorer:
     ) -> Tensor:
         """Tokens [b, n] to final hidden states [N, h] of ``places`` ([2, N]: row, node); with ``keep``, keys and values go there instead."""
         gpt = self.gpt
-        hidden = scaled(gpt, F.embedding(ids, gpt.embedding.word_embeddings.weight).float())
+        hidden = scaled(gpt, embedded(ids, gpt.embedding.word_embeddings.weight, self._gallery).float())
+        if self._gallery is not None:
+            hidden = self._gallery.embed(ids, hidden)
         rotation = None
         if gpt.position_embedding_type == "rope":
             rotation = self._rotation(positions)

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from modelyard.model.asked import Likelihood
+from modelyard.model.inference.gallery import Gallery
 from modelyard.model.inference.queries import Query
 from modelyard.model.inference.score import Scorer
 
@@ -22,19 +23,21 @@ SIGMAS = 5.0
 SAMPLE = 32
 
 
-def likelihoods(scorer: Scorer, queries: Sequence[Query]) -> list[list[Likelihood]]:
+def likelihoods(scorer: Scorer, queries: Sequence[Query], gallery: Gallery | None = None) -> list[list[Likelihood]]:
     """Every likelihood as ``scorer`` gives it."""
-    return [[Likelihood(*scored) for scored in line] for line in scorer.score(queries)]
+    return [[Likelihood(*scored) for scored in line] for line in scorer.score(queries, gallery=gallery)]
 
 
-def screened(exact: Scorer, quick: Scorer, queries: Sequence[Query], lengths: Sequence[Sequence[int]]) -> list[list[Likelihood]]:
+def screened(
+    exact: Scorer, quick: Scorer, queries: Sequence[Query], lengths: Sequence[Sequence[int]], gallery: Gallery | None = None
+) -> list[list[Likelihood]]:
     """Likelihoods whose choices are those of ``exact``; ``lengths``: characters of each continuation."""
     sample = np.random.default_rng(0).permutation(len(queries))[:SAMPLE].tolist()
-    known = dict(zip(sample, likelihoods(exact, [queries[i] for i in sample]), strict=True))
-    rough = likelihoods(quick, queries)
+    known = dict(zip(sample, likelihoods(exact, [queries[i] for i in sample], gallery), strict=True))
+    rough = likelihoods(quick, queries, gallery)
     error = token_error([known[i] for i in sample], [rough[i] for i in sample])
     close = [i for i in range(len(queries)) if i not in known and is_close(rough[i], lengths[i], error)]
-    known |= dict(zip(close, likelihoods(exact, [queries[i] for i in close]), strict=True))
+    known |= dict(zip(close, likelihoods(exact, [queries[i] for i in close], gallery), strict=True))
     return [known.get(i, rough[i]) for i in range(len(queries))]
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from modelyard.model.inference.block import Block, Rotation, norm, scaled
 from modelyard.model.inference.decode import Decoder, Weights
+from modelyard.model.inference.gallery import Gallery
 from modelyard.model.network import onednn, parallel
 from modelyard.model.training.engine import Engine
 
@@ -39,8 +40,10 @@ class Slots:
             if engine.model.style == "llama":
                 self.rotation = Rotation.of(self.gpt, self.gpt.rotary_pos_emb(length).view(length, 1, 1, 1, -1), self.weights.dtype)
 
-    def enter(self, prompt: Sequence[int]) -> Tensor:
+    def enter(self, prompt: Sequence[int], gallery: Gallery | None = None) -> Tensor:
         """Read a prompt into the next row, number ``used`` before the call; logits [V] of the token after it, fp32.
+
+        ``gallery``: of the images in the prompt, in which they stand by its numbers.
 
         Raises:
             ValueError: every row is in use, or the prompt is empty or leaves no room for a token.
@@ -50,7 +53,7 @@ class Slots:
         if not 0 < len(prompt) < self.engine.model.seq_len:
             raise ValueError(f"a prompt has 1 to {self.engine.model.seq_len - 1} tokens, this one {len(prompt)}")
         with torch.inference_mode():
-            decoder = Decoder(self.engine, self.weights, 1, len(prompt))
+            decoder = Decoder(self.engine, self.weights, 1, len(prompt), gallery)
             logits = decoder.logits(torch.tensor([prompt], device=parallel.device()), 0)[0]
             for cache, read in zip(self.caches, decoder.caches, strict=True):
                 cache.take(self.used, read.keys[..., : len(prompt)], read.values[:, : len(prompt)])

@@ -3,7 +3,8 @@
 Llama style: RMSNorm, SwiGLU, rotary positions, grouped queries, no biases (Touvron et al. 2023), or a variant of it
 (:mod:`modelyard.model.network.variant`). GPT style: LayerNorm, GELU, learned positions, biases (Radford et al. 2019,
 Brown et al. 2020). Either may have a mixture of experts in place of every feed-forward block (Fedus et al. 2021; without
-biases). Knows nothing of training; parallelism is megatron-core's. Left out: shared experts, experts in some layers only.
+biases), and a Llama a patch encoder that shows it images (:mod:`modelyard.model.network.vision`). Knows nothing of training; parallelism is
+megatron-core's. Left out: shared experts, experts in some layers only.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from modelyard.model.network.modules import Norm, ScalarHead
 from modelyard.model.network.parallel import Layout
 from modelyard.model.network.rope import RopeScaling
 from modelyard.model.network.variant import LLAMA, Variant
+from modelyard.model.network.vision import VisionConfig
 
 Head = Literal["lm", "scalar"]
 Precision = Literal["fp32", "bf16"]
@@ -75,6 +77,8 @@ class ModelConfig(Config):
     """Architecture of Hugging Face that the model is exported as; absent: the first that has its parts."""
     moe: MoEConfig | None = None
     """Mixture of experts; absent: dense."""
+    vision: VisionConfig | None = None
+    """Patch encoder and projector; absent: it reads text only."""
 
     @model_validator(mode="after")
     def _shape(self) -> ModelConfig:
@@ -95,6 +99,8 @@ class ModelConfig(Config):
             raise ValueError("variant: only of a llama-style model without experts")
         if self.style == "llama" and self.head_width % 2:
             raise ValueError(f"heads of odd width {self.head_width} cannot be rotated")
+        if self.vision is not None and self.style != "llama":
+            raise ValueError(f"vision: only llama-style models are shown images, this one is of style {self.style!r}")
         return self
 
     @property
@@ -125,6 +131,8 @@ class ModelConfig(Config):
                 raise ValueError(f"model.{key} {getattr(self, key)} is not divisible by execution.tensor_parallel {tensor_parallel}")
         if self.layers % pipeline_parallel:
             raise ValueError(f"model.layers {self.layers} is not divisible by execution.pipeline_parallel {pipeline_parallel}")
+        if self.vision:
+            self.vision.check_layout(self.hidden, tensor_parallel)
         if self.moe is None and expert_parallel > 1:
             raise ValueError(f"execution.expert_parallel {expert_parallel} needs a model with experts (model.moe)")
         if self.moe and self.moe.experts % expert_parallel:
@@ -135,7 +143,7 @@ class ModelConfig(Config):
         return -(-self.vocab_size // tensor_parallel) * tensor_parallel
 
     def parameters(self, *, active: bool = False) -> int:
-        """Trainable parameters of the language model; ``active``: those that one token meets (its ``top_k`` experts)."""
+        """Trainable parameters, those of a patch encoder among them; ``active``: those that one token of text meets (its ``top_k`` experts)."""
         qkv, ffn = self.head_width * (self.heads + 2 * self.kv_heads), (3 if self.style == "llama" else 2) * self.hidden * self.ffn_hidden
         layer = self.hidden * qkv + self.head_width * self.heads * self.hidden + self._norm
         if self.moe:
@@ -147,14 +155,15 @@ class ModelConfig(Config):
         layer += qkv * self.variant.qkv_bias + 2 * self.head_width * self.variant.qk_norm
         positions = self.seq_len * self.hidden if self.style == "gpt" else 0
         embeddings = self.vocab_size * self.hidden * (1 if self.tie_embeddings else 2)
-        return embeddings + positions + self.layers * layer + self._norm
+        vision = self.vision.parameters(self.hidden) if self.vision and not active else 0
+        return embeddings + positions + self.layers * layer + self._norm + vision
 
     @property
     def _norm(self) -> int:
         return self.hidden * (1 if self.style == "llama" else 2)
 
     def flops_per_token(self) -> float:
-        """Training FLOPs of one token, forward and backward (PaLM, appendix B).
+        """Training FLOPs of one token of text, forward and backward (PaLM, appendix B).
 
         6 x (parameters that multiply) + 12 x layers x width of all heads x seq_len; neither windows nor masks between documents are taken off.
         """
@@ -268,6 +277,7 @@ def build(
     llama = model.style == "llama"
     module = LanguageModel(
         real_vocab=model.vocab_size,
+        vision=model.vision,
         embedding_scale=math.sqrt(model.hidden) if model.variant.scaled_embedding else None,
         frequencies=rope.frequencies(model.rope_base, model.head_width, model.rope_scaling) if llama else None,
         amplitude=rope.amplitude(model.rope_scaling),

@@ -1,7 +1,7 @@
 """Core attention on ``torch.nn.functional.scaled_dot_product_attention``, given to megatron-core through the layer spec.
 
 megatron-core's own CPU path materialises the scores. This one does not, and takes grouped keys and values as they are. It knows one mask of its
-own, the causal one; rows of several texts bring theirs. One case is better off with
+own, the causal one, which the patches of an image do without; rows of several texts bring theirs. One case is better off with
 its scores in memory: training in bf16 on a CPU at short lengths, where torch's flash kernel is slower than fp32 but matrix products are twice as
 fast. Where a CPU has no bf16 instructions, training computes in fp32. A window (Mistral's) is a mask where a row is longer than it. Left out:
 megatron-core's packed sequences (one row without padding), and kernels that skip what a mask or a window hides.
@@ -39,9 +39,11 @@ class SdpaAttention(torch.nn.Module):
     """Scaled dot-product attention over this tensor-parallel rank's heads."""
 
     def __init__(self, config: Any, layer_number: int, attn_mask_type: Any, attention_type: str, **unused: Any) -> None:
+        from megatron.core.transformer.enums import AttnMaskType
         from megatron.core.transformer.utils import is_layer_window_attention
 
         super().__init__()
+        self.causal = attn_mask_type != AttnMaskType.no_mask
         windowed = is_layer_window_attention(config.window_size, config.window_attn_skip_freq, layer_number)
         self.window: int | None = config.window_size[0] + 1 if windowed else None
         self.config = config
@@ -72,7 +74,7 @@ class SdpaAttention(torch.nn.Module):
         kept, learns = query.dtype, query.requires_grad and query.device.type == "cpu"
         if learns:  # bf16's flash kernel has a slow backward pass
             query, key, value = (onednn.computed(x) for x in (query, key, value))
-        if learns and query.dtype == torch.bfloat16 and length <= SHORT and not self.dropout:
+        if learns and query.dtype == torch.bfloat16 and length <= SHORT and not self.dropout and self.causal:
             context = _MaterialisedAttention.apply(query, key, value, self.softmax_scale or width**-0.5, mask)
             return context.permute(2, 0, 1, 3).reshape(length, batch, heads * width)
         context = F.scaled_dot_product_attention(
@@ -80,7 +82,7 @@ class SdpaAttention(torch.nn.Module):
             key,
             value,
             attn_mask=mask,
-            is_causal=mask is None and length > 1,
+            is_causal=self.causal and mask is None and length > 1,
             dropout_p=self.dropout if self.training else 0.0,
             scale=self.softmax_scale,
             enable_gqa=heads != key.shape[1],

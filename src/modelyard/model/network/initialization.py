@@ -3,7 +3,7 @@
 Every parameter is drawn whole from its own generator, seeded by (seed, global parameter name), and then cut to this rank's shard; so TP=2 or
 PP=2 starts from the same model as one rank, and an expert is the same expert on whatever rank it lives. GPT-2's scheme: normal(0, std), output
 projections scaled by 1/sqrt(2 layers) (Radford et al. 2019, section 2.3), norms 1 (0 where 1 is added to their weight), biases 0. Adapters begin as
-PEFT's.
+PEFT's. A patch encoder and its projector begin with normal(0, 1/sqrt(inputs)), as SigLIP's patches do, with the same scaling.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from modelyard.model.network import lora
 from modelyard.model.network.architecture import ModelConfig
 from modelyard.model.network.parallel import Layout
 
+VISION = "vision."
+"""How the names of the parameters of patch encoder and projector begin."""
 VOCABULARY = ("embedding.word_embeddings.weight", "output_layer.weight")
 
 
@@ -38,7 +40,7 @@ def initialize_weights(module: Any, model: ModelConfig, layout: Layout, seed: in
 
 def _global_name(gpt: Any, name: str, model: ModelConfig, layout: Layout) -> str:
     """Local layer and expert indices -> indices in the whole model."""
-    prefix = "decoder.layers."
+    prefix = "decoder.layers."  # a patch encoder has all its layers on one stage
     if not name.startswith(prefix):
         return name
     local, _, rest = name.removeprefix(prefix).partition(".")
@@ -67,9 +69,12 @@ def _draw(name: str, parameter: Tensor, model: ModelConfig, layout: Layout, seed
     generator = torch.Generator().manual_seed(int(hashlib.sha256(f"{seed}/{name}".encode()).hexdigest()[:15], 16))
     if lora.is_adapter(name):
         return (torch.rand(shape, generator=generator) * 2 - 1) * lora.initial_bound(shape[1])
-    std = model.init_std
+    std, layers = model.init_std, model.layers
+    if name.startswith(VISION):
+        assert model.vision is not None
+        std, layers = 1 / math.sqrt(shape[-1]), model.vision.layers
     if name.endswith(("linear_proj.weight", "linear_fc2.weight")):
-        std /= math.sqrt(2 * model.layers)
+        std /= math.sqrt(2 * layers)
     return torch.randn(shape, generator=generator) * std
 
 
@@ -79,7 +84,7 @@ def _shard(full: Tensor, name: str, parameter: Tensor, model: ModelConfig, layou
     if full.shape == parameter.shape:
         return full
     dim = parameter.partition_dim  # type: ignore[attr-defined]
-    if "linear_fc1" in name and model.style == "llama" and not lora.is_adapter(name):
+    if "linear_fc1" in name and model.style == "llama" and not name.startswith(VISION) and not lora.is_adapter(name):
         gate, up = full.chunk(2, dim)
         return torch.cat([gate.chunk(layout.tp, dim)[layout.tp_rank], up.chunk(layout.tp, dim)[layout.tp_rank]], dim)
     return full.chunk(layout.tp, dim)[layout.tp_rank]

@@ -23,30 +23,44 @@ from torch import Tensor
 
 from modelyard.model.network import fused, onednn
 from modelyard.model.network.lora import PLACE, Adapters
+from modelyard.model.network.tiles import Tiles
+from modelyard.model.network.vision import VisionConfig
 
 
 class LanguageModel(GPTModel):
     """``GPTModel`` that turns hidden states and labels into losses without materialising fp32 logits; negative labels have none (0)."""
 
     def __init__(
-        self, *, real_vocab: int, embedding_scale: float | None, frequencies: Tensor | None, amplitude: float, **settings: Any
+        self,
+        *,
+        real_vocab: int,
+        embedding_scale: float | None,
+        frequencies: Tensor | None,
+        amplitude: float,
+        vision: VisionConfig | None = None,
+        **settings: Any,
     ) -> None:
         """``embedding_scale``: what embeddings are multiplied by; ``frequencies`` [d / 2] and ``amplitude`` of rotary positions."""
         super().__init__(**settings)
+        if vision is not None and self.pre_process:
+            from modelyard.model.network.patch_encoder import PatchEncoder  # which has our linear layers
+
+            self.vision = PatchEncoder(vision, self.config)
         self.real_vocab, self.amplitude = real_vocab, amplitude
         # rounded as the weights are, which is how Gemma was trained
         self.embedding_scale = None if embedding_scale is None else float(torch.tensor(embedding_scale, dtype=self.config.params_dtype))
         if frequencies is not None:
             self.rotary_pos_emb.inv_freq = frequencies.to(self.rotary_pos_emb.inv_freq.device)
         self._places: Tensor | slice | None = None
+        self._shown: Tiles | None = None
 
-    def forward(self, *inputs: Any, places: Tensor | slice | None = None, **arguments: Any) -> Tensor:
+    def forward(self, *inputs: Any, places: Tensor | slice | None = None, shown: Tiles | None = None, **arguments: Any) -> Tensor:
         """megatron-core's; ``places``: which of the flattened labels [S * b] are asked for (indices, or a
-        slice of all).
+        slice of all); ``shown``: the tiles of the batch's images.
 
         The caller says so because finding out here would make the host wait for a GPU once a micro-batch.
         """
-        self._places = places
+        self._places, self._shown = places, shown
         return super().forward(*inputs, **arguments)
 
     def _preprocess(self, *, position_ids: Tensor, **arguments: Any) -> tuple[Any, ...]:
@@ -58,8 +72,12 @@ class LanguageModel(GPTModel):
         hidden, angles, *rest = super()._preprocess(position_ids=position_ids, **arguments)
         if hidden is not None and self.embedding_scale is not None:
             hidden = hidden * self.embedding_scale
-        if hidden is not None and self.training and torch.is_grad_enabled() and self.config.recompute_granularity == "full":
-            # a layer that is computed again learns only if its input does, which a frozen embedding's does not
+        if hidden is not None and self._shown is not None:
+            hidden = self.vision.put(hidden, self._shown, self.config.sequence_parallel)
+        frozen = self.config.recompute_granularity == "full" or hasattr(self, "vision")
+        if hidden is not None and self.training and torch.is_grad_enabled() and frozen:
+            # a layer that is computed again learns only if its input does, which a frozen embedding's does not; and where only what images
+            # show is trained, a micro-batch without one has a loss all the same
             hidden = hidden if hidden.requires_grad else hidden.requires_grad_()
         if angles is None:
             return hidden, None, *rest

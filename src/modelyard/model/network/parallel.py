@@ -185,6 +185,15 @@ def sum_data_parallel(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
+def summed_over_tensor_ranks(tensor: torch.Tensor) -> torch.Tensor:
+    """Sum over the tensor-parallel ranks, in place."""
+    from megatron.core import parallel_state
+
+    if parallel_state.get_tensor_model_parallel_world_size() > 1:
+        dist.all_reduce(tensor, group=parallel_state.get_tensor_model_parallel_group())
+    return tensor
+
+
 def summed_over_replicas(count: torch.Tensor) -> torch.Tensor:
     """What the last pipeline stage counted, summed over the replicas, on every rank; in place."""
     from megatron.core import parallel_state

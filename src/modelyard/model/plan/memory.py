@@ -6,8 +6,8 @@ over the replicas (Rajbhandari et al. 2020, ZeRO stage 1). A rank holds whole ex
 not split matrices (sequence parallelism). Activations are the tensors that autograd keeps for the layer spec of
 :mod:`modelyard.model.network.architecture` (the terms are Korthikanti et al. 2022, section 4, without its dropout masks and attention scores,
 which are never materialised here). Left out: buffers of collectives, workspace of kernels, fragmentation and the padding of flat buffers (the
-plan's reserve is for them), and tokens that a mixture's router sends to one expert more than to another. With adapters (LoRA) only they have
-gradients and optimizer; autograd keeps their ranks' columns and no normalised input of the frozen norms.
+plan's reserve is for them), tokens that a mixture's router sends to one expert more than to another, and activations of a patch encoder. With
+adapters (LoRA) only they have gradients and optimizer; autograd keeps their ranks' columns and no normalised input of the frozen norms.
 """
 
 from __future__ import annotations
@@ -106,6 +106,7 @@ def stage_parameters(model: ModelConfig, split: Split, stage: int) -> RankParame
     first, last = stage == 0, stage == split.pipeline - 1
     if first:
         dense += embedding + (model.seq_len * h if model.style == "gpt" else 0)
+        dense += model.vision.parameters(h, t) if model.vision else 0
     if last:
         dense += norm + (0 if model.tie_embeddings and first else embedding)
     return RankParameters(dense, expert)

@@ -1,32 +1,63 @@
-"""What an engine is given and what a loss gives back: batches, several texts in a row, sums over a micro-batch."""
+"""What an engine is given and what a loss gives back: batches, several texts in a row, images, sums over a micro-batch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from modelyard.model.network.tiles import Tiles
+from modelyard.model.network.vision import TEXT
 
 UNLABELLED = -100
 """A label that is not asked for: the language model's output there is 0 and costs no product with the output layer."""
 
 
 class Batch(NamedTuple):
-    """Tokens [B, S] and labels [B, S] (int64, :data:`UNLABELLED` where none is wanted), and whatever else the loss needs, each [B, ...]."""
+    """Tokens [B, S] and labels [B, S] (int64, :data:`UNLABELLED` where none is wanted), whatever else the loss needs, each [B, ...], and images."""
 
     tokens: Tensor
     labels: Tensor
     extras: Mapping[str, Tensor]
+    tiles: Tiles | None = None
 
     def rows(self, start: int, stop: int) -> Batch:
         """The rows [start, stop)."""
-        return Batch(self.tokens[start:stop], self.labels[start:stop], {key: value[start:stop] for key, value in self.extras.items()})
+        extras = {key: value[start:stop] for key, value in self.extras.items()}
+        tiles = self.tiles.rows(start, stop) if self.tiles else None
+        return Batch(self.tokens[start:stop], self.labels[start:stop], extras, tiles)
+
+    def filled_up(self, size: int) -> Batch:
+        """The batch with its last row repeated until there are ``size``."""
+        missing = size - len(self.tokens)
+        if not missing:
+            return self
+        last = self.rows(len(self.tokens) - 1, len(self.tokens))
+        return joined([self, *[last] * missing])
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on ``device``."""
         extras = {key: to_device(value, device) for key, value in self.extras.items()}
-        return Batch(to_device(self.tokens, device), to_device(self.labels, device), extras)
+        tiles = Tiles(*(to_device(value, device) for value in self.tiles)) if self.tiles else None
+        return Batch(to_device(self.tokens, device), to_device(self.labels, device), extras, tiles)
+
+
+def joined(parts: Sequence[Batch]) -> Batch:
+    """Batches of one width and with the same extras, one below the other."""
+    tiles = None
+    if any(part.tiles for part in parts):
+        whole = [part.tiles or no_tiles(part.tokens, parts) for part in parts]
+        tiles = Tiles(*(torch.cat([getattr(one, key) for one in whole]) for key in Tiles._fields))
+    extras = {key: torch.cat([part.extras[key] for part in parts]) for key in parts[0].extras}
+    return Batch(torch.cat([part.tokens for part in parts]), torch.cat([part.labels for part in parts]), extras, tiles)
+
+
+def no_tiles(tokens: Tensor, beside: Sequence[Batch]) -> Tiles:
+    """The tiles of rows [B, S] without an image, beside batches with some."""
+    like = next(part.tiles.pixels for part in beside if part.tiles)
+    return Tiles(like[:0], torch.zeros(len(tokens), dtype=torch.int64), torch.full_like(tokens, TEXT))
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:

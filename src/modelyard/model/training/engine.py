@@ -25,7 +25,7 @@ from modelyard.model.network.lora import LoRAConfig
 from modelyard.model.training import optimizer
 from modelyard.model.training.batch import SEGMENTS, STEM, UNLABELLED, Batch, LossFn, LossOutput, labelled, segmented, to_device
 from modelyard.model.training.optimizer import OptimizerConfig
-from modelyard.model.training.state import Stored
+from modelyard.model.training.state import Part, Stored
 
 GPU_WIDTHS = 64
 """On a GPU rows are filled up to a multiple of so many tokens: kernels are chosen, and layers compiled, once
@@ -56,18 +56,19 @@ class Engine(Stored):
         total_steps: int = 1,
         dropout: float = 0.0,
         lora: LoRAConfig | None = None,
+        part: Part = "language",
         body: Engine | None = None,
     ) -> None:
-        """``lora``: adapters are trained and the other weights stay; ``body``: an engine whose weights it takes for those that it does not train,
-        so that both are in memory once."""
+        """``lora``: adapters are trained and the other weights stay; ``part``: of a model that is shown images, what is trained; ``body``: an
+        engine whose weights it takes for those that it does not train, so that both are in memory once."""
         self.model, self.head, self.seed, self.precision, self.dropout, self.lora = model, head, seed, precision, dropout, lora
         self.layout, self.device = parallel.initialize(execution), parallel.device()
-        self.step, self.compile = 0, execution.compile
+        self.part, self.step, self.compile = part, 0, execution.compile
         module = architecture.build(model, execution, self.layout, precision, head, dropout, lora)
         self.chunk = module
         own = self._share(body) if body is not None else None
         initialization.initialize_weights(module, model, self.layout, seed, own)
-        if lora is not None:
+        if self.is_partial:
             for name, parameter in self.gpt.named_parameters():
                 parameter.requires_grad_(self._is_trained(name))
         self._sequence_parallel = _sequence_parallel_switches(module)
@@ -147,18 +148,18 @@ class Engine(Stored):
         batches = [batch] if isinstance(batch, Batch) else batch
         metrics = self._run([self._slice(each, micro_batch) for each in batches], micro_batch, loss_fn, backward=True)
         self.schedule.step(1)
-        lr = self.optimizer.param_groups[0]["lr"]
+        lr = optimizer.rate(self.optimizer)
         if not all(math.isfinite(value) for value in metrics.values()):
             rank = self._source()
             raise NotFiniteError(f"rank {rank}: loss is {metrics['loss']} at step {self.step}", rank)
         if metrics["loss"] > loss_limit:
             self.step += 1
-            return {**metrics, "skipped": 1.0, "lr": float(lr)}
+            return {**metrics, "skipped": 1.0, "lr": lr}
         grad_norm = optimizer.step(self.optimizer, self._clip_grad, self._count)
         if not math.isfinite(grad_norm):
             raise NotFiniteError(f"rank {self.layout.rank}: gradient norm is {grad_norm} at step {self.step}", self.layout.rank)
         self.step += 1
-        return {**metrics, "grad_norm": grad_norm, "lr": float(lr)}
+        return {**metrics, "grad_norm": grad_norm, "lr": lr}
 
     def evaluate(self, batch: Batch, micro_batch: int) -> Tensor:
         """Outputs [B, S] without gradients, the same on every rank: log p(label) for a language model, values for a scalar head (fp32).
@@ -171,10 +172,7 @@ class Engine(Stored):
         share = self.layout.dp * micro_batch
         padded = -(-size // share) * share
         texts = {key: batch.extras[key] for key in (SEGMENTS, STEM) if key in batch.extras}  # what else there is, a loss would read
-        batch = Batch(batch.tokens, batch.labels, texts)
-        if padded != size:
-            rows = torch.arange(padded).clamp_(max=size - 1)
-            batch = Batch(batch.tokens[rows], batch.labels[rows], {key: value[rows] for key, value in texts.items()})
+        batch = batch._replace(extras=texts).filled_up(padded)
         part = self._slice(batch, micro_batch)
         self.chunk.eval()
         self.split_sequences(False)
@@ -256,11 +254,12 @@ class Engine(Stored):
         places = labelled(labels) if self.head == "lm" and self.layout.is_last_stage else None  # known before a GPU has anything to do
         batch, tokens, labels = batch.to(self.device), to_device(tokens, self.device), to_device(labels, self.device)
         places = to_device(places, self.device) if isinstance(places, Tensor) else places
+        shown = batch.tiles.widened(fill).shown if batch.tiles and self.layout.is_first_stage else None
         positions, mask = torch.arange(tokens.shape[1], device=self.device).clamp_(max=self.model.seq_len - 1)[None], None
         if SEGMENTS in batch.extras:
             segments = F.pad(batch.extras[SEGMENTS], fill, value=-1)
             positions, mask = segmented(segments, batch.extras.get(STEM), self.model.variant.window)
-        output = chunk(tokens, positions, mask, labels=labels if self.head == "lm" else None, places=places)
+        output = chunk(tokens, positions, mask, labels=labels if self.head == "lm" else None, places=places, shown=shown)
 
         def loss(raw: Tensor) -> tuple[Tensor, Tensor, LossOutput]:
             raw = raw[:, :length]

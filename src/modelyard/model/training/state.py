@@ -1,6 +1,7 @@
 """Weights and state in and out of an engine: all of it, to go on at any layout, or its weights alone, from files or whole tensors.
 
-An engine with adapters keeps what it trains and says by hash which weights stand below; its weights alone are whole and have the adapters merged.
+An engine that trains a part of its weights, or adapters, keeps what it trains and says by hash which weights stand below; its weights alone are whole
+and have the adapters merged.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,8 +17,14 @@ from torch import Tensor
 from modelyard.model.checkpoints import checkpoint, shards
 from modelyard.model.network import parallel
 from modelyard.model.network.architecture import Head, ModelConfig
+from modelyard.model.network.initialization import VISION, VOCABULARY
 from modelyard.model.network.lora import LoRAConfig, adapted, is_adapter, weight_of
+from modelyard.model.network.parallel import Layout
 from modelyard.model.training import optimizer
+
+Part = Literal["language", "projector", "vision", "all"]
+"""What is trained of a model that is shown images: the language model, the projector to it, projector and patch encoder, or everything."""
+PROJECTOR = (f"{VISION}projector.", f"{VISION}newline")
 
 
 class Stored:
@@ -25,13 +32,15 @@ class Stored:
 
     model: ModelConfig
     head: Head
+    layout: Layout
     step: int
     chunk: Any
     optimizer: Any
     schedule: Any
     lora: LoRAConfig | None
+    part: Part
     base: str = ""
-    """Hash of the checkpoint whose weights stand below the adapters; "" where there are none or it came from no file."""
+    """Hash of the checkpoint whose weights stand below what is trained; "" where there are none or it came from no file."""
 
     @property
     def gpt(self) -> Any:
@@ -42,8 +51,18 @@ class Stored:
         return module
 
     def _is_trained(self, name: str) -> bool:
-        """Whether the parameter of this name is trained: all are but for those below adapters; a scalar head is trained with them."""
-        return self.lora is None or is_adapter(name) or (self.head == "scalar" and name.startswith("output_layer."))
+        """Whether the parameter of this name is trained: all of :data:`Part` are but for those below adapters; a scalar head is trained with
+        them."""
+        if self.lora is not None:
+            return is_adapter(name) or (self.head == "scalar" and name.startswith("output_layer."))
+        if self.part == "projector":
+            return name.startswith(PROJECTOR)
+        return self.part == "all" or name.startswith(VISION) == (self.part == "vision")
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether some of the weights stay as they are."""
+        return self.lora is not None or (self.model.vision is not None and self.part != "all")
 
     def trained(self) -> list[torch.nn.Parameter]:
         """The parameters that an update moves."""
@@ -95,7 +114,7 @@ class Stored:
         state = self._own_share()
         if self.optimizer is not None:
             state["updates"] = optimizer.updates(self.optimizer)
-        below = {"base": self.base} if self.lora else {}
+        below = {"base": self.base} if self.is_partial else {}
         return checkpoint.Save(state, directory, {"step": self.step, **below, **extra})
 
     def save(self, directory: Path, *, beside: bool = False) -> None:
@@ -110,17 +129,18 @@ class Stored:
         """Continue from :meth:`save`, at this or any other layout; returns the note.
 
         Raises:
-            ValueError: its adapters are of other weights than these.
+            ValueError: what it has was trained on other weights than these.
         """
         note = checkpoint.note(directory)
-        if self.lora and note.get("base") != self.base:
-            raise ValueError(f"{directory}: its adapters were trained on other weights than those of this run")
+        if self.is_partial and note.get("base") != self.base:
+            what = "adapters were" if self.lora else f"{self.part} was"
+            raise ValueError(f"{directory}: its {what} trained on other weights than those of this run")
         model = self._sharded_own()
         state: dict[str, Any] = {"model": model}
         if self.optimizer is not None:
             state["optimizer"] = optimizer.sharded_state(self.optimizer, model, parallel.replicas)
         loaded = checkpoint.load(state, directory)
-        self._take_weights(loaded["model"], model)
+        self._take_weights(loaded.get("model", {}), model)  # a pipeline stage may have nothing to train
         self.step = int(note["step"])
         if self.optimizer is not None:
             optimizer.take_updates(self.optimizer, loaded["updates"])
@@ -134,7 +154,7 @@ class Stored:
 
     def load_weights(self, directory: Path) -> None:
         """Take the weights at ``directory``, below the adapters where there are any; a scalar head stays fresh when the checkpoint is a language
-        model's."""
+        model's, a patch encoder when it is that of a model that reads text only."""
         self._load_plain(directory, self._sharded_plain())
 
     def load_head(self, directory: Path) -> None:
@@ -143,13 +163,31 @@ class Stored:
             self._load_plain(directory, {key: value for key, value in self._sharded_plain().items() if key.startswith("output_layer.")})
 
     def _load_plain(self, directory: Path, wanted: dict[str, Any]) -> None:
-        if self.head == "scalar":
+        if self.head == "scalar" or self.model.vision is not None:
             from torch.distributed.checkpoint.filesystem import FileSystemReader
 
             stored = FileSystemReader(str(directory)).read_metadata().state_dict_metadata
-            wanted = {key: value for key, value in wanted.items() if not key.startswith("output_layer.") or "output_layer.bias" in stored}
+            fresh = [VISION] if not any(name.removeprefix("model.").startswith(VISION) for name in stored) else []
+            fresh += ["output_layer."] if self.head == "scalar" and "output_layer.bias" not in stored else []
+            wanted = {key: value for key, value in wanted.items() if not key.startswith(tuple(fresh))}
         loaded = checkpoint.load({"model": wanted}, directory)
         self._take_weights(loaded["model"], wanted)
+        if self.optimizer is not None:
+            self.optimizer.reload_model_params()
+
+    def begin_rows(self, known: int) -> None:
+        """Begin the vocabulary's rows from ``known`` on as the mean of those before, so that a token nobody has met is about as likely as any.
+
+        Every rank calls it behind :meth:`load_weights` of a checkpoint that has fewer rows.
+        """
+        for name, parameter in self.gpt.named_parameters():
+            if name not in VOCABULARY:
+                continue
+            first = self.layout.tp_rank * len(parameter)
+            numbers = torch.arange(first, first + len(parameter), device=parameter.device)
+            mean = parallel.summed_over_tensor_ranks(parameter.detach()[numbers < known].double().sum(0)) / known
+            with torch.no_grad():
+                parameter[(numbers >= known) & (numbers < self.model.vocab_size)] = mean.to(parameter.dtype)
         if self.optimizer is not None:
             self.optimizer.reload_model_params()
 

@@ -8,27 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modelyard.formats.feedback import Demonstration, Message, Prompt
+from modelyard.formats.feedback import Demonstration, Message, Prompt, images_of, is_text
 from modelyard.model.encoder import Encoder
 from modelyard.posttrain.rows.masking import Example
 
 
 def demonstration(encoder: Encoder, shown: Demonstration) -> Example:
     """The demonstration with every turn of the assistant marked as trained on."""
-    if isinstance(shown.prompt, str):
+    if is_text(shown.prompt):
         return response(encoder, shown.prompt, shown.completion)
     turns = encoder.turns((*shown.prompt, Message(role="assistant", content=shown.completion)))
     start, stop = turns.spoken[-1]
-    return Example(turns.ids[:start], turns.ids[start:stop], tuple(turns.spoken[:-1]))
+    return Example(turns.ids[:start], turns.ids[start:stop], tuple(turns.spoken[:-1]), images_of(shown.prompt))
 
 
 def response(encoder: Encoder, prompt: Prompt, completion: str) -> Example:
     """The completion, closed, behind its prompt as generation would have written it; of a conversation only this turn is trained on."""
-    if isinstance(prompt, str):
-        return Example(encoder.opening(prompt), [*encoder.continued(completion), encoder.document_end])
+    if is_text(prompt):
+        return Example(encoder.opening(prompt), [*encoder.continued(completion), encoder.document_end], images=images_of(prompt))
     turns = encoder.turns((*prompt, Message(role="assistant", content=completion)))
     start, stop = turns.spoken[-1]
-    return Example(turns.ids[:start], turns.ids[start:stop])
+    return Example(turns.ids[:start], turns.ids[start:stop], images=images_of(prompt))
 
 
 def whole(encoder: Encoder, prompt: Prompt, completion: str) -> list[int]:

@@ -4,7 +4,8 @@ Position ``t`` of a row holds input token ``t`` and predicts label ``t``, which 
 labels. It is true exactly where the label belongs to the completion, the closing token included. InstructGPT (arXiv:2203.02155, appendix
 C.1) trains on demonstrations; that the prompt's tokens carry no loss is the field's practice, the paper is silent. In a conversation every
 turn of the assistant's is trained on. Several short examples may share a row: each is a segment of its own that sees nothing of the others
-(:mod:`modelyard.model.training.batch`), so the loss is that of a row each.
+(:mod:`modelyard.model.training.batch`), so the loss is that of a row each. Examples that begin with the same tokens and images may share that
+beginning too: it stands in the row once, and each goes on from it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from modelyard.model.inference.queries import shared_length
 from modelyard.model.training.batch import UNLABELLED
 
 
@@ -25,6 +27,8 @@ class Example(NamedTuple):
     completion: list[int]
     earlier: tuple[tuple[int, int], ...] = ()
     """[start, stop) of what the assistant said before, in the prompt: trained on as well."""
+    images: tuple[str, ...] = ()
+    """Ids of the prompt's images, in the order of their placeholders."""
 
     @property
     def length(self) -> int:
@@ -58,17 +62,26 @@ class Packed(NamedTuple):
     rows: Rows
     segments: Tensor
     """[B, S] int64: which example of its row a position belongs to, counted from 0; padding is the one after the last."""
+    stems: Tensor
+    """[B] int64: leading positions that all examples of the row go on from."""
+    images: list[tuple[str, ...]]
+    """Ids of each row's images, in the order of their placeholders."""
 
 
-def pack_examples(groups: Sequence[Sequence[Example]], pad_id: int, length: int | None = None) -> Packed:
+def pack_examples(
+    groups: Sequence[Sequence[Example]], pad_id: int, length: int | None = None, stems: Sequence[int] | None = None
+) -> Packed:
     """Rows of the examples of each group side by side, ``length`` wide (default: just wide enough).
+
+    ``stems``: for each group the leading tokens, their images among them, that stand in its row once; the first example's segment has them.
 
     Raises:
         ValueError: as :func:`pad_examples`.
     """
     if not groups or not all(groups):
         raise ValueError("a batch needs at least one example")
-    longest = max(sum(example.length for example in group) for group in groups)
+    shared = [0] * len(groups) if stems is None else stems
+    longest = max(room(group, stem) for group, stem in zip(groups, shared, strict=True))
     width = longest if length is None else length
     if longest > width:
         raise ValueError(f"an example needs {longest} positions, a row has {width}")
@@ -77,17 +90,57 @@ def pack_examples(groups: Sequence[Sequence[Example]], pad_id: int, length: int 
     segments = torch.zeros(len(groups), width, dtype=torch.int64)
     for row, group in enumerate(groups):
         start = 0
-        for number, (prompt, completion, earlier) in enumerate(group):
+        for number, (prompt, completion, earlier, _) in enumerate(group):
             if not prompt or not completion:
                 raise ValueError(f"example {row}: prompt and completion need at least one token each")
-            whole, stop = torch.tensor(prompt + completion), start + len(prompt) + len(completion) - 1
+            skipped = shared[row] if number else 0
+            whole, begin = torch.tensor(prompt + completion)[skipped:], start - skipped
+            stop = start + len(whole) - 1
             tokens[row, start:stop], labels[row, start:stop] = whole[:-1], whole[1:]
             segments[row, start:] = number
             for first, last in (*earlier, (len(prompt), len(prompt) + len(completion))):
-                mask[row, start + first - 1 : start + last - 1] = 1.0
+                mask[row, begin + first - 1 : begin + last - 1] = 1.0
             start = stop
         segments[row, start:] = len(group)
-    return Packed(Rows(tokens, labels.masked_fill(mask == 0, UNLABELLED), mask), segments)
+        if shared[row]:
+            segments[row, shared[row] :] += 1  # the stem has a number of its own
+    images = [
+        group[0].images if stem else tuple(i for one in group for i in one.images) for group, stem in zip(groups, shared, strict=True)
+    ]
+    return Packed(Rows(tokens, labels.masked_fill(mask == 0, UNLABELLED), mask), segments, torch.tensor(shared), images)
+
+
+def room(group: Sequence[Example], stem: int = 0) -> int:
+    """Positions of a row that examples take, of which the first ``stem`` are theirs together."""
+    return sum(example.length for example in group) - (len(group) - 1) * stem
+
+
+def first_trained(example: Example) -> int:
+    """The first token of an example that is trained on."""
+    return example.earlier[0][0] if example.earlier else len(example.prompt)
+
+
+def alike(examples: Sequence[Example], placeholder: int, most: int) -> list[list[int]]:
+    """Examples in groups of at most ``most`` that begin alike up to the end of their last image; every other example by itself.
+
+    A group's stem is :func:`stem_of`'s. ``placeholder``: the token that images stand as.
+    """
+    found: dict[tuple[object, ...], list[int]] = {}
+    for number, example in enumerate(examples):
+        key: tuple[object, ...] = (number,)
+        if example.images and most > 1:
+            end = len(example.prompt) - example.prompt[::-1].index(placeholder)
+            if end < first_trained(example):  # the token before what is trained on is each example's own
+                key = (example.images, tuple(example.prompt[:end]))
+        found.setdefault(key, []).append(number)
+    return [group[start : start + most] for group in found.values() for start in range(0, len(group), most)]
+
+
+def stem_of(group: Sequence[Example]) -> int:
+    """Leading tokens that several examples can go on from together; none of one example."""
+    if len(group) < 2:
+        return 0
+    return min(shared_length([example.prompt for example in group]), min(map(first_trained, group)) - 1)
 
 
 def fill_rows(lengths: Sequence[int], width: int) -> list[list[int]]:

@@ -13,6 +13,9 @@ td { min-width: 6.5rem; } td.n { min-width: 0; } td code { white-space: nowrap; 
 .flips { overflow-wrap: anywhere; }
 blockquote { margin: 0 0 14px; padding-left: 14px; border-left: 3px solid var(--line); }
 .opening { font-weight: 600; }
+.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: 14px; }
+.pictures img { width: 96px; max-width: 100%; height: auto; background: #fff; border: 1px solid var(--line); border-radius: 4px; image-rendering: pixelated; }
+.pictures p { margin: 4px 0; overflow-wrap: anywhere; }
 @media (max-width: 640px) {
   .gates, .gates tbody, .gates tr, .gates td { display: block; } .gates thead { display: none; } .gates td { border: 0; padding: 2px 0; }
   .gates tr { border-bottom: 1px solid var(--line); padding: 8px 0; } .gates tr:last-child { border: 0; }
@@ -48,6 +51,7 @@ blockquote { margin: 0 0 14px; padding-left: 14px; border-left: 3px solid var(--
 
 {% for heading, other, found in (("Against the production version, item by item", "production", decision.comparisons),
 ("What contamination gave: the base model against its twin without those documents", "twin", decision.contamination_gain),
+("What it sees: against the twin that never saw an image", "twin", decision.vision),
 ("Against its base model, item by item (alignment tax)", "base", decision.tax),
 ("Conduct, item by item", "other", decision.conduct),
 ("The content classifier against production's, text by text", "production", decision.content_classifier)) %}{% if found %}<section><h2>{{ heading }}</h2>
@@ -133,6 +137,13 @@ are then corrected, with an interval that holds the doubt in both (Rogan and Gla
 <p class="soft small">The first three prompts of the benchmark, not chosen; sampled at the temperature of the evaluation.</p>
 {% for sample in samples %}<blockquote>{% for model in models %}<div><span class="soft small">{{ model }}</span>
 <span class="opening">{{ sample.prompt }}</span>{{ sample[model] }}</div>{% endfor %}</blockquote>{% endfor %}</section>
+
+{% for benchmark, pictures in seen.items() %}<section><h2>What it says of pictures: {{ benchmark }}</h2>
+<p class="soft small">The first items of the benchmark, not chosen. no_vision is the twin that was trained alike with every image grey, and is shown them grey.</p>
+<div class="pictures">{% for one in pictures %}<figure>{% for image in one.images %}<img src="{{ image }}" alt="{{ one.item }}">{% endfor %}
+<p class="opening">{{ one.question }}</p>{% if one.choices %}<p class="soft small">among: {{ one.choices }}</p>{% endif %}
+<p class="small">right: {{ one.target }}</p>{% for answer in one.answers %}<p class="small"><span class="soft">{{ answer.who }}:</span> {{ answer.text }} <b>{{ "✓" if answer.right else "✗" }}</b></p>{% endfor %}</figure>
+{% endfor %}</div></section>{% endfor %}
 
 <section><h2>Contamination</h2>
 <p class="soft small">Benchmark items of which a 50-character substring stands in a training set: as written is the GPT-4 report's rule (appendix C), by content

@@ -24,7 +24,7 @@ from modelyard.release.card.evolution_template import TEMPLATE
 from modelyard.stats.estimate import Estimate
 
 FILE, RESULTS, POLICY = "evolution.html", "results.json", "policy"
-CHAIN = ("base", "no_contam", "sft_start", "sft", POLICY)
+CHAIN = ("base", "no_contam", "sft_start", "no_vision", "sft", POLICY)
 """Models of a line, each made of one before it."""
 VERSION = "version_"
 """Prefix of the decision stage's inputs that are results of released versions."""

@@ -25,6 +25,7 @@ from modelyard.release.card.content_classifier import classifier
 from modelyard.release.card.feedback import feedback
 from modelyard.release.card.instructions import taught
 from modelyard.release.card.judged_shares import judged_shares
+from modelyard.release.card.seen import seen
 from modelyard.release.gates.gate import MODELS, Decision
 from modelyard.stats.estimate import Estimate
 from modelyard.store.manifest import MANIFEST
@@ -53,6 +54,7 @@ def build(name: str, inputs: Mapping[str, Path], decision: Decision, results: Re
         rules=rule_rows(inputs),
         feedback=feedback(inputs),
         taught=taught(inputs),
+        seen=seen(directory),
         classifier=classifier(inputs),
         samples=json.loads((directory / "samples.json").read_text("utf-8")),
         contamination=contamination_rows(report, results),
@@ -150,6 +152,7 @@ def seesaws(decision: Decision, inputs: Mapping[str, Path]) -> list[Plot]:
             records("no_contam"),
             records("base"),
         ),
+        ("Vision: against the twin that never saw an image", decision.vision, records("no_vision"), records("policy")),
         ("Alignment tax: against the base model", decision.tax, records("base"), records("policy")),
         ("Conduct: both sides of safety", decision.conduct, records("sft"), records("policy")),
     )

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from modelyard.formats.results import Results
 from modelyard.release.compare import Comparison, Grouped
 from modelyard.release.gates.gate import Evidence, Gate, RefusedError, metric
-from modelyard.release.gates.measured import changed_ids, compared, first, named, records_of, tested, under_limits
+from modelyard.release.gates.measured import answered, changed_ids, compared, first, named, records_of, tested, under_limits
 from modelyard.release.limits import ReleaseConfig
 
 NOTHING_SERVES = (
@@ -42,7 +42,8 @@ def regression_gate(evidence: Evidence, config: ReleaseConfig, found: list[Compa
     if other := changed_ids(results, baseline, [*names, *compared(results, config, safety=True)]):
         reason = f"{other}; measure it by this one before a promotion"
         return Gate(name="regression", verdict="HOLD", reason=reason, metrics=metrics)
-    old = records_of(baseline, "policy", names, config, results)
+    names = answered(baseline, "policy", names)
+    old, new = records_of(baseline, "policy", names, config, results), records_of(results, "policy", names, config)
     against = tested(old, new, {name: config.of(named(name)).tolerance for name in new}, config)
     found += against
     metrics |= {f"release/regression/{c.benchmark}": c.difference for c in against}
@@ -86,7 +87,7 @@ def flipped(old: Grouped, new: Grouped, found: Sequence[Comparison], config: Rel
 def alignment_tax_gate(results: Results, config: ReleaseConfig, found: list[Comparison]) -> Gate:
     """Post-training did not cost more of what the base model could than is put up with; the comparisons are added to
     ``found``."""
-    names = compared(results, config, safety=False)
+    names = answered(results, "base", compared(results, config, safety=False))
     if not names:
         raise RefusedError("no benchmark was measured on which the base model and the policy can be compared")
     before, after = (records_of(results, model, names, config) for model in ("base", "policy"))
@@ -116,8 +117,12 @@ def calibration_gate(results: Results, config: ReleaseConfig) -> Gate:
     return Gate(name="calibration", verdict="PROMOTE" if good else "HOLD", reason=reason, metrics=metrics)
 
 
-def preference_gate(results: Results, config: ReleaseConfig) -> Gate:
-    """The policy beats SFT for a judge it never saw, without having gone far from it."""
+def preference_gate(evidence: Evidence, config: ReleaseConfig) -> Gate:
+    """The policy beats SFT for a judge it never saw, without having gone far from it. A line that ends with SFT has no policy: its config
+    says why."""
+    if evidence.ends_with_sft and (aside := config.set_aside.preference):
+        return Gate(name="preference", verdict="PROMOTE", reason=aside, metrics={}, set_aside=True)
+    results = evidence.results
     prefix, least = f"evals/policy/{config.preference}", config.of(config.preference).min_items
     wins = metric(results, f"{prefix}/win_rate_over_sft", least)
     kl = metric(results, f"{prefix}/kl_to_sft", least)

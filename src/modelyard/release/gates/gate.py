@@ -23,15 +23,15 @@ from modelyard.release.limits import GateName, Override
 from modelyard.stats.estimate import Estimate
 
 Verdict = Literal["PROMOTE", "HOLD", "BLOCK"]
-MODELS = ("base", "no_contam", "sft", "policy")
-"""Models that are measured, in the order of their making; a line without a twin has no ``no_contam``."""
+MODELS = ("base", "no_contam", "no_vision", "sft", "policy")
+"""Models that are measured, in the order of their making; a line without twins has no ``no_contam`` and no ``no_vision``."""
 
 
 class Use(NamedTuple):
     """A training set that went into a model."""
 
     model: str
-    """base, no_contam, sft, sft_start, reward, gold or policy."""
+    """A key of ``decision.TRAINED_ON``."""
     name: str
     """The set, as the contamination report calls it."""
     data: str | None
@@ -84,6 +84,12 @@ class Evidence(NamedTuple):
     """The content classifier that the release is served with."""
     production_classifier: Classified | None = None
     """The one that production is served with; None where it has none."""
+    ends_with_sft: bool = False
+    """Whether what is released is the SFT model itself: then nothing was optimised against a reward model, and it is compared with its base."""
+    sees: bool = False
+    """Whether the release is shown images."""
+    twin_differs: str = ""
+    """What else than the images differs in how the release and its twin that never saw one were trained; "" where nothing does."""
     lost_classifier: str | None = None
     """The artifact of production's that the store does not have any more."""
 
@@ -130,6 +136,8 @@ class Decision(Config):
     """Benchmark by benchmark, the base model against its twin that never saw an item; empty for a line without one."""
     conduct: tuple[Comparison, ...] = ()
     """Every side of safety against the SFT model and against production."""
+    vision: tuple[Comparison, ...] = ()
+    """Benchmark by benchmark, the release against its twin that never saw an image; empty for a release that is shown none."""
     content_classifier: tuple[Comparison, ...] = ()
     """Kind of text by kind of text, the content classifier against production's."""
 

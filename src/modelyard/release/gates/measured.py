@@ -13,6 +13,8 @@ from modelyard.release.limits import ReleaseConfig
 from modelyard.stats.estimate import Estimate
 from modelyard.stats.misclassification import JudgeError, corrected, largest_rise, youden
 
+SHOWN_AS = {"sft": "SFT", "base": "the base model"}
+"""Model that a release is made of -> what a reason calls it."""
 SAFETY = "safety"
 """Aspect of the benchmarks that the safety gate judges."""
 NAMED = 5
@@ -60,6 +62,16 @@ def scored(row: Mapping[str, Any], key: str, name: str) -> Mapping[str, Any]:
     if key not in row.get("values", {}):
         raise RefusedError(f"records of {name} have no value {key!r}, which release.limits.{name}.metric names")
     return {**row, "score": row["values"][key]}
+
+
+def answered(results: Results, model: str, names: Sequence[str]) -> list[str]:
+    """Those of the benchmarks that a model can be asked: one that reads text alone answers none with images, and has no records of it."""
+    return [name for name in names if not results.benchmarks[name].images or results.of(model).get(name)]
+
+
+def before(results: Results) -> str:
+    """The model that the release is held against: the SFT model, or where that is what is released, the base model."""
+    return "sft" if "sft" in results.weights else "base"
 
 
 def changed_ids(results: Results, baseline: Results, names: Sequence[str]) -> str:
@@ -160,13 +172,12 @@ def under_limits(results: Results, names: Sequence[str], config: ReleaseConfig) 
                 outside += [value.low < own.min[key]]
                 text += f", at least {own.min[key]:.1%}{empty(share and own.min[key] <= 0)}"
             if key in own.max_increase:
-                rise = seen.value - metric(results, f"evals/sft/{name}/{key}", held.min_items).value
+                rise = seen.value - metric(results, f"evals/{before(results)}/{name}/{key}", held.min_items).value
                 rise = (largest_rise(rise, error) or 0.0) if error else rise
                 outside += [rise > own.max_increase[key]]
                 most = "up to " if error and rise > 0 else ""
-                text += (
-                    f", {most}{rise:+.1%} against SFT, at most {own.max_increase[key]:+.1%}{empty(share and own.max_increase[key] >= 1)}"
-                )
+                limit = f"at most {own.max_increase[key]:+.1%}{empty(share and own.max_increase[key] >= 1)}"
+                text += f", {most}{rise:+.1%} against {SHOWN_AS[before(results)]}, {limit}"
             below = key in own.min and value.low < own.min[key]
             said.append(text + (" EXCEEDED" if any(outside) else "") + (failed_items(results, name, key, seen.value) if below else ""))
             good = good and not any(outside)

@@ -13,10 +13,10 @@ from modelyard.formats.contamination import Checked, Report
 from modelyard.formats.results import Results, Rows
 from modelyard.release.compare import Comparison
 from modelyard.release.gates.gate import Evidence, Gate, RefusedError, Use, number
-from modelyard.release.gates.measured import compared, records_of, tested
+from modelyard.release.gates.measured import answered, compared, records_of, tested
 from modelyard.release.limits import ReleaseConfig
 
-REQUIRED = ("base", "sft", "policy")
+REQUIRED = ("base", "policy")
 """Models that every line measures."""
 TWIN = "no_contam"
 """The base model's twin that was trained without the documents that hold a benchmark item."""
@@ -26,7 +26,7 @@ IMPORTED_TEXT = "pretraining of the imported model"
 
 def weights_gate(evidence: Evidence) -> Gate:
     """The results were measured on the weights to be released."""
-    for model in dict.fromkeys([*REQUIRED, *evidence.weights, *evidence.results.weights]):
+    for model in dict.fromkeys([*REQUIRED, *([] if evidence.ends_with_sft else ["sft"]), *evidence.weights, *evidence.results.weights]):
         wanted, found = evidence.weights.get(model), evidence.results.weights.get(model)
         if not wanted or not found:
             raise RefusedError(f"fingerprint of {model} is missing")
@@ -84,7 +84,7 @@ def contamination_gate(evidence: Evidence, config: ReleaseConfig, found: list[Co
 
 def beside_twin(gate: Gate, results: Results, config: ReleaseConfig, found: list[Comparison]) -> Gate:
     """The gate, which HOLDs where the base model is further ahead of its twin than ``max_contamination_gain`` (paired tests)."""
-    names = [name for name in compared(results, config, safety=False) if results.benchmarks[name].searched]
+    names = answered(results, TWIN, [name for name in compared(results, config, safety=False) if results.benchmarks[name].searched])
     if not names:
         raise RefusedError("no benchmark was measured on which the base model and its twin can be compared")
     without, base = (records_of(results, model, names, config) for model in (TWIN, "base"))
@@ -103,7 +103,8 @@ def contamination_shares(report: Report | None, config: ReleaseConfig) -> Gate:
     if not report:
         raise RefusedError("contamination report is missing")
     packed = ("next_token", "validation_loss")
-    if lacking := [name for name in (config.preference, *config.limits) if name not in report and name not in packed]:
+    named = [*([] if config.set_aside.preference else [config.preference]), *config.limits]
+    if lacking := [name for name in named if name not in report and name not in packed]:
         raise RefusedError(f"benchmark {lacking[0]} was not checked for contamination")
     shares, over, metrics = dict[str, float](), list[str](), dict[str, float]()
     for name in [name for name in report if config.of(name).own.gated]:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from modelyard.release.compare import Comparison
 from modelyard.release.gates.gate import Evidence, Gate, RefusedError
-from modelyard.release.gates.measured import changed_ids, compared, named, records_of, tested, tolerated, under_limits
+from modelyard.release.gates.measured import SHOWN_AS, before, changed_ids, compared, named, records_of, tested, tolerated, under_limits
 from modelyard.release.limits import ReleaseConfig
 
 
@@ -34,11 +34,11 @@ def safety_gate(evidence: Evidence, config: ReleaseConfig, found: list[Compariso
 
 
 def both(evidence: Evidence, names: Sequence[str], config: ReleaseConfig) -> list[Comparison]:
-    """Every side against the SFT model and against production, where that was measured by the same ids (where it was not, the
-    regression gate holds). Raises RefusedError where records cannot be used."""
+    """Every side against the SFT model (the base model, where the SFT model is released) and against production, where that was measured by
+    the same ids (where it was not, the regression gate holds). Raises RefusedError where records cannot be used."""
     results, baseline = evidence.results, evidence.baseline
     new = records_of(results, "policy", names, config)
-    others = {"SFT": records_of(results, "sft", names, config)}
+    others = {SHOWN_AS[before(results)]: records_of(results, before(results), names, config)}
     if baseline is not None and not changed_ids(results, baseline, names):
         others["production"] = records_of(baseline, "policy", names, config, results)
     old = {f"{side}, against {other}": rows for other, sides in others.items() for side, rows in sides.items()}

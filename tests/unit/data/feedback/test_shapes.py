@@ -102,7 +102,14 @@ def test_marks_of_a_pair_are_kept_and_keys_that_no_record_has_are_counted(tmp_pa
 
 
 CALLS = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}
-PICTURE = {"role": "user", "content": [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": "x"}}]}
+
+
+def picture(*parts: dict, role: str = "user") -> dict:
+    return {"role": role, "content": [{"type": "text", "text": "What is it?"}, *parts]}
+
+
+def image_url(url: str) -> dict:
+    return {"type": "image_url", "image_url": {"url": url}}
 
 
 @pytest.mark.parametrize(
@@ -116,7 +123,13 @@ PICTURE = {"role": "user", "content": [{"type": "text", "text": "What is it?"}, 
         ("messages", {"messages": [*chat("Look it up"), CALLS, {"role": "tool", "content": "7"}, *chat("", "It is 7.")[1:]]}, "tool_calls"),
         ("messages", {"messages": chat("Q", "A"), "tools": [{"type": "function"}]}, "tool_calls"),
         ("messages", {"conversations": [*shared("Q"), {"from": "function_call", "value": "{}"}, *shared("", "A")[1:]]}, "tool_calls"),
-        ("messages", {"messages": [PICTURE, *chat("", "A cat.")[1:]]}, "not_text"),
+        ("messages", {"messages": [picture({"type": "input_audio"}), *chat("", "A cat.")[1:]]}, "not_text"),
+        ("messages", {"messages": [*chat("Q"), picture(image_url("x.png"), role="assistant")]}, "not_text"),
+        ("messages", {"messages": [picture(image_url("x.png")), *chat("", "A cat.")[1:]]}, "image_missing"),
+        ("messages", {"messages": [picture(image_url("../f.jsonl")), *chat("", "A cat.")[1:]]}, "image_elsewhere"),
+        ("messages", {"messages": [picture(image_url("https://a.b/c.png")), *chat("", "A cat.")[1:]]}, "image_behind_url"),
+        ("messages", {"messages": [picture(image_url("data:image/png;base64,AAAA")), *chat("", "A cat.")[1:]]}, "image_broken"),
+        ("messages", {"image": "x.png", "messages": chat("What is it?", "A cat.")}, "images_without_place"),
         ("messages", {"messages": [*chat("Q"), {"role": "assistant", "content": "A", "weight": 0}, *chat("R", "B")]}, "turn_weight"),
         ("messages", {"messages": [*chat("Q"), {"role": "assistant", "content": None}]}, "empty_completion"),
         ("pairs", {"prompt": SKY, "chosen": f"{SKY} Scattering.", "rejected": f"{SKY} Paint."}, "prompt_repeated"),
