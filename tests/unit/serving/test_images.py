@@ -74,8 +74,8 @@ def test_answers_about_images_are_the_models_own_whoever_else_is_served(model: P
     try:
         with ThreadPoolExecutor(4) as pool:
             found = list(pool.map(answer, asked))
+        broken = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
         with pytest.raises(openai.BadRequestError, match="image_url: broken, or of no format that is read"):
-            broken = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
             server.client.chat.completions.create(model="seeing", messages=[{"role": "user", "content": [broken]}])
     finally:
         server.end()
