@@ -37,6 +37,8 @@ def test_stage_runs_what_takes_its_config(stage: Stage) -> None:
 
 UNLABELLED = ("harm_labels", "harm_features", "content_classifier")
 """Stages of a line that has labels of harm."""
+SEEING = ("projector", "no_vision_projector", "no_vision")
+"""Stages of a line whose models are shown images."""
 PLAIN = ("imported", *UNLABELLED, "ai_feedback", "selection", "feedme", "sft_start", "start_selection", "rbrm")
 """Stages that the tiny lines do without."""
 
@@ -57,7 +59,7 @@ PLAIN = ("imported", *UNLABELLED, "ai_feedback", "selection", "feedme", "sft_sta
 def test_line_has_the_stages_that_its_config_asks_for(name: str, absent: set[str]) -> None:
     config = load_pipeline(str(PIPELINES / f"{name}.toml"), [])
     had = {stage.name for stage in STAGES if stage.name != "decision" and isinstance(config.of(stage.name), stage.config)}
-    missing = absent | {"decision", "no_contam_tokens", "no_contam"}
+    missing = absent | {"decision", "no_contam_tokens", "no_contam", *SEEING}
     assert {stage.name for stage in STAGES} - had == missing, "the decision's config is made when production is known"
     if not {"base"} & absent:
         twin = load_pipeline(str(PIPELINES / f"{name}.toml"), ["no_contam=true"])
@@ -102,6 +104,24 @@ def test_instructions_as_prompts_of_a_policy_that_samples_from_none_are_refused(
     assert load_pipeline(str(tmp_path / "dpo.toml"), []).of("instructions") is not None
     with pytest.raises(ConfigError, match=r"instructions.also_prompts: policy.algorithm 'kwise_dpo' samples from no prompts"):
         load_pipeline(str(tmp_path / "dpo.toml"), ["instructions.also_prompts=true"])
+
+
+def test_line_that_sees_trains_its_blank_twin_alike_and_is_measured_on_images() -> None:
+    config = load_pipeline(str(PIPELINES / "tiny-images.toml"), [])
+    assert set(SEEING) < set(stages_of(config))
+    assert config.of("no_vision_projector") == config.projector.model_copy(update={"blank": True})
+    assert config.of("no_vision") == config.sft.model_copy(update={"blank": True})
+    twin = {stage.name: stage for stage in STAGES if stage.name in ("no_vision", "no_vision_projector")}
+    assert twin["no_vision"].may_read["projector"] == ("no_vision_projector",), "and never from what has seen"
+    tree = read_tree(PIPELINES / "tiny-images.toml")
+    for name in ("easy_vqa", "easy_vqa_blank", "emoji_captions"):
+        del tree["evals"]["benchmarks"][name]
+    with pytest.raises(ValueError, match="evals.benchmarks: none has images, and the release is held to what it sees"):
+        PipelineConfig.model_validate(tree)
+    with pytest.raises(ConfigError, match=r"sft.blank: the line trains its blank twin itself; remove the key"):
+        load_pipeline(str(PIPELINES / "tiny-images.toml"), ["sft.blank=true"])
+    with pytest.raises(ConfigError, match=r"evals.benchmarks.easy_vqa: asks about images, and the line has no projector"):
+        load_pipeline(str(PIPELINES / "smallest.toml"), ["evals.benchmarks.easy_vqa={}"])
 
 
 def test_line_without_a_policy_releases_its_sft_model_and_says_why() -> None:

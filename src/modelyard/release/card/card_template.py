@@ -26,7 +26,7 @@ blockquote { margin: 0 0 14px; padding-left: 14px; border-left: 3px solid var(--
 <header>
 <h1>{{ title }}</h1>
 <p><span class="verdict {{ decision.verdict }}">{{ decision.verdict }}</span>
-<span class="soft">{{ parameters }} parameters, aligned{% if aligned %} by {{ aligned }}{% endif %} with human ratings. Beside this page: evolution.html, every released version, and training_content.html, what it was trained on.</span></p>
+<span class="soft">{{ parameters }} parameters, {% if ends_with_sft %}fine-tuned on demonstrations{% else %}aligned{% if aligned %} by {{ aligned }}{% endif %} with human ratings{% endif %}. Beside this page: evolution.html, every released version, and training_content.html, what it was trained on.</span></p>
 </header>
 
 <section><h2>Gates</h2>
@@ -171,14 +171,22 @@ short reviews: both are proxies. It is not meant to be used for anything that ma
 chat = mlflow.pyfunc.load_model({{ ("models:/" ~ name ~ "@" ~ alias) | tojson }})  # every file is checked against its hash
 print(chat.predict([{"messages": [{"role": "user", "content": "Good morning, how are you?"}]}], params={"temperature": 1.0}))</pre>
 <p>Or the same weights in transformers:</p>
-<pre>import mlflow
+{% if seen %}<pre>import mlflow
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+path = mlflow.artifacts.download_artifacts({{ ("models:/" ~ name ~ "@" ~ alias) | tojson }}) + "/artifacts/model"
+processor, model = AutoProcessor.from_pretrained(path), AutoModelForImageTextToText.from_pretrained(path)
+asked = [{"type": "image", "path": "picture.png"}, {"type": "text", "text": {{ ("\n" ~ (seen.values() | first | first).question) | tojson }}}]
+inputs = processor.apply_chat_template([{"role": "user", "content": asked}], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt")
+print(processor.decode(model.generate(**inputs, max_new_tokens=24)[0], skip_special_tokens=True))</pre>
+{% else %}<pre>import mlflow
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 path = mlflow.artifacts.download_artifacts({{ ("models:/" ~ name ~ "@" ~ alias) | tojson }}) + "/artifacts/model"
 tokenizer = AutoTokenizer.from_pretrained(path)
 model = AutoModelForCausalLM.from_pretrained(path)
 inputs = tokenizer({{ ("<|endoftext|>" ~ (samples[0].prompt if samples else "The")) | tojson }}, return_tensors="pt")
-print(tokenizer.decode(model.generate(**inputs, max_new_tokens=24, do_sample=True)[0]))</pre>
+print(tokenizer.decode(model.generate(**inputs, max_new_tokens=24, do_sample=True)[0]))</pre>{% endif %}
 {% else %}<p>What is blocked is registered under no alias.</p>{% endif %}</section>
 </main>{{ sorting }}</body></html>
 """

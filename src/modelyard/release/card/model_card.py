@@ -17,7 +17,7 @@ from modelyard.formats.contamination import FILE as REPORT
 from modelyard.formats.contamination import Report, read_report
 from modelyard.formats.forecast import FILE as FORECAST
 from modelyard.formats.forecast import read_forecast
-from modelyard.formats.results import Results, read_calibration
+from modelyard.formats.results import Results, ends_with_sft, read_calibration
 from modelyard.model import model_directory
 from modelyard.release.card import figures
 from modelyard.release.card.card_template import TEMPLATE
@@ -44,6 +44,7 @@ def build(name: str, inputs: Mapping[str, Path], decision: Decision, results: Re
         name=name,
         parameters=shortened(model_directory.read(inputs["policy"]).model.parameters()),
         aligned=aligned(inputs["policy"]),
+        ends_with_sft=ends_with_sft(inputs),
         decision=decision,
         facts=facts(inputs, results),
         figures=[*plots(inputs, results), *seesaws(decision, inputs)],
@@ -126,7 +127,11 @@ def plots(inputs: Mapping[str, Path], results: Results) -> list[Plot]:
     return [
         Plot("Pretraining loss", curve, f"modelyard run; {stored(inputs['base'])}/history.jsonl"),
         Plot("Sealed forecast against the result", figures.forecast_plot(forecast, value) if forecast else "", "modelyard ledger"),
-        Plot("Reward against KL during training of the policy", walk, f"modelyard run; {stored(inputs['policy'])}/history.jsonl"),
+        *(
+            [Plot("Reward against KL during training of the policy", walk, f"modelyard run; {stored(inputs['policy'])}/history.jsonl")]
+            if not ends_with_sft(inputs)
+            else []
+        ),
         *(
             Plot(
                 f"Calibration on {name.replace('_', ' ')}",
@@ -154,7 +159,7 @@ def seesaws(decision: Decision, inputs: Mapping[str, Path]) -> list[Plot]:
         ),
         ("Vision: against the twin that never saw an image", decision.vision, records("no_vision"), records("policy")),
         ("Alignment tax: against the base model", decision.tax, records("base"), records("policy")),
-        ("Conduct: both sides of safety", decision.conduct, records("sft"), records("policy")),
+        ("Conduct: both sides of safety", decision.conduct, records("base" if ends_with_sft(inputs) else "sft"), records("policy")),
     )
     return [Plot(caption, figures.seesaw(found), f"modelyard compare {old} {new}") for caption, found, old, new in sides if found]
 

@@ -34,6 +34,15 @@ def test_snippet_is_python_that_holds_the_prompt_as_text(prompt: str) -> None:
     assert f"<|endoftext|>{prompt}" in [node.value for node in nodes if isinstance(node, ast.Constant)]
 
 
+def test_snippet_of_a_model_that_sees_asks_about_a_picture() -> None:
+    page = printable.page(TEMPLATE[TEMPLATE.index("<section><h2>Load it") : TEMPLATE.index("</main>")])
+    shown = page.render(name="line", samples=[], seen={"easy vqa": [{"question": '"); import os; ("'}]}, decision={"verdict": "PROMOTE"})
+    *_, program = re.findall(r"<pre>(.*?)</pre>", shown, re.DOTALL)
+    nodes = list(ast.walk(ast.parse(html.unescape(program))))
+    assert '\n"); import os; ("' in [node.value for node in nodes if isinstance(node, ast.Constant)]
+    assert "AutoProcessor" in [node.id for node in nodes if isinstance(node, ast.Name)]
+
+
 @pytest.mark.parametrize(("verdict", "alias"), [("PROMOTE", "production"), ("HOLD", "candidate"), ("BLOCK", None)])
 def test_snippet_names_the_alias_that_the_verdict_gives(verdict: str, alias: str | None) -> None:
     page = printable.page(TEMPLATE[TEMPLATE.index("<section><h2>Load it") : TEMPLATE.index("</main>")])
