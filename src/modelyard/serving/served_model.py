@@ -63,7 +63,9 @@ class Reader(NamedTuple):
         path = directory / "config.json"
         if not path.is_file():
             raise ValueError(f"{directory}: no config.json; another engine reads Hugging Face directories (modelyard export writes one)")
-        context = json_file.table(path).get("max_position_embeddings")
+        config = json_file.table(path)
+        of_text = config.get("text_config")  # of a model that is shown images
+        context = (of_text if isinstance(of_text, dict) else config).get("max_position_embeddings")
         if not isinstance(context, int):
             raise ValueError(f"{path}: max_position_embeddings: missing")
         return cls(HubEncoder(directory), weights_of(directory), context)

@@ -23,6 +23,7 @@ from modelyard.model.inference.slots import Slots
 from modelyard.model.network.architecture import ModelConfig
 from modelyard.model.network.vision import VisionConfig, is_its_overview
 from modelyard.model.pictures import GREY, Pictures, tiles_of
+from modelyard.model.plan.memory import Split, stage_parameters
 from modelyard.model.subject import Subject
 from modelyard.model.training.batch import UNLABELLED, Batch, LossOutput
 from modelyard.model.training.engine import Engine
@@ -229,6 +230,7 @@ def test_part_of_a_batch_has_the_tiles_of_its_rows() -> None:
 def test_parameters_are_counted_as_the_model_has_them(ours: Path) -> None:
     engine = model_directory.load(ours, ONE)
     assert engine.model.parameters() == sum(parameter.numel() for parameter in engine.gpt.parameters())
+    assert stage_parameters(engine.model, Split(1, 1, 1), 0).dense == engine.model.parameters()
     assert engine.model.flops_per_token() == engine.model.model_copy(update={"vision": None}).flops_per_token()
 
 
@@ -283,3 +285,17 @@ def test_engine_that_trains_a_part_leaves_the_rest_as_it_is(ours: Path) -> None:
         changed = {name for name, parameter in engine.gpt.named_parameters() if not torch.equal(parameter, before[name])}
         assert changed
         assert all(name.startswith(moved) for name in changed)
+
+
+def test_registered_model_that_sees_chats_in_text(exported: Path, subject: Subject) -> None:
+    from types import SimpleNamespace
+
+    from modelyard.adapters.mlflow.chat_model import ChatModel
+    from modelyard.store.file_hash import sha256_file
+
+    hashes = {file.name: sha256_file(file) for file in exported.iterdir()}
+    chat = ChatModel()
+    chat.load_context(SimpleNamespace(artifacts={"model": str(exported)}, model_config={"sha256": hashes}))
+    said = "It is red, green or blue."
+    answer = chat.predict([{"messages": [{"role": "user", "content": said}]}], {"max_new_tokens": 8})
+    assert answer == [subject.reply([said], GREEDY)[0].text]

@@ -4,7 +4,7 @@ Saved with every registered version as code (MLflow's "models from code": no pic
 needs mlflow, torch and transformers but not this project. The files are hashed at load and compared with the hashes written when the
 version was made; one changed byte and nothing is loaded. This file and the others beside the weights are hashed too, outside of the package,
 where ``modelyard verify`` looks. Control tokens that a message spells stay text. Left out: streaming, batching of conversations of different
-lengths.
+lengths, images (of a model that sees, transformers' own processor is beside the weights).
 """
 
 from __future__ import annotations
@@ -40,10 +40,12 @@ class ChatModel(PythonModel):
         """Verify every file, then load. Raises ValueError naming the file that is not what was released."""
         directory = Path(context.artifacts["model"])
         require_untouched(directory, context.model_config["sha256"])
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 
         self.tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
-        self.model = AutoModelForCausalLM.from_pretrained(directory, trust_remote_code=False).eval()
+        sees = hasattr(AutoConfig.from_pretrained(directory, trust_remote_code=False), "vision_config")
+        loader = AutoModelForImageTextToText if sees else AutoModelForCausalLM
+        self.model = loader.from_pretrained(directory, trust_remote_code=False).eval()
 
     def predict(self, model_input: list[Conversation], params: dict[str, Any] | None = None) -> list[str]:
         """The assistant's answer to each conversation.
@@ -59,7 +61,7 @@ class ChatModel(PythonModel):
         answers = []
         for conversation in model_input:
             ids = self.prompt([message.model_dump() for message in conversation.messages])
-            context = int(self.model.config.max_position_embeddings)
+            context = int(self.model.config.get_text_config().max_position_embeddings)
             new = min(int(given["max_new_tokens"]), max(1, context // 2))
             prompt = torch.tensor([ids[-(context - new) :]])  # a conversation longer than the context loses its beginning
             sampling = {"do_sample": True, "temperature": float(given["temperature"])} if given["temperature"] > 0 else {"do_sample": False}

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -29,12 +30,13 @@ LIMITS: dict[Precision, float] = {"fp32": 1e-4, "bf16": 5e-2}
 
 def prove(hf_directory: Path, directory: Path, tp: int, pp: int) -> float:
     """Difference of log-probabilities in nats (fp32: the largest; bf16: the mean). Raises ValueError when it is too large or a rank fails."""
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
     described = model_directory.read(directory)
     tokens = _tokens(described.model.vocab_size, min(LENGTH, described.model.seq_len))
     dtype = torch.bfloat16 if described.precision == "bf16" else torch.float32
-    theirs = AutoModelForCausalLM.from_pretrained(hf_directory, dtype=dtype, trust_remote_code=False)
+    loader: Any = AutoModelForImageTextToText if described.model.vision else AutoModelForCausalLM
+    theirs = loader.from_pretrained(hf_directory, dtype=dtype, trust_remote_code=False)
     with torch.no_grad():
         logits = theirs(tokens[:, :-1]).logits.float()
     expected = torch.log_softmax(logits, -1).gather(2, tokens[:, 1:, None]).squeeze()
