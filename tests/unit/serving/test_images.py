@@ -121,6 +121,7 @@ def animated() -> bytes:
     [
         ("data:image/png;base64,AAAA", "image_url: broken, or of no format that is read"),
         ("data:image/png;base64,####", "image_url: its base64 is broken"),
+        ("data:image/png;base64,\u00e9", "image_url: its base64 is broken"),
         (data_url(png(0)[:-30]), "image_url: broken"),
         (data_url(bomb()), "image_url: .*more than 67108864"),
         (data_url(animated()), "image_url: animated"),
