@@ -8,8 +8,11 @@ import subprocess
 from datetime import date
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from modelyard.formats.images import data_url, of_pixels
+from modelyard.formats.results import Reply, Shown, write_shown
 from modelyard.progress import silent
 from modelyard.release.decision import run
 from modelyard.release.limits import Override
@@ -41,10 +44,22 @@ def browser() -> str:
 
 @pytest.fixture(scope="module")
 def card(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A card with everything on it: comparisons, tax, an override."""
+    """A card with everything on it: comparisons, tax, pictures, an override."""
     root = tmp_path_factory.mktemp("card")
     inputs = evidence.write_all(root)
     evidence.write_results(inputs["baseline"], {"base": "base", "sft": "sft", "policy": "production"}, 70)
+    pixels = np.full((64, 64, 3), (200, 30, 30), np.uint8)
+    replies = {"policy": Reply(said="a reply " * 12, score=1.0), "no_vision": Reply(said="aWordThatIsLongerThanAnyColumn" * 2, score=0.0)}
+    item = Shown(
+        benchmark="easy_vqa",
+        item="0",
+        images=(data_url(of_pixels(pixels).png),) * 3,
+        question="what is it?",
+        choices=("one", "two"),
+        target="two",
+        replies=replies,
+    )
+    write_shown(inputs["results"], [item] * 5)
     override = Override(gate="regression", name="Ada Lovelace", reason="a very long reason " * 8, expires=date(2026, 12, 31))
     run(evidence.CONFIG.model_copy(update={"overrides": (override,)}), inputs, root, silent, evidence.satisfied, evidence.agreeing, "line")
     return (root / "card.html").read_text()
