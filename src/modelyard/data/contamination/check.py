@@ -2,12 +2,13 @@
 
 The procedure is the GPT-4 Technical Report's (:mod:`modelyard.data.contamination.overlap`), as written and by
 content, with GPT-3's 13-grams as a second opinion beside them. Unlike the report, the sets that fine-tuning, preference and
-reinforcement learning use are checked as well. Items about images are found by their images (:mod:`modelyard.data.contamination.images`).
+reinforcement learning use are checked as well. Items about images are found by their images (:mod:`modelyard.data.contamination.images`) and, in
+what has no images, by their words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +42,11 @@ def run(config: ContaminationConfig, inputs: Mapping[str, Path], out: Path, repo
     """Check every benchmark of ``inputs["benchmarks"]`` against every set that anything is trained on, of ``corpus``, ``feedback`` and (where
     the line has it) ``instructions``; writes :mod:`modelyard.formats.contamination`'s report, which names the sets searched."""
     benchmarks = read_questions(inputs["benchmarks"])
-    worded = {name: [row for row in rows if not row.images] for name, rows in benchmarks.items()}
-    texts = [[row.text for row in rows] for rows in worded.values()]
+    texts = [[row.text for row in rows] for rows in benchmarks.values()]
     pictured = {name: [row for row in rows if row.images] for name, rows in benchmarks.items()}
-    training_images = images.shown(inputs["feedback"]) if any(pictured.values()) else {}
-    seen = {name: images.hits(rows, inputs["benchmarks"], inputs["feedback"], training_images) for name, rows in pictured.items() if rows}
+    about_images = {row.id for rows in pictured.values() for row in rows}
+    shown = images.shown(inputs["feedback"]) if about_images else images.Shown({}, frozenset())
+    seen = {name: images.hits(rows, inputs["benchmarks"], inputs["feedback"], shown.first) for name, rows in pictured.items() if rows}
     hits: dict[str, dict[str, list[Hit]]] = {name: {"written": [], "content": [], "ngram": []} for name in benchmarks}
     searched: dict[str, dict[str, Searched]] = {name: {} for name in benchmarks}
     holding = set[str]()
@@ -54,8 +55,10 @@ def run(config: ContaminationConfig, inputs: Mapping[str, Path], out: Path, repo
         sets[INSTRUCTIONS] = [(one.id, one.text) for one in instructions.read(inputs["instructions"])]
     for done, (training, documents) in enumerate(sets.items(), 1):
         ids = [name for name, _ in documents]
-        for (name, rows), found in zip(worded.items(), check(texts, (text for _, text in documents), config), strict=True):
+        for (name, rows), found in zip(benchmarks.items(), check(texts, (text for _, text in documents), config), strict=True):
             matches = hits_of(found, training, [row.id for row in rows], ids)
+            if pictured[name]:
+                matches = {rule: [hit for hit in some if not _of_other_images(hit, about_images, shown)] for rule, some in matches.items()}
             if copies := seen.get(name, {}).get(training):
                 matches |= {rule: [*matches[rule], *copies] for rule in ("written", "content")}
             for rule, some in matches.items():
@@ -76,6 +79,11 @@ def run(config: ContaminationConfig, inputs: Mapping[str, Path], out: Path, repo
     write_report(out, checked)
     write_holding(out, holding)
     return {**metrics(checked), "contamination/holding/documents": float(len(holding))}
+
+
+def _of_other_images(hit: Hit, about_images: Set[str], shown: images.Shown) -> bool:
+    """Whether an item about an image was found by words that a record says of an image of its own."""
+    return hit.item in about_images and hit.document in shown.records
 
 
 def hits_of(found: Overlap, training: str, items: list[str], documents: list[str]) -> dict[str, list[Hit]]:

@@ -1,6 +1,6 @@
 """Which items about images show one that training has met, or nearly: the image's part of the contamination check.
 
-The words of such an item are no evidence: "what colour is the shape?" is asked of every picture. Who copies whom is
+What such an item and a record with images both say is no evidence: "what colour is the shape?" is asked of every picture. Who copies whom is
 :class:`~modelyard.formats.images.NearCopies`'. Counted are the images of the very records that a set trains on.
 """
 
@@ -8,29 +8,54 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from modelyard.formats.contamination import Hit
-from modelyard.formats.feedback import DEMONSTRATIONS, PROMPTS, Demonstration, PromptRecord, images_of, records
+from modelyard.formats.feedback import (
+    COMPARISONS,
+    DEMONSTRATIONS,
+    PROMPTS,
+    Comparison,
+    Demonstration,
+    Prompt,
+    PromptRecord,
+    images_of,
+    records,
+)
 from modelyard.formats.images import ImageFiles, NearCopies
 from modelyard.formats.questions import Question
 
-Shown = Mapping[str, Mapping[str, str]]
+First = Mapping[str, Mapping[str, str]]
 """Training set -> id of an image -> the first record that shows it."""
 
 
+class Shown(NamedTuple):
+    """The images that training shows."""
+
+    first: First
+    records: frozenset[str]
+    """Ids of the records that show any."""
+
+
 def shown(feedback: Path) -> Shown:
-    """The images of every set of a feedback artifact."""
-    found: dict[str, dict[str, str]] = {"demonstrations": {}, "prompts": {}}
-    for one in records(feedback / DEMONSTRATIONS, Demonstration):
-        for image in images_of(one.prompt) if one.split == "train" else ():
-            found["demonstrations"].setdefault(image, one.id)
-    for prompt in records(feedback / PROMPTS, PromptRecord):
-        for image in images_of(prompt.prompt) if prompt.split == "train" else ():
-            found["prompts"].setdefault(image, prompt.id)
-    return found
+    """The images of every set that something is trained on, of a feedback artifact."""
+    demonstrations = records(feedback / DEMONSTRATIONS, Demonstration)
+    comparisons = list(records(feedback / COMPARISONS, Comparison))
+    prompts = records(feedback / PROMPTS, PromptRecord)
+    sets: dict[str, list[tuple[str, Prompt]]] = {
+        "demonstrations": [(one.id, one.prompt) for one in demonstrations if one.split == "train"],
+        **{f"{split}_comparisons": [(one.id, one.prompt) for one in comparisons if one.split == split] for split in ("reward", "gold")},
+        "prompts": [(one.id, one.prompt) for one in prompts if one.split == "train"],
+    }
+    first: dict[str, dict[str, str]] = {name: {} for name in sets}
+    for name, some in sets.items():
+        for record, prompt in some:
+            for image in images_of(prompt):
+                first[name].setdefault(image, record)
+    return Shown(first, frozenset(record for some in sets.values() for record, prompt in some if images_of(prompt)))
 
 
-def hits(rows: Sequence[Question], benchmarks: Path, feedback: Path, training: Shown) -> dict[str, list[Hit]]:
+def hits(rows: Sequence[Question], benchmarks: Path, feedback: Path, training: First) -> dict[str, list[Hit]]:
     """Training set -> the items of a benchmark that show one of its images, or a near copy."""
     asked = ImageFiles(benchmarks)
     owners: dict[str, list[str]] = {}

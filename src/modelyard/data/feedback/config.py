@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+from typing import Annotated
+
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from modelyard.config import Config
 from modelyard.data.feedback.files import FeedbackFile
+from modelyard.data.feedback.image_files import ImageFile
 from modelyard.data.feedback.image_sets import ImageSet
 from modelyard.data.feedback.tasks import TaskSet
 from modelyard.data.feedback.votes import VotesConfig
@@ -29,6 +32,13 @@ class FeedbackSplits(Config):
         return self
 
 
+def _kind(value: object) -> str:
+    return "file" if isinstance(value, ImageFile) or (isinstance(value, dict) and "path" in value) else "package"
+
+
+Images = Annotated[Annotated[ImageSet, Tag("package")] | Annotated[ImageFile, Tag("file")], Discriminator(_kind)]
+
+
 class FeedbackConfig(Config):
     """Everything that defines the feedback."""
 
@@ -42,8 +52,8 @@ class FeedbackConfig(Config):
     """The user's own files."""
     tasks: tuple[TaskSet, ...] = ()
     """Questions whose answers are known, for rewards that a rule verifies."""
-    images: tuple[ImageSet, ...] = ()
-    """Pictures with questions and answers."""
+    images: tuple[Images, ...] = ()
+    """Pictures with questions and answers, of packages or of files (with a ``path``)."""
     splits: FeedbackSplits
     """What is held out of files and tasks."""
     pii: PiiConfig
@@ -59,5 +69,5 @@ class FeedbackConfig(Config):
             raise ValueError("votes: are the corpus's, but from_corpus is false")
         names = [*(file.name for file in self.files), *(task.name for task in self.tasks), *(one.name for one in self.images)]
         if len(set(names)) < len(names):
-            raise ValueError(f"files and tasks: two are called {next(name for name in names if names.count(name) > 1)}")
+            raise ValueError(f"files, tasks and images: two are called {next(name for name in names if names.count(name) > 1)}")
         return self

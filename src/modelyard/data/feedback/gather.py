@@ -11,19 +11,21 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from modelyard.data.corpus.document import DataError
 from modelyard.data.corpus.held_out import RATINGS
 from modelyard.data.corpus.splits import fraction
-from modelyard.data.feedback import file_images, image_sets, votes
+from modelyard.data.feedback import file_images, image_files, image_sets, votes
 from modelyard.data.feedback import files as feedback_files
 from modelyard.data.feedback.agreement import agreements, folded, said
 from modelyard.data.feedback.config import FeedbackConfig
 from modelyard.data.feedback.file_images import Named
 from modelyard.data.feedback.files import Entry, FeedbackFile
+from modelyard.data.feedback.image_files import ImageFile
+from modelyard.data.feedback.image_sets import ImageSet
 from modelyard.data.feedback.tasks import LIBRARY, TaskSet, questions
 from modelyard.data.filters.pii import PiiConfig, redact
 from modelyard.formats.feedback import (
@@ -73,7 +75,7 @@ def run(
         DataError: a file that is missing, changed or has a bad line; two records with one id; nothing to align with.
     """
     sets = Sets([], [], [], [], Counter(), {})
-    shown = [image_sets.made(table, cache) for table in config.images]
+    shown = [image_sets.made(table, cache) for table in config.images if isinstance(table, ImageSet)]
     asked = NearCopies(pair.image for one in shown for pair in one.asked)
     for done, file in enumerate(config.files, 1):
         _own(sets, config, file, roots, asked)
@@ -85,6 +87,9 @@ def run(
         for what, reason in one.dropped:
             sets.drop(what, reason, one.benchmark)
         image_sets.write_benchmark(out, one)
+    for table in config.images:
+        if isinstance(table, ImageFile):
+            _pictured(sets, config, table, roots, asked, out)
     sets.comparisons[:] = agreements(sets.comparisons)
     if "held_out" in inputs and config.from_corpus:
         _corpus(sets, config, inputs["held_out"])
@@ -101,11 +106,13 @@ def run(
     (out / "dropped.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in sets.dropped), "utf-8")
     rows = [{"name": f.name, "package": Path(f.path).name, "version": "", "sha256": f.sha256, "licence": f.licence} for f in config.files]
     rows += [{"name": t.name, "package": LIBRARY, "version": t.version, "sha256": "", "licence": "Apache-2.0"} for t in config.tasks]
-    rows += [
-        {"name": s.name, "package": s.package, "version": s.version, "sha256": s.sha256, "licence": s.licence}
-        for table in config.images
-        for s in table.sources
-    ]
+    for table in config.images:
+        if isinstance(table, ImageFile):
+            rows.append(
+                {"name": table.name, "package": Path(table.path).name, "version": "", "sha256": table.sha256, "licence": table.licence}
+            )
+        else:
+            rows += [one.model_dump(include={"name", "package", "version", "sha256", "licence"}) for one in table.sources]
     (out / "sources.json").write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", "utf-8")
     metrics = _metrics(sets)
     (out / "statistics.json").write_text(json.dumps(metrics, indent=1) + "\n", "utf-8")
@@ -161,6 +168,15 @@ def _own(sets: Sets, config: FeedbackConfig, file: FeedbackFile, roots: str | Se
                 completion=entry.completions[0],
             )
             sets.demonstrations.append(shown)
+
+
+def _pictured(sets: Sets, config: FeedbackConfig, table: ImageFile, roots: str | Sequence[str], asked: NearCopies, out: Path) -> None:
+    """The demonstrations of a file of images."""
+    with ImageWriter(out, f"set-{table.name}") as writer:
+        kept = image_files.read(table, roots, asked, _cleaner(config.pii, sets.counts), writer)
+    sets.demonstrations.extend(kept.demonstrations)
+    for where, reason in kept.dropped:
+        sets.drop("", reason, where)
 
 
 def _made(sets: Sets, config: FeedbackConfig, task: TaskSet) -> None:
@@ -252,11 +268,19 @@ def _corpus(sets: Sets, config: FeedbackConfig, held_out: Path) -> None:
         sets.counts["dropped/tied_votes"] += drawn.ties
 
 
-def _redacted(entry: Entry, config: PiiConfig, counts: Counter[str]) -> Entry:
+def _cleaner(config: PiiConfig, counts: Counter[str]) -> Callable[[str], str]:
+    """Takes personal data out of a text, and counts it."""
+
     def clean(text: str) -> str:
         found = redact(text, config)
         counts.update({f"redacted/{kind}": count for kind, count in found.found.items()})
         return found.text
+
+    return clean
+
+
+def _redacted(entry: Entry, config: PiiConfig, counts: Counter[str]) -> Entry:
+    clean = _cleaner(config, counts)
 
     def written(content: str | tuple[Part, ...]) -> str | tuple[Part, ...]:
         if isinstance(content, str):

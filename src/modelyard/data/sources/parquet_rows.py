@@ -28,7 +28,7 @@ def rows(path: Path, field: TextField, longest: int) -> Iterator[Record | Broken
         columns = _columns(file, field)
         number = 0
         for group in range(file.num_row_groups):
-            size = _batch_rows(file, group, columns)
+            size = batch_rows(file, group, columns)
             for batch in file.iter_batches(batch_size=size, row_groups=[group], columns=columns):
                 made = _any_text(batch, field, number) if field.or_any else _texts(batch, field, longest, number)
                 yield from made
@@ -44,7 +44,7 @@ def _columns(file: pq.ParquetFile, field: TextField) -> list[str]:
     return [leaf.path for leaf in leaves if any(leaf.path == name or leaf.path.startswith(f"{name}.") for name in wanted)]
 
 
-def _batch_rows(file: pq.ParquetFile, group: int, columns: list[str]) -> int:
+def batch_rows(file: pq.ParquetFile, group: int, columns: list[str]) -> int:
     """How many rows of a group are taken at once, by their mean size."""
     about = file.metadata.row_group(group)
     chunks = [about.column(index) for index in range(about.num_columns)]
