@@ -112,7 +112,7 @@ def run(
                 {"name": table.name, "package": Path(table.path).name, "version": "", "sha256": table.sha256, "licence": table.licence}
             )
         else:
-            rows += [one.model_dump(include={"name", "package", "version", "sha256", "licence"}) for one in table.sources]
+            rows += table.declared
     (out / "sources.json").write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", "utf-8")
     metrics = _metrics(sets)
     (out / "statistics.json").write_text(json.dumps(metrics, indent=1) + "\n", "utf-8")

@@ -2,8 +2,9 @@
 
 ``easy_vqa`` is the package of that name (Zhou 2019): its own test set becomes the benchmark ``easy_vqa``, whatever is trained on comes from its
 training set. ``emoji`` is the font OpenMoji drawn with Pillow and the names of Unicode's CLDR in the package emoji; a share of the pictures is kept
-for the benchmark ``emoji_captions``, and a picture that nearly copies one of those is not trained on. Splits go by picture, so validation asks about
-none that training shows. Left out: emoji of several code points, names in other languages, files of a user's own.
+for the benchmark ``emoji_captions``, and a picture that nearly copies one of those is not trained on. ``digits`` and ``charts``
+(:mod:`modelyard.data.feedback.drawn_images`) keep a share for benchmarks of their names. Splits go by picture, so validation asks about none that
+training shows. Left out: emoji of several code points, names in other languages.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -24,7 +26,7 @@ from pydantic import Field
 from modelyard.config import Config
 from modelyard.data.corpus.document import DataError
 from modelyard.data.corpus.splits import fraction
-from modelyard.data.sources.declared import Source
+from modelyard.data.feedback.drawn_images import charts, digits
 from modelyard.data.sources.fetch import fetch, member, members
 from modelyard.data.sources.image_packages import EASY_VQA, EMOJI_NAMES, OPENMOJI
 from modelyard.formats import images, json_file
@@ -36,6 +38,8 @@ VARIANT = "\ufe0f"
 """Asks for the coloured form of a character."""
 FULLY_QUALIFIED = 2
 """Status of an emoji that stands in Unicode's list as it is."""
+DIGITS_LICENCE = "CC-BY-4.0"
+"""Of UCI's data, which scikit-learn ships."""
 NAME_IT = "what is this emoji called?"
 
 
@@ -44,21 +48,36 @@ class ImageSet(Config):
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
     """Source and category of the demonstrations."""
-    package: Literal["easy_vqa", "emoji"]
+    package: Literal["easy_vqa", "emoji", "digits", "charts"]
     """Which."""
     seed: int
     """Of the splits."""
     held_out: float = Field(gt=0, lt=1)
     """Share of the pictures that are for validation alone."""
     benchmark: float = Field(default=0.2, gt=0, lt=1)
-    """Share of the emoji that are kept for the benchmark; easy-VQA has a test set of its own."""
+    """Share of the pictures that are kept for the benchmark; easy-VQA has a test set of its own."""
     size: int = Field(default=64, ge=8, le=1024)
-    """Side of a drawn emoji, in pixels; easy-VQA's pictures are 64."""
+    """Side of a picture, in pixels; easy-VQA's are 64."""
+    number: int = Field(default=1000, ge=10)
+    """How many charts are drawn."""
 
     @property
-    def sources(self) -> tuple[Source, ...]:
-        """The distributions that it is read from."""
-        return (EASY_VQA,) if self.package == "easy_vqa" else (OPENMOJI, EMOJI_NAMES)
+    def benchmark_name(self) -> str:
+        """What the benchmark of its held-out pictures is called."""
+        return "emoji_captions" if self.package == "emoji" else self.package
+
+    @property
+    def declared(self) -> list[dict[str, str]]:
+        """What it is read from: name, package, version, hash and licence of each."""
+        pinned = {"easy_vqa": (EASY_VQA,), "emoji": (OPENMOJI, EMOJI_NAMES)}.get(self.package, ())
+        rows = [one.model_dump(include={"name", "package", "version", "sha256", "licence"}) for one in pinned]
+        if self.package == "digits":
+            rows.append(
+                {"name": self.name, "package": "scikit-learn", "version": version("scikit-learn"), "sha256": "", "licence": DIGITS_LICENCE}
+            )
+        if self.package == "charts":
+            rows.append({"name": self.name, "package": "Pillow", "version": version("Pillow"), "sha256": "", "licence": "CC0-1.0"})
+        return rows
 
 
 class Pair(NamedTuple):
@@ -88,12 +107,10 @@ def made(table: ImageSet, cache: Path) -> Made:
     if table.package == "easy_vqa":
         archive = fetch(EASY_VQA, cache)
         train, asked = (list(_easy_vqa(archive, part)) for part in ("train", "test"))
-        benchmark = "easy_vqa"
     else:
-        drawn, dropped = _emoji(table, cache)
+        drawn, dropped = _emoji(table, cache) if table.package == "emoji" else (list(_labelled(table)), [])
         asked = [pair for pair in drawn if _share(table, pair) < table.benchmark]
         train = [pair for pair in drawn if _share(table, pair) >= table.benchmark]
-        benchmark = "emoji_captions"
     copies = NearCopies(pair.image for pair in asked)
     near = {name for name, pair in {pair.image.id: pair for pair in train}.items() if copies.of(pair.image)}
     dropped += [(f"{table.name}/{name[:16]}", "near_copy_of_benchmark") for name in sorted(near)]
@@ -101,7 +118,7 @@ def made(table: ImageSet, cache: Path) -> Made:
     shown = [_demonstration(table, number, pair) for number, pair in enumerate(kept)]
     if {one.split for one in shown} != {"train", "validation"}:
         raise DataError(f"feedback.images: {table.name}: too few pictures for training and validation")
-    return Made(shown, {pair.image.id: pair.image for pair in (*kept, *asked)}, benchmark, asked, dropped)
+    return Made(shown, {pair.image.id: pair.image for pair in (*kept, *asked)}, table.benchmark_name, asked, dropped)
 
 
 def write_benchmark(out: Path, set_: Made) -> None:
@@ -145,6 +162,15 @@ def _easy_vqa(archive: Path, part: str) -> Iterator[Pair]:
             except (ImageError, KeyError) as error:
                 raise DataError(f"{archive}: {name}: {error}") from None
         yield Pair(shown[name], question, answer)
+
+
+def _labelled(table: ImageSet) -> Iterator[Pair]:
+    """Charts or digits, each picture with its questions."""
+    drawings = charts(table.number, table.seed, table.size) if table.package == "charts" else digits(table.size)
+    for drawing in drawings:
+        image = images.of_pixels(drawing.pixels, table.package, "CC0-1.0" if table.package == "charts" else DIGITS_LICENCE)
+        for question, answer in drawing.asked:
+            yield Pair(image, question, answer)
 
 
 def _emoji(table: ImageSet, cache: Path) -> tuple[list[Pair], list[tuple[str, str]]]:

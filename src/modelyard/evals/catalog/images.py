@@ -3,8 +3,9 @@
 easy-VQA (Zhou 2019) asks for shape, colour and presence of one shape on a plain ground; every reply is drawn and compared with the one right
 answer of 13. Its own test images are asked about; without seeing, the likeliest answer to each question is right 67% of the time.
 ``emoji_captions`` is retrieval, as image-text models are measured (Karpathy and Fei-Fei 2015): the caption of the image among those of
-:data:`AMONG` - 1 other images, by likelihood, so that chance is 1 in :data:`AMONG`. Both are asked in chat, as SFT teaches. Read are the rows that a
-line's feedback carries (``benchmarks/{name}.jsonl`` with images of the same artifact), or the files of the package ``easy-vqa``.
+:data:`AMONG` - 1 other images, by likelihood, so that chance is 1 in :data:`AMONG`. ``digits`` and ``charts`` are one-word questions about the
+pictures that a line keeps of them. All are asked in chat, as SFT teaches. Read are the rows that a line's feedback carries
+(``benchmarks/{name}.jsonl`` with images of the same artifact), or the files of the package ``easy-vqa``.
 """
 
 from __future__ import annotations
@@ -35,8 +36,18 @@ def easy_vqa(data: Path, shots: int | None) -> Benchmark:
     """The test questions, one word each."""
     refuse_shots("easy_vqa", shots)
     items, pictures = carried(data, "easy_vqa") if own_file(data, "benchmarks/easy_vqa.jsonl") else packaged(data)
+    return _words("easy_vqa", items, pictures)
+
+
+def words(data: Path, shots: int | None, *, name: str) -> Benchmark:
+    """Questions of a line's own pictures, one word each."""
+    refuse_shots(name, shots)
+    return _words(name, *carried(data, name))
+
+
+def _words(name: str, items: tuple[Item, ...], pictures: dict[str, Image]) -> Benchmark:
     return Benchmark(
-        name="easy_vqa",
+        name=name,
         items=items,
         prompt=ASKED,
         decoding=WORD,
@@ -149,4 +160,6 @@ def asked(row: dict[str, Any], image: str) -> Item:
 BENCHMARKS: dict[str, Callable[[Path, int | None], Benchmark]] = {
     "easy_vqa": easy_vqa,
     "emoji_captions": partial(captions, name="emoji_captions"),
+    "digits": partial(words, name="digits"),
+    "charts": partial(words, name="charts"),
 }
