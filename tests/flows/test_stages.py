@@ -14,6 +14,7 @@ from modelyard.config import ConfigError, read_tree
 from modelyard.execution import ExecutionConfig
 from modelyard.posttrain.feedme import FeedMEConfig
 from modelyard.posttrain.policy.config import OnPolicyConfig
+from modelyard.posttrain.projector import ProjectorConfig
 from modelyard.posttrain.sft import SFTConfig
 from tasks import build
 from tasks.line import stages_of
@@ -94,7 +95,8 @@ def test_line_with_a_teacher_hands_what_it_taught_to_those_who_learn_from_demons
     assert plain.of("instructions") is None
     readers = {(stage.name, stage.config): stage.reads["feedback"] for stage in STAGES if "feedback" in stage.reads}
     taught = {stage for stage, players in readers.items() if "instructions" in players}
-    assert taught == {("sft", SFTConfig), ("feedme", FeedMEConfig), ("sft_start", SFTConfig), ("policy", OnPolicyConfig)}
+    seeing = {("projector", ProjectorConfig), ("no_vision_projector", ProjectorConfig), ("no_vision", SFTConfig)}
+    assert taught == {("sft", SFTConfig), ("feedme", FeedMEConfig), ("sft_start", SFTConfig), ("policy", OnPolicyConfig), *seeing}
     assert all(players[-1] == "feedback" for players in readers.values()), "a line without a teacher hands on people's"
 
 
