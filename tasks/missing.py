@@ -17,6 +17,7 @@ from modelyard.adapters import signing
 from modelyard.config import Config, complaint
 from modelyard.data.corpus.config import CorpusConfig
 from modelyard.data.feedback.files import FeedbackFile
+from modelyard.data.feedback.image_files import ImageFile
 from modelyard.data.feedback.tasks import TaskSet, require_library
 from modelyard.data.filters.abuse_labels import LabelsConfig
 from modelyard.data.sources import stream
@@ -105,8 +106,8 @@ def _source(source: SourceConfig, execution: ExecutionConfig) -> None:
         stream.shards(source, Store(execution.store, execution.scratch).scratch, float("inf"), execution.roots)
 
 
-def _feedback(file: FeedbackFile, execution: ExecutionConfig) -> None:
-    what = f"feedback file {file.name}"
+def _feedback(file: FeedbackFile | ImageFile, execution: ExecutionConfig) -> None:
+    what = f"feedback {'images' if isinstance(file, ImageFile) else 'file'} {file.name}"
     require_sha256(find_input(file.path, execution.roots, what), file.sha256, what)
 
 
@@ -162,6 +163,7 @@ def _overrides(config: ReleaseConfig, execution: ExecutionConfig) -> None:
 CHECKS: tuple[tuple[type[Config], Check], ...] = (
     (ReleaseConfig, _overrides),
     (FeedbackFile, _feedback),
+    (ImageFile, _feedback),
     (LabelsConfig, _labels),
     (FlagFile, _flags),
     (ImportedModel, _model),

@@ -118,7 +118,7 @@ def test_line_that_sees_trains_its_blank_twin_alike_and_is_measured_on_images() 
     tree = read_tree(PIPELINES / "tiny-images.toml")
     for name in ("easy_vqa", "easy_vqa_blank", "emoji_captions"):
         del tree["evals"]["benchmarks"][name]
-    with pytest.raises(ValueError, match=r"evals.benchmarks: none has images, and the release is held to what it sees"):
+    with pytest.raises(ValueError, match=r"evals\.benchmarks: none has images, and the release is held to what it sees"):
         PipelineConfig.model_validate(tree)
     with pytest.raises(ConfigError, match=r"sft.blank: the line trains its blank twin itself; remove the key"):
         load_pipeline(str(PIPELINES / "tiny-images.toml"), ["sft.blank=true"])

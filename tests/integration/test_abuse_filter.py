@@ -41,6 +41,7 @@ def test_abuse_filter_without_labels_precision_and_recall_on_moderation_set(labe
     assert recall.low > 0.3, f"precision {precision}, recall {recall}"
 
 
+@pytest.mark.slow
 def test_abuse_filter_with_labels_on_its_held_out_half_and_on_functional_tests(labels, cache, record_property):
     trained = train_abuse(AbuseConfig.model_validate({**PLAIN, "labels": labels, "sure": 0.6}), cache)
     for name, value in trained.measured.items():

@@ -123,6 +123,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", ["machine-0", "machine-1"])
 def test_ranks_on_disks_of_their_own_go_on_when_one_is_lost_bit_for_bit(
     tmp_path: Path, undisturbed: list[dict[str, Any]], stopped: Path, lost: str

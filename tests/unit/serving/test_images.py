@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import ImagePart, Message, TextPart
 from modelyard.formats.images import Held, Image, cleaned, data_url
 from modelyard.model.asked import Decoding
+from modelyard.model.encoder import Encoder
+from modelyard.model.hf.conversion import export_hf
 from modelyard.model.subject import Subject
 from modelyard.serving.book import Book, Entry
 from modelyard.serving.next_line import write
@@ -46,7 +49,18 @@ def request(messages: list[dict]) -> ChatRequest:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return seeing.write(tmp_path_factory.mktemp("served"))
+    """As it is released: a LlavaNext of Hugging Face's."""
+    ours = seeing.write(tmp_path_factory.mktemp("served"))
+    encoder = Encoder(ours)
+    export_hf(ours, ours.parent / "hf", start_id=encoder.start, end_id=encoder.ends, pad_id=encoder.padding)
+    return ours.parent / "hf"
+
+
+@pytest.fixture(scope="module")
+def server(model: Path) -> Iterator[Server]:
+    running = Server(model, "--rows", "3", directory=model.parent)
+    yield running
+    assert running.end() == (0, "")
 
 
 @pytest.fixture(scope="module")
@@ -57,30 +71,74 @@ def subject(model: Path) -> Subject:
 
 
 @pytest.mark.integration
-def test_answers_about_images_are_the_models_own_whoever_else_is_served(model: Path, subject: Subject) -> None:
+def test_answers_about_images_are_the_models_own_whoever_else_is_served(server: Server, subject: Subject) -> None:
     asked = [(IMAGES[0],), (IMAGES[1], IMAGES[2]), (), (IMAGES[3],)]
     prompts = [
         (Message(role="user", content=(TextPart(text="Which is red?"), *(ImagePart(image=one.id) for one in some))),) for some in asked
     ]
     expected = [subject.follow([prompt], GREEDY)[0] for prompt in prompts]
     assert len({one.text for one in expected}) == len(asked), "answers that do not depend on images prove nothing"
-    server = Server(model, "--rows", "3", directory=model.parent)
 
     def answer(images: tuple[Image, ...]) -> tuple[str, int]:
-        given = {"model": "seeing", "messages": said(*images), "max_tokens": 12, "temperature": 0}
+        given = {"model": "hf", "messages": said(*images), "max_tokens": 12, "temperature": 0}
         whole = server.client.chat.completions.create(**given)
         return whole.choices[0].message.content, whole.usage.prompt_tokens
 
-    try:
-        with ThreadPoolExecutor(4) as pool:
-            found = list(pool.map(answer, asked))
-        broken = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
-        with pytest.raises(openai.BadRequestError, match="image_url: broken, or of no format that is read"):
-            server.client.chat.completions.create(model="seeing", messages=[{"role": "user", "content": [broken]}])
-    finally:
-        server.end()
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(answer, asked))
 
     assert found == [(one.text, len(one.prompt)) for one in expected]
+
+
+@pytest.mark.integration
+def test_streamed_answer_in_a_later_turn_sees_the_image_of_every_turn(server: Server, subject: Subject) -> None:
+    turns = [*said(IMAGES[0]), {"role": "assistant", "content": "red"}, *said(IMAGES[3])]
+    shown = [(TextPart(text="Which is red?"), ImagePart(image=IMAGES[number].id)) for number in (0, 3)]
+    prompt = (Message(role="user", content=shown[0]), Message(role="assistant", content="red"), Message(role="user", content=shown[1]))
+
+    chunks = server.client.chat.completions.create(model="hf", messages=turns, max_tokens=12, temperature=0, stream=True)
+
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == subject.follow([prompt], GREEDY)[0].text
+
+
+def bomb() -> bytes:
+    """A PNG of some kilobytes with 400 million pixels."""
+    buffer = io.BytesIO()
+    Pillow.new("1", (20_000, 20_000)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def animated() -> bytes:
+    buffer = io.BytesIO()
+    frames = [Pillow.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
+    return buffer.getvalue()
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("data:image/png;base64,AAAA", "image_url: broken, or of no format that is read"),
+        ("data:image/png;base64,####", "image_url: its base64 is broken"),
+        ("data:image/png;base64,\u00e9", "image_url: its base64 is broken"),
+        (data_url(png(0)[:-30]), "image_url: broken"),
+        (data_url(bomb()), "image_url: .*more than 67108864"),
+        (data_url(animated()), "image_url: animated"),
+        ("file:///etc/passwd", "nothing is fetched"),
+        (data_url(png(0, 40, 40)), "exceed the context of 256"),
+    ],
+)
+def test_hostile_image_is_refused_in_one_line_and_the_server_goes_on(server: Server, address: str, reason: str) -> None:
+    messages = [*said(IMAGES[0]), {"role": "user", "content": [{"type": "image_url", "image_url": {"url": address}}]}]
+    if "context" in reason:
+        messages *= 8
+    with pytest.raises(openai.BadRequestError, match=reason) as refused:
+        server.client.chat.completions.create(model="hf", messages=messages, max_tokens=4)
+    assert len(refused.value.body["message"].splitlines()) == 1
+    assert len(refused.value.body["message"]) < 300
+    again = server.client.chat.completions.create(model="hf", messages=said(), max_tokens=4)
+    assert again.usage.completion_tokens > 0
 
 
 @pytest.mark.parametrize(

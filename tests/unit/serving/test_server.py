@@ -22,6 +22,9 @@ from tests.worlds.imported import TEMPLATE
 pytestmark = pytest.mark.integration
 
 SAID = [{"role": "user", "content": "Which of these is red?"}]
+DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4//8/AAX+Av4N70a4AAAAAElFTkSuQmCC"
+"""A PNG of one white pixel."""
+SEEN = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{DOT}"}}
 GREEDY = Decoding(max_new_tokens=24, temperature=0.0, samples=1, seed=0)
 
 
@@ -88,6 +91,7 @@ def test_our_own_client_and_the_list_of_models(server: Server, subject: Subject)
         ({"temperature": -1}, openai.BadRequestError, "temperature: Input should be greater than or equal to 0"),
         ({"messages": []}, openai.BadRequestError, "messages: "),
         ({"messages": [{"role": "robot", "content": "x"}]}, openai.BadRequestError, "messages.0.role: "),
+        ({"messages": [{"role": "user", "content": [SEEN]}]}, openai.BadRequestError, "images are not served: this model reads text only"),
         ({"n": 2}, openai.BadRequestError, "n: not served"),
         ({"tools": [{"type": "function", "function": {"name": "x"}}]}, openai.BadRequestError, "tools: not served"),
         ({"max_tokens": 4000}, openai.BadRequestError, "new ones exceed the context of 256"),

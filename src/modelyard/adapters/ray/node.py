@@ -62,7 +62,7 @@ def of(inputs: Mapping[str, Path], out: Path, checkpoints: Path, execution: Exec
     here = execution.model_copy(update={"scratch": str(scratch)})
     if first:
         shutil.rmtree(workspace / OUT, ignore_errors=True)
-        (workspace / OUT).mkdir(parents=True)
+        (workspace / OUT).mkdir(parents=True, exist_ok=True)  # another node of the same disk may have been faster
     return Node(fetched, workspace / OUT, workspace / checkpoints.name, here, brings_back=True)
 
 

@@ -119,6 +119,8 @@ class Shown(NamedTuple):
     image: Image
     question: str
     answer: str
+    group: str
+    """The image that decides on its side of the split: itself, or the first one that it nearly copies."""
 
 
 class Sieve:
@@ -131,6 +133,7 @@ class Sieve:
         self._earlier = NearCopies()
         self._refused: dict[str, str] = {}
         """Image -> why it is not used; "" of one that is."""
+        self._groups: dict[str, str] = {}
         self._said: set[str] = set()
 
     def rows(self) -> Iterator[Shown | Broken]:
@@ -145,6 +148,8 @@ class Sieve:
         answer = row.fields.get(self.file.answer)
         if not isinstance(question, str) or not isinstance(answer, str) or not question.strip() or not answer.strip():
             return Broken(row.place, "no_text", f"no text in {self.file.question or self.file.answer!r}", "")
+        if not _spelled(question + answer):
+            return Broken(row.place, "read/invalid_utf8", "half of a surrogate pair", "")
         try:
             image = cleaned(self._bytes(row.image), self.file.name, self.file.licence)
         except ImageError as error:
@@ -155,7 +160,7 @@ class Sieve:
         if reason := self._refused[image.id] or ("duplicate" if said in self._said else ""):
             return Broken(row.place, reason, "", "")
         self._said.add(said)
-        return Shown(image, question.strip(), answer.strip())
+        return Shown(image, question.strip(), answer.strip(), self._groups[image.id])
 
     def _bytes(self, image: bytes | str) -> bytes:
         if isinstance(image, bytes):
@@ -176,16 +181,26 @@ class Sieve:
             return "image_too_long"
         if self.asked.of(image):
             return COPIES_BENCHMARK
-        if not self.file.keep_near_copies:
-            if self._earlier.of(image):
-                return "near_copy"
-            self._earlier.add(image)
+        like = self._earlier.of(image)
+        if like and not self.file.keep_near_copies:
+            return "near_copy"
+        self._groups[image.id] = self._groups[like] if like else image.id
+        self._earlier.add(image)
         return ""
 
 
+def _spelled(text: str) -> bool:
+    """Whether UTF-8 can spell a text; JSON can spell half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def demonstration(file: ImageFile, number: int, shown: Shown) -> Demonstration:
-    """A pair as it is trained on; images lie on one side of the split."""
-    held_out = fraction(f"{file.seed}:images:{shown.image.id}") < file.held_out
+    """A pair as it is trained on; images and their near copies lie on one side of the split."""
+    held_out = fraction(f"{file.seed}:images:{shown.group}") < file.held_out
     return Demonstration(
         id=f"{file.name}-{number}",
         split="validation" if held_out else "train",

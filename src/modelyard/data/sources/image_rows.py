@@ -30,7 +30,11 @@ PACKED = (".gz", ".zst", ".bz2", ".xz")
 PICTURES = ("bmp", "gif", "jpeg", "jpg", "png", "ppm", "tif", "tiff", "webp")
 """What the images of a tar are called."""
 LONGEST = 2 * MOST_BYTES
-"""Bytes of a line: an image's in base64, and room for its text."""
+"""Bytes of a line, or of a sample of a tar: an image's in base64, and room for its text."""
+MOST_MEMBERS = 64
+"""Of a sample."""
+NAMED = 200
+"""Characters of a sample's name that are told."""
 
 
 class ImageRow(NamedTuple):
@@ -114,32 +118,64 @@ def _table(path: Path, image: str, texts: Sequence[str]) -> Iterator[ImageRow | 
                         yield _row(f"row {number}", row, image)
 
 
+class _Sample:
+    """The members of a tar with one name up to the first dot, of which no more is held than an image and its texts take."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.held: dict[str, bytes] = {}
+        self.reason = ""
+        """Why it is none; "" while it is one."""
+        self._bytes = 0
+
+    def put(self, kind: str, member: tarfile.TarInfo, archive: tarfile.TarFile) -> None:
+        """One more member, read where the sample may still be one."""
+        self.reason = self.reason or self._refused(kind, member)
+        if not self.reason:
+            content = archive.extractfile(member)
+            assert content is not None, "a regular file"
+            self.held[kind] = content.read()
+            self._bytes += member.size
+
+    def _refused(self, kind: str, member: tarfile.TarInfo) -> str:
+        if not member.isfile() or member.issparse():
+            return "read/no_file"
+        if kind in self.held:
+            return "read/member_twice"
+        if len(self.held) == MOST_MEMBERS:
+            return "read/too_many_members"
+        return "read/too_many_bytes" if member.size > MOST_BYTES or self._bytes + member.size > LONGEST else ""
+
+
 def _archive(path: Path) -> Iterator[ImageRow | Broken]:
-    """The samples of a tar, each the members with one name up to the first dot."""
-    name, held = "", dict[str, bytes]()
+    """The samples of a tar, its folders apart."""
+    current = None
     with opened(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:  # type: ignore[call-overload]
         for member in archive:
-            if not member.isfile():
+            archive.members = []  # it would keep every header
+            if member.isdir():
                 continue
             folder, _, file = member.name.rpartition("/")
             stem, _, kind = file.partition(".")
-            if held and f"{folder}/{stem}" != name:
-                yield _sample(name, held)
-                held = {}
             name = f"{folder}/{stem}"
-            content = archive.extractfile(member) if member.size <= MOST_BYTES else None
-            held[kind.lower()] = content.read() if content else b""
-    if held:
-        yield _sample(name, held)
+            if current is not None and current.name != name:
+                yield _row_of(current)
+            if current is None or current.name != name:
+                current = _Sample(name)
+            current.put(kind.lower(), member, archive)
+    if current is not None:
+        yield _row_of(current)
 
 
-def _sample(name: str, held: Mapping[str, bytes]) -> ImageRow | Broken:
-    place = name.removeprefix("/")
+def _row_of(made: _Sample) -> ImageRow | Broken:
+    place, held = made.name.removeprefix("/")[:NAMED], made.held
+    if made.reason:
+        return Broken(place, made.reason, "", "")
     images = [kind for kind in held if kind in PICTURES]
     if len(images) != 1:
         return Broken(place, "read/no_image" if not images else "read/several_images", f"{len(images)} images", "")
     if not held[images[0]]:
-        return Broken(place, "read/too_many_bytes", f"empty, or more than {MOST_BYTES} bytes", "")
+        return Broken(place, "read/no_image", "an empty file", "")
     fields: dict[str, Any] = {}
     for kind, data in held.items():
         if kind in PICTURES:

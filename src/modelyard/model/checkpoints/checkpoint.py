@@ -9,6 +9,7 @@ file that was cut or changed on disk is found before anything is loaded. How the
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import shutil
@@ -69,11 +70,8 @@ def _begin(saves: Sequence[Save], then: Sequence[Callable[[], None]] = (), *, co
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
     dist.barrier()
-    writer.start([writer.Writing(one.state, one.directory, _sealing(one)) for one in saves], then, copies=copies)
-
-
-def _sealing(one: Save) -> Callable[[Any], None]:
-    return lambda group: _sealed(one.directory, one.note, group)
+    writings = [writer.Writing(one.state, one.directory, functools.partial(_sealed, one.directory, one.note)) for one in saves]
+    writer.start(writings, then, copies=copies)
 
 
 wait = writer.wait

@@ -7,6 +7,7 @@ copying to it, until :func:`release`. On a CPU the copies go when they are writt
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -93,6 +94,8 @@ def _room(size: int) -> Tensor:
         _buffer = torch.empty(size, dtype=torch.uint8)
         _pinned = int(torch.cuda.cudart().cudaHostRegister(_buffer.data_ptr(), size, 0)) == 0
         if not _pinned:
+            with contextlib.suppress(RuntimeError):  # the error that stays behind is raised by the next kernel: let it be this one
+                torch.zeros((), device="cuda")
             _log.warning(
                 "%.1f GiB of host memory for checkpoints could not be pinned: copying to it holds training for longer", size / (1 << 30)
             )

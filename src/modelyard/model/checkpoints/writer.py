@@ -30,6 +30,8 @@ SHORT_WRITE = "unexpected pos"
 MIB = 1 << 20
 
 Part = Callable[[], None]
+Sealed = tuple[Path, Callable[[Any], None]]
+"""A directory, and what is run on every rank's thread once all have written to it."""
 _log = logging.getLogger(__name__)
 
 
@@ -66,7 +68,9 @@ def start(writings: Sequence[Writing], then: Sequence[Part] = (), *, copies: boo
     group = parallel.background_group()
     deferred = [_deferred(writing) for writing in writings]
     arrive = host_copy.replace([tensor for each in deferred for tensor in each.tensors]) if copies else None
-    _thread = threading.Thread(target=_write_all, args=(writings, deferred, then, arrive, group), name="checkpoint", daemon=True)
+    # The thread is given no state: what it has written is nobody's any more.
+    arguments = ([(each.directory, each.seal) for each in writings], deferred, then, arrive, group)
+    _thread = threading.Thread(target=_write_all, args=arguments, name="checkpoint", daemon=True)
     _thread.start()
 
 
@@ -89,28 +93,28 @@ _thread: threading.Thread | None = None
 _error: Exception | None = None
 
 
-def _write_all(writings: Sequence[Writing], deferred: Sequence[Any], then: Sequence[Part], arrive: Part | None, group: Any) -> None:
+def _write_all(places: Sequence[Sealed], deferred: Sequence[Any], then: Sequence[Part], arrive: Part | None, group: Any) -> None:
     global _error
     begun = 0
     try:
         if arrive is not None:
             arrive()
-        for writing, each in zip(writings, deferred, strict=True):
+        for (directory, seal), each in zip(places, deferred, strict=True):
             begun += 1
-            _write(writing, functools.partial(each.write, group), group)
-        _run(then, writings[-1].directory, group)
+            _write(directory, functools.partial(each.write, group), functools.partial(seal, group), group)
+        _run(then, places[-1][0], group)
     except (DiskFullError, CheckpointError) as error:
         _error = error
-        for unwritten in writings[begun - 1 :]:
+        for unwritten, _ in places[begun - 1 :]:
             if disks.is_first():
-                shutil.rmtree(unwritten.directory, ignore_errors=True)
+                shutil.rmtree(unwritten, ignore_errors=True)
     except Exception as error:  # the threads lost each other: a rank is gone
-        _error = CheckpointError(f"checkpoint {writings[begun - 1].directory}: {type(error).__name__}: {complaint(error)}")
+        _error = CheckpointError(f"checkpoint {places[begun - 1][0]}: {type(error).__name__}: {complaint(error)}")
 
 
-def _write(writing: Writing, write: Part, group: Any) -> None:
-    for part in (write, lambda: writing.seal(group)):
-        failed = _together(part, writing.directory, group)
+def _write(directory: Path, write: Part, seal: Part, group: Any) -> None:
+    for part in (write, seal):
+        failed = _together(part, directory, group)
         if failed is not None:
             rank, (line, full) = failed
             raise DiskFullError(line, rank) if full else CheckpointError(f"rank {rank}: {line}", rank)

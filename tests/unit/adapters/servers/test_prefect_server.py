@@ -65,6 +65,7 @@ def test_prefect_server_killed_clients_leave_no_orphan_and_next_start_works(home
     assert gone(pid)
 
 
+@pytest.mark.slow
 def test_prefect_server_killed_itself_starts_again_where_its_clients_look_for_it(home):
     with prefect_server(home) as first:
         pid = json.loads((home / "server.json").read_text())["pid"]

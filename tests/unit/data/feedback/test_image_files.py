@@ -25,6 +25,7 @@ from modelyard.data.corpus.document import DataError
 from modelyard.data.feedback import gather
 from modelyard.data.feedback.config import FeedbackConfig
 from modelyard.data.feedback.image_files import ImageFile, Sieve
+from modelyard.data.sources import image_rows
 from modelyard.data.sources.record import Broken
 from modelyard.formats.feedback import DEMONSTRATIONS, Demonstration, ImagePart, TextPart, images_of, records
 from modelyard.formats.images import ImageFiles, NearCopies, cleaned
@@ -169,6 +170,77 @@ def test_archive_without_an_image_with_two_or_cut_off_is_dropped_with_its_place(
 
     path.write_bytes(path.read_bytes()[: 512 * 9 + 100])
     assert sieved(path, answer="txt")[-1] == "read/damaged_file"
+
+
+def put(archive: tarfile.TarFile, name: str, content: bytes = b"", **changes: object) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    for key, value in changes.items():
+        setattr(member, key, value)
+    archive.addfile(member, io.BytesIO(content))
+
+
+def test_hostile_archive_is_dropped_sample_by_sample_in_bounded_memory_and_nothing_leaves_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_rows, "MOST_BYTES", 20_000)
+    monkeypatch.setattr(image_rows, "LONGEST", 40_000)
+    (tmp_path / "in").mkdir()
+    path = tmp_path / "in" / "own.tar"
+    files = {
+        "../../0.png": drawn(1),
+        "../../0.txt": b"outside",
+        "1.txt": b"a link",
+        "2.txt": b"a device",
+        "3.png": drawn(3),
+        "3.txt": b"twice",
+    }
+    files |= {"4.png": bytes(20_001), "4.txt": b"huge", **{f"5.{number}": bytes(15_000) for number in range(4)}}
+    files |= {f"6.{number}": b"" for number in range(100)}
+    files |= {
+        "7.png": b"",
+        "7.txt": b"empty",
+        "8.png": drawn(8),
+        "8.txt": b"\xff",
+        "README": b"no image",
+        "9.png": drawn(9),
+        "9.txt": b"last",
+    }
+    with tarfile.open(path, "w") as archive:
+        put(archive, "folder", type=tarfile.DIRTYPE)
+        for name, content in files.items():
+            if name == "1.txt":
+                put(archive, "1.png", type=tarfile.SYMTYPE, linkname="/etc/passwd")
+            if name == "2.txt":
+                put(archive, "2.png", type=tarfile.CHRTYPE)
+            if name == "3.txt":
+                put(archive, "3.png", drawn(4))
+            put(archive, name, content)
+
+    assert sieved(path, answer="txt") == [
+        "", "read/no_file", "read/no_file", "read/member_twice", "read/too_many_bytes", "read/too_many_bytes", "read/too_many_members",
+        "read/no_image", "read/invalid_utf8", "read/no_image", "",
+    ]  # fmt: skip
+    assert [one.name for one in tmp_path.iterdir()] == ["in"]
+
+
+def test_text_that_no_file_can_hold_drops_its_row(tmp_path: Path) -> None:
+    lines = [("\ud800.png", "c"), ("data:image/png;base64,\u00e9", "c"), (url(drawn(1)), "\ud800"), (url(drawn(1)), "c")]
+    path = tmp_path / "own.jsonl"
+    path.write_text("".join(json.dumps({"image": image, "caption": text}) + "\n" for image, text in lines))
+
+    assert sieved(path) == ["image_missing", "image_broken", "read/invalid_utf8", ""]
+
+
+def test_near_copies_that_are_kept_lie_on_one_side_of_the_split(tmp_path: Path) -> None:
+    rows = [pair for seed in range(200, 220) for pair in ((drawn(seed), "a"), (drawn(seed, kind="JPEG", quality=98, subsampling=0), "b"))]
+    as_archive(rows, tmp_path / "own.tar")
+
+    _, shown = gathered(tmp_path, declared(tmp_path / "own.tar", keep_near_copies=True))
+
+    assert len(shown) == 40
+    assert [one.split for one in shown[::2]] == [one.split for one in shown[1::2]]
+    assert {one.split for one in shown} == {"train", "validation"}
 
 
 def gathered(root: Path, *tables: dict, files: tuple[dict, ...] = (), **changes: object) -> tuple[dict[str, float], list[Demonstration]]:
