@@ -1,7 +1,7 @@
 """How a model is asked, method by method, and what becomes of its replies: records.
 
 ``choices`` scores every option after the prompt and takes the likeliest, by the sum and by the sum a character
-(lm-evaluation-harness's acc and acc_norm); ``contexts`` puts the options into the sentence and scores what follows
+(lm-evaluation-harness's acc and acc_norm), or of a question about images by what those add to it; ``contexts`` puts the options into the sentence and scores what follows
 (WinoGrande, partial evaluation of Trinh and Le 2018); ``last_word`` asks whether the word is the greedy continuation,
 ``word`` judges the word that is generated (both LAMBADA, Paperno et al. 2016); ``generate`` judges text as a user sees
 it; ``explain`` draws an explanation and then asks for the letter at temperature 0 (GPT-4 report, appendix A); ``code``
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from modelyard.evals.benchmark import Benchmark, Item, Recorder
 from modelyard.evals.metrics import repetition
 from modelyard.evals.tools import TOXIC, Tools
-from modelyard.formats.feedback import Message, Prompt, is_text
+from modelyard.formats.feedback import Message, Prompt, content_text, is_text
 from modelyard.formats.records import Record
 from modelyard.formats.token_rows import PackedRows
 from modelyard.judges.sandbox.run import Program
@@ -64,11 +64,23 @@ def options(benchmark: Benchmark, item: Item) -> list[tuple[Prompt, str]]:
     return [(prompt, benchmark.delimiter + choice) for choice in item.choices]
 
 
+def unseen(prompt: Prompt) -> Prompt:
+    """The prompt without its images."""
+    if isinstance(prompt, str):
+        return prompt
+    if is_text(prompt):
+        return content_text(prompt)
+    return tuple(message.model_copy(update={"content": content_text(message.content)}) for message in prompt)
+
+
 def ask_choices(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder) -> list[Record]:
-    """Multiple choice by log-probability."""
-    found = model.likelihoods([options(benchmark, item) for item in benchmark.items])
+    """Multiple choice by log-probability; where the scorer is ``acc_gain``, by how much of it the images bring."""
+    asked = [options(benchmark, item) for item in benchmark.items]
+    found = model.likelihoods(asked)
+    by_gain = benchmark.scorer == "acc_gain"
+    blind = model.likelihoods([[(unseen(context), new) for context, new in one] for one in asked]) if by_gain else [None] * len(asked)
     records = []
-    for item, likelihoods in zip(benchmark.items, found, strict=True):
+    for item, likelihoods, without in zip(benchmark.items, found, blind, strict=True):
         totals = [likelihood.total for likelihood in likelihoods]
         choice = totals.index(max(totals))
         by_length = [total / len(text) for total, text in zip(totals, item.choices, strict=True)]
@@ -81,12 +93,17 @@ def ask_choices(model: Model, benchmark: Benchmark, tools: Tools, write: Recorde
             "confidence": shares[choice],
             "share_first": shares[0],
         }
+        picked = choice
+        if without is not None:
+            gains = [total - other.total for total, other in zip(totals, without, strict=True)]
+            picked = gains.index(max(gains))
+            values["acc_gain"] = float(picked in item.right)
         records.append(
             write(
                 item,
                 shown(model, benchmark, item),
-                item.choices[choice],
-                str(choice),
+                item.choices[picked],
+                str(picked),
                 values[benchmark.scorer],
                 totals,
                 choice=choice,

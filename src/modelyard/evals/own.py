@@ -72,7 +72,8 @@ class OwnSet(Config):
     parser: str = "whole"
     """Key of ``scorers.PARSERS``: what an output says."""
     scorer: str = ""
-    """Key of ``scorers.SCORERS``; "": ``any_exact``. With ``choices``: ``acc`` (default), ``acc_norm`` or ``mc2``."""
+    """Key of ``scorers.SCORERS``; "": ``any_exact``. With ``choices``: ``acc`` (default), ``acc_norm``, ``mc2``,
+    or with images ``acc_gain``: the option whose log p the images raise most."""
     metric: str = ""
     """The metric that stands for the benchmark; "": the scorer's mean."""
     stops: tuple[str, ...] = ()
@@ -89,8 +90,8 @@ class OwnSet(Config):
             raise ValueError(f"{own[0]}: describes the rows of a file, and there is no file")
         if self.sides and not (self.group and self.aspect):
             raise ValueError("sides: are groups of a benchmark of safety; needs group and aspect")
-        if self.choices and self.scorer not in ("", "acc", "acc_norm", "mc2"):
-            raise ValueError(f"scorer {self.scorer!r}: with choices it is acc, acc_norm or mc2")
+        if self.choices and self.scorer not in ("", "acc", "acc_norm", "mc2", *(("acc_gain",) if self.images else ())):
+            raise ValueError(f"scorer {self.scorer!r}: with choices it is acc, acc_norm or mc2, or acc_gain where there are images")
         if not self.choices and self.scorer and self.scorer not in SCORERS:
             raise ValueError(f"scorer {self.scorer!r}: is none of {', '.join(sorted(SCORERS))}")
         if self.parser not in PARSERS:

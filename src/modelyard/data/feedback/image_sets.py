@@ -41,6 +41,14 @@ FULLY_QUALIFIED = 2
 DIGITS_LICENCE = "CC-BY-4.0"
 """Of UCI's data, which scikit-learn ships."""
 NAME_IT = "what is this emoji called?"
+NAME_IT_TOO = (
+    "name this emoji.",
+    "which emoji is this?",
+    "what does this emoji show?",
+    "say what this picture shows.",
+    "describe this emoji.",
+)
+"""Other ways to ask the same in training: of every picture there is one name, and a few looks at it teach little."""
 
 
 class ImageSet(Config):
@@ -115,6 +123,8 @@ def made(table: ImageSet, cache: Path) -> Made:
     near = {name for name, pair in {pair.image.id: pair for pair in train}.items() if copies.of(pair.image)}
     dropped += [(f"{table.name}/{name[:16]}", "near_copy_of_benchmark") for name in sorted(near)]
     kept = [pair for pair in train if pair.image.id not in near]
+    if table.package == "emoji":
+        kept = [pair._replace(question=question) for pair in kept for question in (NAME_IT, *NAME_IT_TOO)]
     shown = [_demonstration(table, number, pair) for number, pair in enumerate(kept)]
     if {one.split for one in shown} != {"train", "validation"}:
         raise DataError(f"feedback.images: {table.name}: too few pictures for training and validation")
