@@ -328,6 +328,7 @@ def samples(stage: Stage, answers: Mapping[str, Records]) -> list[dict[str, str]
     """What each model says to the first prompts of a benchmark that draws text, one judged by the scorer model if there
     is any."""
     texts = [*stage.judged_later, *(one for one in stage.benchmarks if one.decoding.max_new_tokens)]
+    texts = [one for one in texts if all(one.name in records for records in answers.values())]  # a model of text is not shown images
     if not texts:
         return []
     first = texts[0]

@@ -99,7 +99,12 @@ def edited(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, str], None]:
         (CODE, "modelyard.judges.sandbox.sandbox_runner", '"token"', '"key"'),
         (CODE, "modelyard.evals.metrics", "1.0 - math.comb", "math.comb"),
         (XSTEST, "modelyard.judges.refusal", '"as an ai", ', ""),
-        (XSTEST, "modelyard.evals.asking", "model.turn(prompt) if benchmark.chat else prompt", "prompt"),
+        (
+            XSTEST,
+            "modelyard.evals.asking",
+            "model.turn(said(benchmark, item)) if benchmark.chat else",
+            "item.question if benchmark.chat else",
+        ),
         (XSTEST, "modelyard.evals.metrics", 'replied(items, "answer", "refusal", seed)', 'replied(items, "answer", "answer", seed)'),
         (XSTEST, "modelyard.model.asked", "Assistant:", "Bot:"),
     ],

@@ -119,7 +119,7 @@ def packaged(data: Path) -> Found:
     """The test set as the package easy-vqa holds it: ``[question, answer, number of the image]``."""
     path = data / PACKAGE / "questions.json"
     if not path.is_file():
-        raise MissingDataError(f"missing data: neither benchmarks/easy_vqa.jsonl nor {PACKAGE}/questions.json (package easy-vqa) in {data}")
+        raise MissingDataError(f"missing data: no benchmarks/easy_vqa.jsonl and no {PACKAGE}/questions.json (package easy-vqa) in {data}")
     shown: dict[int, Image] = {}
     items: list[Item] = []
     for line in numbered(path):

@@ -14,7 +14,7 @@ td { min-width: 6.5rem; } td.n { min-width: 0; } td code { white-space: nowrap; 
 blockquote { margin: 0 0 14px; padding-left: 14px; border-left: 3px solid var(--line); }
 .opening { font-weight: 600; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: 14px; }
-.pictures img { width: 96px; max-width: 100%; height: auto; background: #fff; border: 1px solid var(--line); border-radius: 4px; image-rendering: pixelated; }
+.pictures img { width: 96px; max-width: 100%; height: auto; background: var(--bg); border: 1px solid var(--line); border-radius: 4px; image-rendering: pixelated; }
 .pictures p { margin: 4px 0; overflow-wrap: anywhere; }
 @media (max-width: 640px) {
   .gates, .gates tbody, .gates tr, .gates td { display: block; } .gates thead { display: none; } .gates td { border: 0; padding: 2px 0; }
