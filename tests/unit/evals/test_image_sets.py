@@ -63,7 +63,7 @@ class Listener:
     def _said(self, prompt: object) -> str:
         self.asked.append(prompt)
         parts = prompt[0].content if isinstance(prompt[0], Message) else prompt
-        return self.answers[[part.image for part in parts if isinstance(part, ImagePart)][-1]]
+        return self.answers.get(next((part.image for part in reversed(parts) if isinstance(part, ImagePart)), ""), "")
 
     def complete(self, prompts: Sequence, decoding: Decoding) -> list[Sampled]:
         return [Sampled([], [1], [0.0], f" {self._said(prompt)}", False) for prompt in prompts]
@@ -250,6 +250,25 @@ def test_captions_are_retrieved_among_those_of_other_images(tmp_path: Path) -> N
     assert [one.score for one in records(found, model)] == [1.0] * 12
     with pytest.raises(ValueError, match="fewer than 8 different captions"):
         catalog.build("emoji_captions", carried(tmp_path / "few", "emoji_captions", captions[:5]))
+
+
+class Talker(Listener):
+    """A model to which captions are likely by themselves, the more the later they stand in the alphabet, and an image adds little."""
+
+    def likelihoods(self, questions: Sequence) -> list[list[Likelihood]]:
+        return [
+            [Likelihood([10.0 * ord(new.strip()[-1]) - 2e3 + (new.strip() == self._said(context))], 0.0) for context, new in one]
+            for one in questions
+        ]
+
+
+def test_caption_is_chosen_by_what_the_image_adds_and_not_by_how_likely_it_is(tmp_path: Path) -> None:
+    found = catalog.build("emoji_captions", carried(tmp_path, "emoji_captions", list("abcdefghijkl")))
+    told = records(found, Talker({item.images[0]: item.target for item in found.items}))
+    assert [(one.score, one.values["acc_gain"], one.output) for one in told] == [(1.0, 1.0, item.target) for item in found.items]
+    assert sum(one.values["acc"] for one in told) < 4
+    silent_ones = records(found, Talker({item.images[0]: "" for item in found.items}))
+    assert sum(one.score for one in silent_ones) < 6, "and an image that adds nothing chooses nothing"
 
 
 def test_package_of_easy_vqa_is_read_as_it_is_published(tmp_path: Path) -> None:
