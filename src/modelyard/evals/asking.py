@@ -1,9 +1,9 @@
 """How a model is asked, method by method, and what becomes of its replies: records.
 
 ``choices`` scores every option after the prompt and takes the likeliest, by the sum and by the sum a character
-(lm-evaluation-harness's acc and acc_norm), or of a question about images by what those add to it; ``contexts`` puts the options into the sentence and scores what follows
-(WinoGrande, partial evaluation of Trinh and Le 2018); ``last_word`` asks whether the word is the greedy continuation,
-``word`` judges the word that is generated (both LAMBADA, Paperno et al. 2016); ``generate`` judges text as a user sees
+(lm-evaluation-harness's acc and acc_norm), or of a question about images by what those add to it; ``contexts`` puts the
+options into the sentence and scores what follows (WinoGrande, partial evaluation of Trinh and Le 2018); ``last_word`` asks
+whether the word is the greedy continuation, ``word`` judges the word that is generated (both LAMBADA, Paperno et al. 2016); ``generate`` judges text as a user sees
 it; ``explain`` draws an explanation and then asks for the letter at temperature 0 (GPT-4 report, appendix A); ``code``
 runs tests; ``judge`` lets another model rate, ``turns`` each of the two replies of a conversation; ``toxicity`` lets a
 classifier judge, ``scalar`` a scorer model; ``loss`` is the log-likelihood of whole texts, ``rows`` that of packed

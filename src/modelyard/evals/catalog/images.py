@@ -4,9 +4,9 @@ easy-VQA (Zhou 2019) asks for shape, colour and presence of one shape on a plain
 answer of 13. Its own test images are asked about; without seeing, the likeliest answer to each question is right 67% of the time.
 ``emoji_captions`` is retrieval, as image-text models are measured (Karpathy and Fei-Fei 2015): the caption of the image among those of
 :data:`AMONG` - 1 other images, so that chance is 1 in :data:`AMONG`; the one whose log p the image raises most, since how likely captions are by
-themselves says nothing of the image (GPT-3's normalisation, arXiv:2005.14165, section 2.4, with the image as the context). ``digits`` and ``charts`` are one-word questions about the
-pictures that a line keeps of them. All are asked in chat, as SFT teaches. Read are the rows that a line's feedback carries
-(``benchmarks/{name}.jsonl`` with images of the same artifact), or the files of the package ``easy-vqa``.
+themselves says nothing of the image (GPT-3's normalisation, arXiv:2005.14165, section 2.4, with the image as the context). ``digits`` and
+``charts`` are one-word questions about the pictures that a line keeps of them. All are asked in chat, as SFT teaches. Read are the rows that a
+line's feedback carries (``benchmarks/{name}.jsonl`` with images of the same artifact), or the files of the package ``easy-vqa``.
 """
 
 from __future__ import annotations
