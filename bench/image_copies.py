@@ -66,7 +66,7 @@ def main(
             found = sum(bool(known.of(changed(pictures[i], change))) for i in chosen)
             print(f"{package}: {name}: found {proportion(found, LOOKED_UP)}")
         taken = sum(reason == "near_copy_of_benchmark" for _, reason in made.dropped)
-        asked = len({pair.image.id for pair in made.asked})
+        asked = len({pair.image.id for pairs in made.asked.values() for pair in pairs})
         print(f"{package}: {taken} pictures to train on are taken for copies of the {asked} that the benchmark keeps")
 
 

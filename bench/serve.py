@@ -193,7 +193,7 @@ def beside(model: Path, clients: Sequence[int], requests: int, new: int, threads
             with started(side) as url:
                 ask(url, side.model, "nothing", 2)  # some load their weights for the first request
                 for count in clients:
-                    asked = topics(max(requests, 2 * count))
+                    asked = topics(max(requests, count))
                     got, said = measured(url, side.model, count, asked, new)
                     found[f"{side.name}/{count}"] = got._asdict()
                     same = sum(a.text == b for a, b in zip(said, texts.setdefault(count, [one.text for one in said]), strict=True))
@@ -245,7 +245,7 @@ def compared(with_it: Sequence[Answer], without: Sequence[Answer]) -> dict[str, 
 def main(
     model: Annotated[str, typer.Argument(help="A Hugging Face directory with a chat template; with --filter, any model.")],
     clients: Annotated[list[int], typer.Option(help="At once.")] = [1, 8, 32],
-    requests: Annotated[int, typer.Option(help="Of each round, at least two a client.")] = 16,
+    requests: Annotated[int, typer.Option(help="Of each round, at least one a client.")] = 16,
     new_tokens: int = 32,
     threads: int = 2,
     rows: int = 8,

@@ -116,8 +116,9 @@ def test_line_that_sees_trains_its_blank_twin_alike_and_is_measured_on_images() 
     twin = {stage.name: stage for stage in STAGES if stage.name in ("no_vision", "no_vision_projector")}
     assert twin["no_vision"].may_read["projector"] == ("no_vision_projector",), "and never from what has seen"
     tree = read_tree(PIPELINES / "tiny-images.toml")
-    for name in ("easy_vqa", "easy_vqa_blank", "emoji_captions"):
-        del tree["evals"]["benchmarks"][name]
+    tree["evals"]["benchmarks"] = {
+        name: table for name, table in tree["evals"]["benchmarks"].items() if not name.startswith(("easy", "emoji"))
+    }
     with pytest.raises(ValueError, match=r"evals\.benchmarks: none has images, and the release is held to what it sees"):
         PipelineConfig.model_validate(tree)
     with pytest.raises(ConfigError, match=r"sft.blank: the line trains its blank twin itself; remove the key"):

@@ -3,12 +3,12 @@
 ``choices`` scores every option after the prompt and takes the likeliest, by the sum and by the sum a character
 (lm-evaluation-harness's acc and acc_norm), or of a question about images by what those add to it; ``contexts`` puts the
 options into the sentence and scores what follows (WinoGrande, partial evaluation of Trinh and Le 2018); ``last_word`` asks
-whether the word is the greedy continuation, ``word`` judges the word that is generated (both LAMBADA, Paperno et al. 2016); ``generate`` judges text as a user sees
-it; ``explain`` draws an explanation and then asks for the letter at temperature 0 (GPT-4 report, appendix A); ``code``
-runs tests; ``judge`` lets another model rate, ``turns`` each of the two replies of a conversation; ``toxicity`` lets a
-classifier judge, ``scalar`` a scorer model; ``loss`` is the log-likelihood of whole texts, ``rows`` that of packed
-tokens, and ``next_token`` predicts in them. The function ``ask_{method}`` is what runs and what a benchmark's id hashes;
-:mod:`modelyard.evals.methods` calls it by name.
+whether the word is the greedy continuation, ``word`` judges the word that is generated (both LAMBADA, Paperno et al. 2016);
+``generate`` judges text as a user sees it; ``explain`` draws an explanation and then asks for the letter at temperature 0
+(GPT-4 report, appendix A); ``code`` runs tests; ``judge`` lets another model rate, ``turns`` each of the two replies of a
+conversation; ``toxicity`` lets a classifier judge, ``scalar`` a scorer model; ``loss`` is the log-likelihood of whole texts,
+``rows`` that of packed tokens, and ``next_token`` predicts in them. The function ``ask_{method}`` is what runs and what a
+benchmark's id hashes; :mod:`modelyard.evals.methods` calls it by name.
 Left out: conversations of more than two turns.
 """
 

@@ -21,6 +21,9 @@ from modelyard.serving.conversation import Conversation, RefusedError, Serving
 from modelyard.serving.protocol import ChatRequest, CompletionRequest, FeedbackRequest, ModerationRequest
 
 PAGE = Path(__file__).parent / "chat.html"
+PAGE_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:; frame-ancestors 'none'"
+)
 
 
 def application(serving: Serving) -> FastAPI:
@@ -79,8 +82,7 @@ def application(serving: Serving) -> FastAPI:
 
     @app.get("/")
     async def page() -> Response:
-        policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; frame-ancestors 'none'"
-        return HTMLResponse(PAGE.read_text("utf-8"), headers={"Content-Security-Policy": policy})
+        return HTMLResponse(PAGE.read_text("utf-8"), headers={"Content-Security-Policy": PAGE_POLICY})
 
     @app.get("/metrics")
     async def counted() -> Response:
@@ -94,7 +96,8 @@ def application(serving: Serving) -> FastAPI:
         if (model := current.model) is None:
             return JSONResponse({"model": current.name, "weights": None, "problem": "nothing is released"}, 503)
         (serving, waiting), ended = model.batcher.load, model.batcher.problem
-        body = {"model": current.name, "weights": model.weights, "serving": serving, "waiting": waiting, "problem": ended}
+        body = {"model": current.name, "weights": model.weights, "images": model.sees}
+        body |= {"serving": serving, "waiting": waiting, "problem": ended}
         body |= {"beside": beside.state()} if beside else {}
         return JSONResponse(body, 503 if ended else 200)
 

@@ -21,7 +21,7 @@ from modelyard.serving.content_filter import ContentFilter, Held
 from modelyard.serving.current import Current
 from modelyard.serving.metrics import Metrics, Watch
 from modelyard.serving.protocol import CHAT, TEXT, ChatRequest, CompletionRequest, Kind, Replies, Said, problem, usage
-from modelyard.serving.served_model import ServedModel, Submitted
+from modelyard.serving.served_model import TEXT_ONLY, ServedModel, Submitted
 from modelyard.serving.traces import AnswerTrace, Texts, Timeline, Tracer
 
 HANG_UP_SECONDS = 0.2
@@ -62,7 +62,9 @@ class Conversation:
             raise RefusedError(404, said, "invalid_request_error", "model_not_found")
         if (model := current.model) is None:
             raise RefusedError(503, f"nothing is released as {current.name}", "server_error", "nothing_released")
-        if isinstance(request, ChatRequest):
+        if isinstance(request, ChatRequest) and images_of(tuple(request.messages)):
+            if not model.sees:  # before anything is decoded
+                raise RefusedError(400, TEXT_ONLY, "invalid_request_error")
             await read_images(request)
         if (held := model.content_filter) and isinstance(request, CompletionRequest) and request.return_token_ids:
             raise RefusedError(400, "return_token_ids: not served where a content filter holds texts", "invalid_request_error")
@@ -254,11 +256,10 @@ class Conversation:
 
 async def read_images(request: ChatRequest) -> None:
     """Decode the images of a request beside the others' answers. Raises RefusedError."""
-    if images_of(tuple(request.messages)):
-        try:
-            await asyncio.to_thread(request.read_images)
-        except ImageError as error:
-            raise RefusedError(400, f"messages: image_url: {error}", "invalid_request_error", "invalid_image") from None
+    try:
+        await asyncio.to_thread(request.read_images)
+    except ImageError as error:
+        raise RefusedError(400, f"messages: image_url: {error}", "invalid_request_error", "invalid_image") from None
 
 
 def held_for(content_filter: ContentFilter, texts: Sequence[str]) -> str | None:

@@ -20,6 +20,7 @@ from modelyard.serving.batcher import Asked, Batcher, Piece, UnderWay
 from modelyard.serving.content_filter import ContentFilter
 from modelyard.serving.protocol import ChatRequest, CompletionRequest, Said
 
+TEXT_ONLY = "images are not served: this model reads text only"
 SHORTEST = 16
 """New tokens that a request without ``max_tokens`` has at least room for, or its prompt is too long."""
 
@@ -99,6 +100,11 @@ class ServedModel:
         """Of the weights; every answer carries it."""
         return f"fp_{self.weights[:16]}"
 
+    @property
+    def sees(self) -> bool:
+        """Whether it is shown images."""
+        return self._shown is not None
+
     def submit(self, request: ChatRequest | CompletionRequest, tell: Callable[[Piece], None]) -> Submitted:
         """Put a request in the queue.
 
@@ -137,7 +143,7 @@ class ServedModel:
         if not isinstance(request, ChatRequest) or not request.images:
             return None
         if self._shown is None:
-            raise ValueError("images are not served: this model reads text only")
+            raise ValueError(TEXT_ONLY)
         return self._shown(Held(request.images))
 
     def _prompt(self, request: ChatRequest | CompletionRequest, gallery: Gallery | None) -> tuple[list[int], tuple[str, ...], list[int]]:

@@ -11,7 +11,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from modelyard.evals import gather, packed
-from modelyard.evals.evaluate import run
+from modelyard.evals.evaluate import prepared, run, samples
 from modelyard.evals.gather import GatherConfig
 from modelyard.evals.recount import recount
 from modelyard.evals.sets import SetsConfig
@@ -19,6 +19,7 @@ from modelyard.evals.suite import EvalsConfig
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.abuse import AbuseModel
 from modelyard.formats.contamination import Checked, write_report
+from modelyard.formats.records import Record
 from modelyard.formats.results import read_results
 from modelyard.formats.token_rows import PackedRows, TokenRows, write_rows
 from modelyard.model import model_directory
@@ -195,6 +196,19 @@ def test_evaluate_completions_are_drawn_once_for_all_that_judge_them(measured: t
 
     assert [(row["output"], row["logprobs"]) for row in openings] == [(row["output"], row["logprobs"]) for row in toxicity]
     assert len({row["benchmark_id"] for row in (*openings, *toxicity)}) == 2
+
+
+def test_samples_are_of_a_benchmark_that_every_model_was_asked(inputs: dict[str, Path], measured: tuple[dict[str, float], Path]) -> None:
+    stage = prepared(CONFIG, inputs, EXECUTION)
+    records = {
+        name: [Record.model_validate(row) for row in rows_of(measured[1], "sft", name)] for name in CONFIG.names if name != "colours"
+    }
+    of_every_model = samples(stage, {"base": records, "sft": records})
+    without = {name: found for name, found in records.items() if name != "openings"}  # as of images that a model of text is not shown
+
+    assert [one["sft"] for one in of_every_model] == [one.output for one in records["openings"][:3]]
+    assert [one["base"] for one in samples(stage, {"base": without, "sft": records})] != [one["base"] for one in of_every_model]
+    assert samples(stage, {"base": {}, "sft": records}) == []
 
 
 def test_evaluate_own_file_is_answered_as_transformers_free_sums_say(

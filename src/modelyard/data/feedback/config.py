@@ -70,7 +70,7 @@ class FeedbackConfig(Config):
         names = [*(file.name for file in self.files), *(task.name for task in self.tasks), *(one.name for one in self.images)]
         if len(set(names)) < len(names):
             raise ValueError(f"files, tasks and images: two are called {next(name for name in names if names.count(name) > 1)}")
-        packages = [one.package for one in self.images if isinstance(one, ImageSet)]
-        if len(set(packages)) < len(packages):  # their benchmarks would have one name
-            raise ValueError(f"images: two are of package {next(name for name in packages if packages.count(name) > 1)!r}")
+        kept = [one.benchmark_name() for one in self.images if isinstance(one, ImageSet)]
+        if len(set(kept)) < len(kept):
+            raise ValueError(f"images: two would keep the benchmark {next(name for name in kept if kept.count(name) > 1)!r}")
         return self

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
+
+from scipy.cluster.hierarchy import DisjointSet
 
 from modelyard.data.corpus.document import DataError
 from modelyard.data.feedback.content import UselessError
@@ -41,8 +44,8 @@ class FileImages:
         self.folder, self.source, self.licence, self.asked = folder, source, licence, asked
         self.named: dict[str, Named] = {}
         """By id."""
-        self.like: dict[str, str] = {}
-        """Id -> the first image that it is nearly a copy of, itself where there is none: what splits go by."""
+        self._groups = DisjointSet()
+        """Ids of images that are nearly copies of each other, or that one prompt shows."""
         self._found: dict[str, str | UselessError] = {}
         self._hashes: dict[str, str] = {}
         self._copies = NearCopies()
@@ -51,7 +54,13 @@ class FileImages:
         """The prompt with ids in the place of references. Raises UselessError for one with an image that cannot be used."""
         references = images_of(prompt)
         found = {reference: self._id(reference) for reference in references}
+        for one, other in pairwise(found.values()):
+            self._groups.merge(one, other)
         return with_images(prompt, found) if references else prompt
+
+    def group(self, image: str) -> str:
+        """What splits go by, once every line is read: one of the images that belong with this one. "" of no image."""
+        return self._groups[image] if image else ""
 
     def _id(self, reference: str) -> str:
         key = hashlib.sha256(reference.encode()).hexdigest() if is_data_url(reference) else reference
@@ -73,7 +82,9 @@ class FileImages:
             return UselessError(COPIES_BENCHMARK)
         if image.id not in self.named:
             self.named[image.id] = Named(reference, self.folder, self.source, self.licence)
-            self.like[image.id] = self._copies.of(image) or image.id
+            self._groups.add(image.id)
+            if copied := self._copies.of(image):
+                self._groups.merge(copied, image.id)
             self._copies.add(image)
         return image.id
 

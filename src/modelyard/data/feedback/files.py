@@ -109,7 +109,7 @@ class Entry(NamedTuple):
     ranks: tuple[int, ...]
     scores: tuple[float, ...] | None
     image: str
-    """Id of the first image that its prompt shows, or of what that one copies; "" where it shows none."""
+    """Which of the images that lie together with those that its prompt shows stands for all of them; "" where it shows none."""
     answer: str | None
     """Of a prompt whose completions are verified."""
 
@@ -157,7 +157,7 @@ def read(file: FeedbackFile, roots: str | Sequence[str], asked: NearCopies | Non
     if not entries:
         reasons = ", ".join(f"{count} {reason}" for reason, count in Counter(reason for _, reason in dropped).most_common())
         raise DataError(f"feedback file {file.name}: {path}: no line of it can be used" + (f": {reasons}" if reasons else ""))
-    return Read(entries, dict(ignored), dropped, images.named)
+    return Read([one._replace(image=images.group(one.image)) for one in entries], dict(ignored), dropped, images.named)
 
 
 def _passed_over(value: Any, key: str = "") -> set[str]:
@@ -198,7 +198,7 @@ def _entry(file: FeedbackFile, row: Row, line: Line, number: int, images: FileIm
         completions=found.completions,
         ranks=found.ranks,
         scores=found.scores,
-        image=next((images.like[image] for image in images_of(prompt)), ""),
+        image=next(iter(images_of(prompt)), ""),
         answer=row.answer if isinstance(row, Prompts) else None,
     )
 

@@ -76,7 +76,7 @@ def run(
     """
     sets = Sets([], [], [], [], Counter(), {})
     shown = [image_sets.made(table, cache) for table in config.images if isinstance(table, ImageSet)]
-    asked = NearCopies(pair.image for one in shown for pair in one.asked)
+    asked = NearCopies(pair.image for one in shown for pairs in one.asked.values() for pair in pairs)
     for done, file in enumerate(config.files, 1):
         _own(sets, config, file, roots, asked)
         report(done, len(config.files), unit="file")
@@ -85,8 +85,8 @@ def run(
     for one in shown:
         sets.demonstrations.extend(one.demonstrations)
         for what, reason in one.dropped:
-            sets.drop(what, reason, one.benchmark)
-        image_sets.write_benchmark(out, one)
+            sets.drop(what, reason, next(iter(one.asked)))
+        image_sets.write_benchmarks(out, one.asked)
     for table in config.images:
         if isinstance(table, ImageFile):
             _pictured(sets, config, table, roots, asked, out)

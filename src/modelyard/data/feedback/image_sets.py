@@ -1,54 +1,35 @@
 """Pictures with questions and answers from packages, as demonstrations in chat, and the ones held out from them as benchmarks.
 
 ``easy_vqa`` is the package of that name (Zhou 2019): its own test set becomes the benchmark ``easy_vqa``, whatever is trained on comes from its
-training set. ``emoji`` is the font OpenMoji drawn with Pillow and the names of Unicode's CLDR in the package emoji; a share of the pictures is kept
-for the benchmark ``emoji_captions``, and a picture that nearly copies one of those is not trained on. ``digits`` and ``charts``
+training set. ``emoji`` (:mod:`modelyard.data.feedback.emoji_images`) keeps a share of its pictures for the benchmark ``emoji_captions``, and one of
+each language beside English; a picture that nearly copies one of those is not trained on. ``digits`` and ``charts``
 (:mod:`modelyard.data.feedback.drawn_images`) keep a share for benchmarks of their names. Splits go by picture, so validation asks about none that
-training shows. Left out: emoji of several code points, names in other languages.
+training shows.
 """
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image as Pillow
-from PIL import ImageDraw, ImageFont
-from PIL.ImageFont import FreeTypeFont
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from modelyard.config import Config
 from modelyard.data.corpus.document import DataError
 from modelyard.data.corpus.splits import fraction
 from modelyard.data.feedback.drawn_images import charts, digits
-from modelyard.data.sources.fetch import fetch, member, members
-from modelyard.data.sources.image_packages import EASY_VQA, EMOJI_NAMES, OPENMOJI
+from modelyard.data.feedback.emoji_images import ENGLISH, QUESTIONS, Emoji, Style, emoji, font_of
+from modelyard.data.sources.fetch import fetch, members
+from modelyard.data.sources.image_packages import EASY_VQA, EMOJI_NAMES
 from modelyard.formats import images, json_file
 from modelyard.formats.feedback import Demonstration, ImagePart, Message, TextPart
 from modelyard.formats.images import Image, ImageError, NearCopies, cleaned
 
-FONT = "glyf_colr0.ttf"
-VARIANT = "\ufe0f"
-"""Asks for the coloured form of a character."""
-FULLY_QUALIFIED = 2
-"""Status of an emoji that stands in Unicode's list as it is."""
 DIGITS_LICENCE = "CC-BY-4.0"
 """Of UCI's data, which scikit-learn ships."""
-NAME_IT = "what is this emoji called?"
-NAME_IT_TOO = (
-    "name this emoji.",
-    "which emoji is this?",
-    "what does this emoji show?",
-    "say what this picture shows.",
-    "describe this emoji.",
-)
-"""Other ways to ask the same in training: of every picture there is one name, and a few looks at it teach little."""
 
 
 class ImageSet(Config):
@@ -62,22 +43,40 @@ class ImageSet(Config):
     """Of the splits."""
     held_out: float = Field(gt=0, lt=1)
     """Share of the pictures that are for validation alone."""
-    benchmark: float = Field(default=0.2, gt=0, lt=1)
-    """Share of the pictures that are kept for the benchmark; easy-VQA has a test set of its own."""
+    benchmark: float = Field(default=0.2, gt=0, le=1)
+    """Share of the pictures that are kept for the benchmark, 1: all, none is trained on; easy-VQA has a test set of its own."""
     size: int = Field(default=64, ge=8, le=1024)
     """Side of a picture, in pixels; easy-VQA's are 64."""
     number: int = Field(default=1000, ge=10)
     """How many charts are drawn."""
+    style: Style = "openmoji"
+    """Whose drawings of emoji: OpenMoji's in colour, or Noto's in black."""
+    languages: tuple[str, ...] = (ENGLISH,)
+    """Languages of the emoji's names (ISO 639-1)."""
 
-    @property
-    def benchmark_name(self) -> str:
+    @model_validator(mode="after")
+    def _fits(self) -> ImageSet:
+        if unknown := [one for one in self.languages if one not in QUESTIONS]:
+            raise ValueError(f"languages: {unknown[0]!r} is none of {', '.join(QUESTIONS)}")
+        if not self.languages or len(set(self.languages)) < len(self.languages):
+            raise ValueError("languages: none, or one twice")
+        if self.package != "emoji" and {"style", "languages"} & self.model_fields_set:
+            raise ValueError(f"style and languages are of emoji, not of {self.package}")
+        if self.package == "easy_vqa" and self.benchmark == 1:
+            raise ValueError("benchmark: easy-VQA has a test set of its own, which is all that is kept")
+        return self
+
+    def benchmark_name(self, language: str = ENGLISH) -> str:
         """What the benchmark of its held-out pictures is called."""
-        return "emoji_captions" if self.package == "emoji" else self.package
+        if self.package != "emoji":
+            return self.package
+        name = "emoji_captions" if self.style == "openmoji" else f"emoji_{self.style}"
+        return name if language == ENGLISH else f"{name}_{language}"
 
     @property
     def declared(self) -> list[dict[str, str]]:
         """What it is read from: name, package, version, hash and licence of each."""
-        pinned = {"easy_vqa": (EASY_VQA,), "emoji": (OPENMOJI, EMOJI_NAMES)}.get(self.package, ())
+        pinned = {"easy_vqa": (EASY_VQA,), "emoji": (font_of(self.style), EMOJI_NAMES)}.get(self.package, ())
         rows = [one.model_dump(include={"name", "package", "version", "sha256", "licence"}) for one in pinned]
         if self.package == "digits":
             rows.append(
@@ -101,49 +100,69 @@ class Made(NamedTuple):
 
     demonstrations: list[Demonstration]
     images: dict[str, Image]
-    benchmark: str
-    """Name of the benchmark."""
-    asked: list[Pair]
-    """Its items."""
+    asked: dict[str, list[Pair]]
+    """Benchmark -> its items."""
     dropped: list[tuple[str, str]]
     """(what, reason) of what is left out."""
 
 
 def made(table: ImageSet, cache: Path) -> Made:
-    """Demonstrations and benchmark of a set; its packages are fetched into ``cache``. Raises DataError."""
-    dropped: list[tuple[str, str]] = []
-    if table.package == "easy_vqa":
-        archive = fetch(EASY_VQA, cache)
-        train, asked = (list(_easy_vqa(archive, part)) for part in ("train", "test"))
-    else:
-        drawn, dropped = _emoji(table, cache) if table.package == "emoji" else (list(_labelled(table)), [])
-        asked = [pair for pair in drawn if _share(table, pair) < table.benchmark]
-        train = [pair for pair in drawn if _share(table, pair) >= table.benchmark]
-    copies = NearCopies(pair.image for pair in asked)
+    """Demonstrations and benchmarks of a set; its packages are fetched into ``cache``. Raises DataError."""
+    asked, train, dropped = _split(table, cache)
+    copies = NearCopies(pair.image for pairs in asked.values() for pair in pairs)
     near = {name for name, pair in {pair.image.id: pair for pair in train}.items() if copies.of(pair.image)}
     dropped += [(f"{table.name}/{name[:16]}", "near_copy_of_benchmark") for name in sorted(near)]
     kept = [pair for pair in train if pair.image.id not in near]
-    if table.package == "emoji":
-        kept = [pair._replace(question=question) for pair in kept for question in (NAME_IT, *NAME_IT_TOO)]
     shown = [_demonstration(table, number, pair) for number, pair in enumerate(kept)]
-    if {one.split for one in shown} != {"train", "validation"}:
+    if table.benchmark < 1 and {one.split for one in shown} != {"train", "validation"}:
         raise DataError(f"feedback.images: {table.name}: too few pictures for training and validation")
-    return Made(shown, {pair.image.id: pair.image for pair in (*kept, *asked)}, table.benchmark_name, asked, dropped)
+    every = [*kept, *(pair for pairs in asked.values() for pair in pairs)]
+    return Made(shown, {pair.image.id: pair.image for pair in every}, asked, dropped)
 
 
-def write_benchmark(out: Path, set_: Made) -> None:
+def _split(table: ImageSet, cache: Path) -> tuple[dict[str, list[Pair]], list[Pair], list[tuple[str, str]]]:
+    """What benchmarks ask, what is trained on, and what is left out."""
+    if table.package == "easy_vqa":
+        archive = fetch(EASY_VQA, cache)
+        return {table.benchmark_name(): list(_easy_vqa(archive, "test"))}, list(_easy_vqa(archive, "train")), []
+    if table.package == "emoji":
+        drawn, left_out = emoji(table.style, table.languages, table.size, cache)
+        held = [one for one in drawn if _share(table, one.image) < table.benchmark]
+        asked = {
+            table.benchmark_name(language): [Pair(one.image, QUESTIONS[language][0], one.names[language]) for one in held]
+            for language in table.languages
+        }
+        train = [pair for one in drawn if _share(table, one.image) >= table.benchmark for pair in _named(one)]
+        return asked, train, [(f"{table.name}/{name}", reason) for name, reason in left_out]
+    labelled = list(_labelled(table))
+    return (
+        {table.benchmark_name(): [pair for pair in labelled if _share(table, pair.image) < table.benchmark]},
+        [pair for pair in labelled if _share(table, pair.image) >= table.benchmark],
+        [],
+    )
+
+
+def _named(one: Emoji) -> Iterator[Pair]:
+    """Every way to ask for the name of an emoji, in each language."""
+    for language, name in one.names.items():
+        for question in QUESTIONS[language]:
+            yield Pair(one.image, question, name)
+
+
+def write_benchmarks(out: Path, asked: Mapping[str, list[Pair]]) -> None:
     """The held-out items, which the benchmarks stage reads with the artifact's images."""
-    path = out / "benchmarks" / f"{set_.benchmark}.jsonl"
-    path.parent.mkdir(exist_ok=True)
-    rows = [
-        {"id": f"{set_.benchmark}/{number}", "image": pair.image.id, "question": pair.question, "answer": pair.answer}
-        for number, pair in enumerate(set_.asked)
-    ]
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
+    (out / "benchmarks").mkdir(exist_ok=True)
+    for name, pairs in asked.items():
+        rows = [
+            {"id": f"{name}/{number}", "image": pair.image.id, "question": pair.question, "answer": pair.answer}
+            for number, pair in enumerate(pairs)
+        ]
+        path = out / "benchmarks" / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
 
 
-def _share(table: ImageSet, pair: Pair) -> float:
-    return fraction(f"{table.seed}:benchmark:{pair.image.id}")
+def _share(table: ImageSet, image: Image) -> float:
+    return fraction(f"{table.seed}:benchmark:{image.id}")
 
 
 def _demonstration(table: ImageSet, number: int, pair: Pair) -> Demonstration:
@@ -181,33 +200,3 @@ def _labelled(table: ImageSet) -> Iterator[Pair]:
         image = images.of_pixels(drawing.pixels, table.package, "CC0-1.0" if table.package == "charts" else DIGITS_LICENCE)
         for question, answer in drawing.asked:
             yield Pair(image, question, answer)
-
-
-def _emoji(table: ImageSet, cache: Path) -> tuple[list[Pair], list[tuple[str, str]]]:
-    """Every emoji of one code point that the font draws, each picture once, and what is left out."""
-    names = json_file.parse(member(EMOJI_NAMES, fetch(EMOJI_NAMES, cache), "unicode_codes/emoji.json"), "emoji.json")
-    font = ImageFont.truetype(io.BytesIO(member(OPENMOJI, fetch(OPENMOJI, cache), f"/{FONT}")), round(table.size * 0.75))
-    absent = _drawn("\U0010fffd", font, table.size)
-    found: dict[str, Pair] = {}
-    dropped = []
-    for text, entry in names.items():
-        bare, caption = text.replace(VARIANT, ""), entry["en"].strip(":").replace("_", " ").lower()
-        if len(bare) != 1 or entry["status"] != FULLY_QUALIFIED:
-            continue
-        pixels = _drawn(bare, font, table.size)
-        if np.array_equal(pixels, absent) or bool((pixels == 255).all()):
-            dropped.append((f"{table.name}/{caption}", "not_in_font"))
-            continue
-        image = images.of_pixels(pixels, OPENMOJI.package, OPENMOJI.licence)
-        if image.id in found:
-            dropped.append((f"{table.name}/{caption}", "same_picture"))
-            continue
-        found[image.id] = Pair(image, NAME_IT, caption)
-    return list(found.values()), dropped
-
-
-def _drawn(text: str, font: FreeTypeFont, size: int) -> NDArray[np.uint8]:
-    """An emoji [size, size, 3] on white, in the middle."""
-    canvas = Pillow.new("RGB", (size, size), "white")
-    ImageDraw.Draw(canvas).text((size / 2, size / 2), text, font=font, embedded_color=True, anchor="mm")
-    return np.asarray(canvas)

@@ -1,4 +1,4 @@
-"""Packages with images, pinned as the corpus's sources are: easy-VQA's pictures with questions, and emoji drawn from a font with their names."""
+"""Packages with images, pinned as the corpus's sources are: easy-VQA's pictures with questions, and emoji drawn from fonts, with their names."""
 
 from __future__ import annotations
 
@@ -28,3 +28,12 @@ EMOJI_NAMES = Source(
     sha256="c4230d80640def9071599ff56b1b5950fe13a2a94c0da98c5deab12431b24330",
     licence="BSD-3-Clause",
 )
+NOTO_EMOJI = Source(
+    name="noto_emoji",
+    package="manimgx-fonts",
+    version="2026.9.26.post1",
+    dist="wheel",
+    sha256="e5e21178263ddec3eef9414d2b52a1c90ac01062d3e9067460f3359f854c3e17",
+    licence="OFL-1.1",
+)
+"""Noto Emoji, drawn in black."""

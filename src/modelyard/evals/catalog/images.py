@@ -2,9 +2,10 @@
 
 easy-VQA (Zhou 2019) asks for shape, colour and presence of one shape on a plain ground; every reply is drawn and compared with the one right
 answer of 13. Its own test images are asked about; without seeing, the likeliest answer to each question is right 67% of the time.
-``emoji_captions`` is retrieval, as image-text models are measured (Karpathy and Fei-Fei 2015): the caption of the image among those of
-:data:`AMONG` - 1 other images, so that chance is 1 in :data:`AMONG`; the one whose log p the image raises most, since how likely captions are by
-themselves says nothing of the image (GPT-3's normalisation, arXiv:2005.14165, section 2.4, with the image as the context). ``digits`` and
+``emoji_captions`` (``emoji_captions_de`` and so on; ``emoji_noto``: other drawings of emoji) is retrieval, as image-text models are measured
+(Karpathy and Fei-Fei 2015): the caption of the image among those of :data:`AMONG` - 1 other images, so that chance is 1 in :data:`AMONG`; the one
+whose log p the image raises most, since how likely captions are by themselves says nothing of the image (GPT-3's normalisation,
+arXiv:2005.14165, section 2.4, with the image as the context). ``digits`` and
 ``charts`` are one-word questions about the pictures that a line keeps of them. All are asked in chat, as SFT teaches. Read are the rows that a
 line's feedback carries (``benchmarks/{name}.jsonl`` with images of the same artifact), or the files of the package ``easy-vqa``.
 """
@@ -27,8 +28,11 @@ from modelyard.model.asked import Decoding
 
 AMONG = 8
 """Captions of which one is right."""
+LANGUAGES = ("de", "es", "fr", "it", "ja", "ko", "pt", "zh")
 ASKED = "{image}\n{question}"
 WORD = Decoding(max_new_tokens=8, temperature=0.0, samples=1, seed=0, stops=("\n",))
+EMOJI = ("emoji_captions", "emoji_noto", *(f"emoji_{kind}_{language}" for kind in ("captions", "noto") for language in LANGUAGES))
+"""Captions of emoji in English, in the style that is trained on and in another; and the same in other languages."""
 PACKAGE = "easy_vqa/data/test"
 """Where the package easy-vqa has its test set."""
 
@@ -160,7 +164,7 @@ def asked(row: dict[str, Any], image: str) -> Item:
 
 BENCHMARKS: dict[str, Callable[[Path, int | None], Benchmark]] = {
     "easy_vqa": easy_vqa,
-    "emoji_captions": partial(captions, name="emoji_captions"),
+    **{name: partial(captions, name=name) for name in EMOJI},
     "digits": partial(words, name="digits"),
     "charts": partial(words, name="charts"),
 }

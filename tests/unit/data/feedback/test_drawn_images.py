@@ -62,5 +62,5 @@ def test_benchmark_of_a_set_shares_no_picture_with_training_and_is_asked_as_it_s
 
 def test_two_sets_of_one_package_would_have_one_benchmark_and_are_refused(tmp_path: Path) -> None:
     table = {"name": "a", "package": "charts", "seed": 0, "held_out": 0.1}
-    with pytest.raises(ValidationError, match="images: two are of package 'charts'"):
+    with pytest.raises(ValidationError, match="images: two would keep the benchmark 'charts'"):
         gathered(tmp_path, table, {**table, "name": "b"})

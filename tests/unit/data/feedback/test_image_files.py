@@ -243,6 +243,23 @@ def test_near_copies_that_are_kept_lie_on_one_side_of_the_split(tmp_path: Path) 
     assert {one.split for one in shown} == {"train", "validation"}
 
 
+def test_prompts_that_share_any_image_lie_on_one_side_of_the_split(tmp_path: Path) -> None:
+    lines = []
+    for chain in range(16):
+        shown = [url(drawn(300 + 4 * chain + place)) for place in range(4)]
+        for number, pair in enumerate([shown[:2], shown[2:], [shown[3], shown[0]]]):  # only the last shows that all belong together
+            said = [{"from": "human", "value": "<image><image>\nWhich?"}, {"from": "gpt", "value": f"{chain} {number}"}]
+            lines.append({"images": pair, "conversations": said})
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    digest = hashlib.sha256((tmp_path / "own.jsonl").read_bytes()).hexdigest()
+
+    _, shown = gathered(tmp_path, files=({"name": "own", "path": "own.jsonl", "sha256": digest, "licence": "MIT", "shape": "messages"},))
+
+    sides = [{one.split for one in shown[start : start + 3]} for start in range(0, 48, 3)]
+    assert {len(side) for side in sides} == {1}
+    assert set.union(*sides) == {"train", "validation"}
+
+
 def gathered(root: Path, *tables: dict, files: tuple[dict, ...] = (), **changes: object) -> tuple[dict[str, float], list[Demonstration]]:
     settings = {
         "seed": 1, "images": tables, "files": files, "splits": {"held_out": 0.3, "gold": 0.0, "held_out_raters": 0.0},
