@@ -55,9 +55,13 @@ class Pictures:
         """Positions that it takes in a text."""
         return len(self.sources(image))
 
+    def key(self, image: str) -> object:
+        """Equal for images that are shown alike: blank ones of one size."""
+        return self.images.size(image) if self.blank else image
+
     def tiles(self, image: str) -> Pixels:
         """[N, 3, t, t], its overview first."""
-        key: object = self.images.size(image) if self.blank else image
+        key = self.key(image)
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import bisect
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -24,6 +24,8 @@ from modelyard.model.training.engine import Engine
 
 KEPT_BYTES = 1 << 28
 """Embeddings that are kept."""
+ENCODED = 32
+"""Images that go through the encoder at once."""
 
 
 class Gallery:
@@ -35,7 +37,7 @@ class Gallery:
         self._starts: list[int] = []
         self._first: dict[str, int] = {}
         self._end = engine.model.vocab_size
-        self._kept: OrderedDict[str, Tensor] = OrderedDict()
+        self._kept: OrderedDict[object, Tensor] = OrderedDict()
         self._bytes = 0
 
     def numbered(self, ids: Sequence[int], images: Sequence[str]) -> list[int]:
@@ -66,10 +68,12 @@ class Gallery:
         places = self.places(ids)
         if not bool(places.any()):
             return hidden
-        wanted = ids[places].tolist()
-        owners = [bisect.bisect_right(self._starts, number) - 1 for number in wanted]
-        found = {owner: self._features(self._images[owner]) for owner in dict.fromkeys(owners)}
-        rows = torch.stack([found[owner][number - self._starts[owner]] for owner, number in zip(owners, wanted, strict=True)])
+        wanted = ids[places].cpu()
+        starts = torch.tensor(self._starts)
+        owners, which = (torch.bucketize(wanted, starts, right=True) - 1).unique(return_inverse=True)
+        found = self._features([self._images[owner] for owner in owners.tolist()])
+        before = torch.tensor([0, *map(len, found)]).cumsum(0)[:-1]
+        rows = torch.cat(found)[(before[which] + wanted - starts[owners][which]).to(hidden.device)]
         hidden = hidden.clone()
         hidden[places] = rows.to(hidden.dtype)
         return hidden
@@ -103,21 +107,40 @@ class Gallery:
         tokens = ids.masked_fill(places, self.placeholder)
         return tokens, Tiles(torch.from_numpy(np.concatenate(cut)), torch.tensor(counts), sources)
 
-    def _features(self, image: str) -> Tensor:
-        """Embeddings [n, H] of an image's positions."""
-        if image in self._kept:
-            self._kept.move_to_end(image)
-            return self._kept[image]
-        pixels = torch.from_numpy(np.ascontiguousarray(self.pictures.tiles(image))).to(parallel.device())
+    def _features(self, images: Sequence[str]) -> list[Tensor]:
+        """Embeddings [n, H] of each image's positions."""
+        keys = [self.pictures.key(image) for image in images]
+        found = {key: self._kept[key] for key in keys if key in self._kept}
+        fresh = {key: image for key, image in zip(keys, images, strict=True) if key not in found}
+        names = list(fresh)
+        for start in range(0, len(names), ENCODED):
+            found.update(self._encoded({key: fresh[key] for key in names[start : start + ENCODED]}))
+        for key in found:
+            self._keep(key, found[key])
+        return [found[key] for key in keys]
+
+    def _encoded(self, images: Mapping[object, str]) -> dict[object, Tensor]:
+        """Embeddings of images by their keys, all of them in one forward of the encoder."""
+        cut = [self.pictures.tiles(image) for image in images.values()]
+        pixels = torch.from_numpy(np.concatenate(cut)).to(parallel.device())
         with torch.inference_mode():
             features = self.engine.gpt.vision(pixels)
-        sources = torch.from_numpy(self.pictures.sources(image).copy()).to(features.device)
-        found = features[torch.where(sources == NEWLINE, len(features) - 1, sources)]
-        self._kept[image] = found
-        self._bytes += found.nbytes
+        found, before = {}, 0
+        for (key, image), tiles in zip(images.items(), cut, strict=True):
+            sources = torch.from_numpy(self.pictures.sources(image).copy()).to(features.device)
+            found[key] = features[torch.where(sources == NEWLINE, len(features) - 1, sources + before)]
+            before += len(tiles) * self.pictures.vision.patches
+        return found
+
+    def _keep(self, key: object, features: Tensor) -> None:
+        """Remember, and forget what was asked for longest ago."""
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return
+        self._kept[key] = features
+        self._bytes += features.nbytes
         while self._bytes > KEPT_BYTES and len(self._kept) > 1:
             self._bytes -= self._kept.popitem(last=False)[1].nbytes
-        return found
 
 
 def embedded(ids: Tensor, weight: Tensor, gallery: Gallery | None) -> Tensor:
