@@ -118,6 +118,7 @@ def dismiss(worker: subprocess.Popen) -> None:
         worker.wait()
 
 
+@pytest.mark.slow
 def test_deployment_started_by_an_event_is_completed_by_a_worker_that_finds_every_stage(finished, tmp_path):
     directory = copy(finished[0], tmp_path / "event", without=("decision", "export"))
     with yard(directory, tmp_path, f"execution.checkpoint_store=file://{tmp_path}/checkpoints") as (there, _):
