@@ -56,6 +56,14 @@ class Layout(NamedTuple):
         """Number of workers."""
         return self.tensor_parallel * self.pipeline_parallel * self.data_parallel
 
+    def cpus(self, whole: Mapping[str, float]) -> float:
+        """What each rank asks for of a cluster that has ``whole``: as many as it computes with, where there are so many."""
+        return min(float(self.threads), whole.get("CPU", 1) / self.ranks)
+
+    def resources(self, whole: Mapping[str, float]) -> dict[str, float]:
+        """What the group asks for of a cluster that has ``whole``."""
+        return {"CPU": self.ranks * self.cpus(whole), "GPU": float(self.ranks) if self.device == "cuda" else 0.0}
+
 
 class Fit:
     """A running ``TorchTrainer.fit()`` in a thread, and the mailbox of its ranks."""
@@ -100,9 +108,8 @@ class Fit:
         from modelyard.adapters.ray.callbacks import ToMailbox
         from modelyard.adapters.ray.process_group import OwnAddressConfig
 
-        resources = ray.cluster_resources()
+        cpus = self.layout.cpus(ray.cluster_resources())
         use_gpu = self.layout.device == "cuda"
-        cpus = min(float(self.layout.threads), resources.get("CPU", 1) / self.layout.ranks)
         threads = str(self.layout.threads)
         return TorchTrainer(
             loop,

@@ -1,5 +1,5 @@
 """Runs a training stage on ranks: one ``TorchTrainer.fit()`` a stage; on one machine, one for consecutive
-stages of the same layout (see `warm`).
+stages of the same layout (see `warm`); several at the same time where there is room (see `groups`).
 
 Left out: elastic world sizes and Ray's own checkpoint transport, since stages write Megatron checkpoints to
 scratch and to the checkpoint store.
@@ -7,16 +7,15 @@ scratch and to the checkpoint store.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from modelyard.adapters.ray import is_on_this_machine, node
 from modelyard.adapters.ray.devices import placed
 from modelyard.adapters.ray.fit import Fit, Layout
+from modelyard.adapters.ray.groups import Groups
 from modelyard.adapters.ray.mailbox import Mailbox
 from modelyard.adapters.ray.rank import Job, train_stage
-from modelyard.adapters.ray.warm import WarmGroup
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
 from modelyard.progress import Report
@@ -26,9 +25,7 @@ from modelyard.store.storage import Storage
 
 StageRun = Callable[..., Mapping[str, float]]
 
-_warm: WarmGroup | None = None
-_turn = threading.Lock()
-"""Held by the stage that has the ranks: stages that are built at the same time take turns on them."""
+_groups = Groups()
 
 
 def launch(
@@ -55,10 +52,10 @@ def launch(
     apart = bool(driver and execution.checkpoint_store)
     if apart:
         node.forget(execution, job.out)
-    with _turn:
-        if execution.keep_workers and is_on_this_machine():
-            return _on_warm_group(layout, job, report)
-        release()
+    if execution.keep_workers and is_on_this_machine():
+        with _groups.warm(layout) as group:
+            return group.run(job, report).metrics or {}
+    with _groups.place(layout):
         metrics = _on_own_group(layout, job, report)
     if apart:
         node.collect(execution, job.out)
@@ -84,31 +81,11 @@ def _on_own_group(layout: Layout, job: Job, report: Report) -> dict[str, float]:
     return news.metrics or {}
 
 
-def _on_warm_group(layout: Layout, job: Job, report: Report) -> dict[str, float]:
-    """Run ``job`` on the group that waits, or on a new one where there is none of this layout."""
-    global _warm
-    if _warm is not None and _warm.layout != layout:
-        release()
-    if _warm is None:
-        _warm = WarmGroup(layout)
-    try:
-        news = _warm.run(job, report)
-    except BaseException:
-        release(wait=False)
-        raise
-    if news.failures:  # its restarts are spent: the next stage gets a group with all of them
-        release()
-    return news.metrics or {}
-
-
 def release(*, wait: bool = True) -> None:
     """Stop the workers that wait for another stage, so that their CPUs are free for other work. Does nothing
     when there are none.
     """
-    global _warm
-    group, _warm = _warm, None
-    if group is not None:
-        group.stop(wait=wait)
+    _groups.release(wait=wait)
 
 
 def from_anywhere(execution: ExecutionConfig) -> ExecutionConfig:

@@ -59,12 +59,17 @@ def serve(arguments: dict[str, Any]) -> None:
 class WarmGroup(Fit):
     """A ``fit()`` that ends when it is told to."""
 
-    def __init__(self, layout: Layout) -> None:
-        super().__init__(layout, serve, JobMailbox, (layout.ranks,), {}, "stages")
+    def __init__(self, layout: Layout, number: int) -> None:
+        """``number``: 1, or more where other groups run at the same time."""
+        super().__init__(layout, serve, JobMailbox, (layout.ranks,), {}, "stages" if number == 1 else f"stages-{number}")
+        self.spent = False
+        """Whether a job needed its restarts: the next one should get a group with all of them."""
 
     def run(self, job: Job, report: Report) -> News:
         """Run ``job`` on every rank; blocks. Raises StageError."""
         import ray
 
         ray.get(self.mailbox.post.remote(job))
-        return self.follow(job, report)
+        news = self.follow(job, report)
+        self.spent = bool(news.failures)
+        return news

@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -52,6 +53,29 @@ def stumble(config, inputs, out, checkpoints, execution, report):
     if dist.get_rank() == 1:
         raise OSError("disk\nfull")
     dist.barrier()
+
+
+def meet(config, inputs, out, checkpoints, execution, report):
+    """Two stages that are there at the same time."""
+    import time
+
+    (inputs["room"] / str(os.getpid())).touch()
+    deadline = time.monotonic() + 60
+    while len(list(inputs["room"].iterdir())) < config.steps:
+        if time.monotonic() > deadline:
+            raise ValueError("nobody came")
+        time.sleep(0.02)
+    return {"tiny/pid": float(os.getpid())}
+
+
+def take_turns(config, inputs, out, checkpoints, execution, report):
+    """A stage beside which no other may run."""
+    import time
+
+    (inputs["room"] / "taken").touch(exist_ok=False)
+    time.sleep(1.0)
+    (inputs["room"] / "taken").unlink()
+    return {"tiny/pid": float(os.getpid())}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -142,3 +166,35 @@ def test_launch_paths_sent_to_ranks_mean_the_same_in_any_directory(tmp_path, mon
     assert (sent.scratch, sent.checkpoint_store) == (f"{tmp_path}/a/scratch", f"file://{tmp_path}/b/store")
     assert ray_train.from_anywhere(ExecutionConfig(scratch="/a", checkpoint_store="s3://bucket/c")).checkpoint_store == "s3://bucket/c"
     assert ray_train.from_anywhere(ExecutionConfig()).checkpoint_store == ""
+
+
+def at_once(stage, root: Path, **execution) -> list[float]:
+    """The process of each of two launches that begin at the same time."""
+    (root / "room").mkdir()
+
+    def one(name: str) -> float:
+        (root / name / "out").mkdir(parents=True)
+        where = ExecutionConfig(scratch=str(root / "scratch"), max_restarts=0, **execution)
+        inputs = {"room": root / "room"}
+        out, checkpoints = root / name / "out", root / name / "work" / "checkpoints"
+        return ray_train.launch(stage, TinyConfig(steps=2), inputs, out, checkpoints, where, lambda *a, **k: None)["tiny/pid"]
+
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(one, ("one", "other")))
+
+
+@pytest.mark.parametrize("keep_workers", [True, False])
+def test_launches_at_the_same_time_run_beside_each_other_where_there_is_room(tmp_path, keep_workers):
+    pids = at_once(meet, tmp_path, threads=1, keep_workers=keep_workers)
+
+    assert len(set(pids)) == 2
+    if keep_workers:
+        (tmp_path / "out").mkdir()
+        (tmp_path / "text").write_text("hello")
+        assert launch(count, tmp_path, threads=1, max_restarts=0)["tiny/pid"] in pids, "both groups wait for another stage"
+
+
+def test_launches_at_the_same_time_take_turns_where_there_is_no_room(tmp_path):
+    pids = at_once(take_turns, tmp_path, threads=max(os.cpu_count() or 1, 2))
+
+    assert len(set(pids)) == 1
