@@ -20,7 +20,7 @@ from modelyard.formats.images import cleaned
 from modelyard.release import signature
 from modelyard.release.sign_off import read_answer
 from modelyard.serving.book import Book, Opinion, clean
-from tests.integration.walking import PASSWORD, Person, desk_at, lines, look, person
+from tests.integration.walking import PASSWORD, PHONE, Person, desk_at, lines, look, person
 from tests.unit.desk.browsing import POSTGRESQL, postgresql, question
 from tests.unit.release.test_audit import HELD, World, finished, world
 from tests.unit.serving.running import Server
@@ -35,14 +35,17 @@ pytestmark = [
 ]
 ORDERS = {"lea": (1, 2, 2, 3), "leo": (2, 1, 3, 2)}
 """Ranks, with ties; of the pairs that both decide they order two alike and two not."""
+UNA = "una-" + "a" * 60
 ANOTHER = "staple battery horse"
 GUIDELINES = "Be truthful, even at a price."
 SKIPPED, REPORTED, HALF = 1, 2, 3
 """Items of which lea skips one, reports one, and leaves one half done."""
 
-GROWING = """window.grown = new Set(), new MutationObserver(() => grown.add(document.querySelector(".assistant").textContent.length))
-  .observe(document.querySelector("#turns"), {subtree: true, childList: true})"""
-"""Notes how long the answer is each time that it grows."""
+GROWING = """window.grown = new Set(), window.widest = 0, new MutationObserver(() => {
+  grown.add(document.querySelector(".assistant").textContent.length);
+  widest = Math.max(widest, document.documentElement.scrollWidth);
+}).observe(document.querySelector("#turns"), {subtree: true, childList: true})"""
+"""Notes how long the answer is each time that it grows, and how wide the page is then."""
 
 
 @pytest.fixture(scope="module")
@@ -105,9 +108,10 @@ def test_people_label_attack_judge_and_sign_and_the_book_holds_what_they_keyed(
 
         ann = enters("ann")
         pseudonyms = makes_accounts(ann)
-        lea, leo, una = enters("lea"), enters("leo"), enters("una", ANOTHER)
+        lea, leo, una = enters("lea"), enters("leo"), enters(UNA, ANOTHER)
         una.go("/batches/1")
         assert una.path == "/me", "nobody works who has not agreed"
+        una.look("me-long-name")
         for labeler in (lea, leo):
             agrees(labeler)
             screened(labeler)
@@ -153,7 +157,7 @@ def holds_what_was_keyed(out: Path, pseudonyms: dict[str, str]) -> None:
 
 def makes_accounts(ann: Person) -> dict[str, str]:
     """Name -> pseudonym."""
-    roles = {"lea": "labeler", "leo": "labeler", "una": "labeler", "eva": "expert", "eve": "expert", "rex": "releaser"}
+    roles = {"lea": "labeler", "leo": "labeler", UNA: "labeler", "eva": "expert", "eve": "expert", "rex": "releaser"}
     for name, role in roles.items():
         ann.go("/accounts")
         ann.page.fill({"name": name, "password": PASSWORD}, "form[action='/accounts']")
@@ -167,7 +171,7 @@ def makes_accounts(ann: Person) -> dict[str, str]:
 
 def another_password(ann: Person) -> None:
     """For una, by keyboard alone from the field on."""
-    ann.of("li.card", "una")
+    ann.of("li.card", UNA)
     ann.page.click("#theirs summary")
     ann.page.fill({"password": ANOTHER}, "#theirs")
     ann.sends("Enter")
@@ -375,6 +379,7 @@ def test_chat_page_streams_hears_opinions_keeps_consent_and_shows_a_model_a_pict
             page.press("Enter")
             page.until("document.querySelector('.opinion') && document.querySelector('#stop').hidden")
             assert page.run("grown.size") > 2, "the answer came in one piece"
+            assert page.run("widest <= innerWidth"), page.run("widest")
             return page.run("document.querySelector('.assistant').textContent")
 
         def say(button: str) -> None:
@@ -398,6 +403,7 @@ def test_chat_page_streams_hears_opinions_keeps_consent_and_shows_a_model_a_pict
         page.until("document.querySelector('#shown img')?.complete")
         look(page, tmp_path, "chat-attached")
         page.click("#consent")
+        page.window(PHONE, 844)
         second = send("Which is blue?")
         say("Not factual")
         _, kept = book.agreed()
