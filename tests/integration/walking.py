@@ -18,6 +18,10 @@ PHONE, DESKTOP = 390, 1280
 """Widths of a window, CSS pixels."""
 WIDER = """[...document.querySelectorAll("body *")].filter((one) => one.getBoundingClientRect().right > innerWidth + 1)
   .map((one) => one.tagName + "." + one.className).slice(0, 5).join(" ")"""
+SAVED = """fetch(location.href).then((answer) => answer.text()).then((text) => {
+  const said = (page) => [...page.querySelectorAll("#item :is(input:checked, textarea)")].map((one) => one.name + "=" + one.value).join();
+  return said(new DOMParser().parseFromString(text, "text/html")) === said(document);
+})"""
 TEXT = "document.querySelector('main').innerText.replace(/\\s+/g, ' ')"
 
 
@@ -94,6 +98,8 @@ class Person:
             self.keys(str(rank_of(answer)), f"Alt+{8 - rank_of(answer)}", "n" if place % 2 else "ArrowDown")
 
     def saved(self) -> None:
+        """Wait until the desk would show the item as it is on the page, and the page says that it was saved."""
+        self.page.until(SAVED)
         self.page.until("/Saved \\d+:\\d+:\\d+/.test(document.querySelector('#saved').innerText)")
 
     def picked(self, name: str) -> list[str | None]:
@@ -102,10 +108,10 @@ class Person:
             f"[...document.querySelectorAll('.answer')].map((one, place) => one.querySelector(`[name='{name}-${{place}}']:checked`)?.value)"
         )
 
-    def chosen(self, select: str, begins: str) -> None:
-        """Choose an option by the letters with which it begins."""
+    def chosen(self, select: str, letter: str) -> None:
+        """Choose an option by the letter with which it begins."""
         self.page.run(f"document.querySelector('{select}').focus()")
-        self.page.write(begins)
+        self.keys(letter)
 
 
 def look(page: Page, pictures: Path, name: str) -> None:
