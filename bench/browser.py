@@ -21,7 +21,7 @@ from urllib.request import urlopen
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 START_SECONDS = 240.0
-PAGE_SECONDS = 30.0
+PAGE_SECONDS = 60.0
 """How long a page may take to load, and what it is waited for to happen."""
 OPTIONS = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--remote-debugging-port=0", "--remote-allow-origins=*")
 Scheme = Literal["light", "dark"]

@@ -51,6 +51,7 @@ __all__ = ["finished", "model", "world"]
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.integration,
+    pytest.mark.timeout(600),
     pytest.mark.skipif(program() is None, reason="no Chromium is installed"),
 ]
 GROWING = """window.grown = new Set(), window.widest = 0, new MutationObserver(() => {
