@@ -21,11 +21,12 @@ from typing import Annotated
 
 import typer
 
-from bench.browser import Page, browser
+from bench.browser import Page, Scheme, browser
 from bench.program import program
 
 SERVERS_SETTLE_SECONDS = 20.0
-VIEWS: tuple[tuple[str, int, int, str], ...] = (("", 1200, 1500, "light"), ("-dark", 1200, 1500, "dark"), ("-phone", 390, 844, "light"))
+SERVERS_WINDOW = (1400, 1000)
+VIEWS: tuple[tuple[str, int, int, Scheme], ...] = (("", 1200, 1500, "light"), ("-dark", 1200, 1500, "dark"), ("-phone", 390, 844, "light"))
 """Suffix of the file, CSS pixels, colour scheme."""
 PICTURED = ("card", "evolution", "training-content", "data-report")
 
@@ -104,8 +105,16 @@ def take(page: Page, written: Mapping[str, str], out: Path, scale: float) -> Ite
             file.write_text(html, "utf-8")
             for suffix, width, height, scheme in VIEWS:
                 target = out / f"{name}{suffix}.png"
-                page.picture(file.as_uri(), target, width, height, "dark" if scheme == "dark" else "light", scale)
+                page.window(width, height, scheme, scale)
+                picture(page, file.as_uri(), target)
                 yield target
+
+
+def picture(page: Page, url: str, target: Path, settle: float = 1.0) -> None:
+    """A picture of the window ``settle`` seconds after the page has loaded."""
+    page.go(url)
+    time.sleep(settle)
+    page.picture(target)
 
 
 def main(
@@ -125,16 +134,17 @@ def main(
     with tempfile.TemporaryDirectory() as scratch:
         written = pages(store or f"file://{home}/store", scratch)
     out.mkdir(parents=True, exist_ok=True)
-    with browser() as page:
+    with browser() as running, running.tab() as page:
         for file in take(page, {name: html for name, html in written.items() if not only or name in only}, out, scale):
             sys.stdout.write(f"{file}\n")
         if servers:
             auth = auth_string(home / "prefect")
+            page.window(*SERVERS_WINDOW)
             page.remember({"prefect-password": base64.b64encode(auth.encode()).decode()})
             with shown(home) as (prefect, mlflow):
                 for name, url in addresses(prefect, mlflow, auth).items():
                     started = time.monotonic()
-                    page.picture(url, out / f"{name}.png", settle=SERVERS_SETTLE_SECONDS)
+                    picture(page, url, out / f"{name}.png", SERVERS_SETTLE_SECONDS)
                     sys.stdout.write(f"{out / name}.png  {url}  {time.monotonic() - started:.0f} s\n")
     return 0
 

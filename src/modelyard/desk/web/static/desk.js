@@ -25,6 +25,11 @@ function item(form) {
 function key(form, event, changed) {
   const typing = event.target.matches("textarea, input:not([type=radio], [type=checkbox])");
   if (event.ctrlKey && event.key === "Enter") { event.preventDefault(); form.requestSubmit(form.querySelector("[value=submit]")); return; }
+  if (event.key === "Enter" && event.target === form.elements.reason) { // not a form's first button, which sends the answer
+    event.preventDefault();
+    form.querySelector("[value=skip]").focus();
+    return;
+  }
   if (event.ctrlKey && event.key === "Backspace" && !typing) {
     event.preventDefault();
     form.querySelector(".giveback").open = true;
