@@ -11,6 +11,8 @@ import os
 import secrets
 from pathlib import Path
 
+from tenacity import RetryCallState, Retrying, retry_if_exception_message, stop_after_attempt
+
 import modelyard
 from modelyard.adapters.ray import LOOPBACK, is_on_this_machine, sessions
 
@@ -35,6 +37,11 @@ LOCAL = {**LOOPBACK, "GLOO_SOCKET_IFNAME": "lo"}
 # Nobody restarts the GCS of a cluster of our own: to wait Ray's 60 s for it is to hang.
 OWN = {"RAY_gcs_rpc_server_reconnect_timeout_s": "10"}
 
+STARTS = 3
+TOO_BUSY = ".*timed out during startup"
+"""What Ray says of a node that did not start within its 30 s, which on a busy machine it may not."""
+
+_log = logging.getLogger(__name__)
 _session: Path | None = None
 """Where the cluster that this process started keeps its logs."""
 
@@ -62,7 +69,9 @@ def connect() -> None:
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     sessions.remove_left()
     # On a local cluster a rank's CPUs are a promise, not a limit, so a layout of more ranks than cores still starts.
-    started = ray.init(
+    patient = Retrying(stop=stop_after_attempt(STARTS), retry=retry_if_exception_message(match=TOO_BUSY), before=_again, reraise=True)
+    started = patient(
+        ray.init,
         address="local",
         num_cpus=max(os.cpu_count() or 1, 2),
         include_dashboard=False,
@@ -72,6 +81,14 @@ def connect() -> None:
     global _session
     _session = Path(started.address_info["session_dir"])
     sessions.note(_session)
+
+
+def _again(state: RetryCallState) -> None:
+    if state.attempt_number > 1:
+        import ray
+
+        _log.warning("Ray did not start in time on this busy machine; once more")
+        ray.shutdown()
 
 
 def dashboard() -> str:

@@ -47,3 +47,23 @@ def test_cluster_leaves_its_session_only_where_its_logs_are_to_be_kept(tmp_path:
     assert [place.exists() for place in places] == [True, False]
     assert [noted.name for noted in (tmp_path / "home/ray-sessions").iterdir()] == [places[0].name]
     sessions.remove(places[0])
+
+
+@pytest.mark.integration
+@pytest.mark.slow
+def test_start_that_a_busy_machine_cut_off_is_tried_again_and_another_fault_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    start, said = ray.init, ["The current node timed out during startup. This could happen because", "disk full"]
+
+    def busy(**settings: object) -> object:
+        if said:
+            raise Exception(said.pop(0))
+        return start(**settings)
+
+    monkeypatch.setattr(ray, "init", busy)
+    with pytest.raises(Exception, match="disk full"):
+        cluster.connect()
+    cluster.connect()
+    assert ray.is_initialized()
+    cluster.disconnect()
