@@ -183,7 +183,7 @@ def at_once(stage, root: Path, **execution) -> list[float]:
         return list(pool.map(one, ("one", "other")))
 
 
-@pytest.mark.parametrize("keep_workers", [True, False])
+@pytest.mark.parametrize("keep_workers", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_launches_at_the_same_time_run_beside_each_other_where_there_is_room(tmp_path, keep_workers):
     pids = at_once(meet, tmp_path, threads=1, keep_workers=keep_workers)
 
