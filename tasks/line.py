@@ -11,6 +11,7 @@ from prefect import task
 
 from modelyard.adapters import terminal
 from modelyard.adapters.ray import train as ray_train
+from modelyard.adapters.ray.fit import sigterm
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.expectation import checked_code
@@ -71,8 +72,9 @@ class Line:
         """
         planned = [self.planned(name) for name in names if stage_of(self.config, name)]
         if self.place.execution.parallel_stages and len(planned) > 1:
-            futures = [_task(one).submit(one, self.place) for one in planned]
-            built = [finished(future.result()) for future in futures]
+            with sigterm():  # which the threads that build them then hear too
+                futures = [_task(one).submit(one, self.place) for one in planned]
+                built = [finished(future.result()) for future in futures]
         else:
             built = [finished(_task(one)(one, self.place)) for one in planned]
         self.built |= {one.stage.name: made for one, made in zip(planned, built, strict=True)}

@@ -46,6 +46,8 @@ class Outlook(NamedTuple):
     """What a run would be refused for, one line each."""
     fetched: list[str]
     """Packages that a run would fetch with pip first, as ``NAME==VERSION``."""
+    store: str
+    """URL of the store that was looked into."""
 
 
 def outlook(config: LineConfig) -> Outlook:
@@ -62,7 +64,7 @@ def outlook(config: LineConfig) -> Outlook:
             if found := line.place.store.built(spec):
                 line.built[name], cached = Built(found, cached=True), True
         rows.append(row(name, config, artifact, cached, past, peak_bytes(name, config, model)))
-    return Outlook(rows, [*lacking.data, *lacking.others], [] if line.has("corpus") else to_fetch(config))
+    return Outlook(rows, [*lacking.data, *lacking.others], [] if line.has("corpus") else to_fetch(config), line.place.store.storage.url)
 
 
 def ready(stage: Stage, present: Mapping[Name, Stage], line: Line) -> bool:

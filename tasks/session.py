@@ -62,7 +62,7 @@ def run_from_terminal(file: str, overrides: Sequence[str], load: Callable[[str, 
                 finally:
                     drain()
         judged = True
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # a connected Ray ends the process so at SIGTERM
         return fail("interrupted; the next run goes on from the last checkpoint")
     except httpx.ConnectError as error:
         return fail(f"the Prefect server is gone ({one_line(error)}); the next run goes on from the last checkpoint")

@@ -22,6 +22,10 @@ from tasks.session import run_from_terminal
 
 @task
 def works():
+    if len(sys.argv) > 1:
+        from modelyard.adapters.ray import cluster
+
+        cluster.connect()  # which has a handler of its own for SIGTERM
     Path("works").touch()
     time.sleep(600)
 
@@ -36,8 +40,10 @@ sys.exit(program(main, []))
 """
 
 
-def test_run_that_gets_sigterm_ends_in_one_line_and_leaves_no_process(tmp_path):
-    process = subprocess.Popen([sys.executable, "-c", PROGRAM], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+@pytest.mark.parametrize("arguments", [[], ["ray"]], ids=["plain", "ray"])
+def test_run_that_gets_sigterm_ends_in_one_line_and_leaves_no_process(tmp_path, arguments):
+    command = [sys.executable, "-c", PROGRAM, *arguments]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while not (tmp_path / "works").exists():
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)

@@ -40,6 +40,7 @@ def check(
         answer = {**found._asdict(), "rows": [row._asdict() for row in found.rows]}
         write(json, json_format.dumps(answer, indent=1) + "\n")
     say(table(HEAD, [cells(row) for row in found.rows], right=HEAD[2:4]) + summary(found.rows), nl=False)
+    say(f"store: {found.store}")
     if found.fetched:
         say(f"fetched with pip first: {', '.join(found.fetched)}")
     for line in found.missing:

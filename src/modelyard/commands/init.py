@@ -8,6 +8,8 @@ come with Modelyard (``configs/...``) and holds what its user decides.
 from __future__ import annotations
 
 import re
+import shutil
+import sys
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -49,13 +51,19 @@ def init(
     if model is not None and start is not Start.model:
         raise ValueError(f"--model: has no meaning beside --start {start}")
     require_new(directory)
-    filled = {"NAME": called, **(_declared(model) if start is Start.model else {})}
+    filled = {"NAME": called, "MODELYARD": program(), **(_declared(model) if start is Start.model else {})}
     for source in sorted(path for path in (STARTS / start).rglob("*") if path.is_file()):
         write(source, directory / source.relative_to(STARTS / start), filled)
     write(STARTS / "gitignore", directory / ".gitignore", {})
     schema = SCHEMAS[start]
     (directory / f"{schema}.schema.json").write_text(schema_text(schema), "utf-8")
     say(f"{directory}: a project from {start}; next: cd {directory}, {NEXT[start]}")
+
+
+def program() -> str:
+    """How the project's Makefile calls this program: by its name where the shell finds it, else by its path."""
+    own = Path(sys.executable).with_name("modelyard")
+    return str(own) if shutil.which("modelyard") is None and own.is_file() else "modelyard"
 
 
 def write(source: Path, target: Path, filled: Mapping[str, str]) -> None:

@@ -50,7 +50,8 @@ def found(config: ImportedModel, roots: Sequence[str]) -> Path:
     """The directory or file that holds the declared weights. Raises ValueError: nothing is there, or the weights are others."""
     path = find_input(config.path, roots, "base.path")
     if (actual := sha256_weights(path)) != config.sha256:
-        raise ValueError(f"base.path: the weights of {path} have changed: sha256 {actual}, the config says {config.sha256}")
+        said = "are not declared yet" if config.sha256 == "0" * 64 else "have changed"
+        raise ValueError(f"base.path: the weights of {path} {said}: sha256 {actual}, the config says {config.sha256}")
     return path
 
 

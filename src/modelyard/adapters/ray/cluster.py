@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import threading
 from pathlib import Path
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_message, stop_after_attempt
@@ -42,12 +43,18 @@ TOO_BUSY = ".*timed out during startup"
 """What Ray says of a node that did not start within its 30 s, which on a busy machine it may not."""
 
 _log = logging.getLogger(__name__)
+_connecting = threading.Lock()
 _session: Path | None = None
 """Where the cluster that this process started keeps its logs."""
 
 
 def connect() -> None:
     """Connect this process to Ray, starting a local cluster when no address is given. Does nothing when connected."""
+    with _connecting:
+        _connect()
+
+
+def _connect() -> None:
     for key, value in {**QUIET, **(LOCAL if is_on_this_machine() else {})}.items():
         os.environ.setdefault(key, value)
     package_root = str(Path(modelyard.__file__).parents[1])

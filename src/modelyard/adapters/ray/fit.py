@@ -32,6 +32,8 @@ BACKEND_TIMEOUT_SECONDS = 1800
 PEER_LOST = ("Connection closed by peer", "Connection reset by peer", "ncclRemoteError")
 
 _log = logging.getLogger(__name__)
+_heard: threading.Event | None = None
+"""What SIGTERM sets, while the main thread is in :func:`sigterm`."""
 
 
 class StageError(RuntimeError):
@@ -130,7 +132,7 @@ class Fit:
         import ray
 
         attempt, told = 1, False
-        with _sigterm() as terminated:
+        with sigterm() as terminated:
             while True:
                 alive = self.thread.is_alive()
                 news: News = ray.get(self.mailbox.news.remote())
@@ -195,14 +197,15 @@ class Fit:
 
 
 @contextlib.contextmanager
-def _sigterm() -> Iterator[threading.Event]:
+def sigterm() -> Iterator[threading.Event]:
     """An event that SIGTERM to this process sets while the block runs; a second SIGTERM does what it did
-    before. Main thread only.
+    before. Signals come to the main thread: another one hears of them while the main thread is in such a block.
     """
-    terminated = threading.Event()
+    global _heard
     if threading.current_thread() is not threading.main_thread():
-        yield terminated
+        yield _heard or threading.Event()
         return
+    terminated, outer = threading.Event(), _heard
     before = signal.getsignal(signal.SIGTERM)
 
     def note(number: int, frame: object) -> None:
@@ -210,9 +213,11 @@ def _sigterm() -> Iterator[threading.Event]:
         signal.signal(signal.SIGTERM, before)
 
     signal.signal(signal.SIGTERM, note)
+    _heard = terminated
     try:
         yield terminated
     finally:
+        _heard = outer
         signal.signal(signal.SIGTERM, before)
 
 

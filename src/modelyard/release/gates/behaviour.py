@@ -30,8 +30,14 @@ def regression_gate(evidence: Evidence, config: ReleaseConfig, found: list[Compa
     new = records_of(results, "policy", names, config)
     limits = under_limits(results, names, config)
     metrics = {f"release/regression/{key}": value for key, value in limits.numbers.items()}
+    served = None if evidence.unmeasured else baseline
+    other = "" if served is None else changed_ids(results, served, [*names, *compared(results, config, safety=True)])
+    against, flips = ([], []) if served is None or other else against_production(results, served, names, config)
+    found += against
+    metrics |= {f"release/regression/{c.benchmark}": c.difference for c in against}
     if not limits.good:
-        return Gate(name="regression", verdict="BLOCK", reason="; ".join(limits.said), metrics=metrics)
+        reason = "; ".join([*limits.said, *worse_than_production(against, flips)])
+        return Gate(name="regression", verdict="BLOCK", reason=reason, metrics=metrics)
     if evidence.unmeasured:
         return Gate(name="regression", verdict="HOLD", reason=f"cannot be compared: {evidence.unmeasured}", metrics=metrics)
     if baseline is None and not config.first:
@@ -39,27 +45,37 @@ def regression_gate(evidence: Evidence, config: ReleaseConfig, found: list[Compa
     if baseline is None:
         reason = "; ".join(["first release: nothing is in production to compare with", *limits.said])
         return Gate(name="regression", verdict="PROMOTE", reason=reason, metrics=metrics)
-    if other := changed_ids(results, baseline, [*names, *compared(results, config, safety=True)]):
+    if other:
         reason = f"{other}; measure it by this one before a promotion"
         return Gate(name="regression", verdict="HOLD", reason=reason, metrics=metrics)
+    return verdict_of(against, flips, limits.said, metrics)
+
+
+def against_production(
+    results: Results, baseline: Results, names: Sequence[str], config: ReleaseConfig
+) -> tuple[list[Comparison], list[Comparison]]:
+    """Comparisons with what serves, and those that turn once the items are removed that training has met (see :func:`flipped`)."""
     names = answered(baseline, "policy", names)
     old, new = records_of(baseline, "policy", names, config, results), records_of(results, "policy", names, config)
     against = tested(old, new, {name: config.of(named(name)).tolerance for name in new}, config)
-    found += against
-    metrics |= {f"release/regression/{c.benchmark}": c.difference for c in against}
-    return verdict_of(against, flipped(old, new, against, config), limits.said, metrics)
+    return against, flipped(old, new, against, config)
 
 
 def verdict_of(against: Sequence[Comparison], flips: Sequence[Comparison], said: Sequence[str], metrics: dict[str, float]) -> Gate:
     """BLOCK where anything is worse; wins elsewhere are named."""
-    worse = [f"{c.benchmark} {c.difference:+.4f} (p {c.p_holm:.4f}, {lost(c)})" for c in against if c.verdict == "worse"]
-    worse += [f"{c.benchmark} {c.difference:+.4f} (p {c.p_holm:.4f}) on the {c.n} items that are in no training data" for c in flips]
     better = [f"{c.benchmark} {c.difference:+.4f}" for c in against if c.verdict == "better"]
     wins = f"; better on {', '.join(better)}" if better else ""
-    if worse:
-        return Gate(name="regression", verdict="BLOCK", reason=f"worse than production on {', '.join(worse)}{wins}", metrics=metrics)
+    if worse := worse_than_production(against, flips):
+        return Gate(name="regression", verdict="BLOCK", reason=f"{worse[0]}{wins}", metrics=metrics)
     reason = "; ".join([f"not worse than production on {len(against)} benchmarks{wins}", *said])
     return Gate(name="regression", verdict="PROMOTE", reason=reason, metrics=metrics)
+
+
+def worse_than_production(against: Sequence[Comparison], flips: Sequence[Comparison]) -> list[str]:
+    """One line on all that is worse, or none."""
+    worse = [f"{c.benchmark} {c.difference:+.4f} (p {c.p_holm:.4f}, {lost(c)})" for c in against if c.verdict == "worse"]
+    worse += [f"{c.benchmark} {c.difference:+.4f} (p {c.p_holm:.4f}) on the {c.n} items that are in no training data" for c in flips]
+    return [f"worse than production on {', '.join(worse)}"] if worse else []
 
 
 def lost(found: Comparison) -> str:

@@ -136,8 +136,8 @@ def failed_items(results: Results, name: str, key: str, mean: float) -> str:
 
 
 def first(items: Sequence[str]) -> str:
-    """The first few, as a reason names them."""
-    return ", ".join(items[:NAMED]) + (", ..." if len(items) > NAMED else "")
+    """The first few, as a reason names them: never all but one."""
+    return ", ".join(items) if len(items) <= NAMED + 1 else ", ".join(items[:NAMED]) + ", ..."
 
 
 class Limited(NamedTuple):
@@ -179,7 +179,8 @@ def under_limits(results: Results, names: Sequence[str], config: ReleaseConfig) 
                 limit = f"at most {own.max_increase[key]:+.1%}{empty(share and own.max_increase[key] >= 1)}"
                 text += f", {most}{rise:+.1%} against {SHOWN_AS[before(results)]}, {limit}"
             below = key in own.min and value.low < own.min[key]
-            said.append(text + (" EXCEEDED" if any(outside) else "") + (failed_items(results, name, key, seen.value) if below else ""))
+            missed = (" MISSED" + failed_items(results, name, key, seen.value)) if below else ""
+            said.append(text + (" EXCEEDED" if sum(outside) > below else "") + missed)
             good = good and not any(outside)
             numbers[f"{name}/{key}"] = value.value
     return Limited(good, said, numbers)

@@ -5,7 +5,8 @@ import logging
 import os
 import signal
 import sys
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -14,7 +15,7 @@ from ray import cloudpickle
 
 from modelyard.adapters.ray import cluster
 from modelyard.adapters.ray import train as ray_train
-from modelyard.adapters.ray.fit import StageError
+from modelyard.adapters.ray.fit import StageError, sigterm
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
 
@@ -75,6 +76,16 @@ def take_turns(config, inputs, out, checkpoints, execution, report):
     (inputs["room"] / "taken").touch(exist_ok=False)
     time.sleep(1.0)
     (inputs["room"] / "taken").unlink()
+    return {"tiny/pid": float(os.getpid())}
+
+
+def go_on(config, inputs, out, checkpoints, execution, report):
+    """A stage that takes its time."""
+    import time
+
+    for step in range(1000):
+        report(step + 1, 1000)
+        time.sleep(0.1)
     return {"tiny/pid": float(os.getpid())}
 
 
@@ -168,8 +179,8 @@ def test_launch_paths_sent_to_ranks_mean_the_same_in_any_directory(tmp_path, mon
     assert ray_train.from_anywhere(ExecutionConfig()).checkpoint_store == ""
 
 
-def at_once(stage, root: Path, **execution) -> list[float]:
-    """The process of each of two launches that begin at the same time."""
+def at_once(stage, root: Path, pool: ThreadPoolExecutor, report=lambda *a, **k: None, **execution) -> list[Future]:
+    """Two launches that begin at the same time."""
     (root / "room").mkdir()
 
     def one(name: str) -> float:
@@ -177,15 +188,15 @@ def at_once(stage, root: Path, **execution) -> list[float]:
         where = ExecutionConfig(scratch=str(root / "scratch"), max_restarts=0, **execution)
         inputs = {"room": root / "room"}
         out, checkpoints = root / name / "out", root / name / "work" / "checkpoints"
-        return ray_train.launch(stage, TinyConfig(steps=2), inputs, out, checkpoints, where, lambda *a, **k: None)["tiny/pid"]
+        return ray_train.launch(stage, TinyConfig(steps=2), inputs, out, checkpoints, where, report)["tiny/pid"]
 
-    with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(one, ("one", "other")))
+    return [pool.submit(one, name) for name in ("one", "other")]
 
 
 @pytest.mark.parametrize("keep_workers", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_launches_at_the_same_time_run_beside_each_other_where_there_is_room(tmp_path, keep_workers):
-    pids = at_once(meet, tmp_path, threads=1, keep_workers=keep_workers)
+    with ThreadPoolExecutor(2) as pool:
+        pids = [future.result() for future in at_once(meet, tmp_path, pool, threads=1, keep_workers=keep_workers)]
 
     assert len(set(pids)) == 2
     if keep_workers:
@@ -195,6 +206,19 @@ def test_launches_at_the_same_time_run_beside_each_other_where_there_is_room(tmp
 
 
 def test_launches_at_the_same_time_take_turns_where_there_is_no_room(tmp_path):
-    pids = at_once(take_turns, tmp_path, threads=max(os.cpu_count() or 1, 2))
+    with ThreadPoolExecutor(2) as pool:
+        pids = [future.result() for future in at_once(take_turns, tmp_path, pool, threads=max(os.cpu_count() or 1, 2))]
 
     assert len(set(pids)) == 1
+
+
+def test_sigterm_stops_all_that_run_at_the_same_time(tmp_path):
+    begun = threading.Semaphore(0)
+    with sigterm(), ThreadPoolExecutor(2) as pool:
+        both = at_once(go_on, tmp_path, pool, lambda done, *a, **k: begun.release() if done == 3 else None, threads=1)
+        assert begun.acquire(timeout=120)
+        assert begun.acquire(timeout=120)
+        os.kill(os.getpid(), signal.SIGTERM)
+        for future in both:
+            with pytest.raises(StageError, match="stopped by SIGTERM"):
+                future.result(timeout=60)
