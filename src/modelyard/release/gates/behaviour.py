@@ -27,7 +27,7 @@ def regression_gate(evidence: Evidence, config: ReleaseConfig, found: list[Compa
     names = compared(results, config, safety=False)
     if not names:
         raise RefusedError("no benchmark was measured on which versions can be compared")
-    new = records_of(results, "policy", names, config)
+    records_of(results, "policy", names, config)  # refuses what cannot decide
     limits = under_limits(results, names, config)
     metrics = {f"release/regression/{key}": value for key, value in limits.numbers.items()}
     served = None if evidence.unmeasured else baseline
