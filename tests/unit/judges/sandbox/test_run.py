@@ -62,7 +62,9 @@ def test_sandbox_hostile_program_is_survived_and_fails(name: str, isolation: str
 
     assert not verdict.passed
     assert verdict.reason
-    assert verdict.isolation == ("seccomp" if isolation == "seccomp" else "namespaces+seccomp"), "failing verdicts say where they ran too"
+    never_ran = (verdict.reason, verdict.isolation) == ("timeout", "")  # on a machine so busy that it had not begun by then
+    where = "seccomp" if isolation == "seccomp" else "namespaces+seccomp"
+    assert never_ran or verdict.isolation == where, "failing verdicts say where they ran too"
     assert time.monotonic() - started < LIMITS.wall_seconds + 5
 
 
