@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 import threading
 from pathlib import Path
 
@@ -75,6 +76,8 @@ def _connect() -> None:
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     sessions.remove_left()
+    # Ray would have SIGTERM end this process on the spot; what it did before is to end the run in order.
+    main, before = threading.current_thread() is threading.main_thread(), signal.getsignal(signal.SIGTERM)
     # On a local cluster a rank's CPUs are a promise, not a limit, so a layout of more ranks than cores still starts.
     patient = Retrying(stop=stop_after_attempt(STARTS), retry=retry_if_exception_message(match=TOO_BUSY), before=_again, reraise=True)
     started = patient(
@@ -85,6 +88,8 @@ def _connect() -> None:
         log_to_driver=False,
         logging_level="ERROR",
     )
+    if main:
+        signal.signal(signal.SIGTERM, before)
     global _session
     _session = Path(started.address_info["session_dir"])
     sessions.note(_session)
