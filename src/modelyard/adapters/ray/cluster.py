@@ -10,7 +10,9 @@ import logging
 import os
 import secrets
 import signal
+import sys
 import threading
+from concurrent.futures import Future
 from pathlib import Path
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_message, stop_after_attempt
@@ -45,6 +47,7 @@ TOO_BUSY = ".*timed out during startup"
 
 _log = logging.getLogger(__name__)
 _connecting = threading.Lock()
+_disconnected = threading.Event()
 _session: Path | None = None
 """Where the cluster that this process started keeps its logs."""
 
@@ -52,7 +55,29 @@ _session: Path | None = None
 def connect() -> None:
     """Connect this process to Ray, starting a local cluster when no address is given. Does nothing when connected."""
     with _connecting:
-        _connect()
+        connected = "ray" in sys.modules and sys.modules["ray"].is_initialized()
+        if connected or threading.current_thread() is threading.main_thread():
+            _connect()
+        else:
+            _connect_in_a_thread_that_stays()
+
+
+def _connect_in_a_thread_that_stays() -> None:
+    """Linux ends what Ray starts together with the thread that started it."""
+    connected: Future[None] = Future()
+
+    def stay() -> None:
+        try:
+            _connect()
+        except BaseException as error:
+            connected.set_exception(error)
+            return
+        connected.set_result(None)
+        _disconnected.wait()
+
+    _disconnected.clear()
+    threading.Thread(target=stay, name="ray", daemon=True).start()
+    connected.result()
 
 
 def _connect() -> None:
@@ -114,6 +139,7 @@ def disconnect(*, keep_logs: bool = False) -> None:
 
     if ray.is_initialized():
         ray.shutdown()
+    _disconnected.set()
     global _session
     session, _session = _session, None
     if session is not None and not keep_logs:
