@@ -12,7 +12,9 @@ import secrets
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_message, stop_after_attempt
@@ -93,7 +95,8 @@ def _connect() -> None:
     if ray.is_initialized():
         return
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False, logging_level="ERROR")
+        with _own_sigterm():
+            ray.init(log_to_driver=False, logging_level="ERROR")
         return
     for key, value in OWN.items():
         os.environ.setdefault(key, value)
@@ -101,31 +104,36 @@ def _connect() -> None:
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     sessions.remove_left()
-    # Ray would have SIGTERM end this process on the spot; what it did before is to end the run in order.
-    main, before = threading.current_thread() is threading.main_thread(), signal.getsignal(signal.SIGTERM)
     # On a local cluster a rank's CPUs are a promise, not a limit, so a layout of more ranks than cores still starts.
-    patient = Retrying(stop=stop_after_attempt(STARTS), retry=retry_if_exception_message(match=TOO_BUSY), before=_again, reraise=True)
-    started = patient(
-        ray.init,
-        address="local",
-        num_cpus=max(os.cpu_count() or 1, 2),
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-    )
-    if main:
-        signal.signal(signal.SIGTERM, before)
+    patient = Retrying(stop=stop_after_attempt(STARTS), retry=retry_if_exception_message(match=TOO_BUSY), before_sleep=_again, reraise=True)
+    with _own_sigterm():
+        started = patient(
+            ray.init,
+            address="local",
+            num_cpus=max(os.cpu_count() or 1, 2),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
     global _session
     _session = Path(started.address_info["session_dir"])
     sessions.note(_session)
 
 
-def _again(state: RetryCallState) -> None:
-    if state.attempt_number > 1:
-        import ray
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Put back what SIGTERM does, which is to end the run in order: a Ray that connects would have it end this process on the spot."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
 
-        _log.warning("Ray did not start in time on this busy machine; once more")
-        ray.shutdown()
+
+def _again(state: RetryCallState) -> None:
+    import ray
+
+    _log.warning("Ray did not start in time on this busy machine; once more")
+    ray.shutdown()
 
 
 def dashboard() -> str:

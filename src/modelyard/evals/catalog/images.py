@@ -5,9 +5,9 @@ answer of 13. Its own test images are asked about; without seeing, the likeliest
 ``emoji_captions`` (``emoji_captions_de`` and so on; ``emoji_noto``: other drawings of emoji) is retrieval, as image-text models are measured
 (Karpathy and Fei-Fei 2015): the caption of the image among those of :data:`AMONG` - 1 other images, so that chance is 1 in :data:`AMONG`; the one
 whose log p the image raises most, since how likely captions are by themselves says nothing of the image (GPT-3's normalisation,
-arXiv:2005.14165, section 2.4, with the image as the context). ``digits`` and
-``charts`` are one-word questions about the pictures that a line keeps of them. All are asked in chat, as SFT teaches. Read are the rows that a
-line's feedback carries (``benchmarks/{name}.jsonl`` with images of the same artifact), or the files of the package ``easy-vqa``.
+arXiv:2005.14165, section 2.4, with the image as the context). ``digits`` and ``charts`` are one-word questions about the pictures that a line
+keeps of them. All are asked in chat, as SFT teaches. Read are the rows that a line's feedback carries (``benchmarks/{name}.jsonl`` with images of
+the same artifact), or the files of the package ``easy-vqa``.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from modelyard.model.asked import Decoding
 AMONG = 8
 """Captions of which one is right."""
 LANGUAGES = ("de", "es", "fr", "it", "ja", "ko", "pt", "zh")
+"""Beside English."""
 ASKED = "{image}\n{question}"
 WORD = Decoding(max_new_tokens=8, temperature=0.0, samples=1, seed=0, stops=("\n",))
 EMOJI = ("emoji_captions", "emoji_noto", *(f"emoji_{kind}_{language}" for kind in ("captions", "noto") for language in LANGUAGES))
