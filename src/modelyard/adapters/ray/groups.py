@@ -6,6 +6,7 @@ both, and take turns where it has not. Counted is what this process asks for; on
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ class Groups:
         self._changed = threading.Condition()
         self._running: list[Layout] = []
         self._waiting: list[WarmGroup] = []
+        self._numbers = itertools.count(1)
 
     @contextmanager
     def place(self, layout: Layout) -> Iterator[None]:
@@ -42,11 +44,10 @@ class Groups:
         """
         with self._changed:
             found = self._changed.wait_for(lambda: self._waiter(layout) or self._has_room(layout))
-            number = len(self._running) + 1
             self._running.append(layout)
         group: WarmGroup | None = None
         try:
-            group = found if isinstance(found, WarmGroup) else WarmGroup(layout, number)
+            group = found if isinstance(found, WarmGroup) else WarmGroup(layout, next(self._numbers))
             yield group
         except BaseException:
             if group:

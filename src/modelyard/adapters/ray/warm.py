@@ -60,8 +60,8 @@ class WarmGroup(Fit):
     """A ``fit()`` that ends when it is told to."""
 
     def __init__(self, layout: Layout, number: int) -> None:
-        """``number``: 1, or more where other groups run at the same time."""
-        super().__init__(layout, serve, JobMailbox, (layout.ranks,), {}, "stages" if number == 1 else f"stages-{number}")
+        """``number``: of this process's groups, since Ray keeps the runs of a name in one place."""
+        super().__init__(layout, serve, JobMailbox, (layout.ranks,), {}, f"stages-{number}")
         self.spent = False
         """Whether a job needed its restarts: the next one should get a group with all of them."""
 
