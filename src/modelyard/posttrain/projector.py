@@ -123,7 +123,7 @@ def run(
         vision=config.vision,
         vocab_size=shown.vocab_size,
     )
-    before = validation_loss(engine, held_out, config.micro_batch, encoder.padding, config.seed, album)
+    before = validation_loss(engine, held_out, config.micro_batch, encoder.padding, config.seed, album, config.share_images)
     history = trainer.train(
         engine,
         data.batch,
@@ -137,7 +137,7 @@ def run(
         spike=config.spike,
     )
     model_directory.write(engine, tokenizer, history, out)
-    after = validation_loss(engine, held_out, config.micro_batch, encoder.padding, config.seed, album)
+    after = validation_loss(engine, held_out, config.micro_batch, encoder.padding, config.seed, album, config.share_images)
     assert engine.model.vision is not None
     return {
         **after.flat("projector/validation/loss"),

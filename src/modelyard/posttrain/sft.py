@@ -38,7 +38,7 @@ from modelyard.model.training.token_data import sequences
 from modelyard.posttrain.losses import sft_loss
 from modelyard.posttrain.rows.album import NO_ALBUM, Album
 from modelyard.posttrain.rows.encoding import demonstration
-from modelyard.posttrain.rows.masking import Example, alike, fill_rows, pack_examples, pad_examples, room, stem_of
+from modelyard.posttrain.rows.masking import Example, alike, fill_rows, pack_examples, room, stem_of, sums_of_examples
 from modelyard.posttrain.rows.sampling import length_grouped, pretraining_window
 from modelyard.progress import Report
 from modelyard.stats.estimate import Estimate, bootstrap_mean
@@ -46,7 +46,7 @@ from modelyard.stats.estimate import Estimate, bootstrap_mean
 EPOCHS = "epochs"
 """Where the weights after every epoch are kept."""
 VALIDATION_ROWS = 64
-"""Validation demonstrations that are padded together."""
+"""Rows of validation demonstrations that are padded together."""
 
 
 class SFTConfig(Config):
@@ -138,7 +138,7 @@ def run(
         lora=config.lora,
         part="all" if any(example.images for example in fitting) else "language",
     )
-    before = validation_loss(engine, held_out, config.micro_batch, encoder.padding, config.seed, album)
+    before = validation_loss(engine, held_out, config.micro_batch, encoder.padding, config.seed, album, config.share_images)
 
     def keep_epoch(step: int) -> None:
         if config.keep_epochs and (step % data.per_epoch == 0 or step == steps):
@@ -160,7 +160,7 @@ def run(
     model_directory.write(engine, base, history, out)
     if config.keep_epochs and engine.layout.rank == 0:
         shutil.copytree(checkpoints / EPOCHS, out / EPOCHS)
-    after = validation_loss(engine, held_out, config.micro_batch, encoder.padding, config.seed, album)
+    after = validation_loss(engine, held_out, config.micro_batch, encoder.padding, config.seed, album, config.share_images)
     return {
         **after.flat("sft/validation/loss"),
         "sft/validation/base_loss": before.value,
@@ -275,17 +275,22 @@ def batches(
 
 
 def validation_loss(
-    engine: Engine, examples: Sequence[Example], micro_batch: int, pad_id: int, seed: int, album: Album = NO_ALBUM
+    engine: Engine, examples: Sequence[Example], micro_batch: int, pad_id: int, seed: int, album: Album = NO_ALBUM, share_images: int = 1
 ) -> Estimate:
-    """-log p a trained token, in nats; the interval is a bootstrap over examples with their token counts taken as fixed."""
+    """-log p a trained token, in nats; the interval is a bootstrap over examples with their token counts taken as fixed.
+
+    At most ``share_images`` examples of one image share a row, as in training, which changes nothing but the time.
+    """
     sums: list[float] = []
     tokens = 0.0
-    ordered = sorted(examples, key=lambda example: example.length)
-    for start in range(0, len(ordered), VALIDATION_ROWS):
-        part = ordered[start : start + VALIDATION_ROWS]
-        rows = pad_examples(part, pad_id)
-        tiles = album.tiles(rows.tokens, [example.images for example in part])
-        logprobs = engine.evaluate(Batch(rows.tokens, rows.labels, {}, tiles), micro_batch).cpu()
-        sums += (-(logprobs * rows.mask).sum(dim=1)).tolist()
+    groups = [[examples[i] for i in group] for group in alike(examples, album.placeholder, share_images)]
+    groups.sort(key=lambda group: room(group, stem_of(group)))
+    for start in range(0, len(groups), VALIDATION_ROWS):
+        part = groups[start : start + VALIDATION_ROWS]
+        packed = pack_examples(part, pad_id, stems=[stem_of(group) for group in part])
+        rows, shares = packed.rows, any(len(group) > 1 for group in part)
+        texts = {SEGMENTS: packed.segments, STEM: packed.stems} if shares else {}
+        logprobs = engine.evaluate(Batch(rows.tokens, rows.labels, texts, album.tiles(rows.tokens, packed.images)), micro_batch).cpu()
+        sums += sums_of_examples(-(logprobs * rows.mask), packed, [len(group) for group in part])
         tokens += float(rows.mask.sum())
-    return bootstrap_mean([one * len(ordered) / tokens for one in sums], seed)
+    return bootstrap_mean([one * len(examples) / tokens for one in sums], seed)

@@ -156,7 +156,8 @@ def test_stopped_and_resumed_run_is_the_uninterrupted_one(
 
 
 def test_demonstrations_that_share_an_image_train_as_rows_of_their_own(world: Path, shown: tuple[Path, dict[str, float]]) -> None:
-    encoder, model = Encoder(shown[0]), model_directory.read(shown[0]).model
+    shown_at = shown[0]
+    encoder, model = Encoder(shown_at), model_directory.read(shown_at).model
     album = Album.of(encoder, model, world / "feedback", False)
     examples = [demonstration(encoder, one) for one in feedback.read(world / "feedback" / DEMONSTRATIONS, Demonstration, "train")]
     examples = [*examples[:6], examples[-1]]
@@ -167,7 +168,7 @@ def test_demonstrations_that_share_an_image_train_as_rows_of_their_own(world: Pa
         packed = pack_examples(groups, encoder.padding, None, stems)
         extras = {"mask": packed.rows.mask, SEGMENTS: packed.segments, STEM: packed.stems}
         batch = Batch(packed.rows.tokens, packed.rows.labels, extras, album.tiles(packed.rows.tokens, packed.images))
-        engine = model_directory.load(shown[0], ONE, optim=OPTIMIZER.model_copy(update={"clip_grad": 0.0}), part="all")
+        engine = model_directory.load(shown_at, ONE, optim=OPTIMIZER.model_copy(update={"clip_grad": 0.0}), part="all")
         metrics = engine.train_step(batch, 1, sft_loss)
         moments = [parameter.main_grad.clone() for parameter in engine.gpt.parameters()]
         return metrics, moments
@@ -177,6 +178,11 @@ def test_demonstrations_that_share_an_image_train_as_rows_of_their_own(world: Pa
         assert shared[0][key] == pytest.approx(own[0][key], rel=1e-5)
     for mine, expected in zip(shared[1], own[1], strict=True):
         assert (mine - expected).norm() <= 1e-4 * expected.norm() + 1e-7
+    # and so they are measured
+    engine = model_directory.load(shown_at, ONE)
+    alone, together = (sft.validation_loss(engine, examples, 2, encoder.padding, 0, album, share) for share in (1, 4))
+    assert (together.n, together.value) == (alone.n, pytest.approx(alone.value, rel=1e-5))
+    assert together.low == pytest.approx(alone.low, rel=0.02)
 
 
 def test_token_of_images_is_added_once(world: Path, tmp_path: Path) -> None:

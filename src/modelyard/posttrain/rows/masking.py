@@ -110,6 +110,16 @@ def pack_examples(
     return Packed(Rows(tokens, labels.masked_fill(mask == 0, UNLABELLED), mask), segments, torch.tensor(shared), images)
 
 
+def sums_of_examples(values: Tensor, packed: Packed, counts: Sequence[int]) -> list[float]:
+    """``values`` [B, S] summed over each example, row by row; ``counts``: examples of each row."""
+    each = values.new_zeros(len(counts), int(packed.segments.max()) + 1).scatter_add(1, packed.segments, values)
+    found: list[float] = []
+    for sums, count, stem in zip(each.tolist(), counts, packed.stems.tolist(), strict=True):
+        first = 1 if stem else 0  # the stem has a number of its own, and nothing of it is trained on
+        found += sums[first : first + count]
+    return found
+
+
 def room(group: Sequence[Example], stem: int = 0) -> int:
     """Positions of a row that examples take, of which the first ``stem`` are theirs together."""
     return sum(example.length for example in group) - (len(group) - 1) * stem
