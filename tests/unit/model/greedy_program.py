@@ -16,7 +16,7 @@ from modelyard.model.inference.generate import generate
 from modelyard.model.network import parallel
 from modelyard.model.training.batch import Batch
 
-NEW_TOKENS = 64
+NEW_TOKENS = 24
 
 
 def measure(directory: Path, execution: ExecutionConfig, prompts: list[list[int]], rows: torch.Tensor) -> dict[str, Any]:

@@ -52,7 +52,8 @@ def run(split: dict[str, list[str]], inputs: Inputs, adapted: Inputs, root: Path
     }
     (root / "given.json").write_text(json.dumps(given))
     alone = ExecutionConfig(threads=1)
-    one = {name: policy_program.measure(config, read[name], alone, root / "one" / name) for name, config in CONFIGS.items()}
+    named = {name for names in split.values() for name in names}
+    one = {name: policy_program.measure(CONFIGS[name], read[name], alone, root / "one" / name) for name in sorted(named)}
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", policy_program.__file__]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[4] / "src"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([*command, str(root / "given.json")], capture_output=True, text=True, env=environment)
