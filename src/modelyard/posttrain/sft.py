@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -38,11 +38,13 @@ from modelyard.model.training.token_data import sequences
 from modelyard.posttrain.losses import sft_loss
 from modelyard.posttrain.rows.album import NO_ALBUM, Album
 from modelyard.posttrain.rows.encoding import demonstration
-from modelyard.posttrain.rows.masking import Example, alike, fill_rows, pack_examples, room, stem_of, sums_of_examples
+from modelyard.posttrain.rows.masking import Example, alike, averaged, fill_rows, pack_examples, room, stem_of, sums_of_examples
 from modelyard.posttrain.rows.sampling import length_grouped, pretraining_window
 from modelyard.progress import Report
 from modelyard.stats.estimate import Estimate, bootstrap_mean
 
+Average = Literal["token", "square", "sample"]
+POWERS: dict[Average, float] = {"token": 0.0, "square": 0.5, "sample": 1.0}
 EPOCHS = "epochs"
 """Where the weights after every epoch are kept."""
 VALIDATION_ROWS = 64
@@ -70,6 +72,10 @@ class SFTConfig(Config):
     """Longest demonstration that is trained on, in positions; absent: the model's ``seq_len``."""
     dropout: float = Field(ge=0, lt=1)
     """Share of the residual stream's updates that is dropped (InstructGPT: 0.2)."""
+    average: Average = "token"
+    """What the loss is the mean over: trained tokens; examples (``sample``: a long answer weighs as a short one, a row of pretraining text or each of
+    its documents as one example); or between the two (``square``), as InternVL 2.5 weighs them (arXiv:2412.05271): each token of an example
+    of n by n to the power 0, -1, -1/2."""
     keep_epochs: bool
     """Whether the weights after every epoch are kept, for a choice among them (InstructGPT: by reward-model score)."""
     optimizer: OptimizerConfig
@@ -124,7 +130,7 @@ def run(
         for split in ("train", "validation")
     )
     fitting, held_out = fit(train, width), fit(validation, width)
-    data = batches(fitting, mixed_in(config, inputs), config, encoder.padding, width, album)
+    data = batches(fitting, mixed_in(config, inputs), config, encoder.padding, width, album, POWERS[config.average])
     steps = max(1, round(config.epochs * data.per_epoch))
     engine = model_directory.load(
         base,
@@ -224,13 +230,19 @@ class Rowed(Protocol):
 
 
 def batches(
-    examples: Sequence[Example], pretraining: Rows | None, config: Rowed, pad_id: int, width: int, album: Album = NO_ALBUM
+    examples: Sequence[Example],
+    pretraining: Rows | None,
+    config: Rowed,
+    pad_id: int,
+    width: int,
+    album: Album = NO_ALBUM,
+    power: float = 0.0,
 ) -> Batches:
     """Step -> batch: rows of demonstrations first, then pretraining rows cut to the batch's width.
 
     Packed rows are ``width`` wide and taken in random order; otherwise a row is one demonstration, or those that share an image, beside others of
     similar length. Documents of a pretraining row see each other unless the rows keep them apart; where demonstrations share a row that is longer
-    than theirs, theirs are padded.
+    than theirs, theirs are padded. ``power``: of :func:`~modelyard.posttrain.rows.masking.averaged`.
     """
     size, mixed = config.demonstrations_per_batch, config.pretraining_per_batch
     lengths = [example.length for example in examples]
@@ -266,6 +278,8 @@ def batches(
             segments = torch.cat([segments, F.pad(text.extras.get(SEGMENTS, torch.zeros_like(text.tokens)), fill, value=-1)])
             stem, images = torch.cat([stem, stem.new_zeros(mixed)]), [*images, *[()] * mixed]
             apart |= SEGMENTS in text.extras
+        if power:
+            mask = averaged(mask, segments, power)
         extras = {"mask": mask} | ({SEGMENTS: segments} if apart else {}) | ({STEM: stem} if shares else {})
         return Batch(tokens, labels, extras, album.tiles(tokens, images))
 

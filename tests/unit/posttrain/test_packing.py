@@ -80,6 +80,29 @@ def test_packed_rows_train_exactly_like_rows_of_one(style: str, execution: Execu
     assert abs(blind.train_step(batch(packed.rows), 1, sft_loss)["loss"] - apart[0]["loss"]) > 1e-4, "without segments they see each other"
 
 
+@pytest.mark.parametrize(("average", "pack"), [("sample", True), ("sample", False), ("square", True)])
+def test_average_over_samples_is_the_mean_of_each_ones_mean_and_square_stands_between(
+    average: sft.Average, pack: bool, execution: ExecutionConfig
+) -> None:
+    text = PackedRows(np.random.default_rng(0).integers(5, 300, (2, 41)))
+    config = sft_config(pack=pack, batch=8 if not pack else 3, micro_batch=1, pretraining_share=0.2 if not pack else 0.34, average=average)
+    made = examples()[: config.demonstrations_per_batch] if not pack else examples()
+    taken = sft.batches(made, text, config, 4, 32, power=sft.POWERS[average]).batch(0)
+    engine = Engine(MODEL, execution, seed=3, precision="fp32", optim=optimizer(1e-2), total_steps=4)
+    logprobs, mask = engine.evaluate(taken, 1), taken.extras["mask"]
+    segments = taken.extras.get(SEGMENTS, torch.zeros_like(taken.tokens))
+    samples = [
+        logprobs[row][chosen]
+        for row in range(len(mask))
+        for number in segments[row].unique()
+        if (chosen := (segments[row] == number) & (mask[row] > 0)).any()
+    ]
+    assert len({len(sample) for sample in samples}) > 2
+    power = {"square": 0.5, "sample": 1.0}[average]
+    expected = -sum(float(s.sum()) * len(s) ** -power for s in samples) / sum(len(s) ** (1 - power) for s in samples)
+    assert engine.train_step(taken, 1, sft_loss)["loss"] == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("pack", [True, False])
 def test_pretraining_rows_of_sft_and_ptx_keep_their_documents_apart_where_the_tokens_say_so(pack: bool) -> None:
     draw = np.random.default_rng(0)

@@ -51,8 +51,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "pt": ("como se chama este emoji?",),
     "zh": ("这个表情符号叫什么",),
 }
-"""Language -> ways to ask for a name. The first is a benchmark's; the others are for training: of every picture there is one name, and a few
-looks at it teach little."""
+"""Language -> ways to ask for a name. The first is a benchmark's; in training every picture is asked about in one of them."""
 
 
 class Emoji(NamedTuple):

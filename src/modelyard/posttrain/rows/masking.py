@@ -110,6 +110,13 @@ def pack_examples(
     return Packed(Rows(tokens, labels.masked_fill(mask == 0, UNLABELLED), mask), segments, torch.tensor(shared), images)
 
 
+def averaged(mask: Tensor, segments: Tensor, power: float) -> Tensor:
+    """``mask`` [B, S] with the weight n^-``power`` for each token of a segment of n trained tokens: 0 leaves tokens alike, 1 examples."""
+    numbers = segments.clamp(min=0)  # what is -1 is padding, and its mask 0
+    counts = mask.new_zeros(len(mask), int(numbers.max()) + 1).scatter_add(1, numbers, mask)
+    return mask * counts.clamp(min=1).pow(-power).gather(1, numbers)
+
+
 def sums_of_examples(values: Tensor, packed: Packed, counts: Sequence[int]) -> list[float]:
     """``values`` [B, S] summed over each example, row by row; ``counts``: examples of each row."""
     each = values.new_zeros(len(counts), int(packed.segments.max()) + 1).scatter_add(1, packed.segments, values)
