@@ -8,11 +8,11 @@ export DO_NOT_TRACK := 1
 
 # make takes "policy.kl_coef=0.05" for a variable of its own; every command-line variable that is not one of make's here is
 # an override of the config. Each is one word of the shell, whatever spaces and quotes its value has.
-KNOWN     := MODELYARD_IMAGE TINY CONFIG PYTHON VENV PORTS N SEED MODEL DATA LOCKED
+KNOWN     := MODELYARD_IMAGE TINY CONFIG PYTHON VENV PORTS N SEED SEEDS MODEL DATA LOCKED
 GIVEN      = $(foreach _key,$(sort $(.VARIABLES)),$(if $(filter command line,$(origin $(_key))),$(_key)))
 OVERRIDES  = $(foreach _key,$(filter-out $(KNOWN),$(GIVEN)),'$(subst ','\'',$(_key)=$(value $(_key)))')
 
-.PHONY: help run test test-numerics test-all check docs ui serve desk clean setup lock services deploy kubernetes chaos gpu-proof bench bench-evals bench-data bench-posttrain
+.PHONY: help run test test-numerics test-all check docs ui serve desk clean setup lock services deploy kubernetes chaos gpu-proof findings bench bench-evals bench-data bench-posttrain
 .DEFAULT_GOAL := help
 
 # Where `make services` answers, for the configs that are meant for it.
@@ -22,7 +22,7 @@ help: ## this list
 	@awk -F ' *## *' '/^[a-z%-]+:.*##/ { sub(/:.*/, "", $$1); printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # What a config of questions by reasoning-gym needs beside the rest.
-TASKS := $(if $(findstring verified,$(CONFIG)),$(VENV)/.tasks)
+TASKS := $(if $(or $(findstring verified,$(CONFIG)),$(findstring findings,$(CONFIG))),$(VENV)/.tasks)
 
 run: $(READY) $(TASKS) ## the whole pipeline, set-up included: [CONFIG=configs/pipeline/tiny.toml] [policy.kl_coef=0.05 ...]
 	@$(ADDRESSES) $(BIN)/modelyard run $(CONFIG) $(OVERRIDES)
@@ -60,6 +60,9 @@ bench-posttrain: $(READY)
 
 gpu-proof: $(READY) ## what one GPU gives, into gpu-proof.json: [TINY=1]
 	@$(BIN)/python -m bench.gpu.proof --out gpu-proof.json $(if $(TINY),--tiny)
+
+findings: $(READY) $(VENV)/.tasks ## three findings of GPT-Fathom on models trained here, about an hour: [SEEDS=5] [TINY=1]
+	@$(BIN)/python -m bench.findings $(if $(SEEDS),--seeds $(SEEDS)) $(if $(TINY),--tiny)
 
 bench-%: $(READY) ## bench/NAME.py, such as bench-train
 	@$(BIN)/python -m bench.$*

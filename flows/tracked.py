@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from typing import TypeVar
 
 from flows.pipeline_config import ConfigFile, PipelineConfig, resolve
 from tasks.asked_models import fetch_asked
 from tasks.build import Place
 
-LineFlow = Callable[[PipelineConfig | ConfigFile], None]
+R = TypeVar("R")
 
 
-def tracked(function: LineFlow) -> LineFlow:
+def tracked(function: Callable[[PipelineConfig | ConfigFile], R]) -> Callable[[PipelineConfig | ConfigFile], R]:
     """The flow function within the MLflow run of its line; what and how it computes is its config, where it
     runs is not shown there.
     """
 
     @wraps(function)
-    def run(config: PipelineConfig | ConfigFile) -> None:
+    def run(config: PipelineConfig | ConfigFile) -> R:
         config = resolve(config)
         fetch_asked(config)
         shown = config.model_dump(mode="json", exclude={"execution"})
         with Place(config.name, config.execution).tracker.line_run(config.name, shown):
-            function(config)
+            return function(config)
 
     return run

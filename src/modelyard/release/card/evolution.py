@@ -184,15 +184,16 @@ def evolution(versions: Sequence[Version]) -> list[Row]:
 
 def figure(points: Sequence[tuple[str, Estimate]]) -> str:
     """SVG: the points in their order, with their intervals."""
+    return figures.draw(lambda axes: chart(axes, points), height=2.2)
+
+
+def chart(axes: Any, points: Sequence[tuple[str, Estimate]], name: str = "") -> None:
+    """Draw the points in their order, with their intervals; ``name`` is for a legend."""
     values = [one.value for _, one in points]
     below = [0.0 if math.isnan(one.low) else max(0.0, one.value - one.low) for _, one in points]
     above = [0.0 if math.isnan(one.high) else max(0.0, one.high - one.value) for _, one in points]
-
-    def paint(axes: Any) -> None:
-        axes.errorbar([label for label, _ in points], values, yerr=[below, above], marker="o", capsize=3)
-        axes.margins(x=0.15)
-
-    return figures.draw(paint, height=2.2)
+    axes.errorbar([label for label, _ in points], values, yerr=[below, above], marker="o", capsize=3, label=name)
+    axes.margins(x=0.15)
 
 
 def render(sources: Mapping[str, Source]) -> str:
