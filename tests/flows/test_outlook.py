@@ -92,7 +92,10 @@ SUMS = """evals.benchmarks.sums={file="sums.jsonl", group="kind", aspect="safety
     [
         ([SUMS % ""], [("sums (side hard)", 10, "release.min_items", 30)]),
         ([SUMS % ", limit=20"], [("sums", 20, "release.min_items", 30), ("sums (side easy)", 15, "", 30), ("sums (side hard)", 5, "", 30)]),
-        ([SUMS % "", "release.limits.sums={min_items=50}"], [("sums", 40, "release.limits.sums.min_items", 50), ("", 30, "", 50), ("", 10, "", 50)]),
+        (
+            [SUMS % "", "release.limits.sums={min_items=50}"],
+            [("sums", 40, "release.limits.sums.min_items", 50), ("", 30, "", 50), ("", 10, "", 50)],
+        ),
         ([SUMS % "", "release.limits.sums={min_items=10}"], []),
         ([SUMS % "", "release.limits.sums={gated=false}"], []),
         (["evals.benchmarks.last_word.limit=29"], [("last_word (limit)", 29, "release.min_items", 30)]),
@@ -101,7 +104,11 @@ SUMS = """evals.benchmarks.sums={file="sums.jsonl", group="kind", aspect="safety
     ],
 )
 def test_check_warns_of_benchmarks_that_will_have_too_few_items(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, overrides: list[str], said: list[tuple[str, int, str, int]]
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    overrides: list[str],
+    said: list[tuple[str, int, str, int]],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MODELYARD_HOME", str(tmp_path / "home"))
@@ -112,4 +119,6 @@ def test_check_warns_of_benchmarks_that_will_have_too_few_items(
     warned = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
     assert len(warned) == len(said)
     for line, (name, count, key, least) in zip(warned, said, strict=True):
-        assert line.startswith(f"warning: evals.benchmarks.{name}") and f": {count} items, and {key}" in line and f" is {least}: " in line
+        assert line.startswith(f"warning: evals.benchmarks.{name}")
+        assert f": {count} items, and {key}" in line
+        assert f" is {least}: " in line

@@ -38,7 +38,11 @@ def test_what_most_labelers_say_is_the_answer_and_one_that_is_there_stays(
             form = {f"rank-{at}": str(ranks[text]) for at, text in enumerate(shown)}
             assert not re.search(r'name="(rating|flag|all_wrong)', page.text), "statements have neither marks nor metadata"
             refused = person.post(page.url.path, action="submit", **{"rank-0": "1"})
-            assert (refused.status_code, "1 of 2 answers have no rank." in refused.text, "have no mark" in refused.text) == (400, True, False)
+            assert (refused.status_code, "1 of 2 answers have no rank." in refused.text, "have no mark" in refused.text) == (
+                400,
+                True,
+                False,
+            )
             person.post(page.url.path, action="submit", **form)
     assert main(["label", "--out", str(tmp_path / "desk"), "--only", name, "--book", book]) == 0
     assert (tmp_path / "desk" / "comparisons.jsonl").read_text() == "", "what is true of a text is no preference to train on"

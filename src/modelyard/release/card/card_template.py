@@ -43,7 +43,7 @@ in the middle.</p>
 {% for item in one["items"] %}<blockquote class="asked"><p class="soft small">{{ item.item }}</p>
 {% if item.images %}<div class="pictures">{% for image in item.images %}<img src="{{ image }}" alt="image {{ loop.index }} of {{ item.item }}">{% endfor %}</div>{% endif %}
 {% if item.question %}<p class="opening">{{ item.question }}</p>{% endif %}{% if item.target %}<p class="small"><span class="soft">expected:</span> {{ item.target }}</p>{% endif %}
-{% for answer in item.answers %}<p class="small"><span class="soft">{{ answer.who }} (score {{ answer.score }}):</span> {{ answer.text or "–" }}</p>
+{% for answer in item.answers %}<p class="small"><span class="soft">{{ answer.who }} (score {{ answer.score }}):</span> {{ answer.text or "nothing" }}</p>
 {% endfor %}</blockquote>
 {% endfor %}</details>
 {% endfor %}</section>{% endif %}

@@ -115,4 +115,10 @@ def reliability(found: Mapping[str, Reliability]) -> str:
 def items_of(bins: Sequence[Bin]) -> str:
     """``12 to 40 items a point``."""
     counts = sorted(b.n for b in bins)
-    return "no items" if not counts else f"{counts[0]} items a point" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]} items a point"
+    return (
+        "no items"
+        if not counts
+        else f"{counts[0]} items a point"
+        if counts[0] == counts[-1]
+        else f"{counts[0]} to {counts[-1]} items a point"
+    )

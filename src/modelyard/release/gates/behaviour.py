@@ -12,7 +12,18 @@ from collections.abc import Sequence
 from modelyard.formats.results import Results
 from modelyard.release.compare import Comparison, Grouped
 from modelyard.release.gates.gate import Evidence, Gate, RefusedError, metric
-from modelyard.release.gates.measured import PRODUCTION, answered, changed_ids, compared, first, losing, named, records_of, tested, under_limits
+from modelyard.release.gates.measured import (
+    PRODUCTION,
+    answered,
+    changed_ids,
+    compared,
+    first,
+    losing,
+    named,
+    records_of,
+    tested,
+    under_limits,
+)
 from modelyard.release.limits import ReleaseConfig
 
 NOTHING_SERVES = (

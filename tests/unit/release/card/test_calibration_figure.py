@@ -32,7 +32,11 @@ def test_points_of_few_items_are_joined_and_drawn_with_their_interval(monkeypatc
     assert len(x) == 3, "ten jagged points before"
     counts, at = [], 0
     for share, (low, high) in zip(y, edges, strict=True):
-        n = next(n for n in range(10, 43) if sum(hit[at : at + n]) / n == pytest.approx(share) and proportion(sum(hit[at : at + n]), n).low == pytest.approx(low))
+        n = next(
+            n
+            for n in range(10, 43)
+            if sum(hit[at : at + n]) / n == pytest.approx(share) and proportion(sum(hit[at : at + n]), n).low == pytest.approx(low)
+        )
         assert high == pytest.approx(proportion(sum(hit[at : at + n]), n).high)
         counts, at = [*counts, n], at + n
     assert at == 42

@@ -67,15 +67,21 @@ def test_items_lost_against_production_stand_with_question_target_answers_and_pi
     ]
     assert (one.items[1].question, one.items[1].target, one.items[1].images) == ("Question 51", "<b>word 51</b>", (data_url(RED.png),))
     long = one.items[0].question
-    assert LONGEST <= len(long) < LONGEST + 10 and long.startswith("Which word is next?") and long.endswith("x end")
-    assert "&lt;script&gt;alert(1)" in card and "&lt;b&gt;word 51&lt;/b&gt;" in card and data_url(RED.png) in card
-    assert "<script>alert" not in card and "<b>word" not in card
+    assert LONGEST <= len(long) < LONGEST + 10
+    assert long.startswith("Which word is next?")
+    assert long.endswith("x end")
+    assert "&lt;script&gt;alert(1)" in card
+    assert "&lt;b&gt;word 51&lt;/b&gt;" in card
+    assert data_url(RED.png) in card
+    assert "<script>alert" not in card
+    assert "<b>word" not in card
 
 
 def test_without_the_benchmarks_the_prompt_of_the_record_is_what_was_asked(tmp_path: Path) -> None:
     inputs, card = decided(tmp_path, evidence.CONFIG, gathered=False)
     assert shown(tmp_path, inputs)[0].items[0].question == "shots\n\nPrompt 50"
-    assert "Prompt 54" in card and "Prompt 55" not in card
+    assert "Prompt 54" in card
+    assert "Prompt 55" not in card
 
 
 def test_production_that_was_asked_something_else_says_nothing_beside(tmp_path: Path) -> None:
