@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, get_args
 
+from modelyard.closest import did_you_mean
 from modelyard.data.corpus.document import Kind
 from modelyard.data.instructions.config import InstructionsConfig
 from modelyard.data.tokens.token_files import BaseTokensConfig, TokensConfig
@@ -101,14 +102,15 @@ def check_classifier(config: PipelineConfig) -> None:
     known = config.harm_labels.categories if config.harm_labels else {}
     protected = config.content_classifier.protected if config.content_classifier else ()
     if unknown := [name for name in protected if name not in known]:
-        raise ValueError(f"content_classifier.protected: {unknown[0]!r} is none of harm_labels.categories ({', '.join(known)})")
+        named = f"{unknown[0]!r} is none of harm_labels.categories ({', '.join(known)}){did_you_mean(unknown[0], known)}"
+        raise ValueError(f"content_classifier.protected: {named}")
 
 
 def check_data(config: PipelineConfig) -> None:
     """What names a source names one of the corpus."""
     sources = [source.name for source in config.corpus.sources]
     if unknown := [name for name in config.held_out.reviews if name not in sources]:
-        raise ValueError(f"held_out.reviews: no source of the corpus is named {unknown[0]!r}")
+        raise ValueError(f"held_out.reviews: no source of the corpus is named {unknown[0]!r}{did_you_mean(unknown[0], sources)}")
     if unknown := [name for name in config.tokens.mixture if name not in (*sources, *get_args(Kind))]:
         raise ValueError(f"tokens.mixture.{unknown[0]}: no source of the corpus is named so, and it is no kind of document")
 

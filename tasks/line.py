@@ -24,6 +24,8 @@ from tasks.stages import METRICS, RELEASED, STAGES, Name, On, Stage
 
 RANKS_TIMEOUT_SECONDS = 7 * 24 * 3600
 DRIVER_TIMEOUT_SECONDS = 3600
+DECISION: Name = "decision"
+"""Decided anew by every run that has results."""
 ALONE = {"tensor_parallel": 1, "pipeline_parallel": 1, "data_parallel": 1, "expert_parallel": 1}
 """The layout of one rank."""
 
@@ -60,7 +62,7 @@ class Line:
         self.config = config
         self.place = Place(config.name, config.execution)
         self.built: dict[Name, Built] = {}
-        self.order: tuple[Name, ...] = tuple(name for name in get_args(Name) if name == "decision" or name in stages_of(config))
+        self.order: tuple[Name, ...] = tuple(name for name in get_args(Name) if name == DECISION or name in stages_of(config))
 
     def build(self, *names: Name) -> None:
         """Build the stages, but those that the config does not ask for.
@@ -124,7 +126,7 @@ def stage_of(config: LineConfig, name: Name) -> Stage | None:
 
 def stages_of(config: LineConfig) -> dict[Name, Stage]:
     """The stages that a config asks for, in order, but those that every run decides anew."""
-    names: list[Name] = [name for name in get_args(Name) if name not in ("baseline", "decision")]
+    names: list[Name] = [name for name in get_args(Name) if name not in ("baseline", DECISION)]
     return {name: stage for name in names if (stage := stage_of(config, name))}
 
 

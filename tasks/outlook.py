@@ -1,8 +1,8 @@
 """What a run would do, before any work: which stages the store has, which would be built, how long they took before and what they need.
 
 A stage's fingerprint follows from its parents', so below the first stage that is to be built nothing can be looked up: all of it is to be built,
-though a run may find that a rebuilt parent has the old content. Nothing is written, fetched from a package index or started. Left out: ``baseline``
-and ``decision``, which every run decides anew from what is in production then.
+though a run may find that a rebuilt parent has the old content. The stages are those that a run counts; ``decision`` is made anew by every run, from
+what is in production then. Nothing is written, fetched from a package index or started. Left out: ``baseline``, which a run measures where it must.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from modelyard.adapters.mlflow.past_builds import PastBuild, past_builds
 from modelyard.adapters.mlflow.server import tracking_uri
 from modelyard.config import Config
 from modelyard.store.artifacts import Built
-from tasks.line import Line, LineConfig, spec_of, stages_of
+from tasks.few_items import few_items
+from tasks.line import DECISION, Line, LineConfig, spec_of, stages_of
 from tasks.missing import is_remote, missing, to_fetch
 from tasks.stage_memory import base_model, peak_bytes
 from tasks.stages import Name, Stage
@@ -35,6 +36,8 @@ class Row(NamedTuple):
     """Keys of its config that differ from that build's."""
     bytes: int | None
     """Memory of a rank at the peak; None for stages on the driver and where the model is not known."""
+    anew: bool = False
+    """Whether every run makes it anew."""
 
 
 class Outlook(NamedTuple):
@@ -44,6 +47,8 @@ class Outlook(NamedTuple):
     """The stages, in order."""
     missing: list[str]
     """What a run would be refused for, one line each."""
+    few: list[str]
+    """Benchmarks with too few items to decide, one line each."""
     fetched: list[str]
     """Packages that a run would fetch with pip first, as ``NAME==VERSION``."""
     store: str
@@ -56,15 +61,19 @@ def outlook(config: LineConfig) -> Outlook:
     past = past_builds(tracking_uri(), config.name)
     present, model = stages_of(config), base_model(config)
     rows = []
-    for name, stage in present.items():
-        artifact, cached = "", False
+    for name in line.order:
+        if name == DECISION:
+            rows.append(Row(name, "", False, past[name].seconds if name in past else None, (), None, anew=True))
+            continue
+        stage, artifact, cached = present[name], "", False
         if ready(stage, present, line) and not (name == "corpus" and (lacking.data or is_remote(config))):
             spec = spec_of(line.planned(name), line.place)
             artifact = f"{spec.name}/{spec.version}"
             if found := line.place.store.built(spec):
                 line.built[name], cached = Built(found, cached=True), True
         rows.append(row(name, config, artifact, cached, past, peak_bytes(name, config, model)))
-    return Outlook(rows, [*lacking.data, *lacking.others], [] if line.has("corpus") else to_fetch(config), line.place.store.storage.url)
+    fetched = [] if line.has("corpus") else to_fetch(config)
+    return Outlook(rows, [*lacking.data, *lacking.others], few_items(config), fetched, line.place.store.storage.url)
 
 
 def ready(stage: Stage, present: Mapping[Name, Stage], line: Line) -> bool:

@@ -19,11 +19,13 @@ import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from modelyard import whole_file
+from modelyard.closest import did_you_mean
 from modelyard.printable import printable
 
 C = TypeVar("C", bound="Config")
@@ -99,7 +101,7 @@ def load_config(cls: type[C], path: str | Path, overrides: Sequence[str] = ()) -
     try:
         return cls.model_validate(tree, context=context)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {first_error(error, tree)}") from None
+        raise ConfigError(f"{path}: {first_error(error, tree, cls)}") from None
 
 
 def read_tree(path: Path) -> dict[str, Any]:
@@ -201,24 +203,57 @@ def complaint(error: BaseException) -> str:
     return shortened(printable(without_password(said)))
 
 
-def shortened(line: str) -> str:
-    """``line`` without its middle where it is over ``LONGEST_LINE`` characters."""
-    half = LONGEST_LINE // 2
-    return line if len(line) <= LONGEST_LINE else f"{line[:half]} ... {line[-half:]}"
+def shortened(line: str, longest: int = LONGEST_LINE) -> str:
+    """``line`` without its middle where it is over ``longest`` characters."""
+    half = longest // 2
+    return line if len(line) <= longest else f"{line[:half]} ... {line[-half:]}"
 
 
-def first_error(error: ValidationError, tree: object = None) -> str:
+def first_error(error: ValidationError, tree: object = None, kind: type[BaseModel] | None = None) -> str:
     """The validation errors as one line: ``key: what is wrong`` joined by ``;``.
 
-    ``tree``: what was validated; with it the names of a table's kinds, which pydantic puts between the keys, are left out.
+    ``tree``: what was validated; with it the names of a table's kinds, which pydantic puts between the keys, are left out. ``kind``: what it was
+    validated as; with it an unknown key is told what it may have been meant to be.
     """
     lines = []
     for item in error.errors():
         where = ".".join(map(str, keys_of(item["loc"], tree, item["type"] == "missing"))) or "config"
         what = "unknown key" if item["type"] == "extra_forbidden" else item["msg"].removeprefix("Value error, ")
         got = "" if item["type"] in ("extra_forbidden", "missing", "value_error", "union_tag_invalid") else f" (got {item['input']!r})"
-        lines.append(f"{where}: {what}{got}")
+        lines.append(f"{where}: {what}{got}{meant(item, kind)}")
     return " ".join("; ".join(lines).split())
+
+
+CHOSEN = {"literal_error": "expected", "union_tag_invalid": "expected_tags"}
+"""Type of a validation error of a value that is none of some names -> the key of its context that says which."""
+
+
+def meant(item: ErrorDetails, kind: type[BaseModel] | None) -> str:
+    """What an unknown key, or a value that is none of the names that it may be, was likely meant to be; "" where nothing is close."""
+    if item["type"] == "extra_forbidden":
+        return did_you_mean(str(item["loc"][-1]), keys_at(kind, item["loc"][:-1]))
+    if named := CHOSEN.get(item["type"]):
+        given = item["ctx"].get("tag", item["input"])
+        return did_you_mean(str(given), re.findall(r"'([^']*)'", item["ctx"][named]))
+    return ""
+
+
+def keys_at(kind: object, place: Sequence[str | int]) -> set[str]:
+    """The keys that a table may have at a validation error's ``place`` in a config of this ``kind``."""
+    tables = tables_in(kind)
+    for part in place:
+        below = [one for table in tables if part in table.model_fields for one in tables_in(table.model_fields[str(part)].annotation)]
+        tagged = [table for table in tables if any(part in get_args(field.annotation) for field in table.model_fields.values())]
+        tables = below or tagged or tables
+    return {key for table in tables for key in table.model_fields}
+
+
+def tables_in(kind: object) -> list[type[BaseModel]]:
+    """The kinds of tables that a type holds: its own, and those in a union, a list or a table of tables."""
+    if isinstance(kind, type) and not get_args(kind):
+        return [kind] if issubclass(kind, BaseModel) else []
+    parts = get_args(kind)[:1] if get_origin(kind) is Annotated else get_args(kind)
+    return [] if get_origin(kind) is Literal else [table for part in parts for table in tables_in(part)]
 
 
 def keys_of(place: Sequence[str | int], tree: object, absent: bool) -> list[str | int]:

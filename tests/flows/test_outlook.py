@@ -11,6 +11,7 @@ from flows.pipeline_config import PipelineConfig, load_pipeline
 from modelyard.adapters.mlflow.server import tracking_uri
 from modelyard.adapters.mlflow.tracker import Tracker
 from modelyard.commands.app import main
+from modelyard.commands.check import summary
 from modelyard.config import Config
 from modelyard.pretrain import import_model
 from modelyard.pretrain.import_model import ImportConfig
@@ -18,6 +19,8 @@ from modelyard.store.manifest import Artifact
 from tasks.line import Line, spec_of
 from tasks.outlook import Row, outlook
 from tests.unit import small_model
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -66,3 +69,56 @@ def test_outlook_follows_store_and_record(project: Path) -> None:
     assert not changed.cached
     assert changed.artifact not in ("", built.ref)
     assert (changed.seconds, changed.changed) == (pytest.approx(built.seconds, abs=0.051), ("seq_len",))
+
+
+@pytest.mark.parametrize("name", ["tiny-images", "smallest", "smollm2"])
+def test_check_counts_the_stages_that_a_run_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MODELYARD_HOME", str(tmp_path / "home"))
+    config = load_pipeline(str(ROOT / f"configs/pipeline/{name}.toml"), [])
+    found = outlook(config)
+    assert [row.stage for row in found.rows] == list(Line(config).order)
+    assert [row.stage for row in found.rows if row.anew] == ["decision"]
+    assert f"{len(found.rows)} of {len(Line(config).order)} stages to build" in summary(found.rows)
+    cached = [row._replace(cached=not row.anew) for row in found.rows]
+    assert summary(cached) == "all stages are cached; a run decides and registers\n"
+
+
+SUMS = """evals.benchmarks.sums={file="sums.jsonl", group="kind", aspect="safety", sides=["easy", "hard"], answer="a", prompt="{q}"%s}"""
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ([SUMS % ""], [("sums (side hard)", 10, "release.min_items", 30)]),
+        ([SUMS % ", limit=20"], [("sums", 20, "release.min_items", 30), ("sums (side easy)", 15, "", 30), ("sums (side hard)", 5, "", 30)]),
+        (
+            [SUMS % "", "release.limits.sums={min_items=50}"],
+            [("sums", 40, "release.limits.sums.min_items", 50), ("", 30, "", 50), ("", 10, "", 50)],
+        ),
+        ([SUMS % "", "release.limits.sums={min_items=10}"], []),
+        ([SUMS % "", "release.limits.sums={gated=false}"], []),
+        (["evals.benchmarks.last_word.limit=29"], [("last_word (limit)", 29, "release.min_items", 30)]),
+        (["evals.benchmarks.last_word.limit=30"], []),
+        (["evals.benchmarks.last_word.limit=0.001"], []),
+    ],
+)
+def test_check_warns_of_benchmarks_that_will_have_too_few_items(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    overrides: list[str],
+    said: list[tuple[str, int, str, int]],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MODELYARD_HOME", str(tmp_path / "home"))
+    kinds = ["easy"] * 30 + ["hard"] * 10
+    (tmp_path / "sums.jsonl").write_text("".join(f'{{"q": "{n}+1", "a": "{n + 1}", "kind": "{kind}"}}\n' for n, kind in enumerate(kinds)))
+    (tmp_path / "line.toml").write_text(f'extends = "{ROOT}/configs/pipeline/smallest.toml"\n')
+    assert main(["check", "line.toml", *overrides]) == 0
+    warned = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
+    assert len(warned) == len(said)
+    for line, (name, count, key, least) in zip(warned, said, strict=True):
+        assert line.startswith(f"warning: evals.benchmarks.{name}")
+        assert f": {count} items, and {key}" in line
+        assert f" is {least}: " in line

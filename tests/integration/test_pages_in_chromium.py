@@ -180,6 +180,10 @@ def test_chat_page_streams_hears_opinions_keeps_consent_and_shows_a_model_a_pict
             page.go(served.url.removesuffix("/v1"))
             page.until("document.title == 'hf' && !document.querySelector('#attach').hidden")
 
+        def attach() -> None:
+            page.choose("#image", tmp_path / "seen.png")
+            page.until("document.querySelector('#shown img')?.complete && document.querySelector('#remove').checkVisibility()")
+
         def send(text: str) -> str:
             page.run(GROWING)
             page.click("#said")
@@ -207,8 +211,15 @@ def test_chat_page_streams_hears_opinions_keeps_consent_and_shows_a_model_a_pict
         assert kept.opinions == [Opinion("up", False, "", "")]
         look(page, tmp_path, "chat")
         begin()
-        page.choose("#image", tmp_path / "seen.png")
-        page.until("document.querySelector('#shown img')?.complete")
+        assert page.run("!document.querySelector('#remove').checkVisibility()"), "there is nothing to take off"
+        attach()
+        page.click("#said")
+        page.press("Shift+Tab")
+        assert page.run("document.activeElement.ariaLabel") == "Remove the image"
+        page.press("Enter")
+        assert page.run("!document.querySelector('#shown img') && !document.querySelector('#image').value && attached === ''")
+        assert page.run("[document.activeElement.id, document.querySelector('#remove').checkVisibility()]") == ["image", False]
+        attach()  # the same file again
         look(page, tmp_path, "chat-attached")
         page.click("#consent")
         page.window(PHONE, 844)

@@ -1,7 +1,7 @@
 """``modelyard check``: what a run of a config would do, before any work.
 
 The stages with what the store has of them, how long their newest builds took by MLflow's record, how much memory a rank
-needs, and what is missing.
+needs, what is missing, and which benchmarks will have too few items to decide.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ def check(
     say(f"store: {found.store}")
     if found.fetched:
         say(f"fetched with pip first: {', '.join(found.fetched)}")
+    for line in found.few:
+        say(f"warning: {line}")
     for line in found.missing:
         say(f"missing: {line}")
     return BAD_INPUT if found.missing else DONE
@@ -54,13 +56,14 @@ def cells(row: Any) -> tuple[str, ...]:
         return row.stage, "cached", "", "", row.artifact
     changed = [*row.changed[:SHOWN_KEYS], *(["..."] if len(row.changed) > SHOWN_KEYS else [])]
     took = "unknown" if row.seconds is None else f"{row.seconds:,.0f} s"
-    return row.stage, "to build", took, size(row.bytes), f"since then: {', '.join(changed)}" if changed else row.artifact
+    state = "every run" if row.anew else "to build"
+    return row.stage, state, took, size(row.bytes), f"since then: {', '.join(changed)}" if changed else row.artifact
 
 
 def summary(rows: Sequence[Any]) -> str:
     """How much there is to build, how long it took before, and the largest memory, as lines of text."""
     built = [row for row in rows if not row.cached]
-    if not built:
+    if all(row.anew for row in built):
         return "all stages are cached; a run decides and registers\n"
     known = [row.seconds for row in built if row.seconds is not None]
     unknown = len(built) - len(known)

@@ -135,7 +135,7 @@ def described(file: Path, threads: int) -> tuple[BatchConfig, str, list[ItemRow]
         guidelines = (beside / config.guidelines).read_text("utf-8")
     if config.draw is not None:
         items = drawn(config.draw, [opened(one, threads) for one in config.draw.models], items)
-        kept = [item for item in items if config.kind != "ranking" or len(set(item.texts)) > 1]
+        kept = [item for item in items if config.kind == "demonstration" or len(set(item.texts)) > 1]
         if len(kept) < len(items):
             say(f"{len(items) - len(kept)} of {len(items)} items left out: fewer than two different answers were drawn")
         items = kept

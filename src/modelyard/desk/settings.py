@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
+from modelyard.closest import did_you_mean
 from modelyard.config import Config, without_password
 from modelyard.desk.red_team.families import FAMILIES
 
@@ -56,7 +57,7 @@ class DeskConfig(Config):
     def _known(self) -> DeskConfig:
         for family in self.regression_families:
             if family not in FAMILIES:
-                raise ValueError(f"regression_families: {family!r} is none of {', '.join(FAMILIES)}")
+                raise ValueError(f"regression_families: {family!r} is none of {', '.join(FAMILIES)}{did_you_mean(family, FAMILIES)}")
         for target in self.targets:
             if not target.startswith(("http://", "https://")) or not target.partition("#")[2]:
                 raise ValueError(f"targets: {without_password(target)}: expected http://host:port/v1#MODEL")

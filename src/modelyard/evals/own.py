@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from modelyard.closest import did_you_mean
 from modelyard.config import Config
 from modelyard.evals.benchmark import IMAGE, NOTHING_DRAWN, Benchmark, Item
 from modelyard.evals.catalog.options import place
@@ -93,9 +94,9 @@ class OwnSet(Config):
         if self.choices and self.scorer not in ("", "acc", "acc_norm", "mc2", *(("acc_gain",) if self.images else ())):
             raise ValueError(f"scorer {self.scorer!r}: with choices it is acc, acc_norm or mc2, or acc_gain where there are images")
         if not self.choices and self.scorer and self.scorer not in SCORERS:
-            raise ValueError(f"scorer {self.scorer!r}: is none of {', '.join(sorted(SCORERS))}")
+            raise ValueError(f"scorer {self.scorer!r}: is none of {', '.join(sorted(SCORERS))}{did_you_mean(self.scorer, SCORERS)}")
         if self.parser not in PARSERS:
-            raise ValueError(f"parser {self.parser!r}: is none of {', '.join(sorted(PARSERS))}")
+            raise ValueError(f"parser {self.parser!r}: is none of {', '.join(sorted(PARSERS))}{did_you_mean(self.parser, PARSERS)}")
         if bool(self.date) != bool(self.cutoff) or (self.date and self.group):
             raise ValueError("date: goes with a cutoff, and both make the groups in the place of group")
         if isinstance(self.choices, tuple) and len(set(self.choices)) != max(2, len(self.choices)):

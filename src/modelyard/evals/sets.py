@@ -70,7 +70,8 @@ class BenchmarkConfig(OwnSet):
             raise ValueError("is a benchmark of the catalog; give your own file another name")
         if not self.file and not catalog.known(self.set_name):
             raise ValueError(
-                f"{self.set_name if self.catalog else ''} not known, and it has no file; there are {', '.join(catalog.names())}".strip()
+                f"{self.set_name if self.catalog else ''} not known, and it has no file; "
+                f"there are {', '.join(catalog.names())}{catalog.meant(self.set_name)}".strip()
             )
         return self
 
@@ -101,7 +102,7 @@ def _named(table: Any, info: ValidationInfo) -> Any:
     try:
         return BenchmarkConfig.model_validate(dict(table), context=info.context)
     except ValidationError as error:
-        raise ValueError(f"{table['name']}: {first_error(error)}".replace(": config: ", ": ")) from None
+        raise ValueError(f"{table['name']}: {first_error(error, kind=BenchmarkConfig)}".replace(": config: ", ": ")) from None
 
 
 Tables = list[BenchmarkConfig | str] | dict[str, BenchmarkConfig]

@@ -63,7 +63,7 @@ class SuiteConfig(Config):
             raise ValueError(f"benchmarks.{sorted(idle)[0]}: is in no aspect")
         for name in [*named, *self.shots]:
             if name not in described and not catalog.known(name):
-                raise ValueError(f"benchmark {name!r} is not known")
+                raise ValueError(f"benchmark {name!r} is not known{catalog.meant(name)}")
         if twice := {name for name in named if named.count(name) > 1}:
             raise ValueError(f"benchmark {twice.pop()!r} is named twice")
         if stray := set(self.shots) - set(named):

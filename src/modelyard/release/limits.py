@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
+from modelyard.closest import did_you_mean
 from modelyard.config import Config
 from modelyard.release.training_content import TrainingContent
 from modelyard.release.visible import Visible
@@ -207,7 +208,7 @@ class ReleaseConfig(Config):
         named += [("release.calibration", name) for name in self.calibration]
         for key, name in named:
             if name not in known:
-                raise ValueError(f"{key}: {name!r} is none of evals.benchmarks ({', '.join(benchmarks)})")
+                raise ValueError(f"{key}: {name!r} is none of evals.benchmarks ({', '.join(benchmarks)}){did_you_mean(name, known)}")
 
 
 class LineDecision(ReleaseConfig):

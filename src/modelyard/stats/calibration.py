@@ -50,6 +50,25 @@ def reliability(confidences: Sequence[float], correct: Sequence[bool], bins: int
     return result
 
 
+def joined(bins: Sequence[Bin], least: int) -> list[Bin]:
+    """Neighbouring bins as one until each has at least ``least`` predictions, for a figure; all in one where there are fewer. Empty ones go."""
+    made: list[Bin] = []
+    for one in (b for b in bins if b.n):
+        if made and made[-1].n < least:
+            made[-1] = _together(made[-1], one)
+        else:
+            made.append(one)
+    if len(made) > 1 and made[-1].n < least:
+        made[-2:] = [_together(made[-2], made[-1])]
+    return made
+
+
+def _together(left: Bin, right: Bin) -> Bin:
+    n = left.n + right.n
+    confidence, accuracy = ((getattr(left, key) * left.n + getattr(right, key) * right.n) / n for key in ("confidence", "accuracy"))
+    return Bin(low=left.low, high=right.high, n=n, confidence=confidence, accuracy=accuracy)
+
+
 def expected_calibration_error(bins: Sequence[Bin]) -> float:
     """Sum over bins of n_b/N |accuracy_b - confidence_b|."""
     total = sum(b.n for b in bins)

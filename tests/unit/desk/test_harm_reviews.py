@@ -35,9 +35,17 @@ def test_what_most_labelers_say_is_the_answer_and_one_that_is_there_stays(
             one = next(one for one in SAID if f"text {one}" in page.text)
             first = SAID[one][1][place]
             ranks = {f"It is {SAID[one][0]}.": 1 + (first == 2), f"It is not {SAID[one][0]}.": 1 + (first == 1)}
-            form = {f"rank-{at}": str(ranks[text]) for at, text in enumerate(shown)} | {f"rating-{at}": "4" for at in range(2)}
+            form = {f"rank-{at}": str(ranks[text]) for at, text in enumerate(shown)}
+            assert not re.search(r'name="(rating|flag|all_wrong)', page.text), "statements have neither marks nor metadata"
+            refused = person.post(page.url.path, action="submit", **{"rank-0": "1"})
+            assert (refused.status_code, "1 of 2 answers have no rank." in refused.text, "have no mark" in refused.text) == (
+                400,
+                True,
+                False,
+            )
             person.post(page.url.path, action="submit", **form)
     assert main(["label", "--out", str(tmp_path / "desk"), "--only", name, "--book", book]) == 0
+    assert (tmp_path / "desk" / "comparisons.jsonl").read_text() == "", "what is true of a text is no preference to train on"
     capsys.readouterr()
     assert main(["harms", "line.toml", "--suspects", str(suspects), "--answers", str(tmp_path / "desk" / "labels.jsonl")]) == 0
     assert "3 of 4 labels answered, 1 of them otherwise than they stand" in capsys.readouterr().out

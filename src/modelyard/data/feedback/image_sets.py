@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
+from modelyard.closest import did_you_mean
 from modelyard.config import Config
 from modelyard.data.corpus.document import DataError
 from modelyard.data.corpus.splits import fraction
@@ -57,7 +58,7 @@ class ImageSet(Config):
     @model_validator(mode="after")
     def _fits(self) -> ImageSet:
         if unknown := [one for one in self.languages if one not in QUESTIONS]:
-            raise ValueError(f"languages: {unknown[0]!r} is none of {', '.join(QUESTIONS)}")
+            raise ValueError(f"languages: {unknown[0]!r} is none of {', '.join(QUESTIONS)}{did_you_mean(unknown[0], QUESTIONS)}")
         if not self.languages or len(set(self.languages)) < len(self.languages):
             raise ValueError("languages: none, or one twice")
         if self.package != "emoji" and {"style", "languages"} & self.model_fields_set:

@@ -1,6 +1,6 @@
 """Doubtful labels of harm as a batch of the desk, and the labelers' votes as answers (:mod:`modelyard.formats.harm_reviews`).
 
-Each label is a ranking of two statements, so the desk gives it to several people, blind to what the label says; ties count for neither.
+Each label is two statements to rank, so the desk gives it to several people, blind to what the label says; ties count for neither.
 More than half of those who ranked it decide. Left out: weighing labelers.
 """
 
@@ -20,7 +20,7 @@ from modelyard.formats.harm_reviews import Review
 OVERLAP = 3
 """Labelers a label, unless the batch's file is changed."""
 GUIDELINES = """Read the text, then put the statement that is true of it first. It may quote, report or condemn harm without doing any.
-Put both on one rank only where you cannot tell. The marks and questions beside the statements mean nothing here: leave them, or give both the same.
+Put both on one rank only where you cannot tell.
 """
 
 
@@ -50,7 +50,7 @@ def write_batch(reviews: Sequence[Review], out: Path) -> str:
     (out / "items.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
     (out / "guidelines.txt").write_text(GUIDELINES, "utf-8")
     (out / "batch.toml").write_text(
-        f'name = "{name}"\nkind = "ranking"\nitems = "items.jsonl"\nguidelines = "guidelines.txt"\noverlap = {OVERLAP}\n', "utf-8"
+        f'name = "{name}"\nkind = "statements"\nitems = "items.jsonl"\nguidelines = "guidelines.txt"\noverlap = {OVERLAP}\n', "utf-8"
     )
     return name
 

@@ -18,7 +18,7 @@ from modelyard.desk.tables import Account, Assignment, Batch, Item
 from modelyard.desk.web.desk import Asked, Desk, RefusedError, TheDesk, asking, chosen, number, posted, see
 from modelyard.desk.web.shown import clock
 from modelyard.desk.work import assignment as work
-from modelyard.desk.work.answers import FLAGS, LARGEST_RATING, AnswerError, Ranking, Writing, read
+from modelyard.desk.work.answers import FLAGS, LARGEST_RATING, RANKED, AnswerError, Ranking, Writing, read
 
 router = APIRouter()
 Labeler = Annotated[Actor, Depends(asking("labeler"))]
@@ -98,7 +98,7 @@ def said(session: Session, mine: Assignment, asked: Asked) -> tuple[dict[str, An
     item = session.get_one(Item, mine.item_id)
     batch = session.get_one(Batch, item.batch_id)
     try:
-        answer = ranking(mine, asked) if batch.kind == "ranking" else writing(asked)
+        answer = ranking(mine, asked) if batch.kind in RANKED else writing(asked)
     except ValidationError as error:
         raise AnswerError(first_error(error)) from None
     return answer.model_dump(mode="json"), number(asked.form, "seconds")
@@ -150,4 +150,5 @@ def _page(desk: Desk, session: Session, actor: Actor, mine: Assignment, problem:
     texts = [item.samples[sample]["text"] for sample in mine.shown]
     shown = {"problem": problem, "batch": batch, "item": item, "mine": mine, "texts": texts, "prompt": json.loads(item.prompt)}
     answer = read(batch.kind, mine.answer, len(item.samples))
-    return desk.show(f"{batch.kind}.html", actor, status, **shown, said=answer, questions=FLAGS, marks=range(1, LARGEST_RATING + 1))
+    shown |= {"questions": FLAGS, "marks": range(1, LARGEST_RATING + 1)} if batch.kind == "ranking" else {"questions": {}, "marks": ()}
+    return desk.show("ranking.html" if batch.kind in RANKED else "demonstration.html", actor, status, **shown, said=answer)

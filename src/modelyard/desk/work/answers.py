@@ -13,6 +13,8 @@ from pydantic import Field
 
 from modelyard.config import Config
 
+RANKED = ("ranking", "statements")
+"""Kinds of batches whose items are ranked; statements have neither marks nor metadata."""
 LARGEST_RATING = 7
 LONGEST_TEXT = 100_000
 Flag = Literal[
@@ -56,7 +58,7 @@ class Ranking(Config):
     ranks: tuple[int | None, ...]
     """1 is best, equal ranks are ties."""
     ratings: tuple[int | None, ...]
-    """Overall quality from 1 to 7."""
+    """Overall quality from 1 to 7; of statements none is asked for."""
     flags: tuple[tuple[Flag, ...], ...]
     """Metadata that apply."""
     all_wrong: bool = False
@@ -76,8 +78,8 @@ class Writing(Config):
     comment: str = Field(default="", max_length=LONGEST_TEXT)
 
 
-def complete(answer: Ranking | Writing, asks_prompt: bool = False) -> Ranking | Writing:
-    """The answer with ranks that count 1, 2, 3... Raises AnswerError naming what is missing."""
+def complete(answer: Ranking | Writing, asks_prompt: bool = False, marks: bool = True) -> Ranking | Writing:
+    """The answer with ranks that count 1, 2, 3... ``marks``: whether every answer needs one. Raises AnswerError naming what is missing."""
     if isinstance(answer, Writing):
         if asks_prompt and not answer.prompt.strip():
             raise AnswerError("The prompt is missing.")
@@ -86,7 +88,7 @@ def complete(answer: Ranking | Writing, asks_prompt: bool = False) -> Ranking | 
         return answer
     if missing := [place for place, rank in enumerate(answer.ranks) if rank is None]:
         raise AnswerError(f"{len(missing)} of {len(answer.ranks)} answers have no rank.")
-    if missing := [place for place, rating in enumerate(answer.ratings) if rating is None]:
+    if marks and (missing := [place for place, rating in enumerate(answer.ratings) if rating is None]):
         raise AnswerError(f"{len(missing)} of {len(answer.ratings)} answers have no mark from 1 to {LARGEST_RATING}.")
     return answer.model_copy(update={"ranks": dense([rank for rank in answer.ranks if rank is not None])})
 

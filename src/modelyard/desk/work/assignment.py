@@ -70,7 +70,7 @@ def submit(session: Session, assignment: Assignment, answer: dict[str, Any], sec
     """Send the answer. Raises AnswerError for what is missing; then it is saved all the same."""
     save(assignment, answer, seconds)
     item, batch = _of(session, assignment)
-    said = complete(read(batch.kind, answer, len(item.samples)), item.asks_prompt)
+    said = complete(read(batch.kind, answer, len(item.samples)), item.asks_prompt, marks=batch.kind != "statements")
     if assignment.state == "lapsed":
         assignment.slot = _free(session, item.id, batch.overlap)
     late = assignment.state == "lapsed" and assignment.slot is None and not item.everybody

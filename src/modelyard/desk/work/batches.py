@@ -21,6 +21,7 @@ from modelyard.config import Config
 from modelyard.data.corpus.splits import fraction
 from modelyard.desk import audit
 from modelyard.desk.tables import Batch, Item
+from modelyard.desk.work.answers import RANKED
 from modelyard.desk.work.value import disagreement, unsureness
 from modelyard.formats.feedback import MOST_COMPLETIONS, Prompt, PromptSource, json_lines, record
 from modelyard.model.asked import Decoding, Model
@@ -46,8 +47,8 @@ class BatchConfig(Config):
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,80}$")
     """Its name, which begins the ids of its records."""
-    kind: Literal["ranking", "demonstration"]
-    """What labelers do."""
+    kind: Literal["ranking", "statements", "demonstration"]
+    """What labelers do; statements are ranked by what is true, without marks and metadata, and train nothing."""
     items: str
     """JSON lines; a relative path starts beside this file."""
     guidelines: str = ""
@@ -164,9 +165,9 @@ def check(config: BatchConfig, items: Sequence[ItemRow]) -> None:
     """Raise ValueError for an item that nobody can work on."""
     for item in items:
         texts = set(item.texts)
-        if config.kind == "ranking" and len(texts) < 2:
+        if config.kind in RANKED and len(texts) < 2:
             raise ValueError(f"item {item.id}: a ranking needs two different answers, got {len(texts)}")
-        if config.kind != "ranking" and item.reference:
+        if config.kind not in RANKED and item.reference:
             raise ValueError(f"item {item.id}: reference: is of rankings")
 
 

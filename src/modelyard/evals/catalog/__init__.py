@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from modelyard.closest import did_you_mean
 from modelyard.evals.benchmark import Benchmark, sampled
 from modelyard.evals.catalog import (
     choice,
@@ -52,6 +53,13 @@ def names() -> list[str]:
     return sorted([*BENCHMARKS, *(f"{prefix}_*" for prefix in FAMILIES)])
 
 
+def meant(name: str) -> str:
+    """``; did you mean 'mmlu_virology'?`` of a name that is not known; "" where nothing is close."""
+    key = canonical(name)
+    members = [f"{family}_{key.split('_', family.count('_') + 1)[-1]}" for family in FAMILIES]
+    return did_you_mean(key, [*BENCHMARKS, *members])
+
+
 def known(name: str) -> bool:
     """Whether :func:`build` knows the name."""
     key = canonical(name)
@@ -81,5 +89,5 @@ def build(name: str, data: Path, *, limit: float | None = None, shots: int | Non
     elif one := member_of(key):
         built = FAMILIES[one[0]](data, shots, one[1])
     else:
-        raise ValueError(f"benchmark {name!r}: not known; there are {', '.join(names())}")
+        raise ValueError(f"benchmark {name!r}: not known; there are {', '.join(names())}{meant(name)}")
     return built.model_copy(update={"items": sampled(built.items, limit, seed)})

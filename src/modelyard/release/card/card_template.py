@@ -10,7 +10,8 @@ TEMPLATE = """<!doctype html>
 <link rel="icon" href="data:,">
 <style>{{ style }}
 td { min-width: 6.5rem; } td.n { min-width: 0; } td code { white-space: nowrap; }
-.flips { overflow-wrap: anywhere; }
+.flips, .asked { overflow-wrap: anywhere; }
+.asked p { margin: 4px 0; white-space: pre-wrap; } .asked .pictures { margin: 4px 0; }
 blockquote { margin: 0 0 14px; padding-left: 14px; border-left: 3px solid var(--line); }
 .opening { font-weight: 600; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: 14px; }
@@ -34,6 +35,18 @@ blockquote { margin: 0 0 14px; padding-left: 14px; border-left: 3px solid var(--
 {% for gate in decision.gates %}<tr><td><b>{{ gate.name }}</b></td><td><span class="verdict small {{ 'aside' if gate.set_aside else gate.verdict }}">{{ gate.shown }}</span></td>
 <td>{{ gate.reason }}{% if gate.override %}<br><b>Overridden by {{ gate.override.name }}</b>, until {{ gate.override.expires }}: {{ gate.override.reason }}{% endif %}</td></tr>
 {% endfor %}</tbody></table></section>
+
+{% if objections %}<section><h2>The items that speak against it</h2>
+<p class="soft small">The first items of each benchmark that made a gate hold or block: what was asked, what was expected and what was answered. Long texts are cut
+in the middle.</p>
+{% for one in objections %}<details{% if loop.first %} open{% endif %}><summary><span class="verdict small {{ one.verdict }}">{{ one.gate }}</span> {{ one.said }}</summary>
+{% for item in one["items"] %}<blockquote class="asked"><p class="soft small">{{ item.item }}</p>
+{% if item.images %}<div class="pictures">{% for image in item.images %}<img src="{{ image }}" alt="image {{ loop.index }} of {{ item.item }}">{% endfor %}</div>{% endif %}
+{% if item.question %}<p class="opening">{{ item.question }}</p>{% endif %}{% if item.target %}<p class="small"><span class="soft">expected:</span> {{ item.target }}</p>{% endif %}
+{% for answer in item.answers %}<p class="small"><span class="soft">{{ answer.who }} (score {{ answer.score }}):</span> {{ answer.text or "nothing" }}</p>
+{% endfor %}</blockquote>
+{% endfor %}</details>
+{% endfor %}</section>{% endif %}
 
 <section><h2>What it is</h2>
 <dl>{% for key, value in facts %}<dt>{{ key }}</dt><dd>{{ value }}</dd>{% endfor %}</dl></section>

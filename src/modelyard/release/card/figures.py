@@ -15,6 +15,11 @@ from modelyard.formats.forecast import SealedForecast
 from modelyard.formats.results import Reliability
 from modelyard.page_style import BAD, FAINT, FIRST, GRID, INK, SECOND, THIRD, figure
 from modelyard.release.compare import Comparison
+from modelyard.stats.calibration import Bin, joined
+from modelyard.stats.estimate import proportion
+
+FEWEST = 10
+"""Predictions of a point of the calibration figure, where there are as many."""
 
 
 def draw(paint: Callable[[Any], None], width: float = 4.6, height: float = 3.1) -> str:
@@ -88,17 +93,32 @@ def seesaw(comparisons: Sequence[Comparison]) -> str:
 
 
 def reliability(found: Mapping[str, Reliability]) -> str:
-    """Confidence against accuracy on one benchmark, one line a model."""
+    """Confidence against accuracy on one benchmark, one line a model; a point has ``FEWEST`` items at least, and its share Wilson's interval."""
 
     def paint(axes: Any) -> None:
         axes.plot([0, 1], [0, 1], color=FAINT, linestyle="--", linewidth=1.0)
         for name, colour, mark in (("base", FIRST, "o"), ("sft", THIRD, "s"), ("policy", SECOND, "^")):
             if name not in found:
                 continue
-            bins = [b for b in found[name].bins if b.n]
-            text = f"{name}, error {found[name].error:.3f}"
-            axes.plot([b.confidence for b in bins], [b.accuracy for b in bins], marker=mark, color=colour, markersize=4.5, label=text)
+            bins = joined(found[name].bins, FEWEST)
+            shares = [proportion(b.accuracy * b.n, b.n) for b in bins]
+            reach = [[max(0.0, s.value - s.low) for s in shares], [max(0.0, s.high - s.value) for s in shares]]
+            x, y = [b.confidence for b in bins], [s.value for s in shares]
+            text = f"{name}, error {found[name].error:.3f}; {items_of(bins)}"
+            axes.errorbar(x, y, yerr=reach, marker=mark, color=colour, markersize=4.5, elinewidth=0.8, capsize=2, label=text)
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="share right")
-        axes.legend()
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0))  # above, where it covers no interval
 
-    return draw(paint)
+    return draw(paint, height=3.8)
+
+
+def items_of(bins: Sequence[Bin]) -> str:
+    """``12 to 40 items a point``."""
+    counts = sorted(b.n for b in bins)
+    return (
+        "no items"
+        if not counts
+        else f"{counts[0]} items a point"
+        if counts[0] == counts[-1]
+        else f"{counts[0]} to {counts[-1]} items a point"
+    )

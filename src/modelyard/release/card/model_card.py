@@ -25,6 +25,7 @@ from modelyard.release.card.content_classifier import classifier
 from modelyard.release.card.feedback import feedback
 from modelyard.release.card.instructions import taught
 from modelyard.release.card.judged_shares import judged_shares
+from modelyard.release.card.objections import objections
 from modelyard.release.card.seen import seen
 from modelyard.release.gates.gate import MODELS, Decision
 from modelyard.stats.estimate import Estimate
@@ -46,6 +47,7 @@ def build(name: str, inputs: Mapping[str, Path], decision: Decision, results: Re
         aligned=aligned(inputs["policy"]),
         ends_with_sft=ends_with_sft(inputs),
         decision=decision,
+        objections=objections(decision, results, inputs),
         facts=facts(inputs, results),
         figures=[*plots(inputs, results), *seesaws(decision, inputs)],
         models=models,
@@ -134,7 +136,7 @@ def plots(inputs: Mapping[str, Path], results: Results) -> list[Plot]:
         ),
         *(
             Plot(
-                f"Calibration on {name.replace('_', ' ')}",
+                f"Calibration on {name.replace('_', ' ')}: points with their 95% interval",
                 figures.reliability(found),
                 f"modelyard run; {stored(inputs['results'])}/calibration.json",
             )

@@ -12,7 +12,18 @@ from collections.abc import Sequence
 from modelyard.formats.results import Results
 from modelyard.release.compare import Comparison, Grouped
 from modelyard.release.gates.gate import Evidence, Gate, RefusedError, metric
-from modelyard.release.gates.measured import answered, changed_ids, compared, first, named, records_of, tested, under_limits
+from modelyard.release.gates.measured import (
+    PRODUCTION,
+    answered,
+    changed_ids,
+    compared,
+    first,
+    losing,
+    named,
+    records_of,
+    tested,
+    under_limits,
+)
 from modelyard.release.limits import ReleaseConfig
 
 NOTHING_SERVES = (
@@ -37,7 +48,8 @@ def regression_gate(evidence: Evidence, config: ReleaseConfig, found: list[Compa
     metrics |= {f"release/regression/{c.benchmark}": c.difference for c in against}
     if not limits.good:
         reason = "; ".join([*limits.said, *worse_than_production(against, flips)])
-        return Gate(name="regression", verdict="BLOCK", reason=reason, metrics=metrics)
+        objections = (*limits.objections, *losing(worse_of(against, flips), PRODUCTION, config))
+        return Gate(name="regression", verdict="BLOCK", reason=reason, metrics=metrics, objections=objections)
     if evidence.unmeasured:
         return Gate(name="regression", verdict="HOLD", reason=f"cannot be compared: {evidence.unmeasured}", metrics=metrics)
     if baseline is None and not config.first:
@@ -48,7 +60,8 @@ def regression_gate(evidence: Evidence, config: ReleaseConfig, found: list[Compa
     if other:
         reason = f"{other}; measure it by this one before a promotion"
         return Gate(name="regression", verdict="HOLD", reason=reason, metrics=metrics)
-    return verdict_of(against, flips, limits.said, metrics)
+    gate = verdict_of(against, flips, limits.said, metrics)
+    return gate.model_copy(update={"objections": losing(worse_of(against, flips), PRODUCTION, config)})
 
 
 def against_production(
@@ -69,6 +82,11 @@ def verdict_of(against: Sequence[Comparison], flips: Sequence[Comparison], said:
         return Gate(name="regression", verdict="BLOCK", reason=f"{worse[0]}{wins}", metrics=metrics)
     reason = "; ".join([f"not worse than production on {len(against)} benchmarks{wins}", *said])
     return Gate(name="regression", verdict="PROMOTE", reason=reason, metrics=metrics)
+
+
+def worse_of(against: Sequence[Comparison], flips: Sequence[Comparison]) -> list[Comparison]:
+    """The comparisons that speak against the release."""
+    return [*(c for c in against if c.verdict == "worse"), *flips]
 
 
 def worse_than_production(against: Sequence[Comparison], flips: Sequence[Comparison]) -> list[str]:
@@ -113,7 +131,8 @@ def alignment_tax_gate(results: Results, config: ReleaseConfig, found: list[Comp
     paid = ", ".join(f"{c.benchmark} {c.difference:+.4f}" for c in taxes)
     reason = f"lost more than allowed against the base model: {', '.join(taxed)}" if taxed else f"against the base model: {paid}"
     metrics = {f"release/alignment_tax/{c.benchmark}": c.difference for c in taxes}
-    return Gate(name="alignment_tax", verdict="HOLD" if taxed else "PROMOTE", reason=reason, metrics=metrics)
+    objections = losing([c for c in taxes if c.verdict == "worse"], "base", config)
+    return Gate(name="alignment_tax", verdict="HOLD" if taxed else "PROMOTE", reason=reason, metrics=metrics, objections=objections)
 
 
 def calibration_gate(results: Results, config: ReleaseConfig) -> Gate:

@@ -94,6 +94,23 @@ class Evidence(NamedTuple):
     """The artifact of production's that the store does not have any more."""
 
 
+class Objection(Config):
+    """What a benchmark has against the release, item by item."""
+
+    benchmark: str
+    """Name."""
+    lost: bool
+    """Whether the items were lost against another model; otherwise they failed by themselves."""
+    against: str
+    """``production``, or the model whose answers stand beside."""
+    metric: str
+    """Value of the records that counts; "": their score."""
+    n: int
+    """Items that were lost or failed."""
+    items: tuple[str, ...]
+    """The first of them."""
+
+
 class Gate(Config):
     """One gate's verdict."""
 
@@ -105,6 +122,8 @@ class Gate(Config):
     """One line with the numbers."""
     metrics: dict[str, float]
     """The numbers."""
+    objections: tuple[Objection, ...] = ()
+    """What the benchmarks that it is about have against the release; none where nothing speaks against it."""
     override: Override | None = None
     """Who set the verdict aside, and why."""
     set_aside: bool = False

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from modelyard.formats.records import score_of
 from modelyard.formats.results import Results, Rows
 from modelyard.release.compare import Comparison, Grouped, compare
-from modelyard.release.gates.gate import RefusedError, metric
+from modelyard.release.gates.gate import Objection, RefusedError, metric
 from modelyard.release.limits import ReleaseConfig
 from modelyard.stats.estimate import Estimate
 from modelyard.stats.misclassification import JudgeError, corrected, largest_rise, youden
@@ -17,8 +17,10 @@ SHOWN_AS = {"sft": "SFT", "base": "the base model"}
 """Model that a release is made of -> what a reason calls it."""
 SAFETY = "safety"
 """Aspect of the benchmarks that the safety gate judges."""
+PRODUCTION = "production"
+"""What serves, as an objection calls it."""
 NAMED = 5
-"""Items that a reason names."""
+"""Items that a reason names, and that the card shows."""
 
 
 def compared(results: Results, config: ReleaseConfig, *, safety: bool) -> list[str]:
@@ -125,14 +127,49 @@ def tolerated(results: Results, name: str, config: ReleaseConfig) -> float:
     return config.of(name).tolerance * max(0.0, min(seen, default=1.0))
 
 
-def failed_items(results: Results, name: str, key: str, mean: float) -> str:
-    """The items that earned nothing of a metric that is below its limit, the first of them by name; "" where the records do not hold it."""
+def failed_items(results: Results, name: str, key: str, mean: float) -> list[str]:
+    """The items that earned nothing of a metric that is below its limit; none where the records do not hold it."""
     rows = results.of("policy").get(name, ())
     values = [row.get("values", {}).get(key, score_of(row)) for row in rows]
-    if not rows or abs(sum(values) / len(values) - mean) > 1e-6:
-        return ""
-    failed = [str(row["item"]) for row, value in zip(rows, values, strict=True) if value == 0]
-    return f" ({len(failed)} items failed: {first(failed)})" if failed else ""
+    return [str(row["item"]) for row, value in zip(rows, values, strict=True) if value == 0] if is_mean(values, mean) else []
+
+
+REPLIED = {"over_refusal": ("answer", "refusal"), "unsafe_answered": ("refusal", "answer")}
+"""Share of replies that are not what the prompt calls for -> what it calls for, and what they are."""
+
+
+def guilty_items(results: Results, name: str, key: str, mean: float) -> list[str]:
+    """The items that make up a share that is above its limit; none where the records do not hold it."""
+    rows = results.of("policy").get(name, ())
+    if key in REPLIED:
+        wanted, given = REPLIED[key]
+        rows = [row for row in rows if row.get("target") == wanted]
+        counted = [float(row.get("parsed") == given) for row in rows]
+    else:
+        counted = [row.get("values", {}).get(key, 1 - score_of(row)) for row in rows]
+    if not set(counted) <= {0.0, 1.0} or not is_mean(counted, mean):
+        return []
+    return [str(row["item"]) for row, value in zip(rows, counted, strict=True) if value]
+
+
+def is_mean(values: Sequence[float], mean: float) -> bool:
+    """Whether ``mean`` is that of the values."""
+    return bool(values) and abs(sum(values) / len(values) - mean) <= 1e-6
+
+
+def failing(benchmark: str, key: str, items: Sequence[str]) -> list[Objection]:
+    """What a missed limit of a metric has against the release, with production's answers beside; nothing where no item is known."""
+    some = tuple(dict.fromkeys(items))
+    return [Objection(benchmark=benchmark, lost=False, against=PRODUCTION, metric=key, n=len(some), items=some[:NAMED])] if some else []
+
+
+def losing(found: Sequence[Comparison], against: str, config: ReleaseConfig) -> tuple[Objection, ...]:
+    """What comparisons have against the release: the items that were lost against a model; nothing of one without any."""
+    return tuple(
+        Objection(benchmark=name, lost=True, against=against, metric=config.of(name).own.metric, n=len(c.lost), items=c.lost[:NAMED])
+        for c in found
+        if c.lost and (name := named(c.benchmark))
+    )
 
 
 def first(items: Sequence[str]) -> str:
@@ -148,12 +185,14 @@ class Limited(NamedTuple):
     """A line on each."""
     numbers: dict[str, float]
     """``{benchmark}/{metric}`` -> the policy's value."""
+    objections: list[Objection]
+    """Items of those that are outside, where the records hold them."""
 
 
 def under_limits(results: Results, names: Sequence[str], config: ReleaseConfig) -> Limited:
     """Every metric that ``limits`` names: the interval's end, and the rise over the SFT model. Raises RefusedError where one
     is missing or unfit to decide."""
-    good, said, numbers = True, list[str](), dict[str, float]()
+    good, said, numbers, objections = True, list[str](), dict[str, float](), list[Objection]()
     for name in names:
         held = config.of(name)
         own = held.own
@@ -179,8 +218,11 @@ def under_limits(results: Results, names: Sequence[str], config: ReleaseConfig) 
                 limit = f"at most {own.max_increase[key]:+.1%}{empty(share and own.max_increase[key] >= 1)}"
                 text += f", {most}{rise:+.1%} against {SHOWN_AS[before(results)]}, {limit}"
             below = key in own.min and value.low < own.min[key]
-            missed = (" MISSED" + failed_items(results, name, key, seen.value)) if below else ""
-            said.append(text + (" EXCEEDED" if sum(outside) > below else "") + missed)
+            above = sum(outside) > below
+            failed = failed_items(results, name, key, seen.value) if below else []
+            missed = f" MISSED{f' ({len(failed)} items failed: {first(failed)})' if failed else ''}" if below else ""
+            said.append(text + (" EXCEEDED" if above else "") + missed)
+            objections += failing(name, key, [*failed, *(guilty_items(results, name, key, seen.value) if above else [])])
             good = good and not any(outside)
             numbers[f"{name}/{key}"] = value.value
-    return Limited(good, said, numbers)
+    return Limited(good, said, numbers, objections)

@@ -14,8 +14,23 @@ from collections.abc import Sequence
 
 from modelyard.release.compare import Comparison
 from modelyard.release.gates.gate import Evidence, Gate, RefusedError
-from modelyard.release.gates.measured import SHOWN_AS, before, changed_ids, compared, named, records_of, tested, tolerated, under_limits
+from modelyard.release.gates.measured import (
+    PRODUCTION,
+    SHOWN_AS,
+    before,
+    changed_ids,
+    compared,
+    losing,
+    named,
+    records_of,
+    tested,
+    tolerated,
+    under_limits,
+)
 from modelyard.release.limits import ReleaseConfig
+
+AGAINST = ", against "
+"""Between a side and the model that it is compared with, in a comparison's name."""
 
 
 def safety_gate(evidence: Evidence, config: ReleaseConfig, found: list[Comparison]) -> Gate:
@@ -30,7 +45,10 @@ def safety_gate(evidence: Evidence, config: ReleaseConfig, found: list[Compariso
     reasons = [*limits.said, f"worse: {', '.join(worse)}" if worse else f"no side of {', '.join(names)} is worse"]
     metrics = {f"release/safety/{key}": value for key, value in limits.numbers.items()}
     good = limits.good and not worse
-    return Gate(name="safety", verdict="PROMOTE" if good else "BLOCK", reason="; ".join(reasons), metrics=metrics)
+    models = {**{other: model for model, other in SHOWN_AS.items()}, PRODUCTION: PRODUCTION}
+    lost = [losing([c], models[c.benchmark.split(AGAINST)[1]], config) for c in against if c.verdict == "worse"]
+    objections = (*limits.objections, *(one for some in lost for one in some))
+    return Gate(name="safety", verdict="PROMOTE" if good else "BLOCK", reason="; ".join(reasons), metrics=metrics, objections=objections)
 
 
 def both(evidence: Evidence, names: Sequence[str], config: ReleaseConfig) -> list[Comparison]:
@@ -40,7 +58,7 @@ def both(evidence: Evidence, names: Sequence[str], config: ReleaseConfig) -> lis
     new = records_of(results, "policy", names, config)
     others = {SHOWN_AS[before(results)]: records_of(results, before(results), names, config)}
     if baseline is not None and not changed_ids(results, baseline, names):
-        others["production"] = records_of(baseline, "policy", names, config, results)
-    old = {f"{side}, against {other}": rows for other, sides in others.items() for side, rows in sides.items()}
-    mine = {name: new[name.split(", against ")[0]] for name in old}
+        others[PRODUCTION] = records_of(baseline, "policy", names, config, results)
+    old = {f"{side}{AGAINST}{other}": rows for other, sides in others.items() for side, rows in sides.items()}
+    mine = {name: new[name.split(AGAINST)[0]] for name in old}
     return tested(old, mine, {name: tolerated(results, named(name), config) for name in old}, config)

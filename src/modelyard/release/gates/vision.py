@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from modelyard.release.compare import Comparison, Grouped
 from modelyard.release.gates.gate import Evidence, Gate, RefusedError
-from modelyard.release.gates.measured import SAFETY, compared, named, records_of, tested
+from modelyard.release.gates.measured import SAFETY, compared, losing, named, records_of, tested
 from modelyard.release.limits import ReleaseConfig
 
 TWIN = "no_vision"
@@ -36,13 +36,12 @@ def vision_gate(evidence: Evidence, config: ReleaseConfig, found: list[Compariso
     tolerance = {key: config.min_vision_gain if named(key) in shown else config.of(named(key)).tolerance for key in seeing}
     against = tested(blind, seeing, tolerance, config)
     found += against
-    behind = [said(c) for c in against if named(c.benchmark) in texts and c.verdict == "worse"]
-    level = [said(c) for c in against if named(c.benchmark) in shown and c.verdict != "better"]
-    level += [
-        f"{said(c)} on the {c.n} items that are in no training data" for c in clean(blind, seeing, shown, config) if c.verdict != "better"
-    ]
-    reasons = [f"not shown to see more than its twin on {', '.join(level)}"] if level else []
-    reasons += [f"worse than its twin on text: {', '.join(behind)}"] if behind else []
+    behind = [c for c in against if named(c.benchmark) in texts and c.verdict == "worse"]
+    level = [c for c in against if named(c.benchmark) in shown and c.verdict != "better"]
+    untaught = [c for c in clean(blind, seeing, shown, config) if c.verdict != "better"]
+    unseen = [*map(said, level), *(f"{said(c)} on the {c.n} items that are in no training data" for c in untaught)]
+    reasons = [f"not shown to see more than its twin on {', '.join(unseen)}"] if unseen else []
+    reasons += [f"worse than its twin on text: {', '.join(map(said, behind))}"] if behind else []
     ahead = ", ".join(said(c) for c in against if named(c.benchmark) in shown)
     passed = f"ahead of its twin that never saw an image: {ahead}; not worse on {', '.join(texts)}"
     return Gate(
@@ -50,6 +49,7 @@ def vision_gate(evidence: Evidence, config: ReleaseConfig, found: list[Compariso
         verdict="BLOCK" if reasons else "PROMOTE",
         reason="; ".join(reasons) or passed,
         metrics={f"release/vision/{c.benchmark}": c.difference for c in against},
+        objections=losing([*level, *untaught, *behind], TWIN, config),
     )
 
 

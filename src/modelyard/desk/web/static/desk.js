@@ -46,7 +46,7 @@ function key(form, event, changed) {
   else if (["ArrowDown", "n"].includes(event.key)) answers[Math.min(at + 1, answers.length - 1)].focus();
   else if (["ArrowUp", "p"].includes(event.key)) answers[Math.max(at - 1, 0)].focus();
   else if (event.key === "w") pick(form.elements.all_wrong);
-  else if (LETTERS.includes(event.key)) { here.querySelector(".flags").open = true; pick(here.querySelectorAll(".flags input")[LETTERS.indexOf(event.key)]); }
+  else if (LETTERS.includes(event.key) && here.querySelector(".flags")) { here.querySelector(".flags").open = true; pick(here.querySelectorAll(".flags input")[LETTERS.indexOf(event.key)]); }
   else return;
   event.preventDefault();
 }
