@@ -21,7 +21,7 @@ from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
 from modelyard.model.network import experts, lora, rope
 from modelyard.model.network.attention import SdpaAttention
-from modelyard.model.network.experts import MoEConfig
+from modelyard.model.network.experts import ALIGNED, MoEConfig
 from modelyard.model.network.lora import LoRAConfig
 from modelyard.model.network.modules import Norm, ScalarHead
 from modelyard.model.network.parallel import Layout
@@ -99,6 +99,8 @@ class ModelConfig(Config):
             raise ValueError("variant: only of a llama-style model without experts")
         if self.style == "llama" and self.head_width % 2:
             raise ValueError(f"heads of odd width {self.head_width} cannot be rotated")
+        if self.moe and (self.hidden % ALIGNED or self.ffn_hidden % ALIGNED):
+            raise ValueError(f"hidden {self.hidden} and ffn_hidden {self.ffn_hidden} of experts (moe) must be divisible by {ALIGNED}")
         if self.vision is not None and self.style != "llama":
             raise ValueError(f"vision: only llama-style models are shown images, this one is of style {self.style!r}")
         return self
@@ -243,6 +245,7 @@ def block_spec(model: ModelConfig, config: Any) -> Any:
     from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
     from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
 
+    from modelyard.model.network.grouped_experts import GroupedExperts
     from modelyard.model.network.language_model import ColumnParallel, RowParallel
 
     spec = get_gpt_layer_local_spec(num_experts=model.moe.experts if model.moe else None, normalization=config.normalization)
@@ -251,9 +254,10 @@ def block_spec(model: ModelConfig, config: Any) -> Any:
     attention.linear_qkv, attention.linear_proj = ColumnParallel, RowParallel
     if model.variant.qk_norm:
         attention.q_layernorm = attention.k_layernorm = Norm
-    if model.moe is None or not torch.cuda.is_available():
-        feed_forward = mlp.experts.submodules if model.moe else mlp
-        feed_forward.linear_fc1, feed_forward.linear_fc2 = ColumnParallel, RowParallel
+    if model.moe:
+        mlp.experts = GroupedExperts
+    else:
+        mlp.linear_fc1, mlp.linear_fc2 = ColumnParallel, RowParallel
     spec.submodules.input_layernorm = spec.submodules.pre_mlp_layernorm = Norm
     return TransformerBlockSubmodules(layer_specs=[spec] * get_num_layers_to_build(config), layer_norm=Norm)
 
@@ -292,7 +296,6 @@ def build(
     )
     if head == "scalar" and layout.is_last_stage:
         module.output_layer = ScalarHead(config)
-    experts.mark_copies(module, execution)
     if adapters is not None:
         model.check_adapters()
         lora.adapt(module.decoder.layers, adapters, layout, model.head_width)
