@@ -27,9 +27,8 @@ EXPERTS = ".mlp.experts."
 VOCABULARY = ("embedding.word_embeddings.weight", "output_layer.weight")
 
 
-def initialize_weights(module: Any, model: ModelConfig, layout: Layout, seed: int, names: Container[str] | None = None) -> None:
+def initialize_weights(gpt: Any, model: ModelConfig, layout: Layout, seed: int, names: Container[str] | None = None) -> None:
     """Fill this rank's parameters in place; ``names``: only those."""
-    gpt = getattr(module, "module", module)
     with torch.no_grad():
         for name, parameter in gpt.named_parameters():
             if names is not None and name not in names:
