@@ -61,7 +61,7 @@ def measure(shape: str, lora: LoRAConfig | None, threads: int) -> dict[str, int]
     trained = [engine for engine in engines if engine.optimizer is not None]
     return {
         "weights": held(p for engine in engines for p in engine.gpt.parameters()),
-        "gradients": held(buffer.grad_data for engine in trained for buffer in engine.chunk.buffers),
+        "gradients": held(buffer.grad_data for engine in trained for chunk in engine.chunks for buffer in chunk.buffers),
         "optimizer": held(tensor for engine in trained for tensor in moments(engine)),
         "peak": peak(),
     }

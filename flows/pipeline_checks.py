@@ -118,7 +118,7 @@ def check_data(config: PipelineConfig) -> None:
 def check_pretraining(config: PipelineConfig, base: PretrainConfig) -> None:
     """Tokens and forecast are this model's own."""
     execution = config.execution
-    base.model.check_layout(execution.tensor_parallel, execution.pipeline_parallel, execution.expert_parallel)
+    base.model.check_layout(execution.tensor_parallel, execution.pipeline_parallel, execution.expert_parallel, execution.virtual_pipeline)
     if not isinstance(config.tokens, TokensConfig):
         raise ValueError("tokens.tokenizer 'base' is of an imported model, but base.kind is 'pretrain'")
     agree("tokens.seq_len", config.tokens.seq_len, "base.model.seq_len", base.model.seq_len)
@@ -172,10 +172,15 @@ def check_batches(config: PipelineConfig) -> None:
     stages = {key: getattr(config, key) for key in ("base", "projector", "sft", "sft_start", "reward", "gold")}
     batches = {f"{key}.batch": (stage.batch, stage.micro_batch) for key, stage in stages.items() if hasattr(stage, "batch")}
     batches |= config.policy.batches if config.policy else {}
-    replicas = config.execution.data_parallel
+    replicas, ranks = config.execution.data_parallel, config.execution.pipeline_parallel
     for key, (batch, micro_batch) in batches.items():
         if batch % (micro_batch * replicas):
             raise ValueError(f"{key} {batch} is not divisible by micro_batch {micro_batch} x execution.data_parallel {replicas}")
+        if config.execution.virtual_pipeline > 1 and batch // (micro_batch * replicas) < ranks:
+            raise ValueError(
+                f"{key} {batch} makes fewer micro-batches of {micro_batch} on each of {replicas} replicas than execution.pipeline_parallel "
+                f"{ranks}; execution.virtual_pipeline needs as many"
+            )
 
 
 def agree(left: str, one: int, right: str, other: int) -> None:

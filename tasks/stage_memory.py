@@ -99,6 +99,5 @@ def _trained(model: ModelConfig, table: Any, execution: ExecutionConfig, rows: i
     items = getattr(table, "batch", None) or table.minibatch
     microbatches = max(1, items // (table.micro_batch * split.data))
     recompute: Literal["none", "full"] = "full" if execution.recompute == "full" else "none"
-    return peak_memory(
-        model, split, Schedule(table.micro_batch * rows, microbatches, 1, recompute), precision, lora=getattr(table, "lora", None)
-    )
+    schedule = Schedule(table.micro_batch * rows, microbatches, execution.virtual_pipeline, recompute)
+    return peak_memory(model, split, schedule, precision, lora=getattr(table, "lora", None))

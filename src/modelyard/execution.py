@@ -35,6 +35,9 @@ class ExecutionConfig(Config):
     """Ranks that share every layer's matrices."""
     pipeline_parallel: int = 1
     """Ranks that hold consecutive blocks of layers."""
+    virtual_pipeline: int = 1
+    """Model chunks that each of them holds and computes in turn (the interleaved schedule of Narayanan et al. 2021): a bubble so many times
+    shorter, for as many times more messages. Above 1 a step needs as many micro-batches a replica as there are pipeline ranks, or more."""
     data_parallel: int = 1
     """Replicas that split every global batch; each holds its share of the optimizer's state (megatron-core's distributed optimizer)."""
     expert_parallel: int = 1
@@ -77,6 +80,7 @@ class ExecutionConfig(Config):
         for key in (
             "tensor_parallel",
             "pipeline_parallel",
+            "virtual_pipeline",
             "data_parallel",
             "expert_parallel",
             "threads",
@@ -95,6 +99,8 @@ class ExecutionConfig(Config):
         Storage(self.store)  # raises where it is no URL of a store
         if self.checkpoint_store:
             Storage(self.checkpoint_store)
+        if self.virtual_pipeline > 1 and self.pipeline_parallel == 1:
+            raise ValueError(f"virtual_pipeline {self.virtual_pipeline} needs pipeline_parallel above 1")
         stage = self.tensor_parallel * self.data_parallel
         if stage % self.expert_parallel:
             raise ValueError(f"expert_parallel {self.expert_parallel} does not divide tensor_parallel x data_parallel {stage}")
@@ -104,6 +110,11 @@ class ExecutionConfig(Config):
     def roots(self) -> tuple[str, ...]:
         """Where a relative path of a user's own file is looked for, in this order."""
         return (*self.beside, self.inputs)
+
+    @property
+    def chunks(self) -> int | None:
+        """Model chunks of a pipeline rank as megatron-core counts them: None where the schedule is not interleaved."""
+        return self.virtual_pipeline if self.virtual_pipeline > 1 else None
 
     @property
     def world_size(self) -> int:

@@ -53,6 +53,15 @@ SMOLLM2 = str(ROOT / "configs/pipeline/smollm2.toml")
         ([SMALLEST, "policy.kl_coef"], "override 'policy.kl_coef': expected KEY=VALUE"),
         ([SMALLEST, "execution.tensor_parallel=3"], "model.heads 4 is not divisible by execution.tensor_parallel 3"),
         ([SMALLEST, "execution.pipeline_parallel=3"], "model.layers 2 is not divisible by execution.pipeline_parallel 3"),
+        (
+            [SMALLEST, "execution.pipeline_parallel=2", "execution.virtual_pipeline=2"],
+            "model.layers 2 is not divisible by execution.pipeline_parallel 2 x virtual_pipeline 2",
+        ),
+        ([SMALLEST, "execution.virtual_pipeline=2"], "virtual_pipeline 2 needs pipeline_parallel above 1"),
+        (
+            [SMALLEST, "execution.pipeline_parallel=2", "execution.virtual_pipeline=2", "base.model.layers=4", "base.micro_batch=8"],
+            "of 8 on each of 1 replicas than execution.pipeline_parallel 2; execution.virtual_pipeline needs as many",
+        ),
         ([SMALLEST, "execution.data_parallel=3"], "x execution.data_parallel 3"),
         (
             [SMALLEST, "evals.benchmarks.openings.max_new_tokens=31"],

@@ -28,7 +28,7 @@ def measure(directory: Path, execution: ExecutionConfig, prompts: list[list[int]
     if execution.pipeline_parallel == 1:
         positions = torch.arange(rows.shape[1] - 1).expand(len(rows), -1)
         with torch.no_grad():
-            logits = engine.chunk(rows[:, :-1], positions, None, runtime_gather_output=True)[:, ::8, : engine.model.vocab_size].tolist()
+            logits = engine.chunks[0](rows[:, :-1], positions, None, runtime_gather_output=True)[:, ::8, : engine.model.vocab_size].tolist()
     return {"tokens": tokens, "scores": scores.tolist(), "logits": logits}
 
 

@@ -38,6 +38,7 @@ TP2 = {"tensor_parallel": 2}
 SP2 = {**TP2, "sequence_parallel": True}
 PP2 = {"pipeline_parallel": 2}
 DP2 = {"data_parallel": 2}
+VP2 = {**PP2, "virtual_pipeline": 2}
 EP2 = {**DP2, "expert_parallel": 2}
 
 
@@ -68,14 +69,22 @@ LAYOUTS: dict[int, dict[str, Split]] = {
             ("llama-experts", "llama-tied", "llama-untied", "gpt-untied"),
         ),
         "pp2-full": Split({**PP2, "recompute": "full"}, (), ("llama-tied", "gpt-untied")),
+        "pp2-vp2": Split(
+            VP2,
+            ("llama-deep_tied",),
+            ("gpt-deep_tied", "gpt-deep_untied", "llama-deep_experts", "llama-deep_adapters", "llama-deep_variant", "llama-deep_images"),
+        ),
+        "pp2-vp2-full": Split({**VP2, "recompute": "full"}, (), ("llama-deep_untied",)),
         "dp2": Split(DP2, ("llama-tied", "llama-images"), ("llama-shown", "gpt-untied", "llama-adapters", "llama-experts")),
         "ep2": Split(EP2, ("llama-experts",), ("gpt-experts",)),
         "tp2-sp-ep2": Split({**SP2, "expert_parallel": 2}, (), ("llama-experts",)),
     },
     4: {
-        "tp2-pp2": Split({**TP2, **PP2}, ("llama-tied",), ("llama-images", "gpt-untied", "llama-untied", "gpt-tied")),
+        "tp2-pp2": Split({**TP2, **PP2}, (), ("llama-tied", "llama-images", "gpt-untied", "llama-untied", "gpt-tied")),
         "tp2-sp-pp2-full": Split({**SP2, **PP2, "recompute": "full"}, (), ("gpt-untied", "llama-tied", "llama-experts")),
-        "tp2-sp-dp2-ep2": Split({**SP2, **EP2}, ("llama-experts",), ("gpt-experts",)),
+        "tp2-sp-dp2-ep2": Split({**SP2, **EP2}, (), ("llama-experts", "gpt-experts")),
+        "tp2-sp-pp2-vp2": Split({**SP2, **VP2}, (), ("llama-deep_tied", "gpt-deep_untied", "llama-deep_experts")),
+        "dp2-pp2-vp2": Split({**VP2, **DP2}, (), ("llama-deep_untied",)),
         "dp2-pp2": Split({**PP2, **DP2}, (), ("llama-tied", "gpt-tied")),
     },
 }
@@ -106,11 +115,11 @@ SIZES = {"square": (4, 4), "wide": (11, 5), "tall": (3, 6)}
 
 
 def model(
-    style: str, tied: bool, *, experts: bool = False, variant: bool = False, vision: bool = False, vocab_size: int = 128
+    style: str, tied: bool, *, experts: bool = False, variant: bool = False, vision: bool = False, vocab_size: int = 128, layers: int = 2
 ) -> ModelConfig:
     return ModelConfig(
         style=style,  # type: ignore[arg-type]
-        layers=2,
+        layers=layers,
         hidden=32,
         heads=4,
         kv_heads=2,
@@ -135,16 +144,17 @@ SEEING: dict[str, Part] = {"images": "all", "shown": "vision"}
 def case(name: str) -> ModelConfig:
     """A model by the name it has in ``LAYOUTS``."""
     style, kind = name.split("-")
+    layers, kind = (4 if kind.startswith("deep_") else 2), kind.removeprefix("deep_")
     vocab_size = 128 if style == "llama" else ODD_VOCABULARY
     tied = kind in ("tied", "variant", "adapters", "dropped", "shown")
     parts = {"experts": kind == "experts", "variant": kind == "variant", "vision": kind in SEEING}
-    return model(style, tied, **parts, vocab_size=vocab_size)
+    return model(style, tied, **parts, vocab_size=vocab_size, layers=layers)
 
 
 def adapters_of(name: str) -> LoRAConfig | None:
     """The adapters of a case; queries and the gate have none, so that fused products are adapted in part."""
     targets = ("k_proj", "v_proj", "o_proj", "up_proj", "down_proj")
-    dropout = {"llama-adapters": 0.0, "llama-dropped": 0.1}
+    dropout = {"llama-adapters": 0.0, "llama-deep_adapters": 0.0, "llama-dropped": 0.1}
     return LoRAConfig(rank=3, alpha=6.0, dropout=dropout[name], targets=targets) if name in dropout else None
 
 
@@ -226,7 +236,7 @@ def masked_loss(output: torch.Tensor, part: Batch) -> LossOutput:
 
 def engine(execution: ExecutionConfig, name: str, head: Head) -> Engine:
     """The engine of a case."""
-    part = SEEING.get(name.split("-")[1], "language")
+    part = SEEING.get(name.split("-")[1].removeprefix("deep_"), "language")
     settings = {"head": head, "optim": OPTIMIZER, "total_steps": 6, "lora": adapters_of(name), "part": part}
     return Engine(case(name), execution, seed=3, precision="fp32", **settings)
 
@@ -266,6 +276,9 @@ def measure(execution: ExecutionConfig, name: str, first: Path, saved: Path | No
     generation = sampled(lm)
     result["sampled"], result["logprobs"] = generation.tokens, generation.logprobs
     result["resumed"] = [lm.train_step(data, 2, masked_loss)["loss"] for _ in range(2)]
+    if execution.data_parallel == 1:  # three micro-batches, no multiple of the pipeline's ranks
+        lm.train_step(data.rows(0, 6), 2, masked_loss)
+        result["resumed"].append(lm.train_step(data, 2, masked_loss)["loss"])
     return result
 
 

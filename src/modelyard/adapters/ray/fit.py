@@ -45,6 +45,7 @@ class Layout(NamedTuple):
 
     tensor_parallel: int
     pipeline_parallel: int
+    virtual_pipeline: int
     data_parallel: int
     expert_parallel: int
     device: Device

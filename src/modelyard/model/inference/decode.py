@@ -61,18 +61,20 @@ class Decoder:
             return self.compiled(tokens[:, 0].contiguous(), position, self.rotation, keys, values)[:, : self.engine.model.vocab_size]
         if not seen and self.graphed and count == 1:
             return self.graphed(tokens[:, 0], position)
-        hidden = self._embed(tokens, position) if layout.is_first_stage else self._receive(batch, count)
         rotation = None
         if self.rotation is not None:
             rotation = Rotation(*(factor[:, position : position + count] for factor in self.rotation))
-        for block, cache in zip(self.weights.blocks, self.caches, strict=True):
-            hidden = block.finish(hidden, cache.attend(*block.heads(hidden, rotation), position))
-        if layout.pp == 1:
-            return self._head(hidden)
-        if layout.is_last_stage:
-            return parallel.from_last_stage(self._head(hidden), (batch, self.engine.model.vocab_size), torch.float32)
-        self._send(hidden)
-        return parallel.from_last_stage(None, (batch, self.engine.model.vocab_size), torch.float32)
+        layers, size = list(zip(self.weights.blocks, self.caches, strict=True)), len(self.caches) // layout.vp
+        logits = None
+        for chunk in range(layout.vp):
+            hidden = self._embed(tokens, position) if chunk == 0 and layout.is_first_stage else self._receive(batch, count)
+            for block, cache in layers[chunk * size : (chunk + 1) * size]:
+                hidden = block.finish(hidden, cache.attend(*block.heads(hidden, rotation), position))
+            if chunk == layout.vp - 1 and layout.is_last_stage:
+                logits = self._head(hidden)
+            else:
+                self._send(hidden)
+        return parallel.from_last_stage(logits, (batch, self.engine.model.vocab_size), torch.float32)
 
     def _embed(self, tokens: Tensor, position: int) -> Tensor:
         embedding, gallery = self.gpt.embedding, self.gallery

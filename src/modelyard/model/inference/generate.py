@@ -114,7 +114,7 @@ def _generate_batch(
     logp = torch.zeros(share, end, device=device)
     done = torch.zeros(share, dtype=torch.bool, device=device)
     stops = torch.tensor(stop_ids, device=device, dtype=torch.long)
-    engine.chunk.eval()
+    engine.mode(training=False)
     engine.split_sequences(False)
     position, ask_every = 0, 16 if device.type != "cpu" or dp > 1 else TEXT_EVERY if stop_texts else 1
     with torch.inference_mode():

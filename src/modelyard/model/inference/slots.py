@@ -28,7 +28,7 @@ class Slots:
         """Raises ValueError where the model is cut over several ranks."""
         if engine.layout.tp * engine.layout.pp > 1:
             raise ValueError("sequences that come and go are decoded by a model of one rank")
-        engine.chunk.eval()
+        engine.mode(training=False)
         engine.split_sequences(False)
         self.engine, self.gpt, self.rows, self.used = engine, engine.gpt, rows, 0
         self.places = torch.zeros(rows, dtype=torch.long, device=parallel.device())

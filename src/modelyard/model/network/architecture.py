@@ -21,7 +21,7 @@ from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
 from modelyard.model.network import experts, lora, rope
 from modelyard.model.network.attention import SdpaAttention
-from modelyard.model.network.experts import MoEConfig
+from modelyard.model.network.experts import ALIGNED, MoEConfig
 from modelyard.model.network.lora import LoRAConfig
 from modelyard.model.network.modules import Norm, ScalarHead
 from modelyard.model.network.parallel import Layout
@@ -99,6 +99,8 @@ class ModelConfig(Config):
             raise ValueError("variant: only of a llama-style model without experts")
         if self.style == "llama" and self.head_width % 2:
             raise ValueError(f"heads of odd width {self.head_width} cannot be rotated")
+        if self.moe and (self.hidden % ALIGNED or self.ffn_hidden % ALIGNED):
+            raise ValueError(f"hidden {self.hidden} and ffn_hidden {self.ffn_hidden} of experts (moe) must be divisible by {ALIGNED}")
         if self.vision is not None and self.style != "llama":
             raise ValueError(f"vision: only llama-style models are shown images, this one is of style {self.style!r}")
         return self
@@ -124,13 +126,18 @@ class ModelConfig(Config):
             what = f"of style {self.style!r}" if self.style != "llama" else "with experts (model.moe)"
             raise ValueError(f"lora: only dense llama-style models take adapters, this one is {what}")
 
-    def check_layout(self, tensor_parallel: int, pipeline_parallel: int, expert_parallel: int = 1) -> None:
+    def check_layout(self, tensor_parallel: int, pipeline_parallel: int, expert_parallel: int = 1, virtual_pipeline: int = 1) -> None:
         """Raise ValueError when this model cannot be split so."""
         for key in ("heads", "kv_heads", "ffn_hidden"):
             if getattr(self, key) % tensor_parallel:
                 raise ValueError(f"model.{key} {getattr(self, key)} is not divisible by execution.tensor_parallel {tensor_parallel}")
         if self.layers % pipeline_parallel:
             raise ValueError(f"model.layers {self.layers} is not divisible by execution.pipeline_parallel {pipeline_parallel}")
+        if self.layers % (pipeline_parallel * virtual_pipeline):
+            raise ValueError(
+                f"model.layers {self.layers} is not divisible by execution.pipeline_parallel {pipeline_parallel} x virtual_pipeline "
+                f"{virtual_pipeline}"
+            )
         if self.vision:
             self.vision.check_layout(self.hidden, tensor_parallel)
         if self.moe is None and expert_parallel > 1:
@@ -202,6 +209,10 @@ def transformer_config(model: ModelConfig, execution: ExecutionConfig, precision
         pipeline_dtype=dtype,
         tensor_model_parallel_size=execution.tensor_parallel,
         pipeline_model_parallel_size=execution.pipeline_parallel,
+        virtual_pipeline_model_parallel_size=execution.chunks,
+        # the interleaved schedule of two ranks works only so: each is before and behind the other
+        overlap_p2p_comm=execution.virtual_pipeline > 1,
+        batch_p2p_comm=execution.virtual_pipeline == 1,
         expert_model_parallel_size=execution.expert_parallel,
         # with experts megatron-core trains at no tensor parallelism but this
         sequence_parallel=(execution.sequence_parallel or model.moe is not None) and execution.tensor_parallel > 1,
@@ -238,11 +249,12 @@ def _recomputation(execution: ExecutionConfig) -> dict[str, Any]:
     return {"recompute_granularity": "selective"} if execution.recompute == "selective" else {}
 
 
-def block_spec(model: ModelConfig, config: Any) -> Any:
-    """This pipeline stage's layers: megatron-core's local spec with our attention, norms and products in it."""
+def block_spec(model: ModelConfig, config: Any, chunk: int | None) -> Any:
+    """This pipeline stage's layers, or those of one of its chunks: megatron-core's local spec with our attention, norms and products in it."""
     from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
     from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
 
+    from modelyard.model.network.grouped_experts import GroupedExperts
     from modelyard.model.network.language_model import ColumnParallel, RowParallel
 
     spec = get_gpt_layer_local_spec(num_experts=model.moe.experts if model.moe else None, normalization=config.normalization)
@@ -251,11 +263,12 @@ def block_spec(model: ModelConfig, config: Any) -> Any:
     attention.linear_qkv, attention.linear_proj = ColumnParallel, RowParallel
     if model.variant.qk_norm:
         attention.q_layernorm = attention.k_layernorm = Norm
-    if model.moe is None or not torch.cuda.is_available():
-        feed_forward = mlp.experts.submodules if model.moe else mlp
-        feed_forward.linear_fc1, feed_forward.linear_fc2 = ColumnParallel, RowParallel
+    if model.moe:
+        mlp.experts = GroupedExperts
+    else:
+        mlp.linear_fc1, mlp.linear_fc2 = ColumnParallel, RowParallel
     spec.submodules.input_layernorm = spec.submodules.pre_mlp_layernorm = Norm
-    return TransformerBlockSubmodules(layer_specs=[spec] * get_num_layers_to_build(config), layer_norm=Norm)
+    return TransformerBlockSubmodules(layer_specs=[spec] * get_num_layers_to_build(config, chunk), layer_norm=Norm)
 
 
 def build(
@@ -266,13 +279,16 @@ def build(
     head: Head,
     dropout: float = 0.0,
     adapters: LoRAConfig | None = None,
+    chunk: int = 0,
 ) -> Any:
-    """This rank's part of the model, weights not yet initialised (see :mod:`modelyard.model.network.initialization`)."""
+    """This rank's part of the model, or ``chunk`` of several, weights not yet initialised (see :mod:`modelyard.model.network.initialization`)."""
     from megatron.core.transformer.module import Float16Module
 
     from modelyard.model.network.language_model import LanguageModel
 
-    model.check_layout(execution.tensor_parallel, execution.pipeline_parallel, execution.expert_parallel)
+    model.check_layout(execution.tensor_parallel, execution.pipeline_parallel, execution.expert_parallel, execution.virtual_pipeline)
+    first, last = layout.is_first_stage and chunk == 0, layout.is_last_stage and chunk == layout.vp - 1
+    stage = chunk if layout.vp > 1 else None
     config = transformer_config(model, execution, precision, dropout)
     llama = model.style == "llama"
     module = LanguageModel(
@@ -282,17 +298,17 @@ def build(
         frequencies=rope.frequencies(model.rope_base, model.head_width, model.rope_scaling) if llama else None,
         amplitude=rope.amplitude(model.rope_scaling),
         config=config,
-        transformer_layer_spec=block_spec(model, config),
+        transformer_layer_spec=block_spec(model, config, stage),
         vocab_size=model.padded_vocab(layout.tp),
         max_sequence_length=model.seq_len,
-        pre_process=layout.is_first_stage,
-        post_process=layout.is_last_stage,
+        pre_process=first,
+        post_process=last,
         share_embeddings_and_output_weights=model.tie_embeddings and head == "lm",
         position_embedding_type="rope" if llama else "learned_absolute",
+        vp_stage=stage,
     )
-    if head == "scalar" and layout.is_last_stage:
+    if head == "scalar" and last:
         module.output_layer = ScalarHead(config)
-    experts.mark_copies(module, execution)
     if adapters is not None:
         model.check_adapters()
         lora.adapt(module.decoder.layers, adapters, layout, model.head_width)

@@ -1,8 +1,9 @@
 """Mixture of experts: its config and what megatron-core's MoE layer is told (Fedus et al. 2021; Lepikhin et al. 2020 for sharing experts out).
 
 Every token goes to its ``top_k`` experts and none is dropped; the gates are a softmax over the chosen ones (with ``top_k`` 1: over all). Ranks
-share the experts out and exchange tokens (``execution.expert_parallel``); an expert is never cut. Left out: capacity limits, shared experts,
-experts in some layers only. Where sequence parallelism pads a row, the padded positions count in the balancing loss.
+share the experts out and exchange tokens (``execution.expert_parallel``); an expert is never cut. What they compute is
+:mod:`modelyard.model.network.grouped_experts`'s. Where sequence parallelism pads a row, the padded positions count in the balancing
+loss. Left out: capacity limits, shared experts, experts in some layers only.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from pydantic import model_validator
 
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
+
+ALIGNED = 8
+"""What widths are multiples of: torch's grouped products take rows of whole 16 bytes, which are 8 numbers in bf16."""
 
 
 class MoEConfig(Config):
@@ -52,15 +56,3 @@ def settings(moe: MoEConfig, ffn_hidden: int, execution: ExecutionConfig) -> dic
         "moe_router_dtype": "fp32",
         "moe_token_dispatcher_type": "alltoall",
     }
-
-
-def mark_copies(module: Any, execution: ExecutionConfig) -> None:
-    """Where each tensor-parallel rank has all experts and sees its part of the sequence, let gradients be summed and counted once.
-
-    megatron-core does so for experts that are shared out; these it takes for parameters that are cut.
-    """
-    if execution.tensor_parallel == 1 or execution.expert_parallel > 1:
-        return
-    for name, parameter in module.named_parameters():
-        if ".experts." in name:
-            parameter.sequence_parallel, parameter.tensor_model_parallel = True, False

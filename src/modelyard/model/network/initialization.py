@@ -22,32 +22,33 @@ from modelyard.model.network.parallel import Layout
 
 VISION = "vision."
 """How the names of the parameters of patch encoder and projector begin."""
+EXPERTS = ".mlp.experts."
+"""What stands in the names of the parameters that hold a layer's experts."""
 VOCABULARY = ("embedding.word_embeddings.weight", "output_layer.weight")
 
 
-def initialize_weights(module: Any, model: ModelConfig, layout: Layout, seed: int, names: Container[str] | None = None) -> None:
+def initialize_weights(gpt: Any, model: ModelConfig, layout: Layout, seed: int, names: Container[str] | None = None) -> None:
     """Fill this rank's parameters in place; ``names``: only those."""
-    gpt = getattr(module, "module", module)
     with torch.no_grad():
         for name, parameter in gpt.named_parameters():
             if names is not None and name not in names:
                 continue
-            name = _global_name(gpt, name, model, layout)
+            name = _global_name(gpt, name)
+            if EXPERTS in name:  # as many as are on this rank, whole
+                for number, expert in enumerate(parameter, layout.ep_rank * len(parameter)):
+                    expert.copy_(_draw(name.replace(EXPERTS, f"{EXPERTS}experts.{number}."), expert, model, layout, seed))
+                continue
             if name == "output_layer.weight" and model.tie_embeddings and parameter.shape[0] != 1:
                 name = "embedding.word_embeddings.weight"
             parameter.copy_(_shard(_draw(name, parameter, model, layout, seed), name, parameter, model, layout))
 
 
-def _global_name(gpt: Any, name: str, model: ModelConfig, layout: Layout) -> str:
-    """Local layer and expert indices -> indices in the whole model."""
+def _global_name(gpt: Any, name: str) -> str:
+    """A local layer's index -> its index in the whole model."""
     prefix = "decoder.layers."  # a patch encoder has all its layers on one stage
     if not name.startswith(prefix):
         return name
     local, _, rest = name.removeprefix(prefix).partition(".")
-    before, found, expert = rest.partition("local_experts.")
-    if found and model.moe:
-        index, _, rest = expert.partition(".")
-        rest = f"{before}experts.{layout.ep_rank * model.moe.experts // layout.ep + int(index)}.{rest}"
     return f"{prefix}{gpt.decoder.layers[int(local)].layer_number - 1}.{rest}"
 
 
@@ -55,7 +56,7 @@ def _full_shape(name: str, parameter: Tensor, model: ModelConfig, layout: Layout
     shape = list(parameter.shape)
     if name in VOCABULARY and shape[0] != 1:
         shape[0] = model.vocab_size  # without the rows that pad it to a multiple of the tensor-parallel ranks
-    elif getattr(parameter, "tensor_model_parallel", False) and ".experts." not in name:  # experts are whole on their rank
+    elif getattr(parameter, "tensor_model_parallel", False):
         shape[parameter.partition_dim] *= layout.tp  # type: ignore[attr-defined]
     return shape
 

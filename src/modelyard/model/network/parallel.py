@@ -37,15 +37,17 @@ class Layout(NamedTuple):
     rank: int
     ep: int
     ep_rank: int
+    vp: int
+    """Model chunks that a pipeline stage computes in turn."""
 
     @property
     def is_first_stage(self) -> bool:
-        """Whether this rank holds the embedding."""
+        """Whether this rank holds the embedding (in its first chunk)."""
         return self.pp_rank == 0
 
     @property
     def is_last_stage(self) -> bool:
-        """Whether this rank computes outputs and losses."""
+        """Whether this rank computes outputs and losses (in its last chunk)."""
         return self.pp_rank == self.pp - 1
 
 
@@ -74,6 +76,7 @@ def initialize(execution: ExecutionConfig) -> Layout:
         parallel_state.initialize_model_parallel(
             tensor_model_parallel_size=execution.tensor_parallel,
             pipeline_model_parallel_size=execution.pipeline_parallel,
+            virtual_pipeline_model_parallel_size=execution.chunks,
             expert_model_parallel_size=execution.expert_parallel,
             expert_tensor_parallel_size=1,
         )
@@ -90,6 +93,7 @@ def initialize(execution: ExecutionConfig) -> Layout:
         rank=dist.get_rank(),
         ep=execution.expert_parallel,
         ep_rank=parallel_state.get_expert_model_parallel_rank(),
+        vp=execution.virtual_pipeline,
     )
 
 

@@ -65,7 +65,7 @@ class Machine(Config):
     mfu: float = 0.4
     """Share of the peak that model FLOPs reach outside the bubble, without recomputation."""
     chunks: int = 1
-    """Model chunks a pipeline stage holds in turn (interleaved schedule); the engine runs 1."""
+    """Model chunks a pipeline stage holds in turn (interleaved schedule; ``execution.virtual_pipeline``)."""
     copy_gib_per_second: float = 10.0
     """Rate at which one GPU copies to pinned host memory (a PCIe 4 link has 32 GB/s), in GiB/s; a first checkpoint
     pins the memory besides."""

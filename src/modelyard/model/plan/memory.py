@@ -140,6 +140,7 @@ def layer_activations(model: ModelConfig, tensor: int, precision: Precision) -> 
     kept = 2 if gpt else 5  # before and after GELU, or: gate and up fused, gate, silu(gate), up, their product
     if model.moe is None:
         return (norms + attention + size * kept * model.ffn_hidden) / tensor
+    kept = 2 if gpt else 4  # an expert has no second copy of up
     routed = size * (h + (kept + 1) * model.ffn_hidden)  # a token's copy for an expert, the block, its output before the gate
     router = 24 * model.moe.top_k + 5 * model.moe.experts
     return (norms + attention + model.moe.top_k * routed + router) / tensor

@@ -9,7 +9,7 @@ slices are exact. Randomness is a function of (seed, step), so nothing about it 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from modelyard import progress
 from modelyard.execution import ExecutionConfig
-from modelyard.model.network import architecture, attention, initialization, parallel
+from modelyard.model.network import architecture, attention, chunks, initialization, parallel
 from modelyard.model.network.architecture import Head, ModelConfig, Precision
 from modelyard.model.network.lora import LoRAConfig
 from modelyard.model.training import optimizer
@@ -64,42 +64,42 @@ class Engine(Stored):
         self.model, self.head, self.seed, self.precision, self.dropout, self.lora = model, head, seed, precision, dropout, lora
         self.layout, self.device = parallel.initialize(execution), parallel.device()
         self.part, self.step, self.compile = part, 0, execution.compile
-        module = architecture.build(model, execution, self.layout, precision, head, dropout, lora)
-        self.chunk = module
+        modules = [architecture.build(model, execution, self.layout, precision, head, dropout, lora, n) for n in range(self.layout.vp)]
+        self.gpt = chunks.as_one(modules)
         own = self._share(body) if body is not None else None
-        initialization.initialize_weights(module, model, self.layout, seed, own)
+        initialization.initialize_weights(self.gpt, model, self.layout, seed, own)
         if self.is_partial:
             for name, parameter in self.gpt.named_parameters():
                 parameter.requires_grad_(self._is_trained(name))
-        self._sequence_parallel = _sequence_parallel_switches(module)
+        self._sequence_parallel = [switch for module in modules for switch in _sequence_parallel_switches(module)]
         self._sequence_multiple = self._width_multiple = GPU_WIDTHS if self.device.type == "cuda" else 1
-        self.chunk = self._wrap(module) if optim else module
+        self.chunks = self._wrap(modules) if optim else modules
         if optim and execution.compile:
             for layer in self.gpt.decoder.layers:
                 layer.compile()
-        self.optimizer = optimizer.create(optim, self.chunk, precision) if optim else None
+        self.optimizer = optimizer.create(optim, self.chunks, precision) if optim else None
         self._clip_grad = optim.clip_grad if optim else 0.0
         self.schedule = optimizer.schedule(optim, self.optimizer, total_steps) if optim else None
         if optim is None:
-            self.chunk.requires_grad_(False)
+            self.gpt.requires_grad_(False)
 
-    def _wrap(self, module: Any) -> Any:
+    def _wrap(self, modules: Sequence[Any]) -> list[Any]:
         from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig, finalize_model_grads
 
-        config = module.config
         settings = DistributedDataParallelConfig(
             grad_reduce_in_fp32=True, overlap_grad_reduce=False, use_distributed_optimizer=True, average_in_collective=False
         )
-        wrapped = DistributedDataParallel(config, settings, module)
+        wrapped = [DistributedDataParallel(module.config, settings, module) for module in modules]
 
-        def finish(chunks: list[Any], count: Tensor, **groups: Any) -> None:
+        def finish(parts: list[Any], count: Tensor, **groups: Any) -> None:
             """megatron-core's, but for the division by the number of labels, which the optimizer makes."""
-            finalize_model_grads(chunks, None, **groups)
+            finalize_model_grads(parts, None, **groups)
             self._count = parallel.summed_over_replicas(count)
 
+        config = modules[0].config  # the schedule asks no other
         config.finalize_model_grads_func = finish
-        config.no_sync_func = wrapped.no_sync
-        for group in (*wrapped.bucket_groups, *wrapped.expert_parallel_bucket_groups):
+        config.no_sync_func = [part.no_sync for part in wrapped] if len(wrapped) > 1 else wrapped[0].no_sync
+        for group in (group for part in wrapped for group in (*part.bucket_groups, *part.expert_parallel_bucket_groups)):
             if group.intra_distributed_optimizer_instance_size == 1:  # gloo copies every gradient and weight that it sends to nobody
                 group.start_grad_sync = group.start_param_sync = lambda *_, **__: None
         return wrapped
@@ -115,6 +115,11 @@ class Engine(Stored):
             place, _, leaf = name.rpartition(".")
             self.gpt.get_submodule(place)._parameters[leaf] = theirs[name]
         return own
+
+    def mode(self, training: bool) -> None:
+        """Drop activations as in training, or keep all."""
+        for chunk in self.chunks:
+            chunk.train(training)
 
     def split_sequences(self, on: bool) -> None:
         """Sequence parallelism on (to train) or off (to score and generate: nothing is kept for a backward pass, and lengths are free)."""
@@ -136,14 +141,16 @@ class Engine(Stored):
         Raises:
             NotFiniteError: the loss or the gradient norm is not finite; nothing is updated, and every rank
                 raises it.
-            ValueError: the batch does not divide by data-parallel ranks x micro_batch.
+            ValueError: the batch does not divide by data-parallel ranks x micro_batch, or has too few micro-batches for an interleaved
+                pipeline.
         """
         assert self.optimizer is not None, "an engine without an optimizer cannot train"
         assert self.schedule is not None
         self._seed_randomness()
-        self.chunk.train()
+        self.mode(training=True)
         self.split_sequences(True)
-        self.chunk.zero_grad_buffer()
+        for chunk in self.chunks:
+            chunk.zero_grad_buffer()
         self.optimizer.zero_grad()
         batches = [batch] if isinstance(batch, Batch) else batch
         metrics = self._run([self._slice(each, micro_batch) for each in batches], micro_batch, loss_fn, backward=True)
@@ -165,16 +172,16 @@ class Engine(Stored):
         """Outputs [B, S] without gradients, the same on every rank: log p(label) for a language model, values for a scalar head (fp32).
 
         Where a language model's label is :data:`UNLABELLED` stands 0. Of the extras only those that tell a row's texts apart are read. A batch is
-        filled up to the replicas' number, never to ``micro_batch``.
+        filled up to the replicas' number (in an interleaved pipeline to a micro-batch for each of its ranks), never to ``micro_batch``.
         """
         size = batch.tokens.shape[0]
         micro_batch = min(micro_batch, -(-size // self.layout.dp))
         share = self.layout.dp * micro_batch
-        padded = -(-size // share) * share
+        padded = max(-(-size // share), self._fewest) * share
         texts = {key: batch.extras[key] for key in (SEGMENTS, STEM) if key in batch.extras}  # what else there is, a loss would read
         batch = batch._replace(extras=texts).filled_up(padded)
         part = self._slice(batch, micro_batch)
-        self.chunk.eval()
+        self.mode(training=False)
         self.split_sequences(False)
         outputs: list[Tensor] = []
 
@@ -187,6 +194,11 @@ class Engine(Stored):
         local = torch.cat(outputs) if self.layout.is_last_stage else None
         local = parallel.from_last_stage(local, tuple(part.tokens.shape), torch.float32)
         return parallel.gather_data_parallel(local)[:size]
+
+    @property
+    def _fewest(self) -> int:
+        """Micro-batches that the schedule needs at least."""
+        return self.layout.pp if self.layout.vp > 1 else 1
 
     def _slice(self, batch: Batch, micro_batch: int) -> Batch:
         size, share = batch.tokens.shape[0], self.layout.dp * micro_batch
@@ -230,12 +242,21 @@ class Engine(Stored):
         pieces = [part.rows(i, i + micro_batch) for part in parts for i in range(0, part.tokens.shape[0], micro_batch)]
         widest = max(part.tokens.shape[1] for part in parts)
         common = widest if self.layout.pp > 1 else 0  # stages of a pipeline send each other one shape
+        if len(pieces) < self._fewest:
+            raise ValueError(
+                f"{len(pieces)} micro-batches a replica are fewer than pipeline_parallel {self.layout.pp} at virtual_pipeline above 1"
+            )
+        iterators: list[Iterator[Batch]] = [iter(pieces) for _ in self.chunks]
+        # a group of micro-batches goes through a chunk before the next chunk's turn; what would be left over goes with the rest
+        chunks.bare(self.chunks[0]).config.microbatch_group_size_per_vp_stage = (
+            len(pieces) if len(pieces) % self.layout.pp else self.layout.pp
+        )
         with attention.preferred():
             return list(
                 get_forward_backward_func()(
                     forward_step_func=lambda iterator, chunk: self._forward(next(iterator), chunk, loss_fn, common),
-                    data_iterator=iter(pieces),
-                    model=[self.chunk],
+                    data_iterator=iterators if len(iterators) > 1 else iterators[0],
+                    model=self.chunks,
                     num_microbatches=len(pieces),
                     seq_length=widest + -widest % self._sequence_multiple,
                     micro_batch_size=micro_batch,
@@ -245,16 +266,17 @@ class Engine(Stored):
 
     def _forward(self, batch: Batch, chunk: Any, loss_fn: LossFn, common: int) -> tuple[Tensor, Callable[[Tensor], Any]]:
         progress.beat()
+        gpt = chunks.bare(chunk)
         length = batch.tokens.shape[1]
         wide = max(length, common)
         fill = (0, wide + -wide % self._sequence_multiple - length)  # tokens after the last cannot change what stands before them
         tokens, labels = batch.tokens, batch.labels
         if fill[1]:
             tokens, labels = F.pad(tokens, fill), F.pad(labels, fill, value=UNLABELLED)
-        places = labelled(labels) if self.head == "lm" and self.layout.is_last_stage else None  # known before a GPU has anything to do
+        places = labelled(labels) if self.head == "lm" and gpt.post_process else None  # known before a GPU has anything to do
         batch, tokens, labels = batch.to(self.device), to_device(tokens, self.device), to_device(labels, self.device)
         places = to_device(places, self.device) if isinstance(places, Tensor) else places
-        shown = batch.tiles.widened(fill).shown if batch.tiles and self.layout.is_first_stage else None
+        shown = batch.tiles.widened(fill).shown if batch.tiles and gpt.pre_process else None
         positions, mask = torch.arange(tokens.shape[1], device=self.device).clamp_(max=self.model.seq_len - 1)[None], None
         if SEGMENTS in batch.extras:
             segments = F.pad(batch.extras[SEGMENTS], fill, value=-1)

@@ -53,8 +53,8 @@ class OptimizerConfig(Config):
         return self
 
 
-def create(config: OptimizerConfig, chunk: Any, precision: Precision) -> Any:
-    """megatron-core's optimizer over one DDP-wrapped model chunk."""
+def create(config: OptimizerConfig, chunks: list[Any], precision: Precision) -> Any:
+    """megatron-core's optimizer over DDP-wrapped model chunks."""
     from megatron.core.optimizer import OptimizerConfig as MegatronOptimizerConfig
     from megatron.core.optimizer import distrib_optimizer, get_megatron_optimizer
 
@@ -71,7 +71,7 @@ def create(config: OptimizerConfig, chunk: Any, precision: Precision) -> Any:
         params_dtype=torch.bfloat16 if precision == "bf16" else torch.float32,
         use_distributed_optimizer=True,
     )
-    whole = get_megatron_optimizer(settings, [chunk])
+    whole = get_megatron_optimizer(settings, chunks)
     for part in _training(whole):
         if not distrib_optimizer.HAVE_APEX_OR_TE:
             _begin_state(part)

@@ -34,21 +34,16 @@ class Stored:
     head: Head
     layout: Layout
     step: int
-    chunk: Any
+    chunks: list[Any]
+    """This rank's model in megatron-core's wrappers; several models in an interleaved pipeline."""
+    gpt: Any
+    """The same without wrappers, as one (:mod:`modelyard.model.network.chunks`)."""
     optimizer: Any
     schedule: Any
     lora: LoRAConfig | None
     part: Part
     base: str = ""
     """Hash of the checkpoint whose weights stand below what is trained; "" where there are none or it came from no file."""
-
-    @property
-    def gpt(self) -> Any:
-        """The bare ``GPTModel`` inside the wrappers."""
-        module = self.chunk
-        while hasattr(module, "module"):
-            module = module.module
-        return module
 
     def _is_trained(self, name: str) -> bool:
         """Whether the parameter of this name is trained: all of :data:`Part` are but for those below adapters; a scalar head is trained with
@@ -83,16 +78,12 @@ class Stored:
     def _sharded_merged(self) -> dict[str, Any]:
         """The same with the adapters merged."""
         entries, parameters = self._sharded_plain(), dict(self.gpt.named_parameters())
+        places = {layer.layer_number - 1: place for place, layer in enumerate(self.gpt.decoder.layers)}
         for layer, name, linear in adapted(self.gpt):
-            key = f"decoder.layers.{layer - self._first_layer}.{name}.weight"
+            key = f"decoder.layers.{places[layer]}.{name}.weight"
             assert entries[key].data is parameters[key]
             entries[key] = dataclasses.replace(entries[key], data=weight_of(linear))
         return entries
-
-    @property
-    def _first_layer(self) -> int:
-        """Number of this stage's first layer, from 0."""
-        return int(self.gpt.decoder.layers[0].layer_number) - 1
 
     def _take_weights(self, loaded: dict[str, Any], wanted: Collection[str]) -> None:
         """Take tensors under the names of ``wanted``; an output layer may be missing among them."""
