@@ -59,7 +59,7 @@ SMOLLM2 = str(ROOT / "configs/pipeline/smollm2.toml")
         ),
         ([SMALLEST, "execution.virtual_pipeline=2"], "virtual_pipeline 2 needs pipeline_parallel above 1"),
         (
-            [SMALLEST, "execution.pipeline_parallel=2", "execution.virtual_pipeline=2", "base.model.layers=4", "base.micro_batch=8"],
+            [TINY_GRPO, "execution.pipeline_parallel=2", "execution.virtual_pipeline=2", "base.micro_batch=8"],
             "of 8 on each of 1 replicas than execution.pipeline_parallel 2; execution.virtual_pipeline needs as many",
         ),
         ([SMALLEST, "execution.data_parallel=3"], "x execution.data_parallel 3"),
