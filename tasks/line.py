@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, get_args
 
 from prefect import task
+from prefect.futures import as_completed
 
 from modelyard.adapters import terminal
 from modelyard.adapters.ray import train as ray_train
@@ -74,12 +75,23 @@ class Line:
         """
         planned = [self.planned(name) for name in names if stage_of(self.config, name)]
         if self.place.execution.parallel_stages and len(planned) > 1:
-            with sigterm():  # which the threads that build them then hear too
-                futures = [_task(one).submit(one, self.place) for one in planned]
-                built = [finished(future.result()) for future in futures]
+            built = self._beside_each_other(planned)
         else:
             built = [finished(_task(one)(one, self.place)) for one in planned]
         self.built |= {one.stage.name: made for one, made in zip(planned, built, strict=True)}
+
+    def _beside_each_other(self, planned: Sequence[Planned]) -> list[Built]:
+        with sigterm() as told:  # the threads that build them hear it too
+            futures = [_task(one).submit(one, self.place) for one in planned]
+            try:
+                for future in as_completed(futures):
+                    future.result()  # raises what the first that fails raised
+                return [finished(future.result()) for future in futures]
+            except BaseException:  # one has failed, or Ctrl-C: the others end after their step, and nothing goes on behind the line's back
+                told.set()
+                for future in futures:
+                    future.wait()
+                raise
 
     def build_from(self, name: Name, config: Config, given: Mapping[str, Artifact] = {}) -> Built:
         """Build one stage from a config that is made for it, with ``given`` artifacts in the place of the line's own, and remember it."""

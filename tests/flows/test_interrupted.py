@@ -53,3 +53,58 @@ def test_run_that_gets_sigterm_ends_in_one_line_and_leaves_no_process(tmp_path, 
     assert (process.returncode, err.splitlines()[-1]) == (FAILED, "interrupted; the next run goes on from the last checkpoint"), (out, err)
     _, alive = psutil.wait_procs(family, timeout=60)
     assert not [child for child in alive if child.status() != psutil.STATUS_ZOMBIE]
+
+
+BESIDE = """
+import sys
+from pathlib import Path
+from prefect import flow, task
+import tasks.line
+from bench.program import program
+from modelyard.adapters.ray.fit import sigterm
+from tasks.session import run_from_terminal
+
+@task
+def stage(name, place):
+    if name == "fails":
+        raise OSError("no such thing")
+    Path(name).touch()
+    with sigterm() as told:  # as a stage on ranks is followed
+        told.wait(120)
+    Path(name).write_text("ended in order")
+
+@flow
+def line(config):
+    tasks.line._task = lambda name: stage
+    built = object.__new__(tasks.line.Line)
+    built.place = None
+    built._beside_each_other(sys.argv[1:])
+
+def main() -> int:
+    return run_from_terminal("line.toml", [], lambda file, overrides: None, line)
+
+sys.exit(program(main, []))
+"""
+
+
+@pytest.mark.parametrize(
+    ("stages", "number", "said"),
+    [
+        (["a", "b"], signal.SIGINT, "interrupted; the next run goes on from the last checkpoint"),
+        (["a", "fails"], None, "no such thing"),
+    ],
+    ids=["ctrl-c", "a stage fails"],
+)
+def test_stages_beside_each_other_all_end_when_the_run_does(tmp_path, stages, number, said):
+    command = [sys.executable, "-c", BESIDE, *stages]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    going = [name for name in stages if name != "fails"]
+    while not all((tmp_path / name).exists() for name in going):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    if number:
+        os.kill(process.pid, number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == FAILED, (out, err)
+    assert said in err.splitlines()[-1]
+    assert [(tmp_path / name).read_text() for name in going] == ["ended in order"] * len(going)

@@ -158,7 +158,7 @@ class Fit:
                 if news.hung:
                     self._kill(news.hung)
                 if terminated.is_set() and not told:
-                    _log.warning("SIGTERM: %s ends after its step", job.stage)
+                    _log.warning("stopping: %s ends after its step", job.stage)
                     ray.get(self.mailbox.tell_to_stop.remote())
                     told = True
                 time.sleep(POLL_SECONDS)
