@@ -11,6 +11,7 @@ from prefect import task
 from prefect.futures import as_completed
 
 from modelyard.adapters import terminal
+from modelyard.adapters.ray import cluster as ray_cluster
 from modelyard.adapters.ray import train as ray_train
 from modelyard.adapters.ray.fit import sigterm
 from modelyard.config import Config
@@ -81,6 +82,8 @@ class Line:
         self.built |= {one.stage.name: made for one, made in zip(planned, built, strict=True)}
 
     def _beside_each_other(self, planned: Sequence[Planned]) -> list[Built]:
+        if not all(self.place.store.find(spec.name, spec.version) for spec in (spec_of(one, self.place) for one in planned)):
+            ray_cluster.connect()  # before the threads that want it, and by the one that signals come to
         with sigterm() as told:  # the threads that build them hear it too
             futures = [_task(one).submit(one, self.place) for one in planned]
             try:

@@ -10,10 +10,7 @@ import logging
 import os
 import secrets
 import signal
-import sys
-import threading
 from collections.abc import Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,41 +45,15 @@ TOO_BUSY = ".*timed out during startup"
 """What Ray says of a node that did not start within its 30 s, which on a busy machine it may not."""
 
 _log = logging.getLogger(__name__)
-_connecting = threading.Lock()
-_disconnected = threading.Event()
 _session: Path | None = None
 """Where the cluster that this process started keeps its logs."""
 
 
 def connect() -> None:
-    """Connect this process to Ray, starting a local cluster when no address is given. Does nothing when connected."""
-    with _connecting:
-        connected = "ray" in sys.modules and sys.modules["ray"].is_initialized()
-        if connected or threading.current_thread() is threading.main_thread():
-            _connect()
-        else:
-            _connect_in_a_thread_that_stays()
+    """Connect this process to Ray, starting a local cluster when no address is given. Does nothing when connected.
 
-
-def _connect_in_a_thread_that_stays() -> None:
-    """Linux ends what Ray starts together with the thread that started it."""
-    connected: Future[None] = Future()
-
-    def stay() -> None:
-        try:
-            _connect()
-        except BaseException as error:
-            connected.set_exception(error)
-            return
-        connected.set_result(None)
-        _disconnected.wait()
-
-    _disconnected.clear()
-    threading.Thread(target=stay, name="ray", daemon=True).start()
-    connected.result()
-
-
-def _connect() -> None:
+    The main thread's is the first call: Linux ends what Ray starts together with the thread that started it, and SIGTERM is the main thread's.
+    """
     for key, value in {**QUIET, **(LOCAL if is_on_this_machine() else {})}.items():
         os.environ.setdefault(key, value)
     package_root = str(Path(modelyard.__file__).parents[1])
@@ -125,8 +96,7 @@ def _own_sigterm() -> Iterator[None]:
     """Put back what SIGTERM does, which is to end the run in order: a Ray that connects would have it end this process on the spot."""
     before = signal.getsignal(signal.SIGTERM)
     yield
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)
+    signal.signal(signal.SIGTERM, before)
 
 
 def _again(state: RetryCallState) -> None:
@@ -147,7 +117,6 @@ def disconnect(*, keep_logs: bool = False) -> None:
 
     if ray.is_initialized():
         ray.shutdown()
-    _disconnected.set()
     global _session
     session, _session = _session, None
     if session is not None and not keep_logs:

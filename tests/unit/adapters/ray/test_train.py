@@ -91,6 +91,7 @@ def go_on(config, inputs, out, checkpoints, execution, report):
 
 @pytest.fixture(scope="module", autouse=True)
 def _ray():
+    cluster.connect()
     yield
     ray_train.release()
     cluster.disconnect()
