@@ -29,7 +29,7 @@ from modelyard.model.training.spikes import SpikeConfig
 from modelyard.posttrain.losses import sft_loss
 from modelyard.posttrain.rows.album import Album
 from modelyard.posttrain.rows.encoding import demonstration
-from modelyard.posttrain.sft import batches, fit, validation_loss
+from modelyard.posttrain.sft import Average, batches, fit, validation_loss
 from modelyard.progress import Report
 
 
@@ -52,6 +52,8 @@ class ProjectorConfig(Config):
     """Rows of one forward pass on one replica."""
     share_images: int = Field(default=1, ge=1)
     """Most demonstrations of one image that share a row, in which the image stands once."""
+    average: Average = "token"
+    """What the loss is the mean over, as in SFT."""
     max_tokens: int | None = None
     """Longest demonstration that is trained on, in positions; absent: the model's ``seq_len``."""
     blank: bool = False

@@ -45,6 +45,7 @@ from modelyard.stats.estimate import Estimate, bootstrap_mean
 
 Average = Literal["token", "square", "sample"]
 POWERS: dict[Average, float] = {"token": 0.0, "square": 0.5, "sample": 1.0}
+"""Each token of an example of n counts n to the power of minus this."""
 EPOCHS = "epochs"
 """Where the weights after every epoch are kept."""
 VALIDATION_ROWS = 64
@@ -74,8 +75,7 @@ class SFTConfig(Config):
     """Share of the residual stream's updates that is dropped (InstructGPT: 0.2)."""
     average: Average = "token"
     """What the loss is the mean over: trained tokens; examples (``sample``: a long answer weighs as a short one, a row of pretraining text or each of
-    its documents as one example); or between the two (``square``), as InternVL 2.5 weighs them (arXiv:2412.05271): each token of an example
-    of n by n to the power 0, -1, -1/2."""
+    its documents as one example); or between the two (``square``), as InternVL 2.5 weighs them (arXiv:2412.05271)."""
     keep_epochs: bool
     """Whether the weights after every epoch are kept, for a choice among them (InstructGPT: by reward-model score)."""
     optimizer: OptimizerConfig
@@ -130,7 +130,7 @@ def run(
         for split in ("train", "validation")
     )
     fitting, held_out = fit(train, width), fit(validation, width)
-    data = batches(fitting, mixed_in(config, inputs), config, encoder.padding, width, album, POWERS[config.average])
+    data = batches(fitting, mixed_in(config, inputs), config, encoder.padding, width, album)
     steps = max(1, round(config.epochs * data.per_epoch))
     engine = model_directory.load(
         base,
@@ -217,6 +217,10 @@ class Rowed(Protocol):
         """Whether short demonstrations share rows."""
 
     @property
+    def average(self) -> Average:
+        """What the loss is the mean over."""
+
+    @property
     def share_images(self) -> int:
         """Most demonstrations of one image that share a row."""
 
@@ -230,19 +234,13 @@ class Rowed(Protocol):
 
 
 def batches(
-    examples: Sequence[Example],
-    pretraining: Rows | None,
-    config: Rowed,
-    pad_id: int,
-    width: int,
-    album: Album = NO_ALBUM,
-    power: float = 0.0,
+    examples: Sequence[Example], pretraining: Rows | None, config: Rowed, pad_id: int, width: int, album: Album = NO_ALBUM
 ) -> Batches:
     """Step -> batch: rows of demonstrations first, then pretraining rows cut to the batch's width.
 
     Packed rows are ``width`` wide and taken in random order; otherwise a row is one demonstration, or those that share an image, beside others of
     similar length. Documents of a pretraining row see each other unless the rows keep them apart; where demonstrations share a row that is longer
-    than theirs, theirs are padded. ``power``: of :func:`~modelyard.posttrain.rows.masking.averaged`.
+    than theirs, theirs are padded.
     """
     size, mixed = config.demonstrations_per_batch, config.pretraining_per_batch
     lengths = [example.length for example in examples]
@@ -278,8 +276,7 @@ def batches(
             segments = torch.cat([segments, F.pad(text.extras.get(SEGMENTS, torch.zeros_like(text.tokens)), fill, value=-1)])
             stem, images = torch.cat([stem, stem.new_zeros(mixed)]), [*images, *[()] * mixed]
             apart |= SEGMENTS in text.extras
-        if power:
-            mask = averaged(mask, segments, power)
+        mask = averaged(mask, segments, POWERS[config.average])
         extras = {"mask": mask} | ({SEGMENTS: segments} if apart else {}) | ({STEM: stem} if shares else {})
         return Batch(tokens, labels, extras, album.tiles(tokens, images))
 

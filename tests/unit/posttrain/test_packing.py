@@ -87,7 +87,7 @@ def test_average_over_samples_is_the_mean_of_each_ones_mean_and_square_stands_be
     text = PackedRows(np.random.default_rng(0).integers(5, 300, (2, 41)))
     config = sft_config(pack=pack, batch=8 if not pack else 3, micro_batch=1, pretraining_share=0.2 if not pack else 0.34, average=average)
     made = examples()[: config.demonstrations_per_batch] if not pack else examples()
-    taken = sft.batches(made, text, config, 4, 32, power=sft.POWERS[average]).batch(0)
+    taken = sft.batches(made, text, config, 4, 32).batch(0)
     engine = Engine(MODEL, execution, seed=3, precision="fp32", optim=optimizer(1e-2), total_steps=4)
     logprobs, mask = engine.evaluate(taken, 1), taken.extras["mask"]
     segments = taken.extras.get(SEGMENTS, torch.zeros_like(taken.tokens))

@@ -112,6 +112,8 @@ def pack_examples(
 
 def averaged(mask: Tensor, segments: Tensor, power: float) -> Tensor:
     """``mask`` [B, S] with the weight n^-``power`` for each token of a segment of n trained tokens: 0 leaves tokens alike, 1 examples."""
+    if not power:
+        return mask
     numbers = segments.clamp(min=0)  # what is -1 is padding, and its mask 0
     counts = mask.new_zeros(len(mask), int(numbers.max()) + 1).scatter_add(1, numbers, mask)
     return mask * counts.clamp(min=1).pow(-power).gather(1, numbers)
