@@ -56,7 +56,7 @@ LAYOUTS: dict[int, dict[str, Split]] = {
         "tp2": Split(TP2, ("llama-variant", "llama-dropped", "gpt-untied"), (*IMAGES, "llama-tied", "llama-untied", "gpt-tied")),
         "tp2-sp": Split(SP2, (), ("llama-experts", "gpt-untied", "llama-tied")),
         "tp2-sp-selective": Split(
-            {**SP2, "recompute": "selective"}, ("llama-untied", "llama-images"), ("llama-variant", "llama-tied", "gpt-untied")
+            {**SP2, "recompute": "selective"}, ("llama-images",), ("llama-untied", "llama-variant", "llama-tied", "gpt-untied")
         ),
         "tp2-sp-full": Split(
             {**SP2, "recompute": "full"},
@@ -65,8 +65,8 @@ LAYOUTS: dict[int, dict[str, Split]] = {
         ),
         "pp2": Split(
             PP2,
-            ("gpt-tied", "llama-variant", "llama-adapters", *IMAGES),
-            ("llama-experts", "llama-tied", "llama-untied", "gpt-untied"),
+            ("llama-variant", "llama-adapters", "llama-shown"),
+            ("gpt-tied", "llama-images", "llama-experts", "llama-tied", "llama-untied", "gpt-untied"),
         ),
         "pp2-full": Split({**PP2, "recompute": "full"}, (), ("llama-tied", "gpt-untied")),
         "pp2-vp2": Split(
@@ -75,7 +75,7 @@ LAYOUTS: dict[int, dict[str, Split]] = {
             ("gpt-deep_tied", "gpt-deep_untied", "llama-deep_experts", "llama-deep_adapters", "llama-deep_variant", "llama-deep_images"),
         ),
         "pp2-vp2-full": Split({**VP2, "recompute": "full"}, (), ("llama-deep_untied",)),
-        "dp2": Split(DP2, ("llama-tied", "llama-images"), ("llama-shown", "gpt-untied", "llama-adapters", "llama-experts")),
+        "dp2": Split(DP2, ("llama-tied",), ("llama-images", "llama-shown", "gpt-untied", "llama-adapters", "llama-experts")),
         "ep2": Split(EP2, ("llama-experts",), ("gpt-experts",)),
         "tp2-sp-ep2": Split({**SP2, "expert_parallel": 2}, (), ("llama-experts",)),
     },

@@ -105,9 +105,14 @@ def place(tmp_path):
 
 
 def launch(stage, place: Path, steps=3, report=lambda *a, **k: None, **execution):
-    where = ExecutionConfig(scratch=str(place / "scratch"), **execution)
+    where = execution_of(place, **execution)
     config, inputs = TinyConfig(steps=steps), {"text": place / "text"}
     return ray_train.launch(stage, config, inputs, place / "out", place / "work" / "checkpoints", where, report)
+
+
+def execution_of(place: Path, **settings) -> ExecutionConfig:
+    """All tests share one scratch directory: workers are made for it, and starting them is what takes these tests' time."""
+    return ExecutionConfig(**{"scratch": str(place.parent / "scratch"), "threads": 1, "max_restarts": 0, **settings})
 
 
 def on_loopback_only() -> None:
@@ -125,21 +130,21 @@ def on_loopback_only() -> None:
 def test_launch_two_ranks_returns_metrics_files_progress_and_warnings_and_listens_on_loopback(place, caplog):
     events = []
     metrics = launch(
-        count, place, data_parallel=2, threads=1, report=lambda done, total, m={}, unit="step": events.append((done, total, m))
+        count, place, data_parallel=2, report=lambda done, total, m={}, unit="step": events.append((done, total, m))
     )
     assert metrics["tiny/ranks"] == 3.0
     assert metrics["tiny/threads"] == 1.0
     assert (place / "out" / "answer").read_text() == "HELLO"
     assert [event[0] for event in events] == [1, 2, 3]
     assert "seen on rank 0" in caplog.messages
-    again = launch(count, place, data_parallel=2, threads=1)
+    again = launch(count, place, data_parallel=2)
     assert again["tiny/ranks"] == 3.0
     on_loopback_only()
 
 
 def test_launch_failing_rank_is_named_with_its_cause(place):
     with pytest.raises(StageError, match="rank 1: OSError: disk full"):
-        launch(stumble, place, data_parallel=2, threads=1, max_restarts=0)
+        launch(stumble, place, data_parallel=2)
 
 
 def test_launch_same_layout_reuses_the_worker(place):
@@ -157,7 +162,7 @@ def test_launch_refused_input_is_one_line_and_not_retried(place):
 
 def test_launch_rank_that_always_dies_names_it(place):
     with pytest.raises(StageError, match="rank 0: its process died"):
-        launch(die_always, place, max_restarts=0)
+        launch(die_always, place)
 
 
 @pytest.mark.slow
@@ -186,7 +191,7 @@ def at_once(stage, root: Path, pool: ThreadPoolExecutor, report=lambda *a, **k: 
 
     def one(name: str) -> float:
         (root / name / "out").mkdir(parents=True)
-        where = ExecutionConfig(scratch=str(root / "scratch"), max_restarts=0, **execution)
+        where = execution_of(root, **execution)
         inputs = {"room": root / "room"}
         out, checkpoints = root / name / "out", root / name / "work" / "checkpoints"
         return ray_train.launch(stage, TinyConfig(steps=2), inputs, out, checkpoints, where, report)["tiny/pid"]
@@ -195,28 +200,26 @@ def at_once(stage, root: Path, pool: ThreadPoolExecutor, report=lambda *a, **k: 
 
 
 @pytest.mark.parametrize("keep_workers", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_launches_at_the_same_time_run_beside_each_other_where_there_is_room(tmp_path, keep_workers):
+def test_launches_at_the_same_time_run_beside_each_other_where_there_is_room(place, keep_workers):
     with ThreadPoolExecutor(2) as pool:
-        pids = [future.result() for future in at_once(meet, tmp_path, pool, threads=1, keep_workers=keep_workers)]
+        pids = [future.result() for future in at_once(meet, place, pool, keep_workers=keep_workers)]
 
     assert len(set(pids)) == 2
     if keep_workers:
-        (tmp_path / "out").mkdir()
-        (tmp_path / "text").write_text("hello")
-        assert launch(count, tmp_path, threads=1, max_restarts=0)["tiny/pid"] in pids, "both groups wait for another stage"
+        assert launch(count, place)["tiny/pid"] in pids, "both groups wait for another stage"
 
 
-def test_launches_at_the_same_time_take_turns_where_there_is_no_room(tmp_path):
+def test_launches_at_the_same_time_take_turns_where_there_is_no_room(place):
     with ThreadPoolExecutor(2) as pool:
-        pids = [future.result() for future in at_once(take_turns, tmp_path, pool, threads=max(os.cpu_count() or 1, 2))]
+        pids = [future.result() for future in at_once(take_turns, place, pool, threads=max(os.cpu_count() or 1, 2))]
 
     assert len(set(pids)) == 1
 
 
-def test_sigterm_stops_all_that_run_at_the_same_time(tmp_path):
+def test_sigterm_stops_all_that_run_at_the_same_time(place):
     begun = threading.Semaphore(0)
     with sigterm(), ThreadPoolExecutor(2) as pool:
-        both = at_once(go_on, tmp_path, pool, lambda done, *a, **k: begun.release() if done == 3 else None, threads=1)
+        both = at_once(go_on, place, pool, lambda done, *a, **k: begun.release() if done == 3 else None)
         assert begun.acquire(timeout=120)
         assert begun.acquire(timeout=120)
         os.kill(os.getpid(), signal.SIGTERM)

@@ -23,7 +23,7 @@ from modelyard.progress import silent
 
 ALGORITHMS = {"ppo": PPOConfig, "ppo_lora": PPOConfig, "grpo": GRPOConfig, "kwise_dpo": KWiseDPOConfig, "kto": KTOConfig}
 LAYOUTS = {"tp2": {"tensor_parallel": 2}, "dp2": {"data_parallel": 2}, "pp2": {"pipeline_parallel": 2}}
-DEFAULT = {"tp2": ["ppo_lora"], "dp2": ["ppo"], "pp2": ["grpo", "kwise_dpo"]}
+DEFAULT = {"tp2": ["ppo_lora"], "dp2": ["ppo"], "pp2": ["grpo"]}
 """Layout -> the policies of the default suite; the slow one has the others."""
 SLOW = {layout: [name for name in ALGORITHMS if name not in names] for layout, names in DEFAULT.items()}
 
