@@ -117,8 +117,7 @@ def check_data(config: PipelineConfig) -> None:
 
 def check_pretraining(config: PipelineConfig, base: PretrainConfig) -> None:
     """Tokens and forecast are this model's own."""
-    execution = config.execution
-    base.model.check_layout(execution.tensor_parallel, execution.pipeline_parallel, execution.expert_parallel, execution.virtual_pipeline)
+    base.model.check_execution(config.execution)
     if not isinstance(config.tokens, TokensConfig):
         raise ValueError("tokens.tokenizer 'base' is of an imported model, but base.kind is 'pretrain'")
     agree("tokens.seq_len", config.tokens.seq_len, "base.model.seq_len", base.model.seq_len)

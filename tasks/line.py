@@ -28,7 +28,14 @@ RANKS_TIMEOUT_SECONDS = 7 * 24 * 3600
 DRIVER_TIMEOUT_SECONDS = 3600
 DECISION: Name = "decision"
 """Decided anew by every run that has results."""
-ALONE = {"tensor_parallel": 1, "pipeline_parallel": 1, "virtual_pipeline": 1, "data_parallel": 1, "expert_parallel": 1}
+ALONE = {
+    "tensor_parallel": 1,
+    "pipeline_parallel": 1,
+    "virtual_pipeline": 1,
+    "data_parallel": 1,
+    "context_parallel": 1,
+    "expert_parallel": 1,
+}
 """The layout of one rank."""
 
 

@@ -95,7 +95,13 @@ def _shortened(model: ModelConfig, width: int | None) -> ModelConfig:
 def _trained(model: ModelConfig, table: Any, execution: ExecutionConfig, rows: int = 1) -> Memory:
     """A model in training, with ``table``'s precision, adapters and micro-batch of so many rows an item."""
     precision: Precision = table.precision
-    split = Split(execution.tensor_parallel, execution.pipeline_parallel, execution.data_parallel, execution.expert_parallel)
+    split = Split(
+        execution.tensor_parallel,
+        execution.pipeline_parallel,
+        execution.data_parallel,
+        execution.expert_parallel,
+        execution.context_parallel,
+    )
     items = getattr(table, "batch", None) or table.minibatch
     microbatches = max(1, items // (table.micro_batch * split.data))
     recompute: Literal["none", "full"] = "full" if execution.recompute == "full" else "none"

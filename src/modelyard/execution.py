@@ -40,8 +40,11 @@ class ExecutionConfig(Config):
     shorter, for as many times more messages. Above 1 a step needs as many micro-batches a replica as there are pipeline ranks, or more."""
     data_parallel: int = 1
     """Replicas that split every global batch; each holds its share of the optimizer's state (megatron-core's distributed optimizer)."""
+    context_parallel: int = 1
+    """Ranks that share out the positions of every row, for rows too long for one; generation shares out prompts over them instead."""
     expert_parallel: int = 1
-    """Ranks of a pipeline stage that share the experts of a mixture-of-experts model; divides ``tensor_parallel`` x ``data_parallel``."""
+    """Ranks of a pipeline stage that share the experts of a mixture-of-experts model; divides ``tensor_parallel`` x ``context_parallel`` x
+    ``data_parallel``."""
     sequence_parallel: bool = False
     """Split norms and residuals along the sequence over the tensor-parallel ranks (Korthikanti et al. 2022); at ``tensor_parallel`` 1 there
     is nothing to split. Models with experts always do at ``tensor_parallel`` above 1."""
@@ -82,6 +85,7 @@ class ExecutionConfig(Config):
             "pipeline_parallel",
             "virtual_pipeline",
             "data_parallel",
+            "context_parallel",
             "expert_parallel",
             "threads",
             "checkpoint_every",
@@ -101,9 +105,12 @@ class ExecutionConfig(Config):
             Storage(self.checkpoint_store)
         if self.virtual_pipeline > 1 and self.pipeline_parallel == 1:
             raise ValueError(f"virtual_pipeline {self.virtual_pipeline} needs pipeline_parallel above 1")
-        stage = self.tensor_parallel * self.data_parallel
+        stage = self.tensor_parallel * self.context_parallel * self.data_parallel
         if stage % self.expert_parallel:
-            raise ValueError(f"expert_parallel {self.expert_parallel} does not divide tensor_parallel x data_parallel {stage}")
+            ranks = (
+                "tensor_parallel x data_parallel" if self.context_parallel == 1 else "tensor_parallel x context_parallel x data_parallel"
+            )
+            raise ValueError(f"expert_parallel {self.expert_parallel} does not divide {ranks} {stage}")
         return self
 
     @property
@@ -119,4 +126,4 @@ class ExecutionConfig(Config):
     @property
     def world_size(self) -> int:
         """Number of ranks."""
-        return self.tensor_parallel * self.pipeline_parallel * self.data_parallel
+        return self.tensor_parallel * self.pipeline_parallel * self.context_parallel * self.data_parallel

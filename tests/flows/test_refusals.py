@@ -57,6 +57,8 @@ SMOLLM2 = str(ROOT / "configs/pipeline/smollm2.toml")
             [SMALLEST, "execution.pipeline_parallel=2", "execution.virtual_pipeline=2"],
             "model.layers 2 is not divisible by execution.pipeline_parallel 2 x virtual_pipeline 2",
         ),
+        ([SMALLEST, "execution.context_parallel=0"], "context_parallel must be at least 1, got 0"),
+        ([SMALLEST, "execution.context_parallel=2", "execution.expert_parallel=4"], "tensor_parallel x context_parallel x data_parallel 2"),
         ([SMALLEST, "execution.virtual_pipeline=2"], "virtual_pipeline 2 needs pipeline_parallel above 1"),
         (
             [TINY_GRPO, "execution.pipeline_parallel=2", "execution.virtual_pipeline=2", "base.micro_batch=8"],

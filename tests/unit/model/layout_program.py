@@ -39,6 +39,7 @@ SP2 = {**TP2, "sequence_parallel": True}
 PP2 = {"pipeline_parallel": 2}
 DP2 = {"data_parallel": 2}
 VP2 = {**PP2, "virtual_pipeline": 2}
+CP2 = {"context_parallel": 2}
 EP2 = {**DP2, "expert_parallel": 2}
 
 
@@ -76,6 +77,13 @@ LAYOUTS: dict[int, dict[str, Split]] = {
         ),
         "pp2-vp2-full": Split({**VP2, "recompute": "full"}, (), ("llama-deep_untied",)),
         "dp2": Split(DP2, ("llama-tied",), ("llama-images", "llama-shown", "gpt-untied", "llama-adapters", "llama-experts")),
+        "cp2": Split(
+            CP2,
+            ("llama-variant",),
+            ("gpt-tied", "gpt-untied", "llama-untied", "llama-tied", "llama-experts", "llama-adapters", "gpt-experts"),
+        ),
+        "cp2-ep2": Split({**CP2, "expert_parallel": 2}, (), ("llama-experts",)),
+        "cp2-full": Split({**CP2, "recompute": "full"}, (), ("llama-untied",)),
         "ep2": Split(EP2, ("llama-experts",), ("gpt-experts",)),
         "tp2-sp-ep2": Split({**SP2, "expert_parallel": 2}, (), ("llama-experts",)),
     },
@@ -85,6 +93,10 @@ LAYOUTS: dict[int, dict[str, Split]] = {
         "tp2-sp-dp2-ep2": Split({**SP2, **EP2}, (), ("llama-experts", "gpt-experts")),
         "tp2-sp-pp2-vp2": Split({**SP2, **VP2}, (), ("llama-deep_tied", "gpt-deep_untied", "llama-deep_experts")),
         "dp2-pp2-vp2": Split({**VP2, **DP2}, (), ("llama-deep_untied",)),
+        "cp4": Split({"context_parallel": 4}, (), ("llama-tied", "gpt-untied")),
+        "dp2-cp2": Split({**DP2, **CP2}, (), ("llama-tied", "gpt-untied", "llama-experts")),
+        "tp2-sp-cp2": Split({**SP2, **CP2}, (), ("llama-variant", "gpt-untied", "llama-experts")),
+        "pp2-vp2-cp2": Split({**VP2, **CP2}, (), ("llama-deep_tied", "llama-deep_variant")),
         "dp2-pp2": Split({**PP2, **DP2}, (), ("llama-tied", "gpt-tied")),
     },
 }

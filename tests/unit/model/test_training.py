@@ -22,7 +22,7 @@ from modelyard.model.training.token_data import TokenBatches
 from modelyard.progress import PreemptedError, silent
 from modelyard.store.file_hash import sha256_tree
 
-from .layout_program import OPTIMIZER, batch, masked_loss, model
+from .layout_program import OPTIMIZER, VISION, batch, masked_loss, model
 
 EXECUTION = ExecutionConfig(threads=1, checkpoint_every=4, log_every=1)
 
@@ -227,9 +227,11 @@ def test_parameter_count_equals_the_built_model(style: str, change: dict[str, An
             (1, 1, 2),
             "model.moe.experts 3 is not divisible by execution.expert_parallel 2",
         ),
+        ({}, (1, 2, 1, 2), "model.layers 2 is not divisible by execution.pipeline_parallel 2 x virtual_pipeline 2"),
+        ({"vision": VISION.model_dump()}, (1, 1, 1, 1, 2), r"context_parallel 2 is for rows of text; this model is shown images"),
     ],
 )
-def test_model_that_cannot_be_split_so_is_refused(change: dict[str, Any], layout: tuple[int, int, int], message: str) -> None:
+def test_model_that_cannot_be_split_so_is_refused(change: dict[str, Any], layout: tuple[int, ...], message: str) -> None:
     shape = ModelConfig.model_validate({**model("llama", True).model_dump(), **change})
     with pytest.raises(ValueError, match=message):
         shape.check_layout(*layout)

@@ -47,6 +47,7 @@ class Layout(NamedTuple):
     pipeline_parallel: int
     virtual_pipeline: int
     data_parallel: int
+    context_parallel: int
     expert_parallel: int
     device: Device
     """``cuda`` or ``cpu``, as decided for this cluster."""
@@ -57,7 +58,7 @@ class Layout(NamedTuple):
     @property
     def ranks(self) -> int:
         """Number of workers."""
-        return self.tensor_parallel * self.pipeline_parallel * self.data_parallel
+        return self.tensor_parallel * self.pipeline_parallel * self.context_parallel * self.data_parallel
 
     def cpus(self, whole: Mapping[str, float]) -> float:
         """What each rank asks for of a cluster that has ``whole``: as many as it computes with, where there are so many."""

@@ -97,11 +97,11 @@ def _generate_batch(
     gallery: Gallery | None,
 ) -> tuple[Tensor, Tensor]:
     """New tokens and log-probabilities, each [B, max_new]; after a stop anything may stand."""
-    dp, device = engine.layout.dp, parallel.device()
-    fill = -len(prompts) % dp
+    ranks, device = engine.layout.samplers, parallel.device()
+    fill = -len(prompts) % ranks
     rows = [*prompts, *[prompts[-1]] * fill]
-    share = len(rows) // dp
-    mine = slice(engine.layout.dp_rank * share, (engine.layout.dp_rank + 1) * share)
+    share = len(rows) // ranks
+    mine = slice(engine.layout.sampler * share, (engine.layout.sampler + 1) * share)
     lengths = torch.tensor([len(p) for p in rows[mine]], device=device)
     shortest, longest = min(len(p) for p in rows), max(len(p) for p in rows)
     end = longest + max_new
@@ -116,7 +116,7 @@ def _generate_batch(
     stops = torch.tensor(stop_ids, device=device, dtype=torch.long)
     engine.mode(training=False)
     engine.split_sequences(False)
-    position, ask_every = 0, 16 if device.type != "cpu" or dp > 1 else TEXT_EVERY if stop_texts else 1
+    position, ask_every = 0, 16 if device.type != "cpu" or ranks > 1 else TEXT_EVERY if stop_texts else 1
     with torch.inference_mode():
         decoder = Decoder(engine, weights, share, end, gallery)
         for step in range(shortest, end):
@@ -130,10 +130,10 @@ def _generate_batch(
                 asked = (step - shortest) % ask_every == 0
                 if asked and stop_texts:
                     done |= _met(stop_texts, sequence, lengths, done, step + 1, ask_every)
-                if asked and _all_done(done | (drawn[:, step] >= max_new - 1), dp):
+                if asked and _all_done(done | (drawn[:, step] >= max_new - 1), ranks):
                     break
     columns = lengths[:, None] + torch.arange(max_new, device=device)
-    gathered = [parallel.gather_data_parallel(x.gather(1, columns)) for x in (sequence, logp)]
+    gathered = [parallel.gather_data_parallel(x.gather(1, columns), context=True) for x in (sequence, logp)]
     return gathered[0][: len(prompts)], gathered[1][: len(prompts)]
 
 
@@ -144,12 +144,12 @@ def _met(stop_texts: StopTexts, sequence: Tensor, lengths: Tensor, done: Tensor,
     return torch.tensor(met, device=done.device)
 
 
-def _all_done(done: Tensor, replicas: int) -> bool:
-    """Whether every sequence [b] of every replica has ended; the host waits for the device here, and ranks for each other."""
+def _all_done(done: Tensor, ranks: int) -> bool:
+    """Whether every sequence [b] of every one of ``ranks`` samplers has ended; the host waits for the device here, and ranks for each other."""
     ended = done.all().to(torch.int)
-    if replicas > 1:
-        ended = parallel.sum_data_parallel(ended)
-    return int(ended) == replicas
+    if ranks > 1:
+        ended = parallel.sum_data_parallel(ended, context=True)
+    return int(ended) == ranks
 
 
 def sample(logits: Tensor, temperature: float, top_p: float, uniform: Tensor) -> tuple[Tensor, Tensor]:

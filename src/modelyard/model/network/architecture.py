@@ -126,7 +126,19 @@ class ModelConfig(Config):
             what = f"of style {self.style!r}" if self.style != "llama" else "with experts (model.moe)"
             raise ValueError(f"lora: only dense llama-style models take adapters, this one is {what}")
 
-    def check_layout(self, tensor_parallel: int, pipeline_parallel: int, expert_parallel: int = 1, virtual_pipeline: int = 1) -> None:
+    def check_execution(self, execution: ExecutionConfig) -> None:
+        """Raise ValueError when this model cannot be split as ``execution`` says."""
+        self.check_layout(
+            execution.tensor_parallel,
+            execution.pipeline_parallel,
+            execution.expert_parallel,
+            execution.virtual_pipeline,
+            execution.context_parallel,
+        )
+
+    def check_layout(
+        self, tensor_parallel: int, pipeline_parallel: int, expert_parallel: int = 1, virtual_pipeline: int = 1, context_parallel: int = 1
+    ) -> None:
         """Raise ValueError when this model cannot be split so."""
         for key in ("heads", "kv_heads", "ffn_hidden"):
             if getattr(self, key) % tensor_parallel:
@@ -140,6 +152,10 @@ class ModelConfig(Config):
             )
         if self.vision:
             self.vision.check_layout(self.hidden, tensor_parallel)
+        if self.vision and context_parallel > 1:
+            raise ValueError(
+                f"execution.context_parallel {context_parallel} is for rows of text; this model is shown images (model.vision)"
+            )
         if self.moe is None and expert_parallel > 1:
             raise ValueError(f"execution.expert_parallel {expert_parallel} needs a model with experts (model.moe)")
         if self.moe and self.moe.experts % expert_parallel:
@@ -213,6 +229,7 @@ def transformer_config(model: ModelConfig, execution: ExecutionConfig, precision
         # the interleaved schedule of two ranks works only so: each is before and behind the other
         overlap_p2p_comm=execution.virtual_pipeline > 1,
         batch_p2p_comm=execution.virtual_pipeline == 1,
+        context_parallel_size=execution.context_parallel,
         expert_model_parallel_size=execution.expert_parallel,
         # with experts megatron-core trains at no tensor parallelism but this
         sequence_parallel=(execution.sequence_parallel or model.moe is not None) and execution.tensor_parallel > 1,
@@ -286,7 +303,7 @@ def build(
 
     from modelyard.model.network.language_model import LanguageModel
 
-    model.check_layout(execution.tensor_parallel, execution.pipeline_parallel, execution.expert_parallel, execution.virtual_pipeline)
+    model.check_execution(execution)
     first, last = layout.is_first_stage and chunk == 0, layout.is_last_stage and chunk == layout.vp - 1
     stage = chunk if layout.vp > 1 else None
     config = transformer_config(model, execution, precision, dropout)

@@ -3,12 +3,14 @@
 megatron-core's own CPU path materialises the scores. This one does not, and takes grouped keys and values as they are. It knows one mask of its
 own, the causal one, which the patches of an image do without; rows of several texts bring theirs. One case is better off with
 its scores in memory: training in bf16 on a CPU at short lengths, where torch's flash kernel is slower than fp32 but matrix products are twice as
-fast. Where a CPU has no bf16 instructions, training computes in fp32. A window (Mistral's) is a mask where a row is longer than it. Left out:
-megatron-core's packed sequences (one row without padding), and kernels that skip what a mask or a window hides.
+fast. Where a CPU has no bf16 instructions, training computes in fp32. A window (Mistral's) is a mask where a row is longer than it, and
+so is causality with context parallelism (:mod:`modelyard.model.network.context`). Left out: megatron-core's packed sequences (one row without
+padding), and kernels that skip what a mask or a window hides.
 """
 
 from __future__ import annotations
 
+import functools
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -18,7 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from modelyard.model.network import onednn
+from modelyard.model.network import context, onednn
 
 SHORT = 512
 """Up to this many tokens bf16 training on a CPU materialises its scores; at 1,024 the flash kernel is faster again (docs/benchmarks.md)."""
@@ -50,6 +52,11 @@ class SdpaAttention(torch.nn.Module):
         self.attn_mask_type = attn_mask_type
         self.softmax_scale = unused.get("softmax_scale")
         self.dropout = config.attention_dropout
+        self.group = None
+        if config.context_parallel_size > 1:
+            from megatron.core import parallel_state
+
+            self.group = parallel_state.get_context_parallel_group()
 
     def forward(
         self,
@@ -61,12 +68,15 @@ class SdpaAttention(torch.nn.Module):
         attention_bias: Tensor | None = None,
         packed_seq_params: Any = None,
     ) -> Tensor:
-        """Query [sq, b, heads, d], key and value [sk, b, groups, d] -> context [sq, b, heads * d].
+        """Query [sq, b, heads, d], key and value [sq, b, groups, d] -> context [sq, b, heads * d].
 
-        ``attention_mask`` [b, 1, sq, sk], or [b, 2, sq, sk] with what windows leave of it second (see ``batch.segmented``).
+        ``attention_mask`` [b, 1, sq, sk], or [b, 2, sq, sk] with what windows leave of it second (see ``batch.segmented``). With context
+        parallelism sq are this rank's positions and sk all of them.
         """
         assert packed_seq_params is None, "packed sequences are not supported"
         assert attention_bias is None, "attention bias is not supported"
+        if self.group is not None:
+            return self._of_own_places(query, key, value, attention_mask)
         length, batch, heads, width = query.shape
         assert length == key.shape[0], f"{length} queries against {key.shape[0]} keys: steps of decoding are model.inference's"
         query, key, value = (x.permute(1, 2, 0, 3) for x in (query, key, value))
@@ -75,19 +85,41 @@ class SdpaAttention(torch.nn.Module):
         if learns:  # bf16's flash kernel has a slow backward pass
             query, key, value = (onednn.computed(x) for x in (query, key, value))
         if learns and query.dtype == torch.bfloat16 and length <= SHORT and not self.dropout and self.causal:
-            context = _MaterialisedAttention.apply(query, key, value, self.softmax_scale or width**-0.5, mask)
-            return context.permute(2, 0, 1, 3).reshape(length, batch, heads * width)
-        context = F.scaled_dot_product_attention(
+            found = _MaterialisedAttention.apply(query, key, value, self.softmax_scale or width**-0.5, mask)
+            return found.permute(2, 0, 1, 3).reshape(length, batch, heads * width)
+        found = self._product(query, key, value, mask, is_causal=self.causal and mask is None and length > 1)
+        return found.to(kept).permute(2, 0, 1, 3).reshape(length, batch, heads * width)
+
+    def _product(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, is_causal: bool = False) -> Tensor:
+        """Query [b, heads, sq, d], key and value [b, groups, sk, d] -> context [b, heads, sq, d]."""
+        return F.scaled_dot_product_attention(
             query,
             key,
             value,
             attn_mask=mask,
-            is_causal=self.causal and mask is None and length > 1,
+            is_causal=is_causal,
             dropout_p=self.dropout if self.training else 0.0,
             scale=self.softmax_scale,
-            enable_gqa=heads != key.shape[1],
+            enable_gqa=query.shape[1] != key.shape[1],
         )
-        return context.to(kept).permute(2, 0, 1, 3).reshape(length, batch, heads * width)
+
+    def _of_own_places(self, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """The same of this context rank's positions; each of its two pieces sees keys up to its own end."""
+        group, kept = self.group, query.dtype
+        assert group is not None
+        key, value = (context.gathered(x, group, apart=True).permute(1, 2, 0, 3) for x in (key, value))
+        if query.requires_grad and query.device.type == "cpu":
+            query, key, value = (onednn.computed(x) for x in (query, key, value))
+        found = []
+        for rows, start in context.pieces(len(query), group.size(), group.rank()):
+            piece = query[rows].permute(1, 2, 0, 3)
+            end = start + piece.shape[2]
+            if attention_mask is None:
+                mask = causal_mask(start, end, self.window, query.device)
+            else:
+                mask = (attention_mask[:, -1:] if self.window else attention_mask[:, :1])[:, :, rows, :end]
+            found.append(self._product(piece, key[:, :, :end], value[:, :, :end], mask).permute(2, 0, 1, 3))
+        return torch.cat(found).to(kept).flatten(2)
 
 
 def layer_mask(mask: Tensor | None, window: int | None, batch: int, length: int, device: torch.device) -> Tensor | None:
@@ -100,9 +132,16 @@ def layer_mask(mask: Tensor | None, window: int | None, batch: int, length: int,
         return mask[:, -1:] if window else mask[:, :1]
     if window is None or length <= window:
         return None
-    places = torch.arange(length, device=device)
-    back = places[:, None] - places
-    return ((back >= 0) & (back < window)).expand(batch, 1, -1, -1)
+    return causal_mask(0, length, window, device).expand(batch, 1, -1, -1)
+
+
+@functools.lru_cache(maxsize=8)
+def causal_mask(start: int, end: int, window: int | None, device: torch.device) -> Tensor:
+    """Whom the positions from ``start`` to ``end`` see of those before ``end`` [1, 1, end - start, end]; all layers share one."""
+    with torch.inference_mode(False):  # made while sampling, it must serve training too
+        places = torch.arange(end, device=device)
+        back = places[start:, None] - places
+        return ((back >= 0) & (back < (window or end)))[None, None]
 
 
 class _MaterialisedAttention(torch.autograd.Function):

@@ -50,8 +50,8 @@ def settings(moe: MoEConfig, ffn_hidden: int, execution: ExecutionConfig) -> dic
         "moe_ffn_hidden_size": ffn_hidden,
         "moe_router_pre_softmax": moe.top_k == 1,  # the softmax over one chosen expert would always be 1
         "moe_router_load_balancing_type": "aux_loss" if moe.aux_loss else "none",
-        # with sequence parallelism megatron-core 0.16.1 weighs each rank's part of the loss by that rank's tokens only: 1/TP of what it should be
-        "moe_aux_loss_coeff": moe.aux_loss * execution.tensor_parallel,
+        # of a split sequence megatron-core 0.16.1 weighs each rank's part of the loss by that rank's tokens only: 1 / (TP x CP) of what it should be
+        "moe_aux_loss_coeff": moe.aux_loss * execution.tensor_parallel * execution.context_parallel,
         "expert_tensor_parallel_size": 1,
         "moe_router_dtype": "fp32",
         "moe_token_dispatcher_type": "alltoall",

@@ -50,6 +50,7 @@ class LanguageModel(GPTModel):
         # rounded as the weights are, which is how Gemma was trained
         self.embedding_scale = None if embedding_scale is None else float(torch.tensor(embedding_scale, dtype=self.config.params_dtype))
         if frequencies is not None:
+            self.rotary_pos_emb.cp_group = None  # a table of all positions, of which the position ids choose
             self.rotary_pos_emb.inv_freq = frequencies.to(self.rotary_pos_emb.inv_freq.device)
         self._places: Tensor | slice | None = None
         self._shown: Tiles | None = None

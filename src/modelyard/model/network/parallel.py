@@ -1,7 +1,7 @@
-"""Which rank does what: tensor, pipeline and data parallel groups of one worker group.
+"""Which rank does what: tensor, pipeline, context and data parallel groups of one worker group.
 
 Thin over megatron-core's ``parallel_state``; it adds the CPU platform, a single-process start for tests and tools, and the few collectives the
-engine needs by name. Expert parallelism shares whole experts over tensor- and data-parallel ranks. Left out: context parallelism.
+engine needs by name. Expert parallelism shares whole experts over tensor-, context- and data-parallel ranks.
 """
 
 from __future__ import annotations
@@ -39,6 +39,18 @@ class Layout(NamedTuple):
     ep_rank: int
     vp: int
     """Model chunks that a pipeline stage computes in turn."""
+    cp: int
+    cp_rank: int
+
+    @property
+    def samplers(self) -> int:
+        """Ranks that a list of prompts is shared out over: replicas, and the ranks of each one's context group."""
+        return self.dp * self.cp
+
+    @property
+    def sampler(self) -> int:
+        """This rank's number among them."""
+        return self.dp_rank * self.cp + self.cp_rank
 
     @property
     def is_first_stage(self) -> bool:
@@ -57,7 +69,7 @@ def initialize(execution: ExecutionConfig) -> Layout:
     ``torch.distributed`` is used as it is when Ray Train started it; otherwise it is started, from torchrun's environment or as a world of one.
 
     Raises:
-        ValueError: the world size is not TP x PP x DP, or there is no device as ``execution.device`` asks for.
+        ValueError: the world size is not TP x PP x CP x DP, or there is no device as ``execution.device`` asks for.
     """
     devices.settle(execution.device)
     cpu_platform.install()
@@ -68,7 +80,7 @@ def initialize(execution: ExecutionConfig) -> Layout:
     if dist.get_world_size() != execution.world_size:
         raise ValueError(
             f"world size {dist.get_world_size()} is not tensor_parallel {execution.tensor_parallel} x pipeline_parallel "
-            f"{execution.pipeline_parallel} x data_parallel {execution.data_parallel}"
+            f"{execution.pipeline_parallel} x context_parallel {execution.context_parallel} x data_parallel {execution.data_parallel}"
         )
     disks.arrange(Path(execution.scratch))
     torch.set_num_threads(execution.threads)
@@ -77,6 +89,7 @@ def initialize(execution: ExecutionConfig) -> Layout:
             tensor_model_parallel_size=execution.tensor_parallel,
             pipeline_model_parallel_size=execution.pipeline_parallel,
             virtual_pipeline_model_parallel_size=execution.chunks,
+            context_parallel_size=execution.context_parallel,
             expert_model_parallel_size=execution.expert_parallel,
             expert_tensor_parallel_size=1,
         )
@@ -94,6 +107,8 @@ def initialize(execution: ExecutionConfig) -> Layout:
         ep=execution.expert_parallel,
         ep_rank=parallel_state.get_expert_model_parallel_rank(),
         vp=execution.virtual_pipeline,
+        cp=execution.context_parallel,
+        cp_rank=parallel_state.get_context_parallel_rank(),
     )
 
 
@@ -153,7 +168,7 @@ def replicas(name: str) -> int:
 
     if ".experts." in name:
         return int(parallel_state.get_expert_data_parallel_world_size())
-    return int(parallel_state.get_data_parallel_world_size())
+    return int(parallel_state.get_data_parallel_world_size(with_context_parallel=True))
 
 
 def from_last_stage(tensor: torch.Tensor | None, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
@@ -168,24 +183,24 @@ def from_last_stage(tensor: torch.Tensor | None, shape: tuple[int, ...], dtype: 
     return tensor
 
 
-def gather_data_parallel(tensor: torch.Tensor) -> torch.Tensor:
-    """Concatenate equal slices [b, ...] of the data-parallel ranks to [B, ...], on every rank."""
+def gather_data_parallel(tensor: torch.Tensor, *, context: bool = False) -> torch.Tensor:
+    """Concatenate equal slices [b, ...] of the data-parallel ranks to [B, ...], on every rank; ``context``: of all :attr:`Layout.samplers`."""
     from megatron.core import parallel_state
 
-    size = parallel_state.get_data_parallel_world_size()
+    size = parallel_state.get_data_parallel_world_size(with_context_parallel=context)
     if size == 1:
         return tensor
     pieces = [torch.empty_like(tensor) for _ in range(size)]
-    dist.all_gather(pieces, tensor.contiguous(), group=parallel_state.get_data_parallel_group())
+    dist.all_gather(pieces, tensor.contiguous(), group=parallel_state.get_data_parallel_group(with_context_parallel=context))
     return torch.cat(pieces)
 
 
-def sum_data_parallel(tensor: torch.Tensor) -> torch.Tensor:
-    """Sum over the data-parallel ranks, in place."""
+def sum_data_parallel(tensor: torch.Tensor, *, context: bool = False) -> torch.Tensor:
+    """Sum over the data-parallel ranks, in place; ``context``: over all :attr:`Layout.samplers`."""
     from megatron.core import parallel_state
 
-    if parallel_state.get_data_parallel_world_size() > 1:
-        dist.all_reduce(tensor, group=parallel_state.get_data_parallel_group())
+    if parallel_state.get_data_parallel_world_size(with_context_parallel=context) > 1:
+        dist.all_reduce(tensor, group=parallel_state.get_data_parallel_group(with_context_parallel=context))
     return tensor
 
 

@@ -5,7 +5,7 @@ gradients are kept in fp32; AdamW holds two fp32 moments and, under bf16, an fp3
 over the replicas (Rajbhandari et al. 2020, ZeRO stage 1). A rank holds whole experts, and tensor-parallel ranks split sequences where they do
 not split matrices (sequence parallelism). Activations are the tensors that autograd keeps for the layer spec of
 :mod:`modelyard.model.network.architecture` (the terms are Korthikanti et al. 2022, section 4, without its dropout masks and attention scores,
-which are never materialised here). Left out: buffers of collectives, workspace of kernels, fragmentation and the padding of flat buffers (the
+which are never materialised here). Left out: masks, buffers of collectives, workspace of kernels, fragmentation and the padding of flat buffers (the
 plan's reserve is for them), tokens that a mixture's router sends to one expert more than to another, and activations of a patch encoder. With
 adapters (LoRA) only they have gradients and optimizer; autograd keeps their ranks' columns and no normalised input of the frozen norms.
 """
@@ -23,28 +23,35 @@ FP32 = 4
 
 
 class Split(NamedTuple):
-    """How a model is cut: ranks of its tensor, pipeline and data dimensions; ``expert`` ranks of tensor x data share the experts out."""
+    """How a model is cut: ranks of its tensor, pipeline and data dimensions; ``expert`` ranks of tensor x context x data share the experts
+    out, ``context`` ranks the positions of a row."""
 
     tensor: int
     pipeline: int
     data: int
     expert: int = 1
+    context: int = 1
 
     @property
     def ranks(self) -> int:
         """GPUs that the layout takes."""
-        return self.tensor * self.pipeline * self.data
+        return self.tensor * self.pipeline * self.replicas
+
+    @property
+    def replicas(self) -> int:
+        """Ranks that hold the same part of the model, and divide its optimizer among them."""
+        return self.data * self.context
 
     @property
     def expert_replicas(self) -> int:
         """Ranks that hold the same experts."""
-        return self.tensor * self.data // self.expert
+        return self.tensor * self.replicas // self.expert
 
     @property
     def expert_cuts(self) -> int:
         """Ranks over which the optimizer of the same experts is cut: those that hold them; only the replicas where no rank shares experts out, since
         megatron-core takes such experts for weights like any."""
-        return self.expert_replicas if self.expert > 1 else self.data
+        return self.expert_replicas if self.expert > 1 else self.replicas
 
 
 class Schedule(NamedTuple):
@@ -169,11 +176,12 @@ def rank_memory(
     size = element_bytes(precision)
     held = sum(stage_parameters(model, split, stage)) + (adapter_parameters(model, split, lora) if lora else 0)
     parameters = RankParameters(adapter_parameters(model, split, lora), 0) if lora else stage_parameters(model, split, stage)
-    dense, expert = -(-parameters.dense // (replicas or split.data)), -(-parameters.expert // (replicas or split.expert_cuts))
+    dense, expert = -(-parameters.dense // (replicas or split.replicas)), -(-parameters.expert // (replicas or split.expert_cuts))
     optimizer = optimizer_bytes(precision) * (dense + expert)
-    tokens = schedule.micro_batch * model.seq_len
+    tokens = schedule.micro_batch * model.seq_len / split.context
     layers = model.layers // split.pipeline
     layer = layer_activations(model, split.tensor, precision)
+    layer += (split.context - 1) * size * 2 * model.head_width * model.kv_heads / split.tensor  # keys and values of the other context ranks
     normalised = FP32 * model.hidden / split.tensor if lora else 0.0  # what a frozen norm need not keep
     if lora:
         layer += size * lora.rank * len(lora.targets) - 2 * normalised
@@ -215,7 +223,7 @@ def checkpoint_bytes(model: ModelConfig, split: Split, precision: Precision, sta
     dense = parameters.dense
     if model.tie_embeddings and stage == split.pipeline - 1 > 0 and not lora:
         dense -= model.padded_vocab(split.tensor) * model.hidden // split.tensor
-    weights, state = (-(-dense // split.data) + -(-parameters.expert // ranks) for ranks in (split.expert_replicas, split.expert_cuts))
+    weights, state = (-(-dense // split.replicas) + -(-parameters.expert // ranks) for ranks in (split.expert_replicas, split.expert_cuts))
     return weights * element_bytes(precision) + state * optimizer_bytes(precision)
 
 

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from modelyard import progress
 from modelyard.execution import ExecutionConfig
-from modelyard.model.network import architecture, attention, chunks, initialization, parallel
+from modelyard.model.network import architecture, attention, chunks, context, initialization, parallel
 from modelyard.model.network.architecture import Head, ModelConfig, Precision
 from modelyard.model.network.lora import LoRAConfig
 from modelyard.model.training import optimizer
@@ -72,7 +72,8 @@ class Engine(Stored):
             for name, parameter in self.gpt.named_parameters():
                 parameter.requires_grad_(self._is_trained(name))
         self._sequence_parallel = [switch for module in modules for switch in _sequence_parallel_switches(module)]
-        self._sequence_multiple = self._width_multiple = GPU_WIDTHS if self.device.type == "cuda" else 1
+        widths = GPU_WIDTHS if self.device.type == "cuda" else 1
+        self._sequence_multiple = self._width_multiple = widths if self.layout.cp == 1 else math.lcm(widths, 2 * self.layout.cp)
         self.chunks = self._wrap(modules) if optim else modules
         if optim and execution.compile:
             for layer in self.gpt.decoder.layers:
@@ -124,7 +125,7 @@ class Engine(Stored):
     def split_sequences(self, on: bool) -> None:
         """Sequence parallelism on (to train) or off (to score and generate: nothing is kept for a backward pass, and lengths are free)."""
         if self._sequence_parallel:
-            self._sequence_multiple = math.lcm(self._width_multiple, self.layout.tp if on else 1)
+            self._sequence_multiple = math.lcm(self._width_multiple, self.layout.cp * self.layout.tp if on else 1)
             for place, attribute in self._sequence_parallel:
                 setattr(place, attribute, on)
 
@@ -273,18 +274,22 @@ class Engine(Stored):
         tokens, labels = batch.tokens, batch.labels
         if fill[1]:
             tokens, labels = F.pad(tokens, fill), F.pad(labels, fill, value=UNLABELLED)
+        own = context.own_places(tokens.shape[1], self.layout.cp, self.layout.cp_rank) if self.layout.cp > 1 else slice(None)
+        tokens, labels = tokens[:, own], labels[:, own]
         places = labelled(labels) if self.head == "lm" and gpt.post_process else None  # known before a GPU has anything to do
         batch, tokens, labels = batch.to(self.device), to_device(tokens, self.device), to_device(labels, self.device)
         places = to_device(places, self.device) if isinstance(places, Tensor) else places
         shown = batch.tiles.widened(fill).shown if batch.tiles and gpt.pre_process else None
-        positions, mask = torch.arange(tokens.shape[1], device=self.device).clamp_(max=self.model.seq_len - 1)[None], None
+        positions, mask = torch.arange(length + fill[1], device=self.device).clamp_(max=self.model.seq_len - 1)[None], None
         if SEGMENTS in batch.extras:
             segments = F.pad(batch.extras[SEGMENTS], fill, value=-1)
             positions, mask = segmented(segments, batch.extras.get(STEM), self.model.variant.window)
+            mask = mask[:, :, own]
+        positions = positions[:, own]
         output = chunk(tokens, positions, mask, labels=labels if self.head == "lm" else None, places=places, shown=shown)
 
         def loss(raw: Tensor) -> tuple[Tensor, Tensor, LossOutput]:
-            raw = raw[:, :length]
+            raw = self._whole(raw)[:, :length]
             # megatron-core returns the cross-entropy of each label: its negative is log p(label)
             output = loss_fn(-raw.float() if self.head == "lm" else raw.float().squeeze(-1), batch)
             report = LossOutput(output.loss_sum.detach().clone(), output.count, output.metrics)
@@ -292,12 +297,21 @@ class Engine(Stored):
 
         return output, loss
 
+    def _whole(self, raw: Tensor) -> Tensor:
+        """Outputs [b, S, ...] of all positions from this context rank's; all ranks of the group compute the same of them."""
+        from megatron.core import parallel_state
+
+        if self.layout.cp == 1:
+            return raw
+        group = parallel_state.get_context_parallel_group()
+        return context.gathered(raw.transpose(0, 1), group, apart=False).transpose(0, 1)
+
     def _seed_randomness(self) -> None:
         from megatron.core import tensor_parallel
 
         if not self.dropout and not (self.lora and self.lora.dropout):
             return  # nothing else is drawn while training
-        replica = self.layout.dp_rank * 7_919  # what is dropped must differ between replicas
+        replica = self.layout.sampler * 7_919  # what is dropped must differ between replicas, and between the positions of one
         tensor_parallel.model_parallel_cuda_manual_seed((self.seed * 1_000_003 + self.step + replica) % (1 << 31), force_reset_rng=True)
 
 
