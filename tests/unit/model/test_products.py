@@ -75,7 +75,9 @@ def test_bf16_label_logprobs_and_gradients_are_those_of_exact_products_of_the_sa
 
 
 def test_bf16_attention_in_training_is_that_of_exact_products_within_its_roundings() -> None:
-    config = type("Config", (), {"attention_dropout": 0.0, "window_size": None, "window_attn_skip_freq": None})()
+    config = type(
+        "Config", (), {"attention_dropout": 0.0, "window_size": None, "context_parallel_size": 1, "window_attn_skip_freq": None}
+    )()
     attention = SdpaAttention(config, 1, None, "self", softmax_scale=0.25)
     query, key, value = random(24, 2, 4, 16), random(24, 2, 2, 16, seed=1), random(24, 2, 2, 16, seed=2)
     grad = random(24, 2, 64, seed=3)
