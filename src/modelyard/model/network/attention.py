@@ -135,7 +135,7 @@ def layer_mask(mask: Tensor | None, window: int | None, batch: int, length: int,
     return causal_mask(0, length, window, device).expand(batch, 1, -1, -1)
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=4)
 def causal_mask(start: int, end: int, window: int | None, device: torch.device) -> Tensor:
     """Whom the positions from ``start`` to ``end`` see of those before ``end`` [1, 1, end - start, end]; all layers share one."""
     with torch.inference_mode(False):  # made while sampling, it must serve training too

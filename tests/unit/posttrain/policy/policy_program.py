@@ -22,8 +22,8 @@ from modelyard.posttrain.preference.losses import preference_loss
 from modelyard.progress import silent
 
 ALGORITHMS = {"ppo": PPOConfig, "ppo_lora": PPOConfig, "grpo": GRPOConfig, "kwise_dpo": KWiseDPOConfig, "kto": KTOConfig}
-LAYOUTS = {"tp2": {"tensor_parallel": 2}, "dp2": {"data_parallel": 2}, "pp2": {"pipeline_parallel": 2}}
-DEFAULT = {"tp2": ["ppo_lora"], "dp2": ["ppo"], "pp2": ["grpo"]}
+LAYOUTS = {"tp2": {"tensor_parallel": 2}, "dp2": {"data_parallel": 2}, "pp2": {"pipeline_parallel": 2}, "cp2": {"context_parallel": 2}}
+DEFAULT: dict[str, list[str]] = {"tp2": ["ppo_lora"], "dp2": ["ppo"], "pp2": ["grpo"], "cp2": []}
 """Layout -> the policies of the default suite; the slow one has the others."""
 SLOW = {layout: [name for name in ALGORITHMS if name not in names] for layout, names in DEFAULT.items()}
 
