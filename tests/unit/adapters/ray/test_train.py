@@ -129,9 +129,7 @@ def on_loopback_only() -> None:
 
 def test_launch_two_ranks_returns_metrics_files_progress_and_warnings_and_listens_on_loopback(place, caplog):
     events = []
-    metrics = launch(
-        count, place, data_parallel=2, report=lambda done, total, m={}, unit="step": events.append((done, total, m))
-    )
+    metrics = launch(count, place, data_parallel=2, report=lambda done, total, m={}, unit="step": events.append((done, total, m)))
     assert metrics["tiny/ranks"] == 3.0
     assert metrics["tiny/threads"] == 1.0
     assert (place / "out" / "answer").read_text() == "HELLO"
