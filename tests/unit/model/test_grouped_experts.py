@@ -86,3 +86,10 @@ def test_grouped_experts_in_a_checkpoint_stand_under_the_names_of_single_ones(st
             whole = torch.zeros(piece.global_shape)
             whole[own[piece.key].global_slice()] = own[piece.key].data.detach()
             assert torch.equal(whole[piece.global_slice()].view(piece.local_shape), piece.data)
+
+
+def test_deeper_model_with_experts_trains_after_a_shallower_one_in_one_process() -> None:
+    for name in ("llama-experts", "llama-deep_experts"):
+        engine = program.engine(ExecutionConfig(threads=1), name, "lm")
+        answer = engine.train_step(program.batch_of(program.case(name)), 4, program.masked_loss)
+        assert answer["grad_norm"] > 0

@@ -324,6 +324,7 @@ def build(
         position_embedding_type="rope" if llama else "learned_absolute",
         vp_stage=stage,
     )
+    experts.keep_no_log(module)
     if head == "scalar" and last:
         module.output_layer = ScalarHead(config)
     if adapters is not None:

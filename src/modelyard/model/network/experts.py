@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from pydantic import model_validator
+from torch.nn import Module
 
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
@@ -56,3 +57,13 @@ def settings(moe: MoEConfig, ffn_hidden: int, execution: ExecutionConfig) -> dic
         "moe_router_dtype": "fp32",
         "moe_token_dispatcher_type": "alltoall",
     }
+
+
+def keep_no_log(module: Module) -> None:
+    """Let the routers of ``module`` log no balancing loss: nobody reads it, and megatron-core 0.16.1 keeps it in a table of the process that is as
+    long as the first model with experts has layers, beyond which it fails."""
+    from megatron.core.transformer.moe.router import Router
+
+    for router in module.modules():
+        if isinstance(router, Router):
+            router.layer_number = None  # what it says where to log
