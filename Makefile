@@ -12,7 +12,7 @@ KNOWN     := MODELYARD_IMAGE TINY CONFIG PYTHON VENV PORTS N SEED SEEDS MODEL DA
 GIVEN      = $(foreach _key,$(sort $(.VARIABLES)),$(if $(filter command line,$(origin $(_key))),$(_key)))
 OVERRIDES  = $(foreach _key,$(filter-out $(KNOWN),$(GIVEN)),'$(subst ','\'',$(_key)=$(value $(_key)))')
 
-.PHONY: help run test test-numerics test-all check docs ui serve desk clean setup lock services deploy kubernetes chaos gpu-proof findings bench bench-evals bench-data bench-posttrain
+.PHONY: help run test test-numerics test-all check docs ui serve desk clean setup lock services deploy kubernetes chaos long-life gpu-proof findings bench bench-evals bench-data bench-posttrain
 .DEFAULT_GOAL := help
 
 # Where `make services` answers, for the configs that are meant for it.
@@ -107,6 +107,9 @@ kubernetes: $(READY) ## infra/kubernetes.yaml with the image that MODELYARD_IMAG
 
 chaos: $(READY) ## kill -9 at random, and resume: [N=20] [SEED=0]
 	@$(BIN)/python -m bench.chaos --runs $(or $(N),20) --seed $(or $(SEED),0)
+
+long-life: $(READY) ## many lines one after another in one home, and what they leave: [N=50]
+	@$(BIN)/python -m bench.long_life --lines $(or $(N),50)
 
 setup: $(READY) ## the environment in .venv, as every other target makes it (by uv or pip): [LOCKED=1, by requirements.lock]
 

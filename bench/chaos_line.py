@@ -72,10 +72,10 @@ class Line:
             time.sleep(0.2)
         return server
 
-    def start(self) -> subprocess.Popen[str]:
+    def start(self, *overrides: str) -> subprocess.Popen[str]:
         """The line, from where it is."""
         places = (f"execution.store={self.store}", f"execution.scratch={self.home}/scratch")
-        command = [sys.executable, "-m", "modelyard", "run", str(CONFIG), *OFTEN, *places]
+        command = [sys.executable, "-m", "modelyard", "run", str(CONFIG), *OFTEN, *places, *overrides]
         return subprocess.Popen(
             command, cwd=self.directory, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
