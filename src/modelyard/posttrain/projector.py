@@ -28,8 +28,8 @@ from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.model.training.spikes import SpikeConfig
 from modelyard.posttrain.losses import sft_loss
 from modelyard.posttrain.rows.album import Album
+from modelyard.posttrain.rows.demonstrations import Average, batches, fit, validation_loss
 from modelyard.posttrain.rows.encoding import demonstration
-from modelyard.posttrain.sft import Average, batches, fit, validation_loss
 from modelyard.progress import Report
 
 

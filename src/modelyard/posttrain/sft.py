@@ -11,45 +11,31 @@ demonstrations of one image may share it (``share_images``), which changes nothi
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Annotated
 
-import numpy as np
-import torch
-import torch.nn.functional as F
 from pydantic import Field, model_validator
 
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import DEMONSTRATIONS, Demonstration, read
-from modelyard.formats.token_rows import Rows, TokenRows
+from modelyard.formats.token_rows import TokenRows
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
 from modelyard.model.network.architecture import Precision
 from modelyard.model.network.lora import LoRAConfig
 from modelyard.model.training import trainer
-from modelyard.model.training.batch import SEGMENTS, STEM, UNLABELLED, Batch
-from modelyard.model.training.engine import Engine
 from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.model.training.spikes import SpikeConfig
-from modelyard.model.training.token_data import sequences
 from modelyard.posttrain.losses import sft_loss
-from modelyard.posttrain.rows.album import NO_ALBUM, Album
+from modelyard.posttrain.rows.album import Album
+from modelyard.posttrain.rows.demonstrations import Average, batches, fit, times, validation_loss
 from modelyard.posttrain.rows.encoding import demonstration
-from modelyard.posttrain.rows.masking import Example, alike, averaged, fill_rows, pack_examples, room, stem_of, sums_of_examples
-from modelyard.posttrain.rows.sampling import length_grouped, pretraining_window
 from modelyard.progress import Report
-from modelyard.stats.estimate import Estimate, bootstrap_mean
 
-Average = Literal["token", "square", "sample"]
-POWERS: dict[Average, float] = {"token": 0.0, "square": 0.5, "sample": 1.0}
-"""Each token of an example of n counts n to the power of minus this."""
 EPOCHS = "epochs"
 """Where the weights after every epoch are kept."""
-VALIDATION_ROWS = 64
-"""Rows of validation demonstrations that are padded together."""
 
 
 class SFTConfig(Config):
@@ -61,6 +47,8 @@ class SFTConfig(Config):
     """``fp32`` or ``bf16`` parameters."""
     epochs: float
     """Passes over the demonstrations (InstructGPT: 2 for the model PPO starts from)."""
+    repeat: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    """Source -> how often a pass shows its demonstrations (absent: once), as InternVL 2.5's repeat factor balances sets of very different size."""
     batch: int
     """Rows of a step."""
     micro_batch: int
@@ -125,12 +113,11 @@ def run(
         encoder.require_same("tokens", inputs["tokens"])
     width = config.max_tokens or model.seq_len
     album = Album.of(encoder, model, inputs["feedback"], config.blank)
-    train, validation = (
-        [demonstration(encoder, d) for d in read(inputs["feedback"] / DEMONSTRATIONS, Demonstration, split)]
-        for split in ("train", "validation")
-    )
-    fitting, held_out = fit(train, width), fit(validation, width)
-    data = batches(fitting, mixed_in(config, inputs), config, encoder.padding, width, album)
+    shown, unseen = (read(inputs["feedback"] / DEMONSTRATIONS, Demonstration, split) for split in ("train", "validation"))
+    train = list(zip([demonstration(encoder, d) for d in shown], times(config.repeat, shown), strict=True))
+    fitting, held_out = fit([example for example, _ in train], width), fit([demonstration(encoder, d) for d in unseen], width)
+    repeats = [often for example, often in train if example.length <= width]
+    data = batches(fitting, mixed_in(config, inputs), config, encoder.padding, width, album, repeats)
     steps = max(1, round(config.epochs * data.per_epoch))
     engine = model_directory.load(
         base,
@@ -185,123 +172,3 @@ def mixed_in(config: SFTConfig, inputs: Mapping[str, Path]) -> TokenRows | None:
     if "tokens" not in inputs:
         raise ValueError(f"sft.pretraining_share {config.pretraining_share} needs pretraining text, and this line has none")
     return TokenRows(inputs["tokens"], "train")
-
-
-def fit(examples: Sequence[Example], width: int) -> list[Example]:
-    """The examples that fit in a row of ``width`` positions; raises ValueError if none does."""
-    fitting = [example for example in examples if example.length <= width]
-    if not fitting:
-        raise ValueError(f"no demonstration fits in {width} positions")
-    return fitting
-
-
-class Batches(NamedTuple):
-    """What is trained on, step by step."""
-
-    batch: Callable[[int], Batch]
-    per_epoch: int
-    """Steps of a pass over the demonstrations."""
-    density: float
-    """Share of the demonstrations' rows that is no padding."""
-
-
-class Rowed(Protocol):
-    """What a config says of a batch's rows (see :class:`SFTConfig`)."""
-
-    @property
-    def seed(self) -> int:
-        """Order of the examples."""
-
-    @property
-    def pack(self) -> bool:
-        """Whether short demonstrations share rows."""
-
-    @property
-    def average(self) -> Average:
-        """What the loss is the mean over."""
-
-    @property
-    def share_images(self) -> int:
-        """Most demonstrations of one image that share a row."""
-
-    @property
-    def demonstrations_per_batch(self) -> int:
-        """Rows of demonstrations."""
-
-    @property
-    def pretraining_per_batch(self) -> int:
-        """Rows of pretraining text."""
-
-
-def batches(
-    examples: Sequence[Example], pretraining: Rows | None, config: Rowed, pad_id: int, width: int, album: Album = NO_ALBUM
-) -> Batches:
-    """Step -> batch: rows of demonstrations first, then pretraining rows cut to the batch's width.
-
-    Packed rows are ``width`` wide and taken in random order; otherwise a row is one demonstration, or those that share an image, beside others of
-    similar length. Documents of a pretraining row see each other unless the rows keep them apart; where demonstrations share a row that is longer
-    than theirs, theirs are padded.
-    """
-    size, mixed = config.demonstrations_per_batch, config.pretraining_per_batch
-    lengths = [example.length for example in examples]
-    rows = fill_rows(lengths, width) if config.pack else alike(examples, album.placeholder, config.share_images)
-    if len(rows) < size:
-        raise ValueError(f"{len(rows)} rows of demonstrations do not fill one batch of {size}")
-    groups = [[examples[i] for i in row] for row in rows]
-    stems = [0 if config.pack else stem_of(group) for group in groups]
-    taken = [room(group, stem) for group, stem in zip(groups, stems, strict=True)]
-    widths = [width] * len(rows) if config.pack else taken
-    longest = pretraining[np.arange(1)].tokens.shape[1] - 1 if pretraining is not None else 0
-
-    @lru_cache(maxsize=2)
-    def grouped(epoch: int) -> list[list[int]]:
-        return length_grouped(widths, size, np.random.default_rng([config.seed, epoch]))
-
-    def batch(step: int) -> Batch:
-        epoch, place = divmod(step, len(rows) // size)
-        chosen = grouped(epoch)[place]
-        packed = pack_examples([groups[r] for r in chosen], pad_id, width if config.pack else None, [stems[r] for r in chosen])
-        tokens, labels, mask = packed.rows
-        segments, stem, images = packed.segments, packed.stems, packed.images
-        apart, shares = config.pack or any(len(rows[r]) > 1 for r in chosen), bool(stem.any())
-        if pretraining is not None:
-            wide = tokens.shape[1] if stem.max() == 0 else min(tokens.shape[1], longest)
-            text = sequences(pretraining_window(pretraining, step * mixed, mixed, wide))
-            fill = (0, tokens.shape[1] - wide)
-            tokens, labels = (
-                torch.cat([tokens, F.pad(text.tokens, fill, value=pad_id)]),
-                torch.cat([labels, F.pad(text.labels, fill, value=UNLABELLED)]),
-            )
-            mask = torch.cat([mask, F.pad(torch.ones(mixed, wide), fill)])
-            segments = torch.cat([segments, F.pad(text.extras.get(SEGMENTS, torch.zeros_like(text.tokens)), fill, value=-1)])
-            stem, images = torch.cat([stem, stem.new_zeros(mixed)]), [*images, *[()] * mixed]
-            apart |= SEGMENTS in text.extras
-        mask = averaged(mask, segments, POWERS[config.average])
-        extras = {"mask": mask} | ({SEGMENTS: segments} if apart else {}) | ({STEM: stem} if shares else {})
-        return Batch(tokens, labels, extras, album.tiles(tokens, images))
-
-    filled = sum(max(widths[r] for r in group) * size for group in grouped(0))
-    density = sum(taken[r] for group in grouped(0) for r in group) / filled
-    return Batches(batch, len(rows) // size, density)
-
-
-def validation_loss(
-    engine: Engine, examples: Sequence[Example], micro_batch: int, pad_id: int, seed: int, album: Album = NO_ALBUM, share_images: int = 1
-) -> Estimate:
-    """-log p a trained token, in nats; the interval is a bootstrap over examples with their token counts taken as fixed.
-
-    At most ``share_images`` examples of one image share a row, as in training, which changes nothing but the time.
-    """
-    sums: list[float] = []
-    tokens = 0.0
-    groups = [[examples[i] for i in group] for group in alike(examples, album.placeholder, share_images)]
-    groups.sort(key=lambda group: room(group, stem_of(group)))
-    for start in range(0, len(groups), VALIDATION_ROWS):
-        part = groups[start : start + VALIDATION_ROWS]
-        packed = pack_examples(part, pad_id, stems=[stem_of(group) for group in part])
-        rows, shares = packed.rows, any(len(group) > 1 for group in part)
-        texts = {SEGMENTS: packed.segments, STEM: packed.stems} if shares else {}
-        logprobs = engine.evaluate(Batch(rows.tokens, rows.labels, texts, album.tiles(rows.tokens, packed.images)), micro_batch).cpu()
-        sums += sums_of_examples(-(logprobs * rows.mask), packed, [len(group) for group in part])
-        tokens += float(rows.mask.sum())
-    return bootstrap_mean([one * len(examples) / tokens for one in sums], seed)

@@ -15,6 +15,7 @@ from modelyard.model.training.engine import Engine
 from modelyard.posttrain import sft
 from modelyard.posttrain.losses import sft_loss
 from modelyard.posttrain.policy.update import pretraining_batch
+from modelyard.posttrain.rows import demonstrations
 from modelyard.posttrain.rows.encoding import demonstration
 from modelyard.posttrain.rows.masking import Example, fill_rows, pack_examples, pad_examples
 from modelyard.progress import silent
@@ -80,14 +81,36 @@ def test_packed_rows_train_exactly_like_rows_of_one(style: str, execution: Execu
     assert abs(blind.train_step(batch(packed.rows), 1, sft_loss)["loss"] - apart[0]["loss"]) > 1e-4, "without segments they see each other"
 
 
+@pytest.mark.parametrize("pack", [True, False])
+def test_repeated_examples_stand_so_often_in_a_pass_and_never_twice_in_a_row(pack: bool) -> None:
+    made, often = examples(), [1, 3, 1, 2, 1, 1, 3, 1]
+    config = sft_config(batch=1, micro_batch=1, pretraining_share=0.0, pack=pack)
+    data = demonstrations.batches(made, None, config, 4, 32, repeats=often)
+    found = []
+    for step in range(data.per_epoch):
+        taken = data.batch(step)
+        labels = [label for label in taken.labels[0].tolist() if label != UNLABELLED]
+        ends = [example.completion[-1] for example in made if "".join(map(chr, example.completion)) in "".join(map(chr, labels))]
+        assert len(ends) == len(set(ends))
+        found += ends
+    assert [found.count(example.completion[-1]) for example in made] == often
+
+
+def test_source_to_repeat_that_has_no_demonstration_is_refused() -> None:
+    one = Demonstration(id="a", split="train", source="emoji", category="", prompt="a", completion="b")
+    assert demonstrations.times({"emoji": 3}, [one]) == [3]
+    with pytest.raises(ValueError, match=r"sft.repeat.emojis: no demonstration is of this source, only of emoji"):
+        demonstrations.times({"emojis": 3}, [one])
+
+
 @pytest.mark.parametrize(("average", "pack"), [("sample", True), ("sample", False), ("square", True)])
 def test_average_over_samples_is_the_mean_of_each_ones_mean_and_square_stands_between(
-    average: sft.Average, pack: bool, execution: ExecutionConfig
+    average: demonstrations.Average, pack: bool, execution: ExecutionConfig
 ) -> None:
     text = PackedRows(np.random.default_rng(0).integers(5, 300, (2, 41)))
     config = sft_config(pack=pack, batch=8 if not pack else 3, micro_batch=1, pretraining_share=0.2 if not pack else 0.34, average=average)
     made = examples()[: config.demonstrations_per_batch] if not pack else examples()
-    taken = sft.batches(made, text, config, 4, 32).batch(0)
+    taken = demonstrations.batches(made, text, config, 4, 32).batch(0)
     engine = Engine(MODEL, execution, seed=3, precision="fp32", optim=optimizer(1e-2), total_steps=4)
     logprobs, mask = engine.evaluate(taken, 1), taken.extras["mask"]
     segments = taken.extras.get(SEGMENTS, torch.zeros_like(taken.tokens))
@@ -109,7 +132,9 @@ def test_pretraining_rows_of_sft_and_ptx_keep_their_documents_apart_where_the_to
     tokens = draw.integers(5, 300, (6, 41))
     documents = np.cumsum(draw.random((6, 41)) < 0.2, axis=1)
     config = sft_config(pack=pack, batch=4, micro_batch=4, pretraining_share=0.5)
-    apart, joined = (sft.batches(examples(), text, config, 4, 32).batch(1) for text in (PackedRows(tokens, documents), PackedRows(tokens)))
+    apart, joined = (
+        demonstrations.batches(examples(), text, config, 4, 32).batch(1) for text in (PackedRows(tokens, documents), PackedRows(tokens))
+    )
     width = apart.tokens.shape[1]
     segments, mask = apart.extras[SEGMENTS], apart.extras["mask"]
     assert torch.equal(apart.tokens, joined.tokens)
@@ -160,7 +185,7 @@ def test_sft_run_packed_with_kept_epochs_overfits_and_keeps_every_epoch(
     curve = []
     for name in kept:
         engine.load_weights(out / sft.EPOCHS / name)
-        curve.append(sft.validation_loss(engine, held_out, 8, encoder.padding, 1).value)
+        curve.append(demonstrations.validation_loss(engine, held_out, 8, encoder.padding, 1).value)
     assert curve[0] > curve[-1] == pytest.approx(metrics["sft/validation/loss"], abs=1e-5)
 
 

@@ -25,6 +25,7 @@ from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.posttrain import projector, sft
 from modelyard.posttrain.losses import sft_loss
 from modelyard.posttrain.projector import ProjectorConfig
+from modelyard.posttrain.rows import demonstrations
 from modelyard.posttrain.rows.album import Album
 from modelyard.posttrain.rows.encoding import demonstration
 from modelyard.posttrain.rows.masking import alike, pack_examples, stem_of
@@ -180,7 +181,7 @@ def test_demonstrations_that_share_an_image_train_as_rows_of_their_own(world: Pa
         assert (mine - expected).norm() <= 1e-4 * expected.norm() + 1e-7
     # and so they are measured
     engine = model_directory.load(shown_at, ONE)
-    alone, together = (sft.validation_loss(engine, examples, 2, encoder.padding, 0, album, share) for share in (1, 4))
+    alone, together = (demonstrations.validation_loss(engine, examples, 2, encoder.padding, 0, album, share) for share in (1, 4))
     assert (together.n, together.value) == (alone.n, pytest.approx(alone.value, rel=1e-5))
     assert together.low == pytest.approx(alone.low, rel=0.02)
 
@@ -217,7 +218,7 @@ def test_pretraining_rows_shorter_than_shared_ones_are_padded_and_nothing_is_lea
     examples = [demonstration(encoder, one) for one in feedback.read(world / "feedback" / DEMONSTRATIONS, Demonstration, "train")]
     text = PackedRows(np.arange(4 * 21).reshape(4, 21).astype(np.int32) + 5, None)
     config = TUNED.model_copy(update={"pretraining_share": 0.5})
-    batch = sft.batches(examples, text, config, encoder.padding, 256, album).batch(0)
+    batch = demonstrations.batches(examples, text, config, encoder.padding, 256, album).batch(0)
     assert batch.tokens.shape[1] > 20
     assert torch.equal(batch.tokens[3:, :20], torch.from_numpy(text.tokens[:3, :20].astype(np.int64)))
     assert bool((batch.labels[3:, 20:] == UNLABELLED).all())

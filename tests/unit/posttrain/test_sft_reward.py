@@ -14,6 +14,7 @@ from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
 from modelyard.posttrain import reward, sft
 from modelyard.posttrain.reward import RewardConfig
+from modelyard.posttrain.rows import demonstrations
 from modelyard.posttrain.rows.encoding import demonstration, whole
 from modelyard.posttrain.rows.sampling import length_grouped
 from modelyard.posttrain.sft import SFTConfig
@@ -68,7 +69,7 @@ def test_sft_run_tokens_of_another_tokenizer_are_refused(world: dict[str, Path],
 def test_sft_batch_of_demonstrations_and_text_masks_prompts_only(world: dict[str, Path]) -> None:
     encoder = Encoder(world["base"])
     examples = [demonstration(encoder, d) for d in read(world["feedback"] / DEMONSTRATIONS, Demonstration, "train")]
-    batch = sft.batches(examples, TokenRows(world["tokens"], "train"), sft_config(), encoder.padding, 32).batch(3)
+    batch = demonstrations.batches(examples, TokenRows(world["tokens"], "train"), sft_config(), encoder.padding, 32).batch(3)
     assert batch.tokens.shape[0] == 16
     assert (batch.extras["mask"][-2:] == 1).all()
     for tokens, labels, mask in zip(batch.tokens[:14], batch.labels[:14], batch.extras["mask"][:14], strict=True):
@@ -99,7 +100,9 @@ def test_sft_run_tiny_world_overfits_demonstrations(world: dict[str, Path], tmp_
     reopened = model_directory.load(out, execution, seed=9, precision="fp32", head="lm")
     encoder = Encoder(out)
     held_out = [demonstration(encoder, d) for d in read(world["feedback"] / DEMONSTRATIONS, Demonstration, "validation")]
-    assert sft.validation_loss(reopened, held_out, 8, encoder.padding, 1).value == pytest.approx(metrics["sft/validation/loss"], abs=1e-5)
+    assert demonstrations.validation_loss(reopened, held_out, 8, encoder.padding, 1).value == pytest.approx(
+        metrics["sft/validation/loss"], abs=1e-5
+    )
 
 
 @pytest.mark.parametrize("split", ["reward", "gold"])
