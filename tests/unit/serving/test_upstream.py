@@ -32,6 +32,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "hf"
 
 
+@pytest.fixture(scope="module")
+def own(model: Path) -> Iterator[Server]:
+    """The model as one process serves it."""
+    server = Server(model, "--classifier", "none", directory=model.parent)
+    yield server
+    assert server.end() == (0, "")
+
+
 def answers(server: Server) -> list[object]:
     """Whole and streamed, drawn and greedy, text and tokens, with everything that is said beside."""
     name = server.client.models.list().data[0].id
@@ -49,8 +57,8 @@ def answers(server: Server) -> list[object]:
 
 
 @pytest.mark.integration
-def test_answers_of_another_engine_are_those_of_ours_and_it_ends_with_the_server(model: Path, tmp_path: Path) -> None:
-    own, other = Server(model, directory=tmp_path), Server(model, "--engine", STANDS_IN, directory=tmp_path)
+def test_answers_of_another_engine_are_those_of_ours_and_it_ends_with_the_server(own: Server, model: Path, tmp_path: Path) -> None:
+    other = Server(model, "--engine", STANDS_IN, directory=tmp_path)
     engine = psutil.Process(other.process.pid).children(recursive=True)
     assert engine
     expected, found = answers(own), answers(other)
@@ -58,7 +66,6 @@ def test_answers_of_another_engine_are_those_of_ours_and_it_ends_with_the_server
     assert found[0][1:] == expected[0][1:]
     assert _near(found[0][0], expected[0][0])
     assert found[3] == pytest.approx(expected[3]) if isinstance(expected[3], float) else _near(found[3], expected[3])
-    assert own.end() == (0, "")
     assert other.end() == (0, "")
     assert not any(process.is_running() for process in engine)
 
@@ -75,23 +82,21 @@ def _near(found: object, expected: object) -> bool:
 
 
 @pytest.mark.integration
-def test_stream_says_tokens_only_where_nothing_is_held(model: Path, tmp_path: Path) -> None:
-    server = Server(model, "--classifier", "none", directory=tmp_path)
+def test_stream_says_tokens_only_where_nothing_is_held(own: Server) -> None:
     body = {"model": "hf", "prompt": [5, 6, 7], "max_tokens": 6, "temperature": 0, "stream": True, "logprobs": 1, "return_token_ids": True}
-    lines = httpx.post(f"{server.url}/completions", json=body, timeout=60).text.splitlines()
+    lines = httpx.post(f"{own.url}/completions", json=body, timeout=60).text.splitlines()
     choices = [json.loads(line[6:])["choices"][0] for line in lines if line.startswith("data: {")]
     ids = [token for choice in choices for token in choice["token_ids"]]
     assert len(ids) == len([one for choice in choices for one in choice["logprobs"]["token_logprobs"]]) == 6
-    whole = server.client.completions.create(model="hf", prompt=[5, 6, 7], max_tokens=6, temperature=0)
+    whole = own.client.completions.create(model="hf", prompt=[5, 6, 7], max_tokens=6, temperature=0)
     assert "".join(choice["text"] for choice in choices) == whole.choices[0].text
-    ended = server.client.completions.create(
+    ended = own.client.completions.create(
         model="hf", prompt=[5, 6, 7], max_tokens=6, temperature=0, extra_body={"stop_token_ids": [ids[2]]}
     )
     assert ended.choices[0].finish_reason == "stop"
     assert ended.usage.completion_tokens == ids.index(ids[2]) + 1
     with pytest.raises(openai.BadRequestError, match="prompt: token 99999 is none of the model's"):
-        server.client.completions.create(model="hf", prompt=[5, 99999])
-    assert server.end()[0] == 0
+        own.client.completions.create(model="hf", prompt=[5, 99999])
 
 
 class Strange(BaseHTTPRequestHandler):

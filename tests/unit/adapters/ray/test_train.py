@@ -207,13 +207,6 @@ def test_launches_at_the_same_time_run_beside_each_other_where_there_is_room(pla
         assert launch(count, place)["tiny/pid"] in pids, "both groups wait for another stage"
 
 
-def test_launches_at_the_same_time_take_turns_where_there_is_no_room(place):
-    with ThreadPoolExecutor(2) as pool:
-        pids = [future.result() for future in at_once(take_turns, place, pool, threads=max(os.cpu_count() or 1, 2))]
-
-    assert len(set(pids)) == 1
-
-
 def test_sigterm_stops_all_that_run_at_the_same_time(place):
     begun = threading.Semaphore(0)
     with sigterm(), ThreadPoolExecutor(2) as pool:
@@ -224,3 +217,10 @@ def test_sigterm_stops_all_that_run_at_the_same_time(place):
         for future in both:
             with pytest.raises(StageError, match="stopped by SIGTERM"):
                 future.result(timeout=60)
+
+
+def test_launches_at_the_same_time_take_turns_where_there_is_no_room(place):
+    with ThreadPoolExecutor(2) as pool:
+        pids = [future.result() for future in at_once(take_turns, place, pool, threads=max(os.cpu_count() or 1, 2))]
+
+    assert len(set(pids)) == 1
