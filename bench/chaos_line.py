@@ -72,13 +72,11 @@ class Line:
             time.sleep(0.2)
         return server
 
-    def start(self, *overrides: str) -> subprocess.Popen[str]:
-        """The line, from where it is."""
+    def start(self, *overrides: str, said: int = subprocess.PIPE) -> subprocess.Popen[str]:
+        """The line, from where it is; its errors go to the descriptor ``said``."""
         places = (f"execution.store={self.store}", f"execution.scratch={self.home}/scratch")
         command = [sys.executable, "-m", "modelyard", "run", str(CONFIG), *OFTEN, *places, *overrides]
-        return subprocess.Popen(
-            command, cwd=self.directory, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
+        return subprocess.Popen(command, cwd=self.directory, env=self.environment, stdout=subprocess.DEVNULL, stderr=said, text=True)
 
     def processes(self) -> list[psutil.Process]:
         """Everything that was started for this line, the MLflow server included."""

@@ -43,13 +43,27 @@ def check_fit(config: PipelineConfig) -> None:
         raise ValueError(f"rbrm rewards samples, and policy.algorithm {config.policy.algorithm!r} takes none; remove the table")
     if config.instructions:
         check_instructions(config, config.instructions)
+    check_repeats(config)
     check_batches(config)
+
+
+def people(config: PipelineConfig) -> list[str]:
+    """Sources of demonstrations: the corpus, and every table of feedback."""
+    feedback = config.feedback
+    return ["corpus", *(table.name for tables in (feedback.files, feedback.tasks, feedback.images) for table in tables)]
+
+
+def check_repeats(config: PipelineConfig) -> None:
+    """What SFT repeats is a source of demonstrations."""
+    shown = [*people(config), *([config.instructions.teacher.name] if config.instructions else [])]
+    for key, table, known in (("sft", config.sft, shown), ("sft_start", config.sft_start, ["feedme"] if config.feedme else shown)):
+        for name in (name for name in (table.repeat if table else {}) if name not in known):
+            raise ValueError(f"{key}.repeat: {name!r} is no source of demonstrations ({', '.join(known)}){did_you_mean(name, known)}")
 
 
 def check_instructions(config: PipelineConfig, instructions: InstructionsConfig) -> None:
     """What a teacher writes can be told apart from people's, and is used."""
-    names = ["corpus", *(file.name for file in config.feedback.files), *(task.name for task in config.feedback.tasks)]
-    if instructions.teacher.name in names:
+    if instructions.teacher.name in people(config):
         raise ValueError(f"instructions.teacher.name {instructions.teacher.name!r} is the name of feedback of another source")
     if instructions.also_prompts and config.policy is None:
         raise ValueError("instructions.also_prompts: a line without a policy samples from no prompts")
@@ -87,6 +101,10 @@ def check_vision(config: PipelineConfig) -> None:
         raise ValueError("evals.benchmarks: none has images, and the release is held to what it sees; name one, such as easy_vqa")
     if asked and not config.sees:
         raise ValueError(f"evals.benchmarks.{asked[0]}: asks about images, and the line has no projector that shows its models any")
+    if config.sees and config.execution.context_parallel > 1:
+        raise ValueError(
+            f"execution.context_parallel {config.execution.context_parallel} is for rows of text; this line's models are shown images"
+        )
     for key in ("projector", "sft"):
         if getattr(getattr(config, key), "blank", False):
             raise ValueError(f"{key}.blank: the line trains its blank twin itself; remove the key")

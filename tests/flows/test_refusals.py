@@ -29,6 +29,7 @@ SMALLEST = str(ROOT / "configs/pipeline/smallest.toml")
 TINY_GRPO, TINY_DPO, TINY_LORA = (str(ROOT / f"configs/pipeline/tiny-{name}.toml") for name in ("grpo", "dpo", "lora"))
 TAUGHT = str(ROOT / "configs/pipeline/tiny-taught.toml")
 SMOLLM2 = str(ROOT / "configs/pipeline/smollm2.toml")
+IMAGES = str(ROOT / "configs/pipeline/tiny-images.toml")
 
 
 @pytest.mark.parametrize(
@@ -57,6 +58,9 @@ SMOLLM2 = str(ROOT / "configs/pipeline/smollm2.toml")
             [SMALLEST, "execution.pipeline_parallel=2", "execution.virtual_pipeline=2"],
             "model.layers 2 is not divisible by execution.pipeline_parallel 2 x virtual_pipeline 2",
         ),
+        ([IMAGES, "execution.context_parallel=2"], "context_parallel 2 is for rows of text; this line's models are shown images"),
+        ([IMAGES, "sft.repeat={emojis=4}"], "sft.repeat: 'emojis' is no source of demonstrations (corpus, easy_vqa, emoji, emoji_noto)"),
+        ([SMALLEST, "sft.repeat.corpus=0"], "sft.repeat.corpus: Input should be greater than or equal to 1"),
         ([SMALLEST, "execution.context_parallel=0"], "context_parallel must be at least 1, got 0"),
         ([SMALLEST, "execution.context_parallel=2", "execution.expert_parallel=4"], "tensor_parallel x context_parallel x data_parallel 2"),
         ([SMALLEST, "execution.virtual_pipeline=2"], "virtual_pipeline 2 needs pipeline_parallel above 1"),

@@ -99,7 +99,7 @@ def test_repeated_examples_stand_so_often_in_a_pass_and_never_twice_in_a_row(pac
 def test_source_to_repeat_that_has_no_demonstration_is_refused() -> None:
     one = Demonstration(id="a", split="train", source="emoji", category="", prompt="a", completion="b")
     assert demonstrations.times({"emoji": 3}, [one]) == [3]
-    with pytest.raises(ValueError, match=r"sft.repeat.emojis: no demonstration is of this source, only of emoji"):
+    with pytest.raises(ValueError, match=r"repeat: no demonstration is of 'emojis', only of emoji"):
         demonstrations.times({"emojis": 3}, [one])
 
 

@@ -95,8 +95,10 @@ def connect() -> None:
 def _own_sigterm() -> Iterator[None]:
     """Put back what SIGTERM does, which is to end the run in order: a Ray that connects would have it end this process on the spot."""
     before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _again(state: RetryCallState) -> None:

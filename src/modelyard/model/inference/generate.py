@@ -1,4 +1,4 @@
-"""Batched sampling with a key-value cache and log-probabilities, at any TP/PP/DP layout.
+"""Batched sampling with a key-value cache and log-probabilities, at any layout.
 
 The forward steps are :mod:`modelyard.model.inference.decode`'s.
 Prompts of like length (:mod:`modelyard.model.inference.grouping`) share one cache without padding masks: after a prefill of the shortest prompt's

@@ -3,14 +3,14 @@
 megatron-core's own CPU path materialises the scores. This one does not, and takes grouped keys and values as they are. It knows one mask of its
 own, the causal one, which the patches of an image do without; rows of several texts bring theirs. One case is better off with
 its scores in memory: training in bf16 on a CPU at short lengths, where torch's flash kernel is slower than fp32 but matrix products are twice as
-fast. Where a CPU has no bf16 instructions, training computes in fp32. A window (Mistral's) is a mask where a row is longer than it, and
-so is causality with context parallelism (:mod:`modelyard.model.network.context`). Left out: megatron-core's packed sequences (one row without
+fast. Where a CPU has no bf16 instructions, training computes in fp32. A window (Mistral's) is a mask where a row is longer than it. With context
+parallelism (:mod:`modelyard.model.network.context`) a piece of a row meets more keys than it has queries: on a GPU kernels know that causality
+themselves, on a CPU it is a mask that every layer keeps until its backward pass. Left out: megatron-core's packed sequences (one row without
 padding), and kernels that skip what a mask or a window hides.
 """
 
 from __future__ import annotations
 
-import functools
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.attention.bias import causal_lower_right
 
 from modelyard.model.network import context, onednn
 
@@ -114,10 +115,13 @@ class SdpaAttention(torch.nn.Module):
         for rows, start in context.pieces(len(query), group.size(), group.rank()):
             piece = query[rows].permute(1, 2, 0, 3)
             end = start + piece.shape[2]
-            if attention_mask is None:
+            mask: Tensor
+            if attention_mask is not None:
+                mask = (attention_mask[:, -1:] if self.window else attention_mask[:, :1])[:, :, rows, :end]
+            elif self.window:
                 mask = causal_mask(start, end, self.window, query.device)
             else:
-                mask = (attention_mask[:, -1:] if self.window else attention_mask[:, :1])[:, :, rows, :end]
+                mask = causal_lower_right(end - start, end)  # which kernels on a GPU know without a mask in memory
             found.append(self._product(piece, key[:, :, :end], value[:, :, :end], mask).permute(2, 0, 1, 3))
         return torch.cat(found).to(kept).flatten(2)
 
@@ -135,13 +139,11 @@ def layer_mask(mask: Tensor | None, window: int | None, batch: int, length: int,
     return causal_mask(0, length, window, device).expand(batch, 1, -1, -1)
 
 
-@functools.lru_cache(maxsize=4)
-def causal_mask(start: int, end: int, window: int | None, device: torch.device) -> Tensor:
-    """Whom the positions from ``start`` to ``end`` see of those before ``end`` [1, 1, end - start, end]; all layers share one."""
-    with torch.inference_mode(False):  # made while sampling, it must serve training too
-        places = torch.arange(end, device=device)
-        back = places[start:, None] - places
-        return ((back >= 0) & (back < (window or end)))[None, None]
+def causal_mask(start: int, end: int, window: int, device: torch.device) -> Tensor:
+    """Whom the positions from ``start`` to ``end`` see of those before ``end`` [1, 1, end - start, end]: the last ``window`` of them."""
+    places = torch.arange(end, device=device)
+    own = places[start:, None]
+    return ((own >= places) & (own < places + window))[None, None]
 
 
 class _MaterialisedAttention(torch.autograd.Function):

@@ -43,7 +43,7 @@ class Plan(Config):
     data_parallel: int
     """Replicas."""
     expert_parallel: int
-    """Ranks of tensor x data parallelism that share the experts of a mixture out."""
+    """Ranks of tensor x data parallelism (context parallelism is not planned) that share the experts of a mixture out."""
     micro_batch: int
     """Sequences of one forward and backward."""
     microbatches: int

@@ -103,7 +103,7 @@ def _gathered(engine: Engine) -> dict[str, Tensor]:
         mine |= {f"{SCORE}{name}": getattr(head, name).detach().cpu().clone() for name in ("weight", "bias")}
     if engine.layout.pp == 1:
         return mine
-    sends = engine.layout.tp_rank == engine.layout.dp_rank == 0
+    sends = engine.layout.tp_rank == engine.layout.sampler == 0
     parts: list[dict[str, Tensor]] = [{}] * dist.get_world_size()
     dist.all_gather_object(parts, mine if sends else {})
     return {name: tensor for part in parts for name, tensor in part.items()}

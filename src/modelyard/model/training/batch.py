@@ -90,10 +90,13 @@ class LossOutput(NamedTuple):
 LossFn = Callable[[Tensor, Batch], LossOutput]
 
 
-def segmented(segments: Tensor, stem: Tensor | None = None, window: int | None = None) -> tuple[Tensor, Tensor]:
-    """Position in its own text [b, S] int64, and who may see whom [b, 1, S, S] bool: earlier positions of the same text and of the stem.
+def segmented(
+    segments: Tensor, stem: Tensor | None = None, window: int | None = None, own: slice | Tensor = slice(None)
+) -> tuple[Tensor, Tensor]:
+    """Position in its own text [b, S'] int64, and who may see whom [b, 1, S', S] bool: earlier positions of the same text and of the stem.
 
-    With a ``window`` the mask is [b, 2, S, S]; the second one leaves out positions that many or more behind.
+    With a ``window`` the mask is [b, 2, S', S]; the second one leaves out positions that many or more behind. ``own``: the S' positions that are
+    asked for; all where it is absent.
 
     ``segments`` [b, S]: positions of one text are neighbours and have one number; negative ones are padding, at position 0. ``stem`` [b]: the first
     so many positions, with a number of their own, are what every text of the row begins with; its own positions go on from there.
@@ -102,13 +105,14 @@ def segmented(segments: Tensor, stem: Tensor | None = None, window: int | None =
     begins = torch.ones_like(segments, dtype=torch.bool)
     begins[:, 1:] = segments[:, 1:] != segments[:, :-1]
     starts = torch.where(begins, places, torch.zeros_like(places)).cummax(dim=1).values
-    positions, seen = places - starts, segments[:, :, None] == segments[:, None, :]
+    positions, seen = places - starts, segments[:, own, None] == segments[:, None, :]
     if stem is not None:
         positions += starts.minimum(stem[:, None])
         seen |= places[:, None, :] < stem[:, None, None]
     positions.masked_fill_(segments < 0, 0)
-    seen &= places[:, :, None] >= places[:, None, :]
+    seen &= places[:, own, None] >= places[:, None, :]
+    asked = positions[:, own]
     if window is None:
-        return positions, seen[:, None]
-    near = positions[:, :, None] - positions[:, None, :] < window
-    return positions, torch.stack((seen, seen & near), 1)
+        return asked, seen[:, None]
+    near = asked[:, :, None] < (positions + window)[:, None, :]
+    return asked, torch.stack((seen, seen & near), 1)

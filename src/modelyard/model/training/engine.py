@@ -1,4 +1,5 @@
-"""One engine trains and scores every model: language models and scalar heads, on one CPU rank or on TP x PP x DP ranks.
+"""One engine trains and scores every model: language models and scalar heads, on one CPU rank or on TP x PP x CP x DP
+ranks.
 
 A caller gives global batches (the same on every rank) and a loss over per-position outputs; the engine cuts the batch to this rank's replica,
 runs megatron-core's pipeline schedule over micro-batches, and divides the summed loss by the summed count over all of them, so masks and unequal
@@ -280,12 +281,11 @@ class Engine(Stored):
         batch, tokens, labels = batch.to(self.device), to_device(tokens, self.device), to_device(labels, self.device)
         places = to_device(places, self.device) if isinstance(places, Tensor) else places
         shown = batch.tiles.widened(fill).shown if batch.tiles and gpt.pre_process else None
-        positions, mask = torch.arange(length + fill[1], device=self.device).clamp_(max=self.model.seq_len - 1)[None], None
         if SEGMENTS in batch.extras:
             segments = F.pad(batch.extras[SEGMENTS], fill, value=-1)
-            positions, mask = segmented(segments, batch.extras.get(STEM), self.model.variant.window)
-            mask = mask[:, :, own]
-        positions = positions[:, own]
+            positions, mask = segmented(segments, batch.extras.get(STEM), self.model.variant.window, own)
+        else:
+            positions, mask = torch.arange(length + fill[1], device=self.device).clamp_(max=self.model.seq_len - 1)[None, own], None
         output = chunk(tokens, positions, mask, labels=labels if self.head == "lm" else None, places=places, shown=shown)
 
         def loss(raw: Tensor) -> tuple[Tensor, Tensor, LossOutput]:

@@ -73,7 +73,7 @@ def times(repeat: Mapping[str, int], shown: Sequence[Demonstration]) -> list[int
     """How often a pass shows each demonstration. Raises ValueError where one of ``repeat``'s sources has none."""
     sources = {one.source for one in shown}
     if unknown := sorted(repeat.keys() - sources):
-        raise ValueError(f"sft.repeat.{unknown[0]}: no demonstration is of this source, only of {', '.join(sorted(sources))}")
+        raise ValueError(f"repeat: no demonstration is of {unknown[0]!r}, only of {', '.join(sorted(sources))}")
     return [repeat.get(one.source, 1) for one in shown]
 
 
