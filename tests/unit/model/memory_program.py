@@ -47,7 +47,7 @@ def written_bytes(engine: Engine) -> int:
 def measure(
     model: ModelConfig,
     precision: Any,
-    sizes: tuple[int, int, int, int],
+    sizes: tuple[int, ...],
     stage: int,
     micro_batch: int,
     recompute: Any,
@@ -56,12 +56,14 @@ def measure(
     """Bytes of tensor-parallel rank 0 of pipeline stage ``stage``; activations of one micro-batch, on a one-stage pipeline only."""
     from megatron.core import parallel_state
 
-    tensor, pipeline, data, expert = sizes
-    dist.init_process_group("fake", rank=stage * tensor * data, world_size=tensor * pipeline * data, store=FakeStore())
+    tensor, pipeline, data, expert, context = (*sizes, 1)[:5]
+    ranks = tensor * data * context
+    dist.init_process_group("fake", rank=stage * ranks, world_size=ranks * pipeline, store=FakeStore())
     execution = ExecutionConfig(
         tensor_parallel=tensor,
         pipeline_parallel=pipeline,
         data_parallel=data,
+        context_parallel=context,
         expert_parallel=expert,
         sequence_parallel=tensor > 1,
         recompute=recompute,

@@ -46,11 +46,11 @@ def model(style: str, **change: Any) -> ModelConfig:
 
 
 class Case(NamedTuple):
-    """An engine to build: tensor, pipeline, data and expert parallel sizes, the stage of the rank to look at, recomputation."""
+    """An engine to build: tensor, pipeline, data, expert and context parallel sizes, the stage of the rank to look at, recomputation."""
 
     model: ModelConfig
     precision: Any
-    sizes: tuple[int, int, int, int] = (1, 1, 1, 1)
+    sizes: tuple[int, ...] = (1, 1, 1, 1)
     stage: int = 0
     recompute: Any = "none"
     lora: LoRAConfig | None = None
@@ -79,6 +79,8 @@ CASES = [
     Case(model("llama", moe=EXPERTS), "fp32", (1, 1, 4, 2)),
     Case(model("llama", moe=EXPERTS), "bf16", (2, 1, 2, 1)),
     Case(model("llama", variant=VARIANT), "bf16", (2, 2, 2, 1), 1),
+    Case(model("llama", tie_embeddings=True), "bf16", (1, 1, 2, 1, 2)),
+    Case(model("llama", moe=EXPERTS), "fp32", (2, 1, 1, 2, 2)),
 ]
 
 
