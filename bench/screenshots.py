@@ -97,8 +97,8 @@ def addresses(prefect: str, mlflow: str, auth: str) -> dict[str, str]:
     }
 
 
-def take(page: Page, written: Mapping[str, str], out: Path, scale: float) -> Iterator[Path]:
-    """A picture of each page in each view."""
+def take(page: Page, written: Mapping[str, str], out: Path, scale: float, section: str) -> Iterator[Path]:
+    """A picture of each page in each view, or of its sections that ``section`` names, beginning with the first."""
     with tempfile.TemporaryDirectory() as place:
         for name, html in written.items():
             file = Path(place) / f"{name}.html"
@@ -106,13 +106,16 @@ def take(page: Page, written: Mapping[str, str], out: Path, scale: float) -> Ite
             for suffix, width, height, scheme in VIEWS:
                 target = out / f"{name}{suffix}.png"
                 page.window(width, height, scheme, scale)
-                picture(page, file.as_uri(), target)
+                picture(page, file.as_uri(), target, section=section)
                 yield target
 
 
-def picture(page: Page, url: str, target: Path, settle: float = 1.0) -> None:
-    """A picture of the window ``settle`` seconds after the page has loaded."""
+def picture(page: Page, url: str, target: Path, settle: float = 1.0, section: str = "") -> None:
+    """A picture of the window ``settle`` seconds after the page has loaded, without sections that are not ``section``'s."""
     page.go(url)
+    if section:
+        named = f"one.textContent.trim().startsWith({json.dumps(section)})"
+        page.run(f"document.querySelectorAll('header, main > *').forEach(one => {{ if (!({named})) one.remove() }})")
     time.sleep(settle)
     page.picture(target)
 
@@ -122,6 +125,7 @@ def main(
     out: Annotated[Path, typer.Argument(help="Directory of the pictures.")],
     store: Annotated[str, typer.Option(help="URL of the line's store; that of the home.")] = "",
     only: Annotated[list[str], typer.Option(help=f"Pages: {', '.join(PICTURED)}.")] = [],
+    section: Annotated[str, typer.Option(help="Only sections whose heading begins so.")] = "",
     servers: Annotated[bool, typer.Option("--servers", help="Prefect's and MLflow's pages too.")] = False,
     scale: Annotated[float, typer.Option(min=0.5, max=3.0, help="Pixels of the picture for each of a page's.")] = 1.0,
 ) -> int:
@@ -135,7 +139,7 @@ def main(
         written = pages(store or f"file://{home}/store", scratch)
     out.mkdir(parents=True, exist_ok=True)
     with browser() as running, running.tab() as page:
-        for file in take(page, {name: html for name, html in written.items() if not only or name in only}, out, scale):
+        for file in take(page, {name: html for name, html in written.items() if not only or name in only}, out, scale, section):
             sys.stdout.write(f"{file}\n")
         if servers:
             auth = auth_string(home / "prefect")
