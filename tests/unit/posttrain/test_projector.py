@@ -18,6 +18,7 @@ from modelyard.model import image_token, model_directory
 from modelyard.model.asked import Decoding
 from modelyard.model.encoder import Encoder
 from modelyard.model.hf.weights import read_checkpoint
+from modelyard.model.network.lora import LoRAConfig
 from modelyard.model.network.vision import VisionConfig
 from modelyard.model.subject import Subject
 from modelyard.model.training.batch import SEGMENTS, STEM, UNLABELLED, Batch
@@ -115,6 +116,21 @@ def test_projector_trains_what_shows_images_and_leaves_the_language_model(world:
     torch.testing.assert_close(rows[known], rows[:known].double().mean(0).float())
     assert Encoder(out).placeholder == known
     Encoder(out).require_same("tokens", world / "tokens")
+
+
+def test_sft_by_adapters_learns_to_tell_what_the_encoder_shows_and_leaves_the_encoder(
+    world: Path, shown: tuple[Path, dict[str, float]], tmp_path: Path
+) -> None:
+    inputs = {"base": world / "ours", "projector": shown[0], "feedback": world / "feedback"}
+    lora = LoRAConfig(rank=8, alpha=16.0, targets=("q_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"))
+    tuned = TUNED.model_copy(update={"lora": lora, "epochs": 30, "optimizer": OPTIMIZER.model_copy(update={"lr": 2e-2})})
+    seeing, metrics = ran(sft, tuned, inputs, tmp_path / "seeing")
+    assert metrics["sft/validation/loss"] < metrics["sft/validation/base_loss"]
+    assert sum(answers(world, seeing)) > sum(answers(world, seeing, blank=True)) + 2
+    encoder = {name: tensor for name, tensor in read_checkpoint(shown[0] / "checkpoint").items() if name.startswith("vision.")}
+    assert encoder
+    after = read_checkpoint(seeing / "checkpoint")
+    assert all(torch.equal(after[name], tensor) for name, tensor in encoder.items())
 
 
 def test_sft_with_images_learns_to_see_and_its_blank_twin_does_not(
