@@ -294,6 +294,7 @@ def test_import_command_with_a_layout_proves_that_it_loads_there(tmp_path: Path,
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_smollm2_at_every_layout_that_divides_it_is_transformers_function(tmp_path: Path) -> None:
     """SmolLM2-135M-Instruct, dequantised: 9 heads and 3 key groups split over three tensor-parallel ranks, never over two."""
     try:
