@@ -153,8 +153,13 @@ def _names(value: object, path: Path) -> frozenset[str]:
 
 
 def without(tree: dict[str, Any], names: frozenset[str]) -> dict[str, Any]:
-    """The tree without the tables of these names."""
-    return {key: value for key, value in tree.items() if key not in names}
+    """The tree without the tables of these names, of which ``table.key`` is one inside another."""
+    kept = {}
+    for key, value in tree.items():
+        inner = frozenset(name.removeprefix(f"{key}.") for name in names if name.startswith(f"{key}."))
+        if key not in names:
+            kept[key] = without(value, inner) if inner and isinstance(value, dict) else value
+    return kept
 
 
 def shipped_configs() -> Path:

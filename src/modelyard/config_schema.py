@@ -18,7 +18,7 @@ EXTENDS = {
     "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
 }
 REPLACES = {
-    "description": "Tables of this file that take the place of those below instead of lying over them.",
+    "description": "Tables (also table.key) of this file that take the place of those below instead of lying over them.",
     "type": "array",
     "items": {"type": "string"},
 }

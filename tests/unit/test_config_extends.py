@@ -43,6 +43,12 @@ def test_read_tree_table_that_a_file_replaces_has_nothing_of_those_below(tmp_pat
     assert read_tree(tmp_path / "without.toml") == {"y": {"a": 1, "b": 3}}
 
 
+def test_read_tree_table_inside_another_is_replaced_by_its_whole_name(tmp_path):
+    (tmp_path / "base.toml").write_text("[x]\na = 1\n[x.b]\nc = 1\n[x.d]\nc = 1\n[y.b]\nc = 1\n")
+    (tmp_path / "child.toml").write_text('extends = "base.toml"\nreplaces = ["x.b"]\n')
+    assert read_tree(tmp_path / "child.toml") == {"x": {"a": 1, "d": {"c": 1}}, "y": {"b": {"c": 1}}}
+
+
 @pytest.mark.parametrize("value", ['"x"', "[1]", "true"])
 def test_read_tree_replaces_no_list_of_names_is_refused(tmp_path, value):
     (tmp_path / "a.toml").write_text(f"replaces = {value}\n")

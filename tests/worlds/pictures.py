@@ -13,7 +13,7 @@ COLOURS = {"red": (200, 30, 30), "blue": (30, 30, 200)}
 QUESTION = "what colour is it?"
 CONFIG = """
 extends = "{tiny}"
-replaces = ["evals", "release"]
+replaces = ["evals", "release", "sft.repeat"]
 name = "pictures"
 
 [corpus.sources]                # the corpus of smallest.toml
