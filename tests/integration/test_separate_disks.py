@@ -54,6 +54,7 @@ def test_line_on_two_nodes_without_a_shared_disk_survives_the_loss_of_one(s3, s3
 
     monkeypatch.setenv("PYTHONPATH", f"{ROOT / 'src'}:{ROOT}")
     monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "1")
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # as our own clusters have it: workers of Ray's niceness starve beside a busy suite
     alone, apart = tmp_path / "alone", tmp_path / "apart"
     alone.mkdir()
     apart.mkdir()
