@@ -33,7 +33,7 @@ def test_line_sees_and_its_twin_does_not(finished, tmp_path, seed_prefect):
     assert done.code in (0, 3, 4), done.out + done.err
     assert done.stages("cached") == ["corpus"]
     built = [name for name in done.stages("built") if name in MADE]
-    assert built == [name for name in MADE if done.code != 4 or name != "export"]
+    assert sorted(built) == sorted(name for name in MADE if done.code != 4 or name != "export"), "a model and its twin end in any order"
     seen, twin, control = (
         said(tmp_path, "policy", "colours"),
         said(tmp_path, "no_vision", "colours"),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import get_type_hints
+from typing import get_args, get_type_hints
 
 import pytest
 
 from flows.pipeline_config import PipelineConfig, load_pipeline
 from modelyard.adapters.mlflow.past_builds import PastBuild
+from modelyard.adapters.terminal import STAGE
 from modelyard.config import ConfigError, read_tree
 from modelyard.execution import ExecutionConfig
 from modelyard.posttrain.feedme import FeedMEConfig
@@ -18,7 +19,7 @@ from modelyard.posttrain.projector import ProjectorConfig
 from modelyard.posttrain.sft import SFTConfig
 from tasks import build
 from tasks.line import stages_of
-from tasks.stages import STAGES, On, Stage, check, reads
+from tasks.stages import STAGES, Name, On, Stage, check, reads
 
 PIPELINES = Path(__file__).parents[2] / "configs" / "pipeline"
 
@@ -142,3 +143,7 @@ def test_line_without_a_policy_releases_its_sft_model_and_says_why() -> None:
     whole["release"]["set_aside"]["preference"] = "ends with SFT"
     with pytest.raises(ValueError, match=r"release.set_aside.preference: applies to a line with a policy"):
         PipelineConfig.model_validate(whole)
+
+
+def test_name_of_a_stage_leaves_room_for_what_became_of_it() -> None:
+    assert max(map(len, get_args(Name))) < STAGE

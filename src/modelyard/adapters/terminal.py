@@ -22,7 +22,7 @@ from modelyard.adapters.pace import Pace, short
 from modelyard.printable import printable
 from modelyard.progress import Report
 
-STAGE = 19
+STAGE = 20
 """Of the column with stages' names: the longest, and a space."""
 PLAIN_SECONDS = 10.0
 WIDTH = 120
