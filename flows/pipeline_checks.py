@@ -47,15 +47,15 @@ def check_fit(config: PipelineConfig) -> None:
     check_batches(config)
 
 
-def people(config: PipelineConfig) -> list[str]:
-    """Sources of demonstrations: the corpus, and every table of feedback."""
+def feedback_sources(config: PipelineConfig) -> list[str]:
+    """Sources of people's demonstrations: the corpus, and every table of feedback."""
     feedback = config.feedback
     return ["corpus", *(table.name for tables in (feedback.files, feedback.tasks, feedback.images) for table in tables)]
 
 
 def check_repeats(config: PipelineConfig) -> None:
     """What SFT repeats is a source of demonstrations."""
-    shown = [*people(config), *([config.instructions.teacher.name] if config.instructions else [])]
+    shown = [*feedback_sources(config), *([config.instructions.teacher.name] if config.instructions else [])]
     for key, table, known in (("sft", config.sft, shown), ("sft_start", config.sft_start, ["feedme"] if config.feedme else shown)):
         for name in (name for name in (table.repeat if table else {}) if name not in known):
             raise ValueError(f"{key}.repeat: {name!r} is no source of demonstrations ({', '.join(known)}){did_you_mean(name, known)}")
@@ -63,7 +63,7 @@ def check_repeats(config: PipelineConfig) -> None:
 
 def check_instructions(config: PipelineConfig, instructions: InstructionsConfig) -> None:
     """What a teacher writes can be told apart from people's, and is used."""
-    if instructions.teacher.name in people(config):
+    if instructions.teacher.name in feedback_sources(config):
         raise ValueError(f"instructions.teacher.name {instructions.teacher.name!r} is the name of feedback of another source")
     if instructions.also_prompts and config.policy is None:
         raise ValueError("instructions.also_prompts: a line without a policy samples from no prompts")
