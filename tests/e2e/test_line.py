@@ -77,7 +77,7 @@ def test_line_own_benchmark_is_one_table_and_a_failed_gate_stops_a_changed_polic
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layout", ["tensor_parallel", "pipeline_parallel"])
+@pytest.mark.parametrize("layout", ["tensor_parallel", "pipeline_parallel", "context_parallel"])
 def test_line_two_ranks_start_from_the_same_loss(finished, tmp_path, layout):
     directory = copy(finished[0], tmp_path / layout, without=("base",))
     done = line(directory, PRETRAIN, f"execution.{layout}=2", "execution.threads=1")

@@ -78,6 +78,7 @@ epochs = 4.0
 batch = 8
 micro_batch = 8
 pretraining_share = 0.125
+average = "token"
 share_images = 1
 optimizer = {{ lr = 5e-3, warmup_steps = 5 }}
 
