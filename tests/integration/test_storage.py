@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlparse
 
 import pytest
@@ -112,6 +113,31 @@ def test_storage_exclusive_create_one_of_many_succeeds(url):
         thread.join()
     assert len(won) == 1
     assert place.read("claim") == b"%d" % won[0]
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o2775], ids=["own", "shared"])
+def test_storage_directory_removed_by_one_while_another_writes_into_it_troubles_neither(tmp_path, mode):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store").chmod(mode)
+    (tmp_path / "file").write_text("words")
+    place, over = Storage(f"file://{tmp_path}/store"), threading.Event()
+
+    def remove() -> None:
+        while not over.wait(0.005):
+            place.remove("a/b")
+
+    with ThreadPoolExecutor(2) as pool:
+        removers = [pool.submit(remove) for _ in range(2)]
+        try:
+            for number in range(40):
+                assert place.create(f"a/b/created-{number}", b"%d" % number)
+                place.write("a/b/written", b"%d" % number)
+                place.put_file(tmp_path / "file", "a/b/copied")
+        finally:
+            over.set()
+    assert [one.result() for one in removers] == [None, None]
+    place.remove("a/b")
+    assert not place.exists("a/b")
 
 
 @pytest.mark.parametrize(

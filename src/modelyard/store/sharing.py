@@ -46,8 +46,9 @@ def make_room(root: str, path: str) -> None:
                 partial.rmdir()
         with contextlib.suppress(FileExistsError):
             directory.mkdir()
-    if not Path(path).parent.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, "a file stands where a directory is wanted", str(Path(path).parent))
+    with contextlib.suppress(FileNotFoundError):  # removed by somebody meanwhile: whoever writes there finds out
+        if not stat.S_ISDIR(os.stat(Path(path).parent).st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, "a file stands where a directory is wanted", str(Path(path).parent))
 
 
 def _shared(root: str) -> os.stat_result | None:

@@ -10,6 +10,7 @@ so a reader sees what others have written.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -33,6 +34,10 @@ ONE_REQUEST = {"max_concurrency": 1}
 """s3fs asks for the size first where it might read in parallel."""
 TRANSFERS = 8
 """Files on their way at once."""
+CROSSINGS = 20
+"""Times that somebody who removes a directory and somebody who writes into it may cross before it counts as an error."""
+CROSSED = (errno.ENOENT, errno.ENOTEMPTY, errno.EISDIR, errno.ENOTDIR)
+"""What the one who removes is told then."""
 IDENTITY = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE")
 
 
@@ -131,7 +136,7 @@ class Storage:
     def remove(self, key: str) -> None:
         """Delete the file or tree at ``key``; nothing there is no error."""
         with contextlib.suppress(FileNotFoundError):
-            self._try(key, lambda path: self.fs.rm(path, recursive=True))
+            self._try(key, _remove_tree if self.is_local else lambda path: self.fs.rm(path, recursive=True))
 
     def put(self, directory: Path, key: str) -> None:
         """Bring a finished local directory to ``key`` in place of what stands there (moved on a local store, uploaded file by file elsewhere)."""
@@ -195,13 +200,24 @@ def _s3(identity: str, renewals: int, process: int) -> Any:
 
 def _write_aside(root: str, path: str, data: bytes, finish: Callable[[str, str], None]) -> None:
     """Write beside ``path`` and bring it there whole (``os.replace``: in place of what stands there; ``os.link``: only where nothing does)."""
-    make_room(root, path)
-    partial = f"{path}.{uuid.uuid4().hex}.partial"
-    try:
+
+    def write(partial: str) -> None:
         with open(partial, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+
+    _in_room(root, path, lambda: _aside(root, path, write, finish))
+
+
+def _copy_aside(root: str, file: Path, path: str) -> None:
+    _in_room(root, path, lambda: _aside(root, path, lambda partial: shutil.copyfile(file, partial), os.replace))
+
+
+def _aside(root: str, path: str, write: Callable[[str], object], finish: Callable[[str, str], None]) -> None:
+    partial = f"{path}.{uuid.uuid4().hex}.partial"
+    try:
+        write(partial)
         share(root, partial)
         finish(partial, path)
     finally:
@@ -209,22 +225,33 @@ def _write_aside(root: str, path: str, data: bytes, finish: Callable[[str, str],
             os.unlink(partial)
 
 
-def _copy_aside(root: str, file: Path, path: str) -> None:
-    make_room(root, path)
-    partial = f"{path}.{uuid.uuid4().hex}.partial"
-    try:
-        shutil.copyfile(file, partial)
-        share(root, partial)
-        os.replace(partial, path)
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(partial)
-
-
 def _move(root: str, directory: Path, path: str) -> None:
-    make_room(root, path)
     share(root, str(directory))
-    shutil.move(str(directory), path)
+    _in_room(root, path, lambda: shutil.move(str(directory), path))
+
+
+def _in_room(root: str, path: str, do: Callable[[], object]) -> None:
+    """``do`` with the directories above ``path`` there; once more where somebody removes one, empty as it still is, in between."""
+    for left in reversed(range(CROSSINGS)):
+        try:
+            make_room(root, path)
+            do()
+            return
+        except FileNotFoundError:
+            if not left:
+                raise
+
+
+def _remove_tree(path: str) -> None:
+    """Delete a local file or tree, what somebody puts into it or takes from it meanwhile included. Raises FileNotFoundError where nothing is."""
+    for left in reversed(range(CROSSINGS)):
+        try:
+            (shutil.rmtree if os.path.isdir(path) and not os.path.islink(path) else os.unlink)(path)
+            return
+        except OSError as error:
+            gone = isinstance(error, FileNotFoundError) and not os.path.lexists(path)
+            if gone or not left or error.errno not in CROSSED:
+                raise
 
 
 def _create_object(fs: Any, path: str, data: bytes) -> None:
