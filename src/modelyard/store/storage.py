@@ -10,11 +10,8 @@ so a reader sees what others have written.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
-import shutil
-import uuid
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -23,8 +20,8 @@ from typing import Any, TypeVar
 
 import fsspec
 
+from modelyard.store import local_files
 from modelyard.store.outage import code_of, patiently
-from modelyard.store.sharing import make_room, share
 
 T = TypeVar("T")
 
@@ -34,10 +31,6 @@ ONE_REQUEST = {"max_concurrency": 1}
 """s3fs asks for the size first where it might read in parallel."""
 TRANSFERS = 8
 """Files on their way at once."""
-CROSSINGS = 20
-"""Times that somebody who removes a directory and somebody who writes into it may cross before it counts as an error."""
-CROSSED = (errno.ENOENT, errno.ENOTEMPTY, errno.EISDIR, errno.ENOTDIR)
-"""What the one who removes is told then."""
 IDENTITY = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE")
 
 
@@ -104,7 +97,7 @@ class Storage:
         if not self.is_local:
             self._try(key, lambda path: self.fs.pipe_file(path, data))
             return
-        self._try(key, lambda path: _write_aside(self.root, path, data, os.replace))
+        self._try(key, lambda path: local_files.write_aside(self.root, path, data, os.replace))
 
     def create(self, key: str, data: bytes) -> bool:
         """Write a small file unless there is one; False if somebody else's is there. Of two who try at once exactly one succeeds.
@@ -113,7 +106,7 @@ class Storage:
         """
         try:
             if self.is_local:
-                self._try(key, lambda path: _write_aside(self.root, path, data, os.link))
+                self._try(key, lambda path: local_files.write_aside(self.root, path, data, os.link))
             else:
                 self._try(key, lambda path: _create_object(self.fs, path, data))
         except FileExistsError:
@@ -125,7 +118,7 @@ class Storage:
     def put_file(self, file: Path, key: str) -> None:
         """Copy one local file to ``key``; a reader sees all of it or nothing."""
         if self.is_local:
-            self._try(key, lambda path: _copy_aside(self.root, file, path))
+            self._try(key, lambda path: local_files.copy_aside(self.root, file, path))
         else:
             self._try(key, lambda path: _upload(self.fs, file, path))
 
@@ -136,13 +129,13 @@ class Storage:
     def remove(self, key: str) -> None:
         """Delete the file or tree at ``key``; nothing there is no error."""
         with contextlib.suppress(FileNotFoundError):
-            self._try(key, _remove_tree if self.is_local else lambda path: self.fs.rm(path, recursive=True))
+            self._try(key, local_files.remove_tree if self.is_local else lambda path: self.fs.rm(path, recursive=True))
 
     def put(self, directory: Path, key: str) -> None:
         """Bring a finished local directory to ``key`` in place of what stands there (moved on a local store, uploaded file by file elsewhere)."""
         self.remove(key)
         if self.is_local:
-            self._try(key, lambda path: _move(self.root, directory, path))
+            self._try(key, lambda path: local_files.move(self.root, directory, path))
             return
         self.put_files(directory, sorted(file for file in directory.rglob("*") if file.is_file()), key)
 
@@ -196,62 +189,6 @@ def _s3(identity: str, renewals: int, process: int) -> Any:
     # While an upload waits for "100 Continue" no time limit runs: a server that stalls there would hold it for ever.
     fs.s3.meta.events.unregister("before-call.s3", add_expect_header)
     return fs
-
-
-def _write_aside(root: str, path: str, data: bytes, finish: Callable[[str, str], None]) -> None:
-    """Write beside ``path`` and bring it there whole (``os.replace``: in place of what stands there; ``os.link``: only where nothing does)."""
-
-    def write(partial: str) -> None:
-        with open(partial, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-
-    _in_room(root, path, lambda: _aside(root, path, write, finish))
-
-
-def _copy_aside(root: str, file: Path, path: str) -> None:
-    _in_room(root, path, lambda: _aside(root, path, lambda partial: shutil.copyfile(file, partial), os.replace))
-
-
-def _aside(root: str, path: str, write: Callable[[str], object], finish: Callable[[str, str], None]) -> None:
-    partial = f"{path}.{uuid.uuid4().hex}.partial"
-    try:
-        write(partial)
-        share(root, partial)
-        finish(partial, path)
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(partial)
-
-
-def _move(root: str, directory: Path, path: str) -> None:
-    share(root, str(directory))
-    _in_room(root, path, lambda: shutil.move(str(directory), path))
-
-
-def _in_room(root: str, path: str, do: Callable[[], object]) -> None:
-    """``do`` with the directories above ``path`` there; once more where somebody removes one, empty as it still is, in between."""
-    for left in reversed(range(CROSSINGS)):
-        try:
-            make_room(root, path)
-            do()
-            return
-        except FileNotFoundError:
-            if not left:
-                raise
-
-
-def _remove_tree(path: str) -> None:
-    """Delete a local file or tree, what somebody puts into it or takes from it meanwhile included. Raises FileNotFoundError where nothing is."""
-    for left in reversed(range(CROSSINGS)):
-        try:
-            (shutil.rmtree if os.path.isdir(path) and not os.path.islink(path) else os.unlink)(path)
-            return
-        except OSError as error:
-            gone = isinstance(error, FileNotFoundError) and not os.path.lexists(path)
-            if gone or not left or error.errno not in CROSSED:
-                raise
 
 
 def _create_object(fs: Any, path: str, data: bytes) -> None:
