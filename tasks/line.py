@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, get_args
 
 from prefect import task
-from prefect.futures import as_completed
+from prefect.futures import PrefectFuture, as_completed
 
 from modelyard.adapters import terminal
 from modelyard.adapters.ray import cluster as ray_cluster
@@ -92,8 +92,9 @@ class Line:
         if not all(self.place.store.find(spec.name, spec.version) for spec in (spec_of(one, self.place) for one in planned)):
             ray_cluster.connect()  # before the threads that want it, and by the one that signals come to
         with sigterm() as told:  # the threads that build them hear it too
-            futures = [_task(one).submit(one, self.place) for one in planned]
+            futures: list[PrefectFuture[Any]] = []
             try:
+                futures.extend(_task(one).submit(one, self.place) for one in planned)  # what has begun is known when the next is interrupted
                 for future in as_completed(futures):
                     future.result()  # raises what the first that fails raised
                 return [finished(future.result()) for future in futures]

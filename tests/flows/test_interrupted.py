@@ -56,7 +56,7 @@ def test_run_that_gets_sigterm_ends_in_one_line_and_leaves_no_process(tmp_path, 
 
 
 BESIDE = """
-import sys
+import sys, time
 from pathlib import Path
 from types import SimpleNamespace
 from prefect import flow, task
@@ -76,9 +76,16 @@ def stage(name, place):
         told.wait(120)
     Path(name).write_text("ended in order")
 
+def task_of(name):
+    if name == "interrupted":
+        while not Path("a").exists():
+            time.sleep(0.05)
+        raise KeyboardInterrupt
+    return stage
+
 @flow
 def line(config):
-    tasks.line._task = lambda name: stage
+    tasks.line._task = task_of
     tasks.line.spec_of = lambda name, place: SimpleNamespace(name=name, version="0")
     built = object.__new__(tasks.line.Line)
     built.place = Place("beside", ExecutionConfig(store=f"file://{Path.cwd()}/store", scratch="scratch"))
@@ -95,15 +102,16 @@ sys.exit(program(main, []))
     ("stages", "number", "said"),
     [
         (["a", "b"], signal.SIGINT, "interrupted; the next run goes on from the last checkpoint"),
+        (["a", "interrupted"], None, "interrupted; the next run goes on from the last checkpoint"),
         (["a", "b"], signal.SIGTERM, ""),
         (["a", "fails"], None, "no such thing"),
     ],
-    ids=["ctrl-c", "sigterm", "a stage fails"],
+    ids=["ctrl-c", "ctrl-c while stages begin", "sigterm", "a stage fails"],
 )
 def test_stages_beside_each_other_all_end_when_the_run_does(tmp_path, stages, number, said):
     command = [sys.executable, "-c", BESIDE, *stages]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    going = [name for name in stages if name != "fails"]
+    going = [name for name in stages if name in ("a", "b")]
     while not all((tmp_path / name).exists() for name in going):
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
