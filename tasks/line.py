@@ -94,7 +94,8 @@ class Line:
         with sigterm() as told:  # the threads that build them hear it too
             futures: list[PrefectFuture[Any]] = []
             try:
-                futures.extend(_task(one).submit(one, self.place) for one in planned)  # what has begun is known when the next is interrupted
+                begun = (_task(one).submit(one, self.place) for one in planned)
+                futures.extend(begun)  # one by one: what has begun is known when the next is interrupted
                 for future in as_completed(futures):
                     future.result()  # raises what the first that fails raised
                 return [finished(future.result()) for future in futures]
