@@ -198,7 +198,7 @@ RUNS = b"run,train_flops,loss\n" + b"".join(b"r%d,%de18,%.4f\n" % (n, n, 3 + n**
 LAYOUT = (ROOT / "configs/model/llama-1.3b.toml").read_bytes()
 TARGETS |= {
     "compare": Target("a.jsonl", JSONL, command("compare", FILE, FILE)),
-    "forecast": Target("a.csv", RUNS, command("forecast", FILE, "--at", "1e20", "--allow-mixed-horizons")),
+    "forecast": Target("a.csv", RUNS, command("forecast", FILE, "--at", "1e20", "--at-mix", "same", "--allow-mixed-horizons")),
     "layout": Target("a.toml", LAYOUT, command("layout", FILE, "--gpus", "1", "--memory-gib", "100000")),
     "contamination": Target(
         "a.jsonl",

@@ -1,13 +1,13 @@
 """``modelyard forecast``: finished small runs in a CSV file -> the loss of a larger run, with its interval and backtest.
 
-``modelyard forecast POINTS.csv --fit 'token_multiple=10xC' --at FLOPS --json OUT`` fits L(C) = a C^b + c to the
-selected runs (:mod:`modelyard.scaling.power_law`). ``--joint`` fits L(N, D) to runs of all horizons instead
+``modelyard forecast POINTS.csv --fit 'token_multiple=10xC' --at FLOPS --at-tokens D --at-mix same`` fits L(C) = a C^b + c to
+the selected runs (:mod:`modelyard.scaling.power_law`). ``--joint`` fits L(N, D) to runs of all horizons instead
 (:mod:`modelyard.scaling.chinchilla`) and wants ``--at-tokens D`` and either ``--at-params N`` or ``--at FLOPS``.
 ``--judge column=value`` holds selected runs back and predicts them.
 
-What would make a forecast meaningless is refused: fewer than four runs (``--allow-few``: three), runs of several
-token horizons (``--allow-mixed-horizons``), a changed data mix (``--allow-changed-mix``). Left out: runs that are
-not finished.
+What would make a forecast meaningless is refused: fewer than four runs (``--allow-few``: three), several token
+horizons (``--allow-mixed-horizons``) or data mixes (``--allow-changed-mix``) among the runs and the one to predict, whose own
+must be said (:mod:`modelyard.scaling.target`). Left out: runs that are not finished.
 """
 
 from __future__ import annotations
@@ -36,11 +36,12 @@ AT = typer.Option(metavar="FLOPS", help="Training compute of the run to predict.
 JOINT = typer.Option("--joint", help="Fit L(N, D) over all horizons instead of L(C) in one.")
 AT_PARAMS = typer.Option(metavar="N", help="Parameters of the run to predict, counted as in the file.", callback=positive)
 AT_TOKENS = typer.Option(metavar="D", help="Training tokens of the run to predict.", callback=positive)
+AT_MIX = typer.Option(metavar="MIX", help="Data mix of the run to predict: 'same', or its label in the file.")
 LOSS = typer.Option(metavar="NAME", help="Needed where several columns are losses.")
 DEVIATION = typer.Option(help="Least relative seed-to-seed deviation of a run.", callback=positive)
 FEW = typer.Option("--allow-few", help="Fit three runs exactly; there is no backtest then.")
-HORIZONS = typer.Option("--allow-mixed-horizons", help="Fit L(C) across token horizons.")
-MIX = typer.Option("--allow-changed-mix", help="Fit runs of different data.")
+HORIZONS = typer.Option("--allow-mixed-horizons", help="Fit or predict L(C) across token horizons.")
+MIX = typer.Option("--allow-changed-mix", help="Fit or predict runs of different data.")
 
 
 class Asked(NamedTuple):
@@ -52,6 +53,7 @@ class Asked(NamedTuple):
     at: float | None
     at_params: float | None
     at_tokens: float | None
+    at_mix: str | None
     loss_column: str | None
     noise: float
     seed: int
@@ -69,6 +71,7 @@ def forecast(
     joint: Annotated[bool, JOINT] = False,
     at_params: Annotated[float | None, AT_PARAMS] = None,
     at_tokens: Annotated[float | None, AT_TOKENS] = None,
+    at_mix: Annotated[str | None, AT_MIX] = None,
     json: Annotated[Path | None, json_option("Where the forecast goes, as JSON.")] = None,
     loss_column: Annotated[str | None, LOSS] = None,
     noise: Annotated[float, DEVIATION] = NOISE,
@@ -79,14 +82,13 @@ def forecast(
 ) -> None:
     """Forecast the loss of a larger run from small ones, with an interval and a backtest.
 
-    L(C) needs --at FLOPS; L(N, D) (--joint) needs --at-tokens D and either --at-params N or --at FLOPS. Refused
-    unless allowed: fewer than four runs, several token horizons in L(C), a changed data mix.
+    L(C) needs --at FLOPS and --at-tokens D; L(N, D) (--joint) needs --at-tokens D and either --at-params N or --at FLOPS;
+    both want --at-mix. Refused unless allowed: fewer than four runs, several token horizons in L(C), a changed data mix.
     """
     from modelyard.commands import forecasting
 
-    asked = Asked(
-        points, fit, judge, at, at_params, at_tokens, loss_column, noise, seed, allow_few, allow_mixed_horizons, allow_changed_mix, joint
-    )
+    allowed = (allow_few, allow_mixed_horizons, allow_changed_mix)
+    asked = Asked(points, fit, judge, at, at_params, at_tokens, at_mix, loss_column, noise, seed, *allowed, joint)
     chosen = forecasting.choose(asked)
     result, text = (forecasting.joint if joint else forecasting.in_compute)(chosen, asked)
     if json:

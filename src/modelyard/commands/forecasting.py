@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from modelyard.commands.forecast import Asked
-from modelyard.scaling import chinchilla, power_law, runs
+from modelyard.scaling import chinchilla, power_law, runs, target
 from modelyard.scaling.chinchilla import Run
 from modelyard.scaling.power_law import Forecast, Point, sealed
 
@@ -49,8 +49,6 @@ class Selected(NamedTuple):
 
 def choose(asked: Asked) -> Selected:
     """Read the file, select, and refuse what is not comparable. Raises ValueError."""
-    if asked.at_tokens is not None and not asked.joint:
-        raise ValueError("--at-tokens belongs to --joint; L(C) is asked with --at FLOPS")
     table = runs.read_table(asked.points)
     picked = runs.select(table, [runs.parse_selection(text) for text in asked.fit])
     held = runs.select(picked, [runs.parse_selection(text) for text in asked.judge]) if asked.judge else None
@@ -58,9 +56,10 @@ def choose(asked: Asked) -> Selected:
     fitted = picked._replace(rows=tuple(row for row in picked.rows if row.line not in back))
     if not fitted.rows:
         raise ValueError(f"{asked.points}: --judge holds back every run that --fit selects")
-    objections = [(runs.changed_mix(picked), "--allow-changed-mix", asked.allow_changed_mix)]
+    objections: list[tuple[str | None, str, bool]] = [(runs.changed_mix(picked), "--allow-changed-mix", asked.allow_changed_mix)]
     if not asked.joint:
         objections.append((runs.mixed_horizon(picked), "--allow-mixed-horizons", asked.allow_mixed_horizons))
+    objections += _target_objections(asked, fitted)
     for objection, flag, allowed in objections:
         if objection and not allowed:
             raise ValueError(f"{asked.points}: {objection}; select with --fit or say {flag}")
@@ -68,6 +67,16 @@ def choose(asked: Asked) -> Selected:
     if not asked.joint and table.find(runs.HORIZON) is None and table.find(runs.TOKENS) is None:
         warnings.append("no column says how many tokens the runs saw: that they are of one token horizon was not checked")
     return Selected(fitted, held, runs.loss_column(table, asked.loss_column), tuple(warnings))
+
+
+def _target_objections(asked: Asked, fitted: runs.Table) -> list[tuple[str | None, str, bool]]:
+    """What the run to predict does not share with the fitted ones, with the flag that allows it. Raises ValueError where it was not said."""
+    if asked.at is None and asked.at_params is None and asked.at_tokens is None:
+        return []  # runs of the file are predicted
+    found = [(target.other_mix(fitted, asked.at_mix), "--allow-changed-mix", asked.allow_changed_mix)]
+    if not asked.joint and asked.at is not None and not (asked.at_tokens is None and asked.allow_mixed_horizons):
+        found.append((target.other_horizon(fitted, asked.at, asked.at_tokens), "--allow-mixed-horizons", asked.allow_mixed_horizons))
+    return found
 
 
 def in_compute(chosen: Selected, asked: Asked) -> tuple[dict[str, Any], str]:
@@ -105,7 +114,7 @@ def joint(chosen: Selected, asked: Asked) -> tuple[dict[str, Any], str]:
     def read(row: runs.Row) -> Run:
         return Run(runs.parameters(table, row), table.number(row, tokens), table.number(row, chosen.loss))
 
-    target = _joint_target(asked, bool(held))
+    wanted = _joint_target(asked, bool(held))
     points = [read(row) for row in table.rows]
     fit = chinchilla.fit_joint(points, asked.seed, asked.noise)
     judged = []
@@ -119,12 +128,12 @@ def joint(chosen: Selected, asked: Asked) -> tuple[dict[str, Any], str]:
         f"L(N, D) = {law.E:.4f} + {law.A:.4g}/N^{law.alpha:.4f} + {law.B:.4g}/D^{law.beta:.4f}, {len(points)} runs of "
         f"{points_range([Point(p.compute, p.loss) for p in points])} FLOPs, N from {result['params_from']}\n"
     )
-    if target:
-        at = fit.predict(*target)
+    if wanted:
+        at = fit.predict(*wanted)
         result = {"prediction": at.prediction, "low": at.low, "high": at.high, "at_params": at.params, "at_tokens": at.tokens, **result}
         final = f"forecast of {at.params:.4g} parameters on {at.tokens:.4g} tokens: {at.prediction:.5f} [{at.low:.5f}, {at.high:.5f}]\n"
     return {**result, "warnings": list(chosen.warnings), **_judged_json(judged)}, page + _backtest_text(test) + _judged_text(judged) + (
-        final if target else ""
+        final if wanted else ""
     )
 
 

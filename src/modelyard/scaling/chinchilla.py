@@ -5,7 +5,10 @@ starts, best one kept. What is searched is (log A', log B', log E, log alpha, lo
 and D, so that the five numbers are of one size and need no bounds.
 
 The interval: every draw weighs the runs anew (Bayesian bootstrap, Rubin 1981), refits from the best start, and adds a run's own scatter,
-whose size is drawn from what the residuals allow. Left out: learning-rate or data-mix terms; the runs must share one recipe.
+whose size is drawn from what the residuals allow. A law that is a little wrong strays beyond the sizes it was fitted to, which no bootstrap within
+them sees; so a larger model deviates besides, by as much as the runs of the largest size from the law of the smaller ones, in proportion to the
+reach in ln N.
+Left out: learning-rate or data-mix terms; the runs must share one recipe.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ from modelyard.scaling.power_law import LEAST_WEIGHT, Array
 DELTA = 1e-3
 DRAWS = 200
 LEAST_RUNS = 6
+ONE_SIZE = 0.01
+"""Runs whose ln N agree to this are of one size."""
 SAME_HORIZON = 1.5
 """Tokens per parameter that differ by less than this factor are one horizon; published multiples are a factor of two apart."""
 
@@ -66,21 +71,36 @@ class JointPrediction(NamedTuple):
     high: float
 
 
+class Reach(NamedTuple):
+    """How far from the fitted sizes a model lies, in steps as long as the ladder's last in ln N."""
+
+    largest: float
+    """N of the largest size."""
+    step: float
+    """ln of its N over that of the next."""
+
+    def __call__(self, params: float) -> float:
+        """0 within the ladder; 1 a step beyond it."""
+        return max(0.0, float(np.log(params / self.largest)) / self.step)
+
+
 class JointFit(NamedTuple):
-    """The law, laws of the bootstrap draws, and the scatter of single runs around it in each draw (relative)."""
+    """The law, laws of the bootstrap draws, and how runs and sizes deviate from it in each draw (relative)."""
 
     law: JointLaw
     draws: tuple[JointLaw, ...]
-    scatter: Array
-    noise: Array
-    """Standard normal [DRAWS]: the new run's own deviation in each draw."""
+    deviation: Array
+    """[DRAWS], of the new run alone."""
+    drift: Array
+    """[DRAWS], of every run one step beyond the ladder; zeros where the ladder is too short to tell."""
+    reach: Reach
 
     def predict(self, params: float, tokens: float) -> JointPrediction:
         """Loss at ``params`` and ``tokens`` with its 95% interval. Raises ValueError unless both are positive and finite."""
         if not (0 < params < float("inf") and 0 < tokens < float("inf")):
             raise ValueError(f"parameters and tokens must be positive and finite, got {params:g} and {tokens:g}")
         prediction = self.law(params, tokens)
-        losses = np.array([law(params, tokens) for law in self.draws]) * (1 + self.scatter * self.noise)
+        losses = np.array([law(params, tokens) for law in self.draws]) * (1 + self.deviation + self.reach(params) * self.drift)
         low, high = np.quantile(losses, [0.025, 0.975])
         return JointPrediction(params, tokens, prediction, min(float(low), prediction), max(float(high), prediction))
 
@@ -113,9 +133,29 @@ def fit_joint(runs: Sequence[Run], seed: int, noise_floor: float) -> JointFit:
     axes = _axes(best, logs)
     draws = tuple(_law(_minimise(best, logs, target, weight, axes)[0], centre) for weight in weights)
     relative = np.exp(target - _log_loss(best, logs)[0]) - 1
-    freedom = max(len(runs) - 5, 0) + 1
-    scatter = np.sqrt((noise_floor**2 + float((relative**2).sum())) / generator.chisquare(freedom, DRAWS))
-    return JointFit(_law(best, centre), draws, scatter, generator.standard_normal(DRAWS))
+    deviation = _deviations(generator, noise_floor**2 + float((relative**2).sum()), max(len(runs) - 5, 0) + 1)
+    missed, reach = _largest_size_missed(runs)
+    drift = _deviations(generator, noise_floor**2 + float((missed**2).sum()), len(missed) + 1) if len(missed) else np.zeros(DRAWS)
+    return JointFit(_law(best, centre), draws, deviation, drift, reach)
+
+
+def _deviations(generator: np.random.Generator, squares: float, freedom: int) -> Array:
+    """Normal deviations [DRAWS], the size of each drawn from what ``freedom`` deviations with this sum of squares allow."""
+    size = np.sqrt(squares / generator.chisquare(freedom, DRAWS))
+    drawn: Array = size * generator.standard_normal(DRAWS)
+    return drawn
+
+
+def _largest_size_missed(runs: Sequence[Run]) -> tuple[Array, Reach]:
+    """Relative errors of the law of the smaller sizes for the largest one's runs, none where they are too few to fit; and what a reach is."""
+    sizes = sorted({round(float(np.log(run.params)) / ONE_SIZE): run.params for run in runs}.values())
+    reach = Reach(sizes[-1], float(np.log(sizes[-1] / sizes[-2])))
+    largest = [run for run in runs if np.log(sizes[-1] / run.params) < ONE_SIZE]
+    try:
+        law = fit_law([run for run in runs if run not in largest])
+    except ValueError:
+        return np.zeros(0), reach
+    return np.array([law(run.params, run.tokens) / run.loss - 1 for run in largest]), reach
 
 
 def _solve(runs: Sequence[Run]) -> _Solved:

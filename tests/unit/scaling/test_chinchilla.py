@@ -26,6 +26,16 @@ def test_fit_joint_one_diverged_run_hardly_moves_the_prediction_and_widens_the_i
     assert there.high - there.low > 0.1
 
 
+def test_fit_joint_law_that_missed_its_largest_size_is_trusted_less_beyond_it_and_as_much_within() -> None:
+    def width(off: float, params: float) -> float:
+        runs = [Run(n, d, LAW(n, d) * (1 + off * (n == 1.6e9))) for n, d in [*GRID, (1.6e9, 1.6e10), (1.6e9, 6.4e10)]]
+        there = fit_joint(runs, seed=0, noise_floor=1e-4).predict(params, 20 * params)
+        return (there.high - there.low) / there.prediction
+
+    assert width(0.01, 6.4e9) > 3 * width(0.01, 4e8)
+    assert width(0.01, 6.4e9) > 0.04 > 10 * width(0.0, 6.4e9), "two steps of a per cent each way, at twice its size for 95 in 100"
+
+
 def test_log_loss_gradient_equals_finite_differences() -> None:
     logs = np.random.default_rng(0).normal(size=(7, 2))
     at = np.array([-1.2, -0.8, 0.5, -1.0, -1.5])

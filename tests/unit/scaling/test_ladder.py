@@ -99,6 +99,16 @@ def test_ladder_killed_and_resumed_gives_the_forecast_of_an_uninterrupted_one(tm
 def test_ladder_points_are_what_the_command_reads(tmp_path: Path) -> None:
     lines = [f"1x{r.model.hidden}-5,5,1,{r.model.hidden},{r.compute!r},{r.tokens},{3 + 1e3 * r.compute**-0.4!r}" for r in config().recipes]
     (tmp_path / "points.csv").write_text("\n".join([ladder.COLUMNS, *lines]))
-    asked = [str(tmp_path / "points.csv"), "--at", str(MAIN.compute), "--json", str(tmp_path / "out.json")]
+    asked = [
+        str(tmp_path / "points.csv"),
+        "--at",
+        str(MAIN.compute),
+        "--at-tokens",
+        str(MAIN.tokens),
+        "--at-mix",
+        "same",
+        "--json",
+        str(tmp_path / "out.json"),
+    ]
     assert main(["forecast", *asked]) == 0
     assert json.loads((tmp_path / "out.json").read_text())["prediction"] == pytest.approx(3 + 1e3 * MAIN.compute**-0.4, rel=1e-3)
