@@ -45,6 +45,7 @@ def check_fit(config: PipelineConfig) -> None:
         check_instructions(config, config.instructions)
     check_repeats(config)
     check_batches(config)
+    check_comparisons_fit(config)
 
 
 def feedback_sources(config: PipelineConfig) -> list[str]:
@@ -198,6 +199,16 @@ def check_batches(config: PipelineConfig) -> None:
                 f"{key} {batch} makes fewer micro-batches of {micro_batch} on each of {replicas} replicas than execution.pipeline_parallel "
                 f"{ranks}; execution.virtual_pipeline needs as many"
             )
+
+
+def check_comparisons_fit(config: PipelineConfig) -> None:
+    """The completions of a comparison stay together in a micro-batch of a policy that is trained on comparisons."""
+    votes, policy = config.feedback.votes, config.policy
+    if votes and isinstance(policy, PreferenceConfig) and votes.completions > policy.micro_batch:
+        raise ValueError(
+            f"policy.micro_batch {policy.micro_batch} is less than feedback.votes.completions {votes.completions}: those of a comparison "
+            "stay together"
+        )
 
 
 def agree(left: str, one: int, right: str, other: int) -> None:

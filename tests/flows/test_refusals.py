@@ -69,6 +69,7 @@ IMAGES = str(ROOT / "configs/pipeline/tiny-images.toml")
             "of 8 on each of 1 replicas than execution.pipeline_parallel 2; execution.virtual_pipeline needs as many",
         ),
         ([SMALLEST, "execution.data_parallel=3"], "x execution.data_parallel 3"),
+        ([TINY_DPO, "policy.micro_batch=2"], "policy.micro_batch 2 is less than feedback.votes.completions 4: those of a comparison stay"),
         (
             [SMALLEST, "evals.benchmarks.openings.max_new_tokens=31"],
             "evals.benchmarks.openings.max_new_tokens 31 leaves no room for a prompt in seq_len 32",

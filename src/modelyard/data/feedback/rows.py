@@ -210,7 +210,7 @@ class Prompts(Row):
     """A prompt to sample from."""
 
     source: PromptSource | None = None
-    prompt: Prompt = Field(validation_alias=AliasChoices("prompt", "messages", "conversations"))
+    prompt: Prompt = Field(validation_alias=AliasChoices("prompt", "messages", "conversations", "question"))
     answer: str | None = None
     """What a completion that is verified must state."""
 

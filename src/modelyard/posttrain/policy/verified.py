@@ -4,7 +4,7 @@ RLVR is Tulu 3's name for it (arXiv:2411.15124, section 6); DeepSeek-R1 rewards 
 
 A reward is a value with an id, like a benchmark: a pattern that the completion must hold and what its group must equal. Where the reward is
 given decides what is learned, so the answer is read strictly, as the pattern says and nowhere else; how well a model answers in forms of its own
-is a benchmark's question. Left out: running code, and tasks that a library makes and checks.
+is a benchmark's question. Left out: tasks with several right answers, which only a library's own check can tell.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ class VerifiedReward(Config):
     """Regular expression that is searched in the completion, over all lines; its last match counts."""
     expects: Literal["match", "text", "number", "tests"]
     """``match``: that the pattern is found. ``text``, ``number``: that its only group equals the prompt's ``answer``, as text without
-    surrounding space or as a number (``1,000`` is 1000.0). ``tests``: that the group is a Python program which passes the ``answer``, assert
-    statements that call a function of it (``policy.sandbox`` says what it may use)."""
+    surrounding space or as a number (``1,000`` is 1000.0; of a solution as GSM8K writes them, the number behind ``####``).
+    ``tests``: that the group is a Python program which passes the ``answer``, assert statements that call a function of it
+    (``policy.sandbox`` says what it may use)."""
     weight: float
     """Reward of a completion that does as expected, beside the reward model's score; one that does not earns 0."""
     categories: tuple[str, ...] = ()
@@ -62,7 +63,11 @@ class VerifiedReward(Config):
 
     def speaks_about(self, prompt: PromptRecord) -> bool:
         """Whether a completion of ``prompt`` can earn it."""
-        return (not self.categories or prompt.category in self.categories) and (self.expects == "match" or prompt.answer is not None)
+        if self.categories and prompt.category not in self.categories:
+            return False
+        if self.expects == "number":
+            return stated(prompt) is not None
+        return self.expects == "match" or prompt.answer is not None
 
 
 def right(reward: VerifiedReward, prompt: PromptRecord, completion: str) -> bool:
@@ -73,7 +78,12 @@ def right(reward: VerifiedReward, prompt: PromptRecord, completion: str) -> bool
     said, wanted = (found[-1].group(1) or "").strip(), (prompt.answer or "").strip()
     if reward.expects == "text":
         return said == wanted
-    return number(said) is not None and number(said) == number(wanted)
+    return number(said) is not None and number(said) == stated(prompt)
+
+
+def stated(prompt: PromptRecord) -> Decimal | None:
+    """The number that a prompt's answer is, or ends with behind ``####`` (GSM8K, arXiv:2110.14168); None where it has none."""
+    return number((prompt.answer or "").rpartition("####")[2].strip())
 
 
 def number(text: str) -> Decimal | None:
@@ -121,5 +131,5 @@ def require_spoken_about(rewards: Mapping[str, VerifiedReward], prompts: Sequenc
     for name, reward in rewards.items():
         if not any(reward.speaks_about(prompt) for prompt in prompts):
             which = f" of category {' or '.join(reward.categories)}" if reward.categories else ""
-            needs = "" if reward.expects == "match" else " with an answer"
+            needs = {"match": "", "number": " with an answer that is a number"}.get(reward.expects, " with an answer")
             raise ValueError(f"policy.rewards.{name}: there is no prompt{which}{needs}")

@@ -55,6 +55,7 @@ def run(
     seq_len = model_directory.read(inputs["sft"]).model.seq_len
     every = compared(config, inputs, encoder, seq_len)
     train, test = ([one for one in every if one.ranked.comparison.split == split] for split in ("reward", "test"))
+    given = asked(config, inputs["feedback"], encoder, seq_len)  # what cannot be asked is said before anything is trained
     per_epoch = len(train) // config.batch
     if not per_epoch:
         raise ValueError(f"policy: {len(train)} comparisons of split 'reward' do not fill one batch of {config.batch}")
@@ -85,7 +86,6 @@ def run(
     body = policy if config.lora else None
     frozen = model_directory.load(inputs["sft"], execution, precision=config.precision, head="lm", body=body)
     reward = model_directory.load(inputs["reward"], execution, precision=config.precision, head="scalar", body=body)
-    given = asked(config, inputs["feedback"], encoder, seq_len)
     return {
         **finished(config, Models(policy, frozen, reward, None), given.prompts, given.sampling, inputs["tokens"], kl_coef=0.0),
         **ordered(config, policy, test, encoder.padding),

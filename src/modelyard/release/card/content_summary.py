@@ -271,7 +271,9 @@ def synthetic(inputs: Mapping[str, Path]) -> Iterator[Answer]:
         by = f", judged by {', '.join(judges)}" if judges else ""
         yield Answer("Comparisons of the model's own samples", f"{made:,} comparisons of completions of the line's SFT model{by}")
     if "feedme" in inputs:
-        yield Answer("Demonstrations of the model's own", "Completions of the line's SFT model that people rated highest (FeedME)")
+        yield Answer(
+            "Demonstrations of the model's own", "Completions of the line's SFT model that its reward model or people put first (FeedME)"
+        )
     algorithm = _manifest(inputs, "policy").get("config", {}).get("algorithm", "")
     if algorithm in ("ppo", "grpo", "rloo"):
         yield Answer(

@@ -45,6 +45,8 @@ def asked(answer: str | None, category: str = "") -> PromptRecord:
         (NUMBER, "0.1", "#### 0.10", 2.0),
         (NUMBER, "-3", "#### 3", 0.0),
         (NUMBER, "nan", "#### nan", 0.0),
+        (NUMBER, "Natalia sold 48/2 = <<48/2=24>>24 clips.\n#### 1,024", "so\n#### 1024", 2.0),
+        (NUMBER, "Natalia sold 48/2 = <<48/2=24>>24 clips.\n#### 1,024", "so\n#### 24", 0.0),
         (NUMBER, "5", "", 0.0),
         (TEXT, "Paris", "<answer> Paris </answer>", 1.0),
         (TEXT, "Paris", "<answer>Paris, Texas</answer>", 0.0),
@@ -96,8 +98,8 @@ def test_verified_reward_speaks_about_its_categories_and_prompts_with_an_answer(
     sums = NUMBER.model_copy(update={"categories": ("sums",)})
     records = [asked("5", "sums"), asked("5", "other"), asked(None, "sums")]
     assert verified({"sums": sums}, records, ["#### 5"] * 3, SANDBOX) == {"sums": [2.0, 0.0, 0.0]}
-    with pytest.raises(ValueError, match=r"policy.rewards.sums: there is no prompt of category sums with an answer"):
-        require_spoken_about({"sums": sums}, records[1:])
+    with pytest.raises(ValueError, match=r"policy.rewards.sums: there is no prompt of category sums with an answer that is a number"):
+        require_spoken_about({"sums": sums}, [*records[1:], asked("five", "sums")])
     require_spoken_about({"form": FORM}, records[2:])
 
 
