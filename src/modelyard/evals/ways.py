@@ -13,11 +13,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from modelyard.evals.benchmark import Benchmark, Item, sha256_text
+from modelyard.evals.benchmark import IMAGE, Benchmark, Item, sha256_text
 from modelyard.evals.metrics import OF_KINDS
 from modelyard.model.asked import Decoding
 
 LETTERS = "ABCDEFGHIJ"
+COLONS = (":", "\uff1a")
+STARTS = "Question:"
+"""With which most questions open."""
 BY_LIKELIHOOD = ("choices", "contexts")
 LETTER = Decoding(max_new_tokens=32, temperature=0.0, samples=1, seed=0, stops=("\n",))
 INSTRUCTION = "Answer with the letter of the right option.\n\n"
@@ -70,7 +73,7 @@ def explained(benchmark: Benchmark) -> Benchmark:
     """Chain of thought: an explanation is drawn, then the answer greedily. Raises ValueError where no text is drawn and parsed."""
     if benchmark.method != "generate":
         raise ValueError(f"benchmark {benchmark.name}: draws no answer that could be explained first; choose_by = 'letter' makes it one")
-    drawn = benchmark.decoding.model_copy(update={"max_new_tokens": THOUGHT, "stops": ("\n\n",)})
+    drawn = benchmark.decoding.model_copy(update={"max_new_tokens": THOUGHT, "stops": next_question(benchmark)})
     update = {
         "method": "explain",
         "prompt": f"{benchmark.prompt} {THINK}",
@@ -79,6 +82,27 @@ def explained(benchmark: Benchmark) -> Benchmark:
         "metrics": ("acc", "parsed"),
     }
     return benchmark.model_copy(update=update)
+
+
+def next_question(benchmark: Benchmark) -> tuple[str, ...]:
+    """What says that a reply has run on into a question of its own: the words up to a colon with which all prompts of a group open
+    (``Question:``, ``Frage:``); where they open with none, the labels that close them (``Answer:``), behind which only the answer stands."""
+    heads: dict[str, set[str]] = {}
+    labels: dict[str, None] = {}
+    for item in benchmark.items:
+        prompt = benchmark.prompt.format(**item.fields).replace(IMAGE, "").strip()
+        heads.setdefault(item.group, set()).add(opening(prompt))
+        if (label := prompt.rpartition("\n")[2]).endswith(COLONS):
+            labels[f"\n{label}"] = None
+    openings = dict.fromkeys(next(iter(some)) for some in heads.values() if len(some) == 1)
+    return tuple(filter(None, openings)) or (STARTS, *labels)
+
+
+def opening(text: str) -> str:
+    """The words with which a text opens, up to the colon: ``Frage:``; "" where it opens with none."""
+    end = min((place for colon in COLONS if (place := text.find(colon)) >= 0), default=-1)
+    head = text[: end + 1]
+    return head if len(head) <= 40 and "\n" not in head else ""
 
 
 def by_letter(benchmark: Benchmark) -> Benchmark:
@@ -115,7 +139,7 @@ def lettered(benchmark: Benchmark, item: Item, shuffle: bool) -> Item:
     texts = options(benchmark, item)
     listed = "\n".join(f"{letter}. {texts[place]}" for letter, place in zip(LETTERS, order, strict=False))
     head, _, label = benchmark.prompt.format(**item.fields).rpartition("\n")
-    if not head or not label.endswith((":", "\uff1a")):  # the prompt ends with the question itself
+    if not head or not label.endswith(COLONS):  # the prompt ends with the question itself
         head, label = f"{head}\n{label}".strip(), "Answer:"
     right = order.index(item.right[0])
     return item.model_copy(

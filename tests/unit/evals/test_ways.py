@@ -7,14 +7,14 @@ import pytest
 
 from modelyard.evals import ways
 from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark, Item
-from modelyard.evals.catalog.choice import scored
+from modelyard.evals.catalog.choice import mmlu_explained, scored
 from modelyard.evals.catalog.safety import mt_bench_turns
 from modelyard.evals.methods import ask
 from modelyard.evals.summary import summarise
 from modelyard.evals.tools import Tools, bound
 from modelyard.formats.feedback import Message, Prompt
 from modelyard.formats.json_file import parse
-from modelyard.model.asked import Decoding, InChat, Sampled, conversation, plain_turns
+from modelyard.model.asked import Decoding, InChat, Sampled, conversation, ended, plain_turns
 from tests.unit.judges.scripted import Scripted
 
 
@@ -89,6 +89,63 @@ def test_every_way_has_an_id_of_its_own() -> None:
 def test_way_without_meaning_is_refused(change: dict, choose_by: ways.ChooseBy, chat: bool, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ways.asked(options(1, right=1).model_copy(update=change), choose_by, chat)
+
+
+WORKED = "Take each in turn.\n\nAnts are small.\n\nSo it is the dog."
+
+
+class Reasoner(Scripted):
+    """Reasons in paragraphs and goes on to a next question, as base models do; its answer is the dog's letter once its reasons named it."""
+
+    def __init__(self, runs_on: str) -> None:
+        super().__init__()
+        self.runs_on = runs_on
+
+    def complete(self, prompts: Sequence[str], decoding: Decoding) -> list[Sampled]:
+        self.asked += prompts
+        if not decoding.stops:
+            reasons = [prompt.removesuffix("\nThe answer is").rstrip() for prompt in prompts]
+            return [Sampled([], [], [], " D" if text.endswith(WORKED) else " A", False) for text in reasons]
+        return [Sampled([], [], [], ended(f" {WORKED}{self.runs_on}", decoding.stops), False) for _ in prompts]
+
+
+def test_explained_reply_with_a_blank_line_before_its_answer_is_read() -> None:
+    benchmark = ways.asked(options(2, right=3), "letter", None, explain=True)
+
+    found = ask(Reasoner("Question: Which 7?\nA. ant"), benchmark, Tools())
+
+    assert benchmark.decoding.stops == ("Question:",)
+    assert [(one.parsed, one.score) for one in found] == [("D", 1.0), ("D", 1.0)]
+    assert found[0].output == f" {WORKED}\nThe answer is D"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "stops"),
+    [
+        ("Question: {question}\nAnswer:", ("Question:",)),
+        ("Frage\uff1a{question}\nAntwort\uff1a", ("Frage\uff1a",)),
+        ("{question}\nAnswer:", ("Question:", "\nAnswer:")),
+        ("{question}", ("Question:",)),
+    ],
+)
+def test_explanation_ends_where_a_next_question_opens_never_at_a_blank_line(prompt: str, stops: tuple[str, ...]) -> None:
+    items = tuple(Item(id=f"q/{k}", fields={"question": text}, target="x") for k, text in enumerate(("Which: a?", "So, which: b?")))
+    drawn = scored("own", items, prompt, "acc", {}).model_copy(update={"method": "generate"})
+
+    assert ways.explained(drawn).decoding.stops == stops
+
+
+def test_mmlu_explained_opens_every_question_with_the_word_that_ends_a_reply(tmp_path: Path) -> None:
+    (tmp_path / "mmlu").mkdir()
+    row = '{"question": "Which?", "choices": ["a", "b", "c", "d"], "answer": 3, "subject": "birds"}\n'
+    for name in ("test", "fewshot"):
+        (tmp_path / "mmlu" / f"{name}.jsonl").write_text(row)
+    benchmark = mmlu_explained(tmp_path, 1)
+
+    (found,) = ask(Reasoner("\n\nQuestion: Which?"), benchmark, Tools())
+
+    assert found.prompt.count("\n\nQuestion: Which?\nA. a\n") == 2
+    assert (found.parsed, found.score) == ("D", 1.0)
 
 
 def test_second_turn_follows_the_models_own_first_reply_and_both_are_rated(tmp_path: Path) -> None:

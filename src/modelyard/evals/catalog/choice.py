@@ -20,7 +20,7 @@ import yaml
 from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark, Item
 from modelyard.evals.catalog.options import OptionRow, option_rows
 from modelyard.evals.catalog.rows import find, load, own_file, taken
-from modelyard.evals.ways import LETTERS
+from modelyard.evals.ways import CLOSING, LETTERS, STARTS, THINK, THOUGHT
 from modelyard.formats.json_file import Line, text_of
 from modelyard.model.asked import Decoding
 
@@ -52,8 +52,8 @@ def mmlu_header(subject: str) -> str:
     return f"The following are multiple choice questions (with answers) about {subject.replace('_', ' ')}.\n\n"
 
 
-def mmlu(data: Path, shots: int | None, subject: str | None = None) -> Benchmark:
-    """All subjects, or one; each with the first five examples of its own dev set."""
+def mmlu(data: Path, shots: int | None, subject: str | None = None, opening: str = "") -> Benchmark:
+    """All subjects, or one; each with the first five examples of its own dev set. ``opening``: stands before every question."""
     lines = load(data, "mmlu/fewshot.jsonl", "mmlu/**/all/dev*")
     source, examples = lines[0].where.rpartition(":")[0], option_rows(lines, lettered=True)
     rows = option_rows(load(data, "mmlu/test.jsonl", "mmlu/**/all/test*"), lettered=True)
@@ -63,11 +63,11 @@ def mmlu(data: Path, shots: int | None, subject: str | None = None) -> Benchmark
     prefaces = {}
     for name in subjects if subject is None else [subject]:
         own = taken([row for row in examples if row.subject == name], 5 if shots is None else shots, source)
-        shown = "".join(f"{lettered_question(row)} {row.letter}\n\n" for row in own)
+        shown = "".join(f"{opening}{lettered_question(row)} {row.letter}\n\n" for row in own)
         prefaces[name] = mmlu_header(name) + shown
     items = tuple(lettered_item(f"mmlu/{line}", row) for line, row in enumerate(rows) if row.subject in prefaces)
     name = "mmlu" if subject is None else f"mmlu_{subject}"
-    return scored(name, items, "{question}", "acc", prefaces)
+    return scored(name, items, f"{opening}{{question}}", "acc", prefaces)
 
 
 def scored(name: str, items: tuple[Item, ...], prompt: str, scorer: str, prefaces: dict[str, str]) -> Benchmark:
@@ -99,18 +99,22 @@ def mmlu_letter(data: Path, shots: int | None) -> Benchmark:
 
 
 def mmlu_explained(data: Path, shots: int | None) -> Benchmark:
-    """MMLU with an explanation sampled at temperature 0.3, then the letter at 0."""
+    """MMLU with an explanation sampled at temperature 0.3, then the letter at 0.
+
+    Its questions open with a word, by which a reply that runs on into the next one is known.
+    """
+    made = mmlu(data, shots, opening=f"{STARTS} ")
     change = {
         "name": "mmlu_explained",
         "method": "explain",
-        "prompt": "{question} Let's think step by step.",
-        "decoding": Decoding(max_new_tokens=192, temperature=0.3, samples=1, seed=0, stops=("\n\n", "Question:")),
-        "closing": "\nThe answer is",
+        "prompt": f"{made.prompt} {THINK}",
+        "decoding": Decoding(max_new_tokens=THOUGHT, temperature=0.3, samples=1, seed=0, stops=(STARTS,)),
+        "closing": CLOSING,
         "parser": "letter",
         "scorer": "exact",
         "metrics": ("acc", "parsed"),
     }
-    return mmlu(data, shots).model_copy(update=change)
+    return made.model_copy(update=change)
 
 
 def by_text(name: str, rows: Sequence[OptionRow], examples: Sequence[OptionRow], prompt: str, scorer: str) -> Benchmark:

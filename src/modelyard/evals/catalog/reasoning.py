@@ -16,7 +16,8 @@ import yaml
 from modelyard.evals.answers.equivalence import math_answer
 from modelyard.evals.answers.numbers import final_number
 from modelyard.evals.benchmark import Benchmark, Item
-from modelyard.evals.catalog.rows import Row, find, jsonl, load, taken, text
+from modelyard.evals.catalog.rows import find, jsonl, load, taken, text
+from modelyard.evals.ways import opening
 from modelyard.formats.json_file import Line, text_of
 from modelyard.model.asked import Decoding
 
@@ -89,7 +90,7 @@ def mgsm(data: Path, shots: int | None, language: str | None = None) -> Benchmar
         prefaces[code] = "".join(
             f"{row['question']}\n{row['answer']}\n\n" for row in taken(examples, min(8, len(examples)) if shots is None else shots, source)
         )
-        ask, reply = (opening(examples[0], key) for key in ("question", "answer"))
+        ask, reply = (opening(str(examples[0][key])) for key in ("question", "answer"))
         stops.append(ask)
         for line, row in enumerate(jsonl(find(data, f"mgsm/samples_{code}.jsonl"), "question", "answer")):
             fields = {"question": f"{ask} {row['question']}\n{reply}"}
@@ -98,15 +99,6 @@ def mgsm(data: Path, shots: int | None, language: str | None = None) -> Benchmar
     name = "mgsm" if language is None else f"mgsm_{language}"
     made = worked(name, tuple(items), "{question}", prefaces, tuple(filter(None, stops)), "final_number")
     return made.model_copy(update={"group_scorers": {code: "same_number_grouped" for code in prefaces if code in GROUPED_BY_POINTS}})
-
-
-def opening(example: Row, key: str) -> str:
-    """The words with which a language's examples open, up to the colon: ``Frage:``."""
-    for colon in (":", "\uff1a"):
-        head, found, _ = str(example[key]).partition(colon)
-        if found and len(head) < 40:
-            return head + colon
-    return ""
 
 
 def maths(data: Path, shots: int | None) -> Benchmark:
