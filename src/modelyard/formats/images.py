@@ -17,20 +17,21 @@ import warnings
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-import scipy.fft
 from numpy.typing import NDArray
-from PIL import Image as Pillow
-from PIL import ImageOps
 
 from modelyard import whole_file
+
+if TYPE_CHECKING:  # slow to import, and most who name images read none
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from PIL import Image as Pillow
 
 FOLDER = "images"
 MOST_BYTES = 1 << 25
@@ -45,8 +46,6 @@ a second picture behind the first, is opened as one."""
 GROUP_BYTES, KEPT_BYTES = 1 << 22, 1 << 28
 """Of images that are written together, and of those that a reader keeps."""
 DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,", re.IGNORECASE)
-SCHEMA = pa.schema([("id", pa.string()), ("bytes", pa.binary()), ("width", pa.int32()), ("height", pa.int32()), ("phash", pa.string()),
-                    ("source", pa.string()), ("licence", pa.string())])  # fmt: skip
 BROKEN = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, KeyError, IndexError, TypeError, OverflowError)
 """What Pillow raises of files that are none."""
 
@@ -81,8 +80,21 @@ class Image(NamedTuple):
     """Of that."""
 
 
+@cache
+def schema() -> pa.Schema:
+    """Columns of a file of images: the fields of :class:`Image`."""
+    import pyarrow as pa
+
+    text, number = pa.string(), pa.int32()
+    types = {"id": text, "bytes": pa.binary(), "width": number, "height": number, "phash": text, "source": text, "licence": text}
+    return pa.schema(list(types.items()))
+
+
 def cleaned(data: bytes, source: str = "", licence: str = "") -> Image:
     """The image that a file's bytes hold. Raises ImageError for one that is broken, animated or too large."""
+    from PIL import Image as Pillow
+    from PIL import ImageOps
+
     if len(data) > MOST_BYTES:
         raise ImageError("too_many_bytes", f"more than {MOST_BYTES >> 20} MB")
     Pillow.init()  # or a format whose plugin nobody has loaded yet is a KeyError
@@ -107,6 +119,8 @@ def cleaned(data: bytes, source: str = "", licence: str = "") -> Image:
 
 def _eight_bits(opened: Pillow.Image) -> Pillow.Image:
     """Grey of 16 bits as grey of 8, which Pillow would clip to white."""
+    from PIL import Image as Pillow
+
     if not opened.mode.startswith("I;16"):
         return opened
     small = Pillow.fromarray((np.asarray(opened).astype(np.uint16) >> 8).astype(np.uint8))
@@ -116,6 +130,8 @@ def _eight_bits(opened: Pillow.Image) -> Pillow.Image:
 
 def of_pixels(pixels: NDArray[np.uint8], source: str = "", licence: str = "") -> Image:
     """Pixels [h, w, 3] as they are stored."""
+    from PIL import Image as Pillow
+
     buffer = io.BytesIO()
     Pillow.fromarray(pixels).save(buffer, "PNG")
     data = buffer.getvalue()
@@ -125,12 +141,17 @@ def of_pixels(pixels: NDArray[np.uint8], source: str = "", licence: str = "") ->
 
 def pixels_of(png: bytes) -> NDArray[np.uint8]:
     """[h, w, 3] of a stored image."""
+    from PIL import Image as Pillow
+
     with Pillow.open(io.BytesIO(png)) as opened:
         return np.asarray(opened.convert("RGB"))
 
 
 def perceptual_hash(pixels: NDArray[np.uint8]) -> str:
     """Which of the 8 x 8 lowest frequencies of the grey picture, made 32 x 32, are above their median (pHash); 16 hex digits."""
+    import scipy.fft
+    from PIL import Image as Pillow
+
     small = Pillow.fromarray(pixels).convert("L").resize((32, 32), Pillow.Resampling.BOX)
     low = scipy.fft.dctn(np.asarray(small, dtype=np.float64))[:8, :8].reshape(-1)
     bits = low > np.median(low[1:])
@@ -211,6 +232,8 @@ class NearCopies:
 
 def _shrunk(image: Image) -> NDArray[np.uint8]:
     """[16, 16, 3]."""
+    from PIL import Image as Pillow
+
     with Pillow.open(io.BytesIO(image.png)) as opened:
         return np.asarray(opened.convert("RGB").resize((16, 16), Pillow.Resampling.BOX))
 
@@ -230,6 +253,9 @@ class ImageFiles:
 
     def __init__(self, directory: Path) -> None:
         """Raises ValueError for a file that is none of images."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         self.directory = directory
         self._places: dict[str, Described] = {}
         self._files: list[pq.ParquetFile] = []
@@ -242,7 +268,7 @@ class ImageFiles:
                 raise ValueError(f"{path}: no Parquet file of images") from None
 
     def _index(self, file: pq.ParquetFile) -> None:
-        if not file.schema_arrow.equals(SCHEMA):
+        if not file.schema_arrow.equals(schema()):
             raise KeyError
         for group in range(file.num_row_groups):
             about = file.read_row_group(group, columns=["id", "width", "height"]).to_pylist()
@@ -333,10 +359,15 @@ class ImageWriter:
             self._writer.close()
 
     def _flush(self) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         if self._writer is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = pq.ParquetWriter(self.path, SCHEMA)
-        self._writer.write_table(pa.Table.from_pylist([dict(zip(SCHEMA.names, one, strict=True)) for one in self._waiting], schema=SCHEMA))
+            self._writer = pq.ParquetWriter(self.path, schema())
+        self._writer.write_table(
+            pa.Table.from_pylist([dict(zip(schema().names, one, strict=True)) for one in self._waiting], schema=schema())
+        )
         self._waiting, self._bytes = [], 0
 
 

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import fsspec
-
 from modelyard.config import complaint
 from modelyard.store.outage import StorageRefusedError, patiently
 from modelyard.store.storage import Storage
@@ -38,6 +36,8 @@ def _is_local(url: str) -> bool:
 
 def _opened(url: str) -> tuple[Any, str]:
     """The filesystem of ``url`` and the path in it. Raises StorageRefusedError for a scheme that nobody here reads."""
+    import fsspec
+
     try:
         if url.startswith("s3://"):
             storage = Storage(url)

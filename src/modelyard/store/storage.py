@@ -18,8 +18,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-import fsspec
-
 from modelyard.store import local_files
 from modelyard.store.outage import code_of, patiently
 
@@ -60,6 +58,8 @@ class Storage:
     def fs(self) -> Any:
         """The fsspec filesystem, made for the credentials that the environment holds now."""
         if self.is_local:
+            import fsspec
+
             return fsspec.filesystem("file")
         identity = hashlib.sha256("\0".join(os.environ.get(name, "") for name in IDENTITY).encode()).hexdigest()
         return _s3(identity, self._renewals, os.getpid())
@@ -176,6 +176,7 @@ class Storage:
 @lru_cache(maxsize=8)
 def _s3(identity: str, renewals: int, process: int) -> Any:
     """An S3 client for one set of credentials, one attempt a request. ``identity`` is their hash: they themselves are nobody's argument."""
+    import fsspec
     from botocore.handlers import add_expect_header
 
     fs = fsspec.filesystem(

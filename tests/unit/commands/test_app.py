@@ -23,7 +23,7 @@ from modelyard.store.outage import StorageError
 
 ROOT = Path(__file__).parents[3]
 COMMANDS = sorted(program().commands)
-HEAVY = ("torch", "numpy", "pandas", "pyarrow", "scipy", "transformers", "ray", "mlflow", "prefect", "fsspec")
+HEAVY = ("torch", "numpy", "pandas", "pyarrow", "scipy", "transformers", "ray", "mlflow", "prefect", "fsspec", "yaml", "PIL")
 IN_ONE_PROCESS = """
 import contextlib, io, json, sys
 from modelyard.commands.app import main
@@ -38,8 +38,10 @@ commands, heavy = json.loads(sys.argv[1])
 helped = {name: said(name, "--help") for name in commands}
 top = said()
 loaded = [name for name in heavy if name in sys.modules]
+listed = said("eval", "--list")
+loaded_by_list = [name for name in heavy if name in sys.modules]
 refused = {name: said(name, "--no-such-option") for name in commands}
-print(json.dumps([helped, top, loaded, refused]))
+print(json.dumps([helped, top, loaded, refused, listed, loaded_by_list]))
 """
 
 
@@ -49,15 +51,15 @@ def run_program(*arguments: str, **environment: str) -> subprocess.CompletedProc
 
 
 @pytest.fixture(scope="module")
-def fresh() -> tuple[dict, list, list, dict]:
-    """Help and refusal of every command in a process that has imported nothing else."""
+def fresh() -> tuple[dict, list, list, dict, list, list]:
+    """Help and refusal of every command and the list of benchmarks in a process that has imported nothing else."""
     done = run_program("-c", IN_ONE_PROCESS, json.dumps([COMMANDS, HEAVY]))
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
 def test_help_of_every_command_imports_no_machinery(fresh) -> None:
-    helped, (code, top, _), loaded, _ = fresh
+    helped, (code, top, _), loaded, *_ = fresh
     assert len(helped) >= 18
     assert code == 0
     for name, (code, out, err) in helped.items():
@@ -65,6 +67,13 @@ def test_help_of_every_command_imports_no_machinery(fresh) -> None:
         assert f"Usage: modelyard {name}" in out
         assert name in top
     assert loaded == []
+
+
+def test_list_of_benchmarks_imports_what_counts_and_nothing_that_reads_or_asks(fresh) -> None:
+    code, out, err = fresh[4]
+    assert (code, err) == (0, "")
+    assert out.split() == list(names())
+    assert fresh[5] == ["numpy"]
 
 
 def test_unknown_option_of_every_command_is_one_line_and_2(fresh) -> None:
@@ -91,11 +100,6 @@ def test_completion_knows_commands_and_options() -> None:
     for words, place, expected in (("modelyard fore", "1", "forecast"), ("modelyard compare --tol", "2", "--tolerance")):
         asked = {"_MODELYARD_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": place}
         assert run_program("-m", "modelyard", **asked).stdout.split() == [expected]
-
-
-def test_eval_list_names_every_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["eval", "--list"]) == 0
-    assert capsys.readouterr().out.split() == list(names())
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ import unicodedata
 from collections import Counter
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 SPANS = "\x1f"
 """Between the spans of one right answer (ASCII's unit separator)."""
@@ -27,6 +26,8 @@ def drop_f1(parsed: str, target: str) -> float:
 
 def aligned(ours: list[set[str]], theirs: list[set[str]]) -> float:
     """Mean F1 of the best pairing; a span without a partner counts 0."""
+    from scipy.optimize import linear_sum_assignment  # half a second
+
     scores = np.array([[f1_of_sets(one, two) if numbers_agree(one, two) else 0.0 for one in ours] for two in theirs])
     rows, columns = linear_sum_assignment(-scores)
     return round(float(scores[rows, columns].sum() / max(len(ours), len(theirs))), 2)

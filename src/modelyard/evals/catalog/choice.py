@@ -15,8 +15,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-import yaml
-
 from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark, Item
 from modelyard.evals.catalog.options import OptionRow, option_rows
 from modelyard.evals.catalog.rows import find, load, own_file, taken
@@ -178,6 +176,8 @@ def of_targets(line: Line, key: str) -> Line:
 
 def primer(path: Path) -> str:
     """The questions and answers that come first, of the harness's task file. Raises ValueError naming the file without them."""
+    import yaml
+
     try:
         template = yaml.safe_load(text_of(path))["doc_to_text"]
         (found,) = re.findall(r"prompt_qa = '(.*?)'\s*%}", template, re.S)

@@ -11,8 +11,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import yaml
-
 from modelyard.evals.answers.equivalence import math_answer
 from modelyard.evals.answers.numbers import final_number
 from modelyard.evals.benchmark import Benchmark, Item
@@ -67,6 +65,8 @@ def gsm8k_cot(data: Path, shots: int | None) -> Benchmark:
     Raises:
         ValueError: the file is missing or holds no solved problems.
     """
+    import yaml
+
     path = find(data, "gsm8k/gsm8k-cot.yaml")
     try:
         samples = yaml.safe_load(text_of(path))["fewshot_config"]["samples"]

@@ -13,9 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from modelyard.config import complaint
 from modelyard.formats import json_file
 from modelyard.formats.json_file import Line
@@ -70,6 +67,9 @@ def lines_of(path: Path) -> list[Line]:
         return [Line(f"{path}: row {number}", row) for number, row in enumerate(table(path), 1)]
     if path.suffix != ".parquet":
         return list(json_file.lines(path))
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         rows = pq.read_table(path).to_pylist()
     except (pa.ArrowException, OSError) as error:
