@@ -121,6 +121,7 @@ class Subject:
             stop_texts=StopTexts(decoding.stops, self.encoder.decode) if decoding.stops else None,
             batch=4 * self.micro_batch,
             gallery=self.gallery,
+            drop_finished=True,
         )
         texts = [ended(self.encoder.decode(tokens), decoding.stops) for tokens in drawn.tokens]
         cut = [len(ids) > room for ids in full]

@@ -76,6 +76,45 @@ def test_several_stop_tokens_end_a_completion_at_the_first(engine: Engine) -> No
         assert short == long[:length]
 
 
+@pytest.mark.parametrize(("temperature", "top_p"), [(0.0, 1.0), (1.0, 0.9)])
+def test_finished_sequences_cost_no_more_steps_and_change_no_token(
+    engine: Engine, temperature: float, top_p: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [[i % 120 + 1] * (i % 3 + 1) for i in range(24)]
+    drawn = {"max_new_tokens": 24, "temperature": temperature, "top_p": top_p, "seed": 5}
+    free = generate(engine, prompts, **drawn)
+    stops = [free.tokens[k][k + 1] for k in range(12)]  # most end early, and not all at once
+    rows: list[int] = []
+    plain = Decoder.logits
+
+    def counted(self: Decoder, tokens: torch.Tensor, position: int) -> torch.Tensor:
+        rows.append(len(tokens))
+        return plain(self, tokens, position)
+
+    monkeypatch.setattr(Decoder, "logits", counted)
+    whole = generate(engine, prompts, stop_ids=stops, **drawn)
+    steps = rows[:]
+    rows.clear()
+    dropped = generate(engine, prompts, stop_ids=stops, drop_finished=True, **drawn)
+
+    assert dropped.tokens == whole.tokens
+    for one, two in zip(dropped.logprobs, whole.logprobs, strict=True):
+        torch.testing.assert_close(torch.tensor(one), torch.tensor(two), rtol=1e-5, atol=1e-6)
+    assert set(steps) == {24}
+    assert len(rows) == len(steps)
+    if not engine.compile:
+        assert rows == sorted(rows, reverse=True)
+        assert len(set(rows)) >= 3, "half of them were dropped, and half of those that were left"
+        assert min(rows) >= module.FEWEST
+
+
+def test_dropped_sequences_are_those_that_ended_and_some_stay_to_make_the_fewest() -> None:
+    over = torch.tensor([True, False, True, True, True, True, True, True, False, True])
+    assert module._left(over).tolist() == [0, 1, 2, 8]
+    assert module._left(~over) is None, "eight of ten go on"
+    assert module._left(torch.tensor([True] * 7)) is None, "four of seven are more than half"
+
+
 def test_top_p_outside_its_range_is_refused(engine: Engine) -> None:
     with pytest.raises(ValueError, match="top_p"):
         generate(engine, PROMPTS, max_new_tokens=1, temperature=1.0, seed=0, top_p=0.0)

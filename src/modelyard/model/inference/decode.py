@@ -52,6 +52,17 @@ class Decoder:
             caches = [(cache.keys, cache.values) for cache in self.caches]
             self.graphed = GraphedStep(engine, weights.blocks, weights.output, self.rotation, caches)
 
+    @property
+    def drops(self) -> bool:
+        """Whether :meth:`keep` can be called: a compiled or captured step is of a fixed number of rows, and ranks that share out experts go on
+        with equally many."""
+        return self.compiled is None and self.graphed is None and self.engine.layout.ep == 1
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these sequences [n] of the batch alone, in this order."""
+        for cache in self.caches:
+            cache.keep(rows)
+
     def logits(self, tokens: Tensor, position: int) -> Tensor:
         """Feed tokens [b, n] at ``position`` through every stage; logits [b, V] of the token after them, fp32, on every rank."""
         layout, (batch, count) = self.engine.layout, tokens.shape
@@ -118,12 +129,18 @@ class _Cache:
 
     def __init__(self, block: Block, batch: int, length: int, dtype: torch.dtype) -> None:
         self.ratio, self.scale, self.window = block.ratio, block.scale or block.width**-0.5, block.window
-        rows = batch * block.groups
+        self.groups, rows = block.groups, batch * block.groups
         dtype = onednn.product_dtype(dtype, parallel.device())  # they are factors of every later step
         # zeros: a masked place must not hold what is no number
         self.keys = torch.zeros(rows, block.width, length, dtype=dtype, device=parallel.device())
         self.values = torch.zeros(rows, length, block.width, dtype=dtype, device=parallel.device())
         self.nothing = self.keys.new_zeros(1)
+
+    def keep(self, rows: Tensor) -> None:
+        """Leave out all sequences but ``rows`` [n]."""
+        self.keys, self.values = (
+            kept.view(-1, self.groups, *kept.shape[1:]).index_select(0, rows).flatten(0, 1) for kept in (self.keys, self.values)
+        )
 
     def attend(self, turned: Tensor, value: Tensor, position: int) -> Tensor:
         """Context [b, n, heads * d] of n new tokens (see :meth:`Block.heads`), whose keys and values are remembered."""

@@ -5,7 +5,7 @@ Prompts of like length (:mod:`modelyard.model.inference.grouping`) share one cac
 length, longer prompts are fed token by token in place of samples, so every position is computed exactly as in training. Sampling is inverse-CDF on
 uniforms drawn from one seeded CPU generator for all prompts, so the same seed gives the same text however the work is split. Top-p is Holtzman et
 al. 2020's nucleus. Stop tokens and stop texts (:mod:`modelyard.model.inference.stops`) end a batch as
-soon as all of its sequences have met one. Left out: beams.
+soon as all of its sequences have met one; where the caller allows it, sequences that have are dropped from it as it goes on. Left out: beams.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ from modelyard.model.training.engine import Engine
 TEXT_EVERY = 4
 """Steps between two looks for stop texts on a CPU: decoding costs about as much as the steps it saves."""
 
+FEWEST = 4
+"""Sequences that a batch keeps at least: fewer cost as much as reading the weights does, and torch's products of up to three rows add in another
+order, so that log-probabilities would differ in their last digits."""
+
 
 class Generation(NamedTuple):
     """New tokens of each prompt (a stop included when it was sampled) and their log-probabilities at temperature 1 and top-p 1."""
@@ -47,12 +51,14 @@ def generate(
     top_p: float = 1.0,
     batch: int = 256,
     gallery: Gallery | None = None,
+    drop_finished: bool = False,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Generation:
     """Sample from a language model; greedy at temperature 0. The same result on every rank.
 
     ``top_p``: draw only from the likeliest tokens that together have this much probability (at ``temperature``). ``gallery``: of the images in
-    the prompts, in which they stand by its numbers.
+    the prompts, in which they stand by its numbers. ``drop_finished``: no more steps for sequences that have ended, half a batch at a time; the
+    same tokens, and log-probabilities to the rounding of products with fewer rows (on some processors to the bit).
 
     Raises:
         ValueError: an empty prompt, prompt and new tokens longer than the model's ``seq_len``, or a ``top_p`` outside (0, 1].
@@ -73,7 +79,9 @@ def generate(
     for chosen in groups([len(p) for p in prompts], batch, max_new_tokens, READING[parallel.device().type]):
         part = [prompts[i] for i in chosen]
         stops = (stop_ids, stop_texts)
-        new, logp = _generate_batch(engine, weights, part, max_new_tokens, temperature, top_p, uniforms[chosen], *stops, gallery)
+        new, logp = _generate_batch(
+            engine, weights, part, max_new_tokens, temperature, top_p, uniforms[chosen], *stops, gallery, drop_finished
+        )
         for i, row, row_logp in zip(chosen, new.tolist(), logp.tolist(), strict=True):
             length = next((i + 1 for i, token in enumerate(row) if token in stop_ids), max_new_tokens)
             if stop_texts:
@@ -95,6 +103,7 @@ def _generate_batch(
     stop_ids: Sequence[int],
     stop_texts: StopTexts | None,
     gallery: Gallery | None,
+    drop_finished: bool,
 ) -> tuple[Tensor, Tensor]:
     """New tokens and log-probabilities, each [B, max_new]; after a stop anything may stand."""
     ranks, device = engine.layout.samplers, parallel.device()
@@ -119,19 +128,24 @@ def _generate_batch(
     position, ask_every = 0, 16 if device.type != "cpu" or ranks > 1 else TEXT_EVERY if stop_texts else 1
     with torch.inference_mode():
         decoder = Decoder(engine, weights, share, end, gallery)
+        live: slice | Tensor = slice(None)  # the sequences that steps are computed for
         for step in range(shortest, end):
             progress.beat()
-            logits = decoder.logits(sequence[:, position:step], position)
+            logits = decoder.logits(sequence[live, position:step], position)
             position = step
-            chosen, logp[:, step] = sample(logits, temperature, top_p, uniform[:, step])
-            sequence[:, step] = chosen if step >= longest else torch.where(sampling[:, step], chosen, sequence[:, step])
+            chosen, logp[live, step] = sample(logits, temperature, top_p, uniform[live, step])
+            sequence[live, step] = chosen if step >= longest else torch.where(sampling[live, step], chosen, sequence[live, step])
             if stop_ids or stop_texts:
-                done |= sampling[:, step] & torch.isin(chosen, stops)
+                done[live] |= sampling[live, step] & torch.isin(chosen, stops)
                 asked = (step - shortest) % ask_every == 0
                 if asked and stop_texts:
-                    done |= _met(stop_texts, sequence, lengths, done, step + 1, ask_every)
-                if asked and _all_done(done | (drawn[:, step] >= max_new - 1), ranks):
+                    done[live] |= _met(stop_texts, sequence[live], lengths[live], done[live], step + 1, ask_every)
+                over = done | (drawn[:, step] >= max_new - 1)
+                if asked and _all_done(over, ranks):
                     break
+                if asked and drop_finished and decoder.drops and (rows_left := _left(over[live])) is not None:
+                    decoder.keep(rows_left)
+                    live = rows_left if isinstance(live, slice) else live[rows_left]
     columns = lengths[:, None] + torch.arange(max_new, device=device)
     gathered = [parallel.gather_data_parallel(x.gather(1, columns), context=True) for x in (sequence, logp)]
     return gathered[0][: len(prompts)], gathered[1][: len(prompts)]
@@ -142,6 +156,13 @@ def _met(stop_texts: StopTexts, sequence: Tensor, lengths: Tensor, done: Tensor,
     rows = zip(sequence[:, :end].tolist(), lengths.tolist(), done.tolist(), strict=True)
     met = [not over and length < end and stop_texts.within(row[length:], fresh) for row, length, over in rows]
     return torch.tensor(met, device=done.device)
+
+
+def _left(over: Tensor) -> Tensor | None:
+    """The places, ascending, of the sequences [n] to go on with: those that are not over, and as many others as make :data:`FEWEST`; None where
+    they are more than half."""
+    count = max(int((~over).sum()), FEWEST)
+    return over.sort(stable=True).indices[:count].sort().values if 2 * count <= len(over) else None
 
 
 def _all_done(done: Tensor, ranks: int) -> bool:
