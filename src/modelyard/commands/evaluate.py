@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from modelyard.adapters.mlflow.model_source import local_directory
+from modelyard.commands.answered_before import earlier, identity, metrics_file
 from modelyard.commands.eval import Options
 from modelyard.commands.judge import open_rubric
 from modelyard.config import load_config
@@ -112,7 +113,7 @@ def measure_suite(options: Options, file: Path, data: Path) -> None:
         try:
             chosen = options.choose_by if entry.benchmark.method in ways.BY_LIKELIHOOD else None
             benchmark = decoded(ways.asked(entry.benchmark, chosen, options.chat), options, strict=False)
-            found[entry.name] = put(model, benchmark, helpers, options.out / f"{entry.name}.jsonl").primary
+            found[entry.name] = primary_of(model, bound(benchmark, helpers), helpers, options.out / f"{entry.name}.jsonl")
         except ValueError as error:
             missing[entry.name] = str(error)
     for name, reason in missing.items():
@@ -128,6 +129,18 @@ def measure_suite(options: Options, file: Path, data: Path) -> None:
     }
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "suite.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False), "utf-8")
+
+
+def primary_of(model: Model, benchmark: Benchmark, helpers: Tools, out: Path) -> Estimate:
+    """The metric that stands for a bound benchmark of a suite, which is asked unless an earlier run has left its records in ``out``."""
+    records = earlier(out, model, benchmark)
+    if records is None:
+        return put(model, benchmark, helpers, out).primary
+    found = summarise(benchmark, records)
+    say(f"{benchmark.name} {benchmark.id}: answered before by the same weights -> {out}; without that file it is asked again")
+    name, value = next(iter(found.items()))
+    say(f"  {name}: {value}")
+    return value
 
 
 def measure_variants(options: Options, analysis: str, benchmark: str, data: Path) -> None:
@@ -198,7 +211,7 @@ def put(model: Model, benchmark: Benchmark, helpers: Tools, out: Path) -> Put:
     records = ask(model, benchmark, helpers)
     seconds = time.monotonic() - started
     graders = grader_agreement(benchmark.graders, helpers.sorter, seed=0)
-    return Put(records, report(benchmark, records, graders, seconds, out), graders)
+    return Put(records, report(model, benchmark, records, graders, seconds, out), graders)
 
 
 def shown_to(model: Model, benchmark: Benchmark) -> None:
@@ -216,21 +229,21 @@ def opened(spec: str, options: Options) -> Model:
     return Subject.open(spec, directory, ExecutionConfig(threads=options.threads), MICRO_BATCH, screen=options.screen)
 
 
-def report(benchmark: Benchmark, records: Sequence[Record], graders: Sequence[Agreement], seconds: float, out: Path) -> dict[str, Estimate]:
+def report(
+    model: Model, benchmark: Benchmark, records: Sequence[Record], graders: Sequence[Agreement], seconds: float, out: Path
+) -> dict[str, Estimate]:
     """Write records and metrics; print one line a metric."""
     found, groups = summarise(benchmark, records), by_group(records)
     write_records(out, records)
     summary = {
-        "benchmark": benchmark.name,
-        "benchmark_id": records[0].benchmark_id,
+        **identity(model, benchmark),
         "model": records[0].model,
-        "weights": records[0].weights,
         "seconds": round(seconds, 3),
         "metrics": {name: value.plain() for name, value in found.items()},
         "groups": {name: value.plain() for name, value in groups.items()},
         **({"graders": [one.model_dump() for one in graders]} if graders else {}),
     }
-    out.with_name(out.name.removesuffix(".jsonl") + ".metrics.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False), "utf-8")
+    metrics_file(out).write_text(json.dumps(summary, indent=1, ensure_ascii=False), "utf-8")
     say(f"{benchmark.name} {records[0].benchmark_id}: {len(benchmark.items)} items in {seconds:.1f} s -> {out}")
     for name, value in found.items():
         say(f"  {name}: {value}")

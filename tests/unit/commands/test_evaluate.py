@@ -14,6 +14,7 @@ from modelyard.adapters.mlflow.model_source import local_directory
 from modelyard.adapters.mlflow.packaging import WEIGHTS
 from modelyard.commands.app import main
 from modelyard.evals.catalog import build
+from modelyard.evals.methods import ask
 from modelyard.execution import ExecutionConfig
 from modelyard.model.asked import Likelihood
 from modelyard.model.inference.screening import SIGMAS, is_close, token_error
@@ -204,6 +205,50 @@ def test_likelihoods_in_chat_are_those_after_the_open_turn(chatting: Path, data:
     assert records[1]["prompt"] == prompt
     expected = [total for total, _ in reference(chatting, [(prompt, text) for text in QUESTIONS[1][1]], special=False)]
     assert records[1]["logprobs"] == pytest.approx(expected, abs=1e-3)
+
+
+def test_suite_that_was_killed_asks_only_what_is_left(directory, data, tmp_path, monkeypatch, capsys) -> None:
+    (tmp_path / "s.toml").write_text('name = "s"\n[aspects]\na = ["arc_easy", "lambada"]\nb = ["mmlu"]\n[shots]\nmmlu = 2\n')
+    out, asked = tmp_path / "out", []
+
+    def killed(model: Any, benchmark: Any, helpers: Any) -> list[Any]:
+        if benchmark.name == "mmlu":
+            raise OSError(28, "No space left on device")
+        return counted(model, benchmark, helpers)
+
+    def counted(model: Any, benchmark: Any, helpers: Any) -> list[Any]:
+        asked.append(benchmark.name)
+        return ask(model, benchmark, helpers)
+
+    def started(*more: str) -> int:
+        asked.clear()
+        given = ["--suite", str(tmp_path / "s.toml"), "--data", str(data), "--threads", "1", "--out", str(out), *more]
+        return main(["eval", str(directory / "hf"), *given])
+
+    def run_suite(*more: str) -> tuple[list[str], dict[str, Any], str]:
+        assert started(*more) == 0
+        return asked[:], json.loads((out / "suite.json").read_text()), capsys.readouterr().out
+
+    monkeypatch.setattr("modelyard.commands.evaluate.ask", killed)
+    assert started() == 1
+    assert asked == ["arc_easy", "lambada"]
+    monkeypatch.setattr("modelyard.commands.evaluate.ask", counted)
+    resumed, scores, said = run_suite()
+    assert resumed == ["mmlu"]
+    assert said.count("answered before by the same weights") == 2
+    again, same, _ = run_suite()
+    assert (again, same) == ([], scores)
+
+    lines = (out / "lambada.jsonl").read_text().splitlines(keepends=True)
+    (out / "lambada.jsonl").write_text("".join(lines[:-1]))
+    assert run_suite()[0] == ["lambada"], "a file that lacks an item is no measurement"
+    (out / "lambada.jsonl").write_text("".join(lines)[:-20])
+    assert run_suite()[0] == ["lambada"], "nor is one that was broken off"
+    assert run_suite("--limit", "2")[0] == ["arc_easy", "lambada", "mmlu"], "other items"
+    assert run_suite("--limit", "2", "--screen")[0] == ["arc_easy", "lambada", "mmlu"], "other settings"
+    other = json.loads((out / "mmlu.metrics.json").read_text())
+    (out / "mmlu.metrics.json").write_text(json.dumps({**other, "weights": "f" * 64}))
+    assert run_suite("--limit", "2", "--screen")[0] == ["mmlu"], "other weights"
 
 
 @pytest.mark.parametrize(
