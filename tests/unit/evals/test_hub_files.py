@@ -104,6 +104,69 @@ def test_parquet_of_the_hub_is_read_as_published(name: str, tmp_path: Path) -> N
     assert (item.target, item.right) == (target, right)
 
 
+MGSM = {
+    "de": [("Frage: Wie viel ist 1 + 1?", "Schritt-f\u00fcr-Schritt-Antwort: 1 + 1 = 2. Die Antwort ist 2.", 2)],
+    "ja": [("\u554f\u984c\uff1a1 + 1?", "\u30b9\u30c6\u30c3\u30d7\uff1a2\u3002\u7b54\u3048\u306f2\u3067\u3059\u3002", 2)],
+}
+MGSM_ASKED = {"de": [("Und 2 + 2?", "4"), ("Was kostet alles?", "2,125")], "ja": [("2 + 2?", "4")]}
+
+
+def write_mgsm(root: Path, layout: str) -> None:
+    for code, examples in MGSM.items():
+        asked = MGSM_ASKED[code]
+        if layout == "ours":
+            for name, rows in (("fewshot", [one[:2] for one in examples]), ("samples", asked)):
+                text = "".join(json.dumps({"question": question, "answer": answer}) + "\n" for question, answer in rows)
+                (root / "mgsm").mkdir(exist_ok=True)
+                (root / "mgsm" / f"{name}_{code}.jsonl").write_text(text)
+        elif layout == "tsv":
+            (root / "mgsm").mkdir(exist_ok=True)
+            (root / "mgsm" / f"mgsm_{code}.tsv").write_text("".join(f"{question}\t{answer}\n" for question, answer in asked), "utf-8")
+        else:
+            blank = {"answer": None, "equation_solution": None}
+            solved = [{"question": q, "answer": a, "answer_number": n, "equation_solution": ""} for q, a, n in examples]
+            write(root / f"mgsm/{code}/train-00000-of-00001", solved)
+            test = [{"question": q, **blank, "answer_number": int(a.replace(",", ""))} for q, a in asked]
+            write(root / f"mgsm/{code}/test/0000", test)
+    if layout == "tsv":
+        examples = {code: {str(k): {"q": q, "a": a} for k, (q, a, _) in enumerate(some, 1)} for code, some in MGSM.items()}
+        assignment = f"raise SystemExit('this was run')\nMGSM_EXEMPLARS = {examples!r}\n"
+        (root / "mgsm" / "exemplars.py").write_text(assignment, "utf-8")
+
+
+@pytest.mark.parametrize("layout", ["ours", "tsv", "parquet"])
+def test_mgsm_is_the_same_whichever_way_it_is_published(layout: str, tmp_path: Path) -> None:
+    write_mgsm(tmp_path, layout)
+
+    german, japanese = build("mgsm_de", tmp_path), build("mgsm_ja", tmp_path, shots=0)
+
+    question, answer, _ = MGSM["de"][0]
+    assert german.prompt_of(german.items[0]) == f"{question}\n{answer}\n\nFrage: Und 2 + 2?\nSchritt-f\u00fcr-Schritt-Antwort:"
+    assert japanese.prompt_of(japanese.items[0]) == "\u554f\u984c\uff1a 2 + 2?\n\u30b9\u30c6\u30c3\u30d7\uff1a"
+    assert german.decoding.stops == ("Frage:",)
+    replies = ["Die Antwort ist 4.", "Die Antwort ist 2.125."]
+    assert [german.score(german.parse(said), item) for said, item in zip(replies, german.items, strict=True)] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("mgsm_de.tsv", "Eins?\t1\nZwei? 2\n", "mgsm_de.tsv: line 2: not a question, a tab and a number"),
+        ("mgsm_de.tsv", "", "mgsm_de.tsv: line 1: not a question"),
+        ("exemplars.py", "MGSM_EXEMPLARS = open('x')", "exemplars.py: no MGSM_EXEMPLARS with questions and answers in 'de'"),
+        ("exemplars.py", "MGSM_EXEMPLARS = {'fr': {}}", "no MGSM_EXEMPLARS with questions and answers in 'de'"),
+        ("exemplars.py", "MGSM_EXEMPLARS = {'de': {}}", "no MGSM_EXEMPLARS with questions and answers in 'de'"),
+    ],
+)
+def test_mgsm_file_that_is_none_is_named(name: str, content: str, message: str, tmp_path: Path) -> None:
+    write_mgsm(tmp_path, "tsv")
+    (tmp_path / "mgsm" / name).write_text(content)
+
+    with pytest.raises(ValueError, match="mgsm") as error:
+        build("mgsm_de", tmp_path)
+    assert message in str(error.value)
+
+
 def test_questions_in_wordings_of_their_own_have_no_examples(tmp_path: Path) -> None:
     write(tmp_path / SETS["agieval_en"][0], SETS["agieval_en"][1])
 

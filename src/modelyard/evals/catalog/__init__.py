@@ -18,6 +18,7 @@ from modelyard.evals.catalog import (
     corpus,
     images,
     limitations,
+    mgsm,
     more,
     reasoning,
     safety,
@@ -35,6 +36,7 @@ BENCHMARKS: dict[str, Builder] = {
     **choice.BENCHMARKS,
     **text.BENCHMARKS,
     **reasoning.BENCHMARKS,
+    **mgsm.BENCHMARKS,
     **code.BENCHMARKS,
     **safety.BENCHMARKS,
     **more.BENCHMARKS,
@@ -44,7 +46,7 @@ BENCHMARKS: dict[str, Builder] = {
     **truthfulness.BENCHMARKS,
     **images.BENCHMARKS,
 }
-FAMILIES = {**choice.FAMILIES, **reasoning.FAMILIES, **translated.FAMILIES}
+FAMILIES = {**choice.FAMILIES, **reasoning.FAMILIES, **mgsm.FAMILIES, **translated.FAMILIES}
 """Prefix -> builder of one member: ``mmlu_virology``, ``mgsm_de``, ``bbh_navigate``, ``mmlu_translated_de``."""
 
 

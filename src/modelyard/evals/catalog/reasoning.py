@@ -1,9 +1,9 @@
-"""Worked answers: GSM8K (Cobbe et al. 2021), MGSM (Shi et al. 2023), BIG-Bench Hard (Suzgun et al. 2023), MATH (Hendrycks et al. 2021).
+"""Worked answers: GSM8K (Cobbe et al. 2021), BIG-Bench Hard (Suzgun et al. 2023), MATH (Hendrycks et al. 2021).
 
 Chain of thought from fixed examples: the first eight of GSM8K's training set with its own ``####`` lines (``gsm8k``), or the eight of Wei et al.
-(2022) as lm-evaluation-harness's task file holds them (``gsm8k_cot``); MGSM's eight in its language, BBH's three with ``So the answer is``, MATH's
-first four training problems with their solutions. Black-box parsing: the number, phrase or formula that the reply states; numbers are read as
-the language writes them. A reply ends where the next question would begin, never at a blank line. Left out: votes over several solutions.
+(2022) as lm-evaluation-harness's task file holds them (``gsm8k_cot``); BBH's three with ``So the answer is``, MATH's first four training problems
+with their solutions. Black-box parsing: the number, phrase or formula that the reply states. A reply ends where the next question would begin,
+never at a blank line. GSM8K in other languages is :mod:`modelyard.evals.catalog.mgsm`. Left out: votes over several solutions.
 """
 
 from __future__ import annotations
@@ -14,14 +14,9 @@ from pathlib import Path
 from modelyard.evals.answers.equivalence import math_answer
 from modelyard.evals.answers.numbers import final_number
 from modelyard.evals.benchmark import Benchmark, Item
-from modelyard.evals.catalog.rows import find, jsonl, load, taken, text
-from modelyard.evals.ways import opening
+from modelyard.evals.catalog.rows import find, load, taken, text
 from modelyard.formats.json_file import Line, text_of
 from modelyard.model.asked import Decoding
-
-GROUPED_BY_POINTS = ("de", "es", "fr", "ru")
-"""Languages of MGSM in which a point before three digits sets thousands apart."""
-LANGUAGES = ("bn", "de", "es", "fr", "ja", "ru", "sw", "te", "th", "zh")
 
 
 def worked(name: str, items: tuple[Item, ...], prompt: str, prefaces: dict[str, str], stops: tuple[str, ...], parser: str) -> Benchmark:
@@ -78,29 +73,6 @@ def gsm8k_cot(data: Path, shots: int | None) -> Benchmark:
     return worked("gsm8k_cot", gsm8k_items(data), "Q: {question}\nA:", {"": shown}, ("Q:",), "final_number")
 
 
-def mgsm(data: Path, shots: int | None, language: str | None = None) -> Benchmark:
-    """GSM8K's first 250 test problems in ten languages (or one), 8-shot chain of thought in the same."""
-    if language is not None and language not in LANGUAGES:
-        raise ValueError(f"mgsm has no language {language!r}; it has {', '.join(LANGUAGES)}")
-    items: list[Item] = []
-    prefaces, stops = {}, []
-    for code in LANGUAGES if language is None else (language,):
-        source = find(data, f"mgsm/fewshot_{code}.jsonl")
-        examples = jsonl(source, "question", "answer")
-        prefaces[code] = "".join(
-            f"{row['question']}\n{row['answer']}\n\n" for row in taken(examples, min(8, len(examples)) if shots is None else shots, source)
-        )
-        ask, reply = (opening(str(examples[0][key])) for key in ("question", "answer"))
-        stops.append(ask)
-        for line, row in enumerate(jsonl(find(data, f"mgsm/samples_{code}.jsonl"), "question", "answer")):
-            fields = {"question": f"{ask} {row['question']}\n{reply}"}
-            item_id, question = f"mgsm/{code}/{line}", str(row["question"])
-            items.append(Item(id=item_id, fields=fields, target=str(row["answer"]), group=code, question=question))
-    name = "mgsm" if language is None else f"mgsm_{language}"
-    made = worked(name, tuple(items), "{question}", prefaces, tuple(filter(None, stops)), "final_number")
-    return made.model_copy(update={"group_scorers": {code: "same_number_grouped" for code in prefaces if code in GROUPED_BY_POINTS}})
-
-
 def maths(data: Path, shots: int | None) -> Benchmark:
     """MATH, 4-shot with the solutions of the training set; answers are compared by what they mean."""
     lines = load(data, "math/samples.jsonl", "math/**/test*")
@@ -147,5 +119,5 @@ def bbh(data: Path, shots: int | None, task: str | None = None) -> Benchmark:
     return worked("bbh" if task is None else f"bbh_{task}", tuple(items), prompt, prefaces, ("\n\nQ:", "\nQ:"), "stated_answer")
 
 
-BENCHMARKS = {"gsm8k": gsm8k, "gsm8k_cot": gsm8k_cot, "mgsm": mgsm, "bbh": bbh, "math": maths}
-FAMILIES = {"mgsm": mgsm, "bbh": bbh}
+BENCHMARKS = {"gsm8k": gsm8k, "gsm8k_cot": gsm8k_cot, "bbh": bbh, "math": maths}
+FAMILIES = {"bbh": bbh}
