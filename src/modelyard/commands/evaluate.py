@@ -103,6 +103,8 @@ def named(benchmark: str, data: Path, options: Options) -> Benchmark:
 def measure_suite(options: Options, file: Path, data: Path) -> None:
     """Every benchmark of a suite whose data is there; what is missing is said, on the screen and in ``suite.json``."""
     suite = load_config(SuiteConfig, file)
+    if options.choose_by:
+        suite = suite.model_copy(update={"choose_by": options.choose_by})
     planned = plan(suite, data, options.limit, file.parent)
     model, helpers = opened(options.model, options), tools(options)
     found: dict[str, Estimate] = {}

@@ -1,7 +1,7 @@
 """The evals stage's config, and suites of benchmarks in aspects for the command.
 
-A suite groups names into aspects, as GPT-Fathom does (configs/evals/fathom.toml). Left out: weights between benchmarks;
-an aspect is the plain mean of those that ran.
+A suite groups names into aspects, as GPT-Fathom does (configs/evals/fathom.toml), and may say for all of them how they are
+asked (configs/evals/fathom-chat.toml). Left out: weights between benchmarks; an aspect is the plain mean of those that ran.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import NamedTuple
 from pydantic import Field, model_validator
 
 from modelyard.config import Config
-from modelyard.evals import catalog
+from modelyard.evals import catalog, ways
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.sets import BenchmarkConfig, BenchmarkConfigs, SetsConfig, build
+from modelyard.evals.ways import ChooseBy
 from modelyard.judges.open_judge import JudgeConfig
 from modelyard.judges.sandbox.run import Limits
 from modelyard.stats.estimate import Estimate
@@ -51,6 +52,10 @@ class SuiteConfig(Config):
     """Aspect -> benchmarks."""
     shots: dict[str, int] = Field(default_factory=dict)
     """Benchmark -> examples in the prompt, where not its usual number."""
+    chat: bool | None = None
+    """Ask all of them in the model's chat template, or as plain text; absent: as each does. A benchmark's own table goes before."""
+    choose_by: ChooseBy | None = None
+    """Multiple choice: the likeliest option, or the letter of a generated reply; absent: as each does. A benchmark's own table goes before."""
     benchmarks: BenchmarkConfigs = ()
     """Tables, as those of ``[evals.benchmarks]``, of the benchmarks that are not simply named: sets of files, or of the catalog
     with what is to differ."""
@@ -96,10 +101,17 @@ def plan(suite: SuiteConfig, data: Path, limit: float | None, beside: Path = Pat
                     if name in tables
                     else catalog.build(name, data, limit=limit, shots=suite.shots.get(name))
                 )
-                planned.append(Planned(aspect, name, built, ""))
+                planned.append(Planned(aspect, name, in_way_of(suite, built, tables.get(name)), ""))
             except ValueError as error:
                 planned.append(Planned(aspect, name, None, str(error)))
     return planned
+
+
+def in_way_of(suite: SuiteConfig, benchmark: Benchmark, own: BenchmarkConfig | None) -> Benchmark:
+    """Asked as the suite asks, where its own table does not say. Raises ValueError where it has no chat form."""
+    choose_by = suite.choose_by if benchmark.method in ways.BY_LIKELIHOOD and not (own and own.choose_by) else None
+    chat = suite.chat if own is None or own.chat is None else None
+    return ways.asked(benchmark, choose_by, chat)
 
 
 def described(config: BenchmarkConfig, limit: float | None, data: Path, beside: Path) -> Benchmark:

@@ -21,6 +21,7 @@ from modelyard.model.inference.screening import SIGMAS, is_close, token_error
 from modelyard.model.subject import Subject
 from tests.unit import small_model
 from tests.unit.completions_server import serving
+from tests.unit.evals.test_suite_and_exams import ROOT, write_kinds
 
 EXECUTION = ExecutionConfig(threads=1)
 QUESTIONS = [
@@ -196,6 +197,31 @@ def test_chat_only_server_answers_multiple_choice_by_letter(
     assert [one["target"] for one in ours] == ["A", "B", "C", "A"]
     assert plain == 2
     assert "has no /completions for tiny; ask it through a chat template" in refusal
+
+
+def test_suite_fathom_chat_asks_a_chat_only_server_one_item_of_each_kind(
+    chatting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr("modelyard.model.endpoint.WORKERS", 1)
+    write_kinds(tmp_path)
+    given = ["--suite", str(ROOT / "configs/evals/fathom-chat.toml"), "--data", str(tmp_path), "--max-new-tokens", "3", "--threads", "1"]
+    local, served = tmp_path / "local", tmp_path / "served"
+
+    assert main(["eval", str(chatting), *given, "--isolation", "available", "--out", str(local)]) == 0
+    with serving(Subject.open("x", chatting, EXECUTION, 4), only="chat/completions") as base:
+        assert main(["eval", f"{base}#tiny", *given, "--isolation", "available", "--out", str(served)]) == 0
+
+    ours, theirs = (json.loads((out / "suite.json").read_text()) for out in (local, served))
+    assert set(ours["scores"]) == {"arc_easy", "winogrande", "lambada_word", "web_questions", "gsm8k_cot", "human_eval"}
+    assert ours["scores"] == theirs["scores"]
+    assert all("missing data" in reason for reason in ours["missing"].values())
+    for name in ours["scores"]:
+        (record,), (other,) = ([json.loads(line) for line in (out / f"{name}.jsonl").read_text().splitlines()] for out in (local, served))
+        assert record["prompt"].startswith("[user] ")
+        assert record["prompt"].endswith("\n[assistant]:")
+        assert json.loads(other["prompt"])[0]["role"] == "user"
+        assert record["output"] == other["output"]
+        assert record["choice"] == -1, "no likelihoods"
 
 
 def test_likelihoods_in_chat_are_those_after_the_open_turn(chatting: Path, data: Path, tmp_path: Path) -> None:

@@ -61,6 +61,67 @@ def test_suite_fathom_has_the_papers_24_benchmarks_and_names_missing_files(tmp_p
     assert means["math"] == "not measured: 0 of 2"
 
 
+KINDS: dict[str, list[dict]] = {
+    "arc/samples_easy.jsonl": [{"question": "Which flies?", "choices": ["cow", "owl"], "answer": 1}],
+    "arc/fewshot_easy.jsonl": [{"question": "Which swims?", "choices": ["cod", "cow"], "answer": 0}],
+    "winogrande/test.jsonl": [{"sentence": "The cup fits _ well.", "option1": "here", "option2": "there", "answer": "2"}],
+    "winogrande/fewshot.jsonl": [{"sentence": "The _ runs.", "option1": "cat", "option2": "rock", "answer": "1"}],
+    "lambada/samples.jsonl": [{"input": [{"content": "the king of the"}], "ideal": "castle"}],
+    "lambada/fewshot.jsonl": [{"sample": [{"content": "she bakes"}, {"content": "bread"}]}],
+    "web_questions/samples.jsonl": [{"question": "who bakes?", "answers": ["the baker"]}],
+    "web_questions/fewshot.jsonl": [{"question": "who sails?", "answers": ["the sailor"]}],
+    "gsm8k/test.jsonl": [{"question": "One and one?", "answer": "1+1=2\n#### 2"}],
+    "human_eval/HumanEval.jsonl": [
+        {
+            "task_id": "H/0",
+            "prompt": "def f():\n",
+            "canonical_solution": "    return 1\n",
+            "test": "def check(f):\n    assert f() == 1",
+            "entry_point": "f",
+        }
+    ],
+}
+COT = "fewshot_config:\n  samples:\n" + "".join(f"  - question: q{k}\n    target: The answer is {k}.\n" for k in range(8))
+
+
+def write_kinds(root: Path) -> None:
+    """One item of each kind of the suite, as far as it needs no classifier."""
+    for name, rows in KINDS.items():
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (root / "gsm8k" / "gsm8k-cot.yaml").write_text(COT)
+
+
+def test_suite_fathom_chat_asks_every_benchmark_in_chat_for_text_that_is_parsed(tmp_path: Path) -> None:
+    plain, chat = (load_config(SuiteConfig, ROOT / "configs" / "evals" / f"{name}.toml") for name in ("fathom", "fathom-chat"))
+    write_kinds(tmp_path)
+
+    built = {one.name: one.benchmark for one in plan(chat, tmp_path, None) if one.benchmark}
+
+    listed = [[name for members in suite.aspects.values() for name in members] for suite in (plain, chat)]
+    assert [name.replace("lambada_word", "lambada") for name in listed[1]] == listed[0]
+    assert set(built) == {"arc_easy", "winogrande", "lambada_word", "web_questions", "gsm8k_cot", "human_eval"}
+    assert {one.method for one in built.values()} == {"generate", "code"}
+    assert all(one.chat and one.decoding.max_new_tokens for one in built.values())
+    assert built["arc_easy"].parser == built["winogrande"].parser == "letter"
+
+
+def test_suite_way_yields_to_a_benchmarks_own_table_and_says_what_has_no_chat_form(tmp_path: Path) -> None:
+    write_kinds(tmp_path)
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "a.txt").write_text("the king of the castle\n")
+    (tmp_path / "s.toml").write_text(
+        'name = "s"\nchat = true\nchoose_by = "letter"\n[aspects]\na = ["arc_easy", "plain", "perplexity"]\n'
+        '[benchmarks.plain]\ncatalog = "arc_easy"\nchat = false\nchoose_by = "likelihood"\n'
+    )
+
+    planned = {one.name: one for one in plan(load_config(SuiteConfig, tmp_path / "s.toml"), tmp_path, None)}
+
+    assert planned["arc_easy"].benchmark.chat
+    assert (planned["plain"].benchmark.chat, planned["plain"].benchmark.method) == (False, "choices")
+    assert planned["perplexity"].missing == "benchmark perplexity: scores whole texts, so it has no chat form"
+
+
 def test_suite_unknown_benchmark_is_named(tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_text('name = "s"\n[aspects]\nmath = ["gsm9k"]\n[shots]\n')
 

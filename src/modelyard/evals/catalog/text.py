@@ -1,7 +1,7 @@
 """Reading on: LAMBADA's last words (Paperno et al. 2016), and the loss on a text of one's own.
 
-LAMBADA as lm-evaluation-harness asks it: right when the word's tokens are the greedy continuation, perplexity of the word beside it. Left out:
-cloze prompts with blanks (GPT-3's few-shot form).
+LAMBADA as lm-evaluation-harness asks it: right when the word's tokens are the greedy continuation, perplexity of the word beside it; or with the
+word generated and compared (``lambada_word``), as a chat model is asked. Left out: cloze prompts with blanks (GPT-3's few-shot form).
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from pathlib import Path
 from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark, Item
 from modelyard.evals.catalog.rows import find, jsonl, load, refuse_shots, taken, text
 from modelyard.formats.json_file import Line, text_of
+from modelyard.model.asked import Decoding
 
+COMPLETE = "Complete the passage with its last word.\n\n"
 PIECE = 2000
 """Characters of a text scored together."""
 
@@ -36,6 +38,21 @@ def lambada(data: Path, shots: int | None) -> Benchmark:
         method="last_word",
         prefaces={"": shown},
     )
+
+
+def lambada_word(data: Path, shots: int | None) -> Benchmark:
+    """The last word as the model writes it, after an instruction that a chat model needs."""
+    made = lambada(data, shots)
+    change = {
+        "name": "lambada_word",
+        "method": "generate",
+        "decoding": Decoding(max_new_tokens=8, temperature=0.0, samples=1, seed=0),
+        "parser": "first_word",
+        "scorer": "last_word",
+        "metrics": ("last_word", "parsed"),
+        "prefaces": {"": COMPLETE + made.prefaces[""]},
+    }
+    return made.model_copy(update=change)
 
 
 def passage(line: Line) -> tuple[str, str]:
@@ -73,4 +90,4 @@ def perplexity(data: Path, shots: int | None) -> Benchmark:
     )
 
 
-BENCHMARKS = {"lambada": lambada, "perplexity": perplexity}
+BENCHMARKS = {"lambada": lambada, "lambada_word": lambada_word, "perplexity": perplexity}
