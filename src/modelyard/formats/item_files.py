@@ -2,12 +2,13 @@
 
 | tool | file | benchmark | score |
 | --- | --- | --- | --- |
-| lm-evaluation-harness | ``samples_{task}_{time}.jsonl`` | the task of the file's name; each filter by itself | the first of ``metrics`` |
+| lm-evaluation-harness | ``samples_{task}_{time}.jsonl`` | the task and the filter, unless ``none`` | the first of ``metrics`` |
 | inspect_ai | ``.eval``, ``.json``, samples as JSON lines | task; each scorer by itself | C 1, P 0.5, I and N 0, or a number |
 | HELM | ``per_instance_stats.json`` | the run's folder without its model | the first of :data:`HELM_METRICS` |
 | OpenCompass | ``{dataset}.json`` with ``details`` | the file's name | ``correct`` or ``is_correct`` |
 
-A row names what was asked by ``content``, a hash, where the tool says it: the same item of two files must have the same.
+A row names what was asked by ``content``, a hash, where the tool says it (HELM and OpenCompass in a file beside:
+:mod:`modelyard.formats.item_contents`): the same item of two files must have the same.
 A score that cannot be read is an error, never 0. Left out: whatever these tools average themselves.
 """
 
@@ -21,12 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from modelyard.config import complaint, digest
-from modelyard.formats import json_file
+from modelyard.formats import item_contents, json_file
 from modelyard.formats.json_file import Line
 
 GRADES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
 """inspect_ai's correct, partially correct, incorrect, no answer."""
 HELM_METRICS = ("exact_match", "quasi_exact_match", "final_number_exact_match", "math_equiv", "test_avg", "f1_score", "rouge_l")
+UNFILTERED = "none"
+"""lm-evaluation-harness's filter that takes replies as they are."""
 LOWER_IS_BETTER = ("perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "brier_score", "ter", "wer", "mse", "mae")
 SAMPLES = re.compile(r"samples_(?P<task>.+?)(?:_\d{4}-\d\d-\d\dT[\d.:-]+)?\.jsonl?(?:\.gz)?$")
 
@@ -75,12 +78,11 @@ def objects(path: Path, value: Any) -> list[dict[str, Any]]:
 
 def of_lines(path: Path, lines: list[Line]) -> Iterator[Line]:
     """Rows of JSON lines: ours as they are, lm-evaluation-harness's and inspect_ai's turned."""
-    filters = {str(row["filter"]) for _, row in lines if is_harness(row) and "filter" in row}
     named = SAMPLES.search(path.name)
     for where, row in lines:
         if is_harness(row):
             task = str(row.get("task") or row.get("task_name") or (named["task"] if named else "benchmark"))
-            name = f"{task} ({row.get('filter')})" if len(filters) > 1 else task
+            name = task if row.get("filter") in (None, UNFILTERED) else f"{task} ({row['filter']})"
             content = {"content": digest([row["doc_hash"], row.get("target_hash")])} if row.get("doc_hash") else {}
             yield Line(where, {**row, "benchmark": name, "score": harness_score(where, row), **content})
         elif isinstance(row.get("scores"), dict):
@@ -152,6 +154,7 @@ def inspect_sample(where: str, task: str, sample: Mapping[str, Any]) -> Iterator
 def helm(path: Path, instances: Iterable[Mapping[str, Any]]) -> Iterator[Line]:
     """Rows of HELM; perturbed instances are a benchmark of their own, train trials samples of one item."""
     run = ",".join(part for part in path.resolve().parent.name.split(",") if not part.startswith("model"))
+    contents = item_contents.of_helm(path)
     for place, instance in enumerate(instances, 1):
         where = f"{path}: instance {place}"
         means = {
@@ -162,9 +165,14 @@ def helm(path: Path, instances: Iterable[Mapping[str, Any]]) -> Iterator[Line]:
         metric = next((name for name in HELM_METRICS if means.get(name) is not None), None)
         if metric is None:
             raise ValueError(f"{where}: none of {', '.join(HELM_METRICS)} among its stats")
-        perturbation = instance.get("perturbation")
-        kind = f" ({perturbation.get('name')})" if isinstance(perturbation, dict) else ""
-        yield Line(where, {"item": instance.get("instance_id"), "score": means[metric], "benchmark": f"{run}{kind}"})
+        perturbation = item_contents.perturbed(instance.get("perturbation"))
+        content = contents.get((str(instance.get("instance_id")), perturbation))
+        row = {
+            "item": instance.get("instance_id"),
+            "score": means[metric],
+            "benchmark": f"{run} ({perturbation})" if perturbation else run,
+        }
+        yield Line(where, {**row, **({"content": content} if content else {})})
 
 
 def opencompass(path: Path, details: Any) -> Iterator[Line]:
@@ -172,8 +180,11 @@ def opencompass(path: Path, details: Any) -> Iterator[Line]:
     listed = details if isinstance(details, list) else list(details.values()) if isinstance(details, dict) else details
     if isinstance(listed, list):  # beside its rows a table may say what kind they are
         listed = [one for one in listed if not isinstance(one, str)]
+    contents = item_contents.of_opencompass(path)
     for place, row in enumerate(objects(path, listed)):
         found = [value for key in ("correct", "is_correct") if (value := number(row.get(key))) is not None]
         if not found:
             raise ValueError(f"{path}: details {place}: neither 'correct' nor 'is_correct' is a number or true or false")
-        yield Line(f"{path}: details {place}", {"item": place, "score": found[0], "benchmark": path.name.split(".")[0]})
+        content = item_contents.of_prompt(row) or contents.get(str(place))
+        known = {"item": place, "score": found[0], "benchmark": path.name.split(".")[0]}
+        yield Line(f"{path}: details {place}", {**known, **({"content": content} if content else {})})

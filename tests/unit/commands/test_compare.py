@@ -145,6 +145,79 @@ def test_compare_command_filters_of_the_harness_are_two_benchmarks(tmp_path: Pat
     }
 
 
+def test_compare_command_different_filters_of_the_harness_are_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = {}
+    for name in ("strict-match", "flexible-extract", "none"):
+        files[name] = tmp_path / name / "samples_gsm8k_2026-01-02T03-04-05.678901.jsonl"
+        files[name].parent.mkdir()
+        files[name].write_text("\n".join(json.dumps(harness(k, 1.0, name)) for k in range(40)))
+
+    assert main(["compare", str(files["strict-match"]), str(files["flexible-extract"])]) == 2
+    said = "benchmarks differ: old has ['gsm8k (strict-match)'], new has ['gsm8k (flexible-extract)']"
+    assert said in capsys.readouterr().err
+    assert list(compared(files["none"], files["none"], tmp_path / "out.json")) == ["gsm8k"]
+
+
+def helm_run(folder: Path, question: str, perturbed: str = "", plain: bool = False) -> Path:
+    """A folder of HELM's: scores of two instances, one of them perturbed too, and what was asked."""
+    folder.mkdir(parents=True)
+    stats = [{"name": {"name": "exact_match"}, "mean": 1.0}]
+    robustness = {"name": "misspelling", "robustness": True}
+    scores = [{"instance_id": f"id{k}", "train_trial_index": 0, "stats": stats} for k in range(2)]
+    scores.append({"instance_id": "id0", "perturbation": robustness, "train_trial_index": 0, "stats": stats})
+    (folder / "per_instance_stats.json").write_text(json.dumps(scores))
+
+    def state(name: str, text: str, **more: object) -> dict:
+        references = [{"output": "yes" if plain else {"text": "yes"}, "tags": ["correct"]}]
+        return {"instance": {"id": name, "input": text if plain else {"text": text}, "references": references, **more}, "request": {}}
+
+    states = [state("id0", "First?"), state("id1", question), state("id0", perturbed or "Frist?", perturbation=robustness)]
+    (folder / "scenario_state.json").write_text(json.dumps({"adapter_spec": {}, "request_states": states}))
+    return folder / "per_instance_stats.json"
+
+
+def test_compare_command_other_questions_of_helm_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    same, other, spelled, old = (
+        helm_run(tmp_path / "runs" / f"law,model={name}", *words)
+        for name, words in {"a": ("Second?",), "b": ("Another?",), "c": ("Second?", "First??"), "d": ("Second?", "", True)}.items()
+    )
+
+    assert main(["compare", str(same), str(other)]) == 2
+    assert "law: item id1 is another question in the two files (1 of 2 items)" in capsys.readouterr().err
+    assert main(["compare", str(same), str(spelled)]) == 2
+    assert "law (misspelling): item id0 is another question" in capsys.readouterr().err
+    assert set(compared(same, old, tmp_path / "out.json")) == {"law", "law (misspelling)"}, "texts as strings, as HELM once wrote them"
+    other.with_name("scenario_state.json").unlink()
+    assert main(["compare", str(same), str(other)]) == 0, "nothing is known of what was asked"
+    same.with_name("scenario_state.json").write_text('{"request_states": [{"instance": 1}]}')
+    assert main(["compare", str(same), str(other)]) == 2
+    assert "scenario_state.json: request state 1: no instance with input and references" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("where", ["details", "predictions", "options"])
+def test_compare_command_other_prompts_of_opencompass_are_refused(where: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(name: str, second: object) -> Path:
+        prompts = [[{"role": "HUMAN", "prompt": "First?"}], second]
+        rows: dict[str, object] = {
+            str(k): {"correct": True, **({"prompt": prompt} if where == "details" else {})} for k, prompt in enumerate(prompts)
+        }
+        result = tmp_path / name / "results" / "m" / "gsm8k.json"
+        result.parent.mkdir(parents=True)
+        result.write_text(json.dumps({"accuracy": 100, "details": {"type": "GEN", **rows}}))
+        beside = tmp_path / name / "predictions" / "m" / "gsm8k.json"
+        beside.parent.mkdir(parents=True)
+        asked = [{"origin_prompt": p} if where == "predictions" else {"label: A": {"testing input": p, "PPL": 1.0}} for p in prompts]
+        if where != "details":
+            beside.write_text(json.dumps({str(k): one for k, one in enumerate(asked)}))
+        return result
+
+    one, again, other = run("a", "Second?"), run("b", "Second?"), run("c", "Another?")
+
+    assert list(compared(one, again, tmp_path / "out.json")) == ["gsm8k"]
+    assert main(["compare", str(one), str(other)]) == 2
+    assert "gsm8k: item 1 is another question in the two files (1 of 2 items)" in capsys.readouterr().err
+
+
 def test_compare_command_reads_logs_of_inspect(tmp_path: Path) -> None:
     log = {"version": 2, "status": "success", "eval": {"task": "arc", "model": "m"}}
     grades = {"old": "C", "new": "I"}

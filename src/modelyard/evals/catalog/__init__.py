@@ -46,7 +46,9 @@ BENCHMARKS: dict[str, Builder] = {
     **truthfulness.BENCHMARKS,
     **images.BENCHMARKS,
 }
-FAMILIES = {**choice.FAMILIES, **reasoning.FAMILIES, **mgsm.FAMILIES, **translated.FAMILIES}
+Family = Callable[[Path, int | None, str | None], Benchmark]
+"""The same of one member, or with None of all."""
+FAMILIES: dict[str, Family] = {**choice.FAMILIES, **reasoning.FAMILIES, **mgsm.FAMILIES, **translated.FAMILIES}
 """Prefix -> builder of one member: ``mmlu_virology``, ``mgsm_de``, ``bbh_navigate``, ``mmlu_translated_de``."""
 
 
