@@ -154,6 +154,23 @@ def check_pretraining(config: PipelineConfig, base: PretrainConfig) -> None:
     _ = config.ladder
 
 
+def check_shape(config: PipelineConfig) -> None:
+    """Raise ValueError where the layout does not divide a base model of others, as far as its files are at hand; one rank divides every model.
+
+    A pretrained base says its shape itself (:func:`check_pretraining`).
+    """
+    execution = config.execution
+    if isinstance(config.base, PretrainConfig) or execution.world_size == 1:
+        return
+    from tasks.stage_memory import base_model  # brings the stages with it, which a config alone does without
+
+    if model := base_model(config):
+        try:
+            model.check_execution(execution)
+        except ValueError as error:
+            raise ValueError(f"base.path: {config.base.path}: {error}") from None
+
+
 def check_imported(config: PipelineConfig, base: ImportConfig | ContinueConfig) -> None:
     """What cannot apply to a model of others is set aside by name, with a reason, and nothing is configured that would be passed over."""
     if not isinstance(config.tokens, BaseTokensConfig):

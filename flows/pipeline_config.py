@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from flows.pipeline_checks import check_fit
+from flows.pipeline_checks import check_fit, check_shape
 from modelyard.config import Config, ConfigError, load_config, read_tree
 from modelyard.data.contamination.overlap import ContaminationConfig
 from modelyard.data.corpus.config import CorpusConfig
@@ -202,9 +202,14 @@ OTHER_FILES = "a suite of benchmarks is for modelyard eval --suite, a shape of a
 
 
 def load_pipeline(file: str, overrides: Sequence[str]) -> PipelineConfig:
-    """Read a pipeline's TOML file. Raises ConfigError with one line naming file and key."""
+    """Read a pipeline's TOML file, and the shape of a base model of others. Raises ConfigError with one line naming file and key."""
     found = read_tree(Path(file))
     if not found.keys() & {"corpus", "feedback", "base", "policy", "release"}:
         there = ", ".join(map(printable, found)) or "nothing"
         raise ConfigError(f"{file}: not a pipeline: there is no [corpus], [base], [policy] or [release], but {there}; {OTHER_FILES}")
-    return load_config(PipelineConfig, file, overrides)
+    config = load_config(PipelineConfig, file, overrides)
+    try:
+        check_shape(config)
+    except ValueError as error:
+        raise ConfigError(f"{file}: {error}") from None
+    return config

@@ -19,16 +19,20 @@ from modelyard.adapters.servers.prefect_server import prefect_server
 from modelyard.config import ConfigError
 from modelyard.data.corpus.document import DataError
 from modelyard.exit_codes import BAD_INPUT, BLOCK, FAILED, HOLD
+from modelyard.model.hf.conversion import export_hf
 from modelyard.store.outage import StorageError
 from tasks.missing import missing, require_isolation
 from tasks.release import BlockError, HoldError
 from tasks.session import run_from_terminal
+from tests.unit.model import seeing
+from tests.worlds import imported
 
 ROOT = Path(__file__).parents[2]
 SMALLEST = str(ROOT / "configs/pipeline/smallest.toml")
 TINY_GRPO, TINY_DPO, TINY_LORA = (str(ROOT / f"configs/pipeline/tiny-{name}.toml") for name in ("grpo", "dpo", "lora"))
 TAUGHT = str(ROOT / "configs/pipeline/tiny-taught.toml")
 SMOLLM2 = str(ROOT / "configs/pipeline/smollm2.toml")
+SMOLLM2_GPU = str(ROOT / "configs/pipeline/smollm2-gpu.toml")
 IMAGES = str(ROOT / "configs/pipeline/tiny-images.toml")
 
 
@@ -70,6 +74,7 @@ IMAGES = str(ROOT / "configs/pipeline/tiny-images.toml")
         ),
         ([SMALLEST, "execution.data_parallel=3"], "x execution.data_parallel 3"),
         ([TINY_DPO, "policy.micro_batch=2"], "policy.micro_batch 2 is less than feedback.votes.completions 4: those of a comparison stay"),
+        ([SMOLLM2_GPU, "execution.data_parallel=8"], "sft.batch 32 is not divisible by micro_batch 8 x execution.data_parallel 8"),
         (
             [SMALLEST, "evals.benchmarks.openings.max_new_tokens=31"],
             "evals.benchmarks.openings.max_new_tokens 31 leaves no room for a prompt in seq_len 32",
@@ -122,6 +127,39 @@ def test_line_bad_config_is_one_line_before_anything_starts(tmp_path, monkeypatc
     code = run_from_terminal(arguments[0], arguments[1:], load_pipeline, lambda config: pytest.fail("the flow must not start"))
     assert code == BAD_INPUT
     out, err = capfd.readouterr()
+    assert message in err
+    assert err.count("\n") == 1
+    assert not out
+    assert not (tmp_path / ".modelyard").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["execution.tensor_parallel=3"], "model.heads 4 is not divisible by execution.tensor_parallel 3"),
+        (
+            [
+                "execution.pipeline_parallel=2",
+                "execution.virtual_pipeline=2",
+                *(f"{stage}.micro_batch=1" for stage in ("sft", "sft_start", "reward", "gold", "policy")),
+            ],
+            "model.layers 2 is not divisible by execution.pipeline_parallel 2 x virtual_pipeline 2",
+        ),
+        (["execution.context_parallel=2"], "execution.context_parallel 2 is for rows of text; this model is shown images (model.vision)"),
+    ],
+)
+def test_line_whose_layout_does_not_divide_its_imported_base_is_refused_on_reading(tmp_path, monkeypatch, capfd, overrides, message):
+    monkeypatch.chdir(tmp_path)
+    line = imported.write(tmp_path)
+    if "context_parallel" in overrides[0]:
+        (tmp_path / "sees").mkdir()
+        export_hf(seeing.write(tmp_path / "sees"), tmp_path / "sees" / "exported", end_id=0, pad_id=4)
+        overrides = [*overrides, "base.path=sees/exported"]
+    capfd.readouterr()
+    code = run_from_terminal(str(line), overrides, load_pipeline, lambda config: pytest.fail("the flow must not start"))
+    assert code == BAD_INPUT
+    out, err = capfd.readouterr()
+    assert "line.toml: base.path: " in err
     assert message in err
     assert err.count("\n") == 1
     assert not out

@@ -71,8 +71,7 @@ def run(
         shutil.rmtree(checkpoints / "hf", ignore_errors=True)
         gguf.to_hf(path, checkpoints / "hf")
         path = checkpoints / "hf"
-    # every later stage would refuse a layout that does not divide the model; this is the first that can know
-    model = import_hf(path, out, tp=execution.tensor_parallel, pp=execution.pipeline_parallel, seq_len=config.seq_len)
+    model = import_hf(path, out, seq_len=config.seq_len)
     shutil.rmtree(checkpoints / "hf", ignore_errors=True)
     control_tokens.allow(out, config.allowed_special)
     Encoder(out)  # refuses a token that it does not have
