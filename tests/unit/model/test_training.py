@@ -263,3 +263,28 @@ def test_compiled_layers_train_as_eager_ones(style: str) -> None:
             data = data._replace(extras={**data.extras, **stems})
         one, other = (engine.train_step(data, 4, masked_loss) for engine in (eager, compiled))
         assert other == pytest.approx(one, rel=1e-5)
+
+
+def dropped(stage: int, step: int = 0) -> list[torch.Tensor]:
+    """What the ranks of a pipeline stage drop in a step: of what tensor-parallel ranks hold alike, and of what each has its share of."""
+    from megatron.core import tensor_parallel
+
+    engine = Engine(model("llama", True), EXECUTION, seed=3, precision="fp32", dropout=0.5)
+    engine.layout, engine.step = engine.layout._replace(pp=2, pp_rank=stage), step
+    engine._seed_randomness()
+    alike = torch.nn.functional.dropout(torch.ones(256), 0.5)
+    with tensor_parallel.get_cuda_rng_tracker().fork():
+        return [alike, torch.nn.functional.dropout(torch.ones(256), 0.5)]
+
+
+def test_dropout_of_one_pipeline_stage_is_not_that_of_the_next() -> None:
+    first, second = dropped(0), dropped(1)
+    assert not any(torch.equal(one, other) for one in first for other in second)
+    assert all(torch.equal(one, again) for one, again in zip(second, dropped(1), strict=True))
+    assert not any(torch.equal(one, later) for one, later in zip(second, dropped(1, step=1), strict=True))
+
+
+def test_dropout_of_the_first_stage_is_a_function_of_seed_and_step_alone() -> None:
+    torch.manual_seed(3 * 1_000_003 + 5)
+    expected = torch.nn.functional.dropout(torch.ones(256), 0.5)
+    assert torch.equal(dropped(0, step=5)[0], expected)

@@ -311,8 +311,9 @@ class Engine(Stored):
 
         if not self.dropout and not (self.lora and self.lora.dropout):
             return  # nothing else is drawn while training
-        replica = self.layout.sampler * 7_919  # what is dropped must differ between replicas, and between the positions of one
-        tensor_parallel.model_parallel_cuda_manual_seed((self.seed * 1_000_003 + self.step + replica) % (1 << 31), force_reset_rng=True)
+        # what is dropped must differ between replicas, the positions of one, and the layers of one pipeline stage and the next
+        place = self.layout.sampler * 7_919 + self.layout.pp_rank * 104_729
+        tensor_parallel.model_parallel_cuda_manual_seed((self.seed * 1_000_003 + self.step + place) % (1 << 31), force_reset_rng=True)
 
 
 def _sequence_parallel_switches(module: Any) -> list[tuple[Any, str]]:
