@@ -12,7 +12,7 @@ import os
 from modelyard.adapters.home import home
 from modelyard.adapters.mlflow.model_source import local_directory
 from modelyard.judges.open_judge import AskedModel
-from tasks.line import LineConfig
+from tasks.line_config import LineConfig
 from tasks.missing import tables
 
 REGISTERED = ("models:/", "runs:/")

@@ -12,7 +12,7 @@ from modelyard.evals import sets
 from modelyard.evals.gather import GatherConfig
 from modelyard.evals.sets import BenchmarkConfig
 from modelyard.release.limits import ReleaseConfig
-from tasks.line import LineConfig
+from tasks.line_config import LineConfig
 
 
 def few_items(config: LineConfig) -> list[str]:

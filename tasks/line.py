@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, get_args
+from typing import Any, NamedTuple, get_args
 
 from prefect import task
 from prefect.futures import PrefectFuture, as_completed
@@ -15,43 +15,24 @@ from modelyard.adapters.ray import cluster as ray_cluster
 from modelyard.adapters.ray import train as ray_train
 from modelyard.adapters.ray.fit import sigterm
 from modelyard.config import Config
-from modelyard.execution import ExecutionConfig
 from modelyard.formats.expectation import checked_code
 from modelyard.progress import Report
 from modelyard.store.artifacts import Built
 from modelyard.store.manifest import Artifact, Spec
 from modelyard.store.storage import Storage
 from tasks.build import Place, build, finished, is_transient, line_of, shown_as_cached
+from tasks.line_config import ALONE, LineConfig
+from tasks.stage_memory import base_model, peak_bytes
 from tasks.stages import METRICS, RELEASED, STAGES, Name, On, Stage
 
 RANKS_TIMEOUT_SECONDS = 7 * 24 * 3600
 DRIVER_TIMEOUT_SECONDS = 3600
 DECISION: Name = "decision"
 """Decided anew by every run that has results."""
-ALONE = {
-    "tensor_parallel": 1,
-    "pipeline_parallel": 1,
-    "virtual_pipeline": 1,
-    "data_parallel": 1,
-    "context_parallel": 1,
-    "expert_parallel": 1,
-}
-"""The layout of one rank."""
 
 
-class LineConfig(Protocol):
-    """What a line needs to know of its config."""
-
-    @property
-    def name(self) -> str:
-        """Name of the line."""
-
-    @property
-    def execution(self) -> ExecutionConfig:
-        """Where and how it runs."""
-
-    def of(self, stage: str) -> Config | None:
-        """What defines the artifact of a stage; None where the line has no such stage."""
+def _unknown() -> int | None:
+    return None
 
 
 class Planned(NamedTuple):
@@ -62,6 +43,8 @@ class Planned(NamedTuple):
     parents: Mapping[str, Artifact]
     order: tuple[Name, ...] = ()
     """The stages of the line."""
+    needed: Callable[[], int | None] = _unknown
+    """Gives the bytes of a rank at the peak, where they are known."""
 
 
 class Line:
@@ -134,7 +117,11 @@ class Line:
         stage, config = stage_of(self.config, name), self.config.of(name)
         if stage is None or config is None:
             raise KeyError(name)
-        return Planned(stage, config, self._parents(stage, {}), self.order)
+        return Planned(stage, config, self._parents(stage, {}), self.order, self._memory(name))
+
+    def _memory(self, name: Name) -> Callable[[], int | None]:
+        """What gives the bytes of a rank at the stage's peak: reading the base model's shape is for who wants to know."""
+        return lambda: peak_bytes(name, self.config, base_model(self.config))
 
     def _parents(self, stage: Stage, given: Mapping[str, Artifact]) -> dict[str, Artifact]:
         wanted = {role: names for role, names in stage.reads.items() if role not in given}
@@ -175,19 +162,20 @@ def spec_of(planned: Planned, place: Place) -> Spec:
 @task(retry_delay_seconds=5, retry_condition_fn=is_transient)
 def _stage_task(planned: Planned, place: Place) -> Any:
     """Find the artifact of a stage, or build it."""
-    stage, config = planned.stage, planned.config
+    stage = planned.stage
     spec = spec_of(planned, place)
-    built = build(spec, partial(_produced, stage, config, place), place, stage.metric, planned.order)
+    built = build(spec, partial(_produced, planned, place), place, stage.metric, planned.order)
     if place.execution.checkpoint_store and not built.cached and stage.on is not On.DRIVER:
         Storage(place.execution.checkpoint_store).remove(place.store.workspace(spec).name)  # as the scratch copies are
     return shown_as_cached(built)
 
 
 def _produced(
-    stage: Stage, config: Config, place: Place, inputs: Mapping[str, Path], out: Path, checkpoints: Path, report: Report
+    planned: Planned, place: Place, inputs: Mapping[str, Path], out: Path, checkpoints: Path, report: Report
 ) -> Mapping[str, float]:
     """Run the stage where it belongs."""
+    stage, config = planned.stage, planned.config
     if stage.on is On.DRIVER:
         return stage.run(config, inputs, out, report, **stage.given(config, place))
     execution = place.execution if stage.on is On.RANKS else place.execution.model_copy(update=ALONE)
-    return ray_train.launch(stage.run, config, inputs, out, checkpoints, execution, report)
+    return ray_train.launch(stage.run, config, inputs, out, checkpoints, execution, report, planned.needed)

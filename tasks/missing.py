@@ -40,7 +40,8 @@ from modelyard.release.limits import ReleaseConfig
 from modelyard.store.artifacts import Store
 from modelyard.store.file_hash import require_sha256
 from modelyard.store.inputs import find_input
-from tasks.line import LineConfig, stages_of
+from tasks.line import stages_of
+from tasks.line_config import LineConfig
 
 CARRIED = {*carried.BENCHMARKS, *catalog.images.BENCHMARKS, "human_eval"}
 """Benchmarks that the line's own artifacts bring."""

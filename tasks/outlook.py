@@ -13,9 +13,11 @@ from typing import NamedTuple
 from modelyard.adapters.mlflow.past_builds import PastBuild, past_builds
 from modelyard.adapters.mlflow.server import tracking_uri
 from modelyard.config import Config
+from modelyard.model.network import devices
 from modelyard.store.artifacts import Built
 from tasks.few_items import few_items
-from tasks.line import DECISION, Line, LineConfig, spec_of, stages_of
+from tasks.line import DECISION, Line, spec_of, stages_of
+from tasks.line_config import LineConfig
 from tasks.missing import is_remote, missing, to_fetch
 from tasks.stage_memory import base_model, peak_bytes
 from tasks.stages import Name, Stage
@@ -53,6 +55,8 @@ class Outlook(NamedTuple):
     """Packages that a run would fetch with pip first, as ``NAME==VERSION``."""
     store: str
     """URL of the store that was looked into."""
+    gpus: str
+    """This machine's GPUs with driver, NCCL and free memory; "" where there are none or ``execution.device`` leaves them alone."""
 
 
 def outlook(config: LineConfig) -> Outlook:
@@ -72,8 +76,9 @@ def outlook(config: LineConfig) -> Outlook:
             if found := line.place.store.built(spec):
                 line.built[name], cached = Built(found, cached=True), True
         rows.append(row(name, config, artifact, cached, past, peak_bytes(name, config, model)))
+    gpus = "" if config.execution.device == "cpu" else devices.found()
     fetched = [] if line.has("corpus") else to_fetch(config)
-    return Outlook(rows, [*lacking.data, *lacking.others], few_items(config), fetched, line.place.store.storage.url)
+    return Outlook(rows, [*lacking.data, *lacking.others], few_items(config), fetched, line.place.store.storage.url, gpus)
 
 
 def ready(stage: Stage, present: Mapping[Name, Stage], line: Line) -> bool:

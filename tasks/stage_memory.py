@@ -24,7 +24,7 @@ from modelyard.pretrain.continued import ContinueConfig
 from modelyard.pretrain.import_model import ImportedModel
 from modelyard.scaling.ladder import ScalingConfig
 from modelyard.store.inputs import find_input
-from tasks.line import ALONE, LineConfig
+from tasks.line_config import ALONE, LineConfig
 
 COMPLETIONS = 2
 """Rows of a comparison, at least."""

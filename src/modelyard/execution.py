@@ -30,7 +30,9 @@ class ExecutionConfig(Config):
     """Build stages that do not read each other at the same time; worth it where there is room for both."""
     device: Device = "auto"
     """What ranks compute on: a GPU each (``cuda``; refused where there are too few, waited for on a cluster that grows), the CPU, or GPUs where
-    there is one for each (``auto``)."""
+    there is one for each, or the cluster's autoscaler has node types with so many (``auto``)."""
+    gpu_wait_seconds: float = 1800.0
+    """Seconds that a stage waits for GPUs of a cluster that grows before the run ends in one line; 0: however long it takes."""
     tensor_parallel: int = 1
     """Ranks that share every layer's matrices."""
     pipeline_parallel: int = 1
@@ -95,7 +97,7 @@ class ExecutionConfig(Config):
         ):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
-        for key in ("max_restarts", "hang_seconds", "keep_every", "peak_tflops"):
+        for key in ("max_restarts", "hang_seconds", "gpu_wait_seconds", "keep_every", "peak_tflops"):
             if getattr(self, key) < 0:
                 raise ValueError(f"{key} must be at least 0, got {getattr(self, key)}")
         if self.threads > MOST_THREADS:

@@ -13,11 +13,13 @@ from modelyard.adapters.mlflow.tracker import Tracker
 from modelyard.commands.app import main
 from modelyard.commands.check import summary
 from modelyard.config import Config
+from modelyard.model.network import devices
 from modelyard.pretrain import import_model
 from modelyard.pretrain.import_model import ImportConfig
 from modelyard.store.manifest import Artifact
-from tasks.line import Line, spec_of
+from tasks.line import Line, Planned, _produced, spec_of, stages_of
 from tasks.outlook import Row, outlook
+from tasks.stage_memory import peak_bytes
 from tests.unit import small_model
 
 ROOT = Path(__file__).parents[2]
@@ -122,3 +124,25 @@ def test_check_warns_of_benchmarks_that_will_have_too_few_items(
         assert line.startswith(f"warning: evals.benchmarks.{name}")
         assert f": {count} items, and {key}" in line
         assert f" is {least}: " in line
+
+
+def test_check_says_what_gpus_this_machine_has(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MODELYARD_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(devices, "found", lambda: "1 x H100, driver 580.95.05, CUDA 13.0, NCCL 2.27.7, 79.0 of 80.0 GiB of memory free")
+    (tmp_path / "line.toml").write_text(f'extends = "{ROOT}/configs/pipeline/smallest.toml"\n')
+    main(["check", "line.toml"])
+    assert "GPUs of this machine: 1 x H100, driver 580.95.05, CUDA 13.0, NCCL 2.27.7, 79.0" in capsys.readouterr().out
+    main(["check", "line.toml", "execution.device=cpu"])
+    assert "GPUs" not in capsys.readouterr().out
+
+
+def test_stage_brings_the_memory_that_check_shows_to_its_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = load_pipeline(str(ROOT / "configs/pipeline/smallest.toml"), [])
+    line, seen = Line(config), []
+    monkeypatch.setattr("tasks.line.ray_train.launch", lambda *given: seen.append(given[-1]()) or {})
+    base = Planned(stages_of(config)["base"], config.base, {}, (), line._memory("base"))
+    _produced(base, line.place, {}, tmp_path, tmp_path, lambda *_, **__: None)
+    assert seen == [peak_bytes("base", config, config.base.model)]
+    assert seen[0] > 4 * config.base.model.parameters()

@@ -1,7 +1,7 @@
 """``modelyard check``: what a run of a config would do, before any work.
 
 The stages with what the store has of them, how long their newest builds took by MLflow's record, how much memory a rank
-needs, what is missing, and which benchmarks will have too few items to decide.
+needs, this machine's GPUs, what is missing, and which benchmarks will have too few items to decide.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ def check(
         write(json, json_format.dumps(answer, indent=1) + "\n")
     say(table(HEAD, [cells(row) for row in found.rows], right=HEAD[2:4]) + summary(found.rows), nl=False)
     say(f"store: {found.store}")
+    if found.gpus:
+        say(f"GPUs of this machine: {found.gpus}")
     if found.fetched:
         say(f"fetched with pip first: {', '.join(found.fetched)}")
     for line in found.few:

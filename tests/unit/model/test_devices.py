@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from modelyard.model.network import devices
+from modelyard.model.network import attention, devices
 
 
 def test_cpu_of_a_machine_with_gpus_is_the_cpu_for_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,3 +28,67 @@ def test_rank_beyond_the_machines_gpus_is_refused(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(ValueError, match="rank 2 of this machine has no GPU: it has 2"):
         devices.take(2)
+
+
+GIB = 1 << 30
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, free: int, reserved: int = 0, allocated: int = 0) -> None:
+    """A GPU of 80 GiB."""
+    answers: dict[str, object] = {
+        "is_available": True,
+        "device_count": 2,
+        "mem_get_info": (free, 80 * GIB),
+        "memory_reserved": reserved,
+        "memory_allocated": allocated,
+        "get_device_name": "H100",
+    }
+    for name, answer in answers.items():
+        monkeypatch.setattr(torch.cuda, name, lambda answer=answer: answer)
+    monkeypatch.setattr(torch.cuda.nccl, "version", lambda: (2, 27, 7))
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+
+
+def test_gpu_with_less_memory_than_a_stage_needs_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, free=30 * GIB)
+    said = devices.short_of_memory(41 * GIB)
+    assert said.startswith("41.0 GiB of GPU memory are needed at least, and 30.0 of 80.0 are free; ")
+    assert "\n" not in said
+    assert devices.short_of_memory(30 * GIB) == ""
+    pretend(monkeypatch, free=30 * GIB, reserved=20 * GIB, allocated=5 * GIB)
+    assert devices.short_of_memory(41 * GIB) == "", "torch keeps 15 GiB that it gives to what comes next"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there")
+def test_cpu_is_never_short_of_gpu_memory() -> None:
+    assert devices.short_of_memory(1 << 60) == ""
+
+
+@pytest.mark.parametrize("kernel", ["Open Kernel Module for x86_64  580.95.05  Release", "x86_64 Kernel Module  580.95.05  Tue"])
+def test_preflight_names_gpu_driver_nccl_and_free_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kernel: str) -> None:
+    (tmp_path / "version").write_text(f"NVRM version: NVIDIA UNIX {kernel} Build\nGCC version: gcc version 12.2.0\n")
+    monkeypatch.setattr(devices, "DRIVER", tmp_path / "version")
+    pretend(monkeypatch, free=79 * GIB)
+    assert devices.found() == "2 x H100, driver 580.95.05, CUDA 13.0, NCCL 2.27.7, 79.0 of 80.0 GiB of memory free"
+
+
+def test_preflight_of_a_machine_without_a_driver_says_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(devices, "DRIVER", tmp_path / "version")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert devices.found() == ""
+
+
+def test_kernels_that_attention_asks_for_are_said_once_and_on_a_gpu_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    attention._say_kernels.cache_clear()
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 0)
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91900)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with attention.preferred():
+        assert not caplog.messages
+    pretend(monkeypatch, free=79 * GIB)
+    for _ in range(3):
+        with attention.preferred():
+            assert caplog.messages == ["attention asks for the first kernel that takes its shapes: cuDNN 91900, flash, efficient, math"]
+    attention._say_kernels.cache_clear()

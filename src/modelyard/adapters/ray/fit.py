@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import threading
 import time
@@ -27,6 +28,9 @@ from modelyard.progress import Report, Stop, request_stop
 
 POLL_SECONDS = 0.1
 STOP_SECONDS = 30
+CONNECTIONS, ALLOCATOR = "CUDA_DEVICE_MAX_CONNECTIONS", "PYTORCH_CUDA_ALLOC_CONF"
+ALLOCATORS = "PYTORCH_ALLOC_CONF"
+"""The allocator's settings by their newer name, of every kind of device."""
 BACKEND_TIMEOUT_SECONDS = 1800
 # What a healthy rank sees when another one is gone; the other's own failure is the cause to name.
 PEER_LOST = ("Connection closed by peer", "Connection reset by peer", "ncclRemoteError")
@@ -67,6 +71,22 @@ class Layout(NamedTuple):
     def resources(self, whole: Mapping[str, float]) -> dict[str, float]:
         """What the group asks for of a cluster that has ``whole``."""
         return {"CPU": self.ranks * self.cpus(whole), "GPU": float(self.ranks) if self.device == "cuda" else 0.0}
+
+    def environment(self, given: Mapping[str, str]) -> dict[str, str]:
+        """Environment of a rank; what the driver's own environment ``given`` says of a GPU's settings wins.
+
+        One queue of work a device: where tensor or context ranks talk within a layer, the collective is launched before the products that
+        it is to run beside, which megatron-core relies on. Segments that grow: lengths differ from step to step, and freed blocks of one
+        length are no use to another.
+        """
+        threads = str(self.threads)
+        wanted = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        if self.device == "cuda":
+            if ALLOCATORS not in given:
+                wanted |= {ALLOCATOR: given.get(ALLOCATOR, "expandable_segments:True")}
+            if self.tensor_parallel > 1 or self.context_parallel > 1:
+                wanted |= {CONNECTIONS: given.get(CONNECTIONS, "1")}
+        return wanted
 
 
 class Fit:
@@ -114,7 +134,6 @@ class Fit:
 
         cpus = self.layout.cpus(ray.cluster_resources())
         use_gpu = self.layout.device == "cuda"
-        threads = str(self.layout.threads)
         return TorchTrainer(
             loop,
             train_loop_config=arguments,
@@ -125,7 +144,7 @@ class Fit:
                 storage_path=str(Path(self.layout.scratch).absolute() / "ray"),
                 failure_config=FailureConfig(max_failures=self.layout.max_restarts),
                 callbacks=[ToMailbox(self.mailbox)],
-                worker_runtime_env={"env_vars": {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}},
+                worker_runtime_env={"env_vars": self.layout.environment(os.environ)},
             ),
         )
 

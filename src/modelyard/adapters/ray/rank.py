@@ -24,7 +24,9 @@ from modelyard.adapters.ray.mailbox import Event, Failure
 from modelyard.adapters.ray.watch import place_of, pulse_seconds
 from modelyard.config import Config, complaint, first_error
 from modelyard.execution import ExecutionConfig
+from modelyard.model.network import devices
 
+_log = logging.getLogger(__name__)
 REPORT_SECONDS = 0.2
 
 
@@ -39,6 +41,8 @@ class Job(NamedTuple):
     execution: ExecutionConfig
     driver: str
     """The disk of ``out``; "" where everything is on one machine (see :func:`modelyard.adapters.ray.node.of`)."""
+    needed: int | None = None
+    """Bytes of a GPU that a rank needs at least; None: not known."""
 
     @property
     def stage(self) -> str:
@@ -131,6 +135,8 @@ def _run(job: Job, rank: int, first: bool, mailbox: Any) -> dict[str, float]:
     forward = _ToMailbox(mailbox)
     logging.getLogger("modelyard").addHandler(forward)
     try:
+        if job.needed and (short := devices.short_of_memory(job.needed)):
+            _log.warning("rank %d: %s", rank, short)
         here = node.of(job.inputs, job.out, job.checkpoints, job.execution, job.driver, first=first)
         metrics = dict(job.run(job.config, here.inputs, here.out, here.checkpoints, here.execution, report))
         if first:

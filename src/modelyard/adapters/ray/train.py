@@ -36,8 +36,11 @@ def launch(
     checkpoints: Path,
     execution: ExecutionConfig,
     report: Report,
+    needed: Callable[[], int | None] | None = None,
 ) -> dict[str, float]:
     """Run ``stage_run(config, inputs, out, checkpoints, execution, report)`` on every rank and return rank 0's metrics.
+
+    ``needed``: gives the bytes of a GPU that a rank needs at least; a rank that has less left says so before it begins.
 
     Raises:
         ValueError: fewer GPUs than ``execution.device`` asks for.
@@ -48,7 +51,8 @@ def launch(
     layout = Layout(**{key: getattr(execution, key) for key in Layout._fields})
     execution = from_anywhere(execution)
     driver = "" if is_on_this_machine() else disk.identity(Path(execution.scratch))
-    job = Job(stage_run, config, dict(inputs), out.absolute(), checkpoints.absolute(), execution, driver)
+    memory = needed() if needed and execution.device == "cuda" else None
+    job = Job(stage_run, config, dict(inputs), out.absolute(), checkpoints.absolute(), execution, driver, memory)
     apart = bool(driver and execution.checkpoint_store)
     if apart:
         node.forget(execution, job.out)

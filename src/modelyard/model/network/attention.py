@@ -11,7 +11,9 @@ padding), and kernels that skip what a mask or a window hides.
 
 from __future__ import annotations
 
+import logging
 from contextlib import AbstractContextManager
+from functools import cache
 from typing import Any
 
 import torch
@@ -23,6 +25,7 @@ from torch.nn.attention.bias import causal_lower_right
 
 from modelyard.model.network import context, onednn
 
+_log = logging.getLogger(__name__)
 SHORT = 512
 """Up to this many tokens bf16 training on a CPU materialises its scores; at 1,024 the flash kernel is faster again (docs/benchmarks.md)."""
 
@@ -34,8 +37,17 @@ torch's flash kernel.
 
 
 def preferred() -> AbstractContextManager[None]:
-    """Within it attention is computed by the first fitting one of :data:`PREFERRED`."""
+    """Within it attention is computed by the first fitting one of :data:`PREFERRED`; on a GPU the first rank says once which these are."""
+    if torch.cuda.is_available() and torch.distributed.get_rank() == 0:
+        _say_kernels()
     return sdpa_kernel(list(PREFERRED), set_priority=True)
+
+
+@cache
+def _say_kernels() -> None:
+    cudnn = torch.backends.cudnn.version()
+    names = [f"cuDNN {cudnn}" if one is SDPBackend.CUDNN_ATTENTION else one.name.removesuffix("_ATTENTION").lower() for one in PREFERRED]
+    _log.warning("attention asks for the first kernel that takes its shapes: %s", ", ".join(names))
 
 
 class SdpaAttention(torch.nn.Module):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def settle(device: Device) -> None:
         return
     if device == "cuda":
         raise ValueError(f"execution.device is 'cuda', but this process has no GPU: {problem()}")
-    if DRIVER.is_file() and torch.version.cuda is not None:  # somebody expects more of this machine
+    if _has_driver():  # somebody expects more of this machine
         _log.warning("computing on the CPU although an NVIDIA driver is loaded: %s", problem())
 
 
@@ -63,9 +64,40 @@ def take(local_rank: int) -> None:
 def description() -> str:
     """This process's GPU in one line: its name, driver, CUDA, NCCL, and memory."""
     free, total = (size / 2**30 for size in torch.cuda.mem_get_info())
-    driver = DRIVER.read_text().split("Kernel Module", 1)[-1].split()[0] if DRIVER.is_file() else "unknown"
+    version = re.search(r"Kernel Module.*?(\d+\.[\d.]+)", DRIVER.read_text()) if DRIVER.is_file() else None
+    driver = version[1] if version else "unknown"
     nccl = ".".join(map(str, torch.cuda.nccl.version()))
     return (
         f"{torch.cuda.get_device_name()}, driver {driver}, CUDA {torch.version.cuda}, NCCL {nccl}, "
         f"{free:.1f} of {total:.1f} GiB of memory free"
     )
+
+
+def short_of_memory(needed: int) -> str:
+    """One line where this process's GPU has less memory left than the ``needed`` bytes; "" where it has enough, and on a CPU.
+
+    What torch keeps of earlier work counts as left.
+    """
+    if not torch.cuda.is_available():
+        return ""
+    free, total = torch.cuda.mem_get_info()
+    left = free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    if needed <= left:
+        return ""
+    left_gib, total_gib, needed_gib = (size / 2**30 for size in (left, total, needed))
+    return (
+        f"{needed_gib:.1f} GiB of GPU memory are needed at least, and {left_gib:.1f} of {total_gib:.1f} are free; "
+        "more tensor_parallel, pipeline_parallel or data_parallel, a smaller micro_batch or execution.recompute need less"
+    )
+
+
+def found() -> str:
+    """What a preflight says of this machine's GPUs: :func:`description`, why torch cannot use the one that is there, or "" where there is none."""
+    if torch.cuda.is_available():
+        return f"{torch.cuda.device_count()} x {description()}"
+    return f"none that torch can use: {problem()}" if _has_driver() else ""
+
+
+def _has_driver() -> bool:
+    """Whether an NVIDIA driver is loaded that this torch was built for."""
+    return DRIVER.is_file() and torch.version.cuda is not None
