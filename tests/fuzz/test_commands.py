@@ -91,7 +91,9 @@ COMMANDS = {
     "forecast": Row(
         "<runs> ~--at # ~--at-params # ~--at-tokens # ~--fit ? ~--judge ? ~--json > ~--noise # ~--allow-mixed-horizons ~--joint"
     ),
-    "layout": Row("<layout> --gpus # --memory-gib # ~--gpus-per-node # ~--reserve-gib # ~--peak-tflops # ~--mfu # ~--chunks # ~--json >"),
+    "layout": Row(
+        "<layout> --gpus # --memory-gib # ~--gpus-per-node # ~--reserve-gib # ~--peak-tflops # ~--mfu # ~--chunks # ~--context # ~--json >"
+    ),
     "plan": Row("<pipeline> --compute # ~--tokens-per-parameter # ~--points <runs> ~--rungs # ~--reach # ~--span # ~--depth-follows-width"),
     "judge": Row("<rubric> --judge <weights> ~--orders # ~--shots # ~--threads # ~--json >"),
     "prefer": Row("<records> --judge <weights> ~--calibrate ? ~--limit # ~--threads # ~--seed # ~--json >"),

@@ -23,6 +23,7 @@ def layout(
     peak_tflops: Annotated[float | None, typer.Option(help="Peak of one, TFLOP/s (989.4, an H100's dense bf16).")] = None,
     mfu: Annotated[float | None, typer.Option(help="Share of the peak that is reached outside the bubble (0.4).")] = None,
     chunks: Annotated[int | None, typer.Option(help="Model chunks a pipeline stage holds in turn (1).")] = None,
+    context: Annotated[int | None, typer.Option(help="Ranks that share out the positions of every row (1).")] = None,
     copy_gib_per_second: Annotated[float | None, typer.Option(help="Rate from a GPU to pinned host memory, GiB/s (10).")] = None,
     disk_gib_per_second: Annotated[float | None, typer.Option(help="Rate at which a node writes checkpoints, GiB/s (1).")] = None,
     json: Annotated[Path | None, json_option("Where the plan goes, as JSON.")] = None,
@@ -40,6 +41,7 @@ def layout(
         "peak_tflops": peak_tflops,
         "mfu": mfu,
         "chunks": chunks,
+        "context": context,
         "copy_gib_per_second": copy_gib_per_second,
         "disk_gib_per_second": disk_gib_per_second,
     }

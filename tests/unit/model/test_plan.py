@@ -17,7 +17,7 @@ from modelyard.model.network.lora import LoRAConfig
 from modelyard.model.plan import memory
 from modelyard.model.plan.layout_search import Machine, PlanConfig, layouts
 from modelyard.model.plan.memory import Schedule, Split
-from modelyard.model.plan.planning import GIB, PlanError, plan
+from modelyard.model.plan.planning import GIB, PlanError, plan, text
 
 from . import memory_program
 
@@ -208,6 +208,20 @@ def test_plan_fits_and_divides_what_it_lays_out() -> None:
     config.model.check_layout(result.tensor_parallel, result.pipeline_parallel)
     fitting = [c for c in layouts(config, machine) if c.memory.total <= (machine.memory_gib - machine.reserve_gib) * GIB]
     assert max(candidate.utilisation for candidate in fitting) == result.utilisation
+
+
+def test_plan_with_context_ranks_gives_each_its_share_of_a_row() -> None:
+    config = load_config(PlanConfig, CONFIGS / "llama-1.3b.toml")
+    result = plan(config, Machine(gpus=16, memory_gib=80, context=2))
+    assert result.context_parallel == 2
+    assert result.tensor_parallel * result.pipeline_parallel * result.context_parallel * result.data_parallel == 16
+    assert result.data_parallel * result.microbatches * result.micro_batch == config.batch
+    assert f" x CP 2 x DP {result.data_parallel} on 16 GPUs" in text(config, Machine(gpus=16, memory_gib=80, context=2), result)
+    split = Split(result.tensor_parallel, result.pipeline_parallel, result.data_parallel, 1, 2)
+    schedule = Schedule(result.micro_batch, result.microbatches, 1, result.recompute)
+    assert result.total_bytes == memory.peak_memory(config.model, split, schedule, config.precision).total
+    with pytest.raises(PlanError, match="tensor x pipeline x context 3 x data must be 16"):
+        plan(config, Machine(gpus=16, memory_gib=80, context=3))
 
 
 def test_schedule_holds_micro_batches_of_the_stages_behind() -> None:

@@ -1,7 +1,7 @@
 """Ways to cut a training run over a number of GPUs, each with its memory and its speed.
 
 :mod:`modelyard.model.plan.planning` takes the best that fits. Tensor parallelism stays inside a node and pipeline stages hold equal numbers of
-layers (Narayanan et al. 2021, takeaways 1 and 2). Left out: uneven stages and context parallelism.
+layers (Narayanan et al. 2021, takeaways 1 and 2). Context parallelism is given, not searched. Left out: uneven stages.
 """
 
 from __future__ import annotations
@@ -66,6 +66,8 @@ class Machine(Config):
     """Share of the peak that model FLOPs reach outside the bubble, without recomputation."""
     chunks: int = 1
     """Model chunks a pipeline stage holds in turn (interleaved schedule; ``execution.virtual_pipeline``)."""
+    context: int = 1
+    """Ranks that share out the positions of every row (``execution.context_parallel``)."""
     copy_gib_per_second: float = 10.0
     """Rate at which one GPU copies to pinned host memory (a PCIe 4 link has 32 GB/s), in GiB/s; a first checkpoint
     pins the memory besides."""
@@ -74,7 +76,7 @@ class Machine(Config):
 
     @model_validator(mode="after")
     def _ranges(self) -> Machine:
-        for key in ("gpus", "gpus_per_node", "chunks"):
+        for key in ("gpus", "gpus_per_node", "chunks", "context"):
             if not 1 <= getattr(self, key) <= MOST:
                 raise ValueError(f"{key} must be from 1 to {MOST:,}")
         if not 0 < self.mfu <= 1 or self.peak_tflops <= 0 or self.reserve_gib < 0 or self.memory_gib <= 0:
@@ -124,20 +126,20 @@ def splits(model: ModelConfig, machine: Machine) -> Iterator[Split]:
     """Ways to cut the model over exactly ``machine.gpus`` ranks."""
     for tensor in divisors(machine.gpus_per_node):
         for pipeline in divisors(model.layers):
-            if machine.gpus % (tensor * pipeline):
+            model_ranks = tensor * pipeline * machine.context
+            if machine.gpus % model_ranks:
                 continue
-            data = machine.gpus // (tensor * pipeline)
             for expert in divisors(model.moe.experts) if model.moe else [1]:
-                split = Split(tensor, pipeline, data, expert)
+                split = Split(tensor, pipeline, machine.gpus // model_ranks, expert, machine.context)
                 if _divides(model, split):
                     yield split
 
 
 def _divides(model: ModelConfig, split: Split) -> bool:
-    if split.tensor * split.data % split.expert:
+    if split.tensor * split.replicas % split.expert:
         return False
     try:
-        model.check_layout(split.tensor, split.pipeline, split.expert)
+        model.check_layout(split.tensor, split.pipeline, split.expert, context_parallel=split.context)
     except ValueError:
         return False
     return True
@@ -150,9 +152,9 @@ def divisors(number: int) -> list[int]:
 
 def indivisible(config: PlanConfig, machine: Machine) -> str:
     """Why there is no layout at all, in one line."""
-    model = config.model
+    model, context = config.model, f"context {machine.context} x " if machine.context > 1 else ""
     return (
-        f"no layout of {machine.gpus} GPUs divides evenly: tensor x pipeline x data must be {machine.gpus}, tensor parallel must divide "
+        f"no layout of {machine.gpus} GPUs divides evenly: tensor x pipeline x {context}data must be {machine.gpus}, tensor parallel must divide "
         f"{machine.gpus_per_node} GPUs a node, {model.heads} heads, {model.kv_heads} kv_heads and {model.ffn_hidden} ffn_hidden, pipeline parallel "
         f"{model.layers} layers, and data parallel a batch of {config.batch}"
     )
@@ -160,4 +162,5 @@ def indivisible(config: PlanConfig, machine: Machine) -> str:
 
 def describe(split: Split) -> str:
     """``TP 8 x PP 8 x DP 16``."""
-    return f"TP {split.tensor} x PP {split.pipeline} x DP {split.data}" + (f", EP {split.expert}" if split.expert > 1 else "")
+    context = f" x CP {split.context}" if split.context > 1 else ""
+    return f"TP {split.tensor} x PP {split.pipeline}{context} x DP {split.data}" + (f", EP {split.expert}" if split.expert > 1 else "")

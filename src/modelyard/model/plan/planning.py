@@ -42,8 +42,10 @@ class Plan(Config):
     """Pipeline stages."""
     data_parallel: int
     """Replicas."""
+    context_parallel: int
+    """Ranks that share out the positions of a row."""
     expert_parallel: int
-    """Ranks of tensor x data parallelism (context parallelism is not planned) that share the experts of a mixture out."""
+    """Ranks of tensor x context x data parallelism that share the experts of a mixture out."""
     micro_batch: int
     """Sequences of one forward and backward."""
     microbatches: int
@@ -127,6 +129,7 @@ def _planned(config: PlanConfig, machine: Machine, best: Candidate) -> Plan:
         tensor_parallel=split.tensor,
         pipeline_parallel=split.pipeline,
         data_parallel=split.data,
+        context_parallel=split.context,
         expert_parallel=split.expert,
         micro_batch=schedule.micro_batch,
         microbatches=schedule.microbatches,
@@ -153,11 +156,11 @@ def text(config: PlanConfig, machine: Machine, result: Plan) -> str:
     def gib(size: int) -> str:
         return f"{size / GIB:8.2f} GiB"
 
-    split = Split(result.tensor_parallel, result.pipeline_parallel, result.data_parallel, result.expert_parallel)
+    parallel = (result.tensor_parallel, result.pipeline_parallel, result.data_parallel, result.expert_parallel, result.context_parallel)
     lines = [
         f"parameters    {result.parameters:,} ({result.active_parameters:,} active, {result.trained:,} trained)",
         f"FLOPs         {result.flops:.3e} for {config.tokens:,} tokens: {config.tokens:,} x {config.model.flops_per_token():.3e} a token",
-        f"layout        {describe(split)} on {machine.gpus} GPUs, distributed optimizer",
+        f"layout        {describe(Split(*parallel))} on {machine.gpus} GPUs, distributed optimizer",
         f"batch         {config.batch} = DP {result.data_parallel} x {result.microbatches} micro-batches x {result.micro_batch}; "
         f"{result.steps:,} steps",
         f"bubble        {result.bubble:.1%} = (p - 1) / (m v + p - 1), p = {result.pipeline_parallel}, m = {result.microbatches}, "
