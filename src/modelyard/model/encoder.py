@@ -38,6 +38,8 @@ IMAGE = "<image>"
 """The token that images stand as."""
 TODAY = datetime.date(2024, 7, 26)
 """The day for templates that ask which it is, or tokens would change overnight; Llama 3.1's own where nobody says."""
+END_IDS = "end_token_ids"
+"""Key of ``tokenizer_config.json``: ids at which the model was released to stop besides those that the tokenizer names (Llama 3's ``<|eom_id|>``)."""
 TEMPLATE_KEY = "chat_template"
 """Key of ``model.json`` that holds the hash of the template a model was trained with."""
 
@@ -98,6 +100,7 @@ class Encoder:
         if end is None:
             raise ValueError(f"the tokenizer has no {DOCUMENT_ENDS[0]} and its config names no eos_token")
         self.document_end = end
+        self._end_ids = ids_of(settings.get(END_IDS), END_IDS)
         padding = self._first(PADDING, self._named("pad_token"))
         self.padding = end if padding is None else padding  # no loss and no attention sees it: any token will do
 
@@ -164,7 +167,7 @@ class Encoder:
     def text_ends(self) -> list[int]:
         """The tokens at which the completion of a text stops."""
         named = self._first(self._named("eos_token"))
-        return sorted({self.document_end} | ({named} if named is not None else set()))
+        return sorted({self.document_end, *self._end_ids} | ({named} if named is not None else set()))
 
     @property
     def ends(self) -> list[int]:
@@ -326,6 +329,14 @@ class Encoder:
         if not whole.startswith(beginning):
             raise ValueError("chat template: renders a conversation's beginning differently once the conversation goes on")
         return whole[len(beginning) :]
+
+
+def ids_of(value: Any, key: str) -> list[int]:
+    """The token ids that ``key`` lists: none, one or several. Raises ValueError."""
+    ids = value if isinstance(value, list) else [] if value is None else [value]
+    if any(isinstance(one, bool) or not isinstance(one, int) or one < 0 for one in ids):
+        raise ValueError(f"{key}: expected token ids, got {value!r}")
+    return list(ids)
 
 
 def _without_image(tokenizer: Tokenizer) -> str:

@@ -17,10 +17,13 @@ from modelyard.model.network import parallel
 from modelyard.model.training.batch import Batch
 
 NEW_TOKENS = 24
+WIDEST = 128
+"""Tokens whose log-probabilities are compared: all of the small models'."""
 
 
 def measure(directory: Path, execution: ExecutionConfig, prompts: list[list[int]], rows: torch.Tensor) -> dict[str, Any]:
-    """Greedy continuations, log-probabilities of ``rows`` [B, S + 1], and without pipeline stages the logits after every eighth token."""
+    """Greedy continuations, log-probabilities of ``rows`` [B, S + 1], those of each of :data:`WIDEST` tokens at every eighth position of the first
+    row, and without pipeline stages the logits there."""
     engine = model_directory.load(directory, execution)
     tokens = generate(engine, prompts, max_new_tokens=NEW_TOKENS, temperature=0.0, seed=0).tokens
     scores = engine.evaluate(Batch(rows[:, :-1], rows[:, 1:], {}), len(rows))
@@ -29,7 +32,9 @@ def measure(directory: Path, execution: ExecutionConfig, prompts: list[list[int]
         positions = torch.arange(rows.shape[1] - 1).expand(len(rows), -1)
         with torch.no_grad():
             logits = engine.chunks[0](rows[:, :-1], positions, None, runtime_gather_output=True)[:, ::8, : engine.model.vocab_size].tolist()
-    return {"tokens": tokens, "scores": scores.tolist(), "logits": logits}
+    first, labels = rows[:1, :-1], torch.arange(min(WIDEST, engine.model.vocab_size))
+    whole = engine.evaluate(Batch(first.expand(len(labels), -1), labels[:, None].expand(-1, first.shape[1]), {}), len(labels))
+    return {"tokens": tokens, "scores": scores.tolist(), "logits": logits, "distribution": whole.T[::8].tolist()}
 
 
 def main(inputs: Path, layouts: list[str]) -> None:

@@ -62,6 +62,24 @@ def test_import_of_a_family_on_two_ranks_is_transformers_function(written: Path,
     assert_answers(written / name / "hf", split[written / name / "ours"], *few_prompts())
 
 
+@pytest.fixture(scope="module")
+def split_again(written: Path) -> dict[Path, dict[str, Any]]:
+    """Every family at two ranks and at four."""
+    places = [written / name / "ours" for name in world.FAMILIES]
+    two, four = launched(2, places, ["2x1", "1x2"], *few_prompts()), launched(4, places, ["2x2"], *few_prompts())
+    return {place: two[place] | four[place] for place in places}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", world.FAMILIES)
+def test_every_family_on_two_and_four_ranks_is_transformers_function(
+    written: Path, split_again: dict[Path, dict[str, Any]], name: str
+) -> None:
+    assert split_again[written / name / "ours"].keys() == {"2x1", "1x2", "2x2"}
+    assert_answers(written / name / "hf", split_again[written / name / "ours"], *few_prompts())
+
+
 @pytest.mark.parametrize("name", world.FAMILIES)
 def test_family_comes_back_bit_for_bit_as_the_class_it_was(written: Path, tmp_path: Path, name: str) -> None:
     assert len(list((written / name / "hf").glob("*.safetensors"))) > 1, "in several files"

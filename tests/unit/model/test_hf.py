@@ -83,6 +83,8 @@ def assert_answers(theirs: Path, answers: dict[str, Any], prompts: list[list[int
     for layout, answer in answers.items():
         assert answer["tokens"] == greedy, layout
         torch.testing.assert_close(torch.tensor(answer["scores"]), scores, rtol=0, atol=1e-4)
+        distribution = torch.log_softmax(logits[0, ::8], -1)[:, : program.WIDEST]
+        torch.testing.assert_close(torch.tensor(answer["distribution"]), distribution, rtol=0, atol=1e-4)
         if answer["logits"] is not None:
             torch.testing.assert_close(torch.tensor(answer["logits"]), logits[:, ::8], rtol=0, atol=1e-4)
 

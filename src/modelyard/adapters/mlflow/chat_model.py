@@ -98,9 +98,11 @@ class ChatModel(PythonModel):
         return ids
 
     def _ends(self) -> list[int]:
-        """Tokens that end an answer: of a turn and of a document, as far as the tokenizer has them."""
-        known = self.tokenizer.get_vocab()
-        return [known[name] for name in ("<|end|>", "<|endoftext|>") if name in known] or [self.tokenizer.eos_token_id]
+        """Tokens that end an answer: those of the generation config, of a turn and of a document, as far as the tokenizer has them."""
+        known, released = self.tokenizer.get_vocab(), self.model.generation_config.eos_token_id
+        ends = {known[name] for name in ("<|end|>", "<|endoftext|>") if name in known}
+        ends |= set(released) if isinstance(released, list) else {released} - {None}
+        return sorted(ends) or [self.tokenizer.eos_token_id]
 
 
 def require_untouched(directory: Path, hashes: dict[str, str]) -> None:

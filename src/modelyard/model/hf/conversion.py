@@ -21,7 +21,7 @@ from modelyard.model.checkpoints import checkpoint
 from modelyard.model.encoder import TEMPLATE_KEY, Encoder, template_hash, template_of
 from modelyard.model.hf import llava
 from modelyard.model.hf.families import family_of, hf_config, model_config
-from modelyard.model.hf.tokenizer import HubEncoder, check
+from modelyard.model.hf.tokenizer import GENERATION, HubEncoder, check
 from modelyard.model.hf.weights import Weights, from_hf, read_checkpoint, to_hf
 from modelyard.model.model_directory import TOKENIZER_FILES, read
 from modelyard.model.network import parallel
@@ -29,7 +29,6 @@ from modelyard.model.network.architecture import ModelConfig, Precision
 from modelyard.model.training import adapter_file
 from modelyard.model.training.engine import Engine
 
-GENERATION = "generation_config.json"
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
 

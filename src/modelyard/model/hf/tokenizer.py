@@ -16,9 +16,10 @@ from tokenizers import Tokenizer
 
 from modelyard.config import complaint
 from modelyard.formats import json_file
-from modelyard.model.encoder import Encoder
+from modelyard.model.encoder import END_IDS, Encoder, ids_of
 from modelyard.model.hf.llava import PARTS
 
+GENERATION, KEY = "generation_config.json", "eos_token_id"
 SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 
@@ -35,7 +36,8 @@ def check(directory: Path) -> None:
 
 
 def resolved(directory: Path) -> tuple[Tokenizer, dict[str, Any]]:
-    """The directory's tokenizer and its settings: ``tokenizer_config.json`` with special tokens and the one chat template in it.
+    """The directory's tokenizer and its settings: ``tokenizer_config.json`` with special tokens, the one chat template and
+    :func:`released_ends` in it.
 
     Raises:
         ValueError: a file cannot be read, transformers does not load it, or none of several chat templates is the default; one line.
@@ -53,6 +55,8 @@ def resolved(directory: Path) -> tuple[Tokenizer, dict[str, Any]]:
     settings = json_file.table(path) if path.is_file() else {}
     settings.pop("auto_map", None)
     settings |= {key: str(token) for key in SPECIAL if (token := getattr(theirs, key)) is not None}
+    if (ends := released_ends(directory)) is not None:
+        settings = {key: value for key, value in settings.items() if key != END_IDS} | ({END_IDS: ends} if ends else {})
     template = theirs.chat_template
     if isinstance(template, dict):
         if "default" not in template:
@@ -61,6 +65,23 @@ def resolved(directory: Path) -> tuple[Tokenizer, dict[str, Any]]:
     if template:
         settings["chat_template"] = template.removeprefix(PARTS)
     return theirs.backend_tokenizer, settings
+
+
+def released_ends(directory: Path) -> list[int] | None:
+    """The ids at which ``transformers.generate`` stops by itself, as ``generation_config.json`` says, or without one ``config.json``.
+
+    None where neither is there. Raises ValueError naming the file and the key.
+    """
+    path = next((directory / name for name in (GENERATION, "config.json") if (directory / name).is_file()), None)
+    if path is None:
+        return None
+    settings = json_file.table(path)
+    if path.name != GENERATION and KEY not in settings and isinstance(language := settings.get("text_config"), dict):
+        settings = language  # of a model that is shown images
+    try:
+        return ids_of(settings.get(KEY), KEY)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 class HubEncoder(Encoder):
