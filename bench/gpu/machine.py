@@ -5,6 +5,7 @@ figure is read against.
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -56,26 +57,60 @@ def device_name() -> str:
 
 
 def collectives(tiny: bool) -> dict[str, Any]:
-    """Every collective that the engine uses, in a world of one: whether it gives back what it must. Larger
-    worlds are not shown by this.
+    """Every collective that engine, optimizer and checkpoints use, called in a world of one: which give back what they must. Larger worlds are not
+    shown by this.
     """
     layout = parallel.initialize(ExecutionConfig(threads=1))
-    device = parallel.device()
-    x = torch.arange(8.0, device=device)
-    whole = [torch.empty_like(x)]
-    dist.all_gather(whole, x)
-    scattered = torch.empty_like(x)
-    backend = dist.get_backend()
-    if backend == "nccl":
-        dist.reduce_scatter_tensor(scattered, x)
-    else:
-        scattered.copy_(x)
-    reduced, sent = x.clone(), x.clone()
-    dist.all_reduce(reduced, dist.ReduceOp.MAX)
-    dist.broadcast(sent, 0)
-    box = [{"step": 1}]
-    dist.broadcast_object_list(box, 0)
-    dist.barrier()
-    equal = all(torch.equal(value, x) for value in (whole[0], scattered, reduced, sent)) and box == [{"step": 1}]
-    engine = torch.equal(parallel.gather_data_parallel(x), x) and torch.equal(parallel.sum_data_parallel(x.clone()), x)
-    return {"backend": backend, "world": dist.get_world_size(), "rank": layout.rank, "equal": bool(equal and engine)}
+    x = torch.arange(8.0, device=parallel.device())
+    by_name = {name: bool(call(x)) for name, call in CALLS.items()}
+    return {
+        "backend": dist.get_backend(),
+        "world": dist.get_world_size(),
+        "rank": layout.rank,
+        "by_name": by_name,
+        "equal": all(by_name.values()),
+    }
+
+
+def _filled(x: torch.Tensor, call: Callable[[torch.Tensor], object]) -> bool:
+    """Whether ``call`` fills a tensor like ``x`` with what stands in it."""
+    target = torch.full_like(x, -1.0)
+    call(target)
+    return torch.equal(target, x)
+
+
+def _kept(x: torch.Tensor, call: Callable[[torch.Tensor], object]) -> bool:
+    """Whether ``call`` leaves a copy of ``x`` as it is, which in a world of one is the answer."""
+    copy = x.clone()
+    call(copy)
+    return torch.equal(copy, x)
+
+
+def _objects(x: torch.Tensor) -> bool:
+    sent, gathered = [{"step": 1}], [None]
+    dist.broadcast_object_list(sent, 0)
+    dist.all_gather_object(gathered, {"step": 1})
+    return sent == [{"step": 1}] == gathered
+
+
+def _background(x: torch.Tensor) -> bool:
+    """The gloo group beside training, which has CPU tensors also where ranks have GPUs."""
+    gathered = [None]
+    dist.all_gather_object(gathered, "here", group=parallel.background_group())
+    return gathered == ["here"]
+
+
+CALLS: dict[str, Callable[[torch.Tensor], bool]] = {
+    "all_reduce_sum": lambda x: _kept(x, lambda copy: dist.all_reduce(copy, dist.ReduceOp.SUM)),
+    "all_reduce_max": lambda x: _kept(x, lambda copy: dist.all_reduce(copy, dist.ReduceOp.MAX)),
+    "broadcast": lambda x: _kept(x, lambda copy: dist.broadcast(copy, 0)),
+    "all_gather": lambda x: _filled(x, lambda target: dist.all_gather([target], x)),
+    "all_gather_into_tensor": lambda x: _filled(x, lambda target: dist.all_gather_into_tensor(target, x)),
+    "reduce_scatter_tensor": lambda x: _filled(x, lambda target: dist.reduce_scatter_tensor(target, x)),
+    "all_to_all_single": lambda x: _filled(x, lambda target: dist.all_to_all_single(target, x)),
+    "objects": _objects,
+    "barrier": lambda x: dist.barrier() is None,
+    "background_group": _background,
+    "engine": lambda x: torch.equal(parallel.gather_data_parallel(x), x) and _kept(x, parallel.sum_data_parallel),
+}
+"""Collective -> whether it gives back what it must of ``x`` [8] in a world of one."""

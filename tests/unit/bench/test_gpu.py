@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch.distributed as dist
 
 from bench.gpu import machine, parity, proof, training
 
@@ -29,6 +32,30 @@ def test_parity_of_one_device_with_itself_is_exact_in_fp32_and_rounded_in_bf16(t
     assert found["fp32"]["logprobs_largest"] == found["fp32"]["gradient_worst_relative"] == 0
     assert found["fp32"]["greedy_rows_equal"] == found["fp32"]["greedy_rows"]
     assert 0 < found["bf16"]["logprobs_largest"] < 0.05
+
+
+def test_collectives_are_really_called_and_one_that_gives_back_something_else_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = machine.collectives(tiny=True)
+    assert found["equal"], found["by_name"]
+    assert {"all_to_all_single", "all_gather_into_tensor", "reduce_scatter_tensor", "objects", "barrier"} <= found["by_name"].keys()
+    monkeypatch.setattr(dist, "all_to_all_single", lambda target, source: target.zero_())
+    broken = machine.collectives(tiny=True)
+    assert not broken["equal"]
+    assert [name for name, equal in broken["by_name"].items() if not equal] == ["all_to_all_single"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_whole_proof_goes_through_on_a_cpu(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bench.gpu.proof", "--tiny", "--out", str(tmp_path / "proof.json")]
+    root = Path(__file__).parents[3]
+    environment = {**os.environ, "PYTHONPATH": f"{root / 'src'}{os.pathsep}{root}", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    found = json.loads((tmp_path / "proof.json").read_text())
+    assert found.keys() == proof.parts().keys()
+    assert {name: part["error"] for name, part in found.items() if "error" in part} == {}
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert found["collectives"]["equal"]
 
 
 @pytest.mark.parametrize("side", ["modelyard", "transformers"])
