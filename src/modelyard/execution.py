@@ -52,6 +52,9 @@ class ExecutionConfig(Config):
     is nothing to split. Models with experts always do at ``tensor_parallel`` above 1."""
     recompute: Literal["none", "selective", "full"] = "none"
     """Activations computed again in the backward pass instead of kept: none, those of core attention, or all of every layer."""
+    offload_optimizer: bool = False
+    """Keep AdamW's state of the policy and its critic in host memory while an iteration samples, for as much more room on the device as it takes
+    there (12 bytes a parameter in bf16, 8 in fp32, over the replicas) and for two copies an iteration; what is trained is the same to the bit."""
     compile: bool = False
     """Train with layers, and on a CPU generate with a step, compiled by torch.compile: faster, for a slow first one
     (docs/benchmarks.md) of every shape and, in generation, of every number of sequences drawn together."""

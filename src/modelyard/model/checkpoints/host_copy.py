@@ -19,10 +19,29 @@ ALIGNMENT = 64
 """Bytes; a multiple of every element's size."""
 
 _log = logging.getLogger(__name__)
-_buffer: Tensor | None = None
-_pinned = False
+_buffer: Pinned | None = None
 _streams: dict[torch.device, torch.cuda.Stream] = {}
 _under_way: torch.cuda.Event | None = None
+
+
+class Pinned:
+    """Host memory that a GPU copies to and from by itself; not rounded up to a power of two, as torch's own pinned tensors are."""
+
+    def __init__(self, size: int, purpose: str) -> None:
+        """``size`` bytes; where they cannot be pinned a warning names the ``purpose``, and they are host memory like any."""
+        self.bytes = torch.empty(size, dtype=torch.uint8)
+        self._registered = int(torch.cuda.cudart().cudaHostRegister(self.bytes.data_ptr(), size, 0)) == 0
+        if not self._registered:
+            with contextlib.suppress(RuntimeError):  # the error that stays behind is raised by the next kernel: let it be this one
+                torch.zeros((), device="cuda")
+            gib = size / (1 << 30)
+            _log.warning("%.1f GiB of host memory for %s could not be pinned: copying to it holds training for longer", gib, purpose)
+
+    def release(self) -> None:
+        """Before it goes: nothing may be copied to it or read from it any more."""
+        if self._registered:
+            torch.cuda.check_error(int(torch.cuda.cudart().cudaHostUnregister(self.bytes.data_ptr())))
+        self._registered = False
 
 
 def replace(holders: Sequence[Any]) -> Callable[[], None]:
@@ -62,10 +81,10 @@ def before_change() -> None:
 
 def release() -> None:
     """Give the buffer back. Nothing may be copied to it or read from it any more."""
-    global _buffer, _pinned
-    if _buffer is not None and _pinned:
-        torch.cuda.check_error(int(torch.cuda.cudart().cudaHostUnregister(_buffer.data_ptr())))
-    _buffer, _pinned = None, False
+    global _buffer
+    if _buffer is not None:
+        _buffer.release()
+    _buffer = None
 
 
 def pack(tensors: Sequence[Tensor], buffer: Tensor) -> list[Tensor]:
@@ -87,16 +106,9 @@ def _aligned(tensor: Tensor) -> int:
 
 
 def _room(size: int) -> Tensor:
-    """The buffer, at least ``size`` bytes of pinned memory (not rounded up to a power of two, as torch's own pinned tensors are)."""
-    global _buffer, _pinned
-    if _buffer is None or _buffer.numel() < size:
+    """The buffer, at least ``size`` bytes of pinned memory."""
+    global _buffer
+    if _buffer is None or _buffer.bytes.numel() < size:
         release()
-        _buffer = torch.empty(size, dtype=torch.uint8)
-        _pinned = int(torch.cuda.cudart().cudaHostRegister(_buffer.data_ptr(), size, 0)) == 0
-        if not _pinned:
-            with contextlib.suppress(RuntimeError):  # the error that stays behind is raised by the next kernel: let it be this one
-                torch.zeros((), device="cuda")
-            _log.warning(
-                "%.1f GiB of host memory for checkpoints could not be pinned: copying to it holds training for longer", size / (1 << 30)
-            )
-    return _buffer
+        _buffer = Pinned(size, "checkpoints")
+    return _buffer.bytes

@@ -72,7 +72,7 @@ def create(config: OptimizerConfig, chunks: list[Any], precision: Precision) -> 
         use_distributed_optimizer=True,
     )
     whole = get_megatron_optimizer(settings, chunks)
-    for part in _training(whole):
+    for part in training_parts(whole):
         if not distrib_optimizer.HAVE_APEX_OR_TE:
             _begin_state(part)
     for group in whole.param_groups:  # none on a pipeline stage that has nothing to train
@@ -92,7 +92,7 @@ def step(optimizer: Any, clip_grad: float, count: torch.Tensor) -> float:
     divisor = count.clamp(min=1).float()
     norm = _squared_norm(optimizer).sqrt() / divisor
     scale = divisor * (norm / clip_grad).clamp(min=1.0) if clip_grad > 0 else divisor
-    for part in _training(optimizer):
+    for part in training_parts(optimizer):
         part.optimizer.grad_scale, part.optimizer.found_inf = scale, (~norm.isfinite()).float()
     host_copy.before_change()
     optimizer.step_with_ready_grads()
@@ -120,7 +120,7 @@ def sharded_state(optimizer: Any, model: dict[str, Any], replicas: Callable[[str
     """
     entries = {entry.data: (name, entry) for name, entry in model.items()}
     state: dict[str, Any] = {}
-    for part in _training(optimizer):
+    for part in training_parts(optimizer):
         if not part.optimizer.state:  # of an optimizer that makes it in its first step
             part.load_state_dict(part.state_dict())
         cut = part.data_parallel_group.size()
@@ -151,7 +151,7 @@ def _own(part: Any) -> Iterator[tuple[torch.nn.Parameter, int]]:
 
 def take_updates(optimizer: Any, count: int) -> None:
     """Say how many updates are behind the state that was loaded into :func:`sharded_state`'s views."""
-    for part in _training(optimizer):
+    for part in training_parts(optimizer):
         for group in part.optimizer.param_groups:
             group["step"] = count  # where Apex and Transformer Engine keep it; torch keeps one a parameter
         for state in part.optimizer.state.values():
@@ -161,7 +161,7 @@ def take_updates(optimizer: Any, count: int) -> None:
 
 def updates(optimizer: Any) -> int:
     """Steps that AdamW has taken (fewer than the engine's where losses were skipped)."""
-    parts = _training(optimizer)
+    parts = training_parts(optimizer)
     return int(parts[0].state_dict()["optimizer"]["param_groups"][0].get("step") or 0) if parts else 0
 
 
@@ -170,7 +170,7 @@ def rate(optimizer: Any) -> float:
     return float(optimizer.param_groups[0]["lr"]) if optimizer.param_groups else 0.0
 
 
-def _training(optimizer: Any) -> list[Any]:
+def training_parts(optimizer: Any) -> list[Any]:
     """The parts that have something to train, which a pipeline stage of layers that stay as they are lacks."""
     return [part for part in optimizer.chained_optimizers if any(group["params"] for group in part.param_groups)]
 

@@ -25,6 +25,7 @@ from modelyard.model import model_directory
 from modelyard.model.checkpoints import checkpoint
 from modelyard.model.network.architecture import Precision
 from modelyard.model.training import trainer
+from modelyard.model.training.offload import Offload
 from modelyard.model.training.sample_order import epoch_indices
 from modelyard.posttrain.judged.rules import Ruled
 from modelyard.posttrain.policy import rollout as experience
@@ -83,9 +84,11 @@ def train(config: OnPolicyConfig, training: Training, checkpoints: Path, executi
     """The loop, from the newest checkpoint on. Raises KLBlowUpError where the config asks for an error, and GenerationDriftError."""
     history = resume(training, checkpoints, execution)
     report(len(history.lines), config.iterations, unit="iteration")
-    with trainer.checkpoints_written():
+    trained = (training.models.actor, training.models.value) if execution.offload_optimizer else ()
+    with trainer.checkpoints_written(), Offload([engine.optimizer for engine in trained if engine is not None]) as state:
         for iteration in range(len(history.lines), config.iterations):
-            rollout, kl_coef = sampled(config, training, iteration), charge(config, history)
+            with state.asleep():
+                rollout, kl_coef = sampled(config, training, iteration), charge(config, history)
             metrics = experience.statistics(rollout, kl_coef)
             if rollout.drift > DRIFT_LIMIT[config.precision]:
                 raise GenerationDriftError(
