@@ -45,7 +45,8 @@ def export_model(
     hf_dir: Annotated[Path, typer.Argument(help="Hugging Face directory to write; must not exist, or be empty.")],
 ) -> None:
     """Convert a model directory back to a Hugging Face directory, bit for bit."""
-    from modelyard.model.hf.conversion import GENERATION, export_hf
+    from modelyard.model.hf.conversion import export_hf
+    from modelyard.model.hf.tokenizer import GENERATION
     from modelyard.model.model_directory import read
 
     require_new(hf_dir)
