@@ -84,8 +84,7 @@ def train(config: OnPolicyConfig, training: Training, checkpoints: Path, executi
     """The loop, from the newest checkpoint on. Raises KLBlowUpError where the config asks for an error, and GenerationDriftError."""
     history = resume(training, checkpoints, execution)
     report(len(history.lines), config.iterations, unit="iteration")
-    trained = (training.models.actor, training.models.value) if execution.offload_optimizer else ()
-    with trainer.checkpoints_written(), Offload([engine.optimizer for engine in trained if engine is not None]) as state:
+    with trainer.checkpoints_written(), offload(training, execution) as state:
         for iteration in range(len(history.lines), config.iterations):
             with state.asleep():
                 rollout, kl_coef = sampled(config, training, iteration), charge(config, history)
@@ -116,6 +115,12 @@ def train(config: OnPolicyConfig, training: Training, checkpoints: Path, executi
                 checkpoint.wait()
                 raise preempted
     return history
+
+
+def offload(training: Training, execution: ExecutionConfig) -> Offload:
+    """What keeps the optimizers of policy and critic in host memory while they sample, where the execution says so."""
+    trained = (training.models.actor, training.models.value) if execution.offload_optimizer else ()
+    return Offload([engine.optimizer for engine in trained if engine is not None])
 
 
 def sampled(config: OnPolicyConfig, training: Training, iteration: int) -> Rollout:

@@ -1,5 +1,5 @@
-"""Runs on every rank of a world of two: the same two updates of every policy at each layout; rank 0 prints JSON. One rank calls :func:`measure`
-itself."""
+"""Runs on every rank of a world of two: the same two updates of every policy at each layout, with the optimizers' state in host memory while it
+samples; rank 0 prints JSON. One rank calls :func:`measure` itself."""
 
 from __future__ import annotations
 
@@ -40,8 +40,10 @@ def measure(config: PolicyConfig, inputs: dict[str, Path], execution: ExecutionC
     assert isinstance(config, OnPolicyConfig)
     training = loop.prepare(config, inputs, execution)
     result: dict[str, Any] = {"completions": [], "numbers": [], "metrics": []}
+    state = loop.offload(training, execution)
     for iteration in range(2):
-        drawn = loop.sampled(config, training, iteration)
+        with state.asleep():
+            drawn = loop.sampled(config, training, iteration)
         said = (drawn.logprobs, drawn.reference_logprobs, drawn.values, drawn.scores)
         result["completions"].append(drawn.completions)
         result["numbers"].append([part.flatten().tolist() for part in said if part is not None])
@@ -80,7 +82,7 @@ def main() -> None:
     results: dict[str, Any] = {}
     for layout, names in given["split"].items():
         for name in names:
-            execution = ExecutionConfig(threads=1, **LAYOUTS[layout])
+            execution = ExecutionConfig(threads=1, offload_optimizer=True, **LAYOUTS[layout])
             found = measure(configs[name], inputs[name], execution, Path(given["out"]) / layout / name)
             results.setdefault(layout, {})[name] = found
         parallel_state.destroy_model_parallel()
