@@ -71,9 +71,16 @@ def _tracker(uri: str, line: str) -> Tracker:
     return Tracker(uri, line)
 
 
-def build(spec: Spec, produce: Produce, place: Place, metric: str = "", order: Sequence[str] = ()) -> Built:
+def build(
+    spec: Spec,
+    produce: Produce,
+    place: Place,
+    metric: str = "",
+    order: Sequence[str] = (),
+    names: Callable[[], Mapping[str, frozenset[str]]] = dict,
+) -> Built:
     """The artifact of ``spec``: found, or made by ``produce`` with progress on the terminal and in MLflow; ``metric`` speaks for it, ``order``
-    are the stages of the line in their order.
+    are the stages of the line in their order, ``names`` says which files of a role's artifact are fetched where not all are.
 
     Raises PreemptedError where this process was asked to stop during the stage before.
     """
@@ -83,7 +90,7 @@ def build(spec: Spec, produce: Produce, place: Place, metric: str = "", order: S
     if found := place.store.built(spec):
         built = Built(found, cached=True)
     else:
-        built = _make(spec, produce, place, order)
+        built = _make(spec, produce, place, order, names())
     directory = None if built.cached else place.store.fetch(built.artifact)
     place.tracker.record(built.artifact, place.link(built.artifact), lambda made: directory or place.store.fetch(made))
     page.show(built, directory, place.page(built.artifact), ray_cluster.dashboard(), place.link(built.artifact))
@@ -93,9 +100,9 @@ def build(spec: Spec, produce: Produce, place: Place, metric: str = "", order: S
     return built
 
 
-def _make(spec: Spec, produce: Produce, place: Place, order: Sequence[str]) -> Built:
+def _make(spec: Spec, produce: Produce, place: Place, order: Sequence[str], names: Mapping[str, frozenset[str]]) -> Built:
     store, tracker = place.store, place.tracker
-    inputs = {role: store.fetch(parent) for role, parent in spec.parents.items()}
+    inputs = {role: store.fetch(parent, names.get(role)) for role, parent in spec.parents.items()}
     shown = page.Progress(spec.name)
     with (
         tracker.live(spec, flops_share(spec.config, place.execution)) as run,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -19,6 +19,7 @@ from modelyard.formats.expectation import checked_code
 from modelyard.progress import Report
 from modelyard.store.artifacts import Built
 from modelyard.store.manifest import Artifact, Spec
+from modelyard.store.selection import chosen
 from modelyard.store.storage import Storage
 from tasks.build import Place, build, finished, is_transient, line_of, shown_as_cached
 from tasks.line_config import ALONE, LineConfig
@@ -164,18 +165,25 @@ def _stage_task(planned: Planned, place: Place) -> Any:
     """Find the artifact of a stage, or build it."""
     stage = planned.stage
     spec = spec_of(planned, place)
-    built = build(spec, partial(_produced, planned, place), place, stage.metric, planned.order)
+    names = cache(lambda: chosen(stage.choices(planned.config), planned.parents, place.store))
+    built = build(spec, partial(_produced, planned, place, names), place, stage.metric, planned.order, names)
     if place.execution.checkpoint_store and not built.cached and stage.on is not On.DRIVER:
         Storage(place.execution.checkpoint_store).remove(place.store.workspace(spec).name)  # as the scratch copies are
     return shown_as_cached(built)
 
 
 def _produced(
-    planned: Planned, place: Place, inputs: Mapping[str, Path], out: Path, checkpoints: Path, report: Report
+    planned: Planned,
+    place: Place,
+    names: Callable[[], Mapping[str, frozenset[str]]],
+    inputs: Mapping[str, Path],
+    out: Path,
+    checkpoints: Path,
+    report: Report,
 ) -> Mapping[str, float]:
-    """Run the stage where it belongs."""
+    """Run the stage where it belongs; ``names``: the files that it reads of a role's artifact, where not all."""
     stage, config = planned.stage, planned.config
     if stage.on is On.DRIVER:
         return stage.run(config, inputs, out, report, **stage.given(config, place))
     execution = place.execution if stage.on is On.RANKS else place.execution.model_copy(update=ALONE)
-    return ray_train.launch(stage.run, config, inputs, out, checkpoints, execution, report, planned.needed)
+    return ray_train.launch(stage.run, config, inputs, out, checkpoints, execution, report, names(), planned.needed)

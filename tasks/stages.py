@@ -48,6 +48,8 @@ from modelyard.release import decision, export
 from modelyard.release.limits import LineDecision
 from modelyard.scaling import ladder
 from modelyard.store.manifest import Artifact
+from modelyard.store.selection import Choice
+from tasks import reading
 from tasks.build import Place
 
 Name = Literal[
@@ -134,6 +136,8 @@ class Stage(NamedTuple):
     """Modules whose code defines the artifact besides that of ``run``."""
     suites: tuple[str, ...] = ()
     """Suites of expectations that it has checked; what they say defines the artifact too."""
+    choices: Callable[[Any], Mapping[str, Choice]] = reading.whole
+    """config -> role -> which files it reads of that role's artifact; what it reads of another is all of it."""
     retries: int = 0
     """Times that it is tried again after an error that may pass."""
 
@@ -216,7 +220,7 @@ STAGES = (
     Stage("corpus", corpus.run, CorpusConfig, {}, on=On.DRIVER, metric="corpus/documents/kept", given=_for_corpus,
           defined=_with_sources, also=("modelyard.adapters.expectations",), suites=corpus_suites.SUITES, retries=2),
     Stage("held_out", held_out.run, held_out.HeldOutConfig, reads("corpus"), on=On.DRIVER, metric="held_out/ratings/items",
-          given=_for_held_out, also=("modelyard.adapters.expectations",), suites=held_out.SUITES, retries=2),
+          given=_for_held_out, also=("modelyard.adapters.expectations",), suites=held_out.SUITES, choices=reading.text, retries=2),
     Stage("feedback", gather.run, FeedbackConfig, reads("held_out"), on=On.DRIVER, metric="feedback/comparisons/reward",
           given=_for_feedback),
     Stage("benchmarks", benchmarks.run, benchmarks.GatherConfig, reads("feedback", "held_out"), on=On.DRIVER,
@@ -225,23 +229,25 @@ STAGES = (
           given=_with_roots, defined=_with_labels),
     Stage("imported", import_model.run, import_model.ImportConfig, {}, on=On.ONE_RANK, metric="imported/model/parameters"),
     Stage("instructions", instructions.run, TaughtConfig, reads("feedback", "benchmarks"), on=On.ONE_RANK, metric="instructions/kept"),
-    Stage("tokens", tokens.run, tokens.TokensConfig, reads("corpus"), on=On.DRIVER, metric="tokens/train/tokens"),
+    Stage("tokens", tokens.run, tokens.TokensConfig, reads("corpus"), on=On.DRIVER, metric="tokens/train/tokens", choices=reading.text),
     Stage("tokens", tokens.run, tokens.BaseTokensConfig, reads("corpus", "imported"), on=On.DRIVER,
-          metric="tokens/train/tokens"),
+          metric="tokens/train/tokens", choices=reading.text),
     Stage("contamination", contamination.run, overlap.ContaminationConfig, reads("corpus", "feedback", "benchmarks"),
-          reads("instructions"), on=On.DRIVER, metric="contamination/items/share"),
-    Stage("forecast", ladder.run, ladder.ScalingConfig, reads("tokens"), on=On.ONE_RANK, metric="forecast/main/loss"),
-    Stage("base", pretrain.run, pretrain.PretrainConfig, reads("tokens", "forecast"), metric="base/validation/loss"),
-    Stage("base", continued.run, continued.ContinueConfig, reads("imported", "tokens"), metric="base/validation/loss"),
+          reads("instructions"), on=On.DRIVER, metric="contamination/items/share", choices=reading.text),
+    Stage("forecast", ladder.run, ladder.ScalingConfig, reads("tokens"), on=On.ONE_RANK, metric="forecast/main/loss", choices=reading.rows),
+    Stage("base", pretrain.run, pretrain.PretrainConfig, reads("tokens", "forecast"), metric="base/validation/loss", choices=reading.rows),
+    Stage("base", continued.run, continued.ContinueConfig, reads("imported", "tokens"), metric="base/validation/loss", choices=reading.rows),
     Stage("no_contam_tokens", tokens.run, tokens.CleanTokensConfig, reads("corpus", "tokens", "contamination"), on=On.DRIVER,
-          metric="tokens/train/tokens"),
-    Stage("no_contam", pretrain.run, pretrain.PretrainConfig, reads("forecast", tokens=CLEAN), metric="base/validation/loss"),
-    Stage("no_contam", continued.run, continued.ContinueConfig, reads("imported", tokens=CLEAN), metric="base/validation/loss"),
+          metric="tokens/train/tokens", choices=reading.text),
+    Stage("no_contam", pretrain.run, pretrain.PretrainConfig, reads("forecast", tokens=CLEAN), metric="base/validation/loss", choices=reading.rows),
+    Stage("no_contam", continued.run, continued.ContinueConfig, reads("imported", tokens=CLEAN), metric="base/validation/loss", choices=reading.rows),
     Stage("projector", projector.run, projector.ProjectorConfig, reads(base=BASE, feedback=SHOWN), metric="projector/validation/loss"),
     Stage("no_vision_projector", projector.run, projector.ProjectorConfig, reads(base=BASE, feedback=SHOWN),
           metric="projector/validation/loss"),
-    Stage("sft", sft.run, sft.SFTConfig, reads("tokens", base=BASE, feedback=SHOWN), reads("projector"), metric="sft/validation/loss"),
-    Stage("no_vision", sft.run, sft.SFTConfig, reads("tokens", base=BASE, feedback=SHOWN), reads(projector=BLIND), metric="sft/validation/loss"),
+    Stage("sft", sft.run, sft.SFTConfig, reads("tokens", base=BASE, feedback=SHOWN), reads("projector"),
+          metric="sft/validation/loss", choices=reading.mixed_in),
+    Stage("no_vision", sft.run, sft.SFTConfig, reads("tokens", base=BASE, feedback=SHOWN), reads(projector=BLIND),
+          metric="sft/validation/loss", choices=reading.mixed_in),
     Stage("harm_features", harm_features.run, harm_features.FeaturesConfig, reads("harm_labels", decoder=DECODER), on=On.ONE_RANK,
           metric="harm_features/windows"),
     Stage("content_classifier", content_classifier.run, content_classifier.ContentClassifierConfig,
@@ -251,25 +257,27 @@ STAGES = (
     Stage("gold", reward.run, reward.RewardConfig, reads(body=BASE, feedback=COMPARED), metric="gold/test/accuracy"),
     Stage("selection", selection.run, selection.SelectionConfig, reads("sft", "reward", "feedback"), metric="selection/reward"),
     Stage("feedme", feedme.run, feedme.FeedMEConfig, reads("reward", sft=SFT, feedback=SHOWN), metric="feedme/sampled"),
-    Stage("sft_start", sft.run, sft.SFTConfig, reads("tokens", base=BASE, feedback=("feedme", *SHOWN)), metric="sft/validation/loss"),
+    Stage("sft_start", sft.run, sft.SFTConfig, reads("tokens", base=BASE, feedback=("feedme", *SHOWN)),
+          metric="sft/validation/loss", choices=reading.mixed_in),
     Stage("start_selection", selection.run, selection.SelectionConfig, reads("reward", "feedback", sft=("sft_start",)),
           metric="selection/reward"),
     Stage("rbrm", rbrm.run, rbrm.RBRMConfig, reads("reward", sft=START), metric="rbrm/fit/right"),
     Stage("reference", reference.run, reference.ReferenceConfig, reads(sft=START, feedback=COMPARED), metric="reference/comparisons"),
     Stage("policy", policy.run, OnPolicyConfig, reads("reward", "tokens", sft=START, feedback=SHOWN), reads("rbrm"),
-          metric="policy/objective/reward"),
+          metric="policy/objective/reward", choices=reading.pretraining_mix),
     Stage("policy", preference.run, PreferenceConfig, reads("reference", "reward", "tokens", sft=START, feedback=COMPARED),
-          metric="policy/objective/reward"),
+          metric="policy/objective/reward", choices=reading.measured),
     Stage("results", evaluate.run, EvalsConfig,
           reads("benchmarks", "corpus", "tokens", "contamination", **MODELS),
           reads("no_contam", "no_vision", scorer=("gold",), sft_start=SECOND),
-          metric="evals/policy/*/win_rate_over_sft"),
-    Stage("baseline", evaluate.run, EvalsConfig, reads("benchmarks", "corpus", "contamination", policy=RELEASED, judge=SFT)),
+          metric="evals/policy/*/win_rate_over_sft", choices=reading.measured),
+    Stage("baseline", evaluate.run, EvalsConfig, reads("benchmarks", "corpus", "contamination", policy=RELEASED, judge=SFT),
+          choices=reading.measured),
     Stage("decision", decision.run, LineDecision,
           reads("corpus", "feedback", "tokens", "contamination", "results", **MODELS),
           reads("benchmarks", "reward", "gold", "forecast", "no_contam", "projector", "no_vision_projector", "no_vision",
                 "content_classifier", "instructions", "ai_feedback", "feedme", "rbrm", "baseline", seeing=("sft",), sft_start=SECOND),
-          on=On.DRIVER, metric="release/preference/win_rate_over_sft", given=_for_decision,
+          on=On.DRIVER, metric="release/preference/win_rate_over_sft", given=_for_decision, choices=reading.described,
           also=("modelyard.adapters.expectations", "modelyard.evals.recount"),
           suites=("results/metrics", "results/shares")),
     Stage("export", export.run, export.ExportConfig, reads(policy=RELEASED), on=On.DRIVER),

@@ -281,6 +281,48 @@ def test_store_fetched_artifact_has_its_files_and_its_manifest_wherever_it_is_ke
     assert Artifact.model_validate_json((directory / MANIFEST).read_bytes()) == made
 
 
+def test_store_fetches_the_files_that_are_wanted_and_completes_them_when_more_are(s3, tmp_path):
+    store = Store(s3, str(tmp_path / "elsewhere"))
+    made = Store(s3, str(tmp_path / "here")).build(SPEC, produce).artifact
+    directory = store.fetch(made, {"part/1.bin"})
+    assert files_in(directory) == {"part/1.bin", MANIFEST}
+    first = (directory / "part/1.bin").stat()
+    with pytest.raises(ArtifactError, match=r"thing/.*: file part/9.bin is none of its files"):
+        store.fetch(made, {"part/9.bin"})
+    store.storage.remove(f"{made.ref}/part/2.bin")
+    with pytest.raises(ArtifactError, match=r"thing/.*: a file is missing"):
+        store.fetch(made)
+    assert store.fetch(made, {"part/1.bin"}) == directory, "what is not wanted is not asked for"
+    store.storage.write(f"{made.ref}/part/2.bin", bytes([7]) * 50_000)
+    with pytest.raises(ArtifactError, match=r"file part/2.bin is damaged"):
+        store.fetch(made)
+    assert "part/2.bin" not in files_in(directory)
+    store.storage.write(f"{made.ref}/part/2.bin", bytes([2]) * 50_000)
+    (directory / "part/foreign").write_text("of nobody")
+    assert store.fetch(made) == directory
+    assert files_in(directory) == {*made.files, MANIFEST}
+    assert (directory / "part/1.bin").stat() == first, "what is there stays where readers have it open"
+
+
+def test_store_fetches_of_several_at_once_end_with_what_each_wants(s3, tmp_path):
+    made = Store(s3, str(tmp_path / "here")).build(SPEC, produce).artifact
+    wanted = [None if number == 3 else {f"part/{number % 3}.bin"} for number in range(8)]
+
+    def fetched(names):
+        directory = Store(s3, str(tmp_path / "elsewhere")).fetch(made, names)
+        return {name: (directory / name).read_bytes() for name in names or made.files}
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(fetched, wanted))
+    for content in found:
+        assert content == {name: bytes([int(name[5])]) * 50_000 for name in content}
+    assert files_in(tmp_path / "elsewhere" / "cache" / made.ref) == {*made.files, MANIFEST}
+
+
+def files_in(directory):
+    return {file.relative_to(directory).as_posix() for file in directory.rglob("*") if file.is_file()}
+
+
 def claims_left(place):
     return [number for name in place.names(".claims") for number in place.names(f".claims/{name}")]
 

@@ -12,7 +12,8 @@ beginning (Llama 3, arXiv:2407.21783, section 3.2). The tokens are the same eith
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import io
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -131,6 +132,28 @@ def write_rows(directory: Path, rows: Mapping[Split, Integers], vocabulary: int,
     write_documents(directory, {split: [packed.reshape(-1)] for split, packed in rows.items()}, width - 1, vocabulary, separator)
 
 
+def read_by(*splits: Split) -> Callable[[Collection[str], Callable[[str], bytes]], list[str]]:
+    """The choice (:mod:`modelyard.store.selection`) of who reads rows of ``splits``: of the token files those that a row holds a document of.
+
+    Everything else comes whole: the tokenizer, and the orders, a few bytes for each document. Every rank needs the same token files, since documents
+    are shuffled over all rows; what a source without an entry in the mixture has is read by none.
+    """
+
+    def choice(names: Collection[str], read: Callable[[str], bytes]) -> list[str]:
+        info = RowsInfo.model_validate_json(read(INFO))
+        used = {
+            info.files[split][number]
+            for split in splits
+            if info.files.get(split)
+            for number in np.unique(np.load(io.BytesIO(read(f"{split}_file.npy")))).tolist()
+        }
+        parts = (".bin", ".idx")
+        unread = {f"{prefix}{part}" for prefixes in info.files.values() for prefix in set(prefixes) - used for part in parts}
+        return sorted(set(names) - unread)
+
+    return choice
+
+
 def read_info(directory: Path) -> RowsInfo:
     """``rows.json``. Raises ValueError naming the file and what is wrong with it."""
     return json_file.read(directory / INFO, TypeAdapter(RowsInfo))
@@ -140,9 +163,11 @@ class TokenRows:
     """The rows of a split; indexing by numbers or a slice reads those rows."""
 
     def __init__(self, directory: Path, split: Split) -> None:
-        """Raises ValueError naming the file that is missing or damaged, or a split without a row."""
+        """Raises ValueError naming the file that is missing or damaged, or a split without a row; a token file that is not there is missed by
+        the first row that holds a document of it, since no other needs it (:func:`read_by`)."""
         self.info = read_info(directory)
-        self._files = [IndexedFile(directory / name) for name in self.info.files.get(split, [])]
+        self._prefixes = [directory / name for name in self.info.files.get(split, [])]
+        self._files = {number: IndexedFile(path) for number, path in enumerate(self._prefixes) if Path(f"{path}.idx").exists()}
         self._file, self._document, self._start = (_mapped(directory / f"{split}_{name}.npy") for name in ("file", "document", "start"))
         self.width = self.info.seq_len + 1
         self._rows = int(self._start[-1]) // self.width
@@ -180,7 +205,8 @@ class TokenRows:
         parts: list[Integers] = []
         for place in self._places(number):
             start, stop = int(self._start[place]), int(self._start[place + 1])
-            file = self._files[int(self._file[place])]
+            source = int(self._file[place])
+            file = self._files[source] if source in self._files else IndexedFile(self._prefixes[source])
             parts.append(file.part(int(self._document[place]), max(begin, start) - start, min(end, stop) - start))
         return np.concatenate(parts)
 

@@ -14,7 +14,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ from modelyard.config import canonical_json, first_error
 from modelyard.store.claims import Claim, take
 from modelyard.store.file_hash import sha256_file
 from modelyard.store.local_lock import alone
-from modelyard.store.manifest import MANIFEST, NAME, Artifact, ArtifactError, FileRecord, Spec, damage, parted, written
+from modelyard.store.manifest import MANIFEST, NAME, Artifact, ArtifactError, FileRecord, Spec, damage, flaw, foreign, parted, written
 from modelyard.store.outage import StorageRefusedError
 from modelyard.store.storage import Storage
 
@@ -127,35 +127,50 @@ class Store:
         except FileNotFoundError:
             return self.storage.read(f"{PRUNED}/{artifact.ref}/{file}")
 
-    def fetch(self, artifact: Artifact) -> Path:
+    def fetch(self, artifact: Artifact, names: Collection[str] | None = None) -> Path:
         """A local directory with the artifact's files and its manifest, verified against the recorded sizes and hashes.
 
+        Args:
+            artifact: what to fetch.
+            names: the files that are wanted of it (:mod:`modelyard.store.selection`); None: all. Others may be missing from the directory, and
+                come when they are asked for. A local store has everything anyway, and all of it is verified.
+
         Raises:
-            ArtifactError: a file is missing, damaged, or there though the manifest does not name it.
+            ArtifactError: a file is missing, damaged, no file of the artifact, or there though the manifest does not name it.
         """
+        if names is not None and (unknown := sorted(set(names) - set(artifact.files))):
+            raise ArtifactError(f"artifact {artifact.ref}: file {unknown[0]} is none of its files")
         if self.storage.is_local:
             directory = Path(self.storage.path(artifact.ref))
-            problem = damage(artifact, directory)
-        else:
-            directory = self.scratch / "cache" / artifact.ref
-            with alone(directory):
-                if damage(artifact, directory) is None and _read(directory / MANIFEST) == written(artifact):
-                    return directory
-                partial = directory.with_name(f"{directory.name}.partial")
-                shutil.rmtree(partial, ignore_errors=True)
-                try:
-                    self.storage.get_files(artifact.ref, artifact.files, partial)
-                except FileNotFoundError as error:
-                    raise ArtifactError(f"artifact {artifact.ref}: a file is missing ({error})") from error
-                problem = damage(artifact, partial)
-                if problem is None:
-                    shutil.rmtree(directory, ignore_errors=True)
-                    partial.mkdir(parents=True, exist_ok=True)
-                    (partial / MANIFEST).write_bytes(written(artifact))
-                    partial.rename(directory)
-        if problem:
-            raise ArtifactError(f"artifact {artifact.ref}: {problem}")
+            if problem := damage(artifact, directory):
+                raise ArtifactError(f"artifact {artifact.ref}: {problem}")
+            return directory
+        directory = self.scratch / "cache" / artifact.ref
+        with alone(directory):
+            self._complete(artifact, directory, artifact.files if names is None else names)
         return directory
+
+    def _complete(self, artifact: Artifact, directory: Path, names: Collection[str]) -> None:
+        """Bring what is missing of ``names`` into ``directory``, which others may be reading: each file whole and verified, or not at all."""
+        partial = directory.with_name(f"{directory.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        missing = [name for name in sorted(names) if flaw(artifact, name, directory)]
+        try:
+            self.storage.get_files(artifact.ref, missing, partial)
+        except FileNotFoundError as error:
+            raise ArtifactError(f"artifact {artifact.ref}: a file is missing ({error})") from error
+        if found := next(filter(None, (flaw(artifact, name, partial) for name in missing)), None):
+            raise ArtifactError(f"artifact {artifact.ref}: {found}")
+        if _read(directory / MANIFEST) != written(artifact):
+            (partial / MANIFEST).write_bytes(written(artifact))
+            missing.append(MANIFEST)
+        for name in foreign(artifact, directory):
+            (directory / name).unlink()
+        for name in missing:
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            (partial / name).replace(directory / name)
+        shutil.rmtree(partial)
 
     def workspace(self, spec: Spec) -> Path:
         """Where unfinished work on ``spec`` lives; the same directory after a crash, so checkpoints are found again."""

@@ -175,13 +175,25 @@ def damage(artifact: Artifact, directory: Path) -> str | None:
     """What is wrong with the files of ``artifact`` in ``directory``; None when they are the recorded ones."""
     if not directory.is_dir():
         return "its directory is missing"
-    for relative, record in artifact.files.items():
-        file = directory / relative
-        if not file.is_file():
-            return f"file {relative} is missing"
-        if file.stat().st_size != record.size or sha256_file(file) != record.sha256:
-            return f"file {relative} is damaged (its sha256 is not the recorded one)"
-    there = {file.relative_to(directory).as_posix() for file in directory.rglob("*") if file.is_symlink() or not file.is_dir()}
-    if foreign := sorted(there - {MANIFEST, *artifact.files}):
-        return f"file {foreign[0]} is none of its files; remove it"
+    for relative in artifact.files:
+        if found := flaw(artifact, relative, directory):
+            return found
+    if others := foreign(artifact, directory):
+        return f"file {others[0]} is none of its files; remove it"
     return None
+
+
+def flaw(artifact: Artifact, name: str, directory: Path) -> str | None:
+    """What is wrong with one file of ``artifact`` in ``directory``; None when it is the recorded one."""
+    file, record = directory / name, artifact.files[name]
+    if not file.is_file():
+        return f"file {name} is missing"
+    if file.stat().st_size != record.size or sha256_file(file) != record.sha256:
+        return f"file {name} is damaged (its sha256 is not the recorded one)"
+    return None
+
+
+def foreign(artifact: Artifact, directory: Path) -> list[str]:
+    """Sorted names of what is in ``directory`` though the manifest does not name it."""
+    there = {file.relative_to(directory).as_posix() for file in directory.rglob("*") if file.is_symlink() or not file.is_dir()}
+    return sorted(there - {MANIFEST, *artifact.files})

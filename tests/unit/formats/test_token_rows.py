@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from modelyard.formats.indexed import IndexedWriter
-from modelyard.formats.token_rows import INFO, Order, PackedRows, RowsInfo, TokenRows, write_order, write_rows
+from modelyard.formats.token_rows import INFO, Order, PackedRows, RowsInfo, TokenRows, read_by, write_order, write_rows
 
 SIZES = ((5, 1, 40, 2), (3, 17))
 """Tokens of the documents of two files."""
@@ -100,3 +100,17 @@ def test_token_rows_damaged_artifact_is_one_line_naming_the_file(tmp_path, broke
     with pytest.raises(ValueError, match=message) as caught:
         TokenRows(tmp_path, "train")
     assert "\n" not in str(caught.value)
+
+
+def test_token_rows_need_of_the_token_files_only_those_that_their_order_names(tmp_path):
+    stream = _artifact(tmp_path, 300, 6, [(1, 1), (1, 0), (1, 1)])
+    names = sorted(file.name for file in tmp_path.iterdir())
+    needed = read_by("train")(names, lambda name: (tmp_path / name).read_bytes())
+    assert set(names) - set(needed) == {"train_0.bin", "train_0.idx"}
+    assert {"train_1.bin", "train_1.idx"}.isdisjoint(read_by()(names, lambda name: (tmp_path / name).read_bytes()))
+    for name in set(names) - set(needed):
+        (tmp_path / name).unlink()
+    assert np.array_equal(TokenRows(tmp_path, "train")[:].tokens.reshape(-1), stream[: len(stream) // 7 * 7])
+    (tmp_path / "train_1.idx").unlink()
+    with pytest.raises(ValueError, match=r"train_1.idx: no index of token files"):
+        TokenRows(tmp_path, "train")[[0]]

@@ -1,7 +1,8 @@
 """What a stage reads and writes on a rank's node: the driver's own files where the node sees the driver's disk, else copies by the stores.
 
-Inputs come from the artifact store by reference, verified, once a node; checkpoints go through ``execution.checkpoint_store``, and so does what the
-stage made, back to the driver. ``MODELYARD_SCRATCH`` in a node's environment is the directory it works in instead of ``execution.scratch``.
+Inputs come from the artifact store by reference, verified, once a node, and of each the files that the stage reads. Checkpoints go through
+``execution.checkpoint_store``, and so does what the stage made, back to the driver. ``MODELYARD_SCRATCH`` in a node's environment is the directory it
+works in instead of ``execution.scratch``.
 """
 
 from __future__ import annotations
@@ -32,11 +33,21 @@ class Node(NamedTuple):
     """Whether the driver does not see ``out``."""
 
 
-def of(inputs: Mapping[str, Path], out: Path, checkpoints: Path, execution: ExecutionConfig, driver: str, *, first: bool) -> Node:
+def of(
+    inputs: Mapping[str, Path],
+    names: Mapping[str, frozenset[str]],
+    out: Path,
+    checkpoints: Path,
+    execution: ExecutionConfig,
+    driver: str,
+    *,
+    first: bool,
+) -> Node:
     """The places that the driver named, as they are on this node; every rank calls it before it meets the others.
 
     Args:
         inputs: role -> artifact, as the driver has it.
+        names: role -> files that are read of its artifact; of a role that is not here all.
         out: where the driver wants what is made.
         checkpoints: where the driver would keep unfinished work.
         execution: the driver's.
@@ -57,7 +68,7 @@ def of(inputs: Mapping[str, Path], out: Path, checkpoints: Path, execution: Exec
                 f"execution.{key} is {said}, but node {os.uname().nodename} does not see the driver's disk ({execution.scratch}); "
                 "name an s3:// URL, or a scratch directory that all nodes share"
             )
-    fetched = {role: store.fetch(store.get(f"{path.parent.name}/{path.name}")) for role, path in inputs.items()}
+    fetched = {role: store.fetch(store.get(f"{path.parent.name}/{path.name}"), names.get(role)) for role, path in inputs.items()}
     workspace = scratch / checkpoints.parent.name
     here = execution.model_copy(update={"scratch": str(scratch)})
     if first:

@@ -41,6 +41,8 @@ class Job(NamedTuple):
     execution: ExecutionConfig
     driver: str
     """The disk of ``out``; "" where everything is on one machine (see :func:`modelyard.adapters.ray.node.of`)."""
+    names: Mapping[str, frozenset[str]]
+    """Role -> files that are read of its artifact; of a role that is not here all."""
     needed: int | None = None
     """Bytes of a GPU that a rank needs at least; None: not known."""
 
@@ -137,7 +139,7 @@ def _run(job: Job, rank: int, first: bool, mailbox: Any) -> dict[str, float]:
     try:
         if job.needed and (short := devices.short_of_memory(job.needed)):
             _log.warning("rank %d: %s", rank, short)
-        here = node.of(job.inputs, job.out, job.checkpoints, job.execution, job.driver, first=first)
+        here = node.of(job.inputs, job.names, job.out, job.checkpoints, job.execution, job.driver, first=first)
         metrics = dict(job.run(job.config, here.inputs, here.out, here.checkpoints, here.execution, report))
         if first:
             node.send(here)

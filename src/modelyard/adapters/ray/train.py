@@ -36,10 +36,12 @@ def launch(
     checkpoints: Path,
     execution: ExecutionConfig,
     report: Report,
+    names: Mapping[str, frozenset[str]] = {},
     needed: Callable[[], int | None] | None = None,
 ) -> dict[str, float]:
     """Run ``stage_run(config, inputs, out, checkpoints, execution, report)`` on every rank and return rank 0's metrics.
 
+    ``names``: role -> files that the stage reads of its artifact, for nodes that fetch their inputs; of a role that is not in it all.
     ``needed``: gives the bytes of a GPU that a rank needs at least; a rank that has less left says so before it begins.
 
     Raises:
@@ -52,7 +54,7 @@ def launch(
     execution = from_anywhere(execution)
     driver = "" if is_on_this_machine() else disk.identity(Path(execution.scratch))
     memory = needed() if needed and execution.device == "cuda" else None
-    job = Job(stage_run, config, dict(inputs), out.absolute(), checkpoints.absolute(), execution, driver, memory)
+    job = Job(stage_run, config, dict(inputs), out.absolute(), checkpoints.absolute(), execution, driver, dict(names), memory)
     apart = bool(driver and execution.checkpoint_store)
     if apart:
         node.forget(execution, job.out)
