@@ -277,3 +277,19 @@ def test_stage_documents_of_one_work_stay_on_one_side_and_a_test_share_is_kept_a
     assert 14 <= counts["test"] <= 34, "80 works, a share of 0.3 of them: within three standard deviations"
     assert counts["validation"] >= 6, "a share of 0.2"
     assert all(row["votes"] == [1, -2] for row in kept)
+
+
+def test_statistics_are_the_same_bytes_where_shards_were_found(tmp_path, planted):
+    pages, _, _ = planted
+    for name, texts in (("books", pages[:60]), ("crawl", [page.replace("river", "spam") for page in pages[60:120]])):
+        _lines(tmp_path / f"{name}.jsonl", [{"id": f"{name}-{n}", "text": text} for n, text in enumerate(texts)])
+    files = [tmp_path / "books.jsonl", tmp_path / "crawl.jsonl"]
+    classified = {"curated": ["books"], "raw": ["crawl"], "documents": 100, "pareto": 9.0}
+    looser = {**WEB["expectations"], "max_refused": 0.99}
+    (tmp_path / "found").mkdir()
+    built, fresh = _run(_config(tmp_path / "built", *files, classifier=classified))
+    _run(_config(tmp_path / "found", *files, classifier=classified, expectations=looser))
+    found, again = _run(_config(tmp_path / "found", *files, classifier=classified))
+    assert found.artifact.ref == built.artifact.ref
+    assert {"precision", "recall"} == set(json.loads((again / "statistics.json").read_text())["trained"]["classifier"])
+    assert _bytes(again) == _bytes(fresh)

@@ -68,6 +68,12 @@ def test_wrapped_verse_lists_and_pages_of_long_lines_are_not():
     assert wrapped.is_wrapped(textwrap.fill(PROSE, 60).split("\n"))
 
 
+def test_wrapped_lines_of_a_script_without_capitals_are_told_by_unended_sentences():
+    sentence = "우리는 아침마다 강가를 따라 걸으면서 지난밤에 있었던 일을 서로에게 이야기했다."
+    assert not wrapped.is_wrapped([sentence] * 8)
+    assert wrapped.is_wrapped(textwrap.fill(" ".join([sentence] * 12), 60).split("\n"))
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -90,6 +96,22 @@ def test_passages_later_copies_are_cut_whatever_their_case_and_punctuation():
     assert cut.text == f"{before}. {passage}! {between}\n. {after}"
     assert cut.characters == len(text) - len(cut.text)
     assert (kept.text, plain.text) == (near_miss, before)
+
+
+def test_passages_document_that_is_mostly_repetition_is_refused_whole_by_reason():
+    rng = random.Random(1)
+    words = [f"word{n}" for n in range(5000)]
+    passage, rest = (" ".join(rng.sample(words, 60)) for _ in range(2))
+    most = " ".join([passage, *([passage] * 3), rest])
+    half = " ".join([passage, passage, rest])
+    refused, kept = passages.cut([most, half], 50)
+    assert (refused.text, refused.characters) == (most, 0)
+    assert (refused.refusal.reason, refused.refusal.detail) == (
+        "repeated_passage/mostly_cut",
+        f"{3 * len(passage) / len(most):.0%} of its characters",
+    )
+    assert (kept.text, kept.refusal) == (f"{passage}  {rest}", None)
+    assert kept.characters == len(passage)
 
 
 def test_classifier_tells_curated_from_raw_and_keeps_a_little_of_the_raw():

@@ -121,17 +121,14 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _write(out: Path, counts: dict[str, Any], suites: list[SuiteResult], made: Shards) -> None:
-    abuse = json.loads((out / ABUSE_REPORT).read_text("utf-8"))
-    measured: dict[str, Any] = {"abuse_filter": abuse}
-    if made.classifier:
-        measured["classifier"] = {key: getattr(made.classifier, key)._asdict() for key in ("precision", "recall")}
+    measured = made.measured()
     statistics = {**counts, "trained": measured}
     sources = source_rows(made.every)
     parts = {artifact.ref: artifact.content for artifact in made.built}
     content = {"statistics.json": statistics, "sources.json": sources, "expectations.json": [s.model_dump() for s in suites], PARTS: parts}
     for name, value in content.items():
         (out / name).write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    (out / "report.html").write_text(page(NAME, counts, sources, suites, out / "rejects", abuse), "utf-8")
+    (out / "report.html").write_text(page(NAME, counts, sources, suites, out / "rejects", measured["abuse_filter"]), "utf-8")
 
 
 def _refused(counts: dict[str, Any]) -> dict[str, int]:

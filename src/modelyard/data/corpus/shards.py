@@ -6,6 +6,7 @@ as they are. One shard is built by :mod:`modelyard.data.corpus.shard`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,10 +21,14 @@ from modelyard.data.filters.classifier import TrainedClassifier
 from modelyard.data.filters.screen import Screen
 from modelyard.data.sources.fetch import fetch
 from modelyard.data.sources.stream import Shard
+from modelyard.formats.abuse import REPORT as ABUSE_REPORT
 from modelyard.progress import Report
 from modelyard.store.artifacts import Store
 from modelyard.store.code_identity import code_version
 from modelyard.store.manifest import Artifact, Spec
+
+CLASSIFIER_REPORT = "classifier.json"
+"""File of a shard: what was measured of the quality classifier that screened it. The same in every shard of a corpus."""
 
 
 class Shards:
@@ -45,7 +50,11 @@ class Shards:
 
         def produce(out: Path, checkpoints: Path) -> Mapping[str, float]:
             checkpoints.mkdir(parents=True, exist_ok=True)
-            return build(shard, self.directories(), self.config.blocks, self.screen(), out, checkpoints, self.transform, partitions, report)
+            screen = self.screen()
+            if self.classifier:  # measured where it is trained: who finds the shard trains none
+                measured = {name: getattr(self.classifier, name)._asdict() for name in ("precision", "recall")}
+                (out / CLASSIFIER_REPORT).write_text(json.dumps(measured, indent=1) + "\n", "utf-8")
+            return build(shard, self.directories(), self.config.blocks, screen, out, checkpoints, self.transform, partitions, report)
 
         self.built.append(self.store.build(spec, produce).artifact)
 
@@ -53,6 +62,13 @@ class Shards:
         """Where the shards built so far lie, each fetched and verified once."""
         self._fetched += [self.store.fetch(artifact) for artifact in self.built[len(self._fetched) :]]
         return list(self._fetched)
+
+    def measured(self) -> dict[str, Any]:
+        """What was measured of the filters that the shards were screened by, whether those were built now or found."""
+        found: dict[str, Any] = {"abuse_filter": json.loads((self.abuse / ABUSE_REPORT).read_text("utf-8"))}
+        if self.config.classifier:
+            found["classifier"] = json.loads((self.directories()[0] / CLASSIFIER_REPORT).read_text("utf-8"))
+        return found
 
     def screen(self) -> Screen:
         """The filters, trained, once what the shards are read from has been fetched."""

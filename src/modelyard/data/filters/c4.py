@@ -18,9 +18,8 @@ from pydantic import Field
 from modelyard.config import Config
 from modelyard.data.corpus.document import Refusal
 from modelyard.data.filters import wrapped
-from modelyard.data.filters.languages import SENTENCE_END, ends_sentence, line_words
+from modelyard.data.filters.languages import SENTENCE_END, ends_sentence, line_words, notices
 
-_POLICY = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
 _CITATION = re.compile(r"\[\d*\]|\[edit\]|\[citation needed\]")
 _SENTENCE_END = re.compile(SENTENCE_END)
 
@@ -49,8 +48,8 @@ class Cut(NamedTuple):
     """Rule -> how many it cut."""
 
 
-def cut(text: str, config: C4Config) -> Cut:
-    """The text without its lines that are no prose."""
+def cut(text: str, config: C4Config, language: str = "en") -> Cut:
+    """The text without its lines that are no prose; ``language`` says by which phrases lines about terms and cookies are known."""
     if config.braces and "{" in text:
         return Cut(text, Refusal("c4/brace", ""))
     if "orem ipsum" in text or "OREM IPSUM" in text:
@@ -59,10 +58,11 @@ def cut(text: str, config: C4Config) -> Cut:
     left = _CITATION.sub("", text) if "[" in text else text
     gone: Counter[str] = Counter({"c4/citation": size - len(left)})
     lower = left.lower()
-    suspicious = "javascript" in lower or any(phrase in lower for phrase in _POLICY)
+    phrases = ("javascript", *notices(language).line)
+    found = tuple(phrase for phrase in phrases if phrase in lower)
     lines = []
     for line in wrapped.paragraphs(left):
-        if rule := _no_prose(line.strip(), config, suspicious):
+        if rule := _no_prose(line.strip(), config, found):
             gone[rule] += len(line) + 1
         else:
             lines.append(line)
@@ -76,13 +76,13 @@ def cut(text: str, config: C4Config) -> Cut:
     return Cut(left, None, {rule: count for rule, count in gone.items() if count})
 
 
-def _no_prose(line: str, config: C4Config, suspicious: bool) -> str | None:
-    """The rule that cuts a line, None where it stays."""
+def _no_prose(line: str, config: C4Config, phrases: tuple[str, ...]) -> str | None:
+    """The rule that cuts a line, None where it stays; ``phrases`` are those that its page holds."""
     if not line:
         return None
     if config.terminal_punctuation and (not ends_sentence(line) or line.endswith("...")):
         return "c4/unfinished_line"
     if line_words(line) < config.min_line_words:
         return "c4/short_line"
-    lower = line.lower() if suspicious else ""
-    return "c4/policy_line" if suspicious and ("javascript" in lower or any(phrase in lower for phrase in _POLICY)) else None
+    lower = line.lower() if phrases else ""
+    return "c4/policy_line" if any(phrase in lower for phrase in phrases) else None

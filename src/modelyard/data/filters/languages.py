@@ -6,13 +6,16 @@ Gopher (Rae et al. 2021, A1.1) asks for two of eight English words; each other l
 of the words that its prose repeats most and a menu or a keyword list does not hold. Where words stand between
 spaces they are looked for as words; Korean particles as ends of words; where no spaces are written, as
 characters in a row, two or more of them, so that the same characters in another order do not hold them. The
-marks that end a sentence are those of every script at once: none of them means anything else in another. Left
-out: languages that are not in the table, which a config is refused for, and dialects.
+marks that end a sentence are those of every script at once: none of them means anything else in another.
+Notices of scripts, cookies and terms of use are known in eight languages; English ones are looked for in every
+other language too, whose pages carry them untranslated. Left out: languages that are not in the table, which a
+config is refused for, dialects, and the notices of the other languages.
 """
 
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Literal, NamedTuple
 
 TERMINAL = (".", "!", "?", '"', "'", "\u201d", "\u2026", *"。！？｡」』।॥؟۔።։៕။፧")
@@ -136,3 +139,61 @@ LANGUAGES = {
     "my": _of("MYANMAR", "သည် တွင် နှင့် ကို များ မှ ဖြစ် ရှိ တယ် သော အတွက် ပါ", 4.0, "characters"),
 }
 """ISO 639-1 code -> its rules."""
+
+
+class Notices(NamedTuple):
+    """What a web page says to its visitors and no prose does, in lower case."""
+
+    page: tuple[str, ...]
+    """Phrases of pages that are little else: scripts are off, terms of use, cookie policy."""
+    line: tuple[str, ...]
+    """Phrases of lines about terms, privacy and cookies."""
+
+
+_NOTICES = {
+    "en": Notices(
+        ("lorem ipsum", "enable javascript", "terms of use", "cookie policy"),
+        ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies"),
+    ),
+    "de": Notices(
+        ("javascript aktivieren", "aktivieren sie javascript", "nutzungsbedingungen", "cookie-richtlinie"),
+        ("nutzungsbedingungen", "datenschutzerklärung", "cookie-richtlinie", "verwendet cookies", "verwenden cookies", "nutzt cookies",
+         "verwendung von cookies", "einsatz von cookies"),
+    ),
+    "es": Notices(
+        ("active javascript", "activar javascript", "habilite javascript", "habilitar javascript", "términos de uso", "condiciones de uso",
+         "política de cookies"),
+        ("términos de uso", "condiciones de uso", "política de privacidad", "política de cookies", "utiliza cookies", "utilizamos cookies",
+         "usa cookies", "usamos cookies", "uso de cookies"),
+    ),
+    "fr": Notices(
+        ("activer javascript", "activez javascript", "conditions d'utilisation", "conditions d’utilisation", "politique de cookies",
+         "politique relative aux cookies"),
+        ("conditions d'utilisation", "conditions d’utilisation", "politique de confidentialité", "politique de cookies",
+         "politique relative aux cookies", "utilise des cookies", "utilisons des cookies", "utilisation de cookies", "utilisation des cookies"),
+    ),
+    "ja": Notices(
+        ("javascriptを有効", "利用規約", "cookieポリシー", "クッキーポリシー"),
+        ("利用規約", "プライバシーポリシー", "cookieポリシー", "クッキーポリシー", "cookieを使用", "cookieを利用", "クッキーを使用",
+         "クッキーを利用"),
+    ),
+    "ko": Notices(
+        ("javascript를 활성화", "자바스크립트를 활성화", "이용약관", "이용 약관", "쿠키 정책"),
+        ("이용약관", "이용 약관", "개인정보처리방침", "개인정보 처리방침", "쿠키 정책", "쿠키를 사용", "쿠키 사용"),
+    ),
+    "zh": Notices(
+        ("启用javascript", "启用 javascript", "啟用javascript", "啟用 javascript", "使用条款", "使用條款", "cookie政策", "cookie 政策"),
+        ("使用条款", "使用條款", "隐私政策", "隱私政策", "隐私权政策", "隱私權政策", "cookie政策", "cookie 政策", "使用cookie", "使用 cookie"),
+    ),
+    "hi": Notices(
+        ("javascript सक्षम", "जावास्क्रिप्ट सक्षम", "उपयोग की शर्तें", "कुकी नीति"),
+        ("उपयोग की शर्तें", "गोपनीयता नीति", "कुकी नीति", "कुकी का उपयोग", "कुकीज़ का उपयोग"),
+    ),
+}  # fmt: skip
+
+
+@cache
+def notices(language: str) -> Notices:
+    """The notices that a text of a language is searched for: its own, where they are known, and the English ones."""
+    english, own = _NOTICES["en"], _NOTICES.get(language, Notices((), ()))
+    return english if language == "en" else Notices(english.page + own.page, english.line + own.line)

@@ -1,7 +1,8 @@
 """Repeated passages inside a document: runs of words that occurred earlier in the same text are cut (Lee et
 al. 2022 cut runs of 50 tokens).
 
-Boilerplate that a page repeats around every item goes, its first occurrence stays. Comparison ignores case,
+Boilerplate that a page repeats around every item goes, its first occurrence stays. A document that would lose more
+than half of its characters is refused rather than shredded, as C4's rules refuse one here. Comparison ignores case,
 punctuation and spacing; a word is two or four characters where no spaces are written. Left out: passages that
 different documents share (near duplicates are compared whole).
 """
@@ -12,7 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from modelyard.data.corpus.document import Refusal
 from modelyard.data.filters import words
+
+_MOST = 0.5
+"""Largest share of a document's characters that is cut."""
 
 
 class Shortened(NamedTuple):
@@ -21,10 +26,12 @@ class Shortened(NamedTuple):
     text: str
     characters: int
     """How many were cut."""
+    refusal: Refusal | None = None
+    """Why nothing is left; the text is then as it was."""
 
 
 def cut(texts: list[str], size: int) -> list[Shortened]:
-    """Cut every run of at least ``size`` words that occurred before in its text."""
+    """Cut every run of at least ``size`` words that occurred before in its text; refuse a text that is mostly such runs."""
     result: list[Shortened] = []
     for begin, block in words.blocks(texts):
         found = words.words(block, unspaced=True)
@@ -48,4 +55,7 @@ def _without(text: str, spans: list[tuple[int, int]]) -> Shortened:
         kept.append(text[last:start])
         last = end
     left = "".join([*kept, text[last:]])
-    return Shortened(left, len(text) - len(left))
+    gone = len(text) - len(left)
+    if gone > _MOST * len(text):
+        return Shortened(text, 0, Refusal("repeated_passage/mostly_cut", f"{gone / len(text):.0%} of its characters"))
+    return Shortened(left, gone)

@@ -18,12 +18,11 @@ import numpy.typing as npt
 from modelyard.config import Config
 from modelyard.data.corpus.document import Refusal
 from modelyard.data.filters import native, words
-from modelyard.data.filters.languages import LANGUAGES
+from modelyard.data.filters.languages import LANGUAGES, notices
 from modelyard.data.filters.lines import Layout
 from modelyard.data.filters.tallies import sums, tallies
 from modelyard.data.filters.words import Characters, Positions, Words
 
-_BOILERPLATE = ("lorem ipsum", "enable javascript", "terms of use", "cookie policy")
 _LEAST_WORDS = 12
 """Fewer words prove no repetition."""
 _LEAST_LINE = 4
@@ -75,12 +74,12 @@ def judge(
         layout: their lines.
         kind: code is not asked for symbols and boilerplate.
         config: the thresholds.
-        language: whose word length is expected; of code, ``en``.
+        language: whose word length and notices are expected; of code, ``en``.
     """
     refusals: list[Refusal | None] = [None] * len(texts)
     rules = [*_sizes(block, found, layout, config, language), *_repetition(block, found, layout, config)]
     if kind != "code":
-        rules += _web(texts, found, config)
+        rules += _web(texts, found, config, language)
     for rule in rules:
         for index in np.flatnonzero(rule.broken).tolist():
             refusals[index] = refusals[index] or Refusal(f"quality/{rule.name}", rule.detail(index))
@@ -124,11 +123,11 @@ def _repetition(block: Characters, found: Words, layout: Layout, config: Quality
     ]
 
 
-def _web(texts: list[str], found: Words, config: QualityConfig) -> list[_Rule]:
+def _web(texts: list[str], found: Words, config: QualityConfig, language: str) -> list[_Rule]:
     per_word = np.maximum(found.counts, 1)
     symbols = np.array([text.count("#") + text.count("\u2026") + text.count("...") for text in texts]) / per_word
     lower = [text.lower() for text in texts]
-    phrase = [next((phrase for phrase in _BOILERPLATE if phrase in text), "") for text in lower]
+    phrase = [next((phrase for phrase in notices(language).page if phrase in text), "") for text in lower]
     return [
         _Rule("symbols", symbols > config.max_symbol_ratio, lambda i: f"{symbols[i]:.2f} per word"),
         _Rule("boilerplate", np.array(phrase) != "", lambda i: phrase[i]),

@@ -50,7 +50,7 @@ class FiltersConfig(Config):
     c4: dict[Kind, C4Config] = Field(default_factory=dict)
     """Kind -> C4's rules, for web pages; kinds without an entry are not asked, nor is any other document."""
     repeated_passage: dict[Kind, int] = Field(default_factory=dict)
-    """Kind -> words of a passage that is cut when it repeats an earlier one of its document."""
+    """Kind -> words of a passage that is cut when it repeats an earlier one of its document; one that is mostly such passages is refused."""
 
     @model_validator(mode="after")
     def _every_kind(self) -> FiltersConfig:
@@ -131,7 +131,7 @@ class Screen:
                 self._counted(kind, code, group)
         for kind, c4_config in self.config.c4.items():
             for row in [row for row in _left(rows, kind) if row["web"]]:
-                cut = c4.cut(row["text"], c4_config)
+                cut = c4.cut(row["text"], c4_config, row["language"])
                 row["text"] = cut.text
                 _count_cut(row, cut.characters)
                 _refuse([row], [cut.refusal])
@@ -140,6 +140,7 @@ class Screen:
             for row, shorter in zip(left, passages.cut([row["text"] for row in left], size), strict=True):
                 row["text"] = shorter.text
                 _count_cut(row, {"repeated_passage": shorter.characters})
+                _refuse([row], [shorter.refusal])
         if self.classifier and (left := [row for row in rows if row["reason"] is None]):
             texts = [row["text"] for row in left]
             for row, score in zip(left, self.classifier.scores(texts).tolist(), strict=True):

@@ -1,14 +1,17 @@
 """Text that is wrapped by hand: mail, RFCs, books and documentation of plain text, whose line ends are where a column ended.
 
 A line is wrapped there when the first word of the next one would not have fitted, and that word goes on with a sentence: it has no
-capital. A text is wrapped by hand when most of its paragraphs' inner line ends are such, at a column that people wrap at. Verse, lists and
-menus are not: their lines end short of a column and begin with capitals. Left out: scripts without spaces between words.
+capital, or, in a script without capitals, the line ends no sentence. A text is wrapped by hand when most of its paragraphs' inner line
+ends are such, at a column that people wrap at. Verse, lists and menus are not: their lines end short of a column and begin with
+capitals. Left out: scripts without spaces between words.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
+
+from modelyard.data.filters.languages import ends_sentence
 
 _NARROWEST, _WIDEST = 40, 132
 """Columns of a hand-wrapped text."""
@@ -53,4 +56,10 @@ def _inner_ends(lines: list[str], longest: int) -> Iterator[bool]:
     """For each line end inside a paragraph, whether it was made because ``longest`` was reached."""
     for line, after in pairwise(lines):
         if (words := after.split(None, 1)) and line.strip():
-            yield not words[0][0].isupper() and len(line.rstrip()) + 1 + len(words[0]) > longest
+            yield _goes_on(line.rstrip(), words[0][0]) and len(line.rstrip()) + 1 + len(words[0]) > longest
+
+
+def _goes_on(line: str, letter: str) -> bool:
+    """Whether a sentence of ``line`` may go on with a word that begins with ``letter``."""
+    has_case = letter.lower() != letter.upper()
+    return not (letter.isupper() if has_case or not letter.isalpha() else ends_sentence(line))
