@@ -75,6 +75,42 @@ def test_json_and_lines_are_cut_the_same_wherever_the_pieces_end(parts, data):
     assert b"\n".join(lines(pieces, 100)) == whole.removesuffix(b"\n")
 
 
+PLAIN = st.text("abcdefgh éß日本", min_size=1, max_size=60).filter(str.strip)
+
+
+@SETTINGS
+@hypothesis.given(
+    st.lists(PLAIN, min_size=2, max_size=40, unique=True),
+    st.data(),
+    st.sampled_from(["array", "indented", "objects"]),
+    st.sampled_from([3000, 400]),
+)
+def test_json_that_is_damaged_loses_the_damaged_row_only_and_says_so(tmp_path, texts, data, layout, longest):
+    """Whatever brace, bracket or quote of one row is missing or there twice; also where the rest is more than a row may have."""
+    rows = [
+        json.dumps({"text": text, "n": [{"a": "b"}, number]}, indent=2 if layout != "array" else None) for number, text in enumerate(texts)
+    ]
+    number = data.draw(st.integers(0, len(rows) - 1))
+    row = rows[number]
+    at = data.draw(st.sampled_from([at for at, sign in enumerate(row) if sign in '{}[]"']))
+    rows[number] = row[:at] + row[at] * data.draw(st.sampled_from([0, 2])) + row[at + 1 :]
+    hypothesis.assume(not _is_json(rows[number]))
+    whole = "\n".join(rows) if layout == "objects" else f"[{', '.join(rows)}]"
+    (tmp_path / "rows.json").write_bytes(whole.encode())
+    found = list(read(tmp_path / "rows.json", "json", TextField("text"), longest))
+    kept = [row.text for row in found if isinstance(row, Record)]
+    assert [text for text in kept if text != texts[number]] == [text for text in texts if text != texts[number]]
+    assert any(not isinstance(row, Record) for row in found)
+
+
+def _is_json(text):
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
 @SETTINGS
 @hypothesis.given(ROWS, PACKED, st.sampled_from(["csv", "tsv"]))
 def test_csv(tmp_path, rows, pack, form):
@@ -117,6 +153,14 @@ def test_paragraphs(tmp_path, rows, pack):
     bad = {"long": b"x" * LONGEST + b"\ny", "bytes": b"fine\n\xff", "surrogate": b"\xed\xa0\x80"}
     (tmp_path / "rows.txt").write_bytes(pack(b"\n \n\n".join(row.encode() if isinstance(row, str) else bad[row[0]] for row in rows)))
     assert _came_out(tmp_path / "rows.txt", "text") == _wanted(rows)
+
+
+@SETTINGS
+@hypothesis.given(st.one_of(st.text(max_size=200), st.sampled_from([b"caf\xe9", b"\xed\xa0\x80", b"x" * (LONGEST + 1)])), PACKED)
+def test_whole_files(tmp_path, content, pack):
+    (tmp_path / "a.md").write_bytes(pack(content.encode("utf-8", "replace") if isinstance(content, str) else content))
+    wanted = content.encode("utf-8", "replace").decode("utf-8-sig") if isinstance(content, str) else None
+    assert _came_out(tmp_path / "a.md", "file") == [wanted]
 
 
 def _record(kind, headers, body):
@@ -208,6 +252,24 @@ NO_PAGES = [_record("warcinfo", "", b"software: x\r\n"), _record("request", HTTP
 def test_web_archives(tmp_path, records, pack):
     (tmp_path / "a.warc").write_bytes(pack(b"".join([*NO_PAGES, *(record for record, _ in records)])))
     assert [text and text.strip() for text in _came_out(tmp_path / "a.warc", "warc")] == [text for _, text in records]
+
+
+@SETTINGS
+@hypothesis.given(ROWS.filter(len), PACKED)
+def test_plain_text_archives(tmp_path, rows, pack):
+    """WET: conversions whose body is the text; one without a text type, too long, or announced and not there is set aside."""
+    head = "WARC-Target-URI: http://example.org/\r\nContent-Type: text/plain\r\n"
+    rows = [f"{row} and more".replace("\0", "-") if isinstance(row, str) else row for row in rows]
+    bad = {
+        "long": _record("conversion", head, b"word " * LONGEST),
+        "none": _record("continuation", "WARC-Segment-Number: 2\r\n", b"more"),
+        "missing": _record("conversion", "WARC-Target-URI: http://example.org/\r\nContent-Type: image/png\r\n", b"\x89PNG"),
+        "bytes": _record("conversion", head, b"\0\1\2\0"),
+        "surrogate": _record("revisit", head, b"text"),
+    }
+    records = [_record("conversion", head, row.encode()) if isinstance(row, str) else bad[row[0]] for row in rows]
+    (tmp_path / "a.wet").write_bytes(pack(b"".join([NO_PAGES[0], *records])))
+    assert _came_out(tmp_path / "a.wet", "wet") == _wanted(rows)
 
 
 @pytest.mark.parametrize("reason", sorted(REFUSED))

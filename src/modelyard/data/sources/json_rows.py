@@ -1,19 +1,21 @@
 """Rows of JSON: lines, an array, or objects spread over lines, told by the content; in bounded memory and linear time.
 
 C4 and many others name JSON lines ``.json``, so a name decides nothing but this: a line that is a whole array is a row in
-``.jsonl`` and an array of rows in ``.json``. Where rows are lines a broken one spoils itself only; elsewhere the rest of its
-array may go with it.
+``.jsonl`` and an array of rows in ``.json``. A broken row spoils itself only, also where a brace or quote that is missing makes one
+value of the rest of an array (:mod:`modelyard.data.sources.damaged_json`).
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from itertools import chain
 
 from modelyard.data.corpus.document import one_line
+from modelyard.data.sources import damaged_json
 from modelyard.data.sources.compressed import UNREADABLE
+from modelyard.data.sources.damaged_json import end_of_rows
 from modelyard.data.sources.record import Broken, Record, TextField, invalid_utf8, sample
 
 _HEAD = 1 << 20
@@ -38,13 +40,15 @@ def rows(pieces: Iterable[bytes], field: TextField, longest: int, array: bool) -
     try:
         head, rest = _peek(iter(pieces))
         word = "row" if _is_spread(head, array) else "line"
-        found = values(chain(head, rest), longest) if word == "row" else lines(chain(head, rest), longest)
+        alike = _Alike(field)
+        found = values(chain(head, rest), longest, alike) if word == "row" else lines(chain(head, rest), longest)
         for number, row in enumerate(found, 1):
             place = f"{word} {number}"
             if isinstance(row, int):
                 yield Broken(place, f"read/{word}_too_long", f"{row} bytes", "")
             elif row.strip():
-                yield _row(place, row.removeprefix(_BOM) if number == 1 else row, field)
+                made = _row(place, row.removeprefix(_BOM) if number == 1 else row, field)
+                yield from _salvaged(made, row, field, alike) if word == "row" else [made]
     except UNREADABLE as error:
         yield Broken(f"{word} {number + 1}", "read/truncated_file", f"cut off or damaged: {one_line(error)}", "")
 
@@ -68,17 +72,35 @@ def lines(pieces: Iterable[bytes], longest: int) -> Iterator[bytes | int]:
         yield size if size > longest else b"".join(held)
 
 
-def values(pieces: Iterable[bytes], longest: int) -> Iterator[bytes | int]:
-    """The bytes of each element of top-level arrays and of each other top-level value; for a longer one its length."""
+def values(pieces: Iterable[bytes], longest: int, alike: Callable[[object], bool] = lambda row: False) -> Iterator[bytes | int]:
+    """The bytes of each element of top-level arrays and of each other top-level value; for a longer one its length.
+
+    Where ``alike`` finds rows inside a longer one, of which ``longest`` bytes are held at once, it is no value but damage: it is given up to
+    the last of them, and the next begins there.
+    """
+    found = iter(pieces)
+    while True:
+        rest = yield from _values(found, longest, alike)
+        if rest is None:
+            return
+        found = chain([rest], found)
+
+
+def _values(pieces: Iterable[bytes], longest: int, alike: Callable[[object], bool]) -> Generator[bytes | int, None, bytes | None]:
+    """Values up to a damaged one that is longer; what has been read behind its last row, None at the end."""
     held: list[bytes] = []
     size = depth = 0
     array = in_string = escaped = False
 
     def value(end: bytes) -> Iterator[bytes | int]:
-        if size + len(end) > longest:
-            yield size + len(end)
-        elif (whole := b"".join([*held, end])).strip().removeprefix(_BOM):
+        whole, total = b"".join([*held, end]), size + len(end)
+        if total <= longest:
+            yield from [whole] if whole.strip().removeprefix(_BOM) else []
+        elif end_of_rows(whole, alike, longest):
+            yield from [total - len(whole)] if total > len(whole) else []
             yield whole
+        else:
+            yield total
 
     for chunk in pieces:
         start, at = 0, int(escaped)
@@ -107,8 +129,45 @@ def values(pieces: Iterable[bytes], longest: int) -> Iterator[bytes | int]:
                 yield from value(chunk[start:ends])
                 held, size, start = [], 0, at
         size += len(chunk) - start
-        held = [] if size > longest else [*held, chunk[start:]]
+        held.append(chunk[start:])
+        if size <= longest or sum(map(len, held)) <= longest:
+            continue
+        if end := end_of_rows(whole := b"".join(held), alike, longest):
+            if before := size - len(whole):
+                yield before
+            yield whole[:end]
+            return whole[end:]
+        held = []
     yield from value(b"")
+    return None
+
+
+class _Alike:
+    """Whether an object is a row like the last one that had a text."""
+
+    def __init__(self, field: TextField) -> None:
+        self._field = field
+        self.names: Collection[str] | None = None
+
+    def __call__(self, row: object) -> bool:
+        if not isinstance(row, dict) or (self.names is not None and row.keys() != self.names):
+            return False
+        return isinstance(self._field.record("", row), Record)
+
+
+def _salvaged(made: Record | Broken, data: bytes, field: TextField, alike: _Alike) -> Iterator[Record | Broken]:
+    """The row; where it is none, the rows inside it, and what is none of them as so many broken ones."""
+    if isinstance(made, Record):
+        alike.names = made.row.keys() if isinstance(made.row, dict) else None
+        yield made
+        return
+    found = list(damaged_json.pieces(data, alike)) if made.reason in ("read/invalid_json", "read/invalid_utf8") else []
+    if all(piece.row is None for piece in found):
+        yield made
+        return
+    for number, piece in enumerate(found, 1):
+        place = f"{made.place}, part {number}"
+        yield _row(place, piece.data, field) if piece.row is not None else made._replace(place=place, sample=sample(piece.data))
 
 
 def _peek(pieces: Iterator[bytes]) -> tuple[list[bytes], Iterator[bytes]]:
