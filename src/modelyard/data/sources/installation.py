@@ -19,7 +19,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from modelyard.data.corpus.document import DataError, Document, Kind
+from modelyard.data.corpus.document import DataError, Document, Kind, one_line
+from modelyard.data.sources.record import Broken
 
 _PERMISSIVE = ("PSF", "PYTHON", "BSD", "MIT", "APACHE", "ISC", "HPND", "ZLIB", "0BSD", "CC0")
 _SKIPPED = {"test", "tests", "testing", "site-packages", "idlelib", "lib2to3", "encodings", "turtledemo", "_vendor", "vendored", "vendor"}
@@ -41,8 +42,9 @@ def versions(packages: list[str]) -> dict[str, str]:
     return {name: _found(name).version for name in packages}
 
 
-def read(packages: list[str], code: bool, size: int, passage: int) -> Iterator[Document]:
-    """Code in pieces of about ``passage`` characters, or docstrings (kind text), file by file until ``size`` characters."""
+def read(packages: list[str], code: bool, size: int, passage: int) -> Iterator[Document | Broken]:
+    """Code in pieces of about ``passage`` characters, or docstrings (kind text), file by file until ``size`` characters; files that cannot be
+    read, or parsed for their docstrings, are set aside."""
     found = [_found(name) for name in packages]
     files = sorted(((package, relative, path) for package in found for relative, path in package.files), key=lambda item: _order(item[1]))
     kind, language = ("code", "python") if code else ("text", "und")
@@ -50,8 +52,14 @@ def read(packages: list[str], code: bool, size: int, passage: int) -> Iterator[D
     for package, relative, path in files:
         if read_so_far >= size:
             return
-        source = _source(path)
-        for number, text in enumerate([] if source is None else _pieces(source, passage) if code else _docstrings(source)):
+        try:
+            source = path.read_text("utf-8")
+            texts = _pieces(source, passage) if code else _docstrings(ast.parse(source))
+        except (UnicodeDecodeError, OSError, SyntaxError, ValueError) as error:
+            reason = "read/invalid_python" if isinstance(error, SyntaxError) else "read/damaged_file"
+            yield Broken(relative, reason, one_line(error), "")
+            continue
+        for number, text in enumerate(texts):
             read_so_far += len(text)
             yield Document(f"{relative}-{number}", STDLIB, cast(Kind, kind), language, package.licence, relative, text)
 
@@ -97,18 +105,7 @@ def _order(relative: str) -> bytes:
     return hashlib.sha256(relative.encode()).digest()
 
 
-def _source(path: Path) -> str | None:
-    try:
-        return path.read_text("utf-8")
-    except (UnicodeDecodeError, OSError):
-        return None
-
-
-def _docstrings(source: str) -> Iterator[str]:
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError):
-        return
+def _docstrings(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             text = ast.get_docstring(node, clean=False)

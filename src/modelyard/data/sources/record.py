@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from modelyard.data.corpus.document import DataError
 
-NOT_WANTED = frozenset({"read/not_html", "read/http_status", "read/revisit"})
-"""Reasons that say nothing against a file: an archive is full of redirects and images."""
+NOT_WANTED = frozenset({"read/not_html", "read/http_status", "read/revisit", "read/no_dialog"})
+"""Reasons that say nothing against a file: an archive is full of redirects and images, a pinned package is what it always was."""
 
 
 class Record(NamedTuple):

