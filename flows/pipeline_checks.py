@@ -123,6 +123,22 @@ def check_classifier(config: PipelineConfig) -> None:
     if unknown := [name for name in protected if name not in known]:
         named = f"{unknown[0]!r} is none of harm_labels.categories ({', '.join(known)}){did_you_mean(unknown[0], known)}"
         raise ValueError(f"content_classifier.protected: {named}")
+    check_held_out_labels(config)
+
+
+def check_held_out_labels(config: PipelineConfig) -> None:
+    """No text that the content classifier is measured on trains the abuse filter: both halve a file of labels by the same hash."""
+    abuse, harms = config.corpus.filters.abuse, config.harm_labels
+    files = [file.sha256 for file in harms.files] if harms else []
+    if harms is None or abuse.labels is None or abuse.labels.sha256 not in files:
+        return
+    same = "corpus.filters.abuse.labels: is a file of harm_labels too, half of which the content classifier is measured on"
+    if not abuse.held_out:
+        raise ValueError(f"{same}; set corpus.filters.abuse.held_out = true")
+    if files[0] != abuse.labels.sha256:
+        raise ValueError(f"{same}; name it first there, so that both have the same half")
+    if harms.test_share > 0.5:
+        raise ValueError(f"{same}; harm_labels.test_share {harms.test_share} is more than the half that the filter leaves out")
 
 
 def check_data(config: PipelineConfig) -> None:

@@ -105,6 +105,8 @@ IMAGES = str(ROOT / "configs/pipeline/tiny-images.toml")
         ([SMALLEST, "base.model.layers=some"], "base.model.layers: Input should be a valid integer"),
         ([SMALLEST, 'release.set_aside={content_classifier=""}'], "release.set_aside.content_classifier"),
         ([SMALLEST, "content_classifier.seed=1"], "harm_labels: missing; it belongs to the table content_classifier"),
+        ([SMOLLM2, "corpus.filters.abuse.held_out=false"], "corpus.filters.abuse.held_out = true"),
+        ([SMOLLM2, "harm_labels.test_share=0.6"], "harm_labels.test_share 0.6 is more than the half"),
         ([SMOLLM2, 'content_classifier.protected=["rude"]'], "content_classifier.protected: 'rude' is none of harm_labels.categories"),
         ([SMALLEST, "release.set_aside.forecast=no time"], "release.set_aside.forecast: applies to a pretrained base"),
         ([SMOLLM2, "base.kind=continue"], "base.optimizer: Field required"),

@@ -13,6 +13,7 @@ from modelyard.data.filters import abuse, abuse_contrasts, abuse_labels, abuse_t
 from modelyard.data.filters.abuse import AbuseConfig
 from modelyard.data.filters.abuse_labels import CATEGORIES, UNKNOWN, LabelsConfig
 from modelyard.data.filters.abuse_teacher import Teacher
+from modelyard.data.harms.gather import HarmLabelsConfig, records
 
 TEACHER = Teacher(["scum"], np.array([9.0]), np.array([1.0]), -1.0, 2.0, 0.0, frozenset({"the", "a", "is"}))
 WORDS = ("river", "stone", "cloud", "road", "light", "field", "water", "wind", "hill", "sand", "leaf", "rain")
@@ -76,6 +77,27 @@ def test_config_categories_are_known_and_need_labels(tmp_path):
         _abuse(labels, categories={"spam": 0.5})
     with pytest.raises(ValidationError, match="need labels"):
         _abuse(None, categories={"hate": 0.5})
+
+
+def test_filter_whose_labels_are_held_out_is_the_one_that_was_measured(tmp_path):
+    labels = _config(tmp_path, _texts())
+    whole, half = (abuse.train(["vileword"], TEACHER, _abuse(labels, held_out=held)) for held in (False, True))
+    texts = abuse_labels.read(labels)
+    expected = abuse_training.fit(texts.some(abuse_labels.first_half(texts.texts)), TEACHER, frozenset(), "")
+    assert np.array_equal(half.filter.weights, expected.weights)
+    assert not np.array_equal(half.filter.weights, whole.filter.weights)
+    assert half.measured == whole.measured
+    assert half.filter.origin.split(" ")[0] == str(int(abuse_labels.first_half(texts.texts).sum()))
+    with pytest.raises(ValidationError, match="held_out: is of labels"):
+        _abuse(None, held_out=True)
+
+
+def test_halves_of_the_filter_and_of_the_content_classifier_are_the_same(tmp_path):
+    labels = _config(tmp_path, _texts())
+    texts = abuse_labels.read(labels).texts
+    mine = {text for text, first in zip(texts, abuse_labels.first_half(texts), strict=True) if first}
+    harms = HarmLabelsConfig(files=(labels,), test_share=0.5)
+    assert {one.text for one in records(harms, ("",))[0] if one.split == "test"} == set(texts) - mine
 
 
 def test_halves_keep_near_duplicates_together():

@@ -43,6 +43,9 @@ class AbuseConfig(Config):
     """Words that neither the lexicon nor the packaged SVM counts: mild, or names of groups of people. Labels speak of them in context."""
     labels: LabelsConfig | None = None
     """People's labels of harm; absent: the packaged SVM alone."""
+    held_out: bool = False
+    """Whether the half of the labels that the filter is measured on trains no filter at all: a line that has the same file among its
+    ``harm_labels`` measures its content classifier on that half."""
     categories: dict[str, float] = Field(default_factory=dict)
     """Category -> probability that refuses, beside ``sure`` for all of them together; only with labels."""
 
@@ -52,6 +55,8 @@ class AbuseConfig(Config):
             raise ValueError(f"categories: {unknown[0]!r} is none of {', '.join(CATEGORIES.values())}")
         if self.categories and self.labels is None:
             raise ValueError("categories: the packaged model has none; they need labels")
+        if self.held_out and self.labels is None:
+            raise ValueError("held_out: is of labels, and there are none; they need a table labels")
         return self
 
     def anywhere(self) -> AbuseConfig:
@@ -121,8 +126,9 @@ def train(words: list[str], teacher: Teacher, config: AbuseConfig, roots: Sequen
         return Trained(_filter(replace(abuse_teacher.untaught(teacher, allowed), words=kept), config), {})
     labelled = abuse_labels.read(config.labels, roots)
     measured = abuse_training.measure(labelled, teacher, allowed)
-    origin = f"{len(labelled.texts):,} labelled texts ({config.labels.licence}, sha256 {config.labels.sha256[:16]})"
-    model = abuse_training.fit(labelled, teacher, allowed, origin)
+    trained_on = len(labelled.texts) - (len(measured.held.texts) if config.held_out else 0)
+    origin = f"{trained_on:,} labelled texts ({config.labels.licence}, sha256 {config.labels.sha256[:16]})"
+    model = replace(measured.model, origin=origin) if config.held_out else abuse_training.fit(labelled, teacher, allowed, origin)
     return Trained(_filter(replace(model, words=kept), config), _operating_point(measured, config))
 
 
