@@ -143,6 +143,6 @@ def test_stage_brings_the_memory_that_check_shows_to_its_ranks(tmp_path: Path, m
     line, seen = Line(config), []
     monkeypatch.setattr("tasks.line.ray_train.launch", lambda *given: seen.append(given[-1]()) or {})
     base = Planned(stages_of(config)["base"], config.base, {}, (), line._memory("base"))
-    _produced(base, line.place, {}, tmp_path, tmp_path, lambda *_, **__: None)
+    _produced(base, line.place, dict, {}, tmp_path, tmp_path, lambda *_, **__: None)
     assert seen == [peak_bytes("base", config, config.base.model)]
     assert seen[0] > 4 * config.base.model.parameters()
