@@ -8,7 +8,7 @@ export DO_NOT_TRACK := 1
 
 # make takes "policy.kl_coef=0.05" for a variable of its own; every command-line variable that is not one of make's here is
 # an override of the config. Each is one word of the shell, whatever spaces and quotes its value has.
-KNOWN     := MODELYARD_IMAGE TINY CONFIG PYTHON VENV PORTS N SEED SEEDS MODEL DATA LOCKED
+KNOWN     := MODELYARD_IMAGE GPUS WORKERS CPUS MEMORY SHM RDMA TINY CONFIG PYTHON VENV PORTS N SEED SEEDS MODEL DATA LOCKED
 GIVEN      = $(foreach _key,$(sort $(.VARIABLES)),$(if $(filter command line,$(origin $(_key))),$(_key)))
 OVERRIDES  = $(foreach _key,$(filter-out $(KNOWN),$(GIVEN)),'$(subst ','\'',$(_key)=$(value $(_key)))')
 
@@ -102,8 +102,8 @@ deploy: $(READY) ## deployments of infra/prefect.yaml into the Prefect server at
 	@$(BIN)/python -m tasks.deployment .modelyard/prefect.yaml
 	@$(BIN)/prefect --no-prompt deploy --all --prefect-file .modelyard/prefect.yaml
 
-kubernetes: $(READY) ## infra/kubernetes.yaml with the image that MODELYARD_IMAGE names by digest, for kubectl apply -f -
-	@$(BIN)/python -m tasks.image
+kubernetes: $(READY) ## infra/kubernetes.yaml with the image that MODELYARD_IMAGE names by digest, for kubectl apply -f -: [GPUS=8 WORKERS=2 ...]
+	@$(BIN)/python -m tasks.kubernetes $(foreach _key,GPUS WORKERS CPUS MEMORY SHM RDMA,$(if $($(_key)),--$(shell echo $(_key) | tr A-Z a-z) '$($(_key))'))
 
 chaos: $(READY) ## kill -9 at random, and resume: [N=20] [SEED=0]
 	@$(BIN)/python -m bench.chaos --runs $(or $(N),20) --seed $(or $(SEED),0)

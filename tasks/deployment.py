@@ -29,6 +29,8 @@ POOLS = {"modelyard": "process", "modelyard-cluster": "kubernetes"}
 """Work pool -> where its runs are: on the machine of its worker, or jobs of a cluster."""
 QUEUE = "line"
 """Has one place in each pool, so that two runs never fight for one cluster."""
+SHARED_MEMORY = "2Gi"
+"""Of a Kubernetes job's pod, out of its memory."""
 
 
 async def make_pools() -> None:
@@ -48,7 +50,8 @@ async def make_pools() -> None:
 
 def hardened(template: dict[str, Any]) -> dict[str, Any]:
     """The base job template of a work pool; pods of a Kubernetes one run as ``infra/kubernetes.yaml``'s do: as nobody in particular, without
-    privileges, under ``infra/seccomp.json``, and writing to ``/tmp`` and the claim ``scratch`` alone.
+    privileges, under ``infra/seccomp.json``, with the secret ``modelyard`` in their environment, writing to ``/tmp`` and the claim ``scratch``
+    alone; ``/dev/shm`` is for the objects of the Ray node that a driver starts beside itself.
     """
     made = deepcopy(template)
     manifest = made.get("job_configuration", {}).get("job_manifest")
@@ -63,11 +66,20 @@ def hardened(template: dict[str, Any]) -> dict[str, Any]:
         "appArmorProfile": {"type": "Unconfined"},
     }
     pod["automountServiceAccountToken"] = False
-    pod["volumes"] = [{"name": "tmp", "emptyDir": {}}, {"name": "scratch", "persistentVolumeClaim": {"claimName": "scratch"}}]
+    pod["volumes"] = [
+        {"name": "tmp", "emptyDir": {}},
+        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": SHARED_MEMORY}},
+        {"name": "scratch", "persistentVolumeClaim": {"claimName": "scratch"}},
+    ]
     for container in pod["containers"]:
         locked = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
         container["securityContext"] = locked
-        container["volumeMounts"] = [{"name": "tmp", "mountPath": "/tmp"}, {"name": "scratch", "mountPath": "/app/.modelyard"}]
+        container["envFrom"] = [{"secretRef": {"name": "modelyard"}}]
+        container["volumeMounts"] = [
+            {"name": "tmp", "mountPath": "/tmp"},
+            {"name": "shm", "mountPath": "/dev/shm"},
+            {"name": "scratch", "mountPath": "/app/.modelyard"},
+        ]
     return made
 
 

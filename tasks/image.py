@@ -2,7 +2,7 @@
 
 A tag can be moved to another image after it was looked at, a digest cannot, and the digest of an image that a team builds is known once it
 is in the team's registry. So ``infra/kubernetes.yaml`` and ``infra/prefect.yaml`` name it by a word that no cluster takes for an image
-(upper case), and ``MODELYARD_IMAGE`` says what it is: ``python -m tasks.image`` prints the cluster's manifests with it, ``make deploy`` puts
+(upper case), and ``MODELYARD_IMAGE`` says what it is: :mod:`tasks.kubernetes` prints the cluster's manifests with it, ``make deploy`` puts
 it into the deployments that run as Kubernetes jobs. The images of others are pinned in ``infra/`` itself.
 """
 
@@ -10,21 +10,14 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
-
-from modelyard.config import complaint
-from modelyard.exit_codes import BAD_INPUT, DONE
-from modelyard.printable import printable
 
 VARIABLE = "MODELYARD_IMAGE"
 """Of the environment, and the word that stands for the image in ``infra/``."""
 BY_DIGEST = re.compile(r"[a-z0-9][a-z0-9._-]*(:[0-9]+)?(/[a-z0-9][a-z0-9._-]*)*(:[\w][\w.-]{0,127})?@sha256:[0-9a-f]{64}")
 """A reference of the OCI distribution specification: registry and name, a tag if one likes, and a digest."""
 DOCS = "docs/how-to/cluster.md"
-KUBERNETES = Path(__file__).parents[1] / "infra/kubernetes.yaml"
 
 
 def own_image() -> str | None:
@@ -49,20 +42,3 @@ def with_image(declared: dict[str, Any], image: str | None) -> dict[str, Any]:
 def needs_image(deployment: dict[str, Any]) -> bool:
     """Whether a deployment's runs are containers of our image."""
     return bool(deployment["work_pool"].get("job_variables", {}).get("image") == VARIABLE)
-
-
-def main() -> int:
-    """Print ``infra/kubernetes.yaml`` with the image; 2 where none is named by digest."""
-    try:
-        image = own_image()
-        if image is None:
-            raise ValueError(f"{VARIABLE}: not set; it names the image of the cluster by digest, see {DOCS}")
-    except ValueError as error:
-        sys.stderr.write(f"{printable(complaint(error))}\n")
-        return BAD_INPUT
-    sys.stdout.write(KUBERNETES.read_text().replace(f"image: {VARIABLE}", f"image: {image}"))
-    return DONE
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""What says where the line runs, held against the schemas of those who read it: compose, Kubernetes, Prefect. Offline."""
+"""What says where the line runs, held against the schemas of those who read it: compose, Prefect. Offline. Kubernetes: test_kubernetes.py."""
 
 import json
 import os
@@ -11,17 +11,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tasks.deployment import POOLS, QUEUE, hardened
+from tasks.deployment import POOLS, QUEUE
 from tasks.heartbeat import TAG
 from tasks.image import BY_DIGEST, VARIABLE, with_image
 
 ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"
 ORIGINS = "PREFECT_SERVER_CORS_ALLOWED_ORIGINS"
-
-
-def documents():
-    return list(yaml.safe_load_all((INFRA / "kubernetes.yaml").read_text()))
 
 
 def test_compose_file_is_valid_and_publishes_loopback_only():
@@ -100,58 +96,6 @@ def test_compose_prefect_server_answers_its_own_pages_and_who_knows_the_auth_str
     assert all("PREFECT_API_AUTH_STRING" in services[name]["environment"] for name in clients)
 
 
-def test_kubernetes_objects_are_valid_and_run_as_nobody_in_particular():
-    kubernetes_validate = pytest.importorskip("kubernetes_validate")
-    pods = []
-    for document in documents():
-        if document["apiVersion"].startswith("ray.io/"):
-            groups = [document["spec"]["headGroupSpec"], *document["spec"]["workerGroupSpecs"]]
-            pods += [
-                {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "ray"}, "spec": group["template"]["spec"]} for group in groups
-            ]
-        else:
-            kubernetes_validate.validate(document, "1.33", strict=True)
-    assert len(pods) == 2
-    [copier] = [document for document in documents() if document["kind"] == "DaemonSet"]
-    assert "/kubelet/modelyard.json" in copier["spec"]["template"]["spec"]["containers"][0]["command"][-1]
-    for pod in pods:
-        kubernetes_validate.validate(pod, "1.33", strict=True)
-        assert pod["spec"]["securityContext"]["runAsNonRoot"]
-        assert pod["spec"]["securityContext"]["seccompProfile"] == {"type": "Localhost", "localhostProfile": "modelyard.json"}
-        for container in pod["spec"]["containers"]:
-            held = container["securityContext"]
-            assert (held["readOnlyRootFilesystem"], held["allowPrivilegeEscalation"], held["capabilities"]) == (
-                True,
-                False,
-                {"drop": ["ALL"]},
-            )
-            assert {"/tmp", "/dev/shm", "/app/.modelyard"} == {one["mountPath"] for one in container["volumeMounts"]}
-    with pytest.raises(kubernetes_validate.ValidationError):
-        kubernetes_validate.validate(pods[0] | {"spec": {**pods[0]["spec"], "containers": [{"image": "no name"}]}}, "1.33", strict=True)
-
-
-def test_kubernetes_jobs_of_the_work_pool_run_as_the_pods_of_the_cluster_do():
-    kubernetes_validate = pytest.importorskip("kubernetes_validate")
-    import prefect.server.api.collections_data.views as views
-
-    [file] = Path(views.__path__[0]).glob("aggregate-worker-metadata.json")
-    shipped = json.loads(file.read_text())["prefect-kubernetes"]["kubernetes"]["default_base_job_configuration"]
-    before = json.dumps(shipped)
-    made = hardened(shipped)["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
-    assert json.dumps(shipped) == before
-    [job], [ray] = (
-        made["containers"],
-        next(d for d in documents() if d["kind"] == "RayCluster")["spec"]["headGroupSpec"]["template"]["spec"]["containers"],
-    )
-    assert job["securityContext"] == ray["securityContext"]
-    cluster = next(d for d in documents() if d["kind"] == "RayCluster")["spec"]["headGroupSpec"]["template"]["spec"]
-    assert made["securityContext"] == cluster["securityContext"]
-    container = {"name": "job", "image": "x"} | {key: job[key] for key in ("securityContext", "volumeMounts")}
-    spec = {key: made[key] for key in ("securityContext", "volumes")} | {"containers": [container]}
-    kubernetes_validate.validate({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "job"}, "spec": spec}, "1.33", strict=True)
-    assert hardened({}) == {}
-
-
 def test_prefect_file_is_what_prefect_reads_and_every_deployment_can_be_imported():
     from importlib import import_module
 
@@ -169,13 +113,6 @@ def test_prefect_file_is_what_prefect_reads_and_every_deployment_can_be_imported
         assert deployment["work_pool"]["name"] in POOLS
         assert deployment["work_pool"].get("work_queue_name", QUEUE) == QUEUE
     assert len({deployment["name"] for deployment in declared["deployments"]}) == len(declared["deployments"])
-
-
-def test_ray_versions_of_cluster_and_project_are_one():
-    [cluster] = [document for document in documents() if document["apiVersion"].startswith("ray.io/")]
-    pinned = next(line for line in (ROOT / "constraints.txt").read_text().splitlines() if line.startswith("ray=="))
-    assert pinned == f"ray=={cluster['spec']['rayVersion']}"
-    assert json.dumps(cluster).count(f'"{VARIABLE}"') == 2
 
 
 def named_images():
@@ -209,25 +146,6 @@ def test_every_image_of_others_is_pinned_by_digest_and_ours_waits_for_one():
 
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
-
-
-def filled(named):
-    environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
-    environment |= {VARIABLE: named} if named is not None else {}
-    return subprocess.run([sys.executable, "-m", "tasks.image"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-
-
-def test_cluster_manifests_are_printed_for_an_image_by_digest_only():
-    image = f"registry.example:5000/team/modelyard:0.2@{DIGEST}"
-    done = filled(image)
-    assert (done.returncode, done.stderr) == (0, "")
-    [cluster] = [one for one in yaml.safe_load_all(done.stdout) if one["apiVersion"].startswith("ray.io/")]
-    pods = [cluster["spec"]["headGroupSpec"], *cluster["spec"]["workerGroupSpecs"]]
-    assert [one["image"] for pod in pods for one in pod["template"]["spec"]["containers"]] == [image, image]
-    for refused in (None, "", "modelyard:latest", "modelyard", f"modelyard@{DIGEST[:-1]}", f"modelyard@{DIGEST} --privileged", "a\nb"):
-        done = filled(refused)
-        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), refused
-        assert VARIABLE in done.stderr
 
 
 def test_deployments_that_run_our_image_get_it_by_digest_or_are_left_out():
