@@ -116,6 +116,12 @@ def s3_for_all(network, tmp_path, monkeypatch):  # noqa: F811
         server.wait()
 
 
+TOGETHER = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",  # at 0, as for a cluster on one machine, Ray keeps to loopback
+    "RAY_worker_niceness": "0",
+    "RAY_raylet_start_wait_time_s": "120",  # of a busy machine
+}
 QUICK = {"RAY_health_check_initial_delay_ms": "1000", "RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "2000"}
 """How soon a cluster sees that a node answers no more: some seconds, where it is most of a minute by default."""
 
@@ -128,13 +134,21 @@ def join(machine: Machine, environment: dict[str, str], *how: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def share(alone: Path, storage: Storage) -> None:
+    """Put what comes before the base model into the store: sources are fetched, and no road leads out of the network."""
+    store, later = alone / ".modelyard/store", STAGES[STAGES.index("base") :]
+    files = [one for one in store.rglob("*") if one.is_file() and one.relative_to(store).parts[0] not in later]
+    storage.put_files(store, sorted(files), "store")
+
+
 def test_base_model_on_two_machines_of_a_network_survives_the_loss_of_one(alone, network, s3_for_all, tmp_path):  # noqa: F811
     driver, first, second, third = map(network.machine, ("driver", "first", "second", "third"))
-    surroundings = ENVIRONMENT | s3_for_all | QUICK | {"RAY_AUTH_MODE": "token", "RAY_worker_niceness": "0"}
+    surroundings = ENVIRONMENT | s3_for_all | QUICK | TOGETHER
     address = f"{first.address}:6379"
     join(first, surroundings, "--head", "--port=6379", "--num-cpus=1", "--include-dashboard=false")
     join(second, surroundings, f"--address={address}", "--num-cpus=1")
     join(driver, surroundings, f"--address={address}", "--num-cpus=0", "--num-gpus=0")
+    share(alone, Storage("s3://bucket"))
     (apart := tmp_path / "apart").mkdir()
     stores = ["execution.store=s3://bucket/store", "execution.checkpoint_store=s3://bucket/checkpoints"]
     there = surroundings | driver.environment() | {"RAY_ADDRESS": address}

@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from modelyard.adapters.ray.flight_recorder import Recorded
 from modelyard.adapters.ray.watch import Place, Pulse, Verdict, judge
 
 
@@ -64,6 +65,7 @@ class Mailbox:
         self.metrics: dict[str, float] | None = None
         self.finished: set[int] = set()
         self.pulses: dict[int, Pulse] = {}
+        self.recorders: dict[int, Recorded] = {}
         self.actors: dict[int, Any] = {}
         self.attempt, self.failing, self.told_to_stop = 1, False, False
         self.failures_before_attempt = 0
@@ -87,6 +89,7 @@ class Mailbox:
             self.attempt, self.failing = self.attempt + 1, False
             self.failures_before_attempt = len(self.failures)
         self.finished.discard(rank)
+        self.recorders.pop(rank, None)
         self.actors[rank] = actor
         self.pulses[rank] = Pulse(beats, False, time.monotonic(), time.monotonic(), Place("its beginning", waiting=False))
         return self.attempt
@@ -94,8 +97,15 @@ class Mailbox:
     async def pulse(self, rank: int, attempt: int, beats: int, place: Place) -> bool:
         """Rank: its thread's signs of life so far and where it stands; returns whether it is to stop."""
         if attempt == self.attempt and rank in self.pulses:
+            if beats != self.pulses[rank].beats:
+                self.recorders.pop(rank, None)
             self.pulses[rank] = self.pulses[rank].later(beats, place, time.monotonic())
         return self.told_to_stop
+
+    async def record(self, rank: int, attempt: int, beats: int, recorded: Recorded) -> None:
+        """Rank: what its flight recorder holds, while it stands still after ``beats`` signs of life."""
+        if attempt == self.attempt and rank in self.pulses and self.pulses[rank].beats == beats:
+            self.recorders[rank] = recorded
 
     async def report(self, event: Event) -> None:
         """Rank 0: progress."""
@@ -109,6 +119,7 @@ class Mailbox:
         """Rank: the stage function returned; the rank now waits for the others, which is no hang."""
         self.finished.add(rank)
         self.pulses.pop(rank, None)
+        self.recorders.pop(rank, None)
 
     async def succeed(self, metrics: dict[str, float]) -> None:
         """Ray Train: every rank has reported."""
@@ -118,6 +129,7 @@ class Mailbox:
         """Rank: the stage function raised; or whoever finds that a rank is lost."""
         self.failing = True
         self.pulses.clear()
+        self.recorders.clear()
         self.failures.append(failure)
 
     async def lose(self, failure: Failure) -> None:
@@ -137,4 +149,6 @@ class Mailbox:
 
     def _hung(self) -> Verdict | None:
         waited_for = self.ranks - len(self.finished)
-        return judge(self.pulses, waited_for, time.monotonic(), self.hang_seconds) if self.hang_seconds and waited_for else None
+        if not self.hang_seconds or not waited_for:
+            return None
+        return judge(self.pulses, waited_for, time.monotonic(), self.hang_seconds, self.recorders)

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from ray.train.torch import TorchConfig
 
 from modelyard import progress
+from modelyard.adapters.ray import flight_recorder
 
 _TorchBackend: Any = TorchConfig().backend_cls
 _listener: socket.socket | None = None
@@ -64,6 +65,7 @@ def join(meeting: Meeting) -> None:
         "WORLD_SIZE": str(ranks),
     }
     os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")  # as Ray Train sets it: a failed collective ends the process
+    flight_recorder.switch_on(meeting.backend)
     listening = _listener.detach() if rank == 0 and _listener else None
     store = dist.TCPStore(
         meeting.host,

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from modelyard import progress
-from modelyard.adapters.ray import node
+from modelyard.adapters.ray import flight_recorder, node
 from modelyard.adapters.ray.mailbox import Event, Failure
 from modelyard.adapters.ray.watch import place_of, pulse_seconds
 from modelyard.config import Config, complaint, first_error
@@ -100,15 +100,28 @@ def run_and_report(job: Job, mailbox: Any) -> bool:
 
 @contextlib.contextmanager
 def _pulse(job: Job, rank: int, attempt: int, mailbox: Any) -> Iterator[None]:
-    """Send this thread's signs of life to the mailbox while the block runs, and bring back the request to stop."""
+    """Send this thread's signs of life to the mailbox while the block runs, and bring back the request to stop; where it stands still, send
+    what the flight recorder holds.
+    """
     import ray
 
-    watched, done = threading.get_ident(), threading.Event()
+    watched, done, hang_seconds = threading.get_ident(), threading.Event(), job.execution.hang_seconds
+
+    def look(beats: int) -> None:
+        if found := flight_recorder.recorded():
+            mailbox.record.remote(rank, attempt, beats, found)
 
     def send() -> None:
-        while not done.wait(pulse_seconds(job.execution.hang_seconds)):
-            if ray.get(mailbox.pulse.remote(rank, attempt, progress.beats(), place_of(watched))):
+        beats, moved, looking = progress.beats(), time.monotonic(), threading.Thread()
+        while not done.wait(pulse_seconds(hang_seconds)):
+            if progress.beats() != beats:
+                beats, moved = progress.beats(), time.monotonic()
+            if ray.get(mailbox.pulse.remote(rank, attempt, beats, place_of(watched))):
                 progress.request_stop(progress.Stop.TOLD)
+            if hang_seconds and time.monotonic() - moved > hang_seconds / 2 and not looking.is_alive():
+                # apart from the pulses, which must not stop where a device answers no more
+                looking = threading.Thread(target=look, args=(beats,), name="flight-recorder", daemon=True)
+                looking.start()
 
     thread = threading.Thread(target=send, name="pulse", daemon=True)
     thread.start()

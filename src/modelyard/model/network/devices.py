@@ -52,6 +52,13 @@ def problem() -> str:
     return f"none is visible (CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', '')!r})"
 
 
+def on_host(values: torch.Tensor) -> Any:
+    """The numbers of ``values`` (``tolist``). On a GPU this waits for all that is queued there, collectives with other ranks among it: the watch
+    over ranks (``adapters/ray/watch.py``) knows this function as one in which a rank waits.
+    """
+    return values.tolist()
+
+
 def take(local_rank: int) -> None:
     """Compute on the GPU of this number. Raises ValueError where the machine has fewer."""
     if local_rank >= (found := torch.cuda.device_count()):

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from modelyard import progress
 from modelyard.execution import ExecutionConfig
-from modelyard.model.network import architecture, attention, chunks, context, initialization, parallel
+from modelyard.model.network import architecture, attention, chunks, context, devices, initialization, parallel
 from modelyard.model.network.architecture import Head, ModelConfig, Precision
 from modelyard.model.network.lora import LoRAConfig
 from modelyard.model.training import optimizer
@@ -220,7 +220,7 @@ class Engine(Stored):
             ).sum(0)
             self._own_sums = sums.clone()
             parallel.sum_data_parallel(sums)
-            values = sums.tolist()
+            values = devices.on_host(sums)
             result = {name: value / max(values[1], 1.0) for name, value in zip(names, values, strict=True) if name != "count"}
         if self.layout.pp > 1:
             box = [result if self.layout.is_last_stage else None]

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from modelyard.config import Config
 from modelyard.model.checkpoints import host_copy, shards
-from modelyard.model.network import parallel
+from modelyard.model.network import devices, parallel
 from modelyard.model.network.architecture import Precision
 
 STATE = ("param", "exp_avg", "exp_avg_sq")
@@ -96,7 +96,7 @@ def step(optimizer: Any, clip_grad: float, count: torch.Tensor) -> float:
         part.optimizer.grad_scale, part.optimizer.found_inf = scale, (~norm.isfinite()).float()
     host_copy.before_change()
     optimizer.step_with_ready_grads()
-    return float(norm)
+    return float(devices.on_host(norm))
 
 
 def _squared_norm(optimizer: Any) -> torch.Tensor:
