@@ -33,6 +33,7 @@ KINDS = {
     "batch": Kind.batch,
 }
 MAKE_VARIABLES = {"CONFIG", "PYTHON", "VENV", "PORTS", "N", "SEED", "MODEL", "DATA", "TINY", "OLD", "NEW"}
+MAKE_VARIABLES |= {"GPUS", "WORKERS", "CPUS", "MEMORY", "SHM", "RDMA"}
 
 
 class Block(NamedTuple):
