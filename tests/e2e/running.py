@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, get_args
 
@@ -58,15 +58,9 @@ class Done(NamedTuple):
 
 
 def start(
-    directory: Path,
-    what: list[str],
-    *overrides: str,
-    config: str = SMALLEST,
-    environment: Mapping[str, str] = {},
-    within: Callable[..., list[str]] = lambda *words: list(words),
+    directory: Path, what: list[str], *overrides: str, config: str = SMALLEST, environment: Mapping[str, str] = {}
 ) -> subprocess.Popen:
-    """Run it; ``within`` makes of its words those of a command that runs it elsewhere."""
-    command = within(sys.executable, *what, config, *overrides)
+    command = [sys.executable, *what, config, *overrides]
     return subprocess.Popen(
         command, cwd=directory, env={**ENVIRONMENT, **data(), **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
