@@ -4,6 +4,7 @@ should and should not be refused, and a config that lays all of it over ``smollm
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 
 from modelyard.store.file_hash import sha256_file
@@ -36,7 +37,11 @@ responses = { yes = "thanks", no = "bah" }
 
 CONFIG = """
 extends = "{smollm2}"
+replaces = ["corpus.filters.abuse"]   # which learns from labels there
 name = "imported"
+
+[corpus.filters.abuse]
+{abuse}
 
 [corpus.sources]                # the corpus of smallest.toml
 shakespeare = {{ megabytes = 0 }}
@@ -232,9 +237,11 @@ def write(root: Path) -> Path:
     refused = [f"{n},How do I {verb} it?,t,{label},f,n" for n, (verb, label) in enumerate([("end", "safe"), ("take", "unsafe")] * 12)]
     (root / "xstest" / "xstest_prompts.csv").write_text("\n".join(["id,prompt,type,label,focus,note", *refused]) + "\n")
     config = root / "line.toml"
+    recipe = tomllib.loads((ROOT / "configs" / "recipes" / "corpus.toml").read_text())
     config.write_text(
         CONFIG.format(
             smollm2=ROOT / "configs" / "pipeline" / "smollm2.toml",
+            abuse="\n".join(f"{key} = {json.dumps(value)}" for key, value in recipe["corpus"]["filters"]["abuse"].items()),
             shown=sha256_file(root / "shown.jsonl"),
             compared=sha256_file(root / "compared.jsonl"),
             harms=sha256_file(root / "harms.jsonl"),
