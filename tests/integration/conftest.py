@@ -2,10 +2,14 @@
 
 import os
 import signal
+from urllib.parse import urlparse
 
 import pytest
 
 from modelyard.adapters.servers import object_store
+from modelyard.store import outage, storage
+from modelyard.store.storage import Storage
+from tests.integration.faulty import proxy
 
 KEY, SECRET = "modelyard", "modelyard-secret"
 
@@ -35,3 +39,19 @@ def s3(s3_server, monkeypatch, tmp_path):
     for name, value in s3_server.items():
         monkeypatch.setenv(name, value)
     return f"s3://bucket/{tmp_path.name}"
+
+
+@pytest.fixture(params=["file", "s3"])
+def url(request, tmp_path):
+    return request.getfixturevalue("s3") if request.param == "s3" else f"file://{tmp_path}/store"
+
+
+@pytest.fixture
+def faulty(s3, s3_server, monkeypatch):
+    """(storage, proxy): an empty place on the real server, reached through the proxy."""
+    monkeypatch.setattr(outage, "PATIENCE_SECONDS", 20.0)
+    monkeypatch.setattr(storage, "READ_SECONDS", 2)
+    address = urlparse(s3_server["AWS_ENDPOINT_URL"])
+    with proxy((address.hostname, address.port)) as between:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", between.url)
+        yield Storage(s3), between
