@@ -13,7 +13,7 @@ from prefect.futures import PrefectFuture, as_completed
 from modelyard.adapters import terminal
 from modelyard.adapters.ray import cluster as ray_cluster
 from modelyard.adapters.ray import train as ray_train
-from modelyard.adapters.ray.fit import sigterm
+from modelyard.adapters.ray.fit import interrupt_held, sigterm
 from modelyard.config import Config
 from modelyard.formats.expectation import checked_code
 from modelyard.progress import Report
@@ -78,8 +78,9 @@ class Line:
         with sigterm() as told:  # the threads that build them hear it too
             futures: list[PrefectFuture[Any]] = []
             try:
-                begun = (_task(one).submit(one, self.place) for one in planned)
-                futures.extend(begun)  # one by one: what has begun is known when the next is interrupted
+                with interrupt_held():  # none is begun and not known
+                    begun = (_task(one).submit(one, self.place) for one in planned)
+                    futures.extend(begun)  # one by one, for when the next cannot be begun
                 for future in as_completed(futures):
                     future.result()  # raises what the first that fails raised
                 return [finished(future.result()) for future in futures]

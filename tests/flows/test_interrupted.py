@@ -49,14 +49,14 @@ def test_run_that_gets_sigterm_ends_in_one_line_and_leaves_no_process(tmp_path, 
         time.sleep(0.05)
     family = psutil.Process(process.pid).children(recursive=True)
     os.kill(process.pid, signal.SIGTERM)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=240)
     assert (process.returncode, err.splitlines()[-1]) == (FAILED, "interrupted; the next run goes on from the last checkpoint"), (out, err)
     _, alive = psutil.wait_procs(family, timeout=60)
     assert not [child for child in alive if child.status() != psutil.STATUS_ZOMBIE]
 
 
 BESIDE = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from types import SimpleNamespace
 from prefect import flow, task
@@ -72,8 +72,9 @@ def stage(name, place):
     if name == "fails":
         raise OSError("no such thing")
     Path(name).touch()
+    time.sleep(3 if name == "c" else 0)  # it listens when the others have ended
     with sigterm() as told:  # as a stage on ranks is followed
-        told.wait(120)
+        told.wait(600)
     Path(name).write_text("ended in order")
 
 def task_of(name):
@@ -81,7 +82,15 @@ def task_of(name):
         while not Path("a").exists():
             time.sleep(0.05)
         raise KeyboardInterrupt
-    return stage
+    return Interrupting() if name == "c" else stage
+
+class Interrupting:
+    def submit(self, name, place):  # Ctrl-C when the stage is under way and the line does not know it yet
+        begun = stage.submit(name, place)
+        while not Path(name).exists():
+            time.sleep(0.05)
+        signal.raise_signal(signal.SIGINT)
+        return begun
 
 @flow
 def line(config):
@@ -103,21 +112,22 @@ sys.exit(program(main, []))
     [
         (["a", "b"], signal.SIGINT, "interrupted; the next run goes on from the last checkpoint"),
         (["a", "interrupted"], None, "interrupted; the next run goes on from the last checkpoint"),
+        (["a", "c"], None, "interrupted; the next run goes on from the last checkpoint"),
         (["a", "b"], signal.SIGTERM, ""),
         (["a", "fails"], None, "no such thing"),
     ],
-    ids=["ctrl-c", "ctrl-c while stages begin", "sigterm", "a stage fails"],
+    ids=["ctrl-c", "ctrl-c while stages begin", "ctrl-c when the second has begun", "sigterm", "a stage fails"],
 )
 def test_stages_beside_each_other_all_end_when_the_run_does(tmp_path, stages, number, said):
     command = [sys.executable, "-c", BESIDE, *stages]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    going = [name for name in stages if name in ("a", "b")]
+    going = [name for name in stages if name in ("a", "b", "c")]
     while not all((tmp_path / name).exists() for name in going):
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     if number:
         os.kill(process.pid, number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=240)
     if number == signal.SIGTERM:
         assert (process.returncode, err) == (0, ""), "these stages end well; Ray says nothing of signals"
     else:

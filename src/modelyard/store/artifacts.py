@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from modelyard.config import canonical_json, first_error
+from modelyard.store import local_files
 from modelyard.store.claims import Claim, take
 from modelyard.store.file_hash import sha256_file
 from modelyard.store.local_lock import alone
@@ -198,7 +200,8 @@ class Store:
         out.mkdir(parents=True)
         begun = workspace / "begun"
         if not begun.exists():
-            begun.write_text(repr(_now(after=[parent.finished or 0.0 for parent in spec.parents.values()])))
+            now = _now(after=[parent.finished or 0.0 for parent in spec.parents.values()])
+            local_files.write_aside(str(workspace), str(begun), repr(now).encode(), os.replace)
         started = time.monotonic()
         metrics = produce(out, workspace / "checkpoints")
         files = {

@@ -39,6 +39,20 @@ def test_artifact_begun_before_a_crash_keeps_its_start_and_is_finished_when_comm
     assert store.find("base", spec.version) == made
 
 
+def test_artifact_that_was_killed_while_its_beginning_was_noted_begins_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, spec = Store(f"file://{tmp_path}/store", str(tmp_path / "scratch")), Spec("base", Nothing(), {}, "code")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(artifacts.os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        store.build(spec, lambda out, _: {})
+    monkeypatch.undo()
+    assert not list((tmp_path / "scratch").rglob("begun")), "half a note would be taken for one"
+    assert store.build(spec, lambda out, _: {}).artifact.started is not None
+
+
 def test_times_follow_the_order_of_the_work_when_the_clock_is_set_back_or_another_machine_s_is_ahead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

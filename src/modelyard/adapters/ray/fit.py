@@ -242,6 +242,22 @@ def sigterm() -> Iterator[threading.Event]:
         signal.signal(signal.SIGTERM, before)
 
 
+@contextlib.contextmanager
+def interrupt_held() -> Iterator[None]:
+    """Ctrl-C while the block runs is heard when it ends: what the block begins and what is known of it are one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: held.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if held:
+        signal.raise_signal(signal.SIGINT)
+
+
 def _cause(failures: list[Failure], error: BaseException | None) -> tuple[str, str]:
     """Rank and cause to name: a refusal, else the last failure that is no peer's echo, else whatever failed
     last.
