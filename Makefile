@@ -8,11 +8,11 @@ export DO_NOT_TRACK := 1
 
 # make takes "policy.kl_coef=0.05" for a variable of its own; every command-line variable that is not one of make's here is
 # an override of the config. Each is one word of the shell, whatever spaces and quotes its value has.
-KNOWN     := MODELYARD_IMAGE GPUS WORKERS CPUS MEMORY SHM RDMA TINY CONFIG PYTHON VENV PORTS N SEED SEEDS MODEL DATA LOCKED
+KNOWN     := MODELYARD_IMAGE GPUS WORKERS CPUS MEMORY SHM RDMA TINY CONFIG PYTHON VENV PORTS N SEED SEEDS MODEL DATA LOCKED FAMILY
 GIVEN      = $(foreach _key,$(sort $(.VARIABLES)),$(if $(filter command line,$(origin $(_key))),$(_key)))
 OVERRIDES  = $(foreach _key,$(filter-out $(KNOWN),$(GIVEN)),'$(subst ','\'',$(_key)=$(value $(_key)))')
 
-.PHONY: help run test test-numerics test-all check docs ui serve desk clean setup lock services deploy kubernetes chaos long-life gpu-proof findings bench bench-evals bench-data bench-posttrain
+.PHONY: help run test test-numerics test-all check docs ui serve desk clean setup lock services deploy kubernetes chaos long-life gpu-proof findings alignment bench bench-evals bench-data bench-posttrain
 .DEFAULT_GOAL := help
 
 # Where `make services` answers, for the configs that are meant for it.
@@ -63,6 +63,9 @@ gpu-proof: $(READY) ## what one GPU gives, into gpu-proof.json: [TINY=1]
 
 findings: $(READY) $(VENV)/.tasks ## three findings of GPT-Fathom on models trained here, about an hour: [SEEDS=5] [TINY=1]
 	@$(BIN)/python -m bench.findings $(if $(SEEDS),--seeds $(SEEDS)) $(if $(TINY),--tiny)
+
+alignment: $(READY) ## eight ways to align one model, by one gate, about an hour: [FAMILY=configs/pipeline/tiny]
+	@$(BIN)/python -m bench.alignment $(if $(FAMILY),--family $(FAMILY))
 
 bench-%: $(READY) ## bench/NAME.py, such as bench-train
 	@$(BIN)/python -m bench.$*

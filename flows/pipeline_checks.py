@@ -66,29 +66,34 @@ def check_instructions(config: PipelineConfig, instructions: InstructionsConfig)
     """What a teacher writes can be told apart from people's, and is used."""
     if instructions.teacher.name in feedback_sources(config):
         raise ValueError(f"instructions.teacher.name {instructions.teacher.name!r} is the name of feedback of another source")
-    if instructions.also_prompts and config.policy is None:
-        raise ValueError("instructions.also_prompts: a line without a policy samples from no prompts")
+    if instructions.also_prompts and config.policy is None and not config.feedme:
+        raise ValueError("instructions.also_prompts: a line with neither policy nor FeedME samples from no prompts")
     if instructions.also_prompts and isinstance(config.policy, PreferenceConfig) and not config.feedme:
         raise ValueError(f"instructions.also_prompts: policy.algorithm {config.policy.algorithm!r} samples from no prompts")
 
 
-NEEDED, UNUSED = ("reward", "gold"), ("ai_feedback", "selection", "feedme", "sft_start", "start_selection", "rbrm")
-"""Tables that a policy needs, and those that nothing reads in a line without one."""
+NEEDED = ("reward", "gold")
+"""Tables that a policy needs, and FeedME too."""
+UNUSED = (*NEEDED, "ai_feedback", "selection", "sft_start", "start_selection")
+"""Tables that nothing reads in a line with neither."""
 
 
 def check_policy(config: PipelineConfig) -> None:
-    """A policy has a reward model and a judge of its own; a line without one has nothing that only a policy would use, and says why."""
+    """A policy has a reward model and a judge of its own, and so has FeedME, with whose SFT model a line may end; a line that ends with its
+    first SFT model has nothing that only those would use, and says why."""
     aside = config.release.set_aside.preference
-    if config.policy is None:
-        if idle := [key for key in (*NEEDED, *UNUSED) if getattr(config, key) is not None]:
-            raise ValueError(f"{idle[0]}: the line has no policy, so nothing would use it; remove the table")
+    ends_with_sft = config.policy is None and not config.feedme
+    unused = (*(UNUSED if ends_with_sft else ()), "rbrm") if config.policy is None else ()
+    if idle := [key for key in unused if getattr(config, key) is not None]:
+        raise ValueError(f"{idle[0]}: the line has no policy, so nothing would use it; remove the table")
+    if ends_with_sft:
         if not aside:
             raise ValueError("release.set_aside.preference: missing; the line has no policy, so give the reason")
         return
     if aside:
-        raise ValueError("release.set_aside.preference: applies to a line with a policy and cannot be set aside by the config")
+        raise ValueError("release.set_aside.preference: applies to a line with a policy or FeedME and cannot be set aside by the config")
     if lacking := [key for key in NEEDED if getattr(config, key) is None]:
-        raise ValueError(f"{lacking[0]}: missing; the line has a policy")
+        raise ValueError(f"{lacking[0]}: missing; the line has {'a policy' if config.policy else 'FeedME'}")
     if config.reward and config.gold and (config.reward.split, config.gold.split) != ("reward", "gold"):
         raise ValueError("reward.split must be 'reward' and gold.split 'gold': the judge must not have seen what the policy is rewarded by")
     if config.feedback.votes is None and config.feedback.splits.gold == 0:

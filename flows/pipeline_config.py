@@ -93,23 +93,23 @@ class PipelineConfig(Config):
     ai_feedback: AIFeedbackConfig | None = None
     """Comparisons that a model makes for the reward model; absent: people's alone."""
     reward: RewardConfig | None = None
-    """Reward model; absent in a line without a policy."""
+    """Reward model; absent in a line with neither policy nor FeedME."""
     gold: RewardConfig | None = None
-    """The gold reward model, which judges the win rate: of other raters and items than the reward model. Absent in a line without a policy."""
+    """The gold reward model, which judges the win rate: of other raters and items than the reward model. Absent where ``reward`` is."""
     selection: SelectionConfig | None = None
     """Choice among the epochs of SFT by reward-model score; the chosen one is what the policy is compared with. Absent: the last epoch."""
     feedme: FeedMEConfig | None = None
     """Demonstrations of the SFT model's own best answers, for ``sft_start``. Absent: people's."""
     sft_start: SFTConfig | None = None
-    """A second SFT from the base model, from which the policy starts (InstructGPT: 2 epochs, 10% pretraining text). Absent: it starts from
-    the model that it is compared with."""
+    """A second SFT from the base model, from which the policy starts (InstructGPT: 2 epochs, 10% pretraining text) and with which a line of
+    FeedME may end (GPT-Fathom's text-davinci-001 and -002). Absent: the policy starts from the model that it is compared with."""
     start_selection: SelectionConfig | None = None
     """The same choice among the epochs of ``sft_start`` (FeedME trains several). Absent: its last epoch."""
     rbrm: RBRMConfig | None = None
     """Rule-based rewards of a policy that samples; absent: the reward model's alone."""
     policy: Policy | None = None
     """Policy optimisation: ``algorithm`` "ppo", "grpo" or "rloo" (from samples), "dpo", "kwise_dpo", "ipo" or "kto" (from comparisons).
-    Absent: the SFT model is released, and ``release.set_aside.preference`` says why."""
+    Absent: FeedME's SFT model is released, or the SFT model, and then ``release.set_aside.preference`` says why."""
     evals: EvalsConfig
     """Benchmarks and how they are run."""
     release: ReleaseConfig

@@ -205,8 +205,8 @@ SECOND: tuple[Name, ...] = ("start_selection", "sft_start")
 """The second SFT model: its chosen epoch, else the last."""
 START: tuple[Name, ...] = (*SECOND, *SFT)
 """The model that the policy starts from."""
-RELEASED: tuple[Name, ...] = ("policy", *SFT)
-"""The model that is released: the policy, or the SFT model of a line that ends with it."""
+RELEASED: tuple[Name, ...] = ("policy", *START)
+"""The model that is released: the policy, or the SFT model that a line ends with, the second one where there are two."""
 DECODER: tuple[Name, ...] = ("imported", "sft")
 """The model whose representations the content classifier reads: the imported one, which releases share, else the SFT model."""
 SHOWN: tuple[Name, ...] = ("instructions", "feedback")

@@ -19,7 +19,7 @@ from modelyard.posttrain.projector import ProjectorConfig
 from modelyard.posttrain.sft import SFTConfig
 from tasks import build
 from tasks.line import stages_of
-from tasks.stages import STAGES, Name, On, Stage, check, reads
+from tasks.stages import RELEASED, SECOND, STAGES, Name, On, Stage, check, reads
 
 PIPELINES = Path(__file__).parents[2] / "configs" / "pipeline"
 
@@ -52,6 +52,7 @@ PLAIN = ("imported", *UNLABELLED, "ai_feedback", "selection", "feedme", "sft_sta
         ("tiny-grpo", {*PLAIN, "instructions", "reference"}),
         ("tiny-lora", {*PLAIN, "instructions", "reference"}),
         ("tiny-masks", {*PLAIN, "instructions", "reference"}),
+        ("tiny-feedme", {*PLAIN, "instructions", "reference", "policy"} - {"feedme", "sft_start"}),
         ("tiny-dpo", {*PLAIN, "instructions"}),
         ("tiny-taught", {*PLAIN, "reference"}),
         ("smollm2", {"instructions", "forecast", "base", "feedme", "start_selection", "reference"}),
@@ -143,6 +144,19 @@ def test_line_without_a_policy_releases_its_sft_model_and_says_why() -> None:
     whole["release"]["set_aside"]["preference"] = "ends with SFT"
     with pytest.raises(ValueError, match=r"release.set_aside.preference: applies to a line with a policy"):
         PipelineConfig.model_validate(whole)
+
+
+def test_line_that_ends_with_feedme_releases_its_second_sft_model_and_is_judged_like_a_policy() -> None:
+    tree = read_tree(PIPELINES / "tiny-feedme.toml")
+    assert RELEASED[1:3] == SECOND
+    for absent in ("reward", "gold"):
+        with pytest.raises(ValueError, match=f"{absent}: missing; the line has FeedME"):
+            PipelineConfig.model_validate({key: table for key, table in tree.items() if key != absent})
+    with pytest.raises(ValueError, match=r"sft_start: the line has no policy, so nothing would use it"):
+        PipelineConfig.model_validate({key: table for key, table in tree.items() if key not in ("feedme", "reward", "gold")})
+    tree["release"]["set_aside"]["preference"] = "ends with FeedME"
+    with pytest.raises(ValueError, match=r"release.set_aside.preference: applies to a line with a policy or FeedME"):
+        PipelineConfig.model_validate(tree)
 
 
 def test_name_of_a_stage_leaves_room_for_what_became_of_it() -> None:

@@ -35,7 +35,16 @@ from modelyard.formats import abuse
 from modelyard.formats.contamination import read_report
 from modelyard.formats.images import ImageFiles, data_url
 from modelyard.formats.records import Record
-from modelyard.formats.results import Reliability, Reply, Shown, write_answers, write_calibration, write_results, write_shown
+from modelyard.formats.results import (
+    Reliability,
+    Reply,
+    Shown,
+    ends_with_feedme,
+    write_answers,
+    write_calibration,
+    write_results,
+    write_shown,
+)
 from modelyard.formats.results import measured as measured_models
 from modelyard.formats.token_rows import TokenRows
 from modelyard.judges.agreement import Agreement
@@ -178,7 +187,7 @@ def run(
                 tick(benchmark)
         sums[name] = {one.name: model.sums(pairs.completions(said["policy"], one)) for one in stage.compared(name)}
         model.close()
-    if START in inputs:
+    if START in inputs and not ends_with_feedme(inputs):
         start = Remembered(Subject.open(START, inputs[START], execution, MICRO_BATCH))
         sums[START] = {one.name: start.sums(pairs.completions(said["policy"], one)) for one in stage.compared("sft")}
         start.close()

@@ -113,6 +113,11 @@ _SHOWN = TypeAdapter(list[Shown])
 _CALIBRATION = TypeAdapter(dict[str, dict[str, Reliability]])
 
 
+def ends_with_feedme(inputs: Mapping[str, Path]) -> bool:
+    """Whether the line has no policy and its second SFT model, of FeedME's demonstrations, plays that role."""
+    return "sft_start" in inputs and inputs["sft_start"] == inputs.get("policy")
+
+
 def read_results(directory: Path) -> Results:
     """A results artifact. Raises ValueError naming the file that is missing or damaged."""
     try:

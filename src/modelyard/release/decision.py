@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from modelyard.config import complaint
 from modelyard.formats import contamination, forecast, harms
 from modelyard.formats.expectation import SuiteResult, Validate
-from modelyard.formats.results import ends_with_sft, measured, read_results
+from modelyard.formats.results import ends_with_feedme, ends_with_sft, measured, read_results
 from modelyard.model import model_directory
 from modelyard.progress import Report
 from modelyard.release import metric_suite
@@ -162,7 +162,8 @@ def twin_differs(inputs: Mapping[str, Path]) -> str:
 
 def trained_roles(inputs: Mapping[str, Path]) -> list[str]:
     """The models among ``inputs``; one that plays two roles is named by what it was trained as."""
-    return [role for role in TRAINED_ON if role in inputs and not (role == "policy" and ends_with_sft(inputs))]
+    sft = ends_with_sft(inputs) or ends_with_feedme(inputs)
+    return [role for role in TRAINED_ON if role in inputs and not (role == "policy" and sft)]
 
 
 def contradiction(metrics: Mapping[str, Estimate], directory: Path, recount: Recount) -> str:

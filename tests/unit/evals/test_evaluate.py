@@ -177,6 +177,14 @@ def test_evaluate_policy_equal_to_sft_has_no_kl_and_ties_everywhere(measured: tu
     assert "prompt cut" in notes[1]
 
 
+def test_evaluate_second_sft_model_that_is_released_is_as_far_from_the_first_as_a_policy_would_be(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    config = CONFIG.model_copy(update={"benchmarks": [one for one in CONFIG.benchmarks if one.name == "openings"]})
+    released = {**inputs, "policy": inputs["base"], "sft_start": inputs["base"]}
+    assert run(config, released, tmp_path, tmp_path / "checkpoints", EXECUTION, silent)["evals/policy/openings/kl_to_sft"] > 0.1
+
+
 def test_evaluate_every_benchmark_has_records_of_every_model_under_one_id(measured: tuple[dict[str, float], Path]) -> None:
     results = read_results(measured[1])
 

@@ -165,6 +165,20 @@ def test_decision_policy_of_comparisons_was_trained_on_them_and_the_card_names_i
     assert "aligned by K-wise DPO with human ratings" in (tmp_path / "card.html").read_text()
 
 
+def test_decision_line_that_ends_with_feedme_counts_its_model_once_and_names_it(inputs: dict[str, Path], tmp_path: Path) -> None:
+    write(inputs["policy"] / "artifact.json", {"name": "sft", "parents": {**DATA, "feedback": "feedme/0b"}})
+    inputs = {**inputs, "sft_start": inputs["policy"], "feedme": tmp_path / "feedme" / "0b"}
+    write(inputs["feedme"] / "artifact.json", {"name": "feedme", "parents": DATA})
+
+    run(CONFIG, inputs, tmp_path, silent, satisfied, agreeing, "line")
+
+    trained = gather(inputs, PASSED, agreeing, None).trained
+    assert [use.name for use in trained if use.model == "sft_start"] == ["demonstrations", "pretrain"]
+    assert not [use for use in trained if use.model == "policy"]
+    assert read_decision(tmp_path).verdict == "PROMOTE"
+    assert "aligned by FeedME with human ratings" in (tmp_path / "card.html").read_text()
+
+
 TAUGHT = {"name": "Big <1>", "licence": "CC-BY-4.0", "identity": "b1b2"}
 
 

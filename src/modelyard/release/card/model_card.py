@@ -17,7 +17,7 @@ from modelyard.formats.contamination import FILE as REPORT
 from modelyard.formats.contamination import Report, read_report
 from modelyard.formats.forecast import FILE as FORECAST
 from modelyard.formats.forecast import read_forecast
-from modelyard.formats.results import Results, ends_with_sft, read_calibration
+from modelyard.formats.results import Results, ends_with_feedme, ends_with_sft, read_calibration
 from modelyard.model import model_directory
 from modelyard.release.card import figures
 from modelyard.release.card.card_template import TEMPLATE
@@ -44,7 +44,7 @@ def build(name: str, inputs: Mapping[str, Path], decision: Decision, results: Re
         title=name,
         name=name,
         parameters=shortened(model_directory.read(inputs["policy"]).model.parameters()),
-        aligned=aligned(inputs["policy"]),
+        aligned=aligned(inputs),
         ends_with_sft=ends_with_sft(inputs),
         decision=decision,
         objections=objections(decision, results, inputs),
@@ -67,9 +67,11 @@ def build(name: str, inputs: Mapping[str, Path], decision: Decision, results: Re
     )
 
 
-def aligned(policy: Path) -> str:
-    """By which algorithm the policy was trained, as its manifest says; "" where it says none."""
-    algorithm = (read_json(policy / MANIFEST) or {}).get("config", {}).get("algorithm", "")
+def aligned(inputs: Mapping[str, Path]) -> str:
+    """By which algorithm the released model was trained, as its manifest says; "" where it says none."""
+    if ends_with_feedme(inputs):
+        return "FeedME"
+    algorithm = (read_json(inputs["policy"] / MANIFEST) or {}).get("config", {}).get("algorithm", "")
     return ALIGNED.get(algorithm, algorithm)
 
 
@@ -131,7 +133,7 @@ def plots(inputs: Mapping[str, Path], results: Results) -> list[Plot]:
         Plot("Sealed forecast against the result", figures.forecast_plot(forecast, value) if forecast else "", "modelyard ledger"),
         *(
             [Plot("Reward against KL during training of the policy", walk, f"modelyard run; {stored(inputs['policy'])}/history.jsonl")]
-            if not ends_with_sft(inputs)
+            if not ends_with_sft(inputs) and not ends_with_feedme(inputs)
             else []
         ),
         *(
