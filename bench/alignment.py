@@ -23,14 +23,13 @@ from prefect import flow
 
 from bench import best_of_n
 from bench.alignment_table import Row, plot, row_of, table
-from bench.measured_line import measure
+from bench.lines import Progress, at_home, measure
 from bench.program import REPORT, program
 from flows.pipeline_config import ConfigFile, PipelineConfig, load_pipeline, resolve
+from flows.release import rules
 from flows.tracked import tracked
 from modelyard.adapters import terminal
 from modelyard.exit_codes import DONE
-from modelyard.model.network import processor
-from modelyard.release.limits import LineDecision
 from modelyard.stats.estimate import Estimate
 from modelyard.store import local_files
 from tasks.line import Line
@@ -93,9 +92,17 @@ def planned(family: str, home: Path, scales: dict[str, Sequence[float]], kl_coef
     return rows
 
 
+class Measured(NamedTuple):
+    """A line at its decision."""
+
+    line: Line
+    cached: bool
+    """Whether its results were there before."""
+
+
 @flow(name="aligned", flow_run_name="{config.name}")
 @tracked
-def aligned_flow(config: PipelineConfig | ConfigFile) -> Line:
+def aligned_flow(config: PipelineConfig | ConfigFile) -> Measured:
     """The line up to its decision as the first release of its name, which is not carried out.
 
     Args:
@@ -104,19 +111,21 @@ def aligned_flow(config: PipelineConfig | ConfigFile) -> Line:
     config = resolve(config)
     line = Line(config)
     measure(line)
-    rules = {**dict(config.release), "first": True}
-    line.build_from("decision", LineDecision(**rules, line=config.name, unmeasured=None, lost_classifier=None))
-    return line
+    cached = line.built["results"].cached
+    line.build_from("decision", rules(config, first=True))
+    return Measured(line, cached)
 
 
 def gone_through(rows: Sequence[Planned], sizes: Sequence[int], threads: int) -> list[Row]:
     """The table's rows: every line built or found, the SFT model as the first has it, and best-of-n on the first line's prompts."""
-    out, began = terminal.console(), time.monotonic()
+    out, progress = terminal.console(), Progress([row.way for row in rows])
     found: list[Row] = []
     for place, row in enumerate(rows):
-        left = f"about {(time.monotonic() - began) / place * (len(rows) - place) / 60:.0f} min left" if place else "no row timed yet"
-        out.print(f"row {place + 1} of {len(rows)}: {row.way}, {row.setting}; {left}", style="bold")
-        line = aligned_flow(row.config)
+        out.print(progress.before(place, f"{row.way}, {row.setting}"), style="bold")
+        began = time.monotonic()
+        line, cached = aligned_flow(row.config)
+        if found and not cached:  # the first builds what all share
+            progress.took[row.way] = time.monotonic() - began
         if not found:
             found += [row_of(line, row.config.release, "SFT", ""), *sharpened(line, row.config, sizes, threads)]
         found.append(row_of(line, row.config.release, row.way, row.setting))
@@ -159,9 +168,7 @@ def main(
     plot_file: Annotated[Path | None, typer.Option("--plot")] = None,
 ) -> int:
     """Build what is missing, then print and draw the table."""
-    home = home.absolute()
-    os.environ["MODELYARD_HOME"] = str(home)
-    print(processor.description(), flush=True)
+    home = at_home(home)
     scales: dict[str, Sequence[float]] = {"kl": kl, "beta": beta, "samples": samples}
     rows = planned(family, home, scales, kl_coef, [f"execution.threads={threads}", *settings])
     found: list[Row] = []

@@ -10,7 +10,6 @@ sums, which this program writes. Left out: everything after the results; other k
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ import typer
 from prefect import flow
 
 from bench.findings_report import METRICS, finding_table, judged, plot, score_table
-from bench.measured_line import measure
+from bench.lines import Progress, at_home, measure
 from bench.program import REPORT, program
 from flows.data import data_flow
 from flows.pipeline_config import ConfigFile, PipelineConfig, load_pipeline, resolve
@@ -30,7 +29,6 @@ from modelyard.adapters import terminal
 from modelyard.data.feedback.tasks import questions
 from modelyard.exit_codes import DONE
 from modelyard.formats.results import Results, read_results
-from modelyard.model.network import processor
 from modelyard.store.artifacts import Built
 from tasks.build import Place
 from tasks.line import Line
@@ -122,31 +120,15 @@ def scores_of(results: Results) -> dict[str, float]:
     }
 
 
-class Progress:
-    """Says before each run where it stands and how long the rest takes, by the runs of the same kind that were built so far."""
-
-    def __init__(self, runs: Sequence[Run]) -> None:
-        self.runs, self.began = runs, time.monotonic()
-        self.took: dict[str, float] = {}
-        """Run -> seconds of its latest build."""
-
-    def before(self, place: int) -> str:
-        """The line that announces run number ``place``, from 0."""
-        run, rest = self.runs[place], [one.name for one in self.runs[place:]]
-        unknown = [name for name in dict.fromkeys(rest) if name not in self.took]
-        left = f"about {sum(self.took[name] for name in rest) / 60:.0f} min left" if not unknown else f"no {unknown[0]} run timed yet"
-        return f"run {place + 1} of {len(self.runs)}: {run.name}, seed {run.seed}; {(time.monotonic() - self.began) / 60:.1f} min so far, {left}"
-
-
 def gone_through(runs: Sequence[Run]) -> dict[int, dict[str, float]]:
     """Seed -> ``{run}/{model}/{metric}`` -> score of all runs, built or found."""
     scores: dict[int, dict[str, float]] = {}
     out = terminal.console()
     out.print("data of all runs")
     data_flow(runs[0].config)
-    progress = Progress(runs)
+    progress = Progress([run.name for run in runs])
     for place, run in enumerate(runs):
-        out.print(progress.before(place), style="bold")
+        out.print(progress.before(place, f"{run.name}, seed {run.seed}"), style="bold")
         began = time.monotonic()
         results = measured_flow(run.config)
         if not results.cached:
@@ -167,9 +149,7 @@ def main(
     plot_file: Annotated[Path | None, typer.Option("--plot")] = None,
 ) -> int:
     """Train and measure what is missing, then judge, print and draw."""
-    home = home.absolute()
-    os.environ["MODELYARD_HOME"] = str(home)
-    print(processor.description(), flush=True)
+    home = at_home(home)
     runs = planned(home, seeds, threads, tiny)
     if not (sums := home / "inputs" / SUMS).is_file():
         write_sums(runs[0].config, sums)

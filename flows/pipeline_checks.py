@@ -66,16 +66,13 @@ def check_instructions(config: PipelineConfig, instructions: InstructionsConfig)
     """What a teacher writes can be told apart from people's, and is used."""
     if instructions.teacher.name in feedback_sources(config):
         raise ValueError(f"instructions.teacher.name {instructions.teacher.name!r} is the name of feedback of another source")
-    if instructions.also_prompts and config.policy is None and not config.feedme:
-        raise ValueError("instructions.also_prompts: a line with neither policy nor FeedME samples from no prompts")
-    if instructions.also_prompts and isinstance(config.policy, PreferenceConfig) and not config.feedme:
-        raise ValueError(f"instructions.also_prompts: policy.algorithm {config.policy.algorithm!r} samples from no prompts")
+    if instructions.also_prompts and not config.feedme and (config.policy is None or isinstance(config.policy, PreferenceConfig)):
+        who = f"policy.algorithm {config.policy.algorithm!r}" if config.policy else "a line with neither policy nor FeedME"
+        raise ValueError(f"instructions.also_prompts: {who} samples from no prompts")
 
 
-NEEDED = ("reward", "gold")
-"""Tables that a policy needs, and FeedME too."""
-UNUSED = (*NEEDED, "ai_feedback", "selection", "sft_start", "start_selection")
-"""Tables that nothing reads in a line with neither."""
+NEEDED, UNUSED = ("reward", "gold"), ("ai_feedback", "selection", "sft_start", "start_selection")
+"""Tables that a policy needs, and FeedME too, and others that nothing reads in a line with neither."""
 
 
 def check_policy(config: PipelineConfig) -> None:
@@ -83,7 +80,7 @@ def check_policy(config: PipelineConfig) -> None:
     first SFT model has nothing that only those would use, and says why."""
     aside = config.release.set_aside.preference
     ends_with_sft = config.policy is None and not config.feedme
-    unused = (*(UNUSED if ends_with_sft else ()), "rbrm") if config.policy is None else ()
+    unused = (*((*NEEDED, *UNUSED) if ends_with_sft else ()), "rbrm") if config.policy is None else ()
     if idle := [key for key in unused if getattr(config, key) is not None]:
         raise ValueError(f"{idle[0]}: the line has no policy, so nothing would use it; remove the table")
     if ends_with_sft:

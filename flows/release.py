@@ -34,11 +34,10 @@ def release(config: PipelineConfig, line: Line, production: Baseline | None) -> 
     own = line.artifact("content_classifier") if line.has("content_classifier") else None
     before = production_classifier_task(line.place, line.released, own) if production or own else None
     lost = before if isinstance(before, str) else None
-    rules = LineDecision(**{**dict(config.release), "first": first}, line=config.name, unmeasured=unmeasured, lost_classifier=lost)
     compared = versions_task(line.place, line.released)
     compared |= {"production_classifier": before} if isinstance(before, Artifact) else {}
     compared |= {"baseline": production.scores} if production and production.scores else {}
-    decided = line.build_from("decision", rules, compared).artifact
+    decided = line.build_from("decision", rules(config, first, unmeasured, lost), compared).artifact
     verdict = show_decision_task(line.place, decided)
     if verdict.verdict == "BLOCK":
         return Released(verdict, decided, ())
@@ -47,6 +46,11 @@ def release(config: PipelineConfig, line: Line, production: Baseline | None) -> 
         verdict, decided = sign(line.place, verdict, decided, config.release.sign_off_minutes)
     moved = register_task(line.place, verdict, decided, line.artifact("export"), line.released, production)
     return Released(verdict, decided, moved)
+
+
+def rules(config: PipelineConfig, first: bool, unmeasured: str | None = None, lost: str | None = None) -> LineDecision:
+    """What defines the decision of a line: its thresholds, and what of production could not be measured or is gone."""
+    return LineDecision(**{**dict(config.release), "first": first}, line=config.name, unmeasured=unmeasured, lost_classifier=lost)
 
 
 def sign(place: Place, verdict: Decision, decided: Artifact, minutes: int) -> tuple[Decision, Artifact]:

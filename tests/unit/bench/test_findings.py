@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import ttest_1samp
 
 from bench import findings, findings_report
-from bench.findings import Progress, Run
+from bench.lines import Progress
 from modelyard.data.feedback.tasks import questions
 from modelyard.formats.results import Results
 from modelyard.stats.estimate import Estimate
@@ -115,11 +115,10 @@ def test_claims_are_paired_by_seed(tmp_path: Path) -> None:
     assert (tmp_path / "findings.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_progress_knows_what_is_left_only_when_every_kind_of_run_was_timed(tmp_path: Path) -> None:
-    config = findings.planned(tmp_path, 1, 1, tiny=True)[0].config
-    progress = Progress([Run(11, "ppo", config), Run(11, "weak", config), Run(12, "ppo", config), Run(12, "weak", config)])
-    assert progress.before(0) == "run 1 of 4: ppo, seed 11; 0.0 min so far, no ppo run timed yet"
+def test_progress_knows_what_is_left_only_when_every_kind_of_run_was_timed() -> None:
+    progress = Progress(["ppo", "weak", "ppo", "weak"])
+    assert progress.before(0, "ppo, seed 11") == "1 of 4: ppo, seed 11; 0.0 min so far, no ppo timed yet"
     progress.took["ppo"] = 120.0
-    assert progress.before(1).endswith("no weak run timed yet")
+    assert progress.before(1, "weak, seed 11").endswith("no weak timed yet")
     progress.took["weak"] = 60.0
-    assert progress.before(2).endswith("about 3 min left")
+    assert progress.before(2, "ppo, seed 12").endswith("about 3 min left")
