@@ -64,7 +64,7 @@ gpu-proof: $(READY) ## what one GPU gives, into gpu-proof.json: [TINY=1]
 findings: $(READY) $(VENV)/.tasks ## three findings of GPT-Fathom on models trained here, about an hour: [SEEDS=5] [TINY=1]
 	@$(BIN)/python -m bench.findings $(if $(SEEDS),--seeds $(SEEDS)) $(if $(TINY),--tiny)
 
-alignment: $(READY) ## eight ways to align one model, by one gate, about an hour: [FAMILY=configs/pipeline/tiny]
+alignment: $(READY) ## seven ways to align one SFT model, by one gate, about an hour: [FAMILY=configs/pipeline/tiny]
 	@$(BIN)/python -m bench.alignment $(if $(FAMILY),--family $(FAMILY))
 
 bench-%: $(READY) ## bench/NAME.py, such as bench-train

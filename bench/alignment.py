@@ -1,4 +1,4 @@
-"""Ways to align one model, by one gate: SFT, FeedME, best-of-n, PPO, PPO-ptx, DPO, K-wise DPO and GRPO at three distances from the SFT model each.
+"""Ways to align one SFT model, by one gate: best-of-n, FeedME, PPO, PPO-ptx, GRPO, DPO and K-wise DPO at three settings each.
 
 ``make alignment`` (``python -m bench.alignment --family configs/pipeline/tiny``): every row is a line, ``FAMILY.toml`` or ``FAMILY-dpo.toml``,
 ``-grpo.toml``, ``-feedme.toml``, up to its decision as a first release; all share base, SFT model, prompts, comparisons, reward model and gold reward
