@@ -54,9 +54,14 @@ bench-data: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	@RAYON_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m bench.data
 
-bench-posttrain: $(READY)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+# TRL 1.12.0 is the last with a PPO trainer; the other trainers are those of the newest.
+bench-posttrain: $(VENV)/.trl-1.12
 	@$(BIN)/python -m bench.posttrain
+	@PYTHONPATH=$< $(BIN)/python -m bench.posttrain --work ppo
+
+$(VENV)/.trl-1.12: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $@ trl==1.12.0
 
 gpu-proof: $(READY) ## what one GPU gives, into gpu-proof.json: [TINY=1]
 	@$(BIN)/python -m bench.gpu.proof --out gpu-proof.json $(if $(TINY),--tiny)

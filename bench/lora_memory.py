@@ -16,7 +16,7 @@ from typing import Literal
 
 import torch
 
-from bench.posttrain import ppo_config, ppo_training, token_rows
+from bench.policies import ppo_config, token_rows, training_of
 from bench.program import program
 from bench.shapes import SMALL, SMOLLM2, TINY
 from modelyard.execution import ExecutionConfig
@@ -54,7 +54,7 @@ def measure(shape: str, lora: LoRAConfig | None, threads: int) -> dict[str, int]
     model, execution = SHAPES[shape], ExecutionConfig(threads=threads)
     sizes = {"iterations": 1, "episodes": 4, "minibatches": 1, "micro_batch": 2, "ptx_rows": 2, "ptx_coef": 0.5, "max_new_tokens": 16}
     config = ppo_config("fp32", **sizes, ema_decay=0.0, lora=lora)
-    training = ppo_training(config, model, execution, token_rows(model, [16] * 4, 0))
+    training = training_of(config, model, execution, token_rows(model, [16] * 4, 0))
     drawn = rollout.sample(training.models, training.prompts, 0, training.sampling)
     update(config, training, drawn, 0, config.kl_coef)
     engines = [engine for engine in training.models if engine is not None]

@@ -19,7 +19,8 @@ from typing import Literal
 import numpy as np
 import psutil
 
-from bench.posttrain import SHAPES, ppo_config, ppo_training, token_rows
+from bench.policies import ppo_config, token_rows, training_of
+from bench.posttrain_work import SHAPES
 from bench.program import program
 from modelyard.execution import ExecutionConfig
 from modelyard.model.network import processor
@@ -32,7 +33,7 @@ def resident(iterations: int, shape: str = "tiny") -> list[float]:
     execution = ExecutionConfig(threads=1, checkpoint_iterations=20)
     batches = {"episodes": 16, "minibatches": 2, "micro_batch": 8, "ptx_rows": 8, "ptx_coef": 0.5, "ema_decay": 0.9, "max_new_tokens": 24}
     config = ppo_config("fp32", iterations=iterations, **batches)
-    training = ppo_training(config, model, execution, token_rows(model, [12] * 64, 0))
+    training = training_of(config, model, execution, token_rows(model, [12] * 64, 0))
     process, seen = psutil.Process(), []
     hand_back = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
 

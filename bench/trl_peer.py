@@ -24,14 +24,18 @@ PAD, END = 0, 1
 
 
 def tokenizer(vocab_size: int) -> Any:
-    """A vocabulary of words; nothing is ever encoded with it, the data are token ids."""
-    from tokenizers import Tokenizer, models
+    """A vocabulary of words between spaces, ``<7>`` for token 7: what :func:`text` writes, for the trainers that take no token ids."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    words = {f"w{i}": i for i in range(vocab_size)}
-    return PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(models.WordLevel(words, "w2")), pad_token="w0", eos_token="w1", unk_token="w2"
-    )
+    words = Tokenizer(models.WordLevel({f"<{i}>": i for i in range(vocab_size)}, "<2>"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=words, pad_token=f"<{PAD}>", eos_token=f"<{END}>", unk_token="<2>")
+
+
+def text(ids: Sequence[int]) -> str:
+    """Token ids as text of :func:`tokenizer`."""
+    return "".join(f" <{i}>" for i in ids)
 
 
 def classifier(model: ModelConfig) -> Any:
@@ -67,7 +71,7 @@ class Clock:
 
 
 def settings(precision: Precision, batch: int, steps: int, **more: Any) -> dict[str, Any]:
-    """What all three trainers are told alike."""
+    """What all trainers are told alike."""
     return {
         "output_dir": tempfile.mkdtemp(),
         "per_device_train_batch_size": batch,
@@ -127,6 +131,70 @@ def reward(
     clock = Clock(now)
     trainer = RewardTrainer(
         classifier(model), args, train_dataset=data, processing_class=tokenizer(model.vocab_size), callbacks=[clock.callback()]
+    )
+    return trained(trainer, clock)
+
+
+def dpo(
+    model: ModelConfig,
+    precision: Precision,
+    pairs: Sequence[tuple[int, list[int], list[int]]],
+    batch: int,
+    steps: int,
+    order: Order,
+    now: Now,
+) -> Timed:
+    """DPOTrainer on pairs of (length of the prompt, preferred, other); the reference model runs in every step, as it does by default.
+
+    TRL closes a completion that does not end with the end token, so the last token of each text is replaced by it.
+    """
+    from datasets import Dataset
+    from trl import DPOConfig, DPOTrainer
+
+    rows = [{"prompt": text(good[:n]), "chosen": text([*good[n:-1], END]), "rejected": text([*bad[n:-1], END])} for n, good, bad in pairs]
+    args = DPOConfig(
+        **settings(precision, batch, steps, max_length=model.seq_len, disable_dropout=True, train_sampling_strategy=order, beta=0.1)
+    )
+    clock = Clock(now)
+    trainer = DPOTrainer(
+        peer(model),
+        ref_model=peer(model),
+        args=args,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer(model.vocab_size),
+        callbacks=[clock.callback()],
+    )
+    return trained(trainer, clock)
+
+
+def grpo(
+    model: ModelConfig,
+    precision: Precision,
+    prompts: Sequence[list[int]],
+    batch: int,
+    group: int,
+    new_tokens: int,
+    iterations: int,
+    now: Now,
+) -> Timed:
+    """GRPOTrainer with a reference model, a reward model and one pass over each iteration's ``batch`` completions."""
+    from datasets import Dataset
+    from trl import GRPOConfig, GRPOTrainer
+
+    sampling = {"num_generations": group, "max_completion_length": new_tokens, "temperature": 1.0, "steps_per_generation": 1}
+    args = GRPOConfig(**settings(precision, batch, iterations, **sampling, beta=0.05, epsilon=0.2, loss_type="grpo", num_iterations=1))
+    policy, words, clock = peer(model), tokenizer(model.vocab_size), Clock(now)
+    policy.save_pretrained(args.output_dir)
+    policy.config._name_or_path = args.output_dir  # where its reference is loaded from
+    policy.config.use_cache = policy.generation_config.use_cache = True
+    trainer = GRPOTrainer(
+        policy,
+        reward_funcs=classifier(model),
+        args=args,
+        train_dataset=Dataset.from_list([{"prompt": text(prompt)} for prompt in prompts]),
+        processing_class=words,
+        reward_processing_classes=words,
+        callbacks=[clock.callback()],
     )
     return trained(trainer, clock)
 

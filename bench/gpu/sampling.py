@@ -10,7 +10,7 @@ import torch
 
 from bench.generate import same_weights
 from bench.gpu.timing import each, peak_gib
-from bench.posttrain import ppo_config, ppo_training
+from bench.policies import ppo_config, training_of
 from bench.shapes import SMOLLM2, llama
 from modelyard.execution import ExecutionConfig
 from modelyard.model.inference.generate import generate
@@ -65,7 +65,7 @@ def ppo_iterations(shape: str, tiny: bool) -> dict[str, Any]:
     changes = {"episodes": episodes, "minibatches": 2, "micro_batch": micro_batch, "max_new_tokens": new, "iterations": 4}
     config = ppo_config("bf16", **changes, ptx_rows=episodes // 2, ptx_coef=1.0, ema_decay=0.992)
     prompts = torch.randint(2, model.vocab_size, (episodes * 2, prompt), generator=torch.Generator().manual_seed(0)).tolist()
-    training = ppo_training(config, model, ExecutionConfig(threads=4), prompts)
+    training = training_of(config, model, ExecutionConfig(threads=4), prompts)
     sampled, updated, drift = [], [], 0.0
     for iteration in range(config.iterations):
         drawn: list[Rollout] = []

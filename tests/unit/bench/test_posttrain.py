@@ -2,14 +2,15 @@
 
 import pytest
 
-from bench import posttrain, ppo_memory
+from bench import posttrain, posttrain_work, ppo_memory
+from bench.policies import EPISODES
 from modelyard.execution import ExecutionConfig
 
 
-@pytest.mark.parametrize("name", list(posttrain.WORK))
+@pytest.mark.parametrize("name", list(posttrain_work.WORK))
 def test_posttrain_benchmark_our_side_runs_on_the_tiny_shape(name: str) -> None:
-    samples, work = posttrain.WORK[name](posttrain.SHAPES["tiny"], "fp32", ExecutionConfig(threads=1), 1, peers=False)
-    assert samples in (posttrain.SFT_ROWS, posttrain.REWARD_PAIRS, posttrain.EPISODES)
+    samples, work = posttrain_work.WORK[name](posttrain_work.SHAPES["tiny"], "fp32", ExecutionConfig(threads=1), 1, peers=False)
+    assert samples in (posttrain_work.SFT_ROWS, posttrain_work.REWARD_PAIRS, EPISODES)
     seconds = posttrain.measured(work, 2)
     assert [len(times) for times in seconds.values()] == [2]
 
