@@ -4,6 +4,7 @@ import gc
 import logging
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +25,10 @@ def pytest_collection_finish():
 
 
 def pytest_configure(config):
+    if (
+        signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    ):  # as a shell in the background starts it; what the tests start would not hear Ctrl-C
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     logging.getLogger("c10d-NullHandler-dcp_logger").setLevel(logging.WARNING)  # torch's checkpoints write dozens of lines each
     worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
     os.environ["PREFECT_SERVER_API_PORT"] = str(4200 + 10 * int(worker))  # two processes must not want one port

@@ -1,6 +1,7 @@
 """A whole line on two Ray nodes that share no disk, one of them killed on the way and replaced: artifacts are those of one machine."""
 
 import json
+import os
 import shutil
 import socket
 import time
@@ -66,7 +67,10 @@ def test_line_on_two_nodes_without_a_shared_disk_survives_the_loss_of_one(s3, s3
     try:
         second = cluster.add_node(num_cpus=1, node_ip_address=address(), env_vars={"MODELYARD_SCRATCH": str(places["second"])})
         stores = [f"execution.store={s3}/store", f"execution.checkpoint_store={s3}/checkpoints"]
-        process = start(apart, PIPELINE, *LAYOUT, *stores, environment={**s3_server, "RAY_ADDRESS": cluster.address})
+        token = {
+            name: os.environ[name] for name in ("RAY_AUTH_TOKEN",) if name in os.environ
+        }  # left by a test that connected here: the cluster's
+        process = start(apart, PIPELINE, *LAYOUT, *stores, environment={**s3_server, **token, "RAY_ADDRESS": cluster.address})
         kill_once_it_trains(cluster, second, places["second"], process)
         take_away(places["second"])
         cluster.add_node(num_cpus=1, node_ip_address=address(), env_vars={"MODELYARD_SCRATCH": str(places["third"])})

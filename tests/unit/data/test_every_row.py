@@ -64,7 +64,9 @@ def test_json_of_any_layout(tmp_path, rows, pack, layout, form):
 
 
 @SETTINGS
-@hypothesis.given(st.lists(st.sampled_from([b"{", b"}", b"[", b"]", b'"', b"\\\\", b"\n", b",", b"a", b"bcd"]), max_size=30), st.data())
+@hypothesis.given(
+    st.lists(st.sampled_from([b"{", b"}", b"[", b"]", b'"', b"\\\\", b"\n", b" ", b",", b"a", b"bcd"]), max_size=30), st.data()
+)
 def test_json_and_lines_are_cut_the_same_wherever_the_pieces_end(parts, data):
     whole = b"".join(parts)
     ends = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=4)))

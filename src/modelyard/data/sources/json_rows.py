@@ -90,19 +90,19 @@ def _values(pieces: Iterable[bytes], longest: int, alike: Callable[[object], boo
     """Values up to a damaged one that is longer; what has been read behind its last row, None at the end."""
     held: list[bytes] = []
     size = depth = 0
-    array = in_string = escaped = False
+    array = in_string = escaped = text = False  # text: more than blanks has been let go of what is held
 
     def value(end: bytes) -> Iterator[bytes | int]:
         whole, total = b"".join([*held, end]), size + len(end)
         if total <= longest:
-            yield from [whole] if whole.strip().removeprefix(_BOM) else []
+            yield from [] if _is_blank([whole]) else [whole]
         elif end_of_rows(whole, alike, longest):
             yield from [total - len(whole)] if total > len(whole) else []
             yield whole
         else:
             yield total
 
-    for chunk in pieces:
+    for chunk in filter(None, pieces):
         start, at = 0, int(escaped)
         escaped = False
         while match := (_IN_STRING if in_string else _STRUCTURE).search(chunk, at):
@@ -115,7 +115,7 @@ def _values(pieces: Iterable[bytes], longest: int, alike: Callable[[object], boo
             ends = -1
             if sign == b'"':
                 in_string = True
-            elif sign == b"[" and depth == 0 and not array and not b"".join([*held, chunk[start : at - 1]]).strip().removeprefix(_BOM):
+            elif sign == b"[" and depth == 0 and not array and not text and _is_blank([*held, chunk[start : at - 1]]):
                 array, depth, held, size, start = True, 1, [], 0, at
             elif sign in b"{[":
                 depth += 1
@@ -127,7 +127,7 @@ def _values(pieces: Iterable[bytes], longest: int, alike: Callable[[object], boo
                 ends = at - 1
             if ends >= 0:
                 yield from value(chunk[start:ends])
-                held, size, start = [], 0, at
+                held, size, start, text = [], 0, at, False
         size += len(chunk) - start
         held.append(chunk[start:])
         if size <= longest or sum(map(len, held)) <= longest:
@@ -137,9 +137,13 @@ def _values(pieces: Iterable[bytes], longest: int, alike: Callable[[object], boo
                 yield before
             yield whole[:end]
             return whole[end:]
-        held = []
+        held, text = [], text or not _is_blank([whole])
     yield from value(b"")
     return None
+
+
+def _is_blank(pieces: Iterable[bytes]) -> bool:
+    return not b"".join(pieces).strip().removeprefix(_BOM)
 
 
 class _Alike:
