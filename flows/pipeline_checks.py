@@ -8,6 +8,7 @@ from modelyard.closest import did_you_mean
 from modelyard.data.corpus.document import Kind
 from modelyard.data.instructions.config import InstructionsConfig
 from modelyard.data.tokens.token_files import BaseTokensConfig, TokensConfig
+from modelyard.posttrain.policy.config import OPDConfig
 from modelyard.posttrain.preference.config import PreferenceConfig
 from modelyard.posttrain.sft import SFTConfig
 from modelyard.pretrain.continued import ContinueConfig
@@ -41,6 +42,8 @@ def check_fit(config: PipelineConfig) -> None:
         raise ValueError("feedme makes demonstrations for sft_start, and there is no table sft_start")
     if config.rbrm and isinstance(config.policy, PreferenceConfig):
         raise ValueError(f"rbrm rewards samples, and policy.algorithm {config.policy.algorithm!r} takes none; remove the table")
+    if isinstance(config.policy, OPDConfig):
+        check_distilled(config, config.policy)
     if config.instructions:
         check_instructions(config, config.instructions)
     check_repeats(config)
@@ -69,6 +72,17 @@ def check_instructions(config: PipelineConfig, instructions: InstructionsConfig)
     if instructions.also_prompts and not config.feedme and (config.policy is None or isinstance(config.policy, PreferenceConfig)):
         who = f"policy.algorithm {config.policy.algorithm!r}" if config.policy else "a line with neither policy nor FeedME"
         raise ValueError(f"instructions.also_prompts: {who} samples from no prompts")
+
+
+def check_distilled(config: PipelineConfig, policy: OPDConfig) -> None:
+    """A distilled policy learns from its teacher alone, and the environment says of one teacher where it is."""
+    if config.rbrm:
+        raise ValueError("rbrm rewards samples, and policy.algorithm 'opd' learns from its teacher alone; remove the table")
+    writer = config.instructions.teacher if config.instructions else None
+    if writer and (writer.kind, writer.weights) != ("directory", policy.teacher.weights):
+        raise ValueError(
+            f"policy.teacher and instructions.teacher: {policy.teacher.variable} says where both are, so they must be one model"
+        )
 
 
 NEEDED, UNUSED = ("reward", "gold"), ("ai_feedback", "selection", "sft_start", "start_selection")

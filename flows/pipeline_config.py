@@ -26,7 +26,7 @@ from modelyard.posttrain.content_classifier.train import ContentClassifierConfig
 from modelyard.posttrain.feedme import FeedMEConfig
 from modelyard.posttrain.judged.ai_feedback import AIFeedbackConfig
 from modelyard.posttrain.judged.rbrm import RBRMConfig
-from modelyard.posttrain.policy.config import GRPOConfig, PPOConfig, RLOOConfig
+from modelyard.posttrain.policy.config import GRPOConfig, OPDConfig, PPOConfig, RLOOConfig
 from modelyard.posttrain.preference.config import DPOConfig, IPOConfig, KTOConfig, KWiseDPOConfig, PreferenceConfig
 from modelyard.posttrain.projector import ProjectorConfig
 from modelyard.posttrain.reward import RewardConfig
@@ -48,7 +48,7 @@ def _tokenizer(tokens: Any) -> str:
 
 Base = Annotated[PretrainConfig | ImportConfig | ContinueConfig, Field(discriminator="kind")]
 Policy = Annotated[
-    PPOConfig | GRPOConfig | RLOOConfig | DPOConfig | KWiseDPOConfig | IPOConfig | KTOConfig, Field(discriminator="algorithm")
+    PPOConfig | GRPOConfig | RLOOConfig | OPDConfig | DPOConfig | KWiseDPOConfig | IPOConfig | KTOConfig, Field(discriminator="algorithm")
 ]
 Tokens = Annotated[Annotated[TokensConfig, Tag("trained")] | Annotated[BaseTokensConfig, Tag("base")], Discriminator(_tokenizer)]
 
@@ -108,7 +108,7 @@ class PipelineConfig(Config):
     rbrm: RBRMConfig | None = None
     """Rule-based rewards of a policy that samples; absent: the reward model's alone."""
     policy: Policy | None = None
-    """Policy optimisation: ``algorithm`` "ppo", "grpo" or "rloo" (from samples), "dpo", "kwise_dpo", "ipo" or "kto" (from comparisons).
+    """Policy optimisation: ``algorithm`` "ppo", "grpo", "rloo" or "opd" (from samples), "dpo", "kwise_dpo", "ipo" or "kto" (from comparisons).
     Absent: FeedME's SFT model is released, or the SFT model, and then ``release.set_aside.preference`` says why."""
     evals: EvalsConfig
     """Benchmarks and how they are run."""

@@ -11,7 +11,7 @@ import os
 
 from modelyard.adapters.home import home
 from modelyard.adapters.mlflow.model_source import local_directory
-from modelyard.judges.open_judge import AskedModel
+from modelyard.judges.open_judge import AskedModel, require_weights
 from tasks.line_config import LineConfig
 from tasks.missing import tables
 
@@ -22,10 +22,12 @@ def fetch_asked(config: LineConfig) -> None:
     """Fetch the registered models that the line asks, and let the environment name their directories from here on.
 
     Raises:
-        ValueError: the registry has no such version, or is not there.
+        ValueError: the registry has no such version, or is not there, or the version has other weights than the config says.
     """
-    asked = {table.variable for table in tables(config) if isinstance(table, AskedModel) and table.kind == "directory"}
-    for variable in sorted(asked):
+    asked = {table.variable: table for table in tables(config) if isinstance(table, AskedModel) and table.kind == "directory"}
+    for variable, table in sorted(asked.items()):
         where = os.environ.get(variable, "")
         if where.startswith(REGISTERED):
-            os.environ[variable] = str(local_directory(where, home() / "fetched" / "models").absolute())
+            directory = local_directory(where, home() / "fetched" / "models").absolute()
+            require_weights(table, directory)  # now, not after an hour of training
+            os.environ[variable] = str(directory)

@@ -11,6 +11,7 @@ import importlib.util
 import os
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from modelyard.adapters import signing
@@ -30,10 +31,10 @@ from modelyard.evals.catalog.rows import MissingDataError
 from modelyard.evals.gather import GatherConfig
 from modelyard.evals.suite import EvalsConfig
 from modelyard.execution import ExecutionConfig
-from modelyard.judges.open_judge import AskedModel, address
+from modelyard.judges.open_judge import AskedModel, address, require_weights
 from modelyard.judges.sandbox.run import require
 from modelyard.posttrain.judged.ai_feedback import FlagFile
-from modelyard.posttrain.policy.config import OnPolicyConfig
+from modelyard.posttrain.policy.config import RewardedConfig
 from modelyard.pretrain import import_model
 from modelyard.pretrain.import_model import ImportedModel
 from modelyard.release.limits import ReleaseConfig
@@ -74,7 +75,7 @@ def require_isolation(config: LineConfig) -> None:
     results, policy = config.of("results"), config.of("policy")
     if isinstance(results, EvalsConfig):
         _sandbox(results, config.execution)
-    if isinstance(policy, OnPolicyConfig):
+    if isinstance(policy, RewardedConfig):
         _rewarded(policy, config.execution)
 
 
@@ -125,8 +126,11 @@ def _model(model: ImportedModel, execution: ExecutionConfig) -> None:
 
 
 def _asked(model: AskedModel, execution: ExecutionConfig) -> None:
-    if model.kind != "policy":
-        address(model)
+    if model.kind == "policy":
+        return
+    where = address(model)
+    if model.kind == "directory" and Path(where).exists():  # else of the registry, fetched by the run, or on the ranks' machines
+        require_weights(model, Path(where))
 
 
 def _benchmarks(config: GatherConfig, execution: ExecutionConfig) -> None:
@@ -148,7 +152,7 @@ def _sandbox(config: EvalsConfig, execution: ExecutionConfig) -> None:
         require(config.sandbox)
 
 
-def _rewarded(config: OnPolicyConfig, execution: ExecutionConfig) -> None:
+def _rewarded(config: RewardedConfig, execution: ExecutionConfig) -> None:
     if config.runs_programs:
         require(config.sandbox)
 
@@ -171,7 +175,7 @@ CHECKS: tuple[tuple[type[Config], Check], ...] = (
     (AskedModel, _asked),
     (GatherConfig, _benchmarks),
     (EvalsConfig, _sandbox),
-    (OnPolicyConfig, _rewarded),
+    (RewardedConfig, _rewarded),
     (TaskSet, _tasks),
 )
 """Kind of table -> what its files or addresses must be."""

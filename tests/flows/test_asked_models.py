@@ -13,7 +13,7 @@ from modelyard.model.subject import Subject
 from tasks.asked_models import fetch_asked
 from tests.unit import small_model
 
-TAUGHT = str(Path(__file__).parents[2] / "configs" / "pipeline" / "tiny-taught.toml")
+TAUGHT, DISTILLED = (str(Path(__file__).parents[2] / "configs" / "pipeline" / f"tiny-{name}.toml") for name in ("taught", "opd"))
 
 
 def test_teacher_of_the_registry_becomes_a_directory_of_the_weights_that_the_config_means(
@@ -38,6 +38,10 @@ def test_teacher_of_the_registry_becomes_a_directory_of_the_weights_that_the_con
     fetch_asked(config)
     assert Path(os.environ["MODELYARD_TEACHER"]).is_relative_to(tmp_path / "home")
     assert open_elsewhere(config.instructions.teacher, execution).weights == weights
+
+    monkeypatch.setenv("MODELYARD_TEACHER", "models:/big/1")
+    with pytest.raises(ValueError, match=f"its weights are {weights[:16]}, not teacher.weights 00000000"):
+        fetch_asked(load_pipeline(DISTILLED, []))
 
     monkeypatch.setenv("MODELYARD_TEACHER", "models:/big/2")
     with pytest.raises(ValueError, match="models:/big/2: not found at"):

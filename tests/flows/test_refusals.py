@@ -30,6 +30,7 @@ from tests.worlds import imported
 ROOT = Path(__file__).parents[2]
 SMALLEST = str(ROOT / "configs/pipeline/smallest.toml")
 TINY_GRPO, TINY_DPO, TINY_LORA = (str(ROOT / f"configs/pipeline/tiny-{name}.toml") for name in ("grpo", "dpo", "lora"))
+TINY_OPD = str(ROOT / "configs/pipeline/tiny-opd.toml")
 TAUGHT = str(ROOT / "configs/pipeline/tiny-taught.toml")
 SMOLLM2 = str(ROOT / "configs/pipeline/smollm2.toml")
 SMOLLM2_GPU = str(ROOT / "configs/pipeline/smollm2-gpu.toml")
@@ -94,6 +95,10 @@ IMAGES = str(ROOT / "configs/pipeline/tiny-images.toml")
         ([TINY_GRPO, "policy.group=1"], "policy.group: Input should be greater than or equal to 2"),
         ([TINY_GRPO, "policy.clip_range_high=0.1"], "policy: clip_range_high 0.1 is less than clip_range 0.2"),
         ([TINY_GRPO, "policy.algorithm=rloo"], "policy.scale: unknown key; policy.mean: unknown key"),
+        ([TINY_OPD, "policy.kl_coef=0.1"], "policy.kl_coef: unknown key"),
+        ([TINY_OPD, "policy.reward_weight=1.0"], "policy.reward_weight: unknown key"),
+        ([TINY_OPD, "policy.teacher.kind=endpoint"], "policy.teacher.kind: Input should be 'directory'"),
+        ([TINY_OPD, "policy.teacher.weights="], "policy.teacher: weights: the fingerprint of a directory's weights"),
         ([TINY_DPO, "policy.algorithm=kto"], "policy.desirable_weight: Field required"),
         ([TINY_DPO, "policy.max_tokens=129"], "policy.max_tokens 129 is more than base.model.seq_len 128"),
         ([TINY_DPO, "policy.beta=0"], "policy.beta: Input should be greater than 0"),
@@ -178,6 +183,21 @@ def test_rules_for_a_policy_that_takes_no_samples_are_refused(tmp_path):
     (tmp_path / "line.toml").write_text(f"extends = ['{SMOLLM2}', '{ROOT}/configs/recipes/dpo.toml']\n{policy}")
     with pytest.raises(ConfigError, match=r"rbrm rewards samples, and policy\.algorithm 'dpo' takes none; remove the table"):
         load_pipeline(str(tmp_path / "line.toml"), [])
+
+
+def test_two_teachers_that_the_environment_cannot_tell_apart_and_rules_beside_a_teacher_are_refused(tmp_path):
+    (tmp_path / "line.toml").write_text(f"extends = ['{TAUGHT}', '{TINY_OPD}']\n")
+    with pytest.raises(ConfigError, match=r"policy\.teacher and instructions\.teacher: MODELYARD_TEACHER says where both are"):
+        load_pipeline(str(tmp_path / "line.toml"), [])
+    one = ["instructions.teacher.kind=directory", "instructions.teacher.model=", "instructions.teacher.weights=00000000"]
+    assert load_pipeline(str(tmp_path / "line.toml"), one).instructions.teacher.weights == "00000000"
+    policy = "[policy]\nprecision = 'fp32'\niterations = 2\nmicro_batch = 16\nmax_new_tokens = 8\nfinal_episodes = 8\nfinal_rows = 8\n"
+    teacher = "[policy.teacher]\nname = 'x'\nlicence = 'MIT'\nweights = '00000000'\n"
+    (tmp_path / "rules.toml").write_text(f"extends = ['{SMOLLM2}', '{ROOT}/configs/recipes/opd.toml']\n{policy}{teacher}")
+    with pytest.raises(
+        ConfigError, match=r"rbrm rewards samples, and policy\.algorithm 'opd' learns from its teacher alone; remove the table"
+    ):
+        load_pipeline(str(tmp_path / "rules.toml"), [])
 
 
 @pytest.mark.parametrize("name", ["forecast", "pretraining_data"])

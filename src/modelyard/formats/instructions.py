@@ -13,19 +13,9 @@ from pydantic import TypeAdapter
 
 from modelyard.config import Config
 from modelyard.formats import feedback, json_file
+from modelyard.formats.teacher import Teacher
 
 FILE, RECORD = "instructions.jsonl", "instructions.json"
-
-
-class Teacher(Config):
-    """Who wrote them."""
-
-    name: str
-    """Its name, as people know it."""
-    licence: str
-    """Licence of its weights, or the terms of its service."""
-    identity: str
-    """Hash of its weights; of a server, the name that the model has there."""
 
 
 class TaughtDemonstration(Config):

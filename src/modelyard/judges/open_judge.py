@@ -20,7 +20,7 @@ from modelyard.execution import ExecutionConfig
 from modelyard.judges.judge import Asking, Judge
 from modelyard.model.asked import Model
 from modelyard.model.endpoint import Endpoint
-from modelyard.model.subject import Subject
+from modelyard.model.subject import Subject, weights_at
 
 
 class AskedModel(Config):
@@ -57,6 +57,19 @@ class JudgeModel(AskedModel):
     role: ClassVar[str] = "judge"
 
 
+class TeacherConfig(AskedModel):
+    """A model that a model of the line learns from."""
+
+    role: ClassVar[str] = "teacher"
+    kind: Literal["directory", "endpoint"]
+    """``directory``: a model directory of ours or of Hugging Face; ``endpoint``: an OpenAI-compatible server with chat completions."""
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_. -]*$")
+    """What records and card call it, and the source of its demonstrations."""
+    licence: str = Field(min_length=1)
+    """Licence of its weights, or the terms of its service: it stands on records and card. Whether it lets others learn from the output is a
+    person's to know."""
+
+
 class JudgeConfig(Asking, JudgeModel):
     """A judge of rubrics and how it is asked."""
 
@@ -87,7 +100,12 @@ def open_elsewhere(config: AskedModel, execution: ExecutionConfig) -> Endpoint |
     where = address(config)
     if config.kind == "endpoint":
         return Endpoint(f"{where}#{config.model}")
-    subject = Subject.open("directory", Path(where), execution, config.micro_batch)
-    if not subject.weights.startswith(config.weights):
-        raise ValueError(f"{where}: its weights are {subject.weights[:16]}, not {config.role}.weights {config.weights}")
-    return subject
+    require_weights(config, Path(where))
+    return Subject.open("directory", Path(where), execution, config.micro_batch)
+
+
+def require_weights(config: AskedModel, directory: Path) -> None:
+    """Raise ValueError unless the model in ``directory`` has the config's weights."""
+    weights = weights_at(directory)
+    if not weights.startswith(config.weights):
+        raise ValueError(f"{directory}: its weights are {weights[:16]}, not {config.role}.weights {config.weights}")

@@ -197,6 +197,14 @@ class Encoder:
         if other.fingerprint != self.fingerprint:
             raise ValueError(f"{role}: made with another tokenizer than the rest")
 
+    def require_same_vocabulary(self, role: str, other: Encoder) -> None:
+        """Raise ValueError when a token of the model called ``role`` has another id than here; chat templates may differ."""
+        ours, theirs = self._tokenizer.get_vocab(), other._tokenizer.get_vocab()
+        differing = sorted(token for token in ours.keys() | theirs.keys() if ours.get(token) != theirs.get(token))
+        if differing:
+            what = f"{len(differing)} of {len(ours)} tokens differ, such as {differing[0]!r}"
+            raise ValueError(f"{role}: its vocabulary is not the line's ({what}): its probabilities would be of other texts")
+
     def opening(self, text: str | Sequence[Part]) -> list[int]:
         """A text's beginning, images in it or not, to be continued; at least one token. Raises ValueError as :meth:`image`."""
         return self._widened([*self.beginning, *self.ids(self._written(text))], images_of(text)) or [self.start]

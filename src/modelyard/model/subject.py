@@ -75,13 +75,11 @@ class Subject:
     @classmethod
     def open(cls, name: str, directory: Path, execution: ExecutionConfig, micro_batch: int, screen: bool = False) -> Subject:
         """The model in a directory of ours or of Hugging Face. Raises ValueError where there is neither."""
+        weights = weights_at(directory)
         if (directory / "model.json").is_file():
-            weights = sha256_tree(directory / "checkpoint")
             return cls(name, model_directory.load(directory, execution), Encoder(directory), weights, micro_batch, screen)
-        if (directory / "config.json").is_file():
-            engine = conversion.load(directory, execution, precision="fp32")
-            return cls(name, engine, HubEncoder(directory), weights_of(directory), micro_batch, screen)
-        raise ValueError(f"{directory}: neither a model directory (model.json) nor a Hugging Face one (config.json)")
+        engine = conversion.load(directory, execution, precision="fp32")
+        return cls(name, engine, HubEncoder(directory), weights, micro_batch, screen)
 
     def complete(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
         """A completion of each prompt, in order; of a conversation that ends with the assistant, the rest of that turn."""
@@ -283,6 +281,15 @@ class ScorerModel:
             for line, i in zip(values.tolist(), chosen, strict=True):
                 result[i] = line[len(rows[i]) - 1]
         return result
+
+
+def weights_at(directory: Path) -> str:
+    """Hash of the weights in a directory of ours or of Hugging Face. Raises ValueError where there is neither."""
+    if (directory / "model.json").is_file():
+        return sha256_tree(directory / "checkpoint")
+    if (directory / "config.json").is_file():
+        return weights_of(directory)
+    raise ValueError(f"{directory}: neither a model directory (model.json) nor a Hugging Face one (config.json)")
 
 
 def weights_of(directory: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import string
-from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -11,7 +10,7 @@ from modelyard.config import Config
 from modelyard.data.contamination.overlap import ContaminationConfig
 from modelyard.data.feedback.files import FeedbackFile
 from modelyard.data.filters.pii import PiiConfig
-from modelyard.judges.open_judge import AskedModel
+from modelyard.judges.open_judge import TeacherConfig
 
 REQUEST = """These are tasks that people have given to a writing assistant:
 
@@ -21,19 +20,6 @@ Write {count} further tasks for the assistant. Vary what they are about, what th
 Every task must say all that is needed to answer it in words alone. Reply with a numbered list of the tasks and nothing else."""
 SEEDS = ("messages", "instructions", "prompts")
 """Shapes of files that hold one instruction a line."""
-
-
-class TeacherConfig(AskedModel):
-    """The model that writes instructions and answers."""
-
-    role: ClassVar[str] = "teacher"
-    kind: Literal["directory", "endpoint"]
-    """``directory``: a model directory of ours or of Hugging Face; ``endpoint``: an OpenAI-compatible server with chat completions."""
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_. -]*$")
-    """What records and card call it, and the source of its demonstrations."""
-    licence: str = Field(min_length=1)
-    """Licence of its weights, or the terms of its service: it stands on every record. Whether it lets others learn from the output is a
-    person's to know."""
 
 
 class Drawing(Config):

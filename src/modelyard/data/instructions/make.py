@@ -14,7 +14,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from modelyard.data.corpus.document import DataError
 from modelyard.data.feedback.agreement import said as said_of
@@ -38,6 +38,8 @@ from modelyard.formats.feedback import (
 )
 from modelyard.formats.instructions import InstructionsRecord, TaughtDemonstration
 from modelyard.formats.questions import Question, read_questions
+from modelyard.formats.teacher import Teacher as Provenance
+from modelyard.formats.teacher import source
 from modelyard.judges.open_judge import open_elsewhere
 from modelyard.model.asked import Decoding
 from modelyard.progress import Report
@@ -196,11 +198,9 @@ def asked(one: TaughtDemonstration) -> list[dict[str, str]]:
     return [{"role": "user", "content": one.instruction}]
 
 
-def sources(config: TaughtConfig, teacher: instructions.Teacher) -> list[dict[str, Any]]:
+def sources(config: TaughtConfig, teacher: Provenance) -> list[dict[str, str]]:
     """Rows of ``sources.json``: the teacher, and the file of seeds."""
-    weights = teacher.identity if config.teacher.kind == "directory" else ""
-    server = teacher.identity if config.teacher.kind == "endpoint" else ""
-    rows = [{"name": teacher.name, "package": f"teacher {server}".strip(), "version": "", "sha256": weights, "licence": teacher.licence}]
+    rows = [source(teacher, served=config.teacher.kind == "endpoint")]
     if file := config.seeds:
         rows.append({"name": file.name, "package": Path(file.path).name, "version": "", "sha256": file.sha256, "licence": file.licence})
     return rows

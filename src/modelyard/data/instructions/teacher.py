@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from modelyard.config import digest
-from modelyard.data.instructions.config import TeacherConfig
-from modelyard.formats import instructions
 from modelyard.formats.feedback import Prompt
 from modelyard.formats.journal import Journal
+from modelyard.formats.teacher import Teacher as Provenance
+from modelyard.judges.open_judge import TeacherConfig
 from modelyard.model import endpoint
 from modelyard.model.asked import Decoding, conversation
 from modelyard.model.endpoint import Endpoint
@@ -40,7 +40,7 @@ class Teacher:
     def __init__(self, model: Endpoint | Subject, config: TeacherConfig, journal: Path) -> None:
         self.model, self.journal = model, Journal(journal, Said)
         identity = config.model if isinstance(model, Endpoint) else model.weights
-        self.provenance = instructions.Teacher(name=config.name, licence=config.licence, identity=identity)
+        self.provenance = Provenance(name=config.name, licence=config.licence, identity=identity)
 
     def ask(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Said]:
         """A reply to each, remembered or asked for."""

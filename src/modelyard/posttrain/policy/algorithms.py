@@ -6,19 +6,25 @@ loss, averaged over the tokens of a completion and then over completions. Dr. GR
 one length for all; DAPO (arXiv:2503.14476, eq. 8) averages over all tokens. RLOO (arXiv:2402.14740, eq. 6): A_i = R_i - mean of the others' R,
 with R the reward minus the KL charge of the sequence; a completion is one action, so its tokens are summed.
 
+On-policy distillation (GKD, arXiv:2306.13649, section 3.1; Thinking Machines, "On-Policy Distillation"): A_t = log p_teacher - log pi of the sampled
+token. Where the policy sampled, the gradient is in expectation that of the reverse KL of the next token, averaged over all tokens; a token answers
+for nothing that follows it, and there is no baseline.
+
 RLOO's ratio is per token and clipped as everybody's here: equal to REINFORCE in the first minibatch, in the following ones what keeps them
 near the policy that sampled. Left out: DAPO's resampling of prompts whose completions all earn the same (their share is reported as
-``group/flat``) and its penalty on overlong answers.
+``group/flat``) and its penalty on overlong answers; the KL over the whole vocabulary, which needs every logit of the teacher (GKD), and
+returns of later tokens (MiniLLM, arXiv:2306.08543).
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from modelyard.posttrain.losses import Terms
-from modelyard.posttrain.policy.config import GroupConfig, GRPOConfig, OnPolicyConfig, PPOConfig, RLOOConfig
+from modelyard.posttrain.policy.config import GroupConfig, GRPOConfig, OnPolicyConfig, OPDConfig, PPOConfig, RLOOConfig
 from modelyard.posttrain.policy.gae import gae, whiten
 from modelyard.posttrain.policy.rewards import sequence_kl, token_rewards
 from modelyard.posttrain.policy.rollout import Rollout
@@ -46,6 +52,10 @@ def signal(config: OnPolicyConfig, rollout: Rollout, kl_coef: float) -> Signal:
         rewards = token_rewards(rollout.logprobs, rollout.reference_logprobs, rollout.scores, mask, kl_coef)
         estimated = gae(rewards, rollout.values, mask, config.gae_lambda)
         return Signal(whiten(estimated.advantages, mask), estimated.returns, {})
+    if isinstance(config, OPDConfig):
+        assert rollout.teacher_logprobs is not None
+        closer = rollout.teacher_logprobs - rollout.logprobs
+        return Signal(torch.where(mask.bool(), closer, torch.zeros_like(closer)), None, {})
     assert isinstance(config, GroupConfig)
     if isinstance(config, RLOOConfig):
         charged = rollout.scores - kl_coef * sequence_kl(rollout.logprobs, rollout.reference_logprobs, mask)
@@ -94,7 +104,7 @@ def token_scale(config: OnPolicyConfig, mask: Tensor) -> Tensor:
 
 
 def terms_of(config: OnPolicyConfig, kl_coef: float) -> Terms:
-    """The terms of the loss: GRPO charges the KL there, PPO and RLOO have charged it in the reward."""
+    """The terms of the loss: GRPO charges the KL there, PPO and RLOO have charged it in the reward, and distillation charges none."""
     high = config.clip_range
     if isinstance(config, GRPOConfig):
         return Terms(config.clip_range, config.clip_range_high or high, config.ptx_coef, kl_coef)

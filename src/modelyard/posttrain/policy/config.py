@@ -1,7 +1,7 @@
-"""Settings of the ``policy`` stage where it samples: PPO-ptx, GRPO and RLOO, with the published values beside ours.
+"""Settings of the ``policy`` stage where it samples: PPO-ptx, GRPO, RLOO and on-policy distillation, with the published values beside ours.
 
-An algorithm is a table of its own keys, so a combination that means nothing (a critic's clip range for GRPO, a group size for PPO) is an
-unknown key when the config is read. What all policies share, those that are trained on comparisons
+An algorithm is a table of its own keys, so a combination that means nothing (a critic's clip range for GRPO, a group size for PPO, a reward for
+distillation) is an unknown key when the config is read. What all policies share, those that are trained on comparisons
 (:mod:`modelyard.posttrain.preference.config`) among them, is :class:`PolicyConfig`.
 """
 
@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from modelyard.config import Config
+from modelyard.judges.open_judge import TeacherConfig
 from modelyard.judges.sandbox.run import Limits
 from modelyard.model.network.architecture import Precision
 from modelyard.model.network.lora import LoRAConfig
@@ -55,12 +56,6 @@ class OnPolicyConfig(PolicyConfig):
     """Rounds of sampling and training. InstructGPT warms the learning rate up over 10 iterations from 1/10: ``optimizer.warmup_steps`` counts
     minibatches."""
 
-    reward_weight: float = Field(default=1.0, ge=0)
-    """Weight of the reward model's score; 0: what ``rewards`` verify is all that counts."""
-    rewards: dict[str, VerifiedReward] = Field(default_factory=dict)
-    """Name -> what a rule verifies and rewards beside the reward model."""
-    sandbox: Limits = Limits(wall_seconds=15.0, cpu_seconds=5, memory_bytes=1 << 29, file_bytes=1 << 24, processes=2)
-    """What a rewarded program may use (``expects = "tests"``)."""
     iterations: int
     """Rounds of sampling and training (InstructGPT: 256k episodes = 500 rounds)."""
     episodes: int
@@ -69,12 +64,8 @@ class OnPolicyConfig(PolicyConfig):
     """Optimizer steps of an iteration, one pass over its episodes (InstructGPT: 8 of 64 episodes, one inner epoch)."""
     temperature: float
     """Sampling temperature (InstructGPT: 1; log-probabilities are always those at 1)."""
-    kl_coef: float = Field(ge=0)
-    """Beta, charge per nat of KL to the SFT model (InstructGPT: 0.02, for its reward model's scale); with ``adaptive_kl`` the first one."""
-    adaptive_kl: AdaptiveKLConfig | None = None
-    """Moves the charge towards a target KL; absent: it is fixed, as InstructGPT's."""
     kl_stop: float
-    """Mean KL of an iteration's sequences, in nats, above which training stops."""
+    """Mean KL to the SFT model of an iteration's sequences, in nats, above which training stops."""
     on_kl_stop: Literal["stop", "error"]
     """``stop`` keeps the policy as it is and ends the loop; ``error`` fails the run."""
     clip_range: float = Field(gt=0)
@@ -98,16 +89,7 @@ class OnPolicyConfig(PolicyConfig):
             raise ValueError("temperature must be 1 (the KL is measured under the sampling distribution) and iterations >= 1")
         if not 0 <= self.ema_decay < 1:
             raise ValueError("ema_decay must lie in [0, 1)")
-        if self.adaptive_kl and not self.kl_coef:
-            raise ValueError("adaptive_kl scales kl_coef, and kl_coef is 0: nothing would ever be charged")
-        if not self.reward_weight and not any(reward.weight for reward in self.rewards.values()):
-            raise ValueError("reward_weight is 0 and rewards has none with a weight: nothing would be learned")
         return self
-
-    @property
-    def runs_programs(self) -> bool:
-        """Whether a reward runs what the policy writes."""
-        return any(reward.expects == "tests" for reward in self.rewards.values())
 
     @property
     def minibatch(self) -> int:
@@ -128,7 +110,35 @@ class OnPolicyConfig(PolicyConfig):
         }
 
 
-class PPOConfig(OnPolicyConfig):
+class RewardedConfig(OnPolicyConfig):
+    """Policies that learn from rewards of whole completions, charged for the distance from the SFT model."""
+
+    reward_weight: float = Field(default=1.0, ge=0)
+    """Weight of the reward model's score; 0: what ``rewards`` verify is all that counts."""
+    rewards: dict[str, VerifiedReward] = Field(default_factory=dict)
+    """Name -> what a rule verifies and rewards beside the reward model."""
+    sandbox: Limits = Limits(wall_seconds=15.0, cpu_seconds=5, memory_bytes=1 << 29, file_bytes=1 << 24, processes=2)
+    """What a rewarded program may use (``expects = "tests"``)."""
+    kl_coef: float = Field(ge=0)
+    """Beta, charge per nat of KL to the SFT model (InstructGPT: 0.02, for its reward model's scale); with ``adaptive_kl`` the first one."""
+    adaptive_kl: AdaptiveKLConfig | None = None
+    """Moves the charge towards a target KL; absent: it is fixed, as InstructGPT's."""
+
+    @model_validator(mode="after")
+    def _learns(self) -> RewardedConfig:
+        if self.adaptive_kl and not self.kl_coef:
+            raise ValueError("adaptive_kl scales kl_coef, and kl_coef is 0: nothing would ever be charged")
+        if not self.reward_weight and not any(reward.weight for reward in self.rewards.values()):
+            raise ValueError("reward_weight is 0 and rewards has none with a weight: nothing would be learned")
+        return self
+
+    @property
+    def runs_programs(self) -> bool:
+        """Whether a reward runs what the policy writes."""
+        return any(reward.expects == "tests" for reward in self.rewards.values())
+
+
+class PPOConfig(RewardedConfig):
     """PPO-ptx: advantages by a critic, KL charged in the reward (InstructGPT, arXiv:2203.02155)."""
 
     algorithm: Literal["ppo"]
@@ -141,7 +151,7 @@ class PPOConfig(OnPolicyConfig):
     """AdamW of the value model (InstructGPT: 9e-6)."""
 
 
-class GroupConfig(OnPolicyConfig):
+class GroupConfig(RewardedConfig):
     """Several completions of a prompt, whose rewards are each other's baseline; there is no critic."""
 
     group: int = Field(ge=2)
@@ -185,3 +195,22 @@ class RLOOConfig(GroupConfig):
 
     algorithm: Literal["rloo"]
     """Advantages relative to the others of a group."""
+
+
+class TokenTeacherConfig(TeacherConfig):
+    """The model that says how likely every sampled token is to it: one on this machine, since its probabilities of given tokens are wanted."""
+
+    kind: Literal["directory"]
+    """A model directory of ours or of Hugging Face, whose tokenizer has the line's vocabulary."""
+
+
+class OPDConfig(OnPolicyConfig):
+    """On-policy distillation (GKD, arXiv:2306.13649, on the student's own samples by the reverse KL; Thinking Machines, "On-Policy Distillation").
+
+    The teacher is all that is learned from: there is no reward, no charge for the distance from the SFT model and no group of completions.
+    """
+
+    algorithm: Literal["opd"]
+    """Advantages of log p_teacher - log pi, a token by itself."""
+    teacher: TokenTeacherConfig
+    """Whom it learns from."""

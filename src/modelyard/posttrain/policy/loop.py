@@ -1,4 +1,4 @@
-"""Policies that learn from their own samples: PPO-ptx, GRPO and RLOO in one loop, on the engine that trains everything else.
+"""Policies that learn from their own samples: PPO-ptx, GRPO, RLOO and on-policy distillation in one loop, on the engine that trains everything else.
 
 An iteration samples completions of prompts, scores them with the frozen reward model (and rules), and makes one pass of minibatches over them:
 the terms of :func:`modelyard.posttrain.losses.policy_loss` with the weights that the config's algorithm gives
@@ -11,6 +11,7 @@ epoch.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from modelyard.execution import ExecutionConfig
 from modelyard.formats import rewards
 from modelyard.formats.feedback import prompt_text
 from modelyard.formats.rewards import Rewards
+from modelyard.formats.teacher import source
 from modelyard.model import model_directory
 from modelyard.model.checkpoints import checkpoint
 from modelyard.model.network.architecture import Precision
@@ -29,7 +31,7 @@ from modelyard.model.training.offload import Offload
 from modelyard.model.training.sample_order import epoch_indices
 from modelyard.posttrain.judged.rules import Ruled
 from modelyard.posttrain.policy import rollout as experience
-from modelyard.posttrain.policy.config import OnPolicyConfig
+from modelyard.posttrain.policy.config import OnPolicyConfig, RewardedConfig
 from modelyard.posttrain.policy.kl_control import coefficient
 from modelyard.posttrain.policy.measure import finished, seed_of
 from modelyard.posttrain.policy.prepare import Training, prepare, take_average
@@ -37,6 +39,7 @@ from modelyard.posttrain.policy.rollout import Rollout
 from modelyard.posttrain.policy.update import update
 from modelyard.posttrain.policy.verified import verified
 from modelyard.progress import Report
+from modelyard.store.manifest import SOURCES
 
 DRIFT_LIMIT: dict[Precision, float] = {"fp32": 1e-3, "bf16": 0.1}
 """Mean |log p in generation - log p in training| of sampled tokens, nats, above which the two are not the same model."""
@@ -55,10 +58,12 @@ def run(
 ) -> dict[str, float]:
     """Train ``inputs["sft"]`` against ``inputs["reward"]`` on the prompts of ``inputs["feedback"]``, ptx text from ``inputs["tokens"]``.
 
-    What ``config.rewards`` verify is added, and with ``inputs["rbrm"]`` its rules' rewards.
+    What ``config.rewards`` verify is added, and with ``inputs["rbrm"]`` its rules' rewards. A distilled policy learns from its teacher alone, and the
+    reward model only measures it.
 
     Raises:
-        ValueError: the rules' judge is not the one that their weights are of, or a verified reward speaks about no prompt.
+        ValueError: the rules' judge is not the one that their weights are of, a verified reward speaks about no prompt, or the teacher is not the
+            config's, has another vocabulary or reads fewer tokens than are sampled.
     """
     training = prepare(config, inputs, execution)
     history = train(config, training, checkpoints, execution, report)
@@ -66,8 +71,8 @@ def run(
     if training.ema is not None:
         take_average(released, training.ema)
     model_directory.write(released, inputs["sft"], history, out)
-    if config.rewards and dist.get_rank() == 0:
-        rewards.write(out, Rewards(ids={name: reward.id for name, reward in config.rewards.items()}))
+    if dist.get_rank() == 0:
+        write_taught_by(config, training, out)
     measured = finished(
         config,
         models,
@@ -78,6 +83,14 @@ def run(
         rewarded=lambda rollout, chosen: rewarded(config, training, chosen, rollout),
     )
     return {**measured, "policy/train/iterations": float(len(history.lines))}
+
+
+def write_taught_by(config: OnPolicyConfig, training: Training, out: Path) -> None:
+    """Beside the weights: which rewards were verified, or who the teacher was."""
+    if isinstance(config, RewardedConfig) and config.rewards:
+        rewards.write(out, Rewards(ids={name: reward.id for name, reward in config.rewards.items()}))
+    if training.teacher is not None:
+        (out / SOURCES).write_text(json.dumps([source(training.teacher, served=False)], indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
 def train(config: OnPolicyConfig, training: Training, checkpoints: Path, execution: ExecutionConfig, report: Report) -> trainer.History:
@@ -98,7 +111,7 @@ def train(config: OnPolicyConfig, training: Training, checkpoints: Path, executi
             if blown and config.on_kl_stop == "error":
                 raise KLBlowUpError(
                     f"iteration {iteration}: KL {metrics['objective/kl']:.2f} nats exceeds policy.kl_stop {config.kl_stop:g}; "
-                    "raise policy.kl_coef or lower policy.optimizer.lr"
+                    f"{'raise policy.kl_coef or ' if isinstance(config, RewardedConfig) else ''}lower policy.optimizer.lr"
                 )
             if blown:
                 break
@@ -133,6 +146,8 @@ def sampled(config: OnPolicyConfig, training: Training, iteration: int) -> Rollo
 
 def rewarded(config: OnPolicyConfig, training: Training, chosen: Sequence[int], rollout: Rollout) -> Rollout:
     """The experience of the ``chosen`` prompts with all parts of its reward: the reward model's, what is verified, and the rules'."""
+    if not isinstance(config, RewardedConfig):
+        return rollout
     parts, notes = {"model": config.reward_weight * rollout.parts["model"]}, dict(rollout.notes)
     if not config.rewards and training.rules is None:
         return rollout._replace(parts=parts)
@@ -149,7 +164,9 @@ def rewarded(config: OnPolicyConfig, training: Training, chosen: Sequence[int], 
 
 
 def charge(config: OnPolicyConfig, history: trainer.History) -> float:
-    """The KL coefficient of the iteration that follows ``history``."""
+    """The KL coefficient of the iteration that follows ``history``; 0 where nothing is charged."""
+    if not isinstance(config, RewardedConfig):
+        return 0.0
     return coefficient(config.kl_coef, config.adaptive_kl, [line["policy/objective/kl"] for line in history.lines])
 
 

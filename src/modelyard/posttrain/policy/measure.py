@@ -71,13 +71,14 @@ def final_samples(
     seed: int,
     rewarded: Callable[[Rollout], Rollout] = lambda rollout: rollout,
 ) -> dict[str, float]:
-    """KL, reward and the signs of hacking of the actor on ``prompts``, beside the SFT model's reward on them; ``seed`` is the bootstrap's.
+    """KL, also to a teacher, reward and the signs of hacking of the actor on ``prompts``, beside the SFT model's; ``seed`` is the bootstrap's.
 
     ``rewarded`` adds the parts of the reward that are not the reward model's.
     """
     rollout = rewarded(experience.sample(models, prompts, sample_seed, sampling))
     before = rewarded(experience.sample(models._replace(actor=models.reference), prompts, sample_seed, sampling))
     kl = sequence_kl(rollout.logprobs, rollout.reference_logprobs, rollout.rows.mask).tolist()
+    away = experience.from_teacher(rollout)
     hacking = signs(rollout.completions, before.completions, rollout.scores.tolist(), seed)
     raised = [name for name, value in hacking.items() if name.startswith("flag_") and value]
     if raised and dist.get_rank() == 0:
@@ -86,6 +87,7 @@ def final_samples(
         **{f"policy/reference/{key.partition('/')[2]}": number for key, number in experience.statistics(before, kl_coef).items()},
         **{f"policy/{key}": number for key, number in experience.statistics(rollout, kl_coef).items()},
         **bootstrap_mean(kl, seed).flat("policy/objective/kl"),
+        **({} if away is None else bootstrap_mean(away.tolist(), seed).flat("policy/objective/teacher_kl")),
         **bootstrap_mean(rollout.scores.tolist(), seed).flat("policy/objective/reward"),
         **{f"policy/hacking/{key}": number for key, number in hacking.items()},
     }

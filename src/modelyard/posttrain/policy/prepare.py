@@ -1,4 +1,4 @@
-"""What a policy is trained with: its engines, opened from the SFT and the reward model, and the data that they read."""
+"""What a policy is trained with: its engines, opened from the SFT and the reward model and a teacher of others, and the data that they read."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ import torch
 
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import PromptRecord
+from modelyard.formats.teacher import Teacher
 from modelyard.formats.token_rows import Rows, TokenRows
+from modelyard.judges.open_judge import open_elsewhere
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
 from modelyard.model.network.architecture import Head, Precision
 from modelyard.model.network.lora import LoRAConfig
+from modelyard.model.subject import Subject
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.posttrain.judged.rules import RuleBasedReward, opened_rules
-from modelyard.posttrain.policy.config import OnPolicyConfig, PPOConfig
+from modelyard.posttrain.policy.config import OnPolicyConfig, OPDConfig, PPOConfig, RewardedConfig, TokenTeacherConfig
 from modelyard.posttrain.policy.prompts import asked
 from modelyard.posttrain.policy.rollout import Models, SamplingConfig
 from modelyard.posttrain.policy.verified import require_spoken_about
@@ -38,6 +41,8 @@ class Training(NamedTuple):
     """Rule-based rewards; None: the reward model's alone."""
     pretraining: Rows
     sampling: SamplingConfig
+    teacher: Teacher | None = None
+    """Whom a distilled policy learns from."""
 
 
 def opened_models(config: OnPolicyConfig, inputs: Mapping[str, Path], execution: ExecutionConfig) -> Models:
@@ -104,9 +109,13 @@ def prepare(config: OnPolicyConfig, inputs: Mapping[str, Path], execution: Execu
     encoder = Encoder(inputs["sft"])
     for role in ("reward", "tokens"):
         encoder.require_same(role, inputs[role])
-    models = opened_models(config, inputs, execution)
+    teacher, who = opened_teacher(config.teacher, encoder, execution) if isinstance(config, OPDConfig) else (None, None)
+    models = opened_models(config, inputs, execution)._replace(teacher=teacher)
     prompts, records, sampling = asked(config, inputs["feedback"], encoder, models.actor.model.seq_len)
-    require_spoken_about(config.rewards, records)
+    if teacher:
+        require_room(teacher, max(map(len, prompts)) + config.max_new_tokens)
+    if isinstance(config, RewardedConfig):
+        require_spoken_about(config.rewards, records)
     return Training(
         models=models,
         ema=averaged(config, inputs, execution, models.actor) if config.ema_decay else None,
@@ -116,4 +125,22 @@ def prepare(config: OnPolicyConfig, inputs: Mapping[str, Path], execution: Execu
         rules=opened_rules(inputs, execution, models.reference, encoder, records) if "rbrm" in inputs else None,
         pretraining=TokenRows(inputs["tokens"], "train"),
         sampling=sampling,
+        teacher=who,
     )
+
+
+def opened_teacher(config: TokenTeacherConfig, encoder: Encoder, execution: ExecutionConfig) -> tuple[Engine, Teacher]:
+    """The model of others at this run's layout, and who it is. Raises ValueError where it is not the config's or its ids would mean other texts."""
+    teacher = open_elsewhere(config, execution)
+    assert isinstance(teacher, Subject)  # no endpoint, which would score nothing that it did not write
+    encoder.require_same_vocabulary("teacher", teacher.encoder)
+    return teacher.engine, Teacher(name=config.name, licence=config.licence, identity=teacher.weights)
+
+
+def require_room(teacher: Engine, longest: int) -> None:
+    """Raise ValueError unless the teacher reads a prompt with its completion of ``longest`` tokens."""
+    if longest > teacher.model.seq_len:
+        raise ValueError(
+            f"teacher: reads {teacher.model.seq_len} tokens, and a prompt with its completion has up to {longest}; "
+            "lower policy.max_prompt_tokens or policy.max_new_tokens"
+        )

@@ -31,6 +31,8 @@ class Models(NamedTuple):
     reward: Engine
     value: Engine | None
     """The critic; None where the algorithm has none."""
+    teacher: Engine | None = None
+    """Whom a distilled policy learns from; None where there is none."""
 
 
 class SamplingConfig(NamedTuple):
@@ -63,6 +65,8 @@ class Rollout(NamedTuple):
     """Mean |log p in generation - log p in training| of the sampled tokens, nats."""
     notes: dict[str, float]
     """What else the parts say of these completions, by metric."""
+    teacher_logprobs: Tensor | None = None
+    """None without a teacher."""
 
     @property
     def scores(self) -> Tensor:
@@ -109,23 +113,34 @@ def sample(models: Models, prompts: Sequence[list[int]], seed: int, sampling: Sa
     rows = pad_examples([Example(prompt, new) for prompt, new in zip(prompts, drawn.tokens, strict=True)], sampling.padding)
     batch = Batch(rows.tokens, rows.labels, {})
     logprobs, reference = (engine.evaluate(batch, sampling.micro_batch).cpu() for engine in (models.actor, models.reference))
-    values = models.value.evaluate(batch, sampling.micro_batch).cpu() if models.value is not None else None
+    values, taught = (
+        engine.evaluate(batch, sampling.micro_batch).cpu() if engine is not None else None for engine in (models.value, models.teacher)
+    )
     generated = torch.tensor([logprob for row in drawn.logprobs for logprob in row])
     drift = float((generated - logprobs[rows.mask.bool()]).abs().mean())
     parts = {"model": torch.tensor(scores, dtype=torch.float32)}
-    return Rollout(rows, drawn.tokens, torch.tensor(ended), logprobs, reference, values, parts, drift, {})
+    return Rollout(rows, drawn.tokens, torch.tensor(ended), logprobs, reference, values, parts, drift, {}, taught)
+
+
+def from_teacher(rollout: Rollout) -> Tensor | None:
+    """[N]: KL of each sequence to the teacher, in nats, as :func:`sequence_kl` estimates it; None without one."""
+    if rollout.teacher_logprobs is None:
+        return None
+    return sequence_kl(rollout.logprobs, rollout.teacher_logprobs, rollout.rows.mask)
 
 
 def statistics(rollout: Rollout, kl_coef: float) -> dict[str, float]:
-    """What to watch: KL and reward, and the signs of reward hacking (length, repetition, sameness)."""
+    """What to watch: KL to the SFT model and to a teacher, reward, objective, and the signs of reward hacking (length, repetition, sameness)."""
     kl = sequence_kl(rollout.logprobs, rollout.reference_logprobs, rollout.rows.mask)
+    objective, away = rollout.scores - kl_coef * kl, from_teacher(rollout)
     lengths = [len(completion) for completion in rollout.completions]
     return {
         "objective/kl": float(kl.mean()),
         "objective/reward": float(rollout.scores.mean()),
         "objective/reward_std": float(rollout.scores.std(correction=0)),
         "objective/kl_coef": kl_coef,
-        "objective/objective": float((rollout.scores - kl_coef * kl).mean()),
+        "objective/objective": float((objective if away is None else -away).mean()),
+        **({} if away is None else {"objective/teacher_kl": float(away.mean())}),
         "objective/entropy": -float(masked_mean(rollout.logprobs, rollout.rows.mask)),
         "objective/length": sum(lengths) / len(lengths),
         "objective/ended": float(rollout.ended.float().mean()),

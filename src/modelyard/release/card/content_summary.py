@@ -28,7 +28,7 @@ READS = {
     "feedback": (SOURCES, STATISTICS),
     "tokens": (),
     "base": (),
-    "policy": (),
+    "policy": (SOURCES,),
     "instructions": (RECORD,),
     "ai_feedback": ("ai_feedback.json",),
     "feedme": (),
@@ -275,6 +275,9 @@ def synthetic(inputs: Mapping[str, Path]) -> Iterator[Answer]:
             "Demonstrations of the model's own", "Completions of the line's SFT model that its reward model or people put first (FeedME)"
         )
     algorithm = _manifest(inputs, "policy").get("config", {}).get("algorithm", "")
+    for row in _json(inputs["policy"] / SOURCES, []) if algorithm == "opd" else []:
+        who = f"{row['name']} ({row['sha256']}; licence: {row['licence']})"
+        yield Answer("Probabilities of another model", f"The policy learned from how likely {who} found every token of its completions")
     if algorithm in ("ppo", "grpo", "rloo"):
         yield Answer(
             "Samples during training of the policy",

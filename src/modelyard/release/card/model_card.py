@@ -29,9 +29,18 @@ from modelyard.release.card.objections import objections
 from modelyard.release.card.seen import seen
 from modelyard.release.gates.gate import MODELS, Decision
 from modelyard.stats.estimate import Estimate
-from modelyard.store.manifest import MANIFEST
+from modelyard.store.manifest import MANIFEST, SOURCES
 
-ALIGNED = {"ppo": "PPO", "grpo": "GRPO", "rloo": "RLOO", "dpo": "DPO", "kwise_dpo": "K-wise DPO", "ipo": "IPO", "kto": "KTO"}
+ALIGNED = {
+    "ppo": "PPO",
+    "grpo": "GRPO",
+    "rloo": "RLOO",
+    "opd": "on-policy distillation",
+    "dpo": "DPO",
+    "kwise_dpo": "K-wise DPO",
+    "ipo": "IPO",
+    "kto": "KTO",
+}
 """``policy.algorithm`` -> how the page names it."""
 
 
@@ -61,9 +70,7 @@ def build(name: str, inputs: Mapping[str, Path], decision: Decision, results: Re
         classifier=classifier(inputs),
         samples=json.loads((directory / "samples.json").read_text("utf-8")),
         contamination=contamination_rows(report, results),
-        sources=[
-            row for role in ("corpus", "feedback", "instructions") if role in inputs for row in read_json(inputs[role] / "sources.json")
-        ],
+        sources=[row for role in ("corpus", "feedback", "instructions", "policy") for row in sources_of(role, inputs)],
     )
 
 
@@ -98,6 +105,7 @@ def facts(inputs: Mapping[str, Path], results: Results) -> list[tuple[str, str]]
         ("Vocabulary", f"{model.vocab_size} byte-level BPE tokens"),
         ("Weights", results.weights.get("policy", "unknown")),
         *parents,
+        *(("Teacher", f"{row['name']} {row['sha256']}; licence: {row['licence']}") for row in sources_of("policy", inputs)),
         *([("Verified rewards", ", ".join(f"{name} {identity}" for name, identity in rewarded.items()))] if rewarded else []),
         ("Benchmarks", ", ".join(f"{name} {measured.id}" for name, measured in results.benchmarks.items())),
     ]
@@ -251,6 +259,11 @@ def contamination_rows(report: Report, results: Results) -> list[tuple[str, ...]
 def shortened(count: int) -> str:
     """A large number for people, such as 1.05M."""
     return f"{count / 1e9:.2f}B" if count >= 1e9 else f"{count / 1e6:.2f}M"
+
+
+def sources_of(role: str, inputs: Mapping[str, Path]) -> list[dict[str, Any]]:
+    """What an artifact says of where it came from; of a policy its teacher, where it has one."""
+    return (read_json(inputs[role] / SOURCES) if role in inputs else None) or []
 
 
 def read_json(path: Path) -> Any:

@@ -14,7 +14,8 @@ from modelyard.data.contamination.overlap import ContaminationConfig
 from modelyard.data.corpus.document import DataError
 from modelyard.data.instructions import make
 from modelyard.data.instructions.config import TaughtConfig
-from modelyard.data.instructions.teacher import JOURNAL, Teacher
+from modelyard.data.instructions.teacher import JOURNAL
+from modelyard.data.instructions.teacher import Teacher as Asked
 from modelyard.execution import ExecutionConfig
 from modelyard.formats import instructions
 from modelyard.formats.contamination import read_report
@@ -30,6 +31,7 @@ from modelyard.formats.feedback import (
     write,
 )
 from modelyard.formats.questions import Question, write_questions
+from modelyard.formats.teacher import Teacher
 from modelyard.model.asked import Decoding
 from modelyard.model.subject import Subject
 from modelyard.progress import silent
@@ -166,7 +168,7 @@ def test_teacher_demonstrations_stay_with_their_provenance_and_the_rest_is_left_
         stayed = any(re.fullmatch(pattern, one.instruction) for one in own)
         assert stayed == (fate == "stays"), text
         assert fate == "stays" or fate in reasons, text
-    assert {one.teacher for one in own} == {instructions.Teacher(name="Big-1", licence="Apache-2.0", identity="big")}
+    assert {one.teacher for one in own} == {Teacher(name="Big-1", licence="Apache-2.0", identity="big")}
     known = {f"p{n}" for n in range(12)} | {one.id for one in own} | {row["id"] for row in left_out if "id" in row}
     assert all(len(one.shown) == 5 and set(one.shown) <= known for one in own)
     assert any(name.startswith("instructions/") for one in own for name in one.shown), "the teacher's own are shown too"
@@ -284,7 +286,7 @@ def test_directory_teacher_is_told_by_its_weights_and_says_what_the_model_says(
     teacher: dict[str, object] = {"kind": "directory", "weights": subject.weights[:12], "name": "Small", "licence": "MIT"}
     settings = config(teacher=teacher, requests=2, number=4, shots=3)
 
-    asked = Teacher(subject, settings.teacher, tmp_path / JOURNAL)
+    asked = Asked(subject, settings.teacher, tmp_path / JOURNAL)
     assert asked.provenance.identity == subject.weights
     prompts = [(Message(role="user", content=text),) for text in ("Good morning", "Good evening")]
     for length in (3, 200):
@@ -293,7 +295,7 @@ def test_directory_teacher_is_told_by_its_weights_and_says_what_the_model_says(
         said = asked.ask(prompts, decoding)
         assert [one.text for one in said] == [one.text for one in drawn]
         assert [one.ended for one in said] == [len(one.tokens) < length for one in drawn]
-    assert Teacher(subject, settings.teacher, tmp_path / JOURNAL).ask(prompts, decoding) == said
+    assert Asked(subject, settings.teacher, tmp_path / JOURNAL).ask(prompts, decoding) == said
 
     monkeypatch.setenv("MODELYARD_TEACHER", str(tmp_path / "ours"))
     with pytest.raises(DataError, match=r"nothing is left of what Small said to 2 requests"):

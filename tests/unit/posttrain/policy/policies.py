@@ -1,5 +1,6 @@
 """Policies small enough to train in seconds: their configs, a run, and their weights."""
 
+import os
 from pathlib import Path
 
 import torch
@@ -7,8 +8,9 @@ import torch
 from modelyard.execution import ExecutionConfig
 from modelyard.model.training.engine import Engine
 from modelyard.posttrain.policy import loop
-from modelyard.posttrain.policy.config import GRPOConfig, OnPolicyConfig, PPOConfig, RLOOConfig
+from modelyard.posttrain.policy.config import GRPOConfig, OnPolicyConfig, OPDConfig, PPOConfig, RLOOConfig
 from modelyard.progress import silent
+from modelyard.store.file_hash import sha256_tree
 from tests.unit.posttrain.conftest import optimizer
 
 Inputs = dict[str, Path]
@@ -21,7 +23,6 @@ SAMPLED = {
     "micro_batch": 4,
     "max_new_tokens": 8,
     "temperature": 1.0,
-    "kl_coef": 0.05,
     "kl_stop": 50.0,
     "on_kl_stop": "error",
     "clip_range": 0.2,
@@ -31,20 +32,28 @@ SAMPLED = {
     "final_episodes": 16,
     "final_rows": 8,
 }
+REWARDED = {**SAMPLED, "kl_coef": 0.05}
 
 
 def ppo_config(**changes: object) -> PPOConfig:
     critic = {"gae_lambda": 0.9, "value_clip_range": 0.2, "value_optimizer": optimizer(2e-3)}
-    return PPOConfig(**{"algorithm": "ppo", **SAMPLED, **critic, "optimizer": optimizer(1e-3), **changes})
+    return PPOConfig(**{"algorithm": "ppo", **REWARDED, **critic, "optimizer": optimizer(1e-3), **changes})
 
 
 def grpo_config(**changes: object) -> GRPOConfig:
     own = {"algorithm": "grpo", "group": 4, "scale": "group", "mean": "sequence", "optimizer": optimizer(1e-3)}
-    return GRPOConfig(**{**SAMPLED, **own, **changes})
+    return GRPOConfig(**{**REWARDED, **own, **changes})
 
 
 def rloo_config(**changes: object) -> RLOOConfig:
-    return RLOOConfig(**{**SAMPLED, "algorithm": "rloo", "group": 4, "optimizer": optimizer(1e-3), **changes})
+    return RLOOConfig(**{**REWARDED, "algorithm": "rloo", "group": 4, "optimizer": optimizer(1e-3), **changes})
+
+
+def opd_config(**changes: object) -> OPDConfig:
+    """Taught by the model that the environment names."""
+    place = Path(os.environ["MODELYARD_TEACHER"])
+    teacher = {"kind": "directory", "name": "Elder-1", "licence": "Apache-2.0", "weights": sha256_tree(place / "checkpoint")}
+    return OPDConfig(**{**SAMPLED, "algorithm": "opd", "teacher": teacher, "optimizer": optimizer(1e-3), **changes})
 
 
 def weights(engine: Engine) -> dict[str, torch.Tensor]:

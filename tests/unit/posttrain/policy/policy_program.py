@@ -14,14 +14,22 @@ from modelyard.execution import ExecutionConfig
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
 from modelyard.model.network import parallel
+from modelyard.model.training.trainer import History
 from modelyard.posttrain.policy import loop
-from modelyard.posttrain.policy.config import GRPOConfig, OnPolicyConfig, PolicyConfig, PPOConfig
+from modelyard.posttrain.policy.config import GRPOConfig, OnPolicyConfig, OPDConfig, PolicyConfig, PPOConfig
 from modelyard.posttrain.preference import reference, train
 from modelyard.posttrain.preference.config import KTOConfig, KWiseDPOConfig, PreferenceConfig
 from modelyard.posttrain.preference.losses import preference_loss
 from modelyard.progress import silent
 
-ALGORITHMS = {"ppo": PPOConfig, "ppo_lora": PPOConfig, "grpo": GRPOConfig, "kwise_dpo": KWiseDPOConfig, "kto": KTOConfig}
+ALGORITHMS = {
+    "ppo": PPOConfig,
+    "ppo_lora": PPOConfig,
+    "grpo": GRPOConfig,
+    "opd": OPDConfig,
+    "kwise_dpo": KWiseDPOConfig,
+    "kto": KTOConfig,
+}
 LAYOUTS = {"tp2": {"tensor_parallel": 2}, "dp2": {"data_parallel": 2}, "pp2": {"pipeline_parallel": 2}, "cp2": {"context_parallel": 2}}
 DEFAULT: dict[str, list[str]] = {"tp2": ["ppo_lora"], "dp2": ["ppo"], "pp2": ["grpo"], "cp2": []}
 """Layout -> the policies of the default suite; the slow one has the others."""
@@ -44,10 +52,10 @@ def measure(config: PolicyConfig, inputs: dict[str, Path], execution: ExecutionC
     for iteration in range(2):
         with state.asleep():
             drawn = loop.sampled(config, training, iteration)
-        said = (drawn.logprobs, drawn.reference_logprobs, drawn.values, drawn.scores)
+        said = (drawn.logprobs, drawn.reference_logprobs, drawn.teacher_logprobs, drawn.values, drawn.scores)
         result["completions"].append(drawn.completions)
         result["numbers"].append([part.flatten().tolist() for part in said if part is not None])
-        result["metrics"].append(loop.update(config, training, drawn, iteration, config.kl_coef))
+        result["metrics"].append(loop.update(config, training, drawn, iteration, loop.charge(config, History())))
         trained = {"actor": training.models.actor, "value": training.models.value, "ema": training.ema}
         for name, engine in trained.items():
             if engine is not None:

@@ -7,12 +7,12 @@ from torch import Tensor
 from modelyard.model.training.batch import Batch
 from modelyard.posttrain.losses import policy_loss
 from modelyard.posttrain.policy.algorithms import signal, terms_of
-from modelyard.posttrain.policy.config import GroupConfig
+from modelyard.posttrain.policy.config import OnPolicyConfig
 from modelyard.posttrain.policy.rollout import Rollout
 from modelyard.posttrain.policy.update import policy_batches
 from modelyard.posttrain.rows.masking import Rows
 
-from .policies import grpo_config, rloo_config
+from .policies import grpo_config, opd_config, rloo_config
 
 pytestmark = pytest.mark.numerics
 
@@ -34,11 +34,20 @@ def rollout(scores: Tensor) -> Rollout:
     rows = Rows(torch.zeros(8, 6, dtype=torch.int64), torch.zeros(8, 6, dtype=torch.int64), mask)
     ended = torch.ones(8, dtype=torch.bool)
     return Rollout(
-        rows, [[0] * length for length in LENGTHS], ended, old, old + random(8, 6, seed=2, scale=0.2), None, {"model": scores}, 0.0, {}
+        rows,
+        [[0] * length for length in LENGTHS],
+        ended,
+        old,
+        old + random(8, 6, seed=2, scale=0.2),
+        None,
+        {"model": scores},
+        0.0,
+        {},
+        old + random(8, 6, seed=6),
     )
 
 
-def trained(config: GroupConfig, drawn: Rollout, logprobs: Tensor, kl_coef: float) -> Tensor:
+def trained(config: OnPolicyConfig, drawn: Rollout, logprobs: Tensor, kl_coef: float) -> Tensor:
     """What the engine minimises."""
     (batch,) = policy_batches(config, [], drawn, signal(config, drawn, kl_coef), torch.arange(8), 0)
     assert isinstance(batch, Batch)
@@ -106,3 +115,45 @@ def test_group_whose_rewards_are_equal_teaches_nothing_and_is_counted() -> None:
         assert (taught.advantages[:4] == 0).all()
         assert taught.notes["group/flat"] == 0.5
         assert taught.advantages[5, 1] > 0 > taught.advantages[4, 1]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("teacher")
+def test_distilled_gradient_is_in_expectation_that_of_the_next_tokens_reverse_kl() -> None:
+    """Every token of a vocabulary of five is sampled in each of four places as often as the policy would, and no other is: the sum over samples is
+    the expectation, whose gradient is autograd's of sum pi (log pi - log p_teacher)."""
+    logits = random(4, 5, seed=7).double().requires_grad_()
+    log_teacher = torch.log_softmax(random(4, 5, seed=8).double(), 1)
+    logprobs = torch.log_softmax(logits, 1)
+    old = logprobs.detach()
+    reverse = (logprobs.exp() * (logprobs - log_teacher)).sum(1).mean()
+    (expected,) = torch.autograd.grad(reverse, logits, retain_graph=True)
+    config, total = opd_config(episodes=1, minibatches=1, micro_batch=1, ptx_coef=0.0, ptx_rows=0), torch.zeros(4, 5).double()
+    for token in range(5):  # one completion of four tokens for each of the vocabulary, weighted below by how often it is sampled
+        mask, picked = torch.ones(1, 4).double(), [x[None, :, token] for x in (old, log_teacher, logprobs)]
+        rows = Rows(torch.zeros(1, 4, dtype=torch.int64), torch.zeros(1, 4, dtype=torch.int64), mask)
+        scores = {"model": torch.tensor([9.0])}
+        drawn = Rollout(rows, [[token] * 4], torch.ones(1, dtype=torch.bool), picked[0], picked[0] - 1, None, scores, 0.0, {}, picked[1])
+        (batch,) = policy_batches(config, [], drawn, signal(config, drawn, 0.0), torch.arange(1), 0)
+        result = policy_loss(terms_of(config, 0.0))(picked[2], batch)
+        (taken,) = torch.autograd.grad(result.loss_sum / result.count, picked[2], retain_graph=True)
+        total += torch.autograd.grad((taken * old.exp()[None, :, token] * picked[2]).sum(), logits, retain_graph=True)[0]
+    torch.testing.assert_close(total, expected)
+
+
+@pytest.mark.usefixtures("teacher")
+def test_distilled_objective_equals_the_clipped_sum_over_tokens_and_knows_no_reward() -> None:
+    config = opd_config(episodes=8, minibatches=1, ptx_coef=0.0, ptx_rows=0)
+    drawn = rollout(random(8, seed=3))
+    logprobs = (drawn.logprobs + random(8, 6, seed=4, scale=0.3)).requires_grad_()
+    losses = []
+    for i, length in enumerate(LENGTHS):
+        for t in range(1, 1 + length):
+            advantage = float(drawn.teacher_logprobs[i, t] - drawn.logprobs[i, t])
+            ratio = torch.exp(logprobs[i, t] - drawn.logprobs[i, t])
+            losses.append(-torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage))
+    expected, found = sum(losses) / len(losses), trained(config, drawn, logprobs, 0.0)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(torch.autograd.grad(found, logprobs)[0], torch.autograd.grad(expected, logprobs)[0])
+    other = drawn._replace(parts={"model": random(8, seed=9)})
+    assert torch.equal(trained(config, other, logprobs, 0.0), found)

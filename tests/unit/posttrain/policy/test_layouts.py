@@ -19,7 +19,7 @@ from tests.unit.posttrain.conftest import ALL, optimizer
 from tests.unit.posttrain.preference.preferences import kto_config, kwise_config
 
 from . import policy_program
-from .policies import Inputs, grpo_config, ppo_config
+from .policies import Inputs, grpo_config, opd_config, ppo_config
 
 pytestmark = pytest.mark.numerics
 
@@ -43,9 +43,10 @@ class Measured(NamedTuple):
 
 def run(split: dict[str, list[str]], inputs: Inputs, adapted: Inputs, root: Path) -> Measured:
     """Every layout's answers for the policies that ``split`` names, beside one rank's."""
-    read = {name: adapted if name == "ppo_lora" else inputs for name in CONFIGS}
+    configs = {**CONFIGS, "opd": opd_config(micro_batch=2, optimizer=SLOW)}
+    read = {name: adapted if name == "ppo_lora" else inputs for name in configs}
     given = {
-        "configs": {name: config.model_dump() for name, config in CONFIGS.items()},
+        "configs": {name: config.model_dump() for name, config in configs.items()},
         "inputs": {name: {role: str(path) for role, path in roles.items()} for name, roles in read.items()},
         "split": split,
         "out": str(root),
@@ -53,7 +54,7 @@ def run(split: dict[str, list[str]], inputs: Inputs, adapted: Inputs, root: Path
     (root / "given.json").write_text(json.dumps(given))
     alone = ExecutionConfig(threads=1)
     named = {name for names in split.values() for name in names}
-    one = {name: policy_program.measure(CONFIGS[name], read[name], alone, root / "one" / name) for name in sorted(named)}
+    one = {name: policy_program.measure(configs[name], read[name], alone, root / "one" / name) for name in sorted(named)}
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", policy_program.__file__]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[4] / "src"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([*command, str(root / "given.json")], capture_output=True, text=True, env=environment)
@@ -62,12 +63,12 @@ def run(split: dict[str, list[str]], inputs: Inputs, adapted: Inputs, root: Path
 
 
 @pytest.fixture(scope="module")
-def measured(inputs: Inputs, adapted: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Measured:
+def measured(inputs: Inputs, adapted: Inputs, teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Measured:
     return run(policy_program.DEFAULT, inputs, adapted, tmp_path_factory.mktemp("policy-layouts"))
 
 
 @pytest.fixture(scope="module")
-def slow_measured(inputs: Inputs, adapted: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Measured:
+def slow_measured(inputs: Inputs, adapted: Inputs, teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Measured:
     return run(policy_program.SLOW, inputs, adapted, tmp_path_factory.mktemp("policy-layouts"))
 
 
