@@ -9,7 +9,7 @@ from modelyard.data.corpus.document import Kind
 from modelyard.data.instructions.config import InstructionsConfig
 from modelyard.data.tokens.token_files import BaseTokensConfig, TokensConfig
 from modelyard.posttrain.policy.config import OPDConfig
-from modelyard.posttrain.preference.config import PreferenceConfig
+from modelyard.posttrain.preference.config import KTOConfig, PreferenceConfig
 from modelyard.posttrain.sft import SFTConfig
 from modelyard.pretrain.continued import ContinueConfig
 from modelyard.pretrain.import_model import ImportConfig
@@ -44,6 +44,11 @@ def check_fit(config: PipelineConfig) -> None:
         raise ValueError(f"rbrm rewards samples, and policy.algorithm {config.policy.algorithm!r} takes none; remove the table")
     if isinstance(config.policy, OPDConfig):
         check_distilled(config, config.policy)
+    if not isinstance(config.policy, KTOConfig) and (unused := [file.name for file in config.feedback.files if file.shape == "thumbs"]):
+        raise ValueError(
+            f"feedback.files: {unused[0]} holds thumbs, which only a policy by KTO learns from; policy.algorithm must be 'kto', or the file's shape "
+            "'prompts' where its prompts are wanted"
+        )
     if config.instructions:
         check_instructions(config, config.instructions)
     check_repeats(config)

@@ -200,6 +200,20 @@ def test_two_teachers_that_the_environment_cannot_tell_apart_and_rules_beside_a_
         load_pipeline(str(tmp_path / "rules.toml"), [])
 
 
+def test_thumbs_that_no_policy_learns_from_are_refused_and_kto_takes_them(tmp_path):
+    thumbs = '[[feedback.files]]\nname = "app"\npath = "t.jsonl"\nsha256 = "00"\nlicence = "own"\nshape = "thumbs"\n'
+    (tmp_path / "dpo.toml").write_text(f"extends = '{TINY_DPO}'\n{thumbs}")
+    with pytest.raises(
+        ConfigError, match=r"feedback\.files: app holds thumbs, which only a policy by KTO learns from; policy\.algorithm must"
+    ):
+        load_pipeline(str(tmp_path / "dpo.toml"), [])
+    policy = "[policy]\nprecision = 'fp32'\nmicro_batch = 64\nmax_new_tokens = 8\nfinal_episodes = 8\nfinal_rows = 8\n"
+    (tmp_path / "kto.toml").write_text(
+        f"extends = ['{ROOT}/configs/pipeline/tiny.toml', '{ROOT}/configs/recipes/kto.toml']\n{policy}{thumbs}"
+    )
+    assert load_pipeline(str(tmp_path / "kto.toml"), []).policy.reference.thumbs
+
+
 @pytest.mark.parametrize("name", ["forecast", "pretraining_data"])
 def test_imported_line_that_does_not_say_why_something_is_left_out_is_refused(tmp_path, name):
     reason = {"forecast": "pretraining_data", "pretraining_data": "forecast"}[name]

@@ -12,7 +12,7 @@ from modelyard.commands.command import say
 if TYPE_CHECKING:
     from modelyard.serving.book import Book
 
-OUT = typer.Option(help="Directory for prompts, demonstrations, comparisons and flags of users who agreed, as JSON lines.")
+OUT = typer.Option(help="Directory for prompts, demonstrations, comparisons, thumbs and flags of users who agreed, as JSON lines.")
 WITHDRAW = typer.Option(help="Remove all that is this user's, and name the artifacts that hold it.", metavar="USER")
 BOOK = typer.Option(help="Database that modelyard serve writes, as a URL of SQLAlchemy's; without it, .modelyard/serving.db.")
 

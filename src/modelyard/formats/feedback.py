@@ -1,11 +1,12 @@
-"""Human feedback as every stage meets it: demonstrations, comparisons and prompts, typed and validated, one JSON object a line.
+"""Human feedback as every stage meets it: demonstrations, comparisons, thumbs and prompts, typed and validated, one JSON object a line.
 
-InstructGPT's three data sets (arXiv:2203.02155, sections 3.2 to 3.4). A prompt is either plain text to be continued or the messages of a
+InstructGPT's three data sets (arXiv:2203.02155, sections 3.2 to 3.4) and KTO's single answers that somebody found good or bad
+(arXiv:2402.01306). A prompt is either plain text to be continued or the messages of a
 conversation whose next turn is the assistant's; which of the two it is decides how it is encoded, and nothing else does. Either may hold
 images, by their ids in the ``images/`` folder beside the records (:mod:`modelyard.formats.images`). Comparisons hold K = 2
-to 9 completions of one prompt with their ranks, ties included, and who ranked them. The ``feedback`` artifact is these three files; what people
-bring is turned into them by :mod:`modelyard.data.feedback.files`. Left out: tools, images in what the assistant says, and ratings of
-single completions (a rating of several is a ranking).
+to 9 completions of one prompt with their ranks, ties included, and who ranked them. The ``feedback`` artifact is these four files; what people
+bring is turned into them by :mod:`modelyard.data.feedback.files`. Left out: tools, images in what the assistant says, and marks of
+single completions beyond good and bad (marks of several are a ranking).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from modelyard.config import Config, first_error
 from modelyard.formats import json_objects
 from modelyard.formats.json_file import Line
 
-DEMONSTRATIONS, COMPARISONS, PROMPTS = "demonstrations.jsonl", "comparisons.jsonl", "prompts.jsonl"
+DEMONSTRATIONS, COMPARISONS, THUMBS, PROMPTS = "demonstrations.jsonl", "comparisons.jsonl", "thumbs.jsonl", "prompts.jsonl"
 MOST_COMPLETIONS = 9
 """Largest K of InstructGPT."""
 
@@ -128,6 +129,28 @@ class Comparison(Config):
         """(better, worse) of every pair without a tie."""
         places = range(len(self.ranks))
         return ((i, j) for i in places for j in places if self.ranks[i] < self.ranks[j])
+
+
+class Thumb(Config):
+    """A completion that somebody found good or bad by itself."""
+
+    id: str
+    split: Literal["train", "test"]
+    """What it is for: training a policy by KTO, or measuring one."""
+    source: str
+    """File it comes from."""
+    category: str = ""
+    rater: str = ""
+    """Whose thumb it is; "" where that is not known."""
+    prompt: Prompt
+    completion: str = Field(min_length=1)
+    label: bool
+    """True: good (thumb up); false: bad."""
+
+    @model_validator(mode="after")
+    def _assistant_next(self) -> Thumb:
+        check_prompt(self.prompt)
+        return self
 
 
 class PromptRecord(Config):

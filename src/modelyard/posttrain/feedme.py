@@ -20,6 +20,7 @@ from modelyard.formats.feedback import (
     COMPARISONS,
     DEMONSTRATIONS,
     PROMPTS,
+    THUMBS,
     Comparison,
     Demonstration,
     PromptRecord,
@@ -76,7 +77,7 @@ def run(
         raise ValueError(f"feedme: none of {asked} prompts has an answer that ended and scores at least {config.least:g}")
     kept = [one for one in given if one.split == "validation" or config.keep_demonstrations]
     write(out / DEMONSTRATIONS, [*kept, *best, *first])
-    for name in (COMPARISONS, PROMPTS):
+    for name in (COMPARISONS, THUMBS, PROMPTS):
         shutil.copyfile(inputs["feedback"] / name, out / name)
     return {"feedme/asked": float(asked), "feedme/sampled": float(len(best)), "feedme/ranked_first": float(len(first))}
 

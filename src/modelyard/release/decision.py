@@ -48,8 +48,8 @@ TRAINED_ON = {
 """Model -> sets of the contamination report that its stage reads."""
 TWINS = {"projector": "no_vision_projector", "seeing": "no_vision"}
 """Model that is shown images -> its twin that never was; ``seeing`` is the SFT model as it was trained."""
-COMPARED = ("reward_comparisons",)
-"""The same of a policy that learns from comparisons alone."""
+COMPARED, RATED = ("reward_comparisons",), ("reward_comparisons", "thumbs")
+"""The same of a policy that learns from comparisons alone, and of KTO's."""
 INSTRUCTIONS = "instructions"
 """The set of what a teacher wrote, of a model whose feedback holds it."""
 
@@ -201,7 +201,9 @@ def uses(role: str, inputs: Mapping[str, Path]) -> list[Use]:
         feedback = _parent(inputs[INSTRUCTIONS], "feedback")
     else:
         taught = None
-    learned = COMPARED if role == "policy" and _parent(inputs[role], "reference") else TRAINED_ON[role]
+    learned = TRAINED_ON[role]
+    if role == "policy" and _parent(inputs[role], "reference"):
+        learned = RATED if (_json(inputs[role] / MANIFEST) or {}).get("config", {}).get("algorithm") == "kto" else COMPARED
     found = [Use(role, name, corpus if name == "pretrain" else feedback) for name in learned]
     found += [Use(role, INSTRUCTIONS, taught)] if taught else []
     if role in ("base", "no_contam") and (kind := _kind(inputs[role])) in ("import", "continue"):

@@ -1,4 +1,4 @@
-"""What users said, as files that the next line takes: prompts, demonstrations, comparisons and flagged outputs.
+"""What users said, as files that the next line takes: prompts, demonstrations, comparisons, thumbs and flagged outputs.
 
 Only answers whose users agreed, and none about images, of which the book keeps the ids alone. The shapes are those of
 ``[[feedback.files]]`` (:mod:`modelyard.data.feedback.files`) and of
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from modelyard.formats.feedback import COMPARISONS, DEMONSTRATIONS, PROMPTS, Prompt, images_of
+from modelyard.formats.feedback import COMPARISONS, DEMONSTRATIONS, PROMPTS, THUMBS, Prompt, images_of
 from modelyard.serving.book import Kept
 from modelyard.store import lineage
 from modelyard.store.artifacts import Store
@@ -35,6 +35,12 @@ def write(kept: Sequence[Kept], out: Path) -> dict[str, tuple[int, str]]:
             {**_common(one), "source": "user", "rater": one.entry.user, "chosen": better, "rejected": one.entry.reply}
             for one in kept
             for better in _better(one)
+            if one.entry.reply
+        ],
+        THUMBS: [
+            {**_common(one), "source": "user", "rater": one.entry.user, "completion": one.entry.reply, "label": rating == "up"}
+            for one in kept
+            for rating in _rating(one)
             if one.entry.reply
         ],
         FLAGS: list(_flags(kept)),
@@ -65,6 +71,11 @@ def _better(one: Kept) -> list[str]:
     """The last better answer of its user, if any, unless it is what the model said."""
     given = [opinion.better for opinion in one.opinions if opinion.better]
     return [text for text in given[-1:] if text != one.entry.reply]
+
+
+def _rating(one: Kept) -> Sequence[str]:
+    """The last thumb of its user, if any."""
+    return [opinion.rating for opinion in one.opinions if opinion.rating][-1:]
 
 
 def _flags(kept: Sequence[Kept]) -> Iterator[dict[str, Any]]:

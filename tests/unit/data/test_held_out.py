@@ -178,4 +178,4 @@ def test_contamination_run_finds_planted_items_per_set(corpus, derived, tmp_path
     assert (report.written, report.content, reports["own"].content) == (("dirty",), ("dirty", "shout"), ())
     assert metrics["contamination/items/share"] == pytest.approx(1 / 4)
     assert {(hit.item, hit.set) for hit in report.hits["written"]} >= {("dirty", "pretrain")}
-    assert set(report.sets) == {"pretrain", "demonstrations", "reward_comparisons", "gold_comparisons", "prompts"}
+    assert set(report.sets) == {"pretrain", "demonstrations", "reward_comparisons", "gold_comparisons", "thumbs", "prompts"}

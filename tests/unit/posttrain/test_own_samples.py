@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from modelyard.execution import ExecutionConfig
-from modelyard.formats.feedback import COMPARISONS, DEMONSTRATIONS, PROMPTS, Demonstration, PromptRecord, read, records, write
+from modelyard.formats.feedback import COMPARISONS, DEMONSTRATIONS, PROMPTS, THUMBS, Demonstration, PromptRecord, read, records, write
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
 from modelyard.model.training.engine import Engine
@@ -42,7 +42,7 @@ def inputs(world: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
         path.mkdir()
     prompts = list(records(world["feedback"] / PROMPTS, PromptRecord))
     write(paths["feedback"] / PROMPTS, [one.model_copy(update={"split": split}) for split in ("train", "validation") for one in prompts])
-    for name in (DEMONSTRATIONS, COMPARISONS):
+    for name in (DEMONSTRATIONS, COMPARISONS, THUMBS):
         (paths["feedback"] / name).write_bytes((world["feedback"] / name).read_bytes())
     sft.run(sft_config(epochs=4, keep_epochs=True, optimizer=optimizer(2e-2)), world, paths["sft"], root / "a", execution, silent)
     body = {"body": paths["sft"], "feedback": paths["feedback"]}

@@ -141,6 +141,12 @@ def write_classifier(directory: Path, blocked: int) -> None:
     (directory / "verdicts.jsonl").write_text("".join(one.model_dump_json() + "\n" for one in said))
 
 
+def test_decision_policy_by_kto_was_trained_on_thumbs_too(inputs: dict[str, Path]) -> None:
+    made = {"name": "policy", "config": {"algorithm": "kto"}, "parents": {**DATA, "reference": "reference/kept"}}
+    write(inputs["policy"] / "artifact.json", made)
+    assert [use.name for use in uses("policy", inputs)] == ["reward_comparisons", "thumbs"]
+
+
 @pytest.mark.parametrize("role", ["tokens", "reward", "gold", "policy"])
 def test_decision_model_made_from_other_data_than_searched_is_blocked(inputs: dict[str, Path], role: str) -> None:
     data = {"corpus": "corpus/another"} if role == "tokens" else {"feedback": "feedback/another"}

@@ -13,7 +13,7 @@ import pytest
 from modelyard.commands.app import main
 from modelyard.data.feedback import gather
 from modelyard.data.feedback.config import FeedbackConfig
-from modelyard.formats.feedback import Comparison, Demonstration, Message, PromptRecord, records
+from modelyard.formats.feedback import Comparison, Demonstration, Message, PromptRecord, Thumb, records
 from modelyard.posttrain.judged import hallucination
 from modelyard.progress import silent
 from modelyard.serving.book import Book, Entry, Opinion, UnknownAnswerError
@@ -113,9 +113,10 @@ def test_prompts_and_flags_of_a_served_model_stand_in_the_next_lines_feedback_un
         "prompts.jsonl": 1,
         "demonstrations.jsonl": 1,
         "comparisons.jsonl": 1,
+        "thumbs.jsonl": 1,
         "flags.jsonl": 1,
     }
-    shapes = {"prompts": "prompts", "demonstrations": "messages", "comparisons": "pairs"}
+    shapes = {"prompts": "prompts", "demonstrations": "messages", "comparisons": "pairs", "thumbs": "thumbs"}
     files = [
         {
             "name": name,
@@ -150,6 +151,8 @@ def test_prompts_and_flags_of_a_served_model_stand_in_the_next_lines_feedback_un
     assert prompt.prompt[0].content == shown.prompt[0].content == "Which is red?"
     assert agreed in prompt.id
     assert shown.completion == compared.completions[0] == "The king."
+    (thumb,) = records(held / "thumbs.jsonl", Thumb)
+    assert (thumb.label, thumb.rater, thumb.completion) == (False, "ann", compared.completions[1])
     flags = hallucination.open_domain(tmp_path / "said" / "flags.jsonl", "reward")
     assert [one.completions[0] for one in flags.comparisons] == ["The king."]
     assert silent_user not in (tmp_path / "said" / "prompts.jsonl").read_text()

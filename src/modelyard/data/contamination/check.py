@@ -22,9 +22,11 @@ from modelyard.formats.feedback import (
     COMPARISONS,
     DEMONSTRATIONS,
     PROMPTS,
+    THUMBS,
     Comparison,
     Demonstration,
     PromptRecord,
+    Thumb,
     prompt_text,
     records,
 )
@@ -121,6 +123,7 @@ def _training_sets(corpus: Path, feedback: Path) -> dict[str, list[tuple[str, st
     documents = pq.read_table(corpus / "documents", filters=[("split", "==", "train")], columns=["id", "text"])
     demonstrations = [one for one in records(feedback / DEMONSTRATIONS, Demonstration) if one.split == "train"]
     comparisons = list(records(feedback / COMPARISONS, Comparison))
+    thumbs = [one for one in records(feedback / THUMBS, Thumb) if one.split == "train"]
     prompts = [one for one in records(feedback / PROMPTS, PromptRecord) if one.split == "train"]
     compared = {
         split: [(one.id, prompt_text(one.prompt) + text) for one in comparisons if one.split == split for text in one.completions]
@@ -133,6 +136,7 @@ def _training_sets(corpus: Path, feedback: Path) -> dict[str, list[tuple[str, st
             f"{split}_comparisons": [(name, text) for text, name in {text: name for name, text in rows}.items()]
             for split, rows in compared.items()
         },
+        "thumbs": [(one.id, prompt_text(one.prompt) + one.completion) for one in thumbs],
         "prompts": [(one.id, prompt_text(one.prompt)) for one in prompts],
     }
 

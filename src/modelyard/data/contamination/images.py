@@ -15,10 +15,12 @@ from modelyard.formats.feedback import (
     COMPARISONS,
     DEMONSTRATIONS,
     PROMPTS,
+    THUMBS,
     Comparison,
     Demonstration,
     Prompt,
     PromptRecord,
+    Thumb,
     images_of,
     records,
 )
@@ -41,10 +43,12 @@ def shown(feedback: Path) -> Shown:
     """The images of every set that something is trained on, of a feedback artifact."""
     demonstrations = records(feedback / DEMONSTRATIONS, Demonstration)
     comparisons = list(records(feedback / COMPARISONS, Comparison))
+    thumbs = records(feedback / THUMBS, Thumb)
     prompts = records(feedback / PROMPTS, PromptRecord)
     sets: dict[str, list[tuple[str, Prompt]]] = {
         "demonstrations": [(one.id, one.prompt) for one in demonstrations if one.split == "train"],
         **{f"{split}_comparisons": [(one.id, one.prompt) for one in comparisons if one.split == split] for split in ("reward", "gold")},
+        "thumbs": [(one.id, one.prompt) for one in thumbs if one.split == "train"],
         "prompts": [(one.id, one.prompt) for one in prompts if one.split == "train"],
     }
     first: dict[str, dict[str, str]] = {name: {} for name in sets}

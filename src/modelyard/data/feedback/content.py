@@ -35,7 +35,7 @@ class Content(NamedTuple):
 
     prompt: Prompt
     completions: tuple[str, ...]
-    """None of a prompt, one of a demonstration, K of a comparison."""
+    """None of a prompt, one of a demonstration or a thumb, K of a comparison."""
     ranks: tuple[int, ...] = ()
     scores: tuple[float, ...] | None = None
     beside: bool = True

@@ -9,6 +9,7 @@
 - ``ranked``: ``{"prompt": ..., "completions": [...], "ranks": [1, 2, 2]}`` with 2 to 9 completions, 1 the best, ties equal
 - ``scored``: ``{"prompt": ..., "completions": [{"text": ..., "score": ...}, ...]}``, or UltraFeedback's ``instruction``, ``response`` and
   ``overall_score``; the highest score is the best
+- ``thumbs``: ``{"prompt": ..., "completion": ..., "label": true}``, or ``messages`` with a label: one answer that somebody found good or bad
 - ``prompts``: ``{"prompt": ..., "category": ..., "source": ..., "consent": true, "user": ...}``
 
 A prompt is a string (text to be continued; a user's turn with ``chat = true``) or a list of messages, whose content may come in parts. A user's
@@ -31,7 +32,7 @@ from modelyard.config import Config
 from modelyard.data.corpus.document import DataError
 from modelyard.data.feedback.content import UselessError, content, with_marked, without_prompt
 from modelyard.data.feedback.file_images import FileImages, Named, require_listed
-from modelyard.data.feedback.rows import ROWS, Instructions, Prompts, Row, Shape
+from modelyard.data.feedback.rows import ROWS, Instructions, Prompts, Row, Shape, Thumbs
 from modelyard.formats.feedback import (
     FeedbackError,
     Message,
@@ -73,7 +74,7 @@ class FeedbackFile(Config):
     """Shape ``instructions``: category of those that bring an input, such as ``closed_domain`` where the input holds all that an answer
     may say; absent: ``category``."""
     also_prompts: bool = False
-    """Whether what its demonstrations or comparisons answer are also prompts to sample from."""
+    """Whether what its demonstrations, comparisons or thumbs answer are also prompts to sample from."""
     chat: bool = False
     """Whether a prompt given as a string is a user's turn rather than text to be continued."""
     system: str = ""
@@ -105,13 +106,15 @@ class Entry(NamedTuple):
     consent: bool
     prompt: Prompt
     completions: tuple[str, ...]
-    """None of a prompt, one of a demonstration, K of a comparison."""
+    """None of a prompt, one of a demonstration or a thumb, K of a comparison."""
     ranks: tuple[int, ...]
     scores: tuple[float, ...] | None
     image: str
     """Which of the images that lie together with those that its prompt shows stands for all of them; "" where it shows none."""
     answer: str | None
     """Of a prompt whose completions are verified."""
+    label: bool | None
+    """Of a thumb: whether its completion was found good."""
 
 
 class Read(NamedTuple):
@@ -200,6 +203,7 @@ def _entry(file: FeedbackFile, row: Row, line: Line, number: int, images: FileIm
         scores=found.scores,
         image=next(iter(images_of(prompt)), ""),
         answer=row.answer if isinstance(row, Prompts) else None,
+        label=row.label if isinstance(row, Thumbs) else None,
     )
 
 

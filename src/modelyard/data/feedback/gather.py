@@ -1,8 +1,8 @@
-"""Builds the ``feedback`` artifact: demonstrations, comparisons and prompts of the corpus, of the user's own files and of tasks, as the same records.
+"""Builds the ``feedback`` artifact of corpus, own files and tasks: demonstrations, comparisons, thumbs and prompts, as the same records.
 
 After InstructGPT (arXiv:2203.02155, section 3.2 and appendix A.3): prompts that share a long prefix are one prompt, a user gives at most so many,
 personal data is redacted, splits go by user or by prompt, and users' traffic is read only with consent. What is dropped is counted by reason and
-listed in ``dropped.jsonl``; ``sources.json`` names the files. A prompt lies on one side of the split in all three sets, so no model is measured on
+listed in ``dropped.jsonl``; ``sources.json`` names the files. A prompt lies on one side of the split in all sets, so no model is measured on
 what another was shown. The corpus brings text that was screened before; its ratings become comparisons in
 :mod:`modelyard.data.feedback.votes`. Left out: writing prompts or answers.
 """
@@ -26,12 +26,14 @@ from modelyard.data.feedback.file_images import Named
 from modelyard.data.feedback.files import Entry, FeedbackFile
 from modelyard.data.feedback.image_files import ImageFile
 from modelyard.data.feedback.image_sets import ImageSet
+from modelyard.data.feedback.rated import comparison, thumb
 from modelyard.data.feedback.tasks import LIBRARY, TaskSet, questions
 from modelyard.data.filters.pii import PiiConfig, redact
 from modelyard.formats.feedback import (
     COMPARISONS,
     DEMONSTRATIONS,
     PROMPTS,
+    THUMBS,
     Comparison,
     Demonstration,
     Message,
@@ -39,6 +41,7 @@ from modelyard.formats.feedback import (
     Prompt,
     PromptRecord,
     TextPart,
+    Thumb,
     images_of,
     is_text,
     json_lines,
@@ -53,12 +56,22 @@ class Sets(NamedTuple):
 
     demonstrations: list[Demonstration]
     comparisons: list[Comparison]
+    thumbs: list[Thumb]
     prompts: list[PromptRecord]
     dropped: list[dict[str, str]]
     counts: Counter[str]
     """What is not a drop: redactions by kind, keys passed over."""
     images: dict[str, Named]
     """Id of an image that a file names -> where it is."""
+
+    def named(self) -> dict[str, Sequence[Demonstration | Comparison | Thumb | PromptRecord]]:
+        """Every set by its name."""
+        return {
+            "demonstrations": self.demonstrations,
+            "comparisons": self.comparisons,
+            "thumbs": self.thumbs,
+            "prompts": self.prompts,
+        }
 
     def drop(self, name: str, reason: str, where: str) -> None:
         """Note that something is left out."""
@@ -74,7 +87,7 @@ def run(
     Raises:
         DataError: a file that is missing, changed or has a bad line; two records with one id; nothing to align with.
     """
-    sets = Sets([], [], [], [], Counter(), {})
+    sets = Sets([], [], [], [], [], Counter(), {})
     shown = [image_sets.made(table, cache) for table in config.images if isinstance(table, ImageSet)]
     asked = NearCopies(pair.image for one in shown for pairs in one.asked.values() for pair in pairs)
     for done, file in enumerate(config.files, 1):
@@ -93,15 +106,16 @@ def run(
     sets.comparisons[:] = agreements(sets.comparisons)
     if "held_out" in inputs and config.from_corpus:
         _corpus(sets, config, inputs["held_out"])
-    for name, records in (("demonstrations", sets.demonstrations), ("comparisons", sets.comparisons), ("prompts", sets.prompts)):
+    for name, records in sets.named().items():
         ids = Counter(record.id for record in records)
         if twice := next((one for one, count in ids.items() if count > 1), None):
             raise DataError(f"feedback: two {name} have the id {twice}")
-    if not sets.demonstrations and not sets.comparisons and not sets.prompts:
+    if not any(sets.named().values()):
         raise DataError("feedback: nothing is left of the files, and the corpus gives none")
     _write_images(sets, shown, out)
     write(out / DEMONSTRATIONS, sets.demonstrations)
     write(out / COMPARISONS, sets.comparisons)
+    write(out / THUMBS, sets.thumbs)
     write(out / PROMPTS, sets.prompts)
     (out / "dropped.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in sets.dropped), "utf-8")
     rows = [{"name": f.name, "package": Path(f.path).name, "version": "", "sha256": f.sha256, "licence": f.licence} for f in config.files]
@@ -121,7 +135,7 @@ def run(
 
 def _write_images(sets: Sets, shown: Sequence[image_sets.Made], out: Path) -> None:
     """The images of sets, and those of files that a record shows."""
-    prompts = (one.prompt for records in (sets.demonstrations, sets.comparisons, sets.prompts) for one in records)
+    prompts = (one.prompt for records in sets.named().values() for one in records)
     used = list(dict.fromkeys(image for prompt in prompts for image in images_of(prompt) if image in sets.images))
     with ImageWriter(out) as writer:
         for image in (image for one in shown for image in one.images.values()):
@@ -149,15 +163,15 @@ def _own(sets: Sets, config: FeedbackConfig, file: FeedbackFile, roots: str | Se
         if file.shape == "prompts":
             prompts.add(entry, place)
             continue
-        key = folded(repr((entry.prompt, entry.completions, entry.ranks, entry.rater)))
+        key = folded(repr((entry.prompt, entry.completions, entry.ranks, entry.label, entry.rater)))
         if key in seen:
             sets.drop(entry.id, "duplicate", entry.where)
             continue
         seen.add(key)
         if file.also_prompts:
             prompts.add(entry, place)
-        if entry.ranks:
-            _compared(sets, config, file, entry, place)
+        if entry.ranks or entry.label is not None:
+            _rated(sets, config, file, entry, place)
         else:
             shown = Demonstration(
                 id=entry.id,
@@ -168,6 +182,17 @@ def _own(sets: Sets, config: FeedbackConfig, file: FeedbackFile, roots: str | Se
                 completion=entry.completions[0],
             )
             sets.demonstrations.append(shown)
+
+
+def _rated(sets: Sets, config: FeedbackConfig, file: FeedbackFile, entry: Entry, place: float) -> None:
+    """The comparison or the thumb, unless it is on a side that nothing learns from."""
+    found = comparison(config, file, entry, place) if entry.ranks else thumb(config, file, entry, place)
+    if isinstance(found, Comparison):
+        sets.comparisons.append(found)
+    elif isinstance(found, Thumb):
+        sets.thumbs.append(found)
+    else:
+        sets.drop(entry.id, found, entry.where)
 
 
 def _pictured(sets: Sets, config: FeedbackConfig, table: ImageFile, roots: str | Sequence[str], asked: NearCopies, out: Path) -> None:
@@ -228,29 +253,6 @@ def _side(place: float, config: FeedbackConfig) -> Literal["train", "validation"
     return "validation" if place < config.splits.held_out else "train"
 
 
-def _compared(sets: Sets, config: FeedbackConfig, file: FeedbackFile, entry: Entry, place: float) -> None:
-    """The comparison, unless a rater who is to stay unseen ranked what is trained on."""
-    held_out = place < config.splits.held_out
-    stranger = bool(entry.rater) and fraction(f"{config.seed}:rater:{entry.rater}") < config.splits.held_out_raters
-    if stranger and not held_out:
-        sets.drop(entry.id, "held_out_rater", entry.where)
-        return
-    judged = place < config.splits.held_out + config.splits.gold
-    sets.comparisons.append(
-        Comparison(
-            id=entry.id,
-            split="test" if held_out else "gold" if judged else "reward",
-            source=file.name,
-            category=entry.category,
-            rater=entry.rater,
-            prompt=entry.prompt,
-            completions=entry.completions,
-            ranks=entry.ranks,
-            scores=entry.scores,
-        )
-    )
-
-
 def _corpus(sets: Sets, config: FeedbackConfig, held_out: Path) -> None:
     """What was derived from the corpus: reviews to continue, dialogs to answer, and rated texts."""
     for row in (line.fields for line in json_lines(held_out / DEMONSTRATIONS)):
@@ -298,9 +300,8 @@ def _redacted(entry: Entry, config: PiiConfig, counts: Counter[str]) -> Entry:
 def _metrics(sets: Sets) -> dict[str, float]:
     """Sizes by split, prompts by source, drops by reason, redactions by kind."""
     counts: Counter[str] = Counter()
-    counts.update(f"demonstrations/{one.split}" for one in sets.demonstrations)
-    counts.update(f"comparisons/{one.split}" for one in sets.comparisons)
-    counts.update(f"prompts/{one.split}" for one in sets.prompts)
+    counts.update(f"{name}/{one.split}" for name, records in sets.named().items() for one in records)
+    counts.update(f"thumbs/{one.split}/{'up' if one.label else 'down'}" for one in sets.thumbs)
     counts.update(f"prompts_from/{one.source}" for one in sets.prompts)
     counts.update(f"dropped/{row['reason']}" for row in sets.dropped)
     return {f"feedback/{key}": float(count) for key, count in sorted((counts + sets.counts).items())}

@@ -2,19 +2,19 @@
 
 Keys and roles are those of the formats in use: OpenAI's messages with content parts, images among them, ShareGPT's ``conversations`` of ``from``
 and ``value``, LLaVA's ``image`` beside them,
-TRL's pairs, UltraFeedback's completions with scores. Keys that no record has are kept aside, to be counted.
+TRL's pairs and its single answers with a label, UltraFeedback's completions with scores. Keys that no record has are kept aside, to be counted.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import AliasChoices, ConfigDict, Discriminator, Field, StrictBool, Tag, field_validator, model_validator
 
 from modelyard.config import Config
 from modelyard.formats.feedback import MOST_COMPLETIONS, PromptSource
 
-Shape = Literal["messages", "instructions", "pairs", "transcripts", "ranked", "scored", "prompts"]
+Shape = Literal["messages", "instructions", "pairs", "transcripts", "ranked", "scored", "thumbs", "prompts"]
 TOOL = "tool"
 ROLES = {
     **dict.fromkeys(("system", "developer"), "system"),
@@ -128,6 +128,13 @@ class Messages(Row):
         return self
 
 
+class Thumbs(Messages):
+    """A demonstration that somebody found good or bad (KTO, Ethayarajh et al. 2024): TRL's ``label`` beside it."""
+
+    label: StrictBool
+    """True: good; false: bad."""
+
+
 class Instance(Config):
     """One input of an instruction and its output."""
 
@@ -222,5 +229,6 @@ ROWS: dict[Shape, type[Row]] = {
     "transcripts": Transcripts,
     "ranked": Ranked,
     "scored": Scored,
+    "thumbs": Thumbs,
     "prompts": Prompts,
 }

@@ -28,11 +28,13 @@ from modelyard.formats.feedback import (
     COMPARISONS,
     DEMONSTRATIONS,
     PROMPTS,
+    THUMBS,
     Comparison,
     Demonstration,
     Message,
     Prompt,
     PromptRecord,
+    Thumb,
     records,
     write,
 )
@@ -169,7 +171,8 @@ def of_people(feedback: Path) -> People:
     """The records of a ``feedback`` artifact, and what new instructions are compared with."""
     demonstrations = list(records(feedback / DEMONSTRATIONS, Demonstration))
     prompts = list(records(feedback / PROMPTS, PromptRecord))
-    tests = [one.prompt for one in records(feedback / COMPARISONS, Comparison) if one.split == "test"]
+    rated: list[Comparison | Thumb] = [*records(feedback / COMPARISONS, Comparison), *records(feedback / THUMBS, Thumb)]
+    tests = [one.prompt for one in rated if one.split == "test"]
     given: list[Demonstration | PromptRecord] = [*demonstrations, *prompts]
     held_out = [one.prompt for one in given if one.split == "validation"]
     return People(demonstrations, prompts, distinct(one.prompt for one in given if one.split == "train"), distinct([*held_out, *tests]))
@@ -188,7 +191,8 @@ def write_all(config: TaughtConfig, people: People, made: Sequence[TaughtDemonst
     prompts = [PromptRecord.model_validate({**fields, "source": "synthetic"}) for _, fields in shared] if config.also_prompts else []
     write(out / DEMONSTRATIONS, [*kept, *own])
     write(out / PROMPTS, [*people.prompts, *prompts])
-    shutil.copyfile(feedback / COMPARISONS, out / COMPARISONS)
+    for name in (COMPARISONS, THUMBS):
+        shutil.copyfile(feedback / name, out / name)
     (out / "sources.json").write_text(json.dumps(sources(config, made[0].teacher), indent=1, ensure_ascii=False) + "\n", "utf-8")
     return sum(one.split == "train" for one in kept)
 

@@ -22,7 +22,7 @@ from pydantic import Field, model_validator
 
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
-from modelyard.formats.feedback import COMPARISONS, DEMONSTRATIONS, PROMPTS, Comparison, PromptRecord, read, records, write
+from modelyard.formats.feedback import COMPARISONS, DEMONSTRATIONS, PROMPTS, THUMBS, Comparison, PromptRecord, read, records, write
 from modelyard.judges import pairwise, record
 from modelyard.judges.agreement import Agreement
 from modelyard.judges.judge import Judge
@@ -122,7 +122,7 @@ def run(
         metrics["ai_feedback/rewrite/comparisons"] = float(len(turned))
     if dist.get_rank() == 0:
         write(out / COMPARISONS, [*kept, *comparisons])
-        for name in (DEMONSTRATIONS, PROMPTS):
+        for name in (DEMONSTRATIONS, THUMBS, PROMPTS):
             shutil.copyfile(inputs["feedback"] / name, out / name)
         agreement = tuple(one for source in made.values() for one in source.agreement)
         set_aside = tuple(one for source in made.values() for one in source.set_aside)

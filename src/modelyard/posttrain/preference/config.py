@@ -1,4 +1,4 @@
-"""Settings of the ``policy`` stage where it learns from comparisons alone: DPO, K-wise DPO, IPO and KTO."""
+"""Settings of the ``policy`` stage where it learns from what people said of answers: DPO, K-wise DPO, IPO and KTO."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from modelyard.posttrain.preference.reference import ReferenceConfig
 
 
 class PreferenceConfig(PolicyConfig):
-    """Passes over the reward model's comparisons. A comparison's completions stand in one micro-batch, each in a row of its own."""
+    """Passes over the reward model's comparisons, KTO's over thumbs too. Completions of a comparison stand in one micro-batch, each in its row."""
 
     epochs: float = Field(gt=0)
     """Passes over the comparisons (DPO's authors: 1 to 3)."""
     batch: int = Field(ge=1)
-    """Comparisons of a step (DPO: 64)."""
+    """Comparisons of a step (DPO: 64); KTO's thumbs count as one each."""
     max_tokens: int | None = None
     """Longest prompt with completion that is trained on, in positions; a comparison with a longer one is left out, since a text that is cut
     would teach never to stop. Absent: the model's ``seq_len``."""
@@ -73,7 +73,8 @@ class KTOConfig(PreferenceConfig):
     algorithm: Literal["kto"]
     """Every completion by itself."""
     desirable_weight: float = Field(ge=0)
-    """Lambda of good completions (KTO: the two weights times how many there are of each should be within 1 to 4/3 of each other)."""
+    """Lambda of good completions (KTO: the two weights times how many there are of each should be within 1 to 4/3 of each other;
+    ``policy/train/thumbs/...`` counts them)."""
     undesirable_weight: float = Field(ge=0)
     """Lambda of bad ones."""
 
@@ -85,5 +86,5 @@ class KTOConfig(PreferenceConfig):
 
     @property
     def reference(self) -> ReferenceConfig:
-        """Also of completions behind other prompts, from which the KL is estimated."""
-        return super().reference.model_copy(update={"strangers": True})
+        """Also of thumbs, and of completions behind other prompts, from which the KL is estimated."""
+        return super().reference.model_copy(update={"thumbs": True})

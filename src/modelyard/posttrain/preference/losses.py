@@ -1,4 +1,4 @@
-"""The losses of policies that learn from comparisons, each a ``loss_fn(logprobs, batch) -> LossOutput`` over whole comparisons.
+"""The losses of policies that learn from what people compared or rated, each a ``loss_fn(logprobs, batch) -> LossOutput``.
 
 With r = log pi(y | x) / pi_ref(y | x) of a completion and s = beta r its implicit reward (DPO, arXiv:2305.18290, eq. 5):
 
@@ -8,8 +8,8 @@ With r = log pi(y | x) / pi_ref(y | x) of a completion and s = beta r its implic
 - IPO (arXiv:2310.12036, eq. 17) over all pairs: (r_w - r_l - 1 / (2 beta))^2, weighted as DPO's.
 - KTO (arXiv:2402.01306, eq. 8): weight x (1 - sigmoid(+-(s - beta z))), z the KL to the reference as the whole batch estimates it, a constant.
 
-All are means over comparisons, whatever their K. Left out: label smoothing, and models of ties as an outcome of their own (Rao and Kupper), which
-a rater who is not asked for ties does not give.
+All are means over comparisons, whatever their K; KTO's is one over thumbs. Left out: label smoothing, and models of ties as an outcome of their
+own (Rao and Kupper), which a rater who is not asked for ties does not give.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def preference_loss(config: PreferenceConfig) -> LossFn:
 
     Extras: ``mask`` [b, S], 1 on completions; [b] each: ``reference``, log p of the completion by the reference model, ``rank`` (higher is
     better) and ``comparison`` (:data:`NO_COMPARISON` on rows that only fill a micro-batch). With ``sft_coef`` also ``ce_weight`` [b, S]; for
-    KTO [b] each ``thumb`` (1 good, -1 bad, 0 neither), ``weight`` and ``kl``, the z above.
+    KTO [b] each ``thumb`` (1 good, -1 bad, 0 neither), ``weight``, ``liked``, ``disliked`` (means over a side,
+    :func:`modelyard.posttrain.preference.rows.with_thumbs`) and ``kl``, the z above.
     """
 
     def loss_fn(logprobs: Tensor, batch: Batch) -> LossOutput:
@@ -42,11 +43,10 @@ def preference_loss(config: PreferenceConfig) -> LossFn:
         if isinstance(config, ContrastConfig) and config.length_normalised:
             ratios = ratios / mask.sum(dim=1).clamp(min=1)
         scores = config.beta * ratios
-        pairs = pairs_of(scores, ranks, comparison)
         if isinstance(config, KTOConfig):
-            thumb, weight, kl = (batch.extras[key] for key in ("thumb", "weight", "kl"))
-            loss = (weight * (1 - torch.sigmoid(thumb * (scores - config.beta * kl)))).sum()
-        elif isinstance(config, KWiseDPOConfig):
+            return thumbs_loss(config, scores, batch)
+        pairs = pairs_of(scores, ranks, comparison)
+        if isinstance(config, KWiseDPOConfig):
             loss = rankings_loss(scores, ranks, comparison)
         elif isinstance(config, IPOConfig):
             loss = ((ratios[:, None] - ratios[None, :] - 1 / (2 * config.beta)) ** 2 * pairs.weights).sum()
@@ -70,6 +70,22 @@ def _watched(scores: Tensor, shares: Tensor, precision: Precision) -> dict[str, 
         "reward/chosen": (shares * scores[:, None]).sum(),
         "reward/rejected": (shares * scores[None, :]).sum(),
     }
+
+
+def thumbs_loss(config: KTOConfig, scores: Tensor, batch: Batch) -> LossOutput:
+    """KTO's loss of completions with implicit rewards ``scores`` [b]; ``accuracy`` is how often a reward lies on its thumb's side of beta z."""
+    thumb, weight, kl, liked, disliked = (batch.extras[key] for key in ("thumb", "weight", "kl", "liked", "disliked"))
+    bound, seen = config.beta * kl, scores.detach()
+    loss = (weight * (1 - torch.sigmoid(thumb * (scores - bound)))).sum()
+    chosen, rejected = (liked * seen).sum(), (disliked * seen).sum()
+    metrics = {
+        "preference": loss.detach(),
+        "accuracy": (thumb.abs() * ties.preferred(thumb * seen, thumb * bound, config.precision)).sum(),
+        "margin": chosen - rejected,
+        "reward/chosen": chosen,
+        "reward/rejected": rejected,
+    }
+    return LossOutput(loss, thumb.abs().sum(), metrics)
 
 
 def rankings_loss(scores: Tensor, ranks: Tensor, comparison: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Comparisons as batches: a row for every completion, with the extras that :mod:`modelyard.posttrain.preference.losses` reads."""
+"""Comparisons and thumbs as batches: a row for every completion, with the extras that :mod:`modelyard.posttrain.preference.losses` reads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Row(NamedTuple):
     example: Example | None
     """None in a row that only fills a micro-batch."""
     comparison: int
-    """The comparison it belongs to, by its number in the batch."""
+    """The comparison (or thumb) it belongs to, by its number in the batch."""
     rank: int
     """Higher is better."""
     reference: float
@@ -29,25 +29,19 @@ class Row(NamedTuple):
     best: bool
     """Whether nothing of its comparison is preferred to it."""
     thumb: int
-    """1: better than more of its comparison than it is worse than; -1: the contrary; 0: as many."""
+    """What a thumb says, 1 good and -1 bad; of a comparison's 1: better than more of it than it is worse than, -1: the contrary, 0: as many."""
 
 
 NOTHING = Row(None, NO_COMPARISON, 0, 0.0, False, 0)
 
 
 def rows_of(number: int, one: Ranked, reference: Sequence[float]) -> list[Row]:
-    """The rows of a comparison, which is to be known by its ``number``."""
-    ranks = one.comparison.ranks
+    """The rows of a comparison or thumb, which is to be known by its ``number``."""
+    best = min(one.ranks)
     return [
-        Row(example, number, -rank, logprob, rank == min(ranks), thumb(rank, ranks))
-        for example, rank, logprob in zip(one.examples, ranks, reference, strict=True)
+        Row(example, number, -rank, logprob, rank == best, thumb)
+        for example, rank, logprob, thumb in zip(one.examples, one.ranks, reference, one.thumbs, strict=True)
     ]
-
-
-def thumb(rank: int, ranks: Sequence[int]) -> int:
-    """Sign of how many of ``ranks`` (1 is best) come after ``rank`` minus how many come before it."""
-    beaten = sum(other > rank for other in ranks) - sum(other < rank for other in ranks)
-    return (beaten > 0) - (beaten < 0)
 
 
 def batch_of(rows: Sequence[Row], pad_id: int) -> Batch:
@@ -76,9 +70,10 @@ def comparisons_in(numbers: Iterable[int]) -> int:
 
 
 def with_thumbs(batch: Batch, config: KTOConfig, kl: float) -> Batch:
-    """The batch with the extras of KTO's loss: ``kl``, and weights that make the sum divided by comparisons a mean over thumbs."""
+    """The batch with the extras of KTO's loss: ``kl``, the weight of every thumb, and for each side ``liked`` and ``disliked``, by which a sum
+    divided by all thumbs is a mean over those of that side."""
     thumbs: Tensor = batch.extras["thumb"]
-    comparisons = comparisons_in(batch.extras["comparison"].tolist())
-    side = torch.where(thumbs > 0, config.desirable_weight, config.undesirable_weight)
-    weight = side * thumbs.abs() * (comparisons / thumbs.abs().sum())
-    return Batch(batch.tokens, batch.labels, {**batch.extras, "weight": weight, "kl": torch.full_like(thumbs, kl)})
+    weight = thumbs.abs() * torch.where(thumbs > 0, config.desirable_weight, config.undesirable_weight)
+    sides = {"liked": (thumbs > 0).float(), "disliked": (thumbs < 0).float()}
+    shares = {name: side * (thumbs.abs().sum() / side.sum().clamp(min=1)) for name, side in sides.items()}
+    return Batch(batch.tokens, batch.labels, {**batch.extras, **shares, "weight": weight, "kl": torch.full_like(thumbs, kl)})

@@ -1,9 +1,9 @@
-"""Policies that learn from comparisons without sampling: DPO, K-wise DPO, IPO and KTO as the ``policy`` stage.
+"""Policies that learn from comparisons, or thumbs, without sampling: DPO, K-wise DPO, IPO and KTO as the ``policy`` stage.
 
-Passes over the comparisons that also train the reward model, each whole in one micro-batch. The reference model's log-probabilities are the
-``reference`` artifact's, so only the policy is in memory while it is trained. Measured as every policy is
-(:mod:`modelyard.posttrain.policy.measure`), and by how often its implicit reward puts test comparisons in order. Left out: pretraining text
-in the batches, and sharing a prompt among its completions.
+Passes over the comparisons that also train the reward model, each whole in one micro-batch, and for KTO over single answers with a thumb too. The
+reference model's log-probabilities are the ``reference`` artifact's, so only the policy is in memory while it is trained. Measured as every policy
+is (:mod:`modelyard.posttrain.policy.measure`), and by how often its implicit reward puts test comparisons in order and test thumbs on their
+side. Left out: pretraining text in the batches, and sharing a prompt among its completions.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from modelyard.execution import ExecutionConfig
+from modelyard.formats.feedback import Comparison, Thumb
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
 from modelyard.model.training import trainer
@@ -28,15 +29,17 @@ from modelyard.posttrain.policy.rollout import Models
 from modelyard.posttrain.preference import reference
 from modelyard.posttrain.preference.config import KTOConfig, PreferenceConfig
 from modelyard.posttrain.preference.losses import preference_loss
-from modelyard.posttrain.preference.ranked import Ranked, log_likelihoods, ranked, strangers
+from modelyard.posttrain.preference.ranked import TRAINING, Ranked, log_likelihoods, ranked, strangers
 from modelyard.posttrain.preference.rows import NOTHING, Row, batch_of, rows_of, with_thumbs
 from modelyard.posttrain.rows.masking import Example
 from modelyard.posttrain.rows.sampling import length_grouped, whole_groups
 from modelyard.progress import Report
+from modelyard.stats import ties
+from modelyard.stats.estimate import bootstrap_mean
 
 
 class Compared(NamedTuple):
-    """A comparison with all that training on it needs."""
+    """A comparison or thumb with all that training on it needs."""
 
     ranked: Ranked
     strangers: list[Example]
@@ -47,18 +50,19 @@ class Compared(NamedTuple):
 def run(
     config: PreferenceConfig, inputs: Mapping[str, Path], out: Path, checkpoints: Path, execution: ExecutionConfig, report: Report
 ) -> dict[str, float]:
-    """Train ``inputs["sft"]`` on the comparisons of ``inputs["feedback"]`` against ``inputs["reference"]``, and measure it with
+    """Train ``inputs["sft"]`` on the comparisons (KTO: and thumbs) of ``inputs["feedback"]`` against ``inputs["reference"]``, and measure it with
     ``inputs["reward"]`` and text of ``inputs["tokens"]``."""
     encoder = Encoder(inputs["sft"])
     for role in ("reward", "tokens"):
         encoder.require_same(role, inputs[role])
     seq_len = model_directory.read(inputs["sft"]).model.seq_len
     every = compared(config, inputs, encoder, seq_len)
-    train, test = ([one for one in every if one.ranked.comparison.split == split] for split in ("reward", "test"))
+    train = [one for one in every if one.ranked.said.split in TRAINING]
+    test = [one for one in every if one.ranked.said.split not in TRAINING]
     given = asked(config, inputs["feedback"], encoder, seq_len)  # what cannot be asked is said before anything is trained
     per_epoch = len(train) // config.batch
     if not per_epoch:
-        raise ValueError(f"policy: {len(train)} comparisons of split 'reward' do not fill one batch of {config.batch}")
+        raise ValueError(f"policy: {len(train)} training comparisons (and thumbs) do not fill one batch of {config.batch}")
     steps = max(1, round(config.epochs * per_epoch))
     policy = model_directory.load(
         inputs["sft"],
@@ -89,21 +93,32 @@ def run(
     return {
         **finished(config, Models(policy, frozen, reward, None), given.prompts, given.sampling, inputs["tokens"], kl_coef=0.0),
         **ordered(config, policy, test, encoder.padding),
+        **(rightly_rated(config, policy, test, encoder.padding) if isinstance(config, KTOConfig) else {}),
         **{f"policy/train/{key}": history.lines[-1][f"policy/train/{key}"] for key in ("loss", "accuracy", "margin")},
-        "policy/train/comparisons": float(len(train)),
+        **counted(config, train),
     }
 
 
+def counted(config: PreferenceConfig, train: Sequence[Compared]) -> dict[str, float]:
+    """Comparisons that were trained on; of KTO how many completions were good and bad, those of comparisons included."""
+    compared = sum(isinstance(one.ranked.said, Comparison) for one in train)
+    if not isinstance(config, KTOConfig):
+        return {"policy/train/comparisons": float(compared)}
+    thumbs = [thumb for one in train for thumb in one.ranked.thumbs]
+    sides = {f"policy/train/thumbs/{name}": float(thumbs.count(side)) for name, side in (("up", 1), ("down", -1))}
+    return {"policy/train/comparisons": float(compared), "policy/train/rated": float(len(train) - compared), **sides}
+
+
 def compared(config: PreferenceConfig, inputs: Mapping[str, Path], encoder: Encoder, seq_len: int) -> list[Compared]:
-    """The comparisons with what the reference model says of them."""
+    """The comparisons (KTO: and thumbs) with what the reference model says of them."""
     width = config.max_tokens or seq_len
-    fitting = ranked(inputs["feedback"], encoder, width).fitting
+    fitting = ranked(inputs["feedback"], encoder, width, thumbs=isinstance(config, KTOConfig)).fitting
     moved = strangers(fitting, width) if isinstance(config, KTOConfig) else [[] for _ in fitting]
     return [Compared(*parts) for parts in zip(fitting, moved, reference.read_of(inputs["reference"], fitting), strict=True)]
 
 
 def batches(config: PreferenceConfig, train: Sequence[Compared], policy: Engine, pad_id: int) -> Callable[[int], Batch]:
-    """Step -> ``batch`` comparisons of similar length, each whole in one micro-batch.
+    """Step -> ``batch`` comparisons (and thumbs) of similar length, each whole in one micro-batch.
 
     Raises:
         ValueError: a comparison has more completions than a micro-batch has rows.
@@ -141,10 +156,26 @@ def divergence(policy: Engine, chosen: Sequence[Compared], micro_batch: int, pad
 
 def ordered(config: PreferenceConfig, policy: Engine, test: Sequence[Compared], pad_id: int) -> dict[str, float]:
     """How often the implicit reward orders the pairs of test comparisons as people did; nothing without any."""
-    if not test:
+    compared = [(one, one.ranked.said) for one in test if isinstance(one.ranked.said, Comparison)]
+    if not compared:
         return {}
-    flat = log_likelihoods(policy, [example for one in test for example in one.ranked.examples], config.micro_batch, pad_id)
-    now = iter(flat)
-    scores = [[config.beta * (next(now) - kept) for kept in one.reference.logprobs] for one in test]
-    pairs = judged([one.ranked.comparison for one in test], scores, config.precision)
-    return accuracy(pairs, config.seed).flat("policy/test/accuracy")
+    scores = rewards_of(config, policy, [one for one, _ in compared], pad_id)
+    return accuracy(judged([said for _, said in compared], scores, config.precision), config.seed).flat("policy/test/accuracy")
+
+
+def rightly_rated(config: KTOConfig, policy: Engine, test: Sequence[Compared], pad_id: int) -> dict[str, float]:
+    """How often the implicit reward of a test thumb's completion lies on its side of beta z, as in the loss; nothing without any."""
+    rated = [one for one in test if isinstance(one.ranked.said, Thumb)]
+    if not rated:
+        return {}
+    bound = config.beta * divergence(policy, rated, config.micro_batch, pad_id)
+    scores = rewards_of(config, policy, rated, pad_id)
+    signs = [one.ranked.thumbs[0] for one in rated]
+    right = [ties.preferred(sign * score, sign * bound, config.precision) for sign, (score,) in zip(signs, scores, strict=True)]
+    return bootstrap_mean(right, config.seed).flat("policy/test/thumb_accuracy")
+
+
+def rewards_of(config: PreferenceConfig, policy: Engine, rated: Sequence[Compared], pad_id: int) -> list[list[float]]:
+    """Implicit reward of every completion."""
+    now = iter(log_likelihoods(policy, [example for one in rated for example in one.ranked.examples], config.micro_batch, pad_id))
+    return [[config.beta * (next(now) - kept) for kept in one.reference.logprobs] for one in rated]

@@ -254,7 +254,7 @@ def users(inputs: Mapping[str, Path]) -> Iterator[Answer]:
     if given:
         yield Answer(
             "What users gave",
-            f"{given:,} prompts, with the consent of whoever wrote them; votes and corrections as comparisons and demonstrations",
+            f"{given:,} prompts, with the consent of whoever wrote them; votes and corrections as thumbs, comparisons and demonstrations",
         )
 
 

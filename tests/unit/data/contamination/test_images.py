@@ -17,12 +17,14 @@ from modelyard.formats.feedback import (
     COMPARISONS,
     DEMONSTRATIONS,
     PROMPTS,
+    THUMBS,
     Comparison,
     Demonstration,
     ImagePart,
     Message,
     PromptRecord,
     TextPart,
+    Thumb,
     write,
 )
 from modelyard.formats.images import Image, cleaned
@@ -49,19 +51,23 @@ def test_item_is_found_by_its_image_wherever_training_shows_it_and_by_words_wher
     feedback, benchmarks, corpus, out = (tmp_path / name for name in ("feedback", "benchmarks", "corpus", "out"))
     for directory in (feedback, benchmarks, corpus / "documents", out):
         directory.mkdir(parents=True)
+    own = {"swan": "which of the two swans in the reeds by the old mill is it that has the darker feathers on its neck?"}
     trained = {"exact": PICTURES["exact"], "recoded": recoded(PICTURES["recoded"]), "other": cleaned(drawn(50, 64, 64))}
     held_out = Demonstration(id="h", split="validation", source="s", prompt=prompt(PICTURES["held_out"]), completion="the third")
     shown = [
         Demonstration(id=name, split="train", source="s", prompt=prompt(image), completion="the third") for name, image in trained.items()
     ]
     ranked = Comparison(id="r", split="reward", source="s", prompt=prompt(PICTURES["ranked"]), completions=("a", "b"), ranks=(1, 2))
+    liked = Thumb(id="t", split="train", source="s", prompt=prompt(PICTURES["ranked"]), completion="a", label=True)
+    told = Thumb(id="w", split="train", source="s", prompt="Say: ", completion=own["swan"], label=False)
     sampled = PromptRecord(id="p", split="train", source="user", prompt=prompt(PICTURES["sampled"]))
     write(feedback / DEMONSTRATIONS, [*shown, held_out])
     write(feedback / COMPARISONS, [ranked])
+    write(feedback / THUMBS, [liked, told])
     write(feedback / PROMPTS, [sampled])
     images.write(feedback, [*trained.values(), PICTURES["held_out"], PICTURES["ranked"], PICTURES["sampled"]])
     images.write(benchmarks, PICTURES.values())
-    own = {"lake": "how many swans does the painter show on the lake behind the windmill in the evening?"}
+    own |= {"lake": "how many swans does the painter show on the lake behind the windmill in the evening?"}
     write_questions(benchmarks, "seen", [Question(id=name, text=ASKED, images=(one.id,)) for name, one in PICTURES.items()])
     write_questions(benchmarks, "read", [Question(id=name, text=text, images=(PICTURES["clean"].id,)) for name, text in own.items()])
     rows = [
@@ -76,8 +82,9 @@ def test_item_is_found_by_its_image_wherever_training_shows_it_and_by_words_wher
     found = read_report(out)
     assert {(hit.item, hit.set, hit.document) for hit in found["seen"].hits["content"]} == {
         ("exact", "demonstrations", "exact"), ("recoded", "demonstrations", "recoded"), ("ranked", "reward_comparisons", "r"),
-        ("sampled", "prompts", "p"),
+        ("ranked", "thumbs", "t"), ("sampled", "prompts", "p"),
     }  # fmt: skip
     assert found["seen"].written == ("exact", "ranked", "recoded", "sampled")
-    assert found["read"].written == ("lake",)
+    assert found["read"].written == ("lake", "swan")
+    assert {(hit.item, hit.set) for hit in found["read"].hits["written"]} == {("lake", "pretrain"), ("swan", "thumbs")}
     assert metrics["contamination/seen/share"] == 4 / 6

@@ -16,9 +16,11 @@ from modelyard.formats.feedback import (
     COMPARISONS,
     DEMONSTRATIONS,
     PROMPTS,
+    THUMBS,
     Comparison,
     Demonstration,
     PromptRecord,
+    Thumb,
     prompt_text,
     records,
 )
@@ -176,6 +178,44 @@ def test_splits_keep_a_prompt_or_a_user_on_one_side_of_all_sets_and_strangers_ou
     assert {len(found) for found in sides.values()} == {1}
 
 
+def test_thumbs_lie_on_their_prompts_side_and_none_teaches_what_the_gold_model_or_a_held_out_rater_says(tmp_path: Path) -> None:
+    names = [f"Question number {n}?" for n in range(120)]
+    rated = [{"prompt": name, "completions": ["a", "b"], "ranks": [1, 2]} for name in names]
+    said = [
+        {"prompt": name, "completion": f"Mail ann.smith@example.com, said {n}", "label": n % 3 == 0, "rater": f"r{n % 12}", "stars": 4}
+        for n, name in enumerate(names)
+    ]
+    made = config(
+        file(tmp_path, "rated", "ranked", rated, chat=True),
+        file(tmp_path, "said", "thumbs", [*said, said[0], {**said[1], "label": True}], chat=True, also_prompts=True),
+        file(tmp_path, "user", "thumbs", [{**said[0], "consent": True}, said[1]], chat=True, source="user"),
+        prefix_characters=64,
+    )
+    metrics, _, comparisons, prompts = run(made, tmp_path)
+    thumbs = list(records(tmp_path / "out" / THUMBS, Thumb))
+    by_split = {split: {prompt_text(c.prompt) for c in comparisons if c.split == split} for split in ("reward", "gold", "test")}
+    for one in thumbs:
+        assert prompt_text(one.prompt) in by_split["test" if one.split == "test" else "reward"]
+    own = [one for one in thumbs if one.source == "said"]
+    listed = [json.loads(line) for line in (tmp_path / "out" / "dropped.jsonl").read_text().splitlines()]
+    reasons = Counter(row["reason"] for row in listed if row["id"].startswith("said-"))
+    assert reasons["gold_prompt"] >= len(by_split["gold"]) > 0, "one prompt more has two thumbs that differ"
+    assert reasons["held_out_rater"] > 0
+    assert reasons["duplicate"] == 1
+    assert len(own) + sum(reasons[name] for name in ("gold_prompt", "held_out_rater", "duplicate")) == 122
+    strangers = {one.rater for one in own if one.split == "test"} - {one.rater for one in own if one.split == "train"}
+    assert strangers
+    assert all("[EMAIL]" in one.completion and "@" not in one.completion for one in own)
+    assert {one.label for one in own} == {True, False}
+    for split in ("train", "test"):
+        sides = [metrics[f"feedback/thumbs/{split}/{side}"] for side in ("up", "down")]
+        assert metrics[f"feedback/thumbs/{split}"] == sum(sides) == sum(one.split == split for one in thumbs)
+    assert metrics["feedback/ignored_keys/stars"] == 124
+    assert metrics["feedback/dropped/no_consent"] == 1
+    assert len(prompts) == 120
+    assert {row["name"] for row in json.loads((tmp_path / "out" / "sources.json").read_text())} == {"rated", "said", "user"}
+
+
 @pytest.mark.parametrize(
     ("shape", "row", "settings", "message"),
     [
@@ -207,6 +247,10 @@ def test_splits_keep_a_prompt_or_a_user_on_one_side_of_all_sets_and_strangers_ou
         ("transcripts", {"chosen": "hello", "rejected": "b"}, {}, "chosen: no transcript of Human: and Assistant: turns"),
         ("ranked", {"prompt": "p", "completions": ["a", "b"], "ranks": [1]}, {}, "ranks: 1 for 2 completions"),
         ("ranked", {"prompt": "p", "completions": ["a", "b"], "ranks": [1, 0]}, {}, "ranks: count from 1"),
+        ("thumbs", {"prompt": "p", "completion": "c"}, {}, "label: Field required"),
+        ("thumbs", {"prompt": "p", "completion": "c", "label": "up"}, {}, "label: Input should be a valid boolean"),
+        ("thumbs", {"prompt": "p", "completion": "c", "label": 1}, {}, "label: Input should be a valid boolean"),
+        ("thumbs", {"prompt": "p", "label": True}, {}, ":2: messages: needed, or prompt and completion"),
         ("prompts", {"prompt": chat("Q", "A")}, {}, "prompt: ends with the assistant's turn"),
         ("prompts", {"prompt": "p", "source": "web"}, {}, "source: Input should be 'labeler_plain'"),
         ("prompts", {"prompt": "p"}, {"split_by": "user"}, "user: needed, since the file is split by user"),
@@ -221,6 +265,7 @@ def test_bad_line_is_named_by_file_line_and_key(tmp_path: Path, shape: str, row:
         "transcripts": {"chosen": "\n\nHuman: Q\n\nAssistant: a", "rejected": "\n\nHuman: Q\n\nAssistant: b"},
         "ranked": {"prompt": "p", "completions": ["a", "b"], "ranks": [1, 2]},
         "scored": {"prompt": "p", "completions": [{"text": "a", "score": 1}, {"text": "b", "score": 2}]},
+        "thumbs": {"prompt": "p", "completion": "c", "label": False},
         "prompts": {"prompt": "p", "user": "u"},
     }[shape]
     fine |= {"chosen": "p: a", "rejected": "p: b"} if settings.get("prompt_in_answers") else {}

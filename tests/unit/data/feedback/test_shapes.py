@@ -81,12 +81,16 @@ PAIR = (ASKED, ("Scattering.", "Paint."), (1, 2))
             },
             ([("system", "Be brief."), *ASKED], ("Scattering.",), ()),
         ),
+        ("thumbs", {"prompt": SKY, "completion": "Scattering.", "label": True}, (SKY, ("Scattering.",), ())),
+        ("thumbs", {"prompt": chat(SKY), "completion": chat("", "Paint.")[1:], "label": False}, (ASKED, ("Paint.",), ())),
+        ("thumbs", {"messages": chat(SKY, "Paint."), "label": False}, (ASKED, ("Paint.",), ())),
         ("prompts", {"conversations": shared(SKY)}, (ASKED, (), ())),
     ],
 )
 def test_shape_in_use_is_read_as_what_it_says(tmp_path: Path, shape: str, row: dict[str, Any], expected: object) -> None:
     (entry,) = read(tmp_path / "f.jsonl", shape, [row]).entries
     assert (spoken(entry.prompt), entry.completions, entry.ranks) == expected
+    assert entry.label == row.get("label")
 
 
 def test_marks_of_a_pair_are_kept_and_keys_that_no_record_has_are_counted(tmp_path: Path) -> None:
@@ -137,6 +141,9 @@ def image_url(url: str) -> dict:
         ("pairs", {"prompt": "p", "chosen": "a", "rejected": "b", "score_chosen": 1, "score_rejected": 2}, "scores_against_order"),
         ("pairs", {"prompt": "p", "chosen": "a", "rejected": " a\n"}, "tie"),
         ("pairs", {"prompt": "p", "chosen": "a", "rejected": "b", "score_chosen": 2, "score_rejected": 2}, "tie"),
+        ("thumbs", {"prompt": SKY, "completion": " ", "label": True}, "empty_completion"),
+        ("thumbs", {"prompt": SKY, "completion": f"{SKY} Paint.", "label": False}, "prompt_repeated"),
+        ("thumbs", {"messages": chat("One", "1", "Two"), "label": True}, "unanswered"),
         ("ranked", {"prompt": "p", "completions": ["a", "b", "a "], "ranks": [1, 2, 3]}, "text_at_two_ranks"),
         ("ranked", {"prompt": SKY, "completions": [f"{SKY} {n}" for n in range(3)], "ranks": [1, 2, 3]}, "prompt_repeated"),
         ("scored", {"prompt": "p", "completions": [{"text": "a", "score": 1}, {"text": "b", "score": None}]}, "no_score"),
@@ -149,6 +156,7 @@ def test_line_that_cannot_be_used_is_dropped_with_its_reason_and_place(
 ) -> None:
     fine = {"messages": FINE, "pairs": {"prompt": "p", "chosen": "a", "rejected": "b"}}
     fine["ranked"] = {"prompt": "p", "completions": ["a", "b"], "ranks": [1, 2]}
+    fine["thumbs"] = {"prompt": "p", "completion": "a", "label": True}
     fine["scored"] = {"prompt": "p", "completions": [{"text": "a", "score": 1}, {"text": "b", "score": 2}]}
     found = read(tmp_path / "f.jsonl", shape, [fine[shape], row])
     assert len(found.entries) == 1

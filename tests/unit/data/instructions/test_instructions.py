@@ -23,6 +23,7 @@ from modelyard.formats.feedback import (
     COMPARISONS,
     DEMONSTRATIONS,
     PROMPTS,
+    THUMBS,
     Comparison,
     Demonstration,
     Message,
@@ -123,6 +124,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     )
     write(paths["feedback"] / DEMONSTRATIONS, shown)
     write(paths["feedback"] / COMPARISONS, [compared])
+    write(paths["feedback"] / THUMBS, [])
     write(paths["feedback"] / PROMPTS, [PromptRecord(id="q", split="train", source="labeler_plain", prompt=held_out)])
     write_questions(paths["benchmarks"], "exam", [Question(id="1", text=EXAM)])
     return paths

@@ -9,7 +9,7 @@ import pytest
 
 from flows.pipeline_config import load_pipeline
 from modelyard.execution import ExecutionConfig
-from modelyard.formats.feedback import COMPARISONS, DEMONSTRATIONS, PROMPTS, Comparison, PromptRecord, records, write
+from modelyard.formats.feedback import COMPARISONS, DEMONSTRATIONS, PROMPTS, THUMBS, Comparison, PromptRecord, records, write
 from modelyard.judges import record
 from modelyard.judges.judge import Asking, Judge
 from modelyard.model.subject import Subject
@@ -81,7 +81,7 @@ def test_ai_feedback_adds_a_models_comparisons_to_peoples(world: dict[str, Path]
     feedback, out = tmp_path / "feedback", tmp_path / "out"
     feedback.mkdir()
     out.mkdir()
-    for name in (COMPARISONS, DEMONSTRATIONS):
+    for name in (COMPARISONS, DEMONSTRATIONS, THUMBS):
         (feedback / name).write_bytes((world["feedback"] / name).read_bytes())
     prompts = list(records(world["feedback"] / PROMPTS, PromptRecord))
     write(feedback / PROMPTS, [one.model_copy(update={"category": "closed_domain" if i == 0 else ""}) for i, one in enumerate(prompts)])
@@ -153,7 +153,7 @@ def larger(message: str) -> str:
 
 def closed_world(world: dict[str, Path], root: Path) -> Path:
     """The world's feedback with two closed-domain prompts."""
-    for name in (COMPARISONS, DEMONSTRATIONS):
+    for name in (COMPARISONS, DEMONSTRATIONS, THUMBS):
         (root / name).write_bytes((world["feedback"] / name).read_bytes())
     prompts = list(records(world["feedback"] / PROMPTS, PromptRecord))[:4]
     write(root / PROMPTS, [one.model_copy(update={"category": "closed_domain" if i < 2 else ""}) for i, one in enumerate(prompts)])

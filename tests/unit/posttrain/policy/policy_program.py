@@ -71,7 +71,7 @@ def measure_preference(config: PreferenceConfig, inputs: dict[str, Path], execut
     dist.barrier()  # rank 0 has written the reference
     encoder, seq_len = Encoder(inputs["sft"]), policy.model.seq_len
     every = train.compared(config, {**inputs, "reference": directory}, encoder, seq_len)
-    batch = train.batches(config, [one for one in every if one.ranked.comparison.split == "reward"], policy, encoder.padding)
+    batch = train.batches(config, [one for one in every if one.ranked.said.split in train.TRAINING], policy, encoder.padding)
     numbers = [[*one.reference.logprobs, *one.reference.strangers] for one in every]
     result: dict[str, Any] = {"completions": [], "numbers": [numbers], "metrics": []}
     for step in range(2):

@@ -42,7 +42,9 @@ def compared() -> tuple[Batch, Tensor]:
         "rank": torch.tensor([-RANKS[c][k] for c, k in ROWS] + [0]),
         "ce_weight": best * (len(RANKS) / best.sum()),
         "thumb": torch.tensor([*thumbs, 0.0]),
-        "weight": torch.tensor([len(RANKS) / sum(map(abs, thumbs)) * {1: 1.0, -1: 1.25, 0: 0.0}[t] for t in thumbs] + [0.0]),
+        "weight": torch.tensor([{1: 1.0, -1: 1.25, 0: 0.0}[t] for t in thumbs] + [0.0]),
+        "liked": torch.tensor([(t > 0) * sum(map(abs, thumbs)) / thumbs.count(1) for t in thumbs] + [0.0]),
+        "disliked": torch.tensor([(t < 0) * sum(map(abs, thumbs)) / thumbs.count(-1) for t in thumbs] + [0.0]),
         "kl": torch.full((size,), Z),
     }
     tokens = torch.zeros(size, 5, dtype=torch.int64)
@@ -125,7 +127,7 @@ def test_preference_loss_equals_the_papers_equation(config: PreferenceConfig) ->
     batch, logprobs = compared()
     result = preference_loss(config)(logprobs, batch)
     expected = slow(config, batch, logprobs)
-    assert float(result.count) == len(RANKS)
+    assert float(result.count) == (sum(thumb(*key) != 0 for key in ROWS) if config.algorithm == "kto" else len(RANKS))
     torch.testing.assert_close(result.loss_sum / result.count, expected)
     theirs, ours = (torch.autograd.grad(loss, logprobs)[0] for loss in (expected, result.loss_sum / result.count))
     torch.testing.assert_close(ours, theirs)
@@ -180,3 +182,16 @@ def test_preference_losses_masked_positions_never_matter(make: object, garbage: 
     theirs, ours = torch.autograd.grad(expected, logprobs)[0], torch.autograd.grad(got, soiled)[0]
     assert torch.equal(theirs, ours)
     assert (ours[batch.extras["mask"] == 0] == 0).all()
+
+
+def test_kto_watches_both_sides_and_how_many_rewards_lie_on_their_thumbs_side() -> None:
+    batch, logprobs = compared()
+    result = preference_loss(kto_config(beta=BETA))(logprobs, batch)
+    watched = {name: float(value / result.count) for name, value in result.metrics.items()}
+    scores = {key: float(BETA * ratio) for key, ratio in ratios(batch, logprobs, False).items()}
+    up, down = ([score for key, score in scores.items() if thumb(*key) == side] for side in (1, -1))
+    assert watched["reward/chosen"] == pytest.approx(sum(up) / len(up), rel=1e-5)
+    assert watched["reward/rejected"] == pytest.approx(sum(down) / len(down), rel=1e-5)
+    assert watched["margin"] == pytest.approx(sum(up) / len(up) - sum(down) / len(down), rel=1e-4)
+    right = [score > BETA * Z for score in up] + [score < BETA * Z for score in down]
+    assert watched["accuracy"] == pytest.approx(sum(right) / len(right))

@@ -1,6 +1,7 @@
 """Policies that learn from comparisons: what they learn, what is left out, and resume bit for bit."""
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -9,17 +10,17 @@ import torch
 from pydantic import ValidationError
 
 from modelyard.execution import ExecutionConfig
-from modelyard.formats.feedback import COMPARISONS, Comparison, Message, records, write
+from modelyard.formats.feedback import COMPARISONS, THUMBS, Comparison, Message, Thumb, records, write
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
 from modelyard.posttrain.losses import NO_COMPARISON
 from modelyard.posttrain.preference import reference, train
 from modelyard.posttrain.preference.config import PreferenceConfig
-from modelyard.posttrain.preference.ranked import log_likelihoods, ranked, strangers
-from modelyard.posttrain.preference.rows import NOTHING, batch_of, rows_of, thumb, with_thumbs
+from modelyard.posttrain.preference.ranked import log_likelihoods, next_others, ranked, strangers, thumb
+from modelyard.posttrain.preference.rows import NOTHING, batch_of, rows_of, with_thumbs
 from modelyard.posttrain.rows.masking import Example
 from modelyard.progress import silent
-from tests.unit.posttrain.conftest import optimizer
+from tests.unit.posttrain.conftest import SENTENCES, optimizer
 
 from .preferences import Inputs, dpo_config, ipo_config, kto_config, kwise_config, run
 
@@ -45,8 +46,11 @@ def test_preference_policy_learns_the_order_of_test_comparisons(
     assert metrics["policy/objective/kl"] > 0
 
 
-@pytest.mark.parametrize("make", [kwise_config, pytest.param(kto_config, marks=pytest.mark.slow)])
-def test_preference_policy_killed_and_resumed_equals_uninterrupted_bit_for_bit(make: Make, inputs: Inputs, tmp_path: Path) -> None:
+@pytest.mark.parametrize("make", [kwise_config, kto_config])
+def test_preference_policy_killed_and_resumed_equals_uninterrupted_bit_for_bit(
+    make: Make, inputs: Inputs, thumbed: Inputs, tmp_path: Path
+) -> None:
+    inputs = thumbed if make is kto_config else inputs
     execution = ExecutionConfig(checkpoint_every=3, log_every=1, threads=1)
     config = make(optimizer=optimizer(1e-3, warmup_steps=4), epochs=0.5)
     whole = run(config, inputs, tmp_path / "whole", execution)
@@ -67,6 +71,57 @@ def test_preference_policy_killed_and_resumed_equals_uninterrupted_bit_for_bit(m
     tensors = [key for key, value in models[0].items() if isinstance(value, torch.Tensor)]
     assert tensors
     assert all(torch.equal(models[0][key], models[1][key]) for key in tensors)
+
+
+@pytest.fixture(scope="module")
+def thumbed(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Inputs:
+    """The world with thumbs of what it likes: single sentences, some of them held out, and no comparison that trains."""
+    feedback = tmp_path_factory.mktemp("thumbed")
+    shutil.copytree(inputs["feedback"], feedback, dirs_exist_ok=True)
+    halves = [(text[: len("the film")], text[len("the film") :], sign) for text, sign in SENTENCES]
+    said = [
+        Thumb(id=f"t{n}-{k}", split="test" if n % 4 == 3 else "train", source="s", prompt=prompt, completion=completion, label=sign > 0)
+        for n, (prompt, completion, sign) in enumerate(halves)
+        for k in range(6)
+    ]
+    write(feedback / THUMBS, said)
+    write(feedback / COMPARISONS, [one for one in records(inputs["feedback"] / COMPARISONS, Comparison) if one.split != "reward"])
+    return {**inputs, "feedback": feedback}
+
+
+def test_kto_learns_from_thumbs_alone(thumbed: Inputs, tmp_path: Path, execution: ExecutionConfig) -> None:
+    config = kto_config(optimizer=optimizer(3e-3), batch=8, epochs=3.0, final_episodes=64)
+    metrics = run(config, thumbed, tmp_path, execution)
+    counts = [metrics[f"policy/train/{key}"] for key in ("comparisons", "rated", "thumbs/up", "thumbs/down")]
+    assert counts[0] == 0
+    assert counts[1] == counts[2] + counts[3] == sum(one.split == "train" for one in records(thumbed["feedback"] / THUMBS, Thumb))
+    assert metrics["policy/test/thumb_accuracy_low"] > 0.7
+    assert metrics["policy/test/accuracy_low"] > 0.55, "comparisons that nothing was trained on are ordered too"
+    assert metrics["policy/objective/reward"] > metrics["policy/reference/reward"]
+    history = [json.loads(line) for line in (tmp_path / "out" / "history.jsonl").read_text().splitlines()]
+    assert history[0]["policy/train/margin"] == pytest.approx(0.0, abs=1e-5)
+    assert history[-1]["policy/train/margin"] > 0.1
+
+
+def test_kto_reads_thumbs_behind_comparisons_and_other_losses_do_not(inputs: Inputs, thumbed: Inputs, tmp_path: Path) -> None:
+    feedback = tmp_path / "both"
+    shutil.copytree(thumbed["feedback"], feedback)
+    shutil.copyfile(inputs["feedback"] / COMPARISONS, feedback / COMPARISONS)
+    encoder = Encoder(inputs["sft"])
+    with_thumbs_, without = (ranked(feedback, encoder, 32, thumbs=thumbs).fitting for thumbs in (True, False))
+    assert with_thumbs_[: len(without)] == without
+    rated = with_thumbs_[len(without) :]
+    assert [one.said for one in rated] == list(records(feedback / THUMBS, Thumb))
+    assert {one.thumbs for one in rated} == {(1,), (-1,)}
+    assert all(len(one.examples) == len(one.ranks) == 1 for one in rated)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "expected"),
+    [("aabbc", [2, 2, 4, 4, 0]), ("abca", [1, 2, 3, 1]), ("aaba", [2, 2, 3, 2]), ("aaa", [1, 2, 0]), ("a", [0])],
+)
+def test_next_other_prompt_is_found_around_the_end(prompts: str, expected: list[int]) -> None:
+    assert next_others([[ord(letter)] for letter in prompts]) == expected
 
 
 def test_reference_of_other_comparisons_is_refused(inputs: Inputs, tmp_path: Path, execution: ExecutionConfig) -> None:
@@ -95,8 +150,8 @@ def test_ranked_comparison_with_a_long_completion_is_left_out_and_counted(inputs
         ),
     ]
     write(tmp_path / COMPARISONS, given)
-    found = ranked(tmp_path, encoder, 24)
-    assert [one.comparison.id for one in found.fitting] == ["fits", "chat"]
+    found = ranked(tmp_path, encoder, 24, thumbs=False)
+    assert [one.said.id for one in found.fitting] == ["fits", "chat"]
     assert found.too_long == 1
     plain, chat = (one.examples[0] for one in found.fitting)
     assert plain.completion[-1] == encoder.document_end, "nothing teaches never to stop"
@@ -112,7 +167,7 @@ def test_strangers_are_every_completion_behind_the_next_prompt_cut_to_fit(inputs
         for prompt in prompts
     ]
     write(tmp_path / COMPARISONS, given)
-    found = ranked(tmp_path, encoder, 32).fitting
+    found = ranked(tmp_path, encoder, 32, thumbs=False).fitting
     moved = strangers(found, 6)
     for one, other, group in ((found[0], found[1], moved[0]), (found[1], found[0], moved[1])):
         for example, stranger in zip(one.examples, group, strict=True):
@@ -131,8 +186,10 @@ def test_rows_of_a_batch_carry_ranks_thumbs_and_means(inputs: Inputs) -> None:
     batch = with_thumbs(batch_of([*rows, NOTHING, NOTHING], 9), config, 0.25)
     assert batch.extras["comparison"].tolist() == [0, 0, 0, 0, 1, 1, NO_COMPARISON, NO_COMPARISON]
     assert batch.extras["thumb"].tolist() == [1, 0, 0, -1, -1, 1, 0, 0]
-    # two comparisons and four thumbs: divided by two, the weights make a mean over four
-    assert batch.extras["weight"].tolist() == pytest.approx([0.5, 0, 0, 0.625, 0.625, 0.5, 0, 0])
+    assert batch.extras["weight"].tolist() == [1, 0, 0, 1.25, 1.25, 1, 0, 0]
+    # four thumbs, two of each side: divided by four, sums over a side become its mean
+    assert batch.extras["liked"].tolist() == [2, 0, 0, 0, 0, 2, 0, 0]
+    assert batch.extras["disliked"].tolist() == [0, 0, 0, 2, 2, 0, 0, 0]
     assert float(batch.extras["ce_weight"].sum()) == pytest.approx(2.0)
     assert (batch.extras["ce_weight"].sum(dim=1) > 0).tolist() == [True, False, False, False, False, True, False, False]
     assert [thumb(rank, (1, 2)) for rank in (1, 2)] == [1, -1]
