@@ -12,6 +12,7 @@ import os
 from modelyard.adapters.home import home
 from modelyard.adapters.mlflow.model_source import local_directory
 from modelyard.judges.open_judge import AskedModel, require_weights
+from modelyard.model.subject import weights_at
 from tasks.line_config import LineConfig
 from tasks.missing import tables
 
@@ -29,5 +30,5 @@ def fetch_asked(config: LineConfig) -> None:
         where = os.environ.get(variable, "")
         if where.startswith(REGISTERED):
             directory = local_directory(where, home() / "fetched" / "models").absolute()
-            require_weights(table, directory)  # now, not after an hour of training
+            require_weights(table, directory, weights_at(directory))  # now, not after an hour of training
             os.environ[variable] = str(directory)

@@ -33,6 +33,7 @@ from modelyard.evals.suite import EvalsConfig
 from modelyard.execution import ExecutionConfig
 from modelyard.judges.open_judge import AskedModel, address, require_weights
 from modelyard.judges.sandbox.run import require
+from modelyard.model.subject import weights_at
 from modelyard.posttrain.judged.ai_feedback import FlagFile
 from modelyard.posttrain.policy.config import RewardedConfig
 from modelyard.pretrain import import_model
@@ -130,7 +131,7 @@ def _asked(model: AskedModel, execution: ExecutionConfig) -> None:
         return
     where = address(model)
     if model.kind == "directory" and Path(where).exists():  # else of the registry, fetched by the run, or on the ranks' machines
-        require_weights(model, Path(where))
+        require_weights(model, Path(where), weights_at(Path(where)))
 
 
 def _benchmarks(config: GatherConfig, execution: ExecutionConfig) -> None:

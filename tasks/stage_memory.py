@@ -2,9 +2,9 @@
 
 SFT, both reward models and a policy that learns from comparisons train one model. A policy that samples has reference and reward model beside it on
 every rank, as weights, PPO a value model with gradients and optimizer of its own, and an average of the policy's weights where one is kept. With
-adapters, models on one body count it once, and only adapters have gradients and optimizer. Left out: what scoring and sampling keep (so
-``execution.offload_optimizer``, which leaves them more room, changes nothing here), masks, buffers of collectives and the process itself, so each
-number is a lower bound.
+adapters, models on one body count it once, and only adapters have gradients and optimizer. Left out: the teacher of a distilled policy, whose shape
+no config says, what scoring and sampling keep (so ``execution.offload_optimizer``, which leaves them more room, changes nothing here), masks, buffers
+of collectives and the process itself, so each number is a lower bound.
 """
 
 from __future__ import annotations

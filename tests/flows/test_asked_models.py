@@ -11,6 +11,7 @@ from modelyard.execution import ExecutionConfig
 from modelyard.judges.open_judge import open_elsewhere
 from modelyard.model.subject import Subject
 from tasks.asked_models import fetch_asked
+from tasks.missing import missing
 from tests.unit import small_model
 
 TAUGHT, DISTILLED = (str(Path(__file__).parents[2] / "configs" / "pipeline" / f"tiny-{name}.toml") for name in ("taught", "opd"))
@@ -42,6 +43,11 @@ def test_teacher_of_the_registry_becomes_a_directory_of_the_weights_that_the_con
     monkeypatch.setenv("MODELYARD_TEACHER", "models:/big/1")
     with pytest.raises(ValueError, match=f"its weights are {weights[:16]}, not teacher.weights 00000000"):
         fetch_asked(load_pipeline(DISTILLED, []))
+
+    monkeypatch.setenv("MODELYARD_TEACHER", str(tmp_path / "hf"))
+    other = [one for one in missing(load_pipeline(DISTILLED, [])).others if "teacher" in one]
+    assert other == [f"{tmp_path / 'hf'}: its weights are {weights[:16]}, not teacher.weights 00000000"]
+    assert not [one for one in missing(load_pipeline(DISTILLED, [f"policy.teacher.weights={weights}"])).others if "teacher" in one]
 
     monkeypatch.setenv("MODELYARD_TEACHER", "models:/big/2")
     with pytest.raises(ValueError, match="models:/big/2: not found at"):

@@ -20,7 +20,7 @@ from modelyard.execution import ExecutionConfig
 from modelyard.judges.judge import Asking, Judge
 from modelyard.model.asked import Model
 from modelyard.model.endpoint import Endpoint
-from modelyard.model.subject import Subject, weights_at
+from modelyard.model.subject import Subject
 
 
 class AskedModel(Config):
@@ -100,12 +100,12 @@ def open_elsewhere(config: AskedModel, execution: ExecutionConfig) -> Endpoint |
     where = address(config)
     if config.kind == "endpoint":
         return Endpoint(f"{where}#{config.model}")
-    require_weights(config, Path(where))
-    return Subject.open("directory", Path(where), execution, config.micro_batch)
+    subject = Subject.open("directory", Path(where), execution, config.micro_batch)
+    require_weights(config, Path(where), subject.weights)
+    return subject
 
 
-def require_weights(config: AskedModel, directory: Path) -> None:
-    """Raise ValueError unless the model in ``directory`` has the config's weights."""
-    weights = weights_at(directory)
+def require_weights(config: AskedModel, directory: Path, weights: str) -> None:
+    """Raise ValueError unless ``weights``, the hash of those in ``directory``, are the config's."""
     if not weights.startswith(config.weights):
         raise ValueError(f"{directory}: its weights are {weights[:16]}, not {config.role}.weights {config.weights}")

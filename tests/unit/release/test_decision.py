@@ -9,6 +9,7 @@ from modelyard.adapters.expectations import validate
 from modelyard.formats.contamination import Searched, write_report
 from modelyard.formats.harms import Report, Verdict
 from modelyard.formats.results import read_results
+from modelyard.formats.teacher import Teacher, source
 from modelyard.progress import silent
 from modelyard.release.decision import comparable, gather, read_decision, run, suite_outcome, uses
 from modelyard.release.gates.gate import Decision
@@ -169,6 +170,19 @@ def test_decision_policy_of_comparisons_was_trained_on_them_and_the_card_names_i
     assert [(use.name, use.data) for use in uses("policy", inputs)] == [("reward_comparisons", FEEDBACK)]
     assert read_decision(tmp_path).verdict == "PROMOTE"
     assert "aligned by K-wise DPO with human ratings" in (tmp_path / "card.html").read_text()
+
+
+def test_decision_card_of_a_distilled_policy_names_its_teacher_and_the_licence(inputs: dict[str, Path], tmp_path: Path) -> None:
+    write(inputs["policy"] / "artifact.json", {"name": "policy", "config": {"algorithm": "opd"}, "parents": DATA})
+    teacher = Teacher(name="Elder <1>", licence="CC-BY-4.0", identity="e1e2")
+    write(inputs["policy"] / "sources.json", [source(teacher, served=False)])
+
+    run(CONFIG, inputs, tmp_path, silent, satisfied, agreeing, "line")
+
+    card = (tmp_path / "card.html").read_text()
+    assert "aligned by on-policy distillation from a teacher. Beside" in card
+    assert "Elder &lt;1&gt; e1e2; licence: CC-BY-4.0" in card
+    assert "Elder <1>" not in card
 
 
 def test_decision_line_that_ends_with_feedme_counts_its_model_once_and_names_it(inputs: dict[str, Path], tmp_path: Path) -> None:
