@@ -20,6 +20,7 @@ from modelyard.execution import ExecutionConfig
 from modelyard.judges.judge import Asking, Judge
 from modelyard.model.asked import Model
 from modelyard.model.endpoint import Endpoint
+from modelyard.model.network.architecture import Precision
 from modelyard.model.subject import Subject
 
 
@@ -91,8 +92,8 @@ def open_model(config: JudgeModel, execution: ExecutionConfig, policy: Callable[
     return policy() if config.kind == "policy" else open_elsewhere(config, execution)
 
 
-def open_elsewhere(config: AskedModel, execution: ExecutionConfig) -> Endpoint | Subject:
-    """A model that is none of the line's.
+def open_elsewhere(config: AskedModel, execution: ExecutionConfig, precision: Precision | None = None) -> Endpoint | Subject:
+    """A model that is none of the line's; one in a directory as :meth:`Subject.open` opens it.
 
     Raises:
         ValueError: the environment does not say where it is, or what it names is another model than the config's.
@@ -100,7 +101,7 @@ def open_elsewhere(config: AskedModel, execution: ExecutionConfig) -> Endpoint |
     where = address(config)
     if config.kind == "endpoint":
         return Endpoint(f"{where}#{config.model}")
-    subject = Subject.open("directory", Path(where), execution, config.micro_batch)
+    subject = Subject.open("directory", Path(where), execution, config.micro_batch, precision=precision)
     require_weights(config, Path(where), subject.weights)
     return subject
 

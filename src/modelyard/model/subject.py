@@ -32,6 +32,7 @@ from modelyard.model.inference.score import Scorer
 from modelyard.model.inference.screening import likelihoods, screened
 from modelyard.model.inference.stops import StopTexts
 from modelyard.model.inference.windows import joined, windows
+from modelyard.model.network.architecture import Precision
 from modelyard.model.pictures import Images, Pictures
 from modelyard.model.training.batch import UNLABELLED, Batch
 from modelyard.model.training.engine import Engine
@@ -73,12 +74,26 @@ class Subject:
         return Gallery(self.engine, Pictures(vision, images, blank), placeholder)
 
     @classmethod
-    def open(cls, name: str, directory: Path, execution: ExecutionConfig, micro_batch: int, screen: bool = False) -> Subject:
-        """The model in a directory of ours or of Hugging Face. Raises ValueError where there is neither."""
+    def open(
+        cls,
+        name: str,
+        directory: Path,
+        execution: ExecutionConfig,
+        micro_batch: int,
+        screen: bool = False,
+        precision: Precision | None = None,
+    ) -> Subject:
+        """The model in a directory of ours or of Hugging Face; ``precision``: its own, or fp32 of Hugging Face's, unless told.
+
+        Raises:
+            ValueError: there is neither.
+        """
         weights = weights_at(directory)
         if (directory / "model.json").is_file():
-            return cls(name, model_directory.load(directory, execution), Encoder(directory), weights, micro_batch, screen)
-        engine = conversion.load(directory, execution, precision="fp32")
+            return cls(
+                name, model_directory.load(directory, execution, precision=precision), Encoder(directory), weights, micro_batch, screen
+            )
+        engine = conversion.load(directory, execution, precision=precision or "fp32")
         return cls(name, engine, HubEncoder(directory), weights, micro_batch, screen)
 
     def complete(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:

@@ -21,7 +21,7 @@ from modelyard.model.subject import Subject
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.posttrain.judged.rules import RuleBasedReward, opened_rules
-from modelyard.posttrain.policy.config import OnPolicyConfig, OPDConfig, PPOConfig, RewardedConfig, TokenTeacherConfig
+from modelyard.posttrain.policy.config import OnPolicyConfig, OPDConfig, PPOConfig, RewardedConfig
 from modelyard.posttrain.policy.prompts import asked
 from modelyard.posttrain.policy.rollout import Models, SamplingConfig
 from modelyard.posttrain.policy.verified import require_spoken_about
@@ -109,7 +109,7 @@ def prepare(config: OnPolicyConfig, inputs: Mapping[str, Path], execution: Execu
     encoder = Encoder(inputs["sft"])
     for role in ("reward", "tokens"):
         encoder.require_same(role, inputs[role])
-    teacher, who = opened_teacher(config.teacher, encoder, execution) if isinstance(config, OPDConfig) else (None, None)
+    teacher, who = opened_teacher(config, encoder, execution) if isinstance(config, OPDConfig) else (None, None)
     models = opened_models(config, inputs, execution)._replace(teacher=teacher)
     prompts, records, sampling = asked(config, inputs["feedback"], encoder, models.actor.model.seq_len)
     if teacher:
@@ -129,12 +129,16 @@ def prepare(config: OnPolicyConfig, inputs: Mapping[str, Path], execution: Execu
     )
 
 
-def opened_teacher(config: TokenTeacherConfig, encoder: Encoder, execution: ExecutionConfig) -> tuple[Engine, Teacher]:
-    """The model of others at this run's layout, and who it is. Raises ValueError where it is not the config's or its ids would mean other texts."""
-    teacher = open_elsewhere(config, execution)
+def opened_teacher(config: OPDConfig, encoder: Encoder, execution: ExecutionConfig) -> tuple[Engine, Teacher]:
+    """The model of others at this run's layout and the policy's precision, and who it is.
+
+    Raises:
+        ValueError: it is not the config's, or its ids would mean other texts.
+    """
+    teacher = open_elsewhere(config.teacher, execution, config.precision)
     assert isinstance(teacher, Subject)  # no endpoint, which would score nothing that it did not write
     encoder.require_same_vocabulary("teacher", teacher.encoder)
-    return teacher.engine, Teacher(name=config.name, licence=config.licence, identity=teacher.weights)
+    return teacher.engine, Teacher(name=config.teacher.name, licence=config.teacher.licence, identity=teacher.weights)
 
 
 def require_room(teacher: Engine, longest: int) -> None:

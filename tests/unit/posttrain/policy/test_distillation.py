@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from pydantic import ValidationError
 
 from modelyard.execution import ExecutionConfig
@@ -62,7 +63,9 @@ def test_teacher_with_another_chat_template_teaches_and_one_that_reads_too_littl
     (other / "model.json").write_text(json.dumps({**description, "chat_template": ""}))
     (other / "tokenizer_config.json").write_text("{}")
     monkeypatch.setenv("MODELYARD_TEACHER", str(other))
-    assert loop.prepare(opd_config(), inputs, execution).models.teacher is not None
+    opened = loop.prepare(opd_config(precision="bf16"), inputs, execution).models.teacher
+    assert opened is not None
+    assert {parameter.dtype for parameter in opened.gpt.parameters()} == {torch.bfloat16}, "at the policy's precision"
     description["model"]["seq_len"] = 9
     (other / "model.json").write_text(json.dumps({**description, "chat_template": ""}))
     assert model_directory.read(other).model.seq_len == 9
