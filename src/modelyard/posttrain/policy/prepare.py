@@ -124,7 +124,7 @@ def prepare(config: OnPolicyConfig, inputs: Mapping[str, Path], execution: Execu
         encoder=encoder,
         rules=opened_rules(inputs, execution, models.reference, encoder, records) if "rbrm" in inputs else None,
         pretraining=TokenRows(inputs["tokens"], "train"),
-        sampling=sampling,
+        sampling=sampling._replace(teacher_micro_batch=config.teacher.micro_batch) if isinstance(config, OPDConfig) else sampling,
         teacher=who,
     )
 

@@ -45,6 +45,8 @@ class SamplingConfig(NamedTuple):
     padding: int
     micro_batch: int = 1
     """Rows of a forward pass over finished texts."""
+    teacher_micro_batch: int = 1
+    """The same of the teacher, which may be larger."""
 
 
 class Rollout(NamedTuple):
@@ -113,9 +115,8 @@ def sample(models: Models, prompts: Sequence[list[int]], seed: int, sampling: Sa
     rows = pad_examples([Example(prompt, new) for prompt, new in zip(prompts, drawn.tokens, strict=True)], sampling.padding)
     batch = Batch(rows.tokens, rows.labels, {})
     logprobs, reference = (engine.evaluate(batch, sampling.micro_batch).cpu() for engine in (models.actor, models.reference))
-    values, taught = (
-        engine.evaluate(batch, sampling.micro_batch).cpu() if engine is not None else None for engine in (models.value, models.teacher)
-    )
+    values = models.value.evaluate(batch, sampling.micro_batch).cpu() if models.value is not None else None
+    taught = models.teacher.evaluate(batch, sampling.teacher_micro_batch).cpu() if models.teacher is not None else None
     generated = torch.tensor([logprob for row in drawn.logprobs for logprob in row])
     drift = float((generated - logprobs[rows.mask.bool()]).abs().mean())
     parts = {"model": torch.tensor(scores, dtype=torch.float32)}
