@@ -19,7 +19,7 @@ from modelyard.model.training.engine import Engine
 from modelyard.posttrain import reward
 from modelyard.posttrain.losses import reward_loss, sft_loss
 from modelyard.posttrain.policy import loop
-from modelyard.posttrain.policy.config import OnPolicyConfig
+from modelyard.posttrain.policy.config import RewardedConfig
 from modelyard.posttrain.policy.update import update
 from modelyard.posttrain.preference.config import DPOConfig
 from modelyard.posttrain.preference.losses import preference_loss
@@ -176,7 +176,7 @@ def dpo_work(
 
 
 def iterations(
-    config: OnPolicyConfig, model: ModelConfig, execution: ExecutionConfig, prompts: list[list[int]], steps: int, now: trl_peer.Now
+    config: RewardedConfig, model: ModelConfig, execution: ExecutionConfig, prompts: list[list[int]], steps: int, now: trl_peer.Now
 ) -> Timed:
     """Our sampling and one pass over the samples; prompts and completions always have one length."""
     training = training_of(config, model, execution, prompts)
