@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NamedTuple
 
+import psutil
 from ray.train.torch import TorchConfig
 
 from modelyard import progress
@@ -52,6 +53,7 @@ def join(meeting: Meeting) -> None:
     """On every rank, in its main thread: torchrun's environment variables, the process group, and SIGTERM as
     a request to stop.
     """
+    import ray.util
     from ray.train import get_context
 
     dist: Any = importlib.import_module("torch.distributed")  # its stubs do not export the stores
@@ -78,6 +80,8 @@ def join(meeting: Meeting) -> None:
         use_libuv=True,
     )
     os.environ |= _local(store, rank, ranks)
+    if name := interface(ray.util.get_node_ip_address()):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
     dist.init_process_group(
         meeting.backend,
         store=dist.PrefixStore("default", store),
@@ -86,6 +90,13 @@ def join(meeting: Meeting) -> None:
         timeout=timeout,
     )
     signal.signal(signal.SIGTERM, lambda number, frame: progress.request_stop(progress.Stop.SIGNALLED))
+
+
+def interface(address: str) -> str | None:
+    """The network interface that has an IP address; None where none has. Gloo by itself takes the one of the machine's name, which Debian and
+    Ubuntu put on loopback: ranks of two machines would call themselves."""
+    found = psutil.net_if_addrs()
+    return next((name for name, own in found.items() if any(one.address.partition("%")[0] == address for one in own)), None)
 
 
 def _local(store: Any, rank: int, ranks: int) -> dict[str, str]:
