@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from modelyard.model.network import logit_passes, onednn
+from modelyard.model.network import logit_passes, onednn, weight_gradients
 from modelyard.model.network.logit_passes import Label
 
 KEPT_BYTES = {"cpu": 1 << 31, "cuda": 1 << 32}
@@ -25,20 +25,39 @@ PIECE_ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 30}
 """Logits of one piece: on a CPU 8 MiB in fp32, which stay in its cache; on a GPU enough to fill it."""
 
 
-def label_logprobs(hidden: Tensor, weight: Tensor, labels: Tensor, vocab_size: int, group: Any | None) -> Tensor:
+def label_logprobs(
+    hidden: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    vocab_size: int,
+    group: Any | None,
+    total: Tensor | None = None,
+    shared: bool = False,
+) -> Tensor:
     """log p(label) [T] in fp32 from hidden states [T, h], this rank's rows of the output layer [V / tp, h] and labels [T] (int64).
 
     ``group`` holds the tensor-parallel ranks (None: one). Rows from ``vocab_size`` on are padding and have no probability. The gradient of
-    ``hidden`` is this rank's part of a sum over ``group``.
+    ``hidden`` is this rank's part of a sum over ``group``; that of ``weight`` is added to ``total`` where it is given, and autograd
+    gets none of it where ``shared`` says that the weight has another gradient besides.
     """
-    return _LabelLogprobs.apply(hidden, weight, labels, vocab_size, group)
+    return _LabelLogprobs.apply(hidden, weight, labels, vocab_size, group, total, shared)
 
 
 class _LabelLogprobs(torch.autograd.Function):
     """The vocabulary goes by in blocks of columns; their normalisers are merged as those of tensor-parallel ranks are."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, vocab_size: int, group: Any | None) -> Tensor:
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        labels: Tensor,
+        vocab_size: int,
+        group: Any | None,
+        total: Tensor | None,
+        shared: bool,
+    ) -> Tensor:
+        ctx.total, ctx.shared = total, shared  # not saved by autograd, which would not have it change before the backward pass
         rows, offset, device = hidden.shape[0], 0 if group is None else dist.get_rank(group) * weight.shape[0], hidden.device.type
         ctx.real, ctx.own = min(max(vocab_size - offset, 0), weight.shape[0]), labels - offset
         keep = any(ctx.needs_input_grad[:2]) and rows * ctx.real * hidden.element_size() <= KEPT_BYTES[device]
@@ -68,15 +87,22 @@ class _LabelLogprobs(torch.autograd.Function):
         hidden, weight, logprobs, whole, *normalisers = ctx.saved_tensors
         kept, ctx.kept = ctx.kept, None  # overwritten below: a second backward pass computes it again
         wide, grad_hidden = onednn.computed(hidden), torch.zeros(hidden.shape, dtype=torch.float32, device=hidden.device)
-        grad_weight = torch.zeros_like(weight, dtype=wide.dtype) if ctx.needs_input_grad[1] else None
+        learns = ctx.needs_input_grad[1]
+        grad_weight = torch.zeros_like(weight, dtype=wide.dtype) if learns and ctx.total is None else None
         for number, block in enumerate(_blocks(len(hidden), ctx.real, hidden.device.type)):
             label = Label.of(ctx.own, block)
             known = kept[number] if kept is not None else logit_passes.normalised(product(hidden, weight[block]), label).kept
             slope = onednn.computed(logit_passes.slope(known, normalisers[number], whole, logprobs, grad, label))
             if grad_weight is not None:
                 torch.mm(slope.t(), wide, out=grad_weight[block])
+            elif learns:
+                weight_gradients.add(ctx.total[block], slope, wide)
             grad_hidden += product(slope, weight[block].t())
-        return grad_hidden.to(hidden.dtype), None if grad_weight is None else grad_weight.to(weight.dtype), None, None, None
+        if grad_weight is None:
+            given = weight_gradients.unread(weight) if learns and not ctx.shared else None
+        else:
+            given = grad_weight.to(weight.dtype)
+        return grad_hidden.to(hidden.dtype), given, None, None, None, None, None
 
 
 def product(x: Tensor, weight: Tensor) -> Tensor:
@@ -87,27 +113,32 @@ def product(x: Tensor, weight: Tensor) -> Tensor:
     return (wide @ weight.t()).to(x.dtype)
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """x W^T + b with gradients, of x [..., i], W [o, i] and b [o]."""
-    output: Tensor = _Linear.apply(x, weight)
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, total: Tensor | None = None) -> Tensor:
+    """x W^T + b with gradients, of x [..., i], W [o, i] and b [o]; that of W is added to ``total`` where it is given."""
+    output: Tensor = _Linear.apply(x, weight, total)
     return output if bias is None else output + bias
 
 
 class _Linear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, total: Tensor | None) -> Tensor:
+        ctx.total = total
         ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, weight)
         return product(x.reshape(-1, x.shape[-1]), weight).view(*x.shape[:-1], weight.shape[0])
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, weight = ctx.saved_tensors
         flat = onednn.computed(grad.reshape(-1, grad.shape[-1]))
         grad_x = product(flat, weight.t()).view(*grad.shape[:-1], weight.shape[1]).to(grad.dtype) if ctx.needs_input_grad[0] else None
         if not ctx.needs_input_grad[1]:
-            return grad_x, None
-        return grad_x, (flat.t() @ onednn.computed(x.reshape(-1, x.shape[-1]))).to(weight.dtype)
+            return grad_x, None, None
+        inputs = x.reshape(-1, x.shape[-1])
+        if ctx.total is None:
+            return grad_x, (flat.t() @ onednn.computed(inputs)).to(weight.dtype), None
+        weight_gradients.add(ctx.total, flat, inputs)
+        return grad_x, weight_gradients.unread(weight), None
 
 
 def _blocks(rows: int, columns: int, device: str) -> list[slice]:

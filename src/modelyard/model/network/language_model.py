@@ -21,7 +21,7 @@ from megatron.core.tensor_parallel import (
 from megatron.core.transformer.utils import make_sharded_tensors_for_checkpoint
 from torch import Tensor
 
-from modelyard.model.network import fused, onednn
+from modelyard.model.network import fused, onednn, weight_gradients
 from modelyard.model.network.lora import PLACE, Adapters
 from modelyard.model.network.tiles import Tiles
 from modelyard.model.network.vision import VisionConfig
@@ -97,17 +97,29 @@ class LanguageModel(GPTModel):
         rows, flat, group = hidden.reshape(-1, width), labels.t().reshape(-1), tp if tp.size() > 1 else None
         places = self._places
         assert places is not None, "labels without places"
+        tied = self.output_layer.weight is None  # to the embedding on this stage
+        gradient = (weight_gradients.sum_of(weight), tied)
         if isinstance(places, slice):
-            logprobs = fused.label_logprobs(rows, weight, flat, self.real_vocab, group)
+            logprobs = fused.label_logprobs(rows, weight, flat, self.real_vocab, group, *gradient)
         else:  # prompts and padding need no logits
-            found = fused.label_logprobs(rows[places], weight, flat[places], self.real_vocab, group)
+            found = fused.label_logprobs(rows[places], weight, flat[places], self.real_vocab, group, *gradient)
             logprobs = found.new_zeros(len(flat)).index_copy(0, places, found)
         return -logprobs.view(length, batch).t()
+
+    def summed_in_place(self) -> list[torch.nn.Parameter]:
+        """The trained weights whose whole gradients are added to their sums by the products themselves (see ``weight_gradients``): those of
+        linear layers, and the output layer's unless it is the embedding too."""
+        layers = [module for module in self.modules() if isinstance(module, _OwnProduct)]
+        output = getattr(self, "output_layer", None)
+        weights = [layer.weight for layer in (*layers, *([output] if isinstance(output, ColumnParallelLinear) else []))]
+        return [weight for weight in weights if weight is not None and weight.requires_grad]
 
 
 class _OwnProduct:
     """Mixed into megatron-core's linear layers: the product is ours wherever no communication is woven into its backward pass, and adapters
-    (:mod:`modelyard.model.network.lora`) add to it."""
+    (:mod:`modelyard.model.network.lora`) add to it. The gradient of the weight is added to its sum in either case."""
+
+    weight: torch.nn.Parameter
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
@@ -130,10 +142,13 @@ class _OwnProduct:
         return entries | make_sharded_tensors_for_checkpoint(own, prefix, self.adapters.split_axes(), sharded_offsets, **groups)
 
     def _forward_impl(self, input: Tensor, weight: Tensor, *args: Any, **settings: Any) -> Tensor:
-        if args or settings["allreduce_dgrad"] or settings["sequence_parallel"] or settings["gradient_accumulation_fusion"]:
-            output = super()._forward_impl(onednn.computed(input), onednn.computed(weight), *args, **settings)  # type: ignore[misc]
-            return output.to(input.dtype)
-        return fused.linear(input, weight, settings["bias"])
+        total = weight_gradients.sum_of(weight) if weight.requires_grad else None
+        if not (args or settings["allreduce_dgrad"] or settings["sequence_parallel"]):
+            return fused.linear(input, weight, settings["bias"], total)
+        wide: Any = onednn.computed(weight)
+        if total is not None:
+            wide.main_grad, settings["gradient_accumulation_fusion"] = total, True
+        return super()._forward_impl(onednn.computed(input), wide, *args, **settings).to(input.dtype)  # type: ignore[misc]
 
 
 class ColumnParallel(_OwnProduct, ColumnParallelLinear):

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from modelyard import progress
 from modelyard.execution import ExecutionConfig
-from modelyard.model.network import architecture, attention, chunks, context, devices, initialization, parallel
+from modelyard.model.network import architecture, attention, chunks, context, devices, initialization, parallel, weight_gradients
 from modelyard.model.network.architecture import Head, ModelConfig, Precision
 from modelyard.model.network.lora import LoRAConfig
 from modelyard.model.training import optimizer
@@ -76,6 +76,7 @@ class Engine(Stored):
         widths = GPU_WIDTHS if self.device.type == "cuda" else 1
         self._sequence_multiple = self._width_multiple = widths if self.layout.cp == 1 else math.lcm(widths, 2 * self.layout.cp)
         self.chunks = self._wrap(modules) if optim else modules
+        self._summed_in_place = [weight for chunk in modules for weight in chunks.bare(chunk).summed_in_place()] if optim else []
         if optim and execution.compile:
             for layer in self.gpt.decoder.layers:
                 layer.compile()
@@ -91,6 +92,7 @@ class Engine(Stored):
         settings = DistributedDataParallelConfig(
             grad_reduce_in_fp32=True, overlap_grad_reduce=False, use_distributed_optimizer=True, average_in_collective=False
         )
+        weight_gradients.install()
         wrapped = [DistributedDataParallel(module.config, settings, module) for module in modules]
 
         def finish(parts: list[Any], count: Tensor, **groups: Any) -> None:
@@ -153,6 +155,7 @@ class Engine(Stored):
         self.split_sequences(True)
         for chunk in self.chunks:
             chunk.zero_grad_buffer()
+        weight_gradients.expect(self._summed_in_place)
         self.optimizer.zero_grad()
         batches = [batch] if isinstance(batch, Batch) else batch
         metrics = self._run([self._slice(each, micro_batch) for each in batches], micro_batch, loss_fn, backward=True)
