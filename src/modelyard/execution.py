@@ -55,6 +55,9 @@ class ExecutionConfig(Config):
     offload_optimizer: bool = False
     """Keep AdamW's state of the policy and its critic in host memory while an iteration samples, for as much more room on the device as it takes
     there (12 bytes a parameter in bf16, 8 in fp32, over the replicas) and for two copies an iteration; what is trained is the same to the bit."""
+    overlap: Literal["auto", "always", "never"] = "auto"
+    """Whether replicas sum gradients beside the backward pass and gather updated weights beside the next forward pass, instead of behind
+    the one and before the other: on GPUs (``auto``), on CPUs too, or nowhere. Models that are shown images never do."""
     compile: bool = False
     """Train with layers, and on a CPU generate with a step, compiled by torch.compile: faster, for a slow first one
     (docs/benchmarks.md) of every shape and, in generation, of every number of sequences drawn together."""

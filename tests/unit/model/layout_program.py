@@ -21,6 +21,7 @@ from modelyard.model.network.rope import YarnScaling
 from modelyard.model.network.variant import LLAMA, Variant
 from modelyard.model.network.vision import VisionConfig
 from modelyard.model.pictures import Pictures
+from modelyard.model.training import overlap
 from modelyard.model.training.batch import SEGMENTS, STEM, UNLABELLED, Batch, LossOutput
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.optimizer import OptimizerConfig
@@ -77,6 +78,9 @@ LAYOUTS: dict[int, dict[str, Split]] = {
         ),
         "pp2-vp2-full": Split({**VP2, "recompute": "full"}, (), ("llama-deep_untied",)),
         "dp2": Split(DP2, ("llama-tied",), ("llama-images", "llama-shown", "gpt-untied", "llama-adapters", "llama-experts")),
+        "dp2-overlap": Split({**DP2, "overlap": "always"}, ("llama-untied",), ("llama-tied", "gpt-untied", "llama-adapters")),
+        "ep2-overlap": Split({**EP2, "overlap": "always"}, (), ("llama-experts",)),
+        "cp2-overlap": Split({**CP2, "overlap": "always"}, (), ("llama-variant", "llama-experts")),
         "cp2": Split(
             CP2,
             ("llama-variant",),
@@ -98,6 +102,8 @@ LAYOUTS: dict[int, dict[str, Split]] = {
         "tp2-sp-cp2": Split({**SP2, **CP2}, (), ("llama-variant", "gpt-untied", "llama-experts")),
         "pp2-vp2-cp2": Split({**VP2, **CP2}, (), ("llama-deep_tied", "llama-deep_variant")),
         "dp2-pp2": Split({**PP2, **DP2}, (), ("llama-tied", "gpt-tied")),
+        "dp2-pp2-vp2-overlap": Split({**VP2, **DP2, "overlap": "always"}, (), ("llama-deep_tied",)),
+        "dp2-tp2-overlap": Split({**SP2, **DP2, "overlap": "always"}, (), ("llama-untied",)),
     },
 }
 
@@ -273,12 +279,14 @@ def measure(execution: ExecutionConfig, name: str, first: Path, saved: Path | No
     shape = case(name)
     data, lm, scalar = batch_of(shape), engine(execution, name, "lm"), engine(execution, name, "scalar")
     steps = [lm.train_step(data, 2, masked_loss)]
+    gathering = sum(group.param_gather_handle is not None for group in lm._gathered)
     lm.save(first)
     steps += [e.train_step(data, 2, masked_loss) for e in (lm, lm, scalar, scalar)]
     steps.append(scalar.train_step(comparisons_of(shape), 2, reward_loss))
     result: dict[str, Any] = {
         "loss": [step["loss"] for step in steps],
         "grad_norm": [step["grad_norm"] for step in steps],
+        "gathering": gathering,
         "state": sum(moments["exp_avg"].numel() for part in lm.optimizer.chained_optimizers for moments in part.optimizer.state.values()),
     }
     if saved:
@@ -298,6 +306,7 @@ def main() -> None:
     from megatron.core import parallel_state
 
     root, kind, results = Path(sys.argv[1]), sys.argv[2], {}
+    overlap.BUCKET = 4096  # of several buckets
     dist.init_process_group("gloo")
     ranks = dist.get_world_size()
     for layout, split in LAYOUTS[ranks].items():

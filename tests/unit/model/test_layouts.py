@@ -127,6 +127,11 @@ def test_distributed_optimizer_at_two_replicas_keeps_half_of_the_state_on_each(r
     assert two <= 0.55 * one
 
 
+def test_weights_of_an_update_are_gathered_in_several_pieces_beside_what_follows(results: Measured) -> None:
+    assert results.answers["dp2-overlap/llama-untied"]["gathering"] > 4
+    assert results.answers["dp2/llama-tied"]["gathering"] == 0
+
+
 @pytest.mark.parametrize("case", ["llama-tied", "gpt-untied"])
 @pytest.mark.parametrize("micro_batch", [1, 4, 8])
 def test_gradient_accumulation_in_other_pieces_is_the_same_step(results: Measured, case: str, micro_batch: int) -> None:

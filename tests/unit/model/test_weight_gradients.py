@@ -40,9 +40,9 @@ def test_gradients_added_by_products_are_those_that_autograd_hands_over(
     monkeypatch.setattr(weight_gradients, "unread", lambda weight: given.append(weight) or torch.full_like(weight, float("nan")))
     found = gradients(case, precision)
     assert bool(given) == (case != "llama-adapters")
-    # autograd's are rounded to the weights' precision, a micro-batch's at a time
-    allowed = 1e-6 if precision == "fp32" else 2.0**-8
     for name, sums in expected.items():
+        # autograd's are rounded to the weights' precision, a micro-batch's at a time; those of a tied embedding are added in another order
+        allowed = 2.0**-8 if precision == "bf16" else 1e-6 if "word_embeddings" in name else 0.0
         assert (found[name] - sums).norm() <= allowed * sums.norm(), name
 
 

@@ -1,10 +1,10 @@
 """Weight gradients added in fp32 to the sum over micro-batches, inside the product that makes them.
 
 megatron-core's DDP keeps that sum in ``weight.main_grad`` and adds to it what autograd hands over: of a bf16 weight a
-gradient rounded to bf16, written and read once more than needed. megatron-core's cure is a kernel of Apex's; here torch's own product adds: cuBLAS
-takes bf16 factors and an fp32 sum, and so does a CPU that computes products in fp32. Only where a CPU's own bf16 instructions compute it is a
-product rounded first. Autograd gets a tensor that nobody reads, since DDP's hooks want one. Left out: embeddings and
-experts, whose gradients are no plain product, and adapters.
+gradient rounded to bf16, written and read once more than needed. megatron-core's cure is a kernel of Apex's; here torch's own
+product adds: on a GPU cuBLAS takes bf16 factors and an fp32 sum. On a CPU the product comes first, rounded only where its own bf16
+instructions compute it. Autograd gets a tensor that nobody reads, since DDP's hooks want one. Left out: embeddings and experts, whose gradients are
+no plain product, and adapters.
 """
 
 from __future__ import annotations
@@ -31,13 +31,12 @@ def add(total: Tensor, grad: Tensor, x: Tensor) -> None:
 
 
 def _add(total: Tensor, grad: Tensor, x: Tensor) -> None:
-    grad, x = onednn.computed(grad), onednn.computed(x)
-    if total.dtype == x.dtype:
+    if total.device.type == "cpu":  # in fp32 what autograd and DDP make, to the bit
+        total += onednn.computed(grad).t() @ onednn.computed(x)
+    elif total.dtype == x.dtype:
         total.addmm_(grad.t(), x)
-    elif total.device.type == "cuda":
-        torch.addmm(total, grad.t(), x, out_dtype=total.dtype, out=total)
     else:
-        total += grad.t() @ x
+        torch.addmm(total, grad.t(), x, out_dtype=total.dtype, out=total)
 
 
 _compiled_add = torch.library.custom_op("modelyard::add_weight_gradient", _add, mutates_args=("total",))

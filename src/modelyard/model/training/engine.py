@@ -23,7 +23,7 @@ from modelyard.execution import ExecutionConfig
 from modelyard.model.network import architecture, attention, chunks, context, devices, initialization, parallel, weight_gradients
 from modelyard.model.network.architecture import Head, ModelConfig, Precision
 from modelyard.model.network.lora import LoRAConfig
-from modelyard.model.training import optimizer
+from modelyard.model.training import optimizer, overlap
 from modelyard.model.training.batch import SEGMENTS, STEM, UNLABELLED, Batch, LossFn, LossOutput, labelled, segmented, to_device
 from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.model.training.state import Part, Stored
@@ -65,8 +65,9 @@ class Engine(Stored):
         self.model, self.head, self.seed, self.precision, self.dropout, self.lora = model, head, seed, precision, dropout, lora
         self.layout, self.device = parallel.initialize(execution), parallel.device()
         self.part, self.step, self.compile = part, 0, execution.compile
+        self._gathered: list[Any] = []  # the buckets whose weights are gathered beside what follows an update
         modules = [architecture.build(model, execution, self.layout, precision, head, dropout, lora, n) for n in range(self.layout.vp)]
-        self.gpt = chunks.as_one(modules)
+        self._gpt = chunks.as_one(modules)
         own = self._share(body) if body is not None else None
         initialization.initialize_weights(self.gpt, model, self.layout, seed, own)
         if self.is_partial:
@@ -75,22 +76,23 @@ class Engine(Stored):
         self._sequence_parallel = [switch for module in modules for switch in _sequence_parallel_switches(module)]
         widths = GPU_WIDTHS if self.device.type == "cuda" else 1
         self._sequence_multiple = self._width_multiple = widths if self.layout.cp == 1 else math.lcm(widths, 2 * self.layout.cp)
-        self.chunks = self._wrap(modules) if optim else modules
+        self.chunks = self._wrap(modules, overlap.wanted(execution, model, self.device)) if optim else modules
         self._summed_in_place = [weight for chunk in modules for weight in chunks.bare(chunk).summed_in_place()] if optim else []
         if optim and execution.compile:
             for layer in self.gpt.decoder.layers:
-                layer.compile()
+                layer.forward = torch.compile(layer.forward)  # without the hooks around it
         self.optimizer = optimizer.create(optim, self.chunks, precision) if optim else None
         self._clip_grad = optim.clip_grad if optim else 0.0
         self.schedule = optimizer.schedule(optim, self.optimizer, total_steps) if optim else None
         if optim is None:
             self.gpt.requires_grad_(False)
 
-    def _wrap(self, modules: Sequence[Any]) -> list[Any]:
+    def _wrap(self, modules: Sequence[Any], overlaps: bool) -> list[Any]:
         from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig, finalize_model_grads
 
+        overlapping = overlap.settings(overlaps, self.layout.samplers)
         settings = DistributedDataParallelConfig(
-            grad_reduce_in_fp32=True, overlap_grad_reduce=False, use_distributed_optimizer=True, average_in_collective=False
+            grad_reduce_in_fp32=True, use_distributed_optimizer=True, average_in_collective=False, **overlapping
         )
         weight_gradients.install()
         wrapped = [DistributedDataParallel(module.config, settings, module) for module in modules]
@@ -103,10 +105,20 @@ class Engine(Stored):
         config = modules[0].config  # the schedule asks no other
         config.finalize_model_grads_func = finish
         config.no_sync_func = [part.no_sync for part in wrapped] if len(wrapped) > 1 else wrapped[0].no_sync
-        for group in (group for part in wrapped for group in (*part.bucket_groups, *part.expert_parallel_bucket_groups)):
+        for group in overlap.groups(wrapped):
             if group.intra_distributed_optimizer_instance_size == 1:  # gloo copies every gradient and weight that it sends to nobody
-                group.start_grad_sync = group.start_param_sync = lambda *_, **__: None
+                group.start_grad_sync = group.finish_grad_sync = group.start_param_sync = lambda *_, **__: None
+        if overlaps:
+            self._gathered = overlap.groups(wrapped)
+            for part in wrapped:
+                overlap.wait_where_used(part)
         return wrapped
+
+    @property
+    def gpt(self) -> Any:
+        """This rank's model without megatron-core's wrappers, several chunks as one (:mod:`modelyard.model.network.chunks`)."""
+        overlap.wait(self._gathered)
+        return self._gpt
 
     def _share(self, body: Engine) -> set[str]:
         """Put the other engine's parameters in the place of those that this one does not train; returns the names of the rest."""
@@ -167,7 +179,7 @@ class Engine(Stored):
         if metrics["loss"] > loss_limit:
             self.step += 1
             return {**metrics, "skipped": 1.0, "lr": lr}
-        grad_norm = optimizer.step(self.optimizer, self._clip_grad, self._count)
+        grad_norm = optimizer.step(self.optimizer, self._clip_grad, self._count, lambda: overlap.begin(self._gathered))
         if not math.isfinite(grad_norm):
             raise NotFiniteError(f"rank {self.layout.rank}: gradient norm is {grad_norm} at step {self.step}", self.layout.rank)
         self.step += 1

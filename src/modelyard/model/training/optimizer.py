@@ -80,9 +80,9 @@ def create(config: OptimizerConfig, chunks: list[Any], precision: Precision) -> 
     return whole
 
 
-def step(optimizer: Any, clip_grad: float, count: torch.Tensor) -> float:
+def step(optimizer: Any, clip_grad: float, count: torch.Tensor, gather: Callable[[], None]) -> float:
     """One update by the mean of summed gradients over ``count`` labels; returns the norm of that mean, before
-    clipping.
+    clipping. ``gather`` begins to gather what the replicas have updated where the optimizer does not.
 
     Dividing, clipping and refusing what is not finite happen inside AdamW's one pass over memory (torch's
     ``grad_scale`` and ``found_inf``), so the host waits for a device once, for the norm. A norm that is not
@@ -96,6 +96,7 @@ def step(optimizer: Any, clip_grad: float, count: torch.Tensor) -> float:
         part.optimizer.grad_scale, part.optimizer.found_inf = scale, (~norm.isfinite()).float()
     host_copy.before_change()
     optimizer.step_with_ready_grads()
+    gather()
     return float(devices.on_host(norm))
 
 

@@ -36,14 +36,17 @@ class Stored:
     step: int
     chunks: list[Any]
     """This rank's model in megatron-core's wrappers; several models in an interleaved pipeline."""
-    gpt: Any
-    """The same without wrappers, as one (:mod:`modelyard.model.network.chunks`)."""
     optimizer: Any
     schedule: Any
     lora: LoRAConfig | None
     part: Part
     base: str = ""
     """Hash of the checkpoint whose weights stand below what is trained; "" where there are none or it came from no file."""
+
+    @property
+    def gpt(self) -> Any:
+        """The same without wrappers, as one (:mod:`modelyard.model.network.chunks`), its weights whole."""
+        raise NotImplementedError
 
     def _is_trained(self, name: str) -> bool:
         """Whether the parameter of this name is trained: all of :data:`Part` are but for those below adapters; a scalar head is trained with
