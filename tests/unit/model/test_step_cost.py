@@ -26,8 +26,33 @@ from . import layout_program as program
 pytestmark = pytest.mark.numerics
 
 WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_consecutive", "equal", "is_nonzero")
-FREE = ("view", "_unsafe_view", "t", "transpose", "permute", "slice", "select", "expand", "detach", "alias", "unsqueeze", "squeeze", "split")
-FREE += ("as_strided", "empty", "empty_like", "new_empty", "empty_strided", "unbind", "lift_fresh", "_reshape_alias", "chunk", "split_with_sizes")
+FREE = (
+    "view",
+    "_unsafe_view",
+    "t",
+    "transpose",
+    "permute",
+    "slice",
+    "select",
+    "expand",
+    "detach",
+    "alias",
+    "unsqueeze",
+    "squeeze",
+    "split",
+)
+FREE += (
+    "as_strided",
+    "empty",
+    "empty_like",
+    "new_empty",
+    "empty_strided",
+    "unbind",
+    "lift_fresh",
+    "_reshape_alias",
+    "chunk",
+    "split_with_sizes",
+)
 
 WEIGHTS_OF_A_LAYER = 6
 OF_A_LAYER = {True: 115, False: 137}
