@@ -266,7 +266,7 @@ def sampled(lm: Engine) -> Generation:
         gallery = Gallery(lm, PICTURES, PLACEHOLDER)
         shown = ["square-1", "wide-1", "square-1"]
         prompts = [gallery.numbered([*ids, *[PLACEHOLDER] * PICTURES.positions(i), 5], [i]) for ids, i in zip(PROMPTS, shown, strict=True)]
-    return generate(lm, prompts, max_new_tokens=8, temperature=1.0, seed=5, gallery=gallery)
+    return generate(lm, prompts, max_new_tokens=8, temperature=1.0, seed=5, gallery=gallery, batch=2)
 
 
 def measure(execution: ExecutionConfig, name: str, first: Path, saved: Path | None) -> dict[str, Any]:

@@ -57,8 +57,9 @@ def generate(
     """Sample from a language model; greedy at temperature 0. The same result on every rank.
 
     ``top_p``: draw only from the likeliest tokens that together have this much probability (at ``temperature``). ``gallery``: of the images in
-    the prompts, in which they stand by its numbers. ``drop_finished``: no more steps for sequences that have ended, half a batch at a time; the
-    same tokens, and log-probabilities to the rounding of products with fewer rows (on some processors to the bit).
+    the prompts, in which they stand by its numbers. ``batch``: sequences that a rank decodes at once, at most. ``drop_finished``: no more
+    steps for sequences that have ended, half a batch at a time; the same tokens, and log-probabilities to the rounding of products with
+    fewer rows (on some processors to the bit).
 
     Raises:
         ValueError: an empty prompt, prompt and new tokens longer than the model's ``seq_len``, or a ``top_p`` outside (0, 1].
@@ -73,10 +74,11 @@ def generate(
     uniforms = torch.rand(len(prompts), max_new_tokens, generator=torch.Generator().manual_seed(seed))
     tokens: list[list[int]] = [[]] * len(prompts)
     logprobs: list[list[float]] = [[]] * len(prompts)
-    done = 0
+    done, ranks = 0, engine.layout.samplers
     with torch.inference_mode():
-        weights = Weights(engine, max(1, min(batch, len(prompts))))
-    for chosen in groups([len(p) for p in prompts], batch, max_new_tokens, READING[parallel.device().type]):
+        weights = Weights(engine, max(1, min(batch, -(-len(prompts) // ranks))))
+    # each rank reads the weights for its share of the sequences
+    for chosen in groups([len(p) for p in prompts], batch * ranks, max_new_tokens, READING[parallel.device().type] * ranks):
         part = [prompts[i] for i in chosen]
         stops = (stop_ids, stop_texts)
         new, logp = _generate_batch(
