@@ -12,7 +12,7 @@ import os
 from modelyard.adapters.home import home
 from modelyard.adapters.mlflow.model_source import local_directory
 from modelyard.judges.open_judge import AskedModel, require_weights
-from modelyard.model.subject import weights_at
+from modelyard.model.model_directory import weights_at
 from tasks.line_config import LineConfig
 from tasks.missing import tables
 

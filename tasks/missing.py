@@ -33,7 +33,7 @@ from modelyard.evals.suite import EvalsConfig
 from modelyard.execution import ExecutionConfig
 from modelyard.judges.open_judge import AskedModel, address, require_weights
 from modelyard.judges.sandbox.run import require
-from modelyard.model.subject import weights_at
+from modelyard.model.model_directory import weights_at
 from modelyard.posttrain.judged.ai_feedback import FlagFile
 from modelyard.posttrain.policy.config import RewardedConfig
 from modelyard.pretrain import import_model

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from modelyard.desk.work.batches import BatchConfig, ItemRow
     from modelyard.desk.work.export import Label
     from modelyard.model.asked import Model
-    from modelyard.model.subject import ScorerModel
+    from modelyard.model.scorer_model import ScorerModel
 
 
 class Form(StrEnum):
@@ -152,7 +152,7 @@ def reward_model(spec: str, threads: int) -> ScorerModel:
     from modelyard.commands.evaluate import CACHE, MICRO_BATCH
     from modelyard.execution import ExecutionConfig
     from modelyard.formats import json_file
-    from modelyard.model.subject import ScorerModel
+    from modelyard.model.scorer_model import ScorerModel
 
     directory = local_directory(spec, CACHE / "models")
     if json_file.table(directory / "model.json", "head")["head"] != "scalar":

@@ -56,7 +56,8 @@ from modelyard.model import model_directory
 from modelyard.model.asked import InChat, Sampled
 from modelyard.model.encoder import Encoder
 from modelyard.model.network import parallel
-from modelyard.model.subject import ScorerModel, Subject
+from modelyard.model.scorer_model import ScorerModel
+from modelyard.model.subject import Subject
 from modelyard.progress import Report
 from modelyard.stats.estimate import Estimate
 from modelyard.store.file_hash import sha256_tree

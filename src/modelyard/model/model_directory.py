@@ -16,7 +16,7 @@ from typing import NamedTuple, get_args
 import torch.distributed as dist
 from pydantic import ValidationError
 
-from modelyard.config import first_error
+from modelyard.config import digest, first_error
 from modelyard.execution import ExecutionConfig
 from modelyard.formats import json_file
 from modelyard.model.checkpoints import checkpoint
@@ -30,6 +30,7 @@ from modelyard.model.training.engine import Engine
 from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.model.training.state import Part
 from modelyard.model.training.trainer import History
+from modelyard.store.file_hash import sha256_file, sha256_tree
 
 ADAPTER = "adapter"
 """Folder of a model that was trained by adapters."""
@@ -146,3 +147,17 @@ def adapter_on(directory: Path, body: Engine) -> Adapter | None:
         return None
     adapter = adapter_file.read(directory / ADAPTER)
     return adapter if body.base and adapter.base == body.base else None
+
+
+def weights_at(directory: Path) -> str:
+    """Hash of the weights in a directory of ours or of Hugging Face. Raises ValueError where there is neither."""
+    if (directory / "model.json").is_file():
+        return sha256_tree(directory / "checkpoint")
+    if (directory / "config.json").is_file():
+        return weights_of(directory)
+    raise ValueError(f"{directory}: neither a model directory (model.json) nor a Hugging Face one (config.json)")
+
+
+def weights_of(directory: Path) -> str:
+    """Hash of the weights in a Hugging Face directory."""
+    return digest([sha256_file(file) for file in sorted(directory.glob("*.safetensors"))])

@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 
-from modelyard.config import digest
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import Prompt, images_of, is_text
 from modelyard.formats.token_rows import PackedRows
@@ -33,11 +31,11 @@ from modelyard.model.inference.screening import likelihoods, screened
 from modelyard.model.inference.stops import StopTexts
 from modelyard.model.inference.windows import joined, windows
 from modelyard.model.network.architecture import Precision
+from modelyard.model.padded_rows import batches, pad
 from modelyard.model.pictures import Images, Pictures
 from modelyard.model.training.batch import UNLABELLED, Batch
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.token_data import sequences
-from modelyard.store.file_hash import sha256_file, sha256_tree
 
 ENCODED_TOGETHER = 256
 """Questions whose tokens exist as encodings at a time."""
@@ -88,7 +86,7 @@ class Subject:
         Raises:
             ValueError: there is neither.
         """
-        weights = weights_at(directory)
+        weights = model_directory.weights_at(directory)
         if (directory / "model.json").is_file():
             return cls(
                 name, model_directory.load(directory, execution, precision=precision), Encoder(directory), weights, micro_batch, screen
@@ -276,54 +274,3 @@ class Subject:
         drawn = generate(self.engine, rows.before(position), max_new_tokens=1, temperature=0.0, seed=0)
         confidences = [min(1.0, float(np.exp(line[0]))) for line in drawn.logprobs]
         return confidences, [new[0] == there for new, there in zip(drawn.tokens, rows.tokens[:, position].tolist(), strict=True)]
-
-
-class ScorerModel:
-    """The scorer model: a value for a whole text (read at its last token)."""
-
-    def __init__(self, directory: Path, execution: ExecutionConfig, micro_batch: int) -> None:
-        self.encoder, self.micro_batch = Encoder(directory), micro_batch
-        self.engine = model_directory.load(directory, execution, head="scalar")
-        self.weights = sha256_tree(directory / "checkpoint")
-
-    def scores(self, documents: Sequence[Sequence[int]]) -> list[float]:
-        """Score of each document (token ids); longer ones than the model reads are cut on the right."""
-        rows = [list(document)[: self.engine.model.seq_len] for document in documents]
-        result = [0.0] * len(rows)
-        for chosen in batches(rows, self.micro_batch):
-            padded = pad([rows[i] for i in chosen], self.encoder.padding)
-            values = self.engine.evaluate(Batch(padded, padded, {}), self.micro_batch)
-            for line, i in zip(values.tolist(), chosen, strict=True):
-                result[i] = line[len(rows[i]) - 1]
-        return result
-
-
-def weights_at(directory: Path) -> str:
-    """Hash of the weights in a directory of ours or of Hugging Face. Raises ValueError where there is neither."""
-    if (directory / "model.json").is_file():
-        return sha256_tree(directory / "checkpoint")
-    if (directory / "config.json").is_file():
-        return weights_of(directory)
-    raise ValueError(f"{directory}: neither a model directory (model.json) nor a Hugging Face one (config.json)")
-
-
-def weights_of(directory: Path) -> str:
-    """Hash of the weights in a Hugging Face directory."""
-    return digest([sha256_file(file) for file in sorted(directory.glob("*.safetensors"))])
-
-
-def batches(rows: Sequence[Sequence[int]], size: int) -> list[list[int]]:
-    """Indices in batches of at most ``size`` rows of like length: the longest is at most a third and 16 tokens longer than the shortest, so that
-    little of what is computed is padding."""
-    found: list[list[int]] = []
-    for i in sorted(range(len(rows)), key=lambda i: len(rows[i])):
-        if not found or len(found[-1]) == size or len(rows[i]) > len(rows[found[-1][0]]) * 4 / 3 + 16:
-            found.append([])
-        found[-1].append(i)
-    return found
-
-
-def pad(rows: Sequence[Sequence[int]], padding: int) -> torch.Tensor:
-    """Token ids [B, S] int64, padded on the right."""
-    width = max(len(row) for row in rows)
-    return torch.tensor([[*row, *[padding] * (width - len(row))] for row in rows])

@@ -14,8 +14,9 @@ from modelyard.model.encoder import Encoder
 from modelyard.model.hf.tokenizer import HubEncoder
 from modelyard.model.inference.gallery import Gallery
 from modelyard.model.inference.slots import Slots
+from modelyard.model.model_directory import weights_of
 from modelyard.model.pictures import Images
-from modelyard.model.subject import Subject, weights_of
+from modelyard.model.subject import Subject
 from modelyard.serving.batcher import Asked, Batcher, Piece, UnderWay
 from modelyard.serving.content_filter import ContentFilter
 from modelyard.serving.protocol import ChatRequest, CompletionRequest, Said

@@ -24,7 +24,7 @@ from modelyard.desk.work.export import labels
 from modelyard.desk.work.value import disagreement, unsureness
 from modelyard.execution import ExecutionConfig
 from modelyard.model import model_directory
-from modelyard.model.subject import ScorerModel
+from modelyard.model.scorer_model import ScorerModel
 from modelyard.model.training.trainer import History
 from modelyard.posttrain.rows.encoding import whole
 from tests.unit import small_model

@@ -25,7 +25,8 @@ from modelyard.formats.token_rows import PackedRows, TokenRows, write_rows
 from modelyard.model import model_directory
 from modelyard.model.asked import Decoding
 from modelyard.model.network.architecture import ModelConfig
-from modelyard.model.subject import ScorerModel, Subject
+from modelyard.model.scorer_model import ScorerModel
+from modelyard.model.subject import Subject
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.trainer import History
 from modelyard.progress import silent

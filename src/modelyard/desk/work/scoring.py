@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from modelyard.desk.work.batches import ItemRow
-from modelyard.model.subject import ScorerModel
+from modelyard.model.scorer_model import ScorerModel
 from modelyard.posttrain.rows.encoding import whole
 
 
