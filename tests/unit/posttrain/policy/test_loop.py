@@ -245,7 +245,8 @@ def test_averaged_weights_in_bf16_move_wherever_the_actors_do_and_resume_whole(
     actor, averaged = weights(training.models.actor), weights(training.ema)
     moved = {name: (value.float() != start[name].float()) for name, value in actor.items()}
     followed = sum(int(((averaged[name] != start[name]) & moved[name]).sum()) for name in moved)
-    assert followed == sum(int(mask.sum()) for mask in moved.values()) > 0
+    # all, but for one in thousands whose three moves cancel to the last digit; kept in bf16 hardly any would
+    assert followed > 0.999 * sum(int(mask.sum()) for mask in moved.values()) > 0
     with checkpoints_written():
         ppo.keep(training, tmp_path, History(), execution)
     [kept] = (tmp_path / "ema").iterdir()
