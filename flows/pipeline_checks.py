@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, get_args
 
 from modelyard.closest import did_you_mean
 from modelyard.data.corpus.document import Kind
+from modelyard.data.feedback.rows import COMPARED
 from modelyard.data.instructions.config import InstructionsConfig
 from modelyard.data.tokens.token_files import BaseTokensConfig, TokensConfig
 from modelyard.posttrain.policy.config import OPDConfig
@@ -114,6 +115,8 @@ def check_policy(config: PipelineConfig) -> None:
         raise ValueError("reward.split must be 'reward' and gold.split 'gold': the judge must not have seen what the policy is rewarded by")
     if config.feedback.votes is None and config.feedback.splits.gold == 0:
         raise ValueError("feedback.splits.gold: 0 leaves the gold reward model no comparisons")
+    if config.feedback.votes is None and not any(file.shape in COMPARED for file in config.feedback.files):
+        raise ValueError(f"feedback.files: none holds comparisons ({', '.join(COMPARED)}), and the reward models learn from nothing else")
 
 
 def check_vision(config: PipelineConfig) -> None:

@@ -11,12 +11,10 @@ import os
 
 from modelyard.adapters.home import home
 from modelyard.adapters.mlflow.model_source import local_directory
-from modelyard.judges.open_judge import AskedModel, require_weights
+from modelyard.judges.open_judge import REGISTERED, AskedModel, require_found, require_weights
 from modelyard.model.model_directory import weights_at
 from tasks.line_config import LineConfig
 from tasks.missing import tables
-
-REGISTERED = ("models:/", "runs:/")
 
 
 def fetch_asked(config: LineConfig) -> None:
@@ -32,3 +30,5 @@ def fetch_asked(config: LineConfig) -> None:
             directory = local_directory(where, home() / "fetched" / "models").absolute()
             require_weights(table, directory, weights_at(directory))  # now, not after an hour of training
             os.environ[variable] = str(directory)
+        elif where:  # a line whose stages the store has needs none
+            require_found(table)

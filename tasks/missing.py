@@ -11,12 +11,12 @@ import importlib.util
 import os
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from modelyard.adapters import signing
 from modelyard.config import Config, complaint
 from modelyard.data.corpus.config import CorpusConfig
+from modelyard.data.feedback import files as feedback_files
 from modelyard.data.feedback.files import FeedbackFile
 from modelyard.data.feedback.image_files import ImageFile
 from modelyard.data.feedback.tasks import TaskSet, require_library
@@ -31,9 +31,8 @@ from modelyard.evals.catalog.rows import MissingDataError
 from modelyard.evals.gather import GatherConfig
 from modelyard.evals.suite import EvalsConfig
 from modelyard.execution import ExecutionConfig
-from modelyard.judges.open_judge import AskedModel, address, require_weights
+from modelyard.judges.open_judge import AskedModel, require_found
 from modelyard.judges.sandbox.run import require
-from modelyard.model.model_directory import weights_at
 from modelyard.posttrain.judged.ai_feedback import FlagFile
 from modelyard.posttrain.policy.config import RewardedConfig
 from modelyard.pretrain import import_model
@@ -109,8 +108,12 @@ def _source(source: SourceConfig, execution: ExecutionConfig) -> None:
         stream.shards(source, Store(execution.store, execution.scratch).scratch, float("inf"), execution.roots)
 
 
-def _feedback(file: FeedbackFile | ImageFile, execution: ExecutionConfig) -> None:
-    what = f"feedback {'images' if isinstance(file, ImageFile) else 'file'} {file.name}"
+def _feedback(file: FeedbackFile, execution: ExecutionConfig) -> None:
+    feedback_files.read(file, execution.roots)
+
+
+def _pictured(file: ImageFile, execution: ExecutionConfig) -> None:
+    what = f"feedback images {file.name}"
     require_sha256(find_input(file.path, execution.roots, what), file.sha256, what)
 
 
@@ -127,11 +130,8 @@ def _model(model: ImportedModel, execution: ExecutionConfig) -> None:
 
 
 def _asked(model: AskedModel, execution: ExecutionConfig) -> None:
-    if model.kind == "policy":
-        return
-    where = address(model)
-    if model.kind == "directory" and Path(where).exists():  # else of the registry, fetched by the run, or on the ranks' machines
-        require_weights(model, Path(where), weights_at(Path(where)))
+    if model.kind != "policy":
+        require_found(model)
 
 
 def _benchmarks(config: GatherConfig, execution: ExecutionConfig) -> None:
@@ -169,7 +169,7 @@ def _overrides(config: ReleaseConfig, execution: ExecutionConfig) -> None:
 CHECKS: tuple[tuple[type[Config], Check], ...] = (
     (ReleaseConfig, _overrides),
     (FeedbackFile, _feedback),
-    (ImageFile, _feedback),
+    (ImageFile, _pictured),
     (LabelsConfig, _labels),
     (FlagFile, _flags),
     (ImportedModel, _model),

@@ -67,7 +67,8 @@ def digest(value: object) -> str:
 
 
 def parse_override(text: str) -> tuple[list[str], Any]:
-    """``"policy.kl_coef=0.05"`` -> ``(["policy", "kl_coef"], 0.05)``; a value that is no TOML literal is taken as a string."""
+    """``"policy.kl_coef=0.05"`` -> ``(["policy", "kl_coef"], 0.05)``; a value that is no TOML literal is taken as a string, and so is
+    a number where text belongs (:func:`load_config`)."""
     key, sep, raw = text.partition("=")
     path = key.strip().split(".")
     if not sep or not all(path):
@@ -87,21 +88,40 @@ def load_config(cls: type[C], path: str | Path, overrides: Sequence[str] = ()) -
     tree, files, _ = read_files(located(Path(path)))
     for text in overrides:
         keys, value = parse_override(text)
-        node = tree
-        for key in keys[:-1]:
-            node = node.setdefault(key, {})
-            if not isinstance(node, dict):
-                raise ConfigError(f"override {text!r}: {key!r} is a value, not a table")
-        node[keys[-1]] = value
+        _put(tree, keys, value, text)
     beside = tuple(dict.fromkeys(str(file.parent.absolute()) for file in files))
     context = {BESIDE: beside}
     if EXECUTION in cls.model_fields and isinstance(execution := tree.setdefault(EXECUTION, {}), dict):
         execution[BESIDE] = beside
         context[INPUTS] = execution.get(INPUTS, "")
     try:
-        return cls.model_validate(tree, context=context)
+        try:
+            return cls.model_validate(tree, context=context)
+        except ValidationError as error:
+            if not _meant_as_text(tree, overrides, error):
+                raise
+            return cls.model_validate(tree, context=context)
     except ValidationError as error:
         raise ConfigError(f"{path}: {first_error(error, tree, cls)}") from None
+
+
+def _put(tree: dict[str, Any], keys: Sequence[str], value: object, text: str) -> None:
+    """Put an override's value in its place. Raises ConfigError where that lies within a value."""
+    node: Any = tree
+    for key in keys[:-1]:
+        node = node.setdefault(key, {})
+        if not isinstance(node, dict):
+            raise ConfigError(f"override {text!r}: {key!r} is a value, not a table")
+    node[keys[-1]] = value
+
+
+def _meant_as_text(tree: dict[str, Any], overrides: Sequence[str], error: ValidationError) -> bool:
+    """Whether overrides gave a number or a truth value where text belongs, such as a hash of digits only; ``tree`` has them as text then."""
+    places = [keys_of(item["loc"], tree, absent=False) for item in error.errors() if item["type"] == "string_type"]
+    spelled = [text for text in overrides if isinstance(parse_override(text)[1], (int, float)) and parse_override(text)[0] in places]
+    for text in spelled:
+        _put(tree, parse_override(text)[0], text.partition("=")[2].strip(), text)
+    return bool(spelled)
 
 
 def read_tree(path: Path) -> dict[str, Any]:

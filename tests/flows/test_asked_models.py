@@ -47,6 +47,8 @@ def test_teacher_of_the_registry_becomes_a_directory_of_the_weights_that_the_con
     monkeypatch.setenv("MODELYARD_TEACHER", str(tmp_path / "hf"))
     other = [one for one in missing(load_pipeline(DISTILLED, [])).others if "teacher" in one]
     assert other == [f"{tmp_path / 'hf'}: its weights are {weights[:16]}, not teacher.weights 00000000"]
+    with pytest.raises(ValueError, match=r"not teacher\.weights 00000000"):
+        fetch_asked(load_pipeline(DISTILLED, []))
     assert not [one for one in missing(load_pipeline(DISTILLED, [f"policy.teacher.weights={weights}"])).others if "teacher" in one]
 
     monkeypatch.setenv("MODELYARD_TEACHER", "models:/big/2")
@@ -55,3 +57,12 @@ def test_teacher_of_the_registry_becomes_a_directory_of_the_weights_that_the_con
     monkeypatch.setenv("MODELYARD_TEACHER", "http://127.0.0.1:9/v1")
     fetch_asked(load_pipeline(TAUGHT, []))
     assert os.environ["MODELYARD_TEACHER"] == "http://127.0.0.1:9/v1"
+
+    with pytest.raises(ValueError, match=r"^teacher\.kind 'directory': MODELYARD_TEACHER 'http://127\.0\.0\.1:9/v1' is a server's"):
+        fetch_asked(load_pipeline(DISTILLED, []))
+    monkeypatch.setenv("MODELYARD_TEACHER", str(tmp_path / "nowhere"))
+    assert [one for one in missing(load_pipeline(TAUGHT, [])).others if "is no server's http://host:port/v1" in one]
+    with pytest.raises(ValueError, match="nowhere: neither a model directory"):
+        fetch_asked(load_pipeline(DISTILLED, []))
+    monkeypatch.setenv("RAY_ADDRESS", "ray://elsewhere:10001")
+    assert not [one for one in missing(load_pipeline(DISTILLED, [])).others if "nowhere" in one]

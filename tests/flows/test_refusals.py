@@ -98,6 +98,10 @@ IMAGES = str(ROOT / "configs/pipeline/tiny-images.toml")
         ([TINY_OPD, "policy.kl_coef=0.1"], "policy.kl_coef: unknown key"),
         ([TINY_OPD, "policy.reward_weight=1.0"], "policy.reward_weight: unknown key"),
         ([TINY_OPD, "policy.teacher.kind=endpoint"], "policy.teacher.kind: Input should be 'directory'"),
+        (
+            [TINY_OPD, "policy.teacher.weights=0123456"],
+            "policy.teacher: weights: the fingerprint of a directory's weights (8 hex digits or more)",
+        ),
         ([TINY_OPD, "policy.teacher.weights="], "policy.teacher: weights: the fingerprint of a directory's weights"),
         ([TINY_DPO, "policy.algorithm=kto"], "policy.desirable_weight: Field required"),
         ([TINY_DPO, "policy.max_tokens=129"], "policy.max_tokens 129 is more than base.model.seq_len 128"),

@@ -1,6 +1,9 @@
 """``extends``: what differs is laid over the named file."""
 
+from typing import Annotated, Literal
+
 import pytest
+from pydantic import Field
 
 from modelyard.config import Config, ConfigError, load_config, read_tree
 from modelyard.execution import ExecutionConfig
@@ -9,6 +12,30 @@ from modelyard.store.inputs import find_input
 
 class Line(Config):
     execution: ExecutionConfig = ExecutionConfig()
+
+
+class Kept(Config):
+    kind: Literal["kept"]
+    weights: str
+    steps: int = 0
+
+
+class Named(Line):
+    one: Annotated[Kept, Field(discriminator="kind")] | None = None
+    title: str = ""
+
+
+@pytest.mark.parametrize("text", ["12345678", "1234e567", "007", "0x10", "true"])
+def test_override_of_text_by_what_toml_reads_as_a_number_is_the_text_as_it_was_written(tmp_path, text):
+    (tmp_path / "a.toml").write_text('[one]\nkind = "kept"\nweights = "a"\n')
+    read = load_config(Named, tmp_path / "a.toml", [f"one.weights={text}", "one.steps=3", f"title= {text}"])
+    assert read.one == Kept(kind="kept", weights=text, steps=3)
+    assert read.title == text
+    with pytest.raises(ConfigError, match=r"a\.toml: one\.steps: Input should be a valid integer"):
+        load_config(Named, tmp_path / "a.toml", [f"one.weights={text}", "one.steps=x"])
+    (tmp_path / "a.toml").write_text("title = 3\n")
+    with pytest.raises(ConfigError, match=r"title: Input should be a valid string"):
+        load_config(Named, tmp_path / "a.toml")
 
 
 def test_read_tree_extends_overrides_tables_key_by_key(tmp_path):

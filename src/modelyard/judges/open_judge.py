@@ -15,13 +15,20 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from modelyard.config import Config
+from modelyard.config import Config, without_password
 from modelyard.execution import ExecutionConfig
 from modelyard.judges.judge import Asking, Judge
 from modelyard.model.asked import Model
 from modelyard.model.endpoint import Endpoint
+from modelyard.model.model_directory import weights_at
 from modelyard.model.network.architecture import Precision
 from modelyard.model.subject import Subject
+
+REGISTERED = ("models:/", "runs:/")
+"""What begins the address of a model in MLflow's registry."""
+SERVED = ("http://", "https://")
+FEWEST_DIGITS = 8
+"""Of a fingerprint, so that another model does not have them by chance."""
 
 
 class AskedModel(Config):
@@ -47,7 +54,7 @@ class AskedModel(Config):
     def _named(self) -> AskedModel:
         if (self.kind == "endpoint") != bool(self.model):
             raise ValueError("model: names the model of an endpoint, and of nothing else")
-        if (self.kind == "directory") != bool(self.weights):
+        if (self.kind == "directory") != bool(self.weights) or 0 < len(self.weights) < FEWEST_DIGITS:
             raise ValueError("weights: the fingerprint of a directory's weights (8 hex digits or more), and of nothing else")
         return self
 
@@ -76,10 +83,18 @@ class JudgeConfig(Asking, JudgeModel):
 
 
 def address(config: AskedModel) -> str:
-    """Where a model that is not the policy is: a directory or a URL. Raises ValueError where the environment does not say."""
-    if where := os.environ.get(config.variable, ""):
-        return where
-    raise ValueError(f"{config.role}.kind {config.kind!r}: the environment variable {config.variable} must say where the {config.role} is")
+    """Where a model that is not the policy is: a directory or a URL. Raises ValueError where the environment does not say, or says another kind."""
+    where = os.environ.get(config.variable, "")
+    if not where:
+        raise ValueError(
+            f"{config.role}.kind {config.kind!r}: the environment variable {config.variable} must say where the {config.role} is"
+        )
+    if where.startswith(SERVED) != (config.kind == "endpoint"):
+        said = f"{config.variable} {without_password(where)!r}"
+        raise ValueError(
+            f"{config.role}.kind {config.kind!r}: {said} is {'no' if config.kind == 'endpoint' else 'a'} server's http://host:port/v1"
+        )
+    return where
 
 
 def open_judge(config: JudgeConfig, execution: ExecutionConfig, policy: Callable[[], Subject]) -> Judge:
@@ -104,6 +119,18 @@ def open_elsewhere(config: AskedModel, execution: ExecutionConfig, precision: Pr
     subject = Subject.open("directory", Path(where), execution, config.micro_batch, precision=precision)
     require_weights(config, Path(where), subject.weights)
     return subject
+
+
+def require_found(config: AskedModel) -> None:
+    """Raise ValueError unless the environment says where the model is; a directory on this machine must hold the config's weights.
+
+    One that is not there is left to the ranks of a Ray cluster elsewhere, and what the registry names to the run, which fetches it.
+    """
+    where = address(config)
+    if config.kind == "endpoint" or where.startswith(REGISTERED):
+        return
+    if Path(where).exists() or "RAY_ADDRESS" not in os.environ:
+        require_weights(config, Path(where), weights_at(Path(where)))
 
 
 def require_weights(config: AskedModel, directory: Path, weights: str) -> None:

@@ -191,8 +191,8 @@ def test_judge_behind_a_server_gives_the_directorys_probabilities(
     monkeypatch.setenv("MODELYARD_JUDGE", str(directory))
     opened = open_judge(JudgeConfig(kind="directory", weights=local.weights[:12], **config), execution, lambda: local)
     assert opened.classify(RUBRIC, RESPONSES) == here
-    with pytest.raises(ValueError, match=rf"its weights are {local.weights[:16]}, not judge.weights abcd"):
-        open_judge(JudgeConfig(kind="directory", weights="abcd", **config), execution, lambda: local)
+    with pytest.raises(ValueError, match=rf"its weights are {local.weights[:16]}, not judge.weights abcdabcd"):
+        open_judge(JudgeConfig(kind="directory", weights="abcdabcd", **config), execution, lambda: local)
     policy = open_judge(JudgeConfig(kind="policy", **config), execution, lambda: local)
     assert policy.classify(RUBRIC, RESPONSES) == here
 

@@ -123,8 +123,13 @@ class Messages(Row):
 
     @model_validator(mode="after")
     def _one_form(self) -> Messages:
-        if (self.messages is None) == (self.prompt is None or self.completion is None):
+        given = [key for key in ("prompt", "completion") if getattr(self, key) is not None]
+        if self.messages is not None and len(given) == 2:
+            raise ValueError("messages: stands beside prompt and completion, and a line is read from one or the other")
+        if self.messages is None and not given:
             raise ValueError("messages: needed, or prompt and completion in its place")
+        if self.messages is None and len(given) == 1:
+            raise ValueError(f"{'completion' if given == ['prompt'] else 'prompt'}: needed beside {given[0]}")
         return self
 
 
@@ -222,6 +227,8 @@ class Prompts(Row):
     """What a completion that is verified must state."""
 
 
+COMPARED: tuple[Shape, ...] = ("pairs", "transcripts", "ranked", "scored")
+"""Shapes of comparisons."""
 ROWS: dict[Shape, type[Row]] = {
     "messages": Messages,
     "instructions": Instructions,
