@@ -58,7 +58,7 @@ def test_teacher_of_the_registry_becomes_a_directory_of_the_weights_that_the_con
     fetch_asked(load_pipeline(TAUGHT, []))
     assert os.environ["MODELYARD_TEACHER"] == "http://127.0.0.1:9/v1"
 
-    with pytest.raises(ValueError, match=r"^teacher\.kind 'directory': MODELYARD_TEACHER 'http://127\.0\.0\.1:9/v1' is a server's"):
+    with pytest.raises(ValueError, match=r"^teacher\.kind 'directory': MODELYARD_TEACHER 'http://127\.0\.0\.1:9/v1' is a server; name a"):
         fetch_asked(load_pipeline(DISTILLED, []))
     monkeypatch.setenv("MODELYARD_TEACHER", str(tmp_path / "nowhere"))
     assert [one for one in missing(load_pipeline(TAUGHT, [])).others if "is no server's http://host:port/v1" in one]

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from pydantic import ValidationError
 
 from flows import pipeline
-from flows.pipeline_config import load_pipeline
+from flows.pipeline_config import PipelineConfig, load_pipeline
 from modelyard.adapters.home import ServerError
 from modelyard.adapters.mlflow import server as mlflow_server
 from modelyard.adapters.servers.prefect_server import prefect_server
-from modelyard.config import ConfigError
+from modelyard.config import ConfigError, read_tree
 from modelyard.data.corpus.document import DataError
 from modelyard.exit_codes import BAD_INPUT, BLOCK, FAILED, HOLD
 from modelyard.model.hf.conversion import export_hf
@@ -187,6 +188,18 @@ def test_rules_for_a_policy_that_takes_no_samples_are_refused(tmp_path):
     (tmp_path / "line.toml").write_text(f"extends = ['{SMOLLM2}', '{ROOT}/configs/recipes/dpo.toml']\n{policy}")
     with pytest.raises(ConfigError, match=r"rbrm rewards samples, and policy\.algorithm 'dpo' takes none; remove the table"):
         load_pipeline(str(tmp_path / "line.toml"), [])
+
+
+def test_line_whose_only_feedback_is_thumbs_is_refused_for_its_reward_models(tmp_path):
+    line = read_tree(Path(SMALLEST))
+    thumbs = {"name": "app", "path": "thumbs.jsonl", "sha256": "0" * 64, "licence": "own", "shape": "thumbs"}
+    line["feedback"] = {**{key: value for key, value in line["feedback"].items() if key != "votes"}, "files": [thumbs]}
+    line["policy"] = read_tree(Path(f"{ROOT}/configs/recipes/kto.toml"))["policy"]
+    line["policy"] |= {"precision": "fp32", "micro_batch": 64, "max_new_tokens": 8, "final_episodes": 8, "final_rows": 8}
+    with pytest.raises(ValidationError, match=r"feedback\.files: none holds comparisons \(pairs, transcripts, ranked, scored\)"):
+        PipelineConfig.model_validate(line)
+    line["feedback"]["files"].append({**thumbs, "name": "ranked", "shape": "ranked"})
+    assert PipelineConfig.model_validate(line).feedback.votes is None
 
 
 def test_two_teachers_that_the_environment_cannot_tell_apart_and_rules_beside_a_teacher_are_refused(tmp_path):

@@ -90,10 +90,10 @@ def address(config: AskedModel) -> str:
             f"{config.role}.kind {config.kind!r}: the environment variable {config.variable} must say where the {config.role} is"
         )
     if where.startswith(SERVED) != (config.kind == "endpoint"):
-        said = f"{config.variable} {without_password(where)!r}"
-        raise ValueError(
-            f"{config.role}.kind {config.kind!r}: {said} is {'no' if config.kind == 'endpoint' else 'a'} server's http://host:port/v1"
+        is_said = (
+            "is no server's http://host:port/v1" if config.kind == "endpoint" else "is a server; name a directory or models:/NAME@ALIAS"
         )
+        raise ValueError(f"{config.role}.kind {config.kind!r}: {config.variable} {without_password(where)!r} {is_said}")
     return where
 
 
