@@ -303,7 +303,7 @@ def test_directory_teacher_is_told_by_its_weights_and_says_what_the_model_says(
     with pytest.raises(DataError, match=r"nothing is left of what Small said to 2 requests"):
         made(settings, inputs, tmp_path / "a")
     with pytest.raises(ValueError, match=r"its weights are .*, not teacher.weights abcd"):
-        made(config(teacher={**teacher, "weights": "abcd"}), inputs, tmp_path / "b")
+        made(config(teacher={**teacher, "weights": "abcdabcd"}), inputs, tmp_path / "b")
 
 
 @pytest.mark.parametrize(

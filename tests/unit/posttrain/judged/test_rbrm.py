@@ -59,7 +59,7 @@ def sure() -> Judge:
 def config(**changes: object) -> RBRMConfig:
     settings: dict[str, object] = {
         "seed": 0,
-        "judge": {"kind": "directory", "weights": "00", "orders": 2, "calibrate": "nothing", "shots": 0, "chat": False},
+        "judge": {"kind": "directory", "weights": "00000000", "orders": 2, "calibrate": "nothing", "shots": 0, "chat": False},
         "rules": [{"rubric": GLOOM.model_dump(), "stance": "answer", "categories": ["grumpy"]}],
         "min_kappa": -1.0,
         "margin": 1.0,
