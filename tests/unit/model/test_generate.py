@@ -57,6 +57,19 @@ def test_each_prompt_gets_what_it_gets_alone_whatever_it_is_grouped_with(engine:
     assert again.tokens == generate(engine, prompts, max_new_tokens=6, temperature=1.0, seed=1).tokens, "drawn by its own uniforms"
 
 
+def test_prompts_of_unlike_length_are_read_at_once_and_end_together(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    fed: list[tuple[int, int]] = []
+    plain = Decoder.logits
+
+    def counted(self: Decoder, tokens: torch.Tensor, position: int) -> torch.Tensor:
+        fed.append((tokens.shape[1], position))
+        return plain(self, tokens, position)
+
+    monkeypatch.setattr(Decoder, "logits", counted)
+    generate(engine, [[1] * 3, [2] * 20], max_new_tokens=5, temperature=0.0, seed=1)
+    assert fed == [(20, 0), (1, 20), (1, 21), (1, 22), (1, 23)]
+
+
 def test_batches_are_cut_where_prompts_of_unlike_length_would_wait_for_each_other() -> None:
     assert groups([5, 5, 5], 2, 8, 16) == [[0], [1, 2]]
     assert groups([900, 10, 12, 910], 4, 32, 16) == [[1, 2], [0, 3]]
@@ -104,7 +117,7 @@ def test_finished_sequences_cost_no_more_steps_and_change_no_token(
     assert len(rows) == len(steps)
     if not engine.compile:
         assert rows == sorted(rows, reverse=True)
-        assert len(set(rows)) >= 3, "half of them were dropped, and half of those that were left"
+        assert len(set(rows)) >= (3 if temperature else 2), "half of them were dropped; of those that draw, half of those that were left as well"
         assert min(rows) >= module.FEWEST
 
 
@@ -135,16 +148,21 @@ def test_a_uniform_of_zero_never_draws_a_token_without_probability() -> None:
     assert module.sample(logits, 1.0, 1.0, torch.zeros(1))[0].tolist() == [1]
 
 
-def test_graphed_step_without_its_graph_gives_the_logits_of_the_plain_step(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("begins", [None, [2, 0, 4]])
+def test_graphed_step_without_its_graph_gives_the_logits_of_the_plain_step(
+    monkeypatch: pytest.MonkeyPatch, begins: list[int] | None
+) -> None:
     engine = Engine(program.model("llama", True), ExecutionConfig(threads=1), seed=3, precision="fp32")
     monkeypatch.setattr("modelyard.model.network.onednn.FP32", False)  # a GPU's weights are not packed
     with torch.inference_mode():
         weights = Weights(engine, 3)
-        plain, masked = Decoder(engine, weights, 3, 12), Decoder(engine, weights, 3, 12)
+        first = None if begins is None else torch.tensor(begins)
+        plain, masked = (Decoder(engine, weights, 3, 12, begins=first) for _ in range(2))
         tokens = torch.randint(0, engine.model.vocab_size, (3, 8), generator=torch.Generator().manual_seed(5))
         for decoder in (plain, masked):
             decoder.logits(tokens[:, :5], 0)
-        step = GraphedStep(engine, weights.blocks, weights.output, masked.rotation, [(c.keys, c.values) for c in masked.caches])
+        caches = [(cache.keys, cache.values) for cache in masked.caches]
+        step = GraphedStep(engine, weights.blocks, weights.output, masked.rotation, caches, first)
         for position in range(5, 8):
             step.tokens.copy_(tokens[:, position])
             step.position.fill_(position)

@@ -51,6 +51,7 @@ class CompiledStep:
         self.embedding = engine.gpt.embedding.word_embeddings.weight
         # its slices tell the compiler how far attention looks, which it must not take for a constant
         self.seen = torch.empty(model.seq_len)
+        self.first = torch.zeros(rows, dtype=torch.long)
         self.rows, inner = rows, first.up.weight.shape[0] // 2
         shape = (rows, model.layers, model.hidden, inner, first.groups, first.ratio, first.width, output.weight.shape[0], model.norm_eps)
         self.step = _compiled(Shape(*shape))
@@ -62,12 +63,16 @@ class CompiledStep:
         plain = layout.tp == layout.pp == 1 and model.is_plain
         return engine.compile and plain and onednn.multiplies(next(engine.gpt.parameters()))
 
-    def __call__(self, tokens: Tensor, position: int, rotation: Rotation, keys: list[Tensor], values: list[Tensor]) -> Tensor:
-        """Logits [b, V] after tokens [b] at ``position``; their keys and values are added to each layer's caches."""
+    def __call__(
+        self, tokens: Tensor, position: int, begins: Tensor | None, rotation: Rotation, keys: list[Tensor], values: list[Tensor]
+    ) -> Tensor:
+        """Logits [b, V] after tokens [b] at ``position`` of sequences that begin at ``begins`` [b]; their keys and values are added to each layer's
+        caches."""
         cos, sin = (factor.view(-1, factor.shape[-1]) for factor in rotation)
         at, seen = torch.tensor([position]), self.seen[: position + 1]
         torch._dynamo.mark_dynamic(seen, 0)
-        return self.step(tokens, at, seen, self.embedding, self.norms, cos, sin, self.packed.table, self.plain, keys, values)
+        begins = self.first if begins is None else begins
+        return self.step(tokens, at, begins, seen, self.embedding, self.norms, cos, sin, self.packed.table, self.plain, keys, values)
 
 
 @functools.cache
@@ -80,6 +85,7 @@ def _step(
     shape: Shape,
     tokens: Tensor,
     position: Tensor,
+    begins: Tensor,
     seen: Tensor,
     embedding: Tensor,
     norms: Tensor,
@@ -98,7 +104,9 @@ def _step(
         return F.linear(x, plain[index]) if index in plain else onednn.PackedWeights.product(x, table, index, width)
 
     hidden = F.embedding(tokens, embedding)
-    rotation = Rotation(cos[position], sin[position])
+    places = position - begins
+    rotation = Rotation(cos[places][:, None, None], sin[places][:, None, None])
+    padding = (torch.arange(end) < begins.repeat_interleave(groups)[:, None])[:, None]
     for layer in range(shape.layers):
         fused = product(fusible_norm(hidden, norms[2 * layer], shape.eps), 4 * layer, (heads + 2 * groups) * width)
         fused = fused.view(rows, groups, shape.ratio + 2, width)
@@ -107,6 +115,7 @@ def _step(
         values[layer].index_copy_(1, position, fused[:, :, shape.ratio + 1].reshape(all_groups, 1, width))
         query = turned[:, :, : shape.ratio].reshape(all_groups, shape.ratio, width, 1)
         scores = (query * keys[layer][:, None, :, :end]).sum(2) * width**-0.5  # written as sums, attention is fused too
+        scores = scores.masked_fill(padding, float("-inf"))
         context = (torch.softmax(scores, -1)[..., None] * values[layer][:, None, :end]).sum(2).view(rows, heads * width)
         hidden = hidden + product(context, 4 * layer + 1, shape.hidden)
         inner = product(fusible_norm(hidden, norms[2 * layer + 1], shape.eps), 4 * layer + 2, 2 * shape.inner)

@@ -3,7 +3,8 @@
 A decoding step of a small model is nearly all overhead and reading of weights, so the layer is :mod:`modelyard.model.inference.block`'s: few
 calls, packed weights. Tests hold its log-probabilities to the training forward's (1e-5 in fp32) for both styles, at every layout. Buffers are
 allocated once, for layers with a window too, which look at their end; the r queries of a key group stand side by side, so grouped attention is
-plain attention. Left out: anything but causal prefill and one-token steps.
+plain attention. Prompts of unlike length end at the same place, so that one step serves all: a sequence may begin later than the first place, and
+nobody sees the padding before it. Left out: anything but causal prefill and one-token steps.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from modelyard.model.inference.compiled_decode import ROUND, CompiledStep
 from modelyard.model.inference.gallery import Gallery
 from modelyard.model.inference.graphed_step import GraphedStep
 from modelyard.model.network import attention, onednn, parallel
+from modelyard.model.training.batch import segmented
 from modelyard.model.training.engine import Engine
 
 
@@ -37,9 +39,18 @@ class Weights:
 class Decoder:
     """The keys and values of ``batch`` sequences of at most ``length`` tokens, and the steps that add to them."""
 
-    def __init__(self, engine: Engine, weights: Weights, batch: int, length: int, gallery: Gallery | None = None) -> None:
-        """``gallery``: of the images whose positions are among the tokens that are fed."""
-        self.engine, self.gpt, self.weights, self.gallery = engine, engine.gpt, weights, gallery
+    def __init__(
+        self,
+        engine: Engine,
+        weights: Weights,
+        batch: int,
+        length: int,
+        gallery: Gallery | None = None,
+        begins: Tensor | None = None,
+    ) -> None:
+        """``gallery``: of the images whose positions are among the tokens that are fed. ``begins`` [b]: the place of each sequence's first token,
+        what is fed before it being padding; all begin at 0 where it is absent."""
+        self.engine, self.gpt, self.weights, self.gallery, self.begins = engine, engine.gpt, weights, gallery, begins
         self.compiled = weights.compiled if weights.compiled and weights.compiled.rows == batch else None
         if self.compiled:
             length += -length % ROUND
@@ -50,7 +61,8 @@ class Decoder:
         self.graphed: GraphedStep | None = None
         if GraphedStep.fits(engine) and weights.output and self.rotation:
             caches = [(cache.keys, cache.values) for cache in self.caches]
-            self.graphed = GraphedStep(engine, weights.blocks, weights.output, self.rotation, caches)
+            self.graphed = GraphedStep(engine, weights.blocks, weights.output, self.rotation, caches, begins)
+        self.padding = None if begins is None else self._padding(begins, length)
 
     @property
     def drops(self) -> bool:
@@ -62,6 +74,9 @@ class Decoder:
         """Go on with these sequences [n] of the batch alone, in this order."""
         for cache in self.caches:
             cache.keep(rows)
+        if self.begins is not None:
+            self.begins = self.begins[rows]
+            self.padding = self._padding(self.begins, self.caches[0].values.shape[1])
 
     def logits(self, tokens: Tensor, position: int) -> Tensor:
         """Feed tokens [b, n] at ``position`` through every stage; logits [b, V] of the token after them, fp32, on every rank."""
@@ -69,25 +84,45 @@ class Decoder:
         seen = self.gallery is not None and bool(self.gallery.places(tokens).any())  # a compiled step embeds words only
         if not seen and self.compiled and self.rotation and count == 1:
             keys, values = [cache.keys for cache in self.caches], [cache.values for cache in self.caches]
-            return self.compiled(tokens[:, 0].contiguous(), position, self.rotation, keys, values)[:, : self.engine.model.vocab_size]
+            return self.compiled(tokens[:, 0].contiguous(), position, self.begins, self.rotation, keys, values)[
+                :, : self.engine.model.vocab_size
+            ]
         if not seen and self.graphed and count == 1:
             return self.graphed(tokens[:, 0], position)
+        places, mask = self._places(position, count)
         rotation = None
         if self.rotation is not None:
-            rotation = Rotation(*(factor[:, position : position + count] for factor in self.rotation))
+            rotation = Rotation(*(factor[0, places] for factor in self.rotation))
         layers, size = list(zip(self.weights.blocks, self.caches, strict=True)), len(self.caches) // layout.vp
         logits = None
         for chunk in range(layout.vp):
-            hidden = self._embed(tokens, position) if chunk == 0 and layout.is_first_stage else self._receive(batch, count)
+            hidden = self._embed(tokens, places) if chunk == 0 and layout.is_first_stage else self._receive(batch, count)
             for block, cache in layers[chunk * size : (chunk + 1) * size]:
-                hidden = block.finish(hidden, cache.attend(*block.heads(hidden, rotation), position))
+                hidden = block.finish(hidden, cache.attend(*block.heads(hidden, rotation), position, mask))
             if chunk == layout.vp - 1 and layout.is_last_stage:
                 logits = self._head(hidden)
             else:
                 self._send(hidden)
         return parallel.from_last_stage(logits, (batch, self.engine.model.vocab_size), torch.float32)
 
-    def _embed(self, tokens: Tensor, position: int) -> Tensor:
+    def _places(self, position: int, count: int) -> tuple[slice | Tensor, Tensor | None]:
+        """Where in its sequence each of ``count`` columns from ``position`` on stands, for all (a slice) or for each [b, count]; and what is hidden
+        from attention: [b * groups, 1, length] added to a step's scores, or who sees whom at the beginning [b, 1 or 2, count, count]."""
+        if self.begins is None:
+            return slice(position, position + count), None
+        if count == 1:
+            return (position - self.begins)[:, None], self.padding
+        columns = torch.arange(count, device=self.begins.device)
+        window = next((block.window for block in self.weights.blocks if block.window), None)
+        return segmented(-(columns < self.begins[:, None]).long(), window=window)
+
+    def _padding(self, begins: Tensor, length: int) -> Tensor:
+        """What to add to scores [b * groups, r, length] of the places before each sequence begins."""
+        cache = self.caches[0]
+        hidden = torch.arange(length, device=begins.device) < begins.repeat_interleave(cache.groups)[:, None]
+        return torch.zeros(hidden.shape, dtype=cache.keys.dtype, device=hidden.device).masked_fill_(hidden, float("-inf"))[:, None]
+
+    def _embed(self, tokens: Tensor, places: slice | Tensor) -> Tensor:
         embedding, gallery = self.gpt.embedding, self.gallery
         words = tokens if gallery is None else gallery.words(tokens)
         if self.weights.tp_group is None:
@@ -98,7 +133,7 @@ class Decoder:
         if gallery is not None:
             hidden = gallery.embed(tokens, hidden)
         if embedding.add_position_embedding:
-            hidden += embedding.position_embeddings.weight[position : position + tokens.shape[1]]
+            hidden += embedding.position_embeddings.weight[places]
         return hidden
 
     def _head(self, hidden: Tensor) -> Tensor:
@@ -142,8 +177,9 @@ class _Cache:
             kept.view(-1, self.groups, *kept.shape[1:]).index_select(0, rows).flatten(0, 1) for kept in (self.keys, self.values)
         )
 
-    def attend(self, turned: Tensor, value: Tensor, position: int) -> Tensor:
-        """Context [b, n, heads * d] of n new tokens (see :meth:`Block.heads`), whose keys and values are remembered."""
+    def attend(self, turned: Tensor, value: Tensor, position: int, mask: Tensor | None = None) -> Tensor:
+        """Context [b, n, heads * d] of n new tokens (see :meth:`Block.heads`), whose keys and values are remembered; ``mask``: see
+        :meth:`Decoder._places`."""
         batch, count, groups, _, width = turned.shape
         end, ratio = position + count, self.ratio
         key = turned[..., ratio, :]
@@ -152,14 +188,15 @@ class _Cache:
             self.values[:, position] = value.reshape(-1, width)
             query = turned[:, 0, :, :ratio].reshape(batch * groups, ratio, width).to(self.keys.dtype)
             seen = slice(max(0, end - self.window) if self.window else 0, end)
-            scores = torch.baddbmm(self.nothing, query, self.keys[:, :, seen], beta=0, alpha=self.scale)
+            hidden, beta = (self.nothing, 0) if mask is None else (mask[..., seen], 1)
+            scores = torch.baddbmm(hidden, query, self.keys[:, :, seen], beta=beta, alpha=self.scale)
             return torch.bmm(torch.softmax(scores, -1), self.values[:, seen]).view(batch, 1, -1).to(value.dtype)
         assert position == 0, "several tokens at once only at the beginning"
         self.keys.view(batch, groups, width, -1)[..., :end] = key.permute(0, 2, 3, 1)
         self.values.view(batch, groups, -1, width)[:, :, :end] = value.transpose(1, 2)
         query = turned[..., :ratio, :].reshape(batch, count, -1, width).transpose(1, 2)
         keys, values = key.transpose(1, 2), value.transpose(1, 2)
-        mask = attention.layer_mask(None, self.window, batch, count, query.device)
+        mask = attention.layer_mask(mask, self.window, batch, count, query.device)
         context = F.scaled_dot_product_attention(
             query, keys, values, attn_mask=mask, is_causal=mask is None, scale=self.scale, enable_gqa=ratio > 1
         )

@@ -1,8 +1,8 @@
 """Batched sampling with a key-value cache and log-probabilities, at any layout.
 
 The forward steps are :mod:`modelyard.model.inference.decode`'s.
-Prompts of like length (:mod:`modelyard.model.inference.grouping`) share one cache without padding masks: after a prefill of the shortest prompt's
-length, longer prompts are fed token by token in place of samples, so every position is computed exactly as in training. Sampling is inverse-CDF on
+Prompts that share a batch (:mod:`modelyard.model.inference.grouping`) are padded on the left, read at once and end at the same place; every token keeps
+the position that it has in training, and no token sees padding. Sampling is inverse-CDF on
 uniforms drawn from one seeded CPU generator for all prompts, so the same seed gives the same text however the work is split. Top-p is Holtzman et
 al. 2020's nucleus. Stop tokens and stop texts (:mod:`modelyard.model.inference.stops`) end a batch as
 soon as all of its sequences have met one; where the caller allows it, sequences that have are dropped from it as it goes on. Left out: beams.
@@ -113,50 +113,46 @@ def _generate_batch(
     rows = [*prompts, *[prompts[-1]] * fill]
     share = len(rows) // ranks
     mine = slice(engine.layout.sampler * share, (engine.layout.sampler + 1) * share)
-    lengths = torch.tensor([len(p) for p in rows[mine]], device=device)
-    shortest, longest = min(len(p) for p in rows), max(len(p) for p in rows)
-    end = longest + max_new
-    sequence = torch.zeros(share, end, dtype=torch.long, device=device)
+    longest = max(len(p) for p in rows)
+    given = torch.zeros(share, longest, dtype=torch.long)
     for i, prompt in enumerate(rows[mine]):
-        sequence[i, : len(prompt)] = torch.tensor(prompt, device=device)
-    drawn = torch.arange(end, device=device) - lengths[:, None]  # new tokens before each place
-    sampling = (drawn >= 0) & (drawn < max_new)
-    uniform = torch.cat([uniforms, uniforms[-1:].expand(fill, -1)])[mine].to(device).gather(1, drawn.clamp(0, max_new - 1))
-    logp = torch.zeros(share, end, device=device)
+        given[i, longest - len(prompt) :] = torch.tensor(prompt)
+    given, begins = given.to(device), torch.tensor([longest - len(p) for p in rows[mine]], device=device)
+    uniform = torch.cat([uniforms, uniforms[-1:].expand(fill, -1)])[mine].to(device)
+    new = torch.zeros(share, max_new, dtype=torch.long, device=device)
+    logp = torch.zeros(share, max_new, device=device)
     done = torch.zeros(share, dtype=torch.bool, device=device)
     stops = torch.tensor(stop_ids, device=device, dtype=torch.long)
     engine.mode(training=False)
     engine.split_sequences(False)
     position, ask_every = 0, 16 if device.type != "cpu" or ranks > 1 else TEXT_EVERY if stop_texts else 1
     with torch.inference_mode():
-        decoder = Decoder(engine, weights, share, end, gallery)
+        padded = any(len(p) < longest for p in rows[mine])
+        decoder = Decoder(engine, weights, share, longest + max_new, gallery, begins if padded else None)
         live: slice | Tensor = slice(None)  # the sequences that steps are computed for
-        for step in range(shortest, end):
+        for step in range(max_new):
             progress.beat()
-            logits = decoder.logits(sequence[live, position:step], position)
-            position = step
-            chosen, logp[live, step] = sample(logits, temperature, top_p, uniform[live, step])
-            sequence[live, step] = chosen if step >= longest else torch.where(sampling[live, step], chosen, sequence[live, step])
+            logits = decoder.logits(given, position)
+            position = longest + step
+            new[live, step], logp[live, step] = sample(logits, temperature, top_p, uniform[live, step])
             if stop_ids or stop_texts:
-                done[live] |= sampling[live, step] & torch.isin(chosen, stops)
-                asked = (step - shortest) % ask_every == 0
+                done[live] |= torch.isin(new[live, step], stops)
+                asked = step % ask_every == 0
                 if asked and stop_texts:
-                    done[live] |= _met(stop_texts, sequence[live], lengths[live], done[live], step + 1, ask_every)
-                over = done | (drawn[:, step] >= max_new - 1)
-                if asked and _all_done(over, ranks):
+                    done[live] |= _met(stop_texts, new[live, : step + 1], done[live], ask_every)
+                if asked and _all_done(done, ranks):
                     break
-                if asked and drop_finished and decoder.drops and (rows_left := _left(over[live])) is not None:
+                if asked and drop_finished and decoder.drops and (rows_left := _left(done[live])) is not None:
                     decoder.keep(rows_left)
                     live = rows_left if isinstance(live, slice) else live[rows_left]
-    columns = lengths[:, None] + torch.arange(max_new, device=device)
-    gathered = [parallel.gather_data_parallel(x.gather(1, columns), context=True) for x in (sequence, logp)]
+            given = new[live, step, None]
+    gathered = [parallel.gather_data_parallel(x, context=True) for x in (new, logp)]
     return gathered[0][: len(prompts)], gathered[1][: len(prompts)]
 
 
-def _met(stop_texts: StopTexts, sequence: Tensor, lengths: Tensor, done: Tensor, end: int, fresh: int) -> Tensor:
-    """Which of the sequences [b, S], of which ``end`` tokens are there, have met a stop text in their last ``fresh`` tokens."""
-    rows = zip(sequence[:, :end].tolist(), lengths.tolist(), done.tolist(), strict=True)
-    met = [not over and length < end and stop_texts.within(row[length:], fresh) for row, length, over in rows]
+def _met(stop_texts: StopTexts, new: Tensor, done: Tensor, fresh: int) -> Tensor:
+    """Which of the completions [b, n] have met a stop text in their last ``fresh`` tokens."""
+    met = [not over and stop_texts.within(row, fresh) for row, over in zip(new.tolist(), done.tolist(), strict=True)]
     return torch.tensor(met, device=done.device)
 
 

@@ -49,8 +49,15 @@ class GraphedStep:
     """The step of ``batch`` sequences over caches that a prefill has begun; its graphs live as long as it does."""
 
     def __init__(
-        self, engine: Engine, blocks: Sequence[Block], output: Product, rotation: Rotation, caches: Sequence[tuple[Tensor, Tensor]]
+        self,
+        engine: Engine,
+        blocks: Sequence[Block],
+        output: Product,
+        rotation: Rotation,
+        caches: Sequence[tuple[Tensor, Tensor]],
+        begins: Tensor | None = None,
     ) -> None:
+        """``begins`` [b]: see :class:`~modelyard.model.inference.decode.Decoder`."""
         first, gpt = blocks[0], engine.gpt
         self.length = caches[0][0].shape[2]
         self.shape = Shape(first.groups, first.ratio, first.width, first.scale or first.width**-0.5, engine.model.norm_eps)
@@ -66,6 +73,7 @@ class GraphedStep:
         self.factors = [factor.view(-1, factor.shape[-1]) for factor in rotation]
         self.tokens = torch.zeros(caches[0][0].shape[0] // first.groups, dtype=torch.long, device=engine.device)
         self.position = torch.zeros(1, dtype=torch.long, device=engine.device)
+        self.begins = torch.zeros_like(self.tokens) if begins is None else begins
         self.graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
 
     @staticmethod
@@ -98,9 +106,10 @@ class GraphedStep:
         return graph, logits
 
     def _step(self, end: int) -> Tensor:
-        unseen = torch.arange(end, device=self.position.device) > self.position
-        mask = torch.zeros(1, 1, end, dtype=self.embedding.dtype, device=unseen.device).masked_fill_(unseen, float("-inf"))
-        cos, sin = (factor.index_select(0, self.position) for factor in self.factors)
+        places = torch.arange(end, device=self.position.device)
+        unseen = ((places > self.position) | (places < self.begins[:, None])).repeat_interleave(self.shape.groups, 0)[:, None]
+        mask = torch.zeros(unseen.shape, dtype=self.embedding.dtype, device=unseen.device).masked_fill_(unseen, float("-inf"))
+        cos, sin = (factor.index_select(0, self.position - self.begins)[:, None, None] for factor in self.factors)
         hidden = F.embedding(self.tokens, self.embedding)
         for layer in self.layers:
             hidden = self.layer(self.shape, hidden, self.position, mask, cos, sin, layer)

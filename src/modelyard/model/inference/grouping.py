@@ -1,8 +1,8 @@
 """Which prompts are continued together.
 
-A batch is read up to the end of its shortest prompt at once; from there to the end of its longest completion it goes token by token. Prompts of
-like length therefore share a batch, and batches are cut where that costs least: a step of n sequences costs what reading the weights does, which is
-as much as so many more sequences, plus n.
+A batch is read at once, shorter prompts with padding before them, and goes on token by token. Batches are cut where that costs least: a step of n
+sequences costs what reading the weights does, which is as much as so many more sequences, plus n; a token of padding costs what a sequence's step
+does.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ def groups(lengths: Sequence[int], most: int, new: int, reading: int) -> list[li
     order = np.argsort(lengths, kind="stable")
     ordered = np.asarray(lengths)[order]
     cost, begin = np.zeros(len(order) + 1), np.zeros(len(order) + 1, int)
+    tokens = np.concatenate([[0], np.cumsum(ordered)])
     for end in range(1, len(order) + 1):
         first = np.arange(max(0, end - most), end)
-        steps = ordered[end - 1] - ordered[first] + new
-        total = cost[first] + steps * (reading + end - first)
+        padding = ordered[end - 1] * (end - first) - (tokens[end] - tokens[first])
+        total = cost[first] + new * (reading + end - first) + padding
         begin[end] = first[total.argmin()]
         cost[end] = total.min()
     found: list[list[int]] = []

@@ -21,7 +21,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.attention.bias import causal_lower_right
 
 from modelyard.model.network import context, onednn
 
@@ -118,6 +117,8 @@ class SdpaAttention(torch.nn.Module):
 
     def _of_own_places(self, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None) -> Tensor:
         """The same of this context rank's positions; each of its two pieces sees keys up to its own end."""
+        from torch.nn.attention.bias import causal_lower_right  # brings torch's compiler along, a second that others need not wait
+
         group, kept = self.group, query.dtype
         assert group is not None
         key, value = (context.gathered(x, group, apart=True).permute(1, 2, 0, 3) for x in (key, value))
