@@ -46,6 +46,7 @@ def decided(root: Path) -> dict:
     return json.loads(file.read_text())
 
 
+@pytest.mark.slow
 def test_imported_line_ends_in_a_release_with_what_is_set_aside_on_the_record(world, monkeypatch):
     monkeypatch.setenv("MODELYARD_DATA", str(world))
     done = run_config(world, "line.toml")

@@ -46,6 +46,8 @@ class Sampled(NamedTuple):
     """Decoded, without special tokens, ended before the first stop."""
     cut: bool
     """Whether the prompt lost its beginning."""
+    ended: bool = True
+    """Whether the model ended it, or a stop did; False where it was cut at ``max_new_tokens`` (of a server's completions only as far as it says)."""
 
 
 class Likelihood(NamedTuple):

@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any
 
 import httpx
 import numpy as np
@@ -35,14 +35,6 @@ BUSY = (408, 409, 429, 500, 502, 503, 504)
 
 class _BusyError(ValueError):
     """Nobody answered, or somebody who may do so in a while."""
-
-
-class Reply(NamedTuple):
-    """What a chat model answered."""
-
-    text: str
-    ended: bool
-    """False where the server says that it was cut at ``max_tokens`` (``finish_reason``)."""
 
 
 class Endpoint:
@@ -81,21 +73,17 @@ class Endpoint:
         def one(prompt: Prompt) -> Sampled:
             choice = self._post("completions", {"prompt": self._text(prompt), "logprobs": 1, **settings(decoding)})
             logprobs = [float(p) for p in (choice.get("logprobs") or {}).get("token_logprobs") or [] if p is not None]
-            return Sampled([], [], logprobs, ended(choice["text"], decoding.stops), False)
+            return Sampled([], [], logprobs, ended(choice["text"], decoding.stops), False, _whole(choice))
 
         return self._all(one, prompts)
 
     def reply(self, said: Sequence[Prompt], decoding: Decoding) -> list[Sampled]:
         """A reply to each message or conversation, by the server's own chat template."""
-        return [Sampled([], [], [], reply.text, False) for reply in self.replies(said, decoding)]
 
-    def replies(self, said: Sequence[Prompt], decoding: Decoding) -> list[Reply]:
-        """As :meth:`reply`, and whether each ended by itself."""
-
-        def one(messages: Prompt) -> Reply:
+        def one(messages: Prompt) -> Sampled:
             choice = self._post("chat/completions", {"messages": spelled(messages, self._url), **settings(decoding)})
             text = (choice.get("message") or {}).get("content") or ""
-            return Reply(ended(text, decoding.stops), choice.get("finish_reason") != "length")
+            return Sampled([], [], [], ended(text, decoding.stops), False, _whole(choice))
 
         return self._all(one, said)
 
@@ -185,6 +173,11 @@ class Endpoint:
             )
         kind = _BusyError if reply.status_code in BUSY else ValueError
         raise kind(f"{self.shown}: {reply.status_code}: {without_password(reply.text[:300])}")
+
+
+def _whole(choice: dict[str, Any]) -> bool:
+    """Whether a choice ended by itself: false only where the server says that it was cut at ``max_tokens``."""
+    return choice.get("finish_reason") != "length"
 
 
 def settings(decoding: Decoding) -> dict[str, Any]:

@@ -136,9 +136,13 @@ class Subject:
         )
         texts = [ended(self.encoder.decode(tokens), decoding.stops) for tokens in drawn.tokens]
         cut = [len(ids) > room for ids in full]
+        whole = [
+            len(tokens) < decoding.max_new_tokens or tokens[-1] in stop_ids or text != self.encoder.decode(tokens)
+            for tokens, text in zip(drawn.tokens, texts, strict=True)
+        ]
         if self.gallery:
             fed = [self.gallery.spelled(ids) for ids in fed]
-        return list(map(Sampled, fed, drawn.tokens, drawn.logprobs, texts, cut))
+        return list(map(Sampled, fed, drawn.tokens, drawn.logprobs, texts, cut, whole))
 
     def likelihoods(self, questions: Sequence[Sequence[tuple[Prompt, str]]]) -> list[list[Likelihood]]:
         """log p of each (context, continuation) of each question, contexts and shared beginnings computed once.

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 import sqlalchemy as sql
 import torch
 import uvicorn
@@ -140,6 +141,7 @@ def works(person: Person, number: int, batch_id: int, items: dict[int, Rated]) -
     return sent
 
 
+@pytest.mark.slow
 def test_twenty_real_raters_at_once_are_screened_counted_and_exported_as_they_voted(
     database: Database, world: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -117,7 +117,9 @@ def test_finished_sequences_cost_no_more_steps_and_change_no_token(
     assert len(rows) == len(steps)
     if not engine.compile:
         assert rows == sorted(rows, reverse=True)
-        assert len(set(rows)) >= (3 if temperature else 2), "half of them were dropped; of those that draw, half of those that were left as well"
+        assert len(set(rows)) >= (3 if temperature else 2), (
+            "half of them were dropped; of those that draw, half of those that were left as well"
+        )
         assert min(rows) >= module.FEWEST
 
 

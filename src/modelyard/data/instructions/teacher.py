@@ -56,8 +56,4 @@ class Teacher:
 
 def replies(model: Endpoint | Subject, prompts: Sequence[Prompt], decoding: Decoding) -> list[Said]:
     """The model's replies by its own chat template."""
-    if isinstance(model, Endpoint):
-        return [Said(reply.text, reply.ended, whole=True) for reply in model.replies(prompts, decoding)]
-    ends = {*model.encoder.ends, *model.encoder.text_ends}
-    drawn = model.reply(prompts, decoding)
-    return [Said(one.text, len(one.tokens) < decoding.max_new_tokens or one.tokens[-1] in ends, whole=not one.cut) for one in drawn]
+    return [Said(one.text, one.ended, whole=not one.cut) for one in model.reply(prompts, decoding)]

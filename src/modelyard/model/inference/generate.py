@@ -1,7 +1,7 @@
 """Batched sampling with a key-value cache and log-probabilities, at any layout.
 
 The forward steps are :mod:`modelyard.model.inference.decode`'s.
-Prompts that share a batch (:mod:`modelyard.model.inference.grouping`) are padded on the left, read at once and end at the same place; every token keeps
+Prompts that share a batch (:mod:`modelyard.model.inference.grouping`) are padded on the left, read at once and end at the same place; a token keeps
 the position that it has in training, and no token sees padding. Sampling is inverse-CDF on
 uniforms drawn from one seeded CPU generator for all prompts, so the same seed gives the same text however the work is split. Top-p is Holtzman et
 al. 2020's nucleus. Stop tokens and stop texts (:mod:`modelyard.model.inference.stops`) end a batch as

@@ -28,12 +28,13 @@ from modelyard.judges.agreement import Agreement
 from modelyard.judges.judge import Judge
 from modelyard.judges.open_judge import JudgeConfig, open_judge, open_model
 from modelyard.judges.record import AIFeedbackRecord, Count, SetAside, below
-from modelyard.model.asked import Decoding, Model
+from modelyard.model.asked import Model
 from modelyard.model.subject import Subject
 from modelyard.posttrain.judged import hallucination, rankings, rlaif
+from modelyard.posttrain.judged.candidates import answers
 from modelyard.posttrain.judged.hallucination import Case, ClosedDomainConfig, End
 from modelyard.posttrain.judged.rankings import RankingsConfig
-from modelyard.posttrain.judged.rlaif import Candidates, RLAIFConfig
+from modelyard.posttrain.judged.rlaif import RLAIFConfig
 from modelyard.posttrain.judged.rules import POLICY, Rule, rewritten
 from modelyard.posttrain.judged.trusted import trusted
 from modelyard.progress import Report
@@ -188,10 +189,10 @@ def ranked_samples(
             raise ValueError(
                 f"ai_feedback.rankings: no prompt of at most {config.max_prompt_tokens} tokens is of category {' or '.join(rule.categories)}"
             )
-    candidates = rankings.answers(config, policy, chosen, seed)
+    answered = answers(config, policy, [one.prompt for one in chosen], seed)
     report(len(chosen), len(chosen), unit="prompt")
-    found = rankings.order(candidates, [one.split for one in chosen], good.rules, judge, config.tie)
-    metrics = {"prompts": float(len(chosen)), "tied": float(found.tied), "all_alike": float(found.all_alike)}
+    found = rankings.order(answered.candidates, [one.split for one in chosen], good.rules, judge, config.tie)
+    metrics = {"prompts": float(len(chosen)), "tied": float(found.tied), "all_alike": float(found.all_alike), "cut": float(answered.cut)}
     for split in rankings.SPLITS:
         metrics[f"comparisons/{split}"] = float(sum(one.split == split for one in found.comparisons))
     return Made(found.comparisons, {**metrics, **good.metrics("agreement")}, good.agreement, aside)
@@ -214,15 +215,11 @@ def preferences(
     if not measured.kappa >= config.min_kappa:
         return Made([], {**metrics, "set_aside": 1.0}, (measured,), (SetAside(what=what, reason=below(measured, config.min_kappa)),))
     chosen = prompts[: config.prompts]
-    decoding = Decoding(max_new_tokens=config.max_new_tokens, temperature=config.temperature, samples=1, seed=seed)
-    drawn = policy.follow([one.prompt for one in chosen for _ in range(config.samples)], decoding)
-    candidates = []
-    for number, one in enumerate(chosen):
-        texts = [sample.text for sample in drawn[number * config.samples : (number + 1) * config.samples]]
-        if len(distinct := tuple(dict.fromkeys(texts))) > 1:
-            candidates.append(Candidates(one.id, one.prompt, distinct, one.category))
+    answered = answers(config, policy, chosen, seed)
+    candidates = [one for one in answered.candidates if len(one.completions) > 1]
     labels = rlaif.label(judge, candidates, "reward", config.tie)
-    metrics |= {"tied": float(labels.tied), "all_alike": float(len(chosen) - len(candidates)), **labels.contradicted.flat("contradicted")}
+    metrics |= {"tied": float(labels.tied), "all_alike": float(len(chosen) - len(candidates)), "cut": float(answered.cut)}
+    metrics |= {**labels.contradicted.flat("contradicted")}
     return Made(labels.comparisons, {**metrics, "set_aside": 0.0}, (measured,))
 
 

@@ -19,9 +19,8 @@ from modelyard.config import Config, digest
 from modelyard.formats.feedback import Comparison, PromptRecord, prompt_text
 from modelyard.judges.judge import Judge
 from modelyard.judges.open_judge import JudgeConfig
-from modelyard.model.asked import Decoding
-from modelyard.model.subject import Subject
-from modelyard.posttrain.judged.rlaif import Candidates, ranked
+from modelyard.posttrain.judged.candidates import Candidates, SampledConfig
+from modelyard.posttrain.judged.rlaif import ranked
 from modelyard.posttrain.judged.rules import Rule, RuleBasedReward, Ruled
 
 SOURCE = "rankings"
@@ -39,7 +38,7 @@ class PromptCounts(Config):
     """Held out from both: what they are measured on."""
 
 
-class RankingsConfig(Config):
+class RankingsConfig(SampledConfig):
     """Which prompts are answered, and how the answers are put in order."""
 
     judge: JudgeConfig
@@ -52,12 +51,6 @@ class RankingsConfig(Config):
     """How many."""
     max_prompt_tokens: int = Field(ge=1)
     """Longest prompt that is answered."""
-    samples: int = Field(ge=2, le=9)
-    """Answers to each, K (InstructGPT: 4 to 9)."""
-    max_new_tokens: int = Field(ge=1)
-    """Longest answer."""
-    temperature: float = Field(gt=0)
-    """Of the samples."""
     tie: float = Field(ge=0, le=2)
     """Difference of value under which two answers tie; values go from -1 to 1."""
 
@@ -103,18 +96,6 @@ def side(prompt: PromptRecord, compared: str | None, counts: PromptCounts) -> st
         return compared
     drawn = int(digest([SOURCE, prompt.id])[:8], 16) / 2**32
     return "gold" if drawn < counts.gold / (counts.gold + counts.reward) else "reward"
-
-
-def answers(config: RankingsConfig, policy: Subject, prompts: Sequence[Chosen], seed: int) -> list[Candidates]:
-    """The distinct ones among K samples of each prompt; a sample that says nothing is none."""
-    decoding = Decoding(max_new_tokens=config.max_new_tokens, temperature=config.temperature, samples=1, seed=seed)
-    drawn = iter(policy.follow([one.prompt.prompt for one in prompts for _ in range(config.samples)], decoding))
-    found = []
-    for one in prompts:
-        texts = [next(drawn).text for _ in range(config.samples)]
-        distinct = tuple(dict.fromkeys(text for text in texts if text.strip()))
-        found.append(Candidates(one.prompt.id, one.prompt.prompt, distinct, one.prompt.category))
-    return found
 
 
 def order(candidates: Sequence[Candidates], splits: Sequence[str], rules: Sequence[Rule], judge: Judge, tie: float) -> Rankings:

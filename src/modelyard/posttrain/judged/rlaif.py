@@ -15,42 +15,27 @@ from typing import NamedTuple
 
 from pydantic import Field
 
-from modelyard.config import Config
-from modelyard.formats.feedback import Comparison, Prompt
+from modelyard.formats.feedback import Comparison
 from modelyard.judges.judge import Judge
 from modelyard.judges.open_judge import JudgeConfig
 from modelyard.judges.pairwise import prefer
+from modelyard.posttrain.judged.candidates import Candidates, SampledConfig
 from modelyard.stats.estimate import Estimate, proportion
 
 
-class RLAIFConfig(Config):
+class RLAIFConfig(SampledConfig):
     """A judge's preferences."""
 
     judge: JudgeConfig
     """Who judges; ``policy`` is the SFT model."""
     prompts: int = Field(ge=1)
     """Most training prompts that are answered."""
-    samples: int = Field(ge=2, le=9)
-    """Answers to each, K."""
-    max_new_tokens: int = Field(ge=1)
-    """Longest answer."""
-    temperature: float = Field(gt=0)
-    """Of the samples."""
     tie: float = Field(ge=0, le=1)
     """Difference of mean winning probability under which two answers tie."""
     agreement_comparisons: int = Field(ge=1)
     """Most of people's test comparisons on which the judge's agreement is measured."""
     min_kappa: float = Field(ge=-1, le=1)
     """Least agreement with them (Cohen's kappa over pairs without ties); a judge below it, or without any to be measured on, labels nothing."""
-
-
-class Candidates(NamedTuple):
-    """Completions of one prompt, to be compared."""
-
-    id: str
-    prompt: Prompt
-    completions: tuple[str, ...]
-    category: str = ""
 
 
 class Labels(NamedTuple):

@@ -197,7 +197,8 @@ def at_once(stage, root: Path, pool: ThreadPoolExecutor, report=lambda *a, **k: 
     return [pool.submit(one, name) for name in ("one", "other")]
 
 
-@pytest.mark.parametrize("keep_workers", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("keep_workers", [True, False])
 def test_launches_at_the_same_time_run_beside_each_other_where_there_is_room(place, keep_workers):
     with ThreadPoolExecutor(2) as pool:
         pids = [future.result() for future in at_once(meet, place, pool, keep_workers=keep_workers)]

@@ -46,6 +46,7 @@ def gone(pid: int, seconds: float = 20) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_prefect_server_killed_clients_leave_no_orphan_and_next_start_works(home):
     first, second = hold(home), hold(home)
     api = first.stdout.readline()

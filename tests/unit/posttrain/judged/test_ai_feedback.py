@@ -12,11 +12,13 @@ from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import COMPARISONS, DEMONSTRATIONS, PROMPTS, THUMBS, Comparison, PromptRecord, records, write
 from modelyard.judges import record
 from modelyard.judges.judge import Asking, Judge
+from modelyard.model.asked import Decoding
 from modelyard.model.subject import Subject
 from modelyard.posttrain import reward
 from modelyard.posttrain.judged import ai_feedback
 from modelyard.posttrain.judged.ai_feedback import AIFeedbackConfig
-from modelyard.posttrain.judged.rlaif import Candidates, label
+from modelyard.posttrain.judged.candidates import Candidates, SampledConfig, answers
+from modelyard.posttrain.judged.rlaif import label
 from modelyard.posttrain.reward import RewardConfig
 from modelyard.progress import silent
 from tests.unit import small_model
@@ -69,6 +71,24 @@ def config(judge: Path, flags: Path) -> AIFeedbackConfig:
             "flags": {"path": str(flags), "sha256": sha256(flags.read_bytes()).hexdigest()},
         }
     )
+
+
+def test_answers_that_did_not_end_are_counted_and_left_out_where_the_config_says_so(world: dict[str, Path]) -> None:
+    policy = Subject.open("policy", world["base"], EXECUTION, micro_batch=8)
+    prompts = list(records(world["feedback"] / PROMPTS, PromptRecord)) * 16  # few samples of a model of nothing end
+    settings = SampledConfig(samples=4, max_new_tokens=24, temperature=1.0)
+    every = answers(settings, policy, prompts, seed=1)
+    whole = answers(settings.model_copy(update={"cut": "leave_out"}), policy, prompts, seed=1)
+    decoding = Decoding(max_new_tokens=24, temperature=1.0, samples=1, seed=1)
+    drawn = policy.follow([one.prompt for one in prompts for _ in range(4)], decoding)
+    ends = [one.tokens[-1] in policy.encoder.ends for one in drawn]
+    assert every.cut == whole.cut == ends.count(False)
+    assert 0 < every.cut < len(drawn)
+    assert [one.ended for one in drawn] == ends
+    for number, (all_of, left) in enumerate(zip(every.candidates, whole.candidates, strict=True)):
+        mine = slice(4 * number, 4 * number + 4)
+        assert set(all_of.completions) == {one.text for one in drawn[mine] if one.text.strip()}
+        assert set(left.completions) == {one.text for one, end in zip(drawn[mine], ends[mine], strict=True) if end and one.text.strip()}
 
 
 def test_ai_feedback_adds_a_models_comparisons_to_peoples(world: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,8 @@ import pytest
 from modelyard.formats.feedback import Comparison, PromptRecord
 from modelyard.judges.judge import Asking, Judge
 from modelyard.judges.rubric import Rubric, read_rubric
+from modelyard.posttrain.judged.candidates import Candidates
 from modelyard.posttrain.judged.rankings import PromptCounts, RankingsConfig, chosen, order, side
-from modelyard.posttrain.judged.rlaif import Candidates
 from modelyard.posttrain.judged.rules import Rule
 from modelyard.posttrain.judged.trusted import trusted
 from modelyard.progress import silent

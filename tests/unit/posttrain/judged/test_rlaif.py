@@ -4,7 +4,8 @@ import pytest
 
 from modelyard.formats.feedback import Comparison
 from modelyard.judges.judge import Asking, Judge
-from modelyard.posttrain.judged.rlaif import Candidates, label, ranked
+from modelyard.posttrain.judged.candidates import Candidates
+from modelyard.posttrain.judged.rlaif import label, ranked
 from tests.unit.judges.scripted import Scripted, biased
 
 BOTH = Asking(orders=2, calibrate="none", shots=0, chat=False)
