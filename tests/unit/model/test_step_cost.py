@@ -54,8 +54,7 @@ FREE += (
     "split_with_sizes",
 )
 
-WEIGHTS_OF_A_LAYER = 6
-OF_A_LAYER = {True: 115, False: 137}
+OF_A_LAYER = {True: 109, False: 131}
 """Operations of a layer's forward and backward pass and of its update, with a CPU's own bf16 instructions and without."""
 
 
@@ -123,14 +122,13 @@ def test_loss_that_reads_a_number_is_seen_to_wait_in_every_micro_batch(monkeypat
     assert counted(monkeypatch, 2, 2, loss=reading).waited == {"on_host": 2, "_local_scalar_dense": 4}
 
 
-def test_update_is_as_few_operations_whatever_the_layers_and_micro_batches_and_copies_each_weight_once(
+def test_update_is_as_few_operations_whatever_the_layers_and_micro_batches(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     few, many, pieces = counted(monkeypatch, 2, 8), counted(monkeypatch, 4, 8), counted(monkeypatch, 2, 2)
-    for name in ("_fused_adamw_", "_foreach_norm"):
+    for name in ("_fused_adamw_", "_foreach_norm", "_foreach_copy_"):
         assert few.launched[name] == many.launched[name] == pieces.launched[name] > 0
-    assert many.launched["copy_"] - few.launched["copy_"] == 2 * WEIGHTS_OF_A_LAYER
-    assert pieces.launched["copy_"] == few.launched["copy_"]
+    assert few.launched["copy_"] == many.launched["copy_"] == pieces.launched["copy_"]
 
 
 def test_layer_launches_no_more_operations_than_when_they_were_counted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from modelyard.config import Config
 from modelyard.model.checkpoints import host_copy, shards
 from modelyard.model.network import devices, parallel
 from modelyard.model.network.architecture import Precision
+from modelyard.model.training import main_weights
 
 STATE = ("param", "exp_avg", "exp_avg_sq")
 """What AdamW keeps of a parameter: its value in fp32 and two moments."""
@@ -75,6 +76,7 @@ def create(config: OptimizerConfig, chunks: list[Any], precision: Precision) -> 
     for part in training_parts(whole):
         if not distrib_optimizer.HAVE_APEX_OR_TE:
             _begin_state(part)
+        main_weights.write_together(part)
     for group in whole.param_groups:  # none on a pipeline stage that has nothing to train
         group["fused"] = True  # torch's AdamW in one pass over memory; Apex's and Transformer Engine's do not look at it
     return whole
