@@ -2,8 +2,8 @@
 
 Every token goes to its ``top_k`` experts and none is dropped; the gates are a softmax over the chosen ones (with ``top_k`` 1: over all). Ranks
 share the experts out and exchange tokens (``execution.expert_parallel``); an expert is never cut. What they compute is
-:mod:`modelyard.model.network.grouped_experts`'s. Where sequence or context parallelism pads a row, the padded positions count in the balancing
-loss. Left out: capacity limits, shared experts, experts in some layers only.
+:mod:`modelyard.model.network.grouped_experts`'s. Where a GPU, sequence or context parallelism pads a row, the padded positions count in the
+balancing loss. Left out: capacity limits, shared experts, experts in some layers only.
 """
 
 from __future__ import annotations
