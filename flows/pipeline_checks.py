@@ -16,6 +16,7 @@ from modelyard.pretrain.continued import ContinueConfig
 from modelyard.pretrain.import_model import ImportConfig
 from modelyard.pretrain.pretrain import PretrainConfig
 from modelyard.release.limits import OF_BASE
+from tasks.line_config import ALONE
 
 if TYPE_CHECKING:
     from flows.pipeline_config import PipelineConfig
@@ -32,6 +33,7 @@ def check_fit(config: PipelineConfig) -> None:
     check_classifier(config)
     check_policy(config)
     check_vision(config)
+    check_transformer_engine(config)
     config.release.require_measured(config.evals.names)
     if config.no_contam and isinstance(config.base, ImportConfig):
         raise ValueError("no_contam: there is no twin of a model that others trained; base.kind must be 'pretrain' or 'continue'")
@@ -135,6 +137,33 @@ def check_vision(config: PipelineConfig) -> None:
             raise ValueError(f"{key}.blank: the line trains its blank twin itself; remove the key")
 
 
+def check_transformer_engine(config: PipelineConfig) -> None:
+    """What is trained on Transformer Engine's layers has none of what stands on ours: adapters, images, samples; in fp8 it is trained in bf16."""
+    execution = config.execution
+    if not execution.transformer_engine:
+        return
+    if config.sees:
+        raise ValueError("execution.transformer_engine is for models of text; this line's are shown images")
+    if config.policy and not isinstance(config.policy, PreferenceConfig):
+        raise ValueError(
+            f"execution.transformer_engine: policy.algorithm {config.policy.algorithm!r} samples from the model that it trains, and those layers "
+            "only train; set it to false"
+        )
+    for key in ("base", "sft", "sft_start", "reward", "gold", "policy"):
+        table = getattr(config, key)
+        if isinstance(table, ImportConfig):
+            continue  # which nobody trains
+        if getattr(table, "lora", None):
+            raise ValueError(f"execution.transformer_engine: adapters ({key}.lora) stand on our own layers; set it to false")
+        if execution.fp8 and getattr(table, "precision", "bf16") != "bf16":
+            raise ValueError(f"execution.fp8 {execution.fp8!r} rounds products of bf16, and {key}.precision is {table.precision!r}")
+    for recipe in config.ladder.recipes if config.ladder else ():
+        try:
+            recipe.model.check_execution(execution.model_copy(update=ALONE))
+        except ValueError as error:
+            raise ValueError(f"forecast.rungs: {error}") from None
+
+
 def check_classifier(config: PipelineConfig) -> None:
     """A content classifier has labels, labels have a classifier, and where there is none a reason says why."""
     if (config.harm_labels is None) is not (config.content_classifier is None):
@@ -200,7 +229,7 @@ def check_shape(config: PipelineConfig) -> None:
     A pretrained base says its shape itself (:func:`check_pretraining`).
     """
     execution = config.execution
-    if isinstance(config.base, PretrainConfig) or execution.world_size == 1:
+    if isinstance(config.base, PretrainConfig) or (execution.world_size == 1 and not execution.transformer_engine):
         return
     from tasks.stage_memory import base_model  # brings the stages with it, which a config alone does without
 

@@ -14,7 +14,7 @@ from modelyard.adapters import terminal
 from modelyard.adapters.ray import cluster as ray_cluster
 from modelyard.adapters.ray import train as ray_train
 from modelyard.adapters.ray.fit import interrupt_held, sigterm
-from modelyard.config import Config
+from modelyard.config import Config, digest
 from modelyard.formats.expectation import checked_code
 from modelyard.progress import Report
 from modelyard.store.artifacts import Built
@@ -155,9 +155,11 @@ def _task(planned: Planned) -> Any:
 
 
 def spec_of(planned: Planned, place: Place) -> Spec:
-    """What defines the artifact of a stage."""
-    stage = planned.stage
+    """What defines the artifact of a stage: products in fp8 count as other code than those in bf16."""
+    stage, execution = planned.stage, place.execution
     code = checked_code((stage.run.__module__, *stage.also), stage.suites)
+    if execution.fp8 and stage.on is not On.DRIVER:
+        code = digest({"code": code, "fp8": [execution.fp8, execution.fp8_recipe]})
     return Spec(stage.name, stage.defined(planned.config, place, planned.parents), planned.parents, code)
 
 

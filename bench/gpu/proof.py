@@ -39,7 +39,7 @@ class Part(NamedTuple):
 
 def parts() -> dict[str, Part]:
     """All of them by name, in the order in which they run: what is worth most first."""
-    from bench.gpu import machine, parity, sampling, training
+    from bench.gpu import machine, parity, sampling, te, training
 
     found = {
         "environment": Part(_alone(machine.environment), 120),
@@ -58,6 +58,9 @@ def parts() -> dict[str, Part]:
         found[f"ppo-{shape}"] = Part(_alone(partial(sampling.ppo_iterations, shape)), 240)
     for shape, batch in (("smollm2", 16), ("smollm2", 128), ("350M", 64)):
         found[f"generate-{shape}-{batch}"] = Part(_alone(partial(sampling.generation, shape, batch)), 240)
+    for form in te.FORMS:
+        found[f"te-learning-{form}"] = Part(_alone(partial(te.learning, form)), 240)
+        found[f"te-train-350M-{form}"] = Part(_alone(partial(te.utilisation, "350M", form)), 240)
     return found
 
 

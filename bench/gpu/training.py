@@ -130,10 +130,10 @@ def precisions(tiny: bool) -> dict[str, Any]:
 
 def _curve(work: Work, precision: Precision, steps: int) -> list[float]:
     engine = Engine(work.model, ExecutionConfig(threads=4), seed=0, precision=precision, optim=OPTIMIZER, total_steps=steps)
-    return [engine.train_step(_text(work, step), work.micro_batch, language_model_loss)["loss"] for step in range(steps)]
+    return [engine.train_step(text(work, step), work.micro_batch, language_model_loss)["loss"] for step in range(steps)]
 
 
-def _text(work: Work, step: int) -> Batch:
+def text(work: Work, step: int) -> Batch:
     """Rows in which a token decides the next but for one in eight: something to learn that needs no file."""
     generator = torch.Generator().manual_seed(step)
     vocabulary, shape = work.model.vocab_size, (work.micro_batch * work.micro_batches, work.model.seq_len + 1)

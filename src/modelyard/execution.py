@@ -1,4 +1,4 @@
-"""Where and how a run happens: store, ranks, cadence of checkpoints and reports. Never part of a fingerprint."""
+"""Where and how a run happens: store, ranks, cadence of checkpoints and reports. Never part of a fingerprint, but for products in fp8."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ MOST_THREADS = 4096
 
 
 class ExecutionConfig(Config):
-    """Where and how a run happens. Changing any of it never changes what an artifact is, only how often its history was logged."""
+    """Where and how a run happens. Changing any of it never changes what an artifact is, only how often its
+    history was logged; ``fp8`` alone, which rounds what is learned, is part of the fingerprint of every stage on
+    ranks.
+    """
 
     store: str = "file://.modelyard/store"
     """URL of the artifact store, ``file://`` or ``s3://``."""
@@ -61,6 +64,20 @@ class ExecutionConfig(Config):
     compile: bool = False
     """Train with layers, and on a CPU generate with a step, compiled by torch.compile: faster, for a slow first one
     (docs/benchmarks.md) of every shape and, in generation, of every number of sequences drawn together."""
+    transformer_engine: bool = False
+    """Train layers of Transformer Engine's (extra ``te``, GPUs only): norm and product in one; checkpoints are
+    the same either way. Not for models with experts, images or adapters, for a policy that samples from what it
+    trains, or with ``compile``. Not yet run on a GPU.
+    """
+    fp8: Literal["hybrid", "e4m3"] | None = None
+    """Format in which Transformer Engine multiplies: ``hybrid`` takes E4M3 forward and E5M2 for gradients
+    (Micikevicius et al. 2022); absent: bf16. Needs ``transformer_engine``, precision bf16, and GPUs of compute
+    capability 8.9 or newer.
+    """
+    fp8_recipe: Literal["tensorwise", "delayed"] = "tensorwise"
+    """How a tensor is scaled into that format: by its own greatest value, or by that of the 1,024 steps before,
+    which costs no pass over it and is forgotten when a run resumes.
+    """
     threads: int = 2
     """CPU threads of one rank."""
     checkpoint_every: int = 100
@@ -108,6 +125,7 @@ class ExecutionConfig(Config):
                 raise ValueError(f"{key} must be at least 0, got {getattr(self, key)}")
         if self.threads > MOST_THREADS:
             raise ValueError(f"threads must be at most {MOST_THREADS}")
+        self._check_transformer_engine()
         Storage(self.store)  # raises where it is no URL of a store
         if self.checkpoint_store:
             Storage(self.checkpoint_store)
@@ -120,6 +138,14 @@ class ExecutionConfig(Config):
             )
             raise ValueError(f"expert_parallel {self.expert_parallel} does not divide {ranks} {stage}")
         return self
+
+    def _check_transformer_engine(self) -> None:
+        if self.fp8 and not self.transformer_engine:
+            raise ValueError(f"fp8 {self.fp8!r} needs transformer_engine = true")
+        if self.transformer_engine and self.device == "cpu":
+            raise ValueError("transformer_engine needs GPUs, and device is 'cpu'")
+        if self.transformer_engine and self.compile:
+            raise ValueError("transformer_engine builds layers that torch.compile does not enter; set compile or it to false")
 
     @property
     def roots(self) -> tuple[str, ...]:

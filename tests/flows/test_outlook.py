@@ -146,3 +146,15 @@ def test_stage_brings_the_memory_that_check_shows_to_its_ranks(tmp_path: Path, m
     _produced(base, line.place, dict, {}, tmp_path, tmp_path, lambda *_, **__: None)
     assert seen == [peak_bytes("base", config, config.base.model)]
     assert seen[0] > 4 * config.base.model.parameters()
+
+
+def test_products_in_fp8_are_another_artifact_and_other_settings_of_execution_are_not(project: Path) -> None:
+    line = Line(load_pipeline(str(project), []))
+    planned, place = line.planned("imported"), line.place
+    plain = spec_of(planned, place).fingerprint
+
+    def fingerprint(**settings: object) -> str:
+        return spec_of(planned, place._replace(execution=place.execution.model_copy(update=settings))).fingerprint
+
+    assert fingerprint(transformer_engine=True, tensor_parallel=2, compile=True) == plain
+    assert len({plain, fingerprint(fp8="hybrid"), fingerprint(fp8="e4m3"), fingerprint(fp8="e4m3", fp8_recipe="delayed")}) == 4

@@ -36,6 +36,7 @@ TAUGHT = str(ROOT / "configs/pipeline/tiny-taught.toml")
 SMOLLM2 = str(ROOT / "configs/pipeline/smollm2.toml")
 SMOLLM2_GPU = str(ROOT / "configs/pipeline/smollm2-gpu.toml")
 IMAGES = str(ROOT / "configs/pipeline/tiny-images.toml")
+FP8 = ("execution.transformer_engine=true", "execution.fp8=hybrid")
 
 
 @pytest.mark.parametrize(
@@ -131,6 +132,29 @@ IMAGES = str(ROOT / "configs/pipeline/tiny-images.toml")
         ([TAUGHT, "instructions.number=5000"], "instructions: number 5000 is more than requests x per_request ask for (2400)"),
         ([TAUGHT, "instructions.teacher.name=corpus"], "instructions.teacher.name 'corpus' is the name of feedback of another source"),
         ([TAUGHT, "instructions.teacher.licence="], "instructions.teacher.licence: String should have at least 1 character"),
+        ([SMALLEST, "execution.fp8=hybrid"], "execution: fp8 'hybrid' needs transformer_engine = true"),
+        ([SMALLEST, "execution.transformer_engine=true"], "policy.algorithm 'ppo' samples from the model that it trains"),
+        (
+            [TINY_DPO, "execution.transformer_engine=true", "execution.compile=true"],
+            "execution: transformer_engine builds layers that torch",
+        ),
+        ([TINY_DPO, *FP8], "execution.fp8 'hybrid' rounds products of bf16, and base.precision is 'fp32'"),
+        ([TINY_DPO, *FP8, "base.model.ffn_hidden=344"], "execution.fp8: model.ffn_hidden gives a rank matrices with sides of 344"),
+        (
+            [TINY_DPO, *FP8, *(f"{stage}.precision=bf16" for stage in ("base", "sft", "reward", "gold", "policy"))],
+            "forecast.rungs: execution.fp8: model.ffn_hidden gives a rank matrices with sides of 88",
+        ),
+        (
+            [
+                TINY_DPO,
+                "execution.transformer_engine=true",
+                "policy.lora.rank=2",
+                "policy.lora.alpha=2",
+                'policy.lora.targets=["q_proj"]',
+            ],
+            "execution.transformer_engine: adapters (policy.lora) stand on our own layers",
+        ),
+        ([IMAGES, "execution.transformer_engine=true"], "execution.transformer_engine is for models of text; this line's are shown images"),
         ([SMALLEST, "feedback.votes.gold.raters=even"], "gold.raters: must differ from reward.raters"),
     ],
 )

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch.distributed as dist
 
-from bench.gpu import machine, parity, proof, training
+from bench.gpu import machine, parity, proof, te, training
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,14 @@ def test_collectives_are_really_called_and_one_that_gives_back_something_else_is
     broken = machine.collectives(tiny=True)
     assert not broken["equal"]
     assert [name for name, equal in broken["by_name"].items() if not equal] == ["all_to_all_single"]
+
+
+def test_parts_of_a_package_that_is_not_there_say_so_and_do_not_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformer_engine", None)
+    for found in (te.learning("bf16", tiny=True), te.utilisation("350M", "hybrid-delayed", tiny=True)):
+        assert list(found) == ["not_run"]
+        assert found["not_run"].startswith("not installed: ")
+        assert "error" not in found
 
 
 @pytest.mark.slow

@@ -1,4 +1,5 @@
-"""CUDA around the tensors of :mod:`pretended_gpu`: functions that take a device, what is asked of a GPU, kernels that torch has there only."""
+"""CUDA around the tensors of :mod:`pretended_gpu`: functions that take a device, what is asked of a GPU,
+kernels that torch has there only."""
 
 from __future__ import annotations
 
@@ -48,7 +49,8 @@ _rms_norm = torch.nn.functional.rms_norm
 
 @contextlib.contextmanager
 def pretended(monkeypatch: pytest.MonkeyPatch) -> Iterator[PretendedGpu]:
-    """A process with one GPU, for engines that are made and used within it; its world of one rank stays gloo's."""
+    """A process with one GPU, for engines that are made and used within it; its world of one rank stays
+    gloo's."""
     parallel.initialize(ExecutionConfig(threads=1))
     gpu = PretendedGpu()
     with monkeypatch.context() as patched:

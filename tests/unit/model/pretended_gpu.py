@@ -1,11 +1,14 @@
-"""A GPU that is none: tensors that say ``cuda``, whose values lie on the CPU and are real, and that refuse to meet tensors of the host.
+"""A GPU that is none: tensors that say ``cuda``, whose values lie on the CPU and are real, and that refuse to
+meet tensors of the host.
 
-Code that is given them takes the ways that it takes on CUDA, wherever it chooses by a tensor's ``device``; :mod:`pretended_cuda` answers the other
-questions. Every operation is counted once, as a GPU launches it, and every time the host would wait for a result. What torch.compile makes of
-several operations on a GPU counts as one (``compiled``).
+Code that is given them takes the ways that it takes on CUDA, wherever it chooses by a tensor's ``device``;
+:mod:`pretended_cuda` answers the other questions. Every operation is counted once, as a GPU launches it, and
+every time the host would wait for a result. What torch.compile makes of several operations on a GPU counts as
+one (``compiled``).
 
-What this does not show: torch itself sees tensors of the CPU, so kernels and the choice among them are the CPU's (attention's above all),
-an operation that is several kernels on a GPU counts once, and nothing is asynchronous. Streams, pinned memory and NCCL are stand-ins.
+What this does not show: torch itself sees tensors of the CPU, so kernels and the choice among them are the
+CPU's (attention's above all), an operation that is several kernels on a GPU counts once, and nothing is
+asynchronous. Streams, pinned memory and NCCL are stand-ins.
 """
 
 from __future__ import annotations
@@ -151,7 +154,8 @@ class PretendedGpu(TorchDispatchMode):
             return tree_map_only(Tensor, lambda one: given[id(one)] if id(one) in given else on_gpu(one), found)
 
     def count(self, name: str, args: Any = ()) -> None:
-        """One more operation of this name, or one more for which the host waits: it reads a result, or where results go."""
+        """One more operation of this name, or one more for which the host waits: it reads a result, or
+        where results go."""
         by_values = name in ("index", "index_put", "index_put_") and any(
             one is not None and (one.dtype == torch.bool or not isinstance(one, OnGpu)) for one in args[1]
         )
@@ -179,7 +183,8 @@ class PretendedGpu(TorchDispatchMode):
             self.counting = False
 
     def as_one(self, call: Callable[..., Any], name: str = "compiled", waits: bool = False) -> Callable[..., Any]:
-        """The same call, counted once under this name: as an operation, or as something that the host waits for."""
+        """The same call, counted once under this name: as an operation, or as something that the host
+        waits for."""
 
         def counted(*args: Any, **kwargs: Any) -> Any:
             was, self.counting = self.counting, False
@@ -194,7 +199,8 @@ class PretendedGpu(TorchDispatchMode):
 
 
 class Graph:
-    """``torch.cuda.CUDAGraph``: operations on fixed memory, done again in their order at each replay, which counts as one."""
+    """``torch.cuda.CUDAGraph``: operations on fixed memory, done again in their order at each replay,
+    which counts as one."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[Callable[[], Any], Any]] = []

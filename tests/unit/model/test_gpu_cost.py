@@ -1,7 +1,8 @@
-"""How often a step on a GPU makes the host wait, how many operations it launches, and that its ways compute what the CPU's compute.
+"""How often a step on a GPU makes the host wait, how many operations it launches, and that its ways compute
+what the CPU's compute.
 
-On a GPU that is pretended (:mod:`pretended_gpu` says what that leaves out); ``test_step_cost.py`` counts the CPU's ways. ``make gpu-proof`` times a
-real one.
+On a GPU that is pretended (:mod:`pretended_gpu` says what that leaves out); ``test_step_cost.py`` counts the
+CPU's ways. ``make gpu-proof`` times a real one.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def of_layers(case: str, layers: int) -> ModelConfig:
 
 
 def batch_of(shape: ModelConfig) -> Batch:
-    """8 rows; with experts of a width that a GPU does not fill up, which would count in their balancing loss."""
+    """8 rows; with experts of a width that a GPU does not fill up, which would count in their balancing
+    loss."""
     return program.batch(GPU_WIDTHS) if shape.moe else program.batch()
 
 

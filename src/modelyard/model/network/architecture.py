@@ -19,7 +19,7 @@ from pydantic import model_validator
 
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
-from modelyard.model.network import experts, lora, rope
+from modelyard.model.network import experts, lora, rope, te_layers
 from modelyard.model.network.attention import SdpaAttention
 from modelyard.model.network.experts import ALIGNED, MoEConfig
 from modelyard.model.network.lora import LoRAConfig
@@ -127,7 +127,8 @@ class ModelConfig(Config):
             raise ValueError(f"lora: only dense llama-style models take adapters, this one is {what}")
 
     def check_execution(self, execution: ExecutionConfig) -> None:
-        """Raise ValueError when this model cannot be split as ``execution`` says."""
+        """Raise ValueError when this model cannot be split, or have layers, as ``execution`` says."""
+        te_layers.check_model(self, execution)
         self.check_layout(
             execution.tensor_parallel,
             execution.pipeline_parallel,
@@ -237,7 +238,7 @@ def transformer_config(model: ModelConfig, execution: ExecutionConfig, precision
         **(experts.settings(model.moe, model.ffn_hidden, execution) if model.moe else {}),
         perform_initialization=True,  # also marks which dimension of a weight is split
         use_cpu_initialization=not cuda,
-        gradient_accumulation_fusion=False,
+        **te_layers.settings(execution),
         # compiled by torch on first use; megatron-core's fused GELU is another function than torch's
         bias_activation_fusion=cuda and llama and variant.gate == "silu",
         bias_dropout_fusion=cuda,
@@ -267,24 +268,28 @@ def _recomputation(execution: ExecutionConfig) -> dict[str, Any]:
 
 
 def block_spec(model: ModelConfig, config: Any, chunk: int | None) -> Any:
-    """This pipeline stage's layers, or those of one of its chunks: megatron-core's local spec with our attention, norms and products in it."""
+    """This pipeline stage's layers, or those of one of its chunks: megatron-core's local spec with our attention, norms and products in it, or
+    Transformer Engine's with our attention."""
     from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
     from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
 
     from modelyard.model.network.grouped_experts import GroupedExperts
     from modelyard.model.network.language_model import ColumnParallel, RowParallel
 
-    spec = get_gpt_layer_local_spec(num_experts=model.moe.experts if model.moe else None, normalization=config.normalization)
+    fused = config.transformer_impl == "transformer_engine"
+    num_experts = model.moe.experts if model.moe else None
+    spec = te_layers.layer_spec() if fused else get_gpt_layer_local_spec(num_experts=num_experts, normalization=config.normalization)
     attention, mlp = spec.submodules.self_attention.submodules, spec.submodules.mlp.submodules
     attention.core_attention = SdpaAttention
-    attention.linear_qkv, attention.linear_proj = ColumnParallel, RowParallel
     if model.variant.qk_norm:
         attention.q_layernorm = attention.k_layernorm = Norm
-    if model.moe:
-        mlp.experts = GroupedExperts
-    else:
-        mlp.linear_fc1, mlp.linear_fc2 = ColumnParallel, RowParallel
-    spec.submodules.input_layernorm = spec.submodules.pre_mlp_layernorm = Norm
+    if not fused:
+        attention.linear_qkv, attention.linear_proj = ColumnParallel, RowParallel
+        spec.submodules.input_layernorm = spec.submodules.pre_mlp_layernorm = Norm
+        if model.moe:
+            mlp.experts = GroupedExperts
+        else:
+            mlp.linear_fc1, mlp.linear_fc2 = ColumnParallel, RowParallel
     return TransformerBlockSubmodules(layer_specs=[spec] * get_num_layers_to_build(config, chunk), layer_norm=Norm)
 
 

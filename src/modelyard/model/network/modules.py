@@ -1,8 +1,8 @@
-"""Small modules of ours that megatron-core's ``GPTModel`` is built with: the scalar head and the norms."""
+"""Small modules of ours that megatron-core's ``GPTModel`` is built with: the scalar head, the norms, and what stands for one that is elsewhere."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -46,3 +46,22 @@ class Norm:
         for parameter in module.parameters():
             parameter.sequence_parallel = config.sequence_parallel  # type: ignore[attr-defined]
         return module
+
+
+class FusedAway(torch.nn.Module):
+    """Stands where a norm would be that is part of the product behind it (:mod:`modelyard.model.network.te_layers`)."""
+
+    def __init__(self, *unused: Any, **also_unused: Any) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same x."""
+        return x
+
+    @property
+    def weight(self) -> NoReturn:
+        """What generation would read. Raises ValueError."""
+        raise ValueError(
+            "a model that is trained on Transformer Engine's layers cannot generate, for its norms are part of them; "
+            "set execution.transformer_engine to false"
+        )

@@ -72,4 +72,4 @@ def install() -> None:
     from megatron.core.tensor_parallel import layers
 
     module: Any = layers
-    module.fused_weight_gradient_mlp_cuda = _Kernel
+    module.fused_weight_gradient_mlp_cuda, module._grad_accum_fusion_available = _Kernel, True

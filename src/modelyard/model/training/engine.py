@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from modelyard import progress
 from modelyard.execution import ExecutionConfig
-from modelyard.model.network import architecture, attention, chunks, context, devices, initialization, parallel, weight_gradients
+from modelyard.model.network import architecture, attention, chunks, context, devices, initialization, parallel, te_layers, weight_gradients
 from modelyard.model.network.architecture import Head, ModelConfig, Precision
 from modelyard.model.network.lora import LoRAConfig
 from modelyard.model.training import optimizer, overlap
@@ -64,6 +64,8 @@ class Engine(Stored):
         engine whose weights it takes for those that it does not train, so that both are in memory once."""
         self.model, self.head, self.seed, self.precision, self.dropout, self.lora = model, head, seed, precision, dropout, lora
         self.layout, self.device = parallel.initialize(execution), parallel.device()
+        execution = te_layers.of(execution, trains=optim is not None)
+        te_layers.require(execution, precision, lora)
         self.part, self.step, self.compile = part, 0, execution.compile
         self._gathered: list[Any] = []  # the buckets whose weights are gathered beside what follows an update
         modules = [architecture.build(model, execution, self.layout, precision, head, dropout, lora, n) for n in range(self.layout.vp)]
@@ -75,7 +77,7 @@ class Engine(Stored):
                 parameter.requires_grad_(self._is_trained(name))
         self._sequence_parallel = [switch for module in modules for switch in _sequence_parallel_switches(module)]
         widths = GPU_WIDTHS if self.device.type == "cuda" else 1
-        self._sequence_multiple = self._width_multiple = widths if self.layout.cp == 1 else math.lcm(widths, 2 * self.layout.cp)
+        self._sequence_multiple = self._width_multiple = te_layers.row_multiple(widths, self.layout.cp, execution)
         self.chunks = self._wrap(modules, overlap.wanted(execution, model, self.device)) if optim else modules
         self._summed_in_place = [weight for chunk in modules for weight in chunks.bare(chunk).summed_in_place()] if optim else []
         if optim and execution.compile:

@@ -1,8 +1,10 @@
 """New weights from the optimizer's fp32 ones: one operation for a whole model in place of one a tensor.
 
-megatron-core's distributed optimizer copies its fp32 main weights into the model's bf16 ones tensor by tensor, looking up where each stands: on a
-GPU a kernel each, launched by a host that has nothing else in hand. Their places never change, so they are looked up once, and torch's
-``_foreach_copy_`` rounds all of them. In fp32 the main weights are the model's own memory and nothing is copied. Left out: weights kept in fp8.
+megatron-core's distributed optimizer copies its fp32 main weights into the model's bf16 ones tensor by
+tensor, looking up where each stands: on a GPU a kernel each, launched by a host that has nothing else in
+hand. Their places never change, so they are looked up once, and torch's ``_foreach_copy_`` rounds all of
+them. In fp32 the main weights are the model's own memory and nothing is copied. Left out: weights kept in
+fp8.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from torch import Tensor
 
 
 def write_together(part: Any) -> None:
-    """Have one of megatron-core's distributed optimizers write its main weights into the model's together; every value is the one it was."""
+    """Have one of megatron-core's distributed optimizers write its main weights into the model's together;
+    every value is the one it was."""
     lists: dict[tuple[torch.dtype, torch.dtype], tuple[list[Tensor], list[Tensor]]] = {}
     for target, source in _pairs(part):
         if target.data_ptr() != source.data_ptr():

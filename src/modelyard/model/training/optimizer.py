@@ -57,8 +57,9 @@ class OptimizerConfig(Config):
 def create(config: OptimizerConfig, chunks: list[Any], precision: Precision) -> Any:
     """megatron-core's optimizer over DDP-wrapped model chunks."""
     from megatron.core.optimizer import OptimizerConfig as MegatronOptimizerConfig
-    from megatron.core.optimizer import distrib_optimizer, get_megatron_optimizer
+    from megatron.core.optimizer import get_megatron_optimizer
 
+    _use_torchs_adamw()
     settings = MegatronOptimizerConfig(
         optimizer="adam",
         lr=config.lr,
@@ -74,12 +75,21 @@ def create(config: OptimizerConfig, chunks: list[Any], precision: Precision) -> 
     )
     whole = get_megatron_optimizer(settings, chunks)
     for part in training_parts(whole):
-        if not distrib_optimizer.HAVE_APEX_OR_TE:
-            _begin_state(part)
+        _begin_state(part)
         main_weights.write_together(part)
     for group in whole.param_groups:  # none on a pipeline stage that has nothing to train
-        group["fused"] = True  # torch's AdamW in one pass over memory; Apex's and Transformer Engine's do not look at it
+        group["fused"] = True  # one pass over memory
     return whole
+
+
+def _use_torchs_adamw() -> None:
+    """Have megatron-core take torch's AdamW also where Apex or Transformer Engine is installed, whose own know nothing of ``grad_scale``: sums of
+    gradients would be taken for means, and never be clipped."""
+    from megatron.core import optimizer as megatron
+    from megatron.core.optimizer import distrib_optimizer
+
+    megatron.Adam, megatron.USING_PYTORCH_OPTIMIZER = torch.optim.AdamW, True
+    distrib_optimizer.HAVE_APEX_OR_TE = False
 
 
 def step(optimizer: Any, clip_grad: float, count: torch.Tensor, gather: Callable[[], None]) -> float:
@@ -156,7 +166,7 @@ def take_updates(optimizer: Any, count: int) -> None:
     """Say how many updates are behind the state that was loaded into :func:`sharded_state`'s views."""
     for part in training_parts(optimizer):
         for group in part.optimizer.param_groups:
-            group["step"] = count  # where Apex and Transformer Engine keep it; torch keeps one a parameter
+            group["step"] = count  # where megatron-core looks for it; torch keeps one a parameter
         for state in part.optimizer.state.values():
             if "step" in state:
                 state["step"].fill_(count)
