@@ -28,8 +28,8 @@ OF_A_LAYER = {"llama-tied": 40, "gpt-untied": 40, "llama-variant": 82, "llama-ex
 """Operations of a layer's forward and backward pass in bf16, and of its update."""
 OF_A_TOKEN = 14
 """Operations of a decoding step that is one graph, sampling among them, whatever the layers."""
-OF_A_DECODED_LAYER = 56
-"""Operations of a variant's layer, whose step is no graph, for one token in bf16."""
+OF_A_DECODED_LAYER = 49
+"""Operations of a variant's layer, whose step is no graph, for one token in fp32."""
 SHARED_OUT = {"masked_select": 2, "to": 2}
 """For what the host waits in a layer with experts, in each micro-batch: it asks how many tokens each has."""
 

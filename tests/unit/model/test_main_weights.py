@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from modelyard.model.network.architecture import Precision
 from modelyard.model.training.engine import Engine
 
 from . import layout_program as program
+from . import main_weights_program
 
 pytestmark = pytest.mark.numerics
 
@@ -58,3 +62,12 @@ def test_weights_in_fp32_are_the_optimizers_own_and_are_not_copied(monkeypatch: 
     engine = made(precision="fp32")
     monkeypatch.setattr(torch, "_foreach_copy_", lambda *lists: pytest.fail("a copy of memory onto itself"))
     stepped(engine, 1)
+
+
+def test_two_replicas_write_their_shares_together_as_one_by_one() -> None:
+    root = Path(__file__).parents[3]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", main_weights_program.__file__]
+    environment = {**os.environ, "PYTHONPATH": f"{root / 'src'}{os.pathsep}{root}", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, "\n".join(line for line in done.stderr.splitlines() if line.startswith("[rank"))[-3000:]
+    assert done.stdout.count("equal") == 2
