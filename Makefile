@@ -28,7 +28,7 @@ run: $(READY) $(TASKS) ## the whole pipeline, set-up included: [CONFIG=configs/p
 	@$(ADDRESSES) $(BIN)/modelyard run $(CONFIG) $(OVERRIDES)
 
 test: $(READY) ## the tests, the pipeline end to end at its smallest among them
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # What is computed must not turn on the processor: once more as one with AVX2 alone computes, and as one with neither AVX2 nor AVX-512.
 NUMERICS := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'numerics and not slow and not sampled' tests/unit/model tests/unit/posttrain
@@ -38,7 +38,7 @@ test-numerics: $(READY) ## the numeric tests as on processors with fewer instruc
 	@ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(NUMERICS) -k 'not killed and not layout'
 
 test-all: $(READY) ## the slow tests as well
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m ''
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m ''
 
 check: $(READY) ## ruff, mypy and the import rule
 	@$(BIN)/ruff check .

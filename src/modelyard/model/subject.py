@@ -25,6 +25,7 @@ from modelyard.model.hf import conversion
 from modelyard.model.hf.tokenizer import HubEncoder
 from modelyard.model.inference.gallery import Gallery
 from modelyard.model.inference.generate import generate
+from modelyard.model.inference.grouping import most_rows
 from modelyard.model.inference.queries import Query
 from modelyard.model.inference.score import Scorer
 from modelyard.model.inference.screening import likelihoods, screened
@@ -130,7 +131,7 @@ class Subject:
             seed=decoding.seed,
             stop_ids=stop_ids,
             stop_texts=StopTexts(decoding.stops, self.encoder.decode) if decoding.stops else None,
-            batch=4 * self.micro_batch,
+            batch=most_rows(self._cache_bytes, max(map(len, fed), default=1) + decoding.max_new_tokens, self.engine.device.type),
             gallery=self.gallery,
             drop_finished=True,
         )
@@ -143,6 +144,13 @@ class Subject:
         if self.gallery:
             fed = [self.gallery.spelled(ids) for ids in fed]
         return list(map(Sampled, fed, drawn.tokens, drawn.logprobs, texts, cut, whole))
+
+    @property
+    def _cache_bytes(self) -> int:
+        """Bytes of a token's keys and values on this rank."""
+        model, layout = self.engine.model, self.engine.layout
+        width = next(self.engine.gpt.parameters()).element_size()
+        return 2 * model.layers * model.kv_heads * model.head_width * width // (layout.tp * layout.pp)
 
     def likelihoods(self, questions: Sequence[Sequence[tuple[Prompt, str]]]) -> list[list[Likelihood]]:
         """log p of each (context, continuation) of each question, contexts and shared beginnings computed once.

@@ -15,6 +15,17 @@ READING = {"cpu": 16, "cuda": 512}
 """Device -> sequences whose products cost as much as reading the weights once. On two CPU cores 10 for 135M parameters, more for fewer."""
 
 
+CACHE = {"cpu": 2**30, "cuda": 2**33}
+"""Device -> bytes that the keys and values of a batch may take, where nobody says how many sequences it may have."""
+MOST = {"cpu": 256, "cuda": 1024}
+"""Device -> sequences of such a batch, at most: more no longer share enough to be worth their wait for each other."""
+
+
+def most_rows(bytes_a_token: int, length: int, device: str) -> int:
+    """How many sequences of ``length`` tokens, whose keys and values are ``bytes_a_token`` each, are decoded at once; one at least."""
+    return max(1, min(MOST[device], CACHE[device] // (bytes_a_token * length)))
+
+
 def groups(lengths: Sequence[int], most: int, new: int, reading: int) -> list[list[int]]:
     """Indices of the prompts of each batch, shortest first.
 
