@@ -31,7 +31,7 @@ from rich.table import Table
 from bench.chaos_line import Line, victims
 from bench.program import REPORT, program
 from modelyard.adapters.servers import object_store
-from modelyard.adapters.servers.child import HOST, die_with_parent, end, healthy
+from modelyard.child_server import HOST, die_with_parent, end, healthy
 
 RESTART_SECONDS = 2.0
 TRIES = 4

@@ -16,7 +16,7 @@ import psutil
 from mlflow import MlflowClient
 
 from modelyard.adapters.servers import object_store
-from modelyard.adapters.servers.child import HOST, die_with_parent, healthy
+from modelyard.child_server import HOST, die_with_parent, healthy
 from modelyard.store.artifacts import Store
 from modelyard.store.lineage import all_artifacts
 

@@ -28,7 +28,7 @@ from rich.table import Table
 
 from bench.chaos_line import Line
 from bench.program import REPORT, program
-from modelyard.adapters.servers.child import HOST, end
+from modelyard.child_server import HOST, end
 from modelyard.exit_codes import BLOCK, DONE, HOLD
 
 POLICY_EVERY = 10

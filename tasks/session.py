@@ -22,12 +22,13 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from modelyard.adapters.home import ServerError, home
+from modelyard.adapters.home import home
 from modelyard.adapters.ray import cluster as ray_cluster
 from modelyard.adapters.ray import train as ray_train
 from modelyard.adapters.ray.fit import StageError
 from modelyard.adapters.ray.rank import one_line
 from modelyard.adapters.servers.prefect_server import Address, prefect_server
+from modelyard.child_server import ServerError
 from modelyard.config import complaint, without_password
 from modelyard.exit_codes import BAD_INPUT, BLOCK, FAILED, HOLD, code_of
 from modelyard.printable import printable

@@ -14,9 +14,9 @@ from pydantic import ValidationError
 
 from flows import pipeline
 from flows.pipeline_config import PipelineConfig, load_pipeline
-from modelyard.adapters.home import ServerError
 from modelyard.adapters.mlflow import server as mlflow_server
 from modelyard.adapters.servers.prefect_server import prefect_server
+from modelyard.child_server import ServerError
 from modelyard.config import ConfigError, read_tree
 from modelyard.data.corpus.document import DataError
 from modelyard.exit_codes import BAD_INPUT, BLOCK, FAILED, HOLD

@@ -8,10 +8,9 @@ import time
 import psutil
 import pytest
 
-from modelyard.adapters.home import ServerError
 from modelyard.adapters.servers import object_store, services
-from modelyard.adapters.servers.child import healthy
 from modelyard.adapters.servers.service_definitions import ALL, postgres
+from modelyard.child_server import ServerError, healthy
 from modelyard.store.storage import Storage
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]

@@ -9,7 +9,3 @@ from pathlib import Path
 def home() -> Path:
     """Absolute path of the home directory; it need not exist yet."""
     return Path(os.environ.get("MODELYARD_HOME", ".modelyard")).absolute()
-
-
-class ServerError(RuntimeError):
-    """A server that did not start; one line that names its log."""

@@ -17,7 +17,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
-from modelyard.adapters.home import ServerError
+from modelyard.child_server import ServerError
 from modelyard.exit_codes import BAD_INPUT, DONE, FAILED, code_of
 from modelyard.printable import printable
 

@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from modelyard.adapters.home import ServerError, home
+from modelyard.adapters.home import home
 from modelyard.adapters.servers.prefect_server import starting
+from modelyard.child_server import ServerError
 from modelyard.commands.project import part
 
 CONFIG = typer.Argument(help="TOML file of the pipeline, such as configs/pipeline/tiny.toml.")

@@ -144,7 +144,7 @@ def elsewhere(name: str, directory: Path, command: str, most: int, content_filte
     from contextlib import ExitStack
 
     from modelyard.adapters.home import home
-    from modelyard.adapters.servers.engine import started_engine
+    from modelyard.child_server import started_engine
     from modelyard.serving.served_model import Reader, ServedModel
     from modelyard.serving.upstream import Upstream
 

@@ -37,7 +37,7 @@ def services(
     """Run SeaweedFS (S3), PostgreSQL, MLflow, Prefect and a Ray head on loopback, until interrupted."""
     from modelyard.adapters.home import home
     from modelyard.adapters.servers import services as running_services
-    from modelyard.adapters.servers.child import HOST, interruptible
+    from modelyard.child_server import HOST, interruptible
 
     names = [str(name) for name in only or ServiceName]
     ports = dict(zip(PORTS, (s3_port, postgresql_port, mlflow_port, prefect_port, ray_port, dashboard_port), strict=True))

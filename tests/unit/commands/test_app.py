@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.adapters.home import ServerError
 from modelyard.adapters.servers.ports import PORTS
 from modelyard.adapters.servers.service_definitions import ALL
+from modelyard.child_server import ServerError
 from modelyard.commands import servers
 from modelyard.commands.app import main, program
 from modelyard.commands.command import repeated

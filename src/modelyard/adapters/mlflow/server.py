@@ -19,7 +19,8 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from modelyard.adapters.home import ServerError, home
+from modelyard.adapters.home import home
+from modelyard.child_server import ServerError
 from modelyard.config import complaint, without_password
 
 _log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from modelyard.adapters.home import ServerError
+from modelyard.child_server import ServerError
 from modelyard.store.storage import Storage
 
 HOST = "127.0.0.1"

@@ -25,8 +25,7 @@ from typing import IO, NamedTuple
 
 import psutil
 
-from modelyard.adapters.home import ServerError
-from modelyard.adapters.servers.child import HOST, START_SECONDS, die_with_parent, end, free_port, healthy
+from modelyard.child_server import HOST, START_SECONDS, ServerError, die_with_parent, end, free_port, healthy
 
 PORT = 4200
 AUTH = "auth"

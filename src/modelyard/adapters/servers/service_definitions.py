@@ -14,11 +14,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from modelyard.adapters.home import ServerError
 from modelyard.adapters.ray import cluster as ray_cluster
 from modelyard.adapters.servers import object_store
-from modelyard.adapters.servers.child import HOST, die_with_parent, healthy
 from modelyard.adapters.servers.prefect_server import protected
+from modelyard.child_server import HOST, ServerError, die_with_parent, healthy
 
 BUCKETS = ("modelyard", "mlflow")
 USER = "modelyard"

@@ -21,10 +21,9 @@ from pathlib import Path
 
 import psutil
 
-from modelyard.adapters.home import ServerError
-from modelyard.adapters.servers.child import HOST, end
 from modelyard.adapters.servers.ports import PORTS
 from modelyard.adapters.servers.service_definitions import ALL, Service, Yard
+from modelyard.child_server import HOST, ServerError, end
 
 NEEDED = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "PGPASSWORD", "PREFECT_API_AUTH_STRING", "RAY_AUTH_TOKEN")
 START_SECONDS = 180.0

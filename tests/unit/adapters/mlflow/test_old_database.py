@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.adapters.home import ServerError
 from modelyard.adapters.mlflow.server import client
+from modelyard.child_server import ServerError
 from modelyard.commands.app import main
 from modelyard.exit_codes import FAILED
 

@@ -13,8 +13,8 @@ import httpx
 import psutil
 import pytest
 
-from modelyard.adapters.servers.child import healthy
 from modelyard.adapters.servers.prefect_server import prefect_server
+from modelyard.child_server import healthy
 
 pytestmark = pytest.mark.integration
 

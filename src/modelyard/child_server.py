@@ -1,21 +1,30 @@
-"""Servers as child processes on loopback: whether one answers, that it ends with its parent, and how it is ended."""
+"""Servers as child processes on loopback: whether one answers, that it ends with its parent, and how it is ended.
+
+:func:`started_engine` starts one that decodes in our place, such as vLLM.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import os
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-
-from modelyard.adapters.home import ServerError
 
 HOST = "127.0.0.1"
 START_SECONDS = 300.0
 PR_SET_PDEATHSIG = 1
+
+
+class ServerError(RuntimeError):
+    """A server that did not start; one line that names its log."""
 
 
 def free_port(preferred: int) -> int:
@@ -71,3 +80,26 @@ def end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+@contextmanager
+def started_engine(command: str, model: Path, log: Path, environment: Mapping[str, str] = {}) -> Iterator[str]:
+    """Start ``command DIRECTORY --host HOST --port PORT``; yields the address up to ``/v1`` once ``/health`` answers, and ends it.
+
+    ``environment``: variables that it has beside ours. Raises ServerError, which names ``log``, where it does not start.
+    """
+    port = free_port(0)
+    words = [*shlex.split(command), str(model), "--host", HOST, "--port", str(port)]
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as said:
+        try:
+            process = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=said, stderr=said, preexec_fn=die_with_parent, env={**os.environ, **environment}
+            )
+        except (OSError, IndexError) as error:
+            raise ServerError(f"{command!r}: {error}") from None
+    try:
+        wait_for(f"http://{HOST}:{port}/health", process, log, command)
+        yield f"http://{HOST}:{port}/v1"
+    finally:
+        end(process)
