@@ -22,6 +22,12 @@ ROWS = typer.Option(help="Requests answered at once; each holds keys and values 
 WAITING = typer.Option(help="Requests that may wait for their turn; one more is told to come again (429).", callback=at_least(0))
 FOLLOW = typer.Option(help="Seconds between two looks at the alias; 0: it is looked up once.", callback=at_least(0))
 
+RELOADS = typer.Option(
+    "--reloads",
+    help="Take the weights of another directory when asked as vLLM's development mode is (/collective_rpc): for a trainer that has its "
+    "samples drawn here. Whoever reaches the server can ask.",
+)
+
 LOOK_SECONDS = 10.0
 """Between two looks at a trial where no alias is followed."""
 
@@ -65,6 +71,7 @@ def serve(
     threads: Annotated[int, typer.Option(help="CPU threads.", callback=at_least(1))] = 2,
     engine: Annotated[str, ENGINE] = "own",
     follow: Annotated[float, FOLLOW] = 10.0,
+    reloads: Annotated[bool, RELOADS] = False,
     classifier: Annotated[str, CLASSIFIER] = "release",
     threshold: Annotated[float | None, THRESHOLD] = None,
     book: Annotated[str | None, BOOK] = None,
@@ -98,11 +105,19 @@ def serve(
     from modelyard.serving.trial import Judge, TrialRecord
 
     tried = trial_of(canary, shadow, share, book)
+    if reloads and model.startswith("models:/"):
+        raise ValueError("--reloads: MODEL is a version of the registry, which another directory's weights must not answer for")
 
     with ExitStack() as ended:
 
         def held(spec: str, judged: bool) -> ContentFilter | None:
             return filter_of(spec, classifier, threshold, threads) if judged else None
+
+        def loaded(directory: Path, spec: str, called: str, judged: bool, version: str = "") -> ServedModel:
+            if engine != "own":
+                return elsewhere(called, directory, engine, rows + waiting, held(spec, judged), version)
+            subject = Subject.open(called, directory, ExecutionConfig(threads=threads), micro_batch=rows)
+            return ServedModel.here(called, subject, rows, waiting, held(spec, judged), version)
 
         def opened(spec: str, called: str, judged: bool) -> Current:
             """A model, with what holds its texts where it is ``judged`` by itself; its alias is followed where it has one."""
@@ -110,10 +125,7 @@ def serve(
             def load() -> ServedModel:
                 directory = local_directory(spec, CACHE / "models")
                 version = registered_version(spec) if spec.startswith("models:/") else ""
-                if engine != "own":
-                    return elsewhere(called, directory, engine, rows + waiting, held(spec, judged), version)
-                subject = Subject.open(called, directory, ExecutionConfig(threads=threads), micro_batch=rows)
-                return ServedModel.here(called, subject, rows, waiting, held(spec, judged), version)
+                return loaded(directory, spec, called, judged, version)
 
             followed = follow > 0 and spec.startswith("models:/") and "@" in spec
             source = registered_source(spec) if followed else ""
@@ -133,7 +145,8 @@ def serve(
         tracer = Traces(tracking_uri(), traces, say) if traces else None
         if tracer:
             ended.callback(tracer.close)
-        run(Serving(current, kept, Metrics(), beside, tracer), host, port, say)
+        reload = partial(loaded, spec=model, called=current.name, judged=True) if reloads else None
+        run(Serving(current, kept, Metrics(), beside, tracer, reload), host, port, say)
 
 
 def elsewhere(name: str, directory: Path, command: str, most: int, content_filter: ContentFilter | None, version: str) -> ServedModel:

@@ -16,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from modelyard.serving import reloading
 from modelyard.serving.book import Opinion, UnknownAnswerError
 from modelyard.serving.conversation import Conversation, RefusedError, Serving
 from modelyard.serving.protocol import ChatRequest, CompletionRequest, FeedbackRequest, ModerationRequest
@@ -29,7 +30,7 @@ PAGE_POLICY = (
 def application(serving: Serving) -> FastAPI:
     """The server of one model, whichever it is now."""
     app = FastAPI(title=f"Modelyard: {serving.current.name}", docs_url=None, redoc_url=None, openapi_url=None)
-    current, book, metrics, beside, tracer = serving
+    current, book, metrics, beside, tracer, load = serving
 
     def refused(error: RefusedError) -> Response:
         metrics.refused(error.status, error.code)
@@ -37,6 +38,9 @@ def application(serving: Serving) -> FastAPI:
 
     app.add_exception_handler(RefusedError, lambda _, error: refused(error))
     app.add_exception_handler(RequestValidationError, lambda _, error: refused(invalid(error)))
+
+    if load:
+        reloading.attach(app, current, load)
 
     async def answer(request: ChatRequest | CompletionRequest, client: Request) -> Response:
         conversation = await Conversation.begin(serving, request)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastapi import Request, Response
@@ -47,6 +48,8 @@ class Serving(NamedTuple):
     """A version on trial."""
     tracer: Tracer | None = None
     """Who keeps traces of answers."""
+    load: Callable[[Path], ServedModel] | None = None
+    """How the weights of another directory are loaded, where a client may ask for that (:mod:`modelyard.serving.reloading`)."""
 
 
 class Conversation:
@@ -172,14 +175,16 @@ class Conversation:
                 return Response(status_code=499)
             case finish:
                 told = self._wants_logprobs() and finish != "content_filter"
-                said = self.model.said(self.submitted.answer) if told else None
-                return JSONResponse(self.replies.whole("".join(texts), finish, self._usage(piece), said))
+                answer = self.submitted.answer
+                said = self.model.said(answer) if told else None
+                ids = answer.tokens if self._wants_ids() else None
+                return JSONResponse(self.replies.whole("".join(texts), finish, self._usage(piece), said, ids))
 
     async def streamed(self, client: Request) -> AsyncIterator[str]:
         """Server-sent events, as they come."""
         if self.kind is CHAT:
             yield event(self.replies.piece("", first=True))
-        sent, with_tokens = 0, isinstance(self.request, CompletionRequest) and self.request.return_token_ids
+        sent, with_tokens = 0, self._wants_ids()
         async for piece in self.passed(client):
             if with_tokens and piece.tokens > sent:
                 answer = self.submitted.answer
@@ -249,6 +254,9 @@ class Conversation:
 
     def _wants_logprobs(self) -> bool:
         return self.request.logprobs if isinstance(self.request, ChatRequest) else self.request.logprobs is not None
+
+    def _wants_ids(self) -> bool:
+        return isinstance(self.request, CompletionRequest) and self.request.return_token_ids
 
     def _usage(self, piece: Piece) -> dict[str, int]:
         return usage(self.submitted.prompt_tokens, piece.tokens)

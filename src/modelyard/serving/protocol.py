@@ -138,7 +138,7 @@ class ChatRequest(Request):
 
 
 class CompletionRequest(Request):
-    """``POST /v1/completions``, with vLLM's ``stop_token_ids`` and ``return_token_ids`` beside OpenAI's fields."""
+    """``POST /v1/completions``, with vLLM's ``stop_token_ids``, ``ignore_eos`` and ``return_token_ids`` beside OpenAI's fields."""
 
     prompt: str | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     """Text, or the token ids that it becomes."""
@@ -146,8 +146,10 @@ class CompletionRequest(Request):
     logprobs: Annotated[int, Field(ge=0, le=1)] | None = None
     stop_token_ids: list[Annotated[int, Field(ge=0)]] = []
     """Tokens that end the answer, beside those of the model."""
+    ignore_eos: bool = False
+    """Whether the model's own tokens do not end the answer: ``stop_token_ids`` alone do."""
     return_token_ids: bool = False
-    """Whether a stream says the tokens of each piece."""
+    """Whether the answer, or each piece of a stream, says its tokens."""
 
 
 class FeedbackRequest(BaseModel):
@@ -203,10 +205,13 @@ class Replies:
         self.kind, self.model, self.fingerprint = kind, model, fingerprint
         self.id, self.created = f"{kind.prefix}{secrets.token_hex(12)}", int(time.time())
 
-    def whole(self, text: str, finish: Finish, usage: dict[str, int], said: Said | None) -> dict[str, Any]:
-        """The answer at once."""
+    def whole(
+        self, text: str, finish: Finish, usage: dict[str, int], said: Said | None, ids: Sequence[int] | None = None
+    ) -> dict[str, Any]:
+        """The answer at once; ``ids`` are its tokens, where they were asked for."""
         body = {"message": {"role": "assistant", "content": text, "refusal": None}} if self.kind is CHAT else {"text": text}
-        choice = {"index": 0, **body, "finish_reason": finish, "logprobs": self._logprobs(said)}
+        choice: dict[str, Any] = {"index": 0, **body, "finish_reason": finish, "logprobs": self._logprobs(said)}
+        choice |= {} if ids is None else {"token_ids": list(ids)}
         return {**self._head(self.kind.whole), "choices": [choice], "usage": usage}
 
     def piece(

@@ -151,8 +151,8 @@ class ServedModel:
         """Token ids, stop texts of a model without a chat template, and the tokens that end an answer."""
         encoder = self.encoder if gallery is None else self.encoder.seeing(gallery.pictures)
         if isinstance(request, CompletionRequest):
-            prompt = request.prompt
-            return encoder.opening(prompt) if isinstance(prompt, str) else prompt, (), [*encoder.text_ends, *request.stop_token_ids]
+            prompt, ends = request.prompt, () if request.ignore_eos else encoder.text_ends
+            return encoder.opening(prompt) if isinstance(prompt, str) else prompt, (), [*ends, *request.stop_token_ids]
         said: Prompt = tuple(request.messages)
         if encoder.template:
             return encoder.prompt(said), (), encoder.ends

@@ -1,7 +1,7 @@
 """Another server's decoding in the place of our own: vLLM on GPUs, or any that answers ``/v1/completions`` as vLLM does.
 
-It is sent token ids and sends token ids back (``stop_token_ids`` and ``return_token_ids``, which vLLM has beside OpenAI's fields, and so has this
-server), so tokenizer, chat template, stop texts, what is held and what is recorded are this server's, whoever decodes. Requests share
+It is sent token ids and sends token ids back (``stop_token_ids``, ``ignore_eos`` and ``return_token_ids``, which vLLM has beside OpenAI's fields, and
+so has this server), so tokenizer, chat template, stop texts, what is held and what is recorded are this server's, whoever decodes. Requests share
 decoding steps there; here a thread hears each answer. A server that fails ends the answers under way with an error and is asked again by the next.
 """
 
@@ -129,7 +129,7 @@ class Upstream:
     def _body(self, asked: Asked) -> dict[str, Any]:
         wanted = {"model": self.model, "prompt": list(asked.prompt), "max_tokens": asked.max_new_tokens, "stream": True}
         drawn = {"temperature": asked.temperature, "top_p": asked.top_p, "seed": asked.seed, "logprobs": 1}
-        return {**wanted, **drawn, "stop_token_ids": sorted(asked.stop_ids), "return_token_ids": True}
+        return {**wanted, **drawn, "stop_token_ids": sorted(asked.stop_ids), "ignore_eos": True, "return_token_ids": True}
 
 
 def events(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
