@@ -9,7 +9,7 @@ from modelyard.data.corpus.document import Kind
 from modelyard.data.feedback.rows import COMPARED
 from modelyard.data.instructions.config import InstructionsConfig
 from modelyard.data.tokens.token_files import BaseTokensConfig, TokensConfig
-from modelyard.posttrain.policy.config import OPDConfig
+from modelyard.posttrain.policy.config import OnPolicyConfig, OPDConfig
 from modelyard.posttrain.preference.config import KTOConfig, PreferenceConfig
 from modelyard.posttrain.sft import SFTConfig
 from modelyard.pretrain.continued import ContinueConfig
@@ -47,6 +47,8 @@ def check_fit(config: PipelineConfig) -> None:
         raise ValueError(f"rbrm rewards samples, and policy.algorithm {config.policy.algorithm!r} takes none; remove the table")
     if isinstance(config.policy, OPDConfig):
         check_distilled(config, config.policy)
+    if isinstance(config.policy, OnPolicyConfig) and config.policy.rollouts.backend == "server" and not config.execution.sampler:
+        raise ValueError("policy.rollouts.backend 'server': execution.sampler must say which, an address or a command such as 'vllm serve'")
     if not isinstance(config.policy, KTOConfig) and (unused := [file.name for file in config.feedback.files if file.shape == "thumbs"]):
         raise ValueError(
             f"feedback.files: {unused[0]} holds thumbs, which only a policy by KTO learns from; policy.algorithm must be 'kto', or the file's shape "

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shlex
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from typing import Any, NamedTuple
@@ -30,11 +32,11 @@ from modelyard.evals.catalog import corpus as carried
 from modelyard.evals.catalog.rows import MissingDataError
 from modelyard.evals.gather import GatherConfig
 from modelyard.evals.suite import EvalsConfig
-from modelyard.execution import ExecutionConfig
+from modelyard.execution import SERVER, ExecutionConfig
 from modelyard.judges.open_judge import AskedModel, require_found
 from modelyard.judges.sandbox.run import require
 from modelyard.posttrain.judged.ai_feedback import FlagFile
-from modelyard.posttrain.policy.config import RewardedConfig
+from modelyard.posttrain.policy.config import RewardedConfig, RolloutsConfig
 from modelyard.pretrain import import_model
 from modelyard.pretrain.import_model import ImportedModel
 from modelyard.release.limits import ReleaseConfig
@@ -158,6 +160,14 @@ def _rewarded(config: RewardedConfig, execution: ExecutionConfig) -> None:
         require(config.sandbox)
 
 
+def _sampler(rollouts: RolloutsConfig, execution: ExecutionConfig) -> None:
+    if rollouts.backend == "own" or SERVER.fullmatch(execution.sampler) or "RAY_ADDRESS" in os.environ:
+        return
+    program = next(iter(shlex.split(execution.sampler)), "")
+    if shutil.which(program) is None:
+        raise ValueError(f"execution.sampler: there is no program {program!r} on this machine")
+
+
 def _tasks(task: TaskSet, execution: ExecutionConfig) -> None:
     require_library(task)
 
@@ -177,6 +187,7 @@ CHECKS: tuple[tuple[type[Config], Check], ...] = (
     (GatherConfig, _benchmarks),
     (EvalsConfig, _sandbox),
     (RewardedConfig, _rewarded),
+    (RolloutsConfig, _sampler),
     (TaskSet, _tasks),
 )
 """Kind of table -> what its files or addresses must be."""

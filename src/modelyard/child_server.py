@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import shlex
 import signal
 import socket
@@ -83,10 +82,10 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def started_engine(command: str, model: Path, log: Path, environment: Mapping[str, str] = {}) -> Iterator[str]:
+def started_engine(command: str, model: Path, log: Path, environment: Mapping[str, str] | None = None) -> Iterator[str]:
     """Start ``command DIRECTORY --host HOST --port PORT``; yields the address up to ``/v1`` once ``/health`` answers, and ends it.
 
-    ``environment``: variables that it has beside ours. Raises ServerError, which names ``log``, where it does not start.
+    ``environment``: its variables; absent: ours. Raises ServerError, which names ``log``, where it does not start.
     """
     port = free_port(0)
     words = [*shlex.split(command), str(model), "--host", HOST, "--port", str(port)]
@@ -94,7 +93,7 @@ def started_engine(command: str, model: Path, log: Path, environment: Mapping[st
     with log.open("wb") as said:
         try:
             process = subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=said, stderr=said, preexec_fn=die_with_parent, env={**os.environ, **environment}
+                words, stdin=subprocess.DEVNULL, stdout=said, stderr=said, preexec_fn=die_with_parent, env=environment
             )
         except (OSError, IndexError) as error:
             raise ServerError(f"{command!r}: {error}") from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from typing import Literal
 
 from pydantic import model_validator
@@ -10,6 +12,8 @@ from modelyard.config import Config
 from modelyard.store.storage import Storage
 
 Device = Literal["auto", "cuda", "cpu"]
+SERVER = re.compile(r"https?://[^/\s]+(/v1)?/?")
+"""The address of a server of completions."""
 MOST_THREADS = 4096
 """Of one rank: more than any machine has cores, and torch's pool of them can still be made."""
 
@@ -92,6 +96,14 @@ class ExecutionConfig(Config):
     """The first checkpoint of every so many steps is kept as well; 0: none."""
     log_every: int = 10
     """Optimizer steps between progress reports."""
+    sampler: str = ""
+    """What draws a policy's samples where ``policy.rollouts.backend`` is ``server``: the address of a server that runs, up to its port, or a
+    command that starts one (``vllm serve``) and is given DIRECTORY, ``--host`` and ``--port``. Both read the policy's weights from ``scratch``."""
+    sampler_reload: bool = True
+    """Ask it to take each iteration's weights while it runs, where it can; false: a server that was started for the stage is started anew with them,
+    which is slower and leaves nothing of the ones before."""
+    sampler_requests: int = 64
+    """Completions that it is asked for at once."""
     peak_tflops: float = 0.0
     """Peak of one rank's device at the precision of training, TFLOP/s; MFU is shown where it is known. 0: not known."""
     max_restarts: int = 1
@@ -117,6 +129,7 @@ class ExecutionConfig(Config):
             "checkpoint_iterations",
             "keep_last",
             "log_every",
+            "sampler_requests",
         ):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
@@ -126,6 +139,16 @@ class ExecutionConfig(Config):
         if self.threads > MOST_THREADS:
             raise ValueError(f"threads must be at most {MOST_THREADS}")
         self._check_transformer_engine()
+        if re.match(r"\w+://", self.sampler) and not SERVER.fullmatch(self.sampler):
+            raise ValueError("sampler: expected http://host:port or a command")
+        try:
+            shlex.split(self.sampler)
+        except ValueError as error:
+            raise ValueError(f"sampler: {error}") from None
+        if SERVER.fullmatch(self.sampler) and not self.sampler_reload:
+            raise ValueError(
+                "sampler_reload: a server that runs already is not started anew; sampler must be a command, or sampler_reload true"
+            )
         Storage(self.store)  # raises where it is no URL of a store
         if self.checkpoint_store:
             Storage(self.checkpoint_store)

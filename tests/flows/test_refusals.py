@@ -68,6 +68,12 @@ FP8 = ("execution.transformer_engine=true", "execution.fp8=hybrid")
         ([IMAGES, "execution.context_parallel=2"], "context_parallel 2 is for rows of text; this line's models are shown images"),
         ([IMAGES, "sft.repeat={emojis=4}"], "sft.repeat: 'emojis' is no source of demonstrations (corpus, easy_vqa, emoji, emoji_noto)"),
         ([SMALLEST, "sft.repeat.corpus=0"], "sft.repeat.corpus: Input should be greater than or equal to 1"),
+        ([TINY_GRPO, "policy.rollouts.backend=server"], "policy.rollouts.backend 'server': execution.sampler must say which"),
+        ([TINY_GRPO, "policy.rollouts.backend=vllm"], "policy.rollouts.backend: Input should be 'own' or 'server'"),
+        ([TINY_GRPO, "policy.rollouts.weight_cap=2.0"], "weight_cap is of samples that a server draws; the backend is 'own'"),
+        ([TINY_DPO, "policy.rollouts.backend=server"], "policy.rollouts: unknown key"),
+        ([TINY_GRPO, "execution.sampler=vllm serve '"], "sampler: No closing quotation"),
+        ([TINY_GRPO, "execution.sampler_requests=0"], "sampler_requests must be at least 1, got 0"),
         ([SMALLEST, "execution.context_parallel=0"], "context_parallel must be at least 1, got 0"),
         ([SMALLEST, "execution.context_parallel=2", "execution.expert_parallel=4"], "tensor_parallel x context_parallel x data_parallel 2"),
         ([SMALLEST, "execution.virtual_pipeline=2"], "virtual_pipeline 2 needs pipeline_parallel above 1"),
@@ -419,3 +425,17 @@ def test_generated_code_without_isolation_is_refused_before_any_work(monkeypatch
     require_isolation(with_code.model_copy(update={"evals": without}))
     monkeypatch.setenv("RAY_ADDRESS", "elsewhere:6379")
     require_isolation(with_code)
+
+
+def test_sampler_whose_program_is_not_there_is_found_before_any_work(monkeypatch, tmp_path):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+    def said(sampler: str) -> list[str]:
+        overrides = [f"execution.store=file://{tmp_path}/store", "policy.rollouts.backend=server", f"execution.sampler={sampler}"]
+        return [line for line in missing(load_pipeline(TINY_GRPO, overrides)).others if "execution.sampler" in line]
+
+    assert said("no-such-engine serve") == ["execution.sampler: there is no program 'no-such-engine' on this machine"]
+    assert said(f"{sys.executable} -m modelyard serve") == []
+    assert said("http://gpu-3:8000") == []
+    monkeypatch.setenv("RAY_ADDRESS", "elsewhere:6379")
+    assert said("no-such-engine serve") == []

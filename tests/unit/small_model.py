@@ -17,8 +17,8 @@ SPECIAL = ["<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>"]
 TEXTS = ("It is red, green or blue.", "Which of these describes the response? Answer: A B C", "User's message: the king of the castle")
 
 
-def write(root: Path, texts: Sequence[str] = TEXTS, *, seed: int = 5, seq_len: int = 256) -> None:
-    """``root/ours`` and ``root/hf``: two layers of width 32 with weights large enough to have opinions."""
+def write(root: Path, texts: Sequence[str] = TEXTS, *, seed: int = 5, seq_len: int = 256, **changes: object) -> None:
+    """``root/ours`` and ``root/hf``: two layers of width 32 with weights large enough to have opinions; ``changes``: of the shape."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -30,10 +30,11 @@ def write(root: Path, texts: Sequence[str] = TEXTS, *, seed: int = 5, seq_len: i
     tokenizer.save(str(root / "tokens" / "tokenizer.json"))
     names = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|endoftext|>", "pad_token": "<|pad|>"}
     (root / "tokens" / "tokenizer_config.json").write_text(json.dumps(names))
-    shape = ModelConfig(
-        style="llama", layers=2, hidden=32, heads=4, kv_heads=2, ffn_hidden=64, seq_len=seq_len, vocab_size=320,
-        tie_embeddings=True, rope_base=1e4, norm_eps=1e-5, init_std=0.3,
-    )  # fmt: skip
+    usual = {
+        "style": "llama", "layers": 2, "hidden": 32, "heads": 4, "kv_heads": 2, "ffn_hidden": 64, "seq_len": seq_len, "vocab_size": 320,
+        "tie_embeddings": True, "rope_base": 1e4, "norm_eps": 1e-5, "init_std": 0.3,
+    }  # fmt: skip
+    shape = ModelConfig(**{**usual, **changes})
     engine = Engine(shape, ExecutionConfig(threads=1), seed=seed, precision="fp32")
     model_directory.write(engine, root / "tokens", History(), root / "ours")
     export_hf(root / "ours", root / "hf", end_id=0, pad_id=4)

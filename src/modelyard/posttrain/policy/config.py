@@ -52,6 +52,25 @@ class PolicyConfig(Config):
         raise NotImplementedError
 
 
+class RolloutsConfig(Config):
+    """Who draws the samples, and what is made of a server's log-probabilities that differ from the policy's."""
+
+    backend: Literal["own", "server"] = "own"
+    """``own``: the engine that trains; ``server``: vLLM, or any that speaks its ``/v1/completions``, with the policy's exported weights
+    (``execution.sampler`` says which). The finished policy is measured by the own engine."""
+    weight_cap: float = Field(default=2.0, ge=1)
+    """Most that a token's importance weight, p of the policy / p of the server, counts in the loss (Yao et al. 2025: 2)."""
+    max_mismatch: float | None = Field(default=None, gt=0)
+    """Mean |log p of the server - log p of the policy| of an iteration's tokens, in nats, above which the run fails: it is not the same model.
+    Absent: 1e-3 in fp32, 0.1 in bf16, as of the own engine."""
+
+    @model_validator(mode="after")
+    def _of_a_server(self) -> RolloutsConfig:
+        if self.backend == "own" and (given := sorted(self.model_fields_set - {"backend"})):
+            raise ValueError(f"{given[0]} is of samples that a server draws; the backend is 'own'")
+        return self
+
+
 class OnPolicyConfig(PolicyConfig):
     """Rounds of sampling and training. InstructGPT warms the learning rate up over 10 iterations from 1/10: ``optimizer.warmup_steps`` counts
     minibatches."""
@@ -76,6 +95,8 @@ class OnPolicyConfig(PolicyConfig):
     """Rows of pretraining text of a minibatch, as long as they were packed (InstructGPT: 8 times the episodes)."""
     ema_decay: float
     """Decay of the released weights' moving average over iterations (InstructGPT: 0.992); 0 releases the last weights."""
+    rollouts: RolloutsConfig = RolloutsConfig()
+    """Who draws the samples."""
 
     @model_validator(mode="after")
     def _fits(self) -> OnPolicyConfig:

@@ -25,7 +25,6 @@ from modelyard.formats.rewards import Rewards
 from modelyard.formats.teacher import source
 from modelyard.model import model_directory
 from modelyard.model.checkpoints import checkpoint
-from modelyard.model.network.architecture import Precision
 from modelyard.model.training import trainer
 from modelyard.model.training.offload import Offload
 from modelyard.model.training.sample_order import epoch_indices
@@ -34,23 +33,18 @@ from modelyard.posttrain.policy import rollout as experience
 from modelyard.posttrain.policy.config import OnPolicyConfig, RewardedConfig
 from modelyard.posttrain.policy.kl_control import coefficient
 from modelyard.posttrain.policy.measure import finished, seed_of
+from modelyard.posttrain.policy.mismatch import corrected, require_same_model
 from modelyard.posttrain.policy.prepare import Training, prepare, take_average
 from modelyard.posttrain.policy.rollout import Rollout
+from modelyard.posttrain.policy.sampler import drawing
 from modelyard.posttrain.policy.update import update
 from modelyard.posttrain.policy.verified import verified
 from modelyard.progress import Report
 from modelyard.store.manifest import SOURCES
 
-DRIFT_LIMIT: dict[Precision, float] = {"fp32": 1e-3, "bf16": 0.1}
-"""Mean |log p in generation - log p in training| of sampled tokens, nats, above which the two are not the same model."""
-
 
 class KLBlowUpError(RuntimeError):
     """The policy left the SFT model further than ``kl_stop`` allows."""
-
-
-class GenerationDriftError(RuntimeError):
-    """Generation gives sampled tokens other log-probabilities than the training forward: every ratio would be wrong."""
 
 
 def run(
@@ -64,9 +58,11 @@ def run(
     Raises:
         ValueError: the rules' judge is not the one that their weights are of, a verified reward speaks about no prompt, or the teacher is not the
             config's, has another vocabulary or reads fewer tokens than are sampled.
+        ServerError, GenerationDriftError: the server that is to draw samples does not start, or is not the policy.
     """
     training = prepare(config, inputs, execution)
-    history = train(config, training, checkpoints, execution, report)
+    with drawing(config, inputs["sft"], checkpoints / "sampler", execution) as draw:
+        history = train(config, training._replace(draw=draw), checkpoints, execution, report)
     models, released = training.models, training.models.actor
     if training.ema is not None:
         take_average(released, training.ema)
@@ -102,11 +98,7 @@ def train(config: OnPolicyConfig, training: Training, checkpoints: Path, executi
             with state.asleep():
                 rollout, kl_coef = sampled(config, training, iteration), charge(config, history)
             metrics = experience.statistics(rollout, kl_coef)
-            if rollout.drift > DRIFT_LIMIT[config.precision]:
-                raise GenerationDriftError(
-                    f"iteration {iteration}: generation and training differ by {rollout.drift:.2g} nats a token, "
-                    f"at most {DRIFT_LIMIT[config.precision]:g} is rounding"
-                )
+            require_same_model(config, rollout, iteration)
             blown = metrics["objective/kl"] > config.kl_stop
             if blown and config.on_kl_stop == "error":
                 raise KLBlowUpError(
@@ -140,8 +132,9 @@ def sampled(config: OnPolicyConfig, training: Training, iteration: int) -> Rollo
     """The experience of one iteration; completions of one prompt stand together."""
     each = config.episodes // config.prompts
     chosen = [i for i in epoch_indices(len(training.prompts), config.seed, iteration * config.prompts, config.prompts) for _ in range(each)]
-    rollout = experience.sample(training.models, [training.prompts[i] for i in chosen], seed_of(config, iteration), training.sampling)
-    return rewarded(config, training, chosen, rollout)
+    prompts = [training.prompts[i] for i in chosen]
+    rollout = experience.sample(training.models, prompts, seed_of(config, iteration), training.sampling, training.draw)
+    return rewarded(config, training, chosen, corrected(config, rollout))
 
 
 def rewarded(config: OnPolicyConfig, training: Training, chosen: Sequence[int], rollout: Rollout) -> Rollout:

@@ -23,7 +23,7 @@ from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.posttrain.judged.rules import RuleBasedReward, opened_rules
 from modelyard.posttrain.policy.config import OnPolicyConfig, OPDConfig, PPOConfig, RewardedConfig
 from modelyard.posttrain.policy.prompts import asked
-from modelyard.posttrain.policy.rollout import Models, SamplingConfig
+from modelyard.posttrain.policy.rollout import Draw, Models, SamplingConfig, own
 from modelyard.posttrain.policy.verified import require_spoken_about
 
 
@@ -43,6 +43,8 @@ class Training(NamedTuple):
     sampling: SamplingConfig
     teacher: Teacher | None = None
     """Whom a distilled policy learns from."""
+    draw: Draw = own
+    """Who draws the samples that it is trained on."""
 
 
 def opened_models(config: OnPolicyConfig, inputs: Mapping[str, Path], execution: ExecutionConfig) -> Models:

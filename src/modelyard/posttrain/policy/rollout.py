@@ -9,7 +9,7 @@ penalty for missing ends, which this reward model's inputs make unnecessary.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -21,6 +21,13 @@ from modelyard.posttrain.policy.hacking import distinct, repetition
 from modelyard.posttrain.policy.rewards import composed, sequence_kl
 from modelyard.posttrain.reward import score
 from modelyard.posttrain.rows.masking import Example, Rows, masked_mean, pad_examples
+
+Told = Callable[[int, int], None]
+"""Hears how many samples of how many there are."""
+
+
+def nobody(done: int, total: int) -> None:
+    """A :data:`Told` that drops everything."""
 
 
 class Models(NamedTuple):
@@ -69,6 +76,10 @@ class Rollout(NamedTuple):
     """What else the parts say of these completions, by metric."""
     teacher_logprobs: Tensor | None = None
     """None without a teacher."""
+    sampler_logprobs: Tensor | None = None
+    """Of what drew the tokens; zero elsewhere."""
+    weights: Tensor | None = None
+    """How much each token counts in the loss (:mod:`modelyard.posttrain.policy.mismatch`); None: all alike."""
 
     @property
     def scores(self) -> Tensor:
@@ -86,16 +97,18 @@ class Answers(NamedTuple):
     """Of every text, closed where it was cut."""
 
 
-def answered(
-    policy: Engine,
-    reward: Engine,
-    prompts: Sequence[list[int]],
-    seed: int,
-    sampling: SamplingConfig,
-    report: Callable[[int, int], None] = lambda done, total: None,
-) -> Answers:
-    """Complete every prompt (token ids) and score the results."""
-    drawn = generate(
+class Draw(Protocol):
+    """Who completes prompts: :func:`own`, or a server (:mod:`modelyard.posttrain.policy.sampler`)."""
+
+    def __call__(
+        self, policy: Engine, prompts: Sequence[list[int]], seed: int, sampling: SamplingConfig, report: Told = ..., /
+    ) -> Generation:
+        """Completions of all ``prompts`` (token ids) by the ``policy``; the same on every rank."""
+
+
+def own(policy: Engine, prompts: Sequence[list[int]], seed: int, sampling: SamplingConfig, report: Told = nobody) -> Generation:
+    """Drawn by the engine that trains."""
+    return generate(
         policy,
         prompts,
         max_new_tokens=sampling.max_new_tokens,
@@ -104,23 +117,38 @@ def answered(
         stop_ids=[sampling.end],
         report=report,
     )
+
+
+def answered(
+    policy: Engine,
+    reward: Engine,
+    prompts: Sequence[list[int]],
+    seed: int,
+    sampling: SamplingConfig,
+    report: Told = nobody,
+    draw: Draw = own,
+) -> Answers:
+    """Complete every prompt (token ids) and score the results."""
+    drawn = draw(policy, prompts, seed, sampling, report)
     ended = [new[-1] == sampling.end for new in drawn.tokens]
     texts = [prompt + new + ([] if closed else [sampling.end]) for prompt, new, closed in zip(prompts, drawn.tokens, ended, strict=True)]
     return Answers(drawn, ended, score(reward, texts, sampling.padding))
 
 
-def sample(models: Models, prompts: Sequence[list[int]], seed: int, sampling: SamplingConfig) -> Rollout:
+def sample(models: Models, prompts: Sequence[list[int]], seed: int, sampling: SamplingConfig, draw: Draw = own) -> Rollout:
     """Complete every prompt and evaluate all models on the result."""
-    drawn, ended, scores = answered(models.actor, models.reward, prompts, seed, sampling)
+    drawn, ended, scores = answered(models.actor, models.reward, prompts, seed, sampling, draw=draw)
     rows = pad_examples([Example(prompt, new) for prompt, new in zip(prompts, drawn.tokens, strict=True)], sampling.padding)
     batch = Batch(rows.tokens, rows.labels, {})
     logprobs, reference = (engine.evaluate(batch, sampling.micro_batch).cpu() for engine in (models.actor, models.reference))
     values = models.value.evaluate(batch, sampling.micro_batch).cpu() if models.value is not None else None
     taught = models.teacher.evaluate(batch, sampling.teacher_micro_batch).cpu() if models.teacher is not None else None
-    generated = torch.tensor([logprob for row in drawn.logprobs for logprob in row])
-    drift = float((generated - logprobs[rows.mask.bool()]).abs().mean())
+    generated, keep = torch.tensor([logprob for row in drawn.logprobs for logprob in row]), rows.mask.bool()
+    drift = float((generated - logprobs[keep]).abs().mean())
+    sampler = torch.zeros(keep.shape)
+    sampler[keep] = generated
     parts = {"model": torch.tensor(scores, dtype=torch.float32)}
-    return Rollout(rows, drawn.tokens, torch.tensor(ended), logprobs, reference, values, parts, drift, {}, taught)
+    return Rollout(rows, drawn.tokens, torch.tensor(ended), logprobs, reference, values, parts, drift, {}, taught, sampler)
 
 
 def from_teacher(rollout: Rollout) -> Tensor | None:

@@ -47,6 +47,8 @@ def policy_batches(config: OnPolicyConfig, pretraining: Rows, rollout: Rollout, 
     """The ``chosen`` episodes and, with ptx, the pretraining rows of optimizer step ``number``."""
     tokens, labels, mask = (part[chosen] for part in rollout.rows)
     scale = token_scale(config, mask)
+    if rollout.weights is not None:
+        scale = scale * rollout.weights[chosen]
     extras = {
         "mask": mask,
         "old_logprobs": rollout.logprobs[chosen],

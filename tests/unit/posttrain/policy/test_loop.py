@@ -20,7 +20,8 @@ from modelyard.posttrain.policy import loop as ppo
 from modelyard.posttrain.policy import rollout
 from modelyard.posttrain.policy.config import OnPolicyConfig, PPOConfig
 from modelyard.posttrain.policy.kl_control import AdaptiveKLConfig
-from modelyard.posttrain.policy.loop import GenerationDriftError, KLBlowUpError
+from modelyard.posttrain.policy.loop import KLBlowUpError
+from modelyard.posttrain.policy.mismatch import GenerationDriftError
 from modelyard.posttrain.policy.prepare import Training
 from tests.unit.posttrain.conftest import MODEL, optimizer
 
