@@ -5,6 +5,8 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 export DO_NOT_TRACK := 1
+# Kept even where the shell says otherwise: a line and its tests start hundred processes, each of which would compile every module again.
+export PYTHONDONTWRITEBYTECODE :=
 
 # make takes "policy.kl_coef=0.05" for a variable of its own; every command-line variable that is not one of make's here is
 # an override of the config. Each is one word of the shell, whatever spaces and quotes its value has.

@@ -29,7 +29,8 @@ def pytest_configure(config):
         signal.getsignal(signal.SIGINT) == signal.SIG_IGN
     ):  # as a shell in the background starts it; what the tests start would not hear Ctrl-C
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    logging.getLogger("c10d-NullHandler-dcp_logger").setLevel(logging.WARNING)  # torch's checkpoints write dozens of lines each
+    # torch's checkpoints write dozens of lines each, at a level that torch sets itself
+    logging.getLogger("c10d-NullHandler-dcp_logger").addFilter(lambda record: record.levelno >= logging.WARNING)
     worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
     os.environ["PREFECT_SERVER_API_PORT"] = str(4200 + 10 * int(worker))  # two processes must not want one port
 

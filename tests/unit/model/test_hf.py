@@ -121,6 +121,7 @@ def random_prompts(vocabulary: int) -> tuple[list[list[int]], torch.Tensor]:
     return prompts, torch.randint(0, vocabulary, (3, 41), generator=generator)
 
 
+@pytest.mark.slow
 def test_import_of_an_odd_vocabulary_at_every_layout_is_transformers_function(tmp_path: Path) -> None:
     theirs = llama(tmp_path / "hf")
     import_hf(theirs, tmp_path / "ours", tp=2, pp=2)

@@ -64,6 +64,7 @@ def test_weights_in_fp32_are_the_optimizers_own_and_are_not_copied(monkeypatch: 
     stepped(engine, 1)
 
 
+@pytest.mark.slow
 def test_two_replicas_write_their_shares_together_as_one_by_one() -> None:
     root = Path(__file__).parents[3]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", main_weights_program.__file__]

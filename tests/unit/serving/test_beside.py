@@ -128,6 +128,7 @@ def health(server: Server) -> dict[str, Any]:
     return httpx.get(server.url.replace("/v1", "/health")).json()
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_canary_that_its_users_dislike_is_stopped_and_no_later_server_tries_it(models: list[Path], tmp_path: Path) -> None:
     options = ["--canary", str(models[1]), "--share", "0.5", "--follow", "0.1", "--rows", "2"]

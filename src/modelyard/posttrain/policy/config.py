@@ -66,8 +66,10 @@ class RolloutsConfig(Config):
 
     @model_validator(mode="after")
     def _of_a_server(self) -> RolloutsConfig:
-        if self.backend == "own" and (given := sorted(self.model_fields_set - {"backend"})):
-            raise ValueError(f"{given[0]} is of samples that a server draws; the backend is 'own'")
+        of_a_server = {key: field.default for key, field in RolloutsConfig.model_fields.items() if key != "backend"}
+        for key, default in of_a_server.items():
+            if self.backend == "own" and getattr(self, key) != default:
+                raise ValueError(f"{key} is of samples that a server draws; the backend is 'own'")
         return self
 
 

@@ -208,6 +208,7 @@ def test_launches_at_the_same_time_run_beside_each_other_where_there_is_room(pla
         assert launch(count, place)["tiny/pid"] in pids, "both groups wait for another stage"
 
 
+@pytest.mark.slow
 def test_sigterm_stops_all_that_run_at_the_same_time(place):
     begun = threading.Semaphore(0)
     with sigterm(), ThreadPoolExecutor(2) as pool:
@@ -220,6 +221,7 @@ def test_sigterm_stops_all_that_run_at_the_same_time(place):
                 future.result(timeout=60)
 
 
+@pytest.mark.slow
 def test_launches_at_the_same_time_take_turns_where_there_is_no_room(place):
     with ThreadPoolExecutor(2) as pool:
         pids = [future.result() for future in at_once(take_turns, place, pool, threads=max(os.cpu_count() or 1, 2))]

@@ -50,11 +50,19 @@ def require_exact(line: Mapping[str, float], prefix: str = "policy/") -> None:
     assert line[f"{prefix}policy/generation_drift"] < 1e-4
 
 
+def servers() -> list[psutil.Process]:
+    """Servers of models that this process started."""
+    return [one for one in psutil.Process().children(recursive=True) if "modelyard serve" in " ".join(one.cmdline()).replace("-m ", "")]
+
+
 @pytest.mark.integration
 @pytest.mark.parametrize(
     ("command", "reload", "exports"),
-    [(RELOADED, True, ["step_00000000", "step_00000002"]), (RESTARTED, True, ["step_00000002"]), (RELOADED, False, ["step_00000002"])],
-    ids=["reloads", "cannot_reload", "is_not_to_reload"],
+    [
+        pytest.param(RELOADED, True, ["step_00000000", "step_00000002"], id="reloads"),
+        pytest.param(RESTARTED, True, ["step_00000002"], id="cannot_reload", marks=pytest.mark.slow),
+        pytest.param(RELOADED, False, ["step_00000002"], id="is_not_to_reload", marks=pytest.mark.slow),
+    ],
 )
 def test_server_draws_from_the_policys_weights_before_and_after_an_update(
     command: str, reload: bool, exports: list[str], inputs: Inputs, tmp_path: Path
@@ -65,12 +73,14 @@ def test_server_draws_from_the_policys_weights_before_and_after_an_update(
         training = training._replace(draw=draw)
         first = loop.sampled(config, training, 0)
         again = loop.sampled(config, training, 0)
-        server = psutil.Process().children(recursive=True)
+        server = servers()
+        assert server
         loop.update(config, training, first, 0, config.kl_coef)
         moved = training.models.actor.evaluate(Batch(first.rows.tokens, first.rows.labels, {}), config.micro_batch)
         second = loop.sampled(config, training, 1)
         assert sorted(path.name for path in tmp_path.glob("step_*")) == exports
     assert not any(process.is_running() for process in server)
+    assert not servers()
     for drawn in (first, again, second):
         require_exact(drawn.notes | {"policy/generation_drift": drawn.drift}, "")
         torch.testing.assert_close(drawn.weights, drawn.rows.mask, atol=1e-4, rtol=0)
@@ -84,6 +94,7 @@ def test_server_draws_from_the_policys_weights_before_and_after_an_update(
     assert len({tuple(new) for new in first.completions}) > 8
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_server_with_other_weights_is_refused_at_the_first_iteration(inputs: Inputs, tmp_path: Path) -> None:
     encoder = Encoder(inputs["sft"])
@@ -97,6 +108,7 @@ def test_server_with_other_weights_is_refused_at_the_first_iteration(inputs: Inp
     assert not (tmp_path / "run" / "out" / "model.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_server_that_runs_elsewhere_is_reloaded_or_refused_in_one_line(inputs: Inputs, tmp_path: Path) -> None:
     encoder = Encoder(inputs["sft"])
@@ -115,6 +127,7 @@ def test_server_that_runs_elsewhere_is_reloaded_or_refused_in_one_line(inputs: I
         run(config, inputs, tmp_path / "again", execution(url))
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 @pytest.mark.usefixtures("teacher")
 @pytest.mark.parametrize("make", [rloo_config, opd_config])
@@ -137,7 +150,7 @@ def test_killed_run_resumes_and_asks_for_the_lost_iterations_samples_again(
 
     with pytest.raises(KeyboardInterrupt):
         run(config, inputs, tmp_path, place, killed)
-    assert not [one for one in psutil.Process().children(recursive=True) if "serve" in " ".join(one.cmdline())]
+    assert not servers()
     run(config, inputs, tmp_path, place)
     lines = history(tmp_path)
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
@@ -149,6 +162,7 @@ def test_killed_run_resumes_and_asks_for_the_lost_iterations_samples_again(
     assert len(set(seeds)) == len(seeds)
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 @pytest.mark.sampled
 def test_policy_learns_from_a_servers_samples(inputs: Inputs, tmp_path: Path) -> None:
@@ -162,6 +176,7 @@ def test_policy_learns_from_a_servers_samples(inputs: Inputs, tmp_path: Path) ->
     assert metrics["policy/objective/reward_std"] < 0.5 * spread
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_two_replicas_train_on_the_same_samples_and_fail_alike(inputs: Inputs, tmp_path: Path) -> None:
     given = {
