@@ -70,7 +70,7 @@ FP8 = ("execution.transformer_engine=true", "execution.fp8=hybrid")
         ([SMALLEST, "sft.repeat.corpus=0"], "sft.repeat.corpus: Input should be greater than or equal to 1"),
         ([TINY_GRPO, "policy.rollouts.backend=server"], "policy.rollouts.backend 'server': execution.sampler must say which"),
         ([TINY_GRPO, "policy.rollouts.backend=vllm"], "policy.rollouts.backend: Input should be 'own' or 'server'"),
-        ([TINY_GRPO, "policy.rollouts.weight_cap=2.0"], "weight_cap is of samples that a server draws; the backend is 'own'"),
+        ([TINY_GRPO, "policy.rollouts.weight_cap=3.0"], "weight_cap is of samples that a server draws; the backend is 'own'"),
         ([TINY_DPO, "policy.rollouts.backend=server"], "policy.rollouts: unknown key"),
         ([TINY_GRPO, "execution.sampler=vllm serve '"], "sampler: No closing quotation"),
         ([TINY_GRPO, "execution.sampler_requests=0"], "sampler_requests must be at least 1, got 0"),

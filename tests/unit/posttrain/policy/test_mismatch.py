@@ -122,7 +122,7 @@ def test_samples_of_the_own_engine_stay_as_they_are() -> None:
     [
         ({"backend": "vllm"}, "Input should be 'own' or 'server'"),
         ({"backend": "own", "max_mismatch": 0.1}, "max_mismatch is of samples that a server draws"),
-        ({"weight_cap": 2.0}, "weight_cap is of samples that a server draws"),
+        ({"weight_cap": 3.0}, "weight_cap is of samples that a server draws"),
         ({"backend": "server", "weight_cap": 0.5}, "greater than or equal to 1"),
         ({"backend": "server", "max_mismatch": 0.0}, "greater than 0"),
         ({"backend": "server", "top_p": 0.9}, "Extra inputs"),
