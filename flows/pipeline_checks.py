@@ -9,6 +9,7 @@ from modelyard.data.corpus.document import Kind
 from modelyard.data.feedback.rows import COMPARED
 from modelyard.data.instructions.config import InstructionsConfig
 from modelyard.data.tokens.token_files import BaseTokensConfig, TokensConfig
+from modelyard.model.hf.families import family_of
 from modelyard.posttrain.policy.config import OnPolicyConfig, OPDConfig
 from modelyard.posttrain.preference.config import KTOConfig, PreferenceConfig
 from modelyard.posttrain.sft import SFTConfig
@@ -222,6 +223,10 @@ def check_pretraining(config: PipelineConfig, base: PretrainConfig) -> None:
         raise ValueError("forecast: missing; no pretraining run starts before its loss has been predicted")
     if aside := config.release.set_aside.of_base:
         raise ValueError(f"release.set_aside.{aside[0]}: applies to a pretrained base and cannot be set aside by the config")
+    try:
+        family_of(base.model)
+    except ValueError as error:
+        raise ValueError(f"base.model: a line ends with its export, and {error}") from None
     _ = config.ladder
 
 

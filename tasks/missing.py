@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shlex
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -45,6 +46,9 @@ from modelyard.store.file_hash import require_sha256
 from modelyard.store.inputs import find_input
 from tasks.line import stages_of
 from tasks.line_config import LineConfig
+
+VARIABLE = re.compile(r"\w+=")
+"""What a command may set before the program's name."""
 
 CARRIED = {*carried.BENCHMARKS, *catalog.images.BENCHMARKS, "human_eval"}
 """Benchmarks that the line's own artifacts bring."""
@@ -163,7 +167,7 @@ def _rewarded(config: RewardedConfig, execution: ExecutionConfig) -> None:
 def _sampler(rollouts: RolloutsConfig, execution: ExecutionConfig) -> None:
     if rollouts.backend == "own" or SERVER.fullmatch(execution.sampler) or "RAY_ADDRESS" in os.environ:
         return
-    program = next(iter(shlex.split(execution.sampler)), "")
+    program = next((word for word in shlex.split(execution.sampler) if word != "env" and not VARIABLE.match(word)), "env")
     if shutil.which(program) is None:
         raise ValueError(f"execution.sampler: there is no program {program!r} on this machine")
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import shlex
 import signal
 import socket
@@ -13,12 +14,12 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 HOST = "127.0.0.1"
-START_SECONDS = 300.0
+START_SECONDS, END_SECONDS = 300.0, 10.0
 PR_SET_PDEATHSIG = 1
 
 
@@ -39,12 +40,21 @@ def free_port(preferred: int) -> int:
     raise ServerError(f"no free port on {HOST}")
 
 
-def wait_for(url: str, process: subprocess.Popen[bytes], log: Path, what: str) -> None:
-    """Wait until ``url`` answers. Raises ServerError, which names ``log``, when ``process`` ends or takes too long."""
-    deadline = time.monotonic() + START_SECONDS
+def wait_for(
+    url: str,
+    process: subprocess.Popen[bytes],
+    log: Path,
+    what: str,
+    seconds: float = START_SECONDS,
+    beat: Callable[[], None] = lambda: None,
+) -> None:
+    """Wait until ``url`` answers, calling ``beat`` meanwhile. Raises ServerError, which names ``log``, when ``process`` ends or takes longer than
+    ``seconds``."""
+    deadline = time.monotonic() + seconds
     while not healthy(url):
         if process.poll() is not None or time.monotonic() > deadline:
             raise ServerError(f"{what} did not start; see {log}")
+        beat()
         time.sleep(0.1)
 
 
@@ -75,30 +85,60 @@ def end(process: subprocess.Popen[bytes]) -> None:
     """Terminate, and kill what does not listen."""
     process.terminate()
     try:
-        process.wait(10)
+        process.wait(END_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
 
 
-@contextmanager
-def started_engine(command: str, model: Path, log: Path, environment: Mapping[str, str] | None = None) -> Iterator[str]:
-    """Start ``command DIRECTORY --host HOST --port PORT``; yields the address up to ``/v1`` once ``/health`` answers, and ends it.
+def end_group(process: subprocess.Popen[bytes]) -> None:
+    """As :func:`end`, of a process that leads a group of its own and of all that belong to it."""
+    deadline, ended = time.monotonic() + END_SECONDS, signal.SIGTERM
+    with suppress(ProcessLookupError):  # nobody is left
+        while True:
+            os.killpg(process.pid, ended)
+            while time.monotonic() < deadline:
+                process.poll()  # one that has ended would count as there until it is asked for
+                os.killpg(process.pid, 0)
+                time.sleep(0.05)
+            deadline, ended = time.monotonic() + END_SECONDS, signal.SIGKILL
+    process.wait()
 
-    ``environment``: its variables; absent: ours. Raises ServerError, which names ``log``, where it does not start.
+
+@contextmanager
+def started_engine(
+    command: str,
+    model: Path,
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+    *,
+    seconds: float = START_SECONDS,
+    beat: Callable[[], None] = lambda: None,
+) -> Iterator[str]:
+    """Start ``command DIRECTORY --host HOST --port PORT``; yields the address up to ``/v1`` once ``/health`` answers, and ends it and what it
+    started.
+
+    ``environment``: its variables; absent: ours. ``seconds``, ``beat``: see :func:`wait_for`. What it says is added to ``log``. Raises ServerError,
+    which names ``log``, where it does not start.
     """
     port = free_port(0)
     words = [*shlex.split(command), str(model), "--host", HOST, "--port", str(port)]
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as said:
+    with log.open("ab") as said:
         try:
             process = subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=said, stderr=said, preexec_fn=die_with_parent, env=environment
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                preexec_fn=die_with_parent,
+                start_new_session=True,
+                env=environment,
             )
         except (OSError, IndexError) as error:
             raise ServerError(f"{command!r}: {error}") from None
     try:
-        wait_for(f"http://{HOST}:{port}/health", process, log, command)
+        wait_for(f"http://{HOST}:{port}/health", process, log, command, seconds, beat)
         yield f"http://{HOST}:{port}/v1"
     finally:
-        end(process)
+        end_group(process)

@@ -12,7 +12,8 @@ from modelyard.config import Config
 from modelyard.store.storage import Storage
 
 Device = Literal["auto", "cuda", "cpu"]
-SERVER = re.compile(r"https?://[^/\s]+(/v1)?/?")
+SERVER = re.compile(r"https?://([^/\s@]+@)?([\w.-]+|\[[0-9a-f:.]+\])(:(?P<port>\d{1,5}))?(/v1)?/?", re.ASCII | re.IGNORECASE)
+"""An address, with or without ``/v1``."""
 """The address of a server of completions."""
 MOST_THREADS = 4096
 """Of one rank: more than any machine has cores, and torch's pool of them can still be made."""
@@ -139,16 +140,7 @@ class ExecutionConfig(Config):
         if self.threads > MOST_THREADS:
             raise ValueError(f"threads must be at most {MOST_THREADS}")
         self._check_transformer_engine()
-        if re.match(r"\w+://", self.sampler) and not SERVER.fullmatch(self.sampler):
-            raise ValueError("sampler: expected http://host:port or a command")
-        try:
-            shlex.split(self.sampler)
-        except ValueError as error:
-            raise ValueError(f"sampler: {error}") from None
-        if SERVER.fullmatch(self.sampler) and not self.sampler_reload:
-            raise ValueError(
-                "sampler_reload: a server that runs already is not started anew; sampler must be a command, or sampler_reload true"
-            )
+        self._check_sampler()
         Storage(self.store)  # raises where it is no URL of a store
         if self.checkpoint_store:
             Storage(self.checkpoint_store)
@@ -161,6 +153,20 @@ class ExecutionConfig(Config):
             )
             raise ValueError(f"expert_parallel {self.expert_parallel} does not divide {ranks} {stage}")
         return self
+
+    def _check_sampler(self) -> None:
+        address = SERVER.fullmatch(self.sampler)
+        try:
+            words = shlex.split(self.sampler)
+        except ValueError as error:
+            raise ValueError(f"sampler: {error}") from None
+        is_wrong = not words or re.match(r"\w+://", self.sampler) if address is None else not 0 < int(address["port"] or 80) < 65536
+        if self.sampler and is_wrong:
+            raise ValueError("sampler: expected http://host:port or a command")
+        if address and not self.sampler_reload:
+            raise ValueError(
+                "sampler_reload: a server that runs already is not started anew; sampler must be a command, or sampler_reload true"
+            )
 
     def _check_transformer_engine(self) -> None:
         if self.fp8 and not self.transformer_engine:

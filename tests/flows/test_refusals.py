@@ -72,6 +72,7 @@ FP8 = ("execution.transformer_engine=true", "execution.fp8=hybrid")
         ([TINY_GRPO, "policy.rollouts.backend=vllm"], "policy.rollouts.backend: Input should be 'own' or 'server'"),
         ([TINY_GRPO, "policy.rollouts.weight_cap=3.0"], "weight_cap is of samples that a server draws; the backend is 'own'"),
         ([TINY_DPO, "policy.rollouts.backend=server"], "policy.rollouts: unknown key"),
+        ([TINY_GRPO, "base.model.style=gpt"], "base.model: a line ends with its export, and only llama-style models export"),
         ([TINY_GRPO, "execution.sampler=vllm serve '"], "sampler: No closing quotation"),
         ([TINY_GRPO, "execution.sampler_requests=0"], "sampler_requests must be at least 1, got 0"),
         ([SMALLEST, "execution.context_parallel=0"], "context_parallel must be at least 1, got 0"),
@@ -435,7 +436,10 @@ def test_sampler_whose_program_is_not_there_is_found_before_any_work(monkeypatch
         return [line for line in missing(load_pipeline(TINY_GRPO, overrides)).others if "execution.sampler" in line]
 
     assert said("no-such-engine serve") == ["execution.sampler: there is no program 'no-such-engine' on this machine"]
-    assert said(f"{sys.executable} -m modelyard serve") == []
+    assert said("env CUDA_VISIBLE_DEVICES=7 no-such-engine serve") == [
+        "execution.sampler: there is no program 'no-such-engine' on this machine"
+    ]
+    assert said(f"env A=1 {sys.executable} -m modelyard serve") == []
     assert said("http://gpu-3:8000") == []
     monkeypatch.setenv("RAY_ADDRESS", "elsewhere:6379")
     assert said("no-such-engine serve") == []

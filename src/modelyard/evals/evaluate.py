@@ -56,6 +56,7 @@ from modelyard.model import model_directory
 from modelyard.model.asked import InChat, Sampled
 from modelyard.model.encoder import Encoder
 from modelyard.model.network import parallel
+from modelyard.model.network.first_rank import on_first_rank
 from modelyard.model.scorer_model import ScorerModel
 from modelyard.model.subject import Subject
 from modelyard.progress import Report
@@ -223,8 +224,8 @@ def prepared(config: EvalsConfig, inputs: Mapping[str, Path], execution: Executi
     judge = opened(config, inputs, execution)
     tools = Tools(
         sandbox=config.sandbox,
-        run=lambda programs, limits: parallel.on_first_rank(lambda: run_programs(programs, limits)),
-        scan=lambda programs: parallel.on_first_rank(lambda: scan(programs)),
+        run=lambda programs, limits: on_first_rank(lambda: run_programs(programs, limits)),
+        scan=lambda programs: on_first_rank(lambda: scan(programs)),
         judge=InChat(judge.model) if judge and judge.asking.chat else judge.model if judge else None,
         sorter=judge,
         classifier=abuse.load(inputs["corpus"]) if "corpus" in inputs else None,

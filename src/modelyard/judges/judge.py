@@ -18,7 +18,7 @@ from modelyard.formats.feedback import Message, Prompt
 from modelyard.judges.rubric import Rubric
 from modelyard.model.asked import Model, log_softmax, softmax
 from modelyard.model.endpoint import Endpoint
-from modelyard.model.network import parallel
+from modelyard.model.network.first_rank import on_first_rank
 from modelyard.model.subject import Subject
 
 NOTHING = "N/A"
@@ -133,13 +133,13 @@ class Judge:
         if isinstance(self.model, Subject) and self.model.split:
             found = self.model.likelihoods(asked)
         else:
-            found = parallel.on_first_rank(lambda: self.model.likelihoods(asked))
+            found = on_first_rank(lambda: self.model.likelihoods(asked))
         return [log_softmax([one.total for one in line]) for line in found]
 
     def _replied(self, model: Endpoint, texts: Sequence[str], options: int) -> list[list[float]]:
         """log p of each letter among the letters, of a server's chat model."""
         asked = [f"{text}\n{LETTER_ONLY}" for text in texts]
-        found = parallel.on_first_rank(lambda: model.letters(asked, string.ascii_uppercase[:options]))
+        found = on_first_rank(lambda: model.letters(asked, string.ascii_uppercase[:options]))
         return [log_softmax(line) for line in found]
 
     def _posed(self, text: str, options: int) -> list[tuple[Prompt, str]]:

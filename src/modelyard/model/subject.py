@@ -135,11 +135,12 @@ class Subject:
             gallery=self.gallery,
             drop_finished=True,
         )
-        texts = [ended(self.encoder.decode(tokens), decoding.stops) for tokens in drawn.tokens]
+        said = [self.encoder.decode(tokens) for tokens in drawn.tokens]
+        texts = [ended(text, decoding.stops) for text in said]
         cut = [len(ids) > room for ids in full]
         whole = [
-            len(tokens) < decoding.max_new_tokens or tokens[-1] in stop_ids or text != self.encoder.decode(tokens)
-            for tokens, text in zip(drawn.tokens, texts, strict=True)
+            len(tokens) < decoding.max_new_tokens or tokens[-1] in stop_ids or text != every
+            for tokens, text, every in zip(drawn.tokens, texts, said, strict=True)
         ]
         if self.gallery:
             fed = [self.gallery.spelled(ids) for ids in fed]

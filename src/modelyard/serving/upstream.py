@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 
 from modelyard.config import complaint
+from modelyard.model.token_server import served_name
 from modelyard.serving.batcher import Asked, ClosedError, FullError, Piece, Reason, UnderWay
 from modelyard.serving.streamed_text import StreamedText
 
@@ -48,12 +49,12 @@ class Upstream:
     """What :class:`~modelyard.serving.batcher.Batcher` is, by another server."""
 
     def __init__(self, url: str, decode: Callable[[Sequence[int]], str], most: int) -> None:
-        """``url``: up to ``/v1``; ``most``: answers at a time, one more is refused. Raises UpstreamError where nobody answers."""
+        """``url``: up to ``/v1``; ``most``: answers at a time, one more is refused. Raises ValueError where nobody answers."""
         self.url, self.decode, self.most = url, decode, most
         self.end: Callable[[], None] = lambda: None
         """What :meth:`close` calls last: ends the other server, where it is ours."""
         self._client = httpx.Client(timeout=SECONDS, limits=httpx.Limits(max_connections=None), trust_env=False)
-        self.model = self._named()
+        self.model = served_name(self._client, f"{self.url}/models", self.url.removesuffix("/v1"))
         self._hearing: set[threading.Thread] = set()
         self._lock = threading.Lock()
         self._closing = False
@@ -87,13 +88,6 @@ class Upstream:
             thread.join()
         self._client.close()
         self.end()
-
-    def _named(self) -> str:
-        """What the other server calls its model."""
-        try:
-            return str(self._client.get(f"{self.url}/models").raise_for_status().json()["data"][0]["id"])
-        except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
-            raise UpstreamError(f"{self.url}/models: names no model: {complaint(error)}") from None
 
     def _hear(self, heard: Heard) -> None:
         try:

@@ -17,7 +17,7 @@ import pytest
 
 from modelyard.commands.app import main
 from modelyard.serving.batcher import Asked, FullError, Piece
-from modelyard.serving.upstream import Upstream, UpstreamError
+from modelyard.serving.upstream import Upstream
 from tests.unit import small_model
 from tests.unit.serving.running import Server
 
@@ -168,7 +168,7 @@ def test_engine_takes_no_more_than_its_number_and_one_that_is_away_is_named(stra
     upstream = Upstream(strange, lambda ids: "", most=0)
     with pytest.raises(FullError, match="0 requests are answered or wait"):
         upstream.submit(Asked([1], 4, 0.0, 1.0, 0, (), frozenset()), lambda piece: None)
-    with pytest.raises(UpstreamError, match=r"http://127\.0\.0\.1:9/v1/models: names no model"):
+    with pytest.raises(ValueError, match=r"http://127\.0\.0\.1:9/v1/models: names no model"):
         Upstream("http://127.0.0.1:9/v1", lambda ids: "", most=1)
 
 

@@ -11,7 +11,6 @@ import gc
 import logging
 import os
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -220,21 +219,3 @@ def summed_over_replicas(count: torch.Tensor) -> torch.Tensor:
     if parallel_state.get_pipeline_model_parallel_world_size() > 1:
         dist.broadcast(count, parallel_state.get_pipeline_model_parallel_last_rank(), parallel_state.get_pipeline_model_parallel_group())
     return sum_data_parallel(count)
-
-
-def on_first_rank(work: Callable[[], T]) -> T:
-    """Do ``work`` on rank 0 alone and give its result to every rank; its ValueError, too."""
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return work()
-    box: list[tuple[T | None, str | None] | None] = [None]
-    if dist.get_rank() == 0:
-        try:
-            box = [(work(), None)]
-        except ValueError as error:
-            box = [(None, str(error))]
-    dist.broadcast_object_list(box, src=0)
-    assert box[0] is not None
-    result, problem = box[0]
-    if problem is not None:
-        raise ValueError(problem)
-    return result  # type: ignore[return-value]

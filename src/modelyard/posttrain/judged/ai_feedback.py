@@ -192,7 +192,7 @@ def ranked_samples(
     answered = answers(config, policy, [one.prompt for one in chosen], seed)
     report(len(chosen), len(chosen), unit="prompt")
     found = rankings.order(answered.candidates, [one.split for one in chosen], good.rules, judge, config.tie)
-    metrics = {"prompts": float(len(chosen)), "tied": float(found.tied), "all_alike": float(found.all_alike), "cut": float(answered.cut)}
+    metrics = {"prompts": float(len(chosen)), "tied": float(found.tied), **answered.metrics()}
     for split in rankings.SPLITS:
         metrics[f"comparisons/{split}"] = float(sum(one.split == split for one in found.comparisons))
     return Made(found.comparisons, {**metrics, **good.metrics("agreement")}, good.agreement, aside)
@@ -218,8 +218,7 @@ def preferences(
     answered = answers(config, policy, chosen, seed)
     candidates = [one for one in answered.candidates if len(one.completions) > 1]
     labels = rlaif.label(judge, candidates, "reward", config.tie)
-    metrics |= {"tied": float(labels.tied), "all_alike": float(len(chosen) - len(candidates)), "cut": float(answered.cut)}
-    metrics |= {**labels.contradicted.flat("contradicted")}
+    metrics |= {"tied": float(labels.tied), **answered.metrics(), **labels.contradicted.flat("contradicted")}
     return Made(labels.comparisons, {**metrics, "set_aside": 0.0}, (measured,))
 
 

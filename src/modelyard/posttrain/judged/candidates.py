@@ -47,15 +47,23 @@ class Answers(NamedTuple):
     """The distinct answers to each prompt that say something; they may be one or none."""
     cut: int
     """Samples that did not end, kept or not."""
+    too_few: int
+    """Prompts of which fewer than two samples are left, the others being empty or left out."""
+
+    def metrics(self) -> dict[str, float]:
+        """How many samples were cut, and how many prompts gave nothing to compare, by reason."""
+        alone = sum(len(one.completions) < 2 for one in self.candidates)
+        return {"cut": float(self.cut), "too_few": float(self.too_few), "all_alike": float(alone - self.too_few)}
 
 
 def answers(config: SampledConfig, policy: Subject, prompts: Sequence[PromptRecord], seed: int) -> Answers:
     """K samples of each prompt."""
     decoding = Decoding(max_new_tokens=config.max_new_tokens, temperature=config.temperature, samples=1, seed=seed)
     drawn = policy.follow([one.prompt for one in prompts for _ in range(config.samples)], decoding)
-    found = []
+    found, too_few = [], 0
     for number, one in enumerate(prompts):
         samples = drawn[number * config.samples : (number + 1) * config.samples]
         kept = [sample.text for sample in samples if sample.text.strip() and (sample.ended or config.cut == "keep")]
+        too_few += len(kept) < 2
         found.append(Candidates(one.id, one.prompt, tuple(dict.fromkeys(kept)), one.category))
-    return Answers(found, sum(not sample.ended for sample in drawn))
+    return Answers(found, sum(not sample.ended for sample in drawn), too_few)

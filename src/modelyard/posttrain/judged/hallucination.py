@@ -23,7 +23,7 @@ from modelyard.judges.agreement import Agreement, compare
 from modelyard.judges.open_judge import JudgeModel
 from modelyard.judges.rubric import NamedRubric
 from modelyard.model.asked import Decoding, Model, Sampled
-from modelyard.model.network import parallel
+from modelyard.model.network.first_rank import on_first_rank
 from modelyard.model.subject import Subject
 
 SOURCE = "closed_domain"
@@ -170,7 +170,7 @@ def _decoding(config: ClosedDomainConfig, tokens: int, number: int) -> Decoding:
 def _said(judge: Model, messages: Sequence[str], config: ClosedDomainConfig, tokens: int, number: int) -> list[str]:
     decoding = _decoding(config, tokens, number)
     local = isinstance(judge, Subject)  # every rank has its part in a local one; a server is asked once
-    replies = judge.reply(messages, decoding) if local else parallel.on_first_rank(lambda: judge.reply(messages, decoding))
+    replies = judge.reply(messages, decoding) if local else on_first_rank(lambda: judge.reply(messages, decoding))
     return [one.text.strip() for one in replies]
 
 

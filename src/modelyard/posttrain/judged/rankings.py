@@ -68,8 +68,6 @@ class Rankings(NamedTuple):
     comparisons: list[Comparison]
     tied: int
     """Prompts all of whose answers tie."""
-    all_alike: int
-    """Prompts with fewer than two distinct answers."""
 
 
 def chosen(config: RankingsConfig, rules: Sequence[Rule], fitting: Sequence[PromptRecord], given: Sequence[Comparison]) -> list[Chosen]:
@@ -109,7 +107,7 @@ def order(candidates: Sequence[Candidates], splits: Sequence[str], rules: Sequen
         scores = [worth(speaking, next(classes)) for _ in one.completions]
         if len(set(ranks := ranked(scores, tie))) > 1:
             comparisons.append(_comparison(one, split, judge.identity, ranks, scores))
-    return Rankings(comparisons, len(compared) - len(comparisons), len(candidates) - len(compared))
+    return Rankings(comparisons, len(compared) - len(comparisons))
 
 
 def worth(rules: Sequence[Rule], classes: Mapping[str, Sequence[float]]) -> float:

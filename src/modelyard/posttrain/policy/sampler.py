@@ -14,16 +14,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
-import torch.distributed as dist
 
-from modelyard import progress
 from modelyard.child_server import started_engine
 from modelyard.execution import SERVER, ExecutionConfig
 from modelyard.model import model_directory
@@ -31,19 +27,19 @@ from modelyard.model.encoder import Encoder
 from modelyard.model.hf.conversion import export_hf
 from modelyard.model.inference.generate import Generation
 from modelyard.model.network import disks
+from modelyard.model.network.first_rank import Beat, beating_on_first_rank, on_first_rank
 from modelyard.model.token_server import NoReloadError, TokenServer
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.trainer import History
 from modelyard.posttrain.policy.config import OnPolicyConfig
 from modelyard.posttrain.policy.rollout import Draw, SamplingConfig, Told, nobody, own
 
-T = TypeVar("T")
 RANKED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "GROUP_RANK")
 """Variables that make a program one of several ranks, which a server beside them is not."""
 DEVELOPMENT = {"VLLM_SERVER_DEV_MODE": "1"}
 """With it vLLM takes other weights while it runs."""
-TICK_SECONDS = 30.0
-"""How often ranks that wait for rank 0 hear of it, before a collective of theirs runs out of time."""
+STARTING_SECONDS = 1800.0
+"""A server that does not answer for so long has not started: a large model is read and compiled first."""
 
 
 @contextmanager
@@ -61,8 +57,15 @@ def drawing(config: OnPolicyConfig, tokenizer: Path, directory: Path, execution:
         raise ValueError("policy.rollouts.backend 'server': execution.sampler says nothing")
     if not disks.is_shared():
         raise ValueError("policy.rollouts.backend 'server': weights are exported from execution.scratch, which must be one for all ranks")
+    on_first_rank(lambda: _clear(directory))
     with ExitStack() as running:
         yield ServedPolicy(execution, tokenizer, directory.absolute(), running)
+
+
+def _clear(directory: Path) -> None:
+    """Delete the exports that a killed run has left."""
+    for one in (*directory.glob("step_*"), directory / "model"):
+        shutil.rmtree(one, ignore_errors=True)
 
 
 class ServedPolicy:
@@ -86,9 +89,9 @@ class ServedPolicy:
             model_directory.write(policy, self.tokenizer, History(), self.directory / "model")
             self._step = policy.step
 
-        def ask(beat: Callable[[], None]) -> Generation:
+        def ask(beat: Beat) -> Generation:
             if is_new:
-                self._give(self._exported(policy.step))
+                self._give(self._exported(policy.step), beat)
             assert self._server is not None
 
             def heard(done: int) -> None:
@@ -104,7 +107,7 @@ class ServedPolicy:
                 beat=heard,
             )
 
-        return from_rank_0(ask)
+        return beating_on_first_rank(ask)
 
     def _exported(self, step: int) -> Path:
         """The model directory that was just written as a Hugging Face directory, which replaces it."""
@@ -117,35 +120,36 @@ class ServedPolicy:
         shutil.rmtree(model)
         return out
 
-    def _give(self, exported: Path) -> None:
+    def _give(self, exported: Path, beat: Beat) -> None:
         """Have a server whose weights are those of ``exported``."""
         if self._server is None and self._runs_elsewhere:
             self._server = TokenServer(self.execution.sampler, self.execution.sampler_requests)
             self._running.callback(self._server.close)
-        if self._reloaded(exported):
+        if self._reloaded(exported, beat):
             self._forget(self._read[1:])
         else:
             self._running.close()
             self._forget(self._read)
-            self._start(exported)
+            self._start(exported, beat)
         self._read.append(exported)
 
-    def _reloaded(self, exported: Path) -> bool:
+    def _reloaded(self, exported: Path, beat: Beat) -> bool:
         """Whether a server that runs took the weights. Raises ValueError where one that is not ours does not."""
         if self._server is None or not self.execution.sampler_reload:
             return False
         try:
-            self._server.reload(exported)
+            self._server.reload(exported, beat)
         except NoReloadError as error:
             if self._runs_elsewhere:
                 raise ValueError(f"{error}; it must take other weights while it runs (vLLM: VLLM_SERVER_DEV_MODE=1)") from None
             return False
         return True
 
-    def _start(self, exported: Path) -> None:
+    def _start(self, exported: Path, beat: Beat) -> None:
         environment = {name: value for name, value in os.environ.items() if name not in RANKED} | DEVELOPMENT
-        url = self._running.enter_context(started_engine(self.execution.sampler, exported, self.directory / "server.log", environment))
-        self._server = TokenServer(url, self.execution.sampler_requests)
+        log = self.directory / "server.log"
+        started = started_engine(self.execution.sampler, exported, log, environment, seconds=STARTING_SECONDS, beat=beat)
+        self._server = TokenServer(self._running.enter_context(started), self.execution.sampler_requests)
         self._running.callback(self._server.close)
 
     def _forget(self, directories: Sequence[Path]) -> None:
@@ -158,36 +162,3 @@ class ServedPolicy:
 def seeds(seed: int, count: int) -> list[int]:
     """A seed below 2^32 for each of ``count`` completions."""
     return [int(np.random.SeedSequence([seed, place]).generate_state(1)[0]) for place in range(count)]
-
-
-def from_rank_0(work: Callable[[Callable[[], None]], T]) -> T:
-    """What ``work`` returns on rank 0, on every rank; an error there is raised on all. Every rank calls it.
-
-    ``work`` gets a function to call whenever it gets on: a sign of life, which the others hear of now and then.
-    """
-    if dist.get_rank() > 0:
-        while True:
-            box: list[tuple[str, T | Exception | None]] = [("", None)]
-            dist.broadcast_object_list(box, 0)
-            progress.beat(stop=False)
-            kind, value = box[0]
-            if kind == "result":
-                return value  # type: ignore[return-value]
-            if isinstance(value, Exception):
-                raise value
-    told = time.monotonic()
-
-    def beat() -> None:
-        nonlocal told
-        progress.beat(stop=False)
-        if time.monotonic() - told > TICK_SECONDS:
-            dist.broadcast_object_list([("tick", None)], 0)
-            told = time.monotonic()
-
-    try:
-        result = work(beat)
-    except Exception as error:
-        dist.broadcast_object_list([("error", error)], 0)
-        raise
-    dist.broadcast_object_list([("result", result)], 0)
-    return result

@@ -75,7 +75,7 @@ def test_order_refusals_lead_on_unsafe_prompts_and_answers_on_safe_ones(share: f
     assert unsafe.scores == pytest.approx((1.0, 0.2, -1.0, -0.4, 1.0))
 
 
-def test_order_counts_what_ties_and_what_is_all_alike() -> None:
+def test_order_counts_what_ties_and_passes_over_what_is_all_alike() -> None:
     candidates = [
         Candidates("ties", "How?", ("No, sorry.", "I decline."), "red_team"),
         Candidates("alike", "How?", ("No, sorry.",), "red_team"),
@@ -85,7 +85,7 @@ def test_order_counts_what_ties_and_what_is_all_alike() -> None:
     found = order(candidates, ["reward"] * 3, (REFUSE,), judge(), tie=0.1)
 
     assert [one.id for one in found.comparisons] == ["rankings-kept"]
-    assert (found.tied, found.all_alike) == (1, 1)
+    assert found.tied == 1
 
 
 def test_chosen_prompts_keep_to_the_side_of_peoples_comparisons() -> None:

@@ -10,9 +10,17 @@ from typing import Any
 import torch.distributed as dist
 
 from modelyard.execution import ExecutionConfig
-from modelyard.model.network import parallel
+from modelyard.model.network import first_rank, parallel
 from modelyard.posttrain.policy import loop, sampler
 from modelyard.posttrain.policy.config import GRPOConfig
+
+
+def unpickled(what: object) -> None:
+    """Fails with what cannot be sent to another rank."""
+    error = RuntimeError("the disk is gone")
+    error.add_note(str(what))
+    error.what = what  # type: ignore[attr-defined]
+    raise error
 
 
 def main() -> None:
@@ -20,7 +28,7 @@ def main() -> None:
     config, inputs = GRPOConfig(**given["config"]), {role: Path(path) for role, path in given["inputs"].items()}
     execution = ExecutionConfig(threads=1, data_parallel=2, sampler=given["sampler"], sampler_requests=16)
     dist.init_process_group("gloo")
-    sampler.TICK_SECONDS = 0.0  # the other rank hears of every completion
+    first_rank.TICK_SECONDS = 0.0  # the other rank hears of every completion
     training = loop.prepare(config, inputs, execution)
     result: dict[str, Any] = {"notes": [], "completions": [], "error": ""}
     with sampler.drawing(config, inputs["sft"], Path(given["out"]), execution) as draw:
@@ -33,6 +41,10 @@ def main() -> None:
             draw(training.models.actor, [[10_000]], 0, training.sampling)  # no token of the model's
         except ValueError as error:
             result["error"] = str(error)
+        try:
+            first_rank.on_first_rank(lambda: unpickled(lambda: None))
+        except RuntimeError as error:
+            result["failure"] = str(error)
     print(json.dumps(result), flush=True)
 
 

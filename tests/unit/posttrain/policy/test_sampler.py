@@ -196,11 +196,15 @@ def test_two_replicas_train_on_the_same_samples_and_fail_alike(inputs: Inputs, t
         require_exact(notes, "")
     assert first["completions"][0] != first["completions"][1]
     assert "token 10000 is none of the model's" in first["error"]
+    assert first["failure"] == "the disk is gone"
 
 
-def test_server_that_does_not_start_is_one_line_that_names_its_log(inputs: Inputs, tmp_path: Path) -> None:
+def test_server_that_does_not_start_is_one_line_and_exports_of_a_killed_run_are_gone(inputs: Inputs, tmp_path: Path) -> None:
+    (tmp_path / "ck" / "sampler" / "step_00000099").mkdir(parents=True)
+    (tmp_path / "ck" / "sampler" / "model").mkdir()
     with pytest.raises(ServerError, match=r"false did not start; see .*/sampler/server\.log"):
         run(grpo_config(**SERVED), inputs, tmp_path, execution("false"))
+    assert sorted(one.name for one in (tmp_path / "ck" / "sampler").iterdir()) == ["server.log", "step_00000000"]
 
 
 def test_without_a_server_nothing_is_trained(inputs: Inputs, tmp_path: Path) -> None:
@@ -213,7 +217,20 @@ def test_server_that_runs_already_and_is_not_to_reload_is_refused() -> None:
         ExecutionConfig(sampler="http://host:8000", sampler_reload=False)
 
 
-@pytest.mark.parametrize("address", ["http://", "htp://host:8000", "http://host:8000/v1/completions"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://",
+        "htp://host:8000",
+        "http://host:8000/v1/completions",
+        "http://host:abc",
+        "http://host:99999",
+        "http://host:0",
+        "http://host:8000?x=1",
+        "http://[::1",
+        "   ",
+    ],
+)
 def test_execution_address_that_is_no_servers_is_refused(address: str) -> None:
     with pytest.raises(ValueError, match="sampler: expected http://host:port or a command"):
         ExecutionConfig(sampler=address)
