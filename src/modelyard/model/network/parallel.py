@@ -12,7 +12,7 @@ import logging
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -20,7 +20,6 @@ import torch.distributed as dist
 from modelyard.execution import ExecutionConfig
 from modelyard.model.network import cpu_platform, devices, disks
 
-T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
