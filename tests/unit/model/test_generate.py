@@ -10,7 +10,7 @@ from modelyard.model.inference import generate as module
 from modelyard.model.inference.decode import Decoder, Weights
 from modelyard.model.inference.generate import generate
 from modelyard.model.inference.graphed_step import GraphedStep
-from modelyard.model.inference.grouping import groups
+from modelyard.model.inference.grouping import groups, most_rows
 from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
 
@@ -21,10 +21,14 @@ pytestmark = pytest.mark.numerics
 PROMPTS = [[5], [1, 2, 3], [4, 5, 6, 7, 8, 9, 10, 11], [9, 10], [3, 1, 4, 1, 5]]
 
 
-@pytest.fixture(scope="module", params=["llama", "gpt", pytest.param("llama compiled", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=["llama", "gpt", "windowed", pytest.param("llama compiled", marks=pytest.mark.slow)])
 def engine(request: pytest.FixtureRequest) -> Engine:
     style, *compiled = request.param.split()
     execution = ExecutionConfig(threads=1, compile=bool(compiled))
+    if style == "windowed":
+        model = program.model("llama", True)
+        model = model.model_copy(update={"variant": model.variant.model_copy(update={"window": 4})})
+        return Engine(model, execution, seed=3, precision="fp32")
     return Engine(program.model(style, style == "llama"), execution, seed=3, precision="fp32")
 
 
@@ -78,6 +82,12 @@ def test_batches_are_cut_where_prompts_of_unlike_length_would_wait_for_each_othe
     many = groups(list(range(1, 500)), 64, 32, 16)
     assert sorted(i for one in many for i in one) == list(range(499))
     assert max(map(len, many)) <= 64
+
+
+def test_a_batch_is_as_many_sequences_as_their_keys_and_values_leave_room_for() -> None:
+    assert most_rows(2**16, 256, "cpu") == 64
+    assert most_rows(1, 1, "cpu") == 256, "more would wait for each other"
+    assert most_rows(2**24, 4096, "cpu") == 1, "one that has no room is decoded nevertheless"
 
 
 def test_several_stop_tokens_end_a_completion_at_the_first(engine: Engine) -> None:
