@@ -12,17 +12,19 @@ environment interpolation; secrets and endpoints never stand in a config.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 import re
 import tomllib
+import types
 from collections.abc import Sequence
 from pathlib import Path, PurePath
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from modelyard import whole_file
 from modelyard.closest import did_you_mean
@@ -45,9 +47,30 @@ class ConfigError(ValueError):
 
 
 class Config(BaseModel):
-    """Base of every config: immutable, no unknown keys, attribute docstrings become field descriptions."""
+    """Base of every config: immutable, no unknown keys, attribute docstrings become field descriptions. ``true`` is no number."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _number_is_no_truth(cls, given: Any) -> Any:
+        """Python takes True for 1, so pydantic would take ``steps = true`` for one step. (A validator of every field may not see a discriminator.)"""
+        if isinstance(given, dict) and (wrong := [key for key, value in given.items() if isinstance(value, bool) and key in _numbers(cls)]):
+            kind = PydanticCustomError("not_a_number", "expected a number")
+            raise ValidationError.from_exception_data(cls.__name__, [{"type": kind, "loc": (key,), "input": given[key]} for key in wrong])
+        return given
+
+
+@functools.cache
+def _numbers(cls: type[BaseModel]) -> frozenset[str]:
+    """The fields that hold a number and never a truth value."""
+    return frozenset(name for name, field in cls.model_fields.items() if (held := _leaves(field.annotation)) & {int, float} and bool not in held)
+
+
+def _leaves(annotation: Any) -> set[Any]:
+    """What may stand in a field itself: the members of a union, and of those in it."""
+    inside = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType, Annotated) else ()
+    return set().union(*map(_leaves, inside)) if inside else {annotation if isinstance(annotation, type) else None}
 
 
 def canonical_json(value: object) -> str:

@@ -44,6 +44,7 @@ FP8 = ("execution.transformer_engine=true", "execution.fp8=hybrid")
         ([SMALLEST, "release.set_aside.preferences=none"], "release.set_aside.preferences: unknown key; did you mean 'preference'?"),
         ([SMALLEST, "release.limits.Last-word={}"], "; did you mean 'last_word'?"),
         ([SMALLEST, "policy.kl_coef=high"], "policy.kl_coef: Input should be a valid number"),
+        ([SMALLEST, "policy.kl_coef=true"], "policy.kl_coef: expected a number (got True)"),
         ([SMALLEST, "policy.kl_coef"], "override 'policy.kl_coef': expected KEY=VALUE"),
         ([SMALLEST, "execution.tensor_parallel=3"], "model.heads 4 is not divisible by execution.tensor_parallel 3"),
         ([SMALLEST, "execution.pipeline_parallel=3"], "model.layers 2 is not divisible by execution.pipeline_parallel 3"),

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from modelyard.commands.app import main
-from modelyard.model.token_server import NoReloadError, TokenServer
+from modelyard.model.token_server import TokenServer
 from tests.unit.serving.running import Server
 
 pytestmark = pytest.mark.integration
@@ -49,7 +49,7 @@ def test_directory_that_is_no_models_changes_nothing_and_is_refused_in_one_line(
     shutil.copytree(models[1], tmp_path / "broken")
     (tmp_path / "broken" / "model.safetensors").write_bytes(b"nothing")
     for directory in (tmp_path / "absent", tmp_path / "broken"):
-        with pytest.raises(NoReloadError, match=r"400: .*weights_path: ") as refusal:
+        with pytest.raises(ValueError, match=r"400: .*weights_path: ") as refusal:
             TokenServer(served.url, 1).reload(directory)
         assert "\n" not in str(refusal.value)
     strange = httpx.post(f"{served.url.removesuffix('/v1')}/collective_rpc", json={"method": "shutdown", "kwargs": {}})
