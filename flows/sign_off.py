@@ -22,7 +22,7 @@ from prefect.input import RunInput
 from prefect.runtime import flow_run
 from prefect.states import Running
 
-from modelyard.config import complaint, without_password
+from modelyard.complaint import complaint, without_password
 from modelyard.printable import markdown
 from modelyard.release.sign_off import SignOff
 from tasks.release import announce

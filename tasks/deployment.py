@@ -18,7 +18,7 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectNotFound
 from prefect.workers.utilities import get_default_base_job_template_for_infrastructure_type as job_template
 
-from modelyard.config import complaint
+from modelyard.complaint import complaint
 from modelyard.exit_codes import BAD_INPUT, DONE
 from modelyard.printable import printable
 from tasks.heartbeat import watch_heartbeats

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from modelyard.config import complaint
+from modelyard.complaint import complaint
 from modelyard.exit_codes import BAD_INPUT, DONE
 from modelyard.printable import printable
 from tasks.image import DOCS, VARIABLE, own_image

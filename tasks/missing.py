@@ -17,7 +17,8 @@ from datetime import date
 from typing import Any, NamedTuple
 
 from modelyard.adapters import signing
-from modelyard.config import Config, complaint
+from modelyard.complaint import complaint
+from modelyard.config import Config
 from modelyard.data.corpus.config import CorpusConfig
 from modelyard.data.feedback import files as feedback_files
 from modelyard.data.feedback.files import FeedbackFile

@@ -29,7 +29,7 @@ from modelyard.adapters.ray.fit import StageError
 from modelyard.adapters.ray.rank import one_line
 from modelyard.adapters.servers.prefect_server import Address, prefect_server
 from modelyard.child_server import ServerError
-from modelyard.config import complaint, without_password
+from modelyard.complaint import complaint, without_password
 from modelyard.exit_codes import BAD_INPUT, BLOCK, FAILED, HOLD, code_of
 from modelyard.printable import printable
 from modelyard.store.outage import StorageError

@@ -12,7 +12,7 @@ from rich.console import Console
 from modelyard import printable as printing
 from modelyard.adapters import terminal
 from modelyard.commands.tables import table
-from modelyard.config import complaint
+from modelyard.complaint import complaint
 from modelyard.printable import markdown, printable
 
 HOSTILE = "\x1b]0;title\x07\x1b[2J\x9b31m\u202egpj.exe\u200b\u2028\ud83d\r[red]x[/red][link=file:///x]y[/link]"

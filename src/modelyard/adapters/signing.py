@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from modelyard.config import Config, complaint
+from modelyard.complaint import complaint
+from modelyard.config import Config
 from modelyard.store.artifacts import Store
 from modelyard.store.code_identity import code_version
 from modelyard.store.file_hash import sha256_file

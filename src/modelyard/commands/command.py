@@ -1,6 +1,6 @@
 """What all commands have in common: one line of error without a traceback, options of several words, and text of others shown as text.
 
-The line is :func:`modelyard.config.complaint`'s, the exit code :func:`modelyard.exit_codes.code_of`'s. Any other
+The line is :func:`modelyard.complaint.complaint`'s, the exit code :func:`modelyard.exit_codes.code_of`'s. Any other
 exception than of a user's input, the system or a server is an error of ours and shows its traceback.
 """
 
@@ -75,7 +75,7 @@ def exit_code(program: Any, arguments: Sequence[str], name: str) -> int:
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         where = context.command_path if context else name
-        from modelyard.config import shortened
+        from modelyard.complaint import shortened
 
         said = shortened(printable(" ".join(error.format_message().split())))
         sys.stderr.write(f"{where}: {said}; see {where} --help\n")
@@ -106,7 +106,7 @@ def say(text: str, nl: bool = True) -> None:
 
 def refuse(command: str, error: Exception) -> int:
     """Say on standard error what ended ``command``, in one line; the exit code."""
-    from modelyard.config import complaint
+    from modelyard.complaint import complaint
 
     sys.stderr.write(f"{command}: {complaint(error)}\n")
     return code_of(error)

@@ -12,7 +12,8 @@ from modelyard.adapters.mlflow.server import answering, tracking_uri
 from modelyard.commands.command import say
 from modelyard.commands.outputs import write
 from modelyard.commands.provenance import DECISION, registered, store_of
-from modelyard.config import ConfigError, first_error, located, read_tree
+from modelyard.complaint import first_error
+from modelyard.config import ConfigError, located, read_tree
 from modelyard.exit_codes import DONE, FAILED
 from modelyard.release import sign_off
 from modelyard.release.card import content_summary

@@ -12,7 +12,8 @@ from pydantic import ConfigDict, ValidationError
 
 from modelyard.commands.command import say
 from modelyard.commands.outputs import write
-from modelyard.config import Config, first_error, load_config
+from modelyard.complaint import first_error
+from modelyard.config import Config, load_config
 from modelyard.data.filters.abuse_labels import groups
 from modelyard.data.harms import gather
 from modelyard.data.harms.gather import HarmLabelsConfig

@@ -57,7 +57,7 @@ def open_rubric(path: Path) -> Rubric:
     """The rubric of a file. Raises ValueError naming file and key."""
     from pydantic import ValidationError
 
-    from modelyard.config import complaint
+    from modelyard.complaint import complaint
     from modelyard.judges.rubric import Rubric, read_rubric
 
     try:

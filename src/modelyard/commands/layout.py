@@ -29,7 +29,8 @@ def layout(
     json: Annotated[Path | None, json_option("Where the plan goes, as JSON.")] = None,
 ) -> int:
     """Plan a training run for a number of GPUs: memory, parallel layout, bubble, days. Exit code 1: nothing fits."""
-    from modelyard.config import complaint, load_config
+    from modelyard.complaint import complaint
+    from modelyard.config import load_config
     from modelyard.model.plan.layout_search import Machine, PlanConfig
     from modelyard.model.plan.planning import PlanError, plan, text
 

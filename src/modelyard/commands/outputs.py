@@ -19,7 +19,7 @@ def json_option(help: str, *names: str) -> Any:
 
 def writable(path: Path | None) -> Path | None:
     """A callback of typer's options: the file that can be written there."""
-    from modelyard.config import complaint
+    from modelyard.complaint import complaint
 
     try:
         if path is not None:

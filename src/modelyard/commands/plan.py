@@ -42,7 +42,8 @@ def plan(
     """
     from pydantic import ValidationError
 
-    from modelyard.config import complaint, read_tree
+    from modelyard.complaint import complaint
+    from modelyard.config import read_tree
     from modelyard.pretrain.pretrain import PretrainConfig
     from modelyard.scaling.ladder import LadderConfig
     from modelyard.scaling.plan import plan as plan_runs

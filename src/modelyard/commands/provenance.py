@@ -17,7 +17,7 @@ from modelyard.adapters.mlflow.server import answering, tracking_uri
 from modelyard.adapters.mlflow.tracker import flatten
 from modelyard.commands.command import say
 from modelyard.commands.outputs import write
-from modelyard.config import without_password
+from modelyard.complaint import without_password
 from modelyard.execution import ExecutionConfig
 from modelyard.exit_codes import DONE, FAILED
 from modelyard.store import lineage

@@ -18,7 +18,7 @@ from alembic.config import Config as AlembicConfig
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from modelyard.config import complaint, without_password
+from modelyard.complaint import complaint, without_password
 from modelyard.desk.tables import PREFIX
 
 MIGRATIONS = Path(__file__).parent / "migrations"

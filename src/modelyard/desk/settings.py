@@ -5,7 +5,8 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from modelyard.closest import did_you_mean
-from modelyard.config import Config, without_password
+from modelyard.complaint import without_password
+from modelyard.config import Config
 from modelyard.desk.red_team.families import FAMILIES
 
 ATTACKS = ("encoding", "many_shot", "multi_turn")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from modelyard.config import first_error
+from modelyard.complaint import first_error
 from modelyard.evals.benchmark import Benchmark, LabelledReply
 from modelyard.formats import json_file
 from modelyard.judges.agreement import Agreement

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from modelyard.config import first_error
+from modelyard.complaint import first_error
 from modelyard.evals import pairs
 from modelyard.evals.summary import in_parts
 from modelyard.formats import json_file

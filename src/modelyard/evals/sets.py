@@ -13,7 +13,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo, model_validator
 
-from modelyard.config import Config, first_error
+from modelyard.complaint import first_error
+from modelyard.config import Config
 from modelyard.evals import catalog, labelled, own, ways
 from modelyard.evals.benchmark import Benchmark, LabelledReply, checked_limit, sampled
 from modelyard.evals.catalog.rows import MissingDataError

@@ -20,7 +20,7 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 
-from modelyard.config import complaint
+from modelyard.complaint import complaint
 
 BITS = 20
 STEP = 25

@@ -19,7 +19,8 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 from typing_extensions import TypeIs
 
-from modelyard.config import Config, first_error
+from modelyard.complaint import first_error
+from modelyard.config import Config
 from modelyard.formats import json_objects
 from modelyard.formats.json_file import Line
 

@@ -21,7 +21,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from modelyard.config import complaint, digest
+from modelyard.complaint import complaint
+from modelyard.config import digest
 from modelyard.formats import item_contents, json_file
 from modelyard.formats.json_file import Line
 

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from modelyard.config import first_error
+from modelyard.complaint import first_error
 from modelyard.formats import json_file
 from modelyard.formats.json_file import Line
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from modelyard.config import complaint, first_error
+from modelyard.complaint import complaint, first_error
 from modelyard.whole_file import read_unpacked
 
 T = TypeVar("T")

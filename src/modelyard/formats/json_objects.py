@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from modelyard.config import complaint
+from modelyard.complaint import complaint
 from modelyard.formats.json_file import Line, lines, text_of
 
 _SURROGATE = re.compile("[\\ud800-\\udfff]")

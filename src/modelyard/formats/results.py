@@ -14,7 +14,8 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from modelyard.config import Config, first_error
+from modelyard.complaint import first_error
+from modelyard.config import Config
 from modelyard.formats import json_file
 from modelyard.formats.records import Record, read_records, write_records
 from modelyard.stats.calibration import Bin

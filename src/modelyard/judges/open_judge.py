@@ -15,7 +15,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from modelyard.config import Config, without_password
+from modelyard.complaint import without_password
+from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
 from modelyard.judges.judge import Asking, Judge
 from modelyard.model.asked import Model

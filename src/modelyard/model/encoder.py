@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, Protocol, Self
 
 from tokenizers import Tokenizer
 
-from modelyard.config import complaint
+from modelyard.complaint import complaint
 from modelyard.formats import json_file
 from modelyard.formats.feedback import Message, Part, Prompt, images_of, is_text
 from modelyard.model.control_tokens import ControlTokens, allowed, named, spelled

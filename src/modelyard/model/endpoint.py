@@ -18,7 +18,8 @@ import httpx
 import numpy as np
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from modelyard.config import complaint, digest, without_password
+from modelyard.complaint import complaint, without_password
+from modelyard.config import digest
 from modelyard.formats.feedback import ImagePart, Part, Prompt
 from modelyard.formats.images import data_url, of_pixels
 from modelyard.model.asked import Decoding, Likelihood, Sampled, conversation, ended

@@ -16,7 +16,8 @@ from typing import NamedTuple, get_args
 import torch.distributed as dist
 from pydantic import ValidationError
 
-from modelyard.config import digest, first_error
+from modelyard.complaint import first_error
+from modelyard.config import digest
 from modelyard.execution import ExecutionConfig
 from modelyard.formats import json_file
 from modelyard.model.checkpoints import checkpoint

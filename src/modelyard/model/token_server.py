@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import httpx
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, sleep_using_event, wait_random_exponential
 
-from modelyard.config import complaint, without_password
+from modelyard.complaint import complaint, without_password
 from modelyard.model.inference.generate import Generation
 
 T = TypeVar("T")

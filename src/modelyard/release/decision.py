@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from modelyard.config import complaint
+from modelyard.complaint import complaint
 from modelyard.formats import contamination, forecast, harms
 from modelyard.formats.expectation import SuiteResult, Validate
 from modelyard.formats.results import ends_with_feedme, ends_with_sft, measured, read_results

@@ -18,7 +18,7 @@ import sqlalchemy as sql
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
-from modelyard.config import complaint, without_password
+from modelyard.complaint import complaint, without_password
 from modelyard.data.filters.pii import PiiConfig, redact
 from modelyard.formats.feedback import Message, Part, Prompt, TextPart, is_text
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 
-from modelyard.config import shortened
+from modelyard.complaint import shortened
 from modelyard.formats.feedback import Prompt, images_of
 from modelyard.formats.images import ImageError
 from modelyard.serving.batcher import ClosedError, FullError, Piece

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from modelyard.config import complaint
+from modelyard.complaint import complaint
 from modelyard.serving.lookout import Lookout
 from modelyard.serving.served_model import ServedModel
 

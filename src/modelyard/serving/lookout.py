@@ -6,7 +6,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from modelyard.config import complaint
+from modelyard.complaint import complaint
 
 
 class Lookout(ABC):

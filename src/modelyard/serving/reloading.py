@@ -15,7 +15,7 @@ from typing import Any, Literal
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from modelyard.config import complaint
+from modelyard.complaint import complaint
 from modelyard.serving.conversation import RefusedError
 from modelyard.serving.current import Current
 from modelyard.serving.served_model import ServedModel

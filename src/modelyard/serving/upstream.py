@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from modelyard.config import complaint
+from modelyard.complaint import complaint
 from modelyard.model.token_server import served_name
 from modelyard.serving.batcher import Asked, ClosedError, FullError, Piece, Reason, UnderWay
 from modelyard.serving.streamed_text import StreamedText

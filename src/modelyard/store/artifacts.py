@@ -21,7 +21,8 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from modelyard.config import canonical_json, first_error
+from modelyard.complaint import first_error
+from modelyard.config import canonical_json
 from modelyard.store import local_files
 from modelyard.store.claims import Claim, take
 from modelyard.store.file_hash import sha256_file

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from modelyard.config import complaint
+from modelyard.complaint import complaint
 from modelyard.store.outage import StorageRefusedError, patiently
 from modelyard.store.storage import Storage
 from modelyard.whole_file import require_regular

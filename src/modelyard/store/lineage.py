@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
-from modelyard.config import first_error
+from modelyard.complaint import first_error
 from modelyard.store.artifacts import Store
 from modelyard.store.manifest import MANIFEST, PARTS, SOURCES, Artifact, ArtifactError, other_than, parted
 

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 from tenacity.stop import stop_base
 
-from modelyard.config import complaint
+from modelyard.complaint import complaint
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from modelyard.config import first_error
+from modelyard.complaint import first_error
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.gather import GatherConfig, defined, load, run
 from modelyard.evals.methods import ask

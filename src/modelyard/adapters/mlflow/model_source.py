@@ -16,7 +16,8 @@ from mlflow.exceptions import MlflowException
 
 from modelyard.adapters.mlflow.packaging import WEIGHTS
 from modelyard.adapters.mlflow.server import client, tracking_uri
-from modelyard.config import complaint, digest, without_password
+from modelyard.complaint import complaint, without_password
+from modelyard.config import digest
 
 
 class NoVersionError(ValueError):

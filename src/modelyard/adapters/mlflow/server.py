@@ -21,7 +21,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 
 from modelyard.adapters.home import home
 from modelyard.child_server import ServerError
-from modelyard.config import complaint, without_password
+from modelyard.complaint import complaint, without_password
 
 _log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from mlflow.tracing.client import TracingClient
 from mlflow.tracing.constant import SpanAttributeKey, TraceMetadataKey, TraceTagKey
 
 from modelyard.adapters.mlflow.server import LONGEST, client, experiment_id
-from modelyard.config import complaint
+from modelyard.complaint import complaint
 from modelyard.serving.traces import ANSWER_FILTER, DECODING, PROMPT_FILTER, AnswerTrace
 
 MOST_WAITING = 2000

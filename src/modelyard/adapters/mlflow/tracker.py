@@ -23,7 +23,8 @@ from mlflow.entities import Metric, Param, RunTag
 from modelyard.adapters.mlflow.curves import LiveRun, log_history, log_metrics
 from modelyard.adapters.mlflow.datasets import DATASETS, data_of, dataset_input
 from modelyard.adapters.mlflow.server import client, experiment_id, system_metrics, tolerated, wait_for_answer
-from modelyard.config import canonical_json, complaint, without_password
+from modelyard.complaint import complaint, without_password
+from modelyard.config import canonical_json
 from modelyard.printable import markdown
 from modelyard.store.manifest import Artifact, Spec
 

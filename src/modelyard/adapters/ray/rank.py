@@ -22,7 +22,8 @@ from modelyard import progress
 from modelyard.adapters.ray import flight_recorder, node
 from modelyard.adapters.ray.mailbox import Event, Failure
 from modelyard.adapters.ray.watch import place_of, pulse_seconds
-from modelyard.config import Config, complaint, first_error
+from modelyard.complaint import complaint, first_error
+from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
 from modelyard.model.network import devices
 

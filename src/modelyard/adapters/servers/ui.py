@@ -14,7 +14,7 @@ from modelyard.adapters.home import home
 from modelyard.adapters.mlflow.server import tracking_uri
 from modelyard.adapters.servers.prefect_server import AUTH, prefect_server
 from modelyard.child_server import HOST, ServerError, die_with_parent, end, free_port, interruptible, wait_for
-from modelyard.config import without_password
+from modelyard.complaint import without_password
 
 MLFLOW_PORT = 5000
 

@@ -19,7 +19,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from modelyard.config import Config, first_error
+from modelyard.complaint import first_error
+from modelyard.config import Config
 from modelyard.data.filters.abuse_labels import CATEGORIES, LabelsConfig, groups
 from modelyard.data.harms import identity
 from modelyard.formats import harm_reviews, json_file

@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from modelyard.config import first_error
+from modelyard.complaint import first_error
 from modelyard.desk.red_team.findings import report_item
 from modelyard.desk.sessions import Actor
 from modelyard.desk.tables import Account, Assignment, Batch, Item

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Response
 from fastapi.responses import HTMLResponse
 
-from modelyard.config import complaint
+from modelyard.complaint import complaint
 from modelyard.desk import audit
 from modelyard.desk.red_team.findings import still_open
 from modelyard.desk.red_team.regression import NAME, judged, settle

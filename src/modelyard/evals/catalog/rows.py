@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from modelyard.config import complaint
+from modelyard.complaint import complaint
 from modelyard.formats import json_file
 from modelyard.formats.json_file import Line
 

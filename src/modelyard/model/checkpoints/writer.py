@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import torch.distributed as dist
 
-from modelyard.config import complaint
+from modelyard.complaint import complaint
 from modelyard.model.checkpoints import host_copy
 from modelyard.model.network import disks, parallel
 from modelyard.progress import StopError, beat

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from modelyard.config import complaint
+from modelyard.complaint import complaint
 from modelyard.execution import ExecutionConfig
 from modelyard.formats import json_file
 from modelyard.model.checkpoints import checkpoint

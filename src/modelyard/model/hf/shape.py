@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from modelyard.config import complaint
+from modelyard.complaint import complaint
 from modelyard.model.hf.families import model_config
 from modelyard.model.network.architecture import ModelConfig
 

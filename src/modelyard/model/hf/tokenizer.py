@@ -14,7 +14,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from modelyard.config import complaint
+from modelyard.complaint import complaint
 from modelyard.formats import json_file
 from modelyard.model.encoder import END_IDS, Encoder, ids_of
 from modelyard.model.hf.llava import PARTS

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from modelyard.config import complaint
+from modelyard.complaint import complaint
 from modelyard.execution import Device
 
 DRIVER = Path("/proc/driver/nvidia/version")

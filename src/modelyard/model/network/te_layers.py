@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from modelyard.config import complaint
+from modelyard.complaint import complaint
 from modelyard.execution import ExecutionConfig
 from modelyard.model.network import weight_gradients
 from modelyard.model.network.modules import FusedAway

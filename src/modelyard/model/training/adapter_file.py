@@ -17,7 +17,7 @@ import torch.distributed as dist
 from pydantic import ValidationError
 from torch import Tensor
 
-from modelyard.config import complaint, first_error
+from modelyard.complaint import complaint, first_error
 from modelyard.formats import json_file
 from modelyard.model.network.lora import LoRAConfig, Target, adapted
 from modelyard.model.training.engine import Engine

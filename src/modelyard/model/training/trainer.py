@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 
 from modelyard import progress
-from modelyard.config import complaint
+from modelyard.complaint import complaint
 from modelyard.execution import ExecutionConfig
 from modelyard.model.checkpoints import checkpoint, host_copy, mirror
 from modelyard.model.checkpoints.writer import CheckpointError, DiskFullError

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from modelyard.config import complaint
+from modelyard.complaint import complaint
 from modelyard.formats.abuse import Judgement
 from modelyard.formats.harms import ANY
 from modelyard.posttrain.content_classifier import words

@@ -16,7 +16,8 @@ import numpy.typing as npt
 import torch.distributed as dist
 from pydantic import Field, TypeAdapter
 
-from modelyard.config import Config, complaint
+from modelyard.complaint import complaint
+from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
 from modelyard.formats import json_file
 from modelyard.formats.harms import read_probes, read_texts

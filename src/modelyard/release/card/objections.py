@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from modelyard.config import shortened
+from modelyard.complaint import shortened
 from modelyard.formats.images import ImageFiles, data_url
 from modelyard.formats.questions import Question, read_questions
 from modelyard.formats.records import score_of

@@ -15,7 +15,7 @@ from modelyard.adapters.mlflow.server import tolerated
 from modelyard.adapters.mlflow.tracker import Tracker
 from modelyard.adapters.servers import ui
 from modelyard.child_server import HOST, die_with_parent, end, free_port, wait_for
-from modelyard.config import complaint, without_password
+from modelyard.complaint import complaint, without_password
 from modelyard.model.asked import Decoding
 from modelyard.model.endpoint import Endpoint
 from modelyard.store.artifacts import Store
