@@ -16,6 +16,7 @@ from flows.pipeline_config import ConfigFile, PipelineConfig, load_pipeline, res
 from flows.pretrain import train_base
 from flows.release import release
 from flows.tracked import tracked
+from tasks.asked_models import require_asked
 from tasks.line import Line
 from tasks.missing import require_isolation
 from tasks.release import early_gates_task, stopped
@@ -33,6 +34,7 @@ def pipeline_flow(config: PipelineConfig | ConfigFile) -> None:
     """
     config = resolve(config)
     require_isolation(config)
+    require_asked(config)
     line = Line(config)
 
     prepare_data(line)

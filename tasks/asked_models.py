@@ -11,10 +11,13 @@ import os
 
 from modelyard.adapters.home import home
 from modelyard.adapters.mlflow.model_source import local_directory
-from modelyard.judges.open_judge import REGISTERED, AskedModel, require_found, require_weights
+from modelyard.config import Config
+from modelyard.judges.open_judge import REGISTERED, AskedModel, address, require_found, require_weights
 from modelyard.model.model_directory import weights_at
+from tasks.line import Line
 from tasks.line_config import LineConfig
-from tasks.missing import tables
+from tasks.missing import tables, within
+from tasks.outlook import looked_up
 
 
 def fetch_asked(config: LineConfig) -> None:
@@ -32,3 +35,23 @@ def fetch_asked(config: LineConfig) -> None:
             os.environ[variable] = str(directory)
         elif where:  # a line whose stages the store has needs none
             require_found(table)
+
+
+def require_asked(config: LineConfig) -> None:
+    """Raise ValueError where a stage that is to be built asks a model and the environment does not say where it is: before anything is trained.
+
+    A line whose stages the store has needs none.
+    """
+    if not any(map(_unsaid, tables(config))):
+        return
+    for name, _, cached in looked_up(Line(config)):
+        for table in within(None if cached else config.of(name)):
+            if isinstance(table, AskedModel) and _unsaid(table):
+                try:
+                    address(table)
+                except ValueError as error:
+                    raise ValueError(f"{name}: {error}") from None
+
+
+def _unsaid(table: Config) -> bool:
+    return isinstance(table, AskedModel) and table.kind != "policy" and not os.environ.get(table.variable)

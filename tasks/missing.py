@@ -66,7 +66,7 @@ class Missing(NamedTuple):
 
 def missing(config: LineConfig) -> Missing:
     """Everything that a run of ``config`` would be refused for by its inputs."""
-    every = [*tables(config), *_within(getattr(config, "release", None))]
+    every = [*tables(config), *within(getattr(config, "release", None))]
     checked = [(table, check) for table in every for kind, check in CHECKS if isinstance(table, kind)]
     others = [*_complaints(checked, config.execution), *_unsigned()]
     sources: list[tuple[Config, Check]] = [(source, _source) for source in _sources(config)]
@@ -217,17 +217,17 @@ def _sources(config: LineConfig) -> list[SourceConfig]:
 def tables(config: LineConfig) -> Iterator[Config]:
     """Every table of every stage that the line has."""
     for name in stages_of(config):
-        yield from _within(config.of(name))
+        yield from within(config.of(name))
 
 
-def _within(value: object) -> Iterator[Config]:
+def within(value: object) -> Iterator[Config]:
     """``value`` and the configs inside it."""
     if isinstance(value, Config):
         yield value
         for key in type(value).model_fields:
-            yield from _within(getattr(value, key))
+            yield from within(getattr(value, key))
     elif isinstance(value, (list, tuple)):
         for item in value:
-            yield from _within(item)
+            yield from within(item)
     elif isinstance(value, dict):
-        yield from _within(list(value.values()))
+        yield from within(list(value.values()))

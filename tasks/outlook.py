@@ -7,7 +7,7 @@ what is in production then. Nothing is written, fetched from a package index or 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from modelyard.adapters.mlflow.past_builds import PastBuild, past_builds
@@ -62,23 +62,32 @@ class Outlook(NamedTuple):
 def outlook(config: LineConfig) -> Outlook:
     """Look into store, tracker and inputs. Raises StorageError where the store does not answer."""
     line, lacking = Line(config), missing(config)
-    past = past_builds(tracking_uri(), config.name)
-    present, model = stages_of(config), base_model(config)
-    rows = []
-    for name in line.order:
+    past, model, rows = past_builds(tracking_uri(), config.name), base_model(config), []
+    for name, artifact, cached in looked_up(line, not lacking.data):
         if name == DECISION:
             rows.append(Row(name, "", False, past[name].seconds if name in past else None, (), None, anew=True))
-            continue
-        stage, artifact, cached = present[name], "", False
-        if ready(stage, present, line) and not (name == "corpus" and (lacking.data or is_remote(config))):
+        else:
+            rows.append(row(name, config, artifact, cached, past, peak_bytes(name, config, model)))
+    gpus = "" if config.execution.device == "cpu" else devices.found()
+    fetched = [] if line.has("corpus") else to_fetch(config)
+    return Outlook(rows, [*lacking.data, *lacking.others], few_items(config), fetched, line.place.store.storage.url, gpus)
+
+
+def looked_up(line: Line, sources: bool = True) -> Iterator[tuple[Name, str, bool]]:
+    """Of every stage its name, its artifact ("" where it cannot be known yet) and whether the store has it; the line has what is found.
+
+    ``sources``: whether the corpus's inputs are there; without them, or with one behind a URL, its artifact is not known.
+    """
+    present = stages_of(line.config)
+    sources = sources and not is_remote(line.config)
+    for name in line.order:
+        artifact, cached = "", False
+        if name != DECISION and ready(present[name], present, line) and (name != "corpus" or sources):
             spec = spec_of(line.planned(name), line.place)
             artifact = f"{spec.name}/{spec.version}"
             if found := line.place.store.built(spec):
                 line.built[name], cached = Built(found, cached=True), True
-        rows.append(row(name, config, artifact, cached, past, peak_bytes(name, config, model)))
-    gpus = "" if config.execution.device == "cpu" else devices.found()
-    fetched = [] if line.has("corpus") else to_fetch(config)
-    return Outlook(rows, [*lacking.data, *lacking.others], few_items(config), fetched, line.place.store.storage.url, gpus)
+        yield name, artifact, cached
 
 
 def ready(stage: Stage, present: Mapping[Name, Stage], line: Line) -> bool:

@@ -10,7 +10,8 @@ from modelyard.adapters.mlflow.server import client, experiment_id
 from modelyard.execution import ExecutionConfig
 from modelyard.judges.open_judge import open_elsewhere
 from modelyard.model.subject import Subject
-from tasks.asked_models import fetch_asked
+from tasks import asked_models
+from tasks.asked_models import fetch_asked, require_asked
 from tasks.missing import missing
 from tests.unit import small_model
 
@@ -66,3 +67,15 @@ def test_teacher_of_the_registry_becomes_a_directory_of_the_weights_that_the_con
         fetch_asked(load_pipeline(DISTILLED, []))
     monkeypatch.setenv("RAY_ADDRESS", "ray://elsewhere:10001")
     assert not [one for one in missing(load_pipeline(DISTILLED, [])).others if "nowhere" in one]
+
+
+@pytest.mark.parametrize(("path", "stage", "kind"), [(DISTILLED, "policy", "directory"), (TAUGHT, "instructions", "endpoint")])
+def test_line_that_asks_a_model_nobody_told_it_of_is_refused_before_anything_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, stage: str, kind: str
+) -> None:
+    monkeypatch.delenv("MODELYARD_TEACHER", raising=False)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=f"^{stage}: teacher.kind '{kind}': the environment variable MODELYARD_TEACHER must say where"):
+        require_asked(load_pipeline(path, []))
+    monkeypatch.setattr(asked_models, "looked_up", lambda line: [(name, "", True) for name in line.order])
+    require_asked(load_pipeline(path, []))  # a store that has every stage asks nobody
