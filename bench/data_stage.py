@@ -161,7 +161,7 @@ def _watch(clock: _Clock) -> None:
     from modelyard.data.corpus import build, expectations, shard
     from modelyard.data.filters import c4, duplicates, gopher, language, normalise, passages, pii, quality, screen, words
     from modelyard.data.filters.abuse import AbuseFilter
-    from modelyard.data.tokens import token_files, tokenizer
+    from modelyard.data.tokens import order, token_files, tokenizer
 
     clock.generator(shard, "rows", "reading")
     clock.function(screen.Screen, "__call__", "screen: tables and rows")
@@ -185,7 +185,7 @@ def _watch(clock: _Clock) -> None:
         (expectations, "check", "report and expectations"),
         (tokenizer, "train", "tokenizer training"),
         (token_files, "_write_files", "encoding and token files"),
-        (token_files, "_mixed", "mixture"),
+        (order, "mixed", "mixture"),
     ):
         clock.function(owner, attribute, name)
 
