@@ -125,15 +125,15 @@ def production_classifier_task(place: Place, policy: Artifact, own: Artifact | N
 @task(name="find scores", task_run_name="find scores", retries=2, retry_condition_fn=is_transient, timeout_seconds=300)
 def scores_task(place: Place, opponent: Opponent, results: Artifact) -> Scores:
     """The opponent's scores if they are by the benchmarks of ``results``, else its weights, which can be measured again; or why neither."""
+    why = f"its results {opponent.scores} are not in the store {place.store.storage.url}"
     if place.store.find(*opponent.scores.split("/")):
         scores = place.store.get(opponent.scores)
         if decision.comparable(place.store.fetch(scores), place.store.fetch(results)):
             return Scores(found=scores)
+        why = "it was measured by other benchmarks"
     if not place.store.find(*opponent.policy.split("/")):
         version = f"version {opponent.version}" if opponent.version else "a version that is gone"
-        return Scores(
-            problem=f"production ({version}) was measured by other benchmarks, and its weights {opponent.policy} are not in the store"
-        )
+        return Scores(problem=f"production ({version}): {why}, and its weights {opponent.policy} are not there to be measured")
     return Scores(weights=place.store.get(opponent.policy))
 
 
