@@ -25,7 +25,7 @@ from bench import best_of_n
 from bench.alignment_table import Row, plot, row_of, table
 from bench.lines import Progress, at_home, measure
 from bench.program import REPORT, program
-from flows.pipeline_config import ConfigFile, PipelineConfig, load_pipeline, resolve
+from flows.pipeline_config import Given, PipelineConfig, load_pipeline, resolve
 from flows.release import rules
 from flows.tracked import tracked
 from modelyard.adapters import terminal
@@ -102,7 +102,7 @@ class Measured(NamedTuple):
 
 @flow(name="aligned", flow_run_name="{config.name}")
 @tracked
-def aligned_flow(config: PipelineConfig | ConfigFile) -> Measured:
+def aligned_flow(config: Given) -> Measured:
     """The line up to its decision as the first release of its name, which is not carried out.
 
     Args:

@@ -23,7 +23,7 @@ from bench.findings_report import METRICS, finding_table, judged, plot, score_ta
 from bench.lines import Progress, at_home, measure
 from bench.program import REPORT, program
 from flows.data import data_flow
-from flows.pipeline_config import ConfigFile, PipelineConfig, load_pipeline, resolve
+from flows.pipeline_config import Given, PipelineConfig, load_pipeline, resolve
 from flows.tracked import tracked
 from modelyard.adapters import terminal
 from modelyard.data.feedback.tasks import questions
@@ -99,7 +99,7 @@ def write_sums(config: PipelineConfig, path: Path) -> None:
 
 @flow(name="measured", flow_run_name="{config.name}")
 @tracked
-def measured_flow(config: PipelineConfig | ConfigFile) -> Built:
+def measured_flow(config: Given) -> Built:
     """The line up to its results, which are returned, without what judges and releases.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows.pipeline_config import ConfigFile, PipelineConfig, resolve
+from flows.pipeline_config import Given, resolve
 from flows.tracked import tracked
 from tasks.build import Place
 from tasks.data import announce_version_task, drift_task, watch_task
@@ -26,7 +26,7 @@ def prepare_data(line: Line) -> None:
 
 @flow(name="data", flow_run_name="data of {config.name}")
 @tracked
-def data_flow(config: PipelineConfig | ConfigFile) -> None:
+def data_flow(config: Given) -> None:
     """The data stage alone; a new version of the data is announced.
 
     Args:
@@ -39,7 +39,7 @@ def data_flow(config: PipelineConfig | ConfigFile) -> None:
 
 
 @flow(name="watch", flow_run_name="watch {inbox}")
-def watch_flow(inbox: str, config: PipelineConfig | ConfigFile) -> None:
+def watch_flow(inbox: str, config: Given) -> None:
     """Announce files that were not there when somebody last looked.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect import flow, get_run_logger
 
-from flows.pipeline_config import ConfigFile, PipelineConfig, resolve
+from flows.pipeline_config import Given, PipelineConfig, resolve
 from flows.tracked import tracked
 from tasks.evals import drift_task, serving_task
 from tasks.line import Line
@@ -25,7 +25,7 @@ def measure_production(config: PipelineConfig, line: Line) -> Baseline | None:
 
 @flow(name="evals", flow_run_name="evals of {config.name}")
 @tracked
-def evals_flow(config: PipelineConfig | ConfigFile) -> None:
+def evals_flow(config: Given) -> None:
     """What serves, measured by today's code on the data of its release, beside what was measured then.
 
     Args:

@@ -12,7 +12,7 @@ from prefect import flow
 
 from flows.data import prepare_data
 from flows.evals import measure_production
-from flows.pipeline_config import ConfigFile, PipelineConfig, load_pipeline, resolve
+from flows.pipeline_config import Given, load_pipeline, resolve
 from flows.pretrain import train_base
 from flows.release import release
 from flows.tracked import tracked
@@ -26,7 +26,7 @@ from tasks.summary import summary_task
 
 @flow(name="pipeline", flow_run_name="{config.name}")
 @tracked
-def pipeline_flow(config: PipelineConfig | ConfigFile) -> None:
+def pipeline_flow(config: Given) -> None:
     """Build, align, measure and release a model; every stage that the store already has is skipped.
 
     Args:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Annotated, Any
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, WithJsonSchema, model_validator
 
 from flows.pipeline_checks import check_fit, check_shape
 from modelyard.config import Config, ConfigError, load_config, read_tree
@@ -193,7 +193,12 @@ class ConfigFile(Config):
         return PurePath(self.file).stem
 
 
-def resolve(config: PipelineConfig | ConfigFile) -> PipelineConfig:
+Given = Annotated[PipelineConfig, WithJsonSchema({"title": "PipelineConfig", "type": "object"})] | ConfigFile
+"""What a flow is given: the line, or its file with overrides. The form in Prefect's UI shows a whole line as one object, whose keys
+``modelyard schema`` explains: making their schema for every flow took a second of each start."""
+
+
+def resolve(config: Given) -> PipelineConfig:
     """The config itself, read from its file where it is one. Raises ConfigError."""
     return load_pipeline(config.file, config.overrides) if isinstance(config, ConfigFile) else config
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.data import prepare_data
-from flows.pipeline_config import ConfigFile, PipelineConfig, resolve
+from flows.pipeline_config import Given, resolve
 from flows.tracked import tracked
 from tasks.line import Line
 from tasks.scaling import judge_forecast_task, seal_task
@@ -26,7 +26,7 @@ def train_base(line: Line) -> None:
 
 @flow(name="pretrain", flow_run_name="pretrain")
 @tracked
-def pretrain_flow(config: PipelineConfig | ConfigFile) -> None:
+def pretrain_flow(config: Given) -> None:
     """Everything up to the base model.
 
     Args:

@@ -6,20 +6,20 @@ from collections.abc import Callable
 from functools import wraps
 from typing import TypeVar
 
-from flows.pipeline_config import ConfigFile, PipelineConfig, resolve
+from flows.pipeline_config import Given, resolve
 from tasks.asked_models import fetch_asked
 from tasks.build import Place
 
 R = TypeVar("R")
 
 
-def tracked(function: Callable[[PipelineConfig | ConfigFile], R]) -> Callable[[PipelineConfig | ConfigFile], R]:
+def tracked(function: Callable[[Given], R]) -> Callable[[Given], R]:
     """The flow function within the MLflow run of its line; what and how it computes is its config, where it
     runs is not shown there.
     """
 
     @wraps(function)
-    def run(config: PipelineConfig | ConfigFile) -> R:
+    def run(config: Given) -> R:
         config = resolve(config)
         fetch_asked(config)
         shown = config.model_dump(mode="json", exclude={"execution"})

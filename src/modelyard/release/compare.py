@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
-from scipy.stats import norm
 
 from modelyard.config import Config
 from modelyard.formats import records
@@ -122,6 +121,8 @@ def _one(
     spread = float(difference.std(ddof=1)) if len(items) > 1 else 0.0
     if binary:  # no flips seen is not no variance: one flip in n bounds what could have been seen
         p, spread = mcnemar(len(gained), len(lost)), max(spread, 1 / math.sqrt(len(items)))
+    from scipy.stats import norm
+
     power = float(norm.isf(level / 2) + norm.ppf(POWER))
     return Comparison(
         benchmark=name,

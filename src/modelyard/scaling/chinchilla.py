@@ -18,7 +18,6 @@ from itertools import product
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize
 
 from modelyard.scaling.power_law import LEAST_WEIGHT, Array
 
@@ -217,6 +216,8 @@ def _minimise(start: Array, logs: Array, target: Array, weights: Array, axes: Ar
         slope = np.clip(residual, -1, 1)
         huber = 0.5 * slope**2 + np.abs(residual) - np.abs(slope)  # a far residual is never squared: that overflows
         return float((weights * huber).sum()), ((weights * slope / DELTA) @ gradient) @ axes
+
+    from scipy.optimize import minimize
 
     result = minimize(objective, np.zeros(5), jac=True, method="L-BFGS-B", options={"maxiter": 500, "ftol": tolerance})
     return start + axes @ result.x, float(result.fun)

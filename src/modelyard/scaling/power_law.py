@@ -20,8 +20,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
-from scipy.stats import t as student
 
 from modelyard.formats.forecast import LadderRun, LargestRun, SealedForecast
 
@@ -112,6 +110,8 @@ def fit(points: Sequence[Point]) -> PowerLaw:
 
     best = int(solve(EXPONENTS)[2][0].argmin())
     bracket = (float(EXPONENTS[min(best + 1, len(EXPONENTS) - 1)]), float(EXPONENTS[max(best - 1, 0)]))
+    from scipy.optimize import minimize_scalar
+
     objective = minimize_scalar(lambda b: float(solve(np.array([b]))[2][0, 0]), bounds=bracket, method="bounded", options={"xatol": 1e-10})
     b = float(objective.x)
     a, c, _ = solve(np.array([b]))
@@ -184,6 +184,8 @@ def steepening(points: Sequence[Point], noise_floor: float) -> float:
     coefficients = inverse @ design.T @ y
     freedom = len(points) - 2
     variance = (noise_floor**2 + float(((y - design @ coefficients) ** 2).sum())) / freedom
+    from scipy.stats import t as student
+
     return float(student.cdf(coefficients[2] / np.sqrt(variance * inverse[2, 2]), freedom))
 
 

@@ -10,16 +10,19 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import binomtest, fisher_exact, ttest_1samp
 
 
 def mcnemar(gained: int, lost: int) -> float:
     """Exact two-sided p-value that gains and losses are equally likely."""
+    from scipy.stats import binomtest
+
     return 1.0 if gained + lost == 0 else float(binomtest(gained, gained + lost, 0.5).pvalue)
 
 
 def fisher(bad: int, n: int, other_bad: int, other_n: int) -> float:
     """One-sided p-value of Fisher's exact test that ``bad`` of ``n`` is no larger share than ``other_bad`` of ``other_n``."""
+    from scipy.stats import fisher_exact
+
     return float(fisher_exact([[bad, n - bad], [other_bad, other_n - other_bad]], alternative="greater").pvalue)
 
 
@@ -43,6 +46,8 @@ def paired_t(differences: np.ndarray) -> float:
     if np.ptp(differences) == 0:
         return 0.0
     with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # nearly equal differences: their spread is rounding
+        from scipy.stats import ttest_1samp
+
         return float(ttest_1samp(differences, 0).pvalue)
 
 

@@ -13,8 +13,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from scipy.cluster.hierarchy import DisjointSet
-
 from modelyard.data.corpus.document import DataError
 from modelyard.data.feedback.content import UselessError
 from modelyard.formats.feedback import Prompt, images_of, with_images
@@ -44,6 +42,8 @@ class FileImages:
         self.folder, self.source, self.licence, self.asked = folder, source, licence, asked
         self.named: dict[str, Named] = {}
         """By id."""
+        from scipy.cluster.hierarchy import DisjointSet
+
         self._groups = DisjointSet()
         """Ids of images that are nearly copies of each other, or that one prompt shows."""
         self._found: dict[str, str | UselessError] = {}

@@ -214,7 +214,8 @@ def _fewest_digits(region: str) -> int:
     """Of a number that a region's plan has, without the country's."""
     from phonenumbers import PhoneMetadata
 
-    return int(min(PhoneMetadata.metadata_for_region(region).general_desc.possible_length))
+    plan = PhoneMetadata.metadata_for_region(region)
+    return int(min(plan.general_desc.possible_length)) if plan and plan.general_desc else 0
 
 
 def _is_mobile(number: PhoneNumber) -> bool:

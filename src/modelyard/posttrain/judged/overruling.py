@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linprog
 
 from modelyard.model.network.architecture import Precision
 from modelyard.stats import ties
@@ -50,6 +49,8 @@ def fit_weights(rule_gaps: Floats, model_gaps: Floats, margin: float, penalty: f
         raise ValueError("a reward of a labelled response is not finite, so no weights can be fitted")
     cost = np.concatenate([np.full(rules, penalty), np.full(pairs, 1 / pairs)])
     slack = -np.eye(pairs)
+    from scipy.optimize import linprog
+
     solved = linprog(cost, A_ub=np.hstack([-rule_gaps, slack]), b_ub=model_gaps - margin, bounds=(0, None), method="highs")
     assert solved.success, solved.message  # bounded below by 0, and w = 0 is feasible
     return np.asarray(solved.x[:rules])
