@@ -12,11 +12,13 @@ import os
 from modelyard.adapters.home import home
 from modelyard.adapters.mlflow.model_source import local_directory
 from modelyard.config import Config
+from modelyard.execution import ExecutionConfig
 from modelyard.judges.open_judge import REGISTERED, AskedModel, address, require_found, require_weights
 from modelyard.model.model_directory import weights_at
+from modelyard.posttrain.policy.config import RolloutsConfig
 from tasks.line import Line
 from tasks.line_config import LineConfig
-from tasks.missing import tables, within
+from tasks.missing import require_sampler, tables, within
 from tasks.outlook import looked_up
 
 
@@ -38,20 +40,25 @@ def fetch_asked(config: LineConfig) -> None:
 
 
 def require_asked(config: LineConfig) -> None:
-    """Raise ValueError where a stage that is to be built asks a model and the environment does not say where it is: before anything is trained.
-
-    A line whose stages the store has needs none.
+    """Raise ValueError where a stage that is to be built asks a model of which the environment does not say where it is, or draws samples by a
+    program that is not here: before anything is trained. A line whose stages the store has needs neither.
     """
-    if not any(map(_unsaid, tables(config))):
+    asks = [table for table in tables(config) if isinstance(table, AskedModel | RolloutsConfig)]
+    if not any(_lacks(table, config.execution) for table in asks):
         return
     for name, _, cached in looked_up(Line(config)):
         for table in within(None if cached else config.of(name)):
-            if isinstance(table, AskedModel) and _unsaid(table):
-                try:
-                    address(table)
-                except ValueError as error:
-                    raise ValueError(f"{name}: {error}") from None
+            if lacking := _lacks(table, config.execution):
+                raise ValueError(f"{name}: {lacking}")
 
 
-def _unsaid(table: Config) -> bool:
-    return isinstance(table, AskedModel) and table.kind != "policy" and not os.environ.get(table.variable)
+def _lacks(table: Config, execution: ExecutionConfig) -> str:
+    """What a table asks for and nobody gives; "" where nothing is."""
+    try:
+        if isinstance(table, AskedModel) and table.kind != "policy" and not os.environ.get(table.variable):
+            address(table)
+        if isinstance(table, RolloutsConfig):
+            require_sampler(table, execution)
+    except ValueError as error:
+        return str(error)
+    return ""

@@ -17,6 +17,7 @@ from datetime import date
 from typing import Any, NamedTuple
 
 from modelyard.adapters import signing
+from modelyard.child_server import search_path
 from modelyard.complaint import complaint
 from modelyard.config import Config
 from modelyard.data.corpus.config import CorpusConfig
@@ -165,11 +166,12 @@ def _rewarded(config: RewardedConfig, execution: ExecutionConfig) -> None:
         require(config.sandbox)
 
 
-def _sampler(rollouts: RolloutsConfig, execution: ExecutionConfig) -> None:
+def require_sampler(rollouts: RolloutsConfig, execution: ExecutionConfig) -> None:
+    """Raise ValueError where samples are drawn by a program that this machine does not have."""
     if rollouts.backend == "own" or SERVER.fullmatch(execution.sampler) or "RAY_ADDRESS" in os.environ:
         return
     program = next((word for word in shlex.split(execution.sampler) if word != "env" and not VARIABLE.match(word)), "env")
-    if shutil.which(program) is None:
+    if shutil.which(program, path=search_path()) is None:
         raise ValueError(f"execution.sampler: there is no program {program!r} on this machine")
 
 
@@ -192,7 +194,7 @@ CHECKS: tuple[tuple[type[Config], Check], ...] = (
     (GatherConfig, _benchmarks),
     (EvalsConfig, _sandbox),
     (RewardedConfig, _rewarded),
-    (RolloutsConfig, _sampler),
+    (RolloutsConfig, require_sampler),
     (TaskSet, _tasks),
 )
 """Kind of table -> what its files or addresses must be."""

@@ -105,6 +105,12 @@ def end_group(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
+def search_path(environment: Mapping[str, str] | None = None) -> str:
+    """Where programs are looked for: beside this interpreter first, as in an environment that is activated, then along ``PATH``."""
+    along = (os.environ if environment is None else environment).get("PATH", os.defpath)
+    return f"{Path(sys.executable).parent}{os.pathsep}{along}"
+
+
 @contextmanager
 def started_engine(
     command: str,
@@ -118,8 +124,8 @@ def started_engine(
     """Start ``command DIRECTORY --host HOST --port PORT``; yields the address up to ``/v1`` once ``/health`` answers, and ends it and what it
     started.
 
-    ``environment``: its variables; absent: ours. ``seconds``, ``beat``: see :func:`wait_for`. What it says is added to ``log``. Raises ServerError,
-    which names ``log``, where it does not start.
+    ``environment``: its variables; absent: ours. The program is looked for as :func:`search_path` says. ``seconds``, ``beat``: see
+    :func:`wait_for`. What it says is added to ``log``. Raises ServerError, which names ``log``, where it does not start.
     """
     port = free_port(0)
     words = [*shlex.split(command), str(model), "--host", HOST, "--port", str(port)]
@@ -133,7 +139,7 @@ def started_engine(
                 stderr=said,
                 preexec_fn=die_with_parent,
                 start_new_session=True,
-                env=environment,
+                env={**(os.environ if environment is None else environment), "PATH": search_path(environment)},
             )
         except (OSError, IndexError) as error:
             raise ServerError(f"{command!r}: {error}") from None

@@ -18,6 +18,7 @@ from modelyard.child_server import ServerError
 from modelyard.data.corpus.document import DataError
 from modelyard.exit_codes import BAD_INPUT, BLOCK, FAILED, HOLD
 from modelyard.store.outage import StorageError
+from tasks.asked_models import require_asked
 from tasks.missing import missing, require_isolation
 from tasks.release import BlockError, HoldError
 from tasks.session import run_from_terminal
@@ -195,6 +196,11 @@ def test_sampler_whose_program_is_not_there_is_found_before_any_work(monkeypatch
         "execution.sampler: there is no program 'no-such-engine' on this machine"
     ]
     assert said(f"env A=1 {sys.executable} -m modelyard serve") == []
+    without = load_pipeline(
+        TINY_GRPO, [f"execution.store=file://{tmp_path}/store", "policy.rollouts.backend=server", "execution.sampler=none-here"]
+    )
+    with pytest.raises(ValueError, match=r"^policy: execution\.sampler: there is no program 'none-here'"):
+        require_asked(without)  # as a run begins
     assert said("http://gpu-3:8000") == []
     monkeypatch.setenv("RAY_ADDRESS", "elsewhere:6379")
     assert said("no-such-engine serve") == []

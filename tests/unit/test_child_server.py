@@ -51,3 +51,15 @@ def test_engine_that_takes_too_long_to_start_is_one_line(tmp_path: Path) -> None
         started_engine("sh -c 'sleep 60'", tmp_path, tmp_path / "log", seconds=0.2),
     ):
         pass
+
+
+def test_program_of_this_environment_is_found_though_nobody_activated_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    programs = tmp_path / "environment" / "bin"
+    programs.mkdir(parents=True)
+    (programs / "engine").write_text('#!/bin/sh\necho "engine of this environment: $1"\n')
+    (programs / "engine").chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(programs / "python"))
+    for command in ("engine", "env A=1 engine"):
+        with pytest.raises(ServerError, match="did not start"), started_engine(command, tmp_path / "model", tmp_path / "log"):
+            pass
+    assert (tmp_path / "log").read_text() == f"engine of this environment: {tmp_path}/model\n" * 2
