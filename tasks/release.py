@@ -16,14 +16,13 @@ from modelyard.evals.recount import recount
 from modelyard.formats.results import read_results
 from modelyard.release import decision, sign_off
 from modelyard.release.audit import audit, evidence
-from modelyard.release.card import evolution
+from modelyard.release.card import evolution, model_card
 from modelyard.release.gates.gate import Decision, Gate
 from modelyard.release.limits import ReleaseConfig
 from modelyard.store.manifest import Artifact
 from tasks.build import Place, is_transient
 
 ERROR = "release/forecast/error"
-CARD = "card.html"
 
 
 class GateError(RuntimeError):
@@ -185,7 +184,7 @@ def tags_of(place: Place, verdict: Decision, decided: Artifact, exported: Artifa
         "decision_manifest": decided.manifest,
         "export": exported.ref,
         "export_manifest": exported.manifest,
-        "card": decided.files[CARD].sha256,
+        "card": decided.files[model_card.FILE].sha256,
         "store": place.store.storage.url,
         "reasons": "; ".join(reasons(verdict)),
         **{role: decided.parents[role] for role in ("corpus", "tokens", "content_classifier") if role in decided.parents},

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from modelyard.release.sign_off import SignOff
 
 MOST_FLIPPED = 200
-CARD = "card.html"
 
 
 class Flipped(NamedTuple):
@@ -67,7 +66,9 @@ class Releases:
     def card(self, version: str) -> str:
         """The page that describes a candidate, with the signature where there is one. Raises ValueError."""
         decided = self._decided(version)
-        return self.store.read(self._signed(decided) or decided, CARD).decode()
+        from modelyard.release.card.model_card import FILE
+
+        return self.store.read(self._signed(decided) or decided, FILE).decode()
 
     def flipped(self, version: str) -> list[Flipped]:
         """Items whose score differs from production's, losses first; none for a first release. Raises ValueError."""

@@ -1,18 +1,21 @@
 """A release judged once more, from its evidence, before the registry hears of it.
 
 What stands in a store is not believed: every artifact below the decision and the export must be what the manifests of its children say,
-every file what its manifest says, the decision what the evidence decides now, a signed decision that decision with the answer that was
-kept, and the export what the policy's weights export to. Left out: proof of who wrote the evidence, which a signature gives.
+every file what its manifest says, the decision and its pages what the evidence decides and shows now, a signed decision that decision with the
+answer that was kept, and the export what the policy's weights export to. Left out: proof of who wrote the evidence, which a signature gives.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from modelyard.formats.expectation import Validate
 from modelyard.release import decision, export, sign_off
+from modelyard.release.card import content_summary
 from modelyard.release.gates.gate import Decision
 from modelyard.release.limits import LineDecision
 from modelyard.store import lineage
@@ -66,13 +69,15 @@ def audit(store: Store, decided: Artifact, exported: Artifact, validate: Validat
         AuditError: something is not what it should be; the line names it.
     """
     unsigned, rules, inputs = evidence(store, decided, exported)
-    again = decision.judge(rules, inputs, validate, recount, rules.unmeasured, rules.lost_classifier).decision
+    again, seen, _ = decision.judge(rules, inputs, validate, recount, rules.unmeasured, rules.lost_classifier)
     require_same(unsigned.ref, decision.read_decision(store.fetch(unsigned)), again)
     if decided is not unsigned:
         if decided.parents != {**unsigned.parents, "decision": unsigned.ref}:
             raise AuditError(f"{decided.ref} signs other evidence than {unsigned.ref} was decided on")
         again = sign_off.with_signature(again, sign_off.read_answer(store.fetch(decided)))
         require_same(decided.ref, decision.read_decision(store.fetch(decided)), again)
+    summary = content_summary.build(rules.line, inputs, rules.training_content)
+    require_pages(decided, {**decision.pages(rules.line, inputs, again, seen.results), content_summary.FILE: summary})
     require_export(store, decided, exported)
     return Audited(again, rules)
 
@@ -94,6 +99,13 @@ def first_difference(kept: Any, again: Any, key: str = "") -> str:
     else:
         return "" if kept == again else f"{key.lstrip('.')} is {str(kept)[:80]}, judged again {str(again)[:80]}"
     return next((where for name, one, other in pairs if (where := first_difference(one, other, name))), "")
+
+
+def require_pages(decided: Artifact, pages: Mapping[str, str]) -> None:
+    """Raise AuditError where a page of a decision is not the one that its evidence makes: what people read is what was judged."""
+    for file, page in pages.items():
+        if file not in decided.files or decided.files[file].sha256 != hashlib.sha256(page.encode()).hexdigest():
+            raise AuditError(f"{decided.ref}: {file} is not what its evidence shows; delete {decided.ref} to make it anew")
 
 
 def require_export(store: Store, decided: Artifact, exported: Artifact) -> None:

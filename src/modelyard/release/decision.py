@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from modelyard.complaint import complaint
 from modelyard.formats import contamination, forecast, harms
 from modelyard.formats.expectation import SuiteResult, Validate
-from modelyard.formats.results import ends_with_feedme, ends_with_sft, measured, read_results
+from modelyard.formats.results import Results, ends_with_feedme, ends_with_sft, measured, read_results
 from modelyard.model import model_directory
 from modelyard.progress import Report
 from modelyard.release import metric_suite
@@ -101,13 +101,21 @@ def run(
         result.keep_page(out)
     report(1, 2, unit="page")
     (out / FILE).write_text(decision.model_dump_json(indent=1), "utf-8")
-    (out / "card.html").write_text(model_card.build(name, inputs, decision, evidence.results), "utf-8")
-    (out / evolution.FILE).write_text(evolution.of_versions(name, inputs, evidence.results), "utf-8")
+    for file, page in pages(name, inputs, decision, evidence.results).items():
+        (out / file).write_text(page, "utf-8")
     (out / content_summary.FILE).write_text(content_summary.build(name, inputs, config.training_content), "utf-8")
     report(2, 2, unit="page")
     verdicts = {f"release/{gate.name}/severity": float(SEVERITY[gate.verdict]) for gate in decision.gates}
     numbers = {key: value for gate in decision.gates for key, value in gate.metrics.items()}
     return {"release/decision/promote": float(decision.verdict == "PROMOTE"), **verdicts, **numbers}
+
+
+def pages(name: str, inputs: Mapping[str, Path], decision: Decision, results: Results) -> dict[str, str]:
+    """File name -> page about a decision, made of it and of what it was made of alone; ``name`` is the registered model's."""
+    return {
+        model_card.FILE: model_card.build(name, inputs, decision, results),
+        evolution.FILE: evolution.of_versions(name, inputs, results),
+    }
 
 
 def gather(

@@ -14,8 +14,8 @@ from typing import Literal
 
 from modelyard.config import Config
 from modelyard.formats.results import read_results
-from modelyard.release.card import content_summary, evolution, model_card
-from modelyard.release.decision import FILE, read_decision
+from modelyard.release.card import content_summary
+from modelyard.release.decision import FILE, pages, read_decision
 from modelyard.release.gates.gate import Decision, Gate
 from modelyard.release.limits import Override
 from modelyard.release.verdict import worst
@@ -54,9 +54,8 @@ def run(config: SignOffConfig, answer: SignOff, inputs: Mapping[str, Path], out:
     evidence = {role: path for role, path in inputs.items() if role != "decision"}
     (out / FILE).write_text(signed.model_dump_json(indent=1), "utf-8")
     (out / ANSWER).write_text(answer.model_dump_json(indent=1), "utf-8")
-    results = read_results(inputs["results"])
-    (out / "card.html").write_text(model_card.build(config.line, evidence, signed, results), "utf-8")
-    (out / evolution.FILE).write_text(evolution.of_versions(config.line, evidence, results), "utf-8")
+    for file, page in pages(config.line, evidence, signed, read_results(inputs["results"])).items():
+        (out / file).write_text(page, "utf-8")
     (out / content_summary.FILE).write_bytes((inputs["decision"] / content_summary.FILE).read_bytes())
     return {"release/decision/promote": float(signed.verdict == "PROMOTE")}
 

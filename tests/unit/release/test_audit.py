@@ -140,6 +140,18 @@ def test_audit_decision_with_one_word_edited_is_refused(world: World, word: str)
         world.audited(forged)
 
 
+@pytest.mark.parametrize("page", ["card.html", "evolution.html", "training_content.html"])
+@pytest.mark.parametrize("signed", [False, True])
+def test_audit_page_that_shows_something_else_is_refused(world: World, page: str, signed: bool) -> None:
+    decided = world.sign(world.decide(HELD)) if signed else world.decide(RULES)
+    shown = (world.store.fetch(decided) / page).read_text()
+
+    forged = world.forge(decided, page, shown.replace("<body", "<body class=a", 1).encode())
+
+    with pytest.raises(AuditError, match=f"{page} is not what its evidence shows; delete {decided.ref}"):
+        world.audited(forged)
+
+
 def test_audit_signature_made_by_hand_over_another_decision_is_refused(world: World) -> None:
     held = world.decide(HELD)
     signed = world.sign(held)

@@ -31,6 +31,7 @@ from modelyard.release.gates.gate import MODELS, Decision
 from modelyard.stats.estimate import Estimate
 from modelyard.store.manifest import MANIFEST, SOURCES
 
+FILE = "card.html"
 ALIGNED = {
     "ppo": "PPO",
     "grpo": "GRPO",
