@@ -15,7 +15,7 @@ from modelyard.adapters.mlflow.server import tracking_uri
 from modelyard.evals.recount import recount
 from modelyard.formats.results import read_results
 from modelyard.release import decision, sign_off
-from modelyard.release.audit import audit, evidence
+from modelyard.release.audit import AuditError, audit, evidence
 from modelyard.release.card import evolution, model_card
 from modelyard.release.gates.gate import Decision, Gate
 from modelyard.release.limits import ReleaseConfig
@@ -158,6 +158,10 @@ def register_task(
     if signing.signer() is None and registry.serves(policy.ref, tags_of(place, verdict, decided, exported)):
         evidence(place.store, decided, exported).rules.require_current(date.today())
         return ()
+    if "forecast" in decided.parents:
+        sealed, trained = (place.store.get(decided.parents[role]) for role in ("forecast", "base"))
+        if late := place.tracker.sealed_late(sealed, trained):
+            raise AuditError(late)
     again = audit(place.store, decided, exported, expectations.validate, recount)
     again.rules.require_current(date.today())
     unanswered = decided.name != sign_off.NAME and verdict.gates[-1].name == sign_off.NAME

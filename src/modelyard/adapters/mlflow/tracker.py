@@ -11,6 +11,7 @@ would write what the artifacts already say).
 
 from __future__ import annotations
 
+import calendar
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +31,9 @@ from modelyard.store.manifest import Artifact, Spec
 
 PARENT = "mlflow.parentRunId"
 """The tag by which MLflow nests runs."""
+SEALED_AT = "%Y-%m-%dT%H:%M:%SZ"
+CLOCKS = 60.0
+"""Seconds that a clock may have been set between two records."""
 LOCAL_PAGES = "http://127.0.0.1:5000"
 """Where ``make ui`` shows an SQLite file."""
 
@@ -177,9 +181,18 @@ class Tracker:
             self.client.log_dict(run_id, dict(content), "forecast.json")
             self.client.log_batch(
                 run_id,
-                tags=[RunTag("sealed", forecast.fingerprint), RunTag("sealed_at", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))],
+                tags=[RunTag("sealed", forecast.fingerprint), RunTag("sealed_at", time.strftime(SEALED_AT, time.gmtime()))],
             )
         return run_id
+
+    def sealed_late(self, forecast: Artifact, base: Artifact) -> str:
+        """Why ``forecast`` was not sealed here before the run of ``base`` began, whatever manifests say; "" where it was or nobody knows."""
+        sealed, trained = (self.find(made.fingerprint) for made in (forecast, base))
+        at = self.client.get_run(sealed).data.tags.get("sealed_at") if sealed else None
+        if at is None or trained is None:
+            return ""
+        late = calendar.timegm(time.strptime(at, SEALED_AT)) - self.client.get_run(trained).info.start_time / 1000
+        return f"{forecast.ref} was sealed {late:.0f} s after the run of {base.ref} began, by MLflow's record" if late > CLOCKS else ""
 
     def decision(self, run_id: str, verdict: str, reasons: Sequence[str]) -> None:
         """Show a decision on its run: a tag (also of the line's run), a note with the reasons, and the status

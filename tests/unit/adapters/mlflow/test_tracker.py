@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -273,3 +274,21 @@ def test_mlflow_reports_nothing_to_its_makers():
     plain = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
     done = subprocess.run([sys.executable, "-c", program], env=plain, capture_output=True, text=True, check=True)
     assert done.stdout == "True None\n"
+
+
+def test_forecast_sealed_after_the_run_it_forecasts_is_told_though_manifests_say_otherwise(
+    tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forecast = artifact(Spec("forecast", Recipe(seed=3, inner=Inner(lr=3e-4)), {}, "code-1"))
+    base = artifact().model_copy(update={"started": forecast.finished})
+    assert tracker.sealed_late(forecast, base) == ""
+    tracker.seal(forecast, "store/forecast", {})
+    assert tracker.sealed_late(forecast, base) == ""
+    tracker.log(base, "store/base")
+    assert tracker.sealed_late(forecast, base) == ""
+
+    gmtime, after = time.gmtime, time.time() + 1000
+    monkeypatch.setattr("time.gmtime", lambda: gmtime(after))
+    late = artifact(Spec("forecast", Recipe(seed=4, inner=Inner(lr=3e-4)), {}, "code-1"))
+    tracker.seal(late, "store/forecast", {})
+    assert re.match(rf"{late.ref} was sealed \d+ s after the run of {base.ref} began", tracker.sealed_late(late, base))
