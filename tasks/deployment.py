@@ -29,8 +29,8 @@ POOLS = {"modelyard": "process", "modelyard-cluster": "kubernetes"}
 """Work pool -> where its runs are: on the machine of its worker, or jobs of a cluster."""
 QUEUE = "line"
 """Has one place in each pool, so that two runs never fight for one cluster."""
-SHARED_MEMORY = "2Gi"
-"""Of a Kubernetes job's pod, out of its memory."""
+SHARED_MEMORY = "3Gi"
+"""Of a Kubernetes job's pod, out of its memory: Ray wants 30% of that for objects, and goes to the disk where there is less."""
 
 
 async def make_pools() -> None:

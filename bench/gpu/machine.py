@@ -31,6 +31,7 @@ def environment(tiny: bool) -> dict[str, Any]:
         "torch": torch.__version__,
         "cpu": platform.processor() or platform.machine(),
         "device": device_name(),
+        "not_proven": "worlds of several ranks, NCCL between GPUs, Ray with GPUs: one GPU has none of them",
     }
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)

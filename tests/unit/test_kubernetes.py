@@ -129,7 +129,7 @@ def test_job_pods_are_as_the_cluster_s_and_have_its_secrets_volumes_and_shared_m
         {"name": "scratch", "mountPath": "/app/.modelyard"},
     ]
     volumes = {one["name"]: one for one in job["volumes"]}
-    assert volumes["shm"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "2Gi"}
+    assert volumes["shm"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "3Gi"}
     assert volumes["scratch"] == next(one for one in head["volumes"] if one["name"] == "scratch"), (
         "unfinished work is shared with the ranks"
     )

@@ -23,7 +23,7 @@ from modelyard.complaint import complaint
 from modelyard.execution import ExecutionConfig
 from modelyard.model.checkpoints import checkpoint, host_copy, mirror
 from modelyard.model.checkpoints.writer import CheckpointError, DiskFullError
-from modelyard.model.network import disks, parallel
+from modelyard.model.network import devices, disks, parallel
 from modelyard.model.training import spikes
 from modelyard.model.training.batch import Batch, LossFn
 from modelyard.model.training.engine import Engine
@@ -142,13 +142,15 @@ def checkpoints_written() -> Iterator[None]:
 def stop_agreed(engine: Engine) -> PreemptedError | None:
     """What to raise after a checkpoint when some rank was asked to stop, the same on every rank; every rank calls it between the same steps."""
     asked, ranks = progress.stop_requested(), dist.get_world_size()
-    order = torch.tensor(asked * ranks + engine.layout.rank if asked else 0, device=parallel.device())
+    order = asked * ranks + engine.layout.rank if asked else 0
     if ranks > 1:
-        dist.all_reduce(order, dist.ReduceOp.MAX)
+        agreed = torch.tensor([order], device=parallel.device())
+        dist.all_reduce(agreed, dist.ReduceOp.MAX)
+        (order,) = devices.on_host(agreed)
     if not order:
         return None
     progress.request_stop(Stop.NOBODY)
-    by, rank = divmod(int(order), ranks)
+    by, rank = divmod(order, ranks)
     line = f"stopped by SIGTERM after step {engine.step}; its checkpoint is written, run again to go on"
     return PreemptedError(line, rank if by == Stop.SIGNALLED else None)
 
