@@ -10,7 +10,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 # make takes "policy.kl_coef=0.05" for a variable of its own; every command-line variable that is not one of make's here is
 # an override of the config. Each is one word of the shell, whatever spaces and quotes its value has.
-KNOWN     := MODELYARD_IMAGE GPUS WORKERS CPUS MEMORY SHM RDMA TINY CONFIG PYTHON VENV PORTS N SEED SEEDS MODEL DATA LOCKED FAMILY
+KNOWN     := MODELYARD_IMAGE GPUS WORKERS CPUS MEMORY SHM RDMA TINY CONFIG PYTHON VENV PORTS N SEED SEEDS MODEL DATA LOCKED FAMILY PARTS
 GIVEN      = $(foreach _key,$(sort $(.VARIABLES)),$(if $(filter command line,$(origin $(_key))),$(_key)))
 OVERRIDES  = $(foreach _key,$(filter-out $(KNOWN),$(GIVEN)),'$(subst ','\'',$(_key)=$(value $(_key)))')
 
@@ -65,8 +65,8 @@ $(VENV)/.trl-1.12: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $@ trl==1.12.0
 
-gpu-proof: $(READY) ## what one GPU gives, into gpu-proof.json: [TINY=1]
-	@$(BIN)/python -m bench.gpu.proof --out gpu-proof.json $(if $(TINY),--tiny)
+gpu-proof: $(READY) ## what one GPU gives, into gpu-proof.json: [TINY=1] [PARTS="environment parity"]
+	@$(BIN)/python -m bench.gpu.proof --out gpu-proof.json $(if $(TINY),--tiny) $(foreach _part,$(PARTS),--parts '$(_part)')
 
 findings: $(READY) $(VENV)/.tasks ## three findings of GPT-Fathom on models trained here, about an hour: [SEEDS=5] [TINY=1]
 	@$(BIN)/python -m bench.findings $(if $(SEEDS),--seeds $(SEEDS)) $(if $(TINY),--tiny)
