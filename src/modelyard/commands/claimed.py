@@ -7,7 +7,7 @@ from pathlib import Path
 
 from modelyard.adapters import prml
 from modelyard.commands.command import say
-from modelyard.commands.content import decision_of, found
+from modelyard.commands.content import decision_of
 from modelyard.commands.outputs import require_directory
 from modelyard.exit_codes import DONE, FAILED
 from modelyard.formats import forecast
@@ -15,6 +15,7 @@ from modelyard.formats.results import read_results
 from modelyard.release.claims import Claim, of_release
 from modelyard.release.limits import LineDecision
 from modelyard.store.artifacts import Store
+from modelyard.store.lineage import parent_of
 from modelyard.store.manifest import Artifact
 
 RESULTS = ("results.json", "weights.json", "benchmarks.json")
@@ -44,12 +45,12 @@ def write_claims(model: str, out: Path, producer: str, url: str | None) -> int:
 
 def claims_of(store: Store, decided: Artifact, rules: LineDecision) -> list[Claim] | str:
     """What the decision was held to; or which artifact is missing."""
-    results = found(store, decided.parents["results"])
+    results = store.known(measured_by := parent_of(decided, "results"))
     if results is None:
-        return decided.parents["results"]
-    wanted = {"benchmarks": results.parents["benchmarks"], "tokens": decided.parents["tokens"]}
+        return measured_by
+    wanted = {"benchmarks": parent_of(results, "benchmarks"), "tokens": parent_of(decided, "tokens")}
     wanted |= {"forecast": decided.parents["forecast"]} if "forecast" in decided.parents else {}
-    there = {role: found(store, ref) for role, ref in wanted.items()}
+    there = {role: store.known(ref) for role, ref in wanted.items()}
     for role, artifact in there.items():
         if artifact is None:
             return wanted[role]

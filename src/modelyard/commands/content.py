@@ -19,6 +19,7 @@ from modelyard.release import sign_off
 from modelyard.release.card import content_summary
 from modelyard.release.training_content import KEY, TrainingContent
 from modelyard.store.artifacts import Store
+from modelyard.store.lineage import parent_of
 from modelyard.store.manifest import MANIFEST, Artifact
 
 
@@ -49,9 +50,9 @@ def decision_of(model: str, url: str | None) -> tuple[str, Store, Artifact | Non
         registry = Registry(tracking_uri(), name)
         ref = registry.tag(version, DECISION)
     store = store_of(registry, version, url)
-    decided = found(store, ref)
+    decided = store.known(ref)
     if decided and decided.name == sign_off.NAME:
-        decided = found(store, ref := decided.parents["decision"])
+        decided = store.known(ref := parent_of(decided, "decision"))
     if decided is None:
         say(f"{ref}: not in the store any more")
     return f"{name} version {version.version}", store, decided
@@ -69,19 +70,13 @@ def read_answers(file: Path) -> TrainingContent:
         raise ConfigError(f"{file}: {KEY}.{first_error(error)}") from None
 
 
-def found(store: Store, ref: str) -> Artifact | None:
-    """An artifact of the store, or what was kept of it when it was pruned."""
-    place = ref.split("/", 1)
-    return store.find(*place) or store.pruned(*place)
-
-
 def copied(store: Store, decided: Artifact, place: Path) -> tuple[dict[str, Path], list[str]]:
     """Role -> directory with the manifest and the small files that the summary reads, each checked against its hash; and what is missing."""
     inputs, missing = dict[str, Path](), list[str]()
     for role, files in content_summary.READS.items():
         if role not in decided.parents:
             continue
-        artifact = found(store, decided.parents[role])
+        artifact = store.known(decided.parents[role])
         if artifact is None:
             missing.append(decided.parents[role])
             continue

@@ -11,15 +11,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from modelyard.adapters.mlflow.conviction import remembered
 from modelyard.adapters.mlflow.registry import ROLLED_BACK, Registry, RegistryError
 from modelyard.adapters.mlflow.server import answering, tracking_uri
 from modelyard.adapters.mlflow.tracker import flatten
 from modelyard.commands.command import say
 from modelyard.commands.outputs import write
-from modelyard.complaint import without_password
+from modelyard.complaint import first_error, without_password
 from modelyard.execution import ExecutionConfig
 from modelyard.exit_codes import DONE, FAILED
+from modelyard.release.decision import FILE
 from modelyard.store import lineage
 from modelyard.store.artifacts import Store
 from modelyard.store.manifest import ArtifactError
@@ -27,6 +30,8 @@ from modelyard.store.manifest import ArtifactError
 SCRATCH = ExecutionConfig().scratch
 DECISION, EXPORT = "decision_artifact", "export"
 """Tags of a registered version: its artifacts in the store."""
+EVERY_VERSION = ("decision", "policy", "results")
+"""Tags that every version has beside them."""
 
 
 def show_lineage(model: str, against: str | None, url: str | None, out: Path | None) -> int:
@@ -34,7 +39,7 @@ def show_lineage(model: str, against: str | None, url: str | None, out: Path | N
     with answering(tracking_uri()):
         name, version = registered(model)
         registry = Registry(tracking_uri(), name)
-        roots = [registry.tag(version, key) for key in (DECISION, EXPORT)]
+        *roots, verdict, weights = (registry.tag(version, key) for key in (DECISION, EXPORT, "decision", "policy"))
         other = previous_of(registry, version, against)
         before = [registry.tag(other, key) for key in (DECISION, EXPORT)] if other else []
     store = store_of(registry, version, url)
@@ -43,12 +48,12 @@ def show_lineage(model: str, against: str | None, url: str | None, out: Path | N
     gates = read_gates(store, found, roots[0], problems)
     changed = lineage.changes(lineage.walk(store, before), found) if other else []
     tags = version.tags
-    say(f"{name} version {version.version}: {tags['decision']}, weights {tags['policy']}, compared with {tags.get('opponent', 'none')}")
+    say(f"{name} version {version.version}: {verdict}, weights {weights}, compared with {tags.get('opponent', 'none')}")
     print_artifacts(found)
     say("\ngates")
     for gate in gates:
-        aside = f" (overridden by {gate['override']['name']}: {gate['override']['reason']})" if gate.get("override") else ""
-        say(f"  {gate['name']}: {gate['verdict']}{aside}, {gate['reason']}")
+        aside = f" (overridden by {gate.override.name}: {gate.override.reason})" if gate.override else ""
+        say(f"  {gate.name}: {gate.verdict}{aside}, {gate.reason}")
     say(f"\nagainst version {other.version}" if other else "\nno version before it to compare with")
     for line in changed or (["nothing differs"] if other else []):
         say(f"  {line}")
@@ -64,7 +69,7 @@ def show_lineage(model: str, against: str | None, url: str | None, out: Path | N
             "sources": found.sources,
             "missing": found.missing,
             "problems": problems,
-            "gates": gates,
+            "gates": [gate.model_dump(mode="json", exclude_unset=True) for gate in gates],
             "against": str(other.version) if other else None,
             "changes": changed,
         }
@@ -89,8 +94,7 @@ def store_of(registry: Registry, version: Any, url: str | None) -> Store:
     """The store that the command names, else this directory's. Raises ArtifactError where the version was released from another."""
     store = Store(url or ExecutionConfig().store, SCRATCH)
     decision = registry.tag(version, DECISION)
-    place = decision.split("/", 1)
-    if url is None and store.find(*place) is None and store.pruned(*place) is None:
+    if store.known(decision) is None and url is None:
         where = without_password(version.tags.get("store", "another store"))
         raise ArtifactError(f"{decision} is not in {store.storage.url}; it was released from {where}: --store names the store to read")
     return store
@@ -145,16 +149,44 @@ def previous_of(registry: Registry, version: Any, against: str | None) -> Any:
     return registry.numbered(number) if number else None
 
 
-def read_gates(store: Store, found: lineage.Lineage, decision: str, problems: list[str]) -> Sequence[dict[str, Any]]:
-    """Gates of a decision artifact; none when it is gone, or when its file is not the recorded one, which is added to ``problems``."""
+class Person(BaseModel):
+    """Who set a gate aside."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+    reason: str
+
+
+class Gate(BaseModel):
+    """A gate as any version of Modelyard wrote it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+    verdict: str
+    reason: str
+    override: Person | None = None
+
+
+class Decided(BaseModel):
+    """What lineage reads of ``decision.json``."""
+
+    gates: tuple[Gate, ...]
+
+
+def read_gates(store: Store, found: lineage.Lineage, decision: str, problems: list[str]) -> Sequence[Gate]:
+    """Gates of a decision artifact; none when it is gone, or when its file is not the recorded one or no decision, which is added to
+    ``problems``."""
     if decision not in found.artifacts:
         return []
     try:
-        gates: list[dict[str, Any]] = json.loads(store.read(found.artifacts[decision], "decision.json"))["gates"]
+        return Decided.model_validate_json(store.read(found.artifacts[decision], FILE)).gates
+    except ValidationError as error:
+        problems.append(f"{decision}/{FILE}: {first_error(error)}")
     except ArtifactError as error:
         problems.append(str(error))
-        return []
-    return gates
+    return []
 
 
 def released_with(refs: set[str]) -> list[str]:

@@ -23,7 +23,8 @@ def prune(
     """Say what old artifacts and scratch hold that nothing needs, and how large it is; remove it with --delete.
 
     Kept with all that they were made of: every version in the model registry that serves or ever served, the candidate, every
-    decision that does not block, and what was made or used in the last days. The lineage of what is removed stays readable.
+    decision that does not block with the exports of its models, and what was made or used in the last days. The lineage of what
+    is removed stays readable.
     """
     from modelyard.commands.pruning import show
 

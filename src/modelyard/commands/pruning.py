@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterable, Iterator
 
@@ -15,12 +16,13 @@ from modelyard.execution import ExecutionConfig
 from modelyard.release import decision, sign_off
 from modelyard.store import pruning
 from modelyard.store.artifacts import Store
-from modelyard.store.manifest import ArtifactError
+from modelyard.store.manifest import NAME, ArtifactError
 from modelyard.store.pruning import Piece
 
 DECISION = "decision"
 ROOTS = (signing.NAME, sign_off.NAME)
 """Artifacts that stay, each with the release that it belongs to."""
+PLACE = re.compile(f"{NAME.pattern}/{NAME.pattern}")
 OPPONENT = "opponent"
 """Tag of a version that was promoted."""
 
@@ -29,9 +31,14 @@ def show(days: float, url: str | None, scratch: str | None, delete: bool) -> Non
     """Print what goes and what stays; remove it where ``delete`` says so. Raises ServerError where the registry cannot be asked."""
     execution = ExecutionConfig()
     store = Store(url or execution.store, scratch or execution.scratch)
+    if url and not any(store.refs()):
+        store.require_artifacts()
     with answering(tracking_uri()):
         released = set(of_registry())
-    planned = pruning.plan(store, released | set(of_decisions(store)), days, time.time())
+    decided = set(of_decisions(store))
+    if decided and not any(store.known(ref) for ref in released if PLACE.fullmatch(ref)):
+        say("no version in this registry was released from this store; MLFLOW_TRACKING_URI or MODELYARD_HOME says which registry is asked")
+    planned = pruning.plan(store, released | decided, days, time.time())
     for title, pieces in (("artifact", planned.artifacts), ("artifact", planned.unfinished), ("scratch", planned.scratch)):
         if pieces:
             say(table((title, "size", "why"), [row(piece) for piece in pieces], right=("size",)))

@@ -221,7 +221,7 @@ def filter_of_release(model: str, threshold: float | None, threads: int) -> Cont
         opened = open_classifier(store.fetch(made), store.fetch(decoder_of(store, made)), ExecutionConfig(threads=threads))
         say(f"content filter: {ref}" + (f" from {threshold:g}" if threshold else ""))
         return ContentFilter(opened, threshold or ABUSE_THRESHOLD, {} if threshold else opened.thresholds)
-    if store and (corpus := tags.get("corpus")) and store.find(*corpus.split("/")):
+    if store and (corpus := tags.get("corpus")) and store.find(*corpus.partition("/")[::2]):
         return abuse_filter(store.fetch(store.get(corpus)), threshold)
     say("content filter: none")
     return None

@@ -49,7 +49,9 @@ def verify_store(url: str) -> int:
     from modelyard.execution import ExecutionConfig
     from modelyard.store.artifacts import Store
 
-    return said(url, list(of_store(Store(url, ExecutionConfig().scratch))))
+    store = Store(url, ExecutionConfig().scratch)
+    store.require_artifacts()
+    return said(url, list(of_store(store)))
 
 
 def verify_card(card: Path) -> int:
@@ -58,10 +60,14 @@ def verify_card(card: Path) -> int:
     from modelyard.adapters.mlflow.registry import Registry
     from modelyard.adapters.mlflow.server import answering, tracking_uri
 
+    def verdict(one: Any) -> str:
+        return Registry(tracking_uri(), one.name).tag(one, "decision")
+
     with answering(tracking_uri()):
         found = released_with_card(Registry(tracking_uri(), ""), card)
-    for one in found:
-        say(f"{card} is the card of {one.name} version {one.version}: {one.tags['decision']}")
+        lines = [f"{card} is the card of {one.name} version {one.version}: {verdict(one)}" for one in found]
+    for line in lines:
+        say(line)
     return said(str(card), [] if found else ["no registered version has this card"])
 
 
@@ -70,12 +76,14 @@ def verify_release(model: str, url: str | None, trusted: Any) -> int:
     from modelyard.adapters.mlflow.conviction import of_release
     from modelyard.adapters.mlflow.registry import Registry
     from modelyard.adapters.mlflow.server import answering, tracking_uri
-    from modelyard.commands.provenance import registered, store_of
+    from modelyard.commands.provenance import EVERY_VERSION, registered, store_of
 
     with answering(tracking_uri()):
         name, version = registered(model)
         registry = Registry(tracking_uri(), name)
         problems = of_release(registry, version, store_of(registry, version, url), trusted)
+        for key in EVERY_VERSION:
+            registry.tag(version, key)
     if not trusted and "signature" in version.tags:
         say("signed; --public-key or --certificates checks the signature")
     return said(f"{name} version {version.version}", problems)

@@ -10,7 +10,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from modelyard.store.artifacts import Store
-from modelyard.store.manifest import Artifact
+from modelyard.store.manifest import Artifact, ArtifactError
+
+PREDICTED = ("forecast/main/loss", "forecast/main/loss_low", "forecast/main/loss_high")
+"""Metrics of a forecast: what it says, and its interval."""
 
 
 class Entry(NamedTuple):
@@ -61,6 +64,9 @@ def _all(store: Store, name: str) -> list[Artifact]:
 
 def _entry(forecast: Artifact, base: Artifact | None) -> Entry:
     metrics = forecast.metrics
+    if lacking := [key for key in PREDICTED if key not in metrics]:
+        raise ArtifactError(f"{forecast.ref}: no metric {lacking[0]}")
+    predicted, low, high = (metrics[key] for key in PREDICTED)
     before = None
     if base is not None and forecast.finished is not None and base.started is not None:
         before = forecast.finished <= base.started
@@ -69,9 +75,9 @@ def _entry(forecast: Artifact, base: Artifact | None) -> Entry:
         sealed_at=forecast.finished,
         at_compute=metrics.get("forecast/main/at_flops"),
         reach=metrics.get("forecast/ladder/reach"),
-        predicted=metrics["forecast/main/loss"],
-        low=metrics["forecast/main/loss_low"],
-        high=metrics["forecast/main/loss_high"],
+        predicted=predicted,
+        low=low,
+        high=high,
         base=base.ref if base else None,
         measured=base.metrics.get("base/validation/loss") if base else None,
         sealed_before=before,

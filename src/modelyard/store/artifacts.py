@@ -90,6 +90,16 @@ class Store:
             raise ArtifactError(f"artifact {ref}: not in store {self.storage.root}")
         return artifact
 
+    def known(self, ref: str) -> Artifact | None:
+        """The artifact at ``name/version``, or what was kept of it when it was pruned; None where there is neither. Raises as :meth:`find` does."""
+        name, _, version = ref.partition("/")
+        return self.find(name, version) or self.pruned(name, version)
+
+    def require_artifacts(self) -> None:
+        """Raise ArtifactError where no finished artifact is in the store: it is another place than was meant."""
+        if not any(self.storage.exists(f"{ref}/{MANIFEST}") for ref in self.refs()):
+            raise ArtifactError(f"{self.storage.url}: no store: there is no finished artifact in it")
+
     def refs(self) -> Iterator[str]:
         """``name/version`` of everything in the store, finished or not."""
         for name in filter(NAME.fullmatch, self.storage.names("")):

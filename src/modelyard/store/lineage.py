@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from modelyard.complaint import first_error
 from modelyard.store.artifacts import Store
@@ -105,10 +105,35 @@ def parts_of(store: Store, made: Artifact, problems: list[str]) -> dict[str, str
     return {}
 
 
+def parent_of(made: Artifact, role: str) -> str:
+    """``name/version`` of a parent. Raises ArtifactError where ``made`` has none in this role."""
+    if role not in made.parents:
+        raise ArtifactError(f"{made.ref} was made of no {role}")
+    return made.parents[role]
+
+
+class Source(BaseModel):
+    """What every row of ``sources.json`` has."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+
+
+_SOURCES = TypeAdapter(list[Source])
+
+
 def sources_of(store: Store, corpus: Artifact) -> list[dict[str, Any]]:
-    """Rows of a corpus's ``sources.json``. Raises ArtifactError where it is not the recorded file."""
-    rows: list[dict[str, Any]] = json.loads(store.read(corpus, SOURCES))
-    return rows
+    """Rows of a corpus's ``sources.json``. Raises ArtifactError where it is not the recorded file, or none of sources."""
+    return source_rows(store.read(corpus, SOURCES), f"{corpus.ref}/{SOURCES}")
+
+
+def source_rows(text: bytes, where: str) -> list[dict[str, Any]]:
+    """The rows that the file holds. Raises ArtifactError beginning with ``where``."""
+    try:
+        return [row.model_dump() for row in _SOURCES.validate_json(text)]
+    except ValidationError as error:
+        raise ArtifactError(f"{where}: {first_error(error)}") from None
 
 
 def changes(old: Lineage, new: Lineage) -> list[str]:

@@ -1,6 +1,7 @@
 """What of a store and of a scratch directory nobody needs any more, and its removal with the lineage kept.
 
-Needed is what somebody names (releases, decisions), what a run took or made in the last days, and all that those were made of: a run
+Needed is what somebody names (releases, decisions), the exports of the models behind it, what a run took or made in the last days, and all that
+those were made of. What a decision released stays for whichever registry serves it, not only for the one that is asked. A run
 notes in the store that it takes an artifact (:meth:`Store.built`), so that also what it found is recent. Of an artifact that goes, the
 manifest and the files that say what it was made of stay under ``.pruned``: lineage reads them as before, and whoever was made of
 it is still held to its hashes. An artifact that is wanted again is built again. Left out: downloads of sources, which a run may be reading.
@@ -21,6 +22,8 @@ from modelyard.store.claims import FOLDER as CLAIMS
 from modelyard.store.local_lock import LockedError, alone, lock_of
 from modelyard.store.manifest import MANIFEST, PARTS, SOURCES, Artifact, ArtifactError
 
+EXPORT = "export"
+"""Artifact of the files that a registered version was packaged of; no decision is made of it."""
 DAY = 24 * 3600.0
 WORKSPACE = re.compile(r"(?P<name>.+)-(?P<version>[0-9a-f]{16})")
 """Name of a directory of unfinished work."""
@@ -68,6 +71,7 @@ def plan(store: Store, needed: Iterable[str], days: float, now: float) -> Plan:
     problems: list[str] = []
     known, unfinished = _everything(store, problems)
     named = _closure(store, (ref for ref in needed if ref in known), known, problems)
+    named |= _exports(known, named)
     last = {ref: last_used(store, made) for ref, made in known.items()}
     recent = _closure(store, (ref for ref, used in last.items() if used > now - days * DAY), known, problems)
     going = [ref for ref in known if ref not in named | recent]
@@ -131,6 +135,11 @@ def _closure(store: Store, roots: Iterable[str], known: dict[str, Artifact], pro
         reached.add(ref)
         queue += [*known[ref].parents.values(), *lineage.parts_of(store, known[ref], problems)]
     return reached
+
+
+def _exports(known: dict[str, Artifact], kept: set[str]) -> set[str]:
+    """The exports of models that stay: a registry that was not asked may serve them."""
+    return {ref for ref, made in known.items() if made.name == EXPORT and made.parents and {*made.parents.values()} <= kept}
 
 
 def _scratch(store: Store, going: set[str], known: set[str], before: float) -> Iterator[Piece]:

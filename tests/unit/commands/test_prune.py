@@ -72,3 +72,33 @@ def test_prune_says_first_removes_on_demand_and_keeps_releases_and_decisions(
     assert f"{blocked['policy'].ref}  not in the store any more" in capsys.readouterr().out
     assert main(["prune", "--delete"]) == DONE
     assert capsys.readouterr().out.endswith("0 bytes removed\n")
+
+
+def test_prune_that_asks_another_registry_says_so_and_keeps_what_a_decision_released(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    released, blocked = (make_line(store, policy=Literals(seed=seed), verdict=verdict) for seed, verdict in enumerate(("PROMOTE", "BLOCK")))
+    age(store)
+    register(store, released, "PROMOTE", f"sqlite:///{tmp_path}/.modelyard/mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", other := f"sqlite:///{tmp_path}/other.db")
+    Registry(other, "").client.search_registered_models()
+    assert main(["prune", "--delete"]) == DONE
+    assert "no version in this registry was released from this store" in capsys.readouterr().out
+    assert store.find(*blocked["export"].ref.split("/")) is None
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert main(["verify", "line"]) == DONE
+    assert main(["prune", "--delete"]) == DONE
+    assert "no version in this registry" not in capsys.readouterr().out
+
+
+def test_command_on_a_store_that_is_not_there_is_refused_in_one_line(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Registry(f"sqlite:///{tmp_path}/.modelyard/mlflow.db", "").client.search_registered_models()
+    (tmp_path / "photos/2026").mkdir(parents=True)
+    for place, commands in (("nosuch", ("verify", "prune --delete --store")), ("photos", ("verify",))):
+        for command in commands:
+            assert main([*command.split(), f"file://{tmp_path}/{place}"]) == BAD_INPUT
+            assert capsys.readouterr().err.endswith(f"file://{tmp_path}/{place}: no store: there is no finished artifact in it\n")
+    make_line(store)
+    assert main(["verify", "file://.modelyard/store"]) == DONE

@@ -10,7 +10,7 @@ from modelyard.adapters.mlflow.tracker import Tracker
 from modelyard.commands.app import main
 from modelyard.store.artifacts import Store
 from modelyard.store.lineage import changes, invalidated, walk
-from modelyard.store.manifest import PARTS
+from modelyard.store.manifest import PARTS, Artifact
 from tests.worlds.line import SOURCES, Inner, Literals, make, make_line
 from tests.worlds.registry import log_directory
 
@@ -155,6 +155,78 @@ def test_commands_follow_a_registered_version_and_roll_it_back(
     assert main(["verify", "line/2", *where]) == 1
     assert main(["verify", store.storage.url]) == 1
     assert f"{made['decision'].ref}: file decision.json is damaged" in capsys.readouterr().out
+
+
+def registered(store: Store, uri: str, made: dict[str, Artifact], **tags: str) -> None:
+    """A version that serves, with other ``tags`` than its release gave it."""
+    registry, tracker = Registry(uri, "line"), Tracker(uri, "line")
+    refs = {"decision_artifact": made["decision"].ref, "export": made["export"].ref, "corpus": made["corpus"].ref}
+    refs |= {f"{name}_manifest": made[name].manifest for name in ("decision", "export")}
+    candidate = Candidate(made["policy"].fingerprint, made["policy"].ref, made["results"].ref, None, "PROMOTE", {**refs, **tags})
+    registry.register(candidate, store.fetch(made["export"]), tracker.client.create_run(tracker.experiment).info.run_id, log=log_directory)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ([], "decision.json: config: Input should be an object"),
+        ({"gates": [1]}, "decision.json: gates.0: Input should be"),
+        ({"gates": [{"name": "data", "verdict": "PROMOTE", "reason": "", "override": "Ada"}]}, "decision.json: gates.0.override: Input"),
+        ({"gates": [{"name": "data"}]}, "decision.json: gates.0.verdict: Field required"),
+    ],
+)
+def test_lineage_of_a_decision_that_is_none_says_so(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], content: object, said: str
+) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    made = make_line(store)
+    made["decision"] = make(store, "decision", Literals(seed=7), {"decision.json": content}, results=made["results"])
+    registered(store, uri, made)
+
+    assert main(["lineage", "line", "--store", store.storage.url]) == 1
+    assert f"not what was released: {made['decision'].ref}/{said}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("rows", [[1], [{"package": "p"}], {"name": "plays"}, [{"name": ["plays"]}]])
+def test_sources_that_are_none_are_a_line_of_every_command(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], rows: list
+) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    made = make_line(store, sources=rows)
+    made["decision"] = make(
+        store, "decision", Literals(seed=7), {"decision.json": {"gates": []}}, results=made["results"], corpus=made["corpus"]
+    )
+    registered(store, uri, made)
+    page = str(tmp_path / "page.html")
+    for command, code in (("lineage line", 1), ("verify line", 1), ("invalidates plays", 2), (f"summary line --out {page}", 2)):
+        assert main([*command.split(), "--store", store.storage.url]) == code, command
+        shown = capsys.readouterr()
+        assert "sources.json: " in shown.out + shown.err, command
+
+
+def test_version_whose_tags_are_lost_is_one_line(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    made = make_line(store)
+    registered(store, uri, made)
+    client, where = Registry(uri, "line").client, ["--store", store.storage.url]
+    for tag, value in (("policy", made["policy"].ref), ("decision", "PROMOTE"), ("decision_artifact", made["decision"].ref)):
+        client.delete_model_version_tag("line", "1", tag)
+        for command in (["lineage", "line"], ["verify", "line"]):
+            assert main([*command, *where]) == 2
+            assert capsys.readouterr().err.endswith(f"line version 1 has no tag {tag}: it was registered by hand, not by a release\n")
+        client.set_model_version_tag("line", "1", tag, value)
+    client.set_model_version_tag("line", "1", "decision_artifact", "no-version")
+    for words in ("lineage line", "verify line", "summary line --out page.html", "claims line --out claims"):
+        assert main([*words.split(), *where]) == 2, words
+        assert "artifact no-version/: expected NAME/VERSION" in capsys.readouterr().err
+    client.set_model_version_tag("line", "1", "decision_artifact", made["results"].ref)
+    assert main(["claims", "line", "--out", str(tmp_path / "claims"), *where]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 @pytest.mark.parametrize("command", [["lineage", "line"], ["rollback", "line", "1", "--name", "A", "--reason", "b"], ["verify", "line"]])

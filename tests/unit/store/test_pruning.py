@@ -38,11 +38,9 @@ def test_plan_keeps_what_is_needed_with_all_that_it_was_made_of_or_compared_with
     old, released = make_line(store, policy=Literals(seed=1)), make_line(store)
     decision = make(store, "decision", Literals(seed=2), results=released["results"], baseline=old["results"])
     plan = planned(store, decision)
-    assert refs(plan.artifacts) == {one.ref for line in (old, released) for name, one in line.items() if name in ("decision", "export")}
-    assert plan.kept == {"needed by a release or a decision": 7, "used in the last 30 days": 0}
-    assert plan.size == sum(
-        record.size for one in (old, released) for name in ("decision", "export") for record in one[name].files.values()
-    )
+    assert refs(plan.artifacts) == {one["decision"].ref for one in (old, released)}
+    assert plan.kept == {"needed by a release or a decision": 9, "used in the last 30 days": 0}
+    assert plan.size == sum(record.size for one in (old, released) for record in one["decision"].files.values())
 
 
 def test_plan_keeps_what_a_run_made_or_took_lately_and_what_a_clock_dated_ahead(store: Store) -> None:

@@ -8,7 +8,6 @@ question is answered No only where the origin of every source is known.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -16,9 +15,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from modelyard import printable
+from modelyard.formats import json_file
 from modelyard.formats.instructions import RECORD, read_record
 from modelyard.release.card.content_template import TEMPLATE
 from modelyard.release.training_content import KEY, Kind, SourceOrigin, TrainingContent
+from modelyard.store.lineage import source_rows
 from modelyard.store.manifest import MANIFEST, SOURCES
 
 FILE = "training_content.html"
@@ -188,7 +189,7 @@ def sources(inputs: Mapping[str, Path], given: TrainingContent) -> Iterator[Sour
     for (source, *_), size in trained(inputs).items():
         sizes[source] += size
     for role in ("corpus", "feedback"):
-        for row in _json(inputs[role] / SOURCES, []) if role in inputs else []:
+        for row in _sources(inputs, role):
             group = row["name"].split("/")[0]
             if role == "feedback" or group in sizes:
                 yield listed(row, f"{sizes[group] / 1e6:,.2f} MB" if role == "corpus" else "human feedback", given)
@@ -275,8 +276,8 @@ def synthetic(inputs: Mapping[str, Path]) -> Iterator[Answer]:
             "Demonstrations of the model's own", "Completions of the line's SFT model that its reward model or people put first (FeedME)"
         )
     algorithm = _manifest(inputs, "policy").get("config", {}).get("algorithm", "")
-    for row in _json(inputs["policy"] / SOURCES, []) if algorithm == "opd" else []:
-        who = f"{row['name']} ({row['sha256']}; licence: {row['licence']})"
+    for row in _sources(inputs, "policy") if algorithm == "opd" else []:
+        who = f"{row['name']} ({row.get('sha256', 'unknown hash')}; licence: {row.get('licence', 'unknown')})"
         yield Answer("Probabilities of another model", f"The policy learned from how likely {who} found every token of its completions")
     if algorithm in ("ppo", "grpo", "rloo"):
         yield Answer(
@@ -325,6 +326,12 @@ def _manifest(inputs: Mapping[str, Path], role: str) -> Any:
     return _json(inputs[role] / MANIFEST) if role in inputs else {}
 
 
-def _json(path: Path, absent: Any = None) -> Any:
-    """A file's content; what stands for it where it is not there."""
-    return json.loads(path.read_text("utf-8")) if path.is_file() else ({} if absent is None else absent)
+def _sources(inputs: Mapping[str, Path], role: str) -> list[dict[str, Any]]:
+    """The rows of an artifact's ``sources.json``; none where it has none."""
+    file = inputs[role] / SOURCES if role in inputs else None
+    return source_rows(file.read_bytes(), f"{role}/{SOURCES}") if file and file.is_file() else []
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """A file's table; empty where it is not there. Raises ValueError naming the file."""
+    return json_file.table(path) if path.is_file() else {}
