@@ -9,7 +9,7 @@ miss are refused when they are read; those that only the scores show to be empty
 from __future__ import annotations
 
 from datetime import date, timedelta
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -21,6 +21,11 @@ from modelyard.release.visible import Visible
 LONGEST_OVERRIDE = timedelta(days=366)
 WIDEST = 20.0
 """Largest difference of mean scores that may be put up with: no score has a wider range (nats a token of 65,536 are 11)."""
+LARGEST = 1e6
+"""Largest limit of a metric, either way: none is measured in more, so a larger one limits nothing."""
+LEAST_WIN_RATE = 0.01
+"""Smallest win rate that may be asked for: below it a policy that loses to SFT on nearly every prompt would do."""
+Limit = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
 GateName = Literal[
     "weights",
     "data",
@@ -72,11 +77,11 @@ class BenchmarkLimits(Config):
     """Largest share of its items found in training data by content."""
     min_items: int | None = Field(default=None, ge=1)
     """Fewest items behind a number of it that decides."""
-    max: dict[str, float] = Field(default_factory=dict)
+    max: dict[str, Limit] = Field(default_factory=dict)
     """Metric -> largest value that the upper end of the policy's interval may have."""
-    min: dict[str, float] = Field(default_factory=dict)
+    min: dict[str, Limit] = Field(default_factory=dict)
     """Metric -> smallest value that the lower end of the policy's interval may have."""
-    max_increase: dict[str, float] = Field(default_factory=dict)
+    max_increase: dict[str, Limit] = Field(default_factory=dict)
     """Metric -> largest rise of its value over the SFT model's; over the base model's where the SFT model is released."""
 
 
@@ -139,7 +144,7 @@ class ReleaseConfig(Config):
     """Benchmark -> what it is held to instead of the defaults, and limits on its metrics."""
     preference: str = "openings"
     """Benchmark on whose completions the policy is compared with the SFT model."""
-    min_win_rate: float = Field(ge=0, le=1)
+    min_win_rate: float = Field(ge=LEAST_WIN_RATE, le=1)
     """Win rate over SFT that the lower end of the interval must exceed."""
     max_kl: float = Field(gt=0, le=10_000)
     """Largest KL(policy || sft), nats a sequence (upper end of the interval)."""
@@ -180,7 +185,8 @@ class ReleaseConfig(Config):
 
     @model_validator(mode="after")
     def _can_fail(self) -> ReleaseConfig:
-        """Fewer items than these could all flip without being significant (McNemar's exact test: p is at least 2^(1 - n))."""
+        """Fewer items than these could all flip without being significant (McNemar's exact test: p is at least 2^(1 - n)). What Holm's
+        correction over many benchmarks leaves of it, the gates say, which know their items (:func:`release.gates.measured.tested`)."""
         named = [("min_items", self.min_items)]
         named += [(f"limits.{name}.min_items", own.min_items) for name, own in self.limits.items() if own.min_items]
         for key, items in named:

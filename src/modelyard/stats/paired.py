@@ -19,6 +19,12 @@ def mcnemar(gained: int, lost: int) -> float:
     return 1.0 if gained + lost == 0 else float(binomtest(gained, gained + lost, 0.5).pvalue)
 
 
+def undecidable(items: Sequence[int], alpha: float) -> list[int]:
+    """The places of the comparisons, each by McNemar's test of so many items, that Holm's correction over all of them leaves no way to be
+    significant at ``alpha``, whatever all of their outcomes are."""
+    return [place for place, p in enumerate(holm([min(1.0, 2.0 ** (1 - n)) for n in items])) if p >= alpha]
+
+
 def fisher(bad: int, n: int, other_bad: int, other_n: int) -> float:
     """One-sided p-value of Fisher's exact test that ``bad`` of ``n`` is no larger share than ``other_bad`` of ``other_n``."""
     from scipy.stats import fisher_exact

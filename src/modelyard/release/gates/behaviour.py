@@ -166,7 +166,7 @@ def preference_gate(evidence: Evidence, config: ReleaseConfig) -> Gate:
     met = results.metrics.get(f"{prefix}/win_rate_over_sft_contaminated")
     clean = metric(results, f"{prefix}/win_rate_over_sft_clean", least) if met else wins
     good = wins.low > config.min_win_rate and kl.high <= config.max_kl
-    won = f"wins {wins.value:.1%} [{wins.low:.1%}, {wins.high:.1%}] over SFT (above {config.min_win_rate:.0%} wanted)"
+    won = f"wins {wins.value:.1%} [{wins.low:.1%}, {wins.high:.1%}] over SFT (above {100 * config.min_win_rate:g}% wanted)"
     reason = f"{won} at {kl.value:.2f} nats a sequence (up to {kl.high:.2f}; limit {config.max_kl:g})"
     metrics = {"release/preference/win_rate_over_sft": wins.value, "release/preference/kl_to_sft": kl.value}
     if good and clean.low <= config.min_win_rate:

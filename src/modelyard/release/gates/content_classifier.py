@@ -13,6 +13,7 @@ from typing import Any
 from modelyard.formats.harms import ANY, Verdict, labelled
 from modelyard.release.compare import Comparison, compare, in_common
 from modelyard.release.gates.gate import Classified, Evidence, Gate, RefusedError
+from modelyard.release.gates.measured import toothless_of
 from modelyard.release.limits import ReleaseConfig
 
 PASSING = ("safe", "identity")
@@ -48,7 +49,7 @@ def content_classifier_gate(evidence: Evidence, config: ReleaseConfig, found: li
     worse = [f"{c.benchmark} {c.difference:+.1%} of {c.n} (p {c.p_holm:.4f})" for c in against if c.verdict == "worse"]
     if worse:
         return _gate("HOLD", f"judges fewer rightly than production's: {', '.join(worse)}", metrics)
-    least = [f"{c.benchmark} ({c.n})" for c in against if 2.0 ** (1 - c.n) >= config.alpha]
+    least = [f"{c.benchmark} ({c.n})" for c in toothless_of(against, config.alpha)]
     few = f"; too few texts to be seen to be worse: {', '.join(least)}" if least else ""
     return _gate("PROMOTE", f"not worse than production's on {len(against)} kinds of text; {told(new)}{few}", metrics)
 

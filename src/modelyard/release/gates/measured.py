@@ -12,6 +12,7 @@ from modelyard.release.gates.gate import Objection, RefusedError, metric
 from modelyard.release.limits import ReleaseConfig
 from modelyard.stats.estimate import Estimate
 from modelyard.stats.misclassification import JudgeError, corrected, largest_rise, youden
+from modelyard.stats.paired import undecidable
 
 SHOWN_AS = {"sft": "SFT", "base": "the base model"}
 """Model that a release is made of -> what a reason calls it."""
@@ -19,6 +20,8 @@ SAFETY = "safety"
 """Aspect of the benchmarks that the safety gate judges."""
 PRODUCTION = "production"
 """What serves, as an objection calls it."""
+UNLIMITED = 1000
+"""Items of which McNemar's smallest p is as good as 0."""
 NAMED = 5
 """Items that a reason names, and that the card shows."""
 
@@ -95,7 +98,18 @@ def tested(old: Grouped, new: Grouped, tolerance: Mapping[str, float], config: R
         )
     if few := [c.benchmark for c in found if c.n < config.of(named(c.benchmark)).min_items]:
         raise RefusedError(f"not enough items to compare on: {', '.join(few)}")
+    if toothless := toothless_of(found, config.alpha):
+        raise RefusedError(
+            f"so few items that nothing could be significant at alpha {config.alpha:g} after Holm's correction over {len(found)} comparisons: "
+            f"{', '.join(f'{c.benchmark} ({c.n})' for c in toothless)}"
+        )
     return found
+
+
+def toothless_of(found: Sequence[Comparison], alpha: float) -> list[Comparison]:
+    """The comparisons by McNemar's test that no answers could make significant; a bootstrap's p has no such floor."""
+    places = undecidable([c.n if c.test == "mcnemar" else UNLIMITED for c in found], alpha)
+    return [found[place] for place in places]
 
 
 def scored_as_share(rows: Rows) -> bool:

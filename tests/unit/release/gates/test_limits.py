@@ -4,15 +4,11 @@ from datetime import date, timedelta
 
 import pytest
 
+from modelyard.formats.results import Results
 from modelyard.release.limits import BenchmarkLimits, Override, ReleaseConfig
 from modelyard.release.verdict import decide
 from modelyard.stats.estimate import Estimate
-from tests.unit.release.evidence import (
-    CONFIG,
-    GOOD,
-    changed,
-    verdict_of,
-)
+from tests.unit.release.evidence import CONFIG, GOOD, REPORT, changed, searched, verdict_of, with_records
 
 DAY = date(2026, 12, 31)
 OVERRIDE = {"gate": "forecast", "name": "Ada", "reason": "the ladder had another mix", "expires": DAY}
@@ -92,6 +88,11 @@ def test_gate_override_that_has_expired_or_never_does_is_refused_on_the_day() ->
         ({"max_contaminated": 1.0}, "max_contaminated"),
         ({"forecast_tolerance": 1e308}, "forecast_tolerance"),
         ({"max_kl": 1e308}, "max_kl"),
+        ({"min_win_rate": 0.0}, "min_win_rate"),
+        ({"min_win_rate": 1e-300}, "min_win_rate"),
+        ({"limits": {"last_word": {"max": {"acc": 1e308}}}}, "limits.last_word.max.acc"),
+        ({"limits": {"last_word": {"min": {"nats": -1e308}}}}, "limits.last_word.min.nats"),
+        ({"limits": {"last_word": {"max_increase": {"acc": 1e7}}}}, "limits.last_word.max_increase.acc"),
         ({"max_calibration_error": 1.0}, "max_calibration_error"),
         ({"max_calibration_increase": 1.0}, "max_calibration_increase"),
     ],
@@ -114,6 +115,22 @@ def test_gate_limits_that_the_scores_show_to_be_empty_are_refused_or_named_by_th
     )
     assert "at most 100.0% (an empty limit: no model can miss it)" in verdict_of(decide(shared, limits(max={"acc": 1.0})), "regression")[1]
     assert "empty" not in verdict_of(decide(shared, limits(max={"acc": 0.9})), "regression")[1]
+
+
+@pytest.mark.parametrize(("items", "verdicts"), [(6, {"BLOCK"}), (7, {"PROMOTE"})])
+def test_gate_that_holms_correction_leaves_no_way_to_fail_is_refused(items: int, verdicts: set[str]) -> None:
+    def few(results: Results, model: str) -> Results:
+        rows = results.of(model)
+        return with_records(results, model, {name: rows[name][:items] for name in ("last_word", "human_eval")})
+
+    results = few(few(GOOD.results, "policy"), "base")
+    report = {**REPORT, **{name: searched(items) for name in ("last_word", "human_eval")}}
+    known = GOOD._replace(results=results, baseline=few(GOOD.baseline, "policy"), contamination=report)
+    decision = decide(known, CONFIG.model_copy(update={"min_items": 6}))
+    said = dict(verdict_of(decision, name) for name in ("regression", "alignment_tax"))
+    assert set(said) == verdicts, said
+    if items == 6:
+        assert said["BLOCK"].endswith("after Holm's correction over 2 comparisons: human_eval (6), last_word (6)")
 
 
 @pytest.mark.parametrize(
