@@ -23,6 +23,8 @@ HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 KEPT = "\n\t"
 JOINERS = "\u200c\u200d"
 """ZERO WIDTH NON-JOINER and JOINER: part of the spelling in Persian and in scripts of India, and of some pictures."""
+BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0")
+"""Letters and symbols that show nothing."""
 _PLAIN = re.compile(r"[\n\t -~]*")
 _MARKDOWN = re.compile(r"[\\`*_{}\[\]()#|~!]|:(?=//)|(?<=www)\.|^[-+=]|(?<=^\d)\.|(?<=^\d\d)\.")
 
@@ -32,6 +34,12 @@ def printable(text: str) -> str:
     if _PLAIN.fullmatch(text):
         return text
     return "".join(letter if _is_shown(text, place) else _spelled(letter) for place, letter in enumerate(text))
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing of ``text`` is seen: it is empty, spaces, and characters of no width. Half of a surrogate pair is none: it is broken."""
+    unseen = {*HIDDEN} - {"Cs"}
+    return all(letter.isspace() or letter in BLANK or unicodedata.category(letter) in unseen for letter in text)
 
 
 def markdown(text: str) -> str:

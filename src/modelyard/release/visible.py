@@ -11,11 +11,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from modelyard.printable import HIDDEN, JOINERS
+from modelyard.printable import BLANK, HIDDEN, JOINERS
 
 LONGEST = 2000
-BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0")
-"""Letters and symbols that show nothing."""
 UNSEEN = (*HIDDEN, "Co", "Cn")
 """Unicode categories of what is not shown."""
 

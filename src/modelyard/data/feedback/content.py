@@ -3,10 +3,11 @@
 A line of the right form that cannot be used is dropped with a reason, never silently: an answer that is empty, also one in the middle of a
 conversation (``empty_completion``), an empty prompt (``empty_prompt``), a conversation that nobody answered (``unanswered``), one with tools
 (``tool_calls``), with sound, or with images elsewhere than in a user's turn (``not_text``), with other images than places for them
-(``images_without_place``) or with turns of other weights (``turn_weight``), answers to different prompts (``different_prompts``), answers that
-repeat the prompt (``prompt_repeated``), that all tie (``tie``), of which one text has two ranks (``text_at_two_ranks``), without marks
-(``no_score``), alone (``one_completion``) or marked against their order (``scores_against_order``). Images stand in it by what the file calls
-them; :mod:`modelyard.data.feedback.file_images` reads them. A form that means nothing is a ValueError that begins with the key.
+(``images_without_place``) or with turns of other weights (``turn_weight``), answers to different prompts (``different_prompts``), answers that repeat
+the prompt, also as a transcript (``prompt_repeated``; a short greeting may be answered by one), that all tie (``tie``), of which one text has two
+ranks (``text_at_two_ranks``), without marks (``no_score``), alone (``one_completion``) or marked against their order (``scores_against_order``).
+Images stand in it by what the file calls them; :mod:`modelyard.data.feedback.file_images` reads them. A form that means nothing is a ValueError that
+begins with the key.
 """
 
 from __future__ import annotations
@@ -20,10 +21,15 @@ from modelyard.data.feedback.rows import TOOL, Instructions, Messages, Pair, Pro
 from modelyard.formats.feedback import ImagePart, Message, Part, Prompt, TextPart, content_text, is_text
 
 REPEATED = 16
-"""Characters from which a prompt that all answers begin with is a copy: a greeting is answered by a greeting."""
+"""Characters from which a prompt that all answers begin with is a copy in any case: a greeting is answered by a greeting."""
+ASKING = "?:\uff1f\uff1a"
+"""What a shorter prompt ends with that no answer says again by chance; the last two are full width."""
 MARK = "<image>"
 """Where an image stands in a turn, as LLaVA writes it."""
 _TURN = re.compile(r"\n\n(Human|Assistant):[ \t]*")
+_USER, _ASSISTANT = re.compile(r"\s*(?:Human|User):\s*"), re.compile(r"\s*Assistant:")
+"""How a transcript writes whose turn it is."""
+_SPACES = re.compile(r"\s*")
 
 
 class UselessError(Exception):
@@ -166,16 +172,57 @@ def without_prompt(found: Content, expected: bool) -> Content:
         ValueError: a completion does not although the file's do.
     """
     conversation = not isinstance(found.prompt, str)
-    asked = content_text(found.prompt if is_text(found.prompt) else found.prompt[-1].content).strip()
-    repeats = [bool(asked) and text.lstrip().startswith(asked) for text in found.completions]
+    spelled = _spellings(found.prompt)
+    asked = next((one for one in spelled if all(_end_of(one, text) for text in found.completions)), spelled[-1])
+    ends = [_end_of(asked, text) for text in found.completions]
     if not expected:
-        if found.completions and all(repeats) and found.beside and len(asked) >= REPEATED:
+        if ends and found.beside and all(end and _is_copy(asked, text, end) for end, text in zip(ends, found.completions, strict=True)):
             raise UselessError("prompt_repeated")
         return found
-    if not all(repeats):
+    if not all(ends):
         raise ValueError("prompt_in_answers: a completion does not begin with the prompt")
-    cut = (text.lstrip()[len(asked) :] for text in found.completions)
+    cut = (text[end:] for end, text in zip(ends, found.completions, strict=True))
     return found._replace(completions=tuple(text.strip() if conversation else text for text in cut))
+
+
+def _spellings(prompt: Prompt) -> list[list[str]]:
+    """The words that an answer which repeats the prompt may begin with: those of the whole conversation, and of its last turn."""
+    if is_text(prompt):
+        return [_bare_prompt(content_text(prompt))]
+    turns = (f"{'Human' if one.role == 'user' else 'Assistant'}: {content_text(one.content)}" for one in prompt if one.role != "system")
+    return [_bare_prompt(one) for one in ("\n\n".join(turns), content_text(prompt[-1].content))]
+
+
+def _bare_prompt(asked: str) -> list[str]:
+    """The words of a prompt, without the marks of a transcript around them."""
+    start = _USER.match(asked)
+    words = asked[start.end() if start else 0 :].split()
+    return words[:-1] if words[-1:] == ["Assistant:"] else words
+
+
+def _end_of(asked: Sequence[str], text: str) -> int:
+    """Where in ``text``, a transcript or not, the prompt ends that it begins with, whatever its spaces; 0 where it does not."""
+    start = _USER.match(text)
+    place = start.end() if start else 0
+    for number, word in enumerate(asked):
+        spaces = _end(_SPACES, text, place)
+        if not text.startswith(word, spaces) or (number and spaces == place):
+            return 0
+        place = spaces + len(word)
+    return max(place, _end(_ASSISTANT, text, place)) if asked else 0
+
+
+def _end(pattern: re.Pattern[str], text: str, place: int) -> int:
+    """Where the pattern ends that ``text`` has at ``place``; 0 where it does not."""
+    found = pattern.match(text, place)
+    return found.end() if found else 0
+
+
+def _is_copy(asked: Sequence[str], text: str, end: int) -> bool:
+    """Whether the prompt that ends in ``text`` at ``end`` was copied there, not said again as a greeting is."""
+    words, after = " ".join(asked), text[end : end + 1]
+    marked = bool(_USER.match(text)) or text[:end].endswith("Assistant:")
+    return len(words) >= REPEATED or words[-1] in ASKING or marked or after == "\n" or (len(asked) > 1 and after.isspace())
 
 
 def _asked(prompt: rows.Prompt) -> Prompt:

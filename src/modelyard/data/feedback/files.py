@@ -47,6 +47,7 @@ from modelyard.formats.feedback import (
 )
 from modelyard.formats.images import NearCopies
 from modelyard.formats.json_file import Line
+from modelyard.printable import is_blank
 from modelyard.store.file_hash import require_sha256
 from modelyard.store.inputs import find_input
 
@@ -180,7 +181,7 @@ def _entry(file: FeedbackFile, row: Row, line: Line, number: int, images: FileIm
         found = without_prompt(found._replace(prompt=with_marked(_prompt(file, row, found.prompt), row)), file.prompt_in_answers)
         if file.split_by == "user" and row.user is None:
             raise ValueError("user: needed, since the file is split by user")
-        if not all(completion.strip() for completion in found.completions):
+        if any(map(is_blank, found.completions)):
             raise UselessError("empty_completion")
         if found.ranks and len(set(found.ranks)) == 1:
             raise UselessError("tie")
@@ -224,7 +225,7 @@ def _prompt(file: FeedbackFile, row: Row, prompt: Prompt) -> Prompt:
     if prompt[-1].role != "user":
         raise ValueError(f"prompt: ends with the {prompt[-1].role}'s turn, not with the user's")
     for reason, role in (("empty_prompt", "user"), ("empty_completion", "assistant")):
-        if any(message.role == role and not content_text(message.content).strip() and not images_of((message,)) for message in prompt):
+        if any(message.role == role and is_blank(content_text(message.content)) and not images_of((message,)) for message in prompt):
             raise UselessError(reason)
     system = row.system or file.system
     if system and prompt[0].role != "system":

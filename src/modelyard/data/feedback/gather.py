@@ -10,8 +10,8 @@ what another was shown. The corpus brings text that was screened before; its rat
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -153,8 +153,9 @@ def _own(sets: Sets, config: FeedbackConfig, file: FeedbackFile, roots: str | Se
     sets.counts.update({f"ignored_keys/{key}": count for key, count in read.ignored.items()})
     prompts = Prompts(config, sets)
     seen: set[str] = set()
-    for raw in read.entries:
-        entry = _redacted(raw, config.pii, sets.counts)
+    entries = [_redacted(raw, config.pii, sets.counts) for raw in read.entries]
+    opinions = _opinions(one for one in entries if one.source != "user" or one.consent)
+    for entry in entries:
         if entry.source == "user" and not entry.consent:
             sets.drop(entry.id, "no_consent", entry.where)
             continue
@@ -170,6 +171,9 @@ def _own(sets: Sets, config: FeedbackConfig, file: FeedbackFile, roots: str | Se
         seen.add(key)
         if file.also_prompts:
             prompts.add(entry, place)
+        if len(opinions[_about(entry)]) > 1:
+            sets.drop(entry.id, "contradicted", entry.where)
+            continue
         if entry.ranks or entry.label is not None:
             _rated(sets, config, file, entry, place)
         else:
@@ -182,6 +186,21 @@ def _own(sets: Sets, config: FeedbackConfig, file: FeedbackFile, roots: str | Se
                 completion=entry.completions[0],
             )
             sets.demonstrations.append(shown)
+
+
+def _opinions(entries: Iterable[Entry]) -> Mapping[str, set[object]]:
+    """What each rater (those without a name are one) said of an answer, or of the order of the same answers."""
+    found: dict[str, set[object]] = defaultdict(set)
+    for entry in entries:
+        places = sorted(set(entry.ranks))
+        order = frozenset((folded(text), places.index(rank)) for text, rank in zip(entry.completions, entry.ranks, strict=False))
+        found[_about(entry)].add((order, entry.label))
+    return found
+
+
+def _about(entry: Entry) -> str:
+    """Who speaks of what, whatever they say; demonstrations and prompts contradict nothing."""
+    return folded(repr((entry.prompt, sorted(map(folded, entry.completions)), entry.rater)))
 
 
 def _rated(sets: Sets, config: FeedbackConfig, file: FeedbackFile, entry: Entry, place: float) -> None:

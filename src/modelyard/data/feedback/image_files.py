@@ -25,6 +25,7 @@ from modelyard.data.sources.image_rows import SUFFIXES, ImageRow, form_of, rows
 from modelyard.data.sources.record import Broken
 from modelyard.formats.feedback import Demonstration, ImagePart, Message, TextPart
 from modelyard.formats.images import Image, ImageError, ImageWriter, NearCopies, cleaned, is_data_url, referenced
+from modelyard.printable import is_blank
 from modelyard.store.file_hash import require_sha256
 from modelyard.store.inputs import find_input
 
@@ -146,7 +147,7 @@ class Sieve:
     def _shown(self, row: ImageRow) -> Shown | Broken:
         question = row.fields.get(self.file.question) if self.file.question else self.file.ask
         answer = row.fields.get(self.file.answer)
-        if not isinstance(question, str) or not isinstance(answer, str) or not question.strip() or not answer.strip():
+        if not isinstance(question, str) or not isinstance(answer, str) or is_blank(question) or is_blank(answer):
             return Broken(row.place, "no_text", f"no text in {self.file.question or self.file.answer!r}", "")
         if not _spelled(question + answer):
             return Broken(row.place, "read/invalid_utf8", "half of a surrogate pair", "")

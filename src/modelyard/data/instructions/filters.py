@@ -20,6 +20,7 @@ from modelyard.data.instructions.config import InstructionsConfig, WordBounds
 from modelyard.data.instructions.teacher import Said
 from modelyard.formats.questions import Question
 from modelyard.judges.refusal import refusal
+from modelyard.printable import is_blank
 
 ROUGE_L = Indel.normalized_similarity
 """(spelled, spelled) -> ROUGE-L's F1 (Lin 2004): twice the longest common subsequence over the sum of both lengths."""
@@ -80,7 +81,7 @@ def refused_answer(instruction: str, said: Said, config: InstructionsConfig) -> 
         return "long_prompt"
     if not said.ended:
         return "cut_answer"
-    if not text:
+    if is_blank(text):
         return "empty_answer"
     if reason := off(text, config.answer_words, "answer"):
         return reason

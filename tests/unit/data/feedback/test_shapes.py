@@ -144,6 +144,32 @@ def image_url(url: str) -> dict:
         ("thumbs", {"prompt": SKY, "completion": " ", "label": True}, "empty_completion"),
         ("thumbs", {"prompt": SKY, "completion": f"{SKY} Paint.", "label": False}, "prompt_repeated"),
         ("thumbs", {"messages": chat("One", "1", "Two"), "label": True}, "unanswered"),
+        ("thumbs", {"prompt": SKY, "completion": "\u200b \ufeff\u2800", "label": True}, "empty_completion"),
+        ("messages", {"messages": chat("One", "1", "\u200b", "2")}, "empty_prompt"),
+        ("messages", {"messages": chat("One", "\u200d", "Two", "2")}, "empty_completion"),
+        ("pairs", {"prompt": "Name a colour.", "chosen": "Name a colour. Red.", "rejected": "Name a colour.\tOx."}, "prompt_repeated"),
+        ("pairs", {"prompt": "2+2?", "chosen": "2+2? 4", "rejected": "2+2? 5"}, "prompt_repeated"),
+        ("pairs", {"prompt": "Count", "chosen": "Count\n1, 2", "rejected": "Count\n2, 1"}, "prompt_repeated"),
+        ("pairs", {"prompt": "Why is  the sky\nblue?", "chosen": f"{SKY} Light.", "rejected": f"  {SKY} Paint."}, "prompt_repeated"),
+        (
+            "pairs",
+            {"prompt": SKY, "chosen": f"\n\nHuman: {SKY}\n\nAssistant: Light.", "rejected": f"Human: {SKY}\n\nAssistant: Paint."},
+            "prompt_repeated",
+        ),
+        (
+            "pairs",
+            {
+                "prompt": chat("Hi", "Hello", "Tea"),
+                "chosen": "Human: Hi\n\nAssistant: Hello\n\nHuman: Tea\n\nAssistant: Yes.",
+                "rejected": "Human: Hi\n\nAssistant: Hello\n\nHuman: Tea\n\nAssistant: No.",
+            },
+            "prompt_repeated",
+        ),
+        (
+            "ranked",
+            {"prompt": "\n\nHuman: Hi\n\nAssistant:", "completions": [f"Human: Hi\n\nAssistant: {n}" for n in range(2)], "ranks": [1, 2]},
+            "prompt_repeated",
+        ),
         ("ranked", {"prompt": "p", "completions": ["a", "b", "a "], "ranks": [1, 2, 3]}, "text_at_two_ranks"),
         ("ranked", {"prompt": SKY, "completions": [f"{SKY} {n}" for n in range(3)], "ranks": [1, 2, 3]}, "prompt_repeated"),
         ("scored", {"prompt": "p", "completions": [{"text": "a", "score": 1}, {"text": "b", "score": None}]}, "no_score"),
@@ -178,6 +204,12 @@ def test_prompt_in_answers_is_cut_where_the_config_says_so(tmp_path: Path) -> No
     assert turn.completions == ("Scattering.", "Paint.")
     (restated,) = read(tmp_path / "f.jsonl", "pairs", [{"prompt": SKY, "chosen": f"{SKY} Well.", "rejected": "Paint."}]).entries
     assert restated.completions == (f"{SKY} Well.", "Paint."), "one answer that restates its question is an answer"
+    written = {"prompt": f"\n\nHuman: {SKY}\n\nAssistant:", "chosen": f"{SKY}  Light.", "rejected": f"Human: {SKY}\n\nAssistant: Paint."}
+    (spaced,) = read(tmp_path / "f.jsonl", "pairs", [written], prompt_in_answers=True, chat=True).entries
+    assert spaced.completions == ("Light.", "Paint.")
+    for greeting, *answers in (("Good morning", "Good morning! Tea?", "Good morning."), ("Hi", "Hi there", "Hi Ada")):
+        rows = [{"prompt": greeting, "chosen": answers[0], "rejected": answers[1]}]
+        assert read(tmp_path / "f.jsonl", "pairs", rows).dropped == []
     hello = read(tmp_path / "f.jsonl", "pairs", [{"prompt": "Hello", "chosen": "Hello! How are you?", "rejected": "Hello."}])
     assert (len(hello.entries), hello.dropped) == (1, []), "a greeting is answered by a greeting"
     same = read(tmp_path / "f.jsonl", "messages", [{"messages": chat(SKY, f"{SKY} A good question.")}])
