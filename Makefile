@@ -9,8 +9,10 @@ export DO_NOT_TRACK := 1
 export PYTHONDONTWRITEBYTECODE :=
 
 # make takes "policy.kl_coef=0.05" for a variable of its own; every command-line variable that is not one of make's here is
-# an override of the config. Each is one word of the shell, whatever spaces and quotes its value has.
+# an override of the config. Each is one word of the shell, whatever spaces and quotes its value has, as the value of one of make's is;
+# PORTS and PARTS alone are several.
 KNOWN     := MODELYARD_IMAGE GPUS WORKERS CPUS MEMORY SHM RDMA TINY CONFIG PYTHON VENV PORTS N SEED SEEDS MODEL DATA LOCKED FAMILY PARTS
+quoted     = $(if $(value $(1)),'$(subst ','\'',$(value $(1)))')
 GIVEN      = $(foreach _key,$(sort $(.VARIABLES)),$(if $(filter command line,$(origin $(_key))),$(_key)))
 OVERRIDES  = $(foreach _key,$(filter-out $(KNOWN),$(GIVEN)),'$(subst ','\'',$(_key)=$(value $(_key)))')
 
@@ -18,16 +20,16 @@ OVERRIDES  = $(foreach _key,$(filter-out $(KNOWN),$(GIVEN)),'$(subst ','\'',$(_k
 .DEFAULT_GOAL := help
 
 # Where `make services` answers, for the configs that are meant for it.
-ADDRESSES := $(if $(findstring services,$(CONFIG)),. .modelyard/services/addresses &&)
+ADDRESSES := $(if $(findstring services,$(value CONFIG)),. .modelyard/services/addresses &&)
 
 help: ## this list
 	@awk -F ' *## *' '/^[a-z%-]+:.*##/ { sub(/:.*/, "", $$1); printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # What a config of questions by reasoning-gym needs beside the rest.
-TASKS := $(if $(or $(findstring verified,$(CONFIG)),$(findstring findings,$(CONFIG))),$(VENV)/.tasks)
+TASKS := $(if $(or $(findstring verified,$(value CONFIG)),$(findstring findings,$(value CONFIG))),$(VENV)/.tasks)
 
 run: $(READY) $(TASKS) ## the whole pipeline, set-up included: [CONFIG=configs/pipeline/tiny.toml] [policy.kl_coef=0.05 ...]
-	@$(ADDRESSES) $(BIN)/modelyard run $(CONFIG) $(OVERRIDES)
+	@$(ADDRESSES) $(BIN)/modelyard run $(call quoted,CONFIG) $(OVERRIDES)
 
 test: $(READY) ## the tests, the pipeline end to end at its smallest among them
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
@@ -50,7 +52,7 @@ check: $(READY) ## ruff, mypy and the import rule
 
 bench-evals: $(READY) ## evaluation beside its peers: MODEL=HF_DIR DATA=DIR
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
-	@$(BIN)/python -m bench.evals $(MODEL) $(DATA)
+	@$(BIN)/python -m bench.evals $(call quoted,MODEL) $(call quoted,DATA)
 
 bench-data: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
@@ -69,10 +71,10 @@ gpu-proof: $(READY) ## what one GPU gives, into gpu-proof.json: [TINY=1] [PARTS=
 	@$(BIN)/python -m bench.gpu.proof --out gpu-proof.json $(if $(TINY),--tiny) $(foreach _part,$(PARTS),--parts '$(_part)')
 
 findings: $(READY) $(VENV)/.tasks ## three findings of GPT-Fathom on models trained here, about an hour: [SEEDS=5] [TINY=1]
-	@$(BIN)/python -m bench.findings $(if $(SEEDS),--seeds $(SEEDS)) $(if $(TINY),--tiny)
+	@$(BIN)/python -m bench.findings $(if $(SEEDS),--seeds $(call quoted,SEEDS)) $(if $(TINY),--tiny)
 
 alignment: $(READY) ## seven ways to align one SFT model, by one gate, about an hour: [FAMILY=configs/pipeline/tiny]
-	@$(BIN)/python -m bench.alignment $(if $(FAMILY),--family $(FAMILY))
+	@$(BIN)/python -m bench.alignment $(if $(FAMILY),--family $(call quoted,FAMILY))
 
 bench-%: $(READY) ## bench/NAME.py, such as bench-train
 	@$(BIN)/python -m bench.$*
@@ -91,7 +93,7 @@ ui: $(READY) ## Prefect and MLflow pages of this and earlier runs
 	@$(BIN)/modelyard ui
 
 serve: $(READY) ## chat with a released model at a page, OpenAI's API beside it: [MODEL=models:/tiny@production]
-	@$(BIN)/modelyard serve $(or $(MODEL),models:/tiny@production)
+	@$(BIN)/modelyard serve $(or $(call quoted,MODEL),models:/tiny@production)
 
 desk: $(READY) ## labelers, red team and releasers at one web page; first: modelyard account NAME --role admin
 	@$(BIN)/modelyard desk
@@ -113,13 +115,13 @@ deploy: $(READY) ## deployments of infra/prefect.yaml into the Prefect server at
 	@$(BIN)/prefect --no-prompt deploy --all --prefect-file .modelyard/prefect.yaml
 
 kubernetes: $(READY) ## infra/kubernetes.yaml with the image that MODELYARD_IMAGE names by digest, for kubectl apply -f -: [GPUS=8 WORKERS=2 ...]
-	@$(BIN)/python -m tasks.kubernetes $(foreach _key,GPUS WORKERS CPUS MEMORY SHM RDMA,$(if $($(_key)),--$(shell echo $(_key) | tr A-Z a-z) '$($(_key))'))
+	@$(BIN)/python -m tasks.kubernetes $(foreach _key,GPUS WORKERS CPUS MEMORY SHM RDMA,$(if $($(_key)),--$(shell echo $(_key) | tr A-Z a-z) $(call quoted,$(_key))))
 
 chaos: $(READY) ## kill -9 at random, and resume: [N=20] [SEED=0]
-	@$(BIN)/python -m bench.chaos --runs $(or $(N),20) --seed $(or $(SEED),0)
+	@$(BIN)/python -m bench.chaos --runs $(or $(call quoted,N),20) --seed $(or $(call quoted,SEED),0)
 
 long-life: $(READY) ## many lines one after another in one home, and what they leave: [N=50]
-	@$(BIN)/python -m bench.long_life --lines $(or $(N),50)
+	@$(BIN)/python -m bench.long_life --lines $(or $(call quoted,N),50)
 
 setup: $(READY) ## the environment in .venv, as every other target makes it (by uv or pip): [LOCKED=1, by requirements.lock]
 
@@ -128,8 +130,8 @@ lock: ## requirements.lock anew, by uv, of what pyproject.toml and constraints.t
 	  --no-annotate --no-emit-index-url --generate-hashes --universal --python-version 3.11 --output-file requirements.lock
 
 $(READY): constraints.txt pyproject.toml infra/setup.sh
-	@LOCKED=$(LOCKED) infra/setup.sh $(PYTHON) $(VENV)
+	@LOCKED=$(call quoted,LOCKED) infra/setup.sh $(call quoted,PYTHON) $(VENV)
 	@touch $@
 
 clean: ## removes .venv, .modelyard, site and the caches
-	rm -rf $(VENV) .modelyard site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(call quoted,VENV) .modelyard site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -56,6 +56,24 @@ def test_make_run_hands_overrides_on_word_for_word(environment: Path) -> None:
     assert override["name"] == "Ada B. Cole"
 
 
+@pytest.mark.parametrize(
+    ("words", "called"),
+    [
+        (["run", "CONFIG=my config's $HOME.toml"], ["run", "my config's $HOME.toml"]),
+        (["serve", "MODEL=my model; 'x'"], ["serve", "my model; 'x'"]),
+        (["serve"], ["serve", "models:/tiny@production"]),
+        (["bench-evals", "MODEL=a model", "DATA=some data"], ["-m", "bench.evals", "a model", "some data"]),
+        (["bench-evals"], ["-m", "bench.evals"]),
+        (["chaos", "N=2 3"], ["-m", "bench.chaos", "--runs", "2 3", "--seed", "0"]),
+        (["alignment", "FAMILY=a b"], ["-m", "bench.alignment", "--family", "a b"]),
+        (["kubernetes", "SHM=1'Gi"], ["-m", "tasks.kubernetes", "--shm", "1'Gi"]),
+    ],
+)
+def test_make_hands_each_of_its_own_variables_on_as_one_word(environment: Path, words: list[str], called: list[str]) -> None:
+    (environment / "bin/python").symlink_to("modelyard")
+    assert json.loads(make(*words, f"VENV={environment}").splitlines()[-1]) == called
+
+
 def test_make_run_without_overrides_runs_the_tiny_line(environment: Path) -> None:
     assert json.loads(make("run", f"VENV={environment}")) == ["run", "configs/pipeline/tiny.toml"]
 
