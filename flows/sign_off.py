@@ -7,7 +7,6 @@ that is given at the desk while the run is paused resumes it.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,12 +22,13 @@ from prefect.runtime import flow_run
 from prefect.states import Running
 
 from modelyard.complaint import complaint, without_password
+from modelyard.log import logger
 from modelyard.printable import markdown
 from modelyard.release.sign_off import SignOff
 from tasks.release import announce
 
 POLL_SECONDS = 2
-LOG = logging.getLogger(__name__)
+LOG = logger(__name__)
 Kept = Callable[[], SignOff | None]
 """The signature that was given in another way, such as at the desk; None while there is none."""
 

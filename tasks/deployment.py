@@ -20,7 +20,6 @@ from prefect.workers.utilities import get_default_base_job_template_for_infrastr
 
 from modelyard.complaint import complaint
 from modelyard.exit_codes import BAD_INPUT, DONE
-from modelyard.printable import printable
 from tasks.heartbeat import watch_heartbeats
 from tasks.image import DOCS, VARIABLE, needs_image, own_image, with_image
 
@@ -89,7 +88,7 @@ def main(file: Path) -> int:
     try:
         image = own_image()
     except ValueError as error:
-        sys.stderr.write(f"{printable(complaint(error))}\n")
+        sys.stderr.write(f"{complaint(error)}\n")
         return BAD_INPUT
     for deployment in declared["deployments"] if image is None else []:
         if needs_image(deployment):

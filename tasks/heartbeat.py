@@ -8,13 +8,14 @@ deployments.
 
 from __future__ import annotations
 
-import logging
 from datetime import timedelta
 
 from prefect.automations import Automation, ChangeFlowRunState, EventTrigger, Posture, ResourceSpecification
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
 from prefect.exceptions import PrefectHTTPStatusError
+
+from modelyard.log import logger
 
 TAG = "modelyard"
 """On every run of this project: by hand (:mod:`tasks.session`) and of every deployment."""
@@ -33,7 +34,7 @@ def watch_heartbeats(patience: timedelta = PATIENCE) -> None:
             if not client.read_automations_by_name(NAME):
                 automation(patience).create()
     except PrefectHTTPStatusError as error:
-        logging.getLogger("modelyard.heartbeat").warning("no watch over heartbeats: %s", error.response.text[:200])
+        logger("modelyard.heartbeat").warning("no watch over heartbeats: %s", error.response.text[:200])
 
 
 def automation(patience: timedelta) -> Automation:

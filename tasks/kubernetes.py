@@ -20,7 +20,6 @@ import yaml
 
 from modelyard.complaint import complaint
 from modelyard.exit_codes import BAD_INPUT, DONE
-from modelyard.printable import printable
 from tasks.image import DOCS, VARIABLE, own_image
 
 KUBERNETES = Path(__file__).parents[1] / "infra/kubernetes.yaml"
@@ -125,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ValueError(f"{VARIABLE}: not set; it names the image of the cluster by digest, see {DOCS}")
         text = manifests(image, group)
     except ValueError as error:
-        sys.stderr.write(f"{printable(complaint(error))}\n")
+        sys.stderr.write(f"{complaint(error)}\n")
         return BAD_INPUT
     sys.stdout.write(text)
     return DONE

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-
 from prefect import get_run_logger, task
 
 from modelyard.formats.forecast import read_forecast
+from modelyard.log import logger
 from modelyard.store.manifest import Artifact
 from tasks.build import Place
 
@@ -17,7 +16,7 @@ def seal_task(place: Place, forecast: Artifact) -> Artifact:
     content = read_forecast(place.store.fetch(forecast))
     if content.objection:
         get_run_logger().warning(content.objection)
-        logging.getLogger("modelyard.scaling").warning("forecast: %s", content.objection)
+        logger("modelyard.scaling").warning("forecast: %s", content.objection)
     place.tracker.seal(forecast, place.link(forecast), content.model_dump(mode="json"))
     return forecast
 

@@ -15,14 +15,26 @@ from modelyard.printable import printable
 LONGEST_LINE = 1500
 """Characters of an error's line."""
 
-USER = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?:[^\s/@:]*@|[^\s/@:]*:(?!\d+(?:[/?#]|$))[^\s'\"]*@)")
+USER = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*:(?://|(?<!models:)/))"  # one slash: what a path makes of a URL; models:/NAME@ALIAS names no user
+    r"(?:[^\s/@:]*@|[^\s/@:]*:(?!\d+(?:[/?#]|$))[^\s'\"]*@)"
+)
 """What a URL says before its host: a name alone up to the first @, with a password up to the last (which may hold / and @)."""
-QUERY = re.compile(r"(?i)([?&][a-z_]*(?:password|passwd|secret|token|api_?key|signature|credential)[a-z_]*=)[^&\s'\"]+")
+QUERY = re.compile(
+    r"(?i)([?&#;](?:[\w.-]*(?:passw|passphrase|pwd|secret|token|signature|credential|(?:api|access|account|shared|private)[_-]?key)[\w.-]*"
+    r"|(?:[\w.-]*[_.-])?(?:sig|auth|authorization|key|pass|jwt))=)[^&\s'\"]+"
+)
+"""A secret in a URL's query or fragment, by its key: what AWS, Azure and Google sign by, OAuth's tokens, a database's password."""
 
 
 def without_password(text: str) -> str:
     """``text`` as it may be shown: no URL in it names a user, a password or a token any more."""
     return QUERY.sub(r"\1...", USER.sub(r"\g<scheme>", text))
+
+
+def showable(text: str) -> str:
+    """``text`` as it may be shown to a terminal: without passwords in URLs, and with nothing that a terminal obeys."""
+    return printable(without_password(text))
 
 
 def complaint(error: BaseException) -> str:
@@ -35,7 +47,7 @@ def complaint(error: BaseException) -> str:
         said = f"{error.filename}: {error.strerror}"
     else:
         said = " ".join(str(error).split()) or type(error).__name__
-    return shortened(printable(without_password(said)))
+    return shortened(showable(said))
 
 
 def shortened(line: str, longest: int = LONGEST_LINE) -> str:

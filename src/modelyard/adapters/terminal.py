@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from modelyard.adapters.pace import Pace, short
-from modelyard.printable import printable
+from modelyard.complaint import showable
 from modelyard.progress import Report
 
 STAGE = 20
@@ -87,7 +87,7 @@ def ahead(number: int, total: int, seconds: float | None) -> str:
 def stage_done(line: StageLine, out: Console) -> None:
     """One line that stays when a stage is over."""
     how = "cached" if line.cached else f"built in {_clock(line.seconds)}"
-    out.print(Text.assemble((f"{line.stage:<{STAGE}}", "bold"), (f"{how:<18}", "cyan" if line.cached else "green"), printable(line.metric)))
+    out.print(Text.assemble((f"{line.stage:<{STAGE}}", "bold"), (f"{how:<18}", "cyan" if line.cached else "green"), showable(line.metric)))
 
 
 @contextmanager
@@ -169,7 +169,7 @@ def show_summary(summary: Summary, out: Console) -> None:
     style = "bold green" if summary.decision.startswith("PROMOTE") else "bold red"
     for text, how in ((summary.decision, style), (summary.alias, ""), (summary.pages, "")):
         if text:
-            out.print(Text(printable(text), style=how))
+            out.print(Text(showable(text), style=how))
 
 
 def _stage_table(stages: Sequence[StageLine]) -> Table:
@@ -202,7 +202,7 @@ def _gate_table(gates: Sequence[GateLine]) -> Table:
 
 def escape(text: str) -> str:
     """Text of others for rich: no markup, nothing that a terminal obeys."""
-    return without_markup(printable(text))
+    return without_markup(showable(text))
 
 
 def _clip(text: str) -> str:

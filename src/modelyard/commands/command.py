@@ -19,7 +19,6 @@ from typer.core import TyperCommand
 
 from modelyard.child_server import ServerError
 from modelyard.exit_codes import BAD_INPUT, DONE, FAILED, code_of
-from modelyard.printable import printable
 
 
 class Command(TyperCommand):
@@ -75,9 +74,9 @@ def exit_code(program: Any, arguments: Sequence[str], name: str) -> int:
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         where = context.command_path if context else name
-        from modelyard.complaint import shortened
+        from modelyard.complaint import shortened, showable
 
-        said = shortened(printable(" ".join(error.format_message().split())))
+        said = shortened(showable(" ".join(error.format_message().split())))
         sys.stderr.write(f"{where}: {said}; see {where} --help\n")
         return BAD_INPUT
     return code or DONE
@@ -100,8 +99,10 @@ def repeated(words: Sequence[str], several: set[str]) -> Iterator[str]:
 
 
 def say(text: str, nl: bool = True) -> None:
-    """Print ``text``, which may be of others: characters that a terminal obeys are spelled."""
-    typer.echo(printable(text), nl=nl)  # noqa: TID251
+    """Print ``text``, which may be of others: characters that a terminal obeys are spelled, passwords in URLs left out."""
+    from modelyard.complaint import showable
+
+    typer.echo(showable(text), nl=nl)  # noqa: TID251
 
 
 def refuse(command: str, error: Exception) -> int:

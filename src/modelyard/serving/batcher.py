@@ -7,7 +7,6 @@ so its seed gives it the same text whoever else is served. Left out: priorities,
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import deque
@@ -18,12 +17,13 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from modelyard.log import logger
 from modelyard.model.inference.gallery import Gallery
 from modelyard.model.inference.generate import sample
 from modelyard.model.inference.slots import Slots
 from modelyard.serving.streamed_text import StreamedText
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 Reason = Literal["stop", "length", "content_filter", "cancelled", "error"]
 """Why an answer ended; ``content_filter`` is said behind the batcher, of what it decoded."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import pwd
 import socket
@@ -25,6 +24,7 @@ from typing import Any
 
 import psutil
 
+from modelyard.log import logger
 from modelyard.store.outage import StorageError
 from modelyard.store.storage import Storage
 
@@ -38,7 +38,7 @@ STARTTIME = 19
 _held: set[str] = set()
 """Ids of the claims that this process holds."""
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 class Claim:

@@ -18,6 +18,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_message, stop_
 
 import modelyard
 from modelyard.adapters.ray import LOOPBACK, is_on_this_machine, sessions
+from modelyard.log import logger
 
 # Read when Ray is imported or its processes start; the user's own values win.
 QUIET = {
@@ -44,7 +45,7 @@ STARTS = 3
 TOO_BUSY = ".*timed out during startup"
 """What Ray says of a node that did not start within its 30 s, which on a busy machine it may not."""
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 _session: Path | None = None
 """Where the cluster that this process started keeps its logs."""
 

@@ -7,16 +7,16 @@ asked for and waited for here, before anything else is placed. Left out: GPUs th
 
 from __future__ import annotations
 
-import logging
 import time
 
 from modelyard.adapters.ray import cluster, is_on_this_machine
 from modelyard.adapters.ray.fit import StageError, sigterm
 from modelyard.execution import Device, ExecutionConfig
+from modelyard.log import logger
 from modelyard.progress import PreemptedError
 
 LOOK_SECONDS = 1.0
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 def placed(execution: ExecutionConfig) -> ExecutionConfig:

@@ -10,7 +10,6 @@ SIGTERM to this process or to a rank ends the stage after its step, with a check
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
 import threading
@@ -24,6 +23,7 @@ from modelyard.adapters.ray.mailbox import Failure, News
 from modelyard.adapters.ray.rank import Job, one_line
 from modelyard.adapters.ray.watch import Verdict
 from modelyard.execution import Device
+from modelyard.log import logger
 from modelyard.progress import Report, Stop, request_stop
 
 POLL_SECONDS = 0.1
@@ -35,7 +35,7 @@ BACKEND_TIMEOUT_SECONDS = 1800
 # What a healthy rank sees when another one is gone; the other's own failure is the cause to name.
 PEER_LOST = ("Connection closed by peer", "Connection reset by peer", "ncclRemoteError")
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 _heard: threading.Event | None = None
 """What SIGTERM sets, while the main thread is in :func:`sigterm`."""
 

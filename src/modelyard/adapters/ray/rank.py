@@ -25,9 +25,10 @@ from modelyard.adapters.ray.watch import place_of, pulse_seconds
 from modelyard.complaint import complaint, first_error
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
+from modelyard.log import logger
 from modelyard.model.network import devices
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 REPORT_SECONDS = 0.2
 
 

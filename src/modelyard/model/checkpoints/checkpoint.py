@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from typing import Any, NamedTuple
 import torch.distributed as dist
 
 from modelyard.config import digest
+from modelyard.log import logger
 from modelyard.model.checkpoints import metadata_check, writer
 from modelyard.model.network import disks
 from modelyard.store.file_hash import sha256_file
@@ -28,7 +28,7 @@ from modelyard.store.file_hash import sha256_file
 COMPLETE = "complete.json"
 HASHING_THREADS = 8
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 class Save(NamedTuple):

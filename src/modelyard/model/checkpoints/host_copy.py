@@ -8,17 +8,18 @@ copying to it, until :func:`release`. On a CPU the copies go when they are writt
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from modelyard.log import logger
+
 ALIGNMENT = 64
 """Bytes; a multiple of every element's size."""
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 _buffer: Pinned | None = None
 _streams: dict[torch.device, torch.cuda.Stream] = {}
 _under_way: torch.cuda.Event | None = None

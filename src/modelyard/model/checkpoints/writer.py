@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import functools
-import logging
 import shutil
 import threading
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from typing import Any, NamedTuple
 import torch.distributed as dist
 
 from modelyard.complaint import complaint
+from modelyard.log import logger
 from modelyard.model.checkpoints import host_copy
 from modelyard.model.network import disks, parallel
 from modelyard.progress import StopError, beat
@@ -32,7 +32,7 @@ MIB = 1 << 20
 Part = Callable[[], None]
 Sealed = tuple[Path, Callable[[Any], None]]
 """A directory, and what is run on every rank's thread once all have written to it."""
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 class CheckpointError(RuntimeError):

@@ -11,7 +11,6 @@ padding), and kernels that skip what a mask or a window hides.
 
 from __future__ import annotations
 
-import logging
 from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any
@@ -22,9 +21,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from modelyard.log import logger
 from modelyard.model.network import context, onednn
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 SHORT = 512
 """Up to this many tokens bf16 training on a CPU materialises its scores; at 1,024 the flash kernel is faster again (docs/benchmarks.md)."""
 

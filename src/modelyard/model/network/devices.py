@@ -7,7 +7,6 @@ answer is made to agree. So a rank on the CPU of a machine with GPUs never mixes
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from pathlib import Path
@@ -17,11 +16,12 @@ import torch
 
 from modelyard.complaint import complaint
 from modelyard.execution import Device
+from modelyard.log import logger
 
 DRIVER = Path("/proc/driver/nvidia/version")
 """Where Linux says which NVIDIA driver is loaded."""
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 def settle(device: Device) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import gc
-import logging
 import os
 import tempfile
 from pathlib import Path
@@ -18,9 +17,10 @@ import torch
 import torch.distributed as dist
 
 from modelyard.execution import ExecutionConfig
+from modelyard.log import logger
 from modelyard.model.network import cpu_platform, devices, disks
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 class Layout(NamedTuple):

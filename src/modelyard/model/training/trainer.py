@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +20,7 @@ import torch.distributed as dist
 from modelyard import progress
 from modelyard.complaint import complaint
 from modelyard.execution import ExecutionConfig
+from modelyard.log import logger
 from modelyard.model.checkpoints import checkpoint, host_copy, mirror
 from modelyard.model.checkpoints.writer import CheckpointError, DiskFullError
 from modelyard.model.network import devices, disks, parallel
@@ -32,7 +32,7 @@ from modelyard.progress import PreemptedError, Report, Stop
 
 HISTORY = "history.jsonl"
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 class History:

@@ -6,7 +6,6 @@ was optimised; whether people would agree is the evals stage's question.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 import torch.distributed as dist
 
 from modelyard.formats.token_rows import PackedRows, TokenRows
+from modelyard.log import logger
 from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.sample_order import epoch_indices
@@ -25,7 +25,7 @@ from modelyard.posttrain.policy.rewards import sequence_kl
 from modelyard.posttrain.policy.rollout import Models, Rollout, SamplingConfig
 from modelyard.stats.estimate import bootstrap_mean
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 def finished(

@@ -10,11 +10,16 @@ from pathlib import Path
 import psutil
 import pytest
 
+from modelyard.adapters import terminal
 from modelyard.adapters.mlflow.registry import Candidate, Registry
 from modelyard.adapters.mlflow.server import tolerated
 from modelyard.adapters.mlflow.tracker import Tracker
 from modelyard.adapters.servers import ui
+from modelyard.adapters.terminal import StageLine
 from modelyard.child_server import HOST, die_with_parent, end, free_port, wait_for
+from modelyard.commands.app import main
+from modelyard.commands.command import say
+from modelyard.commands.tables import table
 from modelyard.complaint import complaint, without_password
 from modelyard.model.asked import Decoding
 from modelyard.model.endpoint import Endpoint
@@ -98,6 +103,21 @@ def test_ui_on_a_database_with_a_password_does_not_show_it_to_ps(tmp_path: Path,
         ("see 'http://a:secret@h/' and 'http://b:secret@i/'", "see 'http://h/' and 'http://i/'"),
         ("postgresql://h/db?user=ada&password=secret&sslmode=off", "postgresql://h/db?user=ada&password=...&sslmode=off"),
         ("http://h/v1?api_key=secret#m", "http://h/v1?api_key=..."),
+        ("http:/ada:secret@host/x: cannot be read", "http:/host/x: cannot be read"),  # as a path is written
+        ("https:/secret@host/x", "https:/host/x"),
+        ("extra argument(s) (s3://key:secret@bucket)", "extra argument(s) (s3://bucket)"),
+        (
+            "http://h/x?X-Amz-Credential=secret&X-Amz-Security-Token=secret&n=1",
+            "http://h/x?X-Amz-Credential=...&X-Amz-Security-Token=...&n=1",
+        ),
+        ("http://h/x?X-Amz-Signature=secret&sv=1&sig=secret%3D", "http://h/x?X-Amz-Signature=...&sv=1&sig=..."),
+        ("http://h/x?access-token=secret&pwd=secret&auth=secret&key=secret", "http://h/x?access-token=...&pwd=...&auth=...&key=..."),
+        ("http://h/x#access_token=secret&state=1", "http://h/x#access_token=...&state=1"),
+        ("http://h/x?AWSAccessKeyId=secret&api-key=secret", "http://h/x?AWSAccessKeyId=...&api-key=..."),
+        ("AccountName=a;AccountKey=secret==", "AccountName=a;AccountKey=..."),
+        ("http://h/x?design=1&author=2&keyword=3&monkey=4", "http://h/x?design=1&author=2&keyword=3&monkey=4"),
+        ("models:/tiny@production, runs:/1a/m@b, file:/a/b@c", "models:/tiny@production, runs:/1a/m@b, file:/a/b@c"),
+        ("sqlite:///a@b.db", "sqlite:///a@b.db"),
         ("http://host:8080/a@b", "http://host:8080/a@b"),
         ("s3://bucket/a@b", "s3://bucket/a@b"),
         ("models:/tiny@production", "models:/tiny@production"),
@@ -107,6 +127,28 @@ def test_ui_on_a_database_with_a_password_does_not_show_it_to_ps(tmp_path: Path,
 def test_text_with_urls_is_shown_without_their_passwords(text: str, shown: str) -> None:
     assert without_password(text) == shown
     assert complaint(ValueError(text)) == shown
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["verify", "tiny", f"s3://key:{SECRET}@bucket"],
+        ["compare", f"http://ada:{SECRET}@h/x", "y.jsonl"],
+        [f"http://ada:{SECRET}@h/x"],
+    ],
+)
+def test_command_that_refuses_a_word_does_not_say_its_password(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("modelyard")
+    assert SECRET not in said.out + said.err
+
+
+def test_what_commands_say_and_tabulate_holds_no_password(capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"http://ada:{SECRET}@h/x"
+    say(url + table(("place",), [(url,)]))
+    terminal.stage_done(StageLine("corpus", False, 1.0, url), terminal.console())
+    assert SECRET not in capsys.readouterr().out
 
 
 def test_endpoint_with_a_password_is_named_and_known_without_it() -> None:
