@@ -22,16 +22,15 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from modelyard.adapters.home import home
+from modelyard.adapters.home import home, opened
 from modelyard.adapters.ray import cluster as ray_cluster
 from modelyard.adapters.ray import train as ray_train
 from modelyard.adapters.ray.fit import StageError
 from modelyard.adapters.ray.rank import one_line
 from modelyard.adapters.servers.prefect_server import Address, prefect_server
 from modelyard.child_server import ServerError
-from modelyard.complaint import complaint, without_password
+from modelyard.complaint import complaint, showable, without_password
 from modelyard.exit_codes import BAD_INPUT, BLOCK, FAILED, HOLD, code_of
-from modelyard.printable import printable
 from modelyard.store.outage import StorageError
 from tasks.heartbeat import TAG, watch_heartbeats
 from tasks.release import GateError, HoldError
@@ -46,13 +45,14 @@ def run_from_terminal(file: str, overrides: Sequence[str], load: Callable[[str, 
         config = load(file, overrides)
     except ValueError as error:
         return fail(complaint(error), BAD_INPUT)
-    directory = home()
     judged = False
     quieten()
     try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        directory = opened()
+    except ValueError as error:
+        return fail(complaint(error), BAD_INPUT)
     except OSError as error:
-        return fail(f"MODELYARD_HOME {directory}: {error.strerror}", BAD_INPUT)
+        return fail(f"MODELYARD_HOME {home()}: {error.strerror}", BAD_INPUT)
     try:
         if os.environ.get("PREFECT_API_URL"):
             tagged(flow, config)
@@ -71,7 +71,7 @@ def run_from_terminal(file: str, overrides: Sequence[str], load: Callable[[str, 
         judged = True
         return fail(str(error), HOLD if isinstance(error, HoldError) else BLOCK)
     except Exception as error:
-        said = without_password(str(error)) if isinstance(error, StageError | ServerError | StorageError) else one_line(error)
+        said = str(error) if isinstance(error, StageError | ServerError | StorageError) else one_line(error)
         return fail(said, code_of(error))
     finally:
         ray_train.release(wait=False)
@@ -117,5 +117,5 @@ def drain() -> None:
 
 def fail(message: str, code: int = FAILED) -> int:
     """Say it on standard error; the exit code."""
-    sys.stderr.write(f"{printable(message)}\n")
+    sys.stderr.write(f"{showable(message)}\n")
     return code

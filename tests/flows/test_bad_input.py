@@ -145,11 +145,12 @@ NOWHERE = "http://127.0.0.1:9"
     ("environment", "overrides", "expected", "message"),
     [
         ({"MODELYARD_HOME": "file/home"}, [], BAD_INPUT, "/file/home: Not a directory"),
+        ({"MODELYARD_HOME": "a?b"}, [], BAD_INPUT, "/a?b: a path with a ? cannot be a home"),
         ({}, ["execution.scratch=file/scratch"], BAD_INPUT, "/file is no directory"),
         ({"MLFLOW_TRACKING_URI": NOWHERE}, [], FAILED, f"MLFLOW_TRACKING_URI {NOWHERE}: nobody answers"),
         ({"PREFECT_API_URL": f"{NOWHERE}/api"}, [], FAILED, f"PREFECT_API_URL {NOWHERE}/api: nobody answers"),
     ],
-    ids=["home", "scratch", "mlflow", "prefect"],
+    ids=["home", "home-name", "scratch", "mlflow", "prefect"],
 )
 def test_line_whose_surroundings_are_amiss_names_what_to_change(directory, monkeypatch, capfd, environment, overrides, expected, message):
     monkeypatch.chdir(directory)

@@ -71,9 +71,8 @@ def withdrawn(book: Book, user: str) -> list[str]:
 
 def default_book(written_by: str = "") -> str:
     """URL of this machine's database; ValueError where it must have been ``written_by`` a command and is not there."""
-    from modelyard.adapters.home import home
+    from modelyard.adapters.home import home, opened
 
     if written_by and not (home() / DATABASE).is_file():
         raise ValueError(f"{home() / DATABASE}: no such file; {written_by} writes it")
-    home().mkdir(parents=True, exist_ok=True, mode=0o700)
-    return f"sqlite:///{home() / DATABASE}"
+    return f"sqlite:///{opened() / DATABASE}"

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from modelyard.adapters.home import home
+from modelyard.adapters.home import opened
 from modelyard.adapters.servers.prefect_server import starting
 from modelyard.child_server import ServerError
 from modelyard.commands.project import part
@@ -34,7 +34,6 @@ def begin(server: ExitStack, config: str, overrides: Sequence[str]) -> None:
     try:
         part("flows.pipeline_config").load_pipeline(config, overrides)
         if not os.environ.get("PREFECT_API_URL"):
-            home().mkdir(parents=True, exist_ok=True, mode=0o700)
-            server.enter_context(starting(home() / "prefect"))
+            server.enter_context(starting(opened() / "prefect"))
     except (ValueError, OSError, ServerError):
         pass

@@ -156,14 +156,14 @@ def elsewhere(name: str, directory: Path, command: str, most: int, content_filte
     """
     from contextlib import ExitStack
 
-    from modelyard.adapters.home import home
+    from modelyard.adapters.home import opened
     from modelyard.child_server import started_engine
     from modelyard.serving.served_model import Reader, ServedModel
     from modelyard.serving.upstream import Upstream
 
     reader = Reader.of_directory(directory)
     with ExitStack() as running:
-        url = running.enter_context(started_engine(command, directory, home() / f"engine-{reader.weights[:16]}.log"))
+        url = running.enter_context(started_engine(command, directory, opened() / f"engine-{reader.weights[:16]}.log"))
         upstream = Upstream(url, reader.encoder.decode, most)
         upstream.end = running.pop_all().close
     return ServedModel(name, reader, upstream, content_filter, version)

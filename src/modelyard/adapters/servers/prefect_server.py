@@ -25,6 +25,7 @@ from typing import IO, NamedTuple
 
 import psutil
 
+from modelyard.adapters.home import private
 from modelyard.child_server import HOST, START_SECONDS, ServerError, die_with_parent, end, free_port, healthy
 
 PORT = 4200
@@ -48,7 +49,7 @@ def starting(home: Path) -> Iterator[None]:
     What takes time at the start of a run can go on meanwhile. Raises ServerError.
     """
     home = home.absolute()
-    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private(home)
     with _locked(home / "clients.lock", fcntl.LOCK_SH):
         with _locked(home / "start.lock", fcntl.LOCK_EX):
             auth_string(home)

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import psutil
 
+from modelyard.adapters.home import private
 from modelyard.adapters.servers.ports import PORTS
 from modelyard.adapters.servers.service_definitions import ALL, Service, Yard
 from modelyard.child_server import HOST, ServerError, end
@@ -41,8 +42,7 @@ def running(
     check_environment()
     brief = tempfile.TemporaryDirectory(prefix="modelyard-", ignore_cleanup_errors=True)
     yard = Yard(directory.absolute(), ports, Path(brief.name))
-    yard.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    yard.directory.chmod(0o700)
+    private(yard.directory)
     processes: dict[str, subprocess.Popen[bytes]] = {}
     offspring: dict[str, list[psutil.Process]] = {}
     addresses = yard.environment(names)

@@ -10,11 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from modelyard.adapters.home import home
+from modelyard.adapters.home import home, private
 from modelyard.adapters.mlflow.server import tracking_uri
 from modelyard.adapters.servers.prefect_server import AUTH, prefect_server
 from modelyard.child_server import HOST, ServerError, die_with_parent, end, free_port, interruptible, wait_for
-from modelyard.complaint import without_password
+from modelyard.complaint import showable, without_password
 
 MLFLOW_PORT = 5000
 
@@ -24,7 +24,7 @@ def named_pages() -> str:
     prefect, mlflow = os.environ.get("PREFECT_API_URL", ""), tracking_uri()
     if not prefect or not mlflow.startswith("http"):
         return ""
-    return without_password(f"Prefect  {prefect.removesuffix('/api')}\nMLflow   {mlflow}\n")
+    return showable(f"Prefect  {prefect.removesuffix('/api')}\nMLflow   {mlflow}\n")
 
 
 def show(prefect_home: Path, mlflow_uri: str) -> int:
@@ -44,7 +44,7 @@ def show(prefect_home: Path, mlflow_uri: str) -> int:
         "1",
     ]
     log = prefect_home.parent / "mlflow-server.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
+    private(log.parent)
     with open(log, "ab") as output:
         # its job runner outlives the server; the URI may hold a password, which a list of processes must not show
         environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_BACKEND_STORE_URI": mlflow_uri}
@@ -52,7 +52,7 @@ def show(prefect_home: Path, mlflow_uri: str) -> int:
     try:
         with prefect_server(prefect_home) as prefect:
             wait_for(f"http://{HOST}:{port}/health", mlflow, log, "MLflow server")
-            sys.stdout.write(f"Prefect  {prefect.page}  asks for what {prefect_home / AUTH} holds\n")
+            sys.stdout.write(showable(f"Prefect  {prefect.page}  asks for what {prefect_home / AUTH} holds\n"))
             sys.stdout.write(f"MLflow   http://{HOST}:{port}\nCtrl-C ends both.\n")
             sys.stdout.flush()
             return mlflow.wait()
