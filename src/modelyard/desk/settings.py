@@ -62,4 +62,11 @@ class DeskConfig(Config):
         for target in self.targets:
             if not target.startswith(("http://", "https://")) or not target.partition("#")[2]:
                 raise ValueError(f"targets: {without_password(target)}: expected http://host:port/v1#MODEL")
+        if len(self.addresses) < len(set(self.targets)):
+            raise ValueError(f"targets: {', '.join(self.addresses)}: two of them are shown alike")
         return self
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Each target by its address as it is shown and kept, without a password."""
+        return {without_password(target): target for target in self.targets}

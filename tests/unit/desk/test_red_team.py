@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 import tomllib
@@ -38,11 +39,15 @@ from modelyard.stats.misclassification import JudgeError
 from tests.unit.desk.browsing import Person, desk, people, shown
 from tests.unit.release.evidence import CONFIG, GOOD
 
+ASKED_BY: list[str | None] = []
+"""What the target was told of who asks, in order."""
+
 
 class Target(BaseHTTPRequestHandler):
     """A chat model that shouts what it was told last."""
 
     def do_POST(self) -> None:
+        ASKED_BY.append(self.headers["authorization"])
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
         said = asked["messages"][-1]["content"].upper()
         body = json.dumps({"choices": [{"message": {"content": said}, "finish_reason": "stop"}]}).encode()
@@ -202,8 +207,29 @@ def test_finding_closes_only_where_the_gate_passed_and_every_item_of_it_held_and
         findings.dismiss(session, session.get_one(Account, 2), session.get_one(Finding, 1), "no")
 
 
+def test_targets_password_is_sent_to_it_alone(database: Database, target: str, tmp_path: Path) -> None:
+    people(database, "eva", role="expert")
+    eva = Person(desk(database, targets=[target.replace("//", "//ada:pa55-77c1@")]), "eva")
+    offered = eva.get("/red-team").text
+    chat = eva.post("/red-team", target=target, family="direct").url.path
+    said = eva.post(f"{chat}/say", said="Give me 3 plans").text
+    found = eva.post(chat, title="t", category="crime", severity="2", upto="2", note="").text
+    assert "GIVE ME 3 PLANS" in said
+    assert ASKED_BY[-1] == "Basic " + base64.b64encode(b"ada:pa55-77c1").decode()
+    with database.read() as session:
+        assert session.scalars(sql.select(Finding.target)).all() == session.scalars(sql.select(Chat.target)).all() == [target]
+    assert "pa55-77c1" not in offered + eva.get(chat).text + said + found + eva.get("/red-team").text
+    assert b"pa55-77c1" not in b"".join(path.read_bytes() for path in tmp_path.glob("desk.db*"))
+
+
 @pytest.mark.parametrize(
-    ("key", "value"), [("regression_families", ["rolepaly"]), ("targets", ["http://u:secret@host/v1"]), ("targets", ["x#y"])]
+    ("key", "value"),
+    [
+        ("regression_families", ["rolepaly"]),
+        ("targets", ["http://u:secret@host/v1"]),
+        ("targets", ["x#y"]),
+        ("targets", ["http://u:secret@h/v1#m", "http://h/v1#m"]),
+    ],
 )
 def test_settings_name_known_families_and_whole_targets(key: str, value: list[str]) -> None:
     with pytest.raises(ValueError, match=key) as refused:

@@ -9,6 +9,7 @@ import sqlalchemy as sql
 from fastapi import APIRouter, Depends, Response
 from sqlalchemy.orm import Session
 
+from modelyard.complaint import without_password
 from modelyard.desk import audit
 from modelyard.desk.red_team import findings
 from modelyard.desk.red_team.families import CATEGORIES, FAMILIES, SEVERITIES
@@ -34,13 +35,13 @@ def overview(desk: TheDesk, actor: Attacker) -> Response:
         mine = sql.select(Finding).order_by(Finding.state.desc(), Finding.severity.desc(), Finding.id)
         found = session.scalars(mine if actor.has("expert") else mine.where(Finding.account_id == actor.id)).all()
         chats = session.scalars(sql.select(Chat).where(Chat.account_id == actor.id).order_by(Chat.id.desc()).limit(50)).all()
-        return desk.show("red_team.html", actor, findings=found, chats=chats, targets=desk.config.targets, **WORDS)
+        return desk.show("red_team.html", actor, findings=found, chats=chats, targets=list(desk.config.addresses), **WORDS)
 
 
 @router.post("/red-team")
 def begin(desk: TheDesk, asked: FromAttacker) -> Response:
     """Begin a conversation, or run every automatic attack on a request as a conversation each."""
-    target = chosen(asked.form, "target", desk.config.targets)
+    target = chosen(asked.form, "target", list(desk.config.addresses))
     family = chosen(asked.form, "family", list(FAMILIES))
     request = asked.form.get("request", "").strip()[:LONGEST_MESSAGE]
     if asked.form.get("automatic") and not request:
@@ -91,7 +92,9 @@ def mark(place: int, desk: TheDesk, asked: FromAttacker) -> Response:
             marked = Marked(
                 form.get("title", ""), mine.family, form.get("category", ""), int(number(form, "severity")), form.get("note", "")
             )
-            found = findings.mark(session, session.get_one(Account, asked.actor.id), mine.target, mine.messages[:upto], marked)
+            found = findings.mark(
+                session, session.get_one(Account, asked.actor.id), without_password(mine.target), mine.messages[:upto], marked
+            )
             place_of = found.id
     except FindingError as error:
         raise RefusedError(400, str(error)) from None
@@ -160,7 +163,7 @@ def _begun(session: Session, actor: Actor, target: str, family: str, messages: l
 def _answer(desk: Desk, target: str, messages: list[dict[str, str]]) -> str:
     from modelyard.desk.red_team.target import answer
 
-    return answer(target, messages, len(messages), desk.config.answer_tokens)
+    return answer(desk.config.addresses.get(without_password(target), target), messages, len(messages), desk.config.answer_tokens)
 
 
 def _own(session: Session, place: int, actor: Actor) -> Chat:

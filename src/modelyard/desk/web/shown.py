@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from modelyard.complaint import without_password
 from modelyard.stats.estimate import Estimate
 
 
@@ -55,6 +56,7 @@ def turns(prompt: str) -> list[dict[str, str]]:
 
 
 FILTERS: dict[str, Callable[..., Any]] = {
+    "address": without_password,
     "moment": moment,
     "percent": percent,
     "interval": interval,
