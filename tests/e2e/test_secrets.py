@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from modelyard.store.inputs import expand
 from modelyard.store.storage import Storage
 from tests.e2e.running import SECRETS
 
@@ -51,9 +52,19 @@ def test_run_leaves_no_secret_anywhere(finished):
         (directory / "planted").unlink()
 
 
-@pytest.mark.parametrize("url", ["s3://key:secret@bucket/store", "s3://key@bucket"])
-def test_credentials_in_a_store_url_are_refused_without_being_said(url):
+@pytest.mark.parametrize(
+    ("opened", "url"),
+    [
+        (Storage, "s3://key:secret@bucket/store"),
+        (Storage, "s3://key@bucket"),
+        (expand, "s3://key:secret@bucket/documents.jsonl"),
+        (expand, "https://key:secret@127.0.0.1:9/documents.jsonl"),
+        (expand, "https://127.0.0.1:9/documents.jsonl?sig=secret"),
+        (expand, "https://127.0.0.1:9/documents.jsonl?X-Amz-Signature=secret"),
+    ],
+)
+def test_credentials_in_a_url_are_refused_without_being_said(opened, url):
     with pytest.raises(ValueError, match="credentials come from the environment") as caught:
-        Storage(url)
+        opened(url)
     assert "secret" not in str(caught.value)
     assert "key" not in str(caught.value)

@@ -60,5 +60,9 @@ def test_search_finds_what_it_looks_for(source):
     assert findings(source, "x") == [f"x: {source.split('(')[0]}"]
 
 
+def test_every_logger_of_ours_logs_what_may_be_shown():
+    assert [str(path) for path in sources() if "logging.getLogger(__name__)" in path.read_text("utf-8")] == []
+
+
 def test_no_code_of_ours_listens_on_every_interface():
     assert [str(path) for path in sources() if "0.0.0.0" in path.read_text("utf-8")] == []

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from modelyard.complaint import complaint
+from modelyard.complaint import complaint, without_password
 from modelyard.store.outage import StorageRefusedError, patiently
 from modelyard.store.storage import Storage
 from modelyard.whole_file import require_regular
@@ -35,9 +35,13 @@ def _is_local(url: str) -> bool:
 
 
 def _opened(url: str) -> tuple[Any, str]:
-    """The filesystem of ``url`` and the path in it. Raises StorageRefusedError for a scheme that nobody here reads."""
+    """The filesystem of ``url`` and the path in it. Raises StorageRefusedError for a scheme that nobody here reads, and for a secret in it,
+    which would stand in manifests and on cards.
+    """
     import fsspec
 
+    if not _is_local(url) and (said := without_password(url)) != url:
+        raise StorageRefusedError(f"{said}: credentials come from the environment, not from a URL")
     try:
         if url.startswith("s3://"):
             storage = Storage(url)

@@ -9,7 +9,7 @@ place. The libraries' own retries are switched off (see ``store/storage.py``): t
 from __future__ import annotations
 
 import errno
-import logging
+import json
 import re
 import shutil
 import time
@@ -20,6 +20,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_e
 from tenacity.stop import stop_base
 
 from modelyard.complaint import complaint
+from modelyard.log import logger
 
 T = TypeVar("T")
 
@@ -28,7 +29,7 @@ PATIENCE_SECONDS = 120.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 10.0
 REFUSED = {
     "AccessDenied", "AccountProblem", "AllAccessDisabled", "ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "InvalidToken",
-    "NotSignedUp", "RequestTimeTooSkewed", "SignatureDoesNotMatch", "TokenRefreshRequired", "403", "400",
+    "NotSignedUp", "RequestTimeTooSkewed", "SignatureDoesNotMatch", "TokenRefreshRequired", "403", "401", "400",
 }  # fmt: skip
 """400: what a HEAD says of an expired token, since it has no room for a code."""
 PASSING = {
@@ -39,7 +40,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 FINAL_BOTO = ("NoCredentialsError", "PartialCredentialsError", "ParamValidationError", "InvalidRegionError", "NoRegionError")
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 class StorageError(OSError):
@@ -142,11 +143,13 @@ def _failure(state: RetryCallState) -> BaseException:
 
 
 def code_of(error: BaseException) -> str:
-    """The S3 error code behind ``error`` (``SlowDown``), or an empty string."""
+    """The S3 error code behind ``error`` (``SlowDown``), the status of an HTTP answer (``403``), or an empty string."""
     for one in (error, error.__cause__):
         response: Any = getattr(one, "response", None)
         if isinstance(response, dict):
             return str(response.get("Error", {}).get("Code", ""))
+        if status := getattr(response, "status_code", None):
+            return str(status)
     return ""
 
 
@@ -154,7 +157,12 @@ def passes(error: BaseException) -> bool:
     """Whether a remote store may well answer the same request in a while."""
     if code := code_of(error):
         return code in PASSING or (code.isdigit() and (int(code) >= 500 or int(code) in (408, 429)))
-    return not is_refusal(error) and number_of(error) not in FULL and type(error).__name__ not in FINAL_BOTO
+    return not is_refusal(error) and not is_no_place(error) and number_of(error) not in FULL and type(error).__name__ not in FINAL_BOTO
+
+
+def is_no_place(error: BaseException) -> bool:
+    """Whether the library refuses the name itself (``hf://x``), before it asks anybody. An answer that was cut is a ValueError too."""
+    return isinstance(error, (ValueError, NotImplementedError)) and not isinstance(error, (OSError, UnicodeError, json.JSONDecodeError))
 
 
 def is_refusal(error: BaseException) -> bool:

@@ -17,8 +17,12 @@ from contextlib import contextmanager, suppress
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from modelyard.log import logger
+
 LEASE_SECONDS = 60.0
 POLL_SECONDS = 0.1
+
+_log = logger(__name__)
 
 
 class LockLostError(RuntimeError):
@@ -33,8 +37,13 @@ def locked(client: MlflowClient, name: str, lease: float = LEASE_SECONDS) -> Ite
     """
     lock, owner = f"{name}.lock", f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex}"
     seen, since = None, 0.0
+    told = False
     while not _taken(client, lock, owner):
         holder = _owner(client, lock)
+        if holder and not told:
+            process = " on ".join(reversed(holder.rsplit("-", 2)[:2]))
+            _log.warning("%s: process %s moves its aliases; waiting for it, for up to %.0f s if it is gone", name, process, lease)
+            told = True
         if holder != seen:
             seen, since = holder, time.monotonic()
         elif holder is not None and time.monotonic() - since > lease:

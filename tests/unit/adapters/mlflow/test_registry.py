@@ -1,5 +1,7 @@
 """Aliases move only as decisions say, and a second registration changes nothing. Real MLflow on SQLite."""
 
+import os
+import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -142,9 +144,14 @@ def test_registry_two_releases_racing_leave_one_winner_and_a_clear_loser(registr
     assert registry.alias("candidate").tags["policy"] == winner
 
 
-def test_registry_lock_of_a_dead_holder_is_taken_over_and_the_late_holder_stops(registry: Registry) -> None:
+def test_registry_lock_of_a_dead_holder_is_waited_for_aloud_and_taken_over_and_the_late_holder_stops(
+    registry: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
     with locked(registry.client, registry.name) as first:
-        with locked(registry.client, registry.name, lease=0.2) as second:
+        assert caplog.messages == []
+        with locked(registry.client, registry.name, lease=1.0) as second:
+            process = f"process {os.getpid()} on {socket.gethostname()}"
+            assert caplog.messages == [f"{registry.name}: {process} moves its aliases; waiting for it, for up to 1 s if it is gone"]
             second()
             with pytest.raises(LockLostError, match="another release took the lock"):
                 first()
