@@ -13,6 +13,7 @@ import io
 import json
 import os
 import re
+import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -26,8 +27,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
+from modelyard.adapters.mlflow.registry import Registry
 from modelyard.commands.app import main, program
 from modelyard.exit_codes import BAD_INPUT, BLOCK
+from modelyard.store.artifacts import Store
+from tests.worlds.line import GATES, SOURCES, Literals, make, make_line
 
 ROOT = Path(__file__).parents[2]
 EACH = settings(
@@ -137,6 +141,21 @@ COMMANDS = {
     "init": Row("> ~--start ? ~--model <weights> ~--name ?"),
 }
 SERVE_UNTIL_INTERRUPTED = {"ui", "services"}
+
+
+RELEASED = {
+    "lineage": Row("line ~--against # ~--store {store} ~--json >"),
+    "verify": Row("line ~--store {store} ~--public-key <records>"),
+    "verify STORE": Row("{store}"),
+    "summary": Row("line --out > ~--answers <pipeline> ~--store {store}"),
+    "claims": Row("line --out > ~--producer ? ~--store {store}"),
+    "rollback": Row("line # --name ? --reason ?"),
+    "prune": Row("~--older-than # ~--store {store} ~--scratch > ~--delete"),
+    "invalidates": Row("plays ~--store {store} ~--json >"),
+}
+"""Rows of what asks a registry and a store, whose files and tags are drawn too; ``{store}`` is its URL."""
+MISSHAPEN: tuple[object, ...] = ([], {}, [1], {"gates": [1]}, {"gates": None}, [{"package": "p"}], 3, None, "text")
+TAGS = ("decision", "policy", "results", "decision_artifact", "decision_manifest", "export", "export_manifest", "opponent", "corpus")
 
 
 class Case(NamedTuple):
@@ -268,6 +287,57 @@ def test_command_of_every_value_ends_in_order_and_leaves_nothing_behind(name: st
             (place / path).parent.mkdir(exist_ok=True)
             (place / path).write_bytes(data)
         holds(place, (*command_of(name), *case.words))
+
+    campaign()
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry in which nothing is yet, to be copied."""
+    home = tmp_path_factory.mktemp("home")
+    Registry(f"sqlite:///{home}/mlflow.db", "").client.search_registered_models()
+    return home
+
+
+def release(place: Path, home: Path, decision: object, sources: object, tags: dict[str, str | None]) -> str:
+    """A store and a registry with one version that serves, whose files and tags hold what they should not; the store's URL."""
+    shutil.copytree(home, place / "home")
+    store, uri = Store(f"file://{place}/store", str(place / "scratch")), f"sqlite:///{place}/home/mlflow.db"
+    made = make_line(store, sources=sources)
+    made["decision"] = make(
+        store, "decision", Literals(seed=7), {"decision.json": decision}, results=made["results"], corpus=made["corpus"]
+    )
+    registry = Registry(uri, "line")
+    registry.client.create_registered_model("line")
+    refs = {f"{name}_manifest": made[name].manifest for name in ("decision", "export")}
+    refs |= {"decision_artifact": made["decision"].ref, "decision": "PROMOTE", "opponent": "none", "corpus": made["corpus"].ref}
+    kept = {**refs, **{name: made[name].ref for name in ("policy", "results", "export")}, **tags}
+    source = str(Path(store.storage.root) / made["export"].ref)
+    registry.client.create_model_version("line", source, tags={key: value for key, value in kept.items() if value is not None})
+    registry.client.set_registered_model_alias("line", "production", "1")
+    return store.storage.url
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_command_of_a_release_whose_files_and_tags_are_anything_ends_in_order(
+    name: str, place: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = {"gates": GATES, "verdict": "PROMOTE"}
+    lost = st.dictionaries(st.sampled_from(TAGS), st.none() | st.sampled_from(("", "x", "a/b", "a/b/c", "../x", "none'")), max_size=1)
+
+    @settings(EACH, max_examples=12)
+    @given(cases(RELEASED[name]), st.sampled_from((whole, *MISSHAPEN)), st.sampled_from((SOURCES, *MISSHAPEN)), lost)
+    def campaign(case: Case, decision: object, sources: object, tags: dict[str, str | None]) -> None:
+        world = Path(tempfile.mkdtemp(dir=place))  # MLflow keeps a database open
+        monkeypatch.setenv("MODELYARD_HOME", str(world / "home"))
+        url = release(world, home, decision, sources, tags)
+        for path, data in case.files.items():
+            (place / path).parent.mkdir(exist_ok=True)
+            (place / path).write_bytes(data)
+        words = (name.split()[0], *(word.replace("{store}", url) for word in case.words))
+        code, error = said(words)
+        assert code in range(BLOCK + 1), (code, error)
+        assert code != BAD_INPUT or error.count("\n") == 1, error
 
     campaign()
 
