@@ -18,7 +18,12 @@ SECRETS = {
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "PGPASSWORD", "PREFECT_API_AUTH_STRING", "RAY_AUTH_TOKEN")
 }
 """Every run has these in its environment; none of them may be found in anything that it leaves."""
-ENVIRONMENT = {**os.environ, **SECRETS, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "COLUMNS": "200"}
+ENVIRONMENT = {
+    **{key: value for key, value in os.environ.items() if key != "MODELYARD_DATA"},
+    **SECRETS,
+    "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}",
+    "COLUMNS": "200",
+}
 PIPELINE = ["-m", "modelyard", "run"]
 PRETRAIN = [
     "-c",

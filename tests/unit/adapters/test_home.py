@@ -30,6 +30,7 @@ def mode(place: Path) -> int:
 def test_home_that_is_opened_is_its_users_alone(opener: str, there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = tmp_path / "home"
     monkeypatch.setenv("MODELYARD_HOME", str(place))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     if there:
         place.mkdir(mode=0o755)
         place.chmod(0o755)
@@ -54,6 +55,7 @@ def test_home_without_a_name_is_the_default(tmp_path: Path, monkeypatch: pytest.
 def test_every_home_has_databases_of_its_own_or_is_refused_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     for name in ("h", "h#x", "h%x", "h%20x", "h x", "h&x;y"):
         monkeypatch.setenv("MODELYARD_HOME", str(tmp_path / name))
         Book(default_book())
