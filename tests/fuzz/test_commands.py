@@ -318,7 +318,7 @@ def release(place: Path, home: Path, decision: object, sources: object, tags: di
     return store.storage.url
 
 
-@pytest.mark.parametrize("name", RELEASED)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in ("lineage", "verify") else pytest.mark.slow) for name in RELEASED])
 def test_command_of_a_release_whose_files_and_tags_are_anything_ends_in_order(
     name: str, place: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -81,9 +81,9 @@ def verify_release(model: str, url: str | None, trusted: Any) -> int:
     with answering(tracking_uri()):
         name, version = registered(model)
         registry = Registry(tracking_uri(), name)
-        problems = of_release(registry, version, store_of(registry, version, url), trusted)
         for key in EVERY_VERSION:
             registry.tag(version, key)
+        problems = of_release(registry, version, store_of(registry, version, url), trusted)
     if not trusted and "signature" in version.tags:
         say("signed; --public-key or --certificates checks the signature")
     return said(f"{name} version {version.version}", problems)
