@@ -39,11 +39,11 @@ class FileImages:
 
     def __init__(self, folder: Path, source: str, licence: str, asked: NearCopies) -> None:
         """``asked``: the images of benchmarks, which nothing may be trained on."""
+        from scipy.cluster.hierarchy import DisjointSet
+
         self.folder, self.source, self.licence, self.asked = folder, source, licence, asked
         self.named: dict[str, Named] = {}
         """By id."""
-        from scipy.cluster.hierarchy import DisjointSet
-
         self._groups = DisjointSet()
         """Ids of images that are nearly copies of each other, or that one prompt shows."""
         self._found: dict[str, str | UselessError] = {}

@@ -172,8 +172,10 @@ def _own(sets: Sets, config: FeedbackConfig, file: FeedbackFile, roots: str | Se
         if file.also_prompts:
             prompts.add(entry, place)
         if len(opinions[_about(entry)]) > 1:
-            sets.drop(entry.id, "contradicted", entry.where)
-            continue
+            if entry.rater:
+                sets.drop(entry.id, "contradicted", entry.where)
+                continue
+            sets.counts["disagreed"] += 1  # they may be several people, whose disagreement is what a model is to learn
         if entry.ranks or entry.label is not None:
             _rated(sets, config, file, entry, place)
         else:
@@ -189,7 +191,7 @@ def _own(sets: Sets, config: FeedbackConfig, file: FeedbackFile, roots: str | Se
 
 
 def _opinions(entries: Iterable[Entry]) -> Mapping[str, set[object]]:
-    """What each rater (those without a name are one) said of an answer, or of the order of the same answers."""
+    """What each rater (those without a name together) said of an answer, or of the order of the same answers."""
     found: dict[str, set[object]] = defaultdict(set)
     for entry in entries:
         places = sorted(set(entry.ranks))

@@ -224,8 +224,8 @@ def test_rater_who_orders_the_same_answers_in_two_ways_is_counted_and_others_may
     rows = [pair, swapped, *named, {"prompt": "Q", "chosen": "good", "rejected": "worse"}]
     nobody = {"held_out": 0.0, "gold": 0.0, "held_out_raters": 0.0}
     metrics, _, comparisons, _ = run(config(file(tmp_path, "own", "pairs", rows), splits=nobody), tmp_path)
-    assert [one.rater for one in comparisons] == ["a", "b", ""]
-    assert metrics["feedback/dropped/contradicted"] == 4
+    assert [one.rater for one in comparisons] == ["", "", "a", "b", ""]
+    assert (metrics["feedback/dropped/contradicted"], metrics["feedback/disagreed"]) == (2, 2)
 
 
 @pytest.mark.parametrize(
