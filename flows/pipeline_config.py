@@ -195,7 +195,7 @@ class ConfigFile(Config):
 
 Given = Annotated[PipelineConfig, WithJsonSchema({"title": "PipelineConfig", "type": "object"})] | ConfigFile
 """What a flow is given: the line, or its file with overrides. The form in Prefect's UI shows a whole line as one object, whose keys
-``modelyard schema`` explains: making their schema for every flow took a second of each start."""
+``modelyard schema`` explains: their own schema would be made anew for every flow at each start."""
 
 
 def resolve(config: Given) -> PipelineConfig:

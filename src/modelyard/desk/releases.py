@@ -65,9 +65,9 @@ class Releases:
 
     def card(self, version: str) -> str:
         """The page that describes a candidate, with the signature where there is one. Raises ValueError."""
-        decided = self._decided(version)
         from modelyard.release.card.model_card import FILE
 
+        decided = self._decided(version)
         return self.store.read(self._signed(decided) or decided, FILE).decode()
 
     def flipped(self, version: str) -> list[Flipped]:

@@ -98,6 +98,8 @@ def in_common(old: Grouped, new: Grouped) -> tuple[Grouped, Grouped]:
 def _one(
     name: str, old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]], tolerance: float, level: float, seed: int
 ) -> Comparison:
+    from scipy.stats import norm
+
     ids = [{str(entry.get("benchmark_id", "")) for entry in side} for side in (old, new)]
     if ids[0] != ids[1] or len(ids[0]) > 1:
         raise ValueError(
@@ -121,8 +123,6 @@ def _one(
     spread = float(difference.std(ddof=1)) if len(items) > 1 else 0.0
     if binary:  # no flips seen is not no variance: one flip in n bounds what could have been seen
         p, spread = mcnemar(len(gained), len(lost)), max(spread, 1 / math.sqrt(len(items)))
-    from scipy.stats import norm
-
     power = float(norm.isf(level / 2) + norm.ppf(POWER))
     return Comparison(
         benchmark=name,

@@ -209,6 +209,7 @@ def _axes(best: Array, logs: Array) -> Array:
 
 def _minimise(start: Array, logs: Array, target: Array, weights: Array, axes: Array, tolerance: float = 1e-5) -> tuple[Array, float]:
     """The best five numbers, searched from ``start`` along ``axes`` [5, 5], and their weighted Huber loss in units of DELTA^2."""
+    from scipy.optimize import minimize
 
     def objective(moved: Array) -> tuple[float, Array]:
         value, gradient = _log_loss(start + axes @ moved, logs)
@@ -216,8 +217,6 @@ def _minimise(start: Array, logs: Array, target: Array, weights: Array, axes: Ar
         slope = np.clip(residual, -1, 1)
         huber = 0.5 * slope**2 + np.abs(residual) - np.abs(slope)  # a far residual is never squared: that overflows
         return float((weights * huber).sum()), ((weights * slope / DELTA) @ gradient) @ axes
-
-    from scipy.optimize import minimize
 
     result = minimize(objective, np.zeros(5), jac=True, method="L-BFGS-B", options={"maxiter": 500, "ftol": tolerance})
     return start + axes @ result.x, float(result.fun)

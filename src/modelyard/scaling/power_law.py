@@ -96,6 +96,8 @@ class Forecast(NamedTuple):
 
 def fit(points: Sequence[Point]) -> PowerLaw:
     """Least relative squares for (a, b, c) with a, c >= 0 and b < 0. Needs three runs of different compute; raises ValueError otherwise."""
+    from scipy.optimize import minimize_scalar
+
     distinct = len({point.compute for point in points})
     if distinct < 3:
         raise ValueError(f"a power law with a constant needs at least 3 runs of different compute, got {distinct}")
@@ -110,8 +112,6 @@ def fit(points: Sequence[Point]) -> PowerLaw:
 
     best = int(solve(EXPONENTS)[2][0].argmin())
     bracket = (float(EXPONENTS[min(best + 1, len(EXPONENTS) - 1)]), float(EXPONENTS[max(best - 1, 0)]))
-    from scipy.optimize import minimize_scalar
-
     objective = minimize_scalar(lambda b: float(solve(np.array([b]))[2][0, 0]), bounds=bracket, method="bounded", options={"xatol": 1e-10})
     b = float(objective.x)
     a, c, _ = solve(np.array([b]))
@@ -177,6 +177,8 @@ def steepening(points: Sequence[Point], noise_floor: float) -> float:
 
     The residuals' variance has the floor as one more degree of freedom, as the interval's has.
     """
+    from scipy.stats import t as student
+
     x, y = (np.log([getattr(p, name) for p in points]) for name in ("compute", "loss"))
     x = (x - x.mean()) / x.std()
     design = np.stack([np.ones_like(x), x, x * x], 1)
@@ -184,8 +186,6 @@ def steepening(points: Sequence[Point], noise_floor: float) -> float:
     coefficients = inverse @ design.T @ y
     freedom = len(points) - 2
     variance = (noise_floor**2 + float(((y - design @ coefficients) ** 2).sum())) / freedom
-    from scipy.stats import t as student
-
     return float(student.cdf(coefficients[2] / np.sqrt(variance * inverse[2, 2]), freedom))
 
 

@@ -51,9 +51,9 @@ def paired_t(differences: np.ndarray) -> float:
         return 1.0
     if np.ptp(differences) == 0:
         return 0.0
-    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # nearly equal differences: their spread is rounding
-        from scipy.stats import ttest_1samp
+    from scipy.stats import ttest_1samp
 
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # nearly equal differences: their spread is rounding
         return float(ttest_1samp(differences, 0).pvalue)
 
 

@@ -32,8 +32,7 @@ KINDS = {
     "desk": Kind.desk,
     "batch": Kind.batch,
 }
-MAKE_VARIABLES = {"CONFIG", "PYTHON", "VENV", "PORTS", "N", "SEED", "MODEL", "DATA", "TINY", "OLD", "NEW"}
-MAKE_VARIABLES |= {"GPUS", "WORKERS", "CPUS", "MEMORY", "SHM", "RDMA"}
+MAKE_VARIABLES = set(re.search(r"^KNOWN +:= (.*)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)[1].split())
 
 
 class Block(NamedTuple):

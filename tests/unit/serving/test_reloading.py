@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from modelyard.commands.app import main
-from modelyard.model.token_server import TokenServer
+from modelyard.model.token_server import NoReloadError, TokenServer
 from tests.unit.serving.running import Server
 
 pytestmark = pytest.mark.integration
@@ -52,6 +52,7 @@ def test_directory_that_is_no_models_changes_nothing_and_is_refused_in_one_line(
         with pytest.raises(ValueError, match=r"400: .*weights_path: ") as refusal:
             TokenServer(served.url, 1).reload(directory)
         assert "\n" not in str(refusal.value)
+        assert not isinstance(refusal.value, NoReloadError), "it reloads, but not this"
     strange = httpx.post(f"{served.url.removesuffix('/v1')}/collective_rpc", json={"method": "shutdown", "kwargs": {}})
     assert strange.status_code == 400
     assert ask(served) == before

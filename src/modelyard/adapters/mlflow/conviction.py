@@ -8,7 +8,6 @@ contradicts a signature. Left out: judging again, which a registration does.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -70,7 +69,6 @@ def of_files(store: Store, made: Artifact) -> str:
 
 def packaged(registry: Registry, version: Any, exported: Artifact) -> list[str]:
     """Where the model that the registry serves holds other weights than the export, or other code than was packaged, a line each."""
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     with TemporaryDirectory(prefix="modelyard-verify-") as directory:
         source = registry.client.get_model_version_download_uri(registry.name, str(version.version))
         served = Path(mlflow.artifacts.download_artifacts(source, dst_path=directory, tracking_uri=registry.client.tracking_uri))

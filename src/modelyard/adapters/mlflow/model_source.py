@@ -5,7 +5,6 @@ Left out: clean-up; what is fetched stays in the given directory, so a second co
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -84,7 +83,6 @@ def _version(uri: str) -> Any:
 
 def _from_mlflow(uri: str, into: Path) -> Path:
     """The files of a registered version, of a packaged one its weights; an alias is looked up each time, since it moves."""
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     server = _registry(uri)
     source = registered_source(uri) if uri.startswith("models:/") else uri
     try:

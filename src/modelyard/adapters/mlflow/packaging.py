@@ -10,7 +10,6 @@ container image.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -43,7 +42,6 @@ def log_release(server: MlflowClient, export: Path, run_id: str, evaluation: Map
     ``evaluation`` (``evals/{model}/{benchmark}/{metric}`` -> estimate) becomes the table ``evaluation.json``
     of the run, and the policy's part of it the model's metrics. Raises whatever loading or chatting raises.
     """
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from transformers.utils import logging
 
     from modelyard.adapters.mlflow import chat_model

@@ -14,7 +14,6 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from functools import cache
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import Field, model_validator
@@ -157,8 +156,7 @@ def _places(kind: PiiKind, window: _Window, regions: tuple[str, ...]) -> Iterato
         found = identity_numbers.forms(regions).any.finditer(text)
         yield from (match.span() for match in found if identity_numbers.is_identity(match.group(), regions))
     elif kind == "phone" and digits > 6 and ("+" in text or not _NO_PHONE.fullmatch(window.run)):
-        there = sum(map(str.isdigit, text))
-        yield from (place for region in regions if "+" in text or there >= _fewest_digits(region) for place in _phones(text, region))
+        yield from (place for region in regions for place in _phones(text, region))
 
 
 class _Plain(dict[int, int | str]):
@@ -207,15 +205,6 @@ def _phones(text: str, region: str) -> Iterator[tuple[int, int]]:
             continue
         if raw[0] in "+(0" or not raw.replace(" ", "").isdigit() or _is_mobile(match.number):
             yield start, match.end
-
-
-@cache
-def _fewest_digits(region: str) -> int:
-    """Of a number that a region's plan has, without the country's."""
-    from phonenumbers import PhoneMetadata
-
-    plan = PhoneMetadata.metadata_for_region(region)
-    return int(min(plan.general_desc.possible_length)) if plan and plan.general_desc else 0
 
 
 def _is_mobile(number: PhoneNumber) -> bool:

@@ -30,9 +30,7 @@ def gathered(own: Tensor, group: Any, *, apart: bool) -> Tensor:
 
     size = group.size()
     ranks = gather_from_sequence_parallel_region(own.contiguous(), tensor_parallel_output_grad=apart, group=group)
-    early, late = ranks.view(size, 2, -1, *own.shape[1:]).unbind(
-        1
-    )  # each rank's two pieces; an index of numbers would make a GPU wait for it
+    early, late = ranks.view(size, 2, -1, *own.shape[1:]).unbind(1)  # each rank's two pieces; a GPU would wait for a list of indices
     return torch.cat((early, late.flip(0))).flatten(0, 1)
 
 

@@ -42,6 +42,8 @@ def fit_weights(rule_gaps: Floats, model_gaps: Floats, margin: float, penalty: f
     Raises:
         ValueError: no pairs, or a number that is not finite.
     """
+    from scipy.optimize import linprog
+
     pairs, rules = rule_gaps.shape
     if pairs == 0:
         raise ValueError("no labelled pairs to fit the weights of rules on")
@@ -49,8 +51,6 @@ def fit_weights(rule_gaps: Floats, model_gaps: Floats, margin: float, penalty: f
         raise ValueError("a reward of a labelled response is not finite, so no weights can be fitted")
     cost = np.concatenate([np.full(rules, penalty), np.full(pairs, 1 / pairs)])
     slack = -np.eye(pairs)
-    from scipy.optimize import linprog
-
     solved = linprog(cost, A_ub=np.hstack([-rule_gaps, slack]), b_ub=model_gaps - margin, bounds=(0, None), method="highs")
     assert solved.success, solved.message  # bounded below by 0, and w = 0 is feasible
     return np.asarray(solved.x[:rules])
