@@ -30,8 +30,8 @@ from modelyard.store.manifest import ArtifactError
 SCRATCH = ExecutionConfig().scratch
 DECISION, EXPORT = "decision_artifact", "export"
 """Tags of a registered version: its artifacts in the store."""
-EVERY_VERSION = ("decision", "policy", "results")
-"""Tags that every version has beside them."""
+EVERY_VERSION = (DECISION, EXPORT, "decision", "policy", "results")
+"""Tags that every version has which a release registered."""
 
 
 def show_lineage(model: str, against: str | None, url: str | None, out: Path | None) -> int:
