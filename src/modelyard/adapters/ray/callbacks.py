@@ -1,5 +1,5 @@
-"""What Ray Train's controller passes on to the mailbox: the metrics that the ranks reported, and the ranks
-whose processes were lost.
+"""What Ray Train's controller passes on to the mailbox: itself, the metrics that the ranks reported, and the
+ranks whose processes were lost.
 
 Imported only where a worker group is started, because it imports Ray.
 """
@@ -25,6 +25,13 @@ class ToMailbox(UserCallback):
 
     def __init__(self, mailbox: Any) -> None:
         self.mailbox = mailbox
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Arrive in the controller: its driver, which Ray Train gives no handle of it, can end it from now on."""
+        import ray
+
+        self.__dict__.update(state)
+        self.mailbox.control.remote(ray.get_runtime_context().current_actor)
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
         """Every rank has called ``ray.train.report``, as it does at the end of a stage: rank 0's metrics are

@@ -206,15 +206,23 @@ class Fit:
         return StageError(f"{self._cause_line(job, news)} (details: {log})")
 
     def stop(self, *, wait: bool) -> None:
-        """No rank begins anything any more; with ``wait`` return only when Ray Train has cleaned up after
-        them.
+        """No rank begins anything any more, and the thread ends: with ``wait`` when Ray Train has cleaned up after
+        the ranks, else at once, what they do being lost.
+
+        A thread that still waits for Ray when Ray is shut down reads memory that is freed by then, and takes the process with it.
         """
         import ray
 
-        if ray.is_initialized() and self.thread.is_alive():
-            self.mailbox.stop.remote()
-            if wait:
-                self.thread.join(STOP_SECONDS)
+        if not ray.is_initialized() or not self.thread.is_alive():
+            return
+        controller = None
+        with contextlib.suppress(ray.exceptions.RayError):  # the mailbox may be gone with its node, or the cluster
+            controller = ray.get(self.mailbox.stop.remote(), timeout=STOP_SECONDS)
+        if wait:
+            self.thread.join(STOP_SECONDS)
+        if self.thread.is_alive() and controller is not None:
+            controller.abort.remote()  # as Ray Train does at Ctrl-C: the ranks end, and their place in the cluster is free again
+            self.thread.join(STOP_SECONDS)
 
 
 @contextlib.contextmanager

@@ -56,6 +56,7 @@ class Mailbox:
 
     def __init__(self, ranks: int, hang_seconds: float) -> None:
         self.ranks, self.hang_seconds, self.stopped = ranks, hang_seconds, False
+        self.controller: Any = None
         self._reset()
 
     def _reset(self) -> None:
@@ -70,9 +71,14 @@ class Mailbox:
         self.attempt, self.failing, self.told_to_stop = 1, False, False
         self.failures_before_attempt = 0
 
-    async def stop(self) -> None:
-        """Driver: the stage is given up; no rank is to begin any more."""
+    async def control(self, controller: Any) -> None:
+        """Ray Train: the actor that starts, watches and ends the ranks. The first to say so is it: it makes its ranks from what it got."""
+        self.controller = self.controller or controller
+
+    async def stop(self) -> Any:
+        """Driver: the stage is given up; no rank is to begin any more. The controller, where it is known."""
         self.stopped = True
+        return self.controller
 
     async def tell_to_stop(self) -> None:
         """Driver: the ranks are to finish their step, write a checkpoint and end."""

@@ -163,6 +163,18 @@ def test_launch_rank_that_always_dies_names_it(place):
         launch(die_always, place)
 
 
+def test_launch_given_up_in_a_step_leaves_nothing_that_waits_for_ray(place):
+    """What waits for Ray while it is shut down crashes the process."""
+
+    def enough(*args, **kwargs):
+        raise InterruptedError("enough")
+
+    with pytest.raises(InterruptedError):
+        launch(go_on, place, report=enough)
+    ray_train.release(wait=False)
+    assert not [thread for thread in threading.enumerate() if thread.name == "ray-train"]
+
+
 @pytest.mark.slow
 def test_launch_without_kept_workers_is_a_fit_each_with_the_same_outcome(place):
     events = []
