@@ -7,17 +7,18 @@ contradicts a signature. Left out: judging again, which a registration does.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import mlflow
+from pydantic import TypeAdapter, ValidationError
 
 from modelyard.adapters import signing
 from modelyard.adapters.mlflow.packaging import CODE, WEIGHTS, tree_hashes
 from modelyard.adapters.mlflow.registry import Registry
+from modelyard.complaint import first_error
 from modelyard.store import lineage
 from modelyard.store.artifacts import Store
 from modelyard.store.file_hash import sha256_file
@@ -83,10 +84,13 @@ def packaged(registry: Registry, version: Any, exported: Artifact) -> list[str]:
 
 def packaged_code(registry: Registry, version: Any, code: Mapping[str, str]) -> list[str]:
     """Where the files beside the packaged weights (path -> sha256) are not those that were registered, a line."""
-    listed = registry.client.get_logged_model(version.tags["model_id"]).tags.get(CODE)
+    listed = registry.client.get_logged_model(registry.tag(version, "model_id")).tags.get(CODE)
     if listed is None:
         return [f"version {version.version} was registered by an earlier version of Modelyard: nobody recorded its code ({CODE})"]
-    wanted = json.loads(listed)
+    try:
+        wanted = TypeAdapter(dict[str, str]).validate_json(listed)
+    except ValidationError as error:
+        return [f"version {version.version}: what the registry says of its code ({CODE}) cannot be read: {first_error(error)}"]
     other = [name for name in sorted({*code, *wanted}) if code.get(name) != wanted.get(name)]
     return [f"version {version.version}: {other[0]} of the packaged model is not the code that was registered"] if other else []
 
@@ -94,9 +98,12 @@ def packaged_code(registry: Registry, version: Any, code: Mapping[str, str]) -> 
 def signed(version: Any, store: Store, made: dict[str, Artifact], trusted: signing.Trusted) -> list[str]:
     """Why the release's signature does not hold, a line each."""
     ref = version.tags.get(signing.NAME)
-    signature = store.find(*ref.split("/", 1)) if ref else None
-    if signature is None:
-        return [f"{ref} is not in the store any more" if ref else f"version {version.version} is not signed"]
+    if not ref:
+        return [f"version {version.version} is not signed"]
+    try:
+        signature = store.get(ref)
+    except ArtifactError as error:
+        return [str(error)]
     return signing.check(store, signature, made, trusted)
 
 

@@ -12,10 +12,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from modelyard.adapters.mlflow import conviction
-from modelyard.adapters.mlflow.packaging import WEIGHTS, tree_hashes
+from modelyard.adapters.mlflow.packaging import CODE, WEIGHTS, tree_hashes
 from modelyard.adapters.mlflow.registry import Candidate, Registry
 from modelyard.adapters.mlflow.tracker import Tracker
+from modelyard.adapters.signing import Trusted
 from modelyard.stats.estimate import Estimate
+from modelyard.store.artifacts import Store
 
 SPECIAL = ("<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>")
 TEMPLATE = "{% for m in messages %}<|user|>{{ m.content }}<|end|>{% endfor %}<|assistant|>"
@@ -113,6 +115,22 @@ def test_package_code_that_was_edited_is_convicted_by_name(uri: str, export: Pat
     assert conviction.packaged(registry, version, exported) == [
         f"version {number}: {edited} of the packaged model is not the code that was registered"
     ]
+
+
+@pytest.mark.parametrize("recorded", ["", "{", "[1]", '{"MLmodel": 7}'])
+def test_package_whose_recorded_code_was_edited_is_a_line_of_the_version(recorded: str) -> None:
+    listed = SimpleNamespace(get_logged_model=lambda model: SimpleNamespace(tags={CODE: recorded}))
+    registry = SimpleNamespace(client=listed, tag=lambda version, key: version.tags[key])
+    (line,) = conviction.packaged_code(registry, SimpleNamespace(version="3", tags={"model_id": "m"}), {})
+    assert line.startswith(f"version 3: what the registry says of its code ({CODE}) cannot be read: ")
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize("ref", ["", "signature", "signature/", "../signature/x", "signature/none"])
+def test_package_whose_signature_is_no_artifact_is_a_line_of_the_version(ref: str, tmp_path: Path) -> None:
+    store = Store(f"file://{tmp_path}/store", str(tmp_path / "scratch"))
+    (line,) = conviction.signed(SimpleNamespace(version="3", tags={"signature": ref}), store, {}, Trusted(tmp_path / "key.pub", ()))
+    assert line == "version 3 is not signed" if not ref else ref in line
 
 
 def test_package_weights_are_the_export_for_transformers(version: str, export: Path, tmp_path: Path) -> None:
