@@ -8,14 +8,17 @@ no disk with this one; there the variable names a directory of theirs, or a serv
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from modelyard.adapters.home import home
 from modelyard.adapters.mlflow.model_source import local_directory
 from modelyard.config import Config
+from modelyard.data.tokens.token_files import TOKENIZER_FILES
 from modelyard.execution import ExecutionConfig
 from modelyard.judges.open_judge import REGISTERED, AskedModel, address, require_found, require_weights
+from modelyard.model.encoder import Encoder
 from modelyard.model.model_directory import weights_at
-from modelyard.posttrain.policy.config import RolloutsConfig
+from modelyard.posttrain.policy.config import OPDConfig, RolloutsConfig
 from tasks.line import Line
 from tasks.line_config import LineConfig
 from tasks.missing import require_sampler, tables, within
@@ -50,6 +53,21 @@ def require_asked(config: LineConfig) -> None:
         for table in within(None if cached else config.of(name)):
             if lacking := _lacks(table, config.execution):
                 raise ValueError(f"{name}: {lacking}")
+
+
+def require_teachers_vocabulary(line: Line) -> None:
+    """Raise ValueError where the policy, if it is to be built, is to learn from a teacher whose tokens are not the line's: before a model is trained.
+
+    A teacher that only the ranks elsewhere see is left to them, as is one that reads images, whose token a projector brings.
+    """
+    policy = line.config.of("policy")
+    if not isinstance(policy, OPDConfig) or line.config.of("projector") is not None:
+        return
+    directory = Path(os.environ.get(policy.teacher.variable, ""))
+    if not (directory / "tokenizer.json").is_file() or any(name == "policy" and cached for name, _, cached in looked_up(Line(line.config))):
+        return
+    tokens = line.place.store.fetch(line.artifact("tokens"), TOKENIZER_FILES)
+    Encoder(tokens).require_same_vocabulary("policy.teacher", Encoder(directory))
 
 
 def _lacks(table: Config, execution: ExecutionConfig) -> str:

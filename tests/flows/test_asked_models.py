@@ -1,6 +1,7 @@
 """A registered model that a line asks is fetched before its ranks begin."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ from modelyard.adapters.mlflow.server import client, experiment_id
 from modelyard.execution import ExecutionConfig
 from modelyard.judges.open_judge import open_elsewhere
 from modelyard.model.subject import Subject
+from modelyard.store.manifest import Spec
 from tasks import asked_models
-from tasks.asked_models import fetch_asked, require_asked
+from tasks.asked_models import fetch_asked, require_asked, require_teachers_vocabulary
+from tasks.line import Line
 from tasks.missing import missing
 from tests.unit import small_model
 
@@ -79,3 +82,26 @@ def test_line_that_asks_a_model_nobody_told_it_of_is_refused_before_anything_is_
         require_asked(load_pipeline(path, []))
     monkeypatch.setattr(asked_models, "looked_up", lambda line: [(name, "", True) for name in line.order])
     require_asked(load_pipeline(path, []))  # a store that has every stage asks nobody
+
+
+def test_teacher_of_another_vocabulary_is_refused_once_the_lines_own_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    for root, texts in ((ours, ["the wine-dark sea"]), (theirs, ["other words were counted here"])):
+        root.mkdir()
+        small_model.write(root, texts)
+    monkeypatch.chdir(tmp_path)
+    line = Line(load_pipeline(DISTILLED, [f"execution.store=file://{tmp_path}/store", f"execution.scratch={tmp_path}/scratch"]))
+    spec = Spec("tokens", line.config.of("tokens"), {}, "code")
+
+    def made(out: Path, work: Path) -> dict[str, float]:
+        shutil.copytree(ours / "tokens", out, dirs_exist_ok=True)
+        return {}
+
+    line.built["tokens"] = line.place.store.build(spec, made)
+    monkeypatch.setenv("MODELYARD_TEACHER", str(ours / "hf"))
+    require_teachers_vocabulary(line)
+    monkeypatch.setenv("MODELYARD_TEACHER", str(theirs / "hf"))
+    with pytest.raises(ValueError, match=r"^policy\.teacher: its vocabulary is not the line's \(\d+ of \d+ tokens differ"):
+        require_teachers_vocabulary(line)
+    monkeypatch.setattr(asked_models, "looked_up", lambda line: [("policy", "", True)])
+    require_teachers_vocabulary(line)  # its policy is there
