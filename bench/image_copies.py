@@ -18,7 +18,8 @@ from PIL import Image as Pillow
 
 from bench.program import program
 from modelyard.data.feedback import image_sets
-from modelyard.formats.images import Image, NearCopies, cleaned
+from modelyard.formats.image_copies import NearCopies
+from modelyard.formats.images import Image, cleaned
 from modelyard.stats.estimate import proportion
 
 LOOKED_UP = 300

@@ -85,7 +85,7 @@ def test_storage_directory_removed_by_one_while_another_writes_into_it_troubles_
     place, over = Storage(f"file://{tmp_path}/store"), threading.Event()
 
     def remove() -> None:
-        while not over.wait(0.005):
+        while not over.wait(0.02):
             place.remove("a/b")
 
     with ThreadPoolExecutor(2) as pool:

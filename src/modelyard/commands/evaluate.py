@@ -30,8 +30,8 @@ from modelyard.evals.summary import by_group, summarise
 from modelyard.evals.tools import SANDBOX, Tools, bound
 from modelyard.execution import ExecutionConfig
 from modelyard.formats import abuse
-from modelyard.formats.images import Held
 from modelyard.formats.records import Record, write_records
+from modelyard.formats.stored_images import Held
 from modelyard.judges.agreement import Agreement
 from modelyard.judges.judge import Asking, Judge
 from modelyard.model.asked import Decoding, InChat, Model

@@ -33,7 +33,7 @@ from modelyard.evals.tools import Tools, bound
 from modelyard.execution import ExecutionConfig
 from modelyard.formats import abuse
 from modelyard.formats.contamination import read_report
-from modelyard.formats.images import ImageFiles, data_url
+from modelyard.formats.images import data_url
 from modelyard.formats.records import Record
 from modelyard.formats.results import (
     Reliability,
@@ -46,6 +46,7 @@ from modelyard.formats.results import (
     write_shown,
 )
 from modelyard.formats.results import measured as measured_models
+from modelyard.formats.stored_images import ImageFiles
 from modelyard.formats.token_rows import TokenRows
 from modelyard.judges.agreement import Agreement
 from modelyard.judges.judge import Judge

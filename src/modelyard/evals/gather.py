@@ -16,7 +16,7 @@ from pydantic import Field, TypeAdapter
 from modelyard.config import digest
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.sets import SetsConfig, build
-from modelyard.formats import images, json_file
+from modelyard.formats import json_file, stored_images
 from modelyard.formats.questions import Question, write_questions
 from modelyard.progress import Report
 
@@ -57,7 +57,7 @@ def run(config: GatherConfig, inputs: Mapping[str, Path], out: Path, report: Rep
         questions = (Question(id=item.id, text=benchmark.question_of(item), images=item.images) for item in benchmark.items)
         write_questions(out, benchmark.name, questions)
         metrics[f"benchmarks/{benchmark.name}/items"] = len(benchmark.items)
-        images.write(out, (benchmark.pictures[image] for image in benchmark.image_ids), benchmark.name)
+        stored_images.write(out, (benchmark.pictures[image] for image in benchmark.image_ids), benchmark.name)
         report(done, len(made), unit="benchmark")
     (out / ORDER).write_text(json.dumps([benchmark.name for benchmark in made]), "utf-8")
     return {"benchmarks/all/items": sum(metrics.values()), **metrics}

@@ -29,7 +29,7 @@ Pixels = NDArray[np.uint8]
 
 
 class Images(Protocol):
-    """Where pixels come from (:class:`modelyard.formats.images.ImageFiles`)."""
+    """Where pixels come from (:class:`modelyard.formats.stored_images.ImageFiles`)."""
 
     def pixels(self, image: str) -> Pixels:
         """[h, w, 3] of the image with this id. Raises ValueError where there is none."""

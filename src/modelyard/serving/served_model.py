@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from modelyard.formats import json_file
 from modelyard.formats.feedback import Prompt, images_of
-from modelyard.formats.images import Held
+from modelyard.formats.stored_images import Held
 from modelyard.model.asked import plain_turns
 from modelyard.model.encoder import Encoder
 from modelyard.model.hf.tokenizer import HubEncoder

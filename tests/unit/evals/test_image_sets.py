@@ -20,11 +20,12 @@ from modelyard.evals.methods import ask
 from modelyard.evals.own import OwnSet
 from modelyard.evals.sets import BenchmarkConfig, SetsConfig, build
 from modelyard.evals.tools import Tools
-from modelyard.formats import images
+from modelyard.formats import stored_images
 from modelyard.formats.feedback import ImagePart, Message, TextPart
-from modelyard.formats.images import ImageFiles, of_pixels
+from modelyard.formats.images import of_pixels
 from modelyard.formats.questions import read_questions
 from modelyard.formats.results import Measured
+from modelyard.formats.stored_images import ImageFiles
 from modelyard.model.asked import Decoding, Likelihood, Sampled
 from modelyard.progress import silent
 
@@ -233,7 +234,7 @@ def test_blank_control_asks_the_same_under_an_id_of_its_own(tmp_path: Path) -> N
 def carried(directory: Path, name: str, captions: Sequence[str]) -> Path:
     """An artifact that carries items about images."""
     rows = [of_pixels(np.full((8, 8, 3), number, np.uint8)) for number in range(len(captions))]
-    images.write(directory, rows)
+    stored_images.write(directory, rows)
     (directory / "benchmarks").mkdir()
     items = [{"id": f"{name}/{n}", "image": row.id, "question": "what is it?", "answer": captions[n]} for n, row in enumerate(rows)]
     written(directory / "benchmarks" / f"{name}.jsonl", items)

@@ -12,20 +12,11 @@ import pytest
 from PIL import Image as Pillow
 from PIL.PngImagePlugin import PngInfo
 
-from modelyard.formats import images
+from modelyard.formats import images, stored_images
 from modelyard.formats.feedback import Demonstration, ImagePart, Message, TextPart, images_of, is_text, prompt_text, with_images, write
-from modelyard.formats.images import (
-    Image,
-    ImageError,
-    ImageFiles,
-    ImageWriter,
-    NearCopies,
-    cleaned,
-    data_url,
-    of_data_url,
-    pixels_of,
-    referenced,
-)
+from modelyard.formats.image_copies import NearCopies
+from modelyard.formats.images import Image, ImageError, cleaned, data_url, of_data_url, pixels_of, referenced
+from modelyard.formats.stored_images import ImageFiles, ImageWriter
 from tests.unit.data.feedback.test_image_files import animated, bomb, drawn
 
 SCENE = np.linspace(0, 255, 24 * 40 * 3).reshape(24, 40, 3).astype(np.uint8)
@@ -102,13 +93,13 @@ def test_decompression_bomb_is_refused_before_it_is_unpacked() -> None:
 
 
 def test_artifact_gives_back_what_was_written_a_group_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "GROUP_BYTES", 3000)
-    monkeypatch.setattr(images, "KEPT_BYTES", 5000)
+    monkeypatch.setattr(stored_images, "GROUP_BYTES", 3000)
+    monkeypatch.setattr(stored_images, "KEPT_BYTES", 5000)
     given = [cleaned(drawn(seed, 40, 24), "set", "MIT") for seed in range(60)]
     with ImageWriter(tmp_path, "a") as writer:
         for image in given[:40] + given[:5]:
             writer.add(image)
-    images.write(tmp_path, given[35:], "b")
+    stored_images.write(tmp_path, given[35:], "b")
 
     files = ImageFiles(tmp_path)
 

@@ -18,7 +18,7 @@ from modelyard.model.training.batch import Batch
 
 from . import layout_program as program
 
-pytestmark = [pytest.mark.numerics, pytest.mark.timeout(900)]  # one fixture computes every slow layout
+pytestmark = [pytest.mark.numerics, pytest.mark.timeout(1800)]  # one fixture computes every slow layout
 
 ONE = ExecutionConfig(threads=1)
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from modelyard.execution import ExecutionConfig
-from modelyard.formats import feedback, images
+from modelyard.formats import feedback, images, stored_images
 from modelyard.formats.feedback import DEMONSTRATIONS, Demonstration, ImagePart, Message, TextPart
 from modelyard.formats.token_rows import PackedRows
 from modelyard.model import image_token, model_directory
@@ -71,7 +71,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         drawn.append(images.of_pixels(pixels))
         names.append(name)
     (root / "feedback").mkdir()
-    images.write(root / "feedback", drawn)
+    stored_images.write(root / "feedback", drawn)
     lines = []
     for number, (image, name) in enumerate(zip(drawn, names, strict=True)):
         for text, answer in (("which?", name), ("Is it red?", "yes" if name == "red" else "no")):
@@ -98,7 +98,7 @@ def shown(world: Path) -> tuple[Path, dict[str, float]]:
 def answers(world: Path, model: Path, blank: bool = False) -> list[bool]:
     """Whether each validation demonstration is answered as it should be."""
     subject = Subject.open("model", model, ONE, 8)
-    subject.show(images.ImageFiles(world / "feedback"), blank)
+    subject.show(stored_images.ImageFiles(world / "feedback"), blank)
     asked = feedback.read(world / "feedback" / DEMONSTRATIONS, Demonstration, "validation")
     said = subject.reply([one.prompt for one in asked], Decoding(max_new_tokens=6, temperature=0.0, samples=1, seed=0))
     return [one.text == wanted.completion for one, wanted in zip(said, asked, strict=True)]

@@ -14,7 +14,8 @@ from PIL import Image as Pillow
 
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import ImagePart, Message, TextPart
-from modelyard.formats.images import Held, Image, cleaned, data_url
+from modelyard.formats.images import Image, cleaned, data_url
+from modelyard.formats.stored_images import Held
 from modelyard.model.asked import Decoding
 from modelyard.model.encoder import Encoder
 from modelyard.model.hf.conversion import export_hf

@@ -1,7 +1,7 @@
 """Which items about images show one that training has met, or nearly: the image's part of the contamination check.
 
 What such an item and a record with images both say is no evidence: "what colour is the shape?" is asked of every picture. Who copies whom is
-:class:`~modelyard.formats.images.NearCopies`'. Counted are the images of the very records that a set trains on.
+:class:`~modelyard.formats.image_copies.NearCopies`'. Counted are the images of the very records that a set trains on.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from modelyard.formats.feedback import (
     images_of,
     records,
 )
-from modelyard.formats.images import ImageFiles, NearCopies
+from modelyard.formats.image_copies import NearCopies
 from modelyard.formats.questions import Question
+from modelyard.formats.stored_images import ImageFiles
 
 First = Mapping[str, Mapping[str, str]]
 """Training set -> id of an image -> the first record that shows it."""

@@ -16,7 +16,8 @@ from typing import NamedTuple
 from modelyard.data.corpus.document import DataError
 from modelyard.data.feedback.content import UselessError
 from modelyard.formats.feedback import Prompt, images_of, with_images
-from modelyard.formats.images import Image, ImageError, NearCopies, cleaned, is_data_url, referenced
+from modelyard.formats.image_copies import NearCopies
+from modelyard.formats.images import Image, ImageError, cleaned, is_data_url, referenced
 
 COPIES_BENCHMARK = "near_copy_of_benchmark"
 

@@ -45,7 +45,7 @@ from modelyard.formats.feedback import (
     json_lines,
     record,
 )
-from modelyard.formats.images import NearCopies
+from modelyard.formats.image_copies import NearCopies
 from modelyard.formats.json_file import Line
 from modelyard.printable import is_blank
 from modelyard.store.file_hash import require_sha256

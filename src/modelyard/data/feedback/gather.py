@@ -47,7 +47,8 @@ from modelyard.formats.feedback import (
     json_lines,
     write,
 )
-from modelyard.formats.images import ImageWriter, NearCopies
+from modelyard.formats.image_copies import NearCopies
+from modelyard.formats.stored_images import ImageWriter
 from modelyard.progress import Report
 
 

@@ -24,7 +24,9 @@ from modelyard.data.feedback.file_images import COPIES_BENCHMARK, listed, requir
 from modelyard.data.sources.image_rows import SUFFIXES, ImageRow, form_of, rows
 from modelyard.data.sources.record import Broken
 from modelyard.formats.feedback import Demonstration, ImagePart, Message, TextPart
-from modelyard.formats.images import Image, ImageError, ImageWriter, NearCopies, cleaned, is_data_url, referenced
+from modelyard.formats.image_copies import NearCopies
+from modelyard.formats.images import Image, ImageError, cleaned, is_data_url, referenced
+from modelyard.formats.stored_images import ImageWriter
 from modelyard.printable import is_blank
 from modelyard.store.file_hash import require_sha256
 from modelyard.store.inputs import find_input

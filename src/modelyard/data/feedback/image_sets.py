@@ -27,7 +27,8 @@ from modelyard.data.sources.fetch import fetch, members
 from modelyard.data.sources.image_packages import EASY_VQA, EMOJI_NAMES
 from modelyard.formats import images, json_file
 from modelyard.formats.feedback import Demonstration, ImagePart, Message, TextPart
-from modelyard.formats.images import Image, ImageError, NearCopies, cleaned
+from modelyard.formats.image_copies import NearCopies
+from modelyard.formats.images import Image, ImageError, cleaned
 
 DIGITS_LICENCE = "CC-BY-4.0"
 """Of UCI's data, which scikit-learn ships."""

@@ -22,8 +22,9 @@ import numpy as np
 from modelyard.evals.benchmark import IMAGE, NOTHING_DRAWN, Benchmark, Item, sha256_text
 from modelyard.evals.catalog.rows import MissingDataError, own_file, refuse_shots
 from modelyard.formats import json_file
-from modelyard.formats.images import Image, ImageError, ImageFiles, cleaned
+from modelyard.formats.images import Image, ImageError, cleaned
 from modelyard.formats.json_file import Line
+from modelyard.formats.stored_images import ImageFiles
 from modelyard.model.asked import Decoding
 
 AMONG = 8

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from modelyard.formats.images import ImageFiles
+from modelyard.formats.stored_images import ImageFiles
 from modelyard.model.encoder import Encoder
 from modelyard.model.network.architecture import ModelConfig
 from modelyard.model.network.tiles import Tiles

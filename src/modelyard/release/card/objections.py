@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from modelyard.complaint import shortened
-from modelyard.formats.images import ImageFiles, data_url
+from modelyard.formats.images import data_url
 from modelyard.formats.questions import Question, read_questions
 from modelyard.formats.records import score_of
 from modelyard.formats.results import Results, Rows, read_results
+from modelyard.formats.stored_images import ImageFiles
 from modelyard.release.gates.gate import Decision, Objection
 
 LONGEST = 400

@@ -11,7 +11,7 @@ from PIL import Image as Pillow
 
 from modelyard.data.contamination import check
 from modelyard.data.contamination.overlap import ContaminationConfig
-from modelyard.formats import images
+from modelyard.formats import stored_images
 from modelyard.formats.contamination import read_report
 from modelyard.formats.feedback import (
     COMPARISONS,
@@ -65,8 +65,8 @@ def test_item_is_found_by_its_image_wherever_training_shows_it_and_by_words_wher
     write(feedback / COMPARISONS, [ranked])
     write(feedback / THUMBS, [liked, told])
     write(feedback / PROMPTS, [sampled])
-    images.write(feedback, [*trained.values(), PICTURES["held_out"], PICTURES["ranked"], PICTURES["sampled"]])
-    images.write(benchmarks, PICTURES.values())
+    stored_images.write(feedback, [*trained.values(), PICTURES["held_out"], PICTURES["ranked"], PICTURES["sampled"]])
+    stored_images.write(benchmarks, PICTURES.values())
     own |= {"lake": "how many swans does the painter show on the lake behind the windmill in the evening?"}
     write_questions(benchmarks, "seen", [Question(id=name, text=ASKED, images=(one.id,)) for name, one in PICTURES.items()])
     write_questions(benchmarks, "read", [Question(id=name, text=text, images=(PICTURES["clean"].id,)) for name, text in own.items()])

@@ -13,7 +13,7 @@ from modelyard.data.feedback.drawn_images import COLOURS, charts, digits
 from modelyard.data.feedback.image_sets import ImageSet, made
 from modelyard.evals import catalog
 from modelyard.formats.feedback import images_of
-from modelyard.formats.images import NearCopies
+from modelyard.formats.image_copies import NearCopies
 from tests.unit.data.feedback.test_image_files import gathered
 
 

@@ -16,7 +16,7 @@ from modelyard.data.feedback.emoji_images import QUESTIONS, Emoji, emoji
 from modelyard.data.feedback.image_sets import ImageSet, made, write_benchmarks
 from modelyard.evals import catalog
 from modelyard.formats.feedback import images_of
-from modelyard.formats.images import ImageWriter
+from modelyard.formats.stored_images import ImageWriter
 
 TABLE = {"name": "emoji", "package": "emoji", "seed": 0, "held_out": 0.05}
 

@@ -28,7 +28,9 @@ from modelyard.data.feedback.image_files import ImageFile, Sieve
 from modelyard.data.sources import image_rows
 from modelyard.data.sources.record import Broken
 from modelyard.formats.feedback import DEMONSTRATIONS, Demonstration, ImagePart, TextPart, images_of, records
-from modelyard.formats.images import ImageFiles, NearCopies, cleaned
+from modelyard.formats.image_copies import NearCopies
+from modelyard.formats.images import cleaned
+from modelyard.formats.stored_images import ImageFiles
 from modelyard.progress import silent
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from modelyard.formats import images
+from modelyard.formats import stored_images
 from modelyard.formats.images import data_url, of_pixels
 from modelyard.formats.questions import Question, write_questions
 from modelyard.formats.results import read_results
@@ -47,7 +47,7 @@ def decided(root: Path, config: ReleaseConfig, gathered: bool = True) -> tuple[d
         text = "Which word is next? " + "x" * 2 * LONGEST + " end"
         asked = (Question(id=str(k), text=text if k == 50 else f"Question {k}", images=(RED.id,) if k == 51 else ()) for k in range(100))
         write_questions(inputs["benchmarks"], "last_word", asked)
-        images.write(inputs["benchmarks"], [RED])
+        stored_images.write(inputs["benchmarks"], [RED])
     run(config, inputs, root, silent, evidence.satisfied, evidence.agreeing, "line")
     return inputs, (root / "card.html").read_text()
 
