@@ -81,8 +81,10 @@ class Engine(Stored):
         self.chunks = self._wrap(modules, overlap.wanted(execution, model, self.device)) if optim else modules
         self._summed_in_place = [weight for chunk in modules for weight in chunks.bare(chunk).summed_in_place()] if optim else []
         if optim and execution.compile:
+            # Without the hooks around it. Which tokens an expert gets is known only as they come, so experts stay out of the graph.
+            compiled = "forward" if model.moe is None else "_forward_attention"
             for layer in self.gpt.decoder.layers:
-                layer.forward = torch.compile(layer.forward)  # without the hooks around it
+                setattr(layer, compiled, torch.compile(getattr(layer, compiled)))
         self.optimizer = optimizer.create(optim, self.chunks, precision) if optim else None
         self._clip_grad = optim.clip_grad if optim else 0.0
         self.schedule = optimizer.schedule(optim, self.optimizer, total_steps) if optim else None
