@@ -215,9 +215,11 @@ class Fit:
 
         if not ray.is_initialized() or not self.thread.is_alive():
             return
-        controller = None
+        controller, until = None, time.monotonic() + STOP_SECONDS
         with contextlib.suppress(ray.exceptions.RayError):  # the mailbox may be gone with its node, or the cluster
-            controller = ray.get(self.mailbox.stop.remote(), timeout=STOP_SECONDS)
+            while controller is None and self.thread.is_alive() and time.monotonic() < until:  # it may be about to start
+                controller = ray.get(self.mailbox.stop.remote(), timeout=STOP_SECONDS)
+                time.sleep(0 if controller else POLL_SECONDS)
         if wait:
             self.thread.join(STOP_SECONDS)
         if self.thread.is_alive() and controller is not None:

@@ -15,7 +15,8 @@ from ray import cloudpickle
 
 from modelyard.adapters.ray import cluster
 from modelyard.adapters.ray import train as ray_train
-from modelyard.adapters.ray.fit import StageError, sigterm
+from modelyard.adapters.ray.fit import Layout, StageError, sigterm
+from modelyard.adapters.ray.warm import WarmGroup
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
 
@@ -172,6 +173,12 @@ def test_launch_given_up_in_a_step_leaves_nothing_that_waits_for_ray(place):
     with pytest.raises(InterruptedError):
         launch(go_on, place, report=enough)
     ray_train.release(wait=False)
+    assert not [thread for thread in threading.enumerate() if thread.name == "ray-train"]
+
+
+def test_fit_given_up_before_anything_of_it_has_started_leaves_nothing_that_waits_for_ray(place):
+    layout = Layout(1, 1, 1, 1, 1, 1, "cpu", 1, 0, str(place / "scratch"))
+    WarmGroup(layout, 1_000).stop(wait=False)
     assert not [thread for thread in threading.enumerate() if thread.name == "ray-train"]
 
 
