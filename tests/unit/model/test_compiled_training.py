@@ -10,15 +10,8 @@ from modelyard.model.training.token_data import language_model_loss
 from tests.unit.model import layout_program as program
 
 
-@pytest.mark.parametrize(
-    ("style", "experts"),
-    [
-        ("llama", True),
-        pytest.param("llama", False, marks=pytest.mark.slow),
-        pytest.param("gpt", False, marks=pytest.mark.slow),
-        pytest.param("gpt", True, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("style", "experts"), [("llama", False), ("llama", True), ("gpt", False), ("gpt", True)])
 def test_compiled_layers_are_one_graph_and_learn_as_others_do(style: str, experts: bool) -> None:
     shape = program.model(style, True, experts=experts)
     batch = program.batch_of(shape)
