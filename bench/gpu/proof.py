@@ -51,6 +51,8 @@ def parts() -> dict[str, Part]:
         for side, form in product(("modelyard", "transformers"), ("compiled", "eager")):
             found[f"train-{shape}-{side}-{form}"] = Part(_alone(partial(training.utilisation, shape, side, form)), 300)
         found[f"profile-{shape}"] = Part(_alone(partial(training.profile, shape)), 240)
+    for form in ("compiled", "eager"):
+        found[f"train-experts-modelyard-{form}"] = Part(_alone(partial(training.utilisation, "experts", "modelyard", form)), 300)
     found["precisions"] = Part(_alone(training.precisions), 180)
     found["checkpoints"] = Part(_alone(training.checkpoints), 180)
     found["resuming"] = Part(_alone(training.resuming), 180)
@@ -58,6 +60,8 @@ def parts() -> dict[str, Part]:
         found[f"ppo-{shape}"] = Part(_alone(partial(sampling.ppo_iterations, shape)), 240)
     for shape, batch in (("smollm2", 16), ("smollm2", 128), ("350M", 64)):
         found[f"generate-{shape}-{batch}"] = Part(_alone(partial(sampling.generation, shape, batch)), 240)
+    for kind in sampling.QUESTIONS:
+        found[f"scoring-{kind}"] = Part(_alone(partial(sampling.scoring, "350M", kind)), 240)
     for form in te.FORMS:
         found[f"te-learning-{form}"] = Part(_alone(partial(te.learning, form)), 240)
         found[f"te-train-350M-{form}"] = Part(_alone(partial(te.utilisation, "350M", form)), 240)

@@ -1,9 +1,10 @@
-"""Generation beside transformers' ``generate``, and iterations of PPO with their parts, on one GPU."""
+"""Generation and scoring beside transformers', and iterations of PPO with their parts, on one GPU."""
 
 from __future__ import annotations
 
 import functools
 import statistics
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from bench.policies import ppo_config, training_of
 from bench.shapes import SMOLLM2, llama
 from modelyard.execution import ExecutionConfig
 from modelyard.model.inference.generate import generate
+from modelyard.model.inference.queries import Query
+from modelyard.model.inference.score import Scorer
 from modelyard.model.network.architecture import ModelConfig
 from modelyard.model.training.engine import Engine
 from modelyard.posttrain.policy import loop as ppo
@@ -28,6 +31,10 @@ MODELS: dict[str, ModelConfig] = {
     "tiny": llama(2, 64, 4, 2, 176, 512, 64),
 }
 PROMPT = 64
+QUESTIONS = {"preface": (600, 80, 3), "own": (0, 300, 30)}
+"""Tokens that all questions of a kind begin with, of a question, and of each of its four answers: a benchmark with few-shot examples, one without."""
+PEER_ROWS = 64
+"""Rows of a batch of the peer, each a question with one answer."""
 
 
 def generation(shape: str, batch: int, tiny: bool) -> dict[str, Any]:
@@ -53,6 +60,50 @@ def generation(shape: str, batch: int, tiny: bool) -> dict[str, Any]:
         run()
         rates[name] = batch * count / statistics.median(each(run) for _ in range(1 if tiny else 3))
     return {"shape": shape, "batch": batch, "new_tokens": count, "tokens_per_s": rates, "peak_gib": peak_gib()}
+
+
+def scoring(shape: str, kind: str, tiny: bool) -> dict[str, Any]:
+    """Questions/s whose four answers get log-probabilities: ours with products in fp32 and in bf16, and transformers on a row for every answer,
+    in both dtypes; with the largest difference of an answer's log-probability from transformers' in fp32.
+    """
+    model, (preface, question, answer) = MODELS["tiny" if tiny else shape], (16, 8, 2) if tiny else QUESTIONS[kind]
+    drawn = torch.Generator().manual_seed(0)
+
+    def tokens(count: int) -> list[int]:
+        return torch.randint(0, model.vocab_size, (count,), generator=drawn).tolist()
+
+    first = tokens(preface)
+    queries = [Query([first + tokens(question)] * 4, [tokens(answer) for _ in range(4)]) for _ in range(8 if tiny else 256)]
+    engine = Engine(model, ExecutionConfig(threads=4), seed=0, precision="fp32")
+    rates: dict[str, float] = {}
+    found: dict[str, list[float]] = {}
+
+    def timed(name: str, run: Callable[[], list[float]]) -> None:
+        found[name] = run()
+        rates[name] = len(queries) / statistics.median(each(run) for _ in range(1 if tiny else 3))
+
+    for gemm in ("fp32", "bf16"):
+        scorer = Scorer(engine, gemm)
+        timed(f"modelyard {gemm}", lambda scorer=scorer: [sum(one.logprobs) for scored in scorer.score(queries) for one in scored])
+        del scorer
+    for dtype in (torch.float32, torch.bfloat16):
+        module = same_weights(engine, model, dtype).to(engine.device)
+        timed(f"transformers {str(dtype)[6:]}", functools.partial(_scored_by, module, queries, answer))
+    exact = found["transformers float32"]
+    gaps = {name: max(abs(a - b) for a, b in zip(values, exact, strict=True)) for name, values in found.items()}
+    return {"shape": shape, "kind": kind, "questions": len(queries), "questions_per_s": rates, "largest_gap": gaps, "peak_gib": peak_gib()}
+
+
+def _scored_by(module: Any, queries: list[Query], answer: int) -> list[float]:
+    """log p of every answer by a model of transformers: a row each, all of one length."""
+    rows = [[*prefix, *new] for query in queries for prefix, new in zip(query.prefixes, query.continuations, strict=True)]
+    found: list[float] = []
+    with torch.inference_mode():
+        for start in range(0, len(rows), PEER_ROWS):
+            ids = torch.tensor(rows[start : start + PEER_ROWS], device=module.device)
+            logits = module(input_ids=ids[:, :-1], logits_to_keep=answer).logits.float()
+            found += logits.log_softmax(-1).gather(-1, ids[:, -answer:, None]).sum((1, 2)).tolist()
+    return found
 
 
 def ppo_iterations(shape: str, tiny: bool) -> dict[str, Any]:

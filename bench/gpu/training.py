@@ -25,6 +25,7 @@ from bench.train import OPTIMIZER
 from modelyard.execution import ExecutionConfig
 from modelyard.model.checkpoints import checkpoint
 from modelyard.model.network.architecture import ModelConfig, Precision
+from modelyard.model.network.experts import MoEConfig
 from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.token_data import language_model_loss
@@ -43,12 +44,14 @@ SHAPES = {
     "350M": Work(llama(24, 1024, 16, 16, 2816, 50_304, 2048), 8, 4),
     "1.3B": Work(llama(24, 2048, 16, 16, 5632, 50_304, 2048), 4, 4),
 }
+EXPERTS = Work(llama(12, 1024, 16, 16, 1408, 50_304, 2048).model_copy(update={"moe": MoEConfig(experts=16, top_k=2, aux_loss=0.01)}), 8, 4)
+"""Sixteen experts, two for every token: most of its parameters wait at each token, which transformers has no importable twin for."""
 TINY = Work(llama(2, 64, 4, 2, 176, 512, 32), 2, 2)
 
 
 def utilisation(shape: str, side: str, form: str, tiny: bool) -> dict[str, Any]:
     """One row of the table: ``side`` ``modelyard`` or ``transformers``, ``form`` ``eager`` or ``compiled``."""
-    work = TINY if tiny else SHAPES[shape]
+    work = TINY if tiny else EXPERTS if shape == "experts" else SHAPES[shape]
     make = _ours if side == "modelyard" else _theirs
     started = time.perf_counter()
     step = make(work, form == "compiled")
