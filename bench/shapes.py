@@ -1,4 +1,4 @@
-"""Shapes that the speed benchmarks share, and Hugging Face's Llama of the same shape as the peer."""
+"""Shapes that the speed benchmarks share, and Hugging Face's model of the same shape as the peer."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ SMOLLM2 = llama(30, 576, 9, 3, 1536, 49_152, 256, 100_000.0)
 
 
 def peer(model: ModelConfig, dtype: torch.dtype = torch.float32) -> Any:
-    """transformers' Llama with SDPA attention, random weights."""
-    from transformers import LlamaForCausalLM
+    """The model of transformers with the same function, SDPA attention and random weights."""
+    from transformers import AutoModelForCausalLM
 
-    return LlamaForCausalLM(hf_config(model, dtype, attn_implementation="sdpa", use_cache=False)).to(dtype)
+    return AutoModelForCausalLM.from_config(hf_config(model, dtype, attn_implementation="sdpa", use_cache=False)).to(dtype)
 
 
 def alternate(

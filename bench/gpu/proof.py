@@ -58,7 +58,7 @@ def parts() -> dict[str, Part]:
     found["resuming"] = Part(_alone(training.resuming), 180)
     for shape in ("smollm2", "350M"):
         found[f"ppo-{shape}"] = Part(_alone(partial(sampling.ppo_iterations, shape)), 240)
-    for shape, batch in (("smollm2", 16), ("smollm2", 128), ("350M", 64)):
+    for shape, batch in (("smollm2", 16), ("smollm2", 128), ("350M", 64), ("qwen3", 16)):
         found[f"generate-{shape}-{batch}"] = Part(_alone(partial(sampling.generation, shape, batch)), 240)
     for kind in sampling.QUESTIONS:
         found[f"scoring-{kind}"] = Part(_alone(partial(sampling.scoring, "350M", kind)), 240)

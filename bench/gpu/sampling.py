@@ -18,6 +18,7 @@ from modelyard.model.inference.generate import generate
 from modelyard.model.inference.queries import Query
 from modelyard.model.inference.score import Scorer
 from modelyard.model.network.architecture import ModelConfig
+from modelyard.model.network.variant import Variant
 from modelyard.model.training.engine import Engine
 from modelyard.posttrain.policy import loop as ppo
 from modelyard.posttrain.policy.config import PPOConfig
@@ -28,8 +29,10 @@ from modelyard.posttrain.policy.update import update
 MODELS: dict[str, ModelConfig] = {
     "smollm2": SMOLLM2.model_copy(update={"seq_len": 1024}),
     "350M": llama(24, 1024, 16, 16, 2816, 50_304, 2048),
+    "qwen3": llama(28, 1024, 16, 8, 3072, 151_936, 1024, 1e6).model_copy(update={"head_dim": 128, "variant": Variant(qk_norm=True)}),
     "tiny": llama(2, 64, 4, 2, 176, 512, 64),
 }
+"""Of which ``qwen3`` is Qwen3-0.6B's, a variant: norms of queries and keys, heads wider than their share of the hidden states."""
 PROMPT = 64
 QUESTIONS = {"preface": (600, 80, 3), "own": (0, 300, 30)}
 """Tokens that all questions of a kind begin with, of a question, and of each of its four answers: a benchmark with few-shot examples, one without."""
@@ -73,25 +76,27 @@ def scoring(shape: str, kind: str, tiny: bool) -> dict[str, Any]:
         return torch.randint(0, model.vocab_size, (count,), generator=drawn).tolist()
 
     first = tokens(preface)
-    queries = [Query([first + tokens(question)] * 4, [tokens(answer) for _ in range(4)]) for _ in range(8 if tiny else 256)]
+    queries = [Query([first + tokens(question)] * 4, [tokens(answer) for _ in range(4)]) for _ in range(8 if tiny else 128)]
     engine = Engine(model, ExecutionConfig(threads=4), seed=0, precision="fp32")
     rates: dict[str, float] = {}
     found: dict[str, list[float]] = {}
 
     def timed(name: str, run: Callable[[], list[float]]) -> None:
         found[name] = run()
-        rates[name] = len(queries) / statistics.median(each(run) for _ in range(1 if tiny else 3))
+        rates[name] = len(queries) / statistics.median(each(run) for _ in range(1 if tiny else 2))
 
     for gemm in ("fp32", "bf16"):
-        scorer = Scorer(engine, gemm)
-        timed(f"modelyard {gemm}", lambda scorer=scorer: [sum(one.logprobs) for scored in scorer.score(queries) for one in scored])
-        del scorer
+        timed(f"modelyard {gemm}", functools.partial(_scored_by_us, Scorer(engine, gemm), queries))
     for dtype in (torch.float32, torch.bfloat16):
         module = same_weights(engine, model, dtype).to(engine.device)
         timed(f"transformers {str(dtype)[6:]}", functools.partial(_scored_by, module, queries, answer))
     exact = found["transformers float32"]
     gaps = {name: max(abs(a - b) for a, b in zip(values, exact, strict=True)) for name, values in found.items()}
     return {"shape": shape, "kind": kind, "questions": len(queries), "questions_per_s": rates, "largest_gap": gaps, "peak_gib": peak_gib()}
+
+
+def _scored_by_us(scorer: Scorer, queries: list[Query]) -> list[float]:
+    return [sum(one.logprobs) for answers in scorer.score(queries) for one in answers]
 
 
 def _scored_by(module: Any, queries: list[Query], answer: int) -> list[float]:

@@ -11,6 +11,7 @@ from modelyard.model.inference.decode import Decoder, Weights
 from modelyard.model.inference.generate import generate
 from modelyard.model.inference.graphed_step import GraphedStep
 from modelyard.model.inference.grouping import groups, most_rows
+from modelyard.model.network.variant import Variant
 from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
 
@@ -160,17 +161,35 @@ def test_a_uniform_of_zero_never_draws_a_token_without_probability() -> None:
     assert module.sample(logits, 1.0, 1.0, torch.zeros(1))[0].tolist() == [1]
 
 
+GRAPHED = {
+    "llama": program.model("llama", True),
+    "gpt": program.model("gpt", False),
+    "variant": program.model("llama", True, variant=True),
+    "gemma": program.model("llama", True).model_copy(
+        update={"variant": Variant(gate="gelu_tanh", zero_centred_norms=True, scaled_embedding=True)}
+    ),
+    "windows": program.model("llama", False).model_copy(
+        update={"variant": Variant(qk_norm=True, window=3, window_layers=(1,), no_rope_layers=(0,))}
+    ),
+}
+
+
 @pytest.mark.parametrize("begins", [None, [2, 0, 4]])
+@pytest.mark.parametrize("name", GRAPHED)
 def test_graphed_step_without_its_graph_gives_the_logits_of_the_plain_step(
-    monkeypatch: pytest.MonkeyPatch, begins: list[int] | None
+    monkeypatch: pytest.MonkeyPatch, name: str, begins: list[int] | None
 ) -> None:
-    engine = Engine(program.model("llama", True), ExecutionConfig(threads=1), seed=3, precision="fp32")
+    engine = Engine(GRAPHED[name], ExecutionConfig(threads=1), seed=3, precision="fp32")
+    with torch.no_grad():  # norms and biases begin as 1 and 0
+        for parameter in engine.gpt.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(7)), alpha=0.2)
     monkeypatch.setattr("modelyard.model.network.onednn.FP32", False)  # a GPU's weights are not packed
     with torch.inference_mode():
         weights = Weights(engine, 3)
-        first = None if begins is None else torch.tensor(begins)
+        first = None if begins is None else torch.tensor(begins, device=engine.device)
         plain, masked = (Decoder(engine, weights, 3, 12, begins=first) for _ in range(2))
-        tokens = torch.randint(0, engine.model.vocab_size, (3, 8), generator=torch.Generator().manual_seed(5))
+        tokens = torch.randint(0, engine.model.vocab_size, (3, 8), generator=torch.Generator().manual_seed(5)).to(engine.device)
         for decoder in (plain, masked):
             decoder.logits(tokens[:, :5], 0)
         caches = [(cache.keys, cache.values) for cache in masked.caches]

@@ -59,7 +59,7 @@ class Decoder:
         if engine.model.style == "llama":
             self.rotation = Rotation.of(self.gpt, self.gpt.rotary_pos_emb(length).view(1, length, 1, 1, -1), weights.dtype)
         self.graphed: GraphedStep | None = None
-        if GraphedStep.fits(engine) and weights.output and self.rotation:
+        if GraphedStep.fits(engine) and weights.output:
             caches = [(cache.keys, cache.values) for cache in self.caches]
             self.graphed = GraphedStep(engine, weights.blocks, weights.output, self.rotation, caches, begins)
         self.padding = None if begins is None else self._padding(begins, length)

@@ -1,38 +1,84 @@
-"""A decoding step of a dense Llama on a GPU as one CUDA graph.
+"""A decoding step on a GPU as one CUDA graph.
 
 Launched one by one, the thousand kernels of a small model's step take the host ten times as long as the GPU. A graph launches them at once: it reads
 the position from memory, and attention looks at a whole block of the cache behind a mask, so one graph serves every position of a block. With
-``execution.compile`` the layer is compiled first, which fuses what lies between its products. Left out: tensor and pipeline parallelism, experts,
-variants and learned positions, where the step stays as it is.
+``execution.compile`` the layer is compiled first, which fuses what lies between its products. Every dense model's step is captured, whatever its
+style and variant. Left out: tensor and pipeline parallelism, and experts, whose router asks the host, where the step stays as it is.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modelyard.model.inference.block import Block, Product, Rotation, fusible_norm
+from modelyard.model.inference.block import Block, Product, Rotation, scaled
+from modelyard.model.network.modules import ZeroCentredNorm
 from modelyard.model.training.engine import Engine
 
 BLOCK = 256
 """Places of the cache that a graph's attention grows by: each multiple is captured once."""
 
 
+class Norm(NamedTuple):
+    """An RMSNorm, or with a bias a LayerNorm."""
+
+    weight: Tensor
+    bias: Tensor | None
+    eps: float
+
+    @classmethod
+    def of(cls, module: Any) -> Norm:
+        """The same function as a module of the network's."""
+        weight = 1.0 + module.weight.detach().float() if isinstance(module, ZeroCentredNorm) else module.weight
+        return cls(weight, getattr(module, "bias", None), module.eps)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Of x [..., h], in its dtype; one kernel."""
+        given = x.to(self.weight.dtype)
+        if self.bias is not None:
+            return F.layer_norm(given, x.shape[-1:], self.weight, self.bias, self.eps)
+        return F.rms_norm(given, x.shape[-1:], self.weight, self.eps).to(x.dtype)
+
+
+class Linear(NamedTuple):
+    """x W^T + b."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    @classmethod
+    def of(cls, product: Product) -> Linear:
+        """The same product."""
+        return cls(product.weight, product.bias)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[..., i] -> [..., o]."""
+        return F.linear(x, self.weight, self.bias)
+
+
 class Layer(NamedTuple):
     """Weights and caches of one layer: keys [b * groups, d, L], values [b * groups, L, d]."""
 
-    norms: tuple[Tensor, Tensor]
-    qkv: Tensor
-    projection: Tensor
-    up: Tensor
-    down: Tensor
+    norms: tuple[Norm, Norm]
+    head_norms: tuple[Norm, Norm] | None
+    qkv: Linear
+    projection: Linear
+    up: Linear
+    down: Linear
     keys: Tensor
     values: Tensor
+
+    @classmethod
+    def of(cls, block: Block, keys: Tensor, values: Tensor) -> Layer:
+        """The layer that ``block`` computes."""
+        qkv, projection, up, down = map(Linear.of, (block.qkv, block.projection.product, block.up, block.down.product))
+        head_norms = None if block.head_norms is None else (Norm.of(block.head_norms[0]), Norm.of(block.head_norms[1]))
+        return cls((Norm.of(block.norms[0]), Norm.of(block.norms[1])), head_norms, qkv, projection, up, down, keys, values)
 
 
 class Shape(NamedTuple):
@@ -42,7 +88,13 @@ class Shape(NamedTuple):
     ratio: int
     width: int
     scale: float
-    eps: float
+    gated: bool
+    activation: Callable[[Tensor], Tensor]
+
+    @classmethod
+    def of(cls, block: Block) -> Shape:
+        """That of the layer that ``block`` computes."""
+        return cls(block.groups, block.ratio, block.width, block.scale or block.width**-0.5, block.gated, block.activation)
 
 
 class GraphedStep:
@@ -53,25 +105,18 @@ class GraphedStep:
         engine: Engine,
         blocks: Sequence[Block],
         output: Product,
-        rotation: Rotation,
+        rotation: Rotation | None,
         caches: Sequence[tuple[Tensor, Tensor]],
         begins: Tensor | None = None,
     ) -> None:
         """``begins`` [b]: see :class:`~modelyard.model.inference.decode.Decoder`."""
-        first, gpt = blocks[0], engine.gpt
-        self.length = caches[0][0].shape[2]
-        self.shape = Shape(first.groups, first.ratio, first.width, first.scale or first.width**-0.5, engine.model.norm_eps)
-        self.layers = [
-            Layer(
-                (b.norms[0].weight, b.norms[1].weight), b.qkv.weight, b.projection.product.weight, b.up.weight, b.down.product.weight, k, v
-            )
-            for b, (k, v) in zip(blocks, caches, strict=True)
-        ]
+        self.gpt, self.blocks, self.output = engine.gpt, blocks, Linear.of(output)
+        self.length, self.groups = caches[0][0].shape[2], blocks[0].groups
+        self.layers = [(Shape.of(block), Layer.of(block, *cache)) for block, cache in zip(blocks, caches, strict=True)]
         self.layer = _compiled() if engine.compile else _layer
-        self.embedding, self.output = gpt.embedding.word_embeddings.weight, output.weight
-        self.last_norm, self.vocabulary = gpt.decoder.final_layernorm.weight, engine.model.vocab_size
-        self.factors = [factor.view(-1, factor.shape[-1]) for factor in rotation]
-        self.tokens = torch.zeros(caches[0][0].shape[0] // first.groups, dtype=torch.long, device=engine.device)
+        self.last_norm, self.vocabulary = Norm.of(self.gpt.decoder.final_layernorm), engine.model.vocab_size
+        self.factors = [] if rotation is None else [factor.view(-1, factor.shape[-1]) for factor in rotation]
+        self.tokens = torch.zeros(caches[0][0].shape[0] // self.groups, dtype=torch.long, device=engine.device)
         self.position = torch.zeros(1, dtype=torch.long, device=engine.device)
         self.begins = torch.zeros_like(self.tokens) if begins is None else begins
         self.graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
@@ -79,8 +124,8 @@ class GraphedStep:
     @staticmethod
     def fits(engine: Engine) -> bool:
         """Whether the step of this engine's model can be captured."""
-        layout, model = engine.layout, engine.model
-        return engine.device.type == "cuda" and layout.tp == layout.pp == 1 and model.is_plain
+        layout = engine.layout
+        return engine.device.type == "cuda" and layout.tp == layout.pp == 1 and engine.model.moe is None
 
     def __call__(self, tokens: Tensor, position: int) -> Tensor:
         """Logits [b, V] in fp32 after tokens [b] at ``position``, in memory that the next step overwrites."""
@@ -106,14 +151,35 @@ class GraphedStep:
         return graph, logits
 
     def _step(self, end: int) -> Tensor:
+        hidden = self._embedded()
+        rotation = (
+            Rotation(*(factor.index_select(0, self.position - self.begins)[:, None, None] for factor in self.factors))
+            if self.factors
+            else None
+        )
+        masks: dict[int | None, Tensor] = {}
+        for block, (shape, layer) in zip(self.blocks, self.layers, strict=True):
+            if block.window not in masks:
+                masks[block.window] = self._mask(end, block.window)
+            turn = rotation if block.rotates else None
+            hidden = self.layer(shape, hidden, self.position, masks[block.window], turn, layer)
+        return self.output(self.last_norm(hidden))[:, : self.vocabulary].float()
+
+    def _embedded(self) -> Tensor:
+        embedding = self.gpt.embedding
+        hidden = scaled(self.gpt, F.embedding(self.tokens, embedding.word_embeddings.weight))
+        if embedding.add_position_embedding:
+            hidden = hidden + F.embedding(self.position - self.begins, embedding.position_embeddings.weight)
+        return hidden
+
+    def _mask(self, end: int, window: int | None) -> Tensor:
+        """What to add to scores [b * groups, r, end] of the places that no query of this step sees."""
         places = torch.arange(end, device=self.position.device)
-        unseen = ((places > self.position) | (places < self.begins[:, None])).repeat_interleave(self.shape.groups, 0)[:, None]
-        mask = torch.zeros(unseen.shape, dtype=self.embedding.dtype, device=unseen.device).masked_fill_(unseen, float("-inf"))
-        cos, sin = (factor.index_select(0, self.position - self.begins)[:, None, None] for factor in self.factors)
-        hidden = F.embedding(self.tokens, self.embedding)
-        for layer in self.layers:
-            hidden = self.layer(self.shape, hidden, self.position, mask, cos, sin, layer)
-        return F.linear(fusible_norm(hidden, self.last_norm, self.shape.eps), self.output)[:, : self.vocabulary].float()
+        unseen = (places > self.position) | (places < self.begins[:, None])
+        if window is not None:
+            unseen |= places <= self.position - window
+        unseen = unseen.repeat_interleave(self.groups, 0)[:, None]
+        return torch.zeros(unseen.shape, dtype=self.output.weight.dtype, device=unseen.device).masked_fill_(unseen, float("-inf"))
 
 
 @functools.cache
@@ -121,16 +187,26 @@ def _compiled() -> Callable[..., Tensor]:
     return torch.compile(_layer)
 
 
-def _layer(shape: Shape, hidden: Tensor, position: Tensor, mask: Tensor, cos: Tensor, sin: Tensor, layer: Layer) -> Tensor:
+def _layer(shape: Shape, hidden: Tensor, position: Tensor, mask: Tensor, rotation: Rotation | None, layer: Layer) -> Tensor:
     """One layer over hidden [b, h]: :meth:`Block.heads`, attention over the first places of the cache, :meth:`Block.finish`."""
-    rows, groups, width, end = hidden.shape[0], shape.groups, shape.width, mask.shape[-1]
-    fused = F.linear(fusible_norm(hidden, layer.norms[0], shape.eps), layer.qkv).view(rows, groups, shape.ratio + 2, width)
-    turned = Rotation(cos, sin).turn(fused[:, :, : shape.ratio + 1])
-    layer.keys.index_copy_(2, position, turned[:, :, shape.ratio].reshape(rows * groups, width, 1))
-    layer.values.index_copy_(1, position, fused[:, :, shape.ratio + 1].reshape(rows * groups, 1, width))
-    query = turned[:, :, : shape.ratio].reshape(rows * groups, shape.ratio, width)
+    rows, groups, ratio, width, end = hidden.shape[0], shape.groups, shape.ratio, shape.width, mask.shape[-1]
+    fused = layer.qkv(layer.norms[0](hidden)).view(rows, groups, ratio + 2, width)
+    turned = fused[:, :, : ratio + 1]
+    if layer.head_norms is not None:
+        of_queries, of_keys = layer.head_norms
+        turned = torch.cat((of_queries(turned[:, :, :ratio]), of_keys(turned[:, :, ratio:])), 2)
+    if rotation is not None:
+        turned = rotation.turn(turned)
+    layer.keys.index_copy_(2, position, turned[:, :, ratio].reshape(rows * groups, width, 1))
+    layer.values.index_copy_(1, position, fused[:, :, ratio + 1].reshape(rows * groups, 1, width))
+    query = turned[:, :, :ratio].reshape(rows * groups, ratio, width)
     scores = torch.baddbmm(mask, query, layer.keys[:, :, :end], alpha=shape.scale)
     context = torch.bmm(torch.softmax(scores, -1), layer.values[:, :end]).view(rows, -1)
-    hidden = hidden + F.linear(context, layer.projection)
-    gate, up = F.linear(fusible_norm(hidden, layer.norms[1], shape.eps), layer.up).chunk(2, -1)
-    return hidden + F.linear(F.silu(gate) * up, layer.down)
+    hidden = hidden + layer.projection(context)
+    inner = layer.up(layer.norms[1](hidden))
+    if shape.gated:
+        gate, up = inner.chunk(2, -1)
+        inner = shape.activation(gate) * up
+    else:
+        inner = shape.activation(inner)
+    return hidden + layer.down(inner)

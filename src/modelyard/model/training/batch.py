@@ -63,7 +63,7 @@ def no_tiles(tokens: Tensor, beside: Sequence[Batch]) -> Tiles:
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """The tensor on ``device``; from the host to a GPU without waiting for what the GPU is doing."""
     if device.type == "cuda" and tensor.device.type == "cpu":
-        return tensor.pin_memory().to(device, non_blocking=True)
+        return tensor.contiguous().pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
 
 
