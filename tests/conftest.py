@@ -11,6 +11,10 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+os.environ.setdefault(
+    "CUDA_VISIBLE_DEVICES", ""
+)  # expected are a CPU's numbers, and several ranks on one machine; bench.gpu.proof is a GPU's
+
 import modelyard.adapters.ray  # noqa: F401  sets what Ray reads when it is imported, before a test module imports Ray
 
 LONG = ("e2e/test_line", "integration/", "flows/", "unit/model/test_layouts", "unit/adapters/", "e2e/", "unit/model/", "unit/posttrain/")

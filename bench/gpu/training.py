@@ -13,6 +13,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -183,14 +184,14 @@ def checkpoints(tiny: bool) -> dict[str, Any]:
 
 
 def resuming(tiny: bool) -> dict[str, Any]:
-    """Losses after a resume beside those of the run that went on, and two resumed runs beside each other, as kernels come and as torch orders
-    deterministic ones."""
-    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    """Losses after a resume beside those of the run that went on, and two resumed runs beside each other, as kernels come and with
+    ``execution.deterministic``; and what a step of each takes."""
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # before the first of both uses cuBLAS
     work = TINY if tiny else SHAPES["125M"]._replace(micro_batch=4, micro_batches=1)
     found: dict[str, Any] = {}
     for name, deterministic in (("as_they_come", False), ("deterministic", True)):
-        torch.use_deterministic_algorithms(deterministic, warn_only=True)
-        engine = Engine(work.model, ExecutionConfig(threads=4), seed=0, precision="bf16", optim=OPTIMIZER, total_steps=1000)
+        execution = ExecutionConfig(threads=4, deterministic=deterministic)
+        engine = Engine(work.model, execution, seed=0, precision="bf16", optim=OPTIMIZER, total_steps=1000)
         batches = [batch_of(work, seed) for seed in range(8)]
         with tempfile.TemporaryDirectory() as root:
             directory = checkpoint.step_directory(Path(root), 0)
@@ -201,11 +202,13 @@ def resuming(tiny: bool) -> dict[str, Any]:
             for _ in range(2):
                 engine.load(directory)
                 resumed.append(_losses(engine, work, batches))
+            step = each(partial(_losses, engine, work, batches)) / len(batches)
         found[name] = {
             "resumed_equals": resumed[0] == went_on,
             "resumed_twice_equals": resumed[0] == resumed[1],
             "largest_difference": max(abs(a - b) for a, b in zip(went_on, resumed[0], strict=True)),
             "largest_difference_of_two": max(abs(a - b) for a, b in zip(*resumed, strict=True)),
+            "step_s": step,
         }
     return found
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,26 @@ def test_rank_beyond_the_machines_gpus_is_refused(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(ValueError, match="rank 2 of this machine has no GPU: it has 2"):
         devices.take(2)
+
+
+@pytest.fixture
+def as_they_come() -> Iterator[None]:
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("as_they_come")
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_kernels_of_a_gpu_are_told_to_repeat_themselves_and_not_only_warned(monkeypatch: pytest.MonkeyPatch, deterministic: bool) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # so that it is taken away again afterwards
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    devices.repeat(True)
+    assert not torch.are_deterministic_algorithms_enabled(), "a CPU does anyway"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    devices.repeat(deterministic)
+    assert torch.are_deterministic_algorithms_enabled() == deterministic
+    assert not torch.is_deterministic_algorithms_warn_only_enabled()
+    assert ("CUBLAS_WORKSPACE_CONFIG" in os.environ) == deterministic
 
 
 GIB = 1 << 30

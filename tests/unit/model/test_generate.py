@@ -183,7 +183,7 @@ def test_graphed_step_without_its_graph_gives_the_logits_of_the_plain_step(
     with torch.no_grad():  # norms and biases begin as 1 and 0
         for parameter in engine.gpt.parameters():
             if parameter.ndim == 1:
-                parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(7)), alpha=0.2)
+                parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(7)).to(engine.device), alpha=0.2)
     monkeypatch.setattr("modelyard.model.network.onednn.FP32", False)  # a GPU's weights are not packed
     with torch.inference_mode():
         weights = Weights(engine, 3)

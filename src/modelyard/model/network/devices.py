@@ -43,6 +43,17 @@ def settle(device: Device) -> None:
         _log.warning("computing on the CPU although an NVIDIA driver is loaded: %s", problem())
 
 
+def repeat(deterministic: bool) -> None:
+    """Let kernels on a GPU add in the same order every time, or (False) as they come; on a CPU they always do."""
+    if not torch.cuda.is_available():
+        return
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which cuBLAS reads when it is first used
+    filling: Any = torch.utils.deterministic
+    filling.fill_uninitialized_memory = False  # a pass over all memory, for programs that read what they did not write
+    torch.use_deterministic_algorithms(deterministic)  # with warn_only attention would stay as it is
+
+
 def problem() -> str:
     """Why torch sees no GPU, in one line."""
     try:
