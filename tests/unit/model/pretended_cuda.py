@@ -70,6 +70,11 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> Iterator[PretendedGpu]:
             yield gpu
 
 
+def _pinned(self: Tensor) -> Tensor:
+    """A copy in memory laid out as the tensor's, as torch makes one, which fails where elements share their memory."""
+    return torch.empty_strided(self.shape, self.stride(), dtype=self.dtype).copy_(self)
+
+
 def _patch_torch(patched: pytest.MonkeyPatch, gpu: PretendedGpu) -> None:
     for name, answer in {"is_available": True, "current_device": 0, "device_count": 1, "is_bf16_supported": True}.items():
         patched.setattr(torch.cuda, name, lambda *_, answer=answer: answer)
@@ -77,7 +82,7 @@ def _patch_torch(patched: pytest.MonkeyPatch, gpu: PretendedGpu) -> None:
     patched.setattr(torch.cuda, "graph", Graph.capture)
     patched.setattr(Tensor, "to", _to(gpu))
     patched.setattr(Tensor, "cuda", lambda self, *_, **__: self.to(DEVICE))
-    patched.setattr(Tensor, "pin_memory", lambda self: self)
+    patched.setattr(Tensor, "pin_memory", _pinned)
     for name in FACTORIES:
         patched.setattr(torch, name, _factory(gpu, getattr(torch, name)))
     patched.setattr(torch, "inference_mode", torch.no_grad)  # tensors of a class of one's own do not come through the other

@@ -17,7 +17,7 @@ from torch import Tensor
 from modelyard.execution import ExecutionConfig
 from modelyard.model.inference.generate import Generation, generate
 from modelyard.model.network.architecture import ModelConfig, Precision
-from modelyard.model.training.batch import Batch, LossFn, LossOutput
+from modelyard.model.training.batch import Batch, LossFn, LossOutput, to_device
 from modelyard.model.training.engine import GPU_WIDTHS, Engine
 
 from . import layout_program as program
@@ -28,10 +28,10 @@ OF_A_LAYER = {"llama-tied": 40, "gpt-untied": 40, "llama-variant": 82, "llama-ex
 """Operations of a layer's forward and backward pass in bf16, and of its update."""
 OF_A_TOKEN = 14
 """Operations of a decoding step that is one graph, sampling among them, whatever the layers."""
-OF_A_DECODED_LAYER = 49
-"""Operations of a variant's layer, whose step is no graph, for one token in fp32."""
+OF_A_DECODED_LAYER = 48
+"""Operations of a layer with experts, whose step is no graph, for one token in fp32."""
 SHARED_OUT = {"masked_select": 2, "to": 2}
-"""For what the host waits in a layer with experts, in each micro-batch: it asks how many tokens each has."""
+"""For what the host waits in a layer with experts, in each micro-batch and each token: it asks how many tokens each has."""
 
 
 class Counts(NamedTuple):
@@ -83,6 +83,12 @@ def test_pretended_gpu_computes_and_refuses_what_a_gpu_refuses(monkeypatch: pyte
         there[there > 1]
         here.copy_(there)
         assert gpu.waited == {"tolist": 1, "_local_scalar_dense": 1, "cpu": 1, "index": 1, "copy_": 1}
+
+
+def test_batch_whose_elements_share_their_memory_reaches_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = torch.arange(4).expand(3, -1)
+    with pretended(monkeypatch):
+        assert on_host(to_device(rows, torch.device("cuda"))).tolist() == rows.tolist()
 
 
 def test_pretended_gradients_are_real(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,9 +203,11 @@ def test_tokens_drawn_on_the_gpus_ways_are_the_cpus(monkeypatch: pytest.MonkeyPa
         assert ours == pytest.approx(theirs, abs=1e-4)
 
 
-@pytest.mark.parametrize("layers", [2, 4])
-def test_decoding_step_is_one_graph_and_a_few_operations_whatever_the_layers(monkeypatch: pytest.MonkeyPatch, layers: int) -> None:
-    launched, waited = cost_of_a_token(monkeypatch, "llama-tied", layers)
+@pytest.mark.parametrize(("case", "layers"), [("llama-tied", 2), ("llama-tied", 4), ("llama-variant", 4), ("gpt-untied", 4)])
+def test_decoding_step_is_one_graph_and_a_few_operations_whatever_the_layers(
+    monkeypatch: pytest.MonkeyPatch, case: str, layers: int
+) -> None:
+    launched, waited = cost_of_a_token(monkeypatch, case, layers)
     assert launched["graph"] == 16
     assert sum(launched.values()) <= 16 * OF_A_TOKEN, launched
     assert not waited
@@ -210,8 +218,8 @@ def test_host_asks_once_in_sixteen_steps_whether_all_have_ended(monkeypatch: pyt
     assert waited == {"_local_scalar_dense": 1}
 
 
-def test_decoding_step_that_is_no_graph_launches_no_more_than_when_it_was_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    few, many = (cost_of_a_token(monkeypatch, "llama-variant", layers) for layers in (2, 4))
+def test_decoding_step_with_experts_is_no_graph_and_launches_no_more_than_when_it_was_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    few, many = (cost_of_a_token(monkeypatch, "llama-experts", layers) for layers in (2, 4))
     launched = (sum(many[0].values()) - sum(few[0].values())) / 2 / 16
     assert launched <= OF_A_DECODED_LAYER, many[0] - few[0]
-    assert not many[1]
+    assert many[1] == {name: count * 4 * 16 for name, count in SHARED_OUT.items()}
