@@ -27,7 +27,8 @@ from modelyard.log import logger
 from modelyard.progress import Report, Stop, request_stop
 
 POLL_SECONDS = 0.1
-STOP_SECONDS = 30
+STOP_SECONDS = 90
+"""That Ray Train gets to start a controller, and to end; on a machine with much else to do half a minute was too little."""
 CONNECTIONS, ALLOCATOR = "CUDA_DEVICE_MAX_CONNECTIONS", "PYTORCH_CUDA_ALLOC_CONF"
 ALLOCATORS = "PYTORCH_ALLOC_CONF"
 """The allocator's settings by their newer name, of every kind of device."""
