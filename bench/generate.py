@@ -31,12 +31,13 @@ BATCH, PROMPT = 16, 16
 
 
 def same_weights(engine: Engine, model: ModelConfig, dtype: torch.dtype) -> Any:
-    """transformers' Llama with the engine's weights."""
+    """transformers' model of the same shape with the engine's weights."""
     with tempfile.TemporaryDirectory() as directory:
         engine.save_weights(Path(directory) / "checkpoint")
         weights = to_hf(read_checkpoint(Path(directory) / "checkpoint"), model)
     module = peer(model, dtype)
-    module.load_state_dict(weights, strict=False)
+    missing = module.load_state_dict(weights, strict=False).missing_keys
+    assert set(missing) <= {"lm_head.weight"}, missing  # tied
     module.tie_weights()
     module.generation_config.eos_token_id = module.generation_config.pad_token_id = None
     return module.eval()

@@ -53,7 +53,7 @@ def peer(model: ModelConfig, dtype: torch.dtype = torch.float32) -> Any:
     """The model of transformers with the same function, SDPA attention and random weights."""
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_config(hf_config(model, dtype, attn_implementation="sdpa", use_cache=False)).to(dtype)
+    return AutoModelForCausalLM.from_config(hf_config(model, dtype, attn_implementation="sdpa", use_cache=False))
 
 
 def alternate(

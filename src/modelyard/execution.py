@@ -68,8 +68,8 @@ class ExecutionConfig(Config):
     the one and before the other: on GPUs (``auto``), on CPUs too, or nowhere. Models that are shown images never do."""
     deterministic: bool = False
     """On GPUs, gradients that are the same to the bit whenever they are computed, so that a resumed run is the uninterrupted one: kernels of
-    attention otherwise add in the order in which their blocks finish. Slower; an operation that has no such form is refused by torch, by name.
-    On a CPU this holds anyway."""
+    attention otherwise add in the order in which their blocks finish. Attention is then flash's instead of cuDNN's; an operation that has no such
+    form is refused by torch, by name. On a CPU this holds anyway."""
     compile: bool = False
     """Train with layers, and on a CPU generate with a step, compiled by torch.compile: faster, for a slow first one
     (docs/benchmarks.md) of every shape and, in generation, of every number of sequences drawn together."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,24 +32,20 @@ def test_rank_beyond_the_machines_gpus_is_refused(monkeypatch: pytest.MonkeyPatc
         devices.take(2)
 
 
-@pytest.fixture
-def as_they_come() -> Iterator[None]:
-    yield
-    torch.use_deterministic_algorithms(False)
-
-
-@pytest.mark.usefixtures("as_they_come")
 @pytest.mark.parametrize("deterministic", [True, False])
 def test_kernels_of_a_gpu_are_told_to_repeat_themselves_and_not_only_warned(monkeypatch: pytest.MonkeyPatch, deterministic: bool) -> None:
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # so that it is taken away again afterwards
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
-    devices.repeat(True)
-    assert not torch.are_deterministic_algorithms_enabled(), "a CPU does anyway"
+    with devices.repeating(True):
+        assert not torch.are_deterministic_algorithms_enabled(), "a CPU does anyway"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    devices.repeat(deterministic)
-    assert torch.are_deterministic_algorithms_enabled() == deterministic
-    assert not torch.is_deterministic_algorithms_warn_only_enabled()
+    devices.prepare_repeating(deterministic)
     assert ("CUBLAS_WORKSPACE_CONFIG" in os.environ) == deterministic
+    with contextlib.suppress(KeyError), devices.repeating(deterministic):
+        assert torch.are_deterministic_algorithms_enabled() == deterministic
+        assert not torch.is_deterministic_algorithms_warn_only_enabled()
+        raise KeyError
+    assert not torch.are_deterministic_algorithms_enabled(), "what is sampled or scored is as it comes"
 
 
 GIB = 1 << 30

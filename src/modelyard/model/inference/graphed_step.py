@@ -37,13 +37,6 @@ class Norm(NamedTuple):
         weight = 1.0 + module.weight.detach().float() if isinstance(module, ZeroCentredNorm) else module.weight
         return cls(weight, getattr(module, "bias", None), module.eps)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Of x [..., h], in its dtype; one kernel."""
-        given = x.to(self.weight.dtype)
-        if self.bias is not None:
-            return F.layer_norm(given, x.shape[-1:], self.weight, self.bias, self.eps)
-        return F.rms_norm(given, x.shape[-1:], self.weight, self.eps).to(x.dtype)
-
 
 class Linear(NamedTuple):
     """x W^T + b."""
@@ -55,10 +48,6 @@ class Linear(NamedTuple):
     def of(cls, product: Product) -> Linear:
         """The same product."""
         return cls(product.weight, product.bias)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """[..., i] -> [..., o]."""
-        return F.linear(x, self.weight, self.bias)
 
 
 class Layer(NamedTuple):
@@ -163,7 +152,7 @@ class GraphedStep:
                 masks[block.window] = self._mask(end, block.window)
             turn = rotation if block.rotates else None
             hidden = self.layer(shape, hidden, self.position, masks[block.window], turn, layer)
-        return self.output(self.last_norm(hidden))[:, : self.vocabulary].float()
+        return F.linear(_normed(self.last_norm, hidden), *self.output)[:, : self.vocabulary].float()
 
     def _embedded(self) -> Tensor:
         embedding = self.gpt.embedding
@@ -184,17 +173,17 @@ class GraphedStep:
 
 @functools.cache
 def _compiled() -> Callable[..., Tensor]:
-    return torch.compile(_layer)
+    return torch.compile(_layer, fullgraph=True)
 
 
 def _layer(shape: Shape, hidden: Tensor, position: Tensor, mask: Tensor, rotation: Rotation | None, layer: Layer) -> Tensor:
     """One layer over hidden [b, h]: :meth:`Block.heads`, attention over the first places of the cache, :meth:`Block.finish`."""
     rows, groups, ratio, width, end = hidden.shape[0], shape.groups, shape.ratio, shape.width, mask.shape[-1]
-    fused = layer.qkv(layer.norms[0](hidden)).view(rows, groups, ratio + 2, width)
+    fused = F.linear(_normed(layer.norms[0], hidden), *layer.qkv).view(rows, groups, ratio + 2, width)
     turned = fused[:, :, : ratio + 1]
     if layer.head_norms is not None:
         of_queries, of_keys = layer.head_norms
-        turned = torch.cat((of_queries(turned[:, :, :ratio]), of_keys(turned[:, :, ratio:])), 2)
+        turned = torch.cat((_normed(of_queries, turned[:, :, :ratio]), _normed(of_keys, turned[:, :, ratio:])), 2)
     if rotation is not None:
         turned = rotation.turn(turned)
     layer.keys.index_copy_(2, position, turned[:, :, ratio].reshape(rows * groups, width, 1))
@@ -202,11 +191,19 @@ def _layer(shape: Shape, hidden: Tensor, position: Tensor, mask: Tensor, rotatio
     query = turned[:, :, :ratio].reshape(rows * groups, ratio, width)
     scores = torch.baddbmm(mask, query, layer.keys[:, :, :end], alpha=shape.scale)
     context = torch.bmm(torch.softmax(scores, -1), layer.values[:, :end]).view(rows, -1)
-    hidden = hidden + layer.projection(context)
-    inner = layer.up(layer.norms[1](hidden))
+    hidden = hidden + F.linear(context, *layer.projection)
+    inner = F.linear(_normed(layer.norms[1], hidden), *layer.up)
     if shape.gated:
         gate, up = inner.chunk(2, -1)
         inner = shape.activation(gate) * up
     else:
         inner = shape.activation(inner)
-    return hidden + layer.down(inner)
+    return hidden + F.linear(inner, *layer.down)
+
+
+def _normed(norm: Norm, x: Tensor) -> Tensor:
+    """The norm of x [..., h] in its dtype; one kernel."""
+    given = x.to(norm.weight.dtype)
+    if norm.bias is not None:
+        return F.layer_norm(given, x.shape[-1:], norm.weight, norm.bias, norm.eps)
+    return F.rms_norm(given, x.shape[-1:], norm.weight, norm.eps).to(x.dtype)

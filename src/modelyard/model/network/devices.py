@@ -7,8 +7,10 @@ answer is made to agree. So a rank on the CPU of a machine with GPUs never mixes
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +45,28 @@ def settle(device: Device) -> None:
         _log.warning("computing on the CPU although an NVIDIA driver is loaded: %s", problem())
 
 
-def repeat(deterministic: bool) -> None:
-    """Let kernels on a GPU add in the same order every time, or (False) as they come; on a CPU they always do."""
-    if not torch.cuda.is_available():
+def prepare_repeating(deterministic: bool) -> None:
+    """Before a GPU multiplies for the first time: let its products be those that :func:`repeating` asks for."""
+    if deterministic and torch.cuda.is_available():
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+@contextlib.contextmanager
+def repeating(deterministic: bool) -> Iterator[None]:
+    """Within it kernels on a GPU add in the same order every time, if ``deterministic``; on a CPU they always do.
+
+    Attention then computes by flash: torch takes cuDNN's kernel, which has no such form, for none, and with ``warn_only`` would take it as it is.
+    """
+    if not (deterministic and torch.cuda.is_available()):
+        yield
         return
-    if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which cuBLAS reads when it is first used
     filling: Any = torch.utils.deterministic
     filling.fill_uninitialized_memory = False  # a pass over all memory, for programs that read what they did not write
-    torch.use_deterministic_algorithms(deterministic)  # with warn_only attention would stay as it is
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def problem() -> str:

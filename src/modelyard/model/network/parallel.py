@@ -70,7 +70,7 @@ def initialize(execution: ExecutionConfig) -> Layout:
         ValueError: the world size is not TP x PP x CP x DP, or there is no device as ``execution.device`` asks for.
     """
     devices.settle(execution.device)
-    devices.repeat(execution.deterministic)
+    devices.prepare_repeating(execution.deterministic)
     cpu_platform.install()
     from megatron.core import parallel_state, tensor_parallel
 

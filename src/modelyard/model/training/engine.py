@@ -66,7 +66,7 @@ class Engine(Stored):
         self.layout, self.device = parallel.initialize(execution), parallel.device()
         execution = te_layers.of(execution, trains=optim is not None)
         te_layers.require(execution, precision, lora)
-        self.part, self.step, self.compile = part, 0, execution.compile
+        self.part, self.step, self.compile, self._deterministic = part, 0, execution.compile, execution.deterministic
         self._gathered: list[Any] = []  # the buckets whose weights are gathered beside what follows an update
         modules = [architecture.build(model, execution, self.layout, precision, head, dropout, lora, n) for n in range(self.layout.vp)]
         self._gpt = chunks.as_one(modules)
@@ -174,7 +174,8 @@ class Engine(Stored):
         weight_gradients.expect(self._summed_in_place)
         self.optimizer.zero_grad()
         batches = [batch] if isinstance(batch, Batch) else batch
-        metrics = self._run([self._slice(each, micro_batch) for each in batches], micro_batch, loss_fn, backward=True)
+        with devices.repeating(self._deterministic):
+            metrics = self._run([self._slice(each, micro_batch) for each in batches], micro_batch, loss_fn, backward=True)
         self.schedule.step(1)
         lr = optimizer.rate(self.optimizer)
         if not all(math.isfinite(value) for value in metrics.values()):
