@@ -34,13 +34,12 @@ run: $(READY) $(TASKS) ## the whole pipeline, set-up included: [CONFIG=configs/p
 test: $(READY) ## the tests, the pipeline end to end at its smallest among them
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-# What is computed must not turn on the processor: once more as one with AVX2 alone computes, and as one with neither AVX2 nor AVX-512. What torch
-# compiles has a place of its own for each, since its cache does not ask what a process was told of the processor: mixed, losses are not finite.
+# What is computed must not turn on the processor: once more as one with AVX2 alone computes, and as one with neither AVX2 nor AVX-512.
 NUMERICS := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'numerics and not slow and not sampled' tests/unit/model tests/unit/posttrain
 
 test-numerics: $(READY) ## the numeric tests as on processors with fewer instructions
-	@ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 TORCHINDUCTOR_CACHE_DIR="$(CURDIR)/.modelyard/compiled/avx2" $(NUMERICS) -k 'not killed'
-	@ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 TORCHINDUCTOR_CACHE_DIR="$(CURDIR)/.modelyard/compiled/sse41" $(NUMERICS) -k 'not killed and not layout'
+	@ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(NUMERICS) -k 'not killed'
+	@ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(NUMERICS) -k 'not killed and not layout'
 
 test-all: $(READY) ## the slow tests as well
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m ''

@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from filelock import FileLock
 os.environ.setdefault(
     "CUDA_VISIBLE_DEVICES", ""
 )  # expected are a CPU's numbers, and several ranks on one machine; bench.gpu.proof is a GPU's
+if capability := os.environ.get("ATEN_CPU_CAPABILITY"):
+    # torch's cache of what it compiled does not know of this variable: with code for other instructions losses are not finite
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/compiled-as-{capability}-{os.getuid()}")
 
 import modelyard.adapters.ray  # noqa: F401  sets what Ray reads when it is imported, before a test module imports Ray
 

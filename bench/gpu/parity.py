@@ -1,5 +1,5 @@
 """The same model on the GPU and on the CPU: log-probabilities, gradients and greedy tokens in fp32, and how
-far bf16 is from both.
+far bf16 is from both; and whether the GPU repeats itself.
 
 The CPU's half runs in a process that is shown no GPU and leaves its numbers in a file, which the GPU's half
 reads.
@@ -7,22 +7,36 @@ reads.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
+from torch.nn.attention import SDPBackend
 
-from bench.gpu.training import batch_of
+from bench.gpu.training import SHAPES as TRAINED
+from bench.gpu.training import TINY, batch_of
 from bench.shapes import llama
 from bench.train import OPTIMIZER
 from modelyard.execution import ExecutionConfig
 from modelyard.model.inference.generate import generate
+from modelyard.model.network import attention
 from modelyard.model.network.architecture import ModelConfig, Precision
+from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.token_data import language_model_loss
 
 SHAPES: dict[bool, ModelConfig] = {False: llama(8, 512, 8, 4, 1376, 8192, 256), True: llama(2, 64, 4, 2, 176, 512, 32)}
 ROWS, NEW = 8, 48
+KERNELS = {
+    "as_in_training": attention.PREFERRED,
+    "cudnn": (SDPBackend.CUDNN_ATTENTION, SDPBackend.MATH),
+    "flash": (SDPBackend.FLASH_ATTENTION, SDPBackend.MATH),
+    "efficient": (SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH),
+    "math": (SDPBackend.MATH,),
+}
+"""Kernels of attention by name; ``math`` keeps the scores in memory, and takes what another one refuses."""
 
 
 def reference(tiny: bool, directory: Path) -> dict[str, Any]:
@@ -87,6 +101,30 @@ def _numbers(model: ModelConfig, precision: Precision, tiny: bool) -> dict[str, 
         "gradient_norm": norm,
         "tokens": drawn.tokens,
     }
+
+
+def repeated(tiny: bool) -> dict[str, Any]:
+    """Of how many tensors the gradient of one batch differs, by any bit, between three computations in bf16: by kernel of attention, as kernels
+    come and with ``execution.deterministic``.
+    """
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # before the first of both uses cuBLAS
+    work = TINY if tiny else TRAINED["125M"]._replace(micro_batch=4, micro_batches=2)
+    batch, found = batch_of(work), {}
+    for deterministic in (False, True):
+        execution = ExecutionConfig(threads=4, deterministic=deterministic)
+        engine = Engine(work.model, execution, seed=0, precision="bf16", optim=OPTIMIZER.model_copy(update={"lr": 0.0}))
+        odd = {}
+        for name, kernels in KERNELS.items():
+            with mock.patch.object(attention, "PREFERRED", kernels):
+                first, *others = (_gradients(engine, batch, work.micro_batch) for _ in range(3))
+            odd[name] = sum(any(not torch.equal(one[key], first[key]) for one in others) for key in first)
+        found["deterministic" if deterministic else "as_they_come"] = odd
+    return {"tensors": len(first), **found}
+
+
+def _gradients(engine: Engine, batch: Batch, micro_batch: int) -> dict[str, torch.Tensor]:
+    engine.train_step(batch, micro_batch, language_model_loss)
+    return {name: parameter.main_grad.clone() for name, parameter in _named(engine)}
 
 
 def _named(engine: Engine) -> list[tuple[str, Any]]:

@@ -56,6 +56,7 @@ def parts() -> dict[str, Part]:
     found["precisions"] = Part(_alone(training.precisions), 180)
     found["checkpoints"] = Part(_alone(training.checkpoints), 180)
     found["resuming"] = Part(_alone(training.resuming), 180)
+    found["repeats"] = Part(_alone(parity.repeated), 180)
     for shape in ("smollm2", "350M"):
         found[f"ppo-{shape}"] = Part(_alone(partial(sampling.ppo_iterations, shape)), 240)
     for shape, batch in (("smollm2", 16), ("smollm2", 128), ("350M", 64), ("qwen3", 16)):

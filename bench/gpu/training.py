@@ -46,7 +46,7 @@ SHAPES = {
     "1.3B": Work(llama(24, 2048, 16, 16, 5632, 50_304, 2048), 4, 4),
 }
 EXPERTS = Work(llama(12, 1024, 16, 16, 1408, 50_304, 2048).model_copy(update={"moe": MoEConfig(experts=16, top_k=2, aux_loss=0.01)}), 8, 4)
-"""Sixteen experts, two for every token: most of its parameters wait at each token, which transformers has no importable twin for."""
+"""Sixteen experts, two for every token: most of its parameters wait at each token."""
 TINY = Work(llama(2, 64, 4, 2, 176, 512, 32), 2, 2)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 import torch.distributed as dist
 
 from bench.gpu import machine, parity, proof, te, training
@@ -71,6 +74,21 @@ def test_utilisation_row_counts_tokens_and_flops_of_the_whole_step(side: str) ->
     row = training.utilisation("125M", side, "eager", tiny=True)
     assert row["tokens_a_step"] == training.TINY.micro_batch * training.TINY.micro_batches * training.TINY.model.seq_len
     assert row["tflops"] == pytest.approx(row["tokens_per_s"] * training.TINY.model.flops_per_token() / 1e12)
+
+
+def test_gradients_on_a_cpu_repeat_themselves_and_one_that_does_not_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = parity.repeated(tiny=True)
+    assert found["tensors"] > 10
+    assert set(found["as_they_come"].values()) == set(found["deterministic"].values()) == {0}
+    real, calls = parity._gradients, itertools.count()
+
+    def odd(*given: Any) -> dict[str, torch.Tensor]:
+        gradients = real(*given)
+        gradients[next(iter(gradients))].view(-1)[0] += next(calls) % 3
+        return gradients
+
+    monkeypatch.setattr(parity, "_gradients", odd)
+    assert set(parity.repeated(tiny=True)["as_they_come"].values()) == {1}
 
 
 def test_resuming_on_a_cpu_has_the_losses_of_the_run_that_went_on() -> None:

@@ -145,9 +145,3 @@ def norm(module: Any, x: Tensor) -> Tensor:
 def scaled(gpt: Any, hidden: Tensor) -> Tensor:
     """Embeddings times the model's factor, if it has one."""
     return hidden if gpt.embedding_scale is None else hidden * gpt.embedding_scale
-
-
-def fusible_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """:func:`norm` of RMSNorm in operations that torch's compiler fuses."""
-    wide = x.float()
-    return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype) * weight

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modelyard.model.inference.block import Block, Product, Rotation, fusible_norm
+from modelyard.model.inference.block import Block, Product, Rotation
 from modelyard.model.network import onednn
 from modelyard.model.training.engine import Engine
 
@@ -108,7 +108,7 @@ def _step(
     rotation = Rotation(cos[places][:, None, None], sin[places][:, None, None])
     padding = (torch.arange(end) < begins.repeat_interleave(groups)[:, None])[:, None]
     for layer in range(shape.layers):
-        fused = product(fusible_norm(hidden, norms[2 * layer], shape.eps), 4 * layer, (heads + 2 * groups) * width)
+        fused = product(_norm(hidden, norms[2 * layer], shape.eps), 4 * layer, (heads + 2 * groups) * width)
         fused = fused.view(rows, groups, shape.ratio + 2, width)
         turned = rotation.turn(fused[:, :, : shape.ratio + 1])
         keys[layer].index_copy_(2, position, turned[:, :, shape.ratio].reshape(all_groups, width, 1))
@@ -118,7 +118,13 @@ def _step(
         scores = scores.masked_fill(padding, float("-inf"))
         context = (torch.softmax(scores, -1)[..., None] * values[layer][:, None, :end]).sum(2).view(rows, heads * width)
         hidden = hidden + product(context, 4 * layer + 1, shape.hidden)
-        inner = product(fusible_norm(hidden, norms[2 * layer + 1], shape.eps), 4 * layer + 2, 2 * shape.inner)
+        inner = product(_norm(hidden, norms[2 * layer + 1], shape.eps), 4 * layer + 2, 2 * shape.inner)
         gate, up = inner.chunk(2, -1)
         hidden = hidden + product(F.silu(gate) * up, 4 * layer + 3, shape.hidden)
-    return product(fusible_norm(hidden, norms[2 * shape.layers], shape.eps), 4 * shape.layers, shape.vocab).float()
+    return product(_norm(hidden, norms[2 * shape.layers], shape.eps), 4 * shape.layers, shape.vocab).float()
+
+
+def _norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """:func:`~modelyard.model.inference.block.norm` of RMSNorm in operations that torch's compiler fuses."""
+    wide = x.float()
+    return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype) * weight

@@ -117,7 +117,7 @@ class ModelConfig(Config):
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is a dense Llama without variant parts, which faster paths are written for."""
+        """Whether it is a dense Llama without variant parts, which the compiled step of a CPU is written for."""
         return self.style == "llama" and self.moe is None and self.variant == LLAMA
 
     def check_adapters(self) -> None:
