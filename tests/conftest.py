@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-os.environ.setdefault(
-    "CUDA_VISIBLE_DEVICES", ""
-)  # expected are a CPU's numbers, and several ranks on one machine; bench.gpu.proof is a GPU's
+# expected are a CPU's numbers, and several ranks on one machine; what a GPU does is bench.gpu.proof's
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 if capability := os.environ.get("ATEN_CPU_CAPABILITY"):
     # torch's cache of what it compiled does not know of this variable: with code for other instructions losses are not finite
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/compiled-as-{capability}-{os.getuid()}")
