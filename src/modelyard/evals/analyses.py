@@ -15,8 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from modelyard.evals.benchmark import Benchmark, Item
+from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.catalog import build
+from modelyard.evals.item import Item
 from modelyard.evals.ways import LETTERS
 from modelyard.stats.estimate import Estimate
 

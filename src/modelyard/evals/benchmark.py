@@ -11,19 +11,18 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Callable, Collection, Mapping, Sequence
-from hashlib import sha256
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal
 
-import numpy as np
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from modelyard.config import Config, digest
+from modelyard.evals.image_places import IMAGE, SHOWN_IMAGE, interleaved
+from modelyard.evals.item import Item, LabelledReply
 from modelyard.evals.metrics import METRICS
 from modelyard.evals.scorers import PARSERS, SCORERS
-from modelyard.formats.feedback import ImagePart, Part, TextPart
+from modelyard.formats.feedback import Part
 from modelyard.formats.images import Image
-from modelyard.formats.records import Record
 from modelyard.judges.rubric import Rubric
 from modelyard.model.asked import Decoding
 from modelyard.store.code_identity import code_version, definition_version
@@ -41,10 +40,6 @@ LEAST_WORDS = 4
 """Of a question that is looked for without the prompt around it, in scripts with spaces."""
 UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0e7f]")
 """Letters of scripts in which few words are many."""
-IMAGE = "\ufffc"
-"""Where an image stands in a text: Unicode's object replacement character, which texts of files may not hold."""
-SHOWN_IMAGE = "<image>"
-"""The same to people."""
 NOTHING_DRAWN = Decoding(max_new_tokens=0, temperature=0.0, samples=0, seed=0)
 Method = Literal[
     "generate",
@@ -64,48 +59,11 @@ Method = Literal[
     "scan",
     "graded",
 ]
-"""How a model is asked: ``ask_{method}`` of :mod:`modelyard.evals.asking` or of :data:`REVIEWED` runs, and its source is part of the id."""
-REVIEWED = {"scan": "modelyard.evals.reviewed", "graded": "modelyard.evals.reviewed"}
+"""How a model is asked: ``ask_{method}`` runs, and its source is part of the id."""
+BY_LIKELIHOOD = ("choices", "contexts", "last_word", "word", "loss", "rows", "next_token")
+REVIEWED = ("scan", "graded")
+ASKED_BY = dict.fromkeys(BY_LIKELIHOOD, "modelyard.evals.likelihoods") | dict.fromkeys(REVIEWED, "modelyard.evals.reviewed")
 """Method -> module of its function, where that is not :mod:`modelyard.evals.asking`."""
-
-
-def _empty(value: object) -> bool:
-    """Left out of a value's JSON, so that the ids of benchmarks that were there before a field stay."""
-    return not value
-
-
-class Item(Config):
-    """One question."""
-
-    id: str
-    """Name in the benchmark's file, or ``benchmark/line`` (from 0) where the file gives none."""
-    fields: dict[str, str]
-    """What the prompt template, the scorer and the tests refer to."""
-    target: str
-    """The right answer; "" where a program or a model judges."""
-    group: str = ""
-    """Subject, language or task: key of :attr:`Benchmark.prefaces` and of the means by group."""
-    choices: tuple[str, ...] = ()
-    """Options, where there are any."""
-    right: tuple[int, ...] = ()
-    """Which of them are right, from 0."""
-    question: str = ""
-    """Question and context without the answer, as training sets are searched for them; "": the fields of the prompt."""
-    kinds: tuple[str, ...] = Field(default=(), exclude_if=_empty)
-    """What each option is, where it matters which wrong one is chosen: a record's value ``chose_{kind}`` says whether it was."""
-    images: tuple[str, ...] = Field(default=(), exclude_if=_empty)
-    """Ids of its images, in the order in which they stand in its prompt."""
-    unit: str = Field(default="", exclude_if=_empty)
-    """Name that items share which a limit takes together, such as one question asked in two ways; "": the item alone."""
-
-
-class LabelledReply(Config):
-    """What a model said, and what a person says of it."""
-
-    output: str
-    """The reply."""
-    label: Literal["refusal", "answer", "harmless"]
-    """``answer``: it gives what was asked for; ``harmless``: it does no harm, whether it refuses or not."""
 
 
 class Benchmark(Config):
@@ -171,7 +129,7 @@ class Benchmark(Config):
         elsewhere = SCORED_ELSEWHERE.get(self.scorer)
         metrics = [name for name in self.metrics if name in METRICS]
         return [
-            definition_version(REVIEWED.get(self.method, "modelyard.evals.asking"), f"ask_{self.method}"),
+            definition_version(ASKED_BY.get(self.method, "modelyard.evals.asking"), f"ask_{self.method}"),
             definition_version("modelyard.model.asked", "boundary", "ended", "plain", *(["plain_turns"] if self.method == "turns" else [])),
             *(definition_version(name, *(one.__name__ for one in judging if one.__module__ == name)) for name in modules),
             *([elsewhere()] if elsewhere else []),
@@ -249,108 +207,3 @@ class Benchmark(Config):
     def score(self, parsed: str, item: Item) -> float:
         """Score of a parsed answer."""
         return SCORERS[self.group_scorers.get(item.group, self.scorer)](parsed, item.target)
-
-
-def interleaved(text: str, images: Sequence[str]) -> str | tuple[Part, ...]:
-    """A text with images at its places for them (:data:`IMAGE`). Raises ValueError where they are not as many."""
-    first, *others = text.split(IMAGE)
-    if len(others) != len(images):
-        raise ValueError(f"{len(images)} images for {len(others)} places: {text[:80]!r}")
-    if not images:
-        return text
-    parts: list[Part] = [TextPart(text=first)]
-    for image, after in zip(images, others, strict=True):
-        parts += [ImagePart(image=image), TextPart(text=after)]
-    return tuple(part for part in parts if isinstance(part, ImagePart) or part.text)
-
-
-def checked_limit(limit: float) -> float:
-    """A number of items, or a share of them below 1. Raises ValueError for anything else."""
-    if not 0 < limit < 1 and (limit < 1 or limit != int(limit)):
-        raise ValueError(f"limit must be at least 1 and whole, or a share between 0 and 1, got {limit:g}")
-    return limit
-
-
-def sampled(items: Sequence[Item], limit: float | None, seed: int) -> tuple[Item, ...]:
-    """At most ``limit`` items, or that share of them: a seeded sample in which every group has its share (largest remainders), in order.
-
-    Items of one unit are taken or left together.
-
-    Raises:
-        ValueError: the limit is neither a whole number of at least 1 nor a share between 0 and 1.
-    """
-    if limit is None or checked_limit(limit) >= len(items):
-        return tuple(items)
-    units: dict[str | int, list[int]] = {}
-    for place, item in enumerate(items):
-        units.setdefault(item.unit or place, []).append(place)
-    whole = list(units.values())
-    limit = int(limit) if limit >= 1 else max(1, round(limit * len(items)))
-    if len(whole) < len(items):
-        limit = max(1, limit * len(whole) // len(items))
-    groups: dict[str, list[int]] = {}
-    for number, places in enumerate(whole):
-        groups.setdefault(items[places[0]].group, []).append(number)
-    exact = {name: limit * len(numbers) / len(whole) for name, numbers in groups.items()}
-    counts = {name: int(share) for name, share in exact.items()}
-    for name in sorted(groups, key=lambda name: counts[name] - exact[name])[: limit - sum(counts.values())]:
-        counts[name] += 1
-    generator = np.random.default_rng(seed)
-    chosen = {place for name, own in groups.items() for number in generator.permutation(own)[: counts[name]] for place in whole[number]}
-    return tuple(item for place, item in enumerate(items) if place in chosen)
-
-
-class Recorder(NamedTuple):
-    """Fills in what all records of a model on a benchmark share."""
-
-    model: str
-    weights: str
-    benchmark: Benchmark
-    identity: str
-    """The benchmark's id."""
-    contaminated: Collection[str]
-    """Items found in a training set."""
-
-    def __call__(
-        self,
-        item: Item,
-        prompt: str,
-        output: str,
-        parsed: str,
-        score: float,
-        logprobs: Sequence[float],
-        note: str = "",
-        *,
-        choice: int = -1,
-        choice_normalised: int = -1,
-        values: Mapping[str, float] = {},
-        sample: int = 0,
-    ) -> Record:
-        """One record; ``prompt`` is the text that the model was shown."""
-        return Record(
-            benchmark=self.benchmark.name,
-            benchmark_id=self.identity,
-            model=self.model,
-            weights=self.weights,
-            item=item.id,
-            group=item.group,
-            target=item.target,
-            prompt_sha256=sha256_text(prompt),
-            prompt=prompt,
-            output=output,
-            parsed=parsed,
-            score=score,
-            logprobs=tuple(round(value, 5) for value in logprobs),
-            choice=choice,
-            choice_normalised=choice_normalised,
-            values=dict(values),
-            sample=sample,
-            contaminated=item.id in self.contaminated,
-            images=item.images,
-            note=note,
-        )
-
-
-def sha256_text(text: str) -> str:
-    """sha256 (hex) of a text's UTF-8."""
-    return sha256(text.encode()).hexdigest()

@@ -18,10 +18,11 @@ from typing import Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from modelyard.config import Config, load_config
-from modelyard.evals.benchmark import Benchmark, Item
+from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.catalog.choice import lettered_item, scored
 from modelyard.evals.catalog.options import option_rows
 from modelyard.evals.catalog.rows import find, lines_of, text
+from modelyard.evals.item import Item
 from modelyard.evals.metrics import by_item
 from modelyard.evals.reviewed import credit_error, graded_by
 from modelyard.formats.records import Record

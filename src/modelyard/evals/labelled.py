@@ -13,7 +13,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from modelyard.complaint import first_error
-from modelyard.evals.benchmark import Benchmark, LabelledReply
+from modelyard.evals.benchmark import Benchmark
+from modelyard.evals.item import LabelledReply
 from modelyard.formats import json_file
 from modelyard.judges.agreement import Agreement
 from modelyard.judges.rubric import Rubric

@@ -1,7 +1,7 @@
 """Every method of asking by its name, and what a benchmark adds to the records of any of them.
 
-:mod:`modelyard.evals.asking` has the methods that need no judge of words beside parsers and scorers,
-:mod:`modelyard.evals.reviewed` those in which replies are read by a tool or by graders. Here a rubric's classes and the
+:mod:`modelyard.evals.likelihoods` has the methods that score given texts, :mod:`modelyard.evals.asking` those that draw
+replies, :mod:`modelyard.evals.reviewed` those in which replies are read by a tool or by graders. Here a rubric's classes and the
 kinds of options are added to what they recorded.
 """
 
@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from modelyard.evals import asking, reviewed
-from modelyard.evals.benchmark import Benchmark, Item, Method, Recorder
+from modelyard.evals import asking, likelihoods, reviewed
+from modelyard.evals.benchmark import Benchmark, Method
+from modelyard.evals.item import Item
+from modelyard.evals.recorder import Recorder
 from modelyard.evals.tools import Tools
 from modelyard.formats.records import Record
 from modelyard.judges.judge import Response
@@ -19,19 +21,19 @@ from modelyard.model.asked import Model
 Ask = Callable[[Model, Benchmark, Tools, Recorder], list[Record]]
 METHODS: Mapping[Method, Ask] = {
     "generate": asking.ask_generate,
-    "choices": asking.ask_choices,
-    "contexts": asking.ask_contexts,
-    "last_word": asking.ask_last_word,
-    "word": asking.ask_word,
+    "choices": likelihoods.ask_choices,
+    "contexts": likelihoods.ask_contexts,
+    "last_word": likelihoods.ask_last_word,
+    "word": likelihoods.ask_word,
     "explain": asking.ask_explain,
     "turns": asking.ask_turns,
     "code": asking.ask_code,
     "judge": asking.ask_judge,
     "toxicity": asking.ask_toxicity,
     "scalar": asking.ask_scalar,
-    "loss": asking.ask_loss,
-    "rows": asking.ask_rows,
-    "next_token": asking.ask_next_token,
+    "loss": likelihoods.ask_loss,
+    "rows": likelihoods.ask_rows,
+    "next_token": likelihoods.ask_next_token,
     "scan": reviewed.ask_scan,
     "graded": reviewed.ask_graded,
 }

@@ -20,10 +20,12 @@ from pydantic import Field, model_validator
 
 from modelyard.closest import did_you_mean
 from modelyard.config import Config
-from modelyard.evals.benchmark import IMAGE, NOTHING_DRAWN, Benchmark, Item
+from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark
 from modelyard.evals.catalog.options import place
 from modelyard.evals.catalog.rows import MissingDataError, lines_of, published, taken
-from modelyard.evals.item_images import PLACE, images_of, placed
+from modelyard.evals.image_places import IMAGE, PLACE, placed
+from modelyard.evals.item import Item
+from modelyard.evals.item_images import images_of
 from modelyard.evals.scorers import PARSERS, SCORERS
 from modelyard.formats.images import Image
 from modelyard.formats.json_file import Line

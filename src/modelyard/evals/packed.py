@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark, Item, sha256_text
+from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark
+from modelyard.evals.item import Item
+from modelyard.evals.recorder import sha256_text
 from modelyard.formats.token_rows import PackedRows
 
 

@@ -13,7 +13,8 @@ import ast
 from collections.abc import Iterable, Sequence
 
 from modelyard.evals.asking import cut_note, drawn, shown
-from modelyard.evals.benchmark import Benchmark, Recorder
+from modelyard.evals.benchmark import Benchmark
+from modelyard.evals.recorder import Recorder
 from modelyard.evals.tools import Tools
 from modelyard.formats.records import Record
 from modelyard.judges.agreement import Agreement, measure

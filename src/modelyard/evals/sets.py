@@ -16,10 +16,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, Va
 from modelyard.complaint import first_error
 from modelyard.config import Config
 from modelyard.evals import catalog, labelled, own, ways
-from modelyard.evals.benchmark import Benchmark, LabelledReply, checked_limit, sampled
+from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.catalog.rows import MissingDataError
+from modelyard.evals.item import LabelledReply
 from modelyard.evals.own import OwnSet
 from modelyard.evals.reviewed import graded_by
+from modelyard.evals.sampling import checked_limit, sampled
 from modelyard.evals.ways import ChooseBy
 from modelyard.judges.rubric import NamedRubric
 from modelyard.store.inputs import find_input, inputs_directory

@@ -13,8 +13,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from modelyard.evals.benchmark import IMAGE, Benchmark, Item, sha256_text
+from modelyard.evals.benchmark import Benchmark
+from modelyard.evals.image_places import IMAGE
+from modelyard.evals.item import Item
 from modelyard.evals.metrics import OF_KINDS
+from modelyard.evals.recorder import sha256_text
 from modelyard.model.asked import Decoding
 
 LETTERS = "ABCDEFGHIJ"

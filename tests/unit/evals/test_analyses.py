@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from modelyard.evals.analyses import ANALYSES, reordered, spread
-from modelyard.evals.benchmark import Item
 from modelyard.evals.catalog.choice import lettered_question
 from modelyard.evals.catalog.options import OptionRow
+from modelyard.evals.item import Item
 from modelyard.stats.estimate import Estimate
 
 

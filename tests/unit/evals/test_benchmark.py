@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark, Item, sampled
+from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark
 from modelyard.evals.catalog.safety import ATTACKS, REPLY
+from modelyard.evals.item import Item
 from modelyard.evals.methods import METHODS
+from modelyard.evals.sampling import sampled
 from modelyard.model.asked import Decoding
 from modelyard.store import code_identity
 
@@ -89,7 +91,7 @@ def edited(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, str], None]:
 @pytest.mark.parametrize(
     ("benchmark", "module", "old", "new"),
     [
-        (LOSS, "modelyard.evals.asking", "one.total / size", "2 * one.total / size"),
+        (LOSS, "modelyard.evals.likelihoods", "one.total / size", "2 * one.total / size"),
         (LOSS, "modelyard.evals.metrics", 'r.values["nats"] / r.values["bytes"]', 'r.values["nats"]'),
         (LOSS, "modelyard.model.asked", "context[len(bare) :] + continuation", "continuation"),
         (BASE, "modelyard.evals.scorers", "exact(parsed.lower(), first_word(target))", "exact(parsed, target)"),
@@ -122,7 +124,7 @@ def test_benchmark_id_changes_with_the_code_that_asks_and_scores_it(
 @pytest.mark.parametrize(
     ("benchmark", "module", "old", "new"),
     [
-        (LOSS, "modelyard.evals.asking", "choice in item.right", "choice not in item.right"),
+        (LOSS, "modelyard.evals.likelihoods", "choice in item.right", "choice not in item.right"),
         (LOSS, "modelyard.judges.refusal", '"as an ai", ', ""),
         (BASE, "modelyard.judges.sandbox.sandbox_runner", '"token"', '"key"'),
         (BASE, "modelyard.evals.tools", "TOXIC = 0.5", "TOXIC = 0.4"),

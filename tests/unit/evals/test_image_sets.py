@@ -13,11 +13,12 @@ import pytest
 from PIL import Image as Pillow
 
 from modelyard.evals import catalog
-from modelyard.evals.benchmark import Benchmark, Recorder
+from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.catalog.images import AMONG
 from modelyard.evals.gather import GatherConfig, load, run
 from modelyard.evals.methods import ask
 from modelyard.evals.own import OwnSet
+from modelyard.evals.recorder import Recorder
 from modelyard.evals.sets import BenchmarkConfig, SetsConfig, build
 from modelyard.evals.tools import Tools
 from modelyard.formats import stored_images

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from modelyard.config import load_config
-from modelyard.evals.benchmark import Benchmark, sampled
+from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.catalog import build
 from modelyard.evals.methods import ask
 from modelyard.evals.reviewed import grader_agreement
+from modelyard.evals.sampling import sampled
 from modelyard.evals.scanner import scan
 from modelyard.evals.sets import BenchmarkConfig, changed
 from modelyard.evals.suite import SuiteConfig, plan

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark, Item
+from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark
+from modelyard.evals.item import Item
 from modelyard.evals.metrics import pass_at_k
 from modelyard.evals.summary import by_group, in_parts, summarise
 from modelyard.formats.records import Record

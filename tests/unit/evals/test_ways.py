@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from modelyard.evals import ways
-from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark, Item
+from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark
 from modelyard.evals.catalog.choice import mmlu_explained, scored
 from modelyard.evals.catalog.safety import mt_bench_turns
+from modelyard.evals.item import Item
 from modelyard.evals.methods import ask
 from modelyard.evals.summary import summarise
 from modelyard.evals.tools import Tools, bound

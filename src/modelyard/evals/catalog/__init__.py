@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from modelyard.closest import did_you_mean
-from modelyard.evals.benchmark import Benchmark, sampled
+from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.catalog import (
     choice,
     code,
@@ -27,6 +27,7 @@ from modelyard.evals.catalog import (
     translated,
     truthfulness,
 )
+from modelyard.evals.sampling import sampled
 
 Builder = Callable[[Path, int | None], Benchmark]
 """(data directory, shots or None for the benchmark's own number) -> benchmark with all its items."""

@@ -15,9 +15,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark, Item
+from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark
 from modelyard.evals.catalog.options import OptionRow, option_rows
 from modelyard.evals.catalog.rows import find, load, own_file, taken
+from modelyard.evals.item import Item
 from modelyard.evals.ways import CLOSING, LETTERS, STARTS, THINK, THOUGHT
 from modelyard.formats.json_file import Line, text_of
 from modelyard.model.asked import Decoding

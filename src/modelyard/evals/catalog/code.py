@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from modelyard.evals.benchmark import Benchmark, Item
+from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.catalog.rows import Row, load, own_file, refuse_shots, taken, text
+from modelyard.evals.item import Item
 from modelyard.formats.json_file import Line
 from modelyard.judges.sandbox.run import of_asserts
 from modelyard.model.asked import Decoding

@@ -14,8 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark, Item
+from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark
 from modelyard.evals.catalog.rows import MissingDataError, find, jsonl, refuse_shots
+from modelyard.evals.item import Item
 from modelyard.formats.feedback import PROMPTS, PromptRecord, content_text, images_of, is_text, records
 from modelyard.model.asked import Decoding
 

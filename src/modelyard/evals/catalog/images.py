@@ -19,8 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from modelyard.evals.benchmark import IMAGE, NOTHING_DRAWN, Benchmark, Item, sha256_text
+from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark
 from modelyard.evals.catalog.rows import MissingDataError, own_file, refuse_shots
+from modelyard.evals.image_places import IMAGE
+from modelyard.evals.item import Item
+from modelyard.evals.recorder import sha256_text
 from modelyard.formats import json_file
 from modelyard.formats.images import Image, ImageError, cleaned
 from modelyard.formats.json_file import Line

@@ -16,11 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from modelyard.evals.benchmark import Benchmark, Item, sha256_text
+from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.catalog.choice import scored, truthfulqa_rows
 from modelyard.evals.catalog.code import OUTPUT
 from modelyard.evals.catalog.options import OptionRow
 from modelyard.evals.catalog.rows import load, own_file, refuse_shots, table, text
+from modelyard.evals.item import Item
+from modelyard.evals.recorder import sha256_text
 from modelyard.evals.ways import LETTERS
 from modelyard.formats.json_file import Line
 

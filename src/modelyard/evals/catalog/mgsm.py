@@ -11,9 +11,10 @@ import ast
 from pathlib import Path
 from typing import NamedTuple
 
-from modelyard.evals.benchmark import Benchmark, Item
+from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.catalog.reasoning import worked
 from modelyard.evals.catalog.rows import MissingDataError, lines_of, own_file, published, taken, text
+from modelyard.evals.item import Item
 from modelyard.evals.ways import opening
 from modelyard.formats.json_file import Line, text_of
 

@@ -16,10 +16,11 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 
-from modelyard.evals.benchmark import Benchmark, Item
+from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.catalog.choice import by_text, lettered_item, lettered_question, scored
 from modelyard.evals.catalog.options import OptionRow, option_row, option_rows
 from modelyard.evals.catalog.rows import load, taken
+from modelyard.evals.item import Item
 from modelyard.formats import json_file
 from modelyard.formats.json_file import Line
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 import base64
 from pathlib import Path
 
-from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark, Item
+from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark
 from modelyard.evals.catalog.rows import find, jsonl, refuse_shots, table
+from modelyard.evals.item import Item
 from modelyard.model.asked import Decoding
 
 REPLY = Decoding(max_new_tokens=96, temperature=0.0, samples=1, seed=0)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark, Item
+from modelyard.evals.benchmark import NOTHING_DRAWN, Benchmark
 from modelyard.evals.catalog.rows import find, jsonl, load, refuse_shots, taken, text
+from modelyard.evals.item import Item
 from modelyard.formats.json_file import Line, text_of
 from modelyard.model.asked import Decoding
 

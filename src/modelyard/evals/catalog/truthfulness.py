@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from modelyard.evals.benchmark import Benchmark, Item
+from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.catalog.choice import PRIMER, primer
 from modelyard.evals.catalog.options import option_row
 from modelyard.evals.catalog.rows import load, own_file, refuse_shots, text
+from modelyard.evals.item import Item
 from modelyard.formats.json_file import Line
 from modelyard.model.asked import Decoding
 
