@@ -7,6 +7,7 @@ import pytest
 
 from modelyard.formats.teacher import Teacher, source
 from modelyard.release.card import content_summary
+from modelyard.release.card.content_parts import Section
 from modelyard.release.training_content import Crawler, SourceOrigin, TrainingContent
 
 CORPUS = [
@@ -61,7 +62,7 @@ def answers(inputs: dict[str, Path], given: TrainingContent) -> dict[str, str]:
     }
 
 
-def section(inputs: dict[str, Path], given: TrainingContent, number: str) -> content_summary.Section:
+def section(inputs: dict[str, Path], given: TrainingContent, number: str) -> Section:
     return next(one for one in content_summary.sections("line", inputs, given) if one.number == number)
 
 
