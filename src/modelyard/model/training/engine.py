@@ -16,16 +16,16 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.nn import functional as F
 
 from modelyard import progress
 from modelyard.execution import ExecutionConfig
 from modelyard.model.network import architecture, attention, chunks, context, devices, initialization, parallel, te_layers, weight_gradients
 from modelyard.model.network.architecture import Head, ModelConfig, Precision
 from modelyard.model.network.lora import LoRAConfig
-from modelyard.model.training import optimizer, overlap
-from modelyard.model.training.batch import SEGMENTS, STEM, UNLABELLED, Batch, LossFn, LossOutput, labelled, segmented, to_device
+from modelyard.model.training import optimizer, overlap, replicas, sequence_parallel
+from modelyard.model.training.batch import SEGMENTS, STEM, Batch, LossFn, LossOutput
 from modelyard.model.training.optimizer import OptimizerConfig
+from modelyard.model.training.placement import Placement
 from modelyard.model.training.state import Part, Stored
 
 GPU_WIDTHS = 64
@@ -64,6 +64,7 @@ class Engine(Stored):
         engine whose weights it takes for those that it does not train, so that both are in memory once."""
         self.model, self.head, self.seed, self.precision, self.dropout, self.lora = model, head, seed, precision, dropout, lora
         self.layout, self.device = parallel.initialize(execution), parallel.device()
+        self._placement = Placement(model, self.layout, self.device)
         execution = te_layers.of(execution, trains=optim is not None)
         te_layers.require(execution, precision, lora)
         self.part, self.step, self.compile, self._deterministic = part, 0, execution.compile, execution.deterministic
@@ -75,10 +76,13 @@ class Engine(Stored):
         if self.is_partial:
             for name, parameter in self.gpt.named_parameters():
                 parameter.requires_grad_(self._is_trained(name))
-        self._sequence_parallel = [switch for module in modules for switch in _sequence_parallel_switches(module)]
+        self._sequence_parallel = [switch for module in modules for switch in sequence_parallel.switches(module)]
         widths = GPU_WIDTHS if self.device.type == "cuda" else 1
         self._sequence_multiple = self._width_multiple = te_layers.row_multiple(widths, self.layout.cp, execution)
-        self.chunks = self._wrap(modules, overlap.wanted(execution, model, self.device)) if optim else modules
+        self.chunks = modules
+        if optim:
+            overlaps = overlap.wanted(execution, model, self.device)
+            self.chunks, self._gathered = replicas.wrapped(modules, self.layout, overlaps, self._counted)
         self._summed_in_place = [weight for chunk in modules for weight in chunks.bare(chunk).summed_in_place()] if optim else []
         if optim and execution.compile:
             # Without the hooks around it. Which tokens an expert gets is known only as they come, so experts stay out of the graph.
@@ -91,38 +95,15 @@ class Engine(Stored):
         if optim is None:
             self.gpt.requires_grad_(False)
 
-    def _wrap(self, modules: Sequence[Any], overlaps: bool) -> list[Any]:
-        from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig, finalize_model_grads
-
-        overlapping = overlap.settings(overlaps, self.layout.samplers)
-        settings = DistributedDataParallelConfig(
-            grad_reduce_in_fp32=True, use_distributed_optimizer=True, average_in_collective=False, **overlapping
-        )
-        weight_gradients.install()
-        wrapped = [DistributedDataParallel(module.config, settings, module) for module in modules]
-
-        def finish(parts: list[Any], count: Tensor, **groups: Any) -> None:
-            """megatron-core's, but for the division by the number of labels, which the optimizer makes."""
-            finalize_model_grads(parts, None, **groups)
-            self._count = parallel.summed_over_replicas(count)
-
-        config = modules[0].config  # the schedule asks no other
-        config.finalize_model_grads_func = finish
-        config.no_sync_func = [part.no_sync for part in wrapped] if len(wrapped) > 1 else wrapped[0].no_sync
-        for group in overlap.groups(wrapped):
-            if group.intra_distributed_optimizer_instance_size == 1:  # gloo copies every gradient and weight that it sends to nobody
-                group.start_grad_sync = group.finish_grad_sync = group.start_param_sync = lambda *_, **__: None
-        if overlaps:
-            self._gathered = overlap.groups(wrapped)
-            for part in wrapped:
-                overlap.wait_where_used(part)
-        return wrapped
-
     @property
     def gpt(self) -> Any:
         """This rank's model without megatron-core's wrappers, several chunks as one (:mod:`modelyard.model.network.chunks`)."""
         overlap.wait(self._gathered)
         return self._gpt
+
+    def _counted(self, labels: Tensor) -> None:
+        """Hear how many labels a step's gradients are sums over."""
+        self._count = labels
 
     def _share(self, body: Engine) -> set[str]:
         """Put the other engine's parameters in the place of those that this one does not train; returns the names of the rest."""
@@ -291,27 +272,15 @@ class Engine(Stored):
         gpt = chunks.bare(chunk)
         length = batch.tokens.shape[1]
         wide = max(length, common)
-        fill = (0, wide + -wide % self._sequence_multiple - length)  # tokens after the last cannot change what stands before them
-        tokens, labels = batch.tokens, batch.labels
-        if fill[1]:
-            tokens, labels = F.pad(tokens, fill), F.pad(labels, fill, value=UNLABELLED)
-        own = context.own_places(tokens.shape[1], self.layout.cp, self.layout.cp_rank) if self.layout.cp > 1 else slice(None)
-        tokens, labels = tokens[:, own], labels[:, own]
-        places = labelled(labels) if self.head == "lm" and gpt.post_process else None  # known before a GPU has anything to do
-        batch, tokens, labels = batch.to(self.device), to_device(tokens, self.device), to_device(labels, self.device)
-        places = to_device(places, self.device) if isinstance(places, Tensor) else places
-        shown = batch.tiles.widened(fill).shown if batch.tiles and gpt.pre_process else None
-        if SEGMENTS in batch.extras:
-            segments = F.pad(batch.extras[SEGMENTS], fill, value=-1)
-            positions, mask = segmented(segments, batch.extras.get(STEM), self.model.variant.window, own)
-        else:
-            positions, mask = torch.arange(length + fill[1], device=self.device).clamp_(max=self.model.seq_len - 1)[None, own], None
-        output = chunk(tokens, positions, mask, labels=labels if self.head == "lm" else None, places=places, shown=shown)
+        width = wide + -wide % self._sequence_multiple
+        one = self._placement.placed(batch, width, first=gpt.pre_process, asks=self.head == "lm" and gpt.post_process)
+        labels = one.labels if self.head == "lm" else None
+        output = chunk(one.tokens, one.positions, one.mask, labels=labels, places=one.places, shown=one.shown)
 
         def loss(raw: Tensor) -> tuple[Tensor, Tensor, LossOutput]:
             raw = self._whole(raw)[:, :length]
             # megatron-core returns the cross-entropy of each label: its negative is log p(label)
-            output = loss_fn(-raw.float() if self.head == "lm" else raw.float().squeeze(-1), batch)
+            output = loss_fn(-raw.float() if self.head == "lm" else raw.float().squeeze(-1), one.batch)
             report = LossOutput(output.loss_sum.detach().clone(), output.count, output.metrics)
             return output.loss_sum, output.count.to(torch.int), report
 
@@ -334,11 +303,3 @@ class Engine(Stored):
         # what is dropped must differ between replicas, the positions of one, and the layers of one pipeline stage and the next
         place = self.layout.sampler * 7_919 + self.layout.pp_rank * 104_729
         tensor_parallel.model_parallel_cuda_manual_seed((self.seed * 1_000_003 + self.step + place) % (1 << 31), force_reset_rng=True)
-
-
-def _sequence_parallel_switches(module: Any) -> list[tuple[Any, str]]:
-    """Every attribute that says "sequence parallel" in a model built with it (megatron-core's own list of them keeps each model alive for ever)."""
-    names = ("sequence_parallel", "scatter_to_sequence_parallel", "reduce_scatter_embeddings")
-    configs = {id(part.config): part.config for part in module.modules() if hasattr(part, "config")}
-    places = [*configs.values(), *module.modules()]
-    return [(place, name) for place in places for name in names if getattr(place, name, False) is True and module.config.sequence_parallel]
