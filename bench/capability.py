@@ -20,7 +20,7 @@ from modelyard.execution import ExecutionConfig
 from modelyard.formats.token_rows import write_rows
 from modelyard.model.inference.generate import generate
 from modelyard.model.network import processor
-from modelyard.model.network.architecture import ModelConfig
+from modelyard.model.network.model_config import ModelConfig
 from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.model.training.recipe import Recipe, train_language_model
 from modelyard.progress import silent

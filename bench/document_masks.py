@@ -26,7 +26,7 @@ from bench.train import OPTIMIZER
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.token_rows import DocumentMasks, TokenRows, write_documents
 from modelyard.model.network import processor
-from modelyard.model.network.architecture import ModelConfig, Precision
+from modelyard.model.network.model_config import ModelConfig, Precision
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.token_data import TokenBatches, language_model_loss
 

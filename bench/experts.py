@@ -21,8 +21,8 @@ from bench.program import program
 from bench.shapes import PrecisionName, alternate, llama, ratio
 from modelyard.execution import ExecutionConfig
 from modelyard.model.network import architecture, parallel, processor
-from modelyard.model.network.architecture import Precision
 from modelyard.model.network.experts import MoEConfig
+from modelyard.model.network.model_config import Precision
 
 Shape = StrEnum("Shape", ["decoding", "small", "fine", "many"])
 SHAPES = {

@@ -22,7 +22,7 @@ from modelyard.execution import ExecutionConfig
 from modelyard.model.hf.weights import read_checkpoint, to_hf
 from modelyard.model.inference.generate import generate
 from modelyard.model.network import processor
-from modelyard.model.network.architecture import ModelConfig, Precision
+from modelyard.model.network.model_config import ModelConfig, Precision
 from modelyard.model.training.engine import Engine
 
 Shape = StrEnum("Shape", ["tiny", "small", "smollm2"])

@@ -9,8 +9,8 @@ import numpy as np
 from bench.trl_peer import END, PAD
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.token_rows import PackedRows
-from modelyard.model.network.architecture import ModelConfig, Precision
 from modelyard.model.network.lora import LoRAConfig
+from modelyard.model.network.model_config import ModelConfig, Precision
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.posttrain.policy.config import GRPOConfig, OnPolicyConfig, PPOConfig

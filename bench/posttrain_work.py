@@ -13,7 +13,7 @@ from bench.shapes import SMALL, llama
 from bench.trl_peer import PAD
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import Comparison
-from modelyard.model.network.architecture import ModelConfig, Precision
+from modelyard.model.network.model_config import ModelConfig, Precision
 from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
 from modelyard.posttrain import reward

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from modelyard.model.hf.families import hf_config
-from modelyard.model.network.architecture import ModelConfig
+from modelyard.model.network.model_config import ModelConfig
 
 
 class PrecisionName(StrEnum):

@@ -23,7 +23,7 @@ from bench.program import program
 from bench.shapes import SMALL, SMOLLM2, PrecisionName, alternate, peer, ratio
 from modelyard.execution import ExecutionConfig
 from modelyard.model.network import processor
-from modelyard.model.network.architecture import ModelConfig, Precision
+from modelyard.model.network.model_config import ModelConfig, Precision
 from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.optimizer import OptimizerConfig

@@ -15,7 +15,7 @@ import torch
 
 from bench.shapes import peer
 from modelyard.model.hf.families import hf_config
-from modelyard.model.network.architecture import ModelConfig, Precision
+from modelyard.model.network.model_config import ModelConfig, Precision
 
 Timed = Callable[[], float]
 Now = Callable[[], float]

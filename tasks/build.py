@@ -23,7 +23,7 @@ from modelyard.adapters.mlflow.tracker import Tracker
 from modelyard.adapters.ray import cluster as ray_cluster
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
-from modelyard.model.network.architecture import ModelConfig
+from modelyard.model.network.model_config import ModelConfig
 from modelyard.progress import PreemptedError, Report, Stop, StopError, request_stop, stop_requested
 from modelyard.store.artifacts import Built, Store
 from modelyard.store.manifest import Artifact, Spec

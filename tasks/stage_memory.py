@@ -14,7 +14,7 @@ from typing import Any, Literal
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
 from modelyard.model.hf.shape import shape_of
-from modelyard.model.network.architecture import ModelConfig, Precision
+from modelyard.model.network.model_config import ModelConfig, Precision
 from modelyard.model.plan.memory import FP32, Memory, Schedule, Split, element_bytes, peak_memory
 from modelyard.model.training.recipe import Recipe
 from modelyard.posttrain.policy.config import OnPolicyConfig, PPOConfig

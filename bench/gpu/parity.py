@@ -22,7 +22,7 @@ from bench.train import OPTIMIZER
 from modelyard.execution import ExecutionConfig
 from modelyard.model.inference.generate import generate
 from modelyard.model.network import attention
-from modelyard.model.network.architecture import ModelConfig, Precision
+from modelyard.model.network.model_config import ModelConfig, Precision
 from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.token_data import language_model_loss

@@ -17,7 +17,7 @@ from modelyard.execution import ExecutionConfig
 from modelyard.model.inference.generate import generate
 from modelyard.model.inference.queries import Query
 from modelyard.model.inference.score import Scorer
-from modelyard.model.network.architecture import ModelConfig
+from modelyard.model.network.model_config import ModelConfig
 from modelyard.model.network.variant import Variant
 from modelyard.model.training.engine import Engine
 from modelyard.posttrain.policy import loop as ppo

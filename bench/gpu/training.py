@@ -25,8 +25,8 @@ from bench.shapes import llama, peer
 from bench.train import OPTIMIZER
 from modelyard.execution import ExecutionConfig
 from modelyard.model.checkpoints import checkpoint
-from modelyard.model.network.architecture import ModelConfig, Precision
 from modelyard.model.network.experts import MoEConfig
+from modelyard.model.network.model_config import ModelConfig, Precision
 from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.token_data import language_model_loss

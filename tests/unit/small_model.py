@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from modelyard.execution import ExecutionConfig
 from modelyard.model import model_directory
 from modelyard.model.hf.conversion import export_hf
-from modelyard.model.network.architecture import ModelConfig
+from modelyard.model.network.model_config import ModelConfig
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.trainer import History
 

@@ -22,7 +22,7 @@ from modelyard.judges.judge import Asking, Judge
 from modelyard.model.asked import Model
 from modelyard.model.endpoint import Endpoint
 from modelyard.model.model_directory import weights_at
-from modelyard.model.network.architecture import Precision
+from modelyard.model.network.model_config import Precision
 from modelyard.model.subject import Subject
 
 REGISTERED = ("models:/", "runs:/")

@@ -22,8 +22,8 @@ from modelyard.execution import ExecutionConfig
 from modelyard.formats import json_file
 from modelyard.model.checkpoints import checkpoint
 from modelyard.model.encoder import TEMPLATE_KEY, template_hash, template_of
-from modelyard.model.network.architecture import Head, ModelConfig, Precision
 from modelyard.model.network.lora import LoRAConfig
+from modelyard.model.network.model_config import Head, ModelConfig, Precision
 from modelyard.model.network.vision import VisionConfig
 from modelyard.model.training import adapter_file
 from modelyard.model.training.adapter_file import Adapter

@@ -31,7 +31,7 @@ from modelyard.model.inference.score import Scorer
 from modelyard.model.inference.screening import likelihoods, screened
 from modelyard.model.inference.stops import StopTexts
 from modelyard.model.inference.windows import joined, windows
-from modelyard.model.network.architecture import Precision
+from modelyard.model.network.model_config import Precision
 from modelyard.model.padded_rows import batches, pad
 from modelyard.model.pictures import Images, Pictures
 from modelyard.model.training.batch import UNLABELLED, Batch

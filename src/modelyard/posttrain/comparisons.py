@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from modelyard.formats.feedback import Comparison
-from modelyard.model.network.architecture import Precision
+from modelyard.model.network.model_config import Precision
 from modelyard.stats import ties
 from modelyard.stats.calibration import Bin, calibration
 from modelyard.stats.estimate import Estimate, bootstrap_mean

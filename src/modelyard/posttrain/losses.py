@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from modelyard.model.network.architecture import Precision
+from modelyard.model.network.model_config import Precision
 from modelyard.model.training.batch import Batch, LossFn, LossOutput
 from modelyard.posttrain.rows.masking import masked_sum
 from modelyard.stats import ties

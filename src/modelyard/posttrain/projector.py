@@ -21,7 +21,7 @@ from modelyard.formats.feedback import DEMONSTRATIONS, Demonstration, images_of,
 from modelyard.model import image_token, model_directory
 from modelyard.model.encoder import Encoder
 from modelyard.model.network import disks, parallel
-from modelyard.model.network.architecture import Precision
+from modelyard.model.network.model_config import Precision
 from modelyard.model.network.vision import VisionConfig
 from modelyard.model.training import trainer
 from modelyard.model.training.optimizer import OptimizerConfig

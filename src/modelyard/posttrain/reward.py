@@ -27,8 +27,8 @@ from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import COMPARISONS, DEMONSTRATIONS, Comparison, Demonstration, read, records
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
-from modelyard.model.network.architecture import ModelConfig, Precision
 from modelyard.model.network.lora import LoRAConfig
+from modelyard.model.network.model_config import ModelConfig, Precision
 from modelyard.model.training import trainer
 from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine

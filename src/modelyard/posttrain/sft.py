@@ -23,8 +23,8 @@ from modelyard.formats.feedback import DEMONSTRATIONS, Demonstration, read
 from modelyard.formats.token_rows import TokenRows
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
-from modelyard.model.network.architecture import Precision
 from modelyard.model.network.lora import LoRAConfig
+from modelyard.model.network.model_config import Precision
 from modelyard.model.training import trainer
 from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.model.training.spikes import SpikeConfig

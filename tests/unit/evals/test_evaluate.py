@@ -26,7 +26,7 @@ from modelyard.formats.results import read_results
 from modelyard.formats.token_rows import PackedRows, TokenRows, write_rows
 from modelyard.model import model_directory
 from modelyard.model.asked import Decoding
-from modelyard.model.network.architecture import ModelConfig
+from modelyard.model.network.model_config import ModelConfig
 from modelyard.model.scorer_model import ScorerModel
 from modelyard.model.subject import Subject
 from modelyard.model.training.engine import Engine

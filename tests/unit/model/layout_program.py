@@ -15,8 +15,9 @@ from modelyard.execution import ExecutionConfig
 from modelyard.model.inference.gallery import Gallery
 from modelyard.model.inference.generate import Generation, generate
 from modelyard.model.network import parallel
-from modelyard.model.network.architecture import Head, ModelConfig, MoEConfig
+from modelyard.model.network.architecture import MoEConfig
 from modelyard.model.network.lora import LoRAConfig
+from modelyard.model.network.model_config import Head, ModelConfig
 from modelyard.model.network.rope import YarnScaling
 from modelyard.model.network.variant import LLAMA, Variant
 from modelyard.model.network.vision import VisionConfig

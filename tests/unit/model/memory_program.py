@@ -12,8 +12,8 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from modelyard.execution import ExecutionConfig
 from modelyard.model.network import attention
-from modelyard.model.network.architecture import ModelConfig
 from modelyard.model.network.lora import LoRAConfig
+from modelyard.model.network.model_config import ModelConfig
 from modelyard.model.training.batch import Batch
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.optimizer import OptimizerConfig

@@ -10,7 +10,7 @@ import numpy as np
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import ImagePart, Message, Prompt, TextPart
 from modelyard.model import image_token, model_directory
-from modelyard.model.network.architecture import ModelConfig
+from modelyard.model.network.model_config import ModelConfig
 from modelyard.model.network.vision import VisionConfig
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.trainer import History

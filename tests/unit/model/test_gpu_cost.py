@@ -16,7 +16,7 @@ from torch import Tensor
 
 from modelyard.execution import ExecutionConfig
 from modelyard.model.inference.generate import Generation, generate
-from modelyard.model.network.architecture import ModelConfig, Precision
+from modelyard.model.network.model_config import ModelConfig, Precision
 from modelyard.model.training.batch import Batch, LossFn, LossOutput, to_device
 from modelyard.model.training.engine import GPU_WIDTHS, Engine
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from modelyard.execution import ExecutionConfig
 from modelyard.model.network import architecture, parallel
-from modelyard.model.network.architecture import ModelConfig
 from modelyard.model.network.experts import MoEConfig
+from modelyard.model.network.model_config import ModelConfig
 
 from . import layout_program as program
 

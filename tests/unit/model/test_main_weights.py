@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from modelyard.execution import ExecutionConfig
-from modelyard.model.network.architecture import Precision
+from modelyard.model.network.model_config import Precision
 from modelyard.model.training.engine import Engine
 
 from . import layout_program as program

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from modelyard.config import load_config
-from modelyard.model.network.architecture import ModelConfig
 from modelyard.model.network.lora import LoRAConfig
+from modelyard.model.network.model_config import ModelConfig
 from modelyard.model.plan import memory
 from modelyard.model.plan.layout_search import Machine, PlanConfig, layouts
 from modelyard.model.plan.memory import Schedule, Split

@@ -14,8 +14,8 @@ from pydantic import ValidationError
 
 from modelyard.execution import ExecutionConfig
 from modelyard.model.network import te_layers
-from modelyard.model.network.architecture import ModelConfig
 from modelyard.model.network.lora import LoRAConfig
+from modelyard.model.network.model_config import ModelConfig
 from modelyard.model.training import optimizer
 from modelyard.model.training.engine import Engine
 

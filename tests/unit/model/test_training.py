@@ -14,7 +14,7 @@ from modelyard.execution import ExecutionConfig
 from modelyard.formats.token_rows import TokenRows, write_rows
 from modelyard.model.checkpoints import checkpoint
 from modelyard.model.checkpoints.writer import DiskFullError
-from modelyard.model.network.architecture import ModelConfig
+from modelyard.model.network.model_config import ModelConfig
 from modelyard.model.training.batch import SEGMENTS, STEM, Batch, LossOutput
 from modelyard.model.training.engine import Engine, NotFiniteError
 from modelyard.model.training.recipe import Recipe, Trained, train_language_model

@@ -20,7 +20,7 @@ from modelyard.model.hf.conversion import export_hf, import_hf, read_safetensors
 from modelyard.model.hf.weights import from_hf, read_checkpoint
 from modelyard.model.inference.gallery import Gallery
 from modelyard.model.inference.slots import Slots
-from modelyard.model.network.architecture import ModelConfig
+from modelyard.model.network.model_config import ModelConfig
 from modelyard.model.network.vision import VisionConfig, is_its_overview
 from modelyard.model.pictures import GREY, Pictures, tiles_of
 from modelyard.model.plan.memory import Split, stage_parameters

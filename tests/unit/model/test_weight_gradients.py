@@ -9,7 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from modelyard.execution import ExecutionConfig
 from modelyard.model.network import onednn, weight_gradients
-from modelyard.model.network.architecture import Precision
+from modelyard.model.network.model_config import Precision
 from modelyard.model.training.engine import Engine
 
 from . import layout_program as program

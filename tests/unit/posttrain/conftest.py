@@ -15,8 +15,8 @@ from modelyard.data.feedback.config import FeedbackConfig
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.token_rows import write_rows
 from modelyard.model import model_directory
-from modelyard.model.network.architecture import ModelConfig
 from modelyard.model.network.lora import LoRAConfig
+from modelyard.model.network.model_config import ModelConfig
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.model.training.trainer import History

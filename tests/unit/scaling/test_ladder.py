@@ -12,7 +12,7 @@ import pytest
 from modelyard.commands.app import main
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.token_rows import write_rows
-from modelyard.model.network.architecture import ModelConfig
+from modelyard.model.network.model_config import ModelConfig
 from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.model.training.recipe import Recipe
 from modelyard.progress import silent

@@ -25,7 +25,7 @@ from modelyard.model.hf.tokenizer import GENERATION, HubEncoder, check
 from modelyard.model.hf.weights import Weights, from_hf, read_checkpoint, to_hf
 from modelyard.model.model_directory import TOKENIZER_FILES, read
 from modelyard.model.network import parallel
-from modelyard.model.network.architecture import ModelConfig, Precision
+from modelyard.model.network.model_config import ModelConfig, Precision
 from modelyard.model.training import adapter_file
 from modelyard.model.training.engine import Engine
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, get_args
 import torch
 
 from modelyard.model.hf import llava
-from modelyard.model.network.architecture import Family, ModelConfig
+from modelyard.model.network.model_config import Family, ModelConfig
 from modelyard.model.network.rope import DynamicScaling, LinearScaling, Llama3Scaling, RopeScaling, YarnScaling
 from modelyard.model.network.variant import LLAMA, Variant
 

@@ -21,7 +21,7 @@ import torch.distributed as dist
 from modelyard.execution import ExecutionConfig
 from modelyard.model import model_directory
 from modelyard.model.network import parallel
-from modelyard.model.network.architecture import Precision
+from modelyard.model.network.model_config import Precision
 from modelyard.model.training.batch import Batch
 
 LENGTH = 64

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from modelyard.formats import json_file
 from modelyard.model.encoder import IMAGE, Encoder
-from modelyard.model.network.architecture import ModelConfig
+from modelyard.model.network.model_config import ModelConfig
 from modelyard.model.network.vision import VisionConfig
 
 MODEL_TYPE, TOWER = "llava_next", "siglip_vision_model"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from modelyard.complaint import complaint
 from modelyard.model.hf.families import model_config
-from modelyard.model.network.architecture import ModelConfig
+from modelyard.model.network.model_config import ModelConfig
 
 
 def shape_of(path: Path) -> ModelConfig:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from modelyard.model.checkpoints import metadata_check
 from modelyard.model.hf import llava
-from modelyard.model.network.architecture import ModelConfig
+from modelyard.model.network.model_config import ModelConfig
 
 Weights = dict[str, Tensor]
 

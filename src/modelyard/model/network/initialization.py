@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from modelyard.model.network import lora
-from modelyard.model.network.architecture import ModelConfig
+from modelyard.model.network.model_config import ModelConfig
 from modelyard.model.network.parallel import Layout
 
 VISION = "vision."

@@ -28,8 +28,8 @@ from modelyard.model.network import weight_gradients
 from modelyard.model.network.modules import FusedAway
 
 if TYPE_CHECKING:
-    from modelyard.model.network.architecture import ModelConfig, Precision
     from modelyard.model.network.lora import LoRAConfig
+    from modelyard.model.network.model_config import ModelConfig, Precision
 
 CAPABILITY = (8, 9)
 """Compute capability from which GPUs multiply fp8 (Ada; Hopper is 9.0)."""

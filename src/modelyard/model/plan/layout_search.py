@@ -12,8 +12,8 @@ from typing import NamedTuple
 from pydantic import model_validator
 
 from modelyard.config import Config
-from modelyard.model.network.architecture import ModelConfig, Precision
 from modelyard.model.network.lora import LoRAConfig
+from modelyard.model.network.model_config import ModelConfig, Precision
 from modelyard.model.plan import memory
 from modelyard.model.plan.memory import Memory, Recompute, Schedule, Split
 

@@ -20,8 +20,8 @@ from torch import Tensor
 from modelyard import progress
 from modelyard.execution import ExecutionConfig
 from modelyard.model.network import architecture, attention, chunks, context, devices, initialization, parallel, te_layers, weight_gradients
-from modelyard.model.network.architecture import Head, ModelConfig, Precision
 from modelyard.model.network.lora import LoRAConfig
+from modelyard.model.network.model_config import Head, ModelConfig, Precision
 from modelyard.model.training import optimizer, overlap, replicas, sequence_parallel
 from modelyard.model.training.batch import SEGMENTS, STEM, Batch, LossFn, LossOutput
 from modelyard.model.training.optimizer import OptimizerConfig

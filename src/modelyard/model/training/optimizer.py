@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from modelyard.config import Config
 from modelyard.model.checkpoints import host_copy, shards
 from modelyard.model.network import devices, parallel
-from modelyard.model.network.architecture import Precision
+from modelyard.model.network.model_config import Precision
 from modelyard.model.training import main_weights
 
 STATE = ("param", "exp_avg", "exp_avg_sq")

@@ -16,7 +16,7 @@ import torch
 
 from modelyard.execution import ExecutionConfig
 from modelyard.model.network import chunks as model_chunks
-from modelyard.model.network.architecture import ModelConfig
+from modelyard.model.network.model_config import ModelConfig
 
 BUCKET = 40_000_000
 """Parameters of a bucket at least, megatron-core's own number; as many times more as there are 40 replicas, so that messages stay

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from modelyard.model.network import context
-from modelyard.model.network.architecture import ModelConfig
+from modelyard.model.network.model_config import ModelConfig
 from modelyard.model.network.parallel import Layout
 from modelyard.model.training.batch import SEGMENTS, STEM, UNLABELLED, Batch, labelled, segmented, to_device
 

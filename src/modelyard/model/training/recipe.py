@@ -10,7 +10,7 @@ from pydantic import model_validator
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.token_rows import TokenRows, read_info
-from modelyard.model.network.architecture import ModelConfig, Precision
+from modelyard.model.network.model_config import ModelConfig, Precision
 from modelyard.model.training import trainer
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.optimizer import OptimizerConfig

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from modelyard.model.checkpoints import checkpoint, shards
 from modelyard.model.network import parallel
-from modelyard.model.network.architecture import Head, ModelConfig
 from modelyard.model.network.initialization import VISION, VOCABULARY
 from modelyard.model.network.lora import LoRAConfig, adapted, is_adapter, weight_of
+from modelyard.model.network.model_config import Head, ModelConfig
 from modelyard.model.network.parallel import Layout
 from modelyard.model.training import optimizer
 

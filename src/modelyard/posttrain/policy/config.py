@@ -14,8 +14,8 @@ from pydantic import Field, model_validator
 from modelyard.config import Config
 from modelyard.judges.open_judge import TeacherConfig
 from modelyard.judges.sandbox.run import Limits
-from modelyard.model.network.architecture import Precision
 from modelyard.model.network.lora import LoRAConfig
+from modelyard.model.network.model_config import Precision
 from modelyard.model.training.optimizer import OptimizerConfig
 from modelyard.posttrain.policy.kl_control import AdaptiveKLConfig
 from modelyard.posttrain.policy.verified import VerifiedReward

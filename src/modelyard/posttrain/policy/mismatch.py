@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from modelyard.model.network.architecture import Precision
+from modelyard.model.network.model_config import Precision
 from modelyard.posttrain.policy.config import OnPolicyConfig
 from modelyard.posttrain.policy.rollout import Rollout
 

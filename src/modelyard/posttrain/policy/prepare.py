@@ -15,8 +15,8 @@ from modelyard.formats.token_rows import Rows, TokenRows
 from modelyard.judges.open_judge import open_elsewhere
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
-from modelyard.model.network.architecture import Head, Precision
 from modelyard.model.network.lora import LoRAConfig
+from modelyard.model.network.model_config import Head, Precision
 from modelyard.model.subject import Subject
 from modelyard.model.training.engine import Engine
 from modelyard.model.training.optimizer import OptimizerConfig

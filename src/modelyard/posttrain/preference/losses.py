@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from modelyard.model.network.architecture import Precision
+from modelyard.model.network.model_config import Precision
 from modelyard.model.training.batch import Batch, LossFn, LossOutput
 from modelyard.posttrain.losses import NO_COMPARISON, pairs_of
 from modelyard.posttrain.preference.config import ContrastConfig, IPOConfig, KTOConfig, KWiseDPOConfig, PreferenceConfig

@@ -17,7 +17,7 @@ from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import Comparison, Thumb, records, write
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
-from modelyard.model.network.architecture import Precision
+from modelyard.model.network.model_config import Precision
 from modelyard.posttrain.preference.ranked import Ranked, log_likelihoods, ranked, strangers
 from modelyard.progress import Report
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from modelyard.formats.stored_images import ImageFiles
 from modelyard.model.encoder import Encoder
-from modelyard.model.network.architecture import ModelConfig
+from modelyard.model.network.model_config import ModelConfig
 from modelyard.model.network.tiles import Tiles
 from modelyard.model.pictures import Pictures
 

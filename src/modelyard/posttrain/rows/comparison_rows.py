@@ -16,7 +16,7 @@ import torch
 
 from modelyard.formats.feedback import Comparison
 from modelyard.model.inference.queries import shared_length
-from modelyard.model.network.architecture import ModelConfig
+from modelyard.model.network.model_config import ModelConfig
 from modelyard.model.training.batch import SEGMENTS, STEM, Batch
 from modelyard.posttrain.losses import NO_COMPARISON
 from modelyard.posttrain.rows.masking import pad_lines

@@ -9,7 +9,7 @@ import torch
 
 from modelyard.execution import ExecutionConfig
 from modelyard.model import model_directory
-from modelyard.model.network.architecture import Precision
+from modelyard.model.network.model_config import Precision
 from modelyard.model.training import offload
 from modelyard.posttrain.policy import loop
 from modelyard.posttrain.policy.loop import prepare
