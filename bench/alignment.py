@@ -34,7 +34,8 @@ from modelyard.stats.estimate import Estimate
 from modelyard.store import local_files
 from tasks.line import Line
 from tasks.session import run_from_terminal
-from tasks.stages import SFT, Name
+from tasks.stage import Name
+from tasks.stages import SFT
 
 
 class Way(NamedTuple):

@@ -17,8 +17,8 @@ from modelyard.release.limits import ReleaseConfig
 from modelyard.stats.estimate import Estimate
 from modelyard.store.manifest import Artifact
 from tasks.line import Line
+from tasks.stage import Name
 from tasks.stage_memory import base_model, peak_bytes
-from tasks.stages import Name
 
 OWN: tuple[Name, ...] = ("feedme", "sft_start", "start_selection", "rbrm", "reference", "policy")
 """Stages that a way to align needs beyond what all have in common."""

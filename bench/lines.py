@@ -11,7 +11,7 @@ from flows.data import prepare_data
 from flows.pretrain import train_base
 from modelyard.model.network import processor
 from tasks.line import DECISION, Line
-from tasks.stages import Name
+from tasks.stage import Name
 
 
 def at_home(home: Path) -> Path:

@@ -23,8 +23,9 @@ from modelyard.store.selection import chosen
 from modelyard.store.storage import Storage
 from tasks.build import Place, build, finished, is_transient, line_of, shown_as_cached
 from tasks.line_config import ALONE, LineConfig
+from tasks.stage import Name, On, Stage
 from tasks.stage_memory import base_model, peak_bytes
-from tasks.stages import METRICS, RELEASED, STAGES, Name, On, Stage
+from tasks.stages import METRICS, RELEASED, STAGES
 
 RANKS_TIMEOUT_SECONDS = 7 * 24 * 3600
 DRIVER_TIMEOUT_SECONDS = 3600

@@ -19,8 +19,8 @@ from tasks.few_items import few_items
 from tasks.line import DECISION, Line, spec_of, stages_of
 from tasks.line_config import LineConfig
 from tasks.missing import is_remote, missing, to_fetch
+from tasks.stage import Name, Stage
 from tasks.stage_memory import base_model, peak_bytes
-from tasks.stages import Name, Stage
 
 
 class Row(NamedTuple):

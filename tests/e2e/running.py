@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, get_args
 
-from tasks.stages import Name
+from tasks.stage import Name
 
 ROOT = Path(__file__).parents[2]
 SMALLEST = str(ROOT / "configs/pipeline/smallest.toml")

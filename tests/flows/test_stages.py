@@ -19,7 +19,8 @@ from modelyard.posttrain.projector import ProjectorConfig
 from modelyard.posttrain.sft import SFTConfig
 from tasks import build
 from tasks.line import stages_of
-from tasks.stages import RELEASED, SECOND, STAGES, Name, On, Stage, check, reads
+from tasks.stage import Name, On, Stage, reads
+from tasks.stages import RELEASED, SECOND, STAGES, check
 
 PIPELINES = Path(__file__).parents[2] / "configs" / "pipeline"
 

@@ -1,4 +1,4 @@
-"""Which records are about the same thing, and how often people who compared the same completions agree.
+"""Which records are about the same thing, what was said of it, and how often people who compared the same completions agree.
 
 InstructGPT (arXiv:2203.02155, section 3.4) reports agreement among labelers of 73% on the same comparisons; it is the ceiling for any model of their
 preferences. Left out: chance-corrected coefficients, which pairs without ties do not need (chance is one half).
@@ -6,8 +6,10 @@ preferences. Left out: chance-corrected coefficients, which pairs without ties d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
+from modelyard.data.feedback.files import Entry
 from modelyard.formats.feedback import Comparison, Prompt, images_of, is_text, prompt_text
 
 
@@ -41,3 +43,18 @@ def said(prompt: Prompt) -> str:
 def folded(text: str) -> str:
     """Text without case and spacing: two records with the same are about the same."""
     return " ".join(text.casefold().split())
+
+
+def opinions_of(entries: Iterable[Entry]) -> Mapping[str, set[object]]:
+    """What each rater (those without a name together) said of an answer, or of the order of the same answers."""
+    found: dict[str, set[object]] = defaultdict(set)
+    for entry in entries:
+        places = sorted(set(entry.ranks))
+        order = frozenset((folded(text), places.index(rank)) for text, rank in zip(entry.completions, entry.ranks, strict=False))
+        found[about(entry)].add((order, entry.label))
+    return found
+
+
+def about(entry: Entry) -> str:
+    """Who speaks of what, whatever they say; demonstrations and prompts contradict nothing."""
+    return folded(repr((entry.prompt, sorted(map(folded, entry.completions)), entry.rater)))

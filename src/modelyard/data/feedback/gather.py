@@ -10,73 +10,40 @@ what another was shown. The corpus brings text that was screened before; its rat
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from modelyard.data.corpus.document import DataError
 from modelyard.data.corpus.held_out import RATINGS
 from modelyard.data.corpus.splits import fraction
 from modelyard.data.feedback import file_images, image_files, image_sets, votes
 from modelyard.data.feedback import files as feedback_files
-from modelyard.data.feedback.agreement import agreements, folded, said
+from modelyard.data.feedback.agreement import about, agreements, folded, opinions_of, said
 from modelyard.data.feedback.config import FeedbackConfig
-from modelyard.data.feedback.file_images import Named
 from modelyard.data.feedback.files import Entry, FeedbackFile
+from modelyard.data.feedback.gathered import Prompts, Sets, side
 from modelyard.data.feedback.image_files import ImageFile
 from modelyard.data.feedback.image_sets import ImageSet
 from modelyard.data.feedback.rated import comparison, thumb
+from modelyard.data.feedback.screening import cleaner, redacted
 from modelyard.data.feedback.tasks import LIBRARY, TaskSet, questions
-from modelyard.data.filters.pii import PiiConfig, redact
 from modelyard.formats.feedback import (
-    COMPARISONS,
     DEMONSTRATIONS,
     PROMPTS,
-    THUMBS,
     Comparison,
     Demonstration,
     Message,
-    Part,
     Prompt,
     PromptRecord,
-    TextPart,
     Thumb,
     images_of,
-    is_text,
     json_lines,
-    write,
 )
 from modelyard.formats.image_copies import NearCopies
 from modelyard.formats.stored_images import ImageWriter
 from modelyard.progress import Report
-
-
-class Sets(NamedTuple):
-    """What is being gathered."""
-
-    demonstrations: list[Demonstration]
-    comparisons: list[Comparison]
-    thumbs: list[Thumb]
-    prompts: list[PromptRecord]
-    dropped: list[dict[str, str]]
-    counts: Counter[str]
-    """What is not a drop: redactions by kind, keys passed over."""
-    images: dict[str, Named]
-    """Id of an image that a file names -> where it is."""
-
-    def named(self) -> dict[str, Sequence[Demonstration | Comparison | Thumb | PromptRecord]]:
-        """Every set by its name."""
-        return {
-            "demonstrations": self.demonstrations,
-            "comparisons": self.comparisons,
-            "thumbs": self.thumbs,
-            "prompts": self.prompts,
-        }
-
-    def drop(self, name: str, reason: str, where: str) -> None:
-        """Note that something is left out."""
-        self.dropped.append({"id": name, "reason": reason, "where": where})
 
 
 def run(
@@ -114,24 +81,27 @@ def run(
     if not any(sets.named().values()):
         raise DataError("feedback: nothing is left of the files, and the corpus gives none")
     _write_images(sets, shown, out)
-    write(out / DEMONSTRATIONS, sets.demonstrations)
-    write(out / COMPARISONS, sets.comparisons)
-    write(out / THUMBS, sets.thumbs)
-    write(out / PROMPTS, sets.prompts)
-    (out / "dropped.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in sets.dropped), "utf-8")
-    rows = [{"name": f.name, "package": Path(f.path).name, "version": "", "sha256": f.sha256, "licence": f.licence} for f in config.files]
-    rows += [{"name": t.name, "package": LIBRARY, "version": t.version, "sha256": "", "licence": "Apache-2.0"} for t in config.tasks]
-    for table in config.images:
-        if isinstance(table, ImageFile):
-            rows.append(
-                {"name": table.name, "package": Path(table.path).name, "version": "", "sha256": table.sha256, "licence": table.licence}
-            )
-        else:
-            rows += table.declared
-    (out / "sources.json").write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    metrics = _metrics(sets)
+    sets.write(out)
+    (out / "sources.json").write_text(json.dumps(_sources(config), indent=1, ensure_ascii=False) + "\n", "utf-8")
+    metrics = sets.metrics()
     (out / "statistics.json").write_text(json.dumps(metrics, indent=1) + "\n", "utf-8")
     return metrics
+
+
+def _sources(config: FeedbackConfig) -> list[dict[str, str]]:
+    """The files, task sets and sets of images that records come from."""
+    rows = [_row(file.name, Path(file.path).name, file.licence, sha256=file.sha256) for file in config.files]
+    rows += [_row(task.name, LIBRARY, "Apache-2.0", version=task.version) for task in config.tasks]
+    for table in config.images:
+        if isinstance(table, ImageFile):
+            rows.append(_row(table.name, Path(table.path).name, table.licence, sha256=table.sha256))
+        else:
+            rows += table.declared
+    return rows
+
+
+def _row(name: str, package: str, licence: str, version: str = "", sha256: str = "") -> dict[str, str]:
+    return {"name": name, "package": package, "version": version, "sha256": sha256, "licence": licence}
 
 
 def _write_images(sets: Sets, shown: Sequence[image_sets.Made], out: Path) -> None:
@@ -154,8 +124,8 @@ def _own(sets: Sets, config: FeedbackConfig, file: FeedbackFile, roots: str | Se
     sets.counts.update({f"ignored_keys/{key}": count for key, count in read.ignored.items()})
     prompts = Prompts(config, sets)
     seen: set[str] = set()
-    entries = [_redacted(raw, config.pii, sets.counts) for raw in read.entries]
-    opinions = _opinions(one for one in entries if one.source != "user" or one.consent)
+    entries = [redacted(raw, config.pii, sets.counts) for raw in read.entries]
+    opinions = opinions_of(one for one in entries if one.source != "user" or one.consent)
     for entry in entries:
         if entry.source == "user" and not entry.consent:
             sets.drop(entry.id, "no_consent", entry.where)
@@ -172,7 +142,7 @@ def _own(sets: Sets, config: FeedbackConfig, file: FeedbackFile, roots: str | Se
         seen.add(key)
         if file.also_prompts:
             prompts.add(entry, place)
-        if len(opinions[_about(entry)]) > 1:
+        if len(opinions[about(entry)]) > 1:
             if entry.rater:
                 sets.drop(entry.id, "contradicted", entry.where)
                 continue
@@ -182,28 +152,13 @@ def _own(sets: Sets, config: FeedbackConfig, file: FeedbackFile, roots: str | Se
         else:
             shown = Demonstration(
                 id=entry.id,
-                split=_side(place, config),
+                split=side(place, config),
                 source=file.name,
                 category=entry.category,
                 prompt=entry.prompt,
                 completion=entry.completions[0],
             )
             sets.demonstrations.append(shown)
-
-
-def _opinions(entries: Iterable[Entry]) -> Mapping[str, set[object]]:
-    """What each rater (those without a name together) said of an answer, or of the order of the same answers."""
-    found: dict[str, set[object]] = defaultdict(set)
-    for entry in entries:
-        places = sorted(set(entry.ranks))
-        order = frozenset((folded(text), places.index(rank)) for text, rank in zip(entry.completions, entry.ranks, strict=False))
-        found[_about(entry)].add((order, entry.label))
-    return found
-
-
-def _about(entry: Entry) -> str:
-    """Who speaks of what, whatever they say; demonstrations and prompts contradict nothing."""
-    return folded(repr((entry.prompt, sorted(map(folded, entry.completions)), entry.rater)))
 
 
 def _rated(sets: Sets, config: FeedbackConfig, file: FeedbackFile, entry: Entry, place: float) -> None:
@@ -220,7 +175,7 @@ def _rated(sets: Sets, config: FeedbackConfig, file: FeedbackFile, entry: Entry,
 def _pictured(sets: Sets, config: FeedbackConfig, table: ImageFile, roots: str | Sequence[str], asked: NearCopies, out: Path) -> None:
     """The demonstrations of a file of images."""
     with ImageWriter(out, f"set-{table.name}") as writer:
-        kept = image_files.read(table, roots, asked, _cleaner(config.pii, sets.counts), writer)
+        kept = image_files.read(table, roots, asked, cleaner(config.pii, sets.counts), writer)
     sets.demonstrations.extend(kept.demonstrations)
     for where, reason in kept.dropped:
         sets.drop("", reason, where)
@@ -231,48 +186,10 @@ def _made(sets: Sets, config: FeedbackConfig, task: TaskSet) -> None:
     for question in questions(task):
         prompt: Prompt = (Message(role="user", content=question.prompt),) if task.chat else question.prompt
         shared: dict[str, Any] = {"id": f"{task.name}-{question.number}", "category": task.name, "prompt": prompt}
-        shared["split"] = _side(fraction(f"{config.seed}:feedback:{folded(question.prompt)}"), config)
+        shared["split"] = side(fraction(f"{config.seed}:feedback:{folded(question.prompt)}"), config)
         sets.prompts.append(PromptRecord(source="synthetic", answer=question.answer, **shared))
         if fraction(f"{config.seed}:demonstrated:{question.prompt}") < task.demonstrated:
             sets.demonstrations.append(Demonstration(source=task.name, completion=question.answer, **shared))
-
-
-class Prompts:
-    """Prompts of one file on their way into the set, with what is known of the earlier ones."""
-
-    def __init__(self, config: FeedbackConfig, sets: Sets) -> None:
-        self.config, self.sets = config, sets
-        self.seen = {self._prefix(record.prompt) for record in sets.prompts}
-        self.users: Counter[str] = Counter()
-
-    def add(self, entry: Entry, place: float) -> None:
-        """Keep the prompt unless it begins like another or its user has given enough."""
-        prefix = self._prefix(entry.prompt)
-        if prefix in self.seen:
-            self.sets.drop(entry.id, "shared_prefix", entry.where)
-            return
-        self.users[entry.group] += 1
-        if entry.group and self.users[entry.group] > self.config.prompts_per_user:
-            self.sets.drop(entry.id, "too_many_of_user", entry.where)
-            return
-        self.seen.add(prefix)
-        self.sets.prompts.append(
-            PromptRecord(
-                id=entry.id,
-                split=_side(place, self.config),
-                source=entry.source,
-                category=entry.category,
-                prompt=entry.prompt,
-                answer=entry.answer,
-            )
-        )
-
-    def _prefix(self, prompt: Prompt) -> str:
-        return "".join((*images_of(prompt), folded(said(prompt))[: self.config.prefix_characters]))
-
-
-def _side(place: float, config: FeedbackConfig) -> Literal["train", "validation"]:
-    return "validation" if place < config.splits.held_out else "train"
 
 
 def _corpus(sets: Sets, config: FeedbackConfig, held_out: Path) -> None:
@@ -290,40 +207,3 @@ def _corpus(sets: Sets, config: FeedbackConfig, held_out: Path) -> None:
         drawn = votes.comparisons(held_out / RATINGS, config.votes, config.seed)
         sets.comparisons.extend(drawn.comparisons)
         sets.counts["dropped/tied_votes"] += drawn.ties
-
-
-def _cleaner(config: PiiConfig, counts: Counter[str]) -> Callable[[str], str]:
-    """Takes personal data out of a text, and counts it."""
-
-    def clean(text: str) -> str:
-        found = redact(text, config)
-        counts.update({f"redacted/{kind}": count for kind, count in found.found.items()})
-        return found.text
-
-    return clean
-
-
-def _redacted(entry: Entry, config: PiiConfig, counts: Counter[str]) -> Entry:
-    clean = _cleaner(config, counts)
-
-    def written(content: str | tuple[Part, ...]) -> str | tuple[Part, ...]:
-        if isinstance(content, str):
-            return clean(content)
-        return tuple(TextPart(text=clean(part.text)) if isinstance(part, TextPart) else part for part in content)
-
-    prompt: Prompt
-    if is_text(entry.prompt):
-        prompt = written(entry.prompt)
-    else:
-        prompt = tuple(message.model_copy(update={"content": written(message.content)}) for message in entry.prompt)
-    return entry._replace(prompt=prompt, completions=tuple(clean(completion) for completion in entry.completions))
-
-
-def _metrics(sets: Sets) -> dict[str, float]:
-    """Sizes by split, prompts by source, drops by reason, redactions by kind."""
-    counts: Counter[str] = Counter()
-    counts.update(f"{name}/{one.split}" for name, records in sets.named().items() for one in records)
-    counts.update(f"thumbs/{one.split}/{'up' if one.label else 'down'}" for one in sets.thumbs)
-    counts.update(f"prompts_from/{one.source}" for one in sets.prompts)
-    counts.update(f"dropped/{row['reason']}" for row in sets.dropped)
-    return {f"feedback/{key}": float(count) for key, count in sorted((counts + sets.counts).items())}
