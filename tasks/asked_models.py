@@ -13,8 +13,8 @@ from pathlib import Path
 from modelyard.adapters.home import home
 from modelyard.adapters.mlflow.model_source import local_directory
 from modelyard.config import Config
-from modelyard.data.tokens.token_files import TOKENIZER_FILES
 from modelyard.execution import ExecutionConfig
+from modelyard.formats import tokenizer_files
 from modelyard.judges.open_judge import REGISTERED, AskedModel, address, require_found, require_weights
 from modelyard.model.encoder import Encoder
 from modelyard.model.model_directory import weights_at
@@ -66,7 +66,7 @@ def require_teachers_vocabulary(line: Line) -> None:
     directory = Path(os.environ.get(policy.teacher.variable, ""))
     if not (directory / "tokenizer.json").is_file() or any(name == "policy" and cached for name, _, cached in looked_up(Line(line.config))):
         return
-    tokens = line.place.store.fetch(line.artifact("tokens"), TOKENIZER_FILES)
+    tokens = line.place.store.fetch(line.artifact("tokens"), tokenizer_files.FILES)
     Encoder(tokens).require_same_vocabulary("policy.teacher", Encoder(directory))
 
 

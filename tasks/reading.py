@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from modelyard.data.tokens import token_files
-from modelyard.formats import token_rows
+from modelyard.formats import token_rows, tokenizer_files
 from modelyard.posttrain.policy.config import OnPolicyConfig
 from modelyard.posttrain.sft import SFTConfig
 from modelyard.store.selection import Choice, only, without
@@ -28,7 +27,7 @@ def whole(config: Any) -> Mapping[str, Choice]:
 
 def text(config: Any) -> Mapping[str, Choice]:
     """The documents that were kept, and of a model or of other tokens the tokenizer."""
-    return {"corpus": _DOCUMENTS, "tokens": _TOKENIZER, "imported": only(*token_files.TOKENIZER_FILES)}
+    return {"corpus": _DOCUMENTS, "tokens": _TOKENIZER, "imported": only(*tokenizer_files.FILES)}
 
 
 def rows(config: Any) -> Mapping[str, Choice]:

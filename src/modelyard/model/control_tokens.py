@@ -24,9 +24,10 @@ from tokenizers import Tokenizer
 
 from modelyard.formats import json_file
 from modelyard.formats.feedback import Message, Part, TextPart
+from modelyard.formats.tokenizer_files import SETTINGS
 
-SETTINGS, ALLOWED = "tokenizer_config.json", "allowed_special"
-"""The file beside a tokenizer, and its key that lists the control tokens which text may spell."""
+ALLOWED = "allowed_special"
+"""Key of a tokenizer's settings that lists the control tokens which text may spell."""
 _PARTS = ("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token")
 _LISTS = ("additional_special_tokens", "extra_special_tokens")
 

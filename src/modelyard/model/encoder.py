@@ -14,10 +14,8 @@ An image stands as one token, :data:`IMAGE`, as often as it takes positions, whi
 from __future__ import annotations
 
 import copy
-import datetime
 import hashlib
 import itertools
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -28,30 +26,16 @@ from tokenizers import Tokenizer
 from modelyard.complaint import complaint
 from modelyard.formats import json_file
 from modelyard.formats.feedback import Message, Part, Prompt, images_of, is_text
+from modelyard.model import chat_template, image_token
 from modelyard.model.control_tokens import ControlTokens, allowed, named, spelled
+from modelyard.model.image_token import IMAGE
 from modelyard.model.prefix_space import without_prefix
 
 DOCUMENT_ENDS = ("<|endoftext|>", "<|end_of_text|>")
 """Tokens that end a document wherever a tokenizer has them; its ``eos_token`` may be the one that ends a turn."""
 PADDING = "<|pad|>"
-IMAGE = "<image>"
-"""The token that images stand as."""
-TODAY = datetime.date(2024, 7, 26)
-"""The day for templates that ask which it is, or tokens would change overnight; Llama 3.1's own where nobody says."""
 END_IDS = "end_token_ids"
 """Key of ``tokenizer_config.json``: ids at which the model was released to stop besides those that the tokenizer names (Llama 3's ``<|eom_id|>``)."""
-TEMPLATE_KEY = "chat_template"
-"""Key of ``model.json`` that holds the hash of the template a model was trained with."""
-
-
-def template_hash(template: str) -> str:
-    """First 16 hex digits of the template's sha256; "" without one."""
-    return hashlib.sha256(template.encode()).hexdigest()[:16] if template else ""
-
-
-def template_of(directory: Path) -> str:
-    """The chat template beside a tokenizer; "" without one."""
-    return str(json_file.table(directory / "tokenizer_config.json").get("chat_template") or "")
 
 
 class Turns(NamedTuple):
@@ -85,7 +69,7 @@ class Encoder:
         except ValueError as error:
             raise ValueError(str(error) if str(directory) in str(error) else f"{directory / 'tokenizer_config.json'}: {error}") from None
         model = directory / "model.json"
-        trained_with = json_file.table(model).get(TEMPLATE_KEY) if model.is_file() else None
+        trained_with = json_file.table(model).get(chat_template.KEY) if model.is_file() else None
         if trained_with is not None and trained_with != self.template_hash:
             raise ValueError(f"{directory}: its chat template ({self.template_hash}) is not the one it was trained with ({trained_with})")
 
@@ -177,7 +161,7 @@ class Encoder:
     @cached_property
     def template_hash(self) -> str:
         """First 16 hex digits of the chat template's sha256; "" without one."""
-        return template_hash(self.template)
+        return chat_template.hash_of(self.template)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -186,7 +170,7 @@ class Encoder:
         :data:`IMAGE`, which a model gets when it learns to see, is left out: text is encoded alike with it and without.
         """
         allowed = "".join(f"\n{token}" for token in sorted(self.allowed_special))
-        return hashlib.sha256(f"{_without_image(self._tokenizer)}\n{self.template}{allowed}".encode()).hexdigest()
+        return hashlib.sha256(f"{image_token.without(self._tokenizer)}\n{self.template}{allowed}".encode()).hexdigest()
 
     def require_same(self, role: str, directory: Path) -> None:
         """Raise ValueError when the input called ``role`` was made with another tokenizer or chat template: its ids would mean other texts."""
@@ -315,18 +299,8 @@ class Encoder:
 
     def render(self, messages: Sequence[Message], open_turn: bool = False) -> str:
         """The conversation as text; with ``open_turn`` the assistant's next turn is opened. Raises ValueError as :meth:`turns`."""
-        if not self.template:
-            raise ValueError("the tokenizer has no chat template, so it cannot encode conversations")
-        from jinja2 import TemplateError
-        from transformers.utils.chat_template_utils import render_jinja_template
-
-        written = [message.model_dump() | {"content": spelled(message.content, lambda image: IMAGE)} for message in messages]
         special = {key: self._named(key) for key in ("bos_token", "eos_token", "pad_token", "unk_token")}
-        try:
-            rendered, _ = render_jinja_template([written], chat_template=dated(self.template), add_generation_prompt=open_turn, **special)
-        except TemplateError as error:
-            raise ValueError(f"chat template: {complaint(error)}") from None
-        return str(rendered[0])
+        return chat_template.rendered(self.template, messages, special, open_turn)
 
     def _rendered(self, messages: Sequence[Message], open_turn: bool = False) -> str:
         """:meth:`render` for :meth:`ids`, which takes the template's control tokens from it and nobody else's."""
@@ -345,22 +319,3 @@ def ids_of(value: Any, key: str) -> list[int]:
     if any(isinstance(one, bool) or not isinstance(one, int) or one < 0 for one in ids):
         raise ValueError(f"{key}: expected token ids, got {value!r}")
     return list(ids)
-
-
-def _without_image(tokenizer: Tokenizer) -> str:
-    """The tokenizer's own file, without :data:`IMAGE` where it was added to it."""
-    if tokenizer.token_to_id(IMAGE) is None:
-        return str(tokenizer.to_str())
-    whole = json.loads(tokenizer.to_str())
-    whole["added_tokens"] = [token for token in whole["added_tokens"] if token["content"] != IMAGE]
-    return str(Tokenizer.from_str(json.dumps(whole)).to_str())
-
-
-def dated(template: str) -> str:
-    """The template with a clock that stands still at :data:`TODAY`: transformers takes no function from outside, so it is a macro."""
-    if "strftime_now" not in template:
-        return template
-    codes = [f"%{code}" for code in "aAbBdjmyYHIMSp"] + ["%-d", "%-m"]
-    spelled = "".join(f"|replace('{code}', '{TODAY.strftime(code)}')" for code in codes)
-    # the empty expression keeps a newline at the template's beginning, which Jinja takes away behind a block
-    return f"{{% macro strftime_now(format) %}}{{{{ format{spelled} }}}}{{% endmacro %}}{{{{ '' }}}}{template}"

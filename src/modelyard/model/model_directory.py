@@ -19,9 +19,9 @@ from pydantic import ValidationError
 from modelyard.complaint import first_error
 from modelyard.config import digest
 from modelyard.execution import ExecutionConfig
-from modelyard.formats import json_file
+from modelyard.formats import json_file, tokenizer_files
+from modelyard.model import chat_template
 from modelyard.model.checkpoints import checkpoint
-from modelyard.model.encoder import TEMPLATE_KEY, template_hash, template_of
 from modelyard.model.network.lora import LoRAConfig
 from modelyard.model.network.model_config import Head, ModelConfig, Precision
 from modelyard.model.network.vision import VisionConfig
@@ -35,7 +35,6 @@ from modelyard.store.file_hash import sha256_file, sha256_tree
 
 ADAPTER = "adapter"
 """Folder of a model that was trained by adapters."""
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
 class ModelFile(NamedTuple):
@@ -57,10 +56,10 @@ def write(engine: Engine, tokenizer: Path, history: History, out: Path) -> None:
             "model": engine.model.model_dump(),
             "head": engine.head,
             "precision": engine.precision,
-            TEMPLATE_KEY: template_hash(template_of(tokenizer)),
+            chat_template.KEY: chat_template.hash_of(chat_template.text_of(tokenizer)),
         }
         (out / "model.json").write_text(json.dumps(description, indent=1))
-        for name in TOKENIZER_FILES:
+        for name in tokenizer_files.FILES:
             shutil.copyfile(tokenizer / name, out / name)
         history.write(out)
     dist.barrier()

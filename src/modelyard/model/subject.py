@@ -20,9 +20,10 @@ from modelyard.formats.token_rows import PackedRows
 from modelyard.model import model_directory
 from modelyard.model.asked import Decoding, Likelihood, Sampled, Written, boundary, conversation, ended, plain, plain_turns, together
 from modelyard.model.control_tokens import spelled
-from modelyard.model.encoder import IMAGE, Encoder
+from modelyard.model.encoder import Encoder
 from modelyard.model.hf import conversion
 from modelyard.model.hf.tokenizer import HubEncoder
+from modelyard.model.image_token import IMAGE
 from modelyard.model.inference.gallery import Gallery
 from modelyard.model.inference.generate import generate
 from modelyard.model.inference.grouping import most_rows

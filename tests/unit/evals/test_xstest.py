@@ -20,8 +20,8 @@ from modelyard.execution import ExecutionConfig
 from modelyard.formats.records import Record
 from modelyard.judges.judge import Asking, Judge
 from modelyard.judges.rubric import Rubric, read_rubric
+from modelyard.model import chat_template
 from modelyard.model.asked import Decoding, Sampled, plain_turn
-from modelyard.model.encoder import TEMPLATE_KEY, template_hash
 from modelyard.model.subject import Subject
 from modelyard.stats.estimate import Estimate
 from tests.unit import small_model
@@ -149,7 +149,7 @@ def test_xstest_of_a_real_model_shows_in_its_records_what_the_model_was_shown(da
     template = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
     (root / "ours" / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": template}))
     model = json.loads((root / "ours" / "model.json").read_text())
-    (root / "ours" / "model.json").write_text(json.dumps({**model, TEMPLATE_KEY: template_hash(template)}))
+    (root / "ours" / "model.json").write_text(json.dumps({**model, chat_template.KEY: chat_template.hash_of(template)}))
     subject = Subject.open("x", root / "ours", ExecutionConfig(threads=1), 4)
     benchmark = build("xstest", data)
     benchmark = benchmark.model_copy(update={"decoding": benchmark.decoding.model_copy(update={"max_new_tokens": 6})})

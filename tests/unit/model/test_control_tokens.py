@@ -8,9 +8,9 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.feedback import Demonstration, Message
-from modelyard.model import control_tokens
+from modelyard.model import chat_template, control_tokens
 from modelyard.model.control_tokens import ControlTokens
-from modelyard.model.encoder import Encoder, template_hash
+from modelyard.model.encoder import Encoder
 from modelyard.model.hf.tokenizer import HubEncoder
 from modelyard.model.subject import Subject
 from modelyard.posttrain.rows import encoding
@@ -33,7 +33,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         settings = json.loads((root / name / "tokenizer_config.json").read_text())
         (root / name / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": TEMPLATE}))
     described = json.loads((root / "ours" / "model.json").read_text())
-    (root / "ours" / "model.json").write_text(json.dumps({**described, "chat_template": template_hash(TEMPLATE)}))
+    (root / "ours" / "model.json").write_text(json.dumps({**described, "chat_template": chat_template.hash_of(TEMPLATE)}))
     return root
 
 

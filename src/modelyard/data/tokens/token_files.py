@@ -28,6 +28,7 @@ from modelyard.data.tokens import order, packing, spelling, tokenizer
 from modelyard.data.tokens.order import TokenFile
 from modelyard.data.tokens.packing import Planned, Share
 from modelyard.data.tokens.spelling import Spelling
+from modelyard.formats import tokenizer_files
 from modelyard.formats.contamination import read_holding
 from modelyard.formats.indexed import IndexedWriter
 from modelyard.formats.token_rows import INFO, DocumentMasks, RowsInfo, Split, write_order
@@ -37,7 +38,6 @@ from modelyard.progress import Report
 
 NAME = "tokens"
 SPLITS: tuple[Split, ...] = get_args(Split)
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 _BATCH = 1000
 
 
@@ -117,7 +117,7 @@ def run(config: Tokens, inputs: Mapping[str, Path], out: Path, report: Report) -
         tokenizer.save(bpe, out, config.seq_len)
         control_tokens.allow(out, config.allowed_special)
     else:
-        for name in TOKENIZER_FILES:
+        for name in tokenizer_files.FILES:
             shutil.copyfile(inputs["tokens" if isinstance(config, CleanTokensConfig) else "imported"] / name, out / name)
     encoder = Encoder(out)
     own = encoder.text_tokenizer

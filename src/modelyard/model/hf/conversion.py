@@ -16,14 +16,15 @@ import torch
 
 from modelyard.complaint import complaint
 from modelyard.execution import ExecutionConfig
-from modelyard.formats import json_file
+from modelyard.formats import json_file, tokenizer_files
+from modelyard.model import chat_template
 from modelyard.model.checkpoints import checkpoint
-from modelyard.model.encoder import TEMPLATE_KEY, Encoder, template_hash, template_of
+from modelyard.model.encoder import Encoder
 from modelyard.model.hf import llava
 from modelyard.model.hf.families import family_of, hf_config, model_config
 from modelyard.model.hf.tokenizer import GENERATION, HubEncoder, check
 from modelyard.model.hf.weights import Weights, from_hf, read_checkpoint, to_hf
-from modelyard.model.model_directory import TOKENIZER_FILES, read
+from modelyard.model.model_directory import read
 from modelyard.model.network import parallel
 from modelyard.model.network.model_config import ModelConfig, Precision
 from modelyard.model.training import adapter_file
@@ -74,7 +75,7 @@ def export_hf(
     theirs.tie_weights()
     theirs.generation_config = generation
     theirs.save_pretrained(out)
-    for name in TOKENIZER_FILES:
+    for name in tokenizer_files.FILES:
         shutil.copyfile(directory / name, out / name)
 
 
@@ -118,7 +119,7 @@ def _made(out: Path) -> Path:
 
 def _require_tokenizer(directory: Path) -> None:
     """Raises ValueError naming the tokenizer's file that is missing or cannot be read."""
-    for name in TOKENIZER_FILES:
+    for name in tokenizer_files.FILES:
         if not (directory / name).is_file():
             raise ValueError(f"{directory}: no {name}; a model without its tokenizer cannot be used")
     check(directory)
@@ -221,7 +222,12 @@ def _write(weights: Weights, model: ModelConfig, precision: Precision, out: Path
     parallel.initialize(ExecutionConfig())
     state = {name: ShardedTensor.from_rank_offsets(name, tensor) for name, tensor in weights.items()}
     checkpoint.save({"model": state}, out / "checkpoint", {"step": 0})
-    description = {"model": model.model_dump(), "head": "lm", "precision": precision, TEMPLATE_KEY: template_hash(template_of(out))}
+    description = {
+        "model": model.model_dump(),
+        "head": "lm",
+        "precision": precision,
+        chat_template.KEY: chat_template.hash_of(chat_template.text_of(out)),
+    }
     (out / "model.json").write_text(json.dumps(description, indent=1))
 
 

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from modelyard.formats import json_file
-from modelyard.model.encoder import IMAGE, Encoder
+from modelyard.model.encoder import Encoder
+from modelyard.model.image_token import IMAGE
 from modelyard.model.network.model_config import ModelConfig
 from modelyard.model.network.vision import VisionConfig
 

@@ -15,7 +15,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from modelyard.complaint import complaint
-from modelyard.formats import json_file
+from modelyard.formats import json_file, tokenizer_files
 from modelyard.model.encoder import END_IDS, Encoder, ids_of
 from modelyard.model.hf.llava import PARTS
 
@@ -25,7 +25,7 @@ SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 def check(directory: Path) -> None:
     """Raises ValueError naming the tokenizer's file that is there and cannot be read."""
-    for name in ("tokenizer.json", "tokenizer_config.json"):
+    for name in tokenizer_files.FILES:
         if (directory / name).is_file():
             json_file.table(directory / name)
     if (path := directory / "tokenizer.json").is_file():
