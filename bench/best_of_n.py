@@ -18,7 +18,7 @@ import numpy.typing as npt
 from modelyard.evals import gather
 from modelyard.evals.asking import drawn
 from modelyard.evals.benchmark import Benchmark
-from modelyard.evals.stage import LateScorer
+from modelyard.evals.prepare import LateScorer
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.results import read_results
 from modelyard.model.subject import Subject

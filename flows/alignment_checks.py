@@ -16,13 +16,11 @@ if TYPE_CHECKING:
 
 def check_alignment(config: PipelineConfig) -> None:
     """Raise ValueError naming the key that does not fit."""
-    check_policy(config)
     check_chosen(config)
     check_rewards(config)
     if config.instructions:
         check_instructions(config, config.instructions)
     check_repeats(config)
-    check_comparisons_fit(config)
 
 
 def check_chosen(config: PipelineConfig) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, get_args
 
-from flows.alignment_checks import check_alignment
+from flows.alignment_checks import check_alignment, check_comparisons_fit, check_policy
 from modelyard.closest import did_you_mean
 from modelyard.data.corpus.document import Kind
 from modelyard.data.tokens.token_files import BaseTokensConfig, TokensConfig
@@ -30,6 +30,7 @@ def check_fit(config: PipelineConfig) -> None:
     check_lengths(config)
     check_data(config)
     check_classifier(config)
+    check_policy(config)
     check_vision(config)
     check_transformer_engine(config)
     config.release.require_measured(config.evals.names)
@@ -37,6 +38,7 @@ def check_fit(config: PipelineConfig) -> None:
         raise ValueError("no_contam: there is no twin of a model that others trained; base.kind must be 'pretrain' or 'continue'")
     check_alignment(config)
     check_batches(config)
+    check_comparisons_fit(config)
 
 
 def check_vision(config: PipelineConfig) -> None:

@@ -64,7 +64,9 @@ def require_teachers_vocabulary(line: Line) -> None:
     if not isinstance(policy, OPDConfig) or line.config.of("projector") is not None:
         return
     directory = Path(os.environ.get(policy.teacher.variable, ""))
-    if not (directory / "tokenizer.json").is_file() or any(name == "policy" and cached for name, _, cached in looked_up(Line(line.config))):
+    if not (directory / tokenizer_files.TOKENIZER).is_file() or any(
+        name == "policy" and cached for name, _, cached in looked_up(Line(line.config))
+    ):
         return
     tokens = line.place.store.fetch(line.artifact("tokens"), tokenizer_files.FILES)
     Encoder(tokens).require_same_vocabulary("policy.teacher", Encoder(directory))

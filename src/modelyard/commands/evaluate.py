@@ -113,7 +113,7 @@ def measure_suite(options: Options, file: Path, data: Path) -> None:
         if entry.benchmark is None:
             continue
         try:
-            chosen = options.choose_by if entry.benchmark.method in ways.BY_LIKELIHOOD else None
+            chosen = options.choose_by if entry.benchmark.method in ways.WITH_OPTIONS else None
             benchmark = decoded(ways.asked(entry.benchmark, chosen, options.chat), options, strict=False)
             found[entry.name] = primary_of(model, bound(benchmark, helpers), helpers, options.out / f"{entry.name}.jsonl")
         except ValueError as error:

@@ -60,9 +60,11 @@ Method = Literal[
     "graded",
 ]
 """How a model is asked: ``ask_{method}`` runs, and its source is part of the id."""
-BY_LIKELIHOOD = ("choices", "contexts", "last_word", "word", "loss", "rows", "next_token")
+LIKELIHOODS = ("choices", "contexts", "last_word", "word", "loss", "rows", "next_token")
+"""Methods of :mod:`modelyard.evals.likelihoods`."""
 REVIEWED = ("scan", "graded")
-ASKED_BY = dict.fromkeys(BY_LIKELIHOOD, "modelyard.evals.likelihoods") | dict.fromkeys(REVIEWED, "modelyard.evals.reviewed")
+"""Methods of :mod:`modelyard.evals.reviewed`."""
+ASKED_BY = dict.fromkeys(LIKELIHOODS, "modelyard.evals.likelihoods") | dict.fromkeys(REVIEWED, "modelyard.evals.reviewed")
 """Method -> module of its function, where that is not :mod:`modelyard.evals.asking`."""
 
 

@@ -21,10 +21,10 @@ from modelyard.evals import pairs
 from modelyard.evals.asking import drawn
 from modelyard.evals.benchmark import Benchmark
 from modelyard.evals.methods import ask
+from modelyard.evals.prepare import MICRO_BATCH, Stage, prepared
 from modelyard.evals.remembered import Remembered
 from modelyard.evals.results_artifact import Found, Records, write
 from modelyard.evals.reviewed import grader_agreement
-from modelyard.evals.stage import MICRO_BATCH, Stage, prepared
 from modelyard.evals.suite import EvalsConfig
 from modelyard.evals.summary import in_parts, shares
 from modelyard.execution import ExecutionConfig

@@ -1,4 +1,4 @@
-"""One question of a benchmark, as every file becomes it."""
+"""One question of a benchmark, as every file becomes it, and a reply that a person labelled."""
 
 from __future__ import annotations
 

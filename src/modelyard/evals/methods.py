@@ -1,6 +1,6 @@
 """Every method of asking by its name, and what a benchmark adds to the records of any of them.
 
-:mod:`modelyard.evals.likelihoods` has the methods that score given texts, :mod:`modelyard.evals.asking` those that draw
+:mod:`modelyard.evals.likelihoods` has the methods that score given texts (``word`` draws one too), :mod:`modelyard.evals.asking` those that draw
 replies, :mod:`modelyard.evals.reviewed` those in which replies are read by a tool or by graders. Here a rubric's classes and the
 kinds of options are added to what they recorded.
 """

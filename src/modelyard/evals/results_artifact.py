@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from modelyard.evals.metrics import by_item
-from modelyard.evals.stage import Stage
+from modelyard.evals.prepare import Stage
 from modelyard.evals.summary import bins, described
 from modelyard.formats.images import data_url
 from modelyard.formats.records import Record

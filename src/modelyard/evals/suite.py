@@ -109,7 +109,7 @@ def plan(suite: SuiteConfig, data: Path, limit: float | None, beside: Path = Pat
 
 def in_way_of(suite: SuiteConfig, benchmark: Benchmark, own: BenchmarkConfig | None) -> Benchmark:
     """Asked as the suite asks, where its own table does not say. Raises ValueError where it has no chat form."""
-    choose_by = suite.choose_by if benchmark.method in ways.BY_LIKELIHOOD and not (own and own.choose_by) else None
+    choose_by = suite.choose_by if benchmark.method in ways.WITH_OPTIONS and not (own and own.choose_by) else None
     chat = suite.chat if own is None or own.chat is None else None
     return ways.asked(benchmark, choose_by, chat)
 

@@ -24,7 +24,7 @@ LETTERS = "ABCDEFGHIJ"
 COLONS = (":", "\uff1a")
 STARTS = "Question:"
 """With which most questions open."""
-BY_LIKELIHOOD = ("choices", "contexts")
+WITH_OPTIONS = ("choices", "contexts")
 LETTER = Decoding(max_new_tokens=32, temperature=0.0, samples=1, seed=0, stops=("\n",))
 INSTRUCTION = "Answer with the letter of the right option.\n\n"
 THINK, CLOSING, THOUGHT = "Let's think step by step.", "\nThe answer is", 192
@@ -45,7 +45,7 @@ def asked(benchmark: Benchmark, choose_by: ChooseBy | None, chat: bool | None, e
     Raises:
         ValueError: what is asked for has no meaning for this benchmark.
     """
-    if choose_by and benchmark.method not in BY_LIKELIHOOD:
+    if choose_by and benchmark.method not in WITH_OPTIONS:
         raise ValueError(f"benchmark {benchmark.name}: does not choose by likelihood, so choose_by has no meaning")
     if choose_by == "letter":
         benchmark = by_letter(benchmark)

@@ -10,6 +10,7 @@ from pathlib import Path
 from modelyard.complaint import complaint
 from modelyard.formats import json_file
 from modelyard.formats.feedback import Message
+from modelyard.formats.tokenizer_files import SETTINGS
 from modelyard.model.control_tokens import spelled
 from modelyard.model.image_token import IMAGE
 
@@ -26,7 +27,7 @@ def hash_of(template: str) -> str:
 
 def text_of(directory: Path) -> str:
     """The chat template beside a tokenizer; "" without one."""
-    return str(json_file.table(directory / "tokenizer_config.json").get("chat_template") or "")
+    return str(json_file.table(directory / SETTINGS).get("chat_template") or "")
 
 
 def rendered(template: str, messages: Sequence[Message], special: Mapping[str, str], open_turn: bool = False) -> str:

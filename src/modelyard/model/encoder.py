@@ -26,6 +26,7 @@ from tokenizers import Tokenizer
 from modelyard.complaint import complaint
 from modelyard.formats import json_file
 from modelyard.formats.feedback import Message, Part, Prompt, images_of, is_text
+from modelyard.formats.tokenizer_files import SETTINGS, TOKENIZER
 from modelyard.model import chat_template, image_token
 from modelyard.model.control_tokens import ControlTokens, allowed, named, spelled
 from modelyard.model.image_token import IMAGE
@@ -61,13 +62,13 @@ class Encoder:
 
     def __init__(self, directory: Path) -> None:
         try:
-            tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+            tokenizer = Tokenizer.from_file(str(directory / TOKENIZER))
         except Exception as error:  # tokenizers raises nothing narrower
-            raise ValueError(f"{directory / 'tokenizer.json'}: no tokenizer: {complaint(error)}") from None
+            raise ValueError(f"{directory / TOKENIZER}: no tokenizer: {complaint(error)}") from None
         try:
-            self._take(tokenizer, json_file.table(directory / "tokenizer_config.json"))
+            self._take(tokenizer, json_file.table(directory / SETTINGS))
         except ValueError as error:
-            raise ValueError(str(error) if str(directory) in str(error) else f"{directory / 'tokenizer_config.json'}: {error}") from None
+            raise ValueError(str(error) if str(directory) in str(error) else f"{directory / SETTINGS}: {error}") from None
         model = directory / "model.json"
         trained_with = json_file.table(model).get(chat_template.KEY) if model.is_file() else None
         if trained_with is not None and trained_with != self.template_hash:

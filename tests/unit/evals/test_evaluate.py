@@ -13,10 +13,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from modelyard.evals import gather, packed
 from modelyard.evals.evaluate import run
 from modelyard.evals.gather import GatherConfig
+from modelyard.evals.prepare import prepared
 from modelyard.evals.recount import recount
 from modelyard.evals.results_artifact import samples
 from modelyard.evals.sets import SetsConfig
-from modelyard.evals.stage import prepared
 from modelyard.evals.suite import EvalsConfig
 from modelyard.execution import ExecutionConfig
 from modelyard.formats.abuse import AbuseModel

@@ -15,7 +15,7 @@ from modelyard.execution import ExecutionConfig
 from modelyard.model.inference.gallery import Gallery
 from modelyard.model.inference.generate import Generation, generate
 from modelyard.model.network import parallel
-from modelyard.model.network.architecture import MoEConfig
+from modelyard.model.network.experts import MoEConfig
 from modelyard.model.network.lora import LoRAConfig
 from modelyard.model.network.model_config import Head, ModelConfig
 from modelyard.model.network.rope import YarnScaling

@@ -18,7 +18,7 @@ from bench.gpu import te  # noqa: E402
 from modelyard.execution import ExecutionConfig  # noqa: E402
 from modelyard.model.inference.generate import generate  # noqa: E402
 from modelyard.model.network import te_layers  # noqa: E402
-from modelyard.model.network.architecture import ModelConfig  # noqa: E402
+from modelyard.model.network.model_config import ModelConfig  # noqa: E402
 from modelyard.model.training.engine import Engine  # noqa: E402
 from tests.unit.model import layout_program as program  # noqa: E402
 

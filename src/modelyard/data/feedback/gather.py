@@ -23,11 +23,11 @@ from modelyard.data.feedback import files as feedback_files
 from modelyard.data.feedback.agreement import about, agreements, folded, opinions_of, said
 from modelyard.data.feedback.config import FeedbackConfig
 from modelyard.data.feedback.files import Entry, FeedbackFile
-from modelyard.data.feedback.gathered import Prompts, Sets, side
 from modelyard.data.feedback.image_files import ImageFile
 from modelyard.data.feedback.image_sets import ImageSet
 from modelyard.data.feedback.rated import comparison, thumb
-from modelyard.data.feedback.screening import cleaner, redacted
+from modelyard.data.feedback.redaction import cleaner, redacted
+from modelyard.data.feedback.sets import Prompts, Sets, split_of
 from modelyard.data.feedback.tasks import LIBRARY, TaskSet, questions
 from modelyard.formats.feedback import (
     DEMONSTRATIONS,
@@ -152,7 +152,7 @@ def _own(sets: Sets, config: FeedbackConfig, file: FeedbackFile, roots: str | Se
         else:
             shown = Demonstration(
                 id=entry.id,
-                split=side(place, config),
+                split=split_of(place, config),
                 source=file.name,
                 category=entry.category,
                 prompt=entry.prompt,
@@ -186,7 +186,7 @@ def _made(sets: Sets, config: FeedbackConfig, task: TaskSet) -> None:
     for question in questions(task):
         prompt: Prompt = (Message(role="user", content=question.prompt),) if task.chat else question.prompt
         shared: dict[str, Any] = {"id": f"{task.name}-{question.number}", "category": task.name, "prompt": prompt}
-        shared["split"] = side(fraction(f"{config.seed}:feedback:{folded(question.prompt)}"), config)
+        shared["split"] = split_of(fraction(f"{config.seed}:feedback:{folded(question.prompt)}"), config)
         sets.prompts.append(PromptRecord(source="synthetic", answer=question.answer, **shared))
         if fraction(f"{config.seed}:demonstrated:{question.prompt}") < task.demonstrated:
             sets.demonstrations.append(Demonstration(source=task.name, completion=question.answer, **shared))

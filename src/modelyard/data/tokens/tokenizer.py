@@ -57,7 +57,7 @@ def train(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 def save(tokenizer: Tokenizer, out: Path, seq_len: int) -> None:
     """Write ``tokenizer.json`` and ``tokenizer_config.json`` so that ``AutoTokenizer.from_pretrained(out)`` loads them."""
-    tokenizer.save(str(out / "tokenizer.json"))
+    tokenizer.save(str(out / TOKENIZER))
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": seq_len,
@@ -68,7 +68,7 @@ def save(tokenizer: Tokenizer, out: Path, seq_len: int) -> None:
         "clean_up_tokenization_spaces": False,
         "chat_template": CHAT_TEMPLATE,
     }
-    (out / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n", "utf-8")
+    (out / SETTINGS).write_text(json.dumps(config, indent=1) + "\n", "utf-8")
 
 
 def template_hash() -> str:

@@ -28,7 +28,7 @@ def check(directory: Path) -> None:
     for name in tokenizer_files.FILES:
         if (directory / name).is_file():
             json_file.table(directory / name)
-    if (path := directory / "tokenizer.json").is_file():
+    if (path := directory / tokenizer_files.TOKENIZER).is_file():
         try:
             Tokenizer.from_file(str(path))
         except Exception as error:  # what tokenizers raises is nothing narrower
@@ -51,7 +51,7 @@ def resolved(directory: Path) -> tuple[Tokenizer, dict[str, Any]]:
         raise ValueError(f"{directory}: transformers does not load its tokenizer: {complaint(error)}") from None
     if not getattr(theirs, "is_fast", False):
         raise ValueError(f"{directory}: its tokenizer is none of the tokenizers library's")
-    path = directory / "tokenizer_config.json"
+    path = directory / tokenizer_files.SETTINGS
     settings = json_file.table(path) if path.is_file() else {}
     settings.pop("auto_map", None)
     settings |= {key: str(token) for key in SPECIAL if (token := getattr(theirs, key)) is not None}
@@ -103,7 +103,7 @@ class HubEncoder(Encoder):
 
     def save(self, out: Path) -> None:
         """Write ``tokenizer.json``, as it lies there if that says all, and ``tokenizer_config.json``."""
-        file = self.directory / "tokenizer.json"
+        file = self.directory / tokenizer_files.TOKENIZER
         own = Tokenizer.from_file(str(file))
         own.no_padding()
         own.no_truncation()
@@ -111,4 +111,4 @@ class HubEncoder(Encoder):
             shutil.copyfile(file, out / file.name)
         else:
             self._tokenizer.save(str(out / file.name))
-        (out / "tokenizer_config.json").write_text(json.dumps(self._settings, indent=2, ensure_ascii=False), "utf-8")
+        (out / tokenizer_files.SETTINGS).write_text(json.dumps(self._settings, indent=2, ensure_ascii=False), "utf-8")

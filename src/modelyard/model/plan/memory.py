@@ -4,7 +4,7 @@
 gradients are kept in fp32; AdamW holds two fp32 moments and, under bf16, an fp32 copy of the weights, and the distributed optimizer cuts these
 over the replicas (Rajbhandari et al. 2020, ZeRO stage 1). A rank holds whole experts, and tensor-parallel ranks split sequences where they do
 not split matrices (sequence parallelism). Activations are the tensors that autograd keeps for the layer spec of
-:mod:`modelyard.model.network.model_config` (the terms are Korthikanti et al. 2022, section 4, without its dropout masks and attention scores,
+:mod:`modelyard.model.network.architecture` (the terms are Korthikanti et al. 2022, section 4, without its dropout masks and attention scores,
 which are never materialised here). Left out: masks, buffers of collectives, workspace of kernels, fragmentation and the padding of flat buffers (the
 plan's reserve is for them), tokens that a mixture's router sends to one expert more than to another, and activations of a patch encoder. With
 adapters (LoRA) only they have gradients and optimizer; autograd keeps their ranks' columns and no normalised input of the frozen norms.

@@ -82,7 +82,7 @@ class Engine(Stored):
         self.chunks = modules
         if optim:
             overlaps = overlap.wanted(execution, model, self.device)
-            self.chunks, self._gathered = replicas.wrapped(modules, self.layout, overlaps, self._counted)
+            self.chunks, self._gathered = replicas.wrapped(modules, self.layout, overlaps, self._note_count)
         self._summed_in_place = [weight for chunk in modules for weight in chunks.bare(chunk).summed_in_place()] if optim else []
         if optim and execution.compile:
             # Without the hooks around it. Which tokens an expert gets is known only as they come, so experts stay out of the graph.
@@ -101,7 +101,7 @@ class Engine(Stored):
         overlap.wait(self._gathered)
         return self._gpt
 
-    def _counted(self, labels: Tensor) -> None:
+    def _note_count(self, labels: Tensor) -> None:
         """Hear how many labels a step's gradients are sums over."""
         self._count = labels
 
@@ -174,8 +174,9 @@ class Engine(Stored):
     def evaluate(self, batch: Batch, micro_batch: int) -> Tensor:
         """Outputs [B, S] without gradients, the same on every rank: log p(label) for a language model, values for a scalar head (fp32).
 
-        Where a language model's label is :data:`UNLABELLED` stands 0. Of the extras only those that tell a row's texts apart are read. A batch is
-        filled up to the replicas' number (in an interleaved pipeline to a micro-batch for each of its ranks), never to ``micro_batch``.
+        Where a label is :data:`~modelyard.model.training.batch.UNLABELLED` stands 0. Of the extras only those that tell a row's texts apart are
+        read. A batch is filled up to the replicas' number (in an interleaved pipeline to a micro-batch for each of its ranks), never to
+        ``micro_batch``.
         """
         size = batch.tokens.shape[0]
         micro_batch = min(micro_batch, -(-size // self.layout.dp))
@@ -273,14 +274,15 @@ class Engine(Stored):
         length = batch.tokens.shape[1]
         wide = max(length, common)
         width = wide + -wide % self._sequence_multiple
-        one = self._placement.placed(batch, width, first=gpt.pre_process, asks=self.head == "lm" and gpt.post_process)
-        labels = one.labels if self.head == "lm" else None
-        output = chunk(one.tokens, one.positions, one.mask, labels=labels, places=one.places, shown=one.shown)
+        placed = self._placement.placed(batch, width, first=gpt.pre_process, asks=self.head == "lm" and gpt.post_process)
+        data = placed.batch  # all that the loss keeps
+        labels = placed.labels if self.head == "lm" else None
+        output = chunk(placed.tokens, placed.positions, placed.mask, labels=labels, places=placed.places, shown=placed.shown)
 
         def loss(raw: Tensor) -> tuple[Tensor, Tensor, LossOutput]:
             raw = self._whole(raw)[:, :length]
             # megatron-core returns the cross-entropy of each label: its negative is log p(label)
-            output = loss_fn(-raw.float() if self.head == "lm" else raw.float().squeeze(-1), one.batch)
+            output = loss_fn(-raw.float() if self.head == "lm" else raw.float().squeeze(-1), data)
             report = LossOutput(output.loss_sum.detach().clone(), output.count, output.metrics)
             return output.loss_sum, output.count.to(torch.int), report
 

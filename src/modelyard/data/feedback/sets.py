@@ -27,7 +27,7 @@ from modelyard.formats.feedback import (
 )
 
 
-def side(place: float, config: FeedbackConfig) -> Literal["train", "validation"]:
+def split_of(place: float, config: FeedbackConfig) -> Literal["train", "validation"]:
     """The side of the split on which a place in [0, 1) lies."""
     return "validation" if place < config.splits.held_out else "train"
 
@@ -98,7 +98,7 @@ class Prompts:
         self.sets.prompts.append(
             PromptRecord(
                 id=entry.id,
-                split=side(place, self.config),
+                split=split_of(place, self.config),
                 source=entry.source,
                 category=entry.category,
                 prompt=entry.prompt,
