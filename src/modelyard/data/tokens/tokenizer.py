@@ -18,6 +18,8 @@ from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
+from modelyard.formats.tokenizer_files import SETTINGS, TOKENIZER
+
 SPECIAL_TOKENS = ["<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>"]
 """In the order of their ids."""
 END_OF_TEXT = 0
