@@ -28,6 +28,7 @@ from modelyard.commands import (
     feedback,
     findings,
     forecast,
+    forecast_capability,
     harms,
     init,
     judge,
@@ -63,7 +64,13 @@ COMMANDS: dict[str, tuple[tuple[str, Callable[..., object]], ...]] = {
     ),
     "People": (("desk", desk.desk), ("account", desk.account), ("label", label.label), ("findings", findings.findings)),
     "Data": (("data", data.build), ("data plan", data_plan.plan), ("contamination", contamination.contamination), ("harms", harms.harms)),
-    "Planning": (("plan", plan.plan), ("layout", layout.layout), ("forecast", forecast.forecast), ("ledger", ledger.ledger)),
+    "Planning": (
+        ("plan", plan.plan),
+        ("layout", layout.layout),
+        ("forecast", forecast.forecast),
+        ("forecast capability", forecast_capability.forecast_capability),
+        ("ledger", ledger.ledger),
+    ),
     "Models": (("import", convert.import_model), ("export", convert.export_model)),
     "Evaluation": (
         ("eval", eval.evaluate),

@@ -6,21 +6,27 @@ report is silent: difficulty is the small models' mean pass rate, ties in the pr
 left makes no prediction; the easiest bucket is predicted and marked, as the report's own miss was there; the interval comes from resampling
 problems, redrawing their counts and adding the fit's residual scatter.
 
+The law falls evenly on logarithmic axes. What is learned all at once (a carry in sums) falls faster and faster before it is there, and
+:func:`~modelyard.scaling.power_law.steepening` over the small models says so: such a bucket carries an objection instead of a claim.
+
 Left out: the bias of log of an estimated pass rate (about -(1 - p) / 2np), which is small where problems are solved many times.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from modelyard.scaling.power_law import Array
+from modelyard.scaling.power_law import Array, Point, steepening
 from modelyard.stats.estimate import Z95, Estimate
 
 DRAWS = 400
+STEEP = 0.05
+"""A steepening as improbable as this is no noise."""
 
 
 class Counts(NamedTuple):
@@ -55,11 +61,35 @@ class CapabilityForecast(NamedTuple):
     """-E[log pass_rate], nats."""
     low: float
     high: float
+    steepening: float
+    """How probable small models as bent as these are where the law holds (:func:`~modelyard.scaling.power_law.steepening`)."""
+
+    @property
+    def objection(self) -> str:
+        """Why the law does not hold for this bucket; empty where nothing is to be seen."""
+        if self.steepening >= STEEP:
+            return ""
+        return f"falls faster with every model, as what is learned all at once does (p = {self.steepening:.2g}): no law holds for it"
 
     @property
     def pass_rate(self) -> float:
         """The geometric mean over problems that the prediction stands for."""
         return float(np.exp(-self.prediction))
+
+
+def counts_of(records: Sequence[Mapping[str, Any]], compute: float) -> Counts:
+    """How a model did by its per-item records, a sample each. Raises ValueError naming an item that cannot be counted."""
+    tries, passed = Counter[str](), Counter[str]()
+    for record in records:
+        item, score = record["item"], record["score"]
+        if score not in (0, 1):
+            raise ValueError(f"item {item}: score {score:g} is neither passed (1) nor failed (0)")
+        tries[item] += 1
+        passed[item] += int(score)
+    first = next(iter(tries))
+    if other := next((item for item, count in tries.items() if count != tries[first]), None):
+        raise ValueError(f"item {other}: {tries[other]} samples, but item {first} has {tries[first]}")
+    return Counts(compute, tries[first], {item: passed[item] for item in tries})
 
 
 def buckets(small: Sequence[Counts], count: int, dropped: int) -> list[Bucket]:
@@ -138,8 +168,16 @@ def forecast(small: Sequence[Counts], split: Sequence[Bucket], at_compute: float
         draws = _draws(rates, np.array([model.samples for model in small]), compute, measured, at_compute, generator)
         low, high = np.quantile(draws, [0.025, 0.975])
         bounds = min(float(low), prediction), max(float(high), prediction)
-        made.append(CapabilityForecast(index, bucket.problems, float(alpha[0]), float(k[0]), at_compute, prediction, *bounds))
+        bent = steepening([Point(*point) for point in zip(compute.tolist(), measured.tolist(), strict=True)], _noise(rates, small))
+        made.append(CapabilityForecast(index, bucket.problems, float(alpha[0]), float(k[0]), at_compute, prediction, *bounds, bent))
     return made
+
+
+def _noise(rates: Array, small: Sequence[Counts]) -> float:
+    """Relative standard deviation of a bucket's -E[log pass rate] as its samples are redrawn, the mean over the models."""
+    samples = np.array([model.samples for model in small])[:, None]
+    deviations = np.sqrt(((1 - rates) / (rates * samples)).mean(1) / rates.shape[1])  # of log p by the delta method
+    return float((deviations / -np.log(rates).mean(1)).mean())
 
 
 def _draws(rates: Array, samples: Array, compute: Array, measured: Array, at: float, generator: np.random.Generator) -> Array:
