@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from modelyard.closest import did_you_mean
 from modelyard.data.feedback.rows import COMPARED
 from modelyard.data.instructions.config import InstructionsConfig
-from modelyard.posttrain.policy.config import OnPolicyConfig, OPDConfig
+from modelyard.posttrain.policy.config import OnPolicyConfig, OPDConfig, RewardedConfig
 from modelyard.posttrain.preference.config import KTOConfig, PreferenceConfig
 
 if TYPE_CHECKING:
@@ -37,6 +37,10 @@ def check_rewards(config: PipelineConfig) -> None:
     """What a policy learns from is what its algorithm can take."""
     if config.rbrm and isinstance(config.policy, PreferenceConfig):
         raise ValueError(f"rbrm rewards samples, and policy.algorithm {config.policy.algorithm!r} takes none; remove the table")
+    if isinstance(config.policy, RewardedConfig) and not config.policy.is_rewarded and not config.rbrm:
+        raise ValueError(
+            "policy.reward_weight is 0, policy.rewards has none with a weight and there is no table rbrm: nothing would be learned"
+        )
     if isinstance(config.policy, OPDConfig):
         check_distilled(config, config.policy)
     if isinstance(config.policy, OnPolicyConfig) and config.policy.rollouts.backend == "server" and not config.execution.sampler:

@@ -92,6 +92,14 @@ FP8 = ("execution.transformer_engine=true", "execution.fp8=hybrid")
         ([TINY_GRPO, "policy.clip_range_high=0.1"], "policy: clip_range_high 0.1 is less than clip_range 0.2"),
         ([TINY_GRPO, "policy.algorithm=rloo"], "policy.scale: unknown key; policy.mean: unknown key"),
         ([TINY_OPD, "policy.kl_coef=0.1"], "policy.kl_coef: unknown key"),
+        (
+            [TINY_GRPO, "policy.reward_weight=0"],
+            "policy.rewards has none with a weight and there is no table rbrm: nothing would be learned",
+        ),
+        (
+            [TINY_GRPO, "policy.lora.rank=2", "policy.lora.alpha=2", 'policy.lora.targets=["q_proj"]', "policy.lora.dropout=0.1"],
+            "policy: lora.dropout 0.1: a ratio to the log-probability of the sampler would be of the dropout",
+        ),
         ([TINY_OPD, "policy.reward_weight=1.0"], "policy.reward_weight: unknown key"),
         ([TINY_OPD, "policy.teacher.kind=endpoint"], "policy.teacher.kind: Input should be 'directory'"),
         (

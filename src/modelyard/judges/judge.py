@@ -102,10 +102,12 @@ class Judge:
 
     def by_order(self, questions: Sequence[Question], neutral: tuple[Question, ...]) -> list[list[list[float]]]:
         """As :meth:`choose`, but each order's answer by itself: [questions][orders][options], options as the question lists them."""
+        if not questions:
+            return []
         count = len(neutral[0].options)
         orders = min(self.asking.orders, count)
         letters = self._letters(questions, orders)
-        if self.asking.calibrate != "none" and questions:
+        if self.asking.calibrate != "none":
             bias = self._bias(neutral, orders)
             letters = [[p - b for p, b in zip(line, bias[i % orders], strict=True)] for i, line in enumerate(letters)]
         shares = [softmax(line) for line in letters]
@@ -130,7 +132,7 @@ class Judge:
                 self.model, [question.spelled(by) for question in questions for by in range(orders)], len(questions[0].options)
             )
         asked = [self._posed(question.spelled(by), len(question.options)) for question in questions for by in range(orders)]
-        if isinstance(self.model, Subject) and self.model.split:
+        if isinstance(self.model, Subject) and self.model.together:
             found = self.model.likelihoods(asked)
         else:
             found = on_first_rank(lambda: self.model.likelihoods(asked))

@@ -180,6 +180,11 @@ class Subject:
         """Whether the model is cut over several ranks, which must then all ask the same."""
         return self.engine.layout.tp * self.engine.layout.pp > 1
 
+    @property
+    def together(self) -> bool:
+        """Whether an answer takes all ranks: the model is cut over several of them, or its experts are shared out."""
+        return self.split or self.engine.layout.ep > 1
+
     def _of_split(self, queries: Sequence[Query]) -> list[list[Likelihood]]:
         """Likelihoods of a model that is cut over ranks, by its plain forward pass; margins are not known."""
         prefixes = [prefix for query in queries for prefix in query.prefixes]

@@ -31,10 +31,10 @@ NO_COMPARISON = -1
 
 
 def sft_loss(logprobs: Tensor, batch: Batch) -> LossOutput:
-    """Mean -log p over ``mask`` [b, S]."""
+    """Mean -log p over ``mask`` [b, S], whose weights sum to the tokens that have one over the batch."""
     mask = batch.extras["mask"]
     loss = -masked_sum(logprobs, mask)
-    return LossOutput(loss, mask.sum(), {"loss": loss.detach()})
+    return LossOutput(loss, (mask > 0).sum(), {"loss": loss.detach()})
 
 
 class Pairs(NamedTuple):

@@ -106,7 +106,7 @@ def run(
         total_steps=steps,
         lora=config.lora,
     )
-    data = batches(train, config, engine.model, encoder.padding, execution.data_parallel)
+    data = batches(train, config, engine.model, encoder.padding, execution.data_parallel, engine.fewest)
     history = trainer.train(
         engine,
         data.batch,
@@ -170,7 +170,9 @@ class Batches(NamedTuple):
     """Rows of a micro-batch: all completions of the comparisons in it."""
 
 
-def batches(comparisons: Sequence[Encoded], config: RewardConfig, model: ModelConfig, pad_id: int, replicas: int) -> Batches:
+def batches(
+    comparisons: Sequence[Encoded], config: RewardConfig, model: ModelConfig, pad_id: int, replicas: int, fewest: int = 1
+) -> Batches:
     """Step -> ``batch`` comparisons of similar length, each whole in one micro-batch; rows that are left over belong to no comparison."""
     per_epoch = steps_per_epoch(len(comparisons), config)
     shared = shares(comparisons, model)
@@ -184,7 +186,7 @@ def batches(comparisons: Sequence[Encoded], config: RewardConfig, model: ModelCo
     def batch(step: int) -> Batch:
         epoch, place = divmod(step, per_epoch)
         made = [rows_of(number, comparisons[i], shared) for number, i in enumerate(grouped(epoch)[place])]
-        return batch_of(whole_groups(made, micro_batch, replicas, NOTHING), shared, pad_id)
+        return batch_of(whole_groups(made, micro_batch, replicas, NOTHING, fewest), shared, pad_id)
 
     return Batches(batch, micro_batch)
 

@@ -183,6 +183,7 @@ def test_judge_behind_a_server_gives_the_directorys_probabilities(
         monkeypatch.setattr(Endpoint, "__init__", _quick(Endpoint.__init__))
         judge = open_judge(JudgeConfig(kind="endpoint", model="tiny", **config), execution, lambda: local)
         there = judge.classify(RUBRIC, RESPONSES)
+        assert judge.classify(RUBRIC, []) == []
     for ours, theirs in zip(here, there, strict=True):
         assert ours == pytest.approx(theirs, abs=1e-4)
         assert sum(ours) == pytest.approx(1)

@@ -122,7 +122,11 @@ def test_average_over_samples_is_the_mean_of_each_ones_mean_and_square_stands_be
     assert len({len(sample) for sample in samples}) > 2
     power = {"square": 0.5, "sample": 1.0}[average]
     expected = -sum(float(s.sum()) * len(s) ** -power for s in samples) / sum(len(s) ** (1 - power) for s in samples)
-    assert engine.train_step(taken, 1, sft_loss)["loss"] == pytest.approx(expected, rel=1e-5)
+    alone = engine.train_step(taken, 1, sft_loss)
+    assert alone["loss"] == pytest.approx(expected, rel=1e-5)
+    other = Engine(MODEL, execution, seed=3, precision="fp32", optim=optimizer(1e-2), total_steps=4)
+    together = other.train_step(taken, len(mask), sft_loss)
+    assert together["grad_norm"] == pytest.approx(alone["grad_norm"], rel=1e-4), "however the batch is cut"
 
 
 @pytest.mark.parametrize("pack", [True, False])

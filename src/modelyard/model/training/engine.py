@@ -181,7 +181,7 @@ class Engine(Stored):
         size = batch.tokens.shape[0]
         micro_batch = min(micro_batch, -(-size // self.layout.dp))
         share = self.layout.dp * micro_batch
-        padded = max(-(-size // share), self._fewest) * share
+        padded = max(-(-size // share), self.fewest) * share
         texts = {key: batch.extras[key] for key in (SEGMENTS, STEM) if key in batch.extras}  # what else there is, a loss would read
         batch = batch._replace(extras=texts).filled_up(padded)
         part = self._slice(batch, micro_batch)
@@ -200,8 +200,8 @@ class Engine(Stored):
         return parallel.gather_data_parallel(local)[:size]
 
     @property
-    def _fewest(self) -> int:
-        """Micro-batches that the schedule needs at least."""
+    def fewest(self) -> int:
+        """Micro-batches of a replica that the schedule needs at least."""
         return self.layout.pp if self.layout.vp > 1 else 1
 
     def _slice(self, batch: Batch, micro_batch: int) -> Batch:
@@ -246,7 +246,7 @@ class Engine(Stored):
         pieces = [part.rows(i, i + micro_batch) for part in parts for i in range(0, part.tokens.shape[0], micro_batch)]
         widest = max(part.tokens.shape[1] for part in parts)
         common = widest if self.layout.pp > 1 else 0  # stages of a pipeline send each other one shape
-        if len(pieces) < self._fewest:
+        if len(pieces) < self.fewest:
             raise ValueError(
                 f"{len(pieces)} micro-batches a replica are fewer than pipeline_parallel {self.layout.pp} at virtual_pipeline above 1"
             )

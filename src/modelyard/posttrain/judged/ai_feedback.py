@@ -22,7 +22,18 @@ from pydantic import Field, model_validator
 
 from modelyard.config import Config
 from modelyard.execution import ExecutionConfig
-from modelyard.formats.feedback import COMPARISONS, DEMONSTRATIONS, PROMPTS, THUMBS, Comparison, PromptRecord, read, records, write
+from modelyard.formats.feedback import (
+    COMPARISONS,
+    DEMONSTRATIONS,
+    PROMPTS,
+    THUMBS,
+    Comparison,
+    PromptRecord,
+    prompt_text,
+    read,
+    records,
+    write,
+)
 from modelyard.judges import pairwise, record
 from modelyard.judges.agreement import Agreement
 from modelyard.judges.judge import Judge
@@ -141,7 +152,8 @@ def made_by(
 ) -> dict[str, Made]:
     """What each source of the config gave, by its name."""
     prompts = list(records(feedback / PROMPTS, PromptRecord))
-    training = read(feedback / PROMPTS, PromptRecord, "train")
+    others = {prompt_text(one.prompt) for one in given if one.split != "reward"}  # the gold model learns from these, or is tested on them
+    training = [one for one in read(feedback / PROMPTS, PromptRecord, "train") if prompt_text(one.prompt) not in others]
     made: dict[str, Made] = {}
     if config.rankings is not None:
         judge = open_judge(config.rankings.judge, execution, lambda: policy)
@@ -217,6 +229,9 @@ def preferences(
     chosen = prompts[: config.prompts]
     answered = answers(config, policy, chosen, seed)
     candidates = [one for one in answered.candidates if len(one.completions) > 1]
+    if not candidates:
+        alike = SetAside(what=what, reason="no prompt has two different answers of the policy")
+        return Made([], {**metrics, **answered.metrics(), "set_aside": 1.0}, (measured,), (alike,))
     labels = rlaif.label(judge, candidates, "reward", config.tie)
     metrics |= {"tied": float(labels.tied), **answered.metrics(), **labels.contradicted.flat("contradicted")}
     return Made(labels.comparisons, {**metrics, "set_aside": 0.0}, (measured,))

@@ -110,6 +110,10 @@ class OnPolicyConfig(PolicyConfig):
             raise ValueError("ptx_coef and ptx_rows must both be positive or both be 0")
         if self.temperature != 1 or self.iterations < 1:
             raise ValueError("temperature must be 1 (the KL is measured under the sampling distribution) and iterations >= 1")
+        if self.lora and self.lora.dropout:
+            raise ValueError(
+                f"lora.dropout {self.lora.dropout}: a ratio to the log-probability of the sampler would be of the dropout; it must be 0"
+            )
         if not 0 <= self.ema_decay < 1:
             raise ValueError("ema_decay must lie in [0, 1)")
         return self
@@ -126,11 +130,9 @@ class OnPolicyConfig(PolicyConfig):
 
     @property
     def batches(self) -> dict[str, tuple[int, int]]:
-        """Minibatches of episodes and of pretraining text."""
-        return {
-            "policy.episodes / policy.minibatches": (self.minibatch, self.micro_batch),
-            "policy.ptx_rows": (self.ptx_rows, self.micro_batch),
-        }
+        """Minibatches of episodes and, where there is any, of pretraining text."""
+        text = {"policy.ptx_rows": (self.ptx_rows, self.micro_batch)} if self.ptx_rows else {}
+        return {"policy.episodes / policy.minibatches": (self.minibatch, self.micro_batch), **text}
 
 
 class RewardedConfig(OnPolicyConfig):
@@ -151,9 +153,12 @@ class RewardedConfig(OnPolicyConfig):
     def _learns(self) -> RewardedConfig:
         if self.adaptive_kl and not self.kl_coef:
             raise ValueError("adaptive_kl scales kl_coef, and kl_coef is 0: nothing would ever be charged")
-        if not self.reward_weight and not any(reward.weight for reward in self.rewards.values()):
-            raise ValueError("reward_weight is 0 and rewards has none with a weight: nothing would be learned")
         return self
+
+    @property
+    def is_rewarded(self) -> bool:
+        """Whether the reward model or a verified reward counts for anything."""
+        return self.reward_weight > 0 or any(reward.weight for reward in self.rewards.values())
 
     @property
     def runs_programs(self) -> bool:

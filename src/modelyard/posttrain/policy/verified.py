@@ -20,6 +20,7 @@ from modelyard.config import Config, digest
 from modelyard.formats.feedback import PromptRecord
 from modelyard.judges.sandbox import sandbox_runner, seccomp
 from modelyard.judges.sandbox.run import Limits, Program, of_asserts, run_programs
+from modelyard.model.network.first_rank import on_first_rank
 from modelyard.store.code_identity import code_version, definition_version
 
 
@@ -103,9 +104,12 @@ def program_of(reward: VerifiedReward, prompt: PromptRecord, completion: str) ->
 
 
 def passing(reward: VerifiedReward, prompts: Sequence[PromptRecord], completions: Sequence[str], sandbox: Limits) -> list[bool]:
-    """Whether each completion's program passes its prompt's tests. Raises ValueError where ``sandbox`` cannot be had."""
+    """Whether each completion's program passes its prompt's tests: run once, since a program may end otherwise when it is run again.
+
+    Every rank calls it. Raises ValueError where ``sandbox`` cannot be had.
+    """
     programs = [program_of(reward, prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
-    verdicts = iter(run_programs([program for program in programs if program], sandbox))
+    verdicts = iter(on_first_rank(lambda: run_programs([program for program in programs if program], sandbox)))
     return [program is not None and next(verdicts).passed for program in programs]
 
 

@@ -27,7 +27,7 @@ from modelyard.posttrain.policy.measure import finished
 from modelyard.posttrain.policy.prompts import asked
 from modelyard.posttrain.policy.rollout import Models
 from modelyard.posttrain.preference import reference
-from modelyard.posttrain.preference.config import KTOConfig, PreferenceConfig
+from modelyard.posttrain.preference.config import ContrastConfig, KTOConfig, PreferenceConfig
 from modelyard.posttrain.preference.losses import preference_loss
 from modelyard.posttrain.preference.ranked import TRAINING, Ranked, log_likelihoods, ranked, strangers
 from modelyard.posttrain.preference.rows import NOTHING, Row, batch_of, rows_of, with_thumbs
@@ -138,7 +138,7 @@ def batches(config: PreferenceConfig, train: Sequence[Compared], policy: Engine,
         epoch, place = divmod(step, per_epoch)
         chosen = [train[i] for i in grouped(epoch)[place]]
         groups: list[list[Row]] = [rows_of(number, one.ranked, one.reference.logprobs) for number, one in enumerate(chosen)]
-        made = batch_of(whole_groups(groups, config.micro_batch, policy.layout.dp, NOTHING), pad_id)
+        made = batch_of(whole_groups(groups, config.micro_batch, policy.layout.dp, NOTHING, policy.fewest), pad_id)
         if isinstance(config, KTOConfig):
             return with_thumbs(made, config, divergence(policy, chosen, config.micro_batch, pad_id))
         return made
@@ -176,6 +176,11 @@ def rightly_rated(config: KTOConfig, policy: Engine, test: Sequence[Compared], p
 
 
 def rewards_of(config: PreferenceConfig, policy: Engine, rated: Sequence[Compared], pad_id: int) -> list[list[float]]:
-    """Implicit reward of every completion."""
+    """Implicit reward of every completion, a token where the loss takes it so."""
     now = iter(log_likelihoods(policy, [example for one in rated for example in one.ranked.examples], config.micro_batch, pad_id))
-    return [[config.beta * (next(now) - kept) for kept in one.reference.logprobs] for one in rated]
+    a_token = isinstance(config, ContrastConfig) and config.length_normalised
+
+    def reward(example: Example, kept: float) -> float:
+        return config.beta * (next(now) - kept) / (max(len(example.completion), 1) if a_token else 1)
+
+    return [[reward(*both) for both in zip(one.ranked.examples, one.reference.logprobs, strict=True)] for one in rated]

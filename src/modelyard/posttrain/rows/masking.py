@@ -111,12 +111,16 @@ def pack_examples(
 
 
 def averaged(mask: Tensor, segments: Tensor, power: float) -> Tensor:
-    """``mask`` [B, S] with the weight n^-``power`` for each token of a segment of n trained tokens: 0 leaves tokens alike, 1 examples."""
+    """``mask`` [B, S] with weights in proportion to n^-``power`` for each token of a segment of n trained tokens: 0 leaves tokens alike, 1 examples.
+
+    They sum to the number of trained tokens, so that any cut of the batch into micro-batches counts whole numbers.
+    """
     if not power:
         return mask
     numbers = segments.clamp(min=0)  # what is -1 is padding, and its mask 0
     counts = mask.new_zeros(len(mask), int(numbers.max()) + 1).scatter_add(1, numbers, mask)
-    return mask * counts.clamp(min=1).pow(-power).gather(1, numbers)
+    weights = mask * counts.clamp(min=1).pow(-power).gather(1, numbers)
+    return weights * (mask.sum() / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny))
 
 
 def sums_of_examples(values: Tensor, packed: Packed, counts: Sequence[int]) -> list[float]:

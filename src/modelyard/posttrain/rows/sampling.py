@@ -23,15 +23,15 @@ def length_grouped(lengths: Sequence[int], size: int, generator: np.random.Gener
     return [[int(i) for i in batch] for batch in ordered[generator.permutation(len(ordered))]]
 
 
-def whole_groups(groups: Sequence[Sequence[T]], micro_batch: int, replicas: int, nothing: T) -> list[T]:
+def whole_groups(groups: Sequence[Sequence[T]], micro_batch: int, replicas: int, nothing: T, fewest: int = 1) -> list[T]:
     """The rows of all groups, every group whole in one micro-batch; what is left of a micro-batch, and micro-batches that the replicas lack to
-    have equally many, are filled up with ``nothing``.
+    have equally many and ``fewest`` at least, are filled up with ``nothing``.
 
     Raises:
         ValueError: a group has more rows than a micro-batch.
     """
     packed = fill_rows([len(group) for group in groups], micro_batch)
-    packed += [[] for _ in range(-len(packed) % replicas)]
+    packed += [[] for _ in range(max(-len(packed) % replicas, replicas * fewest - len(packed)))]
     rows: list[T] = []
     for stop, numbers in enumerate(packed, 1):
         rows += [row for number in numbers for row in groups[number]]

@@ -1,6 +1,9 @@
 """What a rule verifies: near misses, refusals, and a policy that learns to do what is rewarded."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -121,16 +124,15 @@ def test_verified_reward_impossible_values_are_refused(changes: dict[str, object
         VerifiedReward(**{**NUMBER.model_dump(), **changes})
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"reward_weight": 0.0}, "nothing would be learned"),
-        ({"reward_weight": 0.0, "rewards": {"form": FORM.model_copy(update={"weight": 0.0})}}, "nothing would be learned"),
-    ],
-)
-def test_policy_config_rewards_without_meaning_are_refused(changes: dict[str, object], message: str) -> None:
-    with pytest.raises(ValidationError, match=message):
-        grpo_config(**changes)
+def test_program_whose_end_is_chance_is_judged_once_for_all_ranks(tmp_path: Path) -> None:
+    """Ranks that judged it each would learn from different rewards."""
+    program = Path(__file__).with_name("verified_program.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", str(program), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    one, other = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
+    assert one == other
+    assert 0 < sum(one) < len(one), "a coin that always falls on one side says nothing"
 
 
 @pytest.mark.sampled

@@ -46,6 +46,23 @@ def test_preference_policy_learns_the_order_of_test_comparisons(
     assert metrics["policy/objective/kl"] > 0
 
 
+def test_implicit_rewards_are_a_token_where_the_loss_takes_them_so(inputs: Inputs, tmp_path: Path, execution: ExecutionConfig) -> None:
+    whole, a_token = ipo_config(), ipo_config(length_normalised=True)
+    (tmp_path / "reference").mkdir()
+    reference.run(whole.reference, inputs, tmp_path / "reference", tmp_path / "ck", execution, silent)
+    policy = model_directory.load(inputs["sft"], execution)
+    compared = train.compared(whole, {**inputs, "reference": tmp_path / "reference"}, Encoder(inputs["sft"]), policy.model.seq_len)[:4]
+    moved = [
+        one._replace(reference=one.reference.model_copy(update={"logprobs": tuple(kept - 1 for kept in one.reference.logprobs)}))
+        for one in compared
+    ]
+    sums, means = (train.rewards_of(config, policy, moved, 0) for config in (whole, a_token))
+    lengths = [[len(example.completion) for example in one.ranked.examples] for one in moved]
+    for one, other, long in zip(sums, means, lengths, strict=True):
+        assert one == pytest.approx([whole.beta] * len(one), rel=1e-3)
+        assert other == pytest.approx([reward / length for reward, length in zip(one, long, strict=True)])
+
+
 @pytest.mark.parametrize("make", [kwise_config, kto_config])
 def test_preference_policy_killed_and_resumed_equals_uninterrupted_bit_for_bit(
     make: Make, inputs: Inputs, thumbed: Inputs, tmp_path: Path
