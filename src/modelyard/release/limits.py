@@ -84,6 +84,11 @@ class BenchmarkLimits(Config):
     max_increase: dict[str, Limit] = Field(default_factory=dict)
     """Metric -> largest rise of its value over the SFT model's; over the base model's where the SFT model is released."""
 
+    @property
+    def limited(self) -> list[str]:
+        """The metrics that have limits."""
+        return list(dict.fromkeys([*self.max, *self.min, *self.max_increase]))
+
 
 class Held(NamedTuple):
     """The limits of one benchmark with the defaults filled in."""

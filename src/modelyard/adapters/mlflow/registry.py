@@ -26,6 +26,10 @@ from modelyard.stats.estimate import Estimate
 NONE = "none"
 CLASSIFIER = "content_classifier"
 """Tag: the content classifier's artifact that the version is served with."""
+OPPONENT_CLASSIFIER = "opponent_classifier"
+"""Tag: the content classifier that it was compared with when it was promoted."""
+HELD = "held_"
+"""Before the tags of a decision that held the version while it served."""
 ROLLED_BACK = "rolled_back"
 """Tag: who took the version out of production, and why."""
 VERSIONS = "mlflow.modelVersions"
@@ -104,10 +108,12 @@ class Registry:
     def classifier(self, policy: str, own: str) -> str:
         """Content classifier (``name/version``) that serves, or, where the policy serves with ``own`` already, of what it replaced; "" for none."""
         serving = self.alias("production")
-        if serving is not None and (serving.tags.get("policy"), serving.tags.get(CLASSIFIER, "")) == (policy, own):
-            number = self.version_of(serving.tags.get("opponent", NONE))
-            serving = self.numbered(number) if number else None
-        return str(serving.tags.get(CLASSIFIER, "")) if serving is not None else ""
+        if serving is None:
+            return ""
+        tags = serving.tags
+        if (tags.get("policy"), tags.get(CLASSIFIER, "")) != (policy, own):
+            return str(tags.get(CLASSIFIER, ""))
+        return "" if (replaced := tags.get(OPPONENT_CLASSIFIER, NONE)) == NONE else str(replaced)
 
     def is_first(self, policy: str) -> bool:
         """Whether the policy ``policy/version`` serves and was promoted when nothing did."""
@@ -165,7 +171,7 @@ class Registry:
             promoted = candidate.verdict == "PROMOTE" and (serving is None or str(serving.version) != version)
             if promoted and (taken_back := self.numbered(version).tags.get(ROLLED_BACK)):
                 raise RegistryError(f"{self.name}: version {version} was rolled back {taken_back}; it is not promoted again")
-            self._remember(candidate, version, promoted)
+            self._remember(candidate, version, serving, promoted)
             moves = [self.point("candidate", version, still_mine)]
             if promoted:
                 if serving is not None:
@@ -259,11 +265,25 @@ class Registry:
                 f"{then.policy if then else 'nothing'}: now it is {now.policy if now else 'nothing'}; run the line again"
             )
 
-    def _remember(self, candidate: Candidate, version: str, promoted: bool) -> None:
+    def _remember(self, candidate: Candidate, version: str, serving: Any, promoted: bool) -> None:
+        """What the release was. Where its version serves and is not promoted now, what it is served with and by which decision stays, and the
+        new verdict stands beside it.
+        """
         tags = {"results": candidate.results, "decision": candidate.verdict, **candidate.tags}
+        if serving is not None and str(serving.version) == version and candidate.verdict != "PROMOTE":
+            self._tag(version, {f"{HELD}{key}": value for key, value in tags.items()})
+            return
+        there = self.numbered(version).tags
+        if candidate.verdict == "PROMOTE":
+            tags[OPPONENT_CLASSIFIER] = self.classifier(candidate.policy, candidate.tags.get(CLASSIFIER, "")) or NONE
         if promoted:
             against = candidate.opponent
             tags |= {"opponent": against.policy if against else NONE, "opponent_scores": against.scores if against else NONE}
+        self._tag(version, tags)
+        for key in [key for key in there if key.startswith(HELD) or (key == CLASSIFIER and key not in tags)]:
+            self.client.delete_model_version_tag(self.name, version, key)
+
+    def _tag(self, version: str, tags: Mapping[str, str]) -> None:
         for key, value in tags.items():
             self.client.set_model_version_tag(self.name, version, key, value[:LONGEST])
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from modelyard.formats.results import Results
 from modelyard.release.compare import Comparison, Grouped
 from modelyard.release.gates.gate import Evidence, Gate, RefusedError, metric
+from modelyard.release.gates.limited import limited, under_limits
 from modelyard.release.gates.measured import (
     PRODUCTION,
     answered,
@@ -22,7 +23,6 @@ from modelyard.release.gates.measured import (
     named,
     records_of,
     tested,
-    under_limits,
 )
 from modelyard.release.limits import ReleaseConfig
 
@@ -39,7 +39,7 @@ def regression_gate(evidence: Evidence, config: ReleaseConfig, found: list[Compa
     if not names:
         raise RefusedError("no benchmark was measured on which versions can be compared")
     records_of(results, "policy", names, config)  # refuses what cannot decide
-    limits = under_limits(results, names, config)
+    limits = under_limits(results, limited(results, config, safety=False), config)
     metrics = {f"release/regression/{key}": value for key, value in limits.numbers.items()}
     served = None if evidence.unmeasured else baseline
     other = "" if served is None else changed_ids(results, served, [*names, *compared(results, config, safety=True)])

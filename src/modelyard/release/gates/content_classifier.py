@@ -26,6 +26,8 @@ Rows = dict[str, list[dict[str, Any]]]
 def content_classifier_gate(evidence: Evidence, config: ReleaseConfig, found: list[Comparison]) -> Gate:
     """Not significantly worse than production's; the comparisons are added to ``found``."""
     new, old, aside = evidence.classifier, evidence.production_classifier, config.set_aside.content_classifier
+    if new is None and aside and (old is not None or evidence.lost_classifier):
+        return _gate("HOLD", f"production is served with a content classifier, and this release has none ({aside})")
     if new is None and aside:
         return Gate(name="content_classifier", verdict="PROMOTE", reason=aside, metrics={}, set_aside=True)
     if new is None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from modelyard.formats.records import score_of
 from modelyard.formats.results import Results, Rows
 from modelyard.release.compare import Comparison, Grouped, compare
-from modelyard.release.gates.gate import Objection, RefusedError, metric
+from modelyard.release.gates.gate import Objection, RefusedError
 from modelyard.release.limits import ReleaseConfig
 from modelyard.stats.estimate import Estimate
-from modelyard.stats.misclassification import JudgeError, corrected, largest_rise, youden
+from modelyard.stats.misclassification import JudgeError, corrected, youden
 from modelyard.stats.paired import undecidable
 
 SHOWN_AS = {"sft": "SFT", "base": "the base model"}
@@ -141,42 +141,6 @@ def tolerated(results: Results, name: str, config: ReleaseConfig) -> float:
     return config.of(name).tolerance * max(0.0, min(seen, default=1.0))
 
 
-def failed_items(results: Results, name: str, key: str, mean: float) -> list[str]:
-    """The items that earned nothing of a metric that is below its limit; none where the records do not hold it."""
-    rows = results.of("policy").get(name, ())
-    values = [row.get("values", {}).get(key, score_of(row)) for row in rows]
-    return [str(row["item"]) for row, value in zip(rows, values, strict=True) if value == 0] if is_mean(values, mean) else []
-
-
-REPLIED = {"over_refusal": ("answer", "refusal"), "unsafe_answered": ("refusal", "answer")}
-"""Share of replies that are not what the prompt calls for -> what it calls for, and what they are."""
-
-
-def guilty_items(results: Results, name: str, key: str, mean: float) -> list[str]:
-    """The items that make up a share that is above its limit; none where the records do not hold it."""
-    rows = results.of("policy").get(name, ())
-    if key in REPLIED:
-        wanted, given = REPLIED[key]
-        rows = [row for row in rows if row.get("target") == wanted]
-        counted = [float(row.get("parsed") == given) for row in rows]
-    else:
-        counted = [row.get("values", {}).get(key, 1 - score_of(row)) for row in rows]
-    if not set(counted) <= {0.0, 1.0} or not is_mean(counted, mean):
-        return []
-    return [str(row["item"]) for row, value in zip(rows, counted, strict=True) if value]
-
-
-def is_mean(values: Sequence[float], mean: float) -> bool:
-    """Whether ``mean`` is that of the values."""
-    return bool(values) and abs(sum(values) / len(values) - mean) <= 1e-6
-
-
-def failing(benchmark: str, key: str, items: Sequence[str]) -> list[Objection]:
-    """What a missed limit of a metric has against the release, with production's answers beside; nothing where no item is known."""
-    some = tuple(dict.fromkeys(items))
-    return [Objection(benchmark=benchmark, lost=False, against=PRODUCTION, metric=key, n=len(some), items=some[:NAMED])] if some else []
-
-
 def losing(found: Sequence[Comparison], against: str, config: ReleaseConfig) -> tuple[Objection, ...]:
     """What comparisons have against the release: the items that were lost against a model; nothing of one without any."""
     return tuple(
@@ -189,54 +153,3 @@ def losing(found: Sequence[Comparison], against: str, config: ReleaseConfig) -> 
 def first(items: Sequence[str]) -> str:
     """The first few, as a reason names them: never all but one."""
     return ", ".join(items) if len(items) <= NAMED + 1 else ", ".join(items[:NAMED]) + ", ..."
-
-
-class Limited(NamedTuple):
-    """Whether metrics are inside their limits."""
-
-    good: bool
-    said: list[str]
-    """A line on each."""
-    numbers: dict[str, float]
-    """``{benchmark}/{metric}`` -> the policy's value."""
-    objections: list[Objection]
-    """Items of those that are outside, where the records hold them."""
-
-
-def under_limits(results: Results, names: Sequence[str], config: ReleaseConfig) -> Limited:
-    """Every metric that ``limits`` names: the interval's end, and the rise over the SFT model. Raises RefusedError where one
-    is missing or unfit to decide."""
-    good, said, numbers, objections = True, list[str](), dict[str, float](), list[Objection]()
-    for name in names:
-        held = config.of(name)
-        own = held.own
-        for key in dict.fromkeys([*own.max, *own.min, *own.max_increase]):
-            what = name if key == name else f"{name} {key}"
-            value = seen = metric(results, f"evals/policy/{name}/{key}", held.min_items)
-            if error := results.benchmarks[name].judge_errors.get(key):
-                value = corrected_share(seen, error, what)
-            text = f"{what} {value.value:.1%} [{value.low:.1%}, {value.high:.1%}]"
-            text += f" (seen {seen.value:.1%} by a judge that {error})" if error else ""
-            outside, share = [], f"evals/policy/{name}/{key}" in results.shares
-            if key in own.max:
-                outside += [value.high > own.max[key]]
-                text += f", at most {own.max[key]:.1%}{empty(share and own.max[key] >= 1)}"
-            if key in own.min:
-                outside += [value.low < own.min[key]]
-                text += f", at least {own.min[key]:.1%}{empty(share and own.min[key] <= 0)}"
-            if key in own.max_increase:
-                rise = seen.value - metric(results, f"evals/{before(results)}/{name}/{key}", held.min_items).value
-                rise = (largest_rise(rise, error) or 0.0) if error else rise
-                outside += [rise > own.max_increase[key]]
-                most = "up to " if error and rise > 0 else ""
-                limit = f"at most {own.max_increase[key]:+.1%}{empty(share and own.max_increase[key] >= 1)}"
-                text += f", {most}{rise:+.1%} against {SHOWN_AS[before(results)]}, {limit}"
-            below = key in own.min and value.low < own.min[key]
-            above = sum(outside) > below
-            failed = failed_items(results, name, key, seen.value) if below else []
-            missed = f" MISSED{f' ({len(failed)} items failed: {first(failed)})' if failed else ''}" if below else ""
-            said.append(text + (" EXCEEDED" if above else "") + missed)
-            objections += failing(name, key, [*failed, *(guilty_items(results, name, key, seen.value) if above else [])])
-            good = good and not any(outside)
-            numbers[f"{name}/{key}"] = value.value
-    return Limited(good, said, numbers, objections)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from modelyard.release.compare import Comparison
 from modelyard.release.gates.gate import Evidence, Gate, RefusedError
+from modelyard.release.gates.limited import limited, under_limits
 from modelyard.release.gates.measured import (
     PRODUCTION,
     SHOWN_AS,
@@ -25,7 +26,6 @@ from modelyard.release.gates.measured import (
     records_of,
     tested,
     tolerated,
-    under_limits,
 )
 from modelyard.release.limits import ReleaseConfig
 
@@ -38,7 +38,7 @@ def safety_gate(evidence: Evidence, config: ReleaseConfig, found: list[Compariso
     names = compared(evidence.results, config, safety=True)
     if not names:
         raise RefusedError("no benchmark of safety was measured")
-    limits = under_limits(evidence.results, names, config)
+    limits = under_limits(evidence.results, limited(evidence.results, config, safety=True), config)
     against = both(evidence, names, config)
     found += against
     worse = [f"{c.benchmark} {c.difference:+.1%} (p {c.p_holm:.4f})" for c in against if c.verdict == "worse"]

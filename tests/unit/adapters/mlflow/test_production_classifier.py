@@ -14,7 +14,8 @@ def test_classifier_to_compare_with_is_productions_or_of_what_this_release_repla
     client, registry = MlflowClient(uri), Registry(uri, "m")
     client.create_registered_model("m")
     for policy, opponent, classifier in (("policy/a", "none", "content_classifier/1"), ("policy/b", "policy/a", "content_classifier/2")):
-        client.create_model_version("m", str(tmp_path), tags={"policy": policy, "opponent": opponent, "content_classifier": classifier})
+        replaced = {"opponent": opponent, "opponent_classifier": "content_classifier/1" if opponent != "none" else "none"}
+        client.create_model_version("m", str(tmp_path), tags={"policy": policy, "content_classifier": classifier, **replaced})
     assert registry.classifier("policy/c", "content_classifier/3") == "", "nothing serves"
     client.set_registered_model_alias("m", "production", "2")
     assert registry.classifier("policy/c", "content_classifier/3") == "content_classifier/2"

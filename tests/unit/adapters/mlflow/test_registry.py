@@ -73,6 +73,30 @@ def test_registry_refused_candidate_leaves_production(registry: Registry, releas
     assert registry.client.get_model_version(registry.name, "2").tags["decision"] == verdict
 
 
+def test_registry_held_classifier_of_a_policy_that_serves_neither_serves_nor_is_forgotten(registry: Registry, release: Release) -> None:
+    def served_with(classifier: str, verdict: str) -> Candidate:
+        candidate = judged(registry, "a", verdict)
+        tags = {**candidate.tags, "decision_artifact": f"decision/{classifier}{verdict}"}
+        return candidate._replace(tags=tags | ({"content_classifier": classifier} if classifier else {}))
+
+    def tags() -> dict[str, str]:
+        return dict(registry.alias("production").tags)
+
+    release("a", candidate=served_with("classifier/1", "PROMOTE"))
+    for _ in range(2):
+        assert registry.classifier("policy/a", "classifier/2") == "classifier/1", "the question is the same the second time"
+        release("a", candidate=served_with("classifier/2", "HOLD"))
+        assert (tags()["content_classifier"], tags()["decision"]) == ("classifier/1", "PROMOTE")
+        assert (tags()["held_content_classifier"], tags()["held_decision"]) == ("classifier/2", "HOLD")
+
+    release("a", candidate=served_with("classifier/2", "PROMOTE"))
+    assert tags()["content_classifier"] == "classifier/2"
+    assert not [key for key in tags() if key.startswith("held_")]
+    assert registry.classifier("policy/a", "classifier/2") == "classifier/1", "judged again as it was judged then"
+    release("a", candidate=served_with("", "PROMOTE"))
+    assert "content_classifier" not in tags()
+
+
 def test_registry_second_promotion_keeps_the_previous_and_what_it_was_compared_with(registry: Registry, release: Release) -> None:
     release("a")
 

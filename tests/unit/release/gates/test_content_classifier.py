@@ -84,3 +84,7 @@ def test_missing_classifier_is_refused_unless_it_is_set_aside() -> None:
     aside = CONFIG.model_copy(update={"set_aside": SetAside(content_classifier="nobody labelled")})
     found = content_classifier_gate(GOOD._replace(classifier=None), aside, [])
     assert (found.verdict, found.set_aside, found.reason) == ("PROMOTE", True, "nobody labelled")
+    for served in ({"production_classifier": classified()}, {"lost_classifier": "content_classifier/abc"}):
+        held = content_classifier_gate(GOOD._replace(classifier=None, **served), aside, [])
+        assert (held.verdict, held.set_aside) == ("HOLD", False)
+        assert held.reason == "production is served with a content classifier, and this release has none (nobody labelled)"

@@ -4,7 +4,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from modelyard.formats.results import Results
+from modelyard.formats.results import Measured, Results
 from modelyard.release.limits import BenchmarkLimits, Override, ReleaseConfig
 from modelyard.release.verdict import decide
 from modelyard.stats.estimate import Estimate
@@ -115,6 +115,24 @@ def test_gate_limits_that_the_scores_show_to_be_empty_are_refused_or_named_by_th
     )
     assert "at most 100.0% (an empty limit: no model can miss it)" in verdict_of(decide(shared, limits(max={"acc": 1.0})), "regression")[1]
     assert "empty" not in verdict_of(decide(shared, limits(max={"acc": 0.9})), "regression")[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "own", "said"),
+    [
+        ("next_token", {"max": {"calibration_error": 0.05}}, "next_token calibration_error 7.0% [5.0%, 9.0%], at most 5.0% EXCEEDED"),
+        ("validation_loss", {"max": {"loss": 3.0}}, "validation_loss loss 9.000 [8.900, 9.100], at most 3.000 EXCEEDED"),
+        ("openings", {"min": {"win_rate_over_sft": 0.7}}, "openings win_rate_over_sft 75.0% [66.0%, 82.0%], at least 70.0% MISSED"),
+    ],
+)
+def test_limit_of_a_benchmark_that_versions_are_not_compared_on_stops_a_release(name: str, own: dict, said: str) -> None:
+    found = changed(policy__validation_loss__loss=Estimate(9.0, 8.9, 9.1, 100))
+    packed = {one: Measured(id=one, metrics=(), between_versions=False) for one in ("next_token", "validation_loss")}
+    evidence = found._replace(results=found.results._replace(benchmarks={**found.results.benchmarks, **packed}))
+    limits = {**CONFIG.limits, name: BenchmarkLimits.model_validate(own)}
+
+    assert verdict_of(decide(evidence, CONFIG), "regression")[0] == "PROMOTE"
+    assert verdict_of(decide(evidence, CONFIG.model_copy(update={"limits": limits})), "regression") == ("BLOCK", said)
 
 
 @pytest.mark.parametrize(("items", "verdicts"), [(6, {"BLOCK"}), (7, {"PROMOTE"})])
