@@ -2,14 +2,25 @@
 
 import random
 import textwrap
+import tomllib
+from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
+from pydantic import ValidationError
 
-from modelyard.data.filters import c4, classifier, passages, wrapped
+from modelyard.data.contamination.overlap import ContaminationConfig
+from modelyard.data.corpus.document import READ_SCHEMA
+from modelyard.data.filters import abuse, c4, classifier, passages, wrapped
+from modelyard.data.filters.abuse_teacher import Teacher
 from modelyard.data.filters.c4 import C4Config
 from modelyard.data.filters.classifier import ClassifierConfig
+from modelyard.data.filters.duplicates import DuplicatesConfig
+from modelyard.data.filters.screen import FiltersConfig, Screen
 
 C4 = C4Config(min_line_words=5, min_sentences=3, terminal_punctuation=True, braces=True)
+FILTERS = tomllib.loads((Path(__file__).parents[3] / "configs/data/web.toml").read_text("utf-8"))["corpus"]["filters"]
 LINES = ["This line has enough words in it.", "Another line that also has enough words!", "Is a third line with a question long enough?"]
 
 
@@ -112,6 +123,35 @@ def test_passages_document_that_is_mostly_repetition_is_refused_whole_by_reason(
     )
     assert (kept.text, kept.refusal) == (f"{passage}  {rest}", None)
     assert kept.characters == len(passage)
+
+
+def test_passages_of_a_kind_whose_size_is_0_are_not_looked_for():
+    text = " ".join(["The harbour was quiet that year, and the men who had worked on the ships sat with their backs to the wall."] * 6)
+    filters = FiltersConfig.model_validate({**FILTERS, "gopher": {}, "c4": {}, "repeated_passage": {"text": 0, "review": 20}})
+    teacher = Teacher(["vileword"], np.array([8.0]), np.array([2.0]), -1.0, 8.0, 0.0, frozenset())
+    screen = Screen(filters, abuse.train(["vileword"], teacher, filters.abuse).filter)
+    common = {"source": "s", "language": "en", "licence": "MIT", "group": "", "web": False, "text": text}
+    rows = [{"id": kind, "kind": kind, **common} for kind in ("text", "review")]
+    kept, refused = screen(pa.Table.from_pylist(rows, schema=pa.schema(READ_SCHEMA))).to_pylist()
+    assert (kept["text"], kept["reason"], kept["cut"]) == (text, None, "")
+    assert refused["reason"] == "repeated_passage/mostly_cut"
+
+
+@pytest.mark.parametrize(
+    ("config", "good", "bad"),
+    [
+        (FiltersConfig, FILTERS, {"repeated_passage": {"text": -1}}),
+        (DuplicatesConfig, FILTERS["duplicates"], {"shingle": 0}),
+        (DuplicatesConfig, FILTERS["duplicates"], {"permutations": 0}),
+        (ContaminationConfig, {"seed": 0, "substrings": 3, "length": 50, "ngram": 8}, {"ngram": 7}),
+        (ContaminationConfig, {"seed": 0, "substrings": 3, "length": 50, "ngram": 8}, {"substrings": 0}),
+        (ContaminationConfig, {"seed": 0, "substrings": 3, "length": 50, "ngram": 8}, {"seed": -1}),
+    ],
+)
+def test_config_sizes_that_nothing_can_be_counted_by_are_refused(config, good, bad):
+    config.model_validate(good)
+    with pytest.raises(ValidationError, match=f"1 validation error for {config.__name__}\n{next(iter(bad))}"):
+        config.model_validate({**good, **bad})
 
 
 def test_classifier_tells_curated_from_raw_and_keeps_a_little_of_the_raw():

@@ -24,7 +24,7 @@ from pydantic import Field
 from modelyard.config import Config
 from modelyard.data.contamination.folding import fold, folded, strip, stripped
 from modelyard.data.contamination.information import Sample
-from modelyard.data.contamination.ngram_overlap import NgramMatch, Ngrams
+from modelyard.data.contamination.ngram_overlap import LEAST, NgramMatch, Ngrams
 from modelyard.data.contamination.substrings import Finder
 
 _BATCH = 1 << 20
@@ -37,14 +37,14 @@ _COMMON = 1e-4
 class ContaminationConfig(Config):
     """The procedure's numbers."""
 
-    seed: int
+    seed: int = Field(ge=0)
     """Of the draws."""
-    substrings: int
+    substrings: int = Field(ge=1)
     """Substrings drawn from an item (GPT-4: 3)."""
     length: int = Field(ge=1)
     """Characters of a substring (GPT-4: 50)."""
-    ngram: int = Field(ge=1)
-    """Words of the second opinion's n-grams (GPT-3: 13)."""
+    ngram: int = Field(ge=LEAST)
+    """Words of the second opinion's n-grams (GPT-3: 13); at least 8, below which no item is judged."""
     short_evidence: float = Field(default=10.0, ge=0)
     """Bits by which an item shorter than a substring must be rarer than once in all the text searched, to count by content."""
 

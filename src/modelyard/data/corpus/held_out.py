@@ -48,19 +48,19 @@ class HeldOutConfig(Config):
     """Share of the rated texts in training whose votes train the gold reward model; those of the others train the reward model."""
     reviews: list[str] = Field(default_factory=list)
     """Sources whose texts are continued: openings, prompts and review demonstrations are theirs."""
-    opening_words: int
+    opening_words: int = Field(ge=1)
     """Words of a review that make a prompt."""
-    completion_words: int
+    completion_words: int = Field(ge=1)
     """Fewest words that must follow an opening."""
-    openings: int
+    openings: int = Field(ge=0)
     """Most items of the openings benchmark."""
-    last_word: int
+    last_word: int = Field(ge=0)
     """Most items of the last-word benchmark."""
     last_word_context: int
     """Fewest words of a last-word context."""
-    held_out_text: int
+    held_out_text: int = Field(ge=0)
     """Most documents of the held-out text benchmark."""
-    review_demonstrations: int
+    review_demonstrations: int = Field(ge=0)
     """Most review completions among the demonstrations."""
 
 

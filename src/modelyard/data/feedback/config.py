@@ -42,7 +42,7 @@ Images = Annotated[Annotated[ImageSet, Tag("package")] | Annotated[ImageFile, Ta
 class FeedbackConfig(Config):
     """Everything that defines the feedback."""
 
-    seed: int
+    seed: int = Field(ge=0)
     """Of draws and splits."""
     from_corpus: bool = True
     """Whether the corpus's reviews, dialogs and ratings become feedback, beside the files; a model that converses has no use for reviews."""

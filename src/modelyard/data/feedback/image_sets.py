@@ -41,7 +41,7 @@ class ImageSet(Config):
     """Source and category of the demonstrations."""
     package: Literal["easy_vqa", "emoji", "digits", "charts"]
     """Which."""
-    seed: int
+    seed: int = Field(ge=0)
     """Of the splits."""
     held_out: float = Field(gt=0, lt=1)
     """Share of the pictures that are for validation alone."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from modelyard.config import Config
 from modelyard.data.corpus.document import Refusal
@@ -29,7 +30,7 @@ class ClassifierConfig(Config):
     """Sources of good text; they are never refused by the classifier."""
     raw: list[str]
     """Sources of unfiltered text that it is told from."""
-    documents: int
+    documents: int = Field(ge=1)
     """Most documents of each side to train on."""
     pareto: float
     """Shape of the Pareto variable (GPT-3: 9); larger keeps less of what scores low."""

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from modelyard.config import Config
 from modelyard.data.filters import words
@@ -28,18 +28,18 @@ _NOISE = re.compile(r"https?://\S+|@\w+")
 class DuplicatesConfig(Config):
     """MinHash parameters."""
 
-    permutations: int
+    permutations: int = Field(ge=1)
     """Length of a signature; bands times rows."""
-    bands: int
+    bands: int = Field(ge=1)
     """LSH bands."""
-    shingle: int
+    shingle: int = Field(ge=1)
     """Words in a shingle; where no spaces are written, two or four times as many characters."""
     threshold: float
     """Estimated Jaccard similarity from which two documents are near duplicates."""
 
     @model_validator(mode="after")
     def _whole_bands(self) -> DuplicatesConfig:
-        if self.bands < 1 or self.permutations % self.bands:
+        if self.permutations % self.bands:
             raise ValueError(f"permutations ({self.permutations}) must be a multiple of bands ({self.bands})")
         return self
 

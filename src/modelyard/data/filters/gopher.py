@@ -15,6 +15,7 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
+from pydantic import Field
 
 from modelyard.config import Config
 from modelyard.data.corpus.document import Refusal
@@ -56,7 +57,7 @@ class GopherConfig(Config):
     """Largest share of paragraphs that repeat an earlier one (0.3)."""
     max_duplicate_paragraph_characters: float
     """Largest share of characters in such paragraphs (0.2)."""
-    max_top_ngram: list[float]
+    max_top_ngram: list[float] = Field(min_length=3, max_length=3)
     """Largest share of characters in the most frequent 2-, 3- and 4-gram (0.20, 0.18, 0.16)."""
     max_duplicate_ngrams: list[float]
     """Largest share of characters in duplicate 5- to 10-grams (0.15, 0.14, 0.13, 0.12, 0.11, 0.10)."""

@@ -112,6 +112,7 @@ def words(
 
 def ngrams(hashes: Hashes, rows: Positions, steps: Positions, size: int) -> tuple[Hashes, Positions]:
     """(hashes, first word) of the n-grams inside documents."""
+    assert size >= 1, "an n-gram has a word: of none there would be more than there is room for"
     found, starts = np.empty(hashes.size, np.uint64), np.empty(hashes.size, np.int64)
     count = _call("ngrams", hashes, rows, steps, rows.size - 1, size, found, starts)
     return found[:count], starts[:count]

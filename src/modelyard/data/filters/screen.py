@@ -10,7 +10,7 @@ look-up. It holds everything it needs and pickles by reference, so it runs as we
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -49,8 +49,9 @@ class FiltersConfig(Config):
     """Kind -> Gopher's rules; kinds without an entry are not asked."""
     c4: dict[Kind, C4Config] = Field(default_factory=dict)
     """Kind -> C4's rules, for web pages; kinds without an entry are not asked, nor is any other document."""
-    repeated_passage: dict[Kind, int] = Field(default_factory=dict)
-    """Kind -> words of a passage that is cut when it repeats an earlier one of its document; one that is mostly such passages is refused."""
+    repeated_passage: dict[Kind, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
+    """Kind -> words of a passage that is cut when it repeats an earlier one of its document; one that is mostly such passages is refused.
+    0, or no entry: none is cut."""
 
     @model_validator(mode="after")
     def _every_kind(self) -> FiltersConfig:
@@ -136,7 +137,7 @@ class Screen:
                 _count_cut(row, cut.characters)
                 _refuse([row], [cut.refusal])
         for kind, size in self.config.repeated_passage.items():
-            left = _left(rows, kind)
+            left = _left(rows, kind) if size else []
             for row, shorter in zip(left, passages.cut([row["text"] for row in left], size), strict=True):
                 row["text"] = shorter.text
                 _count_cut(row, {"repeated_passage": shorter.characters})

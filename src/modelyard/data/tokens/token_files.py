@@ -44,7 +44,7 @@ _BATCH = 1000
 class _Rows(Config):
     """What both kinds of token files need."""
 
-    seed: int
+    seed: int = Field(ge=0)
     """Of every shuffle and sample."""
     seq_len: int = Field(ge=2)
     """Tokens a model sees at once; rows hold one more."""
