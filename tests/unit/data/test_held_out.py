@@ -76,9 +76,14 @@ def _planted():
     ]
     shared = next(one for one in rows if one["split"] == "test" and one["source"] == "movie")
     rows.append(row("begins-alike", "books", "text", "train", " ".join(shared["text"].split()[:4]).upper() + " and another ending"))
+    indented = [one for one in rows if one["split"] == "test" and one["source"] == "movie"][1:60:2]
+    starts = [" ".join(one["text"].split()[:4]) for one in indented]
+    rows += [row(f"indented-{n}", "books", "text", "train", f"\n  {start} and another ending") for n, start in enumerate(starts)]
+    rows += [row(f"indented-{n}", "movie", "review", "train", "\n\t " + _sentence(rng), votes=[1] * 12) for n in range(9)]
+    rows.append(row("spaced", "dialogs", "dialog", "train", "\nWho is there?\n\nOnly the wind.\n \nThen close it.\n\nIt is shut.\n"))
     said = [f"What is {_sentence(rng)}\nIt is {_sentence(rng)}" for _ in range(30)]
     rows += [row(n, "dialogs", "dialog", "validation" if n < 6 else "train", text) for n, text in enumerate([*said, *said[:3]])]
-    return rows, shared
+    return rows, [shared, *indented]
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +114,7 @@ def _rows(path):
 
 
 def test_held_out_text_is_in_no_training_set(derived):
-    rows, shared = _planted()
+    rows, begun = _planted()
     held = {row["text"] for row in rows if row["split"] != "train"}
     ratings, demonstrations = _rows(derived / "ratings.parquet"), _rows(derived / "demonstrations.jsonl")
     trained = {row["text"] for row in ratings if row["split"] in ("reward", "gold")}
@@ -124,11 +129,22 @@ def test_held_out_text_is_in_no_training_set(derived):
     assert {row["text"] for row in openings} <= {row["text"] for row in rows if row["split"] == "test"}
     starts = {held_out.folded(held_out.opening(row["text"], CONFIG.opening_words)) for row in rows if row["split"] == "train"}
     assert not starts & {held_out.folded(row["prompt"]) for row in openings}, "whatever its case"
-    assert shared["id"] not in {row["id"] for row in openings}
+    assert not {row["id"] for row in begun} & {row["id"] for row in openings}
     for name, splits in (("last_word", ("validation", "test")), ("held_out_text", ("validation",))):
         found = {row["id"] for row in _rows(derived / "benchmarks" / f"{name}.jsonl")}
         assert found
         assert found <= {row["id"] for row in rows if row["split"] in splits}
+
+
+def test_held_out_demonstrations_of_indented_reviews_and_spaced_dialogs_have_both_sides(derived):
+    demonstrations = _rows(derived / "demonstrations.jsonl")
+    indented = [row for row in demonstrations if row["id"].startswith("movie/indented-")]
+    texts = {row["id"]: row["text"] for row in _planted()[0]}
+    assert len(indented) > 4
+    assert all(row["prompt"] + row["completion"] == texts[row["id"]] for row in indented)
+    assert {len(row["prompt"].split()) for row in indented} == {CONFIG.opening_words}
+    spaced = [(row["prompt"], row["completion"]) for row in demonstrations if row["id"].startswith("dialogs/spaced-")]
+    assert spaced == [("Who is there?", "Only the wind."), ("Then close it.", "It is shut.")]
 
 
 def test_held_out_ratings_keep_works_together_and_votes_as_they_are(derived):

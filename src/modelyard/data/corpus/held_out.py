@@ -138,8 +138,8 @@ def folded(text: str) -> str:
 
 
 def opening(text: str, words: int) -> str:
-    """The first ``words`` words, as written."""
-    match = re.match(rf"(?:\S+\s+){{{words - 1}}}\S+", text)
+    """The first ``words`` words, as written, with the blanks before them; all of a shorter text."""
+    match = re.match(rf"\s*(?:\S+\s+){{{words - 1}}}\S+", text)
     return match.group(0) if match else text
 
 

@@ -1,7 +1,7 @@
 """Dialogs (``chatterbot-corpus`` YAML): each conversation is a list of turns, user first.
 
 English is what is used; Japanese, Korean and Chinese are read too, because a corpus that meets no other language never tests its language
-filter. A document is the turns joined by newlines; :func:`turns` gives them back.
+filter. A document is the turns joined by newlines; :func:`turns` gives them back, of any document of a dialog.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def read(source: Source, archive: Path) -> list[Document | Broken]:
 
 
 def turns(text: str) -> list[str]:
-    """The turns of a dialog document."""
-    return text.split("\n")
+    """The turns of a dialog document, between which blank lines may stand."""
+    return [line for line in text.split("\n") if line.strip()]
 
 
 def _conversations(source: Source, path: str, data: bytes) -> list[object]:
