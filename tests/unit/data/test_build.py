@@ -18,6 +18,8 @@ from modelyard.data.corpus.document import DataError, run_inline
 from modelyard.data.corpus.partitions import in_process
 from modelyard.data.filters import abuse
 from modelyard.data.filters.abuse_teacher import Teacher
+from modelyard.data.filters.classifier import ClassifierConfig
+from modelyard.data.sources import stream
 from modelyard.formats.expectation import ExpectationError
 from modelyard.progress import silent
 from modelyard.store.lineage import walk
@@ -293,3 +295,38 @@ def test_statistics_are_the_same_bytes_where_shards_were_found(tmp_path, planted
     assert found.artifact.ref == built.artifact.ref
     assert {"precision", "recall"} == set(json.loads((again / "statistics.json").read_text())["trained"]["classifier"])
     assert _bytes(again) == _bytes(fresh)
+
+
+def test_stage_shards_of_other_sources_are_built_anew_when_the_classifier_learns_from_another_field(tmp_path, planted, monkeypatch):
+    pages, _, _ = planted
+    for name, texts in (("news", pages[:20]), ("books", pages[20:50]), ("crawl", [page.replace("river", "spam") for page in pages[50:80]])):
+        rows = [{"id": f"{name}-{n}", "text": text, "body": text[::-1]} for n, text in enumerate(texts)]
+        _lines(tmp_path / f"{name}.jsonl", rows)
+    classified = {"curated": ["books"], "raw": ["crawl"], "documents": 100, "pareto": 9.0}
+    expected = {**WEB["expectations"], "max_refused": 1.0, "min_documents": 1}
+    built = []
+    monkeypatch.setattr(shards, "build", lambda part, *more: built.append(part.source.name) or shard.build(part, *more))
+    for field in ("text", "body"):
+        config = _config(tmp_path, *(tmp_path / f"{name}.jsonl" for name in ("news", "books", "crawl")))
+        sources = [one.model_dump() | ({"text_field": field} if one.name == "books" else {}) for one in config.corpus.sources]
+        _run(_config(tmp_path, sources=sources, classifier=classified, expectations=expected))
+    assert built == ["news", "books", "crawl"] * 2
+
+
+@pytest.mark.parametrize("megabytes", [1e-9, 100.0])
+def test_classifier_learns_from_each_named_source_alike_however_files_are_grouped(tmp_path, monkeypatch, megabytes):
+    sizes = {"long": 40, "other": 40, "short": 3, "raw": 5}
+    every = []
+    for name, size in sizes.items():
+        (tmp_path / name).mkdir()
+        for part in range(2):
+            rows = [{"id": n, "text": f"{name} {n}"} for n in range(size) if n * 2 // size in (part, 0)]
+            _lines(tmp_path / name / f"{part}.jsonl", rows)
+        source = stream.SourceConfig(name=name, path=str(tmp_path / name), format="auto", kind="text", licence="MIT", id_field="id")
+        every += stream.shards(source, tmp_path / "scratch", megabytes)
+    taken = []
+    monkeypatch.setattr(trained.classifier, "train", lambda curated, raw, _: taken.extend([curated, raw]))
+    trained.train_classifier(ClassifierConfig(curated=["long", "other", "short"], raw=["raw"], documents=49, pareto=9.0), every)
+    assert [sum(text.startswith(name) for text in taken[0]) for name in sizes] == [23, 23, 3, 0]
+    assert len(set(taken[0])) == 49
+    assert taken[1] == [f"raw {n}" for n in range(5)], "what was read before is no document"

@@ -12,6 +12,7 @@ from modelyard.data.corpus import expectations
 from modelyard.data.corpus.shard import BlocksConfig
 from modelyard.data.filters.classifier import ClassifierConfig
 from modelyard.data.filters.screen import FiltersConfig
+from modelyard.data.sources.record_files import form_of
 from modelyard.data.sources.stream import Shard, SourceConfig
 
 
@@ -58,7 +59,7 @@ class SourceIdentity(Config):
     """What defines a source, wherever it lies."""
 
     declared: dict[str, Any]
-    """Its table, without the path."""
+    """Its table, without the path; where the files' names tell their forms, with those."""
     files: list[str]
     """Hashes of its files, or of its package."""
     installed: dict[str, str]
@@ -83,8 +84,8 @@ class ShardIdentity(Config):
     source: SourceIdentity
     filters: FiltersConfig
     classifier: ClassifierConfig | None
-    classifier_files: list[str]
-    """Hashes of the files that the classifier is trained on."""
+    classifier_sources: list[SourceIdentity]
+    """The sources that the classifier is trained on."""
     blocks: BlocksConfig
 
 
@@ -92,6 +93,8 @@ def source_identity(source: SourceConfig, every: list[Shard]) -> SourceIdentity:
     """What defines ``source``, whose shards are ``every``."""
     files = [file.sha256 for shard in every for file in shard.files] or ([source.sha256] if source.package else [])
     declared = source.model_dump(mode="json", exclude={"path", "sha256"}, exclude_defaults=True)
+    if source.format == "auto":  # a renamed file may be read otherwise, and no hash of its bytes says so
+        declared["forms"] = [form_of(file.name) for shard in every for file in shard.files]
     return SourceIdentity(declared=declared, files=files, installed=every[0].versions if every else {})
 
 

@@ -90,9 +90,7 @@ class Shards:
             source=source_identity(shard.source, [shard]),
             filters=anywhere(config.filters),
             classifier=config.classifier,
-            classifier_files=[
-                digest for other in self.every if other.source.name in named for digest in source_identity(other.source, [other]).files
-            ],
+            classifier_sources=[source_identity(other.source, [other]) for other in self.every if other.source.name in named],
             blocks=config.blocks,
         )
 

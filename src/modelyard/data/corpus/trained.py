@@ -6,9 +6,10 @@ corpus of a store with the same settings shares one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
+from itertools import islice, zip_longest
 from pathlib import Path
 
 from modelyard.data.filters import abuse, abuse_teacher, classifier
@@ -53,11 +54,17 @@ def open_abuse_filter(directory: Path, config: AbuseConfig) -> AbuseFilter:
 
 def train_classifier(config: ClassifierConfig, every: list[Shard]) -> TrainedClassifier:
     """Train the quality classifier on the sources that the config calls curated and raw."""
+    curated, raw = (_sample(names, every, config.documents) for names in (config.curated, config.raw))
+    return classifier.train(curated, raw, config)
 
-    def sample(names: list[str]) -> list[str]:
-        texts: Iterator[str] = (
-            row.document.text for shard in every if shard.source.name in names for row in rows(shard, set()) if row.broken is None
-        )
-        return [text for text, _ in zip(texts, range(config.documents), strict=False)]
 
-    return classifier.train(sample(config.curated), sample(config.raw), config)
+def _sample(names: Iterable[str], every: list[Shard], size: int) -> list[str]:
+    """The first texts of each named source in turn, so that each gives as many while it has some."""
+    each = [_texts([shard for shard in every if shard.source.name == name]) for name in dict.fromkeys(names)]
+    return list(islice((text for turn in zip_longest(*each) for text in turn if text is not None), size))
+
+
+def _texts(shards: list[Shard]) -> Iterator[str]:
+    """The texts of a source, the same however its files are grouped."""
+    ids = set[int]()
+    return (row.document.text for shard in shards for row in rows(shard, ids) if row.broken is None)

@@ -31,7 +31,7 @@ class ClassifierConfig(Config):
     raw: list[str]
     """Sources of unfiltered text that it is told from."""
     documents: int = Field(ge=1)
-    """Most documents of each side to train on."""
+    """Most documents of each side to train on, the first of each of its sources in turn."""
     pareto: float
     """Shape of the Pareto variable (GPT-3: 9); larger keeps less of what scores low."""
 
