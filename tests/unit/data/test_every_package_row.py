@@ -93,9 +93,9 @@ def test_ratings(tmp_path, texts, data):
     (tmp_path / "p.tar.gz").write_bytes(outer.getvalue())
     if bad:
         with pytest.raises(DataError, match=rf"line {at + 1}: 2 columns" if bad == "columns" else rf"item {at}\b"):
-            ratings.read(SOURCES["human_ratings"], tmp_path / "p.tar.gz", "tweets", "review")
+            ratings.read(SOURCES["human_ratings"], tmp_path / "p.tar.gz", "tweets")
     else:
-        assert _came_out(ratings.read(SOURCES["human_ratings"], tmp_path / "p.tar.gz", "tweets", "review")) == texts
+        assert _came_out(ratings.read(SOURCES["human_ratings"], tmp_path / "p.tar.gz", "tweets")) == texts
 
 
 def _tar(sink, files):

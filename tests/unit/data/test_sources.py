@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from modelyard.data.corpus.config import source_identity
 from modelyard.data.corpus.document import DataError, Document
-from modelyard.data.sources import gutenberg, installation, ratings, tweets
+from modelyard.data.sources import gutenberg, installation, packaged, ratings, stream, tweets
 from modelyard.data.sources.declared import SOURCES, Source
 from modelyard.data.sources.fetch import fetch, members
 from modelyard.data.sources.packaged import capped
@@ -140,6 +141,7 @@ def test_capped_takes_whole_groups_in_a_fixed_order():
         ({"format": "installation", "path": ""}, "packages is missing where format is 'installation'"),
         ({"megabytes": 1.0}, "megabytes samples a package or an installation, not files"),
         ({"package": "vaderSentiment"}, "package"),
+        ({"part": "tweets"}, "part has no meaning where format is 'auto'"),
     ],
 )
 def test_source_that_does_not_fit_together_is_refused(changes, message):
@@ -207,3 +209,53 @@ def test_stream_ids_differ_among_equal_files_and_stay_when_files_are_added_or_re
     assert added[-1] not in each
     moved = directory.rename(tmp_path / "elsewhere")
     assert _ids(moved, 1) == added
+
+
+def test_source_identity_changes_with_the_form_that_a_files_name_tells(tmp_path):
+    identities, texts = [], []
+    for name in ("a.json", "a.txt"):
+        (tmp_path / name).write_text('[{"text": "one"}]\n')
+        common = {"name": "crawl", "path": str(tmp_path / name), "kind": "text", "licence": "CC0-1.0"}
+        auto, text = (SourceConfig(**common, format=form) for form in ("auto", "text"))
+        found = shards(auto, tmp_path / "scratch", 1)
+        texts.append([row.document.text for row in rows(found[0], set())])
+        identities.append((source_identity(auto, found), source_identity(text, shards(text, tmp_path / "scratch", 1))))
+    assert texts == [["one"], ['[{"text": "one"}]\n']]
+    assert identities[0][0] != identities[1][0]
+    assert identities[0][1] == identities[1][1]
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        (None, ["read/no_id"] * 3),
+        (pa.array([b"a", b"a", b"\xff"]), ["s/a", "read/duplicate_id", "read/invalid_utf8"]),
+        (pa.array(["a", None, "b"]).dictionary_encode(), ["s/a", "read/no_id", "s/b"]),
+    ],
+)
+def test_stream_parquet_rows_without_an_id_of_their_own_are_set_aside(tmp_path, ids, expected):
+    columns = {"text": ["one", "two", "three"]} | ({} if ids is None else {"id": ids})
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    assert _outcomes(tmp_path / "a.parquet") == expected
+
+
+def test_stream_id_with_half_of_a_surrogate_pair_is_set_aside(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"id": "a\\ud800", "text": "one"}\n{"id": "b", "text": "two"}\n')
+    assert _outcomes(tmp_path / "a.jsonl") == ["read/lone_surrogate", "s/b"]
+
+
+def _outcomes(path):
+    """Id or reason of each row."""
+    source = SourceConfig(name="s", path=str(path), format="auto", kind="text", licence="x", id_field="id")
+    [shard] = shards(source, path.parent, 1)
+    return [row.broken.reason if row.broken else row.document.id for row in rows(shard, set())]
+
+
+@pytest.mark.parametrize(("language", "expected"), [("und", "en"), ("de", "de")])
+def test_package_documents_are_of_the_declared_kind_and_language(tmp_path, monkeypatch, language, expected):
+    monkeypatch.setattr(packaged, "read", lambda *_: [Document("1", "s", "text", "en", "MIT", "", "one")])
+    monkeypatch.setattr(stream, "fetch", lambda *_: tmp_path / "p.whl")
+    common = {"package": "p==1", "sha256": "0" * 64, "format": "gutenberg", "licence": "MIT"}
+    [shard] = shards(SourceConfig(name="s", kind="review", language=language, **common), tmp_path, 1)
+    [row] = rows(shard, set())
+    assert (row.document.kind, row.document.language) == ("review", expected)

@@ -31,7 +31,8 @@ from modelyard.data.filters import seen
 from modelyard.data.filters.screen import Screen
 from modelyard.data.filters.seen import Kept
 from modelyard.data.filters.words import Hashes, Positions
-from modelyard.data.sources.stream import Row, Shard, counts_as_broken, id_hash, refuse_broken, rows
+from modelyard.data.sources.row_ids import id_hash
+from modelyard.data.sources.stream import Row, Shard, counts_as_broken, refuse_broken, rows
 from modelyard.progress import Report
 
 _TABLE_ROWS = 1000

@@ -10,7 +10,7 @@ import hashlib
 from pathlib import Path
 from typing import Literal
 
-from modelyard.data.corpus.document import Document, Kind
+from modelyard.data.corpus.document import Document
 from modelyard.data.corpus.splits import fraction
 from modelyard.data.sources import dialogs, gutenberg, ratings, tweets
 from modelyard.data.sources.declared import Source
@@ -21,7 +21,7 @@ PackageForm = Literal["ratings", "gutenberg", "tweets", "dialogs"]
 (chatterbot-corpus)."""
 
 
-def read(source: Source, archive: Path, form: PackageForm, part: str, kind: Kind, passage: int) -> list[Document | Broken]:
+def read(source: Source, archive: Path, form: PackageForm, part: str, passage: int) -> list[Document | Broken]:
     """The documents of a package, and what of it is none.
 
     Args:
@@ -29,12 +29,11 @@ def read(source: Source, archive: Path, form: PackageForm, part: str, kind: Kind
         archive: its verified distribution.
         form: which reader.
         part: which of its sets, for ratings.
-        kind: what the documents are.
         passage: characters of a passage of a work.
     """
     match form:
         case "ratings":
-            return [*ratings.read(source, archive, part, kind)]
+            return [*ratings.read(source, archive, part)]
         case "gutenberg":
             return [*gutenberg.read(source, archive, passage)]
         case "tweets":

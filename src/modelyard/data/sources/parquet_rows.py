@@ -63,7 +63,8 @@ def _texts(batch: pa.RecordBatch, field: TextField, longest: int, before: int) -
     column = column.cast(pa.large_binary())
     sizes = pc.binary_length(column)
     cells = pc.if_else(pc.greater(sizes, longest), None, column).to_pylist()
-    ids = _values(_column(batch, field.id_name)) if field.id_name else [None] * len(cells)
+    column = _column(batch, field.id_name) if field.id_name else None
+    ids = _values(column) if column is not None else [None] * len(cells)
     for row, (cell, size, own) in enumerate(zip(cells, sizes.to_pylist(), ids, strict=True), before + 1):
         yield _record(f"row {row}", cell, size, field, own)
 
@@ -74,9 +75,10 @@ def _record(place: str, cell: bytes | None, size: int | None, field: TextField, 
     if cell is None:
         return Broken(place, "read/cell_too_long", f"{size} bytes", "")
     try:
+        own = own.decode("utf-8") if isinstance(own, bytes) else own
         return Record(place, cell.decode("utf-8"), {field.id_name: own} if field.id_name else {})
     except UnicodeDecodeError as error:
-        return invalid_utf8(place, cell, error)
+        return invalid_utf8(place, error.object, error)
 
 
 def _any_text(batch: pa.RecordBatch, field: TextField, before: int) -> Iterator[Record | Broken]:
@@ -120,10 +122,10 @@ def _is_text(kind: pa.DataType) -> bool:
     )
 
 
-def _values(column: pa.Array | None) -> list[Any]:
+def _values(column: pa.Array) -> list[Any]:
     """Values of an id column; None for one that Python cannot hold."""
     found: list[Any] = []
-    for value in column if column is not None else ():
+    for value in column:
         try:
             found.append(value.as_py())
         except (ValueError, OverflowError):

