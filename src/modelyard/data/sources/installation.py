@@ -17,12 +17,12 @@ from collections.abc import Iterator
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 from modelyard.data.corpus.document import DataError, Document, Kind, one_line
+from modelyard.data.sources.licences import NAMES, is_permissive, licence_of
 from modelyard.data.sources.record import Broken
 
-_PERMISSIVE = ("PSF", "PYTHON", "BSD", "MIT", "APACHE", "ISC", "HPND", "ZLIB", "0BSD", "CC0")
 _SKIPPED = {"test", "tests", "testing", "site-packages", "idlelib", "lib2to3", "encodings", "turtledemo", "_vendor", "vendored", "vendor"}
 STDLIB = "python"
 
@@ -81,20 +81,13 @@ def _package(name: str) -> Package:
         distribution = metadata.distribution(name)
     except metadata.PackageNotFoundError:
         raise DataError(f"source installation: package {name} is not installed") from None
-    licence = _licence(distribution)
-    if not any(word in licence.upper() for word in _PERMISSIVE):
-        raise DataError(f"source installation: package {name} has licence {licence!r}, which is not one of {', '.join(_PERMISSIVE)}")
+    licence = licence_of(distribution)
+    if not is_permissive(licence):
+        raise DataError(f"source installation: package {name} has licence {licence!r}; read are only {', '.join(NAMES)}")
     files = [
         (file.as_posix(), Path(str(file.locate()))) for file in distribution.files or [] if file.suffix == ".py" and _wanted(Path(file))
     ]
     return Package(name, distribution.version, licence, [(relative, path) for relative, path in files if path.is_file()])
-
-
-def _licence(distribution: metadata.Distribution) -> str:
-    meta: Any = distribution.metadata
-    classifiers = [line.rsplit(" :: ", 1)[-1] for line in meta.get_all("Classifier") or [] if line.startswith("License ::")]
-    texts = [meta.get("License-Expression"), *classifiers, (meta.get("License") or "").splitlines()[0] if meta.get("License") else None]
-    return next((text for text in texts if text and text != "OSI Approved"), "unknown")
 
 
 def _wanted(relative: Path) -> bool:
