@@ -66,6 +66,20 @@ def test_signatures_links_and_mentions_do_not_count():
     assert np.array_equal(first, second)
 
 
+def test_signatures_of_nothing_but_links_mentions_or_signs_differ():
+    texts = [
+        "@ann @bob",
+        "@cleo",
+        "https://example.org/one",
+        "http://other.example/page",
+        "\U0001f600\U0001f680",
+        "\u2764 \U0001f3c0 \U0001f333",
+        "?!",
+    ]
+    assert _find([*texts, "@cleo "])[:-1] == [None] * len(texts)
+    assert _find([*texts, "@cleo "])[-1].original == 1
+
+
 def test_config_bands_that_do_not_divide_are_refused():
     with pytest.raises(ValidationError, match="multiple of bands"):
         DuplicatesConfig(permutations=128, bands=30, shingle=3, threshold=0.7)

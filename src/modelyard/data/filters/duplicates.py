@@ -63,17 +63,29 @@ def exact_key(text: str) -> bytes:
 def signatures(texts: list[str], config: DuplicatesConfig) -> npt.NDArray[np.uint32]:
     """MinHash signatures over word n-grams without links, mentions, case and punctuation, uint32 [texts, permutations].
 
-    A text with fewer words than a shingle is one shingle. Text in scripts without spaces has shingles of characters.
+    A text with fewer words than a shingle is one shingle. Text in scripts without spaces has shingles of characters. A text of nothing but
+    links and mentions is signed with them, one without a word by its characters.
     """
     from rensa import RMinHash
 
     result = np.zeros((len(texts), config.permutations), np.uint32)
-    cleaned = [_NOISE.sub(" ", text) if "@" in text or "://" in text else text for text in texts]
-    for begin, block in words.blocks(cleaned):
+    for begin, block in words.blocks([_cleaned(text) for text in texts]):
         hashes, rows = _shingles(words.words(block, unspaced=True), config.shingle)
         matrix = RMinHash.digest_matrix_from_flat_token_hashes(hashes, rows, num_perm=config.permutations, seed=1)
         result[begin : begin + rows.size - 1] = matrix.to_rows()
     return result
+
+
+def _cleaned(text: str) -> str:
+    """The text without links and mentions. What has no shingle would resemble all that has none, so some word is always left."""
+    cleaned = _NOISE.sub(" ", text) if "@" in text or "://" in text else text
+    if _has_word(cleaned):
+        return cleaned
+    return text if _has_word(text) else " ".join(f"{ord(char):x}" for char in text if not char.isspace())
+
+
+def _has_word(text: str) -> bool:
+    return any(map(str.isalnum, text))
 
 
 def _shingles(found: words.Words, size: int) -> tuple[words.Hashes, npt.NDArray[np.uint64]]:
