@@ -138,3 +138,10 @@ def test_harm_labels_probes_are_prompts_of_a_file_and_every_term_alike_often(tmp
     bad = _file(tmp_path / "prompts.csv", "prompt,label\nx,maybe\n")
     with pytest.raises(ValueError, match=r"prompts\.csv:2: label: expected safe or unsafe, got 'maybe'"):
         _run(_config(tmp_path, harms(), prompts=bad), tmp_path)
+    for rows, where in (
+        ('"a\nb",safe\n\n"x,safe\n' + "y,safe\n" * 20_000, r"5: not valid CSV: "),
+        ('"a\nb",safe\nc,maybe\n', r"4: label: "),
+    ):
+        bad = _file(tmp_path / "prompts.csv", f"prompt,label\n{rows}")
+        with pytest.raises(ValueError, match=rf"^{tmp_path}/prompts\.csv:{where}"):
+            _run(_config(tmp_path, harms(), prompts=bad), tmp_path)

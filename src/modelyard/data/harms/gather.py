@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -222,14 +222,28 @@ def prompts(file: LabelsConfig, roots: Sequence[str]) -> list[Probe]:
     path = find_input(file.path, roots, "harm_labels.prompts")
     require_sha256(path, file.sha256, "harm_labels.prompts")
     found: dict[str, Probe] = {}
-    for number, fields in enumerate(csv.DictReader(io.StringIO(json_file.text_of(path))), 2):
+    for where, fields in _csv_rows(path):
         if not fields.get("prompt"):
-            raise ValueError(f"{path}:{number}: prompt: missing")
+            raise ValueError(f"{where}: prompt: missing")
         label: Any = fields.get("label")
         if label not in ("safe", "unsafe"):
-            raise ValueError(f"{path}:{number}: label: expected safe or unsafe, got {label!r}")
+            raise ValueError(f"{where}: label: expected safe or unsafe, got {label!r}")
         text = fields["prompt"]
         found.setdefault(text, Probe(id=f"prompt/{identity_of(text)}", text=text, group=label))
     if not found:
         raise ValueError(f"{path}: no prompt")
     return list(found.values())
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """(``file:line`` where it begins, fields by name) of each row. Raises ValueError naming the file and the line."""
+    reader = csv.reader(io.StringIO(json_file.text_of(path), newline=""), strict=True)
+    names: list[str] = []
+    begin = 1
+    try:
+        for fields in reader:
+            if names and fields:
+                yield f"{path}:{begin}", dict(zip(names, fields, strict=False))
+            names, begin = names or fields, reader.line_num + 1
+    except csv.Error as error:
+        raise ValueError(f"{path}:{begin}: not valid CSV: {error}") from None
