@@ -132,8 +132,9 @@ class AbuseModel:
         lower = text.lower()
         for form in (lower, lower.translate(_LEET)):
             for token in PLAIN.findall(form):
-                if token in self.words:
-                    return str(token)
+                for word in (token, token.strip("'")):  # quotes around a word are no part of it, but for a word that is listed with them
+                    if word in self.words:
+                        return str(word)
         return None
 
     @property

@@ -84,3 +84,10 @@ def test_abuse_model_whose_arrays_do_not_fit_is_refused(tmp_path: Path) -> None:
     AbuseModel(model.words, ("one", "two"), model.buckets, model.weights, model.squares, model.bias, "").save(tmp_path)
     with pytest.raises(ValueError, match=r"abuse\.npz: damaged .*do not fit"):
         abuse.load(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["they said 'vile' aloud", "VILE", "v1le", "'v1l3'", "so ''vile'"])
+def test_word_of_the_lexicon_is_found_in_quotes_and_with_digits(text: str) -> None:
+    model = _model({"kill": [1.0]})
+    assert model.word(text) == "vile"
+    assert model.word("vile's and revile") is None
