@@ -17,6 +17,7 @@ import pytest
 import zstandard
 from hypothesis import strategies as st
 
+from modelyard.data.sources.any_corpus import AnyCorpus
 from modelyard.data.sources.json_rows import lines, values
 from modelyard.data.sources.record import Record, TextField
 from modelyard.data.sources.record_files import read
@@ -111,6 +112,14 @@ def _is_json(text):
     except ValueError:
         return False
     return True
+
+
+def test_rows_found_inside_a_damaged_one_are_named_as_its_parts(tmp_path):
+    file = tmp_path / "a.json"
+    file.write_text('[\n{"text": "one"},\n{"text": "two"},\n{"text": "cut", "x": {\n,{"text": "three"},\n{"text": "four"}]\n')
+    corpus = AnyCorpus([file], "text", 1.0)
+    assert list(corpus.texts()) == ["one", "two", "three", "four"]
+    assert [corpus.name(number) for number in range(4)] == [f"{file}:{place}" for place in ("1", "2", "3, part 2", "3, part 3")]
 
 
 @SETTINGS

@@ -1,8 +1,8 @@
 """Training text as it lies about: files and directories of any form that :mod:`modelyard.data.sources.record_files` reads, document by document.
 
-Names of documents are ``file:line`` for JSON lines, ``file:row`` for Parquet, ``file:record`` in an archive, the path for any other file. A row
-without the text field is all its strings, so comparisons and chat messages are checked too. Broken rows are counted and named; over a share they
-stop it.
+Names of documents are ``file:line`` for JSON lines, ``file:row`` for Parquet, ``file:row, part 2`` for one that was found inside a damaged row,
+``file:record`` in an archive, the path for any other file. A row without the text field is all its strings, so comparisons and chat messages are
+checked too. Broken rows are counted and named; over a share they stop it.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class AnyCorpus:
         self._max_broken = max_broken
         self._begins: list[int] = []
         self._rows = array("Q")
+        self._salvaged: dict[int, str] = {}
         self.broken: list[dict[str, str]] = []
 
     def __len__(self) -> int:
@@ -49,12 +50,14 @@ class AnyCorpus:
 
     def texts(self) -> Iterator[str]:
         """Every document's text. Raises DataError when too many rows are unreadable."""
-        self._begins, self._rows, self.broken = [], array("Q"), []
+        self._begins, self._rows, self._salvaged, self.broken = [], array("Q"), {}, []
         tally = Tally("corpus", self._max_broken)
         for _, file in self._files:
             self._begins.append(len(self._rows))
             before = len(tally.broken)
             for record in self._records(file, tally):
+                if "," in record.place:
+                    self._salvaged[len(self._rows)] = record.place.partition(" ")[2]
                 self._rows.append(_number(record.place))
                 yield record.text
             self.broken += [{"document": f"{file}:{b.place}", "reason": b.reason, "detail": b.detail} for b in tally.broken[before:]]
@@ -63,7 +66,7 @@ class AnyCorpus:
     def name(self, document: int) -> str:
         """Name of a document by its index."""
         file, row = self._files[bisect_right(self._begins, document) - 1][1], self._rows[document]
-        return f"{file}:{row}" if row else str(file)
+        return f"{file}:{self._salvaged.get(document, row)}" if row else str(file)
 
     def require_apart(self, outputs: Iterable[Path]) -> None:
         """Raise DataError, naming both, when an output is one of the corpus' files, by whatever path or link."""
@@ -115,8 +118,8 @@ def _files(path: Path) -> list[tuple[Path, Path]]:
 
 
 def _number(place: str) -> int:
-    """The line, row or record of a place, 0 for a whole file."""
-    return int(place.rsplit(" ", 1)[-1]) if place else 0
+    """The line, row or record of a place, of ``row 3, part 2`` the 3; 0 for a whole file."""
+    return int(place.partition(",")[0].rsplit(" ", 1)[-1]) if place else 0
 
 
 def _identity(file: Path) -> tuple[int, int]:
