@@ -54,7 +54,8 @@ def test_agreement_of_a_judge_that_knows_and_of_one_that_only_likes_a_place() ->
 
     right, wrong = (measure(Judge(model, asking), RUBRIC, seed=0) for model in (knowing, blind))
 
-    assert (right.accuracy, right.kappa, right.kappa_low) == (1.0, 1.0, 1.0)
+    assert (right.accuracy, right.kappa, right.kappa_high) == (1.0, 1.0, 1.0)
+    assert 0 < right.kappa_low < 1, "a few labels are no certainty"
     assert (wrong.accuracy, wrong.kappa) == (0.5, 0.0)
     with pytest.raises(ValueError, match="rubric kind: no labelled examples"):
         measure(Judge(knowing, asking), RUBRIC.model_copy(update={"examples": ()}), seed=0)

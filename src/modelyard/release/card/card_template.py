@@ -173,9 +173,8 @@ is the same whatever the spelling, short items where chance does not explain the
 {% endfor %}</tbody></table></div></section>
 
 <section><h2>Limits</h2>
-<p>A model of this size writes the style of its training text and knows no facts. HumanEval's pass@1 is 0 at a million parameters; the
-number is there to be compared with larger runs of the same line. Toxicity is judged by the classifier that filtered the data, and preference by one gold reward model trained on human ratings of
-short reviews: both are proxies. It is not meant to be used for anything that matters to a person.</p></section>
+{% for said in limits %}<p>{{ said }}</p>
+{% endfor %}</section>
 
 <section><h2>Load it</h2>
 {% set alias = {"PROMOTE": "production", "HOLD": "candidate"}.get(decision.verdict) %}{% if alias %}

@@ -16,6 +16,8 @@ from modelyard.store.lineage import source_rows
 from modelyard.store.manifest import MANIFEST, SOURCES
 
 STATISTICS = "statistics.json"
+FEEDBACK = "human feedback"
+"""In the place of a size."""
 SIZES = ((1e9, "less than 1 billion tokens"), (1e13, "1 billion to 10 trillion tokens"))
 
 
@@ -51,7 +53,12 @@ def sources(inputs: Mapping[str, Path], given: TrainingContent) -> Iterator[Sour
         for row in rows_of(inputs, role):
             group = row["name"].split("/")[0]
             if role == "feedback" or group in sizes:
-                yield listed(row, f"{sizes[group] / 1e6:,.2f} MB" if role == "corpus" else "human feedback", given)
+                yield listed(row, f"{sizes[group] / 1e6:,.2f} MB" if role == "corpus" else FEEDBACK, given)
+
+
+def pictured(source: Source, inputs: Mapping[str, Path]) -> bool:
+    """Whether a source may hold images: it is of feedback, some of which does."""
+    return source.size == FEEDBACK and bool(manifest_of(inputs, "feedback").get("config", {}).get("images"))
 
 
 def listed(row: Mapping[str, Any], size: str, given: TrainingContent) -> Source:

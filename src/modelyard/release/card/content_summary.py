@@ -18,6 +18,7 @@ from modelyard.release.card.content_data import (
     STATISTICS,
     data_size,
     manifest_of,
+    pictured,
     shares,
     sources,
     statistics_of,
@@ -37,6 +38,7 @@ READS = {
     "tokens": (),
     "base": (),
     "policy": (SOURCES,),
+    "projector": (),
     "instructions": (RECORD,),
     "ai_feedback": ("ai_feedback.json",),
     "feedme": (),
@@ -119,7 +121,7 @@ def general(name: str, inputs: Mapping[str, Path], given: TrainingContent) -> It
         "1.3",
         "Modalities, size and other characteristics",
         (
-            Answer("Modality", "Text"),
+            Answer("Modality", "Text and images" if "projector" in inputs else "Text"),
             Answer("Size of the training data", data_size(inputs, sum(groups.values()))),
             Answer("Types of content, by size", shares(kinds) or "Human feedback alone"),
             said("Latest month of data collection (MM/YYYY)", given.collected_until, "collected_until"),
@@ -145,7 +147,7 @@ def of_kind(kind: Kind, listed: tuple[Source, ...], inputs: Mapping[str, Path], 
     more = list(synthetic(inputs)) if kind == "synthetic" else list(users(inputs)) if kind == "user" else []
     unknown = [source.name for source in listed if source.kind is None]
     if mine or more:
-        answer = Answer(question, "Yes (text)")
+        answer = Answer(question, f"Yes ({'text and images' if any(pictured(source, inputs) for source in mine) else 'text'})")
     elif unknown:
         answer = Answer(question, f"Not known: the origin of {', '.join(unknown)} is to be stated")
     else:

@@ -32,6 +32,8 @@ from modelyard.stats.estimate import Estimate
 from modelyard.store.manifest import MANIFEST, SOURCES
 
 FILE = "card.html"
+FEW = 100_000_000
+"""Parameters of a model that is too small to know much."""
 ALIGNED = {
     "ppo": "PPO",
     "grpo": "GRPO",
@@ -60,6 +62,7 @@ def build(name: str, inputs: Mapping[str, Path], decision: Decision, results: Re
         decision=decision,
         objections=objections(decision, results, inputs),
         facts=facts(inputs, results),
+        limits=limits(inputs, results),
         figures=[*plots(inputs, results), *seesaws(decision, inputs)],
         models=models,
         metrics=[(label(key), [cell(results, model, key) for model in models]) for key in measured(results)],
@@ -90,6 +93,19 @@ def abuse_judge(corpus: Path) -> str:
     measured = report.get("average_precision/any")
     figure = f", average precision {Estimate(**measured)} on held-out labels" if measured else ", not measured on labels"
     return f"{report['origin']}{figure}" if report else "the corpus's model of abuse, of which nothing is recorded"
+
+
+def limits(inputs: Mapping[str, Path], results: Results) -> list[str]:
+    """What the figures do not say, as far as it follows from how they were made."""
+    size = model_directory.read(inputs["policy"]).model.parameters()
+    said = ["What it says may be untrue however it sounds: nothing above measures truth but the benchmarks that ask for facts."]
+    if size < FEW:
+        said = [f"A model of {shortened(size)} parameters writes the style of its training text and knows hardly any facts."]
+    if "toxicity" in results.benchmarks:
+        said.append(f"Toxicity is a proxy, judged by {abuse_judge(inputs['corpus'])}.")
+    if "gold" in inputs:
+        said.append("Preference is a proxy too: the score of one reward model that the policy never saw, not of people who use it.")
+    return said
 
 
 def facts(inputs: Mapping[str, Path], results: Results) -> list[tuple[str, str]]:

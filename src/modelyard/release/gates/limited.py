@@ -105,7 +105,7 @@ def under_limit(results: Results, name: str, key: str, config: ReleaseConfig) ->
     value = seen = metric(results, f"evals/policy/{name}/{key}", held.min_items)
     if error := results.benchmarks[name].judge_errors.get(key):
         value = corrected_share(seen, error, what)
-    form = ".1%" if share or (0 <= value.low and value.high <= 1) else ".3f"
+    form = ".1%" if share or (value.low >= 0 and value.high <= 1) else ".3f"
     text = f"{what} {value.value:{form}} [{value.low:{form}}, {value.high:{form}}]"
     text += f" (seen {seen.value:{form}} by a judge that {error})" if error else ""
     above = below = False

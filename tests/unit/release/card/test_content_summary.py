@@ -54,6 +54,16 @@ def inputs(tmp_path: Path) -> dict[str, Path]:
     return {path.name: path for path in tmp_path.iterdir()}
 
 
+def test_release_that_is_shown_images_says_so(inputs: dict[str, Path], tmp_path: Path) -> None:
+    given = TrainingContent(sources={"ratings": SourceOrigin(kind="other")})
+    asked = "2.6 Were data of other sources used to train the model?"
+    assert (answers(inputs, given)["1.3 Modality"], answers(inputs, given)[asked]) == ("Text", "Yes (text)")
+    (tmp_path / "projector").mkdir()
+    (tmp_path / "feedback" / "artifact.json").write_text(json.dumps({"config": {"images": [{"name": "shapes"}]}}))
+    seeing = answers(inputs | {"projector": tmp_path / "projector"}, given)
+    assert (seeing["1.3 Modality"], seeing[asked]) == ("Text and images", "Yes (text and images)")
+
+
 def answers(inputs: dict[str, Path], given: TrainingContent) -> dict[str, str]:
     return {
         f"{section.number} {answer.question}": answer.said
