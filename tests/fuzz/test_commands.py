@@ -95,6 +95,7 @@ COMMANDS = {
     "forecast": Row(
         "<runs> ~--at # ~--at-params # ~--at-tokens # ~--fit ? ~--judge ? ~--json > ~--noise # ~--allow-mixed-horizons ~--joint"
     ),
+    "forecast capability": Row("<runs> ~--at # ~--judge ? ~--fit ? ~--benchmark ? ~--buckets # ~--dropped # ~--json >"),
     "layout": Row(
         "<layout> --gpus # --memory-gib # ~--gpus-per-node # ~--reserve-gib # ~--peak-tflops # ~--mfu # ~--chunks # ~--context # ~--json >"
     ),
