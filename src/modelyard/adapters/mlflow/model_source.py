@@ -5,7 +5,9 @@ Left out: clean-up; what is fetched stays in the given directory, so a second co
 
 from __future__ import annotations
 
+import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,11 @@ from modelyard.adapters.mlflow.packaging import WEIGHTS
 from modelyard.adapters.mlflow.server import client, tracking_uri
 from modelyard.complaint import complaint, without_password
 from modelyard.config import digest
+from modelyard.store.local_files import remove_tree
+from modelyard.store.local_lock import alone
+
+WHOLE = ".complete"
+"""File of a fetched directory that says that nothing of it is missing."""
 
 
 class NoVersionError(ValueError):
@@ -36,14 +43,7 @@ def local_directory(location: str, into: Path) -> Path:
         if not path.is_dir():
             raise ValueError(f"{location}: no such directory")
         return path
-    target = into / digest(location)[:16]
-    if not (target / ".complete").is_file():
-        try:
-            fsspec.url_to_fs(location)[0].get(fsspec.url_to_fs(location)[1], str(target), recursive=True)
-        except (OSError, ValueError, ImportError) as error:
-            raise ValueError(f"{without_password(location)}: {type(error).__name__}: {complaint(error)}") from None
-        (target / ".complete").touch()
-    return target
+    return _fetched(location, into / digest(location)[:16])
 
 
 def registered_source(uri: str) -> str:
@@ -79,6 +79,41 @@ def _version(uri: str) -> Any:
     except MlflowException as error:
         kind = NoVersionError if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE") else ValueError
         raise kind(f"{uri}: not found at {without_password(server)}: {complaint(error)}") from None
+
+
+def _fetched(location: str, target: Path) -> Path:
+    """``target``, whole: what is fetched lies beside it until nothing is missing, and what a download that was cut off left is removed."""
+    if (target / WHOLE).is_file():
+        return target
+    partial = target.with_name(f"{target.name}.partial")
+    with alone(target):
+        if (target / WHOLE).is_file():  # by whom we waited for
+            return target
+        for left in (partial, target):
+            _remove(left)
+        try:
+            _download(location, partial)
+            os.replace(partial, target)
+        finally:
+            _remove(partial)
+    return target
+
+
+def _download(location: str, into: Path) -> None:
+    """Everything at ``location``, into a directory that is not there: fsspec would copy into one that is. Raises ValueError."""
+    try:
+        filesystem, path = fsspec.url_to_fs(location)
+        filesystem.get(path, str(into), recursive=True)
+    except Exception as error:  # a filesystem raises what its library raises, such as aiohttp's errors, which are no OSErrors
+        raise ValueError(f"{without_password(location)}: {type(error).__name__}: {complaint(error)}") from None
+    if not into.is_dir():
+        raise ValueError(f"{without_password(location)}: not a directory")
+    (into / WHOLE).touch()
+
+
+def _remove(path: Path) -> None:
+    with suppress(FileNotFoundError):
+        remove_tree(str(path))
 
 
 def _from_mlflow(uri: str, into: Path) -> Path:
