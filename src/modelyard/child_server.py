@@ -24,7 +24,7 @@ PR_SET_PDEATHSIG = 1
 
 
 class ServerError(RuntimeError):
-    """A server that did not start; one line that names its log."""
+    """A server that did not start, or gave no answer that can be used; one line, which names its log where it has one."""
 
 
 def free_port(preferred: int) -> int:

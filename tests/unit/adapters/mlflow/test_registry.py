@@ -1,16 +1,12 @@
 """Aliases move only as decisions say, and a second registration changes nothing. Real MLflow on SQLite."""
 
-import os
-import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mlflow.exceptions import MlflowException
 
 from modelyard.adapters.mlflow.registry import Candidate, Move, Opponent, Registered, Registry, RegistryError
-from modelyard.adapters.mlflow.registry_lock import LockLostError, locked
 from modelyard.adapters.mlflow.tracker import Tracker
 from tests.worlds.registry import log_directory
 
@@ -166,21 +162,6 @@ def test_registry_two_releases_racing_leave_one_winner_and_a_clear_loser(registr
     assert alias(registry, "previous") == "1"
     assert f"now it is {winner}" in str(loser)
     assert registry.alias("candidate").tags["policy"] == winner
-
-
-def test_registry_lock_of_a_dead_holder_is_waited_for_aloud_and_taken_over_and_the_late_holder_stops(
-    registry: Registry, caplog: pytest.LogCaptureFixture
-) -> None:
-    with locked(registry.client, registry.name) as first:
-        assert caplog.messages == []
-        with locked(registry.client, registry.name, lease=1.0) as second:
-            process = f"process {os.getpid()} on {socket.gethostname()}"
-            assert caplog.messages == [f"{registry.name}: {process} moves its aliases; waiting for it, for up to 1 s if it is gone"]
-            second()
-            with pytest.raises(LockLostError, match="another release took the lock"):
-                first()
-    with pytest.raises(MlflowException):
-        registry.client.get_registered_model(f"{registry.name}.lock")
 
 
 def test_registry_rollback_puts_back_what_was_replaced_and_the_version_stays_out(registry: Registry, release: Release) -> None:
