@@ -107,7 +107,7 @@ def is_first_task(place: Place, policy: Artifact) -> bool:
 
 @task(name="find versions", task_run_name="find versions", retries=2, retry_condition_fn=is_transient, timeout_seconds=300)
 def versions_task(place: Place, policy: Artifact) -> dict[str, Artifact]:
-    """``version_{number}`` -> results of every version released before this policy, as far as the store has them."""
+    """``version_{number}`` -> results of every version released before this policy, the oldest release first, as far as the store has them."""
     found = Registry(tracking_uri(), place.line).released(policy.ref)
     kept = {number: ref for number, ref in found.items() if place.store.find(*ref.split("/"))}
     return {f"{evolution.VERSION}{number}": place.store.get(ref) for number, ref in kept.items()}

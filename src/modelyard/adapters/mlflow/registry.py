@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from modelyard.adapters.mlflow import succession
 from modelyard.adapters.mlflow.packaging import log_release
 from modelyard.adapters.mlflow.registry_lock import locked
 from modelyard.adapters.mlflow.server import client
@@ -135,11 +136,10 @@ class Registry:
         return str(version.tags[key])
 
     def released(self, policy: str) -> dict[str, str]:
-        """Number -> results of every version that was promoted before the version with this policy (all, where it has none)."""
-        own = self.version_of(policy)
+        """Number -> results of every version that was in production before the one with this policy, as :func:`succession.before` has them."""
         found = self.client.search_model_versions(f"name = '{self.name}'")
-        promoted = [one for one in found if "opponent" in one.tags and (own is None or int(one.version) < int(own))]
-        return {str(one.version): self.tag(one, "results") for one in sorted(promoted, key=lambda one: int(one.version))}
+        line = succession.before(policy, found, self.alias("production"), ROLLED_BACK)
+        return {str(one.version): self.tag(one, "results") for one in line}
 
     def register(
         self,

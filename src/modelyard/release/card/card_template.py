@@ -27,7 +27,7 @@ blockquote { margin: 0 0 14px; padding-left: 14px; border-left: 3px solid var(--
 <header>
 <h1>{{ title }}</h1>
 <p><span class="verdict {{ decision.verdict }}">{{ decision.verdict }}</span>
-<span class="soft">{{ parameters }} parameters, {% if ends_with_sft %}fine-tuned on demonstrations{% else %}aligned{% if aligned %} by {{ aligned }}{% endif %}{% if not distilled %} with human ratings{% endif %}{% endif %}. Beside this page: evolution.html, every released version, and training_content.html, what it was trained on.</span></p>
+<span class="soft">{{ parameters }} parameters, {% if ends_with_sft %}fine-tuned on demonstrations{% else %}aligned{% if aligned %} by {{ aligned }}{% endif %}{% if not distilled %} with human ratings{% endif %}{% endif %}. Beside this page: evolution.html, the releases that led to this version, and training_content.html, what it was trained on.</span></p>
 </header>
 
 <section><h2>Gates</h2>

@@ -97,10 +97,10 @@ def of_results(results: Results, model: str = POLICY, every: bool = False) -> di
 
 
 def of_versions(name: str, inputs: Mapping[str, Path], results: Results) -> str:
-    """The page of a release: ``inputs`` ``version_1``, ``version_2``... are the results of the versions before it."""
-    numbers = sorted(int(role.removeprefix(VERSION)) for role in inputs if role.startswith(VERSION))
-    versions = {str(n): of_results(read_results(inputs[f"{VERSION}{n}"])) for n in numbers}
-    return page(f"{name}: every released version", {**versions, THIS: of_results(results)}, [])
+    """The page of a release: ``inputs`` ``version_1``, ``version_3``... are the results of the versions before it, in the order of their releases."""
+    before = {role.removeprefix(VERSION): directory for role, directory in inputs.items() if role.startswith(VERSION)}
+    versions = {number: of_results(read_results(directory)) for number, directory in before.items()}
+    return page(f"{name}: the releases that led to this version", {**versions, THIS: of_results(results)}, [])
 
 
 def models_of(directory: Path) -> list[str]:

@@ -1,5 +1,5 @@
 # ruff: noqa: E501
-"""The page of every released version (jinja2, autoescaped). In code rather than a file so that changing it rebuilds it."""
+"""The page of versions one after another (jinja2, autoescaped). In code rather than a file so that changing it rebuilds it."""
 
 TEMPLATE = """<!doctype html>
 <html lang="en">

@@ -1,7 +1,7 @@
 """The model card: one self-contained HTML page (Mitchell et al. 2019), made of the artifacts' own files.
 
 Figures are inline SVG, nothing is fetched, and it reads on a phone. Overrides and signatures stand with the gates. The
-page beside it (:mod:`modelyard.release.card.evolution`) shows every released version.
+page beside it (:mod:`modelyard.release.card.evolution`) shows the releases that led to this version.
 """
 
 from __future__ import annotations

@@ -221,6 +221,29 @@ def test_registry_rollback_by_nobody_who_can_be_read_is_refused(registry: Regist
     assert alias(registry, "production") == "1"
 
 
+def test_registry_versions_released_before_are_told_by_what_each_replaced_and_not_by_their_numbers(
+    registry: Registry, release: Release
+) -> None:
+    release("a")
+    release("b", "HOLD")
+    release("c")
+    assert registry.released("policy/b") == {"1": "results/a", "3": "results/c"}, "it does not serve yet"
+
+    release("b")
+    assert list(registry.released("policy/b").items()) == [("1", "results/a"), ("3", "results/c")]
+    assert registry.released("policy/c") == {"1": "results/a"}
+    assert list(registry.released("policy/new")) == ["1", "3", "2"]
+
+    release("d", "HOLD")
+    registry.client.set_model_version_tag(registry.name, "4", "opponent", "policy/a")  # promoted, and killed before production moved
+    release("e")
+    assert list(registry.released("policy/d")) == ["1", "3", "2", "5"]
+    assert list(registry.released("policy/new")) == ["1", "3", "2", "5"]
+
+    registry.rollback("5", "Ada", "users complain")
+    assert list(registry.released("policy/e")) == list(registry.released("policy/new")) == ["1", "3", "2"]
+
+
 def test_registry_production_registered_by_hand_is_one_clear_refusal(registry: Registry, release: Release) -> None:
     release("a")
     source = registry.numbered("1").source
