@@ -142,7 +142,7 @@ def serve(
             record = TrialRecord(kept)
             beside = Beside(other, tried.kind, tried.share, record)
             ended.callback(Referee(current, beside, Judge(record, alpha), follow or LOOK_SECONDS, say).close)
-        tracer = Traces(tracking_uri(), traces, say) if traces else None
+        tracer = Traces(tracking_uri(), traces, say, kept) if traces else None
         if tracer:
             ended.callback(tracer.close)
         reload = partial(loaded, spec=model, called=current.name, judged=True) if reloads else None

@@ -65,6 +65,15 @@ class Said(Table):
     comment: Mapped[str]
 
 
+class Withdrawn(Table):
+    """An answer whose user agreed and took it back, until whatever traces there are of it have been removed."""
+
+    __tablename__ = "withdrawn"
+
+    receipt: Mapped[str] = mapped_column(sql.String(80), primary_key=True)
+    user: Mapped[str] = mapped_column(sql.String(200), index=True)
+
+
 class Entry(NamedTuple):
     """One answer as it was delivered."""
 
@@ -139,6 +148,8 @@ class Book:
             answer = session.get(Answered, receipt)
             if answer is None or answer.user != user:
                 raise UnknownAnswerError(f"no answer {receipt} of this user is kept")
+            if answer.consent and consent is False:
+                session.merge(Withdrawn(receipt=receipt, user=user))
             if consent is not None:
                 answer.consent = consent
             answer.opinions.append(
@@ -158,12 +169,24 @@ class Book:
             receipts = [answer.receipt for answer in gone]
             for answer in gone:
                 session.delete(answer)
+            session.execute(sql.delete(Withdrawn).where(Withdrawn.user == user))
         return receipts
 
     def receipts(self, user: str) -> list[str]:
-        """Of all answers that are a user's."""
+        """Of all answers that are a user's, and of those that are gone but may have left a trace."""
         with self.session() as session:
-            return list(session.scalars(sql.select(Answered.receipt).where(Answered.user == user)))
+            found = [session.scalars(sql.select(table.receipt).where(table.user == user)) for table in (Answered, Withdrawn)]
+            return list(dict.fromkeys(receipt for receipts in found for receipt in receipts))
+
+    def withdrawn(self) -> list[str]:
+        """Receipts of answers whose users took consent back and whose traces have not been :meth:`removed`."""
+        with self.session() as session:
+            return list(session.scalars(sql.select(Withdrawn.receipt)))
+
+    def removed(self, receipts: Sequence[str]) -> None:
+        """The traces of these answers are gone, if there were any."""
+        with self.session() as session:
+            session.execute(sql.delete(Withdrawn).where(Withdrawn.receipt.in_(receipts)))
 
     def agreed(self) -> list[Kept]:
         """Every answer whose user agreed, the oldest first."""

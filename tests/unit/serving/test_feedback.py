@@ -62,6 +62,20 @@ def test_consent_may_be_given_later_by_the_same_user_and_withdrawn_with_all_that
     assert book.withdraw("u") == []
 
 
+def test_book_knows_whose_traces_are_still_to_be_removed_when_the_answers_time_is_over(tmp_path: Path) -> None:
+    book = Book(f"sqlite:///{tmp_path}/book.db", retention_hours=1e-9)
+    for receipt, user in (("a", "u"), ("b", "u"), ("c", "other")):
+        book.note(entry(receipt, user, consent=True))
+        book.hear(receipt, Opinion(None, False, "", ""), user, False)
+    time.sleep(0.01)
+    book.note(entry("kept", consent=True))
+    assert sorted(book.withdrawn()) == ["a", "b", "c"]
+    book.removed(["b"])
+    assert book.receipts("u") == ["kept", "a"]
+    assert book.withdraw("u") == ["kept"]
+    assert (book.receipts("u"), book.withdrawn()) == ([], ["c"])
+
+
 def test_book_that_many_write_at_once_loses_nothing(tmp_path: Path) -> None:
     book = Book(f"sqlite:///{tmp_path}/book.db")
 

@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from modelyard.adapters.mlflow import traces as mlflow_traces
 from modelyard.adapters.mlflow.traces import Traces, trace_id
 from modelyard.commands.app import main
+from modelyard.serving.book import Book, Entry, Opinion
 from modelyard.serving.traces import AnswerTrace, Texts, Timeline
 from tests.unit.serving.running import Server
 from tests.unit.serving.test_content_filter import flagging
@@ -128,7 +129,7 @@ def test_traces_wait_while_the_server_is_away_and_an_answer_does_not(tmp_path: P
     monkeypatch.setattr(mlflow_traces, "client", asked)
     monkeypatch.setattr(mlflow_traces, "AGAIN_SECONDS", 0.05)
     monkeypatch.setattr(mlflow_traces, "MOST_WAITING", 8)
-    writer = Traces(uri, "said", lines.append)
+    writer = Traces(uri, "said", lambda line: None if "removals" in line else lines.append(line))  # which may fall into the outage or not
     writer.send(answered("r0", "words"))
     while not lines:
         time.sleep(0.01)
@@ -150,3 +151,53 @@ def test_traces_wait_while_the_server_is_away_and_an_answer_does_not(tmp_path: P
         "MLflow: 3 traces of answers were not written",
     ]
     assert trace_id("r2") in {one.info.trace_id for one in stored(client, 7).values()}
+
+
+def test_trace_that_mlflow_refuses_holds_up_no_other_and_no_removal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri, lines = f"sqlite:///{tmp_path}/mlflow.db", list[str]()
+    monkeypatch.setattr(mlflow_traces, "AGAIN_SECONDS", 0.05)
+    writer, client = Traces(uri, "said", lines.append), MlflowClient(uri)
+    writer.send(answered("regretted", "words"))
+    stored(client, 1)
+    writer.send(answered("bad", "\ud800"))
+    while not lines:
+        time.sleep(0.01)
+    writer.forget(["regretted"])
+    while "regretted" in stored(client, 0):
+        time.sleep(0.01)
+    writer.send(answered("good", "words"))
+    assert set(stored(client, 1)) == {"good"}
+    writer.close()
+    refused = "'utf-8' codec can't encode character"
+    assert [line.partition(refused)[0] for line in lines] == [
+        "MLflow: traces of answers wait (",
+        "MLflow: traces of answers are written again",
+        "MLflow: 1 traces of answers are refused and dropped (",
+        "MLflow: 1 traces of answers were not written",
+    ]
+
+
+def test_removal_that_the_server_could_not_make_is_said_and_made_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri, lines, book = f"sqlite:///{tmp_path}/mlflow.db", list[str](), Book(f"sqlite:///{tmp_path}/book.db")
+    book.note(Entry("a", "ann", "m", "fp", "Which?", "words", "stop", consent=True))
+    writer, client = Traces(uri, "said", lines.append, book), MlflowClient(uri)
+    writer.send(answered("a", "words"))
+    stored(client, 1)
+
+    def nobody(_: str) -> MlflowClient:
+        raise ConnectionError("nobody answers")
+
+    with monkeypatch.context() as away:
+        away.setattr(mlflow_traces, "client", nobody)
+        book.hear("a", Opinion(None, False, "", ""), "ann", False)
+        writer.forget(["a"])
+        writer.close()
+    assert lines == [
+        "MLflow: removals of traces wait (nobody answers)",
+        "MLflow: 1 traces of answers were not removed; the next server with --traces does it, or modelyard feedback --withdraw",
+    ]
+
+    Traces(uri, "of another line", lines.append, book).close()
+    assert stored(client, 0) == {}
+    assert book.withdrawn() == []
+    assert len(lines) == 2

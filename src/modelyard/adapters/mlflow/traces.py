@@ -1,28 +1,27 @@
 """Traces of served answers in an MLflow experiment, one an answer, its phases as spans (:mod:`modelyard.serving.traces`).
 
 A thread of its own writes them, many in one request. While the server is away they wait, the oldest give way to new ones, and that is
-said once: an answer never waits for a trace and never fails by one. A trace's id follows from its answer's receipt, so writing it again
-after an interruption changes nothing, and who takes back consent is forgotten without a search. Left out: MLflow's own tracing
-functions, which write in the thread that answers, warn at every trace and know one server a process.
+said once: an answer never waits for a trace and never fails by one. A trace that MLflow refuses while it takes others is dropped. A
+trace's id follows from its answer's receipt, so writing it again after an interruption changes nothing, and who takes back consent is
+forgotten without a search: first, whatever becomes of what is to be written, and by a later server where this one could not. Left out:
+MLflow's own tracing functions, which write in the thread that answers, warn at every trace and know one server a process.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from mlflow import MlflowClient
-from mlflow.entities import Span, SpanType, TraceInfo, TraceLocation, TraceState
 from mlflow.tracing.client import TracingClient
-from mlflow.tracing.constant import SpanAttributeKey, TraceMetadataKey, TraceTagKey
 
 from modelyard.adapters.mlflow.server import LONGEST, client, experiment_id
+from modelyard.adapters.mlflow.trace_spans import info, spans, trace_id
 from modelyard.complaint import complaint
-from modelyard.serving.traces import ANSWER_FILTER, DECODING, PROMPT_FILTER, AnswerTrace
+from modelyard.serving.book import Book
+from modelyard.serving.traces import AnswerTrace
 
 MOST_WAITING = 2000
 """Traces that wait while the server is away."""
@@ -34,23 +33,34 @@ LAST_SECONDS = 10.0
 """How long a server that goes waits for its last traces."""
 MOST_DELETED = 100
 """Traces that MLflow deletes in one request."""
-NAME = "answer"
 MARK = "modelyard.traces"
 """Tag of the experiments that hold traces of served answers."""
-PREVIEW = 1000
-"""Characters of a text in MLflow's table of traces."""
-TYPES = {PROMPT_FILTER: SpanType.GUARDRAIL, ANSWER_FILTER: SpanType.GUARDRAIL, DECODING: SpanType.LLM}
+
+
+WRITING, REMOVING = ("traces of answers", "written"), ("removals of traces", "made")
+"""What the thread does, and what is said of it."""
+
+
+class Written(NamedTuple):
+    """What became of traces that were to be written."""
+
+    accepted: Sequence[AnswerTrace]
+    refused: Sequence[AnswerTrace]
+    """Dropped, for good."""
+    cause: str
+    """Why some were refused, or wait; "" where all were accepted."""
 
 
 class Traces:
     """One experiment's writer; a :class:`modelyard.serving.traces.Tracer`."""
 
-    def __init__(self, uri: str, experiment: str, say: Callable[[str], None]) -> None:
-        """``experiment`` is made where there is none, when the first trace is written."""
-        self.uri, self.experiment, self.say = uri, experiment, say
+    def __init__(self, uri: str, experiment: str, say: Callable[[str], None], book: Book | None = None) -> None:
+        """``experiment`` is made where there is none, when the first trace is written. ``book`` remembers which traces are still to be removed."""
+        self.uri, self.experiment, self.say, self.book = uri, experiment, say, book
         self._waiting: deque[AnswerTrace] = deque()
-        self._unwanted: deque[str] = deque()
-        self._dropped, self._closing, self._said = 0, False, ""
+        self._unwanted: deque[str] = deque(book.withdrawn() if book else ())
+        self._lost, self._closing = 0, False
+        self._said: dict[tuple[str, str], str] = {}
         self._place = ""
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="traces", daemon=True)
@@ -61,7 +71,7 @@ class Traces:
         with self._changed:
             if len(self._waiting) >= MOST_WAITING:
                 self._waiting.popleft()
-                self._dropped += 1
+                self._lost += 1
             self._waiting.append(trace)
             self._changed.notify()
 
@@ -73,15 +83,19 @@ class Traces:
             self._changed.notify()
 
     def close(self) -> None:
-        """Write what waits, for as long as ``LAST_SECONDS``; says how many traces were lost."""
+        """Do what waits, for as long as ``LAST_SECONDS``; says how many traces were lost, and how many should have been removed."""
         with self._changed:
             self._closing = True
             self._changed.notify()
         self._thread.join(LAST_SECONDS)
         with self._changed:
-            lost = self._dropped + len(self._waiting)
+            lost, unwanted = self._lost + len(self._waiting), len(self._unwanted)
         if lost:
             self.say(f"MLflow: {lost} traces of answers were not written")
+        if unwanted:
+            self.say(
+                f"MLflow: {unwanted} traces of answers were not removed; the next server with --traces does it, or modelyard feedback --withdraw"
+            )
 
     def _run(self) -> None:
         while True:
@@ -92,39 +106,64 @@ class Traces:
                     return
                 traces = [self._waiting[n] for n in range(min(AT_ONCE, len(self._waiting)))]
                 unwanted = list(self._unwanted)
-            failed = self._tried(traces, unwanted)
-            if failed and failed != self._said:
-                self.say(f"MLflow: traces of answers wait ({failed})")
-            elif self._said and not failed:
-                self.say("MLflow: traces of answers are written again")
-            self._said = failed
+            removed = bool(unwanted) and self._remove(unwanted)
+            written = bool(traces) and self._write(traces)
+            if removed or written:
+                continue
             with self._changed:
-                if failed and self._closing:
+                if self._closing:
                     return
-                if failed:
-                    self._changed.wait_for(lambda: self._closing, AGAIN_SECONDS)
-                else:
-                    self._done(traces, unwanted)
+                self._changed.wait_for(lambda: self._closing, AGAIN_SECONDS)
 
-    def _tried(self, traces: Sequence[AnswerTrace], unwanted: Sequence[str]) -> str:
-        """Write and remove; why that failed, "" where it did not."""
+    def _remove(self, unwanted: Sequence[str]) -> bool:
+        """Remove the traces of these answers; whether that is done."""
+        failed = ""
+        try:
+            withdraw(self.uri, unwanted)
+            if self.book:
+                self.book.removed(unwanted)
+        except Exception as error:  # MLflow, its store, its HTTP client and the book's database raise a dozen types; the thread goes on
+            failed = cause_of(error)
+        self._tell(REMOVING, failed)
+        if not failed:
+            with self._changed:
+                for _ in unwanted:
+                    self._unwanted.popleft()
+        return not failed
+
+    def _write(self, traces: Sequence[AnswerTrace]) -> bool:
+        """Write traces, or drop what is refused; whether any wait no more."""
+        done = self._written(traces)
+        waiting = len(done.accepted) + len(done.refused) < len(traces)
+        self._tell(WRITING, done.cause if waiting else "")
+        if done.refused:
+            self.say(f"MLflow: {len(done.refused)} traces of answers are refused and dropped ({done.cause})")
+        settled = {one.receipt for one in (*done.accepted, *done.refused)}
+        with self._changed:
+            self._lost += len(done.refused)
+            self._waiting = deque(one for one in self._waiting if one.receipt not in settled)
+        return bool(settled)
+
+    def _written(self, traces: Sequence[AnswerTrace]) -> Written:
+        """All in one request; where that fails and the server answers, one by one."""
         try:
             server = client(self.uri)
             self._place = self._place or marked(server, experiment_id(server, self.uri, self.experiment, {}))
-            if traces:
-                write(TracingClient(self.uri), self._place, traces)
-            delete(server, self._place, unwanted)
-        except Exception as error:  # MLflow, its store and its HTTP client raise a dozen types; whoever asks is answered all the same
-            return complaint(error)[:LONGEST]
-        return ""
+            write(TracingClient(self.uri), self._place, traces)
+        except Exception as error:  # as in _remove
+            if len(traces) == 1 or not self._place:
+                return Written((), (), cause_of(error))
+            return write_each(self.uri, self._place, traces, cause_of(error))
+        return Written(traces, (), "")
 
-    def _done(self, traces: Sequence[AnswerTrace], unwanted: Sequence[str]) -> None:
-        """Take from the queues what was written and removed; what was dropped or unwanted meanwhile is not there any more."""
-        written = {one.receipt for one in traces}
-        while self._waiting and self._waiting[0].receipt in written:
-            self._waiting.popleft()
-        for _ in unwanted:
-            self._unwanted.popleft()
+    def _tell(self, what: tuple[str, str], failed: str) -> None:
+        """Say that something waits, once for each cause, and when it goes on."""
+        before, self._said[what] = self._said.get(what, ""), failed
+        named, done = what
+        if failed and failed != before:
+            self.say(f"MLflow: {named} wait ({failed})")
+        elif before and not failed:
+            self.say(f"MLflow: {named} are {done} again")
 
 
 def withdraw(uri: str, receipts: Sequence[str]) -> int:
@@ -156,71 +195,33 @@ def write(server: TracingClient, experiment: str, traces: Sequence[AnswerTrace])
         server.start_trace(info(trace, experiment))
 
 
-def trace_id(receipt: str) -> str:
-    """MLflow's id of an answer's trace."""
-    return f"tr-{hashlib.sha256(receipt.encode()).hexdigest()[:32]}"
+def write_each(uri: str, experiment: str, traces: Sequence[AnswerTrace], failed: str) -> Written:
+    """Write one by one traces that ``failed`` together. Refused are those that a server refuses which answers and takes others of them: one that
+    takes none may be in trouble itself, and they wait.
+    """
+    accepted, refused = list[AnswerTrace](), list[AnswerTrace]()
+    for trace in traces:
+        if not answers(uri, experiment):
+            return Written(accepted, (), failed)
+        try:
+            write(TracingClient(uri), experiment, [trace])
+            accepted.append(trace)
+        except Exception as error:  # as in Traces
+            failed = cause_of(error)
+            refused.append(trace)
+    settled = accepted and answers(uri, experiment)
+    return Written(accepted, refused if settled else (), failed)
 
 
-def info(trace: AnswerTrace, experiment: str) -> TraceInfo:
-    """What MLflow's table of traces shows."""
-    known = {TraceMetadataKey.TOKEN_USAGE: json.dumps(usage(trace))}
-    begun = int(trace.begun * 1000)
-    return TraceInfo(
-        trace_id=trace_id(trace.receipt),
-        trace_location=TraceLocation.from_experiment_id(experiment),
-        request_time=begun,
-        execution_duration=int(trace.ended * 1000) - begun,
-        state=TraceState.ERROR if trace.failed else TraceState.OK,
-        request_preview=preview(trace.texts.prompt) if trace.texts else None,
-        response_preview=preview(trace.texts.reply) if trace.texts else None,
-        client_request_id=trace.receipt,
-        trace_metadata=known,
-        tags={TraceTagKey.TRACE_NAME: NAME, **{key: str(value) for key, value in trace.attributes.items() if isinstance(value, str)}},
-    )
+def answers(uri: str, experiment: str) -> bool:
+    """Whether MLflow answers a question about the experiment."""
+    try:
+        client(uri).get_experiment(experiment)
+    except Exception:  # as in Traces
+        return False
+    return True
 
 
-def spans(trace: AnswerTrace) -> list[Span]:
-    """The answer and its phases."""
-    said: dict[str, Any] = {}
-    if trace.texts:
-        said = {SpanAttributeKey.INPUTS: trace.texts.prompt, SpanAttributeKey.OUTPUTS: trace.texts.reply}
-    attributes = {**trace.attributes, **said, SpanAttributeKey.SPAN_TYPE: SpanType.CHAT_MODEL, SpanAttributeKey.CHAT_USAGE: usage(trace)}
-    found = [span(trace, 0, NAME, trace.begun, trace.ended, attributes)]
-    for number, phase in enumerate(trace.phases, 1):
-        known = {**phase.attributes, SpanAttributeKey.SPAN_TYPE: TYPES.get(phase.name, SpanType.TASK)}
-        found.append(span(trace, number, phase.name, phase.begun, phase.ended, known))
-    return found
-
-
-def span(trace: AnswerTrace, number: int, name: str, begun: float, ended: float, attributes: Mapping[str, Any]) -> Span:
-    """A span of the trace's ``number``; 0 is the whole answer, the parent of the rest. MLflow keeps attributes as JSON texts."""
-    own = trace_id(trace.receipt)
-
-    def id_of(place: int) -> str:
-        return hashlib.sha256(f"{trace.receipt}/{place}".encode()).hexdigest()[:16]
-
-    known = {**attributes, SpanAttributeKey.REQUEST_ID: own}
-    return Span.from_dict(
-        {
-            "trace_id": own,
-            "span_id": id_of(number),
-            "parent_span_id": id_of(0) if number else None,
-            "name": name,
-            "start_time_unix_nano": int(begun * 1e9),
-            "end_time_unix_nano": int(ended * 1e9),
-            "attributes": {key: json.dumps(value, ensure_ascii=False) for key, value in known.items()},
-            "status": {"code": "ERROR" if trace.failed and not number else "OK", "message": ""},
-        }
-    )
-
-
-def usage(trace: AnswerTrace) -> dict[str, int]:
-    """Tokens by MLflow's names."""
-    total = trace.prompt_tokens + trace.new_tokens
-    return {"input_tokens": trace.prompt_tokens, "output_tokens": trace.new_tokens, "total_tokens": total}
-
-
-def preview(said: Any) -> str:
-    """The beginning of what was said."""
-    text = said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
-    return text[:PREVIEW]
+def cause_of(error: Exception) -> str:
+    """What went wrong, as it is shown."""
+    return complaint(error)[:LONGEST]
