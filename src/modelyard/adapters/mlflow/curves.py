@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -77,14 +78,46 @@ def log_metrics(server: MlflowClient, run_id: str, metrics: Sequence[Metric]) ->
 
 
 def log_history(server: MlflowClient, run_id: str, history: Path) -> None:
-    """Curves of a ``history.jsonl``: one line a logged step."""
+    """Curves of a ``history.jsonl``, one line a logged step: the points that each curve of the run lacks, be it all of them or those that a server
+    that was away never got.
+    """
+    curves = read_history(history)
+    begun = curves.keys() & server.get_run(run_id).data.metrics.keys()
+    shown = {key: {int(point.step): point.value for point in server.get_metric_history(run_id, key)} for key in begun}
+    unit = step_of(curves, shown)
+    if unit is None:  # better cut off than drawn on another axis
+        return
     now = int(time.time() * 1000)
-    curves = []
+    lacking = [
+        Metric(key, value, now, step * unit)
+        for key, curve in curves.items()
+        for step, value in curve.items()
+        if step * unit not in shown.get(key, {})
+    ]
+    log_metrics(server, run_id, lacking)
+
+
+def read_history(history: Path) -> dict[str, dict[int, float]]:
+    """Key -> step -> value."""
+    curves: dict[str, dict[int, float]] = {}
     for line in history.read_text("utf-8").splitlines():
         row = json.loads(line)
-        curves += [
-            Metric(key, float(value), now, int(row["step"]))
-            for key, value in row.items()
-            if key != "step" and isinstance(value, int | float)
-        ]
-    log_metrics(server, run_id, curves)
+        for key, value in row.items():
+            if key != "step" and isinstance(value, int | float):
+                curves.setdefault(key, {})[int(row["step"])] = float(value)
+    return curves
+
+
+def step_of(curves: Mapping[str, Mapping[int, float]], shown: Mapping[str, Mapping[int, float]]) -> int | None:
+    """How far a step of ``curves`` is on the axis of the points that are ``shown``, which a live stage counts in its own unit (tokens): most of
+    the values that occur once in their curve say so. 1 where nothing is shown, None where that cannot be told.
+    """
+    if not any(points.keys() - {0} for points in shown.values()):
+        return 1
+    ratios = Counter[int]()
+    for key, points in shown.items():
+        often = Counter(curves[key].values())
+        steps = {value: step for step, value in curves[key].items() if step and often[value] == 1}
+        matched = [(place, steps[value]) for place, value in points.items() if value in steps]
+        ratios.update(place // step for place, step in matched if place and place % step == 0)
+    return ratios.most_common(1)[0][0] if ratios else None

@@ -157,7 +157,7 @@ class Tracker:
         if found and self.is_complete(found):
             return found
         run_id = found or self._create(artifact)
-        if history is not None and history.is_file() and not self.client.get_run(run_id).data.metrics:
+        if history is not None and history.is_file():
             log_history(self.client, run_id, history)
         now = int(time.time() * 1000)
         log_metrics(
