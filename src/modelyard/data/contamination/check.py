@@ -8,11 +8,10 @@ what has no images, by their words.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
-from typing import Any
 
-import pyarrow.parquet as pq
+from pyarrow import dataset
 
 from modelyard.data.contamination import images
 from modelyard.data.contamination.overlap import ContaminationConfig, Overlap, check
@@ -56,8 +55,9 @@ def run(config: ContaminationConfig, inputs: Mapping[str, Path], out: Path, repo
     if "instructions" in inputs:
         sets[INSTRUCTIONS] = [(one.id, one.text) for one in instructions.read(inputs["instructions"])]
     for done, (training, documents) in enumerate(sets.items(), 1):
-        ids = [name for name, _ in documents]
-        for (name, rows), found in zip(benchmarks.items(), check(texts, (text for _, text in documents), config), strict=True):
+        ids: list[str] = []
+        overlaps = check(texts, _read(documents, ids), config)
+        for (name, rows), found in zip(benchmarks.items(), overlaps, strict=True):
             matches = hits_of(found, training, [row.id for row in rows], ids)
             if pictured[name]:
                 matches = {rule: [hit for hit in some if not _of_other_images(hit, about_images, shown)] for rule, some in matches.items()}
@@ -66,7 +66,7 @@ def run(config: ContaminationConfig, inputs: Mapping[str, Path], out: Path, repo
             for rule, some in matches.items():
                 hits[name][rule] += some
             holding |= {ids[document] for document in found.content.documents} if training == PRETRAIN else set()
-            searched[name][training] = Searched(documents=len(documents), **{rule: len(some) for rule, some in matches.items()})
+            searched[name][training] = Searched(documents=len(ids), **{rule: len(some) for rule, some in matches.items()})
         report(done, len(sets), unit="set")
     checked = {
         name: Checked(
@@ -118,9 +118,15 @@ def _items(hits: Sequence[Hit]) -> tuple[str, ...]:
     return tuple(sorted({hit.item for hit in hits}))
 
 
-def _training_sets(corpus: Path, feedback: Path) -> dict[str, list[tuple[str, str]]]:
+def _read(documents: Iterable[tuple[str, str]], ids: list[str]) -> Iterator[str]:
+    """The texts as they are wanted, since a corpus is larger than memory; their ids are added to ``ids``."""
+    for name, text in documents:
+        ids.append(name)
+        yield text
+
+
+def _training_sets(corpus: Path, feedback: Path) -> dict[str, Iterable[tuple[str, str]]]:
     """Set -> (document id, text), every text of a set once."""
-    documents = pq.read_table(corpus / "documents", filters=[("split", "==", "train")], columns=["id", "text"])
     demonstrations = [one for one in records(feedback / DEMONSTRATIONS, Demonstration) if one.split == "train"]
     comparisons = list(records(feedback / COMPARISONS, Comparison))
     thumbs = [one for one in records(feedback / THUMBS, Thumb) if one.split == "train"]
@@ -130,7 +136,7 @@ def _training_sets(corpus: Path, feedback: Path) -> dict[str, list[tuple[str, st
         for split in ("reward", "gold")
     }
     return {
-        PRETRAIN: _pairs(documents),
+        PRETRAIN: _trained(corpus / "documents"),
         "demonstrations": [(one.id, prompt_text(one.prompt) + one.completion) for one in demonstrations],
         **{
             f"{split}_comparisons": [(name, text) for text, name in {text: name for name, text in rows}.items()]
@@ -141,5 +147,8 @@ def _training_sets(corpus: Path, feedback: Path) -> dict[str, list[tuple[str, st
     }
 
 
-def _pairs(table: Any) -> list[tuple[str, str]]:
-    return list(zip(table.column("id").to_pylist(), table.column("text").to_pylist(), strict=True))
+def _trained(documents: Path) -> Iterator[tuple[str, str]]:
+    """(id, text) of the corpus's training documents, in the order of the files."""
+    wanted = dataset.field("split") == "train"
+    for batch in dataset.dataset(documents, format="parquet").to_batches(columns=["id", "text"], filter=wanted):
+        yield from zip(batch.column("id").to_pylist(), batch.column("text").to_pylist(), strict=True)
