@@ -31,7 +31,7 @@ from modelyard.formats.feedback import (
 from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
 from modelyard.posttrain.policy.rollout import SamplingConfig, answered
-from modelyard.posttrain.rows.encoding import closing
+from modelyard.posttrain.rows.encoding import closing, longest_prompt
 from modelyard.progress import Report
 
 
@@ -90,8 +90,8 @@ def sampled(
     encoder.require_same("reward", inputs["reward"])
     policy = model_directory.load(inputs["sft"], execution)
     reward = model_directory.load(inputs["reward"], execution, head="scalar")
-    room = policy.model.seq_len - config.max_new_tokens
-    prompts = [one for one in read(inputs["feedback"] / PROMPTS, PromptRecord, "train") if len(encoder.prompt(one.prompt)) <= room]
+    longest = longest_prompt(policy.model.seq_len, config.max_new_tokens)
+    prompts = [one for one in read(inputs["feedback"] / PROMPTS, PromptRecord, "train") if len(encoder.prompt(one.prompt)) <= longest]
     prompts = prompts[: config.prompts]
     if not prompts:
         raise ValueError(f"feedme: no prompt leaves room for {config.max_new_tokens} new tokens in {policy.model.seq_len}")

@@ -19,7 +19,7 @@ from modelyard.model import model_directory
 from modelyard.model.encoder import Encoder
 from modelyard.model.training.trainer import HISTORY, History
 from modelyard.posttrain.policy.rollout import SamplingConfig, answered
-from modelyard.posttrain.rows.encoding import closing, fitting_prompts
+from modelyard.posttrain.rows.encoding import closing, fitting_prompts, longest_prompt
 from modelyard.posttrain.sft import EPOCHS
 from modelyard.progress import Report
 from modelyard.stats.estimate import bootstrap_mean
@@ -54,7 +54,7 @@ def run(
     prompts = [one.prompt for one in read(inputs["feedback"] / PROMPTS, PromptRecord, "validation")][: config.prompts]
     policy = model_directory.load(inputs["sft"], execution)
     reward = model_directory.load(inputs["reward"], execution, head="scalar")
-    fed = fitting_prompts(encoder, prompts, policy.model.seq_len - config.max_new_tokens)
+    fed = fitting_prompts(encoder, prompts, longest_prompt(policy.model.seq_len, config.max_new_tokens))
     sampling = SamplingConfig(config.max_new_tokens, config.temperature, closing(encoder, prompts), encoder.padding)
     metrics: dict[str, float] = {}
     means: dict[Path, float] = {}

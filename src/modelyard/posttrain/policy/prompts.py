@@ -9,7 +9,7 @@ from modelyard.formats.feedback import PROMPTS, PromptRecord, read
 from modelyard.model.encoder import Encoder
 from modelyard.posttrain.policy.config import PolicyConfig
 from modelyard.posttrain.policy.rollout import SamplingConfig
-from modelyard.posttrain.rows.encoding import closing, fitting_prompts
+from modelyard.posttrain.rows.encoding import closing, fitting_prompts, longest_prompt
 
 
 class Asked(NamedTuple):
@@ -32,9 +32,9 @@ def asked(config: PolicyConfig, feedback: Path, encoder: Encoder, seq_len: int) 
             raise ValueError(f"policy.prompt_categories: there is no prompt of category {sorted(missing)[0]!r}")
         records = [record for record in records if record.category in wanted]
     prompts = [record.prompt for record in records]
-    room = min(seq_len - config.max_new_tokens, config.max_prompt_tokens or seq_len)
+    longest = min(longest_prompt(seq_len, config.max_new_tokens), config.max_prompt_tokens or seq_len)
     return Asked(
-        prompts=fitting_prompts(encoder, prompts, room),
-        records=[one for one in records if len(encoder.prompt(one.prompt)) <= room],
+        prompts=fitting_prompts(encoder, prompts, longest),
+        records=[one for one in records if len(encoder.prompt(one.prompt)) <= longest],
         sampling=SamplingConfig(config.max_new_tokens, 1.0, closing(encoder, prompts), encoder.padding, config.micro_batch),
     )

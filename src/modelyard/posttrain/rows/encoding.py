@@ -39,6 +39,11 @@ def whole(encoder: Encoder, prompt: Prompt, completion: str) -> list[int]:
     return turns.ids[: turns.spoken[-1][1]]
 
 
+def longest_prompt(seq_len: int, new: int) -> int:
+    """Tokens of the longest prompt that leaves ``new`` ones their place, and one that closes a completion which was cut, as it is scored."""
+    return seq_len - new - 1
+
+
 def fitting_prompts(encoder: Encoder, prompts: Sequence[Prompt], width: int) -> list[list[int]]:
     """The prompts of at most ``width`` tokens, as token ids. Raises ValueError if there is none."""
     fitting = [ids for ids in map(encoder.prompt, prompts) if len(ids) <= width]
