@@ -97,7 +97,7 @@ def test_module_is_the_same_program() -> None:
 
 
 def test_completion_knows_commands_and_options() -> None:
-    for words, place, expected in (("modelyard fore", "1", "forecast"), ("modelyard compare --tol", "2", "--tolerance")):
+    for words, place, expected in (("modelyard led", "1", "ledger"), ("modelyard compare --tol", "2", "--tolerance")):
         asked = {"_MODELYARD_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": place}
         assert run_program("-m", "modelyard", **asked).stdout.split() == [expected]
 

@@ -134,7 +134,7 @@ def test_pool_is_labelled_by_the_rules_that_the_judge_is_good_at_and_says_how(
                  "--shots", "2", "--json", str(kept), *judge]  # fmt: skip
         assert main([*words, "--category", "cruel"]) == 2
         assert "the best is cruel-v3-" in (error := capsys.readouterr().err)
-        assert "with 0.00 [0.00, 0.00]" in error
+        assert "with 0.00 [-0." in error
         assert not any(told[0] in said for said in model.said()), "nothing of the pool was asked of a judge that guesses"
         assert main(words) == 0
     printed = capsys.readouterr().out

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from modelyard.execution import ExecutionConfig
 from modelyard.model.network import devices, onednn
-from modelyard.model.training import engine as engine_module
+from modelyard.model.training import placement
 from modelyard.model.training.batch import Batch, LossFn, LossOutput
 from modelyard.model.training.engine import Engine
 
@@ -73,7 +73,7 @@ def counted(
     engine.train_step(program.batch_of(shape), micro_batch, loss)
     counting = Counting()
     with monkeypatch.context() as patched, counting:
-        patched.setattr(engine_module, "labelled", counting.beside(engine_module.labelled))
+        patched.setattr(placement, "labelled", counting.beside(placement.labelled))
         patched.setattr(devices, "on_host", counting.beside(devices.on_host, "on_host"))
         engine.train_step(program.batch_of(shape), micro_batch, loss)
     return counting
