@@ -48,6 +48,7 @@ def changed(finished, tmp_path_factory):
     return directory, line(directory, PIPELINE, *overrides)
 
 
+@pytest.mark.slow
 def test_line_own_benchmark_is_one_table_and_a_failed_gate_stops_a_changed_policy(changed):
     directory, done = changed
     rebuilt = {"benchmarks", "contamination", "policy", "results", "decision", "export"}
