@@ -8,6 +8,7 @@ own directory. A ``--benchmark`` that ends with ``.toml`` is a file with one tab
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -132,15 +133,27 @@ def evaluate(
     measure(options)
 
 
+def idle_beside(options: Options) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """What was asked for, what it says by itself, and the options that would therefore be passed over."""
+    if options.analysis:
+        settable = ("suite", "shots", "samples", "temperature", "seed", "max_new_tokens", "choose_by", "chat", "grader")
+        yield f"--analysis {options.analysis}", "sets its own variants", settable
+    if options.suite:
+        yield "--suite", "says in its file how each benchmark is asked", ("shots", "grader")
+    if options.benchmark == "exam":
+        names = ("limit", "shots", "samples", "max_new_tokens", "temperature", "seed", "grader")
+        yield "--benchmark exam", "says in the exam's own file how it is asked", names
+    if (options.benchmark or "").endswith(".toml"):
+        yield f"--benchmark {options.benchmark}", "says in its file who grades", ("grader",)
+
+
 def check(options: Options) -> None:
     """Refuse options that do not go together and an ``--out`` that cannot be written, before anything is asked. Raises ValueError, OSError."""
     if (options.benchmark is None) == (options.suite is None):
         raise ValueError("exactly one of --benchmark and --suite is needed; see --help")
-    if options.analysis:
-        settable = ("suite", "shots", "samples", "temperature", "seed", "choose_by", "chat")
-        idle = [f"--{name.replace('_', '-')}" for name in settable if getattr(options, name) is not None]
-        if idle:
-            raise ValueError(f"--analysis {options.analysis} sets its own variants; {idle[0]} has no meaning beside it")
+    for what, why, names in idle_beside(options):
+        if idle := [name for name in names if getattr(options, name) not in (None, ())]:
+            raise ValueError(f"{what} {why}; --{idle[0].replace('_', '-')} has no meaning beside it")
     several = options.suite or options.analysis
     if not several and options.out.is_dir():
         raise ValueError(f"--out {options.out}: is a directory; one benchmark's records are a file")

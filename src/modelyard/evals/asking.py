@@ -100,14 +100,20 @@ def begun(prompt: Prompt, answer: str) -> Prompt:
     return together(prompt, answer) if is_text(prompt) else (*prompt, Message(role="assistant", content=answer))
 
 
+PHRASED = ("stated_answer", "math_answer")
+"""Parsers that look for the words that ask for the answer."""
+
+
 def ask_explain(model: Model, benchmark: Benchmark, tools: Tools, write: Recorder) -> list[Record]:
-    """Chain of thought: an explanation is drawn, then the letter or the answer greedily."""
+    """Chain of thought: an explanation is drawn, then the letter or the answer greedily, on the line of the words that ask for it."""
     outputs = drawn(model, benchmark)
     prompts = [begun(put(benchmark, item), one.text + benchmark.closing) for _, item, one in outputs]
-    finals = model.complete(prompts, Decoding(max_new_tokens=4 if benchmark.parser == "letter" else 16, temperature=0.0, samples=1, seed=0))
+    room = 4 if benchmark.parser == "letter" else 16
+    finals = model.complete(prompts, Decoding(max_new_tokens=room, temperature=0.0, samples=1, seed=0, stops=("\n",)))
+    asks = benchmark.closing if benchmark.parser in PHRASED else ""
     records = []
     for (number, item, one), final in zip(outputs, finals, strict=True):
-        parsed = benchmark.parse(final.text)
+        parsed = benchmark.parse(asks + final.text)
         score = benchmark.score(parsed, item)
         text, prompt = one.text + benchmark.closing + final.text, shown(model, benchmark, item)
         values = {"acc": score, "parsed": float(bool(parsed))}

@@ -35,7 +35,15 @@ def distance_of(records: Sequence[Record], seed: int) -> Estimate | None:
     the other (the estimator k1 of Schulman 2020); None for records without both."""
     if not all(OWN in one.values and OTHER in one.values for one in records):
         return None
-    return bootstrap_mean([one.values[OWN] - one.values[OTHER] for one in records], seed)
+    return bootstrap_mean(means([(one.item, one.values[OWN] - one.values[OTHER]) for one in records]), seed)
+
+
+def means(values: Sequence[tuple[str, float]]) -> list[float]:
+    """(item, value) of every sample -> the mean of each item: several samples of an item are one item."""
+    found: dict[str, list[float]] = {}
+    for item, value in values:
+        found.setdefault(item, []).append(value)
+    return [sum(some) / len(some) for some in found.values()]
 
 
 def wins(benchmark: Benchmark, ours: Sequence[Record], theirs: Sequence[Record], other: str, precision: Format) -> list[Record]:
@@ -61,4 +69,5 @@ def win_rates(records: Sequence[Record], other: str) -> dict[str, Estimate]:
     if any(r.contaminated for r in records):
         for part, met in (("_clean", False), ("_contaminated", True)):
             parts[part] = [r for r in records if r.contaminated is met]
-    return {f"win_rate_over_{other}{part}": proportion(sum(r.score for r in some), len(some)) for part, some in parts.items() if some}
+    scores = {part: means([(r.item, r.score) for r in some]) for part, some in parts.items() if some}
+    return {f"win_rate_over_{other}{part}": proportion(sum(some), len(some)) for part, some in scores.items()}

@@ -26,6 +26,9 @@ CODE_STOPS = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint", "\n@", "\n```", "
 FENCE = re.compile(r"^```(?:[^\n`]+\n(?P<named>.*?)(?:^```|\Z)|\n(?P<plain>.*?)^```)", re.S | re.M)
 """A block between code fences; one that names its language may be cut off."""
 
+ENDED = re.compile(r"\n*[ \t][^`]*\S[^`]*\n```[ \t]*(?:\n|\Z)")
+"""A body that goes on from its prompt and is closed by a fence that nothing opened."""
+
 
 def whole(output: str) -> str:
     """The output without surrounding space."""
@@ -41,7 +44,7 @@ def first_word(output: str) -> str:
 def function_body(output: str) -> str:
     """The output up to where a new top-level statement begins (HumanEval, Chen et al. 2021, section 2.2); what a chat model
     puts between code fences, whole function or body, as it is."""
-    if (code := fenced(output)) is not None:
+    if not ENDED.match(output) and (code := fenced(output)) is not None:
         return f"\n{code}"
     ends = [end for stop in CODE_STOPS if (end := output.find(stop)) >= 0]
     return output[: min(ends)] if ends else output

@@ -71,6 +71,8 @@ class SuiteConfig(Config):
                 raise ValueError(f"benchmark {name!r} is not known{catalog.meant(name)}")
         if twice := {name for name in named if named.count(name) > 1}:
             raise ValueError(f"benchmark {twice.pop()!r} is named twice")
+        if both := described & set(self.shots):
+            raise ValueError(f"shots.{sorted(both)[0]}: the table benchmarks.{sorted(both)[0]} says how it is asked; put them there")
         if stray := set(self.shots) - set(named):
             raise ValueError(f"shots of {stray.pop()!r}, which is in no aspect")
         return self

@@ -20,7 +20,7 @@ from modelyard.evals.metrics import OF_KINDS
 from modelyard.evals.recorder import sha256_text
 from modelyard.model.asked import Decoding
 
-LETTERS = "ABCDEFGHIJ"
+LETTERS = "ABCDEFGHIJKLM"
 COLONS = (":", "\uff1a")
 STARTS = "Question:"
 """With which most questions open."""
@@ -112,6 +112,10 @@ def by_letter(benchmark: Benchmark) -> Benchmark:
     """Multiple choice with the letter generated and parsed. Raises ValueError where several options of an item are right."""
     if several := [item.id for item in benchmark.items if len(item.right) != 1]:
         raise ValueError(f"benchmark {benchmark.name}: {several[0]} has several right options, so no letter is the answer")
+    if many := [item for item in benchmark.items if len(item.choices) > len(LETTERS)]:
+        raise ValueError(
+            f"benchmark {benchmark.name}: {many[0].id} has {len(many[0].choices)} options, and there are {len(LETTERS)} letters"
+        )
     if all(item.choices == tuple(LETTERS[: len(item.choices)]) for item in benchmark.items):
         items, prompt = benchmark.items, benchmark.prompt
         prefaces = {item.group: INSTRUCTION + benchmark.prefaces.get(item.group, "") for item in items}

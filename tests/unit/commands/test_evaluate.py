@@ -346,6 +346,8 @@ def test_benchmark_id_knows_its_shots(data: Path) -> None:
     [
         (["--benchmark", "arc_easy", "--suite", "s.toml"], "exactly one of --benchmark and --suite"),
         (["--benchmark", "arc_easy", "--analysis", "orders", "--shots", "3"], "--shots has no meaning beside it"),
+        (["--benchmark", "exam", "--limit", "5"], "--benchmark exam says in the exam's own file how it is asked; --limit has no meaning"),
+        (["--suite", "s.toml", "--shots", "3"], "--suite says in its file how each benchmark is asked; --shots has no meaning beside it"),
         (["--benchmark", "arc_easy", "--out", "."], "is a directory; one benchmark's records are a file"),
         (["--benchmark", "arc_easy", "--out", "/proc/nowhere/r.jsonl"], ": /proc/nowhere: No such file or directory"),
         (["--benchmark", "arc_easy", "--threads", "0"], ": config: threads must be at least 1"),

@@ -34,5 +34,7 @@ def test_code_between_fences_is_the_program() -> None:
     assert program(reply) == "def f(x):\n    return x\n\nprint(f(1))\n"
     assert function_body(reply) == "\n" + program(reply)
     assert function_body("    return x\n```\nThis works.") == "    return x"
+    assert function_body("    return a + b\n```\n\nThis adds.\n\n```python\nprint(add(1, 2))\n```\n") == "    return a + b"
+    assert function_body("    return a + b\n```\nOutput:\n```\n5\n```") == "    return a + b"
     assert function_body("    return x\n\ndef g():\n    pass") == "    return x\n"
     assert program(" def f(x): return x\n") == "def f(x): return x"

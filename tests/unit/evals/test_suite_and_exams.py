@@ -104,6 +104,7 @@ def test_suite_fathom_chat_asks_every_benchmark_in_chat_for_text_that_is_parsed(
     assert {one.method for one in built.values()} == {"generate", "code"}
     assert all(one.chat and one.decoding.max_new_tokens for one in built.values())
     assert built["arc_easy"].parser == built["winogrande"].parser == "letter"
+    assert "The _ runs.\nA. cat" in built["winogrande"].prefaces[""], "its solved example too"
 
 
 def test_suite_way_yields_to_a_benchmarks_own_table_and_says_what_has_no_chat_form(tmp_path: Path) -> None:

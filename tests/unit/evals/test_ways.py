@@ -98,15 +98,16 @@ WORKED = "Take each in turn.\n\nAnts are small.\n\nSo it is the dog."
 class Reasoner(Scripted):
     """Reasons in paragraphs and goes on to a next question, as base models do; its answer is the dog's letter once its reasons named it."""
 
-    def __init__(self, runs_on: str) -> None:
+    def __init__(self, runs_on: str, answer: str = "D") -> None:
         super().__init__()
-        self.runs_on = runs_on
+        self.runs_on, self.answer = runs_on, answer
 
     def complete(self, prompts: Sequence[str], decoding: Decoding) -> list[Sampled]:
         self.asked += prompts
-        if not decoding.stops:
+        if prompts[0].endswith("\nThe answer is"):
             reasons = [prompt.removesuffix("\nThe answer is").rstrip() for prompt in prompts]
-            return [Sampled([], [], [], " D" if text.endswith(WORKED) else " A", False) for text in reasons]
+            finals = [f" {self.answer if text.endswith(WORKED) else 'A'}\n\nQuestion: Tom has 15" for text in reasons]
+            return [Sampled([], [], [], ended(final, decoding.stops), False) for final in finals]
         return [Sampled([], [], [], ended(f" {WORKED}{self.runs_on}", decoding.stops), False) for _ in prompts]
 
 
@@ -118,6 +119,37 @@ def test_explained_reply_with_a_blank_line_before_its_answer_is_read() -> None:
     assert benchmark.decoding.stops == ("Question:",)
     assert [(one.parsed, one.score) for one in found] == [("D", 1.0), ("D", 1.0)]
     assert found[0].output == f" {WORKED}\nThe answer is D"
+
+
+@pytest.mark.parametrize(
+    ("parser", "scorer", "target", "answer"),
+    [
+        ("stated_answer", "exact", "(B)", "(B)."),
+        ("math_answer", "equivalent", "5", "$5$. I hope it is correct."),
+        ("final_number", "same_number", "72", "72."),
+        ("whole", "any_exact", '["Paris"]', "Paris."),
+    ],
+)
+def test_explained_answer_is_read_by_every_parser_up_to_the_end_of_its_line(parser: str, scorer: str, target: str, answer: str) -> None:
+    item = Item(id="q/0", fields={"question": "Which?"}, target=target)
+    drawn = scored("own", (item,), "Question: {question}\nAnswer:", "acc", {})
+    drawn = drawn.model_copy(update={"method": "generate", "parser": parser, "scorer": scorer, "decoding": ways.LETTER})
+
+    (found,) = ask(Reasoner("", answer), ways.asked(drawn, None, None, explain=True), Tools())
+
+    assert found.score == 1.0, found.parsed
+
+
+def test_more_options_than_letters_are_refused_and_eleven_are_not_many() -> None:
+    def of(count: int) -> Benchmark:
+        made = options(1)
+        many = made.items[0].model_copy(update={"choices": tuple(f"name{k}" for k in range(count))})
+        return made.model_copy(update={"items": (many,), "examples": {}})
+
+    (asked,) = ways.by_letter(of(13)).items
+    assert (len(asked.choices), asked.fields["asked"].count("name")) == (13, 13)
+    with pytest.raises(ValueError, match="q/0 has 14 options, and there are 13 letters"):
+        ways.by_letter(of(14))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """The letter that a reply settles on among lettered options, and the phrase that follows ``the answer is``.
 
-A reply that names no option, or several, has no letter: GPT-Fathom (arXiv:2309.16583, section 3.3) counts it wrong. Left
-out: options named by their text.
+A reply that opens with one option and then says that the answer is another means the other. One that names no option, or several, has no
+letter: GPT-Fathom (arXiv:2309.16583, section 3.3) counts it wrong. Left out: options named by their text.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import re
 
 from modelyard.evals.answers.spelling import boxed, plain
 
-BARE = r"(?:[B-HJ](?![A-Za-z'\u2019])|[AI](?=\s*(?:$|[.,;:!?)\]/&\n\u3002\u3001]|-\s|(?:because|since|as|and|or|for)\b|[^\x00-\x7f])))"
+BARE = r"(?:[B-HJ-M](?![A-Za-z'\u2019])|[AI](?=\s*(?:$|[.,;:!?)\]/&\n\u3002\u3001]|-\s|(?:because|since|as|and|or|for)\b|[^\x00-\x7f])))"
 """A letter that stands for an option: ``A cat`` and ``I think`` are none."""
-OPTION = rf"(?:[(\[{{]\s*(?P<held>[A-Ja-j])\s*[)\]}}]|[\"'\u201c\u2018]?(?P<bare>{BARE}))"
+OPTION = rf"(?:[(\[{{]\s*(?P<held>[A-Ma-m])\s*[)\]}}]|[\"'\u201c\u2018]?(?P<bare>{BARE}))"
 """A letter in brackets or by itself."""
 NEXT = re.compile(
     rf"[)\]\"'\u201d\u2019]?\s*(?:,|/|&|\bor\b|\band\b|\bor\s+else\b|\u6216\u8005?|\u548c|\u307e\u305f\u306f|\u304b|\u3001)\s*"
@@ -34,6 +34,8 @@ ANSWERS = re.compile(
 """A sentence that gives the answer, in English, German, French, Spanish, Chinese, Japanese and Korean."""
 NAMES = re.compile(rf"\b(?:choice|option)\s*(?:is|:)?\s*{OPTION}", re.I)
 LAST_LINE = re.compile(rf"\n\s*{OPTION}[.\u3002]?\s*$")
+NEXT_QUESTION = re.compile(r"\n\s*(?:Question|Q)\b")
+"""Where a model goes on with a question of its own, whose answer is none to the one that was asked."""
 STATED = re.compile(r"the answer is\s*:?\s*(.+?)(?:\.(?:\s|$)|\n|$)", re.I)
 
 
@@ -45,7 +47,9 @@ def letter(output: str) -> str:
         return named(alone) if alone else ""
     text = text.replace("$", "")
     if match := LEADING.match(text):
-        return only([match], text)
+        said = [one for one in ANSWERS.finditer(NEXT_QUESTION.split(text)[0]) if proper(one)]
+        rejected = said and named(match) not in {named(one) for one in said}
+        return only(said if rejected else [match], text)
     for pattern in (ANSWERS, NAMES, LAST_LINE):
         if found := [match for match in pattern.finditer(text) if proper(match)]:
             return only(found, text)

@@ -190,20 +190,23 @@ def primer(path: Path) -> str:
 def winogrande(data: Path, shots: int | None) -> Benchmark:
     """Which name fits: the sentence up to and with each, then the likelihood of the rest."""
     rows = [sentence(line) for line in load(data, "winogrande/test.jsonl", "winogrande/**/winogrande_xl/validation*")]
-    shown = ""
+    own: Sequence[OptionRow] = []
     if shots:
         lines = load(data, "winogrande/fewshot.jsonl", "winogrande/**/winogrande_xl/train*")
         own = taken([sentence(line) for line in lines], shots, lines[0].where.rpartition(":")[0])
-        shown = "".join(f"{row.question.replace('_', row.first)}\n\n" for row in own)
-    items = []
+    shown = "".join(f"{row.question.replace('_', row.first)}\n\n" for row in own)
+    made = scored("winogrande", blanks(rows, "winogrande"), "{sentence}", "acc", {"": shown})
+    return made.model_copy(update={"method": "contexts", "metrics": ("acc",), "examples": {"": blanks(own, "example")}})
+
+
+def blanks(rows: Sequence[OptionRow], kind: str) -> tuple[Item, ...]:
+    """Sentences with a blank, as the sentence up to and with each filling."""
+    made = []
     for line, row in enumerate(rows):
         before, _, after = row.question.partition("_")
         choices = tuple(before + choice for choice in row.choices)
-        items.append(
-            Item(id=f"winogrande/{line}", fields={"sentence": row.question}, target=after.strip(), choices=choices, right=row.right)
-        )
-    made = scored("winogrande", tuple(items), "{sentence}", "acc", {"": shown})
-    return made.model_copy(update={"method": "contexts", "metrics": ("acc",)})
+        made.append(Item(id=f"{kind}/{line}", fields={"sentence": row.question}, target=after.strip(), choices=choices, right=row.right))
+    return tuple(made)
 
 
 def sentence(line: Line) -> OptionRow:

@@ -62,7 +62,7 @@ def option_row(line: Line, question: Sequence[str], lettered: bool) -> OptionRow
         raise ValueError(f"{where}: choices: {len(texts)} options, and there are letters for {len(LETTERS)}")
     answer = first_of(row, RIGHT)
     try:
-        right = tuple(place(one, texts, labels) for one in (answer if isinstance(answer, list) else [answer]))
+        right = tuple(place(one, texts, labels, lettered) for one in (answer if isinstance(answer, list) else [answer]))
     except ValueError as error:
         raise ValueError(f"{where}: answer: {error}") from None
     if not right:
@@ -75,18 +75,23 @@ def first_of(row: Mapping[str, Any], keys: Sequence[str]) -> Any:
     return next((row[key] for key in keys if row.get(key) is not None), None)
 
 
-def place(answer: object, choices: Sequence[Any], labels: Sequence[Any] | None = None) -> int:
-    """Which option an answer means: its place from 0, its label, its text or its letter. Raises ValueError for none."""
+def place(answer: object, choices: Sequence[Any], labels: Sequence[Any] | None = None, lettered: bool = False) -> int:
+    """Which option an answer means: its place from 0, its label, its text or its letter, where answers are letters (``lettered``) its letter
+    before its text. Raises ValueError for none.
+    """
     if labels and answer in labels:
         return list(labels).index(answer)
     if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(choices):
         return answer
     texts = [str(one) for one in choices]
     if isinstance(answer, str):
+        letter = LETTERS.index(answer) if len(answer) == 1 and answer in LETTERS[: len(choices)] else None
+        if lettered and letter is not None:
+            return letter
         if texts.count(answer) == 1:
             return texts.index(answer)
-        if len(answer) == 1 and answer in LETTERS[: len(choices)]:
-            return LETTERS.index(answer)
+        if letter is not None:
+            return letter
         if answer.isdecimal() and int(answer) < len(choices):
             return int(answer)
     raise ValueError(f"{answer!r} is no option: neither a place below {len(choices)}, nor a letter, nor one option's text")
