@@ -113,6 +113,8 @@ class Batcher:
         """``waiting``: how many requests may wait for a row; one more is refused."""
         self.slots, self.decode, self.most_waiting = slots, decode, waiting
         self._waiting: deque[Answer] = deque()
+        self._entering: Answer | None = None
+        """Whose prompt is read: it waits no more and has no row yet."""
         self._serving: list[Answer] = []
         self._changed = threading.Condition()
         self._closing = False
@@ -156,8 +158,8 @@ class Batcher:
         except Exception as error:  # of the machine: memory, a device; who waits must hear of it
             with self._changed:
                 self._closing, self.problem = True, f"decoding ended: {type(error).__name__}: {error}"
-                left = [*self._serving, *self._waiting]
-                self._serving, self._waiting = [], deque()
+                left = [*self._serving, *([self._entering] if self._entering else []), *self._waiting]
+                self._serving, self._entering, self._waiting = [], None, deque()
             for answer in left:
                 answer.tell(Piece("", len(answer.tokens), "error", self.problem))
             _log.exception("decoding ended")
@@ -169,23 +171,26 @@ class Batcher:
                     self._changed.wait()
                 if self._closing and not (self._waiting or self._serving):
                     return
-                entering = self._waiting.popleft() if self._waiting and self.slots.used < self.slots.rows else None
+                self._entering = self._waiting.popleft() if self._waiting and self.slots.used < self.slots.rows else None
             self._drop_cancelled()
-            if entering:
-                self._enter(entering)
+            if self._entering:
+                self._enter(self._entering)
             if self._serving:
                 self._step()
 
     def _enter(self, answer: Answer) -> None:
         if answer.cancelled:
+            self._entering = None
             answer.tell(Piece("", 0, "cancelled"))
             return
         answer.entered = time.monotonic()
         try:
             logits = self.slots.enter(answer.asked.prompt, answer.asked.gallery)
         except ValueError as error:
+            self._entering = None
             answer.tell(Piece("", 0, "error", str(error)))
             return
+        self._entering = None
         self._serving.append(answer)
         self._tell(len(self._serving) - 1, logits[None])
 

@@ -92,7 +92,7 @@ class Upstream:
     def _hear(self, heard: Heard) -> None:
         try:
             last = self._heard(heard)
-        except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
+        except Exception as error:  # whatever it sends: the client must hear of the end, and the place must be free again
             last = Piece("", len(heard.tokens), "error", f"{self.url}: {complaint(error)}")
         heard.ended = time.monotonic()
         try:
@@ -112,7 +112,7 @@ class Upstream:
                 if heard.cancelled:
                     return Piece("", len(heard.tokens), "cancelled")
                 if "error" in event:
-                    raise UpstreamError(str(event["error"].get("message", "")))
+                    raise UpstreamError(said_of(event["error"]))
                 for choice in event["choices"]:
                     piece = heard.grown(choice)
                     if piece.reason:
@@ -124,6 +124,11 @@ class Upstream:
         wanted = {"model": self.model, "prompt": list(asked.prompt), "max_tokens": asked.max_new_tokens, "stream": True}
         drawn = {"temperature": asked.temperature, "top_p": asked.top_p, "seed": asked.seed, "logprobs": 1}
         return {**wanted, **drawn, "stop_token_ids": sorted(asked.stop_ids), "ignore_eos": True, "return_token_ids": True}
+
+
+def said_of(error: object) -> str:
+    """What an error event says, whether as OpenAI's object or as bare text."""
+    return str(error.get("message", "") if isinstance(error, dict) else error)
 
 
 def events(lines: Iterator[str]) -> Iterator[dict[str, Any]]:

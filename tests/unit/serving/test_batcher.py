@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+from torch import Tensor
 
 from modelyard.execution import ExecutionConfig
 from modelyard.model.asked import Decoding
@@ -101,6 +102,28 @@ def test_a_model_that_breaks_tells_everybody_and_takes_no_more(subject: Subject,
         assert "out of memory" in client.pieces[-1].problem
     with pytest.raises(ClosedError, match="out of memory"):
         batcher.submit(asked(subject, "the king", 5, 4), Client().hear)
+
+
+def test_a_prompt_that_breaks_the_model_is_told_so_with_who_serves_and_who_waits(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    slots, clients = Slots(subject.engine, 2), [Client() for _ in range(4)]
+    submitted = threading.Event()
+
+    def enter(prompt: list[int], gallery: object) -> Tensor:
+        assert submitted.wait(60)
+        if slots.used:
+            raise RuntimeError("out of memory")
+        return whole(prompt)
+
+    whole = slots.enter
+    monkeypatch.setattr(slots, "enter", enter)
+    batcher = Batcher(slots, subject.encoder.decode, waiting=4)
+    for client in clients:
+        batcher.submit(Asked([1, 2], 100, 1.0, 1.0, 1, (), frozenset()), client.hear)
+    submitted.set()
+    for client in clients:
+        assert client.ended.wait(10)
+        assert (client.pieces[-1].reason, "out of memory" in client.pieces[-1].problem) == ("error", True)
+    assert batcher.load == (0, 0)
 
 
 @pytest.mark.parametrize("stops", [(), ("END",), ("NDX", "END")])

@@ -113,7 +113,9 @@ class Strange(BaseHTTPRequestHandler):
             return
         piece = {"choices": [{"text": "a", "finish_reason": None, "token_ids": [1], "logprobs": {"token_logprobs": [-1.0]}}]}
         bare = {"choices": [{"text": "a", "finish_reason": None, "logprobs": None}]}
-        events = {1: [piece], 2: [bare], 3: [{"error": {"message": "engine died"}}]}[kind]
+        events = {1: [piece], 2: [bare], 3: [{"error": {"message": "engine died"}}], 4: [{"error": "no memory"}], 5: [{"choices": ["a"]}]}[
+            kind
+        ]
         self._send("".join(f"data: {json.dumps(one)}\n\n" for one in events).encode(), "text/event-stream")
 
     def _send(self, body: bytes, kind: str) -> None:
@@ -151,7 +153,15 @@ def ask(upstream: Upstream, kind: int) -> Piece:
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"), [(0, "status 500"), (1, "the answer broke off"), (2, "sends no token_ids with log-probabilities"), (3, "engine died")]
+    ("kind", "said"),
+    [
+        (0, "status 500"),
+        (1, "the answer broke off"),
+        (2, "sends no token_ids with log-probabilities"),
+        (3, "engine died"),
+        (4, "no memory"),
+        (5, "'str' object"),
+    ],
 )
 def test_engine_that_fails_ends_the_answer_with_one_line_and_is_asked_again(strange: str, kind: int, said: str) -> None:
     upstream = Upstream(strange, lambda ids: "x" * len(ids), most=2)
