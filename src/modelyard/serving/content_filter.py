@@ -9,6 +9,7 @@ data stage makes (:mod:`modelyard.formats.abuse`) with one for all. Left out: la
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -19,8 +20,13 @@ WINDOW = 8
 """Words that are judged, and then sent, together."""
 CONTEXT = STEP * max(SIZES)
 """Words said before that they are judged with: the abuse model's longest passage."""
-_WORDS = re.compile(r"\S+\s+")
-"""Whole words: behind each of them stands the space that ends it."""
+LONGEST = 96
+"""Characters after which fewer words, or a part of one, go as well: base64 and Chinese have no spaces."""
+LONGEST_CONTEXT = 10 * CONTEXT
+"""Characters of the context."""
+_ENDS = re.compile(r"(?<=\S)\s+")
+"""The space that ends a word. Looked for by itself because ``\S+\s+`` is tried from every character of a text without spaces."""
+_LATIN = string.ascii_letters + string.digits
 
 
 class TextJudge(Protocol):
@@ -77,14 +83,32 @@ class Held:
         if self.filter is None:
             return text, None
         self._waiting += text
-        words = list(_WORDS.finditer(self._waiting))
-        if not last and len(words) < WINDOW:
+        ends = _ends(self._waiting)
+        if not last and len(ends) < WINDOW and len(self._waiting) < LONGEST:
             return "", None
-        end = len(self._waiting) if last else words[-1].end()
+        end = len(self._waiting) if last else ends[-1] if ends else _whole(self._waiting)
         window, self._waiting = self._waiting[:end], self._waiting[end:]
         judged = self._context + window
         if category := self.filter.category(judged):
             return "", category
-        spoken = list(_WORDS.finditer(judged))
-        self._context = judged[spoken[-CONTEXT].start() :] if len(spoken) > CONTEXT else judged
+        self._context = _recent(judged)
         return window, None
+
+
+def _ends(text: str) -> list[int]:
+    """Where each whole word of a text ends, its space included."""
+    return [found.end() for found in _ENDS.finditer(text)]
+
+
+def _whole(text: str) -> int:
+    """How much of a text without spaces goes: half a Latin word beside other characters may look like another word."""
+    return len(text.rstrip(_LATIN)) or len(text)
+
+
+def _recent(text: str) -> str:
+    """The last words of a text that the next window is judged with; where they are too long, the last characters, from a word on if one begins."""
+    ends = _ends(text)
+    start = ends[-CONTEXT - 1] if len(ends) > CONTEXT else 0
+    if (least := len(text) - LONGEST_CONTEXT) > start:
+        start = next((end for end in ends if least <= end < least + LONGEST), least)
+    return text[start:]

@@ -15,7 +15,7 @@ from modelyard.execution import ExecutionConfig
 from modelyard.formats.abuse import AbuseModel, codes, singles
 from modelyard.model.asked import Decoding
 from modelyard.model.subject import Subject
-from modelyard.serving.content_filter import ContentFilter, Held
+from modelyard.serving.content_filter import LONGEST, LONGEST_CONTEXT, ContentFilter, Held
 from tests.unit import small_model
 from tests.unit.serving.running import Server
 from tests.worlds.imported import TEMPLATE
@@ -81,6 +81,30 @@ def test_harm_that_only_shows_with_what_was_said_before_is_held() -> None:
     held = Held(Together(flagging(harm="x"), 0.5))
     assert held.take("how to make a thing of this kind now ", last=False)[1] is None
     assert held.take("you need what is called a small bomb here ", last=False) == ("", "harm")
+
+
+@pytest.mark.parametrize("flagged", [None, 700, 1999])
+def test_text_without_spaces_leaves_as_it_comes_and_is_judged_with_a_bounded_past(flagged: int | None) -> None:
+    characters = ["\N{CJK UNIFIED IDEOGRAPH-6587}"] * 2000
+    if flagged is not None:
+        characters[flagged] = "vile"
+    watched, sent, text = Watched(flagging(harm="vile")), "", "".join(characters)
+    held, category = Held(watched), None
+    for place, character in enumerate(text, 1):
+        out, category = held.take(character, last=place == len(text))
+        sent += out
+        if category:
+            break
+        assert place - len(sent) < LONGEST
+    assert max(map(len, watched.passed)) <= LONGEST + LONGEST_CONTEXT
+    assert (category, sent == text) == (("harm", False) if flagged is not None else (None, True))
+    assert "v" not in sent
+
+
+def test_one_word_without_an_end_leaves_too() -> None:
+    held = Held(Watched(flagging(harm="vile")))
+    sent = [held.take("Q29w", last=False)[0] for _ in range(100)]
+    assert [len(out) for out in sent if out] == [LONGEST] * (400 // LONGEST)
 
 
 @pytest.fixture(scope="module")
