@@ -127,7 +127,7 @@ class Book:
                 Answered(
                     receipt=entry.receipt,
                     said_at=time.time(),
-                    user=entry.user,
+                    user=storable(entry.user),
                     model=entry.model,
                     weights=entry.weights,
                     prompt=json.dumps(plain(entry.prompt), ensure_ascii=False),
@@ -143,6 +143,7 @@ class Book:
         Raises:
             UnknownAnswerError: there is no such answer, its time is over, or it is another user's.
         """
+        receipt, user = storable(receipt), storable(user)
         with self.session() as session:
             self._forget(session)
             answer = session.get(Answered, receipt)
@@ -233,4 +234,9 @@ def _written(content: str | tuple[Part, ...]) -> Any:
 
 def clean(text: str) -> str:
     """A text without personal data."""
-    return redact(text, PII).text
+    return redact(storable(text), PII).text
+
+
+def storable(text: str) -> str:
+    """A text without NUL, which PostgreSQL cannot hold."""
+    return text.replace("\0", "")

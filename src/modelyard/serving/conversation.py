@@ -71,6 +71,10 @@ class Conversation:
             await read_images(request)
         if (held := model.content_filter) and isinstance(request, CompletionRequest) and request.return_token_ids:
             raise RefusedError(400, "return_token_ids: not served where a content filter holds texts", "invalid_request_error")
+        try:
+            model.check_tokens(request)  # before they are judged as the text that they are
+        except ValueError as error:
+            raise RefusedError(400, shortened(str(error)), "invalid_request_error") from None
         judging = time.monotonic()
         category = await asyncio.to_thread(held_for, held, model.texts(request)) if held else None
         if held:

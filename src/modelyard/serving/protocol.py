@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator,
 
 from modelyard.formats.feedback import Message, content_text, images_of, with_images
 from modelyard.formats.images import Image, cleaned, is_data_url, of_data_url
+from modelyard.serving.given import Given
 
 NOT_SERVED = {
     "tools": (None, []),
@@ -47,7 +48,7 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
-class Request(BaseModel):
+class Request(Given):
     """What both kinds of request have in common."""
 
     model_config = ConfigDict(extra="allow")
@@ -144,7 +145,7 @@ class CompletionRequest(Request):
     """Text, or the token ids that it becomes."""
     max_tokens: int | None = Field(16, ge=1)
     logprobs: Annotated[int, Field(ge=0, le=1)] | None = None
-    stop_token_ids: list[Annotated[int, Field(ge=0)]] = []
+    stop_token_ids: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
     """Tokens that end the answer, beside those of the model."""
     ignore_eos: bool = False
     """Whether the model's own tokens do not end the answer: ``stop_token_ids`` alone do."""
@@ -152,7 +153,7 @@ class CompletionRequest(Request):
     """Whether the answer, or each piece of a stream, says its tokens."""
 
 
-class FeedbackRequest(BaseModel):
+class FeedbackRequest(Given):
     """``POST /v1/feedback``: what a user says of an answer, by its id."""
 
     model_config = ConfigDict(extra="forbid")
@@ -166,7 +167,7 @@ class FeedbackRequest(BaseModel):
     consent: bool | None = None
 
 
-class ModerationRequest(BaseModel):
+class ModerationRequest(Given):
     """``POST /v1/moderations``."""
 
     input: str | Annotated[list[str], Field(min_length=1)]

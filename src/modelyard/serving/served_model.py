@@ -114,20 +114,25 @@ class ServedModel:
                 model reads text only.
             FullError, ClosedError: as :meth:`Batcher.submit`.
         """
+        self.check_tokens(request)
         gallery = self._gallery(request)
         prompt, stops, ends = self._prompt(request, gallery)
         room = self.context - len(prompt)
         wanted = request.longest or max(room, SHORTEST)
         if wanted > room:
             raise ValueError(f"{len(prompt)} prompt tokens and {wanted} new ones exceed the context of {self.context}")
-        size = self.encoder.vocabulary
-        if strange := next((token for token in prompt if token >= size), None):
-            raise ValueError(f"prompt: token {strange} is none of the model's")
         stops = (*(request.stop or ()), *stops)
         if gallery and isinstance(request, ChatRequest):
             prompt = gallery.numbered(prompt, images_of(tuple(request.messages)))
         asked = Asked(prompt, wanted, request.temperature, request.top_p, request.drawn_by, stops, frozenset(ends), gallery)
         return Submitted(self.batcher.submit(asked, tell), len(prompt))
+
+    def check_tokens(self, request: ChatRequest | CompletionRequest) -> None:
+        """Raise ValueError for a prompt of tokens that are not all the model's, of which :meth:`texts` can make no text."""
+        if isinstance(request, CompletionRequest) and not isinstance(request.prompt, str):
+            size = self.encoder.vocabulary
+            if strange := next((token for token in request.prompt if token >= size), None):
+                raise ValueError(f"prompt: token {strange} is none of the model's")
 
     def said(self, answer: UnderWay, start: int = 0, stop: int | None = None) -> Said:
         """The answer's tokens from ``start`` to ``stop``, each as it reads alone, with their log-probabilities."""
