@@ -8,7 +8,6 @@ from typing import Any
 
 from pydantic import BaseModel, model_validator
 
-
 _HALF = re.compile("[\ud800-\udfff]")
 
 

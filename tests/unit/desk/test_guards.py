@@ -95,6 +95,20 @@ def test_pages_are_for_their_roles_and_say_nothing_to_strangers(database: Databa
     assert Person(app).get("/static/../app.py").status_code == 404
 
 
+def test_numbers_that_no_database_could_look_for_are_pages_that_are_not_there(database: Database) -> None:
+    people(database, "lea")
+    people(database, "ada", role="admin")
+    app = desk(database)
+    lea, ada = Person(app, "lea"), Person(app, "ada")
+    for path in ("/items/{}", "/batches/{}", "/chats/{}", "/findings/{}"):
+        for number in (10**30, 2**31, -(10**30)):
+            assert lea.get(path.format(number)).status_code == 404
+    for path in ("/accounts/{}", "/batches/{}"):
+        assert ada.post(path.format(10**30), action="open").status_code == 404
+    assert ada.get(f"/audit?before={10**30}").status_code == 400
+    assert ada.get("/audit?before=5").status_code == 200
+
+
 def test_headers_let_no_script_of_others_run_and_names_are_shown_as_text(database: Database) -> None:
     people(database, "<script>alert(1)</script>\N{EURO SIGN}", role="admin")
     ann = Person(desk(database), "<script>alert(1)</script>\N{EURO SIGN}")

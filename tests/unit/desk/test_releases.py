@@ -70,6 +70,7 @@ def test_blocked_decision_is_nobodys_to_sign_and_others_do_not_see_releases(rex:
     for path in ("/releases", f"/releases/{blocked.version}", f"/releases/{blocked.version}/card"):
         assert lea.get(path).status_code == 403
     for version in ("0" * 16, "..", "x%2F..%2F.."):
+        assert version == ".." or rex.post(f"/releases/{version}/settle").status_code == 404
         assert rex.get(f"/releases/{version}").status_code in (404, 200 if version == ".." else 404)
 
 

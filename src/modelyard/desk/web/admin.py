@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from modelyard.desk import accounts, audit
 from modelyard.desk.sessions import Actor
 from modelyard.desk.tables import Account, Batch
-from modelyard.desk.web.desk import Asked, Desk, RefusedError, TheDesk, asking, chosen, posted, see
+from modelyard.desk.web.desk import Asked, Desk, RefusedError, RowId, TheDesk, asking, chosen, posted, see
 
 router = APIRouter()
 Admin = Annotated[Actor, Depends(asking("admin"))]
@@ -46,7 +46,7 @@ def new_account(desk: TheDesk, asked: FromAdmin) -> Response:
 
 
 @router.post("/accounts/{number}")
-def change_account(number: int, desk: TheDesk, asked: FromAdmin) -> Response:
+def change_account(number: RowId, desk: TheDesk, asked: FromAdmin) -> Response:
     """Close, open, admit, set roles or password of, or remove an account."""
     action, by = asked.form.get("action", ""), asked.actor.pseudonym
     try:
@@ -68,7 +68,7 @@ def change_account(number: int, desk: TheDesk, asked: FromAdmin) -> Response:
 
 
 @router.post("/batches/{number}")
-def change_batch(number: int, desk: TheDesk, asked: FromAdmin) -> Response:
+def change_batch(number: RowId, desk: TheDesk, asked: FromAdmin) -> Response:
     """Open or close a batch for labelers."""
     state = chosen(asked.form, "action", ("open", "close"))
     with desk.database.write() as session:
@@ -81,7 +81,7 @@ def change_batch(number: int, desk: TheDesk, asked: FromAdmin) -> Response:
 
 
 @router.get("/audit")
-def log(desk: TheDesk, actor: Admin, before: int | None = None) -> Response:
+def log(desk: TheDesk, actor: Admin, before: RowId | None = None) -> Response:
     """What was done, the newest first."""
     with desk.database.read() as session:
         rows = audit.entries(session, before=before)

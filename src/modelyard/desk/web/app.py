@@ -22,6 +22,7 @@ from modelyard.desk.web import admin, home, labeling, quality, red_team, releasi
 from modelyard.desk.web.desk import LOOPBACK, Desk, RefusedError, SignInError, see
 
 STATIC = Path(__file__).parent / "static"
+NO_PAGE = "There is no such page."
 MOST_BYTES = 4 << 20
 """Largest form."""
 POLICY = (
@@ -56,12 +57,16 @@ def application(database: Database, config: DeskConfig, releases: Releases | Non
         return response
 
     def refused(request: Request, error: Exception) -> Response:
-        status, said = (error.status, error.said) if isinstance(error, RefusedError) else (400, "That cannot be read.")
+        status, said = 400, "That cannot be read."
+        if isinstance(error, RefusedError):
+            status, said = error.status, error.said
+        elif isinstance(error, RequestValidationError) and error.errors()[0]["loc"][0] == "path":
+            status, said = 404, NO_PAGE
         return desk.show("refused.html", desk.actor(request), status, said=said)
 
     app.add_exception_handler(RefusedError, refused)
     app.add_exception_handler(RequestValidationError, refused)
-    app.add_exception_handler(404, lambda request, _: refused(request, RefusedError(404, "There is no such page.")))
+    app.add_exception_handler(404, lambda request, _: refused(request, RefusedError(404, NO_PAGE)))
     app.add_exception_handler(SignInError, lambda *_: refused_by_proxy() if config.proxy_header else see("/sign-in"))
     return app
 

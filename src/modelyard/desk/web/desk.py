@@ -16,6 +16,7 @@ from jinja2 import FileSystemLoader, StrictUndefined, Template
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
+from pydantic import Field
 from starlette.datastructures import FormData
 
 from modelyard.desk import accounts, sessions
@@ -112,6 +113,8 @@ def desk_of(request: Request) -> Desk:
 
 
 TheDesk = Annotated[Desk, Depends(desk_of)]
+RowId = Annotated[int, Field(ge=0, lt=2**31)]
+"""A number of a row in an address: a greater one is none that either database could even look for."""
 
 
 def asking(*roles: str) -> Callable[[Request], Actor]:

@@ -15,7 +15,7 @@ from modelyard.complaint import first_error
 from modelyard.desk.red_team.findings import report_item
 from modelyard.desk.sessions import Actor
 from modelyard.desk.tables import Account, Assignment, Batch, Item
-from modelyard.desk.web.desk import Asked, Desk, RefusedError, TheDesk, asking, chosen, number, posted, see
+from modelyard.desk.web.desk import Asked, Desk, RefusedError, RowId, TheDesk, asking, chosen, number, posted, see
 from modelyard.desk.web.shown import clock
 from modelyard.desk.work import assignment as work
 from modelyard.desk.work.answers import FLAGS, LARGEST_RATING, RANKED, AnswerError, Ranking, Writing, read
@@ -26,7 +26,7 @@ FromLabeler = Annotated[Asked, Depends(posted("labeler"))]
 
 
 @router.get("/batches/{number}")
-def next_item(number: int, desk: TheDesk, actor: Labeler) -> Response:
+def next_item(number: RowId, desk: TheDesk, actor: Labeler) -> Response:
     """Go to the open item of a batch, or take a new one."""
     if not actor.consented:
         return see("/me")
@@ -46,14 +46,14 @@ def next_item(number: int, desk: TheDesk, actor: Labeler) -> Response:
 
 
 @router.get("/items/{number}")
-def item(number: int, desk: TheDesk, actor: Labeler) -> Response:
+def item(number: RowId, desk: TheDesk, actor: Labeler) -> Response:
     """The item, as far as it was worked on."""
     with desk.database.read() as session:
         return _page(desk, session, actor, own(session, number, actor), "")
 
 
 @router.post("/items/{number}/save")
-def save(number: int, desk: TheDesk, asked: FromLabeler) -> Response:
+def save(number: RowId, desk: TheDesk, asked: FromLabeler) -> Response:
     """Keep what was said so far, and say when."""
     with desk.database.write() as session:
         mine = own(session, number, asked.actor)
@@ -65,7 +65,7 @@ def save(number: int, desk: TheDesk, asked: FromLabeler) -> Response:
 
 
 @router.post("/items/{number}")
-def send(number: int, desk: TheDesk, asked: FromLabeler) -> Response:
+def send(number: RowId, desk: TheDesk, asked: FromLabeler) -> Response:
     """Send, skip or report the item and go to the next."""
     action, actor, problem = chosen(asked.form, "action", ("submit", "skip", "report")), asked.actor, ""
     with desk.database.write() as session:

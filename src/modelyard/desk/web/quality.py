@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Response
 from modelyard.desk import audit
 from modelyard.desk.sessions import Actor
 from modelyard.desk.tables import Assignment, Batch, Item
-from modelyard.desk.web.desk import Asked, RefusedError, TheDesk, asking, number, posted, see
+from modelyard.desk.web.desk import Asked, RefusedError, RowId, TheDesk, asking, number, posted, see
 from modelyard.desk.work import quality
 from modelyard.desk.work.agreement import agreement, ranked
 from modelyard.desk.work.answers import LARGEST_RATING, Writing
@@ -54,7 +54,7 @@ def demonstrations(desk: TheDesk, actor: Annotated[Actor, Depends(asking("expert
 
 
 @router.post("/quality/demonstrations/{place}")
-def grade(place: int, desk: TheDesk, asked: Annotated[Asked, Depends(posted("expert"))]) -> Response:
+def grade(place: RowId, desk: TheDesk, asked: Annotated[Asked, Depends(posted("expert"))]) -> Response:
     """Grade a demonstration from 1 to 7."""
     mark = number(asked.form, "grade")
     if mark not in range(1, LARGEST_RATING + 1):

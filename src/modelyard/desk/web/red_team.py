@@ -16,7 +16,7 @@ from modelyard.desk.red_team.families import CATEGORIES, FAMILIES, SEVERITIES
 from modelyard.desk.red_team.findings import FindingError, Marked
 from modelyard.desk.sessions import Actor
 from modelyard.desk.tables import Account, Chat, Finding, Item
-from modelyard.desk.web.desk import Asked, Desk, RefusedError, TheDesk, asking, chosen, number, posted, see
+from modelyard.desk.web.desk import Asked, Desk, RefusedError, RowId, TheDesk, asking, chosen, number, posted, see
 
 router = APIRouter()
 Attacker = Annotated[Actor, Depends(asking("labeler", "expert"))]
@@ -57,14 +57,14 @@ def begin(desk: TheDesk, asked: FromAttacker) -> Response:
 
 
 @router.get("/chats/{place}")
-def chat(place: int, desk: TheDesk, actor: Attacker) -> Response:
+def chat(place: RowId, desk: TheDesk, actor: Attacker) -> Response:
     """A conversation."""
     with desk.database.read() as session:
         return desk.show("chat.html", actor, chat=_own(session, place, actor), problem="", **WORDS)
 
 
 @router.post("/chats/{place}/say")
-def say(place: int, desk: TheDesk, asked: FromAttacker) -> Response:
+def say(place: RowId, desk: TheDesk, asked: FromAttacker) -> Response:
     """Say something to the target; the page's conversation with its answer."""
     said, problem = asked.form.get("said", "").strip()[:LONGEST_MESSAGE], ""
     with desk.database.read() as session:
@@ -83,7 +83,7 @@ def say(place: int, desk: TheDesk, asked: FromAttacker) -> Response:
 
 
 @router.post("/chats/{place}")
-def mark(place: int, desk: TheDesk, asked: FromAttacker) -> Response:
+def mark(place: RowId, desk: TheDesk, asked: FromAttacker) -> Response:
     """Report an answer of the conversation."""
     form, upto = asked.form, int(number(asked.form, "upto"))
     try:
@@ -102,14 +102,14 @@ def mark(place: int, desk: TheDesk, asked: FromAttacker) -> Response:
 
 
 @router.get("/findings/{place}")
-def finding(place: int, desk: TheDesk, actor: Attacker) -> Response:
+def finding(place: RowId, desk: TheDesk, actor: Attacker) -> Response:
     """A finding, and for an expert what to decide about it."""
     with desk.database.read() as session:
         return _finding(desk, session, place, actor, "")
 
 
 @router.post("/findings/{place}")
-def decide(place: int, desk: TheDesk, asked: FromExpert) -> Response:
+def decide(place: RowId, desk: TheDesk, asked: FromExpert) -> Response:
     """Confirm or dismiss a finding."""
     action, form, problem = chosen(asked.form, "action", ("confirm", "dismiss")), asked.form, ""
     try:

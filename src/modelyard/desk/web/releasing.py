@@ -65,9 +65,11 @@ def sign(version: str, desk: TheDesk, asked: FromReleaser) -> Response:
 @router.post("/releases/{version}/settle")
 def settled(version: str, desk: TheDesk, asked: FromReleaser) -> Response:
     """Close the findings that the candidate withstood where its safety gate passed, and open those again that it fell to."""
-    found = _releases(desk).candidate(version)
+    try:
+        found, records = _releases(desk).candidate(version), _releases(desk).records(version, NAME)
+    except ValueError as error:
+        raise RefusedError(404, complaint(error)) from None
     passed = any(gate.name == "safety" and gate.verdict == "PROMOTE" for gate in found.decision.gates)
-    records = _releases(desk).records(version, NAME)
     with desk.database.write() as session:
         settle(session, asked.actor.pseudonym, judged(session, records), f"decision/{version}", passed)
     return see(f"/releases/{version}")
