@@ -88,7 +88,7 @@ def serve(
     """
     from contextlib import ExitStack
 
-    from modelyard.adapters.mlflow.model_source import local_directory, registered_source, registered_version
+    from modelyard.adapters.mlflow.model_source import local_directory
     from modelyard.adapters.mlflow.server import tracking_uri
     from modelyard.adapters.mlflow.traces import Traces
     from modelyard.commands.evaluate import CACHE
@@ -113,7 +113,8 @@ def serve(
         def held(spec: str, judged: bool) -> ContentFilter | None:
             return filter_of(spec, classifier, threshold, threads) if judged else None
 
-        def loaded(directory: Path, spec: str, called: str, judged: bool, version: str = "") -> ServedModel:
+        def loaded(directory: Path, spec: str, called: str, judged: bool) -> ServedModel:
+            version = spec.rpartition("/")[2] if spec.startswith("models:/") else ""
             if engine != "own":
                 return elsewhere(called, directory, engine, rows + waiting, held(spec, judged), version)
             subject = Subject.open(called, directory, ExecutionConfig(threads=threads), micro_batch=rows)
@@ -122,15 +123,12 @@ def serve(
         def opened(spec: str, called: str, judged: bool) -> Current:
             """A model, with what holds its texts where it is ``judged`` by itself; its alias is followed where it has one."""
 
-            def load() -> ServedModel:
-                directory = local_directory(spec, CACHE / "models")
-                version = registered_version(spec) if spec.startswith("models:/") else ""
-                return loaded(directory, spec, called, judged, version)
+            def load(version: str) -> ServedModel:
+                return loaded(local_directory(version, CACHE / "models"), version, called, judged)
 
-            followed = follow > 0 and spec.startswith("models:/") and "@" in spec
-            source = registered_source(spec) if followed else ""
-            current = Current(called, load(), source)
-            if followed:
+            version = named(spec)
+            current = Current(called, load(version), version)
+            if follow > 0 and spec.startswith("models:/") and "@" in spec:
                 ended.callback(Follower(current, partial(named, spec), load, follow, say).close)
             return current
 
@@ -238,11 +236,14 @@ def abuse_filter(directory: Path, threshold: float | None) -> ContentFilter:
 
 
 def named(model: str) -> str:
-    """What the alias names now. Raises NothingReleasedError where it names nothing."""
-    from modelyard.adapters.mlflow.model_source import NoVersionError, registered_source
+    """The version that an alias names now, by its number: weights, number and content filter of a model are those of one answer of the registry.
+    A directory as it is. Raises NothingReleasedError where an alias names nothing."""
+    from modelyard.adapters.mlflow.model_source import NoVersionError, registered_version
     from modelyard.serving.current import NothingReleasedError
 
+    if not model.startswith("models:/"):
+        return model
     try:
-        return registered_source(model)
+        return registered_version(model)
     except NoVersionError as error:
         raise NothingReleasedError(str(error)) from None

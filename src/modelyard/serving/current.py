@@ -45,11 +45,11 @@ class Follower(Lookout):
         self,
         current: Current,
         named: Callable[[], str],
-        load: Callable[[], ServedModel],
+        load: Callable[[str], ServedModel],
         seconds: float,
         say: Callable[[str], None],
     ) -> None:
-        """``named``: what the alias names, or NothingReleasedError; ``load``: the model that it names."""
+        """``named``: the version that the alias names, or NothingReleasedError; ``load``: the model of such a version."""
         self.current, self.named, self.load = current, named, load
         super().__init__(f"{current.name}: not followed", seconds, say)
 
@@ -64,6 +64,6 @@ class Follower(Lookout):
             return
         if source == self.current.source:
             return
-        model = self.load()
+        model = self.load(source)
         self.current.swap(model, source)
         self.say(f"{self.current.name}: {model.fingerprint} answers now")

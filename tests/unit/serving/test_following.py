@@ -11,6 +11,9 @@ import openai
 import pytest
 from mlflow import MlflowClient
 
+from modelyard.adapters.mlflow import model_source
+from modelyard.commands import serve
+from modelyard.commands.app import main
 from modelyard.execution import ExecutionConfig
 from modelyard.model.asked import Decoding
 from modelyard.model.subject import Subject
@@ -20,6 +23,34 @@ pytestmark = pytest.mark.integration
 
 SAID = "Which of these is red?"
 GREEDY = Decoding(max_new_tokens=24, temperature=0.0, samples=1, seed=0)
+
+
+def test_alias_that_moves_during_the_download_leaves_weights_number_and_filter_of_one_version(
+    models: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    registry = MlflowClient(uri)
+    registry.create_registered_model("m")
+    for model in models:
+        registry.create_model_version("m", str(model))
+    registry.set_registered_model_alias("m", "production", "1")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.chdir(tmp_path)
+    download, judged, served = model_source.local_directory, [], []
+
+    def moved(location: str, into: Path) -> Path:
+        found = download(location, into)
+        registry.set_registered_model_alias("m", "production", "2")
+        return found
+
+    monkeypatch.setattr(model_source, "local_directory", moved)
+    monkeypatch.setattr(serve, "filter_of", lambda model, *_: judged.append(model))
+    monkeypatch.setattr("modelyard.serving.server.run", lambda serving, *_: served.append(serving.current))
+    assert main(["serve", "models:/m@production", "--threads", "1", "--book", "none", "--follow", "600"]) == 0
+    (current,) = served
+    current.close()
+    first = Subject.open("x", models[0], ExecutionConfig(threads=1), 1)
+    assert (current.model.weights, current.model.version, judged, current.source) == (first.weights, "1", ["models:/m/1"], "models:/m/1")
 
 
 def test_alias_that_moves_under_load_loses_no_request_and_one_that_goes_serves_nobody(

@@ -57,8 +57,9 @@ def registered_source(uri: str) -> str:
 
 
 def registered_version(uri: str) -> str:
-    """Number of the version that ``models:/name@alias`` or ``models:/name/3`` names now. Raises as :func:`registered_source`."""
-    return str(_version(uri).version)
+    """The version that ``models:/name@alias`` names now, as ``models:/name/3``, which does not move. Raises as :func:`registered_source`."""
+    found = _version(uri)
+    return f"models:/{found.name}/{found.version}"
 
 
 def registered_tags(uri: str) -> dict[str, str]:
