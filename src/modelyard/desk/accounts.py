@@ -114,7 +114,12 @@ def remove(session: Session, by: str, account: Account) -> Removed:
 
 def named(name: str) -> sql.Select[tuple[Account]]:
     """The query for the account of that name."""
-    return sql.select(Account).where(Account.name == name.strip(" "))
+    return sql.select(Account).where(Account.name == meant(name))
+
+
+def meant(name: str) -> str:
+    """The name that somebody who types ``name`` means."""
+    return name.strip(" ")
 
 
 def find(session: Session, name: str) -> Account:

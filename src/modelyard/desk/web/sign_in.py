@@ -33,7 +33,7 @@ async def sign_in(desk: TheDesk, request: Request) -> Response:
     before = request.cookies.get(BEFORE, "")
     if desk.config.proxy_header or not before or not secrets.compare_digest(before.encode(), given.get("before", "").encode()):
         raise RefusedError(403, "This form is no longer valid; load the page again.")
-    name, password = given.get("name", ""), given.get("password", "")
+    name, password = accounts.meant(given.get("name", "")), given.get("password", "")
     address = request.client.host if request.client else ""
     desk.limit(desk.config.sign_ins_per_minute, "sign-in", name)
     desk.limit(desk.config.sign_ins_per_minute * 5, "sign-in from", address)
