@@ -71,6 +71,8 @@ class Conversation:
             await read_images(request)
         if (held := model.content_filter) and isinstance(request, CompletionRequest) and request.return_token_ids:
             raise RefusedError(400, "return_token_ids: not served where a content filter holds texts", "invalid_request_error")
+        if held and request.stream and wants_logprobs(request):  # a token's text may leave in two windows, or wait for its other half
+            raise RefusedError(400, "logprobs: not streamed where a content filter holds texts", "invalid_request_error")
         try:
             model.check_tokens(request)  # before they are judged as the text that they are
         except ValueError as error:
@@ -178,7 +180,7 @@ class Conversation:
             case "cancelled" | None:
                 return Response(status_code=499)
             case finish:
-                told = self._wants_logprobs() and finish != "content_filter"
+                told = wants_logprobs(self.request) and finish != "content_filter"
                 answer = self.submitted.answer
                 said = self.model.said(answer) if told else None
                 ids = answer.tokens if self._wants_ids() else None
@@ -188,12 +190,13 @@ class Conversation:
         """Server-sent events, as they come."""
         if self.kind is CHAT:
             yield event(self.replies.piece("", first=True))
-        sent, with_tokens = 0, self._wants_ids()
+        sent, with_tokens, with_logprobs = 0, self._wants_ids(), wants_logprobs(self.request)
         async for piece in self.passed(client):
-            if with_tokens and piece.tokens > sent:
+            if (with_tokens or with_logprobs) and piece.tokens > sent:
                 answer = self.submitted.answer
-                said = self.model.said(answer, sent, piece.tokens) if self._wants_logprobs() else None
-                yield event(self.replies.piece(piece.text, ids=answer.tokens[sent : piece.tokens], said=said))
+                said = self.model.said(answer, sent, piece.tokens) if with_logprobs else None
+                ids = answer.tokens[sent : piece.tokens] if with_tokens else None
+                yield event(self.replies.piece(piece.text, ids=ids, said=said))
                 sent = piece.tokens
             elif piece.text:
                 yield event(self.replies.piece(piece.text))
@@ -256,14 +259,16 @@ class Conversation:
         """What was asked, tokens as the text that they are."""
         return tuple(self.request.messages) if isinstance(self.request, ChatRequest) else self.model.texts(self.request)[0]
 
-    def _wants_logprobs(self) -> bool:
-        return self.request.logprobs if isinstance(self.request, ChatRequest) else self.request.logprobs is not None
-
     def _wants_ids(self) -> bool:
         return isinstance(self.request, CompletionRequest) and self.request.return_token_ids
 
     def _usage(self, piece: Piece) -> dict[str, int]:
         return usage(self.submitted.prompt_tokens, piece.tokens)
+
+
+def wants_logprobs(request: ChatRequest | CompletionRequest) -> bool:
+    """Whether the log-probability of each token was asked for."""
+    return request.logprobs if isinstance(request, ChatRequest) else request.logprobs is not None
 
 
 async def read_images(request: ChatRequest) -> None:

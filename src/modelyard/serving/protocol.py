@@ -226,7 +226,7 @@ class Replies:
         """A piece of it; ``first`` names the role, ``ids`` are its tokens and ``said`` their log-probabilities, where they were asked for."""
         if self.kind is CHAT:
             delta = {**({"role": "assistant"} if first else {}), **({"content": text} if text is not None else {})}
-            choice: dict[str, Any] = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
+            choice: dict[str, Any] = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": self._logprobs(said)}
         else:
             choice = {"index": 0, "text": text or "", "finish_reason": finish, "logprobs": self._logprobs(said)}
             choice |= {} if ids is None else {"token_ids": list(ids)}

@@ -36,6 +36,7 @@ def served(models: list[Path]) -> Iterator[tuple[TestClient, Book]]:
         ("completions", r'{"model": "m", "prompt": "\udfff"}', "prompt: holds half"),
         ("completions", r'{"model": "\ud800", "prompt": "a"}', "model: holds half"),
         ("completions", r'{"model": "m", "prompt": "a", "metadata": {"\ud800": 1}}', "metadata: holds half"),
+        ("completions", '{"model": "m", "prompt": "a", "logprobs": 0, "stream": true}', "logprobs: not streamed where a content filter"),
         ("feedback", r'{"id": "\ud800"}', "id: holds half"),
         ("feedback", r'{"id": "a", "\ud800": 1}', "the name of a field holds half"),
         ("moderations", r'{"input": ["a", "\ud800"]}', "input: holds half"),

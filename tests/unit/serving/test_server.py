@@ -64,6 +64,19 @@ def test_chat_whole_and_streamed_are_what_the_model_says_and_name_it(server: Ser
     assert len(chunks) > 4
 
 
+def test_stream_says_the_log_probabilities_that_a_whole_answer_says(server: Server) -> None:
+    given = {"model": "hf", "messages": SAID, "max_tokens": 24, "temperature": 0, "logprobs": True}
+    whole = server.client.chat.completions.create(**given).choices[0].logprobs.content
+    chunks = [chunk.choices[0] for chunk in server.client.chat.completions.create(**given, stream=True)]
+    told = [token for chunk in chunks if chunk.logprobs for token in chunk.logprobs.content]
+    assert [token.token for token in told] == [token.token for token in whole]
+    assert [token.logprob for token in told] == pytest.approx([token.logprob for token in whole], abs=1e-4)
+    given = {"model": "hf", "prompt": "the king", "max_tokens": 8, "temperature": 0, "logprobs": 1}
+    texts = [chunk.choices[0] for chunk in server.client.completions.create(**given, stream=True)]
+    streamed = [value for chunk in texts if chunk.logprobs for value in chunk.logprobs.token_logprobs]
+    assert streamed == pytest.approx(server.client.completions.create(**given).choices[0].logprobs.token_logprobs, abs=1e-4)
+
+
 def test_many_at_once_with_seeds_of_their_own_get_what_each_gets_alone(server: Server, subject: Subject) -> None:
     def drawn(seed: int) -> str:
         return (
