@@ -27,8 +27,6 @@ from tasks.stage import Name, On, Stage
 from tasks.stage_memory import base_model, peak_bytes
 from tasks.stages import METRICS, RELEASED, STAGES
 
-RANKS_TIMEOUT_SECONDS = 7 * 24 * 3600
-DRIVER_TIMEOUT_SECONDS = 3600
 DECISION: Name = "decision"
 """Decided anew by every run that has results."""
 
@@ -145,14 +143,10 @@ def stages_of(config: LineConfig) -> dict[Name, Stage]:
 
 
 def _task(planned: Planned) -> Any:
-    """The stage as a Prefect task of its name."""
+    """The stage as a Prefect task of its name. Without a time limit: how long one takes follows from its data, a build of another run is waited
+    for, and ranks that hang are the watchdog's."""
     stage = planned.stage
-    return _stage_task.with_options(
-        name=stage.name,
-        task_run_name=stage.name,
-        retries=stage.retries,
-        timeout_seconds=DRIVER_TIMEOUT_SECONDS if stage.on is On.DRIVER else RANKS_TIMEOUT_SECONDS,
-    )
+    return _stage_task.with_options(name=stage.name, task_run_name=stage.name, retries=stage.retries)
 
 
 def spec_of(planned: Planned, place: Place) -> Spec:

@@ -18,7 +18,7 @@ from modelyard.posttrain.policy.config import OnPolicyConfig
 from modelyard.posttrain.projector import ProjectorConfig
 from modelyard.posttrain.sft import SFTConfig
 from tasks import build
-from tasks.line import stages_of
+from tasks.line import Planned, _task, stages_of
 from tasks.stage import Name, On, Stage, reads
 from tasks.stages import RELEASED, SECOND, STAGES, check
 
@@ -36,6 +36,13 @@ def test_stage_runs_what_takes_its_config(stage: Stage) -> None:
         else ["config", "inputs", "out", "checkpoints", "execution", "report"]
     )
     assert parameters[: len(wanted)] == wanted
+
+
+def test_no_stage_is_ended_for_the_time_that_its_data_takes_or_another_run_needs() -> None:
+    """Prefect starts a task that it ends from the beginning, so one that takes longer than its limit could never be built."""
+    for stage in STAGES:
+        task = _task(Planned(stage, stage.config.model_construct(), {}))
+        assert (task.name, task.timeout_seconds) == (stage.name, None)
 
 
 UNLABELLED = ("harm_labels", "harm_features", "content_classifier")
