@@ -145,6 +145,28 @@ def test_storage_exclusive_create_whose_answer_was_lost_is_still_ours(faulty):
     assert between.spoiled == 1
 
 
+def kept(code: str) -> Fault:
+    """The answer of a server that takes a request for many deletions and carries none out."""
+    body = f"<DeleteResult><Error><Key>t/a</Key><Code>{code}</Code><Message>{code} it is</Message></Error></DeleteResult>".encode()
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    return Fault("answer", data=head.encode() + body, method=b"POST")
+
+
+def test_storage_deletion_that_the_server_leaves_undone_is_tried_again_or_an_error(faulty):
+    place, between = faulty
+    for name in ("a", "b"):
+        place.write(f"t/{name}", b"1")
+    between.faults += [kept("InternalError"), Fault("answer", data=error("503 Slow Down", "SlowDown"), method=b"DELETE")]
+    place.remove("t")
+    assert place.names("t") == []
+    place.write("t/a", b"1")
+    refused = Fault("answer", data=error("403 Forbidden", "AccessDenied"), method=b"DELETE")
+    between.faults += [kept("AccessDenied"), refused, kept("AccessDenied"), refused]
+    with pytest.raises(StorageRefusedError, match=rf"^{place.url}/t: access is refused \(.*AccessDenied"):
+        place.remove("t")
+    assert place.names("t") == ["a"]
+
+
 def test_storage_outage_ends_in_one_clear_line_or_is_waited_out(faulty, monkeypatch):
     place, between = faulty
     monkeypatch.setattr(outage, "PATIENCE_SECONDS", 1.5)

@@ -129,7 +129,7 @@ class Storage:
     def remove(self, key: str) -> None:
         """Delete the file or tree at ``key``; nothing there is no error."""
         with contextlib.suppress(FileNotFoundError):
-            self._try(key, local_files.remove_tree if self.is_local else lambda path: self.fs.rm(path, recursive=True))
+            self._try(key, local_files.remove_tree if self.is_local else lambda path: _delete(self.fs, path))
 
     def put(self, directory: Path, key: str) -> None:
         """Bring a finished local directory to ``key`` in place of what stands there (moved on a local store, uploaded file by file elsewhere)."""
@@ -200,6 +200,14 @@ def _create_object(fs: Any, path: str, data: bytes) -> None:
         if code_of(error) in ("PreconditionFailed", "412"):
             raise FileExistsError(path) from error
         raise
+
+
+def _delete(fs: Any, path: str) -> None:
+    """The objects at and below ``path``. s3fs says nothing of those that a server refuses to delete: each of them is asked for by itself, which tells
+    why. Raises FileNotFoundError where nothing is."""
+    fs.rm(path, recursive=True)
+    for left in fs.find(path):
+        fs.rm_file(left)
 
 
 def _upload(fs: Any, file: Path, path: str) -> None:
