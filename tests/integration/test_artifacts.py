@@ -1,9 +1,6 @@
-"""Artifacts in a store on a disk and on S3: fetched whole or in part, built once however many want them, claimed by who builds, and never half."""
+"""Artifacts in a store on a disk and on S3: fetched whole or in part, built once however many want them, and never half."""
 
 import json
-import os
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +12,6 @@ from modelyard.store import claims, outage
 from modelyard.store.artifacts import Store
 from modelyard.store.manifest import MANIFEST, Artifact, ArtifactError, Spec
 from modelyard.store.outage import StorageError
-from modelyard.store.storage import Storage
 
 pytestmark = pytest.mark.integration
 
@@ -144,77 +140,6 @@ def test_artifact_two_runs_one_builds_and_the_other_takes_it(url, tmp_path, monk
     assert len(built) == 1
     assert sorted(result.cached for result in results) == [False, True, True]
     assert len({result.artifact.finished for result in results}) == 1
-
-
-BUILDER = """
-import sys, time
-from tests.integration.test_artifacts import SPEC, Store
-def produce(out, checkpoints):
-    print("building", flush=True)
-    time.sleep(60)
-Store(sys.argv[1], sys.argv[2]).build(SPEC, produce)
-"""
-
-
-def test_claim_of_a_killed_builder_is_taken_at_once_on_the_same_machine(url, tmp_path):
-    command = [sys.executable, "-c", BUILDER, url, str(tmp_path / "one")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    builder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-    assert builder.stdout.readline() == "building\n"
-    assert Storage(url).names(f".claims/thing-{SPEC.version}") == ["00000001"]
-    builder.kill()
-    builder.wait()
-    assert not Store(url, str(tmp_path / "two")).build(SPEC, produce).cached
-    assert claims_left(Storage(url)) == []
-
-
-def foreign(beats: int) -> bytes:
-    return json.dumps({"id": "them", "host": "elsewhere", "machine": "another", "pid": 1, "started": 1.0, "beats": beats}).encode()
-
-
-def test_claim_of_another_machine_expires_only_when_it_stands_still(tmp_path, monkeypatch, caplog):
-    url = f"file://{tmp_path}/store"
-    monkeypatch.setattr(claims, "POLL_SECONDS", 0.02)
-    monkeypatch.setattr(claims, "EXPIRY_SECONDS", 0.3)
-    key = f".claims/thing-{SPEC.version}/00000004"
-    Storage(url).write(key, foreign(0))
-    stop, results = threading.Event(), []
-
-    def beat():
-        beats = 0
-        while not stop.wait(0.05):
-            beats += 1
-            Storage(url).write(key, foreign(beats))
-
-    beating = threading.Thread(target=beat)
-    building = threading.Thread(target=lambda: results.append(Store(url, str(tmp_path / "here")).build(SPEC, produce)))
-    beating.start()
-    building.start()
-    building.join(1.5)
-    assert building.is_alive(), "its holder is alive"
-    stop.set()
-    beating.join()
-    building.join(30)
-    assert results
-    assert not results[0].cached
-    assert "waiting for it" in caplog.text
-
-
-def test_claim_lost_while_building_yields_to_who_finished_first(tmp_path, monkeypatch):
-    url = f"file://{tmp_path}/store"
-    monkeypatch.setattr(claims, "POLL_SECONDS", 0.02)
-    monkeypatch.setattr(claims, "EXPIRY_SECONDS", 0.2)
-
-    def overtaken(out, checkpoints):
-        Storage(url).write(f".claims/thing-{SPEC.version}/00000002", foreign(0))  # we stood still, and they took it
-        Storage(url).remove(f".claims/thing-{SPEC.version}/00000001")
-        other = Store(url, str(tmp_path / "other")).build(SPEC, lambda out, _: produce(out, _) | {"thing/theirs": 1.0})
-        assert not other.cached
-        return produce(out, checkpoints)
-
-    late = Store(url, str(tmp_path / "late")).build(SPEC, overtaken)
-    assert late.cached
-    assert late.artifact.metrics == {"thing/size": 3.0, "thing/theirs": 1.0}
 
 
 def test_artifact_manifest_that_leads_elsewhere_is_refused(url, tmp_path):

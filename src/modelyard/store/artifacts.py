@@ -28,7 +28,7 @@ from modelyard.store.claims import Claim, take
 from modelyard.store.file_hash import sha256_file
 from modelyard.store.local_lock import alone
 from modelyard.store.manifest import MANIFEST, NAME, Artifact, ArtifactError, FileRecord, Spec, damage, flaw, foreign, parted, written
-from modelyard.store.outage import StorageRefusedError
+from modelyard.store.outage import StorageError, StorageRefusedError
 from modelyard.store.storage import Storage
 
 USED, PRUNED = ".used", ".pruned"
@@ -236,14 +236,26 @@ class Store:
             builder=f"{claim.owner['user']}@{claim.owner['host']}",
             parent_records={role: parent.record for role, parent in spec.parents.items()},
         )
-        cached = not claim.keep()
-        if cached:  # it was lost on the way (this process stood still), and who took it has finished first
-            artifact = self.get(artifact.ref)
-        else:
-            self.storage.put(out, artifact.ref)
-            self.storage.write(f"{artifact.ref}/{MANIFEST}", written(artifact))
+        cached = not self._commit(artifact, out, claim)
         shutil.rmtree(workspace, ignore_errors=True)
-        return Built(artifact, cached)
+        return Built(self.get(artifact.ref) if cached else artifact, cached)
+
+    def _commit(self, artifact: Artifact, out: Path, claim: Claim) -> bool:
+        """Bring files and manifest into the store. False where the claim was lost (this process stood still) and who took it has finished first.
+
+        Raises:
+            StorageError: who took it has not finished, and the files are no longer here to be brought again.
+        """
+        while claim.keep():
+            if not out.exists():
+                raise StorageError(
+                    f"artifact {artifact.ref}: another builder took over while its files came into the store; build it again"
+                )
+            self.storage.put(out, artifact.ref)
+            if claim.is_mine():  # else what stands there may be the other's, in part
+                self.storage.write(f"{artifact.ref}/{MANIFEST}", written(artifact))
+                return True
+        return False
 
 
 def _now(after: Sequence[float]) -> float:

@@ -25,12 +25,13 @@ from typing import Any
 import psutil
 
 from modelyard.log import logger
-from modelyard.store.outage import StorageError
+from modelyard.store.outage import PATIENCE_SECONDS, StorageError
 from modelyard.store.storage import Storage
 
 FOLDER = ".claims"
 BEAT_SECONDS = 10.0
-EXPIRY_SECONDS = 60.0
+EXPIRY_SECONDS = PATIENCE_SECONDS + 60.0
+"""Longer than a holder may wait out an outage that only it has: it is alive."""
 POLL_SECONDS = 1.0
 STARTTIME = 19
 """Field of ``/proc/PID/stat`` behind the name (the 22nd of proc(5))."""
@@ -74,6 +75,8 @@ class Claim:
 
     def keep(self) -> bool:
         """Make sure of it before a commit: taken again where it was lost. False when the artifact is finished by somebody else."""
+        if self.finished():  # a late beat may have brought the claim back that went with whoever finished it
+            return False
         if self.is_mine():
             return True
         again = take(self.storage, self.name, self.finished)
