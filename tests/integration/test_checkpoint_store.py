@@ -147,6 +147,30 @@ def test_copy_cut_short_is_not_seen_and_the_one_before_is_used(tmp_path: Path, s
     assert equal(resumed, train(tmp_path / "whole", ""))
 
 
+def test_download_that_was_cut_off_is_no_checkpoint(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    scratch, store = tmp_path / "first", f"file://{tmp_path / 'store'}"
+    checkpoints = scratch / "base-1" / "checkpoints"
+    train(scratch, store, steps=5)
+    shutil.copytree(checkpoints / "step_00000004", checkpoints / "step_00000005.partial")
+    shutil.copytree(checkpoints / "step_00000004", checkpoints / "partial.step_00000005")
+    there = of(scratch, store)
+    there.storage.put_file(checkpoints / "step_00000004" / checkpoint.COMPLETE, f"{there.key}/step_00000005.partial/{checkpoint.COMPLETE}")
+    with caplog.at_level(logging.WARNING, "modelyard"):
+        train(scratch, store, keep_last=1, keep_every=4)
+    assert caplog.messages == []
+    assert steps(scratch, store) == [4, 8]
+    assert sorted(path.name for path in checkpoints.iterdir()) == ["step_00000004", "step_00000008"]
+
+
+def test_copy_goes_to_the_store_though_nothing_can_be_pruned_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("not now")
+
+    monkeypatch.setattr(checkpoint, "prune", refuse)
+    train(tmp_path / "first", f"file://{tmp_path / 'store'}", steps=5)
+    assert steps(tmp_path / "first", f"file://{tmp_path / 'store'}") == [2, 4]
+
+
 def test_store_lost_on_the_way_warns_and_training_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     place = tmp_path / "store"
 

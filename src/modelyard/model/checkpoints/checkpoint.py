@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +28,8 @@ from modelyard.store.file_hash import sha256_file
 
 COMPLETE = "complete.json"
 HASHING_THREADS = 8
+STEP = re.compile(r"step_[0-9]{8}")
+"""Name of a checkpoint's directory."""
 
 _log = logger(__name__)
 
@@ -53,10 +56,10 @@ def save(state: dict[str, Any], directory: Path, note: dict[str, Any]) -> None:
     wait()
 
 
-def save_beside(saves: Sequence[Save], then: Sequence[Callable[[], None]] = ()) -> None:
+def save_beside(saves: Sequence[Save], then: Sequence[Sequence[Callable[[], None]]] = ()) -> None:
     """Write sharded state dicts, one after the other, beside what follows: returns as soon as their states are copied. Every rank calls it.
 
-    ``then`` are parts to run when all are whole (see :func:`modelyard.model.checkpoints.writer.start`).
+    ``then`` are chains of parts to run when all are whole (see :func:`modelyard.model.checkpoints.writer.start`).
 
     Raises:
         DiskFullError, CheckpointError: the save before this one failed; what goes wrong with this the next one or :func:`wait` raises.
@@ -64,7 +67,7 @@ def save_beside(saves: Sequence[Save], then: Sequence[Callable[[], None]] = ()) 
     _begin(saves, then, copies=True)
 
 
-def _begin(saves: Sequence[Save], then: Sequence[Callable[[], None]] = (), *, copies: bool) -> None:
+def _begin(saves: Sequence[Save], then: Sequence[Sequence[Callable[[], None]]] = (), *, copies: bool) -> None:
     writer.wait()
     for directory in (one.directory for one in saves if disks.is_first()):
         shutil.rmtree(directory, ignore_errors=True)
@@ -179,7 +182,7 @@ def latest(root: Path, *beside: Path) -> Path | None:
     ``beside`` are further roots whose checkpoint of the same step must be undamaged too (models that are trained together). The ranks of a disk
     share the reading. Each newer one that is passed over is logged in one line with its reason.
     """
-    box = [sorted((path.name for path in root.glob("step_*")), reverse=True)]
+    box = [steps(path.name for path in root.glob("step_*"))[::-1]]
     dist.broadcast_object_list(box, 0)
     refused: list[tuple[Path, str]] = []
     newest = None
@@ -219,10 +222,16 @@ def prune(root: Path, last: int, every: int) -> None:
     on a disk without rank 0 those that it has its part of are the complete ones."""
     if not disks.is_first():
         return
-    complete = sorted(path.name for path in root.glob("step_*") if dist.get_rank() > 0 or (path / COMPLETE).is_file())
-    half_written = [path.name for path in root.glob("step_*") if complete and path.name not in complete and path.name < complete[-1]]
+    found = steps(path.name for path in root.glob("step_*"))
+    complete = [name for name in found if dist.get_rank() > 0 or (root / name / COMPLETE).is_file()]
+    half_written = [name for name in found if complete and name not in complete and name < complete[-1]]
     for name in superseded(complete, last, every) + half_written:
         shutil.rmtree(root / name, ignore_errors=True)
+
+
+def steps(names: Iterable[str]) -> list[str]:
+    """Those of ``names`` that are a checkpoint's, oldest first."""
+    return sorted(filter(STEP.fullmatch, names))
 
 
 def step_of(name: str) -> int:

@@ -12,9 +12,12 @@ from pathlib import Path
 import torch.distributed as dist
 
 from modelyard.execution import ExecutionConfig
-from modelyard.model.checkpoints.checkpoint import COMPLETE, owner, superseded
+from modelyard.model.checkpoints.checkpoint import COMPLETE, owner, steps, superseded
 from modelyard.progress import beat
 from modelyard.store.storage import Storage
+
+PARTIAL = "partial."
+"""Before the name of a checkpoint that is being downloaded."""
 
 
 class Mirror:
@@ -25,8 +28,7 @@ class Mirror:
 
     def steps(self) -> list[str]:
         """Names of the complete checkpoints, oldest first."""
-        names = [name for name in self.storage.names(self.key) if name.startswith("step_")]
-        return [name for name in names if self.storage.exists(f"{self.key}/{name}/{COMPLETE}")]
+        return [name for name in steps(self.storage.names(self.key)) if self.storage.exists(f"{self.key}/{name}/{COMPLETE}")]
 
     def begin(self, directory: Path) -> None:
         """Make room for a checkpoint: what an earlier try left is deleted. Rank 0 does it."""
@@ -47,7 +49,7 @@ class Mirror:
 
     def pull(self, name: str, root: Path) -> None:
         """Download checkpoint ``name`` to ``root/name``; one rank calls it."""
-        partial = root / f"{name}.partial"
+        partial = root / f"{PARTIAL}{name}"
         shutil.rmtree(partial, ignore_errors=True)
         self.storage.get(f"{self.key}/{name}", partial)
         shutil.rmtree(root / name, ignore_errors=True)

@@ -58,11 +58,12 @@ class Writing(NamedTuple):
     """Run on every rank's thread, with the threads' process group, once all ranks have written."""
 
 
-def start(writings: Sequence[Writing], then: Sequence[Part] = (), *, copies: bool) -> None:
+def start(writings: Sequence[Writing], then: Sequence[Sequence[Part]] = (), *, copies: bool) -> None:
     """Copy the states and write them in the background, one after the other; every rank calls it, after :func:`wait`.
 
     Without ``copies`` the caller changes nothing before :func:`wait` has returned. When one fails those behind it are not written. When all
-    are whole the parts of ``then`` run on every rank's thread, each when the one before is done on all ranks; one that fails is logged and the last.
+    are whole the parts of ``then`` run on every rank's thread, chain by chain, each when the one before is done on all ranks; one that fails is logged
+    and the last of its chain.
     """
     global _thread
     group = parallel.background_group()
@@ -93,7 +94,7 @@ _thread: threading.Thread | None = None
 _error: Exception | None = None
 
 
-def _write_all(places: Sequence[Sealed], deferred: Sequence[Any], then: Sequence[Part], arrive: Part | None, group: Any) -> None:
+def _write_all(places: Sequence[Sealed], deferred: Sequence[Any], then: Sequence[Sequence[Part]], arrive: Part | None, group: Any) -> None:
     global _error
     begun = 0
     try:
@@ -102,7 +103,8 @@ def _write_all(places: Sequence[Sealed], deferred: Sequence[Any], then: Sequence
         for (directory, seal), each in zip(places, deferred, strict=True):
             begun += 1
             _write(directory, functools.partial(each.write, group), functools.partial(seal, group), group)
-        _run(then, places[-1][0], group)
+        for chain in then:
+            _run(chain, places[-1][0], group)
     except (DiskFullError, CheckpointError) as error:
         _error = error
         for unwritten, _ in places[begun - 1 :]:
@@ -120,8 +122,8 @@ def _write(directory: Path, write: Part, seal: Part, group: Any) -> None:
             raise DiskFullError(line, rank) if full else CheckpointError(f"rank {rank}: {line}", rank)
 
 
-def _run(then: Sequence[Part], directory: Path, group: Any) -> None:
-    for part in then:
+def _run(chain: Sequence[Part], directory: Path, group: Any) -> None:
+    for part in chain:
         failed = _together(part, directory, group)
         if failed is not None:
             if dist.get_rank() == 0:

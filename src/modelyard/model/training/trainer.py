@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -83,6 +84,8 @@ def fetch(checkpoints: Path, execution: ExecutionConfig) -> None:
         return
     try:
         checkpoints.mkdir(parents=True, exist_ok=True)
+        for left in (*checkpoints.glob(f"{mirror.PARTIAL}*"), *checkpoints.glob("step_*.partial")):
+            shutil.rmtree(left, ignore_errors=True)  # of a download that was cut off
         for name in store.steps()[-execution.keep_last :]:
             there = checkpoints / name
             if checkpoint.damage(there) if not disks.is_shared() else not (there / checkpoint.COMPLETE).is_file():
@@ -111,14 +114,15 @@ def keep(models: Sequence[Kept], step: int, execution: ExecutionConfig) -> None:
     checkpoint.save_beside(saves, _when_whole(places, execution))
 
 
-def _when_whole(places: Sequence[Path], execution: ExecutionConfig) -> list[Callable[[], None]]:
-    """What to do, part by part, when the checkpoints of a step at ``places`` are whole on this machine. None is pruned before all are whole."""
+def _when_whole(places: Sequence[Path], execution: ExecutionConfig) -> list[list[Callable[[], None]]]:
+    """What to do when the checkpoints of a step at ``places`` are whole on this machine, none of which is pruned before: older ones go, whatever
+    becomes of the copies in the store, and copies are made, whatever could not be pruned here."""
     stay = (execution.keep_last, execution.keep_every)
     stores = [(place, store) for place in places if (store := mirror.of(execution, place.parent)) is not None]
+    copy = [functools.partial(part, place) for place, store in stores for part in (store.begin, store.upload, store.complete)]
     return [
-        *(functools.partial(checkpoint.prune, place.parent, *stay) for place in places),
-        *(functools.partial(part, place) for place, store in stores for part in (store.begin, store.upload, store.complete)),
-        *(functools.partial(store.prune, *stay) for _, store in stores),
+        [functools.partial(checkpoint.prune, place.parent, *stay) for place in places],
+        [*copy, *(functools.partial(store.prune, *stay) for _, store in stores)],
     ]
 
 
