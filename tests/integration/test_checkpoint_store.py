@@ -85,8 +85,11 @@ def test_machine_without_checkpoints_goes_on_from_the_store_bit_for_bit(tmp_path
     train(tmp_path / "first", store, steps=7, keep_every=4)
     assert steps(tmp_path / "first", store) == [4, 6]
     seen: list[int] = []
-    resumed = train(tmp_path / "second", store, seen=seen)
+    here: list[str] = []
+    checkpoints = tmp_path / "second" / "base-1" / "checkpoints"
+    resumed = train(tmp_path / "second", store, seen=seen, before={6: lambda: here.extend(os.listdir(checkpoints))})
     assert seen == [6, 7, 8]
+    assert here == ["step_00000006"], "no older one is downloaded"
     assert equal(whole, resumed)
     assert steps(tmp_path / "second", store) == [6, 8]
 
@@ -145,6 +148,34 @@ def test_copy_cut_short_is_not_seen_and_the_one_before_is_used(tmp_path: Path, s
     resumed = train(tmp_path / "second", store, seen=seen)
     assert seen[0] == 4
     assert equal(resumed, train(tmp_path / "whole", ""))
+
+
+def test_checkpoint_that_is_damaged_in_the_store_gives_way_to_the_one_before(tmp_path: Path) -> None:
+    store = f"file://{tmp_path / 'store'}"
+    train(tmp_path / "first", store, steps=7)
+    there = of(tmp_path / "first", store)
+    there.storage.write(f"{there.key}/step_00000006/common.pt", b"changed")
+    seen: list[int] = []
+    train(tmp_path / "second", store, seen=seen)
+    assert seen[0] == 4
+
+
+def test_download_that_was_cut_off_goes_on_with_the_files_that_are_missing(tmp_path: Path, store: str) -> None:
+    train(tmp_path / "first", store, steps=3)
+    there, root = of(tmp_path / "first", store), tmp_path / "second"
+    there.pull("step_00000002", root)
+    names = sorted(path.name for path in (root / "step_00000002").iterdir())
+    partial = (root / "step_00000002").rename(root / "partial.step_00000002")
+    kept, torn, changed = partial / "__0_0.distcp", partial / "common.pt", partial / "metadata.json"
+    os.utime(kept, (1, 1))
+    torn.write_bytes(torn.read_bytes()[:-1])
+    changed.write_bytes(changed.read_bytes()[::-1])
+    (partial / "of_another_layout").touch()
+    there.pull("step_00000002", root)
+    assert checkpoint.damage(root / "step_00000002") is None
+    assert sorted(path.name for path in (root / "step_00000002").iterdir()) == names
+    assert (root / "step_00000002" / kept.name).stat().st_mtime == 1, "it is not downloaded again"
+    assert not partial.exists()
 
 
 def test_download_that_was_cut_off_is_no_checkpoint(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

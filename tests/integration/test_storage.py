@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from modelyard import progress
+from modelyard.progress import Stop, request_stop
 from modelyard.store import outage
 from modelyard.store.outage import StorageError, StorageRefusedError, patiently
 from modelyard.store.storage import Storage
@@ -57,6 +59,19 @@ def test_storage_both_schemes_same_answers(url, tmp_path):
     for key in ("../a", "a/../../b", "/etc/passwd", "a\0b"):
         with pytest.raises(ValueError, match="leaves the store"):
             place.read(key)
+
+
+def test_storage_download_is_alive_while_it_goes_on(url, tmp_path):
+    place = Storage(url)
+    for name in ("a", "b"):
+        place.write(f"t/{name}", bytes(1 << 20))
+    before = progress.beats()
+    request_stop(Stop.SIGNALLED)
+    try:
+        place.get("t", tmp_path / "back")
+    finally:
+        request_stop(Stop.NOBODY)
+    assert progress.beats() - before >= (2 if place.is_local else 20), "files, and pieces of them where they come from afar"
 
 
 def test_storage_exclusive_create_one_of_many_succeeds(url):

@@ -18,6 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+from modelyard.progress import beat
 from modelyard.store import local_files
 from modelyard.store.outage import code_of, patiently
 
@@ -153,12 +154,15 @@ class Storage:
         self.get_files(key, [str(name).removeprefix(inside) for name in found], directory)
 
     def get_files(self, key: str, names: Iterable[str], directory: Path) -> None:
-        """Download the files ``names`` under ``key`` to the same places under ``directory``, several at once. Raises FileNotFoundError."""
+        """Download the files ``names`` under ``key`` to the same places under ``directory``, several at once. What arrives is a sign of life of this
+        process. Raises FileNotFoundError."""
+        arriving = _arriving()
 
         def one(name: str) -> None:
             target = directory / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            self._try(f"{key}/{name}", lambda path: self.fs.get_file(path, str(target)))
+            self._try(f"{key}/{name}", lambda path: self.fs.get_file(path, str(target), callback=arriving))
+            beat(stop=False)
 
         with ThreadPoolExecutor(TRANSFERS) as pool:
             list(pool.map(one, names))
@@ -190,6 +194,17 @@ def _s3(identity: str, renewals: int, process: int) -> Any:
     # While an upload waits for "100 Continue" no time limit runs: a server that stalls there would hold it for ever.
     fs.s3.meta.events.unregister("before-call.s3", add_expect_header)
     return fs
+
+
+def _arriving() -> Any:
+    """Hears of every piece of a download; the thread that hears of it is nobody's to stop."""
+    from fsspec.callbacks import Callback
+
+    class Arriving(Callback):
+        def relative_update(self, inc: int = 1) -> None:
+            beat(stop=False)
+
+    return Arriving()
 
 
 def _create_object(fs: Any, path: str, data: bytes) -> None:

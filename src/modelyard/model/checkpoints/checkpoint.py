@@ -129,9 +129,8 @@ def damage(directory: Path, reader: int = 0, readers: int = 1) -> str | None:
     """
     if not (directory / COMPLETE).is_file():
         return f"half-written (no {COMPLETE})"
-    try:
-        files = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in _seal(directory)["files"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
+    files = _sealed_files(directory)
+    if files is None:
         return f"{COMPLETE} is unreadable"
     for name, (size, _) in files.items():
         if not (directory / name).is_file():
@@ -140,6 +139,21 @@ def damage(directory: Path, reader: int = 0, readers: int = 1) -> str | None:
             return f"{name} has {found} bytes, {size} were written"
     digests = _digests(directory, list(files)[reader::readers])
     return next((f"{name} has changed since it was written (sha256)" for name, digest in digests.items() if digest != files[name][1]), None)
+
+
+def whole(directory: Path) -> set[str]:
+    """The files at ``directory`` that are as its ``complete.json`` says."""
+    files = _sealed_files(directory) or {}
+    there = [name for name, (size, _) in files.items() if (directory / name).is_file() and (directory / name).stat().st_size == size]
+    return {name for name, digest in _digests(directory, there).items() if digest == files[name][1]}
+
+
+def _sealed_files(directory: Path) -> dict[str, tuple[int, str]] | None:
+    """File -> size and sha256; None where ``complete.json`` cannot be read."""
+    try:
+        return {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in _seal(directory)["files"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
+        return None
 
 
 def _seal(directory: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch.distributed as dist
 
 from modelyard.execution import ExecutionConfig
-from modelyard.model.checkpoints.checkpoint import COMPLETE, owner, steps, superseded
+from modelyard.model.checkpoints.checkpoint import COMPLETE, owner, steps, superseded, whole
 from modelyard.progress import beat
 from modelyard.store.storage import Storage
 
@@ -48,10 +48,15 @@ class Mirror:
             self.storage.write(f"{self.key}/{directory.name}/{COMPLETE}", (directory / COMPLETE).read_bytes())
 
     def pull(self, name: str, root: Path) -> None:
-        """Download checkpoint ``name`` to ``root/name``; one rank calls it."""
-        partial = root / f"{PARTIAL}{name}"
-        shutil.rmtree(partial, ignore_errors=True)
-        self.storage.get(f"{self.key}/{name}", partial)
+        """Download checkpoint ``name`` to ``root/name``, but for files that an earlier try has brought whole; one rank calls it."""
+        partial, key = root / f"{PARTIAL}{name}", f"{self.key}/{name}"
+        partial.mkdir(parents=True, exist_ok=True)
+        (partial / COMPLETE).write_bytes(self.storage.read(f"{key}/{COMPLETE}"))
+        there = whole(partial)
+        for path in partial.iterdir():
+            if path.name not in there and path.name != COMPLETE:
+                path.unlink()
+        self.storage.get_files(key, [file for file in self.storage.names(key) if file not in there and file != COMPLETE], partial)
         shutil.rmtree(root / name, ignore_errors=True)
         partial.rename(root / name)
 

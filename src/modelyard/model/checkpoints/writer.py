@@ -62,8 +62,8 @@ def start(writings: Sequence[Writing], then: Sequence[Sequence[Part]] = (), *, c
     """Copy the states and write them in the background, one after the other; every rank calls it, after :func:`wait`.
 
     Without ``copies`` the caller changes nothing before :func:`wait` has returned. When one fails those behind it are not written. When all
-    are whole the parts of ``then`` run on every rank's thread, chain by chain, each when the one before is done on all ranks; one that fails is logged
-    and the last of its chain.
+    are whole the parts of ``then`` run on every rank's thread, chain by chain, each when the one before is done on all ranks; one that fails is
+    logged and the last of its chain.
     """
     global _thread
     group = parallel.background_group()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,12 +18,11 @@ import torch
 import torch.distributed as dist
 
 from modelyard import progress
-from modelyard.complaint import complaint
 from modelyard.execution import ExecutionConfig
 from modelyard.log import logger
-from modelyard.model.checkpoints import checkpoint, host_copy, mirror
+from modelyard.model.checkpoints import checkpoint, download, host_copy, mirror
 from modelyard.model.checkpoints.writer import CheckpointError, DiskFullError
-from modelyard.model.network import devices, disks, parallel
+from modelyard.model.network import devices, parallel
 from modelyard.model.training import spikes
 from modelyard.model.training.batch import Batch, LossFn
 from modelyard.model.training.engine import Engine
@@ -64,35 +62,11 @@ def resume(engine: Engine, checkpoints: Path, execution: ExecutionConfig, *besid
     """
     with contextlib.suppress(CheckpointError, DiskFullError):
         checkpoint.wait()  # of a run in this process that was given up
-    for root in (checkpoints, *beside):
-        fetch(root, execution)
-    newest = checkpoint.latest(checkpoints, *beside)
+    newest = download.newest((checkpoints, *beside), execution)
     if newest is None:
         return History()
     note = engine.load(newest)
     return History(note["history"], Recent(**note["recent"]))
-
-
-def fetch(checkpoints: Path, execution: ExecutionConfig) -> None:
-    """Bring the checkpoints here, once to every disk, that only the store has whole: the newest ``execution.keep_last`` of them.
-
-    Raises:
-        CheckpointError: the store cannot be read; starting over without what it holds would be worse.
-    """
-    store = mirror.of(execution, checkpoints)
-    if store is None or not disks.is_first():
-        return
-    try:
-        checkpoints.mkdir(parents=True, exist_ok=True)
-        for left in (*checkpoints.glob(f"{mirror.PARTIAL}*"), *checkpoints.glob("step_*.partial")):
-            shutil.rmtree(left, ignore_errors=True)  # of a download that was cut off
-        for name in store.steps()[-execution.keep_last :]:
-            there = checkpoints / name
-            if checkpoint.damage(there) if not disks.is_shared() else not (there / checkpoint.COMPLETE).is_file():
-                store.pull(name, checkpoints)
-    except Exception as error:
-        cause = complaint(error)
-        raise CheckpointError(f"checkpoint_store {execution.checkpoint_store}: {type(error).__name__}: {cause}") from error
 
 
 class Kept(NamedTuple):
