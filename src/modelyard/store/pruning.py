@@ -19,6 +19,7 @@ from typing import NamedTuple
 from modelyard.store import lineage
 from modelyard.store.artifacts import PRUNED, USED, Store
 from modelyard.store.claims import FOLDER as CLAIMS
+from modelyard.store.claims import take_unclaimed
 from modelyard.store.local_lock import LockedError, alone, lock_of
 from modelyard.store.manifest import MANIFEST, PARTS, SOURCES, Artifact, ArtifactError
 
@@ -52,6 +53,8 @@ class Plan(NamedTuple):
     """Why artifacts stay -> how many."""
     problems: tuple[str, ...]
     """Manifests that cannot be read; such artifacts stay."""
+    before: float
+    """What was used after that, seconds since 1970, stays, also where it was used after the plan was made."""
 
     @property
     def size(self) -> int:
@@ -73,31 +76,49 @@ def plan(store: Store, needed: Iterable[str], days: float, now: float) -> Plan:
     named = _closure(store, (ref for ref in needed if ref in known), known, problems)
     named |= _exports(known, named)
     last = {ref: last_used(store, made) for ref, made in known.items()}
-    recent = _closure(store, (ref for ref, used in last.items() if used > now - days * DAY), known, problems)
+    before = now - days * DAY
+    recent = _closure(store, (ref for ref, used in last.items() if used > before), known, problems)
     going = [ref for ref in known if ref not in named | recent]
     artifacts = [Piece(ref, _bytes(known[ref]), f"last used {(now - last[ref]) / DAY:.0f} days ago") for ref in sorted(going)]
     kept = {"needed by a release or a decision": len(named), f"used in the last {days:g} days": len(recent - named)}
     uploads = [Piece(ref, store.storage.size(ref), "its upload was cut off") for ref in unfinished]
-    left = sorted(_scratch(store, {*going}, {*known}, now - days * DAY))
-    return Plan(tuple(artifacts), tuple(uploads), tuple(left), kept, tuple(problems))
+    left = sorted(_scratch(store, {*going}, {*known}, before))
+    return Plan(tuple(artifacts), tuple(uploads), tuple(left), kept, tuple(problems), before)
 
 
 def carry_out(store: Store, planned: Plan) -> None:
-    """Remove what is planned. The kept manifest is written first and the artifact's own goes before its files, so that
-    nobody ever finds half an artifact, wherever this is cut off."""
+    """Remove what is planned, but for what a run has begun to build, finished or taken since."""
     for piece in planned.artifacts:
-        made = store.get(piece.where)
-        for file in (SOURCES, PARTS):
-            if file in made.files:
-                store.storage.write(f"{PRUNED}/{made.ref}/{file}", store.read(made, file))
-        store.storage.write(f"{PRUNED}/{made.ref}/{MANIFEST}", store.storage.read(f"{made.ref}/{MANIFEST}"))
-        for key in (f"{made.ref}/{MANIFEST}", made.ref, f"{USED}/{made.ref}"):
-            store.storage.remove(key)
+        with _alone(store, piece.where) as is_free:
+            made = store.find(*piece.where.split("/")) if is_free else None
+            if made and last_used(store, made) <= planned.before:
+                _remove(store, made)
     for piece in planned.unfinished:
-        store.storage.remove(piece.where)
+        with _alone(store, piece.where) as is_free:
+            if is_free and not store.storage.exists(f"{piece.where}/{MANIFEST}"):
+                store.storage.remove(piece.where)
     for piece in planned.scratch:
         with contextlib.suppress(LockedError), alone(Path(piece.where), wait=False):
             shutil.rmtree(piece.where, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _alone(store: Store, ref: str) -> Iterator[bool]:
+    """Keep builders of an artifact waiting; False where there is one."""
+    claim = take_unclaimed(store.storage, ref.replace("/", "-"))
+    with claim or contextlib.nullcontext():
+        yield claim is not None
+
+
+def _remove(store: Store, made: Artifact) -> None:
+    """Remove an artifact. The kept manifest is written first and the artifact's own goes before its files, so that
+    nobody ever finds half an artifact, wherever this is cut off."""
+    for file in (SOURCES, PARTS):
+        if file in made.files:
+            store.storage.write(f"{PRUNED}/{made.ref}/{file}", store.read(made, file))
+    store.storage.write(f"{PRUNED}/{made.ref}/{MANIFEST}", store.storage.read(f"{made.ref}/{MANIFEST}"))
+    for key in (f"{made.ref}/{MANIFEST}", made.ref, f"{USED}/{made.ref}"):
+        store.storage.remove(key)
 
 
 def last_used(store: Store, made: Artifact) -> float:
@@ -113,11 +134,15 @@ def _everything(store: Store, problems: list[str]) -> tuple[dict[str, Artifact],
     """Every finished artifact, and what has files but no manifest and no builder."""
     known: dict[str, Artifact] = {}
     unfinished = []
+    names = store.storage.names(CLAIMS)
+    building = {
+        name for name in names if store.storage.names(f"{CLAIMS}/{name}")
+    }  # asked first: who finishes meanwhile has a manifest then
     for ref in store.refs():
         try:
             if made := store.find(*ref.split("/")):
                 known[ref] = made
-            elif not store.storage.names(f"{CLAIMS}/{ref.replace('/', '-')}"):
+            elif ref.replace("/", "-") not in building:
                 unfinished.append(ref)
         except ArtifactError as error:
             problems.append(str(error))

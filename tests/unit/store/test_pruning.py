@@ -87,6 +87,41 @@ def test_pruning_cut_off_leaves_no_half_artifact_and_goes_on_the_next_time(store
     assert list(store.refs()) == []
 
 
+def test_artifact_that_is_finished_while_the_plan_is_made_is_not_cut_off(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make(store, "corpus", Literals())
+    manifest, name = f"{made.ref}/artifact.json", made.ref.replace("/", "-")
+    words, find = store.storage.read(manifest), Store.find
+    store.storage.remove(manifest)
+    store.storage.write(f"{claims.FOLDER}/{name}/00000001", b"{}")
+
+    def finish(self: Store, *ref: str) -> Artifact | None:
+        found = find(self, *ref)
+        store.storage.write(manifest, words)
+        store.storage.remove(f"{claims.FOLDER}/{name}")
+        return found
+
+    monkeypatch.setattr(Store, "find", finish)
+    assert not planned(store).unfinished
+
+
+def test_what_a_run_builds_finishes_or_takes_after_the_plan_was_made_stays(store: Store) -> None:
+    built, taken, finished = (make(store, "corpus", Literals(seed=seed)) for seed in range(3))
+    manifest = f"{finished.ref}/artifact.json"
+    words = store.storage.read(manifest)
+    store.storage.remove(manifest)
+    plan = planned(store)
+    assert (refs(plan.artifacts), refs(plan.unfinished)) == ({built.ref, taken.ref}, {finished.ref})
+    store.storage.write(f".used/{taken.ref}", repr(time.time() + LATER).encode())
+    store.storage.write(manifest, words)
+    store.storage.write(f"{claims.FOLDER}/{built.ref.replace('/', '-')}/00000001", b"{}")
+    pruning.carry_out(store, plan)
+    assert [store.find(*one.ref.split("/")) for one in (built, taken, finished)] == [built, taken, finished]
+    assert store.storage.names(claims.FOLDER) == [built.ref.replace("/", "-")]
+    store.storage.remove(claims.FOLDER)
+    pruning.carry_out(store, plan)
+    assert [store.find(*one.ref.split("/")) for one in (built, taken, finished)] == [None, taken, finished]
+
+
 def test_manifest_that_cannot_be_read_is_named_and_stays(store: Store) -> None:
     made = make(store, "corpus", Literals())
     (Path(store.storage.root) / made.ref / "artifact.json").write_text("{}")
