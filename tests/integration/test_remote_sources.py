@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import fsspec
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pytest
 
 from modelyard.data.corpus.document import DataError
 from modelyard.data.sources.stream import SourceConfig, rows, shards
+from modelyard.store.inputs import local_copy
 from modelyard.store.storage import Storage
 from tests.integration.hub import hub
 
@@ -68,3 +70,12 @@ def test_object_overwritten_under_its_key_gives_the_new_rows(s3, crawl, tmp_path
     copies = list((tmp_path / "scratch" / "inputs").iterdir())
     _read(f"{s3}/pages/b.parquet", tmp_path / "scratch")
     assert sorted((tmp_path / "scratch" / "inputs").iterdir()) == sorted(copies), "the same version is not fetched again"
+
+
+def test_file_that_several_want_at_once_is_brought_once_and_whole(s3, tmp_path):
+    content = bytes(range(256)) * 40_000
+    Storage(s3).write("words", content)
+    with ThreadPoolExecutor(6) as pool:
+        copies = list(pool.map(lambda _: local_copy(f"{s3}/words", tmp_path / "inputs"), range(6)))
+    assert {copy.read_bytes() for copy in copies} == {content}
+    assert list((tmp_path / "inputs").iterdir()) == [copies[0]]

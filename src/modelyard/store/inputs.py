@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from modelyard.complaint import complaint, without_password
+from modelyard.store.local_lock import alone
 from modelyard.store.outage import StorageRefusedError, patiently
 from modelyard.store.storage import Storage
 from modelyard.whole_file import require_regular
@@ -61,11 +62,20 @@ def local_copy(url: str, directory: Path) -> Path:
     version = "\0".join([url, *(str(info.get(name)) for name in _VERSION)])
     target = directory / f"{hashlib.sha256(version.encode()).hexdigest()[:16]}-{path.rsplit('/', 1)[-1]}"
     if not target.exists():
-        directory.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(target.name + ".partial")
-        patiently(url, lambda: fs.get_file(path, str(partial)))
-        os.replace(partial, target)
+        with alone(target):
+            if not target.exists():  # another process may have brought it meanwhile
+                partial = target.with_name(target.name + ".partial")
+                patiently(url, lambda: _download(fs, path, partial, None if url.startswith("http") else info.get("size")))
+                os.replace(partial, target)
     return target
+
+
+def _download(fs: Any, path: str, target: Path, size: int | None) -> None:
+    """One file, whole: ``size`` is what its place says, where that is what arrives (a web server may send it compressed)."""
+    fs.get_file(path, str(target))
+    arrived = target.stat().st_size
+    if size is not None and arrived != size:
+        raise ConnectionError(f"{arrived} of {size} bytes arrived")
 
 
 def inputs_directory(inputs: str) -> Path:
