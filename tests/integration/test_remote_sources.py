@@ -3,7 +3,9 @@
 import gzip
 import hashlib
 import json
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import fsspec
 import pyarrow as pa
@@ -73,9 +75,14 @@ def test_object_overwritten_under_its_key_gives_the_new_rows(s3, crawl, tmp_path
 
 
 def test_file_that_several_want_at_once_is_brought_once_and_whole(s3, tmp_path):
-    content = bytes(range(256)) * 40_000
+    content, ready = bytes(range(256)) * 80_000, threading.Barrier(6)
     Storage(s3).write("words", content)
+
+    def bring(_: int) -> Path:
+        ready.wait()
+        return local_copy(f"{s3}/words", tmp_path / "inputs")
+
     with ThreadPoolExecutor(6) as pool:
-        copies = list(pool.map(lambda _: local_copy(f"{s3}/words", tmp_path / "inputs"), range(6)))
+        copies = list(pool.map(bring, range(6)))
     assert {copy.read_bytes() for copy in copies} == {content}
     assert list((tmp_path / "inputs").iterdir()) == [copies[0]]
