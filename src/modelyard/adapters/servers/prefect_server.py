@@ -98,20 +98,23 @@ def keep(home: Path) -> int:
             if server := _start_server(home, port):
                 break
 
-        unused = threading.Event()
+        unused, changing = threading.Event(), threading.Lock()  # a server is ended before or after the next one starts, not between
 
         def stop_when_unused() -> None:
             with _locked(home / "clients.lock", fcntl.LOCK_EX):
-                unused.set()
-                if server:
-                    end(server)  # inside the lock: the next client must not find this server
+                with changing:
+                    unused.set()
+                    if server:
+                        end(server)
+                threading.Event().wait()  # inside the lock until this process is gone: the next client must find neither it nor its server
 
         threading.Thread(target=stop_when_unused, daemon=True).start()
         while server:
             server.wait()
-            if unused.is_set():
-                return 0
-            server = _start_server(home, port)
+            with changing:
+                if unused.is_set():
+                    return 0
+                server = _start_server(home, port)
     return 1
 
 

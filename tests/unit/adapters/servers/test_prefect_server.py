@@ -1,6 +1,7 @@
 """The Prefect server lives as long as its clients: shared, reused, and gone after a kill -9."""
 
 import base64
+import fcntl
 import json
 import os
 import signal
@@ -46,6 +47,15 @@ def gone(pid: int, seconds: float = 20) -> bool:
     return False
 
 
+def is_kept(home: Path) -> bool:
+    with (home / "keeper.lock").open("ab") as keeper:
+        try:
+            fcntl.flock(keeper, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 @pytest.mark.slow
 def test_prefect_server_killed_clients_leave_no_orphan_and_next_start_works(home):
     first, second = hold(home), hold(home)
@@ -76,6 +86,21 @@ def test_prefect_server_killed_itself_starts_again_where_its_clients_look_for_it
             assert second == first
             assert healthy(first.api + "/health")
         pid = json.loads((home / "server.json").read_text())["pid"]
+    assert gone(pid)
+
+
+@pytest.mark.slow
+def test_prefect_server_whose_last_client_leaves_while_it_starts_again_is_ended(home):
+    with prefect_server(home):
+        killed = json.loads((home / "server.json").read_text())["pid"]
+        os.kill(killed, signal.SIGKILL)
+        assert gone(killed)
+    deadline = time.monotonic() + 120
+    while is_kept(home):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    pid = json.loads((home / "server.json").read_text())["pid"]
+    assert pid != killed
     assert gone(pid)
 
 
