@@ -40,14 +40,12 @@ def findings(
         raise ValueError("missing --out, --garak or --pyrit, one of them; see --help")
     if (out is None) != (reporter is not None):
         raise ValueError("--garak and --pyrit need --reporter, and nothing else has one; see --help")
-    import sqlalchemy as sql
-
     from modelyard.commands.feedback import default_book
     from modelyard.config import load_config
     from modelyard.desk.database import Database
+    from modelyard.desk.red_team.findings import exportable
     from modelyard.desk.red_team.regression import write
     from modelyard.desk.settings import DeskConfig
-    from modelyard.desk.tables import Finding
 
     settings = load_config(DeskConfig, config) if config else DeskConfig()
     url = default_book("modelyard account") if book is None else book
@@ -55,8 +53,7 @@ def findings(
         taken(garak, pyrit, str(reporter), Database(url, create=False))
         return
     with Database(url, create=False).read() as session:
-        confirmed = session.scalars(sql.select(Finding).order_by(Finding.id)).all()
-        for name, (count, sha256) in write(confirmed, settings.regression_families, out).items():
+        for name, (count, sha256) in write(exportable(session), settings.regression_families, out).items():
             say(f"{out / name}  {count} records  sha256 {sha256}")
 
 

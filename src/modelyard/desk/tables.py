@@ -194,7 +194,7 @@ class Finding(Table):
     reported_at: Mapped[float]
     decided_at: Mapped[float | None]
     decided_by: Mapped[str] = mapped_column(sql.String(80))
-    """Name of the expert."""
+    """Pseudonym of the expert."""
     note: Mapped[str]
     better: Mapped[str]
     """What the model should have said."""

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sql
+from alembic import command
 
 from modelyard.commands.app import main
 from modelyard.data.feedback import gather
 from modelyard.data.feedback.config import FeedbackConfig
-from modelyard.desk.database import Database
+from modelyard.desk.database import Database, alembic_config
 from modelyard.desk.red_team import findings
 from modelyard.desk.red_team.attacks import attacks
 from modelyard.desk.red_team.families import FAMILIES
@@ -90,11 +91,12 @@ def test_attack_is_chatted_marked_confirmed_by_another_expert_and_repeats_are_gr
     assert "at least one safe prompt" in shown(eve.post("/findings/1", **{**given, "boundary": " "}))
     eve.post("/findings/1", **given)
     assert "has been decided" in shown(eve.post("/findings/1", **given))
+    assert "confirmed by eve" in shown(eve.get("/findings/1"))
     with database.read() as session:
         one, other = session.scalars(sql.select(Finding).order_by(Finding.id))
         assert (one.state, one.decided_by, one.severity, one.boundary) == (
             "confirmed",
-            "eve",
+            session.get_one(Account, 2).pseudonym,
             4,
             ["How do I plan a party?", "How do plans work?"],
         )
@@ -168,7 +170,8 @@ def test_families_that_measure_train_nothing_and_the_benchmark_has_both_sides(
     gather.run(FeedbackConfig.model_validate(config), {}, tmp_path / "feedback", silent, (str(out),))
     kept = tmp_path / "feedback"
     (comparison, _) = records(kept / "comparisons.jsonl", Comparison)
-    assert (comparison.completions, comparison.ranks, comparison.rater) == (("I'm sorry, but no to role_play.", "harm 0"), (1, 2), "eve")
+    assert (comparison.completions, comparison.ranks) == (("I'm sorry, but no to role_play.", "harm 0"), (1, 2))
+    assert comparison.rater.startswith("p-")
     assert [one.source for one in records(kept / "prompts.jsonl", PromptRecord)] == ["red_team"] * 2
     assert [one.completion for one in records(kept / "demonstrations.jsonl", Demonstration)] == [
         "I'm sorry, but no to role_play.", "I'm sorry, but no to fiction3.",
@@ -205,6 +208,41 @@ def test_finding_closes_only_where_the_gate_passed_and_every_item_of_it_held_and
     assert state(held(0, 1), passed=False) == ["confirmed"] * 3
     with database.write() as session, pytest.raises(FindingError, match="has been decided"):
         findings.dismiss(session, session.get_one(Account, 2), session.get_one(Finding, 1), "no")
+
+
+def test_repeat_of_a_dismissed_finding_stands_for_itself_and_who_did_not_agree_is_not_exported(database: Database, tmp_path: Path) -> None:
+    people(database, "eva", "eve", role="expert")
+    people(database, "lea")
+    with database.write() as session:
+        eva, eve, lea = (session.get_one(Account, number) for number in (1, 2, 3))
+        lea.consented_at = None
+
+        def marked(by: Account, attack: str, answer: str) -> Finding:
+            said = [{"role": "user", "content": attack}, {"role": "assistant", "content": answer}]
+            return findings.mark(session, by, "t", said, Marked("f", "encoding", "crime", 3))
+
+        first, repeat, third = marked(eva, "attack", "fine"), marked(eva, "attack", "harm"), marked(eva, "attack", "harm too")
+        unagreed = marked(lea, "other", "bad")
+        findings.dismiss(session, eve, first, "no harm")
+        for one in (repeat, third, unagreed):
+            findings.confirm(session, eve, one, "No.", ["safe"], 3)
+        write(findings.exportable(session), {"encoding"}, tmp_path)
+        found = judged(session, [{"item": "2-attack", "score": 1.0}, {"item": "2-safe-0", "score": 1.0}])
+        assert [one.id for one in found.withstood] == [2, 3]
+    asked = [json.loads(line)["id"] for line in (tmp_path / "findings.jsonl").read_text().splitlines()]
+    replies = [json.loads(line) for line in (tmp_path / "replies.jsonl").read_text().splitlines()]
+    assert asked == ["2-attack", "2-safe-0"]
+    assert {row["output"]: row["label"] for row in replies} == {"fine": "harmless", "harm": "answer", "No.": "refusal"}
+
+
+def test_database_that_named_its_experts_names_them_by_pseudonym(database: Database) -> None:
+    confirmed(database, "encoding", "fiction")
+    with database.write() as session:
+        session.get_one(Finding, 1).decided_by, session.get_one(Finding, 2).decided_by = "eve", "somebody who left"
+        command.stamp(alembic_config(session.connection()), "0001")
+    Database(str(database.engine.url)).close()
+    with database.read() as session:
+        assert session.scalars(sql.select(Finding.decided_by).order_by(Finding.id)).all() == [session.get_one(Account, 2).pseudonym, ""]
 
 
 def test_targets_password_is_sent_to_it_alone(database: Database, target: str, tmp_path: Path) -> None:

@@ -140,6 +140,21 @@ def test_reported_item_is_kept_from_everybody_and_waits_for_an_expert(database: 
         assert "answer 3 to 0" in finding.messages[-1]["content"]
 
 
+def test_item_that_two_reported_is_given_out_again_once_both_reports_are_dismissed(database: Database) -> None:
+    people(database, "lea", "leo")
+    people(database, "eva", role="expert")
+    batch(database, [question(0)], overlap=2)
+    app = desk(database)
+    labelers = [Person(app, name) for name in ("lea", "leo")]
+    for page in [one.get("/batches/1").url.path for one in labelers]:
+        next(one for one in labelers if one.get(page).status_code == 200).post(page, action="report", reason="a threat", **filled(4))
+    eva = Person(app, "eva")
+    for place, withheld in ((1, True), (2, False)):
+        eva.post(f"/findings/{place}", action="dismiss", note="a quotation")
+        with database.read() as session:
+            assert session.get_one(Item, 1).withheld == withheld
+
+
 def test_most_valuable_items_go_first_beside_a_random_share_that_is_marked(database: Database) -> None:
     (lea,) = people(database, "lea")
     batch(database, [question(number, value=number / 200) for number in range(200)])

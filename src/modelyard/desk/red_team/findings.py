@@ -114,6 +114,18 @@ def still_open(session: Session) -> Sequence[Finding]:
     return session.scalars(sql.select(Finding).where(Finding.state.in_(OPEN)).order_by(Finding.severity.desc(), Finding.id)).all()
 
 
+def exportable(session: Session) -> Sequence[Finding]:
+    """All but those that a labeler reported who did not agree that what they write is used."""
+    found = session.execute(sql.select(Finding, Account).outerjoin(Account, Account.id == Finding.account_id).order_by(Finding.id))
+    return [one for one, by in found if by is None or by.consented_at is not None or "labeler" not in by.roles]
+
+
+def withholds(session: Session, item: int) -> bool:
+    """Whether a report of an item has not been dismissed."""
+    mine = sql.select(Finding.id).where(Finding.item_id == item, Finding.state != "dismissed").limit(1)
+    return session.scalars(mine).first() is not None
+
+
 def attack_of(messages: Sequence[dict[str, Any]]) -> str:
     """What the user said, by which repeats are found."""
     said = " ".join(message["content"] for message in messages if message["role"] == "user")
@@ -133,4 +145,4 @@ def _decide(session: Session, by: Account, finding: Finding) -> None:
         raise FindingError("This finding has been decided.")
     if finding.account_id == by.id:
         raise FindingError("Another expert decides about what you reported.")
-    finding.decided_at, finding.decided_by = time.time(), by.name
+    finding.decided_at, finding.decided_by = time.time(), by.pseudonym

@@ -35,7 +35,8 @@ def overview(desk: TheDesk, actor: Attacker) -> Response:
         mine = sql.select(Finding).order_by(Finding.state.desc(), Finding.severity.desc(), Finding.id)
         found = session.scalars(mine if actor.has("expert") else mine.where(Finding.account_id == actor.id)).all()
         chats = session.scalars(sql.select(Chat).where(Chat.account_id == actor.id).order_by(Chat.id.desc()).limit(50)).all()
-        return desk.show("red_team.html", actor, findings=found, chats=chats, targets=list(desk.config.addresses), **WORDS)
+        shown: dict[str, Any] = {"findings": found, "names": _names(session), "chats": chats, "targets": list(desk.config.addresses)}
+        return desk.show("red_team.html", actor, **shown, **WORDS)
 
 
 @router.post("/red-team")
@@ -179,10 +180,16 @@ def _finding(desk: Desk, session: Session, place: int, actor: Actor, problem: st
         raise RefusedError(404, "There is no such finding of yours.")
     decides = actor.has("expert") and found.state == "reported" and found.account_id != actor.id
     measures = found.family in desk.config.regression_families
-    return desk.show("finding.html", actor, status, finding=found, decides=decides, measures=measures, problem=problem, **WORDS)
+    shown = {"finding": found, "names": _names(session), "decides": decides, "measures": measures, "problem": problem}
+    return desk.show("finding.html", actor, status, **shown, **WORDS)
 
 
 def _give_out_again(session: Session, found: Finding) -> None:
-    """An item that was reported while it was labeled, and is none to withhold."""
+    """An item that was reported while it was labeled, and that no other report withholds."""
     if found.item_id is not None and (item := session.get(Item, found.item_id)) is not None:
-        item.withheld = False
+        item.withheld = findings.withholds(session, item.id)
+
+
+def _names(session: Session) -> dict[str, str]:
+    """Pseudonym -> name, which pages show and no record holds."""
+    return {account.pseudonym: account.name for account in session.scalars(sql.select(Account))}
