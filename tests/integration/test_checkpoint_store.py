@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from modelyard.execution import ExecutionConfig
-from modelyard.model.checkpoints import checkpoint, mirror
+from modelyard.model.checkpoints import checkpoint, download, mirror
 from modelyard.model.checkpoints.writer import CheckpointError
 from modelyard.model.training import trainer
 from modelyard.model.training.engine import Engine
@@ -148,6 +148,17 @@ def test_copy_cut_short_is_not_seen_and_the_one_before_is_used(tmp_path: Path, s
     resumed = train(tmp_path / "second", store, seen=seen)
     assert seen[0] == 4
     assert equal(resumed, train(tmp_path / "whole", ""))
+
+
+def test_models_trained_together_come_from_the_store_as_of_one_step(tmp_path: Path) -> None:
+    store, roots = f"file://{tmp_path / 'store'}", [tmp_path / "second" / "ppo-1" / "checkpoints" / name for name in ("actor", "value")]
+    train(tmp_path / "first", store, steps=5)
+    for root in roots:
+        shutil.copytree(tmp_path / "store" / "base-1" / "checkpoints", tmp_path / "store" / root.relative_to(tmp_path / "second"))
+    (tmp_path / "store/ppo-1/checkpoints/value/step_00000004" / checkpoint.COMPLETE).unlink()  # killed between the two
+    found = download.newest(roots, ExecutionConfig(scratch=str(tmp_path / "second"), checkpoint_store=store))
+    assert found == roots[0] / "step_00000002"
+    assert [os.listdir(root) for root in roots] == [["step_00000002"]] * 2
 
 
 def test_checkpoint_that_is_damaged_in_the_store_gives_way_to_the_one_before(tmp_path: Path) -> None:
