@@ -115,6 +115,7 @@ def main(
         never = f", {len(one.problems) - len(solved)} never solved by the large model" if len(solved) < len(one.problems) else ""
         print(
             f"{there}{excluded}{never}: -E[log pass] {interval}, measured {measured:.3f}, {'inside' if inside else 'outside'}; k {one.k:.3f}"
+            f"{'; ' + one.objection if one.objection else ''}"
         )
         rows.append({**one._asdict(), "measured": measured, "inside": inside, "excluded": len(bucket.unsolved)})
     for grade, described in enumerate(arithmetic.GRADES):

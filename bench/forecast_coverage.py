@@ -1,7 +1,8 @@
 """How often the forecast's intervals cover: simulated runs around known laws, forecast as the command does it, held against one more run.
 
 ``python -m bench.forecast_coverage [--trials 60]``. Four runs spaced like the published ladder's, three laws, noise below, at and above the
-stated floor; then the joint fit on twelve runs of three sizes and four horizons.
+stated floor; then the joint fit on twelve runs of three sizes and four horizons; then pass rates of problems of rising difficulty, whose
+-log falls as C^-0.2 with a scatter of each model's own, from four models at 33 times the compute of the largest.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import numpy as np
 
 from bench.program import program
 from modelyard.commands.forecast import NOISE
+from modelyard.scaling import capability
+from modelyard.scaling.capability import Counts
 from modelyard.scaling.chinchilla import JointLaw, Run, fit_joint
 from modelyard.scaling.power_law import Point, PowerLaw, forecast
 
@@ -29,6 +32,26 @@ def counted(trials: int, one: Callable[[int], tuple[float, float, float, float]]
     covered = ((low <= truth) & (truth <= high)).mean()
     width, error = ((high - low) / 2 / prediction).mean(), np.sqrt(((prediction / truth - 1) ** 2).mean())
     return f"covered {covered:4.0%}   +-{width:6.2%}   rms error {error:6.2%}"
+
+
+def tried(generator: np.random.Generator, compute: float, scatter: float, samples: int, problems: int) -> Counts:
+    """A model's passes at problems of rising difficulty."""
+    level = 50 * compute**-0.2 * np.exp(scatter * generator.standard_normal())
+    rates = np.exp(-(0.2 + 2 * np.arange(problems) / problems) * level)
+    return Counts(compute, samples, {f"p{number}": int(generator.binomial(samples, rate)) for number, rate in enumerate(rates)})
+
+
+def of_capability(trials: int, scatter: float, samples: int, problems: int, count: int) -> str:
+    """Share of buckets whose interval covers what a larger model does, and of those to which there is an objection."""
+    inside, objected = [], []
+    for seed in range(trials):
+        generator = np.random.default_rng((seed, 3))
+        *small, large = (tried(generator, compute, scatter, samples, problems) for compute in (1e10, 3e10, 1e11, 3e11, 1e13))
+        for one in capability.forecast(small, capability.buckets(small, count, 0), large.compute, seed):
+            if solved := [problem for problem in one.problems if large.passed[problem]]:
+                inside.append(one.low <= capability.mean_log_failure(large, solved) <= one.high)
+                objected.append(bool(one.objection))
+    return f"covered {np.mean(inside):4.0%} of {len(inside)} buckets   objected to {np.mean(objected):3.0%}"
 
 
 def main(
@@ -56,6 +79,11 @@ def main(
         made = fit_joint(runs, seed, NOISE).predict(2e9, 4e10)
         return made.prediction, made.low, made.high, JOINT(2e9, 4e10) * (1 + generator.normal(0, 0.003))
 
+    for scatter in (0.0, 0.03, 0.1):
+        for samples, problems, buckets in ((200, 24, 3), (50, 48, 4), (100, 164, 6)):
+            print(
+                f"capability scatter {scatter:.0%}  {problems} problems x {samples}  {of_capability(trials, scatter, samples, problems, buckets)}"
+            )
     print(f"joint      size 2.5x larger  noise 0.30%  {counted(max(1, trials // 2), joint)}")
     return 0
 
