@@ -236,7 +236,7 @@ def test_answer_as_letter_place_or_text_is_understood(change: dict[str, Any], ri
         ({"question": None}, "no 'question'"),
         ({"choices": ["a", ""]}, "choices: not a list of at least two texts"),
         ({"choices": "ab"}, "choices: not a list of at least two texts"),
-        ({"choices": [str(k) for k in range(11)]}, "choices: 11 options, and there are letters for 10"),
+        ({"choices": [str(k) for k in range(14)]}, "choices: 14 options, and there are letters for 13"),
     ],
 )
 def test_row_that_cannot_be_asked_is_named_with_its_line(change: dict[str, Any], message: str, tmp_path: Path) -> None:
