@@ -25,7 +25,7 @@ LONGEST = 96
 LONGEST_CONTEXT = 10 * CONTEXT
 """Characters of the context."""
 _ENDS = re.compile(r"(?<=\S)\s+")
-"""The space that ends a word. Looked for by itself because ``\S+\s+`` is tried from every character of a text without spaces."""
+r"""The space that ends a word. Looked for by itself because ``\S+\s+`` is tried from every character of a text without spaces."""
 _LATIN = string.ascii_letters + string.digits
 
 
