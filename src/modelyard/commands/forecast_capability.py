@@ -12,7 +12,7 @@ from __future__ import annotations
 import json as json_format
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -56,8 +56,11 @@ def forecast_capability(
     held = runs.select(picked, [runs.parse_selection(text) for text in judge]).rows if judge else ()
     if len(held) > 1 or (at is None) is not bool(held):
         raise ValueError(f"{points}: say either --at FLOPS or a --judge that holds back one model; it holds back {len(held)}")
-    small = [counted(picked, row, benchmark) for row in picked.rows if row not in held]
-    large = counted(picked, held[0], benchmark) if held else None
+    tried = {row.line: counted(picked, row, benchmark) for row in picked.rows}
+    require_alike(points, [one.identity for one in tried.values()], [one.counts for one in tried.values()])
+    back = held[0].line if held else None
+    small = [one.counts for line, one in tried.items() if line != back]
+    large = tried[back].counts if back else None
     try:
         split = capability.buckets(small, buckets, dropped)
         found = capability.forecast(small, split, large.compute if large else at or 0.0, seed)
@@ -69,7 +72,24 @@ def forecast_capability(
     say(page(found, split, rows), nl=False)
 
 
-def counted(table: Any, row: Any, benchmark: str | None) -> Counts:
+class Tried(NamedTuple):
+    """A model's passes, and what it was asked."""
+
+    counts: Counts
+    identity: str
+    """The benchmark's id; "" where the file says none."""
+
+
+def require_alike(points: Path, identities: Sequence[str], counts: Sequence[Counts]) -> None:
+    """Raise ValueError unless all models were asked the same problems in the same way."""
+    if len(set(identities)) > 1:
+        raise ValueError(f"{points}: its models were asked in different ways (benchmark ids {', '.join(sorted(set(identities)))})")
+    if other := next((one for one in counts if one.passed.keys() != counts[0].passed.keys()), None):
+        odd = sorted(other.passed.keys() ^ counts[0].passed.keys())[0]
+        raise ValueError(f"{points}: its models tried different problems; not all have {odd}")
+
+
+def counted(table: Any, row: Any, benchmark: str | None) -> Tried:
     """How a row's model did on the benchmark. Raises ValueError naming file, line or item."""
     from modelyard.formats.records import read_records
     from modelyard.scaling import capability, runs
@@ -82,7 +102,7 @@ def counted(table: Any, row: Any, benchmark: str | None) -> Counts:
         raise ValueError(f"{file}: holds {', '.join(there)}; name one with --benchmark")
     compute = table.number(row, runs.required(table, runs.COMPUTE, "training compute"))
     try:
-        return capability.counts_of(there[name], compute)
+        return Tried(capability.counts_of(there[name], compute), str(there[name][0].get("benchmark_id") or ""))
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
 

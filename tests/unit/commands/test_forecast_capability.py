@@ -75,6 +75,8 @@ def test_what_is_learned_all_at_once_is_said_to_follow_no_law_before_it_is_there
         ("", ["--at", "1e14", "--buckets", "30"], "24 problems do not fill 30 buckets"),
         ("half", ["--at", "1e14"], "m2.jsonl: item p0: score 0.5 is neither passed (1) nor failed (0)"),
         ("fewer", ["--at", "1e14"], f"m2.jsonl: item p23: {SAMPLES - 1} samples, but item p0 has {SAMPLES}"),
+        ("other", ["--judge", "run=m2"], "points.csv: its models tried different problems; not all have p23"),
+        ("asked", ["--at", "1e14"], "points.csv: its models were asked in different ways (benchmark ids"),
         ("gone", ["--at", "1e14"], "m2.jsonl"),
         ("column", ["--at", "1e14"], "no column for the files of records (one of records)"),
     ],
@@ -88,6 +90,10 @@ def test_what_cannot_be_counted_is_one_line(
         file.write_text("\n".join([json.dumps({"benchmark": "sums", "item": "p0", "score": 0.5}), *lines]) + "\n")
     elif change == "fewer":
         file.write_text("\n".join(lines[:-1]) + "\n")
+    elif change == "other":
+        file.write_text("\n".join(line for line in lines if '"p23"' not in line) + "\n")
+    elif change == "asked":
+        file.write_text("\n".join(line.replace('{"benchmark"', '{"benchmark_id": "0123", "benchmark"') for line in lines) + "\n")
     elif change == "gone":
         file.unlink()
     elif change == "column":
