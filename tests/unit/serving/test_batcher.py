@@ -82,6 +82,16 @@ def test_who_hangs_up_frees_the_row_and_who_waits_is_answered(subject: Subject) 
         batcher.submit(asked(subject, "the king", 5, 4), late.hear)
 
 
+LONG = Asked([1, 2], 100, 1.0, 1.0, 1, (), frozenset())
+
+
+def require_told(clients: list[Client]) -> None:
+    """Everybody heard why nothing more comes."""
+    for client in clients:
+        assert client.ended.wait(60)
+        assert (client.pieces[-1].reason, "out of memory" in client.pieces[-1].problem) == ("error", True)
+
+
 def test_a_model_that_breaks_tells_everybody_and_takes_no_more(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
     slots, clients = Slots(subject.engine, 2), [Client() for _ in range(4)]
     steps = iter(range(3))
@@ -95,11 +105,8 @@ def test_a_model_that_breaks_tells_everybody_and_takes_no_more(subject: Subject,
     monkeypatch.setattr(slots, "step", broken)
     batcher = Batcher(slots, subject.encoder.decode, waiting=4)
     for client in clients:
-        batcher.submit(Asked([1, 2], 100, 1.0, 1.0, 1, (), frozenset()), client.hear)
-    for client in clients:
-        assert client.ended.wait(60)
-        assert client.pieces[-1].reason == "error"
-        assert "out of memory" in client.pieces[-1].problem
+        batcher.submit(LONG, client.hear)
+    require_told(clients)
     with pytest.raises(ClosedError, match="out of memory"):
         batcher.submit(asked(subject, "the king", 5, 4), Client().hear)
 
@@ -118,11 +125,9 @@ def test_a_prompt_that_breaks_the_model_is_told_so_with_who_serves_and_who_waits
     monkeypatch.setattr(slots, "enter", enter)
     batcher = Batcher(slots, subject.encoder.decode, waiting=4)
     for client in clients:
-        batcher.submit(Asked([1, 2], 100, 1.0, 1.0, 1, (), frozenset()), client.hear)
+        batcher.submit(LONG, client.hear)
     submitted.set()
-    for client in clients:
-        assert client.ended.wait(10)
-        assert (client.pieces[-1].reason, "out of memory" in client.pieces[-1].problem) == ("error", True)
+    require_told(clients)
     assert batcher.load == (0, 0)
 
 

@@ -25,9 +25,8 @@ SAID = "Which of these is red?"
 GREEDY = Decoding(max_new_tokens=24, temperature=0.0, samples=1, seed=0)
 
 
-def test_alias_that_moves_during_the_download_leaves_weights_number_and_filter_of_one_version(
-    models: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def registered(models: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+    """A registry with a version for each model, of which the first is in production."""
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     registry = MlflowClient(uri)
     registry.create_registered_model("m")
@@ -35,6 +34,13 @@ def test_alias_that_moves_during_the_download_leaves_weights_number_and_filter_o
         registry.create_model_version("m", str(model))
     registry.set_registered_model_alias("m", "production", "1")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    return registry
+
+
+def test_alias_that_moves_during_the_download_leaves_weights_number_and_filter_of_one_version(
+    models: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = registered(models, tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     download, judged, served = model_source.local_directory, [], []
 
@@ -59,13 +65,7 @@ def test_alias_that_moves_under_load_loses_no_request_and_one_that_goes_serves_n
     subjects = [Subject.open("x", model, ExecutionConfig(threads=1), 4) for model in models]
     says = {f"fp_{one.weights[:16]}": one.reply([SAID], GREEDY)[0].text for one in subjects}
     assert len(set(says.values())) == 2
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    registry = MlflowClient(uri)
-    registry.create_registered_model("m")
-    for model in models:
-        registry.create_model_version("m", str(model))
-    registry.set_registered_model_alias("m", "production", "1")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    registry = registered(models, tmp_path, monkeypatch)
     server = Server("models:/m@production", "--rows", "2", "--follow", "0.2", directory=tmp_path)
 
     answers: list[tuple[str, str]] = []

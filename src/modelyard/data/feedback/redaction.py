@@ -7,12 +7,7 @@ from collections.abc import Callable
 
 from modelyard.data.feedback.files import Entry
 from modelyard.data.filters.pii import PiiConfig, redact
-from modelyard.formats.feedback import (
-    Part,
-    Prompt,
-    TextPart,
-    is_text,
-)
+from modelyard.formats.feedback import Part, Prompt, TextPart, is_text
 
 
 def cleaner(config: PiiConfig, counts: Counter[str]) -> Callable[[str], str]:
