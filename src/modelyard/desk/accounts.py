@@ -16,7 +16,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy.orm import Session
 
 from modelyard.desk import audit
-from modelyard.desk.tables import Account, Assignment, Chat, SignedIn
+from modelyard.desk.tables import Account, Assignment, Chat, Finding, SignedIn
 from modelyard.release.visible import visible
 
 Role = Literal["labeler", "expert", "releaser", "admin"]
@@ -97,14 +97,17 @@ def consent(session: Session, account: Account) -> None:
 
 
 def remove(session: Session, by: str, account: Account) -> Removed:
-    """Delete an account with every answer and chat of it. Raises AccountError where no admin would be left."""
+    """Delete an account with every answer, chat and finding of it; what repeats a finding then stands for itself.
+
+    Raises AccountError where no admin would be left.
+    """
     _another_admin(session, account)
 
     def count(table: type[Assignment] | type[Chat]) -> int:
         return session.scalar(sql.select(sql.func.count()).select_from(table).where(table.account_id == account.id)) or 0
 
     gone = Removed(account.pseudonym, count(Assignment), count(Chat))
-    for table in (Assignment, Chat, SignedIn):
+    for table in (Finding, Assignment, Chat, SignedIn):
         session.execute(sql.delete(table).where(table.account_id == account.id))
     session.delete(account)
     session.flush()

@@ -17,6 +17,7 @@ from alembic import command
 from modelyard.commands.app import main
 from modelyard.data.feedback import gather
 from modelyard.data.feedback.config import FeedbackConfig
+from modelyard.desk import accounts
 from modelyard.desk.database import Database, alembic_config
 from modelyard.desk.red_team import findings
 from modelyard.desk.red_team.attacks import attacks
@@ -208,6 +209,21 @@ def test_finding_closes_only_where_the_gate_passed_and_every_item_of_it_held_and
     assert state(held(0, 1), passed=False) == ["confirmed"] * 3
     with database.write() as session, pytest.raises(FindingError, match="has been decided"):
         findings.dismiss(session, session.get_one(Account, 2), session.get_one(Finding, 1), "no")
+
+
+def test_removed_account_takes_its_findings_along_and_their_repeats_stand_for_themselves(database: Database) -> None:
+    people(database, "eva", "eve", role="expert")
+    people(database, "ada", role="admin")
+    said = [{"role": "user", "content": "attack"}, {"role": "assistant", "content": "harm"}]
+    with database.write() as session:
+        eva, eve = (session.get_one(Account, number) for number in (1, 2))
+        first, repeat = (findings.mark(session, by, "t", said, Marked("f", "encoding", "crime", 3)) for by in (eva, eve))
+        assert repeat.repeats == first.id
+        kept = repeat.id
+        accounts.remove(session, "ada", eva)
+    with database.read() as session:
+        (left,) = session.scalars(sql.select(Finding))
+        assert (left.id, left.repeats) == (kept, None)
 
 
 def test_repeat_of_a_dismissed_finding_stands_for_itself_and_who_did_not_agree_is_not_exported(database: Database, tmp_path: Path) -> None:
