@@ -82,6 +82,8 @@ def _sentence(result: dict[str, Any]) -> str:
         said.append(f"{removed['left']} left in {removed['directory']}")
         if removed["kept_short"]:
             said[-1] += f", {removed['kept_short']} of them with short items only that chance explains (--remove-short)"
+    if result["left_out"]:
+        said.append(f"{len(result['left_out'])} files that are no data left out")
     if result["unreadable"]:
         said.append(f"{len(result['unreadable'])} unreadable rows")
     return "; ".join(said)
@@ -149,6 +151,7 @@ def _result(items: list[_Item], found: Overlap, corpus: AnyCorpus) -> dict[str, 
             "only_here": sorted(by_ngram - by_substring),
             "hits": [{"item": m.item, **items[m.item].named, "document": corpus.name(m.document), "ngram": m.ngram} for m in found.ngrams],
         },
+        "left_out": corpus.left_out,
         "unreadable": corpus.broken,
     }
 

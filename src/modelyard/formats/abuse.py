@@ -39,9 +39,14 @@ Buckets = npt.NDArray[np.int64]
 Reals = npt.NDArray[np.float64]
 
 
+def lower(text: str) -> bytes:
+    """A text as :data:`WORD` finds words in it."""
+    return text.lower().encode("utf-8", "replace")
+
+
 def codes(text: str) -> npt.NDArray[np.uint64]:
     """[words] 32 bits of each word of a text; crc32 because Python's hash changes from process to process."""
-    words = WORD.findall(text.lower().encode("utf-8", "replace"))
+    words = WORD.findall(lower(text))
     return np.fromiter(map(crc32, words), np.int64, len(words)).view(np.uint64)
 
 
@@ -95,9 +100,13 @@ class AbuseModel:
         rows[self.buckets[1:]] = np.arange(1, self.buckets.size, dtype=np.int32)
         return rows
 
+    def codes(self, text: str) -> npt.NDArray[np.uint64]:
+        """As :func:`codes`."""
+        return codes(text)
+
     def log_odds(self, text: str) -> Reals:
         """[windows, outputs]; no window where the text has no word."""
-        found = codes(text)
+        found = self.codes(text)
         if not found.size:
             return np.zeros((0, len(self.outputs)))
         rows = self._rows[singles(found)]

@@ -214,6 +214,15 @@ def test_stage_near_duplicates_never_straddle_the_held_out_split(tmp_path):
     assert all(len(found) == 1 for found in splits.values())
 
 
+def test_stage_whose_text_field_is_mistyped_ends_at_its_first_block(tmp_path):
+    _lines(tmp_path / "crawl.jsonl", [{"id": n, "content": "a text"} for n in range(1000)])
+    with pytest.raises(
+        DataError, match=r"line 1: no text in field 'text' \(there are id, content\); (\d+) of \1 rows are unreadable"
+    ) as told:
+        _run(_config(tmp_path, tmp_path / "crawl.jsonl"))
+    assert " 1000 rows" not in str(told.value)
+
+
 def test_stage_failed_expectation_stops_with_its_name_and_keeps_the_shards(tmp_path, planted):
     _, rows, _ = planted
     _lines(tmp_path / "crawl.jsonl", rows[:30])

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelyard.data.filters import duplicates, gopher, native, passages, quality, words
+from modelyard.data.filters.abuse import AbuseFilter
 from modelyard.data.filters.duplicates import DuplicatesConfig
 from modelyard.data.filters.gopher import GopherConfig
 from modelyard.data.filters.languages import LANGUAGES
@@ -26,7 +27,7 @@ GOPHER = GopherConfig.model_validate(FILTERS["gopher"]["text"])
 QUALITY = QualityConfig.model_validate(FILTERS["quality"]["text"])
 COPIES = DuplicatesConfig.model_validate(FILTERS["duplicates"])
 _PIECES = "a B the of and 's ’ ' don't ... .... … # ## - • é ß İ ſ がぎ か\u3099 東京 ラー 日本語の ภาษาไทย ไทย မြန်မာ हिन्दी किताबें 한국어는 니다 Мы"
-_ODD = "\n|\n\n|\t|\u00a0|\u2028|\u200c|\u200d|\u0301|\ufe0f|\U0001f600|\U00020000|\ud800|\x00|0|12|١٢|.|,|!|-x|x-|می\u200cخواهم"
+_ODD = "\n|\n\n|\t|\u00a0|\u2028|\u200c|\u200d|\u0301|\ufe0f|\U0001f600|\U00020000|\ud800|\x00|0|12|١٢|.|,|!|-x|x-|$@* a$s|می\u200cخواهم"
 PIECES = [*_PIECES.split(), "", *_ODD.split("|")]
 TEXT = st.one_of(
     st.lists(st.sampled_from(PIECES), max_size=60).map("".join),
@@ -65,7 +66,8 @@ def _everything(texts, language):
     values += [*lines.lines, *lines.paragraphs, lines.longest, lines.lines.repeated(block)]
     values += [value for rule in gopher.measure(block, found, lines, GOPHER, language) for value in (rule.name, rule.values)]
     values += [quality.judge(texts, block, found, lines, "text", QUALITY, language), *quality._top_word(found), *tallies(block, found)]
-    return [*values, passages.cut(texts, 3), duplicates.signatures(texts, COPIES)]
+    words_of_abuse = [AbuseFilter.codes(object.__new__(AbuseFilter), text) for text in texts]
+    return [*values, *words_of_abuse, passages.cut(texts, 3), duplicates.signatures(texts, COPIES)]
 
 
 def _require_equal(texts, language):

@@ -9,6 +9,7 @@ import pytest
 import zstandard
 
 from modelyard.data.corpus.document import DataError
+from modelyard.data.sources.http_body import is_markup
 from modelyard.data.sources.left_out import parted
 from modelyard.data.sources.record import Broken, Record, Tally, TextField
 from modelyard.data.sources.record_files import bare_name, form_of, read
@@ -181,3 +182,9 @@ def test_left_out_are_markers_and_what_describes_rows_and_nothing_that_is_named(
     assert parted(documentation, "/docs/*").left_out == []
     assert parted(["/docs/README.md"], "docs/README.md").data == ["/docs/README.md"]
     assert parted(["/x/.hidden/set/a.jsonl"], "/x/.hidden/set").left_out == []
+
+
+def test_page_is_known_behind_any_number_of_comments():
+    before = b'\xef\xbb\xbf <?xml version="1.0"?>\n' + b"<!-- a > b --> " * 200
+    assert is_markup(before + b"<HTML>")
+    assert not is_markup(before + b"<main>")

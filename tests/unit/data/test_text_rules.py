@@ -1,6 +1,7 @@
 """C4's lines, repeated passages and the quality classifier on planted text."""
 
 import random
+import re
 import textwrap
 import tomllib
 from pathlib import Path
@@ -8,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from modelyard.data.contamination.overlap import ContaminationConfig
 from modelyard.data.corpus.document import READ_SCHEMA
-from modelyard.data.filters import abuse, c4, classifier, passages, wrapped
+from modelyard.data.filters import abuse, c4, classifier, languages, passages, wrapped
 from modelyard.data.filters.abuse_teacher import Teacher
 from modelyard.data.filters.c4 import C4Config
 from modelyard.data.filters.classifier import ClassifierConfig
@@ -41,6 +44,12 @@ def test_c4_cuts_lines_that_are_no_prose_and_counts_them_by_rule():
         "c4/policy_line": len(planted[2]) + 1 + len(planted[3]) + 1,
         "c4/citation": len("[12]"),
     }
+
+
+@given(st.text(alphabet=st.sampled_from("ab .!?\"')]\u201d\n\u3002\uff01\u0964\u0e01\u00a0"), max_size=60))
+def test_sentences_are_those_of_the_rule_in_one_expression(text):
+    rule = r"[.!?]+[\"'\u201d)\]]*(?=\s|$)|[\u3002\uff01\u0964]+|[\u0e00-\u0eff](?=\s|$)"
+    assert languages.sentences(text) == len(re.findall(rule, text))
 
 
 def test_c4_refuses_a_page_that_would_lose_more_than_half_of_itself():

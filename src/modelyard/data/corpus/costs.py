@@ -19,11 +19,12 @@ import pyarrow as pa
 from pydantic import Field
 
 from modelyard.config import Config
+from modelyard.data.corpus.block_files import finish
 from modelyard.data.corpus.config import CorpusConfig
 from modelyard.data.corpus.deduplicate import Rules
 from modelyard.data.corpus.document import DataError, TableFunction, run_inline, to_table
 from modelyard.data.corpus.partitions import Answer, LocalPartitions
-from modelyard.data.corpus.shard import Block, finish, process
+from modelyard.data.corpus.shard import Block, begun, process
 from modelyard.data.corpus.shards import Shards
 from modelyard.data.corpus.splits import HeldOut
 from modelyard.data.filters import seen
@@ -77,7 +78,7 @@ class Costs(Config):
     filter_bytes: int
     """Memory of a process that holds the filters and no text."""
     block_bytes: float
-    """Memory for each byte of a block's text."""
+    """Memory for each byte of a block's text; two blocks are in memory."""
 
 
 def measure(config: CorpusConfig, store: Store, roots: Sequence[str], megabytes: float, clock: Clock) -> Costs:
@@ -113,7 +114,7 @@ def measure(config: CorpusConfig, store: Store, roots: Sequence[str], megabytes:
         part, whole = Path(directory, "part"), Path(directory, "whole")
         whole.mkdir()
         began = clock()
-        process(Block(sample, 0), [], rules, screen, part, screened, resolved)
+        process(Block(sample, 0), begun(sample, screen, screened), [], rules, part, resolved)
         finish([part], np.zeros(0, np.uint64), whole)
         written = clock() - began - screened.seconds - resolved.seconds
         grown = psutil.Process().memory_info().rss - empty
@@ -139,7 +140,7 @@ def measure(config: CorpusConfig, store: Store, roots: Sequence[str], megabytes:
         index=index_bytes / max(1, index.documents),
         columns=columns,
         filter_bytes=empty,
-        block_bytes=max(2.0, grown / size),
+        block_bytes=2 * max(2.0, grown / size),
     )
 
 

@@ -61,7 +61,7 @@ def page(
 def waterfall(counts: dict[str, Any]) -> list[Step]:
     """Read, then each reason (most documents first within its family), then kept."""
     refused = counts.get("refused", {})
-    order = ["read", "normalise", "language", "quality", "gopher", "c4", "classifier", "abuse", "duplicate"]
+    order = ["read", "normalise", "language", "quality", "gopher", "c4", "repeated_passage", "classifier", "abuse", "duplicate"]
     reasons = sorted({key.split("\t")[0] for key in refused}, key=lambda r: (_place(order, r), -refused[f"{r}\tdocuments"], r))
     left = counts["read"]["documents"]
     steps = [Step("read", left, counts["read"]["bytes"], left, "read")]
@@ -108,11 +108,24 @@ def _bars(values: dict[str, int]) -> list[tuple[str, int, float]]:
 def _samples(rejects: Path) -> dict[str, list[dict[str, str]]]:
     """Reason -> the first refused documents of it, from as many files as it takes."""
     found: dict[str, list[dict[str, str]]] = {}
-    for file in sorted(rejects.glob("*.parquet")):
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=500):
-            for row in batch.to_pylist():
-                mine = found.setdefault(row["reason"], [])
-                if len(mine) < _SAMPLES:
+    for path in sorted(rejects.glob("*.parquet")):
+        with pq.ParquetFile(path) as file:
+            for group in range(file.num_row_groups):
+                wanted = _first(file.read_row_group(group, columns=["reason"]).column("reason").to_pylist(), found)
+                for row in file.read_row_group(group).take(wanted).to_pylist() if wanted else ():
                     text = row["text"]
-                    mine.append({**row, "text": text[:_SAMPLE_CHARACTERS] + (" ..." if len(text) > _SAMPLE_CHARACTERS else "")})
+                    shown = text[:_SAMPLE_CHARACTERS] + (" ..." if len(text) > _SAMPLE_CHARACTERS else "")
+                    found[row["reason"]].append({**row, "text": shown})
     return dict(sorted(found.items()))
+
+
+def _first(reasons: list[str], found: dict[str, list[dict[str, str]]]) -> list[int]:
+    """Places of the rows that are samples still wanted; their reasons get an entry in ``found``."""
+    counts = {reason: len(samples) for reason, samples in found.items()}
+    places = []
+    for place, reason in enumerate(reasons):
+        counts[reason] = counts.get(reason, 0) + 1
+        if counts[reason] <= _SAMPLES:
+            places.append(place)
+            found.setdefault(reason, [])
+    return places

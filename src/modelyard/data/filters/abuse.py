@@ -20,13 +20,14 @@ from pydantic import Field, model_validator
 
 from modelyard.config import Config
 from modelyard.data.corpus.document import Refusal
-from modelyard.data.filters import abuse_labels, abuse_teacher, abuse_training
+from modelyard.data.filters import abuse_labels, abuse_teacher, abuse_training, native
 from modelyard.data.filters.abuse_labels import CATEGORIES, LabelsConfig
 from modelyard.data.filters.abuse_teacher import Teacher
 from modelyard.data.filters.abuse_training import Measured
+from modelyard.data.filters.native import Hashes
 from modelyard.data.sources.declared import Source
 from modelyard.data.sources.fetch import member
-from modelyard.formats.abuse import PLAIN, REPORT, AbuseModel
+from modelyard.formats.abuse import PLAIN, REPORT, AbuseModel, lower
 from modelyard.stats.estimate import Estimate, proportion
 
 
@@ -69,6 +70,10 @@ class AbuseFilter(AbuseModel):
     """The model with its operating point; a value that workers receive whole."""
 
     config: AbuseConfig
+
+    def codes(self, text: str) -> Hashes:
+        """As the model's, counted in C where that is built."""
+        return native.word_codes(lower(text)) if native.available() else super().codes(text)
 
     def refuse(self, text: str) -> Refusal | None:
         """Refuses by a category, by all of them together, or, without labels, by lexicon and classifier together."""

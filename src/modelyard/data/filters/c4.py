@@ -18,10 +18,9 @@ from pydantic import Field
 from modelyard.config import Config
 from modelyard.data.corpus.document import Refusal
 from modelyard.data.filters import wrapped
-from modelyard.data.filters.languages import SENTENCE_END, ends_sentence, line_words, notices
+from modelyard.data.filters.languages import ends_sentence, line_words, notices, sentences
 
 _CITATION = re.compile(r"\[\d*\]|\[edit\]|\[citation needed\]")
-_SENTENCE_END = re.compile(SENTENCE_END)
 
 
 class C4Config(Config):
@@ -67,9 +66,8 @@ def cut(text: str, config: C4Config, language: str = "en") -> Cut:
         else:
             lines.append(line)
     left = re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip("\n")
-    sentences = len(_SENTENCE_END.findall(left))
-    if sentences < config.min_sentences:
-        return Cut(text, Refusal("c4/few_sentences", f"{sentences} after cutting lines"))
+    if (whole := sentences(left)) < config.min_sentences:
+        return Cut(text, Refusal("c4/few_sentences", f"{whole} after cutting lines"))
     if (total := sum(gone.values())) > config.max_cut * size:
         most = max(gone, key=lambda rule: gone[rule])
         return Cut(text, Refusal("c4/mostly_cut", f"{min(1.0, total / size):.0%} of its characters, most by {most}"))

@@ -338,6 +338,28 @@ void layout(const u32 *codes, const u8 *kinds, const i64 *documents_at, i64 docu
     counts[1] = paragraphs;
 }
 
+static int in_word(u8 byte) {
+    return (byte >= 'a' && byte <= 'z') || (byte >= '0' && byte <= '9') || byte == '$' || byte == '@' || byte == '*';
+}
+
+/* CRC-32 (zlib's) of each word that the abuse filter counts. Returns how many there are. */
+i64 word_codes(const u8 *text, i64 size, u64 *codes) {
+    u32 table[256];
+    for (u32 byte = 0; byte < 256; byte++) {
+        u32 rest = byte;
+        for (int bit = 0; bit < 8; bit++) rest = rest & 1 ? rest >> 1 ^ 0xEDB88320u : rest >> 1;
+        table[byte] = rest;
+    }
+    i64 count = 0;
+    for (i64 i = 0; i < size; i++) {
+        if (!in_word(text[i])) continue;
+        u32 code = 0xFFFFFFFFu;
+        for (; i < size && in_word(text[i]); i++) code = code >> 8 ^ table[(code ^ text[i]) & 0xFF];
+        codes[count++] = code ^ 0xFFFFFFFFu;
+    }
+    return count;
+}
+
 /* Hashes of spans. */
 void spans(const u64 *prefix, const u64 *inverse, const i64 *starts, const i64 *ends, i64 size, u64 *hashes) {
     for (i64 i = 0; i < size; i++) hashes[i] = (prefix[ends[i]] - prefix[starts[i]]) * inverse[starts[i]];

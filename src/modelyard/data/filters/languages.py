@@ -20,8 +20,12 @@ from typing import Literal, NamedTuple
 
 TERMINAL = (".", "!", "?", '"', "'", "\u201d", "\u2026", *"。！？｡」』।॥؟۔።։៕။፧")
 """What a line of prose ends with."""
-SENTENCE_END = r"[.!?]+[\"'\u201d)\]]*(?=\s|$)|[。！？｡।॥؟۔።։៕။፧]+|[\u0e00-\u0eff](?=\s|$)"
-"""A regular expression of one sentence's end; Thai and Lao end theirs with a space."""
+_SENTENCE_ENDS = (
+    re.compile(r"[.!?][\"'\u201d)\]]*(?=\s|$)"),
+    re.compile(r"[。！？｡।॥؟۔።։៕။፧]+"),
+    re.compile(r"[\u0e00-\u0eff](?=\s|$)"),
+)
+"""One sentence's end; Thai and Lao end theirs with a space. ASCII text has only the first."""
 _SPACE_ENDS = re.compile(r"[\u0e00-\u0eff]$")
 _IDEOGRAPHIC = re.compile(r"[\u3041-\u30ff\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]")
 _SOUTHEAST = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")
@@ -30,6 +34,11 @@ _SOUTHEAST = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")
 def ends_sentence(line: str) -> bool:
     """Whether a stripped line ends as prose does."""
     return line.endswith(TERMINAL) or (not line.isascii() and _SPACE_ENDS.search(line) is not None)
+
+
+def sentences(text: str) -> int:
+    """How many sentences end in a text."""
+    return sum(len(end.findall(text)) for end in (_SENTENCE_ENDS[:1] if text.isascii() else _SENTENCE_ENDS))
 
 
 def line_words(line: str) -> int:

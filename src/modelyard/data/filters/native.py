@@ -1,4 +1,4 @@
-"""The compiled counterpart of the NumPy code that counts in words.py, lines.py, gopher.py and quality.py: ``counting.c``.
+"""The compiled counterpart of the NumPy code that counts in words.py, lines.py, gopher.py, quality.py and formats/abuse.py: ``counting.c``.
 
 The library is built beside this module when the package is installed (``hatch_build.py``) and needs no Python
 headers. Where it is not there, :func:`available` is false and NumPy counts; both give the same answers to the last
@@ -69,6 +69,13 @@ def characters(codes: Codes, kinds_of: npt.NDArray[np.uint8], folded: Codes) -> 
     kinds, prefix = np.empty(codes.size, np.uint8), np.empty(codes.size + 1, np.uint64)
     _call("characters", codes, codes.size, kinds_of, folded, kinds, prefix)
     return kinds, prefix
+
+
+def word_codes(text: bytes) -> Hashes:
+    """[words] CRC-32 of each word that the abuse filter counts, of lower-case text in UTF-8."""
+    codes = np.empty(len(text) // 2 + 1, np.uint64)
+    count = _call("word_codes", np.frombuffer(text, np.uint8), len(text), codes)
+    return codes[:count]
 
 
 def spans(prefix: Hashes, inverse: Hashes, starts: Positions, ends: Positions) -> Hashes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import itertools
 import json
 import lzma
 import os
@@ -19,10 +20,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from modelyard.data.corpus.document import DataError
+from modelyard.data.sources.left_out import Parted, parted
 from modelyard.data.sources.record import Record, Tally, TextField
 from modelyard.data.sources.record_files import bare_name, form_of, read
 
@@ -36,7 +39,10 @@ class AnyCorpus:
         Raises:
             DataError: a path does not exist.
         """
-        self._files = [found for path in paths for found in _files(path)]
+        every = [_files(path) for path in paths]
+        self._files = [(path, Path(file)) for path, files in zip(paths, every, strict=True) for file in files.data]
+        self.left_out = [file for files in every for file in files.left_out]
+        """Files in the directories that are no data."""
         self._field = TextField(field, or_any=True)
         self._max_broken = max_broken
         self._begins: list[int] = []
@@ -70,7 +76,7 @@ class AnyCorpus:
 
     def require_apart(self, outputs: Iterable[Path]) -> None:
         """Raise DataError, naming both, when an output is one of the corpus' files, by whatever path or link."""
-        sources = {_identity(file): file for _, file in self._files}
+        sources = {_identity(file): file for file in [*(file for _, file in self._files), *map(Path, self.left_out)]}
         for output in outputs:
             if output.exists() and (source := sources.get(_identity(output))):
                 raise DataError(f"{output}: would overwrite {source} of the corpus")
@@ -94,27 +100,24 @@ class AnyCorpus:
         Raises:
             DataError: see :meth:`targets`; nothing has been written then.
         """
-        first, kept = 0, 0
-        for (_, file), target in zip(self._files, self.targets(out), strict=True):
-            records = list(enumerate(self._records(file, Tally("corpus", 1.0)), first))
-            first += len(records)
-            left = [record for index, record in records if index not in dropped]
-            kept += len(left)
-            _write(file, target, left)
-        return kept
+        numbers = itertools.count()
+        return sum(
+            _write(file, target, (one for one in self._records(file, Tally("corpus", 1.0)) if next(numbers) not in dropped))
+            for (_, file), target in zip(self._files, self.targets(out), strict=True)
+        )
 
     def _records(self, file: Path, tally: Tally) -> Iterator[Record]:
         tally.where = f"corpus {file}" if not tally.broken else tally.where
         yield from tally.take(read(file, form_of(file.name), self._field))
 
 
-def _files(path: Path) -> list[tuple[Path, Path]]:
-    """(the path given, a file in it) in the order of names."""
+def _files(path: Path) -> Parted:
+    """The files of a directory in the order of their names, or the one file."""
     if path.is_dir():
-        return [(path, file) for file in sorted(path.rglob("*")) if file.is_file()]
+        return parted([str(file) for file in sorted(path.rglob("*")) if file.is_file()], str(path))
     if not path.is_file():
         raise DataError(f"corpus {path}: no such file")
-    return [(path, path)]
+    return Parted([str(path)], [])
 
 
 def _number(place: str) -> int:
@@ -133,29 +136,37 @@ def _target(root: Path, file: Path, out: Path) -> Path:
     return place if form_of(file.name) in ("jsonl", "parquet", "file") else place.with_name(f"{bare_name(file.name)}.jsonl")
 
 
-def _write(source: Path, target: Path, records: list[Record]) -> None:
+def _write(source: Path, target: Path, records: Iterator[Record]) -> int:
+    """Write what is left of a file, record by record; how many there are."""
     form = form_of(source.name)
     target.parent.mkdir(parents=True, exist_ok=True)
     if form == "parquet":
-        _write_parquet(source, target, {_number(record.place) for record in records})
-    elif form == "file":
+        return _write_parquet(source, target, records)
+    kept = 0
+    if form == "file":
         target.unlink(missing_ok=True)  # of an earlier run
-        if records:
+        if kept := sum(1 for _ in records):
             shutil.copyfile(source, target)
-    else:
-        rows = [r.row if form == "jsonl" else {**(r.row if isinstance(r.row, dict) else {}), "text": r.text} for r in records]
-        with _create(target) as file:
-            file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8", "surrogatepass"))
+        return kept
+    with _create(target) as file:
+        for record in records:
+            row = record.row if form == "jsonl" else {**(record.row if isinstance(record.row, dict) else {}), "text": record.text}
+            file.write(f"{json.dumps(row, ensure_ascii=False)}\n".encode("utf-8", "surrogatepass"))
+            kept += 1
+    return kept
 
 
-def _write_parquet(source: Path, target: Path, kept: set[int]) -> None:
-    """The rows of these numbers (from 1), every column of them as it is."""
+def _write_parquet(source: Path, target: Path, records: Iterator[Record]) -> int:
+    """The rows of these records, every column of them as it is; how many records there are."""
+    numbers = array("Q", (_number(record.place) for record in records))
+    kept = np.unique(np.frombuffer(numbers, np.uint64)) if numbers else np.zeros(0, np.uint64)
     with pq.ParquetFile(source) as file, pq.ParquetWriter(target, file.schema_arrow) as out:
         before = 0
         for batch in file.iter_batches(batch_size=1000):
-            chosen = [row for row in range(batch.num_rows) if before + row + 1 in kept]
-            out.write_batch(batch.take(pa.array(chosen, pa.int64())))
+            low, high = np.searchsorted(kept, [before + 1, before + batch.num_rows + 1])
+            out.write_batch(batch.take(pa.array(kept[low:high] - before - 1, pa.int64())))
             before += batch.num_rows
+    return len(numbers)
 
 
 def _create(path: Path) -> Any:

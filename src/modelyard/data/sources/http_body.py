@@ -19,7 +19,7 @@ _CHUNK = re.compile(rb"[ \t]*([0-9a-fA-F]{1,16})[ \t]*(;[^\r\n]*)?\r?\n")
 _CHARSET = re.compile(r"""charset\s*=\s*["']?([\w.:-]+)""", re.IGNORECASE)
 _META = re.compile(rb"""<meta[^>]{1,400}?charset\s*=\s*["']?([\w.:-]+)""", re.IGNORECASE)
 _MARKUP = re.compile(
-    rb"\s*(<\?xml.*?\?>\s*)?(<!--.*?-->\s*)*"
+    rb"(?>\s*)(?><\?xml.*?\?>\s*)?(?><!--.*?-->\s*)*+"
     rb"<(!doctype html|html|head|body|title|meta|script|style|div|table|p|a|h1|br|b|font|iframe)[\s>]",
     re.IGNORECASE | re.DOTALL,
 )
