@@ -88,14 +88,15 @@ def digest(value: object) -> str:
 
 
 def parse_override(text: str) -> tuple[list[str], Any]:
-    """``"policy.kl_coef=0.05"`` -> ``(["policy", "kl_coef"], 0.05)``; a value that is no TOML literal is taken as a string, and so is
-    a number where text belongs (:func:`load_config`)."""
+    """``"policy.kl_coef=0.05"`` -> ``(["policy", "kl_coef"], 0.05)``; a value that is no TOML literal, or one and more lines, is taken as a
+    string, and so is a number where text belongs (:func:`load_config`)."""
     key, sep, raw = text.partition("=")
     path = key.strip().split(".")
     if not sep or not all(path):
         raise ConfigError(f"override {text!r}: expected KEY=VALUE such as policy.kl_coef=0.05")
     try:
-        return path, tomllib.loads(f"v = {raw.strip()}")["v"]
+        found = tomllib.loads(f"v = {raw.strip()}")
+        return path, found["v"] if found.keys() == {"v"} else raw.strip()
     except (ValueError, RecursionError):
         return path, raw.strip()
 

@@ -54,6 +54,7 @@ def test_make_run_hands_overrides_on_word_for_word(environment: Path) -> None:
     assert sorted(called[2:]) == sorted(overrides)
     (override,) = parse_override(overrides[1])[1]
     assert override["name"] == "Ada B. Cole"
+    assert parse_override("prompt=1\nother = 2") == (["prompt"], "1\nother = 2")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from modelyard.adapters.mlflow.conviction import remembered
+from modelyard.adapters.mlflow.pages import every
 from modelyard.adapters.mlflow.registry import ROLLED_BACK, Registry, RegistryError
 from modelyard.adapters.mlflow.server import answering, tracking_uri
 from modelyard.adapters.mlflow.tracker import flatten
@@ -193,11 +194,11 @@ def released_with(refs: set[str]) -> list[str]:
     """Registered versions whose weights are among ``refs``, with their aliases."""
     client = Registry(tracking_uri(), "").client
     aliases: dict[tuple[str, str], list[str]] = {}
-    for model in client.search_registered_models():
+    for model in every(client.search_registered_models):
         for alias, number in model.aliases.items():
             aliases.setdefault((model.name, str(number)), []).append(alias)
     return [
         f"{found.name} version {found.version} {' '.join(aliases.get((found.name, str(found.version)), []))}".rstrip()
-        for found in client.search_model_versions()
+        for found in every(client.search_model_versions)
         if found.tags.get("policy") in refs
     ]

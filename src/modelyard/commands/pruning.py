@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Iterator
 
 from modelyard.adapters import signing
+from modelyard.adapters.mlflow.pages import every
 from modelyard.adapters.mlflow.registry import Registry
 from modelyard.adapters.mlflow.server import answering, tracking_uri
 from modelyard.commands.command import say
@@ -54,8 +55,8 @@ def show(days: float, url: str | None, scratch: str | None, delete: bool) -> Non
 def of_registry() -> Iterator[str]:
     """Artifacts that registered versions name: of those under an alias, and of those that were ever promoted."""
     client = Registry(tracking_uri(), "").client
-    aliased = {(model.name, str(number)) for model in client.search_registered_models() for number in model.aliases.values()}
-    for version in client.search_model_versions():
+    aliased = {(model.name, str(number)) for model in every(client.search_registered_models) for number in model.aliases.values()}
+    for version in every(client.search_model_versions):
         if (version.name, str(version.version)) in aliased or OPPONENT in version.tags:
             yield from (value for value in version.tags.values() if value.count("/") == 1)
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from modelyard.store import lineage
+from modelyard.complaint import complaint
 from modelyard.store.artifacts import Store
-from modelyard.store.manifest import Artifact
+from modelyard.store.manifest import MANIFEST, Artifact
 
 if TYPE_CHECKING:
     from modelyard.release.gates.gate import Decision
@@ -47,17 +47,32 @@ class Candidate(NamedTuple):
     """Of the signature's artifact."""
 
 
+class Candidates(NamedTuple):
+    """The decisions of a store."""
+
+    read: list[Candidate]
+    """The newest first."""
+    unreadable: list[str]
+    """What could not be read, a line each."""
+
+
 class Releases:
     """The decisions of a store."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
 
-    def candidates(self) -> list[Candidate]:
+    def candidates(self) -> Candidates:
         """Every decision, the newest first."""
-        found = [one for one in lineage.all_artifacts(self.store) if one.name == "decision"]
-        found.sort(key=lambda one: one.finished or 0.0, reverse=True)
-        return [self._candidate(one) for one in found]
+        found, unreadable = list[Candidate](), list[str]()
+        for ref in self.store.refs():
+            if not ref.startswith("decision/") or not self.store.storage.exists(f"{ref}/{MANIFEST}"):
+                continue
+            try:
+                found.append(self._candidate(self.store.get(ref)))
+            except (ValueError, KeyError) as error:
+                unreadable.append(f"{ref}: {complaint(error)}")
+        return Candidates(sorted(found, key=lambda one: one.decided_at or 0.0, reverse=True), unreadable)
 
     def candidate(self, version: str) -> Candidate:
         """One decision. Raises ValueError where there is none."""

@@ -61,6 +61,19 @@ def test_signature_at_the_desk_is_the_artifact_that_the_flow_finds_and_the_audit
     assert "overridden by rex" in shown(rex.get(f"/releases/{held.version}"))
 
 
+@pytest.mark.parametrize("file", ["artifact.json", "decision.json"])
+def test_decision_that_cannot_be_read_is_a_line_under_the_others(rex: Person, world: World, file: str) -> None:
+    held, odd = world.decide(HELD), world.decide(RULES)
+    (Path(world.store.storage.path(odd.ref)) / file).write_text("{}")
+    other = Path(world.store.storage.path("policy/odd"))
+    other.mkdir(parents=True)
+    (other / "artifact.json").write_text("{}")
+    page = rex.get("/releases")
+    assert page.status_code == 200
+    assert held.version in page.text
+    assert f"Not readable: {odd.ref}: " in shown(page)
+
+
 def test_blocked_decision_is_nobodys_to_sign_and_others_do_not_see_releases(rex: Person, world: World, database: Database) -> None:
     blocked = world.decide(RULES.model_copy(update={"max_alignment_tax": 0.0, "min_items": 10_000}))
     page = rex.get(f"/releases/{blocked.version}")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,6 +81,22 @@ def test_file_that_was_replaced_with_its_hash_is_convicted_by_what_was_made_of_i
     replace(store, made["policy"], "data.json", "zeroed")
 
     assert store.fetch(store.get(made["policy"].ref)), "by itself it is whole"
+    assert {line.split()[0] for line in of_store(store)} == {made["results"].ref, made["export"].ref}
+
+
+def test_artifact_that_is_gone_or_whose_kept_manifest_was_edited_is_convicted_by_what_was_made_of_it(store: Store) -> None:
+    made = make_line(store)
+    policy = Path(store.storage.path(made["policy"].ref))
+    manifest = json.loads((policy / "artifact.json").read_text())
+    shutil.rmtree(policy)
+
+    assert list(of_store(store)) == [f"{made['policy'].ref} is not in the store any more, and others were made of it"]
+
+    kept = Path(store.storage.path(f".pruned/{made['policy'].ref}")) / "artifact.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text(json.dumps(manifest))
+    assert list(of_store(store)) == []
+    kept.write_text(json.dumps(manifest | {"metrics": {"policy/reward": 9.0}}))
     assert {line.split()[0] for line in of_store(store)} == {made["results"].ref, made["export"].ref}
 
 

@@ -23,7 +23,7 @@ from mlflow.pyfunc import PythonModel
 class Message(pydantic.BaseModel):
     """One turn."""
 
-    role: str
+    role: str = pydantic.Field(pattern="^[a-z_]+$")
     content: str
 
 

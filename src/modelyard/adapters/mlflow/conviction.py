@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from modelyard.adapters import signing
 from modelyard.adapters.mlflow.packaging import CODE, WEIGHTS, tree_hashes
+from modelyard.adapters.mlflow.pages import every
 from modelyard.adapters.mlflow.registry import Registry
 from modelyard.complaint import first_error
 from modelyard.store import lineage
@@ -108,23 +109,33 @@ def signed(version: Any, store: Store, made: dict[str, Artifact], trusted: signi
 
 
 def of_store(store: Store) -> Iterator[str]:
-    """What does not hold of a store: manifests, the links between them, files."""
-    known: dict[str, Artifact] = {}
+    """What does not hold of a store: manifests, the links between them and to what was pruned, artifacts that others are made of, files."""
+    known: dict[str, Artifact | None] = {}
+    """None: its manifest cannot be read, which is said, or it is not in the store."""
     for ref in store.refs():
-        if not store.storage.exists(f"{ref}/{MANIFEST}"):
-            continue
-        try:
-            known[ref] = store.get(ref)
-        except ArtifactError as error:
-            yield str(error)
-    for made in known.values():
+        if store.storage.exists(f"{ref}/{MANIFEST}"):
+            yield from _take(store, ref, known)
+    for made in [made for made in known.values() if made]:
         unread: list[str] = []
-        yield from lineage.broken_links(made, known, lineage.parts_of(store, made, unread))
+        parts = lineage.parts_of(store, made, unread)
+        for ref in sorted({*made.parents.values(), *parts} - known.keys()):
+            yield from _take(store, ref, known)
+        yield from lineage.broken_links(made, {ref: there for ref, there in known.items() if there}, parts)
         why = of_files(store, made)
         yield from [why] if why else unread
+
+
+def _take(store: Store, ref: str, known: dict[str, Artifact | None]) -> list[str]:
+    """Put an artifact, or what was kept of it when it was pruned, into ``known``; why it cannot be."""
+    known[ref] = None
+    try:
+        known[ref] = store.known(ref)
+    except ArtifactError as error:
+        return [str(error)]
+    return [] if known[ref] else [f"{ref} is not in the store any more, and others were made of it"]
 
 
 def released_with_card(registry: Registry, card: Path) -> list[Any]:
     """The registered versions of any name (MLflow's ModelVersions) whose card is this very file."""
     sha256 = sha256_file(card)
-    return [one for one in registry.client.search_model_versions() if one.tags.get("card") == sha256]
+    return [one for one in every(registry.client.search_model_versions) if one.tags.get("card") == sha256]

@@ -19,6 +19,7 @@ from mlflow.exceptions import MlflowException
 
 from modelyard.adapters.mlflow import succession
 from modelyard.adapters.mlflow.packaging import log_release
+from modelyard.adapters.mlflow.pages import every
 from modelyard.adapters.mlflow.registry_lock import locked
 from modelyard.adapters.mlflow.server import client
 from modelyard.release.visible import visible
@@ -137,7 +138,7 @@ class Registry:
 
     def released(self, policy: str) -> dict[str, str]:
         """Number -> results of every version that was in production before the one with this policy, as :func:`succession.before` has them."""
-        found = self.client.search_model_versions(f"name = '{self.name}'")
+        found = list(every(self.client.search_model_versions, f"name = '{self.name}'"))
         line = succession.before(policy, found, self.alias("production"), ROLLED_BACK)
         return {str(one.version): self.tag(one, "results") for one in line}
 

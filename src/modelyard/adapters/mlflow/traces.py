@@ -17,6 +17,7 @@ from typing import NamedTuple
 from mlflow import MlflowClient
 from mlflow.tracing.client import TracingClient
 
+from modelyard.adapters.mlflow.pages import every
 from modelyard.adapters.mlflow.server import LONGEST, client, experiment_id
 from modelyard.adapters.mlflow.trace_spans import info, spans, trace_id
 from modelyard.complaint import complaint
@@ -169,7 +170,7 @@ class Traces:
 def withdraw(uri: str, receipts: Sequence[str]) -> int:
     """Remove the traces of these answers from every experiment that has any; how many there were."""
     server, removed = client(uri), 0
-    for experiment in server.search_experiments(filter_string=f"tags.`{MARK}` = 'true'"):
+    for experiment in every(server.search_experiments, filter_string=f"tags.`{MARK}` = 'true'"):
         removed += delete(server, experiment.experiment_id, receipts)
     return removed
 

@@ -26,7 +26,8 @@ CARD_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src d
 @router.get("/releases")
 def overview(desk: TheDesk, actor: Releaser) -> Response:
     """Every candidate of the store."""
-    return desk.show("releases.html", actor, candidates=_releases(desk).candidates())
+    found = _releases(desk).candidates()
+    return desk.show("releases.html", actor, candidates=found.read, unreadable=found.unreadable)
 
 
 @router.get("/releases/{version}")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from modelyard.adapters.mlflow.pages import every
 from modelyard.adapters.mlflow.registry import Candidate, Move, Opponent, Registered, Registry, RegistryError
 from modelyard.adapters.mlflow.tracker import Tracker
 from tests.worlds.registry import log_directory
@@ -46,6 +47,13 @@ def release(tracker: Tracker, registry: Registry, tmp_path: Path) -> Release:
 def alias(registry: Registry, name: str) -> str | None:
     version = registry.alias(name)
     return str(version.version) if version else None
+
+
+def test_search_finds_what_is_on_its_later_pages_too(registry: Registry) -> None:
+    names = [f"page-{number}" for number in range(5)]
+    for name in names:
+        registry.client.create_registered_model(name)
+    assert [one.name for one in every(registry.client.search_registered_models, "name LIKE 'page-%'", max_results=2)] == names
 
 
 def test_registry_first_promotion_moves_candidate_and_production(registry: Registry, release: Release) -> None:
