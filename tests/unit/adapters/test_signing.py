@@ -16,9 +16,6 @@ from modelyard.store.manifest import Artifact
 from tests.unit.store.test_lineage import make_line
 from tests.unit.store.test_manifest_chain import replace
 
-pytest.importorskip("model_signing")
-pytest.importorskip("OpenSSL")
-
 
 def key(directory: Path, name: str) -> tuple[ec.EllipticCurvePrivateKey, Path, Path]:
     """A key pair on disk: the key, its file, its public file."""
